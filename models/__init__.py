@@ -1,0 +1,1 @@
+"""What erpmirror keeps: settings, tables, the one write path, migrations."""

@@ -1,0 +1,208 @@
+"""JSON and numbers without loss: decimals stay exact from the wire to the column, whatever their size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import simplejson
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeDecorator
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+_SQLITE_INTEGER = 2**63
+_DOUBLE_DIGITS = 15
+"""Any decimal of this many significant digits survives a double."""
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+_LARGEST_EXPONENT = 1000
+"""PostgreSQL's numeric ends at 10**131072; nobody's price does. Beyond this a number is kept as its text."""
+
+
+_LONGEST_INTEGER = 4000
+"""Python refuses to read longer ones (a guard against slow conversions); a `Decimal` takes any."""
+
+_DEEPEST = 100
+"""Nobody's object is nested deeper. Beyond this a value is kept as its JSON text, so that no recursion ends a run."""
+
+
+def loads(text: str | bytes) -> Any:
+    """Decode JSON; every number that is not an integer becomes a `Decimal`.
+
+    ValueError for what is not JSON: NaN, Infinity, and nesting that no decoder survives.
+    """
+    try:
+        return json.loads(text, parse_float=Decimal, parse_int=_integer, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _integer(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else Decimal(digits)
+
+
+def dumps(value: Any) -> str:
+    """Encode JSON, decimals digit by digit."""
+    return simplejson.dumps(value, use_decimal=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def canonical(value: Any) -> str:
+    """One text for all spellings of a value: `1.0` and `1.00` are equal, key order is nothing."""
+    return simplejson.dumps(
+        _plain(value), use_decimal=True, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":")
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Decimal):
+        return _plain_number(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _plain_number(value: Decimal) -> Decimal | int:
+    if value == value.to_integral_value():
+        return int(value)
+    sign, digits, exponent = value.as_tuple()
+    kept = _significant(value)
+    return Decimal((sign, kept, int(exponent) + len(digits) - len(kept)))
+
+
+def _significant(value: Decimal) -> tuple[int, ...]:
+    # Not Decimal.normalize: that rounds to the context's 28 digits.
+    digits = value.as_tuple().digits
+    while len(digits) > 1 and digits[-1] == 0:
+        digits = digits[:-1]
+    return digits
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal as JSON: `1.0` is `1.00`, but `true` is not `1`."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(item, other[key]) for key, item in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
+
+
+def fingerprint(value: Any, *, salt: str = "") -> str:
+    """A hash of the value (not of its spelling) under a salt: 32 hexadecimal digits."""
+    digest = hashlib.blake2b(canonical(value).encode(), digest_size=16, person=b"erpmirror")
+    digest.update(salt.encode())
+    return digest.hexdigest()
+
+
+def storable(value: Any, *, depth: int = 0) -> Any:
+    """The value as every database can hold it.
+
+    NUL and lone surrogates are escaped; numbers of absurd size and whatever is nested absurdly deep become text.
+    """
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, Decimal | int) and not isinstance(value, bool):
+        return value if _is_moderate(value) else str(Decimal(value))
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if depth == _DEEPEST:
+        return _as_text(value)
+    if isinstance(value, dict):
+        return {storable_text(key): storable(item, depth=depth + 1) for key, item in value.items()}
+    return [storable(item, depth=depth + 1) for item in value]
+
+
+def _as_text(value: Any) -> str:
+    try:
+        return storable_text(dumps(value))
+    except RecursionError:
+        return "nested too deeply to be kept"
+
+
+def _is_moderate(value: Decimal | int) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() <= _LARGEST_EXPONENT * 3
+    if not value.is_finite():
+        return False
+    smallest = int(value.as_tuple().exponent)
+    return abs(value.adjusted()) <= _LARGEST_EXPONENT and abs(smallest) <= _LARGEST_EXPONENT
+
+
+def storable_text(text: str) -> str:
+    r"""The text with NUL as `\u0000` and a lone surrogate as `\ud8xx`, visibly."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+class ExactJSON(TypeDecorator[Any]):
+    """JSON that keeps decimals: `jsonb` on PostgreSQL, text on SQLite."""
+
+    impl = sa.JSON(none_as_null=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
+        """SQL NULL for None on both."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.JSONB(none_as_null=True))
+        return dialect.type_descriptor(sa.JSON(none_as_null=True))
+
+
+class _NoAffinity(sa.types.UserDefinedType[Any]):
+    """SQLite's column without affinity: what is bound is what is stored. NUMERIC would round long decimals."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "DECIMAL_BLOB"
+
+
+def _double(number: Decimal) -> float | None:
+    """The double that holds this number exactly (to 15 digits, which is what SQLite prints), else None."""
+    double = float(number) if len(_significant(number)) <= _DOUBLE_DIGITS else 0.0
+    return double if Decimal(repr(double)) == number else None
+
+
+class ExactNumber(TypeDecorator[Decimal]):
+    """An exact decimal of any size: unbounded `numeric` on PostgreSQL.
+
+    On SQLite a number where a double or a 64-bit integer holds it exactly, else its text.
+    """
+
+    impl = sa.Numeric
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
+        """See the class."""
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(_NoAffinity())
+        return dialect.type_descriptor(sa.Numeric())
+
+    def process_bind_param(self, value: Decimal | int | None, dialect: Dialect) -> Any:
+        """Decimal or int in."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        number = Decimal(value)
+        if number == number.to_integral_value():
+            return int(number) if -_SQLITE_INTEGER < number < _SQLITE_INTEGER else format(number, "f")
+        return _double(number) or format(number, "f")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 - SQLAlchemy's face
+        """Decimal out."""
+        if value is None or isinstance(value, Decimal):
+            return value
+        return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)

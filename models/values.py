@@ -1,0 +1,144 @@
+"""Plain values that cross the layers: what a connector brings home and what the write path takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+JsonObject = dict[str, Any]
+"""A decoded JSON object. Numbers are `int` or `Decimal`, never `float`."""
+
+
+class Kind(StrEnum):
+    """The type of a mirror's column."""
+
+    TEXT = "text"
+    NUMBER = "number"  # exact decimal of any size
+    BOOLEAN = "boolean"
+    DATE = "date"
+    TIMESTAMP = "timestamp"  # a wall clock without zone, stored as sent
+    INSTANT = "instant"  # a timestamp with zone, stored as UTC
+    JSON = "json"  # a list of scalars
+
+
+Shape = dict[str, dict[str, Kind]]
+"""Declared fields: part (dotted path, "" for the object itself) -> dotted field path -> kind.
+
+Paths are those of the projected object (`Resource.project`), in the vendor's own spelling:
+`{"": {"person.id": Kind.TEXT}, "tpGoods": {"price": Kind.NUMBER}}`.
+"""
+
+
+class Lane(IntEnum):
+    """How soon a mention is worked off; lower first."""
+
+    LIVE = 0
+    BULK = 1
+
+
+class Cause(StrEnum):
+    """What first made us look."""
+
+    NOTICE = "notice"
+    TICK = "tick"
+    BACKFILL = "backfill"
+    RECONCILE = "reconcile"
+    DOCUMENT = "document"
+
+
+class ChangeKind(StrEnum):
+    """What a journal entry tells."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    RESTORED = "restored"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An object as its system showed it.
+
+    `raw` is the object as sent; `listed` is the token that a listing of names would show for this very state
+    (None where only the listing can tell), so that the next sweep does not mention what was just fetched.
+    """
+
+    key: str
+    raw: JsonObject
+    listed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """The news that an object is gone or marked as deleted."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A key in a listing that brings only names, with the token that stands for its state.
+
+    `marked`: the listing itself says that the object is marked as deleted.
+    """
+
+    key: str
+    token: str
+    marked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A key that needs a fresh look."""
+
+    resource: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that came without a usable key or meaning: to be parked with its reason, raw kept."""
+
+    key: str
+    reason: str
+    raw: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of one reply to a listing.
+
+    `cursor`: the connector's opaque text, given to the next `list`. `more`: the run goes on with another request.
+    `complete`: with this reply the run has named every object that exists, so a key it did not name is missing.
+    `warning`: something a person should know about a run that worked (a filter that the vendor ignored).
+    """
+
+    cursor: str
+    more: bool = False
+    complete: bool = False
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A bounded piece of a reply to a listing. Only the reply's last chunk has an `end`."""
+
+    snapshots: Sequence[Snapshot] = ()
+    lines: Sequence[Line] = ()
+    mentions: Sequence[Mention] = ()
+    unreadable: Sequence[Unreadable] = ()
+    end: End | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A journal entry to be written. `before`: dotted path -> earlier value of what differs (updates only)."""
+
+    key: str
+    kind: ChangeKind
+    before: Mapping[str, Any] | None
+    after: JsonObject | None

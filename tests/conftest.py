@@ -1,0 +1,91 @@
+"""Databases for tests: SQLite, PostgreSQL and PostgreSQL under an ICU collation pass the same tests."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from models import tables
+from models.database import Database
+from tests import services
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def _create_all(database: Database) -> None:
+    tables.metadata.create_all(database.engine)
+    with database.begin() as connection:
+        connection.execute(sa.insert(tables.counter).values(one=1, last=0))
+        connection.execute(sa.insert(tables.feed).values(one=1, last=0, name=uuid.uuid4().hex[:12]))
+
+
+@pytest.fixture(scope="session")
+def icu_url() -> Iterator[sa.URL]:
+    """A database of this session's own whose collation is ICU's."""
+    server = sa.make_url(services.need(services.POSTGRESQL))
+    name = f"erpmirror_icu_{os.getpid()}"
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE IF EXISTS {name}"))
+        connection.execute(
+            sa.text(f"CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C'")
+        )
+    yield server.set(database=name)
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+def fresh_schema(url: sa.URL) -> tuple[sa.URL, sa.Engine, str]:
+    """A schema of this test's own inside the database: its address, the engine that drops it, its name."""
+    schema = f"t_{uuid.uuid4().hex[:12]}"
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
+    return url.update_query_dict({"options": f"-csearch_path={schema}"}), engine, schema
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=pytest.mark.postgresql),
+        pytest.param("icu", marks=pytest.mark.postgresql),
+    ]
+)
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.URL]:
+    """An address without any table in it, once for each kind of database."""
+    if request.param == "sqlite":
+        yield sa.make_url(f"sqlite:///{tmp_path / 'mirror.db'}")
+        return
+    if request.param == "icu":
+        server = request.getfixturevalue("icu_url")
+    else:
+        server = sa.make_url(services.need(services.POSTGRESQL))
+    url, engine, schema = fresh_schema(server)
+    yield url
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
+
+
+@pytest.fixture
+def database(empty_url: sa.URL) -> Iterator[Database]:
+    """A database with the bookkeeping tables, once for each kind."""
+    made = Database(empty_url)
+    _create_all(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Database]:
+    """A SQLite database with the bookkeeping tables, for what does not differ between databases."""
+    made = Database(f"sqlite:///{tmp_path / 'mirror.db'}")
+    _create_all(made)
+    yield made
+    made.close()

@@ -1,0 +1,126 @@
+"""Values survive the way from the wire to the database and back, whatever their size."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models import exact
+
+if TYPE_CHECKING:
+    from models.database import Database
+
+SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=Decimal("-1e60"), max_value=Decimal("1e60"))
+scalars = st.none() | st.booleans() | st.integers() | decimals | st.text()
+values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
+
+probe = sa.Table(
+    "probe",
+    sa.MetaData(),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("number", exact.ExactNumber),
+    sa.Column("json", exact.ExactJSON),
+)
+
+
+def respelled(value: Any) -> Any:
+    """The same value with its keys turned round and zeros behind its numbers."""
+    if isinstance(value, dict):
+        return {key: respelled(item) for key, item in reversed(value.items())}
+    if isinstance(value, list):
+        return [respelled(item) for item in value]
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return value
+    text = format(Decimal(value), "f")
+    return Decimal(text + "000" if "." in text else text + ".00")
+
+
+@given(values)
+def test_equal_values_have_one_hash_however_they_are_spelled(value: Any) -> None:
+    assert exact.fingerprint(value) == exact.fingerprint(respelled(value))
+    assert exact.same(value, respelled(value))
+
+
+@given(values, values)
+def test_two_values_are_the_same_exactly_if_their_canonical_texts_are(one: Any, other: Any) -> None:
+    assert exact.same(one, other) is (exact.canonical(one) == exact.canonical(other))
+
+
+@pytest.mark.parametrize(("one", "other"), [(True, 1), (False, 0), ("1", 1), (None, ""), ([], {}), ([1], [1, None])])
+def test_different_values_have_different_hashes(one: Any, other: Any) -> None:
+    assert exact.fingerprint(one) != exact.fingerprint(other)
+    assert not exact.same(one, other)
+
+
+def test_another_salt_is_another_hash() -> None:
+    assert exact.fingerprint({"a": 1}, salt="x") != exact.fingerprint({"a": 1}, salt="y")
+
+
+@SETTINGS
+@given(
+    number=st.one_of(
+        decimals,
+        st.integers(min_value=-(10**300), max_value=10**300).map(Decimal),
+        st.decimals(allow_nan=False, allow_infinity=False, places=40, min_value=0, max_value=1),
+        st.sampled_from([Decimal(2**63), Decimal(-(2**63)), Decimal("0.1"), Decimal("1e-400"), Decimal("1e400")]),
+    )
+)
+def test_a_decimal_of_any_size_survives_column_and_json(database: Database, number: Decimal) -> None:
+    probe.create(database.engine, checkfirst=True)
+    with database.begin() as connection:
+        connection.execute(sa.delete(probe))
+        connection.execute(sa.insert(probe).values(id=1, number=number, json={"n": number}))
+        row = connection.execute(sa.select(probe)).one()
+    assert number == row.number
+    assert number == row.json["n"]
+
+
+def test_sqlite_keeps_a_price_as_a_number_that_sql_can_add(sqlite: Database) -> None:
+    probe.create(sqlite.engine)
+    with sqlite.begin() as connection:
+        rows = [{"id": 1, "number": Decimal("680.10")}, {"id": 2, "number": Decimal("19.90")}]
+        connection.execute(sa.insert(probe), rows)
+        assert connection.exec_driver_sql("SELECT sum(number) FROM probe").scalar_one() == 700.0
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "[-Infinity]", "{", "", "[" * 100_000])
+def test_what_is_not_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        exact.loads(text)
+
+
+def test_an_integer_longer_than_python_reads_is_kept_as_its_text() -> None:
+    digits = "7" * 5000
+    (number,) = exact.storable(exact.loads(f"[{digits}]"))
+    assert Decimal(digits) == Decimal(number)
+    assert isinstance(number, str)
+
+
+@pytest.mark.parametrize("number", ["1e5000", "-1e-5000", "0." + "1" * 3000])
+def test_a_number_of_absurd_size_is_kept_as_its_text(number: str) -> None:
+    stored = exact.storable(Decimal(number))
+    assert isinstance(stored, str)
+    assert Decimal(number) == Decimal(stored)
+
+
+def test_nul_and_lone_surrogates_are_stored_escaped() -> None:
+    assert {"k\\u0000": ["a\\ud800b", "😀"]} == exact.storable({"k\0": ["a\ud800b", "😀"]})
+
+
+def test_what_is_nested_absurdly_deep_is_kept_as_text() -> None:
+    stored = exact.storable(exact.loads("[" * 400 + "1" + "]" * 400))
+    while isinstance(stored, list):
+        (stored,) = stored
+    assert "[" * 300 + "1" + "]" * 300 == stored
+
+
+@given(values)
+def test_storing_twice_changes_nothing_more(value: Any) -> None:
+    assert exact.same(exact.storable(value), exact.storable(exact.storable(value)))

@@ -1,0 +1,27 @@
+"""The real services that tests talk to: where they are, and what happens when one is away."""
+
+from __future__ import annotations
+
+import os
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+POSTGRESQL = os.environ.get("ERPMIRROR_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
+REDIS = os.environ.get("ERPMIRROR_TEST_REDIS", "redis://127.0.0.1:6379/9")
+RABBITMQ = os.environ.get("ERPMIRROR_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672//")
+REQUIRED = os.environ.get("ERPMIRROR_TEST_SERVICES") == "required"
+
+
+def need(url: str) -> str:
+    """The address, if somebody listens there; else skip, or fail where services are required."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 0), timeout=5).close()
+    except OSError as error:
+        message = f"{parts.scheme} at {parts.hostname}:{parts.port} is away ({error})"
+        if REQUIRED:
+            pytest.fail(message)
+        pytest.skip(message)
+    return url
