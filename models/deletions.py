@@ -1,0 +1,65 @@
+"""A brake on deletions: more of them than usual wait for a person instead of emptying the mirror."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from models import records, streams
+from models.tables import changes
+from models.tables import streams as streams_table
+from models.values import ChangeKind
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from models.database import Database
+
+WINDOW = timedelta(hours=24)
+"""Deletions are counted over this long, so that a mass deletion cannot trickle through one key at a time."""
+
+FLOOR = 10
+"""So many deletions in a window are everyday life, however few objects there are."""
+
+
+def permitted(
+    connection: sa.Connection,
+    database: Database,
+    target: records.Target,
+    *,
+    count: int,
+    max_deletions: float,
+    now: datetime,
+) -> bool:
+    """Whether `count` more deletions of this resource stay within its share of what was alive."""
+    recent = _recent(connection, target, now)
+    if recent + count <= FLOOR:
+        return True
+    alive = records.count_live(connection, database, target)
+    return recent + count <= max(FLOOR, max_deletions * (alive + recent))
+
+
+def approved(connection: sa.Connection, target: records.Target, *, now: datetime) -> None:
+    """A person agreed: what was deleted until now is no longer held against later deletions."""
+    streams.change(connection, target.connection, target.resource, deletions_after=now)
+
+
+def _recent(connection: sa.Connection, target: records.Target, now: datetime) -> int:
+    after = connection.execute(
+        sa.select(streams_table.c.deletions_after).where(
+            streams_table.c.connection == target.connection, streams_table.c.resource == target.resource
+        )
+    ).scalar()
+    since = max(now - WINDOW, after) if after is not None else now - WINDOW
+    return connection.execute(
+        sa.select(sa.func.count())
+        .select_from(changes)
+        .where(
+            changes.c.connection == target.connection,
+            changes.c.resource == target.resource,
+            changes.c.kind == ChangeKind.DELETED.value,
+            changes.c.at > since,
+        )
+    ).scalar_one()

@@ -1,0 +1,274 @@
+"""Where each resource of each connection stands: its cursor, when it is looked at next, as of when it is complete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models.tables import Instant, inbox, runs, sightings, streams
+from models.values import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from models.database import Database
+    from models.values import Shape
+
+_BATCH = 500
+
+_POSITION_AGE = timedelta(minutes=10)
+"""A tick that stopped between two pages longer ago starts again: pages shift while data changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A row of `streams`. See `models.tables` for what each column means."""
+
+    connection: str
+    resource: str
+    state: str
+    cursor: str | None
+    due_at: datetime
+    tick_cursor: str | None
+    tick_at: datetime | None
+    full_due_at: datetime
+    full_run: int | None
+    full_cause: str | None
+    full_cursor: str | None
+    full_turn: int | None
+    failures: int
+    ticks: bool
+    shape: Shape | None
+    shape_at: datetime | None
+
+    def is_due(self, now: datetime, *, full: bool) -> bool:
+        """Whether a full reading is due, or else a tick. A tick needs a cursor, which the first full reading leaves."""
+        if self.state != "open":
+            return False
+        return self.full_due_at <= now if full else self.ticks and self.cursor is not None and self.due_at <= now
+
+    def position(self, now: datetime, *, full: bool) -> str | None:
+        """Where the next request goes on: inside a run that is under way, else at the cursor (None: from the start)."""
+        if full:
+            return self.full_cursor
+        fresh = self.tick_at is not None and self.tick_at > now - _POSITION_AGE
+        return self.tick_cursor if fresh else self.cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the configuration says of a resource."""
+
+    resource: str
+    bound: timedelta
+    ticks: bool
+
+
+_FIELDS = [streams.c[name] for name in Stream.__slots__]
+
+
+def align(
+    connection: sa.Connection, database: Database, *, connection_name: str, system: str, plans: Sequence[Plan]
+) -> None:
+    """Make the rows fit the configuration. What left it is not asked; what came back starts afresh."""
+    now = database.now(connection)
+    mine = streams.c.connection == connection_name
+    known = {row.resource: row for row in connection.execute(sa.select(*_FIELDS, streams.c.bound).where(mine))}
+    fresh = {"cursor": None, "full_run": None, "full_cursor": None, "state": "open", "due_at": now, "full_due_at": now}
+    for plan in sorted(plans, key=lambda plan: plan.resource.encode()):
+        row = known.get(plan.resource)
+        values = {"system": system, "bound": int(plan.bound.total_seconds()), "ticks": plan.ticks}
+        if row is None:
+            values |= fresh | {"connection": connection_name, "resource": plan.resource, "failures": 0}
+            connection.execute(database.insert(streams).values(**values).on_conflict_do_nothing())
+        elif row.state == "retired":
+            change(connection, connection_name, plan.resource, **fresh, **values, failures=0)
+        elif (row.bound, row.ticks) != (values["bound"], plan.ticks):
+            # A shorter schedule applies at once; a longer one from the next look on.
+            soon = min(row.full_due_at, now + plan.bound)
+            change(connection, connection_name, plan.resource, **values, full_due_at=soon)
+    configured = {plan.resource for plan in plans}
+    gone = [resource for resource, row in known.items() if resource not in configured and row.state != "retired"]
+    for resource in gone:
+        change(connection, connection_name, resource, state="retired")
+
+
+def retire(connection: sa.Connection, *, configured: Iterable[str]) -> None:
+    """Connections that are no longer configured are not asked."""
+    connection.execute(
+        sa.update(streams)
+        .where(streams.c.connection.not_in(list(configured)), streams.c.state != "retired")
+        .values(state="retired")
+    )
+
+
+def get(connection: sa.Connection, connection_name: str, resource: str) -> Stream | None:
+    """One row."""
+    found = connection.execute(sa.select(*_FIELDS).where(_is(connection_name, resource))).one_or_none()
+    return None if found is None else Stream(*found)
+
+
+def open_ones(connection: sa.Connection, *, connection_name: str) -> list[Stream]:
+    """The rows that may be looked at, the longest overdue first."""
+    statement = (
+        sa.select(*_FIELDS)
+        .where(streams.c.connection == connection_name, streams.c.state == "open")
+        .order_by(streams.c.due_at, streams.c.resource)
+    )
+    return [Stream(*row) for row in connection.execute(statement)]
+
+
+def change(connection: sa.Connection, connection_name: str, resource: str, **values: Any) -> None:
+    """Write columns of one row."""
+    connection.execute(sa.update(streams).where(_is(connection_name, resource)).values(**values))
+
+
+def look_now(
+    connection: sa.Connection, database: Database, *, connection_name: str, resource: str | None = None
+) -> int:
+    """Look at once, also at what is parked; returns how many resources that concerns."""
+    now = database.now(connection)
+    full_due_at = sa.case((streams.c.ticks, streams.c.full_due_at), else_=sa.literal(now, Instant))
+    return _hasten(connection, connection_name, resource, {"due_at": now, "full_due_at": full_due_at})
+
+
+def backfill_now(
+    connection: sa.Connection, database: Database, *, connection_name: str, resource: str | None = None
+) -> int:
+    """Read everything again, at once. A reading that is under way goes on where it stopped."""
+    values = {"full_due_at": database.now(connection), "full_cause": Cause.BACKFILL.value}
+    return _hasten(connection, connection_name, resource, values)
+
+
+def reopen(connection: sa.Connection, *, connection_name: str, resource: str | None = None) -> int:
+    """Try parked resources again; returns how many."""
+    condition = sa.and_(streams.c.connection == connection_name, streams.c.state == "parked")
+    if resource is not None:
+        condition = sa.and_(condition, streams.c.resource == resource)
+    return connection.execute(sa.update(streams).where(condition).values(state="open", failures=0)).rowcount
+
+
+def _hasten(connection: sa.Connection, connection_name: str, resource: str | None, values: dict[str, Any]) -> int:
+    condition = sa.and_(streams.c.connection == connection_name, streams.c.state != "retired")
+    if resource is not None:
+        condition = sa.and_(condition, streams.c.resource == resource)
+    return connection.execute(sa.update(streams).where(condition).values(state="open", failures=0, **values)).rowcount
+
+
+def begin_full(connection: sa.Connection, stream: Stream, *, turn: int, cause: Cause, now: datetime) -> int:
+    """Start a full reading; returns its run."""
+    forget_sightings(connection, stream.connection, stream.resource)
+    inserted = connection.execute(
+        sa.insert(runs)
+        .values(connection=stream.connection, resource=stream.resource, cause=cause, started_at=now, pages=0, objects=0)
+        .returning(runs.c.id)
+    ).scalar_one()
+    change(
+        connection,
+        stream.connection,
+        stream.resource,
+        full_run=inserted,
+        full_cursor=None,
+        full_turn=turn,
+        full_started_at=now,
+    )
+    return int(inserted)
+
+
+def advance_full(
+    connection: sa.Connection, stream: Stream, *, run: int, cursor: str | None, pages: int, objects: int
+) -> None:
+    """Count what a piece of a full reading brought; `cursor` moves its position at the end of a page."""
+    connection.execute(
+        sa.update(runs).where(runs.c.id == run).values(pages=runs.c.pages + pages, objects=runs.c.objects + objects)
+    )
+    if cursor is not None:
+        change(connection, stream.connection, stream.resource, full_cursor=cursor)
+
+
+def finish_full(
+    connection: sa.Connection, stream: Stream, *, run: int, cursor: str, next_at: datetime, now: datetime
+) -> None:
+    """The last page is written: the cursor is set where no tick has moved it meanwhile."""
+    connection.execute(sa.update(runs).where(runs.c.id == run).values(finished_at=now))
+    forget_sightings(connection, stream.connection, stream.resource)
+    change(
+        connection,
+        stream.connection,
+        stream.resource,
+        full_run=None,
+        full_cause=None,
+        full_cursor=None,
+        full_turn=None,
+        full_due_at=next_at,
+        settling_as_of=streams.c.full_started_at,
+        settling_at=now,
+        cursor=sa.func.coalesce(streams.c.cursor, cursor),
+        **_well(now),
+    )
+
+
+def advance_tick(connection: sa.Connection, stream: Stream, *, cursor: str, now: datetime) -> None:
+    """A page of a tick is written and more follow."""
+    change(connection, stream.connection, stream.resource, tick_cursor=cursor, tick_at=now)
+
+
+def finish_tick(connection: sa.Connection, stream: Stream, *, cursor: str, next_at: datetime, now: datetime) -> None:
+    """The last page of what changed since is written: now, and only now, the cursor moves."""
+    values = {"cursor": cursor, "due_at": next_at, "tick_cursor": None, "tick_at": None}
+    change(connection, stream.connection, stream.resource, **values, **_well(now))
+
+
+def park(connection: sa.Connection, connection_name: str, resource: str, *, reason: str, now: datetime) -> None:
+    """Set the resource aside for a person, once, with the vendor's own words."""
+    change(connection, connection_name, resource, state="parked", last_error=reason, last_error_at=now)
+
+
+def _well(now: datetime) -> dict[str, Any]:
+    return {"last_look_at": now, "failures": 0, "last_error": None, "last_error_at": None}
+
+
+def see(
+    connection: sa.Connection, database: Database, *, connection_name: str, resource: str, keys: Sequence[str]
+) -> None:
+    """Remember that the full reading under way named these keys."""
+    for start in range(0, len(keys), _BATCH):
+        rows = [
+            {"connection": connection_name, "resource": resource, "key": key}
+            for key in sorted(set(keys[start : start + _BATCH]), key=str.encode)
+        ]
+        connection.execute(database.insert(sightings).values(rows).on_conflict_do_nothing())
+
+
+def forget_sightings(connection: sa.Connection, connection_name: str, resource: str) -> None:
+    """Before the first page and after the last."""
+    connection.execute(
+        sa.delete(sightings).where(sightings.c.connection == connection_name, sightings.c.resource == resource)
+    )
+
+
+def settle(connection: sa.Connection, *, connection_name: str) -> None:
+    """Complete as of a full reading's start, once everything that waited when it ended has been fetched."""
+    waiting = sa.exists().where(
+        inbox.c.connection == streams.c.connection,
+        inbox.c.resource == streams.c.resource,
+        inbox.c.first_at <= streams.c.settling_at,
+    )
+    connection.execute(
+        sa.update(streams)
+        .where(streams.c.connection == connection_name, streams.c.settling_at.is_not(None), ~waiting)
+        .values(complete_as_of=streams.c.settling_as_of, settling_as_of=None, settling_at=None)
+    )
+
+
+def forget(connection: sa.Connection, *, connection_name: str, resource: str) -> None:
+    """Remove a row and what its readings left."""
+    connection.execute(sa.delete(streams).where(_is(connection_name, resource)))
+    forget_sightings(connection, connection_name, resource)
+
+
+def _is(connection_name: str, resource: str) -> sa.ColumnElement[bool]:
+    return sa.and_(streams.c.connection == connection_name, streams.c.resource == resource)
