@@ -1,0 +1,16 @@
+"""Where Alembic runs our steps: always on the connection that `models.migration` holds, inside its transaction."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from models import migration, tables
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=tables.metadata,
+    version_table=migration.VERSION_TABLE,
+    include_object=migration.is_ours,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,88 @@
+"""Mistakes in a settings file, said so that whoever made one can mend it. No value is ever repeated."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+_REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean "…"?` where something known is close, else nothing."""
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(word.casefold(), folded, n=1)
+    return f'; did you mean "{folded[close[0]]}"?' if close else ""
+
+
+def unknown(place: str, known: Iterable[str]) -> str:
+    """The complaint about a key that nobody knows."""
+    known = sorted(known)
+    key = place.rpartition(".")[2]
+    guess = did_you_mean(key, known) or f"; known: {', '.join(known)}"
+    return f"{place}: unknown key{guess}"
+
+
+def described(error: ValidationError, *, prefix: str, known: Iterable[str]) -> list[str]:
+    """One complaint for each thing that is wrong with a table. `known`: the keys it may have."""
+    known = list(known)
+    return [_described(details, prefix, known) for details in error.errors(include_url=False, include_input=False)]
+
+
+def _described(details: ErrorDetails, prefix: str, known: list[str]) -> str:
+    place = _place(prefix, details["loc"])
+    match details["type"]:
+        case "extra_forbidden":
+            return unknown(place, known if len(details["loc"]) == 1 else [])
+        case "missing":
+            return f"{place}: missing; add {place.rpartition('.')[2]} = …"
+        case "value_error":
+            return f"{place}: {details['ctx']['error']}"
+        case _:
+            said = (
+                details["msg"]
+                .replace("Input should", "it should")
+                .replace("tuple", "list")
+                .replace("dictionary", "table")
+            )
+            return f"{place}: {said}"
+
+
+def _place(prefix: str, location: tuple[int | str, ...]) -> str:
+    return prefix + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+
+
+def expanded(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The content with each `${NAME}` replaced from the environment, and the complaints about those that cannot be."""
+    complaints: list[str] = []
+    return {key: _expanded(value, key, complaints) for key, value in content.items()}, complaints
+
+
+def _expanded(value: Any, place: str, complaints: list[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(item, f"{place}.{key}", complaints) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expanded(item, f"{place}[{index}]", complaints) for index, item in enumerate(value)]
+    if isinstance(value, str):
+        complaints += [f"{place}: {problem}" for problem in _problems(value)]
+        # What the environment holds is not expanded again, so a password may contain "${".
+        return _REFERENCE.sub(lambda match: os.environ.get(match[1], ""), value)
+    return value
+
+
+def _problems(text: str) -> Iterator[str]:
+    for name, closed in _REFERENCE.findall(text):
+        if not closed or not _NAME.fullmatch(name):
+            yield 'a reference to the environment reads "${NAME}"; a value with "${" in it belongs into the environment'
+        elif not os.environ.get(name):
+            state = "is empty" if name in os.environ else "is not set"
+            yield f"${{{name}}} {state}; set the environment variable {name}, or remove the key"

@@ -1,0 +1,90 @@
+"""What the tests of the write path share: a batch through the whole of it, and the mirror as SQL shows it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models import columns, journal, records, tables
+from models.values import Cause, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from models.database import Database
+    from models.values import Change, JsonObject
+
+START = datetime(2026, 2, 1, tzinfo=UTC)
+TARGET = records.Target("books", "directo", "invoices")
+TABLE = "directo_invoices"
+
+
+def moment(turn: int) -> datetime:
+    """When this turn was written."""
+    return START + timedelta(minutes=turn)
+
+
+def write(
+    database: Database,
+    objects: Mapping[str, JsonObject] | Sequence[Snapshot] = (),
+    *,
+    turn: int = 1,
+    target: records.Target = TARGET,
+    tombstones: Sequence[str] = (),
+    listed: Mapping[str, str] | None = None,
+    point: bool = False,
+) -> list[Change]:
+    """One batch through the write path, journaled and committed."""
+    snapshots = objects if not hasattr(objects, "items") else [Snapshot(key, raw) for key, raw in objects.items()]
+    prepared = records.prepare(database, target, list(snapshots))
+    with database.begin() as connection:
+        changes = records.apply(
+            connection,
+            database,
+            target,
+            prepared,
+            tombstones=tombstones,
+            turn=turn,
+            now=moment(turn),
+            listed=listed or {},
+            point=point,
+        )
+        journal.append(
+            connection, target.connection, target.resource, changes, turn=turn, cause=Cause.TICK, now=moment(turn)
+        )
+    return changes
+
+
+def kinds(changes: Sequence[Change]) -> list[tuple[str, str]]:
+    """Key and kind of each change."""
+    return [(change.key, change.kind.value) for change in changes]
+
+
+def rows(database: Database, target: records.Target = TARGET, part: str = "") -> list[dict[str, Any]]:
+    """The rows of a table, typed, in the order of their keys and positions."""
+    with database.read() as connection:
+        schema = columns.current(connection, database, target.table)
+        assert schema is not None
+        table = schema.tables[part].sql
+        return [dict(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()]
+
+
+def row(database: Database, key: str, target: records.Target = TARGET) -> dict[str, Any]:
+    """One object's row."""
+    (found,) = (each for each in rows(database, target) if each["_key"] == key)
+    return found
+
+
+def fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The vendor's fields of a row."""
+    return {name: value for name, value in row.items() if not name.startswith("_")}
+
+
+def schema_changes(database: Database, what: str) -> list[tuple[str, str | None, str]]:
+    """What was reported of this kind: table, column, path."""
+    entries = tables.schema_changes.c
+    with database.read() as connection:
+        chosen = sa.select(entries.table_name, entries.column_name, entries.path).where(entries.what == what)
+        return [(entry[0], entry[1], entry[2]) for entry in connection.execute(chosen.order_by(entries.id))]

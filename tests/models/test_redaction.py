@@ -1,0 +1,68 @@
+"""What a rule names never gets past redaction, however deep and however spelled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import exact, redaction
+
+OBJECT = {
+    "name": "A",
+    "Password": "p",
+    "debtor": {"id": 1, "password": "p", "contacts": [{"password": "p", "mail": "m"}, [{"password": "p"}]]},
+}
+
+
+@pytest.mark.parametrize(
+    ("kept", "omit"),
+    [
+        (OBJECT, ()),
+        ({**OBJECT, "debtor": {"id": 1}}, ("debtor.password", "debtor.contacts")),
+        ({"name": "A", "debtor": OBJECT["debtor"]}, ("PASSWORD",)),
+        ({"name": "A", "debtor": {"id": 1, "contacts": [{"mail": "m"}, [{}]]}}, ("**.password",)),
+        ({**OBJECT, "debtor": {"id": 1, "contacts": OBJECT["debtor"]["contacts"]}}, ("*.password",)),
+        (
+            {**OBJECT, "debtor": {"id": 1, "password": "p", "contacts": [{"mail": "m"}, [{}]]}},
+            ("debtor.contacts.password",),
+        ),
+        ({**OBJECT, "debtor": {}}, ("debtor.**",)),
+        ({**OBJECT, "debtor": {}}, ("debtor.*",)),
+        (
+            {**OBJECT, "debtor": {**OBJECT["debtor"], "contacts": [{"password": "p"}, [{"password": "p"}]]}},
+            ("**.contacts.*l", "debtor.**.mail"),
+        ),
+    ],
+)
+def test_rules_take_out_what_they_name(kept: dict[str, Any], omit: tuple[str, ...]) -> None:
+    assert kept == redaction.redact(OBJECT, omit)
+
+
+def test_the_given_object_is_left_as_it_is() -> None:
+    before = exact.canonical(OBJECT)
+    redaction.redact(OBJECT, ("**.password", "name"))
+    assert before == exact.canonical(OBJECT)
+
+
+def test_a_secret_is_found_below_any_nesting() -> None:
+    deep: Any = {"secret": "s"}
+    for _ in range(50_000):
+        deep = {"x": [deep]}
+    found: Any = redaction.redact(deep, ("**.secret",))
+    while found:
+        (found,) = found["x"]
+    assert found == {}
+
+
+keys = st.sampled_from(["a", "b", "secret", "SECRET"])
+objects = st.recursive(
+    st.dictionaries(keys, st.integers()), lambda inner: st.dictionaries(keys, inner | st.lists(inner)), max_leaves=15
+)
+
+
+@given(objects)
+def test_a_rule_for_any_depth_leaves_no_trace(value: dict[str, Any]) -> None:
+    assert "secret" not in exact.canonical(redaction.redact(value, ("**.secret",))).lower()
