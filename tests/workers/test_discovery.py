@@ -1,0 +1,130 @@
+"""Systems are found by their folders: a sixth one edits nothing outside its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.settings import SettingsError
+from workers import configuration, connectors
+from workers.connectors import discovery
+from workers.connectors.contract import Malformed, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FILES = {
+    "__init__": '"""The sixth system."""\n',
+    "options": (
+        "from workers.connectors.contract import Connection, Secret, Url\n"
+        "class Options(Connection):\n"
+        "    url: Url = 'https://sixth.example.com'\n"
+        "    api_key: Secret\n"
+    ),
+    "resources": (
+        "from datetime import timedelta\n"
+        "from workers.connectors.contract import Resource\n"
+        "def resources(options):\n"
+        "    return (Resource('things', full_every=timedelta(days=1), bound=timedelta(days=1)),)\n"
+    ),
+    "client": "class Client:\n    def __init__(self, options, wire):\n        self.options = options\n",
+    "notices": "def read(packet, options):\n    raise contract.Malformed('no')\nfrom workers.connectors import contract\n",
+    "sandbox": "def create(**knobs):\n    return knobs\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Another place where connector folders may stand."""
+    monkeypatch.setattr(connectors, "__path__", [*connectors.__path__, str(tmp_path)])
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("workers.connectors.sixth")]:
+        del sys.modules[name]
+        vars(connectors).pop("sixth", None)
+
+
+def _put(folder: Path, *, without: str = "") -> None:
+    (folder / "sixth").mkdir()
+    for name, text in FILES.items():
+        if name != without:
+            (folder / "sixth" / f"{name}.py").write_text(text, encoding="utf-8")
+
+
+def test_the_systems_of_this_house_are_found() -> None:
+    assert {"dilovod", "directo"} <= discovery.systems().keys()
+
+
+@pytest.mark.parametrize("name", sorted(discovery.systems()))
+def test_every_system_of_this_house_is_complete(name: str) -> None:
+    system = discovery.systems()[name]
+    system.require()
+    assert system.has_sandbox
+    assert callable(system.client)
+    assert callable(system.resources)
+
+
+def test_a_sixth_folder_is_a_sixth_system(folder: Path) -> None:
+    _put(folder)
+    file = folder / "erpmirror.toml"
+    file.write_text('[connections.six]\nsystem = "sixth"\napi_key = "k"\n', encoding="utf-8")
+    options = configuration.load(file).connections["six"]
+    system = discovery.systems()["sixth"]
+    assert ["things"] == [resource.name for resource in system.resources(options)]
+    assert isinstance(system.resources(options)[0], Resource)
+    assert system.notices is not None
+    with pytest.raises(Malformed):
+        system.notices.read({}, options)
+
+
+def test_a_sandbox_is_imported_only_when_it_is_asked_for(folder: Path) -> None:
+    _put(folder)
+    system = discovery.systems()["sixth"]
+    assert system.has_sandbox
+    assert "workers.connectors.sixth.sandbox" not in sys.modules
+    assert {"seed": 1} == system.sandbox(seed=1)
+    assert "workers.connectors.sixth.sandbox" in sys.modules
+
+
+def test_a_system_without_webhooks_has_no_notices(folder: Path) -> None:
+    _put(folder, without="notices")
+    assert discovery.systems()["sixth"].notices is None
+
+
+@pytest.mark.parametrize("missing", ["client", "resources"])
+def test_a_missing_file_is_named_before_anything_starts(folder: Path, missing: str) -> None:
+    _put(folder, without=missing)
+    file = folder / "erpmirror.toml"
+    file.write_text('[connections.six]\nsystem = "sixth"\napi_key = "k"\n', encoding="utf-8")
+    with pytest.raises(discovery.IncompleteError, match=rf"workers/connectors/sixth has no {missing}\.py"):
+        configuration.load(file)
+
+
+def test_missing_options_are_named_even_where_nobody_uses_the_system(folder: Path) -> None:
+    _put(folder, without="options")
+    file = folder / "erpmirror.toml"
+    file.write_text("", encoding="utf-8")
+    with pytest.raises(discovery.IncompleteError, match=r"workers/connectors/sixth has no options\.py"):
+        configuration.load(file)
+
+
+def test_a_file_that_lacks_its_name_is_named(folder: Path) -> None:
+    _put(folder)
+    (folder / "sixth" / "client.py").write_text("", encoding="utf-8")
+    with pytest.raises(discovery.IncompleteError, match=r"workers/connectors/sixth/client\.py has no `Client`"):
+        _ = discovery.systems()["sixth"].client
+
+
+def test_reading_settings_imports_no_sandbox_and_no_http() -> None:
+    script = (
+        "import sys, pathlib\n"
+        "from workers import configuration\n"
+        "from workers.connectors import discovery\n"
+        "[system.options for system in discovery.systems().values()]\n"
+        "print([name for name in sys.modules if name == 'httpx' or name.endswith('.sandbox')])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "[]" == ran.stdout.strip()

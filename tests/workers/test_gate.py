@@ -1,0 +1,239 @@
+"""The gate: one request at a time for an account, whoever asks, and nothing written under a lease that ran out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from models import tables
+from models.database import Database
+from models.settings import Connection
+from workers import gate
+from workers.gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Account(Connection):
+    """A connection with a login."""
+
+    system: str = "directo"
+    url: str = "https://vendor.example"
+    key: str = "k"
+
+    def login(self) -> tuple[str, ...]:
+        return (self.key,)
+
+
+class Clock:
+    """A database's clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def timed(database: Database, clock: Clock) -> Database:
+    """The database under a clock of the test's own."""
+    database._clock = clock
+    return database
+
+
+def leave(gate_: Gate, database: Database, slot: gate.Slot) -> None:
+    with database.begin() as connection:
+        gate_.leave(connection, slot)
+
+
+def test_a_listing_holds_the_gate_alone(timed: Database) -> None:
+    first = Gate(timed, Account(name="a", concurrency=4))
+    slot = first.enter()
+    with pytest.raises(gate.Shut):
+        first.enter("items\n1")
+    leave(first, timed, slot)
+    assert first.enter("items\n1").turn > slot.turn
+
+
+def test_point_reads_share_the_gate_up_to_concurrency_but_never_one_key(timed: Database) -> None:
+    shared = Gate(timed, Account(name="a", concurrency=2))
+    shared.enter("items\n1")
+    with pytest.raises(gate.Shut):
+        shared.enter("items\n1")
+    shared.enter("items\n2")
+    with pytest.raises(gate.Shut):
+        shared.enter("items\n3")
+
+
+def test_a_listing_waits_for_point_reads(timed: Database) -> None:
+    shared = Gate(timed, Account(name="a", concurrency=2))
+    shared.enter("items\n1")
+    with pytest.raises(gate.Shut):
+        shared.enter()
+
+
+def test_connections_of_one_account_share_its_gate_and_the_strictest_limits_win(timed: Database, clock: Clock) -> None:
+    quick = Account(name="a", requests_per_minute=6000)
+    slow = Account(name="b", requests_per_minute=6)
+    first, second = Gate(timed, quick, sharing=[slow]), Gate(timed, slow, sharing=[quick])
+    assert first.account == second.account
+    leave(first, timed, first.enter())
+    with pytest.raises(gate.Shut) as shut:
+        second.enter()
+    assert shut.value.until >= START + timedelta(seconds=10)
+    clock.pass_by(seconds=11)
+    second.enter()
+
+
+def test_other_logins_and_other_addresses_have_other_gates(timed: Database) -> None:
+    accounts = [
+        Account(name="a"),
+        Account(name="a", key="other"),
+        Account(name="a", url="https://other.example"),
+    ]
+    assert len({gate.account_of(each) for each in accounts}) == len(accounts)
+    for each in accounts:
+        Gate(timed, each).enter()
+
+
+def test_the_account_name_does_not_tell_the_login() -> None:
+    assert "k-very-secret" not in gate.account_of(Account(name="a", key="k-very-secret"))
+
+
+def test_pace_is_counted_from_the_actual_send(timed: Database, clock: Clock) -> None:
+    paced = Gate(timed, Account(name="a", requests_per_minute=6))
+    slot = paced.enter()
+    slot.sent_at += timedelta(seconds=7)  # the process was paused between its turn and its request
+    clock.pass_by(seconds=9)
+    leave(paced, timed, slot)
+    clock.pass_by(seconds=3)
+    with pytest.raises(gate.Shut) as shut:
+        paced.enter()
+    assert shut.value.until == slot.sent_at + timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("commit", ["leave", "keep"])
+def test_a_result_is_discarded_when_its_lease_ran_out(timed: Database, clock: Clock, commit: str) -> None:
+    lost = Gate(timed, Account(name="a"))
+    slot = lost.enter()
+    clock.pass_by(seconds=46)  # timeout 30 s and 15 s of grace are over
+    successor = lost.enter()
+    assert successor.turn > slot.turn
+    with pytest.raises(gate.LeaseLost), timed.begin() as connection:
+        getattr(lost, commit)(connection, slot)
+    leave(lost, timed, successor)
+
+
+def test_a_lease_that_ran_out_is_lost_even_if_nobody_took_it(timed: Database, clock: Clock) -> None:
+    lost = Gate(timed, Account(name="a"))
+    slot = lost.enter()
+    clock.pass_by(seconds=46)
+    with pytest.raises(gate.LeaseLost):
+        leave(lost, timed, slot)
+
+
+def test_a_lease_ends_at_most_15_seconds_after_the_timeout(timed: Database) -> None:
+    Gate(timed, Account(name="a", timeout="40s")).enter()
+    with timed.read() as connection:
+        assert connection.execute(sa.select(tables.leases.c.until)).scalar_one() == START + timedelta(seconds=55)
+
+
+def test_arriving_bytes_renew_the_lease_of_a_long_stream(timed: Database, clock: Clock) -> None:
+    long = Gate(timed, Account(name="a"))
+    slot = long.enter()
+    for _ in range(5):
+        clock.pass_by(seconds=40)
+        slot.renewed -= 40  # as the process's own clock would show
+        long.alive(slot)
+    leave(long, timed, slot)
+
+
+def test_a_shut_gate_lets_nobody_in_until_its_time(timed: Database, clock: Clock) -> None:
+    busy = Gate(timed, Account(name="a"))
+    slot = busy.enter()
+    with timed.begin() as connection:
+        until = busy.leave_shut(connection, slot, reason="busy", after=timedelta(seconds=30), counts=False)
+    with pytest.raises(gate.Shut) as shut:
+        busy.enter()
+    assert (START + timedelta(seconds=30), until) == (until, shut.value.until)
+    clock.pass_by(seconds=30)
+    busy.enter()
+
+
+def test_without_retry_after_the_gate_stays_shut_twice_as_long_each_time_up_to_five_minutes(
+    timed: Database, clock: Clock
+) -> None:
+    failing = Gate(timed, Account(name="a"))
+    waits = []
+    for _ in range(11):
+        slot = failing.enter()
+        with timed.begin() as connection:
+            until = failing.leave_shut(connection, slot, reason="away", after=None, counts=True)
+        waits.append((until - clock.now).total_seconds())
+        clock.now = until
+    assert [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] == waits
+    leave(failing, timed, failing.enter())
+    slot = failing.enter()
+    with timed.begin() as connection:
+        until = failing.leave_shut(connection, slot, reason="away", after=None, counts=True)
+    assert clock.now + timedelta(seconds=1) == until
+
+
+def test_a_block_that_breaks_gives_its_slot_back(timed: Database) -> None:
+    broken = Gate(timed, Account(name="a"))
+    with pytest.raises(ZeroDivisionError), gate.held(broken):
+        raise ZeroDivisionError
+    broken.enter()
+
+
+def test_turns_come_from_the_one_counter_and_only_rise(timed: Database) -> None:
+    with timed.begin() as connection:
+        drawn = timed.draw(connection)
+    fresh = Gate(timed, Account(name="never seen before"))
+    assert fresh.enter().turn > drawn
+
+
+@pytest.fixture
+def session(timed: Database) -> Callable[[str], gate.SessionBox]:
+    def of(key: str) -> gate.SessionBox:
+        opened = Gate(timed, Account(name="a", key=key))
+        leave(opened, timed, opened.enter())
+        return opened.sessions()
+
+    return of
+
+
+def test_a_session_is_shared_encrypted_and_forgotten_when_it_ends(
+    timed: Database, clock: Clock, session: Callable[[str], gate.SessionBox]
+) -> None:
+    session("k").put(b"token-in-clear", START + timedelta(minutes=30))
+    assert session("k").get() == b"token-in-clear"
+    with timed.read() as connection:
+        assert b"token-in-clear" not in connection.execute(sa.select(tables.gates.c.session)).scalar_one()
+    clock.pass_by(minutes=31)
+    assert session("k").get() is None
+
+
+def test_a_session_that_another_key_encrypted_is_none(
+    timed: Database, session: Callable[[str], gate.SessionBox]
+) -> None:
+    mine = session("k")
+    mine.put(b"token", START + timedelta(minutes=30))
+    assert gate.SessionBox(timed, gate.account_of(Account(name="a")), b"another secret").get() is None
+    mine.drop()
+    assert mine.get() is None

@@ -1,0 +1,1 @@
+"""One folder per system. A sixth system is one more folder; nothing else is edited."""

@@ -1,0 +1,148 @@
+"""Everything that is needed to work for one connection, in one place."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from models import records, streams
+from workers import gate
+from workers.connectors import discovery
+from workers.connectors.contract import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from models.database import Database
+    from models.settings import Connection, Settings
+    from models.streams import Stream
+    from workers.connectors.contract import Client, Resource
+    from workers.connectors.discovery import System
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One connection's desk. Cheap to make; opens nothing before it is used."""
+
+    database: Database
+    settings: Settings
+    options: Connection
+
+    @property
+    def name(self) -> str:
+        """The connection's name."""
+        return self.options.name
+
+    @cached_property
+    def system(self) -> System:
+        """The ERP that this connection leads to."""
+        return discovery.systems()[self.options.system]
+
+    @cached_property
+    def resources(self) -> dict[str, Resource]:
+        """The configured resources by name."""
+        return {resource.name: resource for resource in self.system.resources(self.options)}
+
+    @cached_property
+    def sharing(self) -> list[Connection]:
+        """The other connections that lead to the same account."""
+        mine = gate.account_of(self.options)
+        others = (each for each in self.settings.connections.values() if each.name != self.name)
+        return [each for each in others if gate.account_of(each) == mine]
+
+    @cached_property
+    def gate(self) -> gate.Gate:
+        """The account's gate."""
+        return gate.Gate(self.database, self.options, sharing=self.sharing)
+
+    def target(self, resource: Resource, stream: Stream | None = None) -> records.Target:
+        """The resource as the write path needs it: declared fields are the vendor's metadata where we have it."""
+        return records.Target(
+            connection=self.name,
+            system=self.options.system,
+            resource=resource.name,
+            omit=(*self.options.omit, *self.options.secrets),
+            shape=(stream.shape if stream else None) or resource.shape,
+            hints=resource.hints,
+            project=resource.project,
+        )
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        with self.database.read() as connection:
+            return self.database.now(connection)
+
+    @contextmanager
+    def shift(self) -> Iterator[Shift]:
+        """Work with the vendor's client open."""
+        shift = Shift(self)
+        shift.client = self.system.client(self.options, Wire(alive=shift.alive, sessions=self.gate.sessions()))
+        try:
+            yield shift
+        finally:
+            shift.client.close()
+
+    def align(self) -> None:
+        """Make the streams fit the configuration."""
+        plans = [
+            streams.Plan(resource.name, resource.bound, ticks=resource.every is not None)
+            for resource in self.resources.values()
+        ]
+        with self.database.begin() as connection:
+            streams.align(connection, self.database, connection_name=self.name, system=self.options.system, plans=plans)
+
+
+class Shift:
+    """One task's work at a desk: its client, the slot it asks under, and a tally.
+
+    `more`: the task stopped before everything due was done.
+    """
+
+    client: Client
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.requests = 0
+        self.changes = 0
+        self.more = False
+        self._slot: gate.Slot | None = None
+
+    @contextmanager
+    def turn(self, subject: str | None = None) -> Iterator[gate.Slot]:
+        """A slot at the gate for the block: for a point read of `subject`, or for a listing. Raises `gate.Shut`."""
+        with gate.held(self.desk.gate, subject) as slot:
+            self._slot = slot
+            try:
+                yield slot
+            finally:
+                self._slot = None
+
+    def alive(self) -> None:
+        """Bytes arrive: the lease of a long stream is renewed."""
+        if self._slot is not None:
+            self.desk.gate.alive(self._slot)
+
+
+def desks(database: Database, settings: Settings) -> list[Desk]:
+    """A desk for every configured connection."""
+    return [Desk(database, settings, options) for options in settings.connections.values()]
+
+
+def desk(database: Database, settings: Settings, name: str) -> Desk:
+    """The desk of one connection. LookupError names those that exist."""
+    options = settings.connections.get(name)
+    if options is None:
+        known = ", ".join(sorted(settings.connections)) or "none"
+        raise LookupError(f'no connection "{name}" in {settings.file}; configured: {known}')
+    return Desk(database, settings, options)
+
+
+def align(database: Database, settings: Settings) -> None:
+    """Make all streams fit the configuration."""
+    for each in desks(database, settings):
+        each.align()
+    with database.begin() as connection:
+        streams.retire(connection, configured=settings.connections)

@@ -1,0 +1,106 @@
+"""What happens to work whose request failed: the slot goes back, the work moves, the gate may shut."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+from models import columns, inbox, streams
+from workers import gate
+from workers.errors import Busy, Closed, Fate, NotForUs, SetAside, TryLater
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    import sqlalchemy as sa
+
+    from models.inbox import Item
+    from models.streams import Stream
+    from workers.desk import Desk
+    from workers.gate import Slot
+
+log = structlog.get_logger()
+
+_MISREAD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What a connector raises when an answer is not what it was written for."""
+
+
+@contextmanager
+def sorted_out() -> Iterator[None]:
+    """Give a fate to what may go wrong between a request and its transaction.
+
+    No change on the vendor's side stops ingestion: an answer that nobody understood is set aside, for a person.
+    """
+    try:
+        yield
+    except columns.Locked:
+        raise TryLater("the table is locked by somebody's long query", shuts_gate=False) from None
+    except _MISREAD as error:
+        log.exception("answer not understood")
+        raise SetAside(f"the answer was not understood: {words(error)}") from error
+
+
+def of_key(desk: Desk, slot: Slot, item: Item, fate: Fate) -> None:
+    """A fetch failed."""
+    _tell(desk, item.resource, fate, key=item.key)
+    with desk.database.begin() as connection:
+        if isinstance(fate, TryLater):
+            until = _leave_late(connection, desk, slot, fate, failures=item.attempts)
+            inbox.postpone(connection, item, until=until, reason=str(fate), counts=_counts(fate))
+            return
+        desk.gate.leave(connection, slot)
+        if isinstance(fate, NotForUs):
+            inbox.finish(connection, item)
+        elif isinstance(fate, SetAside) and fate.whole_resource:
+            _park_resource(connection, desk, item.resource, fate)
+        else:
+            inbox.park(connection, item, reason=str(fate))
+
+
+def of_stream(desk: Desk, slot: Slot, stream: Stream, fate: Fate, *, full: bool) -> None:
+    """A listing, or the question for a resource's metadata, failed."""
+    _tell(desk, stream.resource, fate)
+    with desk.database.begin() as connection:
+        if not isinstance(fate, TryLater):
+            desk.gate.leave(connection, slot)
+            _park_resource(connection, desk, stream.resource, fate)
+            return
+        until = _leave_late(connection, desk, slot, fate, failures=stream.failures)
+        due = {"full_due_at": until} if full else {"due_at": until}
+        told = {"last_error": str(fate), "last_error_at": desk.database.now(connection)}
+        failures = stream.failures + _counts(fate)
+        streams.change(connection, desk.name, stream.resource, failures=failures, **due, **told)
+
+
+def words(error: BaseException | None) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def _leave_late(connection: sa.Connection, desk: Desk, slot: Slot, fate: TryLater, *, failures: int) -> datetime:
+    """Until when this work rests; the gate too, where the failure says something about the whole account."""
+    if isinstance(fate, Closed):
+        desk.gate.leave(connection, slot)
+        return fate.until
+    rests = desk.database.now(connection) + gate.backoff(failures, fate.after)
+    if not fate.shuts_gate:
+        desk.gate.leave(connection, slot)
+        return rests
+    shut = desk.gate.leave_shut(connection, slot, reason=str(fate), after=fate.after, counts=_counts(fate))
+    return max(rests, shut)
+
+
+def _counts(fate: TryLater) -> bool:
+    return not isinstance(fate, Busy | Closed)
+
+
+def _park_resource(connection: sa.Connection, desk: Desk, resource: str, fate: Fate) -> None:
+    streams.park(connection, desk.name, resource, reason=str(fate), now=desk.database.now(connection))
+
+
+def _tell(desk: Desk, resource: str, fate: Fate, **key: str) -> None:
+    kind = type(fate).__name__
+    log.warning("not answered", connection=desk.name, resource=resource, **key, fate=kind, reason=str(fate))

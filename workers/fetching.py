@@ -1,0 +1,117 @@
+"""The way of one key: from the inbox through the gate to its row, or aside with the reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+import structlog
+
+from models import deletions, inbox, journal, records
+from models.values import Snapshot
+from workers import fates, gate, reading
+from workers.errors import Fate
+
+if TYPE_CHECKING:
+    from models.inbox import Item
+    from models.values import Change, Tombstone
+    from workers.connectors.contract import Resource
+    from workers.desk import Desk, Shift
+    from workers.gate import Slot
+
+log = structlog.get_logger()
+
+
+def fetch(shift: Shift, item: Item) -> None:
+    """Fetch one key and write what came, or move its row by the fate of the request. Raises `gate.Shut`."""
+    desk = shift.desk
+    told = {"connection": desk.name, "resource": item.resource, "key": item.key}
+    resource = desk.resources.get(item.resource)
+    if resource is None:
+        log.info("not configured", **told)
+        with desk.database.begin() as connection:
+            inbox.finish(connection, item)
+        return
+    if reading.described(shift, resource) is None:
+        return  # parked meanwhile: its keys wait with it
+    try:
+        with shift.turn(f"{resource.name}\n{item.key}") as slot:
+            shift.requests += 1
+            _fetch(shift, slot, resource, item)
+    except gate.LeaseLost:
+        log.warning("lease lost", **told)  # the row is still in the inbox
+
+
+def _fetch(shift: Shift, slot: Slot, resource: Resource, item: Item) -> None:
+    desk = shift.desk
+    target = reading.target(desk, resource)
+    try:
+        with fates.sorted_out():
+            found = shift.client.fetch(resource, item.key)
+            prepared = records.prepare(desk.database, target, [found] if isinstance(found, Snapshot) else [])
+    except Fate as fate:
+        fates.of_key(desk, slot, item, fate)
+        return
+    try:
+        changes = _write(desk, slot, resource, target, item=item, found=found, prepared=prepared)
+    except sa.exc.DataError as error:
+        reason = f"the database refused a value: {fates.words(error.orig)}"
+        with desk.database.begin() as connection:
+            desk.gate.leave(connection, slot)
+            inbox.park(connection, item, reason=reason)
+        return
+    shift.changes += len(changes)
+    kinds = [change.kind.value for change in changes]
+    log.info("fetched", connection=desk.name, resource=resource.name, key=item.key, changes=kinds)
+
+
+def _write(
+    desk: Desk,
+    slot: Slot,
+    resource: Resource,
+    target: records.Target,
+    *,
+    item: Item,
+    found: Snapshot | Tombstone,
+    prepared: records.Prepared,
+) -> list[Change]:
+    """The one transaction: the lease proven, row and parts, the inbox, the journal last."""
+    database = desk.database
+    listed = item.listed or (found.listed if isinstance(found, Snapshot) else None)
+    with database.begin() as connection:
+        desk.gate.leave(connection, slot)
+        if not isinstance(found, Snapshot) and not _may_delete(connection, desk, resource, target, item=item):
+            share = f"{desk.options.max_deletions:.0%}"
+            inbox.hold(connection, item, reason=f"gone, like more than {share} of {resource.name} within a day")
+            return []
+        now = database.now(connection)
+        changes = records.apply(
+            connection,
+            database,
+            target,
+            prepared,
+            tombstones=[] if isinstance(found, Snapshot) else [item.key],
+            turn=slot.turn,
+            now=now,
+            listed={item.key: listed} if listed is not None else {},
+            point=True,
+        )
+        inbox.finish(connection, item)
+        journal.append(
+            connection, target.connection, target.resource, changes, turn=slot.turn, cause=item.cause, now=now
+        )
+    return changes
+
+
+def _may_delete(
+    connection: sa.Connection, desk: Desk, resource: Resource, target: records.Target, *, item: Item
+) -> bool:
+    _, deleted = records.listed_tokens(connection, desk.database, target, [item.key]).get(item.key, (None, True))
+    if deleted or resource.register:
+        return True
+    now = desk.database.now(connection)
+    if item.approved:
+        deletions.approved(connection, target, now=now)
+        return True
+    share = desk.options.max_deletions
+    return deletions.permitted(connection, desk.database, target, count=1, max_deletions=share, now=now)

@@ -1,0 +1,242 @@
+"""One gate per vendor account: who may ask now, until when, how fast, across processes and hosts.
+
+A slot is held from the request's start until its result is committed, and the committing transaction proves that its
+lease is still its own (`leave`, `keep`), so what was read first is written first without comparing clocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from base64 import urlsafe_b64encode
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from models.tables import Instant, gates, leases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from models.database import Database
+    from models.settings import Connection
+
+GRACE = timedelta(seconds=15)
+"""A lease outlives its request's deadline by this, for the commit."""
+
+MOMENT = timedelta(seconds=2)
+"""The longest sleep at the gate; longer waits leave the work due later."""
+
+_LONGEST_BACKOFF = timedelta(minutes=5)
+
+
+class Shut(Exception):  # noqa: N818 - an answer of the gate, not an error
+    """Not now: `until` is when asking again makes sense."""
+
+    def __init__(self, until: datetime, reason: str) -> None:
+        super().__init__(reason)
+        self.until = until
+
+
+class LeaseLost(Exception):  # noqa: N818 - likewise
+    """The lease ran out before the result was committed: the result is discarded, its key is looked at again."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """The right to make one request. `turn` orders what is written; `sent_at` is when the request really started."""
+
+    turn: int
+    sent_at: datetime
+    renewed: float
+
+
+def account_of(options: Connection) -> str:
+    """The account's name: a keyed hash of address and login, so that connections that share an account share its gate."""
+    return hmac.new(_secret(options), options.url.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def backoff(failures: int, after: timedelta | None = None) -> timedelta:
+    """How long to wait after so many failures in a row: what the vendor asked for, else 1 s doubling to 5 min."""
+    if after is not None:
+        return after
+    return min(timedelta(seconds=2 ** min(failures, 10)), _LONGEST_BACKOFF)
+
+
+class Gate:
+    """The gate of one account, as one connection stands before it. `sharing`: all options that lead to this account."""
+
+    def __init__(self, database: Database, options: Connection, *, sharing: Sequence[Connection] = ()) -> None:
+        everyone = [options, *sharing]
+        self.account = account_of(options)
+        self._database = database
+        self._concurrency = min(each.concurrency for each in everyone)
+        paces = [each.requests_per_minute for each in everyone if each.requests_per_minute]
+        self._interval = timedelta(minutes=1) / min(paces) if paces else timedelta(0)
+        self._lease = options.timeout + GRACE
+        self._secret = _secret(options)
+
+    def enter(self, subject: str | None = None) -> Slot:
+        """Take a slot: for a point read of `subject`, or for a listing (None), which holds the gate alone.
+
+        Raises `Shut`. Sleeps at most `MOMENT`, until the pace allows the request.
+        """
+        with self._database.begin() as connection:
+            row = self._lock(connection)
+            now, read_at = self._database.now(connection), time.monotonic()
+            if row.shut_until is not None and row.shut_until > now:
+                raise Shut(row.shut_until, row.shut_reason or "the gate is shut")
+            self._make_room(connection, subject, now)
+            start = max(now, row.next_start_at or now)
+            if start - now > MOMENT:
+                raise Shut(start, "the vendor's pace")
+            turn = self._database.draw(connection)
+            connection.execute(
+                sa.insert(leases).values(turn=turn, account=self.account, subject=subject, until=start + self._lease)
+            )
+            self._change(connection, next_start_at=start + self._interval)
+        time.sleep(max(0.0, (start - now).total_seconds() - (time.monotonic() - read_at)))
+        sending = time.monotonic()
+        return Slot(turn=turn, sent_at=now + timedelta(seconds=sending - read_at), renewed=sending)
+
+    def alive(self, slot: Slot) -> None:
+        """Bytes arrive: renew the lease now and then. Raises `LeaseLost`."""
+        if time.monotonic() - slot.renewed > self._lease.total_seconds() / 3:
+            with self._database.begin() as connection:
+                self.keep(connection, slot)
+
+    def keep(self, connection: sa.Connection, slot: Slot) -> None:
+        """Prove inside a transaction that the lease is ours, and renew it. Raises `LeaseLost`."""
+        now = self._database.now(connection)
+        kept = connection.execute(
+            sa.update(leases).where(leases.c.turn == slot.turn, leases.c.until > now).values(until=now + self._lease)
+        )
+        if not kept.rowcount:
+            raise LeaseLost
+        slot.renewed = time.monotonic()
+
+    def leave(self, connection: sa.Connection, slot: Slot) -> None:
+        """Prove that the lease is ours and give it back: the vendor answered. Raises `LeaseLost`."""
+        self._give_back(connection, slot)
+        self._paced(connection, slot, failures=0)
+
+    def leave_shut(
+        self, connection: sa.Connection, slot: Slot, *, reason: str, after: timedelta | None, counts: bool
+    ) -> datetime:
+        """Give the lease back and shut the gate for everybody; returns until when. Raises `LeaseLost`."""
+        self._give_back(connection, slot)
+        failures = self._lock(connection).failures
+        until = self._database.now(connection) + backoff(failures, after)
+        self._paced(connection, slot, failures=failures + counts, shut_until=until, shut_reason=reason[:500])
+        return until
+
+    def abandon(self, slot: Slot) -> None:
+        """Give the lease back after a crash of ours, if it is still there."""
+        with self._database.begin() as connection:
+            connection.execute(sa.delete(leases).where(leases.c.turn == slot.turn))
+
+    def sessions(self) -> SessionBox:
+        """Where this account's vendor session is kept."""
+        return SessionBox(self._database, self.account, self._secret)
+
+    def _lock(self, connection: sa.Connection) -> sa.Row[tuple[datetime | None, datetime | None, str | None, int]]:
+        columns = (gates.c.next_start_at, gates.c.shut_until, gates.c.shut_reason, gates.c.failures)
+        locked = sa.select(*columns).where(gates.c.account == self.account).with_for_update()
+        row = connection.execute(locked).one_or_none()
+        if row is None:
+            connection.execute(
+                self._database.insert(gates).values(account=self.account, failures=0).on_conflict_do_nothing()
+            )
+            row = connection.execute(locked).one()
+        return row
+
+    def _make_room(self, connection: sa.Connection, subject: str | None, now: datetime) -> None:
+        # A lease that has run out but is being committed right now is locked: skip it, it still counts as held.
+        expired = (
+            sa.select(leases.c.turn)
+            .where(leases.c.account == self.account, leases.c.until <= now)
+            .with_for_update(skip_locked=True)
+        )
+        connection.execute(sa.delete(leases).where(leases.c.turn.in_(expired)))
+        held = connection.execute(
+            sa.select(leases.c.subject, leases.c.until).where(leases.c.account == self.account)
+        ).all()
+        alone = subject is None or any(other.subject is None for other in held)
+        same = any(other.subject == subject for other in held)
+        if held and (alone or same or len(held) >= self._concurrency):
+            raise Shut(min(other.until for other in held), "somebody else is asking")
+
+    def _give_back(self, connection: sa.Connection, slot: Slot) -> None:
+        now = self._database.now(connection)
+        given = connection.execute(sa.delete(leases).where(leases.c.turn == slot.turn, leases.c.until > now))
+        if not given.rowcount:
+            raise LeaseLost
+
+    def _paced(self, connection: sa.Connection, slot: Slot, **values: object) -> None:
+        # Counted from the actual send: a request that waited long for its slot must not let the next one come at once.
+        earliest = sa.literal(slot.sent_at + self._interval, Instant)
+        later = sa.case((gates.c.next_start_at > earliest, gates.c.next_start_at), else_=earliest)
+        self._change(connection, next_start_at=later, **values)
+
+    def _change(self, connection: sa.Connection, **values: object) -> None:
+        connection.execute(sa.update(gates).where(gates.c.account == self.account).values(**values))
+
+
+@contextmanager
+def held(gate: Gate, subject: str | None = None) -> Iterator[Slot]:
+    """A slot for the block, which commits through `leave` or `leave_shut`; given back if the block breaks."""
+    slot = gate.enter(subject)
+    try:
+        yield slot
+    except BaseException:
+        gate.abandon(slot)
+        raise
+
+
+class SessionBox:
+    """The vendor's session, encrypted under a key derived from the connection's own secret: one login serves all workers."""
+
+    def __init__(self, database: Database, account: str, secret: bytes) -> None:
+        self._database = database
+        self._account = account
+        derived = HKDF(hashes.SHA256(), length=32, salt=None, info=b"erpmirror session").derive(secret)
+        self._cipher = Fernet(urlsafe_b64encode(derived))
+
+    def get(self) -> bytes | None:
+        """The session that is still valid, or None."""
+        with self._database.read() as connection:
+            now = self._database.now(connection)
+            stored = connection.execute(
+                sa.select(gates.c.session).where(gates.c.account == self._account, gates.c.session_until > now)
+            ).scalar()
+        if stored is None:
+            return None
+        try:
+            return self._cipher.decrypt(stored)
+        except InvalidToken:
+            return None
+
+    def put(self, session: bytes, until: datetime) -> None:
+        """Keep it until then."""
+        self._set(self._cipher.encrypt(session), until)
+
+    def drop(self) -> None:
+        """The vendor refused it."""
+        self._set(None, None)
+
+    def _set(self, session: bytes | None, until: datetime | None) -> None:
+        with self._database.begin() as connection:
+            connection.execute(
+                sa.update(gates).where(gates.c.account == self._account).values(session=session, session_until=until)
+            )
+
+
+def _secret(options: Connection) -> bytes:
+    return "\n".join(options.login()).encode()

@@ -1,0 +1,142 @@
+"""What happens to everything that is due. Read this first.
+
+    notice ─► notices ─fold─┐
+    listing of names ───────┼─► inbox ──fetch──┐
+    missing key, /deleted ──┘                  ├─► redact ─► one transaction:
+    tick, full reading ──────────────list──────┘            rows, parts, inbox or cursor, journal
+
+`look` works off what is short (notices, mentions, ticks), `read` what is long (full readings). Both ask only through
+the gate, never inside a transaction, and commit under the lease they asked with. `fetching` has the way of one key,
+`reading` that of one page, `fates` what happens when a vendor fails.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from models import inbox, notices, streams
+from models.values import Lane
+from workers import fetching, gate, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.inbox import Item
+    from models.streams import Stream
+    from workers.desk import Desk, Shift
+
+log = structlog.get_logger()
+
+BUDGET = timedelta(seconds=10)
+"""How long one task works before it rings again and lets others have the worker."""
+
+_FOLD = 500
+_SOON = timedelta(seconds=1)
+
+
+def look(desk: Desk, *, budget: timedelta = BUDGET) -> Shift:
+    """Fold notices, fetch what was mentioned, ask for what changed; live keys first, for about `budget`."""
+    return _work(desk, _next_short, budget)
+
+
+def read(desk: Desk, *, budget: timedelta = BUDGET) -> Shift:
+    """Read in full what is due for it, page by page, for about `budget`; live keys go first between pages."""
+    return _work(desk, _next_page, budget)
+
+
+def has_work(desk: Desk) -> tuple[bool, bool]:
+    """Whether something is due for `look`, and whether something is due for `read`."""
+    with desk.database.read() as connection:
+        now = desk.database.now(connection)
+        waits = notices.waiting(connection, connection_name=desk.name) or bool(
+            inbox.due(connection, connection_name=desk.name, now=now)
+        )
+    ticks = _due(desk, full=False) is not None
+    return waits or ticks, _due(desk, full=True) is not None
+
+
+def _work(desk: Desk, next_step: Callable[[Shift], bool], budget: timedelta) -> Shift:
+    end = time.monotonic() + budget.total_seconds()
+    with desk.shift() as shift:
+        try:
+            while next_step(shift):
+                if time.monotonic() > end:
+                    shift.more = True
+                    break
+        except gate.Shut as shut:
+            log.info("gate shut", connection=desk.name, until=shut.until.isoformat(), reason=str(shut))
+    with desk.database.begin() as connection:
+        streams.settle(connection, connection_name=desk.name)
+    return shift
+
+
+def _next_short(shift: Shift) -> bool:
+    """Do the most urgent thing; False when nothing is due."""
+    desk = shift.desk
+    _fold(desk)
+    if (live := _due_key(desk, Lane.LIVE)) is not None:
+        fetching.fetch(shift, live)
+        return True
+    stream, item = _due(desk, full=False), _due_key(desk, Lane.BULK)
+    # The longest overdue of the two: at a slow vendor neither ticks nor bulk keys may starve the other.
+    if stream is not None and (item is None or stream.due_at <= item.due_at):
+        reading.read(shift, desk.resources[stream.resource], full=False)
+    elif item is not None:
+        fetching.fetch(shift, item)
+    else:
+        return False
+    return True
+
+
+def _next_page(shift: Shift) -> bool:
+    """Read the next page of a full reading; False when none is due."""
+    stream = _due(shift.desk, full=True)
+    if stream is None:
+        return False
+    _give_way(shift)
+    reading.read(shift, shift.desk.resources[stream.resource], full=True)
+    return True
+
+
+def _give_way(shift: Shift) -> None:
+    """Live work goes first: ours is done here and now, that of others who share the account gets the gate."""
+    desk = shift.desk
+    if not _live_waits(desk):
+        return
+    _fold(desk)
+    while (item := _due_key(desk, Lane.LIVE)) is not None:
+        fetching.fetch(shift, item)
+        _fold(desk)
+    if _live_waits(desk):
+        raise gate.Shut(desk.now() + _SOON, "live work of a connection that shares the account goes first")
+
+
+def _live_waits(desk: Desk) -> bool:
+    names = [desk.name, *(each.name for each in desk.sharing)]
+    with desk.database.read() as connection:
+        return inbox.live_waits(connection, connections=names, now=desk.database.now(connection))
+
+
+def _fold(desk: Desk) -> None:
+    folded = _FOLD
+    while folded == _FOLD:
+        with desk.database.begin() as connection:
+            folded = notices.fold(connection, desk.database, connection_name=desk.name, limit=_FOLD)
+
+
+def _due_key(desk: Desk, lane: Lane) -> Item | None:
+    with desk.database.read() as connection:
+        now = desk.database.now(connection)
+        found = inbox.due(connection, connection_name=desk.name, now=now, lane=lane)
+    return found[0] if found else None
+
+
+def _due(desk: Desk, *, full: bool) -> Stream | None:
+    with desk.database.read() as connection:
+        now = desk.database.now(connection)
+        rows = streams.open_ones(connection, connection_name=desk.name)
+    return next((row for row in rows if row.resource in desk.resources and row.is_due(now, full=full)), None)

@@ -1,0 +1,291 @@
+"""The way of one page: a reply to a listing, written chunk by chunk as it arrives, under one slot of the gate."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+import structlog
+
+from models import deletions, inbox, journal, records, streams
+from models.values import Cause, Chunk, Lane, Mention, Unreadable
+from workers import fates, gate
+from workers.errors import Fate, SetAside
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from datetime import datetime
+
+    from models.streams import Stream
+    from models.values import Line
+    from workers.connectors.contract import Resource
+    from workers.desk import Desk, Shift
+    from workers.gate import Slot
+
+log = structlog.get_logger()
+
+_SHAPE_AGE = timedelta(hours=24)
+
+
+def target(desk: Desk, resource: Resource) -> records.Target:
+    """The resource as the write path needs it, with the shape that the vendor's metadata declared."""
+    with desk.database.read() as connection:
+        return desk.target(resource, streams.get(connection, desk.name, resource.name))
+
+
+def described(shift: Shift, resource: Resource) -> Stream | None:
+    """The resource's stream, its shape asked for at most once a day; None if it is parked, retired or failed just now.
+
+    Raises `gate.Shut` where the vendor cannot be asked now.
+    """
+    desk, database = shift.desk, shift.desk.database
+    stream, now = _current(desk, resource)
+    if stream is None or stream.state != "open":
+        return None
+    if not resource.described or (stream.shape_at is not None and stream.shape_at > now - _SHAPE_AGE):
+        return stream
+    with shift.turn(f"{resource.name}\nmetadata") as slot:
+        shift.requests += 1
+        try:
+            with fates.sorted_out():
+                shape = shift.client.shape(resource)
+        except Fate as fate:
+            fates.of_stream(desk, slot, stream, fate, full=True)
+            return None
+        with database.begin() as connection:
+            desk.gate.leave(connection, slot)
+            streams.change(connection, desk.name, resource.name, shape=shape, shape_at=database.now(connection))
+    return replace(stream, shape=shape)
+
+
+def read(shift: Shift, resource: Resource, *, full: bool) -> None:
+    """One request of a tick or of a full reading. Raises `gate.Shut`."""
+    desk = shift.desk
+    if full and (until := desk.options.closed_until(desk.now())) is not None:
+        with desk.database.begin() as connection:
+            streams.change(connection, desk.name, resource.name, full_due_at=until)
+        return
+    if described(shift, resource) is None:
+        return
+    try:
+        with shift.turn() as slot:
+            # Read again behind the gate, which a listing holds alone: nobody else moves this position now.
+            stream, now = _current(desk, resource)
+            if stream is None or not stream.is_due(now, full=full):
+                desk.gate.abandon(slot)
+                return
+            shift.requests += 1
+            _receive(_Page(shift, stream, resource, full=full), slot)
+    except gate.LeaseLost:
+        log.warning("lease lost", connection=desk.name, resource=resource.name)  # its stream is still due
+
+
+def _current(desk: Desk, resource: Resource) -> tuple[Stream | None, datetime]:
+    with desk.database.read() as connection:
+        return streams.get(connection, desk.name, resource.name), desk.database.now(connection)
+
+
+def _receive(page: _Page, slot: Slot) -> None:
+    try:
+        with fates.sorted_out():
+            page.begin(slot)
+            with closing(page.chunks()) as chunks:
+                for chunk in chunks:
+                    page.write(slot, chunk)
+    except Fate as fate:
+        fates.of_stream(page.desk, slot, page.stream, fate, full=page.full)
+
+
+class _Page:
+    """One reply to a listing on its way into the mirror."""
+
+    def __init__(self, shift: Shift, stream: Stream, resource: Resource, *, full: bool) -> None:
+        self.shift, self.stream, self.resource, self.full = shift, stream, resource, full
+        self.desk, self.database = shift.desk, shift.desk.database
+        self.target = shift.desk.target(resource, stream)
+        self.run = stream.full_run
+        self.first_turn = stream.full_turn
+
+    @property
+    def cause(self) -> Cause:
+        """A tick (for a register too), the first full reading or one that a person asked for, or a later one."""
+        if self.full and (self.stream.cursor is None or self.stream.full_cause is not None):
+            return Cause.BACKFILL
+        return Cause.RECONCILE if self.full and not self.resource.register else Cause.TICK
+
+    def begin(self, slot: Slot) -> None:
+        """A full reading that starts gets its run."""
+        if not self.full or self.run is not None:
+            return
+        with self.database.begin() as connection:
+            now = self.database.now(connection)
+            self.run = streams.begin_full(connection, self.stream, turn=slot.turn, cause=self.cause, now=now)
+            self.first_turn = slot.turn
+
+    def chunks(self) -> Generator[Chunk, None, None]:
+        """The reply; it must end with an end."""
+        position = self.stream.position(self.desk.now(), full=self.full)
+        ended = False
+        for chunk in self.shift.client.list(self.resource, position):
+            ended = chunk.end is not None
+            yield chunk
+        if not ended:
+            raise SetAside("the connector's listing had no end")
+
+    def write(self, slot: Slot, chunk: Chunk) -> None:
+        """Write one chunk; where the database refuses a value, that row alone is parked."""
+        prepared = records.prepare(self.database, self.target, chunk.snapshots)
+        try:
+            self._commit(slot, chunk, prepared)
+        except sa.exc.DataError as error:
+            if not chunk.snapshots:
+                raise
+            for smaller in _smaller(chunk, f"the database refused a value: {fates.words(error.orig)}"):
+                self.write(slot, smaller)
+
+    def _commit(self, slot: Slot, chunk: Chunk, prepared: records.Prepared) -> None:
+        """The one transaction: the lease proven, mentions, rows and parts, the position, the journal last."""
+        gate, end = self.desk.gate, chunk.end
+        with self.database.begin() as connection:
+            (gate.keep if end is None else gate.leave)(connection, slot)
+            now = self.database.now(connection)
+            self._mention(connection, chunk)
+            gone = self._missing(connection, now) if self.full and end is not None and end.complete else []
+            changes = records.apply(
+                connection,
+                self.database,
+                self.target,
+                prepared,
+                tombstones=gone,
+                turn=slot.turn,
+                now=now,
+                listed={each.key: each.listed for each in chunk.snapshots if each.listed is not None},
+                point=False,
+            )
+            self._advance(connection, chunk, now)
+            journal.append(
+                connection, self.desk.name, self.resource.name, changes, turn=slot.turn, cause=self.cause, now=now
+            )
+        self.shift.changes += len(changes)
+        told = {"connection": self.desk.name, "resource": self.resource.name}
+        log.info("read", **told, objects=_size(chunk), changes=len(changes), cause=self.cause.value)
+
+    def _mention(self, connection: sa.Connection, chunk: Chunk) -> None:
+        """What this chunk says about keys: which it named, which differ, which it tells of, which nobody understands."""
+        name, resource = self.desk.name, self.resource.name
+        if self.full:
+            keys = [each.key for each in (*chunk.snapshots, *chunk.lines, *chunk.unreadable)]
+            streams.see(connection, self.database, connection_name=name, resource=resource, keys=keys)
+        news = self._news(connection, chunk.lines)
+        self._bulk(
+            connection, [Mention(resource, line.key) for line in news], tokens={row.key: row.token for row in news}
+        )
+        self._bulk(connection, [each for each in chunk.mentions if each.resource in self.desk.resources])
+        inbox.park_unreadable(
+            connection,
+            self.database,
+            connection_name=name,
+            resource=resource,
+            unreadable=chunk.unreadable,
+            cause=self.cause,
+        )
+
+    def _bulk(
+        self,
+        connection: sa.Connection,
+        mentions: Sequence[Mention],
+        *,
+        tokens: dict[str, str] | None = None,
+        unless_known: bool = False,
+    ) -> None:
+        inbox.mention(
+            connection,
+            self.database,
+            connection_name=self.desk.name,
+            mentions=mentions,
+            lane=Lane.BULK,
+            cause=self.cause,
+            tokens=tokens,
+            unless_known=unless_known,
+        )
+
+    def _news(self, connection: sa.Connection, lines: Sequence[Line]) -> list[Line]:
+        """The lines that differ from what was listed last; every line where a person asked to read all."""
+        if not lines:
+            return []
+        keys = [line.key for line in lines]
+        rows = records.listed_tokens(connection, self.database, self.target, keys)
+        waiting = inbox.tokens(connection, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
+        asked_for = self.stream.full_cause is not None
+        return [line for line in lines if asked_for or _is_news(line, rows.get(line.key), waiting.get(line.key))]
+
+    def _missing(self, connection: sa.Connection, now: datetime) -> list[str]:
+        """A complete reading has ended: mention what it did not name; where nothing can be fetched, delete it."""
+        absent = list(records.keys_absent(connection, self.database, self.target, before_turn=self.first_turn or 0))
+        if self.resource.points:
+            # A key that waits already, or is held, is still missing: that is no news.
+            self._bulk(connection, [Mention(self.resource.name, key) for key in absent], unless_known=True)
+            return []
+        if not self.resource.unpaged:
+            return []  # pages shift while data changes: absence from them alone proves nothing
+        share = self.desk.options.max_deletions
+        if self.resource.register or deletions.permitted(
+            connection, self.database, self.target, count=len(absent), max_deletions=share, now=now
+        ):
+            return absent
+        inbox.hold_missing(
+            connection,
+            self.database,
+            connection_name=self.desk.name,
+            resource=self.resource.name,
+            keys=absent,
+            cause=self.cause,
+            reason=f"missing, one of {len(absent)} at once",
+        )
+        return []
+
+    def _advance(self, connection: sa.Connection, chunk: Chunk, now: datetime) -> None:
+        """Move the position; the cursor only with the last page of a complete run."""
+        end, stream = chunk.end, self.stream
+        if end is not None:
+            streams.change(connection, stream.connection, stream.resource, warning=end.warning)
+        if self.full:
+            pages, position = (0, None) if end is None else (1, end.cursor)
+            streams.advance_full(
+                connection, stream, run=self.run or 0, cursor=position, pages=pages, objects=_size(chunk)
+            )
+        if end is None:
+            return
+        if self.full and not end.more:
+            next_at = now + self.resource.full_every
+            streams.finish_full(connection, stream, run=self.run or 0, cursor=end.cursor, next_at=next_at, now=now)
+        elif not self.full and end.more:
+            streams.advance_tick(connection, stream, cursor=end.cursor, now=now)
+        elif not self.full:
+            next_at = now + (self.resource.every or self.resource.full_every)
+            streams.finish_tick(connection, stream, cursor=end.cursor, next_at=next_at, now=now)
+
+
+def _is_news(line: Line, row: tuple[str | None, bool] | None, waiting: str | None) -> bool:
+    token, deleted = row if row is not None else (None, True)
+    if line.marked and deleted:
+        return False  # gone here, gone there
+    if waiting is not None:
+        return waiting != line.token
+    return token != line.token or deleted
+
+
+def _smaller(chunk: Chunk, reason: str) -> list[Chunk]:
+    """The chunk in halves; a single snapshot as a row to be parked."""
+    half = len(chunk.snapshots) // 2
+    if half:
+        return [Chunk(snapshots=chunk.snapshots[:half]), replace(chunk, snapshots=chunk.snapshots[half:])]
+    refused = [Unreadable(snapshot.key, reason, snapshot.raw) for snapshot in chunk.snapshots]
+    return [replace(chunk, snapshots=(), unreadable=[*chunk.unreadable, *refused])]
+
+
+def _size(chunk: Chunk) -> int:
+    return len(chunk.snapshots) + len(chunk.lines)
