@@ -1,0 +1,126 @@
+"""Errors come as HTTP 200: what each of them means."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from workers.connectors.dilovod import answers
+from workers.errors import Busy, Fate, SetAside, TryLater
+
+ORDER = "1109100000001038"
+
+
+@pytest.mark.parametrize(
+    ("answer", "fate"),
+    [
+        ({"error": "bad key"}, SetAside),
+        ({"error": "Bad Key"}, SetAside),
+        ({"error": "Access to catalogs.goods denied, check role settings", "clientMessages": []}, SetAside),
+        ({"error": "multithreadApiSession multithread api request blocked"}, Busy),
+        ({"error": f"object with id {ORDER} not found"}, answers.Gone),
+        ({"error": "object locked by user"}, TryLater),
+        ({"error": "applicationLayerError <html><b>no</b></html>"}, SetAside),
+        ({"error": "emptyRequiredReq field (Label)|field2 (Label2)"}, SetAside),
+        ({"status": "error", "data": [], "errorMessage": "Bad value type for column person"}, SetAside),
+        ({"status": "error", "data": []}, SetAside),
+        ({"error": {"code": 5}}, SetAside),
+    ],
+)
+def test_each_error_has_its_fate(answer: Any, fate: type[Fate]) -> None:
+    with pytest.raises(Fate) as raised:
+        answers.inspect(answer)
+
+    assert fate is type(raised.value)
+
+
+@pytest.mark.parametrize("answer", [[], {}, "ok", 5, None, {"error": None}, {"header": {}}, {"status": "success"}])
+def test_anything_else_is_no_error(answer: Any) -> None:
+    assert answer == answers.inspect(answer)
+
+
+@pytest.mark.parametrize("said", ["bad key", "Access to catalogs.goods denied, check role settings"])
+def test_a_refusal_of_every_object_sets_the_resource_aside(said: str) -> None:
+    with pytest.raises(SetAside) as raised:
+        answers.inspect({"error": said})
+
+    assert raised.value.whole_resource
+    assert said == str(raised.value)
+
+
+def test_the_multithread_answer_is_waited_out() -> None:
+    with pytest.raises(Busy) as raised:
+        answers.inspect({"error": "multithreadApiSession multithread api request blocked"})
+
+    assert timedelta(seconds=30) == raised.value.after
+
+
+def test_markup_entities_and_the_key_are_taken_out_of_what_the_vendor_says() -> None:
+    said = "<html><style>b{}</style><b>Не&nbsp;збережено</b><br>k3y &lt;1&gt;\x00</html>"
+
+    with pytest.raises(SetAside) as raised:
+        answers.inspect({"error": said}, secret="k3y")
+
+    assert str(raised.value) == "Не збережено *** <1>\\u0000"
+
+
+@pytest.mark.parametrize(
+    ("answer", "rows"),
+    [
+        ([], []),
+        ([{"id": "1", "id__pr": "a"}], [{"id": "1", "id__pr": "a"}]),
+        ({"columns": ["a", "b"], "data": [["1", None]]}, [{"a": "1", "b": None}]),
+        ({"columns": ["a"], "data": []}, []),
+    ],
+)
+def test_both_forms_of_a_request_are_rows(answer: Any, rows: list[Any]) -> None:
+    assert rows == answers.rows(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, "ok", 5, None, ["ok"], [[]], {"columns": ["a"], "data": [["1", "2"]]}, {"columns": ["a"], "data": ["1"]}],
+)
+def test_what_is_no_list_of_rows_is_set_aside(answer: Any) -> None:
+    with pytest.raises(SetAside, match="malformed"):
+        answers.rows(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        "ok",
+        5,
+        None,
+        {},
+        {"header": []},
+        {"header": {}},
+        {"header": {"id": {"id": "1109100000001039", "pr": "another"}}},
+        {"header": {"id": {"id": ORDER, "pr": "x"}}, "tableParts": "tpGoods"},
+        {"header": {"id": ORDER}, "tableParts": [{"1": {}}]},
+        {"header": {"id": ORDER}, "tableParts": {"tpGoods": "row"}},
+    ],
+)
+def test_what_is_not_the_object_that_was_asked_for_is_set_aside(answer: Any) -> None:
+    with pytest.raises(SetAside, match="malformed"):
+        answers.header(answer, ORDER)
+
+
+@pytest.mark.parametrize("key", [{"id": ORDER, "pr": None}, {"id": int(ORDER)}, ORDER, int(ORDER)])
+def test_an_id_may_be_text_or_a_number_with_or_without_its_name(key: Any) -> None:
+    assert {"id": key} == answers.header({"header": {"id": key}}, ORDER)
+
+
+@pytest.mark.parametrize("parts", [[], {}, None, False, {"tpGoods": []}, {"tpGoods": None}, {"tpGoods": [{"id": 1}]}])
+def test_parts_may_be_empty_in_any_way(parts: Any) -> None:
+    assert {"id": ORDER} == answers.header({"header": {"id": ORDER}, "tableParts": parts}, ORDER)
+
+
+@pytest.mark.parametrize(
+    ("value", "marked"), [("1", True), (1, True), (True, True), ("0", False), (0, False), (None, False), ("", False)]
+)
+def test_a_mark_is_a_mark_in_any_spelling(value: Any, *, marked: bool) -> None:
+    assert marked == answers.marked(value)

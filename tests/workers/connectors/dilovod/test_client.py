@@ -1,0 +1,587 @@
+"""The client against the vendor's stand-in, and against answers that no vendor should give."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from models import exact
+from models.values import Kind, Line, Snapshot, Tombstone
+from tests.workers.connectors.dilovod.conftest import made_options, opened
+from workers.connectors.dilovod import queries, sweep
+from workers.connectors.dilovod import sandbox as stand_in
+from workers.connectors.dilovod.queries import Filter, Limit, Operator
+from workers.connectors.dilovod.resources import resources
+from workers.errors import Busy, Fate, SetAside, TimedOut, TryLater
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from models.values import Chunk, End, JsonObject
+    from workers.connectors.contract import Resource
+    from workers.connectors.dilovod.client import Client
+
+RESOURCES = {resource.name: resource for resource in resources(made_options())}
+ORDERS, GOODS, UNITS = (RESOURCES[name] for name in ("documents.saleOrder", "catalogs.goods", "catalogs.units"))
+STOCK, PRICES = RESOURCES["balanceRegisters.goods"], RESOURCES["informationRegisters.goodsPrices"]
+MISSING = "1109100000099999"
+
+
+def saying(body: str | bytes, status: int = 200) -> Starlette:
+    """A vendor that has one answer for everything."""
+
+    async def answer(_: Any) -> Response:
+        return Response(body, status, media_type="application/json")
+
+    return Starlette(routes=[Route("/", answer, methods=["POST"])])
+
+
+def read_all(client: Client, resource: Resource, cursor: str | None = None) -> tuple[list[Chunk], End]:
+    """Every step of a full reading, as the spine takes them."""
+    chunks: list[Chunk] = []
+    while True:
+        page = list(client.list(resource, cursor))
+        chunks += page
+        end = page[-1].end
+        assert end is not None
+        assert [None] * (len(page) - 1) == [chunk.end for chunk in page[:-1]]
+        if not end.more:
+            return chunks, end
+        cursor = end.cursor
+
+
+def lines(chunks: Sequence[Chunk]) -> list[Line]:
+    return [line for chunk in chunks for line in chunk.lines]
+
+
+def snapshots(chunks: Sequence[Chunk]) -> dict[str, JsonObject]:
+    return {snapshot.key: snapshot.raw for chunk in chunks for snapshot in chunk.snapshots}
+
+
+# Point reads
+
+
+def test_an_object_is_fetched_as_it_is(client: Client, sandbox: stand_in.Sandbox) -> None:
+    key, raw = next(iter(sandbox.truth(ORDERS.name).items()))
+
+    assert Snapshot(key, raw, listed="1:0") == client.fetch(ORDERS, key)
+
+
+def test_an_object_that_is_marked_or_unknown_is_gone(client: Client, sandbox: stand_in.Sandbox) -> None:
+    order = sandbox.books.of(ORDERS.name)[0]
+    sandbox.books.mark(order)
+
+    assert Tombstone(order.id) == client.fetch(ORDERS, order.id)
+    assert Tombstone(MISSING) == client.fetch(ORDERS, MISSING)
+
+
+def test_the_absence_of_another_object_proves_nothing() -> None:
+    with (
+        opened(saying('{"error":"object with id 1100300000000001 not found"}')) as client,
+        pytest.raises(SetAside, match="1100300000000001"),
+    ):
+        client.fetch(ORDERS, MISSING)
+
+
+def test_an_object_without_a_version_has_no_token() -> None:
+    answer = {"header": {"id": {"id": MISSING, "pr": None}, "delMark": "0"}, "misc": False}
+    with opened(saying(exact.dumps(answer))) as client:
+        assert Snapshot(MISSING, answer, listed=None) == client.fetch(ORDERS, MISSING)
+
+
+# The sweep
+
+
+@pytest.mark.parametrize("resource", [ORDERS, GOODS, UNITS, RESOURCES["catalogs.persons"]], ids=lambda each: each.name)
+def test_the_sweep_names_every_object(client: Client, sandbox: stand_in.Sandbox, resource: Resource) -> None:
+    chunks, end = read_all(client, resource)
+
+    assert set(sandbox.truth(resource.name)) == {line.key for line in lines(chunks)}
+    assert (end.complete, end.warning) == (True, None)
+
+
+def test_a_line_has_the_token_of_its_fetch(client: Client) -> None:
+    chunks, _ = read_all(client, ORDERS)
+
+    for line in lines(chunks):
+        found = client.fetch(ORDERS, line.key)
+        assert isinstance(found, Snapshot)
+        assert found.listed == line.token
+
+
+def test_any_change_changes_the_token(client: Client, sandbox: stand_in.Sandbox) -> None:
+    before, _ = read_all(client, ORDERS)
+    changed, marked = sandbox.books.of(ORDERS.name)[:2]
+    sandbox.books.touch(changed)
+    sandbox.books.mark(marked)
+
+    after, _ = read_all(client, ORDERS)
+
+    assert {changed.id, marked.id} == {line.key for line in set(lines(after)) - set(lines(before))}
+    assert [marked.id] == [line.key for line in lines(after) if line.marked]
+
+
+def test_each_step_of_a_sweep_is_one_request_and_its_cursor_is_all_that_it_needs() -> None:
+    app = stand_in.create(objects=0)
+    books = app.state.sandbox.books
+    added = {books.add("catalogs.persons", name={"ru": "", "uk": str(number)}).id for number in range(1001)}
+    persons = RESOURCES["catalogs.persons"]
+    cursor, named, sizes = None, set(), []
+    while cursor != sweep.DONE:
+        with opened(app) as client:
+            (chunk,) = client.list(persons, cursor)
+        assert chunk.end is not None
+        sizes.append(len(chunk.lines))
+        named |= {line.key for line in chunk.lines}
+        cursor = chunk.end.cursor
+
+    assert sizes == [0, 500, 500, 1]
+    assert app.state.sandbox.asked == ["getMetadata", "request", "request", "request"]
+    assert added == named
+
+
+@pytest.mark.parametrize("cursor", [sweep.DONE, "{}", "not ours", '{"fields":["id"],"dimensions":[],"spare":[],"x":1}'])
+def test_a_finished_or_foreign_cursor_begins_again(client: Client, sandbox: stand_in.Sandbox, cursor: str) -> None:
+    assert len(sandbox.truth(UNITS.name)) == len(lines(read_all(client, UNITS, cursor)[0]))
+
+
+def test_where_the_version_is_refused_the_listed_content_is_the_token(
+    client: Client, sandbox: stand_in.Sandbox
+) -> None:
+    sandbox.books.unknown_fields = {"version"}
+    before, end = read_all(client, ORDERS)
+    changed = sandbox.books.of(ORDERS.name)[0]
+    sandbox.books.touch(changed, remark="ще раз")
+
+    after, _ = read_all(client, ORDERS)
+
+    assert end.complete
+    assert end.warning is not None
+    assert [changed.id] == [line.key for line in set(lines(after)) - set(lines(before))]
+
+
+def test_an_object_whose_metadata_has_no_version_is_swept_by_content(client: Client, sandbox: stand_in.Sandbox) -> None:
+    del sandbox.books.kinds[UNITS.name].fields["version"]
+
+    chunks, end = read_all(client, UNITS)
+
+    assert set(sandbox.books.things) >= {line.key for line in lines(chunks)}
+    assert 3 == len({line.token for line in lines(chunks)})
+    assert end.complete
+
+
+def test_a_vendor_that_repeats_its_pages_has_not_named_everything() -> None:
+    page = {"columns": ["id", "version", "delMark"], "data": [[f"11091{n:011d}", "1", "0"] for n in range(500)]}
+    position = sweep.Position(("id", "version", "delMark"), versioned=True)
+    with opened(saying(exact.dumps(page))) as client:
+        chunks, end = read_all(client, ORDERS, position.text())
+
+    assert len(chunks) == 2
+    assert not end.complete
+    assert end.warning is not None
+
+
+def test_a_listing_that_never_ends_is_given_up() -> None:
+    rows = [{"id": f"11091{number:011d}", "version": "1"} for number in range(500)]
+
+    end = sweep.Position(("id", "version"), versioned=True, page=19_999).chunk(rows).end
+
+    assert end is not None
+    assert (end.more, end.complete) == (False, False)
+    assert end.warning == "the listing did not end after 20000 pages"
+
+
+def test_a_listing_that_leaves_the_version_out_begins_again_without_it() -> None:
+    first = sweep.Position(("id", "version", "delMark"), versioned=True, spare=("id", "code"), offset=500)
+
+    end = first.chunk([{"id": "1109100000000001", "version": None, "delMark": "0"}]).end
+
+    assert end is not None
+    assert end.more
+    assert sweep.Position(("id", "code")) == sweep.Position.read(end.cursor)
+
+
+def test_a_listed_row_without_an_id_is_kept_aside() -> None:
+    page = [{"id": "1109100000000001", "version": "4", "delMark": "0"}, {"id": None, "version": "1", "delMark": "0"}]
+    position = sweep.Position(("id", "version", "delMark"), versioned=True)
+    with opened(saying(exact.dumps(page))) as client:
+        (chunk,) = client.list(ORDERS, position.text())
+
+    assert [Line("1109100000000001", "4:0")] == chunk.lines
+    assert [page[1]] == [row.raw for row in chunk.unreadable]
+
+
+# Registers
+
+
+@pytest.mark.parametrize("resource", [STOCK, PRICES], ids=lambda each: each.name)
+def test_a_register_is_read_whole_by_its_dimensions(
+    client: Client, sandbox: stand_in.Sandbox, resource: Resource
+) -> None:
+    chunks, end = read_all(client, resource)
+
+    assert sandbox.truth(resource.name) == snapshots(chunks)
+    assert end.complete
+    assert sandbox.asked == ["getMetadata", "request"]
+
+
+def test_a_long_register_comes_in_bounded_chunks_with_exact_numbers() -> None:
+    rows = ",".join(f'{{"good":"{n}","qty":0.10000000000000000001}}' for n in range(1201))
+    position = sweep.Position(("good", "qty"), dimensions=("good",))
+    with opened(saying(f" \n[{rows}] ")) as client:
+        chunks, end = read_all(client, STOCK, position.text())
+
+    assert [500, 500, 201] == [len(chunk.snapshots) for chunk in chunks]
+    assert str(snapshots(chunks)["7"]["qty"]) == "0.10000000000000000001"
+    assert end.complete
+
+
+def test_a_row_without_a_dimension_is_kept_aside_and_an_empty_link_is_a_value() -> None:
+    rows = '[{"good":"0","firm":"1"},{"good":null,"firm":"1"},{"firm":"1","qty":1},"odd"]'
+    position = sweep.Position(("good", "firm"), dimensions=("good", "firm"))
+    with opened(saying(rows)) as client:
+        chunks, _ = read_all(client, STOCK, position.text())
+
+    assert ["0:1"] == list(snapshots(chunks))
+    assert 3 == len({row.key for chunk in chunks for row in chunk.unreadable})
+
+
+def test_a_register_without_dimensions_is_set_aside() -> None:
+    with (
+        opened(saying('{"name":"balanceRegisters.goods","reqs":[]}')) as client,
+        pytest.raises(SetAside, match="dimensions"),
+    ):
+        list(client.list(STOCK, None))
+
+
+# Errors, in both ways of reading
+
+
+class Vendor:
+    """One served app whose one answer can be set."""
+
+    def __init__(self) -> None:
+        self.body, self.status = "", 200
+
+    def app(self) -> Starlette:
+        async def answer(_: Any) -> Response:
+            return Response(self.body, self.status, media_type="application/json")
+
+        return Starlette(routes=[Route("/", answer, methods=["POST"])])
+
+
+@pytest.fixture(scope="module")
+def vendor() -> Iterator[tuple[Vendor, Client]]:
+    made = Vendor()
+    with opened(made.app()) as client:
+        yield made, client
+
+
+_REGISTER = sweep.Position(("good",), dimensions=("good",)).text()
+_OBJECTS = sweep.Position(("id", "version", "delMark"), versioned=True).text()
+
+
+@pytest.mark.parametrize(
+    ("body", "fate"),
+    [
+        ('{"error":"bad key"}', SetAside),
+        ('{"error":"Access to catalogs.goods denied, check role settings","clientMessages":[]}', SetAside),
+        ('{"error":"multithreadApiSession multithread api request blocked"}', Busy),
+        ('\ufeff {"error":"object locked"}', TryLater),
+        ("{}", SetAside),
+        ('"ok"', SetAside),
+        ("5", SetAside),
+        ("null", SetAside),
+        ("", TryLater),
+        ("<html>down</html>", TryLater),
+        ('[{"id":"1109100000000001","ver', TryLater),
+        ('{"columns":["id"', TryLater),
+        ("[NaN]", TryLater),
+        ('[{"id":"1"}] and more', TryLater),
+    ],
+)
+@pytest.mark.parametrize(("resource", "cursor"), [(ORDERS, _OBJECTS), (STOCK, _REGISTER)], ids=["sweep", "register"])
+def test_a_listing_that_fails_is_sorted_by_fate(
+    vendor: tuple[Vendor, Client], resource: Resource, cursor: str, body: str, fate: type[Fate]
+) -> None:
+    vendor[0].body, vendor[0].status = body, 200
+
+    with pytest.raises(Fate) as raised:
+        list(vendor[1].list(resource, cursor))
+
+    assert fate is type(raised.value)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500, 503, 429])
+@pytest.mark.parametrize(("resource", "cursor"), [(ORDERS, _OBJECTS), (STOCK, _REGISTER)], ids=["sweep", "register"])
+def test_another_status_is_tried_again(
+    vendor: tuple[Vendor, Client], resource: Resource, cursor: str, status: int
+) -> None:
+    vendor[0].body, vendor[0].status = "[]", status
+
+    with pytest.raises(TryLater):
+        list(vendor[1].list(resource, cursor))
+
+
+@pytest.mark.parametrize(
+    ("fault", "fate"),
+    [
+        (stand_in.Fault.HTML, TryLater),
+        (stand_in.Fault.HALF, TryLater),
+        (stand_in.Fault.EMPTY, TryLater),
+        (stand_in.Fault.BROKEN, TryLater),
+        (stand_in.Fault.SCALAR, SetAside),
+        (stand_in.Fault.LIST, SetAside),
+        (stand_in.Fault.OBJECT, SetAside),
+        (stand_in.Fault.DRIP, TimedOut),
+        (stand_in.Fault.SLOW, TimedOut),
+    ],
+)
+def test_a_bad_day_of_the_vendor_is_sorted_by_fate_and_passes(fault: stand_in.Fault, fate: type[Fate]) -> None:
+    app = stand_in.create()
+    key = app.state.sandbox.books.of(ORDERS.name)[0].id
+    app.state.sandbox.slow = 1.2
+    with opened(app, timeout="1s") as client:
+        app.state.sandbox.faults.append(fault)
+        with pytest.raises(Fate) as raised:
+            client.fetch(ORDERS, key)
+        assert fate is type(raised.value)
+    with opened(app) as client:
+        while True:
+            try:
+                assert isinstance(client.fetch(ORDERS, key), Snapshot)
+                break
+            except Busy:
+                continue  # the vendor is still at the answer that nobody waited for
+
+
+def test_a_second_request_at_the_same_time_is_told_that_the_vendor_is_busy(app: Starlette) -> None:
+    app.state.sandbox.latency = 0.2
+
+    def look(client: Client) -> str:
+        try:
+            return client.check()
+        except Busy as busy:
+            return str(busy)
+
+    with opened(app) as one, opened(app) as two, ThreadPoolExecutor(2) as pool:
+        said = sorted(pool.map(look, [one, two]))
+
+    assert said[0] == "multithreadApiSession multithread api request blocked"
+    assert said[1].startswith("the role sees")
+
+
+def test_the_wrong_key_sets_aside_and_is_not_repeated(app: Starlette) -> None:
+    with opened(app, api_key="wr0ng") as client, pytest.raises(SetAside, match="bad key") as raised:
+        client.check()
+
+    assert "wr0ng" not in str(raised.value)
+
+
+def test_a_resource_that_the_role_may_not_read_is_refused_whole(client: Client, sandbox: stand_in.Sandbox) -> None:
+    sandbox.books.denied = {"catalogs.goods"}
+    key = sandbox.books.of("catalogs.goods")[0].id
+
+    with pytest.raises(SetAside, match=r"Access to catalogs\.goods denied") as raised:
+        client.fetch(GOODS, key)
+
+    assert raised.value.whole_resource
+
+
+def test_an_error_never_repeats_the_key() -> None:
+    with opened(saying("<html>sandbox-key</html>")) as client, pytest.raises(TryLater, match=r"\*\*\*") as raised:
+        client.check()
+
+    assert "sandbox-key" not in str(raised.value)
+
+
+# What the vendor offers to read
+
+
+def test_the_shape_is_what_the_metadata_declares(client: Client) -> None:
+    shape = client.shape(ORDERS)
+
+    assert Kind.NUMBER == shape[""]["amountCur"]
+    assert Kind.TIMESTAMP == shape[""]["supplyDate"]
+    assert Kind.TEXT == shape[""]["person.pr"]
+    assert Kind.TEXT == shape["tpGoods"]["good__pr"]
+    assert {"firm", "firm__pr", "storage", "storage__pr", "good", "good__pr", "qty", "amount"} == set(
+        client.shape(STOCK)[""]
+    )
+
+
+def test_check_counts_what_the_role_sees_and_names_what_it_does_not_know(app: Starlette, client: Client) -> None:
+    assert client.check() == "the role sees 11 kinds of objects, the configured ones among them"
+    with opened(app, resources=["catalogs.goods", "documents.nothing"]) as other:
+        assert other.check() == "the role sees 11 kinds of objects; not among them: documents.nothing"
+
+
+def test_a_client_id_travels_in_the_packet() -> None:
+    seen: list[Any] = []
+
+    async def answer(request: Any) -> Response:
+        seen.append(exact.loads(await request.body()))
+        return Response("{}", media_type="application/json")
+
+    with opened(Starlette(routes=[Route("/", answer, methods=["POST"])]), client_id="mirror", version="0.26") as client:
+        client.list_metadata()
+
+    expected = {"version": "0.26", "key": "sandbox-key", "clientID": "mirror", "action": "listMetadata"}
+    assert [expected | {"params": {"lang": "uk"}}] == seen
+
+
+def test_a_request_follows_links_and_takes_both_languages(client: Client, sandbox: stand_in.Sandbox) -> None:
+    good = next(thing for thing in sandbox.books.of("catalogs.goods") if thing.header["parent"] != "0")
+    fields = {"id": "good", "parent.name": "group", "name": "name"}
+    named = sandbox.books.presentation(good)
+    group = sandbox.books.presentation(sandbox.books.things[good.header["parent"]])
+
+    (plain,) = client.request("catalogs.goods", fields, filters=[Filter("good", Operator.EQUAL, good.id)])
+    (both,) = client.request(
+        "catalogs.goods", fields, filters=[Filter("good", Operator.EQUAL, good.id)], multilang=True
+    )
+
+    assert {"good": good.id, "good__pr": named, "group": group, "name": named} == plain
+    assert {"group__uk": group, "group__ru": group, "name__uk": named, "name__ru": named} == {
+        name: text for name, text in both.items() if not name.startswith("good")
+    }
+
+
+def test_a_request_without_links_is_decoded_to_the_same_rows(client: Client) -> None:
+    fields = {"id": "id", "number": "number", "person": "person"}
+
+    assembled = client.request("documents.saleOrder", fields, limit=Limit(2, 3))
+    plain = client.request("documents.saleOrder", fields, limit=Limit(2, 3), assemble_links=False)
+
+    assert [{name: row[name] for name in fields} for row in assembled] == plain
+    assert len(plain) == 3
+
+
+def test_the_rows_of_a_part_know_their_owner(client: Client, sandbox: stand_in.Sandbox) -> None:
+    order = sandbox.books.of("documents.saleOrder")[0]
+    rows = client.request(
+        "documents.saleOrder.tpGoods",
+        {"owner": "order", "owner.number": "number", "good": "good", "qty": "qty"},
+        filters=[Filter("order", Operator.EQUAL, order.id)],
+    )
+
+    assert [row["good"] for row in order.parts["tpGoods"]] == [row["good"] for row in rows]
+    assert {order.header["number"]} == {row["number"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def tree() -> Iterator[tuple[Client, dict[str, str]]]:
+    """Goods 1 > 2 > 3, the first two groups, and 10 beside them; their ids by `@code`."""
+    app = stand_in.create(objects=0)
+    books = app.state.sandbox.books
+    for good in books.of("catalogs.goods"):
+        books.remove(good)
+    top = books.add("catalogs.goods", code="1", isGroup="1", name={"ru": "", "uk": "Група"})
+    inner = books.add("catalogs.goods", code="2", isGroup="1", parent=top.id, name={"ru": "", "uk": "Розарій, роза"})
+    leaf = books.add("catalogs.goods", code="3", parent=inner.id, name={"ru": "", "uk": "Туя"})
+    books.add("catalogs.goods", code="10", name={"ru": "", "uk": "Лопата"})
+    with opened(app) as client:
+        yield client, {"@1": top.id, "@2": inner.id, "@3": leaf.id}
+
+
+@pytest.mark.parametrize(
+    ("alias", "operator", "value", "codes"),
+    [
+        ("code", Operator.EQUAL, "2", {"2"}),
+        ("code", Operator.NOT_EQUAL, "2", {"1", "3", "10"}),
+        ("code", Operator.GREATER, 2, {"3", "10"}),
+        ("code", Operator.GREATER_OR_EQUAL, 2, {"2", "3", "10"}),
+        ("code", Operator.LESS, "3", {"1", "2"}),
+        ("code", Operator.LESS_OR_EQUAL, "3", {"1", "2", "3"}),
+        ("name", Operator.CONTAINS, "роза", {"2"}),
+        ("name", Operator.CONTAINS_NOT, "роза", {"1", "3", "10"}),
+        ("code", Operator.IN_LIST, ["1", "10"], {"1", "10"}),
+        ("group", Operator.EQUAL, False, {"3", "10"}),
+        ("id", Operator.IN_HIERARCHY, "@1", {"2", "3"}),
+        ("id", Operator.NOT_IN_HIERARCHY, "@1", {"1", "10"}),
+        ("id", Operator.IN_HIERARCHY_OF_LIST, ["@2"], {"3"}),
+        ("id", Operator.NOT_IN_HIERARCHY_OF_LIST, ["@2"], {"1", "2", "10"}),
+        ("id", Operator.PARENT_IN_LIST, ["@3"], {"1", "2"}),
+    ],
+)
+def test_every_filter_operator_selects(
+    tree: tuple[Client, dict[str, str]], alias: str, operator: Operator, value: Any, codes: set[str]
+) -> None:
+    client, ids = tree
+    asked = [ids.get(item, item) for item in value] if isinstance(value, list) else ids.get(str(value), value)
+    rows = client.request(
+        "catalogs.goods",
+        {"id": "id", "code": "code", "name": "name", "isGroup": "group"},
+        filters=[Filter(alias, operator, asked)],
+    )
+
+    assert codes == {row["code"] for row in rows}
+
+
+def test_a_filter_needs_its_alias_among_the_fields() -> None:
+    with pytest.raises(ValueError, match="number"):
+        queries.params("catalogs.goods", {"id": "id"}, filters=[Filter("number", Operator.EQUAL, "1")])
+
+
+def test_long_value_lists_are_asked_in_pieces() -> None:
+    filters = list(queries.in_lists("id", [str(number) for number in range(101)]))
+
+    assert [50, 50, 1] == [len(condition.value) for condition in filters]
+    assert {(Operator.IN_LIST, "id")} == {(condition.operator, condition.alias) for condition in filters}
+
+
+def test_a_balance_is_summed_by_the_dimensions_that_are_asked_for(client: Client, sandbox: stand_in.Sandbox) -> None:
+    (row,) = client.balance("balanceRegisters.goods", {"firm": "firm", "qty": "qty"}, dimensions=["firm"])
+
+    assert f"{sum(qty for qty, _ in sandbox.books.stock.values()):.3f}" == row["qty"]
+
+
+def test_a_slice_is_as_of_its_date(client: Client, sandbox: stand_in.Sandbox) -> None:
+    fields = {"good": "good", "price": "price"}
+
+    assert [] == client.slice_last("goodsPrices", fields, date="2001-01-01 00:00:00")
+    assert len(sandbox.truth(PRICES.name)) == len(client.slice_last("goodsPrices", fields))
+
+
+@pytest.mark.parametrize(
+    ("words", "action"),
+    [
+        (["listMetadata"], "listMetadata"),
+        (["listMetadata", "ru"], "listMetadata"),
+        (["getMetadata", "catalogs.goods"], "getMetadata"),
+        (["request", '{"from":"catalogs.units","fields":{"id":"id"}}'], "request"),
+        (["getObject", '{"id":"1103600000001001"}'], "getObject"),
+        (["getObject", "1103600000001001"], "getObject"),
+    ],
+)
+def test_ask_puts_one_reading_question(
+    client: Client, sandbox: stand_in.Sandbox, words: list[str], action: str
+) -> None:
+    assert client.ask(words)
+    assert [action] == sandbox.asked
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["saveObject", "{}"],
+        ["setDelMark", "1103600000001001"],
+        ["call", "{}"],
+        ["getObject"],
+        ["request"],
+        ["request", "catalogs.goods"],
+        ["request", "{"],
+        ["getObject", "1", "2"],
+    ],
+)
+def test_ask_refuses_what_is_no_reading_question(client: Client, sandbox: stand_in.Sandbox, words: list[str]) -> None:
+    with pytest.raises(SetAside):
+        client.ask(words)
+
+    assert [] == sandbox.asked

@@ -1,0 +1,57 @@
+"""Dilovod's settings refuse what cannot work, and say what would."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tests.workers.connectors.dilovod.conftest import made_options
+from workers.connectors.dilovod.options import Options
+
+
+def test_the_documented_values_are_the_defaults() -> None:
+    options = made_options()
+
+    assert options.url == "https://api.dilovod.ua"
+    assert options.version == "0.25"
+    assert options.timezone == "Europe/Kyiv"
+    assert options.webhook_sources == (ip_network("88.198.50.253"),)
+    assert options.reconcile_every == timedelta(hours=1)
+    assert options.login() == ("sandbox-key",)
+
+
+def test_a_trailing_slash_of_the_address_makes_no_difference() -> None:
+    assert made_options(url="https://own.example/api/").url == "https://own.example/api"
+
+
+def test_the_key_is_not_in_the_repr() -> None:
+    assert "sandbox-key" not in repr(made_options())
+
+
+def test_resources_must_be_named() -> None:
+    with pytest.raises(ValidationError, match="name at least one resource"):
+        Options.model_validate({"name": "shop", "system": "dilovod", "api_key": "k"})
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"resources": []}, "name at least one resource"),
+        ({"resources": ["goods"]}, "write catalogs"),
+        ({"resources": ["catalogs.goods.tpGoods"]}, "write catalogs"),
+        ({"resources": ["catalogs.goods", "catalogs.goods"]}, "named twice"),
+        ({"webhook_sources": []}, "remove the key"),
+        ({"webhook_sources": ["88.198.50"]}, "write an address or a network"),
+        ({"concurrency": 2}, "one request at a time"),
+        ({"api_key": " "}, "the key is empty"),
+        ({"reconcile_every": "1 hour"}, "a duration is"),
+        ({"unknown": 1}, "Extra inputs"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_remedy(given: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ValidationError, match=remedy):
+        made_options(**given)

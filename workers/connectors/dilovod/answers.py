@@ -1,0 +1,122 @@
+"""What an answer of Dilovod means: errors come as HTTP 200, without codes, so every answer is inspected."""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from models import exact
+from workers.errors import Busy, SetAside, TryLater
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.values import JsonObject
+    from workers.errors import Fate
+
+_PAUSE = timedelta(seconds=30)
+"""Public clients wait this long after the multithread answer; shorter pauses meet it again."""
+
+_LONGEST_TEXT = 500
+_TAG = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+
+
+class Gone(SetAside):
+    """The vendor knows no object with this id. A fetch makes a tombstone of it; anywhere else it is a refusal."""
+
+
+_FATES: tuple[tuple[tuple[str, ...], Callable[[str], Fate]], ...] = (
+    # One request at a time for each key (Dilovod help: "Багатопотокове звернення до API не підтримується").
+    (("multithread",), lambda text: Busy(text, after=_PAUSE)),
+    # Every object of the resource would be refused alike, so the resource is set aside and not its objects one by one.
+    (("bad key",), lambda text: SetAside(text, whole_resource=True)),
+    (("access to", "denied"), lambda text: SetAside(text, whole_resource=True)),
+    (("object with id", "not found"), Gone),
+    (("object locked",), lambda text: TryLater(text, shuts_gate=False)),
+)
+"""Texts that all must occur, whatever their case -> what becomes of the work. Everything else is set aside."""
+
+
+def inspect(answer: Any, *, secret: str = "") -> Any:
+    """The answer itself, if it is no error; raises the error by its fate, in the vendor's own words without the key."""
+    said = _complaint(answer)
+    if said is None:
+        return answer
+    text = _plain(said, secret)
+    for needles, fate in _FATES:
+        if all(needle in text.lower() for needle in needles):
+            raise fate(text)
+    raise SetAside(text)
+
+
+def _complaint(answer: Any) -> Any:
+    if not isinstance(answer, dict):
+        return None
+    if answer.get("error"):
+        return answer["error"]
+    if str(answer.get("status", "")).lower() == "error":
+        return answer.get("errorMessage") or "error without a message"
+    return None
+
+
+def _plain(said: Any, secret: str) -> str:
+    text = said if isinstance(said, str) else exact.dumps(said)
+    text = text.replace(secret, "***") if secret else text
+    return exact.storable_text(" ".join(html.unescape(_TAG.sub(" ", text)).split())[:_LONGEST_TEXT])
+
+
+def an_object(answer: Any) -> JsonObject:
+    """The answer as an object."""
+    if isinstance(answer, dict):
+        return answer
+    raise malformed(answer, "an object")
+
+
+def rows(answer: Any) -> list[JsonObject]:
+    """A `request`'s rows, from either form: a list of objects, or `columns` and `data` (assembleLinks false).
+
+    `{}` is no empty list: nothing found is `[]`, and a reply that cannot be told must not delete anything.
+    """
+    if isinstance(answer, dict) and isinstance(answer.get("columns"), list) and isinstance(answer.get("data"), list):
+        return [_row(answer["columns"], values) for values in answer["data"]]
+    if isinstance(answer, list) and all(isinstance(row, dict) for row in answer):
+        return answer
+    raise malformed(answer, "a list of rows")
+
+
+def _row(columns: list[Any], values: Any) -> JsonObject:
+    if not isinstance(values, list) or len(values) != len(columns):
+        raise malformed(values, f"a row of {len(columns)} values")
+    return {str(column): value for column, value in zip(columns, values, strict=True)}
+
+
+def malformed(answer: Any, wanted: str) -> SetAside:
+    """What to raise for an answer of another form than this vendor's."""
+    shown = exact.storable_text(exact.dumps(answer)[:_LONGEST_TEXT])
+    return SetAside(f"malformed: {wanted} was expected, not {shown}")
+
+
+def header(answer: Any, key: str) -> JsonObject:
+    """The header of a `getObject` answer. SetAside when it is another object's, or no object's at all."""
+    found = an_object(answer).get("header")
+    if not isinstance(found, dict):
+        raise malformed(answer, "an object with a header")
+    # PHP gives `[]` or false where an object is empty.
+    parts = answer.get("tableParts") or {}
+    if not isinstance(parts, dict) or any(part and not isinstance(part, dict | list) for part in parts.values()):
+        raise malformed(parts, "an object of table parts")
+    if link(found.get("id")) != key:
+        raise SetAside(f"malformed: {key} was asked for, the answer is about {exact.dumps(found.get('id'))[:100]}")
+    return found
+
+
+def link(value: Any) -> str:
+    """The id in a link, as `{"id","pr"}` (headers) or bare (rows); ids come as text or number."""
+    return str(value.get("id") if isinstance(value, dict) else value)
+
+
+def marked(value: Any) -> bool:
+    """Whether `delMark` is set. Booleans are "0" and "1" (Dilovod help, API Dilovod, "Формати даних")."""
+    return str(value) in {"1", "True"}

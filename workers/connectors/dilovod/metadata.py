@@ -1,0 +1,148 @@
+"""What `getMetadata` declares, read leniently: `valueType` is text, an object or a list, and nothing promises more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from models.values import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from models.values import JsonObject, Shape
+
+_KINDS = {
+    "datetime": Kind.TIMESTAMP,
+    "date": Kind.TIMESTAMP,
+    "timestamp": Kind.TIMESTAMP,
+    "varchar": Kind.TEXT,
+    "char": Kind.TEXT,
+    "string": Kind.TEXT,
+    "text": Kind.TEXT,
+    "decimal": Kind.NUMBER,
+    "numeric": Kind.NUMBER,
+    "number": Kind.NUMBER,
+    "integer": Kind.NUMBER,
+    "int": Kind.NUMBER,
+    "bigint": Kind.NUMBER,
+    "float": Kind.NUMBER,
+    "boolean": Kind.BOOLEAN,
+    "bool": Kind.BOOLEAN,
+}
+_MULTILANG = "multilangvarchar"
+_LANGUAGES = ("uk", "ru")
+_LINK = "link"
+_DOTTED = re.compile(r"[A-Za-z]+\.[A-Za-z]\w*")
+_WORD = re.compile(r"[A-Za-z]+")
+
+
+def requisites(metadata: JsonObject) -> dict[str, Any]:
+    """An object's own fields (`reqs`): name -> declaration. `[]` when there are none."""
+    return _named(metadata.get("reqs"))
+
+
+def dimensions(metadata: JsonObject) -> dict[str, Any]:
+    """What identifies a register's row: name -> declaration."""
+    return _named(metadata.get("dimensions"))
+
+
+def resources(metadata: JsonObject) -> dict[str, Any]:
+    """What a register counts: name -> declaration."""
+    return _named(metadata.get("resources"))
+
+
+def of_objects(metadata: JsonObject) -> Shape:
+    """The shape of a catalogue or a kind of document, as `resources.project` shows its objects."""
+    own: dict[str, Kind] = {}
+    for field, declared in requisites(metadata).items():
+        own |= _header_field(field, declared)
+    own |= {"id.id": Kind.TEXT, "id.pr": Kind.TEXT}
+    own.pop("id", None)
+    return {"": own} | {part: _part(fields) for part, fields in _parts(metadata)}
+
+
+def of_rows(metadata: JsonObject) -> Shape:
+    """The shape of a register's rows: links flat, as `good` and `good__pr`."""
+    own: dict[str, Kind] = {}
+    for field, declared in {**dimensions(metadata), **resources(metadata)}.items():
+        own |= _row_field(field, declared)
+    return {"": own}
+
+
+def _parts(metadata: JsonObject) -> Iterator[tuple[str, dict[str, Any]]]:
+    for part, declared in _named(metadata.get("tableParts")).items():
+        fields = declared.get("reqs", declared) if isinstance(declared, dict) else None
+        yield part, _named(fields)
+
+
+def _part(fields: dict[str, Any]) -> dict[str, Kind]:
+    row: dict[str, Kind] = {}
+    for field, declared in fields.items():
+        row |= _row_field(field, declared)
+    return row | {"id": Kind.TEXT, "rowNum": Kind.NUMBER}
+
+
+def _header_field(field: str, declared: Any) -> dict[str, Kind]:
+    kind = _kind(declared)
+    if kind == _LINK:
+        return {f"{field}.id": Kind.TEXT, f"{field}.pr": Kind.TEXT}
+    return _plain(field, kind)
+
+
+def _row_field(field: str, declared: Any) -> dict[str, Kind]:
+    kind = _kind(declared)
+    if kind == _LINK:
+        return {field: Kind.TEXT, f"{field}__pr": Kind.TEXT}
+    return _plain(field, kind)
+
+
+def _plain(field: str, kind: Kind | str | None) -> dict[str, Kind]:
+    if kind == _MULTILANG:
+        return {f"{field}.{language}": Kind.TEXT for language in _LANGUAGES}
+    return {field: kind} if isinstance(kind, Kind) else {}
+
+
+def _kind(declared: Any) -> Kind | str | None:
+    """The one kind that all types of a field agree on; None leaves the field to its values."""
+    kinds = {kind for text in _texts(_value_type(declared)) if (kind := _of_text(text)) is not None}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _value_type(declared: Any) -> Any:
+    return declared["valueType"] if isinstance(declared, dict) and "valueType" in declared else declared
+
+
+def _of_text(text: str) -> Kind | str | None:
+    if _DOTTED.match(text):
+        return _LINK
+    word = _WORD.match(text)
+    name = word[0].lower() if word else ""
+    return name if name in {_LINK, _MULTILANG} else _KINDS.get(name)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in it, keys included, since nobody shows whether a type is a key or a value."""
+    if isinstance(value, str):
+        yield from (text.strip() for text in value.split(","))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield key
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """Named things, however they come: an object by name, a list of objects with `name`, a list of names, `[]`."""
+    if isinstance(value, Mapping):
+        return {str(name): item for name, item in value.items()}
+    if not isinstance(value, list):
+        return {}
+    return {
+        name: item
+        for item in value
+        if isinstance(name := item.get("name") if isinstance(item, dict) else item, str) and name
+    }

@@ -1,0 +1,85 @@
+"""How Dilovod's webhook reads: it only says that an object changed, so it is a hint to fetch, never data."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from workers.connectors.contract import Ignored, Malformed, Notice
+from workers.connectors.dilovod.resources import is_register
+
+if TYPE_CHECKING:
+    from workers.connectors.dilovod.options import Options
+
+_ID = re.compile("[0-9]{16}")
+_PREFIX = 5
+_LONGEST_NAME = 100
+
+PREFIXES = {
+    "catalogs.users": "10002",
+    "catalogs.roles": "10007",
+    "catalogs.persons": "11001",
+    "catalogs.goods": "11003",
+    "catalogs.firms": "11004",
+    "catalogs.storages": "11007",
+    "catalogs.cashAccounts": "11011",
+    "catalogs.currency": "11012",
+    "catalogs.priceTypes": "11013",
+    "catalogs.employees": "11017",
+    "catalogs.tradeChanels": "11032",
+    "catalogs.units": "11036",
+    "documents.sale": "11068",
+    "documents.saleOrder": "11091",
+}
+"""The first five digits of an id are the same for all objects of a type (Dilovod help, API Dilovod)."""
+
+_OBJECTS = {prefix: name for name, prefix in PREFIXES.items()}
+
+
+def read(packet: Any, options: Options) -> Notice | Ignored:
+    """What the decoded packet asks for. `Malformed` when Dilovod would not have sent it.
+
+    `{"action":"objectChanged","params":{"objectName":"documents.saleOrder","id":"1109…"}}`
+    (Dilovod help, API Dilovod, WebHook)
+    """
+    if not isinstance(packet, dict):
+        raise Malformed("the packet is not a JSON object")
+    action = packet.get("action")
+    if not isinstance(action, str):
+        raise Malformed("the packet names no action")
+    if action != "objectChanged":
+        return Ignored(f"unknown action {action[:_LONGEST_NAME]!a}")
+    params = packet.get("params")
+    if not isinstance(params, dict):
+        raise Malformed("the packet's params are not an object")
+    name, key = _name(params.get("objectName")), _id(params.get("id"))
+    _agree(name, key)
+    return _wanted(name, key, options)
+
+
+def _name(value: Any) -> str:
+    # isprintable also refuses NUL and lone surrogates, which no database stores.
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise Malformed("objectName is not the name of an object")
+    return value
+
+
+def _id(value: Any) -> str:
+    text = str(value) if isinstance(value, int | str) else ""
+    if not _ID.fullmatch(text):
+        raise Malformed("id is not an id of 16 digits")
+    return text
+
+
+def _agree(name: str, key: str) -> None:
+    prefix = key[:_PREFIX]
+    if PREFIXES.get(name, prefix) != prefix or _OBJECTS.get(prefix, name) != name:
+        raise Malformed("objectName and id contradict each other")
+
+
+def _wanted(name: str, key: str, options: Options) -> Notice | Ignored:
+    if name not in options.resources:
+        return Ignored(f"{name[:_LONGEST_NAME]} is not configured")
+    if is_register(name):
+        return Ignored(f"{name} is a register: read on a schedule")
+    return Notice(name, key)

@@ -1,0 +1,82 @@
+"""What of Dilovod is mirrored: catalogues and documents by id, registers by their dimensions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workers.connectors.contract import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from models.values import JsonObject
+    from workers.connectors.dilovod.options import Options
+
+
+def resources(options: Options) -> tuple[Resource, ...]:
+    """One row for each configured name."""
+    return tuple(
+        _register(options, name) if is_register(name) else _objects(options, name) for name in options.resources
+    )
+
+
+def is_register(name: str) -> bool:
+    """Registers have no ids, no point reads and no webhooks."""
+    return name.partition(".")[0].endswith("Registers")
+
+
+def _objects(options: Options, name: str) -> Resource:
+    # Dilovod has no modification date, hence no `every`: only the sweep finds what no webhook told.
+    return Resource(
+        name, full_every=options.reconcile_every, bound=options.reconcile_every, described=True, project=project
+    )
+
+
+def _register(options: Options, name: str) -> Resource:
+    # `key` is empty because only the vendor's metadata knows the dimensions.
+    return Resource(
+        name,
+        full_every=options.every,
+        bound=options.every,
+        key=(),
+        points=False,
+        unpaged=True,
+        register=True,
+        described=True,
+    )
+
+
+def project(raw: JsonObject) -> JsonObject:
+    """The header's fields under their own names, each table part as a list of rows; `misc` is nothing of the object.
+
+    A part arrives as an object keyed by row id, or as `[]` when it is empty. Part names begin with `tp`, so they do
+    not meet a header field; if one ever did, the header's field would keep the name.
+    """
+    parts = raw.get("tableParts")
+    named = parts.items() if isinstance(parts, dict) else ()
+    return {**{name: rows(part) for name, part in named}, **raw["header"]}
+
+
+def rows(part: Any) -> list[JsonObject]:
+    """A table part's rows in the order that a user sees: by `rowNum`, then by row id."""
+    if isinstance(part, dict):
+        return sorted((_row(row, row_id) for row_id, row in part.items()), key=_order)
+    return sorted((_row(row, None) for row in _listed(part)), key=_order)
+
+
+def _listed(part: Any) -> Iterable[Any]:
+    return part if isinstance(part, list) else ()
+
+
+def _row(row: Any, row_id: str | None) -> JsonObject:
+    fields = row if isinstance(row, dict) else {"value": row}
+    return fields if row_id is None or "id" in fields else {"id": row_id, **fields}
+
+
+def _order(row: JsonObject) -> tuple[int, int, str]:
+    return _number(row.get("rowNum")), _number(row.get("id")), str(row.get("id"))
+
+
+def _number(value: Any) -> int:
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -1,0 +1,565 @@
+"""Dilovod's stand-in: a company's books behind the vendor's one address, with its rules, webhooks and bad days."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from random import Random
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+from zoneinfo import ZoneInfo
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from models import exact
+from workers.connectors.dilovod import sandbox_books
+from workers.connectors.dilovod.sandbox_books import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from starlette.types import Receive, Scope, Send
+
+    from models.values import JsonObject
+    from workers.connectors.dilovod.sandbox_books import Thing
+
+_KYIV = ZoneInfo("Europe/Kyiv")
+_RESOURCES = (
+    "catalogs.goods",
+    "catalogs.persons",
+    "catalogs.units",
+    "documents.saleOrder",
+    "balanceRegisters.goods",
+    "informationRegisters.goodsPrices",
+)
+
+
+class Fault(StrEnum):
+    """What the next answer is instead of, or done to, the right one."""
+
+    HTML = "html"
+    HALF = "half"
+    DRIP = "drip"
+    EMPTY = "empty"
+    SCALAR = "scalar"
+    LIST = "list"
+    OBJECT = "object"
+    BROKEN = "500"
+    SLOW = "slow"
+
+
+def create(
+    *,
+    seed: int = 1,
+    key: str = "sandbox-key",
+    now: Callable[[], datetime] | None = None,
+    objects: int = 12,
+    webhook_url: str | None = None,
+    lost: float = 0.0,
+    doubled: float = 0.0,
+) -> Starlette:
+    """The app; its `Sandbox` is at `app.state.sandbox`.
+
+    `objects`: how many goods, persons and sale orders there are. `now`: an aware clock. `webhook_url`: where
+    interactive edits send their webhook; `lost` and `doubled`: the shares of webhooks that never come or come twice.
+    """
+    sandbox = Sandbox(seed=seed, key=key, now=now or _now)
+    sandbox.webhook_url, sandbox.lost, sandbox.doubled = webhook_url, lost, doubled
+    sandbox.found_a_company(objects)
+    app = Starlette(routes=[Route("/", _Gateway(sandbox), methods=["POST"])])
+    app.state.sandbox = sandbox
+    return app
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Sandbox:
+    """What demos and tests hold: the contract's `Sandbox`, the vendor's knobs, and a company to edit. Thread-safe.
+
+    `latency`: how many seconds each answer takes, while which the key is busy. `faults`: what happens to the next
+    answers, one each; `drip`: seconds between two bytes of a dripping answer; `slow`: seconds before a slow one.
+    `asked`: the actions that came; `hooks`: the webhooks that were sent. `books.denied`: what the role may not read.
+    """
+
+    def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
+        self.key = key
+        self.books = sandbox_books.Books(seed, lambda: now().astimezone(_KYIV))
+        self.webhook_url: str | None = None
+        self.lost = 0.0
+        self.doubled = 0.0
+        self.latency = 0.0
+        self.drip = 0.05
+        self.slow = 5.0
+        self.faults: deque[Fault] = deque()
+        self.asked: list[str] = []
+        self.hooks: list[JsonObject] = []
+        self.lock = threading.RLock()
+        self.busy = threading.Lock()
+        self._chance = Random(seed)
+        self._outbox: queue.Queue[JsonObject] = queue.Queue()
+        self._postman: threading.Thread | None = None
+
+    # The contract.
+
+    def settings(self) -> dict[str, Any]:
+        """A `[connections.*]` table without its `url`; webhooks come from this machine."""
+        return {
+            "system": "dilovod",
+            "api_key": self.key,
+            "resources": list(_RESOURCES),
+            "webhook_sources": ["127.0.0.1"],
+        }
+
+    def truth(self, resource: str) -> dict[str, JsonObject]:
+        """What `getObject` answers for each object that is not marked; a register's rows by their dimensions."""
+        with self.lock:
+            if resource in sandbox_books.REGISTERS:
+                return self._register_truth(resource)
+            return {thing.id: self.books.show(thing) for thing in self.books.of(resource) if not thing.marked}
+
+    def _register_truth(self, resource: str) -> dict[str, JsonObject]:
+        register = sandbox_books.REGISTERS[resource]
+        kind = "sliceLast" if resource.startswith("informationRegisters.") else "balance"
+        from_ = {"type": kind, "register": resource.partition(".")[2]}
+        fields = {name: name for name in (*register.dimensions, *register.resources)}
+        rows = self.books.request({"from": from_, "fields": fields})
+        return {":".join(row[name] for name in register.dimensions): row for row in rows}
+
+    def edit(self, random: Random) -> str:
+        """One everyday change. Deletions are as rare as in a shop that is not going out of business."""
+        often: dict[Callable[[Random], str], int] = {
+            self._order: 16,
+            self._edit_order: 12,
+            self._edit_good: 12,
+            self._edit_person: 8,
+            self._edit_by_api: 8,
+            self._move_stock: 8,
+            self._reprice: 8,
+            self._mark_order: 1,
+            self._unmark_order: 1,
+            self._remove_order: 1,
+        }
+        with self.lock:
+            (change,) = random.choices(list(often), weights=list(often.values()))
+            return change(random)
+
+    def story(self) -> Iterator[str]:
+        """A day with everything that mirrors get wrong."""
+        random = Random(self.books.seed)
+        for step in (
+            self._order,
+            self._edit_good,
+            self._edit_unheard,
+            self._edit_heard_twice,
+            self._edit_by_api,
+            self._mark_order,
+            self._mark_by_api,
+            self._unmark_order,
+            self._delete_and_create_again,
+            self._remove_order,
+            self._empty_order,
+            self._new_field,
+            self._changed_type,
+            self._move_stock,
+            self._sell_out,
+            self._reprice,
+        ):
+            with self.lock:
+                told = step(random)
+            yield told
+
+    # Webhooks.
+
+    def drain(self) -> None:
+        """Wait until every webhook that was to be sent was sent."""
+        self._outbox.join()
+
+    def notify(self, thing: Thing) -> None:
+        """The webhook of an interactive change, unless chance loses it; the vendor sends it once and forgets."""
+        chance = self._chance.random()
+        if chance < self.lost:
+            return
+        for _ in range(2 if chance < self.lost + self.doubled else 1):
+            self._post(_changed(thing))
+
+    def _post(self, packet: JsonObject) -> None:
+        self.hooks.append(packet)
+        if self.webhook_url is None:
+            return
+        if self._postman is None:
+            self._postman = threading.Thread(target=self._deliver, name="dilovod-webhooks", daemon=True)
+            self._postman.start()
+        self._outbox.put(packet)
+
+    def _deliver(self) -> None:
+        with httpx.Client(timeout=10, trust_env=False) as client:
+            while True:
+                packet = self._outbox.get()
+                try:
+                    client.get(str(self.webhook_url), params={"packet": exact.dumps(packet)})
+                except (httpx.HTTPError, httpx.InvalidURL):
+                    continue  # nobody there: the vendor does not try again
+                finally:
+                    self._outbox.task_done()
+
+    # The company.
+
+    def found_a_company(self, objects: int) -> None:
+        """Fill the books: an account like a small shop's."""
+        books, random = self.books, self.books.random
+        for kind, names in _CATALOGUES.items():
+            for code, name in names:
+                books.add(kind, code=code, name=_both(name))
+        groups = [books.add("catalogs.goods", name=_both(name), isGroup="1") for name in ("Саджанці", "Інвентар")]
+        for number in range(objects):
+            self._good(random, number, random.choice(groups))
+            books.add(
+                "catalogs.persons",
+                name=_both(f"{random.choice(_SURNAMES)} {random.choice('АБВГОПСТ')}. {number + 1}"),
+                phone=f"+38067{random.randrange(10**7):07d}",
+                details='{"phone":["+380"]}' if number % 3 == 0 else "",
+            )
+        for _ in range(objects):
+            self._new_order(random)
+        kit = books.add("catalogs.goods", name=_both("Набір садівника"), mainUnit=books.of("catalogs.units")[0].id)
+        books.add_row(kit, "tpGoods", good=self._goods()[0].id, qty="2.000")
+
+    def _good(self, random: Random, number: int, group: Thing) -> Thing:
+        books = self.books
+        good = books.add(
+            "catalogs.goods",
+            name=_both(f"{random.choice(_PLANTS)} №{number + 1}"),
+            parent=group.id,
+            productNum=f"00{number + 7}",
+            mainUnit=books.of("catalogs.units")[0].id,
+            weight=f"{random.randrange(1, 9000) / 1000:.3f}",
+        )
+        for storage in books.of("catalogs.storages"):
+            self._stock(good, storage, Decimal(random.randrange(1, 500)), Decimal(random.randrange(10, 900)))
+        self._price(good, Decimal(random.randrange(1000, 90_000)) / 100)
+        return good
+
+    def _goods(self) -> list[Thing]:
+        return [good for good in self.books.of("catalogs.goods") if good.header["isGroup"] == "0" and not good.marked]
+
+    def _new_order(self, random: Random) -> Thing:
+        books = self.books
+        date = books.wall_clock()
+        order = books.add(
+            "documents.saleOrder",
+            date=date,
+            firm=books.of("catalogs.firms")[0].id,
+            storage=random.choice(books.of("catalogs.storages")).id,
+            person=random.choice([person for person in books.of("catalogs.persons") if not person.marked]).id,
+            state=books.of("catalogs.states")[0].id,
+            currency=books.of("catalogs.currency")[0].id,
+            rate="1.0000",
+            posted="1",
+        )
+        order.header["number"] = f"НР{order.id[-8:]}"
+        order.header["presentation"] = _both(f"{date[8:10]}.{date[5:7]}.{date[:4]} Замовлення {order.header['number']}")
+        for _ in range(random.randrange(1, 4)):
+            self._order_row(order, random)
+        return order
+
+    def _order_row(self, order: Thing, random: Random) -> None:
+        price, qty = Decimal(random.randrange(100, 90_000)) / 100, Decimal(random.randrange(1, 20))
+        amount = f"{price * qty:.2f}"
+        good = random.choice(self._goods())
+        amounts = {"qty": f"{qty:.3f}", "baseQty": f"{qty:.3f}", "priceAmount": amount, "amountCur": amount}
+        unit = good.header["mainUnit"]
+        self.books.add_row(order, "tpGoods", good=good.id, price=f"{price:.5f}", unit=unit, **amounts)
+        self._total(order)
+
+    def _total(self, order: Thing) -> None:
+        total = sum((Decimal(row["amountCur"]) for row in order.parts["tpGoods"]), Decimal())
+        order.header["amountCur"] = f"{total:.2f}"
+
+    def _stock(self, good: Thing, storage: Thing, qty: Decimal, amount: Decimal) -> None:
+        place = (self.books.of("catalogs.firms")[0].id, storage.id, good.id)
+        self.books.stock[place] = qty, amount
+
+    def _price(self, good: Thing, price: Decimal) -> None:
+        books = self.books
+        kind, currency = books.of("catalogs.priceTypes")[0].id, books.of("catalogs.currency")[0].id
+        books.prices.append(sandbox_books.Price(books.wall_clock(), good.id, kind, price, currency))
+
+    def _orders(self, *, marked: bool = False) -> list[Thing]:
+        return [order for order in self.books.of("documents.saleOrder") if order.marked == marked]
+
+    def _some_order(self, random: Random) -> Thing:
+        return random.choice(self._orders() or [self._new_order(random)])
+
+    # Everyday changes. None of them renames what others link to: a mirror's `pr` is as of the last fetch.
+
+    def _edit_good(self, random: Random) -> str:
+        good = random.choice(self._goods())
+        self.notify(self.books.touch(good, productNum=f"{random.randrange(10**4):05d}", description=_both("Оновлено")))
+        return f"a user gave the good {good.id} another article number"
+
+    def _edit_person(self, random: Random) -> str:
+        person = random.choice(self.books.of("catalogs.persons"))
+        self.notify(self.books.touch(person, phone=f"+38050{random.randrange(10**7):07d}"))
+        return f"a user changed the phone of {person.id}"
+
+    def _edit_order(self, random: Random) -> str:
+        order = self._some_order(random)
+        self._order_row(order, random)
+        self.notify(self.books.touch(order, remark=f"телефонував {random.randrange(100)} раз"))
+        return f"a user added a row to the order {order.id}"
+
+    def _order(self, random: Random) -> str:
+        order = self._new_order(random)
+        self.notify(order)
+        return f"a user entered the order {order.id}"
+
+    def _edit_by_api(self, random: Random) -> str:
+        order = self._some_order(random)
+        self.books.touch(order, details=f"з сайту {random.randrange(1000)}")
+        return f"another program changed the order {order.id} through the API: no webhook"
+
+    def _mark_order(self, random: Random) -> str:
+        order = self._some_order(random)
+        self.books.mark(order)
+        self.notify(order)
+        return f"a user marked the order {order.id} as deleted"
+
+    def _unmark_order(self, random: Random) -> str:
+        marked = self._orders(marked=True)
+        if not marked:
+            return self._order(random)
+        order = random.choice(marked)
+        self.books.mark(order, "0")
+        self.notify(order)
+        return f"a user took the mark from the order {order.id}"
+
+    def _remove_order(self, random: Random) -> str:
+        order = self._some_order(random)
+        self.books.remove(order)
+        return f"the order {order.id} was removed for good: no webhook"
+
+    def _move_stock(self, random: Random) -> str:
+        place = random.choice(list(self.books.stock))
+        qty, amount = self.books.stock[place]
+        self.books.stock[place] = qty + random.randrange(1, 50), amount + Decimal("12.50")
+        return f"goods {place[2]} arrived in storage: a register, no webhook"
+
+    def _reprice(self, random: Random) -> str:
+        good = random.choice(self._goods())
+        self._price(good, Decimal(random.randrange(1000, 90_000)) / 100)
+        return f"the price of {good.id} changed: a register, no webhook"
+
+    # What mirrors get wrong.
+
+    def _edit_unheard(self, random: Random) -> str:
+        good = random.choice(self._goods())
+        self.books.touch(good, printName="Назва для друку")
+        return f"a user edited the good {good.id}, and the webhook was lost"
+
+    def _edit_heard_twice(self, random: Random) -> str:
+        order = self._some_order(random)
+        self.books.touch(order, remark="двічі")
+        self.notify(order)
+        self.notify(order)
+        return f"a user edited the order {order.id}, and the webhook came twice"
+
+    def _mark_by_api(self, random: Random) -> str:
+        order = self._some_order(random)
+        self.books.mark(order)
+        return f"another program marked the order {order.id} as deleted: no webhook"
+
+    def _delete_and_create_again(self, random: Random) -> str:
+        order = self._some_order(random)
+        self.notify(order)
+        self.books.remove(order)
+        again = self.books.add("documents.saleOrder", id_=order.id, **order.header)
+        self._order_row(again, random)
+        # Its version goes on: nobody knows how the vendor counts here, and a sweep sees no other sign.
+        self.notify(self.books.touch(again))
+        return f"the order {order.id} was deleted and created again under its id"
+
+    def _empty_order(self, random: Random) -> str:
+        order = self._some_order(random)
+        order.parts["tpGoods"].clear()
+        self._total(order)
+        self.notify(self.books.touch(order))
+        return f"a user took all rows from the order {order.id}"
+
+    def _new_field(self, random: Random) -> str:
+        self.books.kinds["documents.saleOrder"].fields["loyaltyPoints"] = {"type": "decimal", "length": "11:2"}
+        order = self._some_order(random)
+        self.notify(self.books.touch(order, loyaltyPoints="17.50"))
+        return f"orders got a field loyaltyPoints, and {order.id} has 17.50"
+
+    def _changed_type(self, random: Random) -> str:
+        self.books.kinds["catalogs.goods"].fields["weight"] = "varchar (30)"
+        good = random.choice(self._goods())
+        self.notify(self.books.touch(good, weight="близько 2 кг"))
+        return f"the weight of goods became text, and {good.id} weighs близько 2 кг"
+
+    def _sell_out(self, random: Random) -> str:
+        place = random.choice(list(self.books.stock))
+        self.books.stock[place] = Decimal(), Decimal()
+        return f"goods {place[2]} were sold out: the register has no row of them any more"
+
+    # Answering.
+
+    def answer(self, packet: JsonObject) -> Any:
+        """The answer to a packet, errors included: all of them are HTTP 200."""
+        if packet.get("key") != self.key:
+            return {"error": "bad key"}
+        params = packet.get("params")
+        with self.lock:
+            self.asked.append(str(packet.get("action")))
+            try:
+                return self._act(str(packet.get("action")), params if isinstance(params, dict) else {})
+            except Refused as refused:
+                return {"error": str(refused), "clientMessages": []}
+            except (AttributeError, KeyError, TypeError, ValueError):  # whatever else is wrong with the params
+                return {"error": "applicationLayerError <html><body><b>bad params</b></body></html>"}
+
+    def _act(self, action: str, params: JsonObject) -> Any:
+        if action == "getObject":
+            return self.books.get_object(str(params.get("id")))
+        if action == "request":
+            return self.books.request(params)
+        if action == "listMetadata":
+            return self.books.list_metadata()
+        if action == "getMetadata":
+            return self.books.get_metadata(str(params.get("objectName")))
+        if action == "saveObject":
+            return self._save(params)
+        if action == "setDelMark":
+            return self._set_mark(params)
+        raise Refused(f"unknown action {action}")
+
+    def _save(self, params: JsonObject) -> JsonObject:
+        header = dict(params.get("header") or {})
+        target = str(header.pop("id", ""))
+        header.pop("delMark", None)  # saving does not clear a mark, whatever it answers
+        thing = self.books.add(target) if target in self.books.kinds else self.books.things.get(target)
+        if thing is None:
+            raise Refused(f"object with id {target} not found")
+        for name in header:
+            if name not in thing.header:
+                raise Refused(f"cant set value of header.{name}: bad value, or field doesnt exist")
+        self.books.touch(thing, **{name: _as_kept(value) for name, value in header.items()})
+        for part, rows in (params.get("tableParts") or {}).items():
+            thing.parts[part].clear()
+            for row in rows:
+                self.books.add_row(thing, part, **{name: _as_kept(value) for name, value in row.items()})
+        return {"result": "ok", "id": thing.id}
+
+    def _set_mark(self, params: JsonObject) -> str:
+        key = str((params.get("header") or params).get("id"))
+        thing = self.books.things.get(key)
+        if thing is None:
+            raise Refused(f"object with id {key} not found")
+        if str(params.get("forceDelete")) == "1":
+            self.books.remove(thing)
+        else:
+            self.books.mark(thing)
+        return "ok"
+
+
+class _Gateway:
+    """The one address. A key is busy until its answer is sent; a second request meanwhile is refused."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        packet = await _packet(Request(scope, receive))
+        if not self._sandbox.busy.acquire(blocking=False):
+            refusal = {"error": "multithreadApiSession multithread api request blocked"}
+            await _json(refusal)(scope, receive, send)
+            return
+        try:
+            response = await self._response(packet)
+            await response(scope, receive, send)
+        finally:
+            self._sandbox.busy.release()
+
+    async def _response(self, packet: JsonObject | None) -> Response:
+        sandbox = self._sandbox
+        if sandbox.latency:
+            await asyncio.sleep(sandbox.latency)
+        if packet is None:
+            return _json({"error": "bad packet"})
+        fault = sandbox.faults.popleft() if sandbox.faults else None
+        right = _json(sandbox.answer(packet))
+        return await self._spoilt(right, fault) if fault else right
+
+    async def _spoilt(self, right: Response, fault: Fault) -> Response:
+        body = bytes(right.body)
+        if fault is Fault.DRIP:
+            return StreamingResponse(_dripping(body, self._sandbox.drip), media_type="application/json")
+        if fault is Fault.SLOW:
+            await asyncio.sleep(self._sandbox.slow)
+            return right
+        return {
+            Fault.HTML: Response("<html><body><h1>Обслуговування</h1></body></html>", media_type="text/html"),
+            Fault.HALF: Response(body[: len(body) // 2], media_type="application/json"),
+            Fault.EMPTY: Response(b""),
+            Fault.SCALAR: _json("ok"),
+            Fault.LIST: _json(["ok"]),
+            Fault.OBJECT: _json({}),
+            Fault.BROKEN: Response("Internal Server Error", 500),
+        }[fault]
+
+
+async def _packet(request: Request) -> JsonObject | None:
+    """The packet, from the form field `packet` or as raw JSON: the vendor's samples show both."""
+    body = await request.body()
+    if request.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
+        body = parse_qs(body.decode(), keep_blank_values=True).get("packet", [""])[0].encode()
+    try:
+        packet = exact.loads(body)
+    except ValueError:
+        return None
+    return packet if isinstance(packet, dict) else None
+
+
+def _json(answer: Any) -> Response:
+    return Response(exact.dumps(answer), media_type="application/json")
+
+
+async def _dripping(body: bytes, pause: float) -> AsyncIterator[bytes]:
+    for byte in body:
+        yield bytes([byte])
+        await asyncio.sleep(pause)
+
+
+def _changed(thing: Thing) -> JsonObject:
+    return {"action": "objectChanged", "params": {"objectName": thing.kind, "id": thing.id}}
+
+
+def _both(name: str) -> dict[str, str]:
+    return {"ru": name, "uk": name}
+
+
+def _as_kept(value: Any) -> Any:
+    return value if isinstance(value, dict) else str(value)
+
+
+_CATALOGUES = {
+    "catalogs.units": [("шт", "шт"), ("кг", "кг"), ("уп", "упаковка")],
+    "catalogs.firms": [("1", "ФОП Тест")],
+    "catalogs.storages": [("1", "Основний склад"), ("2", "Теплиця")],
+    "catalogs.currency": [("UAH", "грн.")],
+    "catalogs.priceTypes": [("1", "Роздрібна")],
+    "catalogs.states": [("1", "Новий")],
+}
+_SURNAMES = ("Карпенко", "Шевчук", "Бондар", "Коваль", "Мороз", "Лисенко")
+_PLANTS = ("Троянда", "Туя", "Гортензія", "Лаванда", "Калина", "Барвінок")

@@ -1,0 +1,540 @@
+"""The sandbox's books: a small company's objects and registers, shown and queried as Dilovod does it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from models.values import JsonObject
+
+RESTRICTED = "[access restricted]"
+ZERO_DATE = "0000-00-00 00:00:00"
+NOTHING = "0"
+
+# `valueType` comes as text, as an object and as a list: nobody may rely on one of them.
+_CODE, _REMARK, _NAME = "varchar (9)", "varchar (150)", "multiLangVarchar (80) (ru,uk)"
+_FLAG, _DATE, _NUMBER = {"type": "boolean"}, "datetime", {"type": "int", "length": "11"}
+_PRICE = {"type": "decimal", "length": "14:5"}
+_QTY = {"type": "decimal", "length": "12:3"}
+_AMOUNT = {"type": "decimal", "length": "11:2"}
+_STORAGE = ["catalogs.employees", "catalogs.persons", "catalogs.storages"]
+_NAMED = {"code": _CODE, "name": _NAME, "delMark": _FLAG, "version": _NUMBER}
+
+
+@dataclass
+class Kind:
+    """A catalogue or a kind of document: its fields and its table parts, name -> `valueType`."""
+
+    prefix: str
+    presentation: str
+    fields: dict[str, Any]
+    parts: dict[str, dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Register:
+    """A register: what its rows are about, and what it counts."""
+
+    presentation: str
+    dimensions: dict[str, Any]
+    resources: dict[str, Any]
+
+
+_KINDS = {
+    "catalogs.goods": Kind(
+        "11003",
+        "Товари та послуги",
+        _NAMED
+        | {
+            "parent": "catalogs.goods",
+            "isGroup": _FLAG,
+            "productNum": "varchar (30)",
+            "mainUnit": ["catalogs.units"],
+            "weight": _QTY,
+            "printName": "varchar (150)",
+            "description": "multiLangVarchar (500) (ru,uk)",
+        },
+        {"tpGoods": {"rowNum": _NUMBER, "good": "catalogs.goods", "qty": _QTY, "remark": _REMARK}},
+    ),
+    "catalogs.persons": Kind(
+        "11001",
+        "Організації та фізичні особи",
+        _NAMED
+        | {
+            "parent": "catalogs.persons",
+            "phone": "varchar (50)",
+            "email": "varchar (50)",
+            "remark": _REMARK,
+            "details": "text",
+        },
+    ),
+    "catalogs.units": Kind("11036", "Одиниці виміру", dict(_NAMED)),
+    "catalogs.firms": Kind("11004", "Підприємства", dict(_NAMED)),
+    "catalogs.storages": Kind("11007", "Місця зберігання", dict(_NAMED)),
+    "catalogs.currency": Kind("11012", "Валюти", dict(_NAMED)),
+    "catalogs.priceTypes": Kind("11013", "Категорії цін", dict(_NAMED)),
+    "catalogs.states": Kind("11115", "Статуси", dict(_NAMED)),
+    "documents.saleOrder": Kind(
+        "11091",
+        "Замовлення покупців",
+        {
+            "date": _DATE,
+            "number": "varchar (10)",
+            "presentation": _NAME,
+            "delMark": _FLAG,
+            "posted": _FLAG,
+            "version": _NUMBER,
+            "remark": _REMARK,
+            "baseDoc": ["documents.saleOrder"],
+            "firm": "catalogs.firms",
+            "storage": _STORAGE,
+            "person": "catalogs.persons",
+            "state": {"type": "catalogs.states"},
+            "currency": "catalogs.currency",
+            "amountCur": _AMOUNT,
+            "rate": "decimal (9:4)",
+            "discountPercent": {"type": "decimal", "length": "6:3"},
+            "supplyDate": _DATE,
+            "taxAccount": _FLAG,
+            "details": "varchar (100)",
+        },
+        {
+            "tpGoods": {
+                "rowNum": _NUMBER,
+                "good": "catalogs.goods",
+                "price": _PRICE,
+                "qty": _QTY,
+                "baseQty": _QTY,
+                "priceAmount": _AMOUNT,
+                "amountCur": _AMOUNT,
+                "unit": "catalogs.units",
+                "ratio": {"type": "decimal", "length": "9:4"},
+                "vatTax": "catalogs.taxes",
+                "vatAmount": _AMOUNT,
+                "remark": _REMARK,
+            }
+        },
+    ),
+}
+
+REGISTERS = {
+    "balanceRegisters.goods": Register(
+        "Товари на складах",
+        {"firm": "catalogs.firms", "storage": _STORAGE, "good": "catalogs.goods"},
+        {"qty": _QTY, "amount": _AMOUNT},
+    ),
+    "informationRegisters.goodsPrices": Register(
+        "Ціни товарів",
+        {"good": "catalogs.goods", "priceType": "catalogs.priceTypes"},
+        {"price": _PRICE, "currency": ["catalogs.currency"]},
+    ),
+}
+
+
+class Refused(Exception):  # noqa: N818 - the vendor's word is an answer here, not a failure
+    """What the vendor answers as `{"error": …}`."""
+
+
+@dataclass
+class Thing:
+    """An object of a catalogue or a document. Links are bare ids in `header` and `parts`; showing them adds names."""
+
+    kind: str
+    id: str
+    header: JsonObject
+    parts: dict[str, list[JsonObject]]
+
+    @property
+    def marked(self) -> bool:
+        """Whether it is marked as deleted."""
+        return bool(self.header["delMark"] == "1")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Something that a `request` can select from: values, and the `valueType` of each."""
+
+    values: JsonObject
+    types: dict[str, Any]
+
+
+@dataclass
+class Price:
+    """A record of `informationRegisters.goodsPrices`."""
+
+    date: str
+    good: str
+    price_type: str
+    price: Decimal
+    currency: str
+
+
+@dataclass
+class Books:
+    """Everything the company has in Dilovod. Not thread-safe: the sandbox locks.
+
+    `denied`: kinds that the key's role may not read. `unknown_fields`: fields that a `request` refuses, though objects
+    have them.
+    """
+
+    seed: int
+    clock: Callable[[], datetime]
+    denied: set[str] = field(default_factory=lambda: {"catalogs.states"})
+    unknown_fields: set[str] = field(default_factory=set)
+    things: dict[str, Thing] = field(default_factory=dict)
+    stock: dict[tuple[str, str, str], tuple[Decimal, Decimal]] = field(default_factory=dict)
+    prices: list[Price] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kinds = copy.deepcopy(_KINDS)
+        self._by_prefix = {kind.prefix: name for name, kind in self.kinds.items()}
+        self._numbers = dict.fromkeys(self.kinds, 1000)
+        self._row_id = 105_000
+        self.random = Random(self.seed)
+
+    # Writing.
+
+    def wall_clock(self) -> str:
+        """Now, as Kyiv's clocks show it."""
+        return self.clock().strftime("%Y-%m-%d %H:%M:%S")
+
+    def add(self, kind: str, *, id_: str | None = None, **header: Any) -> Thing:
+        """A new object; given an id, one that is created again."""
+        self._numbers[kind] += 1
+        made = id_ or f"{self.kinds[kind].prefix}{self._numbers[kind]:011d}"
+        empty = _blank(self.kinds[kind].fields)
+        fixed = {"version": "1", "delMark": "0", "isGroup": "0", "posted": "0", "code": str(self._numbers[kind])}
+        known = {name: value for name, value in fixed.items() if name in empty}
+        parts: dict[str, list[JsonObject]] = {part: [] for part in self.kinds[kind].parts or {}}
+        thing = Thing(kind, made, empty | known | header, parts)
+        self.things[made] = thing
+        return thing
+
+    def add_row(self, thing: Thing, part: str, **values: Any) -> JsonObject:
+        """A new row at the end of a table part."""
+        self._row_id += 1
+        fields = (self.kinds[thing.kind].parts or {})[part]
+        row = {"id": str(self._row_id), **_blank(fields), "rowNum": str(len(thing.parts[part]) + 1), **values}
+        thing.parts[part].append(row)
+        return row
+
+    def touch(self, thing: Thing, **header: Any) -> Thing:
+        """Change fields of the header, as any saving does: the version rises, and fields that are new appear."""
+        thing.header = _blank(self.kinds[thing.kind].fields) | thing.header | header
+        thing.header["version"] = str(int(thing.header["version"]) + 1)
+        return thing
+
+    def mark(self, thing: Thing, mark: str = "1") -> None:
+        """Set or clear `delMark`; marking a group marks what is in it (Dilovod help, setDelMark)."""
+        self.touch(thing, delMark=mark, **({"posted": "0"} if "posted" in thing.header and mark == "1" else {}))
+        if mark == "1" and thing.header.get("isGroup") == "1":
+            for other in list(self.things.values()):
+                if other.kind == thing.kind and other.header["parent"] == thing.id and not other.marked:
+                    self.mark(other)
+
+    def remove(self, thing: Thing) -> None:
+        """Remove it physically: nothing remains, and no webhook tells."""
+        del self.things[thing.id]
+
+    def of(self, kind: str) -> list[Thing]:
+        """All objects of a kind, marked ones included."""
+        return [thing for thing in self.things.values() if thing.kind == kind]
+
+    # Showing.
+
+    def get_object(self, key: str) -> JsonObject:
+        """The answer of `getObject`."""
+        thing = self.things.get(key)
+        if thing is None:
+            raise Refused(f"object with id {key} not found")
+        self.allow(thing.kind)
+        return self.show(thing)
+
+    def allow(self, name: str) -> None:
+        """Refuse what the role may not read."""
+        if name in self.denied:
+            raise Refused(f"Access to {name} denied, check role settings")
+
+    def show(self, thing: Thing) -> JsonObject:
+        """Header links as `{"id","pr"}`, row links as `x` and `x__pr`, parts keyed by row id or `[]`, values text."""
+        kind = self.kinds[thing.kind]
+        header: JsonObject = {"id": {"id": thing.id, "pr": self.presentation(thing)}}
+        for name, value in thing.header.items():
+            header[name] = self._header_value(value, kind.fields[name])
+        shown: JsonObject = {"header": header}
+        if kind.parts is not None:
+            shown["tableParts"] = {
+                part: {row["id"]: self._shown_row(row, fields) for row in thing.parts[part]} or []
+                for part, fields in kind.parts.items()
+            }
+        return shown | {"misc": False}
+
+    def _header_value(self, value: Any, value_type: Any) -> Any:
+        return {"id": value, "pr": self.name_of(value, value_type)} if _is_link(value_type) else copy.copy(value)
+
+    def _shown_row(self, row: JsonObject, fields: dict[str, Any]) -> JsonObject:
+        shown: JsonObject = {}
+        for name, value in row.items():
+            shown[name] = value
+            if _is_link(fields.get(name)):
+                shown[f"{name}__pr"] = self.name_of(value, fields[name])
+        return shown
+
+    def name_of(self, key: str, value_type: Any) -> str | None:
+        """A link's `pr`: None when it is empty or leads nowhere, a fixed text when the role may not read there."""
+        kinds = set(_texts(value_type))
+        kind = self._by_prefix.get(str(key)[:5])
+        if kind in self.denied or (kinds and kinds <= self.denied):
+            return RESTRICTED
+        return self.presentation(self.things[key]) if key in self.things else None
+
+    def presentation(self, thing: Thing) -> str:
+        """What a link to it shows."""
+        return str((thing.header.get("presentation") or thing.header["name"])["uk"])
+
+    # Describing.
+
+    def list_metadata(self) -> JsonObject:
+        """The answer of `listMetadata`."""
+        named = {name: (kind.prefix, kind.presentation) for name, kind in self.kinds.items()}
+        named |= {name: ("", register.presentation) for name, register in REGISTERS.items()}
+        return {
+            name: {"id": f"{1_000_000_000_001_200 + index}", "idPrefix": prefix, "presentation": presentation}
+            for index, (name, (prefix, presentation)) in enumerate(named.items())
+        }
+
+    def get_metadata(self, name: str) -> JsonObject:
+        """The answer of `getMetadata`."""
+        if name in REGISTERS:
+            register = REGISTERS[name]
+            own = {"dimensions": _declared(register.dimensions), "resources": _declared(register.resources)}
+            return {"name": name, "presentation": register.presentation, "reqs": [], **own}
+        kind = self.kinds.get(name)
+        if kind is None:
+            raise Refused(f"metadata object {name} not found")
+        described: JsonObject = {
+            "name": name,
+            "presentation": kind.presentation,
+            "listPresentation": kind.presentation,
+            "idPrefix": kind.prefix,
+            "hierarchyType": "groups" if "parent" in kind.fields else "none",
+            "autoNumeration": 1,
+            "reqs": _declared(kind.fields),
+            "predefined": [],
+        }
+        if kind.parts is not None:
+            described["tableParts"] = {part: {"reqs": _declared(fields)} for part, fields in kind.parts.items()}
+        return described
+
+    # Selecting.
+
+    def request(self, params: JsonObject) -> Any:
+        """The answer of `request`. A top-level `offset` is ignored, as the vendor does."""
+        fields: dict[str, str] = dict(params.get("fields") or {})
+        rows = [row for row in self._source(params.get("from")) if self._accepted(row, fields, params.get("filters"))]
+        rows = _limited(rows, params.get("limit"))
+        multilang = bool(params.get("multilang"))
+        if params.get("assembleLinks", True):
+            return [self._assembled(row, fields, multilang=multilang) for row in rows]
+        plain = [self._plain(row, fields, multilang=multilang) for row in rows]
+        columns = list(plain[0]) if plain else list(fields.values())
+        return {"columns": columns, "data": [list(row.values()) for row in plain]}
+
+    def _source(self, from_: Any) -> Iterable[Row]:
+        if isinstance(from_, dict):
+            return self._register(from_)
+        kind, _, part = str(from_).partition(".")[2].partition(".")
+        name = f"{str(from_).partition('.')[0]}.{kind}"
+        if name not in self.kinds or (part and part not in (self.kinds[name].parts or {})):
+            raise Refused(f"unknown source {from_}")
+        self.allow(name)
+        return (self._row(thing) for thing in self.of(name)) if not part else self._part_rows(name, part)
+
+    def _row(self, thing: Thing) -> Row:
+        types = {"id": thing.kind, **self.kinds[thing.kind].fields}
+        return Row({"id": thing.id, **thing.header}, {k: v for k, v in types.items() if k not in self.unknown_fields})
+
+    def _part_rows(self, name: str, part: str) -> Iterator[Row]:
+        types = {"id": "varchar", "owner": name, **(self.kinds[name].parts or {})[part]}
+        for thing in self.of(name):
+            for row in thing.parts[part]:
+                yield Row({"owner": thing.id, **row}, types)
+
+    def _register(self, from_: JsonObject) -> Iterator[Row]:
+        kind, name = from_.get("type"), from_.get("register")
+        if (kind, name) == ("balance", "goods"):
+            self.allow("balanceRegisters.goods")
+            return self._balance(from_.get("dimensions"))
+        if (kind, name) == ("sliceLast", "goodsPrices"):
+            self.allow("informationRegisters.goodsPrices")
+            return self._slice(from_.get("date"))
+        raise Refused(f"this stand-in keeps no {kind} of register {name}")
+
+    def _balance(self, dimensions: Sequence[str] | None) -> Iterator[Row]:
+        """What is there now: the stand-in keeps no history, so a date changes nothing. Empty balances do not show."""
+        register = REGISTERS["balanceRegisters.goods"]
+        kept = list(dimensions or register.dimensions)
+        sums: dict[tuple[str, ...], tuple[Decimal, Decimal]] = {}
+        for place, (qty, amount) in self.stock.items():
+            by = dict(zip(register.dimensions, place, strict=True))
+            group = tuple(by[name] for name in kept)
+            before = sums.get(group, (Decimal(), Decimal()))
+            sums[group] = before[0] + qty, before[1] + amount
+        types = {name: register.dimensions[name] for name in kept} | register.resources
+        for group, (qty, amount) in sums.items():
+            if qty or amount:
+                yield Row(
+                    {**dict(zip(kept, group, strict=True)), "qty": f"{qty:.3f}", "amount": f"{amount:.2f}"}, types
+                )
+
+    def _slice(self, date: str | None) -> Iterator[Row]:
+        register = REGISTERS["informationRegisters.goodsPrices"]
+        latest: dict[tuple[str, str], Price] = {}
+        for price in sorted(self.prices, key=lambda price: price.date):
+            if date is None or price.date <= date:
+                latest[price.good, price.price_type] = price
+        for (good, price_type), price in latest.items():
+            values = {"good": good, "priceType": price_type, "price": f"{price.price:.5f}", "currency": price.currency}
+            yield Row(values, register.dimensions | register.resources)
+
+    def _resolve(self, row: Row, path: str) -> tuple[Any, Any]:
+        """A data path's value and its type; dots lead through links."""
+        name, _, rest = path.partition(".")
+        if name not in row.types:
+            raise Refused(f"unknown field {path}")
+        value, value_type = row.values.get(name), row.types[name]
+        if not rest:
+            return value, value_type
+        linked = self.things.get(str(value))
+        return self._resolve(self._row(linked), rest) if linked is not None else (None, "varchar")
+
+    def _assembled(self, row: Row, fields: dict[str, str], *, multilang: bool) -> JsonObject:
+        shown: JsonObject = {}
+        for path, alias in fields.items():
+            if path == "id__pr":  # cannot be renamed
+                shown[path] = self.name_of(row.values["id"], row.types["id"])
+                continue
+            value, value_type = self._resolve(row, path)
+            shown |= _text(alias, value, value_type, multilang=multilang)
+            if _is_link(value_type):
+                shown[f"{alias}__pr"] = self.name_of(value, value_type)
+        return shown
+
+    def _plain(self, row: Row, fields: dict[str, str], *, multilang: bool) -> JsonObject:
+        shown: JsonObject = {}
+        for path, alias in fields.items():
+            shown |= _text(alias, *self._resolve(row, path), multilang=multilang)
+        return shown
+
+    # Filtering.
+
+    def _accepted(self, row: Row, fields: dict[str, str], filters: Any) -> bool:
+        paths = {alias: path for path, alias in fields.items()}
+        for condition in filters or ():
+            if condition["alias"] not in paths:
+                raise Refused(f"filter by unknown alias {condition['alias']}")
+            value, value_type = self._resolve(row, paths[condition["alias"]])
+            actual = str(value["uk"] if _is_multilang(value_type) else value)
+            if not self._holds(actual, condition["operator"], condition["value"]):
+                return False
+        return True
+
+    def _holds(self, actual: str, operator: str, value: Any) -> bool:
+        if operator.startswith("!"):
+            return not self._holds(actual, {"!=": "="}.get(operator, operator[1:]), value)
+        wanted = [_wire(item) for item in value] if isinstance(value, list) else [_wire(value)]
+        if operator in {"IH", "ILH"}:
+            return any(item in self._groups(actual) for item in wanted)
+        if operator == "IPL":
+            return any(actual in self._groups(item) for item in wanted)
+        if operator == "IL":
+            return any(_compared(actual, item) == 0 for item in wanted)
+        if operator == "%":
+            return wanted[0].casefold() in actual.casefold()
+        tests: dict[str, Callable[[int], bool]] = {
+            "=": lambda order: order == 0,
+            ">": lambda order: order > 0,
+            ">=": lambda order: order >= 0,
+            "<": lambda order: order < 0,
+            "<=": lambda order: order <= 0,
+        }
+        if operator not in tests:
+            raise Refused(f"unknown operator {operator}")
+        return tests[operator](_compared(actual, wanted[0]))
+
+    def _groups(self, key: str) -> list[str]:
+        found: list[str] = []
+        while (thing := self.things.get(key)) and (key := thing.header.get("parent", NOTHING)) not in {NOTHING, *found}:
+            found.append(key)
+        return found
+
+
+def _texts(value_type: Any) -> Iterator[str]:
+    if isinstance(value_type, str):
+        yield value_type
+    elif isinstance(value_type, dict):
+        yield str(value_type["type"])
+    elif isinstance(value_type, list):
+        yield from value_type
+
+
+def _is_link(value_type: Any) -> bool:
+    return any("." in text for text in _texts(value_type))
+
+
+def _is_multilang(value_type: Any) -> bool:
+    return any(text.startswith("multiLang") for text in _texts(value_type))
+
+
+def _blank(fields: dict[str, Any]) -> JsonObject:
+    return {name: _empty(value_type) for name, value_type in fields.items()}
+
+
+def _empty(value_type: Any) -> Any:
+    if _is_link(value_type):
+        return NOTHING
+    if _is_multilang(value_type):
+        return {"ru": "", "uk": ""}
+    name = next(_texts(value_type)).partition(" ")[0]
+    if name == "decimal":
+        scale = value_type["length"].partition(":")[2] if isinstance(value_type, dict) else "4"
+        return f"{Decimal():.{scale}f}"
+    return {"datetime": ZERO_DATE, "boolean": "0", "int": "0"}.get(name, "")
+
+
+def _declared(fields: dict[str, Any]) -> Any:
+    return {name: {"presentation": name, "valueType": value_type} for name, value_type in fields.items()} or []
+
+
+def _text(alias: str, value: Any, value_type: Any, *, multilang: bool) -> JsonObject:
+    if not _is_multilang(value_type) or value is None:
+        return {alias: value}
+    if multilang:
+        return {f"{alias}__{language}": text for language, text in value.items()}
+    return {alias: value["uk"]}
+
+
+def _limited(rows: list[Row], limit: Any) -> list[Row]:
+    if isinstance(limit, dict):
+        offset = int(limit.get("offset", 0))
+        return rows[offset : offset + int(limit["count"])]
+    return rows[: int(limit)] if limit else rows
+
+
+def _wire(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _compared(actual: str, wanted: str) -> int:
+    try:
+        left, right = Decimal(actual), Decimal(wanted)
+    except InvalidOperation:
+        return (actual > wanted) - (actual < wanted)
+    return (left > right) - (left < right)
