@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.workers.connectors.directo.conftest import Account, options
+from workers.connectors.directo import cursors
+from workers.errors import TimedOut
+
+ITEMS = "items?ts=%3E"
+
+
+def asked_next(account: Account, name: str = "items") -> str:
+    """What the tick after a full reading asks for."""
+    cursor = account.read(name).end.cursor
+    account.sandbox.asked.clear()
+    account.read(name, cursor)
+    return account.sandbox.asked[0].replace("%3A", ":").removeprefix(f"{name}?ts=%3E")
+
+
+def touch(account: Account, ts: str) -> None:
+    account.sandbox.books.tables["items"][0]["ts"] = ts
+
+
+def test_the_cursor_is_the_greatest_stamp_less_the_overlap(account: Account) -> None:
+    touch(account, "2026-06-01 14:30:00")
+    assert asked_next(account) == "2026-06-01T14:25:00"
+
+
+@pytest.mark.parametrize("ts", ["2026-06-01T11:30:00Z", "2026-06-01T11:30:00.129Z", "2026-06-01T14:30:00+03:00"])
+def test_a_stamp_with_a_zone_is_asked_for_by_the_vendors_wall_clock(account: Account, ts: str) -> None:
+    touch(account, ts)
+    assert asked_next(account) == "2026-06-01T14:25:00"
+
+
+def test_the_cursor_never_passes_the_vendors_clock_before_the_first_request(account: Account) -> None:
+    touch(account, "2027-01-01 00:00:00")
+    assert "2026-06-01T14:54:00" <= asked_next(account) <= "2026-06-01T14:55:00"
+
+
+def test_a_reading_that_brings_nothing_begins_at_the_vendors_clock(account: Account) -> None:
+    account.sandbox.books.tables["items"].clear()
+    assert "2026-06-01T14:54:00" <= asked_next(account) <= "2026-06-01T14:55:00"
+
+
+@pytest.mark.parametrize("ts", ["0001-01-01T00:00:00", "0000-00-00 00:00:00", "", None, 5, "yesterday"])
+def test_a_stamp_that_is_none_is_passed_over(account: Account, ts: str) -> None:
+    for item in account.sandbox.books.tables["items"]:
+        item["ts"] = ts
+    assert "2026-06-01T14:54:00" <= asked_next(account) <= "2026-06-01T14:55:00"
+
+
+def test_what_changes_in_the_hour_that_autumn_repeats_is_not_missed(account: Account) -> None:
+    books = account.sandbox.books
+    account.clock.now = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)  # 03:50, summer time
+    books.touch(books.tables["items"][0], name="first")
+    cursor = account.read("items").end.cursor
+    account.clock.advance(minutes=20)  # 03:10, winter time
+    books.touch(books.tables["items"][1], name="second")
+    reading = account.read("items", cursor)
+    assert {"first", "second"} == {raw["name"] for raw in reading.objects.values()}
+    account.clock.advance(minutes=55)  # 04:05
+    books.touch(books.tables["items"][2], name="third")
+    assert "third" in {raw["name"] for raw in account.read("items", reading.end.cursor).objects.values()}
+
+
+@pytest.mark.parametrize(
+    ("ts", "asked"),
+    [
+        ("2026-10-25 02:58:00", "2026-10-25T02:53:00"),  # before the hour
+        ("2026-10-25 03:02:00", "2026-10-25T01:57:00"),  # begins in it
+        ("2026-10-25 03:50:00", "2026-10-25T02:45:00"),  # in it
+        ("2026-10-25 04:02:00", "2026-10-25T02:57:00"),  # the overlap reaches into it
+        ("2026-10-25 04:10:00", "2026-10-25T04:05:00"),  # after it
+        ("2026-03-29 04:02:00", "2026-03-29T02:57:00"),  # spring left out 03:57
+    ],
+)
+def test_a_wall_clock_that_is_no_clock_costs_an_hour_more(account: Account, ts: str, asked: str) -> None:
+    account.clock.now = datetime(2026, 11, 1, tzinfo=UTC)
+    account.sandbox.books.tables["items"] = [{"code": "1", "ts": ts}]
+    assert asked == asked_next(account)
+
+
+def test_a_cursor_never_goes_back_by_itself(account: Account) -> None:
+    touch(account, "2026-06-01 14:30:00")
+    cursor = account.read("items").end.cursor
+    touch(account, "2026-06-01 14:27:00")
+    assert cursor == account.read("items", cursor).end.cursor
+
+
+FAST = {"timeout": timedelta(milliseconds=150), "since": "2016-01-01"}
+
+
+@pytest.mark.parametrize("account", [FAST], indirect=True)
+def test_documents_that_take_too_long_are_read_by_windows_that_halve(account: Account) -> None:
+    account.sandbox.slow_above = 5
+    reading = account.read("orders")
+    truth = account.sandbox.truth("orders")
+    undated = {key: raw for key, raw in truth.items() if not raw["date"]}
+    assert truth == reading.objects | undated
+    assert reading.end.complete
+    asked = [query.replace("%3A", ":") for query in account.sandbox.asked]
+    assert ["orders?", "orders?date=%3C2016-01-01T00:00:00"] == asked[:2]
+    assert any("date=%3E2015-12-31T23:59:59&date=%3C" in query for query in asked)
+    assert "&" not in asked[-1], "what is later than all windows is asked for, too"
+    (key,) = undated
+    assert account.fetch("orders", key).raw == undated[key]
+
+
+@pytest.mark.parametrize("account", [FAST], indirect=True)
+def test_the_cursor_of_windows_is_bounded_by_the_first_of_them(account: Account) -> None:
+    account.sandbox.slow_above = 5
+    cursor = None
+    while True:
+        (*_, last) = account.client.list(account.resource("orders"), cursor)
+        account.clock.advance(minutes=1)  # while windows are read, what was read before changes
+        account.sandbox.books.touch(account.sandbox.books.tables["orders"][0])
+        assert last.end is not None
+        cursor = last.end.cursor
+        if not last.end.more:
+            break
+    position = cursors.Position.read(cursor)
+    assert position.since is not None
+    assert position.since <= datetime(2026, 6, 1, 14, 57)  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("account", [FAST | {"since": "2026-05-01"}], indirect=True)
+def test_a_single_day_that_takes_too_long_is_tried_again_later(account: Account) -> None:
+    account.sandbox.slow_above = 2
+    account.sandbox.books.tables["orders"] = [{"number": number, "date": "2026-05-20T12:00:00"} for number in range(3)]
+    with pytest.raises(TimedOut):
+        account.read("orders")
+    assert "orders?date=%3E2026-05-19T23%3A59%3A59&date=%3C2026-05-21T00%3A00%3A00" == account.sandbox.asked[-1]
+
+
+@pytest.mark.parametrize("account", [FAST], indirect=True)
+def test_what_has_no_date_cannot_be_asked_in_windows(account: Account) -> None:
+    account.sandbox.slow_above = 5
+    with pytest.raises(TimedOut):
+        account.read("items")
+
+
+def test_windows_leave_no_second_out_whatever_the_operators_include() -> None:
+    made = options("http://localhost", since="2020-01-01")
+    window = cursors.Window.initial(made)
+    bounds = []
+    following: cursors.Window | None = window
+    while following is not None:
+        bounds.append({value[0]: datetime.fromisoformat(value[1:]) for _, value in following.params()})
+        following = following.next(wider=False)
+    assert {"<"} == bounds[0].keys()
+    assert {">"} == bounds[-1].keys()
+    gaps = [after[">"] - before["<"] for before, after in itertools.pairwise(bounds)]
+    assert {timedelta(seconds=-1)} == set(gaps)

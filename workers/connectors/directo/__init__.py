@@ -1,0 +1,1 @@
+"""Directo, an Estonian ERP: asked for what changed, by `ts`; its list of deletions is believed after a look."""

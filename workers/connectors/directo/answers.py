@@ -1,0 +1,162 @@
+"""What a reply of Directo means: its records as they arrive, JSON and XML in one shape, and who is at fault."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import ParseError
+
+import ijson
+from defusedxml import DefusedXmlException
+from defusedxml import ElementTree as Xml
+
+from workers.connectors import http
+from workers.errors import SetAside, TryLater
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from xml.etree.ElementTree import Element
+
+    from models.values import JsonObject
+
+_OK = 200
+_ABSENT = frozenset({403, 404})
+_FORBIDDEN = re.compile(r"not enabled|permission|forbidden|denied", re.IGNORECASE)
+_FAILURES = frozenset({"result", "results", "err", "error", "errors"})
+"""Roots of XML answers that are no lists: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`."""
+
+
+def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
+    """The records of a reply as they arrive, never held whole; numbers are int or Decimal.
+
+    What is read is told by the body: failures come as HTTP 200, too, and not always in the format that was asked for.
+    SetAside what the vendor refuses, TryLater what is no answer of his. `secret` is kept out of the errors.
+    """
+    if reply.status != _OK:
+        raise _refusal(reply.status, _hidden(reply.read(-1), secret))
+    body = _Peeked(reply)
+    if body.first == b"[":
+        return _json_records(body)
+    if body.first == b"<":
+        return _xml_records(body, secret)
+    raise _no_list(_hidden(body.read(-1), secret))
+
+
+def as_object(record: Any) -> JsonObject:
+    """The record, or what stands in its place, as an object."""
+    return record if isinstance(record, dict) else {"value": record}
+
+
+def _hidden(body: bytes, secret: str) -> bytes:
+    return body.replace(secret.encode(), b"...")
+
+
+def _refusal(status: int, body: bytes) -> SetAside:
+    """A resource that is not enabled for the key is 400 with these words, 403 or 404 (Directo API documentation)."""
+    said = _words(body)
+    whole = status in _ABSENT or (status != 401 and bool(_FORBIDDEN.search(said)))  # noqa: PLR2004 - the key itself
+    return SetAside(said if status == _OK else f"HTTP {status}: {said}", whole_resource=whole)
+
+
+def _no_list(body: bytes) -> SetAside | TryLater:
+    try:
+        decoded = json.loads(body)
+    except ValueError:
+        return TryLater(f"the answer is no list: {_words(body) or 'empty'}", shuts_gate=False)
+    if isinstance(decoded, dict) and decoded.keys() & {"error", "message"}:
+        return _refusal(_OK, body)
+    return SetAside(f"the answer is no list: {_words(body)}")
+
+
+class _Peeked:
+    """A body whose first character is known before it is parsed."""
+
+    def __init__(self, reply: http.Streamed) -> None:
+        self._reply = reply
+        self._head = b""
+        while not self._head:
+            read = reply.read(64)
+            self._head = read.removeprefix(b"\xef\xbb\xbf").lstrip()
+            if not read:
+                break
+        self.first = self._head[:1]
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a file."""
+        if size < 0:
+            return self._head + self._reply.read(-1)
+        if self._head:
+            taken, self._head = self._head[:size], self._head[size:]
+            return taken
+        return self._reply.read(size)
+
+
+def _json_records(body: _Peeked) -> Iterator[Any]:
+    try:
+        yield from ijson.items(body, "item")
+    except ijson.JSONError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise TryLater(f"the answer breaks off or is no JSON: {reason}", shuts_gate=False) from None
+
+
+def _xml_records(body: _Peeked, secret: str) -> Iterator[Any]:
+    """Each child of the root in the JSON's shape, forgotten once it is read."""
+    depth, root, is_list = 0, None, False
+    try:
+        for event, element in Xml.iterparse(body, events=("start", "end"), forbid_dtd=True):
+            if root is None:
+                root, is_list = element, element.tag.lower() not in _FAILURES | {"html"}
+            depth += 1 if event == "start" else -1
+            if event == "end" and depth == 1 and is_list:
+                yield _shaped(element)
+                root.clear()
+    except (ParseError, DefusedXmlException) as error:
+        raise TryLater(f"the answer breaks off or is no XML: {error}", shuts_gate=False) from None
+    if root is not None and not is_list:
+        said = _hidden(_all_words(root).encode(), secret)
+        raise _refusal(_OK, said) if root.tag.lower() in _FAILURES else _no_list(said)
+
+
+def _shaped(element: Element) -> Any:
+    """An XML element in the JSON's shape: attributes and text as text, wrappers of lists as lists."""
+    children = list(element)
+    if _is_list(element, children):
+        return [_shaped(child) for child in children]
+    shaped: JsonObject = dict(element.attrib)
+    text = (element.text or "").strip()
+    if not children and not shaped:
+        return element.text or ""
+    for child in children:
+        value = _shaped(child)
+        if child.tag in shaped:
+            earlier = shaped[child.tag]
+            shaped[child.tag] = [*earlier, value] if isinstance(earlier, list) else [earlier, value]
+        else:
+            shaped[child.tag] = value
+    return shaped | {"text": text} if text and "text" not in shaped else shaped
+
+
+def _is_list(element: Element, children: list[Element]) -> bool:
+    if element.tag in {"rows", "datafields"}:
+        return True
+    tags = {child.tag for child in children}
+    return len(tags) == 1 and not element.attrib and element.tag in {tag + end for tag in tags for end in ("s", "es")}
+
+
+def _all_words(root: Element) -> str:
+    attributes = (value for element in root.iter() for value in element.attrib.values())
+    return " ".join([*attributes, *root.itertext()])
+
+
+def _words(body: bytes) -> str:
+    """`error.code`, `error.message`, `message`, else the beginning of the body."""
+    try:
+        decoded = json.loads(body)
+    except ValueError:
+        return http.words(body)
+    error = decoded.get("error", decoded) if isinstance(decoded, dict) else decoded
+    if isinstance(error, dict):
+        parts = [str(error[name]) for name in ("code", "message", "details") if error.get(name)]
+        return http.words(": ".join(parts).encode()) or http.words(body)
+    return http.words(str(error).encode())

@@ -1,0 +1,229 @@
+"""Directo's resources, one declared row each, and what identifies their objects: also in the rows of `/deleted`.
+
+Names: Directo API documentation, "API Resources & Endpoints". Its fields are managed per company, so every field but
+the key is optional, and the kinds below are hints that are applied when a field appears.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from models.values import JsonObject, Kind, Mention, Shape
+from workers.connectors.contract import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from workers.connectors.directo.options import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A resource as the vendor offers it.
+
+    `dated`: a document, whose `date` can be filtered, so that a reading too large for one reply goes by windows.
+    `computed`: figures without a dependable `ts` (stock moves do not touch it), read whole at every tick.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    dated: bool = False
+    computed: bool = False
+
+
+DELETED = "deleted"
+
+TABLE = (
+    Row("sales_quotations", ("number",), dated=True),
+    Row("orders", ("number",), dated=True),
+    Row("invoices", ("number",), dated=True),
+    Row("purchase_orders", ("number",), dated=True),
+    Row("stock_receipts", ("number",), dated=True),
+    Row("purchase_invoices", ("number",), dated=True),
+    Row("purchase_payments", ("number",), dated=True),
+    Row("customers", ("code",)),
+    Row("suppliers", ("code",)),
+    Row("contacts", ("code",)),  # inferred
+    Row("items", ("code",)),
+    Row("itemclasses", ("code",)),
+    Row("priceformulas", ("code",)),
+    Row("stocklevels", ("item_code", "warehouse"), computed=True),  # inferred from the documented stock fields
+    Row("stocklevels_sn", ("item_code", "warehouse", "serial_number"), computed=True),  # inferred likewise
+    Row("allocations", ("item_code", "warehouse", "number"), computed=True),  # inferred: stock reserved by a document
+    Row("accounts", ("code",)),
+    Row("transactions", ("type", "number"), dated=True),  # numbers repeat between types
+    Row(DELETED, ("resource", "key", "ts")),  # of whatever shape, see `deletion`
+    Row("financial_budgets", ("code",)),  # inferred
+    Row("events", ("number",), dated=True),  # inferred
+    Row("receipts", ("number",), dated=True),
+    Row("deliveries", ("number",), dated=True),
+    Row("movements", ("number",), dated=True),
+    Row("objects", ("code",)),
+    Row("projects", ("code",)),
+    Row("resources", ("code",)),  # inferred
+    Row("sales_contracts", ("number",), dated=True),
+    Row("replacementlogs", ("number",), dated=True),  # inferred
+)
+"""Every resource of the vendor's list, in its order. "inferred": no public answer shows the key; `keys` corrects it."""
+
+ROWS = {row.name: row for row in TABLE}
+NAMES = frozenset(ROWS)
+
+
+def _kinds(kind: Kind, fields: str) -> dict[str, Kind]:
+    return dict.fromkeys(fields.split(), kind)
+
+
+# Codes are text even where they look like numbers: the same field arrives as 0 and as "0".
+_FIELDS = (
+    _kinds(
+        Kind.TEXT,
+        "code name description class class_name type level hierarchy object objects project supplier "
+        "suppliername customer customercode customername customer_code customer_name item item_code warehouse "
+        "location serial_number batch_number barcode unit country county region city contact phone email "
+        "regno vatregno vatcode vatzone vatregion currency payterm paymentterm payment_terms priceformula "
+        "salesman manager reference comment status supplierinvoiceno correspondancecode loyaltycard address1 "
+        "address2 address3 deliveryaddress1 deliveryaddress2 deliveryaddress3 url master cu resource "
+        "resource_type",
+    )
+    | _kinds(
+        Kind.NUMBER,
+        "number price cost salesprice vatprice vatprice1 vatprice2 vatprice3 vatprice4 specialprice1 "
+        "specialprice2 specialprice3 specialprice4 specialprice5 specialprice6 specialprice7 specialprice8 "
+        "weight grossweight volume height width depth package1 package2 quantity reserved_quantity "
+        "available_quantity currencyrate netamount vat sum balance totalamount creditlimit discount points "
+        "closed confirmed",
+    )
+    | _kinds(
+        Kind.TIMESTAMP,
+        "ts tscreated ts_created createdts date duedate transactiondate transactiontime delivery_date start "
+        "end deleted_at",
+    )
+)
+_LINES = (
+    _kinds(
+        Kind.TEXT,
+        "account object project supplier customer customername item description vatcode currency warehouse "
+        "unit invoice order regno",
+    )
+    | _kinds(
+        Kind.NUMBER,
+        "rn debitamount creditamount quantity price discount sum vat currencycredit currencydebit "
+        "currencyrate received invoicesum",
+    )
+    | _kinds(Kind.TIMESTAMP, "date")
+)
+_HINTS: Shape = {"": _FIELDS, "rows": _LINES, "datafields": _kinds(Kind.TEXT, "code param content")}
+
+
+def resources(options: Options) -> tuple[Resource, ...]:
+    """The configured resources, and `deleted`, which tells of deletions in all of them."""
+    known = catalogue(options)
+    return tuple(known[name] for name in dict.fromkeys((*options.resources, DELETED)))
+
+
+def catalogue(options: Options) -> dict[str, Resource]:
+    """Every resource of the vendor, configured or not, by name."""
+    return {row.name: _resource(row, options) for row in TABLE}
+
+
+def _resource(row: Row, options: Options) -> Resource:
+    # A hard deletion that /deleted keeps to itself is found by the next full reading, hence the bound.
+    full_every = options.every if row.computed else options.full_every
+    return Resource(
+        name=row.name,
+        key=options.keys.get(row.name, row.key),
+        every=None if row.computed else options.every,
+        full_every=full_every,
+        bound=full_every,
+        points=row.name != DELETED,
+        unpaged=row.computed,
+        register=row.computed,
+        hints=_HINTS,
+    )
+
+
+def key_of(resource: Resource, record: JsonObject) -> str | None:
+    """The record's key, or None where a field of it is missing or empty."""
+    return join([_text(record.get(field)) for field in resource.key])
+
+
+def join(parts: list[str]) -> str | None:
+    """Several fields joined by `:` (one of their own is written %3A); None if one is empty."""
+    if not all(parts):
+        return None
+    return parts[0] if len(parts) == 1 else ":".join(p.replace("%", "%25").replace(":", "%3A") for p in parts)
+
+
+def split(resource: Resource, key: str) -> list[str]:
+    """The values of the key's fields. ValueError where their number differs."""
+    if len(resource.key) == 1:
+        return [key]
+    parts = [part.replace("%3A", ":").replace("%25", "%") for part in key.split(":")]
+    if len(parts) != len(resource.key):
+        raise ValueError(f"{key!r} does not have the fields {', '.join(resource.key)}")
+    return parts
+
+
+def _text(value: Any) -> str:
+    # The same number arrives as 7, "7" and 7.0000.
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
+
+
+def digest(value: Any) -> str:
+    """A short name for a row that has no key of its own."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A row of `/deleted` that was understood."""
+
+    mention: Mention
+    at: str
+
+
+_WHAT = ("resource", "resource_type", "resourcetype", "table", "tablename", "type")
+_WHICH = ("key", "code", "number", "id")
+_WHEN = ("ts", "time", "timestamp", "deleted_at", "deletedat")
+
+
+def deletion(record: JsonObject, known: Mapping[str, Resource]) -> Deletion | None:
+    """The object that a row of `/deleted` names, None if it cannot be told. `known`: every resource by name.
+
+    The row's shape is not documented (Directo API documentation shows only the address), so the usual names are
+    recognised in any case, a table in the singular too.
+    """
+    row = {name.lower(): value for name, value in record.items()}
+    what = next((name for name in _WHAT if _resource_named(row.get(name), known)), None)
+    if what is None:
+        return None
+    resource = known[_resource_named(row.pop(what), known)]
+    key = _deleted_key(resource, row)
+    return Deletion(Mention(resource.name, key), _text(_first(row, _WHEN))) if key else None
+
+
+def _resource_named(value: Any, known: Mapping[str, Resource]) -> str:
+    name = value.lower() if isinstance(value, str) else ""
+    return next((candidate for candidate in (name, f"{name}s", f"{name}es") if candidate in known), "")
+
+
+def _deleted_key(resource: Resource, row: JsonObject) -> str | None:
+    by_fields = join([_text(row.get(field.lower())) for field in resource.key])
+    if by_fields:
+        return by_fields
+    value = _text(_first(row, _WHICH))
+    if len(resource.key) > 1 and len(value.split(":")) != len(resource.key):
+        return None
+    return value or None
+
+
+def _first(row: JsonObject, names: tuple[str, ...]) -> Any:
+    return next((row[name] for name in names if row.get(name) not in (None, "")), None)

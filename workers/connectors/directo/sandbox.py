@@ -1,0 +1,283 @@
+"""Directo's stand-in: one company's account with the vendor's rules, its own clock, and its bad days."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from enum import StrEnum
+from http import HTTPStatus
+from random import Random
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import quoteattr
+
+from starlette.applications import Starlette
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from models import exact
+from workers.connectors.directo import sandbox_books
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from starlette.requests import Request
+
+    from models.values import JsonObject
+    from workers.connectors.directo.sandbox_books import Deleted
+
+
+class Fault(StrEnum):
+    """What the next answer is instead of, or done to, the right one."""
+
+    HTML = "html"
+    HALF = "half"
+    DRIP = "drip"
+    EMPTY = "empty"
+    SCALAR = "scalar"
+    OBJECT = "object"
+    BUSY = "429"
+    BROKEN = "500"
+    SLOW = "slow"
+    XML_REFUSAL = "xml refusal"
+
+
+class Shape(StrEnum):
+    """How rows of `/deleted` look. The vendor does not document it, so mirrors must take what comes."""
+
+    PLAIN = "plain"
+    TABLE = "table"
+    CAPITALS = "capitals"
+    STRANGE = "strange"
+
+
+def create(
+    *, seed: int = 1, key: str = "sandbox-key", now: Callable[[], datetime] | None = None, objects: int = 12
+) -> Starlette:
+    """The app; its `Sandbox` is at `app.state.sandbox`.
+
+    `objects`: how many items, customers, orders, invoices and transactions there are. `now`: an aware clock, which the
+    `Date` header shows (a server that adds a `Date` of its own must be told not to).
+    """
+    sandbox = Sandbox(seed=seed, key=key, now=now or _now)
+    sandbox.books.found(objects)
+    app = Starlette(routes=[Route("/v1/{resource}", sandbox.answer, methods=["GET"])])
+    app.state.sandbox = sandbox
+    return app
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Sandbox:
+    """What demos and tests hold: the contract's `Sandbox`, the vendor's knobs, and a company to edit. Thread-safe.
+
+    `faults`: done to the next answers, first to first. `per_minute`: how many requests are answered. `refused`:
+    resource -> what the vendor says of it (`NOT_ENABLED`, `FORBIDDEN`). `ignored`: filters that do nothing, as
+    misspelt ones always do. `shape`: of the rows of `/deleted`. `slow_above`: how many records make an answer take
+    `slow` seconds. `drip`: seconds between two bytes of a dripping answer. `asked`: path and query of the requests,
+    as they came.
+    """
+
+    def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
+        self.key = key
+        self.now = now
+        self.books = sandbox_books.Books(seed, now)
+        self.faults: deque[Fault] = deque()
+        self.per_minute: int | None = None
+        self.refused: dict[str, Refusal] = {}
+        self.ignored: set[str] = set()
+        self.shape = Shape.PLAIN
+        self.slow_above: int | None = None
+        self.slow = 5.0
+        self.drip = 0.05
+        self.asked: list[str] = []
+        self.lock = threading.RLock()
+        self._served: deque[datetime] = deque()
+        self._seed = seed
+
+    # The contract.
+
+    def settings(self) -> dict[str, Any]:
+        """A `[connections.*]` table without its `url`; as fast as this machine, unless `per_minute` says otherwise."""
+        return {
+            "system": "directo",
+            "api_key": self.key,
+            "resources": list(self.books.tables),
+            "requests_per_minute": self.per_minute or 60_000,
+        }
+
+    def truth(self, resource: str) -> dict[str, JsonObject]:
+        """The records as JSON answers show them, by key; of `deleted` those that say what they mean."""
+        with self.lock:
+            if resource == "deleted":
+                return {self._deleted_key(entry): self._deletion(entry) for entry in self.books.deleted}
+            return {self.books.key(resource, record): deepcopy(record) for record in self.books.tables[resource]}
+
+    def edit(self, random: Random) -> str:
+        """One everyday change."""
+        with self.lock:
+            return self.books.everyday(random)
+
+    def story(self) -> Iterator[str]:
+        """A day with everything that mirrors get wrong."""
+        steps = self.books.story(Random(self._seed))
+        while True:
+            with self.lock:
+                told = next(steps, None)
+            if told is None:
+                return
+            yield told
+
+    # HTTP.
+
+    async def answer(self, request: Request) -> Response:
+        """GET /v1/{resource}: everything that passes the filters, in one array."""
+        with self.lock:
+            self.asked.append(f"{request.path_params['resource']}?{request.scope['query_string'].decode()}")
+            fault = self.faults.popleft() if self.faults else None
+            refusal = self._refusal(request)
+            records = refusal or self._found(request)
+        if isinstance(records, Refusal):
+            return self._refuse(records)
+        if fault is not None and fault in _INSTEAD:
+            return self._dated(_INSTEAD[fault]())
+        name, as_xml = request.path_params["resource"], "xml" in request.headers.get("Accept", "")
+        date = self._date()
+        if fault is Fault.SLOW or (self.slow_above is not None and len(records) > self.slow_above):
+            await self._think(request)
+        body = _xml(name, records) if as_xml else exact.dumps(records)
+        media_type = f"application/{'xml' if as_xml else 'json'}"
+        if fault is Fault.HALF:
+            body = body[: len(body) // 2]
+        if fault is Fault.DRIP:
+            return StreamingResponse(self._dripping(body.encode()), media_type=media_type, headers={"Date": date})
+        return Response(body, media_type=media_type, headers={"Date": date})
+
+    def _date(self) -> str:
+        return format_datetime(self.now().astimezone(UTC), usegmt=True)
+
+    def _dated(self, response: Response) -> Response:
+        response.headers["Date"] = self._date()
+        return response
+
+    def _refuse(self, refusal: Refusal) -> Response:
+        error = {"error": {"code": refusal.code, "message": refusal.message, "details": refusal.details}}
+        return self._dated(Response(exact.dumps(error), refusal.status, media_type="application/json"))
+
+    def _refusal(self, request: Request) -> Refusal | None:
+        name = request.path_params["resource"]
+        if request.headers.get("X-Directo-Key") != self.key:
+            return UNAUTHORIZED
+        if self._too_many():
+            return TOO_MANY
+        if name in self.refused:
+            return self.refused[name]
+        return None if name in self.books.tables or name == "deleted" else NOT_FOUND
+
+    def _too_many(self) -> bool:
+        now = self.now()
+        while self._served and self._served[0] <= now - timedelta(minutes=1):
+            self._served.popleft()
+        if self.per_minute is not None and len(self._served) >= self.per_minute:
+            return True
+        self._served.append(now)
+        return False
+
+    def _found(self, request: Request) -> list[JsonObject] | Refusal:
+        """Copies, so that an edit meanwhile does not tear the answer."""
+        name, filters = request.path_params["resource"], request.query_params.multi_items()
+        try:
+            if name == "deleted":
+                stamped = [entry for entry in self.books.deleted if self._passes({"ts": entry.ts}, filters, {"ts"})]
+                return [self._deletion(entry) for entry in stamped]
+            table = self.books.tables[name]
+            known = {field for field, _ in filters if any(sandbox_books.values(record, field) for record in table)}
+            return [deepcopy(record) for record in table if self._passes(record, filters, known)]
+        except sandbox_books.Malformed as error:
+            return Refusal(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", str(error))
+
+    def _passes(self, record: JsonObject, filters: list[tuple[str, str]], known: set[str]) -> bool:
+        """All filters hold; of several lines any may. A filter whose name is not known does nothing."""
+        return all(
+            any(sandbox_books.matches(value, wanted) for value in sandbox_books.values(record, field) or [None])
+            for field, wanted in filters
+            if field in known - self.ignored
+        )
+
+    def _deletion(self, entry: Deleted) -> JsonObject:
+        key, singular = self.books.key(entry.resource, entry.record), entry.resource.removesuffix("s")
+        if self.shape is Shape.TABLE:
+            return {"table": singular, "key": key, "deleted_at": entry.ts, "user": "U1"}
+        if self.shape is Shape.CAPITALS:
+            return {"Resource_Type": entry.resource.upper(), "ID": key, "TS": entry.ts}
+        if self.shape is Shape.STRANGE:
+            return {"rid": key, "action": 3, "ts": entry.ts}
+        fields = {field: entry.record[field] for field in sandbox_books.KEYS[entry.resource]}
+        return {"resource": entry.resource, **fields, "ts": entry.ts}
+
+    def _deleted_key(self, entry: Deleted) -> str:
+        return f"{entry.resource}:{self.books.key(entry.resource, entry.record)}:{entry.ts}"
+
+    async def _think(self, request: Request) -> None:
+        """Be slow, but not for a caller who has left: no event tells, so he is looked for."""
+        end = asyncio.get_running_loop().time() + self.slow
+        while asyncio.get_running_loop().time() < end and not await request.is_disconnected():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    async def _dripping(self, body: bytes) -> AsyncIterator[bytes]:
+        for position in range(len(body)):
+            yield body[position : position + 1]
+            await asyncio.sleep(self.drip)
+
+
+class Refusal:
+    """What the vendor answers instead of records."""
+
+    def __init__(self, status: HTTPStatus, code: str, message: str, details: str = "") -> None:
+        self.status, self.code, self.message, self.details = status, code, message, details
+
+
+UNAUTHORIZED = Refusal(HTTPStatus.UNAUTHORIZED, "INVALID_API_KEY", "The provided API key is invalid or expired")
+NOT_ENABLED = Refusal(HTTPStatus.BAD_REQUEST, "API_NOT_ENABLED", "API not enabled")
+FORBIDDEN = Refusal(HTTPStatus.FORBIDDEN, "FORBIDDEN", "API key lacks required permissions")
+NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "NOT_FOUND", "Resource or endpoint not found")
+TOO_MANY = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", "Rate limit exceeded")
+
+_PAGE = "<!DOCTYPE html><html><head><title>Hooldus</title></head><body>Directo on hetkel hoolduses</body></html>"
+
+_INSTEAD: dict[Fault, Callable[[], Response]] = {
+    Fault.HTML: lambda: Response(_PAGE, media_type="text/html"),
+    Fault.EMPTY: lambda: Response(b""),
+    Fault.SCALAR: lambda: Response("42", media_type="application/json"),
+    Fault.OBJECT: lambda: Response('{"status": "ok"}', media_type="application/json"),
+    Fault.BUSY: lambda: Response(
+        '{"message": "Rate limit exceeded"}', 429, media_type="application/json", headers={"Retry-After": "1"}
+    ),
+    Fault.BROKEN: lambda: Response('{"message": "Server-side error"}', 500, media_type="application/json"),
+    Fault.XML_REFUSAL: lambda: Response('<result type="5" desc="Unauthorized"/>', media_type="application/xml"),
+}
+
+
+def _xml(resource: str, records: list[JsonObject]) -> str:
+    """The XML twin: scalars as attributes, lists as elements, nothing for null."""
+    return f"<{resource}>{''.join(_element(resource.removesuffix('s'), record) for record in records)}</{resource}>"
+
+
+def _element(tag: str, record: JsonObject) -> str:
+    scalars = {name: value for name, value in record.items() if not isinstance(value, list) and value is not None}
+    lists = {name: value for name, value in record.items() if isinstance(value, list)}
+    attributes = "".join(f" {name}={quoteattr(_attribute(value))}" for name, value in scalars.items())
+    children = "".join(
+        f"<{name}>{''.join(_element('data' if name == 'datafields' else 'row', item) for item in items)}</{name}>"
+        for name, items in lists.items()
+    )
+    return f"<{tag}{attributes}>{children}</{tag}>"
+
+
+def _attribute(value: Any) -> str:
+    return value if isinstance(value, str) else exact.dumps(value)

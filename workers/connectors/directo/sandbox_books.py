@@ -1,0 +1,382 @@
+"""The company behind Directo's stand-in: what its tables hold, how filters choose from them, and a day's edits."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from random import Random
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from models.values import JsonObject
+
+TALLINN = ZoneInfo("Europe/Tallinn")
+
+KEYS = {
+    "items": ("code",),
+    "itemclasses": ("code",),
+    "customers": ("code",),
+    "orders": ("number",),
+    "invoices": ("number",),
+    "transactions": ("type", "number"),
+    "stocklevels": ("item_code", "warehouse"),
+}
+_WAREHOUSES = ("AALTR", "AIPM")
+_GOODS = ("Kommid Lily, Kalev", "Šokolaad Kalev", "Kama Öö", "Vahukomm", "Martsipan Tõde", "Küpsis Õnn")
+_PEOPLE = ("Tamme OÜ", "Kask & Pojad AS", "Õnnela <Tallinn> OÜ", "Jõe Talu", "Männi FIE", "Šveits Ehitus")
+_FIRST_YEAR = 2016
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """An entry of the vendor's list of deletions."""
+
+    resource: str
+    record: JsonObject
+    ts: str
+
+
+class Malformed(ValueError):  # noqa: N818 - what the vendor answers with 400
+    """A filter that the vendor refuses."""
+
+
+class Books:
+    """Tables of records as JSON shows them. `now` is the vendor's clock, aware."""
+
+    def __init__(self, seed: int, now: Callable[[], datetime]) -> None:
+        self.random = Random(seed)
+        self.now = now
+        self.tables: dict[str, list[JsonObject]] = {name: [] for name in KEYS}
+        self.deleted: list[Deleted] = []
+
+    def stamp(self, back: timedelta = timedelta()) -> str:
+        """A `ts` as the vendor writes it: its wall clock with a space and without a zone."""
+        return f"{(self.now() - back).astimezone(TALLINN):%Y-%m-%d %H:%M:%S}"
+
+    def key(self, resource: str, record: JsonObject) -> str:
+        """What identifies the record."""
+        return ":".join(str(record[field]) for field in KEYS[resource])
+
+    def add(self, resource: str, record: JsonObject, *, back: timedelta = timedelta()) -> JsonObject:
+        """A new record, stamped; stock levels bear the stamp of the day that the warehouse was set up."""
+        record["ts"] = "2016-01-01 08:00:00" if resource == "stocklevels" else self.stamp(back)
+        self.tables[resource].append(record)
+        return record
+
+    def touch(self, record: JsonObject, **changes: Any) -> None:
+        """An edit by a user, which moves the `ts`."""
+        record.update(changes, ts=self.stamp())
+
+    def remove(self, resource: str, record: JsonObject, *, told: bool = True) -> None:
+        """A deletion, which the vendor's list tells of or not."""
+        self.tables[resource].remove(record)
+        if told:
+            self.deleted.append(Deleted(resource, record, self.stamp()))
+
+    # The company.
+
+    def found(self, objects: int) -> None:
+        """Fill the tables with some years of trade."""
+        for number, name in enumerate(("KAUP", "TEENUS")):
+            self.add(
+                "itemclasses", {"code": name, "name": name.title(), "level": number or "0"}, back=timedelta(days=900)
+            )
+        for number in range(objects):
+            self.new_item(number)
+            self.new_customer(number)
+        for number in range(objects):
+            self.new_order(self._some_day(), back=timedelta(days=1 + number))
+            self.new_invoice(self._some_day(), back=timedelta(days=1 + number))
+            self.new_transaction("OST" if number % 2 else "MYYK", number // 2 + 1, back=timedelta(days=1 + number))
+        self.new_order("2099-12-31T00:00:00", back=timedelta(days=700))
+        self.new_order("", back=timedelta(days=700))
+
+    def _some_day(self) -> str:
+        days = (self.now().astimezone(TALLINN).replace(tzinfo=None) - datetime(_FIRST_YEAR, 1, 1)).days  # noqa: DTZ001
+        day = datetime(_FIRST_YEAR, 1, 1) + timedelta(days=self.random.randrange(days))  # noqa: DTZ001
+        return f"{day:%Y-%m-%dT%H:%M:%S}"
+
+    def new_item(self, number: int) -> JsonObject:
+        """An item with its stock levels."""
+        code = str(1011 + number) if number % 3 else f"00{number + 7}"
+        item = {
+            "code": code,
+            "class": "KAUP",
+            "name": f"{_GOODS[number % len(_GOODS)]} {number}",
+            "salesprice": _amount(self.random, 100_000),
+            "barcode": None if number % 4 else f"47400{number:08d}",
+            "closed": 0,
+            "datafields": [
+                {"code": "IS_WEIGHT", "content": "0"},
+                {"code": "LISANIMI", "param": "ENG", "content": "Sweet"},
+            ],
+        }
+        if number % 5 == 0:
+            del item["barcode"]
+        for warehouse in _WAREHOUSES:
+            quantity = Decimal(self.random.randrange(1, 500))
+            self.add("stocklevels", {"item_code": code, "warehouse": warehouse, "quantity": quantity})
+        return self.add("items", item, back=timedelta(days=number + 1))
+
+    def new_customer(self, number: int) -> JsonObject:
+        """A customer; what is empty is left out, null or an empty text, as it comes."""
+        customer: JsonObject = {
+            "code": f"CUST{number + 1:03d}",
+            "name": _PEOPLE[number % len(_PEOPLE)],
+            "country": "EE",
+            "email": ("", None, f"info{number}@example.org")[number % 3],
+            "class": (0, "0", "VIP")[number % 3],
+            "creditlimit": _amount(self.random, 10_000_000),
+            "closed": 0,
+            "datafields": [],
+        }
+        return self.add("customers", customer, back=timedelta(days=number + 1))
+
+    def new_order(self, date: str, *, back: timedelta = timedelta()) -> JsonObject:
+        """An order of one or more lines."""
+        return self._document("orders", date, back, status="NEW")
+
+    def new_invoice(self, date: str, *, back: timedelta = timedelta()) -> JsonObject:
+        """An invoice of one or more lines."""
+        return self._document("invoices", date, back, confirmed=1, currency="EUR")
+
+    def _document(self, resource: str, date: str, back: timedelta, **fields: Any) -> JsonObject:
+        customer = self.random.choice(self.tables["customers"])
+        rows = [self.line(number + 1, date) for number in range(self.random.randrange(1, 4))]
+        document = {
+            "number": max((each["number"] for each in self.tables[resource]), default=1000) + 1,
+            "date": date,
+            "customercode": customer["code"],
+            "customername": customer["name"],
+            "totalamount": _total(rows),
+            **fields,
+            "datafields": [],
+            "rows": rows,
+        }
+        return self.add(resource, document, back=back)
+
+    def line(self, number: int, date: str) -> JsonObject:
+        """A line of a document."""
+        item = self.random.choice(self.tables["items"])
+        quantity = Decimal(self.random.randrange(1, 20))
+        return {
+            "rn": number,
+            "item": item["code"],
+            "description": item["name"],
+            "quantity": quantity,
+            "price": item["salesprice"],
+            "vatcode": 22 if number % 2 else "22",
+            "date": date or None,
+            "sum": quantity * item["salesprice"],
+        }
+
+    def new_transaction(self, kind: str, number: int, *, back: timedelta = timedelta()) -> JsonObject:
+        """A ledger entry; numbers repeat between types."""
+        amount = _amount(self.random, 1_000_000)
+        sides = ((amount, None, "500100"), (None, amount, "100100"))
+        rows = [
+            {
+                "rn": side + 1,
+                "account": account,
+                "debitamount": debit,
+                "creditamount": credit,
+                "object": "TEAM1, E001" if number % 2 else "TEAM1,E001",
+            }
+            for side, (debit, credit, account) in enumerate(sides)
+        ]
+        entry = {
+            "number": number,
+            "type": kind,
+            "date": self._some_day(),
+            "reference": f"INV-{number}",
+            "cu": "U1",
+            "rows": rows,
+        }
+        return self.add("transactions", entry, back=back)
+
+    # Edits; each says in a sentence what it was.
+
+    def today(self) -> str:
+        """A document's date, now."""
+        return f"{self.now().astimezone(TALLINN):%Y-%m-%dT00:00:00}"
+
+    def everyday(self, random: Random) -> str:
+        """One of the changes of an ordinary day."""
+        edits: list[Callable[[Random], str]] = [
+            *[self.order] * 3,
+            *[self.edit_order] * 3,
+            *[self.sell] * 3,
+            *[self.reprice] * 2,
+            *[self.edit_customer] * 2,
+            self.book,
+            self.delete_order,
+        ]
+        return random.choice(edits)(random)
+
+    def story(self, random: Random) -> Iterator[str]:
+        """A day with everything that mirrors get wrong."""
+        steps: tuple[Callable[[Random], str], ...] = (
+            self.order,
+            self.edit_order,
+            self.sell,
+            self.reprice,
+            self.edit_customer,
+            self.book,
+            self.delete_order,
+            self.delete_silently,
+            self.delete_and_create_again,
+            self.new_datafield,
+            self.new_field,
+            self.changed_type,
+            self.move_stock,
+            self.sell_out,
+        )
+        for step in steps:
+            yield step(random)
+
+    def order(self, _random: Random) -> str:
+        """Create."""
+        return f"a customer ordered: order {self.new_order(self.today())['number']}"
+
+    def edit_order(self, random: Random) -> str:
+        """Update, with a line more."""
+        order = random.choice(self.tables["orders"] or [self.new_order(self.today())])
+        order["rows"] = [*order["rows"], self.line(len(order["rows"]) + 1, self.today())]
+        self.touch(order, totalamount=_total(order["rows"]))
+        return f"a line was added to order {order['number']}"
+
+    def sell(self, random: Random) -> str:
+        """Create, with a stock move that no `ts` tells."""
+        self.move_stock(random)
+        return f"goods were sold: invoice {self.new_invoice(self.today())['number']}, and stock moved"
+
+    def reprice(self, random: Random) -> str:
+        """Update."""
+        item = random.choice(self.tables["items"])
+        self.touch(item, salesprice=_amount(random, 100_000))
+        return f"item {item['code']} has another price"
+
+    def edit_customer(self, random: Random) -> str:
+        """Update."""
+        customer = random.choice(self.tables["customers"])
+        self.touch(customer, phone=f"+372 5{random.randrange(10**6):06d}", email="")
+        return f"customer {customer['code']} has another phone"
+
+    def book(self, _random: Random) -> str:
+        """Create, with a number that another type may have, too."""
+        number = max(each["number"] for each in self.tables["transactions"]) + 1
+        for kind in ("OST", "MYYK"):
+            self.new_transaction(kind, number)
+        return f"two transactions were booked, both with the number {number}"
+
+    def delete_order(self, random: Random) -> str:
+        """A deletion that the vendor's list tells of."""
+        order = self._spare_order(random)
+        self.remove("orders", order)
+        return f"order {order['number']} was deleted"
+
+    def delete_silently(self, random: Random) -> str:
+        """A deletion that the vendor's list does not tell."""
+        order = self._spare_order(random)
+        self.remove("orders", order, told=False)
+        return f"order {order['number']} vanished without a word"
+
+    def delete_and_create_again(self, random: Random) -> str:
+        """A deletion that is no longer true."""
+        order = self._spare_order(random)
+        self.remove("orders", order)
+        self.add("orders", order | {"status": "AGAIN"})
+        return f"order {order['number']} was deleted and created again"
+
+    def new_datafield(self, random: Random) -> str:
+        """A custom field."""
+        item = random.choice(self.tables["items"])
+        self.touch(item, datafields=[*item["datafields"], {"code": "VENSAFE", "content": "1"}])
+        return f"item {item['code']} got the custom field VENSAFE"
+
+    def new_field(self, random: Random) -> str:
+        """A field that was added to the company's field list."""
+        customer = random.choice(self.tables["customers"])
+        self.touch(customer, loyaltyTier="gold")
+        return f"customer {customer['code']} has a field loyaltyTier, which nobody had before"
+
+    def changed_type(self, random: Random) -> str:
+        """A number that becomes words."""
+        item = random.choice(self.tables["items"])
+        self.touch(item, closed="ajutiselt")
+        return f"item {item['code']} has words where a number was"
+
+    def move_stock(self, random: Random) -> str:
+        """A figure that changes without its `ts`."""
+        level = random.choice(self.tables["stocklevels"])
+        level["quantity"] += Decimal(random.randrange(-9, 10)) + Decimal("0.5000")
+        return f"stock of {level['item_code']} in {level['warehouse']} moved"
+
+    def sell_out(self, random: Random) -> str:
+        """A row of a computed list that goes."""
+        level = random.choice(self.tables["stocklevels"])
+        self.tables["stocklevels"].remove(level)
+        return f"{level['item_code']} is sold out in {level['warehouse']}"
+
+    def _spare_order(self, random: Random) -> JsonObject:
+        orders = self.tables["orders"]
+        return random.choice(orders) if len(orders) > 1 else self.new_order(self.today())
+
+
+def _amount(random: Random, cents: int) -> Decimal:
+    return Decimal(random.randrange(1, cents)).scaleb(-2).quantize(Decimal("0.0001"))
+
+
+def _total(rows: list[JsonObject]) -> Decimal:
+    return sum((row["sum"] for row in rows), Decimal()).quantize(Decimal("0.0001"))
+
+
+def values(record: JsonObject, name: str) -> list[Any] | None:
+    """What a filter of this name looks at; None if the record has no such field."""
+    if name in record:
+        return [record[name]]
+    if name.startswith("row_") and any(name[4:] in row for row in record.get("rows", ())):
+        return [row.get(name[4:]) for row in record["rows"]]
+    found = [field["content"] for field in record.get("datafields", ()) if field["code"] == name]
+    return found or None
+
+
+def matches(value: Any, wanted: str) -> bool:
+    """Whether a value passes a filter, whose operator is part of it (Directo API documentation, filtering)."""
+    if wanted[:1] in {">", "<"}:
+        bound, mine = _bound(wanted[1:]), _comparable(value)
+        if type(mine) is not type(bound):
+            return False
+        return bool(mine > bound) if wanted[0] == ">" else bool(mine < bound)
+    if wanted[:1] == "!":
+        return not matches(value, wanted[1:])
+    if "," in wanted:
+        return any(matches(value, each) for each in wanted.split(","))
+    if len(wanted) > 1 and wanted[0] == wanted[-1] == "%":
+        return wanted.strip("%").lower() in str(value or "").lower()
+    number = isinstance(value, int | Decimal)
+    return value is not None and (str(value) == wanted or (number and _comparable(value) == _comparable(wanted)))
+
+
+def _bound(wanted: str) -> Any:
+    bound = _comparable(wanted)
+    if isinstance(bound, str) and re.match(r"\d{4}-", bound):
+        raise Malformed(f"Invalid date: {wanted}")
+    return bound
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d", value):
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(value)
+            return moment.astimezone(TALLINN).replace(tzinfo=None) if moment.tzinfo else moment
+    try:
+        return Decimal(value)
+    except (InvalidOperation, TypeError, ValueError):
+        return value
