@@ -1,0 +1,1 @@
+"""The HTTP edge: believes nobody, keeps what it accepts, rings the bell."""

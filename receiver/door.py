@@ -1,0 +1,61 @@
+"""The door to everything but webhooks and liveness: the token, or a caller on this very machine."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from starlette.requests import HTTPConnection
+
+from receiver import senders
+from receiver.refusals import Refusal
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+    from starlette.datastructures import Headers
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class Door:
+    """ASGI middleware. With a token, every caller needs it; without, only direct loopback callers come in."""
+
+    def __init__(self, app: ASGIApp, *, token: SecretStr | None) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the caller in or raise `Refusal`."""
+        self._judge(HTTPConnection(scope))
+        await self._app(scope, receive, send)
+
+    def _judge(self, caller: HTTPConnection) -> None:
+        if self._token is not None:
+            if not _shows(caller.headers, self._token.get_secret_value()):
+                message = "send the receiver's token as Authorization: Bearer …"
+                raise Refusal(401, "token", message, headers={"WWW-Authenticate": "Bearer"})
+        elif not senders.is_direct_loopback(caller.client.host if caller.client else None, caller.headers):
+            message = "without a token only direct callers on this machine are let in; set token under [receiver]"
+            raise Refusal(403, "sender", message)
+
+
+class Prefix:
+    """ASGI middleware: paths below `root_path` and paths from which the proxy has cut it are the same to us."""
+
+    def __init__(self, app: ASGIApp, *, root_path: str) -> None:
+        self._app = app
+        self._root = root_path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on with the prefix in its place."""
+        if self._root and scope["type"] != "lifespan":
+            path = scope["path"]
+            below = path == self._root or path.startswith(f"{self._root}/")
+            scope = {**scope, "root_path": self._root, "path": path if below else self._root + path}
+        await self._app(scope, receive, send)
+
+
+def _shows(headers: Headers, token: str) -> bool:
+    given = headers.getlist("Authorization")
+    scheme, _, shown = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    # The comparison comes first, so that its time says nothing. Starlette decodes headers as Latin-1.
+    return hmac.compare_digest(shown.strip().encode("latin-1"), token.encode()) and scheme.lower() == "bearer"

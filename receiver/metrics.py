@@ -1,0 +1,113 @@
+"""What Prometheus reads: what came in, how it was committed, and how each resource of the mirror stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import prometheus_client
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.routing import Route
+
+from models import status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from starlette.requests import Request
+
+    from models.database import Database
+    from models.settings import Settings
+    from models.status import ResourceStatus
+
+_LABELS = ("connection", "system", "resource")
+_BATCHES = (1, 2, 5, 10, 20, 50, 100, 250)
+
+_GAUGES: dict[str, tuple[str, Callable[[ResourceStatus], float | None]]] = {
+    "rows": ("Live objects in the mirror.", lambda row: row.rows),
+    "pending": ("Keys that wait for a fresh look.", lambda row: row.pending),
+    "parked": ("Work set aside for a person.", lambda row: row.parked),
+    "held": ("Deletions that wait for a person.", lambda row: row.held),
+    "bound_seconds": ("Time within which the mirror equals the ERP again.", lambda row: row.bound),
+    "last_look_timestamp_seconds": ("When the resource was last looked at.", lambda row: _stamp(row.last_look)),
+    "complete_as_of_timestamp_seconds": (
+        "As of when the mirror is known to be complete.",
+        lambda row: _stamp(row.complete_as_of),
+    ),
+    "failing": ("1 while there is a last error.", lambda row: float(row.last_error is not None)),
+}
+
+
+class Metrics:
+    """`/metrics`, with a registry of its own: two apps in one process do not meet."""
+
+    def __init__(self, settings: Settings, *, database: Database) -> None:
+        self._registry = CollectorRegistry()
+        self.webhooks = Counter(
+            "erpmirror_webhooks",
+            "Webhooks by what became of them.",
+            ["connection", "outcome"],
+            registry=self._registry,
+        )
+        self.batches = Histogram(
+            "erpmirror_notices_batch",
+            "Notices that shared one commit.",
+            buckets=_BATCHES,
+            registry=self._registry,
+        )
+        self.ring_failures = Counter(
+            "erpmirror_ring_failures", "Rings that the broker did not take.", registry=self._registry
+        )
+        self._registry.register(_Mirror(settings, database))
+
+    @property
+    def route(self) -> Route:
+        """The page."""
+        return Route("/metrics", self.show)
+
+    async def show(self, _: Request) -> Response:
+        """Prometheus' text format."""
+        page = await run_in_threadpool(prometheus_client.generate_latest, self._registry)
+        return Response(page, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+
+
+class _Mirror:
+    """Asks the database at each reading, so that every receiver tells the same."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """The registry would otherwise collect, and so connect, when this is registered."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What `erpmirror status` shows. Without a database the other metrics are still told."""
+        try:
+            rows = status.resources(self._database, self._settings)
+        except sa.exc.SQLAlchemyError:
+            rows = None
+        up = "Whether the database answered this reading."
+        yield GaugeMetricFamily("erpmirror_database_up", up, value=float(rows is not None))
+        for name, (meaning, value) in _GAUGES.items():
+            yield _gauge(name, meaning, rows or [], value)
+
+
+def _gauge(
+    name: str, meaning: str, rows: Iterable[ResourceStatus], value: Callable[[ResourceStatus], float | None]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"erpmirror_resource_{name}", meaning, labels=_LABELS)
+    for row in rows:
+        current = value(row)
+        if current is not None:
+            family.add_metric([row.connection, row.system, row.resource], current)
+    return family
+
+
+def _stamp(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

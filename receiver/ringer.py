@@ -1,0 +1,83 @@
+"""Rings the bell behind the answer's back: a slow or broken broker neither delays nor fails anybody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = structlog.get_logger(__name__)
+
+_QUIET = 60.0
+"""Seconds between two log lines about a broken bell."""
+
+_FAREWELL = 1.0
+"""Seconds that shutting down waits for the last rings. What is not rung is found by the sweep."""
+
+
+class Bell(Protocol):
+    """What wakes the workers (`workers.bell.Bell`)."""
+
+    def ring(self, connection: str) -> object:
+        """Say that a connection has work. May block, may raise."""
+
+    def broker_alive(self) -> None:
+        """Raise unless the broker answers."""
+
+
+class Ringer:
+    """One background thread that rings; a connection that is already waiting to be rung for is rung for once."""
+
+    def __init__(self, bell: Bell, *, failed: Callable[[], None]) -> None:
+        self._bell = bell
+        self._failed = failed
+        self._wanted: dict[str, None] = {}
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._complained_at: float | None = None
+
+    def ring(self, connection: str) -> None:
+        """Ring soon; returns at once."""
+        with self._changed:
+            self._wanted[connection] = None
+            if self._thread is None:
+                # A daemon: a bell that hangs must not keep the process from ending.
+                self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Ring what still waits, within a moment."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(_FAREWELL)
+
+    def _run(self) -> None:
+        while (connection := self._next()) is not None:
+            try:
+                self._bell.ring(connection)
+            except Exception as error:  # noqa: BLE001 - whatever a broker's client raises: the sweep rings again
+                self._failed()
+                self._complain(error)
+
+    def _next(self) -> str | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._wanted or self._closing)
+            connection = next(iter(self._wanted), None)
+            if connection is not None:
+                del self._wanted[connection]
+            return connection
+
+    def _complain(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._complained_at is None or now - self._complained_at >= _QUIET:
+            self._complained_at = now
+            log.warning("ringing failed", error=type(error).__name__)

@@ -1,0 +1,88 @@
+"""Who is calling: addresses that are believed for a stated reason, or not at all."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from ipaddress import IPv4Network, IPv6Network
+
+    from starlette.datastructures import Headers
+
+Address = IPv4Address | IPv6Address
+
+_ENTRY = re.compile(
+    r"\[(?P<v6>[^\[\]]*)\](:(?P<port6>[0-9]{1,5}))?|(?P<v4>[^\[\]:]*):(?P<port4>[0-9]{1,5})|(?P<bare>[^\[\]]*)"
+)
+_LARGEST_PORT = 65535
+_LOOPBACK_HOSTS = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+_FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip"})
+
+
+class Senders:
+    """The networks that may call; `address in senders` says whether one may.
+
+    An IPv4 address in its IPv6 spelling (`::ffff:88.198.50.253`) is the IPv4 address.
+    """
+
+    def __init__(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
+        self._networks = tuple(networks)
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, Address) and any(address in network for network in self._networks)
+
+
+def address(text: str) -> Address | None:
+    """The address that the text spells, IPv4-mapped ones unmapped; None for anything else, a zone id included."""
+    if "%" in text:
+        return None
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def sender(peer: str | None, headers: Headers, *, proxies: Senders) -> Address | None:
+    """The address that sent the request; None where it cannot be told, which refuses it.
+
+    A trusted proxy's X-Forwarded-For is walked from the right, past trusted proxies only: what stands further left was
+    written by whoever called them. From any other peer the header says nothing.
+    """
+    nearest = address(peer or "")
+    lines = headers.getlist("X-Forwarded-For")
+    if nearest not in proxies or not lines:
+        return nearest
+    hops = [_entry(entry.strip(" \t")) for entry in ",".join(lines).split(",")]
+    if None in hops:
+        return None
+    return next((hop for hop in reversed(hops) if hop not in proxies), hops[0])
+
+
+def is_direct_loopback(peer: str | None, headers: Headers) -> bool:
+    """Whether the caller runs on this machine and nobody forwarded for somebody else.
+
+    A loopback Host is asked for because a page in a browser on this machine may call under a name that its owner points
+    at 127.0.0.1.
+    """
+    nearest, hosts = address(peer or ""), headers.getlist("Host")
+    return (
+        nearest is not None
+        and nearest.is_loopback
+        and len(hosts) == 1
+        and _LOOPBACK_HOSTS.fullmatch(hosts[0]) is not None
+        and not any(name in _FORWARDING or name.startswith("x-forwarded") for name in headers.keys())  # noqa: SIM118 - Headers is a multi-dict
+    )
+
+
+def _entry(text: str) -> Address | None:
+    match = _ENTRY.fullmatch(text)
+    if match is None or int(match["port4"] or match["port6"] or 0) > _LARGEST_PORT:
+        return None
+    if match["v6"] is not None:
+        # Brackets are for IPv6 only.
+        return address(match["v6"]) if ":" in match["v6"] else None
+    return address(match["bare"] if match["v4"] is None else match["v4"])

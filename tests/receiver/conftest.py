@@ -1,0 +1,77 @@
+"""A receiver over real HTTP, as `erpmirror receiver` runs it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import httpx
+import pytest
+
+from receiver import app, server
+from tests.receiver.bells import Quiet
+from tests.serving import served
+from workers import configuration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import sqlalchemy as sa
+
+    from models.database import Database
+    from models.settings import Settings
+    from receiver.ringer import Bell
+
+
+class Open(Protocol):
+    """Opens a receiver and gives a client of it."""
+
+    def __call__(
+        self, database: Database, *, receiver: str = "", shop: str = "", bell: Bell | None = None
+    ) -> AbstractContextManager[httpx.Client]: ...
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Callable[[sa.URL, str, str], Settings]:
+    """Settings with a Dilovod connection "shop" and a Directo connection "books", which takes no webhooks."""
+
+    def load(url: sa.URL, receiver: str = "", shop: str = "") -> Settings:
+        file = tmp_path / "erpmirror.toml"
+        file.write_text(
+            f"""
+            [database]
+            url = "{url.render_as_string(hide_password=False)}"
+            [receiver]
+            {receiver}
+            [connections.shop]
+            system = "dilovod"
+            api_key = "KEY-OF-SHOP"
+            resources = ["catalogs.goods", "documents.saleOrder"]
+            {shop or 'webhook_sources = ["127.0.0.1"]'}
+            [connections.books]
+            system = "directo"
+            api_key = "KEY-OF-BOOKS"
+            resources = ["items"]
+            """
+        )
+        return configuration.load(file)
+
+    return load
+
+
+@pytest.fixture
+def opened(configure: Callable[[sa.URL, str, str], Settings]) -> Open:
+    """Serve a receiver: `with opened(database) as client`."""
+
+    @contextmanager
+    def serve(
+        database: Database, *, receiver: str = "", shop: str = "", bell: Bell | None = None
+    ) -> Iterator[httpx.Client]:
+        made = app.create_app(configure(database.url, receiver, shop), bell=bell or Quiet())
+        options = {**server.OPTIONS, "log_level": "info"}
+        with served(made, **options) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+            yield client
+
+    return serve

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from models import migration
+from models.database import Database
+from receiver.health import Probe
+from tests.receiver.bells import Broken
+
+if TYPE_CHECKING:
+    import pytest
+    import sqlalchemy as sa
+
+    from tests.receiver.conftest import Open
+
+
+def test_ready_is_when_database_tables_and_broker_answer(empty_url: sa.URL, opened: Open) -> None:
+    database = Database(empty_url)
+    migration.migrate(database)
+    with opened(database) as client:
+        answer = client.get("/readyz")
+    assert (200, {"ok": True, "database": "ok", "broker": "ok"}) == (answer.status_code, answer.json())
+    database.close()
+
+
+def test_missing_tables_are_named_with_their_remedy(empty_url: sa.URL, opened: Open) -> None:
+    database = Database(empty_url)
+    with opened(database) as client:
+        answer = client.get("/readyz")
+        assert 200 == client.get("/livez").status_code
+    assert 503 == answer.status_code
+    assert "erpmirror migrate" in answer.json()["database"]
+    assert "ok" == answer.json()["broker"]
+
+
+def test_a_broker_that_is_away_is_named_without_its_password(
+    sqlite: Database, opened: Open, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with opened(sqlite, bell=Broken("amqp://guest:pa55word@broker")) as client:
+        answer = client.get("/readyz")
+        assert 200 == client.get("/livez").status_code
+    assert (503, "away: ConnectionError") == (answer.status_code, answer.json()["broker"])
+    output = capfd.readouterr()
+    assert "pa55word" not in answer.text + output.out + output.err
+
+
+def test_a_component_that_hangs_is_away_and_is_not_asked_twice() -> None:
+    asked: list[int] = []
+    let_go = threading.Event()
+
+    def hang() -> str:
+        asked.append(1)
+        assert let_go.wait(60)
+        return "ok"
+
+    async def run() -> tuple[list[str], str]:
+        probe = Probe(hang, seconds=0.02)
+        hanging = [await probe.ask() for _ in range(3)]
+        let_go.set()
+        while (answer := await probe.ask()) != "ok":
+            pass
+        return hanging, answer
+
+    hanging, healed = asyncio.run(run())
+    assert ["away: no answer within 0.02 s"] * 3 == hanging
+    assert "ok" == healed
+    assert 1 == len(asked)
+
+
+def test_the_receiver_starts_without_a_database(opened: Open) -> None:
+    nowhere = Database("postgresql+psycopg://postgres:pa55word@127.0.0.1:1/nothing")
+    with opened(nowhere) as client:
+        assert 200 == client.get("/livez").status_code
+        answer = client.get("/readyz")
+        assert (503, "away: OperationalError", "ok") == (
+            answer.status_code,
+            answer.json()["database"],
+            answer.json()["broker"],
+        )
+        packet = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'
+        assert (503, "not_durable") == (
+            (refused := client.post("/hooks/shop", content=packet)).status_code,
+            refused.json()["error"],
+        )
+        assert 503 == client.get("/changes").status_code
+        assert 503 == client.post("/ticks/shop").status_code
+        assert 200 == client.get("/metrics").status_code

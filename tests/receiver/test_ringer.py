@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from receiver.ringer import Ringer
+from tests.receiver.bells import Broken, Quiet, Stuck
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def _nothing() -> None:
+    pass
+
+
+def test_a_ring_reaches_the_bell() -> None:
+    bell = Quiet()
+    ringer = Ringer(bell, failed=_nothing)
+    ringer.ring("shop")
+    ringer.close()
+    assert ["shop"] == bell.rung
+
+
+def test_rings_that_wait_are_rung_once_for_each_connection() -> None:
+    bell = Stuck()
+    ringer = Ringer(bell, failed=_nothing)
+    ringer.ring("shop")
+    assert bell.reached.wait(30)
+    for _ in range(100):
+        ringer.ring("shop")
+        ringer.ring("second")
+    bell.let_go.set()
+    ringer.close()
+    # The first ring was under way: what was stored after it deserves another.
+    assert ["shop", "shop", "second"] == bell.rung
+
+
+def test_a_bell_that_breaks_is_counted_logged_once_and_rung_again(capsys: pytest.CaptureFixture[str]) -> None:
+    failures = threading.Semaphore(0)
+    ringer = Ringer(Broken("amqp://guest:password@broker"), failed=failures.release)
+    for _ in range(3):
+        ringer.ring("shop")
+        assert failures.acquire(timeout=30)
+    ringer.close()
+    logged = capsys.readouterr().out
+    assert 1 == logged.count("ringing failed")
+    assert "password" not in logged
+
+
+def test_a_bell_that_hangs_does_not_keep_the_process() -> None:
+    bell = Stuck()
+    ringer = Ringer(bell, failed=_nothing)
+    ringer.ring("shop")
+    assert bell.reached.wait(30)
+    ringer.close()
+    assert [] == bell.rung
+    bell.let_go.set()
+
+
+def test_closing_a_ringer_that_never_rang_is_nothing() -> None:
+    Ringer(Quiet(), failed=_nothing).close()
