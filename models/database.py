@@ -41,13 +41,18 @@ class Database:
     @cached_property
     def engine(self) -> sa.Engine:
         """The engine, opened on first use."""
-        arguments: dict[str, Any] = {"json_serializer": exact.dumps, "json_deserializer": exact.loads}
+        arguments: dict[str, Any] = {
+            "json_serializer": exact.dumps,
+            "json_deserializer": exact.loads,
+            "hide_parameters": True,  # an error's text must not repeat a customer's row
+        }
         if self.is_sqlite:
             engine = sa.create_engine(self.url, connect_args={"timeout": _SQLITE_BUSY_SECONDS}, **arguments)
             sa.event.listen(engine, "connect", _prepare_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
         else:
             engine = sa.create_engine(self.url, pool_pre_ping=True, **arguments)
+            sa.event.listen(engine, "connect", _prepare_postgresql)
         return engine
 
     def dispose(self) -> None:
@@ -100,6 +105,11 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")  # accepted means stored, also when the power fails
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    connection.execute("SET TIME ZONE 'UTC'")  # the server's zone is nobody's business
+    connection.commit()
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -47,7 +48,7 @@ def _fetch(shift: Shift, slot: Slot, resource: Resource, item: Item) -> None:
     target = reading.target(desk, resource)
     try:
         with fates.sorted_out():
-            found = shift.client.fetch(resource, item.key)
+            found = _as_listed(shift.client.fetch(resource, item.key), item)
             prepared = records.prepare(desk.database, target, [found] if isinstance(found, Snapshot) else [])
     except Fate as fate:
         fates.of_key(desk, slot, item, fate)
@@ -65,6 +66,11 @@ def _fetch(shift: Shift, slot: Slot, resource: Resource, item: Item) -> None:
     log.info("fetched", connection=desk.name, resource=resource.name, key=item.key, changes=kinds)
 
 
+def _as_listed(found: Snapshot | Tombstone, item: Item) -> Snapshot | Tombstone:
+    # What the listing itself showed is what the next listing is compared with: a vendor may show more in a point read.
+    return replace(found, listed=item.listed) if isinstance(found, Snapshot) and item.listed is not None else found
+
+
 def _write(
     desk: Desk,
     slot: Slot,
@@ -77,7 +83,7 @@ def _write(
 ) -> list[Change]:
     """The one transaction: the lease proven, row and parts, the inbox, the journal last."""
     database = desk.database
-    listed = item.listed or (found.listed if isinstance(found, Snapshot) else None)
+    listed = found.listed if isinstance(found, Snapshot) else item.listed
     with database.begin() as connection:
         desk.gate.leave(connection, slot)
         if not isinstance(found, Snapshot) and not _may_delete(connection, desk, resource, target, item=item):

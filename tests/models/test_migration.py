@@ -55,16 +55,24 @@ def _everything(database: Database) -> list[tuple[Any, ...]]:
         ["SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name <> :own"]
         if database.is_sqlite
         else [
-            "SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name "
-            "FROM information_schema.columns WHERE table_schema = current_schema() AND table_name <> :own",
-            "SELECT tablename, indexdef, '', '' FROM pg_indexes "
-            "WHERE schemaname = current_schema() AND tablename <> :own",
-            "SELECT sequencename, data_type::text, '', '' FROM pg_sequences "
-            "WHERE schemaname = current_schema() AND sequencename <> :own",
+            (
+                "SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name "
+                "FROM information_schema.columns WHERE table_schema = current_schema() AND table_name <> :own"
+            ),
+            (
+                "SELECT tablename, indexdef, '', '' FROM pg_indexes "
+                "WHERE schemaname = current_schema() AND tablename <> :own"
+            ),
+            (
+                "SELECT sequencename, data_type::text, '', '' FROM pg_sequences "
+                "WHERE schemaname = current_schema() AND sequencename <> :own"
+            ),
         ]
     )
     with database.read() as connection:
-        rows = [row for query in queries for row in connection.execute(sa.text(query), {"own": migration.VERSION_TABLE})]
+        rows = [
+            row for query in queries for row in connection.execute(sa.text(query), {"own": migration.VERSION_TABLE})
+        ]
     return sorted(tuple(str(value) for value in row) for row in rows)
 
 

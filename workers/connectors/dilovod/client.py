@@ -9,7 +9,7 @@ import ijson
 
 from models import exact
 from models.values import Chunk, End, Snapshot, Tombstone, Unreadable
-from workers.connectors.dilovod import answers, metadata, queries, sweep
+from workers.connectors.dilovod import answers, cursors, metadata, queries
 from workers.connectors.dilovod.resources import is_register
 from workers.connectors.http import Http, words
 from workers.errors import SetAside, TryLater
@@ -55,14 +55,14 @@ class Client:
         header = answers.header(answer, key)
         if answers.marked(header.get("delMark")):
             return Tombstone(key)
-        return Snapshot(key, answer, listed=sweep.token(header))
+        return Snapshot(key, answer, listed=cursors.token(header))
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
         """One step of a full reading: the metadata that it needs, then the register's rows or a page of names."""
-        position = sweep.Position.read(cursor)
+        position = cursors.Position.read(cursor)
         if position is None:
             described = self.get_metadata(resource.name)
-            yield Chunk(end=End(sweep.Position.first(resource.name, described).text(), more=True))
+            yield Chunk(end=End(cursors.Position.first(resource.name, described).text(), more=True))
         elif is_register(resource.name):
             yield from self._register_rows(resource.name, position)
         else:
@@ -145,11 +145,11 @@ class Client:
 
     # The sweep and the registers.
 
-    def _page(self, name: str, position: sweep.Position) -> Chunk:
+    def _page(self, name: str, position: cursors.Position) -> Chunk:
         asked = queries.params(
             name,
             {field: field for field in position.fields},
-            limit=queries.Limit(position.offset, sweep.PAGE),
+            limit=queries.Limit(position.offset, cursors.PAGE),
             assemble_links=False,
         )
         try:
@@ -160,7 +160,7 @@ class Client:
             return position.without_version()
         return position.chunk(listed)
 
-    def _register_rows(self, name: str, position: sweep.Position) -> Iterator[Chunk]:
+    def _register_rows(self, name: str, position: cursors.Position) -> Iterator[Chunk]:
         kind = "sliceLast" if name.startswith("informationRegisters.") else "balance"
         dimensions = position.dimensions
         source = queries.register(kind, name, dimensions=dimensions if kind == "balance" else ())
@@ -173,7 +173,7 @@ class Client:
             if len(snapshots) + len(unreadable) == _CHUNK:
                 yield Chunk(snapshots=snapshots, unreadable=unreadable)
                 snapshots, unreadable = [], []
-        yield Chunk(snapshots=snapshots, unreadable=unreadable, end=End(sweep.DONE, complete=True))
+        yield Chunk(snapshots=snapshots, unreadable=unreadable, end=End(cursors.DONE, complete=True))
 
     def _streamed_rows(self, params: JsonObject) -> Iterator[Any]:
         with self._http.stream("POST", "", **self._packet("request", params)) as streamed:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from models import exact
 from models.values import Kind, Line, Snapshot, Tombstone
 from tests.workers.connectors.dilovod.conftest import made_options, opened
-from workers.connectors.dilovod import queries, sweep
+from workers.connectors.dilovod import cursors, queries
 from workers.connectors.dilovod import sandbox as stand_in
 from workers.connectors.dilovod.queries import Filter, Limit, Operator
 from workers.connectors.dilovod.resources import resources
@@ -132,7 +132,7 @@ def test_each_step_of_a_sweep_is_one_request_and_its_cursor_is_all_that_it_needs
     added = {books.add("catalogs.persons", name={"ru": "", "uk": str(number)}).id for number in range(1001)}
     persons = RESOURCES["catalogs.persons"]
     cursor, named, sizes = None, set(), []
-    while cursor != sweep.DONE:
+    while cursor != cursors.DONE:
         with opened(app) as client:
             (chunk,) = client.list(persons, cursor)
         assert chunk.end is not None
@@ -145,7 +145,7 @@ def test_each_step_of_a_sweep_is_one_request_and_its_cursor_is_all_that_it_needs
     assert added == named
 
 
-@pytest.mark.parametrize("cursor", [sweep.DONE, "{}", "not ours", '{"fields":["id"],"dimensions":[],"spare":[],"x":1}'])
+@pytest.mark.parametrize("cursor", [cursors.DONE, "{}", "not ours", '{"fields":["id"],"dimensions":[],"spare":[],"x":1}'])
 def test_a_finished_or_foreign_cursor_begins_again(client: Client, sandbox: stand_in.Sandbox, cursor: str) -> None:
     assert len(sandbox.truth(UNITS.name)) == len(lines(read_all(client, UNITS, cursor)[0]))
 
@@ -177,7 +177,7 @@ def test_an_object_whose_metadata_has_no_version_is_swept_by_content(client: Cli
 
 def test_a_vendor_that_repeats_its_pages_has_not_named_everything() -> None:
     page = {"columns": ["id", "version", "delMark"], "data": [[f"11091{n:011d}", "1", "0"] for n in range(500)]}
-    position = sweep.Position(("id", "version", "delMark"), versioned=True)
+    position = cursors.Position(("id", "version", "delMark"), versioned=True)
     with opened(saying(exact.dumps(page))) as client:
         chunks, end = read_all(client, ORDERS, position.text())
 
@@ -189,7 +189,7 @@ def test_a_vendor_that_repeats_its_pages_has_not_named_everything() -> None:
 def test_a_listing_that_never_ends_is_given_up() -> None:
     rows = [{"id": f"11091{number:011d}", "version": "1"} for number in range(500)]
 
-    end = sweep.Position(("id", "version"), versioned=True, page=19_999).chunk(rows).end
+    end = cursors.Position(("id", "version"), versioned=True, page=19_999).chunk(rows).end
 
     assert end is not None
     assert (end.more, end.complete) == (False, False)
@@ -197,18 +197,18 @@ def test_a_listing_that_never_ends_is_given_up() -> None:
 
 
 def test_a_listing_that_leaves_the_version_out_begins_again_without_it() -> None:
-    first = sweep.Position(("id", "version", "delMark"), versioned=True, spare=("id", "code"), offset=500)
+    first = cursors.Position(("id", "version", "delMark"), versioned=True, spare=("id", "code"), offset=500)
 
     end = first.chunk([{"id": "1109100000000001", "version": None, "delMark": "0"}]).end
 
     assert end is not None
     assert end.more
-    assert sweep.Position(("id", "code")) == sweep.Position.read(end.cursor)
+    assert cursors.Position(("id", "code")) == cursors.Position.read(end.cursor)
 
 
 def test_a_listed_row_without_an_id_is_kept_aside() -> None:
     page = [{"id": "1109100000000001", "version": "4", "delMark": "0"}, {"id": None, "version": "1", "delMark": "0"}]
-    position = sweep.Position(("id", "version", "delMark"), versioned=True)
+    position = cursors.Position(("id", "version", "delMark"), versioned=True)
     with opened(saying(exact.dumps(page))) as client:
         (chunk,) = client.list(ORDERS, position.text())
 
@@ -232,7 +232,7 @@ def test_a_register_is_read_whole_by_its_dimensions(
 
 def test_a_long_register_comes_in_bounded_chunks_with_exact_numbers() -> None:
     rows = ",".join(f'{{"good":"{n}","qty":0.10000000000000000001}}' for n in range(1201))
-    position = sweep.Position(("good", "qty"), dimensions=("good",))
+    position = cursors.Position(("good", "qty"), dimensions=("good",))
     with opened(saying(f" \n[{rows}] ")) as client:
         chunks, end = read_all(client, STOCK, position.text())
 
@@ -243,7 +243,7 @@ def test_a_long_register_comes_in_bounded_chunks_with_exact_numbers() -> None:
 
 def test_a_row_without_a_dimension_is_kept_aside_and_an_empty_link_is_a_value() -> None:
     rows = '[{"good":"0","firm":"1"},{"good":null,"firm":"1"},{"firm":"1","qty":1},"odd"]'
-    position = sweep.Position(("good", "firm"), dimensions=("good", "firm"))
+    position = cursors.Position(("good", "firm"), dimensions=("good", "firm"))
     with opened(saying(rows)) as client:
         chunks, _ = read_all(client, STOCK, position.text())
 
@@ -282,8 +282,8 @@ def vendor() -> Iterator[tuple[Vendor, Client]]:
         yield made, client
 
 
-_REGISTER = sweep.Position(("good",), dimensions=("good",)).text()
-_OBJECTS = sweep.Position(("id", "version", "delMark"), versioned=True).text()
+_REGISTER = cursors.Position(("good",), dimensions=("good",)).text()
+_OBJECTS = cursors.Position(("id", "version", "delMark"), versioned=True).text()
 
 
 @pytest.mark.parametrize(

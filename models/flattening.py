@@ -1,0 +1,119 @@
+"""From a vendor's object to rows: scalar fields by their dotted paths, lists of objects as parts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from models import names
+from models.values import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from models.values import JsonObject, Shape
+
+RESTRICTED = "[access restricted]"
+"""What Dilovod shows instead of a linked object's name where the role may not read it."""
+
+_NO_LINK = ("0", 0, "", None)
+_PRESENTATION = "pr"
+
+_DEEPEST_PART = 4
+_DEEPEST_OBJECT = 8
+"""Lists within lists, and objects within objects, beyond these are kept whole, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """One row of a part. `position` runs over the whole object; `parent` is the position in the enclosing part."""
+
+    part: str
+    position: int
+    parent: int | None
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """An object as columns see it: dotted path -> value, and the rows of its parts."""
+
+    fields: dict[str, Any]
+    rows: list[PartRow] = field(default_factory=list)
+
+
+def flatten(projected: JsonObject, declared: Shape) -> Flat:
+    """Lay the object out. What `declared` calls JSON is kept whole; empty links are None."""
+    walk = _Walk(declared)
+    return Flat(walk.fields(projected, part="", position=None, depth=0), walk.rows)
+
+
+class _Walk:
+    def __init__(self, declared: Shape) -> None:
+        self.rows: list[PartRow] = []
+        self._declared = declared
+        self._counts: Counter[str] = Counter()
+
+    def fields(self, item: JsonObject, *, part: str, position: int | None, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        declared = self._declared.get(part, {})
+        for path, value in _scalars(item, declared, "", 0):
+            rows = None if declared.get(path) == Kind.JSON else _as_rows(value)
+            if rows is None or depth == _DEEPEST_PART:
+                found[path] = value
+            else:
+                self._part(rows, part=f"{part}.{path}" if part else path, parent=position, depth=depth + 1)
+        return found
+
+    def _part(self, rows: list[JsonObject], *, part: str, parent: int | None, depth: int) -> None:
+        for row in rows:
+            position = self._counts[part]
+            self._counts[part] += 1
+            fields = self.fields(row, part=part, position=position, depth=depth)
+            self.rows.append(PartRow(part, position, parent, fields))
+
+
+def _scalars(item: JsonObject, declared: dict[str, Kind], prefix: str, level: int) -> Iterator[tuple[str, Any]]:
+    """Everything of the object that is no object itself, by dotted path."""
+    for key, value in _without_empty_links(item).items():
+        path = names.join(prefix, key)
+        whole = level == _DEEPEST_OBJECT or declared.get(path) == Kind.JSON or _as_rows(value) is not None
+        if isinstance(value, dict) and not whole:
+            yield from _scalars(value, declared, path, level + 1)
+        else:
+            yield path, value
+
+
+def _as_rows(value: Any) -> list[JsonObject] | None:
+    """A list of objects, or an object keyed by row ids (Dilovod's table parts), as a list; None for anything else."""
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return value
+    if isinstance(value, dict) and value and all(_is_row(key, row) for key, row in value.items()):
+        # In an order that no database's way of keeping JSON can change.
+        return [{"id": key, **value[key]} for key in sorted(value, key=lambda key: (len(key), key))]
+    return None
+
+
+def _is_row(key: str, row: Any) -> bool:
+    return key.isascii() and key.isdigit() and isinstance(row, dict)
+
+
+def _without_empty_links(item: JsonObject) -> JsonObject:
+    """Dilovod's links, `{"id", "pr"}` or `x` beside `x__pr`: an empty one is None, and so is a name kept from us."""
+    links = [(key[:-4], key) for key in item if key.endswith("__pr") and key[:-4] in item]
+    if _PRESENTATION in item and "id" in item:
+        links.append(("id", _PRESENTATION))
+    if not links:
+        return item
+    item = dict(item)
+    for link, presentation in links:
+        if _is_any_of(item[link], _NO_LINK):
+            item[link] = item[presentation] = None
+        elif item[presentation] == RESTRICTED:
+            item[presentation] = None
+    return item
+
+
+def _is_any_of(value: Any, empty: tuple[Any, ...]) -> bool:
+    return not isinstance(value, bool | list | dict) and value in empty

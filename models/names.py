@@ -1,0 +1,80 @@
+"""The names of the mirror's tables and columns: from a vendor's spelling to snake case, the same on every database."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+LONGEST = 55
+"""Bytes. PostgreSQL ends identifiers at 63, and `pk_…` and `…__text` need room."""
+
+_LONGEST_OVERFLOW = 63
+_HASH_DIGITS = 8
+_BEFORE_CAPITAL = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_STEP = re.compile(r"(?:\\.|[^.\\])+", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_NO_NAME = "\\-"
+
+
+def step(key: str) -> str:
+    """One field's name as a step of a dotted path: its own dots are escaped, and the empty name is visible."""
+    return key.replace("\\", "\\\\").replace(".", "\\.") or _NO_NAME
+
+
+def join(path: str, key: str) -> str:
+    """The dotted path of a field inside the object at `path` ("" for the outermost)."""
+    return f"{path}.{step(key)}" if path else step(key)
+
+
+def steps(path: str) -> list[str]:
+    """The fields' names of a dotted path."""
+    return [_ESCAPED.sub(lambda found: "" if found[1] == "-" else found[1], one) for one in _STEP.findall(path)]
+
+
+def fold(key: str) -> str:
+    """A vendor's word in snake case: `KOHALIK` is `kohalik`, `PaysVAT` is `pays_vat`, `good__pr` stays."""
+    words = re.sub(r"\W+", "_", key.strip())
+    return _BEFORE_CAPITAL.sub("_", words).lower().lstrip("_") or "field"
+
+
+def column(path: str, taken: Collection[str]) -> str:
+    """The column for a field's dotted path. `taken`: the table's column names, in lower case."""
+    return _free("__".join(fold(key) for key in steps(path)), of=path, taken=taken, longest=LONGEST)
+
+
+def overflow(name: str, path: str, taken: Collection[str]) -> str:
+    """The column beside `name` for values that do not fit it."""
+    return _free(f"{name}__text", of=f"{path} as text", taken=taken, longest=_LONGEST_OVERFLOW)
+
+
+def table(system: str, resource: str) -> str:
+    """The table of a resource. It never holds `__`, so no part's table can meet it."""
+    folded = re.sub(r"_+", "_", f"{fold(system)}_{fold(resource)}")
+    return _free(folded, of=f"{system} {resource}", taken=(), longest=LONGEST)
+
+
+def part_table(owner: str, part: str, taken: Collection[str]) -> str:
+    """The table of an object's part. `part`: its dotted path. `taken`: the names of all resource tables."""
+    folded = "__".join([owner, *(fold(key) for key in steps(part))])
+    return _free(folded, of=f"{owner} {part}", taken=taken, longest=LONGEST)
+
+
+def _free(name: str, *, of: str, taken: Collection[str], longest: int) -> str:
+    if len(name.encode()) <= longest and name not in taken:
+        return name
+    attempt = 0
+    while True:
+        cut = _hashed(name, of=f"{of} {attempt}" if attempt else of, longest=longest)
+        if cut not in taken:
+            return cut
+        attempt += 1
+
+
+def _hashed(name: str, *, of: str, longest: int) -> str:
+    digest = hashlib.blake2b(of.encode(), digest_size=_HASH_DIGITS // 2).hexdigest()
+    kept = name.encode()[: longest - _HASH_DIGITS - 1].decode(errors="ignore")
+    return f"{kept.rstrip('_')}_{digest}"

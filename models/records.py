@@ -1,0 +1,299 @@
+"""The one write path: snapshots and tombstones become rows, parts and changes, whichever door they came through.
+
+`prepare` does all that needs no lock, outside any transaction; `apply` writes inside the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from models import columns, differences, exact, journal, names, redaction, tables
+from models.preparing import Prepared, Target, prepare
+from models.values import Cause, Change, ChangeKind, Snapshot
+from models.writing import New, Old, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from models import schemas
+    from models.database import Database
+    from models.preparing import Row
+    from models.values import JsonObject
+
+__all__ = [
+    "Prepared",
+    "Target",
+    "apply",
+    "count_live",
+    "export",
+    "forget",
+    "keys_absent",
+    "listed_tokens",
+    "prepare",
+    "rebuild",
+    "table_name",
+]
+
+_BATCH = 500
+
+
+def table_name(system: str, resource: str, part: str = "") -> str:
+    """The table of a resource or of one of its parts (dotted path), as a person would look for it."""
+    owner = names.table(system, resource)
+    return names.part_table(owner, part, ()) if part else owner
+
+
+def apply(
+    connection: sa.Connection,
+    database: Database,
+    target: Target,
+    prepared: Prepared,
+    *,
+    tombstones: Sequence[str] = (),
+    turn: int,
+    now: datetime,
+    listed: Mapping[str, str] | None = None,
+    point: bool,
+) -> list[Change]:
+    """Write a batch inside the caller's transaction and tell what changed, in the order of the keys.
+
+    `listed`: the tokens of the keys in a listing of names. `point`: each key was asked for by itself, so an unchanged
+    row was observed, too. A row that a higher turn wrote stays. An equal object that is not deleted changes nothing.
+    """
+    schema = _enter(connection, database, target)
+    if schema is None:
+        return []
+    writer = Writer(connection, schema, target.connection)
+    gone = {exact.storable_text(key) for key in tombstones} - prepared.rows.keys()
+    old = writer.old({*prepared.rows, *gone})
+    plan = _Plan(old, turn, now, listed or {})
+    for key in sorted(prepared.rows):
+        plan.arrive(prepared.rows[key])
+    for key in sorted(gone):
+        plan.leave(key)
+    earlier = writer.raws(plan.differing)
+    changes = plan.changes(earlier, target.omit)
+    writer.write(plan.written(), replaced=plan.differing)
+    writer.bury(plan.buried, turn=turn, now=now)
+    if point:
+        writer.touch(plan.seen, turn=turn, now=now)
+    writer.relist(plan.relisted)
+    return changes
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to be done with each key of a batch."""
+
+    old: Mapping[str, Old]
+    turn: int
+    now: datetime
+    listed: Mapping[str, str]
+    arrived: dict[str, Row] = field(default_factory=dict)
+    buried: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    relisted: dict[str, str] = field(default_factory=dict)
+    unchanged: set[str] = field(default_factory=set)
+
+    @property
+    def differing(self) -> list[str]:
+        """Live rows that are written anew."""
+        return [key for key in self.arrived if key in self.old and self.old[key].live]
+
+    def arrive(self, row: Row) -> None:
+        old = self.old.get(row.key)
+        if old is None:
+            self.arrived[row.key] = row
+        elif old.turn <= self.turn:
+            if old.live and old.hash == row.hash:
+                self._stay(old, self._token(row))
+            else:
+                self.arrived[row.key] = row
+
+    def leave(self, key: str) -> None:
+        old = self.old.get(key)
+        if old is None or old.turn > self.turn:
+            return
+        if old.live:
+            self.buried.append(key)
+            if key in self.listed:
+                self.relisted[key] = self.listed[key]
+        else:
+            self._stay(old, self.listed.get(key))
+
+    def changes(self, earlier: Mapping[str, JsonObject], omit: Sequence[str]) -> list[Change]:
+        changes = [Change(key, ChangeKind.DELETED, None, None) for key in self.buried]
+        for key, row in self.arrived.items():
+            if key not in earlier:
+                kind = ChangeKind.RESTORED if key in self.old else ChangeKind.CREATED
+                changes.append(Change(key, kind, None, row.raw))
+            elif exact.same(earlier[key], row.raw):
+                self.unchanged.add(key)  # only the rules are new: the object is what it was
+            else:
+                # What a new rule takes out of the row must not enter the journal by the back door.
+                before = differences.between(exact.storable(redaction.redact(earlier[key], omit)), row.raw)
+                changes.append(Change(key, ChangeKind.UPDATED, before, row.raw))
+        return sorted(changes, key=lambda change: change.key)
+
+    def written(self) -> list[New]:
+        return [self._new(row) for row in self.arrived.values()]
+
+    def _new(self, row: Row) -> New:
+        token, changed_at = self._token(row), self.now
+        if row.key in self.unchanged:
+            old = self.old[row.key]
+            token, changed_at = token or old.listed, old.changed_at
+        return New(row, token, self.turn, changed_at, observed_at=self.now, first_seen_at=self.now)
+
+    def _stay(self, old: Old, token: str | None) -> None:
+        self.seen.append(old.key)
+        if token is not None and token != old.listed:
+            self.relisted[old.key] = token
+
+    def _token(self, row: Row) -> str | None:
+        return row.listed if row.listed is not None else self.listed.get(row.key)
+
+
+def rebuild(database: Database, target: Target, *, progress: Callable[[int], None]) -> int:
+    """Make columns and parts anew from `_raw`, by today's rules, without asking the vendor. How many objects.
+
+    `progress` is told the objects done so far. What a new `omit` rule takes out is journaled as an update, so that
+    replaying the journal still gives the rows. Raises `columns.Locked`.
+    """
+    done, after = 0, ""
+    prepare(database, target, [])
+    while True:
+        with database.read() as connection:
+            batch = _stored_after(connection, database, target, after)
+        if not batch:
+            return done
+        prepared = prepare(database, target, [Snapshot(key, raw) for key, raw in batch])
+        with database.begin() as connection:
+            _rewrite(connection, database, target, prepared, dict(batch))
+        done, after = done + len(batch), batch[-1][0]
+        progress(done)
+
+
+def _stored_after(
+    connection: sa.Connection, database: Database, target: Target, after: str
+) -> list[tuple[str, JsonObject]]:
+    schema = columns.current(connection, database, target.table)
+    if schema is None:
+        return []
+    c = schema.root.sql.c
+    rows = (
+        sa.select(c["_key"], c["_raw"])
+        .where(c["_connection"] == target.connection, c["_key"] > after)
+        .order_by(c["_key"])
+    )
+    return [(key, raw) for key, raw in connection.execute(rows.limit(_BATCH))]
+
+
+def _rewrite(
+    connection: sa.Connection,
+    database: Database,
+    target: Target,
+    prepared: Prepared,
+    read: Mapping[str, JsonObject],
+) -> None:
+    schema = _enter(connection, database, target)
+    if schema is None:
+        return
+    writer = Writer(connection, schema, target.connection)
+    old, raws = writer.old(read), writer.raws(read)
+    # What was written since it was read was written by today's rules.
+    still = [key for key in prepared.rows if key in raws and exact.same(raws[key], read[key])]
+    writer.write([_again(prepared.rows[key], old[key]) for key in still], replaced=still)
+    redacted = [key for key in still if old[key].live and not exact.same(raws[key], prepared.rows[key].raw)]
+    if redacted:
+        changes = [Change(key, ChangeKind.UPDATED, {}, prepared.rows[key].raw) for key in redacted]
+        turn, now = database.draw(connection), database.now(connection)
+        journal.append(
+            connection, target.connection, target.resource, changes, turn=turn, cause=Cause.BACKFILL, now=now
+        )
+
+
+def _again(row: Row, old: Old) -> New:
+    return New(row, old.listed, old.turn, old.changed_at, old.observed_at, old.first_seen_at, old.deleted_at)
+
+
+def forget(connection: sa.Connection, database: Database, *, connection_name: str, system: str, resource: str) -> int:
+    """Delete the rows and part rows of a connection's resource, deleted ones included. How many objects."""
+    target = Target(connection_name, system, resource)
+    schema = _enter(connection, database, target)
+    if schema is None:
+        return 0
+    for table in schema.parts:
+        connection.execute(sa.delete(table.sql).where(table.sql.c["_connection"] == connection_name))
+    root = schema.root.sql
+    return connection.execute(sa.delete(root).where(root.c["_connection"] == connection_name)).rowcount
+
+
+def count_live(connection: sa.Connection, database: Database, target: Target) -> int:
+    """How many objects are there, as far as we know."""
+    schema = columns.current(connection, database, target.table)
+    if schema is None:
+        return 0
+    c = schema.root.sql.c
+    live = sa.select(sa.func.count()).where(c["_connection"] == target.connection, c["_deleted_at"].is_(None))
+    return connection.execute(live).scalar_one()
+
+
+def keys_absent(connection: sa.Connection, database: Database, target: Target, *, before_turn: int) -> Iterator[str]:
+    """The live keys that a complete reading (`sightings`) did not name and that nobody wrote since its first turn."""
+    schema = columns.current(connection, database, target.table)
+    if schema is None:
+        return
+    c, seen = schema.root.sql.c, tables.sightings.c
+    sighted = sa.exists().where(
+        seen.connection == target.connection, seen.resource == target.resource, seen.key == c["_key"]
+    )
+    absent = (
+        sa.select(c["_key"])
+        .where(c["_connection"] == target.connection, c["_deleted_at"].is_(None), c["_turn"] < before_turn, ~sighted)
+        .order_by(c["_key"])
+    )
+    yield from connection.execute(absent, execution_options={"yield_per": _BATCH}).scalars()
+
+
+def listed_tokens(
+    connection: sa.Connection, database: Database, target: Target, keys: Collection[str]
+) -> dict[str, tuple[str | None, bool]]:
+    """What was listed last of these keys, and whether they are deleted. Unknown keys are left out."""
+    schema = columns.current(connection, database, target.table)
+    if schema is None:
+        return {}
+    old = Writer(connection, schema, target.connection).old(keys)
+    return {key: (row.listed, not row.live) for key, row in old.items()}
+
+
+def export(
+    connection: sa.Connection, database: Database, target: Target
+) -> Iterator[tuple[str, datetime | None, JsonObject]]:
+    """Every object as (key, deleted at, raw), in the order of the keys, never all at once in memory."""
+    schema = columns.current(connection, database, target.table)
+    if schema is None:
+        return
+    c = schema.root.sql.c
+    rows = (
+        sa.select(c["_key"], c["_deleted_at"], c["_raw"])
+        .where(c["_connection"] == target.connection)
+        .order_by(c["_key"])
+    )
+    for row in connection.execute(rows, execution_options={"yield_per": _BATCH}):
+        yield row[0], row[1], row[2]
+
+
+def _enter(connection: sa.Connection, database: Database, target: Target) -> schemas.Schema | None:
+    """Wait for whoever writes this connection's resource, then see the schema as it is.
+
+    One lock for all its rows is taken before any of them, so two writers cannot lock each other out, and a row that is
+    not there yet cannot appear in between. SQLite has one writer anyway.
+    """
+    if not database.is_sqlite:
+        columns.hold(connection, f"rows of {target.connection} {target.resource}")
+    return columns.current(connection, database, target.table)

@@ -1,0 +1,100 @@
+"""A mirror of sandboxes without Celery: the same desks and the same ingest, driven by the test."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from models import status, streams
+from tests.serving import served
+from workers import configuration, desk, ingest
+from workers.comparison import Comparison, compare
+from workers.connectors import discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from models.database import Database
+    from models.settings import Settings
+    from models.status import ResourceStatus
+    from workers.desk import Desk
+
+_ROUNDS = 400
+_UNPACED = {"requests_per_minute": 600_000}
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Sandboxes by connection name (which is the system's name) and the mirror that follows them."""
+
+    database: Database
+    settings: Settings
+    sandboxes: dict[str, Any]
+
+    def desk(self, name: str) -> Desk:
+        return desk.desk(self.database, self.settings, name)
+
+    def work(self) -> None:
+        """Do what is due, until nothing is."""
+        for _ in range(_ROUNDS):
+            due = False
+            for name in self.sandboxes:
+                each = self.desk(name)
+                look, read = ingest.has_work(each)
+                due = due or look or read
+                if read:
+                    ingest.read(each)
+                if look:
+                    ingest.look(each)
+            if not due:
+                return
+            time.sleep(0.005)
+        raise AssertionError(f"there is always something due: {self.status()}")
+
+    def catch_up(self) -> None:
+        """As if every schedule had come round: tick and read everything in full."""
+        with self.database.begin() as connection:
+            for name in self.sandboxes:
+                streams.look_now(connection, self.database, connection_name=name)
+                for row in streams.open_ones(connection, connection_name=name):
+                    streams.change(connection, name, row.resource, full_due_at=self.database.now(connection))
+        self.work()
+
+    def compare(self) -> list[Comparison]:
+        return compare(self.database, desk.desks(self.database, self.settings), self.sandboxes)
+
+    def differences(self) -> dict[str, tuple[str, ...]]:
+        """Resource -> keys, of those that differ."""
+        return {row.resource: row.differences for row in self.compare() if row.differences}
+
+    def status(self) -> dict[str, ResourceStatus]:
+        return {row.resource: row for row in status.resources(self.database)}
+
+
+@contextmanager
+def mirrored(database: Database, folder: Path, **systems: dict[str, Any]) -> Iterator[Mirror]:
+    """Serve a sandbox for each system (name -> knobs; the knob `options` goes into the settings) and align the mirror."""
+    tables = []
+    with ExitStack() as stack:
+        sandboxes = {}
+        for name, knobs in systems.items():
+            options = knobs.pop("options", {})
+            app = discovery.systems()[name].sandbox(**knobs)
+            url = stack.enter_context(served(app))
+            sandboxes[name] = app.state.sandbox
+            tables.append(table(name, app.state.sandbox.settings() | {"url": url, **_UNPACED} | options))
+        file = folder / "erpmirror.toml"
+        file.write_text("\n".join(tables), encoding="utf-8")
+        mirror = Mirror(database, configuration.load(file), sandboxes)
+        desk.align(database, mirror.settings)
+        yield mirror
+
+
+def table(name: str, values: dict[str, Any]) -> str:
+    """A connection's table of the settings file."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
+    return "\n".join([f"[connections.{name}]", *lines, ""])

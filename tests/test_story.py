@@ -1,0 +1,78 @@
+"""A day at each vendor, with everything that mirrors get wrong: in the evening the mirror equals the ERP."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from models import records, tables
+from tests.mirroring import mirrored
+from workers.connectors import discovery
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.database import Database
+
+SYSTEMS = [name for name, system in discovery.systems().items() if system.has_sandbox]
+
+
+def replayed(database: Database, resource: str) -> dict[str, Any]:
+    """The live objects that the journal tells of, from its first entry to its last."""
+    with database.read() as connection:
+        entries = connection.execute(
+            sa.select(tables.changes.c.key, tables.changes.c.after)
+            .where(tables.changes.c.resource == resource)
+            .order_by(tables.changes.c.id)
+        ).all()
+    state = dict(entries)
+    return {key: after for key, after in state.items() if after is not None}
+
+
+def alive(database: Database, target: records.Target) -> dict[str, Any]:
+    with database.read() as connection:
+        return {key: raw for key, gone, raw in records.export(connection, database, target) if gone is None}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_after_the_story_the_mirror_equals_the_vendor(database: Database, tmp_path: Path, system: str) -> None:
+    with mirrored(database, tmp_path, **{system: {"seed": 3}}) as mirror:
+        mirror.work()
+        assert {} == mirror.differences(), "the first load"
+        for sentence in mirror.sandboxes[system].story():
+            mirror.catch_up()
+            assert {} == mirror.differences(), sentence
+        for resource in mirror.desk(system).resources.values():
+            target = mirror.desk(system).target(resource, None)
+            assert alive(database, target) == replayed(database, resource.name)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_hundred_everyday_edits_in_any_order_are_caught_up_with(
+    sqlite: Database, tmp_path: Path, system: str
+) -> None:
+    with mirrored(sqlite, tmp_path, **{system: {"seed": 5}}) as mirror:
+        mirror.work()
+        random = Random(5)
+        for number in range(100):
+            sentence = mirror.sandboxes[system].edit(random)
+            if number % 10 == 9:
+                mirror.catch_up()
+                assert {} == mirror.differences(), sentence
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_second_reading_of_a_quiet_vendor_changes_and_journals_nothing(
+    sqlite: Database, tmp_path: Path, system: str
+) -> None:
+    with mirrored(sqlite, tmp_path, **{system: {"seed": 7}}) as mirror:
+        mirror.work()
+        count = sa.select(sa.func.count()).select_from(tables.changes)
+        with sqlite.read() as connection:
+            before = connection.execute(count).scalar_one()
+        mirror.catch_up()
+        with sqlite.read() as connection:
+            assert before == connection.execute(count).scalar_one()

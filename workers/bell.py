@@ -1,0 +1,91 @@
+"""The doorbell: a message that only says "look at this connection". It may be lost, doubled or late.
+
+A ring is outstanding until a worker answers it. While it is, nobody rings again, but beat does after about ten seconds
+if the queue is empty (then the ring was lost): a week without workers leaves one message for each connection, no flood.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
+
+import sqlalchemy as sa
+from kombu.exceptions import OperationalError
+
+from models.tables import rings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from models.database import Database
+
+Which = Literal["look", "read"]
+LOOK: Which = "look"
+READ: Which = "read"
+
+_QUEUES = {LOOK: "looks", READ: "reads"}
+
+COUNTS_FOR = timedelta(seconds=10)
+"""How long a ring is believed to be on its way."""
+
+
+class Bell:
+    """Rings for connections."""
+
+    def __init__(self, app: Celery, database: Database) -> None:
+        self._app = app
+        self._database = database
+
+    def ring(self, connection: str, which: Which = LOOK, *, again: bool = False) -> bool:
+        """Ring, unless a ring is outstanding; returns whether a message was sent.
+
+        `again`: an outstanding ring that is older than `COUNTS_FOR` is repeated. Raises `OSError` or kombu's
+        `OperationalError` when the broker is away; the ring then does not count.
+        """
+        if not self._claim(connection, which, again=again):
+            return False
+        try:
+            self._app.send_task(f"erpmirror.{which}", args=[connection], queue=_QUEUES[which], retry=False)
+        except (OSError, OperationalError):
+            self._set(connection, which, rung_at=None)
+            raise
+        return True
+
+    def answer(self, connection: str, which: Which) -> None:
+        """A worker is here: whatever is stored from now on deserves a new ring."""
+        with self._database.begin() as db:
+            now = self._database.now(db)
+            insert = self._database.insert(rings).values(connection=connection, bell=which, answered_at=now)
+            db.execute(
+                insert.on_conflict_do_update(
+                    index_elements=[rings.c.connection, rings.c.bell], set_={"answered_at": insert.excluded.answered_at}
+                )
+            )
+
+    def queued(self, which: Which) -> int:
+        """How many messages wait in the queue."""
+        with self._app.connection_for_read() as broker, broker.channel() as channel:
+            return int(channel.queue_declare(_QUEUES[which], passive=True).message_count)
+
+    def broker_alive(self) -> None:
+        """Reach the broker. Raises `OSError` or kombu's `OperationalError` when it is away."""
+        with self._app.connection_for_read() as broker:
+            broker.ensure_connection(max_retries=1, timeout=self._app.conf.broker_connection_timeout)
+
+    def _claim(self, connection: str, which: Which, *, again: bool) -> bool:
+        with self._database.begin() as db:
+            now = self._database.now(db)
+            insert = self._database.insert(rings).values(connection=connection, bell=which, rung_at=now)
+            free = sa.or_(rings.c.rung_at.is_(None), rings.c.answered_at >= rings.c.rung_at)
+            if again:
+                free = sa.or_(free, rings.c.rung_at < now - COUNTS_FOR)
+            claimed = insert.on_conflict_do_update(
+                index_elements=[rings.c.connection, rings.c.bell],
+                set_={"rung_at": insert.excluded.rung_at},
+                where=free,
+            ).returning(rings.c.rung_at)
+            return db.execute(claimed).first() is not None
+
+    def _set(self, connection: str, which: Which, **values: object) -> None:
+        with self._database.begin() as db:
+            db.execute(sa.update(rings).where(rings.c.connection == connection, rings.c.bell == which).values(**values))

@@ -1,0 +1,49 @@
+"""The proof: every object at the vendor beside every row of the mirror, compared as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from models import exact, records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from models.database import Database
+    from workers.connectors.contract import Sandbox
+    from workers.desk import Desk
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One resource: objects at the vendor, live rows in the mirror, and the keys that differ."""
+
+    connection: str
+    resource: str
+    objects: int
+    rows: int
+    differences: tuple[str, ...]
+
+
+def compare(database: Database, desks: Iterable[Desk], sandboxes: Mapping[str, Sandbox]) -> list[Comparison]:
+    """Every resource of the connections that lead to these sandboxes (connection name -> sandbox)."""
+    return [
+        _resource(database, desk, name, sandboxes[desk.name].truth(name))
+        for desk in desks
+        for name in desk.resources
+        if desk.name in sandboxes
+    ]
+
+
+def _resource(database: Database, desk: Desk, name: str, truth: dict[str, Any]) -> Comparison:
+    target = desk.target(desk.resources[name], None)
+    with database.read() as connection:
+        mirror = {
+            key: exact.canonical(raw)
+            for key, deleted_at, raw in records.export(connection, database, target)
+            if deleted_at is None
+        }
+    vendor = {key: exact.canonical(exact.storable(raw)) for key, raw in truth.items()}
+    differences = tuple(sorted(key for key in vendor.keys() | mirror.keys() if vendor.get(key) != mirror.get(key)))
+    return Comparison(desk.name, name, len(vendor), len(mirror), differences)
