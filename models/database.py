@@ -1,4 +1,4 @@
-"""One door to the database: engines opened on first use, transactions that say what they are for, one clock, one counter."""
+"""One door to the database: engines that open on first use, one clock, one counter."""
 
 from __future__ import annotations
 

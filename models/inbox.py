@@ -13,6 +13,7 @@ from models.values import Cause, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
     from models.database import Database
     from models.values import Mention, Unreadable
 
@@ -49,8 +50,8 @@ def mention(
     """Ask for a fresh look at each key; returns how many keys that were.
 
     A key that is already there gets a new `wanted`, so that a fetch under way does not finish it; news also wakes what
-    was parked or held. `tokens`: key -> what the listing showed. `unless_known`: leave rows that are already there alone
-    (a key that is still missing is no news).
+    was parked or held. `tokens`: key -> what the listing showed. `unless_known`: leave rows that are already there
+    alone (a key that is still missing is no news).
     """
     distinct = sorted({(mention.resource, mention.key) for mention in mentions}, key=_bytewise)
     if not distinct:
@@ -126,7 +127,7 @@ def due(
     if lane is not None:
         statement = statement.where(inbox.c.lane == lane)
     return [
-        Item(row.connection, row.resource, row.key, row.wanted, Lane(row.lane), Cause(row.cause), *row[6:])
+        Item(**{**row._mapping, "lane": Lane(row.lane), "cause": Cause(row.cause)})  # noqa: SLF001 - SQLAlchemy's public name
         for row in connection.execute(statement)
     ]
 

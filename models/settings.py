@@ -141,7 +141,10 @@ class Connection(Strict):
         try:
             zoneinfo.ZoneInfo(timezone)
         except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
-            guess = mistakes.did_you_mean(timezone, zoneinfo.available_timezones())
+            known = zoneinfo.available_timezones()
+            if not known:
+                raise ValueError("this machine knows no time zones; install the package tzdata") from None
+            guess = mistakes.did_you_mean(timezone, known)
             raise ValueError(f'there is no time zone "{timezone}"{guess}; write one as in "Europe/Kyiv"') from None
         return timezone
 

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 class ResourceStatus:
     """One resource of one connection.
 
-    `rows`: live objects in the mirror. `bound`: seconds within which the mirror equals the ERP again. `pending`, `parked`,
-    `held`: rows of the inbox (a parked resource counts as one parked). `state`: open, parked, or retired (no longer
-    configured: not touched and not asked). `reading`: objects that the full reading under way has brought, None if none is.
+    `rows`: live objects in the mirror. `bound`: seconds within which the mirror equals the ERP again. `pending`,
+    `parked`, `held`: rows of the inbox (a parked resource counts as one parked). `state`: open, parked, or retired (no
+    longer configured: not touched and not asked). `reading`: objects that the full reading under way has brought, None
+    if none is.
     """
 
     connection: str

@@ -77,7 +77,7 @@ class Mirror:
 
 @contextmanager
 def mirrored(database: Database, folder: Path, **systems: dict[str, Any]) -> Iterator[Mirror]:
-    """Serve a sandbox for each system (name -> knobs; the knob `options` goes into the settings) and align the mirror."""
+    """Serve a sandbox for each system (name -> knobs; the knob `options` is for the settings), align the mirror."""
     tables = []
     with ExitStack() as stack:
         sandboxes = {}

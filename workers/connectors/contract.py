@@ -1,13 +1,19 @@
-"""What a connector folder offers. The only module, beside `http`, `workers.errors` and `models.values`, that it imports.
+"""What a connector folder offers. Beside `http`, `workers.errors` and `models.values` all that it may import.
 
 A folder's files, each only if needed:
 
-- `options.py`    class `Options(Connection)` (`Webhooked`, if it sends webhooks): its part of a connection's settings
+- `options.py`    class `Options(Connection)` (`Webhooked`, if it sends webhooks): its part of a connection
 - `resources.py`  `resources(options) -> tuple[Resource, ...]`: one declared row each
 - `client.py`     class `Client`, as below
+- `answers.py`    how the vendor's replies read, and which fate its refusals have
+- `cursors.py`    where a reading stands, as the client's opaque text
+- `metadata.py`   what the vendor itself declares of its fields
+- `queries.py`    the vendor's query language, where it has one
+- `node.py`       the file from which the vendor sets up its side
 - `auth.py`       an `httpx.Auth`
 - `notices.py`    `read(packet, options) -> Notice | Ignored`: how its webhook reads
-- `sandbox.py`    `create(**knobs) -> Starlette`: an app that behaves like the vendor, its `Sandbox` at `app.state.sandbox`
+- `sandbox.py`    `create(**knobs) -> Starlette`: behaves like the vendor, its `Sandbox` is at `app.state.sandbox`
+- `sandbox_books.py`  the made-up company behind it
 """
 
 from __future__ import annotations
@@ -48,13 +54,17 @@ def _as_sent(raw: JsonObject) -> JsonObject:
 class Resource:
     """A kind of object, under the vendor's own name, and how it is looked at.
 
-    `key`: the fields that identify an object, joined by `:`. `every`: how often a tick asks for what changed since the
-    cursor (None: this resource knows no "since"). `full_every`: how often everything is read. `bound`: within which time
-    the mirror equals the ERP again, whatever was lost. `points`: `fetch` works, so absence from a listing is only a
-    mention; without it, absence from a complete reply deletes. `unpaged`: a full reading is one reply. `register`: rows
-    come and go, so their deletions are not counted against `max_deletions`. `described`: the vendor's metadata declares
-    its fields, ask `Client.shape`. `shape`: declared fields that exist from the start;
-    `hints`: declared fields that get a column when they first appear. `project`: the raw object as columns and parts see it.
+    - `key`: the fields that identify an object, joined by `:`
+    - `every`: how often a tick asks for what changed since the cursor; None if it knows no "since"
+    - `full_every`: how often everything is read
+    - `bound`: within which time the mirror equals the ERP again, whatever was lost
+    - `points`: `fetch` works, so absence from a listing is only a mention; without it, absence from a complete reply
+      deletes
+    - `unpaged`: a full reading is one reply
+    - `register`: rows come and go, so their deletions are not counted against `max_deletions`
+    - `described`: the vendor's metadata declares its fields; ask `Client.shape`
+    - `shape`: declared fields that exist from the start; `hints`: those that get a column when they first appear
+    - `project`: the raw object as columns and parts see it
     """
 
     name: str
@@ -86,14 +96,14 @@ class Sessions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What the spine lends a client: `alive` is called as bytes arrive, so that the lease of a long stream is renewed."""
+    """What the spine lends a client. `alive` is called as bytes arrive: it renews the lease of a long stream."""
 
     alive: Callable[[], None]
     sessions: Sessions
 
 
 class Client(Protocol):
-    """One connection's client, opened for one task. Made as `Client(options, wire)`. Never called inside a transaction."""
+    """One connection's client for one task, made as `Client(options, wire)`. Never called inside a transaction."""
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:
         """The object as it is now. Raises the families of `workers.errors`."""
@@ -141,7 +151,7 @@ class Sandbox(Protocol):
     """A vendor's stand-in as demos and tests hold it, beside the HTTP that it speaks. Thread-safe."""
 
     def settings(self) -> dict[str, Any]:
-        """What a `[connections.*]` table needs to reach it, `system` included, `url` not (the one who serves it knows)."""
+        """A `[connections.*]` table that leads to it, without the `url`, which only its server knows."""
 
     def truth(self, resource: str) -> dict[str, JsonObject]:
         """The live objects of a resource by key, each as the vendor would show it now."""

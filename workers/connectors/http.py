@@ -1,4 +1,4 @@
-"""How connectors speak HTTP: every request bounded by the wall clock, every failure sorted by fate, no secret in an error."""
+"""How connectors speak HTTP: bounded by the wall clock, every failure sorted by fate, no secret in an error."""
 
 from __future__ import annotations
 

@@ -145,7 +145,9 @@ def test_each_step_of_a_sweep_is_one_request_and_its_cursor_is_all_that_it_needs
     assert added == named
 
 
-@pytest.mark.parametrize("cursor", [cursors.DONE, "{}", "not ours", '{"fields":["id"],"dimensions":[],"spare":[],"x":1}'])
+@pytest.mark.parametrize(
+    "cursor", [cursors.DONE, "{}", "not ours", '{"fields":["id"],"dimensions":[],"spare":[],"x":1}']
+)
 def test_a_finished_or_foreign_cursor_begins_again(client: Client, sandbox: stand_in.Sandbox, cursor: str) -> None:
     assert len(sandbox.truth(UNITS.name)) == len(lines(read_all(client, UNITS, cursor)[0]))
 

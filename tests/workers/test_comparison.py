@@ -1,0 +1,33 @@
+"""The proof must be able to fail: every kind of difference is seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from tests.mirroring import mirrored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.database import Database
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM directo_items WHERE _key = (SELECT min(_key) FROM directo_items)",
+        "UPDATE directo_items SET _deleted_at = _changed_at WHERE _key = (SELECT min(_key) FROM directo_items)",
+        "UPDATE directo_items SET _raw = '{}' WHERE _key = (SELECT min(_key) FROM directo_items)",
+        "UPDATE directo_items SET _key = 'nobody' WHERE _key = (SELECT min(_key) FROM directo_items)",
+    ],
+)
+def test_a_damaged_mirror_is_not_called_equal(sqlite: Database, tmp_path: Path, damage: str) -> None:
+    with mirrored(sqlite, tmp_path, directo={"seed": 1, "options": {"resources": ["items"]}}) as mirror:
+        mirror.work()
+        assert {} == mirror.differences()
+        with sqlite.begin() as connection:
+            connection.execute(sa.text(damage))
+        assert ["items"] == list(mirror.differences())

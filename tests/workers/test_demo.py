@@ -1,0 +1,25 @@
+"""The demo as a newcomer starts it: its exit status is the proof."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_demo_ends_with_a_mirror_that_equals_its_vendors_and_answers_the_accountant(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workers.cli", "demo", "--once", "--folder", str(tmp_path)]
+    environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=170)
+    assert 0 == ended.returncode, ended.stdout + ended.stderr
+    assert "The mirror equals the sandboxes." in ended.stdout
+    question = README.read_text(encoding="utf-8").partition("```sql")[2].partition("```")[0]
+    with closing(sqlite3.connect(tmp_path / "var" / "erpmirror.db")) as connection:
+        cursor = connection.execute(question)
+        assert ["customer", "number", "date", "item"] == [column[0] for column in cursor.description][:4]
+        assert cursor.fetchall()
