@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models.settings import SettingsError
 from workers import configuration, connectors
 from workers.connectors import discovery
 from workers.connectors.contract import Malformed, Resource
@@ -32,7 +31,9 @@ FILES = {
         "    return (Resource('things', full_every=timedelta(days=1), bound=timedelta(days=1)),)\n"
     ),
     "client": "class Client:\n    def __init__(self, options, wire):\n        self.options = options\n",
-    "notices": "def read(packet, options):\n    raise contract.Malformed('no')\nfrom workers.connectors import contract\n",
+    "notices": (
+        "from workers.connectors.contract import Malformed\ndef read(packet, options):\n    raise Malformed('no')\n"
+    ),
     "sandbox": "def create(**knobs):\n    return knobs\n",
 }
 

@@ -1,0 +1,127 @@
+"""What `up` promises: what dies is started again, and everything stops when it is told to."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE = 60
+
+
+class Running:
+    """A supervisor that supervises, and what it has said so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+        self.process = process
+        self._output = output
+
+    def said(self) -> str:
+        return self._output.read_text(encoding="utf-8")
+
+    def pids(self, name: str) -> list[int]:
+        return [int(pid) for pid in re.findall(rf"{name} runs as process (\d+)", self.said())]
+
+    def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.02)
+
+
+@contextmanager
+def supervising(folder: Path, verbs: dict[str, list[str]]) -> Iterator[Running]:
+    output = folder / "said"
+    script = (
+        "from workers import supervisor\n"
+        f"supervisor.run({verbs!r}, print_line=lambda name, line: print(name, line, flush=True))\n"
+    )
+    with output.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield Running(process, output)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(PATIENCE)
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def group(pid: int) -> list[int]:
+    """The living processes of a group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of = stat.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(of) == pid and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.fixture
+def beat(tmp_path: Path) -> list[str]:
+    """The arguments of a process that runs until it is stopped."""
+    file = tmp_path / "erpmirror.toml"
+    file.write_text("", encoding="utf-8")
+    ran = subprocess.run([sys.executable, "-m", "workers.cli", "migrate", "--config", str(file)], check=False)
+    assert 0 == ran.returncode
+    return ["beat", "--config", str(file)]
+
+
+def test_a_killed_child_returns(tmp_path: Path, beat: list[str]) -> None:
+    with supervising(tmp_path, {"one": beat, "two": beat}) as running:
+        running.until(lambda: running.pids("one") and running.pids("two"))
+        first, other = running.pids("one")[0], running.pids("two")[0]
+        os.kill(first, signal.SIGKILL)
+        running.until(lambda: len(running.pids("one")) > 1)
+        assert "one ended (killed by SIGKILL); starting it again in 0.5 s" in running.said()
+        assert alive(running.pids("one")[1])
+        assert [other] == running.pids("two")
+
+
+def test_a_killed_workers_own_children_do_not_outlive_it(tmp_path: Path, beat: list[str]) -> None:
+    with supervising(tmp_path, {"looks": ["worker", "--concurrency", "1", *beat[1:]]}) as running:
+        running.until(lambda: running.pids("looks"))
+        first = running.pids("looks")[0]
+        running.until(lambda: len(group(first)) > 1)
+        os.kill(first, signal.SIGKILL)
+        running.until(lambda: len(running.pids("looks")) > 1)
+        running.until(lambda: not group(first))
+
+
+def test_pauses_grow_while_a_child_keeps_dying(tmp_path: Path) -> None:
+    with supervising(tmp_path, {"one": ["no-such-verb"]}) as running:
+        running.until(lambda: "starting it again in 1 s" in running.said())
+        assert "one ended (status 2); starting it again in 0.5 s" in running.said()
+        assert "No such command 'no-such-verb'" in running.said()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_all_and_leaves_nothing_behind(tmp_path: Path, beat: list[str], number: signal.Signals) -> None:
+    with supervising(tmp_path, {"one": beat, "two": beat}) as running:
+        running.until(lambda: running.pids("one") and running.pids("two"))
+        children = running.pids("one") + running.pids("two")
+        running.process.send_signal(number)
+        assert 0 == running.process.wait(PATIENCE)
+        assert [] == [pid for pid in children if alive(pid)]

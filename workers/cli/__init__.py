@@ -1,0 +1,78 @@
+"""The command line. Each verb imports what it needs when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from workers.cli import entry, errors, export, keep, look, parked, serve, setup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _Group(TyperGroup):
+    """Expected errors become one block with the remedy and exit status 1; only the unexpected have a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            said = errors.explained(error)
+            if said is None:
+                raise
+            entry.complain(said)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,  # locals hold keys and packets
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "A live, typed SQL mirror of your company's ERP.\n\n"
+        "New here? [bold]erpmirror demo[/] shows it with made-up companies. For your own: "
+        "[bold]erpmirror init[/], fill in erpmirror.toml, [bold]erpmirror check[/], [bold]erpmirror up[/]."
+    ),
+)
+
+
+@app.callback()
+def _root(config: entry.Config = None) -> None:
+    entry.choose(config)
+
+
+def _verb(panel: str, name: str, function: Callable[..., Any]) -> None:
+    app.command(name, rich_help_panel=panel)(function)
+
+
+_START, _RUN, _LOOK, _KEEP = "Start", "Run", "Look at your data", "Look after the mirror"
+
+_verb(_START, "demo", setup.demo)
+_verb(_START, "init", setup.init)
+_verb(_START, "check", setup.check)
+_verb(_START, "migrate", setup.migrate)
+_verb(_RUN, "up", serve.up)
+_verb(_RUN, "receiver", serve.receiver)
+_verb(_RUN, "worker", serve.worker)
+_verb(_RUN, "beat", serve.beat)
+_verb(_RUN, "flower", serve.flower)
+_verb(_LOOK, "status", look.status)
+_verb(_LOOK, "poll", look.poll)
+_verb(_LOOK, "backfill", look.backfill)
+_verb(_LOOK, "export", export.export)
+_verb(_LOOK, "ask", look.ask)
+app.add_typer(parked.app, name="parked", rich_help_panel=_KEEP)
+_verb(_KEEP, "rebuild", keep.rebuild)
+_verb(_KEEP, "forget", keep.forget)
+_verb(_START, "sandbox", setup.sandbox)
+_verb(_START, "dilovod-node", setup.dilovod_node)
+
+
+def main() -> None:
+    """Run the console script."""
+    app(prog_name="erpmirror")

@@ -1,0 +1,184 @@
+"""What every verb begins with: which file, which database, which connection, and where to print."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+import difflib
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from models.database import Database
+    from models.settings import Connection, Settings
+    from workers.desk import Desk
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The settings file. Without it $ERPMIRROR_CONFIG, else erpmirror.toml in this folder.",
+        show_default=False,
+    ),
+]
+
+Name = Annotated[str, typer.Argument(metavar="CONNECTION", help="A connection's name: what stands in \\[connections.…].")]
+
+MaybeResource = Annotated[
+    str | None,
+    typer.Argument(metavar="RESOURCE", help="One resource, as in catalogs.goods; without it all.", show_default=False),
+]
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask me.")]
+
+_WIDE = 200
+_SECONDS_TO_CONNECT = "10"
+
+_chosen: ContextVar[Path | None] = ContextVar("config", default=None)
+
+
+class Problem(Exception):  # noqa: N818 - shown to a person, remedy and all
+    """Something that a person can put right; the message says how."""
+
+
+def choose(config: Path | None) -> None:
+    """Remember a `--config` that stands before the verb."""
+    _chosen.set(config)
+
+
+def settings(config: Path | None) -> Settings:
+    """Load the settings. Events below errors are silenced: a verb shows by itself what it does."""
+    from workers import configuration
+    from workers.cli import logs
+
+    logs.only_errors()
+    return configuration.load(config or _chosen.get())
+
+
+def file(config: Path | None) -> Path:
+    """Find the settings file, which need not exist."""
+    from workers import configuration
+
+    return configuration.find(config or _chosen.get())
+
+
+def database(loaded: Settings, *, migrated: bool = True) -> Database:
+    """Open the database. `migrated`: refuse unless its tables are those of this version."""
+    import sqlalchemy as sa
+
+    from models import migration
+    from models.database import Database
+
+    url = sa.make_url(loaded.database.url)
+    if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": _SECONDS_TO_CONNECT})
+    opened = Database(url)
+    if migrated:
+        migration.require(opened)
+    return opened
+
+
+def options(loaded: Settings, name: str) -> Connection:
+    """Find a connection's settings."""
+    if name not in loaded.connections:
+        raise Problem(f'there is no connection "{name}" in {loaded.file}{known(name, list(loaded.connections))}')
+    return loaded.connections[name]
+
+
+def desk(config: Path | None, name: str) -> Desk:
+    """Find the desk of a connection, its database open."""
+    from workers import desk
+
+    loaded = settings(config)
+    options(loaded, name)
+    return desk.desk(database(loaded), loaded, name)
+
+
+def ring(at: Desk) -> None:
+    """Ring for a worker. A broker that is away is no error: beat rings when it is back."""
+    from workers import app, bell, broker
+    from workers.cli import errors
+
+    broker.prepare(at.settings)
+    try:
+        doorbell = bell.Bell(app.create_app(at.settings, at.database), at.database)
+        doorbell.ring(at.name, bell.LOOK)
+        doorbell.ring(at.name, bell.READ)
+    except Exception as error:
+        said = errors.explained(error)
+        if said is None:
+            raise
+        note(f"{said}. The work stays due; a worker does it when the broker is back.")
+
+
+def resources(at: Desk, resource: str | None) -> list[str]:
+    """Name the resource, or all of the connection."""
+    if resource is None:
+        return list(at.resources)
+    if resource not in at.resources:
+        raise Problem(f'{at.name} has no resource "{resource}"{known(resource, list(at.resources))}')
+    return [resource]
+
+
+def known(word: str, names: list[str]) -> str:
+    """Say what was probably meant, else what there is."""
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; there are: {', '.join(sorted(names))}" if names else "; there are none yet"
+
+
+def out() -> Console:
+    """Standard output. Tables are not squeezed into 80 columns when nobody looks."""
+    return _console(stderr=False)
+
+
+def err() -> Console:
+    """Standard error: progress, notes, errors."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    return console
+
+
+def complain(said: str) -> None:
+    """Print an error: a red block for a person, plain lines for a file."""
+    console = err()
+    if console.is_terminal:
+        console.print(Panel(Text(said), title="Error", title_align="left", border_style="red"))
+    else:
+        console.print(Text(f"Error: {said}", style="red"), soft_wrap=True)
+
+
+def note(said: str) -> None:
+    """Print something worth knowing beside the output."""
+    err().print(Text(said, style="yellow"), soft_wrap=True)
+
+
+@contextmanager
+def counting(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many objects are done."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = err()
+    hidden = not console.is_terminal
+    bar = BarColumn()
+    shown = TextColumn("{task.completed} objects")
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), bar, shown, TimeElapsedColumn(),
+                  console=console, disable=hidden, transient=True) as bars:  # fmt: skip
+        task = bars.add_task(title, total=total)
+        yield lambda done: bars.update(task, completed=done)

@@ -1,0 +1,47 @@
+"""Expected errors in a person's words, each with its remedy."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+_BROKERS = {"amqp", "kombu", "redis"}
+"""Whose errors mean that the broker is away. They are told by their origin: kombu stays in the task modules."""
+
+
+def explained(error: Exception) -> str | None:
+    """Say it in a person's words; None for what nobody expected. Never shows a secret."""
+    from models.migration import WrongTablesError
+    from models.settings import SettingsError
+    from workers.cli.entry import Problem
+    from workers.connectors.discovery import IncompleteError
+    from workers.errors import Fate
+    from workers.gate import Shut
+
+    match error:
+        case Problem() | SettingsError() | WrongTablesError() | IncompleteError():
+            return str(error)
+        case Fate():
+            return f"the vendor could not be asked, or refused: {error}"
+        case Shut():
+            return f"the account's gate is shut until {error.until:%Y-%m-%d %H:%M:%S} UTC: {error}"
+        case _:
+            return _about_a_service(error)
+
+
+def _about_a_service(error: Exception) -> str | None:
+    import sqlalchemy as sa
+
+    match error:
+        case sa.exc.OperationalError():
+            return f"the database cannot be used: {_first_line(error.orig or error)}; see [database] url"
+        case _ if type(error).__module__.partition(".")[0] in _BROKERS:
+            return f"the broker cannot be reached: {_first_line(error)}; see [broker] url"
+        case OSError() if not isinstance(error, BrokenPipeError):  # the reader of our output had enough
+            return f"{error.filename or 'the operating system'}: {error.strerror or error}"
+        case _:
+            return None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,106 @@
+"""The settings file that `init` writes: everything that can be set, as comments, for the systems that are installed."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic.fields import FieldInfo
+
+    from workers.connectors.discovery import System
+
+_HEAD = """\
+# erpmirror: what is mirrored, and where it is kept. A changed file takes effect on restart.
+# "${NAME}" takes a value from the environment. Paths are relative to this file. Durations: "30s", "5m", "1h", "1d".
+
+[database]
+url = "sqlite:///var/erpmirror.db"      # in production "postgresql+psycopg://user:password@host/name"
+
+[broker]
+url = "filesystem:///var/broker"        # in production "redis://host:6379/0" or "amqp://user:password@host:5672//"
+
+[receiver]
+host = "127.0.0.1"
+port = 8000
+# root_path = "/erpmirror"              # when a proxy serves it below a prefix
+# trusted_proxies = ["10.0.0.0/8"]      # networks whose X-Forwarded-For is believed
+token = "{token}"   # for everything but webhooks and liveness; keep it secret
+
+# Connections: one table for each account. The name in the brackets is yours: lower-case letters, digits, "_" and "-".
+# Remove the "# " before the lines that you need.
+"""
+
+_HIDDEN = {"name", "system"}
+_UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
+
+
+def text(systems: dict[str, System], token: str) -> str:
+    """Compose the whole file."""
+    return "\n".join([_HEAD.replace("{token}", token), *(_table(system) for system in systems.values())])
+
+
+def _table(system: System) -> str:
+    shown = _sandbox_settings(system)
+    fields = {name: field for name, field in system.options.model_fields.items() if name not in _HIDDEN}
+    needed = [name for name, field in fields.items() if field.is_required() or (name in shown and name == "resources")]
+    lines = [f"[connections.my_{system.name}]", f'system = "{system.name}"']
+    lines += [_line(system.name, name, fields[name], shown) for name in needed]
+    lines += [f"# {line}" for line in _optional({name: fields[name] for name in fields if name not in needed})]
+    return "\n".join(f"# {line}" for line in lines) + "\n"
+
+
+def _sandbox_settings(system: System) -> dict[str, Any]:
+    """What the vendor's stand-in needs is what the vendor needs."""
+    if not system.has_sandbox:
+        return {}
+    settings: dict[str, Any] = system.sandbox().state.sandbox.settings()
+    return settings
+
+
+def _line(system: str, name: str, field: FieldInfo, shown: dict[str, Any]) -> str:
+    if _is_secret(field):
+        return f'{name} = "${{{system}_{name}}}"'.replace(f"{system}_{name}", f"{system}_{name}".upper())
+    return f"{name} = {_value(shown.get(name, '…'))}"
+
+
+def _optional(fields: dict[str, FieldInfo]) -> Iterator[str]:
+    for name, field in fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if default is None or default == {}:
+            yield f'{name} = "…"' if _takes_text(field) else f"{name} = …"
+        else:
+            yield f"{name} = {_value(default)}"
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation)
+
+
+def _takes_text(field: FieldInfo) -> bool:
+    return "str" in str(field.annotation).casefold()
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return f'"{duration(value)}"'
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    if isinstance(value, bool | int | float | str):
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(str(value).removesuffix("/32"), ensure_ascii=False)
+
+
+def duration(value: timedelta) -> str:
+    """Write it as a settings file does: `90s`, `5m`, `1h`, `1d`, in the largest unit that fits."""
+    seconds = int(value.total_seconds())
+    unit, size = next(((unit, size) for unit, size in _UNITS if seconds % size == 0), _UNITS[-1])
+    return f"{seconds // size}{unit}"
+
+
+def table(name: str, values: dict[str, Any]) -> str:
+    """Write one connection's table, ready to paste."""
+    return "".join([f"[connections.{name}]\n", *(f"{key} = {_value(value)}\n" for key, value in values.items())])

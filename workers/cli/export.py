@@ -1,0 +1,121 @@
+"""The verb that prints a resource, for files and other programs."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli import entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    import sqlalchemy as sa
+
+    from models.database import Database
+    from models.records import Target
+
+
+class Format(StrEnum):
+    """How `export` writes."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+def export(
+    connection: entry.Name,
+    resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="The resource, as in catalogs.goods.")],
+    *,
+    form: Annotated[
+        Format, typer.Option("--format", help="json: one object a line, as sent; csv: the columns of its table.")
+    ] = Format.JSON,
+    config: entry.Config = None,
+) -> None:
+    """Print a resource: one JSON object a line {"key", "deleted_at", "raw"}, or its table as CSV.
+
+    Example: [bold]erpmirror export shop catalogs.goods --format csv > goods.csv[/]
+    """
+    from models import records
+
+    loaded = entry.settings(config)
+    database = entry.database(loaded)
+    with database.read() as opened:
+        target = records.Target(connection, _system(opened, connection, resource), resource)
+        with entry.counting(f"{connection} {resource}") as counted:
+            (_export_csv if form is Format.CSV else _export_json)(opened, database, target, counted)
+
+
+def _system(opened: sa.Connection, connection: str, resource: str) -> str:
+    """The system of what the mirror holds, configured or not."""
+    import sqlalchemy as sa
+
+    from models.tables import streams
+
+    held = opened.execute(sa.select(streams.c.connection, streams.c.resource, streams.c.system)).all()
+    systems = {(row.connection, row.resource): row.system for row in held}
+    if (connection, resource) in systems:
+        return str(systems[connection, resource])
+    if connection not in {row.connection for row in held}:
+        known = entry.known(connection, sorted({row.connection for row in held}))
+        raise entry.Problem(f'the mirror holds nothing of a connection "{connection}"{known}')
+    known = entry.known(resource, [row.resource for row in held if row.connection == connection])
+    raise entry.Problem(f'the mirror holds nothing of a resource "{resource}" of {connection}{known}')
+
+
+def _export_json(opened: sa.Connection, database: Database, target: Target, counted: Callable[[int], None]) -> None:
+    from models import exact, records
+
+    for done, (key, deleted_at, raw) in enumerate(records.export(opened, database, target), start=1):
+        line = {"key": key, "deleted_at": _iso(deleted_at), "raw": raw}
+        sys.stdout.write(exact.dumps(line) + "\n")
+        counted(done)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _export_csv(opened: sa.Connection, database: Database, target: Target, counted: Callable[[int], None]) -> None:
+    import csv
+
+    import sqlalchemy as sa
+
+    from models import columns
+
+    schema = columns.current(opened, database, target.table)
+    if schema is None:
+        return
+    table = schema.root.sql
+    names = ["_key", "_deleted_at", *(name for name in table.c.keys() if not name.startswith("_"))]  # noqa: SIM118 - a collection, not a dict
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    statement = (
+        sa.select(*(table.c[name] for name in names))
+        .where(table.c["_connection"] == target.connection)
+        .order_by(table.c["_key"])
+    )
+    for done, row in enumerate(opened.execute(statement, execution_options={"yield_per": 500}), start=1):
+        writer.writerow([_cell(value) for value in row])
+        counted(done)
+
+
+def _cell(value: Any) -> Any:
+    from datetime import date
+    from decimal import Decimal
+
+    from models import exact
+
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return exact.dumps(value) if isinstance(value, list | dict) else value

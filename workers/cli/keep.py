@@ -1,0 +1,86 @@
+"""The verbs that change what the mirror holds without asking a vendor: rebuilding, forgetting."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from workers.cli import entry
+
+if TYPE_CHECKING:
+    from models.database import Database
+
+
+def rebuild(connection: entry.Name, resource: entry.MaybeResource = None, *, config: entry.Config = None) -> None:
+    """Make columns and parts anew from what was received, without asking the vendor.
+
+    After a change of `omit`, or after an update of erpmirror that knows more of a vendor's fields.
+
+    Example: [bold]erpmirror rebuild shop[/]
+    """
+    from models import columns, records, streams
+
+    at = entry.desk(config, connection)
+    for name in entry.resources(at, resource):
+        with at.database.read() as opened:
+            target = at.target(at.resources[name], streams.get(opened, connection, name))
+            total = records.count_live(opened, at.database, target)
+        try:
+            with entry.counting(name, total or None) as counted:
+                done = records.rebuild(at.database, target, progress=counted)
+        except columns.Locked:
+            raise entry.Problem(f"{name}: its table is locked by somebody's long query; try again later") from None
+        entry.out().print(f"{name}: {done} objects rebuilt", markup=False)
+
+
+def forget(
+    connection: entry.Name,
+    resource: entry.MaybeResource = None,
+    *,
+    yes: entry.Yes = False,
+    config: entry.Config = None,
+) -> None:
+    """Remove the rows of a connection, or of one of its resources, from the mirror. The ERP is not touched.
+
+    For what is no longer configured. What still is will be read anew. The journal keeps what it told.
+
+    Example: [bold]erpmirror forget old_shop[/]
+    """
+    loaded = entry.settings(config)
+    database = entry.database(loaded)
+    doomed = _doomed(database, connection, resource)
+    rows = sum(doomed.values())
+    if not yes:
+        typer.confirm(f"Remove {rows} rows of {connection} ({', '.join(name for _, name in doomed)})?", abort=True)
+    for system, name in doomed:
+        _forget(database, connection, system, name)
+        entry.out().print(f"{connection} {name}: forgotten", markup=False)
+    if connection in loaded.connections:
+        at = entry.desk(config, connection)
+        at.align()
+        for name in at.resources.keys() & {name for _, name in doomed}:
+            entry.note(f"{connection} {name} is still configured and will be read anew")
+
+
+def _doomed(database: Database, connection: str, resource: str | None) -> dict[tuple[str, str], int]:
+    """(system, resource) -> rows of what is to be forgotten."""
+    from models import status
+
+    rows = [row for row in status.resources(database) if row.connection == connection]
+    doomed = {(row.system, row.resource): row.rows for row in rows if resource in {None, row.resource}}
+    if not doomed:
+        what = f'a resource "{resource}" of {connection}' if rows else f'a connection "{connection}"'
+        raise entry.Problem(f"the mirror holds nothing of {what}; `erpmirror status` shows what it holds")
+    return doomed
+
+
+def _forget(database: Database, connection: str, system: str, resource: str) -> None:
+    from models import inbox, records, streams
+
+    with database.begin() as opened:
+        records.forget(opened, database, connection_name=connection, system=system, resource=resource)
+        streams.forget(opened, connection_name=connection, resource=resource)
+        inbox.forget(opened, connection_name=connection, resource=resource)

@@ -1,0 +1,292 @@
+"""The verbs that look: how the mirror stands, and at the vendor, now."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli import entry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from models.database import Database
+    from models.settings import Settings
+    from models.status import ResourceStatus
+    from workers.cli import following
+    from workers.desk import Desk
+
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Do it here and show it, or only ring for the workers.")]
+
+_FIELDS = (
+    "connection",
+    "system",
+    "resource",
+    "rows",
+    "last_look",
+    "complete_as_of",
+    "bound",
+    "pending",
+    "parked",
+    "held",
+    "last_error",
+)
+
+
+_COUNTS = ("rows", "pending", "parked", "held")
+
+
+def status(
+    config: entry.Config = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of objects, times in UTC.")] = False,
+) -> None:
+    """Show how each resource stands: as of when it is complete, and what waits.
+
+    [bold]complete as of[/]: everything that the ERP held then is in the mirror. [bold]bound[/]: within this time the
+    mirror equals the ERP again, whatever was lost. [bold]pending[/]: objects to be fetched. [bold]parked[/] and
+    [bold]held[/] wait for you: see [bold]erpmirror parked[/]. What is no longer configured is not asked: no bound.
+
+    Example: [bold]erpmirror status --json | jq '.[] | select(.parked > 0)'[/]
+    """
+    from models import status
+
+    loaded = entry.settings(config)
+    database = entry.database(loaded)
+    rows = status.resources(database)
+    mine = _configured(loaded)
+    kept = [row for row in rows if (row.connection, row.resource) in mine]
+    unread = _unread(mine, kept)
+    if as_json:
+        left = [_fields(row) | {"bound": None} for row in rows if row not in kept]
+        print_json([*map(_fields, kept), *unread, *left])
+        return
+    _print_table(kept, unread)
+    name_unconfigured(database, loaded)
+
+
+def _configured(loaded: Settings) -> dict[tuple[str, str], tuple[str, int]]:
+    """(connection, resource) -> (system, bound in seconds) of everything that is configured."""
+    from workers.connectors import discovery
+
+    systems = discovery.systems()
+    return {
+        (name, resource.name): (options.system, int(resource.bound.total_seconds()))
+        for name, options in loaded.connections.items()
+        for resource in systems[options.system].resources(options)
+    }
+
+
+def _fields(row: ResourceStatus) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _FIELDS}
+
+
+def _unread(mine: dict[tuple[str, str], tuple[str, int]], kept: Sequence[ResourceStatus]) -> list[dict[str, Any]]:
+    """What is configured but was never looked at."""
+    seen = {(row.connection, row.resource) for row in kept}
+    blank = dict.fromkeys(_FIELDS) | dict.fromkeys(_COUNTS, 0)
+    return [
+        blank | {"connection": name, "system": system, "resource": resource, "bound": bound}
+        for (name, resource), (system, bound) in mine.items()
+        if (name, resource) not in seen
+    ]
+
+
+def print_json(values: Any) -> None:
+    """Print for programs; times in UTC."""
+    import json
+
+    typer.echo(json.dumps(values, ensure_ascii=False, indent=2, default=_iso))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
+
+
+def _print_table(rows: Sequence[ResourceStatus], unread: Sequence[dict[str, Any]]) -> None:
+    """One table for each connection, and below it what went wrong: a vendor's words are long."""
+    from rich.text import Text
+
+    everything = [*(_fields(row) | {"warning": row.warning, "reading": row.reading} for row in rows), *unread]
+    console = entry.out()
+    for connection in sorted({values["connection"] for values in everything}):
+        mine = [values for values in everything if values["connection"] == connection]
+        console.print(Text(f"{connection} ({mine[0]['system']})", style="bold"))
+        console.print(_table(mine, datetime.now(UTC)))
+        for values in mine:
+            for said, style in ((values["last_error"], "red"), (values.get("warning"), "yellow")):
+                if said:
+                    console.print(Text(f"  {values['resource']}: {said}", style=style), soft_wrap=True)
+    if not everything:
+        console.print("No connection is configured yet.")
+
+
+def _table(rows: Sequence[dict[str, Any]], now: datetime) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("resource", overflow="fold")
+    for name in ("rows", "last look", "complete as of", "bound", "pending", "parked", "held"):
+        table.add_column(name, justify="right", no_wrap=name != "complete as of")
+    for values in rows:
+        table.add_row(*(Text(cell) for cell in _cells(values, now)), style=_style(values))
+    return table
+
+
+def _cells(values: dict[str, Any], now: datetime) -> list[str]:
+    from workers.cli import example
+
+    reading = values.get("reading")
+    return [
+        values["resource"] + (f" (reading: {reading})" if reading is not None else ""),
+        str(values["rows"]),
+        ago(values["last_look"], now),
+        ago(values["complete_as_of"], now),
+        example.duration(timedelta(seconds=values["bound"])),
+        *(str(values[name]) for name in _COUNTS[1:]),
+    ]
+
+
+def _style(values: dict[str, Any]) -> str:
+    if values["parked"] or values["held"]:
+        return "red"
+    return "yellow" if values["last_error"] else ""
+
+
+_STEPS = ((60, 1, "s"), (3600, 60, "min"), (172_800, 3600, "h"))
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """Say when that was, for a person."""
+    if moment is None:
+        return "never"
+    seconds = max(int((now - moment).total_seconds()), 0)
+    for limit, size, unit in _STEPS:
+        if seconds < limit:
+            return f"{seconds // size} {unit} ago"
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def name_unconfigured(database: Database, loaded: Settings) -> None:
+    """Name the rows of connections and resources that are no longer configured."""
+    from models import status
+
+    mine = _configured(loaded)
+    for row in status.resources(database):
+        if (row.connection, row.resource) not in mine:
+            entry.note(
+                f"{row.connection} {row.resource} is no longer configured: its {row.rows} rows are not touched and not "
+                f"asked for; `erpmirror forget {row.connection} {row.resource}` removes them"
+            )
+
+
+def poll(
+    connection: entry.Name,
+    resource: entry.MaybeResource = None,
+    *,
+    wait: Wait = True,
+    config: entry.Config = None,
+) -> None:
+    """Look now at what changed, without waiting for the schedule. What was parked as a whole is tried again.
+
+    Example: [bold]erpmirror poll shop catalogs.goods[/]
+    """
+    from models import streams
+
+    at = entry.desk(config, connection)
+    names = entry.resources(at, resource)
+    at.align()
+    with at.database.begin() as opened:
+        streams.look_now(opened, at.database, connection_name=at.name, resource=resource)
+    _finish(at, names, wait=wait)
+
+
+def backfill(
+    connection: entry.Name,
+    resource: entry.MaybeResource = None,
+    *,
+    wait: Wait = True,
+    config: entry.Config = None,
+) -> None:
+    """Read everything again. Ctrl-C stops it; it goes on where it stopped, here or in a worker.
+
+    Objects that are equal already change nothing; what is missing at the vendor is looked at one by one.
+
+    Example: [bold]erpmirror backfill books invoices[/]
+    """
+    from models import streams
+
+    at = entry.desk(config, connection)
+    names = entry.resources(at, resource)
+    at.align()
+    with at.database.begin() as opened:
+        streams.backfill_now(opened, at.database, connection_name=at.name, resource=resource)
+    _finish(at, names, wait=wait)
+
+
+def _finish(at: Desk, names: Sequence[str], *, wait: bool) -> None:
+    """Do what is due now, or ring for the workers."""
+    from workers.cli import following
+
+    if not wait:
+        entry.ring(at)
+        return
+    try:
+        stood = following.until_done(at, names, entry.err(), rows=lambda: _rows(at, names))
+    except KeyboardInterrupt:
+        entry.note("Stopped. It goes on where it stopped: in a worker, or when you repeat this.")
+        raise typer.Exit(130) from None
+    after = _rows(at, names)
+    for each in stood:
+        entry.out().print(f"{each.resource}: {after.get(each.resource, 0)} rows", markup=False)
+    wrong = [each for each in stood if each.error or each.state != "open"]
+    if wrong or following.due(at, names):
+        raise entry.Problem("\n".join(["not everything could be read", *map(_wrong, wrong), _what_next(wrong)]))
+
+
+def _wrong(each: following.Progressed) -> str:
+    return f"  {each.resource}: {each.error or each.state}"
+
+
+def _what_next(wrong: Sequence[following.Progressed]) -> str:
+    if any(each.state == "parked" for each in wrong):
+        return "what is parked waits for `erpmirror parked retry`; the rest stays due and is tried again"
+    return "it stays due and is tried again"
+
+
+def _rows(at: Desk, names: Sequence[str]) -> dict[str, int]:
+    from models import records
+
+    with at.database.read() as opened:
+        targets = {name: at.target(at.resources[name], None) for name in names}
+        return {name: records.count_live(opened, at.database, target) for name, target in targets.items()}
+
+
+def ask(
+    connection: entry.Name,
+    words: Annotated[
+        list[str], typer.Argument(metavar="WORDS…", help="The question, in the vendor's own terms; see the example.")
+    ],
+    *,
+    config: entry.Config = None,
+) -> None:
+    """Ask the vendor one thing, only reading, and print the answer as it is. It waits its turn like everybody.
+
+    Example: [bold]erpmirror ask shop getObject 1100300000001001[/]
+    """
+    import simplejson
+
+    from workers import asking
+
+    at = entry.desk(config, connection)
+    with entry.err().status("Asking …"):
+        answer = asking.ask(at, words)
+    typer.echo(simplejson.dumps(answer, use_decimal=True, ensure_ascii=False, indent=2))

@@ -1,0 +1,160 @@
+"""The verbs about what waits for a person: parked and held."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli import entry, look
+
+if TYPE_CHECKING:
+    from models.database import Database
+
+Key = Annotated[str | None, typer.Argument(metavar="KEY", help="One object's key; without it all.", show_default=False)]
+MaybeName = Annotated[
+    str | None, typer.Argument(metavar="CONNECTION", help="One connection; without it all.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+app = typer.Typer(
+    help=(
+        "What waits for a person: parked (could not be done) and held (more deletions than usual).\n\n"
+        "Example: [bold]erpmirror parked[/] lists it; [bold]erpmirror parked retry shop[/] tries it again."
+    ),
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _parked(ctx: typer.Context, config: entry.Config = None) -> None:
+    if ctx.invoked_subcommand is None:
+        parked_list(config=config)
+    elif config is not None:
+        entry.choose(config)
+
+
+@app.command("list")
+def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config: entry.Config = None) -> None:
+    """List what is parked or held, with the reason in the vendor's own words.
+
+    Example: [bold]erpmirror parked list shop[/]
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    database = entry.database(entry.settings(config))
+    rows = _aside(database, connection)
+    if as_json:
+        look.print_json(rows)
+        return
+    if not rows:
+        entry.out().print("Nothing is parked, nothing is held.")
+        return
+    table = Table("connection", "resource", "key", "state", "since", "reason")
+    for row in rows:
+        since = f"{row['since']:%Y-%m-%d %H:%M}" if row["since"] else ""
+        key = row["key"] if row["key"] is not None else "(all of it)"
+        cells = (row["connection"], row["resource"], key, row["state"], since, row["reason"] or "")
+        table.add_row(*(Text(cell) for cell in cells))
+    entry.out().print(table)
+
+
+def _aside(database: Database, connection: str | None) -> list[dict[str, Any]]:
+    """What waits: parked resources (key None) before parked and held keys."""
+    from models import inbox, status
+
+    whole = [
+        {
+            "connection": row.connection,
+            "resource": row.resource,
+            "key": None,
+            "state": "parked",
+            "reason": row.last_error,
+            "since": row.last_look,
+        }
+        for row in status.resources(database)
+        if row.state == "parked" and connection in {None, row.connection}
+    ]
+    with database.read() as opened:
+        keys = inbox.aside(opened, connection_name=connection)
+    return whole + [
+        {
+            "connection": row.connection,
+            "resource": row.resource,
+            "key": row.key,
+            "state": row.state,
+            "reason": row.reason,
+            "since": row.first_at,
+        }
+        for row in keys
+    ]
+
+
+@app.command("retry")
+def parked_retry(
+    connection: entry.Name,
+    resource: entry.MaybeResource = None,
+    key: Key = None,
+    *,
+    yes: entry.Yes = False,
+    config: entry.Config = None,
+) -> None:
+    """Try again what is parked. For held deletions this is your approval of exactly those.
+
+    Example: [bold]erpmirror parked retry shop catalogs.goods[/]
+    """
+    from models import inbox, streams
+
+    at = entry.desk(config, connection)
+    chosen = _chosen(at.database, connection, resource, key)
+    if not chosen:
+        raise entry.Problem("nothing like this is parked or held; `erpmirror parked` lists what is")
+    held = sum(row["state"] == "held" for row in chosen)
+    if held and not yes:
+        typer.confirm(f"{held} deletions are held. Delete those that are still missing at the vendor?", abort=True)
+    with at.database.begin() as opened:
+        retried = inbox.retry(opened, at.database, connection_name=connection, resource=resource, key=key)
+        if key is None:
+            retried += streams.reopen(opened, connection_name=connection, resource=resource)
+    entry.out().print(f"{retried} of {len(chosen)} will be tried again.")
+    if retried < len(chosen):
+        entry.note("The others came unreadable in a listing: there is nothing to ask for. `parked drop` forgets them.")
+    entry.ring(at)
+
+
+@app.command("drop")
+def parked_drop(
+    connection: entry.Name,
+    resource: entry.MaybeResource = None,
+    key: Key = None,
+    *,
+    yes: entry.Yes = False,
+    config: entry.Config = None,
+) -> None:
+    """Forget what is parked or held. The mirror's rows stay as they are until the object changes again.
+
+    Example: [bold]erpmirror parked drop shop documents.sale 1106800000000001[/]
+    """
+    from models import inbox
+
+    database = entry.database(entry.settings(config))
+    chosen = [row for row in _chosen(database, connection, resource, key) if row["key"] is not None]
+    if not chosen:
+        raise entry.Problem("nothing like this is parked or held; `erpmirror parked` lists what is")
+    if not yes:
+        typer.confirm(f"Forget {len(chosen)} parked or held objects?", abort=True)
+    with database.begin() as opened:
+        dropped = inbox.drop(opened, connection_name=connection, resource=resource, key=key)
+    entry.out().print(f"{dropped} forgotten.")
+
+
+def _chosen(database: Database, connection: str, resource: str | None, key: str | None) -> list[dict[str, Any]]:
+    return [
+        row
+        for row in _aside(database, connection)
+        if resource in {None, row["resource"]} and (key is None or key == row["key"])
+    ]

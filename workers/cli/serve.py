@@ -1,0 +1,204 @@
+"""The verbs that run: everything in one terminal, or each process alone."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli import entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.settings import Settings
+    from workers import supervisor
+
+Concurrency = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="How many tasks a worker does at the same time, each in its own process."),
+]
+
+
+def up(
+    config: entry.Config = None,
+    concurrency: Concurrency = 2,
+) -> None:
+    """Migrate, then run receiver, workers and beat in this terminal.
+
+    What dies is started again. Ctrl-C stops everything in order.
+
+    Example: [bold]erpmirror up[/]
+    """
+    from models import migration
+    from workers import supervisor
+
+    loaded = entry.settings(config)
+    opened = entry.database(loaded, migrated=False)
+    before = migration.state(opened)
+    migration.migrate(opened)
+    opened.close()
+    if before != "current":
+        entry.err().print("The tables are up to date.")
+    address = f"http://{loaded.receiver.host}:{loaded.receiver.port}{loaded.receiver.root_path}"
+    entry.err().print(f"The receiver answers at {address}. Ctrl-C stops everything.")
+    raise typer.Exit(supervisor.run(_children(loaded.file, concurrency), print_line=_printer()))
+
+
+def _children(file: Path, concurrency: int) -> dict[str, list[str]]:
+    """The processes in the order in which they are stopped: first who rings, last who works."""
+    amount = ["--concurrency", str(concurrency)]
+    verbs = {
+        "beat": ["beat"],
+        "receiver": ["receiver"],
+        "looks": ["worker", "--queues", "looks", *amount],
+        "reads": ["worker", "--queues", "reads", *amount],
+    }
+    return {name: [*verb, "--config", str(file)] for name, verb in verbs.items()}
+
+
+_COLOURS = {"beat": "magenta", "receiver": "green", "looks": "cyan", "reads": "blue", "up": "yellow"}
+
+
+def _printer() -> supervisor.Print:
+    from rich.text import Text
+
+    console = entry.out()
+
+    def print_line(name: str, line: str) -> None:
+        console.print(Text(f"{name:>8} | ", style=_COLOURS.get(name, "")) + Text.from_ansi(line), soft_wrap=True)
+
+    return print_line
+
+
+def receiver(
+    config: entry.Config = None,
+    host: Annotated[
+        str | None, typer.Option(help="Instead of the settings' [receiver] host.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Instead of the settings' [receiver] port.", show_default=False)
+    ] = None,
+) -> None:
+    """Run the receiver alone: webhooks, ticks, the journal, health and metrics.
+
+    It starts without a database, too, and answers 503 until one is there.
+
+    Example: [bold]erpmirror receiver --host 0.0.0.0[/]
+    """
+    import pkgutil
+
+    import uvicorn
+
+    from workers import configuration
+
+    loaded = entry.settings(config)
+    _require_if_reachable(loaded)
+    _log()
+    os.environ[configuration.VARIABLE] = str(loaded.file)
+    # By name: imports run from the receiver to the workers and never back.
+    options = pkgutil.resolve_name("receiver.server:OPTIONS")
+    uvicorn.run(
+        "receiver.app:create",
+        factory=True,
+        host=loaded.receiver.host if host is None else host,
+        port=loaded.receiver.port if port is None else port,
+        log_config=None,
+        **options,
+    )
+
+
+def _require_if_reachable(loaded: Settings) -> None:
+    import sqlalchemy as sa
+
+    try:
+        entry.database(loaded).close()
+    except sa.exc.OperationalError:
+        entry.note("The database is away; the receiver starts all the same and answers 503 until it is back.")
+
+
+def worker(
+    config: entry.Config = None,
+    concurrency: Concurrency = 2,
+    queues: Annotated[
+        str, typer.Option(metavar="NAMES", help="looks (short: notices, ticks), reads (full readings), or both.")
+    ] = "looks,reads",
+) -> None:
+    """Run a worker: it fetches what changed and writes it into the mirror.
+
+    Run at least one for each queue, so that a long reading never keeps news waiting.
+
+    Example: [bold]erpmirror worker --queues looks --concurrency 4[/]
+    """
+    from workers import app
+
+    names = [name.strip() for name in queues.split(",") if name.strip()]
+    unknown = set(names) - {app.LOOKS, app.READS}
+    if unknown or not names:
+        raise typer.BadParameter(f"write {app.LOOKS}, {app.READS} or both with a comma", param_hint="--queues")
+    app.run_worker(_prepared(config), queues=names, concurrency=concurrency)
+
+
+def beat(config: entry.Config = None) -> None:
+    """Run beat: every second it looks at what is due and rings for it. Two of them do no harm.
+
+    Example: [bold]erpmirror beat[/]
+    """
+    from workers import app
+
+    app.run_beat(_prepared(config))
+
+
+def flower(
+    config: entry.Config = None,
+    address: Annotated[str, typer.Option(help="Where Flower listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port.")] = 5555,
+    basic_auth: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ERPMIRROR_FLOWER_AUTH",
+            metavar="USER:PASSWORD",
+            help="Who may look. Better in the environment, where no list of processes shows it.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Run Flower, a page that shows the workers and their tasks.
+
+    Example: [bold]ERPMIRROR_FLOWER_AUTH=me:secret erpmirror flower --address 0.0.0.0[/]
+    """
+    from workers import app
+
+    if basic_auth is None and not _is_loopback(address):
+        raise entry.Problem(
+            f"Flower lets everybody who reaches {address} stop your workers; "
+            "set ERPMIRROR_FLOWER_AUTH=user:password, or listen on 127.0.0.1"
+        )
+    if basic_auth is not None and not all(basic_auth.partition(":")):
+        raise entry.Problem("ERPMIRROR_FLOWER_AUTH reads user:password")
+    app.run_flower(_prepared(config), address=address, port=port, basic_auth=basic_auth)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _prepared(config: Path | None) -> Settings:
+    """Load the settings, refuse a database that does not fit, set up the log."""
+    loaded = entry.settings(config)
+    entry.database(loaded).close()
+    _log()
+    return loaded
+
+
+def _log() -> None:
+    from workers.cli import logs
+
+    logs.configure()

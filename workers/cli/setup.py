@@ -1,0 +1,276 @@
+"""The verbs that one begins with: a demo, a settings file, its proof, the tables, a vendor's stand-in."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli import entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from models.database import Database
+    from models.settings import Settings
+    from workers.connectors.contract import Sandbox
+    from workers.desk import Desk
+
+
+def demo(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Play one day, prove equality, exit with 0 or 1.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Keep the demo's files here; else in a new temporary folder.", show_default=False),
+    ] = None,
+) -> None:
+    """Show it: made-up companies, a day of edits, lost webhooks and all, and the mirror catching up.
+
+    Needs no settings, no server and no account.
+
+    Example: [bold]erpmirror demo --once[/]
+    """
+    from workers import demo
+
+    raise typer.Exit(demo.run(once=once, folder=folder))
+
+
+def init(config: entry.Config = None) -> None:
+    """Write a commented erpmirror.toml, with a token of its own. An existing file is left alone.
+
+    Example: [bold]erpmirror init[/]
+    """
+    import os
+    import secrets
+
+    from workers.cli import example
+    from workers.connectors import discovery
+
+    file = entry.file(config)
+    content = example.text(discovery.systems(), secrets.token_urlsafe(32))
+    try:
+        # Only its owner may read it: it holds a token, and soon keys.
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise entry.Problem(f"{file} is there already; edit it, or remove it first") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(content)
+    out = entry.out()
+    out.print(f"Wrote {file}", soft_wrap=True)
+    out.print("Next:")
+    out.print("  1. open it and fill in your connections")
+    out.print("  2. erpmirror check      proves each of them")
+    out.print("  3. erpmirror up         mirrors them")
+
+
+def migrate(config: entry.Config = None) -> None:
+    """Create the database's tables, or bring them to this version. Harmless when repeated.
+
+    Example: [bold]erpmirror migrate[/]
+    """
+    from models import migration
+
+    database = entry.database(entry.settings(config), migrated=False)
+    before = migration.state(database)
+    migration.migrate(database)
+    done = {"missing": "The tables are created.", "old": "The tables are brought to this version."}
+    entry.out().print(done.get(before, "The tables are those of this version already."))
+
+
+def check(config: entry.Config = None) -> None:
+    """Prove the settings: the file, the database, the broker, and every connection with one cheap request.
+
+    The exit status is 1 if anything is wrong, so that scripts can rely on it.
+
+    Example: [bold]erpmirror check[/]
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    loaded = entry.settings(config)
+    table = Table("", "what", "says")
+    fine = True
+    with entry.err().status("Asking …"):
+        for what, said, good in _checks(loaded):
+            fine = fine and good
+            table.add_row(Text("ok", style="green") if good else Text("!!", style="red"), Text(what), Text(said))
+    entry.out().print(table)
+    if not loaded.connections:
+        entry.note(f"No connection is configured yet; fill one in in {loaded.file}.")
+    _name_leftovers(loaded)
+    if not fine:
+        raise typer.Exit(1)
+
+
+def _checks(loaded: Settings) -> Iterator[tuple[str, str, bool]]:
+    """What is proved, what it says, whether it is well."""
+    from workers import desk
+
+    yield "settings", str(loaded.file), True
+    database = entry.database(loaded, migrated=False)
+    said, ready = _tried(lambda: _tables(database))
+    yield "database", said, ready
+    said, reached = _tried(lambda: _broker(loaded, database))
+    yield "broker", said, reached
+    for each in desk.desks(database, loaded):
+        if ready:
+            said, good = _tried(lambda each=each: _connection(each))
+        else:
+            said, good = "not asked: the gate is in the database", False
+        yield f"{each.name} ({each.options.system})", said, good
+
+
+def _tried(prove: Any) -> tuple[str, bool]:
+    from workers.cli import errors
+
+    try:
+        return prove(), True
+    except Exception as error:
+        said = errors.explained(error)
+        if said is None:
+            raise
+        return said, False
+
+
+def _tables(database: Database) -> str:
+    from models import migration
+
+    migration.require(database)
+    where = database.url.set(username=None, password=None, query={})  # drivers take a password in the query, too
+    return f"{where.render_as_string()}, tables of this version"
+
+
+def _broker(loaded: Settings, database: Database) -> str:
+    from workers import app, bell, broker
+
+    broker.prepare(loaded)
+    bell.Bell(app.create_app(loaded, database), database).broker_alive()
+    return loaded.broker.url.partition("://")[0]
+
+
+def _connection(desk: Desk) -> str:
+    from workers import asking
+
+    resources = len(desk.resources)
+    return f"{asking.check(desk)} ({resources} {'resource' if resources == 1 else 'resources'})"
+
+
+def _name_leftovers(loaded: Settings) -> None:
+    """Name what the mirror still holds although nobody configures it."""
+    from models import migration
+    from workers.cli import look
+
+    database = entry.database(loaded, migrated=False)
+    if _tried(lambda: migration.state(database)) == ("current", True):
+        look.name_unconfigured(database, loaded)
+
+
+def sandbox(
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="Whose stand-in, as in dilovod.")],
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same company.")] = 1,
+    edits_per_minute: Annotated[
+        float, typer.Option(min=0, metavar="N", help="How often somebody edits something; 0 for never.")
+    ] = 0,
+    webhook_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Where edits send their webhooks, for systems that have any.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Run one vendor's stand-in: made-up data behind the vendor's real shapes, rules and errors.
+
+    It prints the connection to paste into erpmirror.toml, and runs until Ctrl-C.
+
+    Example: [bold]erpmirror sandbox dilovod --port 9001 --edits-per-minute 12[/]
+    """
+    import socket
+
+    import uvicorn
+
+    made = _sandbox(system, seed, webhook_url)
+    stand_in: Sandbox = made.state.sandbox
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        _print_connection(system, stand_in, listener.getsockname()[1])
+        stop = _edit_now_and_then(stand_in, edits_per_minute, seed)
+        try:
+            config = uvicorn.Config(made, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            stop.set()
+
+
+def _sandbox(system: str, seed: int, webhook_url: str | None) -> Any:
+    from workers.connectors import discovery
+
+    known = {name: each for name, each in discovery.systems().items() if each.has_sandbox}
+    if system not in known:
+        raise entry.Problem(f'there is no sandbox of "{system}"{entry.known(system, list(known))}')
+    knobs: dict[str, Any] = {"seed": seed}
+    if webhook_url is not None:
+        if known[system].notices is None:
+            raise entry.Problem(f"{system} sends no webhooks; leave out --webhook-url")
+        knobs["webhook_url"] = webhook_url
+    return known[system].sandbox(**knobs)
+
+
+def _print_connection(system: str, stand_in: Sandbox, port: int) -> None:
+    from workers.cli import example
+    from workers.connectors import discovery
+
+    values = stand_in.settings() | {"url": f"http://127.0.0.1:{port}"}
+    if "webhook_sources" in discovery.systems()[system].options.model_fields:
+        values["webhook_sources"] = ["127.0.0.1"]
+    typer.echo(example.table(f"{system}_sandbox", values))
+    entry.err().print(f"# The stand-in of {system} answers on port {port}. Ctrl-C stops it.")
+
+
+def _edit_now_and_then(stand_in: Sandbox, per_minute: float, seed: int) -> Any:
+    import random
+    import threading
+
+    stop = threading.Event()
+    if per_minute:
+        dice = random.Random(seed)
+
+        def edit() -> None:
+            while not stop.wait(60 / per_minute):
+                entry.err().print(stand_in.edit(dice), markup=False)
+
+        threading.Thread(target=edit, daemon=True).start()
+    return stop
+
+
+def dilovod_node(
+    connection: entry.Name,
+    *,
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="Where Dilovod reaches your receiver from outside: https://…")
+    ],
+    config: entry.Config = None,
+) -> None:
+    """Print the settings file that creates Dilovod's API node: read rights and the webhook of a connection.
+
+    Load it in Dilovod where API nodes are created. It holds the webhook's secret, if one is set.
+
+    Example: [bold]erpmirror dilovod-node shop --url https://mirror.example.com > node.json[/]
+    """
+    import json
+
+    from workers.connectors.dilovod import node, options
+
+    loaded = entry.settings(config)
+    found = entry.options(loaded, connection)
+    if not isinstance(found, options.Options):
+        raise entry.Problem(f"{connection} is a connection to {found.system}; only Dilovod has such a file")
+    if not url.startswith(("https://", "http://")):
+        raise typer.BadParameter("an address begins with https://", param_hint="--url")
+    if found.webhook_secret is None:
+        entry.note("No webhook_secret is set: only the sender's address protects the webhook.")
+    typer.echo(json.dumps(node.node_file(found, url), ensure_ascii=False, indent=2))

@@ -1,0 +1,142 @@
+"""Several processes of ours in one terminal: what dies is started again, and all stop in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import IO
+
+Print = Callable[[str, str], None]
+"""Called with a process's name and a line of its output, from any thread."""
+
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_STEADY = 60.0
+"""A process that ran for so many seconds was well: its next pause is short again."""
+
+_PATIENCE = 15.0
+"""Seconds for all of them together to stop by themselves."""
+
+_TURN = 2.0
+"""Seconds until the next is asked to stop, if the one before takes longer."""
+
+_POLL = 0.1
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a service manager, a terminal that was closed."""
+
+
+class Child:
+    """One process, started as `python -m workers.cli …`, in a group of its own so that Ctrl-C reaches only us."""
+
+    def __init__(self, name: str, arguments: Sequence[str], print_line: Print) -> None:
+        self.name = name
+        self._command = [sys.executable, "-m", "workers.cli", *arguments]
+        self._print = print_line
+        self._process: subprocess.Popen[str] | None = None
+        self._started = 0.0
+        self._pause = _FIRST_PAUSE
+        self._due = 0.0
+
+    def start_if_due(self) -> None:
+        """Start it, unless it runs or its pause is not over."""
+        if self._process is not None and self._process.poll() is not None:
+            self._bury(self._process)
+        if self._process is None and time.monotonic() >= self._due:
+            self._start()
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM: it finishes what it is doing."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def wait(self, deadline: float) -> None:
+        """Wait until it is gone, at most until the deadline."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(deadline - time.monotonic(), 0))
+
+    def kill(self) -> None:
+        """Kill what is left of its group: also after a clean end, a worker's own children may have been left behind."""
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            bufsize=1,
+            start_new_session=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        self._process = process
+        self._print("up", f"{self.name} runs as process {process.pid}")
+        assert process.stdout is not None  # noqa: S101 - we asked for a pipe
+        threading.Thread(target=self._copy, args=(process.stdout,), daemon=True).start()
+
+    def _bury(self, process: subprocess.Popen[str]) -> None:
+        self.kill()
+        self._process = None
+        if time.monotonic() - self._started > _STEADY:
+            self._pause = _FIRST_PAUSE
+        self._print("up", f"{self.name} ended ({_fate(process.returncode)}); starting it again in {self._pause:g} s")
+        self._due = time.monotonic() + self._pause
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def _copy(self, output: IO[str]) -> None:
+        with output, suppress(ValueError):  # ValueError: closed while we read
+            for line in output:
+                self._print(self.name, line.rstrip("\n"))
+
+
+def run(children: Mapping[str, Sequence[str]], *, print_line: Print) -> int:
+    """Keep the processes running until SIGINT, SIGTERM or SIGHUP, then stop them in the given order; the exit status.
+
+    `children`: name -> arguments of `erpmirror`.
+    """
+    stop = threading.Event()
+    lock = threading.Lock()
+
+    def print_whole(name: str, line: str) -> None:
+        with lock, suppress(OSError):  # the terminal may be gone; the processes must be stopped all the same
+            print_line(name, line)
+
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
+    running = [Child(name, arguments, print_whole) for name, arguments in children.items()]
+    try:
+        while not stop.wait(_POLL):
+            for child in running:
+                child.start_if_due()
+    finally:
+        _stop(running, print_whole)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _stop(running: Sequence[Child], print_line: Print) -> None:
+    print_line("up", "stopping")
+    deadline = time.monotonic() + _PATIENCE
+    for child in running:
+        child.ask_to_stop()
+        child.wait(min(time.monotonic() + _TURN, deadline))
+    for child in running:
+        child.wait(deadline)
+        child.kill()
+
+
+def _fate(status: int) -> str:
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
