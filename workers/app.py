@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
-from kombu import Queue
+from kombu.entity import Queue
 
 from models.database import Database
 from workers import beat, broker, desk, tasks
@@ -17,12 +16,15 @@ if TYPE_CHECKING:
     from models.settings import Settings
 
 LOOKS = "looks"
-"""The queue of short tasks. Queue names share no substring and no dot: the filesystem transport matches by substring."""
+"""The queue of short tasks. No dots in queue names: the filesystem transport puts them into its file names."""
 
 READS = "reads"
 """The queue of full readings, which may be long."""
 
 _TASKS_PER_CHILD = 500
+_COLUMNS = "name,args,state,received,runtime,worker"
+"""What Flower's page of tasks shows. Its own choice leaves out the arguments, and ours are the connection."""
+
 _SOFT_MARGIN = timedelta(minutes=1)
 _HARD_MARGIN = timedelta(seconds=30)
 
@@ -48,6 +50,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Celery:
         task_create_missing_queues=False,
         beat_enable_remote_control=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker waits for its broker however long it is away
         broker_connection_timeout=broker.PATIENCE,
         broker_transport_options=broker.transport_options(settings),
         timezone="UTC",
@@ -92,7 +95,7 @@ def run_beat(settings: Settings) -> None:
 def run_flower(settings: Settings, *, address: str, port: int, basic_auth: str | None) -> None:
     """Flower on this app."""
     broker.prepare(settings)
-    arguments = ["flower", f"--address={address}", f"--port={port}"]
+    arguments = ["flower", f"--address={address}", f"--port={port}", f"--tasks-columns={_COLUMNS}"]
     if basic_auth:
         arguments.append(f"--basic-auth={basic_auth}")
     create_app(settings).start(arguments)

@@ -1,4 +1,4 @@
-"""Beat's own scheduler: in memory, no schedule file. It sweeps the tables every few seconds and rings for what is due."""
+"""Beat's own scheduler: in memory, no schedule file. It sweeps the tables and rings for what is due."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ log = structlog.get_logger()
 INTERVAL = 1.0
 """Seconds between two sweeps."""
 
-_HOUSEKEEPING = 3600.0
+_HOUSEKEEPING = 60.0
+"""Seconds between two clearings-away."""
 
 
 class Sweeper(Scheduler):
-    """Rings for every connection that has something due. Two sweepers are harmless: a ring is claimed in the database."""
+    """Rings for every connection that has something due. Two are harmless: a ring is claimed in the database."""
 
     def __init__(self, app: Celery, settings: Settings, database: Database, **options: Any) -> None:
         self._settings = settings
@@ -47,7 +48,8 @@ class Sweeper(Scheduler):
             self.sweep()
         except (OSError, OperationalError, sa.exc.OperationalError) as error:
             # A broker or a database that is away comes back; a sweep that dies would have to be started again.
-            log.warning("sweep failed", error=type(error).__name__)
+            away = "database" if isinstance(error, sa.exc.SQLAlchemyError) else "broker"
+            log.warning("sweep failed", away=away, error=type(error).__name__)
         return INTERVAL
 
     def sweep(self) -> None:
@@ -78,7 +80,7 @@ class Sweeper(Scheduler):
         if time.monotonic() - self._kept_house < _HOUSEKEEPING and self._kept_house:
             return
         self._kept_house = time.monotonic()
-        broker.sweep(self._settings)
+        broker.sweep(self.app, self._settings)
         with self._database.begin() as connection:
             now = self._database.now(connection)
             notices.trim(connection, before=now - notices.KEPT)

@@ -6,6 +6,7 @@ if the queue is empty (then the ring was lost): a week without workers leaves on
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +16,10 @@ from kombu.exceptions import OperationalError
 from models.tables import rings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from celery import Celery
+    from kombu.connection import Connection
 
     from models.database import Database
 
@@ -23,7 +27,8 @@ Which = Literal["look", "read"]
 LOOK: Which = "look"
 READ: Which = "read"
 
-_QUEUES = {LOOK: "looks", READ: "reads"}
+QUEUES = {LOOK: "looks", READ: "reads"}
+"""Which queue each bell hangs in."""
 
 COUNTS_FOR = timedelta(seconds=10)
 """How long a ring is believed to be on its way."""
@@ -39,14 +44,15 @@ class Bell:
     def ring(self, connection: str, which: Which = LOOK, *, again: bool = False) -> bool:
         """Ring, unless a ring is outstanding; returns whether a message was sent.
 
-        `again`: an outstanding ring that is older than `COUNTS_FOR` is repeated. Raises `OSError` or kombu's
-        `OperationalError` when the broker is away; the ring then does not count.
+        `again`: an outstanding ring that is older than `COUNTS_FOR` is repeated. Raises kombu's `OperationalError` when
+        the broker is away; the ring then does not count, whatever went wrong.
         """
         if not self._claim(connection, which, again=again):
             return False
         try:
-            self._app.send_task(f"erpmirror.{which}", args=[connection], queue=_QUEUES[which], retry=False)
-        except (OSError, OperationalError):
+            with self._one_error():
+                self._app.send_task(f"erpmirror.{which}", args=[connection], queue=QUEUES[which], retry=False)
+        except Exception:
             self._set(connection, which, rung_at=None)
             raise
         return True
@@ -63,14 +69,30 @@ class Bell:
             )
 
     def queued(self, which: Which) -> int:
-        """How many messages wait in the queue."""
-        with self._app.connection_for_read() as broker, broker.channel() as channel:
-            return int(channel.queue_declare(_QUEUES[which], passive=True).message_count)
+        """How many messages wait in the queue. Raises kombu's `OperationalError` when the broker is away."""
+        with self._reached() as broker:
+            # Not passively: Redis knows no empty queue, and a RabbitMQ that was set up anew has none yet.
+            return int(self._app.amqp.queues[QUEUES[which]].bind(broker.default_channel).queue_declare().message_count)
 
     def broker_alive(self) -> None:
-        """Reach the broker. Raises `OSError` or kombu's `OperationalError` when it is away."""
-        with self._app.connection_for_read() as broker:
-            broker.ensure_connection(max_retries=1, timeout=self._app.conf.broker_connection_timeout)
+        """Reach the broker. Raises kombu's `OperationalError` when it is away."""
+        with self._reached() as broker:
+            broker.ensure_connection(max_retries=0)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _reached(self) -> Iterator[Connection]:
+        """A connection to the broker for the block."""
+        with self._one_error(), self._app.connection_for_read() as broker:
+            yield broker
+
+    @contextmanager
+    def _one_error(self) -> Iterator[None]:
+        """Every transport has errors of its own; for our callers they are one."""
+        transport = self._app.connection_for_write()
+        try:
+            yield
+        except (OSError, *transport.connection_errors, *transport.channel_errors) as error:
+            raise OperationalError(str(error)) from error
 
     def _claim(self, connection: str, which: Which, *, again: bool) -> bool:
         with self._database.begin() as db:

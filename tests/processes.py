@@ -1,0 +1,279 @@
+"""The whole product as real processes: receiver, workers, beat and Flower, on any database and broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+import kombu
+import redis
+import sqlalchemy as sa
+
+from models import migration
+from models.database import Database
+from tests import services
+from tests.conftest import fresh_schema
+from tests.mirroring import Mirror, table
+from tests.serving import served
+from workers import configuration
+from workers.connectors import discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+HURRIED = {"every": "1s", "full_every": "3s", "reconcile_every": "2s", "requests_per_minute": 600_000}
+"""What an installation does in hours, in seconds."""
+
+LOOKS = ("worker", "--queues", "looks", "--concurrency", "2")
+READS = ("worker", "--queues", "reads", "--concurrency", "1")
+
+FILES = "filesystem:///var/broker"
+
+
+# Services of a test's own
+
+
+@contextmanager
+def own_postgresql() -> Iterator[Database]:
+    """An empty schema on PostgreSQL."""
+    url, engine, schema = fresh_schema(sa.make_url(services.need(services.POSTGRESQL)))
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.close()
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
+
+
+@contextmanager
+def own_redis() -> Iterator[str]:
+    """The address of one of the server's databases, empty, which no other test uses meanwhile."""
+    server = urlsplit(services.need(services.REDIS))
+
+    def address(number: int) -> str:
+        return server._replace(path=f"/{number}").geturl()
+
+    with redis.Redis.from_url(address(0)) as clerk:
+        number = next(n for n in range(1, 16) if clerk.set(_claim(n), os.getpid(), nx=True, ex=300))
+        try:
+            with redis.Redis.from_url(address(number)) as client:
+                client.flushdb()
+                yield address(number)
+                client.flushdb()
+        finally:
+            clerk.delete(_claim(number))
+
+
+def _claim(number: int) -> str:
+    return f"erpmirror-tests:{number}"
+
+
+def emptied_rabbitmq() -> str:
+    """RabbitMQ with nothing in our queues. Their names are fixed: such tests run one after the other."""
+    address = services.need(services.RABBITMQ)
+    with kombu.Connection(address) as connection, connection.channel() as channel:
+        for name in ("looks", "reads"):
+            kombu.Queue(name, channel=channel).queue_declare()
+            channel.queue_purge(name)
+    return address
+
+
+class Line:
+    """A TCP line to a service, which the test cuts and mends."""
+
+    def __init__(self, address: str) -> None:
+        parts = urlsplit(address)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or 0)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._port = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = []
+        login = parts.netloc.rpartition("@")
+        self.address = parts._replace(netloc=f"{login[0]}{login[1]}127.0.0.1:{self._port}").geturl()
+        self._serve()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
+
+    def cut(self) -> None:
+        """Nobody gets through, and who is through is thrown out."""
+        for end in (self._listener, *self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._ends.clear()
+        self._thread.join(5)
+
+    def mend(self) -> None:
+        """As before."""
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._serve()
+
+    def _serve(self) -> None:
+        self._thread = threading.Thread(target=self._accept, args=[self._listener], daemon=True)
+        self._thread.start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                caller, _ = listener.accept()
+            except OSError:
+                return
+            service = socket.create_connection(self._target)
+            self._ends += [caller, service]
+            for one, other in ((caller, service), (service, caller)):
+                threading.Thread(target=_pump, args=[one, other], daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(65536):
+            sink.sendall(piece)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+# Processes
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def until(condition: Callable[[], object], *, seconds: float, what: str | Callable[[], str]) -> None:
+    """Wait for a condition, with a bound; the bound is a safety net, not an expectation."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what() if callable(what) else what}")
+        time.sleep(0.1)
+
+
+@dataclass
+class Installation:
+    """A settings file and the processes that were started with it."""
+
+    file: Path
+    port: int
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, *verb: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `erpmirror VERB …`; its output goes to a file beside the settings."""
+        command = [sys.executable, "-m", "workers.cli", *verb, "--config", str(self.file)]
+        log = self.file.parent / f"{len(self.running):03}-{'-'.join(verb[:3])}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | {"NO_COLOR": "1"} | environment,
+            )
+        self.running.append(process)
+        return process
+
+    def start_all(self) -> None:
+        """Receiver, workers and beat; returns once the receiver answers."""
+        for verb in (("receiver",), LOOKS, READS, ("beat",)):
+            self.start(*verb)
+        until(self.answers, seconds=60, what=lambda: f"the receiver answers: {self.logs()}")
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.address}/livez", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+    def logs(self) -> str:
+        """Everything that every process printed."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.file.parent.glob("*.log")))
+
+    def stop(self) -> None:
+        """End every process that is left, and its children with it."""
+        for process in self.running:
+            kill_group(process)
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    """The processes that a worker has forked."""
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)  # noqa: S607 - wherever it lies
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal a process that we started, and the children it forked."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL a process that we started, and the children it forked."""
+    signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+@contextmanager
+def installed(
+    database: Database,
+    folder: Path,
+    *,
+    broker: str,
+    systems: dict[str, dict[str, Any]],
+    url: sa.URL | None = None,
+    **options: Any,
+) -> Iterator[tuple[Installation, Mirror]]:
+    """Sandboxes, migrated tables, a settings file, and the mirror to compare with. No process is started yet.
+
+    `systems`: system -> its sandbox's knobs. `url`: the database as the processes reach it. `options`: of
+    all connections.
+    """
+    migration.migrate(database)
+    port = free_port()
+    address = (url or database.url).render_as_string(hide_password=False)
+    tables = [f'[database]\nurl = "{address}"\n[broker]\nurl = "{broker}"\n[receiver]\nport = {port}\n']
+    with ExitStack() as stack:
+        sandboxes = {}
+        for name, knobs in systems.items():
+            system = discovery.systems()[name]
+            if system.notices is not None:
+                knobs = {"webhook_url": f"http://127.0.0.1:{port}/hooks/{name}"} | knobs  # noqa: PLW2901 - filled up
+            app = system.sandbox(**knobs)
+            values = app.state.sandbox.settings() | {"url": stack.enter_context(served(app))}
+            hurried = {key: value for key, value in HURRIED.items() if key in system.options.model_fields}
+            sandboxes[name] = app.state.sandbox
+            tables.append(table(name, values | hurried | options))
+        file = folder / configuration.FILE
+        file.write_text("\n".join(tables), encoding="utf-8")
+        installation = Installation(file, port)
+        stack.callback(installation.stop)
+        yield installation, Mirror(database, configuration.load(file), sandboxes)
+
+
+def equal(mirror: Mirror) -> bool:
+    """Nothing differs and nothing waits."""
+    return not mirror.differences() and not any(row.pending for row in mirror.status().values())
+
+
+def waiting(mirror: Mirror) -> str:
+    """What differs and what waits, for a failing test."""
+    rows = [row for row in mirror.status().values() if row.pending or row.parked or row.held or row.last_error]
+    return f"{mirror.differences()} {rows}"

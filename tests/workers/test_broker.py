@@ -1,0 +1,100 @@
+"""The filesystem broker's housekeeping: events that nobody reads do not pile up."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import processes
+from workers import app, broker, configuration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from celery import Celery
+
+    from models.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    file = tmp_path / configuration.FILE
+    file.write_text(f'[broker]\nurl = "{processes.FILES}"\n')
+    loaded = configuration.load(file)
+    broker.prepare(loaded)
+    return loaded
+
+
+@pytest.fixture
+def celery(settings: Settings) -> Celery:
+    return app.create_app(settings)
+
+
+@pytest.fixture
+def messages(tmp_path: Path) -> Path:
+    return tmp_path / "var" / "broker" / "messages"
+
+
+def watch(celery: Celery) -> None:
+    """A Flower that begins to watch and is never seen again."""
+    with celery.connection_for_read() as connection, connection.channel() as channel:
+        celery.events.Receiver(channel).get_consumers(lambda **_: None, channel)
+        queue = celery.events.Receiver(channel).queue(channel)
+        queue.declare()
+
+
+def tell(celery: Celery) -> None:
+    """An event of a worker."""
+    with celery.connection_for_write() as connection, celery.events.Dispatcher(connection) as dispatcher:
+        dispatcher.send("worker-heartbeat")
+
+
+def age(messages: Path, seconds: float) -> None:
+    for file in messages.iterdir():
+        os.utime(file, (time.time() - seconds,) * 2)
+
+
+def test_events_leave_no_file_while_no_flower_has_ever_run(celery: Celery, messages: Path) -> None:
+    tell(celery)
+    assert [] == list(messages.iterdir())
+
+
+def test_a_dead_flowers_queue_is_taken_away_with_its_files_and_gets_no_more(
+    celery: Celery, settings: Settings, messages: Path
+) -> None:
+    watch(celery)
+    tell(celery)
+    assert 1 == len(list(messages.iterdir()))
+    age(messages, 120)
+    assert 1 == broker.sweep(celery, settings)
+    tell(celery)
+    assert [] == list(messages.iterdir())
+
+
+def test_a_flower_that_reads_and_rings_that_wait_are_left_alone(
+    celery: Celery, settings: Settings, messages: Path
+) -> None:
+    watch(celery)
+    celery.send_task("erpmirror.look", args=["shop"], queue="looks")
+    age(messages, 7 * 86400)
+    tell(celery)  # fresh: its reader has just been here
+    for file in messages.glob("*.looks.msg"):
+        os.utime(file, (0, 0))
+    before = sorted(messages.iterdir())
+    fresh = [file for file in before if "celeryev" in file.name]
+    for file in fresh:
+        os.utime(file)
+    assert 0 == broker.sweep(celery, settings)
+    assert before == sorted(messages.iterdir())
+
+
+@pytest.mark.redis
+def test_servers_look_after_themselves(tmp_path: Path) -> None:
+    with processes.own_redis() as address:
+        file = tmp_path / configuration.FILE
+        file.write_text(f'[broker]\nurl = "{address}"\n')
+        settings = configuration.load(file)
+        assert 0 == broker.sweep(app.create_app(settings), settings)
