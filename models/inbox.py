@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from models.exact import storable, storable_text
 from models.tables import inbox, notices, streams
 from models.values import Cause, Lane
 
@@ -53,10 +54,11 @@ def mention(
     was parked or held. `tokens`: key -> what the listing showed. `unless_known`: leave rows that are already there
     alone (a key that is still missing is no news).
     """
-    distinct = sorted({(mention.resource, mention.key) for mention in mentions}, key=_bytewise)
+    distinct = sorted({(mention.resource, storable_text(mention.key)) for mention in mentions}, key=_bytewise)
     if not distinct:
         return 0
     wanted, now = database.draw(connection), database.now(connection)
+    listed = {storable_text(key): token for key, token in (tokens or {}).items()}
     for start in range(0, len(distinct), _BATCH):
         rows = [
             {
@@ -71,7 +73,7 @@ def mention(
                 "first_at": now,
                 "attempts": 0,
                 "approved": False,
-                "listed": (tokens or {}).get(key),
+                "listed": listed.get(key),
             }
             for resource, key in distinct[start : start + _BATCH]
         ]
@@ -88,7 +90,8 @@ def mention(
                     "wanted": new.wanted,
                     "lane": sa.case((new.lane < inbox.c.lane, new.lane), else_=inbox.c.lane),
                     "state": "due",
-                    "due_at": new.due_at,
+                    # What is due already keeps its place: a key that changes all the time would never come first.
+                    "due_at": sa.case((sa.and_(~asleep, inbox.c.due_at < new.due_at), inbox.c.due_at), else_=new.due_at),
                     "attempts": sa.case((asleep, 0), else_=inbox.c.attempts),
                     "listed": sa.func.coalesce(new.listed, inbox.c.listed),
                 },
@@ -101,11 +104,6 @@ def due(
     connection: sa.Connection, *, connection_name: str, now: datetime, lane: Lane | None = None, limit: int = 1
 ) -> list[Item]:
     """The next rows to fetch: live before bulk, then the longest waiting. Keys of a parked resource wait with it."""
-    parked = sa.exists().where(
-        streams.c.connection == inbox.c.connection,
-        streams.c.resource == inbox.c.resource,
-        streams.c.state == "parked",
-    )
     statement = (
         sa.select(
             inbox.c.connection,
@@ -120,7 +118,7 @@ def due(
             inbox.c.due_at,
         )
         .where(inbox.c.connection == connection_name, inbox.c.state == "due", inbox.c.due_at <= now)
-        .where(~parked)
+        .where(~_parked_resource())
         .order_by(inbox.c.lane, inbox.c.due_at)
         .limit(limit)
     )
@@ -140,6 +138,7 @@ def live_waits(connection: sa.Connection, *, connections: Sequence[str], now: da
         inbox.c.state == "due",
         inbox.c.lane == Lane.LIVE,
         inbox.c.due_at <= now,
+        ~_parked_resource(),  # what waits with its resource must not hold up the others
     )
     return bool(connection.execute(sa.select(sa.or_(unfolded, live))).scalar_one())
 
@@ -155,9 +154,58 @@ def tokens(connection: sa.Connection, *, connection_name: str, resource: str, ke
     return {row.key: row.listed for row in connection.execute(statement)}
 
 
+def waits(connection: sa.Connection, item: Item) -> bool:
+    """Whether the row still waits as it was read: nobody has finished or moved it meanwhile."""
+    return connection.execute(sa.select(sa.exists().where(_unchanged(item), inbox.c.state == "due"))).scalar_one()
+
+
+def answered(
+    connection: sa.Connection, *, connection_name: str, resource: str, keys: Sequence[str], before: int
+) -> None:
+    """A listing brought these objects as they are now: what was mentioned before it was asked for is done."""
+    for start in range(0, len(keys), _BATCH):
+        named = [storable_text(key) for key in keys[start : start + _BATCH]]
+        connection.execute(
+            sa.delete(inbox).where(
+                inbox.c.connection == connection_name,
+                inbox.c.resource == resource,
+                inbox.c.key.in_(named),
+                inbox.c.wanted < before,
+            )
+        )
+
+
+def undecided(connection: sa.Connection, *, connection_name: str, resource: str, besides: str) -> bool:
+    """Whether another deletion of this resource still waits for a person, or was approved and not looked at yet."""
+    other = sa.exists().where(
+        inbox.c.connection == connection_name,
+        inbox.c.resource == resource,
+        inbox.c.key != besides,
+        sa.or_(inbox.c.state == "held", inbox.c.approved),
+    )
+    return bool(connection.execute(sa.select(other)).scalar_one())
+
+
+def lock(connection: sa.Connection, database: Database, *, connection_name: str) -> None:
+    """Before a transaction writes many rows of a connection in several statements: one such writer at a time.
+
+    Each statement goes through its rows in the order of their keys; two statements of one transaction cannot.
+    """
+    if not database.is_sqlite:
+        name = f"erpmirror inbox {connection_name}"
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+
+
 def finish(connection: sa.Connection, item: Item) -> bool:
-    """The fetch is written. False when the key was mentioned meanwhile: then the row stays for another look."""
-    return connection.execute(sa.delete(inbox).where(_unchanged(item))).rowcount == 1
+    """The fetch is written. False when the key was mentioned meanwhile: then the row stays for another look.
+
+    A person's approval was of what this fetch found: it is used up either way.
+    """
+    finished = connection.execute(sa.delete(inbox).where(_unchanged(item))).rowcount == 1
+    if not finished:
+        here = (inbox.c.connection == item.connection, inbox.c.resource == item.resource, inbox.c.key == item.key)
+        connection.execute(sa.update(inbox).where(*here).values(approved=False))
+    return finished
 
 
 def postpone(connection: sa.Connection, item: Item, *, until: datetime, reason: str, counts: bool) -> None:
@@ -204,10 +252,11 @@ def park_unreadable(
     unreadable: Sequence[Unreadable],
     cause: Cause,
 ) -> None:
-    """Park rows that nobody understands, raw and all."""
+    """Park rows that nobody understands, raw and all. One with an empty raw has a key to look at again."""
     rows = {
-        row.key: {"key": row.key, "state": "parked", "cause": cause, "reason": row.reason, "material": row.raw}
+        key: {"key": key, "state": "parked", "cause": cause, "reason": storable_text(row.reason), "material": material}
         for row in unreadable
+        for key, material in [(storable_text(row.key), storable(row.raw) or None)]
     }
     _put_aside(
         connection,
@@ -247,6 +296,26 @@ def _put_aside(
         ),
         [common | row for row in rows],
     )
+
+
+def answer_all(
+    connection: sa.Connection, *, connection_name: str, resource: str, missing: Sequence[str], before: int
+) -> set[str]:
+    """A complete reply has answered what waited here before it was asked for; the approved keys among the `missing`.
+
+    For resources whose keys cannot be fetched. What is held and still missing goes on waiting for a person.
+    """
+    here = (inbox.c.connection == connection_name, inbox.c.resource == resource)
+    absent = set(missing)
+    rows = connection.execute(
+        sa.select(inbox.c.key, inbox.c.state, inbox.c.approved)
+        .where(*here, inbox.c.wanted < before, inbox.c.material.is_(None))
+        .with_for_update()
+    ).all()
+    answered = sorted(row.key for row in rows if row.key not in absent or row.state != "held")
+    for start in range(0, len(answered), _BATCH):
+        connection.execute(sa.delete(inbox).where(*here, inbox.c.key.in_(answered[start : start + _BATCH])))
+    return {row.key for row in rows if row.key in absent and row.approved}
 
 
 def aside(connection: sa.Connection, *, connection_name: str | None = None) -> list[sa.Row[Any]]:
@@ -302,6 +371,14 @@ def drop(
 def forget(connection: sa.Connection, *, connection_name: str, resource: str) -> None:
     """Remove every row of a resource."""
     connection.execute(sa.delete(inbox).where(inbox.c.connection == connection_name, inbox.c.resource == resource))
+
+
+def _parked_resource() -> sa.ColumnElement[bool]:
+    return sa.exists().where(
+        streams.c.connection == inbox.c.connection,
+        streams.c.resource == inbox.c.resource,
+        streams.c.state == "parked",
+    )
 
 
 def _aside(connection_name: str, resource: str | None, key: str | None) -> sa.ColumnElement[bool]:

@@ -38,6 +38,7 @@ Secret = SecretStr
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=3650)
 _MAPPED = ip_network("::ffff:0:0/96")
+_PORTS = {"http": 80, "https": 443}
 
 CONNECTION_NAME = re.compile("[a-z0-9][a-z0-9_-]*")
 """What a connection may be called."""
@@ -85,7 +86,7 @@ def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
 def _url(value: str) -> str:
     # The value is not repeated: people put passwords into addresses.
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or any(character.isspace() for character in value):
+    if parts.scheme not in _PORTS or not parts.hostname or any(character.isspace() for character in value):
         raise ValueError('an address begins with http:// or https:// and names a host, as in "https://erp.example.com"')
     if parts.username is not None or parts.password is not None:
         raise ValueError("an address holds no login; use the connection's own keys for it")
@@ -93,7 +94,10 @@ def _url(value: str) -> str:
         raise ValueError("an address ends with its path; remove what follows ? or #")
     if parts.port == 0:
         raise ValueError("an address has no port 0")
-    return value.rstrip("/")
+    # One spelling, because an account is told by its address: two spellings would have two gates.
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = "" if parts.port in {None, _PORTS[parts.scheme]} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
 
 
 def _number(value: Any) -> Any:

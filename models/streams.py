@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from models.exact import storable_text
 from models.tables import Instant, inbox, runs, sightings, streams
 from models.values import Cause
 
@@ -53,7 +54,7 @@ class Stream:
     def position(self, now: datetime, *, full: bool) -> str | None:
         """Where the next request goes on: inside a run that is under way, else at the cursor (None: from the start)."""
         if full:
-            return self.full_cursor
+            return self.full_cursor if self.full_run is not None else None
         fresh = self.tick_at is not None and self.tick_at > now - _POSITION_AGE
         return self.tick_cursor if fresh else self.cursor
 
@@ -77,7 +78,8 @@ def align(
     now = database.now(connection)
     mine = streams.c.connection == connection_name
     known = {row.resource: row for row in connection.execute(sa.select(*_FIELDS, streams.c.bound).where(mine))}
-    fresh = {"cursor": None, "full_run": None, "full_cursor": None, "state": "open", "due_at": now, "full_due_at": now}
+    unread = dict.fromkeys(("cursor", "full_run", "full_cursor", "tick_cursor", "tick_at"))
+    fresh = {**unread, "state": "open", "due_at": now, "full_due_at": now}
     for plan in sorted(plans, key=lambda plan: plan.resource.encode()):
         row = known.get(plan.resource)
         values = {"system": system, "bound": int(plan.bound.total_seconds()), "ticks": plan.ticks}
@@ -138,8 +140,17 @@ def look_now(
 def backfill_now(
     connection: sa.Connection, database: Database, *, connection_name: str, resource: str | None = None
 ) -> int:
-    """Read everything again, at once. A reading that is under way goes on where it stopped."""
-    values = {"full_due_at": database.now(connection), "full_cause": Cause.BACKFILL.value}
+    """Read everything again, at once. One that a person asked for and that is under way goes on where it stopped.
+
+    A reading of the schedule's begins anew: it passed over keys that looked unchanged.
+    """
+    asked_for = streams.c.full_cause.is_not(None)
+    values = {
+        "full_due_at": database.now(connection),
+        "full_cause": Cause.BACKFILL.value,
+        "full_run": sa.case((asked_for, streams.c.full_run), else_=None),
+        "full_cursor": sa.case((asked_for, streams.c.full_cursor), else_=None),
+    }
     return _hasten(connection, connection_name, resource, values)
 
 
@@ -186,27 +197,38 @@ def advance_full(
         sa.update(runs).where(runs.c.id == run).values(pages=runs.c.pages + pages, objects=runs.c.objects + objects)
     )
     if cursor is not None:
-        change(connection, stream.connection, stream.resource, full_cursor=cursor)
+        _change_run(connection, stream, run, full_cursor=cursor)
 
 
 def finish_full(
-    connection: sa.Connection, stream: Stream, *, run: int, cursor: str, next_at: datetime, now: datetime
+    connection: sa.Connection,
+    stream: Stream,
+    *,
+    run: int,
+    cursor: str,
+    next_at: datetime,
+    now: datetime,
+    complete: bool = True,
 ) -> None:
-    """The last page is written: the cursor is set where no tick has moved it meanwhile."""
+    """The last page is written: the cursor is set where no tick has moved it meanwhile.
+
+    `complete`: it named whatever exists, so the resource is complete once all that is settled. A look that was asked
+    for during this page is still due, and so is a reading that a person started anew meanwhile.
+    """
     connection.execute(sa.update(runs).where(runs.c.id == run).values(finished_at=now))
     forget_sightings(connection, stream.connection, stream.resource)
-    change(
+    settling = {"settling_as_of": streams.c.full_started_at, "settling_at": now} if complete else {}
+    _change_run(
         connection,
-        stream.connection,
-        stream.resource,
+        stream,
+        run,
         full_run=None,
         full_cause=None,
         full_cursor=None,
         full_turn=None,
-        full_due_at=next_at,
-        settling_as_of=streams.c.full_started_at,
-        settling_at=now,
+        full_due_at=_unless_hastened(streams.c.full_due_at, stream.full_due_at, next_at),
         cursor=sa.func.coalesce(streams.c.cursor, cursor),
+        **settling,
         **_well(now),
     )
 
@@ -217,14 +239,28 @@ def advance_tick(connection: sa.Connection, stream: Stream, *, cursor: str, now:
 
 
 def finish_tick(connection: sa.Connection, stream: Stream, *, cursor: str, next_at: datetime, now: datetime) -> None:
-    """The last page of what changed since is written: now, and only now, the cursor moves."""
-    values = {"cursor": cursor, "due_at": next_at, "tick_cursor": None, "tick_at": None}
+    """The last page of what changed since is written: now, and only now, the cursor moves.
+
+    A look that was asked for meanwhile is still due.
+    """
+    due_at = _unless_hastened(streams.c.due_at, stream.due_at, next_at)
+    values = {"cursor": cursor, "due_at": due_at, "tick_cursor": None, "tick_at": None}
     change(connection, stream.connection, stream.resource, **values, **_well(now))
 
 
 def park(connection: sa.Connection, connection_name: str, resource: str, *, reason: str, now: datetime) -> None:
     """Set the resource aside for a person, once, with the vendor's own words."""
     change(connection, connection_name, resource, state="parked", last_error=reason, last_error_at=now)
+
+
+def _change_run(connection: sa.Connection, stream: Stream, run: int, **values: Any) -> None:
+    """Write columns of the row, unless a person had its reading begin anew meanwhile."""
+    here = _is(stream.connection, stream.resource)
+    connection.execute(sa.update(streams).where(here, streams.c.full_run == run).values(**values))
+
+
+def _unless_hastened(column: sa.Column[Any], known: datetime, next_at: datetime) -> sa.ColumnElement[Any]:
+    return sa.case((column == sa.literal(known, Instant), sa.literal(next_at, Instant)), else_=column)
 
 
 def _well(now: datetime) -> dict[str, Any]:
@@ -238,7 +274,7 @@ def see(
     for start in range(0, len(keys), _BATCH):
         rows = [
             {"connection": connection_name, "resource": resource, "key": key}
-            for key in sorted(set(keys[start : start + _BATCH]), key=str.encode)
+            for key in sorted({storable_text(key) for key in keys[start : start + _BATCH]}, key=str.encode)
         ]
         connection.execute(database.insert(sightings).values(rows).on_conflict_do_nothing())
 

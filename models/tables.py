@@ -130,6 +130,7 @@ streams = sa.Table(
     sa.Column("warning", sa.Text),
     sa.Column("shape", ExactJSON),  # the vendor's metadata as declared fields
     sa.Column("shape_at", Instant),
+    sa.Column("asked", sa.BigInteger),  # when a person asked for a look, in turns: a run that began before is not enough
     sa.Column("deletions_after", Instant),  # deletions before this were approved and no longer count
 )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from workers import gate
+from workers import fates, gate
 from workers.errors import TryLater
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ def _asked(desk: Desk, question: Callable[[Client], Any]) -> Any:
 def _answer(shift: Shift, slot: gate.Slot, question: Callable[[Client], Any]) -> Any:
     desk = shift.desk
     try:
-        answer = question(shift.client)
+        with fates.sorted_out(desk):
+            answer = question(shift.client)
     except TryLater as late:
         if late.shuts_gate:
-            with desk.database.begin() as connection:
+            with suppress(gate.LeaseLost), desk.database.begin() as connection:
                 desk.gate.leave_shut(connection, slot, reason=str(late), after=late.after, counts=True)
         raise
-    with desk.database.begin() as connection:
-        desk.gate.leave(connection, slot)
+    with suppress(gate.LeaseLost), desk.database.begin() as connection:
+        desk.gate.leave(connection, slot)  # lost or not: nothing is written of this answer
     return answer

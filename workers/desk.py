@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from models import records, streams
+from pydantic import SecretStr
+
+from models import exact, records, streams
 from workers import gate
 from workers.connectors import discovery
 from workers.connectors.contract import Wire
@@ -69,6 +72,18 @@ class Desk:
             hints=resource.hints,
             project=resource.project,
         )
+
+    @cached_property
+    def _secrets(self) -> list[str]:
+        values = (getattr(self.options, name) for name in type(self.options).model_fields)
+        known = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        return sorted({each for secret in known for each in (secret, quote(secret, safe=""))} - {""}, key=len)[::-1]
+
+    def masked(self, text: str) -> str:
+        """The text without this connection's secrets, fit for a table: vendors repeat what they were sent."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return exact.storable_text(text)
 
     def now(self) -> datetime:
         """The database's clock."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
 import structlog
 
 from models import columns, inbox, streams
@@ -14,8 +16,6 @@ from workers.errors import Busy, Closed, Fate, NotForUs, SetAside, TryLater
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
-
-    import sqlalchemy as sa
 
     from models.inbox import Item
     from models.streams import Stream
@@ -28,19 +28,26 @@ _MISREAD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
 """What a connector raises when an answer is not what it was written for."""
 
 
+_PROGRAM_LIMITS = "54"
+"""PostgreSQL's class of errors for rows and index entries that are too large (SQLSTATE)."""
+
+
 @contextmanager
-def sorted_out() -> Iterator[None]:
-    """Give a fate to what may go wrong between a request and its transaction.
+def sorted_out(desk: Desk) -> Iterator[None]:
+    """Give a fate to what may go wrong between a request and its transaction, and keep secrets out of its words.
 
     No change on the vendor's side stops ingestion: an answer that nobody understood is set aside, for a person.
     """
     try:
         yield
+    except Fate as fate:
+        fate.args = (desk.masked(str(fate)),)
+        raise
     except columns.Locked:
         raise TryLater("the table is locked by somebody's long query", shuts_gate=False) from None
     except _MISREAD as error:
-        log.exception("answer not understood")
-        raise SetAside(f"the answer was not understood: {words(error)}") from error
+        log.error("answer not understood", connection=desk.name, exception=desk.masked(traceback.format_exc()))  # noqa: TRY400 - a traceback may repeat a secret
+        raise SetAside(f"the answer was not understood: {desk.masked(words(error))}") from None
 
 
 def of_key(desk: Desk, slot: Slot, item: Item, fate: Fate) -> None:
@@ -78,6 +85,18 @@ def of_stream(desk: Desk, slot: Slot, stream: Stream, fate: Fate, *, full: bool)
 def words(error: BaseException | None) -> str:
     """An exception in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def is_refusal(error: sa.exc.DBAPIError) -> bool:
+    """Whether the database takes every row but this one: no such number, too large, a rule that its owner made."""
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    return isinstance(error, sa.exc.DataError | sa.exc.IntegrityError) or state.startswith(_PROGRAM_LIMITS)
+
+
+def refused(error: sa.exc.DBAPIError) -> str:
+    """Why the database did not take a row, without the row, which PostgreSQL repeats in its detail."""
+    said = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
+    return f"the database refused a value: {' '.join(said.split())[:200]}"
 
 
 def _leave_late(connection: sa.Connection, desk: Desk, slot: Slot, fate: TryLater, *, failures: int) -> datetime:

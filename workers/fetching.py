@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
 import structlog
 
-from models import deletions, inbox, journal, records
+from models import deletions, inbox, journal, records, streams
 from models.values import Snapshot
 from workers import fates, gate, reading
-from workers.errors import Fate
+from workers.errors import Fate, SetAside
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from models.inbox import Item
     from models.values import Change, Tombstone
     from workers.connectors.contract import Resource
@@ -33,8 +34,12 @@ def fetch(shift: Shift, item: Item) -> None:
         with desk.database.begin() as connection:
             inbox.finish(connection, item)
         return
-    if reading.described(shift, resource) is None:
-        return  # parked meanwhile: its keys wait with it
+    if not resource.points:
+        with desk.database.begin() as connection:
+            _read_instead(connection, desk, item)
+        return
+    if reading.described(shift, resource, lambda slot, _, fate: fates.of_key(desk, slot, item, fate)) is None:
+        return  # parked or postponed meanwhile
     try:
         with shift.turn(f"{resource.name}\n{item.key}") as slot:
             shift.requests += 1
@@ -43,11 +48,19 @@ def fetch(shift: Shift, item: Item) -> None:
         log.warning("lease lost", **told)  # the row is still in the inbox
 
 
+def _read_instead(connection: sa.Connection, desk: Desk, item: Item) -> None:
+    """Nobody can ask for one key of this resource: everything is read at once, and answers for the key, too."""
+    now = desk.database.now(connection)
+    streams.change(connection, desk.name, item.resource, full_due_at=now)
+    until = now + desk.resources[item.resource].full_every
+    inbox.postpone(connection, item, until=until, reason="waits for a full reading", counts=False)
+
+
 def _fetch(shift: Shift, slot: Slot, resource: Resource, item: Item) -> None:
     desk = shift.desk
     target = reading.target(desk, resource)
     try:
-        with fates.sorted_out():
+        with fates.sorted_out(desk):
             found = _as_listed(shift.client.fetch(resource, item.key), item)
             prepared = records.prepare(desk.database, target, [found] if isinstance(found, Snapshot) else [])
     except Fate as fate:
@@ -55,11 +68,8 @@ def _fetch(shift: Shift, slot: Slot, resource: Resource, item: Item) -> None:
         return
     try:
         changes = _write(desk, slot, resource, target, item=item, found=found, prepared=prepared)
-    except sa.exc.DataError as error:
-        reason = f"the database refused a value: {fates.words(error.orig)}"
-        with desk.database.begin() as connection:
-            desk.gate.leave(connection, slot)
-            inbox.park(connection, item, reason=reason)
+    except fates.REFUSED as error:
+        fates.of_key(desk, slot, item, SetAside(fates.refused(error)))
         return
     shift.changes += len(changes)
     kinds = [change.kind.value for change in changes]
@@ -117,7 +127,8 @@ def _may_delete(
         return True
     now = desk.database.now(connection)
     if item.approved:
-        deletions.approved(connection, target, now=now)
+        if not inbox.undecided(connection, connection_name=desk.name, resource=resource.name, besides=item.key):
+            deletions.approved(connection, target, now=now)
         return True
     share = desk.options.max_deletions
     return deletions.permitted(connection, desk.database, target, count=1, max_deletions=share, now=now)

@@ -13,7 +13,7 @@ from base64 import urlsafe_b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken
@@ -33,6 +33,9 @@ GRACE = timedelta(seconds=15)
 
 MOMENT = timedelta(seconds=2)
 """The longest sleep at the gate; longer waits leave the work due later."""
+
+_SHORTEST_BACKOFF = timedelta(seconds=1)
+"""Also for a vendor who says 429 and `Retry-After: 0`: he would be asked without end."""
 
 _LONGEST_BACKOFF = timedelta(minutes=5)
 
@@ -59,14 +62,14 @@ class Slot:
 
 
 def account_of(options: Connection) -> str:
-    """The account's name: a keyed hash of address and login, so that connections that share an account share its gate."""
+    """The account's name, a keyed hash of address and login: connections that share an account share its gate."""
     return hmac.new(_secret(options), options.url.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def backoff(failures: int, after: timedelta | None = None) -> timedelta:
     """How long to wait after so many failures in a row: what the vendor asked for, else 1 s doubling to 5 min."""
     if after is not None:
-        return after
+        return max(after, _SHORTEST_BACKOFF)
     return min(timedelta(seconds=2 ** min(failures, 10)), _LONGEST_BACKOFF)
 
 
@@ -132,8 +135,11 @@ class Gate:
     ) -> datetime:
         """Give the lease back and shut the gate for everybody; returns until when. Raises `LeaseLost`."""
         self._give_back(connection, slot)
-        failures = self._lock(connection).failures
+        row = self._lock(connection)
+        failures, shut_until = row.failures, row.shut_until
         until = self._database.now(connection) + backoff(failures, after)
+        if shut_until is not None and shut_until > until:
+            until = shut_until  # another request of this account was told to wait longer
         self._paced(connection, slot, failures=failures + counts, shut_until=until, shut_reason=reason[:500])
         return until
 
@@ -146,7 +152,7 @@ class Gate:
         """Where this account's vendor session is kept."""
         return SessionBox(self._database, self.account, self._secret)
 
-    def _lock(self, connection: sa.Connection) -> sa.Row[tuple[datetime | None, datetime | None, str | None, int]]:
+    def _lock(self, connection: sa.Connection) -> sa.Row[Any, Any, Any, Any]:
         columns = (gates.c.next_start_at, gates.c.shut_until, gates.c.shut_reason, gates.c.failures)
         locked = sa.select(*columns).where(gates.c.account == self.account).with_for_update()
         row = connection.execute(locked).one_or_none()
@@ -201,7 +207,7 @@ def held(gate: Gate, subject: str | None = None) -> Iterator[Slot]:
 
 
 class SessionBox:
-    """The vendor's session, encrypted under a key derived from the connection's own secret: one login serves all workers."""
+    """The vendor's session, encrypted under a key that the connection's own secret gives: one login for all workers."""
 
     def __init__(self, database: Database, account: str, secret: bytes) -> None:
         self._database = database

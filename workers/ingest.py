@@ -139,4 +139,6 @@ def _due(desk: Desk, *, full: bool) -> Stream | None:
     with desk.database.read() as connection:
         now = desk.database.now(connection)
         rows = streams.open_ones(connection, connection_name=desk.name)
-    return next((row for row in rows if row.resource in desk.resources and row.is_due(now, full=full)), None)
+    due = [row for row in rows if row.resource in desk.resources and row.is_due(now, full=full)]
+    # The longest overdue: a resource that is always due again must not starve the others.
+    return min(due, key=lambda row: row.full_due_at if full else row.due_at, default=None)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
 import structlog
 
-from models import deletions, inbox, journal, records, streams
+from models import deletions, exact, inbox, journal, records, redaction, streams
 from models.values import Cause, Chunk, Lane, Mention, Unreadable
 from workers import fates, gate
 from workers.errors import Fate, SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from datetime import datetime
+
+    import sqlalchemy as sa
 
     from models.streams import Stream
     from models.values import Line
@@ -36,10 +38,10 @@ def target(desk: Desk, resource: Resource) -> records.Target:
         return desk.target(resource, streams.get(connection, desk.name, resource.name))
 
 
-def described(shift: Shift, resource: Resource) -> Stream | None:
+def described(shift: Shift, resource: Resource, failed: Callable[[Slot, Stream, Fate], None]) -> Stream | None:
     """The resource's stream, its shape asked for at most once a day; None if it is parked, retired or failed just now.
 
-    Raises `gate.Shut` where the vendor cannot be asked now.
+    `failed` moves the work that needs it. Raises `gate.Shut` where the vendor cannot be asked now.
     """
     desk, database = shift.desk, shift.desk.database
     stream, now = _current(desk, resource)
@@ -50,10 +52,13 @@ def described(shift: Shift, resource: Resource) -> Stream | None:
     with shift.turn(f"{resource.name}\nmetadata") as slot:
         shift.requests += 1
         try:
-            with fates.sorted_out():
+            with fates.sorted_out(desk):
                 shape = shift.client.shape(resource)
+        except SetAside as refused:
+            fates.of_stream(desk, slot, stream, refused, full=True)  # without it no key of the resource can be kept
+            return None
         except Fate as fate:
-            fates.of_stream(desk, slot, stream, fate, full=True)
+            failed(slot, stream, fate)
             return None
         with database.begin() as connection:
             desk.gate.leave(connection, slot)
@@ -68,7 +73,7 @@ def read(shift: Shift, resource: Resource, *, full: bool) -> None:
         with desk.database.begin() as connection:
             streams.change(connection, desk.name, resource.name, full_due_at=until)
         return
-    if described(shift, resource) is None:
+    if described(shift, resource, partial(fates.of_stream, desk, full=full)) is None:
         return
     try:
         with shift.turn() as slot:
@@ -90,7 +95,7 @@ def _current(desk: Desk, resource: Resource) -> tuple[Stream | None, datetime]:
 
 def _receive(page: _Page, slot: Slot) -> None:
     try:
-        with fates.sorted_out():
+        with fates.sorted_out(page.desk):
             page.begin(slot)
             with closing(page.chunks()) as chunks:
                 for chunk in chunks:
@@ -140,10 +145,10 @@ class _Page:
         prepared = records.prepare(self.database, self.target, chunk.snapshots)
         try:
             self._commit(slot, chunk, prepared)
-        except sa.exc.DataError as error:
+        except fates.REFUSED as error:
             if not chunk.snapshots:
-                raise
-            for smaller in _smaller(chunk, f"the database refused a value: {fates.words(error.orig)}"):
+                raise SetAside(fates.refused(error)) from error
+            for smaller in _smaller(chunk, fates.refused(error)):
                 self.write(slot, smaller)
 
     def _commit(self, slot: Slot, chunk: Chunk, prepared: records.Prepared) -> None:
@@ -165,7 +170,8 @@ class _Page:
                 listed={each.key: each.listed for each in chunk.snapshots if each.listed is not None},
                 point=False,
             )
-            self._advance(connection, chunk, now)
+            # Later than the mentions above: what is complete waits for them.
+            self._advance(connection, chunk, self.database.now(connection))
             journal.append(
                 connection, self.desk.name, self.resource.name, changes, turn=slot.turn, cause=self.cause, now=now
             )
@@ -174,12 +180,14 @@ class _Page:
         log.info("read", **told, objects=_size(chunk), changes=len(changes), cause=self.cause.value)
 
     def _mention(self, connection: sa.Connection, chunk: Chunk) -> None:
-        """What this chunk says about keys: which it named, which differ, which it tells of, which nobody understands."""
+        """What this chunk says about keys: named, different from before, told of, or not understood."""
         name, resource = self.desk.name, self.resource.name
         if self.full:
-            keys = [each.key for each in (*chunk.snapshots, *chunk.lines, *chunk.unreadable)]
+            keys = [row.key for row in chunk.snapshots] + [row.key for row in chunk.lines]
+            keys += [row.key for row in chunk.unreadable]
             streams.see(connection, self.database, connection_name=name, resource=resource, keys=keys)
-        news = self._news(connection, chunk.lines)
+        lines = [replace(line, key=exact.storable_text(line.key)) for line in chunk.lines]
+        news = self._news(connection, lines)
         self._bulk(
             connection, [Mention(resource, line.key) for line in news], tokens={row.key: row.token for row in news}
         )
@@ -189,7 +197,7 @@ class _Page:
             self.database,
             connection_name=name,
             resource=resource,
-            unreadable=chunk.unreadable,
+            unreadable=[replace(row, raw=redaction.redact(row.raw, self.target.omit)) for row in chunk.unreadable],
             cause=self.cause,
         )
 
@@ -231,11 +239,15 @@ class _Page:
             return []
         if not self.resource.unpaged:
             return []  # pages shift while data changes: absence from them alone proves nothing
+        approved = self._approved(connection, absent)
+        if approved:
+            deletions.approved(connection, self.target, now=now)
+        absent = [key for key in absent if key not in approved]
         share = self.desk.options.max_deletions
         if self.resource.register or deletions.permitted(
             connection, self.database, self.target, count=len(absent), max_deletions=share, now=now
         ):
-            return absent
+            return [*approved, *absent]
         inbox.hold_missing(
             connection,
             self.database,
@@ -245,7 +257,17 @@ class _Page:
             cause=self.cause,
             reason=f"missing, one of {len(absent)} at once",
         )
-        return []
+        return sorted(approved)
+
+    def _approved(self, connection: sa.Connection, absent: Sequence[str]) -> set[str]:
+        """This reply answers whatever waited for it. The missing keys whose deletion a person approved."""
+        return inbox.answer_all(
+            connection,
+            connection_name=self.desk.name,
+            resource=self.resource.name,
+            missing=absent,
+            before=self.first_turn or 0,
+        )
 
     def _advance(self, connection: sa.Connection, chunk: Chunk, now: datetime) -> None:
         """Move the position; the cursor only with the last page of a complete run."""
@@ -260,8 +282,17 @@ class _Page:
         if end is None:
             return
         if self.full and not end.more:
-            next_at = now + self.resource.full_every
-            streams.finish_full(connection, stream, run=self.run or 0, cursor=end.cursor, next_at=next_at, now=now)
+            # A stream of news names nothing that exists, so nothing is missing from it either.
+            complete = end.complete or not (self.resource.points or self.resource.unpaged)
+            streams.finish_full(
+                connection,
+                stream,
+                run=self.run or 0,
+                cursor=end.cursor,
+                next_at=now + self.resource.full_every,
+                now=now,
+                complete=complete,
+            )
         elif not self.full and end.more:
             streams.advance_tick(connection, stream, cursor=end.cursor, now=now)
         elif not self.full:
@@ -279,11 +310,11 @@ def _is_news(line: Line, row: tuple[str | None, bool] | None, waiting: str | Non
 
 
 def _smaller(chunk: Chunk, reason: str) -> list[Chunk]:
-    """The chunk in halves; a single snapshot as a row to be parked."""
+    """The chunk in halves; a single snapshot as a row to be parked, to be looked at again by its key."""
     half = len(chunk.snapshots) // 2
     if half:
         return [Chunk(snapshots=chunk.snapshots[:half]), replace(chunk, snapshots=chunk.snapshots[half:])]
-    refused = [Unreadable(snapshot.key, reason, snapshot.raw) for snapshot in chunk.snapshots]
+    refused = [Unreadable(snapshot.key, reason, {}) for snapshot in chunk.snapshots]
     return [replace(chunk, snapshots=(), unreadable=[*chunk.unreadable, *refused])]
 
 

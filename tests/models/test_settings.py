@@ -76,6 +76,23 @@ def test_a_connection_is_read_with_its_systems_own_options(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("written", "read_as"),
     [
+        ("HTTPS://ERP.Example.COM/Api/", "https://erp.example.com/Api"),
+        ("https://erp.example.com:443", "https://erp.example.com"),
+        ("http://erp.example.com:80/", "http://erp.example.com"),
+        ("http://erp.example.com:443", "http://erp.example.com:443"),
+        ("https://erp.example.com:", "https://erp.example.com"),
+        ("https://erp.example.com/api?", "https://erp.example.com/api"),
+        ("http://[2001:DB8::1]:80/api", "http://[2001:db8::1]/api"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_an_address_has_one_spelling(tmp_path: Path, written: str, read_as: str) -> None:
+    assert read_as == read(tmp_path, SHOP + f'url = "{written}"\n').connections["shop"].url
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
         ("sqlite:///mirror.db", "sqlite:///{folder}/mirror.db"),
         ("sqlite:////srv/mirror.db", "sqlite:////srv/mirror.db"),
         ("postgresql://me:pw@db/mirror", "postgresql+psycopg://me:pw@db/mirror"),

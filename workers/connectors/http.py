@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import socket
 import threading
 import time
@@ -17,7 +19,7 @@ from models import exact
 from workers.errors import SetAside, TimedOut, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from workers.connectors.contract import Wire
 
@@ -26,6 +28,10 @@ _LARGEST_BODY = 64 * 2**20
 
 _STALL_BYTES = 1024
 """A stream that brings less than this within one timeout has stalled: dripping is not progress."""
+
+_LONGEST_WAIT = timedelta(days=1)
+_ABSURD = 9
+"""Digits of a `Retry-After` that nobody means."""
 
 _WORDS = 200
 """How many characters of a stranger's body an error repeats."""
@@ -62,7 +68,8 @@ class Streamed:
         if size == 0:
             return b""
         if size < 0:
-            return _bounded(iter([self._rest, *self._chunks]))
+            rest, self._rest = self._rest, b""
+            return _bounded(itertools.chain([rest], self._chunks))
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -70,6 +77,37 @@ class Streamed:
             self._rest = chunk
         taken, self._rest = self._rest[:size], self._rest[size:]
         return taken
+
+
+class _Deadline:
+    """Ends a request by the wall clock, also where no loop sees it: dripping headers, a silent body."""
+
+    def __init__(self, seconds: float, hang_up: Callable[[], None]) -> None:
+        self.passed = False
+        self._seconds = seconds
+        self._hang_up = hang_up
+        self._timer = threading.Timer(seconds, self._pass)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """The request is over, or limited by stalling from here on."""
+        self._timer.cancel()
+
+    def guarded(self, response: httpx.Response) -> Iterator[bytes]:
+        """The body. `TimedOut` if it was cut short here: where it ends with the connection, nobody else can tell."""
+        for chunk in response.iter_bytes():
+            self._check()
+            yield chunk
+        self._check()
+
+    def _pass(self) -> None:
+        self.passed = True
+        self._hang_up()
+
+    def _check(self) -> None:
+        if self.passed:
+            raise TimedOut(f"the answer was not complete within {self._seconds:g} s")
 
 
 class Http:
@@ -106,63 +144,56 @@ class Http:
 
     def read(self, method: str, path: str, **request: Any) -> Reply:
         """One request, its reply held whole. `request`: httpx's own `params`, `json`, `content`, `headers`, `files`."""
-        deadline = time.monotonic() + self._timeout
-        with self._sent(method, path, deadline, request) as response:
-            return Reply(response.status_code, _bounded(self._before(deadline, response)), _date(response))
+        with self._sent(method, path, request) as (response, deadline):
+            return Reply(response.status_code, _bounded(deadline.guarded(response)), _date(response))
 
     @contextmanager
     def stream(self, method: str, path: str, **request: Any) -> Iterator[Streamed]:
         """One request whose body may be long: limited by stalling, not by length."""
-        with self._sent(method, path, time.monotonic() + self._timeout, request) as response:
+        with self._sent(method, path, request) as (response, deadline):
+            deadline.cancel()
             yield Streamed(self, response)
 
     @contextmanager
-    def _sent(self, method: str, path: str, deadline: float, request: dict[str, Any]) -> Iterator[httpx.Response]:
-        expired = threading.Event()
+    def _sent(self, method: str, path: str, request: dict[str, Any]) -> Iterator[tuple[httpx.Response, _Deadline]]:
+        deadline = _Deadline(self._timeout, self._hang_up)
 
-        def expire() -> None:
-            expired.set()
-            if self._socket is not None:
-                with suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
+        def trace(event: str, info: Mapping[str, Any]) -> None:
+            if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+                self._socket = info["return_value"].get_extra_info("socket")
+                if deadline.passed:
+                    self._hang_up()  # the call was answered too late
 
-        # The timer guards what no loop of ours sees: a status line or headers that drip.
-        timer = threading.Timer(max(deadline - time.monotonic(), 0), expire)
-        timer.daemon = True
-        timer.start()
         try:
-            built = self._client.build_request(method, path, extensions={"trace": self._trace}, **request)
+            built = self._client.build_request(method, path, extensions={"trace": trace}, **request)
             response = self._client.send(built, stream=True)
-            timer.cancel()
             try:
-                _judge(response)
-                yield response
+                _judge(response, deadline)
+                yield response, deadline
             finally:
                 response.close()
         except httpx.ConnectTimeout:
             raise TryLater(f"{self._client.base_url.host}: nobody answered the call") from None
         except httpx.TimeoutException as error:
             raise TimedOut(f"no answer within {self._timeout:g} s ({type(error).__name__})") from None
+        except (httpx.LocalProtocolError, httpx.InvalidURL) as error:
+            # Not its words: they repeat the header, which may be the key.
+            raise SetAside(
+                f"the request cannot be sent: its address or a header is malformed ({type(error).__name__})"
+            ) from None
         except httpx.TransportError as error:
-            if expired.is_set():
+            if deadline.passed:
                 raise TimedOut(f"no answer within {self._timeout:g} s") from None
             raise TryLater(f"{self._client.base_url.host}: {error or type(error).__name__}") from None
         except httpx.DecodingError as error:
             raise TryLater(f"{self._client.base_url.host}: {error}", shuts_gate=False) from None
-        except httpx.InvalidURL as error:
-            raise SetAside(f"the address is not one: {error}") from None
         finally:
-            timer.cancel()
+            deadline.cancel()
 
-    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
-            self._socket = info["return_value"].get_extra_info("socket")
-
-    def _before(self, deadline: float, response: httpx.Response) -> Iterator[bytes]:
-        for chunk in response.iter_bytes():
-            if time.monotonic() > deadline:
-                raise TimedOut(f"the answer was not complete within {self._timeout:g} s")
-            yield chunk
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def progressing(self, response: httpx.Response) -> Iterator[bytes]:
         """The body as it arrives; `TimedOut` when it stalls or drips."""
@@ -191,28 +222,41 @@ def words(body: bytes) -> str:
     return " ".join(body[: 4 * _WORDS].decode(errors="replace").split())[:_WORDS]
 
 
-def _judge(response: httpx.Response) -> None:
+def _judge(response: httpx.Response, deadline: _Deadline) -> None:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
-        with suppress(httpx.TransportError):
-            response.read()
-        said = words(response.content) if response.is_closed else ""
+        said = words(_beginning(deadline.guarded(response)))
         raise TryLater(f"HTTP {response.status_code} {said}".strip(), after=_retry_after(response))
     if response.is_redirect:
         raise SetAside(f"HTTP {response.status_code}: redirected; set `url` to where this leads")
 
 
+def _beginning(chunks: Iterator[bytes]) -> bytes:
+    """As much of a body as an error repeats, or as much of that as arrives."""
+    body = bytearray()
+    with suppress(httpx.TransportError, httpx.DecodingError, TimedOut):
+        for chunk in chunks:
+            body += chunk
+            if len(body) > 4 * _WORDS:
+                break
+    return bytes(body)
+
+
 def _retry_after(response: httpx.Response) -> timedelta | None:
+    """What the vendor asks for, at most a day: no typing error of his may stop us for a year."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        return timedelta(seconds=min(int(value), 86_400))
-    with suppress(ValueError):
-        return max(_aware(parsedate_to_datetime(value)) - datetime.now(UTC), timedelta(0))
-    return None
+    if re.fullmatch("[0-9]+", value):
+        return min(timedelta(seconds=int(value)), _LONGEST_WAIT) if len(value) < _ABSURD else _LONGEST_WAIT
+    moment = _moment(value)
+    return None if moment is None else min(max(moment - datetime.now(UTC), timedelta(0)), _LONGEST_WAIT)
 
 
 def _date(response: httpx.Response) -> datetime | None:
-    with suppress(ValueError):
-        return _aware(parsedate_to_datetime(response.headers.get("Date", "")))
+    return _moment(response.headers.get("Date", ""))
+
+
+def _moment(header: str) -> datetime | None:
+    with suppress(ValueError, OverflowError, TypeError, IndexError):
+        return _aware(parsedate_to_datetime(header))
     return None
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import html
 import re
 from datetime import timedelta
+from decimal import Decimal
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from models import exact
+from workers.connectors.dilovod.resources import ID
 from workers.errors import Busy, SetAside, TryLater
 
 if TYPE_CHECKING:
@@ -20,6 +23,15 @@ _PAUSE = timedelta(seconds=30)
 """Public clients wait this long after the multithread answer; shorter pauses meet it again."""
 
 _LONGEST_TEXT = 500
+_TYPES = {
+    dict: "an empty object",
+    list: "a list",
+    str: "a text",
+    bool: "true or false",
+    int: "a number",
+    Decimal: "a number",
+    NoneType: "null",
+}
 _TAG = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
@@ -94,8 +106,14 @@ def _row(columns: list[Any], values: Any) -> JsonObject:
 
 def malformed(answer: Any, wanted: str) -> SetAside:
     """What to raise for an answer of another form than this vendor's."""
-    shown = exact.storable_text(exact.dumps(answer)[:_LONGEST_TEXT])
-    return SetAside(f"malformed: {wanted} was expected, not {shown}")
+    return SetAside(f"malformed: {wanted} was expected, not {described(answer)}")
+
+
+def described(answer: Any) -> str:
+    """The JSON type and an object's keys: what an answer holds may be what is never to be stored."""
+    if isinstance(answer, dict) and answer:
+        return exact.storable_text(f"an object with {', '.join(answer)}"[:_LONGEST_TEXT])
+    return _TYPES[type(answer)]
 
 
 def header(answer: Any, key: str) -> JsonObject:
@@ -108,8 +126,12 @@ def header(answer: Any, key: str) -> JsonObject:
     if not isinstance(parts, dict) or any(part and not isinstance(part, dict | list) for part in parts.values()):
         raise malformed(parts, "an object of table parts")
     if link(found.get("id")) != key:
-        raise SetAside(f"malformed: {key} was asked for, the answer is about {exact.dumps(found.get('id'))[:100]}")
+        raise SetAside(f"malformed: {key} was asked for, the answer is about {_about(found.get('id'))}")
     return found
+
+
+def _about(value: Any) -> str:
+    return link(value) if ID.fullmatch(link(value)) else described(value)
 
 
 def link(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import ijson
@@ -10,7 +9,7 @@ import ijson
 from models import exact
 from models.values import Chunk, End, Snapshot, Tombstone, Unreadable
 from workers.connectors.dilovod import answers, cursors, metadata, queries
-from workers.connectors.dilovod.resources import is_register
+from workers.connectors.dilovod.resources import ID, is_register
 from workers.connectors.http import Http, words
 from workers.errors import SetAside, TryLater
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _OK = 200
 _CHUNK = 500
-_ID = re.compile("[0-9]{16}")
 _BLANKS = b" \t\r\n\xef\xbb\xbf"
 """JSON's blanks, and the byte order mark that a PHP file may begin with."""
 
@@ -48,7 +46,7 @@ class Client:
         try:
             answer = self.get_object(key)
         except answers.Gone as gone:
-            named = _ID.findall(str(gone))
+            named = ID.findall(str(gone))
             if named and key not in named:
                 raise  # it speaks of another object, and proves nothing about this one
             return Tombstone(key)
@@ -119,10 +117,13 @@ class Client:
         dimensions: Sequence[str] = (),
         date: str | None = None,
         filters: Sequence[queries.Filter] = (),
-    ) -> Sequence[JsonObject]:
-        """What a register holds now, or at a moment of the vendor's wall clock, summed up by `dimensions`."""
+    ) -> Iterator[Any]:
+        """What a register holds now, or at a moment of the vendor's wall clock, summed up by `dimensions`.
+
+        Rows as they arrive, because a register may be too large to be held.
+        """
         source = queries.register("balance", register, date=date, dimensions=dimensions)
-        return self.request(source, fields, filters=filters)
+        return self._streamed_rows(queries.params(source, fields, filters=filters))
 
     def slice_last(
         self,
@@ -131,9 +132,10 @@ class Client:
         *,
         date: str | None = None,
         filters: Sequence[queries.Filter] = (),
-    ) -> Sequence[JsonObject]:
-        """The newest values of an information register, now or at a moment of the vendor's wall clock."""
-        return self.request(queries.register("sliceLast", register, date=date), fields, filters=filters)
+    ) -> Iterator[Any]:
+        """The newest values of an information register, as `balance` brings its rows."""
+        source = queries.register("sliceLast", register, date=date)
+        return self._streamed_rows(queries.params(source, fields, filters=filters))
 
     def list_metadata(self, lang: str = "uk") -> JsonObject:
         """Every kind of object by name: `{"id", "idPrefix", "presentation"}`."""
@@ -161,13 +163,12 @@ class Client:
         return position.chunk(listed)
 
     def _register_rows(self, name: str, position: cursors.Position) -> Iterator[Chunk]:
-        kind = "sliceLast" if name.startswith("informationRegisters.") else "balance"
-        dimensions = position.dimensions
-        source = queries.register(kind, name, dimensions=dimensions if kind == "balance" else ())
-        asked = queries.params(source, {field: field for field in position.fields})
+        fields, dimensions = {field: field for field in position.fields}, position.dimensions
+        is_sliced = name.startswith("informationRegisters.")
+        rows = self.slice_last(name, fields) if is_sliced else self.balance(name, fields, dimensions=dimensions)
         snapshots: list[Snapshot] = []
         unreadable: list[Unreadable] = []
-        for row in self._streamed_rows(asked):
+        for row in rows:
             found = _keyed(row, dimensions)
             (snapshots if isinstance(found, Snapshot) else unreadable).append(found)  # type: ignore[arg-type]
             if len(snapshots) + len(unreadable) == _CHUNK:
@@ -184,7 +185,8 @@ class Client:
             try:
                 yield from ijson.items(_Rejoined(b"[", streamed), "item")
             except ijson.JSONError as error:
-                raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
+                reason = str(error).partition("\n")[0]  # the other lines repeat what the answer holds
+                raise TryLater(f"the answer is not JSON: {reason}", shuts_gate=False) from None
 
     # The packet.
 
@@ -201,15 +203,21 @@ class Client:
         return {"content": exact.dumps(packet).encode(), "headers": {"Content-Type": "application/json"}}
 
     def _inspected(self, status: int, body: bytes) -> Any:
-        said = words(body.replace(self._key.encode(), b"***"))
         try:
             answer = exact.loads(body)
         except ValueError:
-            raise TryLater(f"HTTP {status}, and the answer is not JSON: {said}", shuts_gate=False) from None
+            said = f"HTTP {status}, and the answer is not JSON: {self._said(body)}"
+            raise TryLater(said, shuts_gate=False) from None
         answers.inspect(answer, secret=self._key)
         if status != _OK:
-            raise TryLater(f"HTTP {status}: {said}")
+            raise TryLater(f"HTTP {status}: {answers.described(answer)}")
         return answer
+
+    def _said(self, body: bytes) -> str:
+        """A page's words, but nothing of half an object: it may be what is never to be stored."""
+        if body.lstrip(_BLANKS)[:1] in {b"{", b"["}:
+            return "it breaks off"
+        return words(body.replace(self._key.encode(), b"***"))
 
 
 class _Rejoined:

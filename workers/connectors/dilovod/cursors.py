@@ -5,14 +5,13 @@ Its position is the cursor's text, and carries what the metadata said, so that e
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from models import exact
 from models.values import Chunk, End, Line, Unreadable
 from workers.connectors.dilovod import answers, metadata
-from workers.connectors.dilovod.resources import is_register
+from workers.connectors.dilovod.resources import ID, is_register
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 PAGE = 500
 _MOST_PAGES = 20_000
-_ID = re.compile("[0-9]{16}")
 
 DONE = "done"
 """The cursor of a finished reading. Dilovod has no "since", so the next reading starts from the beginning."""
@@ -96,13 +94,13 @@ class Position:
         """A page's names and where the reading goes on."""
         if self.versioned and any(token(row) is None for row in listed):
             return self.without_version()
-        named = [row for row in listed if _ID.fullmatch(answers.link(row.get("id")))]
+        named = [row for row in listed if ID.fullmatch(answers.link(row.get("id")))]
         return Chunk(
             lines=[self._line(row) for row in named],
             unreadable=[
                 Unreadable(f"?{exact.fingerprint(row)}", "the listed row has no id", row)
                 for row in listed
-                if not _ID.fullmatch(answers.link(row.get("id")))
+                if not ID.fullmatch(answers.link(row.get("id")))
             ],
             end=self._end(len(listed), exact.fingerprint(sorted(answers.link(row.get("id")) for row in named))),
         )

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from workers.connectors.contract import Ignored, Malformed, Notice
-from workers.connectors.dilovod.resources import is_register
+from workers.connectors.dilovod.resources import ID, is_register
 
 if TYPE_CHECKING:
     from workers.connectors.dilovod.options import Options
 
-_ID = re.compile("[0-9]{16}")
 _PREFIX = 5
 _LONGEST_NAME = 100
 
@@ -66,7 +64,7 @@ def _name(value: Any) -> str:
 
 def _id(value: Any) -> str:
     text = str(value) if isinstance(value, int | str) else ""
-    if not _ID.fullmatch(text):
+    if not ID.fullmatch(text):
         raise Malformed("id is not an id of 16 digits")
     return text
 

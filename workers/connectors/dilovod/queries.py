@@ -7,12 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from models.values import JsonObject
-
-_LONGEST_LIST = 50
-"""Public clients send lists of at most this many values."""
 
 
 class Operator(StrEnum):
@@ -36,7 +33,10 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One condition; all of them must hold. `alias` is one of the request's `fields`."""
+    """One condition; all of them must hold. `alias` is one of the request's `fields`.
+
+    Public clients send lists of at most 50 values.
+    """
 
     alias: str
     operator: Operator
@@ -49,12 +49,6 @@ class Limit:
 
     offset: int
     count: int
-
-
-def in_lists(alias: str, values: Sequence[Any]) -> Iterator[Filter]:
-    """Filters that together accept these values, one for each request, short enough for the vendor."""
-    for start in range(0, len(values), _LONGEST_LIST):
-        yield Filter(alias, Operator.IN_LIST, list(values[start : start + _LONGEST_LIST]))
 
 
 def params(

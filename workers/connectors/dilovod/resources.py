@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from workers.connectors.contract import Resource
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
     from models.values import JsonObject
     from workers.connectors.dilovod.options import Options
+
+ID = re.compile("[0-9]{16}")
+"""An object's id, whose first five digits are those of its type (Dilovod help, API Dilovod)."""
 
 
 def resources(options: Options) -> tuple[Resource, ...]:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from models.values import JsonObject
 
 _OK = 200
-_ABSENT = frozenset({403, 404})
-_FORBIDDEN = re.compile(r"not enabled|permission|forbidden|denied", re.IGNORECASE)
+_REFUSED = frozenset({401, 403, 404})
+"""Every record would be refused alike: the key is revoked or may not read the resource, or there is none."""
+
+_FORBIDDEN = re.compile(r"not enabled|permission|forbidden|denied|unauthorized|token required", re.IGNORECASE)
 _FAILURES = frozenset({"result", "results", "err", "error", "errors"})
 """Roots of XML answers that are no lists: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`."""
 
@@ -55,7 +57,7 @@ def _hidden(body: bytes, secret: str) -> bytes:
 def _refusal(status: int, body: bytes) -> SetAside:
     """A resource that is not enabled for the key is 400 with these words, 403 or 404 (Directo API documentation)."""
     said = _words(body)
-    whole = status in _ABSENT or (status != 401 and bool(_FORBIDDEN.search(said)))  # noqa: PLR2004 - the key itself
+    whole = status in _REFUSED or bool(_FORBIDDEN.search(said))
     return SetAside(said if status == _OK else f"HTTP {status}: {said}", whole_resource=whole)
 
 

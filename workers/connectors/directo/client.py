@@ -14,9 +14,10 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from models import exact
 from models.values import Chunk, End, JsonObject, Mention, Shape, Snapshot, Tombstone, Unreadable
 from workers.connectors import http
-from workers.connectors.directo import answers, cursors, resources
+from workers.connectors.directo import answers, cursors, resources, table
 from workers.errors import SetAside, TimedOut
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Client:
     def __init__(self, options: Options, wire: Wire) -> None:
         self._options = options
         self._known = resources.catalogue(options)
-        self._mirrored = set(options.resources) - {resources.DELETED}
+        self._mirrored = set(options.resources) - {table.DELETED}
         self._http = http.Http(
             wire,
             base_url=f"{options.url}/v1/",
@@ -95,7 +96,7 @@ class Client:
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
         """What changed since a finished run, or everything: in one reply, by date windows where that takes too long."""
         position = cursors.Position.read(cursor) if cursor else cursors.Position()
-        if resource.name == resources.DELETED:
+        if resource.name == table.DELETED:
             return self._deletions(position)
         if position.window is not None:
             return self._windowed(resource, position, position.window)
@@ -120,7 +121,7 @@ class Client:
                 yield from self._chunks(resource, answer.records, run)
         except TimedOut:
             # The error would lose the cursor, so the run itself goes on with smaller questions.
-            if not resources.ROWS[resource.name].dated:
+            if not table.ROWS[resource.name].dated:
                 raise
             window = cursors.Window.initial(self._options)
             yield Chunk(end=End(replace(run.position(), window=window).text(), more=True))
@@ -150,10 +151,11 @@ class Client:
         yield Chunk(end=run.end(complete=True))
 
     def _chunks(self, resource: Resource, records: Iterator[Any], run: cursors.Run) -> Iterator[Chunk]:
+        met = _Met(resource, self._options.zone)
         while batch := list(islice(records, _CHUNK)):
             for record in batch:
                 run.saw(record)
-            chunk = _chunk(resource, batch, self._options.zone)
+            chunk = met.chunk(batch)
             _refuse_hopeless(chunk)
             yield chunk
 
@@ -162,7 +164,7 @@ class Client:
         run = cursors.Run(position, self._options, full=position.since is None)
         memory = cursors.Memory(position.seen)
         try:
-            with self._answer(resources.DELETED, run.params()) as answer:
+            with self._answer(table.DELETED, run.params()) as answer:
                 run.told(answer.date)
                 while batch := list(islice(answer.records, _CHUNK)):
                     chunk = self._deleted_chunk(batch, run, memory)
@@ -205,28 +207,50 @@ class _Answer:
     records: Iterator[Any]
 
 
-def _chunk(resource: Resource, batch: list[Any], zone: ZoneInfo) -> Chunk:
-    """The batch by key: of two states the later one, of two different records with one key none is lost in silence."""
-    found: dict[str, JsonObject] = {}
-    unreadable = []
-    for raw in map(answers.as_object, batch):
-        key = resources.key_of(resource, raw)
-        if key is None:
-            unreadable.append(Unreadable(resources.digest(raw), _no_key(resource, raw), raw))
-            continue
-        earlier = found.get(key)
-        if earlier is not None and earlier != raw:
-            earlier, raw = _by_stamp(earlier, raw, zone)  # noqa: PLW2901 - the later state goes on
-            if cursors.stamp(earlier.get("ts"), zone) == cursors.stamp(raw.get("ts"), zone):
-                reason = f"{resource.name} has different records with the key {key}; see the setting `keys`"
-                unreadable.append(Unreadable(resources.digest(earlier), reason, earlier))
-        found[key] = raw
-    return Chunk(tuple(Snapshot(key, raw) for key, raw in found.items()), unreadable=tuple(unreadable))
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a record said and when, as small as a whole reply of them must be."""
+
+    said: bytes
+    at: datetime | None
+
+    @classmethod
+    def of(cls, raw: JsonObject, zone: ZoneInfo) -> _State:
+        said = bytes.fromhex(exact.fingerprint(exact.storable(raw)))
+        return cls(said, cursors.stamp(raw.get("ts"), zone))
+
+    def is_later(self, other: _State) -> bool:
+        return self.at is not None and other.at is not None and self.at > other.at
 
 
-def _by_stamp(first: JsonObject, second: JsonObject, zone: ZoneInfo) -> tuple[JsonObject, JsonObject]:
-    one, two = (cursors.stamp(record.get("ts"), zone) for record in (first, second))
-    return (second, first) if one and two and one > two else (first, second)
+class _Met:
+    """What one reply has brought so far, so that of two different records with one key none is lost in silence.
+
+    Kept for the whole reply, because the vendor promises no order.
+    """
+
+    def __init__(self, resource: Resource, zone: ZoneInfo) -> None:
+        self._resource = resource
+        self._zone = zone
+        self._states: dict[str, _State] = {}
+
+    def chunk(self, batch: Iterable[Any]) -> Chunk:
+        """The batch by key: of two states the later one; of two records that no `ts` puts in order the first."""
+        found: dict[str, JsonObject] = {}
+        unreadable = []
+        for raw in map(answers.as_object, batch):
+            key = resources.key_of(self._resource, raw)
+            if key is None:
+                unreadable.append(Unreadable(resources.digest(raw), _no_key(self._resource, raw), raw))
+                continue
+            state = _State.of(raw, self._zone)
+            met = self._states.setdefault(key, state)
+            if met is state or state.is_later(met):
+                self._states[key], found[key] = state, raw
+            elif met.said != state.said and not met.is_later(state):
+                reason = f"{self._resource.name} has different records with the key {key}; see the setting `keys`"
+                unreadable.append(Unreadable(resources.digest(raw), reason, raw))
+        return Chunk(tuple(Snapshot(key, raw) for key, raw in found.items()), unreadable=tuple(unreadable))
 
 
 def _refuse_hopeless(chunk: Chunk) -> None:
@@ -252,10 +276,7 @@ def _fields(record: JsonObject) -> str:
 
 def _key_filter(resource: Resource, key: str) -> cursors.Params:
     """Equality on each field of the key. SetAside where the filter language cannot say the value."""
-    try:
-        values = resources.split(resource, key)
-    except ValueError as error:
-        raise SetAside(str(error)) from None
+    values = resources.split(resource, key)
     for value in values:
         # A comma means "or", a leading operator compares, % matches anything (Directo API documentation, filtering).
         if not value or "," in value or "%" in value or value[0] in "<>!":

@@ -29,7 +29,7 @@ _NO_CLOCK = timedelta(days=1)
 """How far our own clock is mistrusted where the vendor sends no Date."""
 
 _LONGEST_MEMORY = 2000
-"""Deletions that a cursor remembers."""
+"""Deletions that a cursor remembers, of those with a time and of those without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +208,21 @@ class Memory:
     def __init__(self, seen: Iterable[str]) -> None:
         self._seen = frozenset(seen)
         self._met: dict[str, datetime] = {}
+        self._timeless: dict[str, None] = {}
 
     def is_news(self, key: str, stamp: datetime | None) -> bool:
-        """Whether this row was not mentioned yet. A row without time may tell of another deletion each time."""
-        if stamp is None:
-            return True
+        """Whether this row was not mentioned yet.
+
+        Rows without time may all come at every tick. What cannot be remembered of them waits for the next full
+        reading: it would be mentioned for ever.
+        """
         name = resources.digest(key)[:12]
-        self._met[name] = stamp
+        if stamp is not None:
+            self._met[name] = stamp
+        elif name in self._timeless or len(self._timeless) < _LONGEST_MEMORY:
+            self._timeless[name] = None
+        else:
+            return False
         return name not in self._seen
 
     def into(self, position: Position) -> Position:
@@ -222,7 +230,7 @@ class Memory:
         again = sorted(
             (stamp, name) for name, stamp in self._met.items() if not position.since or stamp > position.since
         )
-        return replace(position, seen=tuple(name for _, name in again[-_LONGEST_MEMORY:]))
+        return replace(position, seen=(*self._timeless, *(name for _, name in again[-_LONGEST_MEMORY:])))
 
 
 def stamp(value: Any, zone: ZoneInfo) -> datetime | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from workers.connectors.contract import Connection, Duration, Secret, Url
-from workers.connectors.directo import resources as table
+from workers.connectors.directo import table
 
 
 def _known(name: str) -> str:
@@ -26,7 +26,7 @@ class Options(Connection):
 
     `full_every`: how often everything is read, which finds what neither `ts` nor `/deleted` tells. `since`: where the
     date windows of a reading begin that is too large for one reply; what is older comes as one more window. `keys`: the
-    fields that identify an object, where this company's field list names them otherwise than `resources.py` supposes.
+    fields that identify an object, where this company's field list names them otherwise than `table.py` supposes.
     """
 
     url: Url = "https://login.directo.ee/apidirect"

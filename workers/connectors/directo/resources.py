@@ -1,7 +1,7 @@
-"""Directo's resources, one declared row each, and what identifies their objects: also in the rows of `/deleted`.
+"""Directo's resources as an account has them, and what identifies their objects: also in the rows of `/deleted`.
 
-Names: Directo API documentation, "API Resources & Endpoints". Its fields are managed per company, so every field but
-the key is optional, and the kinds below are hints that are applied when a field appears.
+Directo's fields are managed per company, so every field but the key is optional, and the kinds below are hints that
+are applied when a field appears.
 """
 
 from __future__ import annotations
@@ -14,64 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from models.values import JsonObject, Kind, Mention, Shape
 from workers.connectors.contract import Resource
+from workers.connectors.directo import table
+from workers.errors import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from workers.connectors.directo.options import Options
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A resource as the vendor offers it.
-
-    `dated`: a document, whose `date` can be filtered, so that a reading too large for one reply goes by windows.
-    `computed`: figures without a dependable `ts` (stock moves do not touch it), read whole at every tick.
-    """
-
-    name: str
-    key: tuple[str, ...]
-    dated: bool = False
-    computed: bool = False
-
-
-DELETED = "deleted"
-
-TABLE = (
-    Row("sales_quotations", ("number",), dated=True),
-    Row("orders", ("number",), dated=True),
-    Row("invoices", ("number",), dated=True),
-    Row("purchase_orders", ("number",), dated=True),
-    Row("stock_receipts", ("number",), dated=True),
-    Row("purchase_invoices", ("number",), dated=True),
-    Row("purchase_payments", ("number",), dated=True),
-    Row("customers", ("code",)),
-    Row("suppliers", ("code",)),
-    Row("contacts", ("code",)),  # inferred
-    Row("items", ("code",)),
-    Row("itemclasses", ("code",)),
-    Row("priceformulas", ("code",)),
-    Row("stocklevels", ("item_code", "warehouse"), computed=True),  # inferred from the documented stock fields
-    Row("stocklevels_sn", ("item_code", "warehouse", "serial_number"), computed=True),  # inferred likewise
-    Row("allocations", ("item_code", "warehouse", "number"), computed=True),  # inferred: stock reserved by a document
-    Row("accounts", ("code",)),
-    Row("transactions", ("type", "number"), dated=True),  # numbers repeat between types
-    Row(DELETED, ("resource", "key", "ts")),  # of whatever shape, see `deletion`
-    Row("financial_budgets", ("code",)),  # inferred
-    Row("events", ("number",), dated=True),  # inferred
-    Row("receipts", ("number",), dated=True),
-    Row("deliveries", ("number",), dated=True),
-    Row("movements", ("number",), dated=True),
-    Row("objects", ("code",)),
-    Row("projects", ("code",)),
-    Row("resources", ("code",)),  # inferred
-    Row("sales_contracts", ("number",), dated=True),
-    Row("replacementlogs", ("number",), dated=True),  # inferred
-)
-"""Every resource of the vendor's list, in its order. "inferred": no public answer shows the key; `keys` corrects it."""
-
-ROWS = {row.name: row for row in TABLE}
-NAMES = frozenset(ROWS)
 
 
 def _kinds(kind: Kind, fields: str) -> dict[str, Kind]:
@@ -123,15 +72,15 @@ _HINTS: Shape = {"": _FIELDS, "rows": _LINES, "datafields": _kinds(Kind.TEXT, "c
 def resources(options: Options) -> tuple[Resource, ...]:
     """The configured resources, and `deleted`, which tells of deletions in all of them."""
     known = catalogue(options)
-    return tuple(known[name] for name in dict.fromkeys((*options.resources, DELETED)))
+    return tuple(known[name] for name in dict.fromkeys((*options.resources, table.DELETED)))
 
 
 def catalogue(options: Options) -> dict[str, Resource]:
     """Every resource of the vendor, configured or not, by name."""
-    return {row.name: _resource(row, options) for row in TABLE}
+    return {row.name: _resource(row, options) for row in table.TABLE}
 
 
-def _resource(row: Row, options: Options) -> Resource:
+def _resource(row: table.Row, options: Options) -> Resource:
     # A hard deletion that /deleted keeps to itself is found by the next full reading, hence the bound.
     full_every = options.every if row.computed else options.full_every
     return Resource(
@@ -140,7 +89,7 @@ def _resource(row: Row, options: Options) -> Resource:
         every=None if row.computed else options.every,
         full_every=full_every,
         bound=full_every,
-        points=row.name != DELETED,
+        points=row.name != table.DELETED,
         unpaged=row.computed,
         register=row.computed,
         hints=_HINTS,
@@ -160,12 +109,15 @@ def join(parts: list[str]) -> str | None:
 
 
 def split(resource: Resource, key: str) -> list[str]:
-    """The values of the key's fields. ValueError where their number differs."""
+    """The values of the key's fields. SetAside where their number differs: a key from before `keys` was changed."""
     if len(resource.key) == 1:
         return [key]
     parts = [part.replace("%3A", ":").replace("%25", "%") for part in key.split(":")]
     if len(parts) != len(resource.key):
-        raise ValueError(f"{key!r} does not have the fields {', '.join(resource.key)}")
+        raise SetAside(
+            f"{key!r} is no key of {resource.name} by {' and '.join(resource.key)}. If the setting `keys` was changed, "
+            f"`erpmirror forget` this resource: it is then read anew under its new keys"
+        )
     return parts
 
 

@@ -52,6 +52,7 @@ class Shape(StrEnum):
     TABLE = "table"
     CAPITALS = "capitals"
     STRANGE = "strange"
+    TIMELESS = "timeless"
 
 
 def create(
@@ -193,7 +194,8 @@ class Sandbox:
         name, filters = request.path_params["resource"], request.query_params.multi_items()
         try:
             if name == "deleted":
-                stamped = [entry for entry in self.books.deleted if self._passes({"ts": entry.ts}, filters, {"ts"})]
+                known = set() if self.shape is Shape.TIMELESS else {"ts"}
+                stamped = [entry for entry in self.books.deleted if self._passes({"ts": entry.ts}, filters, known)]
                 return [self._deletion(entry) for entry in stamped]
             table = self.books.tables[name]
             known = {field for field, _ in filters if any(sandbox_books.values(record, field) for record in table)}
@@ -218,7 +220,8 @@ class Sandbox:
         if self.shape is Shape.STRANGE:
             return {"rid": key, "action": 3, "ts": entry.ts}
         fields = {field: entry.record[field] for field in sandbox_books.KEYS[entry.resource]}
-        return {"resource": entry.resource, **fields, "ts": entry.ts}
+        timed = {} if self.shape is Shape.TIMELESS else {"ts": entry.ts}
+        return {"resource": entry.resource, **fields, **timed}
 
     def _deleted_key(self, entry: Deleted) -> str:
         return f"{entry.resource}:{self.books.key(entry.resource, entry.record)}:{entry.ts}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -77,6 +78,31 @@ def test_markup_entities_and_the_key_are_taken_out_of_what_the_vendor_says() -> 
 )
 def test_both_forms_of_a_request_are_rows(answer: Any, rows: list[Any]) -> None:
     assert rows == answers.rows(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "described"),
+    [
+        ({"cleartext": "s3cret", "header": {}}, "an object with cleartext, header"),
+        ({}, "an empty object"),
+        (["s3cret"], "a list"),
+        ("s3cret", "a text"),
+        (5, "a number"),
+        (Decimal("5.1"), "a number"),
+        (True, "true or false"),
+        (None, "null"),
+    ],
+)
+def test_a_malformed_answer_is_told_by_its_form_and_never_by_what_it_holds(answer: Any, described: str) -> None:
+    assert f"malformed: a list of rows was expected, not {described}" == str(answers.malformed(answer, "a list of rows"))
+
+
+def test_of_another_object_only_its_id_is_told() -> None:
+    another = {"header": {"id": {"id": "1109100000001039", "pr": "s3cret"}}}
+    with pytest.raises(SetAside, match=f"{ORDER} was asked for, the answer is about 1109100000001039$"):
+        answers.header(another, ORDER)
+    with pytest.raises(SetAside, match=r"about an object with pr$"):
+        answers.header({"header": {"id": {"pr": "s3cret"}}}, ORDER)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,29 @@ def test_a_deletion_is_mentioned_once_though_the_overlap_brings_it_again(account
     assert [1, 2, 2] == [len(reading.objects) for reading in (first, second, third)]
 
 
+def test_a_deletion_without_a_time_is_mentioned_once(account: Account) -> None:
+    account.sandbox.shape = Shape.TIMELESS
+    cursor = None
+    told = []
+    for turn in range(4):
+        if turn < 2:
+            account.sandbox.books.delete_order(Random(turn))
+        reading = account.read("deleted", cursor)
+        told.append(len(mentions(reading)))
+        cursor = reading.end.cursor
+        account.clock.advance(minutes=10)
+    assert [1, 1, 0, 0] == told
+
+
+def test_of_deletions_without_a_time_no_more_are_mentioned_than_can_be_remembered(account: Account) -> None:
+    account.sandbox.shape = Shape.TIMELESS
+    books = account.sandbox.books
+    books.deleted = [Deleted("orders", {"number": number}, books.stamp()) for number in range(2100)]
+    first = account.read("deleted")
+    assert 2000 == len(mentions(first))
+    assert [] == mentions(account.read("deleted", first.end.cursor))
+
+
 def test_history_is_no_news(account: Account) -> None:
     account.sandbox.books.delete_order(Random(1))
     account.clock.advance(days=3)

@@ -80,9 +80,15 @@ def test_a_wrong_key_is_told_without_the_key(account: Account) -> None:
     stranger = client(account.url, api_key="my-secret-key")
     with pytest.raises(SetAside, match="HTTP 401: INVALID_API_KEY") as raised:
         stranger.check()
-    assert not raised.value.whole_resource
     assert "my-secret-key" not in str(raised.value)
     stranger.close()
+
+
+def test_a_revoked_key_sets_the_resource_aside_and_not_its_objects_one_by_one(account: Account) -> None:
+    account.sandbox.key = "a new key"
+    with pytest.raises(SetAside, match="HTTP 401: INVALID_API_KEY") as raised:
+        account.fetch("items", "1012")
+    assert raised.value.whole_resource
 
 
 def test_a_filter_that_the_vendor_refuses_is_set_aside(account: Account) -> None:

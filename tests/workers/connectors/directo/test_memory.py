@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-RECORDS = 20_000
-NAME = "x" * 400
+RECORDS = 10_000
+NAME = "x" * 1000
 
 
 def large_json() -> Iterator[str]:

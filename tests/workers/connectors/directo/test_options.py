@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.workers.connectors.directo.conftest import options
-from workers.connectors.directo import resources
+from workers.connectors.directo import resources, table
 
 VENDORS_LIST = [
     "sales_quotations",
@@ -43,7 +43,7 @@ VENDORS_LIST = [
 
 
 def test_the_table_has_every_resource_of_the_vendors_list() -> None:
-    assert VENDORS_LIST == [row.name for row in resources.TABLE]
+    assert VENDORS_LIST == [row.name for row in table.TABLE]
 
 
 def test_what_is_left_out_has_the_documented_defaults() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models.values import Snapshot, Tombstone
+from workers.connectors.directo.sandbox_books import KEYS
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
@@ -113,13 +114,54 @@ def test_of_two_states_in_one_reply_the_later_wins_in_any_order(account: Account
     assert len(items) - 2 == len(reading.snapshots)
 
 
-def test_two_records_with_one_key_are_not_lost_in_silence(account: Account) -> None:
+def far_apart(account: Account, resource: str, **changes: Any) -> list[dict[str, Any]]:
+    """Two records with one key, in different chunks of a reply."""
+    table = account.sandbox.books.tables[resource]
+    one = table[0]
+    others = [one | {field: str(number) for field in KEYS[resource]} for number in range(600)]
+    table[:] = [one, *others, one | changes]
+    return [table[0], table[-1]]
+
+
+@pytest.mark.parametrize("ts", [{}, {"ts": ""}, {"ts": None}])
+def test_two_records_with_one_key_are_not_lost_in_silence(account: Account, ts: dict[str, Any]) -> None:
     levels = account.sandbox.books.tables["stocklevels"]
-    levels.append(levels[0] | {"quantity": 5, "location": "B2"})
+    levels.append(levels[0] | {"quantity": 5, "location": "B2"} | ts)
     reading = account.read("stocklevels")
     (unreadable,) = [each for chunk in reading.chunks for each in chunk.unreadable]
-    assert unreadable.raw == levels[0]
+    assert unreadable.raw == levels[-1]
     assert "keys" in unreadable.reason
+
+
+@pytest.mark.parametrize("account", [{}, {"format": "xml"}], indirect=True, ids=["json", "xml"])
+def test_two_records_with_one_key_are_not_lost_however_far_apart(account: Account) -> None:
+    first, second = far_apart(account, "stocklevels", location="B2")
+    reading = account.read("stocklevels")
+    (unreadable,) = [each for chunk in reading.chunks for each in chunk.unreadable]
+    assert "B2" == unreadable.raw["location"]
+    assert [None] == [raw.get("location") for raw in reading.objects.values() if raw["warehouse"] == first["warehouse"]]
+    assert second["warehouse"] == unreadable.raw["warehouse"]
+
+
+@pytest.mark.parametrize(("ts", "kept"), [("2030-01-01 00:00:00", "other"), ("2001-01-01 00:00:00", "first")])
+def test_of_two_states_in_one_reply_the_later_wins_however_far_apart(account: Account, ts: str, kept: str) -> None:
+    account.sandbox.books.tables["items"][0]["name"] = "first"
+    first, _ = far_apart(account, "items", name="other", ts=ts)
+    reading = account.read("items")
+    assert kept == reading.objects[first["code"]]["name"]
+    assert [] == [each for chunk in reading.chunks for each in chunk.unreadable]
+
+
+def test_a_record_that_comes_twice_in_one_reply_is_one(account: Account) -> None:
+    first, _ = far_apart(account, "items")
+    reading = account.read("items")
+    assert 1 == [snapshot.key for snapshot in reading.snapshots].count(first["code"])
+    assert [] == [each for chunk in reading.chunks for each in chunk.unreadable]
+
+
+def test_a_key_from_before_keys_was_changed_is_set_aside_with_what_to_do(account: Account) -> None:
+    with pytest.raises(SetAside, match=r"'7' is no key of transactions by type and number.*`erpmirror forget`"):
+        account.fetch("transactions", "7")
 
 
 def test_a_resource_whose_records_all_lack_the_key_is_set_aside_whole(account: Account) -> None:

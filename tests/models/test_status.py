@@ -1,0 +1,102 @@
+"""What a person is told about each resource."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from models import inbox, notices, status, streams
+from models.values import Cause, Lane, Mention
+from tests.models import mirroring
+
+if TYPE_CHECKING:
+    from models.database import Database
+    from models.status import ResourceStatus
+
+
+def align(database: Database, *resources: str) -> None:
+    plans = [streams.Plan(name, timedelta(hours=1), ticks=True) for name in resources]
+    with database.begin() as connection:
+        streams.align(connection, database, connection_name="books", system="directo", plans=plans)
+
+
+def told(database: Database, resource: str = "invoices") -> ResourceStatus:
+    (found,) = (row for row in status.resources(database) if row.resource == resource)
+    return found
+
+
+def mention(database: Database, *keys: str) -> list[inbox.Item]:
+    with database.begin() as connection:
+        inbox.mention(
+            connection,
+            database,
+            connection_name="books",
+            mentions=[Mention("invoices", key) for key in keys],
+            lane=Lane.LIVE,
+            cause=Cause.NOTICE,
+        )
+        return inbox.due(connection, connection_name="books", now=database.now(connection), limit=100)
+
+
+def test_a_resource_that_was_never_read_promises_nothing(database: Database) -> None:
+    align(database, "invoices")
+    row = told(database)
+    assert ("books", "directo", "invoices", "open", 0) == (
+        row.connection,
+        row.system,
+        row.resource,
+        row.state,
+        row.rows,
+    )
+    assert (None, None, 3600, None, None) == (
+        row.last_look,
+        row.complete_as_of,
+        row.bound,
+        row.last_error,
+        row.reading,
+    )
+
+
+def test_rows_are_the_live_ones(database: Database) -> None:
+    align(database, "invoices")
+    mirroring.write(database, {key: {"n": 1} for key in "123"})
+    mirroring.write(database, tombstones=["2"], turn=2)
+    assert 2 == told(database).rows
+
+
+def test_what_waits_is_counted_by_how_it_waits(database: Database) -> None:
+    align(database, "invoices")
+    first, second, *_ = mention(database, "1", "2", "3")
+    with database.begin() as connection:
+        inbox.park(connection, first, reason="Ви не маєте доступу")
+        inbox.hold(connection, second, reason="many")
+        notices.append(connection, database, [notices.Letter("books", "{}", "invoices", "9")])
+    row = told(database)
+    assert (2, 1, 1) == (row.pending, row.parked, row.held)
+    assert row.last_error in {"Ви не маєте доступу", "many"}
+
+
+def test_a_parked_resource_counts_as_one_parked_and_says_why(database: Database) -> None:
+    align(database, "invoices", "orders")
+    with database.begin() as connection:
+        streams.park(connection, "books", "invoices", reason="API not enabled", now=database.now(connection))
+    assert (1, "API not enabled") == (told(database).parked, told(database).last_error)
+    assert (0, None) == (told(database, "orders").parked, told(database, "orders").last_error)
+
+
+def test_a_reading_under_way_tells_how_far_it_is(database: Database) -> None:
+    align(database, "invoices")
+    with database.begin() as connection:
+        stream = streams.get(connection, "books", "invoices")
+        assert stream is not None
+        now = database.now(connection)
+        run = streams.begin_full(connection, stream, turn=1, cause=Cause.BACKFILL, now=now)
+        streams.advance_full(connection, stream, run=run, cursor="p2", pages=1, objects=500)
+    assert 500 == told(database).reading
+
+
+def test_what_nobody_configures_is_named(database: Database) -> None:
+    align(database, "invoices", "orders")
+    align(database, "orders")
+    assert ["invoices"] == [row.resource for row in status.unconfigured(database, ["books"])]
+    assert {"invoices", "orders"} == {row.resource for row in status.unconfigured(database, ["shop"])}

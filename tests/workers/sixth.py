@@ -1,0 +1,372 @@
+"""A sixth system, made for a test: a connector folder beside the others, and a vendor that the test plays itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from models import columns, inbox, notices, records, streams, tables
+from models.values import Cause, Lane, Mention
+from tests.mirroring import table
+from tests.serving import served
+from workers import configuration, connectors, desk, ingest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import pytest
+    from starlette.requests import Request
+
+    from models.database import Database
+    from models.settings import Settings
+    from models.streams import Stream
+    from workers.desk import Desk
+
+FILES = {
+    "__init__": '"""The sixth system."""\n',
+    "options": """
+from datetime import datetime
+from workers.connectors.contract import Connection, Secret, Url
+
+class Options(Connection):
+    url: Url
+    api_key: Secret
+    kinds: str
+    opens_at: datetime | None = None
+
+    def login(self):
+        return (self.api_key.get_secret_value(),)
+
+    def closed_until(self, now):
+        return self.opens_at if self.opens_at is not None and now < self.opens_at else None
+""",
+    "resources": """
+import json
+from datetime import timedelta
+from workers.connectors.contract import Resource
+
+def resources(options):
+    return tuple(Resource(name, **_arguments(kind)) for name, kind in json.loads(options.kinds).items())
+
+def _arguments(kind):
+    full_every = timedelta(seconds=kind.get("full_every", 86400))
+    every = timedelta(seconds=kind["every"]) if "every" in kind else None
+    return kind | {"full_every": full_every, "every": every, "bound": full_every}
+""",
+    "client": """
+from datetime import datetime
+from models.values import Chunk, End, Line, Mention, Snapshot, Tombstone, Unreadable
+from workers.connectors.http import Http
+from workers.errors import Busy, Closed, NotForUs, SetAside
+
+class Killed(BaseException):
+    pass
+
+class Client:
+    def __init__(self, options, wire):
+        key = options.api_key.get_secret_value()
+        self._http = Http(wire, base_url=options.url, timeout=options.timeout, headers={"X-Key": key})
+
+    def close(self):
+        self._http.close()
+
+    def fetch(self, resource, key):
+        reply = self._asked(f"/{resource.name}/{key}")
+        if reply.status == 404:
+            return Tombstone(key)
+        found = reply.json()
+        return Snapshot(key, found["raw"], listed=found.get("listed"))
+
+    def list(self, resource, cursor):
+        for chunk in self._asked(f"/{resource.name}", cursor=cursor).json():
+            if chunk.get("fail") == "kill":
+                raise Killed
+            if chunk.get("fail"):
+                raise TypeError(chunk["fail"])
+            end = chunk.get("end")
+            yield Chunk(
+                snapshots=[Snapshot(key, raw) for key, raw in chunk.get("snapshots", {}).items()],
+                lines=[Line(*line) for line in chunk.get("lines", ())],
+                mentions=[Mention(*mention) for mention in chunk.get("mentions", ())],
+                unreadable=[Unreadable(*row) for row in chunk.get("unreadable", ())],
+                end=None if end is None else End(**end),
+            )
+
+    def shape(self, resource):
+        return self._asked(f"/{resource.name}/metadata").json()
+
+    def check(self):
+        return str(self._asked("/check").json())
+
+    def ask(self, words):
+        return self._asked("/" + "/".join(words)).json()
+
+    def _asked(self, path, cursor=None):
+        reply = self._http.read("GET", path, params={} if cursor is None else {"cursor": cursor})
+        said = reply.body.decode()
+        match reply.status:
+            case 400:
+                raise SetAside(said)
+            case 403:
+                raise SetAside(said, whole_resource=True)
+            case 409:
+                raise Busy(said)
+            case 410:
+                raise NotForUs(said)
+            case 423:
+                raise Closed("closed", until=datetime.fromisoformat(said))
+        return reply
+""",
+}
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+Chunks = list[dict[str, Any]]
+
+
+class Clock:
+    """A database's clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+class Vendor:
+    """The test's own vendor.
+
+    `objects`: resource -> key -> object. `listing`: resource -> what a listing answers to a cursor, instead of one
+    complete page of snapshots. `instead`: path -> answers (status, headers, body) that come first, one each; the last
+    one stays if `stuck`. `meanwhile`: path -> what happens while that request, whose answer is made, is on its way.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.listing: dict[str, Callable[[str | None], Chunks]] = {}
+        self.instead: dict[str, list[tuple[int, dict[str, str], str]]] = {}
+        self.meanwhile: dict[str, Callable[[], None]] = {}
+        self.stuck = False
+        self.asked: list[str] = []
+        self.cursors: list[str | None] = []
+        self.app = Starlette(routes=[Route("/{path:path}", self._answer)])
+
+    def _answer(self, request: Request) -> Response:
+        path, cursor = request.path_params["path"], request.query_params.get("cursor")
+        self.asked.append(path)
+        answer = self._instead(path) or self._right(path, cursor)
+        happens = self.meanwhile.pop(path, None)
+        if happens is not None:
+            happens()
+        return answer
+
+    def _instead(self, path: str) -> Response | None:
+        answers = self.instead.get(path)
+        if not answers:
+            return None
+        status, headers, body = answers[0] if self.stuck and len(answers) == 1 else answers.pop(0)
+        return Response(body, status, headers)
+
+    def _right(self, path: str, cursor: str | None) -> Response:
+        resource, _, key = path.partition("/")
+        if key == "metadata":
+            return Response(json.dumps({"": {"declared": "text"}}))
+        if key:
+            found = self.objects[resource].get(key)
+            return Response("", 404) if found is None else Response(json.dumps({"raw": found, "listed": _token(found)}))
+        if resource == "check":
+            return Response('"well"')
+        self.cursors.append(cursor)
+        chunks = self.listing[resource](cursor) if resource in self.listing else whole(self.objects[resource])
+        return Response(json.dumps(chunks))
+
+
+def whole(objects: dict[str, Any]) -> Chunks:
+    """One reply that brings everything."""
+    return [{"snapshots": objects, "end": {"cursor": "done", "complete": True}}]
+
+
+def named(objects: dict[str, Any]) -> Chunks:
+    """One reply that brings only names."""
+    return [{"lines": [[key, _token(raw)] for key, raw in objects.items()], "end": {"cursor": "d", "complete": True}}]
+
+
+def _token(raw: Any) -> str | None:
+    return str(raw["v"]) if isinstance(raw, dict) and "v" in raw else None
+
+
+@dataclass(frozen=True)
+class Six:
+    """A connection to the vendor, its mirror, and what a test does with both."""
+
+    database: Database
+    settings: Settings
+    vendor: Vendor
+    clock: Clock
+    name: str = "six"
+    failures: list[BaseException] = field(default_factory=list)
+
+    @property
+    def desk(self) -> Desk:
+        return desk.desk(self.database, self.settings, self.name)
+
+    def look(self) -> desk.Shift:
+        return ingest.look(self.desk)
+
+    def read(self) -> desk.Shift:
+        return ingest.read(self.desk)
+
+    def work(self) -> None:
+        """Everything that is due at this moment."""
+        for _ in range(100):
+            look, read = ingest.has_work(self.desk)
+            if read:
+                self.read()
+            if look:
+                self.look()
+            if not (look or read):
+                return
+        raise AssertionError("there is always something due")
+
+    def read_again(self, resource: str = "goods") -> None:
+        """A full reading, as if its schedule had come round."""
+        self.change(resource, full_due_at=self.clock.now)
+        self.read()
+
+    def change(self, resource: str = "goods", **values: Any) -> None:
+        with self.database.begin() as connection:
+            streams.change(connection, self.name, resource, **values)
+
+    def aside(self, look: Callable[[], None]) -> threading.Thread:
+        """Let another worker do this."""
+
+        def guarded() -> None:
+            try:
+                look()
+            except BaseException as error:  # noqa: BLE001 - a thread's failure must reach the test
+                self.failures.append(error)
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        return thread
+
+    def mention(self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.NOTICE) -> None:
+        with self.database.begin() as connection:
+            inbox.mention(
+                connection,
+                self.database,
+                connection_name=self.name,
+                mentions=[Mention(resource, key) for key in keys],
+                lane=lane,
+                cause=cause,
+            )
+
+    def notice(self, *keys: str, resource: str = "goods") -> None:
+        letters = [notices.Letter(self.name, "{}", resource, key) for key in keys]
+        with self.database.begin() as connection:
+            notices.append(connection, self.database, letters)
+
+    def retry(self, *keys: str, resource: str = "goods") -> int:
+        with self.database.begin() as connection:
+            one = {"connection_name": self.name, "resource": resource}
+            return sum(inbox.retry(connection, self.database, key=key, **one) for key in keys)
+
+    def stream(self, resource: str = "goods") -> Stream:
+        with self.database.read() as connection:
+            found = streams.get(connection, self.name, resource)
+        assert found is not None
+        return found
+
+    def column(self, name: str, resource: str = "goods") -> Any:
+        c = tables.streams.c
+        with self.database.read() as connection:
+            return connection.execute(
+                sa.select(c[name]).where(c.connection == self.name, c.resource == resource)
+            ).scalar_one()
+
+    def inbox(self, resource: str = "goods") -> dict[str, Any]:
+        """The rows that wait, by key."""
+        with self.database.read() as connection:
+            chosen = sa.select(tables.inbox).where(
+                tables.inbox.c.connection == self.name, tables.inbox.c.resource == resource
+            )
+            return {row.key: row for row in connection.execute(chosen)}
+
+    def states(self, resource: str = "goods") -> dict[str, str]:
+        return {key: row.state for key, row in self.inbox(resource).items()}
+
+    def live(self, resource: str = "goods") -> dict[str, Any]:
+        target = self.desk.target(self.desk.resources[resource])
+        with self.database.read() as connection:
+            return {key: raw for key, gone, raw in records.export(connection, self.database, target) if gone is None}
+
+    def row(self, key: str, resource: str = "goods") -> Any:
+        with self.database.read() as connection:
+            schema = columns.current(connection, self.database, f"sixth_{resource}")
+            assert schema is not None
+            root = schema.root.sql
+            return connection.execute(sa.select(root).where(root.c["_key"] == key)).mappings().one()
+
+    def journal(self, resource: str = "goods") -> list[tuple[str, str, str]]:
+        """Key, kind and cause of each entry."""
+        c = tables.changes.c
+        with self.database.read() as connection:
+            chosen = sa.select(c.key, c.kind, c.cause).where(c.resource == resource).order_by(c.id)
+            return [(row.key, row.kind, row.cause) for row in connection.execute(chosen)]
+
+    def leases(self) -> int:
+        with self.database.read() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(tables.leases)).scalar_one()
+
+
+@contextmanager
+def connected(
+    database: Database,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    kinds: dict[str, dict[str, Any]] | None = None,
+    also: dict[str, dict[str, Any]] | None = None,
+    **options: Any,
+) -> Iterator[Six]:
+    """The sixth system's folder on the path, its vendor served, a connection `six` aligned; `also`: more connections.
+
+    `kinds`: resource -> fields of its `Resource` (`every` and `full_every` in seconds).
+    """
+    put = folder / "systems"
+    (put / "sixth").mkdir(parents=True)
+    for name, text in FILES.items():
+        (put / "sixth" / f"{name}.py").write_text(text, encoding="utf-8")
+    clock, vendor = Clock(), Vendor()
+    database._clock = clock
+    with monkeypatch.context() as patched, served(vendor.app) as url:
+        patched.setattr(connectors, "__path__", [*connectors.__path__, str(put)])
+        common = {"system": "sixth", "url": url, "api_key": "very-secret", "kinds": json.dumps(kinds or {"goods": {}})}
+        common |= options
+        written = [table(name, common | more) for name, more in {"six": {}, **(also or {})}.items()]
+        file = folder / "erpmirror.toml"
+        file.write_text("\n".join(written), encoding="utf-8")
+        six = Six(database, configuration.load(file), vendor, clock)
+        for resource in six.desk.resources:
+            vendor.objects.setdefault(resource, {})
+        desk.align(database, six.settings)
+        yield six
+        for name in [name for name in sys.modules if name.startswith("workers.connectors.sixth")]:
+            del sys.modules[name]
+            vars(connectors).pop("sixth", None)
+    assert [] == six.failures

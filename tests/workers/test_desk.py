@@ -1,0 +1,81 @@
+"""A connection's desk: its schedule, who shares its account, and which of its words are secret."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from models import status
+from tests.workers import sixth
+from workers import desk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from models.database import Database
+    from tests.workers.sixth import Six
+
+    Connect = Callable[..., AbstractContextManager[Six]]
+
+
+@pytest.fixture
+def connect(sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
+    return partial(sixth.connected, sqlite, tmp_path, monkeypatch)
+
+
+def test_a_connection_that_nobody_configured_is_named_with_those_that_are(connect: Connect) -> None:
+    with connect() as six, pytest.raises(LookupError, match=r'"seven".*configured: six'):
+        desk.desk(six.database, six.settings, "seven")
+
+
+def test_a_desk_is_made_for_every_connection(connect: Connect) -> None:
+    with connect(also={"seven": {}}) as six:
+        assert ["six", "seven"] == [each.name for each in desk.desks(six.database, six.settings)]
+
+
+def test_who_has_another_login_shares_nothing(connect: Connect) -> None:
+    with connect(also={"same": {}, "other": {"api_key": "other"}}) as six:
+        assert ["same"] == [each.name for each in six.desk.sharing]
+        assert six.desk.gate.account != desk.desk(six.database, six.settings, "other").gate.account
+
+
+def test_a_trailing_slash_makes_no_other_account(connect: Connect) -> None:
+    with connect() as six:
+        url = six.settings.connections["six"].url
+    assert not url.endswith("/")
+
+
+def test_a_resource_that_left_the_configuration_is_named_as_unconfigured(connect: Connect) -> None:
+    with connect(kinds={"goods": {}, "orders": {}}) as six:
+        six.vendor.objects["orders"]["1"] = {"v": 1}
+        six.work()
+        file = six.settings.file
+        text = file.read_text(encoding="utf-8").replace(', \\"orders\\": {}', "")
+        file.write_text(text, encoding="utf-8")
+        fewer = sixth.configuration.load(file)
+        desk.align(six.database, fewer)
+        assert ["orders"] == [row.resource for row in status.unconfigured(six.database, fewer.connections)]
+        smaller = sixth.Six(six.database, fewer, six.vendor, six.clock)
+        smaller.vendor.asked.clear()
+        smaller.change("orders", full_due_at=six.clock.now)
+        smaller.work()
+        assert [] == smaller.vendor.asked
+        assert {"1"} == six.live("orders").keys(), "its rows are not touched"
+
+
+@pytest.mark.parametrize("key", ["k-1", "with space & sign", "a/b?c=d"])
+def test_secrets_are_masked_as_they_are_and_as_an_address_writes_them(connect: Connect, key: str) -> None:
+    with connect(api_key=key) as six:
+        written = quote(key, safe="")
+        assert "it was *** or *** here" == six.desk.masked(f"it was {key} or {written} here")
+
+
+def test_settings_that_are_shown_show_no_secret(connect: Connect) -> None:
+    with connect() as six:
+        assert "very-secret" not in repr(six.desk)
+        assert "very-secret" not in repr(six.settings)

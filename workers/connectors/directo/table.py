@@ -1,0 +1,61 @@
+"""What Directo offers to read: one declared row for each resource of the vendor's list.
+
+Names: Directo API documentation, "API Resources & Endpoints".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A resource as the vendor offers it.
+
+    `dated`: a document, whose `date` can be filtered, so that a reading too large for one reply goes by windows.
+    `computed`: figures without a dependable `ts` (stock moves do not touch it), read whole at every tick.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    dated: bool = False
+    computed: bool = False
+
+
+DELETED = "deleted"
+
+TABLE = (
+    Row("sales_quotations", ("number",), dated=True),
+    Row("orders", ("number",), dated=True),
+    Row("invoices", ("number",), dated=True),
+    Row("purchase_orders", ("number",), dated=True),
+    Row("stock_receipts", ("number",), dated=True),
+    Row("purchase_invoices", ("number",), dated=True),
+    Row("purchase_payments", ("number",), dated=True),
+    Row("customers", ("code",)),
+    Row("suppliers", ("code",)),
+    Row("contacts", ("code",)),  # inferred
+    Row("items", ("code",)),
+    Row("itemclasses", ("code",)),
+    Row("priceformulas", ("code",)),
+    Row("stocklevels", ("item_code", "warehouse"), computed=True),  # inferred from the documented stock fields
+    Row("stocklevels_sn", ("item_code", "warehouse", "serial_number"), computed=True),  # inferred likewise
+    Row("allocations", ("item_code", "warehouse", "number"), computed=True),  # inferred: stock reserved by a document
+    Row("accounts", ("code",)),
+    Row("transactions", ("type", "number"), dated=True),  # numbers repeat between types
+    Row(DELETED, ("resource", "key", "ts")),  # of whatever shape, see `resources.deletion`
+    Row("financial_budgets", ("code",)),  # inferred
+    Row("events", ("number",), dated=True),  # inferred
+    Row("receipts", ("number",), dated=True),
+    Row("deliveries", ("number",), dated=True),
+    Row("movements", ("number",), dated=True),
+    Row("objects", ("code",)),
+    Row("projects", ("code",)),
+    Row("resources", ("code",)),  # inferred
+    Row("sales_contracts", ("number",), dated=True),
+    Row("replacementlogs", ("number",), dated=True),  # inferred
+)
+"""Every resource of the vendor's list, in its order. "inferred": no public answer shows the key; `keys` corrects it."""
+
+ROWS = {row.name: row for row in TABLE}
+NAMES = frozenset(ROWS)
