@@ -91,7 +91,9 @@ def mention(
                     "lane": sa.case((new.lane < inbox.c.lane, new.lane), else_=inbox.c.lane),
                     "state": "due",
                     # What is due already keeps its place: a key that changes all the time would never come first.
-                    "due_at": sa.case((sa.and_(~asleep, inbox.c.due_at < new.due_at), inbox.c.due_at), else_=new.due_at),
+                    "due_at": sa.case(
+                        (sa.and_(~asleep, inbox.c.due_at < new.due_at), inbox.c.due_at), else_=new.due_at
+                    ),
                     "attempts": sa.case((asleep, 0), else_=inbox.c.attempts),
                     "listed": sa.func.coalesce(new.listed, inbox.c.listed),
                 },
@@ -103,7 +105,7 @@ def mention(
 def due(
     connection: sa.Connection, *, connection_name: str, now: datetime, lane: Lane | None = None, limit: int = 1
 ) -> list[Item]:
-    """The next rows to fetch: live before bulk, then the longest waiting. Keys of a parked resource wait with it."""
+    """The next rows to fetch: live before bulk, then the longest waiting. Keys of a parked resource rest with it."""
     statement = (
         sa.select(
             inbox.c.connection,
@@ -118,7 +120,7 @@ def due(
             inbox.c.due_at,
         )
         .where(inbox.c.connection == connection_name, inbox.c.state == "due", inbox.c.due_at <= now)
-        .where(~_parked_resource())
+        .where(~_resting_resource())
         .order_by(inbox.c.lane, inbox.c.due_at)
         .limit(limit)
     )
@@ -138,7 +140,7 @@ def live_waits(connection: sa.Connection, *, connections: Sequence[str], now: da
         inbox.c.state == "due",
         inbox.c.lane == Lane.LIVE,
         inbox.c.due_at <= now,
-        ~_parked_resource(),  # what waits with its resource must not hold up the others
+        ~_resting_resource(),  # what waits with its resource must not hold up the others
     )
     return bool(connection.execute(sa.select(sa.or_(unfolded, live))).scalar_one())
 
@@ -373,11 +375,11 @@ def forget(connection: sa.Connection, *, connection_name: str, resource: str) ->
     connection.execute(sa.delete(inbox).where(inbox.c.connection == connection_name, inbox.c.resource == resource))
 
 
-def _parked_resource() -> sa.ColumnElement[bool]:
+def _resting_resource() -> sa.ColumnElement[bool]:
     return sa.exists().where(
         streams.c.connection == inbox.c.connection,
         streams.c.resource == inbox.c.resource,
-        streams.c.state == "parked",
+        streams.c.state != "open",
     )
 
 

@@ -74,6 +74,7 @@ def fold(connection: sa.Connection, database: Database, *, connection_name: str,
         .values(state="folded")
         .returning(notices.c.resource, notices.c.key)
     ).all()
+    inbox.lock(connection, database, connection_name=connection_name)
     inbox.mention(
         connection,
         database,

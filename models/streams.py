@@ -37,7 +37,7 @@ class Stream:
     tick_at: datetime | None
     full_due_at: datetime
     full_run: int | None
-    full_cause: str | None
+    asked_for: bool
     full_cursor: str | None
     full_turn: int | None
     failures: int
@@ -84,7 +84,8 @@ def align(
         row = known.get(plan.resource)
         values = {"system": system, "bound": int(plan.bound.total_seconds()), "ticks": plan.ticks}
         if row is None:
-            values |= fresh | {"connection": connection_name, "resource": plan.resource, "failures": 0}
+            identity = {"connection": connection_name, "resource": plan.resource}
+            values |= fresh | identity | {"failures": 0, "asked_for": False}
             connection.execute(database.insert(streams).values(**values).on_conflict_do_nothing())
         elif row.state == "retired":
             change(connection, connection_name, plan.resource, **fresh, **values, failures=0)
@@ -134,7 +135,8 @@ def look_now(
     """Look at once, also at what is parked; returns how many resources that concerns."""
     now = database.now(connection)
     full_due_at = sa.case((streams.c.ticks, streams.c.full_due_at), else_=sa.literal(now, Instant))
-    return _hasten(connection, connection_name, resource, {"due_at": now, "full_due_at": full_due_at})
+    values = {"due_at": now, "full_due_at": full_due_at, "asked": database.draw(connection)}
+    return _hasten(connection, connection_name, resource, values)
 
 
 def backfill_now(
@@ -144,12 +146,13 @@ def backfill_now(
 
     A reading of the schedule's begins anew: it passed over keys that looked unchanged.
     """
-    asked_for = streams.c.full_cause.is_not(None)
+    goes_on = sa.and_(streams.c.asked_for, streams.c.full_run.is_not(None))
     values = {
         "full_due_at": database.now(connection),
-        "full_cause": Cause.BACKFILL.value,
-        "full_run": sa.case((asked_for, streams.c.full_run), else_=None),
-        "full_cursor": sa.case((asked_for, streams.c.full_cursor), else_=None),
+        "asked_for": True,
+        "asked": sa.case((goes_on, streams.c.asked), else_=database.draw(connection)),
+        "full_run": sa.case((goes_on, streams.c.full_run), else_=None),
+        "full_cursor": sa.case((goes_on, streams.c.full_cursor), else_=None),
     }
     return _hasten(connection, connection_name, resource, values)
 
@@ -210,11 +213,13 @@ def finish_full(
     now: datetime,
     complete: bool = True,
 ) -> None:
-    """The last page is written: the cursor is set where no tick has moved it meanwhile.
+    """The last page is written. The cursor is set unless a tick moved it meanwhile: ticks that never end begin anew.
 
     `complete`: it named whatever exists, so the resource is complete once all that is settled. A look that was asked
-    for during this page is still due, and so is a reading that a person started anew meanwhile.
+    for since the reading's first turn is still due, and so is a reading that a person started anew meanwhile.
     """
+    newer = streams.c.asked > streams.c.full_turn
+    ticked = sa.and_(streams.c.cursor.is_not(None), streams.c.last_look_at >= streams.c.full_started_at)
     connection.execute(sa.update(runs).where(runs.c.id == run).values(finished_at=now))
     forget_sightings(connection, stream.connection, stream.resource)
     settling = {"settling_as_of": streams.c.full_started_at, "settling_at": now} if complete else {}
@@ -223,14 +228,21 @@ def finish_full(
         stream,
         run,
         full_run=None,
-        full_cause=None,
         full_cursor=None,
         full_turn=None,
-        full_due_at=_unless_hastened(streams.c.full_due_at, stream.full_due_at, next_at),
-        cursor=sa.func.coalesce(streams.c.cursor, cursor),
+        full_due_at=sa.case((newer, streams.c.full_due_at), else_=sa.literal(next_at, Instant)),
+        asked_for=sa.and_(newer, streams.c.asked_for),
+        cursor=sa.case((ticked, streams.c.cursor), else_=cursor),
+        tick_cursor=None,
+        tick_at=None,
         **settling,
         **_well(now),
     )
+
+
+def trim_runs(connection: sa.Connection, *, before: datetime) -> None:
+    """Forget the history of readings that ended before then."""
+    connection.execute(sa.delete(runs).where(runs.c.finished_at < before))
 
 
 def advance_tick(connection: sa.Connection, stream: Stream, *, cursor: str, now: datetime) -> None:
@@ -243,7 +255,9 @@ def finish_tick(connection: sa.Connection, stream: Stream, *, cursor: str, next_
 
     A look that was asked for meanwhile is still due.
     """
-    due_at = _unless_hastened(streams.c.due_at, stream.due_at, next_at)
+    due_at = sa.case(
+        (streams.c.due_at == sa.literal(stream.due_at, Instant), sa.literal(next_at, Instant)), else_=streams.c.due_at
+    )
     values = {"cursor": cursor, "due_at": due_at, "tick_cursor": None, "tick_at": None}
     change(connection, stream.connection, stream.resource, **values, **_well(now))
 
@@ -257,10 +271,6 @@ def _change_run(connection: sa.Connection, stream: Stream, run: int, **values: A
     """Write columns of the row, unless a person had its reading begin anew meanwhile."""
     here = _is(stream.connection, stream.resource)
     connection.execute(sa.update(streams).where(here, streams.c.full_run == run).values(**values))
-
-
-def _unless_hastened(column: sa.Column[Any], known: datetime, next_at: datetime) -> sa.ColumnElement[Any]:
-    return sa.case((column == sa.literal(known, Instant), sa.literal(next_at, Instant)), else_=column)
 
 
 def _well(now: datetime) -> dict[str, Any]:

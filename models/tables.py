@@ -115,7 +115,7 @@ streams = sa.Table(
     sa.Column("tick_at", Instant),  # when that position was reached: pages shift, an old one is worth nothing
     sa.Column("full_due_at", Instant, nullable=False),  # the next full reading
     sa.Column("full_run", sa.BigInteger),  # the full reading that is under way
-    sa.Column("full_cause", sa.Text),  # backfill, if a person asked for it
+    sa.Column("asked_for", sa.Boolean, nullable=False),  # a person wants everything fetched again, equal or not
     sa.Column("full_cursor", sa.Text),  # its position, apart from the cursor
     sa.Column("full_turn", sa.BigInteger),  # its first turn: rows written since are not missing
     sa.Column("full_started_at", Instant),
@@ -130,7 +130,7 @@ streams = sa.Table(
     sa.Column("warning", sa.Text),
     sa.Column("shape", ExactJSON),  # the vendor's metadata as declared fields
     sa.Column("shape_at", Instant),
-    sa.Column("asked", sa.BigInteger),  # when a person asked for a look, in turns: a run that began before is not enough
+    sa.Column("asked", sa.BigInteger),  # when a person asked for a look, in turns: an older run is not enough
     sa.Column("deletions_after", Instant),  # deletions before this were approved and no longer count
 )
 

@@ -10,7 +10,7 @@ import structlog
 from celery.beat import Scheduler
 from kombu.exceptions import OperationalError
 
-from models import notices
+from models import notices, streams
 from models.tables import gates
 from workers import bell, broker, desk, ingest
 
@@ -65,9 +65,8 @@ class Sweeper(Scheduler):
         self._keep_house()
 
     def _ring(self, name: str, which: bell.Which) -> None:
-        if self._bell.ring(name, which) or self._bell.queued(which):
-            return
-        self._bell.ring(name, which, again=True)
+        if not self._bell.ring(name, which):
+            self._bell.repeat(name, which)
 
     def _shut(self, each: desk.Desk) -> bool:
         """Nobody need come while the gate is shut, except to fold notices, which can wait as long."""
@@ -84,6 +83,7 @@ class Sweeper(Scheduler):
         with self._database.begin() as connection:
             now = self._database.now(connection)
             notices.trim(connection, before=now - notices.KEPT)
+            streams.trim_runs(connection, before=now - notices.KEPT)
 
     @property
     def info(self) -> str:

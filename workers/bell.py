@@ -57,6 +57,22 @@ class Bell:
             raise
         return True
 
+    def repeat(self, connection: str, which: Which) -> bool:
+        """Ring again where an outstanding ring was lost; returns whether a message was sent.
+
+        It was lost if it is older than `COUNTS_FOR` and either nothing is queued or workers have answered younger
+        rings: while no worker answers, a ring that waits in the queue is not repeated.
+        """
+        with self._database.read() as db:
+            overdue = rings.c.rung_at < self._database.now(db) - COUNTS_FOR
+            mine = sa.select(rings.c.rung_at).where(rings.c.connection == connection, rings.c.bell == which, overdue)
+            rung_at = db.execute(mine).scalar()
+            if rung_at is None:
+                return False
+            younger = sa.exists().where(rings.c.bell == which, rings.c.answered_at > rung_at + COUNTS_FOR)
+            passed_over = db.execute(sa.select(younger)).scalar_one()
+        return bool(passed_over or not self.queued(which)) and self.ring(connection, which, again=True)
+
     def answer(self, connection: str, which: Which) -> None:
         """A worker is here: whatever is stored from now on deserves a new ring."""
         with self._database.begin() as db:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -80,6 +80,23 @@ def of_stream(desk: Desk, slot: Slot, stream: Stream, fate: Fate, *, full: bool)
         told = {"last_error": str(fate), "last_error_at": desk.database.now(connection)}
         failures = stream.failures + _counts(fate)
         streams.change(connection, desk.name, stream.resource, failures=failures, **due, **told)
+
+
+def broken_key(desk: Desk, item: Item, error: Exception) -> None:
+    """A crash of ours, or a database that went away: the key waits its turn again, behind the others."""
+    with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as connection:
+        until = desk.database.now(connection) + gate.backoff(item.attempts)
+        inbox.postpone(connection, item, until=until, reason=f"broke off: {type(error).__name__}", counts=True)
+
+
+def broken_stream(desk: Desk, stream: Stream, error: Exception, *, full: bool) -> None:
+    """The same for a reading. A tick that took too long for its task goes on as a full reading, which may take long."""
+    with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as connection:
+        now = desk.database.now(connection)
+        until = now + gate.backoff(stream.failures)
+        due = {"full_due_at": until} if full else {"due_at": until, "full_due_at": now}
+        told = {"last_error": f"broke off: {type(error).__name__}", "last_error_at": now}
+        streams.change(connection, desk.name, stream.resource, failures=stream.failures + 1, **due, **told)
 
 
 def words(error: BaseException | None) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
 import structlog
 
 from models import deletions, inbox, journal, records, streams
 from models.values import Snapshot
-from workers import fates, gate, reading
+from workers import fates, gate, shapes
 from workers.errors import Fate, SetAside
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from models.inbox import Item
+    from models.streams import Stream
     from models.values import Change, Tombstone
     from workers.connectors.contract import Resource
     from workers.desk import Desk, Shift
@@ -38,14 +38,23 @@ def fetch(shift: Shift, item: Item) -> None:
         with desk.database.begin() as connection:
             _read_instead(connection, desk, item)
         return
-    if reading.described(shift, resource, lambda slot, _, fate: fates.of_key(desk, slot, item, fate)) is None:
-        return  # parked or postponed meanwhile
     try:
+        stream = shapes.described(shift, resource, lambda slot, _, fate: fates.of_key(desk, slot, item, fate))
+        if stream is None:
+            return  # parked or postponed meanwhile
         with shift.turn(f"{resource.name}\n{item.key}") as slot:
-            shift.requests += 1
-            _fetch(shift, slot, resource, item)
+            if _waits(desk, item):
+                shift.requests += 1
+                _fetch(shift, slot, resource, stream, item=item)
+            else:
+                desk.gate.abandon(slot)  # somebody else was quicker
     except gate.LeaseLost:
         log.warning("lease lost", **told)  # the row is still in the inbox
+
+
+def _waits(desk: Desk, item: Item) -> bool:
+    with desk.database.read() as connection:
+        return inbox.waits(connection, item)
 
 
 def _read_instead(connection: sa.Connection, desk: Desk, item: Item) -> None:
@@ -56,19 +65,23 @@ def _read_instead(connection: sa.Connection, desk: Desk, item: Item) -> None:
     inbox.postpone(connection, item, until=until, reason="waits for a full reading", counts=False)
 
 
-def _fetch(shift: Shift, slot: Slot, resource: Resource, item: Item) -> None:
+def _fetch(shift: Shift, slot: Slot, resource: Resource, stream: Stream, *, item: Item) -> None:
     desk = shift.desk
-    target = reading.target(desk, resource)
     try:
         with fates.sorted_out(desk):
             found = _as_listed(shift.client.fetch(resource, item.key), item)
+            if isinstance(found, Snapshot):
+                stream = shapes.learn(shift, resource, stream, found.raw)
+            target = desk.target(resource, stream)
             prepared = records.prepare(desk.database, target, [found] if isinstance(found, Snapshot) else [])
     except Fate as fate:
         fates.of_key(desk, slot, item, fate)
         return
     try:
         changes = _write(desk, slot, resource, target, item=item, found=found, prepared=prepared)
-    except fates.REFUSED as error:
+    except sa.exc.DBAPIError as error:
+        if not fates.is_refusal(error):
+            raise
         fates.of_key(desk, slot, item, SetAside(fates.refused(error)))
         return
     shift.changes += len(changes)

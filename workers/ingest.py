@@ -7,7 +7,8 @@
 
 `look` works off what is short (notices, mentions, ticks), `read` what is long (full readings). Both ask only through
 the gate, never inside a transaction, and commit under the lease they asked with. `fetching` has the way of one key,
-`reading` that of one page, `fates` what happens when a vendor fails.
+`reading` that of one page, `fates` what happens when a vendor fails. `gate.Shut` ends a task early (what is due stays
+due), `gate.LeaseLost` discards one result (its work is still due).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import structlog
 
 from models import inbox, notices, streams
 from models.values import Lane
-from workers import fetching, gate, reading
+from workers import fates, fetching, gate, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,47 +77,67 @@ def _work(desk: Desk, next_step: Callable[[Shift], bool], budget: timedelta) -> 
 
 def _next_short(shift: Shift) -> bool:
     """Do the most urgent thing; False when nothing is due."""
-    desk = shift.desk
-    _fold(desk)
-    if (live := _due_key(desk, Lane.LIVE)) is not None:
-        fetching.fetch(shift, live)
+    if _next_live(shift):
         return True
-    stream, item = _due(desk, full=False), _due_key(desk, Lane.BULK)
+    stream, item = _due(shift.desk, full=False), _due_key(shift.desk, Lane.BULK)
     # The longest overdue of the two: at a slow vendor neither ticks nor bulk keys may starve the other.
     if stream is not None and (item is None or stream.due_at <= item.due_at):
-        reading.read(shift, desk.resources[stream.resource], full=False)
+        _read(shift, stream, full=False)
     elif item is not None:
-        fetching.fetch(shift, item)
+        _fetch(shift, item)
     else:
         return False
     return True
 
 
 def _next_page(shift: Shift) -> bool:
-    """Read the next page of a full reading; False when none is due."""
+    """Read the next page of a full reading, live keys first; False when nothing is due."""
+    if _next_live(shift):
+        return True
     stream = _due(shift.desk, full=True)
     if stream is None:
         return False
-    _give_way(shift)
-    reading.read(shift, shift.desk.resources[stream.resource], full=True)
+    _read(shift, stream, full=True)
     return True
 
 
-def _give_way(shift: Shift) -> None:
-    """Live work goes first: ours is done here and now, that of others who share the account gets the gate."""
+def _next_live(shift: Shift) -> bool:
+    """Fetch the next live key; False when there is none.
+
+    Raises `gate.Shut` while one of a connection that shares the account waits: the gate is for it now.
+    """
     desk = shift.desk
-    if not _live_waits(desk):
-        return
     _fold(desk)
-    while (item := _due_key(desk, Lane.LIVE)) is not None:
-        fetching.fetch(shift, item)
-        _fold(desk)
-    if _live_waits(desk):
+    if (item := _due_key(desk, Lane.LIVE)) is not None:
+        _fetch(shift, item)
+        return True
+    if desk.sharing and _live_waits(desk):
         raise gate.Shut(desk.now() + _SOON, "live work of a connection that shares the account goes first")
+    return False
+
+
+def _fetch(shift: Shift, item: Item) -> None:
+    try:
+        fetching.fetch(shift, item)
+    except gate.Shut:
+        raise
+    except Exception as error:  # raised again: only moved, so that the same crash does not come first for ever
+        fates.broken_key(shift.desk, item, error)
+        raise
+
+
+def _read(shift: Shift, stream: Stream, *, full: bool) -> None:
+    try:
+        reading.read(shift, shift.desk.resources[stream.resource], full=full)
+    except gate.Shut:
+        raise
+    except Exception as error:  # likewise
+        fates.broken_stream(shift.desk, stream, error, full=full)
+        raise
 
 
 def _live_waits(desk: Desk) -> bool:
-    names = [desk.name, *(each.name for each in desk.sharing)]
+    names = [each.name for each in desk.sharing]
     with desk.database.read() as connection:
         return inbox.live_waits(connection, connections=names, now=desk.database.now(connection))
 

@@ -4,66 +4,31 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
 import structlog
 
 from models import deletions, exact, inbox, journal, records, redaction, streams
 from models.values import Cause, Chunk, Lane, Mention, Unreadable
-from workers import fates, gate
+from workers import fates, gate, shapes
 from workers.errors import Fate, SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
     from datetime import datetime
-
-    import sqlalchemy as sa
 
     from models.streams import Stream
     from models.values import Line
     from workers.connectors.contract import Resource
-    from workers.desk import Desk, Shift
+    from workers.desk import Shift
     from workers.gate import Slot
 
 log = structlog.get_logger()
 
-_SHAPE_AGE = timedelta(hours=24)
-
-
-def target(desk: Desk, resource: Resource) -> records.Target:
-    """The resource as the write path needs it, with the shape that the vendor's metadata declared."""
-    with desk.database.read() as connection:
-        return desk.target(resource, streams.get(connection, desk.name, resource.name))
-
-
-def described(shift: Shift, resource: Resource, failed: Callable[[Slot, Stream, Fate], None]) -> Stream | None:
-    """The resource's stream, its shape asked for at most once a day; None if it is parked, retired or failed just now.
-
-    `failed` moves the work that needs it. Raises `gate.Shut` where the vendor cannot be asked now.
-    """
-    desk, database = shift.desk, shift.desk.database
-    stream, now = _current(desk, resource)
-    if stream is None or stream.state != "open":
-        return None
-    if not resource.described or (stream.shape_at is not None and stream.shape_at > now - _SHAPE_AGE):
-        return stream
-    with shift.turn(f"{resource.name}\nmetadata") as slot:
-        shift.requests += 1
-        try:
-            with fates.sorted_out(desk):
-                shape = shift.client.shape(resource)
-        except SetAside as refused:
-            fates.of_stream(desk, slot, stream, refused, full=True)  # without it no key of the resource can be kept
-            return None
-        except Fate as fate:
-            failed(slot, stream, fate)
-            return None
-        with database.begin() as connection:
-            desk.gate.leave(connection, slot)
-            streams.change(connection, desk.name, resource.name, shape=shape, shape_at=database.now(connection))
-    return replace(stream, shape=shape)
+_LONGEST_KEY = 1000
+"""Bytes. PostgreSQL indexes some 2,700 at most; no vendor's code is a tenth of this."""
 
 
 def read(shift: Shift, resource: Resource, *, full: bool) -> None:
@@ -73,12 +38,12 @@ def read(shift: Shift, resource: Resource, *, full: bool) -> None:
         with desk.database.begin() as connection:
             streams.change(connection, desk.name, resource.name, full_due_at=until)
         return
-    if described(shift, resource, partial(fates.of_stream, desk, full=full)) is None:
-        return
     try:
+        if shapes.described(shift, resource, partial(fates.of_stream, desk, full=full)) is None:
+            return
         with shift.turn() as slot:
             # Read again behind the gate, which a listing holds alone: nobody else moves this position now.
-            stream, now = _current(desk, resource)
+            stream, now = shapes.current(desk, resource)
             if stream is None or not stream.is_due(now, full=full):
                 desk.gate.abandon(slot)
                 return
@@ -86,11 +51,6 @@ def read(shift: Shift, resource: Resource, *, full: bool) -> None:
             _receive(_Page(shift, stream, resource, full=full), slot)
     except gate.LeaseLost:
         log.warning("lease lost", connection=desk.name, resource=resource.name)  # its stream is still due
-
-
-def _current(desk: Desk, resource: Resource) -> tuple[Stream | None, datetime]:
-    with desk.database.read() as connection:
-        return streams.get(connection, desk.name, resource.name), desk.database.now(connection)
 
 
 def _receive(page: _Page, slot: Slot) -> None:
@@ -117,7 +77,7 @@ class _Page:
     @property
     def cause(self) -> Cause:
         """A tick (for a register too), the first full reading or one that a person asked for, or a later one."""
-        if self.full and (self.stream.cursor is None or self.stream.full_cause is not None):
+        if self.full and (self.stream.cursor is None or self.stream.asked_for):
             return Cause.BACKFILL
         return Cause.RECONCILE if self.full and not self.resource.register else Cause.TICK
 
@@ -142,10 +102,13 @@ class _Page:
 
     def write(self, slot: Slot, chunk: Chunk) -> None:
         """Write one chunk; where the database refuses a value, that row alone is parked."""
+        chunk = _with_short_keys(chunk)
         prepared = records.prepare(self.database, self.target, chunk.snapshots)
         try:
             self._commit(slot, chunk, prepared)
-        except fates.REFUSED as error:
+        except sa.exc.DBAPIError as error:
+            if not fates.is_refusal(error):
+                raise
             if not chunk.snapshots:
                 raise SetAside(fates.refused(error)) from error
             for smaller in _smaller(chunk, fates.refused(error)):
@@ -157,7 +120,8 @@ class _Page:
         with self.database.begin() as connection:
             (gate.keep if end is None else gate.leave)(connection, slot)
             now = self.database.now(connection)
-            self._mention(connection, chunk)
+            inbox.lock(connection, self.database, connection_name=self.desk.name)
+            self._mention(connection, chunk, slot.turn)
             gone = self._missing(connection, now) if self.full and end is not None and end.complete else []
             changes = records.apply(
                 connection,
@@ -179,13 +143,15 @@ class _Page:
         told = {"connection": self.desk.name, "resource": self.resource.name}
         log.info("read", **told, objects=_size(chunk), changes=len(changes), cause=self.cause.value)
 
-    def _mention(self, connection: sa.Connection, chunk: Chunk) -> None:
+    def _mention(self, connection: sa.Connection, chunk: Chunk, turn: int) -> None:
         """What this chunk says about keys: named, different from before, told of, or not understood."""
         name, resource = self.desk.name, self.resource.name
         if self.full:
             keys = [row.key for row in chunk.snapshots] + [row.key for row in chunk.lines]
             keys += [row.key for row in chunk.unreadable]
             streams.see(connection, self.database, connection_name=name, resource=resource, keys=keys)
+        keys = [row.key for row in chunk.snapshots]
+        inbox.answered(connection, connection_name=name, resource=resource, keys=keys, before=turn)
         lines = [replace(line, key=exact.storable_text(line.key)) for line in chunk.lines]
         news = self._news(connection, lines)
         self._bulk(
@@ -227,7 +193,7 @@ class _Page:
         keys = [line.key for line in lines]
         rows = records.listed_tokens(connection, self.database, self.target, keys)
         waiting = inbox.tokens(connection, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
-        asked_for = self.stream.full_cause is not None
+        asked_for = self.stream.asked_for
         return [line for line in lines if asked_for or _is_news(line, rows.get(line.key), waiting.get(line.key))]
 
     def _missing(self, connection: sa.Connection, now: datetime) -> list[str]:
@@ -240,7 +206,8 @@ class _Page:
         if not self.resource.unpaged:
             return []  # pages shift while data changes: absence from them alone proves nothing
         approved = self._approved(connection, absent)
-        if approved:
+        name = self.desk.name
+        if approved and not inbox.undecided(connection, connection_name=name, resource=self.resource.name, besides=""):
             deletions.approved(connection, self.target, now=now)
         absent = [key for key in absent if key not in approved]
         share = self.desk.options.max_deletions
@@ -272,7 +239,7 @@ class _Page:
     def _advance(self, connection: sa.Connection, chunk: Chunk, now: datetime) -> None:
         """Move the position; the cursor only with the last page of a complete run."""
         end, stream = chunk.end, self.stream
-        if end is not None:
+        if end is not None and not end.more and (self.full or end.warning):
             streams.change(connection, stream.connection, stream.resource, warning=end.warning)
         if self.full:
             pages, position = (0, None) if end is None else (1, end.cursor)
@@ -307,6 +274,22 @@ def _is_news(line: Line, row: tuple[str | None, bool] | None, waiting: str | Non
     if waiting is not None:
         return waiting != line.token
     return token != line.token or deleted
+
+
+def _with_short_keys(chunk: Chunk) -> Chunk:
+    """Keys that no index holds come from a vendor's mistake: their rows are parked under a key of ours."""
+    keys = {row.key for rows in (chunk.snapshots, chunk.lines, chunk.mentions) for row in rows}
+    long = {key for key in keys if len(key.encode(errors="replace")) > _LONGEST_KEY}
+    if not long:
+        return chunk
+    parked = [Unreadable(f"?{exact.fingerprint(key)}", "its key is too long", {"key": key}) for key in sorted(long)]
+    return replace(
+        chunk,
+        snapshots=[row for row in chunk.snapshots if row.key not in long],
+        lines=[row for row in chunk.lines if row.key not in long],
+        mentions=[each for each in chunk.mentions if each.key not in long],
+        unreadable=[*chunk.unreadable, *parked],
+    )
 
 
 def _smaller(chunk: Chunk, reason: str) -> list[Chunk]:

@@ -98,9 +98,17 @@ def test_a_full_reading_does_not_turn_a_ticks_cursor_back(database: Database) ->
     align(database, "items")
     with database.begin() as connection:
         now = database.now(connection)
-        streams.finish_tick(connection, get(database), cursor="later", next_at=now, now=now)
-    full(database, cursor="earlier")
+        run = streams.begin_full(connection, get_in(connection), turn=1, cause=Cause.BACKFILL, now=now)
+        streams.finish_tick(connection, get_in(connection), cursor="later", next_at=now, now=now)
+        streams.finish_full(connection, get_in(connection), run=run, cursor="earlier", next_at=now + HOUR, now=now)
     assert "later" == get(database).cursor
+
+
+def test_a_full_reading_frees_ticks_that_never_end(database: Database) -> None:
+    align(database, "items")
+    full(database, cursor="long ago")
+    full(database, cursor="just now")
+    assert "just now" == get(database).cursor
 
 
 def test_complete_as_of_waits_for_what_the_reading_mentioned(database: Database) -> None:

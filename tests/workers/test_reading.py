@@ -152,10 +152,12 @@ def test_a_tick_during_a_full_reading_keeps_its_own_cursor(connect: Connect) -> 
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
         six.clock.pass_by(minutes=2)
-        six.vendor.listing["goods"] = lambda _: [{"end": {"cursor": "tick", "more": False}}]
+        pages = {None: {"cursor": "page 2", "more": True}, "page 2": {"cursor": "full", "complete": True}}
+        six.vendor.listing["goods"] = lambda cursor: [{"end": pages.get(cursor, {"cursor": "tick"})}]
+        six.change(full_due_at=six.clock.now)
+        ingest.read(six.desk, budget=sixth.timedelta(0))
         six.look()
-        six.vendor.listing["goods"] = lambda _: [{"end": {"cursor": "full", "complete": True}}]
-        six.read_again()
+        six.read()
         assert "tick" == six.stream().cursor
 
 
@@ -359,7 +361,7 @@ def test_a_backfill_that_a_person_asks_for_during_a_reading_reads_everything_too
         objects["1"]["a"] = objects["2"]["a"] = 2
 
         def answer(cursor: str | None) -> Chunks:
-            if cursor == during and not six.column("full_cause"):
+            if cursor == during and not six.column("asked_for"):
                 with six.database.begin() as connection:
                     streams.backfill_now(connection, six.database, connection_name="six")
             return pages(cursor)

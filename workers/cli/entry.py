@@ -32,7 +32,7 @@ Config = Annotated[
     ),
 ]
 
-Name = Annotated[str, typer.Argument(metavar="CONNECTION", help="A connection's name: what stands in \\[connections.…].")]
+Name = Annotated[str, typer.Argument(metavar="CONNECTION", help="A connection's name, as the settings have it.")]
 
 MaybeResource = Annotated[
     str | None,

@@ -91,7 +91,7 @@ def _standing() -> None:
         sa.Column("tick_at", INSTANT),
         sa.Column("full_due_at", INSTANT, nullable=False),
         sa.Column("full_run", sa.BigInteger),
-        sa.Column("full_cause", sa.Text),
+        sa.Column("asked_for", sa.Boolean, nullable=False),
         sa.Column("full_cursor", sa.Text),
         sa.Column("full_turn", sa.BigInteger),
         sa.Column("full_started_at", INSTANT),
@@ -106,6 +106,7 @@ def _standing() -> None:
         sa.Column("warning", sa.Text),
         sa.Column("shape", JSON),
         sa.Column("shape_at", INSTANT),
+        sa.Column("asked", sa.BigInteger),
         sa.Column("deletions_after", INSTANT),
     )
     op.create_table(

@@ -216,7 +216,7 @@ class Client:
     def _said(self, body: bytes) -> str:
         """A page's words, but nothing of half an object: it may be what is never to be stored."""
         if body.lstrip(_BLANKS)[:1] in {b"{", b"["}:
-            return "it breaks off"
+            return "it breaks off or has a mistake"
         return words(body.replace(self._key.encode(), b"***"))
 
 

@@ -94,7 +94,7 @@ def test_both_forms_of_a_request_are_rows(answer: Any, rows: list[Any]) -> None:
     ],
 )
 def test_a_malformed_answer_is_told_by_its_form_and_never_by_what_it_holds(answer: Any, described: str) -> None:
-    assert f"malformed: a list of rows was expected, not {described}" == str(answers.malformed(answer, "a list of rows"))
+    assert f"malformed: a list was expected, not {described}" == str(answers.malformed(answer, "a list"))
 
 
 def test_of_another_object_only_its_id_is_told() -> None:

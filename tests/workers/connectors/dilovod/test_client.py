@@ -582,6 +582,29 @@ def test_ask_puts_one_reading_question(
     assert [action] == sandbox.asked
 
 
+def test_ask_takes_any_filter(client: Client, sandbox: stand_in.Sandbox) -> None:
+    wanted = [made.id for made in sandbox.books.of(UNITS.name)][:2]
+    listed = {"alias": "id", "operator": "IL", "value": wanted}
+    found = client.ask(["request", exact.dumps({"from": UNITS.name, "fields": {"id": "id"}, "filters": [listed]})])
+
+    assert wanted == sorted(row["id"] for row in found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "fields", "resource"),
+    [
+        ({"type": "balance", "register": "goods", "dimensions": ["firm", "good", "storage"]}, ["good", "qty"], STOCK),
+        ({"type": "sliceLast", "register": "goodsPrices"}, ["good", "price"], PRICES),
+    ],
+)
+def test_ask_takes_a_register(
+    client: Client, sandbox: stand_in.Sandbox, asked: JsonObject, fields: list[str], resource: Resource
+) -> None:
+    found = client.ask(["request", exact.dumps({"from": asked, "fields": dict(zip(fields, fields, strict=True))})])
+
+    assert len(sandbox.truth(resource.name)) == len(found)
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 RECORDS = 10_000
-NAME = "x" * 1000
+NAME = "x" * 1500
 
 
 def large_json() -> Iterator[str]:

@@ -1,0 +1,80 @@
+"""What a vendor's metadata declares of a resource: asked for once a day, and when an undeclared field shows up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from models import streams
+from workers import fates
+from workers.errors import Fate, SetAside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from models.streams import Stream
+    from models.values import JsonObject, Shape
+    from workers.connectors.contract import Resource
+    from workers.desk import Desk, Shift
+    from workers.gate import Slot
+
+_AGE = timedelta(hours=24)
+_YOUNG = timedelta(minutes=1)
+"""So often at most an undeclared field makes us ask again: some fields are never declared."""
+
+
+def current(desk: Desk, resource: Resource) -> tuple[Stream | None, datetime]:
+    """The resource's stream and the database's clock."""
+    with desk.database.read() as connection:
+        return streams.get(connection, desk.name, resource.name), desk.database.now(connection)
+
+
+def described(shift: Shift, resource: Resource, failed: Callable[[Slot, Stream, Fate], None]) -> Stream | None:
+    """The resource's stream with its shape; None if it is parked or retired, or if the vendor did not tell just now.
+
+    `failed` moves the work that needs it. Raises `gate.Shut` where the vendor cannot be asked now.
+    """
+    desk = shift.desk
+    stream, now = current(desk, resource)
+    if stream is None or stream.state != "open":
+        return None
+    if not resource.described or (stream.shape_at is not None and stream.shape_at > now - _AGE):
+        return stream
+    with shift.turn(f"{resource.name}\nmetadata") as slot:
+        shift.requests += 1
+        try:
+            with fates.sorted_out(desk):
+                shape = shift.client.shape(resource)
+        except SetAside as refused:
+            fates.of_stream(desk, slot, stream, refused, full=True)  # without it no key of the resource can be kept
+            return None
+        except Fate as fate:
+            failed(slot, stream, fate)
+            return None
+        with desk.database.begin() as connection:
+            desk.gate.leave(connection, slot)
+            streams.change(connection, desk.name, resource.name, shape=shape, shape_at=desk.database.now(connection))
+    return replace(stream, shape=shape)
+
+
+def learn(shift: Shift, resource: Resource, stream: Stream, raw: JsonObject) -> Stream:
+    """The stream with a shape that knows the fields of this object, asked for again under the slot in hand if need be.
+
+    A new custom field so gets its declared type with its first value. Raises the families of `workers.errors`.
+    """
+    desk = shift.desk
+    if not resource.described or stream.shape is None or not _undeclared(stream.shape, resource.project(raw)):
+        return stream
+    if stream.shape_at is not None and stream.shape_at > desk.now() - _YOUNG:
+        return stream
+    shape = shift.client.shape(resource)
+    with desk.database.begin() as connection:
+        streams.change(connection, desk.name, resource.name, shape=shape, shape_at=desk.database.now(connection))
+    return replace(stream, shape=shape)
+
+
+def _undeclared(shape: Shape, seen: JsonObject) -> bool:
+    declared = {path.partition(".")[0] for path in shape.get("", {})} | {part.partition(".")[0] for part in shape}
+    return not seen.keys() <= declared
