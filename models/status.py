@@ -12,8 +12,6 @@ from models import records
 from models.tables import inbox, notices, runs, streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from models.database import Database
     from models.settings import Settings
 
@@ -114,9 +112,3 @@ def _parked_words(connection: sa.Connection, connection_name: str, resource: str
         .order_by(inbox.c.first_at)
         .limit(1)
     ).scalar()
-
-
-def unconfigured(database: Database, configured: Iterable[str]) -> list[ResourceStatus]:
-    """Connections and resources that the mirror still holds rows of although nobody configures them."""
-    names = set(configured)
-    return [row for row in resources(database) if row.connection not in names or row.state == "retired"]

@@ -25,3 +25,11 @@ def need(url: str) -> str:
             pytest.fail(message)
         pytest.skip(message)
     return url
+
+
+ON_POSTGRESQL = pytest.mark.parametrize(
+    "empty_url",
+    [pytest.param(kind, marks=pytest.mark.postgresql) for kind in ("postgresql", "icu")],
+    indirect=True,
+)
+"""For what only a server can do, where the fixture `database` would also bring SQLite."""

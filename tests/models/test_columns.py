@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from models import columns, records
 from models.database import Database
 from models.values import Kind, Snapshot
+from tests import services
 from tests.models import mirroring
 from tests.models.mirroring import TABLE, TARGET, fields, row, rows, schema_changes, write
 
@@ -152,10 +153,8 @@ def test_two_processes_that_need_the_same_column_add_it_once(database: Database)
     other.close()
 
 
-@pytest.mark.postgresql
+@services.ON_POSTGRESQL
 def test_a_table_that_somebody_holds_is_locked_and_not_waited_for(database: Database) -> None:
-    if database.is_sqlite:
-        pytest.skip("SQLite's readers hold nobody up")
     write(database, {"1": {"a": 1}})
     with database.begin() as connection:
         connection.execute(sa.text(f"SELECT * FROM {TABLE}"))

@@ -6,11 +6,11 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import pytest
 import sqlalchemy as sa
 
 from models import inbox, streams, tables
 from models.values import Cause, Lane, Mention, Unreadable
+from tests import services
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -159,10 +159,8 @@ def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database
         assert 1 == inbox.drop(connection, connection_name="shop")
 
 
-@pytest.mark.postgresql
+@services.ON_POSTGRESQL
 def test_two_writers_in_opposite_orders_do_not_lock_each_other_out(database: Database) -> None:
-    if database.is_sqlite:
-        pytest.skip("SQLite has one writer at a time")
     keys = [f"{letter}{number}" for letter in "aAzZäÄ_-" for number in range(20)]
     failures: list[BaseException] = []
 

@@ -4,12 +4,12 @@ import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import pytest
 import sqlalchemy as sa
 
 from models import notices, tables
 from models.notices import Letter
 from models.values import Cause, Lane
+from tests import services
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -125,9 +125,8 @@ def test_a_fold_that_is_undone_loses_no_notice(database: Database) -> None:
     assert {} == _wanted(database)
 
 
+@services.ON_POSTGRESQL
 def test_notices_that_another_worker_folds_are_left_to_it(database: Database) -> None:
-    if database.is_sqlite:
-        pytest.skip("SQLite has one writer at a time")
     _keep(database, _letter("1"), _letter("2"))
     with database.begin() as connection:
         assert 1 == notices.fold(connection, database, connection_name="shop", limit=1)

@@ -93,10 +93,3 @@ def test_a_reading_under_way_tells_how_far_it_is(database: Database) -> None:
         run = streams.begin_full(connection, stream, turn=1, cause=Cause.BACKFILL, now=now)
         streams.advance_full(connection, stream, run=run, cursor="p2", pages=1, objects=500)
     assert 500 == told(database).reading
-
-
-def test_what_nobody_configures_is_named(database: Database) -> None:
-    align(database, "invoices", "orders")
-    align(database, "orders")
-    assert ["invoices"] == [row.resource for row in status.unconfigured(database, ["books"])]
-    assert {"invoices", "orders"} == {row.resource for row in status.unconfigured(database, ["shop"])}

@@ -12,6 +12,7 @@ from models import tables
 from models.notices import Letter
 from receiver import letterbox, patience
 from receiver.letterbox import Letterbox, NotDurable
+from tests import services
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -184,9 +185,8 @@ def test_a_locked_table_is_not_durable_and_then_recovers(database: Database) -> 
     assert ["3"] == _keys(database)
 
 
+@services.ON_POSTGRESQL
 def test_a_connection_killed_before_the_commit_stores_nothing_twice(database: Database) -> None:
-    if database.is_sqlite:
-        pytest.skip("SQLite has no server that could cut a connection")
     killed: list[int] = []
 
     def kill(connection: sa.Connection) -> None:
@@ -208,9 +208,8 @@ def test_a_connection_killed_before_the_commit_stores_nothing_twice(database: Da
     assert ["3"] == _keys(database)
 
 
+@services.ON_POSTGRESQL
 def test_connections_killed_while_idle_are_opened_anew(database: Database) -> None:
-    if database.is_sqlite:
-        pytest.skip("SQLite has no server that could cut a connection")
 
     async def run() -> list[bool]:
         own = patience.database(database.url)

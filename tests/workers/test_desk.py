@@ -50,7 +50,7 @@ def test_a_trailing_slash_makes_no_other_account(connect: Connect) -> None:
     assert not url.endswith("/")
 
 
-def test_a_resource_that_left_the_configuration_is_named_as_unconfigured(connect: Connect) -> None:
+def test_a_resource_that_left_the_configuration_is_retired_and_not_asked(connect: Connect) -> None:
     with connect(kinds={"goods": {}, "orders": {}}) as six:
         six.vendor.objects["orders"]["1"] = {"v": 1}
         six.work()
@@ -59,7 +59,9 @@ def test_a_resource_that_left_the_configuration_is_named_as_unconfigured(connect
         file.write_text(text, encoding="utf-8")
         fewer = sixth.configuration.load(file)
         desk.align(six.database, fewer)
-        assert ["orders"] == [row.resource for row in status.unconfigured(six.database, fewer.connections)]
+        assert {"goods": "open", "orders": "retired"} == {
+            row.resource: row.state for row in status.resources(six.database)
+        }
         smaller = sixth.Six(six.database, fewer, six.vendor, six.clock)
         smaller.vendor.asked.clear()
         smaller.change("orders", full_due_at=six.clock.now)

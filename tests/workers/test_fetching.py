@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from models import inbox, records, tables
 from models.database import Database
 from models.values import Cause, Lane, Snapshot
+from tests import services
 from tests.workers import sixth
 
 if TYPE_CHECKING:
@@ -347,12 +348,10 @@ def test_a_key_of_a_resource_that_is_not_configured_is_finished(six: Six) -> Non
     assert "unknown/1" not in six.vendor.asked
 
 
-@pytest.mark.postgresql
+@services.ON_POSTGRESQL
 def test_a_row_that_the_database_refuses_is_parked_alone_and_can_be_retried(everywhere: Six) -> None:
     """A rule that the mirror's owner made."""
     six = everywhere
-    if six.database.is_sqlite:
-        pytest.skip("SQLite adds no rule to a table that is there")
     six.vendor.objects["goods"] = {"1": {"price": 1}, "2": {"price": -1}, "3": {"price": 3}}
     six.read_again()
     with six.database.begin() as connection:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from models import inbox, streams, tables
 from models.values import Mention
+from tests import services
 from tests.workers import sixth
 from workers import desk, gate, ingest
 
@@ -449,12 +450,10 @@ def test_keys_and_reasons_with_characters_no_database_takes_stop_nothing(anywher
         assert ["due", "parked"] == sorted(six.states().values())
 
 
-@pytest.mark.postgresql
+@services.ON_POSTGRESQL
 def test_of_a_page_the_refused_row_alone_is_parked(anywhere: Connect) -> None:
     """A rule that the mirror's owner made."""
     with anywhere() as six:
-        if six.database.is_sqlite:
-            pytest.skip("SQLite adds no rule to a table that is there")
         objects = six.vendor.objects["goods"] = {f"{number}": {"price": number + 1} for number in range(8)}
         six.read()
         with six.database.begin() as connection:

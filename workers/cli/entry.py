@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from workers.cli import errors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -45,10 +47,6 @@ _WIDE = 200
 _SECONDS_TO_CONNECT = "10"
 
 _chosen: ContextVar[Path | None] = ContextVar("config", default=None)
-
-
-class Problem(Exception):  # noqa: N818 - shown to a person, remedy and all
-    """Something that a person can put right; the message says how."""
 
 
 def choose(config: Path | None) -> None:
@@ -91,7 +89,7 @@ def database(loaded: Settings, *, migrated: bool = True) -> Database:
 def options(loaded: Settings, name: str) -> Connection:
     """Find a connection's settings."""
     if name not in loaded.connections:
-        raise Problem(f'there is no connection "{name}" in {loaded.file}{known(name, list(loaded.connections))}')
+        raise errors.Problem(f'there is no connection "{name}" in {loaded.file}{known(name, list(loaded.connections))}')
     return loaded.connections[name]
 
 
@@ -107,7 +105,6 @@ def desk(config: Path | None, name: str) -> Desk:
 def ring(at: Desk) -> None:
     """Ring for a worker. A broker that is away is no error: beat rings when it is back."""
     from workers import app, bell, broker
-    from workers.cli import errors
 
     broker.prepare(at.settings)
     try:
@@ -126,7 +123,7 @@ def resources(at: Desk, resource: str | None) -> list[str]:
     if resource is None:
         return list(at.resources)
     if resource not in at.resources:
-        raise Problem(f'{at.name} has no resource "{resource}"{known(resource, list(at.resources))}')
+        raise errors.Problem(f'{at.name} has no resource "{resource}"{known(resource, list(at.resources))}')
     return [resource]
 
 

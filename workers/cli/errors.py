@@ -8,11 +8,14 @@ _BROKERS = {"amqp", "kombu", "redis"}
 """Whose errors mean that the broker is away. They are told by their origin: kombu stays in the task modules."""
 
 
+class Problem(Exception):  # noqa: N818 - shown to a person, remedy and all
+    """Something that a person can put right; the message says how."""
+
+
 def explained(error: Exception) -> str | None:
     """Say it in a person's words; None for what nobody expected. Never shows a secret."""
     from models.migration import WrongTablesError
     from models.settings import SettingsError
-    from workers.cli.entry import Problem
     from workers.connectors.discovery import IncompleteError
     from workers.errors import Fate
     from workers.gate import Shut

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import entry
+from workers.cli import entry, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,9 +64,9 @@ def _system(opened: sa.Connection, connection: str, resource: str) -> str:
         return str(systems[connection, resource])
     if connection not in {row.connection for row in held}:
         known = entry.known(connection, sorted({row.connection for row in held}))
-        raise entry.Problem(f'the mirror holds nothing of a connection "{connection}"{known}')
+        raise errors.Problem(f'the mirror holds nothing of a connection "{connection}"{known}')
     known = entry.known(resource, [row.resource for row in held if row.connection == connection])
-    raise entry.Problem(f'the mirror holds nothing of a resource "{resource}" of {connection}{known}')
+    raise errors.Problem(f'the mirror holds nothing of a resource "{resource}" of {connection}{known}')
 
 
 def _export_json(opened: sa.Connection, database: Database, target: Target, counted: Callable[[int], None]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from workers.cli import entry
+from workers.cli import entry, errors
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -32,7 +32,7 @@ def rebuild(connection: entry.Name, resource: entry.MaybeResource = None, *, con
             with entry.counting(name, total or None) as counted:
                 done = records.rebuild(at.database, target, progress=counted)
         except columns.Locked:
-            raise entry.Problem(f"{name}: its table is locked by somebody's long query; try again later") from None
+            raise errors.Problem(f"{name}: its table is locked by somebody's long query; try again later") from None
         entry.out().print(f"{name}: {done} objects rebuilt", markup=False)
 
 
@@ -73,7 +73,7 @@ def _doomed(database: Database, connection: str, resource: str | None) -> dict[t
     doomed = {(row.system, row.resource): row.rows for row in rows if resource in {None, row.resource}}
     if not doomed:
         what = f'a resource "{resource}" of {connection}' if rows else f'a connection "{connection}"'
-        raise entry.Problem(f"the mirror holds nothing of {what}; `erpmirror status` shows what it holds")
+        raise errors.Problem(f"the mirror holds nothing of {what}; `erpmirror status` shows what it holds")
     return doomed
 
 

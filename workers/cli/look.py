@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import entry
+from workers.cli import entry, errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -249,7 +249,7 @@ def _finish(at: Desk, names: Sequence[str], *, wait: bool) -> None:
         entry.out().print(f"{each.resource}: {after.get(each.resource, 0)} rows", markup=False)
     wrong = [each for each in stood if each.error or each.state != "open"]
     if wrong or following.due(at, names):
-        raise entry.Problem("\n".join(["not everything could be read", *map(_wrong, wrong), _what_next(wrong)]))
+        raise errors.Problem("\n".join(["not everything could be read", *map(_wrong, wrong), _what_next(wrong)]))
 
 
 def _wrong(each: following.Progressed) -> str:

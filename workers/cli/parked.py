@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import entry, look
+from workers.cli import entry, errors, look
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -112,7 +112,7 @@ def parked_retry(
     at = entry.desk(config, connection)
     chosen = _chosen(at.database, connection, resource, key)
     if not chosen:
-        raise entry.Problem("nothing like this is parked or held; `erpmirror parked` lists what is")
+        raise errors.Problem("nothing like this is parked or held; `erpmirror parked` lists what is")
     held = sum(row["state"] == "held" for row in chosen)
     if held and not yes:
         typer.confirm(f"{held} deletions are held. Delete those that are still missing at the vendor?", abort=True)
@@ -144,7 +144,7 @@ def parked_drop(
     database = entry.database(entry.settings(config))
     chosen = [row for row in _chosen(database, connection, resource, key) if row["key"] is not None]
     if not chosen:
-        raise entry.Problem("nothing like this is parked or held; `erpmirror parked` lists what is")
+        raise errors.Problem("nothing like this is parked or held; `erpmirror parked` lists what is")
     if not yes:
         typer.confirm(f"Forget {len(chosen)} parked or held objects?", abort=True)
     with database.begin() as opened:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli import entry
+from workers.cli import entry, errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,12 +174,12 @@ def flower(
     from workers import app
 
     if basic_auth is None and not _is_loopback(address):
-        raise entry.Problem(
+        raise errors.Problem(
             f"Flower lets everybody who reaches {address} stop your workers; "
             "set ERPMIRROR_FLOWER_AUTH=user:password, or listen on 127.0.0.1"
         )
     if basic_auth is not None and not all(basic_auth.partition(":")):
-        raise entry.Problem("ERPMIRROR_FLOWER_AUTH reads user:password")
+        raise errors.Problem("ERPMIRROR_FLOWER_AUTH reads user:password")
     app.run_flower(_prepared(config), address=address, port=port, basic_auth=basic_auth)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import entry
+from workers.cli import entry, errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def init(config: entry.Config = None) -> None:
         # Only its owner may read it: it holds a token, and soon keys.
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise entry.Problem(f"{file} is there already; edit it, or remove it first") from None
+        raise errors.Problem(f"{file} is there already; edit it, or remove it first") from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         opened.write(content)
     out = entry.out()
@@ -211,11 +211,11 @@ def _sandbox(system: str, seed: int, webhook_url: str | None) -> Any:
 
     known = {name: each for name, each in discovery.systems().items() if each.has_sandbox}
     if system not in known:
-        raise entry.Problem(f'there is no sandbox of "{system}"{entry.known(system, list(known))}')
+        raise errors.Problem(f'there is no sandbox of "{system}"{entry.known(system, list(known))}')
     knobs: dict[str, Any] = {"seed": seed}
     if webhook_url is not None:
         if known[system].notices is None:
-            raise entry.Problem(f"{system} sends no webhooks; leave out --webhook-url")
+            raise errors.Problem(f"{system} sends no webhooks; leave out --webhook-url")
         knobs["webhook_url"] = webhook_url
     return known[system].sandbox(**knobs)
 
@@ -268,7 +268,7 @@ def dilovod_node(
     loaded = entry.settings(config)
     found = entry.options(loaded, connection)
     if not isinstance(found, options.Options):
-        raise entry.Problem(f"{connection} is a connection to {found.system}; only Dilovod has such a file")
+        raise errors.Problem(f"{connection} is a connection to {found.system}; only Dilovod has such a file")
     if not url.startswith(("https://", "http://")):
         raise typer.BadParameter("an address begins with https://", param_hint="--url")
     if found.webhook_secret is None:

@@ -58,7 +58,6 @@ class Streamed:
 
     def __init__(self, http: Http, response: httpx.Response) -> None:
         self.status = response.status_code
-        self.content_type = response.headers.get("Content-Type", "")
         self.date = _date(response)
         self._chunks = http.progressing(response)
         self._rest = b""
