@@ -177,3 +177,10 @@ def test_two_writers_in_opposite_orders_do_not_lock_each_other_out(database: Dat
     for thread in threads:
         thread.join()
     assert [] == failures
+
+
+def test_a_key_that_changes_all_the_time_keeps_its_place(database: Database) -> None:
+    mention(database, "busy")
+    mention(database, "quiet")
+    mention(database, "busy")
+    assert ["busy", "quiet"] == [item.key for item in due(database)]

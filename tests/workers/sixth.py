@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import pytest
     from starlette.requests import Request
 
     from models.database import Database
@@ -86,6 +85,8 @@ class Client:
         if reply.status == 404:
             return Tombstone(key)
         found = reply.json()
+        if "crash" in found["raw"]:
+            raise RuntimeError("a mistake of ours")
         return Snapshot(key, found["raw"], listed=found.get("listed"))
 
     def list(self, resource, cursor):
@@ -338,7 +339,6 @@ class Six:
 def connected(
     database: Database,
     folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
     *,
     kinds: dict[str, dict[str, Any]] | None = None,
     also: dict[str, dict[str, Any]] | None = None,
@@ -354,8 +354,7 @@ def connected(
         (put / "sixth" / f"{name}.py").write_text(text, encoding="utf-8")
     clock, vendor = Clock(), Vendor()
     database._clock = clock
-    with monkeypatch.context() as patched, served(vendor.app) as url:
-        patched.setattr(connectors, "__path__", [*connectors.__path__, str(put)])
+    with beside(put), served(vendor.app) as url:
         common = {"system": "sixth", "url": url, "api_key": "very-secret", "kinds": json.dumps(kinds or {"goods": {}})}
         common |= options
         written = [table(name, common | more) for name, more in {"six": {}, **(also or {})}.items()]
@@ -366,7 +365,17 @@ def connected(
             vendor.objects.setdefault(resource, {})
         desk.align(database, six.settings)
         yield six
+    assert [] == six.failures
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[None]:
+    """Have the connector folders in there found beside ours."""
+    connectors.__path__.append(str(folder))
+    try:
+        yield
+    finally:
+        connectors.__path__.remove(str(folder))
         for name in [name for name in sys.modules if name.startswith("workers.connectors.sixth")]:
             del sys.modules[name]
             vars(connectors).pop("sixth", None)
-    assert [] == six.failures

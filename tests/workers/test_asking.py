@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def connect(sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
-    return partial(sixth.connected, sqlite, tmp_path, monkeypatch)
+def connect(sqlite: Database, tmp_path: Path) -> Connect:
+    return partial(sixth.connected, sqlite, tmp_path)
 
 
 @pytest.fixture

@@ -168,3 +168,12 @@ def test_a_folder_that_is_gone_takes_the_claim_back(sqlite: Database, tmp_path: 
 
 def test_queues_of_the_bell_and_of_the_worker_are_the_same() -> None:
     assert {app.LOOKS, app.READS} == set(bell.QUEUES.values())
+
+
+def test_a_ring_that_workers_passed_over_is_repeated_though_the_queue_is_busy(doorbell: Bell, clock: Clock) -> None:
+    doorbell.ring("lost")
+    doorbell.ring("queued")
+    clock.pass_(seconds=15)
+    assert not doorbell.repeat("lost", LOOK), "nobody answers: it may wait in the queue"
+    doorbell.answer("other", LOOK)
+    assert doorbell.repeat("lost", LOOK)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def connect(sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
-    return partial(sixth.connected, sqlite, tmp_path, monkeypatch)
+def connect(sqlite: Database, tmp_path: Path) -> Connect:
+    return partial(sixth.connected, sqlite, tmp_path)
 
 
 def test_a_connection_that_nobody_configured_is_named_with_those_that_are(connect: Connect) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from workers import configuration, connectors
+from tests.workers import sixth
+from workers import configuration
 from workers.connectors import discovery
 from workers.connectors.contract import Malformed, Resource
 
@@ -39,13 +40,10 @@ FILES = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Iterator[Path]:
     """Another place where connector folders may stand."""
-    monkeypatch.setattr(connectors, "__path__", [*connectors.__path__, str(tmp_path)])
-    yield tmp_path
-    for name in [name for name in sys.modules if name.startswith("workers.connectors.sixth")]:
-        del sys.modules[name]
-        vars(connectors).pop("sixth", None)
+    with sixth.beside(tmp_path):
+        yield tmp_path
 
 
 def _put(folder: Path, *, without: str = "") -> None:

@@ -27,8 +27,8 @@ SECRET = "very-secret"  # the key in `sixth.connected`
 
 
 @pytest.fixture
-def connect(sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
-    return partial(sixth.connected, sqlite, tmp_path, monkeypatch)
+def connect(sqlite: Database, tmp_path: Path) -> Connect:
+    return partial(sixth.connected, sqlite, tmp_path)
 
 
 @pytest.fixture

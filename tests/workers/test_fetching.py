@@ -15,6 +15,7 @@ from models.database import Database
 from models.values import Cause, Lane, Snapshot
 from tests import services
 from tests.workers import sixth
+from workers import fetching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def connect(sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
-    return partial(sixth.connected, sqlite, tmp_path, monkeypatch)
+def connect(sqlite: Database, tmp_path: Path) -> Connect:
+    return partial(sixth.connected, sqlite, tmp_path)
 
 
 @pytest.fixture
@@ -39,9 +40,9 @@ def six(connect: Connect) -> Iterator[Six]:
 
 
 @pytest.fixture
-def everywhere(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Six]:
+def everywhere(database: Database, tmp_path: Path) -> Iterator[Six]:
     """The same on every kind of database."""
-    with sixth.connected(database, tmp_path, monkeypatch) as connected:
+    with sixth.connected(database, tmp_path) as connected:
         connected.work()
         yield connected
 
@@ -454,3 +455,55 @@ def test_two_workers_lose_nothing_and_double_nothing(everywhere: Six) -> None:
     six.work()
     assert six.vendor.objects["goods"] == six.live()
     assert 20 == len(six.journal())
+
+
+def test_a_crash_of_ours_on_one_key_lets_the_others_go_first(six: Six) -> None:
+    six.vendor.objects["goods"] = {"1": {"crash": 1}, "2": {"v": 1}}
+    six.mention("1")
+    six.clock.pass_by(seconds=1)
+    six.mention("2")
+    with pytest.raises(RuntimeError):
+        six.look()
+    six.look()
+    assert {"2": {"v": 1}} == six.live()
+    waits = six.inbox()["1"]
+    assert ("due", 1, "broke off: RuntimeError") == (waits.state, waits.attempts, waits.reason)
+    assert waits.due_at > six.clock.now
+
+
+def test_a_key_that_somebody_else_fetched_meanwhile_is_not_asked_for_again(six: Six) -> None:
+    six.vendor.objects["goods"]["1"] = {"v": 1}
+    six.mention("1")
+    with six.database.read() as connection:
+        (item,) = inbox.due(connection, connection_name="six", now=six.clock.now)
+    six.look()
+    with six.desk.shift() as shift:
+        fetching.fetch(shift, item)
+    assert ["goods", "goods/1"] == six.vendor.asked
+    assert 0 == six.leases()
+
+
+def test_an_undeclared_field_has_the_metadata_asked_again_but_not_for_every_object(connect: Connect) -> None:
+    with connect(kinds={"goods": {"described": True}}) as six:
+        six.work()
+        six.clock.pass_by(minutes=2)
+        six.vendor.asked.clear()
+        six.vendor.objects["goods"] = {key: {"declared": "a", "fresh": 1} for key in "12"}
+        six.mention("1", "2")
+        six.look()
+        assert ["goods/1", "goods/metadata", "goods/2"] == six.vendor.asked
+
+
+def test_one_approval_does_not_let_the_other_held_deletions_pass(six: Six) -> None:
+    six.vendor.objects["goods"] = {f"{number:02}": {"v": number} for number in range(30)}
+    six.read_again()
+    six.vendor.objects["goods"] = {}
+    six.mention(*six.live())
+    six.work()
+    held = sorted(six.states())
+    assert (20, {"held"}) == (len(held), set(six.states().values()))
+    six.retry(held[0])
+    six.work()
+    six.notice(*held[1:])
+    six.work()
+    assert held[1:] == sorted(six.live())

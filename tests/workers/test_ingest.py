@@ -26,8 +26,8 @@ ONE_STEP = sixth.timedelta(0)
 
 
 @pytest.fixture
-def connect(sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
-    return partial(sixth.connected, sqlite, tmp_path, monkeypatch)
+def connect(sqlite: Database, tmp_path: Path) -> Connect:
+    return partial(sixth.connected, sqlite, tmp_path)
 
 
 def _pages(count: int, on: Callable[[int], None] = lambda _: None) -> Callable[[str | None], Chunks]:
@@ -216,3 +216,19 @@ def test_a_worker_that_dies_leaves_nothing_held(connect: Connect, path: str) -> 
             six.mention("1")
             six.look()
         assert 0 == six.leases()
+
+
+def test_bulk_keys_give_way_to_live_work_of_another_connection_at_the_account(connect: Connect) -> None:
+    with connect(also={"seven": {}}) as six:
+        seven = sixth.Six(six.database, six.settings, six.vendor, six.clock, name="seven")
+        six.work()
+        seven.work()
+        six.vendor.asked.clear()
+        six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
+        six.mention("1", lane=Lane.BULK)
+        seven.notice("2")
+        six.look()
+        assert [] == six.vendor.asked
+        seven.look()
+        six.look()
+        assert ["goods/2", "goods/1"] == six.vendor.asked

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from models import inbox, streams, tables
-from models.values import Mention
+from models.values import Lane, Mention
 from tests import services
 from tests.workers import sixth
 from workers import desk, gate, ingest
@@ -28,13 +28,13 @@ KEYLESS = {"goods": {"points": False, "unpaged": True}}
 
 
 @pytest.fixture
-def connect(sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
-    return partial(sixth.connected, sqlite, tmp_path, monkeypatch)
+def connect(sqlite: Database, tmp_path: Path) -> Connect:
+    return partial(sixth.connected, sqlite, tmp_path)
 
 
 @pytest.fixture
-def anywhere(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
-    return partial(sixth.connected, database, tmp_path, monkeypatch)
+def anywhere(database: Database, tmp_path: Path) -> Connect:
+    return partial(sixth.connected, database, tmp_path)
 
 
 def _paged(objects: dict[str, Any], size: int) -> Callable[[str | None], Chunks]:
@@ -557,3 +557,39 @@ def test_rows_are_written_in_the_order_of_their_keys_byte_by_byte(connect: Conne
                 cause=sixth.Cause.NOTICE,
             )
         assert [sorted(keys, key=str.encode)] == written
+
+
+def test_a_key_that_no_index_holds_is_parked_and_the_others_go_on(anywhere: Connect) -> None:
+    with anywhere() as six:
+        long = "x" * 4000
+        six.vendor.listing["goods"] = lambda _: [
+            {"snapshots": {long: {"v": 1}, "1": {"v": 1}}, "mentions": [["goods", long]]},
+            {"end": {"cursor": "done", "complete": True}},
+        ]
+        six.read()
+        assert {"1": {"v": 1}} == six.live()
+        (row,) = six.inbox().values()
+        assert ("parked", "its key is too long", {"key": long}) == (row.state, row.reason, row.material)
+
+
+def test_a_listing_answers_what_was_mentioned_before_it_was_asked_for(connect: Connect) -> None:
+    with connect() as six:
+        six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
+        six.mention("1", "2", lane=Lane.BULK)
+        six.vendor.meanwhile["goods"] = lambda: six.mention("2", lane=Lane.BULK)
+        six.read()
+        assert ["2"] == list(six.inbox()), "what came while it was answered is still to be looked at"
+
+
+def test_a_look_asked_for_between_two_pages_is_still_due_after_the_last(connect: Connect) -> None:
+    with connect() as six:
+        pages = {None: {"cursor": "page 2", "more": True}, "page 2": {"cursor": "done", "complete": True}}
+        six.vendor.listing["goods"] = lambda cursor: [{"end": pages[cursor]}]
+        ingest.read(six.desk, budget=sixth.timedelta(0))
+        with six.database.begin() as connection:
+            streams.look_now(connection, six.database, connection_name="six")
+        ingest.read(six.desk, budget=sixth.timedelta(0))
+        assert six.stream().full_run is None
+        assert six.stream().is_due(six.clock.now, full=True)
+        six.read()
+        assert not six.stream().is_due(six.clock.now, full=True)
