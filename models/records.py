@@ -233,6 +233,14 @@ def forget(connection: sa.Connection, database: Database, *, connection_name: st
     return connection.execute(sa.delete(root).where(root.c["_connection"] == connection_name)).rowcount
 
 
+def fields(database: Database, target: Target) -> set[str]:
+    """An object's own fields that have a column or a part already, in the vendor's spelling."""
+    schema = columns.known(database, table_name(target.system, target.resource))
+    if schema is None:
+        return set()
+    return {path.partition(".")[0] for path in (*schema.root.columns, *schema.tables) if path}
+
+
 def count_live(connection: sa.Connection, database: Database, target: Target) -> int:
     """How many objects are there, as far as we know."""
     schema = columns.current(connection, database, target.table)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from models import streams
+from models import records, streams
 from workers import fates
 from workers.errors import Fate, SetAside
 
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from workers.gate import Slot
 
 _AGE = timedelta(hours=24)
-_YOUNG = timedelta(minutes=1)
-"""So often at most an undeclared field makes us ask again: some fields are never declared."""
+_YOUNG = timedelta(seconds=5)
+"""So often at most an undeclared field makes us ask again: in a table that takes no more columns it stays new."""
+
+
+_EMPTY: tuple[object, ...] = (None, "", [], {})
+"""What makes no column of its own."""
 
 
 def current(desk: Desk, resource: Resource) -> tuple[Stream | None, datetime]:
@@ -62,10 +66,15 @@ def described(shift: Shift, resource: Resource, failed: Callable[[Slot, Stream, 
 def learn(shift: Shift, resource: Resource, stream: Stream, raw: JsonObject) -> Stream:
     """The stream with a shape that knows the fields of this object, asked for again under the slot in hand if need be.
 
-    A new custom field so gets its declared type with its first value. Raises the families of `workers.errors`.
+    A new custom field so gets its declared type with its first value; one that is never declared is asked about once.
+    Raises the families of `workers.errors`.
     """
     desk = shift.desk
-    if not resource.described or stream.shape is None or not _undeclared(stream.shape, resource.project(raw)):
+    if not resource.described or stream.shape is None:
+        return stream
+    seen = {name for name, value in resource.project(raw).items() if value not in _EMPTY}
+    new = seen - _declared(stream.shape)
+    if not new or new <= records.fields(desk.database, desk.target(resource, stream)):
         return stream
     if stream.shape_at is not None and stream.shape_at > desk.now() - _YOUNG:
         return stream
@@ -75,6 +84,5 @@ def learn(shift: Shift, resource: Resource, stream: Stream, raw: JsonObject) -> 
     return replace(stream, shape=shape)
 
 
-def _undeclared(shape: Shape, seen: JsonObject) -> bool:
-    declared = {path.partition(".")[0] for path in shape.get("", {})} | {part.partition(".")[0] for part in shape}
-    return not seen.keys() <= declared
+def _declared(shape: Shape) -> set[str]:
+    return {path.partition(".")[0] for path in (*shape.get("", {}), *shape) if path}

@@ -483,15 +483,29 @@ def test_a_key_that_somebody_else_fetched_meanwhile_is_not_asked_for_again(six: 
     assert 0 == six.leases()
 
 
-def test_an_undeclared_field_has_the_metadata_asked_again_but_not_for_every_object(connect: Connect) -> None:
+def test_a_new_field_has_the_metadata_asked_again_once_and_gets_its_declared_type(connect: Connect) -> None:
     with connect(kinds={"goods": {"described": True}}) as six:
         six.work()
         six.clock.pass_by(minutes=2)
         six.vendor.asked.clear()
-        six.vendor.objects["goods"] = {key: {"declared": "a", "fresh": 1} for key in "12"}
+        six.vendor.objects["goods"] = {key: {"declared": "a", "fresh": "17.50"} for key in "12"}
+        six.vendor.instead["goods/metadata"] = [(200, {}, '{"": {"declared": "text", "fresh": "number"}}')]
         six.mention("1", "2")
         six.look()
         assert ["goods/1", "goods/metadata", "goods/2"] == six.vendor.asked
+        with six.database.read() as connection:
+            assert [17.5, 17.5] == list(connection.scalars(sa.text("SELECT fresh FROM sixth_goods")))
+
+
+def test_a_field_that_is_never_declared_is_asked_about_once(connect: Connect) -> None:
+    with connect(kinds={"goods": {"described": True}}) as six:
+        six.work()
+        for value in range(3):
+            six.clock.pass_by(minutes=2)
+            six.vendor.objects["goods"] = {"1": {"declared": "a", "fresh": value}}
+            six.mention("1")
+            six.look()
+        assert 2 == six.vendor.asked.count("goods/metadata")
 
 
 def test_one_approval_does_not_let_the_other_held_deletions_pass(six: Six) -> None:
