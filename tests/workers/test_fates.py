@@ -209,7 +209,7 @@ def test_no_secret_reaches_a_table_or_the_log(six: Six, path: str, status: int, 
 
 
 def test_words_that_no_database_takes_are_kept_visibly(database: Database, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch, sixth.connected(database, tmp_path, patch) as six:
+    with sixth.connected(database, tmp_path) as six:
         six.vendor.instead["goods/1"] = [(400, {}, "odd \x00 words")]
         six.mention("1")
         six.look()
