@@ -52,7 +52,7 @@ class Bell:
         try:
             with self._one_error():
                 self._app.send_task(f"erpmirror.{which}", args=[connection], queue=QUEUES[which], retry=False)
-        except Exception:
+        except Exception:  # raised again: whatever went wrong, nobody waits for a message that was not sent
             self._set(connection, which, rung_at=None)
             raise
         return True

@@ -90,11 +90,16 @@ def broken_key(desk: Desk, item: Item, error: Exception) -> None:
 
 
 def broken_stream(desk: Desk, stream: Stream, error: Exception, *, full: bool) -> None:
-    """The same for a reading. A tick that took too long for its task goes on as a full reading, which may take long."""
+    """The same for a reading. A tick that took too long for its task goes on as a full reading, which may take long.
+
+    A database that broke off says nothing about the tick: that is only asked again.
+    """
     with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as connection:
         now = desk.database.now(connection)
         until = now + gate.backoff(stream.failures)
-        due = {"full_due_at": until} if full else {"due_at": until, "full_due_at": now}
+        due = {"full_due_at": until} if full else {"due_at": until}
+        if not full and not isinstance(error, sa.exc.SQLAlchemyError):
+            due["full_due_at"] = now
         told = {"last_error": f"broke off: {type(error).__name__}", "last_error_at": now}
         streams.change(connection, desk.name, stream.resource, failures=stream.failures + 1, **due, **told)
 

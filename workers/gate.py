@@ -201,7 +201,7 @@ def held(gate: Gate, subject: str | None = None) -> Iterator[Slot]:
     slot = gate.enter(subject)
     try:
         yield slot
-    except BaseException:
+    except BaseException:  # raised again: also a task that is stopped must not keep others out until its lease ends
         gate.abandon(slot)
         raise
 

@@ -78,6 +78,7 @@ def learn(shift: Shift, resource: Resource, stream: Stream, raw: JsonObject) -> 
         return stream
     if stream.shape_at is not None and stream.shape_at > desk.now() - _YOUNG:
         return stream
+    shift.requests += 1
     shape = shift.client.shape(resource)
     with desk.database.begin() as connection:
         streams.change(connection, desk.name, resource.name, shape=shape, shape_at=desk.database.now(connection))

@@ -93,6 +93,8 @@ class Client:
         for chunk in self._asked(f"/{resource.name}", cursor=cursor).json():
             if chunk.get("fail") == "kill":
                 raise Killed
+            if chunk.get("fail") == "crash":
+                raise RuntimeError("a mistake of ours")
             if chunk.get("fail"):
                 raise TypeError(chunk["fail"])
             end = chunk.get("end")

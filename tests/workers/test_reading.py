@@ -12,7 +12,7 @@ from models import inbox, streams, tables
 from models.values import Lane, Mention
 from tests import services
 from tests.workers import sixth
-from workers import desk, gate, ingest
+from workers import desk, fates, gate, ingest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -593,3 +593,18 @@ def test_a_look_asked_for_between_two_pages_is_still_due_after_the_last(connect:
         assert six.stream().is_due(six.clock.now, full=True)
         six.read()
         assert not six.stream().is_due(six.clock.now, full=True)
+
+
+def test_a_tick_that_breaks_off_goes_on_as_a_full_reading_but_not_because_of_the_database(connect: Connect) -> None:
+    with connect(kinds={"goods": {"every": 60}}) as six:
+        six.work()
+        six.clock.pass_by(minutes=2)
+        away = sa.exc.OperationalError("SELECT 1", {}, OSError())
+        fates.broken_stream(six.desk, six.stream(), away, full=False)
+        assert [False, False] == [six.stream().is_due(six.clock.now, full=full) for full in (False, True)]
+        six.clock.pass_by(minutes=2)
+        six.vendor.listing["goods"] = lambda _: [{"fail": "crash"}]
+        with pytest.raises(RuntimeError):
+            six.look()
+        assert [False, True] == [six.stream().is_due(six.clock.now, full=full) for full in (False, True)]
+        assert ("broke off: RuntimeError", 0) == (six.column("last_error"), six.leases())

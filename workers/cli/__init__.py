@@ -19,7 +19,7 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except Exception as error:
+        except Exception as error:  # what nobody expected is raised again
             said = errors.explained(error)
             if said is None:
                 raise

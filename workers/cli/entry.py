@@ -111,7 +111,7 @@ def ring(at: Desk) -> None:
         doorbell = bell.Bell(app.create_app(at.settings, at.database), at.database)
         doorbell.ring(at.name, bell.LOOK)
         doorbell.ring(at.name, bell.READ)
-    except Exception as error:
+    except Exception as error:  # what is not about the broker is raised again
         said = errors.explained(error)
         if said is None:
             raise

@@ -129,7 +129,7 @@ def _tried(prove: Any) -> tuple[str, bool]:
 
     try:
         return prove(), True
-    except Exception as error:
+    except Exception as error:  # what nobody expected is raised again
         said = errors.explained(error)
         if said is None:
             raise
