@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from models.database import Database
-    from models.values import Shape
+    from models.values import Notes, Shape
 
 log = structlog.get_logger()
 
@@ -38,10 +38,11 @@ class Locked(Exception):  # noqa: N818 - read as a sentence: except columns.Lock
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where new fields come from, for `schema_changes`."""
+    """Where new fields come from, for `schema_changes`, and what they mean there."""
 
     connection: str
     resource: str
+    notes: Notes = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -172,6 +173,7 @@ class _Growth:
             elif added[part]:
                 self._alter(table, added[part])
         self._record(created, added)
+        self._annotate(added)
 
     def _new_parts(self, missing: Missing) -> set[str]:
         declared = {"", *(part for part, _ in missing.declared)}
@@ -246,7 +248,22 @@ class _Growth:
             "declared": column.declared,
             "added_at": self._now,
             "version": self._version,
+            "note": self._note(table.part, column),
         }
+
+    def _note(self, part: str, column: schemas.Column) -> str | None:
+        return None if column.overflow else self._origin.notes.get(part, {}).get(column.path)
+
+    def _annotate(self, added: _Added) -> None:
+        """Where the database keeps comments, a column says itself what its values mean."""
+        if self._connection.dialect.name != "postgresql":
+            return
+        for part, columns in added.items():
+            built = schemas.built(self._tables[part].name, part, columns)
+            for column in columns:
+                if (note := self._note(part, column)) is not None:
+                    built.c[column.name].comment = note
+                    self._connection.execute(sa.schema.SetColumnComment(built.c[column.name]))
 
     def _cap_columns(self, table: schemas.Table, name: str, path: str) -> None:
         if not table.capped:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from models.database import Database
-    from models.values import Mention, Unreadable
+    from models.values import JsonObject, Mention, Unreadable
 
 _BATCH = 500
 
@@ -34,6 +34,7 @@ class Item:
     attempts: int
     approved: bool
     listed: str | None
+    summary: JsonObject | None
     due_at: datetime
 
 
@@ -46,19 +47,21 @@ def mention(
     lane: Lane,
     cause: Cause,
     tokens: Mapping[str, str] | None = None,
+    summaries: Mapping[str, JsonObject] | None = None,
     unless_known: bool = False,
 ) -> int:
     """Ask for a fresh look at each key; returns how many keys that were.
 
     A key that is already there gets a new `wanted`, so that a fetch under way does not finish it; news also wakes what
-    was parked or held. `tokens`: key -> what the listing showed. `unless_known`: leave rows that are already there
-    alone (a key that is still missing is no news).
+    was parked or held. `tokens`: key -> what stands for the listing's line; `summaries`: key -> the line itself, after
+    redaction. `unless_known`: leave rows that are already there alone (a key that is still missing is no news).
     """
     distinct = sorted({(mention.resource, storable_text(mention.key)) for mention in mentions}, key=_bytewise)
     if not distinct:
         return 0
     wanted, now = database.draw(connection), database.now(connection)
     listed = {storable_text(key): token for key, token in (tokens or {}).items()}
+    shown = {storable_text(key): storable(line) for key, line in (summaries or {}).items()}
     for start in range(0, len(distinct), _BATCH):
         rows = [
             {
@@ -74,6 +77,7 @@ def mention(
                 "attempts": 0,
                 "approved": False,
                 "listed": listed.get(key),
+                "summary": shown.get(key),
             }
             for resource, key in distinct[start : start + _BATCH]
         ]
@@ -96,6 +100,7 @@ def mention(
                     ),
                     "attempts": sa.case((asleep, 0), else_=inbox.c.attempts),
                     "listed": sa.func.coalesce(new.listed, inbox.c.listed),
+                    "summary": sa.func.coalesce(new.summary, inbox.c.summary),
                 },
             )
         )
@@ -117,6 +122,7 @@ def due(
             inbox.c.attempts,
             inbox.c.approved,
             inbox.c.listed,
+            inbox.c.summary,
             inbox.c.due_at,
         )
         .where(inbox.c.connection == connection_name, inbox.c.state == "due", inbox.c.due_at <= now)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from models import schemas
     from models.database import Database
     from models.flattening import Flat
-    from models.values import JsonObject, Shape, Snapshot
+    from models.values import JsonObject, Notes, Shape, Snapshot
 
 log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ class Target:
 
     `omit`: dotted paths that are never stored (see `redaction.redact`). `shape`: declared fields whose columns exist
     from the start; `hints`: declared kinds, applied when the field first appears. `project`: the raw object as columns
-    see it.
+    see it. `notes`: what fields mean; they stand on their columns.
     """
 
     connection: str
@@ -49,6 +49,7 @@ class Target:
     omit: tuple[str, ...] = ()
     shape: Shape = field(default_factory=dict)
     hints: Shape = field(default_factory=dict)
+    notes: Notes = field(default_factory=dict)
     project: Callable[[JsonObject], JsonObject] = _as_sent
 
     @property
@@ -93,7 +94,7 @@ def prepare(database: Database, target: Target, snapshots: Sequence[Snapshot]) -
 
     Call it outside any transaction: columns are added in a short one of their own. Raises `columns.Locked`.
     """
-    origin = columns.Origin(target.connection, target.resource)
+    origin = columns.Origin(target.connection, target.resource, target.notes)
     stored = _stored(target, snapshots)
     declared = target.declared()
     flats = {key: flattening.flatten(target.project(each.raw), declared) for key, each in stored.items()}

@@ -187,6 +187,22 @@ class Webhooked(Connection):
         return secret
 
 
+class HandedIn(Connection):
+    """A connection whose system reads documents that people hand in.
+
+    `inbox`: a folder watched for PDFs, one folder in it for each kind (`incoming/deliverynote/*.pdf`); absolute after
+    loading. `largest`: bytes of a document.
+    """
+
+    inbox: Path | None = None
+    largest: Whole = Field(default=20_000_000, gt=0)
+
+    @field_validator("inbox")
+    @classmethod
+    def _beside_the_file(cls, inbox: Path | None, info: ValidationInfo) -> Path | None:
+        return None if inbox is None else _beside(info, str(inbox))
+
+
 class DatabaseSettings(Strict):
     """Where the mirror lives. A SQLite path is absolute after loading; its folder need not exist."""
 

@@ -66,6 +66,7 @@ class Plan:
     resource: str
     bound: timedelta
     ticks: bool
+    selection: str = ""
 
 
 _FIELDS = [streams.c[name] for name in Stream.__slots__]
@@ -77,17 +78,19 @@ def align(
     """Make the rows fit the configuration. What left it is not asked; what came back starts afresh."""
     now = database.now(connection)
     mine = streams.c.connection == connection_name
-    known = {row.resource: row for row in connection.execute(sa.select(*_FIELDS, streams.c.bound).where(mine))}
+    columns = (*_FIELDS, streams.c.bound, streams.c.selection)
+    known = {row.resource: row for row in connection.execute(sa.select(*columns).where(mine))}
     unread = dict.fromkeys(("cursor", "full_run", "full_cursor", "tick_cursor", "tick_at"))
     fresh = {**unread, "state": "open", "due_at": now, "full_due_at": now}
     for plan in sorted(plans, key=lambda plan: plan.resource.encode()):
         row = known.get(plan.resource)
         values = {"system": system, "bound": int(plan.bound.total_seconds()), "ticks": plan.ticks}
+        values |= {"selection": plan.selection}
         if row is None:
             identity = {"connection": connection_name, "resource": plan.resource}
             values |= fresh | identity | {"failures": 0, "asked_for": False}
             connection.execute(database.insert(streams).values(**values).on_conflict_do_nothing())
-        elif row.state == "retired":
+        elif row.state == "retired" or (row.selection or "") != plan.selection:
             change(connection, connection_name, plan.resource, **fresh, **values, failures=0)
         elif (row.bound, row.ticks) != (values["bound"], plan.ticks):
             # A shorter schedule applies at once; a longer one from the next look on.

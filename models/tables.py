@@ -96,6 +96,7 @@ inbox = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("approved", sa.Boolean, nullable=False),  # a person agreed to this deletion
     sa.Column("listed", sa.Text),  # the token that the listing showed; goes into the row's _listed
+    sa.Column("summary", ExactJSON),  # the listing's line, after redaction, in case the vendor withholds the detail
     sa.Column("reason", sa.Text),  # why it waits, in the vendor's own words where there are any
     sa.Column("material", ExactJSON),  # an unreadable row, as sent
     sa.Index("ix_inbox_due", "connection", "state", "lane", "due_at"),
@@ -132,6 +133,7 @@ streams = sa.Table(
     sa.Column("shape_at", Instant),
     sa.Column("asked", sa.BigInteger),  # when a person asked for a look, in turns: an older run is not enough
     sa.Column("deletions_after", Instant),  # deletions before this were approved and no longer count
+    sa.Column("selection", sa.Text),  # which of the vendor's objects are asked for; another one is read from the start
 )
 
 gates = sa.Table(
@@ -144,6 +146,8 @@ gates = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),  # in a row
     sa.Column("session", sa.LargeBinary),  # the vendor's session, encrypted
     sa.Column("session_until", Instant),
+    sa.Column("login_turn", sa.BigInteger),  # who is logging in just now: a second login may kill the first
+    sa.Column("login_until", Instant),
 )
 
 leases = sa.Table(
@@ -163,6 +167,23 @@ sightings = sa.Table(
     sa.Column("resource", KeyText, primary_key=True),
     sa.Column("key", KeyText, primary_key=True),
 )
+
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("connection", KeyText, primary_key=True),
+    sa.Column("kind", KeyText, primary_key=True),  # the resource that it becomes a row of
+    sa.Column("sha256", KeyText, primary_key=True),  # of the content, in lower-case hex; that row's key
+    sa.Column("name", sa.Text, nullable=False),  # the file's, as first handed in
+    sa.Column("order", sa.Text),  # at the vendor, if the person named one
+    sa.Column("size", sa.Integer, nullable=False),  # bytes
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),  # waiting | sending | interpreted | parked
+    sa.Column("received_at", Instant, nullable=False),
+    sa.Column("sent_at", Instant),  # committed before the request: what may have arrived is never sent again by itself
+    sa.Column("answered_at", Instant),
+)
+"""Files that people handed in. Why one is parked stands in the inbox."""
 
 changes = sa.Table(
     "changes",
@@ -233,6 +254,7 @@ columns = sa.Table(
     sa.Column("declared", sa.Boolean, nullable=False),
     sa.Column("added_at", Instant, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),  # drawn from the counter: tells a cached shape that it is old
+    sa.Column("note", sa.Text),  # what its values mean, as the vendor documents them
     sa.Index("ix_columns_version", "table_name", "version"),
 )
 """Which column of which resource table holds which field."""

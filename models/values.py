@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,10 @@ Shape = dict[str, dict[str, Kind]]
 Paths are those of the projected object (`Resource.project`), in the vendor's own spelling:
 `{"": {"person.id": Kind.TEXT}, "tpGoods": {"price": Kind.NUMBER}}`.
 """
+
+
+Notes = dict[str, dict[str, str]]
+"""What fields mean, laid out like a `Shape`: `{"items": {"type": "1 goods or service, 2 postage, …"}}`."""
 
 
 class Lane(IntEnum):
@@ -80,15 +84,43 @@ class Tombstone:
 
 
 @dataclass(frozen=True, slots=True)
+class Withheld:
+    """The object exists, but its vendor cannot show it in detail: what the listing showed of it is kept instead.
+
+    `mark` is added to the listing's line (`{"detail_unavailable": True}`), so that a reader can tell.
+    """
+
+    key: str
+    mark: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file that a person handed in, for a vendor who reads it. `sha256`: of its content, in lower-case hex; the key.
+
+    `order`: the order at the vendor that it belongs to, if the person said so.
+    """
+
+    sha256: str
+    name: str
+    content: bytes = field(repr=False)
+    order: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """A key in a listing that brings only names, with the token that stands for its state.
 
-    `marked`: the listing itself says that the object is marked as deleted.
+    `marked`: the listing itself says that the object is marked as deleted. `changed`: the vendor himself says that it
+    changed, so it is looked at whatever the token says: a summary does not show everything. `summary`: the line as
+    sent, kept while the key waits, for a vendor who may refuse the detail (see `Withheld`).
     """
 
     key: str
     token: str
     marked: bool = False
+    changed: bool = False
+    summary: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)

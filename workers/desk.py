@@ -70,6 +70,7 @@ class Desk:
             omit=(*self.options.omit, *self.options.secrets),
             shape=(stream.shape if stream else None) or resource.shape,
             hints=resource.hints,
+            notes=resource.notes,
             project=resource.project,
         )
 
@@ -103,7 +104,7 @@ class Desk:
     def align(self) -> None:
         """Make the streams fit the configuration."""
         plans = [
-            streams.Plan(resource.name, resource.bound, ticks=resource.every is not None)
+            streams.Plan(resource.name, resource.bound, ticks=resource.every is not None, selection=resource.selection)
             for resource in self.resources.values()
         ]
         with self.database.begin() as connection:

@@ -24,13 +24,17 @@ class TryLater(Fate):
     """Unreachable, 5xx, 429, half a body: the same request may succeed later.
 
     `after`: how long the vendor asked us to wait (None: 1 s doubling to 5 min). `shuts_gate`: nobody else should ask
-    the account before that either.
+    the account before that either. `refused`: the vendor certainly did not take the request (nobody answered the call,
+    429); without it what was sent may have been done.
     """
 
-    def __init__(self, message: str, *, after: timedelta | None = None, shuts_gate: bool = True) -> None:
+    def __init__(
+        self, message: str, *, after: timedelta | None = None, shuts_gate: bool = True, refused: bool = False
+    ) -> None:
         super().__init__(message)
         self.after = after
         self.shuts_gate = shuts_gate
+        self.refused = refused
 
 
 class TimedOut(TryLater):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 import structlog
 
 from models import deletions, inbox, journal, records, streams
-from models.values import Snapshot
+from models.values import Snapshot, Withheld
 from workers import fates, gate, shapes
 from workers.errors import Fate, SetAside
 
@@ -69,7 +69,7 @@ def _fetch(shift: Shift, slot: Slot, resource: Resource, stream: Stream, *, item
     desk = shift.desk
     try:
         with fates.sorted_out(desk):
-            found = _as_listed(shift.client.fetch(resource, item.key), item)
+            found = _as_listed(_shown(shift.client.fetch(resource, item.key), item), item)
             if isinstance(found, Snapshot):
                 stream = shapes.learn(shift, resource, stream, found.raw)
             target = desk.target(resource, stream)
@@ -87,6 +87,15 @@ def _fetch(shift: Shift, slot: Slot, resource: Resource, stream: Stream, *, item
     shift.changes += len(changes)
     kinds = [change.kind.value for change in changes]
     log.info("fetched", connection=desk.name, resource=resource.name, key=item.key, changes=kinds)
+
+
+def _shown(found: Snapshot | Tombstone | Withheld, item: Item) -> Snapshot | Tombstone:
+    """What there is to keep. SetAside where the vendor withholds the detail and no listing showed the object either."""
+    if not isinstance(found, Withheld):
+        return found
+    if item.summary is None:
+        raise SetAside("the vendor cannot show this object in detail, and no listing showed it; the next one may")
+    return Snapshot(found.key, item.summary | found.mark)
 
 
 def _as_listed(found: Snapshot | Tombstone, item: Item) -> Snapshot | Tombstone:

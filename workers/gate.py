@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from models.tables import Instant, gates, leases
+from workers.errors import Busy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +39,9 @@ _SHORTEST_BACKOFF = timedelta(seconds=1)
 """Also for a vendor who says 429 and `Retry-After: 0`: he would be asked without end."""
 
 _LONGEST_BACKOFF = timedelta(minutes=5)
+
+_LOGIN_PAUSE = 0.05
+"""Seconds between two looks at whether somebody else has logged in."""
 
 
 class Shut(Exception):  # noqa: N818 - an answer of the gate, not an error
@@ -150,7 +154,7 @@ class Gate:
 
     def sessions(self) -> SessionBox:
         """Where this account's vendor session is kept."""
-        return SessionBox(self._database, self.account, self._secret)
+        return SessionBox(self._database, self.account, self._secret, lease=self._lease)
 
     def _lock(self, connection: sa.Connection) -> sa.Row[Any, Any, Any, Any]:
         columns = (gates.c.next_start_at, gates.c.shut_until, gates.c.shut_reason, gates.c.failures)
@@ -209,9 +213,10 @@ def held(gate: Gate, subject: str | None = None) -> Iterator[Slot]:
 class SessionBox:
     """The vendor's session, encrypted under a key that the connection's own secret gives: one login for all workers."""
 
-    def __init__(self, database: Database, account: str, secret: bytes) -> None:
+    def __init__(self, database: Database, account: str, secret: bytes, *, lease: timedelta) -> None:
         self._database = database
         self._account = account
+        self._lease = lease
         derived = HKDF(hashes.SHA256(), length=32, salt=None, info=b"erpmirror session").derive(secret)
         self._cipher = Fernet(urlsafe_b64encode(derived))
 
@@ -236,6 +241,37 @@ class SessionBox:
     def drop(self) -> None:
         """The vendor refused it."""
         self._set(None, None)
+
+    @contextmanager
+    def renewing(self) -> Iterator[None]:
+        """Log in inside this block, while nobody else of the account does. Raises `Busy` where that takes long."""
+        turn = self._take_login()
+        try:
+            yield
+        finally:
+            with self._database.begin() as connection:
+                connection.execute(
+                    sa.update(gates)
+                    .where(gates.c.account == self._account, gates.c.login_turn == turn)
+                    .values(login_turn=None, login_until=None)
+                )
+
+    def _take_login(self) -> int:
+        end = time.monotonic() + MOMENT.total_seconds()
+        while True:
+            with self._database.begin() as connection:
+                turn, now = self._database.draw(connection), self._database.now(connection)
+                free = sa.or_(gates.c.login_until.is_(None), gates.c.login_until <= now)
+                taken = connection.execute(
+                    sa.update(gates)
+                    .where(gates.c.account == self._account, free)
+                    .values(login_turn=turn, login_until=now + self._lease)
+                )
+            if taken.rowcount:
+                return turn
+            if time.monotonic() > end:
+                raise Busy("somebody else is logging in", after=_SHORTEST_BACKOFF, shuts_gate=False)
+            time.sleep(_LOGIN_PAUSE)
 
     def _set(self, session: bytes | None, until: datetime | None) -> None:
         with self._database.begin() as connection:

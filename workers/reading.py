@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from models.streams import Stream
-    from models.values import Line
+    from models.values import JsonObject, Line
     from workers.connectors.contract import Resource
     from workers.desk import Shift
     from workers.gate import Slot
@@ -155,7 +155,10 @@ class _Page:
         lines = [replace(line, key=exact.storable_text(line.key)) for line in chunk.lines]
         news = self._news(connection, lines)
         self._bulk(
-            connection, [Mention(resource, line.key) for line in news], tokens={row.key: row.token for row in news}
+            connection,
+            [Mention(resource, line.key) for line in news],
+            tokens={line.key: line.token for line in news},
+            summaries={line.key: redaction.redact(line.summary, self.target.omit) for line in news if line.summary},
         )
         self._bulk(connection, [each for each in chunk.mentions if each.resource in self.desk.resources])
         inbox.park_unreadable(
@@ -173,6 +176,7 @@ class _Page:
         mentions: Sequence[Mention],
         *,
         tokens: dict[str, str] | None = None,
+        summaries: dict[str, JsonObject] | None = None,
         unless_known: bool = False,
     ) -> None:
         inbox.mention(
@@ -183,18 +187,25 @@ class _Page:
             lane=Lane.BULK,
             cause=self.cause,
             tokens=tokens,
+            summaries=summaries,
             unless_known=unless_known,
         )
 
     def _news(self, connection: sa.Connection, lines: Sequence[Line]) -> list[Line]:
-        """The lines that differ from what was listed last; every line where a person asked to read all."""
+        """The lines that the vendor calls changed or that differ from what was listed last; every line where a person
+        asked to read all.
+        """
         if not lines:
             return []
         keys = [line.key for line in lines]
         rows = records.listed_tokens(connection, self.database, self.target, keys)
         waiting = inbox.tokens(connection, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
         asked_for = self.stream.asked_for
-        return [line for line in lines if asked_for or _is_news(line, rows.get(line.key), waiting.get(line.key))]
+        return [
+            line
+            for line in lines
+            if asked_for or line.changed or _is_news(line, rows.get(line.key), waiting.get(line.key))
+        ]
 
     def _missing(self, connection: sa.Connection, now: datetime) -> list[str]:
         """A complete reading has ended: mention what it did not name; where nothing can be fetched, delete it."""

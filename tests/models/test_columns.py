@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from models import columns, records
+from models import columns, records, tables
 from models.database import Database
 from models.values import Kind, Snapshot
 from tests import services
@@ -28,6 +28,21 @@ def test_declared_columns_exist_before_the_first_object(database: Database) -> N
     part = {column["name"] for column in inspector.get_columns("dilovod_documents_sale_order__tp_goods")}
     assert {"person__id", "date"} == {name for name in own if not name.startswith("_")}
     assert {"_connection", "_key", "_position", "price"} == part
+
+
+def test_what_a_fields_values_mean_stands_on_its_column(database: Database) -> None:
+    notes = {"": {"type": "1 goods, 2 service"}, "rows": {"kind": '1 goods, 6 a customer\'s "note" at 100 %'}}
+    shape = {"": {"type": Kind.NUMBER}, "rows": {"kind": Kind.NUMBER}}
+    target = records.Target("loja", "wisedat", "orders", shape=shape, notes=notes)
+    records.prepare(database, target, [])
+    with database.read() as connection:
+        kept = connection.execute(sa.select(tables.columns.c.table_name, tables.columns.c.note)).all()
+    expected = {"wisedat_orders": notes[""]["type"], "wisedat_orders__rows": notes["rows"]["kind"]}
+    assert expected == {row.table_name: row.note for row in kept}
+    if not database.is_sqlite:
+        columns_of = sa.inspect(database.engine).get_columns
+        shown = {table: [each["comment"] for each in columns_of(table) if each["comment"]] for table in expected}
+        assert {table: [note] for table, note in expected.items()} == shown
 
 
 def test_hinted_kinds_apply_when_the_field_appears_and_not_before(database: Database) -> None:

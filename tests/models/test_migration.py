@@ -52,7 +52,14 @@ def test_the_migrations_make_what_create_all_makes_to_the_letter(empty: Database
 def _everything(database: Database) -> list[tuple[Any, ...]]:
     """Columns with types, collations and defaults, indexes and sequences, without Alembic's own table."""
     queries = (
-        ["SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name <> :own"]
+        [
+            (
+                "SELECT made.name, field.name, field.type, field.[notnull], field.dflt_value, field.pk, "
+                "made.sql LIKE '%AUTOINCREMENT%' FROM sqlite_master AS made, pragma_table_info(made.name) AS field "
+                "WHERE made.type = 'table' AND made.name <> :own"
+            ),
+            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name <> :own",
+        ]
         if database.is_sqlite
         else [
             (

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 
 
-def align(database: Database, *resources: str, bound: timedelta = HOUR) -> None:
-    plans = [streams.Plan(name, bound, ticks=True) for name in resources]
+def align(database: Database, *resources: str, bound: timedelta = HOUR, selection: str = "") -> None:
+    plans = [streams.Plan(name, bound, ticks=True, selection=selection) for name in resources]
     with database.begin() as connection:
         streams.align(connection, database, connection_name="books", system="directo", plans=plans)
 
@@ -63,6 +63,17 @@ def test_aligning_twice_changes_nothing(database: Database) -> None:
     before = get(database)
     align(database, "items")
     assert before == get(database)
+
+
+def test_another_selection_of_the_vendors_objects_is_read_from_the_start(database: Database) -> None:
+    align(database, "items", selection="warehouse=AALTR")
+    full(database, cursor="c")
+    align(database, "items", selection="warehouse=AALTR")
+    assert "c" == get(database).cursor
+    align(database, "items", selection="warehouse=AIPM")
+    with database.read() as connection:
+        now = database.now(connection)
+    assert (None, True) == (get(database).cursor, get(database).is_due(now, full=True))
 
 
 def test_what_left_the_configuration_is_not_asked_and_begins_with_a_full_reading_when_it_returns(

@@ -65,7 +65,7 @@ def _arguments(kind):
 """,
     "client": """
 from datetime import datetime
-from models.values import Chunk, End, Line, Mention, Snapshot, Tombstone, Unreadable
+from models.values import Chunk, End, Line, Mention, Snapshot, Tombstone, Unreadable, Withheld
 from workers.connectors.http import Http
 from workers.errors import Busy, Closed, NotForUs, SetAside
 
@@ -84,6 +84,8 @@ class Client:
         reply = self._asked(f"/{resource.name}/{key}")
         if reply.status == 404:
             return Tombstone(key)
+        if reply.status == 406:
+            return Withheld(key, {"withheld": True})
         found = reply.json()
         if "crash" in found["raw"]:
             raise RuntimeError("a mistake of ours")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from models import tables
 from models.database import Database
 from models.settings import Connection
 from workers import gate
+from workers.errors import Busy
 from workers.gate import Gate
 
 if TYPE_CHECKING:
@@ -234,6 +237,55 @@ def test_a_session_that_another_key_encrypted_is_none(
 ) -> None:
     mine = session("k")
     mine.put(b"token", START + timedelta(minutes=30))
-    assert gate.SessionBox(timed, gate.account_of(Account(name="a")), b"another secret").get() is None
+    assert gate.SessionBox(timed, gate.account_of(Account(name="a")), b"another secret", lease=gate.GRACE).get() is None
     mine.drop()
     assert mine.get() is None
+
+
+def test_one_worker_at_a_time_logs_in_and_the_next_finds_its_session(
+    timed: Database, session: Callable[[str], gate.SessionBox]
+) -> None:
+    logins: list[str] = []
+
+    def log_in(name: str) -> None:
+        box = Gate(timed, Account(name=name)).sessions()
+        with box.renewing():
+            if box.get() is None:
+                logins.append(name)
+                time.sleep(0.2)
+                box.put(name.encode(), START + timedelta(minutes=30))
+
+    box = session("k")
+    threads = [threading.Thread(target=log_in, args=(f"w{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 == len(logins)
+    assert logins[0].encode() == box.get()
+
+
+def test_a_login_that_takes_long_is_waited_for_elsewhere(
+    timed: Database, session: Callable[[str], gate.SessionBox]
+) -> None:
+    box = session("k")
+    with box.renewing(), pytest.raises(Busy, match="logging in") as told, box.renewing():
+        pass
+    assert not told.value.shuts_gate
+    with box.renewing():
+        assert timed is not None
+
+
+def test_a_login_whose_worker_died_is_taken_over(
+    timed: Database, clock: Clock, session: Callable[[str], gate.SessionBox]
+) -> None:
+    box = session("k")
+    died, later = box.renewing(), box.renewing()
+    died.__enter__()
+    clock.pass_by(minutes=5)
+    with later:
+        died.__exit__(None, None, None)  # wakes late: must not free what another holds
+        with pytest.raises(Busy), box.renewing():
+            pass
+    with timed.read() as connection:
+        assert connection.execute(sa.select(tables.gates.c.login_turn)).scalar_one() is None

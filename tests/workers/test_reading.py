@@ -338,6 +338,46 @@ def test_a_persons_backfill_fetches_everything_again_even_if_tokens_are_equal(an
         assert ("1", "updated", "backfill") == six.journal()[-1]
 
 
+def test_a_line_that_the_vendor_calls_changed_is_looked_at_whatever_its_token_says(anywhere: Connect) -> None:
+    with anywhere() as six:
+        objects = six.vendor.objects["goods"] = {"1": {"v": 1, "a": 1}, "2": {"v": 1, "a": 1}}
+        six.vendor.listing["goods"] = lambda _: sixth.named(objects)
+        six.work()
+        objects["1"]["a"] = 2  # which no summary shows
+        changed = {"lines": [["1", "1", False, True], ["2", "1"]], "end": {"cursor": "d", "complete": True}}
+        six.vendor.listing["goods"] = lambda _: [changed]
+        six.vendor.asked.clear()
+        six.read_again()
+        six.look()
+        assert ["goods", "goods/1"] == six.vendor.asked
+        assert objects == six.live()
+
+
+def test_where_the_detail_is_withheld_the_listings_line_is_kept_marked_and_redacted(anywhere: Connect) -> None:
+    with anywhere(omit=["pin"]) as six:
+        six.vendor.objects["goods"] = {}
+        line = ["1", "t", False, False, {"id": "1", "total": 7, "pin": "1234"}]
+        six.vendor.listing["goods"] = lambda _: [{"lines": [line], "end": {"cursor": "d", "complete": True}}]
+        six.vendor.instead["goods/1"] = [(406, {}, "")]
+        six.read()
+        assert {"id": "1", "total": 7} == six.inbox()["1"].summary
+        six.work()
+        assert {"1": {"id": "1", "total": 7, "withheld": True}} == six.live()
+        six.vendor.asked.clear()
+        six.read_again()
+        six.work()
+        assert ["goods"] == six.vendor.asked, "it is asked again only when it is listed differently"
+
+
+def test_what_no_listing_showed_and_the_vendor_withholds_is_parked(connect: Connect) -> None:
+    with connect() as six:
+        six.work()
+        six.vendor.instead["goods/1"] = [(406, {}, "")]
+        six.mention("1")
+        six.work()
+        assert {"1": "parked"} == six.states()
+
+
 def _two_pages(objects: dict[str, Any]) -> Callable[[str | None], Chunks]:
     first, second = ({key: objects[key]} for key in sorted(objects))
 

@@ -19,18 +19,21 @@ A folder's files, each only if needed:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Protocol
 
-from models.settings import Connection, Duration, Network, Secret, Strict, Url, Webhooked
-from models.values import Chunk, JsonObject, Shape, Snapshot, Tombstone
+from models.settings import Connection, Duration, HandedIn, Network, Secret, Strict, Url, Webhooked
+from models.values import Chunk, Document, JsonObject, Notes, Shape, Snapshot, Tombstone, Withheld
 
 __all__ = [
     "Client",
     "Connection",
     "Duration",
+    "Greeting",
+    "HandedIn",
     "Ignored",
     "Malformed",
     "Network",
@@ -43,6 +46,7 @@ __all__ = [
     "Url",
     "Webhooked",
     "Wire",
+    "alone",
 ]
 
 
@@ -62,8 +66,12 @@ class Resource:
       deletes
     - `unpaged`: a full reading is one reply
     - `register`: rows come and go, so their deletions are not counted against `max_deletions`
+    - `handed_in`: nothing can be listed or fetched: its objects are what the vendor reads in documents that people
+      hand in (`Client.interpret`); `full_every` is how often the watched folder is looked at
+    - `selection`: which of the vendor's objects are asked for, as text; when it changes, all is read anew
     - `described`: the vendor's metadata declares its fields; ask `Client.shape`
     - `shape`: declared fields that exist from the start; `hints`: those that get a column when they first appear
+    - `notes`: what a field's values mean, in the vendor's words; they stand on the columns
     - `project`: the raw object as columns and parts see it
     """
 
@@ -75,9 +83,12 @@ class Resource:
     points: bool = True
     unpaged: bool = False
     register: bool = False
+    handed_in: bool = False
+    selection: str = ""
     described: bool = False
     shape: Shape = field(default_factory=dict)
     hints: Shape = field(default_factory=dict)
+    notes: Notes = field(default_factory=dict)
     project: Callable[[JsonObject], JsonObject] = _as_sent
 
 
@@ -93,6 +104,12 @@ class Sessions(Protocol):
     def drop(self) -> None:
         """The vendor refused it."""
 
+    def renewing(self) -> AbstractContextManager[None]:
+        """Log in inside this block: nobody else of the account does so meanwhile.
+
+        Look again with `get` first: somebody else may just have done it. Raises `errors.Busy` where that takes long.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Wire:
@@ -102,11 +119,52 @@ class Wire:
     sessions: Sessions
 
 
-class Client(Protocol):
-    """One connection's client for one task, made as `Client(options, wire)`. Never called inside a transaction."""
+class _OwnSessions:
+    """A session for one client alone."""
 
-    def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:
+    def __init__(self) -> None:
+        self._session: tuple[bytes, datetime] | None = None
+
+    def get(self) -> bytes | None:
+        return self._session[0] if self._session is not None and self._session[1] > datetime.now(UTC) else None
+
+    def put(self, session: bytes, until: datetime) -> None:
+        self._session = session, until
+
+    def drop(self) -> None:
+        self._session = None
+
+    def renewing(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def alone() -> Wire:
+    """For a client that is used on its own, without a database: nobody shares its session, and no gate paces it."""
+    return Wire(alive=lambda: None, sessions=_OwnSessions())
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a vendor said when we knocked: a line for a person, and his own clock (aware; None if he shows none)."""
+
+    says: str
+    clock: datetime | None = None
+
+
+class Client(Protocol):
+    """One connection's client for one task, made as `Client(options, wire)`. Never called inside a transaction.
+
+    A client whose resources are all `handed_in` has `interpret` instead of `fetch`, `list` and `shape`.
+    """
+
+    def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone | Withheld:
         """The object as it is now. Raises the families of `workers.errors`."""
+
+    def interpret(self, resource: Resource, document: Document) -> Snapshot:
+        """What the vendor reads in the document; its key is the document's. Sent once at most.
+
+        Raises `TryLater` only with `refused`, else `SetAside`: what may have arrived is a person's to send again.
+        """
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
         """One request's reply, in bounded chunks; the last carries `End`.
@@ -118,8 +176,11 @@ class Client(Protocol):
     def shape(self, resource: Resource) -> Shape | None:
         """What the vendor's metadata declares of this resource; None where it has none. One request."""
 
-    def check(self) -> str:
-        """Prove address and login with one cheap request; a line for a person."""
+    def check(self) -> Greeting:
+        """Prove address and login with one cheap request."""
+
+    def probe(self, resource: Resource) -> str:
+        """Prove with one cheap request that this resource can be read; what it showed, in a few words for a person."""
 
     def ask(self, words: Sequence[str]) -> Any:
         """One read request in the vendor's own terms, for `erpmirror ask`; its decoded answer."""

@@ -172,7 +172,7 @@ class Http:
             finally:
                 response.close()
         except httpx.ConnectTimeout:
-            raise TryLater(f"{self._client.base_url.host}: nobody answered the call") from None
+            raise TryLater(f"{self._client.base_url.host}: nobody answered the call", refused=True) from None
         except httpx.TimeoutException as error:
             raise TimedOut(f"no answer within {self._timeout:g} s ({type(error).__name__})") from None
         except (httpx.LocalProtocolError, httpx.InvalidURL) as error:
@@ -180,6 +180,8 @@ class Http:
             raise SetAside(
                 f"the request cannot be sent: its address or a header is malformed ({type(error).__name__})"
             ) from None
+        except httpx.ConnectError as error:
+            raise TryLater(f"{self._client.base_url.host}: {error or type(error).__name__}", refused=True) from None
         except httpx.TransportError as error:
             if deadline.passed:
                 raise TimedOut(f"no answer within {self._timeout:g} s") from None
@@ -225,7 +227,8 @@ def words(body: bytes) -> str:
 def _judge(response: httpx.Response, deadline: _Deadline) -> None:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
         said = words(_beginning(deadline.guarded(response)))
-        raise TryLater(f"HTTP {response.status_code} {said}".strip(), after=_retry_after(response))
+        busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
+        raise TryLater(f"HTTP {response.status_code} {said}".strip(), after=_retry_after(response), refused=busy)
     if response.is_redirect:
         raise SetAside(f"HTTP {response.status_code}: redirected; set `url` to where this leads")
 
