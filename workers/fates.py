@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 import structlog
@@ -27,6 +28,9 @@ log = structlog.get_logger()
 _MISREAD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """What a connector raises when an answer is not what it was written for."""
 
+
+_CLOSED_AT_LEAST = timedelta(minutes=5)
+"""A vendor who is closed while his hours say that he is open is not asked again at once."""
 
 _PROGRAM_LIMITS = "54"
 """PostgreSQL's class of errors for rows and index entries that are too large (SQLSTATE)."""
@@ -77,7 +81,9 @@ def of_stream(desk: Desk, slot: Slot, stream: Stream, fate: Fate, *, full: bool)
             return
         until = _leave_late(connection, desk, slot, fate, failures=stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
-        told = {"last_error": str(fate), "last_error_at": desk.database.now(connection)}
+        told: dict[str, Any] = {"last_error": str(fate), "last_error_at": desk.database.now(connection)}
+        if isinstance(fate, Closed):  # nothing is wrong
+            told = {"warning": str(fate)}
         failures = stream.failures + _counts(fate)
         streams.change(connection, desk.name, stream.resource, failures=failures, **due, **told)
 
@@ -125,7 +131,7 @@ def _leave_late(connection: sa.Connection, desk: Desk, slot: Slot, fate: TryLate
     """Until when this work rests; the gate too, where the failure says something about the whole account."""
     if isinstance(fate, Closed):
         desk.gate.leave(connection, slot)
-        return fate.until
+        return max(fate.until, desk.database.now(connection) + _CLOSED_AT_LEAST)
     rests = desk.database.now(connection) + gate.backoff(failures, fate.after)
     if not fate.shuts_gate:
         desk.gate.leave(connection, slot)

@@ -35,8 +35,9 @@ def read(shift: Shift, resource: Resource, *, full: bool) -> None:
     """One request of a tick or of a full reading. Raises `gate.Shut`."""
     desk = shift.desk
     if full and (until := desk.options.closed_until(desk.now())) is not None:
+        told = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full reading waits for that"
         with desk.database.begin() as connection:
-            streams.change(connection, desk.name, resource.name, full_due_at=until)
+            streams.change(connection, desk.name, resource.name, full_due_at=until, warning=told)
         return
     try:
         if shapes.described(shift, resource, partial(fates.of_stream, desk, full=full)) is None:

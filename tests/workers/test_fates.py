@@ -114,7 +114,16 @@ def test_closed_does_not_count_and_shuts_nobody_else_out(six: Six) -> None:
     six.vendor.instead["goods"] = [(423, {}, opening.isoformat())]
     six.work()
     assert (opening, 0) == (six.stream().full_due_at, six.stream().failures)
+    assert (None, "closed") == (six.column("last_error"), six.column("warning"))
     assert {"7"} == six.live("orders").keys()
+
+
+def test_a_vendor_who_is_closed_during_his_hours_is_not_asked_again_at_once(six: Six) -> None:
+    six.vendor.instead["goods"] = [(423, {}, sixth.START.isoformat())]
+    six.change(full_due_at=sixth.START)
+    six.read()
+    assert sixth.START < six.stream().full_due_at
+    assert 1 == six.vendor.asked.count("goods")
 
 
 def test_an_answer_that_is_no_json_shuts_nobody_else_out(six: Six) -> None:

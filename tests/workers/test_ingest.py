@@ -183,6 +183,8 @@ def test_a_closed_vendor_is_not_read_in_full_but_asked_for_the_rest(connect: Con
         assert ["since"] == six.vendor.cursors
         stream = six.stream()
         assert (opening, 0, None) == (stream.full_due_at, stream.failures, six.column("last_error"))
+        told = "closed until 2026-03-01 18:00 UTC: the next full reading waits for that"
+        assert told == six.column("warning")
         six.clock.now = opening
         six.read()
         assert ["since", None] == six.vendor.cursors
