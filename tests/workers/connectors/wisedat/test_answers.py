@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+import pytest
+
+from workers.connectors.http import Reply
+from workers.connectors.wisedat import answers, table
+from workers.errors import SetAside, TryLater
+
+PRODUCTS, ORDERS, SUPPLIERS, TAXES = (table.ROWS[name] for name in ("products", "orders", "suppliers", "taxes"))
+COUNTRIES, COMPANY = table.ROWS["countries"], table.ROWS["company"]
+
+
+def reply(status: int, body: str) -> Reply:
+    return Reply(status, body.encode(), None)
+
+
+def refused(status: int, body: str) -> SetAside:
+    with pytest.raises(SetAside) as raised:
+        answers.decoded(reply(status, body))
+    return raised.value
+
+
+def test_a_refusal_repeats_the_vendors_own_words() -> None:
+    assert "HTTP 400 Price must be numeric; Barcode must be unique" == str(
+        refused(400, '{"errors":["Price must be numeric","Barcode must be unique"]}')
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("Parameter id must be numeric", "HTTP 400 Parameter id must be numeric"),
+        ('{"errors":"one"}', "HTTP 400 one"),
+        ('{"errors":[]}', 'HTTP 400 {"errors":[]}'),
+        ('["one"]', 'HTTP 400 ["one"]'),
+        ("", "HTTP 400"),
+        (f'{{"errors":["{"x" * 500}"]}}', f"HTTP 400 {'x' * 200}"),
+    ],
+)
+def test_a_refusal_says_what_there_is_to_say_in_one_line(body: str, said: str) -> None:
+    assert said == str(refused(400, body))
+
+
+@pytest.mark.parametrize(("status", "whole"), [(400, False), (401, True), (403, True), (405, False), (204, False)])
+def test_only_what_concerns_every_object_sets_the_resource_aside(status: int, whole: bool) -> None:  # noqa: FBT001
+    assert whole == refused(status, "no").whole_resource
+
+
+@pytest.mark.parametrize(
+    ("body", "certain"),
+    [
+        ("", True),
+        ("Product from parameter id doesn't exist", True),
+        ('{"Message":"no"}', True),
+        ("  \r\n<!DOCTYPE html><html>404 - File or directory not found.</html>", False),
+    ],
+)
+def test_not_found_is_certain_unless_an_error_page_says_it(body: str, certain: bool) -> None:  # noqa: FBT001
+    gone = refused(404, body)
+    assert isinstance(gone, answers.Gone)
+    assert certain == gone.certain
+
+
+def test_half_an_answer_is_tried_later() -> None:
+    with pytest.raises(TryLater):
+        answers.decoded(reply(200, '{"id": 1'))
+
+
+def test_numbers_are_exact() -> None:
+    assert "0.10" == str(answers.decoded(reply(200, '{"price":0.10}'))["price"])
+
+
+CONTENT = b"\x89PNG not really"
+DIGEST = {"sha256": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT)}
+BASE64 = base64.b64encode(CONTENT).decode()
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({"image": BASE64}, {"image": DIGEST}),
+        ({"images": [BASE64, ""]}, {"images": [DIGEST, ""]}),
+        ({"image": f"{BASE64[:8]}\r\n{BASE64[8:]}"}, {"image": DIGEST}),
+        ({"products": [{"image": BASE64}]}, {"products": [{"image": DIGEST}]}),
+        ({"image": ""}, {"image": ""}),
+        ({"image": None, "images": []}, {"image": None, "images": []}),
+        ({"images": None}, {"images": None}),
+        ({"name": BASE64}, {"name": BASE64}),
+    ],
+)
+def test_images_become_the_hash_and_size_of_their_decoded_bytes(sent: Any, kept: Any) -> None:
+    assert kept == answers.digested(sent)
+
+
+@pytest.mark.parametrize("text", ["no Base64!", "abc", "imagem.png", "ção", "\ud800"])
+def test_what_is_no_base64_is_hashed_as_text(text: str) -> None:
+    content = text.encode(errors="surrogatepass")
+    expected = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    assert {"image": expected} == answers.digested({"image": text})
+
+
+def test_images_are_kept_on_request() -> None:
+    assert {"image": BASE64} == answers.decoded(reply(200, f'{{"image":"{BASE64}"}}'), images=True)
+
+
+def pagination(**said: Any) -> dict[str, Any]:
+    return {"limit": 2, "page": 1, "number_pages": 2, "number_items": 3} | said
+
+
+def test_a_page_says_how_much_there_is() -> None:
+    found = answers.page(PRODUCTS, {"pagination": pagination(), "products": [{"id": 1}, {"id": 2}]})
+    assert answers.Page([{"id": 1}, {"id": 2}], number=1, pages=2, items=3) == found
+
+
+def test_quoted_numbers_are_numbers() -> None:
+    said = pagination(limit="2", page="1", number_pages="2", number_items="3")
+    assert 3 == answers.page(PRODUCTS, {"pagination": said, "products": []}).items
+
+
+def test_a_number_of_items_that_does_not_fit_the_pages_is_no_total() -> None:
+    assert None is answers.page(PRODUCTS, {"pagination": pagination(number_items=2), "products": []}).items
+
+
+@pytest.mark.parametrize("answer", [{"products": None}, {}])
+def test_an_empty_list_may_come_as_null_where_there_are_no_items(answer: dict[str, Any]) -> None:
+    nothing = {"pagination": pagination(number_pages=0, number_items=0)} | answer
+    assert [] == answers.page(PRODUCTS, nothing).rows
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        7,
+        None,
+        {},
+        {"products": []},
+        {"pagination": [], "products": []},
+        {"pagination": {}, "products": []},
+        {"pagination": pagination(number_pages="many"), "products": []},
+        {"pagination": pagination(page=True), "products": []},
+        {"pagination": pagination(number_items=-1), "products": []},
+        {"pagination": pagination()},
+        {"pagination": pagination(), "products": {}},
+        {"pagination": pagination(), "salesmen": []},
+    ],
+)
+def test_what_is_no_page_is_set_aside(answer: Any) -> None:
+    with pytest.raises(SetAside, match="malformed"):
+        answers.page(PRODUCTS, answer)
+
+
+@pytest.mark.parametrize("answer", [{"taxes": []}, 7, None, "x"])
+def test_what_is_no_bare_list_is_set_aside(answer: Any) -> None:
+    with pytest.raises(SetAside, match="malformed"):
+        answers.whole(TAXES, answer)
+
+
+def test_the_company_is_a_list_of_one() -> None:
+    assert [{"id": "1"}] == answers.whole(COMPANY, {"id": "1"})
+    with pytest.raises(SetAside, match="malformed"):
+        answers.whole(COMPANY, [{"id": "1"}])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [{"id": 5}],
+        {"pagination": {}, "products": [{"id": 5}]},
+        {"pagination": {}, "id": 5},
+        {"products": {"id": 5}},
+        {"id": 6},
+        {"id": None},
+        {"id": [5]},
+        {},
+        5,
+    ],
+)
+def test_another_answer_is_never_taken_for_the_object_that_was_asked_for(answer: Any) -> None:
+    with pytest.raises(SetAside, match="malformed"):
+        answers.one(PRODUCTS, answer, "5")
+
+
+def test_an_error_about_a_malformed_answer_repeats_no_values() -> None:
+    with pytest.raises(SetAside) as raised:
+        answers.one(PRODUCTS, {"name": "confidential"}, "5")
+    assert "confidential" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "found", "key"),
+    [
+        (PRODUCTS, {"id": 5}, "5"),
+        (PRODUCTS, {"id": "5"}, "5"),
+        (PRODUCTS, {"id": 0}, "0"),
+        (ORDERS, {"id": "ECL 2024/7"}, "ECL 2024/7"),
+        (COUNTRIES, {"iso_3166_1": "PT", "name": "Portugal"}, "PT"),
+        (COUNTRIES, {"id": "PT"}, None),
+        (PRODUCTS, {"id": ""}, None),
+        (PRODUCTS, {"id": None}, None),
+        (PRODUCTS, {"id": True}, None),
+        (PRODUCTS, {"id": {"id": 5}}, None),
+    ],
+)
+def test_a_key_is_the_id_as_text(row: table.Row, found: dict[str, Any], key: str | None) -> None:
+    assert key == answers.key_of(row, found)
+
+
+def test_rows_that_nobody_can_keep_are_told_with_their_reason() -> None:
+    found, unreadable = answers.keyed(PRODUCTS, [{"id": 1}, {"name": "no id"}, "text", {"id": 1}, {"id": 1, "x": 2}])
+    assert {"1": {"id": 1}} == found
+    assert [{"name": "no id"}, {"value": "text"}, {"id": 1, "x": 2}] == [row.raw for row in unreadable]
+    assert "two different products with the key 1" == unreadable[2].reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ([{"type": "Obra"}], [{"type": "Obra"}]),
+        ({"addresses": [{"type": "Obra"}], "x": 1}, [{"type": "Obra"}]),
+        ([], []),
+    ],
+)
+def test_addresses_come_as_a_list_or_wrapped(answer: Any, expected: Any) -> None:
+    assert expected == answers.addresses(answer)
+
+
+@pytest.mark.parametrize("answer", [{}, {"a": [], "b": []}, None, 7, {"street": "Rua"}])
+def test_what_are_no_addresses_is_set_aside(answer: Any) -> None:
+    with pytest.raises(SetAside, match="malformed"):
+        answers.addresses(answer)

@@ -1,0 +1,311 @@
+"""What of Wisedat is mirrored: every documented field is declared, typed, and explained where it needs to be."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from models import flattening, kinds
+from models.values import Kind
+from workers.connectors.wisedat import resources as declared
+from workers.connectors.wisedat import sandbox as stand_in
+from workers.connectors.wisedat import table
+from workers.connectors.wisedat.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workers.connectors.contract import Resource
+    from workers.connectors.wisedat.sandbox import Sandbox
+
+
+def made_options(**settings: Any) -> Options:
+    login = {"api_key": "k", "user": "u", "password": "p"}
+    return Options.model_validate({"name": "loja", "system": "wisedat", "url": "http://vendor"} | login | settings)
+
+
+def resource(name: str, **settings: Any) -> Resource:
+    return {each.name: each for each in declared.resources(made_options(**settings))}[name]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    """A company large enough to show every field, with an order that the API cannot show."""
+    made: Sandbox = stand_in.create(seed=2, objects=40).state.sandbox
+    made.books.withheld.add(made.books.tables["orders"][0].data["id"])
+    return made
+
+
+def test_everything_is_mirrored_by_default() -> None:
+    assert table.NAMES == tuple(each.name for each in declared.resources(made_options()))
+
+
+def test_what_is_configured_is_mirrored_in_its_order() -> None:
+    names = ("orders", "taxes", "company")
+
+    assert names == tuple(each.name for each in declared.resources(made_options(resources=names)))
+
+
+@pytest.mark.parametrize("row", table.TABLE, ids=lambda row: row.name)
+def test_what_is_paged_can_be_fetched_and_ticks_and_what_is_not_comes_whole(row: table.Row) -> None:
+    found = resource(row.name, every="7m")
+
+    assert row.key == found.key
+    assert (row.paged, not row.paged) == (found.points, found.unpaged)
+    assert (timedelta(minutes=7) if row.paged else None) == found.every
+
+
+def test_paged_resources_are_listed_in_full_as_configured() -> None:
+    assert timedelta(hours=6) == resource("orders", full_every="6h").full_every
+
+
+@pytest.mark.parametrize(
+    ("every", "full_every", "expected"),
+    [
+        ("5m", "24h", timedelta(hours=1)),
+        ("2h", "24h", timedelta(hours=2)),
+        ("2s", "8s", timedelta(seconds=8)),
+        ("30m", "30m", timedelta(minutes=30)),
+    ],
+)
+def test_small_lists_are_read_once_an_hour_unless_everything_is_slower_or_faster(
+    every: str, full_every: str, expected: timedelta
+) -> None:
+    found = resource("taxes", every=every, full_every=full_every)
+
+    assert (expected, expected) == (found.full_every, found.bound)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("products", timedelta(days=3)), ("categories", timedelta(hours=2))])
+def test_what_only_a_detail_shows_is_seen_once_every_detail_was_read_again(name: str, expected: timedelta) -> None:
+    assert expected == resource(name, full_every="2h", details_every="3d").bound
+
+
+def test_everything_with_images_is_read_anew_when_they_are_kept_otherwise() -> None:
+    for name in table.NAMES:
+        differs = resource(name, images="keep").selection != resource(name, images="hash").selection
+        assert (name in {"products", "categories"}) == differs
+
+
+# Shapes.
+
+
+def _shown(sandbox: Sandbox, found: Resource) -> Iterator[tuple[str, str, Any]]:
+    """Part, path and value of everything that the truth shows; an object that is not there shows nothing."""
+    for raw in sandbox.truth(found.name).values():
+        flat = flattening.flatten(found.project(raw), found.shape)
+        rows = [("", flat.fields), *((row.part, row.fields) for row in flat.rows)]
+        for part, fields in rows:
+            yield from ((part, path, value) for path, value in fields.items())
+
+
+def _is_a_place_for_more(found: Resource, part: str, path: str) -> bool:
+    """Whether declared fields or a declared part stand below this path, so that it is none itself."""
+    below = any(other.startswith(f"{path}.") for other in found.shape.get(part, {}))
+    return below or (f"{part}.{path}" if part else path) in found.shape
+
+
+@pytest.mark.parametrize("name", table.NAMES)
+def test_every_field_that_the_vendor_shows_is_declared(sandbox: Sandbox, name: str) -> None:
+    found = resource(name)
+
+    undeclared = {
+        (part, path)
+        for part, path, value in _shown(sandbox, found)
+        if path not in found.shape.get(part, {})
+        and not (value in (None, "", []) and _is_a_place_for_more(found, part, path))
+    }
+
+    assert set() == undeclared
+
+
+@pytest.mark.parametrize("name", table.NAMES)
+def test_every_declared_field_is_one_that_the_vendor_shows(sandbox: Sandbox, name: str) -> None:
+    found = resource(name)
+    shown = {(part, path) for part, path, _ in _shown(sandbox, found)}
+    # May be written to /customeraddresses; whether it is shown there is not documented.
+    shown |= {("addresses", "customer")} if name == "customers" else set()
+
+    assert {(part, path) for part, fields in found.shape.items() for path in fields} <= shown
+
+
+@pytest.mark.parametrize("name", table.NAMES)
+def test_every_value_fits_its_declared_kind(sandbox: Sandbox, name: str) -> None:
+    found = resource(name)
+
+    misfits = {
+        (part, path, value)
+        for part, path, value in _shown(sandbox, found)
+        if (kind := found.shape.get(part, {}).get(path)) is not None and kinds.fit(kind, value) is kinds.MISFIT
+    }
+
+    assert set() == misfits
+
+
+@pytest.mark.parametrize("name", ["products", "categories"])
+def test_images_that_are_kept_are_declared_as_they_are_sent(sandbox: Sandbox, name: str) -> None:
+    found = resource(name, images="keep")
+    books = sandbox.books
+
+    for thing in books.tables[name]:
+        flat = flattening.flatten(books.detail(name, thing), found.shape)
+        assert "images" not in {row.part for row in flat.rows}
+        for path in {"images", "image"} & set(flat.fields):
+            assert kinds.MISFIT is not kinds.fit(found.shape[""][path], flat.fields[path])
+    assert {"products": Kind.JSON, "categories": Kind.TEXT}[name] in found.shape[""].values()
+
+
+def test_what_identifies_an_object_is_declared() -> None:
+    for found in declared.resources(made_options()):
+        assert set(found.key) <= set(found.shape[""])
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "path", "kind"),
+    [
+        ("products", "", "id", Kind.NUMBER),
+        ("products", "", "barcode", Kind.TEXT),
+        ("products", "", "tax.exemption_reason.id", Kind.TEXT),
+        ("products", "suppliers", "unit.id", Kind.TEXT),
+        ("products", "images", "sha256", Kind.TEXT),
+        ("products", "images", "size", Kind.NUMBER),
+        ("categories", "", "image.sha256", Kind.TEXT),
+        ("categories", "", "image.size", Kind.NUMBER),
+        ("customers", "", "birthday", Kind.DATE),
+        ("customers", "", "tax_id", Kind.TEXT),
+        ("customers", "", "payment_method.description", Kind.TEXT),
+        ("customers", "addresses", "country.iso_3166_1", Kind.TEXT),
+        ("customers", "other_addresses", "type", Kind.TEXT),
+        ("orders", "", "id", Kind.TEXT),
+        ("orders", "", "date", Kind.DATE),
+        ("orders", "", "expiration_date", Kind.DATE),
+        ("orders", "", "closed", Kind.BOOLEAN),
+        ("orders", "", "detail_unavailable", Kind.BOOLEAN),
+        ("orders", "", "customer.shipping_address.country.name", Kind.TEXT),
+        ("orders", "items", "product.name", Kind.TEXT),
+        ("orders", "items", "quantity", Kind.NUMBER),
+        ("countries", "", "iso_3166_1", Kind.TEXT),
+        ("salesdocuments", "", "saft_invoice_type", Kind.NUMBER),
+    ],
+)
+def test_a_field_has_the_kind_that_its_document_says(name: str, part: str, path: str, kind: Kind) -> None:
+    assert kind == resource(name).shape[part][path]
+
+
+# Notes.
+
+_PRODUCT_TYPES = {1: "merchandise", 2: "service"}
+_TAX_TYPES = {0: "exempt", 1: "reduced", 2: "intermediate", 3: "normal", 4: "no deduction"}
+_DOCUMENT_TYPES = {0: "quotation request", 1: "quotation", 2: "order", 3: "stock", 4: "financial"}
+_SAFT_TYPES = {
+    -1: "no SAF-T",
+    0: "FT invoice",
+    1: "ND debit note",
+    2: "NC credit note",
+    3: "VD sale for cash",
+    4: "TV sales ticket",
+    5: "TD devolution ticket",
+    6: "FS simplified invoice",
+    7: "FR invoice-receipt",
+}
+_TRANSPORT_TYPES = {
+    0: "GR goods delivery",
+    1: "GT transport document",
+    2: "GA transport document for own fixed assets",
+    3: "GC consignment guide",
+    4: "GD return note from customer",
+}
+_ITEM_TYPES = {
+    1: "merchandise or service",
+    2: "postage",
+    3: "adjustment",
+    4: "value discount on merchandise or service",
+    5: "other value discount",
+    6: "note",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "path", "values"),
+    [
+        ("products", "", "type", _PRODUCT_TYPES),
+        ("products", "", "tax.type", _TAX_TYPES),
+        ("taxes", "", "type", _TAX_TYPES),
+        ("orders", "items", "type", _ITEM_TYPES),
+        ("orders", "items", "product.type", _PRODUCT_TYPES),
+        ("orders", "items", "tax.type", _TAX_TYPES),
+        ("orders", "", "sales_document.document_type", _DOCUMENT_TYPES),
+        ("orders", "", "sales_document.saft_invoice_type", _SAFT_TYPES),
+        ("salesdocuments", "", "document_type", _DOCUMENT_TYPES),
+        ("salesdocuments", "", "saft_invoice_type", _SAFT_TYPES),
+        ("salesdocuments", "", "saft_invoice_type", _TRANSPORT_TYPES),
+    ],
+)
+def test_an_enumerations_note_has_each_of_its_values(name: str, part: str, path: str, values: dict[int, str]) -> None:
+    note = resource(name).notes[part][path]
+
+    assert [] == [value for value, meaning in values.items() if not re.search(rf"(^|\W){value} {meaning}", note)]
+
+
+@pytest.mark.parametrize("name", table.NAMES)
+def test_every_number_that_is_called_a_type_has_a_note(name: str) -> None:
+    found = resource(name)
+    types = {
+        (part, path)
+        for part, fields in found.shape.items()
+        for path, kind in fields.items()
+        if kind == Kind.NUMBER and path.endswith("type")
+    }
+
+    assert set() == {(part, path) for part, path in types if path not in found.notes.get(part, {})}
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "path", "word"),
+    [
+        ("salesmen", "", "commission", "percent"),
+        ("customers", "", "salesman.commission", "percent"),
+        ("customers", "", "birthday", "UTC"),
+        ("customers", "addresses", "type", "Empresa"),
+        ("series", "", "vat_cash_system", "Regime de IVA de caixa"),
+        ("orders", "", "entity_discount", "percent"),
+        ("orders", "", "subtotal", "merchandise"),
+        ("orders", "", "canceled", "closed"),
+        ("orders", "", "detail_unavailable", "mirror"),
+        ("orders", "", "customer.country.iso_3166_1", "ISO 3166-1"),
+        ("products", "categories", "id", "main"),
+        ("customers", "", "code", "unique"),
+    ],
+)
+def test_a_unit_or_a_meaning_that_the_document_states_is_noted(name: str, part: str, path: str, word: str) -> None:
+    assert word in resource(name).notes[part][path]
+
+
+def test_a_code_is_called_unique_only_where_it_is() -> None:
+    assert "code" in resource("suppliers").notes[""]
+    assert "main_supplier.code" not in resource("products").notes[""]
+    assert "customer.code" not in resource("orders").notes[""]
+
+
+@pytest.mark.parametrize("images", ["hash", "keep"])
+def test_notes_stand_on_declared_fields_and_fit_a_comment(images: str) -> None:
+    for found in declared.resources(made_options(images=images)):
+        for part, notes in found.notes.items():
+            assert set(notes) <= set(found.shape[part])
+            assert all(0 < len(note) <= 500 for note in notes.values())
+
+
+def test_everyday_edits_need_no_field_that_is_not_declared() -> None:
+    made: Sandbox = stand_in.create(seed=3).state.sandbox
+    random = Random(3)
+    for _ in range(60):
+        made.edit(random)
+
+    for found in declared.resources(made_options()):
+        declared_paths = {(part, path) for part, fields in found.shape.items() for path in fields}
+        shown = {(part, path) for part, path, value in _shown(made, found) if value not in (None, "", [])}
+        assert set() == shown - declared_paths
