@@ -1,0 +1,70 @@
+"""The Interpreter's part of a connection's settings."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from workers.connectors.contract import Duration, HandedIn, Secret, Url
+
+_ONE_LOGIN = (
+    'write store = "…" and api_key = "…" (from where the API was activated in Lagerkoll), '
+    'or store = "…", user_id = "…" and user_token = "…" (from a person\'s login), not both'
+)
+
+
+class Options(HandedIn):
+    """One store at Lagerkoll, and who asks: `api_key`, or `user_id` with `user_token` (Interpreter API, Headers).
+
+    `every`: how often the folder `inbox` is looked at. `timeout`: for one document; reading it takes the vendor long.
+    """
+
+    url: Url = "https://capi.lagerkoll.com/v1/interpreter"
+    store: str
+    api_key: Secret | None = None
+    user_id: str | None = None
+    user_token: Secret | None = None
+    resources: tuple[Literal["deliverynote", "invoice"], ...] = Field(default=("deliverynote", "invoice"), min_length=1)
+    every: Duration = timedelta(seconds=10)
+    timeout: Duration = timedelta(seconds=120)
+    requests_per_minute: int | None = Field(default=200, gt=0)
+    concurrency: int = Field(default=4, ge=1)
+
+    @field_validator("store", "user_id")
+    @classmethod
+    def _name_fits_a_header(cls, value: str | None) -> str | None:
+        return None if value is None else _header(value)
+
+    @field_validator("api_key", "user_token")
+    @classmethod
+    def _secret_fits_a_header(cls, value: Secret | None) -> Secret | None:
+        if value is not None:
+            _header(value.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _one_login(self) -> Self:
+        ways = (self.api_key is not None, self.user_id is not None, self.user_token is not None)
+        if ways not in {(True, False, False), (False, True, True)}:
+            raise ValueError(_ONE_LOGIN)
+        return self
+
+    def headers(self) -> dict[str, str]:
+        """The login as the vendor wants it with every request (Interpreter API, Headers). Secret."""
+        if self.api_key is not None:
+            return {"store": self.store, "api_key": self.api_key.get_secret_value()}
+        token = self.user_token.get_secret_value() if self.user_token is not None else ""
+        return {"store": self.store, "user_id": self.user_id or "", "user_token": token}
+
+    def login(self) -> tuple[str, ...]:
+        """The store with the key or the person. The vendor's limit counts them together."""
+        return tuple(self.headers().values())
+
+
+def _header(value: str) -> str:
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("it is empty or has spaces or letters that none has; copy it from Lagerkoll again")
+    return value
