@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
@@ -12,15 +14,18 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as Xml
 
 from workers.connectors import http
+from workers.connectors.directo import queries, resources
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from xml.etree.ElementTree import Element
+    from zoneinfo import ZoneInfo
 
     from models.values import JsonObject
 
 _OK = 200
+_A_DAY = timedelta(days=1)
 _REFUSED = frozenset({401, 403, 404})
 """Every record would be refused alike: the key is revoked or may not read the resource, or there is none."""
 
@@ -45,9 +50,97 @@ def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
     raise _no_list(_hidden(body.read(-1), secret))
 
 
-def as_object(record: Any) -> JsonObject:
-    """The record, or what stands in its place, as an object."""
-    return record if isinstance(record, dict) else {"value": record}
+class Watch:
+    """Whether an answer keeps to what was asked for: the vendor ignores filters that he does not know.
+
+    Judged is only what is certain. Nothing follows from a field that is not shown, null or empty, which the vendor
+    uses interchangeably; from a text in which commas part several codes; from the order of texts; from a bound, which
+    may belong to its range; or from a partial filter, whose letters the vendor may compare in ways of his own.
+    """
+
+    def __init__(self, resource: str, selection: queries.Selection) -> None:
+        self._resource = resource
+        self._selection = selection
+        self._unseen = {each.name for each in selection.filters}
+        self._any = False
+
+    def saw(self, record: Any) -> None:
+        """A record. SetAside of the whole resource, naming the filter, if the record cannot have passed it."""
+        self._any = True
+        for each in self._selection.filters if isinstance(record, dict) else ():
+            shown = _shown(record, each.name)
+            if not shown:
+                continue
+            self._unseen.discard(each.name)
+            for test in each.tests:
+                if not any(self._may_pass(value, test, each.name) for value in shown):
+                    raise SetAside(
+                        f"Directo ignores the filter {each.name}={test.text} of {self._resource}: it also sent objects "
+                        f"that are otherwise; correct it, or remove it",
+                        whole_resource=True,
+                    )
+
+    def warning(self) -> str | None:
+        """A filter of which the whole answer showed nothing, in words for a person."""
+        if not self._any or not self._unseen:
+            return None
+        names = ", ".join(sorted(self._unseen))
+        return f"no object of {self._resource} shows {names}: whether Directo filters by it or ignores it is unknown"
+
+    def _may_pass(self, value: Any, test: queries.Test, name: str) -> bool:
+        if value is None or value == "" or isinstance(value, dict | list):
+            return True
+        value, zone = int(value) if isinstance(value, bool) else value, self._selection.zone
+        match test.operator:
+            case queries.Operator.PARTIAL:
+                return True
+            case queries.Operator.NOT:
+                return not _is_surely(value, test.operands[0])
+            case queries.Operator.EXACT:
+                return "," in str(value) or any(_is_perhaps(value, each, zone) for each in test.operands)
+        if isinstance(value, str) and not queries.is_date(value) and name not in resources.NUMBERS:
+            return True
+        mine, bound = queries.comparable(value, zone), queries.comparable(test.operands[0], zone)
+        lower, upper = (bound, mine) if test.operator is queries.Operator.ABOVE else (mine, bound)
+        # A bound is included or not, in whole days or not, on this clock or on another: the document does not say.
+        return queries.is_within(lower, upper + _A_DAY if isinstance(upper, datetime) else upper) or lower == upper
+
+
+def _shown(record: JsonObject, name: str) -> list[Any]:
+    """What a filter of this name looks at: a field, the lines' fields, or custom fields. Empty if it is not shown."""
+    if name in record:
+        return [record[name]]
+    bare = name.removeprefix(resources.ROW)
+    lines = [line for line in _objects(record, "rows") if bare in line] if bare != name else []
+    if lines:
+        return [line.get(bare) for line in _objects(record, "rows")]
+    return [each.get("content") for each in _objects(record, "datafields") if each.get("code") == name]
+
+
+def _objects(record: JsonObject, part: str) -> list[JsonObject]:
+    found = record.get(part)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _is_surely(value: Any, wanted: str) -> bool:
+    same = not isinstance(value, str) and Decimal(value) == _number(wanted)
+    return same or str(value) == wanted
+
+
+def _is_perhaps(value: Any, wanted: str, zone: ZoneInfo) -> bool:
+    if str(value).strip().casefold() == wanted.strip().casefold():
+        return True
+    mine, other = queries.comparable(value, zone), queries.comparable(wanted, zone)
+    if isinstance(mine, datetime) and isinstance(other, datetime):
+        return abs(mine - other) <= _A_DAY
+    return mine is not None and mine == other
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return None
 
 
 def _hidden(body: bytes, secret: str) -> bytes:

@@ -14,15 +14,14 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from models import exact
 from models.values import Chunk, End, JsonObject, Mention, Shape, Snapshot, Tombstone, Unreadable
 from workers.connectors import http
-from workers.connectors.directo import answers, cursors, resources, table
+from workers.connectors.contract import Greeting
+from workers.connectors.directo import answers, cursors, queries, resources, table
 from workers.errors import SetAside, TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from zoneinfo import ZoneInfo
 
     from workers.connectors.contract import Resource, Wire
     from workers.connectors.directo.options import Options
@@ -60,13 +59,42 @@ class Client:
         """None: Directo's fields are set per company and described nowhere."""
         return None
 
-    def check(self) -> str:
+    def check(self) -> Greeting:
         """Ask the first resource for what changes in the far future: proves address, key and permission."""
         name = self._options.resources[0]
-        with self._answer(name, [("ts", _FAR_FUTURE)]) as answer:
-            next(answer.records, None)
-        clock = f"; its clock says {answer.date:%Y-%m-%d %H:%M:%S} UTC" if answer.date else ""
-        return f"Directo lets this key read {name}{clock}"
+        date, _ = self._knocked(name, [])
+        return Greeting(f"Directo lets this key read {name}", clock=date)
+
+    def probe(self, resource: Resource) -> str:
+        """Likewise for this resource and its filter, which the vendor may refuse; and whether he heeds `ts`."""
+        selection = self._selection(resource.name)
+        _, heeded = self._knocked(resource.name, selection.pairs)
+        said = "can be read" if heeded or resource.every is None else "can be read, but its `ts` is ignored"
+        return f"{said}, filtered by {selection.text}" if selection.text else said
+
+    def _knocked(self, name: str, params: cursors.Params) -> tuple[datetime | None, bool]:
+        """The vendor's clock, and whether nothing came, as nothing changes in the far future."""
+        with self._answer(name, [*params, ("ts", _FAR_FUTURE)]) as answer:
+            return answer.date, next(answer.records, None) is None
+
+    def read(self, resource: str, *filters: queries.Filter) -> Iterator[JsonObject]:
+        """The objects of a resource that pass all filters, one by one as they arrive: one request.
+
+        `resource`: a name of the vendor's list, `deleted` too. `filters`: see `queries`; without any all objects are
+        read. The connection's own `filter` is not applied. Yields objects as sent, numbers as int or Decimal (in the
+        XML format all scalars are text), lines in `rows`, custom fields in `datafields`; a whole object if any of its
+        lines passes. Raises SetAside where the vendor refuses or, while reading, where what he sends cannot have
+        passed a filter; TryLater where he cannot answer now, TimedOut where he is too slow: ask for less then.
+        (Directo API documentation, "API Resources & Endpoints", "Advanced Filtering".)
+        """
+        if resource not in table.NAMES:
+            raise SetAside(f'Directo has no resource "{resource}"; it has {", ".join(sorted(table.NAMES))}')
+        selection = queries.Selection(filters, self._options.zone)
+        watch = answers.Watch(resource, selection)
+        with self._answer(resource, selection.pairs) as answer:
+            for record in answer.records:
+                watch.saw(record)
+                yield resources.as_object(record)
 
     def ask(self, words: Sequence[str]) -> list[Any]:
         """`items code=1011 'ts=>2026-01-01'`: a resource and its filters, as the vendor writes them."""
@@ -81,8 +109,12 @@ class Client:
         return shown
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:
-        """The object by a filter on its key's fields. SetAside where the answer proves nothing."""
-        with self._answer(resource.name, _key_filter(resource, key)) as answer:
+        """The object by a filter on its key's fields; gone if it does not pass the connection's own `filter`.
+
+        SetAside where the answer proves nothing.
+        """
+        selection = self._selection(resource.name)
+        with self._answer(resource.name, [*_key_filter(resource, key), *selection.pairs]) as answer:
             seen = list(islice(answer.records, _LARGEST_ANSWER))
         found = [record for record in seen if isinstance(record, dict) and resources.key_of(resource, record) == key]
         if not seen:
@@ -91,6 +123,7 @@ class Client:
             raise SetAside(f"{resource.name} answers with other records when asked for {key!r}: the filter is ignored")
         if any(record != found[0] for record in found):
             raise SetAside(f"{resource.name} has {len(found)} different records with the key {key!r}")
+        answers.Watch(resource.name, selection).saw(found[0])
         return Snapshot(key, found[0])
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
@@ -106,55 +139,62 @@ class Client:
 
     def _changes(self, resource: Resource, position: cursors.Position) -> Iterator[Chunk]:
         """One tick."""
-        run = cursors.Run(position, self._options, full=False)
-        with self._answer(resource.name, run.params()) as answer:
+        run, selection = cursors.Run(position, self._options, full=False), self._selection(resource.name)
+        watch = answers.Watch(resource.name, selection)
+        with self._answer(resource.name, [*selection.pairs, *run.params()]) as answer:
             run.told(answer.date)
-            yield from self._chunks(resource, answer.records, run)
+            yield from self._chunks(resource, answer.records, run, watch)
         yield Chunk(end=run.end())
 
     def _everything(self, resource: Resource) -> Iterator[Chunk]:
         """A full reading in one reply."""
-        run = cursors.Run(cursors.Position(), self._options, full=True)
+        run, selection = cursors.Run(cursors.Position(), self._options, full=True), self._selection(resource.name)
+        watch = answers.Watch(resource.name, selection)
         try:
-            with self._answer(resource.name, []) as answer:
+            with self._answer(resource.name, selection.pairs) as answer:
                 run.told(answer.date)
-                yield from self._chunks(resource, answer.records, run)
+                yield from self._chunks(resource, answer.records, run, watch)
         except TimedOut:
             # The error would lose the cursor, so the run itself goes on with smaller questions.
-            if not table.ROWS[resource.name].dated:
+            window = _within(selection, cursors.Window.initial(self._options)) if selection.divides else None
+            if window is None or not table.ROWS[resource.name].dated:
                 raise
-            window = cursors.Window.initial(self._options)
             yield Chunk(end=End(replace(run.position(), window=window).text(), more=True))
             return
-        yield Chunk(end=run.end(complete=True))
+        yield Chunk(end=run.end(complete=True, warning=watch.warning()))
 
     def _windowed(self, resource: Resource, position: cursors.Position, window: cursors.Window) -> Iterator[Chunk]:
         """One window of a full reading that is too large for one reply."""
         run, started = cursors.Run(position, self._options, full=True), monotonic()
+        selection = self._selection(resource.name)
+        watch = answers.Watch(resource.name, selection)
         try:
-            with self._answer(resource.name, window.params()) as answer:
+            with self._answer(resource.name, selection.during(*window.bounds) or selection.pairs) as answer:
                 quick = monotonic() - started < self._options.timeout.total_seconds() / 4
                 run.told(answer.date)
-                yield from self._chunks(resource, answer.records, run)
+                yield from self._chunks(resource, answer.records, run, watch)
         except TimedOut:
-            smaller = window.halved()
+            smaller = _within(selection, window.halved())
             if smaller is None:
                 raise
             yield Chunk(end=End(replace(run.position(), window=smaller).text(), more=True))
             return
-        following = window.next(wider=quick)
+        following = _within(selection, window.next(wider=quick))
         if following is not None:
             yield Chunk(end=End(replace(run.position(), window=following).text(), more=True))
             return
         # Every date was asked for, before and after all windows too. Only a document without any date is in no
         # window; it counts as missing, which is a mention: the point read then finds it.
-        yield Chunk(end=run.end(complete=True))
+        yield Chunk(end=run.end(complete=True, warning=watch.warning()))
 
-    def _chunks(self, resource: Resource, records: Iterator[Any], run: cursors.Run) -> Iterator[Chunk]:
-        met = _Met(resource, self._options.zone)
+    def _chunks(
+        self, resource: Resource, records: Iterator[Any], run: cursors.Run, watch: answers.Watch
+    ) -> Iterator[Chunk]:
+        met = resources.Met(resource, self._options.zone)
         while batch := list(islice(records, _CHUNK)):
             for record in batch:
                 run.saw(record)
+                watch.saw(record)
             chunk = met.chunk(batch)
             _refuse_hopeless(chunk)
             yield chunk
@@ -181,7 +221,7 @@ class Client:
         snapshots: dict[str, Snapshot] = {}
         mentions: dict[Mention, None] = {}
         unreadable = []
-        for raw in map(answers.as_object, batch):
+        for raw in map(resources.as_object, batch):
             told = resources.deletion(raw, self._known)
             if told is None:
                 unreadable.append(Unreadable(resources.digest(raw), _no_meaning(raw), raw))
@@ -193,6 +233,9 @@ class Client:
             if told.mention.resource in self._mirrored and memory.is_news(key, stamp) and not run.is_history(stamp):
                 mentions[told.mention] = None
         return Chunk(tuple(snapshots.values()), mentions=tuple(mentions), unreadable=tuple(unreadable))
+
+    def _selection(self, name: str) -> queries.Selection:
+        return self._options.selection(name)
 
     @contextmanager
     def _answer(self, name: str, params: cursors.Params) -> Iterator[_Answer]:
@@ -207,78 +250,28 @@ class _Answer:
     records: Iterator[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What a record said and when, as small as a whole reply of them must be."""
-
-    said: bytes
-    at: datetime | None
-
-    @classmethod
-    def of(cls, raw: JsonObject, zone: ZoneInfo) -> _State:
-        said = bytes.fromhex(exact.fingerprint(exact.storable(raw)))
-        return cls(said, cursors.stamp(raw.get("ts"), zone))
-
-    def is_later(self, other: _State) -> bool:
-        return self.at is not None and other.at is not None and self.at > other.at
-
-
-class _Met:
-    """What one reply has brought so far, so that of two different records with one key none is lost in silence.
-
-    Kept for the whole reply, because the vendor promises no order.
-    """
-
-    def __init__(self, resource: Resource, zone: ZoneInfo) -> None:
-        self._resource = resource
-        self._zone = zone
-        self._states: dict[str, _State] = {}
-
-    def chunk(self, batch: Iterable[Any]) -> Chunk:
-        """The batch by key: of two states the later one; of two records that no `ts` puts in order the first."""
-        found: dict[str, JsonObject] = {}
-        unreadable = []
-        for raw in map(answers.as_object, batch):
-            key = resources.key_of(self._resource, raw)
-            if key is None:
-                unreadable.append(Unreadable(resources.digest(raw), _no_key(self._resource, raw), raw))
-                continue
-            state = _State.of(raw, self._zone)
-            met = self._states.setdefault(key, state)
-            if met is state or state.is_later(met):
-                self._states[key], found[key] = state, raw
-            elif met.said != state.said and not met.is_later(state):
-                reason = f"{self._resource.name} has different records with the key {key}; see the setting `keys`"
-                unreadable.append(Unreadable(resources.digest(raw), reason, raw))
-        return Chunk(tuple(Snapshot(key, raw) for key, raw in found.items()), unreadable=tuple(unreadable))
-
-
 def _refuse_hopeless(chunk: Chunk) -> None:
     """A whole chunk without a readable row is no bad luck: park the resource, not thousands of its rows."""
     if len(chunk.unreadable) == _CHUNK:
         raise SetAside(chunk.unreadable[0].reason, whole_resource=True)
 
 
-def _no_key(resource: Resource, record: JsonObject) -> str:
-    wanted = " and ".join(resource.key)
-    return (
-        f"a record of {resource.name} without {wanted}; it has {_fields(record)}; the setting `keys` says what to take"
-    )
-
-
 def _no_meaning(record: JsonObject) -> str:
-    return f"a row of /deleted that does not say which object it means; it has {_fields(record)}"
-
-
-def _fields(record: JsonObject) -> str:
-    return ", ".join(sorted(record)[:20]) or "no fields"
+    return f"a row of /deleted that does not say which object it means; it has {resources.fields(record)}"
 
 
 def _key_filter(resource: Resource, key: str) -> cursors.Params:
     """Equality on each field of the key. SetAside where the filter language cannot say the value."""
     values = resources.split(resource, key)
-    for value in values:
-        # A comma means "or", a leading operator compares, % matches anything (Directo API documentation, filtering).
-        if not value or "," in value or "%" in value or value[0] in "<>!":
-            raise SetAside(f"Directo cannot be asked for {value!r}: its filters read it as an operator")
-    return list(zip(resource.key, values, strict=True))
+    try:
+        filters = [queries.Field(name).equals(value) for name, value in zip(resource.key, values, strict=True)]
+    except ValueError as error:
+        raise SetAside(f"Directo cannot be asked for {key!r}: {error}") from None
+    return [pair for each in filters for pair in each.pairs]
+
+
+def _within(selection: queries.Selection, window: cursors.Window | None) -> cursors.Window | None:
+    """This window, or the next one in which the selection has something; None at the end."""
+    while window is not None and selection.during(*window.bounds) is None:
+        window = window.next(wider=False)
+    return window

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
+from models import exact
 from models.values import End
-from workers.connectors.directo import resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,14 +55,14 @@ class Window:
             return self.first
         return min(self.start + timedelta(days=self.days), self.until) if self.start < self.until else None
 
-    def params(self) -> Params:
-        """Windows share a second, because it is not documented whether `>` and `<` include their bound."""
-        params = []
-        if self.start is not None:
-            params.append(("date", f">{sent(datetime.combine(self.start, time()) - _ONE_SECOND)}"))
-        if self.end is not None:
-            params.append(("date", f"<{sent(datetime.combine(self.end, time()))}"))
-        return params
+    @property
+    def bounds(self) -> tuple[datetime | None, datetime | None]:
+        """After when and before when; None: open.
+
+        Windows share a second, because it is not documented whether `>` and `<` include their bound.
+        """
+        after = None if self.start is None else datetime.combine(self.start, time()) - _ONE_SECOND
+        return after, None if self.end is None else datetime.combine(self.end, time())
 
     def halved(self) -> Window | None:
         """A smaller question; None where there is none."""
@@ -183,9 +183,10 @@ class Run:
         new = _stepped_back(stamp, self._options.overlap, self._options.zone)
         return Position(max(old, new) if old else new)
 
-    def end(self, *, complete: bool = False) -> End:
-        """The end of the run's last reply."""
-        return End(self.finished().text(), complete=complete, warning=self.warning())
+    def end(self, *, complete: bool = False, warning: str | None = None) -> End:
+        """The end of the run's last reply. `warning`: what else a person should know."""
+        told = [each for each in (self.warning(), warning) if each]
+        return End(self.finished().text(), complete=complete, warning="; ".join(told) or None)
 
     def warning(self) -> str | None:
         """A filter that did nothing, in words for a person."""
@@ -216,7 +217,7 @@ class Memory:
         Rows without time may all come at every tick. What cannot be remembered of them waits for the next full
         reading: it would be mentioned for ever.
         """
-        name = resources.digest(key)[:12]
+        name = exact.fingerprint(key)[:12]
         if stamp is not None:
             self._met[name] = stamp
         elif name in self._timeless or len(self._timeless) < _LONGEST_MEMORY:

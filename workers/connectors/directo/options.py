@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from workers.connectors.contract import Connection, Duration, Secret, Url
-from workers.connectors.directo import table
+from workers.connectors.directo import queries, table
 
 
 def _known(name: str) -> str:
     if name not in table.NAMES:
         raise ValueError(f'Directo has no resource "{name}"; it has {", ".join(sorted(table.NAMES))}')
     return name
+
+
+def _refuse_what_is_ours(resource: str, name: str, keys: dict[str, tuple[str, ...]]) -> None:
+    """ValueError for a filter that asks what the connector itself asks for."""
+    if resource == table.DELETED:
+        raise ValueError("deletions are always asked for all and sorted here; remove this filter")
+    if name.strip("<>!=% ").casefold() == "ts":
+        raise ValueError("`ts` is how the mirror asks for what changed; remove this filter")
+    if name in keys.get(resource, table.ROWS[resource].key):
+        raise ValueError("it identifies the object, which is looked at by it; filter by another field")
 
 
 _Name = Annotated[str, AfterValidator(_known)]
@@ -27,6 +38,11 @@ class Options(Connection):
     `full_every`: how often everything is read, which finds what neither `ts` nor `/deleted` tells. `since`: where the
     date windows of a reading begin that is too large for one reply; what is older comes as one more window. `keys`: the
     fields that identify an object, where this company's field list names them otherwise than `table.py` supposes.
+
+    `filter`: which objects of a resource are mirrored, as in `[connections.books.filter]` with
+    `items = { warehouse = "AALTR,AIPM", closed = 0 }`: field -> value, see `queries.parse`. Several fields must all
+    hold. An object that no longer passes is deleted from the mirror, and one that passes again comes back; an edit that
+    takes one out is noticed by the next full reading.
     """
 
     url: Url = "https://login.directo.ee/apidirect"
@@ -40,6 +56,7 @@ class Options(Connection):
     timeout: Duration = timedelta(seconds=60)
     since: date = date(2000, 1, 1)
     keys: dict[_Name, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    filter: dict[_Name, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("api_key")
     @classmethod
@@ -49,6 +66,28 @@ class Options(Connection):
                 "the key is empty or has spaces or letters no key has; ask your Directo administrator for it"
             )
         return key
+
+    @field_validator("filter")
+    @classmethod
+    def _can_be_asked_for(cls, wanted: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        mistakes, zone = [], ZoneInfo(info.data.get("timezone", "UTC"))
+        for resource, fields in wanted.items():
+            if "resources" in info.data and resource not in info.data["resources"]:
+                mistakes.append(f"{resource} is not among `resources`; add it there, or remove its filter")
+            for name, said in fields.items():
+                try:
+                    _refuse_what_is_ours(resource, name, info.data.get("keys", {}))
+                    queries.refuse_empty(queries.parse(name, said), zone)
+                except ValueError as error:
+                    mistakes.append(f"{resource}.{name}: {error}")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return wanted
+
+    def selection(self, resource: str) -> queries.Selection:
+        """Which objects of the resource are asked for."""
+        wanted = self.filter.get(resource, {})
+        return queries.Selection(tuple(queries.parse(name, said) for name, said in wanted.items()), self.zone)
 
     def login(self) -> tuple[str, ...]:
         """The API key is the account."""

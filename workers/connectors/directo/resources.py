@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from models.values import JsonObject, Kind, Mention, Shape
+from models import exact
+from models.values import Chunk, JsonObject, Kind, Mention, Shape, Snapshot, Unreadable
 from workers.connectors.contract import Resource
-from workers.connectors.directo import table
+from workers.connectors.directo import cursors, table
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
 
     from workers.connectors.directo.options import Options
 
@@ -66,6 +69,15 @@ _LINES = (
     )
     | _kinds(Kind.TIMESTAMP, "date")
 )
+ROW = "row_"
+"""What filters put before the name of a line's field."""
+
+NUMBERS = frozenset(
+    [name for name, kind in _FIELDS.items() if kind is Kind.NUMBER]
+    + [f"{ROW}{name}" for name, kind in _LINES.items() if kind is Kind.NUMBER]
+)
+"""Fields that are numbers, as filters name them, though XML shows them as text."""
+
 _HINTS: Shape = {"": _FIELDS, "rows": _LINES, "datafields": _kinds(Kind.TEXT, "code param content")}
 
 
@@ -92,6 +104,7 @@ def _resource(row: table.Row, options: Options) -> Resource:
         points=row.name != table.DELETED,
         unpaged=row.computed,
         register=row.computed,
+        selection=options.selection(row.name).text,
         hints=_HINTS,
     )
 
@@ -179,3 +192,66 @@ def _deleted_key(resource: Resource, row: JsonObject) -> str | None:
 
 def _first(row: JsonObject, names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+
+
+def as_object(record: Any) -> JsonObject:
+    """The record, or what stands in its place, as an object."""
+    return record if isinstance(record, dict) else {"value": record}
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a record said and when, as small as a whole reply of them must be."""
+
+    said: bytes
+    at: datetime | None
+
+    @classmethod
+    def of(cls, raw: JsonObject, zone: ZoneInfo) -> _State:
+        said = bytes.fromhex(exact.fingerprint(exact.storable(raw)))
+        return cls(said, cursors.stamp(raw.get("ts"), zone))
+
+    def is_later(self, other: _State) -> bool:
+        return self.at is not None and other.at is not None and self.at > other.at
+
+
+class Met:
+    """What one reply has brought so far, so that of two different records with one key none is lost in silence.
+
+    Kept for the whole reply, because the vendor promises no order.
+    """
+
+    def __init__(self, resource: Resource, zone: ZoneInfo) -> None:
+        self._resource = resource
+        self._zone = zone
+        self._states: dict[str, _State] = {}
+
+    def chunk(self, batch: Iterable[Any]) -> Chunk:
+        """The batch by key: of two states the later one; of two records that no `ts` puts in order the first."""
+        found: dict[str, JsonObject] = {}
+        unreadable = []
+        for raw in map(as_object, batch):
+            key = key_of(self._resource, raw)
+            if key is None:
+                unreadable.append(Unreadable(digest(raw), _no_key(self._resource, raw), raw))
+                continue
+            state = _State.of(raw, self._zone)
+            met = self._states.setdefault(key, state)
+            if met is state or state.is_later(met):
+                self._states[key], found[key] = state, raw
+            elif met.said != state.said and not met.is_later(state):
+                reason = f"{self._resource.name} has different records with the key {key}; see the setting `keys`"
+                unreadable.append(Unreadable(digest(raw), reason, raw))
+        return Chunk(tuple(Snapshot(key, raw) for key, raw in found.items()), unreadable=tuple(unreadable))
+
+
+def _no_key(resource: Resource, record: JsonObject) -> str:
+    wanted = " and ".join(resource.key)
+    return (
+        f"a record of {resource.name} without {wanted}; it has {fields(record)}; the setting `keys` says what to take"
+    )
+
+
+def fields(record: JsonObject) -> str:
+    """The names of a record's fields, for an error: never what is in them."""
+    return ", ".join(sorted(record)[:20]) or "no fields"

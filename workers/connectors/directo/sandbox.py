@@ -55,6 +55,14 @@ class Shape(StrEnum):
     TIMELESS = "timeless"
 
 
+class Calculated(StrEnum):
+    """What becomes of a filter by a field that the vendor calculates. His document says each of these."""
+
+    REFUSED = "refused"
+    IGNORED = "ignored"
+    EMPTY = "empty"
+
+
 def create(
     *, seed: int = 1, key: str = "sandbox-key", now: Callable[[], datetime] | None = None, objects: int = 12
 ) -> Starlette:
@@ -79,9 +87,10 @@ class Sandbox:
 
     `faults`: done to the next answers, first to first. `per_minute`: how many requests are answered. `refused`:
     resource -> what the vendor says of it (`NOT_ENABLED`, `FORBIDDEN`). `ignored`: filters that do nothing, as
-    misspelt ones always do. `shape`: of the rows of `/deleted`. `slow_above`: how many records make an answer take
-    `slow` seconds. `drip`: seconds between two bytes of a dripping answer. `asked`: path and query of the requests,
-    as they came.
+    misspelt ones always do. `calculated`: fields that cannot be filtered by, and what becomes of who tries.
+    `inclusive`: whether `>` and `<` let their bound in, which is not documented. `shape`: of the rows of `/deleted`.
+    `slow_above`: how many records make an answer take `slow` seconds. `drip`: seconds between two bytes of a dripping
+    answer. `asked`: path and query of the requests, as they came.
     """
 
     def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
@@ -92,6 +101,8 @@ class Sandbox:
         self.per_minute: int | None = None
         self.refused: dict[str, Refusal] = {}
         self.ignored: set[str] = set()
+        self.calculated = dict.fromkeys(sandbox_books.CALCULATED, Calculated.REFUSED)
+        self.inclusive = False
         self.shape = Shape.PLAIN
         self.slow_above: int | None = None
         self.slow = 5.0
@@ -192,6 +203,13 @@ class Sandbox:
     def _found(self, request: Request) -> list[JsonObject] | Refusal:
         """Copies, so that an edit meanwhile does not tear the answer."""
         name, filters = request.path_params["resource"], request.query_params.multi_items()
+        fates = {field: self.calculated.get(field.removeprefix("row_")) for field, _ in filters}
+        for field, fate in fates.items():
+            if fate is Calculated.REFUSED:
+                return Refusal(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", f"Filtering by calculated field {field}")
+        if Calculated.EMPTY in fates.values():
+            return []
+        filters = [each for each in filters if fates[each[0]] is None]
         try:
             if name == "deleted":
                 known = set() if self.shape is Shape.TIMELESS else {"ts"}
@@ -206,7 +224,10 @@ class Sandbox:
     def _passes(self, record: JsonObject, filters: list[tuple[str, str]], known: set[str]) -> bool:
         """All filters hold; of several lines any may. A filter whose name is not known does nothing."""
         return all(
-            any(sandbox_books.matches(value, wanted) for value in sandbox_books.values(record, field) or [None])
+            any(
+                sandbox_books.matches(value, wanted, inclusive=self.inclusive)
+                for value in sandbox_books.values(record, field) or [None]
+            )
             for field, wanted in filters
             if field in known - self.ignored
         )

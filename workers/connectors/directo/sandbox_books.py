@@ -30,7 +30,15 @@ KEYS = {
 _WAREHOUSES = ("AALTR", "AIPM")
 _GOODS = ("Kommid Lily, Kalev", "Šokolaad Kalev", "Kama Öö", "Vahukomm", "Martsipan Tõde", "Küpsis Õnn")
 _PEOPLE = ("Tamme OÜ", "Kask & Pojad AS", "Õnnela <Tallinn> OÜ", "Jõe Talu", "Männi FIE", "Šveits Ehitus")
+_COUNTRIES = ("EE", "EE", "LV", "FI")
+_STATUSES = ("NEW", "PENDING", "CLOSED")
 _FIRST_YEAR = 2016
+
+CALCULATED = (
+    *("total_with_vat", "line_total", "discount_amount", "available_stock", "profit_margin", "total_orders"),
+    *("average_price", "sum_quantity", "formatted_date", "formatted_price", "order_total", "full_address"),
+)
+"""Fields that the vendor names as computed on the fly (Directo API documentation, "Calculated Fields")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +119,9 @@ class Books:
             "name": f"{_GOODS[number % len(_GOODS)]} {number}",
             "salesprice": _amount(self.random, 100_000),
             "barcode": None if number % 4 else f"47400{number:08d}",
-            "closed": 0,
+            "closed": (0, 0, 0, 1)[number % 4],
             "datafields": [
-                {"code": "IS_WEIGHT", "content": "0"},
+                {"code": "IS_WEIGHT", "content": str(number % 2)},
                 {"code": "LISANIMI", "param": "ENG", "content": "Sweet"},
             ],
         }
@@ -129,18 +137,18 @@ class Books:
         customer: JsonObject = {
             "code": f"CUST{number + 1:03d}",
             "name": _PEOPLE[number % len(_PEOPLE)],
-            "country": "EE",
+            "country": _COUNTRIES[number % len(_COUNTRIES)],
             "email": ("", None, f"info{number}@example.org")[number % 3],
             "class": (0, "0", "VIP")[number % 3],
             "creditlimit": _amount(self.random, 10_000_000),
-            "closed": 0,
+            "closed": (0, 0, 1)[number % 3],
             "datafields": [],
         }
         return self.add("customers", customer, back=timedelta(days=number + 1))
 
     def new_order(self, date: str, *, back: timedelta = timedelta()) -> JsonObject:
         """An order of one or more lines."""
-        return self._document("orders", date, back, status="NEW")
+        return self._document("orders", date, back, status=_STATUSES[len(self.tables["orders"]) % len(_STATUSES)])
 
     def new_invoice(self, date: str, *, back: timedelta = timedelta()) -> JsonObject:
         """An invoice of one or more lines."""
@@ -347,13 +355,10 @@ def values(record: JsonObject, name: str) -> list[Any] | None:
     return found or None
 
 
-def matches(value: Any, wanted: str) -> bool:
+def matches(value: Any, wanted: str, *, inclusive: bool = False) -> bool:
     """Whether a value passes a filter, whose operator is part of it (Directo API documentation, filtering)."""
     if wanted[:1] in {">", "<"}:
-        bound, mine = _bound(wanted[1:]), _comparable(value)
-        if type(mine) is not type(bound):
-            return False
-        return bool(mine > bound) if wanted[0] == ">" else bool(mine < bound)
+        return _is_beyond(value, wanted, inclusive=inclusive)
     if wanted[:1] == "!":
         return not matches(value, wanted[1:])
     if "," in wanted:
@@ -362,6 +367,13 @@ def matches(value: Any, wanted: str) -> bool:
         return wanted.strip("%").lower() in str(value or "").lower()
     number = isinstance(value, int | Decimal)
     return value is not None and (str(value) == wanted or (number and _comparable(value) == _comparable(wanted)))
+
+
+def _is_beyond(value: Any, wanted: str, *, inclusive: bool) -> bool:
+    bound, mine = _bound(wanted[1:]), _comparable(value)
+    if type(mine) is not type(bound):
+        return False
+    return (inclusive and mine == bound) or bool(mine > bound if wanted[0] == ">" else mine < bound)
 
 
 def _bound(wanted: str) -> Any:

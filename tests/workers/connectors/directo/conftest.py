@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.serving import served
-from workers.connectors.contract import Wire
+from workers.connectors.contract import alone
 from workers.connectors.directo import resources, sandbox
 from workers.connectors.directo.client import Client
 from workers.connectors.directo.options import Options
@@ -18,19 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from models.values import Chunk, End, JsonObject, Snapshot
-
-
-class NoSessions:
-    """Directo has no sessions."""
-
-    def get(self) -> bytes | None:
-        return None
-
-    def put(self, session: bytes, until: datetime) -> None:  # noqa: ARG002
-        raise AssertionError
-
-    def drop(self) -> None:
-        raise AssertionError
 
 
 @dataclass
@@ -101,7 +88,7 @@ def options(url: str, **settings: Any) -> Options:
 
 
 def client(url: str, **settings: Any) -> Client:
-    return Client(options(url, **settings), Wire(alive=lambda: None, sessions=NoSessions()))
+    return Client(options(url, **settings), alone())
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models.values import Snapshot, Tombstone
+from workers.connectors.contract import Greeting
 from workers.connectors.directo.sandbox_books import KEYS
 from workers.errors import SetAside
 
@@ -174,7 +175,7 @@ def test_a_resource_whose_records_all_lack_the_key_is_set_aside_whole(account: A
 
 
 def test_check_proves_the_key_with_one_request(account: Account) -> None:
-    assert "Directo lets this key read items; its clock says 2026-06-01 12:00:00 UTC" == account.client.check()
+    assert Greeting("Directo lets this key read items", account.clock.now) == account.client.check()
     assert ["items?ts=%3E2999-12-31T00%3A00%3A00"] == account.sandbox.asked
 
 
