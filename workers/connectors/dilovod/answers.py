@@ -9,14 +9,18 @@ from decimal import Decimal
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+import ijson
+
 from models import exact
+from workers.connectors import http
 from workers.connectors.dilovod.resources import ID
 from workers.errors import Busy, SetAside, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from models.values import JsonObject
+    from workers.connectors.http import Streamed
     from workers.errors import Fate
 
 _PAUSE = timedelta(seconds=30)
@@ -32,6 +36,9 @@ _TYPES = {
     Decimal: "a number",
     NoneType: "null",
 }
+BLANKS = b" \t\r\n\xef\xbb\xbf"
+"""JSON's blanks, and the byte order mark that a PHP file may begin with."""
+
 _TAG = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
@@ -51,12 +58,12 @@ _FATES: tuple[tuple[tuple[str, ...], Callable[[str], Fate]], ...] = (
 """Texts that all must occur, whatever their case -> what becomes of the work. Everything else is set aside."""
 
 
-def inspect(answer: Any, *, secret: str = "") -> Any:
-    """The answer itself, if it is no error; raises the error by its fate, in the vendor's own words without the key."""
+def inspect(answer: Any, *, secrets: Sequence[str] = ()) -> Any:
+    """The answer itself, if it is no error; raises the error by its fate, in the vendor's own words without secrets."""
     said = _complaint(answer)
     if said is None:
         return answer
-    text = _plain(said, secret)
+    text = _plain(said, secrets)
     for needles, fate in _FATES:
         if all(needle in text.lower() for needle in needles):
             raise fate(text)
@@ -73,9 +80,15 @@ def _complaint(answer: Any) -> Any:
     return None
 
 
-def _plain(said: Any, secret: str) -> str:
-    text = said if isinstance(said, str) else exact.dumps(said)
-    text = text.replace(secret, "***") if secret else text
+def masked(text: str, secrets: Sequence[str]) -> str:
+    """What a stranger says may repeat what he was sent."""
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _plain(said: Any, secrets: Sequence[str]) -> str:
+    text = masked(said if isinstance(said, str) else exact.dumps(said), secrets)
     return exact.storable_text(" ".join(html.unescape(_TAG.sub(" ", text)).split())[:_LONGEST_TEXT])
 
 
@@ -102,6 +115,45 @@ def _row(columns: list[Any], values: Any) -> JsonObject:
     if not isinstance(values, list) or len(values) != len(columns):
         raise malformed(values, f"a row of {len(columns)} values")
     return {str(column): value for column, value in zip(columns, values, strict=True)}
+
+
+def head(streamed: Streamed) -> bytes:
+    """A body up to its first character that says what kind of answer it is: `[` for rows."""
+    read = b""
+    while (byte := streamed.read(1)) and byte in BLANKS:
+        read = b""
+    return read + byte
+
+
+def arriving(streamed: Streamed) -> Iterator[Any]:
+    """The rows of a body whose head is read, as they arrive. TryLater where it breaks off or is not JSON."""
+    try:
+        yield from ijson.items(_Rejoined(b"[", streamed), "item")
+    except ijson.JSONError as error:
+        reason = str(error).partition("\n")[0]  # the other lines repeat what the answer holds
+        raise TryLater(f"the answer is not JSON: {reason}", shuts_gate=False) from None
+
+
+class _Rejoined:
+    """A file of what was already read and what follows."""
+
+    def __init__(self, before: bytes, rest: Streamed) -> None:
+        self._before = before
+        self._rest = rest
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes. ijson asks for none first, to learn what kind of file this is."""
+        if size == 0 or not self._before:
+            return self._rest.read(size)
+        before, self._before = self._before, b""
+        return before
+
+
+def not_json(status: int, body: bytes, secrets: Sequence[str]) -> TryLater:
+    """What to raise for a page of a proxy, or half an object: of that nothing is repeated, it may be unfit to store."""
+    words = http.words(masked(body.decode(errors="replace"), secrets).encode())
+    said = "it breaks off or has a mistake" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words
+    return TryLater(f"HTTP {status}, and the answer is not JSON: {said}", shuts_gate=False)
 
 
 def malformed(answer: Any, wanted: str) -> SetAside:

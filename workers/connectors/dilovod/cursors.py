@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from models import exact
-from models.values import Chunk, End, Line, Unreadable
+from models.values import Chunk, End, Line, Snapshot, Unreadable
 from workers.connectors.dilovod import answers, metadata
 from workers.connectors.dilovod.resources import ID, is_register
-from workers.errors import SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from models.values import JsonObject
+    from workers.errors import SetAside
 
 PAGE = 500
 _MOST_PAGES = 20_000
@@ -60,23 +60,17 @@ class Position:
             return None
 
     @classmethod
-    def first(cls, name: str, described: JsonObject) -> Position:
-        """The beginning of a reading of `name`, as its metadata describes it."""
+    def first(cls, name: str, described: JsonObject, dimensions: Sequence[str] = ()) -> Position:
+        """The beginning of a reading of `name` as its metadata describes it; a register by these dimensions, or all."""
         if is_register(name):
-            return cls._of_register(name, described)
+            by = metadata.kept(described, dimensions)
+            return cls(fields=tuple(dict.fromkeys((*by, *metadata.resources(described)))), dimensions=by)
         declared = metadata.requisites(described)
         everything = tuple(dict.fromkeys(("id", *declared, "delMark")))
         if "version" in declared or not declared:
             without = tuple(field for field in everything if field != "version")
             return cls(fields=("id", "version", "delMark"), versioned=True, spare=without)
         return cls(fields=everything)
-
-    @classmethod
-    def _of_register(cls, name: str, described: JsonObject) -> Position:
-        dimensions = tuple(metadata.dimensions(described))
-        if not dimensions:
-            raise SetAside(f"the metadata of {name} names no dimensions, so nothing identifies its rows")
-        return cls(fields=tuple(dict.fromkeys((*dimensions, *metadata.resources(described)))), dimensions=dimensions)
 
     def text(self) -> str:
         """The position as a cursor."""
@@ -123,3 +117,30 @@ _CONTENT_ONLY = (
     "the vendor lists no version here: the sweep compares header fields, and a change to table parts alone is found "
     "by its webhook only"
 )
+
+
+def of_register(rows: Iterable[Any], dimensions: Sequence[str]) -> Iterator[Chunk]:
+    """A register's rows as they arrive, in bounded chunks; the reading ends with them."""
+    chunk: list[Snapshot | Unreadable] = []
+    for row in rows:
+        chunk.append(_keyed(row, dimensions))
+        if len(chunk) == PAGE:
+            yield _sorted_out(chunk)
+            chunk = []
+    yield replace(_sorted_out(chunk), end=End(DONE, complete=True))
+
+
+def _sorted_out(found: Sequence[Snapshot | Unreadable]) -> Chunk:
+    return Chunk(
+        snapshots=[each for each in found if isinstance(each, Snapshot)],
+        unreadable=[each for each in found if isinstance(each, Unreadable)],
+    )
+
+
+def _keyed(row: Any, dimensions: Sequence[str]) -> Snapshot | Unreadable:
+    """A register's row under its dimensions. An empty link is "0", so no value at all identifies nothing."""
+    raw = row if isinstance(row, dict) else {"value": row}
+    missing = [name for name in dimensions if not isinstance(raw.get(name), str | int)]
+    if missing:
+        return Unreadable(f"?{exact.fingerprint(raw)}", f"the row has no value of {', '.join(missing)}", raw)
+    return Snapshot(":".join(str(raw[name]) for name in dimensions), raw)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.values import Kind
+from workers.connectors.dilovod.queries import Reading
+from workers.errors import SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from models.values import JsonObject, Shape
 
@@ -31,6 +33,7 @@ _KINDS = {
     "boolean": Kind.BOOLEAN,
     "bool": Kind.BOOLEAN,
 }
+_T = TypeVar("_T")
 _MULTILANG = "multilangvarchar"
 _LANGUAGES = ("uk", "ru")
 _LINK = "link"
@@ -49,8 +52,64 @@ def dimensions(metadata: JsonObject) -> dict[str, Any]:
 
 
 def resources(metadata: JsonObject) -> dict[str, Any]:
-    """What a register counts: name -> declaration."""
-    return _named(metadata.get("resources"))
+    """What a register counts: name -> declaration, without the sums that its readings make of them."""
+    declared = _named(metadata.get("resources"))
+    sums_too = {
+        f"{name}{suffix}"
+        for name in declared
+        for pair in _SPELLINGS
+        if all(f"{name}{each}" in declared for each in pair)
+        for suffix in ("Start", *pair, "Final")
+    }
+    return {name: item for name, item in declared.items() if name not in sums_too}
+
+
+def kept(metadata: JsonObject, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """A register's dimensions, or those of them that are wanted, in the metadata's order.
+
+    SetAside (the whole resource) where it has none, or not the wanted ones: then it says which there are.
+    """
+    name, there = metadata.get("name") or "the register", tuple(dimensions(metadata))
+    if not there:
+        raise SetAside(
+            f"the metadata of {name} names no dimensions, so nothing identifies its rows", whole_resource=True
+        )
+    unknown = [each for each in wanted if each not in there]
+    if unknown:
+        raise SetAside(
+            f"{name} has no dimension {', '.join(unknown)}; it has {', '.join(there)}: name some of these",
+            whole_resource=True,
+        )
+    return tuple(each for each in there if each in wanted) or there
+
+
+_SPELLINGS = (("Receipt", "Expense"), ("Reciept", "Expence"))
+"""What came and what went, behind a resource's name: in the help's text, and in its only sample of a turnover."""
+
+_WAYS: dict[Reading, tuple[tuple[str, ...], ...]] = {
+    Reading.TURNOVER: _SPELLINGS[::-1],
+    Reading.BALANCE_AND_TURNOVER: tuple(("Start", *pair, "Final") for pair in _SPELLINGS),
+}
+"""What is behind it in each reading, the spelling of the reading's own sample first."""
+
+
+def sums(metadata: JsonObject, reading: Reading) -> list[tuple[str, ...]]:
+    """What a reading of the register counts, in the spellings to try; the metadata's, where it lists `qtyReceipt`."""
+    counted, declared = resources(metadata), _named(metadata.get("resources"))
+    named = [tuple(f"{name}{suffix}" for name in counted for suffix in way) for way in _WAYS.get(reading, (("",),))]
+    return [way for way in named if declared.keys() >= set(way)] or named
+
+
+def spelt(ways: Sequence[Mapping[str, str]], ask: Callable[[Mapping[str, str]], _T]) -> _T:
+    """The answer to the first of these fields that the vendor does not refuse by one of their names."""
+    for way in ways[:-1]:
+        try:
+            return ask(way)
+        except SetAside as refused:
+            said = str(refused).lower()
+            if refused.whole_resource or not any(name.lower() in said for name in way.keys() - ways[-1].keys()):
+                raise
+    return ask(ways[-1])
 
 
 def of_objects(metadata: JsonObject) -> Shape:
@@ -63,10 +122,11 @@ def of_objects(metadata: JsonObject) -> Shape:
     return {"": own} | {part: _part(fields) for part, fields in _parts(metadata)}
 
 
-def of_rows(metadata: JsonObject) -> Shape:
-    """The shape of a register's rows: links flat, as `good` and `good__pr`."""
+def of_rows(metadata: JsonObject, wanted: Sequence[str] = ()) -> Shape:
+    """The shape of a register's rows by the wanted dimensions (all, if none): links flat, as `good` and `good__pr`."""
     own: dict[str, Kind] = {}
-    for field, declared in {**dimensions(metadata), **resources(metadata)}.items():
+    by = {name: declared for name, declared in dimensions(metadata).items() if not wanted or name in wanted}
+    for field, declared in {**by, **resources(metadata)}.items():
         own |= _row_field(field, declared)
     return {"": own}
 

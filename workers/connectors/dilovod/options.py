@@ -5,23 +5,33 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from ipaddress import ip_network
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from workers.connectors.contract import Duration, Network, Secret, Url, Webhooked
 
 _RESOURCE = re.compile(
     r"(catalogs|documents|balanceRegisters|informationRegisters|accumulationRegisters)\.[A-Za-z][A-Za-z0-9_]*"
 )
+_DIMENSION = re.compile("[A-Za-z][A-Za-z0-9_]*")
+_COUNTING = ("balanceRegisters", "accumulationRegisters")
 
 
 class Options(Webhooked):
-    """A key of one API node ("Підключення до API Dilovod"), whose role decides what can be read."""
+    """A key of one API node ("Підключення до API Dilovod"), whose role decides what can be read.
+
+    `dimensions`: register -> what its balance is kept by, as in {"balanceRegisters.goods": ["good", "storage"]}; it is
+    summed over the dimensions left out. A register that is not named is kept by all that it has. `packet`: how
+    questions travel, as JSON or as the form field of that name (Dilovod help, API Dilovod, shows both).
+    """
 
     url: Url = "https://api.dilovod.ua"
     api_key: Secret
     resources: tuple[str, ...] = Field(default=(), validate_default=True)
+    dimensions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     version: str = "0.25"
+    packet: Literal["json", "form"] = "json"
     client_id: str | None = None
     timezone: str = "Europe/Kyiv"
     webhook_sources: tuple[Network, ...] = (ip_network("88.198.50.253"),)
@@ -49,6 +59,18 @@ class Options(Webhooked):
         if len(set(resources)) < len(resources):
             raise ValueError("a resource is named twice; remove one of them")
         return resources
+
+    @field_validator("dimensions")
+    @classmethod
+    def _of_registers(cls, dimensions: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
+        for register, names in dimensions.items():
+            if "resources" in info.data and register not in info.data["resources"]:
+                raise ValueError(f'"{register}" is not among the resources; add it there, or remove it here')
+            if register.partition(".")[0] not in _COUNTING:
+                raise ValueError(f'"{register}" counts nothing that could be summed; remove it here')
+            if not names or len(set(names)) < len(names) or not all(_DIMENSION.fullmatch(name) for name in names):
+                raise ValueError(f'name some dimensions of "{register}", each once, as in ["good", "storage"]')
+        return dimensions
 
     @field_validator("concurrency")
     @classmethod

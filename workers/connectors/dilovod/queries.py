@@ -1,15 +1,24 @@
-"""What a `request` can ask for, in words that a type checker knows."""
+"""What Dilovod can be asked to read, in words that a type checker knows and as `erpmirror ask` spells it."""
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from models import exact
+from workers.connectors.dilovod.resources import ID
+from workers.errors import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from models.values import JsonObject
+
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_LAST = "23:59:59"
 
 
 class Operator(StrEnum):
@@ -31,6 +40,19 @@ class Operator(StrEnum):
     PARENT_IN_LIST = "IPL"
 
 
+class Reading(StrEnum):
+    """How a register is read (Dilovod help, API Dilovod, the table of "Тип вибірки")."""
+
+    BALANCE = "balance"
+    TURNOVER = "turnover"
+    BALANCE_AND_TURNOVER = "balanceAndTurnover"
+    SLICE_LAST = "sliceLast"
+
+
+_FAMILIES = {Reading.SLICE_LAST: "informationRegisters"}
+"""Where a register's bare name is looked for; what is counted is looked for among the balance registers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """One condition; all of them must hold. `alias` is one of the request's `fields`.
@@ -49,6 +71,14 @@ class Limit:
 
     offset: int
     count: int
+
+
+class How(TypedDict, total=False):
+    """What any `request` may add: filters, a page, texts in all languages (`<alias>__uk`, `<alias>__ru`)."""
+
+    filters: Sequence[Filter]
+    limit: Limit | None
+    multilang: bool
 
 
 def params(
@@ -79,14 +109,196 @@ def params(
     return made
 
 
-def register(kind: str, name: str, *, date: str | None = None, dimensions: Sequence[str] = ()) -> JsonObject:
-    """A register as a `from`: `kind` is `balance` or `sliceLast`, `date` the vendor's wall clock (now, if None).
+def register(
+    reading: Reading,
+    name: str,
+    *,
+    date: str | None = None,
+    period: tuple[str, str] | None = None,
+    dimensions: Sequence[str] = (),
+) -> JsonObject:
+    """A register as a `from`. `date` (now, if None) and `period` are the vendor's wall clock, its last second included.
 
     The help calls `dimensions` a parameter of the selection; its samples, and who uses it, write them inside `from`.
     """
-    made: JsonObject = {"type": kind, "register": name.rpartition(".")[2]}
+    made: JsonObject = {"type": reading.value, "register": name.rpartition(".")[2]}
     if date is not None:
-        made["date"] = date
+        made["date"] = moment(date)
+    if period is not None:
+        made["startDate"], made["endDate"] = moment(period[0]), moment(period[1], _LAST)
     if dimensions:
         made["dimensions"] = list(dimensions)
     return made
+
+
+def full_name(reading: Reading, name: str) -> str:
+    """A register's name as the metadata knows it: `goods` is `balanceRegisters.goods`."""
+    return name if "." in name else f"{_FAMILIES.get(reading, 'balanceRegisters')}.{name}"
+
+
+def statistic(
+    date_from: str | None = None, date_to: str | None = None, *, partner_key: str | None = None
+) -> JsonObject:
+    """The params of `getStatistic`. The sample writes `"dateTo "` with a blank, its table without: without."""
+    made: JsonObject = {"type": "partnersIntegrations"}  # the only one that is documented
+    if date_from is not None:
+        made["dateFrom"] = moment(date_from)
+    if date_to is not None:
+        made["dateTo"] = moment(date_to, _LAST)
+    if partner_key is not None:
+        made["partnerAPIkey"] = partner_key
+    return made
+
+
+def described(name: str, lang: str = "uk") -> JsonObject:
+    """The params of `getMetadata`: by name, or by the id that `listMetadata` shows."""
+    return {"objectId" if ID.fullmatch(name) else "objectName": name, "lang": lang}
+
+
+def moment(text: str, clock: str = "00:00:00") -> str:
+    """A moment as the vendor writes it; a bare day at this time."""
+    return f"{text} {clock}" if _DAY.fullmatch(text) else text.replace("T", " ")
+
+
+# What a person asks.
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A reading action and its params. `register`: whose metadata is still to say the fields."""
+
+    action: str
+    params: JsonObject
+    register: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How an action is spelt: words in their order, of which the first `needed` must be there; then `name=value`."""
+
+    example: str
+    words: tuple[str, ...] = ()
+    needed: int = 0
+    options: tuple[str, ...] = ()
+
+
+_HOW = ("filters", "limit", "offset", "multilang", "assembleLinks")
+_SUMMED = ("dimensions", "fields", *_HOW)
+_PERIOD = ("register", "startDate", "endDate")
+_FORMS = {
+    "getObject": _Form("getObject 1100300000001001", ("id",), 1),
+    "request": _Form("request catalogs.goods id,name limit=5", ("from", "fields"), 2, _HOW),
+    "balance": _Form("balance goods date=2026-01-31 dimensions=good,storage", ("register",), 1, ("date", *_SUMMED)),
+    "turnover": _Form("turnover goods 2026-01-01 2026-01-31 dimensions=good", _PERIOD, 3, _SUMMED),
+    "balanceAndTurnover": _Form("balanceAndTurnover goods 2026-01-01 2026-01-31", _PERIOD, 3, _SUMMED),
+    "sliceLast": _Form("sliceLast goodsPrices date=2026-01-31", ("register",), 1, ("date", "fields", *_HOW)),
+    "getStatistic": _Form(
+        "getStatistic 2026-01-01 2026-01-31 partnerAPIkey=…", ("dateFrom", "dateTo"), 0, ("type", "partnerAPIkey")
+    ),
+    "listMetadata": _Form("listMetadata uk", ("lang",)),
+    "getMetadata": _Form("getMetadata catalogs.goods", ("objectName", "lang"), 1),
+}
+_ACTIONS = ("getObject", "request", "getStatistic", "listMetadata", "getMetadata")
+"""The vendor's own reading actions, which also take their params as JSON; the writing ones are not for a mirror."""
+
+_ALL = (
+    f"ask as in: {'; '.join(form.example for form in _FORMS.values())}; {', '.join(_ACTIONS)} also take their params "
+    """as JSON: request '{"from":"catalogs.goods","fields":{"id":"id"}}'; only reading is allowed"""
+)
+
+
+def question(words: Sequence[str]) -> Question:
+    """What the words ask for. SetAside says how to ask, with an example."""
+    action, *rest = words or [""]
+    form = _FORMS.get(action)
+    if form is None:
+        raise SetAside(_ALL)
+    try:
+        if action in _ACTIONS and len(rest) == 1 and rest[0].lstrip().startswith("{"):
+            return Question(action, dict(exact.loads(rest[0])))
+        return _question(action, _given(form, rest))
+    except ValueError as error:
+        raise SetAside(f"{error}; ask as in: {form.example}") from None
+
+
+def _given(form: _Form, words: Sequence[str]) -> dict[str, str]:
+    """The words by what they say. ValueError for one too many, too few, or one that nobody knows."""
+    known = (*form.words, *form.options)
+    pairs = [word.partition("=") for word in words]
+    unknown = [name for name, equals, _ in pairs if equals and name not in known]
+    bare = [name for name, equals, _ in pairs if not equals]
+    if unknown:
+        raise ValueError(f"there is no {unknown[0]}=, but {', '.join(f'{name}=' for name in known)}")
+    if len(bare) > len(form.words):
+        raise ValueError("that is a word too many")
+    given = dict(zip(form.words, bare, strict=False)) | {name: value for name, equals, value in pairs if equals}
+    missing = [name for name in form.words[: form.needed] if not given.get(name)]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} missing")
+    return given
+
+
+def _question(action: str, given: dict[str, str]) -> Question:
+    match action:
+        case "getObject" | "listMetadata":
+            return Question(action, dict(given) or {"lang": "uk"})
+        case "getMetadata":
+            return Question(action, described(given["objectName"], given.get("lang", "uk")))
+        case "getStatistic":
+            period = statistic(given.get("dateFrom"), given.get("dateTo"))
+            return Question(action, period | _only(given, "type", "partnerAPIkey"))
+        case "request":
+            return Question(action, {"from": given["from"], "fields": _fields(given["fields"]), **_how(given)})
+    return _of_register(Reading(action), given)
+
+
+def _of_register(reading: Reading, given: dict[str, str]) -> Question:
+    period = (given["startDate"], given["endDate"]) if "startDate" in given else None
+    dimensions = _listed(given.get("dimensions", ""))
+    source = register(reading, given["register"], date=given.get("date"), period=period, dimensions=dimensions)
+    if "fields" in given:
+        return Question("request", {"from": source, "fields": _fields(given["fields"]), **_how(given)})
+    return Question("request", {"from": source, **_how(given)}, full_name(reading, given["register"]))
+
+
+def _how(given: dict[str, str]) -> JsonObject:
+    """`offset` only works beside its `count` (see `Limit`)."""
+    made = {name: _value(name, text) for name, text in _only(given, *_HOW).items()}
+    if "offset" in made:
+        made["limit"] = {"offset": made.pop("offset"), "count": made.get("limit", _PAGE)}
+    return made
+
+
+def _only(given: dict[str, str], *names: str) -> dict[str, str]:
+    return {name: given[name] for name in names if name in given}
+
+
+_PAGE = 500
+_TAKES = {
+    "filters": (list, """a list, as in '[{"alias":"code","operator":"=","value":"7"}]'"""),
+    "multilang": (bool, "true or false"),
+    "assembleLinks": (bool, "true or false"),
+    "limit": (int, "a number"),
+    "offset": (int, "a number"),
+}
+
+
+def _value(name: str, text: str) -> Any:
+    kind, wanted = _TAKES[name]
+    with suppress(ValueError):
+        value = exact.loads(text)
+        if type(value) is kind:
+            return value
+    raise ValueError(f"{name}= takes {wanted}")
+
+
+def _fields(text: str) -> dict[str, str]:
+    """`id,parent.code:group` names what a row is to have, `path:alias` where it is to be called otherwise."""
+    pairs = [name.partition(":") for name in _listed(text)]
+    if not pairs:
+        raise ValueError("no field is named")
+    return {path: alias or path for path, _, alias in pairs}
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -37,7 +37,8 @@ def _objects(options: Options, name: str) -> Resource:
 
 
 def _register(options: Options, name: str) -> Resource:
-    # `key` is empty because only the vendor's metadata knows the dimensions.
+    # `key` is empty because only the vendor's metadata knows the dimensions and their order.
+    chosen = options.dimensions.get(name, ())
     return Resource(
         name,
         full_every=options.every,
@@ -46,6 +47,7 @@ def _register(options: Options, name: str) -> Resource:
         points=False,
         unpaged=True,
         register=True,
+        selection=f"dimensions={','.join(sorted(chosen))}" if chosen else "",
         described=True,
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections import deque
+from collections import Counter, deque
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from email.utils import format_datetime
 from enum import StrEnum
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -69,10 +71,12 @@ def create(
 ) -> Starlette:
     """The app; its `Sandbox` is at `app.state.sandbox`.
 
-    `objects`: how many goods, persons and sale orders there are. `now`: an aware clock. `webhook_url`: where
+    `objects`: how many goods, persons and sale orders there are. `now`: an aware clock, which the `Date` header then
+    shows (a server that adds a `Date` of its own must be told not to). `webhook_url`: where
     interactive edits send their webhook; `lost` and `doubled`: the shares of webhooks that never come or come twice.
     """
     sandbox = Sandbox(seed=seed, key=key, now=now or _now)
+    sandbox.shows_clock = now is not None
     sandbox.webhook_url, sandbox.lost, sandbox.doubled = webhook_url, lost, doubled
     sandbox.found_a_company(objects)
     app = Starlette(routes=[Route("/", _Gateway(sandbox), methods=["POST"])])
@@ -84,17 +88,31 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What requests are counted by (Dilovod help, API Dilovod, getStatistic)."""
+
+    day: str
+    method: str
+    client_id: str
+    version: str
+    about: str
+
+
 class Sandbox:
     """What demos and tests hold: the contract's `Sandbox`, the vendor's knobs, and a company to edit. Thread-safe.
 
     `latency`: how many seconds each answer takes, while which the key is busy. `faults`: what happens to the next
     answers, one each; `drip`: seconds between two bytes of a dripping answer; `slow`: seconds before a slow one.
     `asked`: the actions that came; `hooks`: the webhooks that were sent. `books.denied`: what the role may not read.
+    `dimensions`: register -> what a mirror keeps it by, where that is not everything. `partner_key`: of the partner's
+    cabinet, whose statistic this is.
     """
 
     def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
         self.key = key
         self.books = sandbox_books.Books(seed, lambda: now().astimezone(_KYIV))
+        self.shows_clock = False
         self.webhook_url: str | None = None
         self.lost = 0.0
         self.doubled = 0.0
@@ -104,6 +122,10 @@ class Sandbox:
         self.faults: deque[Fault] = deque()
         self.asked: list[str] = []
         self.hooks: list[JsonObject] = []
+        self.dimensions: dict[str, tuple[str, ...]] = {}
+        self.partner_key = "partner-key"
+        self.calls: Counter[_Call] = Counter()
+        self.failed: Counter[_Call] = Counter()
         self.lock = threading.RLock()
         self.busy = threading.Lock()
         self._chance = Random(seed)
@@ -130,11 +152,12 @@ class Sandbox:
 
     def _register_truth(self, resource: str) -> dict[str, JsonObject]:
         register = sandbox_books.REGISTERS[resource]
-        kind = "sliceLast" if resource.startswith("informationRegisters.") else "balance"
-        from_ = {"type": kind, "register": resource.partition(".")[2]}
-        fields = {name: name for name in (*register.dimensions, *register.resources)}
-        rows = self.books.request({"from": from_, "fields": fields})
-        return {":".join(row[name] for name in register.dimensions): row for row in rows}
+        sliced = resource.startswith("informationRegisters.")
+        kept = [name for name in register.dimensions if name in self.dimensions.get(resource, register.dimensions)]
+        from_ = {"type": "sliceLast" if sliced else "balance", "register": resource.partition(".")[2]}
+        fields = {name: name for name in (*kept, *register.resources)}
+        rows = self.books.request({"from": from_ | {"dimensions": kept}, "fields": fields})
+        return {":".join(row[name] for name in kept): row for row in rows}
 
     def edit(self, random: Random) -> str:
         """One everyday change. Deletions are as rare as in a shop that is not going out of business."""
@@ -288,7 +311,7 @@ class Sandbox:
 
     def _stock(self, good: Thing, storage: Thing, qty: Decimal, amount: Decimal) -> None:
         place = (self.books.of("catalogs.firms")[0].id, storage.id, good.id)
-        self.books.stock[place] = qty, amount
+        self.books.move(place, qty, amount)
 
     def _price(self, good: Thing, price: Decimal) -> None:
         books = self.books
@@ -351,8 +374,11 @@ class Sandbox:
 
     def _move_stock(self, random: Random) -> str:
         place = random.choice(list(self.books.stock))
-        qty, amount = self.books.stock[place]
-        self.books.stock[place] = qty + random.randrange(1, 50), amount + Decimal("12.50")
+        qty = Decimal(random.randrange(1, 50))
+        if qty % 2 and qty < self.books.stock[place][0]:
+            self.books.move(place, -qty, Decimal("-0.50"))
+            return f"goods {place[2]} left the storage: a register, no webhook"
+        self.books.move(place, qty, Decimal("12.50"))
         return f"goods {place[2]} arrived in storage: a register, no webhook"
 
     def _reprice(self, random: Random) -> str:
@@ -410,7 +436,8 @@ class Sandbox:
 
     def _sell_out(self, random: Random) -> str:
         place = random.choice(list(self.books.stock))
-        self.books.stock[place] = Decimal(), Decimal()
+        qty, amount = self.books.stock[place]
+        self.books.move(place, -qty, -amount)
         return f"goods {place[2]} were sold out: the register has no row of them any more"
 
     # Answering.
@@ -419,30 +446,65 @@ class Sandbox:
         """The answer to a packet, errors included: all of them are HTTP 200."""
         if packet.get("key") != self.key:
             return {"error": "bad key"}
-        params = packet.get("params")
+        action, params = str(packet.get("action")), packet.get("params")
+        params = params if isinstance(params, dict) else {}
         with self.lock:
-            self.asked.append(str(packet.get("action")))
-            try:
-                return self._act(str(packet.get("action")), params if isinstance(params, dict) else {})
-            except Refused as refused:
-                return {"error": str(refused), "clientMessages": []}
-            except (AttributeError, KeyError, TypeError, ValueError):  # whatever else is wrong with the params
-                return {"error": "applicationLayerError <html><body><b>bad params</b></body></html>"}
+            self.asked.append(action)
+            call = self._call(packet, action, params)
+            answer = self._answer(action, params)
+            self.calls[call] += 1
+            self.failed[call] += isinstance(answer, dict) and "error" in answer
+            return answer
+
+    def _answer(self, action: str, params: JsonObject) -> Any:
+        try:
+            return self._act(action, params)
+        except Refused as refused:
+            return {"error": str(refused), "clientMessages": []}
+        except (AttributeError, KeyError, TypeError, ValueError):  # whatever else is wrong with the params
+            return {"error": "applicationLayerError <html><body><b>bad params</b></body></html>"}
+
+    def _call(self, packet: JsonObject, action: str, params: JsonObject) -> _Call:
+        thing = self.books.things.get(str(params.get("id")))
+        from_ = params.get("from")
+        source = from_.get("register") if isinstance(from_, dict) else from_
+        about = thing.kind if thing else source or params.get("objectName") or ""
+        day = self.books.wall_clock()[:10]
+        return _Call(day, action, str(packet.get("clientID", "")), str(packet.get("version", "")), str(about))
+
+    def _statistic(self, params: JsonObject) -> list[JsonObject]:
+        """The requests before this one, by day and kind. That a wrong partner's key is refused is a guess."""
+        if params.get("partnerAPIkey", self.partner_key) != self.partner_key:
+            raise Refused(f"bad partnerAPIkey {params['partnerAPIkey']}")
+        start, end = params.get("dateFrom") or "", params.get("dateTo") or "9999"
+        return [
+            {
+                "date": call.day,
+                "method": call.method,
+                "clientID": call.client_id,
+                "partnerIntegrationCode": "sandbox",
+                "counter": str(count),
+                "errorCounter": str(self.failed[call]),
+                "apiVersion": call.version,
+                "dbObject": call.about,
+            }
+            for call, count in self.calls.items()
+            if start[:10] <= call.day <= end[:10]
+        ]
 
     def _act(self, action: str, params: JsonObject) -> Any:
-        if action == "getObject":
-            return self.books.get_object(str(params.get("id")))
-        if action == "request":
-            return self.books.request(params)
-        if action == "listMetadata":
-            return self.books.list_metadata()
-        if action == "getMetadata":
-            return self.books.get_metadata(str(params.get("objectName")))
-        if action == "saveObject":
-            return self._save(params)
-        if action == "setDelMark":
-            return self._set_mark(params)
-        raise Refused(f"unknown action {action}")
+        acts: dict[str, Callable[[], Any]] = {
+            "getObject": lambda: self.books.get_object(str(params.get("id"))),
+            "request": lambda: self.books.request(params),
+            "listMetadata": self.books.list_metadata,
+            "getMetadata": lambda: self.books.get_metadata(str(params.get("objectName") or params.get("objectId"))),
+            "getStatistic": lambda: self._statistic(params),
+            "saveObject": lambda: self._save(params),
+            "setDelMark": lambda: self._set_mark(params),
+        }
+        if action not in acts:
+            raise Refused(f"unknown action {action}")
+        return acts[action]()
 
     def _save(self, params: JsonObject) -> JsonObject:
         header = dict(params.get("header") or {})
@@ -487,6 +549,9 @@ class _Gateway:
             return
         try:
             response = await self._response(packet)
+            if self._sandbox.shows_clock:
+                now = self._sandbox.books.clock().astimezone(UTC)
+                response.headers["Date"] = format_datetime(now, usegmt=True)
             await response(scope, receive, send)
         finally:
             self._sandbox.busy.release()

@@ -130,12 +130,29 @@ REGISTERS = {
         {"firm": "catalogs.firms", "storage": _STORAGE, "good": "catalogs.goods"},
         {"qty": _QTY, "amount": _AMOUNT},
     ),
+    "accumulationRegisters.saleIncomes": Register(
+        "Доходи від продажу",
+        # No `good`, though the help's sample filters by it: that is how real metadata was seen.
+        {"firm": "catalogs.firms", "person": "catalogs.persons"},
+        {"amount": _AMOUNT},
+    ),
     "informationRegisters.goodsPrices": Register(
         "Ціни товарів",
         {"good": "catalogs.goods", "priceType": "catalogs.priceTypes"},
         {"price": _PRICE, "currency": ["catalogs.currency"]},
     ),
 }
+
+
+_READINGS = {
+    "balance": ("balanceRegisters", "accumulationRegisters"),
+    "turnover": ("balanceRegisters", "accumulationRegisters"),
+    "balanceAndTurnover": ("balanceRegisters", "accumulationRegisters"),
+    "sliceLast": ("informationRegisters",),
+}
+"""What can be read of which registers (Dilovod help, API Dilovod, the table of "Тип вибірки")."""
+
+_END_OF_TIME = "9999"
 
 
 class Refused(Exception):  # noqa: N818 - the vendor's word is an answer here, not a failure
@@ -165,6 +182,47 @@ class Row:
     types: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Movement:
+    """A record of a register that counts. `place` and `amounts` are in the order of its dimensions and resources.
+
+    What comes in is positive, what goes out negative; nobody shows how the vendor writes that.
+    """
+
+    date: str
+    place: tuple[str, ...]
+    amounts: tuple[Decimal, ...]
+
+
+@dataclass
+class Sums:
+    """What a register held of one resource before a period, and what came and went in it."""
+
+    opening: Decimal = Decimal()
+    receipt: Decimal = Decimal()
+    expense: Decimal = Decimal()
+
+    @property
+    def closing(self) -> Decimal:
+        """What it holds at the end."""
+        return self.opening + self.receipt - self.expense
+
+    def add(self, amount: Decimal, *, before: bool) -> None:
+        """Count a movement before the period, or in it."""
+        if before:
+            self.opening += amount
+        elif amount > 0:
+            self.receipt += amount
+        else:
+            self.expense -= amount
+
+    def shown(self, reading: str, spelling: tuple[str, str]) -> dict[str, Decimal]:
+        """What a reading shows, by what stands behind the resource's name."""
+        turnover = dict(zip(spelling, (self.receipt, self.expense), strict=True))
+        whole = {"Start": self.opening, **turnover, "Final": self.closing}
+        return {"balance": {"": self.closing}, "turnover": turnover, "balanceAndTurnover": whole}[reading]
+
+
 @dataclass
 class Price:
     """A record of `informationRegisters.goodsPrices`."""
@@ -181,7 +239,8 @@ class Books:
     """Everything the company has in Dilovod. Not thread-safe: the sandbox locks.
 
     `denied`: kinds that the key's role may not read. `unknown_fields`: fields that a `request` refuses, though objects
-    have them.
+    have them. `spelling`: what a reading calls receipts and expenses (the help's own samples differ); `tells_sums`:
+    whether the metadata lists these names beside the resources.
     """
 
     seed: int
@@ -189,8 +248,12 @@ class Books:
     denied: set[str] = field(default_factory=lambda: {"catalogs.states"})
     unknown_fields: set[str] = field(default_factory=set)
     things: dict[str, Thing] = field(default_factory=dict)
-    stock: dict[tuple[str, str, str], tuple[Decimal, Decimal]] = field(default_factory=dict)
+    movements: list[Movement] = field(default_factory=list)
     prices: list[Price] = field(default_factory=list)
+    spelling: dict[str, tuple[str, str]] = field(
+        default_factory=lambda: {"turnover": ("Reciept", "Expence"), "balanceAndTurnover": ("Receipt", "Expense")}
+    )
+    tells_sums: bool = False
 
     def __post_init__(self) -> None:
         self.kinds = copy.deepcopy(_KINDS)
@@ -242,6 +305,29 @@ class Books:
     def remove(self, thing: Thing) -> None:
         """Remove it physically: nothing remains, and no webhook tells."""
         del self.things[thing.id]
+
+    def move(self, place: tuple[str, ...], qty: Decimal, amount: Decimal, *, date: str | None = None) -> None:
+        """Goods come (positive) to a firm's storage, or go."""
+        self.movements.append(Movement(date or self.wall_clock(), place, (qty, amount)))
+
+    @property
+    def stock(self) -> dict[tuple[str, ...], tuple[Decimal, ...]]:
+        """Quantity and amount of each good by firm, storage and good, what is sold out included."""
+        held: dict[tuple[str, ...], tuple[Decimal, ...]] = {}
+        for each in self.movements:
+            before = held.get(each.place, (Decimal(), Decimal()))
+            held[each.place] = tuple(one + other for one, other in zip(before, each.amounts, strict=True))
+        return held
+
+    def moved(self, register: str) -> list[Movement]:
+        """The records of a register that counts: income is what the posted orders say."""
+        if register == "balanceRegisters.goods":
+            return self.movements
+        return [
+            Movement(each["date"], (each["firm"], each["person"]), (Decimal(each["amountCur"]),))
+            for order in self.of("documents.saleOrder")
+            if (each := order.header)["posted"] == "1" and not order.marked
+        ]
 
     def of(self, kind: str) -> list[Thing]:
         """All objects of a kind, marked ones included."""
@@ -311,11 +397,11 @@ class Books:
         }
 
     def get_metadata(self, name: str) -> JsonObject:
-        """The answer of `getMetadata`."""
+        """The answer of `getMetadata`, by name or by the id of `listMetadata`."""
+        listed = {each["id"]: known for known, each in self.list_metadata().items()}
+        name = listed.get(name, name)
         if name in REGISTERS:
-            register = REGISTERS[name]
-            own = {"dimensions": _declared(register.dimensions), "resources": _declared(register.resources)}
-            return {"name": name, "presentation": register.presentation, "reqs": [], **own}
+            return self._described_register(name)
         kind = self.kinds.get(name)
         if kind is None:
             raise Refused(f"metadata object {name} not found")
@@ -332,6 +418,20 @@ class Books:
         if kind.parts is not None:
             described["tableParts"] = {part: {"reqs": _declared(fields)} for part, fields in kind.parts.items()}
         return described
+
+    def _described_register(self, name: str) -> JsonObject:
+        register = REGISTERS[name]
+        resources = dict(register.resources)
+        if self.tells_sums and not name.startswith("informationRegisters."):
+            suffixes = dict.fromkeys(["Start", "Final", *(each for pair in self.spelling.values() for each in pair)])
+            resources |= {f"{each}{suffix}": _AMOUNT for each in register.resources for suffix in suffixes}
+        return {
+            "name": name,
+            "presentation": register.presentation,
+            "reqs": _declared({"date": _DATE}),
+            "dimensions": _declared(register.dimensions),
+            "resources": _declared(resources),
+        }
 
     # Selecting.
 
@@ -350,6 +450,8 @@ class Books:
     def _source(self, from_: Any) -> Iterable[Row]:
         if isinstance(from_, dict):
             return self._register(from_)
+        if from_ in REGISTERS:
+            return self._records(from_)
         kind, _, part = str(from_).partition(".")[2].partition(".")
         name = f"{str(from_).partition('.')[0]}.{kind}"
         if name not in self.kinds or (part and part not in (self.kinds[name].parts or {})):
@@ -368,31 +470,54 @@ class Books:
                 yield Row({"owner": thing.id, **row}, types)
 
     def _register(self, from_: JsonObject) -> Iterator[Row]:
-        kind, name = from_.get("type"), from_.get("register")
-        if (kind, name) == ("balance", "goods"):
-            self.allow("balanceRegisters.goods")
-            return self._balance(from_.get("dimensions"))
-        if (kind, name) == ("sliceLast", "goodsPrices"):
-            self.allow("informationRegisters.goodsPrices")
+        reading, name = from_.get("type"), from_.get("register")
+        found = [each for each in REGISTERS if each.partition(".")[2] == name]
+        if not found or found[0].partition(".")[0] not in _READINGS.get(str(reading), ()):
+            raise Refused(f"there is no {reading} of register {name}")
+        self.allow(found[0])
+        if reading == "sliceLast":
             return self._slice(from_.get("date"))
-        raise Refused(f"this stand-in keeps no {kind} of register {name}")
+        return self._counted(str(reading), found[0], from_)
 
-    def _balance(self, dimensions: Sequence[str] | None) -> Iterator[Row]:
-        """What is there now: the stand-in keeps no history, so a date changes nothing. Empty balances do not show."""
-        register = REGISTERS["balanceRegisters.goods"]
-        kept = list(dimensions or register.dimensions)
-        sums: dict[tuple[str, ...], tuple[Decimal, Decimal]] = {}
-        for place, (qty, amount) in self.stock.items():
-            by = dict(zip(register.dimensions, place, strict=True))
-            group = tuple(by[name] for name in kept)
-            before = sums.get(group, (Decimal(), Decimal()))
-            sums[group] = before[0] + qty, before[1] + amount
-        types = {name: register.dimensions[name] for name in kept} | register.resources
-        for group, (qty, amount) in sums.items():
-            if qty or amount:
-                yield Row(
-                    {**dict(zip(kept, group, strict=True)), "qty": f"{qty:.3f}", "amount": f"{amount:.2f}"}, types
-                )
+    def _counted(self, reading: str, name: str, from_: JsonObject) -> Iterator[Row]:
+        """The register's rows by the dimensions in `from`, else by all; rows of nothing do not show."""
+        register = REGISTERS[name]
+        kept = list(from_.get("dimensions") or register.dimensions)
+        unknown = [each for each in kept if each not in register.dimensions]
+        if unknown:
+            raise Refused(f"unknown dimension {unknown[0]}")
+        types = {each: register.dimensions[each] for each in kept}
+        for group, held in self._grouped(name, kept, *_period(reading, from_)).items():
+            values: JsonObject = dict(zip(kept, group, strict=True))
+            measures: dict[str, Decimal] = {}
+            for (resource, value_type), sums in zip(register.resources.items(), held, strict=True):
+                shown = sums.shown(reading, self.spelling.get(reading, ("", "")))
+                measures |= {f"{resource}{suffix}": amount for suffix, amount in shown.items()}
+                values |= {f"{resource}{suffix}": _scaled(amount, value_type) for suffix, amount in shown.items()}
+                types |= {f"{resource}{suffix}": value_type for suffix in shown}
+            if any(measures.values()):
+                yield Row(values, types)
+
+    def _grouped(self, name: str, kept: Sequence[str], start: str, end: str) -> dict[tuple[str, ...], list[Sums]]:
+        register = REGISTERS[name]
+        groups: dict[tuple[str, ...], list[Sums]] = {}
+        for each in self.moved(name):
+            if each.date > end:
+                continue
+            by = dict(zip(register.dimensions, each.place, strict=True))
+            group = groups.setdefault(tuple(by[dimension] for dimension in kept), [Sums() for _ in register.resources])
+            for sums, amount in zip(group, each.amounts, strict=True):
+                sums.add(amount, before=each.date < start)
+        return groups
+
+    def _records(self, name: str) -> Iterator[Row]:
+        """A register asked directly, as a table: its records one by one."""
+        self.allow(name)
+        register = REGISTERS[name]
+        types = {"date": _DATE, **register.dimensions, **register.resources}
+        if name.startswith("informationRegisters."):
+            return (Row({"date": each.date, **_price(each)}, types) for each in self.prices)
+        return (Row(_movement(each, register), types) for each in self.moved(name))
 
     def _slice(self, date: str | None) -> Iterator[Row]:
         register = REGISTERS["informationRegisters.goodsPrices"]
@@ -400,9 +525,8 @@ class Books:
         for price in sorted(self.prices, key=lambda price: price.date):
             if date is None or price.date <= date:
                 latest[price.good, price.price_type] = price
-        for (good, price_type), price in latest.items():
-            values = {"good": good, "priceType": price_type, "price": f"{price.price:.5f}", "currency": price.currency}
-            yield Row(values, register.dimensions | register.resources)
+        for price in latest.values():
+            yield Row(_price(price), register.dimensions | register.resources)
 
     def _resolve(self, row: Row, path: str) -> tuple[Any, Any]:
         """A data path's value and its type; dots lead through links."""
@@ -474,6 +598,34 @@ class Books:
         while (thing := self.things.get(key)) and (key := thing.header.get("parent", NOTHING)) not in {NOTHING, *found}:
             found.append(key)
         return found
+
+
+def _price(price: Price) -> JsonObject:
+    named = {"good": price.good, "priceType": price.price_type}
+    return {**named, "price": f"{price.price:.5f}", "currency": price.currency}
+
+
+def _movement(movement: Movement, register: Register) -> JsonObject:
+    counted = zip(register.resources.items(), movement.amounts, strict=True)
+    return {
+        "date": movement.date,
+        **dict(zip(register.dimensions, movement.place, strict=True)),
+        **{resource: _scaled(amount, value_type) for (resource, value_type), amount in counted},
+    }
+
+
+def _scaled(amount: Decimal, value_type: Any) -> str:
+    return f"{amount:.{value_type['length'].partition(':')[2]}f}"
+
+
+def _period(reading: str, from_: JsonObject) -> tuple[str, str]:
+    """From when until when, both included; a balance is what came and went until its date."""
+    if reading == "balance":
+        return "", from_.get("date") or _END_OF_TIME
+    start, end = from_.get("startDate"), from_.get("endDate")
+    if not start or not end:
+        raise Refused(f"{reading} needs startDate and endDate")
+    return start, end
 
 
 def _texts(value_type: Any) -> Iterator[str]:

@@ -62,7 +62,7 @@ def test_markup_entities_and_the_key_are_taken_out_of_what_the_vendor_says() -> 
     said = "<html><style>b{}</style><b>Не&nbsp;збережено</b><br>k3y &lt;1&gt;\x00</html>"
 
     with pytest.raises(SetAside) as raised:
-        answers.inspect({"error": said}, secret="k3y")
+        answers.inspect({"error": said}, secrets=["", "k3y"])
 
     assert str(raised.value) == "Не збережено *** <1>\\u0000"
 

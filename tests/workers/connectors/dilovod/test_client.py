@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,10 +13,12 @@ from starlette.routing import Route
 
 from models import exact
 from models.values import Kind, Line, Snapshot, Tombstone
-from tests.workers.connectors.dilovod.conftest import made_options, opened
-from workers.connectors.dilovod import cursors, queries
+from tests.serving import served
+from tests.workers.connectors.dilovod.conftest import made_options, opened, saying
+from workers.connectors.contract import alone
+from workers.connectors.dilovod import cursors
 from workers.connectors.dilovod import sandbox as stand_in
-from workers.connectors.dilovod.queries import Filter, Limit, Operator
+from workers.connectors.dilovod.client import Client
 from workers.connectors.dilovod.resources import resources
 from workers.errors import Busy, Fate, SetAside, TimedOut, TryLater
 
@@ -24,21 +27,11 @@ if TYPE_CHECKING:
 
     from models.values import Chunk, End, JsonObject
     from workers.connectors.contract import Resource
-    from workers.connectors.dilovod.client import Client
 
 RESOURCES = {resource.name: resource for resource in resources(made_options())}
 ORDERS, GOODS, UNITS = (RESOURCES[name] for name in ("documents.saleOrder", "catalogs.goods", "catalogs.units"))
 STOCK, PRICES = RESOURCES["balanceRegisters.goods"], RESOURCES["informationRegisters.goodsPrices"]
 MISSING = "1109100000099999"
-
-
-def saying(body: str | bytes, status: int = 200) -> Starlette:
-    """A vendor that has one answer for everything."""
-
-    async def answer(_: Any) -> Response:
-        return Response(body, status, media_type="application/json")
-
-    return Starlette(routes=[Route("/", answer, methods=["POST"])])
 
 
 def read_all(client: Client, resource: Resource, cursor: str | None = None) -> tuple[list[Chunk], End]:
@@ -367,7 +360,7 @@ def test_a_second_request_at_the_same_time_is_told_that_the_vendor_is_busy(app: 
 
     def look(client: Client) -> str:
         try:
-            return client.check()
+            return client.check().says
         except Busy as busy:
             return str(busy)
 
@@ -439,9 +432,21 @@ def test_the_shape_is_what_the_metadata_declares(client: Client) -> None:
 
 
 def test_check_counts_what_the_role_sees_and_names_what_it_does_not_know(app: Starlette, client: Client) -> None:
-    assert client.check() == "the role sees 11 kinds of objects, the configured ones among them"
+    assert client.check().says == "the role sees 12 kinds of objects, the configured ones among them"
     with opened(app, resources=["catalogs.goods", "documents.nothing"]) as other:
-        assert other.check() == "the role sees 11 kinds of objects; not among them: documents.nothing"
+        assert other.check().says == "the role sees 12 kinds of objects; not among them: documents.nothing"
+
+
+def test_check_tells_the_vendors_clock_to_whoever_uses_the_client_alone() -> None:
+    moment = datetime(2026, 2, 1, 23, 30, 5, tzinfo=UTC)
+    with served(stand_in.create(now=lambda: moment), date_header=False) as url:
+        client = Client(made_options(url=url), alone())
+        assert moment == client.check().clock
+        client.close()
+    with served(stand_in.create(), date_header=False) as url:
+        client = Client(made_options(url=url), alone())
+        assert client.check().clock is None
+        client.close()
 
 
 def test_a_client_id_travels_in_the_packet() -> None:
@@ -456,171 +461,3 @@ def test_a_client_id_travels_in_the_packet() -> None:
 
     expected = {"version": "0.26", "key": "sandbox-key", "clientID": "mirror", "action": "listMetadata"}
     assert [expected | {"params": {"lang": "uk"}}] == seen
-
-
-def test_a_request_follows_links_and_takes_both_languages(client: Client, sandbox: stand_in.Sandbox) -> None:
-    good = next(thing for thing in sandbox.books.of("catalogs.goods") if thing.header["parent"] != "0")
-    fields = {"id": "good", "parent.name": "group", "name": "name"}
-    named = sandbox.books.presentation(good)
-    group = sandbox.books.presentation(sandbox.books.things[good.header["parent"]])
-
-    (plain,) = client.request("catalogs.goods", fields, filters=[Filter("good", Operator.EQUAL, good.id)])
-    (both,) = client.request(
-        "catalogs.goods", fields, filters=[Filter("good", Operator.EQUAL, good.id)], multilang=True
-    )
-
-    assert {"good": good.id, "good__pr": named, "group": group, "name": named} == plain
-    assert {"group__uk": group, "group__ru": group, "name__uk": named, "name__ru": named} == {
-        name: text for name, text in both.items() if not name.startswith("good")
-    }
-
-
-def test_a_request_without_links_is_decoded_to_the_same_rows(client: Client) -> None:
-    fields = {"id": "id", "number": "number", "person": "person"}
-
-    assembled = client.request("documents.saleOrder", fields, limit=Limit(2, 3))
-    plain = client.request("documents.saleOrder", fields, limit=Limit(2, 3), assemble_links=False)
-
-    assert [{name: row[name] for name in fields} for row in assembled] == plain
-    assert len(plain) == 3
-
-
-def test_the_rows_of_a_part_know_their_owner(client: Client, sandbox: stand_in.Sandbox) -> None:
-    order = sandbox.books.of("documents.saleOrder")[0]
-    rows = client.request(
-        "documents.saleOrder.tpGoods",
-        {"owner": "order", "owner.number": "number", "good": "good", "qty": "qty"},
-        filters=[Filter("order", Operator.EQUAL, order.id)],
-    )
-
-    assert [row["good"] for row in order.parts["tpGoods"]] == [row["good"] for row in rows]
-    assert {order.header["number"]} == {row["number"] for row in rows}
-
-
-@pytest.fixture(scope="module")
-def tree() -> Iterator[tuple[Client, dict[str, str]]]:
-    """Goods 1 > 2 > 3, the first two groups, and 10 beside them; their ids by `@code`."""
-    app = stand_in.create(objects=0)
-    books = app.state.sandbox.books
-    for good in books.of("catalogs.goods"):
-        books.remove(good)
-    top = books.add("catalogs.goods", code="1", isGroup="1", name={"ru": "", "uk": "Група"})
-    inner = books.add("catalogs.goods", code="2", isGroup="1", parent=top.id, name={"ru": "", "uk": "Розарій, роза"})
-    leaf = books.add("catalogs.goods", code="3", parent=inner.id, name={"ru": "", "uk": "Туя"})
-    books.add("catalogs.goods", code="10", name={"ru": "", "uk": "Лопата"})
-    with opened(app) as client:
-        yield client, {"@1": top.id, "@2": inner.id, "@3": leaf.id}
-
-
-@pytest.mark.parametrize(
-    ("alias", "operator", "value", "codes"),
-    [
-        ("code", Operator.EQUAL, "2", {"2"}),
-        ("code", Operator.NOT_EQUAL, "2", {"1", "3", "10"}),
-        ("code", Operator.GREATER, 2, {"3", "10"}),
-        ("code", Operator.GREATER_OR_EQUAL, 2, {"2", "3", "10"}),
-        ("code", Operator.LESS, "3", {"1", "2"}),
-        ("code", Operator.LESS_OR_EQUAL, "3", {"1", "2", "3"}),
-        ("name", Operator.CONTAINS, "роза", {"2"}),
-        ("name", Operator.CONTAINS_NOT, "роза", {"1", "3", "10"}),
-        ("code", Operator.IN_LIST, ["1", "10"], {"1", "10"}),
-        ("group", Operator.EQUAL, False, {"3", "10"}),
-        ("id", Operator.IN_HIERARCHY, "@1", {"2", "3"}),
-        ("id", Operator.NOT_IN_HIERARCHY, "@1", {"1", "10"}),
-        ("id", Operator.IN_HIERARCHY_OF_LIST, ["@2"], {"3"}),
-        ("id", Operator.NOT_IN_HIERARCHY_OF_LIST, ["@2"], {"1", "2", "10"}),
-        ("id", Operator.PARENT_IN_LIST, ["@3"], {"1", "2"}),
-    ],
-)
-def test_every_filter_operator_selects(
-    tree: tuple[Client, dict[str, str]], alias: str, operator: Operator, value: Any, codes: set[str]
-) -> None:
-    client, ids = tree
-    asked = [ids.get(item, item) for item in value] if isinstance(value, list) else ids.get(str(value), value)
-    rows = client.request(
-        "catalogs.goods",
-        {"id": "id", "code": "code", "name": "name", "isGroup": "group"},
-        filters=[Filter(alias, operator, asked)],
-    )
-
-    assert codes == {row["code"] for row in rows}
-
-
-def test_a_filter_needs_its_alias_among_the_fields() -> None:
-    with pytest.raises(ValueError, match="number"):
-        queries.params("catalogs.goods", {"id": "id"}, filters=[Filter("number", Operator.EQUAL, "1")])
-
-
-def test_a_balance_is_summed_by_the_dimensions_that_are_asked_for(client: Client, sandbox: stand_in.Sandbox) -> None:
-    (row,) = client.balance("balanceRegisters.goods", {"firm": "firm", "qty": "qty"}, dimensions=["firm"])
-
-    assert f"{sum(qty for qty, _ in sandbox.books.stock.values()):.3f}" == row["qty"]
-
-
-def test_a_slice_is_as_of_its_date(client: Client, sandbox: stand_in.Sandbox) -> None:
-    fields = {"good": "good", "price": "price"}
-
-    assert [] == list(client.slice_last("goodsPrices", fields, date="2001-01-01 00:00:00"))
-    assert len(sandbox.truth(PRICES.name)) == len(list(client.slice_last("goodsPrices", fields)))
-
-
-@pytest.mark.parametrize(
-    ("words", "action"),
-    [
-        (["listMetadata"], "listMetadata"),
-        (["listMetadata", "ru"], "listMetadata"),
-        (["getMetadata", "catalogs.goods"], "getMetadata"),
-        (["request", '{"from":"catalogs.units","fields":{"id":"id"}}'], "request"),
-        (["getObject", '{"id":"1103600000001001"}'], "getObject"),
-        (["getObject", "1103600000001001"], "getObject"),
-    ],
-)
-def test_ask_puts_one_reading_question(
-    client: Client, sandbox: stand_in.Sandbox, words: list[str], action: str
-) -> None:
-    assert client.ask(words)
-    assert [action] == sandbox.asked
-
-
-def test_ask_takes_any_filter(client: Client, sandbox: stand_in.Sandbox) -> None:
-    wanted = [made.id for made in sandbox.books.of(UNITS.name)][:2]
-    listed = {"alias": "id", "operator": "IL", "value": wanted}
-    found = client.ask(["request", exact.dumps({"from": UNITS.name, "fields": {"id": "id"}, "filters": [listed]})])
-
-    assert wanted == sorted(row["id"] for row in found)
-
-
-@pytest.mark.parametrize(
-    ("asked", "fields", "resource"),
-    [
-        ({"type": "balance", "register": "goods", "dimensions": ["firm", "good", "storage"]}, ["good", "qty"], STOCK),
-        ({"type": "sliceLast", "register": "goodsPrices"}, ["good", "price"], PRICES),
-    ],
-)
-def test_ask_takes_a_register(
-    client: Client, sandbox: stand_in.Sandbox, asked: JsonObject, fields: list[str], resource: Resource
-) -> None:
-    found = client.ask(["request", exact.dumps({"from": asked, "fields": dict(zip(fields, fields, strict=True))})])
-
-    assert len(sandbox.truth(resource.name)) == len(found)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["saveObject", "{}"],
-        ["setDelMark", "1103600000001001"],
-        ["call", "{}"],
-        ["getObject"],
-        ["request"],
-        ["request", "catalogs.goods"],
-        ["request", "{"],
-        ["getObject", "1", "2"],
-    ],
-)
-def test_ask_refuses_what_is_no_reading_question(client: Client, sandbox: stand_in.Sandbox, words: list[str]) -> None:
-    with pytest.raises(SetAside):
-        client.ask(words)
-
-    assert [] == sandbox.asked

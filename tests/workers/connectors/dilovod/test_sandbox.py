@@ -159,15 +159,31 @@ def test_an_offset_beside_the_limit_is_ignored(app: Starlette) -> None:
         {"from": "catalogs.goods", "fields": {"id": "id"}, "filters": [{"alias": "x", "operator": "=", "value": 1}]},
         {"from": "catalogs.goods", "fields": {"id": "id"}, "filters": [{"alias": "id", "operator": "~", "value": 1}]},
         {"from": {"type": "turnover", "register": "goods"}, "fields": {"good": "good"}},
+        {"from": {"type": "balance", "register": "nothing"}, "fields": {"good": "good"}},
+        {"from": {"type": "balance", "register": "goodsPrices"}, "fields": {"good": "good"}},
+        {"from": {"type": "sliceLast", "register": "goods"}, "fields": {"good": "good"}},
+        {"from": {"type": "balance", "register": "goods"}, "fields": {"date": "date"}},
+        {"from": {"type": "balance", "register": "goods", "dimensions": ["shelf"]}, "fields": {"qty": "qty"}},
+        {"from": {"type": "balance", "register": "goods", "dimensions": ["good"]}, "fields": {"storage": "storage"}},
+        {"from": {"type": "balance", "register": "goods"}, "fields": {"qtyReceipt": "qtyReceipt"}},
     ],
 )
 def test_a_request_that_cannot_be_answered_is_an_error(app: Starlette, params: Any) -> None:
     assert ["error", "clientMessages"] == list(ask(app, "request", params))
 
 
+def test_dimensions_beside_from_are_ignored(app: Starlette, sandbox: stand_in.Sandbox) -> None:
+    asked = {"from": {"type": "balance", "register": "goods"}, "fields": {"firm": "firm", "qty": "qty"}}
+
+    beside = ask(app, "request", asked | {"dimensions": ["firm"]})
+
+    assert len(sandbox.truth("balanceRegisters.goods")) == len(beside)
+
+
 @pytest.mark.parametrize(
     ("action", "params"),
     [
+        ("request", {"from": ["catalogs.goods"], "fields": {"id": "id"}}),
         ("request", {"from": "catalogs.goods", "fields": 7}),
         ("request", {"from": "catalogs.goods", "fields": {"id": "id"}, "limit": {"offset": 1}}),
         ("request", {"from": "catalogs.goods", "fields": {"id": "id"}, "filters": [{"alias": "id"}]}),
@@ -191,7 +207,8 @@ def test_presentations_cannot_be_renamed(app: Starlette, order: Thing) -> None:
 def test_an_empty_balance_has_no_row(sandbox: stand_in.Sandbox) -> None:
     place = next(iter(sandbox.books.stock))
     before = len(sandbox.truth("balanceRegisters.goods"))
-    sandbox.books.stock[place] = (sandbox.books.stock[place][0] * 0, sandbox.books.stock[place][1] * 0)
+    qty, amount = sandbox.books.stock[place]
+    sandbox.books.move(place, -qty, -amount)
 
     assert before - 1 == len(sandbox.truth("balanceRegisters.goods"))
 
