@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from models import exact
-from workers.errors import SetAside, TimedOut, TryLater
+from workers.errors import Fate, SetAside, TimedOut, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -171,25 +171,31 @@ class Http:
                 yield response, deadline
             finally:
                 response.close()
-        except httpx.ConnectTimeout:
-            raise TryLater(f"{self._client.base_url.host}: nobody answered the call", refused=True) from None
-        except httpx.TimeoutException as error:
-            raise TimedOut(f"no answer within {self._timeout:g} s ({type(error).__name__})") from None
-        except (httpx.LocalProtocolError, httpx.InvalidURL) as error:
-            # Not its words: they repeat the header, which may be the key.
-            raise SetAside(
-                f"the request cannot be sent: its address or a header is malformed ({type(error).__name__})"
-            ) from None
-        except httpx.ConnectError as error:
-            raise TryLater(f"{self._client.base_url.host}: {error or type(error).__name__}", refused=True) from None
-        except httpx.TransportError as error:
-            if deadline.passed:
-                raise TimedOut(f"no answer within {self._timeout:g} s") from None
-            raise TryLater(f"{self._client.base_url.host}: {error or type(error).__name__}") from None
-        except httpx.DecodingError as error:
-            raise TryLater(f"{self._client.base_url.host}: {error}", shuts_gate=False) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._fate(error, deadline) from None
         finally:
             deadline.cancel()
+
+    def _fate(self, error: Exception, deadline: _Deadline) -> Fate:
+        """What a failure on the way means. Nothing has left before somebody answers the call."""
+        host, name = self._client.base_url.host, type(error).__name__
+        match error:
+            case httpx.ConnectTimeout():
+                return TryLater(f"{host}: nobody answered the call", refused=True)
+            case httpx.TimeoutException():
+                return TimedOut(f"no answer within {self._timeout:g} s ({name})")
+            case httpx.LocalProtocolError() | httpx.InvalidURL():
+                # Not its words: they repeat the header, which may be the key.
+                return SetAside(f"the request cannot be sent: its address or a header is malformed ({name})")
+            case httpx.ConnectError():
+                return TryLater(f"{host}: {str(error) or name}", refused=True)
+            case httpx.DecodingError():
+                return TryLater(f"{host}: {error}", shuts_gate=False)
+        return (
+            TimedOut(f"no answer within {self._timeout:g} s")
+            if deadline.passed
+            else TryLater(f"{host}: {str(error) or name}")
+        )
 
     def _hang_up(self) -> None:
         if self._socket is not None:
