@@ -214,12 +214,14 @@ def finish_full(
     cursor: str,
     next_at: datetime,
     now: datetime,
+    tick_at: datetime | None = None,
     complete: bool = True,
 ) -> None:
     """The last page is written. The cursor is set unless a tick moved it meanwhile: ticks that never end begin anew.
 
     `complete`: it named whatever exists, so the resource is complete once all that is settled. A look that was asked
     for since the reading's first turn is still due, and so is a reading that a person started anew meanwhile.
+    `tick_at`: when to ask what changed since, after a first reading, which has just told.
     """
     newer = streams.c.asked > streams.c.full_turn
     ticked = sa.and_(streams.c.cursor.is_not(None), streams.c.last_look_at >= streams.c.full_started_at)
@@ -236,9 +238,42 @@ def finish_full(
         full_due_at=sa.case((newer, streams.c.full_due_at), else_=sa.literal(next_at, Instant)),
         asked_for=sa.and_(newer, streams.c.asked_for),
         cursor=sa.case((ticked, streams.c.cursor), else_=cursor),
+        due_at=sa.case(
+            (sa.or_(newer, streams.c.cursor.is_not(None)), streams.c.due_at),
+            else_=sa.literal(tick_at or now, Instant),
+        ),
         tick_cursor=None,
         tick_at=None,
         **settling,
+        **_well(now),
+    )
+
+
+def looked(
+    connection: sa.Connection,
+    stream: Stream,
+    *,
+    began_at: datetime,
+    next_at: datetime,
+    now: datetime,
+    warning: str | None,
+) -> None:
+    """A look into a watched folder is over; it leaves no run. Complete as of its beginning, once all that is settled.
+
+    A settling under way goes on: where something always waits, one that each look began anew would never end. A look
+    that was asked for meanwhile is still due.
+    """
+    settling = streams.c.settling_at.is_not(None)
+    asked = streams.c.full_due_at != sa.literal(stream.full_due_at, Instant)
+    change(
+        connection,
+        stream.connection,
+        stream.resource,
+        full_due_at=sa.case((asked, streams.c.full_due_at), else_=sa.literal(next_at, Instant)),
+        asked_for=False,
+        settling_as_of=sa.case((settling, streams.c.settling_as_of), else_=sa.literal(began_at, Instant)),
+        settling_at=sa.case((settling, streams.c.settling_at), else_=sa.literal(now, Instant)),
+        warning=warning,
         **_well(now),
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+
+from workers import listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @contextmanager
 def served(app: Starlette, **options: Any) -> Iterator[str]:
     """The app's base address while the block runs. `options` go to `uvicorn.Config`."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening.on("127.0.0.1", 0) as listener:
         config = uvicorn.Config(
             app, **{"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 1, **options}
         )

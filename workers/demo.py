@@ -25,7 +25,7 @@ from rich.table import Table
 
 from models import status
 from models.database import Database
-from workers import configuration
+from workers import configuration, listening
 from workers.comparison import Comparison, compare
 from workers.connectors import discovery
 from workers.connectors.http import reachable
@@ -112,7 +112,7 @@ def _toml(name: str, values: dict[str, Any]) -> str:
 
 @contextmanager
 def _served(app: Starlette) -> Iterator[str]:
-    with socket.create_server((_HOST, 0)) as listener:
+    with listening.on(_HOST, 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

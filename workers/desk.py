@@ -95,7 +95,8 @@ class Desk:
     def shift(self) -> Iterator[Shift]:
         """Work with the vendor's client open."""
         shift = Shift(self)
-        shift.client = self.system.client(self.options, Wire(alive=shift.alive, sessions=self.gate.sessions()))
+        wire = Wire(alive=shift.alive, sessions=self.gate.sessions(), now=self.now)
+        shift.client = self.system.client(self.options, wire)
         try:
             yield shift
         finally:

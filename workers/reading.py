@@ -270,6 +270,7 @@ class _Page:
                 cursor=end.cursor,
                 next_at=now + self.resource.full_every,
                 now=now,
+                tick_at=now + (self.resource.every or self.resource.full_every),
                 complete=complete,
             )
         elif not self.full and end.more:

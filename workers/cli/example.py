@@ -46,11 +46,18 @@ def text(systems: dict[str, System], token: str) -> str:
 def _table(system: System) -> str:
     shown = _sandbox_settings(system)
     fields = {name: field for name, field in system.options.model_fields.items() if name not in _HIDDEN}
-    needed = [name for name, field in fields.items() if field.is_required() or (name in shown and name == "resources")]
+    needed = [name for name, field in fields.items() if _is_needed(field, is_shown=name in shown)]
     lines = [f"[connections.my_{system.name}]", f'system = "{system.name}"']
     lines += [_line(system.name, name, fields[name], shown) for name in needed]
     lines += [f"# {line}" for line in _optional({name: fields[name] for name in fields if name not in needed})]
     return "\n".join(f"# {line}" for line in lines) + "\n"
+
+
+def _is_needed(field: FieldInfo, *, is_shown: bool) -> bool:
+    """What has no default, or none that gets anybody anywhere: one of several ways to log in, a list of nothing."""
+    if field.is_required():
+        return True
+    return is_shown and not _takes_path(field) and field.get_default() in {None, ()}
 
 
 def _sandbox_settings(system: System) -> dict[str, Any]:
@@ -70,7 +77,9 @@ def _line(system: str, name: str, field: FieldInfo, shown: dict[str, Any]) -> st
 def _optional(fields: dict[str, FieldInfo]) -> Iterator[str]:
     for name, field in fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
-        if default is None or default == {}:
+        if default == {}:
+            yield f"{name} = {{}}"
+        elif default is None:
             yield f'{name} = "…"' if _takes_text(field) else f"{name} = …"
         else:
             yield f"{name} = {_value(default)}"
@@ -81,7 +90,11 @@ def _is_secret(field: FieldInfo) -> bool:
 
 
 def _takes_text(field: FieldInfo) -> bool:
-    return "str" in str(field.annotation).casefold()
+    return "str" in str(field.annotation).casefold() or "Literal" in str(field.annotation) or _takes_path(field)
+
+
+def _takes_path(field: FieldInfo) -> bool:
+    return "Path" in str(field.annotation)
 
 
 def _value(value: Any) -> str:

@@ -4,6 +4,7 @@ A folder's files, each only if needed:
 
 - `options.py`    class `Options(Connection)` (`Webhooked`, if it sends webhooks): its part of a connection
 - `resources.py`  `resources(options) -> tuple[Resource, ...]`: one declared row each
+- `table.py`      what the vendor offers to read, one row each, where that is much
 - `client.py`     class `Client`, as below
 - `answers.py`    how the vendor's replies read, and which fate its refusals have
 - `cursors.py`    where a reading stands, as the client's opaque text
@@ -14,6 +15,7 @@ A folder's files, each only if needed:
 - `notices.py`    `read(packet, options) -> Notice | Ignored`: how its webhook reads
 - `sandbox.py`    `create(**knobs) -> Starlette`: behaves like the vendor, its `Sandbox` is at `app.state.sandbox`
 - `sandbox_books.py`  the made-up company behind it
+- `sandbox_day.py`    what happens in that company: everyday edits, and a day of what mirrors get wrong
 """
 
 from __future__ import annotations
@@ -111,12 +113,21 @@ class Sessions(Protocol):
         """
 
 
+def _utc() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What the spine lends a client. `alive` is called as bytes arrive: it renews the lease of a long stream."""
+    """What the spine lends a client.
+
+    `alive` is called as bytes arrive: it renews the lease of a long stream. `now`: the clock that all workers share,
+    aware; sessions end by it.
+    """
 
     alive: Callable[[], None]
     sessions: Sessions
+    now: Callable[[], datetime] = _utc
 
 
 class _OwnSessions:
