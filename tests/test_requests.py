@@ -1,0 +1,201 @@
+"""What the mirror asks of a vendor, counted at his door and held against the formulas that the README states."""
+
+from __future__ import annotations
+
+import math
+import re
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from models import inbox
+from models.values import Cause, Lane, Mention
+from tests.mirroring import mirrored
+from workers.connectors.easyflor import sandbox_day
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from models.database import Database
+    from tests.mirroring import Mirror
+
+README = Path(__file__).parents[1] / "README.md"
+HEADING = "### What it asks of your ERP"
+START = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+class Clock:
+    """The mirror's clock and the vendor's, moved by the test."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Door:
+    """Counts the requests that reach a vendor and whose path has one of these in it."""
+
+    def __init__(self, *named: str) -> None:
+        self.count = 0
+        self._named = named
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+            path = scope["path"].casefold() if scope["type"] == "http" else ""
+            self.count += any(name in path for name in self._named)
+            await app(scope, receive, send)
+
+        return counted
+
+
+def stated() -> Iterator[tuple[str, str, dict[str, str]]]:
+    """System, resource and formulas of each row of the README's table."""
+    section = README.read_text(encoding="utf-8").partition(HEADING)[2].partition("\n#")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    heads, *cells = rows
+    for row in cells:
+        system, resource = re.findall(r"`([^`]+)`", row[0])
+        yield system, resource, {head.strip(): formula.strip("` ") for head, formula in zip(heads, row, strict=True)}
+
+
+STATED = list(stated())
+
+
+def _dilovod_good(mirror: Mirror) -> None:
+    """A user edits a good, and the webhook comes."""
+    sandbox = mirror.sandboxes["dilovod"]
+    sandbox._edit_good(Random(1))
+    hook = sandbox.hooks[-1]["params"]
+    with mirror.database.begin() as connection:
+        mentioned = [Mention(hook["objectName"], hook["id"])]
+        inbox.mention(
+            connection,
+            mirror.database,
+            connection_name="dilovod",
+            mentions=mentioned,
+            lane=Lane.LIVE,
+            cause=Cause.NOTICE,
+        )
+
+
+def _wisedat(resource: str, **changes: Any) -> Callable[[Mirror], None]:
+    """Somebody saves the first object of a resource."""
+
+    def edit(mirror: Mirror) -> None:
+        sandbox = mirror.sandboxes["wisedat"]
+        sandbox.books.change(resource, min(sandbox.truth(resource)), **changes)
+
+    return edit
+
+
+def _paper(mirror: Mirror) -> None:
+    """Somebody puts a delivery note into the watched folder."""
+    mirror.sandboxes["interpreter"]._delivery_note()
+
+
+EDITS: dict[tuple[str, str], Callable[[Mirror], Any]] = {
+    ("dilovod", "catalogs.goods"): _dilovod_good,
+    ("dilovod", "balanceRegisters.goods"): lambda mirror: mirror.sandboxes["dilovod"]._move_stock(Random(1)),
+    ("directo", "items"): lambda mirror: mirror.sandboxes["directo"].books.reprice(Random(1)),
+    ("directo", "stocklevels"): lambda mirror: mirror.sandboxes["directo"].books.move_stock(Random(1)),
+    ("wisedat", "orders"): _wisedat("orders", notes="only the detail shows this"),
+    ("wisedat", "customers"): _wisedat("customers", name="Nova Lda"),
+    ("wisedat", "categories"): _wisedat("categories", name="Nova"),
+    ("easyflor", "debtor"): lambda mirror: sandbox_day.Day(mirror.sandboxes["easyflor"].books).edit_debtor(Random(1)),
+    ("easyflor", "article"): lambda mirror: sandbox_day.Day(mirror.sandboxes["easyflor"].books).reprice(Random(1)),
+    ("interpreter", "deliverynote"): _paper,
+}
+
+NAMED = {
+    ("wisedat", "customers"): "customer",  # and their addresses
+    ("easyflor", "debtor"): "debtor",  # and debtorsincedate
+}
+"""What the paths of a row's requests contain, if not its resource."""
+
+LOGIN = "login"
+_LOGINS = {"wisedat": ("status", "authentication"), "easyflor": ("authorizationtoken",)}
+
+SIZES = {
+    ("dilovod", "catalogs.goods"): (6, 520),
+    ("wisedat", "orders"): (6, 210),
+    ("interpreter", "deliverynote"): (3,),
+}
+"""Companies of one page and of several."""
+
+
+def expected(formula: str, objects: int) -> int:
+    """The formula's value for N objects."""
+    known = {"ceil": math.ceil, "floor": math.floor, "N": objects, "__builtins__": {}}
+    return int(eval(formula, known))  # noqa: S307 - our own README, without builtins
+
+
+@contextmanager
+def counted(
+    database: Database, folder: Path, system: str, resource: str, objects: int
+) -> Iterator[tuple[Mirror, Door, Clock]]:
+    """A mirror of one resource, its vendor's door, and the clock of both."""
+    clock, door = Clock(), _door(system, resource)
+    database._clock = clock
+    real = {"deleted": "items", LOGIN: {"wisedat": "orders", "easyflor": "debtor"}.get(system)}.get(resource, resource)
+    knobs: dict[str, Any] = {"seed": 2, "now": clock, "door": door.before, "options": {"resources": [real]}}
+    if system != "interpreter":
+        knobs["objects"] = objects
+    with mirrored(database, folder, **{system: knobs}) as mirror:
+        if system == "wisedat":
+            mirror.sandboxes[system].largest_page = None  # as many as are asked for
+        if system == "interpreter":
+            for _ in range(objects):
+                _paper(mirror)
+        yield mirror, door, clock
+
+
+def _door(system: str, resource: str) -> Door:
+    if resource == LOGIN:
+        return Door(*_LOGINS[system])
+    if system in {"dilovod", "interpreter"}:
+        return Door("/")
+    return Door(NAMED.get((system, resource), resource))
+
+
+def an_hour(mirror: Mirror, door: Door, clock: Clock) -> int:
+    """The requests of the next sixty minutes."""
+    before = door.count
+    for _ in range(12):
+        clock.now += timedelta(minutes=5)
+        mirror.work()
+    return door.count - before
+
+
+@pytest.mark.parametrize(
+    ("system", "resource", "formulas", "objects"),
+    [(*row, objects) for row in STATED for objects in SIZES.get(row[:2], (6, 30))],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_the_vendor_is_asked_as_often_as_the_readme_says(
+    sqlite: Database, tmp_path: Path, system: str, resource: str, formulas: dict[str, str], objects: int
+) -> None:
+    with counted(sqlite, tmp_path, system, resource, objects) as (mirror, door, clock):
+        mirror.work()
+        found = {"first load": door.count}
+        an_hour(mirror, door, clock)
+        found["quiet hour"] = an_hour(mirror, door, clock)
+        EDITS.get((system, resource), lambda _: None)(mirror)
+        found["one edit"] = an_hour(mirror, door, clock) - found["quiet hour"]
+        count = 0 if resource == LOGIN else len(mirror.sandboxes[system].truth(resource))
+        mirror.catch_up()
+        assert {} == mirror.differences()
+    if system == "interpreter":
+        count -= 1  # the one that came last
+    assert {head: expected(formula, count) for head, formula in formulas.items() if head in found} == found
+
+
+def test_the_readme_states_every_system() -> None:
+    assert {"dilovod", "directo", "wisedat", "easyflor", "interpreter"} == {system for system, _, _ in STATED}

@@ -1,0 +1,135 @@
+"""An EasyFlor database: the sandbox served over HTTP, with a clock in the test's hand, and clients that ask it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.serving import served
+from workers.connectors import contract
+from workers.connectors.easyflor import resources, sandbox
+from workers.connectors.easyflor.client import Client
+from workers.connectors.easyflor.options import Options
+from workers.gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from models.database import Database
+    from models.values import Chunk, End, JsonObject, Mention, Unreadable
+
+
+@dataclass
+class Clock:
+    """The vendor's clock."""
+
+    now: datetime = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **duration: int) -> None:
+        self.now += timedelta(**duration)
+
+
+@dataclass
+class Reading:
+    """All that one listing brought."""
+
+    chunks: list[Chunk] = field(default_factory=list)
+
+    @property
+    def objects(self) -> dict[str, JsonObject]:
+        return {snapshot.key: snapshot.raw for chunk in self.chunks for snapshot in chunk.snapshots}
+
+    @property
+    def mentions(self) -> list[Mention]:
+        return [mention for chunk in self.chunks for mention in chunk.mentions]
+
+    @property
+    def unreadable(self) -> list[Unreadable]:
+        return [row for chunk in self.chunks for row in chunk.unreadable]
+
+    @property
+    def ends(self) -> list[End]:
+        return [chunk.end for chunk in self.chunks if chunk.end]
+
+    @property
+    def end(self) -> End:
+        return self.ends[-1]
+
+
+@dataclass
+class Account:
+    """The sandbox's database as a connection sees it. `wire` is what its clients share."""
+
+    url: str
+    sandbox: sandbox.Sandbox
+    clock: Clock
+    options: Options
+    wire: contract.Wire
+    client: Client
+
+    def resource(self, name: str) -> Any:
+        return {each.name: each for each in resources.resources(self.options)}[name]
+
+    def read(self, name: str, cursor: str | None = None) -> Reading:
+        """A whole run: all its requests."""
+        reading = Reading()
+        while True:
+            reading.chunks += self.client.list(self.resource(name), cursor)
+            if not reading.end.more:
+                return reading
+            cursor = reading.end.cursor
+
+    def fetch(self, name: str, key: str) -> Any:
+        return self.client.fetch(self.resource(name), key)
+
+    @property
+    def table(self) -> list[JsonObject]:
+        return self.sandbox.books.tables["debtor"]
+
+    @contextmanager
+    def another(self, *, wire: contract.Wire | None = None, **settings: Any) -> Iterator[Client]:
+        """One more client, with other settings; it shares the session unless it has a wire of its own."""
+        changed = options(self.url, **(self.sandbox.settings() | settings))
+        opened = Client(changed, wire or self.wire)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def options(url: str = "https://api.easyflor.eu", **settings: Any) -> Options:
+    common = {"name": "flora", "system": "easyflor", "url": url}
+    login = {"username": "api", "password": "wouldntyouliketoknow", "database": "EasyFlor-Demo"}
+    return Options.model_validate(common | login | settings)
+
+
+def shared_sessions(database: Database, settings: Options) -> contract.Wire:
+    """What all workers of an account share: the gate's session box."""
+    gate = Gate(database, settings)
+    return contract.Wire(alive=lambda: None, sessions=gate.sessions())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def account(clock: Clock, request: pytest.FixtureRequest) -> Iterator[Account]:
+    """The served sandbox. A test's parameter adds settings; `auth` and `closed` are the sandbox's knobs."""
+    settings = dict(getattr(request, "param", {}))
+    knobs = {name: settings.pop(name) for name in ("auth", "closed", "objects") if name in settings}
+    app = sandbox.create(now=clock, **knobs)
+    made: sandbox.Sandbox = app.state.sandbox
+    with served(app, date_header=False) as url:  # its Date is its own clock's
+        given, wire = options(url, **(made.settings() | settings)), contract.alone()
+        opened = Client(given, wire)
+        yield Account(url, made, clock, given, wire, opened)
+        opened.close()

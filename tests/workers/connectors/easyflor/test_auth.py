@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.values import Snapshot
+from tests.workers.connectors.easyflor.conftest import Account, options, shared_sessions
+from workers.connectors import contract
+from workers.connectors.easyflor.auth import Session
+from workers.connectors.easyflor.sandbox import Fault
+from workers.errors import Fate, SetAside, TimedOut, TryLater
+from workers.gate import Gate
+
+if TYPE_CHECKING:
+    from models.database import Database
+
+BOTH = pytest.mark.parametrize(
+    "account", [{"auth": "token"}, {"auth": "cookie"}], indirect=True, ids=["token", "cookie"]
+)
+COOKIE = pytest.mark.parametrize("account", [{"auth": "cookie"}], indirect=True)
+WORKERS = 4
+
+
+def at_once(account: Account, database: Database) -> list[object]:
+    """Several workers fetch at the same time, each with a client of its own, all on the account's one session box."""
+    settings = options(account.url, **account.sandbox.settings())
+    gate = Gate(database, settings)
+    gate.abandon(gate.enter())  # the account's row is made by whoever asks first
+
+    def fetch(_: int) -> object:
+        with account.another(wire=shared_sessions(database, settings)) as client:
+            return client.fetch(account.resource("debtor"), "417")
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(fetch, range(WORKERS)))
+
+
+@BOTH
+def test_one_login_serves_many_requests(account: Account) -> None:
+    for _ in range(3):
+        account.read("debtor")
+    with account.another() as client:
+        client.fetch(account.resource("debtor"), "417")
+    assert account.sandbox.logins == 1
+
+
+@BOTH
+def test_one_login_serves_all_workers_and_nobodys_login_ends_anothers(account: Account, sqlite: Database) -> None:
+    account.sandbox.latency = 0.05
+    found = at_once(account, sqlite)
+    assert [Snapshot("417", account.sandbox.truth("debtor")["417"])] * WORKERS == found
+    assert account.sandbox.logins == 1
+    assert account.sandbox.max_parallel > 1
+
+
+@COOKIE
+def test_a_session_that_was_ended_elsewhere_is_renewed_by_one_worker_for_all(
+    account: Account, sqlite: Database
+) -> None:
+    at_once(account, sqlite)
+    account.sandbox.log_in_elsewhere()
+    account.sandbox.latency = 0.05
+    assert WORKERS == len(at_once(account, sqlite))
+    assert account.sandbox.logins == 2
+
+
+@BOTH
+def test_a_session_that_ended_is_renewed_once(account: Account) -> None:
+    account.read("debtor")
+    account.sandbox.expire()
+    account.sandbox.log_in_elsewhere()
+    account.read("debtor")
+    assert account.sandbox.logins == 2
+
+
+@dataclass
+class Box:
+    """A session box by a clock in the test's hand."""
+
+    now: datetime = datetime(2031, 1, 1, tzinfo=UTC)  # not the vendor's
+    session: bytes | None = None
+    until: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+
+    def get(self) -> bytes | None:
+        return self.session if self.until > self.now else None
+
+    def put(self, session: bytes, until: datetime) -> None:
+        self.session, self.until = session, until
+
+    def drop(self) -> None:
+        self.session = None
+
+    def renewing(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def wire(self) -> contract.Wire:
+        return contract.Wire(alive=lambda: None, sessions=self, now=lambda: self.now)
+
+
+@pytest.mark.parametrize(("life", "kept"), [(60, 55), (20, 15), (8, 4)])
+def test_a_token_is_renewed_five_minutes_before_the_vendors_clock_ends_it(
+    account: Account, life: int, kept: int
+) -> None:
+    account.sandbox.token_life = timedelta(minutes=life)
+    box = Box()
+    with account.another(wire=box.wire()) as client:
+        for minutes, logins in ((0, 1), (kept - 1, 1), (kept, 2)):
+            box.now = datetime(2031, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
+            client.fetch(account.resource("debtor"), "417")
+            assert logins == account.sandbox.logins
+
+
+@COOKIE
+def test_a_cookie_of_thirty_minutes_is_ended_before_a_new_login(account: Account) -> None:
+    box = Box()
+    with account.another(wire=box.wire()) as client:
+        client.fetch(account.resource("debtor"), "417")
+        box.now += timedelta(minutes=29)
+        client.fetch(account.resource("debtor"), "417")
+        assert (1, 0) == (account.sandbox.logins, account.sandbox.logouts)
+        box.now += timedelta(minutes=1)
+        account.sandbox.asked.clear()
+        client.fetch(account.resource("debtor"), "417")
+    assert ["POST unauthorization", "POST authorization", "GET debtor/417"] == account.sandbox.asked
+    assert (2, 1) == (account.sandbox.logins, account.sandbox.logouts)
+
+
+@COOKIE
+def test_a_cookie_that_a_token_replaces_is_ended(account: Account) -> None:
+    account.read("debtor")
+    account.sandbox.asked.clear()
+    with account.another(auth="token") as client:
+        client.fetch(account.resource("debtor"), "417")
+    assert ["POST unauthorization", "POST authorizationtoken", "GET debtor/417"] == account.sandbox.asked
+
+
+@COOKIE
+def test_a_cookie_that_the_vendor_refused_needs_no_ending(account: Account) -> None:
+    account.read("debtor")
+    account.sandbox.log_in_elsewhere()
+    account.sandbox.asked.clear()
+    account.read("debtor")
+    assert ["GET debtor", "POST authorization", "GET debtor"] == account.sandbox.asked
+
+
+@BOTH
+def test_a_session_is_shown_nowhere(account: Account) -> None:
+    account.read("debtor")
+    stored = account.wire.sessions.get()
+    assert stored is not None
+    session = Session.read(stored)
+    (issued,) = account.sandbox.issued
+    assert issued in session.value
+    assert issued not in repr(session)
+
+
+@BOTH
+@pytest.mark.parametrize("wrong", [{"password": "my-secret"}, {"username": "nobody"}, {"database": "Another"}])
+def test_a_refused_login_is_set_aside_with_user_and_database_and_without_the_password(
+    account: Account, wrong: dict[str, str]
+) -> None:
+    with account.another(**wrong) as client, pytest.raises(SetAside, match="HTTP 401") as raised:
+        client.check()
+    assert raised.value.whole_resource
+    assert str(wrong.get("database", "EasyFlor-Demo")) in str(raised.value)
+    assert "my-secret" not in str(raised.value)
+    assert "wouldntyouliketoknow" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "fate"),
+    [
+        (Fault.HTML, TryLater),
+        (Fault.EMPTY, TryLater),
+        (Fault.HALF, TryLater),
+        (Fault.SCALAR, TryLater),
+        (Fault.OBJECT, TryLater),
+        (Fault.BUSY, TryLater),
+        (Fault.BROKEN, TryLater),
+        (Fault.REFUSED, SetAside),
+        (Fault.MALFORMED, SetAside),
+    ],
+)
+def test_a_bad_answer_to_the_login_is_sorted_by_fate_and_the_next_one_serves(
+    account: Account, fault: Fault, fate: type[Fate]
+) -> None:
+    account.sandbox.login_faults.append(fault)
+    with pytest.raises(Fate) as raised:
+        account.read("debtor")
+    assert fate is type(raised.value)
+    assert account.read("debtor").end.complete
+
+
+@pytest.mark.parametrize("fault", [Fault.HTML, Fault.EMPTY, Fault.BROKEN])
+@COOKIE
+def test_a_login_without_a_cookie_is_tried_later(account: Account, fault: Fault) -> None:
+    account.sandbox.login_faults.append(fault)
+    with pytest.raises(TryLater):
+        account.read("debtor")
+    assert account.read("debtor").end.complete
+
+
+@pytest.mark.parametrize("account", [{"timeout": timedelta(seconds=1.5)}], indirect=True)
+@pytest.mark.parametrize("fault", [Fault.SLOW, Fault.DRIP])
+def test_a_login_that_takes_too_long_is_ended_by_the_requests_own_deadline(account: Account, fault: Fault) -> None:
+    account.sandbox.login_faults.append(fault)
+    with pytest.raises(TimedOut):
+        account.read("debtor")
+    account.sandbox.slow = 0.0
+    assert account.read("debtor").end.complete
+
+
+def test_a_busy_login_says_how_long_to_wait(account: Account) -> None:
+    account.sandbox.login_faults.append(Fault.BUSY)
+    with pytest.raises(TryLater, match="HTTP 429") as raised:
+        account.read("debtor")
+    assert timedelta(seconds=1) == raised.value.after

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import tracemalloc
+from datetime import UTC, date, datetime
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+
+from models.values import Mention, Snapshot, Tombstone
+from tests.serving import served
+from tests.workers.connectors.easyflor.conftest import Account, options
+from workers.connectors import contract
+from workers.connectors.easyflor import resources
+from workers.connectors.easyflor.client import Client
+from workers.connectors.easyflor.sandbox_books import TABLES
+from workers.errors import Closed, SetAside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.requests import Request
+
+CLOSED = pytest.mark.parametrize("account", [{"closed": True}], indirect=True)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_full_reading_names_every_object_as_the_vendor_shows_it(account: Account, name: str) -> None:
+    reading = account.read(name)
+    assert account.sandbox.truth(name) == reading.objects
+    assert (name != "invoice") == reading.end.complete
+
+
+def test_where_only_days_can_be_read_a_full_reading_asks_from_the_setting_and_proves_no_absence(
+    account: Account,
+) -> None:
+    assert not account.read("invoice").end.complete
+    assert "GET InvoiceSinceDate/20000101" == account.sandbox.asked[-1]
+
+
+def test_a_point_read_finds_the_debtor_and_a_tombstone_for_one_that_is_gone(account: Account) -> None:
+    assert Snapshot("417", account.sandbox.truth("debtor")["417"]) == account.fetch("debtor", "417")
+    assert Tombstone("9") == account.fetch("debtor", "9")
+
+
+@pytest.mark.parametrize("key", ["417?x=1", "417/1", "417#1", "%34%31%37"])
+def test_a_key_is_one_step_of_the_address_whatever_stands_in_it(account: Account, key: str) -> None:
+    assert Tombstone(key) == account.fetch("debtor", key)
+    assert f"GET debtor/{key}" == account.sandbox.asked[-1]
+
+
+def test_a_point_read_takes_the_object_bare_as_well_as_in_a_list() -> None:
+    def answer(request: Request) -> JSONResponse:
+        if request.method == "POST":
+            return JSONResponse({"Token": "t", "Expiration": "2099-01-01T00:00:00Z"})
+        key = request.path_params["path"].removeprefix("debtor/")
+        return JSONResponse({"417": {"Id": 417}, "418": [], "419": [{"Id": 420}], "420": None}[key])
+
+    app = Starlette(routes=[Route("/api/{path:path}", answer, methods=["GET", "POST"])])
+    with served(app) as url:
+        given = options(url)
+        client, (debtor,) = Client(given, contract.alone()), resources.resources(given)
+        assert Snapshot("417", {"Id": 417}) == client.fetch(debtor, "417")
+        assert Tombstone("418") == client.fetch(debtor, "418")
+        for key in ("419", "420"):
+            with pytest.raises(SetAside, match=f"something else when asked for debtor {key}"):
+                client.fetch(debtor, key)
+        client.close()
+
+
+def test_a_tick_reads_the_last_days_again_by_the_vendors_clock(account: Account) -> None:
+    cursor = account.read("debtor").end.cursor
+    account.clock.advance(days=5)
+    account.sandbox.day.edit_debtor(Random(1))
+    tick = account.read("debtor", cursor)
+    assert 1 == len(tick.objects)
+    assert not tick.end.complete
+    account.read("debtor", tick.end.cursor)
+    days = [asked.removeprefix("GET debtorsincedate/") for asked in account.sandbox.asked[-2:]]
+    assert ["20260530", "20260604"] == days
+
+
+@pytest.mark.parametrize("account", [{"overlap_days": 4, "since_format": "yyyy-MM-dd"}], indirect=True)
+def test_overlap_and_form_are_settings(account: Account) -> None:
+    account.sandbox.form = "%Y-%m-%d"
+    account.read("debtor", account.read("debtor").end.cursor)
+    assert "GET debtorsincedate/2026-05-28" == account.sandbox.asked[-1]
+
+
+def test_a_vendor_without_a_clock_is_asked_from_a_day_earlier() -> None:
+    asked: list[str] = []
+
+    def answer(request: Request) -> JSONResponse:
+        asked.append(request.path_params["path"])
+        said = {"Token": "t", "Expiration": "soon"} if request.method == "POST" else []
+        return JSONResponse(said)
+
+    app = Starlette(routes=[Route("/api/{path:path}", answer, methods=["GET", "POST"])])
+    with served(app, date_header=False) as url:
+        given = options(url, overlap_days=1)
+        client, (debtor,) = Client(given, contract.alone()), resources.resources(given)
+        before = datetime.now(UTC).date()
+        (*_, last) = client.list(debtor, None)
+        assert last.end is not None
+        list(client.list(debtor, last.end.cursor))
+        client.close()
+        after = datetime.now(UTC).date()
+    day = datetime.strptime(asked[-1].removeprefix("debtorsincedate/"), "%Y%m%d").replace(tzinfo=UTC).date()
+    assert before.toordinal() - 2 <= day.toordinal() <= after.toordinal() - 2
+
+
+@CLOSED
+def test_only_large_full_readings_wait_for_the_opening(account: Account) -> None:
+    account.clock.now = datetime(2026, 6, 1, 19, tzinfo=UTC)
+    cursor = account.read("debtor").end.cursor
+    account.clock.now = datetime(2026, 6, 2, 12, tzinfo=UTC)
+    for name in ("debtor", "article", "purchase"):
+        with pytest.raises(Closed, match="ApiOpeningHoursException"):
+            account.read(name)
+    account.read("debtor", cursor)
+    account.fetch("debtor", "417")
+    account.read("country")
+
+
+@CLOSED
+@pytest.mark.parametrize(
+    ("configured", "now", "until"),
+    [
+        (["20:00-04:00"], "2026-06-01T19:00", "2026-06-01T20:00"),
+        (["20:00-04:00"], "2026-06-01T21:00", "2026-06-02T18:00"),
+        ([], "2026-06-01T12:00", "2026-06-01T18:00"),
+        ([], "2026-06-01T17:59", "2026-06-01T18:00"),
+        ([], "2026-06-01T18:00", "2026-06-02T18:00"),
+        ([], "2026-06-01T19:00", "2026-06-02T18:00"),
+    ],
+)
+def test_a_vendor_who_is_closed_is_tried_when_the_settings_or_else_his_document_call_him_open(
+    account: Account, configured: list[str], now: str, until: str
+) -> None:
+    account.sandbox.hours = ("22:00", "05:00")
+    account.clock.now = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    with account.another(opening_hours=configured) as client, pytest.raises(Closed) as raised:
+        list(client.list(account.resource("debtor"), None))
+    assert datetime.fromisoformat(until).replace(tzinfo=UTC) == raised.value.until
+
+
+@CLOSED
+def test_a_probe_tells_of_closed_hours_and_of_an_empty_collection(account: Account) -> None:
+    account.sandbox.books.tables["country"].clear()
+    assert "closed until 2026-06-01 18:00 UTC" in account.client.probe(account.resource("article"))
+    assert "it is empty" in account.client.probe(account.resource("country"))
+    assert "nothing changed today" == account.client.probe(account.resource("debtor"))
+
+
+def test_a_probe_leaves_a_full_answer_with_its_first_object(account: Account) -> None:
+    assert "its objects have ArticlegroupId, Id, Name, PriceDefault" in account.client.probe(
+        account.resource("article")
+    )
+
+
+def test_a_probe_names_the_fields_of_objects_that_have_another_key(account: Account) -> None:
+    account.sandbox.books.tables["country"][:] = [{"IsoCode": "NLD", "Secret": "value"}]
+    with pytest.raises(SetAside, match=r"country without Id; it has IsoCode, Secret; the setting `own`") as raised:
+        account.client.probe(account.resource("country"))
+    assert "value" not in str(raised.value)
+
+
+def test_the_greeting_brings_the_vendors_clock(account: Account) -> None:
+    assert account.clock.now == account.client.check().clock
+
+
+@pytest.mark.parametrize("form", ["%Y%m%d", "%Y-%m-%d"])
+def test_the_check_takes_days_in_either_form(account: Account, form: str) -> None:
+    account.sandbox.form = form
+    assert "EasyFlor-Demo" in account.client.check().says
+
+
+@pytest.mark.parametrize("record", [{"Name": "no id"}, {"Id": None}, {"Id": ""}, {"Id": True}, 7, None, "text"])
+def test_a_record_without_key_is_set_aside_alone(record: Any) -> None:
+    with _serving([{"Id": 1}, record]) as (client, country):
+        chunks = list(client.list(country, None))
+    assert [Snapshot("1", {"Id": 1})] == [row for chunk in chunks for row in chunk.snapshots]
+    (unreadable,) = [row for chunk in chunks for row in chunk.unreadable]
+    assert (record if isinstance(record, dict) else {"value": record}) == unreadable.raw
+
+
+def test_where_absence_deletes_a_reply_with_an_unreadable_record_proves_none() -> None:
+    with _serving([{"Id": 1}, {"Name": "no id"}]) as (client, country):
+        end = list(client.list(country, None))[-1].end
+    assert end is not None
+    assert not end.complete
+
+
+def test_a_resource_without_any_readable_record_is_set_aside_whole() -> None:
+    with _serving([{"Code": number} for number in range(20)]) as (client, country), pytest.raises(SetAside) as raised:
+        list(client.list(country, None))
+    assert raised.value.whole_resource
+
+
+def test_ids_are_texts_whether_they_come_as_numbers_or_texts() -> None:
+    with _serving([{"Id": 7}, {"Id": "007"}, {"Id": "debtors/8"}]) as (client, country):
+        chunks = list(client.list(country, None))
+    assert ["7", "007", "debtors/8"] == [row.key for chunk in chunks for row in chunk.snapshots]
+
+
+def test_a_record_that_comes_twice_in_one_reply_is_one(account: Account) -> None:
+    account.table.append(account.table[0])
+    assert [] == account.read("debtor").mentions
+
+
+def test_of_two_states_of_a_debtor_in_one_reply_neither_is_believed_without_a_look(account: Account) -> None:
+    account.table.append(account.table[0] | {"Name": "other"})
+    assert [Mention("debtor", "417")] == account.read("debtor").mentions
+
+
+def test_of_two_different_objects_with_one_key_none_is_lost_in_silence() -> None:
+    with _serving([{"Id": 1, "Name": "one"}, {"Id": 1, "Name": "other"}]) as (client, country):
+        chunks = list(client.list(country, None))
+    (unreadable,) = [row for chunk in chunks for row in chunk.unreadable]
+    assert {"Id": 1, "Name": "other"} == unreadable.raw
+
+
+def test_a_person_may_ask_in_the_vendors_own_words(account: Account) -> None:
+    ask = account.client.ask
+    assert [account.sandbox.truth("debtor")["417"]] == ask(["debtor/417"])
+    assert [] == ask(["debtorsincedate/20260601"])
+    assert [1, 2, 3] == [each["Id"] for each in ask(["ListArticleSort", "1,2,3"])]
+    assert [417, 417] == [each["DebtorId"] for each in ask(["DebtorListArticleSortPrice", "417", "1,2"])]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        [""],
+        ["debtor/417", "x"],
+        ["../authorization"],
+        ["debtor/../x"],
+        ["https://elsewhere.example/"],
+        ["//elsewhere.example/"],
+        ["debtor?x=1"],
+    ],
+)
+def test_what_is_no_address_below_api_is_not_asked(account: Account, words: list[str]) -> None:
+    with pytest.raises(SetAside, match="as in: debtor/417"):
+        account.client.ask(words)
+    assert [] == account.sandbox.asked
+
+
+def test_more_ids_than_the_vendor_takes_are_not_sent(account: Account) -> None:
+    for words in (["ListArticleSort", ",".join(["1"] * 51)], ["DebtorListArticleSortPrice", "417", ",".join("1" * 26)]):
+        with pytest.raises(SetAside, match="ids at once"):
+            account.client.ask(words)
+    assert [] == account.sandbox.asked
+    assert 50 == len(account.client.list_article_sorts(range(1, 51)))
+    assert 25 == len(account.client.debtor_list_article_sort_prices(417, range(1, 26)))
+
+
+@pytest.mark.parametrize("account", [{"objects": 1001}], indirect=True)
+def test_a_person_is_not_shown_a_whole_collection(account: Account) -> None:
+    with pytest.raises(SetAside, match="more than 1000 objects"):
+        account.client.ask(["debtor"])
+
+
+def test_days_before_the_setting_are_not_asked_for(account: Account) -> None:
+    with account.another(since=str(date(2026, 5, 20))) as client:
+        keys = [row.key for chunk in client.list(account.resource("invoice"), None) for row in chunk.snapshots]
+    assert 0 < len(keys) < len(account.sandbox.truth("invoice"))
+
+
+def test_a_collection_is_never_held_whole() -> None:
+    count, name = 10_000, "x" * 1500
+
+    def body() -> Iterator[str]:
+        yield "["
+        for start in range(0, count, 100):
+            yield ("," if start else "") + ",".join(f'{{"Id":{n},"Name":"{name}"}}' for n in range(start, start + 100))
+        yield "]"
+
+    with _serving(body) as (client, country):
+        client.check()
+        tracemalloc.start()
+        try:
+            sizes = [len(chunk.snapshots) for chunk in client.list(country, None)]
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert (count, 500) == (sum(sizes), max(sizes))
+    assert peak < count * len(name) / 2
+
+
+class _serving:  # noqa: N801 - read as a sentence: with _serving(records)
+    """A client of a vendor whose countries are these, and the resource."""
+
+    def __init__(self, records: Any) -> None:
+        def answer(request: Request) -> Any:
+            if request.method == "POST":
+                return JSONResponse({"Token": "t", "Expiration": "2099-01-01T00:00:00Z"})
+            if not request.path_params["path"].startswith("Country"):
+                return JSONResponse([])
+            return StreamingResponse(records()) if callable(records) else JSONResponse(records)
+
+        self._served = served(Starlette(routes=[Route("/api/{path:path}", answer, methods=["GET", "POST"])]))
+
+    def __enter__(self) -> tuple[Client, contract.Resource]:
+        given = options(self._served.__enter__(), resources=["country"])
+        self._client = Client(given, contract.alone())
+        return self._client, resources.resources(given)[0]
+
+    def __exit__(self, *error: object) -> None:
+        self._client.close()
+        self._served.__exit__(*error)  # type: ignore[arg-type]

@@ -1,0 +1,212 @@
+"""What a reply of EasyFlor means: its objects as they arrive, without secrets, and the fate of its refusals.
+
+Debtors come with the password hashes and salts of their webshop users, so no error repeats an answer that may hold
+objects, and nothing leaves this module before they are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import ijson
+
+from models import exact
+from workers.connectors import http
+from workers.errors import Closed, Fate, SetAside, TryLater
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from models.values import JsonObject
+    from workers.connectors.easyflor.options import Options
+
+OK = 200
+_BAD_REQUEST = 400
+_ACCOUNT = frozenset({401, 403})
+
+_GONE = frozenset({"documentnotfound", "argumentnotfound"})
+_CLOSED = "apiopeninghoursexception"
+_OPENS = 18
+"""The hour, UTC, at which the vendor opens by his own document, where the configured hours call him open."""
+
+_SECRET = "password"  # noqa: S105 - the word that no field's name may have in it
+_PERSONAL = frozenset({"dateofbirth", "nationality", "gender"})
+
+Hidden = Callable[[str], str]
+
+
+class Refused(SetAside):
+    """A 400 that is the question's fault: where a day stands in the address, the day's form may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer that is not 200: `{"error", "message"}` where it is the vendor's own (EasyFlor API v1, Status codes).
+
+    `error`: in lower case, "" where the body says none. `words`: for a person, without secrets.
+    """
+
+    status: int
+    error: str
+    words: str
+
+    @classmethod
+    def of(cls, status: int, body: bytes, *, hidden: Hidden) -> Failure:
+        """What the body says. `hidden` takes secrets out of a text."""
+        try:
+            said = exact.loads(body)
+        except ValueError:
+            said = None
+        fields = {name.lower(): value for name, value in said.items()} if isinstance(said, dict) else {}
+        parts = [fields[name] for name in ("error", "message") if isinstance(fields.get(name), str) and fields[name]]
+        if said is None or isinstance(said, str):
+            parts = [said or body.decode(errors="replace")]
+        error = fields.get("error")
+        words = f"HTTP {status}: {http.words(hidden(': '.join(parts)).encode())}".rstrip(": ")
+        return cls(status, error.strip().lower() if isinstance(error, str) else "", words)
+
+    @property
+    def is_gone(self) -> bool:
+        """There is no such object."""
+        return self.status == _BAD_REQUEST and self.error in _GONE
+
+    @property
+    def is_closed(self) -> bool:
+        """Too large a request for this time of the day."""
+        return self.status == _BAD_REQUEST and self.error == _CLOSED
+
+    def fate(self, options: Options, now: datetime) -> Fate:
+        """What happens to the work. `now`: the vendor's clock, aware."""
+        if self.is_closed:
+            return Closed(self.words, until=opening(options, now))
+        if self.status in _ACCOUNT:
+            who = f"{options.username} is not let into the database {options.database}, after a new login neither"
+            return SetAside(f"{self.words}: {who}", whole_resource=True)
+        if self.status == _BAD_REQUEST:
+            return Refused(self.words)
+        return SetAside(self.words, whole_resource=True)
+
+
+def opening(options: Options, now: datetime) -> datetime:
+    """When collections can be read in full again, for a vendor who just said that he is closed."""
+    known = options.closed_until(now)
+    if known is not None:
+        return known
+    today = now.astimezone(UTC).replace(hour=_OPENS, minute=0, second=0, microsecond=0)
+    return today if today > now else today + timedelta(days=1)
+
+
+def records(reply: http.Streamed, *, keep_personal: bool) -> Iterator[Any]:
+    """The objects of a bare array as they arrive, never held whole; numbers are int or Decimal.
+
+    SetAside for JSON that is no array, TryLater for what is no JSON or breaks off.
+    """
+    body = _Peeked(reply)
+    if body.first != b"[":
+        raise _no_list(body.read(-1))
+    return _items(body, keep_personal=keep_personal)
+
+
+def _items(body: _Peeked, *, keep_personal: bool) -> Iterator[Any]:
+    try:
+        for item in ijson.items(body, "item"):
+            yield cleaned(item, keep_personal=keep_personal)
+    except ijson.JSONError:
+        # Not its words: they may repeat what stands there.
+        raise TryLater("the answer breaks off or is no JSON", shuts_gate=False) from None
+
+
+def shown(reply: http.Streamed, *, most: int, keep_personal: bool) -> Any:
+    """Whatever the reply holds, decoded. SetAside for an array of more than `most` objects."""
+    body = _Peeked(reply)
+    if body.first != b"[":
+        return whole(body.read(-1), keep_personal=keep_personal)
+    found = list(islice(_items(body, keep_personal=keep_personal), most + 1))
+    if len(found) > most:
+        raise SetAside(f"the answer has more than {most} objects: ask for what changed since a day")
+    return found
+
+
+def whole(body: bytes, *, keep_personal: bool) -> Any:
+    """A body that is held whole, decoded. TryLater for what is no JSON."""
+    try:
+        return cleaned(exact.loads(body), keep_personal=keep_personal)
+    except ValueError:
+        raise _no_json(body) from None
+
+
+def cleaned(item: Any, *, keep_personal: bool) -> Any:
+    """The decoded value without secrets and, unless they are wanted, personal data: at any depth, in any case.
+
+    Changed in place, and walked with a list of our own: no nesting may end in an error that lets a secret pass.
+    """
+    waiting = [item]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            for name in [name for name in value if _unwanted(name.casefold(), keep_personal=keep_personal)]:
+                del value[name]
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return item
+
+
+def _unwanted(name: str, *, keep_personal: bool) -> bool:
+    return _SECRET in name or (name in _PERSONAL and not keep_personal)
+
+
+def as_object(item: Any) -> JsonObject:
+    """The object, or what stands in its place, as an object."""
+    return item if isinstance(item, dict) else {"value": item}
+
+
+class _Peeked:
+    """A body whose first character is known before it is parsed."""
+
+    def __init__(self, reply: http.Streamed) -> None:
+        self._reply = reply
+        self._head = b""
+        while not self._head:
+            read = reply.read(64)
+            self._head = read.removeprefix(b"\xef\xbb\xbf").lstrip()
+            if not read:
+                break
+        self.first = self._head[:1]
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a file."""
+        if size < 0:
+            return self._head + self._reply.read(-1)
+        if self._head:
+            taken, self._head = self._head[:size], self._head[size:]
+            return taken
+        return self._reply.read(size)
+
+
+def _no_list(body: bytes) -> Fate:
+    try:
+        decoded = exact.loads(body)
+    except ValueError:
+        return _no_json(body)
+    if isinstance(decoded, dict) and {name.lower() for name in decoded} <= {"error", "message"}:
+        return SetAside(f"the answer is no list: {http.words(body)}")
+    if isinstance(decoded, dict):
+        return SetAside(f"the answer is no list but an object with {fields(decoded)}")
+    return SetAside(f"the answer is no list but a {type(decoded).__name__}")
+
+
+def _no_json(body: bytes) -> TryLater:
+    """A proxy's page, half a body. Its words are repeated only where it does not even begin like an object."""
+    begins = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    said = f": {http.words(body)}" if begins in {b"", b"<"} else ""
+    return TryLater(f"the answer breaks off or is no JSON{said}".removesuffix(": "), shuts_gate=False)
+
+
+def fields(record: JsonObject) -> str:
+    """The names of a record's fields, for a person: never their values."""
+    return ", ".join(sorted(record)[:20]) or "no fields"

@@ -1,0 +1,205 @@
+"""EasyFlor's login: a token or a cookie, shared by all workers of the account and renewed by one of them at a time."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from models import exact
+from workers.connectors.easyflor import answers
+from workers.errors import SetAside, TryLater
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from workers.connectors.contract import Wire
+    from workers.connectors.easyflor.options import Options
+
+_EARLY = timedelta(minutes=5)
+"""A token is renewed this long before it expires."""
+
+_COOKIE_AGE = timedelta(minutes=30)
+"""The vendor does not say how long a cookie lives; one this old is given up."""
+
+_KEPT = timedelta(days=1)
+"""How long a cookie is remembered, so that it can be ended at the vendor's."""
+
+_UNSTATED = timedelta(minutes=30)
+"""How long a token is used whose expiration cannot be read. A refusal renews it earlier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What proves a login. `value` is secret; `since`: when it was made, by the clock that all workers share."""
+
+    kind: str
+    value: str = field(repr=False)
+    since: datetime
+
+    def stored(self) -> bytes:
+        """As the account's session box keeps it."""
+        return json.dumps({"kind": self.kind, "value": self.value, "since": self.since.isoformat()}).encode()
+
+    @classmethod
+    def read(cls, stored: bytes) -> Session:
+        """Back from the box."""
+        said = json.loads(stored)
+        return cls(said["kind"], said["value"], datetime.fromisoformat(said["since"]))
+
+    def serves(self, kind: str, now: Callable[[], datetime]) -> bool:
+        """Whether requests may still be sent with it. The box itself forgets tokens in time."""
+        young = self.kind != "cookie" or now() - self.since < _COOKIE_AGE
+        return self.kind == kind and young
+
+    def sign(self, request: httpx.Request) -> httpx.Request:
+        """The request with the proof on it, whatever it bore before."""
+        request.headers.pop("Cookie", None)
+        header, value = ("Cookie", self.value) if self.kind == "cookie" else ("Authorization", f"Bearer {self.value}")
+        request.headers[header] = value
+        return request
+
+
+class Auth(httpx.Auth):
+    """Signs requests. A 401 is answered with one login, unless somebody else of the account has logged in meanwhile.
+
+    SetAside where the login is refused. A login that is answered with 429, 5xx or a redirect ends the flow, so that
+    `http.Http` judges that answer like any other.
+    """
+
+    def __init__(self, options: Options, wire: Wire) -> None:
+        self._options = options
+        self._sessions = wire.sessions
+        self._now = wire.now
+        self._secrets = {options.password.get_secret_value()}
+
+    def hidden(self, text: str) -> str:
+        """The text without the password and every token and cookie that was used."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Not httpx's `auth_flow`: that one would read each answer whole, and collections are streamed."""
+        session = self._stored()
+        if session is None or not session.serves(self._options.auth, self._now):
+            session = yield from self._renewed(request, refused=None)
+            if session is None:
+                return
+        response = yield self._signed(request, session)
+        if response.status_code != httpx.codes.UNAUTHORIZED:
+            return
+        renewed = yield from self._renewed(request, refused=session)
+        if renewed is not None:
+            yield self._signed(request, renewed)
+
+    def _signed(self, request: httpx.Request, session: Session) -> httpx.Request:
+        self._secrets.add(session.value)
+        return session.sign(request)
+
+    def _stored(self) -> Session | None:
+        stored = self._sessions.get()
+        return None if stored is None else Session.read(stored)
+
+    def _renewed(
+        self, request: httpx.Request, *, refused: Session | None
+    ) -> Generator[httpx.Request, httpx.Response, Session | None]:
+        """A session that is not the refused one: somebody else's, else a new one. None where the login failed."""
+        with self._sessions.renewing():
+            session = self._stored()
+            if session is not None and session != refused and session.serves(self._options.auth, self._now):
+                return session
+            if session is not None:
+                self._sessions.drop()
+                if session.kind == "cookie" and session != refused:
+                    yield session.sign(self._request(request, "unauthorization"))
+            response = yield self._login(request)
+            if _is_anybodys(response):
+                return None
+            response.read()
+            return self._keep(response)
+
+    def _login(self, request: httpx.Request) -> httpx.Request:
+        """EasyFlor API v1, Authorization: POST. (The vendor's test program sends PUT.)"""
+        path = "authorization" if self._options.auth == "cookie" else "authorizationtoken"
+        return self._request(
+            request,
+            path,
+            json={
+                "Username": self._options.username,
+                "Password": self._options.password.get_secret_value(),
+                "Database": self._options.database,
+            },
+        )
+
+    def _request(self, request: httpx.Request, path: str, **body: Any) -> httpx.Request:
+        # The extensions are the deadline's: it must be able to end this request, too.
+        return httpx.Request(
+            "POST",
+            f"{self._options.url}/{path}",
+            headers={"Accept": "application/json"},
+            extensions=request.extensions,
+            **body,
+        )
+
+    def _keep(self, response: httpx.Response) -> Session:
+        if response.status_code != httpx.codes.OK:
+            raise self._refusal(response)
+        value, kept = _cookie(response) if self._options.auth == "cookie" else _token(response)
+        now = self._now()
+        session = Session(self._options.auth, value, now)
+        self._sessions.put(session.stored(), now + kept)
+        return session
+
+    def _refusal(self, response: httpx.Response) -> SetAside:
+        failure = answers.Failure.of(response.status_code, response.content, hidden=self.hidden)
+        who = f"{self._options.username} at the database {self._options.database}"
+        return SetAside(f"EasyFlor refuses the login of {who}: {failure.words}", whole_resource=True)
+
+
+def _is_anybodys(response: httpx.Response) -> bool:
+    """An answer that says nothing about the login."""
+    busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
+    return busy or response.is_server_error or response.is_redirect
+
+
+def _cookie(response: httpx.Response) -> tuple[str, timedelta]:
+    """The session, and for how long it is kept."""
+    cookies = [f"{cookie.name}={cookie.value}" for cookie in response.cookies.jar]
+    if not cookies:
+        raise TryLater("the login was answered without a cookie")
+    return "; ".join(cookies), _KEPT
+
+
+def _token(response: httpx.Response) -> tuple[str, timedelta]:
+    """The token of `{"Token", "Expiration"}`, and for how long it serves. No error repeats it."""
+    try:
+        said = exact.loads(response.content)
+    except ValueError:
+        said = None
+    fields = {name.lower(): value for name, value in said.items()} if isinstance(said, dict) else {}
+    token = fields.get("token")
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
+        raise TryLater("the login was answered without a token")
+    lifetime = _lifetime(fields.get("expiration"), _clock(response))
+    return token, max(lifetime - _EARLY, lifetime / 2)
+
+
+def _lifetime(expiration: Any, clock: datetime) -> timedelta:
+    """How long from now, by the vendor's own clock: ours may be another."""
+    with suppress(ValueError, TypeError, OverflowError):
+        moment = datetime.fromisoformat(expiration)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - clock
+    return _UNSTATED
+
+
+def _clock(response: httpx.Response) -> datetime:
+    with suppress(ValueError, TypeError, IndexError, OverflowError):
+        moment = parsedate_to_datetime(response.headers.get("Date", ""))
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return datetime.now(UTC)

@@ -1,0 +1,272 @@
+"""How EasyFlor is asked: whole collections as streams, what changed since a day, one debtor by its id."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from models import exact
+from models.values import Chunk, End, JsonObject, Mention, Shape, Snapshot, Tombstone, Unreadable
+from workers.connectors import http
+from workers.connectors.contract import Greeting
+from workers.connectors.easyflor import answers, cursors, resources, table
+from workers.connectors.easyflor.auth import Auth
+from workers.errors import Closed, SetAside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from workers.connectors.contract import Resource, Wire
+    from workers.connectors.easyflor.options import Options
+
+_CHUNK = 500
+
+_HOPELESS = 10
+"""Records without a key after which a chunk without any readable one is the resource's mistake, not theirs."""
+
+_LARGEST_ANSWER = 1000
+"""Objects that `ask` shows."""
+
+_PATH = re.compile(r"[\w-]+(/[\w.-]*)*", re.ASCII)
+_ASK = "ask for an address below /api/, as in: debtor/417, debtorsincedate/20260101, ListArticleSort 1,2,3"
+
+
+class Client:
+    """One connection's client. See `workers.connectors.contract.Client`."""
+
+    def __init__(self, options: Options, wire: Wire) -> None:
+        self._options = options
+        self._rows = resources.catalogue(options)
+        self._auth = Auth(options, wire)
+        self._http = http.Http(
+            wire,
+            base_url=f"{options.url}/",
+            timeout=options.timeout,
+            headers={"Accept": "application/json"},
+            auth=self._auth,
+        )
+
+    def close(self) -> None:
+        """Close the connection. The session stays, for the account's other workers."""
+        self._http.close()
+
+    def shape(self, resource: Resource) -> Shape | None:  # noqa: ARG002 - the vendor has no metadata
+        """None: what is known of the fields stands in `resources`."""
+        return None
+
+    # Reading.
+
+    def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:
+        """The object by its id. SetAside where the answer is not about it."""
+        point = self._rows[resource.name].point
+        if point is None:
+            raise SetAside(f"EasyFlor has no address for a single {resource.name}")
+        reply = self._http.read("GET", point.replace(table.KEY, quote(key, safe="")))
+        if reply.status != answers.OK:
+            failure = answers.Failure.of(reply.status, reply.body, hidden=self._auth.hidden)
+            if failure.is_gone:
+                return Tombstone(key)
+            raise failure.fate(self._options, _clock(reply.date))
+        found = answers.whole(reply.body, keep_personal=self._options.keep_personal)
+        # The document shows a list of one under this address.
+        records = found if isinstance(found, list) else [found]
+        if not records:
+            return Tombstone(key)
+        if len(records) == 1 and isinstance(records[0], dict) and resources.key_of(resource, records[0]) == key:
+            return Snapshot(key, records[0])
+        raise SetAside(f"EasyFlor answers with something else when asked for {resource.name} {key}")
+
+    def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
+        """What changed since a day, or everything; in one reply. Where nothing shows everything, since `since`."""
+        position, row = cursors.Position.read(cursor, self._options), self._rows[resource.name]
+        run, met = cursors.Run(self._options), _Met(resource)
+        day = position.since or (None if row.path else self._options.since)
+        path = str(row.path) if day is None else _since(row, cursors.written(day, position.form))
+        try:
+            with self._reply(path) as reply:
+                run.told(reply.date)
+                records = self._records(reply)
+                while batch := list(islice(records, _CHUNK)):
+                    yield met.chunk(batch)
+        except answers.Refused:
+            if day is None or position.second_try:
+                raise
+            # The error would lose the cursor, so the run itself goes on with the other question.
+            yield Chunk(end=End(position.otherwise().text(self._options), more=True))
+            return
+        # Where absence deletes, a record without its key would be missing from a reply that it stands in.
+        readable = resource.points or not met.unreadable
+        yield Chunk(end=End(run.finished(position), complete=day is None and readable))
+
+    def list_article_sorts(self, ids: Sequence[int | str]) -> Any:
+        """Article sorts of lists, by id; at most 50. Their fields are not documented.
+
+        `PUT ListArticleSort {"ListArticleSorts": [ids]}` (the vendor's export test program; unconfirmed). ValueError
+        for more ids; raises the families of `workers.errors`.
+        """
+        return self._shown("PUT", table.SORTS, json={"ListArticleSorts": _few(ids, table.MOST_SORTS)})
+
+    def debtor_list_article_sort_prices(self, debtor: int | str, ids: Sequence[int | str]) -> Any:
+        """What article sorts cost this debtor, by their ids; at most 25. The fields are not documented.
+
+        `PUT DebtorListArticleSortPrice {"DebtorId": id, "ListArticleSorts": [ids]}` (the vendor's export test program;
+        unconfirmed). ValueError for more ids; raises the families of `workers.errors`.
+        """
+        body = {"DebtorId": debtor, "ListArticleSorts": _few(ids, table.MOST_PRICES)}
+        return self._shown("PUT", table.PRICES, json=body)
+
+    # For a person.
+
+    def check(self) -> Greeting:
+        """Log in and ask for the debtors of today, of whom one is looked at."""
+        clock, _ = self._changed_today(table.DEBTOR)
+        unconfirmed = [each.name for each in resources.resources(self._options) if not self._rows[each.name].confirmed]
+        told = f"; unconfirmed, so probe them: {', '.join(unconfirmed)}" if unconfirmed else ""
+        return Greeting(f"EasyFlor opens the database {self._options.database}{told}", clock)
+
+    def probe(self, resource: Resource) -> str:
+        """Ask for what changed today, or for everything and leave with the first object."""
+        row = self._rows[resource.name]
+        try:
+            found = self._changed_today(row)[1] if row.since else self._first(str(row.path))
+        except Closed as closed:
+            return _marked(row, f"closed until {closed.until:%Y-%m-%d %H:%M} UTC")
+        if found is None:
+            return _marked(row, "nothing changed today" if row.since else "it is empty")
+        record = answers.as_object(found)
+        if resources.key_of(resource, record) is None:
+            raise SetAside(_no_key(resource, record), whole_resource=True)
+        return _marked(row, f"its objects have {answers.fields(record)}")
+
+    def ask(self, words: Sequence[str]) -> Any:
+        """`debtor/417`, `debtorsincedate/20260101`, `ListArticleSort 1,2,3`, `DebtorListArticleSortPrice 417 1,2,3`."""
+        try:
+            match words:
+                case [name, ids] if name.lower() == table.SORTS.lower():
+                    return self.list_article_sorts(_numbers(ids))
+                case [name, debtor, ids] if name.lower() == table.PRICES.lower():
+                    return self.debtor_list_article_sort_prices(_number(debtor), _numbers(ids))
+                case [path] if _PATH.fullmatch(path) and ".." not in path:
+                    return self._shown("GET", path)
+        except ValueError as error:
+            raise SetAside(str(error)) from None
+        raise SetAside(_ASK)
+
+    def _changed_today(self, row: table.Row) -> tuple[datetime | None, Any]:
+        """The vendor's clock, and the first object that changed today; None where none did."""
+        today, form = datetime.now(UTC).date(), self._options.since_format
+        try:
+            return self._dated(_since(row, cursors.written(today, form)))
+        except answers.Refused:
+            return self._dated(_since(row, cursors.written(today, cursors.other(form))))
+
+    def _first(self, path: str) -> Any:
+        return self._dated(path)[1]
+
+    # The wire.
+
+    def _dated(self, path: str) -> tuple[datetime | None, Any]:
+        """The vendor's clock, and the first object of an array."""
+        with self._reply(path) as reply:
+            return reply.date, next(self._records(reply), None)
+
+    def _shown(self, method: str, path: str, **request: Any) -> Any:
+        with self._reply(path, method, **request) as reply:
+            return answers.shown(reply, most=_LARGEST_ANSWER, keep_personal=self._options.keep_personal)
+
+    def _records(self, reply: http.Streamed) -> Iterator[Any]:
+        return answers.records(reply, keep_personal=self._options.keep_personal)
+
+    @contextmanager
+    def _reply(self, path: str, method: str = "GET", **request: Any) -> Iterator[http.Streamed]:
+        """A reply of 200; any other is a fate."""
+        with self._http.stream(method, path, **request) as reply:
+            if reply.status != answers.OK:
+                failure = answers.Failure.of(reply.status, reply.read(-1), hidden=self._auth.hidden)
+                raise failure.fate(self._options, _clock(reply.date))
+            yield reply
+
+
+class _Met:
+    """What one reply has brought so far, so that of two different objects with one key none is lost in silence.
+
+    Kept for the whole reply, because the vendor promises no order.
+    """
+
+    def __init__(self, resource: Resource) -> None:
+        self.unreadable = 0
+        self._resource = resource
+        self._states: dict[str, bytes] = {}
+
+    def chunk(self, batch: Iterable[Any]) -> Chunk:
+        """The batch by key. SetAside where it has no readable record at all: no bad luck, another kind of answer."""
+        snapshots: list[Snapshot] = []
+        mentions: list[Mention] = []
+        unreadable: list[Unreadable] = []
+        for raw in map(answers.as_object, batch):
+            key = resources.key_of(self._resource, raw)
+            if key is None:
+                unreadable.append(Unreadable(resources.digest(raw), _no_key(self._resource, raw), raw))
+            elif self._is_new(key, raw):
+                snapshots.append(Snapshot(key, raw))
+            elif not self._is_known(key, raw):
+                self._differs(key, raw, mentions, unreadable)
+        self.unreadable += len(unreadable)
+        if len(unreadable) > _HOPELESS and not snapshots:
+            raise SetAside(unreadable[0].reason, whole_resource=True)
+        return Chunk(tuple(snapshots), mentions=tuple(mentions), unreadable=tuple(unreadable))
+
+    def _is_new(self, key: str, raw: JsonObject) -> bool:
+        state = _state(raw)
+        return self._states.setdefault(key, state) is state
+
+    def _is_known(self, key: str, raw: JsonObject) -> bool:
+        return self._states[key] == _state(raw)
+
+    def _differs(self, key: str, raw: JsonObject, mentions: list[Mention], unreadable: list[Unreadable]) -> None:
+        if self._resource.points:
+            mentions.append(Mention(self._resource.name, key))
+            return
+        reason = f"{self._resource.name} has different objects with the key {key}; the setting `own` may name another"
+        unreadable.append(Unreadable(resources.digest(raw), reason, raw))
+
+
+def _state(raw: JsonObject) -> bytes:
+    return bytes.fromhex(exact.fingerprint(exact.storable(raw)))
+
+
+def _no_key(resource: Resource, record: JsonObject) -> str:
+    return (
+        f"an object of {resource.name} without {' and '.join(resource.key)}; it has {answers.fields(record)}; "
+        f"the setting `own` says what to take"
+    )
+
+
+def _since(row: table.Row, day: str) -> str:
+    return str(row.since).replace(table.DATE, day)
+
+
+def _clock(date: datetime | None) -> datetime:
+    return date or datetime.now(UTC)
+
+
+def _marked(row: table.Row, said: str) -> str:
+    return said if row.confirmed else f"{said} (unconfirmed: the vendor does not document this resource)"
+
+
+def _numbers(words: str) -> list[int | str]:
+    return [_number(word) for word in words.split(",") if word]
+
+
+def _number(word: str) -> int | str:
+    return int(word) if re.fullmatch("0|[1-9][0-9]{0,17}", word) else word
+
+
+def _few(ids: Sequence[int | str], most: int) -> list[int | str]:
+    if not 0 < len(ids) <= most:
+        raise ValueError(f"ask for one to {most} ids at once, not for {len(ids)}")
+    return list(ids)

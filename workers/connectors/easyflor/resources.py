@@ -1,0 +1,215 @@
+"""EasyFlor's resources as an account has them, and what is documented of a debtor's fields.
+
+Fields and what they mean: EasyFlor API v1, Debtors: its table and its sample, which differ. So all but `Id` are
+optional, and none of the other resources has a known field but `Id`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from models.values import JsonObject, Kind, Notes
+from workers.connectors.contract import Resource
+from workers.connectors.easyflor import table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from workers.connectors.easyflor.options import Options
+
+_Fields = dict[str, tuple[Kind, str]]
+"""Dotted path -> kind and note; no note is the empty text."""
+
+_SPAN = re.compile(r"(-?)(?:([0-9]{1,6})\.)?([0-9]{2}):([0-9]{2}):([0-9]{2})")
+_SECONDS = "Seconds"
+
+
+def resources(options: Options) -> tuple[Resource, ...]:
+    """The configured resources, and those whose addresses the settings themselves name."""
+    rows = catalogue(options)
+    return tuple(_resource(rows[name], options) for name in dict.fromkeys((*options.resources, *options.own)))
+
+
+def catalogue(options: Options) -> dict[str, table.Row]:
+    """Every resource whose address is known, by name; the settings' own before the table's."""
+    return table.ROWS | {name: own.row(name) for name, own in options.own.items()}
+
+
+def _resource(row: table.Row, options: Options) -> Resource:
+    parts = _debtor(keep_personal=options.keep_personal) if row.name == table.DEBTOR.name else _unknown(row)
+    return Resource(
+        name=row.name,
+        key=row.key,
+        every=options.every if row.since else None,
+        full_every=options.full_every,
+        # A deletion shows in a full reading alone, which may have to wait for the next opening.
+        bound=options.full_every + options.longest_closed,
+        points=row.point is not None,
+        unpaged=row.point is None and row.path is not None,
+        selection=_selection(row, options),
+        shape={part: {path: kind for path, (kind, _) in fields.items()} for part, fields in parts.items()},
+        notes=_notes(parts),
+        project=_projected if row.name == table.DEBTOR.name else _as_sent,
+    )
+
+
+def _selection(row: table.Row, options: Options) -> str:
+    chosen = ["keep_personal"] if options.keep_personal else []
+    if row.path is None:
+        chosen.append(f"since={options.since}")
+    return " ".join(chosen)
+
+
+def _notes(parts: Mapping[str, _Fields]) -> Notes:
+    noted = {part: {path: note for path, (_, note) in fields.items() if note} for part, fields in parts.items()}
+    return {part: notes for part, notes in noted.items() if notes}
+
+
+def key_of(resource: Resource, record: JsonObject) -> str | None:
+    """The record's key, or None where a field of it is missing or empty. Ids come as numbers and as texts."""
+    parts = [_text(record.get(field)) for field in resource.key]
+    if not all(parts):
+        return None
+    return parts[0] if len(parts) == 1 else ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
+
+
+def digest(value: Any) -> str:
+    """A short name for a record that has no key of its own."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
+
+
+def seconds(span: Any) -> int | None:
+    """A TimeSpan in seconds from the midnight that begins the day it belongs to; None for what is none.
+
+    `((-)dd.)HH:mm:ss`: `-01.13:50:01` is "minus one day, at 13:50:01" (EasyFlor API v1, TimeSpan), so the sign is the
+    day's alone. Its own sample writes the day with one digit: `-1.15:30:00`.
+    """
+    match = _SPAN.fullmatch(span) if isinstance(span, str) else None
+    if match is None:
+        return None
+    sign = -1 if match[1] else 1
+    time = int(match[3]) * 3600 + int(match[4]) * 60 + int(match[5])
+    return sign * time if match[2] is None else sign * int(match[2]) * 86_400 + time
+
+
+def _as_sent(raw: JsonObject) -> JsonObject:
+    return raw
+
+
+def _projected(raw: JsonObject) -> JsonObject:
+    """A debtor as columns see it: null lists are empty, TimeSpans have their seconds beside them."""
+    shown = {name: [] if value is None and name in _LISTS else value for name, value in raw.items()}
+    if shown.get("CurrencyISOCode") in (None, "") and "Currency" in shown:
+        shown["CurrencyISOCode"] = shown["Currency"]
+    if _are_objects(shown.get("OrderDays")):
+        shown["OrderDays"] = [_with_seconds(day) for day in shown["OrderDays"]]
+    return shown
+
+
+def _with_seconds(item: JsonObject) -> JsonObject:
+    spans = {f"{name}{_SECONDS}": seconds(item[name]) for name in _SPANS if name in item}
+    below = {"Lists": [_with_seconds(each) for each in item["Lists"]]} if _are_objects(item.get("Lists")) else {}
+    return spans | item | below
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+# What is documented.
+
+
+def _of(kind: Kind, names: str) -> _Fields:
+    return dict.fromkeys(names.split(), (kind, ""))
+
+
+def _noted(kind: Kind, **notes: str) -> _Fields:
+    return {name: (kind, note) for name, note in notes.items()}
+
+
+_SPANS = ("MaxDefaultOrderTime", "MaxOrderTime", "MinOrderTime")
+_SPAN_NOTE = "((-)dd.)HH:mm:ss; -1.15:30:00 is the day before, at 15:30"
+_SECONDS_NOTE = "seconds from the midnight that begins the day itself. Computed by the mirror"
+_MAIL = _of(Kind.TEXT, "Category Value")
+
+
+def _span(name: str) -> _Fields:
+    return {name: (Kind.TEXT, _SPAN_NOTE), f"{name}{_SECONDS}": (Kind.NUMBER, _SECONDS_NOTE)}
+
+
+_TEXTS = _of(Kind.TEXT, "Name TransporterCode TransporterName") | _noted(
+    Kind.TEXT,
+    Code="references the debtor, for easier searching",
+    ParentDebtorCode="code of the debtor that this one is a subdebtor of",
+    Administration="each debtor belongs to one",
+    SecondName="a second name",
+    Category="name of the category that the debtor belongs to",
+    Country="country code of three letters",
+    Currency="deprecated: equals CurrencyISOCode, which is the one to use",
+    CurrencyISOCode="the debtor's currency; taken from Currency where only that is sent",
+    Language="name of the language, or its code, as in nl",
+    TransportRegion="name of the region, for transport",
+    InvoiceCreditTemplate="template of credit invoices",
+    InvoiceDebetTemplate="template of debet invoices",
+    InvoiceCSVTemplate="template of debet CSV invoices",
+    Price="name of the default price settings",
+    DistributionPackagingVATRate="code of the VAT rate for packaging (NL: fust)",
+    DistributionTrolleyVATRate="code of the VAT rate for trolleys (NL: karren)",
+    DistributionSellingLocation="the location whose stock the items go to that are sold to this debtor",
+)
+_SCALAR_LISTS = _of(Kind.JSON, "Locations") | _noted(
+    Kind.JSON,
+    Employees="who may place orders for this debtor",
+    OrderDayNames="ids of the order days: when the debtor may order from the webshop",
+    ToInvoice="ids of the debtors that this one is invoiced for",
+    InvoiceEventsTodo="events that must be done for an invoice after its creation",
+    MarkupCategories="ids of the markup categories that prices are calculated with",
+)
+_LISTS = frozenset(_SCALAR_LISTS)
+_DEBTOR = (
+    _noted(Kind.NUMBER, Id="int part of the debtor's id", ParentId="int part of the parent debtor's id")
+    | _TEXTS
+    | _SCALAR_LISTS
+    | _noted(
+        Kind.BOOLEAN,
+        Block="true: may not purchase in the webshop",
+        PaysVAT="true: VAT is added to the invoice",
+        PriceUseMarkupCategories="whether markup categories are used to calculate prices",
+        PriceUseOriginalPrice="whether the buying price is used when markup categories are applied",
+    )
+    | _noted(Kind.INSTANT, CreatedOn="when the debtor was created")
+    | _of(Kind.TEXT, "Config.Id Config.DebtorId")
+    | _of(Kind.BOOLEAN, "Config.DirectPay")
+)
+_CONTACT = _of(Kind.TEXT, "Initials FirstName MiddleName LastName PlaceOfBirth Function")
+_PERSONAL = _of(Kind.INSTANT, "DateOfBirth") | _of(Kind.TEXT, "Gender Nationality")
+
+
+def _debtor(*, keep_personal: bool) -> dict[str, _Fields]:
+    """Part -> its fields. Addresses, Numbers and SalesUnits are not shown anywhere: they take the form they come in."""
+    return {
+        "": _DEBTOR,
+        "MailAddresses": _MAIL,
+        "Contacts": _CONTACT | (_PERSONAL if keep_personal else {}),
+        "Contacts.MailAddresses": _MAIL,
+        "Contacts.Users": _of(Kind.TEXT, "Username") | _of(Kind.BOOLEAN, "CanOrder"),
+        "OrderDays": _of(Kind.TEXT, "Id Name") | _of(Kind.NUMBER, "Day") | _span("MaxDefaultOrderTime"),
+        "OrderDays.Lists": _of(Kind.NUMBER, "Id") | _span("MaxOrderTime") | _span("MinOrderTime"),
+    }
+
+
+def _unknown(row: table.Row) -> dict[str, _Fields]:
+    """Ids are text: an article's has changed from a number to a text before (EasyFlor API v1, changelog 1.0.1)."""
+    note = "" if row.confirmed else "unconfirmed: the vendor documents neither this resource nor its fields"
+    return {"": dict.fromkeys(row.key, (Kind.TEXT, note))}

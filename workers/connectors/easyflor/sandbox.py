@@ -1,0 +1,338 @@
+"""EasyFlor's stand-in: one exporter's database with the vendor's logins, opening hours and bad days."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from copy import deepcopy
+from datetime import UTC, datetime, time, timedelta
+from email.utils import format_datetime
+from enum import StrEnum
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from models import exact
+from workers.connectors.easyflor import sandbox_books, sandbox_day
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from starlette.requests import Request
+
+    from models.values import JsonObject
+
+_LARGE = frozenset({"debtor", "article", "purchase"})
+"""Collections that are shown whole in the opening hours only."""
+
+_SINCE = "sincedate"
+_COOKIE = "EasyFlorSession"
+_SECRET = frozenset({"password", "passwordsalt"})
+_PERSONAL = frozenset({"dateofbirth", "nationality", "gender"})
+
+
+class Fault(StrEnum):
+    """What the next answer is instead of, or done to, the right one."""
+
+    HTML = "html"
+    HALF = "half"
+    DRIP = "drip"
+    EMPTY = "empty"
+    SCALAR = "scalar"
+    NULL = "null"
+    OBJECT = "object"
+    BUSY = "429"
+    BROKEN = "500"
+    SLOW = "slow"
+    MALFORMED = "NoOrInvalidJson"
+    REFUSED = "NoOrInvalidRequest"
+    UNAUTHORIZED = "401"
+
+
+def create(
+    *,
+    seed: int = 1,
+    objects: int = 12,
+    now: Callable[[], datetime] | None = None,
+    hours: tuple[str, str] = ("18:00", "05:00"),
+    closed: bool = False,
+    auth: str = "token",
+) -> Starlette:
+    """The app; its `Sandbox` is at `app.state.sandbox`.
+
+    `objects`: how many debtors, articles, purchases and invoices there are. `now`: an aware clock, which the `Date`
+    header shows (a server that adds a `Date` of its own must be told not to). `closed`: large collections are shown
+    whole only between `hours` (UTC) of that clock; else always, so that a demo works at noon. `auth`: the kind of login
+    that `settings` asks for; both are served.
+    """
+    sandbox = Sandbox(seed=seed, now=now or _now, hours=hours if closed else None, auth=auth)
+    sandbox.books.found(objects)
+    app = Starlette(routes=[Route("/api/{path:path}", sandbox.answer, methods=["GET", "POST", "PUT"])])
+    app.state.sandbox = sandbox
+    return app
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Sandbox:
+    """What demos and tests hold: the contract's `Sandbox`, the vendor's knobs, and a company to edit. Thread-safe.
+
+    `faults`: done to the next answers, first to first; `login_faults` likewise to the logins. `hours`: begin and end of
+    the opening hours, None for always. `form`: how days must stand in addresses. `token_life`: how long a token serves.
+    `latency`: seconds before each answer; `slow`: before a slow one; `drip`: between two bytes of a dripping one.
+    `asked`: method and address of the requests as they came, logins too. `logins`, `logouts`: how many succeeded.
+    `max_parallel`: how many requests were answered at once at most. `issued`: every token and cookie.
+    """
+
+    def __init__(
+        self, *, seed: int, now: Callable[[], datetime], hours: tuple[str, str] | None, auth: str = "token"
+    ) -> None:
+        self.username, self.password, self.database = "api", "wouldntyouliketoknow", "EasyFlor-Demo"
+        self.now, self.hours, self.auth = now, hours, auth
+        self.books = sandbox_books.Books(seed, now)
+        self.day = sandbox_day.Day(self.books)
+        self.faults: deque[Fault] = deque()
+        self.login_faults: deque[Fault] = deque()
+        self.form = "%Y%m%d"
+        self.token_life = timedelta(hours=1)
+        self.latency, self.slow, self.drip = 0.0, 5.0, 0.05
+        self.asked: list[str] = []
+        self.logins = self.logouts = self.max_parallel = 0
+        self.issued: set[str] = set()
+        self.lock = threading.RLock()
+        self._tokens: dict[str, datetime] = {}
+        self._cookie: str | None = None
+        self._parallel = 0
+        self._seed = seed
+        self._chance = Random(seed)
+
+    # The contract.
+
+    def settings(self) -> dict[str, Any]:
+        """A `[connections.*]` table without its `url`."""
+        return {
+            "system": "easyflor",
+            "username": self.username,
+            "password": self.password,
+            "database": self.database,
+            "auth": self.auth,
+            "resources": list(sandbox_books.TABLES),
+            "opening_hours": ["-".join(self.hours)] if self.hours else [],
+        }
+
+    def truth(self, resource: str) -> dict[str, JsonObject]:
+        """The objects as they are shown, by id, without secrets and personal data."""
+        with self.lock:
+            return {str(record["Id"]): _without_secrets(record) for record in self.books.tables[resource]}
+
+    def edit(self, random: Random) -> str:
+        """One everyday change."""
+        with self.lock:
+            return self.day.everyday(random)
+
+    def story(self) -> Iterator[str]:
+        """A day with everything that mirrors get wrong: its edits, and between them the logins that end."""
+        steps = self.day.story(Random(self._seed))
+        endings = {3: self.expire, 7: self.log_in_elsewhere}
+        for number in range(1_000):
+            with self.lock:
+                told = endings[number]() if number in endings else next(steps, None)
+            if told is None:
+                return
+            yield told
+
+    # Logins.
+
+    def expire(self) -> str:
+        """Every token ends."""
+        with self.lock:
+            self._tokens.clear()
+        return "every token expired before its time"
+
+    def log_in_elsewhere(self) -> str:
+        """Another program uses the same user, which ends the cookie (EasyFlor API v1, Authorization)."""
+        with self.lock:
+            self._cookie = self._issue()
+        return "another program logged in as the same user"
+
+    def _issue(self) -> str:
+        made = f"{self._chance.getrandbits(160):040x}"
+        self.issued.add(made)
+        return made
+
+    def _log_in(self, path: str, body: bytes) -> Response:
+        wanted = {"Username": self.username, "Password": self.password, "Database": self.database}
+        if _decoded(body) != wanted:
+            return _failed(401, "Unauthorized", "Username, password or database is wrong")
+        self.logins += 1
+        if path == "authorization":
+            self._cookie = self._issue()
+            return Response(headers={"Set-Cookie": f"{_COOKIE}={self._cookie}; Path=/; HttpOnly"})
+        token, until = self._issue(), self.now() + self.token_life
+        self._tokens[token] = until
+        shown = until.astimezone(sandbox_books.AMSTERDAM).isoformat(timespec="seconds")
+        return _shown({"Token": token, "Expiration": shown})
+
+    def _log_out(self, request: Request) -> Response:
+        if self._cookie is None or request.cookies.get(_COOKIE) != self._cookie:
+            return _unauthorized()
+        self._cookie = None
+        self.logouts += 1
+        return Response()
+
+    def _is_known(self, request: Request) -> bool:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self._tokens.get(token, datetime.min.replace(tzinfo=UTC)) > self.now():
+            return True
+        return self._cookie is not None and request.cookies.get(_COOKIE) == self._cookie
+
+    # HTTP.
+
+    async def answer(self, request: Request) -> Response:
+        """Whatever stands below /api/."""
+        body = await request.body()
+        with self.lock:
+            self._parallel += 1
+            self.max_parallel = max(self.max_parallel, self._parallel)
+            self.asked.append(f"{request.method} {request.path_params['path']}")
+        try:
+            await asyncio.sleep(self.latency)
+            response = await self._answered(request, body)
+        finally:
+            with self.lock:
+                self._parallel -= 1
+        response.headers["Date"] = format_datetime(self.now().astimezone(UTC), usegmt=True)
+        return response
+
+    async def _answered(self, request: Request, body: bytes) -> Response:
+        path = request.path_params["path"].lower().strip("/")
+        with self.lock:
+            logs_in = request.method == "POST" and path in {"authorization", "authorizationtoken"}
+            faults = self.login_faults if logs_in else self.faults
+            fault = faults.popleft() if faults else None
+            response = self._log_in(path, body) if logs_in else self._served(request, path, body)
+        if fault in _INSTEAD:
+            return _INSTEAD[fault]()
+        if fault is Fault.SLOW:
+            await self._think(request)
+        if fault is Fault.HALF:
+            return Response(bytes(response.body)[: len(response.body) // 2], media_type="application/json")
+        if fault is Fault.DRIP:
+            return StreamingResponse(self._dripping(bytes(response.body)), media_type="application/json")
+        return response
+
+    def _served(self, request: Request, path: str, body: bytes) -> Response:
+        if request.method == "POST" and path == "unauthorization":
+            return self._log_out(request)
+        if not self._is_known(request):
+            return _unauthorized()
+        return _priced(path, body) if request.method == "PUT" else self._collection(path)
+
+    def _collection(self, path: str) -> Response:
+        name, _, argument = path.partition("/")
+        if name.endswith(_SINCE) and name.removesuffix(_SINCE) in self.books.tables:
+            return self._since(name.removesuffix(_SINCE), argument)
+        if name == "debtor" and argument:
+            return self._debtor(argument)
+        if name not in self.books.tables or name == "invoice" or argument:
+            return _failed(404, "NotFound", "No such command")
+        if name in _LARGE and not self._is_open():
+            return _failed(400, "ApiOpeningHoursException", "May only be done before 5AM UTC or after 6PM UTC")
+        return self._list(self.books.tables[name])
+
+    def _since(self, name: str, day: str) -> Response:
+        try:
+            since = datetime.strptime(day, self.form).replace(tzinfo=UTC).date()
+        except ValueError:
+            return _failed(400, "ArgumentNotFound", f"{day} is no date")
+        return self._list(self.books.since(name, since))
+
+    def _debtor(self, key: str) -> Response:
+        found = [record for record in self.books.tables["debtor"] if str(record["Id"]) == key]
+        return self._list(found) if found else _failed(400, "DocumentNotFound", f"Document debtors/{key} not found")
+
+    def _list(self, records: list[JsonObject]) -> Response:
+        # The order of properties is not guaranteed (EasyFlor API v1, Tips).
+        return _shown([dict(self._chance.sample(list(record.items()), len(record))) for record in records])
+
+    def _is_open(self) -> bool:
+        if self.hours is None:
+            return True
+        begin, end = (time.fromisoformat(hour) for hour in self.hours)
+        now = self.now().astimezone(UTC).time()
+        return begin <= now < end if begin < end else now >= begin or now < end
+
+    async def _think(self, request: Request) -> None:
+        """Be slow, but not for a caller who has left: no event tells, so he is looked for."""
+        end = asyncio.get_running_loop().time() + self.slow
+        while asyncio.get_running_loop().time() < end and not await request.is_disconnected():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    async def _dripping(self, body: bytes) -> AsyncIterator[bytes]:
+        for position in range(len(body)):
+            yield body[position : position + 1]
+            await asyncio.sleep(self.drip)
+
+
+def _shown(value: Any) -> Response:
+    return Response(exact.dumps(value), media_type="application/json")
+
+
+def _failed(status: int, error: str, message: str) -> Response:
+    return Response(exact.dumps({"error": error, "message": message}), status, media_type="application/json")
+
+
+def _unauthorized() -> Response:
+    return _failed(401, "Unauthorized", "Authentication required or failed")
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return exact.loads(body)
+    except ValueError:
+        return None
+
+
+def _priced(path: str, body: bytes) -> Response:
+    """The point reads with a body: what article sorts are, and what they cost a debtor."""
+    most = {"listarticlesort": 50, "debtorlistarticlesortprice": 25}.get(path)
+    said = _decoded(body)
+    if most is None:
+        return _failed(404, "NotFound", "No such command")
+    if not isinstance(said, dict):
+        return _failed(400, "NoOrInvalidJson", "The body is no JSON object")
+    ids, debtor = said.get("ListArticleSorts"), said.get("DebtorId")
+    if not isinstance(ids, list) or not 0 < len(ids) <= most or (most == 25) != (debtor is not None):
+        return _failed(400, "NoOrInvalidRequest", f"Ask for at most {most} sorts")
+    return _shown([{"Id": each, "Price": "0.250", **({"DebtorId": debtor} if debtor else {})} for each in ids])
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: item for name, item in value.items() if name.lower() not in _SECRET | _PERSONAL}
+        return {name: _without_secrets(item) for name, item in kept.items()}
+    return [_without_secrets(item) for item in value] if isinstance(value, list) else deepcopy(value)
+
+
+_PAGE = "<!DOCTYPE html><html><head><title>Onderhoud</title></head><body>EasyFlor is even niet bereikbaar</body></html>"
+
+_INSTEAD: dict[Fault | None, Callable[[], Response]] = {
+    Fault.HTML: lambda: Response(_PAGE, media_type="text/html"),
+    Fault.EMPTY: lambda: Response(b""),
+    Fault.SCALAR: lambda: Response("42", media_type="application/json"),
+    Fault.NULL: lambda: Response("null", media_type="application/json"),
+    Fault.OBJECT: lambda: _shown(
+        {"Id": 1, "Users": [{"Username": "x", "Password": "c2VjcmV0", "PasswordSalt": "c2Fs"}]}
+    ),
+    Fault.BUSY: lambda: Response("busy", 429, headers={"Retry-After": "1"}),
+    Fault.BROKEN: lambda: _failed(500, "ServerError", "Error processing message, not fetched"),
+    Fault.MALFORMED: lambda: _failed(400, "NoOrInvalidJson", "No or invalid JSON"),
+    Fault.REFUSED: lambda: _failed(400, "NoOrInvalidRequest", "No or invalid request"),
+    Fault.UNAUTHORIZED: _unauthorized,
+}
