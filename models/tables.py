@@ -177,11 +177,11 @@ documents = sa.Table(
     sa.Column("name", sa.Text, nullable=False),  # the file's, as first handed in
     sa.Column("order", sa.Text),  # at the vendor, if the person named one
     sa.Column("size", sa.Integer, nullable=False),  # bytes
-    sa.Column("content", sa.LargeBinary, nullable=False),
     sa.Column("state", sa.Text, nullable=False),  # waiting | sending | interpreted | parked
     sa.Column("received_at", Instant, nullable=False),
     sa.Column("sent_at", Instant),  # committed before the request: what may have arrived is never sent again by itself
     sa.Column("answered_at", Instant),
+    sa.Column("content", sa.LargeBinary, nullable=False),  # last: SQLite walks over it to whatever stands behind
 )
 """Files that people handed in. Why one is parked stands in the inbox."""
 

@@ -11,6 +11,7 @@ from starlette.routing import Mount
 
 from receiver import patience
 from receiver.changes import Changes
+from receiver.documents import Documents
 from receiver.door import Door, Prefix
 from receiver.health import Health
 from receiver.hooks import Hooks
@@ -49,6 +50,7 @@ def create_app(settings: Settings, *, bell: Bell) -> Starlette:
     letterbox = Letterbox(patience.database(settings.database.url), batched=metrics.batches.observe)
     hooks = Hooks(settings, letterbox=letterbox, stored=ringer.ring, outcomes=metrics.webhooks)
     ticks = Ticks(settings, database=database, marked=ringer.ring)
+    documents = Documents(settings, database=database, stored=ringer.ring)
     health = Health(database=database, broker_alive=bell.broker_alive)
 
     @asynccontextmanager
@@ -64,7 +66,7 @@ def create_app(settings: Settings, *, bell: Bell) -> Starlette:
             health.liveness,
             Mount(
                 "/",
-                routes=[*ticks.routes, Changes(database).route, health.readiness, metrics.route],
+                routes=[*ticks.routes, *documents.routes, Changes(database).route, health.readiness, metrics.route],
                 middleware=[Middleware(Door, token=settings.receiver.token)],
             ),
         ],

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 import structlog
 
 from models import deletions, inbox, journal, records, streams
-from models.values import Snapshot, Withheld
-from workers import fates, gate, shapes
+from models.values import Cause, Snapshot, Withheld
+from workers import fates, gate, sending, shapes
 from workers.errors import Fate, SetAside
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_NEWER = timedelta(minutes=1)
+"""How long a document of a resource that only newer settings have waits for a worker who has them."""
+
 
 def fetch(shift: Shift, item: Item) -> None:
     """Fetch one key and write what came, or move its row by the fate of the request. Raises `gate.Shut`."""
@@ -32,24 +36,40 @@ def fetch(shift: Shift, item: Item) -> None:
     if resource is None:
         log.info("not configured", **told)
         with desk.database.begin() as connection:
-            inbox.finish(connection, item)
-        return
-    if not resource.points:
-        with desk.database.begin() as connection:
-            _read_instead(connection, desk, item)
+            _not_ours(connection, desk, item)
         return
     try:
-        stream = shapes.described(shift, resource, lambda slot, _, fate: fates.of_key(desk, slot, item, fate))
-        if stream is None:
-            return  # parked or postponed meanwhile
-        with shift.turn(f"{resource.name}\n{item.key}") as slot:
-            if _waits(desk, item):
-                shift.requests += 1
-                _fetch(shift, slot, resource, stream, item=item)
-            else:
-                desk.gate.abandon(slot)  # somebody else was quicker
+        if resource.handed_in:
+            sending.send(shift, resource, item)
+        elif resource.points:
+            _ask(shift, resource, item)
+        else:
+            with desk.database.begin() as connection:
+                _read_instead(connection, desk, item)
     except gate.LeaseLost:
         log.warning("lease lost", **told)  # the row is still in the inbox
+
+
+def _ask(shift: Shift, resource: Resource, item: Item) -> None:
+    desk = shift.desk
+    stream = shapes.described(shift, resource, lambda slot, _, fate: fates.of_key(desk, slot, item, fate))
+    if stream is None:
+        return  # parked or postponed meanwhile
+    with shift.turn(f"{resource.name}\n{item.key}") as slot:
+        if _waits(desk, item):
+            shift.requests += 1
+            _fetch(shift, slot, resource, stream, item=item)
+        else:
+            desk.gate.abandon(slot)  # somebody else was quicker
+
+
+def _not_ours(connection: sa.Connection, desk: Desk, item: Item) -> None:
+    """Nothing here knows this resource. A document that was accepted waits: its resource is only newer than we are."""
+    if item.cause is Cause.DOCUMENT:
+        until = desk.database.now(connection) + _NEWER
+        inbox.postpone(connection, item, until=until, reason="this worker's settings do not have it", counts=False)
+    else:
+        inbox.finish(connection, item)
 
 
 def _waits(desk: Desk, item: Item) -> bool:

@@ -1,19 +1,22 @@
 """What happens to everything that is due. Read this first.
 
     notice ─► notices ─fold─┐
-    listing of names ───────┼─► inbox ──fetch──┐
-    missing key, /deleted ──┘                  ├─► redact ─► one transaction:
-    tick, full reading ──────────────list──────┘            rows, parts, inbox or cursor, journal
+    listing of names ───────┤
+    missing key, /deleted ──┼─► inbox ──fetch───┐
+    document handed in ─────┘     └──passed in──┼─► redact ─► one transaction:
+    tick, full reading ───────────────list──────┘            rows, parts, inbox or cursor, journal
 
-`look` works off what is short (notices, mentions, ticks), `read` what is long (full readings). Both ask only through
-the gate, never inside a transaction, and commit under the lease they asked with. `fetching` has the way of one key,
-`reading` that of one page, `fates` what happens when a vendor fails. `gate.Shut` ends a task early (what is due stays
-due), `gate.LeaseLost` discards one result (its work is still due).
+`look` works off what is short (notices, mentions, ticks), `read` what is long (full readings) and the watched folders.
+Both ask only through the gate, never inside a transaction, and commit under the lease they asked with. `fetching` has
+the way of one key, `sending` that of one document, which is passed in; `reading` has the way of one page, `incoming`
+that of a file; `fates` what happens when a vendor fails. `gate.Shut` ends a task early (what is due stays due),
+`gate.LeaseLost` discards one result (its work is still due).
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -21,10 +24,10 @@ import structlog
 
 from models import inbox, notices, streams
 from models.values import Lane
-from workers import fates, fetching, gate, reading
+from workers import fates, fetching, gate, incoming, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from models.inbox import Item
     from models.streams import Stream
@@ -92,12 +95,24 @@ def _next_short(shift: Shift) -> bool:
 
 def _next_page(shift: Shift) -> bool:
     """Read the next page of a full reading, live keys first; False when nothing is due."""
-    if _next_live(shift):
+    if _next_folder(shift) or _next_live(shift):
         return True
-    stream = _due(shift.desk, full=True)
+    desk = shift.desk
+    stream = next((row for row in _overdue(desk, full=True) if not desk.resources[row.resource].handed_in), None)
     if stream is None:
         return False
     _read(shift, stream, full=True)
+    return True
+
+
+def _next_folder(shift: Shift) -> bool:
+    """Look into a watched folder, which needs no vendor: it waits for nobody's answer. False when none is due."""
+    desk = shift.desk
+    stream = next((row for row in _overdue(desk, full=True) if desk.resources[row.resource].handed_in), None)
+    if stream is None:
+        return False
+    with _moved(desk, stream, full=True):
+        incoming.look(desk, stream)
     return True
 
 
@@ -127,12 +142,18 @@ def _fetch(shift: Shift, item: Item) -> None:
 
 
 def _read(shift: Shift, stream: Stream, *, full: bool) -> None:
-    try:
+    with _moved(shift.desk, stream, full=full):
         reading.read(shift, shift.desk.resources[stream.resource], full=full)
+
+
+@contextmanager
+def _moved(desk: Desk, stream: Stream, *, full: bool) -> Iterator[None]:
+    try:
+        yield
     except gate.Shut:
         raise
     except Exception as error:  # likewise
-        fates.broken_stream(shift.desk, stream, error, full=full)
+        fates.broken_stream(desk, stream, error, full=full)
         raise
 
 
@@ -157,9 +178,13 @@ def _due_key(desk: Desk, lane: Lane) -> Item | None:
 
 
 def _due(desk: Desk, *, full: bool) -> Stream | None:
+    # The longest overdue: a resource that is always due again must not starve the others.
+    return next(iter(_overdue(desk, full=full)), None)
+
+
+def _overdue(desk: Desk, *, full: bool) -> list[Stream]:
     with desk.database.read() as connection:
         now = desk.database.now(connection)
         rows = streams.open_ones(connection, connection_name=desk.name)
     due = [row for row in rows if row.resource in desk.resources and row.is_due(now, full=full)]
-    # The longest overdue: a resource that is always due again must not starve the others.
-    return min(due, key=lambda row: row.full_due_at if full else row.due_at, default=None)
+    return sorted(due, key=lambda row: row.full_due_at if full else row.due_at)

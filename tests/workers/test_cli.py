@@ -48,6 +48,7 @@ VERBS = [
     ["export"],
     ["flower"],
     ["forget"],
+    ["hand-in"],
     ["init"],
     ["migrate"],
     ["parked"],

@@ -144,7 +144,10 @@ def test_a_look_does_not_begin_a_full_reading_nor_a_read_a_tick(connect: Connect
         assert [] == six.vendor.cursors
         six.read()
         assert [None] == six.vendor.cursors
+        six.clock.pass_by(seconds=60)
         assert (True, False) == ingest.has_work(six.desk)
+        six.read()
+        assert [None] == six.vendor.cursors
         six.look()
         assert [None, "done"] == six.vendor.cursors
         assert (False, False) == ingest.has_work(six.desk)

@@ -34,6 +34,7 @@ token = "{token}"   # for everything but webhooks and liveness; keep it secret
 # Remove the "# " before the lines that you need.
 """
 
+_SOMEWHERE = "http://erp.example.com:8080"
 _HIDDEN = {"name", "system"}
 _UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
@@ -71,7 +72,7 @@ def _sandbox_settings(system: System) -> dict[str, Any]:
 def _line(system: str, name: str, field: FieldInfo, shown: dict[str, Any]) -> str:
     if _is_secret(field):
         return f'{name} = "${{{system}_{name}}}"'.replace(f"{system}_{name}", f"{system}_{name}".upper())
-    return f"{name} = {_value(shown.get(name, '…'))}"
+    return f"{name} = {_value(shown.get(name, _SOMEWHERE if name == 'url' else '…'))}"
 
 
 def _optional(fields: dict[str, FieldInfo]) -> Iterator[str]:

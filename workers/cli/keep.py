@@ -78,9 +78,10 @@ def _doomed(database: Database, connection: str, resource: str | None) -> dict[t
 
 
 def _forget(database: Database, connection: str, system: str, resource: str) -> None:
-    from models import inbox, records, streams
+    from models import documents, inbox, records, streams
 
     with database.begin() as opened:
+        documents.forget(opened, connection_name=connection, kind=resource)
         records.forget(opened, database, connection_name=connection, system=system, resource=resource)
         streams.forget(opened, connection_name=connection, resource=resource)
         inbox.forget(opened, connection_name=connection, resource=resource)

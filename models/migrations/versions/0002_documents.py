@@ -24,11 +24,11 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("order", sa.Text),
         sa.Column("size", sa.Integer, nullable=False),
-        sa.Column("content", sa.LargeBinary, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("received_at", INSTANT, nullable=False),
         sa.Column("sent_at", INSTANT),
         sa.Column("answered_at", INSTANT),
+        sa.Column("content", sa.LargeBinary, nullable=False),
     )
     op.add_column("inbox", sa.Column("summary", JSON))
     op.add_column("streams", sa.Column("selection", sa.Text))
