@@ -66,6 +66,7 @@ def _arguments(kind):
     "client": """
 from datetime import datetime
 from models.values import Chunk, End, Line, Mention, Snapshot, Tombstone, Unreadable, Withheld
+from workers.connectors.contract import Greeting
 from workers.connectors.http import Http
 from workers.errors import Busy, Closed, NotForUs, SetAside
 
@@ -112,6 +113,10 @@ class Client:
         return self._asked(f"/{resource.name}/metadata").json()
 
     def check(self):
+        reply = self._asked("/check")
+        return Greeting(str(reply.json()), reply.date)
+
+    def probe(self, resource):
         return str(self._asked("/check").json())
 
     def ask(self, words):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from anyio import to_thread
 
+from tests.mirroring import mirrored
 from tests.workers import sixth
 from workers import asking, errors, gate
 
@@ -15,8 +19,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
     from models.database import Database
     from tests.workers.sixth import Six
+    from workers.desk import Desk
 
     Connect = Callable[..., AbstractContextManager[Six]]
 
@@ -35,7 +42,6 @@ def six(connect: Connect) -> Iterator[Six]:
 
 def test_an_answer_comes_decoded_and_leaves_nothing_held(six: Six) -> None:
     assert {"raw": {"v": 1}, "listed": "1"} == asking.ask(six.desk, ["goods", "1"])
-    assert "well" == asking.check(six.desk)
     assert (0, {}) == (six.leases(), six.inbox())
 
 
@@ -49,9 +55,7 @@ def test_a_question_holds_the_gate(six: Six) -> None:
 
     six.vendor.meanwhile["goods/1"] = somebody_asks
     asking.ask(six.desk, ["goods", "1"])
-    six.vendor.meanwhile["check"] = somebody_asks
-    asking.check(six.desk)
-    assert [True, True] == refused
+    assert [True] == refused
 
 
 def test_a_question_waits_for_its_turn(six: Six) -> None:
@@ -90,3 +94,91 @@ def test_an_answer_that_is_not_understood_is_said_so(six: Six) -> None:
 def test_an_answer_that_took_longer_than_its_lease_is_an_answer_still(six: Six) -> None:
     six.vendor.meanwhile["goods/1"] = lambda: six.clock.pass_by(minutes=5)
     assert {"v": 1} == asking.ask(six.desk, ["goods", "1"])["raw"]
+
+
+@pytest.mark.timeout(50)  # a person's patience is longer
+def test_a_gate_that_opens_too_late_for_a_person_is_not_waited_for(six: Six) -> None:
+    six.vendor.instead["goods/1"] = [(429, {"Retry-After": "7200"}, "slow down")]
+    with pytest.raises(errors.TryLater):
+        asking.ask(six.desk, ["goods", "1"])
+    with pytest.raises(gate.Shut, match="slow down"):
+        asking.ask(six.desk, ["goods", "1"])
+
+
+# The knock at the door
+
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class Door:
+    """Tells the test of each request that comes to a vendor."""
+
+    told: Callable[[], object] = lambda: None
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                await to_thread.run_sync(self.told)
+            await app(scope, receive, send)
+
+        return guarded
+
+
+@dataclass(frozen=True)
+class Books:
+    """Directo, mirrored, its clock and its door in the test's hand."""
+
+    desk: Desk
+    sandbox: Any
+    door: Door
+
+
+@pytest.fixture
+def books(sqlite: Database, tmp_path: Path) -> Iterator[Books]:
+    door = Door()
+    with mirrored(sqlite, tmp_path, directo={"now": lambda: NOON, "door": door.before}) as mirror:
+        yield Books(mirror.desk("directo"), mirror.sandboxes["directo"], door)
+
+
+@pytest.mark.parametrize("question", ["check", "probe"])
+def test_a_proof_holds_the_gate_and_gives_it_back(books: Books, question: str) -> None:
+    refused = []
+
+    def somebody_asks() -> None:
+        with pytest.raises(gate.Shut):
+            books.desk.gate.enter()
+        refused.append(True)
+
+    books.door.told = somebody_asks
+    if question == "check":
+        asking.check(books.desk)
+    else:
+        assert asking.probe(books.desk, books.desk.resources["items"])
+    assert True in refused
+    books.desk.gate.abandon(books.desk.gate.enter())
+
+
+def test_a_probe_asks_for_that_resource(books: Books) -> None:
+    asking.probe(books.desk, books.desk.resources["orders"])
+    assert {"orders"} == {asked.partition("?")[0] for asked in books.sandbox.asked}
+
+
+@pytest.mark.parametrize(
+    ("clock", "ahead"),
+    [
+        (timedelta(0), timedelta(0)),
+        (timedelta(minutes=4), timedelta(0)),
+        (timedelta(minutes=5), timedelta(0)),
+        (timedelta(minutes=9), timedelta(minutes=4)),
+        (timedelta(minutes=-3), timedelta(seconds=1) - timedelta(minutes=3)),
+    ],
+    ids=str,
+)
+def test_the_time_that_an_answer_takes_is_no_difference_of_clocks(
+    books: Books, clock: timedelta, ahead: timedelta
+) -> None:
+    books.sandbox.now = lambda: NOON + clock
+    moments = iter([NOON, NOON + timedelta(minutes=5)])
+    assert ahead == asking.check(books.desk, now=moments.__next__).ahead

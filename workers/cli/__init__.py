@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from workers.cli import entry, errors, export, keep, look, parked, serve, setup
+from workers.cli import checking, entry, errors, export, hand_in, keep, look, parked, serve, setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ _START, _RUN, _LOOK, _KEEP = "Start", "Run", "Look at your data", "Look after th
 
 _verb(_START, "demo", setup.demo)
 _verb(_START, "init", setup.init)
-_verb(_START, "check", setup.check)
+_verb(_START, "check", checking.check)
 _verb(_START, "migrate", setup.migrate)
 _verb(_RUN, "up", serve.up)
 _verb(_RUN, "receiver", serve.receiver)
@@ -66,6 +66,7 @@ _verb(_LOOK, "poll", look.poll)
 _verb(_LOOK, "backfill", look.backfill)
 _verb(_LOOK, "export", export.export)
 _verb(_LOOK, "ask", look.ask)
+_verb(_LOOK, "hand-in", hand_in.hand_in)
 app.add_typer(parked.app, name="parked", rich_help_panel=_KEEP)
 _verb(_KEEP, "rebuild", keep.rebuild)
 _verb(_KEEP, "forget", keep.forget)

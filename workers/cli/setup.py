@@ -1,4 +1,4 @@
-"""The verbs that one begins with: a demo, a settings file, its proof, the tables, a vendor's stand-in."""
+"""The verbs that one begins with: a demo, a settings file, the tables, a vendor's stand-in."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -12,12 +12,7 @@ import typer
 from workers.cli import entry, errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from models.database import Database
-    from models.settings import Settings
     from workers.connectors.contract import Sandbox
-    from workers.desk import Desk
 
 
 def demo(
@@ -81,94 +76,6 @@ def migrate(config: entry.Config = None) -> None:
     entry.out().print(done.get(before, "The tables are those of this version already."))
 
 
-def check(config: entry.Config = None) -> None:
-    """Prove the settings: the file, the database, the broker, and every connection with one cheap request.
-
-    The exit status is 1 if anything is wrong, so that scripts can rely on it.
-
-    Example: [bold]erpmirror check[/]
-    """
-    from rich.table import Table
-    from rich.text import Text
-
-    loaded = entry.settings(config)
-    table = Table("", "what", "says")
-    fine = True
-    with entry.err().status("Asking …"):
-        for what, said, good in _checks(loaded):
-            fine = fine and good
-            table.add_row(Text("ok", style="green") if good else Text("!!", style="red"), Text(what), Text(said))
-    entry.out().print(table)
-    if not loaded.connections:
-        entry.note(f"No connection is configured yet; fill one in in {loaded.file}.")
-    _name_leftovers(loaded)
-    if not fine:
-        raise typer.Exit(1)
-
-
-def _checks(loaded: Settings) -> Iterator[tuple[str, str, bool]]:
-    """What is proved, what it says, whether it is well."""
-    from workers import desk
-
-    yield "settings", str(loaded.file), True
-    database = entry.database(loaded, migrated=False)
-    said, ready = _tried(lambda: _tables(database))
-    yield "database", said, ready
-    said, reached = _tried(lambda: _broker(loaded, database))
-    yield "broker", said, reached
-    for each in desk.desks(database, loaded):
-        if ready:
-            said, good = _tried(lambda each=each: _connection(each))
-        else:
-            said, good = "not asked: the gate is in the database", False
-        yield f"{each.name} ({each.options.system})", said, good
-
-
-def _tried(prove: Any) -> tuple[str, bool]:
-    from workers.cli import errors
-
-    try:
-        return prove(), True
-    except Exception as error:  # what nobody expected is raised again
-        said = errors.explained(error)
-        if said is None:
-            raise
-        return said, False
-
-
-def _tables(database: Database) -> str:
-    from models import migration
-
-    migration.require(database)
-    where = database.url.set(username=None, password=None, query={})  # drivers take a password in the query, too
-    return f"{where.render_as_string()}, tables of this version"
-
-
-def _broker(loaded: Settings, database: Database) -> str:
-    from workers import app, bell, broker
-
-    broker.prepare(loaded)
-    bell.Bell(app.create_app(loaded, database), database).broker_alive()
-    return loaded.broker.url.partition("://")[0]
-
-
-def _connection(desk: Desk) -> str:
-    from workers import asking
-
-    resources = len(desk.resources)
-    return f"{asking.check(desk)} ({resources} {'resource' if resources == 1 else 'resources'})"
-
-
-def _name_leftovers(loaded: Settings) -> None:
-    """Name what the mirror still holds although nobody configures it."""
-    from models import migration
-    from workers.cli import look
-
-    database = entry.database(loaded, migrated=False)
-    if _tried(lambda: migration.state(database)) == ("current", True):
-        look.name_unconfigured(database, loaded)
-
-
 def sandbox(
     system: Annotated[str, typer.Argument(metavar="SYSTEM", help="Whose stand-in, as in dilovod.")],
     *,
@@ -190,13 +97,13 @@ def sandbox(
 
     Example: [bold]erpmirror sandbox dilovod --port 9001 --edits-per-minute 12[/]
     """
-    import socket
-
     import uvicorn
+
+    from workers import listening
 
     made = _sandbox(system, seed, webhook_url)
     stand_in: Sandbox = made.state.sandbox
-    with socket.create_server(("127.0.0.1", port)) as listener:
+    with listening.on("127.0.0.1", port) as listener:
         _print_connection(system, stand_in, listener.getsockname()[1])
         stop = _edit_now_and_then(stand_in, edits_per_minute, seed)
         try:

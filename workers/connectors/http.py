@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -39,18 +39,23 @@ _WORDS = 200
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply. `date`: the vendor's own clock (`Date` header), aware; None where it sends none."""
+    """A whole reply. `date`: the vendor's own clock (`Date` header), aware; None where it sends none.
+
+    `hidden` takes secrets out of what an error repeats.
+    """
 
     status: int
     body: bytes
     date: datetime | None
+    hidden: Callable[[str], str] = field(default=str, repr=False, compare=False)
 
     def json(self) -> Any:
         """The body, decoded exactly. TryLater when it is not JSON: a proxy's page, half a body."""
         try:
             return exact.loads(self.body)
         except ValueError:
-            raise TryLater(f"the answer is not JSON: {words(self.body)}", shuts_gate=False) from None
+            said = words(self.body, hidden=self.hidden)
+            raise TryLater(f"the answer is not JSON: {said}", shuts_gate=False) from None
 
 
 class Streamed:
@@ -113,7 +118,8 @@ class Http:
     """An HTTP client for one vendor account.
 
     `timeout` bounds a whole request, headers and body, by the wall clock (httpx's own timeouts are per read).
-    5xx, 429 and transport failures raise `TryLater`; every other status is the connector's to judge.
+    5xx, 429 and transport failures raise `TryLater`; every other status is the connector's to judge. `hidden` takes
+    secrets out of a text: a vendor may repeat what he was sent.
     """
 
     def __init__(
@@ -124,8 +130,10 @@ class Http:
         timeout: timedelta,
         headers: Mapping[str, str] | None = None,
         auth: httpx.Auth | None = None,
+        hidden: Callable[[str], str] = str,
     ) -> None:
         self._wire = wire
+        self._hidden = hidden
         self._timeout = timeout.total_seconds()
         self._socket: socket.socket | None = None
         self._client = httpx.Client(
@@ -144,7 +152,8 @@ class Http:
     def read(self, method: str, path: str, **request: Any) -> Reply:
         """One request, its reply held whole. `request`: httpx's own `params`, `json`, `content`, `headers`, `files`."""
         with self._sent(method, path, request) as (response, deadline):
-            return Reply(response.status_code, _bounded(deadline.guarded(response)), _date(response))
+            body = _bounded(deadline.guarded(response))
+            return Reply(response.status_code, body, _date(response), hidden=self._hidden)
 
     @contextmanager
     def stream(self, method: str, path: str, **request: Any) -> Iterator[Streamed]:
@@ -167,12 +176,15 @@ class Http:
             built = self._client.build_request(method, path, extensions={"trace": trace}, **request)
             response = self._client.send(built, stream=True)
             try:
-                _judge(response, deadline)
+                _judge(response, deadline, self._hidden)
                 yield response, deadline
             finally:
                 response.close()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._fate(error, deadline) from None
+        except Fate as fate:
+            fate.args = (self._hidden(str(fate)),)
+            raise
         finally:
             deadline.cancel()
 
@@ -225,14 +237,14 @@ def reachable(url: str) -> bool:
         return False
 
 
-def words(body: bytes) -> str:
-    """The beginning of a stranger's body, fit for one line of an error."""
-    return " ".join(body[: 4 * _WORDS].decode(errors="replace").split())[:_WORDS]
+def words(body: bytes, *, hidden: Callable[[str], str] = str) -> str:
+    """The beginning of a stranger's body, fit for one line of an error; hidden before it is cut, or halves remain."""
+    return " ".join(hidden(body[: 4 * _WORDS].decode(errors="replace")).split())[:_WORDS]
 
 
-def _judge(response: httpx.Response, deadline: _Deadline) -> None:
+def _judge(response: httpx.Response, deadline: _Deadline, hidden: Callable[[str], str]) -> None:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
-        said = words(_beginning(deadline.guarded(response)))
+        said = words(_beginning(deadline.guarded(response)), hidden=hidden)
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
         raise TryLater(f"HTTP {response.status_code} {said}".strip(), after=_retry_after(response), refused=busy)
     if response.is_redirect:

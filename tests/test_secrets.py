@@ -1,0 +1,225 @@
+"""What lets us in, and what lets others in at a vendor's, is found nowhere: no table, no log, no error, no repr."""
+
+from __future__ import annotations
+
+import logging
+import re
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+import structlog
+from starlette.responses import Response
+
+from models import streams
+from tests.mirroring import mirrored
+from tests.workers.connectors import stands
+from tests.workers.connectors.stands import SYSTEMS, Stand, secrets_of
+from workers import ingest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from models.database import Database
+    from tests.mirroring import Mirror
+
+_SAID = re.compile(r'"[^"]*(?:password|salt|token|secret)[^"]*"\s*:\s*"([^"]{6,})"', re.IGNORECASE)
+"""What a vendor calls a secret in his answers: sessions, and other people's passwords."""
+
+_SHOWN = ("authorization", "cookie")
+"""Headers that carry a session."""
+
+_SHORTEST = 6
+"""Shorter words are found by chance."""
+
+_TIMES = 9
+"""How often a request is repeated in one answer: whoever keeps the beginning of it cuts it somewhere."""
+
+_ECHOES = {"400": 400, "401": 401, "403": 403, "409": 409, "429": 429, "500": 500, "html": 200}
+
+
+class Tap:
+    """Stands at a vendor's door and learns every secret that passes.
+
+    `echo`: a status with which it answers everything by repeating what it was asked, as the worst of vendors do.
+    `repeated`: how often it did.
+    """
+
+    def __init__(self) -> None:
+        self.secrets: set[str] = set()
+        self.echo: int | None = None
+        self.repeated = 0
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        async def tapped(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
+            self._learn_from(headers)
+            if self.echo is None:
+                await app(scope, receive, self._listening(send))
+                return
+            self.repeated += 1
+            asked = stands.heard(scope, await _body(receive))
+            await _repeating(asked, self.echo)(scope, receive, send)
+
+        return tapped
+
+    def _learn_from(self, headers: dict[str, str]) -> None:
+        for name in _SHOWN:
+            words = re.split(r"[ ;=]+", headers.get(name, ""))
+            self.secrets |= {word for word in words if len(word) > 2 * _SHORTEST}
+
+    def _listening(self, send: Send) -> Send:
+        body = bytearray()
+
+        async def heard(message: Message) -> None:
+            body.extend(message.get("body", b""))
+            if not message.get("more_body"):
+                self.secrets |= set(_SAID.findall(body.decode(errors="replace")))
+            await send(message)
+
+        return heard
+
+
+async def _body(receive: Receive) -> bytes:
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        body.extend(message.get("body", b""))
+        more = bool(message.get("more_body"))
+    return bytes(body)
+
+
+def _repeating(asked: str, status: int) -> Response:
+    said = f"{asked} " * _TIMES
+    if status == _ECHOES["html"]:
+        return Response(f"<html>{said}</html>", status, media_type="text/html")
+    return Response(said, status, media_type="text/plain")
+
+
+def _shows(text: str, secrets: set[str]) -> bool:
+    """Whether a secret is in there, or the first half of a long one: a text may have been cut before it was masked."""
+    return any(secret[: max(2 * _SHORTEST, len(secret) // 2)] in text for secret in secrets)
+
+
+def _cells(database: Database) -> Iterator[tuple[str, str]]:
+    """Where and what: every value of every table, as text."""
+    with database.read() as connection:
+        for name in sa.inspect(connection).get_table_names():
+            for row in connection.execute(sa.text(f'SELECT * FROM "{name}"')).mappings():
+                for column, value in row.items():
+                    shown = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+                    yield f"{name}.{column}", shown
+
+
+def _found(secrets: set[str], database: Database, told: list[str]) -> list[str]:
+    """Where a secret is seen, without repeating it."""
+    places = [place for place, shown in _cells(database) if _shows(shown, secrets)]
+    return sorted({*places, *(f"log: {line}" for line in told if _shows(line, secrets))})
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """Every log line so far, ours and the libraries'."""
+    caplog.set_level(logging.INFO)
+    with structlog.testing.capture_logs() as ours:
+        yield lambda: [*(str(line) for line in ours), *(record.getMessage() for record in caplog.records)]
+
+
+def _day(mirror: Mirror, system: str) -> None:
+    mirror.work()
+    for _ in mirror.sandboxes[system].story():
+        pass
+    for _ in range(5):
+        mirror.sandboxes[system].edit(Random(5))
+    mirror.catch_up()
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_mirrored_day_leaves_no_secret_in_any_table_or_log(
+    sqlite: Database, tmp_path: Path, told: Callable[[], list[str]], system: str
+) -> None:
+    tap = Tap()
+    with mirrored(sqlite, tmp_path, **{system: {"seed": 3, "door": tap.before}}) as mirror:
+        _day(mirror, system)
+        secrets = tap.secrets | secrets_of(mirror.desk(system).options)
+        rows = [place for place, _ in _cells(sqlite) if place.endswith("._raw")]
+        assert rows, "something was mirrored"
+        assert [] == _found(secrets, sqlite, told())
+
+
+def test_a_tap_learns_what_passes(sqlite: Database, tmp_path: Path) -> None:
+    tap = Tap()
+    with mirrored(sqlite, tmp_path, easyflor={"seed": 3, "door": tap.before}) as mirror:
+        mirror.work()
+        shown = mirror.sandboxes["easyflor"].issued
+    assert shown
+    assert shown <= tap.secrets
+    assert len(tap.secrets) > len(shown), "passwords of the vendor's own users pass, too"
+
+
+def test_a_secret_in_a_table_or_in_a_log_is_found(sqlite: Database) -> None:
+    with sqlite.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE mine (told TEXT, kept BLOB)"))
+        connection.execute(sa.text("INSERT INTO mine VALUES ('the key very-secret', X'766572792d736563726574')"))
+    assert ["log: so very-secret", "mine.kept", "mine.told"] == _found({"very-secret"}, sqlite, ["so very-secret"])
+
+
+@pytest.mark.parametrize("echo", ["400", "401", "500", "html"])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_vendor_who_repeats_what_he_was_sent_is_not_repeated(
+    sqlite: Database, tmp_path: Path, told: Callable[[], list[str]], system: str, echo: str
+) -> None:
+    tap = Tap()
+    with mirrored(sqlite, tmp_path, **{system: {"seed": 3, "door": tap.before}}) as mirror:
+        mirror.work()
+        tap.echo = _ECHOES[echo]
+        mirror.sandboxes[system].edit(Random(5))
+        _look_once(mirror, system)
+        assert tap.repeated, "somebody asked"
+        secrets = tap.secrets | secrets_of(mirror.desk(system).options)
+        assert [] == _found(secrets, sqlite, told())
+
+
+def _look_once(mirror: Mirror, system: str) -> None:
+    """As if every schedule had come round; what fails is not tried again."""
+    with mirror.database.begin() as connection:
+        streams.look_now(connection, mirror.database, connection_name=system)
+        for row in streams.open_ones(connection, connection_name=system):
+            streams.change(connection, system, row.resource, full_due_at=mirror.database.now(connection))
+    ingest.look(mirror.desk(system))
+    ingest.read(mirror.desk(system))
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Callable[[str], Stand]]:
+    with stands.stands() as of:
+        yield of
+
+
+@pytest.mark.parametrize("echo", _ECHOES)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_no_error_and_no_repr_shows_a_secret(served: Callable[[str], Stand], system: str, echo: str) -> None:
+    stand = served(system)
+    for question in (each for resource in stand.resources for each in stand.questions(resource)):
+        outcome = stand.put(question, spoil=lambda _: _repeating(stand.proxy.heard, _ECHOES[echo]))
+        secrets = stand.secrets()
+        assert secrets
+        shown = [str(outcome.fate), repr(outcome.fate), repr(outcome.end), repr(outcome.found)]
+        assert [] == [each for each in shown if _shows(each, secrets)]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_no_client_and_no_settings_show_a_secret(served: Callable[[str], Stand], system: str) -> None:
+    stand = served(system)
+    client = stand.known()
+    client.check()
+    assert (stand.session is None) == (stand.secrets() == secrets_of(stand.options)), "a session's token is a secret"
+    shown = [repr(client), repr(stand.options), str(stand.options), repr(stand.options.model_dump())]
+    assert [] == [each for each in shown if _shows(each, stand.secrets())]

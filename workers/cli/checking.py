@@ -1,0 +1,138 @@
+"""The verb that proves an installation: the file, the database, the broker, each connection with its resources."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli import entry, errors, interviews
+from workers.cli.interviews import Proof
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from rich.table import Table
+
+    from models.database import Database
+    from models.settings import Settings
+
+
+def check(
+    config: entry.Config = None,
+    *,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="For programs: a list of {connection, system, what, says, ok, remedy}."),
+    ] = False,
+) -> None:
+    """Prove the settings: the file, the database, the broker, and each connection's login, clock and resources.
+
+    Each question is one cheap request through the account's gate, one at a time; nothing is written to the mirror.
+    The exit status is 1 if anything is wrong, so that scripts can rely on it.
+
+    Example: [bold]erpmirror check[/]
+    """
+    loaded = entry.settings(config)
+    with entry.err().status("Asking …") as shown:
+        proofs = list(_proofs(loaded, shown.update))
+    if as_json:
+        from workers.cli import look
+
+        look.print_json([asdict(proof) for proof in proofs])
+    else:
+        entry.out().print(table(proofs))
+    if not loaded.connections:
+        entry.note(f"No connection is configured yet; fill one in in {loaded.file}.")
+    _name_leftovers(loaded)
+    if not all(proof.ok for proof in proofs):
+        raise typer.Exit(1)
+
+
+def _name_leftovers(loaded: Settings) -> None:
+    """Name what the mirror still holds although nobody configures it."""
+    from models import migration
+    from workers.cli import look
+
+    database = entry.database(loaded, migrated=False)
+    if _tried(lambda: migration.state(database)) == ("current", True):
+        look.name_unconfigured(database, loaded)
+
+
+# What all connections share
+
+
+def _proofs(loaded: Settings, tell: Callable[[str], None]) -> Iterator[Proof]:
+    from workers import desk
+
+    yield Proof(None, None, "settings", str(loaded.file))
+    database = entry.database(loaded, migrated=False)
+    said, ready = _tried(lambda: _tables(database))
+    tables = f"run `erpmirror migrate`, or correct `url` in [database] of {loaded.file}"
+    yield Proof(None, None, "database", said, ready, None if ready else tables)
+    said, reached = _tried(lambda: _broker(loaded, database))
+    bell = f"start the broker, or correct `url` in [broker] of {loaded.file}"
+    yield Proof(None, None, "broker", said, reached, None if reached else bell)
+    for each in desk.desks(database, loaded):
+        yield from interviews.Interview(each, tell).proofs(ready=ready)
+
+
+def _tried(prove: Callable[[], str]) -> tuple[str, bool]:
+    try:
+        return prove(), True
+    except Exception as error:  # what nobody expected is raised again
+        said = errors.explained(error)
+        if said is None:
+            raise
+        return said, False
+
+
+def _tables(database: Database) -> str:
+    from models import migration
+
+    migration.require(database)
+    where = database.url.set(username=None, password=None, query={})  # drivers take a password in the query, too
+    return f"{where.render_as_string()}, tables of this version"
+
+
+def _broker(loaded: Settings, database: Database) -> str:
+    from workers import app, bell, broker
+
+    broker.prepare(loaded)
+    bell.Bell(app.create_app(loaded, database), database).broker_alive()
+    return loaded.broker.url.partition("://")[0]
+
+
+# How it reads
+
+
+def table(proofs: Iterable[Proof]) -> Table:
+    """The proofs by connection; what to do stands under what is wrong. Fits 100 columns."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.add_column("", no_wrap=True)
+    shown.add_column("what", no_wrap=True)
+    shown.add_column("says", overflow="fold")
+    for connection, system, of_one in _grouped(proofs):
+        if connection is not None:
+            shown.add_section()
+            shown.add_row("", Text(f"{connection} ({system})", style="bold"), "")
+        for proof in of_one:
+            mark = Text("ok", style="green") if proof.ok else Text("!!", style="red")
+            says = Text(proof.says)
+            if proof.remedy is not None:
+                says.append(f"\n→ {proof.remedy}", style="yellow")
+            shown.add_row(mark, Text(proof.what), says)
+    return shown
+
+
+def _grouped(proofs: Iterable[Proof]) -> Iterator[tuple[str | None, str | None, Iterator[Proof]]]:
+    for (connection, system), group in groupby(proofs, key=lambda proof: (proof.connection, proof.system)):
+        yield connection, system, group

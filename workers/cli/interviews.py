@@ -1,0 +1,167 @@
+"""What is asked of one connection to prove it: its login, its clock, each resource, its watched folder."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from workers.cli import remedies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from workers.connectors.contract import Resource
+    from workers.desk import Desk
+    from workers.errors import Fate
+    from workers.gate import Shut
+
+_CLOCKS_ARE_READ_IN = timedelta(seconds=1)
+_CLOCKS_MAY_DIFFER = timedelta(minutes=2)
+"""More than this is no clock that drifts but one that is set wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One thing that was proved, or not: what, what it said, and what to do where it is wrong.
+
+    `connection` and `system` are None for what all connections share.
+    """
+
+    connection: str | None
+    system: str | None
+    what: str
+    says: str
+    ok: bool = True
+    remedy: str | None = None
+
+
+class Interview:
+    """Asks one vendor: the login first, since without it every other answer is the same refusal."""
+
+    def __init__(self, desk: Desk, tell: Callable[[str], None]) -> None:
+        self._desk = desk
+        self._tell = tell
+        self._table = f"[connections.{desk.name}] of {desk.settings.file}"
+
+    def proofs(self, *, ready: bool) -> Iterator[Proof]:
+        """One for the login, one for the clock, one for each resource. `ready`: the gate, a table, is there."""
+        if not ready:
+            remedy = "put the database right first"
+            yield self._proof("login", "not asked: the gate is in the database", remedy, ok=False)
+            return
+        self._tell(f"Asking {self._desk.name}: login")
+        login, *clock = self._login()
+        yield login
+        yield from clock
+        yield from self._hours()
+        resources = self._desk.resources.values()
+        asked = [resource for resource in resources if not resource.handed_in]
+        yield from self._readable(asked) if login.ok else self._unasked(asked, "the login failed")
+        for resource in resources:
+            if resource.handed_in:
+                yield self._handed_in(resource)
+
+    def _proof(self, what: str, says: str, remedy: str | None = None, *, ok: bool = True) -> Proof:
+        return Proof(self._desk.name, self._desk.options.system, what, says, ok, remedy)
+
+    def _ended(self, what: str, ended: Fate | Shut, remedy: str | None) -> Proof:
+        """Where the question ended otherwise than with an answer. A vendor who is closed is no mistake of anybody's."""
+        from workers.errors import Closed
+        from workers.gate import Shut
+
+        if isinstance(ended, Closed):
+            return self._proof(what, f"closed until {_moment(ended.until)}: {ended}")
+        if isinstance(ended, Shut):
+            says = f"not asked: the account's gate is shut until {_moment(ended.until)}: {ended}"
+            return self._proof(what, says, remedy, ok=False)
+        return self._proof(what, str(ended), remedy, ok=False)
+
+    def _login(self) -> list[Proof]:
+        from workers import asking
+        from workers.errors import Fate
+        from workers.gate import Shut
+
+        try:
+            met = asking.check(self._desk)
+        except (Fate, Shut) as ended:
+            return [self._ended("login", ended, remedies.of_login(ended, self._desk.options, self._table))]
+        return [self._proof("login", met.says), *([] if met.ahead is None else [self._clock(met.ahead)])]
+
+    def _clock(self, ahead: timedelta) -> Proof:
+        if abs(ahead) < _CLOCKS_ARE_READ_IN:
+            return self._proof("clock", "agrees with ours")
+        says = f"{_rounded(abs(ahead))} {'ahead of' if ahead > timedelta(0) else 'behind'} ours"
+        ok = abs(ahead) <= _CLOCKS_MAY_DIFFER
+        return self._proof("clock", says, None if ok else remedies.CLOCK, ok=ok)
+
+    def _hours(self) -> Iterator[Proof]:
+        until = self._desk.options.closed_until(self._desk.now())
+        if until is not None:
+            yield self._proof(
+                "hours", f"closed for full readings until {_moment(until)}; what changed is read meanwhile"
+            )
+
+    def _readable(self, resources: Sequence[Resource]) -> Iterator[Proof]:
+        from workers import asking
+        from workers.errors import Fate
+        from workers.gate import Shut
+
+        for number, resource in enumerate(resources, 1):
+            self._tell(f"Asking {self._desk.name}: {resource.name} ({number} of {len(resources)})")
+            try:
+                yield self._proof(resource.name, asking.probe(self._desk, resource))
+            except (Fate, Shut) as ended:
+                yield self._ended(resource.name, ended, remedies.of_resource(ended, resource.name, self._table))
+                if isinstance(ended, Shut):  # for all that are left
+                    yield from self._unasked(resources[number:], "the gate is shut")
+                    return
+
+    def _unasked(self, resources: Sequence[Resource], why: str) -> Iterator[Proof]:
+        for resource in resources:
+            yield self._proof(resource.name, f"not asked: {why}", ok=False)
+
+    def _handed_in(self, resource: Resource) -> Proof:
+        """A document is read when somebody hands one in, and not before; but its folder can be looked at."""
+        from models.settings import HandedIn
+
+        inbox = self._desk.options.inbox if isinstance(self._desk.options, HandedIn) else None
+        if inbox is None:
+            return self._proof(resource.name, "proved by the first document; no folder is watched")
+        # Workers make the folder of a kind, but a whole inbox that is missing is a wrong path or no mounted disk.
+        folder = inbox / resource.name if (inbox / resource.name).exists() else inbox
+        trouble = _trouble(folder)
+        if trouble:
+            says = f"the watched folder {folder} cannot be used: {trouble}"
+            return self._proof(resource.name, says, remedies.of_folder(str(folder)), ok=False)
+        return self._proof(resource.name, f"proved by the first document; {inbox / resource.name} is watched")
+
+
+def _trouble(folder: Path) -> str | None:
+    """Why documents cannot be taken from there; None where they can. Tried: rights tell root nothing of a full disk."""
+    try:
+        next(folder.iterdir(), None)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or type(error).__name__
+
+
+def _rounded(duration: timedelta) -> str:
+    """A positive duration for a person: in seconds, minutes, hours or days, whichever is not absurd."""
+    seconds = duration.total_seconds()
+    for limit, size, unit in _STEPS:
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
+
+
+_STEPS = ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h"))
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
