@@ -303,11 +303,19 @@ def test_what_is_handed_in_is_proved_by_the_first_document(folder: str | None) -
     assert found["invoice"]["says"].startswith("proved by the first document")
 
 
-def test_a_watched_folder_that_is_missing_is_told_with_how_to_make_it() -> None:
+def test_a_watched_folder_that_workers_will_make_need_not_be_there() -> None:
     with vendor("interpreter") as served_vendor:
         served_vendor.connect(inbox="incoming")
+        found = proofs(fine=True)
+    assert found["invoice"]["says"].endswith("incoming/invoice will be made and watched")
+    assert not Path("incoming").exists()
+
+
+def test_a_watched_folder_for_which_there_is_no_place_is_told_with_how_to_make_it() -> None:
+    with vendor("interpreter") as served_vendor:
+        served_vendor.connect(inbox="mnt/scans")
         found = proofs(fine=False)
-    missing = Path("incoming").absolute()
+    missing = Path("mnt").absolute()
     assert {"login": True, "clock": True, "deliverynote": False, "invoice": False} == oks(found)
     assert f"{missing} cannot be used: No such file or directory" in found["invoice"]["says"]
     assert f"mkdir -p {missing}" in found["invoice"]["remedy"]

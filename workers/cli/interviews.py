@@ -132,13 +132,16 @@ class Interview:
         inbox = self._desk.options.inbox if isinstance(self._desk.options, HandedIn) else None
         if inbox is None:
             return self._proof(resource.name, "proved by the first document; no folder is watched")
-        # Workers make the folder of a kind, but a whole inbox that is missing is a wrong path or no mounted disk.
-        folder = inbox / resource.name if (inbox / resource.name).exists() else inbox
+        # Workers make the folders; but where not even the place for the inbox is there, the path is wrong or no disk is
+        # mounted.
+        kind = inbox / resource.name
+        folder = next((each for each in (kind, inbox) if each.exists()), inbox.parent)
         trouble = _trouble(folder)
         if trouble:
             says = f"the watched folder {folder} cannot be used: {trouble}"
             return self._proof(resource.name, says, remedies.of_folder(str(folder)), ok=False)
-        return self._proof(resource.name, f"proved by the first document; {inbox / resource.name} is watched")
+        watched = "is watched" if kind.exists() else "will be made and watched"
+        return self._proof(resource.name, f"proved by the first document; {kind} {watched}")
 
 
 def _trouble(folder: Path) -> str | None:
