@@ -215,9 +215,11 @@ def finish_full(
     next_at: datetime,
     now: datetime,
     tick_at: datetime | None = None,
+    moves_cursor: bool = True,
     complete: bool = True,
 ) -> None:
     """The last page is written. The cursor is set unless a tick moved it meanwhile: ticks that never end begin anew.
+    Without `moves_cursor` that is so only after a first reading: the next tick still has to tell what changed.
 
     `complete`: it named whatever exists, so the resource is complete once all that is settled. A look that was asked
     for since the reading's first turn is still due, and so is a reading that a person started anew meanwhile.
@@ -225,6 +227,8 @@ def finish_full(
     """
     newer = streams.c.asked > streams.c.full_turn
     ticked = sa.and_(streams.c.cursor.is_not(None), streams.c.last_look_at >= streams.c.full_started_at)
+    if not moves_cursor:
+        ticked = streams.c.cursor.is_not(None)
     connection.execute(sa.update(runs).where(runs.c.id == run).values(finished_at=now))
     forget_sightings(connection, stream.connection, stream.resource)
     settling = {"settling_as_of": streams.c.full_started_at, "settling_at": now} if complete else {}

@@ -271,6 +271,7 @@ class _Page:
                 next_at=now + self.resource.full_every,
                 now=now,
                 tick_at=now + (self.resource.every or self.resource.full_every),
+                moves_cursor=stream.asked_for or not self.resource.summaries,
                 complete=complete,
             )
         elif not self.full and end.more:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,17 @@ from models.settings import SettingsError
 from workers import configuration
 
 DILOVOD = '[connections.shop]\nsystem = "dilovod"\napi_key = "k"\nresources = ["catalogs.goods"]\n'
+
+
+def test_the_connections_that_the_readme_shows_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (shown,) = [block for block in re.findall(r"```toml\n(.*?)```", readme, re.DOTALL) if "[connections.shop]" in block]
+    for name in re.findall(r"\$\{(\w+)\}", shown):
+        monkeypatch.setenv(name, "1234")
+    file = tmp_path / "erpmirror.toml"
+    file.write_text(shown, encoding="utf-8")
+    systems = {"dilovod", "directo", "wisedat", "easyflor", "interpreter"}
+    assert systems == {each.system for each in configuration.load(file).connections.values()}
 
 
 def _written(file: Path, port: int) -> Path:

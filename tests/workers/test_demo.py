@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -18,8 +19,10 @@ def test_the_demo_ends_with_a_mirror_that_equals_its_vendors_and_answers_the_acc
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=170)
     assert 0 == ended.returncode, ended.stdout + ended.stderr
     assert "The mirror equals the sandboxes." in ended.stdout
-    question = README.read_text(encoding="utf-8").partition("```sql")[2].partition("```")[0]
+    questions = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    asked = [["customer", "number", "date", "item"], ["file", "supplier_name", "article_name", "batch_id"]]
     with closing(sqlite3.connect(tmp_path / "var" / "erpmirror.db")) as connection:
-        cursor = connection.execute(question)
-        assert ["customer", "number", "date", "item"] == [column[0] for column in cursor.description][:4]
-        assert cursor.fetchall()
+        for columns, question in zip(asked, questions, strict=True):
+            cursor = connection.execute(question)
+            assert columns == [column[0] for column in cursor.description][:4]
+            assert cursor.fetchall()

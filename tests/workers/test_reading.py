@@ -363,6 +363,23 @@ def test_a_line_that_the_vendor_calls_changed_is_looked_at_whatever_its_token_sa
         assert objects == six.live()
 
 
+def test_a_full_reading_of_summaries_leaves_to_the_next_tick_what_changed_since_the_tick_before(
+    anywhere: Connect,
+) -> None:
+    with anywhere(kinds={"goods": {"every": 60, "summaries": True}}) as six:
+        six.vendor.listing["goods"] = lambda _: [{"lines": [["1", "t"]], "end": {"cursor": "first", "complete": True}}]
+        six.vendor.objects["goods"] = {"1": {"v": "t"}}
+        six.work()
+        six.vendor.listing["goods"] = lambda _: [{"lines": [["1", "t"]], "end": {"cursor": "later", "complete": True}}]
+        six.read_again()
+        assert "first" == six.stream().cursor
+        six.clock.pass_by(seconds=1)
+        with six.database.begin() as connection:  # then every object is fetched, whatever its summary shows
+            streams.backfill_now(connection, six.database, connection_name="six")
+        six.read()
+        assert "later" == six.stream().cursor
+
+
 def test_where_the_detail_is_withheld_the_listings_line_is_kept_marked_and_redacted(anywhere: Connect) -> None:
     with anywhere(omit=["pin"]) as six:
         six.vendor.objects["goods"] = {}

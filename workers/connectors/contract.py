@@ -66,6 +66,7 @@ class Resource:
     - `bound`: within which time the mirror equals the ERP again, whatever was lost
     - `points`: `fetch` works, so absence from a listing is only a mention; without it, absence from a complete reply
       deletes
+    - `summaries`: a listing does not show all of an object, so a full reading stands in for no tick
     - `unpaged`: a full reading is one reply
     - `register`: rows come and go, so their deletions are not counted against `max_deletions`
     - `handed_in`: nothing can be listed or fetched: its objects are what the vendor reads in documents that people
@@ -83,6 +84,7 @@ class Resource:
     key: tuple[str, ...] = ("id",)
     every: timedelta | None = None
     points: bool = True
+    summaries: bool = False
     unpaged: bool = False
     register: bool = False
     handed_in: bool = False

@@ -97,7 +97,7 @@ def _digest(image: Any) -> Any:
 class Page:
     """One page of a listing, and what its reply says of the whole: how many `pages` and `items` there are.
 
-    `items` None: the vendor's `number_items` is not the number of all objects, so it proves nothing.
+    `items` None: the vendor's `number_items` is missing or not the number of all objects, so it proves nothing.
     """
 
     rows: list[Any]
@@ -111,10 +111,12 @@ def page(row: Row, answer: Any) -> Page:
     pagination = answer.get(_PAGINATION) if isinstance(answer, dict) else None
     if not isinstance(pagination, dict):
         raise malformed(answer, f"a page of {row.name}")
-    said = {name: _count(pagination, name) for name in ("limit", "page", "number_pages", "number_items")}
-    pages, items = said["number_pages"], said["number_items"]
-    is_total = pages == -(-items // max(said["limit"], 1))
-    return Page(_wrapped(row, answer, items), said["page"], pages, items if is_total else None)
+    number, pages = _count(pagination, "page"), _count(pagination, "number_pages")
+    limit, items = (
+        None if pagination.get(name) is None else _count(pagination, name) for name in ("limit", "number_items")
+    )
+    is_total = items is not None and limit is not None and pages == -(-items // max(limit, 1))
+    return Page(_wrapped(row, answer, pages if items is None else items), number, pages, items if is_total else None)
 
 
 def _count(pagination: JsonObject, name: str) -> int:
@@ -124,7 +126,7 @@ def _count(pagination: JsonObject, name: str) -> int:
     return int(value)
 
 
-def _wrapped(row: Row, answer: JsonObject, items: int) -> list[Any]:
+def _wrapped(row: Row, answer: JsonObject, expected: int) -> list[Any]:
     """The list under the resource's name; suppliers are documented under `salesmen` (Wisedat API 1.3, Suppliers)."""
     lists = {name: value for name, value in answer.items() if name != _PAGINATION and isinstance(value, list)}
     if row.name in lists:
@@ -133,7 +135,7 @@ def _wrapped(row: Row, answer: JsonObject, items: int) -> list[Any]:
         return lists["salesmen"]
     if row.name == "suppliers" and len(lists) == 1:
         return next(iter(lists.values()))
-    if not items and not lists:
+    if not expected and not lists:
         return []  # an empty list may come as null
     raise malformed(answer, f"a page of {row.name}")
 

@@ -57,6 +57,7 @@ _STATES = {
 """What a person must do (Wisedat API 1.3, Status)."""
 
 _REFUSALS = frozenset({400, _UNAUTHORIZED})
+_SHORTEST_PIECE = 4
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 _Flow = Generator[httpx.Request, httpx.Response, Any]
@@ -99,10 +100,10 @@ class Login(httpx.Auth):
         self._configured = options.rsa_padding
         self._sessions = wire.sessions
         self._now = wire.now
-        self._sealed = ""
+        self._sent = set(self._login)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """At most: status, login, the request, status, login, the request."""
+        """At most: status, a login for each padding, the request, and all that once more."""
         if "Authorization" in request.headers:
             yield request
             return
@@ -112,6 +113,7 @@ class Login(httpx.Auth):
         for is_last in (False, True):
             if session is None:
                 return
+            self._sent.add(session.token)
             request.headers["Authorization"] = f"Bearer {session.token}"
             reply = yield request
             if reply.status_code != _UNAUTHORIZED:
@@ -126,11 +128,11 @@ class Login(httpx.Auth):
 
     def hidden(self, text: str) -> str:
         """The text without login and token: a server's error page may repeat what it was sent."""
-        session = self._session()
-        # The sealed login lets anybody in until the key changes.
-        secrets = {*self._login, self._sealed, session.token if session else ""} - {""}
-        for secret in sorted(secrets, key=len, reverse=True):
+        for secret in sorted(self._sent, key=len, reverse=True):
             text = text.replace(secret, "***")
+            # A stranger's words are cut after some length, which may be within the secret.
+            pieces = (secret[:length] for length in range(len(secret), _SHORTEST_PIECE - 1, -1))
+            text = text.removesuffix(next((piece for piece in pieces if text.endswith(piece)), ""))
         return text
 
     def _session(self) -> _Session | None:
@@ -171,8 +173,9 @@ class Login(httpx.Auth):
             raise _too_long(login, key, candidates)
         refusals: list[httpx.Response] = []
         for name in fitting:
-            self._sealed = base64.b64encode(key.encrypt(login, _scheme(name))).decode()
-            reply = yield self._aside(request, "POST", "authentication/login", f"WDAPI {self._sealed}")
+            sealed = _encrypted(login, key, name)
+            self._sent.add(sealed)  # it lets anybody in until the key changes
+            reply = yield self._aside(request, "POST", "authentication/login", f"WDAPI {sealed}")
             if reply.status_code == _OK:
                 return self._keep(_Session(name, _token(_decoded(reply)), self._now() + _TOKEN_LASTS))
             refusals.append(reply)
@@ -236,6 +239,14 @@ def _scheme(padding: str) -> schemes.AsymmetricPadding:
     if padding == "pkcs1":
         return schemes.PKCS1v15()
     return schemes.OAEP(mgf=schemes.MGF1(algorithm=SHA1()), algorithm=SHA1(), label=None)  # noqa: S303 - the vendor's
+
+
+def _encrypted(login: bytes, key: rsa.RSAPublicKey, padding: str) -> str:
+    try:
+        return base64.b64encode(key.encrypt(login, _scheme(padding))).decode()
+    except ValueError:
+        # Numbers that look like a key: an even modulus, or one beyond what OpenSSL takes.
+        raise SetAside("nothing can be encrypted with the PublicKey of /status", whole_resource=True) from None
 
 
 def _too_long(login: bytes, key: rsa.RSAPublicKey, paddings: Sequence[str]) -> SetAside:

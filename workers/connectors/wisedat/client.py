@@ -77,7 +77,7 @@ class Client:
 
     # What the vendor offers to read.
 
-    def read(self, name: str, **parameters: Any) -> Any:
+    def read(self, name: str, /, **parameters: Any) -> Any:
         """One GET, as Wisedat's document names it: `read("products", query="rose", limit=5)`, `read("taxes")`.
 
         With `id` the detail of one object, else a page `{"pagination", "<name>"}` or a bare list. Numbers are `int` or
@@ -87,7 +87,7 @@ class Client:
         """
         return self._decoded(self._get(name, _query(name, parameters)))
 
-    def every(self, name: str, **filters: Any) -> Iterator[JsonObject]:
+    def every(self, name: str, /, **filters: Any) -> Iterator[JsonObject]:
         """All objects that pass the filters, page by page, one request each: `every("orders", closed=False)`.
 
         Paged resources bring summaries; inactive objects come only with `show_inactive=True`.
@@ -109,8 +109,10 @@ class Client:
         """A customer's addresses; `kind`: those of one type, as "Empresa" or "Entrega". Empty where there are none."""
         try:
             return answers.addresses(self.read(_ADDRESSES, customer=customer, type=kind))
-        except answers.Gone:
-            return []  # the document shows no answer; the customer himself has just been found
+        except answers.Gone as gone:
+            if not gone.certain:
+                self.read("customers", limit=1)  # a web server's own page: is there anybody behind it?
+            return []  # the document shows no answer; whoever fetches has just found the customer himself
 
     def status(self) -> JsonObject:
         """`{"State", "PublicKey"}`: whether the company's server is online (0 offline, 1 online, else a refusal)."""
@@ -131,7 +133,7 @@ class Client:
             if not gone.certain:
                 self.probe(resource)  # is it the object that is not there, or the whole address?
             return Tombstone(key)
-        if row.single and answers.key_of(row, answers.an_object(found)) != key:
+        if row.single and answers.key_of(row, answers.an_object(found)) not in {None, key}:
             return Tombstone(key)  # this login's company is another one
         found = answers.one(row, found, key)
         if row.name == "customers":
@@ -206,7 +208,8 @@ class Client:
 
     def _whole(self, row: table.Row) -> Iterator[Chunk]:
         found, unreadable = answers.keyed(row, answers.whole(row, self.read(row.name)))
-        yield from _chunks(found, unreadable, End(cursors.WHOLE, complete=True), _as_snapshots)
+        # Who a row without a key is cannot be told, so nobody is missing for certain.
+        yield from _chunks(found, unreadable, End(cursors.WHOLE, complete=not unreadable), _as_snapshots)
 
     # The wire.
 

@@ -99,7 +99,7 @@ class Position:
 
     def after(self, page: Page, keys: Iterable[str], *, overlap: timedelta) -> End:
         """How the reply with this page of these keys ends: with another page, another pass, or the run."""
-        names = _names(keys)
+        names = self._names(keys)
         rows, is_last = self.rows + len(page.rows), self.page >= page.pages
         if self._has_shifted(page, names) or (is_last and page.items not in {None, rows}):
             return self._shifted(overlap)
@@ -111,9 +111,14 @@ class Position:
 
     def _has_shifted(self, page: Page, names: set[str]) -> bool:
         """Whether data changed since the page before, so that objects may have moved across the border."""
-        if page.number != self.page or not names.isdisjoint(_split(self.seen)):
+        is_another = page.pages > 0 and page.number != self.page  # where there are no pages, none has a number
+        if is_another or not names.isdisjoint(_split(self.seen)):
             return True
         return self.page > 1 and (page.pages, page.items) != (self.pages, self.items)
+
+    def _names(self, keys: Iterable[str]) -> set[str]:
+        """Keys in short. Two that share a name cost another pass, in which they have other names."""
+        return {hashlib.sha256(f"{self.passes} {key}".encode(errors="replace")).hexdigest()[:_NAME] for key in keys}
 
     def _remembering(self, names: set[str]) -> Position:
         """For a tick: where an object moves to a later page, another is not named although the numbers stay.
@@ -137,11 +142,6 @@ class Position:
     def _finished(self, overlap: timedelta) -> str:
         """Where the next tick begins. It is not known whether `modified_since` includes its moment, nor how exact."""
         return Position(since=(self.asked or datetime.now(UTC) - _NO_CLOCK) - overlap).text()
-
-
-def _names(keys: Iterable[str]) -> set[str]:
-    """Keys in short. Two that share a name cost another pass."""
-    return {hashlib.sha256(key.encode(errors="replace")).hexdigest()[:_NAME] for key in keys}
 
 
 def _split(seen: str) -> Iterator[str]:

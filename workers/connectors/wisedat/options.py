@@ -23,8 +23,8 @@ class Options(Connection):
 
     - `full_every`: how often everything is listed, which finds deletions
     - `overlap`: how far each tick looks back behind the one before
-    - `details_every`: how often at the latest each object's detail is read again although its summary and its modified
-      date did not change: the vendor does not say whether stock or addresses move that date
+    - `details_every`: how often each object's detail is read again, with the full listing that follows, although its
+      summary and its modified date did not change: the vendor does not say whether stock or addresses move that date
     - `rsa_padding`: of the login; unset, PKCS#1 v1.5 is tried and then OAEP with SHA-1, and what worked is remembered
     - `images`: kept as SHA-256 and size, or as sent, in Base64
     - `page_size`: objects a page; the vendor's default is 50 (Wisedat API 1.3, Products)

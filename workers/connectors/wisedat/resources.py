@@ -33,17 +33,19 @@ def resources(options: Options) -> tuple[Resource, ...]:
 
 def _resource(row: table.Row, options: Options) -> Resource:
     parts = _parts(row.name, keep_images=options.images == KEEP)
-    # Registers of a few rows have no "since": each look reads them whole, though they hardly ever change. Once an hour
-    # is seldom enough for a server that answers one request at a time, and often enough for a tax rate.
+    # Short lists have no "since": each look reads them whole, though they hardly ever change. Once an hour is seldom
+    # enough for a server that answers one request at a time, and often enough for a tax rate.
     full_every = options.full_every if row.paged else min(options.full_every, max(options.every, _SMALL_LIST_EVERY))
     return Resource(
         name=row.name,
         key=row.key,
         every=options.every if row.paged else None,
         full_every=full_every,
-        # A hard deletion shows in a full listing alone, and some changes not even there: only in the detail.
-        bound=max(full_every, options.details_every) if row.detail else full_every,
+        # A hard deletion shows in a full listing alone, and some changes not even there: only in the detail, which the
+        # first listing after `details_every` asks for.
+        bound=full_every + options.details_every if row.detail else full_every,
         points=row.paged,
+        summaries=row.detail,
         unpaged=not row.paged,
         selection=f"images={options.images}" if row.name in _WITH_IMAGES else "",
         shape=_shape(parts),

@@ -125,6 +125,12 @@ def test_a_number_of_items_that_does_not_fit_the_pages_is_no_total() -> None:
     assert None is answers.page(PRODUCTS, {"pagination": pagination(number_items=2), "products": []}).items
 
 
+@pytest.mark.parametrize("missing", [{"number_items": None}, {"limit": None}, {"limit": None, "number_items": None}])
+def test_a_number_of_items_that_is_missing_is_no_total(missing: dict[str, Any]) -> None:
+    found = answers.page(PRODUCTS, {"pagination": pagination(**missing), "products": [{"id": 1}]})
+    assert answers.Page([{"id": 1}], number=1, pages=2, items=None) == found
+
+
 @pytest.mark.parametrize("answer", [{"products": None}, {}])
 def test_an_empty_list_may_come_as_null_where_there_are_no_items(answer: dict[str, Any]) -> None:
     nothing = {"pagination": pagination(number_pages=0, number_items=0)} | answer
@@ -145,6 +151,7 @@ def test_an_empty_list_may_come_as_null_where_there_are_no_items(answer: dict[st
         {"pagination": pagination(page=True), "products": []},
         {"pagination": pagination(number_items=-1), "products": []},
         {"pagination": pagination()},
+        {"pagination": pagination(number_items=None)},
         {"pagination": pagination(), "products": {}},
         {"pagination": pagination(), "salesmen": []},
     ],

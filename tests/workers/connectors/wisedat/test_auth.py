@@ -276,6 +276,17 @@ def test_a_status_that_makes_no_sense_is_set_aside(answer: object) -> None:
         auth.public_key(answer)
 
 
+EVEN = base64.b64encode(b"\xf1" + bytes(126) + b"\x0a").decode()
+
+
+def test_a_key_that_nothing_can_be_encrypted_with_is_a_persons_business() -> None:
+    status = JSONResponse({"State": 1, "PublicKey": {"Modulus": EVEN, "Exponent": "AQAB"}})
+    with answering(lambda asked: status if asked.url.path == "/status" else None) as (_, client):
+        met = fate(client)
+    assert isinstance(met, SetAside)
+    assert met.whole_resource
+
+
 LOGIN_PATH = "/authentication/login"
 
 
@@ -384,6 +395,51 @@ def test_no_secret_is_in_any_error_or_repr(server: Server) -> None:
             shown = str(met) + repr(client) + repr(vars(client)) + repr(auth._Session("pkcs1", token))
     assert [token, token] == sent[:2]
     assert [] == [secret for secret in (*login, *sent) if secret in shown]
+
+
+def test_the_token_that_was_sent_is_in_no_error_though_others_have_a_newer_one(server: Server) -> None:
+    box = Box()
+    sent: list[str] = []
+
+    def echo(asked: Request) -> Response | None:
+        sent.append(asked.headers["Authorization"].removeprefix("Bearer "))
+        box.drop()  # somebody else is about to log in
+        return Response(f"{asked.headers['Authorization']} is of no use", 400)
+
+    with server.opened(box.wire) as client:
+        client.read("taxes")
+    with answering(echo) as (other, _), other.opened(box.wire) as client:
+        met = fate(client)
+    assert "Bearer *** is of no use" in str(met)
+    assert sent[0] not in str(met)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_login_that_was_sent_is_in_no_error_whichever_padding_is_told_of(status: int) -> None:
+    sent: list[str] = []
+
+    def echo(asked: Request) -> Response | None:
+        if asked.url.path != LOGIN_PATH:
+            return None
+        sent.append(asked.headers["Authorization"].removeprefix("WDAPI "))
+        return Response(sent[-1], status)
+
+    with answering(echo) as (_, client):
+        met = fate(client)
+    assert sent
+    assert [] == [each for each in sent if each[:20] in str(met)]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_no_piece_of_a_secret_is_left_where_a_servers_words_are_cut(server: Server, status: int) -> None:
+    box = Box()
+    password = server.options().login()[2]
+    with server.opened(box.wire) as client:
+        client.read("taxes")
+    for length in range(150, 200):
+        page = Response(f"{'x' * length}{password}", status)
+        with answering(lambda _, page=page: page) as (other, _), other.opened(box.wire) as client:  # type: ignore[misc]
+            assert "sandb" not in str(fate(client))
 
 
 def test_the_session_box_holds_no_login(server: Server) -> None:

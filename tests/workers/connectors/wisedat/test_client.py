@@ -259,6 +259,23 @@ def test_rows_without_an_id_are_told_and_so_many_of_them_set_the_resource_aside(
         assert raised.value.whole_resource
 
 
+@pytest.mark.parametrize(("name", "answer"), [("company", {"Message": "busy"}), ("taxes", [{"Id": "NO"}])])
+def test_a_list_with_a_row_that_nobody_can_name_proves_no_absence(name: str, answer: Any) -> None:
+    with answering(lambda asked: JSONResponse(answer) if asked.url.path == f"/{name}" else None) as (server, client):
+        (last,) = client.list(server.resource(name), None)
+        assert 1 == len(last.unreadable)
+        assert last.end is not None
+        assert not last.end.complete
+
+
+def test_a_company_without_an_id_is_not_gone() -> None:
+    odd = JSONResponse({"Message": "busy"})
+    with answering(lambda asked: odd if asked.url.path == "/company" else None) as (server, client):
+        resource = server.resource("company")
+        with pytest.raises(SetAside, match="malformed"):
+            client.fetch(resource, "LOJA")
+
+
 def test_a_server_that_is_too_slow_for_a_page_is_asked_for_smaller_ones(server: Server) -> None:
     server.sandbox.largest_page = None
     server.sandbox.slow = 30
@@ -332,6 +349,7 @@ def test_each_resource_is_probed_with_one_request(server: Server, client: Client
         (["products", "query=rose", "limit=5"], "GET /products?query=rose&limit=5"),
         (["orders", "id=ECL 2026/1"], "GET /orders?id=ECL+2026%2F1"),
         (["orders", "your_reference=a=b"], "GET /orders?your_reference=a%3Db"),
+        (["products", "name=Azeite"], "GET /products?name=Azeite"),
         (["company"], "GET /company"),
         (["status"], "GET /status"),
         (["customeraddresses", "customer=201", "type=Empresa"], "GET /customeraddresses?customer=201&type=Empresa"),
@@ -386,6 +404,8 @@ def test_all_objects_that_pass_a_filter_are_read_page_by_page(server: Server, cl
         str(raw["id"]) for raw in client.every("customers", show_inactive=True)
     }
     assert server.sandbox.truth("taxes").keys() == {raw["id"] for raw in client.every("taxes")}
+    name = min(server.sandbox.truth("customers").values(), key=lambda raw: str(raw["name"]))["name"]
+    assert name in {raw["name"] for raw in client.every("customers", name=name)}
     with pytest.raises(SetAside, match="Wisedat has no status to list"):
         list(client.every("status"))
 

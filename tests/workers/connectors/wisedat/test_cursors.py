@@ -181,7 +181,8 @@ def test_a_change_in_the_second_of_the_first_request_is_in_the_next_tick(inclusi
 
 def test_a_tick_asks_in_utc_by_the_servers_clock(server: Server, client: Client) -> None:
     server.clock.now = datetime(2027, 10, 31, 0, 30, tzinfo=UTC)
-    cursor = server.read(client, "orders").end.cursor
+    cursor = server.read(client, "orders", server.read(client, "orders").end.cursor).end.cursor
+    server.sandbox.asked.clear()
     since = cursors.Position.read(cursor, limit=200).since
     assert since is not None
     assert timedelta() <= datetime(2027, 10, 31, 0, 28, tzinfo=UTC) - since < timedelta(minutes=1)
@@ -208,6 +209,32 @@ def test_pages_that_never_hold_still_end_the_run_incomplete_and_say_so(server: S
     assert not reading.end.complete
     assert "shifted in each of 5 passes" in (reading.end.warning or "")
     assert 10 == len(server.asked("GET /products"))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_where_there_are_no_pages_none_has_a_number(number: int) -> None:
+    position = cursors.Position(since=NOON, limit=200).told(NOON + timedelta(hours=1), age=NO_TIME)
+    end = position.after(page(number, [], pages=0, items=0), [], overlap=OVERLAP)
+    assert (False, None) == (end.more, end.warning)
+    assert NOON + timedelta(hours=1) - OVERLAP == continued(end.cursor).since
+
+
+def passes(*keys: str) -> int:
+    """How often a tick of one key a page is read, until it holds still."""
+    position = cursors.Position(since=NOON, limit=1, asked=NOON)
+    while True:
+        key = keys[position.page - 1]
+        end = position.after(page(position.page, [key], pages=len(keys), items=len(keys)), [key], overlap=OVERLAP)
+        if not end.more:
+            assert None is end.warning
+            return position.passes
+        position = continued(end.cursor)
+
+
+def test_two_keys_that_share_a_short_name_share_it_in_one_pass_only() -> None:
+    assert 1 == passes("1", "2")
+    assert 2 == passes("33682", "38684")
+    assert 1 == passes("69235", "95303")
 
 
 def test_a_tick_that_never_holds_still_asks_from_the_same_moment_again() -> None:

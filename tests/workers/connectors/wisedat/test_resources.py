@@ -80,8 +80,10 @@ def test_small_lists_are_read_once_an_hour_unless_everything_is_slower_or_faster
     assert (expected, expected) == (found.full_every, found.bound)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("products", timedelta(days=3)), ("categories", timedelta(hours=2))])
-def test_what_only_a_detail_shows_is_seen_once_every_detail_was_read_again(name: str, expected: timedelta) -> None:
+@pytest.mark.parametrize(
+    ("name", "expected"), [("products", timedelta(days=3, hours=2)), ("categories", timedelta(hours=2))]
+)
+def test_what_only_a_detail_shows_is_seen_by_the_first_listing_after_it_is_due(name: str, expected: timedelta) -> None:
     assert expected == resource(name, full_every="2h", details_every="3d").bound
 
 
