@@ -17,7 +17,7 @@ from workers.connectors.dilovod.resources import ID
 from workers.errors import Busy, SetAside, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
 
     from models.values import JsonObject
     from workers.connectors.http import Streamed
@@ -58,7 +58,7 @@ _FATES: tuple[tuple[tuple[str, ...], Callable[[str], Fate]], ...] = (
 """Texts that all must occur, whatever their case -> what becomes of the work. Everything else is set aside."""
 
 
-def inspect(answer: Any, *, secrets: Sequence[str] = ()) -> Any:
+def inspect(answer: Any, *, secrets: Collection[str] = ()) -> Any:
     """The answer itself, if it is no error; raises the error by its fate, in the vendor's own words without secrets."""
     said = _complaint(answer)
     if said is None:
@@ -80,14 +80,14 @@ def _complaint(answer: Any) -> Any:
     return None
 
 
-def masked(text: str, secrets: Sequence[str]) -> str:
+def masked(text: str, secrets: Collection[str]) -> str:
     """What a stranger says may repeat what he was sent."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return text
 
 
-def _plain(said: Any, secrets: Sequence[str]) -> str:
+def _plain(said: Any, secrets: Collection[str]) -> str:
     text = masked(said if isinstance(said, str) else exact.dumps(said), secrets)
     return exact.storable_text(" ".join(html.unescape(_TAG.sub(" ", text)).split())[:_LONGEST_TEXT])
 
@@ -149,7 +149,7 @@ class _Rejoined:
         return before
 
 
-def not_json(status: int, body: bytes, secrets: Sequence[str]) -> TryLater:
+def not_json(status: int, body: bytes, secrets: Collection[str]) -> TryLater:
     """What to raise for a page of a proxy, or half an object: of that nothing is repeated, it may be unfit to store."""
     words = http.words(masked(body.decode(errors="replace"), secrets).encode())
     said = "it breaks off or has a mistake" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words

@@ -10,7 +10,7 @@ from models.values import Chunk, End, Snapshot, Tombstone
 from workers.connectors.contract import Greeting
 from workers.connectors.dilovod import answers, cursors, metadata, queries
 from workers.connectors.dilovod.queries import Reading
-from workers.connectors.dilovod.resources import ID, is_register
+from workers.connectors.dilovod.resources import ID, is_register, is_slice
 from workers.connectors.http import Http
 from workers.errors import SetAside, TryLater
 
@@ -39,11 +39,15 @@ class Client:
     def __init__(self, options: Options, wire: Wire) -> None:
         self._options = options
         self._key = options.api_key.get_secret_value()
-        self._http = Http(wire, base_url=options.url, timeout=options.timeout)
+        self._secrets = {self._key}  # and partners' keys, once they were sent
+        self._http = Http(wire, base_url=options.url, timeout=options.timeout, hidden=self._hidden)
 
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
+
+    def _hidden(self, text: str) -> str:
+        return answers.masked(text, self._secrets)
 
     # What the spine asks.
 
@@ -68,7 +72,8 @@ class Client:
             first = cursors.Position.first(resource.name, self.get_metadata(resource.name), self._by(resource))
             yield Chunk(end=End(first.text(), more=True))
         elif is_register(resource.name):
-            yield from cursors.of_register(self._mirrored(resource.name, position), position.dimensions)
+            rows = self._mirrored(resource.name, position)
+            yield from cursors.of_register(rows, position.dimensions, summed=not is_slice(resource.name))
         else:
             yield self._page(resource.name, position)
 
@@ -102,7 +107,12 @@ class Client:
         asked = queries.question(words)
         if asked.register is None:
             return self._ask(asked.action, asked.params)
-        ways = self._ways(asked.register, asked.params["from"])
+        try:
+            ways = self._ways(asked.register, asked.params["from"])
+        except SetAside as refused:
+            if refused.whole_resource:
+                raise
+            raise SetAside(f"{refused}; {queries.FULL_NAMES}") from None
         return metadata.spelt(ways, lambda fields: self._ask(asked.action, asked.params | {"fields": fields}))
 
     # What the vendor offers to read.
@@ -242,7 +252,7 @@ class Client:
 
     def _mirrored(self, name: str, position: cursors.Position, **how: Unpack[queries.How]) -> Iterator[Any]:
         fields = {field: field for field in position.fields}
-        if name.startswith("informationRegisters."):
+        if is_slice(name):
             return self.slice_last(name, fields, **how)
         return self.balance(name, fields, dimensions=position.dimensions, **how)
 
@@ -273,8 +283,9 @@ class Client:
 
     def _asked(self, action: str, params: JsonObject) -> tuple[Any, datetime | None]:
         """The answer, and the vendor's clock."""
+        self._secrets |= {str(params.get("partnerAPIkey", ""))}
         reply = self._http.read("POST", "", **self._packet(action, params))
-        return self._inspected(reply.status, reply.body, str(params.get("partnerAPIkey", ""))), reply.date
+        return self._inspected(reply.status, reply.body), reply.date
 
     def _packet(self, action: str, params: JsonObject) -> dict[str, Any]:
         packet: JsonObject = {"version": self._options.version, "key": self._key}
@@ -285,13 +296,12 @@ class Client:
             return {"data": {"packet": exact.dumps(packet)}}  # escaped, unlike in the help's sample
         return {"content": exact.dumps(packet).encode(), "headers": {"Content-Type": "application/json"}}
 
-    def _inspected(self, status: int, body: bytes, *secrets: str) -> Any:
-        secrets = (self._key, *secrets)
+    def _inspected(self, status: int, body: bytes) -> Any:
         try:
             answer = exact.loads(body)
         except ValueError:
-            raise answers.not_json(status, body, secrets) from None
-        answers.inspect(answer, secrets=secrets)
+            raise answers.not_json(status, body, self._secrets) from None
+        answers.inspect(answer, secrets=self._secrets)
         if status != _OK:
             raise TryLater(f"HTTP {status}: {answers.described(answer)}")
         return answer

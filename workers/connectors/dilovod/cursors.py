@@ -12,12 +12,12 @@ from models import exact
 from models.values import Chunk, End, Line, Snapshot, Unreadable
 from workers.connectors.dilovod import answers, metadata
 from workers.connectors.dilovod.resources import ID, is_register
+from workers.errors import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from models.values import JsonObject
-    from workers.errors import SetAside
 
 PAGE = 500
 _MOST_PAGES = 20_000
@@ -119,15 +119,33 @@ _CONTENT_ONLY = (
 )
 
 
-def of_register(rows: Iterable[Any], dimensions: Sequence[str]) -> Iterator[Chunk]:
-    """A register's rows as they arrive, in bounded chunks; the reading ends with them."""
+def of_register(rows: Iterable[Any], dimensions: Sequence[str], *, summed: bool) -> Iterator[Chunk]:
+    """A register's rows as they arrive, in bounded chunks; the reading ends with them.
+
+    Of different rows with the same dimensions none may be lost in silence. Where rows are sums (`summed`), none of them
+    is what the register holds: SetAside, of the whole resource. Else the first is kept, and the others are set aside.
+    """
     chunk: list[Snapshot | Unreadable] = []
+    met: dict[str, bytes] = {}
     for row in rows:
-        chunk.append(_keyed(row, dimensions))
+        found = _keyed(row, dimensions)
+        if isinstance(found, Snapshot) and not _is_first(found, met):
+            reason = f"different rows have the same {', '.join(dimensions)}"
+            if summed:
+                remedy = "let the setting `dimensions` name all that the register has, or leave it out"
+                raise SetAside(f"{reason}: they are not summed by these; {remedy}", whole_resource=True)
+            found = Unreadable(f"?{exact.fingerprint(found.raw)}", reason, found.raw)
+        chunk.append(found)
         if len(chunk) == PAGE:
             yield _sorted_out(chunk)
             chunk = []
     yield replace(_sorted_out(chunk), end=End(DONE, complete=True))
+
+
+def _is_first(row: Snapshot, met: dict[str, bytes]) -> bool:
+    """Whether no other row of this key was met; the same row again is no other."""
+    state = bytes.fromhex(exact.fingerprint(exact.storable(row.raw)))
+    return met.setdefault(row.key, state) == state
 
 
 def _sorted_out(found: Sequence[Snapshot | Unreadable]) -> Chunk:

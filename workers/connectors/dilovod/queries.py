@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from models.values import JsonObject
 
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MOMENT = re.compile(f"{_DAY.pattern}[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}")
 _LAST = "23:59:59"
 
 
@@ -51,6 +52,10 @@ class Reading(StrEnum):
 
 _FAMILIES = {Reading.SLICE_LAST: "informationRegisters"}
 """Where a register's bare name is looked for; what is counted is looked for among the balance registers."""
+
+
+FULL_NAMES = "a register of another family has its full name, as in accumulationRegisters.saleIncomes"
+"""What to tell whoever asked for a register by a bare name that its family does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +161,12 @@ def described(name: str, lang: str = "uk") -> JsonObject:
 
 
 def moment(text: str, clock: str = "00:00:00") -> str:
-    """A moment as the vendor writes it; a bare day at this time."""
-    return f"{text} {clock}" if _DAY.fullmatch(text) else text.replace("T", " ")
+    """A moment as the vendor writes it; a bare day at this time. ValueError for what he might read as another one."""
+    if _DAY.fullmatch(text):
+        return f"{text} {clock}"
+    if not _MOMENT.fullmatch(text):
+        raise ValueError(f"{text} is no moment; write 2026-01-31, or 2026-01-31T23:59:59 by the vendor's wall clock")
+    return text.replace("T", " ")
 
 
 # What a person asks.

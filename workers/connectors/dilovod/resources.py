@@ -29,6 +29,11 @@ def is_register(name: str) -> bool:
     return name.partition(".")[0].endswith("Registers")
 
 
+def is_slice(name: str) -> bool:
+    """Whether a register is read by its newest values, and not by sums (Dilovod help, API Dilovod, sliceLast)."""
+    return name.startswith("informationRegisters.")
+
+
 def _objects(options: Options, name: str) -> Resource:
     # Dilovod has no modification date, hence no `every`: only the sweep finds what no webhook told.
     return Resource(

@@ -26,12 +26,18 @@ if TYPE_CHECKING:
 
 _OK = 200
 _A_DAY = timedelta(days=1)
-_REFUSED = frozenset({401, 403, 404})
+_STRANGER = 401
+_REFUSED = frozenset({403, 404})
 """Every record would be refused alike: the key is revoked or may not read the resource, or there is none."""
 
-_FORBIDDEN = re.compile(r"not enabled|permission|forbidden|denied|unauthorized|token required", re.IGNORECASE)
+_UNKNOWN = re.compile(r"unauthorized|token required", re.IGNORECASE)
+_FORBIDDEN = re.compile(r"not enabled|permission|forbidden|denied", re.IGNORECASE)
 _FAILURES = frozenset({"result", "results", "err", "error", "errors"})
 """Roots of XML answers that are no lists: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`."""
+
+
+class Forbidden(SetAside):
+    """Directo knows the key, which may not read this resource."""
 
 
 def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
@@ -42,7 +48,7 @@ def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
     """
     if reply.status != _OK:
         raise _refusal(reply.status, _hidden(reply.read(-1), secret))
-    body = _Peeked(reply)
+    body = http.Peeked(reply)
     if body.first == b"[":
         return _json_records(body)
     if body.first == b"<":
@@ -50,12 +56,17 @@ def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
     raise _no_list(_hidden(body.read(-1), secret))
 
 
+_FLAGS = {"true": 1, "false": 0}
+"""Flags are asked for as numbers, and may be shown as words: XML has nothing else."""
+
+
 class Watch:
     """Whether an answer keeps to what was asked for: the vendor ignores filters that he does not know.
 
     Judged is only what is certain. Nothing follows from a field that is not shown, null or empty, which the vendor
     uses interchangeably; from a text in which commas part several codes; from the order of texts; from a bound, which
-    may belong to its range; or from a partial filter, whose letters the vendor may compare in ways of his own.
+    may belong to its range; from a partial filter, whose letters the vendor may compare in ways of his own; or from a
+    text that holds more than the one asked for.
     """
 
     def __init__(self, resource: str, selection: queries.Selection) -> None:
@@ -128,12 +139,14 @@ def _is_surely(value: Any, wanted: str) -> bool:
 
 
 def _is_perhaps(value: Any, wanted: str, zone: ZoneInfo) -> bool:
-    if str(value).strip().casefold() == wanted.strip().casefold():
-        return True
-    mine, other = queries.comparable(value, zone), queries.comparable(wanted, zone)
+    text, asked = str(value).strip(), wanted.strip()
+    mine, other = (queries.comparable(_FLAGS.get(each.casefold(), each), zone) for each in (text, asked))
     if isinstance(mine, datetime) and isinstance(other, datetime):
         return abs(mine - other) <= _A_DAY
-    return mine is not None and mine == other
+    if mine is not None and other is not None:
+        return mine == other
+    # The document calls a plain `name=Kalev` an exact match in one place and a "name search" in another.
+    return asked.casefold() in text.casefold()
 
 
 def _number(text: str) -> Decimal | None:
@@ -148,10 +161,17 @@ def _hidden(body: bytes, secret: str) -> bytes:
 
 
 def _refusal(status: int, body: bytes) -> SetAside:
-    """A resource that is not enabled for the key is 400 with these words, 403 or 404 (Directo API documentation)."""
+    """A resource that is not enabled for the key is 400 with these words, 403 or 404 (Directo API documentation).
+
+    A key that Directo does not know is 401; in the XML format a 200 that says so.
+    """
     said = _words(body)
-    whole = status in _REFUSED or bool(_FORBIDDEN.search(said))
-    return SetAside(said if status == _OK else f"HTTP {status}: {said}", whole_resource=whole)
+    shown = said if status == _OK else f"HTTP {status}: {said}"
+    if status == _STRANGER or _UNKNOWN.search(said):
+        return SetAside(shown, whole_resource=True)
+    if status in _REFUSED or _FORBIDDEN.search(said):
+        return Forbidden(shown, whole_resource=True)
+    return SetAside(shown)
 
 
 def _no_list(body: bytes) -> SetAside | TryLater:
@@ -164,30 +184,7 @@ def _no_list(body: bytes) -> SetAside | TryLater:
     return SetAside(f"the answer is no list: {_words(body)}")
 
 
-class _Peeked:
-    """A body whose first character is known before it is parsed."""
-
-    def __init__(self, reply: http.Streamed) -> None:
-        self._reply = reply
-        self._head = b""
-        while not self._head:
-            read = reply.read(64)
-            self._head = read.removeprefix(b"\xef\xbb\xbf").lstrip()
-            if not read:
-                break
-        self.first = self._head[:1]
-
-    def read(self, size: int = -1) -> bytes:
-        """As of a file."""
-        if size < 0:
-            return self._head + self._reply.read(-1)
-        if self._head:
-            taken, self._head = self._head[:size], self._head[size:]
-            return taken
-        return self._reply.read(size)
-
-
-def _json_records(body: _Peeked) -> Iterator[Any]:
+def _json_records(body: http.Peeked) -> Iterator[Any]:
     try:
         yield from ijson.items(body, "item")
     except ijson.JSONError as error:
@@ -195,7 +192,7 @@ def _json_records(body: _Peeked) -> Iterator[Any]:
         raise TryLater(f"the answer breaks off or is no JSON: {reason}", shuts_gate=False) from None
 
 
-def _xml_records(body: _Peeked, secret: str) -> Iterator[Any]:
+def _xml_records(body: http.Peeked, secret: str) -> Iterator[Any]:
     """Each child of the root in the JSON's shape, forgotten once it is read."""
     depth, root, is_list = 0, None, False
     try:

@@ -31,6 +31,8 @@ _NAME = re.compile(r"[\w.-]+")
 _OPERATORS = "<>!="
 _DATE = re.compile(r"\d{4}-\d\d?-")
 
+_NO_COMMA = 'a comma is an operator of Directo\'s filters ("or"), so no value with one can be asked for'
+
 _CALCULATED = re.compile(
     "line_total|discount_amount|available_stock|profit_margin|average_price|sum_quantity|order_total|full_address"
     "|(total|calculated|formatted|display)_.*"
@@ -187,9 +189,11 @@ def _parsed(said: Any) -> Test:
     if not isinstance(said, str):
         return Test(Operator.EXACT, (_operand(said),))
     if said[:1] in {Operator.ABOVE, Operator.BELOW}:
-        return _bound(Operator(said[0]), said[1:])
+        return _bound(Operator(said[0]), said[1:].strip())
     if said[:1] == Operator.NOT:
-        return Test(Operator.NOT, (_operand(said[1:]),))
+        if "," in said:
+            raise ValueError(f'{_NO_COMMA}; what none of several values may be is a list: ["!EE", "!LV"]')
+        return Test(Operator.NOT, (_operand(said[1:].strip()),))
     if len(said) > 1 and said[0] == said[-1] == Operator.PARTIAL:
         return Test(Operator.PARTIAL, (_operand(said[1:-1]),))
     return Test(Operator.EXACT, tuple(_operand(each.strip()) for each in said.split(",")))
@@ -215,9 +219,11 @@ def _operand(value: Any) -> str:
     if not text.strip():
         raise ValueError("a value must not be empty: Directo does not say what an operator without one means")
     if "," in text:
-        raise ValueError('a comma is an operator of Directo\'s filters ("or"), so no value with one can be asked for')
+        raise ValueError(_NO_COMMA)
     if "%" in text:
         raise ValueError('% is an operator of Directo\'s filters, for a text within a text: "%text%", nothing else')
+    if text[0] == "=":
+        raise ValueError('remove the "=" before the value; Directo writes "at least" as ">100", too')
     if text[0] in _OPERATORS:
         raise ValueError(f'"{text[0]}" before a value is an operator of Directo\'s filters, and one is all it takes')
     return text

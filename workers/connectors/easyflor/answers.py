@@ -79,8 +79,8 @@ class Failure:
         """Too large a request for this time of the day."""
         return self.status == _BAD_REQUEST and self.error == _CLOSED
 
-    def fate(self, options: Options, now: datetime) -> Fate:
-        """What happens to the work. `now`: the vendor's clock, aware."""
+    def fate(self, options: Options, now: datetime, *, of_object: bool = False) -> Fate:
+        """What happens to the work. `now`: the vendor's clock, aware. `of_object`: one object alone was asked for."""
         if self.is_closed:
             return Closed(self.words, until=opening(options, now))
         if self.status in _ACCOUNT:
@@ -88,7 +88,7 @@ class Failure:
             return SetAside(f"{self.words}: {who}", whole_resource=True)
         if self.status == _BAD_REQUEST:
             return Refused(self.words)
-        return SetAside(self.words, whole_resource=True)
+        return SetAside(self.words, whole_resource=not of_object)
 
 
 def opening(options: Options, now: datetime) -> datetime:
@@ -105,13 +105,13 @@ def records(reply: http.Streamed, *, keep_personal: bool) -> Iterator[Any]:
 
     SetAside for JSON that is no array, TryLater for what is no JSON or breaks off.
     """
-    body = _Peeked(reply)
+    body = http.Peeked(reply)
     if body.first != b"[":
         raise _no_list(body.read(-1))
     return _items(body, keep_personal=keep_personal)
 
 
-def _items(body: _Peeked, *, keep_personal: bool) -> Iterator[Any]:
+def _items(body: http.Peeked, *, keep_personal: bool) -> Iterator[Any]:
     try:
         for item in ijson.items(body, "item"):
             yield cleaned(item, keep_personal=keep_personal)
@@ -122,7 +122,7 @@ def _items(body: _Peeked, *, keep_personal: bool) -> Iterator[Any]:
 
 def shown(reply: http.Streamed, *, most: int, keep_personal: bool) -> Any:
     """Whatever the reply holds, decoded. SetAside for an array of more than `most` objects."""
-    body = _Peeked(reply)
+    body = http.Peeked(reply)
     if body.first != b"[":
         return whole(body.read(-1), keep_personal=keep_personal)
     found = list(islice(_items(body, keep_personal=keep_personal), most + 1))
@@ -131,12 +131,12 @@ def shown(reply: http.Streamed, *, most: int, keep_personal: bool) -> Any:
     return found
 
 
-def whole(body: bytes, *, keep_personal: bool) -> Any:
-    """A body that is held whole, decoded. TryLater for what is no JSON."""
+def whole(body: bytes, *, keep_personal: bool, hidden: Hidden = str) -> Any:
+    """A body that is held whole, decoded. TryLater for what is no JSON. `hidden` takes secrets out of a text."""
     try:
         return cleaned(exact.loads(body), keep_personal=keep_personal)
     except ValueError:
-        raise _no_json(body) from None
+        raise _no_json(body, hidden) from None
 
 
 def cleaned(item: Any, *, keep_personal: bool) -> Any:
@@ -165,29 +165,6 @@ def as_object(item: Any) -> JsonObject:
     return item if isinstance(item, dict) else {"value": item}
 
 
-class _Peeked:
-    """A body whose first character is known before it is parsed."""
-
-    def __init__(self, reply: http.Streamed) -> None:
-        self._reply = reply
-        self._head = b""
-        while not self._head:
-            read = reply.read(64)
-            self._head = read.removeprefix(b"\xef\xbb\xbf").lstrip()
-            if not read:
-                break
-        self.first = self._head[:1]
-
-    def read(self, size: int = -1) -> bytes:
-        """As of a file."""
-        if size < 0:
-            return self._head + self._reply.read(-1)
-        if self._head:
-            taken, self._head = self._head[:size], self._head[size:]
-            return taken
-        return self._reply.read(size)
-
-
 def _no_list(body: bytes) -> Fate:
     try:
         decoded = exact.loads(body)
@@ -200,10 +177,10 @@ def _no_list(body: bytes) -> Fate:
     return SetAside(f"the answer is no list but a {type(decoded).__name__}")
 
 
-def _no_json(body: bytes) -> TryLater:
+def _no_json(body: bytes, hidden: Hidden = str) -> TryLater:
     """A proxy's page, half a body. Its words are repeated only where it does not even begin like an object."""
     begins = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    said = f": {http.words(body)}" if begins in {b"", b"<"} else ""
+    said = f": {http.words(body, hidden=hidden)}" if begins in {b"", b"<"} else ""
     return TryLater(f"the answer breaks off or is no JSON{said}".removesuffix(": "), shuts_gate=False)
 
 

@@ -28,10 +28,14 @@ _COOKIE_AGE = timedelta(minutes=30)
 """The vendor does not say how long a cookie lives; one this old is given up."""
 
 _KEPT = timedelta(days=1)
-"""How long a cookie is remembered, so that it can be ended at the vendor's."""
+"""How long a cookie is remembered, so that it can be ended at the vendor's; no token is kept for longer either."""
 
 _UNSTATED = timedelta(minutes=30)
 """How long a token is used whose expiration cannot be read. A refusal renews it earlier."""
+
+_HIDDEN = "***"
+_TELLING = 4
+"""How many characters of a secret tell something of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,13 @@ class Session:
         """Back from the box."""
         said = json.loads(stored)
         return cls(said["kind"], said["value"], datetime.fromisoformat(said["since"]))
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What of it no text may repeat: the cookies' bare values, too, but for the small ones beside a session."""
+        pairs = self.value.split("; ") if self.kind == "cookie" else ()
+        bare = (pair.partition("=")[2] for pair in pairs)
+        return frozenset({self.value, *(value for value in bare if len(value) > _TELLING)})
 
     def serves(self, kind: str, now: Callable[[], datetime]) -> bool:
         """Whether requests may still be sent with it. The box itself forgets tokens in time."""
@@ -79,9 +90,9 @@ class Auth(httpx.Auth):
         self._secrets = {options.password.get_secret_value()}
 
     def hidden(self, text: str) -> str:
-        """The text without the password and every token and cookie that was used."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
+        """The text without the password and every token and cookie that was used; cut in the middle of one, too."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = _without_beginning(text.replace(secret, _HIDDEN), secret)
         return text
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -99,7 +110,7 @@ class Auth(httpx.Auth):
             yield self._signed(request, renewed)
 
     def _signed(self, request: httpx.Request, session: Session) -> httpx.Request:
-        self._secrets.add(session.value)
+        self._secrets |= session.secrets
         return session.sign(request)
 
     def _stored(self) -> Session | None:
@@ -162,6 +173,13 @@ class Auth(httpx.Auth):
         return SetAside(f"EasyFlor refuses the login of {who}: {failure.words}", whole_resource=True)
 
 
+def _without_beginning(text: str, secret: str) -> str:
+    for length in range(len(secret) - 1, _TELLING - 1, -1):
+        if text.endswith(secret[:length]):
+            return text[:-length] + _HIDDEN
+    return text
+
+
 def _is_anybodys(response: httpx.Response) -> bool:
     """An answer that says nothing about the login."""
     busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
@@ -194,7 +212,9 @@ def _lifetime(expiration: Any, clock: datetime) -> timedelta:
     """How long from now, by the vendor's own clock: ours may be another."""
     with suppress(ValueError, TypeError, OverflowError):
         moment = datetime.fromisoformat(expiration)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - clock
+        lifetime = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - clock
+        # .NET writes "not set" as the year 1; a token that has just been made is not over yet.
+        return min(lifetime, _KEPT) if lifetime > timedelta(0) else _UNSTATED
     return _UNSTATED
 
 

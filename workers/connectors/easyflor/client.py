@@ -32,7 +32,13 @@ _LARGEST_ANSWER = 1000
 """Objects that `ask` shows."""
 
 _PATH = re.compile(r"[\w-]+(/[\w.-]*)*", re.ASCII)
-_ASK = "ask for an address below /api/, as in: debtor/417, debtorsincedate/20260101, ListArticleSort 1,2,3"
+_LOGINS = frozenset({"authorization", "authorizationtoken", "unauthorization"})
+"""Addresses that show a token or end the session of all workers."""
+
+_ASK = (
+    "ask for an address below /api/, as in: debtor/417; debtorsincedate/20260101; ListArticleSort 1,2,3; "
+    "DebtorListArticleSortPrice 417 1,2,3 (a debtor's id, then ids of article sorts)"
+)
 
 
 class Client:
@@ -48,6 +54,7 @@ class Client:
             timeout=options.timeout,
             headers={"Accept": "application/json"},
             auth=self._auth,
+            hidden=self._auth.hidden,
         )
 
     def close(self) -> None:
@@ -70,8 +77,8 @@ class Client:
             failure = answers.Failure.of(reply.status, reply.body, hidden=self._auth.hidden)
             if failure.is_gone:
                 return Tombstone(key)
-            raise failure.fate(self._options, _clock(reply.date))
-        found = answers.whole(reply.body, keep_personal=self._options.keep_personal)
+            raise failure.fate(self._options, _clock(reply.date), of_object=True)
+        found = answers.whole(reply.body, keep_personal=self._options.keep_personal, hidden=self._auth.hidden)
         # The document shows a list of one under this address.
         records = found if isinstance(found, list) else [found]
         if not records:
@@ -150,7 +157,7 @@ class Client:
                     return self.list_article_sorts(_numbers(ids))
                 case [name, debtor, ids] if name.lower() == table.PRICES.lower():
                     return self.debtor_list_article_sort_prices(_number(debtor), _numbers(ids))
-                case [path] if _PATH.fullmatch(path) and ".." not in path:
+                case [path] if _PATH.fullmatch(path) and ".." not in path and not _is_reserved(path):
                     return self._shown("GET", path)
         except ValueError as error:
             raise SetAside(str(error)) from None
@@ -233,6 +240,11 @@ class _Met:
             return
         reason = f"{self._resource.name} has different objects with the key {key}; the setting `own` may name another"
         unreadable.append(Unreadable(resources.digest(raw), reason, raw))
+
+
+def _is_reserved(path: str) -> bool:
+    """Whether a GET of it would be a login, a logout, or a point read without its ids."""
+    return path.strip("/").lower() in {*_LOGINS, table.SORTS.lower(), table.PRICES.lower()}
 
 
 def _state(raw: JsonObject) -> bytes:

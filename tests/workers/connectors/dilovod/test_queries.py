@@ -344,6 +344,10 @@ def test_ask_gives_the_answer_in_the_form_in_which_it_came(client: Client) -> No
         (["balance", "goods", "day=1"], "there is no day=, but register=, date=, dimensions="),
         (["turnover", "goods", "2026-01-01"], "endDate missing; ask as in: turnover goods 2026-01-01 2026-01-31"),
         (["balanceAndTurnover", "goods"], "ask as in: balanceAndTurnover goods 2026-01-01 2026-01-31"),
+        (["balance", "goods", "date=31.01.2026"], "31.01.2026 is no moment; write 2026-01-31, or 2026-01-31T23:59:59"),
+        (["turnover", "goods", "2026-01", "2026-02"], "2026-01 is no moment"),
+        (["sliceLast", "goodsPrices", "date=2026-01-31T00:00:00Z"], "2026-01-31T00:00:00Z is no moment"),
+        (["getStatistic", "yesterday"], "yesterday is no moment; write 2026-01-31"),
         (["sliceLast"], "ask as in: sliceLast goodsPrices date=2026-01-31"),
         (["getStatistic", "1", "2", "3"], "ask as in: getStatistic 2026-01-01 2026-01-31 partnerAPIkey=…"),
         (["listMetadata", "uk", "ru"], "ask as in: listMetadata"),
@@ -389,7 +393,7 @@ def _example(said: str, action: str) -> list[str]:
 def test_the_vendor_himself_refuses_what_only_he_can_know(client: Client) -> None:
     with pytest.raises(SetAside, match="unknown operator ~"):
         client.ask(["request", UNITS, "id", 'filters=[{"alias":"id","operator":"~","value":1}]'])
-    with pytest.raises(SetAside, match=r"metadata object balanceRegisters\.nothing not found"):
-        client.ask(["balance", "nothing"])
+    with pytest.raises(SetAside, match=r"balanceRegisters\.saleIncomes not found; .* as in accumulationRegisters\."):
+        client.ask(["turnover", "saleIncomes", "2015-01-01", "2015-06-30"])
     with pytest.raises(SetAside, match=r"balanceRegisters\.goods has no dimension shelf; it has firm, storage, good"):
         client.ask(["balance", "goods", "dimensions=shelf"])

@@ -10,7 +10,7 @@ from workers.connectors.directo import sandbox
 from workers.connectors.directo.sandbox import Fault
 from workers.errors import Fate, SetAside, TimedOut, TryLater
 
-QUICK = {"timeout": timedelta(milliseconds=150)}
+QUICK = {"timeout": timedelta(seconds=1)}
 FATES = {
     Fault.HTML: TryLater,
     Fault.HALF: TryLater,

@@ -51,7 +51,7 @@ def test_one_login_serves_many_requests(account: Account) -> None:
 
 @BOTH
 def test_one_login_serves_all_workers_and_nobodys_login_ends_anothers(account: Account, sqlite: Database) -> None:
-    account.sandbox.latency = 0.05
+    account.sandbox.latency = 0.3
     found = at_once(account, sqlite)
     assert [Snapshot("417", account.sandbox.truth("debtor")["417"])] * WORKERS == found
     assert account.sandbox.logins == 1
@@ -64,7 +64,7 @@ def test_a_session_that_was_ended_elsewhere_is_renewed_by_one_worker_for_all(
 ) -> None:
     at_once(account, sqlite)
     account.sandbox.log_in_elsewhere()
-    account.sandbox.latency = 0.05
+    account.sandbox.latency = 0.3
     assert WORKERS == len(at_once(account, sqlite))
     assert account.sandbox.logins == 2
 
@@ -113,6 +113,28 @@ def test_a_token_is_renewed_five_minutes_before_the_vendors_clock_ends_it(
             box.now = datetime(2031, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
             client.fetch(account.resource("debtor"), "417")
             assert logins == account.sandbox.logins
+
+
+def test_no_token_is_kept_for_longer_than_a_day(account: Account) -> None:
+    account.sandbox.token_life = timedelta(days=365_000)
+    box = Box()
+    with account.another(wire=box.wire()) as client:
+        client.fetch(account.resource("debtor"), "417")
+    assert box.now < box.until < box.now + timedelta(days=1)
+
+
+@COOKIE
+def test_no_text_repeats_a_cookie_not_even_its_bare_value(account: Account) -> None:
+    account.read("debtor")
+    (issued,) = account.sandbox.issued
+    hidden = account.client._auth.hidden
+    assert "***" == hidden(issued)
+    assert "the session *** is bad" == hidden(f"the session {issued} is bad")
+
+
+def test_a_small_cookie_beside_the_session_spoils_no_text() -> None:
+    session = Session("cookie", "Lang=1; EasyFlorSession=0123456789", datetime(2031, 1, 1, tzinfo=UTC))
+    assert {session.value, "0123456789"} == session.secrets
 
 
 @COOKIE

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from models.values import Tombstone
+from models.values import Snapshot, Tombstone
 from tests.serving import served
 from tests.workers.connectors.easyflor.conftest import Account, options
 from workers.connectors import contract
@@ -58,12 +58,16 @@ def test_a_bad_answer_is_sorted_by_fate_and_the_next_one_is_read(account: Accoun
 
 
 @contextmanager
-def answering(body: str, status: int = 200) -> Iterator[Client]:
-    """A client of a vendor who says this to everything but a login."""
+def answering(
+    body: str, status: int = 200, *, expiration: str = "2099-01-01T00:00:00Z", logins: list[str] | None = None
+) -> Iterator[Client]:
+    """A client of a vendor who says this to everything but a login. `logins`: grows by each."""
 
     def answer(request: Request) -> Response:
         if request.method == "POST":
-            return JSONResponse({"Token": "my-token", "Expiration": "2099-01-01T00:00:00Z"})
+            if logins is not None:
+                logins.append(request.path_params["path"])
+            return JSONResponse({"Token": "my-token", "Expiration": expiration})
         return Response(body, status, media_type="application/json")
 
     with served(Starlette(routes=[Route("/api/{path:path}", answer, methods=["GET", "POST"])])) as url:
@@ -109,16 +113,50 @@ def test_only_the_vendors_own_word_of_a_missing_object_is_a_tombstone(error: str
     with answering(said, 400) as client:
         assert Tombstone("9") == client.fetch(debtor, "9")
     for status in (401, 403, 404):
-        with answering(said, status) as client, pytest.raises(SetAside, match=f"HTTP {status}") as raised:
+        with answering(said, status) as client, pytest.raises(SetAside, match=f"HTTP {status}"):
             client.fetch(debtor, "9")
-        assert raised.value.whole_resource
 
 
-@pytest.mark.parametrize("status", [400, 401, 404])
-def test_no_error_repeats_a_password_or_a_token_that_the_vendor_sends_back(status: int) -> None:
-    said = '{"error": "Refused", "message": "my-token of wouldntyouliketoknow is bad"}'
-    with answering(said, status) as client, pytest.raises(SetAside, match=r"\*\*\* of \*\*\* is bad"):
+@pytest.mark.parametrize(("status", "whole"), [(401, True), (403, True), (204, False), (404, False), (410, False)])
+def test_an_odd_answer_about_one_object_sets_aside_that_object_alone(status: int, *, whole: bool) -> None:
+    debtor = resources.resources(options())[0]
+    with answering("" if status == 204 else "no such page", status) as client, pytest.raises(SetAside) as raised:
+        client.fetch(debtor, "9")
+    assert whole == raised.value.whole_resource
+
+
+ECHO = '{"error": "Refused", "message": "my-token of wouldntyouliketoknow is bad"}'
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])
+@pytest.mark.parametrize("said", [ECHO, "<html>my-token of wouldntyouliketoknow is bad</html>"], ids=["json", "html"])
+def test_no_error_repeats_a_password_or_a_token_that_the_vendor_sends_back(status: int, said: str) -> None:
+    debtor = resources.resources(options())[0]
+    with answering(said, status) as client:
+        for ask in (client.check, lambda: list(client.list(debtor, None))):
+            with pytest.raises(Fate, match=r"\*\*\* of \*\*\* is bad"):
+                ask()
+        with pytest.raises(Fate) as raised:
+            client.fetch(debtor, "9")
+    assert "my-token" not in str(raised.value)
+    assert "wouldntyouliketoknow" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "expiration", ["0001-01-01T00:00:00", "2020-01-01T00:00:00Z", "9999-12-31T23:59:59.9999999Z", "soon"]
+)
+def test_a_token_whose_end_makes_no_sense_serves_until_it_is_refused(expiration: str) -> None:
+    debtor, logins = resources.resources(options())[0], list[str]()
+    with answering('[{"Id": 9}]', expiration=expiration, logins=logins) as client:
+        assert [Snapshot("9", {"Id": 9})] * 3 == [client.fetch(debtor, "9") for _ in range(3)]
+    assert ["authorizationtoken"] == logins
+
+
+@pytest.mark.parametrize("before", [*("x" * length for length in range(180, 200, 3)), "x" + " " * 790])
+def test_an_error_that_is_cut_in_the_middle_of_a_secret_shows_nothing_of_it(before: str) -> None:
+    with answering(before + "wouldntyouliketoknow", 500) as client, pytest.raises(TryLater) as raised:
         client.check()
+    assert "xwo" not in str(raised.value).replace(" ", "")
 
 
 def test_what_the_vendor_says_of_waiting_is_passed_on(account: Account) -> None:

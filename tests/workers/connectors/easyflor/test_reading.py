@@ -242,9 +242,13 @@ def test_a_person_may_ask_in_the_vendors_own_words(account: Account) -> None:
         ["https://elsewhere.example/"],
         ["//elsewhere.example/"],
         ["debtor?x=1"],
+        ["authorizationtoken"],
+        ["Unauthorization/"],
+        ["ListArticleSort"],
+        ["DebtorListArticleSortPrice/", "1,2"],
     ],
 )
-def test_what_is_no_address_below_api_is_not_asked(account: Account, words: list[str]) -> None:
+def test_what_is_no_address_to_read_below_api_is_not_asked(account: Account, words: list[str]) -> None:
     with pytest.raises(SetAside, match="as in: debtor/417"):
         account.client.ask(words)
     assert [] == account.sandbox.asked
