@@ -6,6 +6,7 @@ Fate
 │   ├── Busy        the vendor serves somebody else right now; not counted as an attempt
 │   └── Closed      outside the vendor's opening hours; shuts full readings only, not counted
 ├── SetAside        malformed, refused, forbidden: parked with its reason, others go on
+│   └── TooLarge    a reply larger than is held whole; a smaller question may be answered
 └── NotForUs        nothing of ours: finished, one line in the log
 
 Gone is no error: a connector returns a `Tombstone`. Messages carry the vendor's own words and never a secret.
@@ -62,6 +63,10 @@ class SetAside(Fate):
     def __init__(self, reason: str, *, whole_resource: bool = False) -> None:
         super().__init__(reason)
         self.whole_resource = whole_resource
+
+
+class TooLarge(SetAside):
+    """The reply is larger than is held whole. A smaller question may be answered."""
 
 
 class NotForUs(Fate):

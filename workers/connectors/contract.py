@@ -124,12 +124,13 @@ class Wire:
     """What the spine lends a client.
 
     `alive` is called as bytes arrive: it renews the lease of a long stream. `now`: the clock that all workers share,
-    aware; sessions end by it.
+    aware; sessions end by it. `largest`: bytes of a reply that is held whole; larger ones are for `Http.stream`.
     """
 
     alive: Callable[[], None]
     sessions: Sessions
     now: Callable[[], datetime] = _utc
+    largest: int = 64 * 2**20
 
 
 class _OwnSessions:
@@ -176,7 +177,8 @@ class Client(Protocol):
     def interpret(self, resource: Resource, document: Document) -> Snapshot:
         """What the vendor reads in the document; its key is the document's. Sent once at most.
 
-        Raises `TryLater` only with `refused`, else `SetAside`: what may have arrived is a person's to send again.
+        Raises `TryLater` with `refused` where the vendor certainly did not take it; any other failure parks the
+        document: what may have arrived is a person's to send again.
         """
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:

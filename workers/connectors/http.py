@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from models import exact
-from workers.errors import Fate, SetAside, TimedOut, TryLater
+from workers.errors import Fate, SetAside, TimedOut, TooLarge, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from workers.connectors.contract import Wire
-
-_LARGEST_BODY = 64 * 2**20
-"""A reply that is held whole may not be larger; larger ones are for `stream`."""
 
 _STALL_BYTES = 1024
 """A stream that brings less than this within one timeout has stalled: dripping is not progress."""
@@ -32,6 +29,10 @@ _STALL_BYTES = 1024
 _LONGEST_WAIT = timedelta(days=1)
 _ABSURD = 9
 """Digits of a `Retry-After` that nobody means."""
+
+_MARK = b"\xef\xbb\xbf"
+_GLIMPSE = 64
+"""Bytes at once in which the beginning of a body is looked for."""
 
 _WORDS = 200
 """How many characters of a stranger's body an error repeats."""
@@ -65,15 +66,16 @@ class Streamed:
         self.status = response.status_code
         self.date = _date(response)
         self._chunks = http.progressing(response)
+        self._largest = http.largest
         self._rest = b""
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; empty at the end. Everything (bounded) for a negative size."""
+        """At most `size` bytes; empty at the end. Everything for a negative size, or `TooLarge`."""
         if size == 0:
             return b""
         if size < 0:
             rest, self._rest = self._rest, b""
-            return _bounded(itertools.chain([rest], self._chunks))
+            return _bounded(itertools.chain([rest], self._chunks), self._largest)
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -81,6 +83,29 @@ class Streamed:
             self._rest = chunk
         taken, self._rest = self._rest[:size], self._rest[size:]
         return taken
+
+
+class Peeked:
+    """A body whose first character (after a mark and blanks; empty at the end) is known before it is parsed."""
+
+    def __init__(self, reply: Streamed) -> None:
+        self._reply = reply
+        self._head = b""
+        while not self._head:
+            read = reply.read(_GLIMPSE)
+            self._head = read.removeprefix(_MARK).lstrip()
+            if not read:
+                break
+        self.first = self._head[:1]
+
+    def read(self, size: int = -1) -> bytes:
+        """As `Streamed.read`."""
+        if size < 0:
+            return self._head + self._reply.read(-1)
+        if self._head:
+            taken, self._head = self._head[:size], self._head[size:]
+            return taken
+        return self._reply.read(size)
 
 
 class _Deadline:
@@ -133,6 +158,7 @@ class Http:
         hidden: Callable[[str], str] = str,
     ) -> None:
         self._wire = wire
+        self.largest = wire.largest
         self._hidden = hidden
         self._timeout = timeout.total_seconds()
         self._socket: socket.socket | None = None
@@ -150,9 +176,12 @@ class Http:
         self._client.close()
 
     def read(self, method: str, path: str, **request: Any) -> Reply:
-        """One request, its reply held whole. `request`: httpx's own `params`, `json`, `content`, `headers`, `files`."""
+        """One request, its reply held whole, or `TooLarge`.
+
+        `request`: httpx's own `params`, `json`, `content`, `headers`, `files`.
+        """
         with self._sent(method, path, request) as (response, deadline):
-            body = _bounded(deadline.guarded(response))
+            body = _bounded(deadline.guarded(response), self.largest)
             return Reply(response.status_code, body, _date(response), hidden=self._hidden)
 
     @contextmanager
@@ -285,10 +314,10 @@ def _aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _bounded(chunks: Iterator[bytes]) -> bytes:
+def _bounded(chunks: Iterator[bytes], largest: int) -> bytes:
     body = bytearray()
     for chunk in chunks:
         body += chunk
-        if len(body) > _LARGEST_BODY:
-            raise SetAside(f"the answer is larger than {_LARGEST_BODY // 2**20} MiB")
+        if len(body) > largest:
+            raise TooLarge(f"the answer is larger than {largest / 2**20:g} MiB")
     return bytes(body)

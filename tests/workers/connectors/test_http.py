@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import pytest
 
 from workers.connectors.contract import Wire
 from workers.connectors.http import Http, reachable, words
-from workers.errors import Fate, SetAside, TimedOut, TryLater
+from workers.errors import Fate, SetAside, TimedOut, TooLarge, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,7 +85,8 @@ def speaking(*scripts: Script) -> Iterator[str]:
 @contextmanager
 def asking(url: str, *, alive: Callable[[], None] = lambda: None, **more: Any) -> Iterator[Http]:
     headers = {"X-Key": KEY} | more.pop("headers", {})
-    wire = Wire(alive=alive, sessions=NoSessions())
+    held = {"largest": more.pop("largest")} if "largest" in more else {}
+    wire = Wire(alive=alive, sessions=NoSessions(), **held)
     http = Http(wire, base_url=url, headers=headers, **{"timeout": LONG, **more})
     try:
         yield http
@@ -260,10 +261,23 @@ def test_what_is_not_json_is_tried_later_without_shutting_the_gate(body: bytes) 
     assert len(str(raised.value)) < 300
 
 
-def test_an_answer_too_large_to_hold_is_set_aside() -> None:
+def test_an_answer_too_large_to_hold_is_set_aside_as_one_that_may_be_smaller() -> None:
     size = 65 * 2**20
     chunks: Script = [reply(b"", length=size), *[b" " * 2**20] * 65]
-    assert isinstance(fate_of(*chunks), SetAside)
+    error = fate_of(*chunks)
+    assert isinstance(error, TooLarge)
+    assert isinstance(error, SetAside)
+    assert "larger than 64 MiB" in str(error)
+
+
+@pytest.mark.parametrize("size", [1000, 1001])
+def test_how_much_is_held_is_the_wires_to_say(size: int) -> None:
+    sent = [reply(b" " * size)]
+    with speaking(sent, sent) as url, asking(url, largest=1000) as http:
+        with nullcontext() if size <= 1000 else pytest.raises(TooLarge):
+            assert size == len(http.read("GET", "/things").body)
+        with nullcontext() if size <= 1000 else pytest.raises(TooLarge), http.stream("GET", "/things") as streamed:
+            assert size == len(streamed.read(-1))
 
 
 def test_a_header_that_cannot_be_sent_is_not_repeated() -> None:

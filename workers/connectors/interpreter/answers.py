@@ -33,8 +33,6 @@ _REMEDIES = {
 }
 """What to do about each documented errorCode (Interpreter API, Errors)."""
 
-_IN_DOUBT = f"the document may have been interpreted at the vendor all the same: look there first; {_RETRY}"
-
 
 @dataclass(frozen=True, slots=True)
 class Error:
@@ -99,11 +97,6 @@ def refuse(reply: http.Reply) -> None:
         raise TryLater(told.says, refused=True)
     remedy = _REMEDIES.get(told.code, f"see what Lagerkoll means; then {_RETRY}")
     raise SetAside(f"{told.says}; {remedy}", whole_resource=told.code in _EVERY_DOCUMENT)
-
-
-def in_doubt(fate: TryLater) -> SetAside:
-    """For a document that may have arrived: it is a person's to send again, because orders must not come twice."""
-    return SetAside(f"{fate}; {_IN_DOUBT}")
 
 
 def _decoded(body: bytes) -> Any:

@@ -50,8 +50,9 @@ class Client:
         """POST the PDF; the snapshot's key is its sha256, its raw the vendor's whole answer (a PurchaseOrderDto).
 
         `document.order` goes along for delivery notes (Interpreter API, DeliveryNote: order_id, an existing purchase
-        order). TryLater only with `refused`: nobody answered the call, HTTP 429 or errorCode 900429. SetAside for all
-        else: what the vendor refuses in his words, what may have been done with a word of warning.
+        order). TryLater with `refused` where nobody answered the call, and for HTTP 429 or errorCode 900429; without it
+        for all that is no answer of his (5xx, a stranger's page, half a body, silence): he may have interpreted it.
+        SetAside for what he refuses, in his words.
         """
         if document.order and resource.name != _TAKES_ORDER:
             raise SetAside(
@@ -62,9 +63,8 @@ class Client:
             with self._discreet():
                 return Snapshot(document.sha256, answers.interpreted(self._upload(resource.name, document)))
         except TryLater as fate:
-            if fate.refused:
-                raise
-            raise answers.in_doubt(fate) from None
+            fate.shuts_gate = True  # each document that follows into the same doubt is a person's work
+            raise
 
     def check(self) -> Greeting:
         """Ask for one supplier: proves address and login. No document is spent on it."""
@@ -134,9 +134,12 @@ class Client:
 
     def _masked(self, text: str) -> str:
         for secret in self._secrets:
-            text = text.replace(secret, "***")
-            # A stranger's words are cut after some length, which may be within the secret.
-            pieces = (secret[:length] for length in range(len(secret), _SHORTEST_PIECE - 1, -1))
-            cut = next((piece for piece in pieces if text.endswith(piece)), "")
-            text = text.removesuffix(cut)
+            # A stranger's words are cut after some length, which may be within the secret; ours follow after a "; ".
+            text = "; ".join(_without_piece(said, secret) for said in text.replace(secret, "***").split("; "))
         return text
+
+
+def _without_piece(said: str, secret: str) -> str:
+    """The words without the beginning of the secret, if they end with it."""
+    pieces = (secret[:length] for length in range(len(secret), _SHORTEST_PIECE - 1, -1))
+    return said.removesuffix(next((piece for piece in pieces if said.endswith(piece)), ""))

@@ -13,7 +13,7 @@ from models.values import Chunk, End, Line, Snapshot, Tombstone, Withheld
 from workers.connectors.contract import Greeting
 from workers.connectors.http import Http
 from workers.connectors.wisedat import answers, auth, cursors, table
-from workers.errors import Fate, SetAside, TimedOut
+from workers.errors import Fate, SetAside, TimedOut, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,12 +178,9 @@ class Client:
         row, started = table.ROWS[resource.name], monotonic()
         try:
             reply = self._get(row.name, position.params(row))
-        except TimedOut:
-            smaller = position.smaller()
-            if smaller is None:
-                raise
+        except (TimedOut, TooLarge) as fate:
             # The error would lose the run's place, so the run itself goes on with smaller questions.
-            yield Chunk(end=End(smaller.text(), more=True))
+            yield Chunk(end=End(_smaller(position, row, fate).text(), more=True))
             return
         position = position.told(reply.date, age=timedelta(seconds=monotonic() - started))
         page = answers.page(row, self._decoded(reply))
@@ -230,6 +227,20 @@ class Client:
 
 
 _Batch = Sequence[tuple[str, "JsonObject"]]
+
+
+def _smaller(position: cursors.Position, row: table.Row, fate: TimedOut | TooLarge) -> cursors.Position:
+    """Where the run goes on after a page that was too much. Raises the fate of a page that gets no smaller."""
+    is_large = isinstance(fate, TooLarge)
+    smaller = position.smaller(smallest=1) if is_large else position.smaller()
+    if smaller is not None:
+        return smaller
+    if not is_large:
+        raise fate
+    raise SetAside(
+        f"{fate} with a `page_size` of {position.limit}: make the images of the {row.name} smaller "
+        "in Wisedat, for `images` only says what is kept of them, or leave the resource out of `resources`"
+    ) from None
 
 
 def _as_snapshots(batch: _Batch) -> Chunk:

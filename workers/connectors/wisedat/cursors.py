@@ -25,7 +25,7 @@ WHOLE = "whole"
 
 _MOST_PASSES = 5
 _SMALLEST_PAGE = 25
-"""Below this a question is not made smaller: it is the server that is slow."""
+"""Below this a question that takes too long is not made smaller: it is the server that is slow."""
 
 _NAME = 8
 _LONGEST_MEMORY = 5000 * _NAME
@@ -91,9 +91,9 @@ class Position:
             return self
         return replace(self, asked=(date or datetime.now(UTC) - _NO_CLOCK) - age)
 
-    def smaller(self) -> Position | None:
-        """The run from its start with smaller pages, for a server that is too slow for these; None at the smallest."""
-        if self.limit // 2 < _SMALLEST_PAGE:
+    def smaller(self, *, smallest: int = _SMALLEST_PAGE) -> Position | None:
+        """The run from its start with pages of half as many objects; None where those are fewer than `smallest`."""
+        if self.limit // 2 < smallest:
             return None
         return self._again(limit=self.limit // 2)
 

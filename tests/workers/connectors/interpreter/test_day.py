@@ -3,13 +3,21 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
+import sqlalchemy as sa
+
+from models import tables
+from models.documents import State
 from tests.mirroring import mirrored
+from tests.workers.connectors.interpreter.conftest import Clock, paper
+from workers import ingest
 from workers.connectors.interpreter import sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from models.database import Database
+    from tests.mirroring import Mirror
 
 
 def test_a_day_of_papers_is_mirrored_without_a_person_and_each_is_interpreted_once(
@@ -24,3 +32,31 @@ def test_a_day_of_papers_is_mirrored_without_a_person_and_each_is_interpreted_on
         assert {} == mirror.differences()
         assert Counter([*dropped["deliverynote"], *dropped["invoice"]]) == people.calls
         assert {(0, 0)} == {(each.pending, each.parked) for each in mirror.status().values()}
+
+
+@pytest.mark.parametrize("fault", [sandbox.Fault.GATEWAY, sandbox.Fault.HTML])
+def test_a_vendor_who_is_out_of_order_costs_one_document_and_the_others_wait_for_him(
+    sqlite: Database, tmp_path: Path, fault: sandbox.Fault, clock: Clock
+) -> None:
+    sqlite._clock = clock  # stands still: a gate that was shut stays shut
+    with mirrored(sqlite, tmp_path, interpreter={}) as mirror:
+        vendor: sandbox.Sandbox = mirror.sandboxes["interpreter"]
+        dropped = [vendor.drop("deliverynote", paper(number=number).pdf()) for number in range(6)]
+        vendor.faults.extend([fault] * len(dropped))
+        for _ in range(3):
+            ingest.read(mirror.desk("interpreter"))
+            ingest.look(mirror.desk("interpreter"))
+        assert 1 == len(vendor.uploads)
+        assert {State.PARKED: 1, State.WAITING: 5} == _states(mirror)
+        vendor.faults.clear()
+        clock.advance(minutes=1)
+        mirror.work()
+        assert {State.PARKED: 1, State.INTERPRETED: 5} == _states(mirror)
+        assert Counter(dropped) == vendor.calls
+
+
+def _states(mirror: Mirror) -> Counter[State]:
+    """How many delivery notes stand where."""
+    c = tables.documents.c
+    with mirror.database.read() as connection:
+        return Counter(State(state) for state in connection.execute(sa.select(c.state)).scalars())

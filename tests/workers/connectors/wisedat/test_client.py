@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +11,10 @@ from starlette.responses import JSONResponse, Response
 from models import exact
 from models.values import Snapshot, Tombstone, Withheld
 from tests.workers.connectors.wisedat.conftest import answering
+from workers.connectors import contract
 from workers.connectors.wisedat import sandbox, table
 from workers.connectors.wisedat.answers import Gone, Withholding
-from workers.errors import Fate, SetAside, TimedOut, TryLater
+from workers.errors import Fate, SetAside, TimedOut, TooLarge, TryLater
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -294,6 +297,49 @@ def test_a_server_that_is_too_slow_for_the_smallest_page_is_tried_later(server: 
         server.sandbox.faults.append(sandbox.Fault.SLOW)
         with pytest.raises(TimedOut):
             server.read(client, "products")
+
+
+IMAGE = base64.b64encode(bytes(9000)).decode()
+"""A picture of 12 000 characters."""
+
+
+def with_images(server: Server, *, largest: int) -> contract.Wire:
+    """Every product has such a picture; whoever uses this wire holds replies up to so many bytes."""
+    server.sandbox.largest_page = None
+    for thing in server.sandbox.books.tables["products"]:
+        thing.data["images"] = [IMAGE]
+    return replace(contract.alone(), largest=largest)
+
+
+def test_a_page_that_is_too_large_to_hold_is_asked_for_in_smaller_ones(server: Server) -> None:
+    with server.opened(with_images(server, largest=30_000), page_size=8) as client:
+        reading = server.read(client, "products")
+    limits = [asked.split("limit=")[1].split("&")[0] for asked in server.asked("GET /products")]
+    assert ["8", "4", *["2"] * 6] == limits
+    assert sorted(server.sandbox.truth("products")) == reading.keys
+    assert reading.end.complete
+
+
+def test_what_changed_is_still_asked_for_when_its_page_is_too_large(server: Server) -> None:
+    wire = with_images(server, largest=30_000)
+    with server.opened(wire, page_size=2) as client:
+        cursor = server.read(client, "products").end.cursor
+    for thing in server.sandbox.books.tables["products"][:4]:
+        server.sandbox.books.touch(thing, notes="changed")
+    server.sandbox.asked.clear()
+    with server.opened(wire, page_size=8) as client:
+        reading = server.read(client, "products", cursor)
+    assert all("modified_since=" in asked for asked in server.asked("GET /products"))
+    assert [thing.data["id"] for thing in server.sandbox.books.tables["products"][:4]] == list(map(int, reading.keys))
+
+
+def test_an_object_that_is_too_large_by_itself_sets_its_resource_aside_with_what_to_do(server: Server) -> None:
+    with server.opened(with_images(server, largest=10_000), page_size=3) as client:
+        with pytest.raises(SetAside, match=r"larger than .* MiB with a `page_size` of 1: .*`images`") as raised:
+            server.read(client, "products")
+        assert type(raised.value) is SetAside
+        with pytest.raises(TooLarge):
+            client.fetch(server.resource("products"), some_key(server, "products"))
 
 
 FAULTS = [

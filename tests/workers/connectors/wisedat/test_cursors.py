@@ -106,6 +106,14 @@ def test_a_run_goes_back_to_its_start_with_half_the_page_until_that_is_small() -
     assert [100, 50, 25] == sizes
 
 
+def test_a_page_may_be_halved_down_to_one_object() -> None:
+    sizes, position = [], first(11)
+    while (smaller := position.smaller(smallest=1)) is not None:
+        sizes.append(smaller.limit)
+        position = smaller
+    assert [5, 2, 1] == sizes
+
+
 @pytest.mark.parametrize(
     ("second", "why"),
     [
