@@ -123,7 +123,10 @@ class Client:
 
         SetAside where the answer proves nothing.
         """
-        selection = self._selection(resource.name)
+        named = dict(zip(resource.key, resources.split(resource, key), strict=True))
+        if not self._selection(resource.name).takes(named):
+            return Tombstone(key)
+        selection = self._selection(resource.name).besides(resource.key)
         with self._answer(resource.name, [*_key_filter(resource, key), *selection.pairs]) as answer:
             seen = list(islice(answer.records, _LARGEST_ANSWER))
         found = [record for record in seen if isinstance(record, dict) and resources.key_of(resource, record) == key]

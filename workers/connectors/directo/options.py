@@ -19,14 +19,15 @@ def _known(name: str) -> str:
     return name
 
 
-def _refuse_what_is_ours(resource: str, name: str, keys: dict[str, tuple[str, ...]]) -> None:
+def _refuse_what_is_ours(resource: str, name: str, said: Any, keys: dict[str, tuple[str, ...]]) -> None:
     """ValueError for a filter that asks what the connector itself asks for."""
     if resource == table.DELETED:
         raise ValueError("deletions are always asked for all and sorted here; remove this filter")
     if name.strip("<>!=% ").casefold() == "ts":
         raise ValueError("`ts` is how the mirror asks for what changed; remove this filter")
-    if name in keys.get(resource, table.ROWS[resource].key):
-        raise ValueError("it identifies the object, which is looked at by it; filter by another field")
+    tests = queries.parse(name, said).tests
+    if name in keys.get(resource, table.ROWS[resource].key) and any(test.operator for test in tests):
+        raise ValueError('it identifies the object, so its values are named one by one, as in "AALTR,AIPM"')
 
 
 _Name = Annotated[str, AfterValidator(_known)]
@@ -76,7 +77,7 @@ class Options(Connection):
                 mistakes.append(f"{resource} is not among `resources`; add it there, or remove its filter")
             for name, said in fields.items():
                 try:
-                    _refuse_what_is_ours(resource, name, info.data.get("keys", {}))
+                    _refuse_what_is_ours(resource, name, said, info.data.get("keys", {}))
                     queries.refuse_empty(queries.parse(name, said), zone)
                 except ValueError as error:
                     mistakes.append(f"{resource}.{name}: {error}")

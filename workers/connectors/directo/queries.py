@@ -7,7 +7,7 @@ the form that its server can tell apart is taken: `country=!EE`, because `countr
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from workers.connectors.directo import cursors, resources
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from zoneinfo import ZoneInfo
 
 Value = str | int | float | Decimal | bool | date
@@ -253,6 +254,17 @@ class Selection:
     def pairs(self) -> cursors.Params:
         """The parameters of all filters."""
         return [pair for each in self.filters for pair in each.pairs]
+
+    def besides(self, names: Collection[str]) -> Selection:
+        """Without the filters on these fields."""
+        return replace(self, filters=tuple(each for each in self.filters if each.name not in names))
+
+    def takes(self, key: Mapping[str, str]) -> bool:
+        """Whether an object whose key has these values is asked for. Filters on a key name its values one by one."""
+        wanted = {
+            each.name: {operand.casefold() for test in each.tests for operand in test.operands} for each in self.filters
+        }
+        return all(value.casefold() in wanted[name] for name, value in key.items() if name in wanted)
 
     @property
     def text(self) -> str:

@@ -39,7 +39,7 @@ def filtered(**wanted: Any) -> dict[str, Any]:
         ({"customers": {"TS": ">2025-01-01"}}, "customers.TS: `ts` is how the mirror asks"),
         ({"customers": {"ts> ": "2025-01-01"}}, "customers.ts> : `ts` is how the mirror asks"),
         ({"customers": {"country! ": "EE"}}, "customers.country! : the operator belongs into the value, as in country"),
-        ({"customers": {"code": "CUST001"}}, "customers.code: it identifies the object, .*filter by another field"),
+        ({"customers": {"code": ">CUST001"}}, "customers.code: it identifies the object, .*named one by one"),
         ({"customers": {"a b": "x"}}, "customers.a b: a field's name has letters, digits"),
         ({"customers": {"full_address": "%Tallinn%"}}, "full_address is a field that Directo calculates"),
         ({"orders": {"row_line_total": ">5"}}, "row_line_total is a field that Directo calculates"),
@@ -59,9 +59,9 @@ def test_a_filter_that_cannot_work_is_refused_with_the_remedy(wanted: dict[str, 
         options("http://localhost", **BOTH, filter=wanted)
 
 
-def test_a_key_of_the_companys_own_cannot_be_filtered_by_either() -> None:
+def test_a_key_of_the_companys_own_is_filtered_by_its_values_only_too() -> None:
     with pytest.raises(ValidationError, match=r"customers\.regno: it identifies the object"):
-        options("http://localhost", **BOTH, keys={"customers": ["regno"]}, filter={"customers": {"regno": "1"}})
+        options("http://localhost", **BOTH, keys={"customers": ["regno"]}, filter={"customers": {"regno": "!1"}})
 
 
 def test_deletions_cannot_be_filtered() -> None:
@@ -228,6 +228,25 @@ def test_the_mirror_holds_exactly_what_passes_through_a_day_of_edits(sqlite: Dat
                 mirror.catch_up()
                 assert estonian(mirror) == alive(sqlite, mirror, "customers")
         assert {"customers"} == set(mirror.differences()), "all else is mirrored whole"
+
+
+def test_a_filter_on_a_field_of_the_key_mirrors_the_objects_with_these_values(sqlite: Database, tmp_path: Path) -> None:
+    one_warehouse = {"resources": ["stocklevels"], "filter.stocklevels.warehouse": "aaltr"}
+    with mirrored(sqlite, tmp_path, directo={"seed": 4, "options": {"resources": ["stocklevels"]}}) as mirror:
+        mirror.work()
+        truth = mirror.sandboxes["directo"].truth("stocklevels")
+        assert truth == alive(sqlite, mirror, "stocklevels")
+    there = {key: each for key, each in truth.items() if each["warehouse"] == "AALTR"}
+    assert 0 < len(there) < len(truth)
+    with mirrored(sqlite, tmp_path, directo={"seed": 4, "options": one_warehouse}) as mirror:
+        mirror.work()
+        assert there == alive(sqlite, mirror, "stocklevels")
+        mirror.sandboxes["directo"].books.move_stock(Random(1))
+        mirror.catch_up()
+        now = mirror.sandboxes["directo"].truth("stocklevels")
+        assert {key: now[key] for key in now if now[key]["warehouse"] == "AALTR"} == alive(
+            sqlite, mirror, "stocklevels"
+        )
 
 
 def test_an_object_edited_out_of_the_filter_goes_and_returns_when_edited_back(sqlite: Database, tmp_path: Path) -> None:
