@@ -14,7 +14,7 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as Xml
 
 from workers.connectors import http
-from workers.connectors.directo import queries, resources
+from workers.connectors.directo import queries, resources, table
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _shown(record: JsonObject, name: str) -> list[Any]:
     """What a filter of this name looks at: a field, the lines' fields, or custom fields. Empty if it is not shown."""
     if name in record:
         return [record[name]]
-    bare = name.removeprefix(resources.ROW)
+    bare = name.removeprefix(table.ROW)
     lines = [line for line in _objects(record, "rows") if bare in line] if bare != name else []
     if lines:
         return [line.get(bare) for line in _objects(record, "rows")]

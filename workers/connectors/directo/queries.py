@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from workers.connectors.directo import cursors, resources
+from workers.connectors.directo import cursors, table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -152,7 +152,7 @@ def row(name: str) -> Field:
 
     The whole object is answered if any of its lines matches; of several tests each may be met by another line.
     """
-    return field(resources.ROW + name)
+    return field(table.ROW + name)
 
 
 def datafield(code: str) -> Field:
@@ -164,7 +164,7 @@ def datafield(code: str) -> Field:
 
 
 def _is_calculated(name: str) -> bool:
-    return bool(_CALCULATED.fullmatch(name.removeprefix(resources.ROW)))
+    return bool(_CALCULATED.fullmatch(name.removeprefix(table.ROW)))
 
 
 def parse(name: str, said: Any) -> Filter:

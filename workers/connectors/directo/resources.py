@@ -69,12 +69,10 @@ _LINES = (
     )
     | _kinds(Kind.TIMESTAMP, "date")
 )
-ROW = "row_"
-"""What filters put before the name of a line's field."""
 
 NUMBERS = frozenset(
     [name for name, kind in _FIELDS.items() if kind is Kind.NUMBER]
-    + [f"{ROW}{name}" for name, kind in _LINES.items() if kind is Kind.NUMBER]
+    + [f"{table.ROW}{name}" for name, kind in _LINES.items() if kind is Kind.NUMBER]
 )
 """Fields that are numbers, as filters name them, though XML shows them as text."""
 

@@ -24,6 +24,9 @@ class Row:
 
 DELETED = "deleted"
 
+ROW = "row_"
+"""What filters put before the name of a line's field."""
+
 TABLE = (
     Row("sales_quotations", ("number",), dated=True),
     Row("orders", ("number",), dated=True),
