@@ -92,6 +92,7 @@ def hand_in(
     What is parked stays so, and waits for a person's retry; one that a person dropped is mentioned if this is a person
     (`again`), who also may name another order for what is parked, or none. While it waits, an order may be added.
     """
+    _keep_apart(connection, connection_name, kind, shared=True)
     sha256 = hashlib.sha256(content).hexdigest()
     row = {
         "connection": connection_name,
@@ -208,8 +209,18 @@ def returned(connection: sa.Connection, item: Item, *, now: datetime) -> None:
 
 
 def forget(connection: sa.Connection, *, connection_name: str, kind: str) -> None:
-    """Remove every document of a kind."""
+    """Remove every document of a kind. None is handed in until this transaction ends, which removes mentions, too."""
+    _keep_apart(connection, connection_name, kind, shared=False)
     connection.execute(sa.delete(documents).where(documents.c.connection == connection_name, documents.c.kind == kind))
+
+
+def _keep_apart(connection: sa.Connection, connection_name: str, kind: str, *, shared: bool) -> None:
+    """Many may hand in at once, but not while the kind is forgotten: a document without its mention waits for ever."""
+    if connection.dialect.name != "postgresql":
+        return  # BEGIN IMMEDIATE is the lock
+    name = sa.func.concat(sa.func.current_schema(), f" documents {connection_name} {kind}")
+    take = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
+    connection.execute(sa.select(take(sa.func.hashtextextended(name, 0))))
 
 
 def _rest(connection: sa.Connection, item: Item, *, until: datetime) -> None:

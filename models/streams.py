@@ -82,6 +82,8 @@ def align(
     known = {row.resource: row for row in connection.execute(sa.select(*columns).where(mine))}
     unread = dict.fromkeys(("cursor", "full_run", "full_cursor", "tick_cursor", "tick_at"))
     fresh = {**unread, "state": "open", "due_at": now, "full_due_at": now}
+    # Of what is asked for now nothing is known to be complete, whatever was so of what was asked for before.
+    incomplete = dict.fromkeys(("settling_as_of", "settling_at", "complete_as_of"))
     for plan in sorted(plans, key=lambda plan: plan.resource.encode()):
         row = known.get(plan.resource)
         values = {"system": system, "bound": int(plan.bound.total_seconds()), "ticks": plan.ticks}
@@ -90,7 +92,9 @@ def align(
             identity = {"connection": connection_name, "resource": plan.resource}
             values |= fresh | identity | {"failures": 0, "asked_for": False}
             connection.execute(database.insert(streams).values(**values).on_conflict_do_nothing())
-        elif row.state == "retired" or (row.selection or "") != plan.selection:
+        elif (row.selection or "") != plan.selection:
+            change(connection, connection_name, plan.resource, **fresh, **incomplete, **values, failures=0)
+        elif row.state == "retired":
             change(connection, connection_name, plan.resource, **fresh, **values, failures=0)
         elif (row.bound, row.ticks) != (values["bound"], plan.ticks):
             # A shorter schedule applies at once; a longer one from the next look on.
@@ -264,22 +268,32 @@ def looked(
 ) -> None:
     """A look into a watched folder is over; it leaves no run. Complete as of its beginning, once all that is settled.
 
-    A settling under way goes on: where something always waits, one that each look began anew would never end. A look
-    that was asked for meanwhile is still due.
+    A settling under way goes on: where something always waits, one that each look began anew would never end.
     """
     settling = streams.c.settling_at.is_not(None)
-    asked = streams.c.full_due_at != sa.literal(stream.full_due_at, Instant)
-    change(
+    _end_look(
         connection,
-        stream.connection,
-        stream.resource,
-        full_due_at=sa.case((asked, streams.c.full_due_at), else_=sa.literal(next_at, Instant)),
-        asked_for=False,
+        stream,
+        next_at=next_at,
         settling_as_of=sa.case((settling, streams.c.settling_as_of), else_=sa.literal(began_at, Instant)),
         settling_at=sa.case((settling, streams.c.settling_at), else_=sa.literal(now, Instant)),
         warning=warning,
         **_well(now),
     )
+
+
+def look_failed(connection: sa.Connection, stream: Stream, *, next_at: datetime, now: datetime, words: str) -> None:
+    """A watched folder could not be looked at."""
+    _end_look(connection, stream, next_at=next_at, last_error=words, last_error_at=now)
+
+
+def _end_look(connection: sa.Connection, stream: Stream, *, next_at: datetime, **values: Any) -> None:
+    """A look that was asked for meanwhile is still due; a resource that was parked meanwhile keeps the reason why."""
+    asked = streams.c.full_due_at != sa.literal(stream.full_due_at, Instant)
+    values |= {"full_due_at": sa.case((asked, streams.c.full_due_at), else_=sa.literal(next_at, Instant))}
+    here = _is(stream.connection, stream.resource)
+    still_open = streams.c.state == "open"  # a look waits for no gate, so others work meanwhile
+    connection.execute(sa.update(streams).where(here, still_open).values(asked_for=False, **values))
 
 
 def trim_runs(connection: sa.Connection, *, before: datetime) -> None:

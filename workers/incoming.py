@@ -77,8 +77,7 @@ def _failed(desk: Desk, stream: Stream, words: str) -> None:
     with desk.database.begin() as connection:
         now = desk.database.now(connection)
         next_at = now + desk.resources[stream.resource].full_every
-        told = {"last_error": storable_text(words), "last_error_at": now}
-        streams.change(connection, desk.name, stream.resource, full_due_at=next_at, asked_for=False, **told)
+        streams.look_failed(connection, stream, next_at=next_at, now=now, words=storable_text(words))
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,17 @@ def test_what_is_mentioned_after_the_reading_does_not_hold_complete_as_of_back(d
     assert complete_as_of(database) is not None
 
 
+def test_another_selection_is_not_complete_because_the_earlier_one_was(database: Database) -> None:
+    align(database, "items", selection="some")
+    full(database, cursor="c")
+    assert complete_as_of(database) is not None
+    full(database, cursor="d")
+    align(database, "items", selection="all")
+    assert complete_as_of(database) is None
+    full(database, cursor="e")
+    assert complete_as_of(database) is not None
+
+
 def test_look_now_reopens_a_parked_resource(database: Database) -> None:
     align(database, "items", "orders")
     with database.begin() as connection:

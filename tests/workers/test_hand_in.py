@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,11 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from models import documents
+from models import documents, inbox
 from models.database import Database
 from tests.serving import served
 from tests.workers.reader import pdf, sha256
-from workers import cli, configuration
+from workers import cli, configuration, desk
 from workers.cli import example
 from workers.connectors import discovery
 from workers.connectors.interpreter.sandbox import Fault
@@ -206,6 +208,27 @@ def test_another_order_may_be_named_for_what_is_parked(sandbox: Any) -> None:
     ok("parked", "retry", "goods_in")
     ok("poll", "goods_in")
     assert ("interpreted", ["999999", order]) == (state(), [each.order for each in sandbox.uploads])
+
+
+def test_nobody_waits_at_a_shut_gate_for_a_document_whose_sender_died(sandbox: Any) -> None:
+    ok("hand-in", "goods_in", NOTE, "a.pdf", "--no-wait")
+    loaded = configuration.load()
+    database = Database(loaded.database.url)
+    gate = desk.desk(database, loaded, "goods_in").gate
+    with database.begin() as connection:
+        now = database.now(connection)
+        [item] = inbox.due(connection, connection_name="goods_in", now=now)
+        documents.begin_sending(connection, item, now=now, until=now)
+    slot = gate.enter()
+    with database.begin() as connection:
+        gate.leave_shut(connection, slot, reason="slowly", after=timedelta(hours=1), counts=True)
+    database.close()
+    said: list[str] = []
+    person = threading.Thread(target=lambda: said.append(refused("hand-in", "goods_in", NOTE, "a.pdf")), daemon=True)
+    person.start()
+    person.join(20)
+    assert "a.pdf: sending" in "".join(said)
+    assert [] == sandbox.uploads
 
 
 def test_a_login_that_is_refused_parks_the_resource_and_leaves_the_document_unsent() -> None:

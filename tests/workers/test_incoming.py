@@ -298,6 +298,34 @@ def test_a_folder_that_cannot_be_looked_at_is_an_error_with_a_remedy_and_comes_b
     assert (None, {"done", "parked"}) == (six.column("last_error", KIND), {path.name for path in folder.iterdir()})
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["well", "failing"])
+def test_a_look_leaves_the_reason_of_a_resource_that_was_parked_meanwhile(
+    six: Reader, folder: Path, *, fails: bool
+) -> None:
+    begun = six.stream(KIND)
+    six.vendor.instead.append((401, {}, "credentials do not match"))
+    six.hand_in(ONE)
+    six.look()
+    if fails:
+        shutil.rmtree(folder)
+        folder.write_text("no folder")
+    incoming.look(six.desk, begun)
+    assert "parked" == six.stream(KIND).state
+    assert "credentials do not match" in six.column("last_error", KIND)
+
+
+def test_a_look_that_was_asked_for_while_one_failed_is_still_due(six: Reader, folder: Path) -> None:
+    begun = six.stream(KIND)
+    six.clock.pass_by(seconds=1)
+    with six.database.begin() as connection:
+        streams.look_now(connection, six.database, connection_name="six", resource=KIND)
+    shutil.rmtree(folder)
+    folder.write_text("no folder")
+    incoming.look(six.desk, begun)
+    assert six.clock.now == six.stream(KIND).full_due_at
+    assert "must be able to read and change" in six.column("last_error", KIND)
+
+
 def test_a_connection_without_a_folder_looks_at_nothing_and_is_complete(sqlite: Database, tmp_path: Path) -> None:
     with reader.connected(sqlite, tmp_path) as six:
         six.work()

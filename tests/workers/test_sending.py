@@ -308,6 +308,20 @@ def test_a_document_that_is_forgotten_while_it_is_read_leaves_no_row(everywhere:
     assert (None, {}, {}) == (six.state(ONE), six.live(KIND), six.inbox(KIND))
 
 
+@services.ON_POSTGRESQL
+def test_a_document_that_is_handed_in_while_its_kind_is_forgotten_is_read(everywhere: Reader) -> None:
+    """Without its mention it would wait for ever."""
+    six = everywhere
+    with six.database.begin() as connection:
+        reader.documents.forget(connection, connection_name="six", kind=KIND)
+        person = six.aside(lambda: six.hand_in(ONE))
+        person.join(1)
+        inbox.forget(connection, connection_name="six", resource=KIND)
+    person.join(30)
+    six.work()
+    assert ("interpreted", [KEY]) == (six.state(ONE), six.vendor.keys)
+
+
 def test_several_documents_are_read_at_once_up_to_the_concurrency(database: Database, tmp_path: Path) -> None:
     with reader.connected(database, tmp_path, concurrency=2) as six:
         six.vendor.reads_on.clear()

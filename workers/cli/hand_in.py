@@ -158,8 +158,10 @@ def _moves(at: Desk, kind: str, sha256: str) -> bool:
         return False
     if any(each.state != "open" for each in following.progress(at, [kind])):
         return False
-    # Who is sending has an answer when its mention is due again, or it is parked.
-    return standing.state is State.SENDING or _rests_until(at, standing.due_at) < at.now() + _PATIENCE
+    now = at.now()
+    # Who is sending has an answer when its mention is due again, or it is parked as soon as the gate lets somebody in.
+    being_sent = standing.state is State.SENDING and standing.due_at > now
+    return being_sent or _rests_until(at, standing.due_at) < now + _PATIENCE
 
 
 def _rests_until(at: Desk, due_at: datetime) -> datetime:
