@@ -84,7 +84,7 @@ def _asked(desk: Desk, question: Callable[[Client], Any]) -> Any:
 
 def _is_hopeless(desk: Desk, shut: gate.Shut) -> bool:
     """Whether the gate is shut for longer than a person waits. Who is asking may leave long before his lease ends."""
-    return shut.until - desk.now() > max(_PATIENCE, desk.options.timeout + gate.GRACE)
+    return shut.until - desk.now() > max(_PATIENCE, desk.options.timeout + gate.GRACE + gate.MOMENT)
 
 
 def _answer(shift: Shift, slot: gate.Slot, question: Callable[[Client], Any]) -> Any:

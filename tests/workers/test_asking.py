@@ -69,6 +69,21 @@ def test_a_question_waits_for_its_turn(six: Six) -> None:
     assert 1 == len(answers)
 
 
+def test_whoever_waits_for_the_vendors_pace_before_asking_is_waited_for_too(connect: Connect) -> None:
+    with connect(timeout="60s", requests_per_minute=40) as six:
+        six.vendor.objects["goods"] = {"1": {"v": 1}}
+        six.desk.gate.abandon(six.desk.gate.enter())
+        slot = six.desk.gate.enter()
+        answers: list[object] = []
+        asked = six.aside(lambda: answers.append(asking.ask(six.desk, ["goods", "1"])))
+        asked.join(0.4)
+        assert asked.is_alive()
+        six.clock.pass_by(seconds=10)
+        six.desk.gate.abandon(slot)
+        asked.join(20)
+        assert 1 == len(answers)
+
+
 def test_a_question_that_the_vendor_cannot_answer_now_shuts_the_gate_for_all(six: Six) -> None:
     six.vendor.instead["goods/1"] = [(429, {"Retry-After": "30"}, "slow down")]
     with pytest.raises(errors.TryLater, match="slow down"):

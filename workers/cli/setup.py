@@ -58,8 +58,9 @@ def init(config: entry.Config = None) -> None:
     out.print(f"Wrote {file}", soft_wrap=True)
     out.print("Next:")
     out.print("  1. open it and fill in your connections")
-    out.print("  2. erpmirror check      proves each of them")
-    out.print("  3. erpmirror up         mirrors them")
+    out.print("  2. erpmirror migrate    creates the tables")
+    out.print("  3. erpmirror check      proves each connection")
+    out.print("  4. erpmirror up         mirrors them")
 
 
 def migrate(config: entry.Config = None) -> None:
