@@ -53,9 +53,7 @@ _EDIT_PAUSE = 0.4
 def run(*, once: bool, folder: Path | None = None, seed: int = 1) -> int:
     """Play the demo; the exit status. `once`: one scripted day, then prove equality; else edits until interrupted."""
     console = Console()
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # what is started here ends with the demo, however it ends
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever it started ends with it
     home = (folder or Path(tempfile.mkdtemp(prefix="erpmirror-demo-"))).resolve()
     home.mkdir(parents=True, exist_ok=True)
     port = _free_port()
