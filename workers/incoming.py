@@ -211,7 +211,7 @@ def _facts(path: Path, _identity: tuple[int, ...]) -> _Facts:
 def _content(path: Path) -> tuple[bytes, os.stat_result]:
     """A plain file's content, and how it was when that was read. No link is followed, no pipe waited for."""
     with open(path, "rb", opener=_open_plain) as file:
-        content = file.read()
+        content = file.read() or b""  # None from a pipe that took the file's place
         return content, os.fstat(file.fileno())
 
 
