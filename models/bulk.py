@@ -1,56 +1,112 @@
-"""Many rows in one statement, however many columns they have: what makes a first load fast."""
+"""Many rows in one statement, however many columns they have: what makes a first load fast.
+
+Rows come column by column. PostgreSQL takes new ones as a `COPY`, which no other statement equals.
+"""
 
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
 import simplejson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from models import exact
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    Columns = Mapping[str, Sequence[Any]]
+    Texts = Mapping[str, Sequence[str | None]]
+
+_AT_ONCE = 250
+"""Rows handed to the server at once: it reads them while the next are put together."""
+
+_NULL: Final = "\\N"
+_SPECIAL = "\\\n\r\t"
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_NOTHING = type(None)
+_TEXTS = frozenset({str, _NOTHING})
 
 
-def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows; a column that a row does not name is NULL."""
-    if rows:
-        _execute(connection, table, _insert(connection, table), rows)
+def insert(connection: sa.Connection, table: sa.Table, columns: Columns, texts: Texts | None = None) -> None:
+    """Insert rows, given as equally long columns; a column that is not given is NULL.
 
-
-def upsert(
-    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, keep: Collection[str]
-) -> None:
-    """Insert rows or, where the primary key is there, overwrite all columns but `keep`."""
-    if not rows:
+    `texts`: JSON columns whose values, or some of them, are made texts already. The caller knows that no row's key is
+    there.
+    """
+    size = _size(columns)
+    if not size:
         return
-    statement = _insert(connection, table)
+    if connection.dialect.name == "sqlite":
+        _insert_on_sqlite(connection, table, sqlite.insert(table), columns)
+    else:
+        _copy(connection, table, columns, texts or {})
+
+
+def among(connection: sa.Connection, column: sa.ColumnElement[str], keys: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Whether the column's text is one of these: on PostgreSQL one parameter, however many they are."""
+    if connection.dialect.name == "sqlite":
+        return column.in_(keys)
+    return column == sa.any_(sa.bindparam(None, list(keys), type_=postgresql.ARRAY(sa.Text)))
+
+
+def insert_unless_there(
+    connection: sa.Connection, table: sa.Table, same: Mapping[str, str], column: sa.Column[str], texts: Sequence[str]
+) -> None:
+    """Insert a row for each of these texts, `same` in each of them; one that is there already stays as it is."""
+    if not texts:
+        return
+    if connection.dialect.name == "sqlite":
+        rows = [{**same, column.name: text} for text in texts]
+        connection.execute(sqlite.insert(table).values(rows).on_conflict_do_nothing())
+        return
+    each = sa.func.unnest(sa.bindparam(None, list(texts), type_=postgresql.ARRAY(sa.Text)))
+    chosen = sa.select(*(sa.literal(value).label(name) for name, value in same.items()), each.label(column.name))
+    statement = postgresql.insert(table).from_select([*same, column.name], chosen)
+    connection.execute(statement.on_conflict_do_nothing())
+
+
+def upsert(connection: sa.Connection, table: sa.Table, columns: Columns, *, keep: Collection[str]) -> None:
+    """Insert rows or, where the primary key is there, overwrite all columns but `keep`."""
+    if not _size(columns):
+        return
+    on_sqlite = connection.dialect.name == "sqlite"
+    statement = _upserting(table, on_sqlite, frozenset(keep))
+    if on_sqlite:
+        _insert_on_sqlite(connection, table, statement, columns)
+    else:
+        # One parameter instead of one per value: neither the driver nor the server counts to 65,535.
+        connection.execute(statement, {"packed": _pack(_rows(columns))})
+
+
+@lru_cache
+def _upserting(table: sa.Table, on_sqlite: bool, keep: frozenset[str]) -> Any:  # noqa: FBT001 - what it is remembered by
+    """A wide table's statement takes longer to spell than to execute for one row."""
+    statement: Any = sqlite.insert(table) if on_sqlite else postgresql.insert(table)
+    if not on_sqlite:
+        statement = statement.from_select(table.c.keys(), _as_rows(table))
     excluded = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keep}
     key = [column.name for column in table.primary_key]
-    _execute(connection, table, statement, rows, index_elements=key, set_=excluded)
+    return statement.on_conflict_do_update(index_elements=key, set_=excluded)
 
 
-def _insert(connection: sa.Connection, table: sa.Table) -> Any:
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+def _size(columns: Columns) -> int:
+    return len(next(iter(columns.values()), ()))
 
 
-def _execute(
-    connection: sa.Connection, table: sa.Table, statement: Any, rows: Sequence[Mapping[str, Any]], **conflict: Any
-) -> None:
-    if connection.dialect.name == "sqlite":
-        if conflict:
-            statement = statement.on_conflict_do_update(**conflict)
-        blank = dict.fromkeys(table.c.keys())
-        # RETURNING makes SQLAlchemy send many rows in one statement.
-        key = next(iter(table.primary_key))
-        connection.execute(statement.returning(key), [{**blank, **row} for row in rows]).close()
-        return
-    # One parameter instead of one per value: neither the driver nor the server counts to 65,535.
-    statement = statement.from_select(table.c.keys(), _as_rows(table))
-    if conflict:
-        statement = statement.on_conflict_do_update(**conflict)
-    connection.execute(statement, {"packed": _pack(rows)})
+def _rows(columns: Columns) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _insert_on_sqlite(connection: sa.Connection, table: sa.Table, statement: Any, columns: Columns) -> None:
+    blank = dict.fromkeys(table.c.keys())
+    # RETURNING makes SQLAlchemy send many rows in one statement.
+    key = next(iter(table.primary_key))
+    connection.execute(statement.returning(key), [{**blank, **row} for row in _rows(columns)]).close()
 
 
 def _as_rows(table: sa.Table) -> sa.Select[Any]:
@@ -68,3 +124,70 @@ def _moment(value: Any) -> str:
     if isinstance(value, date):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no place in a row")
+
+
+def _copy(connection: sa.Connection, table: sa.Table, columns: Columns, texts: Texts) -> None:
+    dialect = connection.dialect
+    quoted = dialect.identifier_preparer
+    named = ", ".join(quoted.quote(table.c[name].name) for name in columns)
+    statement = f"COPY {quoted.format_table(table)} ({named}) FROM STDIN"
+    spelled = [_spelled(table.c[name].type, values, texts.get(name)) for name, values in columns.items()]
+    try:
+        with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
+            for some in _blocks(spelled):
+                copy.write(some)
+    except psycopg.Error as error:
+        raise _as_sqlalchemy_says(connection, error, statement) from error
+
+
+def _blocks(spelled: Sequence[Sequence[str]]) -> Iterator[str]:
+    for start in range(0, len(spelled[0]), _AT_ONCE):
+        rows = zip(*(column[start : start + _AT_ONCE] for column in spelled), strict=True)
+        yield "\n".join(map("\t".join, rows)) + "\n"
+
+
+def _as_sqlalchemy_says(connection: sa.Connection, error: psycopg.Error, statement: str) -> BaseException:
+    """What `execute` would have made of it: callers sort errors by SQLAlchemy's classes."""
+    dialect: Any = connection.dialect
+    gone = dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
+    if gone:
+        connection.invalidate(error)
+    return sa.exc.DBAPIError.instance(
+        statement, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=gone, dialect=dialect
+    )
+
+
+def _spelled(
+    kind: sa.types.TypeEngine[Any], values: Sequence[Any], texts: Sequence[str | None] | None
+) -> Sequence[str]:
+    """The values as COPY reads them."""
+    if isinstance(kind, exact.ExactJSON):
+        return _as_json(values, texts)
+    types = set(map(type, values))
+    if types <= _TEXTS:
+        return _escaped(values) if types == {str} else [_escaped_or_null(value) for value in values]
+    values = list(values)  # a range makes its numbers anew each time: all would have one identity
+    if len(set(map(id, values))) == 1:
+        return [str(values[0])] * len(values)
+    if _NOTHING in types:
+        return [_NULL if value is None else str(value) for value in values]
+    return list(map(str, values))
+
+
+def _escaped_or_null(value: str | None) -> str:
+    return _NULL if value is None else value.translate(_ESCAPES)
+
+
+def _escaped(values: Sequence[str]) -> Sequence[str]:
+    whole = "".join(values)
+    if any(character in whole for character in _SPECIAL):
+        return [value.translate(_ESCAPES) for value in values]
+    return values
+
+
+def _as_json(values: Sequence[Any], texts: Sequence[str | None] | None) -> Sequence[str]:
+    made = texts if texts is not None else [None] * len(values)
+    return [
+        _NULL if value is None else (text if text is not None else exact.dumps(value)).replace("\\", "\\\\")
+        for value, text in zip(values, made, strict=True)
+    ]

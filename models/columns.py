@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 import structlog
 
-from models import names, schemas, tables
+from models import faults, names, schemas, tables
+from models.faults import Point
 from models.values import Kind
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def grow(database: Database, origin: Origin, owner: str, missing: Missing) -> sc
         _take_lock(connection, database, owner)
         growth = _Growth(connection, database, origin, owner, schemas.load(connection, owner))
         growth.add(missing)
+        faults.reach(Point.COLUMNS_ADDED)
         schema = schemas.load(connection, owner)
+    faults.reach(Point.COLUMNS_COMMITTED)
     _remember(database, owner, schema)
     if schema is None:
         raise RuntimeError(f"{owner} was created and is not there")
@@ -103,6 +106,8 @@ def lacking(schema: schemas.Schema | None, shape: Shape) -> Missing:
     have: Mapping[str, schemas.Table] = schema.tables if schema is not None else {}
     missing.parts = {part for part in {"", *shape} if part not in have}
     for part, fields in shape.items():
+        if part in have and have[part].full:
+            continue
         columns = have[part].columns if part in have else {}
         missing.declared.update({(part, path): Kind(kind) for path, kind in fields.items() if path not in columns})
     return missing
@@ -133,8 +138,11 @@ def _take_lock(connection: sa.Connection, database: Database, owner: str) -> Non
 
 def hold(connection: sa.Connection, what: str) -> None:
     """Take a lock until the end of this transaction (PostgreSQL), apart from other schemas of the same database."""
-    name = sa.func.concat(sa.func.current_schema(), " ", what)
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+    connection.execute(_HOLD, {"what": what})
+
+
+_what = sa.func.concat(sa.func.current_schema(), " ", sa.bindparam("what", type_=sa.Text))
+_HOLD = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(_what, 0)))
 
 
 _Added = defaultdict[str, list[schemas.Column]]
@@ -198,7 +206,10 @@ class _Growth:
             return
         name = names.column(path, _taken(table, added[part]))
         columns = [*table.columns.values(), *added[part]]
-        if not declared and sum(not (column.declared or column.overflow) for column in columns) >= MOST_UNDECLARED:
+        undeclared = sum(not (column.declared or column.overflow) for column in columns)
+        if len(columns) + len(table.overflows) >= schemas.MOST_COLUMNS or (
+            not declared and undeclared >= MOST_UNDECLARED
+        ):
             self._cap_columns(table, name, path)
             return
         added[part].append(schemas.Column(name, path, kind, overflow=False, declared=declared))
@@ -209,6 +220,9 @@ class _Growth:
         if table is None or beside is None or path in table.overflows:
             return
         name = names.overflow(beside.name, path, _taken(table, added[part]))
+        if len(table.names) + len(added[part]) >= schemas.MOST_COLUMNS:
+            self._cap_columns(table, name, path)
+            return
         added[part].append(schemas.Column(name, path, Kind.TEXT, overflow=True, declared=beside.declared))
 
     def _alter(self, table: schemas.Table, columns: list[schemas.Column]) -> None:

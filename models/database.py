@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import select
+from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -16,7 +19,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _READING = "erpmirror_reading"
+_LAZILY = "erpmirror_lazily"
 _SQLITE_BUSY_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The clock as part of a statement: `reads` stands in it, and it is executed with `told`.
+
+    Few different ones, so that whoever spells statements with them may remember those.
+    """
+
+    reads: sa.ColumnElement[datetime]
+    told: Mapping[str, datetime]
+
+    @classmethod
+    def at(cls, moment: datetime) -> Clock:
+        """One that stands."""
+        return cls(_TOLD, {"clock": moment})
+
+
+_TOLD = sa.bindparam("clock", type_=tables.Instant)
+_RUNNING = Clock(sa.func.clock_timestamp(type_=tables.Instant), {})
+_STEADY = Clock(sa.func.statement_timestamp(type_=tables.Instant), {})
+
+
+unhurried: sa.ColumnElement[str] = sa.func.set_config("synchronous_commit", "off", True, type_=sa.Text)
+"""What a statement returns whose transaction is not to wait for the disk."""
+
+
+@cache
+def _number_and_clock(clock: sa.ColumnElement[datetime]) -> sa.Select[int, datetime]:
+    return sa.select(tables.turns.next_value(), clock)
 
 
 class Database:
@@ -51,8 +85,9 @@ class Database:
             sa.event.listen(engine, "connect", _prepare_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
         else:
-            engine = sa.create_engine(self.url, pool_pre_ping=True, **arguments)
+            engine = sa.create_engine(self.url, **arguments)
             sa.event.listen(engine, "connect", _prepare_postgresql)
+            sa.event.listen(engine, "checkout", _require_quiet)
         return engine
 
     def dispose(self) -> None:
@@ -66,15 +101,38 @@ class Database:
             self.engine.dispose()
 
     @contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
-        """A transaction that writes. On SQLite it takes the write lock at once, so that it never fails half-way."""
-        with self.engine.connect() as connection, connection.begin():
+    def begin(self, *, lazily: bool = False) -> Iterator[sa.Connection]:
+        """A transaction that writes. On SQLite it takes the write lock at once, so that it never fails half-way.
+
+        `lazily`: its end does not wait for the disk. Everybody sees it at once, and whatever is committed later and
+        durably makes it durable, too; but if the server fails in that moment it was never there. Only for what is then
+        found and done again.
+        """
+        options: dict[str, Any] = {_LAZILY: lazily}
+        if lazily and not self.is_sqlite:
+            options["isolation_level"] = "AUTOCOMMIT"  # the driver leaves the beginning to us
+        with self.engine.connect().execution_options(**options) as connection, connection.begin():
+            if lazily and not self.is_sqlite:
+                connection.exec_driver_sql("BEGIN; SET LOCAL synchronous_commit = off")
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A transaction that only reads."""
         with self.engine.connect().execution_options(**{_READING: True}) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def alone(self, *, lazily: bool = False) -> Iterator[sa.Connection]:
+        """For a single statement, which on PostgreSQL then is a transaction without a beginning and an end to wait for.
+
+        `lazily`: it writes, as `begin` has it; on PostgreSQL it has to return `unhurried` for that.
+        """
+        if self.is_sqlite:
+            with self.begin(lazily=True) if lazily else self.read() as connection:
+                yield connection
+            return
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             yield connection
 
     def now(self, connection: sa.Connection) -> datetime:
@@ -85,6 +143,17 @@ class Database:
             return datetime.now(UTC)
         return connection.execute(sa.select(sa.func.clock_timestamp(type_=tables.Instant))).scalar_one()
 
+    def moment(self, *, steady: bool = False) -> Clock:
+        """The same clock as part of a statement, which then need not be asked for it first.
+
+        `steady`: as of the statement's beginning, one moment for all its rows, so that an index may be used.
+        """
+        if self._clock is not None:
+            return Clock.at(self._clock())
+        if self.is_sqlite:
+            return Clock.at(datetime.now(UTC))
+        return _STEADY if steady else _RUNNING
+
     def draw(self, connection: sa.Connection) -> int:
         """The next number of the one counter, higher than every number drawn before, on any connection."""
         if self.is_sqlite:
@@ -92,6 +161,14 @@ class Database:
             statement = sa.update(tables.counter).values(last=last + 1).returning(last)
             return int(connection.execute(statement).scalar_one())
         return int(connection.execute(sa.select(tables.turns.next_value())).scalar_one())
+
+    def draw_now(self, connection: sa.Connection) -> tuple[int, datetime]:
+        """The next number, and the clock."""
+        if self.is_sqlite:
+            return self.draw(connection), self.now(connection)
+        clock = self.moment()
+        number, now = connection.execute(_number_and_clock(clock.reads), clock.told).one()
+        return number, now
 
     def insert(self, table: sa.Table) -> Any:
         """The dialect's own INSERT, which knows ON CONFLICT."""
@@ -103,7 +180,6 @@ class Database:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we begin transactions ourselves
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")  # accepted means stored, also when the power fails
     connection.execute("PRAGMA foreign_keys=ON")
 
 
@@ -112,6 +188,20 @@ def _prepare_postgresql(connection: Any, _record: object) -> None:
     connection.commit()
 
 
+def _require_quiet(connection: Any, _record: object, _proxy: object) -> None:
+    """Have a connection opened anew whose server has gone: an idle one says nothing else. Asking it costs an answer."""
+    look = select.poll()
+    if not connection.closed:
+        look.register(connection, select.POLLIN)
+    if connection.closed or look.poll(0):
+        raise sa.exc.InvalidatePoolError("the server has ended the connection")
+
+
 def _begin_sqlite(connection: sa.Connection) -> None:
-    reading = connection.get_execution_options().get(_READING, False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get(_READING, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # Accepted means stored, also when the power fails.
+    connection.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if options.get(_LAZILY, False) else 'FULL'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

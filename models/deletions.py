@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models import records, streams
+from models import columns, records, streams
 from models.tables import changes
 from models.tables import streams as streams_table
 from models.values import ChangeKind
@@ -37,13 +38,24 @@ def permitted(
     recent = _recent(connection, target, now)
     if recent + count <= FLOOR:
         return True
-    alive = records.count_live(connection, database, target)
-    return recent + count <= max(FLOOR, max_deletions * (alive + recent))
+    # So many living are enough; counting them all would take as long as the table is large.
+    enough = math.ceil((recent + count) / max_deletions) + 1 if max_deletions else 0
+    alive = _alive(connection, database, target, at_most=enough)
+    return recent + count <= max_deletions * (alive + recent)
 
 
 def approved(connection: sa.Connection, target: records.Target, *, now: datetime) -> None:
     """A person agreed: what was deleted until now is no longer held against later deletions."""
     streams.change(connection, target.connection, target.resource, deletions_after=now)
+
+
+def _alive(connection: sa.Connection, database: Database, target: records.Target, *, at_most: int) -> int:
+    schema = columns.current(connection, database, target.table)
+    if schema is None:
+        return 0
+    c = schema.root.sql.c
+    live = sa.select(c["_key"]).where(c["_connection"] == target.connection, c["_deleted_at"].is_(None))
+    return connection.execute(sa.select(sa.func.count()).select_from(live.limit(at_most).subquery())).scalar_one()
 
 
 def _recent(connection: sa.Connection, target: records.Target, now: datetime) -> int:

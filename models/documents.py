@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import columns, inbox, tables
+from models import columns, faults, inbox, tables
 from models.exact import storable_text
+from models.faults import Point
 from models.tables import documents
 from models.values import Cause, Document, Lane, Mention
 from models.writing import Writer
@@ -116,6 +117,7 @@ def hand_in(
             lane=Lane.LIVE,
             cause=Cause.DOCUMENT,
         )
+    faults.reach(Point.DOCUMENT_KEPT)
     return Handed(sha256, new)
 
 

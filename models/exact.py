@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import simplejson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy.engine import Dialect
 
 _SQLITE_INTEGER = 2**63
@@ -32,12 +36,17 @@ _LONGEST_INTEGER = 4000
 _DEEPEST = 100
 """Nobody's object is nested deeper. Beyond this a value is kept as its JSON text, so that no recursion ends a run."""
 
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+"""Twice as fast. What it refuses (lone surrogates, integers of many digits, a mark) the standard library may take."""
+
 
 def loads(text: str | bytes) -> Any:
     """Decode JSON; every number that is not an integer becomes a `Decimal`.
 
     ValueError for what is not JSON: NaN, Infinity, and nesting that no decoder survives.
     """
+    with suppress(ValueError, ArithmeticError, RecursionError):
+        return _DECODER.decode(text)
     try:
         return json.loads(text, parse_float=Decimal, parse_int=_integer, parse_constant=_refuse)
     except RecursionError:
@@ -103,9 +112,14 @@ def same(one: Any, other: Any) -> bool:
 
 def fingerprint(value: Any, *, salt: str = "") -> str:
     """A hash of the value (not of its spelling) under a salt: 32 hexadecimal digits."""
-    digest = hashlib.blake2b(canonical(value).encode(), digest_size=16, person=b"erpmirror")
-    digest.update(salt.encode())
-    return digest.hexdigest()
+    return digest(canonical(value).encode(), salt=salt)
+
+
+def digest(text: bytes, *, salt: str) -> str:
+    """`fingerprint` of the value whose canonical text this is."""
+    hashed = hashlib.blake2b(text, digest_size=16, person=b"erpmirror")
+    hashed.update(salt.encode())
+    return hashed.hexdigest()
 
 
 def storable(value: Any, *, depth: int = 0) -> Any:
@@ -122,8 +136,17 @@ def storable(value: Any, *, depth: int = 0) -> Any:
     if depth == _DEEPEST:
         return _as_text(value)
     if isinstance(value, dict):
-        return {storable_text(key): storable(item, depth=depth + 1) for key, item in value.items()}
+        names = storable_names(value)
+        return {names.get(key, key): storable(item, depth=depth + 1) for key, item in value.items()}
     return [storable(item, depth=depth + 1) for item in value]
+
+
+def is_shallow(value: Any, *, depth: int = 0) -> bool:
+    """Whether `storable` keeps all of the value's nesting."""
+    if not isinstance(value, dict | list | tuple):
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return depth < _DEEPEST and all(is_shallow(item, depth=depth + 1) for item in items)
 
 
 def _as_text(value: Any) -> str:
@@ -147,6 +170,19 @@ def storable_text(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def storable_names(names: Collection[str]) -> dict[str, str]:
+    r"""The names that change, with what they become: none becomes another's; where it would, it gets a `\` more."""
+    changing = {name: text for name in names if (text := storable_text(name)) != name}
+    if not changing:
+        return changing
+    taken = {name for name in names if name not in changing}
+    for name in sorted(changing):
+        while changing[name] in taken:
+            changing[name] = f"\\{changing[name]}"
+        taken.add(changing[name])
+    return changing
 
 
 class ExactJSON(TypeDecorator[Any]):

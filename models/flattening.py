@@ -10,7 +10,7 @@ from models import names
 from models.values import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from models.values import JsonObject, Shape
 
@@ -20,8 +20,8 @@ RESTRICTED = "[access restricted]"
 _NO_LINK = ("0", 0, "", None)
 _PRESENTATION = "pr"
 
-_DEEPEST_PART = 4
-_DEEPEST_OBJECT = 8
+DEEPEST_PART = 4
+DEEPEST_OBJECT = 8
 """Lists within lists, and objects within objects, beyond these are kept whole, as JSON."""
 
 
@@ -59,8 +59,8 @@ class _Walk:
         found: dict[str, Any] = {}
         declared = self._declared.get(part, {})
         for path, value in _scalars(item, declared, "", 0):
-            rows = None if declared.get(path) == Kind.JSON else _as_rows(value)
-            if rows is None or depth == _DEEPEST_PART:
+            rows = None if declared.get(path) == Kind.JSON else as_rows(value)
+            if rows is None or depth == DEEPEST_PART:
                 found[path] = value
             else:
                 self._part(rows, part=f"{part}.{path}" if part else path, parent=position, depth=depth + 1)
@@ -76,20 +76,20 @@ class _Walk:
 
 def _scalars(item: JsonObject, declared: dict[str, Kind], prefix: str, level: int) -> Iterator[tuple[str, Any]]:
     """Everything of the object that is no object itself, by dotted path."""
-    for key, value in _without_empty_links(item).items():
+    for key, value in without_empty_links(item).items():
         path = names.join(prefix, key)
-        whole = level == _DEEPEST_OBJECT or declared.get(path) == Kind.JSON or _as_rows(value) is not None
+        whole = level == DEEPEST_OBJECT or declared.get(path) == Kind.JSON or as_rows(value) is not None
         if isinstance(value, dict) and not whole:
             yield from _scalars(value, declared, path, level + 1)
         else:
             yield path, value
 
 
-def _as_rows(value: Any) -> list[JsonObject] | None:
+def as_rows(value: Any) -> list[JsonObject] | None:
     """A list of objects, or an object keyed by row ids (Dilovod's table parts), as a list; None for anything else."""
-    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+    if isinstance(value, list) and set(map(type, value)) == {dict}:
         return value
-    if isinstance(value, dict) and value and all(_is_row(key, row) for key, row in value.items()):
+    if isinstance(value, dict) and next(iter(value), "").isdigit() and all(map(_is_row, value, value.values())):
         # In an order that no database's way of keeping JSON can change.
         return [{"id": key, **value[key]} for key in sorted(value, key=lambda key: (len(key), key))]
     return None
@@ -99,7 +99,12 @@ def _is_row(key: str, row: Any) -> bool:
     return key.isascii() and key.isdigit() and isinstance(row, dict)
 
 
-def _without_empty_links(item: JsonObject) -> JsonObject:
+def has_links(keys: Collection[str]) -> bool:
+    """Whether objects with these keys may hold links."""
+    return (_PRESENTATION in keys and "id" in keys) or any(key.endswith("__pr") for key in keys)
+
+
+def without_empty_links(item: JsonObject) -> JsonObject:
     """Dilovod's links, `{"id", "pr"}` or `x` beside `x__pr`: an empty one is None, and so is a name kept from us."""
     links = [(key[:-4], key) for key in item if key.endswith("__pr") and key[:-4] in item]
     if _PRESENTATION in item and "id" in item:

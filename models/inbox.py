@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
+from models import bulk
+from models.database import Clock
 from models.exact import storable, storable_text
-from models.tables import inbox, notices, streams
+from models.tables import gates, inbox, notices, streams, turns
 from models.values import Cause, Lane
 
 if TYPE_CHECKING:
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from models.values import JsonObject, Mention, Unreadable
 
 _BATCH = 500
+
+MISSING = ""
+"""In place of a token: the last listing lacked the key, and only the next one can say whether it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,8 @@ class Item:
     lane: Lane
     cause: Cause
     attempts: int
+    alone: int
+    tried_at: datetime | None
     approved: bool
     listed: str | None
     summary: JsonObject | None
@@ -49,17 +58,22 @@ def mention(
     tokens: Mapping[str, str] | None = None,
     summaries: Mapping[str, JsonObject] | None = None,
     unless_known: bool = False,
+    after: timedelta = timedelta(0),
 ) -> int:
     """Ask for a fresh look at each key; returns how many keys that were.
 
     A key that is already there gets a new `wanted`, so that a fetch under way does not finish it; news also wakes what
     was parked or held. `tokens`: key -> what stands for the listing's line; `summaries`: key -> the line itself, after
     redaction. `unless_known`: leave rows that are already there alone (a key that is still missing is no news).
+    `after`: not before so much time has passed.
     """
     distinct = sorted({(mention.resource, storable_text(mention.key)) for mention in mentions}, key=_bytewise)
     if not distinct:
         return 0
-    wanted, now = database.draw(connection), database.now(connection)
+    if len(distinct) == 1 and not (tokens or summaries or unless_known or after):
+        _mention_one(connection, database, (connection_name, *distinct[0]), lane=lane, cause=cause)
+        return 1
+    wanted, now = database.draw_now(connection)
     listed = {storable_text(key): token for key, token in (tokens or {}).items()}
     shown = {storable_text(key): storable(line) for key, line in (summaries or {}).items()}
     for start in range(0, len(distinct), _BATCH):
@@ -72,7 +86,7 @@ def mention(
                 "lane": lane,
                 "cause": cause,
                 "state": "due",
-                "due_at": now,
+                "due_at": now + after,
                 "first_at": now,
                 "attempts": 0,
                 "approved": False,
@@ -81,71 +95,104 @@ def mention(
             }
             for resource, key in distinct[start : start + _BATCH]
         ]
-        insert = database.insert(inbox).values(rows)
         if unless_known:
-            connection.execute(insert.on_conflict_do_nothing())
-            continue
-        new = insert.excluded
-        asleep = inbox.c.state != "due"
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=[inbox.c.connection, inbox.c.resource, inbox.c.key],
-                set_={
-                    "wanted": new.wanted,
-                    "lane": sa.case((new.lane < inbox.c.lane, new.lane), else_=inbox.c.lane),
-                    "state": "due",
-                    # What is due already keeps its place: a key that changes all the time would never come first.
-                    "due_at": sa.case(
-                        (sa.and_(~asleep, inbox.c.due_at < new.due_at), inbox.c.due_at), else_=new.due_at
-                    ),
-                    "attempts": sa.case((asleep, 0), else_=inbox.c.attempts),
-                    "listed": sa.func.coalesce(new.listed, inbox.c.listed),
-                    "summary": sa.func.coalesce(new.summary, inbox.c.summary),
-                },
-            )
-        )
+            connection.execute(database.insert(inbox).values(rows).on_conflict_do_nothing())
+        else:
+            connection.execute(_mentioned(database.insert(inbox).values(rows)))
     return len(distinct)
 
 
-def due(
-    connection: sa.Connection, *, connection_name: str, now: datetime, lane: Lane | None = None, limit: int = 1
-) -> list[Item]:
-    """The next rows to fetch: live before bulk, then the longest waiting. Keys of a parked resource rest with it."""
-    statement = (
-        sa.select(
-            inbox.c.connection,
-            inbox.c.resource,
-            inbox.c.key,
-            inbox.c.wanted,
-            inbox.c.lane,
-            inbox.c.cause,
-            inbox.c.attempts,
-            inbox.c.approved,
-            inbox.c.listed,
-            inbox.c.summary,
-            inbox.c.due_at,
-        )
-        .where(inbox.c.connection == connection_name, inbox.c.state == "due", inbox.c.due_at <= now)
-        .where(~_resting_resource())
-        .order_by(inbox.c.lane, inbox.c.due_at)
-        .limit(limit)
+def _mention_one(
+    connection: sa.Connection, database: Database, key: tuple[str, str, str], *, lane: Lane, cause: Cause
+) -> None:
+    """What a webhook does, in one statement that was spelt before."""
+    clock = database.moment()
+    row: dict[str, Any] = {
+        **dict(zip(("connection", "resource", "key"), key, strict=True)),
+        "lane": lane,
+        "cause": cause,
+    }
+    if database.is_sqlite:
+        row["wanted"] = database.draw(connection)
+    connection.execute(_mentioned_once(clock.reads, database.is_sqlite), {**row, **clock.told})
+
+
+def _mentioned(insert: Any) -> Any:
+    new = insert.excluded
+    asleep = inbox.c.state != "due"
+    return insert.on_conflict_do_update(
+        index_elements=[inbox.c.connection, inbox.c.resource, inbox.c.key],
+        set_={
+            "wanted": new.wanted,
+            "lane": sa.case((new.lane < inbox.c.lane, new.lane), else_=inbox.c.lane),
+            "state": "due",
+            # What is due already keeps its place: a key that changes all the time would never come first.
+            "due_at": sa.case((sa.and_(~asleep, inbox.c.due_at < new.due_at), inbox.c.due_at), else_=new.due_at),
+            "attempts": sa.case((asleep, 0), else_=inbox.c.attempts),
+            "alone": sa.case((asleep, 0), else_=inbox.c.alone),
+            "listed": sa.func.coalesce(new.listed, inbox.c.listed),
+            "summary": sa.func.coalesce(new.summary, inbox.c.summary),
+        },
     )
-    if lane is not None:
-        statement = statement.where(inbox.c.lane == lane)
+
+
+@cache
+def _mentioned_once(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - what it is remembered by
+    """The statement for a single row: spelling it takes longer than executing it."""
+    given = {"state": "due", "due_at": clock, "first_at": clock, "attempts": 0, "approved": False}
+    if is_sqlite:
+        return _mentioned(sqlite.insert(inbox).values(given))
+    return _mentioned(postgresql.insert(inbox).values(**given, wanted=turns.next_value()))
+
+
+def due(
+    connection: sa.Connection,
+    *,
+    connection_name: str,
+    now: datetime | Clock,
+    lane: Lane | None = None,
+    failing: str | None = None,
+    limit: int = 1,
+) -> list[Item]:
+    """The next rows to fetch: live before bulk, then the longest waiting. Keys of a parked resource rest with it.
+
+    `failing`: an account; while its last request has failed, only those that have not failed yet.
+    """
+    clock = now if isinstance(now, Clock) else Clock.at(now)
+    wanted = {"its_connection": connection_name, "its_lane": lane, "account": failing, "most": limit}
+    found = connection.execute(_due(clock.reads, lane is not None, failing is not None), {**wanted, **clock.told})
     return [
         Item(**{**row._mapping, "lane": Lane(row.lane), "cause": Cause(row.cause)})  # noqa: SLF001 - SQLAlchemy's public name
-        for row in connection.execute(statement)
+        for row in found
     ]
 
 
+@cache
+def _due(clock: sa.ColumnElement[datetime], of_lane: bool, of_account: bool) -> sa.Select[Any]:  # noqa: FBT001 - what it is remembered by
+    statement = (
+        sa.select(*[inbox.c[name] for name in Item.__slots__])
+        .where(inbox.c.connection == sa.bindparam("its_connection"), inbox.c.state == "due", inbox.c.due_at <= clock)
+        .where(~_resting_resource())
+        .order_by(inbox.c.lane, inbox.c.due_at)
+        .limit(sa.bindparam("most", type_=sa.Integer))
+    )
+    if of_lane:
+        statement = statement.where(inbox.c.lane == sa.bindparam("its_lane"))
+    if of_account:
+        failing = sa.exists().where(gates.c.account == sa.bindparam("account"), gates.c.failures > 0)
+        statement = statement.where(sa.or_(inbox.c.attempts == 0, ~failing))
+    return statement
+
+
 def live_waits(connection: sa.Connection, *, connections: Sequence[str], now: datetime) -> bool:
-    """Whether a notice or a live key of any of these connections waits for the gate."""
+    """Whether a notice or a live key of any of these connections waits for the gate. What failed holds up nobody."""
     unfolded = sa.exists().where(notices.c.connection.in_(connections), notices.c.state == "new")
     live = sa.exists().where(
         inbox.c.connection.in_(connections),
         inbox.c.state == "due",
         inbox.c.lane == Lane.LIVE,
         inbox.c.due_at <= now,
+        inbox.c.attempts == 0,
         ~_resting_resource(),  # what waits with its resource must not hold up the others
     )
     return bool(connection.execute(sa.select(sa.or_(unfolded, live))).scalar_one())
@@ -167,6 +214,15 @@ def waits(connection: sa.Connection, item: Item) -> bool:
     return connection.execute(sa.select(sa.exists().where(_unchanged(item), inbox.c.state == "due"))).scalar_one()
 
 
+def begin(connection: sa.Connection, item: Item, *, now: datetime, until: datetime) -> bool:
+    """Somebody asks for it: it rests until then, when he has an answer or is dead. False if it no longer waits.
+
+    The attempt counts from here on, so that one which no worker survives counts, too.
+    """
+    tried = {"now": now, "its_end": until, "its_attempts": item.attempts + 1, "times_alone": item.alone + 1}
+    return connection.execute(_BEGIN, _named(item) | tried).rowcount == 1
+
+
 def answered(
     connection: sa.Connection, *, connection_name: str, resource: str, keys: Sequence[str], before: int
 ) -> None:
@@ -177,7 +233,7 @@ def answered(
             sa.delete(inbox).where(
                 inbox.c.connection == connection_name,
                 inbox.c.resource == resource,
-                inbox.c.key.in_(named),
+                bulk.among(connection, inbox.c.key, named),
                 inbox.c.wanted < before,
             )
         )
@@ -209,26 +265,41 @@ def finish(connection: sa.Connection, item: Item) -> bool:
 
     A person's approval was of what this fetch found: it is used up either way.
     """
-    finished = connection.execute(sa.delete(inbox).where(_unchanged(item))).rowcount == 1
+    finished = connection.execute(_FINISH, _named(item)).rowcount == 1
     if not finished:
-        here = (inbox.c.connection == item.connection, inbox.c.resource == item.resource, inbox.c.key == item.key)
-        connection.execute(sa.update(inbox).where(*here).values(approved=False))
+        _recount(connection, item, approved=False, attempts=0, alone=0)
     return finished
 
 
-def postpone(connection: sa.Connection, item: Item, *, until: datetime, reason: str, counts: bool) -> None:
-    """Try again then. A mention that came meanwhile is news and keeps its own time."""
-    _update(connection, item, due_at=until, reason=reason, attempts=item.attempts + counts)
+def postpone(
+    connection: sa.Connection, item: Item, *, until: datetime, reason: str | None, counts: bool, alone: bool = False
+) -> None:
+    """Try again then. A mention that came meanwhile is news and keeps its own time, but forgets no failure.
+
+    `counts`: as an attempt. `alone`: others were answered since the last one.
+    """
+    failures = {"attempts": item.attempts + counts, "alone": item.alone + alone}
+    if not _update(connection, item, due_at=until, reason=reason, **failures):
+        _recount(connection, item, **failures)
+
+
+def rest(connection: sa.Connection, *, connection_name: str, resource: str, now: datetime, until: datetime) -> int:
+    """Everything of a resource is asked for at once: what is due of it rests until then. Returns how many keys."""
+    here = (inbox.c.connection == connection_name, inbox.c.resource == resource, inbox.c.state == "due")
+    values = {"due_at": until, "reason": "waits for a full reading"}
+    return connection.execute(sa.update(inbox).where(*here, inbox.c.due_at <= now).values(**values)).rowcount
 
 
 def park(connection: sa.Connection, item: Item, *, reason: str) -> None:
-    """Set aside for a person."""
-    _update(connection, item, state="parked", reason=reason)
+    """Set aside for a person. News that came meanwhile is looked at first, with all its attempts."""
+    if not _update(connection, item, state="parked", reason=reason):
+        _recount(connection, item, attempts=0, alone=0)
 
 
 def hold(connection: sa.Connection, item: Item, *, reason: str) -> None:
-    """A deletion that waits for a person's approval."""
-    _update(connection, item, state="held", reason=reason)
+    """A deletion that waits for a person's approval. News likewise."""
+    if not _update(connection, item, state="held", reason=reason):
+        _recount(connection, item, attempts=0, alone=0)
 
 
 def hold_missing(
@@ -307,23 +378,41 @@ def _put_aside(
 
 
 def answer_all(
-    connection: sa.Connection, *, connection_name: str, resource: str, missing: Sequence[str], before: int
-) -> set[str]:
-    """A complete reply has answered what waited here before it was asked for; the approved keys among the `missing`.
+    connection: sa.Connection,
+    *,
+    connection_name: str,
+    resource: str,
+    missing: Sequence[str],
+    before: int,
+    now: datetime,
+    confirms_after: timedelta,
+) -> tuple[set[str], set[str]]:
+    """A complete reply has answered what waited here before it was asked for.
 
-    For resources whose keys cannot be fetched. What is held and still missing goes on waiting for a person.
+    Returns which of the `missing` keys a person approved, and which a reply lacked `confirms_after` ago, too. For
+    resources whose keys cannot be fetched. What is held and still missing goes on waiting for a person.
     """
     here = (inbox.c.connection == connection_name, inbox.c.resource == resource)
     absent = set(missing)
-    rows = connection.execute(
-        sa.select(inbox.c.key, inbox.c.state, inbox.c.approved)
-        .where(*here, inbox.c.wanted < before, inbox.c.material.is_(None))
-        .with_for_update()
-    ).all()
-    answered = sorted(row.key for row in rows if row.key not in absent or row.state != "held")
-    for start in range(0, len(answered), _BATCH):
-        connection.execute(sa.delete(inbox).where(*here, inbox.c.key.in_(answered[start : start + _BATCH])))
-    return {row.key for row in rows if row.key in absent and row.approved}
+    chosen: sa.Select[Any] = sa.select(*[inbox.c[name] for name in ("key", "state", "approved", "listed", "first_at")])
+    waiting = chosen.where(*here, inbox.c.wanted < before, inbox.c.material.is_(None)).with_for_update()
+    rows = connection.execute(waiting).all()
+    # A reply that follows hard upon the one that lacked the key may have the same mistake.
+    young = [row for row in rows if row.listed == MISSING and row.first_at + confirms_after > now and row.key in absent]
+    for moment in {row.first_at for row in young}:
+        again = [row.key for row in young if row.first_at == moment]
+        _each_batch(connection, sa.update(inbox).values(due_at=moment + confirms_after).where(*here), again)
+    waits = {row.key for row in young} | {row.key for row in rows if row.state == "held" and row.key in absent}
+    _each_batch(connection, sa.delete(inbox).where(*here), [row.key for row in rows if row.key not in waits])
+    gone = [row for row in rows if row.key in absent - waits]
+    approved = {row.key for row in gone if row.approved}
+    return approved, {row.key for row in gone if row.listed == MISSING} - approved
+
+
+def _each_batch(connection: sa.Connection, statement: sa.Update | sa.Delete, keys: Sequence[str]) -> None:
+    ordered = sorted(keys, key=str.encode)
+    for start in range(0, len(ordered), _BATCH):
+        connection.execute(statement.where(inbox.c.key.in_(ordered[start : start + _BATCH])))
 
 
 def aside(connection: sa.Connection, *, connection_name: str | None = None) -> list[sa.Row[Any]]:
@@ -362,6 +451,7 @@ def retry(
             state="due",
             due_at=database.now(connection),
             attempts=0,
+            alone=0,
             wanted=database.draw(connection),
             approved=sa.or_(inbox.c.approved, inbox.c.state == "held"),
         )
@@ -398,18 +488,46 @@ def _aside(connection_name: str, resource: str | None, key: str | None) -> sa.Co
     return sa.and_(*conditions)
 
 
-def _update(connection: sa.Connection, item: Item, **values: Any) -> None:
-    connection.execute(sa.update(inbox).where(_unchanged(item)).values(**values))
+def _update(connection: sa.Connection, item: Item, **values: Any) -> bool:
+    return connection.execute(sa.update(inbox).where(_unchanged(item)).values(**values)).rowcount == 1
+
+
+def _recount(connection: sa.Connection, item: Item, **values: Any) -> None:
+    """What the attempt that just ended says of the key, whatever was mentioned meanwhile: `begin` took it for lost."""
+    connection.execute(sa.update(inbox).where(_of_key(item)).values(**values))
 
 
 def _unchanged(item: Item) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        inbox.c.connection == item.connection,
-        inbox.c.resource == item.resource,
-        inbox.c.key == item.key,
-        inbox.c.wanted == item.wanted,
-    )
+    return sa.and_(_of_key(item), inbox.c.wanted == item.wanted)
+
+
+def _of_key(item: Item) -> sa.ColumnElement[bool]:
+    return sa.and_(inbox.c.connection == item.connection, inbox.c.resource == item.resource, inbox.c.key == item.key)
 
 
 def _bytewise(pair: tuple[str, str]) -> tuple[bytes, bytes]:
     return pair[0].encode(), pair[1].encode()
+
+
+def _named(item: Item) -> dict[str, Any]:
+    named = {"its_connection": item.connection, "its_resource": item.resource, "its_key": item.key}
+    return {**named, "its_wanted": item.wanted}
+
+
+_STILL = (
+    inbox.c.connection == sa.bindparam("its_connection"),
+    inbox.c.resource == sa.bindparam("its_resource"),
+    inbox.c.key == sa.bindparam("its_key"),
+    inbox.c.wanted == sa.bindparam("its_wanted"),
+)
+_BEGIN = (
+    sa.update(inbox)
+    .where(*_STILL, inbox.c.state == "due", inbox.c.due_at <= sa.bindparam("now"))
+    .values(
+        due_at=sa.bindparam("its_end"),
+        tried_at=sa.bindparam("now"),
+        attempts=sa.bindparam("its_attempts"),
+        alone=sa.bindparam("times_alone"),
+    )
+)
+_FINISH = sa.delete(inbox).where(*_STILL)

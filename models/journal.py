@@ -37,22 +37,20 @@ def append(
     last = connection.execute(
         sa.update(feed).values(last=feed.c.last + len(changes)).returning(feed.c.last)
     ).scalar_one()
-    rows = [
-        {
-            "id": id_,
-            "at": now,
-            "connection": connection_name,
-            "resource": resource,
-            "key": change.key,
-            "kind": change.kind.value,
-            "turn": turn,
-            "cause": cause.value,
-            "before": change.before,
-            "after": change.after,
-        }
-        for id_, change in enumerate(changes, start=last - len(changes) + 1)
-    ]
-    bulk.insert(connection, entries, rows)
+    size = len(changes)
+    columns = {
+        "id": range(last - size + 1, last + 1),
+        "at": [now] * size,
+        "connection": [connection_name] * size,
+        "resource": [resource] * size,
+        "key": [change.key for change in changes],
+        "kind": [change.kind.value for change in changes],
+        "turn": [turn] * size,
+        "cause": [cause.value] * size,
+        "before": [change.before for change in changes],
+        "after": [change.after for change in changes],
+    }
+    bulk.insert(connection, entries, columns, {"after": [change.text for change in changes]})
 
 
 def read(
@@ -79,8 +77,9 @@ def bounds(connection: sa.Connection) -> tuple[int, int, str]:
     return (row[0], row[1], row[2])
 
 
-def trim(connection: sa.Connection, before: datetime) -> int:
-    """Forget entries older than `before`, from the oldest on without a hole. How many."""
-    kept = sa.select(sa.func.min(entries.c.id)).where(entries.c.at >= before).scalar_subquery()
-    ended = sa.select(feed.c.last + 1).scalar_subquery()
+def trim(connection: sa.Connection, before: datetime, *, limit: int = 1000) -> int:
+    """Forget at most `limit` entries older than `before`, from the oldest on without a hole. How many."""
+    oldest = sa.select(entries.c.id, entries.c.at).order_by(entries.c.id).limit(limit).subquery()
+    kept = sa.select(sa.func.min(oldest.c.id)).where(oldest.c.at >= before).scalar_subquery()
+    ended = sa.select(sa.func.max(oldest.c.id) + 1).scalar_subquery()
     return connection.execute(sa.delete(entries).where(entries.c.id < sa.func.coalesce(kept, ended))).rowcount

@@ -14,7 +14,7 @@ from models.flattening import RESTRICTED
 from models.values import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 SQL: Final[dict[Kind, sa.types.TypeEngine[Any]]] = {
     Kind.TEXT: sa.Text(),
@@ -36,15 +36,26 @@ class _Misfit:
 MISFIT: Final = _Misfit()
 """What `fit` answers for a value that goes into the overflow column."""
 
+_NOTHING = type(None)
+_TEXTS: Final[frozenset[type]] = frozenset({str, _NOTHING})
+_AS_THEY_ARE: Final[dict[Kind, frozenset[type]]] = {
+    Kind.TEXT: _TEXTS,
+    Kind.NUMBER: frozenset({int, Decimal, _NOTHING}),
+    Kind.BOOLEAN: frozenset({bool, _NOTHING}),
+}
+"""The types of values that a column stores unchanged."""
+
+_NONE: Final[frozenset[type]] = frozenset()
+
 _EMPTY_TEXTS = frozenset({"", RESTRICTED, "0000-00-00", "0000-00-00 00:00:00", "0000-00-00T00:00:00"})
 _LONGEST_NUMBER = 1000
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT = re.compile(
-    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})[T ]"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]"
     # More than six digits of a second are more than a database keeps.
-    r"(?P<time>(?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)(?:(?<=\.[0-9]{6})0+)?"
-    r"(?P<zone>Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+    r"(?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:(?<=\.[0-9]{6})0+)?"
+    r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 )
 
 
@@ -64,6 +75,17 @@ def fit(kind: Kind, value: Any) -> Any:
     if value is None:
         return None
     return _FITS[kind](value)
+
+
+def fit_all(kind: Kind, values: Sequence[Any]) -> Sequence[Any]:
+    """`fit` of each value; integers stay integers in a column of numbers."""
+    types = set(map(type, values))
+    if types <= _AS_THEY_ARE.get(kind, _NONE):
+        return values
+    if types <= _TEXTS:
+        fitted = {value: fit(kind, value) for value in set(values)}
+        return [fitted[value] for value in values]
+    return [fit(kind, value) for value in values]
 
 
 def overflow(value: Any) -> str:
@@ -130,14 +152,10 @@ def _day(value: Any) -> date | None:
 
 
 def _moment(value: Any) -> datetime | None:
-    match = _MOMENT.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
         return None
-    zone = (match["zone"] or "").replace("Z", "+00:00").replace(":", "")
-    if zone:
-        zone = f"{zone[:3]}:{zone[3:] or '00'}"
     try:
-        moment = datetime.fromisoformat(f"{match['date']}T{match['time']}{zone}")
+        moment = datetime.fromisoformat(value)
         return moment if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -14,6 +14,12 @@ LONGEST = 55
 
 _LONGEST_OVERFLOW = 63
 _HASH_DIGITS = 8
+_NO_WORD = re.compile("[\\W\u115f\u1160\u3164\uffa0]+")
+"""What no name is made of; the four are letters that nobody sees, so that a name would look like another."""
+
+_SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
+"""PostgreSQL has these in every table, and lets nobody else. SQLite's `rowid` may be taken: it has three names."""
+
 _BEFORE_CAPITAL = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _STEP = re.compile(r"(?:\\.|[^.\\])+", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -37,13 +43,14 @@ def steps(path: str) -> list[str]:
 
 def fold(key: str) -> str:
     """A vendor's word in snake case: `KOHALIK` is `kohalik`, `PaysVAT` is `pays_vat`, `good__pr` stays."""
-    words = re.sub(r"\W+", "_", key.strip())
+    words = _NO_WORD.sub("_", key.strip())
     return _BEFORE_CAPITAL.sub("_", words).lower().lstrip("_") or "field"
 
 
 def column(path: str, taken: Collection[str]) -> str:
     """The column for a field's dotted path. `taken`: the table's column names, in lower case."""
-    return _free("__".join(fold(key) for key in steps(path)), of=path, taken=taken, longest=LONGEST)
+    folded = "__".join(fold(key) for key in steps(path))
+    return _free(folded, of=path, taken={*taken, *_SYSTEM_COLUMNS}, longest=LONGEST)
 
 
 def overflow(name: str, path: str, taken: Collection[str]) -> str:
@@ -58,23 +65,23 @@ def table(system: str, resource: str) -> str:
 
 
 def part_table(owner: str, part: str, taken: Collection[str]) -> str:
-    """The table of an object's part. `part`: its dotted path. `taken`: the names of all resource tables."""
+    """The table of an object's part, which always holds `__`. `part`: its dotted path. `taken`: all resource tables."""
     folded = "__".join([owner, *(fold(key) for key in steps(part))])
-    return _free(folded, of=f"{owner} {part}", taken=taken, longest=LONGEST)
+    return _free(folded, of=f"{owner} {part}", taken=taken, longest=LONGEST, joint="__")
 
 
-def _free(name: str, *, of: str, taken: Collection[str], longest: int) -> str:
+def _free(name: str, *, of: str, taken: Collection[str], longest: int, joint: str = "_") -> str:
     if len(name.encode()) <= longest and name not in taken:
         return name
     attempt = 0
     while True:
-        cut = _hashed(name, of=f"{of} {attempt}" if attempt else of, longest=longest)
+        cut = _hashed(name, of=f"{of} {attempt}" if attempt else of, longest=longest, joint=joint)
         if cut not in taken:
             return cut
         attempt += 1
 
 
-def _hashed(name: str, *, of: str, longest: int) -> str:
-    digest = hashlib.blake2b(of.encode(), digest_size=_HASH_DIGITS // 2).hexdigest()
-    kept = name.encode()[: longest - _HASH_DIGITS - 1].decode(errors="ignore")
-    return f"{kept.rstrip('_')}_{digest}"
+def _hashed(name: str, *, of: str, longest: int, joint: str) -> str:
+    digest = hashlib.blake2b(of.encode(errors="surrogatepass"), digest_size=_HASH_DIGITS // 2).hexdigest()
+    kept = name.encode()[: longest - _HASH_DIGITS - len(joint)].decode(errors="ignore")
+    return f"{kept.rstrip('_')}{joint}{digest}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models import inbox
+from models import faults, inbox
 from models.exact import storable_text
+from models.faults import Point
 from models.tables import notices
 from models.values import Cause, Lane, Mention
 
@@ -20,38 +23,85 @@ if TYPE_CHECKING:
     from models.database import Database
 
 
-KEPT = timedelta(days=30)
-"""How long a notice is kept after it was folded or ignored."""
+def _new_id() -> str:
+    # Its beginning is the time, so that the index over it grows at one end.
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One webhook. `packet`: its text as received. Either `resource` and `key`, or the `reason` why it is ignored."""
+    """One webhook. `packet`: its text as received. Either `resource` and `key`, or the `reason` why it is ignored.
+
+    `id` is given once, when the webhook is accepted: whoever stores the letter twice has one notice.
+    """
 
     connection: str
     packet: str
     resource: str | None = None
     key: str | None = None
     reason: str | None = None
+    id: str = field(default_factory=_new_id)
 
 
 def append(connection: sa.Connection, database: Database, letters: Iterable[Letter]) -> None:
-    """Keep letters: one insert for all of them."""
-    now = database.now(connection)
-    rows = [
-        {
-            "at": now,
-            "connection": letter.connection,
-            "state": "new" if letter.reason is None else "ignored",
-            "resource": _storable(letter.resource),
-            "key": _storable(letter.key),
-            "packet": storable_text(letter.packet),
-            "reason": _storable(letter.reason),
-        }
-        for letter in letters
-    ]
-    if rows:
-        connection.execute(sa.insert(notices), rows)
+    """Keep letters: one insert for all of them. Those that are kept already stay as they are."""
+    now, rows = database.now(connection), [_row(letter) for letter in letters]
+    if rows and database.is_sqlite:
+        insert = database.insert(notices).on_conflict_do_nothing(index_elements=[notices.c.letter])
+        connection.execute(insert, [{"at": now, **row} for row in rows])
+    elif rows:
+        connection.exec_driver_sql(APPEND, (now, _packed(rows)))
+    faults.reach(Point.NOTICES_INSERTED)
+
+
+def packed(letters: Iterable[Letter]) -> str:
+    """The letters as `APPEND` takes them."""
+    return _packed([_row(letter) for letter in letters])
+
+
+def _packed(rows: list[dict[str, str | None]]) -> str:
+    return json.dumps(rows, ensure_ascii=False)
+
+
+def _row(letter: Letter) -> dict[str, str | None]:
+    return {
+        "connection": letter.connection,
+        "state": "new" if letter.reason is None else "ignored",
+        "resource": _storable(letter.resource),
+        "key": _storable(letter.key),
+        "packet": storable_text(letter.packet),
+        "reason": _storable(letter.reason),
+        "letter": letter.id,
+    }
+
+
+APPEND = """
+INSERT INTO notices (at, connection, state, resource, key, packet, reason, letter)
+SELECT coalesce(CAST(%s AS timestamptz), clock_timestamp()),
+    connection, state, resource, key, packet, reason, letter
+FROM json_to_recordset(CAST(%s AS json)) AS letters (
+    connection text, state text, resource text, key text, packet text, reason text, letter text
+)
+ON CONFLICT (letter) DO NOTHING
+""".strip()
+"""`append` as PostgreSQL hears it: all letters as one parameter, and the time where none is given."""
+
+
+# A CTE that locks rows is evaluated once; a plain subquery could be evaluated again and lock more than the limit.
+_taken = (
+    sa.select(notices.c.id)
+    .where(notices.c.connection == sa.bindparam("its_connection"), notices.c.state == "new")
+    .order_by(notices.c.id)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+    .cte("taken")
+)
+_TAKE = (
+    sa.update(notices)
+    .where(notices.c.id.in_(sa.select(_taken.c.id)))
+    .values(state="folded")
+    .returning(notices.c.resource, notices.c.key)
+)
 
 
 def fold(connection: sa.Connection, database: Database, *, connection_name: str, limit: int) -> int:
@@ -59,42 +109,27 @@ def fold(connection: sa.Connection, database: Database, *, connection_name: str,
 
     Notices that another worker is folding are left to it.
     """
-    # A CTE that locks rows is evaluated once; a plain subquery could be evaluated again and lock more than the limit.
-    taken = (
-        sa.select(notices.c.id)
-        .where(notices.c.connection == connection_name, notices.c.state == "new")
-        .order_by(notices.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("taken")
-    )
-    folded = connection.execute(
-        sa.update(notices)
-        .where(notices.c.id.in_(sa.select(taken.c.id)))
-        .values(state="folded")
-        .returning(notices.c.resource, notices.c.key)
-    ).all()
-    inbox.lock(connection, database, connection_name=connection_name)
+    folded = connection.execute(_TAKE, {"its_connection": connection_name, "most": limit}).all()
+    faults.reach(Point.NOTICES_TAKEN)
+    mentions = {Mention(resource, key) for resource, key in folded}
+    if len(mentions) > 1:  # who takes a single row holds none that another writer could wait for meanwhile
+        inbox.lock(connection, database, connection_name=connection_name)
     inbox.mention(
         connection,
         database,
         connection_name=connection_name,
-        mentions={Mention(resource, key) for resource, key in folded},
+        mentions=mentions,
         lane=Lane.LIVE,
         cause=Cause.NOTICE,
     )
+    faults.reach(Point.NOTICES_FOLDED)
     return len(folded)
 
 
-def waiting(connection: sa.Connection, *, connection_name: str) -> bool:
-    """Whether a notice of this connection waits to be folded."""
-    new = sa.exists().where(notices.c.connection == connection_name, notices.c.state == "new")
-    return bool(connection.execute(sa.select(new)).scalar_one())
-
-
-def trim(connection: sa.Connection, before: datetime) -> int:
-    """Remove notices received before then, except those not folded yet; returns how many."""
-    return connection.execute(sa.delete(notices).where(notices.c.at < before, notices.c.state != "new")).rowcount
+def trim(connection: sa.Connection, before: datetime, *, limit: int) -> int:
+    """Remove at most `limit` notices received before then, except those not folded yet; returns how many."""
+    old = sa.select(notices.c.id).where(notices.c.at < before, notices.c.state != "new").order_by(notices.c.at)
+    return connection.execute(sa.delete(notices).where(notices.c.id.in_(old.limit(limit)))).rowcount
 
 
 def _storable(text: str | None) -> str | None:

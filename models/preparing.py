@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from models import columns, exact, flattening, kinds, names, redaction
+from models import columns, exact, flattening, kinds, names, redaction, spreading, texts
 from models.values import Kind
+from models.writing import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from models import schemas
     from models.database import Database
-    from models.flattening import Flat
+    from models.spreading import Spread
     from models.values import JsonObject, Notes, Shape, Snapshot
 
 log = structlog.get_logger()
@@ -72,136 +74,201 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An object ready to be written. `values`: column -> value (NULL where absent); `parts`: table -> its rows."""
+    """An object ready to be written. `text`: `raw` as JSON, where it is made.
+
+    `number`: its place in the sheets; None where it stands in none, because its row was equal a moment ago.
+    """
 
     key: str
     raw: JsonObject
     hash: str
     listed: str | None
-    values: dict[str, Any]
-    parts: dict[str, list[dict[str, Any]]]
+    number: int | None
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Rows of one table: column -> a value for each of them. `owners`: the number of each row's object."""
+
+    owners: Sequence[int]
+    columns: dict[str, Sequence[Any]]
+
+    def of(self, numbers: Collection[int]) -> dict[str, Sequence[Any]]:
+        """The columns with the rows of these objects alone, in their order."""
+        wanted = numbers if isinstance(numbers, set) else set(numbers)
+        chosen = [owner in wanted for owner in self.owners]
+        if all(chosen):
+            return self.columns
+        return {name: list(compress(values, chosen)) for name, values in self.columns.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch ready for `records.apply`, by key, in the order of the keys."""
+    """A batch ready for `records.apply`: objects by key, in the order of the keys, and what they are in each table."""
 
     rows: dict[str, Row]
+    sheets: dict[str, Sheet]
 
 
-def prepare(database: Database, target: Target, snapshots: Sequence[Snapshot]) -> Prepared:
+def prepare(database: Database, target: Target, snapshots: Sequence[Snapshot], *, but_equal: bool = False) -> Prepared:
     """Make a batch ready, tables and missing columns included. Of two snapshots of a key the last counts.
 
-    Call it outside any transaction: columns are added in a short one of their own. Raises `columns.Locked`.
+    `but_equal`: objects whose rows are equal now are not laid out. Call it outside any transaction: columns are added
+    in a short one of their own. Raises `columns.Locked`.
     """
     origin = columns.Origin(target.connection, target.resource, target.notes)
-    stored = _stored(target, snapshots)
+    every = _rows(target, snapshots)
     declared = target.declared()
-    flats = {key: flattening.flatten(target.project(each.raw), declared) for key, each in stored.items()}
     schema = columns.known(database, target.table)
+    equal = _equal(database, target, schema, every) if but_equal and schema is not None else set()
+    rows = [row for row in every if row.key not in equal]
+    projected = [target.project(row.raw) for row in rows]
+    spread = spreading.spread(projected, declared)
     missing = columns.lacking(schema, target.shape)
     while True:
         if schema is not None and not missing:
-            layout = _Layout(schema, target, declared)
-            prepared = Prepared({key: layout.row(stored[key], flat) for key, flat in flats.items()})
+            layout = _Layout(schema, target, declared, projected)
+            sheets = layout.sheets([row.key for row in rows], spread)
             missing = layout.missing
             if not missing:
-                return prepared
+                numbers = {row.key: number for number, row in enumerate(rows)} if equal else None
+                placed = every if numbers is None else [replace(row, number=numbers.get(row.key)) for row in every]
+                return Prepared({row.key: row for row in placed}, sheets)
         schema = columns.grow(database, origin, target.table, missing)
         missing = columns.Missing()
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    key: str
-    raw: JsonObject
-    hash: str
-    listed: str | None
+def _equal(database: Database, target: Target, schema: schemas.Schema, rows: Sequence[Row]) -> set[str]:
+    """The keys of live rows that have these hashes."""
+    with database.read() as connection:
+        old = Writer(connection, schema, target.connection).old([row.key for row in rows])
+    return {row.key for row in rows if row.key in old and old[row.key].live and old[row.key].hash == row.hash}
 
 
-def _stored(target: Target, snapshots: Iterable[Snapshot]) -> dict[str, _Stored]:
+def _rows(target: Target, snapshots: Iterable[Snapshot]) -> list[Row]:
     salt = target.salt()
     latest = {exact.storable_text(snapshot.key): snapshot for snapshot in snapshots}
-    stored = {}
-    for key in sorted(latest):
-        raw = exact.storable(redaction.redact(latest[key].raw, target.omit))
-        stored[key] = _Stored(key, raw, exact.fingerprint(raw, salt=salt), latest[key].listed)
-    return stored
+    keys = sorted(latest)
+    raws = [redaction.redact(latest[key].raw, target.omit) for key in keys]
+    return [
+        _row(number, key, raw, text, latest[key].listed, salt)
+        for number, (key, raw, text) in enumerate(zip(keys, raws, texts.of(raws), strict=True))
+    ]
+
+
+def _row(number: int, key: str, raw: JsonObject, text: texts.Texts | None, listed: str | None, salt: str) -> Row:
+    if text is not None:
+        return Row(key, raw, exact.digest(text.canonical, salt=salt), listed, number, text.kept)
+    raw = exact.storable(raw)
+    return Row(key, raw, exact.fingerprint(raw, salt=salt), listed, number, None)
 
 
 class _Layout:
     """Lays a batch out in the columns of a schema, and gathers what the schema lacks."""
 
-    def __init__(self, schema: schemas.Schema, target: Target, declared: Shape) -> None:
+    def __init__(
+        self, schema: schemas.Schema, target: Target, declared: Shape, projected: Sequence[JsonObject]
+    ) -> None:
         self.missing = columns.Missing()
         self._schema = schema
         self._connection = target.connection
         self._declared = declared
+        self._projected = projected
 
-    def row(self, stored: _Stored, flat: Flat) -> Row:
-        values = self._values("", flat.fields)
-        parts: dict[str, list[dict[str, Any]]] = {}
-        for each in flat.rows:
-            placed = self._values(each.part, each.fields)
-            table = self._schema.tables.get(each.part)
+    def sheets(self, keys: Sequence[str], spread: dict[str, Spread]) -> dict[str, Sheet]:
+        """Table -> its rows."""
+        sheets = {}
+        for part, each in spread.items():
+            table = self._schema.tables.get(part)
+            values = self._values(table, part, each)
             if table is None:
                 continue
-            ours = {"_connection": self._connection, "_key": stored.key, "_position": each.position}
+            ours: dict[str, Sequence[Any]] = {}
+            if part:
+                ours["_connection"] = [self._connection] * len(each.owners)
+                ours["_key"] = [keys[owner] for owner in each.owners]
+                ours["_position"] = each.positions
             if "_parent_position" in table.sql.c:
-                ours["_parent_position"] = each.parent
-            parts.setdefault(table.name, []).append({**ours, **placed})
-        return Row(stored.key, stored.raw, stored.hash, stored.listed, values, parts)
+                ours["_parent_position"] = each.parents
+            sheets[table.name] = Sheet(each.owners, {**ours, **values})
+        return sheets
 
-    def _values(self, part: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        table = self._schema.tables.get(part)
+    def _values(self, table: schemas.Table | None, part: str, spread: Spread) -> dict[str, Sequence[Any]]:
         if table is None:
             self._want_part(part)
-        values: dict[str, Any] = {}
-        for path, value in fields.items():
+        found: dict[str, Sequence[Any]] = {}
+        for path, values in spread.fields.items():
             column = table.columns.get(path) if table is not None else None
             if table is None or column is None:
-                self._want(table, part, path, value)
+                self._want(table, part, path, values)
                 continue
-            fitted = kinds.fit(column.kind, value)
-            if fitted is kinds.MISFIT:
-                self._spill(table, path, value, values)
-            elif fitted is not None:
-                values[column.name] = fitted
-        return self._narrow(table, values) if table is not None and len(values) > _WIDE else values
+            fitted = kinds.fit_all(column.kind, values)
+            if fitted is not values and kinds.MISFIT in fitted:
+                found |= self._spilled(table, path, values, fitted)
+                fitted = [None if value is kinds.MISFIT else value for value in fitted]
+            found[column.name] = fitted
+        return self._narrow(table, spread, found) if table is not None and len(found) > _WIDE else found
 
-    def _spill(self, table: schemas.Table, path: str, value: Any, values: dict[str, Any]) -> None:
+    def _spilled(
+        self, table: schemas.Table, path: str, values: Sequence[Any], fitted: Sequence[Any]
+    ) -> dict[str, Sequence[Any]]:
         overflow = table.overflows.get(path)
-        if overflow is None:
+        if overflow is not None:
+            pairs = zip(values, fitted, strict=True)
+            return {overflow.name: [kinds.overflow(value) if fit is kinds.MISFIT else None for value, fit in pairs]}
+        if not table.full:
             self.missing.overflows.add((table.part, path))
-        else:
-            values[overflow.name] = kinds.overflow(value)
+        return {}
 
     def _want_part(self, part: str) -> None:
         if not self._schema.capped:
             self.missing.parts.add(part)
 
-    def _want(self, table: schemas.Table | None, part: str, path: str, value: Any) -> None:
-        kind = kinds.of(value)
-        if kind is None or (table is None and self._schema.capped):
+    def _want(self, table: schemas.Table | None, part: str, path: str, values: Sequence[Any]) -> None:
+        if self._schema.capped if table is None else table.full:
+            return
+        shown = {kind for value in values if value is not None and (kind := kinds.of(value)) is not None}
+        if not shown:
             return
         declared = self._declared.get(part, {}).get(path)
         if declared is not None:
             self.missing.declared[part, path] = Kind(declared)
         elif table is None or not table.capped:
-            self.missing.kinds[part, path].add(kind)
+            self.missing.kinds[part, path] |= shown
 
-    def _narrow(self, table: schemas.Table, values: dict[str, Any]) -> dict[str, Any]:
-        """What fits into one row of PostgreSQL, declared fields first; the rest stays in `_raw`, and is reported."""
+    def _narrow(
+        self, table: schemas.Table, spread: Spread, found: dict[str, Sequence[Any]]
+    ) -> dict[str, Sequence[Any]]:
+        """What fits into one row of PostgreSQL each; the rest stays in `_raw`, and is reported."""
+        narrowed: dict[str, Any] = {name: list(values) for name, values in found.items()}
+        for row, (owner, position) in enumerate(zip(spread.owners, spread.positions, strict=True)):
+            values = {name: column[row] for name, column in found.items() if column[row] is not None}
+            if len(values) > _WIDE:
+                for name in self._too_much(table, values, self._order(table, owner, position)):
+                    narrowed[name][row] = None
+        return narrowed
+
+    def _too_much(self, table: schemas.Table, values: dict[str, Any], order: Sequence[str]) -> Sequence[str]:
+        """What has no room, declared fields being the first to have some."""
         undeclared = {column.name for column in table.columns.values() if not column.declared}
-        kept, width = {}, 0
-        for name in sorted(values, key=undeclared.__contains__):
+        ordered = sorted((name for name in order if name in values), key=undeclared.__contains__)
+        width = 0
+        for place, name in enumerate(ordered):
             width += _width(values[name])
             if width > _WIDEST:
                 if not table.capped:
                     self.missing.narrow.add((table.part, name))
-                break
-            kept[name] = values[name]
-        return kept
+                return ordered[place:]
+        return ()
+
+    def _order(self, table: schemas.Table, owner: int, position: int) -> list[str]:
+        """The columns in the order of the object's own fields, which is the same whatever else is in the batch."""
+        flat = flattening.flatten(self._projected[owner], self._declared)
+        rows = (row.fields for row in flat.rows if (row.part, row.position) == (table.part, position))
+        fields = next(rows) if table.part else flat.fields
+        places = (places.get(path) for path in fields for places in (table.columns, table.overflows))
+        return [column.name for column in places if column is not None]
 
 
 def _width(value: Any) -> int:

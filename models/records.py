@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Prepared",
+    "Stale",
     "Target",
     "apply",
     "count_live",
@@ -63,6 +64,7 @@ def apply(
 
     `listed`: the tokens of the keys in a listing of names. `point`: each key was asked for by itself, so an unchanged
     row was observed, too. A row that a higher turn wrote stays. An equal object that is not deleted changes nothing.
+    Raises `Stale` where only what differs was prepared.
     """
     schema = _enter(connection, database, target)
     if schema is None:
@@ -77,12 +79,16 @@ def apply(
         plan.leave(key)
     earlier = writer.raws(plan.differing)
     changes = plan.changes(earlier, target.omit)
-    writer.write(plan.written(), replaced=plan.differing)
+    writer.write(plan.written(), prepared.sheets, there=old.keys())
     writer.bury(plan.buried, turn=turn, now=now)
     if point:
         writer.touch(plan.seen, turn=turn, now=now)
     writer.relist(plan.relisted)
     return changes
+
+
+class Stale(Exception):  # noqa: N818 - read as a sentence: except records.Stale
+    """A row was equal when its object was prepared and is not any more: prepare the batch again, all of it."""
 
 
 @dataclass(slots=True)
@@ -130,16 +136,18 @@ class _Plan:
         for key, row in self.arrived.items():
             if key not in earlier:
                 kind = ChangeKind.RESTORED if key in self.old else ChangeKind.CREATED
-                changes.append(Change(key, kind, None, row.raw))
+                changes.append(Change(key, kind, None, row.raw, row.text))
             elif exact.same(earlier[key], row.raw):
                 self.unchanged.add(key)  # only the rules are new: the object is what it was
             else:
                 # What a new rule takes out of the row must not enter the journal by the back door.
                 before = differences.between(exact.storable(redaction.redact(earlier[key], omit)), row.raw)
-                changes.append(Change(key, ChangeKind.UPDATED, before, row.raw))
+                changes.append(Change(key, ChangeKind.UPDATED, before, row.raw, row.text))
         return sorted(changes, key=lambda change: change.key)
 
     def written(self) -> list[New]:
+        if any(row.number is None for row in self.arrived.values()):
+            raise Stale
         return [self._new(row) for row in self.arrived.values()]
 
     def _new(self, row: Row) -> New:
@@ -207,7 +215,7 @@ def _rewrite(
     old, raws = writer.old(read), writer.raws(read)
     # What was written since it was read was written by today's rules.
     still = [key for key in prepared.rows if key in raws and exact.same(raws[key], read[key])]
-    writer.write([_again(prepared.rows[key], old[key]) for key in still], replaced=still)
+    writer.write([_again(prepared.rows[key], old[key]) for key in still], prepared.sheets, there=still)
     redacted = [key for key in still if old[key].live and not exact.same(raws[key], prepared.rows[key].raw)]
     if redacted:
         changes = [Change(key, ChangeKind.UPDATED, {}, prepared.rows[key].raw) for key in redacted]
@@ -257,14 +265,12 @@ def keys_absent(connection: sa.Connection, database: Database, target: Target, *
     if schema is None:
         return
     c, seen = schema.root.sql.c, tables.sightings.c
-    sighted = sa.exists().where(
-        seen.connection == target.connection, seen.resource == target.resource, seen.key == c["_key"]
+    sighted = sa.select(seen.key).where(seen.connection == target.connection, seen.resource == target.resource)
+    unwritten = sa.select(c["_key"]).where(
+        c["_connection"] == target.connection, c["_deleted_at"].is_(None), c["_turn"] < before_turn
     )
-    absent = (
-        sa.select(c["_key"])
-        .where(c["_connection"] == target.connection, c["_deleted_at"].is_(None), c["_turn"] < before_turn, ~sighted)
-        .order_by(c["_key"])
-    )
+    # Not as NOT EXISTS: of tables that just grew a planner knows nothing, and may go through one for each of the other.
+    absent = sa.except_(unwritten, sighted).order_by(sa.column("_key"))
     yield from connection.execute(absent, execution_options={"yield_per": _BATCH}).scalars()
 
 

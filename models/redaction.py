@@ -1,11 +1,16 @@
-"""What is never stored: fields named by `omit` rules are taken out before anything else sees the object."""
+"""What is never stored: fields named by `omit` rules, taken out before anything else sees the object, and secrets."""
 
 from __future__ import annotations
 
+import base64
+import html
+import json
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from models.values import JsonObject
 
@@ -69,3 +74,61 @@ def _heads(rule: _Rule) -> list[tuple[str, _Rule]]:
     if rule[0] != _ANY_DEPTH or len(rule) == 1:
         return [(rule[0], rule[1:])]
     return [(_ANY_DEPTH, rule), *_heads(rule[1:])]
+
+
+_LONGEST_PIECE = 8
+_SHORTEST_PIECE = 5
+_HIDDEN = "***"
+
+
+class Mask:
+    """Takes secrets out of a text: as they are and as others write them, whole or in pieces, for vendors cut texts.
+
+    Half of a secret, or eight characters of a long one, are a piece.
+    """
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        self._pieces: defaultdict[int, set[str]] = defaultdict(set)
+        for form in {form for secret in secrets if secret for form in _forms(secret)}:
+            length = min(len(form), max(_SHORTEST_PIECE, min(_LONGEST_PIECE, (len(form) + 1) // 2)))
+            self._pieces[length].update(_windows(form, length))
+
+    def __call__(self, text: str) -> str:
+        """The text without them."""
+        secret = bytearray(len(text))
+        for length, pieces in self._pieces.items():
+            for start, window in enumerate(_windows(text, length)):
+                if window in pieces:
+                    secret[start : start + length] = b"\x01" * length
+        return "".join(_shown(text, secret)) if any(secret) else text
+
+
+def _windows(text: str, length: int) -> Iterator[str]:
+    return (text[start : start + length] for start in range(len(text) - length + 1))
+
+
+def _shown(text: str, secret: bytearray) -> Iterator[str]:
+    for position, char in enumerate(text):
+        if not secret[position]:
+            yield char
+        elif position == 0 or not secret[position - 1]:
+            yield _HIDDEN
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """The secret, and how an address, JSON (PHP's, too), HTML and base64 write it."""
+    yield secret
+    for written in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+        yield written
+        yield written.lower()
+    for ascii_only in (True, False):
+        written = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        yield written
+        yield written.replace("/", "\\/")
+    yield html.escape(secret)
+    for before in range(3):  # behind a name, as in Basic, it begins anywhere in a group of three bytes
+        raw = b"\0" * before + secret.encode(errors="surrogatepass")
+        first, last = (before * 8 + 5) // 6, len(raw) * 8 // 6
+        if last - first >= _SHORTEST_PIECE:
+            yield base64.b64encode(raw).decode()[first:last]
+            yield base64.urlsafe_b64encode(raw).decode()[first:last]

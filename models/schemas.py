@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+MOST_COLUMNS = 1500
+"""Columns of fields in one table, declared ones and `__text` included: PostgreSQL ends at 1,600, SQLite at 2,000."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column and the field that it holds. `path`: dotted, inside its part."""
@@ -42,6 +46,11 @@ class Table:
         """All columns that hold fields."""
         return [column.name for each in (self.columns, self.overflows) for column in each.values()]
 
+    @property
+    def full(self) -> bool:
+        """Whether it takes no more columns at all."""
+        return len(self.columns) + len(self.overflows) >= MOST_COLUMNS
+
 
 @dataclass(frozen=True, slots=True)
 class Schema:
@@ -63,16 +72,23 @@ class Schema:
         return sorted((table for table in self.tables.values() if table.part), key=lambda table: table.name)
 
 
-def _of_owner(owner: str) -> sa.Select[Any]:
+def _of_owner(owner: str | sa.ColumnElement[str]) -> sa.Select[Any]:
     return sa.select(tables.parts.c.table_name).where(tables.parts.c.owner == owner)
 
 
 def mark(connection: sa.Connection, owner: str) -> tuple[int, int]:
     """What tells an older schema from a newer one: how many tables, and the newest column's version."""
-    count = sa.select(sa.func.count()).select_from(tables.parts).where(tables.parts.c.owner == owner)
-    version = sa.select(sa.func.max(tables.columns.c.version)).where(tables.columns.c.table_name.in_(_of_owner(owner)))
-    row = connection.execute(sa.select(count.scalar_subquery(), version.scalar_subquery())).one()
+    row = connection.execute(_MARK, {"this": owner}).one()
     return (row[0], row[1] or 0)
+
+
+_this = sa.bindparam("this", type_=tables.KeyText)
+_MARK = sa.select(  # spelt once: every write asks
+    sa.select(sa.func.count()).select_from(tables.parts).where(tables.parts.c.owner == _this).scalar_subquery(),
+    sa.select(sa.func.max(tables.columns.c.version))
+    .where(tables.columns.c.table_name.in_(_of_owner(_this)))
+    .scalar_subquery(),
+)
 
 
 def load(connection: sa.Connection, owner: str) -> Schema | None:
@@ -129,7 +145,8 @@ def built(name: str, part: str, columns: Iterable[Column]) -> sa.Table:
 
 
 def _sql_column(column: Column) -> sa.Column[Any]:
-    return sa.Column(column.name, kinds.SQL[column.kind])
+    # Always quoted: no list of keywords is complete (SQLAlchemy's for SQLite has no RETURNING).
+    return sa.Column(sa.sql.quoted_name(column.name, quote=True), kinds.SQL[column.kind])
 
 
 def _root_columns() -> list[sa.Column[Any]]:

@@ -37,6 +37,7 @@ Secret = SecretStr
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=3650)
+_SHORTEST_JOURNAL = timedelta(days=2)
 _MAPPED = ip_network("::ffff:0:0/96")
 _PORTS = {"http": 80, "https": 443}
 
@@ -204,9 +205,22 @@ class HandedIn(Connection):
 
 
 class DatabaseSettings(Strict):
-    """Where the mirror lives. A SQLite path is absolute after loading; its folder need not exist."""
+    """Where the mirror lives. A SQLite path is absolute after loading; its folder need not exist.
+
+    `keep_notices`: how long webhooks and finished readings are kept. `keep_changes`: how long the journal is, None for
+    ever: a trimmed one no longer gives all live rows when it is replayed.
+    """
 
     url: str = Field(default="sqlite:///var/erpmirror.db", repr=False, validate_default=True)
+    keep_notices: Duration = timedelta(days=30)
+    keep_changes: Duration | None = None
+
+    @field_validator("keep_changes")
+    @classmethod
+    def _longer_than_deletions_count(cls, kept: timedelta | None) -> timedelta | None:
+        if kept is not None and kept < _SHORTEST_JOURNAL:
+            raise ValueError('the journal is kept for at least "2d": deletions are counted in it over a day')
+        return kept
 
     @field_validator("url")
     @classmethod
@@ -255,13 +269,22 @@ def _beside(info: ValidationInfo, path: str) -> Path:
 
 
 class ReceiverSettings(Strict):
-    """How the receiver is reached and whom it believes."""
+    """How the receiver is reached and whom it believes.
+
+    `spool`: the folder that keeps webhooks while the database is away; absolute after loading, need not exist.
+    """
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: Whole = Field(default=8000, ge=0, le=65535)
     root_path: str = ""
     trusted_proxies: tuple[Network, ...] = ()
     token: Secret | None = None
+    spool: Path = Field(default=Path("var/spool"), validate_default=True)
+
+    @field_validator("spool")
+    @classmethod
+    def _beside_the_file(cls, spool: Path, info: ValidationInfo) -> Path:
+        return _beside(info, str(spool))
 
     @field_validator("root_path")
     @classmethod

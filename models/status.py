@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import records
+from models import columns, records
 from models.tables import inbox, notices, runs, streams
 
 if TYPE_CHECKING:
@@ -47,16 +47,57 @@ def resources(database: Database, settings: Settings | None = None) -> list[Reso
     with database.read() as connection:
         waiting = _waiting(connection)
         unfolded = _unfolded(connection)
-        rows = connection.execute(
-            sa.select(streams, runs.c.objects.label("reading"))
-            .outerjoin(runs, runs.c.id == streams.c.full_run)
-            .order_by(streams.c.connection, streams.c.resource)
-        ).all()
-        return [
-            _status(connection, database, row, waiting, unfolded)
-            for row in rows
-            if settings is None or row.connection in settings.connections
-        ]
+        told = connection.execute(_TOLD.order_by(streams.c.connection, streams.c.resource)).all()
+        rows = [row for row in told if settings is None or row.connection in settings.connections]
+        live = _live(connection, database, {(row.system, row.resource) for row in rows})
+        return [_status(row, live, waiting, unfolded) for row in rows]
+
+
+_PARKED_WORDS = (
+    sa.select(inbox.c.reason)
+    .where(
+        inbox.c.connection == streams.c.connection,
+        inbox.c.resource == streams.c.resource,
+        inbox.c.reason.is_not(None),
+    )
+    .order_by(inbox.c.first_at)
+    .limit(1)
+    .scalar_subquery()
+)
+"""The reason of what waits longest, in the vendor's own words."""
+
+_NAMED = (
+    "connection",
+    "system",
+    "resource",
+    "state",
+    "last_look_at",
+    "complete_as_of",
+    "bound",
+    "last_error",
+    "warning",
+)
+_TOLD = sa.select(
+    *(streams.c[name] for name in _NAMED),
+    runs.c.objects.label("reading"),
+    sa.case((streams.c.last_error.is_(None), _PARKED_WORDS)).label("parked_words"),
+).outerjoin(runs, runs.c.id == streams.c.full_run)
+
+
+def _live(
+    connection: sa.Connection, database: Database, kinds: set[tuple[str, str]]
+) -> dict[tuple[str, str, str], int]:
+    """Connection, system and resource -> live objects: one count a table, which all connections of a system share."""
+    found = {}
+    for system, resource in sorted(kinds):
+        schema = columns.current(connection, database, records.table_name(system, resource))
+        if schema is None:
+            continue
+        c = schema.root.sql.c
+        counted = sa.select(c["_connection"], sa.func.count()).where(c["_deleted_at"].is_(None))
+        for name, count in connection.execute(counted.group_by(c["_connection"])):
+            found[name, system, resource] = count
+    return found
 
 
 def _waiting(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
@@ -78,37 +119,25 @@ def _unfolded(connection: sa.Connection) -> dict[tuple[str, str | None], int]:
 
 
 def _status(
-    connection: sa.Connection,
-    database: Database,
-    row: sa.Row[tuple[object, ...]],
+    row: Any,
+    live: dict[tuple[str, str, str], int],
     waiting: dict[tuple[str, str, str], int],
     unfolded: dict[tuple[str, str | None], int],
 ) -> ResourceStatus:
     here = (row.connection, row.resource)
-    target = records.Target(connection=row.connection, system=row.system, resource=row.resource)
     return ResourceStatus(
         connection=row.connection,
         system=row.system,
         resource=row.resource,
         state=row.state,
-        rows=records.count_live(connection, database, target),
+        rows=live.get((row.connection, row.system, row.resource), 0),
         last_look=row.last_look_at,
         complete_as_of=row.complete_as_of,
         bound=row.bound,
         pending=waiting.get((*here, "due"), 0) + unfolded.get(here, 0),
         parked=waiting.get((*here, "parked"), 0) + (row.state == "parked"),
         held=waiting.get((*here, "held"), 0),
-        last_error=row.last_error or _parked_words(connection, *here),
+        last_error=row.last_error or row.parked_words,
         warning=row.warning,
         reading=row.reading,
     )
-
-
-def _parked_words(connection: sa.Connection, connection_name: str, resource: str) -> str | None:
-    """The reason of what waits longest, in the vendor's own words."""
-    return connection.execute(
-        sa.select(inbox.c.reason)
-        .where(inbox.c.connection == connection_name, inbox.c.resource == resource, inbox.c.reason.is_not(None))
-        .order_by(inbox.c.first_at)
-        .limit(1)
-    ).scalar()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from models import bulk
 from models.exact import storable_text
 from models.tables import Instant, inbox, runs, sightings, streams
-from models.values import Cause
+from models.values import Cause, doubling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,10 +46,11 @@ class Stream:
     ticks: bool
     shape: Shape | None
     shape_at: datetime | None
+    tried_at: datetime | None
 
     def is_due(self, now: datetime, *, full: bool) -> bool:
         """Whether a full reading is due, or else a tick. A tick needs a cursor, which the first full reading leaves."""
-        if self.state != "open":
+        if self.state != "open" or not has_rested(self.failures, self.tried_at, now):
             return False
         return self.full_due_at <= now if full else self.ticks and self.cursor is not None and self.due_at <= now
 
@@ -57,6 +60,11 @@ class Stream:
             return self.full_cursor if self.full_run is not None else None
         fresh = self.tick_at is not None and self.tick_at > now - _POSITION_AGE
         return self.tick_cursor if fresh else self.cursor
+
+
+def has_rested(failures: int, tried_at: datetime | None, now: datetime) -> bool:
+    """Whether it may be tried again: whoever asked last may not have lived to say when."""
+    return not failures or tried_at is None or tried_at + doubling(failures - 1) <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,22 @@ def get(connection: sa.Connection, connection_name: str, resource: str) -> Strea
     """One row."""
     found = connection.execute(sa.select(*_FIELDS).where(_is(connection_name, resource))).one_or_none()
     return None if found is None else Stream(*found)
+
+
+def get_now(
+    connection: sa.Connection, database: Database, connection_name: str, resource: str
+) -> tuple[Stream | None, datetime]:
+    """One row, and the clock."""
+    clock = database.moment()
+    here = {"its_connection": connection_name, "its_resource": resource}
+    found = connection.execute(_one_and_clock(clock.reads), {**here, **clock.told}).one_or_none()
+    return (None, database.now(connection)) if found is None else (Stream(*found[:-1]), found[-1])
+
+
+@cache
+def _one_and_clock(clock: sa.ColumnElement[datetime]) -> sa.Select[Any]:
+    here = (streams.c.connection == sa.bindparam("its_connection"), streams.c.resource == sa.bindparam("its_resource"))
+    return sa.select(*_FIELDS, clock).where(*here)
 
 
 def open_ones(connection: sa.Connection, *, connection_name: str) -> list[Stream]:
@@ -199,6 +223,16 @@ def begin_full(connection: sa.Connection, stream: Stream, *, turn: int, cause: C
     return int(inserted)
 
 
+def begin(connection: sa.Connection, stream: Stream, *, now: datetime) -> None:
+    """Somebody asks. It counts as a failure until an answer is written: one that no worker survives counts, too."""
+    change(connection, stream.connection, stream.resource, tried_at=now, failures=stream.failures + 1)
+
+
+def begin_next(connection: sa.Connection, stream: Stream, *, run: int, now: datetime) -> None:
+    """The same for the next page of a full reading, unless a person had that begin anew meanwhile."""
+    _change_run(connection, stream, run, tried_at=now, failures=1)
+
+
 def advance_full(
     connection: sa.Connection, stream: Stream, *, run: int, cursor: str | None, pages: int, objects: int
 ) -> None:
@@ -207,7 +241,7 @@ def advance_full(
         sa.update(runs).where(runs.c.id == run).values(pages=runs.c.pages + pages, objects=runs.c.objects + objects)
     )
     if cursor is not None:
-        _change_run(connection, stream, run, full_cursor=cursor)
+        _change_run(connection, stream, run, full_cursor=cursor, failures=0)
 
 
 def finish_full(
@@ -296,14 +330,32 @@ def _end_look(connection: sa.Connection, stream: Stream, *, next_at: datetime, *
     connection.execute(sa.update(streams).where(here, still_open).values(asked_for=False, **values))
 
 
-def trim_runs(connection: sa.Connection, *, before: datetime) -> None:
-    """Forget the history of readings that ended before then."""
-    connection.execute(sa.delete(runs).where(runs.c.finished_at < before))
+def trim_runs(connection: sa.Connection, *, before: datetime, limit: int) -> int:
+    """Forget the history of readings that ended before then, or began and were given up; how many."""
+    under_way = sa.exists().where(streams.c.full_run == runs.c.id)
+    given_up = sa.and_(runs.c.finished_at.is_(None), runs.c.started_at < before, ~under_way)
+    old = sa.select(runs.c.id).where(sa.or_(runs.c.finished_at < before, given_up)).limit(limit)
+    return connection.execute(sa.delete(runs).where(runs.c.id.in_(old))).rowcount
+
+
+def trim_sightings(connection: sa.Connection, *, before: datetime, limit: int) -> int:
+    """Forget what readings saw that nobody will end: of resources that are not configured any more. How many.
+
+    Not at once: a worker with older settings may still be reading.
+    """
+    needed = sa.exists().where(
+        streams.c.connection == sightings.c.connection,
+        streams.c.resource == sightings.c.resource,
+        sa.or_(streams.c.state != "retired", streams.c.full_started_at >= before),
+    )
+    key = sa.tuple_(sightings.c.connection, sightings.c.resource, sightings.c.key)
+    old = sa.select(sightings.c.connection, sightings.c.resource, sightings.c.key).where(~needed).limit(limit)
+    return connection.execute(sa.delete(sightings).where(key.in_(old))).rowcount
 
 
 def advance_tick(connection: sa.Connection, stream: Stream, *, cursor: str, now: datetime) -> None:
     """A page of a tick is written and more follow."""
-    change(connection, stream.connection, stream.resource, tick_cursor=cursor, tick_at=now)
+    change(connection, stream.connection, stream.resource, tick_cursor=cursor, tick_at=now, failures=0)
 
 
 def finish_tick(connection: sa.Connection, stream: Stream, *, cursor: str, next_at: datetime, now: datetime) -> None:
@@ -333,16 +385,17 @@ def _well(now: datetime) -> dict[str, Any]:
     return {"last_look_at": now, "failures": 0, "last_error": None, "last_error_at": None}
 
 
-def see(
-    connection: sa.Connection, database: Database, *, connection_name: str, resource: str, keys: Sequence[str]
-) -> None:
+def see(connection: sa.Connection, *, connection_name: str, resource: str, keys: Sequence[str]) -> None:
     """Remember that the full reading under way named these keys."""
-    for start in range(0, len(keys), _BATCH):
-        rows = [
-            {"connection": connection_name, "resource": resource, "key": key}
-            for key in sorted({storable_text(key) for key in keys[start : start + _BATCH]}, key=str.encode)
-        ]
-        connection.execute(database.insert(sightings).values(rows).on_conflict_do_nothing())
+    distinct = sorted({storable_text(key) for key in keys}, key=str.encode)
+    for start in range(0, len(distinct), _BATCH):
+        bulk.insert_unless_there(
+            connection,
+            sightings,
+            {"connection": connection_name, "resource": resource},
+            sightings.c.key,
+            distinct[start : start + _BATCH],
+        )
 
 
 def forget_sightings(connection: sa.Connection, connection_name: str, resource: str) -> None:

@@ -70,6 +70,7 @@ notices = sa.Table(
     sa.Column("key", KeyText),
     sa.Column("packet", sa.Text, nullable=False),
     sa.Column("reason", sa.Text),  # why it was ignored
+    sa.Column("letter", KeyText),  # the id it was accepted under, so that storing it again changes nothing
     sa.Index(
         "ix_notices_new",
         "connection",
@@ -78,6 +79,7 @@ notices = sa.Table(
         postgresql_where=sa.text("state = 'new'"),
     ),
     sa.Index("ix_notices_at", "at"),
+    sa.Index("uq_notices_letter", "letter", unique=True),
     sqlite_autoincrement=True,
 )
 
@@ -99,8 +101,14 @@ inbox = sa.Table(
     sa.Column("summary", ExactJSON),  # the listing's line, after redaction, in case the vendor withholds the detail
     sa.Column("reason", sa.Text),  # why it waits, in the vendor's own words where there are any
     sa.Column("material", ExactJSON),  # an unreadable row, as sent
+    sa.Column("tried_at", Instant),  # when it was last asked for
+    sa.Column("alone", sa.Integer, nullable=False, server_default="0"),  # failures in a row while others were answered
     sa.Index("ix_inbox_due", "connection", "state", "lane", "due_at"),
 )
+
+TICKING = sa.text("state = 'open' AND ticks AND cursor IS NOT NULL")
+FULL_READING = sa.text("state = 'open'")
+"""Which streams are looked at by ticks, and which are read in full."""
 
 streams = sa.Table(
     "streams",
@@ -133,7 +141,10 @@ streams = sa.Table(
     sa.Column("shape_at", Instant),
     sa.Column("asked", sa.BigInteger),  # when a person asked for a look, in turns: an older run is not enough
     sa.Column("deletions_after", Instant),  # deletions before this were approved and no longer count
+    sa.Column("tried_at", Instant),  # when it was last asked for
     sa.Column("selection", sa.Text),  # which of the vendor's objects are asked for; another one is read from the start
+    sa.Index("ix_streams_due", "due_at", sqlite_where=TICKING, postgresql_where=TICKING),
+    sa.Index("ix_streams_full_due", "full_due_at", sqlite_where=FULL_READING, postgresql_where=FULL_READING),
 )
 
 gates = sa.Table(
@@ -148,6 +159,7 @@ gates = sa.Table(
     sa.Column("session_until", Instant),
     sa.Column("login_turn", sa.BigInteger),  # who is logging in just now: a second login may kill the first
     sa.Column("login_until", Instant),
+    sa.Column("answered_at", Instant),  # when the vendor last answered one of the account's requests
 )
 
 leases = sa.Table(
@@ -290,3 +302,13 @@ rings = sa.Table(
     sa.Column("rung_at", Instant),
     sa.Column("answered_at", Instant),
 )
+
+canaries = sa.Table(
+    "canaries",
+    metadata,
+    sa.Column("queue", KeyText, primary_key=True),
+    sa.Column("sent_at", Instant),
+    sa.Column("answered_at", Instant),
+    sa.Column("worker", sa.Text),  # who answered last
+)
+"""Whether each queue's messages reach a worker: shown by one that went through it, not by a ping."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_LONGEST_REST = timedelta(minutes=5)
 
 JsonObject = dict[str, Any]
 """A decoded JSON object. Numbers are `int` or `Decimal`, never `float`."""
@@ -168,9 +171,18 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A journal entry to be written. `before`: dotted path -> earlier value of what differs (updates only)."""
+    """A journal entry to be written. `before`: dotted path -> earlier value of what differs (updates only).
+
+    `text`: `after` as JSON, where it is made already.
+    """
 
     key: str
     kind: ChangeKind
     before: Mapping[str, Any] | None
     after: JsonObject | None
+    text: str | None = field(default=None, repr=False, compare=False)
+
+
+def doubling(failures: int) -> timedelta:
+    """How long work rests after so many failures in a row: 1 s, doubling to 5 min."""
+    return min(timedelta(seconds=2 ** min(failures, 10)), _LONGEST_REST)

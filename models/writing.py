@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import bulk
+from models import bulk, faults
+from models.faults import Point
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from models import schemas
-    from models.preparing import Row
+    from models.preparing import Row, Sheet
     from models.values import JsonObject
 
 _AT_ONCE = 10_000
@@ -83,15 +84,23 @@ class Writer:
         """The objects as last seen."""
         return {row[0]: row[1] for row in self._select([self._root.c["_key"], self._root.c["_raw"]], keys)}
 
-    def write(self, news: Sequence[New], *, replaced: Collection[str]) -> None:
-        """Write rows and their parts. `replaced`: the keys whose part rows may be there already."""
+    def write(self, news: Sequence[New], sheets: Mapping[str, Sheet], *, there: Collection[str]) -> None:
+        """Write rows and their parts. `there`: the keys that have a row, and perhaps part rows, already."""
         if not news:
             return
-        bulk.upsert(self._connection, self._root, [self._values(new) for new in news], keep=_KEPT)
-        self.clear_parts(replaced)
+        replaced = [new for new in news if new.row.key in there]
+        bulk.insert(
+            self._connection, self._root, *self._columns([new for new in news if new.row.key not in there], sheets)
+        )
+        bulk.upsert(self._connection, self._root, self._columns(replaced, sheets)[0], keep=_KEPT)
+        faults.reach(Point.ROWS_WRITTEN)
+        self.clear_parts([new.row.key for new in replaced])
+        faults.reach(Point.PARTS_CLEARED)
+        numbers = _numbers(new for new in news if new.deleted_at is None)
         for table in self._schema.parts:
-            rows = [row for new in news if new.deleted_at is None for row in new.row.parts.get(table.name, ())]
-            bulk.insert(self._connection, table.sql, rows)
+            if table.name in sheets:
+                bulk.insert(self._connection, table.sql, sheets[table.name].of(numbers))
+        faults.reach(Point.PARTS_WRITTEN)
 
     def clear_parts(self, keys: Collection[str]) -> None:
         """Remove the part rows of these objects."""
@@ -124,28 +133,36 @@ class Writer:
             )
 
     def _among(self, table: sa.Table, keys: Sequence[str]) -> list[sa.ColumnElement[bool]]:
-        return [table.c["_connection"] == self._name, table.c["_key"].in_(keys)]
+        return [table.c["_connection"] == self._name, bulk.among(self._connection, table.c["_key"], keys)]
 
     def _select(self, wanted: Sequence[sa.Column[Any]], keys: Collection[str]) -> Iterator[Sequence[Any]]:
         for some in _portions(keys):
             chosen = sa.select(*wanted).where(*self._among(self._root, some))
             yield from self._connection.execute(chosen)
 
-    def _values(self, new: New) -> dict[str, Any]:
-        # A column that the object has nothing for is NULL, one that another process added meanwhile included.
-        return {
-            **new.row.values,
-            "_connection": self._name,
-            "_key": new.row.key,
-            "_raw": new.row.raw,
-            "_hash": new.row.hash,
-            "_listed": new.listed,
-            "_turn": new.turn,
-            "_first_seen_at": new.first_seen_at,
-            "_changed_at": new.changed_at,
-            "_observed_at": new.observed_at,
-            "_deleted_at": new.deleted_at,
+    def _columns(
+        self, news: Sequence[New], sheets: Mapping[str, Sheet]
+    ) -> tuple[dict[str, Sequence[Any]], dict[str, Sequence[str | None]]]:
+        """The rows' columns, and the JSON texts that are made already."""
+        ours: dict[str, Sequence[Any]] = {
+            "_connection": [self._name] * len(news),
+            "_key": [new.row.key for new in news],
+            "_raw": [new.row.raw for new in news],
+            "_hash": [new.row.hash for new in news],
+            "_listed": [new.listed for new in news],
+            "_turn": [new.turn for new in news],
+            "_first_seen_at": [new.first_seen_at for new in news],
+            "_changed_at": [new.changed_at for new in news],
+            "_observed_at": [new.observed_at for new in news],
+            "_deleted_at": [new.deleted_at for new in news],
         }
+        sheet = sheets.get(self._root.name)
+        fields = sheet.of(_numbers(news)) if sheet is not None else {}
+        return {**ours, **fields}, {"_raw": [new.row.text for new in news]}
+
+
+def _numbers(news: Iterable[New]) -> set[int]:
+    return {new.row.number for new in news if new.row.number is not None}
 
 
 def _portions(keys: Iterable[str]) -> Iterator[list[str]]:

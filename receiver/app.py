@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount
+from starlette.routing import Mount, Router
 
 from receiver import patience
 from receiver.changes import Changes
 from receiver.documents import Documents
 from receiver.door import Door, Prefix
+from receiver.draining import Drainer
 from receiver.health import Health
-from receiver.hooks import Hooks
+from receiver.hooks import Hooks, Shortcut
 from receiver.letterbox import Letterbox
 from receiver.metrics import Metrics
+from receiver.openapi import OpenApi
 from receiver.refusals import HANDLERS
 from receiver.ringer import Ringer
+from receiver.spool import Spool
 from receiver.ticks import Ticks
 from workers import app as celery_app
 from workers import bell, broker, configuration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from starlette.types import ASGIApp
 
     from models.settings import Settings
     from receiver.ringer import Bell
@@ -38,39 +44,67 @@ def create() -> Starlette:
     settings = configuration.load()
     broker.prepare(settings)
     database = patience.database(settings.database.url)
-    return create_app(settings, bell=bell.Bell(celery_app.create_app(settings, database), database))
+    app = create_app(settings, bell=bell.Bell(celery_app.create_app(settings, database), database))
+    gc.collect()
+    gc.freeze()  # what is here stays: else the collector looks through all of it again and again, between two webhooks
+    return app
+
+
+class _App(Starlette):
+    """Starlette, with a way for webhooks before all of its own."""
+
+    hooks: Hooks
+    root_path: str
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """See `Shortcut`."""
+        return Shortcut(super().build_middleware_stack(), hooks=self.hooks, root_path=self.root_path)
 
 
 def create_app(settings: Settings, *, bell: Bell) -> Starlette:
     """The receiver's app. Nothing connects before the first request."""
     database = patience.database(settings.database.url)
-    metrics = Metrics(settings, database=database)
+    spool = Spool(settings.receiver.spool)
+    watched = patience.database(settings.database.url, seconds=3)  # Prometheus gives a page ten
+    metrics = Metrics(settings, database=watched, spool=spool)
     ringer = Ringer(bell, failed=metrics.ring_failures.inc)
-    # With connections of its own, so that readers never keep a webhook waiting for one.
-    letterbox = Letterbox(patience.database(settings.database.url), batched=metrics.batches.observe)
+    # With connections of its own, so that readers never keep a webhook waiting for one; what it waits for in vain goes
+    # to the spool.
+    keeper, taker = (patience.database(settings.database.url, seconds=1) for _ in range(2))
+    letterbox = Letterbox(keeper, spool, batched=metrics.batches.observe, spooled=metrics.spooled.inc)
+    drainer = Drainer(taker, spool, returned=letterbox.resume, drained=ringer.ring)
     hooks = Hooks(settings, letterbox=letterbox, stored=ringer.ring, outcomes=metrics.webhooks)
     ticks = Ticks(settings, database=database, marked=ringer.ring)
     documents = Documents(settings, database=database, stored=ringer.ring)
-    health = Health(database=database, broker_alive=bell.broker_alive)
+    health = Health(database=database, broker_alive=bell.broker_alive, spool=spool)
+
+    description = OpenApi(root_path=settings.receiver.root_path)
+    pages = [Changes(database).route, health.readiness, metrics.route, description.route]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        drainer.start()
         yield
         await letterbox.close()
+        drainer.close()
         ringer.close()
+        watched.close()
         database.close()
 
-    return Starlette(
+    app = _App(
         routes=[
             Mount("/hooks", routes=hooks.routes),
             health.liveness,
             Mount(
                 "/",
-                routes=[*ticks.routes, *documents.routes, Changes(database).route, health.readiness, metrics.route],
-                middleware=[Middleware(Door, token=settings.receiver.token)],
+                # No redirects: their address would be made of whatever Host a caller sends.
+                Router([*ticks.routes, *documents.routes, *pages], redirect_slashes=False),
+                middleware=[Middleware(Door, token=settings.receiver.token, proxies=settings.receiver.trusted_proxies)],
             ),
         ],
         middleware=[Middleware(Prefix, root_path=settings.receiver.root_path)],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
+    app.hooks, app.root_path = hooks, settings.receiver.root_path
+    return app

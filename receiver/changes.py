@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from models.database import Database
 
-_LIMIT = 100
-_LARGEST_LIMIT = 1000
-_LARGEST_ID = 2**63 - 1
+LIMIT = 100
+LARGEST_LIMIT = 1000
+LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
     after: int = 0
-    limit: int = _LIMIT
+    limit: int = LIMIT
     connection: str | None = None
     resource: str | None = None
 
@@ -94,7 +94,7 @@ def _question(query: QueryParams) -> _Question:
     values: dict[str, Any] = dict(given)
     if len(values) < len(given):
         raise _malformed("a parameter is repeated")
-    for name, least, most in (("after", 0, _LARGEST_ID), ("limit", 1, _LARGEST_LIMIT)):
+    for name, least, most in (("after", 0, LARGEST_ID), ("limit", 1, LARGEST_LIMIT)):
         if name in values:
             values[name] = _number(name, values[name], least=least, most=most)
     return _Question(**values)

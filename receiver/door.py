@@ -9,19 +9,27 @@ from starlette.requests import HTTPConnection
 
 from receiver import senders
 from receiver.refusals import Refusal
+from receiver.senders import Senders
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from ipaddress import IPv4Network, IPv6Network
+
     from pydantic import SecretStr
     from starlette.datastructures import Headers
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Door:
-    """ASGI middleware. With a token, every caller needs it; without, only direct loopback callers come in."""
+    """ASGI middleware. With a token, every caller needs it; without, only direct loopback callers come in.
 
-    def __init__(self, app: ASGIApp, *, token: SecretStr | None) -> None:
+    A caller at the address of a proxy (`proxies`) is not direct, whatever its headers say.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: SecretStr | None, proxies: Iterable[IPv4Network | IPv6Network]) -> None:
         self._app = app
         self._token = token
+        self._proxies = Senders(proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the caller in or raise `Refusal`."""
@@ -33,7 +41,12 @@ class Door:
             if not _shows(caller.headers, self._token.get_secret_value()):
                 message = "send the receiver's token as Authorization: Bearer …"
                 raise Refusal(401, "token", message, headers={"WWW-Authenticate": "Bearer"})
-        elif not senders.is_direct_loopback(caller.client.host if caller.client else None, caller.headers):
+        elif not senders.is_direct_loopback(
+            caller.client.host if caller.client else None,
+            caller.headers,
+            version=caller.scope["http_version"],
+            proxies=self._proxies,
+        ):
             message = "without a token only direct callers on this machine are let in; set token under [receiver]"
             raise Refusal(403, "sender", message)
 

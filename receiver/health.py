@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from models import migration
+from workers import canary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from models.database import Database
+    from receiver.spool import Spool
 
 _SECONDS = 5.0
 """A component that has not answered by then is away. A client library may wait far longer."""
@@ -54,10 +56,12 @@ class Probe:
 class Health:
     """`/livez` and `/readyz`. `broker_alive` raises unless the broker answers."""
 
-    def __init__(self, *, database: Database, broker_alive: Callable[[], None]) -> None:
+    def __init__(self, *, database: Database, broker_alive: Callable[[], None], spool: Spool) -> None:
         self._probes = {
             "database": Probe(functools.partial(_database, database)),
             "broker": Probe(functools.partial(_broker, broker_alive)),
+            "spool": Probe(spool.told),
+            "workers": Probe(functools.partial(_workers, database)),
         }
 
     @property
@@ -75,11 +79,15 @@ class Health:
         return JSONResponse({"ok": True})
 
     async def readyz(self, _: Request) -> Response:
-        """`{"ok": bool, "database": text, "broker": text}`: each "ok" or what is wrong with it."""
+        """`{"ok": bool, "database", "broker", "spool", "workers": text}`: each "ok" or what is wrong with it.
+
+        What waits in the spool waits for the database: it alone makes nobody unready. Nor do workers who are silent:
+        a receiver that nobody works for still keeps what it accepts, and must go on getting it.
+        """
         answers = await asyncio.gather(*(probe.ask() for probe in self._probes.values()))
-        ready = all(answer == "ok" for answer in answers)
-        page = {"ok": ready, **dict(zip(self._probes, answers, strict=True))}
-        return JSONResponse(page, status_code=200 if ready else 503)
+        told = dict(zip(self._probes, answers, strict=True))
+        ready = told["database"] == told["broker"] == "ok"
+        return JSONResponse({"ok": ready, **told}, status_code=200 if ready else 503)
 
 
 def _database(database: Database) -> str:
@@ -88,6 +96,10 @@ def _database(database: Database) -> str:
     except migration.WrongTablesError as error:
         return str(error)
     return "ok"
+
+
+def _workers(database: Database) -> str:
+    return "; ".join(sign.wrong for sign in canary.signs(database) if sign.wrong is not None) or "ok"
 
 
 def _broker(alive: Callable[[], None]) -> str:

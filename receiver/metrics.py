@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import prometheus_client
 import sqlalchemy as sa
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.routing import Route
 
 from models import status
+from workers import canary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.settings import Settings
     from models.status import ResourceStatus
+    from receiver.spool import Spool
+    from workers.canary import Sign
 
 _LABELS = ("connection", "system", "resource")
 _BATCHES = (1, 2, 5, 10, 20, 50, 100, 250)
@@ -45,7 +48,7 @@ _GAUGES: dict[str, tuple[str, Callable[[ResourceStatus], float | None]]] = {
 class Metrics:
     """`/metrics`, with a registry of its own: two apps in one process do not meet."""
 
-    def __init__(self, settings: Settings, *, database: Database) -> None:
+    def __init__(self, settings: Settings, *, database: Database, spool: Spool) -> None:
         self._registry = CollectorRegistry()
         self.webhooks = Counter(
             "erpmirror_webhooks",
@@ -55,13 +58,22 @@ class Metrics:
         )
         self.batches = Histogram(
             "erpmirror_notices_batch",
-            "Notices that shared one commit.",
+            "Notices that shared one commit, or one write to the spool.",
             buckets=_BATCHES,
             registry=self._registry,
         )
         self.ring_failures = Counter(
             "erpmirror_ring_failures", "Rings that the broker did not take.", registry=self._registry
         )
+        self.spooled = Counter("erpmirror_notices_spooled", "Notices that went to the spool.", registry=self._registry)
+        waiting = Gauge("erpmirror_spool_waiting", "Notices that wait in this host's spool.", registry=self._registry)
+        waiting.set_function(spool.waiting)
+        refused = Gauge(
+            "erpmirror_spool_refused",
+            "Notices that the database refused, set aside in this host's spool.",
+            registry=self._registry,
+        )
+        refused.set_function(spool.refused)
         self._registry.register(_Mirror(settings, database))
 
     @property
@@ -89,13 +101,23 @@ class _Mirror:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What `erpmirror status` shows. Without a database the other metrics are still told."""
         try:
-            rows = status.resources(self._database, self._settings)
+            rows, signs = status.resources(self._database, self._settings), canary.signs(self._database)
         except sa.exc.SQLAlchemyError:
-            rows = None
+            rows, signs = None, []
         up = "Whether the database answered this reading."
         yield GaugeMetricFamily("erpmirror_database_up", up, value=float(rows is not None))
         for name, (meaning, value) in _GAUGES.items():
             yield _gauge(name, meaning, rows or [], value)
+        yield _last_answers(signs)
+
+
+def _last_answers(signs: Iterable[Sign]) -> GaugeMetricFamily:
+    meaning = "When a worker last took a message from the queue."
+    family = GaugeMetricFamily("erpmirror_worker_last_answer_timestamp_seconds", meaning, labels=["queue"])
+    for sign in signs:
+        if (answered := _stamp(sign.answered_at)) is not None:
+            family.add_metric([sign.queue], answered)
+    return family
 
 
 def _gauge(

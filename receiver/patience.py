@@ -2,33 +2,81 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
 import sqlalchemy as sa
 
 from models.database import Database
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from sqlalchemy import URL
 
-_SECONDS = 10
+SECONDS = 10
+
+_KEEPALIVES = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
+"""A host that vanished is noticed after some ten seconds."""
+
+Result = TypeVar("Result")
 
 
-def database(url: str | URL) -> Database:
-    """The database, with waits for connections and locks cut to ten seconds."""
+def database(url: str | URL, *, seconds: int = SECONDS) -> Database:
+    """The database, with each wait (for a connection, a lock, an answer) cut to so many seconds.
+
+    Connecting takes at least two on PostgreSQL: its library knows no less.
+    """
     address = sa.make_url(url)
     if address.get_backend_name() == "postgresql":
-        limits = {"connect_timeout": str(_SECONDS), "tcp_user_timeout": str(_SECONDS * 1000)}
+        limits = {"connect_timeout": str(seconds), "tcp_user_timeout": str(seconds * 1000), **_KEEPALIVES}
         address = address.update_query_dict({name: limits[name] for name in limits if name not in address.query})
     made = Database(address)
-    sa.event.listen(made.engine, "connect", _hurry_sqlite if made.is_sqlite else _hurry_postgresql)
+    if made.is_sqlite:
+        sa.event.listen(made.engine, "connect", lambda raw, _: raw.execute(f"PRAGMA busy_timeout={seconds * 1000}"))
+    else:
+        sa.event.listen(made.engine, "do_connect", _connect)
+        sa.event.listen(made.engine, "connect", lambda raw, _: _hurry(raw, seconds))
     return made
 
 
-def _hurry_sqlite(connection: Any, _record: object) -> None:
-    connection.execute(f"PRAGMA busy_timeout={_SECONDS * 1000}")
+def seconds_of(database: Database) -> int:
+    """How long a database waits that was made here."""
+    return int(str(database.url.query.get("connect_timeout", SECONDS)))
 
 
-def _hurry_postgresql(connection: Any, _record: object) -> None:
-    connection.execute(f"SET lock_timeout = '{_SECONDS}s'")
+class _Impatient(psycopg.Connection[Any]):
+    """Waits so long for an answer and no longer: a server that is stopped or unreachable says nothing at all."""
+
+    patience: float = SECONDS
+
+    def wait(self, gen: Generator[Any, Any, Result], *arguments: Any, **options: Any) -> Result:
+        """As psycopg does, which comes back to the generator some times a second."""
+        return super().wait(self._bounded(gen), *arguments, **options)
+
+    def _bounded(self, gen: Generator[Any, Any, Result]) -> Generator[Any, Any, Result]:
+        deadline = time.monotonic() + self.patience
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > deadline:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer within {self.patience:g} s")
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
+
+
+def _connect(_dialect: object, _record: object, arguments: Any, options: Any) -> _Impatient:
+    return _Impatient.connect(*arguments, **options)
+
+
+def _hurry(connection: _Impatient, seconds: int) -> None:
+    connection.patience = seconds
+    connection.execute(f"SET lock_timeout = '{seconds}s'")
+    # What we broke off must not hold its rows until the server's own patience ends, which takes hours.
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{seconds}s'")
     connection.commit()

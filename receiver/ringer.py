@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_SPACE = 0.05
+"""Seconds after a ring that was one too many: as long as nobody answers the last one, each only asks the database."""
+
 _QUIET = 60.0
 """Seconds between two log lines about a broken bell."""
 
@@ -24,19 +27,23 @@ class Bell(Protocol):
     """What wakes the workers (`workers.bell.Bell`)."""
 
     def ring(self, connection: str) -> object:
-        """Say that a connection has work. May block, may raise."""
+        """Say that a connection has work; False where that is said already. May block, may raise."""
 
     def broker_alive(self) -> None:
         """Raise unless the broker answers."""
 
 
 class Ringer:
-    """One background thread that rings; a connection that is already waiting to be rung for is rung for once."""
+    """One background thread that rings; a connection that is already waiting to be rung for is rung for once.
+
+    It is rung at once, but no sooner than `_SPACE` after a ring to which the bell said that one is outstanding.
+    """
 
     def __init__(self, bell: Bell, *, failed: Callable[[], None]) -> None:
         self._bell = bell
         self._failed = failed
-        self._wanted: dict[str, None] = {}
+        self._wanted: dict[str, float] = {}
+        self._free_at: dict[str, float] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -44,8 +51,10 @@ class Ringer:
 
     def ring(self, connection: str) -> None:
         """Ring soon; returns at once."""
+        if connection in self._wanted:  # it is taken out before it is rung for
+            return
         with self._changed:
-            self._wanted[connection] = None
+            self._wanted.setdefault(connection, self._free_at.get(connection, 0.0))
             if self._thread is None:
                 # A daemon: a bell that hangs must not keep the process from ending.
                 self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
@@ -63,18 +72,22 @@ class Ringer:
     def _run(self) -> None:
         while (connection := self._next()) is not None:
             try:
-                self._bell.ring(connection)
+                if self._bell.ring(connection) is False:
+                    self._free_at[connection] = time.monotonic() + _SPACE
             except Exception as error:  # noqa: BLE001 - whatever a broker's client raises: the sweep rings again
                 self._failed()
                 self._complain(error)
 
     def _next(self) -> str | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._wanted or self._closing)
-            connection = next(iter(self._wanted), None)
-            if connection is not None:
-                del self._wanted[connection]
-            return connection
+            while self._wanted or not self._closing:
+                connection = min(self._wanted, key=self._wanted.__getitem__, default=None)
+                left = None if connection is None else self._wanted[connection] - time.monotonic()
+                if connection is not None and left is not None and (left <= 0 or self._closing):
+                    del self._wanted[connection]
+                    return connection
+                self._changed.wait(left)
+            return None
 
     def _complain(self, error: Exception) -> None:
         now = time.monotonic()

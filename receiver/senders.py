@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
 Address = IPv4Address | IPv6Address
+
+_KNOWN = 1024
+"""How many callers are remembered: a vendor's few, and not all the addresses that a stranger may have."""
 
 _ENTRY = re.compile(
     r"\[(?P<v6>[^\[\]]*)\](:(?P<port6>[0-9]{1,5}))?|(?P<v4>[^\[\]:]*):(?P<port4>[0-9]{1,5})|(?P<bare>[^\[\]]*)"
@@ -30,11 +34,16 @@ class Senders:
 
     def __init__(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
         self._networks = tuple(networks)
+        self._holds = lru_cache(_KNOWN)(self._look)
 
     def __contains__(self, address: object) -> bool:
-        return isinstance(address, Address) and any(address in network for network in self._networks)
+        return bool(self._networks) and isinstance(address, Address) and self._holds(address)
+
+    def _look(self, address: Address) -> bool:
+        return any(address in network for network in self._networks)
 
 
+@lru_cache(_KNOWN)
 def address(text: str) -> Address | None:
     """The address that the text spells, IPv4-mapped ones unmapped; None for anything else, a zone id included."""
     if "%" in text:
@@ -53,8 +62,10 @@ def sender(peer: str | None, headers: Headers, *, proxies: Senders) -> Address |
     written by whoever called them. From any other peer the header says nothing.
     """
     nearest = address(peer or "")
+    if nearest not in proxies:
+        return nearest
     lines = headers.getlist("X-Forwarded-For")
-    if nearest not in proxies or not lines:
+    if not lines:
         return nearest
     hops = [_entry(entry.strip(" \t")) for entry in ",".join(lines).split(",")]
     if None in hops:
@@ -62,16 +73,19 @@ def sender(peer: str | None, headers: Headers, *, proxies: Senders) -> Address |
     return next((hop for hop in reversed(hops) if hop not in proxies), hops[0])
 
 
-def is_direct_loopback(peer: str | None, headers: Headers) -> bool:
+def is_direct_loopback(peer: str | None, headers: Headers, *, version: str, proxies: Senders) -> bool:
     """Whether the caller runs on this machine and nobody forwarded for somebody else.
 
     A loopback Host is asked for because a page in a browser on this machine may call under a name that its owner points
-    at 127.0.0.1.
+    at 127.0.0.1. `version` of HTTP: a bare `proxy_pass` of nginx's calls with our own Host, adds no header, and gives
+    itself away only by speaking 1.0 (until its release 1.29.7).
     """
     nearest, hosts = address(peer or ""), headers.getlist("Host")
     return (
         nearest is not None
         and nearest.is_loopback
+        and nearest not in proxies
+        and version != "1.0"
         and len(hosts) == 1
         and _LOOPBACK_HOSTS.fullmatch(hosts[0]) is not None
         and not any(name in _FORWARDING or name.startswith("x-forwarded") for name in headers.keys())  # noqa: SIM118 - Headers is a multi-dict

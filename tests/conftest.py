@@ -12,10 +12,40 @@ import sqlalchemy as sa
 from models import tables
 from models.database import Database
 from tests import services
+from tests.chaos import ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--chaos-seed", default="4", help="What decides the chance in the chaos tests.")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: many tests wait for processes, leases and vendors, and compute little meanwhile."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, and chaos beside one other chaos at most: each starts a dozen processes."""
+    items.sort(key=lambda item: (item.get_closest_marker("chaos") is None, item.get_closest_marker("timeout") is None))
+    chaos = [item for item in items if item.get_closest_marker("chaos")]
+    alone = [item for item in chaos if not item.get_closest_marker("xdist_group")]
+    for number, item in enumerate(alone):
+        item.add_marker(pytest.mark.xdist_group(f"chaos-{number % 2}"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the chaos tests did and found."""
+    reports = [report for some in terminalreporter.stats.values() for report in some if hasattr(report, "when")]
+    lines = list(ledger.table(ledger.lines(reports)))
+    if lines:
+        terminalreporter.section("chaos")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 def _create_all(database: Database) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import status, streams, tables
+from models import due, status, streams, tables
 from tests.serving import served
-from workers import configuration, desk, ingest
+from workers import configuration, desk, ingest, sweeping
 from workers.comparison import Comparison, compare
 from workers.connectors import discovery
 
@@ -45,16 +45,16 @@ class Mirror:
     def work(self) -> None:
         """Do what is due, until nothing is."""
         for _ in range(_ROUNDS):
-            due = False
+            busy = False
             for name in self.sandboxes:
                 each = self.desk(name)
-                look, read = ingest.has_work(each)
-                due = due or look or read
+                look, read = sweeping.has_work(each, due.at_once(self.database))
+                busy = busy or look or read
                 if read:
                     ingest.read(each)
                 if look:
                     ingest.look(each)
-            if not due:
+            if not busy:
                 return
             time.sleep(0.005)
         raise AssertionError(f"there is always something due: {self.status()}")
@@ -67,9 +67,20 @@ class Mirror:
                 for row in streams.open_ones(connection, connection_name=name):
                     streams.change(connection, name, row.resource, full_due_at=self.database.now(connection))
         self.work()
+        self._a_minute_passes()
+        self.work()
         while self._soon():
             time.sleep(0.05)
             self.work()
+
+    def _a_minute_passes(self) -> None:
+        """What is missing from a listing is asked for once more before it is gone."""
+        c = tables.inbox.c
+        with self.database.begin() as connection:
+            now = self.database.now(connection)
+            later = (c.state == "due", c.attempts == 0, c.due_at > now, c.due_at < now + timedelta(minutes=1))
+            earlier = {c.due_at: now, c.first_at: now - timedelta(minutes=1)}
+            connection.execute(sa.update(tables.inbox).where(*later).values(earlier))
 
     def _soon(self) -> bool:
         """Whether a key only waits because its vendor said so a moment ago."""

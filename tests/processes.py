@@ -19,7 +19,7 @@ import kombu
 import redis
 import sqlalchemy as sa
 
-from models import migration
+from models import migration, status
 from models.database import Database
 from tests import services
 from tests.conftest import fresh_schema
@@ -91,16 +91,16 @@ def emptied_rabbitmq() -> str:
 
 
 class Line:
-    """A TCP line to a service, which the test cuts and mends."""
+    """A TCP line to a service, which the test cuts and mends. It begins at `host`."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, host: str = "127.0.0.1") -> None:
         parts = urlsplit(address)
         self._target = (parts.hostname or "127.0.0.1", parts.port or 0)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._port = self._listener.getsockname()[1]
+        self._listener = socket.create_server((host, 0))
+        self._here = self._listener.getsockname()
         self._ends: list[socket.socket] = []
         login = parts.netloc.rpartition("@")
-        self.address = parts._replace(netloc=f"{login[0]}{login[1]}127.0.0.1:{self._port}").geturl()
+        self.address = parts._replace(netloc=f"{login[0]}{login[1]}{host}:{self._here[1]}").geturl()
         self._serve()
 
     def __enter__(self) -> Self:
@@ -120,7 +120,7 @@ class Line:
 
     def mend(self) -> None:
         """As before."""
-        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._listener = socket.create_server(self._here)
         self._serve()
 
     def _serve(self) -> None:
@@ -133,7 +133,11 @@ class Line:
                 caller, _ = listener.accept()
             except OSError:
                 return
-            service = socket.create_connection(self._target)
+            try:
+                service = socket.create_connection(self._target)
+            except OSError:  # the service is away: so is its line
+                caller.close()
+                continue
             self._ends += [caller, service]
             for one, other in ((caller, service), (service, caller)):
                 threading.Thread(target=_pump, args=[one, other], daemon=True).start()
@@ -155,13 +159,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def until(condition: Callable[[], object], *, seconds: float, what: str | Callable[[], str]) -> None:
+def until(
+    condition: Callable[[], object], *, seconds: float, what: str | Callable[[], str], every: float = 0.1
+) -> None:
     """Wait for a condition, with a bound; the bound is a safety net, not an expectation."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what() if callable(what) else what}")
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 @dataclass
@@ -239,12 +245,13 @@ def installed(
     broker: str,
     systems: dict[str, dict[str, Any]],
     url: sa.URL | None = None,
+    doors: dict[str, Callable[[Any], Any]] | None = None,
     **options: Any,
 ) -> Iterator[tuple[Installation, Mirror]]:
     """Sandboxes, migrated tables, a settings file, and the mirror to compare with. No process is started yet.
 
-    `systems`: system -> its sandbox's knobs. `url`: the database as the processes reach it. `options`: of
-    all connections.
+    `systems`: system -> its sandbox's knobs, and `options` of this connection. `url`: the database as the processes
+    reach it. `doors`: system -> what stands before its sandbox (an app that wraps it). `options`: of all connections.
     """
     migration.migrate(database)
     port = free_port()
@@ -254,13 +261,18 @@ def installed(
         sandboxes = {}
         for name, knobs in systems.items():
             system = discovery.systems()[name]
+            knobs = dict(knobs)  # noqa: PLW2901 - of our own
+            own = knobs.pop("options", {})
             if system.notices is not None:
-                knobs = {"webhook_url": f"http://127.0.0.1:{port}/hooks/{name}"} | knobs  # noqa: PLW2901 - filled up
+                knobs.setdefault("webhook_url", f"http://127.0.0.1:{port}/hooks/{name}")
             app = system.sandbox(**knobs)
-            values = app.state.sandbox.settings() | {"url": stack.enter_context(served(app))}
+            door = (doors or {}).get(name, lambda app: app)
+            # A vendor with a clock of its own shows that one.
+            url_ = stack.enter_context(served(door(app), date_header="now" not in knobs))
+            values = app.state.sandbox.settings() | {"url": url_}
             hurried = {key: value for key, value in HURRIED.items() if key in system.options.model_fields}
             sandboxes[name] = app.state.sandbox
-            tables.append(table(name, values | hurried | options))
+            tables.append(table(name, values | hurried | options | own))
         file = folder / configuration.FILE
         file.write_text("\n".join(tables), encoding="utf-8")
         installation = Installation(file, port)
@@ -270,10 +282,11 @@ def installed(
 
 def equal(mirror: Mirror) -> bool:
     """Nothing differs and nothing waits."""
-    return not mirror.differences() and not any(row.pending for row in mirror.status().values())
+    # What waits is counted sooner than everything is compared.
+    return not any(row.pending for row in status.resources(mirror.database)) and not mirror.differences()
 
 
 def waiting(mirror: Mirror) -> str:
     """What differs and what waits, for a failing test."""
-    rows = [row for row in mirror.status().values() if row.pending or row.parked or row.held or row.last_error]
+    rows = [row for row in status.resources(mirror.database) if row.pending or row.parked or row.held or row.last_error]
     return f"{mirror.differences()} {rows}"

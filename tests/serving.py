@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def served(app: Starlette, **options: Any) -> Iterator[str]:
+def served(app: Starlette, *, on: socket.socket | None = None, **options: Any) -> Iterator[str]:
     """The app's base address while the block runs. `options` go to `uvicorn.Config`."""
-    with listening.on("127.0.0.1", 0) as listener:
+    with on or listening.on("127.0.0.1", 0) as listener:
         config = uvicorn.Config(
             app, **{"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 1, **options}
         )

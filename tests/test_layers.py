@@ -15,9 +15,10 @@ CONNECTOR_MAY = {
     "models.values",
     "workers.connectors.contract",
     "workers.connectors.http",
+    "workers.connectors.streaming",
     "workers.errors",
 }
-CELERY_MAY = {"workers.app", "workers.beat", "workers.bell", "workers.broker", "workers.tasks"}
+CELERY_MAY = {"workers.app", "workers.beat", "workers.bell", "workers.broker", "workers.files", "workers.tasks"}
 TOP_LEVEL = {"pyproject.toml", "README.md", "docker-compose.yml", "LICENSE", "requirements.lock", *PACKAGES, "tests"}
 
 

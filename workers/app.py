@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,9 @@ _TASKS_PER_CHILD = 500
 _COLUMNS = "name,args,state,received,runtime,worker"
 """What Flower's page of tasks shows. Its own choice leaves out the arguments, and ours are the connection."""
 
+_GONE = 3600
+"""Seconds until Flower forgets a worker that is gone: each start of one has a name of its own."""
+
 _SOFT_MARGIN = timedelta(minutes=1)
 _HARD_MARGIN = timedelta(seconds=30)
 
@@ -33,12 +38,13 @@ def create_app(settings: Settings, database: Database | None = None) -> Celery:
     """The app for these settings. Nothing connects before the first message."""
     database = database or Database(settings.database.url)
     app = Celery("erpmirror", set_as_current=False, broker=broker.url(settings))
-    longest = max((each.timeout for each in settings.connections.values()), default=timedelta(seconds=30))
     app.conf.update(
+        broker_transport="workers.files:Transport" if settings.broker.folder else None,
         accept_content=["json"],
         task_serializer="json",
         task_ignore_result=True,
         task_acks_late=True,
+        task_reject_on_worker_lost=True,  # a message says only "look": another worker had better hear it at once
         worker_prefetch_multiplier=1,
         worker_max_tasks_per_child=_TASKS_PER_CHILD,
         worker_send_task_events=True,
@@ -52,11 +58,21 @@ def create_app(settings: Settings, database: Database | None = None) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker waits for its broker however long it is away
         broker_connection_timeout=broker.PATIENCE,
+        broker_heartbeat=broker.HEARTBEAT,
+        broker_channel_error_retry=True,  # RabbitMQ closes the channel of a task that takes longer than half an hour
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # what a task began it may finish: it is all in rows
         broker_transport_options=broker.transport_options(settings),
         timezone="UTC",
     )
-    tasks.register(app, settings, database, soft=longest + _SOFT_MARGIN, hard=longest + _SOFT_MARGIN + _HARD_MARGIN)
+    hard = longest_task(settings)
+    tasks.register(app, settings, database, soft=hard - _HARD_MARGIN, hard=hard)
     return app
+
+
+def longest_task(settings: Settings) -> timedelta:
+    """How long a task may take that is not a full reading."""
+    longest = max((each.timeout for each in settings.connections.values()), default=timedelta(seconds=30))
+    return longest + _SOFT_MARGIN + _HARD_MARGIN
 
 
 def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> None:
@@ -67,18 +83,22 @@ def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> No
 
     def forked(**_: Any) -> None:
         database.dispose()  # connections opened before the fork belong to the parent
+        gc.freeze()  # what was loaded before it stays; looking through all that for garbage takes longer than a task
 
     signals.worker_process_init.connect(forked, weak=False)
     desk.align(database, settings)
     database.close()
+    app.conf.worker_consumer = broker.consumer()
     app.Worker(
         queues=queues,
         concurrency=concurrency,
+        pool="workers.files:Pool" if settings.broker.folder else None,
         task_events=True,
         without_gossip=True,
         without_mingle=True,
         quiet=True,
-        hostname=f"{'-'.join(queues)}@{socket.gethostname()}",
+        # The process makes it one of a kind: RabbitMQ lets no second worker of the same name in.
+        hostname=f"{'-'.join(queues)}@{socket.gethostname()}.{os.getpid()}",
         loglevel="WARNING",
     ).start()
 
@@ -96,6 +116,7 @@ def run_flower(settings: Settings, *, address: str, port: int, basic_auth: str |
     """Flower on this app."""
     broker.prepare(settings)
     arguments = ["flower", f"--address={address}", f"--port={port}", f"--tasks-columns={_COLUMNS}"]
+    arguments.append(f"--purge-offline-workers={_GONE}")
     if basic_auth:
         arguments.append(f"--basic-auth={basic_auth}")
     create_app(settings).start(arguments)

@@ -10,11 +10,12 @@ import structlog
 from celery.beat import Scheduler
 from kombu.exceptions import OperationalError
 
-from models import notices, streams
-from models.tables import gates
-from workers import bell, broker, desk, ingest
+from workers import bell, broker, canary, housekeeping
+from workers.sweeping import Sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery import Celery
 
     from models.database import Database
@@ -24,6 +25,12 @@ log = structlog.get_logger()
 
 INTERVAL = 1.0
 """Seconds between two sweeps."""
+
+_CANARIES = 5.0
+"""Seconds between two looks at whether a canary is due."""
+
+_QUIET = 60.0
+"""Seconds between two log lines about what stays away."""
 
 _HOUSEKEEPING = 60.0
 """Seconds between two clearings-away."""
@@ -36,7 +43,12 @@ class Sweeper(Scheduler):
         self._settings = settings
         self._database = database
         self._bell = bell.Bell(app, database)
+        self._sweep = Sweep(database, settings)
+        self._canaries = canary.Sender(self._bell, database)
+        self._canaries_looked_at: float | None = None
         self._kept_house = 0.0
+        self._away = ""
+        self._told = 0.0
         super().__init__(app, **options)
 
     def setup_schedule(self) -> None:
@@ -44,46 +56,56 @@ class Sweeper(Scheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """One sweep; returns the seconds until the next."""
-        try:
-            self.sweep()
-        except (OSError, OperationalError, sa.exc.OperationalError) as error:
-            # A broker or a database that is away comes back; a sweep that dies would have to be started again.
-            away = "database" if isinstance(error, sa.exc.SQLAlchemyError) else "broker"
-            log.warning("sweep failed", away=away, error=type(error).__name__)
+        failed = self._failure(self._send_canaries) or self._failure(self.sweep)
+        if failed is not None:
+            self._tell(failed)
+        elif self._away:
+            log.info("sweep works again", back=self._away)
+            self._away = ""
         return INTERVAL
 
+    def _failure(self, step: Callable[[], None]) -> Exception | None:
+        """A broker or a database that is away comes back; a beat that dies would have to be started again."""
+        try:
+            step()
+        except (OSError, OperationalError, sa.exc.OperationalError) as error:
+            return error
+        return None
+
+    def _tell(self, error: Exception) -> None:
+        """Say it once, and from time to time while it lasts."""
+        away = "database" if isinstance(error, sa.exc.SQLAlchemyError) else "broker"
+        if away != self._away or time.monotonic() - self._told >= _QUIET:
+            self._away, self._told = away, time.monotonic()
+            log.warning("sweep failed", away=away, error=type(error).__name__)
+
     def sweep(self) -> None:
-        """Ring for what is due, clear away what is old."""
-        for each in desk.desks(self._database, self._settings):
-            if self._shut(each):
-                continue
-            look, read = ingest.has_work(each)
-            if look:
-                self._ring(each.name, bell.LOOK)
-            if read:
-                self._ring(each.name, bell.READ)
-        self._keep_house()
+        """Ring for what is due, clear away what is old, also while nobody can be rung for."""
+        try:
+            self._ring_for_due()
+        finally:
+            self._keep_house()
+
+    def _ring_for_due(self) -> None:
+        for name, which in self._sweep.calls():
+            self._ring(name, which)
+
+    def _send_canaries(self) -> None:
+        now = time.monotonic()
+        if self._canaries_looked_at is None or now - self._canaries_looked_at >= _CANARIES:
+            self._canaries_looked_at = now
+            self._canaries.send_due()
 
     def _ring(self, name: str, which: bell.Which) -> None:
         if not self._bell.ring(name, which):
             self._bell.repeat(name, which)
 
-    def _shut(self, each: desk.Desk) -> bool:
-        """Nobody need come while the gate is shut, except to fold notices, which can wait as long."""
-        with self._database.read() as connection:
-            now = self._database.now(connection)
-            shut = sa.select(gates.c.account).where(gates.c.account == each.gate.account, gates.c.shut_until > now)
-            return connection.execute(shut).first() is not None
-
     def _keep_house(self) -> None:
         if time.monotonic() - self._kept_house < _HOUSEKEEPING and self._kept_house:
             return
         self._kept_house = time.monotonic()
+        housekeeping.keep(self._database, self._settings)
         broker.sweep(self.app, self._settings)
-        with self._database.begin() as connection:
-            now = self._database.now(connection)
-            notices.trim(connection, before=now - notices.KEPT)
-            streams.trim_runs(connection, before=now - notices.KEPT)
 
     @property
     def info(self) -> str:

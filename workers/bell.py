@@ -7,13 +7,19 @@ if the queue is empty (then the ring was lost): a week without workers leaves on
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
+from sqlalchemy.dialects import postgresql, sqlite
 
-from models.tables import rings
+from models import faults
+from models.database import unhurried
+from models.faults import Point
+from models.tables import Instant, rings
+from workers.broker import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,12 +56,18 @@ class Bell:
         if not self._claim(connection, which, again=again):
             return False
         try:
-            with self._one_error():
-                self._app.send_task(f"erpmirror.{which}", args=[connection], queue=QUEUES[which], retry=False)
+            faults.reach(Point.RING_CLAIMED)
+            self.send(f"erpmirror.{which}", [connection], queue=QUEUES[which])
         except Exception:  # raised again: whatever went wrong, nobody waits for a message that was not sent
             self._set(connection, which, rung_at=None)
             raise
+        faults.reach(Point.RING_SENT)
         return True
+
+    def send(self, task: str, arguments: list[str], *, queue: str) -> None:
+        """Send one message, once. Raises kombu's `OperationalError` when the broker does not take it."""
+        with self._one_error():
+            self._app.send_task(task, args=arguments, queue=queue, retry=False, confirm_timeout=PATIENCE)
 
     def repeat(self, connection: str, which: Which) -> bool:
         """Ring again where an outstanding ring was lost; returns whether a message was sent.
@@ -75,14 +87,10 @@ class Bell:
 
     def answer(self, connection: str, which: Which) -> None:
         """A worker is here: whatever is stored from now on deserves a new ring."""
-        with self._database.begin() as db:
-            now = self._database.now(db)
-            insert = self._database.insert(rings).values(connection=connection, bell=which, answered_at=now)
-            db.execute(
-                insert.on_conflict_do_update(
-                    index_elements=[rings.c.connection, rings.c.bell], set_={"answered_at": insert.excluded.answered_at}
-                )
-            )
+        with self._database.alone(lazily=True) as db:  # a lost answer is a lost ring, which beat repeats
+            clock = self._database.moment()
+            answered = _answered(clock.reads, self._database.is_sqlite)
+            db.execute(answered, {"its_connection": connection, "its_bell": which, **clock.told})
 
     def queued(self, which: Which) -> int:
         """How many messages wait in the queue. Raises kombu's `OperationalError` when the broker is away."""
@@ -104,26 +112,48 @@ class Bell:
     @contextmanager
     def _one_error(self) -> Iterator[None]:
         """Every transport has errors of its own; for our callers they are one."""
-        transport = self._app.connection_for_write()
         try:
             yield
-        except (OSError, *transport.connection_errors, *transport.channel_errors) as error:
-            raise OperationalError(str(error)) from error
+        except Exception as error:  # raised again: only its transport knows its errors, and few have to be asked for
+            transport = self._app.connection_for_write()
+            if isinstance(error, (OSError, *transport.connection_errors, *transport.channel_errors)):
+                raise OperationalError(str(error)) from error
+            raise
 
     def _claim(self, connection: str, which: Which, *, again: bool) -> bool:
-        with self._database.begin() as db:
-            now = self._database.now(db)
-            insert = self._database.insert(rings).values(connection=connection, bell=which, rung_at=now)
-            free = sa.or_(rings.c.rung_at.is_(None), rings.c.answered_at >= rings.c.rung_at)
+        clock = self._database.moment()
+        with self._database.alone(lazily=True) as db:  # a lost claim is one message too many
+            rung = {"its_connection": connection, "its_bell": which, **clock.told}
             if again:
-                free = sa.or_(free, rings.c.rung_at < now - COUNTS_FOR)
-            claimed = insert.on_conflict_do_update(
-                index_elements=[rings.c.connection, rings.c.bell],
-                set_={"rung_at": insert.excluded.rung_at},
-                where=free,
-            ).returning(rings.c.rung_at)
-            return db.execute(claimed).first() is not None
+                rung["overdue"] = self._database.now(db) - COUNTS_FOR
+            claimed = _claimed(clock.reads, self._database.is_sqlite, again)
+            return db.execute(claimed, rung).first() is not None
 
     def _set(self, connection: str, which: Which, **values: object) -> None:
         with self._database.begin() as db:
             db.execute(sa.update(rings).where(rings.c.connection == connection, rings.c.bell == which).values(**values))
+
+
+@cache
+def _claimed(clock: sa.ColumnElement[datetime], is_sqlite: bool, again: bool) -> Any:  # noqa: FBT001 - what it is remembered by
+    insert = _insert(is_sqlite).values(rung_at=clock)
+    free = sa.or_(rings.c.rung_at.is_(None), rings.c.answered_at >= rings.c.rung_at)
+    if again:
+        free = sa.or_(free, rings.c.rung_at < sa.bindparam("overdue", type_=Instant))
+    keys = [rings.c.connection, rings.c.bell]
+    set_ = {"rung_at": insert.excluded.rung_at}
+    claimed = insert.on_conflict_do_update(index_elements=keys, set_=set_, where=free)
+    return claimed.returning(rings.c.rung_at if is_sqlite else unhurried)
+
+
+@cache
+def _answered(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise
+    insert = _insert(is_sqlite).values(answered_at=clock)
+    keys = [rings.c.connection, rings.c.bell]
+    answered = insert.on_conflict_do_update(index_elements=keys, set_={"answered_at": insert.excluded.answered_at})
+    return answered if is_sqlite else answered.returning(unhurried)
+
+
+def _insert(is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise
+    insert = (sqlite if is_sqlite else postgresql).insert(rings)
+    return insert.values(connection=sa.bindparam("its_connection"), bell=sa.bindparam("its_bell"))

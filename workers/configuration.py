@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import settings
+from models import names, settings
 from workers.connectors import discovery
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from models.settings import Settings
 
 VARIABLE = "ERPMIRROR_CONFIG"
@@ -29,4 +31,17 @@ def load(path: Path | None = None) -> Settings:
     loaded = settings.load(find(path), {name: system.options for name, system in systems.items()})
     for connection in loaded.connections.values():
         systems[connection.system].require()
+    if complaints := list(_shared_tables(loaded)):
+        raise settings.SettingsError(loaded.file, complaints)
     return loaded
+
+
+def _shared_tables(loaded: Settings) -> Iterator[str]:
+    """Resources whose names differ, and whose tables would not: each would overwrite the other's rows."""
+    met: dict[str, str] = {}
+    for name, connection in loaded.connections.items():
+        for resource in discovery.systems()[connection.system].resources(connection):
+            table = names.table(connection.system, resource.name)
+            other = met.setdefault(table, resource.name)
+            if other != resource.name:
+                yield f'connections.{name}.resources: "{resource.name}" and "{other}" have one table, {table}; keep one'

@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from models import exact, records, streams
+from models import exact, records, redaction, streams
 from workers import gate
 from workers.connectors import discovery
 from workers.connectors.contract import Wire
@@ -28,11 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Desk:
-    """One connection's desk. Cheap to make; opens nothing before it is used."""
+    """One connection's desk. Cheap to make; opens nothing before it is used.
+
+    `lasting`: the line to the vendor stays open between two shifts, which must not overlap then.
+    """
 
     database: Database
     settings: Settings
     options: Connection
+    lasting: bool = False
 
     @property
     def name(self) -> str:
@@ -75,16 +78,13 @@ class Desk:
         )
 
     @cached_property
-    def _secrets(self) -> list[str]:
+    def _mask(self) -> redaction.Mask:
         values = (getattr(self.options, name) for name in type(self.options).model_fields)
-        known = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
-        return sorted({each for secret in known for each in (secret, quote(secret, safe=""))} - {""}, key=len)[::-1]
+        return redaction.Mask([value.get_secret_value() for value in values if isinstance(value, SecretStr)])
 
     def masked(self, text: str) -> str:
         """The text without this connection's secrets, fit for a table: vendors repeat what they were sent."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return exact.storable_text(text)
+        return exact.storable_text(self._mask(text))
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -95,27 +95,51 @@ class Desk:
     def shift(self) -> Iterator[Shift]:
         """Work with the vendor's client open."""
         shift = Shift(self)
-        wire = Wire(alive=shift.alive, sessions=self.gate.sessions(), now=self.now)
-        shift.client = self.system.client(self.options, wire)
+        line = self._lines.pop() if self._lines else _Line(self)
+        shift.client, line.shift = line.client, shift
         try:
             yield shift
+            if self.lasting:  # after whatever broke off the next shift had better call anew
+                self._lines.append(line)
         finally:
-            shift.client.close()
+            line.shift = None
+            if line not in self._lines:
+                line.client.close()
+
+    @cached_property
+    def _lines(self) -> list[_Line]:
+        """What the last shift left open."""
+        return []
 
     def align(self) -> None:
         """Make the streams fit the configuration."""
         plans = [
-            streams.Plan(resource.name, resource.bound, ticks=resource.every is not None, selection=resource.selection)
+            streams.Plan(
+                resource.name, resource.bound_in_all, ticks=resource.every is not None, selection=resource.selection
+            )
             for resource in self.resources.values()
         ]
         with self.database.begin() as connection:
             streams.align(connection, self.database, connection_name=self.name, system=self.options.system, plans=plans)
 
 
+class _Line:
+    """A vendor's client, and whose shift it is: who holds its slot renews the lease."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.shift: Shift | None = None
+        wire = Wire(alive=self._alive, sessions=desk.gate.sessions(), now=desk.now)
+        self.client = desk.system.client(desk.options, wire)
+
+    def _alive(self) -> None:
+        if self.shift is not None:
+            self.shift.alive()
+
+
 class Shift:
     """One task's work at a desk: its client, the slot it asks under, and a tally.
 
-    `more`: the task stopped before everything due was done.
+    `more`: the task stopped before everything due was done. `until`: when it is to stop, by the monotonic clock.
     """
 
     client: Client
@@ -125,12 +149,13 @@ class Shift:
         self.requests = 0
         self.changes = 0
         self.more = False
+        self.until = 0.0
         self._slot: gate.Slot | None = None
 
     @contextmanager
-    def turn(self, subject: str | None = None) -> Iterator[gate.Slot]:
+    def turn(self, subject: str | None = None, *, begin: gate.Begin | None = None) -> Iterator[gate.Slot]:
         """A slot at the gate for the block: for a point read of `subject`, or for a listing. Raises `gate.Shut`."""
-        with gate.held(self.desk.gate, subject) as slot:
+        with gate.held(self.desk.gate, subject, begin=begin) as slot:
             self._slot = slot
             try:
                 yield slot
@@ -148,13 +173,13 @@ def desks(database: Database, settings: Settings) -> list[Desk]:
     return [Desk(database, settings, options) for options in settings.connections.values()]
 
 
-def desk(database: Database, settings: Settings, name: str) -> Desk:
+def desk(database: Database, settings: Settings, name: str, *, lasting: bool = False) -> Desk:
     """The desk of one connection. LookupError names those that exist."""
     options = settings.connections.get(name)
     if options is None:
         known = ", ".join(sorted(settings.connections)) or "none"
         raise LookupError(f'no connection "{name}" in {settings.file}; configured: {known}')
-    return Desk(database, settings, options)
+    return Desk(database, settings, options, lasting)
 
 
 def align(database: Database, settings: Settings) -> None:

@@ -26,16 +26,23 @@ class TryLater(Fate):
 
     `after`: how long the vendor asked us to wait (None: 1 s doubling to 5 min). `shuts_gate`: nobody else should ask
     the account before that either. `refused`: the vendor certainly did not take the request (nobody answered the call,
-    429); without it what was sent may have been done.
+    429); without it what was sent may have been done. `of_vendor`: it is not our own side that failed.
     """
 
     def __init__(
-        self, message: str, *, after: timedelta | None = None, shuts_gate: bool = True, refused: bool = False
+        self,
+        message: str,
+        *,
+        after: timedelta | None = None,
+        shuts_gate: bool = True,
+        refused: bool = False,
+        of_vendor: bool = True,
     ) -> None:
         super().__init__(message)
         self.after = after
         self.shuts_gate = shuts_gate
         self.refused = refused
+        self.of_vendor = of_vendor
 
 
 class TimedOut(TryLater):

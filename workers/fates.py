@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import structlog
 
 from models import columns, inbox, streams
+from models.values import Cause
 from workers import gate
 from workers.errors import Busy, Closed, Fate, NotForUs, SetAside, TryLater
 
@@ -32,6 +33,9 @@ _MISREAD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
 _CLOSED_AT_LEAST = timedelta(minutes=5)
 """A vendor who is closed while his hours say that he is open is not asked again at once."""
 
+ATTEMPTS = 8
+"""So often in a row a key may fail while others are answered, for four minutes at least; then it is a person's."""
+
 _PROGRAM_LIMITS = "54"
 """PostgreSQL's class of errors for rows and index entries that are too large (SQLSTATE)."""
 
@@ -48,27 +52,43 @@ def sorted_out(desk: Desk) -> Iterator[None]:
         fate.args = (desk.masked(str(fate)),)
         raise
     except columns.Locked:
-        raise TryLater("the table is locked by somebody's long query", shuts_gate=False) from None
+        raise TryLater("the table is locked by somebody's long query", shuts_gate=False, of_vendor=False) from None
     except _MISREAD as error:
         log.error("answer not understood", connection=desk.name, exception=desk.masked(traceback.format_exc()))  # noqa: TRY400 - a traceback may repeat a secret
         raise SetAside(f"the answer was not understood: {desk.masked(words(error))}") from None
 
 
-def of_key(desk: Desk, slot: Slot, item: Item, fate: Fate) -> None:
-    """A fetch failed."""
+def of_key(desk: Desk, slot: Slot, item: Item, fate: Fate, *, own: bool = True) -> None:
+    """A fetch failed, or (not its `own`) what had to be asked before it."""
     _tell(desk, item.resource, fate, key=item.key)
     with desk.database.begin() as connection:
         if isinstance(fate, TryLater):
             until = _leave_late(connection, desk, slot, fate, failures=item.attempts)
-            inbox.postpone(connection, item, until=until, reason=str(fate), counts=_counts(fate))
+            _postpone(connection, desk, item, fate, until=until, own=own)
             return
         desk.gate.leave(connection, slot)
         if isinstance(fate, NotForUs):
             inbox.finish(connection, item)
         elif isinstance(fate, SetAside) and fate.whole_resource:
             _park_resource(connection, desk, item.resource, fate)
+            inbox.postpone(connection, item, until=item.due_at, reason=None, counts=False)
         else:
             inbox.park(connection, item, reason=str(fate))
+
+
+def _postpone(connection: sa.Connection, desk: Desk, item: Item, fate: TryLater, *, until: datetime, own: bool) -> None:
+    """Later again, or aside: what fails time after time while the others are answered will not heal by itself."""
+    counts = _counts(fate)
+    alone = counts and own and _is_of_key(fate) and desk.gate.answered_since(connection, item.tried_at)
+    if alone and item.alone + 1 >= ATTEMPTS and item.cause is not Cause.DOCUMENT:
+        inbox.park(connection, item, reason=f"failed {ATTEMPTS} times while others were answered: {fate}")
+    else:
+        inbox.postpone(connection, item, until=until, reason=str(fate), counts=counts, alone=alone)
+
+
+def _is_of_key(fate: TryLater) -> bool:
+    """Whether it may be this key's own fault: one request too many (429), or nobody there, is nobody's."""
+    return fate.of_vendor and not fate.refused
 
 
 def of_stream(desk: Desk, slot: Slot, stream: Stream, fate: Fate, *, full: bool) -> None:
@@ -92,7 +112,9 @@ def broken_key(desk: Desk, item: Item, error: Exception) -> None:
     """A crash of ours, or a database that went away: the key waits its turn again, behind the others."""
     with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as connection:
         until = desk.database.now(connection) + gate.backoff(item.attempts)
-        inbox.postpone(connection, item, until=until, reason=f"broke off: {type(error).__name__}", counts=True)
+        ours = not isinstance(error, sa.exc.SQLAlchemyError)
+        reason = f"broke off: {type(error).__name__}"
+        inbox.postpone(connection, item, until=until, reason=reason, counts=True, alone=ours)
 
 
 def broken_stream(desk: Desk, stream: Stream, error: Exception, *, full: bool) -> None:
@@ -130,13 +152,15 @@ def refused(error: sa.exc.DBAPIError) -> str:
 def _leave_late(connection: sa.Connection, desk: Desk, slot: Slot, fate: TryLater, *, failures: int) -> datetime:
     """Until when this work rests; the gate too, where the failure says something about the whole account."""
     if isinstance(fate, Closed):
-        desk.gate.leave(connection, slot)
+        desk.gate.leave(connection, slot, answered=False)
         return max(fate.until, desk.database.now(connection) + _CLOSED_AT_LEAST)
     rests = desk.database.now(connection) + gate.backoff(failures, fate.after)
     if not fate.shuts_gate:
-        desk.gate.leave(connection, slot)
+        desk.gate.leave(connection, slot, answered=False)
         return rests
-    shut = desk.gate.leave_shut(connection, slot, reason=str(fate), after=fate.after, counts=_counts(fate))
+    # Only news makes the gate shut for longer: what fails again by itself must not keep the others out for minutes.
+    news = _counts(fate) and not failures
+    shut = desk.gate.leave_shut(connection, slot, reason=str(fate), after=fate.after, counts=news)
     return max(rests, shut)
 
 

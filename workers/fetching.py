@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 import structlog
 
-from models import deletions, inbox, journal, records, streams
-from models.values import Cause, Snapshot, Withheld
+from models import deletions, faults, inbox, journal, records, streams
+from models.faults import Point
+from models.values import Cause, Snapshot, Withheld, doubling
 from workers import fates, gate, sending, shapes
 from workers.errors import Fate, SetAside
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from models.inbox import Item
     from models.streams import Stream
     from models.values import Change, Tombstone
@@ -26,6 +30,10 @@ log = structlog.get_logger()
 
 _NEWER = timedelta(minutes=1)
 """How long a document of a resource that only newer settings have waits for a worker who has them."""
+
+
+class _OvertakenError(Exception):
+    """Somebody else asks for this key, or has finished it."""
 
 
 def fetch(shift: Shift, item: Item) -> None:
@@ -52,15 +60,23 @@ def fetch(shift: Shift, item: Item) -> None:
 
 def _ask(shift: Shift, resource: Resource, item: Item) -> None:
     desk = shift.desk
-    stream = shapes.described(shift, resource, lambda slot, _, fate: fates.of_key(desk, slot, item, fate))
+    stream = shapes.described(shift, resource, lambda slot, _, fate: fates.of_key(desk, slot, item, fate, own=False))
     if stream is None:
         return  # parked or postponed meanwhile
-    with shift.turn(f"{resource.name}\n{item.key}") as slot:
-        if _waits(desk, item):
-            shift.requests += 1
-            _fetch(shift, slot, resource, stream, item=item)
-        else:
-            desk.gate.abandon(slot)  # somebody else was quicker
+    if item.alone >= fates.ATTEMPTS:
+        reason = f"{item.alone} attempts broke off without an answer; the workers' log may say why"
+        with desk.database.begin() as connection:
+            inbox.park(connection, item, reason=reason)
+        return
+
+    def begin(connection: sa.Connection, now: datetime, until: datetime) -> None:
+        # After a death longer and longer: or the key would come first again as soon as its dead worker's lease is over.
+        if not inbox.begin(connection, item, now=now, until=until + doubling(item.attempts)):
+            raise _OvertakenError
+
+    with suppress(_OvertakenError), shift.turn(f"{resource.name}\n{item.key}", begin=begin) as slot:
+        shift.requests += 1
+        _fetch(shift, slot, resource, stream, item=item)
 
 
 def _not_ours(connection: sa.Connection, desk: Desk, item: Item) -> None:
@@ -72,17 +88,13 @@ def _not_ours(connection: sa.Connection, desk: Desk, item: Item) -> None:
         inbox.finish(connection, item)
 
 
-def _waits(desk: Desk, item: Item) -> bool:
-    with desk.database.read() as connection:
-        return inbox.waits(connection, item)
-
-
 def _read_instead(connection: sa.Connection, desk: Desk, item: Item) -> None:
-    """Nobody can ask for one key of this resource: everything is read at once, and answers for the key, too."""
+    """Nobody can ask for one key of this resource: everything is read at once, and answers for all its keys."""
     now = desk.database.now(connection)
-    streams.change(connection, desk.name, item.resource, full_due_at=now)
     until = now + desk.resources[item.resource].full_every
-    inbox.postpone(connection, item, until=until, reason="waits for a full reading", counts=False)
+    inbox.lock(connection, desk.database, connection_name=desk.name)
+    if inbox.rest(connection, connection_name=desk.name, resource=item.resource, now=now, until=until):
+        streams.change(connection, desk.name, item.resource, full_due_at=now)
 
 
 def _fetch(shift: Shift, slot: Slot, resource: Resource, stream: Stream, *, item: Item) -> None:
@@ -90,10 +102,12 @@ def _fetch(shift: Shift, slot: Slot, resource: Resource, stream: Stream, *, item
     try:
         with fates.sorted_out(desk):
             found = _as_listed(_shown(shift.client.fetch(resource, item.key), item), item)
+            faults.reach(Point.FETCHED)
             if isinstance(found, Snapshot):
                 stream = shapes.learn(shift, resource, stream, found.raw)
             target = desk.target(resource, stream)
             prepared = records.prepare(desk.database, target, [found] if isinstance(found, Snapshot) else [])
+            faults.reach(Point.ROW_PREPARED)
     except Fate as fate:
         fates.of_key(desk, slot, item, fate)
         return
@@ -137,12 +151,11 @@ def _write(
     database = desk.database
     listed = found.listed if isinstance(found, Snapshot) else item.listed
     with database.begin() as connection:
-        desk.gate.leave(connection, slot)
-        if not isinstance(found, Snapshot) and not _may_delete(connection, desk, resource, target, item=item):
+        now = desk.gate.leave(connection, slot)
+        if not isinstance(found, Snapshot) and not _may_delete(connection, desk, resource, target, item=item, now=now):
             share = f"{desk.options.max_deletions:.0%}"
             inbox.hold(connection, item, reason=f"gone, like more than {share} of {resource.name} within a day")
             return []
-        now = database.now(connection)
         changes = records.apply(
             connection,
             database,
@@ -154,20 +167,23 @@ def _write(
             listed={item.key: listed} if listed is not None else {},
             point=True,
         )
+        faults.reach(Point.ROW_APPLIED)
         inbox.finish(connection, item)
+        faults.reach(Point.KEY_FINISHED)
         journal.append(
             connection, target.connection, target.resource, changes, turn=slot.turn, cause=item.cause, now=now
         )
+        faults.reach(Point.KEY_JOURNALED)
+    faults.reach(Point.KEY_COMMITTED)
     return changes
 
 
 def _may_delete(
-    connection: sa.Connection, desk: Desk, resource: Resource, target: records.Target, *, item: Item
+    connection: sa.Connection, desk: Desk, resource: Resource, target: records.Target, *, item: Item, now: datetime
 ) -> bool:
     _, deleted = records.listed_tokens(connection, desk.database, target, [item.key]).get(item.key, (None, True))
     if deleted or resource.register:
         return True
-    now = desk.database.now(connection)
     if item.approved:
         if not inbox.undecided(connection, connection_name=desk.name, resource=resource.name, besides=item.key):
             deletions.approved(connection, target, now=now)

@@ -10,17 +10,22 @@ import hashlib
 import hmac
 import time
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from models.tables import Instant, gates, leases
+from models import faults
+from models.faults import Point
+from models.tables import Instant, gates, leases, turns
+from models.values import doubling
 from workers.errors import Busy
 
 if TYPE_CHECKING:
@@ -29,16 +34,22 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.settings import Connection
 
+Begin = Callable[[sa.Connection, datetime, datetime], None]
+"""Called inside the transaction that takes a slot, with the clock and the end of the lease."""
+
 GRACE = timedelta(seconds=15)
 """A lease outlives its request's deadline by this, for the commit."""
+
+_SLACK = timedelta(seconds=1)
+"""What is sent evenly does not arrive evenly: the vendor's own minute must not see one request too many."""
+
+_MINUTE = timedelta(minutes=1) + _SLACK
 
 MOMENT = timedelta(seconds=2)
 """The longest sleep at the gate; longer waits leave the work due later."""
 
 _SHORTEST_BACKOFF = timedelta(seconds=1)
 """Also for a vendor who says 429 and `Retry-After: 0`: he would be asked without end."""
-
-_LONGEST_BACKOFF = timedelta(minutes=5)
 
 _LOGIN_PAUSE = 0.05
 """Seconds between two looks at whether somebody else has logged in."""
@@ -74,48 +85,95 @@ def backoff(failures: int, after: timedelta | None = None) -> timedelta:
     """How long to wait after so many failures in a row: what the vendor asked for, else 1 s doubling to 5 min."""
     if after is not None:
         return max(after, _SHORTEST_BACKOFF)
-    return min(timedelta(seconds=2 ** min(failures, 10)), _LONGEST_BACKOFF)
+    return doubling(failures)
+
+
+class Stopwatch(Protocol):
+    """What measures and waits where this worker runs: the module `time`, or a test's own."""
+
+    def monotonic(self) -> float:
+        """Seconds, from any beginning."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Come back after so long, or later."""
 
 
 class Gate:
     """The gate of one account, as one connection stands before it. `sharing`: all options that lead to this account."""
 
-    def __init__(self, database: Database, options: Connection, *, sharing: Sequence[Connection] = ()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        options: Connection,
+        *,
+        sharing: Sequence[Connection] = (),
+        stopwatch: Stopwatch = time,
+    ) -> None:
         everyone = [options, *sharing]
         self.account = account_of(options)
         self._database = database
         self._concurrency = min(each.concurrency for each in everyone)
         paces = [each.requests_per_minute for each in everyone if each.requests_per_minute]
-        self._interval = timedelta(minutes=1) / min(paces) if paces else timedelta(0)
+        self._interval = _MINUTE / min(paces) if paces else timedelta(0)
         self._lease = options.timeout + GRACE
         self._secret = _secret(options)
+        self._stopwatch = stopwatch
 
-    def enter(self, subject: str | None = None) -> Slot:
+    @property
+    def paced(self) -> bool:
+        """Whether the vendor sets a pace."""
+        return bool(self._interval)
+
+    def enter(self, subject: str | None = None, *, begin: Begin | None = None) -> Slot:
         """Take a slot: for a point read of `subject`, or for a listing (None), which holds the gate alone.
 
-        Raises `Shut`. Sleeps at most `MOMENT`, until the pace allows the request.
+        `begin` writes in the same transaction; what it raises leaves no slot. Raises `Shut`. Sleeps at most `MOMENT`,
+        until the pace allows the request.
         """
-        with self._database.begin() as connection:
+        # Whom a file's machine takes with it when it fails misses no lease. A server's client may live on.
+        with self._database.begin(lazily=self._database.is_sqlite) as connection:
             row = self._lock(connection)
-            now, read_at = self._database.now(connection), time.monotonic()
+            now, read_at = row.now, self._stopwatch.monotonic()
             if row.shut_until is not None and row.shut_until > now:
                 raise Shut(row.shut_until, row.shut_reason or "the gate is shut")
             self._make_room(connection, subject, now)
             start = max(now, row.next_start_at or now)
             if start - now > MOMENT:
                 raise Shut(start, "the vendor's pace")
-            turn = self._database.draw(connection)
-            connection.execute(
-                sa.insert(leases).values(turn=turn, account=self.account, subject=subject, until=start + self._lease)
-            )
+            if begin is not None:
+                begin(connection, now, start + self._lease)
+            turn = self._lend(connection, subject, start + self._lease)
+            if self._interval:  # else the next one may start whenever it comes
+                self._change(connection, next_start_at=start + self._interval)
+        faults.reach(Point.SLOT_TAKEN)
+        slot = Slot(turn=turn, sent_at=now, renewed=read_at)
+        self._wait(slot, start)
+        while self._concurrency > 1 and slot.sent_at - start > _SLACK:
+            start = self._place_again(slot, start)
+            self._wait(slot, start)
+        return slot
+
+    def _wait(self, slot: Slot, start: datetime) -> None:
+        """Sleep until then, and note when that really was; until then the slot says when the clock was looked at."""
+        now, read_at = slot.sent_at, slot.renewed
+        self._stopwatch.sleep(max(0.0, (start - now).total_seconds() - (self._stopwatch.monotonic() - read_at)))
+        slot.renewed = self._stopwatch.monotonic()
+        slot.sent_at = now + timedelta(seconds=slot.renewed - read_at)
+
+    def _place_again(self, slot: Slot, start: datetime) -> datetime:
+        """Whoever overslept its place may meet the one who was let in for this very moment. Raises `LeaseLost`."""
+        with self._database.begin() as connection:
+            row = self._lock(connection)
+            self.keep(connection, slot)
+            slot.sent_at = now = row.now
+            alone = row.next_start_at is None or row.next_start_at <= start + self._interval
+            start = now if alone else max(now, row.next_start_at)
             self._change(connection, next_start_at=start + self._interval)
-        time.sleep(max(0.0, (start - now).total_seconds() - (time.monotonic() - read_at)))
-        sending = time.monotonic()
-        return Slot(turn=turn, sent_at=now + timedelta(seconds=sending - read_at), renewed=sending)
+        return start
 
     def alive(self, slot: Slot) -> None:
         """Bytes arrive: renew the lease now and then. Raises `LeaseLost`."""
-        if time.monotonic() - slot.renewed > self._lease.total_seconds() / 3:
+        if self._stopwatch.monotonic() - slot.renewed > self._lease.total_seconds() / 3:
             with self._database.begin() as connection:
                 self.keep(connection, slot)
 
@@ -127,12 +185,23 @@ class Gate:
         )
         if not kept.rowcount:
             raise LeaseLost
-        slot.renewed = time.monotonic()
+        slot.renewed = self._stopwatch.monotonic()
 
-    def leave(self, connection: sa.Connection, slot: Slot) -> None:
-        """Prove that the lease is ours and give it back: the vendor answered. Raises `LeaseLost`."""
-        self._give_back(connection, slot)
-        self._paced(connection, slot, failures=0)
+    def leave(self, connection: sa.Connection, slot: Slot, *, answered: bool = True) -> datetime:
+        """Prove that the lease is ours and give it back: the vendor is there. The clock. Raises `LeaseLost`.
+
+        `answered`: what he said could be used.
+        """
+        now = self._give_back(connection, slot)
+        values = {"answered_at": now} if answered else {}
+        self._paced(connection, slot, failures=0, **values)
+        faults.reach(Point.SLOT_LEFT)
+        return now
+
+    def answered_since(self, connection: sa.Connection, moment: datetime | None) -> bool:
+        """Whether the vendor has answered somebody of this account since then (None: ever)."""
+        last = connection.execute(sa.select(gates.c.answered_at).where(gates.c.account == self.account)).scalar()
+        return last is not None and (moment is None or last > moment)
 
     def leave_shut(
         self, connection: sa.Connection, slot: Slot, *, reason: str, after: timedelta | None, counts: bool
@@ -141,7 +210,7 @@ class Gate:
         self._give_back(connection, slot)
         row = self._lock(connection)
         failures, shut_until = row.failures, row.shut_until
-        until = self._database.now(connection) + backoff(failures, after)
+        until: datetime = row.now + backoff(failures, after)
         if shut_until is not None and shut_until > until:
             until = shut_until  # another request of this account was told to wait longer
         self._paced(connection, slot, failures=failures + counts, shut_until=until, shut_reason=reason[:500])
@@ -154,55 +223,97 @@ class Gate:
 
     def sessions(self) -> SessionBox:
         """Where this account's vendor session is kept."""
+        return self._sessions
+
+    @cached_property
+    def _sessions(self) -> SessionBox:
         return SessionBox(self._database, self.account, self._secret, lease=self._lease)
 
-    def _lock(self, connection: sa.Connection) -> sa.Row[Any, Any, Any, Any]:
-        columns = (gates.c.next_start_at, gates.c.shut_until, gates.c.shut_reason, gates.c.failures)
-        locked = sa.select(*columns).where(gates.c.account == self.account).with_for_update()
-        row = connection.execute(locked).one_or_none()
+    def _lock(self, connection: sa.Connection) -> sa.Row[Any]:
+        """The gate's row and, as `now`, the clock once it is ours."""
+        clock = self._database.moment()
+        locked, this = _locked(clock.reads), {"this": self.account, **clock.told}
+        row = connection.execute(locked, this).one_or_none()
         if row is None:
             connection.execute(
                 self._database.insert(gates).values(account=self.account, failures=0).on_conflict_do_nothing()
             )
-            row = connection.execute(locked).one()
+            row = connection.execute(locked, this).one()
         return row
 
     def _make_room(self, connection: sa.Connection, subject: str | None, now: datetime) -> None:
-        # A lease that has run out but is being committed right now is locked: skip it, it still counts as held.
-        expired = (
-            sa.select(leases.c.turn)
-            .where(leases.c.account == self.account, leases.c.until <= now)
-            .with_for_update(skip_locked=True)
-        )
-        connection.execute(sa.delete(leases).where(leases.c.turn.in_(expired)))
-        held = connection.execute(
-            sa.select(leases.c.subject, leases.c.until).where(leases.c.account == self.account)
-        ).all()
+        held = self._held(connection)
+        if any(other.until <= now for other in held):
+            # One that has run out but is being committed right now is locked: skip it, it still counts as held.
+            expired = (
+                sa.select(leases.c.turn)
+                .where(leases.c.account == self.account, leases.c.until <= now)
+                .with_for_update(skip_locked=True)
+            )
+            connection.execute(sa.delete(leases).where(leases.c.turn.in_(expired)))
+            held = self._held(connection)
         alone = subject is None or any(other.subject is None for other in held)
         same = any(other.subject == subject for other in held)
         if held and (alone or same or len(held) >= self._concurrency):
             raise Shut(min(other.until for other in held), "somebody else is asking")
 
-    def _give_back(self, connection: sa.Connection, slot: Slot) -> None:
-        now = self._database.now(connection)
-        given = connection.execute(sa.delete(leases).where(leases.c.turn == slot.turn, leases.c.until > now))
-        if not given.rowcount:
+    def _held(self, connection: sa.Connection) -> Sequence[sa.Row[str | None, datetime]]:
+        return connection.execute(_HELD, {"this": self.account}).all()
+
+    def _lend(self, connection: sa.Connection, subject: str | None, until: datetime) -> int:
+        lent: dict[str, Any] = {"account": self.account, "subject": subject, "until": until}
+        if self._database.is_sqlite:
+            lent["turn"] = self._database.draw(connection)
+            return int(connection.execute(_LEND, lent).scalar_one())
+        return int(connection.execute(_DRAW_AND_LEND, lent).scalar_one())
+
+    def _give_back(self, connection: sa.Connection, slot: Slot) -> datetime:
+        clock = self._database.moment()
+        now: datetime | None = connection.execute(_given(clock.reads), {"its_turn": slot.turn, **clock.told}).scalar()
+        if now is None:
             raise LeaseLost
+        return now
 
     def _paced(self, connection: sa.Connection, slot: Slot, **values: object) -> None:
-        # Counted from the actual send: a request that waited long for its slot must not let the next one come at once.
-        earliest = sa.literal(slot.sent_at + self._interval, Instant)
-        later = sa.case((gates.c.next_start_at > earliest, gates.c.next_start_at), else_=earliest)
-        self._change(connection, next_start_at=later, **values)
+        new = {f"new_{name}": value for name, value in values.items()}
+        earliest = slot.sent_at + self._interval
+        connection.execute(_paced(tuple(values)), {"this": self.account, "earliest": earliest, **new})
 
     def _change(self, connection: sa.Connection, **values: object) -> None:
         connection.execute(sa.update(gates).where(gates.c.account == self.account).values(**values))
 
 
+_HELD = sa.select(leases.c.subject, leases.c.until).where(leases.c.account == sa.bindparam("this"))
+_LEND = sa.insert(leases).returning(leases.c.turn)
+_DRAW_AND_LEND = _LEND.values(turn=turns.next_value())
+
+
+@cache
+def _locked(clock: sa.ColumnElement[datetime]) -> sa.Select[Any]:
+    columns = (gates.c.next_start_at, gates.c.shut_until, gates.c.shut_reason, gates.c.failures)
+    ours = sa.select(*columns).where(gates.c.account == sa.bindparam("this")).with_for_update().subquery("ours")
+    return sa.select(ours, clock.label("now"))  # the clock outside: it is looked at when the row is ours
+
+
+@cache
+def _paced(changed: tuple[str, ...]) -> sa.Update:
+    # Counted from the actual send: a request that waited long for its slot must not let the next one come at once.
+    earliest = sa.bindparam("earliest", type_=Instant)
+    later = sa.case((gates.c.next_start_at > earliest, gates.c.next_start_at), else_=earliest)
+    new: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in changed}
+    return sa.update(gates).where(gates.c.account == sa.bindparam("this")).values(next_start_at=later, **new)
+
+
+@cache
+def _given(clock: sa.ColumnElement[datetime]) -> Any:
+    ours = (leases.c.turn == sa.bindparam("its_turn"), leases.c.until > clock)
+    return sa.delete(leases).where(*ours).returning(clock)
+
+
 @contextmanager
-def held(gate: Gate, subject: str | None = None) -> Iterator[Slot]:
+def held(gate: Gate, subject: str | None = None, *, begin: Begin | None = None) -> Iterator[Slot]:
     """A slot for the block, which commits through `leave` or `leave_shut`; given back if the block breaks."""
-    slot = gate.enter(subject)
+    slot = gate.enter(subject, begin=begin)
     try:
         yield slot
     except BaseException:  # raised again: also a task that is stopped must not keep others out until its lease ends
@@ -237,6 +348,7 @@ class SessionBox:
     def put(self, session: bytes, until: datetime) -> None:
         """Keep it until then."""
         self._set(self._cipher.encrypt(session), until)
+        faults.reach(Point.SESSION_KEPT)
 
     def drop(self) -> None:
         """The vendor refused it."""

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from models import documents, streams
+from models import documents, faults, streams
 from models.documents import State
 from models.exact import storable_text
+from models.faults import Point
 from models.settings import HandedIn
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ class _Look:
                 order=None,
                 again=False,
             )
+        faults.reach(Point.FILE_KEPT)
         log.info("handed in", connection=self.desk.name, resource=self.kind, key=handed.sha256, new=handed.new)
 
     def _park(self, path: Path, seen: os.stat_result, why: str) -> None:

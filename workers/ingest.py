@@ -52,20 +52,10 @@ def read(desk: Desk, *, budget: timedelta = BUDGET) -> Shift:
     return _work(desk, _next_page, budget)
 
 
-def has_work(desk: Desk) -> tuple[bool, bool]:
-    """Whether something is due for `look`, and whether something is due for `read`."""
-    with desk.database.read() as connection:
-        now = desk.database.now(connection)
-        waits = notices.waiting(connection, connection_name=desk.name) or bool(
-            inbox.due(connection, connection_name=desk.name, now=now)
-        )
-    ticks = _due(desk, full=False) is not None
-    return waits or ticks, _due(desk, full=True) is not None
-
-
 def _work(desk: Desk, next_step: Callable[[Shift], bool], budget: timedelta) -> Shift:
     end = time.monotonic() + budget.total_seconds()
     with desk.shift() as shift:
+        shift.until = end
         try:
             while next_step(shift):
                 if time.monotonic() > end:
@@ -82,7 +72,7 @@ def _next_short(shift: Shift) -> bool:
     """Do the most urgent thing; False when nothing is due."""
     if _next_live(shift):
         return True
-    stream, item = _due(shift.desk, full=False), _due_key(shift.desk, Lane.BULK)
+    stream, item = _due(shift.desk, full=False), _longest_due_key(shift.desk)
     # The longest overdue of the two: at a slow vendor neither ticks nor bulk keys may starve the other.
     if stream is not None and (item is None or stream.due_at <= item.due_at):
         _read(shift, stream, full=False)
@@ -108,7 +98,7 @@ def _next_page(shift: Shift) -> bool:
 def _next_folder(shift: Shift) -> bool:
     """Look into a watched folder, which needs no vendor: it waits for nobody's answer. False when none is due."""
     desk = shift.desk
-    stream = next((row for row in _overdue(desk, full=True) if desk.resources[row.resource].handed_in), None)
+    stream = _due_folder(desk)
     if stream is None:
         return False
     with _moved(desk, stream, full=True):
@@ -119,11 +109,13 @@ def _next_folder(shift: Shift) -> bool:
 def _next_live(shift: Shift) -> bool:
     """Fetch the next live key; False when there is none.
 
+    While the account's last request has failed only keys that have not failed yet go first: one that always fails would
+    shut the gate again each time that it opens, and neither a tick nor anything else would ever get through.
     Raises `gate.Shut` while one of a connection that shares the account waits: the gate is for it now.
     """
     desk = shift.desk
     _fold(desk)
-    if (item := _due_key(desk, Lane.LIVE)) is not None:
+    if (item := _due_key(desk, Lane.LIVE, failing=desk.gate.account)) is not None:
         _fetch(shift, item)
         return True
     if desk.sharing and _live_waits(desk):
@@ -166,20 +158,29 @@ def _live_waits(desk: Desk) -> bool:
 def _fold(desk: Desk) -> None:
     folded = _FOLD
     while folded == _FOLD:
-        with desk.database.begin() as connection:
+        with desk.database.begin(lazily=True) as connection:  # lost, they are notices again, and folded again
             folded = notices.fold(connection, desk.database, connection_name=desk.name, limit=_FOLD)
 
 
-def _due_key(desk: Desk, lane: Lane) -> Item | None:
-    with desk.database.read() as connection:
-        now = desk.database.now(connection)
-        found = inbox.due(connection, connection_name=desk.name, now=now, lane=lane)
+def _due_key(desk: Desk, lane: Lane, *, failing: str | None = None) -> Item | None:
+    now = desk.database.moment(steady=True)
+    with desk.database.alone() as connection:
+        found = inbox.due(connection, connection_name=desk.name, now=now, lane=lane, failing=failing)
     return found[0] if found else None
+
+
+def _longest_due_key(desk: Desk) -> Item | None:
+    found = [item for lane in Lane if (item := _due_key(desk, lane)) is not None]
+    return min(found, key=lambda item: item.due_at, default=None)
 
 
 def _due(desk: Desk, *, full: bool) -> Stream | None:
     # The longest overdue: a resource that is always due again must not starve the others.
     return next(iter(_overdue(desk, full=full)), None)
+
+
+def _due_folder(desk: Desk) -> Stream | None:
+    return next((row for row in _overdue(desk, full=True) if desk.resources[row.resource].handed_in), None)
 
 
 def _overdue(desk: Desk, *, full: bool) -> list[Stream]:

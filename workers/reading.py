@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 import structlog
 
-from models import deletions, exact, inbox, journal, records, redaction, streams
+from models import columns, deletions, exact, faults, inbox, journal, records, redaction, streams
+from models.faults import Point
 from models.values import Cause, Chunk, Lane, Mention, Unreadable
-from workers import fates, gate, shapes
+from workers import ahead, fates, gate, shapes
 from workers.errors import Fate, SetAside
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from models.streams import Stream
-    from models.values import JsonObject, Line
+    from models.values import Change, JsonObject, Line
     from workers.connectors.contract import Resource
     from workers.desk import Shift
     from workers.gate import Slot
@@ -29,6 +32,10 @@ log = structlog.get_logger()
 
 _LONGEST_KEY = 1000
 """Bytes. PostgreSQL indexes some 2,700 at most; no vendor's code is a tenth of this."""
+
+
+_LONGEST_SLOT = 2.0
+"""Seconds for which a full reading keeps the gate from page to page: others have their turn in between."""
 
 
 def read(shift: Shift, resource: Resource, *, full: bool) -> None:
@@ -55,14 +62,63 @@ def read(shift: Shift, resource: Resource, *, full: bool) -> None:
 
 
 def _receive(page: _Page, slot: Slot) -> None:
+    """Write the reply, and under the same slot those that follow while nobody else waits."""
+    desk = page.desk
     try:
-        with fates.sorted_out(page.desk):
+        with fates.sorted_out(desk), ahead.few_collections():
             page.begin(slot)
-            with closing(page.chunks()) as chunks:
-                for chunk in chunks:
-                    page.write(slot, chunk)
+            made = _pieces(page)
+            with closing(ahead.one_ahead(made) if page.full else made) as pieces:
+                for piece in pieces:
+                    page.write(slot, piece)
+                    if piece.goes_on and not page.turn_over():
+                        pieces.close()
+                        desk.gate.abandon(slot)
+                        return
     except Fate as fate:
-        fates.of_stream(page.desk, slot, page.stream, fate, full=page.full)
+        fates.of_stream(desk, slot, page.stream, fate, full=page.full)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A chunk, ready to be written. `goes_on`: the next reply is already asked for, under the same slot."""
+
+    chunk: Chunk
+    prepared: records.Prepared | None = None
+    goes_on: bool = False
+
+
+def _pieces(page: _Page) -> Generator[_Piece, None, None]:
+    """What the vendor replies, reply after reply; each must end with an end."""
+    position, goes_on = page.stream.position(page.desk.now(), full=page.full), True
+    may_go_on = _Patience(page)
+    while goes_on:
+        end = None
+        for chunk in page.shift.client.list(page.resource, position):
+            end = chunk.end
+            goes_on = end is not None and end.more and may_go_on()
+            yield page.prepared(_with_short_keys(chunk), goes_on=goes_on)
+        if end is None:
+            raise SetAside("the connector's listing had no end")
+        position = end.cursor
+
+
+class _Patience:
+    """Whether a full reading may ask for its next page under the slot that it has, while the last is written."""
+
+    def __init__(self, page: _Page) -> None:
+        self._page = page
+        self._until = min(page.shift.until, time.monotonic() + _LONGEST_SLOT)
+
+    def __call__(self) -> bool:
+        page, desk = self._page, self._page.desk
+        if not page.full or page.resource.described or desk.gate.paced or time.monotonic() > self._until:
+            return False
+        names = [desk.name, *(each.name for each in desk.sharing)]
+        with desk.database.read() as connection:
+            now = desk.database.now(connection)
+            waits = inbox.live_waits(connection, connections=names, now=now)
+        return not waits and desk.options.closed_until(now) is None
 
 
 class _Page:
@@ -83,47 +139,68 @@ class _Page:
         return Cause.RECONCILE if self.full and not self.resource.register else Cause.TICK
 
     def begin(self, slot: Slot) -> None:
-        """A full reading that starts gets its run."""
-        if not self.full or self.run is not None:
-            return
+        """It is tried from here on; a full reading that starts gets its run."""
         with self.database.begin() as connection:
             now = self.database.now(connection)
-            self.run = streams.begin_full(connection, self.stream, turn=slot.turn, cause=self.cause, now=now)
-            self.first_turn = slot.turn
+            streams.begin(connection, self.stream, now=now)
+            if self.full and self.run is None:
+                self.run = streams.begin_full(connection, self.stream, turn=slot.turn, cause=self.cause, now=now)
+                self.first_turn = slot.turn
+        faults.reach(Point.READING_BEGUN)
 
-    def chunks(self) -> Generator[Chunk, None, None]:
-        """The reply; it must end with an end."""
-        position = self.stream.position(self.desk.now(), full=self.full)
-        ended = False
-        for chunk in self.shift.client.list(self.resource, position):
-            ended = chunk.end is not None
-            yield chunk
-        if not ended:
-            raise SetAside("the connector's listing had no end")
+    def turn_over(self) -> bool:
+        """Go on to the next reply; False where somebody had the reading begin anew, or stopped it, meanwhile."""
+        stream, now = shapes.current(self.desk, self.resource)
+        if stream is None or stream.full_run != self.run:
+            return False
+        stream = replace(stream, failures=0)  # the one that counts from `begin_next` on is this page
+        if not stream.is_due(now, full=True):
+            return False
+        self.stream = stream
+        self.target = self.desk.target(self.resource, stream)
+        self.shift.requests += 1
+        return True
 
-    def write(self, slot: Slot, chunk: Chunk) -> None:
-        """Write one chunk; where the database refuses a value, that row alone is parked."""
-        chunk = _with_short_keys(chunk)
-        prepared = records.prepare(self.database, self.target, chunk.snapshots)
+    def prepared(self, chunk: Chunk, *, goes_on: bool) -> _Piece:
+        """The chunk with all done that needs no transaction."""
         try:
-            self._commit(slot, chunk, prepared)
+            # All but the first reading find most objects as they were.
+            known = self.stream.cursor is not None
+            prepared = records.prepare(self.database, self.target, chunk.snapshots, but_equal=known)
+            return _Piece(chunk, prepared, goes_on)
+        except columns.Locked:
+            return _Piece(chunk, None, goes_on)  # perhaps by ourselves: once more when the last one is written
+
+    def write(self, slot: Slot, piece: _Piece) -> None:
+        """Write one chunk; where the database refuses a value, that row alone is parked."""
+        faults.reach(Point.CHUNK_ARRIVED)
+        chunk = piece.chunk
+        prepared = piece.prepared or records.prepare(self.database, self.target, chunk.snapshots)
+        try:
+            self._commit(slot, chunk, prepared, goes_on=piece.goes_on)
+        except records.Stale:
+            self.write(slot, replace(piece, prepared=None))
         except sa.exc.DBAPIError as error:
             if not fates.is_refusal(error):
                 raise
             if not chunk.snapshots:
                 raise SetAside(fates.refused(error)) from error
             for smaller in _smaller(chunk, fates.refused(error)):
-                self.write(slot, smaller)
+                self.write(slot, _Piece(smaller, goes_on=piece.goes_on))
 
-    def _commit(self, slot: Slot, chunk: Chunk, prepared: records.Prepared) -> None:
+    def _commit(self, slot: Slot, chunk: Chunk, prepared: records.Prepared, *, goes_on: bool) -> None:
         """The one transaction: the lease proven, mentions, rows and parts, the position, the journal last."""
         gate, end = self.desk.gate, chunk.end
         with self.database.begin() as connection:
-            (gate.keep if end is None else gate.leave)(connection, slot)
+            (gate.keep if end is None or goes_on else gate.leave)(connection, slot)
             now = self.database.now(connection)
             inbox.lock(connection, self.database, connection_name=self.desk.name)
             self._mention(connection, chunk, slot.turn)
-            gone = self._missing(connection, now) if self.full and end is not None and end.complete else []
+            faults.reach(Point.CHUNK_MENTIONED)
+            ends = self.full and end is not None and end.complete
+            if ends:
+                self._see(connection, chunk, [])
+            gone = self._missing(connection, now) if ends else []
             changes = records.apply(
                 connection,
                 self.database,
@@ -135,22 +212,35 @@ class _Page:
                 listed={each.key: each.listed for each in chunk.snapshots if each.listed is not None},
                 point=False,
             )
+            if self.full and not ends:
+                self._see(connection, chunk, changes)
+            faults.reach(Point.CHUNK_APPLIED)
             # Later than the mentions above: what is complete waits for them.
             self._advance(connection, chunk, self.database.now(connection))
+            if end is not None and goes_on:
+                streams.begin_next(connection, self.stream, run=self.run or 0, now=now)
+            faults.reach(Point.CHUNK_ADVANCED)
             journal.append(
                 connection, self.desk.name, self.resource.name, changes, turn=slot.turn, cause=self.cause, now=now
             )
+            faults.reach(Point.CHUNK_JOURNALED)
+        faults.reach(Point.CHUNK_COMMITTED)
         self.shift.changes += len(changes)
         told = {"connection": self.desk.name, "resource": self.resource.name}
         log.info("read", **told, objects=_size(chunk), changes=len(changes), cause=self.cause.value)
 
+    def _see(self, connection: sa.Connection, chunk: Chunk, changes: Sequence[Change]) -> None:
+        """Remember which keys the reading named; a row that this turn wrote says so itself."""
+        written = {change.key for change in changes}
+        keys = [
+            exact.storable_text(row.key) for rows in (chunk.snapshots, chunk.lines, chunk.unreadable) for row in rows
+        ]
+        keys = [key for key in keys if key not in written]
+        streams.see(connection, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
+
     def _mention(self, connection: sa.Connection, chunk: Chunk, turn: int) -> None:
         """What this chunk says about keys: named, different from before, told of, or not understood."""
         name, resource = self.desk.name, self.resource.name
-        if self.full:
-            keys = [row.key for row in chunk.snapshots] + [row.key for row in chunk.lines]
-            keys += [row.key for row in chunk.unreadable]
-            streams.see(connection, self.database, connection_name=name, resource=resource, keys=keys)
         keys = [row.key for row in chunk.snapshots]
         inbox.answered(connection, connection_name=name, resource=resource, keys=keys, before=turn)
         lines = [replace(line, key=exact.storable_text(line.key)) for line in chunk.lines]
@@ -179,6 +269,7 @@ class _Page:
         tokens: dict[str, str] | None = None,
         summaries: dict[str, JsonObject] | None = None,
         unless_known: bool = False,
+        after: timedelta = timedelta(0),
     ) -> None:
         inbox.mention(
             connection,
@@ -190,6 +281,7 @@ class _Page:
             tokens=tokens,
             summaries=summaries,
             unless_known=unless_known,
+            after=after,
         )
 
     def _news(self, connection: sa.Connection, lines: Sequence[Line]) -> list[Line]:
@@ -209,7 +301,10 @@ class _Page:
         ]
 
     def _missing(self, connection: sa.Connection, now: datetime) -> list[str]:
-        """A complete reading has ended: mention what it did not name; where nothing can be fetched, delete it."""
+        """A complete reading has ended: mention what it did not name.
+
+        Where nothing can be fetched, what the one before did not name either is deleted: one reply may be wrong.
+        """
         absent = list(records.keys_absent(connection, self.database, self.target, before_turn=self.first_turn or 0))
         if self.resource.points:
             # A key that waits already, or is held, is still missing: that is no news.
@@ -217,11 +312,12 @@ class _Page:
             return []
         if not self.resource.unpaged:
             return []  # pages shift while data changes: absence from them alone proves nothing
-        approved = self._approved(connection, absent)
+        approved, again = self._waited(connection, absent, now)
         name = self.desk.name
         if approved and not inbox.undecided(connection, connection_name=name, resource=self.resource.name, besides=""):
             deletions.approved(connection, self.target, now=now)
-        absent = [key for key in absent if key not in approved]
+        self._ask_again(connection, [key for key in absent if key not in approved and key not in again])
+        absent = [key for key in absent if key in again]
         share = self.desk.options.max_deletions
         if self.resource.register or deletions.permitted(
             connection, self.database, self.target, count=len(absent), max_deletions=share, now=now
@@ -238,14 +334,26 @@ class _Page:
         )
         return sorted(approved)
 
-    def _approved(self, connection: sa.Connection, absent: Sequence[str]) -> set[str]:
-        """This reply answers whatever waited for it. The missing keys whose deletion a person approved."""
+    def _ask_again(self, connection: sa.Connection, keys: Sequence[str]) -> None:
+        """Missing for the first time: a second reading, soon, decides."""
+        self._bulk(
+            connection,
+            [Mention(self.resource.name, key) for key in keys],
+            tokens=dict.fromkeys(keys, inbox.MISSING),
+            unless_known=True,
+            after=self.resource.confirms_after,
+        )
+
+    def _waited(self, connection: sa.Connection, absent: Sequence[str], now: datetime) -> tuple[set[str], set[str]]:
+        """This reply answers whatever waited for it. The missing keys that a person approved; those missing before."""
         return inbox.answer_all(
             connection,
             connection_name=self.desk.name,
             resource=self.resource.name,
             missing=absent,
             before=self.first_turn or 0,
+            now=now,
+            confirms_after=self.resource.confirms_after,
         )
 
     def _advance(self, connection: sa.Connection, chunk: Chunk, now: datetime) -> None:

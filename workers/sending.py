@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 import structlog
 
-from models import columns, documents, inbox, journal, records
+from models import columns, documents, faults, inbox, journal, records
 from models.documents import State
+from models.faults import Point
 from workers import fates, gate, shapes
 from workers.errors import Fate, SetAside, TryLater
 
@@ -44,6 +45,7 @@ def send(shift: Shift, resource: Resource, item: Item) -> None:
     with shift.turn(f"{resource.name}\n{item.key}") as slot:
         document = _begun(desk, slot, target, item)
         if document is not None:
+            faults.reach(Point.DOCUMENT_SENDING)
             shift.requests += 1
             _send(shift, slot, resource, target, item=item, document=document)
 
@@ -78,6 +80,7 @@ def _send(
     try:
         with fates.sorted_out(desk):
             found = replace(shift.client.interpret(resource, document), key=item.key)
+            faults.reach(Point.DOCUMENT_INTERPRETED)
             prepared = _prepared(desk, slot, target, found)
     except Fate as fate:
         _failed(desk, slot, item, fate)
@@ -117,6 +120,7 @@ def _write(desk: Desk, slot: Slot, target: records.Target, *, item: Item, prepar
         journal.append(
             connection, target.connection, target.resource, changes, turn=slot.turn, cause=item.cause, now=now
         )
+        faults.reach(Point.DOCUMENT_JOURNALED)
     return changes
 
 

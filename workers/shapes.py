@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from models import records, streams
+from models import exact, records, streams
 from workers import fates
 from workers.errors import Fate, SetAside
 
@@ -31,8 +31,8 @@ _EMPTY: tuple[object, ...] = (None, "", [], {})
 
 def current(desk: Desk, resource: Resource) -> tuple[Stream | None, datetime]:
     """The resource's stream and the database's clock."""
-    with desk.database.read() as connection:
-        return streams.get(connection, desk.name, resource.name), desk.database.now(connection)
+    with desk.database.alone() as connection:
+        return streams.get_now(connection, desk.database, desk.name, resource.name)
 
 
 def described(shift: Shift, resource: Resource, failed: Callable[[Slot, Stream, Fate], None]) -> Stream | None:
@@ -50,7 +50,7 @@ def described(shift: Shift, resource: Resource, failed: Callable[[Slot, Stream, 
         shift.requests += 1
         try:
             with fates.sorted_out(desk):
-                shape = shift.client.shape(resource)
+                shape = exact.storable(shift.client.shape(resource))  # as the objects' names are
         except SetAside as refused:
             fates.of_stream(desk, slot, stream, refused, full=True)  # without it no key of the resource can be kept
             return None
@@ -79,7 +79,7 @@ def learn(shift: Shift, resource: Resource, stream: Stream, raw: JsonObject) -> 
     if stream.shape_at is not None and stream.shape_at > desk.now() - _YOUNG:
         return stream
     shift.requests += 1
-    shape = shift.client.shape(resource)
+    shape = exact.storable(shift.client.shape(resource))
     with desk.database.begin() as connection:
         streams.change(connection, desk.name, resource.name, shape=shape, shape_at=desk.database.now(connection))
     return replace(stream, shape=shape)

@@ -15,6 +15,9 @@ from typing import IO
 Print = Callable[[str, str], None]
 """Called with a process's name and a line of its output, from any thread."""
 
+Ailing = Callable[[], Mapping[str, str]]
+"""Which processes live and do not do their work, and how that shows: name -> words. May take its time."""
+
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _STEADY = 60.0
@@ -27,6 +30,9 @@ _TURN = 2.0
 """Seconds until the next is asked to stop, if the one before takes longer."""
 
 _POLL = 0.1
+
+_ASK = 15.0
+"""Seconds between two questions who is ailing."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a service manager, a terminal that was closed."""
@@ -50,6 +56,11 @@ class Child:
             self._bury(self._process)
         if self._process is None and time.monotonic() >= self._due:
             self._start()
+
+    def restart(self, why: str) -> None:
+        """Kill it, so that it is started again: who does not do its work may not hear SIGTERM either."""
+        self._print("up", f"{self.name} {why}; starting it again")
+        self.kill()
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM: it finishes what it is doing."""
@@ -102,10 +113,33 @@ class Child:
                 self._print(self.name, line.rstrip("\n"))
 
 
-def run(children: Mapping[str, Sequence[str]], *, print_line: Print) -> int:
+class _Doctor(threading.Thread):
+    """Asks from time to time who is ailing: the answer may hang with a database, and nobody waits for it."""
+
+    def __init__(self, ailing: Ailing) -> None:
+        super().__init__(name="doctor", daemon=True)
+        self._ailing = ailing
+        self._found: dict[str, str] = {}
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(_ASK):
+            self._found = dict(self._ailing())
+
+    def found(self) -> dict[str, str]:
+        """Who was found ailing since the last call."""
+        found, self._found = self._found, {}
+        return found
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._over.set()
+
+
+def run(children: Mapping[str, Sequence[str]], *, print_line: Print, ailing: Ailing = dict) -> int:
     """Keep the processes running until SIGINT, SIGTERM or SIGHUP, then stop them in the given order; the exit status.
 
-    `children`: name -> arguments of `erpmirror`.
+    `children`: name -> arguments of `erpmirror`. Who is `ailing` is killed and started again.
     """
     stop = threading.Event()
     lock = threading.Lock()
@@ -116,11 +150,17 @@ def run(children: Mapping[str, Sequence[str]], *, print_line: Print) -> int:
 
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
     running = [Child(name, arguments, print_whole) for name, arguments in children.items()]
+    doctor = _Doctor(ailing)
+    doctor.start()
     try:
         while not stop.wait(_POLL):
+            found = doctor.found()
             for child in running:
+                if child.name in found:
+                    child.restart(found[child.name])
                 child.start_if_due()
     finally:
+        doctor.stop()
         _stop(running, print_whole)
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import simplejson
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -94,6 +96,21 @@ def test_sqlite_keeps_a_price_as_a_number_that_sql_can_add(sqlite: Database) -> 
 def test_what_is_not_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         exact.loads(text)
+
+
+@given(values)
+def test_whichever_decoder_takes_a_text_the_values_are_the_same(value: Any) -> None:
+    for ascii_only in (True, False):
+        text = simplejson.dumps(value, use_decimal=True, ensure_ascii=ascii_only)
+        read = repr(json.loads(text, parse_float=Decimal))
+        assert read == repr(exact.loads(text)) == repr(exact.loads(text.encode()))
+
+
+@pytest.mark.parametrize(
+    "text", ['"\\ud800"', b"\xef\xbb\xbf[1]", '"a"'.encode("utf-16"), "7" * 3000, b'"\xed\xa0\x80"']
+)
+def test_what_only_the_standard_library_takes_is_taken(text: str | bytes) -> None:
+    assert json.loads(text) == exact.loads(text)
 
 
 def test_an_integer_longer_than_python_reads_is_kept_as_its_text() -> None:

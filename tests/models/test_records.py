@@ -388,3 +388,18 @@ def test_the_same_batch_twice_at_once_is_created_once(database: Database) -> Non
 def test_a_table_is_named_as_documented() -> None:
     assert "directo_invoices__rows" == records.table_name("directo", "invoices", "rows")
     assert START < moment(1)
+
+
+def test_what_was_equal_when_it_was_prepared_and_is_not_any_more_is_prepared_again(database: Database) -> None:
+    write(database, {"1": {"n": 1}, "2": {"n": 1}})
+    snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2})]
+    prepared = records.prepare(database, TARGET, snapshots, but_equal=True)
+    assert [None, 0] == [row.number for row in prepared.rows.values()]
+    with database.begin() as connection:
+        changes = records.apply(connection, database, TARGET, prepared, turn=2, now=moment(2), point=False)
+    assert [("2", "updated")] == kinds(changes)
+    prepared = records.prepare(database, TARGET, snapshots, but_equal=True)
+    write(database, {"1": {"n": 3}}, turn=3)
+    with pytest.raises(records.Stale), database.begin() as connection:
+        records.apply(connection, database, TARGET, prepared, turn=4, now=moment(4), point=False)
+    assert [3, 2] == [each["n"] for each in rows(database)]

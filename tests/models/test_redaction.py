@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+import html
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models import exact, redaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OBJECT = {
     "name": "A",
@@ -66,3 +73,40 @@ objects = st.recursive(
 @given(objects)
 def test_a_rule_for_any_depth_leaves_no_trace(value: dict[str, Any]) -> None:
     assert "secret" not in exact.canonical(redaction.redact(value, ("**.secret",))).lower()
+
+
+SECRETS = ["a-long-enough-secret", 'with "quotes" & spaces/+ä', "short1"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "write",
+    [
+        str,
+        lambda secret: quote(secret, safe=""),
+        quote,
+        quote_plus,
+        json.dumps,
+        lambda secret: json.dumps(secret, ensure_ascii=False).replace("/", "\\/"),
+        html.escape,
+        lambda secret: base64.b64encode(secret.encode()).decode(),
+        lambda secret: base64.b64encode(f"user:{secret}".encode()).decode(),
+        lambda secret: base64.urlsafe_b64encode(f"a:{secret}:b".encode()).decode(),
+    ],
+)
+def test_a_secret_is_masked_however_it_is_written_and_wherever_it_is_cut(
+    secret: str, write: Callable[[str], str]
+) -> None:
+    mask, written = redaction.Mask(SECRETS), write(secret)
+    assert "it was *** here" == mask(f"it was {secret} here")
+    for start, end in ((0, len(written)), (0, -3), (3, len(written)), (2, -2)):
+        piece = written[start:end]
+        left = mask(f"<{piece}>")
+        shown = max((length for length in range(len(piece) + 1) if piece[:length] in left), default=0)
+        assert shown <= max(8, len(written) // 2)
+        assert len(piece) < 6 or "***" in left
+
+
+def test_what_holds_no_secret_is_as_it_was() -> None:
+    assert "nothing to see, not even a-long" == redaction.Mask(SECRETS)("nothing to see, not even a-long")
+    assert "" == redaction.Mask([])("")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
+
 from models import inbox, notices, status, streams
 from models.values import Cause, Lane, Mention
 from tests.models import mirroring
@@ -93,3 +95,24 @@ def test_a_reading_under_way_tells_how_far_it_is(database: Database) -> None:
         run = streams.begin_full(connection, stream, turn=1, cause=Cause.BACKFILL, now=now)
         streams.advance_full(connection, stream, run=run, cursor="p2", pages=1, objects=500)
     assert 500 == told(database).reading
+
+
+def test_many_connections_cost_as_many_statements_as_one(database: Database) -> None:
+    def asked(*names: str) -> int:
+        with database.begin() as connection:
+            for name in names:
+                plans = [streams.Plan("invoices", timedelta(hours=1), ticks=True)]
+                streams.align(connection, database, connection_name=name, system="directo", plans=plans)
+        statements: list[str] = []
+        status.resources(database)
+
+        def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            statements.append(statement)
+
+        sa.event.listen(database.engine, "before_cursor_execute", count)
+        status.resources(database)
+        sa.event.remove(database.engine, "before_cursor_execute", count)
+        return len(statements)
+
+    mirroring.write(database, {"1": {"v": 1}})
+    assert asked("books") == asked(*(f"c{number}" for number in range(30)))

@@ -5,10 +5,12 @@ import json
 from typing import TYPE_CHECKING
 
 import httpx
+import sqlalchemy as sa
 
-from models import migration
+from models import migration, tables
 from models.database import Database
 from receiver import app, server
+from tests.processes import until
 from tests.receiver.bells import Quiet
 from tests.serving import served
 from workers import configuration
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
-    import sqlalchemy as sa
 
     from models.settings import Settings
 
@@ -44,15 +45,24 @@ def _decoded(message: str) -> object:
     return json.loads(base64.b64decode(json.loads(message)["body"]))
 
 
+def _notices(database: Database) -> int:
+    with database.read() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one())
+
+
 def test_a_receiver_comes_to_itself_when_the_tables_are_made(
     empty_url: sa.URL, configure: Callable[..., Settings]
 ) -> None:
     database = Database(empty_url)
     made = app.create_app(configure(empty_url), bell=Quiet())
     with served(made, **server.OPTIONS) as url, httpx.Client(base_url=url, trust_env=False) as client:
-        assert 503 == client.post("/hooks/shop", content=PACKET).status_code
+        assert 200 == client.post("/hooks/shop", content=PACKET).status_code  # it waits in the spool
         assert 503 == client.get("/readyz").status_code
+        assert 503 == client.get("/changes").status_code
         migration.migrate(database)
+        until(lambda: _notices(database) == 1, seconds=60, what=lambda: client.get("/readyz").text)
         assert 200 == client.post("/hooks/shop", content=PACKET).status_code
         assert 200 == client.get("/readyz").status_code
+        assert 200 == client.get("/changes").status_code
+    assert 2 == _notices(database)
     database.close()

@@ -1,16 +1,61 @@
 from __future__ import annotations
 
+import hmac
+import re
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from starlette.routing import Mount, Route
+
+from receiver import app
+from tests.receiver.bells import Quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import httpx
+    from starlette.routing import BaseRoute
+
     from models.database import Database
+    from models.settings import Settings
     from tests.receiver.conftest import Open
 
 TOKEN = 'token = "t0ken-of-the-mirror"'
 RIGHT = ("Authorization", "Bearer t0ken-of-the-mirror")
-BEHIND = ["/changes", "/readyz", "/metrics", "/ticks/shop", "/ticks/nobody", "/no/such/page", "/"]
+FORWARDED = ("X-Forwarded-For", "127.0.0.1")
+OPEN = {"/livez", "/hooks/{connection}", "/hooks/{connection}/{secret}"}
+"""What needs no token. A route that is added stands behind the door, or here."""
+
+NAMES = {"connection": "shop", "secret": "s", "resource": "catalogs.goods", "kind": "deliverynote", "sha256": "0" * 64}
+NOWHERE = [("GET", "/"), ("GET", "/no/such/page"), ("POST", "/ticks/nobody"), ("DELETE", "/changes"), ("PUT", "/docs")]
+
+
+def _routes(routes: Iterable[BaseRoute], below: str = "") -> Iterator[tuple[str, str]]:
+    for route in routes:
+        if isinstance(route, Mount):
+            yield from _routes(route.routes, below + route.path)
+        elif isinstance(route, Route):
+            path = re.sub(r":\w+}", "}", below + route.path)
+            yield from ((method, path) for method in route.methods or ())
+
+
+@pytest.fixture
+def behind(sqlite: Database, configure: Callable[..., Settings]) -> list[tuple[str, str]]:
+    """Every method and path of the app that is behind the door, and some that are nowhere."""
+    found = set(_routes(app.create_app(configure(sqlite.url), bell=Quiet()).routes))
+    assert {path for _, path in found} >= OPEN
+    return sorted((method, path.format(**NAMES)) for method, path in found if path not in OPEN) + NOWHERE
+
+
+def _let_in(answer: httpx.Response, refusal: tuple[int, str]) -> bool:
+    """Whether the door let the request in; if not, it refused as it should. HEAD has no words."""
+    if answer.status_code != refusal[0]:
+        return True
+    assert not answer.content or refusal[1] == answer.json()["error"]
+    return False
 
 
 @pytest.mark.parametrize(
@@ -20,30 +65,38 @@ BEHIND = ["/changes", "/readyz", "/metrics", "/ticks/shop", "/ticks/nobody", "/n
         (True, [("authorization", "bearer  t0ken-of-the-mirror")]),
         (True, [RIGHT, ("X-Forwarded-For", "6.6.6.6"), ("Host", "mirror.example")]),
         (False, []),
+        (False, [("Host", "localhost")]),
         (False, [("Authorization", "Bearer wrong")]),
-        (False, [("Authorization", "Bearer t0ken-of-the-mirro")]),
-        (False, [("Authorization", "Bearer t0ken-of-the-mirrorr")]),
+        (False, [("Authorization", "Bearer T0ken-of-the-mirror")]),
         (False, [("Authorization", "Bearer")]),
+        (False, [("Authorization", "Bearer *")]),
+        (False, [("Authorization", "Bearer null")]),
         (False, [("Authorization", "t0ken-of-the-mirror")]),
         (False, [("Authorization", "Basic t0ken-of-the-mirror")]),
+        (False, [("Authorization", "Basic OnQwa2VuLW9mLXRoZS1taXJyb3I=")]),
+        (False, [("Authorization", "Bearer Bearer t0ken-of-the-mirror")]),
+        (False, [("Authorization", "Bearer t0ken-of-the-mirror, Bearer x")]),
         (False, [("Authorization", b"Bearer \xd1\x8f")]),
+        (False, [("Authorization", b"Bearer t0ken-of-the-mirror\xff")]),
         (False, [RIGHT, ("Authorization", "Bearer wrong")]),
-        (False, [("X-Forwarded-For", "127.0.0.1")]),
+        (False, [RIGHT, RIGHT]),
+        (False, [("X-Authorization", "Bearer t0ken-of-the-mirror")]),
+        (False, [("Cookie", "token=t0ken-of-the-mirror")]),
+        (False, [FORWARDED]),
     ],
 )
-def test_a_token_once_set_is_needed_by_every_caller(
+def test_a_token_once_set_is_needed_by_every_caller_of_every_route(
     sqlite: Database,
     opened: Open,
+    behind: list[tuple[str, str]],
     allowed: bool,  # noqa: FBT001 - a column of a truth table
     headers: list[tuple[str, str | bytes]],
 ) -> None:
     with opened(sqlite, receiver=TOKEN) as client:
-        for path in BEHIND:
-            answer = client.get(path, headers=headers)  # type: ignore[arg-type]
-            assert allowed == (answer.status_code != 401)
-            if not allowed:
-                assert "token" == answer.json()["error"]
-                assert "Bearer" == answer.headers["WWW-Authenticate"]
+        for method, path in behind:
+            answer = client.request(method, path, headers=headers)  # type: ignore[arg-type]
+            assert allowed == _let_in(answer, (401, "token")), (method, path)
+            assert allowed or answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +106,7 @@ def test_a_token_once_set_is_needed_by_every_caller(
         (True, {"Host": "localhost:8000"}),
         (True, {"Authorization": "Bearer whatever"}),
         (False, {"Host": "mirror.example"}),
+        (False, {"Host": "127.0.0.1.mirror.example"}),
         (False, {"X-Forwarded-For": "127.0.0.1"}),
         (False, {"X-Forwarded-Proto": "https"}),
         (False, {"Forwarded": "for=127.0.0.1"}),
@@ -63,14 +117,40 @@ def test_a_token_once_set_is_needed_by_every_caller(
 def test_without_a_token_only_direct_loopback_callers_are_let_in(
     sqlite: Database,
     opened: Open,
+    behind: list[tuple[str, str]],
     allowed: bool,  # noqa: FBT001 - a column of a truth table
     headers: dict[str, str],
 ) -> None:
     with opened(sqlite) as client:
-        for path in BEHIND:
-            answer = client.get(path, headers=headers)
-            assert allowed == (answer.status_code != 403)
-            assert allowed or answer.json()["error"] == "sender"
+        for method, path in behind:
+            answer = client.request(method, path, headers=headers)
+            assert allowed == _let_in(answer, (403, "sender")), (method, path)
+
+
+def test_without_a_token_a_trusted_proxy_is_no_direct_caller_though_it_says_nothing(
+    sqlite: Database, opened: Open, behind: list[tuple[str, str]]
+) -> None:
+    with opened(sqlite, receiver='trusted_proxies = ["127.0.0.0/8"]') as client:
+        for method, path in behind:
+            assert not _let_in(client.request(method, path), (403, "sender")), (method, path)
+
+
+def test_a_part_of_the_token_is_as_wrong_as_any(sqlite: Database, opened: Open) -> None:
+    token = "t0ken-of-the-mirror"
+    wrong = {token[:cut] + between + token[cut + 1 :] for cut in range(len(token)) for between in ("", "?")}
+    wrong |= {part for cut in range(1, len(token)) for part in (token[:cut], token[cut:], token + token[:cut])}
+    with opened(sqlite, receiver=TOKEN) as client:
+        answers = [client.get("/changes", headers={"Authorization": f"Bearer {each}"}) for each in wrong]
+    assert {(401, answers[0].text)} == {(answer.status_code, answer.text) for answer in answers}
+
+
+def test_secrets_are_compared_in_constant_time_and_in_no_other_way() -> None:
+    # That the time says nothing cannot be tested; that no other comparison has crept in can be read.
+    folder = Path(app.__file__).parent
+    comparing = {file.name: file.read_text().count(f"{hmac.__name__}.compare_digest(") for file in folder.glob("*.py")}
+    revealing = {file.name: file.read_text().count(".get_secret_value()") for file in folder.glob("*.py")}
+    assert {"door.py": 1, "hooks.py": 1} == {name: count for name, count in comparing.items() if count}
+    assert {"door.py": 1, "hooks.py": 1} == {name: count for name, count in revealing.items() if count}
 
 
 def test_liveness_and_webhooks_need_no_token(sqlite: Database, opened: Open) -> None:
@@ -89,11 +169,32 @@ def test_no_spelling_of_a_path_goes_round_the_door(sqlite: Database, opened: Ope
             "/CHANGES",
             "/livez/../changes",
             "/hooks/../changes",
+            "/hooks/%2e%2e/changes",
+            "/hooks/..%2fchanges",
+            "/livez%2f..%2fchanges",
+            "/livez;/changes",
             "/livez/",
+            "/hooks",
         ):
             assert client.get(path).status_code in {401, 404}, path
         assert 200 == client.get("/erp/livez").status_code
         assert 200 == client.get("/erp/changes", headers=[RIGHT]).status_code
+
+
+def test_a_page_has_one_spelling_and_nobody_is_sent_to_another(sqlite: Database, opened: Open) -> None:
+    with opened(sqlite, receiver=TOKEN) as client:
+        for method, path in (("GET", "/changes/"), ("POST", "/ticks/shop/"), ("GET", "/metrics/")):
+            answer = client.request(method, path, headers=[RIGHT, ("Host", "evil.example")])
+            assert (404, "not_found") == (answer.status_code, answer.json()["error"])
+
+
+def test_without_a_token_who_speaks_http_1_0_may_be_a_proxy_that_hides_it(sqlite: Database, opened: Open) -> None:
+    with opened(sqlite) as client:
+        wire = HTTPConnection(client.base_url.host, client.base_url.port, timeout=30)
+        wire._http_vsn, wire._http_vsn_str = 10, "HTTP/1.0"
+        with closing(wire):
+            wire.request("GET", "/changes", headers={"Host": "127.0.0.1:8000", "Connection": "close"})
+            assert 403 == wire.getresponse().status
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from models import migration
+import sqlalchemy as sa
+
+from models import migration, tables
 from models.database import Database
 from receiver.health import Probe
 from tests.receiver.bells import Broken
+from workers import canary
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
-    import sqlalchemy as sa
 
     from tests.receiver.conftest import Open
 
@@ -21,7 +26,30 @@ def test_ready_is_when_database_tables_and_broker_answer(empty_url: sa.URL, open
     migration.migrate(database)
     with opened(database) as client:
         answer = client.get("/readyz")
-    assert (200, {"ok": True, "database": "ok", "broker": "ok"}) == (answer.status_code, answer.json())
+    assert 200 == answer.status_code
+    assert {"ok": True, "database": "ok", "broker": "ok", "spool": "ok"}.items() <= answer.json().items()
+    database.close()
+
+
+def test_workers_who_are_silent_are_named_but_a_receiver_that_keeps_what_it_accepts_stays_ready(
+    tmp_path: Path, opened: Open
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    migration.migrate(database)
+    with database.begin() as connection:
+        now = database.now(connection)
+        asked = {"queue": "looks", "sent_at": now - timedelta(minutes=5)}
+        answered = {"queue": "reads", "sent_at": now, "answered_at": now}
+        connection.execute(sa.insert(tables.canaries), asked)
+        connection.execute(sa.insert(tables.canaries), answered)
+    with opened(database) as client:
+        answer = client.get("/readyz")
+        assert (200, "looks: no worker has answered for 5 min; is `erpmirror worker` running?") == (
+            answer.status_code,
+            answer.json()["workers"],
+        )
+        canary.answer(database, "looks", worker="looks@host")
+        assert "ok" == client.get("/readyz").json()["workers"]
     database.close()
 
 
@@ -69,6 +97,20 @@ def test_a_component_that_hangs_is_away_and_is_not_asked_twice() -> None:
     assert 1 == len(asked)
 
 
+def test_without_database_and_spool_a_webhook_is_sent_again_later(opened: Open, tmp_path: Path) -> None:
+    tmp_path.joinpath("var").write_text("a file stands where a folder belongs")
+    nowhere = Database("postgresql+psycopg://postgres:pa55word@127.0.0.1:1/nothing")
+    with opened(nowhere) as client:
+        packet = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'
+        answer = client.post("/hooks/shop", content=packet)
+        assert (503, "not_durable", "5") == (
+            answer.status_code,
+            answer.json()["error"],
+            answer.headers["Retry-After"],
+        )
+        assert "cannot be written" in client.get("/readyz").json()["spool"]
+
+
 def test_the_receiver_starts_without_a_database(opened: Open) -> None:
     nowhere = Database("postgresql+psycopg://postgres:pa55word@127.0.0.1:1/nothing")
     with opened(nowhere) as client:
@@ -80,10 +122,8 @@ def test_the_receiver_starts_without_a_database(opened: Open) -> None:
             answer.json()["broker"],
         )
         packet = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'
-        assert (503, "not_durable") == (
-            (refused := client.post("/hooks/shop", content=packet)).status_code,
-            refused.json()["error"],
-        )
+        assert 200 == client.post("/hooks/shop", content=packet).status_code
+        assert "1 notices wait" == client.get("/readyz").json()["spool"]
         assert 503 == client.get("/changes").status_code
         assert 503 == client.post("/ticks/shop").status_code
         assert 200 == client.get("/metrics").status_code

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +12,14 @@ import sqlalchemy as sa
 from models import tables
 from models.notices import Letter
 from receiver import letterbox, patience
-from receiver.letterbox import Letterbox, NotDurable
+from receiver.draining import Drainer
+from receiver.letterbox import Kept, Letterbox, NotDurable
+from receiver.spool import Spool
 from tests import services
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from models.database import Database
 
@@ -29,25 +33,41 @@ def _keys(database: Database) -> list[str]:
         return list(connection.execute(sa.select(tables.notices.c.key).order_by(tables.notices.c.id)).scalars())
 
 
-async def _post(box: Letterbox, keys: Iterable[str]) -> list[bool]:
-    """Which of these letters, sent at the same time, were durable when `keep` returned."""
+async def _post(box: Letterbox, keys: Iterable[str]) -> list[Kept]:
+    """Where these letters, sent at the same time, were when `keep` returned."""
     answers = await asyncio.gather(*(box.keep(_letter(key)) for key in keys), return_exceptions=True)
-    assert all(answer is None or isinstance(answer, NotDurable) for answer in answers), answers
-    return [answer is None for answer in answers]
+    assert all(isinstance(answer, Kept | NotDurable) for answer in answers), answers
+    return [Kept.NOWHERE if isinstance(answer, NotDurable) else answer for answer in answers]
 
 
-def _keep(database: Database, keys: Iterable[str]) -> tuple[list[bool], list[int]]:
-    """The answers, and the sizes of the batches."""
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "var" / "spool")
+
+
+def _box(database: Database, spool: Spool, batched: Callable[[int], None] = lambda _: None) -> Letterbox:
+    return Letterbox(database, spool, batched=batched, spooled=lambda _: None)
+
+
+def _keep(database: Database, spool: Spool, keys: Iterable[str]) -> tuple[list[Kept], list[int]]:
+    """Where they are, and the sizes of the batches."""
     batches: list[int] = []
 
-    async def run() -> list[bool]:
-        box = Letterbox(patience.database(database.url), batched=batches.append)
+    async def run() -> list[Kept]:
+        own = patience.database(database.url)
+        box = _box(own, spool, batches.append)
         try:
             return await _post(box, keys)
         finally:
             await box.close()
+            own.close()
 
     return asyncio.run(run()), batches
+
+
+def _drain(database: Database, spool: Spool) -> None:
+    Drainer(database, spool, returned=lambda: None, drained=lambda _: None).look()
+    assert spool.is_empty()
 
 
 def _forbid(database: Database, key: str) -> None:
@@ -64,7 +84,7 @@ def _forbid(database: Database, key: str) -> None:
         )
 
 
-def test_letters_that_arrive_together_share_one_insert_and_one_commit(database: Database) -> None:
+def test_letters_that_arrive_together_share_one_insert_and_one_commit(database: Database, spool: Spool) -> None:
     keys = [str(number) for number in range(40)]
     inserts: list[str] = []
     commits: list[object] = []
@@ -72,38 +92,36 @@ def test_letters_that_arrive_together_share_one_insert_and_one_commit(database: 
     def count(_c: object, _cursor: object, statement: str, *_: object) -> None:
         inserts.extend([statement] if statement.startswith("INSERT") else [])
 
-    async def run() -> list[bool]:
+    async def run() -> list[Kept]:
         own = patience.database(database.url)
         sa.event.listen(own.engine, "before_cursor_execute", count)
         sa.event.listen(own.engine, "commit", commits.append)
-        box = Letterbox(own, batched=lambda _: None)
-        durable = await _post(box, keys)
+        box = _box(own, spool)
+        kept = await _post(box, keys)
         await box.close()
-        return durable
+        return kept
 
-    assert all(asyncio.run(run()))
-    assert (1, 1) == (len(inserts), len(commits))
+    assert [Kept.STORED] * 40 == asyncio.run(run())
     assert keys == _keys(database)
+    if database.is_sqlite:
+        assert (1, 1) == (len(inserts), len(commits))
+        return
+    with database.read() as connection:  # which transaction and which of its commands made the row
+        made = connection.execute(sa.text("SELECT DISTINCT xmin::text, cmin::text FROM notices")).all()
+    assert [(made[0][0], "0")] == [tuple(row) for row in made]
 
 
-def test_letters_that_arrive_during_a_commit_are_the_next_batch(database: Database) -> None:
+def test_letters_that_arrive_during_a_commit_are_the_next_batch(database: Database, spool: Spool) -> None:
     batches: list[int] = []
-    committing, go_on = threading.Event(), threading.Event()
-
-    def hold_up(_: object) -> None:
-        committing.set()
-        assert go_on.wait(30)
 
     async def run() -> None:
-        own = patience.database(database.url)
-        sa.event.listen(own.engine, "commit", hold_up)
-        box = Letterbox(own, batched=batches.append)
-        first = asyncio.create_task(box.keep(_letter("first")))
-        await asyncio.to_thread(committing.wait, 30)
-        others = [asyncio.create_task(box.keep(_letter(str(number)))) for number in range(7)]
-        await asyncio.sleep(0)  # they run up to their place in the letterbox
-        assert not first.done()  # answered after the commit, not before
-        go_on.set()
+        box = _box(patience.database(database.url), spool, batches.append)
+        with _locked(database):
+            first = asyncio.create_task(box.keep(_letter("first")))
+            await asyncio.sleep(0.1)  # the insert has to wait
+            others = [asyncio.create_task(box.keep(_letter(str(number)))) for number in range(7)]
+            await asyncio.sleep(0.1)
+            assert not first.done()  # answered after the commit, not before
         await asyncio.gather(first, *others)
         await box.close()
 
@@ -112,47 +130,63 @@ def test_letters_that_arrive_during_a_commit_are_the_next_batch(database: Databa
     assert 8 == len(_keys(database))
 
 
-def test_a_letter_that_the_database_refuses_harms_nobody_else(database: Database) -> None:
+def test_a_letter_that_the_database_refuses_goes_to_the_spool_alone(database: Database, spool: Spool) -> None:
     _forbid(database, "poison")
-    durable, _ = _keep(database, ["1", "2", "poison", "3"])
-    assert [True, True, False, True] == durable
+    kept, _ = _keep(database, spool, ["1", "2", "poison", "3"])
+    assert [Kept.STORED, Kept.STORED, Kept.SPOOLED, Kept.STORED] == kept
     assert ["1", "2", "3"] == _keys(database)
+    assert 1 == spool.waiting()
 
 
-def test_text_that_no_database_stores_spoils_no_batch(database: Database) -> None:
-    durable, _ = _keep(database, ["1", "a\x00b", "c\ud800d"])
-    assert [True, True, True] == durable
+def test_a_letter_that_is_refused_does_not_make_the_database_away(database: Database, spool: Spool) -> None:
+    _forbid(database, "poison")
+
+    async def run() -> list[Kept]:
+        box = _box(patience.database(database.url), spool)
+        kept = [(await _post(box, [key]))[0] for key in ("poison", "1")]
+        await box.close()
+        return kept
+
+    assert [Kept.SPOOLED, Kept.STORED] == asyncio.run(run())
+
+
+def test_text_that_no_database_stores_spoils_no_batch(database: Database, spool: Spool) -> None:
+    kept, _ = _keep(database, spool, ["1", "a\x00b", "c\ud800d"])
+    assert [Kept.STORED] * 3 == kept
     assert ["1", "a\\u0000b", "c\\ud800d"] == _keys(database)
 
 
-def test_without_tables_nothing_is_durable(empty_url: sa.URL, capsys: pytest.CaptureFixture[str]) -> None:
-    durable, batches = _keep(patience.database(empty_url), ["1", "2"])
-    assert [False, False] == durable
+def test_without_tables_letters_wait_in_the_spool(
+    empty_url: sa.URL, spool: Spool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, batches = _keep(patience.database(empty_url), spool, ["1", "2"])
+    assert [Kept.SPOOLED] * 2 == kept
     assert [2] == batches
+    assert 2 == spool.waiting()
     assert "catalogs.goods" not in capsys.readouterr().out
 
 
-def test_a_full_letterbox_says_so_at_once_and_keeps_what_it_has(sqlite: Database) -> None:
-    durable, _ = _keep(sqlite, [str(number) for number in range(letterbox._CAPACITY + 5)])
-    assert [True] * letterbox._CAPACITY + [False] * 5 == durable
+def test_a_full_letterbox_says_so_at_once_and_keeps_what_it_has(sqlite: Database, spool: Spool) -> None:
+    kept, _ = _keep(sqlite, spool, [str(number) for number in range(letterbox._CAPACITY + 5)])
+    assert [Kept.STORED] * letterbox._CAPACITY + [Kept.NOWHERE] * 5 == kept
     assert letterbox._CAPACITY == len(_keys(sqlite))
 
 
-def test_closing_writes_what_still_waits(database: Database) -> None:
-    async def run() -> list[bool]:
-        box = Letterbox(patience.database(database.url), batched=lambda _: None)
+def test_closing_writes_what_still_waits(database: Database, spool: Spool) -> None:
+    async def run() -> list[Kept]:
+        box = _box(patience.database(database.url), spool)
         posts = [asyncio.create_task(box.keep(_letter(str(number)))) for number in range(3)]
         await asyncio.sleep(0)
         await box.close()
-        return [post.done() or await post is None for post in posts]
+        return [await post for post in posts]
 
-    assert all(asyncio.run(run()))
+    assert [Kept.STORED] * 3 == asyncio.run(run())
     assert 3 == len(_keys(database))
 
 
-def test_a_caller_that_goes_away_harms_nobody(database: Database) -> None:
+def test_a_caller_that_goes_away_harms_nobody(database: Database, spool: Spool) -> None:
     async def run() -> list[bool]:
-        box = Letterbox(patience.database(database.url), batched=lambda _: None)
+        box = _box(patience.database(database.url), spool)
         impatient = asyncio.create_task(box.keep(_letter("1")))
         patient = asyncio.create_task(box.keep(_letter("2")))
         await asyncio.sleep(0)
@@ -165,63 +199,152 @@ def test_a_caller_that_goes_away_harms_nobody(database: Database) -> None:
     assert ["1", "2"] == _keys(database)
 
 
-def test_a_locked_table_is_not_durable_and_then_recovers(database: Database) -> None:
-    async def run() -> tuple[list[bool], list[bool]]:
-        own = patience.database(database.url)
+@contextmanager
+def _locked(database: Database) -> Iterator[None]:
+    """Nobody else writes a notice while the block runs."""
+    with database.engine.connect() as holder, holder.begin():
+        if not database.is_sqlite:
+            holder.execute(sa.text("LOCK TABLE notices"))
+        yield
+
+
+def test_a_database_that_is_busy_too_long_is_away_until_somebody_says_otherwise(
+    database: Database, spool: Spool
+) -> None:
+    async def run() -> list[list[Kept]]:
+        own = patience.database(database.url, seconds=1)
         statement = "PRAGMA busy_timeout=100" if own.is_sqlite else "SET lock_timeout = '100ms'"
         sa.event.listen(own.engine, "connect", lambda raw, _: (raw.execute(statement), raw.commit()))
-        box = Letterbox(own, batched=lambda _: None)
-        with ThreadPoolExecutor(1) as elsewhere, database.engine.connect() as holder:
-            transaction = holder.begin()
-            if not database.is_sqlite:
-                holder.execute(sa.text("LOCK TABLE notices"))
-            locked = await _post(box, ["1", "2"])
-            await asyncio.wrap_future(elsewhere.submit(transaction.rollback))
-        free = await _post(box, ["3"])
+        box = _box(own, spool)
+        with _locked(database):
+            kept = [await _post(box, ["1", "2"])]
+        kept.append(await _post(box, ["3"]))
+        box.resume()
+        kept.append(await _post(box, ["4"]))
         await box.close()
-        return locked, free
+        return kept
 
-    assert ([False, False], [True]) == asyncio.run(run())
+    assert [[Kept.SPOOLED] * 2, [Kept.SPOOLED], [Kept.STORED]] == asyncio.run(run())
+    _drain(database, spool)
+    assert ["4", "1", "2", "3"] == _keys(database)
+
+
+def test_a_batch_that_a_hanging_database_stores_after_all_is_stored_once(database: Database, spool: Spool) -> None:
+    async def run() -> list[Kept]:
+        box = _box(patience.database(database.url, seconds=60), spool)
+        await _post(box, ["0"])
+        with _locked(database):
+            kept = await _post(box, ["1", "2"])  # the commit stays under way
+        while len(_keys(database)) < 3:
+            time.sleep(0.01)  # noqa: ASYNC251 - nobody else is on this loop
+        await box.close()
+        return kept
+
+    assert [Kept.SPOOLED] * 2 == asyncio.run(run())
+    assert 2 == spool.waiting()
+    _drain(database, spool)
+    assert ["0", "1", "2"] == _keys(database)
+
+
+def test_closing_does_not_wait_for_a_database_that_hangs(database: Database, spool: Spool) -> None:
+    closed = threading.Event()
+
+    async def run() -> None:
+        box = _box(patience.database(database.url, seconds=600), spool)
+        post = asyncio.create_task(box.keep(_letter("1")))
+        await asyncio.sleep(0)
+        await box.close()
+        assert Kept.SPOOLED is await post
+        closed.set()
+
+    with _locked(database):
+        asyncio.run(run())
+        assert closed.is_set()  # while the lock is held
+
+
+def test_without_database_and_spool_nothing_is_durable_and_then_all_is(
+    database: Database, spool: Spool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spool.folder.parent.write_text("a file stands where the folder belongs")
+
+    async def run() -> list[list[Kept]]:
+        own = patience.database(database.url, seconds=1)
+        box = _box(own, spool)
+        with _locked(database):
+            kept = [await _post(box, ["1", "2"])]
+        kept.append(await _post(box, ["3"]))
+        await box.close()
+        return kept
+
+    assert [[Kept.NOWHERE] * 2, [Kept.STORED]] == asyncio.run(run())
     assert ["3"] == _keys(database)
+    assert 1 == capsys.readouterr().out.count("notices not kept")
+
+
+def _named(database: Database) -> Database:
+    """The same, whose sessions can be told from others'."""
+    return patience.database(database.url.update_query_dict({"application_name": "letterbox"}))
+
+
+def _kill(database: Database, *, waiting: bool) -> int:
+    """End the sessions of `_named`, perhaps only those that wait for a lock; returns how many."""
+    where = "application_name = 'letterbox'" + (" AND wait_event_type = 'Lock'" if waiting else "")
+    mine = " AND query LIKE '%notices%' AND datname = current_database()"
+    with database.begin() as killer:
+        killed = killer.execute(
+            sa.text(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {where}{mine}")
+        )
+        return len(killed.all())
 
 
 @services.ON_POSTGRESQL
-def test_a_connection_killed_before_the_commit_stores_nothing_twice(database: Database) -> None:
-    killed: list[int] = []
-
-    def kill(connection: sa.Connection) -> None:
-        if not killed:
-            killed.append(connection.connection.dbapi_connection.info.backend_pid)  # type: ignore[union-attr]
-            with database.begin() as killer:
-                killer.execute(sa.text(f"SELECT pg_terminate_backend({killed[0]}, 5000)"))
-
-    async def run() -> tuple[list[bool], list[bool]]:
-        own = patience.database(database.url)
-        sa.event.listen(own.engine, "commit", kill)
-        box = Letterbox(own, batched=lambda _: None)
-        cut = await _post(box, ["1", "2"])
-        healed = await _post(box, ["3"])
+def test_a_connection_killed_before_the_commit_stores_nothing_twice(database: Database, spool: Spool) -> None:
+    async def run() -> list[Kept]:
+        box = _box(_named(database), spool)
+        with _locked(database):
+            post = asyncio.create_task(_post(box, ["1", "2"]))
+            while not await asyncio.to_thread(_kill, database, waiting=True):
+                pass
+        kept = await post
         await box.close()
-        return cut, healed
+        return kept
 
-    assert ([False, False], [True]) == asyncio.run(run())
-    assert ["3"] == _keys(database)
+    kept = asyncio.run(run())
+    assert Kept.NOWHERE not in kept
+    _drain(database, spool)
+    assert ["1", "2"] == _keys(database)
 
 
 @services.ON_POSTGRESQL
-def test_connections_killed_while_idle_are_opened_anew(database: Database) -> None:
+def test_a_letter_whose_commit_fails_after_its_statement_was_answered_is_not_stored(
+    database: Database, spool: Spool
+) -> None:
+    with database.begin() as connection:
+        connection.execute(
+            sa.text(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'not at the end either'; END $$"
+            )
+        )
+        connection.execute(
+            sa.text(
+                "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notices DEFERRABLE INITIALLY DEFERRED "
+                "FOR EACH ROW WHEN (NEW.connection = 'shop') EXECUTE FUNCTION refuse()"
+            )
+        )
+    assert [Kept.SPOOLED] == _keep(database, spool, ["1"])[0]
+    assert [] == _keys(database)
 
-    async def run() -> list[bool]:
-        own = patience.database(database.url)
-        box = Letterbox(own, batched=lambda _: None)
+
+@services.ON_POSTGRESQL
+def test_connections_killed_while_idle_are_opened_anew(database: Database, spool: Spool) -> None:
+    async def run() -> list[Kept]:
+        box = _box(_named(database), spool)
         await _post(box, ["1"])
-        with own.read() as connection:
-            pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
-        with database.begin() as killer:
-            killer.execute(sa.text(f"SELECT pg_terminate_backend({pid}, 5000)"))
-        durable = await _post(box, ["2"])
+        assert 1 <= _kill(database, waiting=False)
+        kept = await _post(box, ["2"])
         await box.close()
-        return durable
+        return kept
 
-    assert [True] == asyncio.run(run())
+    assert [Kept.STORED] == asyncio.run(run())
     assert ["1", "2"] == _keys(database)

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from models import streams, tables
 from models.streams import Plan
 from tests.receiver.bells import Broken
+from workers import canary
 
 if TYPE_CHECKING:
     import httpx
@@ -76,14 +77,28 @@ def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Ope
     assert ("erpmirror_resource_last_look_timestamp_seconds", *labels) not in samples
 
 
+def test_the_last_answer_of_a_worker_is_shown_by_queue(sqlite: Database, opened: Open) -> None:
+    canary.answer(sqlite, "looks", worker="looks@host")
+    [answered_at] = [sign.answered_at for sign in canary.signs(sqlite) if sign.queue == "looks"]
+    assert answered_at is not None
+    with opened(sqlite) as client:
+        samples = _samples(client)
+    name = "erpmirror_worker_last_answer_timestamp_seconds"
+    assert {(name, "looks"): answered_at.timestamp()} == {key: each for key, each in samples.items() if key[0] == name}
+
+
 def test_without_tables_the_other_metrics_are_still_told(sqlite: Database, opened: Open) -> None:
     with sqlite.begin() as connection:
         tables.metadata.drop_all(connection)
     with opened(sqlite) as client:
         client.post("/hooks/shop", content=PACKET)
+        client.post("/hooks/shop", content=IGNORED)
         samples = _samples(client)
     assert 0 == samples["erpmirror_database_up",]
-    assert 1 == samples["erpmirror_webhooks_total", "shop", "not_durable"]
+    assert 1 == samples["erpmirror_webhooks_total", "shop", "accepted"]
+    assert (2, 2, 0) == tuple(
+        samples[f"erpmirror_{name}",] for name in ("notices_spooled_total", "spool_waiting", "spool_refused")
+    )
 
 
 def test_two_receivers_in_one_process_count_apart(sqlite: Database, opened: Open) -> None:

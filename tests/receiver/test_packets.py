@@ -4,6 +4,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import Request
 
 from receiver import packets
@@ -25,6 +27,45 @@ def test_a_body_that_drips_is_given_up() -> None:
     with pytest.raises(Refusal) as refusal:
         asyncio.run(run())
     assert (408, "too_slow") == (refusal.value.status_code, refusal.value.code)
+
+
+PIECES = [
+    "%41",
+    "%",
+    "%%",
+    "%zz",
+    "%2",
+    "=",
+    "==41",
+    "+",
+    "a",
+    "_",
+    "%D0%B0",
+    "%D0",
+    "%3D",
+    "%0A",
+    "&",
+    "&packet=",
+    "~",
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.characters(max_codepoint=0x450)), max_size=8).map("".join))
+def test_a_packet_by_itself_reads_as_it_does_among_other_fields(encoded: str) -> None:
+    def read(query: str) -> list[str] | None:
+        try:
+            return packets._packets(query.encode())
+        except Refusal:
+            return None
+
+    assert read(f"other=field&packet={encoded}") == read(f"packet={encoded}")
+
+
+def test_a_nul_is_told_from_the_text_of_its_escape() -> None:
+    assert {"a": "\\u0000"} == packets.decode(r'{"a": "\\u0000"}')
+    for packet in (r'{"a": "\u0000"}', r'{"\u0000": 1}', r'{"a": {"b": "\\\u0000"}}'):
+        with pytest.raises(Refusal):
+            packets.decode(packet)
 
 
 def test_numbers_of_a_packet_stay_exact() -> None:

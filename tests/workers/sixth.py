@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,12 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from models import columns, inbox, notices, records, streams, tables
+from models import columns, due, inbox, notices, records, streams, tables
 from models.values import Cause, Lane, Mention
 from tests.mirroring import table
+from tests.processes import Line
 from tests.serving import served
-from workers import configuration, connectors, desk, ingest
+from workers import configuration, connectors, desk, ingest, sweeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,6 +142,22 @@ class Client:
 """,
 }
 
+ELSEWHERE = """
+import sys
+from datetime import datetime
+from pathlib import Path
+
+folder, file, url, now, name = sys.argv[1:]
+from workers import configuration, connectors, desk, ingest
+from models.database import Database
+
+connectors.__path__.append(folder)
+clock = datetime.fromisoformat(now)
+database = Database(url, clock=lambda: clock)
+ingest.look(desk.desk(database, configuration.load(Path(file)), name))
+"""
+"""What `Six.look_elsewhere` runs."""
+
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 Chunks = list[dict[str, Any]]
@@ -163,7 +181,8 @@ class Vendor:
 
     `objects`: resource -> key -> object. `listing`: resource -> what a listing answers to a cursor, instead of one
     complete page of snapshots. `instead`: path -> answers (status, headers, body) that come first, one each; the last
-    one stays if `stuck`. `meanwhile`: path -> what happens while that request, whose answer is made, is on its way.
+    one stays if `stuck`. `away`: what he answers to everybody. `meanwhile`: path -> what happens while that request,
+    whose answer is made, is on its way.
     """
 
     def __init__(self) -> None:
@@ -171,6 +190,7 @@ class Vendor:
         self.listing: dict[str, Callable[[str | None], Chunks]] = {}
         self.instead: dict[str, list[tuple[int, dict[str, str], str]]] = {}
         self.meanwhile: dict[str, Callable[[], None]] = {}
+        self.away: tuple[int, dict[str, str], str] | None = None
         self.stuck = False
         self.asked: list[str] = []
         self.cursors: list[str | None] = []
@@ -186,10 +206,11 @@ class Vendor:
         return answer
 
     def _instead(self, path: str) -> Response | None:
-        answers = self.instead.get(path)
+        answers = [self.away] if self.away is not None else self.instead.get(path)
         if not answers:
             return None
-        status, headers, body = answers[0] if self.stuck and len(answers) == 1 else answers.pop(0)
+        stays = self.away is not None or (self.stuck and len(answers) == 1)
+        status, headers, body = answers[0] if stays else answers.pop(0)
         return Response(body, status, headers)
 
     def _right(self, path: str, cursor: str | None) -> Response:
@@ -229,6 +250,7 @@ class Six:
     vendor: Vendor
     clock: Clock
     name: str = "six"
+    line: Line | None = None
     failures: list[BaseException] = field(default_factory=list)
 
     @property
@@ -244,7 +266,7 @@ class Six:
     def work(self) -> None:
         """Everything that is due at this moment."""
         for _ in range(100):
-            look, read = ingest.has_work(self.desk)
+            look, read = sweeping.has_work(self.desk, due.at_once(self.database))
             if read:
                 self.read()
             if look:
@@ -257,6 +279,45 @@ class Six:
         """A full reading, as if its schedule had come round."""
         self.change(resource, full_due_at=self.clock.now)
         self.read()
+
+    def read_twice(self, resource: str = "goods") -> None:
+        """A full reading and, after what it lacked has rested, the one that confirms it."""
+        self.read_again(resource)
+        self.clock.pass_by(minutes=1)
+        self.work()
+
+    def in_time(self, until: Callable[[], bool], *, hours: float = 1) -> None:
+        """Let time pass until then, from one moment at which something is due to the next, with a worker for it."""
+        end = self.clock.now + timedelta(hours=hours)
+        while not until():
+            assert self.clock.now < end, f"not within {hours} h: {self.inbox()} {self.stream()}"
+            look, read = sweeping.has_work(self.desk, due.at_once(self.database))
+            for wanted, work in ((read, self.read), (look, self.look)):
+                with suppress(RuntimeError):  # a mistake of ours: Celery logs it and takes the next message
+                    _ = wanted and work()
+            self.clock.now = min(self._next_due(), end)
+
+    def hours_pass(self, hours: float) -> None:
+        """The same, without anything to wait for."""
+        end = self.clock.now + timedelta(hours=hours)
+        self.in_time(lambda: self.clock.now >= end, hours=hours)
+
+    def _next_due(self) -> datetime:
+        i, s, g = tables.inbox.c, tables.streams.c, tables.gates.c
+        now = self.clock.now
+        asked = [sa.select(i.due_at).where(i.state == "due", i.due_at > now)]
+        asked += [sa.select(column).where(column > now) for column in (s.due_at, s.full_due_at, g.shut_until)]
+        with self.database.read() as connection:
+            moments = [moment for one in asked for moment in connection.execute(one).scalars()]
+        at_least, at_most = now + timedelta(seconds=1), now + timedelta(minutes=5)
+        return max(at_least, min([at_most, *moments]))
+
+    def look_elsewhere(self) -> subprocess.Popen[bytes]:
+        """A worker of its own, which looks once, by the clock as it stands."""
+        folder = str(self.settings.file.parent / "systems")
+        url = self.database.url.render_as_string(hide_password=False)
+        words = [folder, str(self.settings.file), url, self.clock.now.isoformat(), self.name]
+        return subprocess.Popen([sys.executable, "-c", ELSEWHERE, *words], stdout=subprocess.DEVNULL)
 
     def change(self, resource: str = "goods", **values: Any) -> None:
         with self.database.begin() as connection:
@@ -351,11 +412,13 @@ def connected(
     *,
     kinds: dict[str, dict[str, Any]] | None = None,
     also: dict[str, dict[str, Any]] | None = None,
+    on_a_line: bool = False,
     **options: Any,
 ) -> Iterator[Six]:
     """The sixth system's folder on the path, its vendor served, a connection `six` aligned; `also`: more connections.
 
-    `kinds`: resource -> fields of its `Resource` (`every` and `full_every` in seconds).
+    `kinds`: resource -> fields of its `Resource` (`every` and `full_every` in seconds). `on_a_line`: the vendor is
+    reached over a line that the test can cut.
     """
     put = folder / "systems"
     (put / "sixth").mkdir(parents=True)
@@ -363,13 +426,17 @@ def connected(
         (put / "sixth" / f"{name}.py").write_text(text, encoding="utf-8")
     clock, vendor = Clock(), Vendor()
     database._clock = clock
-    with beside(put), served(vendor.app) as url:
+    with beside(put), ExitStack() as stack:
+        url, line = stack.enter_context(served(vendor.app)), None
+        if on_a_line:
+            line = stack.enter_context(Line(url))
+            url = line.address
         common = {"system": "sixth", "url": url, "api_key": "very-secret", "kinds": json.dumps(kinds or {"goods": {}})}
         common |= options
         written = [table(name, common | more) for name, more in {"six": {}, **(also or {})}.items()]
         file = folder / "erpmirror.toml"
         file.write_text("\n".join(written), encoding="utf-8")
-        six = Six(database, configuration.load(file), vendor, clock)
+        six = Six(database, configuration.load(file), vendor, clock, line=line)
         for resource in six.desk.resources:
             vendor.objects.setdefault(resource, {})
         desk.align(database, six.settings)

@@ -9,13 +9,13 @@ import pytest
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
 
-from models import inbox, notices, streams, tables
+from models import due, inbox, notices, streams, tables
 from models.database import Database
 from models.notices import Letter
 from models.values import Cause, Lane, Mention
 from tests import processes
 from tests.mirroring import Mirror, mirrored
-from workers import app, bell, broker, configuration
+from workers import app, bell, broker, configuration, ingest
 from workers.beat import Sweeper
 
 if TYPE_CHECKING:
@@ -156,16 +156,55 @@ def test_a_ring_that_was_lost_is_repeated(mirror: Mirror, sweeper: Sweeper, cloc
     assert 1 == rung(mirror)["look"]
 
 
+def _shut(mirror: Mirror, name: str, *, until: datetime) -> None:
+    shut = {"failures": 1, "shut_until": until, "shut_reason": "429"}
+    insert = mirror.database.insert(tables.gates).values(account=mirror.desk(name).gate.account, **shut)
+    with mirror.database.begin() as connection:
+        connection.execute(insert.on_conflict_do_update(index_elements=[tables.gates.c.account], set_=shut))
+
+
 def test_a_shut_gate_is_not_rung_for_until_it_opens(mirror: Mirror, sweeper: Sweeper, clock: Clock) -> None:
     tick(mirror)
-    shut = {"failures": 1, "shut_until": clock() + timedelta(minutes=1), "shut_reason": "429"}
-    with mirror.database.begin() as connection:
-        connection.execute(sa.insert(tables.gates).values(account=mirror.desk(BOOKS).gate.account, **shut))
+    _shut(mirror, BOOKS, until=clock() + timedelta(minutes=1))
     sweeper.sweep()
     assert 0 == rung(mirror)["look"]
     clock.pass_(minutes=1)
     sweeper.sweep()
     assert 1 == rung(mirror)["look"]
+
+
+def test_notices_are_folded_also_while_the_gate_is_shut(mirror: Mirror, sweeper: Sweeper, clock: Clock) -> None:
+    """Or a vendor who is away for a week would leave a week of them, which nobody may trim."""
+    _shut(mirror, SHOP, until=clock() + timedelta(days=7))
+    sweeper.sweep()
+    assert {"look": 0, "read": 0} == rung(mirror)
+    notice(mirror)
+    sweeper.sweep()
+    assert {"look": 1, "read": 0} == rung(mirror)
+    assert not ingest.look(mirror.desk(SHOP)).requests
+    assert SHOP not in due.at_once(mirror.database).noticed
+    bell.Bell(sweeper.app, mirror.database).answer(SHOP, bell.LOOK)
+    sweeper.sweep()
+    assert {"look": 1, "read": 0} == rung(mirror), "what is left waits for the vendor"
+
+
+def test_a_watched_folder_is_looked_into_also_while_the_gate_is_shut(
+    sqlite: Database, tmp_path: Path, clock: Clock
+) -> None:
+    timed = Database(sqlite.url, clock=clock)
+    with mirrored(timed, tmp_path, interpreter={}) as mirror:
+        broker.prepare(mirror.settings)
+        mirror.work()
+        clock.pass_(minutes=10)
+        _shut(mirror, "interpreter", until=clock() + timedelta(days=7))
+        mirror.sandboxes["interpreter"]._delivery_note()
+        sweeper_of(mirror).sweep()
+        assert {"look": 0, "read": 1} == rung(mirror)
+        assert not ingest.read(mirror.desk("interpreter")).requests
+        with timed.read() as connection:
+            kept = connection.execute(sa.select(tables.documents.c.state)).scalars().all()
+        assert ["waiting"] == kept
+    timed.close()
 
 
 def test_a_parked_resource_is_not_rung_for(mirror: Mirror, sweeper: Sweeper, clock: Clock) -> None:

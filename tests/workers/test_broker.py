@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +15,6 @@ from tests import processes
 from workers import app, broker, configuration
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from celery import Celery
 
     from models.settings import Settings
@@ -98,3 +99,38 @@ def test_servers_look_after_themselves(tmp_path: Path) -> None:
         file.write_text(f'[broker]\nurl = "{address}"\n')
         settings = configuration.load(file)
         assert 0 == broker.sweep(app.create_app(settings), settings)
+
+
+def test_a_message_is_there_whole_or_not_at_all(settings: Settings) -> None:
+    folder = Path(broker.transport_options(settings)["data_folder_in"])
+    with app.create_app(settings).connection_for_write() as writer:
+        channel = writer.default_channel
+        sender = threading.Thread(target=lambda: [channel._put("looks", "x" * 1_000_000) for _ in range(30)])
+        sender.start()
+        seen = 0
+        while sender.is_alive():
+            for message in folder.glob("*.looks.msg"):
+                json.loads(message.read_text())
+                message.unlink()
+                seen += 1
+        sender.join()
+    assert 30 == seen + len(list(folder.glob("*.looks.msg")))
+    assert seen
+
+
+def test_a_message_is_heard_at_once_by_one_who_waits_for_it(settings: Settings) -> None:
+    """He would look again after a minute, and is patient for a quarter of one."""
+    seldom = app.create_app(settings)
+    seldom.conf.broker_transport_options |= {"polling_interval": 60}
+    heard: list[object] = []
+    with seldom.connection_for_read() as connection, connection.channel() as channel:
+        consumer = seldom.amqp.TaskConsumer(channel, queues=[seldom.amqp.queues[app.LOOKS]])
+        consumer.register_callback(lambda body, message: (heard.append(body), message.ack()))
+        with consumer:
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=0.1)
+            ringing = threading.Timer(0.2, seldom.send_task, ["nobody.works"], {"queue": app.LOOKS})
+            ringing.start()
+            connection.drain_events(timeout=15)
+            ringing.join()
+    assert 1 == len(heard)

@@ -72,3 +72,11 @@ def test_an_unknown_system_names_the_known_ones(tmp_path: Path) -> None:
     file.write_text('[connections.shop]\nsystem = "dilovot"\n', encoding="utf-8")
     with pytest.raises(SettingsError, match='did you mean "dilovod"'):
         configuration.load(file)
+
+
+def test_two_resources_that_would_share_a_table_refuse_to_start(tmp_path: Path) -> None:
+    file = tmp_path / "erpmirror.toml"
+    other = DILOVOD.replace("[connections.shop]", "[connections.other]").replace("catalogs.goods", "catalogs.Goods")
+    file.write_text(DILOVOD + other, encoding="utf-8")
+    with pytest.raises(SettingsError, match=r'other.resources: "catalogs.Goods" and "catalogs.goods" have one table'):
+        configuration.load(file)

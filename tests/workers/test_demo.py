@@ -16,7 +16,7 @@ README = Path(__file__).parents[2] / "README.md"
 def test_the_demo_ends_with_a_mirror_that_equals_its_vendors_and_answers_the_accountant(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "workers.cli", "demo", "--once", "--folder", str(tmp_path)]
     environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120"}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=170)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=500)
     assert 0 == ended.returncode, ended.stdout + ended.stderr
     assert "The mirror equals the sandboxes." in ended.stdout
     questions = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -81,3 +82,27 @@ def test_settings_that_are_shown_show_no_secret(connect: Connect) -> None:
     with connect() as six:
         assert "very-secret" not in repr(six.desk)
         assert "very-secret" not in repr(six.settings)
+
+
+def test_a_lasting_desk_leaves_its_line_to_the_vendor_open(connect: Connect) -> None:
+    with connect() as six:
+        lasting = desk.desk(six.database, six.settings, "six", lasting=True)
+        clients = []
+        for _ in range(2):
+            with lasting.shift() as shift:
+                clients.append(shift.client)
+        assert clients[0] is clients[1]
+        with six.desk.shift() as first, six.desk.shift() as second:
+            assert first.client is not second.client
+
+
+def test_after_a_shift_that_broke_off_the_vendor_is_called_anew(connect: Connect) -> None:
+    with connect() as six:
+        lasting = desk.desk(six.database, six.settings, "six", lasting=True)
+        clients = []
+        with suppress(TimeoutError), lasting.shift() as shift:
+            clients.append(shift.client)
+            raise TimeoutError
+        with lasting.shift() as shift:
+            clients.append(shift.client)
+        assert clients[0] is not clients[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -156,20 +156,17 @@ def test_the_slot_is_held_until_the_result_is_committed(everywhere: Six) -> None
     six = everywhere
     six.vendor.objects["goods"]["1"] = {"v": 1}
     other = Database(six.database.url)
-    held = []
-    journaled: set[int] = set()
+    held: list[int] = []
 
-    def seen(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("INSERT INTO changes"):
-            journaled.add(id(connection))
+    def count(connection: sa.Connection, table: sa.Table) -> int:
+        return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
 
-    def committing(connection: Any) -> None:
-        if id(connection) in journaled:
-            journaled.discard(id(connection))  # a later connection may get the same number
+    def committing(connection: sa.Connection) -> None:
+        if not held and count(connection, tables.changes):
             with other.read() as watching:
-                held.append(watching.execute(sa.select(sa.func.count()).select_from(tables.leases)).scalar_one())
+                assert 0 == count(watching, tables.changes)
+                held.append(count(watching, tables.leases))
 
-    sa.event.listen(six.database.engine, "after_cursor_execute", seen)
     sa.event.listen(six.database.engine, "commit", committing)
     six.mention("1")
     six.look()

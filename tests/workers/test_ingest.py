@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models import notices, streams
+from models import due, streams
 from models.values import Cause, Lane
 from tests.workers import sixth
-from workers import ingest
+from workers import ingest, sweeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,12 +145,12 @@ def test_a_look_does_not_begin_a_full_reading_nor_a_read_a_tick(connect: Connect
         six.read()
         assert [None] == six.vendor.cursors
         six.clock.pass_by(seconds=60)
-        assert (True, False) == ingest.has_work(six.desk)
+        assert (True, False) == sweeping.has_work(six.desk, due.at_once(six.database))
         six.read()
         assert [None] == six.vendor.cursors
         six.look()
         assert [None, "done"] == six.vendor.cursors
-        assert (False, False) == ingest.has_work(six.desk)
+        assert (False, False) == sweeping.has_work(six.desk, due.at_once(six.database))
 
 
 def test_what_is_left_when_the_time_is_up_is_told(connect: Connect) -> None:
@@ -170,8 +170,7 @@ def test_every_notice_is_folded(connect: Connect, count: int) -> None:
         six.notice(*(f"{number}" for number in range(count)))
         six.look()
         assert count == len(six.inbox())
-        with six.database.read() as connection:
-            assert not notices.waiting(connection, connection_name="six")
+        assert "six" not in due.at_once(six.database).noticed
 
 
 def test_a_closed_vendor_is_not_read_in_full_but_asked_for_the_rest(connect: Connect) -> None:

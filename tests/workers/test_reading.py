@@ -99,6 +99,7 @@ def test_the_cursor_moves_only_with_the_last_chunk_of_a_complete_run(anywhere: C
         assert "Killed" == killed.typename
         assert ("done", {"1": {"v": 1}}) == (six.stream().cursor, six.live())
         chunks.pop(1)
+        six.clock.pass_by(seconds=1)
         six.look()
         assert "later" == six.stream().cursor
         assert [None, "done", "done"] == six.vendor.cursors
@@ -141,6 +142,7 @@ def test_a_full_reading_goes_on_at_the_page_where_it_was_killed(anywhere: Connec
             six.read()
         assert (4, None) == (len(six.live()), six.stream().cursor)
         six.vendor.listing["goods"] = right
+        six.clock.pass_by(seconds=1)
         six.read()
         assert [None, "2", "4", "4"] == six.vendor.cursors
         assert (objects, "done", None) == (six.live(), six.stream().cursor, six.stream().full_run)
@@ -203,14 +205,16 @@ def test_a_new_omit_rule_rewrites_what_it_touches(connect: Connect, sqlite: Data
 # Deletion.
 
 
-def test_absence_from_one_complete_unpaged_reply_deletes_where_nothing_can_be_fetched(anywhere: Connect) -> None:
+def test_absence_from_two_complete_unpaged_replies_deletes_where_nothing_can_be_fetched(anywhere: Connect) -> None:
     with anywhere(kinds=KEYLESS) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.work()
         del six.vendor.objects["goods"]["2"]
         six.read_again()
-        assert {"1"} == six.live().keys()
-        assert {} == six.inbox()
+        assert ({"1", "2"}, {"2": "due"}) == (six.live().keys(), six.states())
+        six.clock.pass_by(minutes=1)
+        six.work()
+        assert ({"1"}, {}) == (six.live().keys(), six.states())
 
 
 @pytest.mark.parametrize("complete", [False, True])
@@ -270,7 +274,7 @@ def _mass_deletion(six: Six) -> list[str]:
     six.work()
     six.vendor.objects["goods"] = {"00": {"v": 1}}
     six.clock.pass_by(minutes=1)
-    six.read_again()
+    six.read_twice()
     return sorted(six.states())
 
 
@@ -673,5 +677,7 @@ def test_a_tick_that_breaks_off_goes_on_as_a_full_reading_but_not_because_of_the
         six.vendor.listing["goods"] = lambda _: [{"fail": "crash"}]
         with pytest.raises(RuntimeError):
             six.look()
-        assert [False, True] == [six.stream().is_due(six.clock.now, full=full) for full in (False, True)]
+        assert [False, False] == [six.stream().is_due(six.clock.now, full=full) for full in (False, True)]
+        six.clock.pass_by(seconds=2)  # the second failure in a row
+        assert six.stream().is_due(six.clock.now, full=True)
         assert ("broke off: RuntimeError", 0) == (six.column("last_error"), six.leases())

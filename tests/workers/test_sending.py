@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from models import inbox, streams
+from models import due, inbox, streams
 from tests import services
 from tests.processes import Line
 from tests.serving import served
 from tests.workers import reader
 from tests.workers.reader import KIND, pdf, sha256
-from workers import fetching, ingest
+from workers import fetching, ingest, sweeping
 from workers.desk import Desk
 
 if TYPE_CHECKING:
@@ -358,7 +358,7 @@ def test_while_one_document_is_read_by_another_worker_there_is_nothing_to_do(con
         six.hand_in(ONE)
         worker = six.aside(six.look)
         assert six.vendor.busy.wait(20)
-        assert (False, False) == ingest.has_work(six.desk)
+        assert (False, False) == sweeping.has_work(six.desk, due.at_once(six.database))
         six.vendor.reads_on.set()
         worker.join(30)
         assert "interpreted" == six.state(ONE)

@@ -9,10 +9,16 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
+
+from models import tables
+from models.database import Database
+from workers import canary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,8 +54,14 @@ def supervising(folder: Path, verbs: dict[str, list[str]]) -> Iterator[Running]:
         "from workers import supervisor\n"
         f"supervisor.run({verbs!r}, print_line=lambda name, line: print(name, line, flush=True))\n"
     )
+    with started(output, "-c", script) as running:
+        yield running
+
+
+@contextmanager
+def started(output: Path, *arguments: str) -> Iterator[Running]:
     with output.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-c", script], stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([sys.executable, *arguments], stdout=file, stderr=subprocess.STDOUT)
     try:
         yield Running(process, output)
     finally:
@@ -108,6 +120,33 @@ def test_a_killed_workers_own_children_do_not_outlive_it(tmp_path: Path, beat: l
         os.kill(first, signal.SIGKILL)
         running.until(lambda: len(running.pids("looks")) > 1)
         running.until(lambda: not group(first))
+
+
+def test_a_worker_that_lives_but_takes_nothing_from_its_queue_is_started_again(tmp_path: Path, beat: list[str]) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'var' / 'erpmirror.db'}")
+    c = tables.canaries.c
+
+    def served() -> bool:
+        return [None] == [sign.wrong for sign in canary.signs(database) if sign.queue == "looks" and sign.worker]
+
+    def waits() -> bool:
+        return any(sign.asked_at is not None for sign in canary.signs(database) if sign.queue == "looks")
+
+    with started(tmp_path / "said", "-m", "workers.cli", "up", "--concurrency", "1", *beat[1:]) as running:
+        running.until(served)
+        deaf = running.pids("looks")[0]
+        os.killpg(deaf, signal.SIGSTOP)
+        running.until(waits)
+        with database.begin() as connection:  # as if an hour had passed
+            earlier = database.now(connection) - timedelta(hours=1)
+            connection.execute(sa.update(tables.canaries).where(c.queue == "looks").values(sent_at=earlier))
+            connection.execute(sa.update(tables.canaries).where(c.queue == "looks").values(answered_at=None))
+        running.until(lambda: len(running.pids("looks")) > 1)
+        assert "looks has taken no message for 60 min; starting it again" in running.said()
+        assert not alive(deaf)
+        running.until(lambda: served() and not waits())
+        assert 1 == len(running.pids("reads"))
+    database.close()
 
 
 def test_pauses_grow_while_a_child_keeps_dying(tmp_path: Path) -> None:

@@ -68,13 +68,14 @@ def _name_leftovers(loaded: Settings) -> None:
 
 def _proofs(loaded: Settings, tell: Callable[[str], None]) -> Iterator[Proof]:
     from workers import desk
+    from workers.cli import serving
 
     yield Proof(None, None, "settings", str(loaded.file))
     database = entry.database(loaded, migrated=False)
     said, ready = _tried(lambda: _tables(database))
     tables = f"run `erpmirror migrate`, or correct `url` in [database] of {loaded.file}"
     yield Proof(None, None, "database", said, ready, None if ready else tables)
-    said, reached = _tried(lambda: _broker(loaded, database))
+    said, reached = _tried(lambda: serving.reach(loaded, database))
     bell = f"start the broker, or correct `url` in [broker] of {loaded.file}"
     yield Proof(None, None, "broker", said, reached, None if reached else bell)
     for each in desk.desks(database, loaded):
@@ -97,14 +98,6 @@ def _tables(database: Database) -> str:
     migration.require(database)
     where = database.url.set(username=None, password=None, query={})  # drivers take a password in the query, too
     return f"{where.render_as_string()}, tables of this version"
-
-
-def _broker(loaded: Settings, database: Database) -> str:
-    from workers import app, bell, broker
-
-    broker.prepare(loaded)
-    bell.Bell(app.create_app(loaded, database), database).broker_alive()
-    return loaded.broker.url.partition("://")[0]
 
 
 # How it reads

@@ -19,6 +19,8 @@ _HEAD = """\
 
 [database]
 url = "sqlite:///var/erpmirror.db"      # in production "postgresql+psycopg://user:password@host/name"
+# keep_notices = "30d"                  # how long webhooks and the history of readings are kept
+# keep_changes = "365d"                 # how long the journal is; unset: for ever, so that a replay gives all live rows
 
 [broker]
 url = "filesystem:///var/broker"        # in production "redis://host:6379/0" or "amqp://user:password@host:5672//"
@@ -28,6 +30,7 @@ host = "127.0.0.1"
 port = 8000
 # root_path = "/erpmirror"              # when a proxy serves it below a prefix
 # trusted_proxies = ["10.0.0.0/8"]      # networks whose X-Forwarded-For is believed
+# spool = "var/spool"                   # keeps webhooks while the database is away; on a disk that stays
 token = "{token}"   # for everything but webhooks and liveness; keep it secret
 
 # Connections: one table for each account. The name in the brackets is yours: lower-case letters, digits, "_" and "-".

@@ -43,8 +43,11 @@ class Progressed:
 
 def until_done(
     at: Desk, names: Sequence[str], console: Console, *, rows: Callable[[], dict[str, int]]
-) -> list[Progressed]:
-    """Work until nothing of these resources is due; how each then stands. `rows`: resource -> objects in the mirror."""
+) -> tuple[list[Progressed], bool]:
+    """Work until these resources were read, and what was then due is done; how each stands, and whether it is done.
+
+    At a busy ERP something is always due: what came later is the workers'. `rows`: resource -> objects in the mirror.
+    """
     known = rows()
     bars = Progress(
         SpinnerColumn(),
@@ -63,35 +66,44 @@ def until_done(
                 if each.read is not None:
                     bars.update(ids[each.resource], completed=each.read)
 
-        _work(at, names, show)
+        done = _work(at, names, show)
         for name, count in rows().items():
             bars.update(ids[name], completed=count, total=count or 1)
-    return progress(at, names)
+    return progress(at, names), done
 
 
-def _work(at: Desk, names: Sequence[str], show: Callable[[], None]) -> None:
-    while due(at, names):
+def _work(at: Desk, names: Sequence[str], show: Callable[[], None]) -> bool:
+    began, read_at = at.now(), None
+    while True:
+        if read_at is None and not _readings_due(at, names, began):
+            read_at = at.now()
+        if read_at is not None and not _keys_due(at, names, read_at):
+            return True
         asked = ingest.look(at, budget=_BUDGET).requests + ingest.read(at, budget=_BUDGET).requests
         show()
         if not asked:
             if _shut_for(at) > _PATIENCE:
-                return
+                return False
             time.sleep(_POLL)
 
 
-def due(at: Desk, names: Sequence[str]) -> bool:
-    """Whether something of these resources could be done now."""
+def _readings_due(at: Desk, names: Sequence[str], began: datetime) -> bool:
+    """Whether a reading that was due in the beginning has not been done yet."""
     with at.database.read() as connection:
-        now = at.database.now(connection)
         rows = streams.open_ones(connection, connection_name=at.name)
-        keys = inbox.due(connection, connection_name=at.name, now=now, limit=_MANY)
-    open_ones = {row.resource: row for row in rows if row.resource in names}  # keys of a parked resource wait with it
-    return any(item.resource in open_ones for item in keys) or any(_due(at, row, now) for row in open_ones.values())
+    return any(_due(at, row, began) for row in rows if row.resource in names)
 
 
-def _due(at: Desk, row: streams.Stream, now: datetime) -> bool:
+def _due(at: Desk, row: streams.Stream, began: datetime) -> bool:
     ticks = at.resources[row.resource].every is not None
-    return row.full_due_at <= now or (ticks and row.cursor is not None and row.due_at <= now)
+    return row.full_due_at <= began or (ticks and row.cursor is not None and row.due_at <= began)
+
+
+def _keys_due(at: Desk, names: Sequence[str], until: datetime) -> bool:
+    """Whether keys wait that were due by then. (Keys of a parked resource wait with it.)"""
+    with at.database.read() as connection:
+        keys = inbox.due(connection, connection_name=at.name, now=until, limit=_MANY)
+    return any(item.resource in names for item in keys)
 
 
 def _shut_for(at: Desk) -> timedelta:

@@ -49,6 +49,7 @@ def status(
 ) -> None:
     """Show how each resource stands: as of when it is complete, and what waits.
 
+    First who is there to do the work: the broker, and when a worker last took a message from each queue.
     [bold]complete as of[/]: everything that the ERP held then is in the mirror. [bold]bound[/]: within this time the
     mirror equals the ERP again, whatever was lost. [bold]pending[/]: objects to be fetched. [bold]parked[/] and
     [bold]held[/] wait for you: see [bold]erpmirror parked[/]. What is no longer configured is not asked: no bound.
@@ -56,6 +57,7 @@ def status(
     Example: [bold]erpmirror status --json | jq '.[] | select(.parked > 0)'[/]
     """
     from models import status
+    from workers.cli import serving
 
     loaded = entry.settings(config)
     database = entry.database(loaded)
@@ -67,6 +69,7 @@ def status(
         left = [_fields(row) | {"bound": None} for row in rows if row not in kept]
         print_json([*map(_fields, kept), *unread, *left])
         return
+    serving.show(loaded, database)
     _print_table(kept, unread)
     name_unconfigured(database, loaded)
 
@@ -240,7 +243,7 @@ def _finish(at: Desk, names: Sequence[str], *, wait: bool) -> None:
         entry.ring(at)
         return
     try:
-        stood = following.until_done(at, names, entry.err(), rows=lambda: _rows(at, names))
+        stood, done = following.until_done(at, names, entry.err(), rows=lambda: _rows(at, names))
     except KeyboardInterrupt:
         entry.note("Stopped. It goes on where it stopped: in a worker, or when you repeat this.")
         raise typer.Exit(130) from None
@@ -248,7 +251,7 @@ def _finish(at: Desk, names: Sequence[str], *, wait: bool) -> None:
     for each in stood:
         entry.out().print(f"{each.resource}: {after.get(each.resource, 0)} rows", markup=False)
     wrong = [each for each in stood if each.error or each.state != "open"]
-    if wrong or following.due(at, names):
+    if wrong or not done:
         raise errors.Problem("\n".join(["not everything could be read", *map(_wrong, wrong), _what_next(wrong)]))
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from models.settings import Settings
     from workers import supervisor
 
+_SECONDS_TO_SHOW = 5.0
+
 Concurrency = Annotated[
     int,
     typer.Option(min=1, metavar="N", help="How many tasks a worker does at the same time, each in its own process."),
@@ -30,12 +32,14 @@ def up(
 ) -> None:
     """Migrate, then run receiver, workers and beat in this terminal.
 
-    What dies is started again. Ctrl-C stops everything in order.
+    What dies is started again, and so is a worker that lives but has long taken nothing from its queue. Ctrl-C stops
+    everything in order.
 
     Example: [bold]erpmirror up[/]
     """
     from models import migration
     from workers import supervisor
+    from workers.cli import serving
 
     loaded = entry.settings(config)
     opened = entry.database(loaded, migrated=False)
@@ -46,7 +50,8 @@ def up(
         entry.err().print("The tables are up to date.")
     address = f"http://{loaded.receiver.host}:{loaded.receiver.port}{loaded.receiver.root_path}"
     entry.err().print(f"The receiver answers at {address}. Ctrl-C stops everything.")
-    raise typer.Exit(supervisor.run(_children(loaded.file, concurrency), print_line=_printer()))
+    children = _children(loaded.file, concurrency)
+    raise typer.Exit(supervisor.run(children, print_line=_printer(), ailing=serving.deaf_workers(loaded)))
 
 
 def _children(file: Path, concurrency: int) -> dict[str, list[str]]:
@@ -86,7 +91,7 @@ def receiver(
 ) -> None:
     """Run the receiver alone: webhooks, ticks, the journal, health and metrics.
 
-    It starts without a database, too, and answers 503 until one is there.
+    It starts without a database, too: until one is there webhooks wait in the spool, everything else is answered 503.
 
     Example: [bold]erpmirror receiver --host 0.0.0.0[/]
     """
@@ -113,12 +118,32 @@ def receiver(
 
 
 def _require_if_reachable(loaded: Settings) -> None:
+    """Refuse tables that do not fit, if the database shows any within seconds: webhooks are waiting."""
+    import concurrent.futures
+    import threading
+
     import sqlalchemy as sa
 
+    from models import migration
+
+    shown: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def look() -> None:
+        try:
+            opened = entry.database(loaded, migrated=False)
+            migration.require(opened)
+            opened.close()
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            shown.set_exception(error)
+        else:
+            shown.set_result(None)
+
+    # A daemon: a database that hangs, or a file that somebody locked, must not hold up anybody.
+    threading.Thread(target=look, daemon=True).start()
     try:
-        entry.database(loaded).close()
-    except sa.exc.OperationalError:
-        entry.note("The database is away; the receiver starts all the same and answers 503 until it is back.")
+        shown.result(_SECONDS_TO_SHOW)
+    except (sa.exc.OperationalError, TimeoutError):
+        entry.note("The database is away; the receiver starts all the same, and keeps webhooks in its spool.")
 
 
 def worker(

@@ -1,4 +1,4 @@
-"""What a connector folder offers. Beside `http`, `workers.errors` and `models.values` all that it may import.
+"""What a connector folder offers. Beside `http`, `streaming`, `workers.errors`, `models.values` all it may import.
 
 A folder's files, each only if needed:
 
@@ -52,6 +52,9 @@ __all__ = [
 ]
 
 
+_CONFIRMS_AFTER = timedelta(minutes=1)
+
+
 def _as_sent(raw: JsonObject) -> JsonObject:
     return raw
 
@@ -64,8 +67,8 @@ class Resource:
     - `every`: how often a tick asks for what changed since the cursor; None if it knows no "since"
     - `full_every`: how often everything is read
     - `bound`: within which time the mirror equals the ERP again, whatever was lost
-    - `points`: `fetch` works, so absence from a listing is only a mention; without it, absence from a complete reply
-      deletes
+    - `points`: `fetch` works, so absence from a listing is only a mention; without it, absence from two complete
+      replies in a row deletes
     - `summaries`: a listing does not show all of an object, so a full reading stands in for no tick
     - `unpaged`: a full reading is one reply
     - `register`: rows come and go, so their deletions are not counted against `max_deletions`
@@ -94,6 +97,16 @@ class Resource:
     hints: Shape = field(default_factory=dict)
     notes: Notes = field(default_factory=dict)
     project: Callable[[JsonObject], JsonObject] = _as_sent
+
+    @property
+    def confirms_after(self) -> timedelta:
+        """When a reply that lacks rows is asked for again: only what is missing from both is gone."""
+        return min(_CONFIRMS_AFTER, self.full_every)
+
+    @property
+    def bound_in_all(self) -> timedelta:
+        """`bound`, with the second look at what is missing where nothing else can prove it gone."""
+        return self.bound + self.confirms_after if self.unpaged and not self.points else self.bound
 
 
 class Sessions(Protocol):
@@ -166,7 +179,9 @@ class Greeting:
 
 
 class Client(Protocol):
-    """One connection's client for one task, made as `Client(options, wire)`. Never called inside a transaction.
+    """One connection's client, made as `Client(options, wire)`, for one task after the other in a process.
+
+    Never called inside a transaction. What it remembers must not grow from task to task.
 
     A client whose resources are all `handed_in` has `interpret` instead of `fetch`, `list` and `shape`.
     """

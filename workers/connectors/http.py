@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 import socket
+import ssl
 import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -168,6 +171,9 @@ class Http:
             auth=auth,
             timeout=self._timeout,
             trust_env=False,
+            # The line outlives a task: a session is kept where all workers share it, and nothing else is.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            verify=_trusted(),
             limits=httpx.Limits(max_connections=1),
         )
 
@@ -256,6 +262,12 @@ class Http:
                 waited, received = 0.0, 0
             yield chunk
             asked = time.monotonic()
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whom to believe who he is, read once: it takes longer than many an answer."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def reachable(url: str) -> bool:

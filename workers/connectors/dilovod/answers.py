@@ -9,10 +9,8 @@ from decimal import Decimal
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-import ijson
-
 from models import exact
-from workers.connectors import http
+from workers.connectors import http, streaming
 from workers.connectors.dilovod.resources import ID
 from workers.errors import Busy, SetAside, TryLater
 
@@ -128,10 +126,9 @@ def head(streamed: Streamed) -> bytes:
 def arriving(streamed: Streamed) -> Iterator[Any]:
     """The rows of a body whose head is read, as they arrive. TryLater where it breaks off or is not JSON."""
     try:
-        yield from ijson.items(_Rejoined(b"[", streamed), "item")
-    except ijson.JSONError as error:
-        reason = str(error).partition("\n")[0]  # the other lines repeat what the answer holds
-        raise TryLater(f"the answer is not JSON: {reason}", shuts_gate=False) from None
+        yield from streaming.items(_Rejoined(b"[", streamed))
+    except streaming.Broken as error:
+        raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
 
 
 class _Rejoined:

@@ -40,6 +40,7 @@ class Client:
         self._options = options
         self._key = options.api_key.get_secret_value()
         self._secrets = {self._key}  # and partners' keys, once they were sent
+        self._declared = metadata.Declared(wire)
         self._http = Http(wire, base_url=options.url, timeout=options.timeout, hidden=self._hidden)
 
     def close(self) -> None:
@@ -66,20 +67,44 @@ class Client:
         return Snapshot(key, answer, listed=cursors.token(header))
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
-        """One step of a full reading: the metadata that it needs, then the register's rows or a page of names."""
+        """One step of a full reading: the register's rows or a page of names.
+
+        What the metadata says of it is remembered for a day; where it is not, asking for it is a step of its own, and
+        where the vendor refuses what followed from it, it is asked for again.
+        """
         position = cursors.Position.read(cursor)
-        if position is None:
-            first = cursors.Position.first(resource.name, self.get_metadata(resource.name), self._by(resource))
-            yield Chunk(end=End(first.text(), more=True))
-        elif is_register(resource.name):
+        if position is not None:
+            yield from self._step(resource, position)
+        elif (remembered := self._declared.get(resource.name)) is None:
+            yield Chunk(end=End(self._first(resource, self._described(resource)).text(), more=True))
+        else:
+            first = self._first(resource, remembered)
+            try:
+                yield from self._step(resource, first)
+            except SetAside:
+                newer = self._first(resource, self._described(resource))
+                if newer == first:
+                    raise
+                yield Chunk(end=End(newer.text(), more=True))
+
+    def _step(self, resource: Resource, position: cursors.Position) -> Iterator[Chunk]:
+        if is_register(resource.name):
             rows = self._mirrored(resource.name, position)
             yield from cursors.of_register(rows, position.dimensions, summed=not is_slice(resource.name))
         else:
             yield self._page(resource.name, position)
 
+    def _first(self, resource: Resource, described: JsonObject) -> cursors.Position:
+        return cursors.Position.first(resource.name, described, self._by(resource))
+
+    def _described(self, resource: Resource) -> JsonObject:
+        described = self.get_metadata(resource.name)
+        self._declared.keep(resource.name, described)
+        return described
+
     def shape(self, resource: Resource) -> Shape:
         """What `getMetadata` declares of it."""
-        described = self.get_metadata(resource.name)
+        described = self._described(resource)
         if is_register(resource.name):
             return metadata.of_rows(described, self._by(resource))
         return metadata.of_objects(described)
@@ -98,7 +123,7 @@ class Client:
         if not is_register(resource.name):
             found = self.request(resource.name, {"id": "id"}, limit=_ONE, assemble_links=False)
             return f"can be read, as {answers.link(found[0].get('id'))}" if found else "can be read; it is empty"
-        first = cursors.Position.first(resource.name, self.get_metadata(resource.name), self._by(resource))
+        first = self._first(resource, self.get_metadata(resource.name))
         by = f"can be read by {', '.join(first.dimensions)}"
         return by if list(self._mirrored(resource.name, first, limit=_ONE)) else f"{by}; it is empty"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact
 from models.values import Chunk, End, Line, Snapshot, Unreadable
+from workers.connectors import streaming
 from workers.connectors.dilovod import answers, metadata
 from workers.connectors.dilovod.resources import ID, is_register
 from workers.errors import SetAside
@@ -125,8 +126,12 @@ def of_register(rows: Iterable[Any], dimensions: Sequence[str], *, summed: bool)
     Of different rows with the same dimensions none may be lost in silence. Where rows are sums (`summed`), none of them
     is what the register holds: SetAside, of the whole resource. Else the first is kept, and the others are set aside.
     """
+    with streaming.Met() as met:
+        yield from _met_once(rows, dimensions, met, summed=summed)
+
+
+def _met_once(rows: Iterable[Any], dimensions: Sequence[str], met: streaming.Met, *, summed: bool) -> Iterator[Chunk]:
     chunk: list[Snapshot | Unreadable] = []
-    met: dict[str, bytes] = {}
     for row in rows:
         found = _keyed(row, dimensions)
         if isinstance(found, Snapshot) and not _is_first(found, met):
@@ -142,10 +147,10 @@ def of_register(rows: Iterable[Any], dimensions: Sequence[str], *, summed: bool)
     yield replace(_sorted_out(chunk), end=End(DONE, complete=True))
 
 
-def _is_first(row: Snapshot, met: dict[str, bytes]) -> bool:
+def _is_first(row: Snapshot, met: streaming.Met) -> bool:
     """Whether no other row of this key was met; the same row again is no other."""
     state = bytes.fromhex(exact.fingerprint(exact.storable(row.raw)))
-    return met.setdefault(row.key, state) == state
+    return met.first(row.key, state) in {None, state}
 
 
 def _sorted_out(found: Sequence[Snapshot | Unreadable]) -> Chunk:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from models import exact
 from models.values import Kind
 from workers.connectors.dilovod.queries import Reading
 from workers.errors import SetAside
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from models.values import JsonObject, Shape
+    from workers.connectors.contract import Wire
 
 _KINDS = {
     "datetime": Kind.TIMESTAMP,
@@ -81,6 +85,39 @@ def kept(metadata: JsonObject, wanted: Sequence[str] = ()) -> tuple[str, ...]:
             whole_resource=True,
         )
     return tuple(each for each in there if each in wanted) or there
+
+
+_LASTS = timedelta(hours=25)
+"""The shape is asked for anew each day, and this with it: it must not end shortly before."""
+
+
+class Declared:
+    """What the vendor declared of each kind of object, kept for a day in the account's session box, for all workers.
+
+    Only names, which is what a question needs. Of two workers who learn at once one may be forgotten, and asks again.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._sessions = wire.sessions
+        self._now = wire.now
+
+    def get(self, name: str) -> JsonObject | None:
+        """As `getMetadata` told it, in short; None where that is too long ago."""
+        found = self._kept().get(name)
+        return None if found is None else dict(found["declared"])
+
+    def keep(self, name: str, metadata: JsonObject) -> None:
+        """Remember it."""
+        short = {part: list(_named(metadata.get(part))) for part in ("reqs", "dimensions", "resources")}
+        until = (self._now() + _LASTS).isoformat()
+        told = {"declared": {"name": metadata.get("name"), **short}, "until": until}
+        self._sessions.put(exact.dumps({**self._kept(), name: told}).encode(), self._now() + _LASTS)
+
+    def _kept(self) -> dict[str, Any]:
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            kept, now = exact.loads(self._sessions.get() or b"{}"), self._now()
+            return {name: each for name, each in kept.items() if datetime.fromisoformat(each["until"]) > now}
+        return {}
 
 
 _SPELLINGS = (("Receipt", "Expense"), ("Reciept", "Expence"))

@@ -104,7 +104,8 @@ class Sandbox:
 
     `latency`: how many seconds each answer takes, while which the key is busy. `faults`: what happens to the next
     answers, one each; `drip`: seconds between two bytes of a dripping answer; `slow`: seconds before a slow one.
-    `asked`: the actions that came; `hooks`: the webhooks that were sent. `books.denied`: what the role may not read.
+    `asked`: the actions that came; `overlaps`: how many more came while the key was busy; `hooks`: the webhooks that
+    were sent. `books.denied`: what the role may not read.
     `dimensions`: register -> what a mirror keeps it by, where that is not everything. `partner_key`: of the partner's
     cabinet, whose statistic this is.
     """
@@ -128,6 +129,7 @@ class Sandbox:
         self.failed: Counter[_Call] = Counter()
         self.lock = threading.RLock()
         self.busy = threading.Lock()
+        self.overlaps = 0
         self._chance = Random(seed)
         self._outbox: queue.Queue[JsonObject] = queue.Queue()
         self._postman: threading.Thread | None = None
@@ -544,6 +546,7 @@ class _Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         packet = await _packet(Request(scope, receive))
         if not self._sandbox.busy.acquire(blocking=False):
+            self._sandbox.overlaps += 1
             refusal = {"error": "multithreadApiSession multithread api request blocked"}
             await _json(refusal)(scope, receive, send)
             return

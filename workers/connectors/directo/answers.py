@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
-import ijson
-from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as Xml
 
-from workers.connectors import http
+from models import exact
+from workers.connectors import http, streaming
 from workers.connectors.directo import queries, resources, table
-from workers.errors import SetAside, TryLater
+from workers.errors import SetAside, TooLarge, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from xml.etree.ElementTree import Element
     from zoneinfo import ZoneInfo
 
@@ -32,6 +30,10 @@ _REFUSED = frozenset({403, 404})
 
 _UNKNOWN = re.compile(r"unauthorized|token required", re.IGNORECASE)
 _FORBIDDEN = re.compile(r"not enabled|permission|forbidden|denied", re.IGNORECASE)
+_MOST_ELEMENTS = 1_000_000
+_DEEPEST = 100
+"""Of a record in XML."""
+
 _FAILURES = frozenset({"result", "results", "err", "error", "errors"})
 """Roots of XML answers that are no lists: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`."""
 
@@ -52,7 +54,7 @@ def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
     if body.first == b"[":
         return _json_records(body)
     if body.first == b"<":
-        return _xml_records(body, secret)
+        return _xml_records(streaming.Pieces(body), secret)
     raise _no_list(_hidden(body.read(-1), secret))
 
 
@@ -176,7 +178,7 @@ def _refusal(status: int, body: bytes) -> SetAside:
 
 def _no_list(body: bytes) -> SetAside | TryLater:
     try:
-        decoded = json.loads(body)
+        decoded = exact.loads(body)
     except ValueError:
         return TryLater(f"the answer is no list: {_words(body) or 'empty'}", shuts_gate=False)
     if isinstance(decoded, dict) and decoded.keys() & {"error", "message"}:
@@ -186,28 +188,47 @@ def _no_list(body: bytes) -> SetAside | TryLater:
 
 def _json_records(body: http.Peeked) -> Iterator[Any]:
     try:
-        yield from ijson.items(body, "item")
-    except ijson.JSONError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise TryLater(f"the answer breaks off or is no JSON: {reason}", shuts_gate=False) from None
+        yield from streaming.items(body)
+    except streaming.Broken as error:
+        raise _broken("JSON", error) from None
 
 
-def _xml_records(body: http.Peeked, secret: str) -> Iterator[Any]:
+def _xml_records(body: streaming.Pieces, secret: str) -> Iterator[Any]:
     """Each child of the root in the JSON's shape, forgotten once it is read."""
-    depth, root, is_list = 0, None, False
+    root, is_list = None, False
+    # ValueError and LookupError: a DTD, which is never read, and an encoding that nobody knows.
     try:
-        for event, element in Xml.iterparse(body, events=("start", "end"), forbid_dtd=True):
+        for depth, ends, element in _bounded(Xml.iterparse(body, events=("start", "end"), forbid_dtd=True)):
             if root is None:
                 root, is_list = element, element.tag.lower() not in _FAILURES | {"html"}
-            depth += 1 if event == "start" else -1
-            if event == "end" and depth == 1 and is_list:
+            if ends and depth == 1 and is_list:
+                body.ended()
                 yield _shaped(element)
                 root.clear()
-    except (ParseError, DefusedXmlException) as error:
-        raise TryLater(f"the answer breaks off or is no XML: {error}", shuts_gate=False) from None
+    except (ParseError, ValueError, LookupError) as error:
+        raise _broken("XML", error) from None
     if root is not None and not is_list:
         said = _hidden(_all_words(root).encode(), secret)
         raise _refusal(_OK, said) if root.tag.lower() in _FAILURES else _no_list(said)
+
+
+def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool, Element]]:
+    """How many elements are open, whether this one ends with the event, and the element."""
+    depth, met = 0, 0
+    for event, element in events:
+        ends = event == "end"
+        depth += -1 if ends else 1
+        met = 0 if depth == 1 else met + 1
+        if depth > _DEEPEST:
+            raise SetAside(f"the answer is nested more than {_DEEPEST} deep")
+        if met > 2 * _MOST_ELEMENTS:
+            raise TooLarge(f"a record of the answer has more than {_MOST_ELEMENTS} elements")
+        yield depth, ends, element
+
+
+def _broken(form: str, error: Exception) -> TryLater:
+    reason = str(error).strip().partition("\n")[0]
+    return TryLater(f"the answer breaks off or is no {form}: {reason}", shuts_gate=False)
 
 
 def _shaped(element: Element) -> Any:
@@ -215,17 +236,14 @@ def _shaped(element: Element) -> Any:
     children = list(element)
     if _is_list(element, children):
         return [_shaped(child) for child in children]
-    shaped: JsonObject = dict(element.attrib)
     text = (element.text or "").strip()
-    if not children and not shaped:
+    if not children and not element.attrib:
         return element.text or ""
+    # A name that comes more than once has all its values in a list.
+    values: dict[str, list[Any]] = {name: [value] for name, value in element.attrib.items()}
     for child in children:
-        value = _shaped(child)
-        if child.tag in shaped:
-            earlier = shaped[child.tag]
-            shaped[child.tag] = [*earlier, value] if isinstance(earlier, list) else [earlier, value]
-        else:
-            shaped[child.tag] = value
+        values.setdefault(child.tag, []).append(_shaped(child))
+    shaped: JsonObject = {name: some if len(some) > 1 else some[0] for name, some in values.items()}
     return shaped | {"text": text} if text and "text" not in shaped else shaped
 
 
@@ -244,7 +262,7 @@ def _all_words(root: Element) -> str:
 def _words(body: bytes) -> str:
     """`error.code`, `error.message`, `message`, else the beginning of the body."""
     try:
-        decoded = json.loads(body)
+        decoded = exact.loads(body)
     except ValueError:
         return http.words(body)
     error = decoded.get("error", decoded) if isinstance(decoded, dict) else decoded

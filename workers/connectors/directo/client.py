@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from models.values import Chunk, End, JsonObject, Mention, Shape, Snapshot, Tombstone, Unreadable
-from workers.connectors import http
+from workers.connectors import http, streaming
 from workers.connectors.contract import Greeting
 from workers.connectors.directo import answers, cursors, queries, resources, table
 from workers.errors import SetAside, TimedOut
@@ -203,14 +203,15 @@ class Client:
     def _chunks(
         self, resource: Resource, records: Iterator[Any], run: cursors.Run, watch: answers.Watch
     ) -> Iterator[Chunk]:
-        met = resources.Met(resource, self._options.zone)
-        while batch := list(islice(records, _CHUNK)):
-            for record in batch:
-                run.saw(record)
-                watch.saw(record)
-            chunk = met.chunk(batch)
-            _refuse_hopeless(chunk)
-            yield chunk
+        with streaming.Met() as states:
+            met = resources.Met(resource, self._options.zone, states)
+            while batch := list(islice(records, _CHUNK)):
+                for record in batch:
+                    run.saw(record)
+                    watch.saw(record)
+                chunk = met.chunk(batch)
+                _refuse_hopeless(chunk)
+                yield chunk
 
     def _deletions(self, position: cursors.Position) -> Iterator[Chunk]:
         """`/deleted`: mentions, never proof. Absence from it means nothing, so no reading of it is complete."""

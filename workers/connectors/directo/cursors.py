@@ -169,6 +169,9 @@ class Run:
         look_back = self._options.full_every + self._options.overlap
         return stamp is not None and stamp <= wall(self._asked(), self._options.zone) - look_back
 
+    def _now(self) -> datetime:
+        return wall(self._asked(), self._options.zone)
+
     def position(self) -> Position:
         """Where the run stands."""
         return self._position
@@ -176,9 +179,13 @@ class Run:
     def finished(self) -> Position:
         """Where the next tick begins: never past what was received, nor past the vendor's clock before we asked."""
         old, greatest = self._position.since, self._position.greatest
+        if old is not None and not self._full and self._position.asked is not None and old > self._now():
+            # His clock was set back: until it is there again, nothing would be asked for. What changed since the tick
+            # before this one was not asked for either.
+            return Position(_stepped_back(self._now(), self._options.every + self._options.overlap, self._options.zone))
         if greatest is None and old is not None and not self._full:
             return Position(old)
-        limit = wall(self._asked(), self._options.zone)
+        limit = self._now()
         stamp = min(greatest, limit) if greatest else limit
         new = _stepped_back(stamp, self._options.overlap, self._options.zone)
         return Position(max(old, new) if old else new)

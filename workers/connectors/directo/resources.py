@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,9 @@ from workers.errors import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
     from zoneinfo import ZoneInfo
 
+    from workers.connectors import streaming
     from workers.connectors.directo.options import Options
 
 
@@ -132,9 +133,13 @@ def split(resource: Resource, key: str) -> list[str]:
     return parts
 
 
+_MOST_DIGITS = 100
+"""Of a key that is a number: `1e999999999` written out would fill the memory."""
+
+
 def _text(value: Any) -> str:
     # The same number arrives as 7, "7" and 7.0000.
-    if isinstance(value, Decimal) and value == value.to_integral_value():
+    if isinstance(value, Decimal) and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():
         return str(int(value))
     return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
 
@@ -197,9 +202,13 @@ def as_object(record: Any) -> JsonObject:
     return record if isinstance(record, dict) else {"value": record}
 
 
+_DIGEST = 16
+"""Bytes of a fingerprint."""
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What a record said and when, as small as a whole reply of them must be."""
+    """What a record said and when."""
 
     said: bytes
     at: datetime | None
@@ -208,6 +217,16 @@ class _State:
     def of(cls, raw: JsonObject, zone: ZoneInfo) -> _State:
         said = bytes.fromhex(exact.fingerprint(exact.storable(raw)))
         return cls(said, cursors.stamp(raw.get("ts"), zone))
+
+    @classmethod
+    def read(cls, kept: bytes) -> _State:
+        """Back from the file."""
+        said, at = kept[:_DIGEST], kept[_DIGEST:].decode()
+        return cls(said, datetime.fromisoformat(at) if at else None)
+
+    def kept(self) -> bytes:
+        """For the file."""
+        return self.said + (self.at.isoformat().encode() if self.at else b"")
 
     def is_later(self, other: _State) -> bool:
         return self.at is not None and other.at is not None and self.at > other.at
@@ -219,10 +238,10 @@ class Met:
     Kept for the whole reply, because the vendor promises no order.
     """
 
-    def __init__(self, resource: Resource, zone: ZoneInfo) -> None:
+    def __init__(self, resource: Resource, zone: ZoneInfo, states: streaming.Met) -> None:
         self._resource = resource
         self._zone = zone
-        self._states: dict[str, _State] = {}
+        self._states = states
 
     def chunk(self, batch: Iterable[Any]) -> Chunk:
         """The batch by key: of two states the later one; of two records that no `ts` puts in order the first."""
@@ -234,9 +253,13 @@ class Met:
                 unreadable.append(Unreadable(digest(raw), _no_key(self._resource, raw), raw))
                 continue
             state = _State.of(raw, self._zone)
-            met = self._states.setdefault(key, state)
-            if met is state or state.is_later(met):
-                self._states[key], found[key] = state, raw
+            kept = self._states.first(key, state.kept())
+            met = state if kept is None else _State.read(kept)
+            if kept is None:
+                found[key] = raw
+            elif state.is_later(met):
+                self._states.replace(key, state.kept())
+                found[key] = raw
             elif met.said != state.said and not met.is_later(state):
                 reason = f"{self._resource.name} has different records with the key {key}; see the setting `keys`"
                 unreadable.append(Unreadable(digest(raw), reason, raw))

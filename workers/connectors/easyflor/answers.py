@@ -12,10 +12,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import ijson
-
 from models import exact
-from workers.connectors import http
+from workers.connectors import http, streaming
 from workers.errors import Closed, Fate, SetAside, TryLater
 
 if TYPE_CHECKING:
@@ -113,9 +111,9 @@ def records(reply: http.Streamed, *, keep_personal: bool) -> Iterator[Any]:
 
 def _items(body: http.Peeked, *, keep_personal: bool) -> Iterator[Any]:
     try:
-        for item in ijson.items(body, "item"):
+        for item in streaming.items(body):
             yield cleaned(item, keep_personal=keep_personal)
-    except ijson.JSONError:
+    except streaming.Broken:
         # Not its words: they may repeat what stands there.
         raise TryLater("the answer breaks off or is no JSON", shuts_gate=False) from None
 

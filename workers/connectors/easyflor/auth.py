@@ -33,6 +33,9 @@ _KEPT = timedelta(days=1)
 _UNSTATED = timedelta(minutes=30)
 """How long a token is used whose expiration cannot be read. A refusal renews it earlier."""
 
+_LOGINS = 2
+"""So many sessions must be refused as soon as they were given before that is a person's business."""
+
 _HIDDEN = "***"
 _TELLING = 4
 """How many characters of a secret tell something of it."""
@@ -77,7 +80,9 @@ class Session:
 
 
 class Auth(httpx.Auth):
-    """Signs requests. A 401 is answered with one login, unless somebody else of the account has logged in meanwhile.
+    """Signs requests. A 401 is answered with a login, unless somebody else of the account has logged in meanwhile.
+
+    And with another one where that is ended at once: somebody may have logged in elsewhere in that very moment.
 
     SetAside where the login is refused. A login that is answered with 429, 5xx or a redirect ends the flow, so that
     `http.Http` judges that answer like any other.
@@ -97,17 +102,14 @@ class Auth(httpx.Auth):
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Not httpx's `auth_flow`: that one would read each answer whole, and collections are streamed."""
-        session = self._stored()
+        session, logins = self._stored(), _LOGINS
         if session is None or not session.serves(self._options.auth, self._now):
-            session = yield from self._renewed(request, refused=None)
-            if session is None:
+            session, logins = (yield from self._renewed(request, refused=None)), _LOGINS - 1
+        while session is not None:
+            response = yield self._signed(request, session)
+            if response.status_code != httpx.codes.UNAUTHORIZED or not logins:
                 return
-        response = yield self._signed(request, session)
-        if response.status_code != httpx.codes.UNAUTHORIZED:
-            return
-        renewed = yield from self._renewed(request, refused=session)
-        if renewed is not None:
-            yield self._signed(request, renewed)
+            session, logins = (yield from self._renewed(request, refused=session)), logins - 1
 
     def _signed(self, request: httpx.Request, session: Session) -> httpx.Request:
         self._secrets |= session.secrets

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from models import exact
 from models.values import Chunk, End, JsonObject, Mention, Shape, Snapshot, Tombstone, Unreadable
-from workers.connectors import http
+from workers.connectors import http, streaming
 from workers.connectors.contract import Greeting
 from workers.connectors.easyflor import answers, cursors, resources, table
 from workers.connectors.easyflor.auth import Auth
@@ -90,13 +90,13 @@ class Client:
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
         """What changed since a day, or everything; in one reply. Where nothing shows everything, since `since`."""
         position, row = cursors.Position.read(cursor, self._options), self._rows[resource.name]
-        run, met = cursors.Run(self._options), _Met(resource)
+        run = cursors.Run(self._options)
         day = position.since or (None if row.path else self._options.since)
         path = str(row.path) if day is None else _since(row, cursors.written(day, position.form))
         try:
-            with self._reply(path) as reply:
+            with self._reply(path) as reply, streaming.Met() as states:
                 run.told(reply.date)
-                records = self._records(reply)
+                met, records = _Met(resource, states), self._records(reply)
                 while batch := list(islice(records, _CHUNK)):
                     yield met.chunk(batch)
         except answers.Refused:
@@ -204,10 +204,10 @@ class _Met:
     Kept for the whole reply, because the vendor promises no order.
     """
 
-    def __init__(self, resource: Resource) -> None:
+    def __init__(self, resource: Resource, states: streaming.Met) -> None:
         self.unreadable = 0
         self._resource = resource
-        self._states: dict[str, bytes] = {}
+        self._states = states
 
     def chunk(self, batch: Iterable[Any]) -> Chunk:
         """The batch by key. SetAside where it has no readable record at all: no bad luck, another kind of answer."""
@@ -218,21 +218,17 @@ class _Met:
             key = resources.key_of(self._resource, raw)
             if key is None:
                 unreadable.append(Unreadable(resources.digest(raw), _no_key(self._resource, raw), raw))
-            elif self._is_new(key, raw):
+                continue
+            state = _state(raw)
+            met = self._states.first(key, state)
+            if met is None:
                 snapshots.append(Snapshot(key, raw))
-            elif not self._is_known(key, raw):
+            elif met != state:
                 self._differs(key, raw, mentions, unreadable)
         self.unreadable += len(unreadable)
         if len(unreadable) > _HOPELESS and not snapshots:
             raise SetAside(unreadable[0].reason, whole_resource=True)
         return Chunk(tuple(snapshots), mentions=tuple(mentions), unreadable=tuple(unreadable))
-
-    def _is_new(self, key: str, raw: JsonObject) -> bool:
-        state = _state(raw)
-        return self._states.setdefault(key, state) is state
-
-    def _is_known(self, key: str, raw: JsonObject) -> bool:
-        return self._states[key] == _state(raw)
 
     def _differs(self, key: str, raw: JsonObject, mentions: list[Mention], unreadable: list[Unreadable]) -> None:
         if self._resource.points:

@@ -77,8 +77,12 @@ def key_of(resource: Resource, record: JsonObject) -> str | None:
     return parts[0] if len(parts) == 1 else ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
 
 
+_MOST_DIGITS = 100
+"""Of a key that is a number: `1e999999999` written out would fill the memory."""
+
+
 def _text(value: Any) -> str:
-    if isinstance(value, Decimal) and value == value.to_integral_value():
+    if isinstance(value, Decimal) and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():
         return str(int(value))
     return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
 

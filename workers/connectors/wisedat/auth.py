@@ -57,8 +57,16 @@ _STATES = {
 """What a person must do (Wisedat API 1.3, Status)."""
 
 _REFUSALS = frozenset({400, _UNAUTHORIZED})
+_LOGINS = 2
+"""So many tokens must be refused as soon as they were given before that is a person's business."""
+
 _SHORTEST_PIECE = 4
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _LoginRefusedError(SetAside):
+    """A wrong login, or one that was encrypted with a key which has changed meanwhile."""
+
 
 _Flow = Generator[httpx.Request, httpx.Response, Any]
 
@@ -103,14 +111,14 @@ class Login(httpx.Auth):
         self._sent = set(self._login)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """At most: status, a login for each padding, the request, and all that once more."""
+        """The request, with at most two new logins: one may be ended, too, by a restart in that very moment."""
         if "Authorization" in request.headers:
             yield request
             return
-        session = self._session()
+        session, logins = self._session(), _LOGINS
         if session is None or not session.is_open(self._now()):
-            session = yield from self._renewed(request, refused=None)
-        for is_last in (False, True):
+            session, logins = (yield from self._renewed(request, refused=None)), _LOGINS - 1
+        for is_last in (*[False] * logins, True):
             if session is None:
                 return
             self._sent.add(session.token)
@@ -154,7 +162,13 @@ class Login(httpx.Auth):
             if known is not None and known.token:
                 self._keep(_Session(known.padding))  # should this login fail, nobody tries the old token again
             key = yield from self._public_key(request)
-            return (yield from self._logged_in(request, key, known)) if key else None
+            try:
+                return (yield from self._logged_in(request, key, known)) if key else None
+            except _LoginRefusedError:
+                newer = yield from self._public_key(request)
+                if newer is not None and key is not None and newer.public_numbers() == key.public_numbers():
+                    raise
+            return (yield from self._logged_in(request, newer, known)) if newer else None
 
     def _public_key(self, request: httpx.Request) -> _Flow:
         reply = yield self._aside(request, "GET", "status", self.status_header()["Authorization"])
@@ -185,7 +199,8 @@ class Login(httpx.Auth):
         telling = [reply for reply in refusals if reply.status_code == _UNAUTHORIZED] or refusals[-1:]
         if _is_judged_elsewhere(telling[0]):
             return None
-        raise self._refused(telling[0], f"the login (RSA padding {' and '.join(fitting)})")
+        refused = self._refused(telling[0], f"the login (RSA padding {' and '.join(fitting)})")
+        raise _LoginRefusedError(str(refused), whole_resource=True)
 
     def _paddings(self, known: _Session | None) -> list[str]:
         """Which to try: the configured one, else what worked last and then the other."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from models.values import Kind, Line, Snapshot, Tombstone
 from tests.serving import served
 from tests.workers.connectors.dilovod.conftest import made_options, opened, saying
 from workers.connectors.contract import alone
-from workers.connectors.dilovod import cursors
+from workers.connectors.dilovod import cursors, metadata
 from workers.connectors.dilovod import sandbox as stand_in
 from workers.connectors.dilovod.client import Client
 from workers.connectors.dilovod.resources import resources
@@ -136,6 +137,56 @@ def test_each_step_of_a_sweep_is_one_request_and_its_cursor_is_all_that_it_needs
     assert sizes == [0, 500, 500, 1]
     assert app.state.sandbox.asked == ["getMetadata", "request", "request", "request"]
     assert added == named
+
+
+@pytest.mark.parametrize("resource", [ORDERS, STOCK], ids=lambda each: each.name)
+def test_the_metadata_is_asked_for_once_and_remembered(
+    client: Client, sandbox: stand_in.Sandbox, resource: Resource
+) -> None:
+    client.shape(resource)
+    first, _ = read_all(client, resource)
+    second, _ = read_all(client, resource)
+    assert ["getMetadata", "request", "request"] == sandbox.asked
+    assert (lines(first), snapshots(first)) == (lines(second), snapshots(second))
+
+
+def test_metadata_that_is_a_day_old_is_asked_for_anew(sandbox: stand_in.Sandbox, app: Starlette) -> None:
+    now = datetime.now(UTC)
+    wire = replace(alone(), now=lambda: now)
+    with served(app) as url:
+        client = Client(made_options(url=url), wire)
+        read_all(client, UNITS)
+        now += timedelta(hours=24)
+        read_all(client, UNITS)
+        now += timedelta(hours=2)
+        read_all(client, UNITS)
+        client.close()
+    assert ["getMetadata", "request", "request", "getMetadata", "request"] == sandbox.asked
+
+
+def test_a_field_that_the_vendor_no_longer_has_makes_us_ask_for_the_metadata_anew(
+    sandbox: stand_in.Sandbox, app: Starlette
+) -> None:
+    wire = alone()
+    gone = {"dimensions": ["firm", "storage", "good", "shelf"], "resources": ["qty", "amount"]}
+    metadata.Declared(wire).keep(STOCK.name, gone)
+    with served(app) as url:
+        client = Client(made_options(url=url), wire)
+        chunks, end = read_all(client, STOCK)
+        client.close()
+
+    assert sandbox.truth(STOCK.name) == snapshots(chunks)
+    assert end.complete
+    assert ["request", "getMetadata", "request"] == sandbox.asked
+
+
+def test_what_is_denied_is_refused_after_one_more_question(client: Client, sandbox: stand_in.Sandbox) -> None:
+    client.shape(ORDERS)
+    sandbox.books.denied = {ORDERS.name}
+    sandbox.asked.clear()
+    with pytest.raises(SetAside, match="denied"):
+        read_all(client, ORDERS)
+    assert len(sandbox.asked) <= len(["request", "getMetadata", "request"])
 
 
 @pytest.mark.parametrize(

@@ -346,7 +346,7 @@ def test_a_changed_setting_reads_all_anew_and_the_order_of_its_words_is_no_chang
         assert summed(books, (2,)) == held(mirror)
 
         by_two = with_setting(mirror, tmp_path, f'{SETTING} = ["good", "storage"]')
-        by_two.work()
+        by_two.catch_up()
         assert summed(books, (1, 2)) == held(by_two)
 
         count = len(asked)
@@ -355,7 +355,7 @@ def test_a_changed_setting_reads_all_anew_and_the_order_of_its_words_is_no_chang
         assert count == len(asked)
 
         by_all = with_setting(again, tmp_path, "")
-        by_all.work()
+        by_all.catch_up()
         assert summed(books, (0, 1, 2)) == held(by_all)
         assert {} == by_all.differences()
 

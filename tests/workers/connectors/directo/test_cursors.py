@@ -83,6 +83,18 @@ def test_a_wall_clock_that_is_no_clock_costs_an_hour_more(account: Account, ts: 
     assert asked == asked_next(account)
 
 
+def test_what_changes_after_a_clock_an_hour_ahead_was_set_right_is_found_by_the_second_tick(account: Account) -> None:
+    books = account.sandbox.books
+    account.clock.advance(hours=1)
+    books.touch(books.tables["items"][0], name="ahead")
+    cursor = account.read("items").end.cursor
+    account.clock.advance(hours=-1, minutes=1)
+    books.touch(books.tables["items"][1], name="right")
+    account.clock.advance(minutes=4)
+    cursor = account.read("items", cursor).end.cursor
+    assert books.tables["items"][1]["code"] in account.read("items", cursor).objects
+
+
 def test_a_cursor_never_goes_back_by_itself(account: Account) -> None:
     touch(account, "2026-06-01 14:30:00")
     cursor = account.read("items").end.cursor

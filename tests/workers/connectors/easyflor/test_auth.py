@@ -78,6 +78,14 @@ def test_a_session_that_ended_is_renewed_once(account: Account) -> None:
     assert account.sandbox.logins == 2
 
 
+@BOTH
+def test_a_session_that_ends_right_after_its_login_is_renewed_once_more(account: Account) -> None:
+    account.read("debtor")
+    account.sandbox.faults.extend([Fault.UNAUTHORIZED] * 2)
+    account.read("debtor")
+    assert account.sandbox.logins == 3
+
+
 @dataclass
 class Box:
     """A session box by a clock in the test's hand."""

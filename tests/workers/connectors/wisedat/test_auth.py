@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +102,37 @@ def test_a_token_refused_again_right_after_its_login_is_a_persons_business() -> 
     assert met.whole_resource
     assert "Invalid token" in str(met)
     assert 2 == server.sandbox.logins
+
+
+def before(path: str, number: int, blow: Callable[[], object]) -> Callable[[Request], None]:
+    """Something happens right before the server sees this request to this address."""
+    came = count(1)
+
+    def strike(asked: Request) -> None:
+        if asked.url.path == path and next(came) == number:
+            blow()
+
+    return strike
+
+
+def test_a_key_that_changes_between_the_status_and_the_login_is_asked_for_again() -> None:
+    def rotate() -> None:
+        server.sandbox.rotate()
+
+    with answering(before("/authentication/login", 1, rotate), rsa_padding="pkcs1") as (server, client):
+        assert client.read("taxes")
+    assert [*LOGIN, *LOGIN, TAXES] == server.sandbox.asked
+
+
+def test_a_token_that_ends_right_after_its_login_is_renewed_once_more() -> None:
+    def expire() -> None:
+        server.sandbox.expire()
+
+    with answering(before("/taxes", 2, expire)) as (server, client):
+        client.read("units")
+        server.sandbox.expire()
+        assert client.read("taxes")
+    assert 3 == server.sandbox.logins
 
 
 @pytest.mark.parametrize("padding", ["pkcs1", "oaep"])

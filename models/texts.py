@@ -1,0 +1,131 @@
+"""The JSON texts of many objects at once: as they are kept, and in the one spelling that is hashed."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from models import exact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from models.values import JsonObject
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number", order="sorted")
+_REFUSED = (TypeError, ValueError, OverflowError, RecursionError)
+"""A lone surrogate, an integer of more than 64 bits, nesting without end."""
+
+_ESCAPED = "erpmirror.json"
+_MOST_BRACKETS = 100
+"""What is nested deeper has more of them; so have long documents, which are looked at carefully for it."""
+
+_LONGEST_NUMBER = b"0" * 900
+_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+
+_ZEROS_AT_THE_END = re.compile(r"\.(?:[0-9]*[1-9])?(0+)(?![0-9])")
+_MINUS_ZERO = re.compile(r"-0(?![0-9.])")
+_UNUSUAL = re.compile(r"[0-9]E[-+][0-9]|NaN|Infinity")
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """An object as JSON with every digit as sent, and what `exact.canonical` makes of it."""
+
+    kept: str
+    canonical: bytes
+
+
+def of(objects: Sequence[JsonObject]) -> list[Texts | None]:
+    """The texts of each; None for an object that `exact.storable` may have to change, or whose numbers are unusual."""
+    try:
+        encoded = _ENCODER.encode_lines(objects)
+    except _REFUSED:
+        return [None] if len(objects) == 1 else [each for one in objects for each in of([one])]
+    whole = encoded.decode()
+    hidden = _without_escapes(whole)
+    suspects = _suspects(encoded, hidden)
+    lines = whole.split("\n")
+    shortest = _shortest(hidden)
+    canonical = _in_ascii(shortest if hidden is whole else _with_escapes(shortest)).split(b"\n")
+    return [
+        Texts(line, spelled) if _is_plain(line, one, suspects) else None
+        for line, spelled, one in zip(lines, canonical, objects, strict=False)
+    ]
+
+
+def _without_escapes(text: str) -> str:
+    """With every quote that ends no string hidden: JSON has no control characters of its own."""
+    return text.replace("\\\\", "\x01").replace('\\"', "\x02") if "\\" in text else text
+
+
+def _with_escapes(text: str) -> str:
+    return text.replace("\x02", '\\"').replace("\x01", "\\\\")
+
+
+def _suspects(encoded: bytes, hidden: str) -> bool:
+    """Whether there may be anything that is looked at object by object."""
+    return (
+        b"\\u0000" in encoded
+        or _LONGEST_NUMBER in encoded.translate(_AS_ZEROS)
+        or (any(each in encoded for each in (b"E+", b"E-", b"NaN", b"Infinity")) and any(_outside(hidden, _UNUSUAL)))
+    )
+
+
+def _outside(text: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
+    """The matches that stand in no string."""
+    inside, last = 0, 0
+    for match in pattern.finditer(text):
+        inside ^= text.count('"', last, match.start()) & 1
+        last = match.start()
+        if not inside:
+            yield match
+
+
+def _shortest(text: str) -> str:
+    """Numbers without the zeros that change nothing."""
+    kept, last = [], 0
+    for match in _outside(text, _ZEROS_AT_THE_END):
+        start = match.start(1) if match.start(1) > match.start() + 1 else match.start()
+        kept.append(text[last:start])
+        last = match.end()
+    text = "".join([*kept, text[last:]]) if kept else text
+    return _without_minus_zeros(text) if "-0" in text else text
+
+
+def _without_minus_zeros(text: str) -> str:
+    kept, last = [], 0
+    for match in _outside(text, _MINUS_ZERO):
+        kept.append(text[last : match.start()])
+        last = match.start() + 1
+    return "".join([*kept, text[last:]])
+
+
+def _in_ascii(text: str) -> bytes:
+    """Every other character as its escape."""
+    encoded = text.encode("ascii", _ESCAPED)
+    return encoded.replace(b"\x7f", b"\\u007f") if b"\x7f" in encoded else encoded
+
+
+def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return encode_basestring_ascii(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(_ESCAPED, _escaped)
+
+
+def _is_plain(line: str, value: JsonObject, suspects: bool) -> bool:  # noqa: FBT001 - of the whole batch
+    if suspects and (
+        "\\u0000" in line
+        or _LONGEST_NUMBER in line.encode().translate(_AS_ZEROS)
+        or any(_outside(_without_escapes(line), _UNUSUAL))
+    ):
+        return False
+    return line.count("{") + line.count("[") < _MOST_BRACKETS or exact.is_shallow(value)

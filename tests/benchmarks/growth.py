@@ -1,0 +1,121 @@
+"""Whether a webhook's way stays as short as it was once millions of rows and notices are there."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from models import exact
+from models.tables import notices
+from tests.benchmarks import quiet
+from tests.benchmarks.measure import Answer, quotients, say
+from tests.processes import own_postgresql, own_redis
+
+if TYPE_CHECKING:
+    from models.database import Database
+
+QUESTION = "one webhook's whole way among 5,000,000 rows and 1,000,000 archived notices (some minutes, 6 GB)"
+
+_MANY, _FEW = (5_000_000, 1_000_000), (50_000, 10_000)
+"""Rows and notices."""
+
+_AT_ONCE = 500_000
+_ALTERNATIONS = 60
+_PAUSES = (0.04, 0.12)
+
+
+def answers(rounds: int) -> list[Answer]:
+    """Two installations side by side, webhooks to the one and to the other in turn."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        large, small = (
+            _running(stack, folder / name, rows=rows, archived=archived)
+            for name, (rows, archived) in (("large", _MANY), ("small", _FEW))
+        )
+        _alternately(large, small, alternations=20)
+        many, few = [], []
+        for number in range(rounds):
+            ours, theirs = _alternately(large, small, alternations=_ALTERNATIONS)
+            many.append(ours)
+            few.append(theirs)
+            say(f"  round {number + 1} of {rounds}, among many {ours:.4g}, among few {theirs:.4g} ms")
+    return [
+        Answer(
+            question="webhook to row among 5,000,000 rows and 1,000,000 notices, p50",
+            against="the same among 50,000 rows and 10,000 notices",
+            better="lower",
+            must=1.3,
+            aim=1.1,
+            unit="ms",
+            ours=many,
+            reference=few,
+            ratios=quotients(many, few),
+            versions={name: version(name) for name in ("sqlalchemy", "psycopg")},
+        )
+    ]
+
+
+def _running(stack: ExitStack, folder: Path, *, rows: int, archived: int) -> quiet.Mirror:
+    vendor = stack.enter_context(quiet.vendor())
+    database, broker = stack.enter_context(own_postgresql()), stack.enter_context(own_redis())
+    grow = partial(_grow, rows=rows, archived=archived)
+    return stack.enter_context(quiet.mirror(database, folder, broker=broker, selling=vendor, grow=grow))
+
+
+def _alternately(large: quiet.Mirror, small: quiet.Mirror, *, alternations: int) -> tuple[float, float]:
+    took: dict[int, list[float]] = {0: [], 1: []}
+    for number in range(alternations):
+        for side, mirror in random.sample(list(enumerate((large, small))), 2):
+            time.sleep(random.uniform(*_PAUSES))
+            key = random.choice(mirror.vendor.keys)
+            took[side].append(1000 * mirror.way(key, f"{number} {time.time()}"))
+    return statistics.median(took[0]), statistics.median(took[1])
+
+
+def _grow(database: Database, *, rows: int, archived: int) -> None:
+    """Rows like those that are there, under keys that the vendor does not have, and notices of a month."""
+    with database.begin() as connection:
+        table = sa.Table(quiet.TABLE, sa.MetaData(), autoload_with=connection)
+        sample = dict(connection.execute(sa.select(table).limit(1)).mappings().one())
+    for start in range(1, rows + 1, _AT_ONCE):
+        last = min(start + _AT_ONCE - 1, rows)
+        with database.begin() as connection:
+            number = sa.func.generate_series(start, last).column_valued("number")
+            connection.execute(sa.insert(table).from_select(list(sample), _alike(table, sample, number)))
+        say(f"  {last} of {rows} rows")
+    with database.begin() as connection:
+        number = sa.func.generate_series(1, archived).column_valued("number")
+        connection.execute(sa.insert(notices).from_select(list(_NOTICE), _archived(number)))
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for name in (quiet.TABLE, notices.name):
+            connection.exec_driver_sql(f"VACUUM ANALYZE {name}")
+        connection.exec_driver_sql("CHECKPOINT")
+
+
+def _alike(table: sa.Table, sample: dict[str, object], number: sa.ColumnElement[int]) -> sa.Select[tuple[object, ...]]:
+    key = sa.func.concat("1109", sa.func.lpad(sa.cast(number + 900_000_000_000, sa.Text), 12, "0"))
+    header = sa.func.jsonb_build_object("id", key, "number", number, "remark", sample["remark"] or "")
+    own = {"_key": key, "_raw": sa.func.jsonb_build_object("header", header), "_hash": sa.func.md5(key)}
+    return sa.select(*[own.get(name, sa.literal(value, table.c[name].type)) for name, value in sample.items()])
+
+
+_NOTICE = ("at", "connection", "state", "resource", "key", "packet", "letter")
+
+
+def _archived(number: sa.ColumnElement[int]) -> sa.Select[tuple[object, ...]]:
+    key = sa.cast(number % 5000 + 1109900000000000, sa.Text)
+    packet = exact.dumps(
+        {"action": "objectChanged", "params": {"objectName": quiet.RESOURCE, "id": "1109900000000000"}}
+    )
+    ago = sa.func.make_interval(0, 0, 0, number % 29)
+    said = (sa.func.now() - ago, "shop", "folded", quiet.RESOURCE, key, packet, sa.func.md5(sa.cast(number, sa.Text)))
+    return sa.select(*[value if isinstance(value, sa.ColumnElement) else sa.literal(value) for value in said])

@@ -1,0 +1,168 @@
+"""What a thousand connections cost while nothing is due: the sweep, and beat around it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from models import migration, tables
+from tests import services
+from tests.benchmarks.measure import Answer, quotients, say
+from tests.mirroring import table
+from tests.processes import Installation, free_port, own_postgresql, until
+from workers import bell, configuration, desk, gate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from models.database import Database
+    from models.settings import Settings
+
+QUESTION = "What do 1,000 idle connections cost?"
+
+CONNECTIONS = 1000
+SECONDS = 20.0
+NAME = "erpmirror idle benchmark"
+_TICKS = os.sysconf("SC_CLK_TCK")
+_NOWHERE = "http://127.0.0.1:9"
+_RESOURCES = {
+    "dilovod": ["catalogs.goods", "catalogs.persons", "documents.saleOrder", "balanceRegisters.goods"],
+    "directo": ["items", "customers", "orders", "invoices"],
+}
+
+
+def answers(rounds: int) -> list[Answer]:
+    """CPU seconds of beat and of its database backends, to the seconds that passed: the share of one core."""
+    mine, passed, split = [], [], []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        own_postgresql() as database,
+        swept(database, Path(folder)) as processes,
+    ):
+        for number in range(rounds):
+            before, began = [_cpu(pid) for pid in processes.all], time.monotonic()
+            time.sleep(SECONDS)
+            passed.append(time.monotonic() - began)
+            spent = [_cpu(pid) - earlier for pid, earlier in zip(processes.all, before, strict=True)]
+            mine.append(sum(spent))
+            split.append((spent[0] / passed[-1], sum(spent[1:]) / passed[-1]))
+            say(f"  idle: round {number + 1} of {rounds}, {mine[-1]:.2f} s of {passed[-1]:.1f} s")
+    beat, backends = (sorted(each)[rounds // 2] for each in zip(*split, strict=True))
+    note = (
+        f"beat {beat:.2%}, its {len(processes.backends)} PostgreSQL backend(s) {backends:.2%}; a sweep each second, "
+        f"canaries and housekeeping included; {CONNECTIONS} connections, 4 resources each; started within "
+        f"{processes.started:.0f} s, after {processes.aligned:.0f} s for aligning"
+    )
+    return [
+        Answer(
+            f"{CONNECTIONS:,} idle connections: CPU of sweep and beat",
+            "one core",
+            "lower",
+            must=0.05,
+            aim=0.02,
+            unit="s of CPU",
+            ours=mine,
+            reference=passed,
+            ratios=quotients(mine, passed),
+            note=note,
+            versions={"celery": version("celery")},
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Beat and the backends that work for it, and how many seconds it took until they were there."""
+
+    beat: int
+    backends: Sequence[int]
+    aligned: float
+    started: float
+
+    @property
+    def all(self) -> list[int]:
+        """Whose CPU counts."""
+        return [self.beat, *self.backends]
+
+
+@contextmanager
+def swept(database: Database, folder: Path) -> Iterator[Processes]:
+    """Beat as a process of its own, over connections that were all read a while ago."""
+    migration.migrate(database)
+    file = folder / configuration.FILE
+    url = database.url.update_query_dict({"application_name": NAME}).render_as_string(hide_password=False)
+    broker = services.need(services.REDIS)
+    connections = [_connection(number) for number in range(CONNECTIONS)]
+    head = f'[database]\nurl = "{url}"\n[broker]\nurl = "{broker}"\n'
+    file.write_text("\n".join([head, *connections]), encoding="utf-8")
+    began = time.monotonic()
+    settings = configuration.load(file)
+    desk.align(database, settings)
+    aligned = time.monotonic() - began
+    _at_rest(database, settings)
+    beat = Installation(file, free_port())
+    began = time.monotonic()
+    try:
+        process = beat.start("beat")
+        until(lambda: _backends(database), seconds=120, what=lambda: f"beat sweeps: {beat.logs()}")
+        _settled(process.pid)
+        yield Processes(process.pid, _backends(database), aligned, time.monotonic() - began)
+    finally:
+        beat.stop()
+
+
+def _connection(number: int) -> str:
+    system = list(_RESOURCES)[number % 2]
+    values = {"system": system, "url": _NOWHERE, "api_key": f"key-{number}", "resources": _RESOURCES[system]}
+    return table(f"c{number:04}", values)
+
+
+def _at_rest(database: Database, settings: Settings) -> None:
+    """As a day's work leaves the tables: cursors set, gates used, rings answered, nothing due for hours."""
+    with database.begin() as connection:
+        now = database.now(connection)
+        later = now + timedelta(hours=12)
+        rested = {"cursor": "x", "due_at": later, "full_due_at": later, "last_look_at": now, "complete_as_of": now}
+        connection.execute(sa.update(tables.streams).values(rested))
+        accounts = [
+            {"account": gate.account_of(each), "failures": 0, "next_start_at": now, "answered_at": now}
+            for each in settings.connections.values()
+        ]
+        connection.execute(sa.insert(tables.gates), accounts)
+        rings = [
+            {"connection": name, "bell": which, "rung_at": now, "answered_at": now}
+            for name in settings.connections
+            for which in bell.QUEUES
+        ]
+        connection.execute(sa.insert(tables.rings), rings)
+
+
+def _backends(database: Database) -> list[int]:
+    named = sa.text("SELECT pid FROM pg_stat_activity WHERE application_name = :name ORDER BY pid")
+    with database.read() as connection:
+        found = [int(pid) for pid in connection.execute(named, {"name": NAME}).scalars()]
+    return [pid for pid in found if Path(f"/proc/{pid}/stat").exists()]
+
+
+def _settled(pid: int) -> None:
+    """Until it no longer starts, but sweeps: two calm moments after another."""
+    calm = 0
+    while calm < 2:
+        before = _cpu(pid)
+        time.sleep(2)
+        calm = calm + 1 if _cpu(pid) - before < 1 else 0
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of CPU so far, its own and the kernel's for it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS

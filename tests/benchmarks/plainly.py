@@ -1,0 +1,37 @@
+"""The reference for the doorbell: Celery alone, one task, whose first line says when it began.
+
+`python -m tests.benchmarks.plainly BROKER FOLDER PORT` works; FOLDER is the filesystem broker's, "-" for any other.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+
+from celery import Celery
+
+from workers import broker
+
+_QUEUE = "plain"
+
+
+def app(address: str, folder: str, port: int) -> Celery:
+    """One task, on a broker of any kind. Nothing else is set but where the messages lie and how often is looked."""
+    made = Celery("plainly", broker="filesystem://localhost//" if folder != "-" else address, set_as_current=False)
+    made.conf.update(task_ignore_result=True, task_default_queue=_QUEUE)
+    if folder != "-":
+        places = {"data_folder_in": folder, "data_folder_out": folder, "control_folder": f"{folder}-control"}
+        made.conf.broker_transport_options = {**places, "polling_interval": broker.POLL}
+
+    @made.task(name="plainly.first_line", shared=False)
+    def first_line() -> None:
+        began = time.time()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as telling:
+            telling.sendto(repr(began).encode(), ("127.0.0.1", port))
+
+    return made
+
+
+if __name__ == "__main__":
+    app(sys.argv[1], sys.argv[2], int(sys.argv[3])).Worker(concurrency=2, loglevel="ERROR", quiet=True).start()

@@ -1,0 +1,105 @@
+"""The table and the chart. Results are kept in a file, so that one question can be asked again by itself."""
+
+from __future__ import annotations
+
+import json
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.measure import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+RESULTS = Path(__file__).with_name("results.json")
+CHART = Path(__file__).with_name("results.svg")
+
+
+def kept() -> dict[str, list[Answer]]:
+    """Name -> what was answered last."""
+    if not RESULTS.exists():
+        return {}
+    return {
+        name: [Answer(**answer) for answer in said["answers"]] for name, said in json.loads(RESULTS.read_text()).items()
+    }
+
+
+def keep(name: str, answers: Iterable[Answer]) -> None:
+    """Put these in the place of the last ones."""
+    said = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    said[name] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "answers": [answer.as_json() for answer in answers],
+    }
+    RESULTS.write_text(json.dumps(dict(sorted(said.items())), indent=1) + "\n")
+
+
+def table(answers: Sequence[Answer]) -> None:
+    """Print one line an answer."""
+    shown = Table(title="erpmirror against references of the same run")
+    for column in ("question", "reference", "ratio", "spread", "must", "aim", "ours", "reference's", ""):
+        shown.add_column(column, justify="left" if column in {"question", "reference", ""} else "right")
+    for answer in answers:
+        least, most = answer.spread
+        sign = "≥" if answer.better == "higher" else "≤"
+        shown.add_row(
+            answer.question,
+            answer.against,
+            f"{answer.ratio:.3g}",
+            f"{least:.3g} … {most:.3g}",
+            f"{sign} {answer.must:g}",
+            f"{sign} {answer.aim:g}",
+            f"{_median(answer.ours):.4g} {answer.unit}",
+            f"{_median(answer.reference):.4g} {answer.unit}",
+            _verdict(answer),
+        )
+    Console(width=200).print(shown)
+    for answer in answers:
+        if answer.note:
+            Console(width=200).print(f"{answer.question}: {answer.note}", highlight=False)
+
+
+def chart(answers: Sequence[Answer]) -> None:
+    """Draw how far each ratio is beyond what it must reach (1 = just reached; further right is better)."""
+    import matplotlib as mpl  # noqa: PLC0415 - only whoever draws needs it
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - after the choice above
+
+    figure, axes = plt.subplots(figsize=(9, 0.45 * len(answers) + 1.2))
+    names = [f"{answer.question}\n/ {answer.against}" for answer in answers]
+    for place, answer in enumerate(answers):
+        beyond = [_beyond(answer, ratio) for ratio in answer.ratios]
+        axes.plot([min(beyond), max(beyond)], [place, place], color="#8899aa", linewidth=2)
+        axes.plot([_beyond(answer, answer.ratio)], [place], "o", color="#1f6fb2")
+        axes.plot([_beyond(answer, answer.aim)], [place], "|", color="#2a9d4a", markersize=14)
+    axes.axvline(1, color="#c0392b", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(answers)), names, fontsize=6)
+    axes.invert_yaxis()
+    axes.set_xlabel("times what it must reach (red), aim (green), median and spread (blue)", fontsize=7)
+    figure.tight_layout()
+    figure.savefig(CHART, metadata={"Date": None})
+
+
+def _beyond(answer: Answer, ratio: float) -> float:
+    if answer.better == "higher":
+        return ratio / answer.must
+    return answer.must / max(ratio, 1e-3)
+
+
+def _verdict(answer: Answer) -> str:
+    if answer.reaches(answer.aim):
+        return "aim"
+    return "reached" if answer.reaches(answer.must) else "SHORT"
+
+
+def _median(figures: list[float]) -> float:
+    ordered = sorted(figures)
+    return ordered[len(ordered) // 2]

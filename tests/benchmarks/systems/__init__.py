@@ -1,0 +1,1 @@
+"""Connector folders of the benchmarks."""

@@ -1,0 +1,145 @@
+"""Whether the promises were kept: the vendors' own books and the journal are the only witnesses."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models import exact, tables
+from models.values import ChangeKind
+from tests.test_story import alive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from models.database import Database
+    from tests.chaos.postbox import Postbox
+    from tests.mirroring import Mirror
+
+Entry = sa.Row[Any]
+
+
+def lost(mirror: Mirror, postbox: Postbox) -> int:
+    """Webhooks answered 200 of which nothing is kept, and objects that differ from their vendor's."""
+    unkept = postbox.accepted - packets(mirror.database)
+    differing = sum(len(keys) for keys in mirror.differences().values())
+    return unkept.total() + differing + len(_set_aside(mirror.database))
+
+
+class Watch:
+    """Looks at the vendors' books while they are edited. `gone`: the objects that were seen to go.
+
+    No other may ever be called deleted. Registers' rows come and go, and documents are not the vendor's to delete.
+    """
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.gone: set[tuple[str, str, str]] = set()
+        self._mirror = mirror
+        self._had: dict[tuple[str, str], set[str]] = {}
+        self._objects = {
+            name: [each.name for each in mirror.desk(name).resources.values() if not (each.register or each.handed_in)]
+            for name in mirror.sandboxes
+        }
+
+    def look(self, name: str) -> None:
+        """What this vendor has no more, and had at the last look."""
+        for resource in self._objects[name]:
+            has = set(self._mirror.sandboxes[name].truth(resource))
+            self.gone |= {(name, resource, key) for key in self._had.get((name, resource), set()) - has}
+            self._had[name, resource] = has
+
+    def wronged(self) -> int:
+        """Objects that the journal calls deleted although their vendor had them all the time."""
+        watched = {(name, resource) for name, resources in self._objects.items() for resource in resources}
+        deleted = {
+            (entry.connection, entry.resource, entry.key)
+            for entry in _entries(self._mirror.database)
+            if entry.kind == ChangeKind.DELETED and (entry.connection, entry.resource) in watched
+        }
+        return len(deleted - self.gone)
+
+
+def doubled(mirror: Mirror, postbox: Postbox) -> int:
+    """Webhooks kept more often than they were sent, and entries that repeat the one before or leave a hole."""
+    surplus = packets(mirror.database) - postbox.sent
+    entries = _entries(mirror.database)
+    repeated = sum(_repeats(one, other) for one, other in _successive(entries))
+    holes = sum(other.id != one.id + 1 for one, other in pairwise(entries))
+    return surplus.total() + repeated + holes
+
+
+def backwards(mirror: Mirror, *, stamps_rise: bool = True) -> int:
+    """Entries older than the one before, and resources whose rows are not what the journal tells.
+
+    `stamps_rise`: no vendor's clock was set back.
+    """
+    pairs = _successive(_entries(mirror.database))
+    older = sum(_is_older(one, other, stamps_rise=stamps_rise) for one, other in pairs)
+    return older + sum(not _told(mirror, name) for name in mirror.sandboxes)
+
+
+def packets(database: Database) -> Counter[str]:
+    """Every webhook that is kept, by how often."""
+    with database.read() as connection:
+        return Counter(connection.execute(sa.select(tables.notices.c.packet)).scalars())
+
+
+def _set_aside(database: Database) -> list[Entry]:
+    """Nothing here needs a person: what is parked was lost sight of."""
+    with database.read() as connection:
+        keys = connection.execute(sa.select(tables.inbox).where(tables.inbox.c.state != "due")).all()
+        whole = connection.execute(sa.select(tables.streams).where(tables.streams.c.state == "parked")).all()
+    return [*keys, *whole]
+
+
+def _entries(database: Database) -> list[Entry]:
+    with database.read() as connection:
+        return list(connection.execute(sa.select(tables.changes).order_by(tables.changes.c.id)))
+
+
+def _successive(entries: Iterable[Entry]) -> Iterable[tuple[Entry, Entry]]:
+    """Each two entries of one object that follow each other."""
+    by_key: defaultdict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_key[entry.connection, entry.resource, entry.key].append(entry)
+    for history in by_key.values():
+        yield from pairwise(history)
+
+
+def _repeats(one: Entry, other: Entry) -> bool:
+    if one.after is None or other.after is None:
+        return one.after is other.after
+    return exact.canonical(one.after) == exact.canonical(other.after)
+
+
+def _is_older(one: Entry, other: Entry, *, stamps_rise: bool) -> bool:
+    before, after = (_version(entry.after, stamps_rise=stamps_rise) for entry in (one, other))
+    return other.turn < one.turn or (before is not None and after is not None and after < before)
+
+
+def _version(raw: Any, *, stamps_rise: bool) -> Any:
+    """What only rises while an object lives, where its vendor shows such a thing: Dilovod's counter, Directo's ts."""
+    if not isinstance(raw, dict):
+        return None
+    header = raw.get("header")
+    if isinstance(header, dict) and str(header.get("version", "")).isdigit():
+        return int(header["version"])
+    return raw.get("ts") if stamps_rise else None
+
+
+def _told(mirror: Mirror, name: str) -> bool:
+    """Whether the journal, replayed, gives this connection's live rows."""
+    desk, database = mirror.desk(name), mirror.database
+    replayed: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for entry in _entries(database):
+        if entry.connection == name:
+            replayed[entry.resource][entry.key] = entry.after
+    targets = [desk.target(resource, None) for resource in desk.resources.values()]
+    return all(alive(database, target) == _live(replayed[target.resource]) for target in targets)
+
+
+def _live(told: dict[str, Any]) -> dict[str, Any]:
+    return {key: after for key, after in told.items() if after is not None}

@@ -1,0 +1,256 @@
+"""The stage: the whole product as processes, vendors who are edited all the time, and the blows that strike it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models import faults, inbox, tables
+from tests import processes
+from tests.chaos import oracle
+from tests.chaos.ledger import Ledger, Line
+from tests.chaos.postbox import Postbox
+from tests.processes import LOOKS, READS, Installation, children, equal, installed, kill_group, signal_group, until
+from tests.serving import served
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from models.database import Database
+    from tests.mirroring import Mirror
+
+LOST, DOUBLED = 0.2, 0.2
+"""Shares of Dilovod's webhooks."""
+
+TIMEOUT = 3
+"""Seconds. A request that its process did not survive keeps the gate for fifteen more."""
+
+VERBS = {"receiver": ("receiver",), "looks": LOOKS, "more looks": LOOKS, "reads": READS, "beat": ("beat",)}
+
+
+@dataclass
+class Stage:
+    """One installation, its vendors, and what happens to them.
+
+    `stamps_rise`: no vendor's clock was set back. `attended`: the connection whose parked work a person sends again.
+    """
+
+    installation: Installation
+    mirror: Mirror
+    postbox: Postbox
+    ledger: Ledger
+    random: Random
+    armed: Path
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    verbs: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(VERBS))
+    stamps_rise: bool = True
+    attended: str | None = None
+
+    def __post_init__(self) -> None:
+        self.watch = oracle.Watch(self.mirror)
+
+    # Processes.
+
+    def start(self) -> None:
+        """Everything runs, and the first load is in."""
+        self.revive()
+        until(self.installation.answers, seconds=60, what=lambda: f"the receiver answers: {self.installation.logs()}")
+        self.settle()
+
+    def revive(self) -> None:
+        """What is not there, or dead, is started, as `erpmirror up` does."""
+        for name, verb in self.verbs.items():
+            process = self.running.get(name)
+            if process is None or process.poll() is not None:
+                self.running[name] = self.installation.start(*verb, **{faults.VARIABLE: str(self.armed)})
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process and its children."""
+        kill_group(self.running[name])
+
+    def kill_a_parent(self) -> str:
+        """SIGKILL a worker and leave its children."""
+        name = self.random.choice([name for name, verb in self.verbs.items() if verb[0] == "worker"])
+        self.running[name].kill()
+        self.running[name].wait()
+        return "worker parent killed"
+
+    def kill_a_child(self) -> str:
+        """SIGKILL one of a worker's children."""
+        name = self.random.choice([name for name, verb in self.verbs.items() if verb[0] == "worker"])
+        forked = children(self.running[name])
+        if forked:
+            with suppress(ProcessLookupError):
+                os.kill(self.random.choice(forked), signal.SIGKILL)
+        return "worker child killed"
+
+    def kill_everything(self) -> None:
+        """SIGKILL all of them."""
+        for name in self.running:
+            self.kill(name)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP a process and its children."""
+        signal_group(self.running[name], signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT."""
+        signal_group(self.running[name], signal.SIGCONT)
+
+    def leases_run_out(self) -> None:
+        """As if so much time had passed: whoever holds one is late, whoever died keeps nobody waiting."""
+        database, turn, until_ = self.mirror.database, tables.leases.c.turn, tables.leases.c.until
+        with database.begin() as connection:
+            now = database.now(connection)
+            # Who is committing right now may be paused, too, and its row is locked.
+            free = sa.select(turn).with_for_update(skip_locked=True)
+            past = now - timedelta(seconds=1)
+            connection.execute(sa.update(tables.leases).where(turn.in_(free)).values({until_: past}))
+        with database.begin() as connection:
+            asked = tables.inbox.c.state == "due"
+            connection.execute(sa.update(tables.inbox).where(asked).values({tables.inbox.c.due_at: now}))
+
+    # Fault points.
+
+    def arm(self, point: faults.Point, signal_name: str = "") -> None:
+        """Whoever reaches the point first is struck."""
+        self.armed.joinpath(point).write_text(signal_name)
+
+    def struck(self, point: faults.Point) -> bool:
+        """Whether somebody was."""
+        return not self.armed.joinpath(point).exists()
+
+    # What the vendors and the mirror do.
+
+    @contextmanager
+    def edits(self, *, pause: float = 0.05, at: Sequence[str] = ()) -> Iterator[Edits]:
+        """Everyday edits at these vendors (none: at all) while the block runs."""
+        for name in self.mirror.sandboxes:
+            self.watch.look(name)
+        edits = Edits(self, Random(self.random.random()), pause=pause, at=at or list(self.mirror.sandboxes))
+        edits.start()
+        try:
+            yield edits
+        finally:
+            edits.stop()
+
+    def settle(self) -> float:
+        """The vendors are quiet: wait until nothing differs and nothing waits; the seconds that took."""
+        for sandbox in self.mirror.sandboxes.values():
+            if hasattr(sandbox, "drain"):
+                sandbox.drain()
+        began = time.monotonic()
+        until(self._is_equal, seconds=120, what=self.told, every=0.4)
+        return time.monotonic() - began
+
+    def _is_equal(self) -> bool:
+        self.revive()  # a worker whose child was killed may give itself up a moment later
+        if self.attended is not None and self.is_aside(self.attended):
+            self.send_again(self.attended)
+        return equal(self.mirror)
+
+    def is_aside(self, connection_name: str) -> bool:
+        """Whether something of this connection waits for a person."""
+        with self.mirror.database.read() as connection:
+            return bool(inbox.aside(connection, connection_name=connection_name))
+
+    def send_again(self, connection_name: str) -> None:
+        """A person's decision."""
+        retried = self.installation.start("parked", "retry", connection_name, "--yes")
+        assert 0 == retried.wait(60)
+
+    def told(self) -> str:
+        """Everything that a failing test should show."""
+        return f"{processes.waiting(self.mirror)}\n{self.installation.logs()[-8000:]}"
+
+    @contextmanager
+    def fault(self, name: str, *, hurried: bool = False, pause: float = 0.05, at: Sequence[str] = ()) -> Iterator[Line]:
+        """Edits go on while the block strikes (it counts `times`); afterwards the promises are proven and written.
+
+        `hurried`: the dead one's lease runs out at once, to save the time. `pause`, `at`: see `edits`.
+        """
+        line, before = Line(name), self.postbox.sent.total()
+        with self.edits(pause=pause, at=at) as edits:
+            yield line
+        self.revive()
+        if hurried:
+            self.leases_run_out()
+        line.edits = edits.count
+        try:
+            line.seconds = self.settle()
+        finally:  # what is not equal after so long is lost, and belongs into the table, too
+            line.webhooks = self.postbox.sent.total() - before
+            line.lost = oracle.lost(self.mirror, self.postbox) + self.watch.wronged()
+            line.doubled = oracle.doubled(self.mirror, self.postbox)
+            line.backwards = oracle.backwards(self.mirror, stamps_rise=self.stamps_rise)
+            self.ledger.write(line)
+
+
+class Edits(threading.Thread):
+    """Everyday edits at some vendors, until told to stop."""
+
+    def __init__(self, on: Stage, random: Random, *, pause: float, at: Sequence[str]) -> None:
+        super().__init__(daemon=True)
+        self._on, self._random, self._pause, self._at = on, random, pause, at
+        self._over = threading.Event()
+        self.count = 0
+        self.told: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Edit one of them after the other, as chance has it."""
+        while not self._over.wait(self._pause):
+            name = self._random.choice(self._at)
+            self._on.mirror.sandboxes[name].edit(self._random)
+            self._on.watch.look(name)
+            self.told[name] += 1
+            self.count += 1
+
+    def stop(self) -> None:
+        """No more."""
+        self._over.set()
+        self.join(20)
+
+
+@contextmanager
+def stage(
+    database: Database,
+    folder: Path,
+    broker: str,
+    *,
+    ledger: Ledger,
+    random: Random,
+    url: sa.URL | None = None,
+    systems: dict[str, dict[str, Any]] | None = None,
+    doors: dict[str, Callable[[Any], Any]] | None = None,
+    **options: Any,
+) -> Iterator[Stage]:
+    """An installation with a postbox before its receiver; no process runs yet.
+
+    Deletions are not held: the mirror would rightly differ. `systems`: sandbox -> knobs. `doors`: what stands before a
+    sandbox (an app that wraps it). `options`: of all connections.
+    """
+    postbox = Postbox()
+    with ExitStack() as stack:
+        hooks = {"webhook_url": stack.enter_context(served(postbox.app)), "lost": LOST, "doubled": DOUBLED}
+        chosen: dict[str, dict[str, Any]] = systems or {"dilovod": {"seed": 4}, "directo": {"seed": 4}}
+        known = {name: knobs | (hooks if name == "dilovod" else {}) for name, knobs in chosen.items()}
+        given = {"timeout": f"{TIMEOUT}s", "max_deletions": 1} | options
+        installation, mirror = stack.enter_context(
+            installed(database, folder, broker=broker, systems=known, url=url, doors=doors, **given)
+        )
+        postbox.lead_to([f"{installation.address}/hooks/dilovod"])
+        armed = folder / "armed"
+        armed.mkdir()
+        yield Stage(installation, mirror, postbox, ledger, random, armed)

@@ -1,0 +1,231 @@
+"""The broker away, hung, emptied, killed and started again: intake goes on, nothing is lost, and nobody stays deaf."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from models import tables
+from models.faults import Point
+from tests import processes
+from tests.chaos.servers import RabbitMQ, Redis
+from tests.chaos.stage import Stage, stage
+from tests.processes import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+    from random import Random
+
+    from tests.chaos.ledger import Ledger
+
+    Broker = Redis | RabbitMQ
+
+pytestmark = [pytest.mark.chaos, pytest.mark.postgresql, pytest.mark.timeout(900)]
+
+PATIENCE = 90
+"""Seconds. Work resumes within a few of the broker's return; this is only a safety net."""
+
+AWAY = 6.0
+"""Seconds: longer than anybody waits for a broker that does not answer."""
+
+WORKERS = ("looks", "more looks", "reads")
+
+
+@pytest.fixture(
+    params=[pytest.param(Redis, marks=pytest.mark.redis), pytest.param(RabbitMQ, marks=pytest.mark.rabbitmq)]
+)
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
+    """A server of this test's own."""
+    with request.param(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with Redis(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def play(tmp_path: Path, ledger: Ledger, random: Random) -> Iterator[Callable[[Broker], Any]]:
+    """A stage on this broker."""
+    with processes.own_postgresql() as database:
+        yield lambda broker: stage(database, tmp_path, broker.address, ledger=ledger, random=random)
+
+
+def _answered(on: Stage) -> dict[str, datetime]:
+    """When a worker last answered each bell."""
+    c = tables.rings.c
+    latest = sa.func.max(c.answered_at).label("latest")
+    with on.mirror.database.read() as connection:
+        rows = connection.execute(sa.select(c.bell, latest).group_by(c.bell))
+        return {row.bell: row.latest for row in rows if row.latest is not None}
+
+
+def _now(on: Stage) -> datetime:
+    with on.mirror.database.read() as connection:
+        return on.mirror.database.now(connection)
+
+
+def _works(on: Stage, *bells: str) -> None:
+    """Wait until workers answer what was rung from now on."""
+    began = _now(on)
+    until(
+        lambda: all(_answered(on).get(bell, began) > began for bell in bells or ("look", "read")),
+        seconds=PATIENCE,
+        what=lambda: f"work resumes: {_answered(on)} {on.told()}",
+    )
+
+
+def _nobody_is_deaf(on: Stage) -> None:
+    """Each worker of the queue that has two does the work alone."""
+    for other in ("looks", "more looks"):
+        on.pause(other)
+        _works(on, "look")
+        on.resume(other)
+    _works(on, "read")
+
+
+def _ready(on: Stage) -> dict[str, Any]:
+    return dict(httpx.get(f"{on.installation.address}/readyz", timeout=20).json())
+
+
+def _survived(on: Stage) -> None:
+    """Nobody died, every webhook was taken, and the log can be read."""
+    assert [] == [name for name, process in on.running.items() if process.poll() is not None], on.installation.logs()
+    assert set(on.postbox.answers) <= {200}  # none at all where chance edited the other vendor only
+    assert "Traceback" not in on.installation.logs()
+
+
+def _away(on: Stage, strike: Callable[[], None], mend: Callable[[], None]) -> None:
+    strike()
+    until(lambda: _ready(on)["broker"] != "ok", seconds=30, what="the receiver says that the broker is away")
+    assert not _ready(on)["ok"]
+    time.sleep(AWAY)
+    mend()
+    _works(on)
+
+
+def _blows(broker: Broker) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    blows = {"killed": (broker.kill, broker.start), "paused": (broker.pause, broker.resume)}
+    # Redis keeps nothing either way: to be stopped and to be killed are one to it.
+    return blows if isinstance(broker, Redis) else {"stopped": (broker.stop, broker.start), **blows}
+
+
+def _stopped_in_a_task(on: Stage, point: Point) -> None:
+    """A worker's child stands still, its message not acknowledged."""
+    on.arm(point, "SIGSTOP")
+    until(lambda: on.struck(point), seconds=PATIENCE, what=lambda: f"{point} is reached: {on.told()}")
+
+
+def _goes_away(on: Stage, broker: Broker) -> None:
+    for name, (strike, mend) in _blows(broker).items():
+        with on.fault(f"{broker.name} {name}", pause=0.2) as line:
+            _away(on, strike, mend)
+            line.times = 1
+    with on.fault(f"{broker.name} emptied", pause=0.2) as line:
+        for line.times in range(1, 3):
+            broker.flush() if isinstance(broker, Redis) else broker.empty()
+            _works(on)
+
+
+def _goes_away_in_the_middle(on: Stage, broker: Broker) -> None:
+    with on.fault(f"{broker.name} started again in the middle of tasks", pause=0.2) as line:
+        for line.times, point in enumerate((Point.FETCHED, Point.CHUNK_ARRIVED), 1):
+            _stopped_in_a_task(on, point)
+            broker.kill()
+            time.sleep(1)
+            broker.start()
+            _wake(on)
+    with on.fault(f"{broker.name} paused in the middle of tasks", pause=0.2) as line:
+        for line.times, point in enumerate((Point.CHUNK_ARRIVED, Point.FETCHED), 1):
+            _stopped_in_a_task(on, point)
+            broker.pause()
+            for name in WORKERS:
+                on.resume(name)
+            time.sleep(AWAY)
+            broker.resume()
+            _works(on)
+
+
+def _wake(on: Stage) -> None:
+    for name in WORKERS:
+        on.resume(name)
+    _works(on)
+
+
+def test_a_broker_that_goes_away_and_comes_back_loses_nothing(broker: Broker, play: Callable[[Broker], Any]) -> None:
+    with play(broker) as on:
+        on.start()
+        _goes_away(on, broker)
+        _goes_away_in_the_middle(on, broker)
+        _nobody_is_deaf(on)
+        _survived(on)
+        assert (True, "ok", "ok") == tuple(_ready(on)[name] for name in ("ok", "broker", "workers"))
+
+
+class Impatient(RabbitMQ):
+    """It takes a message back whose task takes longer than a moment; a real one does after half an hour."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        with (self.data / "rabbitmq.conf").open("a") as settings:
+            settings.write("consumer_timeout = 5000\n")
+        advanced = self.data / "advanced.config"
+        advanced.write_text("[{rabbit, [{channel_tick_interval, 500}]}].")
+        self._environment["RABBITMQ_ADVANCED_CONFIG_FILE"] = str(advanced)
+
+
+@pytest.mark.rabbitmq
+def test_a_task_that_takes_longer_than_rabbitmq_waits_ends_no_worker(
+    tmp_path: Path, play: Callable[[Broker], Any]
+) -> None:
+    with Impatient(tmp_path) as broker, play(broker) as on:
+        on.start()
+        with on.fault("rabbitmq out of patience with a long task", pause=0.2) as line:
+            _stopped_in_a_task(on, Point.CHUNK_ARRIVED)
+            until(lambda: "timed out" in broker.log.read_text(), seconds=PATIENCE, what="RabbitMQ loses patience")
+            _wake(on)
+            line.times = 1
+        _survived(on)
+
+
+@pytest.mark.redis
+def test_processes_that_start_without_a_broker_work_when_it_comes(redis: Redis, play: Callable[[Broker], Any]) -> None:
+    with play(redis) as on:
+        redis.stop()
+        on.revive()
+        until(on.installation.answers, seconds=60, what=on.installation.logs)
+        with on.fault(f"{redis.name} away from the start", pause=0.2) as line:
+            time.sleep(AWAY)
+            redis.start()
+            _works(on)
+            line.times = 1
+        _survived(on)
+
+
+def _verb(on: Stage, *words: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "workers.cli", *words, "--config", str(on.installation.file)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+def test_verbs_do_without_the_broker_and_say_so(broker: Broker, play: Callable[[Broker], Any]) -> None:
+    with play(broker) as on:
+        # One refuses to be called, the other says nothing at all.
+        broker.stop() if isinstance(broker, Redis) else broker.pause()
+        marked, told = _verb(on, "poll", "dilovod", "--no-wait")
+        assert (0, True, True) == (marked, "the broker cannot be reached" in told, "The work stays due" in told), told
+        shown, told = _verb(on, "status")
+        assert (0, True, True) == (shown, "the broker cannot be reached" in told, "catalogs.goods" in told), told
+        assert 0 == _verb(on, "parked", "list")[0]
+        refused, told = _verb(on, "check")
+        assert (1, True) == (refused, "the broker cannot be reached" in told), told

@@ -1,0 +1,317 @@
+"""Vendors who lose, refuse, delay, tear and forget: whatever they answer, no live row is deleted and no change lost."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from models import status, tables
+from models.database import Database
+from tests import processes
+from tests.chaos import meddling
+from tests.chaos.meddling import Meddler
+from tests.chaos.postbox import Habit
+from tests.chaos.stage import Stage, stage
+from tests.processes import until
+from workers.connectors import discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from random import Random
+
+    from tests.chaos.ledger import Ledger, Line
+    from tests.chaos.meddling import Answer, Asked
+
+    Trick = Callable[[Asked, Answer], Answer | None] | Answer
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+
+RESOURCES = {
+    "dilovod": ["catalogs.goods", "documents.saleOrder", "balanceRegisters.goods"],
+    "directo": ["items", "orders", "transactions", "stocklevels"],
+    "wisedat": ["products", "customers", "orders", "categories", "taxes"],
+    "easyflor": ["debtor", "article", "country", "purchase"],
+}
+"""Of each kind of resource one or two: with point reads and without, paged and not, registers."""
+
+SLOWER = {"every": "2s", "full_every": "6s", "reconcile_every": "4s"}
+"""Four vendors take four times as long as one. (What changed within Wisedat's overlap is fetched at every tick.)"""
+
+PAUSE = 0.2
+"""Seconds between two edits."""
+
+
+class Clock:
+    """The vendors' clock. `off`: how far ahead of ours it is."""
+
+    def __init__(self) -> None:
+        self.off = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.off
+
+
+def four(**knobs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The vendors who are asked, each with its knobs."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, resources in RESOURCES.items():
+        known = discovery.systems()[name].options.model_fields
+        slower = {key: value for key, value in SLOWER.items() if key in known}
+        own = {"overlap": "10s"} if name == "wisedat" else {}
+        options = slower | own | {"resources": resources}
+        found[name] = {"seed": 4, "options": options} | knobs.get(name, {})
+    return found
+
+
+@contextmanager
+def vendors(
+    database: Database, folder: Path, broker: str, *, systems: dict[str, dict[str, Any]], **how: Any
+) -> Iterator[tuple[Stage, dict[str, Meddler]]]:
+    """A stage that runs, and who stands before each vendor."""
+    meddlers = {name: Meddler() for name in systems}
+    doors = {name: meddler.before for name, meddler in meddlers.items()}
+    with stage(database, folder, broker, systems=systems, doors=doors, **how) as on:
+        del on.verbs["more looks"]
+        on.start()
+        yield on, meddlers
+
+
+def play(on: Stage, meddlers: dict[str, Meddler], name: str, trick: Trick, *, most: int) -> None:
+    """Spoil so many answers of each vendor in this way."""
+    with on.fault(name, pause=PAUSE) as line, _played(meddlers, trick, line, each=most, most=most):
+        _wait(on, meddlers, lambda meddler: meddler.spoilt.total() >= most)
+
+
+def play_once(on: Stage, meddlers: dict[str, Meddler], name: str, trick: Trick) -> None:
+    """Spoil each listing once, and of each vendor three at least that should have shown everything."""
+    with on.fault(name, pause=PAUSE) as line, _played(meddlers, trick, line, each=1):
+        _wait(on, meddlers, lambda meddler: meddler.readings >= 3)
+
+
+@contextmanager
+def _played(
+    meddlers: dict[str, Meddler], trick: Trick, line: Line, *, each: int, most: int = meddling.ALWAYS
+) -> Iterator[None]:
+    for meddler in meddlers.values():
+        meddler.play(trick, each=each, most=most)
+    yield
+    for meddler in meddlers.values():
+        meddler.rest()
+        line.times += meddler.spoilt.total()
+
+
+def _wait(on: Stage, meddlers: dict[str, Meddler], has_enough: Callable[[Meddler], bool]) -> None:
+    def told() -> str:
+        return f"{ {name: meddler.spoilt for name, meddler in meddlers.items()} } {on.told()}"
+
+    until(lambda: all(map(has_enough, meddlers.values())), seconds=200, what=told)
+
+
+def _blows(on: Stage, name: str, *blows: Callable[[], object]) -> None:
+    with on.fault(name, pause=PAUSE) as line:
+        for blow in blows:
+            time.sleep(0.3 + on.random.random() / 2)
+            blow()
+            line.times += 1
+
+
+# Webhooks.
+
+
+def _treated(on: Stage, line: Line, habit: Habit, *, least: int) -> None:
+    """So many webhooks are treated in this way."""
+    before = on.postbox.struck
+    on.postbox.habit = habit
+    until(lambda: on.postbox.struck - before >= least, seconds=120, what=on.told)
+    on.postbox.habit = Habit.SEND
+    line.times += on.postbox.struck - before
+
+
+def _webhooks_go_astray(on: Stage) -> None:
+    at = ("dilovod",)
+    with on.fault("webhooks dropped", at=at) as line:
+        _treated(on, line, Habit.LOSE, least=15)
+    with on.fault("webhooks doubled", at=at) as line:
+        _treated(on, line, Habit.DOUBLE, least=15)
+    with on.fault("webhooks delayed beyond the sweep", at=at) as line:
+        _treated(on, line, Habit.HOLD, least=15)
+        time.sleep(3)
+        on.postbox.release()
+    with on.fault("webhooks reordered", at=at) as line:
+        for _ in range(3):
+            _treated(on, line, Habit.HOLD, least=6)
+            on.postbox.release(on.random)
+
+
+# Answers and logins.
+
+
+def _answers_go_astray(on: Stage, meddlers: dict[str, Meddler]) -> None:
+    play(on, meddlers, "429", meddling.BUSY, most=3)
+    play(on, meddlers, "503", meddling.BROKEN, most=2)
+    play(on, meddlers, "reset in the middle of a body", meddling.torn, most=3)
+    play(on, meddlers, "an answer takes a minute", meddling.a_minute_late, most=2)
+
+
+def _documents_go_astray(on: Stage, meddler: Meddler) -> None:
+    play(on, {"interpreter": meddler}, "429 for a document", meddling.BUSY, most=3)
+    with on.fault("reset in the middle of a document's answer", pause=PAUSE, at=("interpreter",)) as line:
+        meddler.play(meddling.torn)
+        until(lambda: _parked(on.mirror.database) == {"interpreter"}, seconds=60, what=on.told)
+        meddler.rest()
+        line.times = meddler.spoilt.total()
+        on.attended = "interpreter"
+
+
+def _parked(database: Database) -> set[str]:
+    c = tables.inbox.c
+    with database.read() as connection:
+        return set(connection.execute(sa.select(c.connection).where(c.state == "parked")).scalars())
+
+
+def _logins_end(on: Stage) -> None:
+    wisedat, easyflor = on.mirror.sandboxes["wisedat"], on.mirror.sandboxes["easyflor"]
+    _blows(on, "sessions killed", *[wisedat.expire, easyflor.expire, easyflor.log_in_elsewhere] * 3)
+    between = partial(wisedat.meanwhile.append, lambda _: wisedat.rotate())
+    _blows(on, "key rotated", *[wisedat.rotate, partial(wisedat.restart, starting=2), between] * 2)
+
+
+@pytest.mark.redis
+@pytest.mark.postgresql
+def test_whatever_becomes_of_webhooks_and_documents_nothing_is_lost(
+    tmp_path: Path, ledger: Ledger, random: Random
+) -> None:
+    systems = {"dilovod": {"seed": 4}, "interpreter": {"inbox": tmp_path / "incoming"}}
+    with (
+        processes.own_postgresql() as database,
+        processes.own_redis() as broker,
+        vendors(database, tmp_path, broker, systems=systems, ledger=ledger, random=random) as (on, meddlers),
+    ):
+        _webhooks_go_astray(on)
+        _documents_go_astray(on, meddlers["interpreter"])
+
+
+@pytest.mark.redis
+@pytest.mark.postgresql
+def test_whatever_becomes_of_answers_and_logins_nothing_is_lost(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+    with (
+        processes.own_postgresql() as database,
+        processes.own_redis() as broker,
+        vendors(
+            database, tmp_path, broker, systems=four(easyflor={"auth": "cookie"}), ledger=ledger, random=random
+        ) as (on, meddlers),
+    ):
+        _answers_go_astray(on, meddlers)
+        _logins_end(on)
+
+
+# Listings and clocks.
+
+
+def _listings_lack_rows(on: Stage, meddlers: dict[str, Meddler]) -> None:
+    wisedat = on.mirror.sandboxes["wisedat"]
+    play_once(on, meddlers, "a listing ends early, well-formed", meddling.ended_early)
+    play_once(on, meddlers, "a listing ends early, within a row", meddling.cut)
+    wisedat.largest_page = None  # a listing is one page
+    play_once(on, meddlers, "an empty listing by mistake", meddling.emptied)
+    play_once(on, meddlers, "30 % of all rows missing from a listing", meddling.lacking(0.3, on.random))
+
+
+def _rows_move(on: Stage) -> None:
+    wisedat = on.mirror.sandboxes["wisedat"]
+    wisedat.largest_page, wisedat.latest_first = 5, True
+    _blows(on, "rows move between pages", *[partial(wisedat.meanwhile.append, wisedat.books.save_the_last)] * 8)
+
+
+HOUR = timedelta(hours=1)
+DATED = ("directo", "wisedat", "easyflor")
+"""Who is asked for what changed since a moment of his own clock."""
+
+
+def _clock_is(on: Stage, name: str, clock: Clock, off: timedelta) -> None:
+    """The vendors' clocks change, and each of them is asked some times."""
+    asked = [on.mirror.sandboxes[each].asked for each in DATED]
+    with on.fault(name, pause=PAUSE) as line:
+        clock.off = off
+        enough = [len(each) + 10 for each in asked]
+        until(
+            lambda: all(len(each) >= least for each, least in zip(asked, enough, strict=True)),
+            seconds=120,
+            what=on.told,
+        )
+        line.times = 1
+
+
+def _clocks_go_wrong(on: Stage, meddlers: dict[str, Meddler], clock: Clock) -> None:
+    on.stamps_rise = False
+    _clock_is(on, "clock an hour behind", clock, -HOUR)
+    _clock_is(on, "clock an hour ahead", clock, HOUR)
+    _clock_is(on, "clock set back by an hour", clock, timedelta())
+    # Wisedat's objects bear no stamp that could be held against his clock: he is believed.
+    dated = {name: meddlers[name] for name in ("directo", "easyflor")}
+    play(on, dated, "Date an hour ahead of the stamps", meddling.shifted(HOUR), most=20)
+    play(on, dated, "Date an hour behind the stamps", meddling.shifted(-HOUR), most=20)
+
+
+@pytest.mark.redis
+@pytest.mark.postgresql
+def test_whatever_listings_say_no_live_row_is_deleted(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+    with (
+        processes.own_postgresql() as database,
+        processes.own_redis() as broker,
+        vendors(database, tmp_path, broker, systems=four(), ledger=ledger, random=random) as (on, meddlers),
+    ):
+        _listings_lack_rows(on, meddlers)
+        _rows_move(on)
+
+
+@pytest.mark.redis
+@pytest.mark.postgresql
+def test_whatever_clocks_say_no_change_is_lost(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+    clock = Clock()
+    systems = {name: knobs for name, knobs in four(**{name: {"now": clock} for name in DATED}).items() if name in DATED}
+    with (
+        processes.own_postgresql() as database,
+        processes.own_redis() as broker,
+        vendors(database, tmp_path, broker, systems=systems, ledger=ledger, random=random) as (on, meddlers),
+    ):
+        _clocks_go_wrong(on, meddlers, clock)
+
+
+# Two wrong ones in a row, where nothing but listings can be asked.
+
+LISTED = {"directo": ["items", "orders"], "wisedat": ["products", "orders"], "easyflor": ["debtor", "article"]}
+
+
+def _held(on: Stage) -> int:
+    return sum(row.held for row in status.resources(on.mirror.database))
+
+
+@pytest.mark.redis
+@pytest.mark.postgresql
+def test_what_two_wrong_listings_in_a_row_do_not_name_is_held_until_a_right_one_names_it(
+    tmp_path: Path, ledger: Ledger, random: Random
+) -> None:
+    systems = {name: knobs for name, knobs in four().items() if name in LISTED}
+    for name, resources in LISTED.items():
+        systems[name]["options"]["resources"] = resources
+    with (
+        processes.own_postgresql() as database,
+        processes.own_redis() as broker,
+        vendors(database, tmp_path, broker, systems=systems, ledger=ledger, random=random, max_deletions=0.2) as (
+            on,
+            meddlers,
+        ),
+        on.fault("two empty listings in a row", pause=1) as line,
+    ):
+        with _played(meddlers, meddling.emptied, line, each=2):
+            _wait(on, meddlers, lambda meddler: meddler.readings >= 4)
+            until(lambda: _held(on) >= 12, seconds=60, what=on.told)
+        until(lambda: not _held(on), seconds=60, what=on.told)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from models import migration, notices
+from models.database import Database
+from models.notices import Letter
+from receiver import patience
+from tests import services
+from tests.chaos.servers import PostgreSQL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.receiver.conftest import Open
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PostgreSQL]:
+    with PostgreSQL(tmp_path) as running:
+        yield running
+
+
+def _ask(database: Database, *, once_begun: Callable[[], None] = lambda: None) -> int:
+    with database.read() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        once_begun()
+        return int(connection.execute(sa.text("SELECT 1")).scalar_one())
+
+
+@pytest.mark.postgresql
+def test_a_server_that_falls_silent_is_away_and_then_answers_again(server: PostgreSQL) -> None:
+    with closing(patience.database(server.address, seconds=1)) as database:
+        assert 1 == _ask(database)
+        with pytest.raises(sa.exc.OperationalError):
+            _ask(database, once_begun=server.pause)
+        for _ in range(2):
+            with pytest.raises(sa.exc.OperationalError):
+                _ask(database)
+        server.resume()
+        assert 1 == _ask(database)
+
+
+@pytest.mark.postgresql
+def test_while_the_database_is_silent_the_receiver_still_speaks(server: PostgreSQL, opened: Open) -> None:
+    database = Database(server.address)
+    migration.migrate(database)
+    with opened(database) as client:
+        assert 200 == client.get("/changes").status_code
+        server.pause()
+        answers = {path: client.get(path, timeout=60) for path in ("/changes", "/readyz", "/metrics", "/livez")}
+        assert {"/changes": 503, "/readyz": 503, "/metrics": 200, "/livez": 200} == {
+            path: answer.status_code for path, answer in answers.items()
+        }
+        assert "erpmirror_database_up 0.0" in answers["/metrics"].text
+        server.resume()
+        assert 200 == client.get("/changes").status_code
+    database.close()
+
+
+@services.ON_POSTGRESQL
+def test_a_transaction_that_was_broken_off_does_not_hold_its_rows(database: Database) -> None:
+    letter = Letter("shop", "{}", resource="catalogs.goods", key="1")
+    with closing(patience.database(database.url, seconds=1)) as first:
+        left = first.engine.connect()
+        notices.append(left, first, [letter])  # and nothing more: nobody knows that it is given up
+        with database.begin() as connection:
+            connection.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
+            notices.append(connection, database, [letter])
+        left.invalidate()
+        left.close()

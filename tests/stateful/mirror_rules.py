@@ -1,0 +1,123 @@
+"""What must hold of a mirror at every moment, checked against all that the vendor's objects ever were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models import columns, exact, tables
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from tests.stateful.played import Vendor
+    from tests.stateful.staging import Staged
+
+NAME = "played"
+RESOURCES = ("goods", "orders", "debtors", "stock")
+
+_Key = tuple[str, str]
+
+
+@dataclass
+class Watch:
+    """What was seen of a mirror so far. `dropped`: keys about which a person decided that they may differ."""
+
+    database: Staged
+    vendor: Vendor
+    last_id: int
+    commits: int = -1
+    states: dict[_Key, Any] = field(default_factory=dict)
+    positions: dict[_Key, int] = field(default_factory=dict)
+    turns: dict[_Key, int] = field(default_factory=dict)
+    entry_turns: dict[_Key, int] = field(default_factory=dict)
+    complete: dict[str, datetime] = field(default_factory=dict)
+    dropped: set[_Key] = field(default_factory=set)
+
+    def look(self) -> None:
+        """Check what was written since the last look."""
+        if self.commits == self.database.commits:
+            return
+        self.commits = self.database.commits
+        with self.database.read() as connection:
+            self._journal(connection)
+            for resource in RESOURCES:
+                self._rows(connection, resource)
+            self._completeness(connection)
+
+    def _journal(self, connection: sa.Connection) -> None:
+        c = tables.changes.c
+        for entry in connection.execute(sa.select(tables.changes).where(c.id > self.last_id).order_by(c.id)):
+            assert self.last_id + 1 == entry.id, "ids have no holes"
+            self.last_id = entry.id
+            key, earlier = (entry.resource, entry.key), self.states.get((entry.resource, entry.key))
+            assert earlier != entry.after, f"{key} repeats its predecessor's state"
+            assert _kind(key in self.states, earlier, entry.after) == entry.kind, key
+            assert self.entry_turns.get(key, 0) <= entry.turn, f"a turn of {key} fell"
+            self.entry_turns[key] = entry.turn
+            self._forward(key, entry.after)
+            self.states[key] = entry.after
+
+    def _forward(self, key: _Key, state: Any) -> None:
+        history = self.vendor.history.get(key, [])
+        later = [at for at in range(self.positions.get(key, -1) + 1, len(history)) if exact.same(history[at][1], state)]
+        assert later, f"{key} went backwards, or shows what never was: {state}, after {self.states.get(key)}"
+        self.positions[key] = later[0]
+
+    def _rows(self, connection: sa.Connection, resource: str) -> None:
+        schema = columns.current(connection, self.database, f"{NAME}_{resource}")
+        c = None if schema is None else schema.root.sql.c
+        rows = [] if c is None else connection.execute(sa.select(c["_key"], c["_deleted_at"], c["_raw"], c["_turn"]))
+        live = {}
+        for key, deleted_at, raw, turn in rows:
+            assert self.turns.get((resource, key), 0) <= turn, f"the turn of {resource} {key} fell"
+            self.turns[resource, key] = turn
+            if deleted_at is None:
+                live[key] = raw
+        replayed = {
+            key: state for (owner, key), state in self.states.items() if owner == resource and state is not None
+        }
+        assert replayed == live, "the journal, replayed, is not what the rows show"
+
+    def _completeness(self, connection: sa.Connection) -> None:
+        c = tables.streams.c
+        for resource, as_of in connection.execute(sa.select(c.resource, c.complete_as_of)):
+            if as_of is not None and as_of != self.complete.get(resource):
+                assert self.complete.get(resource, as_of) <= as_of
+                self.complete[resource] = as_of
+                self._complete(resource, as_of)
+
+    def _complete(self, resource: str, as_of: datetime) -> None:
+        """Each object that the mirror knows is shown as it was then, or later."""
+        for key, history in self.vendor.history.items():
+            if key[0] != resource or key not in self.states or key in self.dropped:
+                continue
+            then = max(at for at, (when, _) in enumerate(history) if when < as_of or at == 0)
+            assert any(exact.same(state, self.states[key]) for _, state in history[then:]), (
+                f"{resource} calls itself complete as of {as_of}, and {key} is older: {self.states[key]}"
+            )
+
+
+def _kind(known: bool, before: Any, after: Any) -> str:  # noqa: FBT001
+    if after is None:
+        return "deleted"
+    if before is not None:
+        return "updated"
+    return "restored" if known else "created"
+
+
+def parts(database: Staged, resource: str) -> dict[str, list[Any]]:
+    """The rows of the part `rows` by the key of their object, in their order."""
+    found: dict[str, list[Any]] = {}
+    with database.read() as connection:
+        schema = columns.current(connection, database, f"{NAME}_{resource}")
+        if schema is None or "rows" not in schema.tables:
+            return found
+        c = schema.tables["rows"].sql.c
+        for key, line, qty in connection.execute(
+            sa.select(c["_key"], c["line"], c["qty"]).order_by(c["_key"], c["_position"])
+        ):
+            found.setdefault(key, []).append({"line": line, "qty": qty})
+    return found

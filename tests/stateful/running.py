@@ -1,0 +1,62 @@
+"""How long the machines run: the same bounded examples each time, or new ones for `$ERPMIRROR_STATEFUL` seconds."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONG = float(os.environ.get("ERPMIRROR_STATEFUL", "0"))
+
+SEEDS = (1, 2, 3)
+"""One derandomized run may be blind to something for ever; three with few examples each see more than one with many."""
+
+ON_BOTH = pytest.mark.parametrize(
+    "empty_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
+)
+
+PATIENT = pytest.mark.timeout(600 + 2 * LONG)
+"""Where an example fails, finding its shortest form takes a while."""
+
+
+class Counted(RuleBasedStateMachine):
+    """A machine that counts its examples and steps."""
+
+    tally: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tally["examples"] += 1
+
+    def check_invariants(self, *arguments: object, **named: object) -> None:
+        self.tally["steps"] += 1
+        super().check_invariants(*arguments, **named)
+
+
+def run(machine: Callable[[], RuleBasedStateMachine], *, examples: int, steps: int) -> None:
+    """Run it; raises with the shortest steps that break a rule."""
+    chosen = settings(
+        max_examples=examples // len(SEEDS),
+        stateful_step_count=steps,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    Counted.tally.clear()
+    end = time.monotonic() + LONG
+    for number in SEEDS if not LONG else ():
+        run_state_machine_as_test(seed(number)(partial(machine)), settings=chosen)
+    while time.monotonic() < end:
+        run_state_machine_as_test(machine, settings=chosen)
+    sys.stdout.write(f"{Counted.tally['examples']} examples, {Counted.tally['steps']} steps\n")

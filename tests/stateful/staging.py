@@ -1,0 +1,193 @@
+"""Workers whose steps a test puts in order: each stops before every transaction and while its vendor answers.
+
+One thread runs at a time, so that an order of steps found once is found again.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+_here = threading.local()
+
+
+class Died(BaseException):
+    """Nothing that a dead worker does reaches the database any more."""
+
+
+class Clock:
+    """The database's clock, which the test moves."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+class Wristwatch:
+    """A worker's own stopwatch, which began at some time of its own. Who sleeps lets others act, and may oversleep."""
+
+    def __init__(self, clock: Clock, *, ahead: float = 0.0) -> None:
+        self._clock, self._ahead = clock, ahead
+
+    def monotonic(self) -> float:
+        return self._ahead + (self._clock.now - START).total_seconds()
+
+    def sleep(self, seconds: float, /) -> None:
+        end = self.monotonic() + seconds
+        if seconds > 0:
+            stop("asleep")
+        self._clock.pass_by(max(0.0, end - self.monotonic()))
+
+
+class Worker:
+    """One worker's errand, step by step. `error` is what it raised, `result` what it returned."""
+
+    def __init__(self, errand: Callable[[], Any]) -> None:
+        self.at = "the door"
+        self.done = self.dead = self.within = False
+        self.error: BaseException | None = None
+        self.result: Any = None
+        self._errand = errand
+        self._dies_before_its_commit = False
+        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        threading.Thread(target=self._live, daemon=True).start()
+
+    def step(self) -> None:
+        """Let it run to its next stop."""
+        assert not self.done
+        self._go.release()
+        self._stopped.acquire()
+
+    def finish(self) -> None:
+        """Let it run to its end."""
+        while not self.done:
+            self.step()
+
+    def die(self, *, in_a_transaction: bool = False) -> None:
+        """Kill it where it stands, or at the end of its next transaction, which is rolled back."""
+        if in_a_transaction:
+            self._dies_before_its_commit = True
+            self.finish()
+        elif not self.done:
+            self.dead = True
+            self.step()
+
+    def stop(self, where: str) -> None:
+        """Called by the errand: others may act now."""
+        if self.dead:
+            raise Died
+        self.at = where
+        self._stopped.release()
+        self._go.acquire()
+        if self.dead:
+            raise Died
+
+    def commits(self) -> None:
+        """Called by the errand before each commit."""
+        if self._dies_before_its_commit:
+            self.dead = True
+        if self.dead:
+            raise Died
+
+    def _live(self) -> None:
+        _here.worker = self
+        self._go.acquire()
+        try:
+            if not self.dead:
+                self.result = self._errand()
+        except BaseException as error:  # noqa: BLE001 - a worker's failure must reach the test
+            self.error = error
+        self.done = True
+        self._stopped.release()
+
+
+def stop(where: str) -> None:
+    """Let others act, if this is a worker; the test's own thread goes on at once."""
+    worker = getattr(_here, "worker", None)
+    if worker is not None:
+        assert not worker.within, f"a vendor is asked inside a transaction, at {where}"
+        worker.stop(where)
+
+
+class Staged(Database):
+    """A database between whose transactions others act. `commits` counts what was written."""
+
+    commits = 0
+
+    @property
+    def clock(self) -> Clock:
+        assert isinstance(self._clock, Clock)
+        return self._clock
+
+    @contextmanager
+    def begin(self, *, lazily: bool = False) -> Iterator[sa.Connection]:
+        stop("a writing transaction")
+        with super().begin(lazily=lazily) as connection, _within():
+            yield connection
+        self.commits += 1
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        stop("a reading transaction")
+        with super().read() as connection, _within():
+            yield connection
+
+    @contextmanager
+    def alone(self, *, lazily: bool = False) -> Iterator[sa.Connection]:
+        with self.begin(lazily=True) if lazily else self.read() as connection:
+            yield connection
+
+    def empty(self) -> None:
+        """Start afresh: no rows but those of the counters, which go on; the resources' tables and columns stay."""
+        kept = {"counter", "feed", "columns", "parts"}
+        found = sa.inspect(self.engine).get_table_names()
+        with self.begin() as connection:
+            for name in sorted(set(found) - kept):
+                connection.execute(sa.delete(sa.table(name)))
+        self.clock.now = START
+
+
+@contextmanager
+def _within() -> Iterator[None]:
+    worker = getattr(_here, "worker", None)
+    if worker is None:
+        yield
+        return
+    worker.within = True
+    try:
+        yield
+        worker.commits()
+    finally:
+        worker.within = False
+
+
+def staged(database: Database) -> Staged:
+    """The same database under a clock and in an order of the test's own; what survives a power cut is not asked."""
+    made = Staged(database.url, clock=Clock())
+    sa.event.listen(made.engine, "connect", _careless if made.is_sqlite else _careless_server)
+    return made
+
+
+def _careless(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+def _careless_server(connection: Any, _record: object) -> None:
+    connection.execute("SET synchronous_commit = off")
+    connection.commit()

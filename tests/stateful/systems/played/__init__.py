@@ -1,0 +1,1 @@
+"""A system whose vendor the test plays in its own process."""

@@ -1,0 +1,22 @@
+"""Asks the vendor that the test plays. While he answers, others act."""
+
+from collections.abc import Iterator
+
+from models.values import Chunk, Snapshot, Tombstone
+from tests.stateful import played
+from tests.stateful.systems.played.options import Options
+from workers.connectors.contract import Resource, Wire
+
+
+class Client:
+    def __init__(self, options: Options, _wire: Wire) -> None:
+        self._vendor = played.vendors[options.url]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:
+        return self._vendor.fetch(resource.name, key)
+
+    def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
+        yield from self._vendor.list(resource.name, cursor)

@@ -1,0 +1,315 @@
+"""The whole: edits, hooks, fetches, listings, deaths and retries in any order, one transaction at a time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from models import due, inbox, journal, notices, streams
+from models.settings import Settings
+from tests.mirroring import table
+from tests.stateful import played
+from tests.stateful.mirror_rules import NAME, RESOURCES, Watch, parts
+from tests.stateful.running import ON_BOTH, PATIENT, Counted, run
+from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
+from tests.workers.sixth import beside
+from workers import configuration, desk, gate, ingest, sweeping
+from workers.comparison import compare
+from workers.desk import Desk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from models.database import Database
+    from workers.desk import Shift
+
+ADDRESS = "http://vendor.example"
+UNHURRIED = timedelta(days=1)
+LEASE = 45
+WORKERS = 3
+
+resources = st.sampled_from(RESOURCES)
+KEYS = [f"{number:02}" for number in range(14)]
+keys = st.sampled_from(KEYS)
+chosen = st.integers(0, WORKERS - 1)
+
+
+class Timed(Desk):
+    """A desk whose workers wait by the clock that the test moves."""
+
+    @cached_property
+    def gate(self) -> gate.Gate:
+        return gate.Gate(self.database, self.options, stopwatch=Wristwatch(self.database.clock))
+
+
+class Mirroring(Counted):
+    """A mirror, its vendor, and up to three workers under way."""
+
+    def __init__(self, database: Staged, settings: Settings) -> None:
+        super().__init__()
+        database.empty()
+        self.database, self.settings = database, settings
+        self.vendor = played.vendors[ADDRESS] = played.Vendor(database.clock)
+        with database.read() as connection:
+            self.watch = Watch(database, self.vendor, last_id=journal.bounds(connection)[1])
+        self.workers: list[Worker] = []
+        desk.align(database, settings)
+
+    @property
+    def desk(self) -> Desk:
+        return Timed(self.database, self.settings, self.settings.connections[NAME])
+
+    # The vendor's day.
+
+    @initialize(stocked=st.dictionaries(resources, st.sets(keys), max_size=4), read=st.booleans())
+    def opens(self, stocked: dict[str, set[str]], read: bool) -> None:  # noqa: FBT001
+        for resource, some in sorted(stocked.items()):
+            for key in sorted(some):
+                self.vendor.edit(resource, key)
+        if read:
+            self._work()
+
+    @rule(resource=resources, key=keys, told=st.booleans())
+    def edit(self, resource: str, key: str, told: bool) -> None:  # noqa: FBT001
+        self.vendor.edit(resource, key)
+        self._tell(resource, key, told)
+
+    @rule(resource=resources, key=keys, told=st.booleans())
+    def revert(self, resource: str, key: str, told: bool) -> None:  # noqa: FBT001
+        self.vendor.revert(resource, key)
+        self._tell(resource, key, told)
+
+    @rule(resource=resources, key=keys, told=st.booleans())
+    def delete(self, resource: str, key: str, told: bool) -> None:  # noqa: FBT001
+        self.vendor.delete(resource, key)
+        self._tell(resource, key, told)
+
+    @rule(key=keys, told=st.booleans())
+    def mark(self, key: str, told: bool) -> None:  # noqa: FBT001
+        self.vendor.mark("goods", key)
+        self._tell("goods", key, told)
+
+    @rule(resource=resources)
+    def delete_everything(self, resource: str) -> None:
+        for key in sorted(self.vendor.things[resource]):
+            self.vendor.delete(resource, key)
+
+    @rule(resource=resources)
+    def stock_up(self, resource: str) -> None:
+        for key in KEYS:
+            self.vendor.edit(resource, key)
+
+    def _tell(self, resource: str, key: str, told: bool) -> None:  # noqa: FBT001
+        if told and resource in played.PAGED:
+            self.vendor.hooks.append((resource, key))
+
+    @precondition(lambda self: self.vendor.hooks)
+    @rule(which=st.integers(0, 5), times=st.integers(0, 2), stays=st.booleans())
+    def hook(self, which: int, times: int, stays: bool) -> None:  # noqa: FBT001
+        """It arrives: out of order, doubled, later again, or never."""
+        hooks = self.vendor.hooks
+        resource, key = hooks[which % len(hooks)]
+        letters = [notices.Letter(NAME, "{}", resource, key) for _ in range(times)]
+        with self.database.begin() as connection:
+            notices.append(connection, self.database, letters[:1])
+            notices.append(connection, self.database, letters)
+        if not stays:
+            hooks.remove((resource, key))
+
+    @rule(resource=resources, fate=st.sampled_from(sorted(played.FATES)), middle=st.booleans())
+    def fails(self, resource: str, fate: str, middle: bool) -> None:  # noqa: FBT001
+        self.vendor.fates[resource].append(("in the middle of a reply: " if middle else "") + fate)
+
+    @rule(resource=resources, count=st.integers(1, played.PAGE))
+    def lacks(self, resource: str, count: int) -> None:
+        self.vendor.lack(resource, count)
+
+    # Ours.
+
+    @rule(seconds=st.sampled_from([1, 3, 30, 50, 70, 330, 700]))
+    def time_passes(self, seconds: int) -> None:
+        self.database.clock.pass_by(seconds)
+
+    @rule(resource=resources, again=st.booleans())
+    def asked_for(self, resource: str, again: bool) -> None:  # noqa: FBT001
+        now = streams.backfill_now if again else streams.look_now
+        with self.database.begin() as connection:
+            now(connection, self.database, connection_name=NAME, resource=resource)
+
+    @rule(resource=resources)
+    def retry(self, resource: str) -> None:
+        self._retry(resource)
+
+    @rule(resource=resources)
+    def drop(self, resource: str) -> None:
+        with self.database.begin() as connection:
+            aside = inbox.aside(connection, connection_name=NAME)
+            inbox.drop(connection, connection_name=NAME, resource=resource)
+        self.watch.dropped |= {(row.resource, row.key) for row in aside if row.resource == resource}
+
+    @precondition(lambda self: len(self.workers) < WORKERS)
+    @rule(work=st.sampled_from([ingest.look, ingest.read]), steps=st.integers(1, 25))
+    def starts(self, work: Callable[..., Shift], steps: int) -> None:
+        worker = Worker(partial(work, self.desk, budget=UNHURRIED))
+        self.workers.append(worker)
+        self._step(worker, steps)
+
+    @precondition(lambda self: self.workers)
+    @rule(which=chosen, steps=st.integers(1, 12))
+    def goes_on(self, which: int, steps: int) -> None:
+        self._step(self.workers[which % len(self.workers)], steps)
+
+    @precondition(lambda self: self.workers)
+    @rule(which=chosen)
+    def finishes(self, which: int) -> None:
+        self._step(self.workers[which % len(self.workers)], 1_000)
+
+    @precondition(lambda self: self.vendor.asked and self._paused())
+    @rule(which=chosen, seconds=st.sampled_from([1, 60]))
+    def is_overtaken(self, which: int, seconds: int) -> None:
+        """While an answer is on its way the object changes, is told of, and somebody else may look at it first."""
+        worker = self._paused()[which % len(self._paused())]
+        resource, key = self.vendor.asked[-1]
+        self.edit(resource, key, told=True)
+        self.hook(len(self.vendor.hooks) - 1, times=1, stays=False)
+        self.time_passes(seconds)
+        self.starts(ingest.look, steps=1_000)
+        self._step(worker, 1_000)
+
+    def _paused(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.at == "an answer on its way"]
+
+    @precondition(lambda self: self.workers)
+    @rule(which=chosen, in_a_transaction=st.booleans())
+    def dies(self, which: int, in_a_transaction: bool) -> None:  # noqa: FBT001
+        worker = self.workers[which % len(self.workers)]
+        worker.die(in_a_transaction=in_a_transaction)
+        self._step(worker, 0)
+
+    def _step(self, worker: Worker, steps: int) -> None:
+        for _ in range(steps):
+            if not worker.done:
+                worker.step()
+                self.watch.look()
+        if worker.done:
+            self.workers.remove(worker)
+            if worker.error is not None and not isinstance(worker.error, Died) and not played.expected(worker.error):
+                raise worker.error
+
+    @invariant()
+    def holds(self) -> None:
+        self.watch.look()
+
+    # The evening.
+
+    def teardown(self) -> None:
+        for worker in list(self.workers):
+            worker.die() if worker is self.workers[0] else worker.finish()
+        self.vendor.fates.clear()
+        self.vendor.lacking.clear()
+        try:
+            self._rest()
+            self._ticks_have_told()
+            self._read_again()
+            self._is_equal(besides=self._aside())
+            for _ in range(5):
+                if self._aside():
+                    for resource in RESOURCES:
+                        self._retry(resource)
+                    self._rest()
+                    self._read_again()
+            self._is_equal(besides=set())
+        finally:
+            del played.vendors[ADDRESS]
+
+    def _rest(self) -> None:
+        """Until whatever waits for a lease, a shut gate or its next attempt has come to its turn."""
+        for _ in range(30):
+            self.database.clock.pass_by(60)
+            self._work()
+            self.watch.look()
+            if not self._unfinished():
+                return
+
+    def _unfinished(self) -> bool:
+        with self.database.read() as connection:
+            rows = streams.open_ones(connection, connection_name=NAME)
+            waiting = inbox.due(connection, connection_name=NAME, now=self.database.clock.now + UNHURRIED)
+        return bool(waiting) or any(row.failures for row in rows)
+
+    def _ticks_have_told(self) -> None:
+        """What changed is there before all is read again. Pages shift, and a faulty first reading is not told twice."""
+        if "debtors" not in self.vendor.has_lacked:
+            truth = {("debtors", key): raw for key, raw in self.vendor.truth("debtors").items()}
+            late = {key for key, raw in truth.items() if self.watch.states.get(key) != raw}
+            assert set() == late - self._aside()
+
+    def _read_again(self) -> None:
+        """One tick and one full reading, and the second look at what it lacked."""
+        with self.database.begin() as connection:
+            now = self.database.now(connection)
+            for resource in RESOURCES:
+                streams.change(connection, NAME, resource, due_at=now, full_due_at=now)
+        self._work()
+        self.database.clock.pass_by(60)
+        self._work()
+        self.watch.look()
+
+    def _work(self) -> None:
+        for _ in range(100):
+            look, read = sweeping.has_work(self.desk, due.at_once(self.database))
+            if look:
+                ingest.look(self.desk, budget=UNHURRIED)
+            if read:
+                ingest.read(self.desk, budget=UNHURRIED)
+            if not (look or read):
+                return
+
+    def _retry(self, resource: str) -> None:
+        with self.database.begin() as connection:
+            streams.reopen(connection, connection_name=NAME, resource=resource)
+            inbox.retry(connection, self.database, connection_name=NAME, resource=resource)
+
+    def _aside(self) -> set[tuple[str, str]]:
+        with self.database.read() as connection:
+            rows = {(row.resource, row.key) for row in inbox.aside(connection, connection_name=NAME)}
+            parked = {name for name in RESOURCES if streams.get(connection, NAME, name).state == "parked"}
+        return rows | {(name, key) for name in parked for key in KEYS}
+
+    def _is_equal(self, *, besides: set[tuple[str, str]]) -> None:
+        found = compare(self.database, [self.desk], {NAME: self.vendor})
+        differing = {(row.resource, key) for row in found for key in row.differences}
+        assert set() == differing - besides
+        with self.database.read() as connection:
+            waiting = connection.execute(inbox.inbox.select()).all()
+        assert {} == {(row.resource, row.key): row.state for row in waiting if (row.resource, row.key) not in besides}
+        for resource in RESOURCES:
+            truth = {key: raw["rows"] for key, raw in self.vendor.truth(resource).items() if raw["rows"]}
+            assert {key for key in truth if (resource, key) not in besides} <= parts(self.database, resource).keys()
+            for key, rows in parts(self.database, resource).items():
+                assert (resource, key) in besides or truth[key] == rows
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """A connection to the vendor that the test plays."""
+    file = tmp_path / "erpmirror.toml"
+    file.write_text(table(NAME, {"system": "played", "url": ADDRESS, "api_key": "very-secret"}), encoding="utf-8")
+    with beside(Path(__file__).parent / "systems"):
+        yield configuration.load(file)
+
+
+@PATIENT
+@ON_BOTH
+def test_whatever_happens_in_whatever_order_the_mirror_goes_forward_and_equals_the_vendor(
+    database: Database, settings: Settings
+) -> None:
+    mirror = staged(database)
+    run(lambda: Mirroring(mirror, settings), examples=40 if mirror.is_sqlite else 10, steps=40)
+    mirror.close()

@@ -1,0 +1,276 @@
+"""An answer that was made to harm whoever reads it: refused or read in bounds, with a fate, and nothing is fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.responses import Response, StreamingResponse
+
+from models.values import Snapshot
+from tests.serving import served
+from tests.workers.connectors.directo.conftest import client, options
+from workers.connectors import streaming
+from workers.connectors.directo import resources
+from workers.errors import Fate, SetAside, TooLarge, TryLater
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from starlette.types import Receive, Scope, Send
+
+DEEP = 100_000
+MOST_MEMORY = 300
+"""MiB that reading one of these may take at its worst, server included."""
+
+
+class Hostile:
+    """Answers every question with the same bytes."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[], Response] = Response
+        self.sent = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.answer()(scope, receive, send)
+
+    def says(self, body: str | bytes, status: int = 200) -> None:
+        self.answer = lambda: Response(body, status)
+
+    def drones(self, start: bytes, more: bytes, times: int) -> None:
+        """Sends the same piece again and again, and counts how many were taken."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield start
+            for _ in range(times):
+                self.sent += len(more)
+                yield more
+                await asyncio.sleep(0)  # where a caller who has hung up is noticed
+
+        self.sent = 0
+        self.answer = lambda: StreamingResponse(pieces())
+
+
+@pytest.fixture(scope="module")
+def vendor() -> Iterator[tuple[Hostile, str]]:
+    app = Hostile()
+    with served(app) as url:  # type: ignore[arg-type]
+        yield app, url
+
+
+@pytest.fixture
+def ask(vendor: tuple[Hostile, str], request: pytest.FixtureRequest) -> Iterator[Callable[[str], Any]]:
+    """What a listing or a point read of items comes to: objects by key, a snapshot, or a fate."""
+    _, url = vendor
+    form = getattr(request, "param", "xml")
+    opened = client(url, format=form, timeout="60s")
+    items = {each.name: each for each in resources.resources(options(url, format=form))}["items"]
+
+    def asked(way: str) -> Any:
+        try:
+            if way == "fetch":
+                return opened.fetch(items, "1")
+            return {each.key: each.raw for chunk in opened.list(items, None) for each in chunk.snapshots}
+        except Fate as fate:
+            return fate
+
+    yield asked
+    opened.close()
+
+
+@contextmanager
+def trap() -> Iterator[tuple[int, list[Any]]]:
+    """A loopback port at which nobody should knock."""
+    knocks: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def wait() -> None:
+            try:
+                while True:
+                    caller, _ = listener.accept()
+                    knocks.append(caller.recv(1000))
+                    caller.close()
+            except OSError:
+                return
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1], knocks
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def _laughs(levels: int) -> str:
+    entities = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, levels))
+    return f'<!DOCTYPE x [<!ENTITY a0 "lol">{entities}]>'
+
+
+def _items(inside: str = "<item code='1'/>") -> str:
+    return f"<items>{inside}</items>"
+
+
+REFUSED_XML: dict[str, tuple[str | bytes, type[Fate]]] = {
+    "billion laughs": (_laughs(10) + _items("<item code='&a9;'/>"), TryLater),
+    "billion laughs in UTF-16": ((_laughs(10) + _items("<item code='&a9;'/>")).encode("utf-16-le"), TryLater),
+    "quadratic blow-up": (f'<!DOCTYPE x [<!ENTITY a "{"x" * 50_000}">]>' + _items("&a;" * 50_000), TryLater),
+    "a DTD that says nothing": ("<!DOCTYPE items>" + _items(), TryLater),
+    "a parameter entity": ('<!DOCTYPE x [<!ENTITY % a "b"> %a;]>' + _items(), TryLater),
+    "deep": (_items("<a>" * DEEP + "</a>" * DEEP), SetAside),
+    "deep and open": ("<items>" + "<a>" * DEEP, SetAside),
+    "a deep refusal": ("<err>" + "<a>" * DEEP + "token required", SetAside),
+    "UTF-16 that begins with its zero": (_items().encode("utf-16-be"), TryLater),
+    "UTF-16 with a mark": (_items().encode("utf-16"), TryLater),
+    "no UTF-16": ("<?xml version='1.0' encoding='utf-16'?>" + _items(), TryLater),
+    "UTF-7": ("<?xml version='1.0' encoding='utf-7'?>+ADw-items+AD4-", TryLater),
+    "UTF-32": ("<?xml version='1.0' encoding='utf-32'?>" + _items(), TryLater),
+    "an encoding that is none": ("<?xml version='1.0' encoding='zlib'?>" + _items(), TryLater),
+    "an encoding that nobody knows": ("<?xml version='1.0' encoding='nonsense'?>" + _items(), TryLater),
+    "an encoding for names": ("<?xml version='1.0' encoding='idna'?>" + _items(), TryLater),
+    "no UTF-8": (b"<items><item code='1' name='\xff\xfe'/></items>", TryLater),
+    "a NUL": ("<items><item code='1' name='a\0b'/></items>", TryLater),
+    "an entity that nobody declared": (_items("<item code='1'>&nope;</item>"), TryLater),
+    "no character": (_items("<item code='1'>&#xD800;</item>"), TryLater),
+    "an attribute twice": (_items("<item code='1' code='2'/>"), TryLater),
+}
+
+REFUSED_JSON: dict[str, tuple[str | bytes, type[Fate]]] = {
+    "deep": ("[" * DEEP + "]" * DEEP, SetAside),
+    "deep and open": ("[" * DEEP, SetAside),
+    "a deep object": ('{"a":' * DEEP + "1" + "}" * DEEP, TryLater),
+    "a deep list in a record": ('[{"code":"1","a":' + "[" * DEEP + "]" * DEEP + "}]", SetAside),
+    "a deep object in a record": ('[{"code":"1","a":' + '{"a":' * DEEP + "1" + "}" * DEEP + "}]", SetAside),
+    "a deep record behind brackets in a text": ('[{"code":"1","t":"]}\\"]}"},' + "[" * DEEP, SetAside),
+    "NaN": ('[{"code":"1","a":NaN}]', TryLater),
+    "infinite": ('[{"code":"1","a":-Infinity}]', TryLater),
+    "no UTF-8": (b'[{"code":"1","a":"\xff"}]', TryLater),
+    "UTF-16": ('[{"code":"1"}]'.encode("utf-16"), SetAside),
+    "10,000 digits": ('[{"code":"1","a":' + "9" * 10_000 + "}]", SetAside),
+    "10,000 digits below zero": ('[{"code":"1","a":-' + "9" * 10_000 + "}]", SetAside),
+    "a long number as key": ('[{"code":' + "9" * 10_000 + "}]", SetAside),
+    "a long number behind a long text": (f'[{{"code":"1","t":"{"x" * (2**20 - 100)}","a":' + "9" * 10_000, SetAside),
+    "an exponent that nobody reads": ('[{"code":"1","a":1e99999999999999999999999}]', TryLater),
+    "half a character as a name": ('[{"code":"1","\\udfff":1}]', TryLater),
+    "more behind its end": ('[{"code":"1"}] x', TryLater),
+}
+REFUSED = [("xml", each) for each in REFUSED_XML] + [("json", each) for each in REFUSED_JSON]
+
+
+@pytest.mark.parametrize("way", ["list", "fetch"])
+@pytest.mark.parametrize(("ask", "name"), REFUSED, indirect=["ask"])
+def test_what_harms_is_refused_with_a_fate(
+    vendor: tuple[Hostile, str], ask: Callable[[str], Any], name: str, way: str, request: pytest.FixtureRequest
+) -> None:
+    form = request.node.callspec.params["ask"]
+    body, fate = (REFUSED_XML if form == "xml" else REFUSED_JSON)[name]
+    vendor[0].says(body)
+    before = _peak()
+    assert fate is type(ask(way))
+    assert _peak() - before < MOST_MEMORY
+
+
+def _peak() -> int:
+    """The most memory that this process ever held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+@pytest.mark.parametrize("form", ["SYSTEM '{}'", "PUBLIC 'x' '{}'"])
+@pytest.mark.parametrize("where", ["file", "port"])
+def test_an_entity_is_never_asked_for(
+    vendor: tuple[Hostile, str], ask: Callable[[str], Any], tmp_path: Path, form: str, where: str
+) -> None:
+    file = tmp_path / "passwords"
+    file.write_text("very-secret", encoding="utf-8")
+    with trap() as (port, knocks):
+        address = form.format(file.as_uri() if where == "file" else f"http://127.0.0.1:{port}/x")
+        for begins in (
+            f"<!DOCTYPE x [<!ENTITY a {address}>]>",
+            f"<!DOCTYPE x {address}>",
+            f"<!DOCTYPE x [<!ENTITY % a {address}> %a;]>",
+        ):
+            vendor[0].says(begins + _items("<item code='1'>&a;</item>"))
+            refused = ask("list")
+            assert TryLater is type(refused)
+            assert "very-secret" not in str(refused)
+        vendor[0].says(
+            f"<?xml-stylesheet href='http://127.0.0.1:{port}/'?><items xmlns:xi='http://www.w3.org/2001/XInclude' "
+            f"xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' xsi:schemaLocation='a http://127.0.0.1:{port}/'>"
+            f"<item code='1'><xi:include href='{file.as_uri()}' parse='text'/></item></items>"
+        )
+        assert "very-secret" not in str(ask("list"))
+        assert [] == knocks
+
+
+READ: dict[str, tuple[str | bytes, dict[str, Any]]] = {
+    "instructions": ("<?xml version='1.0'?><?php evil() ?>" + _items("<?evil x?><item code='1'/>"), {"code": "1"}),
+    "UTF-16 without a mark": (_items().encode("utf-16-le"), {"code": "1"}),
+    "marked text": (_items("<item code='1'><![CDATA[<x>&a;]]></item>"), {"code": "1", "text": "<x>&a;"}),
+    "a long attribute": (_items(f"<item code='1' name='{'x' * 8_000_000}'/>"), {"code": "1", "name": "x" * 8_000_000}),
+    "many of a name": (_items("<item code='1'>" + "<a>1</a>" * DEEP + "</item>"), {"code": "1", "a": ["1"] * DEEP}),
+    "lists of a name": (
+        _items("<item code='1'><rows><row n='1'/></rows><rows><row n='2'/></rows></item>"),
+        {"code": "1", "rows": [[{"n": "1"}], [{"n": "2"}]]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_only_unusual_is_read(vendor: tuple[Hostile, str], ask: Callable[[str], Any], name: str) -> None:
+    body, raw = READ[name]
+    vendor[0].says(body)
+    assert ask("list") == {"1": raw}
+
+
+ODD_JSON = {
+    "a huge exponent": '{"code":"1","a":1e999999999}',
+    "a tiny exponent": '{"code":"1","a":1e-999999999}',
+    "a huge stamp": '{"code":"1","ts":1e999999999}',
+    "3,000 digits": '{"code":"1","a":' + "9" * 3_000 + "}",
+    "3,000 places": '{"code":"1","a":0.' + "9" * 3_000 + "}",
+    "a name twice": '{"code":"2","code":"1"}',
+    "half a character": '{"code":"1","a":"\\ud800"}',
+    "NUL": '{"code":"1","a":"\\u0000","\\u0000":1}',
+    "huge exponents as key": '{"code":1e999999999}',
+}
+
+
+@pytest.mark.parametrize("ask", ["json"], indirect=True)
+@pytest.mark.parametrize("name", ODD_JSON)
+def test_odd_numbers_and_texts_are_read(vendor: tuple[Hostile, str], ask: Callable[[str], Any], name: str) -> None:
+    vendor[0].says(f"[{ODD_JSON[name]}]")
+    assert isinstance(ask("list"), dict)
+    assert isinstance(ask("fetch"), Snapshot | SetAside)
+
+
+@pytest.mark.parametrize(
+    ("ask", "start", "more"),
+    [
+        ("xml", b"<items><item code='1'>", b"x" * 2**18),
+        ("xml", b"<items><item code='1' name='", b"x" * 2**18),
+        ("xml", b"<items><!--", b"x" * 2**18),
+        ("xml", b"<items><item code='1'>", b"<a/>" * 2**16),
+        ("json", b'[{"code":"1","a":"', b"x" * 2**18),
+        ("json", b'[{"code":"1","a":[', b"[]," * 2**16),
+    ],
+    indirect=["ask"],
+    ids=["text", "attribute", "comment", "elements", "json-text", "json-lists"],
+)
+def test_a_record_that_never_ends_is_left_before_it_fills_the_memory(
+    vendor: tuple[Hostile, str], ask: Callable[[str], Any], start: bytes, more: bytes
+) -> None:
+    vendor[0].drones(start, more, times=2**30 // len(more))
+    assert TooLarge is type(ask("list"))
+    assert vendor[0].sent < 3 * streaming.LARGEST_RECORD
+
+
+def test_many_records_are_read_whatever_they_come_to_together(
+    vendor: tuple[Hostile, str], ask: Callable[[str], Any]
+) -> None:
+    some = "".join(f"<item code='{number}' name='{'x' * 2**20}'/>" for number in range(24))
+    vendor[0].says(_items(some))
+    assert len(ask("list")) == 24

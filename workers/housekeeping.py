@@ -1,0 +1,71 @@
+"""What is old is cleared away in portions, so that nothing grows without bound and no lock is held for long."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from models import journal, notices, streams
+from models.tables import gates, leases, rings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from models.database import Database
+    from models.settings import Settings
+
+    Clear = Callable[[sa.Connection], int]
+
+PORTION = 1000
+"""Rows that one transaction removes at most."""
+
+_PATIENCE = 5.0
+"""Seconds that one clearing-away takes at most: whoever does it has something else to do, and comes again."""
+
+
+def keep(database: Database, settings: Settings, *, portion: int = PORTION) -> None:
+    """Clear away what is older than the settings say, `portion` rows a transaction."""
+    end = time.monotonic() + _PATIENCE
+    with database.read() as connection:
+        now = database.now(connection)
+    for clear in _everything(settings, now, portion):
+        while _cleared(database, clear) >= portion and time.monotonic() < end:
+            pass
+
+
+def _cleared(database: Database, clear: Clear) -> int:
+    with database.begin() as connection:
+        return clear(connection)
+
+
+def _everything(settings: Settings, now: datetime, portion: int) -> Iterator[Clear]:
+    kept = settings.database
+    old = now - kept.keep_notices
+    yield partial(notices.trim, before=old, limit=portion)
+    yield partial(streams.trim_runs, before=old, limit=portion)
+    yield partial(streams.trim_sightings, before=old, limit=portion)
+    if kept.keep_changes is not None:
+        yield partial(journal.trim, before=now - kept.keep_changes, limit=portion)
+    yield partial(_forget_accounts, before=old)
+    yield partial(_forget_rings, before=old, configured=list(settings.connections))
+
+
+def _forget_accounts(connection: sa.Connection, *, before: datetime) -> int:
+    """Gates and leases of accounts that nobody has asked for so long: their address or login is another one now."""
+    connection.execute(sa.delete(leases).where(leases.c.until < before))
+    unused = gates.c.next_start_at < before
+    unshut = sa.or_(gates.c.shut_until.is_(None), gates.c.shut_until < before)
+    asking = sa.exists().where(leases.c.account == gates.c.account)
+    connection.execute(sa.delete(gates).where(unused, unshut, ~asking))
+    return 0  # a handful: never another portion
+
+
+def _forget_rings(connection: sa.Connection, *, before: datetime, configured: list[str]) -> int:
+    """Bells of connections that are gone."""
+    silent = sa.func.coalesce(rings.c.answered_at, rings.c.rung_at) < before
+    connection.execute(sa.delete(rings).where(rings.c.connection.not_in(configured), silent))
+    return 0
