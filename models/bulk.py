@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from models import exact
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     Columns = Mapping[str, Sequence[Any]]
     Texts = Mapping[str, Sequence[str | None]]
@@ -32,26 +32,44 @@ _NOTHING = type(None)
 _TEXTS = frozenset({str, _NOTHING})
 
 
-def insert(connection: sa.Connection, table: sa.Table, columns: Columns, texts: Texts | None = None) -> None:
+def insert(
+    connection: sa.Connection,
+    table: sa.Table,
+    columns: Columns,
+    *,
+    same: Mapping[str, Any] | None = None,
+    lines: Callable[[], Sequence[str]] | None = None,
+) -> None:
     """Insert rows, given as equally long columns; a column that is not given is NULL.
 
-    `texts`: JSON columns whose values, or some of them, are made texts already. The caller knows that no row's key is
-    there.
+    `same`: columns that have one value in all of them. `lines`: what `spell` makes of the columns. The caller knows
+    that no row's key is there.
     """
-    size = _size(columns)
+    size, same = _size(columns), same or {}
     if not size:
         return
     if connection.dialect.name == "sqlite":
-        _insert_on_sqlite(connection, table, sqlite.insert(table), columns)
+        whole = {**columns, **{name: [value] * size for name, value in same.items()}}
+        _insert_on_sqlite(connection, table, sqlite.insert(table), whole)
     else:
-        _copy(connection, table, columns, texts or {})
+        _copy(connection, table, [*columns], lines() if lines is not None else spell(table, columns), same)
+
+
+def spell(table: sa.Table, columns: Columns, texts: Texts | None = None) -> list[str]:
+    """The rows as PostgreSQL's COPY reads them, a text each.
+
+    `texts`: JSON columns whose values, or some of them, are made texts already.
+    """
+    texts = texts or {}
+    spelled = [_spelled(table.c[name].type, values, texts.get(name)) for name, values in columns.items()]
+    return list(map("\t".join, zip(*spelled, strict=True)))
 
 
 def among(connection: sa.Connection, column: sa.ColumnElement[str], keys: Sequence[str]) -> sa.ColumnElement[bool]:
     """Whether the column's text is one of these: on PostgreSQL one parameter, however many they are."""
     if connection.dialect.name == "sqlite":
         return column.in_(keys)
-    return column == sa.any_(sa.bindparam(None, list(keys), type_=postgresql.ARRAY(sa.Text)))
+    return column == sa.any_(_array(keys))
 
 
 def insert_unless_there(
@@ -64,7 +82,7 @@ def insert_unless_there(
         rows = [{**same, column.name: text} for text in texts]
         connection.execute(sqlite.insert(table).values(rows).on_conflict_do_nothing())
         return
-    each = sa.func.unnest(sa.bindparam(None, list(texts), type_=postgresql.ARRAY(sa.Text)))
+    each = sa.func.unnest(_array(texts))
     chosen = sa.select(*(sa.literal(value).label(name) for name, value in same.items()), each.label(column.name))
     statement = postgresql.insert(table).from_select([*same, column.name], chosen)
     connection.execute(statement.on_conflict_do_nothing())
@@ -126,24 +144,30 @@ def _moment(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no place in a row")
 
 
-def _copy(connection: sa.Connection, table: sa.Table, columns: Columns, texts: Texts) -> None:
+def _copy(
+    connection: sa.Connection, table: sa.Table, names: Sequence[str], lines: Sequence[str], same: Mapping[str, Any]
+) -> None:
     dialect = connection.dialect
     quoted = dialect.identifier_preparer
-    named = ", ".join(quoted.quote(table.c[name].name) for name in columns)
+    named = ", ".join(quoted.quote(table.c[name].name) for name in [*names, *same])
     statement = f"COPY {quoted.format_table(table)} ({named}) FROM STDIN"
-    spelled = [_spelled(table.c[name].type, values, texts.get(name)) for name, values in columns.items()]
+    end = "\t".join(["", *spell(table, {name: [value] for name, value in same.items()})]) + "\n"
     try:
         with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
-            for some in _blocks(spelled):
-                copy.write(some)
+            for start in range(0, len(lines), _AT_ONCE):
+                copy.write(end.join(lines[start : start + _AT_ONCE]) + end)
     except psycopg.Error as error:
         raise _as_sqlalchemy_says(connection, error, statement) from error
 
 
-def _blocks(spelled: Sequence[Sequence[str]]) -> Iterator[str]:
-    for start in range(0, len(spelled[0]), _AT_ONCE):
-        rows = zip(*(column[start : start + _AT_ONCE] for column in spelled), strict=True)
-        yield "\n".join(map("\t".join, rows)) + "\n"
+def _array(texts: Sequence[str]) -> sa.ColumnElement[Any]:
+    """The texts as one parameter, in PostgreSQL's own spelling: the driver would look at each of them."""
+    whole = '","'.join(texts)
+    if "\\" in whole or whole.count('"') > 2 * (len(texts) - 1):
+        whole = '","'.join(text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    spelled = f'{{"{whole}"}}' if texts else "{}"
+    # Without a type of its own: the server then takes it for an array from the start, and plans with it.
+    return sa.cast(sa.bindparam(None, spelled, type_=sa.types.NullType()), postgresql.ARRAY(sa.Text))
 
 
 def _as_sqlalchemy_says(connection: sa.Connection, error: psycopg.Error, statement: str) -> BaseException:
@@ -166,9 +190,6 @@ def _spelled(
     types = set(map(type, values))
     if types <= _TEXTS:
         return _escaped(values) if types == {str} else [_escaped_or_null(value) for value in values]
-    values = list(values)  # a range makes its numbers anew each time: all would have one identity
-    if len(set(map(id, values))) == 1:
-        return [str(values[0])] * len(values)
     if _NOTHING in types:
         return [_NULL if value is None else str(value) for value in values]
     return list(map(str, values))
@@ -188,6 +209,8 @@ def _escaped(values: Sequence[str]) -> Sequence[str]:
 def _as_json(values: Sequence[Any], texts: Sequence[str | None] | None) -> Sequence[str]:
     made = texts if texts is not None else [None] * len(values)
     return [
-        _NULL if value is None else (text if text is not None else exact.dumps(value)).replace("\\", "\\\\")
+        (_NULL if value is None else exact.dumps(value).replace("\\", "\\\\"))
+        if text is None
+        else text.replace("\\", "\\\\")
         for value, text in zip(values, made, strict=True)
     ]

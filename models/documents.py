@@ -170,7 +170,8 @@ def waiting(connection: sa.Connection, *, connection_name: str, kind: str) -> se
 def result(connection: sa.Connection, database: Database, target: Target, sha256: str) -> JsonObject | None:
     """What the vendor read in a document, as its row keeps it; None while there is no row."""
     schema = columns.current(connection, database, target.table)
-    return None if schema is None else Writer(connection, schema, target.connection).raws([sha256]).get(sha256)
+    seen = {} if schema is None else Writer(connection, schema, target.connection).seen([sha256])
+    return seen[sha256].raw if sha256 in seen else None
 
 
 def state(connection: sa.Connection, item: Item) -> State | None:

@@ -69,7 +69,7 @@ def _refuse(constant: str) -> Any:
 def canonical(value: Any) -> str:
     """One text for all spellings of a value: `1.0` and `1.00` are equal, key order is nothing."""
     return simplejson.dumps(
-        _plain(value), use_decimal=True, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":")
+        _plain(value), use_decimal=True, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
     )
 
 
@@ -112,7 +112,7 @@ def same(one: Any, other: Any) -> bool:
 
 def fingerprint(value: Any, *, salt: str = "") -> str:
     """A hash of the value (not of its spelling) under a salt: 32 hexadecimal digits."""
-    return digest(canonical(value).encode(), salt=salt)
+    return digest(canonical(value).encode(errors="surrogatepass"), salt=salt)
 
 
 def digest(text: bytes, *, salt: str) -> str:

@@ -37,20 +37,16 @@ def append(
     last = connection.execute(
         sa.update(feed).values(last=feed.c.last + len(changes)).returning(feed.c.last)
     ).scalar_one()
-    size = len(changes)
     columns = {
-        "id": range(last - size + 1, last + 1),
-        "at": [now] * size,
-        "connection": [connection_name] * size,
-        "resource": [resource] * size,
+        "id": range(last - len(changes) + 1, last + 1),
         "key": [change.key for change in changes],
         "kind": [change.kind.value for change in changes],
-        "turn": [turn] * size,
-        "cause": [cause.value] * size,
         "before": [change.before for change in changes],
         "after": [change.after for change in changes],
     }
-    bulk.insert(connection, entries, columns, {"after": [change.text for change in changes]})
+    same = {"at": now, "connection": connection_name, "resource": resource, "turn": turn, "cause": cause.value}
+    texts = {"after": [change.text for change in changes]}
+    bulk.insert(connection, entries, columns, same=same, lines=lambda: bulk.spell(entries, columns, texts))
 
 
 def read(

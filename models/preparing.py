@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from models import columns, exact, flattening, kinds, names, redaction, spreading, texts
+from models import bulk, columns, exact, flattening, kinds, names, redaction, spreading, texts
 from models.values import Kind
 from models.writing import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    import sqlalchemy as sa
 
     from models import schemas
     from models.database import Database
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-RULES = 1
+RULES = 2
 """The version of the rules by which fields become columns: raise it, and every row is written anew when next seen."""
 
 _WIDE = 200
@@ -72,8 +74,7 @@ class Target:
         return exact.canonical([RULES, sorted(self.omit), shape])
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """An object ready to be written. `text`: `raw` as JSON, where it is made.
 
     `number`: its place in the sheets; None where it stands in none, because its row was equal a moment ago.
@@ -87,20 +88,38 @@ class Row:
     text: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sheet:
-    """Rows of one table: column -> a value for each of them. `owners`: the number of each row's object."""
+    """Rows of one table, column by column, without our bookkeeping.
 
+    `owners`: the number of each row's object. `columns`: a value for each row. `texts`: JSON columns that are texts
+    already.
+    """
+
+    table: sa.Table
     owners: Sequence[int]
-    columns: dict[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any]]
+    texts: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    _lines: list[str] | None = None
 
-    def of(self, numbers: Collection[int]) -> dict[str, Sequence[Any]]:
-        """The columns with the rows of these objects alone, in their order."""
+    def lines(self) -> list[str]:
+        """What `bulk.spell` makes of the rows; made once."""
+        if self._lines is None:
+            self._lines = bulk.spell(self.table, self.columns, self.texts)
+        return self._lines
+
+    def of(self, numbers: Collection[int]) -> Sheet:
+        """The sheet with the rows of these objects alone, in their order."""
         wanted = numbers if isinstance(numbers, set) else set(numbers)
         chosen = [owner in wanted for owner in self.owners]
         if all(chosen):
-            return self.columns
-        return {name: list(compress(values, chosen)) for name, values in self.columns.items()}
+            return self
+        columns, texts = (
+            {name: list(compress(values, chosen)) for name, values in each.items()}
+            for each in (self.columns, self.texts)
+        )
+        lines = None if self._lines is None else list(compress(self._lines, chosen))
+        return Sheet(self.table, list(compress(self.owners, chosen)), columns, texts, lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +128,11 @@ class Prepared:
 
     rows: dict[str, Row]
     sheets: dict[str, Sheet]
+
+    def spell(self) -> None:
+        """Make the texts that new rows are written as, before the transaction that writes them."""
+        for sheet in self.sheets.values():
+            sheet.lines()
 
 
 def prepare(database: Database, target: Target, snapshots: Sequence[Snapshot], *, but_equal: bool = False) -> Prepared:
@@ -128,13 +152,12 @@ def prepare(database: Database, target: Target, snapshots: Sequence[Snapshot], *
     missing = columns.lacking(schema, target.shape)
     while True:
         if schema is not None and not missing:
-            layout = _Layout(schema, target, declared, projected)
-            sheets = layout.sheets([row.key for row in rows], spread)
+            layout = _Layout(schema, declared, projected)
+            sheets = layout.sheets(rows, spread)
             missing = layout.missing
             if not missing:
-                numbers = {row.key: number for number, row in enumerate(rows)} if equal else None
-                placed = every if numbers is None else [replace(row, number=numbers.get(row.key)) for row in every]
-                return Prepared({row.key: row for row in placed}, sheets)
+                numbers = {row.key: number for number, row in enumerate(rows)}
+                return Prepared({row.key: row._replace(number=numbers.get(row.key)) for row in every}, sheets)
         schema = columns.grow(database, origin, target.table, missing)
         missing = columns.Missing()
 
@@ -142,8 +165,8 @@ def prepare(database: Database, target: Target, snapshots: Sequence[Snapshot], *
 def _equal(database: Database, target: Target, schema: schemas.Schema, rows: Sequence[Row]) -> set[str]:
     """The keys of live rows that have these hashes."""
     with database.read() as connection:
-        old = Writer(connection, schema, target.connection).old([row.key for row in rows])
-    return {row.key for row in rows if row.key in old and old[row.key].live and old[row.key].hash == row.hash}
+        hashes = Writer(connection, schema, target.connection).hashes([row.key for row in rows])
+    return {row.key for row in rows if hashes.get(row.key) == row.hash}
 
 
 def _rows(target: Target, snapshots: Iterable[Snapshot]) -> list[Row]:
@@ -152,47 +175,56 @@ def _rows(target: Target, snapshots: Iterable[Snapshot]) -> list[Row]:
     keys = sorted(latest)
     raws = [redaction.redact(latest[key].raw, target.omit) for key in keys]
     return [
-        _row(number, key, raw, text, latest[key].listed, salt)
-        for number, (key, raw, text) in enumerate(zip(keys, raws, texts.of(raws), strict=True))
+        _row(key, raw, text, latest[key].listed, salt)
+        for key, raw, text in zip(keys, raws, texts.of(raws), strict=True)
     ]
 
 
-def _row(number: int, key: str, raw: JsonObject, text: texts.Texts | None, listed: str | None, salt: str) -> Row:
+def _row(key: str, raw: JsonObject, text: texts.Texts | None, listed: str | None, salt: str) -> Row:
     if text is not None:
-        return Row(key, raw, exact.digest(text.canonical, salt=salt), listed, number, text.kept)
+        return Row(key, raw, exact.digest(text.canonical, salt=salt), listed, None, text.kept)
     raw = exact.storable(raw)
-    return Row(key, raw, exact.fingerprint(raw, salt=salt), listed, number, None)
+    return Row(key, raw, exact.fingerprint(raw, salt=salt), listed, None, None)
 
 
 class _Layout:
     """Lays a batch out in the columns of a schema, and gathers what the schema lacks."""
 
-    def __init__(
-        self, schema: schemas.Schema, target: Target, declared: Shape, projected: Sequence[JsonObject]
-    ) -> None:
+    def __init__(self, schema: schemas.Schema, declared: Shape, projected: Sequence[JsonObject]) -> None:
         self.missing = columns.Missing()
         self._schema = schema
-        self._connection = target.connection
         self._declared = declared
         self._projected = projected
 
-    def sheets(self, keys: Sequence[str], spread: dict[str, Spread]) -> dict[str, Sheet]:
-        """Table -> its rows."""
+    def sheets(self, rows: Sequence[Row], spread: dict[str, Spread]) -> dict[str, Sheet]:
+        """Part -> its rows."""
         sheets = {}
         for part, each in spread.items():
             table = self._schema.tables.get(part)
             values = self._values(table, part, each)
-            if table is None:
-                continue
-            ours: dict[str, Sequence[Any]] = {}
-            if part:
-                ours["_connection"] = [self._connection] * len(each.owners)
-                ours["_key"] = [keys[owner] for owner in each.owners]
-                ours["_position"] = each.positions
-            if "_parent_position" in table.sql.c:
-                ours["_parent_position"] = each.parents
-            sheets[table.name] = Sheet(each.owners, {**ours, **values})
+            if table is not None:
+                place = self._place if part else self._stand
+                sheets[part] = place(rows, table.sql, each, values)
         return sheets
+
+    def _stand(self, rows: Sequence[Row], table: sa.Table, spread: Spread, values: dict[str, Sequence[Any]]) -> Sheet:
+        """The objects' own rows."""
+        ours: dict[str, Sequence[Any]] = {
+            "_key": [row.key for row in rows],
+            "_raw": [row.raw for row in rows],
+            "_hash": [row.hash for row in rows],
+        }
+        return Sheet(table, spread.owners, {**ours, **values}, {"_raw": [row.text for row in rows]})
+
+    def _place(self, rows: Sequence[Row], table: sa.Table, spread: Spread, values: dict[str, Sequence[Any]]) -> Sheet:
+        """A part's rows."""
+        ours: dict[str, Sequence[Any]] = {
+            "_key": [rows[owner].key for owner in spread.owners],
+            "_position": spread.positions,
+        }
+        if "_parent_position" in table.c:
+            ours["_parent_position"] = spread.parents
+        return Sheet(table, spread.owners, {**ours, **values})
 
     def _values(self, table: schemas.Table | None, part: str, spread: Spread) -> dict[str, Sequence[Any]]:
         if table is None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from models import columns, differences, exact, journal, names, redaction, tables
 from models.preparing import Prepared, Target, prepare
 from models.values import Cause, Change, ChangeKind, Snapshot
-from models.writing import New, Old, Writer
+from models.writing import Fresh, New, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.preparing import Row
     from models.values import JsonObject
+    from models.writing import Old, Seen
 
 __all__ = [
     "Prepared",
@@ -77,9 +78,9 @@ def apply(
         plan.arrive(prepared.rows[key])
     for key in sorted(gone):
         plan.leave(key)
-    earlier = writer.raws(plan.differing)
-    changes = plan.changes(earlier, target.omit)
-    writer.write(plan.written(), prepared.sheets, there=old.keys())
+    changes = plan.changes(writer.seen(plan.differing), target.omit)
+    plan.require_all()
+    writer.write(plan.fresh(), plan.anew(), prepared.sheets, turn=turn, now=now)
     writer.bury(plan.buried, turn=turn, now=now)
     if point:
         writer.touch(plan.seen, turn=turn, now=now)
@@ -103,7 +104,7 @@ class _Plan:
     buried: list[str] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     relisted: dict[str, str] = field(default_factory=dict)
-    unchanged: set[str] = field(default_factory=set)
+    unchanged: dict[str, Seen] = field(default_factory=dict)
 
     @property
     def differing(self) -> list[str]:
@@ -131,31 +132,36 @@ class _Plan:
         else:
             self._stay(old, self.listed.get(key))
 
-    def changes(self, earlier: Mapping[str, JsonObject], omit: Sequence[str]) -> list[Change]:
+    def changes(self, seen: Mapping[str, Seen], omit: Sequence[str]) -> list[Change]:
         changes = [Change(key, ChangeKind.DELETED, None, None) for key in self.buried]
         for key, row in self.arrived.items():
-            if key not in earlier:
+            if key not in seen:
                 kind = ChangeKind.RESTORED if key in self.old else ChangeKind.CREATED
                 changes.append(Change(key, kind, None, row.raw, row.text))
-            elif exact.same(earlier[key], row.raw):
-                self.unchanged.add(key)  # only the rules are new: the object is what it was
+            elif exact.same(seen[key].raw, row.raw):
+                self.unchanged[key] = seen[key]  # only the rules are new: the object is what it was
             else:
                 # What a new rule takes out of the row must not enter the journal by the back door.
-                before = differences.between(exact.storable(redaction.redact(earlier[key], omit)), row.raw)
+                before = differences.between(exact.storable(redaction.redact(seen[key].raw, omit)), row.raw)
                 changes.append(Change(key, ChangeKind.UPDATED, before, row.raw, row.text))
         return sorted(changes, key=lambda change: change.key)
 
-    def written(self) -> list[New]:
+    def require_all(self) -> None:
+        """Raises `Stale` where a row is to be written that was not laid out."""
         if any(row.number is None for row in self.arrived.values()):
             raise Stale
-        return [self._new(row) for row in self.arrived.values()]
+
+    def fresh(self) -> list[Fresh]:
+        return [Fresh(row, self._token(row)) for key, row in self.arrived.items() if key not in self.old]
+
+    def anew(self) -> list[New]:
+        return [self._new(row) for key, row in self.arrived.items() if key in self.old]
 
     def _new(self, row: Row) -> New:
         token, changed_at = self._token(row), self.now
         if row.key in self.unchanged:
-            old = self.old[row.key]
-            token, changed_at = token or old.listed, old.changed_at
-        return New(row, token, self.turn, changed_at, observed_at=self.now, first_seen_at=self.now)
+            token, changed_at = token or self.old[row.key].listed, self.unchanged[row.key].changed_at
+        return New(row, token, self.turn, changed_at, self.now)
 
     def _stay(self, old: Old, token: str | None) -> None:
         self.seen.append(old.key)
@@ -212,21 +218,22 @@ def _rewrite(
     if schema is None:
         return
     writer = Writer(connection, schema, target.connection)
-    old, raws = writer.old(read), writer.raws(read)
+    old, seen = writer.old(read), writer.seen(read)
     # What was written since it was read was written by today's rules.
-    still = [key for key in prepared.rows if key in raws and exact.same(raws[key], read[key])]
-    writer.write([_again(prepared.rows[key], old[key]) for key in still], prepared.sheets, there=still)
-    redacted = [key for key in still if old[key].live and not exact.same(raws[key], prepared.rows[key].raw)]
+    still = [key for key in prepared.rows if key in seen and exact.same(seen[key].raw, read[key])]
+    turn, now = database.draw(connection), database.now(connection)
+    again = [_again(prepared.rows[key], old[key], seen[key]) for key in still]
+    writer.write([], again, prepared.sheets, turn=turn, now=now)
+    redacted = [key for key in still if old[key].live and not exact.same(seen[key].raw, prepared.rows[key].raw)]
     if redacted:
         changes = [Change(key, ChangeKind.UPDATED, {}, prepared.rows[key].raw) for key in redacted]
-        turn, now = database.draw(connection), database.now(connection)
         journal.append(
             connection, target.connection, target.resource, changes, turn=turn, cause=Cause.BACKFILL, now=now
         )
 
 
-def _again(row: Row, old: Old) -> New:
-    return New(row, old.listed, old.turn, old.changed_at, old.observed_at, old.first_seen_at, old.deleted_at)
+def _again(row: Row, old: Old, seen: Seen) -> New:
+    return New(row, old.listed, old.turn, seen.changed_at, seen.observed_at, seen.deleted_at)
 
 
 def forget(connection: sa.Connection, database: Database, *, connection_name: str, system: str, resource: str) -> int:

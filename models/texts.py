@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import re
-from dataclasses import dataclass
-from json.encoder import encode_basestring_ascii
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -21,20 +18,24 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number", order="sorted")
 _REFUSED = (TypeError, ValueError, OverflowError, RecursionError)
 """A lone surrogate, an integer of more than 64 bits, nesting without end."""
 
-_ESCAPED = "erpmirror.json"
 _MOST_BRACKETS = 100
 """What is nested deeper has more of them; so have long documents, which are looked at carefully for it."""
 
 _LONGEST_NUMBER = b"0" * 900
 _AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_STEP = 50
+_SO_MANY_STEPS = b"0" * (len(_LONGEST_NUMBER) // _STEP)
 
+_SOME_ZERO_AT_THE_END = re.compile(rb"\.[0-9]*0[],}\n]")
 _ZEROS_AT_THE_END = re.compile(r"\.(?:[0-9]*[1-9])?(0+)(?![0-9])")
+_SOME_MINUS_ZERO = re.compile(rb"-(?=0[],}\n])")
 _MINUS_ZERO = re.compile(r"-0(?![0-9.])")
 _UNUSUAL = re.compile(r"[0-9]E[-+][0-9]|NaN|Infinity")
+_SOME_UNUSUAL = [re.compile(each) for each in (rb"E(?=[-+][0-9])", rb"N(?=aN)", rb"I(?=nfinity)")]
+"""Each begins with one letter, which is looked for much faster than a word."""
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
+class Texts(NamedTuple):
     """An object as JSON with every digit as sent, and what `exact.canonical` makes of it."""
 
     kept: str
@@ -50,12 +51,10 @@ def of(objects: Sequence[JsonObject]) -> list[Texts | None]:
     whole = encoded.decode()
     hidden = _without_escapes(whole)
     suspects = _suspects(encoded, hidden)
-    lines = whole.split("\n")
-    shortest = _shortest(hidden)
-    canonical = _in_ascii(shortest if hidden is whole else _with_escapes(shortest)).split(b"\n")
+    canonical = _shortest(encoded, hidden)
     return [
         Texts(line, spelled) if _is_plain(line, one, suspects) else None
-        for line, spelled, one in zip(lines, canonical, objects, strict=False)
+        for line, spelled, one in zip(whole.split("\n"), canonical.split(b"\n"), objects, strict=False)
     ]
 
 
@@ -71,10 +70,15 @@ def _with_escapes(text: str) -> str:
 def _suspects(encoded: bytes, hidden: str) -> bool:
     """Whether there may be anything that is looked at object by object."""
     return (
-        b"\\u0000" in encoded
-        or _LONGEST_NUMBER in encoded.translate(_AS_ZEROS)
-        or (any(each in encoded for each in (b"E+", b"E-", b"NaN", b"Infinity")) and any(_outside(hidden, _UNUSUAL)))
+        (b"\\" in encoded and b"\\u0000" in encoded)
+        or _has_long_number(encoded)
+        or (any(each.search(encoded) for each in _SOME_UNUSUAL) and any(_outside(hidden, _UNUSUAL)))
     )
+
+
+def _has_long_number(encoded: bytes) -> bool:
+    """Whether a number is so long; whoever is, is met by so many steps in a row."""
+    return _SO_MANY_STEPS in encoded[::_STEP].translate(_AS_ZEROS) and _LONGEST_NUMBER in encoded.translate(_AS_ZEROS)
 
 
 def _outside(text: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
@@ -87,15 +91,23 @@ def _outside(text: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
             yield match
 
 
-def _shortest(text: str) -> str:
-    """Numbers without the zeros that change nothing."""
+def _shortest(encoded: bytes, hidden: str) -> bytes:
+    """Numbers without the zeros that change nothing. `hidden`: the same `_without_escapes`."""
+    shorter = hidden
+    if _SOME_ZERO_AT_THE_END.search(encoded):
+        shorter = _without_zeros_at_the_end(shorter)
+    if shorter is not hidden or _SOME_MINUS_ZERO.search(encoded):
+        shorter = _without_minus_zeros(shorter)
+    return encoded if shorter is hidden else _with_escapes(shorter).encode()
+
+
+def _without_zeros_at_the_end(text: str) -> str:
     kept, last = [], 0
     for match in _outside(text, _ZEROS_AT_THE_END):
         start = match.start(1) if match.start(1) > match.start() + 1 else match.start()
         kept.append(text[last:start])
         last = match.end()
-    text = "".join([*kept, text[last:]]) if kept else text
-    return _without_minus_zeros(text) if "-0" in text else text
+    return "".join([*kept, text[last:]])
 
 
 def _without_minus_zeros(text: str) -> str:
@@ -104,21 +116,6 @@ def _without_minus_zeros(text: str) -> str:
         kept.append(text[last : match.start()])
         last = match.start() + 1
     return "".join([*kept, text[last:]])
-
-
-def _in_ascii(text: str) -> bytes:
-    """Every other character as its escape."""
-    encoded = text.encode("ascii", _ESCAPED)
-    return encoded.replace(b"\x7f", b"\\u007f") if b"\x7f" in encoded else encoded
-
-
-def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return encode_basestring_ascii(error.object[error.start : error.end])[1:-1], error.end
-
-
-codecs.register_error(_ESCAPED, _escaped)
 
 
 def _is_plain(line: str, value: JsonObject, suspects: bool) -> bool:  # noqa: FBT001 - of the whole batch

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -24,35 +23,41 @@ _AT_ONCE = 10_000
 _KEPT = {"_connection", "_key", "_first_seen_at"}
 
 
-@dataclass(frozen=True, slots=True)
-class Old:
-    """The bookkeeping of a row that is already there."""
+class Old(NamedTuple):
+    """A row that is already there. `live`: the object is there, as far as we know."""
 
     key: str
     hash: str
     listed: str | None
     turn: int
-    first_seen_at: datetime
+    live: bool
+
+
+class Seen(NamedTuple):
+    """A row that is already there: the object as last seen, and when."""
+
+    key: str
+    raw: JsonObject
     changed_at: datetime
     observed_at: datetime
     deleted_at: datetime | None
 
-    @property
-    def live(self) -> bool:
-        """Whether the object is there, as far as we know."""
-        return self.deleted_at is None
+
+class Fresh(NamedTuple):
+    """A row that is not there yet."""
+
+    row: Row
+    listed: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class New:
-    """A row to be written, and its bookkeeping."""
+class New(NamedTuple):
+    """A row that is written anew, and its bookkeeping."""
 
     row: Row
     listed: str | None
     turn: int
     changed_at: datetime
     observed_at: datetime
-    first_seen_at: datetime
     deleted_at: datetime | None = None
 
 
@@ -68,38 +73,47 @@ class Writer:
     def old(self, keys: Collection[str]) -> dict[str, Old]:
         """The bookkeeping of the rows that are there."""
         c = self._root.c
-        ours = [
-            c["_key"],
-            c["_hash"],
-            c["_listed"],
-            c["_turn"],
-            c["_first_seen_at"],
-            c["_changed_at"],
-            c["_observed_at"],
-            c["_deleted_at"],
-        ]
-        return {old.key: old for old in (Old(*row) for row in self._select(ours, keys))}
+        ours = [c["_key"], c["_hash"], c["_listed"], c["_turn"], c["_deleted_at"].is_(None)]
+        return {old.key: old for old in map(Old._make, self._select(ours, keys))}
 
-    def raws(self, keys: Collection[str]) -> dict[str, JsonObject]:
+    def hashes(self, keys: Collection[str]) -> dict[str, str]:
+        """The hashes of those that are live."""
+        c = self._root.c
+        found = self._select([c["_key"], c["_hash"]], keys, c["_deleted_at"].is_(None))
+        return {row[0]: row[1] for row in found}
+
+    def seen(self, keys: Collection[str]) -> dict[str, Seen]:
         """The objects as last seen."""
-        return {row[0]: row[1] for row in self._select([self._root.c["_key"], self._root.c["_raw"]], keys)}
+        c = self._root.c
+        ours = [c["_key"], c["_raw"], c["_changed_at"], c["_observed_at"], c["_deleted_at"]]
+        return {seen.key: seen for seen in map(Seen._make, self._select(ours, keys))}
 
-    def write(self, news: Sequence[New], sheets: Mapping[str, Sheet], *, there: Collection[str]) -> None:
-        """Write rows and their parts. `there`: the keys that have a row, and perhaps part rows, already."""
-        if not news:
+    def write(
+        self,
+        fresh: Sequence[Fresh],
+        news: Sequence[New],
+        sheets: Mapping[str, Sheet],
+        *,
+        turn: int,
+        now: datetime,
+    ) -> None:
+        """Write rows and their parts: those that are not there yet, of this turn, and those written anew.
+
+        `sheets`: part -> its rows.
+        """
+        if not (fresh or news):
             return
-        replaced = [new for new in news if new.row.key in there]
-        bulk.insert(
-            self._connection, self._root, *self._columns([new for new in news if new.row.key not in there], sheets)
-        )
-        bulk.upsert(self._connection, self._root, self._columns(replaced, sheets)[0], keep=_KEPT)
+        self._insert(fresh, sheets[""], turn=turn, now=now)
+        bulk.upsert(self._connection, self._root, self._anew(news, sheets[""], now=now), keep=_KEPT)
         faults.reach(Point.ROWS_WRITTEN)
-        self.clear_parts([new.row.key for new in replaced])
+        self.clear_parts([new.row.key for new in news])
         faults.reach(Point.PARTS_CLEARED)
-        numbers = _numbers(new for new in news if new.deleted_at is None)
+        numbers = _numbers([*fresh, *(new for new in news if new.deleted_at is None)])
         for table in self._schema.parts:
-            if table.name in sheets:
-                bulk.insert(self._connection, table.sql, sheets[table.name].of(numbers))
+            if table.part in sheets:
+                sheet = sheets[table.part].of(numbers)
+                same = {"_connection": self._name}
+                bulk.insert(self._connection, table.sql, sheet.columns, same=same, lines=sheet.lines)
         faults.reach(Point.PARTS_WRITTEN)
 
     def clear_parts(self, keys: Collection[str]) -> None:
@@ -135,34 +149,46 @@ class Writer:
     def _among(self, table: sa.Table, keys: Sequence[str]) -> list[sa.ColumnElement[bool]]:
         return [table.c["_connection"] == self._name, bulk.among(self._connection, table.c["_key"], keys)]
 
-    def _select(self, wanted: Sequence[sa.Column[Any]], keys: Collection[str]) -> Iterator[Sequence[Any]]:
+    def _select(
+        self, wanted: Sequence[sa.ColumnElement[Any]], keys: Collection[str], *conditions: sa.ColumnElement[bool]
+    ) -> Iterator[Sequence[Any]]:
         for some in _portions(keys):
-            chosen = sa.select(*wanted).where(*self._among(self._root, some))
+            chosen = sa.select(*wanted).where(*self._among(self._root, some), *conditions)
             yield from self._connection.execute(chosen)
 
-    def _columns(
-        self, news: Sequence[New], sheets: Mapping[str, Sheet]
-    ) -> tuple[dict[str, Sequence[Any]], dict[str, Sequence[str | None]]]:
-        """The rows' columns, and the JSON texts that are made already."""
-        ours: dict[str, Sequence[Any]] = {
-            "_connection": [self._name] * len(news),
-            "_key": [new.row.key for new in news],
-            "_raw": [new.row.raw for new in news],
-            "_hash": [new.row.hash for new in news],
+    def _insert(self, fresh: Sequence[Fresh], sheet: Sheet, *, turn: int, now: datetime) -> None:
+        if not fresh:
+            return
+        mine = sheet.of(_numbers(fresh))
+        stamps = dict.fromkeys(("_first_seen_at", "_changed_at", "_observed_at"), now)
+        same = {"_connection": self._name, "_turn": turn, **stamps}
+        listed = {"_listed": [each.listed for each in fresh]}
+        if not any(listed["_listed"]):
+            bulk.insert(self._connection, self._root, mine.columns, same=same, lines=mine.lines)
+            return
+
+        def lines() -> list[str]:
+            pairs = zip(mine.lines(), bulk.spell(self._root, listed), strict=True)
+            return list(map("\t".join, pairs))
+
+        bulk.insert(self._connection, self._root, {**mine.columns, **listed}, same=same, lines=lines)
+
+    def _anew(self, news: Sequence[New], sheet: Sheet, *, now: datetime) -> dict[str, Sequence[Any]]:
+        size = len(news)
+        return {
+            "_connection": [self._name] * size,
             "_listed": [new.listed for new in news],
             "_turn": [new.turn for new in news],
-            "_first_seen_at": [new.first_seen_at for new in news],
+            "_first_seen_at": [now] * size,  # stays as it is
             "_changed_at": [new.changed_at for new in news],
             "_observed_at": [new.observed_at for new in news],
             "_deleted_at": [new.deleted_at for new in news],
+            **sheet.of(_numbers(news)).columns,
         }
-        sheet = sheets.get(self._root.name)
-        fields = sheet.of(_numbers(news)) if sheet is not None else {}
-        return {**ours, **fields}, {"_raw": [new.row.text for new in news]}
 
 
-def _numbers(news: Iterable[New]) -> set[int]:
-    return {new.row.number for new in news if new.row.number is not None}
+def _numbers(written: Iterable[Fresh | New]) -> set[int]:
+    return {each.row.number for each in written if each.row.number is not None}
 
 
 def _portions(keys: Iterable[str]) -> Iterator[list[str]]:

@@ -167,6 +167,8 @@ class _Page:
             # All but the first reading find most objects as they were.
             known = self.stream.cursor is not None
             prepared = records.prepare(self.database, self.target, chunk.snapshots, but_equal=known)
+            if not (known or self.database.is_sqlite):
+                prepared.spell()
             return _Piece(chunk, prepared, goes_on)
         except columns.Locked:
             return _Piece(chunk, None, goes_on)  # perhaps by ourselves: once more when the last one is written
