@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Columns = Mapping[str, Sequence[Any]]
     Texts = Mapping[str, Sequence[str | None]]
 
+MOST = 10_000
+"""Texts in one statement: SQLite takes 32,766 variables."""
+
 _AT_ONCE = 250
 """Rows handed to the server at once: it reads them while the next are put together."""
 

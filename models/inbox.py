@@ -184,18 +184,23 @@ def _due(clock: sa.ColumnElement[datetime], of_lane: bool, of_account: bool) -> 
     return statement
 
 
-def live_waits(connection: sa.Connection, *, connections: Sequence[str], now: datetime) -> bool:
-    """Whether a notice or a live key of any of these connections waits for the gate. What failed holds up nobody."""
+def live_waits(connection: sa.Connection, database: Database, *, connections: Sequence[str]) -> tuple[bool, datetime]:
+    """Whether a notice or a live key of any of these connections waits for the gate, and the clock.
+
+    What failed holds up nobody.
+    """
+    clock = database.moment(steady=True)
     unfolded = sa.exists().where(notices.c.connection.in_(connections), notices.c.state == "new")
     live = sa.exists().where(
         inbox.c.connection.in_(connections),
         inbox.c.state == "due",
         inbox.c.lane == Lane.LIVE,
-        inbox.c.due_at <= now,
+        inbox.c.due_at <= clock.reads,
         inbox.c.attempts == 0,
         ~_resting_resource(),  # what waits with its resource must not hold up the others
     )
-    return bool(connection.execute(sa.select(sa.or_(unfolded, live))).scalar_one())
+    waits, now = connection.execute(sa.select(sa.or_(unfolded, live), clock.reads), clock.told).one()
+    return bool(waits), now
 
 
 def tokens(connection: sa.Connection, *, connection_name: str, resource: str, keys: Sequence[str]) -> dict[str, str]:
@@ -227,8 +232,8 @@ def answered(
     connection: sa.Connection, *, connection_name: str, resource: str, keys: Sequence[str], before: int
 ) -> None:
     """A listing brought these objects as they are now: what was mentioned before it was asked for is done."""
-    for start in range(0, len(keys), _BATCH):
-        named = [storable_text(key) for key in keys[start : start + _BATCH]]
+    for start in range(0, len(keys), bulk.MOST):
+        named = [storable_text(key) for key in keys[start : start + bulk.MOST]]
         connection.execute(
             sa.delete(inbox).where(
                 inbox.c.connection == connection_name,

@@ -10,7 +10,6 @@ import structlog
 
 from models import bulk, columns, exact, flattening, kinds, names, redaction, spreading, texts
 from models.values import Kind
-from models.writing import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -77,7 +76,7 @@ class Target:
 class Row(NamedTuple):
     """An object ready to be written. `text`: `raw` as JSON, where it is made.
 
-    `number`: its place in the sheets; None where it stands in none, because its row was equal a moment ago.
+    `number`: its place in the sheets; None where it stands in none, because it is believed to be as it was.
     """
 
     key: str
@@ -92,11 +91,12 @@ class Row(NamedTuple):
 class Sheet:
     """Rows of one table, column by column, without our bookkeeping.
 
-    `owners`: the number of each row's object. `columns`: a value for each row. `texts`: JSON columns that are texts
-    already.
+    `objects`: how many there are. `owners`: the number of each row's object. `columns`: a value for each row. `texts`:
+    JSON columns that are texts already.
     """
 
     table: sa.Table
+    objects: int
     owners: Sequence[int]
     columns: Mapping[str, Sequence[Any]]
     texts: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
@@ -111,15 +111,15 @@ class Sheet:
     def of(self, numbers: Collection[int]) -> Sheet:
         """The sheet with the rows of these objects alone, in their order."""
         wanted = numbers if isinstance(numbers, set) else set(numbers)
-        chosen = [owner in wanted for owner in self.owners]
-        if all(chosen):
+        if len(wanted) == self.objects:
             return self
+        chosen = [owner in wanted for owner in self.owners]
         columns, texts = (
             {name: list(compress(values, chosen)) for name, values in each.items()}
             for each in (self.columns, self.texts)
         )
         lines = None if self._lines is None else list(compress(self._lines, chosen))
-        return Sheet(self.table, list(compress(self.owners, chosen)), columns, texts, lines)
+        return Sheet(self.table, len(wanted), list(compress(self.owners, chosen)), columns, texts, lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +135,28 @@ class Prepared:
             sheet.lines()
 
 
-def prepare(database: Database, target: Target, snapshots: Sequence[Snapshot], *, but_equal: bool = False) -> Prepared:
+def prepare(database: Database, target: Target, snapshots: Sequence[Snapshot], *, as_known: bool = False) -> Prepared:
     """Make a batch ready, tables and missing columns included. Of two snapshots of a key the last counts.
 
-    `but_equal`: objects whose rows are equal now are not laid out. Call it outside any transaction: columns are added
-    in a short one of their own. Raises `columns.Locked`.
+    `as_known`: most objects are as they were, so none is laid out before `records.apply` says which are not. Call it
+    outside any transaction: columns are added in a short one of their own. Raises `columns.Locked`.
     """
+    rows = _rows(target, snapshots)
+    if as_known and columns.known(database, target.table) is not None:
+        return Prepared({row.key: row for row in rows}, {})
+    return _laid_out(database, target, rows, rows)
+
+
+def lay_out(database: Database, target: Target, prepared: Prepared, keys: Collection[str]) -> Prepared:
+    """The batch with these objects laid out, too. Otherwise like `prepare`."""
+    rows = prepared.rows.values()
+    return _laid_out(database, target, rows, [row for row in rows if row.number is not None or row.key in keys])
+
+
+def _laid_out(database: Database, target: Target, every: Iterable[Row], rows: Sequence[Row]) -> Prepared:
     origin = columns.Origin(target.connection, target.resource, target.notes)
-    every = _rows(target, snapshots)
     declared = target.declared()
     schema = columns.known(database, target.table)
-    equal = _equal(database, target, schema, every) if but_equal and schema is not None else set()
-    rows = [row for row in every if row.key not in equal]
     projected = [target.project(row.raw) for row in rows]
     spread = spreading.spread(projected, declared)
     missing = columns.lacking(schema, target.shape)
@@ -156,17 +166,10 @@ def prepare(database: Database, target: Target, snapshots: Sequence[Snapshot], *
             sheets = layout.sheets(rows, spread)
             missing = layout.missing
             if not missing:
-                numbers = {row.key: number for number, row in enumerate(rows)}
-                return Prepared({row.key: row._replace(number=numbers.get(row.key)) for row in every}, sheets)
+                numbered = {row.key: row._replace(number=number) for number, row in enumerate(rows)}
+                return Prepared({row.key: numbered.get(row.key, row) for row in every}, sheets)
         schema = columns.grow(database, origin, target.table, missing)
         missing = columns.Missing()
-
-
-def _equal(database: Database, target: Target, schema: schemas.Schema, rows: Sequence[Row]) -> set[str]:
-    """The keys of live rows that have these hashes."""
-    with database.read() as connection:
-        hashes = Writer(connection, schema, target.connection).hashes([row.key for row in rows])
-    return {row.key for row in rows if hashes.get(row.key) == row.hash}
 
 
 def _rows(target: Target, snapshots: Iterable[Snapshot]) -> list[Row]:
@@ -214,7 +217,7 @@ class _Layout:
             "_raw": [row.raw for row in rows],
             "_hash": [row.hash for row in rows],
         }
-        return Sheet(table, spread.owners, {**ours, **values}, {"_raw": [row.text for row in rows]})
+        return Sheet(table, len(rows), spread.owners, {**ours, **values}, {"_raw": [row.text for row in rows]})
 
     def _place(self, rows: Sequence[Row], table: sa.Table, spread: Spread, values: dict[str, Sequence[Any]]) -> Sheet:
         """A part's rows."""
@@ -224,7 +227,7 @@ class _Layout:
         }
         if "_parent_position" in table.c:
             ours["_parent_position"] = spread.parents
-        return Sheet(table, spread.owners, {**ours, **values})
+        return Sheet(table, len(rows), spread.owners, {**ours, **values})
 
     def _values(self, table: schemas.Table | None, part: str, spread: Spread) -> dict[str, Sequence[Any]]:
         if table is None:

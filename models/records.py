@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models import columns, differences, exact, journal, names, redaction, tables
-from models.preparing import Prepared, Target, prepare
+from models.preparing import Prepared, Target, lay_out, prepare
 from models.values import Cause, Change, ChangeKind, Snapshot
 from models.writing import Fresh, New, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from models import schemas
@@ -34,6 +34,7 @@ __all__ = [
     "export",
     "forget",
     "keys_absent",
+    "lay_out",
     "listed_tokens",
     "prepare",
     "rebuild",
@@ -60,15 +61,19 @@ def apply(
     now: datetime,
     listed: Mapping[str, str] | None = None,
     point: bool,
+    meanwhile: Callable[[], None] | None = None,
 ) -> list[Change]:
     """Write a batch inside the caller's transaction and tell what changed, in the order of the keys.
 
     `listed`: the tokens of the keys in a listing of names. `point`: each key was asked for by itself, so an unchanged
     row was observed, too. A row that a higher turn wrote stays. An equal object that is not deleted changes nothing.
-    Raises `Stale` where only what differs was prepared.
+    `meanwhile` is called when all that is left to do is to have the database write. Raises `Stale` where an object that
+    was not laid out differs from its row.
     """
     schema = _enter(connection, database, target)
     if schema is None:
+        if prepared.rows:
+            raise Stale(prepared.rows)
         return []
     writer = Writer(connection, schema, target.connection)
     gone = {exact.storable_text(key) for key in tombstones} - prepared.rows.keys()
@@ -78,8 +83,10 @@ def apply(
         plan.arrive(prepared.rows[key])
     for key in sorted(gone):
         plan.leave(key)
-    changes = plan.changes(writer.seen(plan.differing), target.omit)
     plan.require_all()
+    changes = plan.changes(writer.seen(plan.differing), target.omit)
+    if meanwhile is not None:
+        meanwhile()
     writer.write(plan.fresh(), plan.anew(), prepared.sheets, turn=turn, now=now)
     writer.bury(plan.buried, turn=turn, now=now)
     if point:
@@ -89,7 +96,11 @@ def apply(
 
 
 class Stale(Exception):  # noqa: N818 - read as a sentence: except records.Stale
-    """A row was equal when its object was prepared and is not any more: prepare the batch again, all of it."""
+    """These objects have to be laid out: they are not as they were."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        super().__init__()
+        self.keys = frozenset(keys)
 
 
 @dataclass(slots=True)
@@ -148,8 +159,9 @@ class _Plan:
 
     def require_all(self) -> None:
         """Raises `Stale` where a row is to be written that was not laid out."""
-        if any(row.number is None for row in self.arrived.values()):
-            raise Stale
+        lacking = [row.key for row in self.arrived.values() if row.number is None]
+        if lacking:
+            raise Stale(lacking)
 
     def fresh(self) -> list[Fresh]:
         return [Fresh(row, self._token(row)) for key, row in self.arrived.items() if key not in self.old]

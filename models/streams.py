@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.values import Shape
 
-_BATCH = 500
 
 _POSITION_AGE = timedelta(minutes=10)
 """A tick that stopped between two pages longer ago starts again: pages shift while data changes."""
@@ -228,20 +227,26 @@ def begin(connection: sa.Connection, stream: Stream, *, now: datetime) -> None:
     change(connection, stream.connection, stream.resource, tried_at=now, failures=stream.failures + 1)
 
 
-def begin_next(connection: sa.Connection, stream: Stream, *, run: int, now: datetime) -> None:
-    """The same for the next page of a full reading, unless a person had that begin anew meanwhile."""
-    _change_run(connection, stream, run, tried_at=now, failures=1)
-
-
 def advance_full(
-    connection: sa.Connection, stream: Stream, *, run: int, cursor: str | None, pages: int, objects: int
+    connection: sa.Connection,
+    stream: Stream,
+    *,
+    run: int,
+    cursor: str | None,
+    pages: int,
+    objects: int,
+    next_tried_at: datetime | None = None,
 ) -> None:
-    """Count what a piece of a full reading brought; `cursor` moves its position at the end of a page."""
+    """Count what a piece of a full reading brought; `cursor` moves its position at the end of a page.
+
+    `next_tried_at`: the next page is tried from then on, as `begin` has it.
+    """
     connection.execute(
         sa.update(runs).where(runs.c.id == run).values(pages=runs.c.pages + pages, objects=runs.c.objects + objects)
     )
     if cursor is not None:
-        _change_run(connection, stream, run, full_cursor=cursor, failures=0)
+        begun = {"failures": 0} if next_tried_at is None else {"failures": 1, "tried_at": next_tried_at}
+        _change_run(connection, stream, run, full_cursor=cursor, **begun)
 
 
 def finish_full(
@@ -388,14 +393,9 @@ def _well(now: datetime) -> dict[str, Any]:
 def see(connection: sa.Connection, *, connection_name: str, resource: str, keys: Sequence[str]) -> None:
     """Remember that the full reading under way named these keys."""
     distinct = sorted({storable_text(key) for key in keys}, key=str.encode)
-    for start in range(0, len(distinct), _BATCH):
-        bulk.insert_unless_there(
-            connection,
-            sightings,
-            {"connection": connection_name, "resource": resource},
-            sightings.c.key,
-            distinct[start : start + _BATCH],
-        )
+    same = {"connection": connection_name, "resource": resource}
+    for start in range(0, len(distinct), bulk.MOST):
+        bulk.insert_unless_there(connection, sightings, same, sightings.c.key, distinct[start : start + bulk.MOST])
 
 
 def forget_sightings(connection: sa.Connection, connection_name: str, resource: str) -> None:

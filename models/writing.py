@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from models.preparing import Row, Sheet
     from models.values import JsonObject
 
-_AT_ONCE = 10_000
-"""Keys or pairs in one statement: SQLite takes 32,766 variables."""
-
 _KEPT = {"_connection", "_key", "_first_seen_at"}
 
 
@@ -75,12 +72,6 @@ class Writer:
         c = self._root.c
         ours = [c["_key"], c["_hash"], c["_listed"], c["_turn"], c["_deleted_at"].is_(None)]
         return {old.key: old for old in map(Old._make, self._select(ours, keys))}
-
-    def hashes(self, keys: Collection[str]) -> dict[str, str]:
-        """The hashes of those that are live."""
-        c = self._root.c
-        found = self._select([c["_key"], c["_hash"]], keys, c["_deleted_at"].is_(None))
-        return {row[0]: row[1] for row in found}
 
     def seen(self, keys: Collection[str]) -> dict[str, Seen]:
         """The objects as last seen."""
@@ -149,11 +140,9 @@ class Writer:
     def _among(self, table: sa.Table, keys: Sequence[str]) -> list[sa.ColumnElement[bool]]:
         return [table.c["_connection"] == self._name, bulk.among(self._connection, table.c["_key"], keys)]
 
-    def _select(
-        self, wanted: Sequence[sa.ColumnElement[Any]], keys: Collection[str], *conditions: sa.ColumnElement[bool]
-    ) -> Iterator[Sequence[Any]]:
+    def _select(self, wanted: Sequence[sa.ColumnElement[Any]], keys: Collection[str]) -> Iterator[Sequence[Any]]:
         for some in _portions(keys):
-            chosen = sa.select(*wanted).where(*self._among(self._root, some), *conditions)
+            chosen = sa.select(*wanted).where(*self._among(self._root, some))
             yield from self._connection.execute(chosen)
 
     def _insert(self, fresh: Sequence[Fresh], sheet: Sheet, *, turn: int, now: datetime) -> None:
@@ -193,5 +182,5 @@ def _numbers(written: Iterable[Fresh | New]) -> set[int]:
 
 def _portions(keys: Iterable[str]) -> Iterator[list[str]]:
     ordered = sorted(keys)
-    for start in range(0, len(ordered), _AT_ONCE):
-        yield ordered[start : start + _AT_ONCE]
+    for start in range(0, len(ordered), bulk.MOST):
+        yield ordered[start : start + bulk.MOST]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -19,17 +19,75 @@ _SWITCH = 0.0005
 _MANY = 50_000
 
 
-def one_ahead(pieces: Generator[Piece, None, None]) -> Generator[Piece, None, None]:
-    """The pieces; while one is in use the thread makes the next. Closing it waits for what is under way."""
+class Pieces(Generic[Piece]):
+    """The pieces in their order, each made when it is asked for."""
+
+    def __init__(self, made: Generator[Piece, None, None]) -> None:
+        self._made = made
+
+    def __iter__(self) -> Iterator[Piece]:
+        while (piece := self.next()) is not None:
+            yield piece
+
+    def next(self) -> Piece | None:
+        """The next one."""
+        return next(self._made, None)
+
+    def begin(self) -> None:
+        """Now is a good time to make the next one."""
+
+    def close(self) -> None:
+        """No more are wanted."""
+        self._made.close()
+
+
+class Ahead(Pieces[Piece]):
+    """Made by a thread, from `begin` on.
+
+    Two threads of Python hinder each other: the best time is when the writer waits for the database.
+    """
+
+    def __init__(self, made: Generator[Piece, None, None], thread: ThreadPoolExecutor) -> None:
+        super().__init__(made)
+        self._thread = thread
+        self._following: Future[Piece | None] | None = None
+
+    def next(self) -> Piece | None:
+        """The next one, or the error that there was instead."""
+        self.begin()
+        following, self._following = self._following, None
+        return following.result() if following is not None else None
+
+    def begin(self) -> None:
+        """See the class."""
+        if self._following is None:
+            self._following = self._thread.submit(super().next)
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        wait([self._following] if self._following is not None else [])
+        super().close()
+
+
+@contextmanager
+def one_ahead(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
+    """For long readings."""
     with _switching_often(), ThreadPoolExecutor(1, "ahead") as thread:
-        following = thread.submit(next, pieces, None)
+        pieces = Ahead(made, thread)
         try:
-            while (piece := following.result()) is not None:
-                following = thread.submit(next, pieces, None)
-                yield piece
+            yield pieces
         finally:
-            wait([following])
             pieces.close()
+
+
+@contextmanager
+def none_ahead(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
+    """For short ones."""
+    pieces = Pieces(made)
+    try:
+        yield pieces
+    finally:
+        pieces.close()
 
 
 @contextmanager

@@ -177,15 +177,16 @@ class Gate:
             with self._database.begin() as connection:
                 self.keep(connection, slot)
 
-    def keep(self, connection: sa.Connection, slot: Slot) -> None:
-        """Prove inside a transaction that the lease is ours, and renew it. Raises `LeaseLost`."""
-        now = self._database.now(connection)
-        kept = connection.execute(
-            sa.update(leases).where(leases.c.turn == slot.turn, leases.c.until > now).values(until=now + self._lease)
-        )
-        if not kept.rowcount:
+    def keep(self, connection: sa.Connection, slot: Slot) -> datetime:
+        """Prove inside a transaction that the lease is ours, and renew it. The clock. Raises `LeaseLost`."""
+        clock = self._database.moment()
+        until = {"until": clock.told["clock"] + self._lease} if clock.told else {"lease": self._lease}
+        kept = _kept(clock.reads, bool(clock.told))
+        now: datetime | None = connection.execute(kept, {"its_turn": slot.turn, **until, **clock.told}).scalar()
+        if now is None:
             raise LeaseLost
         slot.renewed = self._stopwatch.monotonic()
+        return now
 
     def leave(self, connection: sa.Connection, slot: Slot, *, answered: bool = True) -> datetime:
         """Prove that the lease is ours and give it back: the vendor is there. The clock. Raises `LeaseLost`.
@@ -302,6 +303,13 @@ def _paced(changed: tuple[str, ...]) -> sa.Update:
     later = sa.case((gates.c.next_start_at > earliest, gates.c.next_start_at), else_=earliest)
     new: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in changed}
     return sa.update(gates).where(gates.c.account == sa.bindparam("this")).values(next_start_at=later, **new)
+
+
+@cache
+def _kept(clock: sa.ColumnElement[datetime], told: bool) -> Any:  # noqa: FBT001 - what it is remembered by
+    until = sa.bindparam("until", type_=Instant) if told else clock + sa.bindparam("lease", type_=sa.Interval)
+    ours = (leases.c.turn == sa.bindparam("its_turn"), leases.c.until > clock)
+    return sa.update(leases).where(*ours).values(until=until).returning(clock)
 
 
 @cache

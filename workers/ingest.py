@@ -151,8 +151,8 @@ def _moved(desk: Desk, stream: Stream, *, full: bool) -> Iterator[None]:
 
 def _live_waits(desk: Desk) -> bool:
     names = [each.name for each in desk.sharing]
-    with desk.database.read() as connection:
-        return inbox.live_waits(connection, connections=names, now=desk.database.now(connection))
+    with desk.database.alone() as connection:
+        return inbox.live_waits(connection, desk.database, connections=names)[0]
 
 
 def _fold(desk: Desk) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -19,7 +18,7 @@ from workers import ahead, fates, gate, shapes
 from workers.errors import Fate, SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from datetime import datetime
 
     from models.streams import Stream
@@ -33,6 +32,8 @@ log = structlog.get_logger()
 _LONGEST_KEY = 1000
 """Bytes. PostgreSQL indexes some 2,700 at most; no vendor's code is a tenth of this."""
 
+_SURELY_SHORT = _LONGEST_KEY // 4
+"""Characters, whichever they are."""
 
 _LONGEST_SLOT = 2.0
 """Seconds for which a full reading keeps the gate from page to page: others have their turn in between."""
@@ -68,9 +69,9 @@ def _receive(page: _Page, slot: Slot) -> None:
         with fates.sorted_out(desk), ahead.few_collections():
             page.begin(slot)
             made = _pieces(page)
-            with closing(ahead.one_ahead(made) if page.full else made) as pieces:
+            with ahead.one_ahead(made) if page.full else ahead.none_ahead(made) as pieces:
                 for piece in pieces:
-                    page.write(slot, piece)
+                    page.write(slot, piece, pieces.begin)
                     if piece.goes_on and not page.turn_over():
                         pieces.close()
                         desk.gate.abandon(slot)
@@ -115,9 +116,8 @@ class _Patience:
         if not page.full or page.resource.described or desk.gate.paced or time.monotonic() > self._until:
             return False
         names = [desk.name, *(each.name for each in desk.sharing)]
-        with desk.database.read() as connection:
-            now = desk.database.now(connection)
-            waits = inbox.live_waits(connection, connections=names, now=now)
+        with desk.database.alone() as connection:
+            waits, now = inbox.live_waits(connection, desk.database, connections=names)
         return not waits and desk.options.closed_until(now) is None
 
 
@@ -153,7 +153,7 @@ class _Page:
         stream, now = shapes.current(self.desk, self.resource)
         if stream is None or stream.full_run != self.run:
             return False
-        stream = replace(stream, failures=0)  # the one that counts from `begin_next` on is this page
+        stream = replace(stream, failures=0)  # the one that is counted since the last page is this one
         if not stream.is_due(now, full=True):
             return False
         self.stream = stream
@@ -166,36 +166,47 @@ class _Page:
         try:
             # All but the first reading find most objects as they were.
             known = self.stream.cursor is not None
-            prepared = records.prepare(self.database, self.target, chunk.snapshots, but_equal=known)
+            prepared = records.prepare(self.database, self.target, chunk.snapshots, as_known=known)
             if not (known or self.database.is_sqlite):
                 prepared.spell()
             return _Piece(chunk, prepared, goes_on)
         except columns.Locked:
             return _Piece(chunk, None, goes_on)  # perhaps by ourselves: once more when the last one is written
 
-    def write(self, slot: Slot, piece: _Piece) -> None:
-        """Write one chunk; where the database refuses a value, that row alone is parked."""
+    def write(self, slot: Slot, piece: _Piece, meanwhile: Callable[[], None]) -> None:
+        """Write one chunk; where the database refuses a value, that row alone is parked.
+
+        `meanwhile` is called when there is little to do but to wait for the database.
+        """
         faults.reach(Point.CHUNK_ARRIVED)
         chunk = piece.chunk
         prepared = piece.prepared or records.prepare(self.database, self.target, chunk.snapshots)
         try:
-            self._commit(slot, chunk, prepared, goes_on=piece.goes_on)
-        except records.Stale:
-            self.write(slot, replace(piece, prepared=None))
+            self._commit(slot, chunk, prepared, meanwhile, goes_on=piece.goes_on)
+        except records.Stale as stale:
+            prepared = records.lay_out(self.database, self.target, prepared, stale.keys)
+            self.write(slot, replace(piece, prepared=prepared), meanwhile)
         except sa.exc.DBAPIError as error:
             if not fates.is_refusal(error):
                 raise
             if not chunk.snapshots:
                 raise SetAside(fates.refused(error)) from error
             for smaller in _smaller(chunk, fates.refused(error)):
-                self.write(slot, _Piece(smaller, goes_on=piece.goes_on))
+                self.write(slot, _Piece(smaller, goes_on=piece.goes_on), meanwhile)
 
-    def _commit(self, slot: Slot, chunk: Chunk, prepared: records.Prepared, *, goes_on: bool) -> None:
+    def _commit(
+        self,
+        slot: Slot,
+        chunk: Chunk,
+        prepared: records.Prepared,
+        meanwhile: Callable[[], None],
+        *,
+        goes_on: bool,
+    ) -> None:
         """The one transaction: the lease proven, mentions, rows and parts, the position, the journal last."""
         gate, end = self.desk.gate, chunk.end
         with self.database.begin() as connection:
-            (gate.keep if end is None or goes_on else gate.leave)(connection, slot)
-            now = self.database.now(connection)
+            now = (gate.keep if end is None or goes_on else gate.leave)(connection, slot)
             inbox.lock(connection, self.database, connection_name=self.desk.name)
             self._mention(connection, chunk, slot.turn)
             faults.reach(Point.CHUNK_MENTIONED)
@@ -213,14 +224,12 @@ class _Page:
                 now=now,
                 listed={each.key: each.listed for each in chunk.snapshots if each.listed is not None},
                 point=False,
+                meanwhile=meanwhile,
             )
             if self.full and not ends:
                 self._see(connection, chunk, changes)
             faults.reach(Point.CHUNK_APPLIED)
-            # Later than the mentions above: what is complete waits for them.
-            self._advance(connection, chunk, self.database.now(connection))
-            if end is not None and goes_on:
-                streams.begin_next(connection, self.stream, run=self.run or 0, now=now)
+            self._advance(connection, chunk, now, goes_on=goes_on)
             faults.reach(Point.CHUNK_ADVANCED)
             journal.append(
                 connection, self.desk.name, self.resource.name, changes, turn=slot.turn, cause=self.cause, now=now
@@ -358,15 +367,23 @@ class _Page:
             confirms_after=self.resource.confirms_after,
         )
 
-    def _advance(self, connection: sa.Connection, chunk: Chunk, now: datetime) -> None:
+    def _advance(self, connection: sa.Connection, chunk: Chunk, now: datetime, *, goes_on: bool) -> None:
         """Move the position; the cursor only with the last page of a complete run."""
         end, stream = chunk.end, self.stream
+        if end is not None and not end.more:
+            now = self.database.now(connection)  # later than the mentions: what is complete waits for them
         if end is not None and not end.more and (self.full or end.warning):
             streams.change(connection, stream.connection, stream.resource, warning=end.warning)
         if self.full:
             pages, position = (0, None) if end is None else (1, end.cursor)
             streams.advance_full(
-                connection, stream, run=self.run or 0, cursor=position, pages=pages, objects=_size(chunk)
+                connection,
+                stream,
+                run=self.run or 0,
+                cursor=position,
+                pages=pages,
+                objects=_size(chunk),
+                next_tried_at=now if goes_on else None,
             )
         if end is None:
             return
@@ -402,7 +419,9 @@ def _is_news(line: Line, row: tuple[str | None, bool] | None, waiting: str | Non
 
 def _with_short_keys(chunk: Chunk) -> Chunk:
     """Keys that no index holds come from a vendor's mistake: their rows are parked under a key of ours."""
-    keys = {row.key for rows in (chunk.snapshots, chunk.lines, chunk.mentions) for row in rows}
+    keys = [row.key for rows in (chunk.snapshots, chunk.lines, chunk.mentions) for row in rows]
+    if max(map(len, keys), default=0) <= _SURELY_SHORT:
+        return chunk
     long = {key for key in keys if len(key.encode(errors="replace")) > _LONGEST_KEY}
     if not long:
         return chunk

@@ -390,16 +390,26 @@ def test_a_table_is_named_as_documented() -> None:
     assert START < moment(1)
 
 
-def test_what_was_equal_when_it_was_prepared_and_is_not_any_more_is_prepared_again(database: Database) -> None:
+def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(database: Database) -> None:
     write(database, {"1": {"n": 1}, "2": {"n": 1}})
-    snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2})]
-    prepared = records.prepare(database, TARGET, snapshots, but_equal=True)
-    assert [None, 0] == [row.number for row in prepared.rows.values()]
-    with database.begin() as connection:
-        changes = records.apply(connection, database, TARGET, prepared, turn=2, now=moment(2), point=False)
-    assert [("2", "updated")] == kinds(changes)
-    prepared = records.prepare(database, TARGET, snapshots, but_equal=True)
-    write(database, {"1": {"n": 3}}, turn=3)
-    with pytest.raises(records.Stale), database.begin() as connection:
+    snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2}), Snapshot("3", {"n": 3})]
+    prepared = records.prepare(database, TARGET, snapshots, as_known=True)
+    with pytest.raises(records.Stale) as stale, database.begin() as connection:
+        records.apply(connection, database, TARGET, prepared, turn=2, now=moment(2), point=False)
+    assert {"2", "3"} == stale.value.keys
+    prepared = records.lay_out(database, TARGET, prepared, stale.value.keys)
+    assert [None, 0, 1] == [row.number for row in prepared.rows.values()]
+    write(database, {"1": {"n": 4}}, turn=3)
+    with pytest.raises(records.Stale) as stale, database.begin() as connection:
         records.apply(connection, database, TARGET, prepared, turn=4, now=moment(4), point=False)
-    assert [3, 2] == [each["n"] for each in rows(database)]
+    assert [4, 1] == [each["n"] for each in rows(database)]
+    prepared = records.lay_out(database, TARGET, prepared, stale.value.keys)
+    with database.begin() as connection:
+        changes = records.apply(connection, database, TARGET, prepared, turn=4, now=moment(4), point=False)
+    assert [("1", "updated"), ("2", "updated"), ("3", "created")] == kinds(changes)
+    assert [1, 2, 3] == [each["n"] for each in rows(database)]
+
+
+def test_what_is_believed_to_be_as_it_was_is_laid_out_at_once_where_there_is_no_table_yet(database: Database) -> None:
+    prepared = records.prepare(database, TARGET, [Snapshot("1", {"n": 1})], as_known=True)
+    assert [0] == [row.number for row in prepared.rows.values()]
