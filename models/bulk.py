@@ -72,7 +72,7 @@ def among(connection: sa.Connection, column: sa.ColumnElement[str], keys: Sequen
     """Whether the column's text is one of these: on PostgreSQL one parameter, however many they are."""
     if connection.dialect.name == "sqlite":
         return column.in_(keys)
-    return column == sa.any_(_array(keys))
+    return column == sa.any_(array(keys))
 
 
 def insert_unless_there(
@@ -85,7 +85,7 @@ def insert_unless_there(
         rows = [{**same, column.name: text} for text in texts]
         connection.execute(sqlite.insert(table).values(rows).on_conflict_do_nothing())
         return
-    each = sa.func.unnest(_array(texts))
+    each = sa.func.unnest(array(texts))
     chosen = sa.select(*(sa.literal(value).label(name) for name, value in same.items()), each.label(column.name))
     statement = postgresql.insert(table).from_select([*same, column.name], chosen)
     connection.execute(statement.on_conflict_do_nothing())
@@ -163,8 +163,8 @@ def _copy(
         raise _as_sqlalchemy_says(connection, error, statement) from error
 
 
-def _array(texts: Sequence[str]) -> sa.ColumnElement[Any]:
-    """The texts as one parameter, in PostgreSQL's own spelling: the driver would look at each of them."""
+def array(texts: Sequence[str]) -> sa.ColumnElement[Any]:
+    """The texts as one parameter of PostgreSQL, in PostgreSQL's own spelling: the driver would look at each of them."""
     whole = '","'.join(texts)
     if "\\" in whole or whole.count('"') > 2 * (len(texts) - 1):
         whole = '","'.join(text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)

@@ -38,6 +38,7 @@ __all__ = [
     "listed_tokens",
     "prepare",
     "rebuild",
+    "stored",
     "table_name",
 ]
 
@@ -266,6 +267,12 @@ def fields(database: Database, target: Target) -> set[str]:
     if schema is None:
         return set()
     return {path.partition(".")[0] for path in (*schema.root.columns, *schema.tables) if path}
+
+
+def stored(database: Database, target: Target) -> sa.Table | None:
+    """The objects' own table, once this process has seen it."""
+    schema = columns.known(database, target.table)
+    return None if schema is None else schema.root.sql
 
 
 def count_live(connection: sa.Connection, database: Database, target: Target) -> int:

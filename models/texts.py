@@ -27,8 +27,8 @@ _STEP = 50
 _SO_MANY_STEPS = b"0" * (len(_LONGEST_NUMBER) // _STEP)
 
 _SOME_ZERO_AT_THE_END = re.compile(rb"\.[0-9]*0[],}\n]")
-_ZEROS_AT_THE_END = re.compile(r"\.(?:[0-9]*[1-9])?(0+)(?![0-9])")
-_SOME_MINUS_ZERO = re.compile(rb"-(?=0[],}\n])")
+_ZEROS_AT_THE_END = re.compile(r"\.[0-9]*0(?=[],}\n])")
+_SOME_MINUS_ZERO = re.compile(r"-(?=0[],}\n])")
 _MINUS_ZERO = re.compile(r"-0(?![0-9.])")
 _UNUSUAL = re.compile(r"[0-9]E[-+][0-9]|NaN|Infinity")
 _SOME_UNUSUAL = [re.compile(each) for each in (rb"E(?=[-+][0-9])", rb"N(?=aN)", rb"I(?=nfinity)")]
@@ -96,16 +96,18 @@ def _shortest(encoded: bytes, hidden: str) -> bytes:
     shorter = hidden
     if _SOME_ZERO_AT_THE_END.search(encoded):
         shorter = _without_zeros_at_the_end(shorter)
-    if shorter is not hidden or _SOME_MINUS_ZERO.search(encoded):
+    if _SOME_MINUS_ZERO.search(shorter):
         shorter = _without_minus_zeros(shorter)
-    return encoded if shorter is hidden else _with_escapes(shorter).encode()
+    if shorter is hidden:
+        return encoded
+    return (_with_escapes(shorter) if b"\\" in encoded else shorter).encode()
 
 
 def _without_zeros_at_the_end(text: str) -> str:
-    kept, last = [], 0
+    kept: list[str] = []
+    last = 0
     for match in _outside(text, _ZEROS_AT_THE_END):
-        start = match.start(1) if match.start(1) > match.start() + 1 else match.start()
-        kept.append(text[last:start])
+        kept += (text[last : match.start()], match[0].rstrip("0").rstrip("."))
         last = match.end()
     return "".join([*kept, text[last:]])
 

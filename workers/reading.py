@@ -232,7 +232,14 @@ class _Page:
             self._advance(connection, chunk, now, goes_on=goes_on)
             faults.reach(Point.CHUNK_ADVANCED)
             journal.append(
-                connection, self.desk.name, self.resource.name, changes, turn=slot.turn, cause=self.cause, now=now
+                connection,
+                self.desk.name,
+                self.resource.name,
+                changes,
+                turn=slot.turn,
+                cause=self.cause,
+                now=now,
+                rows=records.stored(self.database, self.target),
             )
             faults.reach(Point.CHUNK_JOURNALED)
         faults.reach(Point.CHUNK_COMMITTED)

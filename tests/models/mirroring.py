@@ -52,7 +52,14 @@ def write(
             point=point,
         )
         journal.append(
-            connection, target.connection, target.resource, changes, turn=turn, cause=Cause.TICK, now=moment(turn)
+            connection,
+            target.connection,
+            target.resource,
+            changes,
+            turn=turn,
+            cause=Cause.TICK,
+            now=moment(turn),
+            rows=records.stored(database, target),
         )
     return changes
 

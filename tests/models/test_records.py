@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -320,7 +321,7 @@ def statements(database: Database) -> Iterator[Callable[[], int]]:
 
 def test_no_statement_is_repeated_for_each_row(database: Database, statements: Callable[[], int]) -> None:
     counted = []
-    for size in (10, 400):
+    for size in (150, 400):
         target = replace(TARGET, connection=f"of {size}")
         objects = {str(number): {**INVOICE, "number": number} for number in range(size)}
         write(database, {"0": INVOICE}, target=target)
@@ -383,6 +384,22 @@ def test_the_same_batch_twice_at_once_is_created_once(database: Database) -> Non
         thread.join(timeout=60)
     other.close()
     assert [("1", "created"), ("2", "created")] == sorted(told)
+
+
+def test_many_objects_at_once_are_journaled_like_one(database: Database) -> None:
+    others = replace(TARGET, connection="others")
+    write(database, {"042": {"n": "another connection's"}}, target=others)
+    write(database, {"042": {"n": 0}, "077": {"n": 0}, "150": {"n": 0}})
+    odd = 'a tab\t, a "quote", \\ and \u2028'
+    many = {f"{number:03}": {"n": Decimal(f"{number}.50"), "text": odd} for number in range(149)}
+    changes = write(database, many, tombstones=["150"], turn=2)
+    with database.read() as connection:
+        entries = journal.read(connection, after=4, limit=1000)
+    assert list(range(5, 155)) == [entry.id for entry in entries]
+    told = {entry.key: (entry.kind, entry.before, entry.after) for entry in entries}
+    assert {change.key: (change.kind, change.before, change.after) for change in changes} == told
+    assert {"created": 147, "updated": 2, "deleted": 1} == Counter(kind for kind, *_ in told.values())
+    assert many == {key: after for key, (_, _, after) in told.items() if after is not None}
 
 
 def test_a_table_is_named_as_documented() -> None:
