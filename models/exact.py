@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +44,13 @@ def loads(text: str | bytes) -> Any:
 
     ValueError for what is not JSON: NaN, Infinity, and nesting that no decoder survives.
     """
-    with suppress(ValueError, ArithmeticError, RecursionError):
+    try:
         return _DECODER.decode(text)
+    except (ValueError, ArithmeticError, RecursionError):
+        return _carefully(text)
+
+
+def _carefully(text: str | bytes) -> Any:
     try:
         return json.loads(text, parse_float=Decimal, parse_int=_integer, parse_constant=_refuse)
     except RecursionError:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import compress
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from models import bulk, columns, exact, flattening, kinds, names, redaction, spreading, texts
-from models.values import Kind
+from models.values import Kind, Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     import sqlalchemy as sa
 
@@ -31,6 +33,8 @@ _WIDEST = 7000
 """A row of PostgreSQL ends at 8,160 bytes (values of more than 24 can move out). No row of fewer values gets there."""
 _MOVED_OUT = 26
 _FIXED = 12
+
+_KEY = attrgetter("key")
 
 
 def _as_sent(raw: JsonObject) -> JsonObject:
@@ -76,15 +80,17 @@ class Target:
 class Row(NamedTuple):
     """An object ready to be written. `text`: `raw` as JSON, where it is made.
 
-    `number`: its place in the sheets; None where it stands in none, because it is believed to be as it was.
+    `sent`: the hash of the object as it was sent, where that is known. `received`: what is not decoded yet; `raw` and
+    `hash` are empty then.
     """
 
     key: str
     raw: JsonObject
     hash: str
     listed: str | None
-    number: int | None
-    text: str | None
+    text: str | None = None
+    sent: str | None = None
+    received: Received | None = None
 
 
 @dataclass(slots=True)
@@ -108,26 +114,33 @@ class Sheet:
             self._lines = bulk.spell(self.table, self.columns, self.texts)
         return self._lines
 
-    def of(self, numbers: Collection[int]) -> Sheet:
+    def of(self, numbers: AbstractSet[int]) -> Sheet:
         """The sheet with the rows of these objects alone, in their order."""
-        wanted = numbers if isinstance(numbers, set) else set(numbers)
-        if len(wanted) == self.objects:
+        if len(numbers) == self.objects:
             return self
-        chosen = [owner in wanted for owner in self.owners]
+        chosen = [owner in numbers for owner in self.owners]
         columns, texts = (
             {name: list(compress(values, chosen)) for name, values in each.items()}
             for each in (self.columns, self.texts)
         )
         lines = None if self._lines is None else list(compress(self._lines, chosen))
-        return Sheet(self.table, len(wanted), list(compress(self.owners, chosen)), columns, texts, lines)
+        return Sheet(self.table, len(numbers), list(compress(self.owners, chosen)), columns, texts, lines)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch ready for `records.apply`: objects by key, in the order of the keys, and what they are in each table."""
+    """A batch ready for `records.apply`: objects by key, in the order of the keys, and what they are in each table.
 
-    rows: dict[str, Row]
-    sheets: dict[str, Sheet]
+    `numbers`: which object of the sheets each is. Who stands in none is believed to be as it was.
+    """
+
+    rows: Mapping[str, Row]
+    sheets: Mapping[str, Sheet] = field(default_factory=dict)
+    numbers: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, part: str, rows: Iterable[Row]) -> Sheet:
+        """What these objects, all of them laid out, are in a part's table."""
+        return self.sheets[part].of({self.numbers[row.key] for row in rows})
 
     def spell(self) -> None:
         """Make the texts that new rows are written as, before the transaction that writes them."""
@@ -135,22 +148,33 @@ class Prepared:
             sheet.lines()
 
 
-def prepare(database: Database, target: Target, snapshots: Sequence[Snapshot], *, as_known: bool = False) -> Prepared:
+def prepare(
+    database: Database, target: Target, snapshots: Sequence[Snapshot | Received], *, as_known: bool = False
+) -> Prepared:
     """Make a batch ready, tables and missing columns included. Of two snapshots of a key the last counts.
 
-    `as_known`: most objects are as they were, so none is laid out before `records.apply` says which are not. Call it
-    outside any transaction: columns are added in a short one of their own. Raises `columns.Locked`.
+    `as_known`: most objects are as they were, so none is laid out, or decoded, before `records.apply` says which are
+    not. Call it outside any transaction: columns are added in a short one of their own. Raises `columns.Locked` and
+    `Malformed`.
     """
-    rows = _rows(target, snapshots)
-    if as_known and columns.known(database, target.table) is not None:
-        return Prepared({row.key: row for row in rows}, {})
+    latest = {exact.storable_text(snapshot.key): snapshot for snapshot in snapshots}
+    as_known = as_known and columns.known(database, target.table) is not None
+    salt = target.salt()
+    waiting = {key: each for key, each in latest.items() if as_known and isinstance(each, Received)}
+    rows = _rows(target, salt, {key: each for key, each in latest.items() if key not in waiting})
+    rows += [_undecoded(key, each, salt) for key, each in waiting.items()]
+    rows.sort(key=_KEY)
+    if as_known:
+        return Prepared({row.key: row for row in rows})
     return _laid_out(database, target, rows, rows)
 
 
 def lay_out(database: Database, target: Target, prepared: Prepared, keys: Collection[str]) -> Prepared:
     """The batch with these objects laid out, too. Otherwise like `prepare`."""
-    rows = prepared.rows.values()
-    return _laid_out(database, target, rows, [row for row in rows if row.number is not None or row.key in keys])
+    waiting = {key: row.received for key in keys if (row := prepared.rows[key]).received is not None}
+    decoded = {row.key: row for row in _rows(target, target.salt(), waiting)}
+    rows = [decoded.get(key, row) for key, row in prepared.rows.items()]
+    return _laid_out(database, target, rows, [row for row in rows if row.key in prepared.numbers or row.key in keys])
 
 
 def _laid_out(database: Database, target: Target, every: Iterable[Row], rows: Sequence[Row]) -> Prepared:
@@ -166,28 +190,32 @@ def _laid_out(database: Database, target: Target, every: Iterable[Row], rows: Se
             sheets = layout.sheets(rows, spread)
             missing = layout.missing
             if not missing:
-                numbered = {row.key: row._replace(number=number) for number, row in enumerate(rows)}
-                return Prepared({row.key: numbered.get(row.key, row) for row in every}, sheets)
+                numbers = {row.key: number for number, row in enumerate(rows)}
+                return Prepared({row.key: row for row in every}, sheets, numbers)
         schema = columns.grow(database, origin, target.table, missing)
         missing = columns.Missing()
 
 
-def _rows(target: Target, snapshots: Iterable[Snapshot]) -> list[Row]:
-    salt = target.salt()
-    latest = {exact.storable_text(snapshot.key): snapshot for snapshot in snapshots}
-    keys = sorted(latest)
-    raws = [redaction.redact(latest[key].raw, target.omit) for key in keys]
+def _rows(target: Target, salt: str, snapshots: Mapping[str, Snapshot | Received]) -> list[Row]:
+    raws = [redaction.redact(snapshot.raw, target.omit) for snapshot in snapshots.values()]
     return [
-        _row(key, raw, text, latest[key].listed, salt)
-        for key, raw, text in zip(keys, raws, texts.of(raws), strict=True)
+        _row(key, snapshot, raw, text, salt)
+        for (key, snapshot), raw, text in zip(snapshots.items(), raws, texts.of(raws), strict=True)
     ]
 
 
-def _row(key: str, raw: JsonObject, text: texts.Texts | None, listed: str | None, salt: str) -> Row:
+def _row(key: str, snapshot: Snapshot | Received, raw: JsonObject, text: texts.Texts | None, salt: str) -> Row:
+    sent = exact.digest(snapshot.sent, salt=salt) if isinstance(snapshot, Received) else None
     if text is not None:
-        return Row(key, raw, exact.digest(text.canonical, salt=salt), listed, None, text.kept)
+        hash_ = exact.digest(text.canonical, salt=salt)
+        return Row(key, raw, hash_, snapshot.listed, text.kept, sent)
     raw = exact.storable(raw)
-    return Row(key, raw, exact.fingerprint(raw, salt=salt), listed, None, None)
+    return Row(key, raw, exact.fingerprint(raw, salt=salt), snapshot.listed, None, sent)
+
+
+def _undecoded(key: str, received: Received, salt: str) -> Row:
+    sent = exact.digest(received.sent, salt=salt)
+    return Row(key, {}, "", received.listed, None, sent, received)
 
 
 class _Layout:
@@ -216,6 +244,7 @@ class _Layout:
             "_key": [row.key for row in rows],
             "_raw": [row.raw for row in rows],
             "_hash": [row.hash for row in rows],
+            "_sent": [row.sent for row in rows],
         }
         return Sheet(table, len(rows), spread.owners, {**ours, **values}, {"_raw": [row.text for row in rows]})
 

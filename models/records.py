@@ -84,15 +84,16 @@ def apply(
         plan.arrive(prepared.rows[key])
     for key in sorted(gone):
         plan.leave(key)
-    plan.require_all()
+    plan.require(prepared.numbers)
     changes = plan.changes(writer.seen(plan.differing), target.omit)
     if meanwhile is not None:
         meanwhile()
-    writer.write(plan.fresh(), plan.anew(), prepared.sheets, turn=turn, now=now)
+    writer.write(plan.fresh(), plan.anew(), prepared, turn=turn, now=now)
     writer.bury(plan.buried, turn=turn, now=now)
     if point:
         writer.touch(plan.seen, turn=turn, now=now)
     writer.relist(plan.relisted)
+    writer.resend(plan.resent)
     return changes
 
 
@@ -116,6 +117,7 @@ class _Plan:
     buried: list[str] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     relisted: dict[str, str] = field(default_factory=dict)
+    resent: dict[str, str] = field(default_factory=dict)
     unchanged: dict[str, Seen] = field(default_factory=dict)
 
     @property
@@ -128,8 +130,10 @@ class _Plan:
         if old is None:
             self.arrived[row.key] = row
         elif old.turn <= self.turn:
-            if old.live and old.hash == row.hash:
+            if old.live and (old.hash == row.hash or (row.sent is not None and old.sent == row.sent)):
                 self._stay(old, self._token(row))
+                if row.sent is not None and row.sent != old.sent:
+                    self.resent[row.key] = row.sent
             else:
                 self.arrived[row.key] = row
 
@@ -158,10 +162,9 @@ class _Plan:
                 changes.append(Change(key, ChangeKind.UPDATED, before, row.raw, row.text))
         return sorted(changes, key=lambda change: change.key)
 
-    def require_all(self) -> None:
+    def require(self, laid_out: Mapping[str, int]) -> None:
         """Raises `Stale` where a row is to be written that was not laid out."""
-        lacking = [row.key for row in self.arrived.values() if row.number is None]
-        if lacking:
+        if lacking := self.arrived.keys() - laid_out.keys():
             raise Stale(lacking)
 
     def fresh(self) -> list[Fresh]:
@@ -236,7 +239,7 @@ def _rewrite(
     still = [key for key in prepared.rows if key in seen and exact.same(seen[key].raw, read[key])]
     turn, now = database.draw(connection), database.now(connection)
     again = [_again(prepared.rows[key], old[key], seen[key]) for key in still]
-    writer.write([], again, prepared.sheets, turn=turn, now=now)
+    writer.write([], again, prepared, turn=turn, now=now)
     redacted = [key for key in still if old[key].live and not exact.same(seen[key].raw, prepared.rows[key].raw)]
     if redacted:
         changes = [Change(key, ChangeKind.UPDATED, {}, prepared.rows[key].raw) for key in redacted]

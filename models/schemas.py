@@ -155,6 +155,7 @@ def _root_columns() -> list[sa.Column[Any]]:
         sa.Column("_key", tables.KeyText, primary_key=True),
         sa.Column("_raw", exact.ExactJSON, nullable=False),
         sa.Column("_hash", sa.Text, nullable=False),
+        sa.Column("_sent", sa.Text),
         sa.Column("_listed", sa.Text),
         sa.Column("_turn", sa.BigInteger, nullable=False),
         sa.Column("_first_seen_at", tables.Instant, nullable=False),

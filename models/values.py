@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from models import exact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +79,30 @@ class Snapshot:
     key: str
     raw: JsonObject
     listed: str | None = None
+
+
+class Received(NamedTuple):
+    """A `Snapshot` still as it was sent, in JSON: an object that came so before need not be decoded again.
+
+    Its key was read from it, so it is an object of JSON, but perhaps not a whole one.
+    """
+
+    key: str
+    sent: bytes
+    listed: str | None = None
+
+    @property
+    def raw(self) -> JsonObject:
+        """The object as sent. Raises `Malformed` where it is not JSON."""
+        try:
+            decoded: JsonObject = exact.loads(self.sent)
+        except ValueError:
+            raise Malformed(f"{self.key} is not JSON") from None
+        return decoded
+
+
+class Malformed(Exception):  # noqa: N818 - read as a sentence: except Malformed
+    """What was sent cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +188,7 @@ class End:
 class Chunk:
     """A bounded piece of a reply to a listing. Only the reply's last chunk has an `end`."""
 
-    snapshots: Sequence[Snapshot] = ()
+    snapshots: Sequence[Snapshot | Received] = ()
     lines: Sequence[Line] = ()
     mentions: Sequence[Mention] = ()
     unreadable: Sequence[Unreadable] = ()

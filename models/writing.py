@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from models import schemas
-    from models.preparing import Row, Sheet
+    from models.preparing import Prepared, Row, Sheet
     from models.values import JsonObject
 
 _KEPT = {"_connection", "_key", "_first_seen_at"}
@@ -25,6 +25,7 @@ class Old(NamedTuple):
 
     key: str
     hash: str
+    sent: str | None
     listed: str | None
     turn: int
     live: bool
@@ -70,7 +71,7 @@ class Writer:
     def old(self, keys: Collection[str]) -> dict[str, Old]:
         """The bookkeeping of the rows that are there."""
         c = self._root.c
-        ours = [c["_key"], c["_hash"], c["_listed"], c["_turn"], c["_deleted_at"].is_(None)]
+        ours = [c["_key"], c["_hash"], c["_sent"], c["_listed"], c["_turn"], c["_deleted_at"].is_(None)]
         return {old.key: old for old in map(Old._make, self._select(ours, keys))}
 
     def seen(self, keys: Collection[str]) -> dict[str, Seen]:
@@ -83,26 +84,24 @@ class Writer:
         self,
         fresh: Sequence[Fresh],
         news: Sequence[New],
-        sheets: Mapping[str, Sheet],
+        prepared: Prepared,
         *,
         turn: int,
         now: datetime,
     ) -> None:
-        """Write rows and their parts: those that are not there yet, of this turn, and those written anew.
-
-        `sheets`: part -> its rows.
-        """
+        """Write rows and their parts: those that are not there yet, of this turn, and those written anew."""
         if not (fresh or news):
             return
-        self._insert(fresh, sheets[""], turn=turn, now=now)
-        bulk.upsert(self._connection, self._root, self._anew(news, sheets[""], now=now), keep=_KEPT)
+        self._insert(fresh, prepared.of("", (each.row for each in fresh)), turn=turn, now=now)
+        again = prepared.of("", (new.row for new in news))
+        bulk.upsert(self._connection, self._root, self._anew(news, again, now=now), keep=_KEPT)
         faults.reach(Point.ROWS_WRITTEN)
         self.clear_parts([new.row.key for new in news])
         faults.reach(Point.PARTS_CLEARED)
-        numbers = _numbers([*fresh, *(new for new in news if new.deleted_at is None)])
+        live = [each.row for each in fresh] + [new.row for new in news if new.deleted_at is None]
         for table in self._schema.parts:
-            if table.part in sheets:
-                sheet = sheets[table.part].of(numbers)
+            if table.part in prepared.sheets:
+                sheet = prepared.of(table.part, live)
                 same = {"_connection": self._name}
                 bulk.insert(self._connection, table.sql, sheet.columns, same=same, lines=sheet.lines)
         faults.reach(Point.PARTS_WRITTEN)
@@ -128,13 +127,20 @@ class Writer:
 
     def relist(self, tokens: Mapping[str, str]) -> None:
         """Rows that are as they were under a new token."""
-        for some in _portions(tokens):
-            pairs = sa.values(sa.column("key", sa.Text), sa.column("token", sa.Text), name="pairs")
-            news = pairs.data([(key, tokens[key]) for key in some]).cte("news")
+        self._note("_listed", tokens)
+
+    def resend(self, digests: Mapping[str, str]) -> None:
+        """Rows that are as they were in another spelling."""
+        self._note("_sent", digests)
+
+    def _note(self, column: str, texts: Mapping[str, str]) -> None:
+        for some in _portions(texts):
+            pairs = sa.values(sa.column("key", sa.Text), sa.column("text", sa.Text), name="pairs")
+            news = pairs.data([(key, texts[key]) for key in some]).cte("news")
             self._connection.execute(
                 sa.update(self._root)
                 .where(self._root.c["_connection"] == self._name, self._root.c["_key"] == news.c.key)
-                .values(_listed=news.c.token)
+                .values({column: news.c.text})
             )
 
     def _among(self, table: sa.Table, keys: Sequence[str]) -> list[sa.ColumnElement[bool]]:
@@ -145,10 +151,7 @@ class Writer:
             chosen = sa.select(*wanted).where(*self._among(self._root, some))
             yield from self._connection.execute(chosen)
 
-    def _insert(self, fresh: Sequence[Fresh], sheet: Sheet, *, turn: int, now: datetime) -> None:
-        if not fresh:
-            return
-        mine = sheet.of(_numbers(fresh))
+    def _insert(self, fresh: Sequence[Fresh], mine: Sheet, *, turn: int, now: datetime) -> None:
         stamps = dict.fromkeys(("_first_seen_at", "_changed_at", "_observed_at"), now)
         same = {"_connection": self._name, "_turn": turn, **stamps}
         listed = {"_listed": [each.listed for each in fresh]}
@@ -172,12 +175,8 @@ class Writer:
             "_changed_at": [new.changed_at for new in news],
             "_observed_at": [new.observed_at for new in news],
             "_deleted_at": [new.deleted_at for new in news],
-            **sheet.of(_numbers(news)).columns,
+            **sheet.columns,
         }
-
-
-def _numbers(written: Iterable[Fresh | New]) -> set[int]:
-    return {each.row.number for each in written if each.row.number is not None}
 
 
 def _portions(keys: Iterable[str]) -> Iterator[list[str]]:

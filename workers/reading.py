@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -13,12 +14,12 @@ import structlog
 
 from models import columns, deletions, exact, faults, inbox, journal, records, redaction, streams
 from models.faults import Point
-from models.values import Cause, Chunk, Lane, Mention, Unreadable
+from models.values import Cause, Chunk, Lane, Malformed, Mention, Unreadable
 from workers import ahead, fates, gate, shapes
-from workers.errors import Fate, SetAside
+from workers.errors import Fate, SetAside, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from datetime import datetime
 
     from models.streams import Stream
@@ -166,7 +167,8 @@ class _Page:
         try:
             # All but the first reading find most objects as they were.
             known = self.stream.cursor is not None
-            prepared = records.prepare(self.database, self.target, chunk.snapshots, as_known=known)
+            with _decoded():
+                prepared = records.prepare(self.database, self.target, chunk.snapshots, as_known=known)
             if not (known or self.database.is_sqlite):
                 prepared.spell()
             return _Piece(chunk, prepared, goes_on)
@@ -180,11 +182,13 @@ class _Page:
         """
         faults.reach(Point.CHUNK_ARRIVED)
         chunk = piece.chunk
-        prepared = piece.prepared or records.prepare(self.database, self.target, chunk.snapshots)
+        with _decoded():
+            prepared = piece.prepared or records.prepare(self.database, self.target, chunk.snapshots)
         try:
             self._commit(slot, chunk, prepared, meanwhile, goes_on=piece.goes_on)
         except records.Stale as stale:
-            prepared = records.lay_out(self.database, self.target, prepared, stale.keys)
+            with _decoded():
+                prepared = records.lay_out(self.database, self.target, prepared, stale.keys)
             self.write(slot, replace(piece, prepared=prepared), meanwhile)
         except sa.exc.DBAPIError as error:
             if not fates.is_refusal(error):
@@ -413,6 +417,14 @@ class _Page:
         elif not self.full:
             next_at = now + (self.resource.every or self.resource.full_every)
             streams.finish_tick(connection, stream, cursor=end.cursor, next_at=next_at, now=now)
+
+
+@contextmanager
+def _decoded() -> Iterator[None]:
+    try:
+        yield
+    except Malformed as error:
+        raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
 
 
 def _is_news(line: Line, row: tuple[str | None, bool] | None, waiting: str | None) -> bool:

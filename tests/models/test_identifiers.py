@@ -66,7 +66,18 @@ FOLDING = [
     *("rows", "Rows", "ROWS", "rows__text", "a__b", "a_b", "aB", "a.b", "A__B", "x__", "x", "x__text", "x__text__text"),
 ]
 OURS = [
-    *("_connection", "_key", "_raw", "_hash", "_listed", "_turn", "_first_seen_at", "_changed_at", "_observed_at"),
+    *(
+        "_connection",
+        "_key",
+        "_raw",
+        "_hash",
+        "_sent",
+        "_listed",
+        "_turn",
+        "_first_seen_at",
+        "_changed_at",
+        "_observed_at",
+    ),
     *("_deleted_at", "_position", "_parent_position", "__key", "_KEY", " _key", "connection", "key_", "raw", "_id"),
 ]
 EMPTY = ["", " ", "_", "__", "-", "\\-", ".", "1", "1st", "007", "0", "-1", "+"]
@@ -102,7 +113,7 @@ NASTY = list(dict.fromkeys(itertools.chain.from_iterable(_ALL)))
 TARGET = records.Target("books", "directo", "items")
 NEIGHBOUR = replace(TARGET, connection="other")
 
-OUR_COLUMNS = set(OURS[:12])
+OUR_COLUMNS = set(OURS[:13])
 
 
 def test_the_table_is_long_enough_to_mean_something() -> None:

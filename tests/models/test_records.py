@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from models import exact, journal, records, tables
 from models.database import Database
-from models.values import ChangeKind, Kind, Snapshot
+from models.values import ChangeKind, Kind, Received, Snapshot
 from tests.models.mirroring import START, TABLE, TARGET, fields, kinds, moment, row, rows, write
 
 if TYPE_CHECKING:
@@ -386,6 +386,43 @@ def test_the_same_batch_twice_at_once_is_created_once(database: Database) -> Non
     assert [("1", "created"), ("2", "created")] == sorted(told)
 
 
+def _read(database: Database, sent: str, *, turn: int, omit: tuple[str, ...] = ()) -> tuple[bool, list[str]]:
+    """A listing's bytes through the write path. Whether they had to be decoded, and what changed."""
+    target = replace(TARGET, omit=omit)
+    prepared = records.prepare(database, target, [Received("1", sent.encode())], as_known=True)
+    try:
+        with database.begin() as connection:
+            changes = records.apply(connection, database, target, prepared, turn=turn, now=moment(turn), point=False)
+    except records.Stale as stale:
+        prepared = records.lay_out(database, target, prepared, stale.keys)
+        with database.begin() as connection:
+            changes = records.apply(connection, database, target, prepared, turn=turn, now=moment(turn), point=False)
+        return True, [kind for _, kind in kinds(changes)]
+    return False, [kind for _, kind in kinds(changes)]
+
+
+def test_bytes_that_were_sent_before_are_not_decoded_again(database: Database) -> None:
+    write(database, {"0": {"n": 0}})
+    assert (True, ["created"]) == _read(database, '{"n": 1.50}', turn=1)
+    assert (False, []) == _read(database, '{"n": 1.50}', turn=2)
+    assert (True, []) == _read(database, '{ "n": 1.5 }', turn=3)  # the same object in another spelling
+    assert (False, []) == _read(database, '{ "n": 1.5 }', turn=4)
+    assert (True, ["updated"]) == _read(database, '{"n": 2}', turn=5)
+    assert (True, []) == _read(database, '{"n": 2}', turn=6, omit=("secret",))  # by other rules
+    assert (False, []) == _read(database, '{"n": 2}', turn=7, omit=("secret",))
+
+
+def test_what_was_written_since_by_another_door_is_decoded_again(database: Database) -> None:
+    write(database, {"0": {"n": 0}})
+    _read(database, '{"n": 1}', turn=1)
+    write(database, {"1": {"n": 2}}, turn=2, point=True)
+    assert (False, []) == _read(database, '{"n": 3}', turn=1)  # an older answer
+    assert (True, ["updated"]) == _read(database, '{"n": 1}', turn=3)
+    write(database, tombstones=["1"], turn=4)
+    assert (True, ["restored"]) == _read(database, '{"n": 1}', turn=5)
+    assert {"n": 1} == row(database, "1")["_raw"]
+
+
 def test_many_objects_at_once_are_journaled_like_one(database: Database) -> None:
     others = replace(TARGET, connection="others")
     write(database, {"042": {"n": "another connection's"}}, target=others)
@@ -415,7 +452,7 @@ def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(d
         records.apply(connection, database, TARGET, prepared, turn=2, now=moment(2), point=False)
     assert {"2", "3"} == stale.value.keys
     prepared = records.lay_out(database, TARGET, prepared, stale.value.keys)
-    assert [None, 0, 1] == [row.number for row in prepared.rows.values()]
+    assert {"2": 0, "3": 1} == prepared.numbers
     write(database, {"1": {"n": 4}}, turn=3)
     with pytest.raises(records.Stale) as stale, database.begin() as connection:
         records.apply(connection, database, TARGET, prepared, turn=4, now=moment(4), point=False)
@@ -429,4 +466,4 @@ def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(d
 
 def test_what_is_believed_to_be_as_it_was_is_laid_out_at_once_where_there_is_no_table_yet(database: Database) -> None:
     prepared = records.prepare(database, TARGET, [Snapshot("1", {"n": 1})], as_known=True)
-    assert [0] == [row.number for row in prepared.rows.values()]
+    assert {"1": 0} == prepared.numbers

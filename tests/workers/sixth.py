@@ -67,7 +67,7 @@ def _arguments(kind):
 """,
     "client": """
 from datetime import datetime
-from models.values import Chunk, End, Line, Mention, Snapshot, Tombstone, Unreadable, Withheld
+from models.values import Chunk, End, Line, Mention, Received, Snapshot, Tombstone, Unreadable, Withheld
 from workers.connectors.contract import Greeting
 from workers.connectors.http import Http
 from workers.errors import Busy, Closed, NotForUs, SetAside
@@ -103,8 +103,9 @@ class Client:
             if chunk.get("fail"):
                 raise TypeError(chunk["fail"])
             end = chunk.get("end")
+            received = [Received(key, sent.encode()) for key, sent in chunk.get("received", {}).items()]
             yield Chunk(
-                snapshots=[Snapshot(key, raw) for key, raw in chunk.get("snapshots", {}).items()],
+                snapshots=received or [Snapshot(key, raw) for key, raw in chunk.get("snapshots", {}).items()],
                 lines=[Line(*line) for line in chunk.get("lines", ())],
                 mentions=[Mention(*mention) for mention in chunk.get("mentions", ())],
                 unreadable=[Unreadable(*row) for row in chunk.get("unreadable", ())],

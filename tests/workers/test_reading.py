@@ -172,6 +172,24 @@ def test_a_listing_without_an_end_is_set_aside_and_moves_nothing(connect: Connec
         assert "had no end" in six.column("last_error")
 
 
+def test_an_object_that_is_half_is_asked_for_again_and_the_gate_stays_open(anywhere: Connect) -> None:
+    with anywhere() as six:
+        sent = {"1": '{"v": 1}', "2": '{"v": 1}'}
+        six.vendor.listing["goods"] = lambda _: [{"received": sent, "end": {"cursor": "done", "complete": True}}]
+        six.read()
+        six.clock.pass_by(minutes=1)
+        for half in ('{"v": 2', '{"v": 2'):
+            sent["2"] = half
+            six.read_again()
+            assert "the answer is not JSON: 2 is not JSON" == six.column("last_error")
+            assert ("open", 0) == (six.stream().state, six.leases())
+            six.clock.pass_by(hours=1)
+        sent["2"] = '{"v": 2}'
+        six.read_again()
+        assert {"1": {"v": 1}, "2": {"v": 2}} == six.live()
+        assert [("1", "created"), ("2", "created"), ("2", "updated")] == [entry[:2] for entry in six.journal()]
+
+
 # Overlap, hash, salt.
 
 

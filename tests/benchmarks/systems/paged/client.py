@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from models.values import Chunk, End, Snapshot, Tombstone
 from tests.benchmarks.systems.paged.options import Options
+from workers.connectors import pages
 from workers.connectors.contract import Resource, Wire
 from workers.connectors.http import Http
 
@@ -20,9 +21,10 @@ class Client:
         return Tombstone(key)
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
-        page = self._http.read("GET", cursor or f"/{resource.name}/0").json()
-        following = page["next"]
+        page = pages.taken_apart(self._http.read("GET", cursor or f"/{resource.name}/0"), "items", "id")
+        following = page.rest["next"]
         yield Chunk(
-            snapshots=[Snapshot(item["id"], item) for item in page["items"]],
+            snapshots=page.objects,
+            unreadable=page.unreadable,
             end=End(following or "done", more=following is not None, complete=following is None),
         )

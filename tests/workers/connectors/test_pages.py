@@ -1,0 +1,53 @@
+"""A page of whole objects is taken apart without decoding them, and an odd one object by object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models import exact
+from models.values import Received, Snapshot
+from workers.connectors import pages
+from workers.connectors.http import Reply
+from workers.errors import TryLater
+
+
+def page(body: str, key: str = "id") -> pages.Page:
+    return pages.taken_apart(Reply(200, body.encode(), None), "items", key)
+
+
+def test_objects_keep_their_bytes_and_the_rest_is_decoded() -> None:
+    found = page('{"next": "/2", "items": [{"id": "7", "n": 1.50}, {"n": {"id": 0}, "id": 8}], "total": 2.0}')
+    assert [Received("7", b'{"id": "7", "n": 1.50}'), Received("8", b'{"n": {"id": 0}, "id": 8}')] == found.objects
+    assert "1.50" == str(found.objects[0].raw["n"])
+    assert {"next": "/2", "total": exact.loads("2.0")} == found.rest
+    assert not found.unreadable
+
+
+@pytest.mark.parametrize("odd", ['{"n": 1}', '{"id": null}', '{"id": 1.5}', '{"id": true}', '{"id": ["a"]}', "7", "[]"])
+def test_an_object_without_a_usable_key_is_unreadable_and_the_others_are_not(odd: str) -> None:
+    found = page(f'{{"items": [{{"id": "7"}}, {odd}, {{"id": 8}}]}}')
+    assert [Snapshot("7", {"id": "7"}), Snapshot("8", {"id": 8})] == found.objects
+    (unreadable,) = found.unreadable
+    raw: Any = exact.loads(odd)
+    assert (raw if isinstance(raw, dict) else {"item": raw}) == unreadable.raw
+
+
+def test_what_one_decoder_refuses_another_may_take() -> None:
+    (found,) = page('{"items": [{"id": "\\ud800", "n": 1}]}').objects
+    assert ("\ud800", {"id": "\ud800", "n": 1}) == (found.key, found.raw)
+    assert [("7", 10**30)] == [
+        (each.key, each.raw["n"]) for each in page(f'{{"items":[{{"id":7,"n":{10**30}}}]}}').objects
+    ]
+
+
+@pytest.mark.parametrize("body", ["{}", '{"items": null}', '{"items": {"id": 1}}', "[]", "7", '{"items": []}'])
+def test_a_page_without_a_list_has_no_objects(body: str) -> None:
+    assert ([], []) == (list(page(body).objects), list(page(body).unreadable))
+
+
+@pytest.mark.parametrize("body", ["", "<html>", '{"items": [{"id": 1}', '{"items": [{"id": 1}], "next": nothing}'])
+def test_half_a_page_is_asked_for_again(body: str) -> None:
+    with pytest.raises(TryLater, match="not JSON"):
+        page(body)
