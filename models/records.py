@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from models import columns, differences, exact, journal, names, redaction, tables
 from models.preparing import Prepared, Target, lay_out, prepare
@@ -39,6 +40,7 @@ __all__ = [
     "prepare",
     "rebuild",
     "stored",
+    "survey",
     "table_name",
 ]
 
@@ -68,8 +70,8 @@ def apply(
 
     `listed`: the tokens of the keys in a listing of names. `point`: each key was asked for by itself, so an unchanged
     row was observed, too. A row that a higher turn wrote stays. An equal object that is not deleted changes nothing.
-    `meanwhile` is called when all that is left to do is to have the database write. Raises `Stale` where an object that
-    was not laid out differs from its row.
+    `meanwhile` is called, once or more, when there is little to do but to wait for the database. Raises `Stale` where
+    an object that was not laid out differs from its row.
     """
     schema = _enter(connection, database, target)
     if schema is None:
@@ -78,6 +80,8 @@ def apply(
         return []
     writer = Writer(connection, schema, target.connection)
     gone = {exact.storable_text(key) for key in tombstones} - prepared.rows.keys()
+    if meanwhile is not None and not prepared.numbers:
+        meanwhile()  # most rows will be found to be as they were
     old = writer.old({*prepared.rows, *gone})
     plan = _Plan(old, turn, now, listed or {})
     for key in sorted(prepared.rows):
@@ -270,6 +274,28 @@ def fields(database: Database, target: Target) -> set[str]:
     if schema is None:
         return set()
     return {path.partition(".")[0] for path in (*schema.root.columns, *schema.tables) if path}
+
+
+def survey(database: Database, target: Target) -> None:
+    """Have PostgreSQL look at tables that it never looked at; it would come by itself after a minute or more.
+
+    Until then it believes that a connection has few rows, and reads all of them to find a thousand by their keys.
+    """
+    schema = None if database.is_sqlite else columns.known(database, target.table)
+    if schema is None:
+        return
+    with database.alone() as connection:
+        quoted = connection.dialect.identifier_preparer
+        for table in (schema.root, *schema.parts):
+            name = quoted.format_table(table.sql)
+            if connection.execute(_UNKNOWN, {"name": name}).scalar():
+                connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {name}")
+
+
+_pg_class = sa.table("pg_class", sa.column("oid"), sa.column("reltuples"))
+_UNKNOWN = sa.select(_pg_class.c.reltuples <= 0).where(
+    _pg_class.c.oid == sa.cast(sa.bindparam("name"), postgresql.REGCLASS)
+)
 
 
 def stored(database: Database, target: Target) -> sa.Table | None:

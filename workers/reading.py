@@ -36,7 +36,7 @@ _LONGEST_KEY = 1000
 _SURELY_SHORT = _LONGEST_KEY // 4
 """Characters, whichever they are."""
 
-_LONGEST_SLOT = 2.0
+_LONGEST_SLOT = 5.0
 """Seconds for which a full reading keeps the gate from page to page: others have their turn in between."""
 
 
@@ -131,6 +131,7 @@ class _Page:
         self.target = shift.desk.target(resource, stream)
         self.run = stream.full_run
         self.first_turn = stream.full_turn
+        self.surveyed = False
 
     @property
     def cause(self) -> Cause:
@@ -247,6 +248,9 @@ class _Page:
             )
             faults.reach(Point.CHUNK_JOURNALED)
         faults.reach(Point.CHUNK_COMMITTED)
+        if self.full and changes and not self.surveyed:
+            records.survey(self.database, self.target)
+            self.surveyed = True
         self.shift.changes += len(changes)
         told = {"connection": self.desk.name, "resource": self.resource.name}
         log.info("read", **told, objects=_size(chunk), changes=len(changes), cause=self.cause.value)

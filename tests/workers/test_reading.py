@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from models import inbox, streams, tables
+from models import inbox, migration, streams, tables
 from models.values import Lane, Mention
-from tests import services
+from tests import processes, services
 from tests.workers import sixth
 from workers import desk, fates, gate, ingest
 
@@ -66,6 +66,75 @@ def test_a_listing_holds_the_gate_alone_until_its_last_chunk_is_written(connect:
         six.read()
         assert [True] == refused
         assert 0 == six.leases()
+
+
+def _five(six: Six, during_the_first: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Five objects on as many pages. What happens while the first page is on its way."""
+    objects = six.vendor.objects["goods"] = {str(number): {"v": 1} for number in range(5)}
+    pages = _paged(objects, 1)
+
+    def answer(cursor: str | None) -> Chunks:
+        if cursor is None:
+            during_the_first()
+        return pages(cursor)
+
+    six.vendor.listing["goods"] = answer
+    return objects
+
+
+def test_the_pages_of_a_full_reading_follow_each_other_under_one_slot(anywhere: Connect) -> None:
+    with anywhere() as six:
+        objects = _five(six)
+        six.read()
+        assert objects == six.live()
+        assert 1 == len({six.row(key)["_turn"] for key in objects})
+        assert ["goods"] * 5 == six.vendor.asked
+
+
+def test_a_full_reading_gives_way_to_what_a_webhook_told(anywhere: Connect) -> None:
+    with anywhere() as six:
+        objects = _five(six, lambda: six.notice("3"))
+        six.work()
+        assert objects == six.live()
+        assert 1 < len({six.row(key)["_turn"] for key in objects})
+
+
+def test_a_vendor_who_sets_a_pace_is_asked_for_each_page_under_a_slot_of_its_own(anywhere: Connect) -> None:
+    with anywhere(requests_per_minute=60_000) as six:
+        objects = _five(six)
+        six.work()
+        assert objects == six.live()
+        assert 5 == len({six.row(key)["_turn"] for key in objects})
+
+
+def test_a_reading_that_a_person_has_begin_anew_is_not_continued(anywhere: Connect) -> None:
+    with anywhere() as six:
+        asked = []
+
+        def anew() -> None:
+            if not asked:
+                with six.database.begin() as connection:
+                    streams.backfill_now(connection, six.database, connection_name="six")
+            asked.append(len(six.vendor.asked))
+
+        objects = _five(six, anew)
+        six.work()
+        assert objects == six.live()
+        assert 2 == len(asked)
+        assert asked[1] - asked[0] < 5, "the first reading ended soon after its first page"
+        assert 0 == six.leases()
+
+
+@pytest.mark.postgresql
+def test_postgresql_learns_at_once_how_many_rows_a_first_reading_brought(tmp_path: Path) -> None:
+    with processes.own_postgresql() as database:
+        migration.migrate(database)
+        with sixth.connected(database, tmp_path) as six:
+            _five(six)
+            six.read()
+        with database.read() as connection:
+            known = sa.text("SELECT reltuples > 0 FROM pg_class WHERE oid = 'sixth_goods'::regclass")
+            assert connection.execute(known).scalar_one()
 
 
 def test_a_page_that_was_paused_past_its_lease_writes_nothing(anywhere: Connect) -> None:
