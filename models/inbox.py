@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from models.database import Database
-    from models.values import JsonObject, Mention, Unreadable
+    from models.values import JsonObject, Mention
 
 _BATCH = 500
 
@@ -244,17 +244,6 @@ def answered(
         )
 
 
-def undecided(connection: sa.Connection, *, connection_name: str, resource: str, besides: str) -> bool:
-    """Whether another deletion of this resource still waits for a person, or was approved and not looked at yet."""
-    other = sa.exists().where(
-        inbox.c.connection == connection_name,
-        inbox.c.resource == resource,
-        inbox.c.key != besides,
-        sa.or_(inbox.c.state == "held", inbox.c.approved),
-    )
-    return bool(connection.execute(sa.select(other)).scalar_one())
-
-
 def lock(connection: sa.Connection, database: Database, *, connection_name: str) -> None:
     """Before a transaction writes many rows of a connection in several statements: one such writer at a time.
 
@@ -307,81 +296,6 @@ def hold(connection: sa.Connection, item: Item, *, reason: str) -> None:
         _recount(connection, item, attempts=0, alone=0)
 
 
-def hold_missing(
-    connection: sa.Connection,
-    database: Database,
-    *,
-    connection_name: str,
-    resource: str,
-    keys: Sequence[str],
-    cause: Cause,
-    reason: str,
-) -> None:
-    """Hold deletions that came without a mention: keys that a complete reply did not name."""
-    _put_aside(
-        connection,
-        database,
-        connection_name=connection_name,
-        resource=resource,
-        rows=[{"key": key, "state": "held", "cause": cause, "reason": reason, "material": None} for key in keys],
-    )
-
-
-def park_unreadable(
-    connection: sa.Connection,
-    database: Database,
-    *,
-    connection_name: str,
-    resource: str,
-    unreadable: Sequence[Unreadable],
-    cause: Cause,
-) -> None:
-    """Park rows that nobody understands, raw and all. One with an empty raw has a key to look at again."""
-    rows = {
-        key: {"key": key, "state": "parked", "cause": cause, "reason": storable_text(row.reason), "material": material}
-        for row in unreadable
-        for key, material in [(storable_text(row.key), storable(row.raw) or None)]
-    }
-    _put_aside(
-        connection,
-        database,
-        connection_name=connection_name,
-        resource=resource,
-        rows=[rows[key] for key in sorted(rows, key=str.encode)],
-    )
-
-
-def _put_aside(
-    connection: sa.Connection,
-    database: Database,
-    *,
-    connection_name: str,
-    resource: str,
-    rows: Sequence[dict[str, Any]],
-) -> None:
-    if not rows:
-        return
-    wanted, now = database.draw(connection), database.now(connection)
-    common = {
-        "connection": connection_name,
-        "resource": resource,
-        "wanted": wanted,
-        "lane": Lane.BULK,
-        "due_at": now,
-        "first_at": now,
-        "attempts": 0,
-        "approved": False,
-    }
-    insert = database.insert(inbox)
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=[inbox.c.connection, inbox.c.resource, inbox.c.key],
-            set_={name: insert.excluded[name] for name in ("state", "reason", "material")},
-        ),
-        [common | row for row in rows],
-    )
-
-
 def answer_all(
     connection: sa.Connection,
     *,
@@ -420,57 +334,6 @@ def _each_batch(connection: sa.Connection, statement: sa.Update | sa.Delete, key
         connection.execute(statement.where(inbox.c.key.in_(ordered[start : start + _BATCH])))
 
 
-def aside(connection: sa.Connection, *, connection_name: str | None = None) -> list[sa.Row[Any]]:
-    """What is parked or held: connection, resource, key, state, reason, first_at, material."""
-    statement = (
-        sa.select(
-            inbox.c.connection,
-            inbox.c.resource,
-            inbox.c.key,
-            inbox.c.state,
-            inbox.c.reason,
-            inbox.c.first_at,
-            inbox.c.material,
-        )
-        .where(inbox.c.state != "due")
-        .order_by(inbox.c.connection, inbox.c.resource, inbox.c.key)
-    )
-    if connection_name is not None:
-        statement = statement.where(inbox.c.connection == connection_name)
-    return list(connection.execute(statement))
-
-
-def retry(
-    connection: sa.Connection,
-    database: Database,
-    *,
-    connection_name: str,
-    resource: str | None = None,
-    key: str | None = None,
-) -> int:
-    """Look again at what is parked; for what is held this is a person's approval of exactly these deletions."""
-    statement = (
-        sa.update(inbox)
-        .where(_aside(connection_name, resource, key), inbox.c.material.is_(None))
-        .values(
-            state="due",
-            due_at=database.now(connection),
-            attempts=0,
-            alone=0,
-            wanted=database.draw(connection),
-            approved=sa.or_(inbox.c.approved, inbox.c.state == "held"),
-        )
-    )
-    return connection.execute(statement).rowcount
-
-
-def drop(
-    connection: sa.Connection, *, connection_name: str, resource: str | None = None, key: str | None = None
-) -> int:
-    """Forget what is parked or held. The mirror's rows stay as they are."""
-    return connection.execute(sa.delete(inbox).where(_aside(connection_name, resource, key))).rowcount
-
-
 def forget(connection: sa.Connection, *, connection_name: str, resource: str) -> None:
     """Remove every row of a resource."""
     connection.execute(sa.delete(inbox).where(inbox.c.connection == connection_name, inbox.c.resource == resource))
@@ -482,15 +345,6 @@ def _resting_resource() -> sa.ColumnElement[bool]:
         streams.c.resource == inbox.c.resource,
         streams.c.state != "open",
     )
-
-
-def _aside(connection_name: str, resource: str | None, key: str | None) -> sa.ColumnElement[bool]:
-    conditions = [inbox.c.connection == connection_name, inbox.c.state != "due"]
-    if resource is not None:
-        conditions.append(inbox.c.resource == resource)
-    if key is not None:
-        conditions.append(inbox.c.key == key)
-    return sa.and_(*conditions)
 
 
 def _update(connection: sa.Connection, item: Item, **values: Any) -> bool:

@@ -197,15 +197,25 @@ def _laid_out(database: Database, target: Target, every: Iterable[Row], rows: Se
 
 
 def _rows(target: Target, salt: str, snapshots: Mapping[str, Snapshot | Received]) -> list[Row]:
-    raws = [redaction.redact(snapshot.raw, target.omit) for snapshot in snapshots.values()]
+    given = [snapshot.raw for snapshot in snapshots.values()]
+    raws = [redaction.redact(raw, target.omit) for raw in given] if target.omit else given
+    sent = [_digest(*each, salt) for each in zip(snapshots.values(), given, raws, strict=True)]
     return [
-        _row(key, snapshot, raw, text, salt)
-        for (key, snapshot), raw, text in zip(snapshots.items(), raws, texts.of(raws), strict=True)
+        _row(key, snapshot, raw, text, digest, salt)
+        for (key, snapshot), raw, text, digest in zip(snapshots.items(), raws, texts.of(raws), sent, strict=True)
     ]
 
 
-def _row(key: str, snapshot: Snapshot | Received, raw: JsonObject, text: texts.Texts | None, salt: str) -> Row:
-    sent = exact.digest(snapshot.sent, salt=salt) if isinstance(snapshot, Received) else None
+def _digest(snapshot: Snapshot | Received, given: JsonObject, raw: JsonObject, salt: str) -> str | None:
+    """Of the bytes as they were sent; not where something was taken out, which might be guessed from it."""
+    if not isinstance(snapshot, Received) or (raw is not given and raw != given):
+        return None
+    return exact.digest(snapshot.sent, salt=salt)
+
+
+def _row(
+    key: str, snapshot: Snapshot | Received, raw: JsonObject, text: texts.Texts | None, sent: str | None, salt: str
+) -> Row:
     if text is not None:
         hash_ = exact.digest(text.canonical, salt=salt)
         return Row(key, raw, hash_, snapshot.listed, text.kept, sent)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 import structlog
 
-from models import deletions, faults, inbox, journal, records, streams
+from models import aside, deletions, faults, inbox, journal, records, streams
 from models.faults import Point
 from models.values import Cause, Snapshot, Withheld, doubling
 from workers import fates, gate, sending, shapes
@@ -185,7 +185,7 @@ def _may_delete(
     if deleted or resource.register:
         return True
     if item.approved:
-        if not inbox.undecided(connection, connection_name=desk.name, resource=resource.name, besides=item.key):
+        if not aside.undecided(connection, connection_name=desk.name, resource=resource.name, besides=item.key):
             deletions.approved(connection, target, now=now)
         return True
     share = desk.options.max_deletions

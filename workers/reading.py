@@ -1,40 +1,27 @@
-"""The way of one page: a reply to a listing, written chunk by chunk as it arrives, under one slot of the gate."""
+"""A listing: its replies, one after the other, are asked for and written under one slot of the gate."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
 import structlog
 
-from models import columns, deletions, exact, faults, inbox, journal, records, redaction, streams
-from models.faults import Point
-from models.values import Cause, Chunk, Lane, Malformed, Mention, Unreadable
+from models import inbox, streams
 from workers import ahead, fates, gate, shapes
-from workers.errors import Fate, SetAside, TryLater
+from workers.errors import Fate, SetAside
+from workers.page import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Generator
 
-    from models.streams import Stream
-    from models.values import Change, JsonObject, Line
     from workers.connectors.contract import Resource
     from workers.desk import Shift
     from workers.gate import Slot
+    from workers.page import Piece
 
 log = structlog.get_logger()
-
-_LONGEST_KEY = 1000
-"""Bytes. PostgreSQL indexes some 2,700 at most; no vendor's code is a tenth of this."""
-
-_SURELY_SHORT = _LONGEST_KEY // 4
-"""Characters, whichever they are."""
 
 _LONGEST_SLOT = 5.0
 """Seconds for which a full reading keeps the gate from page to page: others have their turn in between."""
@@ -58,12 +45,12 @@ def read(shift: Shift, resource: Resource, *, full: bool) -> None:
                 desk.gate.abandon(slot)
                 return
             shift.requests += 1
-            _receive(_Page(shift, stream, resource, full=full), slot)
+            _receive(Page(shift, stream, resource, full=full), slot)
     except gate.LeaseLost:
         log.warning("lease lost", connection=desk.name, resource=resource.name)  # its stream is still due
 
 
-def _receive(page: _Page, slot: Slot) -> None:
+def _receive(page: Page, slot: Slot) -> None:
     """Write the reply, and under the same slot those that follow while nobody else waits."""
     desk = page.desk
     try:
@@ -81,16 +68,7 @@ def _receive(page: _Page, slot: Slot) -> None:
         fates.of_stream(desk, slot, page.stream, fate, full=page.full)
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A chunk, ready to be written. `goes_on`: the next reply is already asked for, under the same slot."""
-
-    chunk: Chunk
-    prepared: records.Prepared | None = None
-    goes_on: bool = False
-
-
-def _pieces(page: _Page) -> Generator[_Piece, None, None]:
+def _pieces(page: Page) -> Generator[Piece, None, None]:
     """What the vendor replies, reply after reply; each must end with an end."""
     position, goes_on = page.stream.position(page.desk.now(), full=page.full), True
     may_go_on = _Patience(page)
@@ -99,7 +77,7 @@ def _pieces(page: _Page) -> Generator[_Piece, None, None]:
         for chunk in page.shift.client.list(page.resource, position):
             end = chunk.end
             goes_on = end is not None and end.more and may_go_on()
-            yield page.prepared(_with_short_keys(chunk), goes_on=goes_on)
+            yield page.prepared(chunk, goes_on=goes_on)
         if end is None:
             raise SetAside("the connector's listing had no end")
         position = end.cursor
@@ -108,7 +86,7 @@ def _pieces(page: _Page) -> Generator[_Piece, None, None]:
 class _Patience:
     """Whether a full reading may ask for its next page under the slot that it has, while the last is written."""
 
-    def __init__(self, page: _Page) -> None:
+    def __init__(self, page: Page) -> None:
         self._page = page
         self._until = min(page.shift.until, time.monotonic() + _LONGEST_SLOT)
 
@@ -120,352 +98,3 @@ class _Patience:
         with desk.database.alone() as connection:
             waits, now = inbox.live_waits(connection, desk.database, connections=names)
         return not waits and desk.options.closed_until(now) is None
-
-
-class _Page:
-    """One reply to a listing on its way into the mirror."""
-
-    def __init__(self, shift: Shift, stream: Stream, resource: Resource, *, full: bool) -> None:
-        self.shift, self.stream, self.resource, self.full = shift, stream, resource, full
-        self.desk, self.database = shift.desk, shift.desk.database
-        self.target = shift.desk.target(resource, stream)
-        self.run = stream.full_run
-        self.first_turn = stream.full_turn
-        self.surveyed = False
-
-    @property
-    def cause(self) -> Cause:
-        """A tick (for a register too), the first full reading or one that a person asked for, or a later one."""
-        if self.full and (self.stream.cursor is None or self.stream.asked_for):
-            return Cause.BACKFILL
-        return Cause.RECONCILE if self.full and not self.resource.register else Cause.TICK
-
-    def begin(self, slot: Slot) -> None:
-        """It is tried from here on; a full reading that starts gets its run."""
-        with self.database.begin() as connection:
-            now = self.database.now(connection)
-            streams.begin(connection, self.stream, now=now)
-            if self.full and self.run is None:
-                self.run = streams.begin_full(connection, self.stream, turn=slot.turn, cause=self.cause, now=now)
-                self.first_turn = slot.turn
-        faults.reach(Point.READING_BEGUN)
-
-    def turn_over(self) -> bool:
-        """Go on to the next reply; False where somebody had the reading begin anew, or stopped it, meanwhile."""
-        stream, now = shapes.current(self.desk, self.resource)
-        if stream is None or stream.full_run != self.run:
-            return False
-        stream = replace(stream, failures=0)  # the one that is counted since the last page is this one
-        if not stream.is_due(now, full=True):
-            return False
-        self.stream = stream
-        self.target = self.desk.target(self.resource, stream)
-        self.shift.requests += 1
-        return True
-
-    def prepared(self, chunk: Chunk, *, goes_on: bool) -> _Piece:
-        """The chunk with all done that needs no transaction."""
-        try:
-            # All but the first reading find most objects as they were.
-            known = self.stream.cursor is not None
-            with _decoded():
-                prepared = records.prepare(self.database, self.target, chunk.snapshots, as_known=known)
-            if not (known or self.database.is_sqlite):
-                prepared.spell()
-            return _Piece(chunk, prepared, goes_on)
-        except columns.Locked:
-            return _Piece(chunk, None, goes_on)  # perhaps by ourselves: once more when the last one is written
-
-    def write(self, slot: Slot, piece: _Piece, meanwhile: Callable[[], None]) -> None:
-        """Write one chunk; where the database refuses a value, that row alone is parked.
-
-        `meanwhile` is called when there is little to do but to wait for the database.
-        """
-        faults.reach(Point.CHUNK_ARRIVED)
-        chunk = piece.chunk
-        with _decoded():
-            prepared = piece.prepared or records.prepare(self.database, self.target, chunk.snapshots)
-        try:
-            self._commit(slot, chunk, prepared, meanwhile, goes_on=piece.goes_on)
-        except records.Stale as stale:
-            with _decoded():
-                prepared = records.lay_out(self.database, self.target, prepared, stale.keys)
-            self.write(slot, replace(piece, prepared=prepared), meanwhile)
-        except sa.exc.DBAPIError as error:
-            if not fates.is_refusal(error):
-                raise
-            if not chunk.snapshots:
-                raise SetAside(fates.refused(error)) from error
-            for smaller in _smaller(chunk, fates.refused(error)):
-                self.write(slot, _Piece(smaller, goes_on=piece.goes_on), meanwhile)
-
-    def _commit(
-        self,
-        slot: Slot,
-        chunk: Chunk,
-        prepared: records.Prepared,
-        meanwhile: Callable[[], None],
-        *,
-        goes_on: bool,
-    ) -> None:
-        """The one transaction: the lease proven, mentions, rows and parts, the position, the journal last."""
-        gate, end = self.desk.gate, chunk.end
-        with self.database.begin() as connection:
-            now = (gate.keep if end is None or goes_on else gate.leave)(connection, slot)
-            inbox.lock(connection, self.database, connection_name=self.desk.name)
-            self._mention(connection, chunk, slot.turn)
-            faults.reach(Point.CHUNK_MENTIONED)
-            ends = self.full and end is not None and end.complete
-            if ends:
-                self._see(connection, chunk, [])
-            gone = self._missing(connection, now) if ends else []
-            changes = records.apply(
-                connection,
-                self.database,
-                self.target,
-                prepared,
-                tombstones=gone,
-                turn=slot.turn,
-                now=now,
-                listed={each.key: each.listed for each in chunk.snapshots if each.listed is not None},
-                point=False,
-                meanwhile=meanwhile,
-            )
-            if self.full and not ends:
-                self._see(connection, chunk, changes)
-            faults.reach(Point.CHUNK_APPLIED)
-            self._advance(connection, chunk, now, goes_on=goes_on)
-            faults.reach(Point.CHUNK_ADVANCED)
-            journal.append(
-                connection,
-                self.desk.name,
-                self.resource.name,
-                changes,
-                turn=slot.turn,
-                cause=self.cause,
-                now=now,
-                rows=records.stored(self.database, self.target),
-            )
-            faults.reach(Point.CHUNK_JOURNALED)
-        faults.reach(Point.CHUNK_COMMITTED)
-        if self.full and changes and not self.surveyed:
-            records.survey(self.database, self.target)
-            self.surveyed = True
-        self.shift.changes += len(changes)
-        told = {"connection": self.desk.name, "resource": self.resource.name}
-        log.info("read", **told, objects=_size(chunk), changes=len(changes), cause=self.cause.value)
-
-    def _see(self, connection: sa.Connection, chunk: Chunk, changes: Sequence[Change]) -> None:
-        """Remember which keys the reading named; a row that this turn wrote says so itself."""
-        written = {change.key for change in changes}
-        keys = [
-            exact.storable_text(row.key) for rows in (chunk.snapshots, chunk.lines, chunk.unreadable) for row in rows
-        ]
-        keys = [key for key in keys if key not in written]
-        streams.see(connection, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
-
-    def _mention(self, connection: sa.Connection, chunk: Chunk, turn: int) -> None:
-        """What this chunk says about keys: named, different from before, told of, or not understood."""
-        name, resource = self.desk.name, self.resource.name
-        keys = [row.key for row in chunk.snapshots]
-        inbox.answered(connection, connection_name=name, resource=resource, keys=keys, before=turn)
-        lines = [replace(line, key=exact.storable_text(line.key)) for line in chunk.lines]
-        news = self._news(connection, lines)
-        self._bulk(
-            connection,
-            [Mention(resource, line.key) for line in news],
-            tokens={line.key: line.token for line in news},
-            summaries={line.key: redaction.redact(line.summary, self.target.omit) for line in news if line.summary},
-        )
-        self._bulk(connection, [each for each in chunk.mentions if each.resource in self.desk.resources])
-        inbox.park_unreadable(
-            connection,
-            self.database,
-            connection_name=name,
-            resource=resource,
-            unreadable=[replace(row, raw=redaction.redact(row.raw, self.target.omit)) for row in chunk.unreadable],
-            cause=self.cause,
-        )
-
-    def _bulk(
-        self,
-        connection: sa.Connection,
-        mentions: Sequence[Mention],
-        *,
-        tokens: dict[str, str] | None = None,
-        summaries: dict[str, JsonObject] | None = None,
-        unless_known: bool = False,
-        after: timedelta = timedelta(0),
-    ) -> None:
-        inbox.mention(
-            connection,
-            self.database,
-            connection_name=self.desk.name,
-            mentions=mentions,
-            lane=Lane.BULK,
-            cause=self.cause,
-            tokens=tokens,
-            summaries=summaries,
-            unless_known=unless_known,
-            after=after,
-        )
-
-    def _news(self, connection: sa.Connection, lines: Sequence[Line]) -> list[Line]:
-        """The lines that the vendor calls changed or that differ from what was listed last; every line where a person
-        asked to read all.
-        """
-        if not lines:
-            return []
-        keys = [line.key for line in lines]
-        rows = records.listed_tokens(connection, self.database, self.target, keys)
-        waiting = inbox.tokens(connection, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
-        asked_for = self.stream.asked_for
-        return [
-            line
-            for line in lines
-            if asked_for or line.changed or _is_news(line, rows.get(line.key), waiting.get(line.key))
-        ]
-
-    def _missing(self, connection: sa.Connection, now: datetime) -> list[str]:
-        """A complete reading has ended: mention what it did not name.
-
-        Where nothing can be fetched, what the one before did not name either is deleted: one reply may be wrong.
-        """
-        absent = list(records.keys_absent(connection, self.database, self.target, before_turn=self.first_turn or 0))
-        if self.resource.points:
-            # A key that waits already, or is held, is still missing: that is no news.
-            self._bulk(connection, [Mention(self.resource.name, key) for key in absent], unless_known=True)
-            return []
-        if not self.resource.unpaged:
-            return []  # pages shift while data changes: absence from them alone proves nothing
-        approved, again = self._waited(connection, absent, now)
-        name = self.desk.name
-        if approved and not inbox.undecided(connection, connection_name=name, resource=self.resource.name, besides=""):
-            deletions.approved(connection, self.target, now=now)
-        self._ask_again(connection, [key for key in absent if key not in approved and key not in again])
-        absent = [key for key in absent if key in again]
-        share = self.desk.options.max_deletions
-        if self.resource.register or deletions.permitted(
-            connection, self.database, self.target, count=len(absent), max_deletions=share, now=now
-        ):
-            return [*approved, *absent]
-        inbox.hold_missing(
-            connection,
-            self.database,
-            connection_name=self.desk.name,
-            resource=self.resource.name,
-            keys=absent,
-            cause=self.cause,
-            reason=f"missing, one of {len(absent)} at once",
-        )
-        return sorted(approved)
-
-    def _ask_again(self, connection: sa.Connection, keys: Sequence[str]) -> None:
-        """Missing for the first time: a second reading, soon, decides."""
-        self._bulk(
-            connection,
-            [Mention(self.resource.name, key) for key in keys],
-            tokens=dict.fromkeys(keys, inbox.MISSING),
-            unless_known=True,
-            after=self.resource.confirms_after,
-        )
-
-    def _waited(self, connection: sa.Connection, absent: Sequence[str], now: datetime) -> tuple[set[str], set[str]]:
-        """This reply answers whatever waited for it. The missing keys that a person approved; those missing before."""
-        return inbox.answer_all(
-            connection,
-            connection_name=self.desk.name,
-            resource=self.resource.name,
-            missing=absent,
-            before=self.first_turn or 0,
-            now=now,
-            confirms_after=self.resource.confirms_after,
-        )
-
-    def _advance(self, connection: sa.Connection, chunk: Chunk, now: datetime, *, goes_on: bool) -> None:
-        """Move the position; the cursor only with the last page of a complete run."""
-        end, stream = chunk.end, self.stream
-        if end is not None and not end.more:
-            now = self.database.now(connection)  # later than the mentions: what is complete waits for them
-        if end is not None and not end.more and (self.full or end.warning):
-            streams.change(connection, stream.connection, stream.resource, warning=end.warning)
-        if self.full:
-            pages, position = (0, None) if end is None else (1, end.cursor)
-            streams.advance_full(
-                connection,
-                stream,
-                run=self.run or 0,
-                cursor=position,
-                pages=pages,
-                objects=_size(chunk),
-                next_tried_at=now if goes_on else None,
-            )
-        if end is None:
-            return
-        if self.full and not end.more:
-            # A stream of news names nothing that exists, so nothing is missing from it either.
-            complete = end.complete or not (self.resource.points or self.resource.unpaged)
-            streams.finish_full(
-                connection,
-                stream,
-                run=self.run or 0,
-                cursor=end.cursor,
-                next_at=now + self.resource.full_every,
-                now=now,
-                tick_at=now + (self.resource.every or self.resource.full_every),
-                moves_cursor=stream.asked_for or not self.resource.summaries,
-                complete=complete,
-            )
-        elif not self.full and end.more:
-            streams.advance_tick(connection, stream, cursor=end.cursor, now=now)
-        elif not self.full:
-            next_at = now + (self.resource.every or self.resource.full_every)
-            streams.finish_tick(connection, stream, cursor=end.cursor, next_at=next_at, now=now)
-
-
-@contextmanager
-def _decoded() -> Iterator[None]:
-    try:
-        yield
-    except Malformed as error:
-        raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
-
-
-def _is_news(line: Line, row: tuple[str | None, bool] | None, waiting: str | None) -> bool:
-    token, deleted = row if row is not None else (None, True)
-    if line.marked and deleted:
-        return False  # gone here, gone there
-    if waiting is not None:
-        return waiting != line.token
-    return token != line.token or deleted
-
-
-def _with_short_keys(chunk: Chunk) -> Chunk:
-    """Keys that no index holds come from a vendor's mistake: their rows are parked under a key of ours."""
-    keys = [row.key for rows in (chunk.snapshots, chunk.lines, chunk.mentions) for row in rows]
-    if max(map(len, keys), default=0) <= _SURELY_SHORT:
-        return chunk
-    long = {key for key in keys if len(key.encode(errors="replace")) > _LONGEST_KEY}
-    if not long:
-        return chunk
-    parked = [Unreadable(f"?{exact.fingerprint(key)}", "its key is too long", {"key": key}) for key in sorted(long)]
-    return replace(
-        chunk,
-        snapshots=[row for row in chunk.snapshots if row.key not in long],
-        lines=[row for row in chunk.lines if row.key not in long],
-        mentions=[each for each in chunk.mentions if each.key not in long],
-        unreadable=[*chunk.unreadable, *parked],
-    )
-
-
-def _smaller(chunk: Chunk, reason: str) -> list[Chunk]:
-    """The chunk in halves; a single snapshot as a row to be parked, to be looked at again by its key."""
-    half = len(chunk.snapshots) // 2
-    if half:
-        return [Chunk(snapshots=chunk.snapshots[:half]), replace(chunk, snapshots=chunk.snapshots[half:])]
-    refused = [Unreadable(snapshot.key, reason, {}) for snapshot in chunk.snapshots]
-    return [replace(chunk, snapshots=(), unreadable=[*chunk.unreadable, *refused])]
-
-
-def _size(chunk: Chunk) -> int:
-    return len(chunk.snapshots) + len(chunk.lines)

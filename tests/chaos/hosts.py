@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MOST = 50
 """Hosts behind one bridge: the kernel allows names of fifteen letters."""
 
+_FORWARDING = "3"
+"""What a bridge calls a port that lets everything through."""
+
 _numbers = itertools.count()
 
 
@@ -144,8 +147,9 @@ class Hosts:
         _ip("link", "set", host.name, "down")
 
     def mend(self, host: Host) -> None:
-        """As before."""
+        """As before, once the kernel, which takes its time, lets through what comes."""
         _ip("link", "set", host.name, "up")
+        self._is_joined(host)
 
     def _build(self, stack: ExitStack) -> None:
         addresses = iter(_vacant().hosts())
@@ -173,4 +177,14 @@ class Hosts:
         _ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth0")
         for name in ("lo", "eth0"):
             _ip("-n", host.name, "link", "set", name, "up")
+        self._is_joined(host)
         return host
+
+    def _is_joined(self, host: Host) -> None:
+        port = Path("/sys/class/net", host.name, "brport/state")
+
+        def open_on_both_ends() -> bool:
+            (eth0,) = json.loads(_ip("-json", "-n", host.name, "link", "show", "eth0"))
+            return port.read_text().strip() == _FORWARDING and eth0["operstate"] == "UP"
+
+        until(open_on_both_ends, seconds=PATIENCE, what=f"{host.name} is joined to the others", every=0.01)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import faults, inbox, tables
+from models import aside, faults, tables
 from tests import processes
 from tests.chaos import oracle
 from tests.chaos.ledger import Ledger, Line
@@ -164,7 +164,7 @@ class Stage:
     def is_aside(self, connection_name: str) -> bool:
         """Whether something of this connection waits for a person."""
         with self.mirror.database.read() as connection:
-            return bool(inbox.aside(connection, connection_name=connection_name))
+            return bool(aside.rows(connection, connection_name=connection_name))
 
     def send_again(self, connection_name: str) -> None:
         """A person's decision."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from models import documents, inbox, tables
+from models import aside, documents, inbox, tables
 from models.documents import Handed, State
 from models.values import Cause, Document, Lane
 
@@ -51,7 +51,7 @@ def interpret(database: Database) -> None:
 
 def drop(database: Database) -> None:
     with database.begin() as connection:
-        assert 1 == inbox.drop(connection, connection_name="in")
+        assert 1 == aside.drop(connection, connection_name="in")
 
 
 def test_a_document_is_kept_and_mentioned_once(database: Database) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models import inbox, streams, tables
+from models import aside, inbox, streams, tables
 from models.values import Cause, Lane, Mention, Unreadable
 from tests import services
 
@@ -126,7 +126,7 @@ def test_approval_covers_exactly_the_held_keys(database: Database) -> None:
         inbox.hold(connection, first, reason="many")
         inbox.park(connection, second, reason="odd")
     with database.begin() as connection:
-        assert 2 == inbox.retry(connection, database, connection_name="shop")
+        assert 2 == aside.retry(connection, database, connection_name="shop")
     assert {"1": True, "2": False} == {item.key: item.approved for item in due(database)}
 
 
@@ -144,7 +144,7 @@ def test_keys_of_a_parked_resource_wait_with_it(database: Database) -> None:
 
 def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database: Database) -> None:
     with database.begin() as connection:
-        inbox.park_unreadable(
+        aside.park_unreadable(
             connection,
             database,
             connection_name="shop",
@@ -153,10 +153,10 @@ def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database
             cause=Cause.TICK,
         )
     with database.begin() as connection:
-        assert 0 == inbox.retry(connection, database, connection_name="shop")
-        (row,) = inbox.aside(connection)
+        assert 0 == aside.retry(connection, database, connection_name="shop")
+        (row,) = aside.rows(connection)
         assert ("parked", {"a": 2}) == (row.state, row.material)
-        assert 1 == inbox.drop(connection, connection_name="shop")
+        assert 1 == aside.drop(connection, connection_name="shop")
 
 
 @services.ON_POSTGRESQL

@@ -412,6 +412,18 @@ def test_bytes_that_were_sent_before_are_not_decoded_again(database: Database) -
     assert (False, []) == _read(database, '{"n": 2}', turn=7, omit=("secret",))
 
 
+def test_bytes_that_hold_a_secret_leave_nothing_by_which_it_could_be_guessed(database: Database) -> None:
+    write(database, {"0": {"n": 0}})
+    for turn in (1, 2):
+        assert _read(database, '{"n": 1, "pin": "0815"}', turn=turn, omit=("pin",))[0]
+        assert ({"n": 1}, None) == (row(database, "1")["_raw"], row(database, "1")["_sent"])
+    assert _read(database, '{"n": 2}', turn=3, omit=("pin",))[0]
+    assert row(database, "1")["_sent"] is not None
+    assert _read(database, '{"n": 2, "pin": "0815"}', turn=4, omit=("pin",)) == (True, [])
+    assert _read(database, '{"n": 3, "pin": "0815"}', turn=5, omit=("pin",)) == (True, ["updated"])
+    assert row(database, "1")["_sent"] is None
+
+
 def test_what_was_written_since_by_another_door_is_decoded_again(database: Database) -> None:
     write(database, {"0": {"n": 0}})
     _read(database, '{"n": 1}', turn=1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models import inbox, streams, tables
+from models import aside, inbox, streams, tables
 from models.values import Cause, Lane, Mention
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def test_complete_as_of_waits_for_what_the_reading_mentioned(database: Database)
         inbox.park(connection, item, reason="odd")
     assert complete_as_of(database) is None, "what is parked is not complete either"
     with database.begin() as connection:
-        inbox.drop(connection, connection_name="books")
+        aside.drop(connection, connection_name="books")
     assert complete_as_of(database) is not None
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from models import inbox, notices, tables
+from models import aside, inbox, notices, tables
 from models.settings import Connection
 from models.values import Cause, Lane, Mention
 from tests.stateful.running import ON_BOTH, PATIENT, Counted, run
@@ -270,7 +270,7 @@ class Inbox(Counted):
 
     @rule(key=st.none() | keys, dies=seldom)
     def retry(self, key: str | None, dies: bool) -> None:  # noqa: FBT001
-        if self._write(lambda c: inbox.retry(c, self.database, key=key, **HERE), dies=dies):
+        if self._write(lambda c: aside.retry(c, self.database, key=key, **HERE), dies=dies):
             for name in self._aside(key):
                 row = self.rows[name]
                 approved = row.approved or row.state == "held"
@@ -278,7 +278,7 @@ class Inbox(Counted):
 
     @rule(key=st.none() | keys, dies=seldom)
     def drop(self, key: str | None, dies: bool) -> None:  # noqa: FBT001
-        if self._write(lambda c: inbox.drop(c, key=key, **HERE), dies=dies):
+        if self._write(lambda c: aside.drop(c, key=key, **HERE), dies=dies):
             for name in self._aside(key):
                 del self.rows[name]
                 self.news.pop(name, None)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from models import due, inbox, journal, notices, streams
+from models import aside, due, inbox, journal, notices, streams
 from models.settings import Settings
 from tests.mirroring import table
 from tests.stateful import played
@@ -149,9 +149,9 @@ class Mirroring(Counted):
     @rule(resource=resources)
     def drop(self, resource: str) -> None:
         with self.database.begin() as connection:
-            aside = inbox.aside(connection, connection_name=NAME)
-            inbox.drop(connection, connection_name=NAME, resource=resource)
-        self.watch.dropped |= {(row.resource, row.key) for row in aside if row.resource == resource}
+            waiting = aside.rows(connection, connection_name=NAME)
+            aside.drop(connection, connection_name=NAME, resource=resource)
+        self.watch.dropped |= {(row.resource, row.key) for row in waiting if row.resource == resource}
 
     @precondition(lambda self: len(self.workers) < WORKERS)
     @rule(work=st.sampled_from([ingest.look, ingest.read]), steps=st.integers(1, 25))
@@ -274,11 +274,11 @@ class Mirroring(Counted):
     def _retry(self, resource: str) -> None:
         with self.database.begin() as connection:
             streams.reopen(connection, connection_name=NAME, resource=resource)
-            inbox.retry(connection, self.database, connection_name=NAME, resource=resource)
+            aside.retry(connection, self.database, connection_name=NAME, resource=resource)
 
     def _aside(self) -> set[tuple[str, str]]:
         with self.database.read() as connection:
-            rows = {(row.resource, row.key) for row in inbox.aside(connection, connection_name=NAME)}
+            rows = {(row.resource, row.key) for row in aside.rows(connection, connection_name=NAME)}
             parked = {name for name in RESOURCES if streams.get(connection, NAME, name).state == "parked"}
         return rows | {(name, key) for name in parked for key in KEYS}
 

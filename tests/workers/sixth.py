@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from models import columns, due, inbox, notices, records, streams, tables
+from models import aside, columns, due, inbox, notices, records, streams, tables
 from models.values import Cause, Lane, Mention
 from tests.mirroring import table
 from tests.processes import Line
@@ -356,7 +356,7 @@ class Six:
     def retry(self, *keys: str, resource: str = "goods") -> int:
         with self.database.begin() as connection:
             one = {"connection_name": self.name, "resource": resource}
-            return sum(inbox.retry(connection, self.database, key=key, **one) for key in keys)
+            return sum(aside.retry(connection, self.database, key=key, **one) for key in keys)
 
     def stream(self, resource: str = "goods") -> Stream:
         with self.database.read() as connection:

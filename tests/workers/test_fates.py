@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-from models import inbox, streams, tables
+from models import aside, streams, tables
 from tests.workers import sixth
 
 if TYPE_CHECKING:
@@ -232,4 +232,4 @@ def test_a_mention_that_came_during_a_failing_request_is_not_postponed(six: Six)
     six.look()
     assert {"1": {"v": 1}} == six.live()
     with six.database.read() as connection:
-        assert [] == inbox.aside(connection)
+        assert [] == aside.rows(connection)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models import inbox, streams, tables
+from models import aside, streams, tables
 from tests.workers import reader
 from tests.workers.reader import KIND, pdf, sha256
 from workers import incoming
@@ -170,7 +170,7 @@ def test_a_parked_document_is_not_sent_again_because_its_file_is_there_again(six
     put(folder / "a.pdf")
     again(six)
     with six.database.begin() as connection:
-        inbox.drop(connection, connection_name="six")
+        aside.drop(connection, connection_name="six")
     put(folder / "a.pdf")
     again(six)
     assert [KEY] == six.vendor.keys

@@ -65,7 +65,7 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
 
 def _aside(database: Database, connection: str | None) -> list[dict[str, Any]]:
     """What waits: parked resources (key None) before parked and held keys."""
-    from models import inbox, status
+    from models import aside, status
 
     whole = [
         {
@@ -80,7 +80,7 @@ def _aside(database: Database, connection: str | None) -> list[dict[str, Any]]:
         if row.state == "parked" and connection in {None, row.connection}
     ]
     with database.read() as opened:
-        keys = inbox.aside(opened, connection_name=connection)
+        keys = aside.rows(opened, connection_name=connection)
     return whole + [
         {
             "connection": row.connection,
@@ -107,7 +107,7 @@ def parked_retry(
 
     Example: [bold]erpmirror parked retry shop catalogs.goods[/]
     """
-    from models import inbox, streams
+    from models import aside, streams
 
     at = entry.desk(config, connection)
     chosen = _chosen(at.database, connection, resource, key)
@@ -117,7 +117,7 @@ def parked_retry(
     if held and not yes:
         typer.confirm(f"{held} deletions are held. Delete those that are still missing at the vendor?", abort=True)
     with at.database.begin() as opened:
-        retried = inbox.retry(opened, at.database, connection_name=connection, resource=resource, key=key)
+        retried = aside.retry(opened, at.database, connection_name=connection, resource=resource, key=key)
         if key is None:
             retried += streams.reopen(opened, connection_name=connection, resource=resource)
     entry.out().print(f"{retried} of {len(chosen)} will be tried again.")
@@ -139,7 +139,7 @@ def parked_drop(
 
     Example: [bold]erpmirror parked drop shop documents.sale 1106800000000001[/]
     """
-    from models import inbox
+    from models import aside
 
     database = entry.database(entry.settings(config))
     chosen = [row for row in _chosen(database, connection, resource, key) if row["key"] is not None]
@@ -148,7 +148,7 @@ def parked_drop(
     if not yes:
         typer.confirm(f"Forget {len(chosen)} parked or held objects?", abort=True)
     with database.begin() as opened:
-        dropped = inbox.drop(opened, connection_name=connection, resource=resource, key=key)
+        dropped = aside.drop(opened, connection_name=connection, resource=resource, key=key)
     entry.out().print(f"{dropped} forgotten.")
 
 
