@@ -66,9 +66,10 @@ def _answer(
     against: str,
     ceiling: float,
 ) -> Answer:
+    fewer = BY_HAND if "delay" in against else TOTAL
     mine, theirs = interleaved(
         lambda: ours(connections),
-        lambda: _rate(reference, connections, total=BY_HAND if "delay" in against else TOTAL),
+        lambda: _rate(reference, connections, total=fewer),
         rounds=rounds,
         told=f"{connections} connections, {against}",
     )
@@ -83,7 +84,8 @@ def _answer(
         ours=mine,
         reference=theirs,
         ratios=quotients(mine, theirs),
-        note=f"each round {TOTAL} requests, all answered 200, each one row; load generator's ceiling {ceiling:.0f}/s",
+        note=f"each round {TOTAL} requests, all answered 200, each one row; the reference's {fewer}; "
+        f"load generator's ceiling {ceiling:.0f}/s",
         versions={name: metadata.version(name) for name in packages},
     )
 
