@@ -112,7 +112,8 @@ def _schema() -> Iterator[tuple[str, str]]:
         yield server.render_as_string(hide_password=False), schema
     finally:
         with engine.connect() as connection:
-            connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
+            for each in (schema, f"{schema}_staging"):  # dlt makes a second one
+                connection.execute(sa.text(f"DROP SCHEMA IF EXISTS {each} CASCADE"))
             connection.execute(sa.text("CHECKPOINT"))  # nobody begins with what another one left to be written
 
 
