@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _Numbered = tuple[int, "Change"]
 
 _MANY = 100
+"""Entries from which on it pays to read them where they stand."""
 
 
 def append(

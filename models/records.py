@@ -84,8 +84,8 @@ def apply(
         meanwhile()  # most rows will be found to be as they were
     old = writer.old({*prepared.rows, *gone})
     plan = _Plan(old, turn, now, listed or {})
-    for key in sorted(prepared.rows):
-        plan.arrive(prepared.rows[key])
+    for row in prepared.rows.values():
+        plan.arrive(row)
     for key in sorted(gone):
         plan.leave(key)
     plan.require(prepared.numbers)

@@ -92,9 +92,11 @@ class Writer:
         """Write rows and their parts: those that are not there yet, of this turn, and those written anew."""
         if not (fresh or news):
             return
-        self._insert(fresh, prepared.of("", (each.row for each in fresh)), turn=turn, now=now)
-        again = prepared.of("", (new.row for new in news))
-        bulk.upsert(self._connection, self._root, self._anew(news, again, now=now), keep=_KEPT)
+        if fresh:
+            self._insert(fresh, prepared.of("", (each.row for each in fresh)), turn=turn, now=now)
+        if news:
+            again = prepared.of("", (new.row for new in news))
+            bulk.upsert(self._connection, self._root, self._anew(news, again, now=now), keep=_KEPT)
         faults.reach(Point.ROWS_WRITTEN)
         self.clear_parts([new.row.key for new in news])
         faults.reach(Point.PARTS_CLEARED)
