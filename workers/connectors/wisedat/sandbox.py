@@ -164,7 +164,7 @@ class Sandbox(Server):
             return _plain_text(HTTPStatus.UNAUTHORIZED, "Login failed")
         return _json({"auth_token": token})
 
-    # Reading.
+    # Reads.
 
     def _read(self, name: str, params: Mapping[str, str]) -> Response:
         if name == "customeraddresses":

@@ -1,4 +1,4 @@
-"""A Wisedat server: the sandbox served over HTTP, with a clock in the test's hand, and clients that ask it."""
+"""Fixtures: the sandbox served over HTTP with a clock that tests set, and clients of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Clock:
-    """The server's clock. Tokens are kept by ours, so it starts there."""
+    """The server's clock. It starts at the real time, because clients measure a token's expiry by their own clock."""
 
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
@@ -40,8 +40,8 @@ class Clock:
 
 
 @dataclass
-class Reading:
-    """All that one run brought."""
+class Run:
+    """All chunks of one run of a listing."""
 
     chunks: list[Chunk] = field(default_factory=list)
 
@@ -68,7 +68,7 @@ class Reading:
 
 @dataclass
 class Server:
-    """The sandbox as connections see it."""
+    """A served sandbox, with settings and clients for it."""
 
     url: str
     sandbox: sandbox.Sandbox
@@ -80,9 +80,9 @@ class Server:
         return Options.model_validate({"name": "loja", "url": self.url} | settings | given)
 
     @contextmanager
-    def opened(self, wire: contract.Wire | None = None, **given: Any) -> Iterator[Client]:
-        """A client; with another one's wire it shares that one's sessions."""
-        client = Client(self.options(**given), wire or contract.alone())
+    def opened(self, runtime: contract.Wire | None = None, **given: Any) -> Iterator[Client]:
+        """A client. Clients with the same `runtime` share their session."""
+        client = Client(self.options(**given), runtime or contract.alone())
         try:
             yield client
         finally:
@@ -91,32 +91,35 @@ class Server:
     def resource(self, name: str, **given: Any) -> contract.Resource:
         return {each.name: each for each in resources.resources(self.options(**given))}[name]
 
-    def read(self, client: Client, name: str, cursor: str | None = None, **given: Any) -> Reading:
-        """A whole run: all its requests."""
-        reading = Reading()
+    def read(self, client: Client, name: str, cursor: str | None = None, **given: Any) -> Run:
+        """Make all requests of one run."""
+        run = Run()
         while True:
-            reading.chunks += client.list(self.resource(name, **given), cursor)
-            if not reading.end.more:
-                return reading
-            cursor = reading.end.cursor
+            run.chunks += client.list(self.resource(name, **given), cursor)
+            if not run.end.more:
+                return run
+            cursor = run.end.cursor
 
     def asked(self, beginning: str) -> list[str]:
-        """The requests that begin so, as they came."""
+        """The requests with this beginning, in order."""
         return [request for request in self.sandbox.asked if request.startswith(beginning)]
 
 
 @contextmanager
 def serving(**knobs: Any) -> Iterator[Server]:
-    """A server with these knobs of the sandbox."""
+    """Serve a sandbox with these options of `sandbox.create`."""
     clock = Clock()
     app = sandbox.create(now=clock, **{"key_bits": 1024} | knobs)
-    with served(app, date_header=False) as url:  # its Date is its own clock's
+    with served(app, date_header=False) as url:  # the sandbox sets its own Date
         yield Server(url, app.state.sandbox, clock)
 
 
 @dataclass
-class Box:
-    """The contract's sessions, shared by several clients. `waiting`: what others do while somebody waits to log in."""
+class SharedSessions:
+    """The contract's `Sessions` in memory, for several clients.
+
+    `waiting`: actions of other clients while one waits for the login lock; each is done once.
+    """
 
     session: bytes | None = None
     until: datetime | None = None
@@ -138,32 +141,32 @@ class Box:
         yield
 
     @property
-    def wire(self) -> contract.Wire:
+    def runtime(self) -> contract.Wire:
         return contract.Wire(alive=lambda: None, sessions=self)
 
     def age(self) -> None:
-        """The token in it is too old to be tried."""
-        kept = exact.loads(self.session or b"")
-        self.session = exact.dumps(kept | {"until": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}).encode()
+        """Make the stored token expire."""
+        stored = exact.loads(self.session or b"")
+        self.session = exact.dumps(stored | {"until": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}).encode()
 
 
-class Door:
-    """Stands before the sandbox: what `instead` answers to a request, else what the sandbox does."""
+class Interceptor:
+    """An ASGI app before the sandbox: answers with `intercept(request)`, or if that is None lets the sandbox answer."""
 
-    def __init__(self, app: Any, instead: Callable[[Request], Response | None]) -> None:
+    def __init__(self, app: Any, intercept: Callable[[Request], Response | None]) -> None:
         self.app = app
-        self.instead = instead
+        self.intercept = intercept
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self.instead(Request(scope)) if scope["type"] == "http" else None
+        answer = self.intercept(Request(scope)) if scope["type"] == "http" else None
         await (answer or self.app)(scope, receive, send)
 
 
 @contextmanager
-def answering(instead: Callable[[Request], Response | None], **given: Any) -> Iterator[tuple[Server, Client]]:
-    """A client of a server whose answers are partly others."""
+def intercepted(intercept: Callable[[Request], Response | None], **given: Any) -> Iterator[tuple[Server, Client]]:
+    """A client of a sandbox behind an `Interceptor`."""
     app = sandbox.create(key_bits=1024)
-    with served(Door(app, instead), date_header=False) as url:  # type: ignore[arg-type]
+    with served(Interceptor(app, intercept), date_header=False) as url:  # type: ignore[arg-type]
         server = Server(url, app.state.sandbox, Clock())
         with server.opened(**given) as client:
             yield server, client
