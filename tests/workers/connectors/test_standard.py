@@ -1,4 +1,4 @@
-"""What the contract promises, proved for every system that is found and for each resource of its sandbox."""
+"""The standard tests of a connector: the contract's promises, for every system and each resource of its sandbox."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 _MOST_IN_A_CHUNK = 1000
 _QUICK = timedelta(milliseconds=150)
 _RETRY_AFTER = timedelta(seconds=5)
-_NOBODY = "http://127.0.0.1:9"
+_CLOSED_PORT = "http://127.0.0.1:9"
 LISTED = by_resource(of=lambda resource: not resource.handed_in)
 HANDED_IN = by_resource(of=lambda resource: resource.handed_in)
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Callable[[str], Stand]]:
-    """Stands by system, for tests that only read."""
+    """Returns a system's stand, for tests that only read."""
     with stands.stands() as of:
         yield of
 
@@ -62,23 +62,23 @@ def _given(stand: Stand) -> dict[str, Any]:
 # Settings
 
 
-def test_options_refuse_what_they_do_not_know(stand: Stand) -> None:
+def test_options_refuse_unknown_keys(stand: Stand) -> None:
     with pytest.raises(ValidationError, match="no_such_key"):
         stand.system.options.model_validate(_given(stand) | {"no_such_key": 1})
 
 
-def test_the_login_identifies_the_account_and_is_shown_nowhere(stand: Stand) -> None:
+def test_the_login_identifies_the_account_and_is_in_no_repr(stand: Stand) -> None:
     login = stand.options.login()
     assert login
     assert all(isinstance(word, str) and word for word in login)
     secrets = stand.secrets()
-    assert secrets, "what lets us in is a secret"
+    assert secrets, "the login has a secret"
     with stand.client() as client:
         shown = [repr(stand.options), str(stand.options), repr(client), str(client), repr(stand.resources)]
     assert [] == [secret for secret in sorted(secrets) if any(secret in each for each in shown)]
 
 
-def test_resources_have_unique_names_and_sane_bounds(stand: Stand) -> None:
+def test_resources_have_unique_names_and_consistent_intervals(stand: Stand) -> None:
     names = [resource.name for resource in stand.resources]
     assert sorted(set(names)) == sorted(names)
     for resource in stand.resources:
@@ -89,32 +89,30 @@ def test_resources_have_unique_names_and_sane_bounds(stand: Stand) -> None:
             assert set(kinds.values()) <= set(Kind)
 
 
-def test_the_check_says_something_to_a_person(stand: Stand) -> None:
+def test_the_check_returns_a_line_for_a_person(stand: Stand) -> None:
     with stand.client() as client:
-        greeting = client.check()
-    assert greeting.says
-    assert greeting.clock is None or greeting.clock.utcoffset() is not None
+        result = client.check()
+    assert result.says
+    assert result.clock is None or result.clock.utcoffset() is not None
 
 
-# What is read
+# Reads
 
 
 @pytest.mark.parametrize(("system", "name"), by_resource())
-def test_a_probe_shows_something_to_a_person(served: Callable[[str], Stand], system: str, name: str) -> None:
+def test_a_probe_returns_a_line_for_a_person(served: Callable[[str], Stand], system: str, name: str) -> None:
     stand = served(system)
     with stand.client() as client:
         assert client.probe(stand.resource(name))
 
 
 @pytest.mark.parametrize(("system", "name"), by_resource(of=lambda resource: resource.points))
-def test_a_fetch_shows_what_is_true_and_a_tombstone_for_what_nobody_knows(
-    served: Callable[[str], Stand], system: str, name: str
-) -> None:
+def test_a_fetch_returns_the_object_or_a_tombstone(served: Callable[[str], Stand], system: str, name: str) -> None:
     stand = served(system)
     resource = stand.resource(name)
     truth = stand.sandbox.truth(name)
     assert truth, f"the sandbox has some {name}"
-    unknown = _unlike(min(truth), truth)
+    unknown = _unknown_key(min(truth), truth)
     with stand.client() as client:
         for key in sorted(truth)[:3]:
             found = client.fetch(resource, key)
@@ -123,8 +121,8 @@ def test_a_fetch_shows_what_is_true_and_a_tombstone_for_what_nobody_knows(
         assert Tombstone(unknown) == client.fetch(resource, unknown)
 
 
-def _unlike(key: str, known: dict[str, Any]) -> str:
-    """A key of the same form that nobody has: its digits turned into nines, one by one, from the end."""
+def _unknown_key(key: str, known: dict[str, Any]) -> str:
+    """An unknown key of the same form: replaces digits by 9 from the end until no object has it."""
     letters = list(key)
     for place in [index for index, letter in enumerate(letters) if letter.isdigit()][::-1] or [len(letters) - 1]:
         letters[place] = "9"
@@ -134,7 +132,7 @@ def _unlike(key: str, known: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(("system", "name"), LISTED)
-def test_a_full_listing_names_everything_exactly_once_in_bounded_chunks(
+def test_a_full_sync_lists_every_object_once_in_bounded_chunks(
     served: Callable[[str], Stand], system: str, name: str
 ) -> None:
     stand = served(system)
@@ -159,9 +157,7 @@ def _listed(stand: Stand, name: str) -> tuple[Resource, list[Outcome]]:
 
 
 @pytest.mark.parametrize(("system", "name"), LISTED)
-def test_pages_end_and_only_the_last_chunk_of_a_page_says_so(
-    served: Callable[[str], Stand], system: str, name: str
-) -> None:
+def test_only_the_last_chunk_of_a_page_has_an_end(served: Callable[[str], Stand], system: str, name: str) -> None:
     _, run = _listed(served(system), name)
     for page in run:
         *before, last = page.chunks
@@ -172,21 +168,21 @@ def test_pages_end_and_only_the_last_chunk_of_a_page_says_so(
 
 
 @pytest.mark.parametrize(("system", "name"), LISTED)
-def test_the_same_cursor_gives_the_same_page_of_a_quiet_vendor(
+def test_the_same_cursor_returns_the_same_page_if_nothing_changed(
     served: Callable[[str], Stand], system: str, name: str
 ) -> None:
     stand = served(system)
     resource, _ = _listed(stand, name)
     for question in stand.listings(resource):
-        once, again = stand.put(question), stand.put(question)
-        assert (None, None) == (once.fate, again.fate)
-        assert once.end is not None
-        assert again.end is not None
-        assert once.keys == again.keys
-        assert (once.end.more, once.end.complete, once.end.warning) == (
-            again.end.more,
-            again.end.complete,
-            again.end.warning,
+        first, second = stand.put(question), stand.put(question)
+        assert (None, None) == (first.error, second.error)
+        assert first.end is not None
+        assert second.end is not None
+        assert first.keys == second.keys
+        assert (first.end.more, first.end.complete, first.end.warning) == (
+            second.end.more,
+            second.end.complete,
+            second.end.warning,
         )
 
 
@@ -209,11 +205,11 @@ def test_keys_are_present_unique_and_made_of_their_fields(
 
 
 def _snapshots(stand: Stand, resource: Resource) -> list[Snapshot]:
-    """Each object once, by whichever door it comes; what a listing only names is fetched."""
+    """Each object once: interpreted, listed, or fetched if the listing has only its key."""
     if resource.handed_in:
-        texts = [stands.document(f"paper {number}") for number in range(3)]
+        documents = [stands.document(f"paper {number}") for number in range(3)]
         with stand.client() as client:
-            return [client.interpret(resource, text) for text in texts]
+            return [client.interpret(resource, document) for document in documents]
     chunks = [chunk for page in stand.run(resource) for chunk in page.chunks]
     found = [row for chunk in chunks for row in chunk.snapshots]
     lines = [row for chunk in chunks for row in chunk.lines if not row.marked]
@@ -222,12 +218,12 @@ def _snapshots(stand: Stand, resource: Resource) -> list[Snapshot]:
 
 
 def _plain(value: Any) -> Any:
-    """A field as a key has it: of a link its id; nothing for what is no text and no number."""
+    """A field's value in a key: of a link its id; None for anything but text and numbers."""
     value = value.get("id") if isinstance(value, dict) else value
     return None if isinstance(value, dict | list | bool) else value
 
 
-def test_shapes_are_kinds(stand: Stand) -> None:
+def test_shapes_consist_of_kinds(stand: Stand) -> None:
     with stand.client() as client:
         for resource in stand.readable:
             shape = client.shape(resource) if resource.described else None
@@ -236,7 +232,7 @@ def test_shapes_are_kinds(stand: Stand) -> None:
                 assert set(kinds.values()) <= set(Kind)
 
 
-def test_projecting_is_pure(stand: Stand) -> None:
+def test_project_does_not_modify_its_argument(stand: Stand) -> None:
     for resource in stand.resources:
         for raw in stand.sandbox.truth(resource.name).values():
             before = deepcopy(raw)
@@ -248,7 +244,7 @@ def test_projecting_is_pure(stand: Stand) -> None:
 
 
 @pytest.mark.parametrize(("system", "name"), HANDED_IN)
-def test_a_document_becomes_what_the_vendor_read_in_it_under_its_own_key(
+def test_a_document_becomes_the_vendors_answer_under_the_documents_key(
     served: Callable[[str], Stand], system: str, name: str
 ) -> None:
     stand = served(system)
@@ -260,72 +256,73 @@ def test_a_document_becomes_what_the_vendor_read_in_it_under_its_own_key(
 
 
 @pytest.mark.parametrize(("system", "name"), HANDED_IN)
-def test_a_document_that_nobody_took_may_be_sent_again(served: Callable[[str], Stand], system: str, name: str) -> None:
+def test_a_document_that_was_not_sent_may_be_sent_again(served: Callable[[str], Stand], system: str, name: str) -> None:
     stand = served(system)
-    away = stand.options.model_copy(update={"url": _NOBODY})
+    away = stand.options.model_copy(update={"url": _CLOSED_PORT})
     (question,) = stand.questions(stand.resource(name))
-    fate = stand.put(question, options=away).fate
-    assert isinstance(fate, TryLater)
-    assert fate.refused
+    error = stand.put(question, options=away).error
+    assert isinstance(error, TryLater)
+    assert error.refused
 
 
-# Logins and vendors who fail
+# Failing logins and vendors
 
 
-def _strangers(stand: Stand, options: Connection) -> Iterator[Fate]:
-    """How the check and every question ends for a client who was never let in."""
+def _errors_without_login(stand: Stand, options: Connection) -> Iterator[Fate]:
+    """The error of the check and of every question, each with a client that is not logged in."""
     for resource in stand.resources:
         for question in stand.questions(resource):
             with stand.client(options) as client:
-                outcome = stands.asked(client, question)
-            assert outcome.fate is not None, question
-            yield outcome.fate
+                outcome = stands.ask(client, question)
+            assert outcome.error is not None, question
+            yield outcome.error
     with stand.client(options) as client, pytest.raises(Fate) as checked:
         client.check()
     yield checked.value
 
 
-def test_a_wrong_login_is_set_aside_and_told_nobody(stand: Stand) -> None:
+def test_a_wrong_login_is_set_aside_and_not_quoted(stand: Stand) -> None:
     wrong = {
         name: "wrong-0-login"
         for name in type(stand.options).model_fields
         if isinstance(getattr(stand.options, name), SecretStr) and name in _given(stand)
     }
     options = stand.system.options.model_validate(_given(stand) | wrong)
-    for fate in _strangers(stand, options):
-        assert isinstance(fate, SetAside), fate
-        assert "wrong-0-login" not in str(fate) + repr(fate)
+    for error in _errors_without_login(stand, options):
+        assert isinstance(error, SetAside), error
+        assert "wrong-0-login" not in str(error) + repr(error)
 
 
-def test_a_vendor_who_is_away_is_tried_later(stand: Stand) -> None:
-    away = stand.options.model_copy(update={"url": _NOBODY})
-    for fate in _strangers(stand, away):
-        assert isinstance(fate, TryLater), fate
+def test_an_unreachable_vendor_is_tried_later(stand: Stand) -> None:
+    away = stand.options.model_copy(update={"url": _CLOSED_PORT})
+    for error in _errors_without_login(stand, away):
+        assert isinstance(error, TryLater), error
 
 
-# Answers that are none
+# Faulty answers
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What becomes of an answer, and the fates that it may have.
+    """A spoiled answer, and the vendor errors that it may raise.
 
-    `found`: what a fetch may find instead, because this status says so; `of_a_piece`: likewise in answer to a later
-    request of the fetch, for a piece of the object. `refused`: the vendor certainly did not take the request.
-    `timeout`: of a client who meets it.
+    - `found`: types that a fetch may return instead, because the status says so
+    - `found_later`: the same for later requests of a fetch, which read parts of the object
+    - `refused`: the vendor certainly did not process the request; `after`: the wait that it asks for
+    - `timeout`: of the client in this case
     """
 
     spoil: Spoil
-    fates: tuple[type[Fate], ...] = (TryLater,)
+    errors: tuple[type[Fate], ...] = (TryLater,)
     found: tuple[type, ...] = ()
-    of_a_piece: tuple[type, ...] = ()
+    found_later: tuple[type, ...] = ()
     refused: bool = False
     after: timedelta | None = None
     timeout: timedelta | None = None
 
 
 def _status(status: int, **headers: str) -> Spoil:
-    """A refusal in a form that no vendor's document knows."""
+    """A refusal in a form that no vendor documents."""
     return lambda _: Response('{"message": "injected"}', status, headers, "application/json")
 
 
@@ -350,7 +347,7 @@ def _dripping(body: bytes) -> Response:
 FAULTS = {
     "401": Fault(_status(401), (SetAside, TryLater)),
     "403": Fault(_status(403), (SetAside, TryLater)),
-    "404": Fault(_status(404), (SetAside, TryLater), found=(Tombstone,), of_a_piece=(Snapshot,)),
+    "404": Fault(_status(404), (SetAside, TryLater), found=(Tombstone,), found_later=(Snapshot,)),
     "404-html": Fault(_page(404), (SetAside, TryLater)),
     "409": Fault(_status(409), (SetAside, TryLater), found=(Withheld,)),
     "429": Fault(_status(429), refused=True),
@@ -366,65 +363,65 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_answer_that_is_none_at_the_door_has_a_fate(stand: Stand, fault: str) -> None:
+def test_a_faulty_answer_to_the_check_raises_a_vendor_error(stand: Stand, fault: str) -> None:
     expected = FAULTS[fault]
     options = stand.options.model_copy(update={"timeout": expected.timeout or stand.options.timeout})
     with stand.client(options) as client, stand.proxy.spoiling(expected.spoil), pytest.raises(Fate) as checked:
         client.check()
-    assert isinstance(checked.value, expected.fates), checked.value
+    assert isinstance(checked.value, expected.errors), checked.value
 
 
 @pytest.mark.parametrize(("system", "name", "fault"), by_resource_and(FAULTS))
-def test_an_answer_that_is_none_proves_nothing_and_has_a_fate(
+def test_a_faulty_answer_proves_nothing_and_raises_a_vendor_error(
     served: Callable[[str], Stand], system: str, name: str, fault: str
 ) -> None:
     stand, expected = served(system), FAULTS[fault]
     options = stand.options.model_copy(update={"timeout": expected.timeout or stand.options.timeout})
     for question in stand.questions(stand.resource(name)):
-        for spared in range(stand.requests(question)):
-            outcome = stand.put(question, spoil=expected.spoil, spared=spared, options=options)
-            if question.way == "interpret":
+        for skipped in range(stand.requests(question)):
+            outcome = stand.put(question, spoil=expected.spoil, skipped=skipped, options=options)
+            if question.method == "interpret":
                 _judge_document(outcome, expected)
             else:
-                _judge(question, outcome, expected, found=expected.of_a_piece if spared else expected.found)
+                _judge(question, outcome, expected, found=expected.found_later if skipped else expected.found)
 
 
 def _judge(question: Question, outcome: Outcome, expected: Fault, *, found: tuple[type, ...]) -> None:
     if isinstance(outcome.found, found):
-        assert question.of == outcome.found.key
+        assert question.argument == outcome.found.key
         return
     if expected.timeout is not None and outcome.end is not None:
-        # A listing that takes too long may go on with a smaller question, but proves nothing.
+        # A listing that takes too long may continue with a smaller page, but proves nothing.
         assert (True, False) == (outcome.end.more, outcome.end.complete)
         return
     assert outcome.found is None
     assert outcome.end is None, "a listing that fails has no end"
-    assert isinstance(outcome.fate, expected.fates), repr(outcome.fate)
-    if isinstance(outcome.fate, TryLater) and expected.refused:
-        assert (True, expected.after) == (outcome.fate.refused, outcome.fate.after)
+    assert isinstance(outcome.error, expected.errors), repr(outcome.error)
+    if isinstance(outcome.error, TryLater) and expected.refused:
+        assert (True, expected.after) == (outcome.error.refused, outcome.error.after)
 
 
 def _judge_document(outcome: Outcome, expected: Fault) -> None:
-    """Only what certainly was not taken is called refused; all else parks, because it may have arrived."""
+    """`refused` only if it was certainly not processed; anything else parks the document, as it may have been."""
     assert outcome.found is None
-    assert isinstance(outcome.fate, TryLater if expected.refused else (SetAside, TryLater)), repr(outcome.fate)
-    if isinstance(outcome.fate, TryLater):
-        assert expected.refused == outcome.fate.refused
-        assert expected.after == outcome.fate.after
+    assert isinstance(outcome.error, TryLater if expected.refused else (SetAside, TryLater)), repr(outcome.error)
+    if isinstance(outcome.error, TryLater):
+        assert expected.refused == outcome.error.refused
+        assert expected.after == outcome.error.after
 
 
 # Opening hours
 
 
 def _closed_at(options: Connection) -> datetime | None:
-    """A moment of the day, now or later, at which nothing is read in full; None for a vendor who is always open."""
+    """A time within the next day at which full syncs are closed; None for a vendor that is always open."""
     hours = (datetime.now(UTC).replace(minute=30) + timedelta(hours=hour) for hour in range(24))
     return next((moment for moment in hours if options.closed_until(moment) is not None), None)
 
 
 @pytest.fixture(scope="module")
 def closed() -> Iterator[Callable[[str], tuple[Stand, datetime]]]:
-    """Stands of vendors who are closed, and their clock."""
+    """Stands of closed vendors, and the time at their clock."""
     with ExitStack() as stack:
 
         @cache
@@ -445,27 +442,27 @@ CLOSING = [name for name in SYSTEMS if type(stands.options_of(name)).closed_unti
     ("system", "name"),
     [pytest.param(name, each.name, id=f"{name}-{each.name}-closed") for name, each in stands.CASES if name in CLOSING],
 )
-def test_closed_hours_stop_full_readings_alone_and_say_until_when(
+def test_closed_hours_stop_only_full_syncs_and_report_the_next_opening(
     served: Callable[[str], Stand], closed: Callable[[str], tuple[Stand, datetime]], system: str, name: str
 ) -> None:
     stand, moment = closed(system)
     for question in served(system).questions(served(system).resource(name)):
         outcome = stand.put(question)
-        if outcome.fate is None:
+        if outcome.error is None:
             continue
-        assert ("list", None) == (question.way, question.of), "what changed and single objects are shown all day"
-        assert isinstance(outcome.fate, Closed)
-        assert stand.options.closed_until(moment) == outcome.fate.until
+        assert ("list", None) == (question.method, question.argument), "polls and fetches are allowed all day"
+        assert isinstance(outcome.error, Closed)
+        assert stand.options.closed_until(moment) == outcome.error.until
         assert outcome.end is None
 
 
 @pytest.mark.parametrize("system", CLOSING)
-def test_a_vendor_with_opening_hours_closes_something(
+def test_a_vendor_with_opening_hours_closes_some_listing(
     closed: Callable[[str], tuple[Stand, datetime]], system: str
 ) -> None:
     stand, _ = closed(system)
-    fates = [stand.put(Question("list", resource)).fate for resource in stand.readable]
-    assert Closed in {type(fate) for fate in fates}
+    errors = [stand.put(Question("list", resource)).error for resource in stand.readable]
+    assert Closed in {type(error) for error in errors}
 
 
 # The mirror
@@ -473,7 +470,7 @@ def test_a_vendor_with_opening_hours_closes_something(
 
 @contextmanager
 def _mirror(folder: Path, system: str, omit: Sequence[str] = ()) -> Iterator[Mirror]:
-    """A company on the evening of a day with a few edits, mirrored."""
+    """Mirror a sandbox after a few edits."""
     database = Database(f"sqlite:///{folder / 'mirror.db'}")
     migration.migrate(database)
     with mirrored(database, folder, **{system: {"seed": 11, "options": {"omit": list(omit)}}}) as mirror:
@@ -487,7 +484,7 @@ def _mirror(folder: Path, system: str, omit: Sequence[str] = ()) -> Iterator[Mir
 
 @dataclass(frozen=True)
 class Mirrors:
-    """The same company mirrored whole, and without one path of each resource."""
+    """The same company mirrored completely, and with one path of each resource omitted."""
 
     whole: Mirror
     without: Mirror
@@ -510,7 +507,7 @@ def mirrors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_what_is_mirrored_survives_export_and_rebuild(mirrors: Callable[[str], Mirrors], system: str) -> None:
+def test_a_rebuild_keeps_the_mirror_equal(mirrors: Callable[[str], Mirrors], system: str) -> None:
     mirror = mirrors(system).whole
     desk = mirror.desk(system)
     for resource in desk.resources.values():
@@ -519,7 +516,7 @@ def test_what_is_mirrored_survives_export_and_rebuild(mirrors: Callable[[str], M
 
 
 def _path(resource: Resource, truth: dict[str, Any]) -> str:
-    """The path of a field that objects have and that makes no key."""
+    """The path of a filled field that is not part of the key."""
     found = (path for raw in truth.values() for path in _filled(raw) if path.split(".")[-1] not in resource.key)
     path = next(found, None)
     assert path is not None, f"{resource.name} has a field beside its key"
@@ -527,7 +524,7 @@ def _path(resource: Resource, truth: dict[str, Any]) -> str:
 
 
 def _filled(raw: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """The paths of fields that hold something, outside of lists."""
+    """The paths of filled fields outside of lists."""
     for name, value in raw.items():
         path = f"{prefix}{name}"
         if isinstance(value, dict) and not any(key.isdigit() for key in value):
@@ -570,7 +567,7 @@ def _journaled(mirror: Mirror, name: str) -> list[Any]:
 
 
 def _columns_of(found: Mirrors, system: str, name: str) -> set[tuple[str, str]]:
-    """Part and field of each column that the omitted path would fill."""
+    """Part and field of each column that the omitted path fills."""
     resource = found.whole.desk(system).resources[name]
     raws = _raws(found.whole, system, name)
     omit = [found.paths[name]]
@@ -584,7 +581,7 @@ def _laid_out(resource: Resource, raw: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def _column_holds(mirror: Mirror, system: str, name: str, part: str, path: str) -> bool:
-    """Whether some row has a value in that column, or in the one beside it for what does not fit."""
+    """Whether any row has a value in the field's column or in its `__text` sibling."""
     target = mirror.desk(system).target(mirror.desk(system).resources[name])
     with mirror.database.read() as connection:
         schema = columns.current(connection, mirror.database, target.table)
