@@ -242,7 +242,7 @@ _Batch = Sequence[tuple[str, "JsonObject"]]
 def _smaller(position: cursors.Position, row: table.Row, error: TimedOut | TooLarge) -> cursors.Position:
     """The run's position with smaller pages after a page that failed. Raises if the page cannot get smaller."""
     is_large = isinstance(error, TooLarge)
-    smaller = position.with_smaller_pages(smallest=1) if is_large else position.with_smaller_pages()
+    smaller = position.with_smaller_pages(minimum=1) if is_large else position.with_smaller_pages()
     if smaller is not None:
         return smaller
     if not is_large:
