@@ -163,7 +163,7 @@ class Door:
 def answering(instead: Callable[[Request], Response | None], **given: Any) -> Iterator[tuple[Server, Client]]:
     """A client of a server whose answers are partly others."""
     app = sandbox.create(key_bits=1024)
-    with served(Door(app, instead), date_header=False) as url:  # type: ignore[arg-type]
+    with served(Door(app, instead), date_header=False) as url:
         server = Server(url, app.state.sandbox, Clock())
         with server.opened(**given) as client:
             yield server, client

@@ -108,7 +108,7 @@ def stage() -> Stage:
 @pytest.fixture(scope="module")
 def http(stage: Stage) -> Iterator[httpx.Client]:
     with (
-        served(stage, lifespan="off", date_header=False) as url,  # type: ignore[arg-type]
+        served(stage, lifespan="off", date_header=False) as url,
         httpx.Client(base_url=url, trust_env=False) as client,
     ):
         yield client
@@ -633,7 +633,8 @@ def test_each_step_of_the_story_changes_the_company_or_the_server(caller: Caller
 
 def test_the_story_has_what_mirrors_get_wrong(caller: Caller) -> None:
     """Which way of noticing each change needs, all of them at least once."""
-    books, seen = caller.sandbox.books, set()
+    books = caller.sandbox.books
+    seen: set[object] = set()
     lines = _lines(caller)
     truth, stamps = _everything(caller.sandbox), _stamps(caller)
     for _ in caller.sandbox.story():
