@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import httpx
-import kombu
 import redis
 import sqlalchemy as sa
+from kombu.connection import Connection
+from kombu.entity import Queue
 
 from models import migration, status
 from models.database import Database
@@ -83,9 +84,9 @@ def _claim(number: int) -> str:
 def emptied_rabbitmq() -> str:
     """RabbitMQ with nothing in our queues. Their names are fixed: such tests run one after the other."""
     address = services.need(services.RABBITMQ)
-    with kombu.Connection(address) as connection, connection.channel() as channel:
+    with Connection(address) as connection, connection.channel() as channel:
         for name in ("looks", "reads"):
-            kombu.Queue(name, channel=channel).queue_declare()
+            Queue(name, channel=channel).queue_declare()
             channel.queue_purge(name)
     return address
 

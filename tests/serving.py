@@ -13,13 +13,11 @@ import uvicorn
 from workers import listening
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from starlette.applications import Starlette
+    from collections.abc import Callable, Iterator
 
 
 @contextmanager
-def served(app: Starlette, *, on: socket.socket | None = None, **options: Any) -> Iterator[str]:
+def served(app: Callable[..., Any], *, on: socket.socket | None = None, **options: Any) -> Iterator[str]:
     """The app's base address while the block runs. `options` go to `uvicorn.Config`."""
     with on or listening.on("127.0.0.1", 0) as listener:
         config = uvicorn.Config(

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -70,7 +71,7 @@ def test_a_file_that_comes_ten_times_at_once_by_every_door_is_read_once(kind: st
         (tmp_path / "a.pdf").write_bytes(PDF)
         answers: list[httpx.Response] = []
         doors: list[Callable[[], object]] = [lambda: answers.append(post(installation))] * 4
-        doors += [lambda name=name: sandbox.drop(NOTE, PDF, name) for name in ("one", "two", "three")]
+        doors += [partial(sandbox.drop, NOTE, PDF, name) for name in ("one", "two", "three")]
         threads = [threading.Thread(target=door) for door in doors]
         verb = ("hand-in", "interpreter", NOTE, str(tmp_path / "a.pdf"))
         people = [installation.start(*verb, *words) for words in ((), (), ("--no-wait",))]

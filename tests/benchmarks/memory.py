@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from models import migration, streams
@@ -23,7 +23,7 @@ from tests.processes import own_postgresql
 from workers import configuration, desk, ingest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 QUESTION = "How much memory does a worker need for a long answer?"
 
@@ -40,7 +40,9 @@ def answers(rounds: int) -> list[Answer]:
 
 
 def _measured(rows: int, rounds: int) -> Answer:
-    mine, few, seconds = [], [], 0.0
+    mine: list[float] = []
+    few: list[float] = []
+    seconds = 0.0
     for number in range(rounds):
         sides = [(rows, mine), (FEW, few)]
         for count, peaks in sides if number % 2 == 0 else reversed(sides):
@@ -71,7 +73,7 @@ def _peak(rows: int) -> float:
     with tempfile.TemporaryDirectory() as folder, own_postgresql() as database, _vendor(rows) as address:
         migration.migrate(database)
         url = database.url.render_as_string(hide_password=False)
-        values = {"system": "directo", "url": address, "api_key": "k", "resources": ["items"]}
+        values: dict[str, Any] = {"system": "directo", "url": address, "api_key": "k", "resources": ["items"]}
         values |= {"requests_per_minute": 600_000}
         file = Path(folder) / configuration.FILE
         file.write_text(f'[database]\nurl = "{url}"\n{table(_NAME, values)}', encoding="utf-8")
@@ -173,4 +175,5 @@ def _row(number: int) -> bytes:
 
 
 if __name__ == "__main__":
-    {"read": read, "serve": serve}[sys.argv[1]](*sys.argv[2:])
+    verbs: dict[str, Callable[..., None]] = {"read": read, "serve": serve}
+    verbs[sys.argv[1]](*sys.argv[2:])

@@ -20,7 +20,7 @@ from models.database import Database
 from models.notices import Letter
 from tests.benchmarks.measure import Answer, quotients, say
 from tests.mirroring import mirrored
-from tests.test_requests import EDITS, LOGIN, an_hour, counted, expected
+from tests.test_requests import EDITS, LOGIN, an_hour, counted, expected, no_edit
 from workers import ingest
 
 if TYPE_CHECKING:
@@ -112,9 +112,9 @@ def answers(rounds: int) -> list[Answer]:
                 sums[situation].append(found)
                 ours_so_far, fewest_so_far = told[situation].get(system, (0, 0))
                 told[situation][system] = (ours_so_far + found[0], fewest_so_far + found[1])
-        for situation, found in sums.items():
-            ours[situation].append(sum(one for one, _ in found))
-            fewest[situation].append(sum(other for _, other in found))
+        for situation, pairs in sums.items():
+            ours[situation].append(sum(one for one, _ in pairs))
+            fewest[situation].append(sum(other for _, other in pairs))
         say(f"  requests: round {number + 1} of {rounds}, {objects} objects, {dict(sums)}")
     answered = [
         _answer(situation, ours[situation], fewest[situation], _by_vendor(told[situation])) for situation in ours
@@ -164,7 +164,7 @@ def _counted(system: str, resource: str, objects: int) -> dict[str, tuple[int, i
 
 def _burst(mirror: Mirror, clock: Clock, system: str, resource: str) -> None:
     """Edits of one object within a minute, right after a tick."""
-    edit = EDITS.get((system, resource), lambda _: None)
+    edit = EDITS.get((system, resource), no_edit)
     if system == "interpreter":
         sandbox = mirror.sandboxes[system]
         paper = sandbox._paper(resource).pdf()

@@ -63,6 +63,7 @@ def lines(reports: Iterable[pytest.TestReport]) -> list[Line]:
     for report in reports:
         for name, value in report.user_properties:
             if name == PROPERTY and report.when == "call":
+                assert isinstance(value, dict)
                 line = Line(**value)
                 found[line.fault].append(line)
     return [sum(each, Line(fault)) for fault, each in sorted(found.items())]

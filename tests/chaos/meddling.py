@@ -185,7 +185,7 @@ def _with_rows(asked: Asked, answer: Answer, change: Callable[[list[Any]], list[
         return None
     whole, name = listed
     rows = change(whole if name is None else whole[name])
-    shown = rows if name is None else whole | {name: rows}
+    shown: Any = rows if name is None else whole | {name: rows}
     if "pagination" in shown:
         shown["pagination"] = _last_page(shown["pagination"], len(rows))
     return replace(answer, body=exact.dumps(shown).encode())

@@ -66,8 +66,8 @@ def doubled(mirror: Mirror, postbox: Postbox) -> int:
     """Webhooks kept more often than they were sent, and entries that repeat the one before or leave a hole."""
     surplus = packets(mirror.database) - postbox.sent
     entries = _entries(mirror.database)
-    repeated = sum(_repeats(one, other) for one, other in _successive(entries))
-    holes = sum(other.id != one.id + 1 for one, other in pairwise(entries))
+    repeated: int = sum(_repeats(one, other) for one, other in _successive(entries))
+    holes: int = sum(other.id != one.id + 1 for one, other in pairwise(entries))
     return surplus.total() + repeated + holes
 
 

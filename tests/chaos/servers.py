@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-import kombu
 import psycopg
 import redis
 import sqlalchemy as sa
+from kombu.connection import Connection
 
 from tests.chaos.lifecycle import PATIENCE, Server, missing, program, vacant_port
 
@@ -189,7 +189,7 @@ class RabbitMQ(Server):
         )
 
     def answers(self) -> bool:
-        with kombu.Connection(self.address, connect_timeout=5) as connection:
+        with Connection(self.address, connect_timeout=5) as connection:
             try:
                 connection.connect()
             except connection.connection_errors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -95,7 +95,7 @@ def test_killed_while_columns_are_added_and_after_a_login_nothing_is_lost(
     tmp_path: Path, ledger: Ledger, random: Random
 ) -> None:
     # What changed within Wisedat's overlap is fetched at every tick.
-    systems = {"wisedat": {"seed": 4, "options": {"overlap": "10s"}}, "dilovod": {"seed": 4}}
+    systems: dict[str, dict[str, Any]] = {"wisedat": {"seed": 4, "options": {"overlap": "10s"}}, "dilovod": {"seed": 4}}
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,

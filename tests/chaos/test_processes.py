@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,7 +38,7 @@ def _strike(on: Stage, name: str, blow: Callable[[], object], *, times: int) -> 
 
 def _killed(on: Stage, *, times: int) -> None:
     for name in ("receiver", "looks", "reads", "beat"):
-        _strike(on, f"{name} killed", lambda name=name: on.kill(name), times=times)
+        _strike(on, f"{name} killed", partial(on.kill, name), times=times)
     _strike(on, "worker's parent killed, its children left", on.kill_a_parent, times=times)
     _strike(on, "worker's child killed", on.kill_a_child, times=times)
     _strike(on, "everything killed at once", on.kill_everything, times=1)

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import kombu
 import psycopg
 import pytest
 import redis
+from kombu.connection import Connection
 
 from tests.chaos import lifecycle
 from tests.chaos.servers import PostgreSQL, RabbitMQ, Redis
@@ -112,7 +112,7 @@ def test_a_server_ends_also_when_its_test_fails_while_it_is_paused(tmp_path: Pat
 @contextmanager
 def queue(server: RabbitMQ) -> Iterator[Any]:
     options = {"confirm_publish": True}
-    with kombu.Connection(server.address, transport_options=options) as connection:
+    with Connection(server.address, transport_options=options) as connection:
         yield connection.SimpleQueue("letters")
 
 

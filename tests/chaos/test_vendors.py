@@ -76,7 +76,7 @@ def vendors(
 ) -> Iterator[tuple[Stage, dict[str, Meddler]]]:
     """A stage that runs, and who stands before each vendor."""
     meddlers = {name: Meddler() for name in systems}
-    doors = {name: meddler.before for name, meddler in meddlers.items()}
+    doors: dict[str, Callable[[Any], Any]] = {name: meddler.before for name, meddler in meddlers.items()}
     with stage(database, folder, broker, systems=systems, doors=doors, **how) as on:
         del on.verbs["more looks"]
         on.start()
@@ -188,7 +188,7 @@ def _logins_end(on: Stage) -> None:
 def test_whatever_becomes_of_webhooks_and_documents_nothing_is_lost(
     tmp_path: Path, ledger: Ledger, random: Random
 ) -> None:
-    systems = {"dilovod": {"seed": 4}, "interpreter": {"inbox": tmp_path / "incoming"}}
+    systems: dict[str, dict[str, Any]] = {"dilovod": {"seed": 4}, "interpreter": {"inbox": tmp_path / "incoming"}}
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,

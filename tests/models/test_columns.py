@@ -61,7 +61,7 @@ def test_a_field_nobody_declared_gets_its_column_when_first_seen(database: Datab
 
 
 def test_empty_values_alone_create_no_column(database: Database) -> None:
-    empty = {"a": None, "b": "", "c": [], "d": {}, "e": "0000-00-00", "f": {"id": "0", "pr": None}}
+    empty: dict[str, Any] = {"a": None, "b": "", "c": [], "d": {}, "e": "0000-00-00", "f": {"id": "0", "pr": None}}
     write(database, {"1": empty})
     assert {} == fields(row(database, "1"))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models import deletions, streams
+from models import deletions, records, streams
 from tests.models import mirroring
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_what_a_person_approved_is_not_held_against_later_deletions(hundred: Dat
 
 def test_deletions_of_other_resources_and_connections_do_not_count(hundred: Database) -> None:
     for connection, resource in (("books", "orders"), ("shop", "invoices")):
-        target = mirroring.records.Target(connection, "directo", resource)
+        target = records.Target(connection, "directo", resource)
         mirroring.write(hundred, {key: {"n": 1} for key in KEYS}, target=target)
         mirroring.write(hundred, tombstones=KEYS, turn=5, target=target)
     assert permitted(hundred, 20)

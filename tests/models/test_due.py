@@ -180,4 +180,4 @@ def test_shut_accounts_and_rings_without_an_answer_are_told_with_what_is_due(dat
         names = ("connection", "bell", "rung_at", "answered_at")
         connection.execute(sa.insert(tables.rings), [dict(zip(names, row, strict=True)) for row in rings])
     found = due.at_once(database)
-    assert ({"x"}, {("a", "look"): now, ("c", "read"): now}) == (found.shut, found.rung)
+    assert (frozenset({"x"}), {("a", "look"): now, ("c", "read"): now}) == (found.shut, found.rung)

@@ -26,7 +26,7 @@ def _journal(database: Database, count: int, *, at: datetime = NOW) -> int:
     changes = [Change(str(number), ChangeKind.CREATED, None, {}) for number in range(count)]
     with database.begin() as connection:
         journal.append(connection, "shop", "catalogs.goods", changes, turn=1, cause=Cause.NOTICE, now=at)
-        return connection.execute(sa.select(tables.feed.c.last)).scalar_one()
+        return int(connection.execute(sa.select(tables.feed.c.last)).scalar_one())
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from models.values import Kind
 from tests.models.mirroring import fields, moment, row, rows, schema_changes, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from models.database import Database
     from models.values import JsonObject
@@ -268,7 +268,7 @@ class Witness:
 # The table of names
 
 
-PLACES = {
+PLACES: dict[str, Callable[[list[str]], JsonObject]] = {
     "field": lambda some: {name: f"v{number}" for number, name in enumerate(some)},
     "nested": lambda some: {"o": {name: f"v{number}" for number, name in enumerate(some)}},
     "above": lambda some: {name: {"x": f"v{number}"} for number, name in enumerate(some)},
@@ -399,7 +399,13 @@ def test_a_table_full_of_declared_fields_has_no_room_for_what_does_not_fit(datab
 
 
 def _spelt(base: str, way: int) -> str:
-    ways = [str.upper, str.title, str.swapcase, lambda text: f"_{text}", lambda text: f"{text}__text"]
+    ways: list[Callable[[str], str]] = [
+        str.upper,
+        str.title,
+        str.swapcase,
+        lambda text: f"_{text}",
+        lambda text: f"{text}__text",
+    ]
     return ways[way](base)
 
 

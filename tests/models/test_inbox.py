@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from models.database import Database
 
 
-def mention(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause = Cause.NOTICE, **more: object) -> int:
+def mention(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause = Cause.NOTICE, **more: Any) -> int:
     with database.begin() as connection:
         return inbox.mention(
             connection,

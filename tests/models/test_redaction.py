@@ -17,7 +17,7 @@ from models import exact, redaction
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OBJECT = {
+OBJECT: dict[str, Any] = {
     "name": "A",
     "Password": "p",
     "debtor": {"id": 1, "password": "p", "contacts": [{"password": "p", "mail": "m"}, [{"password": "p"}]]},

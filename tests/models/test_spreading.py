@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Rows = dict[str, list[tuple[int, int, int | None, dict[str, Any]]]]
 
 keys = st.sampled_from(["a", "b", "c", "id", "pr", "a__pr", "1", "22", "a.b", ""])
-scalars = st.sampled_from([None, "", "0", 0, 1, True, "x", "[access restricted]", Decimal("1.50"), [], {}, ["x", 1]])
+SCALARS: list[Any] = [None, "", "0", 0, 1, True, "x", "[access restricted]", Decimal("1.50"), [], {}, ["x", 1]]
+scalars = st.sampled_from(SCALARS)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=15
 )
@@ -38,7 +39,9 @@ def one_by_one(batch: list[JsonObject], declared: Shape) -> Rows:
         found.setdefault("", []).append((number, 0, None, flat.fields))
         for row in sorted(flat.rows, key=lambda row: row.position):
             found.setdefault(row.part, []).append((number, row.position, row.parent, row.fields))
-    return {part: [(*place, _told(fields)) for *place, fields in rows] for part, rows in found.items()}
+    return {
+        part: [(item, at, parent, _told(fields)) for item, at, parent, fields in rows] for part, rows in found.items()
+    }
 
 
 def at_once(batch: list[JsonObject], declared: Shape) -> Rows:

@@ -191,7 +191,7 @@ def test_a_page_has_one_spelling_and_nobody_is_sent_to_another(sqlite: Database,
 def test_without_a_token_who_speaks_http_1_0_may_be_a_proxy_that_hides_it(sqlite: Database, opened: Open) -> None:
     with opened(sqlite) as client:
         wire = HTTPConnection(client.base_url.host, client.base_url.port, timeout=30)
-        wire._http_vsn, wire._http_vsn_str = 10, "HTTP/1.0"
+        vars(wire).update(_http_vsn=10, _http_vsn_str="HTTP/1.0")
         with closing(wire):
             wire.request("GET", "/changes", headers={"Host": "127.0.0.1:8000", "Connection": "close"})
             assert 403 == wire.getresponse().status

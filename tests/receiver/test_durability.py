@@ -18,7 +18,8 @@ from models import faults, migration, tables
 from models.database import Database
 from models.faults import Point
 from receiver.spool import Spool
-from tests.chaos.servers import PATIENCE, PostgreSQL
+from tests.chaos.lifecycle import PATIENCE
+from tests.chaos.servers import PostgreSQL
 from tests.processes import Installation, free_port, kill_group, until
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ PDF = "%PDF-1.7 one page"
 KEY = hashlib.sha256(PDF.encode()).hexdigest()
 
 DILOVOD = {"system": "dilovod", "resources": ["catalogs.goods"], "webhook_sources": ["127.0.0.1"]}
-CONNECTIONS = {
+CONNECTIONS: dict[str, dict[str, Any]] = {
     "guarded": DILOVOD | {"api_key": "k2", "webhook_secret": "s3cret"},
     "shop": DILOVOD | {"api_key": "k"},
     "books": {"system": "directo", "api_key": "k", "resources": ["items"]},

@@ -37,7 +37,7 @@ async def _post(box: Letterbox, keys: Iterable[str]) -> list[Kept]:
     """Where these letters, sent at the same time, were when `keep` returned."""
     answers = await asyncio.gather(*(box.keep(_letter(key)) for key in keys), return_exceptions=True)
     assert all(isinstance(answer, Kept | NotDurable) for answer in answers), answers
-    return [Kept.NOWHERE if isinstance(answer, NotDurable) else answer for answer in answers]
+    return [answer if isinstance(answer, Kept) else Kept.NOWHERE for answer in answers]
 
 
 @pytest.fixture

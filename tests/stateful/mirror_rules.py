@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from models import columns, exact, tables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from tests.stateful.played import Vendor
@@ -69,7 +70,9 @@ class Watch:
     def _rows(self, connection: sa.Connection, resource: str) -> None:
         schema = columns.current(connection, self.database, f"{NAME}_{resource}")
         c = None if schema is None else schema.root.sql.c
-        rows = [] if c is None else connection.execute(sa.select(c["_key"], c["_deleted_at"], c["_raw"], c["_turn"]))
+        rows: Iterable[Any] = (
+            [] if c is None else connection.execute(sa.select(c["_key"], c["_deleted_at"], c["_raw"], c["_turn"]))
+        )
         live = {}
         for key, deleted_at, raw, turn in rows:
             assert self.turns.get((resource, key), 0) <= turn, f"the turn of {resource} {key} fell"

@@ -110,7 +110,7 @@ class Vendor:
                 found = Snapshot(key, thing.raw, listed=token)
         return found
 
-    def list(self, resource: str, cursor: str | None) -> Iterator[Chunk]:
+    def listing(self, resource: str, cursor: str | None) -> Iterator[Chunk]:
         with self._asked(resource):
             rows, end = self._page(resource, json.loads(cursor) if cursor else {"since": None})
         for start in range(0, len(rows) - CHUNK, CHUNK):

@@ -282,7 +282,7 @@ class Gates(Counted):
             does()
         return False
 
-    def _write(self, does: Callable[[sa.Connection], None], *, dies: bool) -> None:
+    def _write(self, does: Callable[[sa.Connection], object], *, dies: bool) -> None:
         try:
             with self.database.begin() as connection:
                 does(connection)

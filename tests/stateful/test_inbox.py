@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from models.inbox import Item
 
 NAME = "shop"
-HERE = {"connection_name": NAME, "resource": "goods"}
+HERE: dict[str, Any] = {"connection_name": NAME, "resource": "goods"}
 WORKERS = 3
 RESTS = timedelta(seconds=90)
 
@@ -95,7 +95,7 @@ class Inbox(Counted):
     def mention(self, names: list[str], lane: Lane, known: bool, later: bool, dies: bool) -> None:  # noqa: FBT001
         """`known`: leave alone what waits already. `later`: not due before a while."""
         after = RESTS if later else timedelta(0)
-        told = {"lane": lane, "cause": Cause.TICK, "unless_known": known, "after": after}
+        told: dict[str, Any] = {"lane": lane, "cause": Cause.TICK, "unless_known": known, "after": after}
         told |= {"connection_name": NAME, "mentions": [Mention("goods", name) for name in names]}
         if self._write(lambda c: inbox.mention(c, self.database, **told), dies=dies):
             for name in names:
@@ -186,8 +186,8 @@ class Inbox(Counted):
         def begin(connection: sa.Connection, now: datetime, until: datetime) -> None:
             begun = inbox.begin(connection, look.item, now=now, until=until)
             row = self.rows.get(look.item.key)
-            waits = row is not None and row.state == "due" and self.wanted[look.item.key] == look.item.wanted
-            assert begun == (waits and row.due_at <= now)
+            wanted = self.wanted.get(look.item.key) == look.item.wanted
+            assert begun == (row is not None and row.state == "due" and wanted and row.due_at <= now)
             if dies or not begun:
                 raise Refused
             look.until = until
@@ -248,15 +248,16 @@ class Inbox(Counted):
         del self.looks[sorted(self.looks)[which % len(self.looks)]]
 
     @rule()
-    def list(self) -> None:
+    def list_requested(self) -> None:
         """A listing is asked for."""
         with self.database.begin() as connection:
             self.listing = self.database.draw(connection), self.count
 
-    @precondition(lambda self: self.listing)
+    @precondition(lambda self: self.listing is not None)
     @rule(names=some_keys, dies=seldom)
     def listed(self, names: list[str], dies: bool) -> None:  # noqa: FBT001
         """Its reply brings these objects, as they were when it was asked for or later."""
+        assert self.listing is not None
         turn, knows = self.listing
         answers = {**HERE, "keys": names, "before": turn}
         if self._write(lambda c: inbox.answered(c, **answers), dies=dies):

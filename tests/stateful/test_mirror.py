@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from models import aside, due, inbox, journal, notices, streams
+from models import aside, due, inbox, journal, notices, streams, tables
 from models.settings import Settings
 from tests.mirroring import table
 from tests.stateful import played
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from models.database import Database
+    from workers.connectors.contract import Sandbox
     from workers.desk import Shift
 
 ADDRESS = "http://vendor.example"
@@ -42,6 +43,8 @@ chosen = st.integers(0, WORKERS - 1)
 
 class Timed(Desk):
     """A desk whose workers wait by the clock that the test moves."""
+
+    database: Staged
 
     @cached_property
     def gate(self) -> gate.Gate:
@@ -279,15 +282,16 @@ class Mirroring(Counted):
     def _aside(self) -> set[tuple[str, str]]:
         with self.database.read() as connection:
             rows = {(row.resource, row.key) for row in aside.rows(connection, connection_name=NAME)}
-            parked = {name for name in RESOURCES if streams.get(connection, NAME, name).state == "parked"}
+            found = {name: streams.get(connection, NAME, name) for name in RESOURCES}
+            parked = {name for name, stream in found.items() if stream is not None and stream.state == "parked"}
         return rows | {(name, key) for name in parked for key in KEYS}
 
     def _is_equal(self, *, besides: set[tuple[str, str]]) -> None:
-        found = compare(self.database, [self.desk], {NAME: self.vendor})
+        found = compare(self.database, [self.desk], {NAME: cast("Sandbox", self.vendor)})
         differing = {(row.resource, key) for row in found for key in row.differences}
         assert set() == differing - besides
         with self.database.read() as connection:
-            waiting = connection.execute(inbox.inbox.select()).all()
+            waiting = connection.execute(tables.inbox.select()).all()
         assert {} == {(row.resource, row.key): row.state for row in waiting if (row.resource, row.key) not in besides}
         for resource in RESOURCES:
             truth = {key: raw["rows"] for key, raw in self.vendor.truth(resource).items() if raw["rows"]}

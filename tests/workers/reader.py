@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -123,8 +124,10 @@ class Vendor:
 
     async def _take(self, request: Request) -> Response:
         async with request.form() as form:
-            content = await form["file"].read()
-            return await run_in_threadpool(self._read, request.path_params["kind"], content, form.get("order_id"))
+            file, order = form["file"], form.get("order_id")
+            assert isinstance(file, UploadFile)
+            assert not isinstance(order, UploadFile)
+            return await run_in_threadpool(self._read, request.path_params["kind"], await file.read(), order)
 
     def _read(self, kind: str, content: bytes, order: str | None) -> Response:
         self.received.append((kind, sha256(content), order))
@@ -143,7 +146,7 @@ def reading(content: bytes) -> dict[str, Any]:
     return {"supplierName": text, "orderValue": 12.5, "articles": [{"articleId": "007"}, {"articleId": "8"}]}
 
 
-class Reader(sixth.Six):
+class Reader(sixth.BaseHarness[Vendor]):
     """A connection to the vendor, its mirror, and what a test does with both."""
 
     def hand_in(self, content: bytes, *, kind: str = KIND, order: str | None = None, name: str = "a.pdf") -> Handed:

@@ -9,7 +9,7 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from starlette.applications import Starlette
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.settings import Settings
     from models.streams import Stream
-    from workers.desk import Desk
+    from workers.desk import Desk, Shift
 
 FILES = {
     "__init__": '"""The sixth system."""\n',
@@ -242,13 +242,16 @@ def _token(raw: Any) -> str | None:
     return str(raw["v"]) if isinstance(raw, dict) and "v" in raw else None
 
 
+V = TypeVar("V")
+
+
 @dataclass(frozen=True)
-class Six:
-    """A connection to the vendor, its mirror, and what a test does with both."""
+class BaseHarness(Generic[V]):
+    """A connection to a vendor of type `V`, its mirror, and what a test does with both."""
 
     database: Database
     settings: Settings
-    vendor: Vendor
+    vendor: V
     clock: Clock
     name: str = "six"
     line: Line | None = None
@@ -258,10 +261,10 @@ class Six:
     def desk(self) -> Desk:
         return desk.desk(self.database, self.settings, self.name)
 
-    def look(self) -> desk.Shift:
+    def look(self) -> Shift:
         return ingest.look(self.desk)
 
-    def read(self) -> desk.Shift:
+    def read(self) -> Shift:
         return ingest.read(self.desk)
 
     def work(self) -> None:
@@ -309,7 +312,7 @@ class Six:
         asked = [sa.select(i.due_at).where(i.state == "due", i.due_at > now)]
         asked += [sa.select(column).where(column > now) for column in (s.due_at, s.full_due_at, g.shut_until)]
         with self.database.read() as connection:
-            moments = [moment for one in asked for moment in connection.execute(one).scalars()]
+            moments: list[datetime] = [moment for one in asked for moment in connection.execute(one).scalars()]
         at_least, at_most = now + timedelta(seconds=1), now + timedelta(minutes=5)
         return max(at_least, min([at_most, *moments]))
 
@@ -324,7 +327,7 @@ class Six:
         with self.database.begin() as connection:
             streams.change(connection, self.name, resource, **values)
 
-    def aside(self, look: Callable[[], None]) -> threading.Thread:
+    def aside(self, look: Callable[[], object]) -> threading.Thread:
         """Let another worker do this."""
 
         def guarded() -> None:
@@ -404,6 +407,10 @@ class Six:
     def leases(self) -> int:
         with self.database.read() as connection:
             return connection.execute(sa.select(sa.func.count()).select_from(tables.leases)).scalar_one()
+
+
+class Six(BaseHarness[Vendor]):
+    """A connection to the sixth system's vendor."""
 
 
 @contextmanager

@@ -125,7 +125,8 @@ def test_a_message_is_heard_at_once_by_one_who_waits_for_it(settings: Settings) 
     heard: list[object] = []
     with seldom.connection_for_read() as connection, connection.channel() as channel:
         consumer = seldom.amqp.TaskConsumer(channel, queues=[seldom.amqp.queues[app.LOOKS]])
-        consumer.register_callback(lambda body, message: (heard.append(body), message.ack()))
+        consumer.register_callback(lambda body, _: heard.append(body))
+        consumer.register_callback(lambda _, message: message.ack())
         with consumer:
             with pytest.raises(TimeoutError):
                 connection.drain_events(timeout=0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -300,7 +301,7 @@ def test_a_worker_that_stopped_consuming_is_noticed_though_its_process_lives(tmp
     with installed(database, tmp_path, broker=processes.FILES, systems={}) as (installation, _):
         looks, *_ = (installation.start(*verb) for verb in (processes.LOOKS, processes.READS, ("beat",)))
         until(served, seconds=60, what=installation.logs)
-        assert {f"looks@{app.socket.gethostname()}.{looks.pid}"} == {
+        assert {f"looks@{socket.gethostname()}.{looks.pid}"} == {
             sign.worker.partition(",")[0] for sign in canary.signs(database) if sign.queue == "looks" and sign.worker
         }
         signal_group(looks, signal.SIGSTOP)

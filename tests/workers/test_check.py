@@ -81,7 +81,7 @@ class Vendor:
 def vendor(system: str, **knobs: Any) -> Iterator[Vendor]:
     app = discovery.systems()[system].sandbox(**knobs)
     door = Door(app)
-    with served(door, date_header="now" not in knobs) as url:  # type: ignore[arg-type]
+    with served(door, date_header="now" not in knobs) as url:
         yield Vendor(system, app.state.sandbox, door, url)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from models import status
 from tests.workers import sixth
-from workers import desk
+from workers import configuration, desk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def test_a_resource_that_left_the_configuration_is_retired_and_not_asked(connect
         file = six.settings.file
         text = file.read_text(encoding="utf-8").replace(', \\"orders\\": {}', "")
         file.write_text(text, encoding="utf-8")
-        fewer = sixth.configuration.load(file)
+        fewer = configuration.load(file)
         desk.align(six.database, fewer)
         assert {"goods": "open", "orders": "retired"} == {
             row.resource: row.state for row in status.resources(six.database)

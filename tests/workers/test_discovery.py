@@ -84,7 +84,8 @@ def test_a_sandbox_is_imported_on_first_use(folder: Path) -> None:
     system = discovery.systems()["sixth"]
     assert system.has_sandbox
     assert "workers.connectors.sixth.sandbox" not in sys.modules
-    assert {"seed": 1} == system.sandbox(seed=1)
+    made: object = system.sandbox(seed=1)
+    assert {"seed": 1} == made
     assert "workers.connectors.sixth.sandbox" in sys.modules
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -390,7 +391,7 @@ def test_a_look_that_was_asked_for_while_one_went_on_is_still_due(six: Reader, f
         six.clock.pass_by(seconds=1)
         streams.look_now(connection, six.database, connection_name="six", resource=KIND)
         now = six.clock.now
-        later = streams.timedelta(hours=1) + now
+        later = timedelta(hours=1) + now
         streams.looked(connection, stale, began_at=now, next_at=later, now=now, warning=None)
     assert now == six.stream(KIND).full_due_at
     put(folder / "a.pdf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., AbstractContextManager[Six]]
 
-ONE_STEP = sixth.timedelta(0)
+ONE_STEP = timedelta(0)
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_every_notice_is_folded(connect: Connect, count: int) -> None:
 
 
 def test_a_closed_vendor_is_not_read_in_full_but_asked_for_the_rest(connect: Connect) -> None:
-    opening = sixth.START + sixth.timedelta(hours=6)
+    opening = sixth.START + timedelta(hours=6)
     with connect(kinds={"goods": {"every": 60}}, opens_at=opening.isoformat()) as six:
         six.change(cursor="since")
         six.vendor.objects["goods"]["1"] = {"v": 1}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from models import due, inbox, streams
+from models import documents, due, inbox, streams
 from tests import services
 from tests.processes import Line
 from tests.serving import served
@@ -60,6 +60,7 @@ def test_a_document_becomes_a_row_its_parts_and_one_journal_entry(everywhere: Re
     assert [(KEY, "created", "document")] == everywhere.journal(KIND)
     assert ("interpreted", {}) == (everywhere.state(ONE), everywhere.inbox(KIND))
     standing = everywhere.standing(ONE)
+    assert standing is not None
     assert None not in {standing.sent_at, standing.answered_at}
 
 
@@ -83,7 +84,9 @@ def test_what_the_vendor_did_not_take_is_tried_later_and_sent_once(six: Reader) 
     six.vendor.instead.append((429, {"Retry-After": "30"}, "slowly"))
     six.hand_in(ONE)
     six.work()
-    assert ("waiting", None) == (six.state(ONE), six.standing(ONE).sent_at)
+    standing = six.standing(ONE)
+    assert standing is not None
+    assert ("waiting", None) == (standing.state, standing.sent_at)
     assert "HTTP 429 slowly" == six.reason(ONE)
     six.clock.pass_by(seconds=31)
     six.work()
@@ -128,7 +131,7 @@ def test_an_answer_that_says_nothing_certain_parks_the_document_and_shuts_the_ga
     six.hand_in(ONE)
     six.hand_in(two)
     six.look()
-    assert [("parked", "waiting"), ("waiting", "parked")].count((six.state(ONE), six.state(two))) == 1
+    assert (six.state(ONE), six.state(two)) in {("parked", "waiting"), ("waiting", "parked")}
     assert 1 == len(six.vendor.received)
     six.clock.pass_by(minutes=10)
     six.settle()
@@ -290,7 +293,7 @@ def test_a_worker_who_read_of_a_document_before_it_was_parked_does_not_send_it(s
 def test_a_document_that_was_forgotten_is_not_sent(six: Reader) -> None:
     six.hand_in(ONE)
     with six.database.begin() as connection:
-        reader.documents.forget(connection, connection_name="six", kind=KIND)
+        documents.forget(connection, connection_name="six", kind=KIND)
     six.work()
     assert ([], {}) == (six.vendor.received, six.inbox(KIND))
 
@@ -300,7 +303,7 @@ def test_a_document_that_is_forgotten_while_it_is_read_leaves_no_row(everywhere:
 
     def forget() -> None:
         with six.database.begin() as connection:
-            reader.documents.forget(connection, connection_name="six", kind=KIND)
+            documents.forget(connection, connection_name="six", kind=KIND)
 
     six.vendor.meanwhile = forget
     six.hand_in(ONE)
@@ -313,7 +316,7 @@ def test_a_document_that_is_handed_in_while_its_kind_is_forgotten_is_read(everyw
     """Without its mention it would wait for ever."""
     six = everywhere
     with six.database.begin() as connection:
-        reader.documents.forget(connection, connection_name="six", kind=KIND)
+        documents.forget(connection, connection_name="six", kind=KIND)
         person = six.aside(lambda: six.hand_in(ONE))
         person.join(1)
         inbox.forget(connection, connection_name="six", resource=KIND)

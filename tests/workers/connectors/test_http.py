@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,6 +18,7 @@ from workers.errors import Fate, SetAside, TimedOut, TooLarge, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 KEY = "key-that-must-not-leak"
 SHORT = timedelta(seconds=0.3)
@@ -24,7 +26,7 @@ SHORT = timedelta(seconds=0.3)
 
 LONG = timedelta(seconds=20)
 
-Script = list[bytes | float]
+Script = Sequence[bytes | float]
 """What a server sends on a connection: bytes, pauses in seconds, and -1: from here on drip byte by byte."""
 
 
@@ -39,6 +41,9 @@ class NoSessions:
 
     def drop(self) -> None:
         """Ignored."""
+
+    def renewing(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def _play(client: socket.socket, script: Script, finished: threading.Event) -> None:
@@ -298,7 +303,7 @@ def test_a_header_that_cannot_be_sent_is_not_quoted() -> None:
 
 def test_a_long_stream_is_limited_by_its_progress_and_not_by_its_length() -> None:
     body = b"x" * 2000
-    script: Script = [reply(b"", length=8 * len(body))]
+    script: list[bytes | float] = [reply(b"", length=8 * len(body))]
     for _ in range(8):
         script += [0.1, body]
     renewed = []

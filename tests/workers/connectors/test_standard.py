@@ -20,7 +20,7 @@ from models import columns, exact, migration, records, tables
 from models.database import Database
 from models.flattening import flatten
 from models.redaction import redact
-from models.values import Kind, Snapshot, Tombstone, Withheld
+from models.values import Kind, Received, Snapshot, Tombstone, Withheld
 from tests.mirroring import Mirror, mirrored
 from tests.workers.connectors import stands
 from tests.workers.connectors.stands import SYSTEMS, Question, Stand, by_resource, by_resource_and
@@ -56,7 +56,8 @@ def stand(request: pytest.FixtureRequest, served: Callable[[str], Stand]) -> Sta
 
 
 def _given(stand: Stand) -> dict[str, Any]:
-    return {"name": "it", "url": stand.options.url} | stand.sandbox.settings()
+    settings: dict[str, Any] = stand.sandbox.settings()
+    return {"name": "it", "url": stand.options.url} | settings
 
 
 # Settings
@@ -204,7 +205,7 @@ def test_keys_are_present_unique_and_made_of_their_fields(
             assert ":".join(str(each) for each in fields) == snapshot.key
 
 
-def _snapshots(stand: Stand, resource: Resource) -> list[Snapshot]:
+def _snapshots(stand: Stand, resource: Resource) -> list[Snapshot | Received]:
     """Each object once: interpreted, listed, or fetched if the listing has only its key."""
     if resource.handed_in:
         documents = [stands.document(f"paper {number}") for number in range(3)]
@@ -386,7 +387,7 @@ def test_a_faulty_answer_proves_nothing_and_raises_a_vendor_error(
                 _judge(question, outcome, expected, found=expected.found_later if skipped else expected.found)
 
 
-def _judge(question: Question, outcome: Outcome, expected: Fault, *, found: tuple[type, ...]) -> None:
+def _judge(question: Question, outcome: Outcome, expected: Fault, *, found: tuple[type[Any], ...]) -> None:
     if isinstance(outcome.found, found):
         assert question.argument == outcome.found.key
         return

@@ -19,4 +19,4 @@ class Client:
         return self._vendor.fetch(resource.name, key)
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
-        yield from self._vendor.list(resource.name, cursor)
+        yield from self._vendor.listing(resource.name, cursor)

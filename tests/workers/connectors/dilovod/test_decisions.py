@@ -11,7 +11,7 @@ from models.values import Kind
 from tests.workers.connectors.dilovod.conftest import made_options, opened, overheard
 from workers.connectors.contract import Notice
 from workers.connectors.dilovod import metadata, node, notices
-from workers.connectors.dilovod.queries import Filter, Operator
+from workers.connectors.dilovod.queries import Filter, Operator, Reading
 from workers.connectors.dilovod.resources import resources
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_the_samples_spelling_of_receipts_is_tried_first_and_the_metadata_overru
     silent = {"resources": {"amount": {"valueType": "decimal (11:2)"}}}
     telling = {"resources": ["amount", "amountReceipt", "amountExpense"]}
 
-    turnover, whole = metadata.Reading.TURNOVER, metadata.Reading.BALANCE_AND_TURNOVER
+    turnover, whole = Reading.TURNOVER, Reading.BALANCE_AND_TURNOVER
     assert [("amountReciept", "amountExpence"), ("amountReceipt", "amountExpense")] == metadata.sums(silent, turnover)
     assert ("amountStart", "amountReceipt", "amountExpense", "amountFinal") == metadata.sums(silent, whole)[0]
     assert [("amountReceipt", "amountExpense")] == metadata.sums(telling, turnover)

@@ -17,7 +17,7 @@ from workers.connectors.directo.options import Options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.values import Chunk, End, JsonObject, Snapshot
+    from models.values import Chunk, End, JsonObject, Received, Snapshot
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Reading:
         return {snapshot.key: snapshot.raw for chunk in self.chunks for snapshot in chunk.snapshots}
 
     @property
-    def snapshots(self) -> list[Snapshot]:
+    def snapshots(self) -> list[Snapshot | Received]:
         return [snapshot for chunk in self.chunks for snapshot in chunk.snapshots]
 
     @property

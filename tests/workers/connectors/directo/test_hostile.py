@@ -60,7 +60,7 @@ class Hostile:
 @pytest.fixture(scope="module")
 def vendor() -> Iterator[tuple[Hostile, str]]:
     app = Hostile()
-    with served(app) as url:  # type: ignore[arg-type]
+    with served(app) as url:
         yield app, url
 
 

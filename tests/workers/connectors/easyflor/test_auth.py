@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -192,7 +192,7 @@ def test_a_session_is_shown_nowhere(account: Account) -> None:
 @BOTH
 @pytest.mark.parametrize("wrong", [{"password": "my-secret"}, {"username": "nobody"}, {"database": "Another"}])
 def test_a_refused_login_is_set_aside_with_user_and_database_and_without_the_password(
-    account: Account, wrong: dict[str, str]
+    account: Account, wrong: dict[str, Any]
 ) -> None:
     with account.another(**wrong) as client, pytest.raises(SetAside, match="HTTP 401") as raised:
         client.check()

@@ -54,7 +54,7 @@ def everything(database: Database) -> str:
 def entries(mirror: Mirror) -> int:
     """How long the journal is."""
     with mirror.database.read() as connection:
-        return connection.execute(sa.text("SELECT count(*) FROM changes")).scalar_one()
+        return int(connection.execute(sa.text("SELECT count(*) FROM changes")).scalar_one())
 
 
 @pytest.mark.parametrize("auth", ["token", "cookie"])

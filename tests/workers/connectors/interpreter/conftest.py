@@ -78,7 +78,7 @@ class Store:
         made.close()
 
 
-def options(url: str = "http://localhost", **settings: Any) -> Options:
+def options(url: str | None = "http://localhost", **settings: Any) -> Options:
     common = {"name": "goods_in", "system": "interpreter", "url": url, "store": "3546", "api_key": "sandbox-key"}
     given = {key: value for key, value in (common | settings).items() if value is not None}
     return Options.model_validate(given)
@@ -96,7 +96,7 @@ def paper(kind: str = "deliverynote", number: int = 1, **changes: Any) -> sandbo
     """A paper with one row by default."""
     rows = changes.pop("rows", (sandbox_books.Row("A-1", "Skruv M6", 4, "12.50"),))
     title = {"deliverynote": "Delivery note", "invoice": "Invoice"}[kind]
-    head = {"supplier": sandbox_books.SUPPLIERS[0], "order": 1003, "date": "2026-05-30", "quoted": True}
+    head: dict[str, Any] = {"supplier": sandbox_books.SUPPLIERS[0], "order": 1003, "date": "2026-05-30", "quoted": True}
     return sandbox_books.Paper(title, number, rows=rows, **(head | changes))
 
 
@@ -120,7 +120,7 @@ def store(clock: Clock, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
     """The served sandbox; a test's parameter adds settings."""
     app = sandbox.create(now=clock, inbox=tmp_path / "incoming")
     recorder = Recorder(app)
-    with served(recorder, log_level="critical") as url:  # type: ignore[arg-type]  # a truncated response is an error for uvicorn
+    with served(recorder, log_level="critical") as url:  # a truncated response is an error for uvicorn
         opened = client(url, **getattr(request, "param", {}))
         yield Store(url, app.state.sandbox, clock, recorder, opened)
         opened.close()

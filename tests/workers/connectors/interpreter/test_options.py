@@ -12,11 +12,11 @@ from tests.workers.connectors.interpreter.conftest import options, resource
 from workers.connectors.interpreter import resources
 from workers.connectors.interpreter.options import Options
 
-USER_LOGIN = {"api_key": None, "user_id": "17", "user_token": "a-token"}
+USER_LOGIN: dict[str, Any] = {"api_key": None, "user_id": "17", "user_token": "a-token"}
 
 
 def test_defaults() -> None:
-    made = Options(name="goods_in", system="interpreter", store="3546", api_key="k")  # type: ignore[arg-type]
+    made = Options(name="goods_in", system="interpreter", store="3546", api_key="k")
     assert made.url == "https://capi.lagerkoll.com/v1/interpreter"
     assert made.resources == ("deliverynote", "invoice")
     assert (made.every, made.timeout) == (timedelta(seconds=10), timedelta(seconds=120))

@@ -166,7 +166,7 @@ class Interceptor:
 def intercepted(intercept: Callable[[Request], Response | None], **given: Any) -> Iterator[tuple[Server, Client]]:
     """A client of a sandbox behind an `Interceptor`."""
     app = sandbox.create(key_bits=1024)
-    with served(Interceptor(app, intercept), date_header=False) as url:  # type: ignore[arg-type]
+    with served(Interceptor(app, intercept), date_header=False) as url:
         server = Server(url, app.state.sandbox, Clock())
         with server.opened(**given) as client:
             yield server, client

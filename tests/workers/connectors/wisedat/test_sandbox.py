@@ -108,7 +108,7 @@ def app_switch() -> AppSwitch:
 @pytest.fixture(scope="module")
 def http(app_switch: AppSwitch) -> Iterator[httpx.Client]:
     with (
-        served(app_switch, lifespan="off", date_header=False) as url,  # type: ignore[arg-type]
+        served(app_switch, lifespan="off", date_header=False) as url,
         httpx.Client(base_url=url, trust_env=False) as client,
     ):
         yield client
@@ -631,7 +631,8 @@ def test_each_step_of_the_story_changes_the_company_or_the_server(caller: Caller
 
 def test_the_story_has_every_kind_of_change_that_mirrors_get_wrong(caller: Caller) -> None:
     """Classify each change by whether the modification date and the list's line show it; all kinds must occur."""
-    books, seen = caller.sandbox.books, set()
+    books = caller.sandbox.books
+    seen: set[object] = set()
     lines = _lines(caller)
     truth, stamps = _everything(caller.sandbox), _stamps(caller)
     for _ in caller.sandbox.story():
