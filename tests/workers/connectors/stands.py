@@ -145,6 +145,11 @@ class Stand:
         """The resources that can be read without a document."""
         return tuple(each for each in self.resources if not each.handed_in)
 
+    def given(self) -> dict[str, Any]:
+        """The connection's settings, before validation."""
+        settings: dict[str, Any] = self.sandbox.settings()
+        return {"name": "it", "url": self.options.url} | settings
+
     def resource(self, name: str) -> Resource:
         return {each.name: each for each in self.resources}[name]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from starlette.requests import Request
 
 from models import exact
@@ -16,6 +19,7 @@ from workers.connectors import contract
 from workers.connectors.wisedat import resources, sandbox
 from workers.connectors.wisedat.client import Client
 from workers.connectors.wisedat.options import Options
+from workers.errors import Fate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from models.values import Chunk, End, JsonObject, Line
+    from workers.connectors.wisedat.sandbox_books import Thing
 
 
 @dataclass
@@ -182,3 +187,111 @@ def server() -> Iterator[Server]:
 def client(server: Server) -> Iterator[Client]:
     with server.opened() as made:
         yield made
+
+
+def error_of(client: Client) -> Fate:
+    """The vendor error of a simple read."""
+    with pytest.raises(Fate) as raised:
+        client.read("taxes")
+    return raised.value
+
+
+def some_key(server: Server, name: str) -> str:
+    """The smallest key of the resource."""
+    return min(server.sandbox.truth(name))
+
+
+LOGIN = "sandbox-key;espelho;sandbox-password"
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class Caller:
+    """A plain HTTP client of the sandbox, written after the vendor's document, with a clock that tests set."""
+
+    sandbox: sandbox.Sandbox
+    http: httpx.Client
+    clock: list[datetime]
+    token: str = ""
+
+    def advance(self, **duration: float) -> None:
+        self.clock[0] += timedelta(**duration)
+
+    def status(self, key: str = "sandbox-key") -> Any:
+        answer = self.http.get("/status", headers={"Authorization": f"WDAPI {key}"})
+        assert 200 == answer.status_code
+        return answer.json()
+
+    def encrypted_login(self, login: str = LOGIN, scheme: Any = None) -> str:
+        """The login, encrypted with the key of `/status`."""
+        key = self.status()["PublicKey"]
+        modulus, exponent = (int.from_bytes(base64.b64decode(key[name]), "big") for name in ("Modulus", "Exponent"))
+        encrypted = (
+            rsa.RSAPublicNumbers(exponent, modulus).public_key().encrypt(login.encode(), scheme or padding.PKCS1v15())
+        )
+        return base64.b64encode(encrypted).decode()
+
+    def log_in(self, encrypted_login: str | None = None) -> httpx.Response:
+        header = {"Authorization": f"WDAPI {self.encrypted_login() if encrypted_login is None else encrypted_login}"}
+        answer = self.http.post("/authentication/login", headers=header)
+        if answer.status_code == 200:
+            self.token = answer.json()["auth_token"]
+        return answer
+
+    def get(self, path: str, /, **params: Any) -> httpx.Response:
+        return self.http.get(f"/{path}", params=params, headers={"Authorization": f"Bearer {self.token}"})
+
+    def read(self, path: str, /, **params: Any) -> Any:
+        """The decoded answer to a request that must succeed."""
+        answer = self.get(path, **params)
+        assert 200 == answer.status_code, answer.text
+        return exact.loads(answer.content)
+
+    def listed(self, name: str, /, **params: Any) -> list[Any]:
+        """The rows of all pages."""
+        rows, page, pages = [], 1, 1
+        while page <= pages:
+            answer = self.read(name, page=page, **params)
+            pages = answer["pagination"]["number_pages"]
+            (wrapped,) = [value for key, value in answer.items() if key != "pagination"]
+            rows += wrapped
+            page += 1
+        return rows
+
+    def thing(self, name: str, place: int = 0) -> Thing:
+        return self.sandbox.books.tables[name][place]
+
+
+class AppSwitch:
+    """One HTTP server for all tests; each test sets its own sandbox as `app`."""
+
+    app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="module")
+def app_switch() -> AppSwitch:
+    return AppSwitch()
+
+
+@pytest.fixture(scope="module")
+def http(app_switch: AppSwitch) -> Iterator[httpx.Client]:
+    with (
+        served(app_switch, lifespan="off", date_header=False) as url,
+        httpx.Client(base_url=url, trust_env=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def caller(app_switch: AppSwitch, http: httpx.Client, request: pytest.FixtureRequest) -> Caller:
+    """A logged-in caller. A test's indirect parameter: options of `sandbox.create`."""
+    clock = [NOON]
+    knobs = {"key_bits": 1024, "now": lambda: clock[0]} | getattr(request, "param", {})
+    app_switch.app = sandbox.create(**knobs)
+    made = Caller(app_switch.app.state.sandbox, http, clock)
+    if "padding" not in knobs:
+        made.log_in()
+    return made
