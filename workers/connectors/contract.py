@@ -6,14 +6,15 @@ our modules it may import only this one, `http`, `streaming`, `workers.errors`, 
 
 The core calls a `Client` like this:
 
-- inbox row        `fetch(resource, key)` returns the object as it is now, or a `Tombstone`
-- full sync        `list(resource, None)`, then `list(resource, End.cursor)` while `End.more`
-- poll             `list(resource, cursor)` with the cursor of the last finished run
-- document         `interpret(resource, document)` for vendors that read PDFs
+- for a key in the inbox: `fetch(resource, key)`, which returns the object as it is now, or a `Tombstone`
+- for a full sync: `list(resource, None)`, then `list(resource, End.cursor)` while `End.more`
+- for a poll: `list(resource, cursor)` with the cursor of the last finished run, then likewise
+- for a document: `interpret(resource, document)`, at vendors that read PDFs
 
-Each call makes at most a few requests, outside any database transaction, while the core holds the account's lease.
+Each call makes one request or a few, outside any database transaction. The core holds a lease on the vendor account
+from before the call until its result is committed, so a client needs no locks of its own.
 
-A folder contains these files, each only if the system needs it; `options`, `resources` and `client` are required:
+A folder contains these files. `options`, `resources` and `client` are required, the others as the system needs them:
 
 - `options.py`    class `Options(Connection)`, or `Webhooked` or `HandedIn`: the settings of one connection
 - `resources.py`  `resources(options) -> tuple[Resource, ...]`: what is mirrored, one declared row per resource
@@ -29,6 +30,7 @@ A folder contains these files, each only if the system needs it; `options`, `res
 - `sandbox.py`    `create(**knobs) -> Starlette`: an HTTP server that behaves like the vendor and enforces its rules;
                   `app.state.sandbox` is its `Sandbox`
 - `sandbox_books.py`  the sandbox's data: an invented company
+- `sandbox_server.py` the sandbox's other state (login, faults), if it is long
 - `sandbox_day.py`    the sandbox's scenario: everyday edits, and a day of changes that mirrors get wrong
 """
 
@@ -81,13 +83,13 @@ class Resource:
 
     - `every`: time between two polls; None if the vendor cannot filter by modification time
     - `full_every`: time between two full syncs; with `handed_in`, between two scans of the watched folder
-    - `bound`: the longest time until the mirror equals the vendor again after any webhook was lost
+    - `bound`: the longest time until the mirror equals the vendor again, whichever webhooks are lost
 
     How it can be read:
 
     - `key`: the fields that identify an object; their values are joined by `:`
-    - `points`: `fetch` works. An object missing from a listing is then fetched before it counts as deleted. Without
-      it, an object that is missing from two complete replies, at least a minute apart, is deleted
+    - `points`: `fetch` works. A key that a listing no longer has is then fetched, and the fetch decides whether it is
+      deleted. Without `points`, a key missing from two complete replies, `confirms_after` apart, is deleted
     - `summaries`: a listing shows only part of each object, so a full sync does not replace a poll
     - `unpaged`: a full sync is a single reply
     - `register`: its rows come and go in normal use, so its deletions do not count against `max_deletions`
