@@ -22,13 +22,13 @@ Params = list[tuple[str, str]]
 _EARLIEST = datetime(1900, 1, 1)  # noqa: DTZ001 - a wall clock; what is not after this is a zero date
 _ONE_SECOND = timedelta(seconds=1)
 
-_IGNORED_AFTER = timedelta(minutes=1)
+_FILTER_IGNORED_AFTER = timedelta(minutes=1)
 """A record this much older than what was asked for shows that the filter did nothing; less may be rounding."""
 
-_NO_CLOCK = timedelta(days=1)
+_UNKNOWN_CLOCK_MARGIN = timedelta(days=1)
 """How far our own clock is mistrusted where the vendor sends no Date."""
 
-_LONGEST_MEMORY = 2000
+_MAX_SEEN = 2000
 """Deletions that a cursor remembers, of those with a time and of those without."""
 
 
@@ -78,10 +78,10 @@ class Window:
         return replace(self, start=self.end, days=days)
 
     @classmethod
-    def read(cls, said: dict[str, Any]) -> Window:
+    def decode(cls, fields: dict[str, Any]) -> Window:
         """Back from a cursor."""
-        days = {name: date.fromisoformat(said[name]) for name in ("first", "until")}
-        return cls(date.fromisoformat(said["start"]) if said["start"] else None, said["days"], **days)
+        days = {name: date.fromisoformat(fields[name]) for name in ("first", "until")}
+        return cls(date.fromisoformat(fields["start"]) if fields["start"] else None, fields["days"], **days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,42 +94,42 @@ class Position:
 
     since: datetime | None = None
     seen: tuple[str, ...] = ()
-    began: datetime | None = None
-    asked: datetime | None = None
+    started: datetime | None = None
+    vendor_started: datetime | None = None
     greatest: datetime | None = None
     window: Window | None = None
 
-    def text(self) -> str:
+    def encode(self) -> str:
         """The cursor."""
-        fields = {name: getattr(self, name) for name in ("since", "began", "asked", "greatest")}
-        said: dict[str, Any] = {name: moment.isoformat() for name, moment in fields.items() if moment}
+        stamps = {name: getattr(self, name) for name in ("since", "began", "asked", "greatest")}
+        encoded: dict[str, Any] = {name: moment.isoformat() for name, moment in stamps.items() if moment}
         if self.seen:
-            said["seen"] = self.seen
+            encoded["seen"] = self.seen
         if self.window:
-            said["window"] = asdict(self.window)
-        return json.dumps(said, default=date.isoformat)
+            encoded["window"] = asdict(self.window)
+        return json.dumps(encoded, default=date.isoformat)
 
     @classmethod
     def recent(cls, options: Options) -> Position:
         """Where deletions may still be news, for a list of them that is too long to be read whole."""
-        back = options.full_every + options.overlap + _NO_CLOCK
+        back = options.full_every + options.overlap + _UNKNOWN_CLOCK_MARGIN
         return cls(wall(datetime.now(UTC) - back, options.zone))
 
     @classmethod
-    def read(cls, text: str) -> Position:
+    def decode(cls, text: str) -> Position:
         """Back from the cursor."""
-        said = json.loads(text)
-        window = said.pop("window", None)
-        seen = tuple(said.pop("seen", ()))
-        moments = {name: datetime.fromisoformat(moment) for name, moment in said.items()}
-        return cls(seen=seen, window=Window.read(window) if window else None, **moments)
+        decoded = json.loads(text)
+        window = decoded.pop("window", None)
+        seen = tuple(decoded.pop("seen", ()))
+        stamps = {name: datetime.fromisoformat(moment) for name, moment in decoded.items()}
+        return cls(seen=seen, window=Window.decode(window) if window else None, **stamps)
 
 
 class Run:
     """What a reading has learned so far, and the cursor that follows from it."""
 
     def __init__(self, position: Position, options: Options, *, full: bool) -> None:
-        self._position = position if position.began else replace(position, began=datetime.now(UTC))
+        self._position = position if position.started else replace(position, began=datetime.now(UTC))
         self._options = options
         self._full = full
         self._oldest: datetime | None = None
@@ -139,86 +139,86 @@ class Run:
         since = self._position.since
         return [("ts", f">{sent(since)}")] if since else []
 
-    def told(self, moment: datetime | None) -> None:
+    def observe_clock(self, moment: datetime | None) -> None:
         """The vendor's clock on a reply; what counts is its time before the run's first request."""
-        if moment is not None and self._position.asked is None and self._position.began is not None:
-            asked = moment - (datetime.now(UTC) - self._position.began)
+        if moment is not None and self._position.vendor_started is None and self._position.started is not None:
+            asked = moment - (datetime.now(UTC) - self._position.started)
             self._position = replace(self._position, asked=asked)
 
-    def saw(self, record: Any) -> None:
+    def observe_record(self, record: Any) -> None:
         """A record with its `ts`, if it has one."""
         if isinstance(record, dict):
-            self.saw_stamp(stamp(record.get("ts"), self._options.zone))
+            self.observe_stamp(stamp(record.get("ts"), self._options.zone))
 
-    def saw_stamp(self, stamp: datetime | None) -> None:
+    def observe_stamp(self, stamp: datetime | None) -> None:
         """A record's `ts`."""
         if stamp is None:
             return
         self._position = replace(self._position, greatest=max(self._position.greatest or stamp, stamp))
         self._oldest = min(self._oldest or stamp, stamp)
 
-    def is_old(self, stamp: datetime | None) -> bool:
+    def is_before_cursor(self, stamp: datetime | None) -> bool:
         """Whether the filter should have kept this record away."""
         since = self._position.since
-        return stamp is not None and since is not None and stamp <= since - _IGNORED_AFTER
+        return stamp is not None and since is not None and stamp <= since - _FILTER_IGNORED_AFTER
 
-    def is_history(self, stamp: datetime | None) -> bool:
+    def is_covered_by_full_sync(self, stamp: datetime | None) -> bool:
         """Whether a deletion was told long since: what was mirrored then, a later full reading has missed."""
         if self._position.since is not None:
-            return self.is_old(stamp)
-        look_back = self._options.full_every + self._options.overlap
-        return stamp is not None and stamp <= wall(self._asked(), self._options.zone) - look_back
+            return self.is_before_cursor(stamp)
+        covered_for = self._options.full_every + self._options.overlap
+        return stamp is not None and stamp <= wall(self._vendor_start(), self._options.zone) - covered_for
 
-    def _now(self) -> datetime:
-        return wall(self._asked(), self._options.zone)
+    def _vendor_now(self) -> datetime:
+        return wall(self._vendor_start(), self._options.zone)
 
     def position(self) -> Position:
         """Where the run stands."""
         return self._position
 
-    def finished(self) -> Position:
+    def next_position(self) -> Position:
         """Where the next tick begins: never past what was received, nor past the vendor's clock before we asked."""
         old, greatest = self._position.since, self._position.greatest
-        if old is not None and not self._full and self._position.asked is not None and old > self._now():
+        if old is not None and not self._full and self._position.vendor_started is not None and old > self._vendor_now():
             # His clock was set back: until it is there again, nothing would be asked for. What changed since the tick
             # before this one was not asked for either.
-            return Position(_stepped_back(self._now(), self._options.every + self._options.overlap, self._options.zone))
+            return Position(_stepped_back(self._vendor_now(), self._options.every + self._options.overlap, self._options.zone))
         if greatest is None and old is not None and not self._full:
             return Position(old)
-        limit = self._now()
+        limit = self._vendor_now()
         stamp = min(greatest, limit) if greatest else limit
         new = _stepped_back(stamp, self._options.overlap, self._options.zone)
         return Position(max(old, new) if old else new)
 
     def end(self, *, complete: bool = False, warning: str | None = None) -> End:
         """The end of the run's last reply. `warning`: what else a person should know."""
-        told = [each for each in (self.warning(), warning) if each]
-        return End(self.finished().text(), complete=complete, warning="; ".join(told) or None)
+        warnings = [each for each in (self.warning(), warning) if each]
+        return End(self.next_position().encode(), complete=complete, warning="; ".join(warnings) or None)
 
     def warning(self) -> str | None:
         """A filter that did nothing, in words for a person."""
-        if not self.is_old(self._oldest):
+        if not self.is_before_cursor(self._oldest):
             return None
         return (
             f"Directo ignored the filter ts=>{sent(self._position.since)}: it also sent records last changed "
             f"{sent(self._oldest)}. They are kept, but every look reads more than it should"
         )
 
-    def _asked(self) -> datetime:
-        if self._position.asked is None:
-            return (self._position.began or datetime.now(UTC)) - _NO_CLOCK
-        return self._position.asked
+    def _vendor_start(self) -> datetime:
+        if self._position.vendor_started is None:
+            return (self._position.started or datetime.now(UTC)) - _UNKNOWN_CLOCK_MARGIN
+        return self._position.vendor_started
 
 
-class Memory:
+class SeenDeletions:
     """Which deletions were mentioned before, of those that the overlap brings again."""
 
     def __init__(self, seen: Iterable[str]) -> None:
         self._seen = frozenset(seen)
-        self._met: dict[str, datetime] = {}
+        self._stamped: dict[str, datetime] = {}
         self._timeless: dict[str, None] = {}
 
-    def is_news(self, key: str, stamp: datetime | None) -> bool:
+    def is_new(self, key: str, stamp: datetime | None) -> bool:
         """Whether this row was not mentioned yet.
 
         Rows without time may all come at every tick. What cannot be remembered of them waits for the next full
@@ -226,19 +226,19 @@ class Memory:
         """
         name = exact.fingerprint(key)[:12]
         if stamp is not None:
-            self._met[name] = stamp
-        elif name in self._timeless or len(self._timeless) < _LONGEST_MEMORY:
+            self._stamped[name] = stamp
+        elif name in self._timeless or len(self._timeless) < _MAX_SEEN:
             self._timeless[name] = None
         else:
             return False
         return name not in self._seen
 
-    def into(self, position: Position) -> Position:
+    def add_to(self, position: Position) -> Position:
         """The position that remembers what will come again."""
-        again = sorted(
-            (stamp, name) for name, stamp in self._met.items() if not position.since or stamp > position.since
+        repeated = sorted(
+            (stamp, name) for name, stamp in self._stamped.items() if not position.since or stamp > position.since
         )
-        return replace(position, seen=(*self._timeless, *(name for _, name in again[-_LONGEST_MEMORY:])))
+        return replace(position, seen=(*self._timeless, *(name for _, name in repeated[-_MAX_SEEN:])))
 
 
 def stamp(value: Any, zone: ZoneInfo) -> datetime | None:

@@ -13,24 +13,24 @@ from workers.connectors.contract import Connection, Duration, Secret, Url
 from workers.connectors.directo import queries, table
 
 
-def _known(name: str) -> str:
+def _known_resource(name: str) -> str:
     if name not in table.NAMES:
         raise ValueError(f'Directo has no resource "{name}"; it has {", ".join(sorted(table.NAMES))}')
     return name
 
 
-def _refuse_what_is_ours(resource: str, name: str, said: Any, keys: dict[str, tuple[str, ...]]) -> None:
+def _refuse_reserved(resource: str, name: str, setting: Any, keys: dict[str, tuple[str, ...]]) -> None:
     """ValueError for a filter that asks what the connector itself asks for."""
     if resource == table.DELETED:
         raise ValueError("deletions are always asked for all and sorted here; remove this filter")
     if name.strip("<>!=% ").casefold() == "ts":
         raise ValueError("`ts` is how the mirror asks for what changed; remove this filter")
-    tests = queries.parse(name, said).tests
-    if name in keys.get(resource, table.ROWS[resource].key) and any(test.operator for test in tests):
+    conditions = queries.parse(name, setting).conditions
+    if name in keys.get(resource, table.ROWS[resource].key) and any(test.operator for test in conditions):
         raise ValueError('it identifies the object, so its values are named one by one, as in "AALTR,AIPM"')
 
 
-_Name = Annotated[str, AfterValidator(_known)]
+_Name = Annotated[str, AfterValidator(_known_resource)]
 
 
 class Options(Connection):
@@ -70,20 +70,20 @@ class Options(Connection):
 
     @field_validator("filter")
     @classmethod
-    def _can_be_asked_for(cls, wanted: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+    def _filters_are_valid(cls, filters: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
         mistakes, zone = [], ZoneInfo(info.data.get("timezone", "UTC"))
-        for resource, fields in wanted.items():
+        for resource, fields in filters.items():
             if "resources" in info.data and resource not in info.data["resources"]:
                 mistakes.append(f"{resource} is not among `resources`; add it there, or remove its filter")
-            for name, said in fields.items():
+            for name, setting in fields.items():
                 try:
-                    _refuse_what_is_ours(resource, name, said, info.data.get("keys", {}))
-                    queries.refuse_empty(queries.parse(name, said), zone)
+                    _refuse_reserved(resource, name, setting, info.data.get("keys", {}))
+                    queries.refuse_empty_range(queries.parse(name, setting), zone)
                 except ValueError as error:
                     mistakes.append(f"{resource}.{name}: {error}")
         if mistakes:
             raise ValueError("; ".join(mistakes))
-        return wanted
+        return filters
 
     def selection(self, resource: str) -> queries.Selection:
         """Which objects of the resource are asked for."""

@@ -52,7 +52,7 @@ class Operator(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Condition:
     """One parameter's value. `operands`: several only for `EXACT`, where any may be met."""
 
     operator: Operator
@@ -70,15 +70,15 @@ class Filter:
     """What one field must be. Several tests of one field must all hold: each is a parameter of its own."""
 
     name: str
-    tests: tuple[Test, ...]
+    conditions: tuple[Condition, ...]
 
     @property
-    def pairs(self) -> cursors.Params:
+    def params(self) -> cursors.Params:
         """The parameters, for httpx, which encodes them: `>` as %3E, `%` as %25."""
-        return [(self.name, test.text) for test in self.tests]
+        return [(self.name, test.text) for test in self.conditions]
 
     def __str__(self) -> str:
-        return "&".join(f"{name}={value}" for name, value in self.pairs)
+        return "&".join(f"{name}={value}" for name, value in self.params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Field:
         """`?country=EE,LV,LT` ("Multiple Values (OR Logic)")."""
         if not values:
             raise ValueError("a list needs at least one value")
-        return Filter(self.name, (Test(Operator.EXACT, tuple(map(_operand, values))),))
+        return Filter(self.name, (Condition(Operator.EXACT, tuple(map(_operand, values))),))
 
     def is_not(self, *values: Value) -> Filter:
         """`?country=!EE` (table "Common Filter Parameters by Resource"); of several values none may be met.
@@ -109,7 +109,7 @@ class Field:
         """
         if not values:
             raise ValueError("a list needs at least one value")
-        return Filter(self.name, tuple(Test(Operator.NOT, (_operand(value),)) for value in values))
+        return Filter(self.name, tuple(Condition(Operator.NOT, (_operand(value),)) for value in values))
 
     def contains(self, text: str) -> Filter:
         """`?name=%john%` ("Partial Filtering"), on the wire `%25john%25`."""
@@ -128,7 +128,7 @@ class Field:
         return Filter(self.name, (_bound(Operator.ABOVE, lower), _bound(Operator.BELOW, upper)))
 
     def _one(self, operator: Operator, value: Value) -> Filter:
-        return Filter(self.name, (Test(operator, (_operand(value),)),))
+        return Filter(self.name, (Condition(operator, (_operand(value),)),))
 
 
 def field(name: str) -> Field:
@@ -167,7 +167,7 @@ def _is_calculated(name: str) -> bool:
     return bool(_CALCULATED.fullmatch(name.removeprefix(table.ROW)))
 
 
-def parse(name: str, said: Any) -> Filter:
+def parse(name: str, setting: Any) -> Filter:
     """A filter as settings spell it. ValueError with the remedy for what the vendor's language cannot say.
 
     `said`: a text in the vendor's own syntax (`"!EE"`, `">100"`, `"%john%"`, `"EE,LV"`), a number, true or false, a
@@ -175,36 +175,36 @@ def parse(name: str, said: Any) -> Filter:
     them: `[">2025-01-01", "<2026-01-01"]`, `["!EE", "!LV"]`. A date in a bound is sent with its time, any other text
     as it stands.
     """
-    tests = [_parsed(each) for each in (said if isinstance(said, list) else [said])]
-    if not tests:
+    conditions = [_parse_condition(each) for each in (setting if isinstance(setting, list) else [setting])]
+    if not conditions:
         raise ValueError("an empty list lets nothing through; remove the key, or name a value")
-    plain = [test for test in tests if test.operator is Operator.EXACT]
+    plain = [test for test in conditions if test.operator is Operator.EXACT]
     if not plain:
-        return Filter(field(name).name, tuple(tests))
-    if len(plain) != len(tests):
+        return Filter(field(name).name, tuple(conditions))
+    if len(plain) != len(conditions):
         raise ValueError("a list has an operator before each of its values (all must hold) or before none (any may)")
     return field(name).is_one_of(*(operand for test in plain for operand in test.operands))
 
 
-def _parsed(said: Any) -> Test:
-    if not isinstance(said, str):
-        return Test(Operator.EXACT, (_operand(said),))
-    if said[:1] in {Operator.ABOVE, Operator.BELOW}:
-        return _bound(Operator(said[0]), said[1:].strip())
-    if said[:1] == Operator.NOT:
-        if "," in said:
+def _parse_condition(setting: Any) -> Condition:
+    if not isinstance(setting, str):
+        return Condition(Operator.EXACT, (_operand(setting),))
+    if setting[:1] in {Operator.ABOVE, Operator.BELOW}:
+        return _bound(Operator(setting[0]), setting[1:].strip())
+    if setting[:1] == Operator.NOT:
+        if "," in setting:
             raise ValueError(f'{_NO_COMMA}; what none of several values may be is a list: ["!EE", "!LV"]')
-        return Test(Operator.NOT, (_operand(said[1:].strip()),))
-    if len(said) > 1 and said[0] == said[-1] == Operator.PARTIAL:
-        return Test(Operator.PARTIAL, (_operand(said[1:-1]),))
-    return Test(Operator.EXACT, tuple(_operand(each.strip()) for each in said.split(",")))
+        return Condition(Operator.NOT, (_operand(setting[1:].strip()),))
+    if len(setting) > 1 and setting[0] == setting[-1] == Operator.PARTIAL:
+        return Condition(Operator.PARTIAL, (_operand(setting[1:-1]),))
+    return Condition(Operator.EXACT, tuple(_operand(each.strip()) for each in setting.split(",")))
 
 
-def _bound(operator: Operator, value: Value) -> Test:
+def _bound(operator: Operator, value: Value) -> Condition:
     moment = _moment(value) if isinstance(value, str) and _DATE.match(value) else value
     if operator is Operator.BELOW and isinstance(moment, datetime) and moment.microsecond:
         moment += timedelta(seconds=1)  # seconds are sent whole, and a bound may let in more, never less
-    return Test(operator, (_operand(moment),))
+    return Condition(operator, (_operand(moment),))
 
 
 def _moment(text: str) -> datetime:
@@ -251,56 +251,56 @@ class Selection:
     zone: ZoneInfo
 
     @property
-    def pairs(self) -> cursors.Params:
+    def params(self) -> cursors.Params:
         """The parameters of all filters."""
-        return [pair for each in self.filters for pair in each.pairs]
+        return [pair for each in self.filters for pair in each.params]
 
-    def besides(self, names: Collection[str]) -> Selection:
+    def without(self, names: Collection[str]) -> Selection:
         """Without the filters on these fields."""
         return replace(self, filters=tuple(each for each in self.filters if each.name not in names))
 
-    def takes(self, key: Mapping[str, str]) -> bool:
+    def accepts(self, key: Mapping[str, str]) -> bool:
         """Whether an object whose key has these values is asked for. Filters on a key name its values one by one."""
         wanted = {
-            each.name: {operand.casefold() for test in each.tests for operand in test.operands} for each in self.filters
+            each.name: {operand.casefold() for test in each.conditions for operand in test.operands} for each in self.filters
         }
         return all(value.casefold() in wanted[name] for name, value in key.items() if name in wanted)
 
     @property
     def text(self) -> str:
         """One text for all spellings of the same choice; empty where everything is asked for."""
-        tests = [(each.name, test) for each in self.filters for test in each.tests]
-        sorted_out = [(name, Test(test.operator, tuple(sorted(set(test.operands))))) for name, test in tests]
-        return "&".join(sorted({f"{name}={test.text}" for name, test in sorted_out}))
+        conditions = [(each.name, test) for each in self.filters for test in each.conditions]
+        normalised = [(name, Condition(test.operator, tuple(sorted(set(test.operands))))) for name, test in conditions]
+        return "&".join(sorted({f"{name}={test.text}" for name, test in normalised}))
 
     @property
-    def divides(self) -> bool:
+    def can_be_windowed(self) -> bool:
         """Whether windows of the `date` make smaller questions: not of days that are named one by one."""
-        return all(test.operator is not Operator.EXACT for test in self._dates())
+        return all(test.operator is not Operator.EXACT for test in self._date_conditions())
 
-    def during(self, after: datetime | None, before: datetime | None) -> cursors.Params | None:
+    def params_between(self, after: datetime | None, before: datetime | None) -> cursors.Params | None:
         """The parameters for documents of some time, one bound of each kind: the tighter of the window's and ours.
 
         None where our range has nothing in that window. What lies on a bound is in the window beside it, too: windows
         share a second.
         """
-        bounds, others = self._bounds()
+        bounds, others = self._date_bounds()
         lower = max([*bounds[Operator.ABOVE], *filter(None, [after])], default=None)
         upper = min([*bounds[Operator.BELOW], *filter(None, [before])], default=None)
         if lower is not None and upper is not None and lower >= upper:
             return None
-        params = [pair for each in self.filters if each.name != _DATED for pair in each.pairs]
+        params = [pair for each in self.filters if each.name != _DATED for pair in each.params]
         params += [(_DATED, test.text) for test in others]
         params += [(_DATED, f">{cursors.sent(lower)}")] if lower is not None else []
         return params + ([(_DATED, f"<{cursors.sent(upper)}")] if upper is not None else [])
 
-    def _dates(self) -> list[Test]:
-        return [test for each in self.filters if each.name == _DATED for test in each.tests]
+    def _date_conditions(self) -> list[Condition]:
+        return [test for each in self.filters if each.name == _DATED for test in each.conditions]
 
-    def _bounds(self) -> tuple[dict[Operator, list[datetime]], list[Test]]:
+    def _date_bounds(self) -> tuple[dict[Operator, list[datetime]], list[Condition]]:
         bounds: dict[Operator, list[datetime]] = {Operator.ABOVE: [], Operator.BELOW: []}
         others = []
-        for test in self._dates():
+        for test in self._date_conditions():
             moment = comparable(test.operands[0], self.zone)
             if test.operator in bounds and isinstance(moment, datetime):
                 bounds[test.operator].append(moment)
@@ -325,18 +325,18 @@ def comparable(value: Any, zone: ZoneInfo) -> Decimal | datetime | None:
     return number if number is not None and number.is_finite() else None
 
 
-def is_within(lower: Decimal | datetime | None, upper: Decimal | datetime | None) -> bool:
+def may_be_less(lower: Decimal | datetime | None, upper: Decimal | datetime | None) -> bool:
     """Whether the first is surely less than the second, or cannot be compared with it."""
     if isinstance(lower, datetime) and isinstance(upper, datetime):
         return lower < upper
     return lower < upper if isinstance(lower, Decimal) and isinstance(upper, Decimal) else True
 
 
-def refuse_empty(each: Filter, zone: ZoneInfo) -> None:
+def refuse_empty_range(filter_: Filter, zone: ZoneInfo) -> None:
     """ValueError for a range with nothing in it."""
     ends = {
-        operator: [comparable(test.operands[0], zone) for test in each.tests if test.operator is operator]
+        operator: [comparable(test.operands[0], zone) for test in filter_.conditions if test.operator is operator]
         for operator in (Operator.ABOVE, Operator.BELOW)
     }
-    if not all(is_within(lower, upper) for lower in ends[Operator.ABOVE] for upper in ends[Operator.BELOW]):
+    if not all(may_be_less(lower, upper) for lower in ends[Operator.ABOVE] for upper in ends[Operator.BELOW]):
         raise ValueError("nothing lies between the bounds; the value behind > must be less than the one behind <")

@@ -133,18 +133,18 @@ def split(resource: Resource, key: str) -> list[str]:
     return parts
 
 
-_MOST_DIGITS = 100
+_MAX_KEY_DIGITS = 100
 """Of a key that is a number: `1e999999999` written out would fill the memory."""
 
 
 def _text(value: Any) -> str:
     # The same number arrives as 7, "7" and 7.0000.
-    if isinstance(value, Decimal) and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():
+    if isinstance(value, Decimal) and value.adjusted() < _MAX_KEY_DIGITS and value == value.to_integral_value():
         return str(int(value))
     return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
 
 
-def digest(value: Any) -> str:
+def row_digest(value: Any) -> str:
     """A short name for a row that has no key of its own."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
@@ -154,28 +154,28 @@ def digest(value: Any) -> str:
 class Deletion:
     """A row of `/deleted` that was understood."""
 
-    mention: Mention
-    at: str
+    ref: Mention
+    deleted_at: str
 
 
-_WHAT = ("resource", "resource_type", "resourcetype", "table", "tablename", "type")
-_WHICH = ("key", "code", "number", "id")
-_WHEN = ("ts", "time", "timestamp", "deleted_at", "deletedat")
+_RESOURCE_FIELDS = ("resource", "resource_type", "resourcetype", "table", "tablename", "type")
+_KEY_FIELDS = ("key", "code", "number", "id")
+_TIME_FIELDS = ("ts", "time", "timestamp", "deleted_at", "deletedat")
 
 
-def deletion(record: JsonObject, known: Mapping[str, Resource]) -> Deletion | None:
+def parse_deletion(record: JsonObject, known: Mapping[str, Resource]) -> Deletion | None:
     """The object that a row of `/deleted` names, None if it cannot be told. `known`: every resource by name.
 
     The row's shape is not documented (Directo API documentation shows only the address), so the usual names are
     recognised in any case, a table in the singular too.
     """
     row = {name.lower(): value for name, value in record.items()}
-    what = next((name for name in _WHAT if _resource_named(row.get(name), known)), None)
-    if what is None:
+    resource_field = next((name for name in _RESOURCE_FIELDS if _resource_named(row.get(name), known)), None)
+    if resource_field is None:
         return None
-    resource = known[_resource_named(row.pop(what), known)]
+    resource = known[_resource_named(row.pop(resource_field), known)]
     key = _deleted_key(resource, row)
-    return Deletion(Mention(resource.name, key), _text(_first(row, _WHEN))) if key else None
+    return Deletion(Mention(resource.name, key), _text(_first(row, _TIME_FIELDS))) if key else None
 
 
 def _resource_named(value: Any, known: Mapping[str, Resource]) -> str:
@@ -187,7 +187,7 @@ def _deleted_key(resource: Resource, row: JsonObject) -> str | None:
     by_fields = join([_text(row.get(field.lower())) for field in resource.key])
     if by_fields:
         return by_fields
-    value = _text(_first(row, _WHICH))
+    value = _text(_first(row, _KEY_FIELDS))
     if len(resource.key) > 1 and len(value.split(":")) != len(resource.key):
         return None
     return value or None
@@ -202,7 +202,7 @@ def as_object(record: Any) -> JsonObject:
     return record if isinstance(record, dict) else {"value": record}
 
 
-_DIGEST = 16
+_FINGERPRINT_BYTES = 16
 """Bytes of a fingerprint."""
 
 
@@ -210,38 +210,38 @@ _DIGEST = 16
 class _State:
     """What a record said and when."""
 
-    said: bytes
-    at: datetime | None
+    fingerprint: bytes
+    stamp: datetime | None
 
     @classmethod
-    def of(cls, raw: JsonObject, zone: ZoneInfo) -> _State:
-        said = bytes.fromhex(exact.fingerprint(exact.storable(raw)))
-        return cls(said, cursors.stamp(raw.get("ts"), zone))
+    def from_record(cls, raw: JsonObject, zone: ZoneInfo) -> _State:
+        fingerprint = bytes.fromhex(exact.fingerprint(exact.storable(raw)))
+        return cls(fingerprint, cursors.stamp(raw.get("ts"), zone))
 
     @classmethod
-    def read(cls, kept: bytes) -> _State:
+    def decode(cls, encoded: bytes) -> _State:
         """Back from the file."""
-        said, at = kept[:_DIGEST], kept[_DIGEST:].decode()
-        return cls(said, datetime.fromisoformat(at) if at else None)
+        fingerprint, stamp = encoded[:_FINGERPRINT_BYTES], encoded[_FINGERPRINT_BYTES:].decode()
+        return cls(fingerprint, datetime.fromisoformat(stamp) if stamp else None)
 
-    def kept(self) -> bytes:
+    def encode(self) -> bytes:
         """For the file."""
-        return self.said + (self.at.isoformat().encode() if self.at else b"")
+        return self.fingerprint + (self.stamp.isoformat().encode() if self.stamp else b"")
 
     def is_later(self, other: _State) -> bool:
-        return self.at is not None and other.at is not None and self.at > other.at
+        return self.stamp is not None and other.stamp is not None and self.stamp > other.stamp
 
 
-class Met:
+class Deduplicator:
     """What one reply has brought so far, so that of two different records with one key none is lost in silence.
 
     Kept for the whole reply, because the vendor promises no order.
     """
 
-    def __init__(self, resource: Resource, zone: ZoneInfo, states: streaming.Met) -> None:
+    def __init__(self, resource: Resource, zone: ZoneInfo, seen: streaming.Met) -> None:
         self._resource = resource
         self._zone = zone
-        self._states = states
+        self._seen = seen
 
     def chunk(self, batch: Iterable[Any]) -> Chunk:
         """The batch by key: of two states the later one; of two records that no `ts` puts in order the first."""
@@ -250,29 +250,29 @@ class Met:
         for raw in map(as_object, batch):
             key = key_of(self._resource, raw)
             if key is None:
-                unreadable.append(Unreadable(digest(raw), _no_key(self._resource, raw), raw))
+                unreadable.append(Unreadable(row_digest(raw), _missing_key(self._resource, raw), raw))
                 continue
-            state = _State.of(raw, self._zone)
-            kept = self._states.first(key, state.kept())
-            met = state if kept is None else _State.read(kept)
-            if kept is None:
+            state = _State.from_record(raw, self._zone)
+            earlier = self._seen.first(key, state.encode())
+            previous = state if earlier is None else _State.decode(earlier)
+            if earlier is None:
                 found[key] = raw
-            elif state.is_later(met):
-                self._states.replace(key, state.kept())
+            elif state.is_later(previous):
+                self._seen.replace(key, state.encode())
                 found[key] = raw
-            elif met.said != state.said and not met.is_later(state):
+            elif previous.fingerprint != state.fingerprint and not previous.is_later(state):
                 reason = f"{self._resource.name} has different records with the key {key}; see the setting `keys`"
-                unreadable.append(Unreadable(digest(raw), reason, raw))
+                unreadable.append(Unreadable(row_digest(raw), reason, raw))
         return Chunk(tuple(Snapshot(key, raw) for key, raw in found.items()), unreadable=tuple(unreadable))
 
 
-def _no_key(resource: Resource, record: JsonObject) -> str:
+def _missing_key(resource: Resource, record: JsonObject) -> str:
     wanted = " and ".join(resource.key)
     return (
-        f"a record of {resource.name} without {wanted}; it has {fields(record)}; the setting `keys` says what to take"
+        f"a record of {resource.name} without {wanted}; it has {field_names(record)}; the setting `keys` says what to take"
     )
 
 
-def fields(record: JsonObject) -> str:
+def field_names(record: JsonObject) -> str:
     """The names of a record's fields, for an error: never what is in them."""
     return ", ".join(sorted(record)[:20]) or "no fields"

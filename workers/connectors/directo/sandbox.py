@@ -45,7 +45,7 @@ class Fault(StrEnum):
     XML_REFUSAL = "xml refusal"
 
 
-class Shape(StrEnum):
+class DeletionShape(StrEnum):
     """How rows of `/deleted` look. The vendor does not document it, so mirrors must take what comes."""
 
     PLAIN = "plain"
@@ -55,7 +55,7 @@ class Shape(StrEnum):
     TIMELESS = "timeless"
 
 
-class Calculated(StrEnum):
+class CalculatedFilter(StrEnum):
     """What becomes of a filter by a field that the vendor calculates. His document says each of these."""
 
     REFUSED = "refused"
@@ -71,14 +71,14 @@ def create(
     `objects`: how many items, customers, orders, invoices and transactions there are. `now`: an aware clock, which the
     `Date` header shows (a server that adds a `Date` of its own must be told not to).
     """
-    sandbox = Sandbox(seed=seed, key=key, now=now or _now)
-    sandbox.books.found(objects)
+    sandbox = Sandbox(seed=seed, key=key, now=now or _utc_now)
+    sandbox.books.fill(objects)
     app = Starlette(routes=[Route("/v1/{resource}", sandbox.answer, methods=["GET"])])
     app.state.sandbox = sandbox
     return app
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
@@ -101,9 +101,9 @@ class Sandbox:
         self.per_minute: int | None = None
         self.refused: dict[str, Refusal] = {}
         self.ignored: set[str] = set()
-        self.calculated = dict.fromkeys(sandbox_books.CALCULATED, Calculated.REFUSED)
+        self.calculated = dict.fromkeys(sandbox_books.CALCULATED, CalculatedFilter.REFUSED)
         self.inclusive = False
-        self.shape = Shape.PLAIN
+        self.shape = DeletionShape.PLAIN
         self.slow_above: int | None = None
         self.slow = 5.0
         self.drip = 0.05
@@ -140,10 +140,10 @@ class Sandbox:
         steps = self.books.story(Random(self._seed))
         while True:
             with self.lock:
-                told = next(steps, None)
-            if told is None:
+                sentence = next(steps, None)
+            if sentence is None:
                 return
-            yield told
+            yield sentence
 
     # HTTP.
 
@@ -153,45 +153,45 @@ class Sandbox:
             self.asked.append(f"{request.path_params['resource']}?{request.scope['query_string'].decode()}")
             fault = self.faults.popleft() if self.faults else None
             refusal = self._refusal(request)
-            records = refusal or self._found(request)
+            records = refusal or self._select(request)
         if isinstance(records, Refusal):
             return self._refuse(records)
-        if fault is not None and fault in _INSTEAD:
-            return self._dated(_INSTEAD[fault]())
+        if fault is not None and fault in _FAULTY_REPLIES:
+            return self._with_date(_FAULTY_REPLIES[fault]())
         name, as_xml = request.path_params["resource"], "xml" in request.headers.get("Accept", "")
         date = self._date()
         if fault is Fault.SLOW or (self.slow_above is not None and len(records) > self.slow_above):
-            await self._think(request)
+            await self._be_slow(request)
         body = _xml(name, records) if as_xml else exact.dumps(records)
         media_type = f"application/{'xml' if as_xml else 'json'}"
         if fault is Fault.HALF:
             body = body[: len(body) // 2]
         if fault is Fault.DRIP:
-            return StreamingResponse(self._dripping(body.encode()), media_type=media_type, headers={"Date": date})
+            return StreamingResponse(self._drip(body.encode()), media_type=media_type, headers={"Date": date})
         return Response(body, media_type=media_type, headers={"Date": date})
 
     def _date(self) -> str:
         return format_datetime(self.now().astimezone(UTC), usegmt=True)
 
-    def _dated(self, response: Response) -> Response:
+    def _with_date(self, response: Response) -> Response:
         response.headers["Date"] = self._date()
         return response
 
     def _refuse(self, refusal: Refusal) -> Response:
         error = {"error": {"code": refusal.code, "message": refusal.message, "details": refusal.details}}
-        return self._dated(Response(exact.dumps(error), refusal.status, media_type="application/json"))
+        return self._with_date(Response(exact.dumps(error), refusal.status, media_type="application/json"))
 
     def _refusal(self, request: Request) -> Refusal | None:
         name = request.path_params["resource"]
         if request.headers.get("X-Directo-Key") != self.key:
             return UNAUTHORIZED
-        if self._too_many():
+        if self._over_limit():
             return TOO_MANY
         if name in self.refused:
             return self.refused[name]
         return None if name in self.books.tables or name == "deleted" else NOT_FOUND
 
-    def _too_many(self) -> bool:
+    def _over_limit(self) -> bool:
         now = self.now()
         while self._served and self._served[0] <= now - timedelta(minutes=1):
             self._served.popleft()
@@ -200,25 +200,25 @@ class Sandbox:
         self._served.append(now)
         return False
 
-    def _found(self, request: Request) -> list[JsonObject] | Refusal:
+    def _select(self, request: Request) -> list[JsonObject] | Refusal:
         """Copies, so that an edit meanwhile does not tear the answer."""
         name, filters = request.path_params["resource"], request.query_params.multi_items()
-        fates = {field: self.calculated.get(field.removeprefix("row_")) for field, _ in filters}
-        for field, fate in fates.items():
-            if fate is Calculated.REFUSED:
+        outcomes = {field: self.calculated.get(field.removeprefix("row_")) for field, _ in filters}
+        for field, outcome in outcomes.items():
+            if outcome is CalculatedFilter.REFUSED:
                 return Refusal(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", f"Filtering by calculated field {field}")
-        if Calculated.EMPTY in fates.values():
+        if CalculatedFilter.EMPTY in outcomes.values():
             return []
-        filters = [each for each in filters if fates[each[0]] is None]
+        filters = [each for each in filters if outcomes[each[0]] is None]
         try:
             if name == "deleted":
-                known = set() if self.shape is Shape.TIMELESS else {"ts"}
-                stamped = [entry for entry in self.books.deleted if self._passes({"ts": entry.ts}, filters, known)]
-                return [self._deletion(entry) for entry in stamped]
+                known = set() if self.shape is DeletionShape.TIMELESS else {"ts"}
+                entries = [entry for entry in self.books.deleted if self._passes({"ts": entry.ts}, filters, known)]
+                return [self._deletion(entry) for entry in entries]
             table = self.books.tables[name]
-            known = {field for field, _ in filters if any(sandbox_books.values(record, field) for record in table)}
+            known = {field for field, _ in filters if any(sandbox_books.filter_values(record, field) for record in table)}
             return [deepcopy(record) for record in table if self._passes(record, filters, known)]
-        except sandbox_books.Malformed as error:
+        except sandbox_books.MalformedFilterError as error:
             return Refusal(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", str(error))
 
     def _passes(self, record: JsonObject, filters: list[tuple[str, str]], known: set[str]) -> bool:
@@ -226,7 +226,7 @@ class Sandbox:
         return all(
             any(
                 sandbox_books.matches(value, wanted, inclusive=self.inclusive)
-                for value in sandbox_books.values(record, field) or [None]
+                for value in sandbox_books.filter_values(record, field) or [None]
             )
             for field, wanted in filters
             if field in known - self.ignored
@@ -234,26 +234,26 @@ class Sandbox:
 
     def _deletion(self, entry: Deleted) -> JsonObject:
         key, singular = self.books.key(entry.resource, entry.record), entry.resource.removesuffix("s")
-        if self.shape is Shape.TABLE:
+        if self.shape is DeletionShape.TABLE:
             return {"table": singular, "key": key, "deleted_at": entry.ts, "user": "U1"}
-        if self.shape is Shape.CAPITALS:
+        if self.shape is DeletionShape.CAPITALS:
             return {"Resource_Type": entry.resource.upper(), "ID": key, "TS": entry.ts}
-        if self.shape is Shape.STRANGE:
+        if self.shape is DeletionShape.STRANGE:
             return {"rid": key, "action": 3, "ts": entry.ts}
         fields = {field: entry.record[field] for field in sandbox_books.KEYS[entry.resource]}
-        timed = {} if self.shape is Shape.TIMELESS else {"ts": entry.ts}
+        timed = {} if self.shape is DeletionShape.TIMELESS else {"ts": entry.ts}
         return {"resource": entry.resource, **fields, **timed}
 
     def _deleted_key(self, entry: Deleted) -> str:
         return f"{entry.resource}:{self.books.key(entry.resource, entry.record)}:{entry.ts}"
 
-    async def _think(self, request: Request) -> None:
+    async def _be_slow(self, request: Request) -> None:
         """Be slow, but not for a caller who has left: no event tells, so he is looked for."""
         end = asyncio.get_running_loop().time() + self.slow
         while asyncio.get_running_loop().time() < end and not await request.is_disconnected():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
-    async def _dripping(self, body: bytes) -> AsyncIterator[bytes]:
+    async def _drip(self, body: bytes) -> AsyncIterator[bytes]:
         for position in range(len(body)):
             yield body[position : position + 1]
             await asyncio.sleep(self.drip)
@@ -272,10 +272,10 @@ FORBIDDEN = Refusal(HTTPStatus.FORBIDDEN, "FORBIDDEN", "API key lacks required p
 NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "NOT_FOUND", "Resource or endpoint not found")
 TOO_MANY = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", "Rate limit exceeded")
 
-_PAGE = "<!DOCTYPE html><html><head><title>Hooldus</title></head><body>Directo on hetkel hoolduses</body></html>"
+_MAINTENANCE_PAGE = "<!DOCTYPE html><html><head><title>Hooldus</title></head><body>Directo on hetkel hoolduses</body></html>"
 
-_INSTEAD: dict[Fault, Callable[[], Response]] = {
-    Fault.HTML: lambda: Response(_PAGE, media_type="text/html"),
+_FAULTY_REPLIES: dict[Fault, Callable[[], Response]] = {
+    Fault.HTML: lambda: Response(_MAINTENANCE_PAGE, media_type="text/html"),
     Fault.EMPTY: lambda: Response(b""),
     Fault.SCALAR: lambda: Response("42", media_type="application/json"),
     Fault.OBJECT: lambda: Response('{"status": "ok"}', media_type="application/json"),

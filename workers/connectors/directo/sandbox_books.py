@@ -50,7 +50,7 @@ class Deleted:
     ts: str
 
 
-class Malformed(ValueError):  # noqa: N818 - what the vendor answers with 400
+class MalformedFilterError(ValueError):  # noqa: N818 - what the vendor answers with 400
     """A filter that the vendor refuses."""
 
 
@@ -81,15 +81,15 @@ class Books:
         """An edit by a user, which moves the `ts`."""
         record.update(changes, ts=self.stamp())
 
-    def remove(self, resource: str, record: JsonObject, *, told: bool = True) -> None:
+    def remove(self, resource: str, record: JsonObject, *, announced: bool = True) -> None:
         """A deletion, which the vendor's list tells of or not."""
         self.tables[resource].remove(record)
-        if told:
+        if announced:
             self.deleted.append(Deleted(resource, record, self.stamp()))
 
     # The company.
 
-    def found(self, objects: int) -> None:
+    def fill(self, objects: int) -> None:
         """Fill the tables with some years of trade."""
         for number, name in enumerate(("KAUP", "TEENUS")):
             self.add(
@@ -292,7 +292,7 @@ class Books:
     def delete_silently(self, random: Random) -> str:
         """A deletion that the vendor's list does not tell."""
         order = self._spare_order(random)
-        self.remove("orders", order, told=False)
+        self.remove("orders", order, announced=False)
         return f"order {order['number']} vanished without a word"
 
     def delete_and_create_again(self, random: Random) -> str:
@@ -345,7 +345,7 @@ def _total(rows: list[JsonObject]) -> Decimal:
     return sum((row["sum"] for row in rows), Decimal()).quantize(Decimal("0.0001"))
 
 
-def values(record: JsonObject, name: str) -> list[Any] | None:
+def filter_values(record: JsonObject, name: str) -> list[Any] | None:
     """What a filter of this name looks at; None if the record has no such field."""
     if name in record:
         return [record[name]]
@@ -370,16 +370,16 @@ def matches(value: Any, wanted: str, *, inclusive: bool = False) -> bool:
 
 
 def _is_beyond(value: Any, wanted: str, *, inclusive: bool) -> bool:
-    bound, mine = _bound(wanted[1:]), _comparable(value)
-    if type(mine) is not type(bound):
+    bound, actual = _bound(wanted[1:]), _comparable(value)
+    if type(actual) is not type(bound):
         return False
-    return (inclusive and mine == bound) or bool(mine > bound if wanted[0] == ">" else mine < bound)
+    return (inclusive and actual == bound) or bool(actual > bound if wanted[0] == ">" else actual < bound)
 
 
 def _bound(wanted: str) -> Any:
     bound = _comparable(wanted)
     if isinstance(bound, str) and re.match(r"\d{4}-", bound):
-        raise Malformed(f"Invalid date: {wanted}")
+        raise MalformedFilterError(f"Invalid date: {wanted}")
     return bound
 
 

@@ -34,7 +34,7 @@ class Clock:
 
 
 @dataclass
-class Reading:
+class Listing:
     """All that one listing brought."""
 
     chunks: list[Chunk] = field(default_factory=list)
@@ -69,14 +69,14 @@ class Account:
     def resource(self, name: str) -> Any:
         return {each.name: each for each in resources.resources(self.options)}[name]
 
-    def read(self, name: str, cursor: str | None = None) -> Reading:
+    def list_all(self, name: str, cursor: str | None = None) -> Listing:
         """A whole run: all its requests."""
-        reading = Reading()
+        listing = Listing()
         while True:
-            reading.chunks += self.client.list(self.resource(name), cursor)
-            if not reading.end.more:
-                return reading
-            cursor = reading.end.cursor
+            listing.chunks += self.client.list(self.resource(name), cursor)
+            if not listing.end.more:
+                return listing
+            cursor = listing.end.cursor
 
     def fetch(self, name: str, key: str) -> Any:
         return self.client.fetch(self.resource(name), key)

@@ -14,9 +14,9 @@ ITEMS = "items?ts=%3E"
 
 def asked_next(account: Account, name: str = "items") -> str:
     """What the tick after a full reading asks for."""
-    cursor = account.read(name).end.cursor
+    cursor = account.list_all(name).end.cursor
     account.sandbox.asked.clear()
-    account.read(name, cursor)
+    account.list_all(name, cursor)
     return account.sandbox.asked[0].replace("%3A", ":").removeprefix(f"{name}?ts=%3E")
 
 
@@ -56,14 +56,14 @@ def test_what_changes_in_the_hour_that_autumn_repeats_is_not_missed(account: Acc
     books = account.sandbox.books
     account.clock.now = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)  # 03:50, summer time
     books.touch(books.tables["items"][0], name="first")
-    cursor = account.read("items").end.cursor
+    cursor = account.list_all("items").end.cursor
     account.clock.advance(minutes=20)  # 03:10, winter time
     books.touch(books.tables["items"][1], name="second")
-    reading = account.read("items", cursor)
+    reading = account.list_all("items", cursor)
     assert {"first", "second"} == {raw["name"] for raw in reading.objects.values()}
     account.clock.advance(minutes=55)  # 04:05
     books.touch(books.tables["items"][2], name="third")
-    assert "third" in {raw["name"] for raw in account.read("items", reading.end.cursor).objects.values()}
+    assert "third" in {raw["name"] for raw in account.list_all("items", reading.end.cursor).objects.values()}
 
 
 @pytest.mark.parametrize(
@@ -87,19 +87,19 @@ def test_what_changes_after_a_clock_an_hour_ahead_was_set_right_is_found_by_the_
     books = account.sandbox.books
     account.clock.advance(hours=1)
     books.touch(books.tables["items"][0], name="ahead")
-    cursor = account.read("items").end.cursor
+    cursor = account.list_all("items").end.cursor
     account.clock.advance(hours=-1, minutes=1)
     books.touch(books.tables["items"][1], name="right")
     account.clock.advance(minutes=4)
-    cursor = account.read("items", cursor).end.cursor
-    assert books.tables["items"][1]["code"] in account.read("items", cursor).objects
+    cursor = account.list_all("items", cursor).end.cursor
+    assert books.tables["items"][1]["code"] in account.list_all("items", cursor).objects
 
 
 def test_a_cursor_never_goes_back_by_itself(account: Account) -> None:
     touch(account, "2026-06-01 14:30:00")
-    cursor = account.read("items").end.cursor
+    cursor = account.list_all("items").end.cursor
     touch(account, "2026-06-01 14:27:00")
-    assert cursor == account.read("items", cursor).end.cursor
+    assert cursor == account.list_all("items", cursor).end.cursor
 
 
 FAST = {"timeout": timedelta(seconds=1), "since": "2016-01-01"}
@@ -108,7 +108,7 @@ FAST = {"timeout": timedelta(seconds=1), "since": "2016-01-01"}
 @pytest.mark.parametrize("account", [FAST], indirect=True)
 def test_documents_that_take_too_long_are_read_by_windows_that_halve(account: Account) -> None:
     account.sandbox.slow_above = 5
-    reading = account.read("orders")
+    reading = account.list_all("orders")
     truth = account.sandbox.truth("orders")
     undated = {key: raw for key, raw in truth.items() if not raw["date"]}
     assert truth == reading.objects | undated
@@ -133,7 +133,7 @@ def test_the_cursor_of_windows_is_bounded_by_the_first_of_them(account: Account)
         cursor = last.end.cursor
         if not last.end.more:
             break
-    position = cursors.Position.read(cursor)
+    position = cursors.Position.decode(cursor)
     assert position.since is not None
     assert position.since <= datetime(2026, 6, 1, 14, 57)  # noqa: DTZ001
 
@@ -146,7 +146,7 @@ def test_a_single_day_that_takes_too_long_is_tried_again_later(account: Account)
     account.sandbox.slow_above = 2
     account.sandbox.books.tables["orders"] = [{"number": number, "date": f"{RECENT}T12:00:00"} for number in range(3)]
     with pytest.raises(TimedOut):
-        account.read("orders")
+        account.list_all("orders")
     before, after = RECENT - timedelta(days=1), RECENT + timedelta(days=1)
     assert f"orders?date=%3E{before}T23%3A59%3A59&date=%3C{after}T00%3A00%3A00" == account.sandbox.asked[-1]
 
@@ -155,7 +155,7 @@ def test_a_single_day_that_takes_too_long_is_tried_again_later(account: Account)
 def test_what_has_no_date_cannot_be_asked_in_windows(account: Account) -> None:
     account.sandbox.slow_above = 5
     with pytest.raises(TimedOut):
-        account.read("items")
+        account.list_all("items")
 
 
 def test_windows_leave_no_second_out_whatever_the_operators_include() -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def test_what_changed_is_asked_by_ts_with_the_operator_in_its_value(account: Account) -> None:
-    cursor = account.read("items").end.cursor
-    account.read("items", cursor)
+    cursor = account.list_all("items").end.cursor
+    account.list_all("items", cursor)
     assert "items?ts=%3E2026-05-31T14%3A55%3A00" == account.sandbox.asked[-1]
 
 
@@ -66,13 +66,13 @@ def test_nothing_is_missed_whether_a_bound_is_included_or_not(
 def test_a_change_in_the_very_second_of_the_cursor_is_read(account: Account, bound: str) -> None:
     account.sandbox.inclusive = bound == "inclusive"
     account.sandbox.books.touch(account.sandbox.books.tables["items"][0])
-    cursor = account.read("items").end.cursor
+    cursor = account.list_all("items").end.cursor
     account.sandbox.books.touch(account.sandbox.books.tables["items"][1], name="in the same second")
-    assert "in the same second" in {each["name"] for each in account.read("items", cursor).objects.values()}
+    assert "in the same second" in {each["name"] for each in account.list_all("items", cursor).objects.values()}
 
 
 def test_the_same_bound_is_sent_for_greater_and_for_greater_or_equal() -> None:
-    assert [("price", ">100")] == queries.field("price").above(100).pairs
+    assert [("price", ">100")] == queries.field("price").above(100).params
     with pytest.raises(ValueError, match="at least"):
         queries.parse("price", ">=100")
 
@@ -113,7 +113,7 @@ def test_a_partial_filters_percent_signs_are_encoded(account: Account) -> None:
 def test_whatever_fields_a_company_has_are_taken_as_they_come(account: Account) -> None:
     strange = {"code": "1", "ourOwnField": {"a": [1]}, "name": 5}
     account.sandbox.books.tables["items"] = [dict(strange)]
-    assert {"1": strange} == account.read("items").objects
+    assert {"1": strange} == account.list_all("items").objects
 
 
 @pytest.mark.parametrize(
@@ -152,19 +152,19 @@ def test_a_missing_permission_ends_the_resource_whichever_status_says_it(
 ) -> None:
     account.sandbox.refused["orders"] = refusal
     with pytest.raises(SetAside) as raised:
-        account.read("orders")
+        account.list_all("orders")
     assert raised.value.whole_resource
 
 
 @pytest.mark.parametrize("account", [{"filter": {"orders": {"totalamount": ">1"}}}], indirect=True)
-@pytest.mark.parametrize("fate", [sandbox.Calculated.REFUSED, sandbox.Calculated.IGNORED])
+@pytest.mark.parametrize("fate", [sandbox.CalculatedFilter.REFUSED, sandbox.CalculatedFilter.IGNORED])
 def test_results_are_checked_because_a_calculated_field_is_refused_or_ignored(
-    account: Account, fate: sandbox.Calculated
+    account: Account, fate: sandbox.CalculatedFilter
 ) -> None:
     account.sandbox.calculated["totalamount"] = fate
     account.sandbox.books.tables["orders"][0]["totalamount"] = 0
     with pytest.raises(SetAside, match="totalamount"):
-        account.read("orders")
+        account.list_all("orders")
 
 
 @pytest.mark.parametrize("account", [{"resources": ["customers"]}], indirect=True)
@@ -172,19 +172,19 @@ def test_deletions_are_asked_for_all_and_sorted_here(account: Account) -> None:
     books = account.sandbox.books
     books.delete_order(Random(1))
     books.remove("customers", books.tables["customers"][0])
-    reading = account.read("deleted")
+    reading = account.list_all("deleted")
     assert ["deleted?"] == account.sandbox.asked
     assert 2 == len(reading.objects)
     assert ["customers"] == [mention.resource for chunk in reading.chunks for mention in chunk.mentions]
 
 
 def test_many_changes_are_one_request_and_never_one_each(account: Account) -> None:
-    cursor = account.read("orders").end.cursor
+    cursor = account.list_all("orders").end.cursor
     account.clock.advance(minutes=10)
     for order in account.sandbox.books.tables["orders"]:
         account.sandbox.books.touch(order)
     account.sandbox.asked.clear()
-    assert account.sandbox.truth("orders") == account.read("orders", cursor).objects
+    assert account.sandbox.truth("orders") == account.list_all("orders", cursor).objects
     assert 1 == len(account.sandbox.asked)
 
 

@@ -32,29 +32,29 @@ def test_every_fault_has_its_fate() -> None:
 @pytest.mark.parametrize("account", [QUICK, QUICK | {"format": "xml"}], indirect=True, ids=["json", "xml"])
 @pytest.mark.parametrize("fault", FATES)
 def test_a_bad_answer_is_sorted_by_fate_and_the_next_one_is_read(account: Account, fault: Fault) -> None:
-    for ask in (lambda: account.read("items"), lambda: account.fetch("items", "1012")):
+    for ask in (lambda: account.list_all("items"), lambda: account.fetch("items", "1012")):
         account.sandbox.faults.append(fault)
         with pytest.raises(Fate) as raised:
             ask()
         assert FATES[fault] is type(raised.value)
-    assert len(account.sandbox.truth("items")) == len(account.read("items").objects)
+    assert len(account.sandbox.truth("items")) == len(account.list_all("items").objects)
 
 
 def test_what_the_vendor_says_of_waiting_is_passed_on(account: Account) -> None:
     account.sandbox.faults.append(Fault.BUSY)
     with pytest.raises(TryLater) as raised:
-        account.read("items")
+        account.list_all("items")
     assert timedelta(seconds=1) == raised.value.after
 
 
 def test_more_than_the_vendor_grants_is_refused_until_a_minute_has_passed(account: Account) -> None:
     account.sandbox.per_minute = 2
-    account.read("items")
-    account.read("items")
+    account.list_all("items")
+    account.list_all("items")
     with pytest.raises(TryLater, match=r"429.*Rate limit"):
-        account.read("items")
+        account.list_all("items")
     account.clock.advance(minutes=1)
-    account.read("items")
+    account.list_all("items")
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_a_resource_that_the_key_may_not_read_is_set_aside_whole(
 ) -> None:
     account.sandbox.refused["orders"] = refusal
     with pytest.raises(SetAside) as raised:
-        account.read("orders")
+        account.list_all("orders")
     assert raised.value.whole_resource
     assert words == str(raised.value)
-    assert account.read("items").end.complete
+    assert account.list_all("items").end.complete
 
 
 def test_a_wrong_key_is_told_without_the_key(account: Account) -> None:
@@ -100,7 +100,7 @@ def test_a_filter_that_the_vendor_refuses_is_set_aside(account: Account) -> None
 @pytest.mark.parametrize("raw", [[1, {"code": "1"}], [None, {"code": "1"}]])
 def test_an_element_that_is_no_record_is_set_aside_alone(account: Account, raw: list[Any]) -> None:
     account.sandbox.books.tables["items"] = raw
-    reading = account.read("items")
+    reading = account.list_all("items")
     assert {"1": {"code": "1"}} == reading.objects
     (unreadable,) = [each for chunk in reading.chunks for each in chunk.unreadable]
     assert {"value": raw[0]} == unreadable.raw

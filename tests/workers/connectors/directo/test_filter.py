@@ -13,7 +13,7 @@ from tests.mirroring import mirrored
 from tests.workers.connectors.directo.conftest import Account, options
 from workers import configuration
 from workers.connectors.directo import resources
-from workers.connectors.directo.sandbox import Calculated
+from workers.connectors.directo.sandbox import CalculatedFilter
 from workers.errors import SetAside, TimedOut
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ ESTONIA = filtered(customers={"country": "EE"}, orders={"date": [">2018-01-01", 
 
 @pytest.mark.parametrize("account", [ESTONIA], indirect=True)
 def test_every_question_carries_the_filter(account: Account) -> None:
-    cursor = account.read("customers").end.cursor
-    account.read("customers", cursor)
+    cursor = account.list_all("customers").end.cursor
+    account.list_all("customers", cursor)
     account.fetch("customers", "CUST001")
     account.client.probe(account.resource("customers"))
     assert [
@@ -119,7 +119,7 @@ def test_every_question_carries_the_filter(account: Account) -> None:
 def test_what_does_not_pass_is_gone(account: Account) -> None:
     truth = account.sandbox.truth("customers")
     foreign = next(key for key, each in truth.items() if each["country"] != "EE")
-    assert {key for key, each in truth.items() if each["country"] == "EE"} == set(account.read("customers").objects)
+    assert {key for key, each in truth.items() if each["country"] == "EE"} == set(account.list_all("customers").objects)
     assert Tombstone(foreign) == account.fetch("customers", foreign)
     account.sandbox.books.touch(_record(account.sandbox, foreign), country="EE")
     assert Snapshot(foreign, account.sandbox.truth("customers")[foreign]) == account.fetch("customers", foreign)
@@ -132,13 +132,13 @@ def _record(sandbox: Any, code: str) -> JsonObject:
 
 @pytest.mark.parametrize("account", [ESTONIA], indirect=True)
 def test_an_ignored_filter_is_noticed_by_each_kind_of_question(account: Account) -> None:
-    cursor = account.read("customers").end.cursor
+    cursor = account.list_all("customers").end.cursor
     for customer in account.sandbox.books.tables["customers"]:
         account.sandbox.books.touch(customer)
     account.sandbox.ignored.add("country")
     for ask in (
-        lambda: account.read("customers"),
-        lambda: account.read("customers", cursor),
+        lambda: account.list_all("customers"),
+        lambda: account.list_all("customers", cursor),
         lambda: account.fetch("customers", "CUST003"),
     ):
         with pytest.raises(SetAside, match="ignores the filter country=EE of customers") as raised:
@@ -148,16 +148,16 @@ def test_an_ignored_filter_is_noticed_by_each_kind_of_question(account: Account)
 
 @pytest.mark.parametrize("account", [filtered(items={"misspelt": "1"})], indirect=True)
 def test_a_filter_by_what_no_object_shows_is_told_to_a_person(account: Account) -> None:
-    reading = account.read("items")
+    reading = account.list_all("items")
     assert "no object of items shows misspelt" in str(reading.end.warning)
     account.sandbox.books.tables["items"].clear()
-    assert account.read("items").end.warning is None
+    assert account.list_all("items").end.warning is None
 
 
 @pytest.mark.parametrize("account", [filtered(items={"salesprice": ">1"})], indirect=True)
 def test_a_probe_tells_what_the_vendor_says_of_the_filter(account: Account) -> None:
     assert "can be read, filtered by salesprice=>1" == account.client.probe(account.resource("items"))
-    account.sandbox.calculated["salesprice"] = Calculated.REFUSED
+    account.sandbox.calculated["salesprice"] = CalculatedFilter.REFUSED
     with pytest.raises(SetAside, match="Filtering by calculated field salesprice"):
         account.client.probe(account.resource("items"))
 
@@ -174,7 +174,7 @@ FAST = {"timeout": timedelta(seconds=1), "since": "2016-01-01"}
 @pytest.mark.parametrize("account", [ESTONIA | FAST], indirect=True)
 def test_windows_stay_within_a_filter_by_date(account: Account) -> None:
     account.sandbox.slow_above = 3
-    reading = account.read("orders")
+    reading = account.list_all("orders")
     truth = account.sandbox.truth("orders")
     inside = {key: each for key, each in truth.items() if "2018-01-01T00:00:00" < each["date"] < "2023-01-01T00:00:00"}
     assert 3 < len(inside) < len(truth)
@@ -197,7 +197,7 @@ def test_days_that_are_named_one_by_one_are_not_asked_for_in_windows(account: Ac
     ]
     account.sandbox.slow_above = 2
     with pytest.raises(TimedOut):
-        account.read("orders")
+        account.list_all("orders")
     assert 1 == len(account.sandbox.asked)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.workers.connectors.directo.conftest import client
 from workers.connectors.directo import queries
-from workers.connectors.directo.sandbox import Calculated
+from workers.connectors.directo.sandbox import CalculatedFilter
 from workers.connectors.directo.sandbox_books import CALCULATED
 from workers.errors import SetAside
 
@@ -53,7 +53,7 @@ country, number, dated = queries.field("country"), queries.field("number"), quer
     ],
 )
 def test_each_operator_is_spelt_as_the_vendor_reads_it(made: Filter, pairs: list[tuple[str, str]]) -> None:
-    assert pairs == made.pairs
+    assert pairs == made.params
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_each_operator_is_spelt_as_the_vendor_reads_it(made: Filter, pairs: list
     ],
 )
 def test_settings_spell_filters_in_the_vendors_syntax(said: Any, pairs: list[tuple[str, str]]) -> None:
-    assert pairs == queries.parse("x", said).pairs
+    assert pairs == queries.parse("x", said).params
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_each_operator_brings_what_it_says(
     assert 0 < len(expected), "a filter that lets nothing through shows nothing"
     assert expected == sorted(str(each[key]) for each in account.client.read(resource, *filters))
     assert len(expected) == len(
-        account.client.ask([resource, *(f"{n}={v}" for each in filters for n, v in each.pairs)])
+        account.client.ask([resource, *(f"{n}={v}" for each in filters for n, v in each.params)])
     )
 
 
@@ -249,7 +249,7 @@ def test_an_object_that_cannot_have_passed_shows_that_the_filter_is_ignored(
     account.sandbox.ignored.add(wanted.name)
     with pytest.raises(SetAside) as raised:
         list(account.client.read("items", wanted))
-    assert f"ignores the filter {wanted.name}={wanted.tests[0].text} of items" in str(raised.value)
+    assert f"ignores the filter {wanted.name}={wanted.conditions[0].text} of items" in str(raised.value)
     assert raised.value.whole_resource
 
 
@@ -288,15 +288,15 @@ def test_an_object_that_may_have_passed_is_kept(account: Account, wanted: Filter
     assert 1 == len(list(account.client.read("items", wanted)))
 
 
-@pytest.mark.parametrize("fate", Calculated)
-def test_a_calculated_field_is_refused_ignored_or_finds_nothing(account: Account, fate: Calculated) -> None:
+@pytest.mark.parametrize("fate", CalculatedFilter)
+def test_a_calculated_field_is_refused_ignored_or_finds_nothing(account: Account, fate: CalculatedFilter) -> None:
     account.sandbox.calculated["totalamount"] = fate
     wanted = queries.field("totalamount").above(1)
     account.sandbox.books.tables["orders"] = [{"number": 1, "totalamount": 0}, {"number": 2, "totalamount": 2}]
-    if fate is Calculated.EMPTY:
+    if fate is CalculatedFilter.EMPTY:
         assert [] == list(account.client.read("orders", wanted))
         return
-    words = "400: BAD_REQUEST: Filtering by calculated" if fate is Calculated.REFUSED else "ignores the filter"
+    words = "400: BAD_REQUEST: Filtering by calculated" if fate is CalculatedFilter.REFUSED else "ignores the filter"
     with pytest.raises(SetAside, match=words):
         list(account.client.read("orders", wanted))
 
@@ -327,7 +327,7 @@ def test_a_window_and_a_filter_by_date_are_asked_for_as_one_range(
 ) -> None:
     selection = queries.Selection((queries.parse("date", said),) if said else (), TALLINN)
     start, end = (datetime(2026, 1, day) if day else None for day in (after, before))  # noqa: DTZ001
-    params = selection.during(start, end)
+    params = selection.params_between(start, end)
     shortened = None if params is None else [value for _, value in params]
     expected = (
         None

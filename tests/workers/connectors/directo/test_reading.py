@@ -18,7 +18,7 @@ ALL = ("items", "itemclasses", "customers", "orders", "invoices", "transactions"
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_full_reading_names_every_object_as_the_vendor_shows_it(account: Account, name: str) -> None:
-    reading = account.read(name)
+    reading = account.list_all(name)
     assert account.sandbox.truth(name) == reading.objects
     assert reading.end.complete
     assert not reading.end.more
@@ -34,18 +34,18 @@ def test_a_point_read_finds_each_object_and_nothing_else(account: Account, name:
 
 
 def test_operators_travel_in_the_value_percent_encoded(account: Account) -> None:
-    end = account.read("orders").end
+    end = account.list_all("orders").end
     account.sandbox.asked.clear()
-    account.read("orders", end.cursor)
+    account.list_all("orders", end.cursor)
     account.fetch("transactions", "OST:1")
     assert ["orders?ts=%3E2026-05-31T14%3A55%3A00", "transactions?type=OST&number=1"] == account.sandbox.asked
 
 
 def test_a_tick_brings_what_changed_and_little_more(account: Account) -> None:
-    cursor = account.read("orders").end.cursor
+    cursor = account.list_all("orders").end.cursor
     account.clock.advance(minutes=10)
     account.sandbox.books.order(Random(1))
-    changed = account.read("orders", cursor)
+    changed = account.list_all("orders", cursor)
     assert {"1001", "1015"} == set(changed.objects)
     assert not changed.end.complete
     assert changed.end.warning is None
@@ -53,15 +53,15 @@ def test_a_tick_brings_what_changed_and_little_more(account: Account) -> None:
 
 def test_a_tick_that_brings_nothing_keeps_its_cursor(account: Account) -> None:
     account.sandbox.books.tables["orders"].clear()
-    cursor = account.read("orders").end.cursor
+    cursor = account.list_all("orders").end.cursor
     account.clock.advance(hours=3)
-    assert cursor == account.read("orders", cursor).end.cursor
+    assert cursor == account.list_all("orders", cursor).end.cursor
 
 
 def test_a_filter_that_is_ignored_is_noticed_and_its_records_are_kept(account: Account) -> None:
-    cursor = account.read("orders").end.cursor
+    cursor = account.list_all("orders").end.cursor
     account.sandbox.ignored.add("ts")
-    reading = account.read("orders", cursor)
+    reading = account.list_all("orders", cursor)
     assert account.sandbox.truth("orders") == reading.objects
     assert "ignored the filter ts=>2026-05-31T14:55:00" in str(reading.end.warning)
 
@@ -70,7 +70,7 @@ def test_a_filter_that_is_ignored_is_noticed_and_its_records_are_kept(account: A
 @pytest.mark.parametrize("name", ALL)
 def test_xml_has_the_shape_of_json_with_text_for_scalars(account: Account, name: str) -> None:
     expected = {key: _as_text(raw) for key, raw in account.sandbox.truth(name).items()}
-    reading = account.read(name)
+    reading = account.list_all(name)
     assert expected == reading.objects
     key = next(iter(expected))
     assert Snapshot(key, expected[key]) == account.fetch(name, key)
@@ -98,7 +98,7 @@ def test_a_point_read_whose_filter_is_ignored_proves_nothing(account: Account) -
 
 def test_a_record_without_key_is_set_aside_alone(account: Account) -> None:
     account.sandbox.books.tables["items"][0]["code"] = None
-    reading = account.read("items")
+    reading = account.list_all("items")
     assert len(account.sandbox.books.tables["items"]) - 1 == len(reading.objects)
     (unreadable,) = [each for chunk in reading.chunks for each in chunk.unreadable]
     assert unreadable.raw == account.sandbox.books.tables["items"][0]
@@ -110,7 +110,7 @@ def test_of_two_states_in_one_reply_the_later_wins_in_any_order(account: Account
     old = items[0] | {"ts": "2020-01-01 00:00:00", "name": "old"}
     items[:0] = [old]
     items.append(dict(old))
-    reading = account.read("items")
+    reading = account.list_all("items")
     assert items[1] == reading.objects[str(old["code"])]
     assert len(items) - 2 == len(reading.snapshots)
 
@@ -128,7 +128,7 @@ def far_apart(account: Account, resource: str, **changes: Any) -> list[dict[str,
 def test_two_records_with_one_key_are_not_lost_in_silence(account: Account, ts: dict[str, Any]) -> None:
     levels = account.sandbox.books.tables["stocklevels"]
     levels.append(levels[0] | {"quantity": 5, "location": "B2"} | ts)
-    reading = account.read("stocklevels")
+    reading = account.list_all("stocklevels")
     (unreadable,) = [each for chunk in reading.chunks for each in chunk.unreadable]
     assert unreadable.raw == levels[-1]
     assert "keys" in unreadable.reason
@@ -137,7 +137,7 @@ def test_two_records_with_one_key_are_not_lost_in_silence(account: Account, ts: 
 @pytest.mark.parametrize("account", [{}, {"format": "xml"}], indirect=True, ids=["json", "xml"])
 def test_two_records_with_one_key_are_not_lost_however_far_apart(account: Account) -> None:
     first, second = far_apart(account, "stocklevels", location="B2")
-    reading = account.read("stocklevels")
+    reading = account.list_all("stocklevels")
     (unreadable,) = [each for chunk in reading.chunks for each in chunk.unreadable]
     assert "B2" == unreadable.raw["location"]
     assert [None] == [raw.get("location") for raw in reading.objects.values() if raw["warehouse"] == first["warehouse"]]
@@ -148,14 +148,14 @@ def test_two_records_with_one_key_are_not_lost_however_far_apart(account: Accoun
 def test_of_two_states_in_one_reply_the_later_wins_however_far_apart(account: Account, ts: str, kept: str) -> None:
     account.sandbox.books.tables["items"][0]["name"] = "first"
     first, _ = far_apart(account, "items", name="other", ts=ts)
-    reading = account.read("items")
+    reading = account.list_all("items")
     assert kept == reading.objects[first["code"]]["name"]
     assert [] == [each for chunk in reading.chunks for each in chunk.unreadable]
 
 
 def test_a_record_that_comes_twice_in_one_reply_is_one(account: Account) -> None:
     first, _ = far_apart(account, "items")
-    reading = account.read("items")
+    reading = account.list_all("items")
     assert 1 == [snapshot.key for snapshot in reading.snapshots].count(first["code"])
     assert [] == [each for chunk in reading.chunks for each in chunk.unreadable]
 
@@ -170,7 +170,7 @@ def test_a_resource_whose_records_all_lack_the_key_is_set_aside_whole(account: A
     with pytest.raises(
         SetAside, match=r"without item_code and warehouse; it has item, stock; the setting `keys`"
     ) as raised:
-        account.read("stocklevels")
+        account.list_all("stocklevels")
     assert raised.value.whole_resource
 
 
