@@ -15,7 +15,7 @@ _RESOURCE = re.compile(
     r"(catalogs|documents|balanceRegisters|informationRegisters|accumulationRegisters)\.[A-Za-z][A-Za-z0-9_]*"
 )
 _DIMENSION = re.compile("[A-Za-z][A-Za-z0-9_]*")
-_COUNTING = ("balanceRegisters", "accumulationRegisters")
+_SUMMED_FAMILIES = ("balanceRegisters", "accumulationRegisters")
 
 
 class Options(Webhooked):
@@ -40,14 +40,14 @@ class Options(Webhooked):
 
     @field_validator("api_key")
     @classmethod
-    def _some_key(cls, api_key: Secret) -> Secret:
+    def _key_is_not_empty(cls, api_key: Secret) -> Secret:
         if not api_key.get_secret_value().strip():
             raise ValueError("the key is empty; copy it from Сервіс - Підключення до API Dilovod")
         return api_key
 
     @field_validator("resources")
     @classmethod
-    def _known_kinds(cls, resources: tuple[str, ...]) -> tuple[str, ...]:
+    def _resources_are_valid(cls, resources: tuple[str, ...]) -> tuple[str, ...]:
         if not resources:
             raise ValueError('name at least one resource, as in resources = ["catalogs.goods", "documents.saleOrder"]')
         for resource in resources:
@@ -62,11 +62,11 @@ class Options(Webhooked):
 
     @field_validator("dimensions")
     @classmethod
-    def _of_registers(cls, dimensions: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
+    def _dimensions_are_valid(cls, dimensions: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
         for register, names in dimensions.items():
             if "resources" in info.data and register not in info.data["resources"]:
                 raise ValueError(f'"{register}" is not among the resources; add it there, or remove it here')
-            if register.partition(".")[0] not in _COUNTING:
+            if register.partition(".")[0] not in _SUMMED_FAMILIES:
                 raise ValueError(f'"{register}" counts nothing that could be summed; remove it here')
             if not names or len(set(names)) < len(names) or not all(_DIMENSION.fullmatch(name) for name in names):
                 raise ValueError(f'name some dimensions of "{register}", each once, as in ["good", "storage"]')
@@ -74,7 +74,7 @@ class Options(Webhooked):
 
     @field_validator("concurrency")
     @classmethod
-    def _one_at_a_time(cls, concurrency: int) -> int:
+    def _concurrency_is_one(cls, concurrency: int) -> int:
         if concurrency != 1:
             raise ValueError("Dilovod answers one request at a time for each key; remove the key, or write 1")
         return concurrency

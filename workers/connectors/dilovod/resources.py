@@ -20,7 +20,7 @@ ID = re.compile("[0-9]{16}")
 def resources(options: Options) -> tuple[Resource, ...]:
     """One row for each configured name."""
     return tuple(
-        _register(options, name) if is_register(name) else _objects(options, name) for name in options.resources
+        _register_resource(options, name) if is_register(name) else _object_resource(options, name) for name in options.resources
     )
 
 
@@ -34,14 +34,14 @@ def is_slice(name: str) -> bool:
     return name.startswith("informationRegisters.")
 
 
-def _objects(options: Options, name: str) -> Resource:
+def _object_resource(options: Options, name: str) -> Resource:
     # Dilovod has no modification date, hence no `every`: only the sweep finds what no webhook told.
     return Resource(
         name, full_every=options.reconcile_every, bound=options.reconcile_every, described=True, project=project
     )
 
 
-def _register(options: Options, name: str) -> Resource:
+def _register_resource(options: Options, name: str) -> Resource:
     # `key` is empty because only the vendor's metadata knows the dimensions and their order.
     chosen = options.dimensions.get(name, ())
     return Resource(
@@ -71,20 +71,20 @@ def project(raw: JsonObject) -> JsonObject:
 def rows(part: Any) -> list[JsonObject]:
     """A table part's rows in the order that a user sees: by `rowNum`, then by row id."""
     if isinstance(part, dict):
-        return sorted((_row(row, row_id) for row_id, row in part.items()), key=_order)
-    return sorted((_row(row, None) for row in _listed(part)), key=_order)
+        return sorted((_with_id(row, row_id) for row_id, row in part.items()), key=_row_order)
+    return sorted((_with_id(row, None) for row in _as_list(part)), key=_row_order)
 
 
-def _listed(part: Any) -> Iterable[Any]:
+def _as_list(part: Any) -> Iterable[Any]:
     return part if isinstance(part, list) else ()
 
 
-def _row(row: Any, row_id: str | None) -> JsonObject:
+def _with_id(row: Any, row_id: str | None) -> JsonObject:
     fields = row if isinstance(row, dict) else {"value": row}
     return fields if row_id is None or "id" in fields else {"id": row_id, **fields}
 
 
-def _order(row: JsonObject) -> tuple[int, int, str]:
+def _row_order(row: JsonObject) -> tuple[int, int, str]:
     return _number(row.get("rowNum")), _number(row.get("id")), str(row.get("id"))
 
 

@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from models import exact
 from workers.connectors.dilovod import sandbox_books
-from workers.connectors.dilovod.sandbox_books import Refused
+from workers.connectors.dilovod.sandbox_books import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -75,16 +75,16 @@ def create(
     shows (a server that adds a `Date` of its own must be told not to). `webhook_url`: where
     interactive edits send their webhook; `lost` and `doubled`: the shares of webhooks that never come or come twice.
     """
-    sandbox = Sandbox(seed=seed, key=key, now=now or _now)
+    sandbox = Sandbox(seed=seed, key=key, now=now or _utc_now)
     sandbox.shows_clock = now is not None
     sandbox.webhook_url, sandbox.lost, sandbox.doubled = webhook_url, lost, doubled
-    sandbox.found_a_company(objects)
-    app = Starlette(routes=[Route("/", _Gateway(sandbox), methods=["POST"])])
+    sandbox.fill(objects)
+    app = Starlette(routes=[Route("/", _Endpoint(sandbox), methods=["POST"])])
     app.state.sandbox = sandbox
     return app
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
@@ -132,7 +132,7 @@ class Sandbox:
         self.overlaps = 0
         self._chance = Random(seed)
         self._outbox: queue.Queue[JsonObject] = queue.Queue()
-        self._postman: threading.Thread | None = None
+        self._sender: threading.Thread | None = None
 
     # The contract.
 
@@ -185,8 +185,8 @@ class Sandbox:
         for step in (
             self._order,
             self._edit_good,
-            self._edit_unheard,
-            self._edit_heard_twice,
+            self._edit_without_webhook,
+            self._edit_with_two_webhooks,
             self._edit_by_api,
             self._mark_order,
             self._mark_by_api,
@@ -201,8 +201,8 @@ class Sandbox:
             self._reprice,
         ):
             with self.lock:
-                told = step(random)
-            yield told
+                sentence = step(random)
+            yield sentence
 
     # Webhooks.
 
@@ -216,18 +216,18 @@ class Sandbox:
         if chance < self.lost:
             return
         for _ in range(2 if chance < self.lost + self.doubled else 1):
-            self._post(_changed(thing))
+            self._send_webhook(_webhook_packet(thing))
 
-    def _post(self, packet: JsonObject) -> None:
+    def _send_webhook(self, packet: JsonObject) -> None:
         self.hooks.append(packet)
         if self.webhook_url is None:
             return
-        if self._postman is None:
-            self._postman = threading.Thread(target=self._deliver, name="dilovod-webhooks", daemon=True)
-            self._postman.start()
+        if self._sender is None:
+            self._sender = threading.Thread(target=self._send_queued, name="dilovod-webhooks", daemon=True)
+            self._sender.start()
         self._outbox.put(packet)
 
-    def _deliver(self) -> None:
+    def _send_queued(self) -> None:
         with httpx.Client(timeout=10, trust_env=False) as client:
             while True:
                 packet = self._outbox.get()
@@ -240,31 +240,31 @@ class Sandbox:
 
     # The company.
 
-    def found_a_company(self, objects: int) -> None:
+    def fill(self, objects: int) -> None:
         """Fill the books: an account like a small shop's."""
         books, random = self.books, self.books.random
         for kind, names in _CATALOGUES.items():
             for code, name in names:
-                books.add(kind, code=code, name=_both(name))
-        groups = [books.add("catalogs.goods", name=_both(name), isGroup="1") for name in ("Саджанці", "Інвентар")]
+                books.add(kind, code=code, name=_multilang(name))
+        groups = [books.add("catalogs.goods", name=_multilang(name), isGroup="1") for name in ("Саджанці", "Інвентар")]
         for number in range(objects):
             self._good(random, number, random.choice(groups))
             books.add(
                 "catalogs.persons",
-                name=_both(f"{random.choice(_SURNAMES)} {random.choice('АБВГОПСТ')}. {number + 1}"),
+                name=_multilang(f"{random.choice(_SURNAMES)} {random.choice('АБВГОПСТ')}. {number + 1}"),
                 phone=f"+38067{random.randrange(10**7):07d}",
                 details='{"phone":["+380"]}' if number % 3 == 0 else "",
             )
         for _ in range(objects):
             self._new_order(random)
-        kit = books.add("catalogs.goods", name=_both("Набір садівника"), mainUnit=books.of("catalogs.units")[0].id)
+        kit = books.add("catalogs.goods", name=_multilang("Набір садівника"), mainUnit=books.of("catalogs.units")[0].id)
         books.add_row(kit, "tpGoods", good=self._goods()[0].id, qty="2.000")
 
     def _good(self, random: Random, number: int, group: Thing) -> Thing:
         books = self.books
         good = books.add(
             "catalogs.goods",
-            name=_both(f"{random.choice(_PLANTS)} №{number + 1}"),
+            name=_multilang(f"{random.choice(_PLANTS)} №{number + 1}"),
             parent=group.id,
             productNum=f"00{number + 7}",
             mainUnit=books.of("catalogs.units")[0].id,
@@ -293,7 +293,7 @@ class Sandbox:
             posted="1",
         )
         order.header["number"] = f"НР{order.id[-8:]}"
-        order.header["presentation"] = _both(f"{date[8:10]}.{date[5:7]}.{date[:4]} Замовлення {order.header['number']}")
+        order.header["presentation"] = _multilang(f"{date[8:10]}.{date[5:7]}.{date[:4]} Замовлення {order.header['number']}")
         for _ in range(random.randrange(1, 4)):
             self._order_row(order, random)
         return order
@@ -330,7 +330,7 @@ class Sandbox:
 
     def _edit_good(self, random: Random) -> str:
         good = random.choice(self._goods())
-        self.notify(self.books.touch(good, productNum=f"{random.randrange(10**4):05d}", description=_both("Оновлено")))
+        self.notify(self.books.touch(good, productNum=f"{random.randrange(10**4):05d}", description=_multilang("Оновлено")))
         return f"a user gave the good {good.id} another article number"
 
     def _edit_person(self, random: Random) -> str:
@@ -390,12 +390,12 @@ class Sandbox:
 
     # What mirrors get wrong.
 
-    def _edit_unheard(self, random: Random) -> str:
+    def _edit_without_webhook(self, random: Random) -> str:
         good = random.choice(self._goods())
         self.books.touch(good, printName="Назва для друку")
         return f"a user edited the good {good.id}, and the webhook was lost"
 
-    def _edit_heard_twice(self, random: Random) -> str:
+    def _edit_with_two_webhooks(self, random: Random) -> str:
         order = self._some_order(random)
         self.books.touch(order, remark="двічі")
         self.notify(order)
@@ -461,7 +461,7 @@ class Sandbox:
     def _answer(self, action: str, params: JsonObject) -> Any:
         try:
             return self._act(action, params)
-        except Refused as refused:
+        except RefusedError as refused:
             return {"error": str(refused), "clientMessages": []}
         except (AttributeError, KeyError, TypeError, ValueError):  # whatever else is wrong with the params
             return {"error": "applicationLayerError <html><body><b>bad params</b></body></html>"}
@@ -477,7 +477,7 @@ class Sandbox:
     def _statistic(self, params: JsonObject) -> list[JsonObject]:
         """The requests before this one, by day and kind. That a wrong partner's key is refused is a guess."""
         if params.get("partnerAPIkey", self.partner_key) != self.partner_key:
-            raise Refused(f"bad partnerAPIkey {params['partnerAPIkey']}")
+            raise RefusedError(f"bad partnerAPIkey {params['partnerAPIkey']}")
         start, end = params.get("dateFrom") or "", params.get("dateTo") or "9999"
         return [
             {
@@ -505,7 +505,7 @@ class Sandbox:
             "setDelMark": lambda: self._set_mark(params),
         }
         if action not in acts:
-            raise Refused(f"unknown action {action}")
+            raise RefusedError(f"unknown action {action}")
         return acts[action]()
 
     def _save(self, params: JsonObject) -> JsonObject:
@@ -514,22 +514,22 @@ class Sandbox:
         header.pop("delMark", None)  # saving does not clear a mark, whatever it answers
         thing = self.books.add(target) if target in self.books.kinds else self.books.things.get(target)
         if thing is None:
-            raise Refused(f"object with id {target} not found")
+            raise RefusedError(f"object with id {target} not found")
         for name in header:
             if name not in thing.header:
-                raise Refused(f"cant set value of header.{name}: bad value, or field doesnt exist")
-        self.books.touch(thing, **{name: _as_kept(value) for name, value in header.items()})
+                raise RefusedError(f"cant set value of header.{name}: bad value, or field doesnt exist")
+        self.books.touch(thing, **{name: _as_stored(value) for name, value in header.items()})
         for part, rows in (params.get("tableParts") or {}).items():
             thing.parts[part].clear()
             for row in rows:
-                self.books.add_row(thing, part, **{name: _as_kept(value) for name, value in row.items()})
+                self.books.add_row(thing, part, **{name: _as_stored(value) for name, value in row.items()})
         return {"result": "ok", "id": thing.id}
 
     def _set_mark(self, params: JsonObject) -> str:
         key = str((params.get("header") or params).get("id"))
         thing = self.books.things.get(key)
         if thing is None:
-            raise Refused(f"object with id {key} not found")
+            raise RefusedError(f"object with id {key} not found")
         if str(params.get("forceDelete")) == "1":
             self.books.remove(thing)
         else:
@@ -537,7 +537,7 @@ class Sandbox:
         return "ok"
 
 
-class _Gateway:
+class _Endpoint:
     """The one address. A key is busy until its answer is sent; a second request meanwhile is refused."""
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -566,16 +566,16 @@ class _Gateway:
         if packet is None:
             return _json({"error": "bad packet"})
         fault = sandbox.faults.popleft() if sandbox.faults else None
-        right = _json(sandbox.answer(packet))
-        return await self._spoilt(right, fault) if fault else right
+        response = _json(sandbox.answer(packet))
+        return await self._with_fault(response, fault) if fault else response
 
-    async def _spoilt(self, right: Response, fault: Fault) -> Response:
-        body = bytes(right.body)
+    async def _with_fault(self, response: Response, fault: Fault) -> Response:
+        body = bytes(response.body)
         if fault is Fault.DRIP:
-            return StreamingResponse(_dripping(body, self._sandbox.drip), media_type="application/json")
+            return StreamingResponse(_drip(body, self._sandbox.drip), media_type="application/json")
         if fault is Fault.SLOW:
             await asyncio.sleep(self._sandbox.slow)
-            return right
+            return response
         return {
             Fault.HTML: Response("<html><body><h1>Обслуговування</h1></body></html>", media_type="text/html"),
             Fault.HALF: Response(body[: len(body) // 2], media_type="application/json"),
@@ -603,21 +603,21 @@ def _json(answer: Any) -> Response:
     return Response(exact.dumps(answer), media_type="application/json")
 
 
-async def _dripping(body: bytes, pause: float) -> AsyncIterator[bytes]:
+async def _drip(body: bytes, pause: float) -> AsyncIterator[bytes]:
     for byte in body:
         yield bytes([byte])
         await asyncio.sleep(pause)
 
 
-def _changed(thing: Thing) -> JsonObject:
+def _webhook_packet(thing: Thing) -> JsonObject:
     return {"action": "objectChanged", "params": {"objectName": thing.kind, "id": thing.id}}
 
 
-def _both(name: str) -> dict[str, str]:
+def _multilang(name: str) -> dict[str, str]:
     return {"ru": name, "uk": name}
 
 
-def _as_kept(value: Any) -> Any:
+def _as_stored(value: Any) -> Any:
     return value if isinstance(value, dict) else str(value)
 
 

@@ -144,7 +144,7 @@ REGISTERS = {
 }
 
 
-_READINGS = {
+_SELECTION_TYPES = {
     "balance": ("balanceRegisters", "accumulationRegisters"),
     "turnover": ("balanceRegisters", "accumulationRegisters"),
     "balanceAndTurnover": ("balanceRegisters", "accumulationRegisters"),
@@ -155,7 +155,7 @@ _READINGS = {
 _END_OF_TIME = "9999"
 
 
-class Refused(Exception):  # noqa: N818 - the vendor's word is an answer here, not a failure
+class RefusedError(Exception):  # noqa: N818 - the vendor's word is an answer here, not a failure
     """What the vendor answers as `{"error": …}`."""
 
 
@@ -216,11 +216,11 @@ class Sums:
         else:
             self.expense -= amount
 
-    def shown(self, reading: str, spelling: tuple[str, str]) -> dict[str, Decimal]:
+    def show(self, selection: str, spelling: tuple[str, str]) -> dict[str, Decimal]:
         """What a reading shows, by what stands behind the resource's name."""
         turnover = dict(zip(spelling, (self.receipt, self.expense), strict=True))
-        whole = {"Start": self.opening, **turnover, "Final": self.closing}
-        return {"balance": {"": self.closing}, "turnover": turnover, "balanceAndTurnover": whole}[reading]
+        all_sums = {"Start": self.opening, **turnover, "Final": self.closing}
+        return {"balance": {"": self.closing}, "turnover": turnover, "balanceAndTurnover": all_sums}[selection]
 
 
 @dataclass
@@ -253,7 +253,7 @@ class Books:
     spelling: dict[str, tuple[str, str]] = field(
         default_factory=lambda: {"turnover": ("Reciept", "Expence"), "balanceAndTurnover": ("Receipt", "Expense")}
     )
-    tells_sums: bool = False
+    lists_sums: bool = False
 
     def __post_init__(self) -> None:
         self.kinds = copy.deepcopy(_KINDS)
@@ -319,7 +319,7 @@ class Books:
             held[each.place] = tuple(one + other for one, other in zip(before, each.amounts, strict=True))
         return held
 
-    def moved(self, register: str) -> list[Movement]:
+    def movements_of(self, register: str) -> list[Movement]:
         """The records of a register that counts: income is what the posted orders say."""
         if register == "balanceRegisters.goods":
             return self.movements
@@ -339,14 +339,14 @@ class Books:
         """The answer of `getObject`."""
         thing = self.things.get(key)
         if thing is None:
-            raise Refused(f"object with id {key} not found")
+            raise RefusedError(f"object with id {key} not found")
         self.allow(thing.kind)
         return self.show(thing)
 
     def allow(self, name: str) -> None:
         """Refuse what the role may not read."""
         if name in self.denied:
-            raise Refused(f"Access to {name} denied, check role settings")
+            raise RefusedError(f"Access to {name} denied, check role settings")
 
     def show(self, thing: Thing) -> JsonObject:
         """Header links as `{"id","pr"}`, row links as `x` and `x__pr`, parts keyed by row id or `[]`, values text."""
@@ -357,7 +357,7 @@ class Books:
         shown: JsonObject = {"header": header}
         if kind.parts is not None:
             shown["tableParts"] = {
-                part: {row["id"]: self._shown_row(row, fields) for row in thing.parts[part]} or []
+                part: {row["id"]: self._show_row(row, fields) for row in thing.parts[part]} or []
                 for part, fields in kind.parts.items()
             }
         return shown | {"misc": False}
@@ -365,7 +365,7 @@ class Books:
     def _header_value(self, value: Any, value_type: Any) -> Any:
         return {"id": value, "pr": self.name_of(value, value_type)} if _is_link(value_type) else copy.copy(value)
 
-    def _shown_row(self, row: JsonObject, fields: dict[str, Any]) -> JsonObject:
+    def _show_row(self, row: JsonObject, fields: dict[str, Any]) -> JsonObject:
         shown: JsonObject = {}
         for name, value in row.items():
             shown[name] = value
@@ -401,10 +401,10 @@ class Books:
         listed = {each["id"]: known for known, each in self.list_metadata().items()}
         name = listed.get(name, name)
         if name in REGISTERS:
-            return self._described_register(name)
+            return self._describe_register(name)
         kind = self.kinds.get(name)
         if kind is None:
-            raise Refused(f"metadata object {name} not found")
+            raise RefusedError(f"metadata object {name} not found")
         described: JsonObject = {
             "name": name,
             "presentation": kind.presentation,
@@ -412,25 +412,25 @@ class Books:
             "idPrefix": kind.prefix,
             "hierarchyType": "groups" if "parent" in kind.fields else "none",
             "autoNumeration": 1,
-            "reqs": _declared(kind.fields),
+            "reqs": _declare(kind.fields),
             "predefined": [],
         }
         if kind.parts is not None:
-            described["tableParts"] = {part: {"reqs": _declared(fields)} for part, fields in kind.parts.items()}
+            described["tableParts"] = {part: {"reqs": _declare(fields)} for part, fields in kind.parts.items()}
         return described
 
-    def _described_register(self, name: str) -> JsonObject:
+    def _describe_register(self, name: str) -> JsonObject:
         register = REGISTERS[name]
         resources = dict(register.resources)
-        if self.tells_sums and not name.startswith("informationRegisters."):
+        if self.lists_sums and not name.startswith("informationRegisters."):
             suffixes = dict.fromkeys(["Start", "Final", *(each for pair in self.spelling.values() for each in pair)])
             resources |= {f"{each}{suffix}": _AMOUNT for each in register.resources for suffix in suffixes}
         return {
             "name": name,
             "presentation": register.presentation,
-            "reqs": _declared({"date": _DATE}),
-            "dimensions": _declared(register.dimensions),
-            "resources": _declared(resources),
+            "reqs": _declare({"date": _DATE}),
+            "dimensions": _declare(register.dimensions),
+            "resources": _declare(resources),
         }
 
     # Selecting.
@@ -439,7 +439,7 @@ class Books:
         """The answer of `request`. A top-level `offset` is ignored, as the vendor does."""
         fields: dict[str, str] = dict(params.get("fields") or {})
         rows = [row for row in self._source(params.get("from")) if self._accepted(row, fields, params.get("filters"))]
-        rows = _limited(rows, params.get("limit"))
+        rows = _limit(rows, params.get("limit"))
         multilang = bool(params.get("multilang"))
         if params.get("assembleLinks", True):
             return [self._assembled(row, fields, multilang=multilang) for row in rows]
@@ -455,7 +455,7 @@ class Books:
         kind, _, part = str(from_).partition(".")[2].partition(".")
         name = f"{str(from_).partition('.')[0]}.{kind}"
         if name not in self.kinds or (part and part not in (self.kinds[name].parts or {})):
-            raise Refused(f"unknown source {from_}")
+            raise RefusedError(f"unknown source {from_}")
         self.allow(name)
         return (self._row(thing) for thing in self.of(name)) if not part else self._part_rows(name, part)
 
@@ -470,28 +470,28 @@ class Books:
                 yield Row({"owner": thing.id, **row}, types)
 
     def _register(self, from_: JsonObject) -> Iterator[Row]:
-        reading, name = from_.get("type"), from_.get("register")
+        selection, name = from_.get("type"), from_.get("register")
         found = [each for each in REGISTERS if each.partition(".")[2] == name]
-        if not found or found[0].partition(".")[0] not in _READINGS.get(str(reading), ()):
-            raise Refused(f"there is no {reading} of register {name}")
+        if not found or found[0].partition(".")[0] not in _SELECTION_TYPES.get(str(selection), ()):
+            raise RefusedError(f"there is no {selection} of register {name}")
         self.allow(found[0])
-        if reading == "sliceLast":
+        if selection == "sliceLast":
             return self._slice(from_.get("date"))
-        return self._counted(str(reading), found[0], from_)
+        return self._summed(str(selection), found[0], from_)
 
-    def _counted(self, reading: str, name: str, from_: JsonObject) -> Iterator[Row]:
+    def _summed(self, selection: str, name: str, from_: JsonObject) -> Iterator[Row]:
         """The register's rows by the dimensions in `from`, else by all; rows of nothing do not show."""
         register = REGISTERS[name]
         kept = list(from_.get("dimensions") or register.dimensions)
         unknown = [each for each in kept if each not in register.dimensions]
         if unknown:
-            raise Refused(f"unknown dimension {unknown[0]}")
+            raise RefusedError(f"unknown dimension {unknown[0]}")
         types = {each: register.dimensions[each] for each in kept}
-        for group, held in self._grouped(name, kept, *_period(reading, from_)).items():
+        for group, held in self._grouped(name, kept, *_period(selection, from_)).items():
             values: JsonObject = dict(zip(kept, group, strict=True))
             measures: dict[str, Decimal] = {}
             for (resource, value_type), sums in zip(register.resources.items(), held, strict=True):
-                shown = sums.shown(reading, self.spelling.get(reading, ("", "")))
+                shown = sums.show(selection, self.spelling.get(selection, ("", "")))
                 measures |= {f"{resource}{suffix}": amount for suffix, amount in shown.items()}
                 values |= {f"{resource}{suffix}": _scaled(amount, value_type) for suffix, amount in shown.items()}
                 types |= {f"{resource}{suffix}": value_type for suffix in shown}
@@ -501,7 +501,7 @@ class Books:
     def _grouped(self, name: str, kept: Sequence[str], start: str, end: str) -> dict[tuple[str, ...], list[Sums]]:
         register = REGISTERS[name]
         groups: dict[tuple[str, ...], list[Sums]] = {}
-        for each in self.moved(name):
+        for each in self.movements_of(name):
             if each.date > end:
                 continue
             by = dict(zip(register.dimensions, each.place, strict=True))
@@ -517,7 +517,7 @@ class Books:
         types = {"date": _DATE, **register.dimensions, **register.resources}
         if name.startswith("informationRegisters."):
             return (Row({"date": each.date, **_price(each)}, types) for each in self.prices)
-        return (Row(_movement(each, register), types) for each in self.moved(name))
+        return (Row(_movement(each, register), types) for each in self.movements_of(name))
 
     def _slice(self, date: str | None) -> Iterator[Row]:
         register = REGISTERS["informationRegisters.goodsPrices"]
@@ -532,7 +532,7 @@ class Books:
         """A data path's value and its type; dots lead through links."""
         name, _, rest = path.partition(".")
         if name not in row.types:
-            raise Refused(f"unknown field {path}")
+            raise RefusedError(f"unknown field {path}")
         value, value_type = row.values.get(name), row.types[name]
         if not rest:
             return value, value_type
@@ -563,7 +563,7 @@ class Books:
         paths = {alias: path for path, alias in fields.items()}
         for condition in filters or ():
             if condition["alias"] not in paths:
-                raise Refused(f"filter by unknown alias {condition['alias']}")
+                raise RefusedError(f"filter by unknown alias {condition['alias']}")
             value, value_type = self._resolve(row, paths[condition["alias"]])
             actual = str(value["uk"] if _is_multilang(value_type) else value)
             if not self._holds(actual, condition["operator"], condition["value"]):
@@ -573,13 +573,13 @@ class Books:
     def _holds(self, actual: str, operator: str, value: Any) -> bool:
         if operator.startswith("!"):
             return not self._holds(actual, {"!=": "="}.get(operator, operator[1:]), value)
-        wanted = [_wire(item) for item in value] if isinstance(value, list) else [_wire(value)]
+        wanted = [_as_text(item) for item in value] if isinstance(value, list) else [_as_text(value)]
         if operator in {"IH", "ILH"}:
             return any(item in self._groups(actual) for item in wanted)
         if operator == "IPL":
             return any(actual in self._groups(item) for item in wanted)
         if operator == "IL":
-            return any(_compared(actual, item) == 0 for item in wanted)
+            return any(_compare(actual, item) == 0 for item in wanted)
         if operator == "%":
             return wanted[0].casefold() in actual.casefold()
         tests: dict[str, Callable[[int], bool]] = {
@@ -590,8 +590,8 @@ class Books:
             "<=": lambda order: order <= 0,
         }
         if operator not in tests:
-            raise Refused(f"unknown operator {operator}")
-        return tests[operator](_compared(actual, wanted[0]))
+            raise RefusedError(f"unknown operator {operator}")
+        return tests[operator](_compare(actual, wanted[0]))
 
     def _groups(self, key: str) -> list[str]:
         found: list[str] = []
@@ -618,13 +618,13 @@ def _scaled(amount: Decimal, value_type: Any) -> str:
     return f"{amount:.{value_type['length'].partition(':')[2]}f}"
 
 
-def _period(reading: str, from_: JsonObject) -> tuple[str, str]:
+def _period(selection: str, from_: JsonObject) -> tuple[str, str]:
     """From when until when, both included; a balance is what came and went until its date."""
-    if reading == "balance":
+    if selection == "balance":
         return "", from_.get("date") or _END_OF_TIME
     start, end = from_.get("startDate"), from_.get("endDate")
     if not start or not end:
-        raise Refused(f"{reading} needs startDate and endDate")
+        raise RefusedError(f"{selection} needs startDate and endDate")
     return start, end
 
 
@@ -661,7 +661,7 @@ def _empty(value_type: Any) -> Any:
     return {"datetime": ZERO_DATE, "boolean": "0", "int": "0"}.get(name, "")
 
 
-def _declared(fields: dict[str, Any]) -> Any:
+def _declare(fields: dict[str, Any]) -> Any:
     return {name: {"presentation": name, "valueType": value_type} for name, value_type in fields.items()} or []
 
 
@@ -673,18 +673,18 @@ def _text(alias: str, value: Any, value_type: Any, *, multilang: bool) -> JsonOb
     return {alias: value["uk"]}
 
 
-def _limited(rows: list[Row], limit: Any) -> list[Row]:
+def _limit(rows: list[Row], limit: Any) -> list[Row]:
     if isinstance(limit, dict):
         offset = int(limit.get("offset", 0))
         return rows[offset : offset + int(limit["count"])]
     return rows[: int(limit)] if limit else rows
 
 
-def _wire(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _compared(actual: str, wanted: str) -> int:
+def _compare(actual: str, wanted: str) -> int:
     try:
         left, right = Decimal(actual), Decimal(wanted)
     except InvalidOperation:

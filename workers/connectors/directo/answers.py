@@ -1,4 +1,4 @@
-"""What a reply of Directo means: its records as they arrive, JSON and XML in one shape, and who is at fault."""
+"""Decodes Directo's replies: records as they arrive, JSON and XML in one shape, and refusals as errors."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ _OK = 200
 _A_DAY = timedelta(days=1)
 _UNKNOWN_KEY = 401
 _REFUSED = frozenset({403, 404})
-"""Every record would be refused alike: the key is revoked or may not read the resource, or there is none."""
+"""Directo would refuse every record alike: the key may not read the resource, or the resource does not exist."""
 
 _UNKNOWN_KEY_WORDS = re.compile(r"unauthorized|token required", re.IGNORECASE)
 _FORBIDDEN_WORDS = re.compile(r"not enabled|permission|forbidden|denied", re.IGNORECASE)
 _MAX_ELEMENTS = 1_000_000
 _MAX_DEPTH = 100
-"""Of a record in XML."""
+"""Bounds of one record in XML."""
 
 _FAILURE_ROOTS = frozenset({"result", "results", "err", "error", "errors"})
-"""Roots of XML answers that are no lists: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`."""
+"""Roots of XML replies that are errors: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`."""
 
 
 class ForbiddenError(SetAside):
-    """Directo knows the key, which may not read this resource."""
+    """Directo accepts the key, but the key may not read this resource."""
 
 
 def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
-    """The records of a reply as they arrive, never held whole; numbers are int or Decimal.
+    """The records of a reply as they arrive, never all in memory; numbers are int or Decimal.
 
-    What is read is told by the body: failures come as HTTP 200, too, and not always in the format that was asked for.
-    SetAside what the vendor refuses, TryLater what is no answer of his. `secret` is kept out of the errors.
+    The body's first character decides how it is parsed: Directo also sends errors as HTTP 200, and not always in the
+    requested format. SetAside if Directo refuses the request, TryLater if the body is not a reply of Directo's.
+    `secret` is masked in errors.
     """
     if reply.status != _OK:
         raise _refusal(reply.status, _without_secret(reply.read(-1), secret))
@@ -59,16 +60,16 @@ def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
 
 
 _FLAGS = {"true": 1, "false": 0}
-"""Flags are asked for as numbers, and may be shown as words: XML has nothing else."""
+"""Filters send flags as numbers, but replies may hold words: XML has no other form."""
 
 
 class FilterChecker:
-    """Whether an answer keeps to what was asked for: the vendor ignores filters that he does not know.
+    """Detects an ignored filter by its results: Directo ignores filters that it does not know.
 
-    Judged is only what is certain. Nothing follows from a field that is not shown, null or empty, which the vendor
-    uses interchangeably; from a text in which commas part several codes; from the order of texts; from a bound, which
-    may belong to its range; from a partial filter, whose letters the vendor may compare in ways of his own; or from a
-    text that holds more than the one asked for.
+    A record fails only if it certainly cannot have passed. These prove nothing: a field that is absent, null or empty
+    (Directo uses these interchangeably); a text that separates several codes by commas; the order of texts; a value
+    equal to a bound; a partial filter, since Directo's comparison of letters is not documented; a text that contains
+    the wanted one.
     """
 
     def __init__(self, resource: str, selection: queries.Selection) -> None:
@@ -78,7 +79,7 @@ class FilterChecker:
         self._has_records = False
 
     def check(self, record: Any) -> None:
-        """A record. SetAside of the whole resource, naming the filter, if the record cannot have passed it."""
+        """SetAside of the whole resource, naming the filter, if the record cannot have passed it."""
         self._has_records = True
         for each in self._selection.filters if isinstance(record, dict) else ():
             values = _values_of(record, each.name)
@@ -88,17 +89,17 @@ class FilterChecker:
             for condition in each.conditions:
                 if not any(self._may_pass(value, condition, each.name) for value in values):
                     raise SetAside(
-                        f"Directo ignores the filter {each.name}={condition.text} of {self._resource}: it also sent objects "
-                        f"that are otherwise; correct it, or remove it",
+                        f"Directo ignores the filter {each.name}={condition.text} of {self._resource}: it also sent "
+                        f"objects that do not match; correct or remove the filter",
                         whole_resource=True,
                     )
 
     def warning(self) -> str | None:
-        """A filter of which the whole answer showed nothing, in words for a person."""
+        """A text for a person if no record had a filter's field, so that the filter could not be checked; else None."""
         if not self._has_records or not self._unseen:
             return None
         names = ", ".join(sorted(self._unseen))
-        return f"no object of {self._resource} shows {names}: whether Directo filters by it or ignores it is unknown"
+        return f"no object of {self._resource} has the field {names}: Directo may ignore this filter; check its name"
 
     def _may_pass(self, value: Any, condition: queries.Condition, name: str) -> bool:
         if value is None or value == "" or isinstance(value, dict | list):
@@ -115,12 +116,12 @@ class FilterChecker:
             return True
         actual, bound = queries.comparable(value, zone), queries.comparable(condition.operands[0], zone)
         lower, upper = (bound, actual) if condition.operator is queries.Operator.ABOVE else (actual, bound)
-        # A bound is included or not, in whole days or not, on this clock or on another: the document does not say.
+        # Not documented: whether a bound is included, whether it counts in whole days, and in which time zone.
         return queries.may_be_less(lower, upper + _A_DAY if isinstance(upper, datetime) else upper) or lower == upper
 
 
 def _values_of(record: JsonObject, name: str) -> list[Any]:
-    """What a filter of this name looks at: a field, the lines' fields, or custom fields. Empty if it is not shown."""
+    """The values that a filter of this name tests: of a field, of the lines, or of custom fields; [] if absent."""
     if name in record:
         return [record[name]]
     bare = name.removeprefix(table.ROW)
@@ -147,7 +148,7 @@ def _may_equal(value: Any, wanted: str, zone: ZoneInfo) -> bool:
         return abs(actual - expected) <= _A_DAY
     if actual is not None and expected is not None:
         return actual == expected
-    # The document calls a plain `name=Kalev` an exact match in one place and a "name search" in another.
+    # Documented both as an exact match and as a "name search".
     return wanted_text.casefold() in text.casefold()
 
 
@@ -163,9 +164,10 @@ def _without_secret(body: bytes, secret: str) -> bytes:
 
 
 def _refusal(status: int, body: bytes) -> SetAside:
-    """A resource that is not enabled for the key is 400 with these words, 403 or 404 (Directo API documentation).
+    """Directo's refusal as an error.
 
-    A key that Directo does not know is 401; in the XML format a 200 that says so.
+    A resource that is not enabled for the key: 400 with such a text, 403 or 404 (Directo API documentation). An unknown
+    key: 401, or in the XML format 200 with such a text.
     """
     message = _error_text(body)
     reason = message if status == _OK else f"HTTP {status}: {message}"
@@ -180,10 +182,10 @@ def _not_a_list(body: bytes) -> SetAside | TryLater:
     try:
         decoded = exact.loads(body)
     except ValueError:
-        return TryLater(f"the answer is no list: {_error_text(body) or 'empty'}", shuts_gate=False)
+        return TryLater(f"the answer is not a list: {_error_text(body) or 'empty'}", shuts_gate=False)
     if isinstance(decoded, dict) and decoded.keys() & {"error", "message"}:
         return _refusal(_OK, body)
-    return SetAside(f"the answer is no list: {_error_text(body)}")
+    return SetAside(f"the answer is not a list: {_error_text(body)}")
 
 
 def _json_records(body: http.Peeked) -> Iterator[Any]:
@@ -194,9 +196,9 @@ def _json_records(body: http.Peeked) -> Iterator[Any]:
 
 
 def _xml_records(body: streaming.Pieces, secret: str) -> Iterator[Any]:
-    """Each child of the root in the JSON's shape, forgotten once it is read."""
+    """Each child of the root in the JSON's shape; the tree is cleared after each, so memory stays bounded."""
     root, is_list = None, False
-    # ValueError and LookupError: a DTD, which is never read, and an encoding that nobody knows.
+    # ValueError: a DTD, which the parser refuses. LookupError: an unknown encoding.
     try:
         for depth, ends, element in _bounded(Xml.iterparse(body, events=("start", "end"), forbid_dtd=True)):
             if root is None:
@@ -213,7 +215,7 @@ def _xml_records(body: streaming.Pieces, secret: str) -> Iterator[Any]:
 
 
 def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool, Element]]:
-    """How many elements are open, whether this one ends with the event, and the element."""
+    """(number of open elements, whether the event ends the element, the element), within the bounds of a record."""
     depth, elements = 0, 0
     for event, element in events:
         ends = event == "end"
@@ -228,18 +230,18 @@ def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool,
 
 def _broken_body(form: str, error: Exception) -> TryLater:
     reason = str(error).strip().partition("\n")[0]
-    return TryLater(f"the answer breaks off or is no {form}: {reason}", shuts_gate=False)
+    return TryLater(f"the answer is incomplete or not {form}: {reason}", shuts_gate=False)
 
 
 def _to_json_shape(element: Element) -> Any:
-    """An XML element in the JSON's shape: attributes and text as text, wrappers of lists as lists."""
+    """An XML element in the JSON's shape: attributes and text as text, elements that wrap lists as lists."""
     children = list(element)
     if _is_list(element, children):
         return [_to_json_shape(child) for child in children]
     text = (element.text or "").strip()
     if not children and not element.attrib:
         return element.text or ""
-    # A name that comes more than once has all its values in a list.
+    # A name that occurs more than once becomes a list of its values.
     values: dict[str, list[Any]] = {name: [value] for name, value in element.attrib.items()}
     for child in children:
         values.setdefault(child.tag, []).append(_to_json_shape(child))
@@ -260,7 +262,7 @@ def _xml_text(root: Element) -> str:
 
 
 def _error_text(body: bytes) -> str:
-    """`error.code`, `error.message`, `message`, else the beginning of the body."""
+    """`error.code`, `error.message` and `error.details`, or `message`; else the beginning of the body."""
     try:
         decoded = exact.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Directo's stand-in: one company's account with the vendor's rules, its own clock, and its bad days."""
+"""Directo's sandbox: an HTTP server that behaves like one company's account, with a clock and faults to set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Fault(StrEnum):
-    """What the next answer is instead of, or done to, the right one."""
+    """What replaces or damages the next reply."""
 
     HTML = "html"
     HALF = "half"
@@ -46,7 +46,7 @@ class Fault(StrEnum):
 
 
 class DeletionShape(StrEnum):
-    """How rows of `/deleted` look. The vendor does not document it, so mirrors must take what comes."""
+    """The shape of the rows of `/deleted`, which Directo does not document."""
 
     PLAIN = "plain"
     TABLE = "table"
@@ -56,7 +56,7 @@ class DeletionShape(StrEnum):
 
 
 class CalculatedFilter(StrEnum):
-    """What becomes of a filter by a field that the vendor calculates. His document says each of these."""
+    """What a filter by a calculated field does. Directo's document states each of these."""
 
     REFUSED = "refused"
     IGNORED = "ignored"
@@ -68,8 +68,8 @@ def create(
 ) -> Starlette:
     """The app; its `Sandbox` is at `app.state.sandbox`.
 
-    `objects`: how many items, customers, orders, invoices and transactions there are. `now`: an aware clock, which the
-    `Date` header shows (a server that adds a `Date` of its own must be told not to).
+    `objects`: the number of items, customers, orders, invoices and transactions. `now`: an aware clock, sent in the
+    `Date` header (switch off the `Date` that the serving process adds).
     """
     sandbox = Sandbox(seed=seed, key=key, now=now or _utc_now)
     sandbox.books.fill(objects)
@@ -83,14 +83,18 @@ def _utc_now() -> datetime:
 
 
 class Sandbox:
-    """What demos and tests hold: the contract's `Sandbox`, the vendor's knobs, and a company to edit. Thread-safe.
+    """The contract's `Sandbox`, with settings for Directo's behaviour and the company's data to edit. Thread-safe.
 
-    `faults`: done to the next answers, first to first. `per_minute`: how many requests are answered. `refused`:
-    resource -> what the vendor says of it (`NOT_ENABLED`, `FORBIDDEN`). `ignored`: filters that do nothing, as
-    misspelt ones always do. `calculated`: fields that cannot be filtered by, and what becomes of who tries.
-    `inclusive`: whether `>` and `<` let their bound in, which is not documented. `shape`: of the rows of `/deleted`.
-    `slow_above`: how many records make an answer take `slow` seconds. `drip`: seconds between two bytes of a dripping
-    answer. `asked`: path and query of the requests, as they came.
+    - `faults`: applied to the next replies, one each
+    - `per_minute`: requests answered in a minute; None: no limit
+    - `refused`: resource -> the error sent for it (`NOT_ENABLED`, `FORBIDDEN`)
+    - `ignored`: filters that have no effect, as unknown fields never have
+    - `calculated`: calculated fields, and what a filter by each does
+    - `inclusive`: whether `>` and `<` include the bound, which is not documented
+    - `shape`: of the rows of `/deleted`
+    - `slow_above`: a reply of more records than this takes `slow` seconds
+    - `drip`: seconds between two bytes of a reply with `Fault.DRIP`
+    - `asked`: path and query of each request received
     """
 
     def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
@@ -115,7 +119,7 @@ class Sandbox:
     # The contract.
 
     def settings(self) -> dict[str, Any]:
-        """A `[connections.*]` table without its `url`; as fast as this machine, unless `per_minute` says otherwise."""
+        """A `[connections.*]` table without its `url`; practically unlimited, unless `per_minute` is set."""
         return {
             "system": "directo",
             "api_key": self.key,
@@ -124,7 +128,7 @@ class Sandbox:
         }
 
     def truth(self, resource: str) -> dict[str, JsonObject]:
-        """The records as JSON answers show them, by key; of `deleted` those that say what they mean."""
+        """The records by key, as JSON replies show them."""
         with self.lock:
             if resource == "deleted":
                 return {self._deleted_key(entry): self._deletion(entry) for entry in self.books.deleted}
@@ -136,7 +140,7 @@ class Sandbox:
             return self.books.everyday(random)
 
     def story(self) -> Iterator[str]:
-        """A day with everything that mirrors get wrong."""
+        """A scripted day of the changes that mirrors most often miss."""
         steps = self.books.story(Random(self._seed))
         while True:
             with self.lock:
@@ -148,7 +152,7 @@ class Sandbox:
     # HTTP.
 
     async def answer(self, request: Request) -> Response:
-        """GET /v1/{resource}: everything that passes the filters, in one array."""
+        """GET /v1/{resource}: all records that pass the filters, in one array."""
         with self.lock:
             self.asked.append(f"{request.path_params['resource']}?{request.scope['query_string'].decode()}")
             fault = self.faults.popleft() if self.faults else None
@@ -201,7 +205,7 @@ class Sandbox:
         return False
 
     def _select(self, request: Request) -> list[JsonObject] | Refusal:
-        """Copies, so that an edit meanwhile does not tear the answer."""
+        """The matching records, copied so that an edit during the reply does not change it."""
         name, filters = request.path_params["resource"], request.query_params.multi_items()
         outcomes = {field: self.calculated.get(field.removeprefix("row_")) for field, _ in filters}
         for field, outcome in outcomes.items():
@@ -222,7 +226,7 @@ class Sandbox:
             return Refusal(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", str(error))
 
     def _passes(self, record: JsonObject, filters: list[tuple[str, str]], known: set[str]) -> bool:
-        """All filters hold; of several lines any may. A filter whose name is not known does nothing."""
+        """Whether all filters hold, each for any of the lines. Filters on fields not in `known` have no effect."""
         return all(
             any(
                 sandbox_books.matches(value, wanted, inclusive=self.inclusive)
@@ -248,7 +252,7 @@ class Sandbox:
         return f"{entry.resource}:{self.books.key(entry.resource, entry.record)}:{entry.ts}"
 
     async def _be_slow(self, request: Request) -> None:
-        """Be slow, but not for a caller who has left: no event tells, so he is looked for."""
+        """Wait `slow` seconds, or until the client disconnects; Starlette has no event for that, so poll."""
         end = asyncio.get_running_loop().time() + self.slow
         while asyncio.get_running_loop().time() < end and not await request.is_disconnected():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -260,7 +264,7 @@ class Sandbox:
 
 
 class Refusal:
-    """What the vendor answers instead of records."""
+    """An error reply."""
 
     def __init__(self, status: HTTPStatus, code: str, message: str, details: str = "") -> None:
         self.status, self.code, self.message, self.details = status, code, message, details
@@ -288,7 +292,7 @@ _FAULTY_REPLIES: dict[Fault, Callable[[], Response]] = {
 
 
 def _xml(resource: str, records: list[JsonObject]) -> str:
-    """The XML twin: scalars as attributes, lists as elements, nothing for null."""
+    """The records as XML: scalars as attributes, lists as elements, null left out."""
     return f"<{resource}>{''.join(_element(resource.removesuffix('s'), record) for record in records)}</{resource}>"
 
 

@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from workers.connectors.contract import Wire
     from workers.connectors.easyflor.options import Options
 
-_EARLY = timedelta(minutes=5)
+_RENEW_BEFORE = timedelta(minutes=5)
 """A token is renewed this long before it expires."""
 
 _COOKIE_AGE = timedelta(minutes=30)
 """The vendor does not say how long a cookie lives; one this old is given up."""
 
-_KEPT = timedelta(days=1)
+_MAX_STORED = timedelta(days=1)
 """How long a cookie is remembered, so that it can be ended at the vendor's; no token is kept for longer either."""
 
-_UNSTATED = timedelta(minutes=30)
+_DEFAULT_LIFETIME = timedelta(minutes=30)
 """How long a token is used whose expiration cannot be read. A refusal renews it earlier."""
 
-_LOGINS = 2
+_MAX_LOGINS = 2
 """So many sessions must be refused as soon as they were given before that is a person's business."""
 
-_HIDDEN = "***"
-_TELLING = 4
+_MASKED = "***"
+_MIN_REVEALING = 4
 """How many characters of a secret tell something of it."""
 
 
@@ -49,24 +49,24 @@ class Session:
     value: str = field(repr=False)
     since: datetime
 
-    def stored(self) -> bytes:
+    def encode(self) -> bytes:
         """As the account's session box keeps it."""
         return json.dumps({"kind": self.kind, "value": self.value, "since": self.since.isoformat()}).encode()
 
     @classmethod
-    def read(cls, stored: bytes) -> Session:
+    def decode(cls, stored: bytes) -> Session:
         """Back from the box."""
-        said = json.loads(stored)
-        return cls(said["kind"], said["value"], datetime.fromisoformat(said["since"]))
+        decoded = json.loads(stored)
+        return cls(decoded["kind"], decoded["value"], datetime.fromisoformat(decoded["since"]))
 
     @property
     def secrets(self) -> frozenset[str]:
         """What of it no text may repeat: the cookies' bare values, too, but for the small ones beside a session."""
         pairs = self.value.split("; ") if self.kind == "cookie" else ()
         bare = (pair.partition("=")[2] for pair in pairs)
-        return frozenset({self.value, *(value for value in bare if len(value) > _TELLING)})
+        return frozenset({self.value, *(value for value in bare if len(value) > _MIN_REVEALING)})
 
-    def serves(self, kind: str, now: Callable[[], datetime]) -> bool:
+    def is_usable(self, kind: str, now: Callable[[], datetime]) -> bool:
         """Whether requests may still be sent with it. The box itself forgets tokens in time."""
         young = self.kind != "cookie" or now() - self.since < _COOKIE_AGE
         return self.kind == kind and young
@@ -88,54 +88,54 @@ class Auth(httpx.Auth):
     `http.Http` judges that answer like any other.
     """
 
-    def __init__(self, options: Options, wire: Wire) -> None:
+    def __init__(self, options: Options, runtime: Wire) -> None:
         self._options = options
-        self._sessions = wire.sessions
-        self._now = wire.now
+        self._sessions = runtime.sessions
+        self._now = runtime.now
         self._secrets = {options.password.get_secret_value()}
 
-    def hidden(self, text: str) -> str:
+    def mask(self, text: str) -> str:
         """The text without the password and every token and cookie that was used; cut in the middle of one, too."""
         for secret in sorted(self._secrets, key=len, reverse=True):
-            text = _without_beginning(text.replace(secret, _HIDDEN), secret)
+            text = _mask_cut_secret(text.replace(secret, _MASKED), secret)
         return text
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Not httpx's `auth_flow`: that one would read each answer whole, and collections are streamed."""
-        session, logins = self._stored(), _LOGINS
-        if session is None or not session.serves(self._options.auth, self._now):
-            session, logins = (yield from self._renewed(request, refused=None)), _LOGINS - 1
+        session, logins = self._load(), _MAX_LOGINS
+        if session is None or not session.is_usable(self._options.auth, self._now):
+            session, logins = (yield from self._renew(request, refused=None)), _MAX_LOGINS - 1
         while session is not None:
-            response = yield self._signed(request, session)
+            response = yield self._sign(request, session)
             if response.status_code != httpx.codes.UNAUTHORIZED or not logins:
                 return
-            session, logins = (yield from self._renewed(request, refused=session)), logins - 1
+            session, logins = (yield from self._renew(request, refused=session)), logins - 1
 
-    def _signed(self, request: httpx.Request, session: Session) -> httpx.Request:
+    def _sign(self, request: httpx.Request, session: Session) -> httpx.Request:
         self._secrets |= session.secrets
         return session.sign(request)
 
-    def _stored(self) -> Session | None:
+    def _load(self) -> Session | None:
         stored = self._sessions.get()
-        return None if stored is None else Session.read(stored)
+        return None if stored is None else Session.decode(stored)
 
-    def _renewed(
+    def _renew(
         self, request: httpx.Request, *, refused: Session | None
     ) -> Generator[httpx.Request, httpx.Response, Session | None]:
         """A session that is not the refused one: somebody else's, else a new one. None where the login failed."""
         with self._sessions.renewing():
-            session = self._stored()
-            if session is not None and session != refused and session.serves(self._options.auth, self._now):
+            session = self._load()
+            if session is not None and session != refused and session.is_usable(self._options.auth, self._now):
                 return session
             if session is not None:
                 self._sessions.drop()
                 if session.kind == "cookie" and session != refused:
                     yield session.sign(self._request(request, "unauthorization"))
             response = yield self._login(request)
-            if _is_anybodys(response):
+            if _is_unrelated_to_login(response):
                 return None
             response.read()
-            return self._keep(response)
+            return self._store(response)
 
     def _login(self, request: httpx.Request) -> httpx.Request:
         """EasyFlor API v1, Authorization: POST. (The vendor's test program sends PUT.)"""
@@ -160,29 +160,29 @@ class Auth(httpx.Auth):
             **body,
         )
 
-    def _keep(self, response: httpx.Response) -> Session:
+    def _store(self, response: httpx.Response) -> Session:
         if response.status_code != httpx.codes.OK:
             raise self._refusal(response)
         value, kept = _cookie(response) if self._options.auth == "cookie" else _token(response)
         now = self._now()
         session = Session(self._options.auth, value, now)
-        self._sessions.put(session.stored(), now + kept)
+        self._sessions.put(session.encode(), now + kept)
         return session
 
     def _refusal(self, response: httpx.Response) -> SetAside:
-        failure = answers.Failure.of(response.status_code, response.content, hidden=self.hidden)
+        failure = answers.ErrorReply.decode(response.status_code, response.content, mask=self.mask)
         who = f"{self._options.username} at the database {self._options.database}"
-        return SetAside(f"EasyFlor refuses the login of {who}: {failure.words}", whole_resource=True)
+        return SetAside(f"EasyFlor refuses the login of {who}: {failure.message}", whole_resource=True)
 
 
-def _without_beginning(text: str, secret: str) -> str:
-    for length in range(len(secret) - 1, _TELLING - 1, -1):
+def _mask_cut_secret(text: str, secret: str) -> str:
+    for length in range(len(secret) - 1, _MIN_REVEALING - 1, -1):
         if text.endswith(secret[:length]):
-            return text[:-length] + _HIDDEN
+            return text[:-length] + _MASKED
     return text
 
 
-def _is_anybodys(response: httpx.Response) -> bool:
+def _is_unrelated_to_login(response: httpx.Response) -> bool:
     """An answer that says nothing about the login."""
     busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
     return busy or response.is_server_error or response.is_redirect
@@ -193,21 +193,21 @@ def _cookie(response: httpx.Response) -> tuple[str, timedelta]:
     cookies = [f"{cookie.name}={cookie.value}" for cookie in response.cookies.jar]
     if not cookies:
         raise TryLater("the login was answered without a cookie")
-    return "; ".join(cookies), _KEPT
+    return "; ".join(cookies), _MAX_STORED
 
 
 def _token(response: httpx.Response) -> tuple[str, timedelta]:
     """The token of `{"Token", "Expiration"}`, and for how long it serves. No error repeats it."""
     try:
-        said = exact.loads(response.content)
+        decoded = exact.loads(response.content)
     except ValueError:
-        said = None
-    fields = {name.lower(): value for name, value in said.items()} if isinstance(said, dict) else {}
+        decoded = None
+    fields = {name.lower(): value for name, value in decoded.items()} if isinstance(decoded, dict) else {}
     token = fields.get("token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
         raise TryLater("the login was answered without a token")
     lifetime = _lifetime(fields.get("expiration"), _clock(response))
-    return token, max(lifetime - _EARLY, lifetime / 2)
+    return token, max(lifetime - _RENEW_BEFORE, lifetime / 2)
 
 
 def _lifetime(expiration: Any, clock: datetime) -> timedelta:
@@ -216,8 +216,8 @@ def _lifetime(expiration: Any, clock: datetime) -> timedelta:
         moment = datetime.fromisoformat(expiration)
         lifetime = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - clock
         # .NET writes "not set" as the year 1; a token that has just been made is not over yet.
-        return min(lifetime, _KEPT) if lifetime > timedelta(0) else _UNSTATED
-    return _UNSTATED
+        return min(lifetime, _MAX_STORED) if lifetime > timedelta(0) else _DEFAULT_LIFETIME
+    return _DEFAULT_LIFETIME
 
 
 def _clock(response: httpx.Response) -> datetime:

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 _FORMATS = {"yyyyMMdd": "%Y%m%d", "yyyy-MM-dd": "%Y-%m-%d"}
 
-_NO_CLOCK = timedelta(days=1)
+_UNKNOWN_CLOCK_MARGIN = timedelta(days=1)
 """How far our own clock is mistrusted where the vendor sends no Date."""
 
 
-def written(day: date, form: str) -> str:
+def format_day(day: date, form: str) -> str:
     """A day as an address takes it. `form`: `yyyyMMdd` or `yyyy-MM-dd`."""
     return day.strftime(_FORMATS[form])
 
 
-def other(form: str) -> str:
+def other_form(form: str) -> str:
     """The form that the vendor may have meant instead."""
     (found,) = _FORMATS.keys() - {form}
     return found
@@ -40,25 +40,25 @@ class Position:
     second_try: bool = False
 
     @classmethod
-    def read(cls, cursor: str | None, options: Options) -> Position:
+    def decode(cls, cursor: str | None, options: Options) -> Position:
         """Back from a cursor; None is the beginning of a full reading."""
-        said = json.loads(cursor) if cursor else {}
-        since = said.get("since")
-        form = said.get("form", options.since_format)
-        return cls(date.fromisoformat(since) if since else None, form, said.get("second_try", False))
+        decoded = json.loads(cursor) if cursor else {}
+        since = decoded.get("since")
+        form = decoded.get("form", options.since_format)
+        return cls(date.fromisoformat(since) if since else None, form, decoded.get("second_try", False))
 
-    def text(self, options: Options) -> str:
+    def encode(self, options: Options) -> str:
         """The cursor. A form is remembered only where it is not the configured one."""
-        said: dict[str, str | bool] = {"since": self.since.isoformat()} if self.since else {}
+        encoded: dict[str, str | bool] = {"since": self.since.isoformat()} if self.since else {}
         if self.form != options.since_format:
-            said["form"] = self.form
+            encoded["form"] = self.form
         if self.second_try:
-            said["second_try"] = True
-        return json.dumps(said)
+            encoded["second_try"] = True
+        return json.dumps(encoded)
 
-    def otherwise(self) -> Position:
+    def with_other_form(self) -> Position:
         """The same question with days in the other form."""
-        return replace(self, form=other(self.form), second_try=True)
+        return replace(self, form=other_form(self.form), second_try=True)
 
 
 class Run:
@@ -66,15 +66,15 @@ class Run:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._began = datetime.now(UTC)
-        self._asked = self._began - _NO_CLOCK
+        self._started = datetime.now(UTC)
+        self._vendor_started = self._started - _UNKNOWN_CLOCK_MARGIN
 
-    def told(self, moment: datetime | None) -> None:
+    def observe_clock(self, moment: datetime | None) -> None:
         """The vendor's clock on the reply; what counts is its time before the request."""
         if moment is not None:
-            self._asked = moment - (datetime.now(UTC) - self._began)
+            self._vendor_started = moment - (datetime.now(UTC) - self._started)
 
-    def finished(self, position: Position) -> str:
+    def next_cursor(self, position: Position) -> str:
         """The cursor after this run: some days before it began, because a day is the finest grain."""
-        day = self._asked.astimezone(UTC).date() - timedelta(days=self._options.overlap_days)
-        return Position(day, position.form).text(self._options)
+        day = self._vendor_started.astimezone(UTC).date() - timedelta(days=self._options.overlap_days)
+        return Position(day, position.form).encode(self._options)

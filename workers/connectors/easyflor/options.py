@@ -27,19 +27,19 @@ def _window(hours: str) -> tuple[int, int]:
     return begin, end if end > begin else end + _DAY
 
 
-def _checked(hours: str) -> str:
+def _valid_hours(hours: str) -> str:
     _window(hours)
     return hours
 
 
-def _address(path: str) -> str:
+def _valid_address(path: str) -> str:
     # httpx would take a whole address for what it is, and send the token there.
     if not re.fullmatch(r"[\w{}-]+(/[\w{}-]*)*", path, re.ASCII):
         raise ValueError('an address below /api/, as in "PriceList/" or "PriceListSinceDate/{date}"')
     return path
 
 
-_Address = Annotated[str, AfterValidator(_address)]
+_Address = Annotated[str, AfterValidator(_valid_address)]
 
 
 class Own(Strict):
@@ -54,7 +54,7 @@ class Own(Strict):
     key: str = Field(default="Id", min_length=1)
 
     @model_validator(mode="after")
-    def _readable(self) -> Self:
+    def _addresses_are_valid(self) -> Self:
         if self.path is None and self.since is None:
             raise ValueError('nothing says where it is read; add path = "…/", or since = "…SinceDate/{date}", or both')
         if self.path is not None and "{" in self.path:
@@ -91,7 +91,7 @@ class Options(Connection):
     resources: tuple[str, ...] = (table.DEBTOR.name,)
     every: Duration = timedelta(hours=1)
     full_every: Duration = timedelta(hours=24)
-    opening_hours: tuple[Annotated[str, AfterValidator(_checked)], ...] = ("18:00-05:00",)
+    opening_hours: tuple[Annotated[str, AfterValidator(_valid_hours)], ...] = ("18:00-05:00",)
     since_format: Literal["yyyyMMdd", "yyyy-MM-dd"] = "yyyyMMdd"
     overlap_days: int = Field(default=2, ge=1, le=366)
     since: date = date(2000, 1, 1)
@@ -141,13 +141,13 @@ class Options(Connection):
     @property
     def longest_closed(self) -> timedelta:
         """The longest time between two openings."""
-        minutes = sorted(window for hours in self.opening_hours for window in _days(_window(hours)))
+        minutes = sorted(window for hours in self.opening_hours for window in _on_three_days(_window(hours)))
         reached, longest = minutes[0][1] if minutes else 0, 0
         for begin, end in minutes:
             longest, reached = max(longest, begin - reached), max(reached, end)
         return timedelta(minutes=longest)
 
 
-def _days(window: tuple[int, int]) -> list[tuple[int, int]]:
+def _on_three_days(window: tuple[int, int]) -> list[tuple[int, int]]:
     """The window on this day and on the next two, so that every gap between two of them shows."""
     return [(window[0] + day, window[1] + day) for day in (0, _DAY, 2 * _DAY)]

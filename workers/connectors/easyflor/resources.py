@@ -40,7 +40,7 @@ def catalogue(options: Options) -> dict[str, table.Row]:
 
 
 def _resource(row: table.Row, options: Options) -> Resource:
-    parts = _debtor(keep_personal=options.keep_personal) if row.name == table.DEBTOR.name else _unknown(row)
+    parts = _debtor(keep_personal=options.keep_personal) if row.name == table.DEBTOR.name else _undocumented(row)
     return Resource(
         name=row.name,
         key=row.key,
@@ -53,7 +53,7 @@ def _resource(row: table.Row, options: Options) -> Resource:
         selection=_selection(row, options),
         shape={part: {path: kind for path, (kind, _) in fields.items()} for part, fields in parts.items()},
         notes=_notes(parts),
-        project=_projected if row.name == table.DEBTOR.name else _as_sent,
+        project=_project_debtor if row.name == table.DEBTOR.name else _as_sent,
     )
 
 
@@ -77,17 +77,17 @@ def key_of(resource: Resource, record: JsonObject) -> str | None:
     return parts[0] if len(parts) == 1 else ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
 
 
-_MOST_DIGITS = 100
+_MAX_KEY_DIGITS = 100
 """Of a key that is a number: `1e999999999` written out would fill the memory."""
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, Decimal) and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():
+    if isinstance(value, Decimal) and value.adjusted() < _MAX_KEY_DIGITS and value == value.to_integral_value():
         return str(int(value))
     return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
 
 
-def digest(value: Any) -> str:
+def record_digest(value: Any) -> str:
     """A short name for a record that has no key of its own."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
@@ -111,7 +111,7 @@ def _as_sent(raw: JsonObject) -> JsonObject:
     return raw
 
 
-def _projected(raw: JsonObject) -> JsonObject:
+def _project_debtor(raw: JsonObject) -> JsonObject:
     """A debtor as columns see it: null lists are empty, TimeSpans have their seconds beside them."""
     shown = {name: [] if value is None and name in _LISTS else value for name, value in raw.items()}
     if shown.get("CurrencyISOCode") in (None, "") and "Currency" in shown:
@@ -134,25 +134,25 @@ def _are_objects(value: Any) -> bool:
 # What is documented.
 
 
-def _of(kind: Kind, names: str) -> _Fields:
+def _fields(kind: Kind, names: str) -> _Fields:
     return dict.fromkeys(names.split(), (kind, ""))
 
 
-def _noted(kind: Kind, **notes: str) -> _Fields:
+def _with_notes(kind: Kind, **notes: str) -> _Fields:
     return {name: (kind, note) for name, note in notes.items()}
 
 
 _SPANS = ("MaxDefaultOrderTime", "MaxOrderTime", "MinOrderTime")
 _SPAN_NOTE = "((-)dd.)HH:mm:ss; -1.15:30:00 is the day before, at 15:30"
 _SECONDS_NOTE = "seconds from the midnight that begins the day itself. Computed by the mirror"
-_MAIL = _of(Kind.TEXT, "Category Value")
+_MAIL = _fields(Kind.TEXT, "Category Value")
 
 
 def _span(name: str) -> _Fields:
     return {name: (Kind.TEXT, _SPAN_NOTE), f"{name}{_SECONDS}": (Kind.NUMBER, _SECONDS_NOTE)}
 
 
-_TEXTS = _of(Kind.TEXT, "Name TransporterCode TransporterName") | _noted(
+_TEXTS = _fields(Kind.TEXT, "Name TransporterCode TransporterName") | _with_notes(
     Kind.TEXT,
     Code="references the debtor, for easier searching",
     ParentDebtorCode="code of the debtor that this one is a subdebtor of",
@@ -172,7 +172,7 @@ _TEXTS = _of(Kind.TEXT, "Name TransporterCode TransporterName") | _noted(
     DistributionTrolleyVATRate="code of the VAT rate for trolleys (NL: karren)",
     DistributionSellingLocation="the location whose stock the items go to that are sold to this debtor",
 )
-_SCALAR_LISTS = _of(Kind.JSON, "Locations") | _noted(
+_SCALAR_LISTS = _fields(Kind.JSON, "Locations") | _with_notes(
     Kind.JSON,
     Employees="who may place orders for this debtor",
     OrderDayNames="ids of the order days: when the debtor may order from the webshop",
@@ -182,22 +182,22 @@ _SCALAR_LISTS = _of(Kind.JSON, "Locations") | _noted(
 )
 _LISTS = frozenset(_SCALAR_LISTS)
 _DEBTOR = (
-    _noted(Kind.NUMBER, Id="int part of the debtor's id", ParentId="int part of the parent debtor's id")
+    _with_notes(Kind.NUMBER, Id="int part of the debtor's id", ParentId="int part of the parent debtor's id")
     | _TEXTS
     | _SCALAR_LISTS
-    | _noted(
+    | _with_notes(
         Kind.BOOLEAN,
         Block="true: may not purchase in the webshop",
         PaysVAT="true: VAT is added to the invoice",
         PriceUseMarkupCategories="whether markup categories are used to calculate prices",
         PriceUseOriginalPrice="whether the buying price is used when markup categories are applied",
     )
-    | _noted(Kind.INSTANT, CreatedOn="when the debtor was created")
-    | _of(Kind.TEXT, "Config.Id Config.DebtorId")
-    | _of(Kind.BOOLEAN, "Config.DirectPay")
+    | _with_notes(Kind.INSTANT, CreatedOn="when the debtor was created")
+    | _fields(Kind.TEXT, "Config.Id Config.DebtorId")
+    | _fields(Kind.BOOLEAN, "Config.DirectPay")
 )
-_CONTACT = _of(Kind.TEXT, "Initials FirstName MiddleName LastName PlaceOfBirth Function")
-_PERSONAL = _of(Kind.INSTANT, "DateOfBirth") | _of(Kind.TEXT, "Gender Nationality")
+_CONTACT = _fields(Kind.TEXT, "Initials FirstName MiddleName LastName PlaceOfBirth Function")
+_PERSONAL = _fields(Kind.INSTANT, "DateOfBirth") | _fields(Kind.TEXT, "Gender Nationality")
 
 
 def _debtor(*, keep_personal: bool) -> dict[str, _Fields]:
@@ -207,13 +207,13 @@ def _debtor(*, keep_personal: bool) -> dict[str, _Fields]:
         "MailAddresses": _MAIL,
         "Contacts": _CONTACT | (_PERSONAL if keep_personal else {}),
         "Contacts.MailAddresses": _MAIL,
-        "Contacts.Users": _of(Kind.TEXT, "Username") | _of(Kind.BOOLEAN, "CanOrder"),
-        "OrderDays": _of(Kind.TEXT, "Id Name") | _of(Kind.NUMBER, "Day") | _span("MaxDefaultOrderTime"),
-        "OrderDays.Lists": _of(Kind.NUMBER, "Id") | _span("MaxOrderTime") | _span("MinOrderTime"),
+        "Contacts.Users": _fields(Kind.TEXT, "Username") | _fields(Kind.BOOLEAN, "CanOrder"),
+        "OrderDays": _fields(Kind.TEXT, "Id Name") | _fields(Kind.NUMBER, "Day") | _span("MaxDefaultOrderTime"),
+        "OrderDays.Lists": _fields(Kind.NUMBER, "Id") | _span("MaxOrderTime") | _span("MinOrderTime"),
     }
 
 
-def _unknown(row: table.Row) -> dict[str, _Fields]:
+def _undocumented(row: table.Row) -> dict[str, _Fields]:
     """Ids are text: an article's has changed from a number to a text before (EasyFlor API v1, changelog 1.0.1)."""
     note = "" if row.confirmed else "unconfirmed: the vendor documents neither this resource nor its fields"
     return {"": dict.fromkeys(row.key, (Kind.TEXT, note))}

@@ -69,14 +69,14 @@ def create(
     whole only between `hours` (UTC) of that clock; else always, so that a demo works at noon. `auth`: the kind of login
     that `settings` asks for; both are served.
     """
-    sandbox = Sandbox(seed=seed, now=now or _now, hours=hours if closed else None, auth=auth)
-    sandbox.books.found(objects)
+    sandbox = Sandbox(seed=seed, now=now or _utc_now, hours=hours if closed else None, auth=auth)
+    sandbox.books.fill(objects)
     app = Starlette(routes=[Route("/api/{path:path}", sandbox.answer, methods=["GET", "POST", "PUT"])])
     app.state.sandbox = sandbox
     return app
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
@@ -142,10 +142,10 @@ class Sandbox:
         endings = {3: self.expire, 7: self.log_in_elsewhere}
         for number in range(1_000):
             with self.lock:
-                told = endings[number]() if number in endings else next(steps, None)
-            if told is None:
+                sentence = endings[number]() if number in endings else next(steps, None)
+            if sentence is None:
                 return
-            yield told
+            yield sentence
 
     # Logins.
 
@@ -169,7 +169,7 @@ class Sandbox:
     def _log_in(self, path: str, body: bytes) -> Response:
         wanted = {"Username": self.username, "Password": self.password, "Database": self.database}
         if _decoded(body) != wanted:
-            return _failed(401, "Unauthorized", "Username, password or database is wrong")
+            return _error(401, "Unauthorized", "Username, password or database is wrong")
         self.logins += 1
         if path == "authorization":
             self._cookie = self._issue()
@@ -177,7 +177,7 @@ class Sandbox:
         token, until = self._issue(), self.now() + self.token_life
         self._tokens[token] = until
         shown = until.astimezone(sandbox_books.AMSTERDAM).isoformat(timespec="seconds")
-        return _shown({"Token": token, "Expiration": shown})
+        return _json({"Token": token, "Expiration": shown})
 
     def _log_out(self, request: Request) -> Response:
         if self._cookie is None or request.cookies.get(_COOKIE) != self._cookie:
@@ -203,36 +203,36 @@ class Sandbox:
             self.asked.append(f"{request.method} {request.path_params['path']}")
         try:
             await asyncio.sleep(self.latency)
-            response = await self._answered(request, body)
+            response = await self._respond(request, body)
         finally:
             with self.lock:
                 self._parallel -= 1
         response.headers["Date"] = format_datetime(self.now().astimezone(UTC), usegmt=True)
         return response
 
-    async def _answered(self, request: Request, body: bytes) -> Response:
+    async def _respond(self, request: Request, body: bytes) -> Response:
         path = request.path_params["path"].lower().strip("/")
         with self.lock:
             logs_in = request.method == "POST" and path in {"authorization", "authorizationtoken"}
             faults = self.login_faults if logs_in else self.faults
             fault = faults.popleft() if faults else None
-            response = self._log_in(path, body) if logs_in else self._served(request, path, body)
-        if fault in _INSTEAD:
-            return _INSTEAD[fault]()
+            response = self._log_in(path, body) if logs_in else self._handle(request, path, body)
+        if fault in _FAULTY_REPLIES:
+            return _FAULTY_REPLIES[fault]()
         if fault is Fault.SLOW:
-            await self._think(request)
+            await self._be_slow(request)
         if fault is Fault.HALF:
             return Response(bytes(response.body)[: len(response.body) // 2], media_type="application/json")
         if fault is Fault.DRIP:
-            return StreamingResponse(self._dripping(bytes(response.body)), media_type="application/json")
+            return StreamingResponse(self._drip(bytes(response.body)), media_type="application/json")
         return response
 
-    def _served(self, request: Request, path: str, body: bytes) -> Response:
+    def _handle(self, request: Request, path: str, body: bytes) -> Response:
         if request.method == "POST" and path == "unauthorization":
             return self._log_out(request)
         if not self._is_known(request):
             return _unauthorized()
-        return _priced(path, body) if request.method == "PUT" else self._collection(path)
+        return _point_reads(path, body) if request.method == "PUT" else self._collection(path)
 
     def _collection(self, path: str) -> Response:
         name, _, argument = path.partition("/")
@@ -241,25 +241,25 @@ class Sandbox:
         if name == "debtor" and argument:
             return self._debtor(argument)
         if name not in self.books.tables or name == "invoice" or argument:
-            return _failed(404, "NotFound", "No such command")
+            return _error(404, "NotFound", "No such command")
         if name in _LARGE and not self._is_open():
-            return _failed(400, "ApiOpeningHoursException", "May only be done before 5AM UTC or after 6PM UTC")
+            return _error(400, "ApiOpeningHoursException", "May only be done before 5AM UTC or after 6PM UTC")
         return self._list(self.books.tables[name])
 
     def _since(self, name: str, day: str) -> Response:
         try:
             since = datetime.strptime(day, self.form).replace(tzinfo=UTC).date()
         except ValueError:
-            return _failed(400, "ArgumentNotFound", f"{day} is no date")
+            return _error(400, "ArgumentNotFound", f"{day} is no date")
         return self._list(self.books.since(name, since))
 
     def _debtor(self, key: str) -> Response:
         found = [record for record in self.books.tables["debtor"] if str(record["Id"]) == key]
-        return self._list(found) if found else _failed(400, "DocumentNotFound", f"Document debtors/{key} not found")
+        return self._list(found) if found else _error(400, "DocumentNotFound", f"Document debtors/{key} not found")
 
     def _list(self, records: list[JsonObject]) -> Response:
         # The order of properties is not guaranteed (EasyFlor API v1, Tips).
-        return _shown([dict(self._chance.sample(list(record.items()), len(record))) for record in records])
+        return _json([dict(self._chance.sample(list(record.items()), len(record))) for record in records])
 
     def _is_open(self) -> bool:
         if self.hours is None:
@@ -268,28 +268,28 @@ class Sandbox:
         now = self.now().astimezone(UTC).time()
         return begin <= now < end if begin < end else now >= begin or now < end
 
-    async def _think(self, request: Request) -> None:
+    async def _be_slow(self, request: Request) -> None:
         """Be slow, but not for a caller who has left: no event tells, so he is looked for."""
         end = asyncio.get_running_loop().time() + self.slow
         while asyncio.get_running_loop().time() < end and not await request.is_disconnected():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
-    async def _dripping(self, body: bytes) -> AsyncIterator[bytes]:
+    async def _drip(self, body: bytes) -> AsyncIterator[bytes]:
         for position in range(len(body)):
             yield body[position : position + 1]
             await asyncio.sleep(self.drip)
 
 
-def _shown(value: Any) -> Response:
+def _json(value: Any) -> Response:
     return Response(exact.dumps(value), media_type="application/json")
 
 
-def _failed(status: int, error: str, message: str) -> Response:
+def _error(status: int, error: str, message: str) -> Response:
     return Response(exact.dumps({"error": error, "message": message}), status, media_type="application/json")
 
 
 def _unauthorized() -> Response:
-    return _failed(401, "Unauthorized", "Authentication required or failed")
+    return _error(401, "Unauthorized", "Authentication required or failed")
 
 
 def _decoded(body: bytes) -> Any:
@@ -299,18 +299,18 @@ def _decoded(body: bytes) -> Any:
         return None
 
 
-def _priced(path: str, body: bytes) -> Response:
+def _point_reads(path: str, body: bytes) -> Response:
     """The point reads with a body: what article sorts are, and what they cost a debtor."""
-    most = {"listarticlesort": 50, "debtorlistarticlesortprice": 25}.get(path)
-    said = _decoded(body)
-    if most is None:
-        return _failed(404, "NotFound", "No such command")
-    if not isinstance(said, dict):
-        return _failed(400, "NoOrInvalidJson", "The body is no JSON object")
-    ids, debtor = said.get("ListArticleSorts"), said.get("DebtorId")
-    if not isinstance(ids, list) or not 0 < len(ids) <= most or (most == 25) != (debtor is not None):
-        return _failed(400, "NoOrInvalidRequest", f"Ask for at most {most} sorts")
-    return _shown([{"Id": each, "Price": "0.250", **({"DebtorId": debtor} if debtor else {})} for each in ids])
+    limit = {"listarticlesort": 50, "debtorlistarticlesortprice": 25}.get(path)
+    decoded = _decoded(body)
+    if limit is None:
+        return _error(404, "NotFound", "No such command")
+    if not isinstance(decoded, dict):
+        return _error(400, "NoOrInvalidJson", "The body is no JSON object")
+    ids, debtor = decoded.get("ListArticleSorts"), decoded.get("DebtorId")
+    if not isinstance(ids, list) or not 0 < len(ids) <= limit or (limit == 25) != (debtor is not None):
+        return _error(400, "NoOrInvalidRequest", f"Ask for at most {limit} sorts")
+    return _json([{"Id": each, "Price": "0.250", **({"DebtorId": debtor} if debtor else {})} for each in ids])
 
 
 def _without_secrets(value: Any) -> Any:
@@ -320,19 +320,19 @@ def _without_secrets(value: Any) -> Any:
     return [_without_secrets(item) for item in value] if isinstance(value, list) else deepcopy(value)
 
 
-_PAGE = "<!DOCTYPE html><html><head><title>Onderhoud</title></head><body>EasyFlor is even niet bereikbaar</body></html>"
+_MAINTENANCE_PAGE = "<!DOCTYPE html><html><head><title>Onderhoud</title></head><body>EasyFlor is even niet bereikbaar</body></html>"
 
-_INSTEAD: dict[Fault | None, Callable[[], Response]] = {
-    Fault.HTML: lambda: Response(_PAGE, media_type="text/html"),
+_FAULTY_REPLIES: dict[Fault | None, Callable[[], Response]] = {
+    Fault.HTML: lambda: Response(_MAINTENANCE_PAGE, media_type="text/html"),
     Fault.EMPTY: lambda: Response(b""),
     Fault.SCALAR: lambda: Response("42", media_type="application/json"),
     Fault.NULL: lambda: Response("null", media_type="application/json"),
-    Fault.OBJECT: lambda: _shown(
+    Fault.OBJECT: lambda: _json(
         {"Id": 1, "Users": [{"Username": "x", "Password": "c2VjcmV0", "PasswordSalt": "c2Fs"}]}
     ),
     Fault.BUSY: lambda: Response("busy", 429, headers={"Retry-After": "1"}),
-    Fault.BROKEN: lambda: _failed(500, "ServerError", "Error processing message, not fetched"),
-    Fault.MALFORMED: lambda: _failed(400, "NoOrInvalidJson", "No or invalid JSON"),
-    Fault.REFUSED: lambda: _failed(400, "NoOrInvalidRequest", "No or invalid request"),
+    Fault.BROKEN: lambda: _error(500, "ServerError", "Error processing message, not fetched"),
+    Fault.MALFORMED: lambda: _error(400, "NoOrInvalidJson", "No or invalid JSON"),
+    Fault.REFUSED: lambda: _error(400, "NoOrInvalidRequest", "No or invalid request"),
     Fault.UNAUTHORIZED: _unauthorized,
 }

@@ -58,12 +58,12 @@ class Books:
 
     # The company.
 
-    def found(self, objects: int) -> None:
+    def fill(self, objects: int) -> None:
         """Some years of trade."""
         for number, code in enumerate(_COUNTRIES):
-            self.add("country", {"Id": number + 1, "Code": code, "Name": _named(code.title())}, back=900)
+            self.add("country", {"Id": number + 1, "Code": code, "Name": _language_value(code.title())}, back=900)
         for number, name in enumerate(_FLOWERS):
-            self.add("articlegroup", {"Id": number + 1, "Name": _named(name)}, back=900)
+            self.add("articlegroup", {"Id": number + 1, "Name": _language_value(name)}, back=900)
         for number in range(objects):
             self.new_debtor(back=10 + number)
             self.new_article(number)
@@ -132,7 +132,7 @@ class Books:
             "article",
             {
                 "Id": f"{1000 + number}" if number % 3 else f"A-{number:03d}",
-                "Name": _named(f"{flower} {40 + 10 * (number % 4)} cm"),
+                "Name": _language_value(f"{flower} {40 + 10 * (number % 4)} cm"),
                 "ArticlegroupId": number % len(_FLOWERS) + 1,
                 "PriceDefault": Decimal(self.random.randrange(5, 900)).scaleb(-3),
             },
@@ -180,6 +180,6 @@ def order_day(number: int) -> JsonObject:
     }
 
 
-def _named(name: str) -> JsonObject:
+def _language_value(name: str) -> JsonObject:
     """A LanguageValue."""
     return {"nl": name, "de": f"{name} (de)", "fr": f"{name} (fr)"}

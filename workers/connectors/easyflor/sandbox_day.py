@@ -62,7 +62,7 @@ class Day:
 
     def edit_debtor(self, random: Random) -> str:
         """Update."""
-        debtor = self._some(random)
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, SecondName=f"filiaal {random.randrange(1000)}")
         return f"debtor {debtor['Id']} has another second name"
 
@@ -72,7 +72,7 @@ class Day:
 
     def delete_debtor(self, random: Random) -> str:
         """A hard deletion, which no address tells of."""
-        debtor = self._spare(random)
+        debtor = self._deletable_debtor(random)
         self.books.tables["debtor"].remove(debtor)
         return f"debtor {debtor['Id']} was deleted without a word"
 
@@ -84,21 +84,21 @@ class Day:
 
     def delete_and_restore_debtor(self, random: Random) -> str:
         """A deletion that is no longer true."""
-        debtor = self._spare(random)
+        debtor = self._deletable_debtor(random)
         self.books.tables["debtor"].remove(debtor)
         self.books.add("debtor", debtor | {"SecondName": "terug"})
         return f"debtor {debtor['Id']} was deleted and restored"
 
     def change_password(self, random: Random) -> str:
         """A change of which nothing may be stored."""
-        debtor = self._with_user(random)
+        debtor = self._debtor_with_user(random)
         debtor["Contacts"][0]["Users"][0].update(self.books.password())
         self.books.touch("debtor", debtor)
         return f"a webshop user of debtor {debtor['Id']} has another password"
 
     def password_elsewhere(self, random: Random) -> str:
         """The same in a place and a spelling that no document shows."""
-        debtor = self._some(random)
+        debtor = self._random_debtor(random)
         secret = self.books.password()
         hidden = {"shop": [{"PASSWORD": secret["Password"], "passwordSalt": secret["PasswordSalt"], "Theme": "roos"}]}
         self.books.touch("debtor", debtor, Config=debtor["Config"] | {"Extra": hidden})
@@ -106,38 +106,38 @@ class Day:
 
     def edit_person(self, random: Random) -> str:
         """A change of personal data alone."""
-        debtor = self._some(random)
+        debtor = self._random_debtor(random)
         debtor["Contacts"][0].update(DateOfBirth=f"1990-01-{random.randrange(10, 28)}T00:00:00Z", Nationality="Duitse")
         self.books.touch("debtor", debtor)
         return f"a contact of debtor {debtor['Id']} has another nationality"
 
     def null_lists(self, random: Random) -> str:
         """Lists that are promised to be initialised, and are not."""
-        debtor = self._some(random)
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, OrderDays=None, MailAddresses=None, Employees=None)
         return f"debtor {debtor['Id']} has null where lists were"
 
     def new_field(self, random: Random) -> str:
         """A field that nobody had before."""
-        debtor = self._some(random)
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, LoyaltyTier="gold")
         return f"debtor {debtor['Id']} has a field LoyaltyTier"
 
     def changed_type(self, random: Random) -> str:
         """A boolean that becomes words."""
-        debtor = self._some(random)
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, PaysVAT="intracommunautair", ParentId="geen")
         return f"debtor {debtor['Id']} has words where a boolean and a number were"
 
     def placeholder_date(self, random: Random) -> str:
         """What the vendor's own sample shows."""
-        debtor = self._some(random)
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, CreatedOn="DateTime")
         return f"debtor {debtor['Id']} was created on “DateTime”"
 
     def move_order_time(self, random: Random) -> str:
         """TimeSpans with days of one digit, of two, and of none."""
-        debtor = self._some(random)
+        debtor = self._random_debtor(random)
         times = ("-2.09:00:00", "-01.13:50:01", "13:50:01")
         days = [sandbox_books.order_day(number) | {"MaxDefaultOrderTime": time} for number, time in enumerate(times)]
         self.books.touch("debtor", debtor, OrderDays=days)
@@ -145,7 +145,7 @@ class Day:
 
     def only_old_currency(self, random: Random) -> str:
         """A deprecated field without the one that took its place."""
-        debtor = self._some(random)
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, Currency="GBP")
         debtor.pop("CurrencyISOCode", None)
         return f"debtor {debtor['Id']} has its currency in the deprecated field only"
@@ -176,15 +176,15 @@ class Day:
         self.books.touch("country", country, Name=country["Name"] | {"en": f"{country['Code']} (new)"})
         return f"country {country['Code']} has an English name"
 
-    def _some(self, random: Random) -> JsonObject:
+    def _random_debtor(self, random: Random) -> JsonObject:
         return random.choice(self.books.tables["debtor"] or [self.books.new_debtor()])
 
-    def _spare(self, random: Random) -> JsonObject:
+    def _deletable_debtor(self, random: Random) -> JsonObject:
         debtors = self.books.tables["debtor"]
         return random.choice(debtors[1:]) if len(debtors) > 1 else self.books.new_debtor()
 
-    def _with_user(self, random: Random) -> JsonObject:
-        debtor = self._some(random)
+    def _debtor_with_user(self, random: Random) -> JsonObject:
+        debtor = self._random_debtor(random)
         contact = debtor["Contacts"][0]
         contact["Users"] = contact["Users"] or [{"Username": f"shop{debtor['Id']}", "CanOrder": True}]
         return debtor

@@ -71,6 +71,6 @@ TABLE = (
 ROWS = {row.name: row for row in TABLE}
 NAMES = tuple(ROWS)
 
-SORTS, MOST_SORTS = "ListArticleSort", 50
-PRICES, MOST_PRICES = "DebtorListArticleSortPrice", 25
+SORTS, MAX_SORTS = "ListArticleSort", 50
+PRICES, MAX_PRICES = "DebtorListArticleSortPrice", 25
 """Point reads by PUT with a body, and how many ids the vendor's program sends in one of them."""

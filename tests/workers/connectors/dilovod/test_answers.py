@@ -21,7 +21,7 @@ ORDER = "1109100000001038"
         ({"error": "Bad Key"}, SetAside),
         ({"error": "Access to catalogs.goods denied, check role settings", "clientMessages": []}, SetAside),
         ({"error": "multithreadApiSession multithread api request blocked"}, Busy),
-        ({"error": f"object with id {ORDER} not found"}, answers.Gone),
+        ({"error": f"object with id {ORDER} not found"}, answers.GoneError),
         ({"error": "object locked by user"}, TryLater),
         ({"error": "applicationLayerError <html><b>no</b></html>"}, SetAside),
         ({"error": "emptyRequiredReq field (Label)|field2 (Label2)"}, SetAside),
@@ -32,20 +32,20 @@ ORDER = "1109100000001038"
 )
 def test_each_error_has_its_fate(answer: Any, fate: type[Fate]) -> None:
     with pytest.raises(Fate) as raised:
-        answers.inspect(answer)
+        answers.raise_for_error(answer)
 
     assert fate is type(raised.value)
 
 
 @pytest.mark.parametrize("answer", [[], {}, "ok", 5, None, {"error": None}, {"header": {}}, {"status": "success"}])
 def test_anything_else_is_no_error(answer: Any) -> None:
-    assert answer == answers.inspect(answer)
+    assert answer == answers.raise_for_error(answer)
 
 
 @pytest.mark.parametrize("said", ["bad key", "Access to catalogs.goods denied, check role settings"])
 def test_a_refusal_of_every_object_sets_the_resource_aside(said: str) -> None:
     with pytest.raises(SetAside) as raised:
-        answers.inspect({"error": said})
+        answers.raise_for_error({"error": said})
 
     assert raised.value.whole_resource
     assert said == str(raised.value)
@@ -53,7 +53,7 @@ def test_a_refusal_of_every_object_sets_the_resource_aside(said: str) -> None:
 
 def test_the_multithread_answer_is_waited_out() -> None:
     with pytest.raises(Busy) as raised:
-        answers.inspect({"error": "multithreadApiSession multithread api request blocked"})
+        answers.raise_for_error({"error": "multithreadApiSession multithread api request blocked"})
 
     assert timedelta(seconds=30) == raised.value.after
 
@@ -62,7 +62,7 @@ def test_markup_entities_and_the_key_are_taken_out_of_what_the_vendor_says() -> 
     said = "<html><style>b{}</style><b>Не&nbsp;збережено</b><br>k3y &lt;1&gt;\x00</html>"
 
     with pytest.raises(SetAside) as raised:
-        answers.inspect({"error": said}, secrets=["", "k3y"])
+        answers.raise_for_error({"error": said}, secrets=["", "k3y"])
 
     assert str(raised.value) == "Не збережено *** <1>\\u0000"
 
@@ -94,7 +94,7 @@ def test_both_forms_of_a_request_are_rows(answer: Any, rows: list[Any]) -> None:
     ],
 )
 def test_a_malformed_answer_is_told_by_its_form_and_never_by_what_it_holds(answer: Any, described: str) -> None:
-    assert f"malformed: a list was expected, not {described}" == str(answers.malformed(answer, "a list"))
+    assert f"malformed: a list was expected, not {described}" == str(answers.malformed_error(answer, "a list"))
 
 
 def test_of_another_object_only_its_id_is_told() -> None:
@@ -149,4 +149,4 @@ def test_parts_may_be_empty_in_any_way(parts: Any) -> None:
     ("value", "marked"), [("1", True), (1, True), (True, True), ("0", False), (0, False), (None, False), ("", False)]
 )
 def test_a_mark_is_a_mark_in_any_spelling(value: Any, *, marked: bool) -> None:
-    assert marked == answers.marked(value)
+    assert marked == answers.is_marked(value)

@@ -169,7 +169,7 @@ def test_a_field_that_the_vendor_no_longer_has_makes_us_ask_for_the_metadata_ane
 ) -> None:
     wire = alone()
     gone = {"dimensions": ["firm", "storage", "good", "shelf"], "resources": ["qty", "amount"]}
-    metadata.Declared(wire).keep(STOCK.name, gone)
+    metadata.MetadataCache(wire).put(STOCK.name, gone)
     with served(app) as url:
         client = Client(made_options(url=url), wire)
         chunks, end = read_all(client, STOCK)
@@ -225,7 +225,7 @@ def test_a_vendor_that_repeats_its_pages_has_not_named_everything() -> None:
     page = {"columns": ["id", "version", "delMark"], "data": [[f"11091{n:011d}", "1", "0"] for n in range(500)]}
     position = cursors.Position(("id", "version", "delMark"), versioned=True)
     with opened(saying(exact.dumps(page))) as client:
-        chunks, end = read_all(client, ORDERS, position.text())
+        chunks, end = read_all(client, ORDERS, position.encode())
 
     assert len(chunks) == 2
     assert not end.complete
@@ -243,20 +243,20 @@ def test_a_listing_that_never_ends_is_given_up() -> None:
 
 
 def test_a_listing_that_leaves_the_version_out_begins_again_without_it() -> None:
-    first = cursors.Position(("id", "version", "delMark"), versioned=True, spare=("id", "code"), offset=500)
+    first = cursors.Position(("id", "version", "delMark"), versioned=True, fallback_fields=("id", "code"), offset=500)
 
     end = first.chunk([{"id": "1109100000000001", "version": None, "delMark": "0"}]).end
 
     assert end is not None
     assert end.more
-    assert cursors.Position(("id", "code")) == cursors.Position.read(end.cursor)
+    assert cursors.Position(("id", "code")) == cursors.Position.decode(end.cursor)
 
 
 def test_a_listed_row_without_an_id_is_kept_aside() -> None:
     page = [{"id": "1109100000000001", "version": "4", "delMark": "0"}, {"id": None, "version": "1", "delMark": "0"}]
     position = cursors.Position(("id", "version", "delMark"), versioned=True)
     with opened(saying(exact.dumps(page))) as client:
-        (chunk,) = client.list(ORDERS, position.text())
+        (chunk,) = client.list(ORDERS, position.encode())
 
     assert [Line("1109100000000001", "4:0")] == chunk.lines
     assert [page[1]] == [row.raw for row in chunk.unreadable]
@@ -280,7 +280,7 @@ def test_a_long_register_comes_in_bounded_chunks_with_exact_numbers() -> None:
     rows = ",".join(f'{{"good":"{n}","qty":0.10000000000000000001}}' for n in range(1201))
     position = cursors.Position(("good", "qty"), dimensions=("good",))
     with opened(saying(f" \n[{rows}] ")) as client:
-        chunks, end = read_all(client, STOCK, position.text())
+        chunks, end = read_all(client, STOCK, position.encode())
 
     assert [500, 500, 201] == [len(chunk.snapshots) for chunk in chunks]
     assert str(snapshots(chunks)["7"]["qty"]) == "0.10000000000000000001"
@@ -291,7 +291,7 @@ def test_a_row_without_a_dimension_is_kept_aside_and_an_empty_link_is_a_value() 
     rows = '[{"good":"0","firm":"1"},{"good":null,"firm":"1"},{"firm":"1","qty":1},"odd"]'
     position = cursors.Position(("good", "firm"), dimensions=("good", "firm"))
     with opened(saying(rows)) as client:
-        chunks, _ = read_all(client, STOCK, position.text())
+        chunks, _ = read_all(client, STOCK, position.encode())
 
     assert ["0:1"] == list(snapshots(chunks))
     assert 3 == len({row.key for chunk in chunks for row in chunk.unreadable})
@@ -303,14 +303,14 @@ ROWS = '[{"good":"1","qty":"5"},{"good":"1","qty":"5"},{"good":"1","qty":"7"},{"
 def test_a_balance_that_is_not_summed_by_its_dimensions_is_set_aside_whole() -> None:
     position = cursors.Position(("good", "qty"), dimensions=("good",))
     with opened(saying(ROWS)) as client, pytest.raises(SetAside, match="rows have the same good: they are") as raised:
-        read_all(client, STOCK, position.text())
+        read_all(client, STOCK, position.encode())
     assert raised.value.whole_resource
 
 
 def test_of_two_newest_values_one_is_kept_and_the_other_parked() -> None:
     position = cursors.Position(("good", "qty"), dimensions=("good",))
     with opened(saying(ROWS)) as client:
-        chunks, end = read_all(client, PRICES, position.text())
+        chunks, end = read_all(client, PRICES, position.encode())
 
     assert {"1": {"good": "1", "qty": "5"}, "2": {"good": "2", "qty": "1"}} == snapshots(chunks)
     assert [{"good": "1", "qty": "7"}] == [row.raw for chunk in chunks for row in chunk.unreadable]
@@ -348,8 +348,8 @@ def vendor() -> Iterator[tuple[Vendor, Client]]:
         yield made, client
 
 
-_REGISTER = cursors.Position(("good",), dimensions=("good",)).text()
-_OBJECTS = cursors.Position(("id", "version", "delMark"), versioned=True).text()
+_REGISTER = cursors.Position(("good",), dimensions=("good",)).encode()
+_OBJECTS = cursors.Position(("id", "version", "delMark"), versioned=True).encode()
 
 
 @pytest.mark.parametrize(

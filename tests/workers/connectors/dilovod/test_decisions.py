@@ -67,10 +67,10 @@ def test_the_samples_spelling_of_receipts_is_tried_first_and_the_metadata_overru
     silent = {"resources": {"amount": {"valueType": "decimal (11:2)"}}}
     telling = {"resources": ["amount", "amountReceipt", "amountExpense"]}
 
-    turnover, whole = metadata.Reading.TURNOVER, metadata.Reading.BALANCE_AND_TURNOVER
-    assert [("amountReciept", "amountExpence"), ("amountReceipt", "amountExpense")] == metadata.sums(silent, turnover)
-    assert ("amountStart", "amountReceipt", "amountExpense", "amountFinal") == metadata.sums(silent, whole)[0]
-    assert [("amountReceipt", "amountExpense")] == metadata.sums(telling, turnover)
+    turnover, whole = metadata.SelectionType.TURNOVER, metadata.SelectionType.BALANCE_AND_TURNOVER
+    assert [("amountReciept", "amountExpence"), ("amountReceipt", "amountExpense")] == metadata.sum_fields(silent, turnover)
+    assert ("amountStart", "amountReceipt", "amountExpense", "amountFinal") == metadata.sum_fields(silent, whole)[0]
+    assert [("amountReceipt", "amountExpense")] == metadata.sum_fields(telling, turnover)
 
 
 def test_the_metadata_decides_what_a_register_has_and_not_the_sample(app: Starlette) -> None:
@@ -98,7 +98,7 @@ def test_no_key_that_is_sent_ends_in_a_blank(app: Starlette) -> None:
 
 @pytest.mark.parametrize("declared", ["decimal (14:5)", "decimal(14:5)", {"type": "decimal", "length": "14:5"}])
 def test_a_number_is_a_decimal_and_never_text(declared: Any) -> None:
-    assert {"price": Kind.NUMBER} == metadata.of_rows({"resources": {"price": {"valueType": declared}}})[""]
+    assert {"price": Kind.NUMBER} == metadata.register_shape({"resources": {"price": {"valueType": declared}}})[""]
 
 
 def test_a_discount_is_a_decimal_and_no_link(client: Client, sandbox: stand_in.Sandbox) -> None:

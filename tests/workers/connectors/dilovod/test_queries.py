@@ -123,7 +123,7 @@ def test_every_filter_operator_selects(
 
 def test_a_filter_needs_its_alias_among_the_fields() -> None:
     with pytest.raises(ValueError, match="number"):
-        queries.params("catalogs.goods", {"id": "id"}, filters=[Filter("number", Operator.EQUAL, "1")])
+        queries.request_params("catalogs.goods", {"id": "id"}, filters=[Filter("number", Operator.EQUAL, "1")])
 
 
 GROUP, INNER, LEAF = "1100100000009001", "1100100000009002", "1100100000009003"
@@ -369,7 +369,7 @@ _ACTIONS = "getObject request balance turnover balanceAndTurnover sliceLast getS
 
 def test_whoever_asks_nothing_is_shown_an_example_of_everything() -> None:
     with pytest.raises(SetAside) as raised:
-        queries.question([])
+        queries.parse_query([])
 
     for action in [
         "getObject",
@@ -382,7 +382,7 @@ def test_whoever_asks_nothing_is_shown_an_example_of_everything() -> None:
         "listMetadata",
     ]:
         assert f"{action} " in str(raised.value)
-        assert queries.question(_example(str(raised.value), action)).params
+        assert queries.parse_query(_example(str(raised.value), action)).params
 
 
 def _example(said: str, action: str) -> list[str]:

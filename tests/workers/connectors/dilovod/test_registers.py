@@ -206,7 +206,7 @@ def test_either_spelling_is_found(
     app: Starlette, sandbox: stand_in.Sandbox, spelling: tuple[str, str], *, told: bool
 ) -> None:
     sandbox.books.spelling = dict.fromkeys(("turnover", "balanceAndTurnover"), spelling)
-    sandbox.books.tells_sums = told
+    sandbox.books.lists_sums = told
     door, heard = overheard(app)
     with opened(door) as client:
         (turnover,) = client.turnover(GOODS, "2000-01-01", "2999-12-31", dimensions=["firm"])

@@ -135,7 +135,7 @@ def test_no_token_is_kept_for_longer_than_a_day(account: Account) -> None:
 def test_no_text_repeats_a_cookie_not_even_its_bare_value(account: Account) -> None:
     account.read("debtor")
     (issued,) = account.sandbox.issued
-    hidden = account.client._auth.hidden
+    hidden = account.client._auth.mask
     assert "***" == hidden(issued)
     assert "the session *** is bad" == hidden(f"the session {issued} is bad")
 
@@ -183,7 +183,7 @@ def test_a_session_is_shown_nowhere(account: Account) -> None:
     account.read("debtor")
     stored = account.wire.sessions.get()
     assert stored is not None
-    session = Session.read(stored)
+    session = Session.decode(stored)
     (issued,) = account.sandbox.issued
     assert issued in session.value
     assert issued not in repr(session)

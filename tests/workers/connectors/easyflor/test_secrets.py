@@ -111,11 +111,11 @@ def test_a_change_of_nothing_but_a_password_changes_nothing(sqlite: Database, tm
 
 
 def test_secrets_are_gone_at_any_depth_and_in_any_case() -> None:
-    assert PUBLIC == answers.cleaned(_copy(RAW), keep_personal=False)
+    assert PUBLIC == answers.remove_secrets(_copy(RAW), keep_personal=False)
 
 
 def test_personal_data_stay_where_they_are_wanted_and_secrets_do_not() -> None:
-    kept = answers.cleaned(_copy(RAW), keep_personal=True)
+    kept = answers.remove_secrets(_copy(RAW), keep_personal=True)
     contact = {"DateOfBirth": "1970-12-10T00:00:00Z", "gender": "Man", "NATIONALITY": "Nederlandse"}
     assert PUBLIC["Contacts"][0] | contact == kept["Contacts"][0]  # type: ignore[index]
     assert PUBLIC["Config"] == kept["Config"]
@@ -125,7 +125,7 @@ def test_nesting_without_end_hides_no_secret() -> None:
     deep: Any = {"Password": "+TEk"}
     for _ in range(100_000):
         deep = [deep]
-    cleaned = answers.cleaned(deep, keep_personal=False)
+    cleaned = answers.remove_secrets(deep, keep_personal=False)
     while isinstance(cleaned, list):
         (cleaned,) = cleaned
     assert {} == cleaned
