@@ -1,4 +1,4 @@
-"""What an answer of Dilovod means: errors come as HTTP 200, without codes, so every answer is inspected."""
+"""Decodes Dilovod's answers. Errors are HTTP 200 without an error code, so every answer is tested by its text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from workers.errors import Fate
 
 _PAUSE = timedelta(seconds=30)
-"""Public clients wait this long after the multithread answer; shorter pauses meet it again."""
+"""The pause after the multithread answer; public clients wait as long, and shorter pauses get it again."""
 
 _MAX_TEXT = 500
 _TYPE_NAMES = {
@@ -35,29 +35,29 @@ _TYPE_NAMES = {
     NoneType: "null",
 }
 BLANKS = b" \t\r\n\xef\xbb\xbf"
-"""JSON's blanks, and the byte order mark that a PHP file may begin with."""
+"""JSON's white space, and the byte order mark that a PHP file may begin with."""
 
 _TAG = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
 class GoneError(SetAside):
-    """The vendor knows no object with this id. A fetch makes a tombstone of it; anywhere else it is a refusal."""
+    """No object has this id. A fetch turns it into a tombstone; any other request is refused by it."""
 
 
 _ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], Fate]], ...] = (
-    # One request at a time for each key (Dilovod help: "Багатопотокове звернення до API не підтримується").
+    # A second request with the same key (Dilovod help: "Багатопотокове звернення до API не підтримується").
     (("multithread",), lambda text: Busy(text, after=_PAUSE)),
-    # Every object of the resource would be refused alike, so the resource is set aside and not its objects one by one.
+    # Dilovod would refuse every object alike, so the whole resource is parked.
     (("bad key",), lambda text: SetAside(text, whole_resource=True)),
     (("access to", "denied"), lambda text: SetAside(text, whole_resource=True)),
     (("object with id", "not found"), GoneError),
     (("object locked",), lambda text: TryLater(text, shuts_gate=False)),
 )
-"""Texts that all must occur, whatever their case -> what becomes of the work. Everything else is set aside."""
+"""(lower-case texts that must all occur, error to raise); any other error is a SetAside."""
 
 
 def raise_for_error(answer: Any, *, secrets: Collection[str] = ()) -> Any:
-    """The answer itself, if it is no error; raises the error by its fate, in the vendor's own words without secrets."""
+    """The answer itself, unless it is an error: raises that by `_ERROR_RULES`, with Dilovod's text less secrets."""
     error = _error_of(answer)
     if error is None:
         return answer
@@ -79,7 +79,7 @@ def _error_of(answer: Any) -> Any:
 
 
 def mask_secrets(text: str, secrets: Collection[str]) -> str:
-    """What a stranger says may repeat what he was sent."""
+    """The text with each secret replaced: an error may repeat the request."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return text
@@ -91,16 +91,16 @@ def _plain_text(error: Any, secrets: Collection[str]) -> str:
 
 
 def as_object(answer: Any) -> JsonObject:
-    """The answer as an object."""
+    """The answer, if it is a JSON object; else raises SetAside."""
     if isinstance(answer, dict):
         return answer
     raise malformed_error(answer, "an object")
 
 
 def rows(answer: Any) -> list[JsonObject]:
-    """A `request`'s rows, from either form: a list of objects, or `columns` and `data` (assembleLinks false).
+    """The rows of a `request`: from a list of objects, or from `columns` and `data` (assembleLinks false).
 
-    `{}` is no empty list: nothing found is `[]`, and a reply that cannot be told must not delete anything.
+    SetAside for anything else, `{}` included: an empty result is `[]`, and a malformed reply must not delete objects.
     """
     if isinstance(answer, dict) and isinstance(answer.get("columns"), list) and isinstance(answer.get("data"), list):
         return [_row(answer["columns"], values) for values in answer["data"]]
@@ -116,7 +116,7 @@ def _row(columns: list[Any], values: Any) -> JsonObject:
 
 
 def read_head(streamed: Streamed) -> bytes:
-    """A body up to its first character that says what kind of answer it is: `[` for rows."""
+    """The body up to its first character that is not white space: `[` begins a list of rows."""
     read = b""
     while (byte := streamed.read(1)) and byte in BLANKS:
         read = b""
@@ -124,7 +124,7 @@ def read_head(streamed: Streamed) -> bytes:
 
 
 def iter_rows(streamed: Streamed) -> Iterator[Any]:
-    """The rows of a body whose head is read, as they arrive. TryLater where it breaks off or is not JSON."""
+    """The rows of a body after `read_head`, as they arrive. TryLater if it is incomplete or not JSON."""
     try:
         yield from streaming.items(_Prepended(b"[", streamed))
     except streaming.Broken as error:
@@ -132,14 +132,14 @@ def iter_rows(streamed: Streamed) -> Iterator[Any]:
 
 
 class _Prepended:
-    """A file of what was already read and what follows."""
+    """A file of bytes that were already read and the rest of the stream."""
 
     def __init__(self, before: bytes, rest: Streamed) -> None:
         self._before = before
         self._rest = rest
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes. ijson asks for none first, to learn what kind of file this is."""
+        """At most `size` bytes. ijson first reads 0 bytes to detect a binary file, which consumes nothing."""
         if size == 0 or not self._before:
             return self._rest.read(size)
         before, self._before = self._before, b""
@@ -147,35 +147,35 @@ class _Prepended:
 
 
 def not_json_error(status: int, body: bytes, secrets: Collection[str]) -> TryLater:
-    """What to raise for a page of a proxy, or half an object: of that nothing is repeated, it may be unfit to store."""
+    """The error for a body that is not JSON. Quotes it only if it does not begin like JSON: data may be private."""
     words = http.words(mask_secrets(body.decode(errors="replace"), secrets).encode())
-    detail = "it breaks off or has a mistake" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words
+    detail = "it is incomplete or malformed" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words
     return TryLater(f"HTTP {status}, and the answer is not JSON: {detail}", shuts_gate=False)
 
 
 def malformed_error(answer: Any, expected: str) -> SetAside:
-    """What to raise for an answer of another form than this vendor's."""
+    """The error for an answer of an unexpected type."""
     return SetAside(f"malformed: {expected} was expected, not {describe(answer)}")
 
 
 def describe(answer: Any) -> str:
-    """The JSON type and an object's keys: what an answer holds may be what is never to be stored."""
+    """The JSON type, and an object's keys; never values, which may be private."""
     if isinstance(answer, dict) and answer:
         return exact.storable_text(f"an object with {', '.join(answer)}"[:_MAX_TEXT])
     return _TYPE_NAMES[type(answer)]
 
 
 def header(answer: Any, key: str) -> JsonObject:
-    """The header of a `getObject` answer. SetAside when it is another object's, or no object's at all."""
+    """The header of a `getObject` answer. SetAside if it is malformed or belongs to another object than `key`."""
     found = as_object(answer).get("header")
     if not isinstance(found, dict):
         raise malformed_error(answer, "an object with a header")
-    # PHP gives `[]` or false where an object is empty.
+    # PHP encodes an empty object as `[]` or false.
     parts = answer.get("tableParts") or {}
     if not isinstance(parts, dict) or any(part and not isinstance(part, dict | list) for part in parts.values()):
         raise malformed_error(parts, "an object of table parts")
     if link_id(found.get("id")) != key:
-        raise SetAside(f"malformed: {key} was asked for, the answer is about {_describe_id(found.get('id'))}")
+        raise SetAside(f"malformed: asked for {key}, the answer describes {_describe_id(found.get('id'))}")
     return found
 
 
@@ -184,7 +184,7 @@ def _describe_id(value: Any) -> str:
 
 
 def link_id(value: Any) -> str:
-    """The id in a link, as `{"id","pr"}` (headers) or bare (rows); ids come as text or number."""
+    """The id in a link: `{"id","pr"}` in headers, the bare id in rows; ids are text or numbers."""
     return str(value.get("id") if isinstance(value, dict) else value)
 
 

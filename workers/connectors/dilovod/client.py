@@ -1,4 +1,4 @@
-"""How Dilovod is asked: one address, one verb, one JSON packet a request, one request at a time."""
+"""Dilovod's client: each request is one JSON packet POSTed to the same address, and never two at a time."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ _T = TypeVar("_T")
 
 
 class Client:
-    """One connection's client; every method raises the families of `workers.errors`.
+    """One connection's client, also usable by other programs; every method raises the families of `workers.errors`.
 
-    Each is one request, but where a register's names are left to its metadata, which is asked first. Also for programs
-    of one's own: `Client(options, contract.alone())`. Ids are texts of 16 digits. A moment is the vendor's wall clock,
-    "2026-01-31 23:59:59", or a bare day. Values come as the vendor writes them: numbers as text, "0" for no link.
+    Each method sends one request; a register method without `fields` asks for the register's metadata first. Ids are
+    texts of 16 digits. A moment is Dilovod's wall clock, "2026-01-31 23:59:59", or a day. Values are as sent: numbers
+    as text, "0" for an empty link.
     """
 
     def __init__(self, options: Options, runtime: Wire) -> None:
         self._options = options
         self._key = options.api_key.get_secret_value()
-        self._secrets = {self._key}  # and partners' keys, once they were sent
+        self._secrets = {self._key}  # partners' keys are added when they are sent
         self._metadata_cache = metadata.MetadataCache(runtime)
         self._http = Http(runtime, base_url=options.url, timeout=options.timeout, hidden=self._mask)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the HTTP connection."""
         self._http.close()
 
     def _mask(self, text: str) -> str:
         return answers.mask_secrets(text, self._secrets)
 
-    # What the spine asks.
+    # The contract.
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:  # noqa: ARG002 - an id names its type
-        """The object as it is now; a tombstone when it is marked as deleted, or the vendor knows no such id."""
+        """The object as it is now; a tombstone if it is marked as deleted or does not exist."""
         try:
             answer = self.get_object(key)
         except answers.GoneError as gone:
             ids = ID.findall(str(gone))
             if ids and key not in ids:
-                raise  # it speaks of another object, and proves nothing about this one
+                raise  # another object is missing, which proves nothing about this one
             return Tombstone(key)
         header = answers.header(answer, key)
         if answers.is_marked(header.get("delMark")):
@@ -67,10 +67,10 @@ class Client:
         return Snapshot(key, answer, listed=cursors.token(header))
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
-        """One step of a full reading: the register's rows or a page of names.
+        """One step of a full sync: all rows of a register, or one page of ids.
 
-        What the metadata says of it is remembered for a day; where it is not, asking for it is a step of its own, and
-        where the vendor refuses what followed from it, it is asked for again.
+        The first step needs the metadata. If it is not cached, the step only fetches it, so that each step is one
+        request. If Dilovod refuses a request that cached metadata led to, the step fetches newer metadata instead.
         """
         position = cursors.Position.decode(cursor)
         if position is not None:
@@ -103,14 +103,14 @@ class Client:
         return declared
 
     def shape(self, resource: Resource) -> Shape:
-        """What `getMetadata` declares of it."""
+        """The fields that `getMetadata` declares for the resource."""
         declared = self._refresh_metadata(resource)
         if is_register(resource.name):
             return metadata.register_shape(declared, self._chosen_dimensions(resource))
         return metadata.object_shape(declared)
 
     def check(self) -> Greeting:
-        """Prove address and key; which of the configured resources the vendor does not know."""
+        """Prove address and key, and name the configured resources that the key's role does not see."""
         answer, clock = self._answer_and_clock("listMetadata", {"lang": "uk"})
         offered = answers.as_object(answer)
         unknown = [name for name in self._options.resources if name not in offered]
@@ -119,7 +119,7 @@ class Client:
         return Greeting(f"{summary}{missing}", clock)
 
     def probe(self, resource: Resource) -> str:
-        """Ask for one object; or for one row of a register, as it is mirrored, once its metadata has said how."""
+        """Read one object, or one row of a register by the fields in its metadata."""
         if not is_register(resource.name):
             found = self.request(resource.name, {"id": "id"}, limit=_ONE_ROW, assemble_links=False)
             return f"can be read, as {answers.link_id(found[0].get('id'))}" if found else "can be read; it is empty"
@@ -128,7 +128,7 @@ class Client:
         return result if list(self._register_rows(resource.name, first, limit=_ONE_ROW)) else f"{result}; it is empty"
 
     def ask(self, words: Sequence[str]) -> Any:
-        """One reading question as `queries.question` spells it; the decoded answer, as the vendor gave it."""
+        """One read request in the syntax of `queries.parse_query`; the decoded answer as sent."""
         query = queries.parse_query(words)
         if query.register is None:
             return self._answer(query.action, query.params)
@@ -138,15 +138,17 @@ class Client:
             if refused.whole_resource:
                 raise
             raise SetAside(f"{refused}; {queries.FULL_NAME_HINT}") from None
-        return metadata.try_spellings(spellings, lambda fields: self._answer(query.action, query.params | {"fields": fields}))
+        return metadata.try_spellings(
+            spellings, lambda fields: self._answer(query.action, query.params | {"fields": fields})
+        )
 
-    # What the vendor offers to read.
+    # Dilovod's read actions.
 
     def get_object(self, key: str) -> JsonObject:
         """`{"header", "tableParts", "misc"}` of one object or one record of a register (Dilovod help, getObject).
 
         A link in the header is `{"id", "pr"}`, in a part's row `x` and `x__pr`; a part is an object by row id, or `[]`.
-        `answers.Gone`, a SetAside, when there is none.
+        `answers.GoneError`, a SetAside, if it does not exist.
         """
         return answers.as_object(self._answer("getObject", {"id": key}))
 
@@ -160,12 +162,14 @@ class Client:
     ) -> Sequence[JsonObject]:
         """Rows of a catalogue, a kind of document, a part of either (`documents.saleOrder.tpGoods`) or a register.
 
-        `fields`: data path -> alias; a row is keyed by the aliases, and a link brings `<alias>__pr` too, unless
-        `assemble_links` is False. `multilang`: a text in several languages comes as `<alias>__uk` and `<alias>__ru`.
-        A register's name asks for its records one by one. ValueError for a filter on what `fields` does not name.
+        `fields`: data path -> alias; the aliases are a row's keys. Unless `assemble_links` is False, a link also has
+        `<alias>__pr`. `multilang`: a text in several languages becomes `<alias>__uk` and `<alias>__ru`. For a register
+        the rows are its single records. ValueError for a filter on an alias that `fields` does not have.
         (Dilovod help, request)
         """
-        return answers.rows(self._answer("request", queries.request_params(from_, fields, assemble_links=assemble_links, **options)))
+        return answers.rows(
+            self._answer("request", queries.request_params(from_, fields, assemble_links=assemble_links, **options))
+        )
 
     def balance(
         self,
@@ -176,11 +180,11 @@ class Client:
         date: str | None = None,
         **options: Unpack[queries.RequestOptions],
     ) -> Iterator[Any]:
-        """What a register holds now, or at a moment, summed over what `dimensions` leaves out (Dilovod help, balance).
+        """The balances of a register, now or at the moment `date`, summed over the dimensions left out.
 
-        `register`: `goods` or `balanceRegisters.goods`, or an accumulation register by its full name. `fields`:
-        dimensions, what they link to (`good.code`), resources (`qty`); without it all that the metadata names. Rows as
-        they arrive, because a register may be too large to be held.
+        `register`: `goods` or `balanceRegisters.goods`; an accumulation register by its full name. `fields`: data path
+        -> alias, of dimensions, linked objects (`good.code`) and resources (`qty`); None: all in the metadata. Yields
+        rows as they arrive, because a register may not fit in memory. (Dilovod help, balance)
         """
         source = queries.register_source(SelectionType.BALANCE, register, date=date, dimensions=dimensions)
         return self._read_register(register, source, fields, options)
@@ -195,10 +199,11 @@ class Client:
         dimensions: Sequence[str] = (),
         **options: Unpack[queries.RequestOptions],
     ) -> Iterator[Any]:
-        """What came and went in a period, its last second included; else as `balance` (Dilovod help, turnover).
+        """Receipts and expenses in a period, its last second included; otherwise as `balance`.
 
-        Each resource is two: `qtyReciept` and `qtyExpence`, or `qtyReceipt` and `qtyExpense`. Without `fields` the
-        metadata decides; where it is silent, the sample's spelling is tried first, then the other.
+        Each resource has two fields: `qtyReciept` and `qtyExpence`, or `qtyReceipt` and `qtyExpense`. Without `fields`
+        the metadata decides; if it lists neither, the sample's spelling is tried first, then the other.
+        (Dilovod help, turnover)
         """
         source = queries.register_source(SelectionType.TURNOVER, register, period=(start, end), dimensions=dimensions)
         return self._read_register(register, source, fields, options)
@@ -213,11 +218,13 @@ class Client:
         dimensions: Sequence[str] = (),
         **options: Unpack[queries.RequestOptions],
     ) -> Iterator[Any]:
-        """Of each resource `qtyStart`, `qtyReceipt`, `qtyExpense`, `qtyFinal`; else as `turnover`.
+        """For each resource `qtyStart`, `qtyReceipt`, `qtyExpense`, `qtyFinal`; otherwise as `turnover`.
 
         (Dilovod help, balanceAndTurnover)
         """
-        source = queries.register_source(SelectionType.BALANCE_AND_TURNOVER, register, period=(start, end), dimensions=dimensions)
+        source = queries.register_source(
+            SelectionType.BALANCE_AND_TURNOVER, register, period=(start, end), dimensions=dimensions
+        )
         return self._read_register(register, source, fields, options)
 
     def slice_last(
@@ -228,11 +235,13 @@ class Client:
         date: str | None = None,
         **options: Unpack[queries.RequestOptions],
     ) -> Iterator[Any]:
-        """The newest values of an information register, now or at a moment, as `balance` brings its rows.
+        """The newest values of an information register, now or at the moment `date`; rows as in `balance`.
 
         (Dilovod help, sliceLast)
         """
-        return self._read_register(register, queries.register_source(SelectionType.SLICE_LAST, register, date=date), fields, options)
+        return self._read_register(
+            register, queries.register_source(SelectionType.SLICE_LAST, register, date=date), fields, options
+        )
 
     def list_metadata(self, lang: str = "uk") -> JsonObject:
         """Every kind of object by name: `{"id", "idPrefix", "presentation"}` (Dilovod help, listMetadata)."""
@@ -248,14 +257,16 @@ class Client:
     def get_statistic(
         self, date_from: str | None = None, date_to: str | None = None, *, partner_key: str | None = None
     ) -> Sequence[JsonObject]:
-        """How often a partner's integrations asked, by day, method, client and kind of object.
+        """The number of a partner's requests by day, method, client and kind of object.
 
         `{"date", "method", "clientID", "partnerIntegrationCode", "counter", "errorCounter", "apiVersion", "dbObject"}`.
-        `partner_key`: of the partner's cabinet, given by Dilovod; secret. (Dilovod help, getStatistic)
+        `partner_key`: from the partner's account page; secret. (Dilovod help, getStatistic)
         """
-        return answers.rows(self._answer("getStatistic", queries.statistic_params(date_from, date_to, partner_key=partner_key)))
+        return answers.rows(
+            self._answer("getStatistic", queries.statistic_params(date_from, date_to, partner_key=partner_key))
+        )
 
-    # The sweep and the registers.
+    # Pages of ids, and rows of registers.
 
     def _page(self, name: str, position: cursors.Position) -> Chunk:
         params = queries.request_params(
@@ -275,7 +286,9 @@ class Client:
     def _chosen_dimensions(self, resource: Resource) -> Sequence[str]:
         return self._options.dimensions.get(resource.name, ())
 
-    def _register_rows(self, name: str, position: cursors.Position, **options: Unpack[queries.RequestOptions]) -> Iterator[Any]:
+    def _register_rows(
+        self, name: str, position: cursors.Position, **options: Unpack[queries.RequestOptions]
+    ) -> Iterator[Any]:
         fields = {field: field for field in position.fields}
         if is_slice(name):
             return self.slice_last(name, fields, **options)
@@ -284,14 +297,23 @@ class Client:
     def _read_register(
         self, register: str, source: JsonObject, fields: Mapping[str, str] | None, options: queries.RequestOptions
     ) -> Iterator[Any]:
-        spellings = [fields] if fields else self._field_spellings(queries.full_name(SelectionType(source["type"]), register), source)
-        yield from metadata.try_spellings(spellings, lambda way: _start(self._stream_rows(queries.request_params(source, way, **options))))
+        spellings = (
+            [fields]
+            if fields
+            else self._field_spellings(queries.full_name(SelectionType(source["type"]), register), source)
+        )
+        yield from metadata.try_spellings(
+            spellings, lambda way: _start(self._stream_rows(queries.request_params(source, way, **options)))
+        )
 
     def _field_spellings(self, register: str, source: JsonObject) -> Sequence[Mapping[str, str]]:
-        """The fields that the metadata names, in each spelling that the sums may have."""
+        """The fields in the metadata: one mapping for each spelling that the sums may have."""
         declared = self.get_metadata(register)
         kept = metadata.selected_dimensions(declared, source.get("dimensions", ()))
-        return [{name: name for name in (*kept, *sums)} for sums in metadata.sum_fields(declared, SelectionType(source["type"]))]
+        return [
+            {name: name for name in (*kept, *sums)}
+            for sums in metadata.sum_fields(declared, SelectionType(source["type"]))
+        ]
 
     def _stream_rows(self, params: JsonObject) -> Iterator[Any]:
         with self._http.stream("POST", "", **self._request_body("request", params)) as streamed:
@@ -301,13 +323,13 @@ class Client:
                 raise answers.malformed_error(answer, "a list of rows")
             yield from answers.iter_rows(streamed)
 
-    # The packet.
+    # HTTP.
 
     def _answer(self, action: str, params: JsonObject) -> Any:
         return self._answer_and_clock(action, params)[0]
 
     def _answer_and_clock(self, action: str, params: JsonObject) -> tuple[Any, datetime | None]:
-        """The answer, and the vendor's clock."""
+        """The decoded answer, and Dilovod's clock (aware; None without a Date header)."""
         self._secrets |= {str(params.get("partnerAPIkey", ""))}
         reply = self._http.read("POST", "", **self._request_body(action, params))
         return self._decode(reply.status, reply.body), reply.date
@@ -318,7 +340,7 @@ class Client:
             packet["clientID"] = self._options.client_id
         packet |= {"action": action, "params": params}
         if self._options.packet == "form":
-            return {"data": {"packet": exact.dumps(packet)}}  # escaped, unlike in the help's sample
+            return {"data": {"packet": exact.dumps(packet)}}  # percent-encoded, unlike the sample in the help
         return {"content": exact.dumps(packet).encode(), "headers": {"Content-Type": "application/json"}}
 
     def _decode(self, status: int, body: bytes) -> Any:
@@ -333,5 +355,5 @@ class Client:
 
 
 def _start(rows: Iterator[_T]) -> Iterator[_T]:
-    """The rows, once the vendor's answer has turned out to hold some or none."""
+    """The same rows, the first already read: an error of the request is raised here and not while iterating."""
     return chain(list(islice(rows, 1)), rows)

@@ -1,4 +1,4 @@
-"""How Dilovod's webhook reads: it only says that an object changed, so it is a hint to fetch, never data."""
+"""Decodes Dilovod's webhook. It names an object that changed and holds no data, so it only causes a fetch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RESOURCES_BY_PREFIX = {prefix: name for name, prefix in PREFIXES.items()}
 
 
 def read(packet: Any, options: Options) -> Notice | Ignored:
-    """What the decoded packet asks for. `Malformed` when Dilovod would not have sent it.
+    """The object that the decoded packet names, or why to ignore it. `Malformed` if Dilovod cannot have sent it.
 
     `{"action":"objectChanged","params":{"objectName":"documents.saleOrder","id":"1109…"}}`
     (Dilovod help, API Dilovod, WebHook)
@@ -56,7 +56,7 @@ def read(packet: Any, options: Options) -> Notice | Ignored:
 
 
 def _name(value: Any) -> str:
-    # isprintable also refuses NUL and lone surrogates, which no database stores.
+    # isprintable also refuses NUL and lone surrogates, which databases cannot store.
     if not isinstance(value, str) or not value or not value.isprintable():
         raise Malformed("objectName is not the name of an object")
     return value
@@ -79,5 +79,5 @@ def _to_notice(name: str, key: str, options: Options) -> Notice | Ignored:
     if name not in options.resources:
         return Ignored(f"{name[:_MAX_SHOWN]} is not configured")
     if is_register(name):
-        return Ignored(f"{name} is a register: read on a schedule")
+        return Ignored(f"{name} is a register, which is read on a schedule")
     return Notice(name, key)

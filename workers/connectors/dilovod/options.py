@@ -19,11 +19,12 @@ _SUMMED_FAMILIES = ("balanceRegisters", "accumulationRegisters")
 
 
 class Options(Webhooked):
-    """A key of one API node ("Підключення до API Dilovod"), whose role decides what can be read.
+    """The key of one API node ("Підключення до API Dilovod"), whose role decides what it can read.
 
-    `dimensions`: register -> what its balance is kept by, as in {"balanceRegisters.goods": ["good", "storage"]}; it is
-    summed over the dimensions left out. A register that is not named is kept by all that it has. `packet`: how
-    questions travel, as JSON or as the form field of that name (Dilovod help, API Dilovod, shows both).
+    - `dimensions`: register -> the dimensions that its rows are kept by, as in
+      {"balanceRegisters.goods": ["good", "storage"]}; balances are summed over those left out. Default: all it has
+    - `packet`: whether requests are sent as JSON or as a form field named `packet` (Dilovod help, API Dilovod, shows
+      both)
     """
 
     url: Url = "https://api.dilovod.ua"
@@ -35,7 +36,7 @@ class Options(Webhooked):
     client_id: str | None = None
     timezone: str = "Europe/Kyiv"
     webhook_sources: tuple[Network, ...] = (ip_network("88.198.50.253"),)
-    """Webhooks come from this address only (Dilovod help, API Dilovod, WebHook)."""
+    """Dilovod sends webhooks from this address only (Dilovod help, API Dilovod, WebHook)."""
     reconcile_every: Duration = timedelta(hours=1)
 
     @field_validator("api_key")
@@ -53,21 +54,23 @@ class Options(Webhooked):
         for resource in resources:
             if not _RESOURCE.fullmatch(resource):
                 raise ValueError(
-                    f'"{resource}" is no resource of Dilovod; write catalogs.…, documents.…, balanceRegisters.…, '
+                    f'"{resource}" is not a resource of Dilovod; write catalogs.…, documents.…, balanceRegisters.…, '
                     'informationRegisters.… or accumulationRegisters.…, as in "catalogs.goods"'
                 )
         if len(set(resources)) < len(resources):
-            raise ValueError("a resource is named twice; remove one of them")
+            raise ValueError("a resource is listed twice; remove one of them")
         return resources
 
     @field_validator("dimensions")
     @classmethod
-    def _dimensions_are_valid(cls, dimensions: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
+    def _dimensions_are_valid(
+        cls, dimensions: dict[str, tuple[str, ...]], info: ValidationInfo
+    ) -> dict[str, tuple[str, ...]]:
         for register, names in dimensions.items():
             if "resources" in info.data and register not in info.data["resources"]:
                 raise ValueError(f'"{register}" is not among the resources; add it there, or remove it here')
             if register.partition(".")[0] not in _SUMMED_FAMILIES:
-                raise ValueError(f'"{register}" counts nothing that could be summed; remove it here')
+                raise ValueError(f'"{register}" has no balances to sum; remove it here')
             if not names or len(set(names)) < len(names) or not all(_DIMENSION.fullmatch(name) for name in names):
                 raise ValueError(f'name some dimensions of "{register}", each once, as in ["good", "storage"]')
         return dimensions
@@ -80,5 +83,5 @@ class Options(Webhooked):
         return concurrency
 
     def login(self) -> tuple[str, ...]:
-        """The key alone is the account."""
+        """The key: it alone identifies the account."""
         return (self.api_key.get_secret_value(),)

@@ -1,4 +1,4 @@
-"""Dilovod's stand-in: a company's books behind the vendor's one address, with its rules, webhooks and bad days."""
+"""Dilovod's sandbox: an HTTP server that behaves like one company's account, with webhooks and faults to set."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _RESOURCES = (
 
 
 class Fault(StrEnum):
-    """What the next answer is instead of, or done to, the right one."""
+    """What replaces or damages the next reply."""
 
     HTML = "html"
     HALF = "half"
@@ -71,9 +71,9 @@ def create(
 ) -> Starlette:
     """The app; its `Sandbox` is at `app.state.sandbox`.
 
-    `objects`: how many goods, persons and sale orders there are. `now`: an aware clock, which the `Date` header then
-    shows (a server that adds a `Date` of its own must be told not to). `webhook_url`: where
-    interactive edits send their webhook; `lost` and `doubled`: the shares of webhooks that never come or come twice.
+    `objects`: the number of goods, persons and sale orders. `now`: an aware clock, sent in the `Date` header (switch
+    off the `Date` that the serving process adds). `webhook_url`: the address that edits by users send webhooks to;
+    `lost` and `doubled`: the shares of webhooks that are not sent or sent twice.
     """
     sandbox = Sandbox(seed=seed, key=key, now=now or _utc_now)
     sandbox.shows_clock = now is not None
@@ -90,7 +90,7 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class _Call:
-    """What requests are counted by (Dilovod help, API Dilovod, getStatistic)."""
+    """The fields by which requests are counted (Dilovod help, API Dilovod, getStatistic)."""
 
     day: str
     method: str
@@ -100,14 +100,16 @@ class _Call:
 
 
 class Sandbox:
-    """What demos and tests hold: the contract's `Sandbox`, the vendor's knobs, and a company to edit. Thread-safe.
+    """The contract's `Sandbox`, with settings for Dilovod's behaviour and the company's data to edit. Thread-safe.
 
-    `latency`: how many seconds each answer takes, while which the key is busy. `faults`: what happens to the next
-    answers, one each; `drip`: seconds between two bytes of a dripping answer; `slow`: seconds before a slow one.
-    `asked`: the actions that came; `overlaps`: how many more came while the key was busy; `hooks`: the webhooks that
-    were sent. `books.denied`: what the role may not read.
-    `dimensions`: register -> what a mirror keeps it by, where that is not everything. `partner_key`: of the partner's
-    cabinet, whose statistic this is.
+    - `latency`: seconds that each reply takes, during which the key is busy
+    - `faults`: applied to the next replies, one each; `drip`: seconds between two bytes of a reply with `Fault.DRIP`;
+      `slow`: seconds before one with `Fault.SLOW`
+    - `asked`: the actions received; `overlaps`: the number refused because the key was busy
+    - `hooks`: the packets of the webhooks sent
+    - `books.denied`: what the key's role may not read
+    - `dimensions`: register -> the dimensions that the mirror keeps its rows by, if not all
+    - `partner_key`: the partner's API key that `getStatistic` accepts
     """
 
     def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
@@ -137,7 +139,7 @@ class Sandbox:
     # The contract.
 
     def settings(self) -> dict[str, Any]:
-        """A `[connections.*]` table without its `url`; webhooks come from this machine."""
+        """A `[connections.*]` table without its `url`; the sandbox sends webhooks from 127.0.0.1."""
         return {
             "system": "dilovod",
             "api_key": self.key,
@@ -146,7 +148,7 @@ class Sandbox:
         }
 
     def truth(self, resource: str) -> dict[str, JsonObject]:
-        """What `getObject` answers for each object that is not marked; a register's rows by their dimensions."""
+        """The `getObject` answer for each object that is not marked as deleted; a register's rows by dimensions."""
         with self.lock:
             if resource in sandbox_books.REGISTERS:
                 return self._register_truth(resource)
@@ -162,7 +164,7 @@ class Sandbox:
         return {":".join(row[name] for name in kept): row for row in rows}
 
     def edit(self, random: Random) -> str:
-        """One everyday change. Deletions are as rare as in a shop that is not going out of business."""
+        """Make one random everyday change; few of them are deletions."""
         often: dict[Callable[[Random], str], int] = {
             self._order: 16,
             self._edit_order: 12,
@@ -180,7 +182,7 @@ class Sandbox:
             return change(random)
 
     def story(self) -> Iterator[str]:
-        """A day with everything that mirrors get wrong."""
+        """A scripted day of the changes that mirrors most often miss."""
         random = Random(self.books.seed)
         for step in (
             self._order,
@@ -207,11 +209,11 @@ class Sandbox:
     # Webhooks.
 
     def drain(self) -> None:
-        """Wait until every webhook that was to be sent was sent."""
+        """Wait until all queued webhooks are sent."""
         self._outbox.join()
 
     def notify(self, thing: Thing) -> None:
-        """The webhook of an interactive change, unless chance loses it; the vendor sends it once and forgets."""
+        """Send the webhook of a change by a user, or lose or double it at random; there are no retries."""
         chance = self._chance.random()
         if chance < self.lost:
             return
@@ -234,14 +236,14 @@ class Sandbox:
                 try:
                     client.get(str(self.webhook_url), params={"packet": exact.dumps(packet)})
                 except (httpx.HTTPError, httpx.InvalidURL):
-                    continue  # nobody there: the vendor does not try again
+                    continue  # unreachable: Dilovod does not retry
                 finally:
                     self._outbox.task_done()
 
     # The company.
 
     def fill(self, objects: int) -> None:
-        """Fill the books: an account like a small shop's."""
+        """Fill the account with the data of a small shop."""
         books, random = self.books, self.books.random
         for kind, names in _CATALOGUES.items():
             for code, name in names:
@@ -293,7 +295,9 @@ class Sandbox:
             posted="1",
         )
         order.header["number"] = f"НР{order.id[-8:]}"
-        order.header["presentation"] = _multilang(f"{date[8:10]}.{date[5:7]}.{date[:4]} Замовлення {order.header['number']}")
+        order.header["presentation"] = _multilang(
+            f"{date[8:10]}.{date[5:7]}.{date[:4]} Замовлення {order.header['number']}"
+        )
         for _ in range(random.randrange(1, 4)):
             self._order_row(order, random)
         return order
@@ -326,11 +330,13 @@ class Sandbox:
     def _some_order(self, random: Random) -> Thing:
         return random.choice(self._orders() or [self._new_order(random)])
 
-    # Everyday changes. None of them renames what others link to: a mirror's `pr` is as of the last fetch.
+    # Everyday changes. None renames a linked object, because a mirror's `pr` is as of the last fetch.
 
     def _edit_good(self, random: Random) -> str:
         good = random.choice(self._goods())
-        self.notify(self.books.touch(good, productNum=f"{random.randrange(10**4):05d}", description=_multilang("Оновлено")))
+        self.notify(
+            self.books.touch(good, productNum=f"{random.randrange(10**4):05d}", description=_multilang("Оновлено"))
+        )
         return f"a user gave the good {good.id} another article number"
 
     def _edit_person(self, random: Random) -> str:
@@ -388,7 +394,7 @@ class Sandbox:
         self._price(good, Decimal(random.randrange(1000, 90_000)) / 100)
         return f"the price of {good.id} changed: a register, no webhook"
 
-    # What mirrors get wrong.
+    # Changes that mirrors most often miss.
 
     def _edit_without_webhook(self, random: Random) -> str:
         good = random.choice(self._goods())
@@ -413,7 +419,7 @@ class Sandbox:
         self.books.remove(order)
         again = self.books.add("documents.saleOrder", id_=order.id, **order.header)
         self._order_row(again, random)
-        # Its version goes on: nobody knows how the vendor counts here, and a sweep sees no other sign.
+        # A higher version: how Dilovod counts here is unknown, and a full sync has no other sign of a change.
         self.notify(self.books.touch(again))
         return f"the order {order.id} was deleted and created again under its id"
 
@@ -445,7 +451,7 @@ class Sandbox:
     # Answering.
 
     def answer(self, packet: JsonObject) -> Any:
-        """The answer to a packet, errors included: all of them are HTTP 200."""
+        """The answer to a packet; errors too are sent as HTTP 200."""
         if packet.get("key") != self.key:
             return {"error": "bad key"}
         action, params = str(packet.get("action")), packet.get("params")
@@ -463,7 +469,7 @@ class Sandbox:
             return self._act(action, params)
         except RefusedError as refused:
             return {"error": str(refused), "clientMessages": []}
-        except (AttributeError, KeyError, TypeError, ValueError):  # whatever else is wrong with the params
+        except (AttributeError, KeyError, TypeError, ValueError):  # any other mistake in the params
             return {"error": "applicationLayerError <html><body><b>bad params</b></body></html>"}
 
     def _call(self, packet: JsonObject, action: str, params: JsonObject) -> _Call:
@@ -475,7 +481,7 @@ class Sandbox:
         return _Call(day, action, str(packet.get("clientID", "")), str(packet.get("version", "")), str(about))
 
     def _statistic(self, params: JsonObject) -> list[JsonObject]:
-        """The requests before this one, by day and kind. That a wrong partner's key is refused is a guess."""
+        """The requests before this one, by day and kind. That a wrong partner key is refused is not documented."""
         if params.get("partnerAPIkey", self.partner_key) != self.partner_key:
             raise RefusedError(f"bad partnerAPIkey {params['partnerAPIkey']}")
         start, end = params.get("dateFrom") or "", params.get("dateTo") or "9999"
@@ -511,7 +517,7 @@ class Sandbox:
     def _save(self, params: JsonObject) -> JsonObject:
         header = dict(params.get("header") or {})
         target = str(header.pop("id", ""))
-        header.pop("delMark", None)  # saving does not clear a mark, whatever it answers
+        header.pop("delMark", None)  # saving does not clear a mark, although it answers ok
         thing = self.books.add(target) if target in self.books.kinds else self.books.things.get(target)
         if thing is None:
             raise RefusedError(f"object with id {target} not found")
@@ -538,7 +544,7 @@ class Sandbox:
 
 
 class _Endpoint:
-    """The one address. A key is busy until its answer is sent; a second request meanwhile is refused."""
+    """The API's address. A key is busy until its reply is sent, and a second request meanwhile is refused."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -588,7 +594,7 @@ class _Endpoint:
 
 
 async def _packet(request: Request) -> JsonObject | None:
-    """The packet, from the form field `packet` or as raw JSON: the vendor's samples show both."""
+    """The packet, from the form field `packet` or a JSON body (Dilovod's samples show both); None if malformed."""
     body = await request.body()
     if request.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
         body = parse_qs(body.decode(), keep_blank_values=True).get("packet", [""])[0].encode()

@@ -1,4 +1,4 @@
-"""The sandbox's books: a small company's objects and registers, shown and queried as Dilovod does it."""
+"""The company in Dilovod's sandbox: its objects and registers, and how Dilovod shows and queries them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESTRICTED = "[access restricted]"
 ZERO_DATE = "0000-00-00 00:00:00"
 NOTHING = "0"
 
-# `valueType` comes as text, as an object and as a list: nobody may rely on one of them.
+# `valueType` is a text, an object or a list, so that clients must handle all three.
 _CODE, _REMARK, _NAME = "varchar (9)", "varchar (150)", "multiLangVarchar (80) (ru,uk)"
 _FLAG, _DATE, _NUMBER = {"type": "boolean"}, "datetime", {"type": "int", "length": "11"}
 _PRICE = {"type": "decimal", "length": "14:5"}
@@ -40,7 +40,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Register:
-    """A register: what its rows are about, and what it counts."""
+    """A register: the fields that identify a row, and the quantities it holds, name -> `valueType`."""
 
     presentation: str
     dimensions: dict[str, Any]
@@ -132,7 +132,7 @@ REGISTERS = {
     ),
     "accumulationRegisters.saleIncomes": Register(
         "Доходи від продажу",
-        # No `good`, though the help's sample filters by it: that is how real metadata was seen.
+        # No `good`, although the help's sample filters by it: real metadata has none.
         {"firm": "catalogs.firms", "person": "catalogs.persons"},
         {"amount": _AMOUNT},
     ),
@@ -150,18 +150,18 @@ _SELECTION_TYPES = {
     "balanceAndTurnover": ("balanceRegisters", "accumulationRegisters"),
     "sliceLast": ("informationRegisters",),
 }
-"""What can be read of which registers (Dilovod help, API Dilovod, the table of "Тип вибірки")."""
+"""Selection type -> families of registers (Dilovod help, API Dilovod, the table of "Тип вибірки")."""
 
 _END_OF_TIME = "9999"
 
 
-class RefusedError(Exception):  # noqa: N818 - the vendor's word is an answer here, not a failure
-    """What the vendor answers as `{"error": …}`."""
+class RefusedError(Exception):
+    """A request that Dilovod answers with `{"error": …}`."""
 
 
 @dataclass
 class Thing:
-    """An object of a catalogue or a document. Links are bare ids in `header` and `parts`; showing them adds names."""
+    """An object of a catalogue, or a document. Links in `header` and `parts` are bare ids; answers add their names."""
 
     kind: str
     id: str
@@ -176,7 +176,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Row:
-    """Something that a `request` can select from: values, and the `valueType` of each."""
+    """A row that a `request` can select: its values, and the `valueType` of each."""
 
     values: JsonObject
     types: dict[str, Any]
@@ -184,9 +184,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Movement:
-    """A record of a register that counts. `place` and `amounts` are in the order of its dimensions and resources.
+    """A record of a register with balances. `place` and `amounts` are in the order of its dimensions and resources.
 
-    What comes in is positive, what goes out negative; nobody shows how the vendor writes that.
+    Receipts are positive, expenses negative; Dilovod's own form is not documented.
     """
 
     date: str
@@ -196,7 +196,7 @@ class Movement:
 
 @dataclass
 class Sums:
-    """What a register held of one resource before a period, and what came and went in it."""
+    """The opening balance of one resource, and its receipts and expenses in a period."""
 
     opening: Decimal = Decimal()
     receipt: Decimal = Decimal()
@@ -204,11 +204,11 @@ class Sums:
 
     @property
     def closing(self) -> Decimal:
-        """What it holds at the end."""
+        """The balance at the end."""
         return self.opening + self.receipt - self.expense
 
     def add(self, amount: Decimal, *, before: bool) -> None:
-        """Count a movement before the period, or in it."""
+        """Add a movement: to the opening balance if it was before the period, else to receipts or expenses."""
         if before:
             self.opening += amount
         elif amount > 0:
@@ -217,7 +217,7 @@ class Sums:
             self.expense -= amount
 
     def show(self, selection: str, spelling: tuple[str, str]) -> dict[str, Decimal]:
-        """What a reading shows, by what stands behind the resource's name."""
+        """Suffix of the resource's name -> value, for a selection type."""
         turnover = dict(zip(spelling, (self.receipt, self.expense), strict=True))
         all_sums = {"Start": self.opening, **turnover, "Final": self.closing}
         return {"balance": {"": self.closing}, "turnover": turnover, "balanceAndTurnover": all_sums}[selection]
@@ -236,11 +236,13 @@ class Price:
 
 @dataclass
 class Books:
-    """Everything the company has in Dilovod. Not thread-safe: the sandbox locks.
+    """The company's data in Dilovod. Not thread-safe: the sandbox locks.
 
-    `denied`: kinds that the key's role may not read. `unknown_fields`: fields that a `request` refuses, though objects
-    have them. `spelling`: what a reading calls receipts and expenses (the help's own samples differ); `tells_sums`:
-    whether the metadata lists these names beside the resources.
+    - `clock`: aware, in Kyiv's zone
+    - `denied`: kinds that the key's role may not read
+    - `unknown_fields`: fields that a `request` refuses, although objects have them
+    - `spelling`: selection type -> suffixes for receipts and expenses (the help's own samples differ)
+    - `lists_sums`: whether the metadata lists these sums among the resources
     """
 
     seed: int
@@ -265,11 +267,11 @@ class Books:
     # Writing.
 
     def wall_clock(self) -> str:
-        """Now, as Kyiv's clocks show it."""
+        """Kyiv's wall clock, "2026-01-31 23:59:59"."""
         return self.clock().strftime("%Y-%m-%d %H:%M:%S")
 
     def add(self, kind: str, *, id_: str | None = None, **header: Any) -> Thing:
-        """A new object; given an id, one that is created again."""
+        """Create an object; `id_`: of a removed one that is created again."""
         self._numbers[kind] += 1
         made = id_ or f"{self.kinds[kind].prefix}{self._numbers[kind]:011d}"
         empty = _blank(self.kinds[kind].fields)
@@ -281,7 +283,7 @@ class Books:
         return thing
 
     def add_row(self, thing: Thing, part: str, **values: Any) -> JsonObject:
-        """A new row at the end of a table part."""
+        """Append a row to a table part."""
         self._row_id += 1
         fields = (self.kinds[thing.kind].parts or {})[part]
         row = {"id": str(self._row_id), **_blank(fields), "rowNum": str(len(thing.parts[part]) + 1), **values}
@@ -289,7 +291,7 @@ class Books:
         return row
 
     def touch(self, thing: Thing, **header: Any) -> Thing:
-        """Change fields of the header, as any saving does: the version rises, and fields that are new appear."""
+        """Change header fields and save: the version rises, and newly declared fields appear."""
         thing.header = _blank(self.kinds[thing.kind].fields) | thing.header | header
         thing.header["version"] = str(int(thing.header["version"]) + 1)
         return thing
@@ -303,16 +305,16 @@ class Books:
                     self.mark(other)
 
     def remove(self, thing: Thing) -> None:
-        """Remove it physically: nothing remains, and no webhook tells."""
+        """Remove an object physically, without a webhook."""
         del self.things[thing.id]
 
     def move(self, place: tuple[str, ...], qty: Decimal, amount: Decimal, *, date: str | None = None) -> None:
-        """Goods come (positive) to a firm's storage, or go."""
+        """Record goods that arrive in a firm's storage (positive) or leave it (negative)."""
         self.movements.append(Movement(date or self.wall_clock(), place, (qty, amount)))
 
     @property
     def stock(self) -> dict[tuple[str, ...], tuple[Decimal, ...]]:
-        """Quantity and amount of each good by firm, storage and good, what is sold out included."""
+        """(firm, storage, good) -> (quantity, amount); sold-out goods are included."""
         held: dict[tuple[str, ...], tuple[Decimal, ...]] = {}
         for each in self.movements:
             before = held.get(each.place, (Decimal(), Decimal()))
@@ -320,7 +322,7 @@ class Books:
         return held
 
     def movements_of(self, register: str) -> list[Movement]:
-        """The records of a register that counts: income is what the posted orders say."""
+        """The records of a register with balances; those of sale incomes follow from the posted orders."""
         if register == "balanceRegisters.goods":
             return self.movements
         return [
@@ -344,12 +346,12 @@ class Books:
         return self.show(thing)
 
     def allow(self, name: str) -> None:
-        """Refuse what the role may not read."""
+        """Raise RefusedError for a kind that the role may not read."""
         if name in self.denied:
             raise RefusedError(f"Access to {name} denied, check role settings")
 
     def show(self, thing: Thing) -> JsonObject:
-        """Header links as `{"id","pr"}`, row links as `x` and `x__pr`, parts keyed by row id or `[]`, values text."""
+        """The `getObject` answer: header links are `{"id","pr"}`, row links `x` and `x__pr`, parts keyed by row id."""
         kind = self.kinds[thing.kind]
         header: JsonObject = {"id": {"id": thing.id, "pr": self.presentation(thing)}}
         for name, value in thing.header.items():
@@ -374,7 +376,7 @@ class Books:
         return shown
 
     def name_of(self, key: str, value_type: Any) -> str | None:
-        """A link's `pr`: None when it is empty or leads nowhere, a fixed text when the role may not read there."""
+        """A link's `pr`: None if it is empty or its object is gone, a fixed text if the role may not read that kind."""
         kinds = set(_texts(value_type))
         kind = self._by_prefix.get(str(key)[:5])
         if kind in self.denied or (kinds and kinds <= self.denied):
@@ -382,7 +384,7 @@ class Books:
         return self.presentation(self.things[key]) if key in self.things else None
 
     def presentation(self, thing: Thing) -> str:
-        """What a link to it shows."""
+        """The text that links to the object show."""
         return str((thing.header.get("presentation") or thing.header["name"])["uk"])
 
     # Describing.
@@ -436,7 +438,7 @@ class Books:
     # Selecting.
 
     def request(self, params: JsonObject) -> Any:
-        """The answer of `request`. A top-level `offset` is ignored, as the vendor does."""
+        """The answer of `request`. A top-level `offset` is ignored, as Dilovod does."""
         fields: dict[str, str] = dict(params.get("fields") or {})
         rows = [row for row in self._source(params.get("from")) if self._accepted(row, fields, params.get("filters"))]
         rows = _limit(rows, params.get("limit"))
@@ -480,7 +482,7 @@ class Books:
         return self._summed(str(selection), found[0], from_)
 
     def _summed(self, selection: str, name: str, from_: JsonObject) -> Iterator[Row]:
-        """The register's rows by the dimensions in `from`, else by all; rows of nothing do not show."""
+        """The register's rows by the dimensions in `from`, by default all; rows with only zero sums are left out."""
         register = REGISTERS[name]
         kept = list(from_.get("dimensions") or register.dimensions)
         unknown = [each for each in kept if each not in register.dimensions]
@@ -511,7 +513,7 @@ class Books:
         return groups
 
     def _records(self, name: str) -> Iterator[Row]:
-        """A register asked directly, as a table: its records one by one."""
+        """The single records of a register that is the `from` itself."""
         self.allow(name)
         register = REGISTERS[name]
         types = {"date": _DATE, **register.dimensions, **register.resources}
@@ -529,7 +531,7 @@ class Books:
             yield Row(_price(price), register.dimensions | register.resources)
 
     def _resolve(self, row: Row, path: str) -> tuple[Any, Any]:
-        """A data path's value and its type; dots lead through links."""
+        """The value at a data path, and its type; dots follow links."""
         name, _, rest = path.partition(".")
         if name not in row.types:
             raise RefusedError(f"unknown field {path}")
@@ -619,7 +621,7 @@ def _scaled(amount: Decimal, value_type: Any) -> str:
 
 
 def _period(selection: str, from_: JsonObject) -> tuple[str, str]:
-    """From when until when, both included; a balance is what came and went until its date."""
+    """First and last moment of the movements to sum, both included; a balance sums all until its date."""
     if selection == "balance":
         return "", from_.get("date") or _END_OF_TIME
     start, end = from_.get("startDate"), from_.get("endDate")

@@ -185,9 +185,7 @@ def parse(name: str, setting: Any) -> Filter:
     if not plain:
         return Filter(field(name).name, tuple(conditions))
     if len(plain) != len(conditions):
-        raise ValueError(
-            "put an operator before each value of a list (all must hold) or before none (any may hold)"
-        )
+        raise ValueError("put an operator before each value of a list (all must hold) or before none (any may hold)")
     return field(name).is_one_of(*(operand for condition in plain for operand in condition.operands))
 
 

@@ -121,7 +121,7 @@ def join(parts: list[str]) -> str | None:
 
 
 def split(resource: Resource, key: str) -> list[str]:
-    """The values of the key's fields. SetAside if their number differs: the key dates from before `keys` was changed."""
+    """The values of the key's fields. SetAside if their number differs: the key predates a change of `keys`."""
     if len(resource.key) == 1:
         return [key]
     parts = [part.replace("%3A", ":").replace("%25", "%") for part in key.split(":")]
@@ -270,10 +270,8 @@ class Deduplicator:
 
 
 def _missing_key(resource: Resource, record: JsonObject) -> str:
-    wanted = " and ".join(resource.key)
-    return (
-        f"a record of {resource.name} without {wanted}; it has {field_names(record)}; name its key in the setting `keys`"
-    )
+    wanted, found = " and ".join(resource.key), field_names(record)
+    return f"a record of {resource.name} without {wanted}; it has {found}; name its key in the setting `keys`"
 
 
 def field_names(record: JsonObject) -> str:

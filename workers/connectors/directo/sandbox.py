@@ -220,7 +220,9 @@ class Sandbox:
                 entries = [entry for entry in self.books.deleted if self._passes({"ts": entry.ts}, filters, known)]
                 return [self._deletion(entry) for entry in entries]
             table = self.books.tables[name]
-            known = {field for field, _ in filters if any(sandbox_books.filter_values(record, field) for record in table)}
+            known = {
+                field for field, _ in filters if any(sandbox_books.filter_values(record, field) for record in table)
+            }
             return [deepcopy(record) for record in table if self._passes(record, filters, known)]
         except sandbox_books.MalformedFilterError as error:
             return Refusal(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", str(error))
@@ -276,7 +278,9 @@ FORBIDDEN = Refusal(HTTPStatus.FORBIDDEN, "FORBIDDEN", "API key lacks required p
 NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "NOT_FOUND", "Resource or endpoint not found")
 TOO_MANY = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", "Rate limit exceeded")
 
-_MAINTENANCE_PAGE = "<!DOCTYPE html><html><head><title>Hooldus</title></head><body>Directo on hetkel hoolduses</body></html>"
+_MAINTENANCE_PAGE = (
+    "<!DOCTYPE html><html><head><title>Hooldus</title></head><body>Directo on hetkel hoolduses</body></html>"
+)
 
 _FAULTY_REPLIES: dict[Fault, Callable[[], Response]] = {
     Fault.HTML: lambda: Response(_MAINTENANCE_PAGE, media_type="text/html"),

@@ -320,7 +320,9 @@ def _without_secrets(value: Any) -> Any:
     return [_without_secrets(item) for item in value] if isinstance(value, list) else deepcopy(value)
 
 
-_MAINTENANCE_PAGE = "<!DOCTYPE html><html><head><title>Onderhoud</title></head><body>EasyFlor is even niet bereikbaar</body></html>"
+_MAINTENANCE_PAGE = (
+    "<!DOCTYPE html><html><head><title>Onderhoud</title></head><body>EasyFlor is even niet bereikbaar</body></html>"
+)
 
 _FAULTY_REPLIES: dict[Fault | None, Callable[[], Response]] = {
     Fault.HTML: lambda: Response(_MAINTENANCE_PAGE, media_type="text/html"),

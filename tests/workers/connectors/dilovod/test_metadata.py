@@ -1,4 +1,4 @@
-"""What `getMetadata` declares, in all the forms that were seen."""
+"""The decoding of `getMetadata`, in all forms that Dilovod is known to send."""
 
 from __future__ import annotations
 
@@ -72,5 +72,5 @@ def test_a_register_has_its_dimensions_and_resources(dimensions: Any) -> None:
     assert {"": {"good": Kind.TEXT, "good__pr": Kind.TEXT, "qty": Kind.NUMBER}} == metadata.register_shape(described)
 
 
-def test_names_alone_are_dimensions_too() -> None:
+def test_dimensions_may_be_a_list_of_names() -> None:
     assert ["good", "firm"] == list(metadata.dimensions({"dimensions": ["good", "firm", ""]}))

@@ -1,4 +1,4 @@
-"""A Directo account: the sandbox served over HTTP, with a clock in the test's hand, and clients that ask it."""
+"""A Directo account for tests: the sandbox served over HTTP, a clock that the test sets, and clients of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from workers.connectors.directo.options import Options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.values import Chunk, End, JsonObject, Snapshot
+    from models.values import Chunk, End, JsonObject, Received, Snapshot
 
 
 @dataclass
 class Clock:
-    """The vendor's clock."""
+    """Directo's clock, set by the test."""
 
     now: datetime = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -35,7 +35,7 @@ class Clock:
 
 @dataclass
 class Listing:
-    """All that one listing brought."""
+    """All chunks of one run."""
 
     chunks: list[Chunk] = field(default_factory=list)
 
@@ -44,7 +44,7 @@ class Listing:
         return {snapshot.key: snapshot.raw for chunk in self.chunks for snapshot in chunk.snapshots}
 
     @property
-    def snapshots(self) -> list[Snapshot]:
+    def snapshots(self) -> list[Snapshot | Received]:
         return [snapshot for chunk in self.chunks for snapshot in chunk.snapshots]
 
     @property
@@ -58,7 +58,7 @@ class Listing:
 
 @dataclass
 class Account:
-    """The sandbox's account as a connection sees it."""
+    """The sandbox and a connection to it."""
 
     url: str
     sandbox: sandbox.Sandbox
@@ -70,7 +70,7 @@ class Account:
         return {each.name: each for each in resources.resources(self.options)}[name]
 
     def list_all(self, name: str, cursor: str | None = None) -> Listing:
-        """A whole run: all its requests."""
+        """All chunks of a whole run, by as many requests as it takes."""
         listing = Listing()
         while True:
             listing.chunks += self.client.list(self.resource(name), cursor)
@@ -101,7 +101,7 @@ def account(clock: Clock, request: pytest.FixtureRequest) -> Iterator[Account]:
     """The served sandbox; a test's parameter adds settings."""
     app = sandbox.create(now=clock)
     made: sandbox.Sandbox = app.state.sandbox
-    with served(app, date_header=False) as url:  # its Date is its own clock's
+    with served(app, date_header=False) as url:  # the sandbox sends a Date by its own clock
         settings = made.settings() | getattr(request, "param", {})
         opened = client(url, **settings)
         yield Account(url, made, clock, options(url, **settings), opened)
