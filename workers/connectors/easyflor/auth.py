@@ -1,4 +1,4 @@
-"""EasyFlor's login: a token or a cookie, shared by all workers of the account and renewed by one of them at a time."""
+"""EasyFlor's login: a token or a cookie, shared by all workers of the account and renewed by one at a time."""
 
 from __future__ import annotations
 
@@ -25,54 +25,54 @@ _RENEW_BEFORE = timedelta(minutes=5)
 """A token is renewed this long before it expires."""
 
 _COOKIE_AGE = timedelta(minutes=30)
-"""The vendor does not say how long a cookie lives; one this old is given up."""
+"""The age at which a cookie is replaced; its lifetime is not documented."""
 
 _MAX_STORED = timedelta(days=1)
-"""How long a cookie is remembered, so that it can be ended at the vendor's; no token is kept for longer either."""
+"""How long a session is stored at most; an old cookie is kept so that it can be logged out."""
 
 _DEFAULT_LIFETIME = timedelta(minutes=30)
-"""How long a token is used whose expiration cannot be read. A refusal renews it earlier."""
+"""How long a token is used if its expiration cannot be read. A 401 renews it earlier."""
 
 _MAX_LOGINS = 2
-"""So many sessions must be refused as soon as they were given before that is a person's business."""
+"""Logins per request; if the session from the last is refused too, the request fails."""
 
 _MASKED = "***"
 _MIN_REVEALING = 4
-"""How many characters of a secret tell something of it."""
+"""The number of characters from which a part of a secret must be masked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What proves a login. `value` is secret; `since`: when it was made, by the clock that all workers share."""
+    """A login. `value`: the token or the cookies; secret. `since`: its time by the workers' shared clock, aware."""
 
     kind: str
     value: str = field(repr=False)
     since: datetime
 
     def encode(self) -> bytes:
-        """As the account's session box keeps it."""
+        """The session as bytes, for the account's session store."""
         return json.dumps({"kind": self.kind, "value": self.value, "since": self.since.isoformat()}).encode()
 
     @classmethod
     def decode(cls, stored: bytes) -> Session:
-        """Back from the box."""
+        """The session from the bytes that `encode` made."""
         decoded = json.loads(stored)
         return cls(decoded["kind"], decoded["value"], datetime.fromisoformat(decoded["since"]))
 
     @property
     def secrets(self) -> frozenset[str]:
-        """What of it no text may repeat: the cookies' bare values, too, but for the small ones beside a session."""
+        """The texts to mask: `value`, and the value of each cookie that is longer than 4 characters."""
         pairs = self.value.split("; ") if self.kind == "cookie" else ()
         bare = (pair.partition("=")[2] for pair in pairs)
         return frozenset({self.value, *(value for value in bare if len(value) > _MIN_REVEALING)})
 
     def is_usable(self, kind: str, now: Callable[[], datetime]) -> bool:
-        """Whether requests may still be sent with it. The box itself forgets tokens in time."""
+        """Whether requests may still use it. The store itself drops expired tokens."""
         young = self.kind != "cookie" or now() - self.since < _COOKIE_AGE
         return self.kind == kind and young
 
     def sign(self, request: httpx.Request) -> httpx.Request:
-        """The request with the proof on it, whatever it bore before."""
+        """Add the login to the request, in place of any other cookie; returns the same request."""
         request.headers.pop("Cookie", None)
         header, value = ("Cookie", self.value) if self.kind == "cookie" else ("Authorization", f"Bearer {self.value}")
         request.headers[header] = value
@@ -80,12 +80,12 @@ class Session:
 
 
 class Auth(httpx.Auth):
-    """Signs requests. A 401 is answered with a login, unless somebody else of the account has logged in meanwhile.
+    """Adds the account's session to requests, and logs in again after a 401 unless another worker already has.
 
-    And with another one where that is ended at once: somebody may have logged in elsewhere in that very moment.
+    If the new session is refused at once, it logs in once more: another program's login may have just ended it.
 
-    SetAside where the login is refused. A login that is answered with 429, 5xx or a redirect ends the flow, so that
-    `http.Http` judges that answer like any other.
+    Raises SetAside if the login is refused. A login answered by 429, 5xx or a redirect ends the flow, so that
+    `http.Http` treats that reply like any other.
     """
 
     def __init__(self, options: Options, runtime: Wire) -> None:
@@ -95,13 +95,13 @@ class Auth(httpx.Auth):
         self._secrets = {options.password.get_secret_value()}
 
     def mask(self, text: str) -> str:
-        """The text without the password and every token and cookie that was used; cut in the middle of one, too."""
+        """The text with the password and all tokens and cookies used masked, also one cut off by the text's end."""
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = _mask_cut_secret(text.replace(secret, _MASKED), secret)
         return text
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Not httpx's `auth_flow`: that one would read each answer whole, and collections are streamed."""
+        """Used instead of `auth_flow`, for which httpx would read each reply whole: collections are streamed."""
         session, logins = self._load(), _MAX_LOGINS
         if session is None or not session.is_usable(self._options.auth, self._now):
             session, logins = (yield from self._renew(request, refused=None)), _MAX_LOGINS - 1
@@ -122,7 +122,7 @@ class Auth(httpx.Auth):
     def _renew(
         self, request: httpx.Request, *, refused: Session | None
     ) -> Generator[httpx.Request, httpx.Response, Session | None]:
-        """A session that is not the refused one: somebody else's, else a new one. None where the login failed."""
+        """Another session than `refused`: another worker's if there is one, else a new one. None: the login failed."""
         with self._sessions.renewing():
             session = self._load()
             if session is not None and session != refused and session.is_usable(self._options.auth, self._now):
@@ -138,7 +138,7 @@ class Auth(httpx.Auth):
             return self._store(response)
 
     def _login(self, request: httpx.Request) -> httpx.Request:
-        """EasyFlor API v1, Authorization: POST. (The vendor's test program sends PUT.)"""
+        """The login request: POST (EasyFlor API v1, Authorization), although EasyFlor's test program sends PUT."""
         path = "authorization" if self._options.auth == "cookie" else "authorizationtoken"
         return self._request(
             request,
@@ -151,7 +151,7 @@ class Auth(httpx.Auth):
         )
 
     def _request(self, request: httpx.Request, path: str, **body: Any) -> httpx.Request:
-        # The extensions are the deadline's: it must be able to end this request, too.
+        # The extensions carry the request's deadline, which must be able to end this request too.
         return httpx.Request(
             "POST",
             f"{self._options.url}/{path}",
@@ -171,8 +171,8 @@ class Auth(httpx.Auth):
 
     def _refusal(self, response: httpx.Response) -> SetAside:
         failure = answers.ErrorReply.decode(response.status_code, response.content, mask=self.mask)
-        who = f"{self._options.username} at the database {self._options.database}"
-        return SetAside(f"EasyFlor refuses the login of {who}: {failure.message}", whole_resource=True)
+        login = f"{self._options.username} at the database {self._options.database}"
+        return SetAside(f"EasyFlor refuses the login of {login}: {failure.message}", whole_resource=True)
 
 
 def _mask_cut_secret(text: str, secret: str) -> str:
@@ -183,13 +183,13 @@ def _mask_cut_secret(text: str, secret: str) -> str:
 
 
 def _is_unrelated_to_login(response: httpx.Response) -> bool:
-    """An answer that says nothing about the login."""
+    """Whether a reply to the login says nothing about the login itself: 429, 5xx or a redirect."""
     busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
     return busy or response.is_server_error or response.is_redirect
 
 
 def _cookie(response: httpx.Response) -> tuple[str, timedelta]:
-    """The session, and for how long it is kept."""
+    """The cookies of the reply, and how long to store them. TryLater without any."""
     cookies = [f"{cookie.name}={cookie.value}" for cookie in response.cookies.jar]
     if not cookies:
         raise TryLater("the login was answered without a cookie")
@@ -197,7 +197,7 @@ def _cookie(response: httpx.Response) -> tuple[str, timedelta]:
 
 
 def _token(response: httpx.Response) -> tuple[str, timedelta]:
-    """The token of `{"Token", "Expiration"}`, and for how long it serves. No error repeats it."""
+    """The token of `{"Token", "Expiration"}`, and how long to use it. TryLater without one; never quotes it."""
     try:
         decoded = exact.loads(response.content)
     except ValueError:
@@ -211,11 +211,11 @@ def _token(response: httpx.Response) -> tuple[str, timedelta]:
 
 
 def _lifetime(expiration: Any, clock: datetime) -> timedelta:
-    """How long from now, by the vendor's own clock: ours may be another."""
+    """The time from `clock`, EasyFlor's own, to the expiration: our clock may differ from it."""
     with suppress(ValueError, TypeError, OverflowError):
         moment = datetime.fromisoformat(expiration)
         lifetime = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - clock
-        # .NET writes "not set" as the year 1; a token that has just been made is not over yet.
+        # .NET encodes "not set" as year 1, so a new token that has already expired has no expiration.
         return min(lifetime, _MAX_STORED) if lifetime > timedelta(0) else _DEFAULT_LIFETIME
     return _DEFAULT_LIFETIME
 

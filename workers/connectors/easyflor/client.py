@@ -1,4 +1,4 @@
-"""How EasyFlor is asked: whole collections as streams, what changed since a day, one debtor by its id."""
+"""EasyFlor's client: streams of whole collections, changes since a day, and point reads of debtors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 _CHUNK = 500
 
 _MAX_UNREADABLE = 10
-"""Records without a key after which a chunk without any readable one is the resource's mistake, not theirs."""
+"""A chunk with more records without a key than this, and none with one, parks the whole resource."""
 
 _MAX_SHOWN = 1000
-"""Objects that `ask` shows."""
+"""Most objects that `ask` returns."""
 
 _PATH = re.compile(r"[\w-]+(/[\w.-]*)*", re.ASCII)
 _LOGIN_PATHS = frozenset({"authorization", "authorizationtoken", "unauthorization"})
-"""Addresses that show a token or end the session of all workers."""
+"""Addresses that return a token or end the session of all workers."""
 
 _ASK_HELP = (
     "ask for an address below /api/, as in: debtor/417; debtorsincedate/20260101; ListArticleSort 1,2,3; "
@@ -58,17 +58,17 @@ class Client:
         )
 
     def close(self) -> None:
-        """Close the connection. The session stays, for the account's other workers."""
+        """Close the HTTP connection. The session stays, for the account's other workers."""
         self._http.close()
 
     def shape(self, resource: Resource) -> Shape | None:  # noqa: ARG002 - the vendor has no metadata
-        """None: what is known of the fields stands in `resources`."""
+        """None: EasyFlor has no metadata; the documented fields are declared in `resources`."""
         return None
 
-    # Reading.
+    # The contract.
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:
-        """The object by its id. SetAside where the answer is not about it."""
+        """The object by its id. SetAside if the reply describes another object or several."""
         point = self._rows[resource.name].point
         if point is None:
             raise SetAside(f"EasyFlor has no address for a single {resource.name}")
@@ -79,16 +79,19 @@ class Client:
                 return Tombstone(key)
             raise failure.to_error(self._options, _clock(reply.date), of_object=True)
         found = answers.decode_whole(reply.body, keep_personal=self._options.keep_personal, mask=self._auth.mask)
-        # The document shows a list of one under this address.
+        # The documented reply is a list of one.
         records = found if isinstance(found, list) else [found]
         if not records:
             return Tombstone(key)
         if len(records) == 1 and isinstance(records[0], dict) and resources.key_of(resource, records[0]) == key:
             return Snapshot(key, records[0])
-        raise SetAside(f"EasyFlor answers with something else when asked for {resource.name} {key}")
+        raise SetAside(f"EasyFlor did not answer with {resource.name} {key} when asked for it")
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
-        """What changed since a day, or everything; in one reply. Where nothing shows everything, since `since`."""
+        """A poll (changes since a day) or a full sync, in one reply.
+
+        A resource without an address for all its objects is read by days from the setting `since`, and never complete.
+        """
         position, row = cursors.Position.decode(cursor, self._options), self._rows[resource.name]
         run = cursors.Run(self._options)
         day = position.since or (None if row.path else self._options.since)
@@ -102,41 +105,41 @@ class Client:
         except answers.BadRequestError:
             if day is None or position.second_try:
                 raise
-            # The error would lose the cursor, so the run itself goes on with the other question.
+            # Raising would lose the cursor, so the run continues with the other date format.
             yield Chunk(end=End(position.with_other_form().encode(self._options), more=True))
             return
-        # Where absence deletes, a record without its key would be missing from a reply that it stands in.
+        # If absence deletes, a run with an unreadable record is not complete: that object would count as missing.
         readable = resource.points or not deduplicator.unreadable
         yield Chunk(end=End(run.next_cursor(position), complete=day is None and readable))
 
     def list_article_sorts(self, ids: Sequence[int | str]) -> Any:
-        """Article sorts of lists, by id; at most 50. Their fields are not documented.
+        """Article sorts of lists, by at most 50 ids. Their fields are not documented.
 
-        `PUT ListArticleSort {"ListArticleSorts": [ids]}` (the vendor's export test program; unconfirmed). ValueError
-        for more ids; raises the families of `workers.errors`.
+        `PUT ListArticleSort {"ListArticleSorts": [ids]}` (EasyFlor's export test program; unconfirmed). ValueError for
+        no or more ids; raises the families of `workers.errors`.
         """
         return self._read_bounded("PUT", table.SORTS, json={"ListArticleSorts": _at_most(ids, table.MAX_SORTS)})
 
     def debtor_list_article_sort_prices(self, debtor: int | str, ids: Sequence[int | str]) -> Any:
-        """What article sorts cost this debtor, by their ids; at most 25. The fields are not documented.
+        """A debtor's prices for article sorts, by at most 25 ids. Their fields are not documented.
 
-        `PUT DebtorListArticleSortPrice {"DebtorId": id, "ListArticleSorts": [ids]}` (the vendor's export test program;
-        unconfirmed). ValueError for more ids; raises the families of `workers.errors`.
+        `PUT DebtorListArticleSortPrice {"DebtorId": id, "ListArticleSorts": [ids]}` (EasyFlor's export test program;
+        unconfirmed). ValueError for no or more ids; raises the families of `workers.errors`.
         """
         body = {"DebtorId": debtor, "ListArticleSorts": _at_most(ids, table.MAX_PRICES)}
         return self._read_bounded("PUT", table.PRICES, json=body)
 
-    # For a person.
+    # Check, probe and ask.
 
     def check(self) -> Greeting:
-        """Log in and ask for the debtors of today, of whom one is looked at."""
+        """Prove address and login by a request for the debtors that changed today."""
         clock, _ = self._changed_today(table.DEBTOR)
         unconfirmed = [each.name for each in resources.resources(self._options) if not self._rows[each.name].confirmed]
         note = f"; unconfirmed, so probe them: {', '.join(unconfirmed)}" if unconfirmed else ""
         return Greeting(f"EasyFlor opens the database {self._options.database}{note}", clock)
 
     def probe(self, resource: Resource) -> str:
-        """Ask for what changed today, or for everything and leave with the first object."""
+        """Read the first object that changed today; without such an address, the first of all."""
         row = self._rows[resource.name]
         try:
             found = self._changed_today(row)[1] if row.since else self._first(str(row.path))
@@ -164,7 +167,7 @@ class Client:
         raise SetAside(_ASK_HELP)
 
     def _changed_today(self, row: table.Row) -> tuple[datetime | None, Any]:
-        """The vendor's clock, and the first object that changed today; None where none did."""
+        """EasyFlor's clock, and the first object that changed today; None if none did."""
         today, form = datetime.now(UTC).date(), self._options.since_format
         try:
             return self._first_and_clock(_since_path(row, cursors.format_day(today, form)))
@@ -174,10 +177,10 @@ class Client:
     def _first(self, path: str) -> Any:
         return self._first_and_clock(path)[1]
 
-    # The wire.
+    # HTTP.
 
     def _first_and_clock(self, path: str) -> tuple[datetime | None, Any]:
-        """The vendor's clock, and the first object of an array."""
+        """EasyFlor's clock (aware; None without a Date header), and the first object of an array, or None."""
         with self._reply(path) as reply:
             return reply.date, next(self._records(reply), None)
 
@@ -190,7 +193,7 @@ class Client:
 
     @contextmanager
     def _reply(self, path: str, method: str = "GET", **request: Any) -> Iterator[http.Streamed]:
-        """A reply of 200; any other is a fate."""
+        """A streamed reply of 200; any other status raises an error of `workers.errors`."""
         with self._http.stream(method, path, **request) as reply:
             if reply.status != answers.OK:
                 failure = answers.ErrorReply.decode(reply.status, reply.read(-1), mask=self._auth.mask)
@@ -199,9 +202,9 @@ class Client:
 
 
 class _Deduplicator:
-    """What one reply has brought so far, so that of two different objects with one key none is lost in silence.
+    """Finds different objects with the same key within one reply, so that none is dropped silently.
 
-    Kept for the whole reply, because the vendor promises no order.
+    Remembers the states of the whole reply, because EasyFlor does not document any order.
     """
 
     def __init__(self, resource: Resource, seen: streaming.Met) -> None:
@@ -210,7 +213,7 @@ class _Deduplicator:
         self._seen = seen
 
     def chunk(self, batch: Iterable[Any]) -> Chunk:
-        """The batch by key. SetAside where it has no readable record at all: no bad luck, another kind of answer."""
+        """The batch by key. SetAside of the whole resource if no record of many has a key."""
         snapshots: list[Snapshot] = []
         refs: list[Mention] = []
         unreadable: list[Unreadable] = []
@@ -234,12 +237,14 @@ class _Deduplicator:
         if self._resource.points:
             refs.append(Mention(self._resource.name, key))
             return
-        reason = f"{self._resource.name} has different objects with the key {key}; the setting `own` may name another"
+        reason = (
+            f"{self._resource.name} has different objects with the key {key}; name another key in the setting `own`"
+        )
         unreadable.append(Unreadable(resources.record_digest(raw), reason, raw))
 
 
 def _is_reserved(path: str) -> bool:
-    """Whether a GET of it would be a login, a logout, or a point read without its ids."""
+    """Whether the path is a login, a logout, or a point read that needs a body."""
     return path.strip("/").lower() in {*_LOGIN_PATHS, table.SORTS.lower(), table.PRICES.lower()}
 
 
@@ -250,7 +255,7 @@ def _state(raw: JsonObject) -> bytes:
 def _missing_key(resource: Resource, record: JsonObject) -> str:
     return (
         f"an object of {resource.name} without {' and '.join(resource.key)}; it has {answers.field_names(record)}; "
-        f"the setting `own` says what to take"
+        f"name its key in the setting `own`"
     )
 
 
@@ -276,5 +281,5 @@ def _number(word: str) -> int | str:
 
 def _at_most(ids: Sequence[int | str], most: int) -> list[int | str]:
     if not 0 < len(ids) <= most:
-        raise ValueError(f"ask for one to {most} ids at once, not for {len(ids)}")
+        raise ValueError(f"ask for one to {most} ids at once, not {len(ids)}")
     return list(ids)

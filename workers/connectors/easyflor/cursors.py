@@ -1,4 +1,4 @@
-"""Where a reading of EasyFlor stands: the day that the next look asks from, and how the vendor wants it written."""
+"""EasyFlor's cursors: the day from which the next poll asks, and the date format that EasyFlor accepts."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 _FORMATS = {"yyyyMMdd": "%Y%m%d", "yyyy-MM-dd": "%Y-%m-%d"}
 
 _UNKNOWN_CLOCK_MARGIN = timedelta(days=1)
-"""How far our own clock is mistrusted where the vendor sends no Date."""
+"""Subtracted from our own clock if EasyFlor sends no Date header."""
 
 
 def format_day(day: date, form: str) -> str:
-    """A day as an address takes it. `form`: `yyyyMMdd` or `yyyy-MM-dd`."""
+    """A day as part of an address. `form`: `yyyyMMdd` or `yyyy-MM-dd`."""
     return day.strftime(_FORMATS[form])
 
 
 def other_form(form: str) -> str:
-    """The form that the vendor may have meant instead."""
+    """The other of the two forms."""
     (found,) = _FORMATS.keys() - {form}
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What a cursor says.
+    """The content of a cursor.
 
-    `since`: the day to ask from; None in a full reading. `form`: how days are written. `second_try`: this run has begun
-    with the other form, which the vendor refused.
+    `since`: the day to ask from; None in a full sync. `form`: of days. `second_try`: this run began with the other
+    form, which EasyFlor refused.
     """
 
     since: date | None
@@ -41,14 +41,14 @@ class Position:
 
     @classmethod
     def decode(cls, cursor: str | None, options: Options) -> Position:
-        """Back from a cursor; None is the beginning of a full reading."""
+        """The position from a cursor's text; None starts a full sync."""
         decoded = json.loads(cursor) if cursor else {}
         since = decoded.get("since")
         form = decoded.get("form", options.since_format)
         return cls(date.fromisoformat(since) if since else None, form, decoded.get("second_try", False))
 
     def encode(self, options: Options) -> str:
-        """The cursor. A form is remembered only where it is not the configured one."""
+        """The cursor as text. The form is kept only if it differs from the configured one."""
         encoded: dict[str, str | bool] = {"since": self.since.isoformat()} if self.since else {}
         if self.form != options.since_format:
             encoded["form"] = self.form
@@ -57,12 +57,12 @@ class Position:
         return json.dumps(encoded)
 
     def with_other_form(self) -> Position:
-        """The same question with days in the other form."""
+        """The same position with days in the other form."""
         return replace(self, form=other_form(self.form), second_try=True)
 
 
 class Run:
-    """What a reading has learned of the vendor's clock, and the cursor that follows from it."""
+    """One run: observes EasyFlor's clock, and computes the next cursor from it."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -70,11 +70,11 @@ class Run:
         self._vendor_started = self._started - _UNKNOWN_CLOCK_MARGIN
 
     def observe_clock(self, moment: datetime | None) -> None:
-        """The vendor's clock on the reply; what counts is its time before the request."""
+        """Take EasyFlor's clock from the reply, reduced to the time of the request; None: no Date header."""
         if moment is not None:
             self._vendor_started = moment - (datetime.now(UTC) - self._started)
 
     def next_cursor(self, position: Position) -> str:
-        """The cursor after this run: some days before it began, because a day is the finest grain."""
+        """The cursor after this run: `overlap_days` before it started, because addresses take whole days."""
         day = self._vendor_started.astimezone(UTC).date() - timedelta(days=self._options.overlap_days)
         return Position(day, position.form).encode(self._options)

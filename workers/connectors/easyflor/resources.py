@@ -1,7 +1,7 @@
-"""EasyFlor's resources as an account has them, and what is documented of a debtor's fields.
+"""The resources of an EasyFlor account, and the documented fields of a debtor.
 
-Fields and what they mean: EasyFlor API v1, Debtors: its table and its sample, which differ. So all but `Id` are
-optional, and none of the other resources has a known field but `Id`.
+Source of the fields: the table and the sample of EasyFlor API v1, Debtors. The two differ, so all fields but `Id` are
+optional. No field of any other resource is documented.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from workers.connectors.easyflor.options import Options
 
 _Fields = dict[str, tuple[Kind, str]]
-"""Dotted path -> kind and note; no note is the empty text."""
+"""Dotted path -> (kind, note); "" without a note."""
 
 _SPAN = re.compile(r"(-?)(?:([0-9]{1,6})\.)?([0-9]{2}):([0-9]{2}):([0-9]{2})")
 _SECONDS = "Seconds"
 
 
 def resources(options: Options) -> tuple[Resource, ...]:
-    """The configured resources, and those whose addresses the settings themselves name."""
+    """The configured resources, including those in the setting `own`."""
     rows = catalogue(options)
     return tuple(_resource(rows[name], options) for name in dict.fromkeys((*options.resources, *options.own)))
 
 
 def catalogue(options: Options) -> dict[str, table.Row]:
-    """Every resource whose address is known, by name; the settings' own before the table's."""
+    """Every resource with a known address, by name; `own` takes precedence over the table."""
     return table.ROWS | {name: own.row(name) for name, own in options.own.items()}
 
 
@@ -46,7 +46,7 @@ def _resource(row: table.Row, options: Options) -> Resource:
         key=row.key,
         every=options.every if row.since else None,
         full_every=options.full_every,
-        # A deletion shows in a full reading alone, which may have to wait for the next opening.
+        # Only a full sync finds a deletion, and it may have to wait for the opening hours.
         bound=options.full_every + options.longest_closed,
         points=row.point is not None,
         unpaged=row.point is None and row.path is not None,
@@ -70,7 +70,7 @@ def _notes(parts: Mapping[str, _Fields]) -> Notes:
 
 
 def key_of(resource: Resource, record: JsonObject) -> str | None:
-    """The record's key, or None where a field of it is missing or empty. Ids come as numbers and as texts."""
+    """The record's key; None if one of its fields is missing or empty. EasyFlor sends ids as numbers and as texts."""
     parts = [_text(record.get(field)) for field in resource.key]
     if not all(parts):
         return None
@@ -78,7 +78,7 @@ def key_of(resource: Resource, record: JsonObject) -> str | None:
 
 
 _MAX_KEY_DIGITS = 100
-"""Of a key that is a number: `1e999999999` written out would fill the memory."""
+"""Digits of a numeric key: `1e999999999` written out would exhaust memory."""
 
 
 def _text(value: Any) -> str:
@@ -88,16 +88,16 @@ def _text(value: Any) -> str:
 
 
 def record_digest(value: Any) -> str:
-    """A short name for a record that has no key of its own."""
+    """A short hash as the key of a record that has none."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
 
 
 def seconds(span: Any) -> int | None:
-    """A TimeSpan in seconds from the midnight that begins the day it belongs to; None for what is none.
+    """A TimeSpan in seconds from the start of the day it refers to; None if it is not a TimeSpan.
 
-    `((-)dd.)HH:mm:ss`: `-01.13:50:01` is "minus one day, at 13:50:01" (EasyFlor API v1, TimeSpan), so the sign is the
-    day's alone. Its own sample writes the day with one digit: `-1.15:30:00`.
+    `((-)dd.)HH:mm:ss`: `-01.13:50:01` is "minus one day, at 13:50:01" (EasyFlor API v1, TimeSpan), so the sign applies
+    to the days only. The document's sample has a one-digit day: `-1.15:30:00`.
     """
     match = _SPAN.fullmatch(span) if isinstance(span, str) else None
     if match is None:
@@ -131,7 +131,7 @@ def _are_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
-# What is documented.
+# The documented fields.
 
 
 def _fields(kind: Kind, names: str) -> _Fields:
@@ -144,7 +144,7 @@ def _with_notes(kind: Kind, **notes: str) -> _Fields:
 
 _SPANS = ("MaxDefaultOrderTime", "MaxOrderTime", "MinOrderTime")
 _SPAN_NOTE = "((-)dd.)HH:mm:ss; -1.15:30:00 is the day before, at 15:30"
-_SECONDS_NOTE = "seconds from the midnight that begins the day itself. Computed by the mirror"
+_SECONDS_NOTE = "seconds from the start of the day itself; computed by the mirror"
 _MAIL = _fields(Kind.TEXT, "Category Value")
 
 
@@ -201,7 +201,7 @@ _PERSONAL = _fields(Kind.INSTANT, "DateOfBirth") | _fields(Kind.TEXT, "Gender Na
 
 
 def _debtor(*, keep_personal: bool) -> dict[str, _Fields]:
-    """Part -> its fields. Addresses, Numbers and SalesUnits are not shown anywhere: they take the form they come in."""
+    """Part -> fields. Addresses, Numbers and SalesUnits are not documented: their columns follow from the values."""
     return {
         "": _DEBTOR,
         "MailAddresses": _MAIL,
@@ -214,6 +214,6 @@ def _debtor(*, keep_personal: bool) -> dict[str, _Fields]:
 
 
 def _undocumented(row: table.Row) -> dict[str, _Fields]:
-    """Ids are text: an article's has changed from a number to a text before (EasyFlor API v1, changelog 1.0.1)."""
+    """The key fields, as text: article ids once changed from number to text (EasyFlor API v1, changelog 1.0.1)."""
     note = "" if row.confirmed else "unconfirmed: the vendor documents neither this resource nor its fields"
     return {"": dict.fromkeys(row.key, (Kind.TEXT, note))}

@@ -1,4 +1,4 @@
-"""EasyFlor's stand-in: one exporter's database with the vendor's logins, opening hours and bad days."""
+"""EasyFlor's sandbox: an HTTP server that behaves like one exporter's database, with faults to set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from models.values import JsonObject
 
 _LARGE = frozenset({"debtor", "article", "purchase"})
-"""Collections that are shown whole in the opening hours only."""
+"""Collections that can be read in full in the opening hours only."""
 
 _SINCE = "sincedate"
 _COOKIE = "EasyFlorSession"
@@ -36,7 +36,7 @@ _PERSONAL = frozenset({"dateofbirth", "nationality", "gender"})
 
 
 class Fault(StrEnum):
-    """What the next answer is instead of, or done to, the right one."""
+    """What replaces or damages the next reply."""
 
     HTML = "html"
     HALF = "half"
@@ -64,10 +64,10 @@ def create(
 ) -> Starlette:
     """The app; its `Sandbox` is at `app.state.sandbox`.
 
-    `objects`: how many debtors, articles, purchases and invoices there are. `now`: an aware clock, which the `Date`
-    header shows (a server that adds a `Date` of its own must be told not to). `closed`: large collections are shown
-    whole only between `hours` (UTC) of that clock; else always, so that a demo works at noon. `auth`: the kind of login
-    that `settings` asks for; both are served.
+    `objects`: the number of debtors, articles, purchases and invoices. `now`: an aware clock, sent in the `Date` header
+    (switch off the `Date` that the serving process adds). `closed`: large collections can be read in full only between
+    `hours` (UTC) of that clock; by default always, so that a demo works at noon. `auth`: the kind of login in
+    `settings`; the sandbox accepts both.
     """
     sandbox = Sandbox(seed=seed, now=now or _utc_now, hours=hours if closed else None, auth=auth)
     sandbox.books.fill(objects)
@@ -81,13 +81,18 @@ def _utc_now() -> datetime:
 
 
 class Sandbox:
-    """What demos and tests hold: the contract's `Sandbox`, the vendor's knobs, and a company to edit. Thread-safe.
+    """The contract's `Sandbox`, with settings for EasyFlor's behaviour and the company's data to edit. Thread-safe.
 
-    `faults`: done to the next answers, first to first; `login_faults` likewise to the logins. `hours`: begin and end of
-    the opening hours, None for always. `form`: how days must stand in addresses. `token_life`: how long a token serves.
-    `latency`: seconds before each answer; `slow`: before a slow one; `drip`: between two bytes of a dripping one.
-    `asked`: method and address of the requests as they came, logins too. `logins`, `logouts`: how many succeeded.
-    `max_parallel`: how many requests were answered at once at most. `issued`: every token and cookie.
+    - `faults`: applied to the next replies, one each; `login_faults`: to the next replies to logins
+    - `hours`: begin and end of the opening hours; None: always open
+    - `form`: the `strftime` format that days in addresses must have
+    - `token_life`: a token's lifetime
+    - `latency`: seconds before each reply; `slow`: before one with `Fault.SLOW`; `drip`: between two bytes of one with
+      `Fault.DRIP`
+    - `asked`: method and address of each request received, logins included
+    - `logins`, `logouts`: the number of successful ones
+    - `max_parallel`: the most requests answered at the same time
+    - `issued`: every token and cookie
     """
 
     def __init__(
@@ -127,7 +132,7 @@ class Sandbox:
         }
 
     def truth(self, resource: str) -> dict[str, JsonObject]:
-        """The objects as they are shown, by id, without secrets and personal data."""
+        """The objects by id, without secrets and personal data."""
         with self.lock:
             return {str(record["Id"]): _without_secrets(record) for record in self.books.tables[resource]}
 
@@ -137,7 +142,7 @@ class Sandbox:
             return self.day.everyday(random)
 
     def story(self) -> Iterator[str]:
-        """A day with everything that mirrors get wrong: its edits, and between them the logins that end."""
+        """A scripted day of the changes that mirrors most often miss, and of sessions that end."""
         steps = self.day.story(Random(self._seed))
         endings = {3: self.expire, 7: self.log_in_elsewhere}
         for number in range(1_000):
@@ -150,13 +155,13 @@ class Sandbox:
     # Logins.
 
     def expire(self) -> str:
-        """Every token ends."""
+        """End all tokens."""
         with self.lock:
             self._tokens.clear()
         return "every token expired before its time"
 
     def log_in_elsewhere(self) -> str:
-        """Another program uses the same user, which ends the cookie (EasyFlor API v1, Authorization)."""
+        """Log in as the same user elsewhere, which ends the cookie (EasyFlor API v1, Authorization)."""
         with self.lock:
             self._cookie = self._issue()
         return "another program logged in as the same user"
@@ -195,7 +200,7 @@ class Sandbox:
     # HTTP.
 
     async def answer(self, request: Request) -> Response:
-        """Whatever stands below /api/."""
+        """Any request below /api/."""
         body = await request.body()
         with self.lock:
             self._parallel += 1
@@ -269,7 +274,7 @@ class Sandbox:
         return begin <= now < end if begin < end else now >= begin or now < end
 
     async def _be_slow(self, request: Request) -> None:
-        """Be slow, but not for a caller who has left: no event tells, so he is looked for."""
+        """Wait `slow` seconds, or until the client disconnects; Starlette has no event for that, so poll."""
         end = asyncio.get_running_loop().time() + self.slow
         while asyncio.get_running_loop().time() < end and not await request.is_disconnected():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -300,7 +305,7 @@ def _decoded(body: bytes) -> Any:
 
 
 def _point_reads(path: str, body: bytes) -> Response:
-    """The point reads with a body: what article sorts are, and what they cost a debtor."""
+    """The point reads by PUT: article sorts, and their prices for a debtor."""
     limit = {"listarticlesort": 50, "debtorlistarticlesortprice": 25}.get(path)
     decoded = _decoded(body)
     if limit is None:

@@ -11,7 +11,7 @@ from models.values import Kind
 from tests.workers.connectors.dilovod.conftest import made_options, opened, recording
 from workers.connectors.contract import Notice
 from workers.connectors.dilovod import metadata, node, notices
-from workers.connectors.dilovod.queries import Filter, Operator
+from workers.connectors.dilovod.queries import Filter, Operator, SelectionType
 from workers.connectors.dilovod.resources import resources
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_the_metadata_decides_the_spelling_of_receipts_else_the_sample() -> None
     silent = {"resources": {"amount": {"valueType": "decimal (11:2)"}}}
     telling = {"resources": ["amount", "amountReceipt", "amountExpense"]}
 
-    turnover, whole = metadata.SelectionType.TURNOVER, metadata.SelectionType.BALANCE_AND_TURNOVER
+    turnover, whole = SelectionType.TURNOVER, SelectionType.BALANCE_AND_TURNOVER
     assert [("amountReciept", "amountExpence"), ("amountReceipt", "amountExpense")] == metadata.sum_fields(
         silent, turnover
     )
