@@ -56,7 +56,7 @@ class Client:
         """Close the HTTP connection."""
         self._http.close()
 
-    def shape(self, resource: Resource) -> Shape | None:  # noqa: ARG002 - the vendor has no metadata
+    def shape(self, resource: Resource) -> Shape | None:  # noqa: ARG002 - there is no metadata
         """None: Directo's fields are set per company, and no request describes them."""
         return None
 

@@ -87,7 +87,7 @@ def resources(options: Options) -> tuple[Resource, ...]:
 
 
 def catalogue(options: Options) -> dict[str, Resource]:
-    """Every resource of the vendor, configured or not, by name."""
+    """Every resource that Directo offers, configured or not, by name."""
     return {row.name: _resource(row, options) for row in table.TABLE}
 
 

@@ -51,7 +51,7 @@ class DeletionShape(StrEnum):
     PLAIN = "plain"
     TABLE = "table"
     CAPITALS = "capitals"
-    STRANGE = "strange"
+    UNKNOWN = "unknown"
     TIMELESS = "timeless"
 
 
@@ -244,7 +244,7 @@ class Sandbox:
             return {"table": singular, "key": key, "deleted_at": entry.ts, "user": "U1"}
         if self.shape is DeletionShape.CAPITALS:
             return {"Resource_Type": entry.resource.upper(), "ID": key, "TS": entry.ts}
-        if self.shape is DeletionShape.STRANGE:
+        if self.shape is DeletionShape.UNKNOWN:
             return {"rid": key, "action": 3, "ts": entry.ts}
         fields = {field: entry.record[field] for field in sandbox_books.KEYS[entry.resource]}
         timed = {} if self.shape is DeletionShape.TIMELESS else {"ts": entry.ts}

@@ -61,7 +61,7 @@ class Client:
         """Close the HTTP connection. The session stays, for the account's other workers."""
         self._http.close()
 
-    def shape(self, resource: Resource) -> Shape | None:  # noqa: ARG002 - the vendor has no metadata
+    def shape(self, resource: Resource) -> Shape | None:  # noqa: ARG002 - there is no metadata
         """None: EasyFlor has no metadata; the documented fields are declared in `resources`."""
         return None
 

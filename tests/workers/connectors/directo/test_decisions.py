@@ -111,9 +111,9 @@ def test_the_percent_signs_of_a_partial_filter_are_encoded(account: Account) -> 
 
 
 def test_undeclared_fields_are_kept_as_sent(account: Account) -> None:
-    strange = {"code": "1", "ourOwnField": {"a": [1]}, "name": 5}
-    account.sandbox.books.tables["items"] = [dict(strange)]
-    assert {"1": strange} == account.list_all("items").objects
+    undeclared = {"code": "1", "ourOwnField": {"a": [1]}, "name": 5}
+    account.sandbox.books.tables["items"] = [dict(undeclared)]
+    assert {"1": undeclared} == account.list_all("items").objects
 
 
 @pytest.mark.parametrize(

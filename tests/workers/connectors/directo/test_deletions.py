@@ -59,7 +59,7 @@ def test_a_deletion_enqueues_its_object_and_its_row_is_kept(account: Account, sh
 
 
 def test_an_unknown_row_of_deletions_is_unreadable_and_kept_as_sent(account: Account) -> None:
-    account.sandbox.shape = DeletionShape.STRANGE
+    account.sandbox.shape = DeletionShape.UNKNOWN
     account.sandbox.books.delete_order(Random(1))
     listing = account.list_all("deleted")
     assert [] == refs(listing)
@@ -137,7 +137,7 @@ def test_the_date_of_a_document_is_not_the_time_of_its_deletion() -> None:
 
 
 def test_a_list_of_only_unknown_rows_parks_the_whole_resource(account: Account) -> None:
-    account.sandbox.shape = DeletionShape.STRANGE
+    account.sandbox.shape = DeletionShape.UNKNOWN
     books = account.sandbox.books
     books.deleted = [Deleted("orders", {"number": number}, books.stamp()) for number in range(500)]
     with pytest.raises(SetAside, match="it has action, rid, ts") as raised:

@@ -44,11 +44,11 @@ def test_days_are_sent_with_dashes_after_a_refusal_and_the_form_is_remembered(
     account.sandbox.form = "%Y-%m-%d"
     cursor = account.list_all("debtor").end.cursor
     account.sandbox.asked.clear()
-    tick = account.list_all("debtor", cursor)
-    again = account.list_all("debtor", tick.end.cursor)
+    poll = account.list_all("debtor", cursor)
+    again = account.list_all("debtor", poll.end.cursor)
     expected = ["GET debtorsincedate/20260530", "GET debtorsincedate/2026-05-30", "GET debtorsincedate/2026-05-30"]
     assert expected == account.sandbox.asked
-    assert [True, False] == [end.more for end in tick.ends]
+    assert [True, False] == [end.more for end in poll.ends]
     assert [False] == [end.more for end in again.ends]
 
 
