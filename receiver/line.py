@@ -63,7 +63,11 @@ class Line:
     async def _open(self) -> _Connection:
         arguments, options = self._database.engine.dialect.create_connect_args(self._database.url)
         connection = await _Connection.connect(*arguments, **{**options, "client_encoding": "UTF8"}, autocommit=True)
-        await connection.execute(f"SET lock_timeout = '{patience.seconds_of(self._database)}s'")
+        try:
+            await connection.execute(f"SET lock_timeout = '{patience.seconds_of(self._database)}s'")
+        except psycopg.Error:
+            connection.pgconn.finish()  # the next webhooks must not be sent without a limit
+            raise
         return connection
 
 

@@ -59,7 +59,7 @@ def _contents(spool: Spool) -> Iterator[Contents]:
 
 
 def _left(spool: Spool) -> list[Letter]:
-    return [letter for contents in _contents(spool) for letter in contents.letters]
+    return [webhook for contents in _contents(spool) for webhook in contents.letters]
 
 
 def _files(spool: Spool) -> list[Path]:
@@ -238,7 +238,7 @@ def test_a_process_whose_file_was_drained_writes_to_another(database: Database, 
     assert ["first", "second"] == _keys(database)
 
 
-def test_a_file_that_is_being_drained_is_nobody_elses(spool: Spool) -> None:
+def test_a_file_that_is_being_drained_is_claimed_by_no_other(spool: Spool) -> None:
     spool.append(_webhooks("1"))
     spool.release()
     for _ in _contents(spool):
@@ -303,18 +303,18 @@ def test_nothing_is_drained_and_no_callback_called_while_the_database_is_down(em
 
 def _refuse(database: Database, keys: Iterable[str]) -> None:
     listed = ", ".join(f"'{key}'" for key in keys)
-    with database.begin() as connection:
+    with database.begin() as tx:
         if database.is_sqlite:
             body = f"BEGIN SELECT RAISE(ABORT, 'refused') WHERE NEW.key IN ({listed}); END"
-            connection.execute(sa.text(f"CREATE TRIGGER refuse BEFORE INSERT ON notices {body}"))
+            tx.execute(sa.text(f"CREATE TRIGGER refuse BEFORE INSERT ON notices {body}"))
         else:
-            connection.execute(sa.text(f"ALTER TABLE notices ADD CONSTRAINT refuse CHECK (key NOT IN ({listed}))"))
+            tx.execute(sa.text(f"ALTER TABLE notices ADD CONSTRAINT refuse CHECK (key NOT IN ({listed}))"))
 
 
 def _forgive(database: Database) -> None:
     undo = "DROP TRIGGER refuse" if database.is_sqlite else "ALTER TABLE notices DROP CONSTRAINT refuse"
-    with database.begin() as connection:
-        connection.execute(sa.text(undo))
+    with database.begin() as tx:
+        tx.execute(sa.text(undo))
 
 
 def test_webhooks_that_the_database_refuses_are_set_aside_for_a_person(
@@ -339,7 +339,7 @@ def test_webhooks_that_the_database_refuses_are_set_aside_for_a_person(
 
 
 def _released(spool: Spool, *keys: str) -> Path:
-    """The database of a file that nobody writes to any more."""
+    """The database of a file that no process writes to any more."""
     spool.append(_webhooks(*keys))
     spool.release()
     return _database_of(_files(spool)[-1])
@@ -418,7 +418,7 @@ def test_a_file_that_cannot_be_opened_is_logged_once_and_holds_up_no_other(
 
 
 @services.ON_POSTGRESQL
-def test_a_database_that_only_reads_refuses_nobody(database: Database, spool: Spool) -> None:
+def test_a_read_only_database_refuses_no_webhook(database: Database, spool: Spool) -> None:
     spool.append(_webhooks("1"))
     reader = patience.database(database.url)
 
