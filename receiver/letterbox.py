@@ -1,6 +1,6 @@
-"""Group commit: webhooks that arrive together share one insert and one commit, and one bad packet harms nobody else.
+"""Group commit: webhooks that arrive together share one insert and one commit; one that is refused fails no other.
 
-While the database is away they share one write to the spool instead.
+While the database is down they share one commit to the spool instead.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _CAPACITY = 1000
-"""How many letters may wait; more than that means that the disk stands still, and the sender is told."""
+"""How many webhooks may wait. More than that means that no disk answers; the sender gets a 503."""
 
 _LARGEST_BATCH = 250
 _PATIENCE = 1.5
-"""Seconds after which a batch goes to the spool, whatever the database is doing with it. It may be stored twice then,
-which a letter's id makes harmless."""
+"""Seconds after which a batch goes to the spool, whatever the database is doing with it. Should the database store it
+after all, the webhooks' ids keep the drainer from storing it again."""
 
 _QUIET = 60.0
 """Seconds between two log lines about a spool that cannot be written."""
 
 
 class Kept(Enum):
-    """Where a letter is."""
+    """Where a webhook is."""
 
     STORED = "in the database"
     SPOOLED = "in the spool"
     NOWHERE = "nowhere"
 
 
-class NotDurable(Exception):  # noqa: N818 - says what the letter is
-    """The letter was not kept, or nobody can tell."""
+class NotDurable(Exception):  # noqa: N818 - says what the webhook is
+    """The webhook was not stored, or it is not known whether it was."""
 
 
 _Waiting = tuple["Letter", "asyncio.Future[Kept]"]
 
 
 class Letterbox:
-    """Keeps letters, in batches that form by themselves while the one before is under way.
+    """Stores webhooks in batches, one batch at a time.
 
-    The first letter is written at once; those that arrive meanwhile are the next batch, so an idle letterbox adds no
-    waiting and a busy one needs few commits. Once the database has failed, all goes to the spool until `resume`.
-    `batched` is told the size of each batch, `spooled` how many letters went to the spool.
+    The first webhook is written at once; those that arrive meanwhile are the next batch. So an idle receiver adds no
+    delay, and a busy one needs few commits. After the database has failed, everything goes to the spool until `resume`.
+    `batched` is called with the size of each batch, `spooled` with the number of webhooks that went to the spool.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class Letterbox:
         self._complained_at: float | None = None
 
     async def keep(self, letter: Letter) -> Kept:
-        """Return once the letter is durable; `NotDurable` otherwise."""
+        """Return once the webhook is durable. Raises `NotDurable`."""
         if len(self._waiting) >= _CAPACITY:
-            raise NotDurable("the letterbox is full")
+            raise NotDurable("too many webhooks wait")
         kept: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
         self._waiting.append((letter, kept))
         if self._writing is None:
@@ -93,20 +93,20 @@ class Letterbox:
         return place
 
     def resume(self) -> None:
-        """The database is back. May be called from any thread."""
+        """The database takes webhooks again. May be called from any thread."""
         if self._away:
             self._away = False
             log.info("database back", spool=str(self._spool.folder))
 
     async def close(self) -> None:
-        """Write what still waits, then rest. A database that hangs is not waited for."""
+        """Write what still waits, and stop. A database that hangs is not waited for."""
         if self._writing is not None:
             await self._writing
         if self._line is not None:
             self._line.close()
         self._writer.leave()
+        await asyncio.get_running_loop().run_in_executor(self._spooler, self._spool.release)
         self._spooler.shutdown()
-        self._spool.release()
 
     async def _write(self) -> None:
         try:
@@ -127,53 +127,53 @@ class Letterbox:
             if left and await self._put_by(left):
                 place = Kept.SPOOLED
         finally:
-            # Whatever happened, nobody waits for ever.
+            # Also after an unexpected error, so that no request waits for ever.
             missing = {letter.id for letter in left}
             for letter, kept in batch:
-                if not kept.done():  # its caller may have gone
+                if not kept.done():  # a sender that has hung up has canceled it
                     kept.set_result(place if missing and letter.id in missing else Kept.STORED)
 
     async def _store(self, letters: list[Letter]) -> list[Letter]:
-        """Those that the database did not take."""
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + _PATIENCE
-        if self._line is not None:
-            try:
-                async with asyncio.timeout_at(ends):
+        """The webhooks that the database did not take."""
+        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        try:
+            if self._line is not None:
+                async with asyncio.timeout_at(deadline):
                     if await self._line.append(letters):
                         return []
-            except (TimeoutError, Away) as error:
-                self._turn_away(str(error) or "no answer")
-                return letters
-        asked = asyncio.wrap_future(self._writer.submit(lambda: self._commit(letters)))
-        answered, _ = await asyncio.wait([asked], timeout=max(0.0, ends - loop.time()))
+            return await self._store_in_thread(letters, deadline)
+        except (TimeoutError, Away) as error:
+            self._away = True
+            log.warning(
+                "database down, webhooks go to the spool",
+                error=str(error) or "no answer",
+                spool=str(self._spool.folder),
+            )
+            return letters
+
+    async def _store_in_thread(self, letters: list[Letter], deadline: float) -> list[Letter]:
+        """The webhooks that the database refused. Raises `TimeoutError`; the thread is left behind then."""
+        result = asyncio.wrap_future(self._writer.submit(lambda: self._commit(letters)))
+        left = deadline - asyncio.get_running_loop().time()
+        answered, _ = await asyncio.wait([result], timeout=max(0.0, left))
         if not answered:
-            asked.cancel()
+            result.cancel()
             self._writer.leave()
             self._writer = _Writer(ended=self._database.close)
-            self._turn_away("no answer")
-            return letters
-        try:
-            return asked.result()
-        except Away as error:
-            self._turn_away(str(error))
-            return letters
+            raise TimeoutError
+        return result.result()
 
     def _commit(self, letters: list[Letter]) -> list[Letter]:
         refused = storing.store(self._database, letters)
         faults.reach(Point.NOTICES_COMMITTED)
         return refused
 
-    def _turn_away(self, reason: str) -> None:
-        self._away = True
-        log.warning("database away, notices go to the spool", error=reason, spool=str(self._spool.folder))
-
     async def _put_by(self, letters: Sequence[Letter]) -> bool:
         try:
             await asyncio.get_running_loop().run_in_executor(self._spooler, self._spool.append, letters)
         except OSError as error:
             self._complain(error)
-            self._away = False  # nothing will be drained that could tell when the database is back
+            self._away = False  # with nothing in the spool the drainer never calls `resume`
             return False
         self._spooled(len(letters))
         return True
@@ -182,13 +182,13 @@ class Letterbox:
         now = time.monotonic()
         if self._complained_at is None or now - self._complained_at >= _QUIET:
             self._complained_at = now
-            log.error("notices not kept", spool=str(self._spool.folder), error=error.strerror)
+            log.error("webhooks not stored", spool=str(self._spool.folder), error=error.strerror)
 
 
 class _Writer:
-    """A thread that asks the database, and that can be left behind where the database hangs.
+    """A thread that calls the database, and that can be left behind where the database hangs.
 
-    An executor's threads would be waited for when the process ends. `ended`: called by the thread as it ends.
+    When the process ends the interpreter waits for an executor's threads. `ended`: called by the thread at its end.
     """
 
     def __init__(self, *, ended: Callable[[], None]) -> None:
@@ -201,12 +201,12 @@ class _Writer:
             self._thread = threading.Thread(target=self._run, name="letterbox", daemon=True)
             self._thread.start()
         done: Future[list[Letter]] = Future()
-        done.set_running_or_notify_cancel()  # from here on nobody can cancel it
+        done.set_running_or_notify_cancel()  # from here on it cannot be canceled
         self._jobs.put((done, job))
         return done
 
     def leave(self) -> None:
-        """It ends once it is done with what it has; nobody waits for that."""
+        """End the thread after the jobs it has, without waiting for it."""
         self._jobs.put(None)
 
     def _run(self) -> None:
@@ -214,6 +214,6 @@ class _Writer:
             done, job = work
             try:
                 done.set_result(job())
-            except BaseException as error:  # noqa: BLE001 - whoever waits for the answer raises it
+            except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
                 done.set_exception(error)
         self._ended()

@@ -1,15 +1,15 @@
-"""The letterbox's own line to PostgreSQL: the event loop waits for the answer itself, no thread stands between.
+"""Inserts accepted webhooks on the event loop itself, over one psycopg connection: no thread hand-over for each batch.
 
-It only ever says that letters are committed. Why they are not, `storing` finds out.
+It only reports that webhooks are committed. `storing` finds out why others are not.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg import errors, pq
+from psycopg import waiting
 
 from models import faults, notices
 from models.faults import Point
@@ -17,94 +17,67 @@ from receiver import patience
 from receiver.storing import Away
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from psycopg.abc import PQGen
 
     from models.database import Database
     from models.notices import Letter
 
-_APPEND = b"append"
-"""The statement's name in the session, where it is prepared once."""
+Result = TypeVar("Result")
 
 
 class Line:
-    """One connection, opened with the first letters and again after each failure."""
+    """One connection, opened with the first webhooks and again after each failure."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection: _Connection | None = None
 
     async def append(self, letters: Sequence[Letter]) -> bool:
-        """Whether the letters are known to be committed, in one statement that is its own transaction.
+        """Whether the webhooks are known to be committed, in one prepared statement that is its own transaction.
 
-        Raises `Away` where the database says that it takes nothing now. May be cancelled at any time; what becomes of
-        the letters is unknown then.
+        Raises `Away` where the database answers that it takes nothing now. May be cancelled at any time; whether the
+        webhooks are stored is unknown then.
         """
         try:
             if self._connection is None or self._connection.closed:
-                await self._open()
-            assert self._connection is not None  # noqa: S101 - it was opened
-            self._connection.pgconn.send_query_prepared(_APPEND, [notices.packed(letters).encode()])
-            await _answered(self._connection.pgconn)
+                self._connection = await self._open()
+            await self._connection.execute(notices.APPEND, (None, notices.packed(letters)), prepare=True)
         except (psycopg.Error, OSError, ValueError) as error:
             answered = self._connection is not None and not self._connection.closed
             if answered and isinstance(error, psycopg.OperationalError):
                 raise Away(type(error).__name__) from None
             self.close()
             return False
-        except asyncio.CancelledError:
-            self.close()  # psycopg would ask the server, and wait, to cancel what is under way
-            raise
         faults.reach(Point.NOTICES_INSERTED)
         faults.reach(Point.NOTICES_COMMITTED)
         return True
 
     def close(self) -> None:
-        """Hang up, whatever is under way, until it is used again."""
+        """Hang up until it is used again, whatever the server is doing."""
         if self._connection is not None:
             self._connection.pgconn.finish()
             self._connection = None
 
-    async def _open(self) -> None:
+    async def _open(self) -> _Connection:
         arguments, options = self._database.engine.dialect.create_connect_args(self._database.url)
-        self._connection = await psycopg.AsyncConnection.connect(*arguments, **options, autocommit=True)
-        session = self._connection.pgconn
-        for limit in (f"SET lock_timeout = '{patience.seconds_of(self._database)}s'", "SET client_encoding = 'UTF8'"):
-            session.send_query(limit.encode())
-            await _answered(session)
-        session.send_prepare(_APPEND, notices.APPEND.replace("%s", "NULL", 1).replace("%s", "$1").encode())
-        await _answered(session)
+        connection = await _Connection.connect(*arguments, **{**options, "client_encoding": "UTF8"}, autocommit=True)
+        try:
+            await connection.execute(f"SET lock_timeout = '{patience.seconds_of(self._database)}s'")
+        except psycopg.Error:
+            connection.pgconn.finish()  # the next webhooks must not be sent without a limit
+            raise
+        return connection
 
 
-async def _answered(session: pq.abc.PGconn) -> None:
-    """Return once what was sent is done. Raises what the server says against it."""
-    loop, handle = asyncio.get_running_loop(), session.socket
-    while session.flush():
-        await _until(handle, loop.add_writer, loop.remove_writer)
-    results = []
-    while True:
-        while session.is_busy():
-            await _until(handle, loop.add_reader, loop.remove_reader)
-            session.consume_input()
-        if (result := session.get_result()) is None:
-            break
-        results.append(result)
-    # A statement's own word comes before its commit: a server that is being stopped says afterwards that it failed.
-    if not results:
-        raise errors.OperationalError("no answer")
-    for result in results:
-        if result.status != pq.ExecStatus.COMMAND_OK:
-            raise errors.error_from_result(result)
+class _Connection(psycopg.AsyncConnection[Any]):
+    """Hangs up when a statement is cancelled; psycopg would ask the server to cancel it, and wait for that."""
 
-
-async def _until(handle: int, watch: Callable[..., object], leave: Callable[[int], object]) -> None:
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    watch(handle, _resolve, ready)
-    try:
-        await ready
-    finally:
-        leave(handle)
-
-
-def _resolve(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+    async def wait(self, gen: PQGen[Result], *arguments: Any, **options: Any) -> Result:
+        """As psycopg does otherwise."""
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, *arguments, **{"interval": 0.1, **options})
+        except asyncio.CancelledError:
+            self.pgconn.finish()
+            raise

@@ -1,4 +1,4 @@
-"""Databases for the edge, where somebody waits for an answer: they answer or fail within seconds."""
+"""Databases for the HTTP edge, where a caller waits: every wait for a connection, a lock or an answer has a limit."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 SECONDS = 10
 
 _KEEPALIVES = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3"}
-"""A host that vanished is noticed after some ten seconds."""
+"""TCP gives a host that vanished up after some ten seconds."""
 
 Result = TypeVar("Result")
 
 
 def database(url: str | URL, *, seconds: int = SECONDS) -> Database:
-    """The database, with each wait (for a connection, a lock, an answer) cut to so many seconds.
+    """The database, where each wait (for a connection, a lock, an answer) fails after so many seconds.
 
-    Connecting takes at least two on PostgreSQL: its library knows no less.
+    libpq rounds the limit for connecting up to two.
     """
     address = sa.make_url(url)
     if address.get_backend_name() == "postgresql":
@@ -42,17 +42,17 @@ def database(url: str | URL, *, seconds: int = SECONDS) -> Database:
 
 
 def seconds_of(database: Database) -> int:
-    """How long a database waits that was made here."""
+    """The limit of a database that `database` made."""
     return int(str(database.url.query.get("connect_timeout", SECONDS)))
 
 
 class _Impatient(psycopg.Connection[Any]):
-    """Waits so long for an answer and no longer: a server that is stopped or unreachable says nothing at all."""
+    """Fails when an answer takes longer than `patience`: a stopped or unreachable server sends not even an error."""
 
     patience: float = SECONDS
 
     def wait(self, gen: Generator[Any, Any, Result], *arguments: Any, **options: Any) -> Result:
-        """As psycopg does, which comes back to the generator some times a second."""
+        """As psycopg does, which resumes the generator several times a second."""
         return super().wait(self._bounded(gen), *arguments, **options)
 
     def _bounded(self, gen: Generator[Any, Any, Result]) -> Generator[Any, Any, Result]:
@@ -77,6 +77,6 @@ def _connect(_dialect: object, _record: object, arguments: Any, options: Any) ->
 def _hurry(connection: _Impatient, seconds: int) -> None:
     connection.patience = seconds
     connection.execute(f"SET lock_timeout = '{seconds}s'")
-    # What we broke off must not hold its rows until the server's own patience ends, which takes hours.
+    # A transaction that was given up must not hold its locks until the server notices by its own, which takes hours.
     connection.execute(f"SET idle_in_transaction_session_timeout = '{seconds}s'")
     connection.commit()

@@ -1,4 +1,4 @@
-"""Rings the bell behind the answer's back: a slow or broken broker neither delays nor fails anybody."""
+"""Wakes workers in the background, after the sender has its answer: a slow or broken broker fails no request."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SPACE = 0.05
-"""Seconds after a ring that was one too many: as long as nobody answers the last one, each only asks the database."""
+"""Seconds until the next wake-up of a connection whose last one no worker has answered: each costs a database query."""
 
 _QUIET = 60.0
-"""Seconds between two log lines about a broken bell."""
+"""Seconds between two log lines about a failing broker."""
 
 _FAREWELL = 1.0
-"""Seconds that shutting down waits for the last rings. What is not rung is found by the sweep."""
+"""Seconds that shutting down waits for the last wake-ups. The scheduler repeats those that were not sent."""
 
 
 class Bell(Protocol):
-    """What wakes the workers (`workers.bell.Bell`)."""
+    """Sends wake-ups to the workers (`workers.bell.Bell`)."""
 
     def ring(self, connection: str) -> object:
-        """Say that a connection has work; False where that is said already. May block, may raise."""
+        """Wake workers for a connection; False where a wake-up is outstanding. May block, may raise."""
 
     def broker_alive(self) -> None:
         """Raise unless the broker answers."""
 
 
 class Ringer:
-    """One background thread that rings; a connection that is already waiting to be rung for is rung for once.
+    """One background thread that sends wake-ups; those that wait for the same connection become one.
 
-    It is rung at once, but no sooner than `_SPACE` after a ring to which the bell said that one is outstanding.
+    A wake-up is sent at once, but not within `_SPACE` of one for which another was still outstanding.
     """
 
     def __init__(self, bell: Bell, *, failed: Callable[[], None]) -> None:
@@ -50,19 +50,19 @@ class Ringer:
         self._complained_at: float | None = None
 
     def ring(self, connection: str) -> None:
-        """Ring soon; returns at once."""
-        if connection in self._wanted:  # it is taken out before it is rung for
+        """Wake workers for a connection soon; returns at once."""
+        if connection in self._wanted:  # it is removed before its wake-up is sent, so this one still covers the caller
             return
         with self._changed:
             self._wanted.setdefault(connection, self._free_at.get(connection, 0.0))
             if self._thread is None:
-                # A daemon: a bell that hangs must not keep the process from ending.
+                # A daemon: a broker that hangs must not keep the process from ending.
                 self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
     def close(self) -> None:
-        """Ring what still waits, within a moment."""
+        """Send what still waits, within `_FAREWELL`."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -74,7 +74,7 @@ class Ringer:
             try:
                 if self._bell.ring(connection) is False:
                     self._free_at[connection] = time.monotonic() + _SPACE
-            except Exception as error:  # noqa: BLE001 - whatever a broker's client raises: the sweep rings again
+            except Exception as error:  # noqa: BLE001 - of any broker's client; the scheduler wakes again
                 self._failed()
                 self._complain(error)
 
@@ -93,4 +93,4 @@ class Ringer:
         now = time.monotonic()
         if self._complained_at is None or now - self._complained_at >= _QUIET:
             self._complained_at = now
-            log.warning("ringing failed", error=type(error).__name__)
+            log.warning("wake-up failed", error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""Keeping letters in the database, and the one question behind it: does it dislike a letter, or is it away?"""
+"""Stores accepted webhooks in the database, and tells a webhook that it refuses from a database that is down."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _FAILURES = (sa.exc.SQLAlchemyError, OSError, ValueError)
-"""What a database says when it is away or dislikes a row (text that a driver cannot encode is a ValueError)."""
+"""What a driver raises when the database is down or refuses a row; text that it cannot encode is a ValueError."""
 
 
 class Away(Exception):  # noqa: N818 - says how the database is
-    """The database takes no letters now; the text is only the kind of its error, which could repeat a row."""
+    """The database takes no webhooks now. The text is only the error's type: its message could repeat a row."""
 
 
 def store(database: Database, letters: Sequence[Letter]) -> list[Letter]:
-    """Commit the letters; returns those that the database refuses while it takes others. Raises `Away`.
+    """Commit the webhooks; returns those that the database refuses while it takes others. Raises `Away`.
 
-    What was refused together is tried one by one.
+    After a refused batch each of its webhooks is tried alone.
     """
     if _append(database, letters) is None:
         return []
     refused = [letter for letter in letters if _refuses(database, letter)]
-    log.warning("notices refused one by one", notices=len(letters), refused=len(refused))
+    log.warning("batch refused, webhooks stored one by one", webhooks=len(letters), refused=len(refused))
     return refused
 
 
 def require(database: Database) -> None:
-    """Return if the database takes letters, without leaving one there. Raises `Away`."""
+    """Return if the database takes webhooks; the one it is tried with is rolled back. Raises `Away`."""
     try:
-        with database.begin() as connection:
-            _probe(connection, database)
+        with database.begin() as tx:
+            _probe(tx, database)
     except _FAILURES as error:
         raise Away(type(error).__name__) from None
 
 
 def _append(database: Database, letters: Sequence[Letter]) -> Exception | None:
-    """What the database says against it. Raises `Away` where that cannot be about the letters."""
+    """The error with which the database refused the batch. Raises `Away` where it cannot be about the webhooks."""
     try:
-        with database.begin() as connection:
-            notices.append(connection, database, letters)
+        with database.begin() as tx:
+            notices.append(tx, database, letters)
     except _FAILURES as error:
         if _is_about_the_database(error):
             raise Away(type(error).__name__) from None
@@ -59,22 +59,22 @@ def _append(database: Database, letters: Sequence[Letter]) -> Exception | None:
 
 
 def _refuses(database: Database, letter: Letter) -> bool:
-    """Whether this letter is not taken, by a database that takes another one in the same transaction."""
+    """Whether the database refuses this webhook and takes another in the same transaction."""
     if _append(database, [letter]) is None:
         return False
     try:
-        with database.begin() as connection:
-            refused = _is_refused(connection, database, letter)
-            _probe(connection, database)
+        with database.begin() as tx:
+            refused = _is_refused(tx, database, letter)
+            _probe(tx, database)
     except _FAILURES as error:
         raise Away(type(error).__name__) from None
     return refused
 
 
-def _is_refused(connection: sa.Connection, database: Database, letter: Letter) -> bool:
+def _is_refused(tx: sa.Connection, database: Database, letter: Letter) -> bool:
     try:
-        with connection.begin_nested():
-            notices.append(connection, database, [letter])
+        with tx.begin_nested():
+            notices.append(tx, database, [letter])
     except _FAILURES as error:
         if _is_about_the_database(error):
             raise
@@ -82,14 +82,14 @@ def _is_refused(connection: sa.Connection, database: Database, letter: Letter) -
     return False
 
 
-def _probe(connection: sa.Connection, database: Database) -> None:
-    with connection.begin_nested() as attempt:
-        notices.append(connection, database, [Letter("", "", reason="a probe")])
-        attempt.rollback()
+def _probe(tx: sa.Connection, database: Database) -> None:
+    with tx.begin_nested() as savepoint:
+        notices.append(tx, database, [Letter("", "", reason="a probe")])
+        savepoint.rollback()
 
 
 def _is_about_the_database(error: Exception) -> bool:
-    """Whether it is broken, away, busy, full, ...: what drivers call operational is never a row's fault."""
+    """Whether the database is down, busy or full. Drivers raise operational errors for that, never for a bad row."""
     if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.TimeoutError | OSError)

@@ -123,7 +123,7 @@ def test_the_receiver_starts_without_a_database(opened: Open) -> None:
         )
         packet = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'
         assert 200 == client.post("/hooks/shop", content=packet).status_code
-        assert "1 notices wait" == client.get("/readyz").json()["spool"]
+        assert "1 webhooks wait" == client.get("/readyz").json()["spool"]
         assert 503 == client.get("/changes").status_code
         assert 503 == client.post("/ticks/shop").status_code
         assert 200 == client.get("/metrics").status_code

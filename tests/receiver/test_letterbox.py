@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from models.database import Database
 
 
-def _letter(key: str) -> Letter:
+def _webhook(key: str) -> Letter:
     return Letter("shop", "{}", resource="catalogs.goods", key=key)
 
 
 def _keys(database: Database) -> list[str]:
-    with database.read() as connection:
-        return list(connection.execute(sa.select(tables.notices.c.key).order_by(tables.notices.c.id)).scalars())
+    with database.read() as tx:
+        return list(tx.execute(sa.select(tables.notices.c.key).order_by(tables.notices.c.id)).scalars())
 
 
 async def _post(box: Letterbox, keys: Iterable[str]) -> list[Kept]:
-    """Where these letters, sent at the same time, were when `keep` returned."""
-    answers = await asyncio.gather(*(box.keep(_letter(key)) for key in keys), return_exceptions=True)
+    """Where these webhooks, sent at the same time, were when `keep` returned."""
+    answers = await asyncio.gather(*(box.keep(_webhook(key)) for key in keys), return_exceptions=True)
     assert all(isinstance(answer, Kept | NotDurable) for answer in answers), answers
     return [answer if isinstance(answer, Kept) else Kept.NOWHERE for answer in answers]
 
@@ -50,7 +50,7 @@ def _box(database: Database, spool: Spool, batched: Callable[[int], None] = lamb
 
 
 def _keep(database: Database, spool: Spool, keys: Iterable[str]) -> tuple[list[Kept], list[int]]:
-    """Where they are, and the sizes of the batches."""
+    """Where they are afterwards, and the sizes of the batches."""
     batches: list[int] = []
 
     async def run() -> list[Kept]:
@@ -66,17 +66,17 @@ def _keep(database: Database, spool: Spool, keys: Iterable[str]) -> tuple[list[K
 
 
 def _drain(database: Database, spool: Spool) -> None:
-    Drainer(database, spool, returned=lambda: None, drained=lambda _: None).look()
+    Drainer(database, spool, returned=lambda: None, drained=lambda _: None).drain()
     assert spool.is_empty()
 
 
 def _forbid(database: Database, key: str) -> None:
     """The database refuses every row with this key."""
-    with database.begin() as connection:
+    with database.begin() as tx:
         if not database.is_sqlite:
-            connection.execute(sa.text(f"ALTER TABLE notices ADD CHECK (key <> '{key}')"))
+            tx.execute(sa.text(f"ALTER TABLE notices ADD CHECK (key <> '{key}')"))
             return
-        connection.execute(
+        tx.execute(
             sa.text(
                 f"CREATE TRIGGER refuse BEFORE INSERT ON notices WHEN NEW.key = '{key}' "
                 "BEGIN SELECT RAISE(ABORT, 'refused'); END"
@@ -84,7 +84,7 @@ def _forbid(database: Database, key: str) -> None:
         )
 
 
-def test_letters_that_arrive_together_share_one_insert_and_one_commit(database: Database, spool: Spool) -> None:
+def test_webhooks_that_arrive_together_share_one_insert_and_one_commit(database: Database, spool: Spool) -> None:
     keys = [str(number) for number in range(40)]
     inserts: list[str] = []
     commits: list[object] = []
@@ -106,20 +106,20 @@ def test_letters_that_arrive_together_share_one_insert_and_one_commit(database: 
     if database.is_sqlite:
         assert (1, 1) == (len(inserts), len(commits))
         return
-    with database.read() as connection:  # which transaction and which of its commands made the row
-        made = connection.execute(sa.text("SELECT DISTINCT xmin::text, cmin::text FROM notices")).all()
+    with database.read() as tx:  # which transaction and which of its commands made the row
+        made = tx.execute(sa.text("SELECT DISTINCT xmin::text, cmin::text FROM notices")).all()
     assert [(made[0][0], "0")] == [tuple(row) for row in made]
 
 
-def test_letters_that_arrive_during_a_commit_are_the_next_batch(database: Database, spool: Spool) -> None:
+def test_webhooks_that_arrive_during_a_commit_are_the_next_batch(database: Database, spool: Spool) -> None:
     batches: list[int] = []
 
     async def run() -> None:
         box = _box(patience.database(database.url), spool, batches.append)
         with _locked(database):
-            first = asyncio.create_task(box.keep(_letter("first")))
+            first = asyncio.create_task(box.keep(_webhook("first")))
             await asyncio.sleep(0.1)  # the insert has to wait
-            others = [asyncio.create_task(box.keep(_letter(str(number)))) for number in range(7)]
+            others = [asyncio.create_task(box.keep(_webhook(str(number)))) for number in range(7)]
             await asyncio.sleep(0.1)
             assert not first.done()  # answered after the commit, not before
         await asyncio.gather(first, *others)
@@ -130,7 +130,7 @@ def test_letters_that_arrive_during_a_commit_are_the_next_batch(database: Databa
     assert 8 == len(_keys(database))
 
 
-def test_a_letter_that_the_database_refuses_goes_to_the_spool_alone(database: Database, spool: Spool) -> None:
+def test_a_webhook_that_the_database_refuses_goes_to_the_spool_alone(database: Database, spool: Spool) -> None:
     _forbid(database, "poison")
     kept, _ = _keep(database, spool, ["1", "2", "poison", "3"])
     assert [Kept.STORED, Kept.STORED, Kept.SPOOLED, Kept.STORED] == kept
@@ -138,7 +138,7 @@ def test_a_letter_that_the_database_refuses_goes_to_the_spool_alone(database: Da
     assert 1 == spool.waiting()
 
 
-def test_a_letter_that_is_refused_does_not_make_the_database_away(database: Database, spool: Spool) -> None:
+def test_a_refused_webhook_does_not_make_the_database_count_as_down(database: Database, spool: Spool) -> None:
     _forbid(database, "poison")
 
     async def run() -> list[Kept]:
@@ -156,7 +156,7 @@ def test_text_that_no_database_stores_spoils_no_batch(database: Database, spool:
     assert ["1", "a\\u0000b", "c\\ud800d"] == _keys(database)
 
 
-def test_without_tables_letters_wait_in_the_spool(
+def test_without_tables_webhooks_wait_in_the_spool(
     empty_url: sa.URL, spool: Spool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept, batches = _keep(patience.database(empty_url), spool, ["1", "2"])
@@ -166,7 +166,7 @@ def test_without_tables_letters_wait_in_the_spool(
     assert "catalogs.goods" not in capsys.readouterr().out
 
 
-def test_a_full_letterbox_says_so_at_once_and_keeps_what_it_has(sqlite: Database, spool: Spool) -> None:
+def test_too_many_waiting_webhooks_are_refused_at_once_and_keeps_what_it_has(sqlite: Database, spool: Spool) -> None:
     kept, _ = _keep(sqlite, spool, [str(number) for number in range(letterbox._CAPACITY + 5)])
     assert [Kept.STORED] * letterbox._CAPACITY + [Kept.NOWHERE] * 5 == kept
     assert letterbox._CAPACITY == len(_keys(sqlite))
@@ -175,7 +175,7 @@ def test_a_full_letterbox_says_so_at_once_and_keeps_what_it_has(sqlite: Database
 def test_closing_writes_what_still_waits(database: Database, spool: Spool) -> None:
     async def run() -> list[Kept]:
         box = _box(patience.database(database.url), spool)
-        posts = [asyncio.create_task(box.keep(_letter(str(number)))) for number in range(3)]
+        posts = [asyncio.create_task(box.keep(_webhook(str(number)))) for number in range(3)]
         await asyncio.sleep(0)
         await box.close()
         return [await post for post in posts]
@@ -184,11 +184,11 @@ def test_closing_writes_what_still_waits(database: Database, spool: Spool) -> No
     assert 3 == len(_keys(database))
 
 
-def test_a_caller_that_goes_away_harms_nobody(database: Database, spool: Spool) -> None:
+def test_a_sender_that_hangs_up_delays_no_other(database: Database, spool: Spool) -> None:
     async def run() -> list[bool]:
         box = _box(patience.database(database.url), spool)
-        impatient = asyncio.create_task(box.keep(_letter("1")))
-        patient = asyncio.create_task(box.keep(_letter("2")))
+        impatient = asyncio.create_task(box.keep(_webhook("1")))
+        patient = asyncio.create_task(box.keep(_webhook("2")))
         await asyncio.sleep(0)
         impatient.cancel()
         await patient
@@ -201,16 +201,14 @@ def test_a_caller_that_goes_away_harms_nobody(database: Database, spool: Spool) 
 
 @contextmanager
 def _locked(database: Database) -> Iterator[None]:
-    """Nobody else writes a notice while the block runs."""
+    """No other connection inserts a webhook while the block runs."""
     with database.engine.connect() as holder, holder.begin():
         if not database.is_sqlite:
             holder.execute(sa.text("LOCK TABLE notices"))
         yield
 
 
-def test_a_database_that_is_busy_too_long_is_away_until_somebody_says_otherwise(
-    database: Database, spool: Spool
-) -> None:
+def test_a_database_that_is_busy_too_long_counts_as_down_until_resume(database: Database, spool: Spool) -> None:
     async def run() -> list[list[Kept]]:
         own = patience.database(database.url, seconds=1)
         statement = "PRAGMA busy_timeout=100" if own.is_sqlite else "SET lock_timeout = '100ms'"
@@ -236,7 +234,7 @@ def test_a_batch_that_a_hanging_database_stores_after_all_is_stored_once(databas
         with _locked(database):
             kept = await _post(box, ["1", "2"])  # the commit stays under way
         while len(_keys(database)) < 3:
-            time.sleep(0.01)  # noqa: ASYNC251 - nobody else is on this loop
+            time.sleep(0.01)  # noqa: ASYNC251 - nothing else runs on this loop
         await box.close()
         return kept
 
@@ -251,7 +249,7 @@ def test_closing_does_not_wait_for_a_database_that_hangs(database: Database, spo
 
     async def run() -> None:
         box = _box(patience.database(database.url, seconds=600), spool)
-        post = asyncio.create_task(box.keep(_letter("1")))
+        post = asyncio.create_task(box.keep(_webhook("1")))
         await asyncio.sleep(0)
         await box.close()
         assert Kept.SPOOLED is await post
@@ -278,11 +276,11 @@ def test_without_database_and_spool_nothing_is_durable_and_then_all_is(
 
     assert [[Kept.NOWHERE] * 2, [Kept.STORED]] == asyncio.run(run())
     assert ["3"] == _keys(database)
-    assert 1 == capsys.readouterr().out.count("notices not kept")
+    assert 1 == capsys.readouterr().out.count("webhooks not stored")
 
 
 def _named(database: Database) -> Database:
-    """The same, whose sessions can be told from others'."""
+    """The same database, with sessions that `_kill` finds."""
     return patience.database(database.url.update_query_dict({"application_name": "letterbox"}))
 
 
@@ -316,17 +314,17 @@ def test_a_connection_killed_before_the_commit_stores_nothing_twice(database: Da
 
 
 @services.ON_POSTGRESQL
-def test_a_letter_whose_commit_fails_after_its_statement_was_answered_is_not_stored(
+def test_a_webhook_whose_commit_fails_after_its_statement_was_answered_is_not_stored(
     database: Database, spool: Spool
 ) -> None:
-    with database.begin() as connection:
-        connection.execute(
+    with database.begin() as tx:
+        tx.execute(
             sa.text(
                 "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
                 "$$ BEGIN RAISE EXCEPTION 'not at the end either'; END $$"
             )
         )
-        connection.execute(
+        tx.execute(
             sa.text(
                 "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notices DEFERRABLE INITIALLY DEFERRED "
                 "FOR EACH ROW WHEN (NEW.connection = 'shop') EXECUTE FUNCTION refuse()"

@@ -26,28 +26,28 @@ def server(tmp_path: Path) -> Iterator[PostgreSQL]:
         yield running
 
 
-def _ask(database: Database, *, once_begun: Callable[[], None] = lambda: None) -> int:
-    with database.read() as connection:
-        connection.execute(sa.text("SELECT 1"))
+def _query(database: Database, *, once_begun: Callable[[], None] = lambda: None) -> int:
+    with database.read() as tx:
+        tx.execute(sa.text("SELECT 1"))
         once_begun()
-        return int(connection.execute(sa.text("SELECT 1")).scalar_one())
+        return int(tx.execute(sa.text("SELECT 1")).scalar_one())
 
 
 @pytest.mark.postgresql
-def test_a_server_that_falls_silent_is_away_and_then_answers_again(server: PostgreSQL) -> None:
+def test_a_server_that_stops_answering_fails_in_time_and_then_answers_again(server: PostgreSQL) -> None:
     with closing(patience.database(server.address, seconds=1)) as database:
-        assert 1 == _ask(database)
+        assert 1 == _query(database)
         with pytest.raises(sa.exc.OperationalError):
-            _ask(database, once_begun=server.pause)
+            _query(database, once_begun=server.pause)
         for _ in range(2):
             with pytest.raises(sa.exc.OperationalError):
-                _ask(database)
+                _query(database)
         server.resume()
-        assert 1 == _ask(database)
+        assert 1 == _query(database)
 
 
 @pytest.mark.postgresql
-def test_while_the_database_is_silent_the_receiver_still_speaks(server: PostgreSQL, opened: Open) -> None:
+def test_while_the_database_does_not_answer_the_receiver_does(server: PostgreSQL, opened: Open) -> None:
     database = Database(server.address)
     migration.migrate(database)
     with opened(database) as client:
@@ -64,13 +64,13 @@ def test_while_the_database_is_silent_the_receiver_still_speaks(server: PostgreS
 
 
 @services.ON_POSTGRESQL
-def test_a_transaction_that_was_broken_off_does_not_hold_its_rows(database: Database) -> None:
-    letter = Letter("shop", "{}", resource="catalogs.goods", key="1")
+def test_a_transaction_that_was_given_up_does_not_keep_its_locks(database: Database) -> None:
+    webhook = Letter("shop", "{}", resource="catalogs.goods", key="1")
     with closing(patience.database(database.url, seconds=1)) as first:
         left = first.engine.connect()
-        notices.append(left, first, [letter])  # and nothing more: nobody knows that it is given up
-        with database.begin() as connection:
-            connection.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
-            notices.append(connection, database, [letter])
+        notices.append(left, first, [webhook])  # and then nothing: the server is not told that it is given up
+        with database.begin() as tx:
+            tx.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
+            notices.append(tx, database, [webhook])
         left.invalidate()
         left.close()

@@ -18,7 +18,7 @@ def _nothing() -> None:
     pass
 
 
-def test_a_ring_reaches_the_bell() -> None:
+def test_a_wake_up_is_sent() -> None:
     bell = Quiet()
     ringer = Ringer(bell, failed=_nothing)
     ringer.ring("shop")
@@ -26,7 +26,7 @@ def test_a_ring_reaches_the_bell() -> None:
     assert ["shop"] == bell.rung
 
 
-def test_rings_that_wait_are_rung_once_for_each_connection() -> None:
+def test_waiting_wake_ups_become_one_for_each_connection() -> None:
     bell = Stuck()
     ringer = Ringer(bell, failed=_nothing)
     ringer.ring("shop")
@@ -36,11 +36,11 @@ def test_rings_that_wait_are_rung_once_for_each_connection() -> None:
         ringer.ring("second")
     bell.let_go.set()
     ringer.close()
-    # The first ring was under way: what was stored after it deserves another.
+    # The first wake-up was being sent: what was stored after it needs another.
     assert {"shop": 2, "second": 1} == Counter(bell.rung)
 
 
-def test_rings_that_nobody_answers_are_spaced_and_the_last_is_rung_for() -> None:
+def test_wake_ups_that_no_worker_answers_are_spaced_and_the_last_is_sent() -> None:
     stored = 0
     heard: list[int] = []
 
@@ -52,14 +52,14 @@ def test_rings_that_nobody_answers_are_spaced_and_the_last_is_rung_for() -> None
 
     ringer = Ringer(Outstanding(), failed=_nothing)
     begun = time.monotonic()
-    for stored in range(1, 5001):  # noqa: B007 - the bell looks at it
+    for stored in range(1, 5001):  # noqa: B007 - the bell reads it
         ringer.ring("shop")
     until(lambda: heard[-1:] == [5000], seconds=30, what=lambda: str(heard))
     assert len(heard) <= 2 + (time.monotonic() - begun) / ringing._SPACE
     ringer.close()
 
 
-def test_a_bell_that_breaks_is_counted_logged_once_and_rung_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_broker_is_counted_logged_once_and_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
     failures = threading.Semaphore(0)
     ringer = Ringer(Broken("amqp://guest:password@broker"), failed=failures.release)
     for _ in range(3):
@@ -67,11 +67,11 @@ def test_a_bell_that_breaks_is_counted_logged_once_and_rung_again(capsys: pytest
         assert failures.acquire(timeout=30)
     ringer.close()
     logged = capsys.readouterr().out
-    assert 1 == logged.count("ringing failed")
+    assert 1 == logged.count("wake-up failed")
     assert "password" not in logged
 
 
-def test_a_bell_that_hangs_does_not_keep_the_process() -> None:
+def test_a_broker_that_hangs_does_not_keep_the_process_from_ending() -> None:
     bell = Stuck()
     ringer = Ringer(bell, failed=_nothing)
     ringer.ring("shop")
@@ -81,5 +81,5 @@ def test_a_bell_that_hangs_does_not_keep_the_process() -> None:
     bell.let_go.set()
 
 
-def test_closing_a_ringer_that_never_rang_is_nothing() -> None:
+def test_a_ringer_that_sent_nothing_can_be_closed() -> None:
     Ringer(Quiet(), failed=_nothing).close()
