@@ -61,7 +61,7 @@ def test_an_entry_is_shown_whole_and_exact(database: Database, opened: Open) -> 
             "resource": "catalogs.goods",
             "key": "7",
             "kind": "updated",
-            "turn": 42,
+            "revision": 42,
             "cause": "tick",
             "before": {"price": Decimal("1.50")},
             "after": {"price": price, "name": "мед \U0001f41d"},

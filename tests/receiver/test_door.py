@@ -30,7 +30,7 @@ OPEN = {"/livez", "/hooks/{connection}", "/hooks/{connection}/{secret}"}
 """What needs no token. A route that is added stands behind the door, or here."""
 
 NAMES = {"connection": "shop", "secret": "s", "resource": "catalogs.goods", "kind": "deliverynote", "sha256": "0" * 64}
-NOWHERE = [("GET", "/"), ("GET", "/no/such/page"), ("POST", "/ticks/nobody"), ("DELETE", "/changes"), ("PUT", "/docs")]
+NOWHERE = [("GET", "/"), ("GET", "/no/such/page"), ("POST", "/polls/nobody"), ("DELETE", "/changes"), ("PUT", "/docs")]
 
 
 def _routes(routes: Iterable[BaseRoute], below: str = "") -> Iterator[tuple[str, str]]:
@@ -183,7 +183,7 @@ def test_no_spelling_of_a_path_goes_round_the_door(sqlite: Database, opened: Ope
 
 def test_a_page_has_one_spelling_and_nobody_is_sent_to_another(sqlite: Database, opened: Open) -> None:
     with opened(sqlite, receiver=TOKEN) as client:
-        for method, path in (("GET", "/changes/"), ("POST", "/ticks/shop/"), ("GET", "/metrics/")):
+        for method, path in (("GET", "/changes/"), ("POST", "/polls/shop/"), ("GET", "/metrics/")):
             answer = client.request(method, path, headers=[RIGHT, ("Host", "evil.example")])
             assert (404, "not_found") == (answer.status_code, answer.json()["error"])
 
@@ -202,7 +202,7 @@ def test_without_a_token_who_speaks_http_1_0_may_be_a_proxy_that_hides_it(sqlite
     [
         (404, "not_found", "GET", "/no/such/page"),
         (405, "method_not_allowed", "POST", "/changes"),
-        (405, "method_not_allowed", "GET", "/ticks/shop"),
+        (405, "method_not_allowed", "GET", "/polls/shop"),
         (405, "method_not_allowed", "DELETE", "/metrics"),
     ],
 )

@@ -191,7 +191,7 @@ def test_every_answer_is_one_that_the_description_names_and_a_refused_request_le
 
 # What no description says
 
-PATHS = ["/hooks/shop", "/hooks/guarded/s3cret", "/ticks/books", "/documents/goods_in/deliverynote", "/changes", "/"]
+PATHS = ["/hooks/shop", "/hooks/guarded/s3cret", "/polls/books", "/documents/goods_in/deliverynote", "/changes", "/"]
 WORDS = [
     b"packet=",
     b"after=",

@@ -125,5 +125,5 @@ def test_the_receiver_starts_without_a_database(opened: Open) -> None:
         assert 200 == client.post("/hooks/shop", content=packet).status_code
         assert "1 notices wait" == client.get("/readyz").json()["spool"]
         assert 503 == client.get("/changes").status_code
-        assert 503 == client.post("/ticks/shop").status_code
+        assert 503 == client.post("/polls/shop").status_code
         assert 200 == client.get("/metrics").status_code

@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
@@ -50,6 +50,7 @@ PIECES = [
 ]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.characters(max_codepoint=0x450)), max_size=8).map("".join))
 def test_a_packet_by_itself_reads_as_it_does_among_other_fields(encoded: str) -> None:
     def read(query: str) -> list[str] | None:

@@ -1,0 +1,96 @@
+"""A receiver on a real socket, for requests that no HTTP client sends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from models import tables
+from receiver import server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from models.database import Database
+
+    Limited = Callable[..., AbstractContextManager["Address"]]
+
+PACKET = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'
+HOST = b"Host: localhost\r\n"
+ALIVE = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
+HOOK = b"POST /hooks/shop HTTP/1.1\r\n" + HOST
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class Hasty(server.Guarded):
+    """Its limits are reached in a test's time."""
+
+    idle_seconds = 0.4
+    max_connections = 20
+
+
+class Address(tuple[str, int]):
+    """Where a receiver listens."""
+
+    __slots__ = ()
+
+    def wire(self) -> socket.socket:
+        return socket.create_connection(self, timeout=60)
+
+    def alive(self) -> bool:
+        with self.wire() as wire:
+            return asked(wire, ALIVE).startswith(b"HTTP/1.1 200 ")
+
+    def told(self, raw: bytes) -> tuple[int, str]:
+        """Status and error of the first answer to these bytes."""
+        with self.wire() as wire:
+            return told(asked(wire, raw))
+
+
+def asked(wire: socket.socket, raw: bytes) -> bytes:
+    """The next answer, whole, as far as it comes."""
+    wire.sendall(raw)
+    answer = b""
+    while chunk := wire.recv(65536):
+        answer += chunk
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if b"content-length: %d\r\n" % len(body) in head + b"\r\n":
+            break
+    return answer
+
+
+def told(answer: bytes) -> tuple[int, str]:
+    page = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert {"error", "message"} == set(page)
+    return int(answer.split(b" ", 2)[1]), page["error"]
+
+
+def ended(wire: socket.socket) -> bool:
+    """Wait until the other end closes. The socket's own timeout, which raises, is the safety net."""
+    with suppress(ConnectionResetError):
+        while wire.recv(65536):
+            pass
+    return True
+
+
+def pushed(wire: socket.socket, piece: bytes, *, pause: float) -> bool:
+    """Send the piece again and again until the other end has had enough."""
+    deadline = time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline:
+            wire.sendall(piece)
+            time.sleep(pause)
+    except (ConnectionResetError, BrokenPipeError):
+        return True
+    return False
+
+
+def rows(database: Database) -> int:
+    with database.read() as connection:
+        return connection.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one()
