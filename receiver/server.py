@@ -7,7 +7,6 @@ no proxy headers. `Guarded` adds only what no option gives, and says at each met
 from __future__ import annotations
 
 import asyncio
-import logging
 import operator
 import time
 from functools import partial
@@ -31,10 +30,6 @@ _MAX_DISCARDED = 4 * 2**20
 
 _PIECE = 4 * 2**10
 """Bytes that are parsed at once. It bounds the pipelined requests that wait in memory."""
-
-_log = logging.getLogger("uvicorn.error.requests")
-# uvicorn warns of every malformed request without naming its sender; anyone could fill the disk with them.
-_log.addFilter(lambda record: record.levelno != logging.WARNING)
 
 
 class Guarded(HttpToolsProtocol):
@@ -60,7 +55,6 @@ class Guarded(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.logger = _log
         self._in_head = True
         self._head_size = 0
         self._unparsed = memoryview(b"")
@@ -113,9 +107,11 @@ class Guarded(HttpToolsProtocol):
         self.flow.hold(back=bool(self._unparsed))
 
     def _parse(self, piece: bytes) -> None:
-        """Refuse in JSON what is no request (uvicorn: in plain text), and a head that is too large.
+        """Refuse in JSON what is no request, and a head that is too large.
 
-        Only uvicorn's h11 limits the head (`h11_max_incomplete_event_size`), and serves fewer requests a second.
+        uvicorn answers in plain text, and logs a warning with which anyone could fill the disk. It limits a head only
+        in its h11 protocol (`h11_max_incomplete_event_size`), which needs three times the CPU, and takes folded headers
+        and a Content-Length beside Transfer-Encoding.
         """
         self._head_size += len(piece)
         try:
