@@ -61,10 +61,10 @@ def test_wakeups_that_the_broker_did_not_take_are_counted(sqlite: Database, open
 
 
 def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Open) -> None:
-    with sqlite.begin() as connection:
+    with sqlite.begin() as tx:
         hour = timedelta(hours=1)
         plans = [Plan("catalogs.goods", hour, ticks=False)]
-        streams.align(connection, sqlite, connection_name="shop", system="dilovod", plans=plans)
+        streams.align(tx, sqlite, connection_name="shop", system="dilovod", plans=plans)
     with opened(sqlite) as client:
         client.post("/hooks/shop", content=PACKET)
         samples = _samples(client)
@@ -88,8 +88,8 @@ def test_the_last_answer_of_a_worker_is_shown_by_queue(sqlite: Database, opened:
 
 
 def test_without_tables_the_other_metrics_are_still_served(sqlite: Database, opened: Open) -> None:
-    with sqlite.begin() as connection:
-        tables.metadata.drop_all(connection)
+    with sqlite.begin() as tx:
+        tables.metadata.drop_all(tx)
     with opened(sqlite) as client:
         client.post("/hooks/shop", content=PACKET)
         client.post("/hooks/shop", content=IGNORED)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.types import Message
 
 
-def test_a_body_that_drips_is_given_up() -> None:
+def test_a_body_that_drips_is_408() -> None:
     async def drip() -> Message:
         await asyncio.sleep(0.001)
         return {"type": "http.request", "body": b" ", "more_body": True}
@@ -62,7 +62,7 @@ def test_a_packet_by_itself_reads_as_it_does_among_other_fields(encoded: str) ->
     assert read(f"other=field&packet={encoded}") == read(f"packet={encoded}")
 
 
-def test_a_nul_is_told_from_the_text_of_its_escape() -> None:
+def test_an_escaped_nul_is_refused_and_its_escaped_backslash_is_not() -> None:
     assert {"a": "\\u0000"} == packets.decode(r'{"a": "\\u0000"}')
     for packet in (r'{"a": "\u0000"}', r'{"\u0000": 1}', r'{"a": {"b": "\\\u0000"}}'):
         with pytest.raises(Refusal):

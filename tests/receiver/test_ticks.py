@@ -20,15 +20,15 @@ LATER = datetime.now(UTC) + timedelta(days=1)
 def _streams_not_due(database: Database) -> None:
     hour = timedelta(hours=1)
     plans = [Plan(resource, hour, ticks=False) for resource in ("catalogs.goods", "documents.saleOrder")]
-    with database.begin() as connection:
-        streams.align(connection, database, connection_name="shop", system="dilovod", plans=plans)
-        connection.execute(sa.update(tables.streams).values(due_at=LATER, full_due_at=LATER))
+    with database.begin() as tx:
+        streams.align(tx, database, connection_name="shop", system="dilovod", plans=plans)
+        tx.execute(sa.update(tables.streams).values(due_at=LATER, full_due_at=LATER))
 
 
 def _due(database: Database) -> set[str]:
     table = tables.streams
-    with database.read() as connection:
-        return set(connection.execute(sa.select(table.c.resource).where(table.c.due_at < LATER)).scalars())
+    with database.read() as tx:
+        return set(tx.execute(sa.select(table.c.resource).where(table.c.due_at < LATER)).scalars())
 
 
 def test_a_poll_makes_every_resource_of_the_connection_due(database: Database, opened: Open) -> None:
