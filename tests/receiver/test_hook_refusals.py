@@ -65,7 +65,7 @@ BAD_QUERIES = {
 }
 
 
-def test_a_bad_query_is_refused_in_words_and_leaves_nothing(
+def test_a_bad_query_is_refused_in_json_and_leaves_nothing(
     sqlite: Database, opened: Open, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     bell = Quiet()
@@ -100,7 +100,7 @@ BAD_BODIES: dict[str, tuple[str | bytes, str | None, tuple[int, str]]] = {
         MALFORMED,
     ),
     "a form that is no UTF-8": (b"packet=\xff", "application/x-www-form-urlencoded", MALFORMED),
-    "a form said to be JSON": (webhooks.query(webhooks.packet()), "application/json", MALFORMED),
+    "a form declared as JSON": (webhooks.query(webhooks.packet()), "application/json", MALFORMED),
     "no JSON": ("<packet/>", "application/json", MALFORMED),
     "JSON in another encoding": (webhooks.packet("каталог").encode("utf-16"), "application/json", MALFORMED),
     "compressed JSON": (b"\x1f\x8b\x08\x00", "application/json", MALFORMED),
@@ -116,7 +116,7 @@ BAD_BODIES: dict[str, tuple[str | bytes, str | None, tuple[int, str]]] = {
 }
 
 
-def test_a_bad_body_is_refused_in_words_and_leaves_nothing(
+def test_a_bad_body_is_refused_in_json_and_leaves_nothing(
     sqlite: Database, opened: Open, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = {}
@@ -200,8 +200,8 @@ def test_an_unknown_connection_is_404(sqlite: Database, opened: Open) -> None:
 
 def test_a_connection_that_takes_no_webhooks_is_answered_like_an_unknown_one(sqlite: Database, opened: Open) -> None:
     with opened(sqlite) as client:
-        nobody, books = client.get("/hooks/nobody"), client.get("/hooks/books")
-    assert (nobody.status_code, nobody.json()) == (books.status_code, books.json())
+        unknown, books = client.get("/hooks/nobody"), client.get("/hooks/books")
+    assert (unknown.status_code, unknown.json()) == (books.status_code, books.json())
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])

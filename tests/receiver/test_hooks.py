@@ -116,9 +116,9 @@ def test_requests_that_arrive_together_are_all_stored_once(database: Database, o
         )
     assert [200] * 60 == answers
     assert sorted(packets) == sorted(row[4] for row in webhooks.rows(database))
-    with database.begin() as connection:
-        assert 60 == notices.fold(connection, database, connection_name="shop", limit=1000)
-        rows = connection.execute(sa.select(tables.inbox.c.resource, tables.inbox.c.key))
+    with database.begin() as tx:
+        assert 60 == notices.fold(tx, database, connection_name="shop", limit=1000)
+        rows = tx.execute(sa.select(tables.inbox.c.resource, tables.inbox.c.key))
         assert 60 == len({Mention(*row) for row in rows})
 
 
@@ -145,12 +145,12 @@ def test_what_cannot_be_stored_waits_in_the_spool_and_wakes_a_worker_once_it_is_
 ) -> None:
     bell = Quiet()
     with opened(database, bell=bell) as client:
-        with database.begin() as connection:
-            connection.execute(sa.text("ALTER TABLE notices RENAME TO elsewhere"))
+        with database.begin() as tx:
+            tx.execute(sa.text("ALTER TABLE notices RENAME TO elsewhere"))
         assert 200 == client.get(f"/hooks/shop?{webhooks.query(webhooks.packet())}").status_code
         assert [] == bell.rung
-        with database.begin() as connection:
-            connection.execute(sa.text("ALTER TABLE elsewhere RENAME TO notices"))
+        with database.begin() as tx:
+            tx.execute(sa.text("ALTER TABLE elsewhere RENAME TO notices"))
         until(lambda: bell.rung, seconds=60, what=lambda: client.get("/readyz").text)
     assert [webhooks.new(webhooks.packet())] == webhooks.rows(database)
     assert ["shop"] == bell.rung

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def test_a_connection_that_is_not_used_is_closed(limited: wires.Limited, sent: bytes) -> None:
     with limited(timeout_keep_alive=60) as address, address.wire() as wire:
         wire.sendall(sent)
-        assert wires.ended(wire)
+        assert wires.closed(wire)
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_a_connection_that_is_not_used_is_closed(limited: wires.Limited, sent: b
 def test_a_head_or_an_unwanted_body_that_drips_is_cut_off(limited: wires.Limited, opening: bytes, drop: bytes) -> None:
     with limited() as address, address.wire() as wire:
         wire.sendall(opening)
-        assert wires.pushed(wire, drop, pause=0.05)
+        assert wires.flood(wire, drop, pause=0.05)
         assert address.alive()
 
 
 def test_an_unwanted_body_without_end_is_cut_off_at_full_speed_as_well(limited: wires.Limited) -> None:
     with limited() as address, address.wire() as wire:
         wire.sendall(b"POST /livez HTTP/1.1\r\n" + wires.HOST + wires.CHUNKED)
-        assert wires.pushed(wire, b"8000\r\n" + b"a" * 0x8000 + b"\r\n", pause=0.01)
+        assert wires.flood(wire, b"8000\r\n" + b"a" * 0x8000 + b"\r\n", pause=0.01)
 
 
 def test_responses_that_are_not_read_are_not_kept(limited: wires.Limited) -> None:
@@ -65,7 +65,7 @@ def test_responses_that_are_not_read_are_not_kept(limited: wires.Limited) -> Non
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         wire.settimeout(60)
         wire.connect(address)
-        assert wires.pushed(wire, b"GET /openapi.json HTTP/1.1\r\n" + wires.HOST + b"\r\n", pause=0)
+        assert wires.flood(wire, b"GET /openapi.json HTTP/1.1\r\n" + wires.HOST + b"\r\n", pause=0)
         assert address.alive()
 
 
@@ -74,7 +74,7 @@ def test_a_connection_that_is_used_stays(limited: wires.Limited) -> None:
     with limited() as address, address.wire() as wire:
         until = time.monotonic() + 5 * wires.Hasty.idle_seconds
         while time.monotonic() < until:
-            assert wires.asked(wire, wires.ALIVE).startswith(b"HTTP/1.1 200 ")
+            assert wires.exchange(wire, wires.ALIVE).startswith(b"HTTP/1.1 200 ")
             time.sleep(wires.Hasty.idle_seconds / 10)
 
 
@@ -100,13 +100,13 @@ def test_a_body_that_drips_is_408(kind: str) -> None:
         with address.wire() as wire:
             head = f"POST /{kind} HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b\r\n".encode()
             wire.sendall(head + wires.HOST + wires.CHUNKED + b"5\r\n--b\r\n\r\n")
-            dripping = threading.Thread(target=wires.pushed, args=[wire, b"1\r\na\r\n"], kwargs={"pause": 0.05})
+            dripping = threading.Thread(target=wires.flood, args=[wire, b"1\r\na\r\n"], kwargs={"pause": 0.05})
             dripping.start()
             answer = b""
             while chunk := wire.recv(65536):
                 answer += chunk
             dripping.join()
-    assert (408, "too_slow") == wires.told(answer)
+    assert (408, "too_slow") == wires.error(answer)
 
 
 def test_a_webhook_whose_body_stops_half_way_leaves_nothing(limited: wires.Limited, sqlite: Database) -> None:
@@ -115,7 +115,7 @@ def test_a_webhook_whose_body_stops_half_way_leaves_nothing(limited: wires.Limit
             b"POST /hooks/shop HTTP/1.1\r\n" + wires.HOST + b"Content-Length: 500\r\n\r\n" + wires.PACKET.encode()
         )
         # It is waited for as long as a webhook may take, and others meanwhile are served.
-        assert (408, "too_slow") == wires.told(wires.asked(wire, b""))
+        assert (408, "too_slow") == wires.error(wires.exchange(wire, b""))
         assert address.alive()
     assert 0 == wires.rows(sqlite)
 
@@ -124,14 +124,14 @@ def test_a_webhook_whose_body_stops_half_way_leaves_nothing(limited: wires.Limit
 
 
 def test_a_client_that_opens_many_connections_and_sends_nothing_closes_only_its_own(limited: wires.Limited) -> None:
-    with limited(http=_without_idle_limit()) as address, ExitStack() as wires:
-        idle = [wires.enter_context(address.wire()) for _ in range(3 * wires.Hasty.max_connections)]
+    with limited(http=_without_idle_limit()) as address, ExitStack() as opened:
+        idle = [opened.enter_context(address.wire()) for _ in range(3 * wires.Hasty.max_connections)]
         for wire in idle[::2]:
             wire.sendall(b"GET /livez HTTP/1.1\r\n")
         for _ in range(10):
             assert address.alive()
         # The oldest are gone, whether they began a request or not; the newest are still there.
-        assert all(wires.ended(wire) for wire in idle[: 2 * wires.Hasty.max_connections])
+        assert all(wires.closed(wire) for wire in idle[: 2 * wires.Hasty.max_connections])
         idle[-1].sendall(wires.ALIVE)
         assert idle[-1].recv(65536).startswith(b"HTTP/1.1 200 ")
 
@@ -139,13 +139,13 @@ def test_a_client_that_opens_many_connections_and_sends_nothing_closes_only_its_
 def test_a_connection_with_a_request_in_work_is_not_closed_for_idle_ones(
     limited: wires.Limited, sqlite: Database
 ) -> None:
-    with limited(http=_without_idle_limit()) as address, ExitStack() as wires:
+    with limited(http=_without_idle_limit()) as address, ExitStack() as opened:
         with sqlite.begin():  # the one writer that SQLite allows: the poll has to wait
-            served_one = wires.enter_context(address.wire())
+            served_one = opened.enter_context(address.wire())
             served_one.sendall(b"POST /polls/shop HTTP/1.1\r\n" + wires.HOST + b"\r\n")
             assert address.alive()
             for _ in range(3 * wires.Hasty.max_connections):
-                wires.enter_context(address.wire())
+                opened.enter_context(address.wire())
             assert address.alive()
         assert served_one.recv(65536).startswith(b"HTTP/1.1 202 ")
 
@@ -170,7 +170,7 @@ def _nested(depth: int) -> bytes:
 BOMBS = {
     "a form in a form in a form": _multipart(_nested(1200)),
     "the same with many lines": _multipart(_nested(400) + b"\n" * 40_000),
-    "a letter in a letter": _multipart(b"--b0\r\n" + b"Content-Type:message/rfc822\r\n\r\n" * 1900),
+    "a message in a message": _multipart(b"--b0\r\n" + b"Content-Type:message/rfc822\r\n\r\n" * 1900),
     "very many parts": _multipart(b"--b0\r\n\r\n\r\n" * 5000),
     "very many headers": _multipart(b"--b0\r\n" + b"A: b\r\n" * 8000),
     "one endless header": _multipart(b"--b0\r\n" + b"A" * 60_000),

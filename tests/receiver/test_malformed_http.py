@@ -59,7 +59,7 @@ def test_what_is_too_large_or_no_http_is_refused_in_json_while_it_still_arrives(
     limited: wires.Limited, sqlite: Database, capfd: pytest.CaptureFixture[str], expected: tuple[int, str], raw: bytes
 ) -> None:
     with limited() as address:
-        assert expected == address.told(raw)
+        assert expected == address.error(raw)
         assert address.alive()
     assert 0 == wires.rows(sqlite)
     output = capfd.readouterr()
@@ -92,7 +92,7 @@ def test_a_body_that_is_no_body_ends_the_connection_and_leaves_no_trace(
                 time.sleep(pause)
                 with suppress(ConnectionResetError, BrokenPipeError):
                     wire.sendall(rest)
-                assert wires.ended(wire)
+                assert wires.closed(wire)
         assert address.alive()
     assert 0 == wires.rows(sqlite)
     assert "Traceback" not in capfd.readouterr().err
@@ -103,11 +103,11 @@ def test_a_wrong_content_length_is_taken_as_it_is(limited: wires.Limited, sqlite
     hidden = b"GET /hooks/shop?packet=1 HTTP/1.1\r\n\r\n"
     with limited() as address:
         with address.wire() as wire:  # shorter than the body: the packet is cut, and what is left is no request
-            assert (400, "malformed") == wires.told(wires.asked(wire, head % 10 + wires.PACKET[:10].encode()))
-            assert (400, "malformed") == wires.told(wires.asked(wire, wires.PACKET[10:].encode() + b"\r\n\r\n"))
+            assert (400, "malformed") == wires.error(wires.exchange(wire, head % 10 + wires.PACKET[:10].encode()))
+            assert (400, "malformed") == wires.error(wires.exchange(wire, wires.PACKET[10:].encode() + b"\r\n\r\n"))
         with address.wire() as wire:  # a request inside a body stays a body
-            assert (400, "malformed") == wires.told(wires.asked(wire, head % len(hidden) + hidden))
-            assert wires.asked(wire, wires.ALIVE).startswith(b"HTTP/1.1 200 ")
+            assert (400, "malformed") == wires.error(wires.exchange(wire, head % len(hidden) + hidden))
+            assert wires.exchange(wire, wires.ALIVE).startswith(b"HTTP/1.1 200 ")
     assert 0 == wires.rows(sqlite)
 
 
@@ -173,9 +173,9 @@ def test_an_upgrade_is_declined_and_a_request_inside_its_body_stays_a_body(
                 assert [400, 404] == [int(answer[:3]) for answer in answers.split(b"HTTP/1.1 ")[1:]]
         with address.wire() as wire:  # what takes the offer of HTTP/2 back is served as ever
             posted = b"POST" + (head % len(wires.PACKET))[len(method) :] + wires.PACKET.encode()
-            assert wires.asked(wire, posted).startswith(b"HTTP/1.1 200 ")
-            assert wires.asked(wire, wires.ALIVE[:-2] + UPGRADE + b"\r\n").startswith(b"HTTP/1.1 200 ")
-            assert wires.asked(wire, wires.ALIVE).startswith(b"HTTP/1.1 200 ")
+            assert wires.exchange(wire, posted).startswith(b"HTTP/1.1 200 ")
+            assert wires.exchange(wire, wires.ALIVE[:-2] + UPGRADE + b"\r\n").startswith(b"HTTP/1.1 200 ")
+            assert wires.exchange(wire, wires.ALIVE).startswith(b"HTTP/1.1 200 ")
     assert 1 == wires.rows(sqlite)
 
 
@@ -189,5 +189,5 @@ def test_a_trailer_is_not_a_header() -> None:
         wires.Address(("127.0.0.1", int(url.rpartition(":")[2]))).wire() as wire,
     ):
         head = b"POST / HTTP/1.1\r\n" + wires.HOST + wires.CHUNKED
-        answer = wires.asked(wire, head + b"1\r\na\r\n0\r\nX-Forwarded-For: 88.198.50.253\r\n\r\n")
+        answer = wires.exchange(wire, head + b"1\r\na\r\n0\r\nX-Forwarded-For: 88.198.50.253\r\n\r\n")
     assert ["host", "transfer-encoding"] == json.loads(answer.partition(b"\r\n\r\n")[2])

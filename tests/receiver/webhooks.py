@@ -33,8 +33,8 @@ def query(*packets: str) -> str:
 
 def rows(database: Database) -> list[tuple[str, str, str | None, str | None, str]]:
     table = tables.notices
-    with database.read() as connection:
-        found = connection.execute(sa.select(table).order_by(table.c.id))
+    with database.read() as tx:
+        found = tx.execute(sa.select(table).order_by(table.c.id))
         return [(row.connection, row.state, row.resource, row.key, row.packet) for row in found]
 
 

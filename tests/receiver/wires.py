@@ -45,16 +45,16 @@ class Address(tuple[str, int]):
 
     def alive(self) -> bool:
         with self.wire() as wire:
-            return asked(wire, ALIVE).startswith(b"HTTP/1.1 200 ")
+            return exchange(wire, ALIVE).startswith(b"HTTP/1.1 200 ")
 
-    def told(self, raw: bytes) -> tuple[int, str]:
-        """Status and error of the first answer to these bytes."""
+    def error(self, raw: bytes) -> tuple[int, str]:
+        """Status and error code of the first response to these bytes."""
         with self.wire() as wire:
-            return told(asked(wire, raw))
+            return error(exchange(wire, raw))
 
 
-def asked(wire: socket.socket, raw: bytes) -> bytes:
-    """The next answer, whole, as far as it comes."""
+def exchange(wire: socket.socket, raw: bytes) -> bytes:
+    """Send the bytes; the next response, complete if it arrives complete."""
     wire.sendall(raw)
     answer = b""
     while chunk := wire.recv(65536):
@@ -65,22 +65,23 @@ def asked(wire: socket.socket, raw: bytes) -> bytes:
     return answer
 
 
-def told(answer: bytes) -> tuple[int, str]:
+def error(answer: bytes) -> tuple[int, str]:
+    """Status and error code of a response."""
     page = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert {"error", "message"} == set(page)
     return int(answer.split(b" ", 2)[1]), page["error"]
 
 
-def ended(wire: socket.socket) -> bool:
-    """Wait until the other end closes. The socket's own timeout, which raises, is the safety net."""
+def closed(wire: socket.socket) -> bool:
+    """Wait until the other end closes. Where it does not, the socket's own timeout raises."""
     with suppress(ConnectionResetError):
         while wire.recv(65536):
             pass
     return True
 
 
-def pushed(wire: socket.socket, piece: bytes, *, pause: float) -> bool:
-    """Send the piece again and again until the other end has had enough."""
+def flood(wire: socket.socket, piece: bytes, *, pause: float) -> bool:
+    """Send the piece again and again; whether the other end closed."""
     deadline = time.monotonic() + 60
     try:
         while time.monotonic() < deadline:
@@ -92,5 +93,6 @@ def pushed(wire: socket.socket, piece: bytes, *, pause: float) -> bool:
 
 
 def rows(database: Database) -> int:
-    with database.read() as connection:
-        return connection.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one()
+    """How many webhooks are stored."""
+    with database.read() as tx:
+        return tx.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one()
