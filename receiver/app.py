@@ -1,4 +1,4 @@
-"""The receiver: believes nobody, keeps what it accepts, rings the bell."""
+"""The receiver's ASGI app: it stores webhooks and documents, wakes workers, and serves the journal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Router
 
 from receiver import patience
-from receiver.changes import Changes
+from receiver.changes import ChangesRoute
 from receiver.documents import Documents
 from receiver.door import Door, Prefix
 from receiver.draining import Drainer
@@ -23,7 +23,7 @@ from receiver.openapi import OpenApi
 from receiver.refusals import HANDLERS
 from receiver.ringer import Ringer
 from receiver.spool import Spool
-from receiver.ticks import Ticks
+from receiver.ticks import Polls
 from workers import app as celery_app
 from workers import bell, broker, configuration
 
@@ -46,12 +46,12 @@ def create() -> Starlette:
     database = patience.database(settings.database.url)
     app = create_app(settings, bell=bell.Bell(celery_app.create_app(settings, database), database))
     gc.collect()
-    gc.freeze()  # what is here stays: else the collector looks through all of it again and again, between two webhooks
+    gc.freeze()  # the collector need not scan what lives as long as the process
     return app
 
 
 class _App(Starlette):
-    """Starlette, with a way for webhooks before all of its own."""
+    """Starlette with `Shortcut` before its middleware."""
 
     hooks: Hooks
     root_path: str
@@ -65,21 +65,21 @@ def create_app(settings: Settings, *, bell: Bell) -> Starlette:
     """The receiver's app. Nothing connects before the first request."""
     database = patience.database(settings.database.url)
     spool = Spool(settings.receiver.spool)
-    watched = patience.database(settings.database.url, seconds=3)  # Prometheus gives a page ten
-    metrics = Metrics(settings, database=watched, spool=spool)
-    ringer = Ringer(bell, failed=metrics.ring_failures.inc)
-    # With connections of its own, so that readers never keep a webhook waiting for one; what it waits for in vain goes
-    # to the spool.
+    scraped = patience.database(settings.database.url, seconds=3)  # Prometheus' own timeout is ten
+    metrics = Metrics(settings, database=scraped, spool=spool)
+    ringer = Ringer(bell, failed=metrics.wakeup_failures.inc)
+    # A pool of its own, so that readers cannot use up the links that webhooks need. A webhook that gets none within
+    # the second goes to the spool.
     keeper, taker = (patience.database(settings.database.url, seconds=1) for _ in range(2))
     letterbox = Letterbox(keeper, spool, batched=metrics.batches.observe, spooled=metrics.spooled.inc)
     drainer = Drainer(taker, spool, returned=letterbox.resume, drained=ringer.ring)
-    hooks = Hooks(settings, letterbox=letterbox, stored=ringer.ring, outcomes=metrics.webhooks)
-    ticks = Ticks(settings, database=database, marked=ringer.ring)
-    documents = Documents(settings, database=database, stored=ringer.ring)
+    hooks = Hooks(settings, letterbox=letterbox, wake=ringer.ring, outcomes=metrics.webhooks)
+    polls = Polls(settings, database=database, wake=ringer.ring)
+    documents = Documents(settings, database=database, wake=ringer.ring)
     health = Health(database=database, broker_alive=bell.broker_alive, spool=spool)
 
     description = OpenApi(root_path=settings.receiver.root_path)
-    pages = [Changes(database).route, health.readiness, metrics.route, description.route]
+    pages = [ChangesRoute(database).route, health.readiness, metrics.route, description.route]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -88,7 +88,7 @@ def create_app(settings: Settings, *, bell: Bell) -> Starlette:
         await letterbox.close()
         drainer.close()
         ringer.close()
-        watched.close()
+        scraped.close()
         database.close()
 
     app = _App(
@@ -97,8 +97,8 @@ def create_app(settings: Settings, *, bell: Bell) -> Starlette:
             health.liveness,
             Mount(
                 "/",
-                # No redirects: their address would be made of whatever Host a caller sends.
-                Router([*ticks.routes, *documents.routes, *pages], redirect_slashes=False),
+                # No redirects: their address would come from the caller's own Host header.
+                Router([*polls.routes, *documents.routes, *pages], redirect_slashes=False),
                 middleware=[Middleware(Door, token=settings.receiver.token, proxies=settings.receiver.trusted_proxies)],
             ),
         ],

@@ -1,17 +1,20 @@
-"""The journal as others read it: page by page, exact, and honest about what can no longer be read."""
+"""`GET /changes`: the journal, page by page and exact. It says so when entries were trimmed that the caller missed."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from msgspec import Meta
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.routing import Route
 
-from models import exact, journal
+from models import journal
 from models.feed import Feed
+from models.values import Cause, ChangeKind
+from receiver.answers import Answer, AnswerResponse, Count, Object, Text, Timestamp
 from receiver.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -26,6 +29,32 @@ LARGEST_LIMIT = 1000
 LARGEST_ID = 2**63 - 1
 
 
+class Change(Answer, frozen=True):
+    """An entry of the journal."""
+
+    id: Annotated[int, Meta(ge=1)]
+    at: Timestamp
+    connection: Text
+    resource: Text
+    key: str
+    kind: ChangeKind
+    revision: Count
+    cause: Cause
+    before: Annotated[
+        Object | None, Meta(description="Of an update: dotted path to earlier value, of the fields that differ.")
+    ]
+    after: Annotated[Object | None, Meta(description="The whole object, redacted; null when deleted.")]
+
+
+class Changes(Answer, frozen=True):
+    """A page of the journal."""
+
+    changes: Annotated[list[Change], Meta(description="Oldest first.")]
+    last: Annotated[Count, Meta(description="Pass it as `after` to get the next page.")]
+    oldest: Annotated[Count, Meta(description="The oldest entry that was not trimmed.")]
+    feed: Annotated[Text, Meta(description="It changes when a backup was restored: start again from 0.")]
+
+
 @dataclass(frozen=True, slots=True)
 class _Question:
     after: int = 0
@@ -34,7 +63,7 @@ class _Question:
     resource: str | None = None
 
 
-class Changes:
+class ChangesRoute:
     """`/changes?after=&limit=&connection=&resource=`."""
 
     def __init__(self, database: Database) -> None:
@@ -43,44 +72,46 @@ class Changes:
 
     @property
     def route(self) -> Route:
-        """The page."""
+        """The route."""
         return Route("/changes", self.read)
 
     async def read(self, request: Request) -> Response:
-        """`{"changes": […], "last": id, "oldest": id, "feed": text}`.
-
-        `last` is where to go on: the next question is `after=last`. It passes over what a filter leaves out.
-        """
+        """One page. Its `last` is the caller's next `after`, and is past the entries that a filter left out."""
         question = _question(request.query_params)
-        page = await run_in_threadpool(self._page, question)
-        return Response(exact.dumps(page), media_type="application/json")
+        return AnswerResponse(await run_in_threadpool(self._page, question))
 
-    def _page(self, question: _Question) -> dict[str, Any]:
-        with self._database.read() as connection:
-            # The end is read before the entries: what it covers, they show. The beginning after them: what was trimmed
-            # meanwhile is not passed over in silence.
-            _, end, _ = journal.bounds(connection)
+    def _page(self, question: _Question) -> Changes:
+        with self._database.read() as tx:
+            # First the newest id, then the entries: every entry up to that id is visible by then. The oldest id comes
+            # last: what was trimmed in between is noticed.
+            _, newest, _ = journal.bounds(tx)
             found = journal.read(
-                connection,
+                tx,
                 after=question.after,
                 limit=question.limit,
                 connection_name=question.connection,
                 resource=question.resource,
             )
-            oldest, _, _ = journal.bounds(connection)
+            oldest, _, _ = journal.bounds(tx)
         if 0 < question.after < oldest - 1:
             raise Refusal(410, "gone", f"the oldest entry is {oldest} now; start again with after=0")
-        last = found[-1].id if len(found) == question.limit else max([end, *(row.id for row in found)])
-        return {
-            "changes": [_shown(row) for row in found],
-            "last": last,
-            "oldest": oldest,
-            "feed": self._feed.tell(last),
-        }
+        last = found[-1].id if len(found) == question.limit else max([newest, *(row.id for row in found)])
+        return Changes(changes=[_change(row) for row in found], last=last, oldest=oldest, feed=self._feed.tell(last))
 
 
-def _shown(row: sa.Row[Any]) -> dict[str, Any]:
-    return {**row._mapping, "at": row.at.isoformat()}  # noqa: SLF001 - SQLAlchemy's public accessor, underscored against clashes
+def _change(row: sa.Row[Any]) -> Change:
+    return Change(
+        id=row.id,
+        at=row.at.isoformat(),
+        connection=row.connection,
+        resource=row.resource,
+        key=row.key,
+        kind=row.kind,
+        revision=row.turn,
+        cause=row.cause,
+        before=row.before,
+        after=row.after,
+    )
 
 
 def _question(query: QueryParams) -> _Question:

@@ -1,24 +1,28 @@
-"""Documents for a vendor who reads them: kept before they are answered, asked for by their content's hash."""
+"""`/documents`: PDFs for a vendor that reads them, stored before the response. A document's id is its hash."""
 
 from __future__ import annotations
 
 import re
 from pathlib import PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import sqlalchemy as sa
+from msgspec import Meta
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from models import documents, exact, records
+from models import documents, records
+from models.documents import State
 from models.settings import HandedIn
 from receiver import forms
+from receiver.answers import Answer, AnswerResponse, Count, Object, Sha256, Text, Timestamp
 from receiver.refusals import Refusal
 from workers.connectors import discovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from starlette.requests import Request
 
@@ -31,12 +35,36 @@ _ENVELOPE = 16 * 2**10
 """Bytes that a form may have beside its file."""
 
 
-class Documents:
-    """`/documents/{connection}/{kind}[/{sha256}]`. `stored`: told the connection once a document is durable."""
+class Receipt(Answer, frozen=True):
+    """A document that was stored. The same content is one document, `new` only the first time."""
 
-    def __init__(self, settings: Settings, *, database: Database, stored: Callable[[str], None]) -> None:
+    document: Sha256
+    new: bool
+
+
+class DocumentStatus(Answer, frozen=True):
+    """A document's state, and what the vendor read in it."""
+
+    document: Sha256
+    connection: Text
+    kind: Text
+    name: Text
+    order_id: str | None
+    size: Count
+    state: State
+    reason: str | None
+    received_at: Timestamp
+    sent_at: Timestamp | None
+    answered_at: Timestamp | None
+    result: Annotated[Object | None, Meta(description="What the vendor read in it.")]
+
+
+class Documents:
+    """`/documents/{connection}/{kind}[/{sha256}]`. `wake` wakes a worker for the connection after the commit."""
+
+    def __init__(self, settings: Settings, *, database: Database, wake: Callable[[str], None]) -> None:
         self._database = database
-        self._stored = stored
+        self._wake = wake
         self._kinds = _kinds(settings)
 
     @property
@@ -48,69 +76,68 @@ class Documents:
         ]
 
     async def take(self, request: Request) -> Response:
-        """Keep one PDF: the part `file` of a multipart form, optionally with `order_id`. 202 once it is durable."""
-        name, kind = request.path_params["connection"], request.path_params["kind"]
-        options = self._known(name, kind)
-        title, content, order = await _upload(request, largest=options.largest)
+        """Store one PDF: the part `file` of a multipart form, optionally with `order_id`. 202 once it is durable."""
+        connection, kind = request.path_params["connection"], request.path_params["kind"]
+        options = self._options(connection, kind)
+        name, content, order = await _upload(request, largest=options.largest)
         try:
-            handed = await run_in_threadpool(self._keep, name, kind, title, content, order)
+            handed = await run_in_threadpool(self._store, connection, kind, name, content, order)
         except (sa.exc.SQLAlchemyError, OSError):
             raise _not_durable("the database did not take it") from None
-        self._stored(name)
-        return JSONResponse({"document": handed.sha256, "new": handed.new}, status_code=202)
+        self._wake(connection)
+        return AnswerResponse(Receipt(document=handed.sha256, new=handed.new), 202)
 
     async def show(self, request: Request) -> Response:
-        """How a document stands, and what the vendor read in it."""
-        name, kind = request.path_params["connection"], request.path_params["kind"]
-        options = self._known(name, kind)
+        """The status of one document."""
+        connection, kind = request.path_params["connection"], request.path_params["kind"]
+        options = self._options(connection, kind)
         sha256 = request.path_params["sha256"]
-        shown = None
+        status = None
         if re.fullmatch("[0-9a-f]{64}", sha256):
-            shown = await run_in_threadpool(self._shown, options, kind, sha256)
-        if shown is None:
+            status = await run_in_threadpool(self._status, options, kind, sha256)
+        if status is None:
             raise Refusal(404, "unknown_document", "no such document was handed in here; its name is its sha256")
-        return Response(exact.dumps(shown), media_type="application/json")
+        return AnswerResponse(status)
 
-    def _known(self, name: str, kind: str) -> HandedIn:
-        if name not in self._kinds:
+    def _options(self, connection: str, kind: str) -> HandedIn:
+        if connection not in self._kinds:
             raise Refusal(404, "unknown_connection", "no connection of this name takes documents")
-        options, kinds = self._kinds[name]
+        options, kinds = self._kinds[connection]
         if kind not in kinds:
             raise Refusal(404, "unknown_kind", "this connection takes no documents of this kind; see resources")
         return options
 
-    def _keep(self, name: str, kind: str, title: str, content: bytes, order: str | None) -> Handed:
-        with self._database.begin() as connection:
+    def _store(self, connection: str, kind: str, name: str, content: bytes, order: str | None) -> Handed:
+        with self._database.begin() as tx:
             return documents.hand_in(
-                connection,
-                self._database,
-                connection_name=name,
-                kind=kind,
-                name=title,
-                content=content,
-                order=order,
+                tx, self._database, connection_name=connection, kind=kind, name=name, content=content, order=order
             )
 
-    def _shown(self, options: HandedIn, kind: str, sha256: str) -> dict[str, Any] | None:
+    def _status(self, options: HandedIn, kind: str, sha256: str) -> DocumentStatus | None:
         target = records.Target(options.name, options.system, kind)
-        with self._database.read() as connection:
-            standing = documents.get(connection, connection_name=options.name, kind=kind, sha256=sha256)
-            if standing is None:
+        with self._database.read() as tx:
+            found = documents.get(tx, connection_name=options.name, kind=kind, sha256=sha256)
+            if found is None:
                 return None
-            result = documents.result(connection, self._database, target, sha256)
-        moments = {each: getattr(standing, each) for each in ("received_at", "sent_at", "answered_at")}
-        return {
-            "document": sha256,
-            "connection": options.name,
-            "kind": kind,
-            "name": standing.name,
-            "order_id": standing.order,
-            "size": standing.size,
-            "state": standing.state.value,
-            "reason": standing.reason,
-            **{each: None if moment is None else moment.isoformat() for each, moment in moments.items()},
-            "result": result,
-        }
+            result = documents.result(tx, self._database, target, sha256)
+        return DocumentStatus(
+            document=sha256,
+            connection=options.name,
+            kind=kind,
+            name=found.name,
+            order_id=found.order,
+            size=found.size,
+            state=found.state,
+            reason=found.reason,
+            received_at=found.received_at.isoformat(),
+            sent_at=_iso(found.sent_at),
+            answered_at=_iso(found.answered_at),
+            result=result,
+        )
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def _kinds(settings: Settings) -> dict[str, tuple[HandedIn, set[str]]]:
@@ -124,8 +151,8 @@ def _kinds(settings: Settings) -> dict[str, tuple[HandedIn, set[str]]]:
 
 
 async def _upload(request: Request, *, largest: int) -> tuple[str, bytes, str | None]:
-    """The one file of the form, its name, and the order that was named with it."""
-    parts = await forms.parts(request, largest=largest + _ENVELOPE)
+    """The form's one file: its name, its content, and the order that was given with it."""
+    parts = await forms.read(request, largest=largest + _ENVELOPE)
     files = [part for part in parts if part.name == "file"]
     if len(files) != 1 or files[0].filename is None:
         raise forms.malformed("exactly one part `file`, with a file name, belongs into the form")
@@ -134,7 +161,7 @@ async def _upload(request: Request, *, largest: int) -> tuple[str, bytes, str | 
         raise forms.too_large(largest)
     if not documents.is_pdf(content):
         raise forms.malformed("this is not a PDF: it does not begin with %PDF-")
-    # Some senders tell their whole path.
+    # Some senders put the file's whole path there.
     name = PureWindowsPath(files[0].filename).name or "document.pdf"
     return name, content, _order([part for part in parts if part.name == "order_id"])
 

@@ -1,4 +1,4 @@
-"""The door to everything but webhooks and liveness: the token, or a caller on this very machine."""
+"""Authentication of everything but webhooks and liveness: the token, or a direct caller on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Door:
-    """ASGI middleware. With a token, every caller needs it; without, only direct loopback callers come in.
+    """ASGI middleware. With a token, every caller needs it; without, only direct loopback callers are allowed.
 
     A caller at the address of a proxy (`proxies`) is not direct, whatever its headers say.
     """
@@ -32,13 +32,13 @@ class Door:
         self._proxies = Senders(proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the caller in or raise `Refusal`."""
-        self._judge(HTTPConnection(scope))
+        """Pass the request on, or raise `Refusal`."""
+        self._authorize(HTTPConnection(scope))
         await self._app(scope, receive, send)
 
-    def _judge(self, caller: HTTPConnection) -> None:
+    def _authorize(self, caller: HTTPConnection) -> None:
         if self._token is not None:
-            if not _shows(caller.headers, self._token.get_secret_value()):
+            if not _has_token(caller.headers, self._token.get_secret_value()):
                 message = "send the receiver's token as Authorization: Bearer …"
                 raise Refusal(401, "token", message, headers={"WWW-Authenticate": "Bearer"})
         elif not senders.is_direct_loopback(
@@ -52,14 +52,14 @@ class Door:
 
 
 class Prefix:
-    """ASGI middleware: paths below `root_path` and paths from which the proxy has cut it are the same to us."""
+    """ASGI middleware: a path means the same whether the proxy left `root_path` in it or stripped it."""
 
     def __init__(self, app: ASGIApp, *, root_path: str) -> None:
         self._app = app
         self._root = root_path.rstrip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on with the prefix in its place."""
+        """Pass the request on with `root_path` in its path."""
         if self._root and scope["type"] != "lifespan":
             path = scope["path"]
             below = path == self._root or path.startswith(f"{self._root}/")
@@ -67,8 +67,8 @@ class Prefix:
         await self._app(scope, receive, send)
 
 
-def _shows(headers: Headers, token: str) -> bool:
+def _has_token(headers: Headers, token: str) -> bool:
     given = headers.getlist("Authorization")
-    scheme, _, shown = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-    # The comparison comes first, so that its time says nothing. Starlette decodes headers as Latin-1.
-    return hmac.compare_digest(shown.strip().encode("latin-1"), token.encode()) and scheme.lower() == "bearer"
+    scheme, _, credentials = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    # Compared before the scheme is looked at, so that the time tells nothing. Starlette decodes headers as Latin-1.
+    return hmac.compare_digest(credentials.strip().encode("latin-1"), token.encode()) and scheme.lower() == "bearer"

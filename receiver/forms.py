@@ -1,4 +1,9 @@
-"""A stranger's multipart form, taken apart as it arrives: bounded in size, number and time, and never on disk."""
+"""Multipart forms, parsed as they arrive: bounded in size, in parts and in time, and held in memory only.
+
+python-multipart bounds the headers of a part. Starlette's parser on top of it was measured and not taken: it is slower,
+and to bound it takes as many lines. It decodes with the sender's charset, of which `idna` raises what it does not
+catch, falls back to Latin-1, takes a form that was cut off for whole, and ignores a `filename*`.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +20,13 @@ from receiver.refusals import BodyRefusal, Refusal
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-_MOST_PARTS = 20
-_LONGEST_HEADER = 8 * 2**10
+_MAX_PARTS = 20
 _READ_SECONDS = 300.0
-"""A scanner on a slow line gets so long for its body."""
+"""A scanner on a slow line needs minutes for its body."""
 
 _UNREADABLE = "the form cannot be read"
 
-# It warns of every form that strangers get wrong, without saying whose: they could fill the disk.
+# It logs a warning for every malformed form without naming the sender; anyone could fill the disk with them.
 logging.getLogger("python_multipart.multipart").setLevel(logging.ERROR)
 
 
@@ -43,10 +47,10 @@ class Part:
             raise malformed(f"the part {self.name} is not UTF-8") from None
 
 
-async def parts(request: Request, *, largest: int, seconds: float = _READ_SECONDS) -> list[Part]:
-    """The parts of the form, in at most `largest` bytes and `seconds`. Raises `Refusal`."""
+async def read(request: Request, *, largest: int, seconds: float = _READ_SECONDS) -> list[Part]:
+    """The parts of the request's form, read from at most `largest` bytes within `seconds`. Raises `Refusal`."""
     boundary = _boundary(request.headers.get("Content-Type", ""))
-    # A length that is stated may be refused at once; one that is not, or that lies, is counted.
+    # A declared length is refused at once. A missing or wrong one is caught by counting.
     if int(request.headers.get("Content-Length", "0")) > largest:
         raise too_large(largest)
     try:
@@ -58,18 +62,18 @@ async def parts(request: Request, *, largest: int, seconds: float = _READ_SECOND
         raise BodyRefusal(400, "malformed", _UNREADABLE) from None
 
 
-def taken_apart(declared: str, body: bytes) -> list[Part]:
-    """The parts of a form that is here already. `declared`: its Content-Type. Raises `Refusal`."""
+def parse(content_type: str, body: bytes) -> list[Part]:
+    """The parts of a form whose body was read already. Raises `Refusal`."""
     form = _Form()
     try:
-        form.parser(_boundary(declared)).write(body)
+        form.parser(_boundary(content_type)).write(body)
     except FormParserError:
         raise malformed(_UNREADABLE) from None
-    return form.whole()
+    return form.complete()
 
 
-def _boundary(declared: str) -> bytes:
-    kind, parameters = parse_options_header(declared)
+def _boundary(content_type: str) -> bytes:
+    kind, parameters = parse_options_header(content_type)
     if kind.lower() != b"multipart/form-data" or not parameters.get(b"boundary"):
         raise malformed("send multipart/form-data with a boundary")
     return parameters[b"boundary"]
@@ -83,50 +87,45 @@ async def _read(request: Request, boundary: bytes, largest: int) -> list[Part]:
         if received > largest:
             raise too_large(largest)
         parser.write(chunk)
-    return form.whole()
+    return form.complete()
 
 
 class _Form:
-    """Gathers what the parser calls out."""
+    """Collects the parts from the parser's callbacks."""
 
     def __init__(self) -> None:
         self._parts: list[Part] = []
-        self._ended = False
         self._header = bytearray()
         self._value = bytearray()
+        self._ended = False
 
     def parser(self, boundary: bytes) -> MultipartParser:
-        """What is written to it is gathered here."""
-        return MultipartParser(boundary, self._callbacks())  # type: ignore[arg-type]
+        """A parser that fills this form."""
+        return MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                "on_header_end": self._end_header,
+                "on_part_data": lambda data, start, end: self._parts[-1].content.extend(data[start:end]),
+                "on_end": self._end,
+            },
+        )
 
-    def whole(self) -> list[Part]:
-        """The parts, once all has been written. Raises `Refusal`."""
+    def complete(self) -> list[Part]:
+        """The parts, once everything was written. Raises `Refusal` where the form was cut off."""
         if not self._ended:
             raise malformed("the form has no end")
         return self._parts
 
-    def _callbacks(self) -> dict[str, object]:
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": lambda data, start, end: self._grow(self._header, data[start:end]),
-            "on_header_value": lambda data, start, end: self._grow(self._value, data[start:end]),
-            "on_header_end": self._end_header,
-            "on_part_data": lambda data, start, end: self._parts[-1].content.extend(data[start:end]),
-            "on_end": self._end,
-        }
-
-    def _begin(self) -> None:
-        if len(self._parts) == _MOST_PARTS:
+    def _begin_part(self) -> None:
+        if len(self._parts) == _MAX_PARTS:
             raise FormParserError
         self._parts.append(Part())
 
-    def _grow(self, gathered: bytearray, piece: bytes) -> None:
-        gathered += piece
-        if len(gathered) > _LONGEST_HEADER:
-            raise FormParserError
-
     def _end_header(self) -> None:
-        if bytes(self._header).lower() == b"content-disposition":
+        if self._header.lower() == b"content-disposition":
             _, options = parse_options_header(bytes(self._value))
             name, filename = options.get(b"name", b""), options.get(b"filename")
             self._parts[-1].name = name.decode(errors="replace")
@@ -144,5 +143,5 @@ def malformed(message: str) -> Refusal:
 
 
 def too_large(largest: int) -> Refusal:
-    """No more of the body is wanted."""
+    """The rest of the body is not read."""
     return BodyRefusal(413, "too_large", f"the body is larger than {largest} bytes")

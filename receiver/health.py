@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it could do its work: two questions with two pages."""
+"""`/livez`: this process runs. `/readyz`: what it needs runs, too."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from models import migration
+from receiver.answers import Answer, AnswerResponse, Ok, Text
 from workers import canary
 
 if TYPE_CHECKING:
@@ -23,71 +24,81 @@ if TYPE_CHECKING:
     from receiver.spool import Spool
 
 _SECONDS = 5.0
-"""A component that has not answered by then is away. A client library may wait far longer."""
+"""A component that has not answered by then counts as away. Its client library may wait far longer."""
+
+
+class Readiness(Answer, frozen=True):
+    """Of each component "ok" or what is wrong with it."""
+
+    ok: bool
+    database: Text
+    broker: Text
+    spool: Text
+    workers: Text
 
 
 class Probe:
-    """Asks one component how it is; `check` returns "ok" or what is wrong, may raise, and may hang.
+    """Checks one component. `check` returns "ok" or what is wrong; it may raise, and it may hang.
 
-    A check that hangs is not asked a second time: its thread would hang, too.
+    While a check hangs no second one is started: its thread would hang as well.
     """
 
     def __init__(self, check: Callable[[], str], *, seconds: float = _SECONDS) -> None:
         self._check = check
         self._seconds = seconds
-        self._asked: Future[str] | None = None
+        self._result: Future[str] | None = None
 
     async def ask(self) -> str:
-        """One line for a person, within seconds."""
-        if self._asked is None or self._asked.done():
-            self._asked = Future()
-            threading.Thread(target=self._answer, args=[self._asked], name="probe", daemon=True).start()
-        answered, _ = await asyncio.wait([asyncio.wrap_future(self._asked)], timeout=self._seconds)
-        return answered.pop().result() if answered else f"away: no answer within {self._seconds:g} s"
+        """One line for a person, within `seconds`."""
+        if self._result is None or self._result.done():
+            self._result = Future()
+            threading.Thread(target=self._run, args=[self._result], name="probe", daemon=True).start()
+        done, _ = await asyncio.wait([asyncio.wrap_future(self._result)], timeout=self._seconds)
+        return done.pop().result() if done else f"away: no answer within {self._seconds:g} s"
 
-    def _answer(self, asked: Future[str]) -> None:
+    def _run(self, result: Future[str]) -> None:
         try:
-            asked.set_result(self._check())
+            result.set_result(self._check())
         except Exception as error:  # noqa: BLE001 - whatever its client raises, the component is away
-            # Only the kind: an address in the text may hold a password.
-            asked.set_result(f"away: {type(error).__name__}")
+            # Only the error's type: an address in its text may hold a password.
+            result.set_result(f"away: {type(error).__name__}")
 
 
 class Health:
     """`/livez` and `/readyz`. `broker_alive` raises unless the broker answers."""
 
     def __init__(self, *, database: Database, broker_alive: Callable[[], None], spool: Spool) -> None:
-        self._probes = {
-            "database": Probe(functools.partial(_database, database)),
-            "broker": Probe(functools.partial(_broker, broker_alive)),
-            "spool": Probe(spool.told),
-            "workers": Probe(functools.partial(_workers, database)),
-        }
+        self._database = Probe(functools.partial(_database, database))
+        self._broker = Probe(functools.partial(_broker, broker_alive))
+        self._spool = Probe(spool.told)
+        self._workers = Probe(functools.partial(_workers, database))
 
     @property
     def liveness(self) -> Route:
-        """Open to everybody."""
+        """It needs no token."""
         return Route("/livez", self.livez)
 
     @property
     def readiness(self) -> Route:
-        """Behind the door."""
+        """It needs the token."""
         return Route("/readyz", self.readyz)
 
     async def livez(self, _: Request) -> Response:
         """The process answers."""
-        return JSONResponse({"ok": True})
+        return AnswerResponse(Ok(ok=True))
 
     async def readyz(self, _: Request) -> Response:
-        """`{"ok": bool, "database", "broker", "spool", "workers": text}`: each "ok" or what is wrong with it.
+        """503 unless database and broker answer.
 
-        What waits in the spool waits for the database: it alone makes nobody unready. Nor do workers who are silent:
-        a receiver that nobody works for still keeps what it accepts, and must go on getting it.
+        A spool with webhooks in it does not count, because they wait for the database anyway; nor do workers that are
+        silent, because a receiver without workers still stores webhooks and must go on getting them.
         """
-        answers = await asyncio.gather(*(probe.ask() for probe in self._probes.values()))
-        told = dict(zip(self._probes, answers, strict=True))
-        ready = told["database"] == told["broker"] == "ok"
-        return JSONResponse({"ok": ready, **told}, status_code=200 if ready else 503)
+        database, broker, spool, workers = await asyncio.gather(
+            self._database.ask(), self._broker.ask(), self._spool.ask(), self._workers.ask()
+        )
+        ready = database == broker == "ok"
+        answer = Readiness(ok=ready, database=database, broker=broker, spool=spool, workers=workers)
+        return AnswerResponse(answer, 200 if ready else 503)
 
 
 def _database(database: Database) -> str:

@@ -1,4 +1,4 @@
-"""Webhooks: who may send, what is accepted, and the 200 that is only given once the notice is durable."""
+"""`/hooks`: who may send a webhook, what is accepted, and the 200 that is sent only once the webhook is durable."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from models.notices import Letter
 from models.settings import Webhooked
 from receiver import packets, senders
+from receiver.answers import AnswerResponse, Ok
 from receiver.letterbox import Kept, NotDurable
 from receiver.refusals import Refusal
 from receiver.senders import Senders
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from receiver.letterbox import Letterbox
 
 _METHODS = ("GET", "POST")
-_TAKEN = JSONResponse({"ok": True})
+_ACCEPTED = AnswerResponse(Ok(ok=True))
 _ERROR = "erpmirror.error"
-"""Where a scope holds what went wrong with a webhook that took the shortcut."""
+"""The key of the scope under which `Shortcut` passes an error on to the route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +42,28 @@ class _Hook:
     notices: discovery.Notices
     senders: Senders
 
-    def opens(self, secret: str) -> bool:
-        """Whether the last part of the address is this connection's secret; a secret that nobody set opens nothing."""
+    def accepts(self, secret: str) -> bool:
+        """Whether the address ended in this connection's secret, or in nothing where none is configured."""
         expected = self.options.webhook_secret
         text = "" if expected is None else expected.get_secret_value()
         return hmac.compare_digest(secret.encode(errors="surrogatepass"), text.encode())
 
 
 class Hooks:
-    """`/hooks/{connection}[/{secret}]`. `stored`: told the connection once one of its notices is in the database.
+    """`/hooks/{connection}[/{secret}]`. `wake` wakes a worker for the connection after the commit.
 
-    `outcomes`: a counter by connection and outcome; an unknown connection's name is never a label.
+    `outcomes` counts by connection and outcome. The name of an unknown connection never becomes a label: anyone could
+    make as many as it likes.
     """
 
     def __init__(
-        self, settings: Settings, *, letterbox: Letterbox, stored: Callable[[str], None], outcomes: Counter
+        self, settings: Settings, *, letterbox: Letterbox, wake: Callable[[str], None], outcomes: Counter
     ) -> None:
         self._proxies = Senders(settings.receiver.trusted_proxies)
         self._letterbox = letterbox
-        self._stored = stored
+        self._wake = wake
         self._outcomes = outcomes
-        self._counts: dict[tuple[str, str], Callable[[], None]] = {}
+        self._counters: dict[tuple[str, str], Callable[[], None]] = {}
         self._hooks = _hooks(settings)
 
     def __contains__(self, name: object) -> bool:
@@ -81,64 +83,64 @@ class Hooks:
         if (error := request.scope.get(_ERROR)) is not None:
             raise error
         await self.take(request.path_params["connection"], request.path_params.get("secret", ""), request)
-        return _TAKEN
+        return _ACCEPTED
 
-    async def take(self, name: str, secret: str, request: Request) -> None:
-        """Take one webhook and count what became of it. Raises `Refusal`."""
+    async def take(self, connection: str, secret: str, request: Request) -> None:
+        """Store one webhook and count its outcome. Raises `Refusal`."""
         try:
-            outcome = await self._take(name, secret, request)
+            outcome = await self._take(connection, secret, request)
         except Refusal as refusal:
-            self._count(name if name in self._hooks else "", refusal.code)
+            self._count(connection if connection in self._hooks else "", refusal.code)
             raise
-        self._count(name, outcome)
+        self._count(connection, outcome)
 
-    def _count(self, name: str, outcome: str) -> None:
-        count = self._counts.get((name, outcome))
-        if count is None:
-            count = self._counts[name, outcome] = self._outcomes.labels(name, outcome).inc
-        count()
+    def _count(self, connection: str, outcome: str) -> None:
+        increment = self._counters.get((connection, outcome))
+        if increment is None:
+            increment = self._counters[connection, outcome] = self._outcomes.labels(connection, outcome).inc
+        increment()
 
-    async def _take(self, name: str, secret: str, request: Request) -> str:
-        letter = await self._judge(name, secret, request)
+    async def _take(self, connection: str, secret: str, request: Request) -> str:
+        webhook = await self._read(connection, secret, request)
         try:
-            place = await self._letterbox.keep(letter)
+            place = await self._letterbox.keep(webhook)
         except NotDurable as error:
             raise Refusal(503, "not_durable", f"{error}; send it again later", headers={"Retry-After": "5"}) from None
-        if letter.reason is not None:
+        if webhook.reason is not None:
             return "ignored"
-        if place is Kept.STORED:  # what waits in the spool is rung for when it is drained
-            self._stored(name)
+        if place is Kept.STORED:  # for what is in the spool, a worker is woken when it is drained
+            self._wake(connection)
         return "accepted"
 
-    async def _judge(self, name: str, secret: str, request: Request) -> Letter:
-        hook = self._admit(name, secret, request)
+    async def _read(self, connection: str, secret: str, request: Request) -> Letter:
+        hook = self._authorize(connection, secret, request)
         packet = await packets.text(request)
         try:
             found = hook.notices.read(packets.decode(packet), hook.options)
         except contract.Malformed as error:
             raise Refusal(400, "malformed", str(error)) from None
         if isinstance(found, contract.Ignored):
-            return Letter(name, packet, reason=found.reason)
-        return Letter(name, packet, resource=found.resource, key=found.key)
+            return Letter(connection, packet, reason=found.reason)
+        return Letter(connection, packet, resource=found.resource, key=found.key)
 
-    def _admit(self, name: str, secret: str, request: Request) -> _Hook:
-        if request.method == "HEAD":  # Starlette lets it in beside GET, but there is nothing to look at
+    def _authorize(self, connection: str, secret: str, request: Request) -> _Hook:
+        if request.method == "HEAD":  # Starlette adds it to GET; a webhook has no page to describe
             raise Refusal(405, "method_not_allowed", "a webhook is GET or POST", headers={"Allow": "GET, POST"})
-        hook = self._hooks.get(name)
+        hook = self._hooks.get(connection)
         if hook is None:
             raise Refusal(404, "unknown_connection", "no connection of this name takes webhooks")
         peer = None if request.client is None else request.client.host
         if senders.sender(peer, request.headers, proxies=self._proxies) not in hook.senders:
             raise Refusal(403, "sender", "webhooks are not taken from this address; see webhook_sources")
-        if not hook.opens(secret):
+        if not hook.accepts(secret):
             raise Refusal(403, "secret", "the address of this webhook is not complete or not right")
         return hook
 
 
 class Shortcut:
-    """ASGI middleware: the way of nearly all requests, past routes and middlewares that a webhook needs none of.
+    """ASGI middleware that answers accepted webhooks itself: nearly all requests, and they need no other middleware.
 
-    Whatever is not simply taken goes the ordinary way, where it is answered as everything else.
+    Every other request, and every error, goes through the app, so that errors are answered in one place.
     """
 
     def __init__(self, app: ASGIApp, *, hooks: Hooks, root_path: str) -> None:
@@ -147,20 +149,20 @@ class Shortcut:
         self._root = root_path.rstrip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take a webhook, or pass on."""
-        name, secret = self._named(scope)
-        if name not in self._hooks:
+        """Take a webhook, or pass the request on."""
+        connection, secret = self._parse(scope)
+        if connection not in self._hooks:
             await self._app(scope, receive, send)
             return
         try:
-            await self._hooks.take(name, secret, Request(scope, receive))
-        except Exception as error:  # noqa: BLE001 - raised again by the route, where its answer is known
+            await self._hooks.take(connection, secret, Request(scope, receive))
+        except Exception as error:  # noqa: BLE001 - raised again by the route, whose handlers answer it
             await self._app({**scope, _ERROR: error}, receive, send)
         else:
-            await _TAKEN(scope, receive, send)
+            await _ACCEPTED(scope, receive, send)
 
-    def _named(self, scope: Scope) -> tuple[str, str]:
-        """The connection and what follows it; nobody, if the address is not a webhook's."""
+    def _parse(self, scope: Scope) -> tuple[str, str]:
+        """The connection and the secret in the path; `("", "")` if the path is not below `/hooks/`."""
         if scope["type"] != "http" or scope["method"] not in _METHODS:
             return "", ""
         path: str = scope["path"]
@@ -168,8 +170,8 @@ class Shortcut:
             path = path[len(self._root) :]
         if not path.startswith("/hooks/"):
             return "", ""
-        name, _, secret = path[len("/hooks/") :].partition("/")
-        return name, secret
+        connection, _, secret = path[len("/hooks/") :].partition("/")
+        return connection, secret
 
 
 def _hooks(settings: Settings) -> dict[str, _Hook]:

@@ -1,4 +1,4 @@
-"""What Prometheus reads: what came in, how it was committed, and how each resource of the mirror stands."""
+"""`/metrics` for Prometheus: webhooks and how they were stored, wake-ups, and the status of each resource."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ _BATCHES = (1, 2, 5, 10, 20, 50, 100, 250)
 
 _GAUGES: dict[str, tuple[str, Callable[[ResourceStatus], float | None]]] = {
     "rows": ("Live objects in the mirror.", lambda row: row.rows),
-    "pending": ("Keys that wait for a fresh look.", lambda row: row.pending),
+    "pending": ("Keys in the inbox.", lambda row: row.pending),
     "parked": ("Work set aside for a person.", lambda row: row.parked),
     "held": ("Deletions that wait for a person.", lambda row: row.held),
     "bound_seconds": ("Time within which the mirror equals the ERP again.", lambda row: row.bound),
-    "last_look_timestamp_seconds": ("When the resource was last looked at.", lambda row: _stamp(row.last_look)),
+    "last_sync_timestamp_seconds": (
+        "When the resource was last polled or fully read.",
+        lambda row: _stamp(row.last_look),
+    ),
     "complete_as_of_timestamp_seconds": (
         "As of when the mirror is known to be complete.",
         lambda row: _stamp(row.complete_as_of),
@@ -46,31 +49,33 @@ _GAUGES: dict[str, tuple[str, Callable[[ResourceStatus], float | None]]] = {
 
 
 class Metrics:
-    """`/metrics`, with a registry of its own: two apps in one process do not meet."""
+    """`/metrics`. The registry is the app's own, so that two apps in one process count apart."""
 
     def __init__(self, settings: Settings, *, database: Database, spool: Spool) -> None:
         self._registry = CollectorRegistry()
         self.webhooks = Counter(
             "erpmirror_webhooks",
-            "Webhooks by what became of them.",
+            "Webhooks by outcome.",
             ["connection", "outcome"],
             registry=self._registry,
         )
         self.batches = Histogram(
-            "erpmirror_notices_batch",
-            "Notices that shared one commit, or one write to the spool.",
+            "erpmirror_webhook_batch_size",
+            "Webhooks that shared one commit, or one write to the spool.",
             buckets=_BATCHES,
             registry=self._registry,
         )
-        self.ring_failures = Counter(
-            "erpmirror_ring_failures", "Rings that the broker did not take.", registry=self._registry
+        self.wakeup_failures = Counter(
+            "erpmirror_wakeup_failures", "Wake-ups that the broker did not take.", registry=self._registry
         )
-        self.spooled = Counter("erpmirror_notices_spooled", "Notices that went to the spool.", registry=self._registry)
-        waiting = Gauge("erpmirror_spool_waiting", "Notices that wait in this host's spool.", registry=self._registry)
+        self.spooled = Counter(
+            "erpmirror_webhooks_spooled", "Webhooks that went to the spool.", registry=self._registry
+        )
+        waiting = Gauge("erpmirror_spool_waiting", "Webhooks that wait in this host's spool.", registry=self._registry)
         waiting.set_function(spool.waiting)
         refused = Gauge(
             "erpmirror_spool_refused",
-            "Notices that the database refused, set aside in this host's spool.",
+            "Webhooks that the database refused, set aside in this host's spool.",
             registry=self._registry,
         )
         refused.set_function(spool.refused)
@@ -78,7 +83,7 @@ class Metrics:
 
     @property
     def route(self) -> Route:
-        """The page."""
+        """The route."""
         return Route("/metrics", self.show)
 
     async def show(self, _: Request) -> Response:
@@ -88,23 +93,23 @@ class Metrics:
 
 
 class _Mirror:
-    """Asks the database at each reading, so that every receiver tells the same."""
+    """Queries the database at each scrape, so that all receivers report the same figures."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """The registry would otherwise collect, and so connect, when this is registered."""
+        """Nothing: without this method the registry collects, and so connects, when this is registered."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What `erpmirror status` shows. Without a database the other metrics are still told."""
+        """What `erpmirror status` shows. Without a database the other metrics are still served."""
         try:
             rows, signs = status.resources(self._database, self._settings), canary.signs(self._database)
         except sa.exc.SQLAlchemyError:
             rows, signs = None, []
-        up = "Whether the database answered this reading."
+        up = "Whether the database answered this scrape."
         yield GaugeMetricFamily("erpmirror_database_up", up, value=float(rows is not None))
         for name, (meaning, value) in _GAUGES.items():
             yield _gauge(name, meaning, rows or [], value)
@@ -131,5 +136,5 @@ def _gauge(
     return family
 
 
-def _stamp(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()
+def _stamp(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()

@@ -1,6 +1,6 @@
-"""The receiver's own description (OpenAPI 3.1), for people and programs. A test holds it to the route table.
+"""`/openapi.json`: the receiver's OpenAPI 3.1 description. A test compares it with the route table.
 
-Behind the door like the other pages: it is the operator's, and a stranger need not know what there is.
+It needs the token like every other page: only the operator has to know which routes there are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from receiver import packets
 from receiver.changes import LARGEST_ID, LARGEST_LIMIT, LIMIT
-from receiver.shapes import COUNT, PACKET, SCHEMAS, SHA256, TEXT, Json, made_of, schema
+from receiver.shapes import COUNT, PACKET, SCHEMAS, SHA256, TEXT, Json, object_of, schema
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,7 +26,7 @@ class OpenApi:
 
     @property
     def route(self) -> Route:
-        """The page."""
+        """The route."""
         return Route("/openapi.json", self.show)
 
     async def show(self, _: Request) -> Response:
@@ -47,7 +47,7 @@ def _refusals(*names: str) -> Json:
 
 
 def _operation(summary: str, answers: Json, **more: Any) -> Json:
-    """One that is behind the door."""
+    """An operation that needs the token."""
     return {"summary": summary, "responses": answers | _refusals("401", "403"), **more}
 
 
@@ -65,10 +65,10 @@ def _path(name: str, description: str, value: Json) -> Json:
 
 # Operations
 
-# Not required: no schema can say that it stands either here or in the query.
-_FORM = made_of({}, packet={"type": "string", "contentMediaType": "application/json", "contentSchema": PACKET})
+# Not required: a schema cannot say that the packet is either here or in the query.
+_FORM = object_of({}, packet={"type": "string", "contentMediaType": "application/json", "contentSchema": PACKET})
 _POSTED: Json = {
-    "description": f"The packet, unless it stands in the query; at most {packets.LARGEST_BODY} bytes.",
+    "description": f"The packet, unless it is in the query; at most {packets.LARGEST_BODY} bytes.",
     "content": {
         "application/json": {"schema": schema("Packet")},
         "application/x-www-form-urlencoded": {"schema": _FORM},
@@ -77,7 +77,7 @@ _POSTED: Json = {
 }
 _HOOK: Json = {
     "summary": "Take one webhook.",
-    "description": "200 once the notice is durable. A packet that asks for nothing we mirror is kept as ignored.",
+    "description": "200 once the webhook is durable. A packet about nothing that is mirrored is kept as ignored.",
     "security": [],
 }
 _HOOK_ANSWERS: Json = {"200": _answer("Durable.", schema("Ok"))}
@@ -90,20 +90,20 @@ _POST_HOOK: Json = _HOOK | {
     "parameters": _parameters("posted-packet"),
     "responses": _HOOK_ANSWERS | _refusals("400", "403", "404", "408", "413", "414", "503-not-durable"),
 }
-_LOOK = _operation(
-    "Look now.", {"202": _answer("Due, and rung for.", schema("Ok")), **_refusals("404", "503-database")}
+_POLL = _operation(
+    "Poll now.", {"202": _answer("Due; a worker is woken.", schema("Ok")), **_refusals("404", "503-database")}
 )
 _HAND_IN = _operation(
     "Hand in a PDF.",
     {
-        "202": _answer("Durable. The same content is one document, however often it comes.", schema("Handed")),
+        "202": _answer("Durable. The same content is one document, however often it comes.", schema("Receipt")),
         **_refusals("400", "404", "408", "413", "503-not-durable"),
     },
     requestBody={
         "required": True,
         "content": {
             "multipart/form-data": {
-                "schema": made_of(
+                "schema": object_of(
                     {"file": {"type": "string", "format": "binary", "description": "With a file name."}},
                     order_id={"type": "string", "maxLength": 200, "description": "The order it belongs to; one line."},
                 )
@@ -112,24 +112,28 @@ _HAND_IN = _operation(
     },
 )
 _SHOW_DOCUMENT = _operation(
-    "How a document stands, and what was read in it.",
-    {"200": _answer("The document.", schema("Document")), **_refusals("404", "503-database")},
+    "A document's state, and what the vendor read in it.",
+    {"200": _answer("The document.", schema("DocumentStatus")), **_refusals("404", "503-database")},
 )
 _READ_CHANGES = _operation(
     "The journal, page by page.",
     {"200": _answer("A page.", schema("Changes")), **_refusals("400", "410", "503-database")},
     parameters=[
-        _query("after", "The last id that was seen.", COUNT | {"maximum": LARGEST_ID, "default": 0}),
-        _query("limit", "Entries.", {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT, "default": LIMIT}),
+        _query("after", "The last id that the caller has.", COUNT | {"maximum": LARGEST_ID, "default": 0}),
+        _query(
+            "limit",
+            "At most so many.",
+            {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT, "default": LIMIT},
+        ),
         _query("connection", "Only its entries.", TEXT | {"pattern": "^[^\\x00]+$"}),
         _query("resource", "Only its entries.", TEXT | {"pattern": "^[^\\x00]+$"}),
     ],
 )
 _READYZ = _operation(
-    "Whether this receiver could do its work.",
+    "Whether database and broker answer.",
     {
-        "200": _answer("It could.", schema("Readiness")),
-        "503": _answer("Something is away.", schema("Readiness")),
+        "200": _answer("They do.", schema("Readiness")),
+        "503": _answer("One of them does not.", schema("Readiness")),
     },
 )
 _METRICS = _operation(
@@ -137,7 +141,7 @@ _METRICS = _operation(
 )
 _OPENAPI = _operation("This description.", {"200": _answer("OpenAPI 3.1.", {"type": "object"})})
 _LIVEZ: Json = {
-    "summary": "Whether this process lives.",
+    "summary": "Whether this process runs.",
     "security": [],
     "responses": {"200": _answer("It does.", schema("Ok"))},
 }
@@ -178,8 +182,8 @@ DESCRIPTION: Json = {
             "get": _GET_HOOK,
             "post": _POST_HOOK,
         },
-        "/ticks/{connection}": {"parameters": _parameters("connection"), "post": _LOOK},
-        "/ticks/{connection}/{resource}": {"parameters": _parameters("connection", "resource"), "post": _LOOK},
+        "/polls/{connection}": {"parameters": _parameters("connection"), "post": _POLL},
+        "/polls/{connection}/{resource}": {"parameters": _parameters("connection", "resource"), "post": _POLL},
         "/documents/{connection}/{kind}": {"parameters": _parameters("connection", "kind"), "post": _HAND_IN},
         "/documents/{connection}/{kind}/{sha256}": {
             "parameters": _parameters("connection", "kind", "sha256"),

@@ -1,4 +1,4 @@
-"""A stranger's request becomes exactly one decoded packet, or a refusal: sizes, spelling and JSON are judged here."""
+"""A webhook's payload: exactly one packet in query, form or body, checked for size, encoding and JSON."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LARGEST_BODY = 64 * 2**10
 _MOST_FIELDS = 20
 _FIELD = b"packet="
 _UNUSUAL = re.compile(rb"[^ -%'-~]")
-"""Another field, or what a query cannot hold."""
+"""Bytes that mean another field (`&`) or that a query cannot hold."""
 
 _NUL = "\\u0000"
 _READ_SECONDS = 10.0
-"""A body that drips longer than this holds a connection, and is no webhook."""
+"""A webhook's body is small; one that takes longer only holds a connection."""
 
 
 async def text(request: Request, *, seconds: float = _READ_SECONDS) -> str:
@@ -46,16 +46,16 @@ async def text(request: Request, *, seconds: float = _READ_SECONDS) -> str:
 
 
 def decode(packet: str) -> Any:
-    """The packet as JSON, numbers exact. What two readers could read differently (a repeated name) is refused."""
+    """The packet as JSON, numbers exact. A repeated name is an error: two parsers could take different values."""
     try:
-        # Only an escape can bring a NUL: JSON holds no bare ones.
+        # JSON allows no bare NUL in a string, so without an escaped one there is none to look for.
         return (_WARY if _NUL in packet else _QUICK).decode(packet)
     except (ValueError, RecursionError, ArithmeticError):  # the last: an exponent that no Decimal holds
         raise _malformed("the packet is not JSON") from None
 
 
 async def _body(request: Request, seconds: float) -> bytes:
-    # A length that is stated may be refused at once; one that is not, or that lies, is counted.
+    # A declared length is refused at once. A missing or wrong one is caught by counting.
     if int(request.headers.get("Content-Length", "0")) > LARGEST_BODY:
         raise _too_large()
     body = bytearray()
@@ -71,18 +71,18 @@ async def _body(request: Request, seconds: float) -> bytes:
 
 
 def _posted(request: Request, body: bytes) -> list[str]:
-    declared = request.headers.get("Content-Type", "")
-    kind = declared.partition(";")[0].strip().lower()
+    content_type = request.headers.get("Content-Type", "")
+    kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return _multipart(declared, body)
-    # PHP's curl posts raw JSON under the form's type when nobody sets one, as Dilovod's own sample does.
+        return _multipart(content_type, body)
+    # PHP's curl posts raw JSON with a form's Content-Type unless one is set; Dilovod's own sample does so.
     if kind == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
         return _packets(body)
     return [_utf8(body)] if body else []
 
 
-def _multipart(declared: str, body: bytes) -> list[str]:
-    fields = forms.taken_apart(declared, body)
+def _multipart(content_type: str, body: bytes) -> list[str]:
+    fields = forms.parse(content_type, body)
     return [_utf8(bytes(field.content)) for field in fields if field.name == "packet" and field.filename is None]
 
 
@@ -97,9 +97,9 @@ def _packets(encoded: bytes) -> list[str]:
 
 
 def _only_packet(encoded: bytes) -> str | None:
-    """The packet, if there is no other field and every percent sign begins an escape; else None, for a closer look.
+    """The packet, if it is the only field and every percent sign begins an escape; else None: use the full parser.
 
-    Quoted-printable is the same but for the sign, and the library undoes it in one step.
+    Quoted-printable differs from percent encoding only in the sign, and the standard library decodes it in C.
     """
     if not encoded.startswith(_FIELD) or _UNUSUAL.search(encoded):
         return None

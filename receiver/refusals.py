@@ -1,4 +1,4 @@
-"""Every refusal, Starlette's own included, is JSON: `{"error": code, "message": text}`."""
+"""Every error is answered in JSON, Starlette's own included: `{"error": code, "message": text}`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import sqlalchemy as sa
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
+
+from receiver.answers import AnswerResponse, Error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +28,7 @@ _LINGER_BYTES = 4 * 2**20
 
 
 class Refusal(HTTPException):
-    """An answer that is no: `code` for programs, `message` for a person. Neither repeats what was sent."""
+    """An error that the caller is told: `code` for programs, `message` for a person. Neither repeats what was sent."""
 
     def __init__(self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, message, headers=headers)
@@ -34,45 +36,49 @@ class Refusal(HTTPException):
 
 
 class BodyRefusal(Refusal):
-    """A refusal while the body is still coming. No more of it is wanted, so the connection ends."""
+    """An error while the body is still arriving. The rest is not read, so the connection is closed."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(status, code, message, headers={"Connection": "close"})
 
 
-class _LastWords(JSONResponse):
-    """An answer that lingers: closing on a sender who still sends would reset the connection, and lose the answer."""
+class _LastWords(AnswerResponse):
+    """A response before the end of the request's body.
+
+    To close a socket while the client still sends makes the kernel reset the connection, and the client loses the
+    response. So some of the rest is read and discarded first.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the signature of ASGI
-        """Answer, throw a little of the rest away, close."""
+        """Send the response, discard some of the body, close."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
-                await _drain(receive)
+                await _discard(receive)
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _drain(receive: Receive) -> None:
-    thrown_away = 0
-    while thrown_away < _LINGER_BYTES:
+async def _discard(receive: Receive) -> None:
+    discarded = 0
+    while discarded < _LINGER_BYTES:
         message = await receive()
         if not message.get("more_body", False):  # the end of the body, or of the connection
             return
-        thrown_away += len(message.get("body", b""))
+        discarded += len(message.get("body", b""))
 
 
 async def refused(_: Request, error: Exception) -> Response:
-    """The answer to a `Refusal` or to an exception of Starlette's own (404, 405)."""
+    """The response to a `Refusal` or to an exception of Starlette's own (404, 405)."""
     assert isinstance(error, HTTPException)  # noqa: S101 - HANDLERS registers it for nothing else
     phrase = HTTPStatus(error.status_code).phrase
     code = error.code if isinstance(error, Refusal) else phrase.lower().replace(" ", "_")
-    answer = _LastWords if isinstance(error, BodyRefusal) else JSONResponse
-    return answer({"error": code, "message": error.detail or phrase}, error.status_code, headers=error.headers)
+    response = _LastWords if isinstance(error, BodyRefusal) else AnswerResponse
+    return response(Error(error=code, message=error.detail or phrase), error.status_code, headers=error.headers)
 
 
-async def _database_away(_: Request, error: Exception) -> Response:
-    # Only the kind of the error: its text repeats the parameters, which are somebody's data.
+async def _database_failed(_: Request, error: Exception) -> Response:
+    # Only the error's type is logged: its text repeats the statement's parameters, which are customers' data.
     log.warning("database failed", error=type(error).__name__)
     return _answer(503, "database", "the database does not answer, or its tables are missing; see /readyz")
 
@@ -86,12 +92,12 @@ async def _failed(_request: Request, _error: Exception) -> Response:
 
 
 def _answer(status: int, code: str, message: str) -> Response:
-    return JSONResponse({"error": code, "message": message}, status)
+    return AnswerResponse(Error(error=code, message=message), status)
 
 
 HANDLERS = {
     HTTPException: refused,
-    sa.exc.SQLAlchemyError: _database_away,
+    sa.exc.SQLAlchemyError: _database_failed,
     ClientDisconnect: _disconnected,
     Exception: _failed,
 }

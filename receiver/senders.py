@@ -1,4 +1,4 @@
-"""Who is calling: addresses that are believed for a stated reason, or not at all."""
+"""The address of a request's sender: behind trusted proxies taken from X-Forwarded-For, otherwise the peer's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Address = IPv4Address | IPv6Address
 
 _KNOWN = 1024
-"""How many callers are remembered: a vendor's few, and not all the addresses that a stranger may have."""
+"""Entries of each cache: enough for a vendor's few addresses, bounded against a stranger's many."""
 
 _ENTRY = re.compile(
     r"\[(?P<v6>[^\[\]]*)\](:(?P<port6>[0-9]{1,5}))?|(?P<v4>[^\[\]:]*):(?P<port4>[0-9]{1,5})|(?P<bare>[^\[\]]*)"
@@ -27,25 +27,25 @@ _FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-
 
 
 class Senders:
-    """The networks that may call; `address in senders` says whether one may.
+    """The networks that may call: `address in senders`.
 
     An IPv4 address in its IPv6 spelling (`::ffff:88.198.50.253`) is the IPv4 address.
     """
 
     def __init__(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
         self._networks = tuple(networks)
-        self._holds = lru_cache(_KNOWN)(self._look)
+        self._holds = lru_cache(_KNOWN)(self._contains)
 
     def __contains__(self, address: object) -> bool:
         return bool(self._networks) and isinstance(address, Address) and self._holds(address)
 
-    def _look(self, address: Address) -> bool:
+    def _contains(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
 
 
 @lru_cache(_KNOWN)
 def address(text: str) -> Address | None:
-    """The address that the text spells, IPv4-mapped ones unmapped; None for anything else, a zone id included."""
+    """The address in the text, an IPv4-mapped one as IPv4; None for anything else, a zone id included."""
     if "%" in text:
         return None
     try:
@@ -56,10 +56,10 @@ def address(text: str) -> Address | None:
 
 
 def sender(peer: str | None, headers: Headers, *, proxies: Senders) -> Address | None:
-    """The address that sent the request; None where it cannot be told, which refuses it.
+    """The address that sent the request; None where it is not known, which no network contains.
 
     A trusted proxy's X-Forwarded-For is walked from the right, past trusted proxies only: what stands further left was
-    written by whoever called them. From any other peer the header says nothing.
+    written by the caller itself. From any other peer the header is ignored.
     """
     nearest = address(peer or "")
     if nearest not in proxies:
@@ -74,11 +74,11 @@ def sender(peer: str | None, headers: Headers, *, proxies: Senders) -> Address |
 
 
 def is_direct_loopback(peer: str | None, headers: Headers, *, version: str, proxies: Senders) -> bool:
-    """Whether the caller runs on this machine and nobody forwarded for somebody else.
+    """Whether the caller runs on this machine and is not a proxy.
 
-    A loopback Host is asked for because a page in a browser on this machine may call under a name that its owner points
-    at 127.0.0.1. `version` of HTTP: a bare `proxy_pass` of nginx's calls with our own Host, adds no header, and gives
-    itself away only by speaking 1.0 (until its release 1.29.7).
+    A loopback Host is required against DNS rebinding: a page in a browser on this machine may call under a name that
+    resolves to 127.0.0.1. `version` of HTTP: a bare `proxy_pass` of nginx sends our own Host and adds no header; only
+    HTTP/1.0 shows that it is a proxy (nginx before 1.29.7).
     """
     nearest, hosts = address(peer or ""), headers.getlist("Host")
     return (

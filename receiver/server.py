@@ -1,197 +1,216 @@
-"""How uvicorn must run the receiver: its defaults believe proxies for us, print what strangers send, wait for ever."""
+"""How uvicorn runs the receiver. Its defaults trust proxies, log query strings, and limit neither time nor size.
+
+`OPTIONS` holds what an option of uvicorn's gives: WebSockets off, the backlog, the grace at shutdown, no access log and
+no proxy headers. `Guarded` adds only what no option gives, and says at each method why.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import operator
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httptools
+import msgspec
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from receiver.answers import Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_LARGEST_HEAD = 64 * 2**10
-"""Bytes that a stranger may make us hold before we know who he is, or that frame a body without being one."""
+_MAX_HEAD = 64 * 2**10
+"""Bytes of a request's head, and of what frames a body without being part of it (chunk extensions, trailers)."""
 
-_LARGEST_REST = 4 * 2**20
-"""Bytes of a refused request that are thrown away, so that its sender hears the answer."""
+_MAX_DISCARDED = 4 * 2**20
+"""Bytes of a refused request that are read and discarded, so that its sender gets the response."""
 
 _PIECE = 4 * 2**10
-"""Bytes that are parsed at a time: only so many can hold requests that nobody has begun to answer."""
-
-_log = logging.getLogger("uvicorn.error.requests")
-# Its warnings say that somebody sent rubbish, not who: with them, strangers could fill the disk. The sender is told.
-_log.addFilter(lambda record: record.levelno != logging.WARNING)
+"""Bytes that are parsed at once. It bounds the pipelined requests that wait in memory."""
 
 
 class Guarded(HttpToolsProtocol):
-    """uvicorn's HTTP, which has no limits of time or size for a request's head, or for an answer that nobody reads.
+    """uvicorn's HTTP protocol with limits on the head of a request and on connections that make no progress.
 
-    Nobody keeps a connection without using it: in each `seconds` either a request begins, or one is worked on (the
-    routes limit how long a body may take), or some of an answer is taken. Beyond `most` connections the one that was
-    idle longest makes room, so that whoever opens many and sends nothing only throws himself out.
+    In each `idle_seconds` a connection must begin a request, have one in work (the routes limit the time that a body
+    may take), or take some of a response. Above `max_connections` the one that was idle longest is closed: a client
+    that opens many and sends nothing only closes its own.
+
+    uvicorn has `timeout_keep_alive`, which starts after a response and so never ends a connection that sends nothing, a
+    head that drips or a response that is not read; and `limit_concurrency`, which answers 503 to the newest client, so
+    that idle connections lock all others out.
     """
 
-    seconds = 10.0
-    most = 640
+    idle_seconds = 10.0
+    max_connections = 640
     """With `backlog` below the 1024 files that a process may usually open; the database and the broker need some."""
 
-    linger = 1.0
-    """Seconds that a refused sender gets to hear the answer."""
+    linger_seconds = 1.0
+    """Time that a refused sender gets to read the response."""
 
     flow: _Flow
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.logger = _log
         self._in_head = True
-        self._held = 0
-        self._unfed = memoryview(b"")
+        self._head_size = 0
+        self._unparsed = memoryview(b"")
         self._refused = False
-        self._rest = 0
-        self._ending: Callable[[], None] | None = None
+        self._discarded = 0
+        self._finish: Callable[[], None] | None = None
         self._seen: tuple[object, int] = (None, 0)
-        self._idle_since = time.monotonic()  # the loop's own clock is the same for all that came at once
-        self._watch: asyncio.TimerHandle | None = None
+        self._idle_since = time.monotonic()  # finer than the loop's clock, which stands still within one iteration
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Somebody came: room is made, and the clock runs."""
-        whole = _Whole(transport, self.loop)
-        super().connection_made(whole)
-        self.flow = _Flow(whole)
-        self._watch = self.loop.call_later(self.seconds, self._look)
-        if len(self.connections) > self.most:
+        """Start the idle timer; close the connection that was idle longest if there are too many."""
+        coalescing = _Whole(transport, self.loop)
+        super().connection_made(coalescing)
+        self.flow = _Flow(coalescing)
+        self._idle_timer = self.loop.call_later(self.idle_seconds, self._check_idle)
+        if len(self.connections) > self.max_connections:
             _idle_longest(self.connections).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Somebody went."""
-        if self._watch is not None:
-            self._watch.cancel()
+        """Stop the idle timer."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)
 
-    # What comes in
+    # Requests
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless the request was refused before it was whole."""
+        """Parse in pieces; after a refusal discard.
+
+        uvicorn parses all that one read brought, up to 256 KiB: thousands of pipelined requests, each with its state.
+        """
         if self._refused:
-            self._rest += len(data)
-            if self._rest > _LARGEST_REST:
+            self._discarded += len(data)
+            if self._discarded > _MAX_DISCARDED:
                 self.transport.abort()
             return
         self._unset_keepalive_if_required()
-        if self._unfed or len(data) > _PIECE:
-            self._unfed = memoryview(bytes(self._unfed) + data)
-            self._feed_on()
+        if self._unparsed or len(data) > _PIECE:
+            self._unparsed = memoryview(bytes(self._unparsed) + data)
+            self._parse_on()
         else:
-            self._feed(data)
+            self._parse(data)
 
-    def _feed_on(self) -> None:
-        """Parse what is here, but not what follows requests that wait for their turn."""
-        while self._unfed and not self.pipeline:
-            piece, self._unfed = bytes(self._unfed[:_PIECE]), self._unfed[_PIECE:]
-            self._feed(piece)
-        self.flow.hold(back=bool(self._unfed))
+    def _parse_on(self) -> None:
+        """Parse what was received, until a request has to wait for the response to another."""
+        while self._unparsed and not self.pipeline:
+            piece, self._unparsed = bytes(self._unparsed[:_PIECE]), self._unparsed[_PIECE:]
+            self._parse(piece)
+        self.flow.hold(back=bool(self._unparsed))
 
-    def _feed(self, piece: bytes) -> None:
-        self._held += len(piece)
+    def _parse(self, piece: bytes) -> None:
+        """Refuse in JSON what is no request, and a head that is too large.
+
+        uvicorn answers in plain text, and logs a warning with which anyone could fill the disk. It limits a head only
+        in its h11 protocol (`h11_max_incomplete_event_size`), which needs three times the CPU, and takes folded headers
+        and a Content-Length beside Transfer-Encoding.
+        """
+        self._head_size += len(piece)
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as offered:
-            self._decline(piece[offered.args[0] :])
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(piece[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(400, "malformed", "this is not HTTP")
         else:
-            if self._held > _LARGEST_HEAD:
-                self._refuse(*self._judgement())
+            if self._head_size > _MAX_HEAD:
+                self._refuse(*self._too_large())
 
-    def _decline(self, rest: bytes) -> None:
-        """Go on in HTTP/1.1. The parser would take an upgrade for done, and the body for what is spoken after it."""
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Parse the request again without its Upgrade header.
+
+        uvicorn loses the body of such a request, also with `ws="none"`. Java's HttpClient offers HTTP/2 this way.
+        """
         line = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         kept = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self._feed(b"".join([line, *kept, b"\r\n", rest]))
+        self._parse(b"".join([line, *kept, b"\r\n", rest]))
 
-    # What the parser calls out
+    # Callbacks of the parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; what comes behind a body, where no proxy looks, is none."""
+        """Ignore a trailer. uvicorn adds it to the headers, where an X-Forwarded-For would be believed unchecked."""
         if self._in_head:
             super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """Begin the request, if its head leaves nothing to interpretation."""
-        self._require_plain()
-        self._held = 0
+        """Begin the request, unless two readers could read it differently."""
+        self._require_unambiguous()
+        self._head_size = 0
         if not self.parser.should_upgrade():
             super().on_headers_complete()
             self._in_head = False
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body."""
-        self._held = 0
+        """Some of the body: what framed it counts no longer."""
+        self._head_size = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The body was whole."""
-        self._held = 0
+        """The body is complete; the next header belongs to a new head."""
+        self._head_size = 0
         if not self._in_head:
             self._in_head = True
             super().on_message_complete()
 
-    def _require_plain(self) -> None:
-        """Raise, which the parser makes an error of its own, where two readers could read two things."""
+    def _require_unambiguous(self) -> None:
+        """Raise, which the parser turns into an error of its own, for what a proxy may have read differently.
+
+        llhttp takes no Host or several, CONNECT, a fragment, and Transfer-Encoding: gzip.
+        """
         names = [name for name, _ in self.headers]
         version, hosts = self.parser.get_http_version(), names.count(b"host")
         if hosts != 1 and (version != "1.0" or hosts):
-            raise ValueError("not one Host, or a version that nobody speaks")
+            raise ValueError("not exactly one Host")
         if b"#" in self.url or self.parser.get_method() == b"CONNECT":
-            raise ValueError("not an address of ours")
+            raise ValueError("not a path of this server")
         if b"transfer-encoding" in names:
             codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
             if codings != [b"chunked"]:
-                raise ValueError("a coding that is not undone")
+                raise ValueError("a transfer coding that is not decoded")
 
-    # What goes out
+    # Responses
 
     def on_response_complete(self) -> None:
-        """The connection is idle until its next request."""
+        """The connection is idle until its next request; what was received meanwhile is parsed."""
         self._idle_since = time.monotonic()
         last = not self.pipeline
         super().on_response_complete()
         if self.transport.is_closing():
             return
-        if last and self._ending is not None:
-            self._ending()
-        if self._unfed:
-            self._feed_on()
+        if last and self._finish is not None:
+            self._finish()
+        if self._unparsed:
+            self._parse_on()
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """What is no request is refused in JSON like everything else, after the answers to what came before it."""
+        """Refuse what is no request, after the responses to the requests before it."""
         self._refused = True
-        self._unfed = memoryview(b"")
-        self._ending = self._close if not self._in_head else partial(self._tell, status, code, message)
+        self._unparsed = memoryview(b"")
+        self._finish = self._close if not self._in_head else partial(self._respond, status, code, message)
         if not self._in_head and self.pipeline:
-            broken, _ = self.pipeline.popleft()  # nobody has begun it
+            broken, _ = self.pipeline.popleft()  # its head was complete, but the app has not seen it
             broken.response_complete = True
         elif self._in_head and self.cycle is not None and not self.cycle.response_complete:
-            pass
+            pass  # on_response_complete finishes
         else:
-            self._ending()
+            self._finish()
 
     def _close(self) -> None:
-        # The head was a request, which may be done by now, or is answered: a second answer would be a wrong one.
+        """Close without a response: the request with the broken body is answered already, or the app is at it."""
         self.cycle.disconnected = not self.cycle.response_complete
         self.transport.close()
 
-    def _tell(self, status: int, code: str, message: str) -> None:
-        body = json.dumps({"error": code, "message": message}).encode()
+    def _respond(self, status: int, code: str, message: str) -> None:
+        body = msgspec.json.encode(Error(error=code, message=message))
         headers = [
             *self.server_state.default_headers,
             (b"content-type", b"application/json"),
@@ -200,15 +219,15 @@ class Guarded(HttpToolsProtocol):
         ]
         lines = [b"%s: %s\r\n" % header for header in headers]
         self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
-        # Closing on a sender who still sends would reset the connection, and lose the answer.
-        self.loop.call_later(self.linger, self.transport.close)
+        # To close while the client still sends makes the kernel reset the connection, and the response is lost.
+        self.loop.call_later(self.linger_seconds, self.transport.close)
 
-    def _judgement(self) -> tuple[int, str, str]:
-        if len(self.url) > _LARGEST_HEAD // 2:
-            return 414, "too_large", f"the address is longer than {_LARGEST_HEAD} bytes"
-        return 431, "too_large", f"the head of the request is longer than {_LARGEST_HEAD} bytes"
+    def _too_large(self) -> tuple[int, str, str]:
+        if len(self.url) > _MAX_HEAD // 2:
+            return 414, "too_large", f"the address is longer than {_MAX_HEAD} bytes"
+        return 431, "too_large", f"the head of the request is longer than {_MAX_HEAD} bytes"
 
-    # Who stays
+    # Idle connections
 
     @property
     def _unsent(self) -> int:
@@ -216,22 +235,25 @@ class Guarded(HttpToolsProtocol):
 
     @property
     def idle_since(self) -> float | None:
-        """Since when the connection waits for its other end; None while we work on a request."""
+        """Since when the connection waits for its client; None while the app works on a request."""
         works = self.cycle is not None and not self.cycle.response_complete and not self._unsent
         return None if works else self._idle_since
 
-    def _look(self) -> None:
+    def _check_idle(self) -> None:
         cycle, unsent = self._seen
-        used = self.cycle is not cycle or self._unsent < unsent
-        if not used and self.idle_since is not None:
+        progress = self.cycle is not cycle or self._unsent < unsent
+        if not progress and self.idle_since is not None:
             self.transport.abort()
             return
         self._seen = (self.cycle, self._unsent)
-        self._watch = self.loop.call_later(self.seconds, self._look)
+        self._idle_timer = self.loop.call_later(self.idle_seconds, self._check_idle)
 
 
 class _Whole(asyncio.Transport):
-    """A transport that sends at once what is written in one go: uvicorn writes an answer's head and body apart."""
+    """A transport that joins what is written within one iteration of the loop.
+
+    uvicorn writes the head and the body of a response apart, which costs a system call and a packet more.
+    """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -246,21 +268,21 @@ class _Whole(asyncio.Transport):
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
 
     def write(self, data: Any) -> None:
-        """Send it soon, with whatever is written before the loop turns to somebody else."""
+        """Send it at the end of this iteration, or at once where much was written."""
         if not self._written:
             self._loop.call_soon(self._send)
         self._written.append(data)
         self._size += len(data)
-        if self._size > _LARGEST_HEAD:
+        if self._size > _MAX_HEAD:
             self._send()
 
     def close(self) -> None:
-        """Send the last, and go."""
+        """Send what was written and close."""
         self._send()
         self._transport.close()
 
     def get_write_buffer_size(self) -> int:
-        """What is not sent yet."""
+        """Bytes that were written and not sent."""
         return self._size + self._transport.get_write_buffer_size()
 
     def _send(self) -> None:
@@ -271,24 +293,24 @@ class _Whole(asyncio.Transport):
 
 
 class _Flow(FlowControl):
-    """uvicorn's, which reads on with each answer, however much has not even been parsed."""
+    """uvicorn's flow control, which resumes reading after each response however much is not parsed yet."""
 
     _held_back = False
 
     def hold(self, *, back: bool) -> None:
-        """Read nothing more, or as ever."""
+        """Stop reading, or go on."""
         if back != self._held_back:
             self._held_back = back
             (self.pause_reading if back else self.resume_reading)()
 
     def resume_reading(self) -> None:
-        """Go on, unless held back."""
+        """Go on, unless `hold` stopped it."""
         if not self._held_back:
             super().resume_reading()
 
 
 def _idle_longest(connections: Iterable[Any]) -> Guarded:
-    """There is always one: whoever has just come."""
+    """The connection to close. There is always one: the newest is idle."""
     guarded = (each for each in connections if isinstance(each, Guarded) and not each.transport.is_closing())
     idle = ((each.idle_since, each) for each in guarded)
     return min(((since, each) for since, each in idle if since is not None), key=operator.itemgetter(0))[1]
@@ -298,10 +320,10 @@ OPTIONS: dict[str, Any] = {
     "http": Guarded,
     "loop": "uvloop",
     "ws": "none",
-    "proxy_headers": False,  # whom to believe is settled by trusted_proxies; uvicorn would rewrite the peer
+    "proxy_headers": False,  # trusted_proxies decides which headers are believed; uvicorn would replace the peer
     "access_log": False,  # it prints query strings, and a webhook's query is its payload
     "server_header": False,
-    "backlog": 256,  # all that wait are accepted at once, before there is room
+    "backlog": 256,  # all that wait are accepted at once, before idle connections are closed
     "timeout_graceful_shutdown": 15,
 }
 """For `uvicorn.run("receiver.app:create", factory=True, **OPTIONS)`."""

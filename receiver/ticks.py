@@ -1,14 +1,15 @@
-"""Look now: somebody knows that an ERP has news and does not want to wait for the schedule."""
+"""`POST /polls`: another program knows that an ERP has news, and does not wait for the schedule."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from models import streams
+from receiver.answers import AnswerResponse, Ok
 from receiver.refusals import Refusal
 from workers.connectors import discovery
 
@@ -21,38 +22,39 @@ if TYPE_CHECKING:
     from models.settings import Settings
 
 
-class Ticks:
-    """`/ticks/{connection}[/{resource}]`. `marked`: told the connection once its resources are due."""
+class Polls:
+    """`/polls/{connection}[/{resource}]`. `wake` wakes a worker for the connection after the commit."""
 
-    def __init__(self, settings: Settings, *, database: Database, marked: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, *, database: Database, wake: Callable[[str], None]) -> None:
         self._settings = settings
         self._database = database
-        self._marked = marked
+        self._wake = wake
 
     @property
     def routes(self) -> list[Route]:
         """The route table."""
         return [
-            Route("/ticks/{connection}", self.look, methods=["POST"]),
-            Route("/ticks/{connection}/{resource}", self.look, methods=["POST"]),
+            Route("/polls/{connection}", self.poll, methods=["POST"]),
+            Route("/polls/{connection}/{resource}", self.poll, methods=["POST"]),
         ]
 
-    async def look(self, request: Request) -> Response:
-        """Mark what is configured as due now and ring."""
-        name, resource = request.path_params["connection"], request.path_params.get("resource")
-        self._known(name, resource)
-        await run_in_threadpool(self._mark, name, resource)
-        self._marked(name)
-        return JSONResponse({"ok": True}, status_code=202)
+    async def poll(self, request: Request) -> Response:
+        """Make one resource or all of the connection's due now, and wake a worker."""
+        connection, resource = request.path_params["connection"], request.path_params.get("resource")
+        self._require(connection, resource)
+        await run_in_threadpool(self._make_due, connection, resource)
+        self._wake(connection)
+        return AnswerResponse(Ok(ok=True), 202)
 
-    def _known(self, name: str, resource: str | None) -> None:
-        options = self._settings.connections.get(name)
+    def _require(self, connection: str, resource: str | None) -> None:
+        """Raise `Refusal` for what is not configured."""
+        options = self._settings.connections.get(connection)
         if options is None:
             raise Refusal(404, "unknown_connection", "no connection of this name is configured")
         configured = {known.name for known in discovery.systems()[options.system].resources(options)}
         if resource is not None and resource not in configured:
             raise Refusal(404, "unknown_resource", "this connection has no resource of this name; see resources")
 
-    def _mark(self, name: str, resource: str | None) -> None:
-        with self._database.begin() as connection:
-            streams.look_now(connection, self._database, connection_name=name, resource=resource)
+    def _make_due(self, connection: str, resource: str | None) -> None:
+        with self._database.begin() as tx:
+            streams.look_now(tx, self._database, connection_name=connection, resource=resource)

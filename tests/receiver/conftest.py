@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 import pytest
 
 from receiver import app, server
 from tests.receiver.bells import Quiet
+from tests.receiver.wires import Address, Hasty
 from tests.serving import served
 from workers import configuration
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.settings import Settings
     from receiver.ringer import Bell
+    from tests.receiver.wires import Limited
 
 
 class Open(Protocol):
@@ -73,5 +75,18 @@ def opened(configure: Callable[[sa.URL, str, str], Settings]) -> Open:
         options = {**server.OPTIONS, "log_level": "info"}
         with served(made, **options) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
             yield client
+
+    return serve
+
+
+@pytest.fixture
+def limited(sqlite: Database, configure: Callable[..., Settings]) -> Limited:
+    """Serve a receiver with short limits: `with limited() as address`."""
+
+    @contextmanager
+    def serve(**options: Any) -> Iterator[Address]:
+        made = app.create_app(configure(sqlite.url), bell=Quiet())
+        with served(made, **server.OPTIONS | {"http": Hasty, "log_level": "info"} | options) as url:
+            yield Address(("127.0.0.1", int(url.rpartition(":")[2])))
 
     return serve

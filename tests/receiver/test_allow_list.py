@@ -1,6 +1,6 @@
-"""Who may send webhooks: one table, asked of the function and of a receiver over real connections.
+"""Which addresses may send webhooks: one table, for the function and for a receiver over real connections.
 
-Every address that calls lies in 127.0.0.0/8, where a test may call from any: the peer is who it says.
+Every peer is in 127.0.0.0/8, from any address of which a test may connect.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 TABLE = [
-    # Nobody between us.
+    # No proxy.
     Row(True, VENDOR, [], "the vendor's own address"),
     Row(True, OFFICE, [], "in an allowed network"),
     Row(True, "127.9.0.0", [], "the first of an allowed network"),
@@ -57,13 +57,13 @@ TABLE = [
     Row(False, "127.0.0.10", [], "one above the vendor"),
     Row(False, "127.8.255.255", [], "just below an allowed network"),
     Row(False, "127.10.0.0", [], "just above an allowed network"),
-    Row(False, PROXY, [], "a proxy that names nobody is not the vendor"),
+    Row(False, PROXY, [], "a proxy without the header is not the vendor"),
     # A peer that is no trusted proxy may write what it likes.
-    Row(False, STRANGER, [VENDOR], "a stranger says that he is the vendor"),
-    Row(False, STRANGER, [f"{VENDOR}, {VENDOR}"], "a stranger says so twice"),
-    Row(False, STRANGER, [VENDOR, VENDOR], "a stranger says so in two headers"),
+    Row(False, STRANGER, [VENDOR], "a stranger claims to be the vendor"),
+    Row(False, STRANGER, [f"{VENDOR}, {VENDOR}"], "a stranger claims it twice"),
+    Row(False, STRANGER, [VENDOR, VENDOR], "a stranger claims it in two headers"),
     Row(False, STRANGER, [f"{VENDOR}, {PROXY}"], "a stranger names a proxy, too"),
-    Row(False, STRANGER, [f"::ffff:{VENDOR}"], "a stranger says so in IPv6"),
+    Row(False, STRANGER, [f"::ffff:{VENDOR}"], "a stranger claims it in IPv6"),
     Row(False, "127.2.0.1", [VENDOR], "just above the proxies"),
     Row(False, "127.0.255.255", [VENDOR], "just below the proxies"),
     Row(True, VENDOR, [STRANGER], "the vendor's own header is not read"),
@@ -73,24 +73,24 @@ TABLE = [
     Row(True, "127.1.255.255", [VENDOR], "through the last of the proxies"),
     Row(True, PROXY, [OFFICE], "an allowed network through a proxy"),
     Row(False, PROXY, [STRANGER], "a stranger through a proxy"),
-    Row(False, PROXY, [f"{VENDOR}, {STRANGER}"], "a stranger who wrote the vendor before himself"),
-    Row(False, PROXY, [f"{VENDOR}, {VENDOR}, {STRANGER}"], "a stranger who wrote it twice"),
-    Row(False, PROXY, [f"{PROXY}, {STRANGER}"], "a stranger who wrote a proxy before himself"),
-    Row(True, PROXY, [f"{STRANGER}, {VENDOR}"], "what the vendor wrote before himself is nothing"),
-    Row(True, PROXY, [f"10.0.0.1, {VENDOR}"], "an address inside the vendor's house is nothing"),
+    Row(False, PROXY, [f"{VENDOR}, {STRANGER}"], "a stranger that put the vendor first"),
+    Row(False, PROXY, [f"{VENDOR}, {VENDOR}, {STRANGER}"], "a stranger that put it first twice"),
+    Row(False, PROXY, [f"{PROXY}, {STRANGER}"], "a stranger that put a proxy first"),
+    Row(True, PROXY, [f"{STRANGER}, {VENDOR}"], "what the vendor put first is ignored"),
+    Row(True, PROXY, [f"10.0.0.1, {VENDOR}"], "an address inside the vendor's network is ignored"),
     # Chains.
     Row(True, PROXY, [f"{VENDOR}, 127.1.0.2"], "through two proxies"),
     Row(True, PROXY, [f"{VENDOR}, 127.1.0.3, 127.1.0.2"], "through three proxies"),
     Row(True, PROXY, [f"{VENDOR}, fd00::2"], "one of them has IPv6"),
     Row(True, PROXY, [f"{VENDOR}, ::ffff:127.1.0.2"], "one of them has IPv4 in IPv6"),
-    Row(False, PROXY, [f"{VENDOR}, {STRANGER}, 127.1.0.2"], "a stranger before two proxies"),
-    Row(False, PROXY, [f"{VENDOR}, 127.2.0.1, 127.1.0.2"], "the chain is broken by a proxy that nobody trusts"),
+    Row(False, PROXY, [f"{VENDOR}, {STRANGER}, 127.1.0.2"], "a stranger behind two proxies"),
+    Row(False, PROXY, [f"{VENDOR}, 127.2.0.1, 127.1.0.2"], "the chain is broken by an untrusted proxy"),
     Row(False, PROXY, ["127.1.0.3, 127.1.0.2"], "nothing but proxies"),
     Row(False, PROXY, [PROXY], "a proxy that names itself"),
     # Repeated headers are one list.
     Row(True, PROXY, [VENDOR, "127.1.0.2"], "two headers, in their order"),
     Row(True, PROXY, [STRANGER, VENDOR], "the last header is the nearest"),
-    Row(False, PROXY, [VENDOR, STRANGER], "likewise for a stranger"),
+    Row(False, PROXY, [VENDOR, STRANGER], "the same for a stranger"),
     Row(False, PROXY, [VENDOR, f"{VENDOR}, {STRANGER}"], "likewise with a list in it"),
     # Spellings.
     Row(True, PROXY, [f"::ffff:{VENDOR}"], "IPv4 in IPv6"),
@@ -149,7 +149,7 @@ TABLE = [
     Row(False, PROXY, [f"{STRANGER},, {VENDOR}"], "an empty entry in the middle"),
     Row(False, PROXY, [VENDOR, ""], "an empty header after a good one"),
     Row(False, PROXY, ["", VENDOR], "an empty header before a good one"),
-    # What is no address refuses, wherever it stands: whoever writes so is not read in part.
+    # An entry that is no address refuses the request wherever it stands: the header is not used in part.
     Row(False, PROXY, ["unknown"], "unknown"),
     Row(False, PROXY, [f"unknown, {VENDOR}"], "unknown further left"),
     Row(False, PROXY, ["_hidden"], "a hidden name"),
@@ -166,7 +166,7 @@ TABLE = [
 ]
 
 
-def test_the_table_is_as_large_as_it_seems() -> None:
+def test_no_row_of_the_table_is_repeated() -> None:
     assert len(TABLE) == len({row.why for row in TABLE})
     assert len(TABLE) == len({(row.peer, *row.lines) for row in TABLE})
 
@@ -200,8 +200,8 @@ def _status(address: tuple[str, int], peer: str, lines: list[str], packet: str) 
 
 
 def _kept(database: Database) -> list[str]:
-    with database.read() as connection:
-        return sorted(connection.execute(sa.select(tables.notices.c.packet)).scalars())
+    with database.read() as tx:
+        return sorted(tx.execute(sa.select(tables.notices.c.packet)).scalars())
 
 
 def _networks(values: list[str]) -> str:
@@ -233,7 +233,7 @@ def test_a_refused_sender_leaves_no_row_and_an_allowed_one_leaves_exactly_one(
         (403, "::ffff:127.0.0.1", VENDOR, ["::/0"]),
     ],
 )
-def test_a_receiver_that_listens_on_ipv6_tells_its_callers_apart_as_well(
+def test_a_receiver_that_listens_on_ipv6_checks_its_callers_as_well(
     sqlite: Database, configure: Callable[..., Settings], status: int, listens: str, calls: str, sources: list[str]
 ) -> None:
     made = app.create_app(configure(sqlite.url, "", f"webhook_sources = [{_networks(sources)}]"), bell=Quiet())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PACKET = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'
 
 
-def test_the_factory_reads_the_settings_file_and_rings_the_broker(
+def test_the_factory_reads_the_settings_file_and_sends_wakeups_to_the_broker(
     tmp_path: Path,
     sqlite: Database,
     configure: Callable[..., Settings],
@@ -45,14 +45,12 @@ def _decoded(message: str) -> object:
     return json.loads(base64.b64decode(json.loads(message)["body"]))
 
 
-def _notices(database: Database) -> int:
-    with database.read() as connection:
-        return int(connection.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one())
+def _webhooks(database: Database) -> int:
+    with database.read() as tx:
+        return int(tx.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one())
 
 
-def test_a_receiver_comes_to_itself_when_the_tables_are_made(
-    empty_url: sa.URL, configure: Callable[..., Settings]
-) -> None:
+def test_a_receiver_works_as_soon_as_the_tables_are_made(empty_url: sa.URL, configure: Callable[..., Settings]) -> None:
     database = Database(empty_url)
     made = app.create_app(configure(empty_url), bell=Quiet())
     with served(made, **server.OPTIONS) as url, httpx.Client(base_url=url, trust_env=False) as client:
@@ -60,9 +58,9 @@ def test_a_receiver_comes_to_itself_when_the_tables_are_made(
         assert 503 == client.get("/readyz").status_code
         assert 503 == client.get("/changes").status_code
         migration.migrate(database)
-        until(lambda: _notices(database) == 1, seconds=60, what=lambda: client.get("/readyz").text)
+        until(lambda: _webhooks(database) == 1, seconds=60, what=lambda: client.get("/readyz").text)
         assert 200 == client.post("/hooks/shop", content=PACKET).status_code
         assert 200 == client.get("/readyz").status_code
         assert 200 == client.get("/changes").status_code
-    assert 2 == _notices(database)
+    assert 2 == _webhooks(database)
     database.close()

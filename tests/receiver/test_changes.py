@@ -28,8 +28,8 @@ def _journal(
 
 
 def _trim(database: Database, upto: int) -> None:
-    with database.begin() as connection:
-        connection.execute(sa.delete(tables.changes).where(tables.changes.c.id <= upto))
+    with database.begin() as tx:
+        tx.execute(sa.delete(tables.changes).where(tables.changes.c.id <= upto))
 
 
 def _page(client: httpx.Client, **question: Any) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def _ids(page: dict[str, Any]) -> list[int]:
 def test_an_entry_is_shown_whole_and_exact(database: Database, opened: Open) -> None:
     price = Decimal("1234567890123456789.0123456789")
     change = Change("7", ChangeKind.UPDATED, {"price": Decimal("1.50")}, {"price": price, "name": "мед \U0001f41d"})
-    with database.begin() as connection:
-        journal.append(connection, "shop", "catalogs.goods", [change], turn=42, cause=Cause.TICK, now=NOW)
+    with database.begin() as tx:
+        journal.append(tx, "shop", "catalogs.goods", [change], turn=42, cause=Cause.TICK, now=NOW)
     with opened(database) as client:
         answer = client.get("/changes")
     assert str(price) in answer.text
@@ -61,7 +61,7 @@ def test_an_entry_is_shown_whole_and_exact(database: Database, opened: Open) -> 
             "resource": "catalogs.goods",
             "key": "7",
             "kind": "updated",
-            "turn": 42,
+            "revision": 42,
             "cause": "tick",
             "before": {"price": Decimal("1.50")},
             "after": {"price": price, "name": "мед \U0001f41d"},
@@ -70,9 +70,9 @@ def test_an_entry_is_shown_whole_and_exact(database: Database, opened: Open) -> 
 
 
 def test_a_deletion_has_no_after(sqlite: Database, opened: Open) -> None:
-    with sqlite.begin() as connection:
+    with sqlite.begin() as tx:
         change = Change("7", ChangeKind.DELETED, None, None)
-        journal.append(connection, "shop", "catalogs.goods", [change], turn=1, cause=Cause.NOTICE, now=NOW)
+        journal.append(tx, "shop", "catalogs.goods", [change], turn=1, cause=Cause.NOTICE, now=NOW)
     with opened(sqlite) as client:
         shown = _page(client)["changes"][0]
     assert ("deleted", None, None) == (shown["kind"], shown["before"], shown["after"])
@@ -113,14 +113,14 @@ def test_a_filter_chooses_and_last_passes_over_the_rest(database: Database, open
         assert 1 == _page(client, connection="shop", limit=1)["last"]
 
 
-def test_below_the_oldest_entry_nothing_is_passed_over_in_silence(database: Database, opened: Open) -> None:
+def test_an_after_below_the_oldest_entry_is_410(database: Database, opened: Open) -> None:
     _journal(database, *"abcdef")
     _trim(database, 3)
     with opened(database) as client:
         for after in (1, 2):
             answer = client.get("/changes", params={"after": after})
             assert (410, "gone") == (answer.status_code, answer.json()["error"])
-        # Whoever has seen 3 misses nothing.
+        # A reader that has entry 3 misses nothing.
         assert [[4, 5, 6], [5, 6], []] == [_ids(_page(client, after=after)) for after in (3, 4, 6)]
         page = _page(client, after=0)
         assert ([4, 5, 6], 4) == (_ids(page), page["oldest"])
@@ -128,8 +128,8 @@ def test_below_the_oldest_entry_nothing_is_passed_over_in_silence(database: Data
 
 def test_from_the_start_is_never_gone(database: Database, opened: Open) -> None:
     _journal(database, *"abc", at=NOW - timedelta(days=400))
-    with database.begin() as connection:
-        journal.trim(connection, NOW)
+    with database.begin() as tx:
+        journal.trim(tx, NOW)
     with opened(database) as client:
         page = _page(client, after=0)
         assert ([], 3, 4) == (page["changes"], page["last"], page["oldest"])
@@ -159,21 +159,21 @@ def test_from_the_start_is_never_gone(database: Database, opened: Open) -> None:
         "since=5",
     ],
 )
-def test_a_question_that_makes_no_sense_is_refused_in_words(sqlite: Database, opened: Open, query: str) -> None:
+def test_parameters_that_are_malformed_are_400(sqlite: Database, opened: Open, query: str) -> None:
     with opened(sqlite) as client:
         answer = client.get(f"/changes?{query}")
     assert (400, "malformed") == (answer.status_code, answer.json()["error"])
     assert answer.json()["message"]
 
 
-def test_the_largest_id_is_a_question_like_any_other(database: Database, opened: Open) -> None:
+def test_the_largest_id_is_allowed(database: Database, opened: Open) -> None:
     with opened(database) as client:
         assert [] == _ids(_page(client, after=2**63 - 1))
 
 
 def test_a_database_without_tables_is_503(opened: Open, sqlite: Database) -> None:
-    with sqlite.begin() as connection:
-        tables.metadata.drop_all(connection)
+    with sqlite.begin() as tx:
+        tables.metadata.drop_all(tx)
     with opened(sqlite) as client:
         answer = client.get("/changes")
     assert (503, "database") == (answer.status_code, answer.json()["error"])

@@ -1,4 +1,4 @@
-"""Documents at the door: what is accepted is kept, what is refused leaves nothing behind."""
+"""Documents over HTTP: what is accepted is stored, what is refused leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ def form(content: bytes = PDF, name: str = "a.pdf", **fields: str) -> dict[str, 
     return {"files": {"file": (name, content, "application/pdf")}, "data": fields}
 
 
-def kept(database: Database) -> list[Any]:
-    with database.read() as connection:
-        return list(connection.execute(sa.select(tables.documents).order_by(tables.documents.c.received_at)))
+def stored(database: Database) -> list[Any]:
+    with database.read() as tx:
+        return list(tx.execute(sa.select(tables.documents).order_by(tables.documents.c.received_at)))
 
 
-def test_a_document_is_kept_once_mentioned_and_rung_for(database: Database, opened: Open) -> None:
+def test_a_document_is_stored_once_and_enqueued_and_a_worker_is_woken(database: Database, opened: Open) -> None:
     bell = Quiet()
     with opened(database, bell=bell) as client:
         answers = [client.post(NOTES, **form(order_id=" 17 ")) for _ in range(2)]
     assert [202, 202] == [answer.status_code for answer in answers]
     assert [{"document": KEY, "new": True}, {"document": KEY, "new": False}] == [answer.json() for answer in answers]
-    [row] = kept(database)
+    [row] = stored(database)
     assert ("goods_in", "deliverynote", KEY, "a.pdf", "17", PDF) == (
         row.connection,
         row.kind,
@@ -77,30 +77,30 @@ def test_a_document_is_kept_once_mentioned_and_rung_for(database: Database, open
         row.order,
         bytes(row.content),
     )
-    with database.read() as connection:
-        [mention] = connection.execute(sa.select(tables.inbox)).all()
-    assert ("deliverynote", KEY, "document") == (mention.resource, mention.key, mention.cause)
+    with database.read() as tx:
+        [item] = tx.execute(sa.select(tables.inbox)).all()
+    assert ("deliverynote", KEY, "document") == (item.resource, item.key, item.cause)
     assert "goods_in" in bell.rung
 
 
-def test_of_many_who_send_the_same_at_once_one_hears_that_it_is_new(database: Database, opened: Open) -> None:
-    heard: list[bool] = []
+def test_of_many_that_send_the_same_at_once_one_is_answered_that_it_is_new(database: Database, opened: Open) -> None:
+    new: list[bool] = []
     with opened(database) as client:
         threads = [
-            threading.Thread(target=lambda: heard.append(client.post(NOTES, **form()).json()["new"])) for _ in range(10)
+            threading.Thread(target=lambda: new.append(client.post(NOTES, **form()).json()["new"])) for _ in range(10)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert [False] * 9 + [True] == sorted(heard)
-    assert 1 == len(kept(database))
+    assert [False] * 9 + [True] == sorted(new)
+    assert 1 == len(stored(database))
 
 
 def test_a_document_is_accepted_while_the_broker_is_away(sqlite: Database, opened: Open) -> None:
     with opened(sqlite, bell=Broken()) as client:
         assert 202 == client.post(NOTES, **form()).status_code
-    assert 1 == len(kept(sqlite))
+    assert 1 == len(stored(sqlite))
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def test_a_document_is_accepted_while_the_broker_is_away(sqlite: Database, opene
 def test_a_name_is_that_of_the_file_without_its_folders(sqlite: Database, opened: Open, name: str, shown: str) -> None:
     with opened(sqlite) as client:
         assert 202 == client.post(NOTES, **form(name=name)).status_code
-    assert [shown] == [row.name for row in kept(sqlite)]
+    assert [shown] == [row.name for row in stored(sqlite)]
 
 
 @pytest.mark.parametrize("order", ["", "  "])
 def test_an_empty_order_is_none(sqlite: Database, opened: Open, order: str) -> None:
     with opened(sqlite) as client:
         assert 202 == client.post(NOTES, **form(order_id=order)).status_code
-    assert [None] == [row.order for row in kept(sqlite)]
+    assert [None] == [row.order for row in stored(sqlite)]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_where_no_documents_are_taken_none_is_kept(
 ) -> None:
     with opened(sqlite) as client:
         answer = client.post(path, **form())
-    assert (status, code, []) == (answer.status_code, answer.json()["error"], kept(sqlite))
+    assert (status, code, []) == (answer.status_code, answer.json()["error"], stored(sqlite))
 
 
 def _part(name: str, content: bytes, *, filename: bool = True) -> bytes:
@@ -191,7 +191,7 @@ def test_what_is_not_one_pdf_is_400_and_leaves_nothing(
     bell = Quiet()
     with opened(sqlite, bell=bell) as client:
         answer = client.post(NOTES, headers=headers, content=body)
-    assert (400, "malformed", [], []) == (answer.status_code, answer.json()["error"], kept(sqlite), bell.rung)
+    assert (400, "malformed", [], []) == (answer.status_code, answer.json()["error"], stored(sqlite), bell.rung)
 
 
 @pytest.mark.parametrize(("status", "size"), [(202, LARGEST), (413, LARGEST + 1)])
@@ -200,10 +200,10 @@ def test_a_document_may_be_as_large_as_its_connection_says(
 ) -> None:
     with opened(sqlite) as client:
         assert status == client.post(NOTES, **form(PDF + b" " * (size - len(PDF)))).status_code
-    assert (1 if status == 202 else 0) == len(kept(sqlite))
+    assert (1 if status == 202 else 0) == len(stored(sqlite))
 
 
-def test_a_body_that_never_ends_is_ended(sqlite: Database, opened: Open) -> None:
+def test_a_body_without_an_end_is_refused(sqlite: Database, opened: Open) -> None:
     sent = 0
 
     def endless() -> Iterator[bytes]:
@@ -215,11 +215,11 @@ def test_a_body_that_never_ends_is_ended(sqlite: Database, opened: Open) -> None
 
     with opened(sqlite) as client:
         answer = client.post(NOTES, headers=MULTIPART, content=endless())
-    assert (413, "too_large", []) == (answer.status_code, answer.json()["error"], kept(sqlite))
+    assert (413, "too_large", []) == (answer.status_code, answer.json()["error"], stored(sqlite))
     assert sent < 100_000_000
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(sqlite: Database, opened: Open) -> None:
+def test_a_body_that_is_declared_too_large_is_refused_before_it_arrives(sqlite: Database, opened: Open) -> None:
     with opened(sqlite) as client:
         host, port = client.base_url.host, client.base_url.port
         head = f"POST {NOTES} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10000000\r\n"
@@ -234,7 +234,7 @@ def test_nothing_is_taken_or_shown_without_the_token(sqlite: Database, opened: O
     with opened(sqlite, receiver=TOKEN) as client:
         assert 401 == client.post(NOTES, headers=headers, **form()).status_code
         assert 401 == client.get(f"{NOTES}/{KEY}", headers=headers).status_code
-        assert [] == kept(sqlite)
+        assert [] == stored(sqlite)
         assert 202 == client.post(NOTES, headers={"Authorization": "Bearer t0ken-of-the-mirror"}, **form()).status_code
 
 
@@ -243,8 +243,8 @@ def test_what_cannot_be_made_durable_is_503_and_may_be_sent_again(
     database: Database, opened: Open, broken: str
 ) -> None:
     def rename(old: str, new: str) -> None:
-        with database.begin() as connection:
-            connection.execute(sa.text(f"ALTER TABLE {old} RENAME TO {new}"))
+        with database.begin() as tx:
+            tx.execute(sa.text(f"ALTER TABLE {old} RENAME TO {new}"))
 
     bell = Quiet()
     with opened(database, bell=bell) as client:
@@ -256,7 +256,7 @@ def test_what_cannot_be_made_durable_is_503_and_may_be_sent_again(
             answer.headers["Retry-After"],
         )
         rename("elsewhere", broken)
-        assert ([], []) == (kept(database), bell.rung)
+        assert ([], []) == (stored(database), bell.rung)
         assert {"document": KEY, "new": True} == client.post(NOTES, **form()).json()
 
 
@@ -277,13 +277,13 @@ def test_what_cannot_be_made_durable_is_503_and_may_be_sent_again(
         f"/documents/nobody/deliverynote/{KEY}",
     ],
 )
-def test_what_nobody_handed_in_is_404(sqlite: Database, opened: Open, path: str) -> None:
+def test_what_was_not_handed_in_is_404(sqlite: Database, opened: Open, path: str) -> None:
     with opened(sqlite) as client:
         assert 202 == client.post(NOTES, **form()).status_code
         assert 404 == client.get(path).status_code
 
 
-def test_a_document_that_waits_shows_that_it_does(sqlite: Database, opened: Open) -> None:
+def test_a_document_that_waits_is_shown_as_waiting(sqlite: Database, opened: Open) -> None:
     with opened(sqlite) as client:
         client.post(NOTES, **form(order_id="17"))
         shown = client.get(f"{NOTES}/{KEY}").json()
@@ -315,7 +315,7 @@ def mirror_and_receiver(database: Database, folder: Path) -> Iterator[tuple[Mirr
             yield mirror, client
 
 
-def test_a_document_that_was_read_shows_what_was_read(database: Database, tmp_path: Path) -> None:
+def test_a_document_that_was_interpreted_is_shown_with_its_result(database: Database, tmp_path: Path) -> None:
     with mirror_and_receiver(database, tmp_path) as (mirror, client):
         assert 202 == client.post("/documents/interpreter/deliverynote", **form()).status_code
         mirror.work()
@@ -326,7 +326,7 @@ def test_a_document_that_was_read_shows_what_was_read(database: Database, tmp_pa
         assert None not in {shown["sent_at"], shown["answered_at"]}
 
 
-def test_a_document_that_is_parked_shows_why(sqlite: Database, tmp_path: Path) -> None:
+def test_a_document_that_is_parked_is_shown_with_the_reason(sqlite: Database, tmp_path: Path) -> None:
     with mirror_and_receiver(sqlite, tmp_path) as (mirror, client):
         client.post("/documents/interpreter/deliverynote", **form(order_id="999999"))
         mirror.work()

@@ -27,10 +27,10 @@ TOKEN = 'token = "t0ken-of-the-mirror"'
 RIGHT = ("Authorization", "Bearer t0ken-of-the-mirror")
 FORWARDED = ("X-Forwarded-For", "127.0.0.1")
 OPEN = {"/livez", "/hooks/{connection}", "/hooks/{connection}/{secret}"}
-"""What needs no token. A route that is added stands behind the door, or here."""
+"""What needs no token. Every other route does; a new open one has to be added here."""
 
 NAMES = {"connection": "shop", "secret": "s", "resource": "catalogs.goods", "kind": "deliverynote", "sha256": "0" * 64}
-NOWHERE = [("GET", "/"), ("GET", "/no/such/page"), ("POST", "/ticks/nobody"), ("DELETE", "/changes"), ("PUT", "/docs")]
+NOWHERE = [("GET", "/"), ("GET", "/no/such/page"), ("POST", "/polls/nobody"), ("DELETE", "/changes"), ("PUT", "/docs")]
 
 
 def _routes(routes: Iterable[BaseRoute], below: str = "") -> Iterator[tuple[str, str]]:
@@ -44,14 +44,14 @@ def _routes(routes: Iterable[BaseRoute], below: str = "") -> Iterator[tuple[str,
 
 @pytest.fixture
 def behind(sqlite: Database, configure: Callable[..., Settings]) -> list[tuple[str, str]]:
-    """Every method and path of the app that is behind the door, and some that are nowhere."""
+    """Every method and path that needs the token, and some that do not exist."""
     found = set(_routes(app.create_app(configure(sqlite.url), bell=Quiet()).routes))
     assert {path for _, path in found} >= OPEN
     return sorted((method, path.format(**NAMES)) for method, path in found if path not in OPEN) + NOWHERE
 
 
 def _let_in(answer: httpx.Response, refusal: tuple[int, str]) -> bool:
-    """Whether the door let the request in; if not, it refused as it should. HEAD has no words."""
+    """Whether the request was let in; if not, it was refused as it should be. HEAD has no body."""
     if answer.status_code != refusal[0]:
         return True
     assert not answer.content or refusal[1] == answer.json()["error"]
@@ -127,7 +127,7 @@ def test_without_a_token_only_direct_loopback_callers_are_let_in(
             assert allowed == _let_in(answer, (403, "sender")), (method, path)
 
 
-def test_without_a_token_a_trusted_proxy_is_no_direct_caller_though_it_says_nothing(
+def test_without_a_token_a_trusted_proxy_is_no_direct_caller_though_it_adds_no_header(
     sqlite: Database, opened: Open, behind: list[tuple[str, str]]
 ) -> None:
     with opened(sqlite, receiver='trusted_proxies = ["127.0.0.0/8"]') as client:
@@ -160,7 +160,7 @@ def test_liveness_and_webhooks_need_no_token(sqlite: Database, opened: Open) -> 
         assert "malformed" == client.get("/hooks/shop").json()["error"]
 
 
-def test_no_spelling_of_a_path_goes_round_the_door(sqlite: Database, opened: Open) -> None:
+def test_no_spelling_of_a_path_avoids_the_token(sqlite: Database, opened: Open) -> None:
     with opened(sqlite, receiver=f'{TOKEN}\nroot_path = "/erp"') as client:
         for path in (
             "/changes",
@@ -181,14 +181,14 @@ def test_no_spelling_of_a_path_goes_round_the_door(sqlite: Database, opened: Ope
         assert 200 == client.get("/erp/changes", headers=[RIGHT]).status_code
 
 
-def test_a_page_has_one_spelling_and_nobody_is_sent_to_another(sqlite: Database, opened: Open) -> None:
+def test_a_page_has_one_spelling_and_no_redirects(sqlite: Database, opened: Open) -> None:
     with opened(sqlite, receiver=TOKEN) as client:
-        for method, path in (("GET", "/changes/"), ("POST", "/ticks/shop/"), ("GET", "/metrics/")):
+        for method, path in (("GET", "/changes/"), ("POST", "/polls/shop/"), ("GET", "/metrics/")):
             answer = client.request(method, path, headers=[RIGHT, ("Host", "evil.example")])
             assert (404, "not_found") == (answer.status_code, answer.json()["error"])
 
 
-def test_without_a_token_who_speaks_http_1_0_may_be_a_proxy_that_hides_it(sqlite: Database, opened: Open) -> None:
+def test_without_a_token_an_http_1_0_caller_is_refused_as_a_possible_proxy(sqlite: Database, opened: Open) -> None:
     with opened(sqlite) as client:
         wire = HTTPConnection(client.base_url.host, client.base_url.port, timeout=30)
         vars(wire).update(_http_vsn=10, _http_vsn_str="HTTP/1.0")
@@ -202,11 +202,11 @@ def test_without_a_token_who_speaks_http_1_0_may_be_a_proxy_that_hides_it(sqlite
     [
         (404, "not_found", "GET", "/no/such/page"),
         (405, "method_not_allowed", "POST", "/changes"),
-        (405, "method_not_allowed", "GET", "/ticks/shop"),
+        (405, "method_not_allowed", "GET", "/polls/shop"),
         (405, "method_not_allowed", "DELETE", "/metrics"),
     ],
 )
-def test_starlettes_own_refusals_are_json_too(
+def test_starlettes_own_errors_are_json_too(
     sqlite: Database, opened: Open, status: int, code: str, method: str, path: str
 ) -> None:
     with opened(sqlite) as client:

@@ -1,4 +1,4 @@
-"""Every route under requests that its description makes up, and under bytes that no description would."""
+"""Every route under requests generated from its description, and under bytes that no description allows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ THERE = {
     "kind": ["deliverynote", "nothing"],
     "sha256": [KEY, "0" * 64],
 }
-"""What a path may name, beside what is not there: names that a program makes up would all be 404."""
+"""Names in paths, some of which exist: with generated names every answer would be 404."""
 
 ON_BOTH = pytest.mark.parametrize(
     "empty_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
@@ -67,7 +67,7 @@ HURRIED = settings(
 
 @contextmanager
 def receiving(database: Database, folder: Path) -> Iterator[httpx.Client]:
-    """A receiver with a token, and a client who has it."""
+    """A receiver with a token, and a client that has it."""
     file = folder / "erpmirror.toml"
     url = database.url.render_as_string(hide_password=False)
     head = f'[database]\nurl = "{url}"\n[receiver]\ntoken = "{TOKEN}"\n'
@@ -101,13 +101,11 @@ def lone(tmp_path: Path) -> Iterator[Database]:
 def rows(database: Database) -> dict[str, int]:
     """What requests leave."""
     counted = (tables.notices, tables.documents)
-    with database.read() as connection:
-        return {
-            each.name: connection.execute(sa.select(sa.func.count()).select_from(each)).scalar_one() for each in counted
-        }
+    with database.read() as tx:
+        return {each.name: tx.execute(sa.select(sa.func.count()).select_from(each)).scalar_one() for each in counted}
 
 
-# What the description says
+# What the description allows
 
 
 def _journal(database: Database) -> None:
@@ -116,9 +114,9 @@ def _journal(database: Database) -> None:
         Change("1", ChangeKind.UPDATED, {"price": Decimal("1.50")}, {"price": Decimal("1.234567890123456789")}),
         Change("2", ChangeKind.DELETED, None, None),
     ]
-    with database.begin() as connection:
-        now = database.now(connection)
-        journal.append(connection, "books", "items", changes, turn=1, cause=Cause.TICK, now=now)
+    with database.begin() as tx:
+        now = database.now(tx)
+        journal.append(tx, "books", "items", changes, turn=1, cause=Cause.TICK, now=now)
 
 
 def _description() -> dict[str, Any]:
@@ -144,7 +142,7 @@ def _config(address: str) -> SchemathesisConfig:
             "phases": {"stateful": {"enabled": False}},
             # A packet may be well-formed and contradict itself; that an id's first digits say its kind, no schema says.
             "checks": {"positive_data_acceptance": {"enabled": False}},
-            # The door is asked first: under other methods /livez is as unknown as any page.
+            # The token is checked first: with other methods /livez is answered like an unknown page.
             "operations": [{"include-path": "/livez", "checks": {"unsupported_method": {"enabled": False}}}],
         }
     )
@@ -189,9 +187,9 @@ def test_every_answer_is_one_that_the_description_names_and_a_refused_request_le
     _nothing_broke(capfd)
 
 
-# What no description says
+# What no description allows
 
-PATHS = ["/hooks/shop", "/hooks/guarded/s3cret", "/ticks/books", "/documents/goods_in/deliverynote", "/changes", "/"]
+PATHS = ["/hooks/shop", "/hooks/guarded/s3cret", "/polls/books", "/documents/goods_in/deliverynote", "/changes", "/"]
 WORDS = [
     b"packet=",
     b"after=",
@@ -251,7 +249,7 @@ def _answered(client: httpx.Client, raw: bytes, method: bytes) -> tuple[int, byt
             return answer.status, answer.read()
 
 
-def test_whatever_a_well_framed_request_holds_it_is_answered_in_words(
+def test_every_well_framed_request_is_answered_in_json(
     lone: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     methods = st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"BREW"])
@@ -294,7 +292,7 @@ rubbish = st.lists(
 )
 
 
-def test_whatever_bytes_come_they_are_answered_or_the_connection_ends_and_the_next_is_served(
+def test_any_bytes_are_answered_or_end_the_connection_and_the_next_request_is_served(
     lone: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with receiving(lone, tmp_path) as client:
@@ -324,7 +322,7 @@ def _sent(wire: socket.socket, pieces: list[bytes]) -> bytes:
             answer += chunk
     except TimeoutError:
         raise
-    except OSError:  # however it is said that the other end is gone
+    except OSError:  # reset, broken pipe, ...: the other end is gone
         pass
     return answer
 

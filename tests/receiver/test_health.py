@@ -31,17 +31,15 @@ def test_ready_is_when_database_tables_and_broker_answer(empty_url: sa.URL, open
     database.close()
 
 
-def test_workers_who_are_silent_are_named_but_a_receiver_that_keeps_what_it_accepts_stays_ready(
-    tmp_path: Path, opened: Open
-) -> None:
+def test_silent_workers_are_named_but_a_receiver_that_stores_webhooks_stays_ready(tmp_path: Path, opened: Open) -> None:
     database = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
     migration.migrate(database)
-    with database.begin() as connection:
-        now = database.now(connection)
+    with database.begin() as tx:
+        now = database.now(tx)
         asked = {"queue": "looks", "sent_at": now - timedelta(minutes=5)}
         answered = {"queue": "reads", "sent_at": now, "answered_at": now}
-        connection.execute(sa.insert(tables.canaries), asked)
-        connection.execute(sa.insert(tables.canaries), answered)
+        tx.execute(sa.insert(tables.canaries), asked)
+        tx.execute(sa.insert(tables.canaries), answered)
     with opened(database) as client:
         answer = client.get("/readyz")
         assert (200, "looks: no worker has answered for 5 min; is `erpmirror worker` running?") == (
@@ -125,5 +123,5 @@ def test_the_receiver_starts_without_a_database(opened: Open) -> None:
         assert 200 == client.post("/hooks/shop", content=packet).status_code
         assert "1 webhooks wait" == client.get("/readyz").json()["spool"]
         assert 503 == client.get("/changes").status_code
-        assert 503 == client.post("/ticks/shop").status_code
+        assert 503 == client.post("/polls/shop").status_code
         assert 200 == client.get("/metrics").status_code

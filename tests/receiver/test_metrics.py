@@ -48,23 +48,23 @@ def test_webhooks_are_counted_by_connection_and_outcome(sqlite: Database, opened
         ("shop", "secret"): 1,
         ("", "unknown_connection"): 2,
     } == counted
-    assert 3 == samples["erpmirror_notices_batch_sum",]
+    assert 3 == samples["erpmirror_webhook_batch_size_sum",]
 
 
-def test_rings_that_the_broker_did_not_take_are_counted(sqlite: Database, opened: Open) -> None:
+def test_wakeups_that_the_broker_did_not_take_are_counted(sqlite: Database, opened: Open) -> None:
     with opened(sqlite, bell=Broken()) as client:
         client.post("/hooks/shop", content=PACKET)
         for _ in range(1000):
-            if _samples(client)["erpmirror_ring_failures_total",]:
+            if _samples(client)["erpmirror_wakeup_failures_total",]:
                 return
     pytest.fail("the failure was not counted")
 
 
 def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Open) -> None:
-    with sqlite.begin() as connection:
+    with sqlite.begin() as tx:
         hour = timedelta(hours=1)
         plans = [Plan("catalogs.goods", hour, ticks=False)]
-        streams.align(connection, sqlite, connection_name="shop", system="dilovod", plans=plans)
+        streams.align(tx, sqlite, connection_name="shop", system="dilovod", plans=plans)
     with opened(sqlite) as client:
         client.post("/hooks/shop", content=PACKET)
         samples = _samples(client)
@@ -74,7 +74,7 @@ def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Ope
         samples[f"erpmirror_resource_{name}", *labels]
         for name in ("rows", "pending", "parked", "held", "bound_seconds", "failing")
     )
-    assert ("erpmirror_resource_last_look_timestamp_seconds", *labels) not in samples
+    assert ("erpmirror_resource_last_sync_timestamp_seconds", *labels) not in samples
 
 
 def test_the_last_answer_of_a_worker_is_shown_by_queue(sqlite: Database, opened: Open) -> None:
@@ -87,9 +87,9 @@ def test_the_last_answer_of_a_worker_is_shown_by_queue(sqlite: Database, opened:
     assert {(name, "looks"): answered_at.timestamp()} == {key: each for key, each in samples.items() if key[0] == name}
 
 
-def test_without_tables_the_other_metrics_are_still_told(sqlite: Database, opened: Open) -> None:
-    with sqlite.begin() as connection:
-        tables.metadata.drop_all(connection)
+def test_without_tables_the_other_metrics_are_still_served(sqlite: Database, opened: Open) -> None:
+    with sqlite.begin() as tx:
+        tables.metadata.drop_all(tx)
     with opened(sqlite) as client:
         client.post("/hooks/shop", content=PACKET)
         client.post("/hooks/shop", content=IGNORED)
@@ -97,7 +97,7 @@ def test_without_tables_the_other_metrics_are_still_told(sqlite: Database, opene
     assert 0 == samples["erpmirror_database_up",]
     assert 1 == samples["erpmirror_webhooks_total", "shop", "accepted"]
     assert (2, 2, 0) == tuple(
-        samples[f"erpmirror_{name}",] for name in ("notices_spooled_total", "spool_waiting", "spool_refused")
+        samples[f"erpmirror_{name}",] for name in ("webhooks_spooled_total", "spool_waiting", "spool_refused")
     )
 
 

@@ -110,7 +110,7 @@ def test_the_sender_is_found_by_walking_from_the_right_past_trusted_proxies_only
         (False, "127.0.0.1", {"host": "localhost", "via": "1.1 proxy"}),
     ],
 )
-def test_a_direct_loopback_caller_is_forwarded_by_nobody(
+def test_a_direct_loopback_caller_is_not_forwarded(
     expected: bool,  # noqa: FBT001 - a column of a truth table
     peer: str | None,
     headers: dict[str, str],
@@ -120,6 +120,6 @@ def test_a_direct_loopback_caller_is_forwarded_by_nobody(
     assert not senders.is_direct_loopback(peer, _headers(**headers), version="1.0", proxies=proxies)
 
 
-def test_two_hosts_are_no_host() -> None:
+def test_two_host_headers_count_as_none() -> None:
     headers = Headers(raw=[(b"host", b"localhost"), (b"host", b"mirror.example")])
     assert not senders.is_direct_loopback("127.0.0.1", headers, version="1.1", proxies=Senders([]))
