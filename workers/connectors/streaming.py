@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import ijson
 
+from models import exact
 from workers.errors import SetAside, TooLarge
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Pieces:
 
 
 def items(body: Body) -> Iterator[Any]:
-    """The items of a JSON array as they arrive; numbers are int or Decimal.
+    """The items of a JSON array as they arrive; numbers are in the normal form of `exact.loads`.
 
     Raises `Broken`, `TooLarge`, and SetAside for what no parser survives.
     """
@@ -114,7 +115,7 @@ def items(body: Body) -> Iterator[Any]:
     try:
         for item in ijson.items(pieces, "item", buf_size=PIECE):
             pieces.ended()
-            yield item
+            yield exact.normalised(item)
     except (ijson.JSONError, ValueError, ArithmeticError) as error:  # a name or a number that Python does not take
         raise Broken(str(error).strip().partition("\n")[0]) from None
 
