@@ -70,7 +70,7 @@ def sweeper_of(mirror: Mirror) -> Sweeper:
 def rung(mirror: Mirror) -> dict[str, int]:
     """How many messages wait in each queue."""
     doorbell = bell.Bell(app.create_app(mirror.settings, mirror.database), mirror.database)
-    return {"look": doorbell.queued("look"), "read": doorbell.queued("read")}
+    return {"sync": doorbell.queued("sync"), "full_sync": doorbell.queued("full_sync")}
 
 
 def mention(mirror: Mirror, name: str, resource: str) -> None:
@@ -103,16 +103,16 @@ def full_reading(mirror: Mirror) -> None:
 
 def test_nothing_due_is_not_rung_for(mirror: Mirror, sweeper: Sweeper) -> None:
     sweeper.sweep()
-    assert {"look": 0, "read": 0} == rung(mirror)
+    assert {"sync": 0, "full_sync": 0} == rung(mirror)
 
 
 @pytest.mark.parametrize(
     ("due", "expected"),
     [
-        (notice, {"look": 1, "read": 0}),
-        (lambda mirror: mention(mirror, BOOKS, "items"), {"look": 1, "read": 0}),
-        (tick, {"look": 1, "read": 0}),
-        (full_reading, {"look": 0, "read": 1}),
+        (notice, {"sync": 1, "full_sync": 0}),
+        (lambda mirror: mention(mirror, BOOKS, "items"), {"sync": 1, "full_sync": 0}),
+        (tick, {"sync": 1, "full_sync": 0}),
+        (full_reading, {"sync": 0, "full_sync": 1}),
     ],
     ids=["notice", "mention", "tick", "full reading"],
 )
@@ -129,7 +129,7 @@ def test_two_sweepers_ring_once(mirror: Mirror, sweeper: Sweeper) -> None:
     other = sweeper_of(mirror)
     for each in (sweeper, other, sweeper):
         each.sweep()
-    assert {"look": 1, "read": 0} == rung(mirror)
+    assert {"sync": 1, "full_sync": 0} == rung(mirror)
 
 
 def test_a_week_without_workers_leaves_one_message_for_each_connection(
@@ -140,20 +140,20 @@ def test_a_week_without_workers_leaves_one_message_for_each_connection(
     for _ in range(7 * 24):
         clock.pass_(hours=1)
         sweeper.sweep()
-    assert {"look": 2, "read": 0} == rung(mirror)
+    assert {"sync": 2, "full_sync": 0} == rung(mirror)
 
 
 def test_a_ring_that_was_lost_is_repeated(mirror: Mirror, sweeper: Sweeper, clock: Clock) -> None:
     tick(mirror)
     sweeper.sweep()
     with sweeper.app.connection_for_write() as connection:
-        connection.default_channel.queue_purge(app.LOOKS)
+        connection.default_channel.queue_purge(app.SYNC)
     clock.pass_(seconds=5)
     sweeper.sweep()
-    assert 0 == rung(mirror)["look"]
+    assert 0 == rung(mirror)["sync"]
     clock.pass_(seconds=6)
     sweeper.sweep()
-    assert 1 == rung(mirror)["look"]
+    assert 1 == rung(mirror)["sync"]
 
 
 def _shut(mirror: Mirror, name: str, *, until: datetime) -> None:
@@ -167,25 +167,25 @@ def test_a_shut_gate_is_not_rung_for_until_it_opens(mirror: Mirror, sweeper: Swe
     tick(mirror)
     _shut(mirror, BOOKS, until=clock() + timedelta(minutes=1))
     sweeper.sweep()
-    assert 0 == rung(mirror)["look"]
+    assert 0 == rung(mirror)["sync"]
     clock.pass_(minutes=1)
     sweeper.sweep()
-    assert 1 == rung(mirror)["look"]
+    assert 1 == rung(mirror)["sync"]
 
 
 def test_notices_are_folded_also_while_the_gate_is_shut(mirror: Mirror, sweeper: Sweeper, clock: Clock) -> None:
     """Or a vendor who is away for a week would leave a week of them, which nobody may trim."""
     _shut(mirror, SHOP, until=clock() + timedelta(days=7))
     sweeper.sweep()
-    assert {"look": 0, "read": 0} == rung(mirror)
+    assert {"sync": 0, "full_sync": 0} == rung(mirror)
     notice(mirror)
     sweeper.sweep()
-    assert {"look": 1, "read": 0} == rung(mirror)
+    assert {"sync": 1, "full_sync": 0} == rung(mirror)
     assert not ingest.look(mirror.desk(SHOP)).requests
     assert SHOP not in due.at_once(mirror.database).noticed
-    bell.Bell(sweeper.app, mirror.database).answer(SHOP, bell.LOOK)
+    bell.Bell(sweeper.app, mirror.database).answer(SHOP, bell.SYNC)
     sweeper.sweep()
-    assert {"look": 1, "read": 0} == rung(mirror), "what is left waits for the vendor"
+    assert {"sync": 1, "full_sync": 0} == rung(mirror), "what is left waits for the vendor"
 
 
 def test_a_watched_folder_is_looked_into_also_while_the_gate_is_shut(
@@ -199,7 +199,7 @@ def test_a_watched_folder_is_looked_into_also_while_the_gate_is_shut(
         _shut(mirror, "interpreter", until=clock() + timedelta(days=7))
         mirror.sandboxes["interpreter"]._delivery_note()
         sweeper_of(mirror).sweep()
-        assert {"look": 0, "read": 1} == rung(mirror)
+        assert {"sync": 0, "full_sync": 1} == rung(mirror)
         assert not ingest.read(mirror.desk("interpreter")).requests
         with timed.read() as connection:
             kept = connection.execute(sa.select(tables.documents.c.state)).scalars().all()
@@ -213,7 +213,7 @@ def test_a_parked_resource_is_not_rung_for(mirror: Mirror, sweeper: Sweeper, clo
     with mirror.database.begin() as connection:
         streams.park(connection, BOOKS, "items", reason="no licence", now=clock())
     sweeper.sweep()
-    assert {"look": 0, "read": 0} == rung(mirror)
+    assert {"sync": 0, "full_sync": 0} == rung(mirror)
 
 
 def test_a_broker_that_is_away_does_not_end_the_sweep(
@@ -229,7 +229,7 @@ def test_a_broker_that_is_away_does_not_end_the_sweep(
     messages.mkdir()
     clock.pass_(seconds=1)
     sweeper.tick()
-    assert 1 == rung(mirror)["look"]
+    assert 1 == rung(mirror)["sync"]
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
@@ -241,7 +241,7 @@ def test_a_server_that_is_away_does_not_end_the_sweep(mirror: Mirror, tmp_path: 
     away = Mirror(mirror.database, configuration.load(file), mirror.sandboxes)
     sweeper = sweeper_of(away)
     with mirror.database.begin() as connection:  # an outstanding ring: then the queue is asked, not filled
-        rings = {"connection": BOOKS, "bell": "look", "rung_at": mirror.database.now(connection)}
+        rings = {"connection": BOOKS, "bell": "sync", "rung_at": mirror.database.now(connection)}
         connection.execute(sa.insert(tables.rings).values(**rings))
     assert [True, True] == [sweeper.tick() > 0, sweeper.tick() > 0]
 

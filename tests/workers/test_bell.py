@@ -14,7 +14,7 @@ from models import migration
 from models.database import Database
 from tests import processes
 from workers import app, bell, broker, configuration
-from workers.bell import LOOK, READ, Bell
+from workers.bell import SYNC, FULL_SYNC, Bell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,8 +86,8 @@ def doorbell(request: pytest.FixtureRequest, sqlite: Database, tmp_path: Path, c
 
 def test_a_ring_is_one_message(doorbell: Bell) -> None:
     assert doorbell.ring("shop")
-    assert 1 == doorbell.queued(LOOK)
-    assert 0 == doorbell.queued(READ)
+    assert 1 == doorbell.queued(SYNC)
+    assert 0 == doorbell.queued(FULL_SYNC)
 
 
 def test_a_ring_is_not_repeated_while_it_is_outstanding(doorbell: Bell, clock: Clock) -> None:
@@ -95,25 +95,25 @@ def test_a_ring_is_not_repeated_while_it_is_outstanding(doorbell: Bell, clock: C
     clock.pass_(seconds=9)
     assert not doorbell.ring("shop")
     assert not doorbell.ring("shop", again=True)
-    assert 1 == doorbell.queued(LOOK)
+    assert 1 == doorbell.queued(SYNC)
 
 
 def test_each_connection_and_each_queue_has_a_ring_of_its_own(doorbell: Bell) -> None:
-    assert [True, True, True] == [doorbell.ring("shop"), doorbell.ring("books"), doorbell.ring("shop", READ)]
-    assert 2 == doorbell.queued(LOOK)
-    assert 1 == doorbell.queued(READ)
+    assert [True, True, True] == [doorbell.ring("shop"), doorbell.ring("books"), doorbell.ring("shop", FULL_SYNC)]
+    assert 2 == doorbell.queued(SYNC)
+    assert 1 == doorbell.queued(FULL_SYNC)
 
 
 def test_an_answered_ring_is_followed_by_a_new_one(doorbell: Bell, clock: Clock) -> None:
     doorbell.ring("shop")
     clock.pass_(seconds=1)
-    doorbell.answer("shop", LOOK)
+    doorbell.answer("shop", SYNC)
     assert doorbell.ring("shop")
 
 
 def test_what_is_stored_in_the_instant_of_the_answer_is_rung_for(doorbell: Bell) -> None:
     doorbell.ring("shop")
-    doorbell.answer("shop", LOOK)
+    doorbell.answer("shop", SYNC)
     assert doorbell.ring("shop")
 
 
@@ -132,7 +132,7 @@ def test_the_database_on_postgresql_claims_alike(tmp_path: Path, clock: Clock) -
             assert [True, False] == [doorbell.ring("shop"), doorbell.ring("shop")]
             clock.pass_(seconds=11)
             assert [True, False] == [doorbell.ring("shop", again=True), doorbell.ring("shop", again=True)]
-            doorbell.answer("shop", LOOK)
+            doorbell.answer("shop", SYNC)
             assert doorbell.ring("shop")
 
 
@@ -142,7 +142,7 @@ def test_a_broker_that_is_away_is_said_and_the_ring_does_not_count(
 ) -> None:
     nobody = f"{scheme}://127.0.0.1:{processes.free_port()}/0"
     with hung(sqlite, tmp_path, nobody, clock) as doorbell:
-        for attempt in (lambda: doorbell.ring("shop"), lambda: doorbell.queued(LOOK), doorbell.broker_alive):
+        for attempt in (lambda: doorbell.ring("shop"), lambda: doorbell.queued(SYNC), doorbell.broker_alive):
             with pytest.raises(OperationalError):
                 attempt()
     with hung(sqlite, tmp_path, processes.FILES, clock) as doorbell:
@@ -167,13 +167,13 @@ def test_a_folder_that_is_gone_takes_the_claim_back(sqlite: Database, tmp_path: 
 
 
 def test_queues_of_the_bell_and_of_the_worker_are_the_same() -> None:
-    assert {app.LOOKS, app.READS} == set(bell.QUEUES.values())
+    assert {app.SYNC, app.FULL_SYNC} == set(bell.QUEUES)
 
 
 def test_a_ring_that_workers_passed_over_is_repeated_though_the_queue_is_busy(doorbell: Bell, clock: Clock) -> None:
     doorbell.ring("lost")
     doorbell.ring("queued")
     clock.pass_(seconds=15)
-    assert not doorbell.repeat("lost", LOOK), "nobody answers: it may wait in the queue"
-    doorbell.answer("other", LOOK)
-    assert doorbell.repeat("lost", LOOK)
+    assert not doorbell.repeat("lost", SYNC), "nobody answers: it may wait in the queue"
+    doorbell.answer("other", SYNC)
+    assert doorbell.repeat("lost", SYNC)

@@ -79,10 +79,10 @@ def test_a_flower_that_reads_and_rings_that_wait_are_left_alone(
     celery: Celery, settings: Settings, messages: Path
 ) -> None:
     watch(celery)
-    celery.send_task("erpmirror.look", args=["shop"], queue="looks")
+    celery.send_task("erpmirror.sync", args=["shop"], queue="sync")
     age(messages, 7 * 86400)
     tell(celery)  # fresh: its reader has just been here
-    for file in messages.glob("*.looks.msg"):
+    for file in messages.glob("*.sync.msg"):
         os.utime(file, (0, 0))
     before = sorted(messages.iterdir())
     fresh = [file for file in before if "celeryev" in file.name]
@@ -105,32 +105,30 @@ def test_a_message_is_there_whole_or_not_at_all(settings: Settings) -> None:
     folder = Path(broker.transport_options(settings)["data_folder_in"])
     with app.create_app(settings).connection_for_write() as writer:
         channel = writer.default_channel
-        sender = threading.Thread(target=lambda: [channel._put("looks", "x" * 1_000_000) for _ in range(30)])
+        sender = threading.Thread(target=lambda: [channel._put("sync", "x" * 1_000_000) for _ in range(30)])
         sender.start()
         seen = 0
         while sender.is_alive():
-            for message in folder.glob("*.looks.msg"):
+            for message in folder.glob("*.sync.msg"):
                 json.loads(message.read_text())
                 message.unlink()
                 seen += 1
         sender.join()
-    assert 30 == seen + len(list(folder.glob("*.looks.msg")))
+    assert 30 == seen + len(list(folder.glob("*.sync.msg")))
     assert seen
 
 
-def test_a_message_is_heard_at_once_by_one_who_waits_for_it(settings: Settings) -> None:
-    """He would look again after a minute, and is patient for a quarter of one."""
-    seldom = app.create_app(settings)
-    seldom.conf.broker_transport_options |= {"polling_interval": 60}
+def test_a_message_that_comes_while_a_worker_waits_is_delivered(settings: Settings) -> None:
+    waiting = app.create_app(settings)
     heard: list[object] = []
-    with seldom.connection_for_read() as connection, connection.channel() as channel:
-        consumer = seldom.amqp.TaskConsumer(channel, queues=[seldom.amqp.queues[app.LOOKS]])
+    with waiting.connection_for_read() as link, link.channel() as channel:
+        consumer = waiting.amqp.TaskConsumer(channel, queues=[waiting.amqp.queues[app.SYNC]])
         consumer.register_callback(lambda body, message: (heard.append(body), message.ack()))
         with consumer:
             with pytest.raises(TimeoutError):
-                connection.drain_events(timeout=0.1)
-            ringing = threading.Timer(0.2, seldom.send_task, ["nobody.works"], {"queue": app.LOOKS})
-            ringing.start()
-            connection.drain_events(timeout=15)
-            ringing.join()
+                link.drain_events(timeout=0.1)
+            sending = threading.Timer(0.2, waiting.send_task, ["no.such.task"], {"queue": app.SYNC})
+            sending.start()
+            link.drain_events(timeout=15)
+            sending.join()
     assert 1 == len(heard)

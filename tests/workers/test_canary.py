@@ -56,19 +56,19 @@ class Aviary:
         return canary.Sender(bell.Bell(self.celery, self.database), self.database)
 
     def waiting(self) -> dict[str, int]:
-        doorbell = bell.Bell(self.celery, self.database)
-        return {queue: doorbell.queued(which) for which, queue in bell.QUEUES.items()}
+        waker = bell.Bell(self.celery, self.database)
+        return {queue: waker.queued(queue) for queue in bell.QUEUES}
 
     def purge(self) -> None:
         with self.celery.connection_for_write() as connection:
-            for queue in bell.QUEUES.values():
+            for queue in bell.QUEUES:
                 connection.default_channel.queue_purge(queue)
 
     def answer(self) -> None:
         """A worker takes what waits."""
         self.purge()
-        for queue in bell.QUEUES.values():
-            canary.answer(self.database, queue, worker="looks@host")
+        for queue in bell.QUEUES:
+            canary.answer(self.database, queue, worker="sync@host")
 
     def says(self) -> dict[str, str]:
         return {sign.queue: sign.says for sign in canary.signs(self.database)}
@@ -108,7 +108,7 @@ def test_one_goes_out_on_each_queue_and_none_follows_while_it_is_under_way(birds
     for _ in range(5):
         birds.sender.send_due()
         clock.pass_(seconds=5)
-    assert {"looks": 1, "reads": 1} == birds.waiting()
+    assert {"sync": 1, "full_sync": 1} == birds.waiting()
 
 
 def test_an_answer_is_followed_by_the_next_one_after_a_quarter_of_a_minute(birds: Aviary, clock: Clock) -> None:
@@ -117,10 +117,10 @@ def test_an_answer_is_followed_by_the_next_one_after_a_quarter_of_a_minute(birds
     birds.answer()
     clock.pass_(seconds=13)
     birds.sender.send_due()
-    assert {"looks": 0, "reads": 0} == birds.waiting()
+    assert {"sync": 0, "full_sync": 0} == birds.waiting()
     clock.pass_(seconds=1)
     birds.sender.send_due()
-    assert {"looks": 1, "reads": 1} == birds.waiting()
+    assert {"sync": 1, "full_sync": 1} == birds.waiting()
 
 
 def test_a_lost_one_is_repeated(birds: Aviary, clock: Clock) -> None:
@@ -128,10 +128,10 @@ def test_a_lost_one_is_repeated(birds: Aviary, clock: Clock) -> None:
     birds.purge()
     clock.pass_(seconds=10)
     birds.sender.send_due()
-    assert {"looks": 0, "reads": 0} == birds.waiting()
+    assert {"sync": 0, "full_sync": 0} == birds.waiting()
     clock.pass_(seconds=5)
     birds.sender.send_due()
-    assert {"looks": 1, "reads": 1} == birds.waiting()
+    assert {"sync": 1, "full_sync": 1} == birds.waiting()
 
 
 def test_one_that_was_lost_again_and_again_is_still_missed_since_the_first(quick: Aviary, clock: Clock) -> None:
@@ -139,7 +139,7 @@ def test_one_that_was_lost_again_and_again_is_still_missed_since_the_first(quick
         quick.sender.send_due()
         quick.purge()
         clock.pass_(seconds=15)
-    assert "looks: no worker has answered for 5 min; is `erpmirror worker` running?" == quick.wrong()["looks"]
+    assert "sync: no worker has answered for 5 min; is `erpmirror worker` running?" == quick.wrong()["sync"]
 
 
 def test_a_week_without_workers_leaves_one_on_each_queue(quick: Aviary, clock: Clock) -> None:
@@ -147,13 +147,13 @@ def test_a_week_without_workers_leaves_one_on_each_queue(quick: Aviary, clock: C
         quick.sender.send_due()
         quick.another().send_due()
         clock.pass_(hours=1)
-    assert {"looks": 1, "reads": 1} == quick.waiting()
+    assert {"sync": 1, "full_sync": 1} == quick.waiting()
 
 
 def test_two_beats_send_one(birds: Aviary) -> None:
     for sender in (birds.sender, birds.another()):
         sender.send_due()
-    assert {"looks": 1, "reads": 1} == birds.waiting()
+    assert {"sync": 1, "full_sync": 1} == birds.waiting()
 
 
 def test_one_that_workers_passed_over_is_repeated_though_the_queue_is_busy(quick: Aviary, clock: Clock) -> None:
@@ -163,11 +163,11 @@ def test_one_that_workers_passed_over_is_repeated_though_the_queue_is_busy(quick
     doorbell.ring("queued")
     clock.pass_(seconds=20)
     quick.sender.send_due()
-    assert 1 == quick.waiting()["looks"], "nobody answers: it may wait in the queue"
+    assert 1 == quick.waiting()["sync"], "nobody answers: it may wait in the queue"
     clock.pass_(seconds=20)
-    doorbell.answer("other", bell.LOOK)
+    doorbell.answer("other", bell.SYNC)
     quick.sender.send_due()
-    assert 2 == quick.waiting()["looks"]
+    assert 2 == quick.waiting()["sync"]
 
 
 def test_an_answer_that_comes_twice_is_one(birds: Aviary) -> None:
@@ -181,34 +181,34 @@ def test_the_last_answer_is_told(birds: Aviary, clock: Clock) -> None:
     birds.sender.send_due()
     birds.answer()
     clock.pass_(seconds=4)
-    told = {"looks": "looks: a worker answered 4 s ago", "reads": "reads: a worker answered 4 s ago"}
+    told = {"sync": "sync: a worker answered 4 s ago", "full_sync": "full_sync: a worker answered 4 s ago"}
     assert (told, {}) == (birds.says(), birds.wrong())
 
 
 def test_a_ring_that_was_answered_is_an_answer(quick: Aviary, clock: Clock) -> None:
     quick.sender.send_due()
     clock.pass_(minutes=4)
-    bell.Bell(quick.celery, quick.database).answer("shop", bell.LOOK)
-    assert ["reads"] == list(quick.wrong())
+    bell.Bell(quick.celery, quick.database).answer("shop", bell.SYNC)
+    assert ["full_sync"] == list(quick.wrong())
 
 
 def test_whom_nobody_asks_is_not_accused(quick: Aviary, clock: Clock) -> None:
     assert {
-        "looks": "looks: not known yet; is `erpmirror beat` running?",
-        "reads": "reads: not known yet; is `erpmirror beat` running?",
+        "sync": "sync: not known yet; is `erpmirror beat` running?",
+        "full_sync": "full_sync: not known yet; is `erpmirror beat` running?",
     } == quick.wrong()
     quick.sender.send_due()
     quick.answer()
     clock.pass_(minutes=10)
-    asked = "a worker answered 10 min ago, and was asked nothing since; is `erpmirror beat` running?"
-    assert f"looks: {asked}" == quick.wrong()["looks"]
+    asked = "a worker answered 10 min ago, no canary was sent since; is `erpmirror beat` running?"
+    assert f"sync: {asked}" == quick.wrong()["sync"]
 
 
 def test_a_worker_that_was_never_there_is_missed_after_a_while(quick: Aviary, clock: Clock) -> None:
     quick.sender.send_due()
-    assert ({}, "looks: no worker has answered yet") == (quick.wrong(), quick.says()["looks"])
+    assert ({}, "sync: no worker has answered yet") == (quick.wrong(), quick.says()["sync"])
     clock.pass_(minutes=4)
-    assert "looks: no worker has answered for 4 min; is `erpmirror worker` running?" == quick.wrong()["looks"]
+    assert "sync: no worker has answered for 4 min; is `erpmirror worker` running?" == quick.wrong()["sync"]
 
 
 def lease(birds: Aviary, *, subject: str | None) -> None:
@@ -227,18 +227,18 @@ def test_a_worker_that_reads_for_hours_is_not_accused_but_one_of_the_other_queue
     birds.sender.send_due()
     lease(birds, subject=None)
     clock.pass_(hours=1)
-    assert ["looks"] == list(birds.wrong())
-    long = "reads: a worker answered 60 min ago; a long reading is under way, others wait for its end"
-    assert long == birds.says()["reads"]
+    assert ["sync"] == list(birds.wrong())
+    long = "full_sync: a worker answered 60 min ago; a full sync is under way, other work waits for its end"
+    assert long == birds.says()["full_sync"]
     clock.pass_(hours=2)
-    assert ["looks", "reads"] == list(birds.wrong()), "the lease ran out: who held it is gone"
+    assert ["sync", "full_sync"] == list(birds.wrong()), "the lease ran out: who held it is gone"
 
 
 def test_a_lease_of_one_object_is_no_long_reading(quick: Aviary, clock: Clock) -> None:
     quick.sender.send_due()
     lease(quick, subject="items 1")
     clock.pass_(hours=1)
-    assert ["looks", "reads"] == list(quick.wrong())
+    assert ["sync", "full_sync"] == list(quick.wrong())
 
 
 def test_a_broker_that_takes_nothing_is_said_and_the_next_goes_out_when_it_is_back(
@@ -254,12 +254,12 @@ def test_a_broker_that_takes_nothing_is_said_and_the_next_goes_out_when_it_is_ba
             birds.sender.send_due()
         clock.pass_(minutes=1)
     assert {
-        "looks": "looks: the broker took no message; a worker answered 3 min ago",
-        "reads": "reads: the broker took no message; a worker answered 3 min ago",
+        "sync": "sync: the broker took no message; a worker answered 3 min ago",
+        "full_sync": "full_sync: the broker took no message; a worker answered 3 min ago",
     } == birds.wrong()
     messages.mkdir()
     birds.sender.send_due()
-    assert {"looks": 1, "reads": 1} == birds.waiting()
+    assert {"sync": 1, "full_sync": 1} == birds.waiting()
 
 
 def deaf(birds: Aviary) -> dict[str, str]:
@@ -271,7 +271,7 @@ def test_who_takes_nothing_while_messages_wait_is_deaf_and_told_once(birds: Avia
     clock.pass_(minutes=5)
     assert {} == deaf(birds)
     clock.pass_(minutes=1)
-    both = {"looks": "has taken no message for 6 min", "reads": "has taken no message for 6 min"}
+    both = {"sync": "has taken no message for 6 min", "full_sync": "has taken no message for 6 min"}
     assert [both, {}] == [deaf(birds), deaf(birds)]
     clock.pass_(minutes=6)
     assert both == deaf(birds)
@@ -281,7 +281,7 @@ def test_who_reads_is_not_deaf_nor_is_anybody_whose_queue_is_empty(quick: Aviary
     quick.sender.send_due()
     lease(quick, subject=None)
     clock.pass_(hours=1)
-    assert ["looks"] == list(deaf(quick))
+    assert ["sync"] == list(deaf(quick))
     quick.purge()
     clock.pass_(hours=2)
     assert {} == deaf(quick)
@@ -298,13 +298,13 @@ def test_a_worker_that_stopped_consuming_is_noticed_though_its_process_lives(tmp
         return [sign.queue for sign in canary.signs(later) if "no worker has answered" in (sign.wrong or "")]
 
     with installed(database, tmp_path, broker=processes.FILES, systems={}) as (installation, _):
-        looks, *_ = (installation.start(*verb) for verb in (processes.LOOKS, processes.READS, ("beat",)))
+        looks, *_ = (installation.start(*verb) for verb in (processes.SYNC, processes.FULL_SYNC, ("beat",)))
         until(served, seconds=60, what=installation.logs)
-        assert {f"looks@{app.socket.gethostname()}.{looks.pid}"} == {
-            sign.worker.partition(",")[0] for sign in canary.signs(database) if sign.queue == "looks" and sign.worker
+        assert {f"sync@{app.socket.gethostname()}.{looks.pid}"} == {
+            sign.worker.partition(",")[0] for sign in canary.signs(database) if sign.queue == "sync" and sign.worker
         }
         signal_group(looks, signal.SIGSTOP)
-        until(lambda: ["looks"] == missed(), seconds=60, what=installation.logs)
+        until(lambda: ["sync"] == missed(), seconds=60, what=installation.logs)
         signal_group(looks, signal.SIGCONT)
         until(lambda: not missed(), seconds=60, what=installation.logs)
     later.close()

@@ -201,7 +201,7 @@ def test_one_connection_that_fails_does_not_stop_the_others() -> None:
     [
         (timedelta(hours=3), "3 h ahead of ours", False),
         (timedelta(minutes=-10), "10 min behind ours", False),
-        (timedelta(days=-400), "400 days behind ours", False),
+        (timedelta(days=-400), "400 d behind ours", False),
         (timedelta(seconds=100), "ahead of ours", True),
         (timedelta(0), "agrees with ours", True),
     ],

@@ -109,8 +109,8 @@ def ring(at: Desk) -> None:
     broker.prepare(at.settings)
     try:
         doorbell = bell.Bell(app.create_app(at.settings, at.database), at.database)
-        doorbell.ring(at.name, bell.LOOK)
-        doorbell.ring(at.name, bell.READ)
+        doorbell.ring(at.name, bell.SYNC)
+        doorbell.ring(at.name, bell.FULL_SYNC)
     except Exception as error:  # what is not about the broker is raised again
         said = errors.explained(error)
         if said is None:

@@ -6,6 +6,8 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from models.durations import spell
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,7 +41,6 @@ token = "{token}"   # for everything but webhooks and liveness; keep it secret
 
 _SOMEWHERE = "http://erp.example.com:8080"
 _HIDDEN = {"name", "system"}
-_UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def text(systems: dict[str, System], token: str) -> str:
@@ -103,19 +104,12 @@ def _takes_path(field: FieldInfo) -> bool:
 
 def _value(value: Any) -> str:
     if isinstance(value, timedelta):
-        return f'"{duration(value)}"'
+        return f'"{spell(value, exact=True)}"'
     if isinstance(value, tuple | list):
         return f"[{', '.join(_value(item) for item in value)}]"
     if isinstance(value, bool | int | float | str):
         return json.dumps(value, ensure_ascii=False)
     return json.dumps(str(value).removesuffix("/32"), ensure_ascii=False)
-
-
-def duration(value: timedelta) -> str:
-    """Write it as a settings file does: `90s`, `5m`, `1h`, `1d`, in the largest unit that fits."""
-    seconds = int(value.total_seconds())
-    unit, size = next(((unit, size) for unit, size in _UNITS if seconds % size == 0), _UNITS[-1])
-    return f"{seconds // size}{unit}"
 
 
 def table(name: str, values: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from models.durations import spell
 from workers.cli import remedies
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Interview:
     def _clock(self, ahead: timedelta) -> Proof:
         if abs(ahead) < _CLOCKS_ARE_READ_IN:
             return self._proof("clock", "agrees with ours")
-        says = f"{_rounded(abs(ahead))} {'ahead of' if ahead > timedelta(0) else 'behind'} ours"
+        says = f"{spell(abs(ahead))} {'ahead of' if ahead > timedelta(0) else 'behind'} ours"
         ok = abs(ahead) <= _CLOCKS_MAY_DIFFER
         return self._proof("clock", says, None if ok else remedies.CLOCK, ok=ok)
 
@@ -152,18 +153,6 @@ def _trouble(folder: Path) -> str | None:
             return None
     except OSError as error:
         return error.strerror or type(error).__name__
-
-
-def _rounded(duration: timedelta) -> str:
-    """A positive duration for a person: in seconds, minutes, hours or days, whichever is not absurd."""
-    seconds = duration.total_seconds()
-    for limit, size, unit in _STEPS:
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} days"
-
-
-_STEPS = ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h"))
 
 
 def _moment(moment: datetime) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.durations import spell
 from workers.cli import entry, errors
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ _FIELDS = (
     "last_error",
 )
 
+
+_LONG_AGO = timedelta(days=2)
 
 _COUNTS = ("rows", "pending", "parked", "held")
 
@@ -145,15 +148,13 @@ def _table(rows: Sequence[dict[str, Any]], now: datetime) -> Table:
 
 
 def _cells(values: dict[str, Any], now: datetime) -> list[str]:
-    from workers.cli import example
-
     reading = values.get("reading")
     return [
         values["resource"] + (f" (reading: {reading})" if reading is not None else ""),
         str(values["rows"]),
         ago(values["last_look"], now),
         ago(values["complete_as_of"], now),
-        example.duration(timedelta(seconds=values["bound"])),
+        spell(timedelta(seconds=values["bound"]), exact=True),
         *(str(values[name]) for name in _COUNTS[1:]),
     ]
 
@@ -164,18 +165,11 @@ def _style(values: dict[str, Any]) -> str:
     return "yellow" if values["last_error"] else ""
 
 
-_STEPS = ((60, 1, "s"), (3600, 60, "min"), (172_800, 3600, "h"))
-
-
 def ago(moment: datetime | None, now: datetime) -> str:
-    """Say when that was, for a person."""
+    """When that was, for a person: how long ago, or the date if it is more than two days."""
     if moment is None:
         return "never"
-    seconds = max(int((now - moment).total_seconds()), 0)
-    for limit, size, unit in _STEPS:
-        if seconds < limit:
-            return f"{seconds // size} {unit} ago"
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+    return f"{spell(now - moment)} ago" if now - moment < _LONG_AGO else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def name_unconfigured(database: Database, loaded: Settings) -> None:

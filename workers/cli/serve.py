@@ -60,13 +60,13 @@ def _children(file: Path, concurrency: int) -> dict[str, list[str]]:
     verbs = {
         "beat": ["beat"],
         "receiver": ["receiver"],
-        "looks": ["worker", "--queues", "looks", *amount],
-        "reads": ["worker", "--queues", "reads", *amount],
+        "sync": ["worker", "--queues", "sync", *amount],
+        "full_sync": ["worker", "--queues", "full_sync", *amount],
     }
     return {name: [*verb, "--config", str(file)] for name, verb in verbs.items()}
 
 
-_COLOURS = {"beat": "magenta", "receiver": "green", "looks": "cyan", "reads": "blue", "up": "yellow"}
+_COLOURS = {"beat": "magenta", "receiver": "green", "sync": "cyan", "full_sync": "blue", "up": "yellow"}
 
 
 def _printer() -> supervisor.Print:
@@ -151,20 +151,20 @@ def worker(
     concurrency: Concurrency = 2,
     queues: Annotated[
         str, typer.Option(metavar="NAMES", help="looks (short: notices, ticks), reads (full readings), or both.")
-    ] = "looks,reads",
+    ] = "sync,full_sync",
 ) -> None:
     """Run a worker: it fetches what changed and writes it into the mirror.
 
     Run at least one for each queue, so that a long reading never keeps news waiting.
 
-    Example: [bold]erpmirror worker --queues looks --concurrency 4[/]
+    Example: [bold]erpmirror worker --queues sync --concurrency 4[/]
     """
     from workers import app
 
     names = [name.strip() for name in queues.split(",") if name.strip()]
-    unknown = set(names) - {app.LOOKS, app.READS}
+    unknown = set(names) - {app.SYNC, app.FULL_SYNC}
     if unknown or not names:
-        raise typer.BadParameter(f"write {app.LOOKS}, {app.READS} or both with a comma", param_hint="--queues")
+        raise typer.BadParameter(f"write {app.SYNC}, {app.FULL_SYNC} or both with a comma", param_hint="--queues")
     app.run_worker(_prepared(config), queues=names, concurrency=concurrency)
 
 
