@@ -98,7 +98,7 @@ def _refuse(constant: str) -> Any:
 def normalised(value: Any) -> Any:
     """The value with every Decimal in the normal form of `number`; dicts and lists are changed in place.
 
-    For what `loads` did not decode. Without recursion: a streaming parser lets deeper nesting pass than Python survives.
+    For what `loads` did not decode. Without recursion: a streaming parser passes deeper nesting than Python survives.
     """
     whole = [value]
     waiting: list[dict[str, Any] | list[Any]] = [whole]

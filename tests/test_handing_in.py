@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from models import documents, tables
 from tests import processes
-from tests.processes import SYNC, FULL_SYNC, children, installed, kill_group, until
+from tests.processes import FULL_SYNC, SYNC, children, installed, kill_group, until
 from tests.test_product import ON_REDIS, place
 
 if TYPE_CHECKING:

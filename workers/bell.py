@@ -1,8 +1,8 @@
 """Wake-ups: Celery messages that only say "this connection has work". They may be lost, doubled or late.
 
-A wake-up is outstanding until a worker acknowledges it. Until then no second one is sent, except by the scheduler, which
-repeats it after about ten seconds if the queue is empty (the message was lost). So a week without workers leaves one
-message for each connection and queue, not a flood.
+A wake-up is outstanding until a worker acknowledges it. Until then only the scheduler sends another, after about ten
+seconds and if the queue is empty (the message was lost). So a week without workers leaves one message for each
+connection and queue, not a flood.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class Bell:
 
     def answer(self, connection: str, which: Which) -> None:
         """Record that a worker has begun: work that is stored from now on needs a new wake-up."""
-        with self._database.alone(lazily=True) as db:  # a lost acknowledgement looks like a lost wake-up: it is repeated
+        with self._database.alone(
+            lazily=True
+        ) as db:  # a lost acknowledgement looks like a lost wake-up: it is repeated
             clock = self._database.moment()
             answered = _answered(clock.reads, self._database.is_sqlite)
             db.execute(answered, {"its_connection": connection, "its_bell": which, **clock.told})

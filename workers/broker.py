@@ -22,7 +22,7 @@ PATIENCE = 4.0
 """Seconds until a broker that does not answer counts as away."""
 
 _ONCE = {"max_retries": 0}
-"""A sender does not wait for the broker to come back: the scheduler wakes again. (Workers wait, by Celery's settings.)"""
+"""A sender does not wait for the broker: the scheduler wakes again. (Workers wait, by Celery's settings.)"""
 
 HEARTBEAT = 10
 """Seconds between two heartbeats on RabbitMQ; with Celery's default a lost link is noticed after minutes."""
@@ -101,7 +101,7 @@ def consumer() -> type[Any]:
                 settle(*args)
             message = settle.__self__
             if not message.acknowledged and self.hub is not None:
-                self.hub.call_later(_SOON, self._give_up, message.channel)  # raised in the running loop, which then reconnects
+                self.hub.call_later(_SOON, self._give_up, message.channel)  # the loop then reconnects
 
         def _give_up(self, channel: Any) -> None:
             """Reconnect, unless that has happened meanwhile."""

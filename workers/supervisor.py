@@ -120,10 +120,10 @@ class _Doctor(threading.Thread):
         super().__init__(name="health-check", daemon=True)
         self._ailing = ailing
         self._found: dict[str, str] = {}
-        self._stopped = threading.Event()
+        self._end = threading.Event()
 
     def run(self) -> None:
-        while not self._stopped.wait(_ASK):
+        while not self._end.wait(_ASK):
             self._found = dict(self._ailing())
 
     def found(self) -> dict[str, str]:
@@ -133,7 +133,7 @@ class _Doctor(threading.Thread):
 
     def stop(self) -> None:
         """End the checks."""
-        self._stopped.set()
+        self._end.set()
 
 
 def run(children: Mapping[str, Sequence[str]], *, print_line: Print, ailing: Ailing = dict) -> int:

@@ -20,7 +20,7 @@ from tests import processes
 from tests.chaos import oracle
 from tests.chaos.ledger import Ledger, Line
 from tests.chaos.postbox import Postbox
-from tests.processes import SYNC, FULL_SYNC, Installation, children, equal, installed, kill_group, signal_group, until
+from tests.processes import FULL_SYNC, SYNC, Installation, children, equal, installed, kill_group, signal_group, until
 from tests.serving import served
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pytest
 from tests import processes
 from tests.chaos.hosts import Host, Hosts
 from tests.chaos.stage import Stage, stage
-from tests.processes import SYNC, FULL_SYNC, Line, free_port
+from tests.processes import FULL_SYNC, SYNC, Line, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

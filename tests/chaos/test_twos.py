@@ -13,7 +13,7 @@ import pytest
 from models.database import Database
 from tests import processes
 from tests.chaos.stage import Stage, stage
-from tests.processes import SYNC, FULL_SYNC, free_port, until
+from tests.processes import FULL_SYNC, SYNC, free_port, until
 
 if TYPE_CHECKING:
     import subprocess

@@ -14,7 +14,7 @@ from models import migration
 from models.database import Database
 from tests import processes
 from workers import app, bell, broker, configuration
-from workers.bell import SYNC, FULL_SYNC, Bell
+from workers.bell import FULL_SYNC, SYNC, Bell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
