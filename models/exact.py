@@ -31,7 +31,7 @@ _LARGEST_EXPONENT = 1000
 _LONGEST_INTEGER = 4300
 """Digits. Python refuses to read and to print longer integers (a guard against slow conversions)."""
 
-_LARGEST_INTEGER = 10**_LONGEST_INTEGER
+_LARGEST_INTEGER: int = 10**_LONGEST_INTEGER
 
 _DEEPEST = 100
 """No real object is nested deeper. Beyond this a value is kept as its JSON text, so that recursion cannot fail."""

@@ -1,4 +1,4 @@
-"""The filesystem broker's housekeeping: events that nobody reads do not pile up."""
+"""The filesystem broker: messages are whole, and events without a reader do not pile up."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def messages(tmp_path: Path) -> Path:
 
 
 def watch(celery: Celery) -> None:
-    """A Flower that begins to watch and is never seen again."""
+    """A Flower that begins to read events and then disappears."""
     with celery.connection_for_read() as connection, connection.channel() as channel:
         celery.events.Receiver(channel).get_consumers(lambda **_: None, channel)
         queue = celery.events.Receiver(channel).queue(channel)
@@ -63,7 +63,7 @@ def test_events_leave_no_file_while_no_flower_has_ever_run(celery: Celery, messa
     assert [] == list(messages.iterdir())
 
 
-def test_a_dead_flowers_queue_is_taken_away_with_its_files_and_gets_no_more(
+def test_a_dead_flowers_queue_is_deleted_with_its_files_and_gets_no_more(
     celery: Celery, settings: Settings, messages: Path
 ) -> None:
     watch(celery)
@@ -75,13 +75,13 @@ def test_a_dead_flowers_queue_is_taken_away_with_its_files_and_gets_no_more(
     assert [] == list(messages.iterdir())
 
 
-def test_a_flower_that_reads_and_rings_that_wait_are_left_alone(
+def test_a_flower_that_reads_and_wake_ups_that_wait_are_left_alone(
     celery: Celery, settings: Settings, messages: Path
 ) -> None:
     watch(celery)
     celery.send_task("erpmirror.sync", args=["shop"], queue="sync")
     age(messages, 7 * 86400)
-    tell(celery)  # fresh: its reader has just been here
+    tell(celery)  # fresh: as if its reader had just read
     for file in messages.glob("*.sync.msg"):
         os.utime(file, (0, 0))
     before = sorted(messages.iterdir())
@@ -93,7 +93,7 @@ def test_a_flower_that_reads_and_rings_that_wait_are_left_alone(
 
 
 @pytest.mark.redis
-def test_servers_look_after_themselves(tmp_path: Path) -> None:
+def test_servers_need_no_cleaning(tmp_path: Path) -> None:
     with processes.own_redis() as address:
         file = tmp_path / configuration.FILE
         file.write_text(f'[broker]\nurl = "{address}"\n')

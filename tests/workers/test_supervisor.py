@@ -1,4 +1,4 @@
-"""What `up` promises: what dies is started again, and everything stops when it is told to."""
+"""`up` restarts what ends, and stops everything on a signal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE = 60
 
 
 class Running:
-    """A supervisor that supervises, and what it has said so far."""
+    """A running supervisor, and its output so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
         self.process = process
