@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.schemas import Table
+    from models.values import JsonObject
     from tests.workers.connectors.stands import Outcome, Spoil
     from workers.connectors.contract import Resource
 
@@ -120,6 +121,7 @@ def test_a_fetch_shows_what_is_true_and_a_tombstone_for_what_nobody_knows(
             found = client.fetch(resource, key)
             assert isinstance(found, Snapshot)
             assert (key, exact.canonical(truth[key])) == (found.key, exact.canonical(found.raw))
+            assert _is_normal(found.raw)
         assert Tombstone(unknown) == client.fetch(resource, unknown)
 
 
@@ -151,6 +153,12 @@ def test_a_full_listing_names_everything_exactly_once_in_bounded_chunks(
     assert end.complete == (resource.points or resource.unpaged)
     for snapshot in (row for chunk in chunks for row in chunk.snapshots):
         assert exact.canonical(truth[snapshot.key]) == exact.canonical(snapshot.raw)
+        assert _is_normal(snapshot.raw)
+
+
+def _is_normal(raw: JsonObject) -> bool:
+    """Whether every number is in the form of `exact.loads`, so that equal objects are hashed alike."""
+    return repr(exact.normalised(deepcopy(raw))) == repr(raw)
 
 
 def _listed(stand: Stand, name: str) -> tuple[Resource, list[Outcome]]:
@@ -257,6 +265,7 @@ def test_a_document_becomes_what_the_vendor_read_in_it_under_its_own_key(
         found = client.interpret(stand.resource(name), document)
     assert document.sha256 == found.key
     assert exact.canonical(stand.sandbox.truth(name)[document.sha256]) == exact.canonical(found.raw)
+    assert _is_normal(found.raw)
 
 
 @pytest.mark.parametrize(("system", "name"), HANDED_IN)
