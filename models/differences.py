@@ -1,4 +1,4 @@
-"""What differs between two states of an object: dotted path -> earlier value."""
+"""The difference between two states of an object: dotted path -> earlier value."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def between(earlier: JsonObject, later: JsonObject) -> dict[str, Any]:
-    """The earlier values of the fields that differ; None for a field that was not there.
+    """The earlier values of the fields that differ; None for a field that did not exist.
 
-    Items of a list count by index, as in `rows.0.price`.
+    Items of a list are compared by index: `rows.0.price`.
     """
     return dict(_differences(earlier, later, ""))
 

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from sqlalchemy.engine import Dialect
 
@@ -26,70 +26,38 @@ _DOUBLE_DIGITS = 15
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 _LARGEST_EXPONENT = 1000
-"""PostgreSQL's numeric ends at 10**131072; nobody's price does. Beyond this a number is kept as its text."""
+"""PostgreSQL's numeric ends at 10**131072 and no price comes near. Beyond this a number is kept as its text."""
 
+_LONGEST_INTEGER = 4300
+"""Digits. Python refuses to read and to print longer integers (a guard against slow conversions)."""
 
-_LONGEST_INTEGER = 4000
-"""Python refuses to read longer ones (a guard against slow conversions); a `Decimal` takes any."""
+_LARGEST_INTEGER: int = 10**_LONGEST_INTEGER
 
 _DEEPEST = 100
-"""Nobody's object is nested deeper. Beyond this a value is kept as its JSON text, so that no recursion ends a run."""
-
-_DECODER = msgspec.json.Decoder(float_hook=Decimal)
-"""Twice as fast. What it refuses (lone surrogates, integers of many digits, a mark) the standard library may take."""
+"""No real object is nested deeper. Beyond this a value is kept as its JSON text, so that recursion cannot fail."""
 
 
-def loads(text: str | bytes) -> Any:
-    """Decode JSON; every number that is not an integer becomes a `Decimal`.
+def number(text: str) -> int | Decimal | str:
+    """A JSON number in its one normal form, however it is spelled: `1.50` and `15e-1` are both `Decimal("1.5")`.
 
-    ValueError for what is not JSON: NaN, Infinity, and nesting that no decoder survives.
+    An integral value is an int, any other a Decimal without zeros at its end, every digit kept. A number of absurd size
+    stays text: it is never expanded.
     """
-    try:
-        return _DECODER.decode(text)
-    except (ValueError, ArithmeticError, RecursionError):
-        return _carefully(text)
+    if len(text) > _LARGEST_EXPONENT or "e" in text or "E" in text:
+        try:
+            return _normal(Decimal(text))
+        except ArithmeticError:  # the exponent is too large even for a Decimal
+            return text
+    if text[-1] == "0" and "." in text:
+        text = text.rstrip("0")
+        if text[-1] == ".":
+            return int(text[:-1])
+    return Decimal(text)
 
 
-def _carefully(text: str | bytes) -> Any:
-    try:
-        return json.loads(text, parse_float=Decimal, parse_int=_integer, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _integer(digits: str) -> int | Decimal:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else Decimal(digits)
-
-
-def dumps(value: Any) -> str:
-    """Encode JSON, decimals digit by digit."""
-    return simplejson.dumps(value, use_decimal=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def canonical(value: Any) -> str:
-    """One text for all spellings of a value: `1.0` and `1.00` are equal, key order is nothing."""
-    return simplejson.dumps(
-        _plain(value), use_decimal=True, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-    )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Decimal):
-        return _plain_number(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _plain_number(value: Decimal) -> Decimal | int:
+def _normal(value: Decimal) -> int | Decimal | str:
+    if not _is_moderate(value):
+        return str(value)
     if value == value.to_integral_value():
         return int(value)
     sign, digits, exponent = value.as_tuple()
@@ -97,8 +65,77 @@ def _plain_number(value: Decimal) -> Decimal | int:
     return Decimal((sign, kept, int(exponent) + len(digits) - len(kept)))
 
 
+_DECODER = msgspec.json.Decoder(float_hook=number)
+"""Fast. What it refuses (lone surrogates, integers of many digits, a byte order mark) the standard library may take."""
+
+
+def loads(text: str | bytes) -> Any:
+    """Decode JSON; every number is in the normal form of `number`.
+
+    ValueError for what is not JSON: NaN, Infinity, and nesting that no decoder survives.
+    """
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return _loads_slowly(text)
+
+
+def _loads_slowly(text: str | bytes) -> Any:
+    try:
+        return json.loads(text, parse_float=number, parse_int=_integer, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else digits
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def normalised(value: Any) -> Any:
+    """The value with every Decimal in the normal form of `number`; dicts and lists are changed in place.
+
+    For what `loads` did not decode. Without recursion: a streaming parser passes deeper nesting than Python survives.
+    """
+    whole = [value]
+    waiting: list[dict[str, Any] | list[Any]] = [whole]
+    while waiting:
+        container = waiting.pop()
+        items: Iterable[tuple[Any, Any]] = container.items() if isinstance(container, dict) else enumerate(container)
+        for place, item in items:
+            if isinstance(item, Decimal):
+                container[place] = _normal(item)
+            elif isinstance(item, dict | list):
+                waiting.append(item)
+    return whole[0]
+
+
+def dumps(value: Any) -> str:
+    """Encode JSON, decimals digit by digit."""
+    return simplejson.dumps(value, use_decimal=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def canonical(value: Any) -> str:
+    """One text for all spellings of a value: `1.0` and `1.00` are equal, the order of keys is nothing."""
+    return simplejson.dumps(
+        _copied(value), use_decimal=True, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+    )
+
+
+def _copied(value: Any) -> Any:
+    """A copy with every Decimal in the normal form of `number`."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(item) for item in value]
+    return _normal(value) if isinstance(value, Decimal) else value
+
+
 def _significant(value: Decimal) -> tuple[int, ...]:
-    # Not Decimal.normalize: that rounds to the context's 28 digits.
+    # Decimal.normalize would round to the context's 28 digits.
     digits = value.as_tuple().digits
     while len(digits) > 1 and digits[-1] == 0:
         digits = digits[:-1]
@@ -120,7 +157,7 @@ def fingerprint(value: Any, *, salt: str = "") -> str:
 
 
 def digest(text: bytes, *, salt: str) -> str:
-    """`fingerprint` of the value whose canonical text this is."""
+    """The `fingerprint` of the value that has this canonical text."""
     hashed = hashlib.blake2b(text, digest_size=16, person=b"erpmirror")
     hashed.update(salt.encode())
     return hashed.hexdigest()
@@ -129,7 +166,7 @@ def digest(text: bytes, *, salt: str) -> str:
 def storable(value: Any, *, depth: int = 0) -> Any:
     """The value as every database can hold it.
 
-    NUL and lone surrogates are escaped; numbers of absurd size and whatever is nested absurdly deep become text.
+    NUL and lone surrogates are escaped; numbers of absurd size and nesting of absurd depth become text.
     """
     if isinstance(value, str):
         return storable_text(value)
@@ -162,7 +199,7 @@ def _as_text(value: Any) -> str:
 
 def _is_moderate(value: Decimal | int) -> bool:
     if isinstance(value, int):
-        return value.bit_length() <= _LARGEST_EXPONENT * 3
+        return -_LARGEST_INTEGER < value < _LARGEST_INTEGER
     if not value.is_finite():
         return False
     smallest = int(value.as_tuple().exponent)
@@ -241,7 +278,7 @@ class ExactNumber(TypeDecorator[Decimal]):
             return int(number) if -_SQLITE_INTEGER < number < _SQLITE_INTEGER else format(number, "f")
         return _double(number) or format(number, "f")
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 - SQLAlchemy's face
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 - the base's signature
         """Decimal out."""
         if value is None or isinstance(value, Decimal):
             return value

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from models.values import JsonObject, Shape
 
 RESTRICTED = "[access restricted]"
-"""What Dilovod shows instead of a linked object's name where the role may not read it."""
+"""What Dilovod shows instead of a linked object's name that the role may not read."""
 
 _NO_LINK = ("0", 0, "", None)
 _PRESENTATION = "pr"
 
 DEEPEST_PART = 4
 DEEPEST_OBJECT = 8
-"""Lists within lists, and objects within objects, beyond these are kept whole, as JSON."""
+"""Deeper lists within lists, and objects within objects, are kept whole, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ class PartRow:
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """An object as columns see it: dotted path -> value, and the rows of its parts."""
+    """An object laid out: dotted path -> value, and the rows of its parts."""
 
     fields: dict[str, Any]
     rows: list[PartRow] = field(default_factory=list)
 
 
 def flatten(projected: JsonObject, declared: Shape) -> Flat:
-    """Lay the object out. What `declared` calls JSON is kept whole; empty links are None."""
+    """Lay the object out. A field that `declared` calls JSON is kept whole; empty links are None."""
     walk = _Walk(declared)
     return Flat(walk.fields(projected, part="", position=None, depth=0), walk.rows)
 
@@ -75,7 +75,7 @@ class _Walk:
 
 
 def _scalars(item: JsonObject, declared: dict[str, Kind], prefix: str, level: int) -> Iterator[tuple[str, Any]]:
-    """Everything of the object that is no object itself, by dotted path."""
+    """All values of the object that are not objects themselves, by dotted path."""
     for key, value in without_empty_links(item).items():
         path = names.join(prefix, key)
         whole = level == DEEPEST_OBJECT or declared.get(path) == Kind.JSON or as_rows(value) is not None
@@ -90,7 +90,7 @@ def as_rows(value: Any) -> list[JsonObject] | None:
     if isinstance(value, list) and set(map(type, value)) == {dict}:
         return value
     if isinstance(value, dict) and next(iter(value), "").isdigit() and all(map(_is_row, value, value.values())):
-        # In an order that no database's way of keeping JSON can change.
+        # Sorted, because databases keep the keys of JSON in orders of their own.
         return [{"id": key, **value[key]} for key in sorted(value, key=lambda key: (len(key), key))]
     return None
 
@@ -105,7 +105,7 @@ def has_links(keys: Collection[str]) -> bool:
 
 
 def without_empty_links(item: JsonObject) -> JsonObject:
-    """Dilovod's links, `{"id", "pr"}` or `x` beside `x__pr`: an empty one is None, and so is a name kept from us."""
+    """Dilovod's links, `{"id", "pr"}` or `x` beside `x__pr`: an empty one is None, and so is a restricted name."""
     links = [(key[:-4], key) for key in item if key.endswith("__pr") and key[:-4] in item]
     if _PRESENTATION in item and "id" in item:
         links.append(("id", _PRESENTATION))

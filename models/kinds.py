@@ -1,4 +1,4 @@
-"""Which type a value shows, and whether a value fits a typed column without change."""
+"""The column type that a value shows, and whether a value fits a typed column without change."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class _Misfit:
 
 
 MISFIT: Final = _Misfit()
-"""What `fit` answers for a value that goes into the overflow column."""
+"""What `fit` gives for a value that goes into the overflow column."""
 
 _NOTHING = type(None)
 _TEXTS: Final[frozenset[type]] = frozenset({str, _NOTHING})
-_AS_THEY_ARE: Final[dict[Kind, frozenset[type]]] = {
+_UNCHANGED: Final[dict[Kind, frozenset[type]]] = {
     Kind.TEXT: _TEXTS,
     Kind.NUMBER: frozenset({int, Decimal, _NOTHING}),
     Kind.BOOLEAN: frozenset({bool, _NOTHING}),
@@ -53,14 +53,14 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]"
-    # More than six digits of a second are more than a database keeps.
+    # A database keeps six digits of a second; further ones must be zeros.
     r"(?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:(?<=\.[0-9]{6})0+)?"
     r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 )
 
 
 def of(value: Any) -> Kind | None:
-    """The kind that this value alone shows; None for what shows none: null, empty texts and lists, zero dates."""
+    """The kind that this value shows; None for null, empty texts and lists, and zero dates."""
     if _is_nothing(value):
         return None
     if isinstance(value, bool):
@@ -80,7 +80,7 @@ def fit(kind: Kind, value: Any) -> Any:
 def fit_all(kind: Kind, values: Sequence[Any]) -> Sequence[Any]:
     """`fit` of each value; integers stay integers in a column of numbers."""
     types = set(map(type, values))
-    if types <= _AS_THEY_ARE.get(kind, _NONE):
+    if types <= _UNCHANGED.get(kind, _NONE):
         return values
     if types <= _TEXTS:
         fitted = {value: fit(kind, value) for value in set(values)}
@@ -147,7 +147,7 @@ def _day(value: Any) -> date | None:
         return None
     try:
         return date.fromisoformat(value)
-    except ValueError:  # a year 0, a month 13: no database holds it
+    except ValueError:  # a year 0, a month 13: no database takes it
         return None
 
 

@@ -1,4 +1,4 @@
-"""The names of the mirror's tables and columns: from a vendor's spelling to snake case, the same on every database."""
+"""Names of the mirror's tables and columns: a vendor's names in snake case, the same on every database."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 LONGEST = 55
-"""Bytes. PostgreSQL ends identifiers at 63, and `pk_…` and `…__text` need room."""
+"""Bytes. PostgreSQL cuts identifiers at 63, and `pk_…` and `…__text` need room."""
 
 _LONGEST_OVERFLOW = 63
 _HASH_DIGITS = 8
 _NO_WORD = re.compile("[\\W\u115f\u1160\u3164\uffa0]+")
-"""What no name is made of; the four are letters that nobody sees, so that a name would look like another."""
+"""Characters that no name may hold; the last four are invisible letters, which would make two names look alike."""
 
 _SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
-"""PostgreSQL has these in every table, and lets nobody else. SQLite's `rowid` may be taken: it has three names."""
+"""Every PostgreSQL table has these already. SQLite's `rowid` may be used: it has two other names."""
 
 _BEFORE_CAPITAL = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _STEP = re.compile(r"(?:\\.|[^.\\])+", re.DOTALL)
@@ -27,7 +27,7 @@ _NO_NAME = "\\-"
 
 
 def step(key: str) -> str:
-    """One field's name as a step of a dotted path: its own dots are escaped, and the empty name is visible."""
+    """A field's name as a step of a dotted path: its dots are escaped, and the empty name becomes visible."""
     return key.replace("\\", "\\\\").replace(".", "\\.") or _NO_NAME
 
 
@@ -42,7 +42,7 @@ def steps(path: str) -> list[str]:
 
 
 def fold(key: str) -> str:
-    """A vendor's word in snake case: `KOHALIK` is `kohalik`, `PaysVAT` is `pays_vat`, `good__pr` stays."""
+    """A vendor's name in snake case: `KOHALIK` is `kohalik`, `PaysVAT` is `pays_vat`, `good__pr` stays."""
     words = _NO_WORD.sub("_", key.strip())
     return _BEFORE_CAPITAL.sub("_", words).lower().lstrip("_") or "field"
 
@@ -59,13 +59,13 @@ def overflow(name: str, path: str, taken: Collection[str]) -> str:
 
 
 def table(system: str, resource: str) -> str:
-    """The table of a resource. It never holds `__`, so no part's table can meet it."""
+    """The table of a resource. It never contains `__`, so it cannot clash with a part's table."""
     folded = re.sub(r"_+", "_", f"{fold(system)}_{fold(resource)}")
     return _free(folded, of=f"{system} {resource}", taken=(), longest=LONGEST)
 
 
 def part_table(owner: str, part: str, taken: Collection[str]) -> str:
-    """The table of an object's part, which always holds `__`. `part`: its dotted path. `taken`: all resource tables."""
+    """The table of a part; it always contains `__`. `part`: its dotted path. `taken`: all resource tables."""
     folded = "__".join([owner, *(fold(key) for key in steps(part))])
     return _free(folded, of=f"{owner} {part}", taken=taken, longest=LONGEST, joint="__")
 

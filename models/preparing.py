@@ -214,11 +214,11 @@ def _digest(snapshot: Snapshot | Received, given: JsonObject, raw: JsonObject, s
 
 
 def _row(
-    key: str, snapshot: Snapshot | Received, raw: JsonObject, text: texts.Texts | None, sent: str | None, salt: str
+    key: str, snapshot: Snapshot | Received, raw: JsonObject, text: str | None, sent: str | None, salt: str
 ) -> Row:
     if text is not None:
-        hash_ = exact.digest(text.canonical, salt=salt)
-        return Row(key, raw, hash_, snapshot.listed, text.kept, sent)
+        hash_ = exact.digest(text.encode(), salt=salt)
+        return Row(key, raw, hash_, snapshot.listed, text, sent)
     raw = exact.storable(raw)
     return Row(key, raw, exact.fingerprint(raw, salt=salt), snapshot.listed, None, sent)
 

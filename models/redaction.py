@@ -1,4 +1,4 @@
-"""What is never stored: fields named by `omit` rules, taken out before anything else sees the object, and secrets."""
+"""Removes what is never stored: fields that `omit` rules name, before any other step, and secrets in texts."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _ANY_DEPTH = "**"
 
 
 def redact(raw: JsonObject, omit: Sequence[str]) -> JsonObject:
-    """The object without what the rules name; the given one is left as it is.
+    """A copy of the object without the fields that the rules name.
 
-    A rule is a dotted path: `*` stands for one level, `**` for any number of levels. Lists are walked as if they were
-    not there, and case does not matter: `debtors.*.password`, `**.passwordsalt`.
+    A rule is a dotted path: `*` stands for one level, `**` for any number of levels. Lists are transparent, and case is
+    ignored: `debtors.*.password`, `**.passwordsalt`.
     """
     rules = frozenset(tuple(rule.casefold().split(".")) for rule in omit if rule)
     return _without(raw, rules) if rules else raw
 
 
 def _without(raw: JsonObject, rules: frozenset[_Rule]) -> JsonObject:
-    # Walked with a list of our own: a vendor's nesting must not end in a RecursionError that lets a secret pass.
+    # An explicit stack: deep nesting must not end in a RecursionError that lets a secret pass.
     whole: JsonObject = {}
     waiting: list[_Waiting] = [(raw, whole, rules)]
     while waiting:
@@ -48,7 +48,7 @@ def _without(raw: JsonObject, rules: frozenset[_Rule]) -> JsonObject:
 
 
 def _kept(item: Any, rules: frozenset[_Rule], waiting: list[_Waiting]) -> Any:
-    """The item itself; or an empty copy, to be filled when its turn comes."""
+    """The item itself, or an empty copy that is filled later from the stack."""
     if not rules or not isinstance(item, dict | list):
         return item
     copy: Any = {} if isinstance(item, dict) else []
@@ -57,7 +57,7 @@ def _kept(item: Any, rules: frozenset[_Rule], waiting: list[_Waiting]) -> Any:
 
 
 def _follow(rules: frozenset[_Rule], key: str) -> frozenset[_Rule] | None:
-    """What is left of the rules one level below `key`; None if one of them ends there."""
+    """What remains of the rules one level below `key`; None if a rule ends there."""
     left: set[_Rule] = set()
     for rule in rules:
         for head, rest in _heads(rule):
@@ -70,7 +70,7 @@ def _follow(rules: frozenset[_Rule], key: str) -> frozenset[_Rule] | None:
 
 
 def _heads(rule: _Rule) -> list[tuple[str, _Rule]]:
-    """What the next level may be, and what is left after it: `**` also stands for no level at all."""
+    """What the next level may match, and the rest of the rule; `**` also matches no level."""
     if rule[0] != _ANY_DEPTH or len(rule) == 1:
         return [(rule[0], rule[1:])]
     return [(_ANY_DEPTH, rule), *_heads(rule[1:])]
@@ -82,9 +82,9 @@ _HIDDEN = "***"
 
 
 class Mask:
-    """Takes secrets out of a text: as they are and as others write them, whole or in pieces, for vendors cut texts.
+    """Hides secrets in a text, plain or encoded, whole or in pieces: vendors repeat them in messages, and cut those.
 
-    Half of a secret, or eight characters of a long one, are a piece.
+    Half of a secret, or eight characters of a long one, count as a piece.
     """
 
     def __init__(self, secrets: Collection[str]) -> None:
@@ -94,7 +94,7 @@ class Mask:
             self._pieces[length].update(_windows(form, length))
 
     def __call__(self, text: str) -> str:
-        """The text without them."""
+        """The text with every secret replaced by `***`."""
         secret = bytearray(len(text))
         for length, pieces in self._pieces.items():
             for start, window in enumerate(_windows(text, length)):
@@ -116,7 +116,7 @@ def _shown(text: str, secret: bytearray) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """The secret, and how an address, JSON (PHP's, too), HTML and base64 write it."""
+    """The secret as it is, and encoded in an address, in JSON (also PHP's), HTML and base64."""
     yield secret
     for written in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
         yield written
@@ -126,7 +126,7 @@ def _forms(secret: str) -> Iterator[str]:
         yield written
         yield written.replace("/", "\\/")
     yield html.escape(secret)
-    for before in range(3):  # behind a name, as in Basic, it begins anywhere in a group of three bytes
+    for before in range(3):  # after a user name, as in Basic, it begins at any byte of a group of three
         raw = b"\0" * before + secret.encode(errors="surrogatepass")
         first, last = (before * 8 + 5) // 6, len(raw) * 8 // 6
         if last - first >= _SHORTEST_PIECE:

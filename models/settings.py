@@ -1,6 +1,6 @@
-"""The settings of one installation: one file, every mistake in it named with its remedy.
+"""The settings of one installation: one file, checked, with a remedy for every mistake in it.
 
-`workers.configuration` finds the file and knows the systems; here it is checked.
+`workers.configuration` finds the file and knows the systems.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CONNECTION_NAME = re.compile("[a-z0-9][a-z0-9_-]*")
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the message names the file, every mistake and its remedy, and shows no secret."""
+    """The settings are invalid. The message names the file, every mistake and its remedy, and shows no secret."""
 
     def __init__(self, file: Path, complaints: list[str]) -> None:
         self.file = file
@@ -71,21 +71,21 @@ def _network(value: Any) -> Any:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     try:
-        network = ip_network(value if isinstance(value, str) else "")  # a number would pass as an address
+        network = ip_network(value if isinstance(value, str) else "")  # a number would be accepted as an address
     except ValueError as error:
         raise ValueError(f'{error}; write an address or a network, as in "88.198.50.253" or "10.0.0.0/8"') from None
     return _unmapped(network)
 
 
 def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    # Callers are compared as IPv4 wherever they are; a mapped network would never match.
+    # Client addresses are compared as IPv4 where possible; a mapped network would never match.
     if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):  # type: ignore[arg-type]
         return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
     return network
 
 
 def _url(value: str) -> str:
-    # The value is not repeated: people put passwords into addresses.
+    # The message does not repeat the value: addresses may hold passwords.
     parts = urlsplit(value)
     if parts.scheme not in _PORTS or not parts.hostname or any(character.isspace() for character in value):
         raise ValueError('an address begins with http:// or https:// and names a host, as in "https://erp.example.com"')
@@ -95,7 +95,7 @@ def _url(value: str) -> str:
         raise ValueError("an address ends with its path; remove what follows ? or #")
     if parts.port == 0:
         raise ValueError("an address has no port 0")
-    # One spelling, because an account is told by its address: two spellings would have two gates.
+    # One spelling, because the address identifies the account: two spellings would have two gates.
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = "" if parts.port in {None, _PORTS[parts.scheme]} else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
@@ -114,13 +114,13 @@ Whole = Annotated[int, BeforeValidator(_number)]
 
 
 class Strict(BaseModel):
-    """Refuses keys that it does not know."""
+    """A model that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Connection(Strict):
-    """One configured account at a system; what every connection may set.
+    """One configured account at a system: the settings that all systems share.
 
     A validator of a path finds the settings file's folder in its context: `info.context["folder"]`.
     """
@@ -138,7 +138,7 @@ class Connection(Strict):
     max_deletions: Annotated[float, BeforeValidator(_number)] = Field(default=0.2, ge=0, le=1)
 
     secrets: ClassVar[tuple[str, ...]] = ()
-    """Built-in paths that are never stored, beside `omit`."""
+    """Paths that are never stored, in addition to `omit`."""
 
     @field_validator("timezone")
     @classmethod
@@ -155,15 +155,15 @@ class Connection(Strict):
 
     @property
     def zone(self) -> zoneinfo.ZoneInfo:
-        """The zone of the vendor's wall clock."""
+        """The zone of the vendor's local times."""
         return zoneinfo.ZoneInfo(self.timezone)
 
     def login(self) -> tuple[str, ...]:
-        """What identifies the account at the vendor, beside its address. Secret."""
+        """What identifies the account at the vendor, in addition to its address. Secret."""
         raise NotImplementedError
 
-    def closed_until(self, now: datetime) -> datetime | None:  # noqa: ARG002 - most vendors never close
-        """When full readings are possible again; None while open."""
+    def closed_until(self, now: datetime) -> datetime | None:  # noqa: ARG002 - most vendors have no opening hours
+        """When full syncs are possible again; None while they are."""
         return None
 
 
@@ -175,9 +175,9 @@ class Webhooked(Connection):
 
     @field_validator("webhook_sources")
     @classmethod
-    def _somebody(cls, sources: tuple[Network, ...]) -> tuple[Network, ...]:
+    def _not_empty(cls, sources: tuple[Network, ...]) -> tuple[Network, ...]:
         if not sources:
-            raise ValueError("an empty list lets nobody in; remove the key for the default, or name a network")
+            raise ValueError("an empty list refuses every sender; remove the key for the default, or name a network")
         return sources
 
     @field_validator("webhook_secret")
@@ -189,9 +189,9 @@ class Webhooked(Connection):
 
 
 class HandedIn(Connection):
-    """A connection whose system reads documents that people hand in.
+    """A connection whose system decodes documents that are handed in.
 
-    `inbox`: a folder watched for PDFs, one folder in it for each kind (`incoming/deliverynote/*.pdf`); absolute after
+    `inbox`: a folder that is watched for PDFs, with one folder per kind (`incoming/deliverynote/*.pdf`); absolute after
     loading. `largest`: bytes of a document.
     """
 
@@ -207,8 +207,8 @@ class HandedIn(Connection):
 class DatabaseSettings(Strict):
     """Where the mirror lives. A SQLite path is absolute after loading; its folder need not exist.
 
-    `keep_notices`: how long webhooks and finished readings are kept. `keep_changes`: how long the journal is, None for
-    ever: a trimmed one no longer gives all live rows when it is replayed.
+    `keep_notices`: how long webhooks and finished full syncs are kept. `keep_changes`: how long journal entries are,
+    None for ever: a trimmed journal no longer gives all live rows when it is replayed.
     """
 
     url: str = Field(default="sqlite:///var/erpmirror.db", repr=False, validate_default=True)
@@ -239,7 +239,7 @@ class DatabaseSettings(Strict):
 
 
 class BrokerSettings(Strict):
-    """Where the bell hangs."""
+    """Where wake-ups are sent."""
 
     url: str = Field(default="filesystem:///var/broker", repr=False, validate_default=True)
 
@@ -269,7 +269,7 @@ def _beside(info: ValidationInfo, path: str) -> Path:
 
 
 class ReceiverSettings(Strict):
-    """How the receiver is reached and whom it believes.
+    """How the receiver is reached, and which proxies it trusts.
 
     `spool`: the folder that keeps webhooks while the database is away; absolute after loading, need not exist.
     """
@@ -323,13 +323,13 @@ def load(path: Path, options: Mapping[str, type[Connection]]) -> Settings:
     """The settings in this file. `options`: system -> its part of a connection's settings. Raises `SettingsError`."""
     file = path.absolute()
     content = _parse(file)
-    reading = _Reading(file, options)
-    content = reading.expanded(content)
-    reading.refuse_unknown(content)
-    sections = {name: reading.section(name, model, content.get(name, {})) for name, model in _SECTIONS.items()}
-    connections = reading.connections(content.get("connections", {}))
-    if reading.complaints:
-        raise SettingsError(file, reading.complaints)
+    loader = _Loader(file, options)
+    content = loader.expanded(content)
+    loader.refuse_unknown(content)
+    sections = {name: loader.section(name, model, content.get(name, {})) for name, model in _SECTIONS.items()}
+    connections = loader.connections(content.get("connections", {}))
+    if loader.complaints:
+        raise SettingsError(file, loader.complaints)
     return Settings(file=file, connections=connections, **sections)
 
 
@@ -346,8 +346,8 @@ def _parse(file: Path) -> dict[str, Any]:
         raise SettingsError(file, [f"it is not TOML: {error}; a text needs quotes, a list brackets"]) from None
 
 
-class _Reading:
-    """One pass over a file that collects every mistake."""
+class _Loader:
+    """One pass over the file that collects every mistake."""
 
     def __init__(self, file: Path, options: Mapping[str, type[Connection]]) -> None:
         self.complaints: list[str] = []
@@ -371,10 +371,10 @@ class _Reading:
         try:
             return model.model_validate(table, context=self._context)
         except ValidationError as error:
-            # A value whose `${NAME}` is missing has been complained about already.
-            told = {complaint.partition(": ")[0] for complaint in self.complaints}
+            # A value whose `${NAME}` is undefined has a complaint already.
+            reported = {complaint.partition(": ")[0] for complaint in self.complaints}
             found = mistakes.described(error, prefix=name, known=[key for key in model.model_fields if key != "name"])
-            self.complaints += [each for each in found if each.partition(": ")[0] not in told]
+            self.complaints += [each for each in found if each.partition(": ")[0] not in reported]
             return None
 
     def connections(self, tables: Any) -> dict[str, Connection]:

@@ -1,6 +1,6 @@
-"""Many objects laid out at once, field by field: what `flattening.flatten` makes of each, as columns of values.
+"""Lays many objects out at once, field by field: what `flattening.flatten` makes of each, as columns of values.
 
-What is the same for all objects (names, paths, what is nested where) is so found out once, not once for each of them.
+Names, paths and nesting, which are alike in all objects, are found once and not once per object.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class Spread:
 def spread(projected: Sequence[JsonObject], declared: Shape) -> dict[str, Spread]:
     """Part -> its rows."""
     walk = _Walk(declared)
-    everyone = range(len(projected))
+    owners = range(len(projected))
     try:
-        walk.part("", projected, Spread(everyone, [0] * len(projected), [None] * len(projected)), depth=0)
+        walk.part("", projected, Spread(owners, [0] * len(projected), [None] * len(projected)), depth=0)
     except _TwoWaysError:
         return _one_by_one(projected, declared)
     return walk.parts
 
 
 class _TwoWaysError(Exception):
-    """A part is reached on two ways: only a walk through each object tells the order of its rows."""
+    """A part is reached by two paths: the order of its rows follows only from a walk through each object."""
 
 
 class _Walk:
@@ -73,7 +73,7 @@ class _Part:
         self._declared = walk.declared(part)
 
     def objects(self, items: Sequence[JsonObject], rows: Sequence[int], prefix: str, level: int) -> None:
-        """The fields of objects that are nested in these rows under the same path."""
+        """Lay out objects that are nested in these rows under the same path."""
         for key, values, where in _by_key(items, rows):
             self._field(names.join(prefix, key), values, where, level)
 
@@ -85,7 +85,7 @@ class _Part:
         if not as_json and self._depth < flattening.DEEPEST_PART and _are_all_lists(values):
             self._list(path, values, rows)
             return
-        lists, objects, others = _Some(), _Some(), _Some()
+        lists, objects, others = _Subset(), _Subset(), _Subset()
         for row, value in zip(rows, values, strict=True):
             listed = None if as_json or self._depth == flattening.DEEPEST_PART else flattening.as_rows(value)
             if listed is not None:
@@ -116,26 +116,26 @@ class _Part:
             column[row] = value
 
     def _list(self, path: str, values: Sequence[list[JsonObject]], rows: Sequence[int]) -> None:
-        mine = self._into
+        into = self._into
         owners: list[int] = []
         positions: list[int] = []
         parents: list[int | None] = []
         count, last = 0, None
         for row, listed in zip(rows, values, strict=True):
-            owner = mine.owners[row]
+            owner = into.owners[row]
             count = count if owner == last else 0
             last = owner
             owners += [owner] * len(listed)
             positions += range(count, count + len(listed))
-            parents += [mine.positions[row] if self._part else None] * len(listed)
+            parents += [into.positions[row] if self._part else None] * len(listed)
             count += len(listed)
         part = f"{self._part}.{path}" if self._part else path
         items = list(chain.from_iterable(values))
         self._walk.part(part, items, Spread(owners, positions, parents), depth=self._depth + 1)
 
 
-class _Some:
-    """Some rows and the value of each."""
+class _Subset:
+    """A subset of the rows, with the value of each."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
@@ -152,12 +152,12 @@ def _has_only_scalars(values: Sequence[Any]) -> bool:
 
 
 def _are_all_lists(values: Sequence[Any]) -> bool:
-    """Whether each is a list of objects, as most often."""
+    """Whether each value is a list of objects, the usual case."""
     return set(map(type, values)) == {list} and all(values) and set(map(type, chain.from_iterable(values))) == {dict}
 
 
 def _by_key(items: Sequence[JsonObject], rows: Sequence[int]) -> Iterator[tuple[str, Sequence[Any], Sequence[int]]]:
-    """Key -> the values of those objects that have it, and their rows."""
+    """Each key, the values of those objects that have it, and their rows."""
     shapes = dict.fromkeys(map(tuple, items))
     keys = dict.fromkeys(chain.from_iterable(shapes))
     if flattening.has_links(keys):

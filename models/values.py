@@ -1,4 +1,4 @@
-"""Plain values that cross the layers: what a connector brings home and what the write path takes."""
+"""Plain values that cross the layers: what a connector yields and what the write path takes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from models import exact
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_LONGEST_REST = timedelta(minutes=5)
+_LONGEST_BACKOFF = timedelta(minutes=5)
 
 JsonObject = dict[str, Any]
-"""A decoded JSON object. Numbers are `int` or `Decimal`, never `float`."""
+"""A decoded JSON object. Numbers are in the normal form of `exact.loads`: `int` or `Decimal`, never `float`."""
 
 
 class Kind(StrEnum):
@@ -43,14 +43,14 @@ Notes = dict[str, dict[str, str]]
 
 
 class Lane(IntEnum):
-    """How soon a mention is worked off; lower first."""
+    """How soon an enqueued key is fetched; lower first."""
 
     LIVE = 0
     BULK = 1
 
 
 class Cause(StrEnum):
-    """What first made us look."""
+    """What first enqueued a key, or led to a change."""
 
     NOTICE = "notice"
     TICK = "tick"
@@ -60,7 +60,7 @@ class Cause(StrEnum):
 
 
 class ChangeKind(StrEnum):
-    """What a journal entry tells."""
+    """The kind of a journal entry."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -73,7 +73,7 @@ class Snapshot:
     """An object as its system showed it.
 
     `raw` is the object as sent; `listed` is the token that a listing of names would show for this very state
-    (None where only the listing can tell), so that the next sweep does not mention what was just fetched.
+    (None where only the listing can tell), so that the next listing does not enqueue what was just fetched.
     """
 
     key: str
@@ -82,9 +82,9 @@ class Snapshot:
 
 
 class Received(NamedTuple):
-    """A `Snapshot` still as it was sent, in JSON: an object that came so before need not be decoded again.
+    """A `Snapshot` still as JSON text: an object that was sent in the same bytes before is not decoded again.
 
-    Its key was read from it, so it is an object of JSON, but perhaps not a whole one.
+    Its key was read from it, so it begins as a JSON object, but may be truncated.
     """
 
     key: str
@@ -114,7 +114,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """The object exists, but its vendor cannot show it in detail: what the listing showed of it is kept instead.
+    """The object exists, but its vendor cannot show its details: the listing's line is kept instead.
 
     `mark` is added to the listing's line (`{"detail_unavailable": True}`), so that a reader can tell.
     """
@@ -125,9 +125,9 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file that a person handed in, for a vendor who reads it. `sha256`: of its content, in lower-case hex; the key.
+    """A file that was handed in for a vendor that decodes it. `sha256`: of its content, in lower-case hex; the key.
 
-    `order`: the order at the vendor that it belongs to, if the person said so.
+    `order`: the order at the vendor that it belongs to, if one was given.
     """
 
     sha256: str
@@ -138,11 +138,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A key in a listing that brings only names, with the token that stands for its state.
+    """A key in a listing of names, with the token that stands for its state.
 
-    `marked`: the listing itself says that the object is marked as deleted. `changed`: the vendor himself says that it
-    changed, so it is looked at whatever the token says: a summary does not show everything. `summary`: the line as
-    sent, kept while the key waits, for a vendor who may refuse the detail (see `Withheld`).
+    `marked`: the listing itself says that the object is marked as deleted. `changed`: the vendor says that it
+    changed, so it is fetched whatever the token is: a summary does not show everything. `summary`: the line as sent,
+    kept while the key is pending, for a vendor that may refuse the details (see `Withheld`).
     """
 
     key: str
@@ -154,7 +154,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A key that needs a fresh look."""
+    """A reference to an object that is to be enqueued."""
 
     resource: str
     key: str
@@ -162,7 +162,7 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row that came without a usable key or meaning: to be parked with its reason, raw kept."""
+    """A row without a usable key or meaning: to be parked with its reason, `raw` kept."""
 
     key: str
     reason: str
@@ -173,9 +173,9 @@ class Unreadable:
 class End:
     """The end of one reply to a listing.
 
-    `cursor`: the connector's opaque text, given to the next `list`. `more`: the run goes on with another request.
+    `cursor`: the connector's opaque text, given to the next `list`. `more`: the run needs another request.
     `complete`: with this reply the run has named every object that exists, so a key it did not name is missing.
-    `warning`: something a person should know about a run that worked (a filter that the vendor ignored).
+    `warning`: what a person should know about a run that worked (a filter that the vendor ignored).
     """
 
     cursor: str
@@ -199,7 +199,7 @@ class Chunk:
 class Change:
     """A journal entry to be written. `before`: dotted path -> earlier value of what differs (updates only).
 
-    `text`: `after` as JSON, where it is made already.
+    `text`: `after` as JSON, if it was encoded already.
     """
 
     key: str
@@ -210,5 +210,5 @@ class Change:
 
 
 def doubling(failures: int) -> timedelta:
-    """How long work rests after so many failures in a row: 1 s, doubling to 5 min."""
-    return min(timedelta(seconds=2 ** min(failures, 10)), _LONGEST_REST)
+    """The backoff after so many failures in a row: 1 s, doubling to 5 min."""
+    return min(timedelta(seconds=2 ** min(failures, 10)), _LONGEST_BACKOFF)

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 HURRIED = {"every": "1s", "full_every": "3s", "reconcile_every": "2s", "requests_per_minute": 600_000}
 """What an installation does in hours, in seconds."""
 
-LOOKS = ("worker", "--queues", "looks", "--concurrency", "2")
-READS = ("worker", "--queues", "reads", "--concurrency", "1")
+SYNC = ("worker", "--queues", "sync", "--concurrency", "2")
+FULL_SYNC = ("worker", "--queues", "full_sync", "--concurrency", "1")
 
 FILES = "filesystem:///var/broker"
 
@@ -85,7 +85,7 @@ def emptied_rabbitmq() -> str:
     """RabbitMQ with nothing in our queues. Their names are fixed: such tests run one after the other."""
     address = services.need(services.RABBITMQ)
     with Connection(address) as connection, connection.channel() as channel:
-        for name in ("looks", "reads"):
+        for name in ("sync", "full_sync"):
             Queue(name, channel=channel).queue_declare()
             channel.queue_purge(name)
     return address
@@ -200,7 +200,7 @@ class Installation:
 
     def start_all(self) -> None:
         """Receiver, workers and beat; returns once the receiver answers."""
-        for verb in (("receiver",), LOOKS, READS, ("beat",)):
+        for verb in (("receiver",), SYNC, FULL_SYNC, ("beat",)):
             self.start(*verb)
         until(self.answers, seconds=60, what=lambda: f"the receiver answers: {self.logs()}")
 

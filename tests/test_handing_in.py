@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from models import documents, tables
 from tests import processes
-from tests.processes import LOOKS, READS, children, installed, kill_group, until
+from tests.processes import FULL_SYNC, SYNC, children, installed, kill_group, until
 from tests.test_product import ON_REDIS, place
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_a_file_that_comes_ten_times_at_once_by_every_door_is_read_once(kind: st
     with stage(kind, tmp_path) as (installation, database, sandbox):
         sandbox.latency = 1.0  # so that the others come while it is being read
         installation.start_all()
-        installation.start(*LOOKS)
+        installation.start(*SYNC)
         (tmp_path / "a.pdf").write_bytes(PDF)
         answers: list[httpx.Response] = []
         doors: list[Callable[[], object]] = [lambda: answers.append(post(installation))] * 4
@@ -106,7 +106,7 @@ def test_a_document_whose_worker_is_killed_while_the_vendor_reads_waits_for_a_pe
         sandbox.latency = 600.0
         installation.start("receiver")
         until(installation.answers, seconds=60, what=installation.logs)
-        worker = installation.start(*LOOKS)
+        worker = installation.start(*SYNC)
         installation.start("beat")
         assert 202 == post(installation).status_code
         until(lambda: sandbox.uploads, seconds=60, what=installation.logs)
@@ -116,8 +116,8 @@ def test_a_document_whose_worker_is_killed_while_the_vendor_reads_waits_for_a_pe
         else:
             for pid in children(worker):
                 os.kill(pid, signal.SIGKILL)
-        installation.start(*LOOKS)
-        installation.start(*READS)
+        installation.start(*SYNC)
+        installation.start(*FULL_SYNC)
         sandbox.latency = 0.0
         time_passes(database)
         until(lambda: state(database) == "parked", seconds=60, what=installation.logs)

@@ -1,4 +1,4 @@
-"""The Celery app: messages are doorbells, so JSON only, no results, nothing that must not be lost."""
+"""The Celery app: messages are wake-ups, so JSON only, no results, nothing that must not be lost."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from celery import Celery, signals
 from kombu.entity import Queue
 
 from models.database import Database
-from workers import beat, broker, desk, tasks
+from workers import beat, bell, broker, desk, tasks
 
 if TYPE_CHECKING:
     from models.settings import Settings
 
-LOOKS = "looks"
-"""The queue of short tasks. No dots in queue names: the filesystem transport puts them into its file names."""
-
-READS = "reads"
-"""The queue of full readings, which may be long."""
+SYNC = bell.SYNC
+FULL_SYNC = bell.FULL_SYNC
+"""The queues."""
 
 _TASKS_PER_CHILD = 500
 _COLUMNS = "name,args,state,received,runtime,worker"
-"""What Flower's page of tasks shows. Its own choice leaves out the arguments, and ours are the connection."""
+"""The columns of Flower's page of tasks. Its default leaves out the arguments, which name the connection."""
 
 _GONE = 3600
-"""Seconds until Flower forgets a worker that is gone: each start of one has a name of its own."""
+"""Seconds until Flower forgets a worker that is gone: every worker process has a new name."""
 
 _SOFT_MARGIN = timedelta(minutes=1)
 _HARD_MARGIN = timedelta(seconds=30)
@@ -44,23 +42,23 @@ def create_app(settings: Settings, database: Database | None = None) -> Celery:
         task_serializer="json",
         task_ignore_result=True,
         task_acks_late=True,
-        task_reject_on_worker_lost=True,  # a message says only "look": another worker had better hear it at once
+        task_reject_on_worker_lost=True,  # a wake-up has no effect of its own, so it may be delivered twice
         worker_prefetch_multiplier=1,
         worker_max_tasks_per_child=_TASKS_PER_CHILD,
         worker_send_task_events=True,
         task_send_sent_event=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        task_queues=[Queue(name, routing_key=name) for name in (LOOKS, READS)],
-        task_default_queue=LOOKS,
+        task_queues=[Queue(name, routing_key=name) for name in bell.QUEUES],
+        task_default_queue=SYNC,
         task_create_missing_queues=False,
         beat_enable_remote_control=False,
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # a worker waits for its broker however long it is away
+        broker_connection_max_retries=None,  # a worker waits for its broker as long as it takes
         broker_connection_timeout=broker.PATIENCE,
         broker_heartbeat=broker.HEARTBEAT,
         broker_channel_error_retry=True,  # RabbitMQ closes the channel of a task that takes longer than half an hour
-        worker_cancel_long_running_tasks_on_connection_loss=False,  # what a task began it may finish: it is all in rows
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # a task may finish: its work is in rows
         broker_transport_options=broker.transport_options(settings),
         timezone="UTC",
     )
@@ -70,20 +68,20 @@ def create_app(settings: Settings, database: Database | None = None) -> Celery:
 
 
 def longest_task(settings: Settings) -> timedelta:
-    """How long a task may take that is not a full reading."""
+    """How long a task may take that is not a full sync."""
     longest = max((each.timeout for each in settings.connections.values()), default=timedelta(seconds=30))
     return longest + _SOFT_MARGIN + _HARD_MARGIN
 
 
 def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> None:
-    """Work until told to stop."""
+    """Work until stopped."""
     database = Database(settings.database.url)
     broker.prepare(settings)
     app = create_app(settings, database)
 
     def forked(**_: Any) -> None:
         database.dispose()  # connections opened before the fork belong to the parent
-        gc.freeze()  # what was loaded before it stays; looking through all that for garbage takes longer than a task
+        gc.freeze()  # modules stay loaded; collecting through them takes longer than a task
 
     signals.worker_process_init.connect(forked, weak=False)
     desk.align(database, settings)
@@ -97,14 +95,14 @@ def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> No
         without_gossip=True,
         without_mingle=True,
         quiet=True,
-        # The process makes it one of a kind: RabbitMQ lets no second worker of the same name in.
+        # The process id makes it unique: RabbitMQ refuses a second worker of the same name.
         hostname=f"{'-'.join(queues)}@{socket.gethostname()}.{os.getpid()}",
         loglevel="WARNING",
     ).start()
 
 
 def run_beat(settings: Settings) -> None:
-    """Sweep the tables and ring for what is due, until told to stop."""
+    """Read the tables and wake workers for what is due, until stopped."""
     database = Database(settings.database.url)
     broker.prepare(settings)
     app = create_app(settings, database)

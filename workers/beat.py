@@ -1,4 +1,7 @@
-"""Beat's own scheduler: in memory, no schedule file. It sweeps the tables and rings for what is due."""
+"""The scheduler inside Celery beat: it reads the tables every second and wakes workers for what is due.
+
+In memory, without a schedule file.
+"""
 
 from __future__ import annotations
 
@@ -24,97 +27,97 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 INTERVAL = 1.0
-"""Seconds between two sweeps."""
+"""Seconds between two reads of what is due."""
 
 _CANARIES = 5.0
-"""Seconds between two looks at whether a canary is due."""
+"""Seconds between two checks whether a canary is due."""
 
 _QUIET = 60.0
-"""Seconds between two log lines about what stays away."""
+"""Seconds between two log lines about a service that stays away."""
 
-_HOUSEKEEPING = 60.0
-"""Seconds between two clearings-away."""
+_RETENTION = 60.0
+"""Seconds between two runs of the retention."""
 
 
 class Sweeper(Scheduler):
-    """Rings for every connection that has something due. Two are harmless: a ring is claimed in the database."""
+    """Wakes for every connection that has work due. Two are harmless: a wake-up is claimed in the database."""
 
     def __init__(self, app: Celery, settings: Settings, database: Database, **options: Any) -> None:
         self._settings = settings
         self._database = database
-        self._bell = bell.Bell(app, database)
+        self._waker = bell.Bell(app, database)
         self._sweep = Sweep(database, settings)
-        self._canaries = canary.Sender(self._bell, database)
-        self._canaries_looked_at: float | None = None
-        self._kept_house = 0.0
+        self._canaries = canary.Sender(self._waker, database)
+        self._canaries_checked_at: float | None = None
+        self._pruned_at = 0.0
         self._away = ""
-        self._told = 0.0
+        self._logged_at = 0.0
         super().__init__(app, **options)
 
     def setup_schedule(self) -> None:
-        """Nothing is scheduled by entries: what is due stands in the tables."""
+        """No schedule entries: the tables say what is due."""
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """One sweep; returns the seconds until the next."""
+        """Wake for what is due; returns the seconds until the next call."""
         failed = self._failure(self._send_canaries) or self._failure(self.sweep)
         if failed is not None:
-            self._tell(failed)
+            self._log(failed)
         elif self._away:
-            log.info("sweep works again", back=self._away)
+            log.info("scheduler works again", back=self._away)
             self._away = ""
         return INTERVAL
 
     def _failure(self, step: Callable[[], None]) -> Exception | None:
-        """A broker or a database that is away comes back; a beat that dies would have to be started again."""
+        """The step's error if the broker or the database is away: they come back, so the process must not end."""
         try:
             step()
         except (OSError, OperationalError, sa.exc.OperationalError) as error:
             return error
         return None
 
-    def _tell(self, error: Exception) -> None:
-        """Say it once, and from time to time while it lasts."""
+    def _log(self, error: Exception) -> None:
+        """Log it once, and from time to time while it lasts."""
         away = "database" if isinstance(error, sa.exc.SQLAlchemyError) else "broker"
-        if away != self._away or time.monotonic() - self._told >= _QUIET:
-            self._away, self._told = away, time.monotonic()
-            log.warning("sweep failed", away=away, error=type(error).__name__)
+        if away != self._away or time.monotonic() - self._logged_at >= _QUIET:
+            self._away, self._logged_at = away, time.monotonic()
+            log.warning("scheduler failed", away=away, error=type(error).__name__)
 
     def sweep(self) -> None:
-        """Ring for what is due, clear away what is old, also while nobody can be rung for."""
+        """Wake for what is due, then delete what is old, also while the broker is away."""
         try:
-            self._ring_for_due()
+            self._wake_for_due()
         finally:
-            self._keep_house()
+            self._prune()
 
-    def _ring_for_due(self) -> None:
+    def _wake_for_due(self) -> None:
         for name, which in self._sweep.calls():
-            self._ring(name, which)
+            self._wake(name, which)
 
     def _send_canaries(self) -> None:
         now = time.monotonic()
-        if self._canaries_looked_at is None or now - self._canaries_looked_at >= _CANARIES:
-            self._canaries_looked_at = now
+        if self._canaries_checked_at is None or now - self._canaries_checked_at >= _CANARIES:
+            self._canaries_checked_at = now
             self._canaries.send_due()
 
-    def _ring(self, name: str, which: bell.Which) -> None:
-        if not self._bell.ring(name, which):
-            self._bell.repeat(name, which)
+    def _wake(self, name: str, which: bell.Which) -> None:
+        if not self._waker.ring(name, which):
+            self._waker.repeat(name, which)
 
-    def _keep_house(self) -> None:
-        if time.monotonic() - self._kept_house < _HOUSEKEEPING and self._kept_house:
+    def _prune(self) -> None:
+        if time.monotonic() - self._pruned_at < _RETENTION and self._pruned_at:
             return
-        self._kept_house = time.monotonic()
+        self._pruned_at = time.monotonic()
         housekeeping.keep(self._database, self._settings)
         broker.sweep(self.app, self._settings)
 
     @property
     def info(self) -> str:
-        """What Celery's banner says of us."""
-        return "    . tables -> swept in memory"
+        """The line in Celery's banner."""
+        return "    . what is due -> read from the tables"
 
 
 def run(app: Celery, settings: Settings, database: Database) -> None:
-    """Sweep until told to stop."""
+    """Schedule until stopped."""
 
     def make(*_: Any, **options: Any) -> Sweeper:
         options.pop("app", None)

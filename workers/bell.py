@@ -1,7 +1,8 @@
-"""The doorbell: a message that only says "look at this connection". It may be lost, doubled or late.
+"""Wake-ups: Celery messages that only say "this connection has work". They may be lost, doubled or late.
 
-A ring is outstanding until a worker answers it. While it is, nobody rings again, but beat does after about ten seconds
-if the queue is empty (then the ring was lost): a week without workers leaves one message for each connection, no flood.
+A wake-up is outstanding until a worker acknowledges it. Until then only the scheduler sends another, after about ten
+seconds and if the queue is empty (the message was lost). So a week without workers leaves one message for each
+connection and queue, not a flood.
 """
 
 from __future__ import annotations
@@ -29,51 +30,54 @@ if TYPE_CHECKING:
 
     from models.database import Database
 
-Which = Literal["look", "read"]
-LOOK: Which = "look"
-READ: Which = "read"
+Which = Literal["sync", "full_sync"]
+SYNC: Which = "sync"
+"""Short work: webhooks, polls, point reads."""
 
-QUEUES = {LOOK: "looks", READ: "reads"}
-"""Which queue each bell hangs in."""
+FULL_SYNC: Which = "full_sync"
+"""Full syncs, which may take long."""
+
+QUEUES: tuple[Which, ...] = (SYNC, FULL_SYNC)
+"""A queue and its task have one name. No dots: the filesystem transport puts queue names into its file names."""
 
 COUNTS_FOR = timedelta(seconds=10)
-"""How long a ring is believed to be on its way."""
+"""How long an unacknowledged wake-up is believed to be on its way."""
 
 
 class Bell:
-    """Rings for connections."""
+    """Sends wake-ups for connections."""
 
     def __init__(self, app: Celery, database: Database) -> None:
         self._app = app
         self._database = database
 
-    def ring(self, connection: str, which: Which = LOOK, *, again: bool = False) -> bool:
-        """Ring, unless a ring is outstanding; returns whether a message was sent.
+    def ring(self, connection: str, which: Which = SYNC, *, again: bool = False) -> bool:
+        """Send a wake-up, unless one is outstanding; returns whether a message was sent.
 
-        `again`: an outstanding ring that is older than `COUNTS_FOR` is repeated. Raises kombu's `OperationalError` when
-        the broker is away; the ring then does not count, whatever went wrong.
+        `again`: an outstanding one that is older than `COUNTS_FOR` is repeated. Raises kombu's `OperationalError` when
+        the broker is away; the wake-up then does not count as outstanding, whatever the error was.
         """
         if not self._claim(connection, which, again=again):
             return False
         try:
             faults.reach(Point.RING_CLAIMED)
-            self.send(f"erpmirror.{which}", [connection], queue=QUEUES[which])
-        except Exception:  # raised again: whatever went wrong, nobody waits for a message that was not sent
+            self.send(f"erpmirror.{which}", [connection], queue=which)
+        except Exception:  # raised again: a message that was not sent must not count as outstanding
             self._set(connection, which, rung_at=None)
             raise
         faults.reach(Point.RING_SENT)
         return True
 
     def send(self, task: str, arguments: list[str], *, queue: str) -> None:
-        """Send one message, once. Raises kombu's `OperationalError` when the broker does not take it."""
+        """Send one message, without retries. Raises kombu's `OperationalError` when the broker does not take it."""
         with self._one_error():
             self._app.send_task(task, args=arguments, queue=queue, retry=False, confirm_timeout=PATIENCE)
 
     def repeat(self, connection: str, which: Which) -> bool:
-        """Ring again where an outstanding ring was lost; returns whether a message was sent.
+        """Repeat an outstanding wake-up that was lost; returns whether a message was sent.
 
-        It was lost if it is older than `COUNTS_FOR` and either nothing is queued or workers have answered younger
-        rings: while no worker answers, a ring that waits in the queue is not repeated.
+        It was lost if it is older than `COUNTS_FOR` and either the queue is empty or workers have acknowledged younger
+        ones. While no worker acknowledges anything, a message that waits in the queue is not repeated.
         """
         with self._database.read() as db:
             overdue = rings.c.rung_at < self._database.now(db) - COUNTS_FOR
@@ -86,35 +90,37 @@ class Bell:
         return bool(passed_over or not self.queued(which)) and self.ring(connection, which, again=True)
 
     def answer(self, connection: str, which: Which) -> None:
-        """A worker is here: whatever is stored from now on deserves a new ring."""
-        with self._database.alone(lazily=True) as db:  # a lost answer is a lost ring, which beat repeats
+        """Record that a worker has begun: work that is stored from now on needs a new wake-up."""
+        with self._database.alone(
+            lazily=True
+        ) as db:  # a lost acknowledgement looks like a lost wake-up: it is repeated
             clock = self._database.moment()
             answered = _answered(clock.reads, self._database.is_sqlite)
             db.execute(answered, {"its_connection": connection, "its_bell": which, **clock.told})
 
     def queued(self, which: Which) -> int:
         """How many messages wait in the queue. Raises kombu's `OperationalError` when the broker is away."""
-        with self._reached() as broker:
-            # Not passively: Redis knows no empty queue, and a RabbitMQ that was set up anew has none yet.
-            return int(self._app.amqp.queues[QUEUES[which]].bind(broker.default_channel).queue_declare().message_count)
+        with self._reached() as link:
+            # Declared, not asked passively: Redis has no empty queues, and a new RabbitMQ has none yet.
+            return int(self._app.amqp.queues[which].bind(link.default_channel).queue_declare().message_count)
 
     def broker_alive(self) -> None:
         """Reach the broker. Raises kombu's `OperationalError` when it is away."""
-        with self._reached() as broker:
-            broker.ensure_connection(max_retries=0)  # type: ignore[no-untyped-call]
+        with self._reached() as link:
+            link.ensure_connection(max_retries=0)  # type: ignore[no-untyped-call]
 
     @contextmanager
     def _reached(self) -> Iterator[Connection]:
-        """A connection to the broker for the block."""
-        with self._one_error(), self._app.connection_for_read() as broker:
-            yield broker
+        """A link to the broker for the block."""
+        with self._one_error(), self._app.connection_for_read() as link:
+            yield link
 
     @contextmanager
     def _one_error(self) -> Iterator[None]:
-        """Every transport has errors of its own; for our callers they are one."""
+        """Turn each transport's own errors into one."""
         try:
             yield
-        except Exception as error:  # raised again: only its transport knows its errors, and few have to be asked for
+        except Exception as error:  # raised again: which errors a transport has is known only after it was made
             transport = self._app.connection_for_write()
             if isinstance(error, (OSError, *transport.connection_errors, *transport.channel_errors)):
                 raise OperationalError(str(error)) from error
@@ -122,12 +128,12 @@ class Bell:
 
     def _claim(self, connection: str, which: Which, *, again: bool) -> bool:
         clock = self._database.moment()
-        with self._database.alone(lazily=True) as db:  # a lost claim is one message too many
-            rung = {"its_connection": connection, "its_bell": which, **clock.told}
+        with self._database.alone(lazily=True) as db:  # a lost claim costs one superfluous message
+            values = {"its_connection": connection, "its_bell": which, **clock.told}
             if again:
-                rung["overdue"] = self._database.now(db) - COUNTS_FOR
+                values["overdue"] = self._database.now(db) - COUNTS_FOR
             claimed = _claimed(clock.reads, self._database.is_sqlite, again)
-            return db.execute(claimed, rung).first() is not None
+            return db.execute(claimed, values).first() is not None
 
     def _set(self, connection: str, which: Which, **values: object) -> None:
         with self._database.begin() as db:
@@ -135,7 +141,7 @@ class Bell:
 
 
 @cache
-def _claimed(clock: sa.ColumnElement[datetime], is_sqlite: bool, again: bool) -> Any:  # noqa: FBT001 - what it is remembered by
+def _claimed(clock: sa.ColumnElement[datetime], is_sqlite: bool, again: bool) -> Any:  # noqa: FBT001 - the cache key
     insert = _insert(is_sqlite).values(rung_at=clock)
     free = sa.or_(rings.c.rung_at.is_(None), rings.c.answered_at >= rings.c.rung_at)
     if again:

@@ -1,4 +1,4 @@
-"""What each broker needs to be told, and the filesystem broker's housekeeping."""
+"""The settings that each broker needs, and the cleaning of the filesystem broker."""
 
 from __future__ import annotations
 
@@ -22,33 +22,35 @@ PATIENCE = 4.0
 """Seconds until a broker that does not answer counts as away."""
 
 _ONCE = {"max_retries": 0}
-"""Who rings does not wait for a broker to come back: beat rings again. (Workers do, by Celery's own settings.)"""
+"""A sender does not wait for the broker: the scheduler wakes again. (Workers wait, by Celery's settings.)"""
 
 HEARTBEAT = 10
-"""Seconds between two heartbeats on RabbitMQ; Celery's own choice notices a lost line after minutes."""
+"""Seconds between two heartbeats on RabbitMQ; with Celery's default a lost link is noticed after minutes."""
 
 _NOTICED = 5
-"""Seconds between two looks at whether Redis still answers; kombu's own choice notices a lost line after most of one
+"""Seconds between two checks whether Redis answers; with kombu's default a lost link is noticed after most of a
 minute."""
 
 _LONGEST_PAUSE = 5
-"""Seconds between two attempts of a worker to reach its broker; Celery's pauses grow to half a minute."""
+"""Seconds between two attempts of a worker to reach its broker; Celery's pauses grow to 30."""
 
 _SOON = 0.1
-"""Seconds until a connection is given up over which a message could not be acknowledged."""
+"""Seconds until a link is dropped over which a message could not be acknowledged."""
 
-POLL = 0.1
+POLL = 0.05
+"""Seconds between two scans of the filesystem broker's folder by a process that waits for messages."""
+
 _REDELIVER = 3600
 _STALE = 60.0
 
 
 def url(settings: Settings) -> str:
-    """The broker's address for kombu, which wants the filesystem's folders as options."""
+    """The broker's address for kombu, which takes the filesystem's folders as options."""
     return "filesystem://localhost//" if settings.broker.folder else settings.broker.url
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """What kombu must be told of this broker."""
+    """The kombu options for this broker."""
     folder = settings.broker.folder
     if folder is not None:
         messages = str(folder / "messages")
@@ -68,49 +70,49 @@ def transport_options(settings: Settings) -> dict[str, Any]:
             "socket_keepalive": True,
             "health_check_interval": _NOTICED,
         }
-    # RabbitMQ confirms nothing unless asked, and a client would wait for its word for ever.
+    # Without them RabbitMQ confirms nothing, and a client waits for a confirmation for ever.
     return {**_ONCE, "confirm_publish": True, "read_timeout": PATIENCE, "write_timeout": PATIENCE}
 
 
 def consumer() -> type[Any]:
-    """Celery's consumer, as a worker needs it that outlives its broker."""
+    """Celery's consumer, for a worker that survives the loss of its broker."""
     from celery.worker.consumer import Consumer  # noqa: PLC0415 - only workers need that much of Celery
     from kombu.transport import virtual  # noqa: PLC0415
 
     class Patient(Consumer):
-        """Comes back soon after its broker does, also from the middle of a task, and never stays without hearing."""
+        """Reconnects soon after the broker is back, also during a task, and never stops consuming for good."""
 
         def ensure_connected(self, conn: Any) -> Any:
-            """Connect, however often one has to try."""
+            """Connect, with short pauses between the attempts."""
             attempt = conn.ensure_connection
             conn.ensure_connection = partial(attempt, interval_start=1, interval_step=1, interval_max=_LONGEST_PAUSE)
             return super().ensure_connected(conn)
 
         def call_soon_ack(self, p: Callable[..., None], *args: Any) -> Any:
-            """Acknowledge, or reject, a message when the loop comes round."""
+            """Acknowledge, or reject, a message at the loop's next turn."""
             return super().call_soon_ack(partial(self._settle, p), *args)
 
         def _settle(self, settle: Any, *args: Any) -> None:
-            """A message that stays unsettled takes its place for ever, and with the last place the worker goes deaf.
+            """Settle a message, or reconnect: one that stays unsettled keeps its place in the prefetch window.
 
-            A new connection has all its places free.
+            With the last place taken the broker sends nothing more. A new link begins with an empty window.
             """
-            with suppress(OSError):  # logged already, like every error that means a lost connection
+            with suppress(OSError):  # logged already, like every error of a lost link
                 settle(*args)
             message = settle.__self__
             if not message.acknowledged and self.hub is not None:
-                self.hub.call_later(_SOON, self._give_up, message.channel)  # only a running loop hears of it then
+                self.hub.call_later(_SOON, self._give_up, message.channel)  # the loop then reconnects
 
         def _give_up(self, channel: Any) -> None:
-            """Connect anew, unless that has happened meanwhile."""
+            """Reconnect, unless that has happened meanwhile."""
             if channel is self._channel():
-                raise ConnectionError("the broker did not hear that a task was done")
+                raise ConnectionError("a message could not be acknowledged")
 
         def on_connection_error_after_connected(self, exc: Exception) -> None:
-            """Give the lost connection up, but let a task that is still at work acknowledge its message later.
+            """Drop the lost link, but let a running task acknowledge its message later.
 
-            kombu empties what it closes. On Redis it would then fail at putting unfinished messages back over the lost
-            connection, and later at acknowledging them, with errors that end the whole worker.
+            kombu clears a transport that it closes. On Redis it would then fail to restore unacknowledged messages over
+            the lost link, and later to acknowledge them, with errors that end the whole worker.
             """
             channel = self._channel()
             if not isinstance(channel, virtual.Channel):
@@ -121,7 +123,7 @@ def consumer() -> type[Any]:
             channel.connection, transport.client = transport, self.conninfo
 
         def _channel(self) -> Any:
-            """Where its messages come from, while it is connected."""
+            """The channel of its messages, while it is connected."""
             return self.task_consumer.channel if self.task_consumer is not None else None
 
     return Patient
@@ -136,27 +138,27 @@ def prepare(settings: Settings) -> None:
 
 
 def sweep(app: Celery, settings: Settings) -> int:
-    """Take a dead Flower's queues away, on the filesystem broker; returns how many.
+    """Delete the event queues of Flowers that are gone, on the filesystem broker; returns how many.
 
-    Servers do that by themselves. Here every event would leave one more file for each Flower that ever ran, and whoever
-    waits for a ring reads through all of them ten times a second.
+    Servers do that by themselves. Here every event would leave one more file for each Flower that ever ran, and every
+    waiting process scans all files at each poll.
     """
     if settings.broker.folder is None:
         return 0
     dead = set(_dead(settings.broker.folder / "messages"))
     if dead:
-        with app.connection_for_write() as broker, broker.channel() as channel:
+        with app.connection_for_write() as link, link.channel() as channel:
             for name in dead:
-                queue = Queue(name, get_exchange(broker), routing_key="#", channel=channel)
-                queue.declare()  # only a process that has bound it can take it away, binding, files and all
+                queue = Queue(name, get_exchange(link), routing_key="#", channel=channel)
+                queue.declare()  # only a process that has bound a queue can delete it with its binding and files
                 queue.delete()
     return len(dead)
 
 
 def _dead(messages: Path) -> Iterator[str]:
-    """The queues of events that nobody has read for a minute."""
+    """The event queues that no process has read for a minute."""
     oldest = time.time() - _STALE
     for file in messages.glob("*.celeryev.*.msg"):
-        with suppress(FileNotFoundError):  # taken by its reader meanwhile
+        with suppress(FileNotFoundError):  # read meanwhile
             if file.stat().st_mtime < oldest:
                 yield file.name.partition(".")[2].removesuffix(".msg")

@@ -1,7 +1,7 @@
-"""Whether each queue's messages reach a worker: shown by a canary that went through the queue, not by a ping.
+"""Whether each queue's messages reach a worker: proved by a canary, a message through the queue, not by a ping.
 
-Beat sends one on each queue every quarter of a minute; the worker that takes it only writes that it was there. While
-one is under way none follows, unless it was lost: a week without workers leaves one on each queue.
+The scheduler sends one on each queue every 15 seconds; the worker that takes it only records that. While one is
+outstanding none follows, unless it was lost: a week without workers leaves one on each queue.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from models.durations import spell
 from models.tables import canaries, leases, rings
 from workers import bell
 
@@ -23,21 +24,21 @@ EVERY = timedelta(seconds=15)
 """How often one is sent."""
 
 SILENT = timedelta(minutes=3)
-"""When a canary waited so long, something is wrong: a short task is over by then, also at a slow vendor."""
+"""A canary that waited so long means trouble: a short task is over by then, even at a slow vendor."""
 
 DEAF = timedelta(minutes=3)
-"""When a canary waited so long beyond the longest task, who should have answered it is started again."""
+"""A canary that waited so long beyond the longest task means a stalled worker, which is restarted."""
 
 TASK = "erpmirror.canary"
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """The last sign of life from a queue, as of `now`.
+    """How a queue is served, as of `now`.
 
-    `asked_at`: since when a canary is under way; None if none is. `refused`: the broker did not take it. `answered_at`:
-    when a worker last took a message from this queue, canary or ring. `busy`: a listing is being read right now, and
-    this is the queue of full readings, whose worker may take long over one.
+    `asked_at`: since when a canary is outstanding; None if none is. `refused`: the broker did not take it.
+    `answered_at`: when a worker last took a message from this queue, canary or wake-up. `busy`: a full sync is under
+    way, and this is its queue, whose worker may be occupied for long.
     """
 
     queue: str
@@ -51,22 +52,22 @@ class Sign:
 
     @property
     def silent_for(self) -> timedelta:
-        """How long a canary has been waiting while nobody took anything from the queue."""
+        """How long a canary has been waiting while no message was taken from the queue."""
         if self.asked_at is None:
             return timedelta()
         return self.now - max(self.asked_at, self.answered_at or self.asked_at)
 
     @property
     def wrong(self) -> str | None:
-        """What is wrong and what a person looks at; None if nothing is, as far as one can know."""
+        """What is wrong and what to check; None if nothing is, as far as is known."""
         if not self.known:
             return f"{self.queue}: not known yet; is `erpmirror beat` running?"
         if self.refused:
             return f"{self.queue}: the broker took no message; {self._last}"
         if self.asked_at is None and self.now - (self.answered_at or self.now) > SILENT:
-            return f"{self.queue}: {self._last}, and was asked nothing since; is `erpmirror beat` running?"
+            return f"{self.queue}: {self._last}, no canary was sent since; is `erpmirror beat` running?"
         if self.silent_for > SILENT and not self.busy:
-            return f"{self.queue}: no worker has answered for {_told(self.silent_for)}; is `erpmirror worker` running?"
+            return f"{self.queue}: no worker has answered for {spell(self.silent_for)}; is `erpmirror worker` running?"
         return None
 
     @property
@@ -75,31 +76,31 @@ class Sign:
         if self.wrong is not None:
             return self.wrong
         if self.silent_for > SILENT:
-            return f"{self.queue}: {self._last}; a long reading is under way, others wait for its end"
+            return f"{self.queue}: {self._last}; a full sync is under way, other work waits for its end"
         return f"{self.queue}: {self._last}"
 
     @property
     def _last(self) -> str:
         if self.answered_at is None:
             return "no worker has answered yet"
-        return f"a worker answered {_told(self.now - self.answered_at)} ago"
+        return f"a worker answered {spell(self.now - self.answered_at)} ago"
 
 
 def signs(database: Database) -> list[Sign]:
-    """How each queue is served."""
+    """How each queue is served, in the order of `bell.QUEUES`."""
     with database.read() as connection:
         now = database.now(connection)
         listing = sa.exists().where(leases.c.subject.is_(None), leases.c.until > now)
-        reading = bool(connection.execute(sa.select(listing)).scalar_one())
+        listed = bool(connection.execute(sa.select(listing)).scalar_one())
         sent = {row.queue: row for row in connection.execute(sa.select(canaries))}
-        rung = {which: _rung(connection, which) for which in bell.QUEUES}
+        woken = {queue: _acknowledged_at(connection, queue) for queue in bell.QUEUES}
     found = []
-    for which, queue in bell.QUEUES.items():
-        row, busy = sent.get(queue), reading and which == bell.READ
+    for queue in bell.QUEUES:
+        row, busy = sent.get(queue), listed and queue == bell.FULL_SYNC
         if row is None:
-            found.append(Sign(queue, now, answered_at=rung[which], known=False))
+            found.append(Sign(queue, now, answered_at=woken[queue], known=False))
             continue
-        answered_at = max(filter(None, (row.answered_at, rung[which])), default=None)
+        answered_at = max(filter(None, (row.answered_at, woken[queue])), default=None)
         asked_at = None if _answered(row) else row.sent_at
         refused = row.sent_at is None
         found.append(Sign(queue, now, asked_at, answered_at, row.worker, refused=refused, busy=busy))
@@ -107,20 +108,20 @@ def signs(database: Database) -> list[Sign]:
 
 
 def answer(database: Database, queue: str, *, worker: str) -> None:
-    """A worker took one from the queue."""
+    """Record that a worker took a canary from the queue."""
     with database.begin() as connection:
         _keep(connection, database, queue, answered_at=database.now(connection), worker=worker)
 
 
-def deaf(doorbell: Bell, database: Database, *, after: timedelta) -> dict[str, str]:
-    """The queues whose worker must be started again, and why: messages wait, and nobody took one for so long.
+def deaf(waker: Bell, database: Database, *, after: timedelta) -> dict[str, str]:
+    """The queues whose worker must be restarted, and why: messages wait, and none was taken for so long.
 
-    Each is told once: who was started again gets as long to answer.
+    Each is reported once: a restarted worker gets as long to answer.
     """
     found = {}
-    for which, sign in zip(bell.QUEUES, signs(database), strict=True):
-        if sign.silent_for > after and not sign.busy and doorbell.queued(which):
-            found[sign.queue] = f"has taken no message for {_told(sign.silent_for)}"
+    for queue, sign in zip(bell.QUEUES, signs(database), strict=True):
+        if sign.silent_for > after and not sign.busy and waker.queued(queue):
+            found[sign.queue] = f"has taken no message for {spell(sign.silent_for)}"
             with database.begin() as connection:
                 now = database.now(connection)
                 connection.execute(sa.update(canaries).where(canaries.c.queue == sign.queue).values(sent_at=now))
@@ -128,67 +129,67 @@ def deaf(doorbell: Bell, database: Database, *, after: timedelta) -> dict[str, s
 
 
 class Sender:
-    """Sends the canaries. Two senders do no harm: whoever sends a new one claims that first."""
+    """Sends the canaries. Two senders are harmless: a canary is claimed in the database before it is sent."""
 
-    def __init__(self, doorbell: Bell, database: Database) -> None:
-        self._bell = doorbell
+    def __init__(self, waker: Bell, database: Database) -> None:
+        self._waker = waker
         self._database = database
         self._sent: dict[Which, datetime] = {}
 
     def send_due(self) -> None:
-        """Send what is due. Raises kombu's `OperationalError` when the broker is away: nobody waits for an answer."""
+        """Send what is due. Raises kombu's `OperationalError` when the broker is away; then none is outstanding."""
         try:
-            for which in bell.QUEUES:
-                if self._claimed(which) or self._lost(which):
-                    self._bell.send(TASK, [bell.QUEUES[which]], queue=bell.QUEUES[which])
-        except Exception:  # raised again: whatever went wrong, what was not sent is not waited for
+            for queue in bell.QUEUES:
+                if self._claimed(queue) or self._lost(queue):
+                    self._waker.send(TASK, [queue], queue=queue)
+        except Exception:  # raised again: a canary that was not sent must not count as outstanding
             with self._database.begin() as connection:
                 connection.execute(sa.update(canaries).values(sent_at=None))
             raise
 
-    def _claimed(self, which: Which) -> bool:
-        """Whether a new one is due, and ours to send."""
+    def _claimed(self, queue: Which) -> bool:
+        """Whether a new one is due, and this sender may send it."""
         with self._database.begin() as connection:
             now = self._database.now(connection)
-            row = _row(connection, which)
+            row = _row(connection, queue)
             if row is not None and row.sent_at is not None and not (_answered(row) and row.sent_at <= now - EVERY):
                 return False
             seen = None if row is None else row.sent_at
             claimed = _keep(
                 connection,
                 self._database,
-                bell.QUEUES[which],
+                queue,
                 sent_at=now,
                 where=canaries.c.sent_at.is_not_distinct_from(seen),
             )
         if claimed:
-            self._sent[which] = now
+            self._sent[queue] = now
         return claimed
 
-    def _lost(self, which: Which) -> bool:
-        """Whether the one under way is old, and no longer in the queue or passed over by rings that came later."""
+    def _lost(self, queue: Which) -> bool:
+        """Whether the outstanding one is old, and gone from the queue or overtaken by wake-ups that were sent later."""
         with self._database.read() as connection:
             now = self._database.now(connection)
-            row = _row(connection, which)
-            rung = _rung(connection, which)
+            row = _row(connection, queue)
+            woken = _acknowledged_at(connection, queue)
         if row is None or row.sent_at is None or _answered(row):
             return False
-        if max(row.sent_at, self._sent.get(which, row.sent_at)) > now - EVERY:
+        if max(row.sent_at, self._sent.get(queue, row.sent_at)) > now - EVERY:
             return False
-        self._sent[which] = now
-        passed_over = rung is not None and rung > now - EVERY
-        return passed_over or not self._bell.queued(which)
+        self._sent[queue] = now
+        overtaken = woken is not None and woken > now - EVERY
+        return overtaken or not self._waker.queued(queue)
 
 
-def _row(connection: sa.Connection, which: Which) -> sa.Row[tuple[object, ...]] | None:
-    return connection.execute(sa.select(canaries).where(canaries.c.queue == bell.QUEUES[which])).first()
+def _row(tx: sa.Connection, queue: Which) -> sa.Row[tuple[object, ...]] | None:
+    return tx.execute(sa.select(canaries).where(canaries.c.queue == queue)).first()
 
 
-def _rung(connection: sa.Connection, which: Which) -> datetime | None:
-    """When somebody last answered a ring."""
+def _acknowledged_at(tx: sa.Connection, queue: Which) -> datetime | None:
+    """When a worker last acknowledged a wake-up of this queue."""
     c = rings.c
-    latest = sa.select(c.answered_at).where(c.bell == which, c.answered_at.is_not(None)).order_by(c.answered_at.desc())
-    return connection.execute(latest.limit(1)).scalar()
+    latest = sa.select(c.answered_at).where(c.bell == queue, c.answered_at.is_not(None)).order_by(c.answered_at.desc())
+    return tx.execute(latest.limit(1)).scalar()
 
 
 def _answered(row: sa.Row[tuple[object, ...]]) -> bool:
@@ -203,16 +204,7 @@ def _keep(
     where: sa.ColumnElement[bool] | None = None,
     **values: object,
 ) -> bool:
-    """Write into the queue's row, new or old; whether the old one allowed it."""
+    """Write into the queue's row, new or old; whether the old one met `where`."""
     insert = database.insert(canaries).values(queue=queue, **values)
     kept = insert.on_conflict_do_update(index_elements=[canaries.c.queue], set_=values, where=where)
     return connection.execute(kept.returning(canaries.c.queue)).first() is not None
-
-
-_UNITS = ((60, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (float("inf"), 86_400, "d"))
-
-
-def _told(time: timedelta) -> str:
-    seconds = max(int(time.total_seconds()), 0)
-    size, unit = next((size, unit) for limit, size, unit in _UNITS if seconds < limit)
-    return f"{seconds // size} {unit}"

@@ -62,7 +62,7 @@ def _work(desk: Desk, next_step: Callable[[Shift], bool], budget: timedelta) -> 
                     shift.more = True
                     break
         except gate.Shut as shut:
-            log.info("gate shut", connection=desk.name, until=shut.until.isoformat(), reason=str(shut))
+            log.info("gate closed", connection=desk.name, until=shut.until.isoformat(), reason=str(shut))
     with desk.database.begin() as connection:
         streams.settle(connection, connection_name=desk.name)
     return shift

@@ -1,4 +1,4 @@
-"""Several processes of ours in one terminal: what dies is started again, and all stop in order."""
+"""Runs several of our processes in one terminal: restarts those that end, and stops all in order."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ Print = Callable[[str, str], None]
 """Called with a process's name and a line of its output, from any thread."""
 
 Ailing = Callable[[], Mapping[str, str]]
-"""Which processes live and do not do their work, and how that shows: name -> words. May take its time."""
+"""Which processes run but do not work, and why: name -> a sentence's end. May block."""
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _STEADY = 60.0
-"""A process that ran for so many seconds was well: its next pause is short again."""
+"""A process that ran for so many seconds was healthy: its next pause is short again."""
 
 _PATIENCE = 15.0
 """Seconds for all of them together to stop by themselves."""
 
 _TURN = 2.0
-"""Seconds until the next is asked to stop, if the one before takes longer."""
+"""Seconds until the next process is stopped, if the one before takes longer."""
 
 _POLL = 0.1
 
 _ASK = 15.0
-"""Seconds between two questions who is ailing."""
+"""Seconds between two health checks."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, a service manager, a terminal that was closed."""
+"""Ctrl-C, a service manager, a closed terminal."""
 
 
 class Child:
-    """One process, started as `python -m workers.cli …`, in a group of its own so that Ctrl-C reaches only us."""
+    """One process, started as `python -m workers.cli …`, in its own process group, so that Ctrl-C reaches only us."""
 
     def __init__(self, name: str, arguments: Sequence[str], print_line: Print) -> None:
         self.name = name
@@ -58,7 +58,7 @@ class Child:
             self._start()
 
     def restart(self, why: str) -> None:
-        """Kill it, so that it is started again: who does not do its work may not hear SIGTERM either."""
+        """Kill it, so that it is started again: a process that does not work may ignore SIGTERM, too."""
         self._print("up", f"{self.name} {why}; starting it again")
         self.kill()
 
@@ -74,7 +74,7 @@ class Child:
                 self._process.wait(max(deadline - time.monotonic(), 0))
 
     def kill(self) -> None:
-        """Kill what is left of its group: also after a clean end, a worker's own children may have been left behind."""
+        """Kill the rest of its process group: a worker's children may survive even its clean exit."""
         if self._process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -103,7 +103,7 @@ class Child:
         self._process = None
         if time.monotonic() - self._started > _STEADY:
             self._pause = _FIRST_PAUSE
-        self._print("up", f"{self.name} ended ({_fate(process.returncode)}); starting it again in {self._pause:g} s")
+        self._print("up", f"{self.name} ended ({_exit(process.returncode)}); starting it again in {self._pause:g} s")
         self._due = time.monotonic() + self._pause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
@@ -114,53 +114,53 @@ class Child:
 
 
 class _Doctor(threading.Thread):
-    """Asks from time to time who is ailing: the answer may hang with a database, and nobody waits for it."""
+    """Checks from time to time which processes are unhealthy, in a thread: the check may hang with a database."""
 
     def __init__(self, ailing: Ailing) -> None:
-        super().__init__(name="doctor", daemon=True)
+        super().__init__(name="health-check", daemon=True)
         self._ailing = ailing
         self._found: dict[str, str] = {}
-        self._over = threading.Event()
+        self._end = threading.Event()
 
     def run(self) -> None:
-        while not self._over.wait(_ASK):
+        while not self._end.wait(_ASK):
             self._found = dict(self._ailing())
 
     def found(self) -> dict[str, str]:
-        """Who was found ailing since the last call."""
+        """The processes that were found unhealthy since the last call."""
         found, self._found = self._found, {}
         return found
 
     def stop(self) -> None:
-        """Ask no more."""
-        self._over.set()
+        """End the checks."""
+        self._end.set()
 
 
 def run(children: Mapping[str, Sequence[str]], *, print_line: Print, ailing: Ailing = dict) -> int:
     """Keep the processes running until SIGINT, SIGTERM or SIGHUP, then stop them in the given order; the exit status.
 
-    `children`: name -> arguments of `erpmirror`. Who is `ailing` is killed and started again.
+    `children`: name -> arguments of `erpmirror`. A process that is `ailing` is killed and started again.
     """
     stop = threading.Event()
     lock = threading.Lock()
 
     def print_whole(name: str, line: str) -> None:
-        with lock, suppress(OSError):  # the terminal may be gone; the processes must be stopped all the same
+        with lock, suppress(OSError):  # the terminal may be gone; the processes must still be stopped
             print_line(name, line)
 
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
     running = [Child(name, arguments, print_whole) for name, arguments in children.items()]
-    doctor = _Doctor(ailing)
-    doctor.start()
+    checks = _Doctor(ailing)
+    checks.start()
     try:
         while not stop.wait(_POLL):
-            found = doctor.found()
+            found = checks.found()
             for child in running:
                 if child.name in found:
                     child.restart(found[child.name])
                 child.start_if_due()
     finally:
-        doctor.stop()
+        checks.stop()
         _stop(running, print_whole)
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -178,5 +178,5 @@ def _stop(running: Sequence[Child], print_line: Print) -> None:
         child.kill()
 
 
-def _fate(status: int) -> str:
+def _exit(status: int) -> str:
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"

@@ -1,4 +1,4 @@
-"""Thin tasks: unpack, call a plain function, ring again if more is left."""
+"""Thin tasks: unpack, call a plain function, wake again if work is left."""
 
 from __future__ import annotations
 
@@ -23,44 +23,44 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LOOK = "erpmirror.look"
-READ = "erpmirror.read"
+SYNC = f"erpmirror.{bell.SYNC}"
+FULL_SYNC = f"erpmirror.{bell.FULL_SYNC}"
 
 
 def register(app: Celery, settings: Settings, database: Database, *, soft: timedelta, hard: timedelta) -> None:
-    """Put the tasks on the app. `look` is bounded in time; `read` by the stalling of its stream."""
-    ring = bell.Bell(app, database)
-    # A process makes a desk once, with its keys and its gate, and leaves its line to the vendor open.
-    at = functools.cache(functools.partial(desk.desk, database, settings, lasting=True))
+    """Put the tasks on the app. `sync` has a time limit; `full_sync` ends when its stream stalls."""
+    waker = bell.Bell(app, database)
+    # One cached context per connection and process; its HTTP client stays open.
+    context = functools.cache(functools.partial(desk.desk, database, settings, lasting=True))
 
     def work(name: str, which: bell.Which) -> None:
-        if name in settings.connections:  # else rung by somebody with other settings
-            _work(at(name), ring, which)
+        if name in settings.connections:  # a process with other settings may have sent it
+            _work(context(name), waker, which)
 
     bounded = {"soft_time_limit": soft.total_seconds(), "time_limit": hard.total_seconds()}
 
-    @app.task(name=LOOK, **bounded)
-    def look(connection: str) -> None:
-        """Look at what is due for a connection."""
-        work(connection, bell.LOOK)
+    @app.task(name=SYNC, **bounded)
+    def sync(connection: str) -> None:
+        """Do a connection's short work that is due."""
+        work(connection, bell.SYNC)
 
-    @app.task(name=READ)
-    def read(connection: str) -> None:
-        """Go on with the full readings of a connection."""
-        work(connection, bell.READ)
+    @app.task(name=FULL_SYNC)
+    def full_sync(connection: str) -> None:
+        """Go on with a connection's full syncs."""
+        work(connection, bell.FULL_SYNC)
 
     @app.task(name=canary.TASK, bind=True, **bounded)
     def answer(task: Task, queue: str) -> None:
-        """Say that a worker takes messages from the queue."""
+        """Record that a worker takes messages from the queue."""
         canary.answer(database, queue, worker=f"{task.request.hostname}, process {os.getpid()}")
 
 
-def _work(at: desk.Desk, ring: bell.Bell, which: bell.Which) -> None:
-    ring.answer(at.name, which)
+def _work(context: desk.Desk, waker: bell.Bell, which: bell.Which) -> None:
+    waker.answer(context.name, which)
     faults.reach(Point.RING_ANSWERED)
-    work = ingest.look if which == bell.LOOK else ingest.read
-    if work(at).more:
+    work = ingest.look if which == bell.SYNC else ingest.read
+    if work(context).more:
         try:
-            ring.ring(at.name, which)
-        except OperationalError as error:  # what was done is done; beat rings for the rest
-            log.warning("ringing failed", connection=at.name, error=type(error).__name__)
+            waker.ring(context.name, which)
+        except OperationalError as error:  # the work is committed; the scheduler wakes for the rest
+            log.warning("wake-up failed", connection=context.name, error=type(error).__name__)

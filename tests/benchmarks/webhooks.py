@@ -153,4 +153,4 @@ def _listens(port: int) -> bool:
 
 def _forget() -> None:
     with redis.Redis.from_url(services.REDIS) as client:
-        client.delete("looks", "reads", "celery")
+        client.delete("sync", "full_sync", "celery")

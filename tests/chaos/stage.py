@@ -20,7 +20,7 @@ from tests import processes
 from tests.chaos import oracle
 from tests.chaos.ledger import Ledger, Line
 from tests.chaos.postbox import Postbox
-from tests.processes import LOOKS, READS, Installation, children, equal, installed, kill_group, signal_group, until
+from tests.processes import FULL_SYNC, SYNC, Installation, children, equal, installed, kill_group, signal_group, until
 from tests.serving import served
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ LOST, DOUBLED = 0.2, 0.2
 TIMEOUT = 3
 """Seconds. A request that its process did not survive keeps the gate for fifteen more."""
 
-VERBS = {"receiver": ("receiver",), "looks": LOOKS, "more looks": LOOKS, "reads": READS, "beat": ("beat",)}
+VERBS = {"receiver": ("receiver",), "sync": SYNC, "more sync": SYNC, "full_sync": FULL_SYNC, "beat": ("beat",)}
 
 
 @dataclass

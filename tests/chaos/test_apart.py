@@ -14,7 +14,7 @@ import pytest
 from tests import processes
 from tests.chaos.hosts import Host, Hosts
 from tests.chaos.stage import Stage, stage
-from tests.processes import LOOKS, READS, Line, free_port
+from tests.processes import FULL_SYNC, SYNC, Line, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def _place(address: str) -> str:
 def _begin(host: Host, file: Path, port: int) -> str:
     """Everything runs there; the address of its hooks."""
     receiver = ("receiver", "--host", host.address, "--port", str(port))
-    for verb in (receiver, LOOKS, READS, ("beat",)):
+    for verb in (receiver, SYNC, FULL_SYNC, ("beat",)):
         log = file.with_name(f"{host.name}-{verb[0]}-{verb[2] if len(verb) > 2 else ''}.log")
         host.start([sys.executable, "-m", "workers.cli", *verb, "--config", file], log=log, NO_COLOR="1")
     return f"http://{host.address}:{port}/hooks/dilovod"

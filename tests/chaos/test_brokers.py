@@ -36,7 +36,7 @@ PATIENCE = 90
 AWAY = 6.0
 """Seconds: longer than anybody waits for a broker that does not answer."""
 
-WORKERS = ("looks", "more looks", "reads")
+WORKERS = ("sync", "more sync", "full_sync")
 
 
 @pytest.fixture(
@@ -79,7 +79,7 @@ def _works(on: Stage, *bells: str) -> None:
     """Wait until workers answer what was rung from now on."""
     began = _now(on)
     until(
-        lambda: all(_answered(on).get(bell, began) > began for bell in bells or ("look", "read")),
+        lambda: all(_answered(on).get(bell, began) > began for bell in bells or ("sync", "full_sync")),
         seconds=PATIENCE,
         what=lambda: f"work resumes: {_answered(on)} {on.told()}",
     )
@@ -87,11 +87,11 @@ def _works(on: Stage, *bells: str) -> None:
 
 def _nobody_is_deaf(on: Stage) -> None:
     """Each worker of the queue that has two does the work alone."""
-    for other in ("looks", "more looks"):
+    for other in ("sync", "more sync"):
         on.pause(other)
-        _works(on, "look")
+        _works(on, "sync")
         on.resume(other)
-    _works(on, "read")
+    _works(on, "full_sync")
 
 
 def _ready(on: Stage) -> dict[str, Any]:

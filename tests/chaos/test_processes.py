@@ -13,7 +13,7 @@ from models.database import Database
 from models.faults import Point
 from tests import processes
 from tests.chaos.stage import Stage, stage
-from tests.processes import READS, until
+from tests.processes import FULL_SYNC, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def _strike(on: Stage, name: str, blow: Callable[[], object], *, times: int) -> 
 
 
 def _killed(on: Stage, *, times: int) -> None:
-    for name in ("receiver", "looks", "reads", "beat"):
+    for name in ("receiver", "sync", "full_sync", "beat"):
         _strike(on, f"{name} killed", partial(on.kill, name), times=times)
     _strike(on, "worker's parent killed, its children left", on.kill_a_parent, times=times)
     _strike(on, "worker's child killed", on.kill_a_child, times=times)
@@ -52,7 +52,7 @@ def test_killed_at_any_moment_and_paused_past_a_lease_on_postgresql_and_redis(
     with processes.own_postgresql() as database, processes.own_redis() as broker:
         marked = database.url.update_query_dict({"application_name": tmp_path.name})
         with stage(database, tmp_path, broker, ledger=ledger, random=random, url=marked) as on:
-            on.verbs["more reads"] = READS
+            on.verbs["more full_sync"] = FULL_SYNC
             on.start()
             for point in (Point.FETCHED, Point.ROW_PREPARED, Point.CHUNK_ARRIVED):
                 _paused_with_an_answer_in_hand(on, point)
@@ -84,7 +84,7 @@ def test_killed_at_any_moment_on_postgresql_and_rabbitmq(tmp_path: Path, ledger:
         stage(database, tmp_path, processes.emptied_rabbitmq(), ledger=ledger, random=random) as on,
     ):
         on.start()
-        _strike(on, "looks killed", lambda: on.kill("looks"), times=2)
+        _strike(on, "sync killed", lambda: on.kill("sync"), times=2)
         _strike(on, "worker's child killed", on.kill_a_child, times=3)
         _strike(on, "everything killed at once", on.kill_everything, times=1)
 

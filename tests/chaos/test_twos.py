@@ -13,7 +13,7 @@ import pytest
 from models.database import Database
 from tests import processes
 from tests.chaos.stage import Stage, stage
-from tests.processes import LOOKS, READS, free_port, until
+from tests.processes import FULL_SYNC, SYNC, free_port, until
 
 if TYPE_CHECKING:
     import subprocess
@@ -30,10 +30,10 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 TWICE = {
     "beat": ("beat",),
     "other beat": ("beat",),
-    "looks": LOOKS,
-    "other looks": LOOKS,
-    "reads": READS,
-    "other reads": READS,
+    "sync": SYNC,
+    "other sync": SYNC,
+    "full_sync": FULL_SYNC,
+    "other full_sync": FULL_SYNC,
     "receiver": ("receiver",),
 }
 

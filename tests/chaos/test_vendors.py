@@ -78,7 +78,7 @@ def vendors(
     meddlers = {name: Meddler() for name in systems}
     doors: dict[str, Callable[[Any], Any]] = {name: meddler.before for name, meddler in meddlers.items()}
     with stage(database, folder, broker, systems=systems, doors=doors, **how) as on:
-        del on.verbs["more looks"]
+        del on.verbs["more sync"]
         on.start()
         yield on, meddlers
 

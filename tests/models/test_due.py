@@ -172,12 +172,12 @@ def test_shut_accounts_and_rings_without_an_answer_are_told_with_what_is_due(dat
         ]
         connection.execute(sa.insert(tables.gates), gates)
         rings = [
-            ("a", "look", now, None),
-            ("b", "look", now, now),
-            ("c", "read", now, now - SOON),
-            ("d", "read", None, now),
+            ("a", "sync", now, None),
+            ("b", "sync", now, now),
+            ("c", "full_sync", now, now - SOON),
+            ("d", "full_sync", None, now),
         ]
         names = ("connection", "bell", "rung_at", "answered_at")
         connection.execute(sa.insert(tables.rings), [dict(zip(names, row, strict=True)) for row in rings])
     found = due.at_once(database)
-    assert (frozenset({"x"}), {("a", "look"): now, ("c", "read"): now}) == (found.shut, found.rung)
+    assert (frozenset({"x"}), {("a", "sync"): now, ("c", "full_sync"): now}) == (found.shut, found.rung)

@@ -102,8 +102,52 @@ def test_what_is_not_json_is_refused(text: str) -> None:
 def test_whichever_decoder_takes_a_text_the_values_are_the_same(value: Any) -> None:
     for ascii_only in (True, False):
         text = simplejson.dumps(value, use_decimal=True, ensure_ascii=ascii_only)
-        read = repr(json.loads(text, parse_float=Decimal))
-        assert read == repr(exact.loads(text)) == repr(exact.loads(text.encode()))
+        decoded = exact.loads(text)
+        assert exact.same(json.loads(text, parse_float=Decimal), decoded)
+        assert (
+            repr(decoded)
+            == repr(exact.loads(text.encode()))
+            == repr(exact.loads(b"\xef\xbb\xbf" + text.encode()))
+            == repr(exact.normalised(json.loads(text, parse_float=Decimal)))
+        )
+
+
+@pytest.mark.parametrize(
+    ("spellings", "normal"),
+    [
+        (["1.5", "1.50", "15e-1", "0.15E+1", "150.0e-2"], Decimal("1.5")),
+        (["10", "10.0", "1e1", "1.00E+1", "100e-1"], 10),
+        (["0", "-0", "0.0", "-0.00", "0e5", "-0.0e-7"], 0),
+        (["0.000000001", "1e-9", "0.0010e-6"], Decimal("1E-9")),
+        (["1e30", "1" + "0" * 30, "1" + "0" * 30 + ".0"], 10**30),
+        (["0." + "1" * 999, "0." + "1" * 999 + "0"], Decimal("0." + "1" * 999)),
+    ],
+)
+def test_however_a_number_is_spelled_it_is_decoded_into_one_form(spellings: list[str], normal: Any) -> None:
+    for spelling in spellings:
+        decoded = exact.loads(spelling)
+        assert (type(normal), repr(normal)) == (type(decoded), repr(decoded))
+        streamed = exact.normalised({"a": [Decimal(spelling)]})
+        assert repr({"a": [normal]}) == repr(streamed)
+
+
+@pytest.mark.parametrize(
+    "absurd", ["1e999999999", "-1e-999999999", "1e5000", "1" * 1002 + ".5", "1e99999999999999999999", "7" * 5000]
+)
+def test_a_number_of_absurd_size_is_decoded_as_its_text_and_never_expanded(absurd: str) -> None:
+    decoded = exact.loads(f'{{"a": {absurd}}}')["a"]
+    assert isinstance(decoded, str)
+    assert len(absurd) + 1 >= len(decoded)
+    assert decoded == exact.storable(decoded)
+
+
+def test_nesting_deeper_than_python_recurses_is_normalised() -> None:
+    innermost: list[Any] = [Decimal("1.0")]
+    deep: Any = innermost
+    for _ in range(5000):
+        deep = [deep]
+    exact.normalised(deep)
+    assert [1] == innermost
 
 
 @pytest.mark.parametrize(

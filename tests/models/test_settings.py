@@ -154,8 +154,8 @@ def test_the_environment_is_put_into_any_text(tmp_path: Path, monkeypatch: pytes
         ("${TEST_NOWHERE}", "set the environment variable TEST_NOWHERE"),
         ("${TEST_EMPTY}", "${TEST_EMPTY} is empty"),
         ("x${TEST_NOWHERE}y", "${TEST_NOWHERE} is not set"),
-        ("${TEST_NOWHERE", "reads"),
-        ("${}", "reads"),
+        ("${TEST_NOWHERE", "full_sync"),
+        ("${}", "full_sync"),
     ],
 )
 def test_a_reference_to_nothing_is_refused(
@@ -183,7 +183,7 @@ def test_a_reference_to_nothing_is_refused(
         (SHOP.replace("10.0.0.1", "10.0.0.300"), "connections.shop.webhook_sources[0]: "),
         (SHOP.replace("10.0.0.1", "10.0.0.1/8"), "has host bits set"),
         (SHOP.replace('"10.0.0.1"', "5"), "write an address or a network"),
-        (SHOP.replace('"10.0.0.1"', ""), "an empty list lets nobody in"),
+        (SHOP.replace('"10.0.0.1"', ""), "an empty list refuses every sender"),
         (SHOP + 'webhook_secret = "a/b"\n', "connections.shop.webhook_secret: the secret ends an address"),
         (SHOP + 'every = "soon"\n', "connections.shop.every: a duration is"),
         (SHOP + 'every = "0s"\n', 'at least "1s"'),

@@ -36,17 +36,17 @@ def test_silent_workers_are_named_but_a_receiver_that_stores_webhooks_stays_read
     migration.migrate(database)
     with database.begin() as tx:
         now = database.now(tx)
-        asked = {"queue": "looks", "sent_at": now - timedelta(minutes=5)}
-        answered = {"queue": "reads", "sent_at": now, "answered_at": now}
+        asked = {"queue": "sync", "sent_at": now - timedelta(minutes=5)}
+        answered = {"queue": "full_sync", "sent_at": now, "answered_at": now}
         tx.execute(sa.insert(tables.canaries), asked)
         tx.execute(sa.insert(tables.canaries), answered)
     with opened(database) as client:
         answer = client.get("/readyz")
-        assert (200, "looks: no worker has answered for 5 min; is `erpmirror worker` running?") == (
+        assert (200, "sync: no worker has answered for 5 min; is `erpmirror worker` running?") == (
             answer.status_code,
             answer.json()["workers"],
         )
-        canary.answer(database, "looks", worker="looks@host")
+        canary.answer(database, "sync", worker="sync@host")
         assert "ok" == client.get("/readyz").json()["workers"]
     database.close()
 

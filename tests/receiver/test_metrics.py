@@ -78,13 +78,13 @@ def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Ope
 
 
 def test_the_last_answer_of_a_worker_is_shown_by_queue(sqlite: Database, opened: Open) -> None:
-    canary.answer(sqlite, "looks", worker="looks@host")
-    [answered_at] = [sign.answered_at for sign in canary.signs(sqlite) if sign.queue == "looks"]
+    canary.answer(sqlite, "sync", worker="sync@host")
+    [answered_at] = [sign.answered_at for sign in canary.signs(sqlite) if sign.queue == "sync"]
     assert answered_at is not None
     with opened(sqlite) as client:
         samples = _samples(client)
     name = "erpmirror_worker_last_answer_timestamp_seconds"
-    assert {(name, "looks"): answered_at.timestamp()} == {key: each for key, each in samples.items() if key[0] == name}
+    assert {(name, "sync"): answered_at.timestamp()} == {key: each for key, each in samples.items() if key[0] == name}
 
 
 def test_without_tables_the_other_metrics_are_still_served(sqlite: Database, opened: Open) -> None:

@@ -1,4 +1,4 @@
-"""The sweep: it rings for what is due and for nothing else, and nothing that is away ends it."""
+"""The scheduler wakes for what is due and for nothing else, and survives a service that is away."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def mirror(sqlite: Database, tmp_path: Path, clock: Clock) -> Iterator[Mirror]:
-    """Two connections, everything read and nothing due, on a clock that stands."""
+    """Two connections, everything synced and nothing due, on a clock that stands."""
     timed = Database(sqlite.url, clock=clock)
     quiet = {"options": {"every": "1d", "full_every": "30d"}}
     shop = {"options": {"reconcile_every": "30d"}}
@@ -59,21 +59,21 @@ def mirror(sqlite: Database, tmp_path: Path, clock: Clock) -> Iterator[Mirror]:
 
 
 @pytest.fixture
-def sweeper(mirror: Mirror) -> Sweeper:
-    return sweeper_of(mirror)
+def scheduler(mirror: Mirror) -> Sweeper:
+    return scheduler_of(mirror)
 
 
-def sweeper_of(mirror: Mirror) -> Sweeper:
+def scheduler_of(mirror: Mirror) -> Sweeper:
     return Sweeper(app.create_app(mirror.settings, mirror.database), mirror.settings, mirror.database)
 
 
-def rung(mirror: Mirror) -> dict[str, int]:
+def woken(mirror: Mirror) -> dict[str, int]:
     """How many messages wait in each queue."""
-    doorbell = bell.Bell(app.create_app(mirror.settings, mirror.database), mirror.database)
-    return {"look": doorbell.queued("look"), "read": doorbell.queued("read")}
+    waker = bell.Bell(app.create_app(mirror.settings, mirror.database), mirror.database)
+    return {"sync": waker.queued("sync"), "full_sync": waker.queued("full_sync")}
 
 
-def mention(mirror: Mirror, name: str, resource: str) -> None:
+def enqueue(mirror: Mirror, name: str, resource: str) -> None:
     with mirror.database.begin() as connection:
         inbox.mention(
             connection,
@@ -85,110 +85,110 @@ def mention(mirror: Mirror, name: str, resource: str) -> None:
         )
 
 
-def notice(mirror: Mirror) -> None:
+def webhook(mirror: Mirror) -> None:
     letter = Letter(SHOP, "{}", resource="catalogs.goods", key="1")
     with mirror.database.begin() as connection:
         notices.append(connection, mirror.database, [letter])
 
 
-def tick(mirror: Mirror) -> None:
+def poll(mirror: Mirror) -> None:
     with mirror.database.begin() as connection:
         streams.look_now(connection, mirror.database, connection_name=BOOKS, resource="items")
 
 
-def full_reading(mirror: Mirror) -> None:
+def full_sync(mirror: Mirror) -> None:
     with mirror.database.begin() as connection:
         streams.backfill_now(connection, mirror.database, connection_name=BOOKS, resource="items")
 
 
-def test_nothing_due_is_not_rung_for(mirror: Mirror, sweeper: Sweeper) -> None:
-    sweeper.sweep()
-    assert {"look": 0, "read": 0} == rung(mirror)
+def test_no_wake_up_is_sent_while_nothing_is_due(mirror: Mirror, scheduler: Sweeper) -> None:
+    scheduler.sweep()
+    assert {"sync": 0, "full_sync": 0} == woken(mirror)
 
 
 @pytest.mark.parametrize(
     ("due", "expected"),
     [
-        (notice, {"look": 1, "read": 0}),
-        (lambda mirror: mention(mirror, BOOKS, "items"), {"look": 1, "read": 0}),
-        (tick, {"look": 1, "read": 0}),
-        (full_reading, {"look": 0, "read": 1}),
+        (webhook, {"sync": 1, "full_sync": 0}),
+        (lambda mirror: enqueue(mirror, BOOKS, "items"), {"sync": 1, "full_sync": 0}),
+        (poll, {"sync": 1, "full_sync": 0}),
+        (full_sync, {"sync": 0, "full_sync": 1}),
     ],
-    ids=["notice", "mention", "tick", "full reading"],
+    ids=["webhook", "inbox", "poll", "full sync"],
 )
-def test_what_is_due_is_rung_for(
-    mirror: Mirror, sweeper: Sweeper, due: Callable[[Mirror], None], expected: dict[str, int]
+def test_what_is_due_is_woken_for(
+    mirror: Mirror, scheduler: Sweeper, due: Callable[[Mirror], None], expected: dict[str, int]
 ) -> None:
     due(mirror)
-    sweeper.sweep()
-    assert expected == rung(mirror)
+    scheduler.sweep()
+    assert expected == woken(mirror)
 
 
-def test_two_sweepers_ring_once(mirror: Mirror, sweeper: Sweeper) -> None:
-    tick(mirror)
-    other = sweeper_of(mirror)
-    for each in (sweeper, other, sweeper):
+def test_two_schedulers_wake_once(mirror: Mirror, scheduler: Sweeper) -> None:
+    poll(mirror)
+    other = scheduler_of(mirror)
+    for each in (scheduler, other, scheduler):
         each.sweep()
-    assert {"look": 1, "read": 0} == rung(mirror)
+    assert {"sync": 1, "full_sync": 0} == woken(mirror)
 
 
 def test_a_week_without_workers_leaves_one_message_for_each_connection(
-    mirror: Mirror, sweeper: Sweeper, clock: Clock
+    mirror: Mirror, scheduler: Sweeper, clock: Clock
 ) -> None:
-    notice(mirror)
-    tick(mirror)
+    webhook(mirror)
+    poll(mirror)
     for _ in range(7 * 24):
         clock.pass_(hours=1)
-        sweeper.sweep()
-    assert {"look": 2, "read": 0} == rung(mirror)
+        scheduler.sweep()
+    assert {"sync": 2, "full_sync": 0} == woken(mirror)
 
 
-def test_a_ring_that_was_lost_is_repeated(mirror: Mirror, sweeper: Sweeper, clock: Clock) -> None:
-    tick(mirror)
-    sweeper.sweep()
-    with sweeper.app.connection_for_write() as connection:
-        connection.default_channel.queue_purge(app.LOOKS)
+def test_a_lost_wake_up_is_repeated(mirror: Mirror, scheduler: Sweeper, clock: Clock) -> None:
+    poll(mirror)
+    scheduler.sweep()
+    with scheduler.app.connection_for_write() as link:
+        link.default_channel.queue_purge(app.SYNC)
     clock.pass_(seconds=5)
-    sweeper.sweep()
-    assert 0 == rung(mirror)["look"]
+    scheduler.sweep()
+    assert 0 == woken(mirror)["sync"]
     clock.pass_(seconds=6)
-    sweeper.sweep()
-    assert 1 == rung(mirror)["look"]
+    scheduler.sweep()
+    assert 1 == woken(mirror)["sync"]
 
 
-def _shut(mirror: Mirror, name: str, *, until: datetime) -> None:
-    shut = {"failures": 1, "shut_until": until, "shut_reason": "429"}
-    insert = mirror.database.insert(tables.gates).values(account=mirror.desk(name).gate.account, **shut)
+def _close(mirror: Mirror, name: str, *, until: datetime) -> None:
+    closed = {"failures": 1, "shut_until": until, "shut_reason": "429"}
+    insert = mirror.database.insert(tables.gates).values(account=mirror.desk(name).gate.account, **closed)
     with mirror.database.begin() as connection:
-        connection.execute(insert.on_conflict_do_update(index_elements=[tables.gates.c.account], set_=shut))
+        connection.execute(insert.on_conflict_do_update(index_elements=[tables.gates.c.account], set_=closed))
 
 
-def test_a_shut_gate_is_not_rung_for_until_it_opens(mirror: Mirror, sweeper: Sweeper, clock: Clock) -> None:
-    tick(mirror)
-    _shut(mirror, BOOKS, until=clock() + timedelta(minutes=1))
-    sweeper.sweep()
-    assert 0 == rung(mirror)["look"]
+def test_a_closed_gate_is_not_woken_for_until_it_opens(mirror: Mirror, scheduler: Sweeper, clock: Clock) -> None:
+    poll(mirror)
+    _close(mirror, BOOKS, until=clock() + timedelta(minutes=1))
+    scheduler.sweep()
+    assert 0 == woken(mirror)["sync"]
     clock.pass_(minutes=1)
-    sweeper.sweep()
-    assert 1 == rung(mirror)["look"]
+    scheduler.sweep()
+    assert 1 == woken(mirror)["sync"]
 
 
-def test_notices_are_folded_also_while_the_gate_is_shut(mirror: Mirror, sweeper: Sweeper, clock: Clock) -> None:
-    """Or a vendor who is away for a week would leave a week of them, which nobody may trim."""
-    _shut(mirror, SHOP, until=clock() + timedelta(days=7))
-    sweeper.sweep()
-    assert {"look": 0, "read": 0} == rung(mirror)
-    notice(mirror)
-    sweeper.sweep()
-    assert {"look": 1, "read": 0} == rung(mirror)
+def test_notices_are_folded_also_while_the_gate_is_close(mirror: Mirror, scheduler: Sweeper, clock: Clock) -> None:
+    """Else a vendor that is away for a week would leave a week of webhooks, which may not be deleted."""
+    _close(mirror, SHOP, until=clock() + timedelta(days=7))
+    scheduler.sweep()
+    assert {"sync": 0, "full_sync": 0} == woken(mirror)
+    webhook(mirror)
+    scheduler.sweep()
+    assert {"sync": 1, "full_sync": 0} == woken(mirror)
     assert not ingest.look(mirror.desk(SHOP)).requests
     assert SHOP not in due.at_once(mirror.database).noticed
-    bell.Bell(sweeper.app, mirror.database).answer(SHOP, bell.LOOK)
-    sweeper.sweep()
-    assert {"look": 1, "read": 0} == rung(mirror), "what is left waits for the vendor"
+    bell.Bell(scheduler.app, mirror.database).answer(SHOP, bell.SYNC)
+    scheduler.sweep()
+    assert {"sync": 1, "full_sync": 0} == woken(mirror), "what is left waits for the vendor"
 
 
-def test_a_watched_folder_is_looked_into_also_while_the_gate_is_shut(
+def test_a_watched_folder_is_scanned_also_while_the_gate_is_closed(
     sqlite: Database, tmp_path: Path, clock: Clock
 ) -> None:
     timed = Database(sqlite.url, clock=clock)
@@ -196,10 +196,10 @@ def test_a_watched_folder_is_looked_into_also_while_the_gate_is_shut(
         broker.prepare(mirror.settings)
         mirror.work()
         clock.pass_(minutes=10)
-        _shut(mirror, "interpreter", until=clock() + timedelta(days=7))
+        _close(mirror, "interpreter", until=clock() + timedelta(days=7))
         mirror.sandboxes["interpreter"]._delivery_note()
-        sweeper_of(mirror).sweep()
-        assert {"look": 0, "read": 1} == rung(mirror)
+        scheduler_of(mirror).sweep()
+        assert {"sync": 0, "full_sync": 1} == woken(mirror)
         assert not ingest.read(mirror.desk("interpreter")).requests
         with timed.read() as connection:
             kept = connection.execute(sa.select(tables.documents.c.state)).scalars().all()
@@ -207,62 +207,62 @@ def test_a_watched_folder_is_looked_into_also_while_the_gate_is_shut(
     timed.close()
 
 
-def test_a_parked_resource_is_not_rung_for(mirror: Mirror, sweeper: Sweeper, clock: Clock) -> None:
-    tick(mirror)
-    mention(mirror, BOOKS, "items")
+def test_a_parked_resource_is_not_woken_for(mirror: Mirror, scheduler: Sweeper, clock: Clock) -> None:
+    poll(mirror)
+    enqueue(mirror, BOOKS, "items")
     with mirror.database.begin() as connection:
         streams.park(connection, BOOKS, "items", reason="no licence", now=clock())
-    sweeper.sweep()
-    assert {"look": 0, "read": 0} == rung(mirror)
+    scheduler.sweep()
+    assert {"sync": 0, "full_sync": 0} == woken(mirror)
 
 
-def test_a_broker_that_is_away_does_not_end_the_sweep(
-    mirror: Mirror, sweeper: Sweeper, tmp_path: Path, clock: Clock
+def test_a_broker_that_is_away_does_not_end_the_scheduler(
+    mirror: Mirror, scheduler: Sweeper, tmp_path: Path, clock: Clock
 ) -> None:
-    tick(mirror)
+    poll(mirror)
     messages = tmp_path / "var" / "broker" / "messages"
     messages.rmdir()
     with pytest.raises(OperationalError):
-        sweeper.sweep()
+        scheduler.sweep()
     clock.pass_(seconds=1)
-    assert sweeper.tick() > 0
+    assert scheduler.tick() > 0
     messages.mkdir()
     clock.pass_(seconds=1)
-    sweeper.tick()
-    assert 1 == rung(mirror)["look"]
+    scheduler.tick()
+    assert 1 == woken(mirror)["sync"]
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_server_that_is_away_does_not_end_the_sweep(mirror: Mirror, tmp_path: Path, scheme: str) -> None:
-    tick(mirror)
+def test_a_server_that_is_away_does_not_end_the_scheduler(mirror: Mirror, tmp_path: Path, scheme: str) -> None:
+    poll(mirror)
     file = tmp_path / "erpmirror.toml"
     address = f"{scheme}://127.0.0.1:{processes.free_port()}/0"
     file.write_text(f'[broker]\nurl = "{address}"\n{file.read_text()}')
     away = Mirror(mirror.database, configuration.load(file), mirror.sandboxes)
-    sweeper = sweeper_of(away)
+    scheduler = scheduler_of(away)
     with mirror.database.begin() as connection:  # an outstanding ring: then the queue is asked, not filled
-        rings = {"connection": BOOKS, "bell": "look", "rung_at": mirror.database.now(connection)}
+        rings = {"connection": BOOKS, "bell": "sync", "rung_at": mirror.database.now(connection)}
         connection.execute(sa.insert(tables.rings).values(**rings))
-    assert [True, True] == [sweeper.tick() > 0, sweeper.tick() > 0]
+    assert [True, True] == [scheduler.tick() > 0, scheduler.tick() > 0]
 
 
-def test_a_database_that_is_away_does_not_end_the_sweep(mirror: Mirror) -> None:
+def test_a_database_that_is_away_does_not_end_the_scheduler(mirror: Mirror) -> None:
     nowhere = Database(f"postgresql+psycopg://nobody@127.0.0.1:{processes.free_port()}/none")
-    sweeper = Sweeper(app.create_app(mirror.settings, nowhere), mirror.settings, nowhere)
-    assert [True, True] == [sweeper.tick() > 0, sweeper.tick() > 0]
+    scheduler = Sweeper(app.create_app(mirror.settings, nowhere), mirror.settings, nowhere)
+    assert [True, True] == [scheduler.tick() > 0, scheduler.tick() > 0]
 
 
 def test_notices_are_kept_for_thirty_days_and_those_not_folded_for_ever(
-    mirror: Mirror, clock: Clock, sweeper: Sweeper
+    mirror: Mirror, clock: Clock, scheduler: Sweeper
 ) -> None:
-    notice(mirror)
-    notice(mirror)
+    webhook(mirror)
+    webhook(mirror)
     with mirror.database.begin() as connection:
         connection.execute(sa.update(tables.notices).where(tables.notices.c.id == 1).values(state="folded"))
-    sweeper.sweep()
+    scheduler.sweep()
     assert [1, 2] == kept(mirror)
     clock.pass_(days=31)
-    sweeper_of(mirror).sweep()
+    scheduler_of(mirror).sweep()
     assert [2] == kept(mirror)
 
 

@@ -1,4 +1,4 @@
-"""The doorbell: one ring for each connection, repeated only when it was lost, on every broker that we promise."""
+"""Wake-ups: one for each connection and queue, repeated only when it was lost, on every supported broker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models import migration
 from models.database import Database
 from tests import processes
 from workers import app, bell, broker, configuration
-from workers.bell import LOOK, READ, Bell
+from workers.bell import FULL_SYNC, SYNC, Bell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,8 +52,8 @@ def clock() -> Clock:
 
 
 @contextmanager
-def hung(database: Database, folder: Path, address: str, clock: Clock) -> Iterator[Bell]:
-    """A bell on this broker."""
+def waking(database: Database, folder: Path, address: str, clock: Clock) -> Iterator[Bell]:
+    """A waker on this broker."""
     loaded = settings(folder, address)
     timed = Database(database.url, clock=clock)
     celery = app.create_app(loaded, timed)
@@ -71,109 +71,109 @@ def hung(database: Database, folder: Path, address: str, clock: Clock) -> Iterat
         pytest.param("rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.xdist_group("rabbitmq")]),
     ]
 )
-def doorbell(request: pytest.FixtureRequest, sqlite: Database, tmp_path: Path, clock: Clock) -> Iterator[Bell]:
-    """A bell on each kind of broker."""
+def waker(request: pytest.FixtureRequest, sqlite: Database, tmp_path: Path, clock: Clock) -> Iterator[Bell]:
+    """A waker on each kind of broker."""
     if request.param == "redis":
-        with processes.own_redis() as address, hung(sqlite, tmp_path, address, clock) as made:
+        with processes.own_redis() as address, waking(sqlite, tmp_path, address, clock) as made:
             yield made
         return
     address = processes.FILES if request.param == "files" else processes.emptied_rabbitmq()
-    with hung(sqlite, tmp_path, address, clock) as made:
+    with waking(sqlite, tmp_path, address, clock) as made:
         yield made
     if request.param == "rabbitmq":
         processes.emptied_rabbitmq()
 
 
-def test_a_ring_is_one_message(doorbell: Bell) -> None:
-    assert doorbell.ring("shop")
-    assert 1 == doorbell.queued(LOOK)
-    assert 0 == doorbell.queued(READ)
+def test_a_wake_up_is_one_message(waker: Bell) -> None:
+    assert waker.ring("shop")
+    assert 1 == waker.queued(SYNC)
+    assert 0 == waker.queued(FULL_SYNC)
 
 
-def test_a_ring_is_not_repeated_while_it_is_outstanding(doorbell: Bell, clock: Clock) -> None:
-    doorbell.ring("shop")
+def test_a_wake_up_is_not_repeated_while_it_is_outstanding(waker: Bell, clock: Clock) -> None:
+    waker.ring("shop")
     clock.pass_(seconds=9)
-    assert not doorbell.ring("shop")
-    assert not doorbell.ring("shop", again=True)
-    assert 1 == doorbell.queued(LOOK)
+    assert not waker.ring("shop")
+    assert not waker.ring("shop", again=True)
+    assert 1 == waker.queued(SYNC)
 
 
-def test_each_connection_and_each_queue_has_a_ring_of_its_own(doorbell: Bell) -> None:
-    assert [True, True, True] == [doorbell.ring("shop"), doorbell.ring("books"), doorbell.ring("shop", READ)]
-    assert 2 == doorbell.queued(LOOK)
-    assert 1 == doorbell.queued(READ)
+def test_each_connection_and_queue_has_its_own_wake_up(waker: Bell) -> None:
+    assert [True, True, True] == [waker.ring("shop"), waker.ring("books"), waker.ring("shop", FULL_SYNC)]
+    assert 2 == waker.queued(SYNC)
+    assert 1 == waker.queued(FULL_SYNC)
 
 
-def test_an_answered_ring_is_followed_by_a_new_one(doorbell: Bell, clock: Clock) -> None:
-    doorbell.ring("shop")
+def test_an_acknowledged_wake_up_is_followed_by_a_new_one(waker: Bell, clock: Clock) -> None:
+    waker.ring("shop")
     clock.pass_(seconds=1)
-    doorbell.answer("shop", LOOK)
-    assert doorbell.ring("shop")
+    waker.answer("shop", SYNC)
+    assert waker.ring("shop")
 
 
-def test_what_is_stored_in_the_instant_of_the_answer_is_rung_for(doorbell: Bell) -> None:
-    doorbell.ring("shop")
-    doorbell.answer("shop", LOOK)
-    assert doorbell.ring("shop")
+def test_work_stored_at_the_moment_of_the_acknowledgement_is_woken_for(waker: Bell) -> None:
+    waker.ring("shop")
+    waker.answer("shop", SYNC)
+    assert waker.ring("shop")
 
 
-def test_an_outstanding_ring_counts_for_ten_seconds(doorbell: Bell, clock: Clock) -> None:
-    doorbell.ring("shop")
+def test_an_outstanding_wake_up_counts_for_ten_seconds(waker: Bell, clock: Clock) -> None:
+    waker.ring("shop")
     clock.pass_(seconds=11)
-    assert not doorbell.ring("shop")
-    assert doorbell.ring("shop", again=True)
-    assert not doorbell.ring("shop", again=True)
+    assert not waker.ring("shop")
+    assert waker.ring("shop", again=True)
+    assert not waker.ring("shop", again=True)
 
 
 def test_the_database_on_postgresql_claims_alike(tmp_path: Path, clock: Clock) -> None:
     with processes.own_postgresql() as database:
         migration.migrate(database)
-        with hung(database, tmp_path, processes.FILES, clock) as doorbell:
-            assert [True, False] == [doorbell.ring("shop"), doorbell.ring("shop")]
+        with waking(database, tmp_path, processes.FILES, clock) as waker:
+            assert [True, False] == [waker.ring("shop"), waker.ring("shop")]
             clock.pass_(seconds=11)
-            assert [True, False] == [doorbell.ring("shop", again=True), doorbell.ring("shop", again=True)]
-            doorbell.answer("shop", LOOK)
-            assert doorbell.ring("shop")
+            assert [True, False] == [waker.ring("shop", again=True), waker.ring("shop", again=True)]
+            waker.answer("shop", SYNC)
+            assert waker.ring("shop")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_broker_that_is_away_is_said_and_the_ring_does_not_count(
+def test_a_broker_that_is_away_raises_and_the_wake_up_does_not_count(
     sqlite: Database, tmp_path: Path, clock: Clock, scheme: str
 ) -> None:
-    nobody = f"{scheme}://127.0.0.1:{processes.free_port()}/0"
-    with hung(sqlite, tmp_path, nobody, clock) as doorbell:
-        for attempt in (lambda: doorbell.ring("shop"), lambda: doorbell.queued(LOOK), doorbell.broker_alive):
+    closed_port = f"{scheme}://127.0.0.1:{processes.free_port()}/0"
+    with waking(sqlite, tmp_path, closed_port, clock) as waker:
+        for attempt in (lambda: waker.ring("shop"), lambda: waker.queued(SYNC), waker.broker_alive):
             with pytest.raises(OperationalError):
                 attempt()
-    with hung(sqlite, tmp_path, processes.FILES, clock) as doorbell:
-        assert doorbell.ring("shop")
+    with waking(sqlite, tmp_path, processes.FILES, clock) as waker:
+        assert waker.ring("shop")
 
 
 def test_a_broker_that_never_answers_is_away(sqlite: Database, tmp_path: Path, clock: Clock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"amqp://127.0.0.1:{silent.getsockname()[1]}//"
-        with hung(sqlite, tmp_path, address, clock) as doorbell, pytest.raises(OperationalError):
-            doorbell.ring("shop")
+        with waking(sqlite, tmp_path, address, clock) as waker, pytest.raises(OperationalError):
+            waker.ring("shop")
 
 
-def test_a_folder_that_is_gone_takes_the_claim_back(sqlite: Database, tmp_path: Path, clock: Clock) -> None:
-    with hung(sqlite, tmp_path, processes.FILES, clock) as doorbell:
+def test_a_claim_is_taken_back_where_the_folder_is_gone(sqlite: Database, tmp_path: Path, clock: Clock) -> None:
+    with waking(sqlite, tmp_path, processes.FILES, clock) as waker:
         messages = tmp_path / "var" / "broker" / "messages"
         messages.rmdir()
         with pytest.raises(OperationalError):
-            doorbell.ring("shop")
+            waker.ring("shop")
         messages.mkdir()
-        assert doorbell.ring("shop")
+        assert waker.ring("shop")
 
 
-def test_queues_of_the_bell_and_of_the_worker_are_the_same() -> None:
-    assert {app.LOOKS, app.READS} == set(bell.QUEUES.values())
+def test_wake_ups_go_to_the_queues_of_the_workers() -> None:
+    assert {app.SYNC, app.FULL_SYNC} == set(bell.QUEUES)
 
 
-def test_a_ring_that_workers_passed_over_is_repeated_though_the_queue_is_busy(doorbell: Bell, clock: Clock) -> None:
-    doorbell.ring("lost")
-    doorbell.ring("queued")
+def test_an_overtaken_wake_up_is_repeated_though_the_queue_is_not_empty(waker: Bell, clock: Clock) -> None:
+    waker.ring("lost")
+    waker.ring("queued")
     clock.pass_(seconds=15)
-    assert not doorbell.repeat("lost", LOOK), "nobody answers: it may wait in the queue"
-    doorbell.answer("other", LOOK)
-    assert doorbell.repeat("lost", LOOK)
+    assert not waker.repeat("lost", SYNC), "no worker answers: it may wait in the queue"
+    waker.answer("other", SYNC)
+    assert waker.repeat("lost", SYNC)

@@ -1,4 +1,4 @@
-"""The filesystem broker's housekeeping: events that nobody reads do not pile up."""
+"""The filesystem broker: messages are whole, and events without a reader do not pile up."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def messages(tmp_path: Path) -> Path:
 
 
 def watch(celery: Celery) -> None:
-    """A Flower that begins to watch and is never seen again."""
+    """A Flower that begins to read events and then disappears."""
     with celery.connection_for_read() as connection, connection.channel() as channel:
         celery.events.Receiver(channel).get_consumers(lambda **_: None, channel)
         queue = celery.events.Receiver(channel).queue(channel)
@@ -63,7 +63,7 @@ def test_events_leave_no_file_while_no_flower_has_ever_run(celery: Celery, messa
     assert [] == list(messages.iterdir())
 
 
-def test_a_dead_flowers_queue_is_taken_away_with_its_files_and_gets_no_more(
+def test_a_dead_flowers_queue_is_deleted_with_its_files_and_gets_no_more(
     celery: Celery, settings: Settings, messages: Path
 ) -> None:
     watch(celery)
@@ -75,14 +75,14 @@ def test_a_dead_flowers_queue_is_taken_away_with_its_files_and_gets_no_more(
     assert [] == list(messages.iterdir())
 
 
-def test_a_flower_that_reads_and_rings_that_wait_are_left_alone(
+def test_a_flower_that_reads_and_wake_ups_that_wait_are_left_alone(
     celery: Celery, settings: Settings, messages: Path
 ) -> None:
     watch(celery)
-    celery.send_task("erpmirror.look", args=["shop"], queue="looks")
+    celery.send_task("erpmirror.sync", args=["shop"], queue="sync")
     age(messages, 7 * 86400)
-    tell(celery)  # fresh: its reader has just been here
-    for file in messages.glob("*.looks.msg"):
+    tell(celery)  # fresh: as if its reader had just read
+    for file in messages.glob("*.sync.msg"):
         os.utime(file, (0, 0))
     before = sorted(messages.iterdir())
     fresh = [file for file in before if "celeryev" in file.name]
@@ -93,7 +93,7 @@ def test_a_flower_that_reads_and_rings_that_wait_are_left_alone(
 
 
 @pytest.mark.redis
-def test_servers_look_after_themselves(tmp_path: Path) -> None:
+def test_servers_need_no_cleaning(tmp_path: Path) -> None:
     with processes.own_redis() as address:
         file = tmp_path / configuration.FILE
         file.write_text(f'[broker]\nurl = "{address}"\n')
@@ -105,33 +105,31 @@ def test_a_message_is_there_whole_or_not_at_all(settings: Settings) -> None:
     folder = Path(broker.transport_options(settings)["data_folder_in"])
     with app.create_app(settings).connection_for_write() as writer:
         channel = writer.default_channel
-        sender = threading.Thread(target=lambda: [channel._put("looks", "x" * 1_000_000) for _ in range(30)])
+        sender = threading.Thread(target=lambda: [channel._put("sync", "x" * 1_000_000) for _ in range(30)])
         sender.start()
         seen = 0
         while sender.is_alive():
-            for message in folder.glob("*.looks.msg"):
+            for message in folder.glob("*.sync.msg"):
                 json.loads(message.read_text())
                 message.unlink()
                 seen += 1
         sender.join()
-    assert 30 == seen + len(list(folder.glob("*.looks.msg")))
+    assert 30 == seen + len(list(folder.glob("*.sync.msg")))
     assert seen
 
 
-def test_a_message_is_heard_at_once_by_one_who_waits_for_it(settings: Settings) -> None:
-    """He would look again after a minute, and is patient for a quarter of one."""
-    seldom = app.create_app(settings)
-    seldom.conf.broker_transport_options |= {"polling_interval": 60}
+def test_a_message_that_comes_while_a_worker_waits_is_delivered(settings: Settings) -> None:
+    waiting = app.create_app(settings)
     heard: list[object] = []
-    with seldom.connection_for_read() as connection, connection.channel() as channel:
-        consumer = seldom.amqp.TaskConsumer(channel, queues=[seldom.amqp.queues[app.LOOKS]])
+    with waiting.connection_for_read() as link, link.channel() as channel:
+        consumer = waiting.amqp.TaskConsumer(channel, queues=[waiting.amqp.queues[app.SYNC]])
         consumer.register_callback(lambda body, _: heard.append(body))
         consumer.register_callback(lambda _, message: message.ack())
         with consumer:
             with pytest.raises(TimeoutError):
-                connection.drain_events(timeout=0.1)
-            ringing = threading.Timer(0.2, seldom.send_task, ["nobody.works"], {"queue": app.LOOKS})
-            ringing.start()
-            connection.drain_events(timeout=15)
-            ringing.join()
+                link.drain_events(timeout=0.1)
+            sending = threading.Timer(0.2, waiting.send_task, ["no.such.task"], {"queue": app.SYNC})
+            sending.start()
+            link.drain_events(timeout=15)
+            sending.join()
     assert 1 == len(heard)

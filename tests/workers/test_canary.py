@@ -1,4 +1,4 @@
-"""The canary: a worker that takes no messages is noticed, one that works is not accused, and none piles up."""
+"""The canary: a worker that takes no messages is noticed, one that works is not, and canaries do not pile up."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def clock() -> Clock:
     return Clock()
 
 
-class Aviary:
+class Canaries:
     """Senders on a broker of files, and the worker's side of it."""
 
     def __init__(self, database: Database, celery: Celery) -> None:
@@ -57,19 +57,19 @@ class Aviary:
         return canary.Sender(bell.Bell(self.celery, self.database), self.database)
 
     def waiting(self) -> dict[str, int]:
-        doorbell = bell.Bell(self.celery, self.database)
-        return {queue: doorbell.queued(which) for which, queue in bell.QUEUES.items()}
+        waker = bell.Bell(self.celery, self.database)
+        return {queue: waker.queued(queue) for queue in bell.QUEUES}
 
     def purge(self) -> None:
         with self.celery.connection_for_write() as connection:
-            for queue in bell.QUEUES.values():
+            for queue in bell.QUEUES:
                 connection.default_channel.queue_purge(queue)
 
     def answer(self) -> None:
         """A worker takes what waits."""
         self.purge()
-        for queue in bell.QUEUES.values():
-            canary.answer(self.database, queue, worker="looks@host")
+        for queue in bell.QUEUES:
+            canary.answer(self.database, queue, worker="sync@host")
 
     def says(self) -> dict[str, str]:
         return {sign.queue: sign.says for sign in canary.signs(self.database)}
@@ -79,213 +79,211 @@ class Aviary:
 
 
 @contextmanager
-def aviary(database: Database, folder: Path, clock: Clock) -> Iterator[Aviary]:
+def canaries(database: Database, folder: Path, clock: Clock) -> Iterator[Canaries]:
     file = folder / configuration.FILE
     file.write_text(f'[broker]\nurl = "{processes.FILES}"\n')
     loaded = configuration.load(file)
     broker.prepare(loaded)
     timed = Database(database.url, clock=clock)
     celery = app.create_app(loaded, timed)
-    yield Aviary(timed, celery)
+    yield Canaries(timed, celery)
     celery.close()
     timed.close()
 
 
 @pytest.fixture
-def birds(database: Database, tmp_path: Path, clock: Clock) -> Iterator[Aviary]:
+def sent(database: Database, tmp_path: Path, clock: Clock) -> Iterator[Canaries]:
     """On each kind of database."""
-    with aviary(database, tmp_path, clock) as made:
+    with canaries(database, tmp_path, clock) as made:
         yield made
 
 
 @pytest.fixture
-def quick(sqlite: Database, tmp_path: Path, clock: Clock) -> Iterator[Aviary]:
+def quick(sqlite: Database, tmp_path: Path, clock: Clock) -> Iterator[Canaries]:
     """For what does not differ between databases."""
-    with aviary(sqlite, tmp_path, clock) as made:
+    with canaries(sqlite, tmp_path, clock) as made:
         yield made
 
 
-def test_one_goes_out_on_each_queue_and_none_follows_while_it_is_under_way(birds: Aviary, clock: Clock) -> None:
+def test_one_is_sent_on_each_queue_and_none_follows_while_it_is_outstanding(sent: Canaries, clock: Clock) -> None:
     for _ in range(5):
-        birds.sender.send_due()
+        sent.sender.send_due()
         clock.pass_(seconds=5)
-    assert {"looks": 1, "reads": 1} == birds.waiting()
+    assert {"sync": 1, "full_sync": 1} == sent.waiting()
 
 
-def test_an_answer_is_followed_by_the_next_one_after_a_quarter_of_a_minute(birds: Aviary, clock: Clock) -> None:
-    birds.sender.send_due()
+def test_an_answer_is_followed_by_the_next_canary_after_15_seconds(sent: Canaries, clock: Clock) -> None:
+    sent.sender.send_due()
     clock.pass_(seconds=1)
-    birds.answer()
+    sent.answer()
     clock.pass_(seconds=13)
-    birds.sender.send_due()
-    assert {"looks": 0, "reads": 0} == birds.waiting()
+    sent.sender.send_due()
+    assert {"sync": 0, "full_sync": 0} == sent.waiting()
     clock.pass_(seconds=1)
-    birds.sender.send_due()
-    assert {"looks": 1, "reads": 1} == birds.waiting()
+    sent.sender.send_due()
+    assert {"sync": 1, "full_sync": 1} == sent.waiting()
 
 
-def test_a_lost_one_is_repeated(birds: Aviary, clock: Clock) -> None:
-    birds.sender.send_due()
-    birds.purge()
+def test_a_lost_one_is_repeated(sent: Canaries, clock: Clock) -> None:
+    sent.sender.send_due()
+    sent.purge()
     clock.pass_(seconds=10)
-    birds.sender.send_due()
-    assert {"looks": 0, "reads": 0} == birds.waiting()
+    sent.sender.send_due()
+    assert {"sync": 0, "full_sync": 0} == sent.waiting()
     clock.pass_(seconds=5)
-    birds.sender.send_due()
-    assert {"looks": 1, "reads": 1} == birds.waiting()
+    sent.sender.send_due()
+    assert {"sync": 1, "full_sync": 1} == sent.waiting()
 
 
-def test_one_that_was_lost_again_and_again_is_still_missed_since_the_first(quick: Aviary, clock: Clock) -> None:
+def test_one_that_is_lost_again_and_again_counts_since_the_first(quick: Canaries, clock: Clock) -> None:
     for _ in range(20):
         quick.sender.send_due()
         quick.purge()
         clock.pass_(seconds=15)
-    assert "looks: no worker has answered for 5 min; is `erpmirror worker` running?" == quick.wrong()["looks"]
+    assert "sync: no worker has answered for 5 min; is `erpmirror worker` running?" == quick.wrong()["sync"]
 
 
-def test_a_week_without_workers_leaves_one_on_each_queue(quick: Aviary, clock: Clock) -> None:
+def test_a_week_without_workers_leaves_one_on_each_queue(quick: Canaries, clock: Clock) -> None:
     for _ in range(7 * 24):
         quick.sender.send_due()
         quick.another().send_due()
         clock.pass_(hours=1)
-    assert {"looks": 1, "reads": 1} == quick.waiting()
+    assert {"sync": 1, "full_sync": 1} == quick.waiting()
 
 
-def test_two_beats_send_one(birds: Aviary) -> None:
-    for sender in (birds.sender, birds.another()):
+def test_two_beats_send_one(sent: Canaries) -> None:
+    for sender in (sent.sender, sent.another()):
         sender.send_due()
-    assert {"looks": 1, "reads": 1} == birds.waiting()
+    assert {"sync": 1, "full_sync": 1} == sent.waiting()
 
 
-def test_one_that_workers_passed_over_is_repeated_though_the_queue_is_busy(quick: Aviary, clock: Clock) -> None:
-    doorbell = bell.Bell(quick.celery, quick.database)
+def test_one_that_wake_ups_overtook_is_repeated_though_the_queue_is_not_empty(quick: Canaries, clock: Clock) -> None:
+    waker = bell.Bell(quick.celery, quick.database)
     quick.sender.send_due()
     quick.purge()
-    doorbell.ring("queued")
+    waker.ring("queued")
     clock.pass_(seconds=20)
     quick.sender.send_due()
-    assert 1 == quick.waiting()["looks"], "nobody answers: it may wait in the queue"
+    assert 1 == quick.waiting()["sync"], "no worker answers: it may wait in the queue"
     clock.pass_(seconds=20)
-    doorbell.answer("other", bell.LOOK)
+    waker.answer("other", bell.SYNC)
     quick.sender.send_due()
-    assert 2 == quick.waiting()["looks"]
+    assert 2 == quick.waiting()["sync"]
 
 
-def test_an_answer_that_comes_twice_is_one(birds: Aviary) -> None:
-    birds.sender.send_due()
-    birds.answer()
-    birds.answer()
-    assert {} == birds.wrong()
+def test_an_answer_that_comes_twice_is_one(sent: Canaries) -> None:
+    sent.sender.send_due()
+    sent.answer()
+    sent.answer()
+    assert {} == sent.wrong()
 
 
-def test_the_last_answer_is_told(birds: Aviary, clock: Clock) -> None:
-    birds.sender.send_due()
-    birds.answer()
+def test_the_last_answer_is_shown(sent: Canaries, clock: Clock) -> None:
+    sent.sender.send_due()
+    sent.answer()
     clock.pass_(seconds=4)
-    told = {"looks": "looks: a worker answered 4 s ago", "reads": "reads: a worker answered 4 s ago"}
-    assert (told, {}) == (birds.says(), birds.wrong())
+    shown = {"sync": "sync: a worker answered 4 s ago", "full_sync": "full_sync: a worker answered 4 s ago"}
+    assert (shown, {}) == (sent.says(), sent.wrong())
 
 
-def test_a_ring_that_was_answered_is_an_answer(quick: Aviary, clock: Clock) -> None:
+def test_an_acknowledged_wake_up_is_an_answer(quick: Canaries, clock: Clock) -> None:
     quick.sender.send_due()
     clock.pass_(minutes=4)
-    bell.Bell(quick.celery, quick.database).answer("shop", bell.LOOK)
-    assert ["reads"] == list(quick.wrong())
+    bell.Bell(quick.celery, quick.database).answer("shop", bell.SYNC)
+    assert ["full_sync"] == list(quick.wrong())
 
 
-def test_whom_nobody_asks_is_not_accused(quick: Aviary, clock: Clock) -> None:
+def test_without_a_scheduler_workers_are_not_called_silent(quick: Canaries, clock: Clock) -> None:
     assert {
-        "looks": "looks: not known yet; is `erpmirror beat` running?",
-        "reads": "reads: not known yet; is `erpmirror beat` running?",
+        "sync": "sync: not known yet; is `erpmirror beat` running?",
+        "full_sync": "full_sync: not known yet; is `erpmirror beat` running?",
     } == quick.wrong()
     quick.sender.send_due()
     quick.answer()
     clock.pass_(minutes=10)
-    asked = "a worker answered 10 min ago, and was asked nothing since; is `erpmirror beat` running?"
-    assert f"looks: {asked}" == quick.wrong()["looks"]
+    asked = "a worker answered 10 min ago, no canary was sent since; is `erpmirror beat` running?"
+    assert f"sync: {asked}" == quick.wrong()["sync"]
 
 
-def test_a_worker_that_was_never_there_is_missed_after_a_while(quick: Aviary, clock: Clock) -> None:
+def test_a_worker_that_was_never_there_is_missed_after_a_while(quick: Canaries, clock: Clock) -> None:
     quick.sender.send_due()
-    assert ({}, "looks: no worker has answered yet") == (quick.wrong(), quick.says()["looks"])
+    assert ({}, "sync: no worker has answered yet") == (quick.wrong(), quick.says()["sync"])
     clock.pass_(minutes=4)
-    assert "looks: no worker has answered for 4 min; is `erpmirror worker` running?" == quick.wrong()["looks"]
+    assert "sync: no worker has answered for 4 min; is `erpmirror worker` running?" == quick.wrong()["sync"]
 
 
-def lease(birds: Aviary, *, subject: str | None) -> None:
-    with birds.database.begin() as connection:
-        until_ = birds.database.now(connection) + timedelta(hours=2)
+def lease(sent: Canaries, *, subject: str | None) -> None:
+    with sent.database.begin() as connection:
+        until_ = sent.database.now(connection) + timedelta(hours=2)
         held = {"turn": 1, "account": "a", "subject": subject, "until": until_}
         connection.execute(sa.insert(tables.leases).values(held))
 
 
-def test_a_worker_that_reads_for_hours_is_not_accused_but_one_of_the_other_queue_is(
-    birds: Aviary, clock: Clock
-) -> None:
-    birds.sender.send_due()
-    birds.answer()
+def test_a_full_sync_of_hours_is_no_silence_but_the_other_queue_still_counts(sent: Canaries, clock: Clock) -> None:
+    sent.sender.send_due()
+    sent.answer()
     clock.pass_(seconds=20)
-    birds.sender.send_due()
-    lease(birds, subject=None)
+    sent.sender.send_due()
+    lease(sent, subject=None)
     clock.pass_(hours=1)
-    assert ["looks"] == list(birds.wrong())
-    long = "reads: a worker answered 60 min ago; a long reading is under way, others wait for its end"
-    assert long == birds.says()["reads"]
+    assert ["sync"] == list(sent.wrong())
+    long = "full_sync: a worker answered 60 min ago; a full sync is under way, other work waits for its end"
+    assert long == sent.says()["full_sync"]
     clock.pass_(hours=2)
-    assert ["looks", "reads"] == list(birds.wrong()), "the lease ran out: who held it is gone"
+    assert ["sync", "full_sync"] == list(sent.wrong()), "the lease ran out: its holder is gone"
 
 
-def test_a_lease_of_one_object_is_no_long_reading(quick: Aviary, clock: Clock) -> None:
+def test_a_lease_of_one_object_is_no_full_sync(quick: Canaries, clock: Clock) -> None:
     quick.sender.send_due()
     lease(quick, subject="items 1")
     clock.pass_(hours=1)
-    assert ["looks", "reads"] == list(quick.wrong())
+    assert ["sync", "full_sync"] == list(quick.wrong())
 
 
-def test_a_broker_that_takes_nothing_is_said_and_the_next_goes_out_when_it_is_back(
-    birds: Aviary, clock: Clock, tmp_path: Path
+def test_a_broker_that_takes_nothing_is_shown_and_the_next_is_sent_when_it_is_back(
+    sent: Canaries, clock: Clock, tmp_path: Path
 ) -> None:
-    birds.sender.send_due()
-    birds.answer()
+    sent.sender.send_due()
+    sent.answer()
     clock.pass_(minutes=1)
     messages = tmp_path / "var" / "broker" / "messages"
     messages.rmdir()
     for _ in range(2):
         with pytest.raises(OperationalError):
-            birds.sender.send_due()
+            sent.sender.send_due()
         clock.pass_(minutes=1)
     assert {
-        "looks": "looks: the broker took no message; a worker answered 3 min ago",
-        "reads": "reads: the broker took no message; a worker answered 3 min ago",
-    } == birds.wrong()
+        "sync": "sync: the broker took no message; a worker answered 3 min ago",
+        "full_sync": "full_sync: the broker took no message; a worker answered 3 min ago",
+    } == sent.wrong()
     messages.mkdir()
-    birds.sender.send_due()
-    assert {"looks": 1, "reads": 1} == birds.waiting()
+    sent.sender.send_due()
+    assert {"sync": 1, "full_sync": 1} == sent.waiting()
 
 
-def deaf(birds: Aviary) -> dict[str, str]:
-    return canary.deaf(bell.Bell(birds.celery, birds.database), birds.database, after=timedelta(minutes=5))
+def stalled(sent: Canaries) -> dict[str, str]:
+    return canary.deaf(bell.Bell(sent.celery, sent.database), sent.database, after=timedelta(minutes=5))
 
 
-def test_who_takes_nothing_while_messages_wait_is_deaf_and_told_once(birds: Aviary, clock: Clock) -> None:
-    birds.sender.send_due()
+def test_a_worker_that_takes_nothing_while_messages_wait_is_reported_once(sent: Canaries, clock: Clock) -> None:
+    sent.sender.send_due()
     clock.pass_(minutes=5)
-    assert {} == deaf(birds)
+    assert {} == stalled(sent)
     clock.pass_(minutes=1)
-    both = {"looks": "has taken no message for 6 min", "reads": "has taken no message for 6 min"}
-    assert [both, {}] == [deaf(birds), deaf(birds)]
+    both = {"sync": "has taken no message for 6 min", "full_sync": "has taken no message for 6 min"}
+    assert [both, {}] == [stalled(sent), stalled(sent)]
     clock.pass_(minutes=6)
-    assert both == deaf(birds)
+    assert both == stalled(sent)
 
 
-def test_who_reads_is_not_deaf_nor_is_anybody_whose_queue_is_empty(quick: Aviary, clock: Clock) -> None:
+def test_a_full_sync_is_no_stall_nor_is_an_empty_queue(quick: Canaries, clock: Clock) -> None:
     quick.sender.send_due()
     lease(quick, subject=None)
     clock.pass_(hours=1)
-    assert ["looks"] == list(deaf(quick))
+    assert ["sync"] == list(stalled(quick))
     quick.purge()
     clock.pass_(hours=2)
-    assert {} == deaf(quick)
+    assert {} == stalled(quick)
 
 
 def test_a_worker_that_stopped_consuming_is_noticed_though_its_process_lives(tmp_path: Path) -> None:
@@ -299,13 +297,13 @@ def test_a_worker_that_stopped_consuming_is_noticed_though_its_process_lives(tmp
         return [sign.queue for sign in canary.signs(later) if "no worker has answered" in (sign.wrong or "")]
 
     with installed(database, tmp_path, broker=processes.FILES, systems={}) as (installation, _):
-        looks, *_ = (installation.start(*verb) for verb in (processes.LOOKS, processes.READS, ("beat",)))
+        looks, *_ = (installation.start(*verb) for verb in (processes.SYNC, processes.FULL_SYNC, ("beat",)))
         until(served, seconds=60, what=installation.logs)
-        assert {f"looks@{socket.gethostname()}.{looks.pid}"} == {
-            sign.worker.partition(",")[0] for sign in canary.signs(database) if sign.queue == "looks" and sign.worker
+        assert {f"sync@{socket.gethostname()}.{looks.pid}"} == {
+            sign.worker.partition(",")[0] for sign in canary.signs(database) if sign.queue == "sync" and sign.worker
         }
         signal_group(looks, signal.SIGSTOP)
-        until(lambda: ["looks"] == missed(), seconds=60, what=installation.logs)
+        until(lambda: ["sync"] == missed(), seconds=60, what=installation.logs)
         signal_group(looks, signal.SIGCONT)
         until(lambda: not missed(), seconds=60, what=installation.logs)
     later.close()

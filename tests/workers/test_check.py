@@ -164,7 +164,7 @@ def test_a_wrong_login_names_its_keys_and_nothing_else_is_asked(system: str) -> 
     assert not login["ok"]
     assert [] == [name for name in secrets if f"`{name}`" not in login["remedy"]]
     assert f"[connections.it] of {file}" in login["remedy"]
-    told = "proved by the first document; " if isinstance(options, Interpreter) else "not asked: the login failed"
+    told = "checked by the first document; " if isinstance(options, Interpreter) else "not checked: the login failed"
     assert [] == [row["says"] for row in found.values() if not row["says"].startswith(told)]
     assert found
     assert "wrong-0-login" not in result.output + json.dumps(found) + json.dumps(login)
@@ -182,7 +182,7 @@ def test_a_vendor_who_cannot_be_reached_is_told_with_his_url(books: Vendor) -> N
     found = proofs(fine=False)
     assert not found["login"]["ok"]
     assert f"check `url` in [connections.it] of {configuration.find()}" in found["login"]["remedy"]
-    assert {"not asked: the login failed"} == {found[name]["says"] for name in RESOURCES}
+    assert {"not checked: the login failed"} == {found[name]["says"] for name in RESOURCES}
 
 
 @pytest.mark.usefixtures("books")
@@ -201,7 +201,7 @@ def test_one_connection_that_fails_does_not_stop_the_others() -> None:
     [
         (timedelta(hours=3), "3 h ahead of ours", False),
         (timedelta(minutes=-10), "10 min behind ours", False),
-        (timedelta(days=-400), "400 days behind ours", False),
+        (timedelta(days=-400), "400 d behind ours", False),
         (timedelta(seconds=100), "ahead of ours", True),
         (timedelta(0), "agrees with ours", True),
     ],
@@ -263,10 +263,10 @@ def test_a_gate_that_is_shut_for_long_is_not_waited_for(books: Vendor) -> None:
     found = proofs(fine=False)
     well = dict.fromkeys(["login", "clock", "items"], True)
     assert well | dict.fromkeys(["orders", "stocklevels", "deleted"], False) == oks(found)
-    assert "not asked: the account's gate is shut until" in found["stocklevels"]["says"]
-    assert "not asked: the gate is shut" == found["deleted"]["says"]
+    assert "not checked: the account's gate is closed until" in found["stocklevels"]["says"]
+    assert "not checked: the gate is closed" == found["deleted"]["says"]
     again = proofs(fine=False)
-    assert "gate is shut until" in again["login"]["says"]
+    assert "gate is closed until" in again["login"]["says"]
     assert again["login"]["remedy"].startswith("wait until ")
 
 
@@ -276,7 +276,7 @@ def test_closed_hours_are_no_failure_and_end_at_the_next_opening() -> None:
     with vendor("easyflor", closed=True, hours=hours) as served_vendor:
         served_vendor.connect()
         found = proofs(fine=True)
-    assert found["hours"]["says"].startswith(f"closed for full readings until {opens:%Y-%m-%d %H:%M} UTC")
+    assert found["hours"]["says"].startswith(f"closed for full syncs until {opens:%Y-%m-%d %H:%M} UTC")
 
 
 @pytest.mark.usefixtures("books")
@@ -300,7 +300,7 @@ def test_what_is_handed_in_is_proved_by_the_first_document(folder: str | None) -
             Path(folder).mkdir()
         served_vendor.connect(inbox=folder)
         found = proofs(fine=True)
-    assert found["invoice"]["says"].startswith("proved by the first document")
+    assert found["invoice"]["says"].startswith("checked by the first document")
 
 
 def test_a_watched_folder_that_workers_will_make_need_not_be_there() -> None:

@@ -14,6 +14,7 @@ import time
 import tomllib
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -152,6 +153,10 @@ def test_help_imports_nothing_heavy() -> None:
     assert "[]" == ran.stdout.strip()
 
 
+def test_the_version_is_printed_without_any_settings() -> None:
+    assert f"erpmirror {version('erpmirror')}\n" == ok("--version").stdout
+
+
 def test_a_wrong_use_is_status_2() -> None:
     assert 2 == run("no-such-verb").exit_code
     assert 2 == run("poll").exit_code
@@ -184,7 +189,7 @@ def test_init_writes_a_file_that_only_its_owner_reads_with_a_token_of_its_own() 
 
 def test_init_leaves_an_existing_file_alone() -> None:
     file = written("[receiver]\nport = 1\n")
-    assert "is there already" in refused("init")
+    assert "exists already" in refused("init")
     assert "[receiver]\nport = 1\n" == file.read_text(encoding="utf-8")
 
 
@@ -374,8 +379,8 @@ def test_a_vendor_that_is_away_is_status_1_and_the_work_stays_due() -> None:
         (["poll", "shop", "catalogs.good"], 'did you mean "catalogs.goods"?'),
         (["export", "shop", GOODS], "the mirror holds nothing"),
         (["forget", "elsewhere"], "the mirror holds nothing"),
-        (["parked", "retry", "shop"], "nothing like this is parked"),
-        (["parked", "drop", "shop"], "nothing like this is parked"),
+        (["parked", "retry", "shop"], "no such object is parked"),
+        (["parked", "drop", "shop"], "no such object is parked"),
         (["sandbox", "dilovot"], 'did you mean "dilovod"?'),
         (["sandbox", "directo", "--webhook-url", "http://x"], "sends no webhooks"),
         (["flower", "--address", "10.0.0.1"], "set ERPMIRROR_FLOWER_AUTH"),
@@ -465,7 +470,7 @@ def test_forget_asks_first() -> None:
 @pytest.mark.usefixtures("shop")
 def test_what_is_forgotten_but_configured_is_read_anew() -> None:
     ok("poll", "shop", "catalogs.units")
-    assert "will be read anew" in ok("forget", "shop", "catalogs.units", "--yes").stderr
+    assert "begins with a full sync" in ok("forget", "shop", "catalogs.units", "--yes").stderr
     assert 0 == rows_of("catalogs.units")
     ok("poll", "shop", "catalogs.units")
     assert 3 == rows_of("catalogs.units")

@@ -30,7 +30,7 @@ def test_flower_shows_tasks_and_workers_to_whoever_knows_the_password(tmp_path: 
     ):
         port = processes.free_port()
         installation.start("flower", "--port", str(port), ERPMIRROR_FLOWER_AUTH=":".join(AUTH))
-        for verb in (processes.LOOKS, processes.READS):
+        for verb in (processes.SYNC, processes.FULL_SYNC):
             installation.start(*verb)
         doorbell = bell.Bell(app.create_app(mirror.settings, database), database)
 
@@ -44,7 +44,7 @@ def test_flower_shows_tasks_and_workers_to_whoever_knows_the_password(tmp_path: 
                 return answer.json() if answer.is_success else {}
 
             until(lambda: len(shown("/api/workers?refresh=1")) == 2, seconds=60, what=installation.logs)
-            for which in (bell.LOOK, bell.READ):
+            for which in (bell.SYNC, bell.FULL_SYNC):
                 doorbell.ring("directo", which)
             until(
                 lambda: ["SUCCESS", "SUCCESS"] == [task["state"] for task in shown("/api/tasks").values()],
@@ -52,10 +52,10 @@ def test_flower_shows_tasks_and_workers_to_whoever_knows_the_password(tmp_path: 
                 what=lambda: f"{shown('/api/tasks')} {installation.logs()}",
             )
             tasks = sorted((task["name"], task["args"]) for task in shown("/api/tasks").values())
-            assert [("erpmirror.look", "['directo']"), ("erpmirror.read", "['directo']")] == tasks
+            assert [("erpmirror.sync", "['directo']"), ("erpmirror.full_sync", "['directo']")] == tasks
             assert 'data-column="args"' in client.get("/tasks").text
             names = sorted(name.partition("@")[0] for name in shown("/api/workers"))
-            assert ["looks", "reads"] == names
+            assert ["sync", "full_sync"] == names
             for path in ("/", "/tasks", "/api/tasks", "/api/workers"):
                 assert 401 == httpx.get(client.base_url.join(path), trust_env=False).status_code
     database.close()

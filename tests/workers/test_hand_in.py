@@ -153,7 +153,7 @@ def test_no_wait_leaves_it_to_the_workers(sandbox: Any) -> None:
         (["goods_inn", NOTE, "a.pdf"], 'did you mean "goods_in"?'),
         (["goods_in", "delivery_note", "a.pdf"], 'did you mean "deliverynote"?'),
         (["goods_in", "x", "a.pdf"], "there are: deliverynote, invoice"),
-        (["books", "items", "a.pdf"], "books leads to directo, which takes no documents"),
+        (["books", "items", "a.pdf"], "books is a connection to directo, which takes no documents"),
         (["goods_in", NOTE, "none.pdf"], "none.pdf: there is no such file"),
         (["goods_in", NOTE, "."], "this is no file; name the PDFs in it"),
         (["goods_in", NOTE, "a.pdf", "page.pdf"], "page.pdf: this is not a PDF"),

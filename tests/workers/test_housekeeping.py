@@ -188,7 +188,7 @@ def test_gates_leases_and_bells_of_accounts_that_are_gone_are_forgotten(six: Six
     six.desk.gate.enter("goods\n1")  # and was never heard of again
     with six.database.begin() as connection:
         for name in ("six", "gone"):
-            rung = {"connection": name, "bell": "look", "rung_at": six.clock.now, "answered_at": six.clock.now}
+            rung = {"connection": name, "bell": "sync", "rung_at": six.clock.now, "answered_at": six.clock.now}
             connection.execute(sa.insert(tables.rings).values(**rung))
     six.clock.pass_by(days=9)
     housekeeping.keep(six.database, settings)

@@ -1,4 +1,4 @@
-"""What `up` promises: what dies is started again, and everything stops when it is told to."""
+"""`up` restarts what ends, and stops everything on a signal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE = 60
 
 
 class Running:
-    """A supervisor that supervises, and what it has said so far."""
+    """A running supervisor, and its output so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
         self.process = process
@@ -113,12 +113,12 @@ def test_a_killed_child_returns(tmp_path: Path, beat: list[str]) -> None:
 
 
 def test_a_killed_workers_own_children_do_not_outlive_it(tmp_path: Path, beat: list[str]) -> None:
-    with supervising(tmp_path, {"looks": ["worker", "--concurrency", "1", *beat[1:]]}) as running:
-        running.until(lambda: running.pids("looks"))
-        first = running.pids("looks")[0]
+    with supervising(tmp_path, {"sync": ["worker", "--concurrency", "1", *beat[1:]]}) as running:
+        running.until(lambda: running.pids("sync"))
+        first = running.pids("sync")[0]
         running.until(lambda: len(group(first)) > 1)
         os.kill(first, signal.SIGKILL)
-        running.until(lambda: len(running.pids("looks")) > 1)
+        running.until(lambda: len(running.pids("sync")) > 1)
         running.until(lambda: not group(first))
 
 
@@ -127,25 +127,25 @@ def test_a_worker_that_lives_but_takes_nothing_from_its_queue_is_started_again(t
     c = tables.canaries.c
 
     def served() -> bool:
-        return [None] == [sign.wrong for sign in canary.signs(database) if sign.queue == "looks" and sign.worker]
+        return [None] == [sign.wrong for sign in canary.signs(database) if sign.queue == "sync" and sign.worker]
 
     def waits() -> bool:
-        return any(sign.asked_at is not None for sign in canary.signs(database) if sign.queue == "looks")
+        return any(sign.asked_at is not None for sign in canary.signs(database) if sign.queue == "sync")
 
     with started(tmp_path / "said", "-m", "workers.cli", "up", "--concurrency", "1", *beat[1:]) as running:
         running.until(served)
-        deaf = running.pids("looks")[0]
+        deaf = running.pids("sync")[0]
         os.killpg(deaf, signal.SIGSTOP)
         running.until(waits)
         with database.begin() as connection:  # as if an hour had passed
             earlier = database.now(connection) - timedelta(hours=1)
-            connection.execute(sa.update(tables.canaries).where(c.queue == "looks").values(sent_at=earlier))
-            connection.execute(sa.update(tables.canaries).where(c.queue == "looks").values(answered_at=None))
-        running.until(lambda: len(running.pids("looks")) > 1)
-        assert "looks has taken no message for 60 min; starting it again" in running.said()
+            connection.execute(sa.update(tables.canaries).where(c.queue == "sync").values(sent_at=earlier))
+            connection.execute(sa.update(tables.canaries).where(c.queue == "sync").values(answered_at=None))
+        running.until(lambda: len(running.pids("sync")) > 1)
+        assert "sync has taken no message for 60 min; starting it again" in running.said()
         assert not alive(deaf)
         running.until(lambda: served() and not waits())
-        assert 1 == len(running.pids("reads"))
+        assert 1 == len(running.pids("full_sync"))
     database.close()
 
 

@@ -1,8 +1,9 @@
-"""The command line. Each verb imports what it needs when it runs, so that `--help` is quick."""
+"""The command line. Each verb imports what it needs when it runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -19,11 +20,11 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except Exception as error:  # what nobody expected is raised again
-            said = errors.explained(error)
-            if said is None:
+        except Exception as error:  # raised again unless it is an expected one
+            message = errors.explained(error)
+            if message is None:
                 raise
-            entry.complain(said)
+            entry.complain(message)
             raise typer.Exit(1) from None
 
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    pretty_exceptions_show_locals=False,  # locals hold keys and packets
+    pretty_exceptions_show_locals=False,  # they hold keys and packets
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "A live, typed SQL mirror of your company's ERP.\n\n"
@@ -41,8 +42,19 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the option's value
+    if wanted:
+        typer.echo(f"erpmirror {version('erpmirror')}")
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+]
+
+
 @app.callback()
-def _root(config: entry.Config = None) -> None:
+def _root(config: entry.Config = None, *, version: _Version = False) -> None:  # noqa: ARG001 - its callback acts
     entry.choose(config)
 
 
@@ -50,7 +62,7 @@ def _verb(panel: str, name: str, function: Callable[..., Any]) -> None:
     app.command(name, rich_help_panel=panel)(function)
 
 
-_START, _RUN, _LOOK, _KEEP = "Start", "Run", "Look at your data", "Look after the mirror"
+_START, _RUN, _DATA, _MAINTAIN = "Start", "Run", "Your data", "Maintenance"
 
 _verb(_START, "demo", setup.demo)
 _verb(_START, "init", setup.init)
@@ -61,15 +73,15 @@ _verb(_RUN, "receiver", serve.receiver)
 _verb(_RUN, "worker", serve.worker)
 _verb(_RUN, "beat", serve.beat)
 _verb(_RUN, "flower", serve.flower)
-_verb(_LOOK, "status", look.status)
-_verb(_LOOK, "poll", look.poll)
-_verb(_LOOK, "backfill", look.backfill)
-_verb(_LOOK, "export", export.export)
-_verb(_LOOK, "ask", look.ask)
-_verb(_LOOK, "hand-in", hand_in.hand_in)
-app.add_typer(parked.app, name="parked", rich_help_panel=_KEEP)
-_verb(_KEEP, "rebuild", keep.rebuild)
-_verb(_KEEP, "forget", keep.forget)
+_verb(_DATA, "status", look.status)
+_verb(_DATA, "poll", look.poll)
+_verb(_DATA, "backfill", look.backfill)
+_verb(_DATA, "export", export.export)
+_verb(_DATA, "ask", look.ask)
+_verb(_DATA, "hand-in", hand_in.hand_in)
+app.add_typer(parked.app, name="parked", rich_help_panel=_MAINTAIN)
+_verb(_MAINTAIN, "rebuild", keep.rebuild)
+_verb(_MAINTAIN, "forget", keep.forget)
 _verb(_START, "sandbox", setup.sandbox)
 _verb(_START, "dilovod-node", setup.dilovod_node)
 

@@ -1,4 +1,4 @@
-"""The verb that proves an installation: the file, the database, the broker, each connection with its resources."""
+"""The verb that checks an installation: the file, the database, the broker, each connection with its resources."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -30,15 +30,15 @@ def check(
         typer.Option("--json", help="For programs: a list of {connection, system, what, says, ok, remedy}."),
     ] = False,
 ) -> None:
-    """Prove the settings: the file, the database, the broker, and each connection's login, clock and resources.
+    """Check the settings, the database, the broker, and each connection's login, clock and resources.
 
-    Each question is one cheap request through the account's gate, one at a time; nothing is written to the mirror.
-    The exit status is 1 if anything is wrong, so that scripts can rely on it.
+    Sends a few cheap requests through each account's gate, one at a time. Writes nothing to the mirror. The exit status
+    is 1 if anything is wrong.
 
     Example: [bold]erpmirror check[/]
     """
     loaded = entry.settings(config)
-    with entry.err().status("Asking …") as shown:
+    with entry.err().status("Checking …") as shown:
         proofs = list(_proofs(loaded, shown.update))
     if as_json:
         from workers.cli import look
@@ -54,7 +54,7 @@ def check(
 
 
 def _name_leftovers(loaded: Settings) -> None:
-    """Name what the mirror still holds although nobody configures it."""
+    """Name what the mirror still holds although it is no longer configured."""
     from models import migration
     from workers.cli import look
 
@@ -66,37 +66,37 @@ def _name_leftovers(loaded: Settings) -> None:
 # What all connections share
 
 
-def _proofs(loaded: Settings, tell: Callable[[str], None]) -> Iterator[Proof]:
+def _proofs(loaded: Settings, report: Callable[[str], None]) -> Iterator[Proof]:
     from workers import desk
     from workers.cli import serving
 
     yield Proof(None, None, "settings", str(loaded.file))
     database = entry.database(loaded, migrated=False)
-    said, ready = _tried(lambda: _tables(database))
-    tables = f"run `erpmirror migrate`, or correct `url` in [database] of {loaded.file}"
-    yield Proof(None, None, "database", said, ready, None if ready else tables)
-    said, reached = _tried(lambda: serving.reach(loaded, database))
-    bell = f"start the broker, or correct `url` in [broker] of {loaded.file}"
-    yield Proof(None, None, "broker", said, reached, None if reached else bell)
+    answer, ready = _tried(lambda: _tables(database))
+    remedy = f"run `erpmirror migrate`, or correct `url` in [database] of {loaded.file}"
+    yield Proof(None, None, "database", answer, ready, None if ready else remedy)
+    answer, reached = _tried(lambda: serving.reach(loaded, database))
+    remedy = f"start the broker, or correct `url` in [broker] of {loaded.file}"
+    yield Proof(None, None, "broker", answer, reached, None if reached else remedy)
     for each in desk.desks(database, loaded):
-        yield from interviews.Interview(each, tell).proofs(ready=ready)
+        yield from interviews.Interview(each, report).proofs(ready=ready)
 
 
 def _tried(prove: Callable[[], str]) -> tuple[str, bool]:
     try:
         return prove(), True
-    except Exception as error:  # what nobody expected is raised again
-        said = errors.explained(error)
-        if said is None:
+    except Exception as error:  # raised again unless it is an expected one
+        message = errors.explained(error)
+        if message is None:
             raise
-        return said, False
+        return message, False
 
 
 def _tables(database: Database) -> str:
     from models import migration
 
     migration.require(database)
-    where = database.url.set(username=None, password=None, query={})  # drivers take a password in the query, too
+    where = database.url.set(username=None, password=None, query={})  # drivers accept a password in the query, too
     return f"{where.render_as_string()}, tables of this version"
 
 
@@ -104,7 +104,7 @@ def _tables(database: Database) -> str:
 
 
 def table(proofs: Iterable[Proof]) -> Table:
-    """The proofs by connection; what to do stands under what is wrong. Fits 100 columns."""
+    """The results by connection; the remedy stands below what is wrong. Fits 100 columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

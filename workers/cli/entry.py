@@ -1,4 +1,4 @@
-"""What every verb begins with: which file, which database, which connection, and where to print."""
+"""What all verbs share: the settings file, the database, the connection, and where to print."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -29,19 +29,19 @@ Config = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="The settings file. Without it $ERPMIRROR_CONFIG, else erpmirror.toml in this folder.",
+        help="The settings file. Default: $ERPMIRROR_CONFIG, else ./erpmirror.toml.",
         show_default=False,
     ),
 ]
 
-Name = Annotated[str, typer.Argument(metavar="CONNECTION", help="A connection's name, as the settings have it.")]
+Name = Annotated[str, typer.Argument(metavar="CONNECTION", help="A connection's name in the settings.")]
 
 MaybeResource = Annotated[
     str | None,
-    typer.Argument(metavar="RESOURCE", help="One resource, as in catalogs.goods; without it all.", show_default=False),
+    typer.Argument(metavar="RESOURCE", help="One resource, such as catalogs.goods. Default: all.", show_default=False),
 ]
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask me.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 _WIDE = 200
 _SECONDS_TO_CONNECT = "10"
@@ -50,12 +50,12 @@ _chosen: ContextVar[Path | None] = ContextVar("config", default=None)
 
 
 def choose(config: Path | None) -> None:
-    """Remember a `--config` that stands before the verb."""
+    """Remember a `--config` that was given before the verb."""
     _chosen.set(config)
 
 
 def settings(config: Path | None) -> Settings:
-    """Load the settings. Events below errors are silenced: a verb shows by itself what it does."""
+    """Load the settings. Log events below errors are silenced: a verb prints what it does."""
     from workers import configuration
     from workers.cli import logs
 
@@ -94,7 +94,7 @@ def options(loaded: Settings, name: str) -> Connection:
 
 
 def desk(config: Path | None, name: str) -> Desk:
-    """Find the desk of a connection, its database open."""
+    """The context of a connection, its database open."""
     from workers import desk
 
     loaded = settings(config)
@@ -103,23 +103,23 @@ def desk(config: Path | None, name: str) -> Desk:
 
 
 def ring(at: Desk) -> None:
-    """Ring for a worker. A broker that is away is no error: beat rings when it is back."""
+    """Wake the workers. A broker that is away is no error: the scheduler wakes them when it is back."""
     from workers import app, bell, broker
 
     broker.prepare(at.settings)
     try:
-        doorbell = bell.Bell(app.create_app(at.settings, at.database), at.database)
-        doorbell.ring(at.name, bell.LOOK)
-        doorbell.ring(at.name, bell.READ)
-    except Exception as error:  # what is not about the broker is raised again
-        said = errors.explained(error)
-        if said is None:
+        waker = bell.Bell(app.create_app(at.settings, at.database), at.database)
+        waker.ring(at.name, bell.SYNC)
+        waker.ring(at.name, bell.FULL_SYNC)
+    except Exception as error:  # raised again unless it is an expected one
+        message = errors.explained(error)
+        if message is None:
             raise
-        note(f"{said}. The work stays due; a worker does it when the broker is back.")
+        note(f"{message}. The work stays due; a worker does it when the broker is back.")
 
 
 def resources(at: Desk, resource: str | None) -> list[str]:
-    """Name the resource, or all of the connection."""
+    """The resource, or all of the connection's."""
     if resource is None:
         return list(at.resources)
     if resource not in at.resources:
@@ -128,7 +128,7 @@ def resources(at: Desk, resource: str | None) -> list[str]:
 
 
 def known(word: str, names: list[str]) -> str:
-    """Say what was probably meant, else what there is."""
+    """A hint: what was probably meant, else what there is."""
     close = difflib.get_close_matches(word, names, n=1)
     if close:
         return f'; did you mean "{close[0]}"?'
@@ -136,7 +136,7 @@ def known(word: str, names: list[str]) -> str:
 
 
 def out() -> Console:
-    """Standard output. Tables are not squeezed into 80 columns when nobody looks."""
+    """Standard output. Tables are wide where it is not a terminal."""
     return _console(stderr=False)
 
 
@@ -152,23 +152,23 @@ def _console(*, stderr: bool) -> Console:
     return console
 
 
-def complain(said: str) -> None:
+def complain(message: str) -> None:
     """Print an error: a red block for a person, plain lines for a file."""
     console = err()
     if console.is_terminal:
-        console.print(Panel(Text(said), title="Error", title_align="left", border_style="red"))
+        console.print(Panel(Text(message), title="Error", title_align="left", border_style="red"))
     else:
-        console.print(Text(f"Error: {said}", style="red"), soft_wrap=True)
+        console.print(Text(f"Error: {message}", style="red"), soft_wrap=True)
 
 
-def note(said: str) -> None:
-    """Print something worth knowing beside the output."""
-    err().print(Text(said, style="yellow"), soft_wrap=True)
+def note(message: str) -> None:
+    """Print a remark on standard error."""
+    err().print(Text(message, style="yellow"), soft_wrap=True)
 
 
 @contextmanager
 def counting(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many objects are done."""
+    """Show on a terminal how many objects are done. Call what it gives with their number."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = err()

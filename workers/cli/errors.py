@@ -1,19 +1,19 @@
-"""Expected errors in a person's words, each with its remedy."""
+"""Expected errors, each as a message for a person with its remedy."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
 from __future__ import annotations
 
 _BROKERS = {"amqp", "kombu", "redis"}
-"""Whose errors mean that the broker is away. They are told by their origin: kombu stays in the task modules."""
+"""Packages whose errors mean that the broker is away. Recognised by module: kombu is imported by the queue alone."""
 
 
-class Problem(Exception):  # noqa: N818 - shown to a person, remedy and all
-    """Something that a person can put right; the message says how."""
+class Problem(Exception):  # noqa: N818 - shown to a person with its remedy
+    """Something that a person can correct; the message says how."""
 
 
 def explained(error: Exception) -> str | None:
-    """Say it in a person's words; None for what nobody expected. Never shows a secret."""
+    """The message for a person; None for an unexpected error. Never shows a secret."""
     from models.migration import WrongTablesError
     from models.settings import SettingsError
     from workers.connectors.discovery import IncompleteError
@@ -26,7 +26,7 @@ def explained(error: Exception) -> str | None:
         case Fate():
             return f"the vendor could not be asked, or refused: {error}"
         case Shut():
-            return f"the account's gate is shut until {error.until:%Y-%m-%d %H:%M:%S} UTC: {error}"
+            return f"the account's gate is closed until {error.until:%Y-%m-%d %H:%M:%S} UTC: {error}"
         case _:
             return _about_a_service(error)
 
@@ -39,7 +39,7 @@ def _about_a_service(error: Exception) -> str | None:
             return f"the database cannot be used: {_first_line(error.orig or error)}; see [database] url"
         case _ if type(error).__module__.partition(".")[0] in _BROKERS:
             return f"the broker cannot be reached: {_first_line(error)}; see [broker] url"
-        case OSError() if not isinstance(error, BrokenPipeError):  # the reader of our output had enough
+        case OSError() if not isinstance(error, BrokenPipeError):  # the program that reads our output has ended
             return f"{error.filename or 'the operating system'}: {error.strerror or error}"
         case _:
             return None

@@ -1,10 +1,12 @@
-"""The settings file that `init` writes: everything that can be set, as comments, for the systems that are installed."""
+"""The settings file that `init` writes: every setting of every system, as comments."""
 
 from __future__ import annotations
 
 import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from models.durations import spell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +21,8 @@ _HEAD = """\
 
 [database]
 url = "sqlite:///var/erpmirror.db"      # in production "postgresql+psycopg://user:password@host/name"
-# keep_notices = "30d"                  # how long webhooks and the history of readings are kept
-# keep_changes = "365d"                 # how long the journal is; unset: for ever, so that a replay gives all live rows
+# keep_notices = "30d"                  # how long webhooks and finished full syncs are kept
+# keep_changes = "365d"                 # how long the journal is kept; unset: for ever, so a replay gives all live rows
 
 [broker]
 url = "filesystem:///var/broker"        # in production "redis://host:6379/0" or "amqp://user:password@host:5672//"
@@ -30,8 +32,8 @@ host = "127.0.0.1"
 port = 8000
 # root_path = "/erpmirror"              # when a proxy serves it below a prefix
 # trusted_proxies = ["10.0.0.0/8"]      # networks whose X-Forwarded-For is believed
-# spool = "var/spool"                   # keeps webhooks while the database is away; on a disk that stays
-token = "{token}"   # for everything but webhooks and liveness; keep it secret
+# spool = "var/spool"                   # keeps webhooks while the database is away; use a persistent disk
+token = "{token}"   # for every route but webhooks and liveness; keep it secret
 
 # Connections: one table for each account. The name in the brackets is yours: lower-case letters, digits, "_" and "-".
 # Remove the "# " before the lines that you need.
@@ -39,7 +41,6 @@ token = "{token}"   # for everything but webhooks and liveness; keep it secret
 
 _SOMEWHERE = "http://erp.example.com:8080"
 _HIDDEN = {"name", "system"}
-_UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def text(systems: dict[str, System], token: str) -> str:
@@ -58,14 +59,14 @@ def _table(system: System) -> str:
 
 
 def _is_needed(field: FieldInfo, *, is_shown: bool) -> bool:
-    """What has no default, or none that gets anybody anywhere: one of several ways to log in, a list of nothing."""
+    """Whether it has no default, or one that is of no use: one of several ways to log in, an empty list."""
     if field.is_required():
         return True
     return is_shown and not _takes_path(field) and field.get_default() in {None, ()}
 
 
 def _sandbox_settings(system: System) -> dict[str, Any]:
-    """What the vendor's stand-in needs is what the vendor needs."""
+    """The settings for the system's sandbox, which are those that the vendor needs."""
     if not system.has_sandbox:
         return {}
     settings: dict[str, Any] = system.sandbox().state.sandbox.settings()
@@ -103,19 +104,12 @@ def _takes_path(field: FieldInfo) -> bool:
 
 def _value(value: Any) -> str:
     if isinstance(value, timedelta):
-        return f'"{duration(value)}"'
+        return f'"{spell(value, exact=True)}"'
     if isinstance(value, tuple | list):
         return f"[{', '.join(_value(item) for item in value)}]"
     if isinstance(value, bool | int | float | str):
         return json.dumps(value, ensure_ascii=False)
     return json.dumps(str(value).removesuffix("/32"), ensure_ascii=False)
-
-
-def duration(value: timedelta) -> str:
-    """Write it as a settings file does: `90s`, `5m`, `1h`, `1d`, in the largest unit that fits."""
-    seconds = int(value.total_seconds())
-    unit, size = next(((unit, size) for unit, size in _UNITS if seconds % size == 0), _UNITS[-1])
-    return f"{seconds // size}{unit}"
 
 
 def table(name: str, values: dict[str, Any]) -> str:

@@ -31,14 +31,16 @@ class Format(StrEnum):
 
 def export(
     connection: entry.Name,
-    resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="The resource, as in catalogs.goods.")],
+    resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="The resource, such as catalogs.goods.")],
     *,
     form: Annotated[
-        Format, typer.Option("--format", help="json: one object a line, as sent; csv: the columns of its table.")
+        Format, typer.Option("--format", help="json: one object per line, as sent. csv: the columns of its table.")
     ] = Format.JSON,
     config: entry.Config = None,
 ) -> None:
-    """Print a resource: one JSON object a line {"key", "deleted_at", "raw"}, or its table as CSV.
+    """Print a resource: one JSON object per line, or its table as CSV.
+
+    A line of JSON is {"key", "deleted_at", "raw"}.
 
     Example: [bold]erpmirror export shop catalogs.goods --format csv > goods.csv[/]
     """
@@ -53,7 +55,7 @@ def export(
 
 
 def _system(opened: sa.Connection, connection: str, resource: str) -> str:
-    """The system of what the mirror holds, configured or not."""
+    """The system of a resource in the mirror, configured or not."""
     import sqlalchemy as sa
 
     from models.tables import streams

@@ -1,6 +1,6 @@
-"""Do what is due for a connection here and now, and show how far it is, until nothing is due any more.
+"""Do what is due for a connection in this process, with progress, until nothing is due any more.
 
-The gate keeps order between us and the workers: whoever gets the slot asks, and both see the same tables.
+Workers may do the same at the same time: the gate decides who gets the lease, and all see the same tables.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _BUDGET = timedelta(seconds=1)
 _PATIENCE = timedelta(seconds=60)
-"""A gate that stays shut for longer is not waited for: the work is due, and the workers do it then."""
+"""A gate that stays closed for longer is not waited for: the work stays due, and the workers do it then."""
 
 _POLL = 0.2
 _MANY = 1000
@@ -33,7 +33,7 @@ _MANY = 1000
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """How far one resource is. `read`: objects of the full reading under way; `known`: objects in the mirror."""
+    """The progress of one resource. `read`: objects that the running full sync has read."""
 
     resource: str
     read: int | None
@@ -44,9 +44,10 @@ class Progressed:
 def until_done(
     at: Desk, names: Sequence[str], console: Console, *, rows: Callable[[], dict[str, int]]
 ) -> tuple[list[Progressed], bool]:
-    """Work until these resources were read, and what was then due is done; how each stands, and whether it is done.
+    """Work until these resources are synced and what was due then is done; their progress, and whether all is done.
 
-    At a busy ERP something is always due: what came later is the workers'. `rows`: resource -> objects in the mirror.
+    At a busy ERP something is always due: what came later is left to the workers. `rows`: resource -> objects in the
+    mirror.
     """
     known = rows()
     bars = Progress(
@@ -73,40 +74,40 @@ def until_done(
 
 
 def _work(at: Desk, names: Sequence[str], show: Callable[[], None]) -> bool:
-    began, read_at = at.now(), None
+    began, synced_at = at.now(), None
     while True:
-        if read_at is None and not _readings_due(at, names, began):
-            read_at = at.now()
-        if read_at is not None and not _keys_due(at, names, read_at):
+        if synced_at is None and not _streams_due(at, names, began):
+            synced_at = at.now()
+        if synced_at is not None and not _keys_due(at, names, synced_at):
             return True
         asked = ingest.look(at, budget=_BUDGET).requests + ingest.read(at, budget=_BUDGET).requests
         show()
         if not asked:
-            if _shut_for(at) > _PATIENCE:
+            if _closed_for(at) > _PATIENCE:
                 return False
             time.sleep(_POLL)
 
 
-def _readings_due(at: Desk, names: Sequence[str], began: datetime) -> bool:
-    """Whether a reading that was due in the beginning has not been done yet."""
+def _streams_due(at: Desk, names: Sequence[str], began: datetime) -> bool:
+    """Whether a poll or full sync that was due at the beginning is still to be done."""
     with at.database.read() as connection:
         rows = streams.open_ones(connection, connection_name=at.name)
     return any(_due(at, row, began) for row in rows if row.resource in names)
 
 
 def _due(at: Desk, row: streams.Stream, began: datetime) -> bool:
-    ticks = at.resources[row.resource].every is not None
-    return row.full_due_at <= began or (ticks and row.cursor is not None and row.due_at <= began)
+    is_polled = at.resources[row.resource].every is not None
+    return row.full_due_at <= began or (is_polled and row.cursor is not None and row.due_at <= began)
 
 
 def _keys_due(at: Desk, names: Sequence[str], until: datetime) -> bool:
-    """Whether keys wait that were due by then. (Keys of a parked resource wait with it.)"""
+    """Whether keys are pending that were due by then. (Keys of a parked resource wait with it.)"""
     with at.database.read() as connection:
         keys = inbox.due(connection, connection_name=at.name, now=until, limit=_MANY)
     return any(item.resource in names for item in keys)
 
 
-def _shut_for(at: Desk) -> timedelta:
+def _closed_for(at: Desk) -> timedelta:
     with at.database.read() as connection:
         until = connection.execute(
             sa.select(tables.gates.c.shut_until).where(tables.gates.c.account == at.gate.account)
@@ -115,7 +116,7 @@ def _shut_for(at: Desk) -> timedelta:
 
 
 def progress(at: Desk, names: Sequence[str]) -> list[Progressed]:
-    """How far each of these resources is, one cheap query."""
+    """The progress of each of these resources, by one cheap query."""
     row = tables.streams.c
     statement = (
         sa.select(row.resource, tables.runs.c.objects, row.last_error, row.state)

@@ -1,4 +1,4 @@
-"""The verb that hands documents in, and shows what the vendor read in them."""
+"""The verb that hands documents in, and shows how the vendor decoded them."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from models.documents import Standing
     from workers.desk import Desk
 
-Kind = Annotated[str, typer.Argument(metavar="KIND", help="What the documents are, as in deliverynote.")]
+Kind = Annotated[str, typer.Argument(metavar="KIND", help="The kind of document, such as deliverynote.")]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="PDFs.")]
 Order = Annotated[
     str | None,
-    typer.Option("--order", metavar="ID", help="The vendor's order that they belong to.", show_default=False),
+    typer.Option("--order", metavar="ID", help="The order at the vendor that they belong to.", show_default=False),
 ]
 
 _BUDGET = timedelta(seconds=1)
 _PATIENCE = timedelta(seconds=60)
-"""A document that rests for longer is not waited for: the workers send it then."""
+"""A document that is due later is not waited for: a worker sends it then."""
 
 _POLL = 0.2
 
@@ -43,7 +43,9 @@ def hand_in(
     wait: look.Wait = True,
     config: entry.Config = None,
 ) -> None:
-    """Hand in PDFs for a vendor who reads them. Each is sent once: handed in again it is the same document.
+    """Hand in PDFs for a vendor that decodes them.
+
+    Each is sent once: handed in again it is the same document.
 
     Example: [bold]erpmirror hand-in goods_in deliverynote scans/*.pdf[/]
     """
@@ -57,11 +59,11 @@ def hand_in(
         entry.ring(at)
         return
     try:
-        with entry.err().status("Being read …"):
+        with entry.err().status("Waiting for the vendor …"):
             _wait(at, kind, set(handed.values()))
     except KeyboardInterrupt:
         entry.note(
-            "Stopped. What was being read just now may have arrived, so it will be parked; workers go on with the rest."
+            "Stopped. A document that was being sent may have arrived, so it will be parked; workers send the rest."
         )
         raise typer.Exit(130) from None
     _show(at, kind, handed)
@@ -70,7 +72,7 @@ def hand_in(
 def _check_kind(at: Desk, kind: str) -> None:
     kinds = [name for name, resource in at.resources.items() if resource.handed_in]
     if not kinds:
-        raise errors.Problem(f"{at.name} leads to {at.options.system}, which takes no documents")
+        raise errors.Problem(f"{at.name} is a connection to {at.options.system}, which takes no documents")
     if kind not in kinds:
         raise errors.Problem(f'{at.name} takes no documents of a kind "{kind}"{entry.known(kind, kinds)}')
 
@@ -85,11 +87,11 @@ def _checked_order(order: str | None) -> str | None:
 
 
 def _check_files(at: Desk, files: Sequence[Path]) -> None:
-    """All of them before the first is handed in, so that whoever mistyped can repeat the whole line."""
+    """Check all of them before the first is handed in, so that a mistyped line can be repeated."""
     from models.settings import HandedIn
 
     largest = at.options.largest if isinstance(at.options, HandedIn) else 0
-    wrong = [f"  {_shown(path)}: {said}" for path in files if (said := _wrong(path, largest))]
+    wrong = [f"  {_shown(path)}: {reason}" for path in files if (reason := _wrong(path, largest))]
     if wrong:
         raise errors.Problem("\n".join(["nothing was handed in", *wrong]))
 
@@ -118,15 +120,15 @@ def _handed(at: Desk, kind: str, path: Path, order: str | None) -> str:
             opened, at.database, connection_name=at.name, kind=kind, name=path.name, content=content, order=order
         )
     standing = _standing(at, kind, handed.sha256)
-    said = "new" if handed.new or standing is None else f"known already: {standing.state}"
-    entry.out().print(f"{_shown(path)}: {said} ({handed.sha256})", markup=False, soft_wrap=True)
+    state = "new" if handed.new or standing is None else f"known already: {standing.state}"
+    entry.out().print(f"{_shown(path)}: {state} ({handed.sha256})", markup=False, soft_wrap=True)
     if order is not None and standing is not None and standing.order != order:
         entry.note(f"{_shown(path)}: it was sent with {standing.order or 'no order'}, and that stays so")
     return handed.sha256
 
 
 def _shown(path: object) -> str:
-    """Also a name that is no text."""
+    """The path as text, even if its bytes are none."""
     from models import exact
 
     return exact.storable_text(str(path))
@@ -140,7 +142,7 @@ def _standing(at: Desk, kind: str, sha256: str) -> Standing | None:
 
 
 def _wait(at: Desk, kind: str, keys: set[str]) -> None:
-    """Send what is due, or wait while a worker does; until nothing of these moves any more."""
+    """Send what is due, or wait while a worker does, until none of these documents makes progress."""
     from workers import ingest
 
     while any(_moves(at, kind, sha256) for sha256 in keys):
@@ -149,7 +151,7 @@ def _wait(at: Desk, kind: str, keys: set[str]) -> None:
 
 
 def _moves(at: Desk, kind: str, sha256: str) -> bool:
-    """Whether something happens to it soon: it is being sent, or may be."""
+    """Whether it is being sent, or is due soon."""
     from models.documents import State
     from workers.cli import following
 
@@ -159,13 +161,13 @@ def _moves(at: Desk, kind: str, sha256: str) -> bool:
     if any(each.state != "open" for each in following.progress(at, [kind])):
         return False
     now = at.now()
-    # Who is sending has an answer when its mention is due again, or it is parked as soon as the gate lets somebody in.
+    # A sender has its answer before the inbox row is due again; if it died, the next one through the gate parks it.
     being_sent = standing.state is State.SENDING and standing.due_at > now
     return being_sent or _rests_until(at, standing.due_at) < now + _PATIENCE
 
 
 def _rests_until(at: Desk, due_at: datetime) -> datetime:
-    """Its own time, or the gate's."""
+    """When it is due and the gate is open."""
     import sqlalchemy as sa
 
     from models.tables import gates
@@ -196,7 +198,7 @@ _NEXT = "what is parked waits for `erpmirror parked retry`; the rest stays due a
 
 
 def _read(at: Desk, kind: str, sha256: str) -> str:
-    """What was read, in a few words."""
+    """The decoded document in a few words."""
     from models import documents
 
     with at.database.read() as opened:

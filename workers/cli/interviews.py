@@ -1,4 +1,4 @@
-"""What is asked of one connection to prove it: its login, its clock, each resource, its watched folder."""
+"""The checks of one connection: its login, its clock, each resource, its watched folder."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from models.durations import spell
 from workers.cli import remedies
 
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
     from workers.errors import Fate
     from workers.gate import Shut
 
-_CLOCKS_ARE_READ_IN = timedelta(seconds=1)
-_CLOCKS_MAY_DIFFER = timedelta(minutes=2)
-"""More than this is no clock that drifts but one that is set wrong."""
+_CLOCK_READ_WITHIN = timedelta(seconds=1)
+_LARGEST_CLOCK_DIFFERENCE = timedelta(minutes=2)
+"""A clock that differs by more does not drift: it is set wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One thing that was proved, or not: what, what it said, and what to do where it is wrong.
+    """The result of one check: what was checked, its answer, and the remedy if it failed.
 
     `connection` and `system` are None for what all connections share.
     """
@@ -41,20 +42,20 @@ class Proof:
 
 
 class Interview:
-    """Asks one vendor: the login first, since without it every other answer is the same refusal."""
+    """Checks one connection: the login first, since without it every other answer is the same refusal."""
 
-    def __init__(self, desk: Desk, tell: Callable[[str], None]) -> None:
+    def __init__(self, desk: Desk, report: Callable[[str], None]) -> None:
         self._desk = desk
-        self._tell = tell
+        self._report = report
         self._table = f"[connections.{desk.name}] of {desk.settings.file}"
 
     def proofs(self, *, ready: bool) -> Iterator[Proof]:
-        """One for the login, one for the clock, one for each resource. `ready`: the gate, a table, is there."""
+        """One result for the login, the clock and each resource. `ready`: the tables exist, so the gate works."""
         if not ready:
-            remedy = "put the database right first"
-            yield self._proof("login", "not asked: the gate is in the database", remedy, ok=False)
+            remedy = "correct the database first"
+            yield self._proof("login", "not checked: the gate needs the database", remedy, ok=False)
             return
-        self._tell(f"Asking {self._desk.name}: login")
+        self._report(f"Checking {self._desk.name}: login")
         login, *clock = self._login()
         yield login
         yield from clock
@@ -70,14 +71,14 @@ class Interview:
         return Proof(self._desk.name, self._desk.options.system, what, says, ok, remedy)
 
     def _ended(self, what: str, ended: Fate | Shut, remedy: str | None) -> Proof:
-        """Where the question ended otherwise than with an answer. A vendor who is closed is no mistake of anybody's."""
+        """The result where there was no answer. Closed hours are no failure."""
         from workers.errors import Closed
         from workers.gate import Shut
 
         if isinstance(ended, Closed):
             return self._proof(what, f"closed until {_moment(ended.until)}: {ended}")
         if isinstance(ended, Shut):
-            says = f"not asked: the account's gate is shut until {_moment(ended.until)}: {ended}"
+            says = f"not checked: the account's gate is closed until {_moment(ended.until)}: {ended}"
             return self._proof(what, says, remedy, ok=False)
         return self._proof(what, str(ended), remedy, ok=False)
 
@@ -87,24 +88,22 @@ class Interview:
         from workers.gate import Shut
 
         try:
-            met = asking.check(self._desk)
+            greeting = asking.check(self._desk)
         except (Fate, Shut) as ended:
             return [self._ended("login", ended, remedies.of_login(ended, self._desk.options, self._table))]
-        return [self._proof("login", met.says), *([] if met.ahead is None else [self._clock(met.ahead)])]
+        return [self._proof("login", greeting.says), *([] if greeting.ahead is None else [self._clock(greeting.ahead)])]
 
     def _clock(self, ahead: timedelta) -> Proof:
-        if abs(ahead) < _CLOCKS_ARE_READ_IN:
+        if abs(ahead) < _CLOCK_READ_WITHIN:
             return self._proof("clock", "agrees with ours")
-        says = f"{_rounded(abs(ahead))} {'ahead of' if ahead > timedelta(0) else 'behind'} ours"
-        ok = abs(ahead) <= _CLOCKS_MAY_DIFFER
+        says = f"{spell(abs(ahead))} {'ahead of' if ahead > timedelta(0) else 'behind'} ours"
+        ok = abs(ahead) <= _LARGEST_CLOCK_DIFFERENCE
         return self._proof("clock", says, None if ok else remedies.CLOCK, ok=ok)
 
     def _hours(self) -> Iterator[Proof]:
         until = self._desk.options.closed_until(self._desk.now())
         if until is not None:
-            yield self._proof(
-                "hours", f"closed for full readings until {_moment(until)}; what changed is read meanwhile"
-            )
+            yield self._proof("hours", f"closed for full syncs until {_moment(until)}; changes are polled meanwhile")
 
     def _readable(self, resources: Sequence[Resource]) -> Iterator[Proof]:
         from workers import asking
@@ -112,28 +111,27 @@ class Interview:
         from workers.gate import Shut
 
         for number, resource in enumerate(resources, 1):
-            self._tell(f"Asking {self._desk.name}: {resource.name} ({number} of {len(resources)})")
+            self._report(f"Checking {self._desk.name}: {resource.name} ({number} of {len(resources)})")
             try:
                 yield self._proof(resource.name, asking.probe(self._desk, resource))
             except (Fate, Shut) as ended:
                 yield self._ended(resource.name, ended, remedies.of_resource(ended, resource.name, self._table))
-                if isinstance(ended, Shut):  # for all that are left
-                    yield from self._unasked(resources[number:], "the gate is shut")
+                if isinstance(ended, Shut):  # for all that follow, too
+                    yield from self._unasked(resources[number:], "the gate is closed")
                     return
 
     def _unasked(self, resources: Sequence[Resource], why: str) -> Iterator[Proof]:
         for resource in resources:
-            yield self._proof(resource.name, f"not asked: {why}", ok=False)
+            yield self._proof(resource.name, f"not checked: {why}", ok=False)
 
     def _handed_in(self, resource: Resource) -> Proof:
-        """A document is read when somebody hands one in, and not before; but its folder can be looked at."""
+        """Nothing is sent to the vendor before a document is handed in, but its watched folder can be checked."""
         from models.settings import HandedIn
 
         inbox = self._desk.options.inbox if isinstance(self._desk.options, HandedIn) else None
         if inbox is None:
-            return self._proof(resource.name, "proved by the first document; no folder is watched")
-        # Workers make the folders; but where not even the place for the inbox is there, the path is wrong or no disk is
-        # mounted.
+            return self._proof(resource.name, "checked by the first document; no folder is watched")
+        # Workers make the folders; if not even the inbox's parent exists, the path is wrong or a disk is not mounted.
         kind = inbox / resource.name
         folder = next((each for each in (kind, inbox) if each.exists()), inbox.parent)
         trouble = _trouble(folder)
@@ -141,29 +139,17 @@ class Interview:
             says = f"the watched folder {folder} cannot be used: {trouble}"
             return self._proof(resource.name, says, remedies.of_folder(str(folder)), ok=False)
         watched = "is watched" if kind.exists() else "will be made and watched"
-        return self._proof(resource.name, f"proved by the first document; {kind} {watched}")
+        return self._proof(resource.name, f"checked by the first document; {kind} {watched}")
 
 
 def _trouble(folder: Path) -> str | None:
-    """Why documents cannot be taken from there; None where they can. Tried: rights tell root nothing of a full disk."""
+    """Why the folder cannot be used; None if it can. Tried out: permissions say nothing of root or of a full disk."""
     try:
         next(folder.iterdir(), None)
         with tempfile.TemporaryFile(dir=folder):
             return None
     except OSError as error:
         return error.strerror or type(error).__name__
-
-
-def _rounded(duration: timedelta) -> str:
-    """A positive duration for a person: in seconds, minutes, hours or days, whichever is not absurd."""
-    seconds = duration.total_seconds()
-    for limit, size, unit in _STEPS:
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} days"
-
-
-_STEPS = ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h"))
 
 
 def _moment(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""The verbs that change what the mirror holds without asking a vendor: rebuilding, forgetting."""
+"""The verbs that change the mirror without asking a vendor: rebuild, forget."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def rebuild(connection: entry.Name, resource: entry.MaybeResource = None, *, config: entry.Config = None) -> None:
-    """Make columns and parts anew from what was received, without asking the vendor.
+    """Make columns and parts anew from `_raw`, without asking the vendor.
 
-    After a change of `omit`, or after an update of erpmirror that knows more of a vendor's fields.
+    Use it after a change of `omit`, or after an update of erpmirror that declares more of a vendor's fields.
 
     Example: [bold]erpmirror rebuild shop[/]
     """
@@ -32,7 +32,7 @@ def rebuild(connection: entry.Name, resource: entry.MaybeResource = None, *, con
             with entry.counting(name, total or None) as counted:
                 done = records.rebuild(at.database, target, progress=counted)
         except columns.Locked:
-            raise errors.Problem(f"{name}: its table is locked by somebody's long query; try again later") from None
+            raise errors.Problem(f"{name}: its table is locked by a long query; try again later") from None
         entry.out().print(f"{name}: {done} objects rebuilt", markup=False)
 
 
@@ -45,7 +45,8 @@ def forget(
 ) -> None:
     """Remove the rows of a connection, or of one of its resources, from the mirror. The ERP is not touched.
 
-    For what is no longer configured. What still is will be read anew. The journal keeps what it told.
+    Use it for what is no longer configured. A resource that still is configured begins with a full sync. The journal
+    keeps its entries.
 
     Example: [bold]erpmirror forget old_shop[/]
     """
@@ -62,11 +63,11 @@ def forget(
         at = entry.desk(config, connection)
         at.align()
         for name in at.resources.keys() & {name for _, name in doomed}:
-            entry.note(f"{connection} {name} is still configured and will be read anew")
+            entry.note(f"{connection} {name} is still configured and begins with a full sync")
 
 
 def _doomed(database: Database, connection: str, resource: str | None) -> dict[tuple[str, str], int]:
-    """(system, resource) -> rows of what is to be forgotten."""
+    """(system, resource) -> rows that are to be removed."""
     from models import status
 
     rows = [row for row in status.resources(database) if row.connection == connection]

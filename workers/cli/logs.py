@@ -1,4 +1,4 @@
-"""What the long-running processes print: one line an event, never a packet, a key or somebody's local variables."""
+"""The log of the long-running processes: one line per event, never a packet, a key or local variables."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _QUIET = ("httpx", "httpcore", "alembic", "amqp", "kombu", "celery", "uvicorn", "tornado.access", "asyncio")
-"""Others speak from warnings on. httpx prints whole addresses at INFO, and a query may be a key."""
-
+"""Libraries log from warnings on. httpx logs whole addresses at INFO, and a query may hold a key."""
 
 _QUIET_FOR = 60.0
 """Seconds between two lines about a broker that stays away."""
 
 
 class _StandardError(logging.Handler):
-    """Writes to whatever standard error is now."""
+    """Writes to the current `sys.stderr`, which tests replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -32,40 +31,40 @@ class _StandardError(logging.Handler):
 
 
 _OUTAGES = ("Couldn't ack", "Couldn't reject", "WorkerLostError", "TimeLimitExceeded", "SoftTimeLimitExceeded")
-"""What happens when a broker goes away, a child is killed or a vendor is too slow. Where it happened is no news."""
+"""Expected when a broker goes away, a child is killed or a vendor is too slow: a traceback adds nothing."""
 
 _REPEATED = "consumer: Cannot connect"
 
 
 class _Readable(logging.Filter):
-    """Celery's and kombu's words on one line each, without the traceback of an outage; what repeats once a minute."""
+    """Puts each record of Celery and kombu on one line, without an outage's traceback; repetitions once a minute."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said_at = -_QUIET_FOR
+        self._printed_at = -_QUIET_FOR
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is printed."""
         if not record.name.startswith(("celery", "kombu")):
             return True
-        said = " ".join(record.getMessage().split())
-        if any(outage in said for outage in _OUTAGES):
+        message = " ".join(record.getMessage().split())
+        if any(outage in message for outage in _OUTAGES):
             record.exc_info = record.exc_text = None
-            said = said.partition(" Traceback (most recent call last)")[0]
-        if "Traceback (most recent call last)" not in said:
-            record.msg, record.args = said, ()
-        return not said.startswith(_REPEATED) or self._is_news()
+            message = message.partition(" Traceback (most recent call last)")[0]
+        if "Traceback (most recent call last)" not in message:
+            record.msg, record.args = message, ()
+        return not message.startswith(_REPEATED) or self._is_due()
 
-    def _is_news(self) -> bool:
+    def _is_due(self) -> bool:
         now = time.monotonic()
-        if now - self._said_at < _QUIET_FOR:
+        if now - self._printed_at < _QUIET_FOR:
             return False
-        self._said_at = now
+        self._printed_at = now
         return True
 
 
 def configure() -> None:
-    """Send structlog's events and everybody's log records to standard error, in one form."""
+    """Send structlog's events and all log records to standard error, in one form."""
     renderer = _structlog(logging.INFO)
     handler = _StandardError()
     handler.setFormatter(
@@ -78,16 +77,16 @@ def configure() -> None:
     handler.addFilter(_Readable())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # A folder has no host, which kombu finds remarkable.
+    # kombu warns that a folder has no host.
     logging.getLogger("kombu.connection").setLevel(logging.ERROR)
-    # Celery warns root of pickled messages; ours are JSON that says "look".
+    # Celery warns root of pickled messages; ours are JSON.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    # What a task began before the broker went away it may finish: that is chosen.
+    # A task may finish after its broker went away: that is our setting.
     warnings.filterwarnings("ignore", message=r"\s*In Celery 5\.1 we introduced")
 
 
 def only_errors() -> None:
-    """Print structlog's errors only, on standard error: output stays clean for whoever reads it."""
+    """Print structlog's errors only, on standard error: standard output holds results alone."""
     _structlog(logging.ERROR)
 
 
@@ -99,7 +98,7 @@ _SHARED: Sequence[Any] = (
 
 
 def _structlog(level: int) -> Any:
-    # Plain tracebacks: rich ones show local variables, and those hold packets and keys.
+    # Plain tracebacks: rich ones show local variables, which hold packets and keys.
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )

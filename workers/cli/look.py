@@ -1,4 +1,4 @@
-"""The verbs that look: how the mirror stands, and at the vendor, now."""
+"""The verbs that show the mirror's state, and those that ask the vendor now."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.durations import spell
 from workers.cli import entry, errors
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from workers.cli import following
     from workers.desk import Desk
 
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Do it here and show it, or only ring for the workers.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Do it here and show progress, or only wake the workers.")]
 
 _FIELDS = (
     "connection",
@@ -39,6 +40,8 @@ _FIELDS = (
 )
 
 
+_LONG_AGO = timedelta(days=2)
+
 _COUNTS = ("rows", "pending", "parked", "held")
 
 
@@ -47,12 +50,12 @@ def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of objects, times in UTC.")] = False,
 ) -> None:
-    """Show how each resource stands: as of when it is complete, and what waits.
+    """Show the state of each resource: as of when it is complete, and what waits.
 
-    First who is there to do the work: the broker, and when a worker last took a message from each queue.
-    [bold]complete as of[/]: everything that the ERP held then is in the mirror. [bold]bound[/]: within this time the
-    mirror equals the ERP again, whatever was lost. [bold]pending[/]: objects to be fetched. [bold]parked[/] and
-    [bold]held[/] wait for you: see [bold]erpmirror parked[/]. What is no longer configured is not asked: no bound.
+    First the broker, and when a worker last took a message from each queue. [bold]complete as of[/]: everything that
+    the ERP held then is in the mirror. [bold]bound[/]: within this time the mirror equals the ERP again, whatever was
+    lost. [bold]pending[/]: objects to be fetched. [bold]parked[/] and [bold]held[/] wait for you: see
+    [bold]erpmirror parked[/]. A resource that is no longer configured is not asked for and has no bound.
 
     Example: [bold]erpmirror status --json | jq '.[] | select(.parked > 0)'[/]
     """
@@ -91,7 +94,7 @@ def _fields(row: ResourceStatus) -> dict[str, Any]:
 
 
 def _unread(mine: dict[tuple[str, str], tuple[str, int]], kept: Sequence[ResourceStatus]) -> list[dict[str, Any]]:
-    """What is configured but was never looked at."""
+    """What is configured but was never synced."""
     seen = {(row.connection, row.resource) for row in kept}
     blank = dict.fromkeys(_FIELDS) | dict.fromkeys(_COUNTS, 0)
     return [
@@ -113,7 +116,7 @@ def _iso(moment: datetime) -> str:
 
 
 def _print_table(rows: Sequence[ResourceStatus], unread: Sequence[dict[str, Any]]) -> None:
-    """One table for each connection, and below it what went wrong: a vendor's words are long."""
+    """One table for each connection, and below it what went wrong, for a vendor's messages are long."""
     from rich.text import Text
 
     everything = [*(_fields(row) | {"warning": row.warning, "reading": row.reading} for row in rows), *unread]
@@ -123,9 +126,9 @@ def _print_table(rows: Sequence[ResourceStatus], unread: Sequence[dict[str, Any]
         console.print(Text(f"{connection} ({mine[0]['system']})", style="bold"))
         console.print(_table(mine, datetime.now(UTC)))
         for values in mine:
-            for said, style in ((values["last_error"], "red"), (values.get("warning"), "yellow")):
-                if said:
-                    console.print(Text(f"  {values['resource']}: {said}", style=style), soft_wrap=True)
+            for message, style in ((values["last_error"], "red"), (values.get("warning"), "yellow")):
+                if message:
+                    console.print(Text(f"  {values['resource']}: {message}", style=style), soft_wrap=True)
     if not everything:
         console.print("No connection is configured yet.")
 
@@ -145,15 +148,13 @@ def _table(rows: Sequence[dict[str, Any]], now: datetime) -> Table:
 
 
 def _cells(values: dict[str, Any], now: datetime) -> list[str]:
-    from workers.cli import example
-
-    reading = values.get("reading")
+    synced = values.get("reading")
     return [
-        values["resource"] + (f" (reading: {reading})" if reading is not None else ""),
+        values["resource"] + (f" (full sync: {synced})" if synced is not None else ""),
         str(values["rows"]),
         ago(values["last_look"], now),
         ago(values["complete_as_of"], now),
-        example.duration(timedelta(seconds=values["bound"])),
+        spell(timedelta(seconds=values["bound"]), exact=True),
         *(str(values[name]) for name in _COUNTS[1:]),
     ]
 
@@ -164,18 +165,11 @@ def _style(values: dict[str, Any]) -> str:
     return "yellow" if values["last_error"] else ""
 
 
-_STEPS = ((60, 1, "s"), (3600, 60, "min"), (172_800, 3600, "h"))
-
-
 def ago(moment: datetime | None, now: datetime) -> str:
-    """Say when that was, for a person."""
+    """When that was, for a person: how long ago, or the date if it is more than two days."""
     if moment is None:
         return "never"
-    seconds = max(int((now - moment).total_seconds()), 0)
-    for limit, size, unit in _STEPS:
-        if seconds < limit:
-            return f"{seconds // size} {unit} ago"
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+    return f"{spell(now - moment)} ago" if now - moment < _LONG_AGO else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def name_unconfigured(database: Database, loaded: Settings) -> None:
@@ -198,7 +192,9 @@ def poll(
     wait: Wait = True,
     config: entry.Config = None,
 ) -> None:
-    """Look now at what changed, without waiting for the schedule. What was parked as a whole is tried again.
+    """Poll now for what changed, without waiting for the schedule.
+
+    A resource that was parked as a whole is tried again.
 
     Example: [bold]erpmirror poll shop catalogs.goods[/]
     """
@@ -219,9 +215,9 @@ def backfill(
     wait: Wait = True,
     config: entry.Config = None,
 ) -> None:
-    """Read everything again. Ctrl-C stops it; it goes on where it stopped, here or in a worker.
+    """Read everything again: a full sync. After Ctrl-C it resumes where it stopped, here or in a worker.
 
-    Objects that are equal already change nothing; what is missing at the vendor is looked at one by one.
+    Equal objects change nothing. A key that the vendor no longer lists is fetched before it counts as deleted.
 
     Example: [bold]erpmirror backfill books invoices[/]
     """
@@ -236,21 +232,21 @@ def backfill(
 
 
 def _finish(at: Desk, names: Sequence[str], *, wait: bool) -> None:
-    """Do what is due now, or ring for the workers."""
+    """Do what is due now, or wake the workers."""
     from workers.cli import following
 
     if not wait:
         entry.ring(at)
         return
     try:
-        stood, done = following.until_done(at, names, entry.err(), rows=lambda: _rows(at, names))
+        results, done = following.until_done(at, names, entry.err(), rows=lambda: _rows(at, names))
     except KeyboardInterrupt:
-        entry.note("Stopped. It goes on where it stopped: in a worker, or when you repeat this.")
+        entry.note("Stopped. It resumes where it stopped: in a worker, or when you repeat this.")
         raise typer.Exit(130) from None
     after = _rows(at, names)
-    for each in stood:
+    for each in results:
         entry.out().print(f"{each.resource}: {after.get(each.resource, 0)} rows", markup=False)
-    wrong = [each for each in stood if each.error or each.state != "open"]
+    wrong = [each for each in results if each.error or each.state != "open"]
     if wrong or not done:
         raise errors.Problem("\n".join(["not everything could be read", *map(_wrong, wrong), _what_next(wrong)]))
 
@@ -276,12 +272,12 @@ def _rows(at: Desk, names: Sequence[str]) -> dict[str, int]:
 def ask(
     connection: entry.Name,
     words: Annotated[
-        list[str], typer.Argument(metavar="WORDS…", help="The question, in the vendor's own terms; see the example.")
+        list[str], typer.Argument(metavar="WORDS…", help="The request in the vendor's own terms; see the example.")
     ],
     *,
     config: entry.Config = None,
 ) -> None:
-    """Ask the vendor one thing, only reading, and print the answer as it is. It waits its turn like everybody.
+    """Send the vendor one read request and print its answer. It goes through the gate like every request.
 
     Example: [bold]erpmirror ask shop getObject 1100300000001001[/]
     """

@@ -1,4 +1,4 @@
-"""The verbs about what waits for a person: parked and held."""
+"""The verbs about parked objects and held deletions, which wait for a person."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -13,16 +13,16 @@ from workers.cli import entry, errors, look
 if TYPE_CHECKING:
     from models.database import Database
 
-Key = Annotated[str | None, typer.Argument(metavar="KEY", help="One object's key; without it all.", show_default=False)]
+Key = Annotated[str | None, typer.Argument(metavar="KEY", help="One object's key. Default: all.", show_default=False)]
 MaybeName = Annotated[
-    str | None, typer.Argument(metavar="CONNECTION", help="One connection; without it all.", show_default=False)
+    str | None, typer.Argument(metavar="CONNECTION", help="One connection. Default: all.", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 app = typer.Typer(
     help=(
-        "What waits for a person: parked (could not be done) and held (more deletions than usual).\n\n"
-        "Example: [bold]erpmirror parked[/] lists it; [bold]erpmirror parked retry shop[/] tries it again."
+        "What waits for a person: parked (could not be done) and held (too many deletions).\n\n"
+        "Example: [bold]erpmirror parked[/] lists it, [bold]erpmirror parked retry shop[/] tries it again."
     ),
     invoke_without_command=True,
     rich_markup_mode="rich",
@@ -39,7 +39,7 @@ def _parked(ctx: typer.Context, config: entry.Config = None) -> None:
 
 @app.command("list")
 def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config: entry.Config = None) -> None:
-    """List what is parked or held, with the reason in the vendor's own words.
+    """List what is parked or held, with the reason in the words of the vendor.
 
     Example: [bold]erpmirror parked list shop[/]
     """
@@ -64,7 +64,7 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
 
 
 def _aside(database: Database, connection: str | None) -> list[dict[str, Any]]:
-    """What waits: parked resources (key None) before parked and held keys."""
+    """Parked resources (key None), then parked and held keys."""
     from models import aside, status
 
     whole = [
@@ -103,7 +103,7 @@ def parked_retry(
     yes: entry.Yes = False,
     config: entry.Config = None,
 ) -> None:
-    """Try again what is parked. For held deletions this is your approval of exactly those.
+    """Try again what is parked. For held deletions this is your approval of exactly these.
 
     Example: [bold]erpmirror parked retry shop catalogs.goods[/]
     """
@@ -112,7 +112,7 @@ def parked_retry(
     at = entry.desk(config, connection)
     chosen = _chosen(at.database, connection, resource, key)
     if not chosen:
-        raise errors.Problem("nothing like this is parked or held; `erpmirror parked` lists what is")
+        raise errors.Problem("no such object is parked or held; `erpmirror parked` lists what is")
     held = sum(row["state"] == "held" for row in chosen)
     if held and not yes:
         typer.confirm(f"{held} deletions are held. Delete those that are still missing at the vendor?", abort=True)
@@ -122,7 +122,7 @@ def parked_retry(
             retried += streams.reopen(opened, connection_name=connection, resource=resource)
     entry.out().print(f"{retried} of {len(chosen)} will be tried again.")
     if retried < len(chosen):
-        entry.note("The others came unreadable in a listing: there is nothing to ask for. `parked drop` forgets them.")
+        entry.note("The others were unreadable in a listing, so there is no key to fetch. `parked drop` removes them.")
     entry.ring(at)
 
 
@@ -135,7 +135,9 @@ def parked_drop(
     yes: entry.Yes = False,
     config: entry.Config = None,
 ) -> None:
-    """Forget what is parked or held. The mirror's rows stay as they are until the object changes again.
+    """Remove what is parked or held from the list.
+
+    The mirror's rows stay as they are until the object changes again.
 
     Example: [bold]erpmirror parked drop shop documents.sale 1106800000000001[/]
     """
@@ -144,12 +146,12 @@ def parked_drop(
     database = entry.database(entry.settings(config))
     chosen = [row for row in _chosen(database, connection, resource, key) if row["key"] is not None]
     if not chosen:
-        raise errors.Problem("nothing like this is parked or held; `erpmirror parked` lists what is")
+        raise errors.Problem("no such object is parked or held; `erpmirror parked` lists what is")
     if not yes:
-        typer.confirm(f"Forget {len(chosen)} parked or held objects?", abort=True)
+        typer.confirm(f"Remove {len(chosen)} parked or held objects from the list?", abort=True)
     with database.begin() as opened:
         dropped = aside.drop(opened, connection_name=connection, resource=resource, key=key)
-    entry.out().print(f"{dropped} forgotten.")
+    entry.out().print(f"{dropped} removed.")
 
 
 def _chosen(database: Database, connection: str, resource: str | None, key: str | None) -> list[dict[str, Any]]:

@@ -1,10 +1,12 @@
-"""What a person does about a connection that could not be proved, by the fate of its question."""
+"""What a person does about a failed check of a connection, by the kind of its failure."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from models.durations import spell
 
 if TYPE_CHECKING:
     from models.settings import Connection
@@ -17,13 +19,13 @@ CLOCK = "set this machine's clock or the vendor's, whichever is wrong (`date -u`
 
 
 def of_login(ended: Fate | Shut, options: Connection, table: str) -> str | None:
-    """What to do when the vendor did not let us in. `table`: the connection's table and its file."""
+    """What to do when the login failed. `table`: the connection's table and its file."""
     from workers.errors import SetAside
 
     if not isinstance(ended, SetAside):
         return _of_delay(ended, table)
     keys = " and ".join(f"`{name}`" for name in login_keys(options))
-    return f"correct {keys} in {table}; where the words above are no refusal, `url` leads to somebody else"
+    return f"correct {keys} in {table}; if the message above is no refusal, `url` is not the vendor's"
 
 
 def of_resource(ended: Fate | Shut, resource: str, table: str) -> str | None:
@@ -35,8 +37,8 @@ def of_resource(ended: Fate | Shut, resource: str, table: str) -> str | None:
     if ended.whole_resource:
         return f"give this login the right to read {resource} at the vendor, or leave it out of `resources` in {table}"
     return (
-        f"the answer is not what this vendor documents: see that `url` in {table} leads to him and that nothing "
-        f"between changes his answers, {_AGAIN}; `erpmirror ask` shows what he answers"
+        f"the answer is not what this vendor documents: check that `url` in {table} is its address and that no proxy "
+        f"changes its answers, {_AGAIN}; `erpmirror ask` shows them"
     )
 
 
@@ -46,7 +48,7 @@ def of_folder(folder: str) -> str:
 
 
 def login_keys(options: Connection) -> list[str]:
-    """The settings that hold what identifies the account at the vendor."""
+    """The settings that identify the account at the vendor."""
     from pydantic import SecretStr
 
     login = set(options.login())
@@ -60,7 +62,7 @@ def login_keys(options: Connection) -> list[str]:
 
 
 def _of_delay(ended: Fate | Shut, table: str) -> str | None:
-    """What to do where asking later may be enough. A vendor who is closed needs no remedy."""
+    """What to do about a failure that may pass. Closed hours need no remedy."""
     from workers.errors import Busy, Closed, TimedOut, TryLater
     from workers.gate import Shut
 
@@ -69,15 +71,15 @@ def _of_delay(ended: Fate | Shut, table: str) -> str | None:
         case Closed():
             return None
         case Shut():
-            said = f"wait until {ended.until:%Y-%m-%d %H:%M:%S} UTC"
+            remedy = f"wait until {ended.until:%Y-%m-%d %H:%M:%S} UTC"
         case Busy():
-            said = "the vendor serves somebody else right now: wait a minute"
+            remedy = "the vendor is serving another client: wait a minute"
         case TimedOut():
-            said = f"check {url} and the network; for a vendor who is slow, set a longer `timeout` there"
+            remedy = f"check {url} and the network; for a slow vendor set a longer `timeout` there"
         case TryLater(after=after) if after is not None:
-            said = f"the vendor asks to wait for {after.total_seconds():.0f} s: do so"
+            remedy = f"wait {spell(after)}, as the vendor asks"
         case TryLater(shuts_gate=False):
-            said = f"something else answered than the vendor, or only half of it arrived: check {url}"
+            remedy = f"the answer is not the vendor's, or incomplete: check {url}"
         case _:
-            said = f"check {url} and that the network leads there; where the vendor has trouble of his own, wait"
-    return f"{said}, {_AGAIN}"
+            remedy = f"check {url} and the network; if the vendor has an outage, wait"
+    return f"{remedy}, {_AGAIN}"

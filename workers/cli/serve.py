@@ -1,4 +1,4 @@
-"""The verbs that run: everything in one terminal, or each process alone."""
+"""The verbs that run everything in one terminal, or each process alone."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -22,7 +22,7 @@ _SECONDS_TO_SHOW = 5.0
 
 Concurrency = Annotated[
     int,
-    typer.Option(min=1, metavar="N", help="How many tasks a worker does at the same time, each in its own process."),
+    typer.Option(min=1, metavar="N", help="Tasks that a worker runs at the same time, each in its own process."),
 ]
 
 
@@ -32,7 +32,7 @@ def up(
 ) -> None:
     """Migrate, then run receiver, workers and beat in this terminal.
 
-    What dies is started again, and so is a worker that lives but has long taken nothing from its queue. Ctrl-C stops
+    A process that ends is started again, and so is a worker that has long taken nothing from its queue. Ctrl-C stops
     everything in order.
 
     Example: [bold]erpmirror up[/]
@@ -55,18 +55,18 @@ def up(
 
 
 def _children(file: Path, concurrency: int) -> dict[str, list[str]]:
-    """The processes in the order in which they are stopped: first who rings, last who works."""
+    """The processes in the order in which they are stopped: first the one that wakes, last those that work."""
     amount = ["--concurrency", str(concurrency)]
     verbs = {
         "beat": ["beat"],
         "receiver": ["receiver"],
-        "looks": ["worker", "--queues", "looks", *amount],
-        "reads": ["worker", "--queues", "reads", *amount],
+        "sync": ["worker", "--queues", "sync", *amount],
+        "full_sync": ["worker", "--queues", "full_sync", *amount],
     }
     return {name: [*verb, "--config", str(file)] for name, verb in verbs.items()}
 
 
-_COLOURS = {"beat": "magenta", "receiver": "green", "looks": "cyan", "reads": "blue", "up": "yellow"}
+_COLOURS = {"beat": "magenta", "receiver": "green", "sync": "cyan", "full_sync": "blue", "up": "yellow"}
 
 
 def _printer() -> supervisor.Print:
@@ -75,23 +75,21 @@ def _printer() -> supervisor.Print:
     console = entry.out()
 
     def print_line(name: str, line: str) -> None:
-        console.print(Text(f"{name:>8} | ", style=_COLOURS.get(name, "")) + Text.from_ansi(line), soft_wrap=True)
+        console.print(Text(f"{name:>9} | ", style=_COLOURS.get(name, "")) + Text.from_ansi(line), soft_wrap=True)
 
     return print_line
 
 
 def receiver(
     config: entry.Config = None,
-    host: Annotated[
-        str | None, typer.Option(help="Instead of the settings' [receiver] host.", show_default=False)
-    ] = None,
+    host: Annotated[str | None, typer.Option(help="Overrides host in [receiver].", show_default=False)] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Instead of the settings' [receiver] port.", show_default=False)
+        int | None, typer.Option(min=0, max=65535, help="Overrides port in [receiver].", show_default=False)
     ] = None,
 ) -> None:
-    """Run the receiver alone: webhooks, ticks, the journal, health and metrics.
+    """Run the receiver alone: webhooks, polls, the journal, health and metrics.
 
-    It starts without a database, too: until one is there webhooks wait in the spool, everything else is answered 503.
+    It starts without a database, too: webhooks then wait in the spool, other requests are answered 503.
 
     Example: [bold]erpmirror receiver --host 0.0.0.0[/]
     """
@@ -118,7 +116,7 @@ def receiver(
 
 
 def _require_if_reachable(loaded: Settings) -> None:
-    """Refuse tables that do not fit, if the database shows any within seconds: webhooks are waiting."""
+    """Refuse tables of another version, if the database answers within seconds: webhooks are waiting."""
     import concurrent.futures
     import threading
 
@@ -126,50 +124,50 @@ def _require_if_reachable(loaded: Settings) -> None:
 
     from models import migration
 
-    shown: concurrent.futures.Future[None] = concurrent.futures.Future()
+    checked: concurrent.futures.Future[None] = concurrent.futures.Future()
 
-    def look() -> None:
+    def check() -> None:
         try:
             opened = entry.database(loaded, migrated=False)
             migration.require(opened)
             opened.close()
         except Exception as error:  # noqa: BLE001 - raised where it is waited for
-            shown.set_exception(error)
+            checked.set_exception(error)
         else:
-            shown.set_result(None)
+            checked.set_result(None)
 
-    # A daemon: a database that hangs, or a file that somebody locked, must not hold up anybody.
-    threading.Thread(target=look, daemon=True).start()
+    # A daemon thread: a database that hangs, or a locked file, must not block the exit.
+    threading.Thread(target=check, daemon=True).start()
     try:
-        shown.result(_SECONDS_TO_SHOW)
+        checked.result(_SECONDS_TO_SHOW)
     except (sa.exc.OperationalError, TimeoutError):
-        entry.note("The database is away; the receiver starts all the same, and keeps webhooks in its spool.")
+        entry.note("The database is away; the receiver starts anyway, and keeps webhooks in its spool.")
 
 
 def worker(
     config: entry.Config = None,
     concurrency: Concurrency = 2,
     queues: Annotated[
-        str, typer.Option(metavar="NAMES", help="looks (short: notices, ticks), reads (full readings), or both.")
-    ] = "looks,reads",
+        str, typer.Option(metavar="NAMES", help="sync (webhooks, polls), full_sync (full syncs), or both.")
+    ] = "sync,full_sync",
 ) -> None:
     """Run a worker: it fetches what changed and writes it into the mirror.
 
-    Run at least one for each queue, so that a long reading never keeps news waiting.
+    Run at least one for each queue, so that a full sync never delays changes.
 
-    Example: [bold]erpmirror worker --queues looks --concurrency 4[/]
+    Example: [bold]erpmirror worker --queues sync --concurrency 4[/]
     """
     from workers import app
 
     names = [name.strip() for name in queues.split(",") if name.strip()]
-    unknown = set(names) - {app.LOOKS, app.READS}
+    unknown = set(names) - {app.SYNC, app.FULL_SYNC}
     if unknown or not names:
-        raise typer.BadParameter(f"write {app.LOOKS}, {app.READS} or both with a comma", param_hint="--queues")
+        raise typer.BadParameter(f"write {app.SYNC}, {app.FULL_SYNC} or both with a comma", param_hint="--queues")
     app.run_worker(_prepared(config), queues=names, concurrency=concurrency)
 
 
 def beat(config: entry.Config = None) -> None:
-    """Run beat: every second it looks at what is due and rings for it. Two of them do no harm.
+    """Run the scheduler: every second it wakes workers for what is due. Two are harmless.
 
     Example: [bold]erpmirror beat[/]
     """
@@ -180,14 +178,14 @@ def beat(config: entry.Config = None) -> None:
 
 def flower(
     config: entry.Config = None,
-    address: Annotated[str, typer.Option(help="Where Flower listens.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port.")] = 5555,
+    address: Annotated[str, typer.Option(help="The address that Flower listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port that it listens on.")] = 5555,
     basic_auth: Annotated[
         str | None,
         typer.Option(
             envvar="ERPMIRROR_FLOWER_AUTH",
             metavar="USER:PASSWORD",
-            help="Who may look. Better in the environment, where no list of processes shows it.",
+            help="The login. Better in the environment, where no process list shows it.",
             show_default=False,
         ),
     ] = None,
@@ -200,7 +198,7 @@ def flower(
 
     if basic_auth is None and not _is_loopback(address):
         raise errors.Problem(
-            f"Flower lets everybody who reaches {address} stop your workers; "
+            f"through Flower everyone who reaches {address} can stop your workers; "
             "set ERPMIRROR_FLOWER_AUTH=user:password, or listen on 127.0.0.1"
         )
     if basic_auth is not None and not all(basic_auth.partition(":")):
@@ -216,7 +214,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _prepared(config: Path | None) -> Settings:
-    """Load the settings, refuse a database that does not fit, set up the log."""
+    """Load the settings, refuse tables of another version, set up the log."""
     loaded = entry.settings(config)
     entry.database(loaded).close()
     _log()

@@ -1,4 +1,4 @@
-"""Who is there to do the work: what `status` says of the broker and of the workers."""
+"""Whether the broker answers and workers take messages, as `status` shows it."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One line: what it says, and whether all is well."""
+    """One line of text, and whether all is well."""
 
     says: str
     ok: bool
 
 
 def lines(loaded: Settings, database: Database) -> Iterator[Served]:
-    """The broker, then each queue with the last sign of life from its workers."""
+    """The broker, then each queue with the last answer of its workers."""
     from workers import canary
 
     yield _broker(loaded, database)
@@ -42,17 +42,17 @@ def show(loaded: Settings, database: Database) -> None:
 
 
 def deaf_workers(loaded: Settings) -> Callable[[], dict[str, str]]:
-    """For `up`: asks which queues' workers live, perhaps, but have long taken nothing while messages wait."""
+    """For `up`: a check for queues whose workers have long taken nothing while messages wait."""
     from workers import app, bell, broker, canary
 
     broker.prepare(loaded)
     database = entry.database(loaded, migrated=False)
-    doorbell = bell.Bell(app.create_app(loaded, database), database)
+    waker = bell.Bell(app.create_app(loaded, database), database)
 
     def deaf() -> dict[str, str]:
         try:
-            return canary.deaf(doorbell, database, after=canary.DEAF + app.longest_task(loaded))
-        except Exception as error:  # a database or a broker that is away says nothing about workers
+            return canary.deaf(waker, database, after=canary.DEAF + app.longest_task(loaded))
+        except Exception as error:  # while the database or the broker is away, nothing is known about workers
             if errors.explained(error) is None:
                 raise
             return {}
@@ -61,7 +61,7 @@ def deaf_workers(loaded: Settings) -> Callable[[], dict[str, str]]:
 
 
 def reach(loaded: Settings, database: Database) -> str:
-    """Reach the broker; its kind. Raises what its client raises."""
+    """Reach the broker, and give its kind. Raises what its client raises."""
     from workers import app, bell, broker
 
     broker.prepare(loaded)
@@ -72,8 +72,8 @@ def reach(loaded: Settings, database: Database) -> str:
 def _broker(loaded: Settings, database: Database) -> Served:
     try:
         return Served(f"broker: {reach(loaded, database)} answers", ok=True)
-    except Exception as error:  # what is not about the broker is raised again
-        said = errors.explained(error)
-        if said is None:
+    except Exception as error:  # raised again unless it is an expected one
+        message = errors.explained(error)
+        if message is None:
             raise
-        return Served(f"broker: {said}. Work waits in the tables and goes on when it is back.", ok=False)
+        return Served(f"broker: {message}. Work waits in the tables and goes on when it is back.", ok=False)

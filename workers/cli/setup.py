@@ -1,4 +1,4 @@
-"""The verbs that one begins with: a demo, a settings file, the tables, a vendor's stand-in."""
+"""The verbs for the start: a demo, a settings file, the tables, a sandbox."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def demo(
     *,
-    once: Annotated[bool, typer.Option("--once", help="Play one day, prove equality, exit with 0 or 1.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Run one day, prove equality, exit with 0 or 1.")] = False,
     folder: Annotated[
         Path | None,
-        typer.Option(help="Keep the demo's files here; else in a new temporary folder.", show_default=False),
+        typer.Option(help="Keep the demo's files here. Default: a new temporary folder.", show_default=False),
     ] = None,
 ) -> None:
-    """Show it: made-up companies, a day of edits, lost webhooks and all, and the mirror catching up.
+    """Show erpmirror at work: sandboxes, a day of edits with lost webhooks, the mirror catching up.
 
     Needs no settings, no server and no account.
 
@@ -35,7 +35,7 @@ def demo(
 
 
 def init(config: entry.Config = None) -> None:
-    """Write a commented erpmirror.toml, with a token of its own. An existing file is left alone.
+    """Write a commented erpmirror.toml with a new token. An existing file is never changed.
 
     Example: [bold]erpmirror init[/]
     """
@@ -48,10 +48,10 @@ def init(config: entry.Config = None) -> None:
     file = entry.file(config)
     content = example.text(discovery.systems(), secrets.token_urlsafe(32))
     try:
-        # Only its owner may read it: it holds a token, and soon keys.
+        # Readable by its owner alone: it holds a token, and later keys.
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise errors.Problem(f"{file} is there already; edit it, or remove it first") from None
+        raise errors.Problem(f"{file} exists already; edit it, or remove it first") from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         opened.write(content)
     out = entry.out()
@@ -59,7 +59,7 @@ def init(config: entry.Config = None) -> None:
     out.print("Next:")
     out.print("  1. open it and fill in your connections")
     out.print("  2. erpmirror migrate    creates the tables")
-    out.print("  3. erpmirror check      proves each connection")
+    out.print("  3. erpmirror check      checks each connection")
     out.print("  4. erpmirror up         mirrors them")
 
 
@@ -78,21 +78,21 @@ def migrate(config: entry.Config = None) -> None:
 
 
 def sandbox(
-    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="Whose stand-in, as in dilovod.")],
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="The system, such as dilovod.")],
     *,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.")] = 0,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same company.")] = 1,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 1,
     edits_per_minute: Annotated[
-        float, typer.Option(min=0, metavar="N", help="How often somebody edits something; 0 for never.")
+        float, typer.Option(min=0, metavar="N", help="How often an object is edited; 0: never.")
     ] = 0,
     webhook_url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="Where edits send their webhooks, for systems that have any.", show_default=False
+            metavar="URL", help="Where edits send their webhooks, for systems that have them.", show_default=False
         ),
     ] = None,
 ) -> None:
-    """Run one vendor's stand-in: made-up data behind the vendor's real shapes, rules and errors.
+    """Run one vendor's sandbox: invented data with the vendor's real shapes, rules and errors.
 
     It prints the connection to paste into erpmirror.toml, and runs until Ctrl-C.
 
@@ -136,7 +136,7 @@ def _print_connection(system: str, stand_in: Sandbox, port: int) -> None:
     if "webhook_sources" in discovery.systems()[system].options.model_fields:
         values["webhook_sources"] = ["127.0.0.1"]
     typer.echo(example.table(f"{system}_sandbox", values))
-    entry.err().print(f"# The stand-in of {system} answers on port {port}. Ctrl-C stops it.")
+    entry.err().print(f"# The sandbox of {system} answers on port {port}. Ctrl-C stops it.")
 
 
 def _edit_now_and_then(stand_in: Sandbox, per_minute: float, seed: int) -> Any:
@@ -158,12 +158,12 @@ def _edit_now_and_then(stand_in: Sandbox, per_minute: float, seed: int) -> Any:
 def dilovod_node(
     connection: entry.Name,
     *,
-    url: Annotated[
-        str, typer.Option(metavar="URL", help="Where Dilovod reaches your receiver from outside: https://…")
-    ],
+    url: Annotated[str, typer.Option(metavar="URL", help="The receiver's address as Dilovod reaches it: https://…")],
     config: entry.Config = None,
 ) -> None:
-    """Print the settings file that creates Dilovod's API node: read rights and the webhook of a connection.
+    """Print the settings file that creates Dilovod's API node for a connection.
+
+    It grants read rights and registers the webhook.
 
     Load it in Dilovod where API nodes are created. It holds the webhook's secret, if one is set.
 
@@ -180,5 +180,5 @@ def dilovod_node(
     if not url.startswith(("https://", "http://")):
         raise typer.BadParameter("an address begins with https://", param_hint="--url")
     if found.webhook_secret is None:
-        entry.note("No webhook_secret is set: only the sender's address protects the webhook.")
+        entry.note("No webhook_secret is set: only the allow-list of senders protects the webhook.")
     typer.echo(json.dumps(node.node_file(found, url), ensure_ascii=False, indent=2))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import ijson
 
+from models import exact
 from workers.errors import SetAside, TooLarge
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Pieces:
 
 
 def items(body: Body) -> Iterator[Any]:
-    """Yield the items of a JSON array as they arrive; numbers are int or Decimal.
+    """Yield the items of a JSON array as they arrive; numbers are in the normal form of `exact.loads`.
 
     Raises Broken for malformed JSON, TooLarge for a record above `LARGEST_RECORD`, and SetAside for nesting or numbers
     that would exhaust memory or crash the parser.
@@ -116,8 +117,8 @@ def items(body: Body) -> Iterator[Any]:
     try:
         for item in ijson.items(pieces, "item", buf_size=PIECE):
             pieces.ended()
-            yield item
-    except (ijson.JSONError, ValueError, ArithmeticError) as error:  # a string or a number that Python refuses
+            yield exact.normalised(item)
+    except (ijson.JSONError, ValueError, ArithmeticError) as error:  # a name or a number that Python does not take
         raise Broken(str(error).strip().partition("\n")[0]) from None
 
 

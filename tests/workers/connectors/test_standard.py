@@ -88,6 +88,7 @@ def test_a_fetch_returns_the_object_or_a_tombstone(served: Callable[[str], Stand
             found = client.fetch(resource, key)
             assert isinstance(found, Snapshot)
             assert (key, exact.canonical(truth[key])) == (found.key, exact.canonical(found.raw))
+            assert _is_normal(found.raw)
         assert Tombstone(unknown) == client.fetch(resource, unknown)
 
 
@@ -119,6 +120,12 @@ def test_a_full_sync_lists_every_object_once_in_bounded_chunks(
     assert end.complete == (resource.points or resource.unpaged)
     for snapshot in (row for chunk in chunks for row in chunk.snapshots):
         assert exact.canonical(truth[snapshot.key]) == exact.canonical(snapshot.raw)
+        assert _is_normal(snapshot.raw)
+
+
+def _is_normal(raw: JsonObject) -> bool:
+    """Whether every number is in the form of `exact.loads`, so that equal objects are hashed alike."""
+    return repr(exact.normalised(deepcopy(raw))) == repr(raw)
 
 
 def _listed(stand: Stand, name: str) -> tuple[Resource, list[Outcome]]:
@@ -223,6 +230,7 @@ def test_a_document_becomes_the_vendors_answer_under_the_documents_key(
         found = client.interpret(stand.resource(name), document)
     assert document.sha256 == found.key
     assert exact.canonical(stand.sandbox.truth(name)[document.sha256]) == exact.canonical(found.raw)
+    assert _is_normal(found.raw)
 
 
 @pytest.mark.parametrize(("system", "name"), HANDED_IN)

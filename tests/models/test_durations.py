@@ -1,0 +1,38 @@
+"""Durations are written in one way for people and in one way for settings files."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from pydantic import TypeAdapter
+
+from models.durations import spell
+from models.settings import Duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "person", "settings"),
+    [
+        (1, "1 s", "1s"),
+        (90, "90 s", "90s"),
+        (119.9, "120 s", "119s"),
+        (120, "2 min", "2m"),
+        (7199, "120 min", "7199s"),
+        (7200, "2 h", "2h"),
+        (169_201, "47 h", "169201s"),
+        (172_800, "2 d", "2d"),
+        (86_400, "24 h", "1d"),
+        (400 * 86_400, "400 d", "400d"),
+    ],
+)
+def test_a_duration_is_spelled_for_people_and_for_settings(seconds: float, person: str, settings: str) -> None:
+    duration = timedelta(seconds=seconds)
+    assert (person, settings) == (spell(duration), spell(duration, exact=True))
+    read: timedelta = TypeAdapter(Duration).validate_python(settings)
+    assert timedelta(seconds=int(seconds)) == read
+
+
+@pytest.mark.parametrize("seconds", [0, 0.4, -5])
+def test_what_is_not_a_second_long_is_nothing(seconds: float) -> None:
+    assert "0 s" == spell(timedelta(seconds=seconds))
