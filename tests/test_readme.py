@@ -273,7 +273,8 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
 def settled(folder: Path) -> Iterator[Newcomer]:
     """An empty folder, sandboxes of all vendors, and an editor that adds the README's connections to the settings."""
     (shown,) = [block for block in blocks(README, "toml") if "[connections.shop]" in block]
-    port, secrets = free_port(), {}
+    port = free_port()
+    secrets: dict[str, str] = {}
     with ExitStack() as stack:
         for name, system in CONNECTIONS.items():
             app = discovery.systems()[system].sandbox(seed=2)
