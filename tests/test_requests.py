@@ -1,4 +1,4 @@
-"""What the mirror asks of a vendor, counted at his door and held against the formulas that the README states."""
+"""What the mirror asks of a vendor, counted at his door and held against the formulas that OPERATING.md states."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from models.database import Database
     from tests.mirroring import Mirror
 
-README = Path(__file__).parents[1] / "README.md"
-HEADING = "### What it asks of your ERP"
+PAGE = Path(__file__).parents[1] / ".github" / "OPERATING.md"
+HEADING = "## What it asks of your ERP"
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
@@ -57,8 +57,8 @@ class Door:
 
 
 def stated() -> Iterator[tuple[str, str, dict[str, str]]]:
-    """System, resource and formulas of each row of the README's table."""
-    section = README.read_text(encoding="utf-8").partition(HEADING)[2].partition("\n#")[0]
+    """System, resource and formulas of each row of that page's table."""
+    section = PAGE.read_text(encoding="utf-8").partition(HEADING)[2].partition("\n#")[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
     heads, *cells = rows
     for row in cells:
@@ -138,7 +138,7 @@ SIZES = {
 def expected(formula: str, objects: int) -> int:
     """The formula's value for N objects."""
     known = {"ceil": math.ceil, "floor": math.floor, "N": objects, "__builtins__": {}}
-    return int(eval(formula, known))  # noqa: S307 - our own README, without builtins
+    return int(eval(formula, known))  # noqa: S307 - our own page, without builtins
 
 
 @contextmanager
@@ -183,7 +183,7 @@ def an_hour(mirror: Mirror, door: Door, clock: Clock) -> int:
     [(*row, objects) for row in STATED for objects in SIZES.get(row[:2], (6, 30))],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_the_vendor_is_asked_as_often_as_the_readme_says(
+def test_the_vendor_is_asked_as_often_as_operating_says(
     sqlite: Database, tmp_path: Path, system: str, resource: str, formulas: dict[str, str], objects: int
 ) -> None:
     with counted(sqlite, tmp_path, system, resource, objects) as (mirror, door, clock):
@@ -201,5 +201,5 @@ def test_the_vendor_is_asked_as_often_as_the_readme_says(
     assert {head: expected(formula, count) for head, formula in formulas.items() if head in found} == found
 
 
-def test_the_readme_states_every_system() -> None:
+def test_the_page_states_every_system() -> None:
     assert {"dilovod", "directo", "wisedat", "easyflor", "interpreter"} == {system for system, _, _ in STATED}

@@ -18,6 +18,7 @@ from workers.errors import TryLater
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from models.values import JsonObject
     from tests.workers.connectors.stands import Outcome
     from workers.connectors.contract import Resource
 

@@ -1,0 +1,410 @@
+"""README and the pages beside it are true: every command runs, every query answers, every name exists.
+
+A wrong command, path, table, column or setting on one of these pages fails here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from tests.mirroring import mirrored
+from tests.pages import (
+    ADD_A_SYSTEM,
+    OPERATING,
+    PAGES,
+    README,
+    ROOT,
+    Curl,
+    blocks,
+    cited,
+    commands,
+    files,
+    headings,
+    links,
+)
+from tests.processes import free_port, kill_group, until
+from tests.serving import served
+from tests.workers.connectors import stands
+from workers.connectors import discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from models.database import Database
+
+BIN = Path(sys.executable).parent
+SECONDS = 120
+NOTHING_WAITS = "nothing like this is parked or held"
+
+STAYS = ("up", "receiver", "worker", "beat", "flower", "sandbox")
+"""Verbs that run until they are stopped."""
+
+ELSEWHERE = (
+    "python3 -m venv",  # how everybody got here
+    "python -m pip install",  # .ci/run does exactly that
+    "python -m pytest",  # this is it
+    "ruff check",  # .ci/run
+    "docker",  # no Docker in the tests; the names are looked up below
+    "cp .env.example",
+)
+"""Commands that another test or the continuous integration runs."""
+
+
+def verb(command: str) -> str:
+    """The command's verb, if it is one of ours."""
+    found = re.match(r"(?:[A-Z_]+=\S+ )*erpmirror ([\w-]+)", command)
+    return found[1] if found else ""
+
+
+# What the pages name
+
+
+def test_the_readme_is_read_in_ten_minutes() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 350
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in links(page):
+        path, _, heading = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
+
+
+PATH = re.compile(
+    r"(?:receiver|workers|models|tests|\.github|\.ci)/[\w./<>-]*|[\w.-]+\.(?:md|yml|lock)|\.env\.example|pyproject\.toml"
+)
+"""What in backticks is a path of ours."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_exists(page: Path) -> None:
+    named = {each for each in cited(page) if PATH.fullmatch(each)} - files(page).keys()
+    assert named
+    assert [] == [each for each in sorted(named) if not (ROOT / each.partition("<")[0]).exists()]
+
+
+def test_what_pip_docker_and_python_are_told_to_use_is_there() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    services = re.findall(r"^  (\w+):$", (ROOT / "docker-compose.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    for command in (command for page in PAGES for command in commands(page)):
+        for wanted in re.findall(r"'\.\[([\w,]+)\]'", command):
+            assert set(wanted.split(",")) <= extras.keys(), command
+        for name in re.findall(r"python3? -m ([\w.]+)", command):
+            assert find_spec(name) is not None, command
+        if found := re.match(r"docker compose restart (.*)", command):
+            assert set(found[1].split()) <= set(services), command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_is_known_here(page: Path) -> None:
+    ours = re.compile(r"(?:[A-Z_]+=\S+ )?erpmirror |curl |\$EDITOR ")
+    unknown = [each for each in commands(page) if not ours.match(each) and not each.startswith(ELSEWHERE)]
+    assert [] == unknown
+
+
+# Queries
+
+
+def test_every_query_answers_on_every_database(database: Database, tmp_path: Path) -> None:
+    systems: dict[str, dict[str, Any]] = {"dilovod": {"seed": 2}, "interpreter": {"seed": 2}, "wisedat": {"seed": 2}}
+    with mirrored(database, tmp_path, **systems) as mirror:
+        for _ in mirror.sandboxes["interpreter"].story():
+            pass
+        mirror.work()
+        for query in blocks(README, "sql"):
+            with database.read() as connection:
+                assert connection.exec_driver_sql(query).all(), query
+
+
+# Commands
+
+
+@dataclass
+class Newcomer:
+    """A person in an empty folder who types what the pages say. The vendors are sandboxes.
+
+    `ended`: command -> exit status and what it printed. `shown`: whatever the product itself prints about its names.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    port: int
+    ended: dict[str, tuple[int, str]] = field(default_factory=dict)
+    shown: str = ""
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def token(self) -> str:
+        """The receiver's token, as `init` wrote it."""
+        text = (self.folder / "erpmirror.toml").read_text(encoding="utf-8")
+        return str(tomllib.loads(text)["receiver"]["token"])
+
+    def types(self, command: str) -> None:
+        """One line of a page, as it stands there but for the ports."""
+        if command in self.ended or command.startswith(ELSEWHERE) or (verb(command) == "init" and self.has_settings):
+            return
+        typed = command.replace("9001", str(free_port()))
+        if typed.startswith("curl"):
+            self.ended[command] = self._request(typed)
+        elif verb(typed) in STAYS:
+            self.ended[command] = self._start(typed)
+        else:
+            self.ended[command] = self.run(typed)
+
+    @property
+    def has_settings(self) -> bool:
+        return (self.folder / "erpmirror.toml").exists()
+
+    def run(self, command: str) -> tuple[int, str]:
+        """In a shell, answering yes to a question."""
+        done = subprocess.run(
+            ["bash", "-c", command],  # noqa: S607 - the newcomer's own
+            cwd=self.folder,
+            env=self.environment,
+            input="y\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=3 * SECONDS,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def _start(self, command: str) -> tuple[int, str]:
+        """Start what stays; 0 once it has begun to talk and complains of nothing."""
+        log = self.folder / f"{len(self.running)}.log"
+        if verb(command) == "flower":
+            command += f" --port {free_port()}"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec env {command}"],  # noqa: S607 - the newcomer's own
+                cwd=self.folder,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.running.append(process)
+        answers = verb(command) in {"up", "receiver"}
+        until(
+            lambda: process.poll() is not None or (self._answers() if answers else log.stat().st_size > 0),
+            seconds=SECONDS,
+            what=lambda: f"{command}: {log.read_text(errors='replace')}",
+        )
+        printed = log.read_text(encoding="utf-8", errors="replace")
+        return int("Usage:" in printed or "Error" in printed or process.poll() is not None), printed
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/livez", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+    def _request(self, command: str) -> tuple[int, str]:
+        curl = Curl.read(command, folder=self.folder, TOKEN=self.token)
+        upload = {"file": (curl.file.name, curl.file.read_bytes())} if curl.file is not None else None
+        url = curl.url.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
+        answer = httpx.request(curl.method, url, headers=curl.headers, files=upload, timeout=SECONDS)
+        return int(not answer.is_success), f"HTTP {answer.status_code} {answer.text}"
+
+    def get(self, path: str) -> str:
+        bearer = {"Authorization": f"Bearer {self.token}"}
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=bearer, timeout=SECONDS).text
+
+    def stop(self) -> None:
+        """End what stays, as Ctrl-C does, else by force."""
+        for process in self.running:
+            process.send_signal(signal.SIGTERM)
+        for process in self.running:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            kill_group(process)
+        self.running.clear()
+
+
+CONNECTIONS = {"shop": "dilovod", "books": "directo", "loja": "wisedat", "flora": "easyflor", "goods_in": "interpreter"}
+"""The README's connections and their systems."""
+
+EDITOR = """\
+import pathlib, re, sys
+file = pathlib.Path(sys.argv[1])
+text = re.sub("^port = .*$", "port = {port}", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+file.write_text(text + {tables!r}, encoding="utf-8")
+"""
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
+    """All commands of README and OPERATING.md, typed one after the other."""
+    with settled(tmp_path_factory.mktemp("newcomer")) as person:
+        for command in commands(README):
+            person.types(command)
+        person.shown = "\n".join(
+            [
+                (person.folder / "erpmirror.toml").read_text(encoding="utf-8"),
+                person.run("erpmirror status --json")[1],
+                *(person.get(path) for path in ("/metrics", "/openapi.json", "/readyz", "/changes?after=0")),
+            ]
+        )
+        person.stop()
+        for command in commands(OPERATING):
+            person.types(command)
+        yield person
+
+
+@contextmanager
+def settled(folder: Path) -> Iterator[Newcomer]:
+    """An empty folder, sandboxes of all vendors, and an editor that adds the README's connections to the settings."""
+    (shown,) = [block for block in blocks(README, "toml") if "[connections.shop]" in block]
+    port = free_port()
+    secrets: dict[str, str] = {}
+    with ExitStack() as stack:
+        for name, system in CONNECTIONS.items():
+            app = discovery.systems()[system].sandbox(seed=2)
+            url = stack.enter_context(served(app))
+            mine = tomllib.loads(shown)["connections"][name]
+            sandbox = app.state.sandbox.settings()
+            secrets |= {each[2:-1]: str(sandbox[key]) for key, each in mine.items() if str(each).startswith("${")}
+            shown = re.sub(r'^url = "http://wisedat.local:8080"\n', "", shown, flags=re.MULTILINE)
+            shown = shown.replace(f"[connections.{name}]\n", f'[connections.{name}]\nurl = "{url}"\n')
+        editor = folder / "editor.py"
+        editor.write_text(EDITOR.format(port=port, tables=f"\n{shown}"), encoding="utf-8")
+        (folder / "note.pdf").write_bytes(stands.document("a delivery").content)
+        environment = (
+            os.environ
+            | secrets
+            | {
+                "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+                "EDITOR": f"{sys.executable} {editor}",
+                "PYTHONPATH": str(ROOT),
+                "NO_COLOR": "1",
+            }
+        )
+        person = Newcomer(folder, environment, port)
+        stack.callback(person.stop)
+        yield person
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.xdist_group("readme")
+def test_every_command_does_what_the_pages_say(newcomer: Newcomer) -> None:
+    failed = {
+        command: printed
+        for command, (status, printed) in newcomer.ended.items()
+        if status and NOTHING_WAITS not in printed
+    }
+    assert {} == failed
+    assert {"check", "up", "hand-in", "poll", "ask", "worker", "parked"} <= {verb(each) for each in newcomer.ended}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.xdist_group("readme")
+def test_the_readmes_connections_are_mirrored(newcomer: Newcomer) -> None:
+    rows = json.loads(newcomer.run("erpmirror status --json")[1])
+    assert CONNECTIONS.keys() <= {row["connection"] for row in rows}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.xdist_group("readme")
+def test_every_name_in_backticks_is_the_products_own(newcomer: Newcomer) -> None:
+    with closing_engine(newcomer.folder / "var" / "erpmirror.db") as engine:
+        inspector = sa.inspect(engine)
+        tables = inspector.get_table_names()
+        known = {*tables, *(column["name"] for table in tables for column in inspector.get_columns(table))}
+    known |= set(re.findall(r"\w+", newcomer.shown))
+    named = {
+        each
+        for page in (README, OPERATING)
+        for each in cited(page)
+        if re.fullmatch(r"_?[a-z]+(_[a-z]+)+|_[a-z]+", each)
+    }
+    assert {"_raw", "_deleted_at", "erpmirror_changes", "max_deletions"} <= named
+    assert [] == sorted(named - known)
+
+
+@contextmanager
+def closing_engine(file: Path) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(f"sqlite:///{file}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.xdist_group("readme")
+def test_a_client_works_without_a_mirror(newcomer: Newcomer) -> None:
+    (example,) = blocks(OPERATING, "python")
+    settings = tomllib.loads((newcomer.folder / "erpmirror.toml").read_text(encoding="utf-8"))["connections"]["loja"]
+    example = example.replace("http://wisedat.local:8080", settings["url"])
+    for key in ("api_key", "user", "password"):
+        example = example.replace(f'"{key}": "…"', f'"{key}": {os.path.expandvars(settings[key])!r}')
+    (newcomer.folder / "example.py").write_text(example, encoding="utf-8")
+    status, printed = newcomer.run(f"{sys.executable} example.py")
+    assert (0, True) == (status, "[" in printed), printed
+
+
+# A sixth system
+
+
+@pytest.mark.timeout(900)
+def test_a_system_is_added_by_following_the_page_word_for_word(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "var", "*.egg-info"))
+    for path, content in files(ADD_A_SYSTEM).items():
+        (clone / path).parent.mkdir(exist_ok=True)
+        (clone / path).write_text(content, encoding="utf-8")
+    environment = os.environ | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(clone),
+        "PYTEST_ADDOPTS": "-n 0 -p no:cacheprovider",
+        "NO_COLOR": "1",
+    }
+    person = Newcomer(clone, {name: value for name, value in environment.items() if "PYTEST_XDIST" not in name}, 0)
+    prove = [command for command in commands(ADD_A_SYSTEM) if not command.startswith("erpmirror")]
+    assert 2 == len(prove)
+    for command in prove:
+        status, printed = person.run(command)
+        assert 0 == status, printed
+        assert "skipped" not in printed
+    assert re.search(r"(\d+) passed", printed)
+    _watch(person)
+
+
+def _causes(person: Newcomer) -> set[str]:
+    """What made erpmirror look at the objects that the journal tells of."""
+    return {change["cause"] for change in json.loads(person.get("/changes?after=0"))["changes"]}
+
+
+def _watch(person: Newcomer) -> None:
+    """The page's last step: the sandbox in one terminal, `erpmirror up` in another, until every cause was seen."""
+    sandbox, up = [command for command in commands(ADD_A_SYSTEM) if command.startswith("erpmirror")]
+    person.port = free_port()
+    hook = sandbox.replace("127.0.0.1:8000", f"127.0.0.1:{person.port}")
+    try:
+        person.types(hook)
+        log = person.folder / "0.log"
+        until(lambda: "\n\n" in log.read_text(encoding="utf-8"), seconds=SECONDS, what=log.read_text)
+        table = log.read_text(encoding="utf-8").partition("\n\n")[0]
+        hurried = f'{table}\nevery = "2s"\n[receiver]\nport = {person.port}\ntoken = "t"\n'
+        (person.folder / "erpmirror.toml").write_text(hurried, encoding="utf-8")
+        person.types(up)
+        until(lambda: {"webhook"} < _causes(person), seconds=SECONDS, what=up)
+        assert '"rows"' in person.run("erpmirror status --json")[1]
+    finally:
+        person.stop()
