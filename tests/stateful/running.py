@@ -14,12 +14,20 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 LONG = float(os.environ.get("ERPMIRROR_STATEFUL", "0"))
 
 SEEDS = (1, 2, 3)
 """One derandomized run may be blind to something for ever; three with few examples each see more than one with many."""
+
+AT_LENGTH = pytest.mark.parametrize(
+    "seeds",
+    [pytest.param((), id="at random")]
+    if LONG
+    else [pytest.param(SEEDS[:1], id="short"), pytest.param(SEEDS[1:], id="long", marks=pytest.mark.slow)],
+)
+"""Every run plays the first seed; the long one plays the others, too."""
 
 ON_BOTH = pytest.mark.parametrize(
     "empty_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
@@ -48,8 +56,8 @@ def _as_class(factory: Callable[[], RuleBasedStateMachine]) -> type[RuleBasedSta
     return cast("type[RuleBasedStateMachine]", factory)
 
 
-def run(machine: Callable[[], RuleBasedStateMachine], *, examples: int, steps: int) -> None:
-    """Run it; raises with the shortest steps that break a rule."""
+def run(machine: Callable[[], RuleBasedStateMachine], *, seeds: Sequence[int], examples: int, steps: int) -> None:
+    """Run it, `examples` over all of `SEEDS`; raises with the shortest steps that break a rule."""
     chosen = settings(
         max_examples=examples // len(SEEDS),
         stateful_step_count=steps,
@@ -60,7 +68,7 @@ def run(machine: Callable[[], RuleBasedStateMachine], *, examples: int, steps: i
     )
     Counted.tally.clear()
     end = time.monotonic() + LONG
-    for number in SEEDS if not LONG else ():
+    for number in seeds:
         run_state_machine_as_test(_as_class(seed(number)(partial(machine))), settings=chosen)
     while time.monotonic() < end:
         run_state_machine_as_test(_as_class(machine), settings=chosen)

@@ -14,7 +14,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from models import tables
 from models.settings import Connection
-from tests.stateful.running import ON_BOTH, PATIENT, Counted, run
+from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
 from workers import gate
 from workers.gate import Gate, Slot
@@ -307,10 +307,11 @@ class Gates(Counted):
 
 
 @PATIENT
+@AT_LENGTH
 @ON_BOTH
 def test_the_gate_lets_in_no_more_than_it_may_and_nobody_commits_under_a_lease_that_ran_out(
-    database: Database,
+    database: Database, seeds: tuple[int, ...]
 ) -> None:
     timed = staged(database)
-    run(lambda: Gates(timed), examples=60 if timed.is_sqlite else 15, steps=40)
+    run(lambda: Gates(timed), seeds=seeds, examples=60 if timed.is_sqlite else 15, steps=40)
     timed.close()

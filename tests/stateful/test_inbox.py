@@ -13,7 +13,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from models import aside, inbox, notices, tables
 from models.settings import Connection
 from models.values import Cause, Lane, Mention
-from tests.stateful.running import ON_BOTH, PATIENT, Counted, run
+from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Staged, Wristwatch, staged
 from workers import gate
 
@@ -340,10 +340,11 @@ class Inbox(Counted):
 
 
 @PATIENT
+@AT_LENGTH
 @ON_BOTH
 def test_nothing_that_was_told_is_missing_from_the_inbox_whatever_happens_in_whatever_order(
-    database: Database,
+    database: Database, seeds: tuple[int, ...]
 ) -> None:
     timed = staged(database)
-    run(lambda: Inbox(timed), examples=60 if timed.is_sqlite else 15, steps=40)
+    run(lambda: Inbox(timed), seeds=seeds, examples=60 if timed.is_sqlite else 15, steps=40)
     timed.close()

@@ -16,7 +16,7 @@ from models.settings import Settings
 from tests.mirroring import table
 from tests.stateful import played
 from tests.stateful.mirror_rules import NAME, RESOURCES, Watch, parts
-from tests.stateful.running import ON_BOTH, PATIENT, Counted, run
+from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
 from tests.workers.sixth import beside
 from workers import configuration, desk, gate, ingest, sweeping
@@ -310,10 +310,11 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 
 
 @PATIENT
+@AT_LENGTH
 @ON_BOTH
 def test_whatever_happens_in_whatever_order_the_mirror_goes_forward_and_equals_the_vendor(
-    database: Database, settings: Settings
+    database: Database, settings: Settings, seeds: tuple[int, ...]
 ) -> None:
     mirror = staged(database)
-    run(lambda: Mirroring(mirror, settings), examples=40 if mirror.is_sqlite else 10, steps=40)
+    run(lambda: Mirroring(mirror, settings), seeds=seeds, examples=40 if mirror.is_sqlite else 10, steps=40)
     mirror.close()

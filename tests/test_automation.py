@@ -1,0 +1,147 @@
+"""What runs by itself: hooks, the workflow and the forms parse, and the workflow runs `.ci/run` with every service."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+GITHUB = ROOT / ".github"
+FORMS = sorted(path for path in (GITHUB / "ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml")
+YAML = [*ROOT.glob("*.y*ml"), *ROOT.glob(".*.y*ml"), *GITHUB.rglob("*.y*ml")]
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Refuses a mapping that names a key twice, of which YAML's own loader silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the loader's own
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"named twice: {twice}", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+def parsed(path: Path) -> Any:
+    return yaml.load(path.read_text(encoding="utf-8"), StrictLoader)  # noqa: S506 - it builds on the safe one
+
+
+@pytest.fixture(scope="module")
+def workflow() -> dict[Any, Any]:
+    loaded = parsed(GITHUB / "workflows" / "ci.yml")
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def job(workflow: dict[Any, Any]) -> Any:
+    (only,) = workflow["jobs"].values()
+    return only
+
+
+def commands(job: Any) -> list[str]:
+    return [line.strip() for step in job["steps"] for line in step.get("run", "").splitlines()]
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_yaml_file_parses_and_names_no_key_twice(path: Path) -> None:
+    assert isinstance(parsed(path), dict)
+
+
+def test_the_files_are_where_the_forge_and_the_hooks_look_for_them() -> None:
+    expected = {"docker-compose.yml", ".pre-commit-config.yaml", "ci.yml", "dependabot.yml", "config.yml"}
+    assert set() == expected - {path.name for path in YAML}
+    documents = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "PULL_REQUEST_TEMPLATE.md")
+    assert [] == [name for name in documents if not (GITHUB / name).is_file()]
+    assert {"bug", "feature", "system"} == {path.stem for path in FORMS}
+
+
+def test_a_key_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(yaml.YAMLError, match="named twice"):
+        yaml.load("a: 1\nb: 2\na: 3\n", StrictLoader)  # noqa: S506 - likewise
+
+
+# The workflow
+
+
+def test_the_workflow_runs_the_script_that_developers_run(job: Any) -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert 1 == len([line for line in commands(job) if line.split()[-1] == ".ci/run"])
+    others = [line for line in commands(job) if re.search(r"\b(pytest|ruff|mypy|coverage|pip)\b", line)]
+    assert [] == others, "what is checked stands in .ci/run alone"
+
+
+def test_the_script_requires_the_services_and_runs_the_long_tests_too() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "export ERPMIRROR_TEST_SERVICES=required" in script
+    assert "python -m pip install -e '.[test]' && python -m pytest\n" in script, "as README says it"
+    assert '-m "chaos or slow"' in script
+    for tool in ("ruff check .", "ruff format --check .", "mypy", ".ci/audit"):
+        assert f"\n{tool}\n" in script
+
+
+def test_the_workflow_has_every_service_that_tests_talk_to(job: Any) -> None:
+    read = set(re.findall(r"ERPMIRROR_TEST_[A-Z]+", (ROOT / "tests" / "services.py").read_text(encoding="utf-8")))
+    addresses = read - {"ERPMIRROR_TEST_SERVICES"}  # .ci/run sets that one
+    assert addresses == {name for name in job["env"] if name.startswith("ERPMIRROR_")}
+    published = {port for service in job["services"].values() for port in service["ports"]}
+    asked = {match for name in addresses for match in re.findall(r"127\.0\.0\.1:\d+", job["env"][name])}
+    assert asked == {port.rpartition(":")[0] for port in published}
+    assert all("--health-cmd" in service["options"] for service in job["services"].values())
+
+
+def test_services_and_actions_are_pinned(job: Any) -> None:
+    images = [service["image"] for service in job["services"].values()]
+    assert [] == [image for image in images if not re.fullmatch(r"[a-z]+:\d+\.\d+(\.\d+)?", image)]
+    actions = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert [] == [action for action in actions if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action)]
+
+
+def test_the_workflow_checks_the_oldest_python_that_is_allowed_and_the_newest(job: Any) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [project["requires-python"].removeprefix(">="), "3.x"] == job["strategy"]["matrix"]["python"]
+
+
+def test_the_workflow_may_only_read_and_ends(workflow: dict[Any, Any], job: Any) -> None:
+    assert {"contents": "read"} == workflow["permissions"]
+    assert "permissions" not in job
+    assert job["timeout-minutes"] <= 60
+    assert workflow["concurrency"]["group"]
+    assert {"persist-credentials": False} == job["steps"][0]["with"]
+
+
+# The hooks
+
+
+def test_the_hooks_use_this_environment_and_check_what_ci_checks_quickly() -> None:
+    (repository,) = parsed(ROOT / ".pre-commit-config.yaml")["repos"]
+    assert "local" == repository["repo"]
+    hooks = {hook["id"]: hook for hook in repository["hooks"]}
+    assert {"system"} == {hook["language"] for hook in hooks.values()}
+    assert {"ruff", "ruff-format", "mypy", "layers"} == hooks.keys()
+    assert all(hook["entry"].startswith("python -m ") for hook in hooks.values())
+    layers = hooks["layers"]["entry"].split()[-1]
+    assert (ROOT / layers).is_file()
+
+
+# The forms
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
+def test_each_form_asks_for_something(path: Path) -> None:
+    form = parsed(path)
+    assert form["name"]
+    assert form["description"]
+    fields = [element for element in form["body"] if element["type"] != "markdown"]
+    assert {element["type"] for element in fields} <= {"input", "textarea", "dropdown", "checkboxes"}
+    names = [element["id"] for element in fields]
+    assert sorted(set(names)) == sorted(names)
+    assert all(element["attributes"]["label"] for element in fields)
+    assert any(element.get("validations", {}).get("required") for element in fields)
