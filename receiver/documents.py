@@ -83,7 +83,6 @@ class Documents:
         with self._database.begin() as connection:
             return documents.hand_in(
                 connection,
-                self._database,
                 connection_name=name,
                 kind=kind,
                 name=title,
@@ -97,7 +96,7 @@ class Documents:
             standing = documents.get(connection, connection_name=options.name, kind=kind, sha256=sha256)
             if standing is None:
                 return None
-            result = documents.result(connection, self._database, target, sha256)
+            result = documents.result(connection, target, sha256)
         moments = {each: getattr(standing, each) for each in ("received_at", "sent_at", "answered_at")}
         return {
             "document": sha256,

@@ -13,7 +13,7 @@ from models.notices import Letter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.database import Database
+    from models.database import Database, Tx
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +40,8 @@ def store(database: Database, letters: Sequence[Letter]) -> list[Letter]:
 def require(database: Database) -> None:
     """Return if the database takes letters, without leaving one there. Raises `Away`."""
     try:
-        with database.begin() as connection:
-            _probe(connection, database)
+        with database.begin() as tx:
+            _probe(tx)
     except _FAILURES as error:
         raise Away(type(error).__name__) from None
 
@@ -49,8 +49,8 @@ def require(database: Database) -> None:
 def _append(database: Database, letters: Sequence[Letter]) -> Exception | None:
     """What the database says against it. Raises `Away` where that cannot be about the letters."""
     try:
-        with database.begin() as connection:
-            notices.append(connection, database, letters)
+        with database.begin() as tx:
+            notices.append(tx, letters)
     except _FAILURES as error:
         if _is_about_the_database(error):
             raise Away(type(error).__name__) from None
@@ -63,18 +63,18 @@ def _refuses(database: Database, letter: Letter) -> bool:
     if _append(database, [letter]) is None:
         return False
     try:
-        with database.begin() as connection:
-            refused = _is_refused(connection, database, letter)
-            _probe(connection, database)
+        with database.begin() as tx:
+            refused = _is_refused(tx, letter)
+            _probe(tx)
     except _FAILURES as error:
         raise Away(type(error).__name__) from None
     return refused
 
 
-def _is_refused(connection: sa.Connection, database: Database, letter: Letter) -> bool:
+def _is_refused(tx: Tx, letter: Letter) -> bool:
     try:
-        with connection.begin_nested():
-            notices.append(connection, database, [letter])
+        with tx.begin_nested():
+            notices.append(tx, [letter])
     except _FAILURES as error:
         if _is_about_the_database(error):
             raise
@@ -82,9 +82,9 @@ def _is_refused(connection: sa.Connection, database: Database, letter: Letter) -
     return False
 
 
-def _probe(connection: sa.Connection, database: Database) -> None:
-    with connection.begin_nested() as attempt:
-        notices.append(connection, database, [Letter("", "", reason="a probe")])
+def _probe(tx: Tx) -> None:
+    with tx.begin_nested() as attempt:
+        notices.append(tx, [Letter("", "", reason="a probe")])
         attempt.rollback()
 
 

@@ -55,4 +55,4 @@ class Ticks:
 
     def _mark(self, name: str, resource: str | None) -> None:
         with self._database.begin() as connection:
-            streams.look_now(connection, self._database, connection_name=name, resource=resource)
+            streams.look_now(connection, connection_name=name, resource=resource)

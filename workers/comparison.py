@@ -41,7 +41,7 @@ def _resource(database: Database, desk: Desk, name: str, truth: dict[str, Any]) 
     with database.read() as connection:
         mirror = {
             key: exact.canonical(raw)
-            for key, deleted_at, raw in records.export(connection, database, target)
+            for key, deleted_at, raw in records.export(connection, target)
             if deleted_at is None
         }
     vendor = {key: exact.canonical(exact.storable(raw)) for key, raw in truth.items()}

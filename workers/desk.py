@@ -88,8 +88,8 @@ class Desk:
 
     def now(self) -> datetime:
         """The database's clock."""
-        with self.database.read() as connection:
-            return self.database.now(connection)
+        with self.database.read() as tx:
+            return tx.now
 
     @contextmanager
     def shift(self) -> Iterator[Shift]:
@@ -119,8 +119,8 @@ class Desk:
             )
             for resource in self.resources.values()
         ]
-        with self.database.begin() as connection:
-            streams.align(connection, self.database, connection_name=self.name, system=self.options.system, plans=plans)
+        with self.database.begin() as tx:
+            streams.align(tx, connection_name=self.name, system=self.options.system, plans=plans)
 
 
 class _Line:
@@ -186,5 +186,5 @@ def align(database: Database, settings: Settings) -> None:
     """Make all streams fit the configuration."""
     for each in desks(database, settings):
         each.align()
-    with database.begin() as connection:
-        streams.retire(connection, configured=settings.connections)
+    with database.begin() as tx:
+        streams.retire(tx, configured=settings.connections)

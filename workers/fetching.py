@@ -19,6 +19,7 @@ from workers.errors import Fate, SetAside
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from models.database import Tx
     from models.inbox import Item
     from models.streams import Stream
     from models.values import Change, Tombstone
@@ -43,8 +44,8 @@ def fetch(shift: Shift, item: Item) -> None:
     resource = desk.resources.get(item.resource)
     if resource is None:
         log.info("not configured", **told)
-        with desk.database.begin() as connection:
-            _not_ours(connection, desk, item)
+        with desk.database.begin() as tx:
+            _not_ours(tx, item)
         return
     try:
         if resource.handed_in:
@@ -52,8 +53,8 @@ def fetch(shift: Shift, item: Item) -> None:
         elif resource.points:
             _ask(shift, resource, item)
         else:
-            with desk.database.begin() as connection:
-                _read_instead(connection, desk, item)
+            with desk.database.begin() as tx:
+                _read_instead(tx, desk, item)
     except gate.LeaseLost:
         log.warning("lease lost", **told)  # the row is still in the inbox
 
@@ -65,13 +66,13 @@ def _ask(shift: Shift, resource: Resource, item: Item) -> None:
         return  # parked or postponed meanwhile
     if item.alone >= fates.ATTEMPTS:
         reason = f"{item.alone} attempts broke off without an answer; the workers' log may say why"
-        with desk.database.begin() as connection:
-            inbox.park(connection, item, reason=reason)
+        with desk.database.begin() as tx:
+            inbox.park(tx, item, reason=reason)
         return
 
-    def begin(connection: sa.Connection, now: datetime, until: datetime) -> None:
+    def begin(tx: Tx, now: datetime, until: datetime) -> None:
         # After a death longer and longer: or the key would come first again as soon as its dead worker's lease is over.
-        if not inbox.begin(connection, item, now=now, until=until + doubling(item.attempts)):
+        if not inbox.begin(tx, item, now=now, until=until + doubling(item.attempts)):
             raise _OvertakenError
 
     with suppress(_OvertakenError), shift.turn(f"{resource.name}\n{item.key}", begin=begin) as slot:
@@ -79,22 +80,22 @@ def _ask(shift: Shift, resource: Resource, item: Item) -> None:
         _fetch(shift, slot, resource, stream, item=item)
 
 
-def _not_ours(connection: sa.Connection, desk: Desk, item: Item) -> None:
+def _not_ours(tx: Tx, item: Item) -> None:
     """Nothing here knows this resource. A document that was accepted waits: its resource is only newer than we are."""
     if item.cause is Cause.DOCUMENT:
-        until = desk.database.now(connection) + _NEWER
-        inbox.postpone(connection, item, until=until, reason="this worker's settings do not have it", counts=False)
+        until = tx.now + _NEWER
+        inbox.postpone(tx, item, until=until, reason="this worker's settings do not have it", counts=False)
     else:
-        inbox.finish(connection, item)
+        inbox.finish(tx, item)
 
 
-def _read_instead(connection: sa.Connection, desk: Desk, item: Item) -> None:
+def _read_instead(tx: Tx, desk: Desk, item: Item) -> None:
     """Nobody can ask for one key of this resource: everything is read at once, and answers for all its keys."""
-    now = desk.database.now(connection)
+    now = tx.now
     until = now + desk.resources[item.resource].full_every
-    inbox.lock(connection, desk.database, connection_name=desk.name)
-    if inbox.rest(connection, connection_name=desk.name, resource=item.resource, now=now, until=until):
-        streams.change(connection, desk.name, item.resource, full_due_at=now)
+    inbox.lock(tx, connection_name=desk.name)
+    if inbox.rest(tx, connection_name=desk.name, resource=item.resource, now=now, until=until):
+        streams.change(tx, desk.name, item.resource, full_due_at=now)
 
 
 def _fetch(shift: Shift, slot: Slot, resource: Resource, stream: Stream, *, item: Item) -> None:
@@ -150,15 +151,14 @@ def _write(
     """The one transaction: the lease proven, row and parts, the inbox, the journal last."""
     database = desk.database
     listed = found.listed if isinstance(found, Snapshot) else item.listed
-    with database.begin() as connection:
-        now = desk.gate.leave(connection, slot)
-        if not isinstance(found, Snapshot) and not _may_delete(connection, desk, resource, target, item=item, now=now):
+    with database.begin() as tx:
+        now = desk.gate.leave(tx, slot)
+        if not isinstance(found, Snapshot) and not _may_delete(tx, desk, resource, target, item=item, now=now):
             share = f"{desk.options.max_deletions:.0%}"
-            inbox.hold(connection, item, reason=f"gone, like more than {share} of {resource.name} within a day")
+            inbox.hold(tx, item, reason=f"gone, like more than {share} of {resource.name} within a day")
             return []
         changes = records.apply(
-            connection,
-            database,
+            tx,
             target,
             prepared,
             tombstones=[] if isinstance(found, Snapshot) else [item.key],
@@ -168,25 +168,21 @@ def _write(
             point=True,
         )
         faults.reach(Point.ROW_APPLIED)
-        inbox.finish(connection, item)
+        inbox.finish(tx, item)
         faults.reach(Point.KEY_FINISHED)
-        journal.append(
-            connection, target.connection, target.resource, changes, turn=slot.turn, cause=item.cause, now=now
-        )
+        journal.append(tx, target.connection, target.resource, changes, turn=slot.turn, cause=item.cause, now=now)
         faults.reach(Point.KEY_JOURNALED)
     faults.reach(Point.KEY_COMMITTED)
     return changes
 
 
-def _may_delete(
-    connection: sa.Connection, desk: Desk, resource: Resource, target: records.Target, *, item: Item, now: datetime
-) -> bool:
-    _, deleted = records.listed_tokens(connection, desk.database, target, [item.key]).get(item.key, (None, True))
+def _may_delete(tx: Tx, desk: Desk, resource: Resource, target: records.Target, *, item: Item, now: datetime) -> bool:
+    _, deleted = records.listed_tokens(tx, target, [item.key]).get(item.key, (None, True))
     if deleted or resource.register:
         return True
     if item.approved:
-        if not aside.undecided(connection, connection_name=desk.name, resource=resource.name, besides=item.key):
-            deletions.approved(connection, target, now=now)
+        if not aside.undecided(tx, connection_name=desk.name, resource=resource.name, besides=item.key):
+            deletions.approved(tx, target, now=now)
         return True
     share = desk.options.max_deletions
-    return deletions.permitted(connection, desk.database, target, count=1, max_deletions=share, now=now)
+    return deletions.permitted(tx, target, count=1, max_deletions=share, now=now)

@@ -68,17 +68,17 @@ def look(desk: Desk, stream: Stream) -> None:
     warning = storable_text(f"{folder}: {told[0]}") if told else None
     if warning is not None and len(told) > 1:
         warning += f" ({len(told) - 1} more)"
-    with desk.database.begin() as connection:
-        now = desk.database.now(connection)
+    with desk.database.begin() as tx:
+        now = tx.now
         next_at = now + desk.resources[kind].full_every
-        streams.looked(connection, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
+        streams.looked(tx, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
 
 
 def _failed(desk: Desk, stream: Stream, words: str) -> None:
-    with desk.database.begin() as connection:
-        now = desk.database.now(connection)
+    with desk.database.begin() as tx:
+        now = tx.now
         next_at = now + desk.resources[stream.resource].full_every
-        streams.look_failed(connection, stream, next_at=next_at, now=now, words=storable_text(words))
+        streams.look_failed(tx, stream, next_at=next_at, now=now, words=storable_text(words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ class _Look:
             self._careful(name, lambda name: (self.folder / name).mkdir(exist_ok=True))
         with os.scandir(self.folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.lower().endswith(".pdf"))
-        with self.desk.database.read() as connection:
-            self.waiting = documents.waiting(connection, connection_name=self.desk.name, kind=self.kind)
+        with self.desk.database.read() as tx:
+            self.waiting = documents.waiting(tx, connection_name=self.desk.name, kind=self.kind)
         for name in names:
             self._careful(name, lambda name: self._file(self.folder / name))
         return self.told
@@ -168,17 +168,16 @@ class _Look:
             self._park(path, seen, f"{standing.reason}\n`{retry}` has it tried again.")
 
     def _standing(self, sha256: str) -> Standing | None:
-        with self.desk.database.read() as connection:
-            return documents.get(connection, connection_name=self.desk.name, kind=self.kind, sha256=sha256)
+        with self.desk.database.read() as tx:
+            return documents.get(tx, connection_name=self.desk.name, kind=self.kind, sha256=sha256)
 
     def _hand_in(self, path: Path, seen: os.stat_result) -> None:
         content, now = _content(path)
         if _identity(now) != _identity(seen):
             return  # it changed under our eyes: the next look sees what it is
-        with self.desk.database.begin() as connection:
+        with self.desk.database.begin() as tx:
             handed = documents.hand_in(
-                connection,
-                self.desk.database,
+                tx,
                 connection_name=self.desk.name,
                 kind=self.kind,
                 name=path.name,

@@ -63,8 +63,8 @@ def _work(desk: Desk, next_step: Callable[[Shift], bool], budget: timedelta) -> 
                     break
         except gate.Shut as shut:
             log.info("gate shut", connection=desk.name, until=shut.until.isoformat(), reason=str(shut))
-    with desk.database.begin() as connection:
-        streams.settle(connection, connection_name=desk.name)
+    with desk.database.begin() as tx:
+        streams.settle(tx, connection_name=desk.name)
     return shift
 
 
@@ -151,21 +151,21 @@ def _moved(desk: Desk, stream: Stream, *, full: bool) -> Iterator[None]:
 
 def _live_waits(desk: Desk) -> bool:
     names = [each.name for each in desk.sharing]
-    with desk.database.alone() as connection:
-        return inbox.live_waits(connection, desk.database, connections=names)[0]
+    with desk.database.alone() as tx:
+        return inbox.live_waits(tx, connections=names)[0]
 
 
 def _fold(desk: Desk) -> None:
     folded = _FOLD
     while folded == _FOLD:
-        with desk.database.begin(lazily=True) as connection:  # lost, they are notices again, and folded again
-            folded = notices.fold(connection, desk.database, connection_name=desk.name, limit=_FOLD)
+        with desk.database.begin(lazily=True) as tx:  # lost, they are notices again, and folded again
+            folded = notices.fold(tx, connection_name=desk.name, limit=_FOLD)
 
 
 def _due_key(desk: Desk, lane: Lane, *, failing: str | None = None) -> Item | None:
     now = desk.database.moment(steady=True)
-    with desk.database.alone() as connection:
-        found = inbox.due(connection, connection_name=desk.name, now=now, lane=lane, failing=failing)
+    with desk.database.alone() as tx:
+        found = inbox.due(tx, connection_name=desk.name, now=now, lane=lane, failing=failing)
     return found[0] if found else None
 
 
@@ -184,8 +184,8 @@ def _due_folder(desk: Desk) -> Stream | None:
 
 
 def _overdue(desk: Desk, *, full: bool) -> list[Stream]:
-    with desk.database.read() as connection:
-        now = desk.database.now(connection)
-        rows = streams.open_ones(connection, connection_name=desk.name)
+    with desk.database.read() as tx:
+        now = tx.now
+        rows = streams.open_ones(tx, connection_name=desk.name)
     due = [row for row in rows if row.resource in desk.resources and row.is_due(now, full=full)]
     return sorted(due, key=lambda row: row.full_due_at if full else row.due_at)

@@ -32,8 +32,8 @@ def read(shift: Shift, resource: Resource, *, full: bool) -> None:
     desk = shift.desk
     if full and (until := desk.options.closed_until(desk.now())) is not None:
         told = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full reading waits for that"
-        with desk.database.begin() as connection:
-            streams.change(connection, desk.name, resource.name, full_due_at=until, warning=told)
+        with desk.database.begin() as tx:
+            streams.change(tx, desk.name, resource.name, full_due_at=until, warning=told)
         return
     try:
         if shapes.described(shift, resource, partial(fates.of_stream, desk, full=full)) is None:
@@ -95,6 +95,6 @@ class _Patience:
         if not page.full or page.resource.described or desk.gate.paced or time.monotonic() > self._until:
             return False
         names = [desk.name, *(each.name for each in desk.sharing)]
-        with desk.database.alone() as connection:
-            waits, now = inbox.live_waits(connection, desk.database, connections=names)
+        with desk.database.alone() as tx:
+            waits, now = inbox.live_waits(tx, connections=names)
         return not waits and desk.options.closed_until(now) is None

@@ -20,6 +20,7 @@ from workers import fates, gate, shapes
 from workers.errors import Fate, SetAside, TryLater
 
 if TYPE_CHECKING:
+    from models.database import Tx
     from models.inbox import Item
     from models.values import Change, Document, Snapshot
     from workers.connectors.contract import Resource
@@ -58,18 +59,18 @@ def _begun(desk: Desk, slot: Slot, target: records.Target, item: Item) -> Docume
     except Fate as fate:
         fates.of_key(desk, slot, item, fate)
         return None
-    with desk.database.begin() as connection:
-        state = documents.state(connection, item)
-        if state in {State.WAITING, State.PARKED} and inbox.waits(connection, item):
-            desk.gate.keep(connection, slot)
-            now = desk.database.now(connection)
-            documents.begin_sending(connection, item, now=now, until=now + desk.options.timeout + gate.GRACE)
-            return documents.load(connection, item)
-        desk.gate.leave(connection, slot)
-        if state is State.SENDING and inbox.waits(connection, item):
-            _set_aside(connection, desk, item, "it was sent, but its sender did not live to keep an answer")
+    with desk.database.begin() as tx:
+        state = documents.state(tx, item)
+        if state in {State.WAITING, State.PARKED} and inbox.waits(tx, item):
+            desk.gate.keep(tx, slot)
+            now = tx.now
+            documents.begin_sending(tx, item, now=now, until=now + desk.options.timeout + gate.GRACE)
+            return documents.load(tx, item)
+        desk.gate.leave(tx, slot)
+        if state is State.SENDING and inbox.waits(tx, item):
+            _set_aside(tx, desk, item, "it was sent, but its sender did not live to keep an answer")
         elif state in {State.INTERPRETED, None}:
-            inbox.finish(connection, item)
+            inbox.finish(tx, item)
     return None
 
 
@@ -101,25 +102,23 @@ def _prepared(desk: Desk, slot: Slot, target: records.Target, found: Snapshot) -
     for _ in range(_TRIES):
         with suppress(columns.Locked):
             return records.prepare(desk.database, target, [found])
-        with desk.database.begin() as connection:
-            desk.gate.keep(connection, slot)
+        with desk.database.begin() as tx:
+            desk.gate.keep(tx, slot)
     return records.prepare(desk.database, target, [found])
 
 
 def _write(desk: Desk, slot: Slot, target: records.Target, *, item: Item, prepared: records.Prepared) -> list[Change]:
     """The one transaction: the lease proven, the document, row and parts, the inbox, the journal last."""
     database = desk.database
-    with database.begin() as connection:
-        desk.gate.leave(connection, slot)
-        now = database.now(connection)
-        if not documents.answered(connection, item, now=now):
-            inbox.finish(connection, item)  # forgotten meanwhile, and its row with it
+    with database.begin() as tx:
+        desk.gate.leave(tx, slot)
+        now = tx.now
+        if not documents.answered(tx, item, now=now):
+            inbox.finish(tx, item)  # forgotten meanwhile, and its row with it
             return []
-        changes = records.apply(connection, database, target, prepared, turn=slot.turn, now=now, point=True)
-        inbox.finish(connection, item)
-        journal.append(
-            connection, target.connection, target.resource, changes, turn=slot.turn, cause=item.cause, now=now
-        )
+        changes = records.apply(tx, target, prepared, turn=slot.turn, now=now, point=True)
+        inbox.finish(tx, item)
+        journal.append(tx, target.connection, target.resource, changes, turn=slot.turn, cause=item.cause, now=now)
         faults.reach(Point.DOCUMENT_JOURNALED)
     return changes
 
@@ -127,22 +126,22 @@ def _write(desk: Desk, slot: Slot, target: records.Target, *, item: Item, prepar
 def _failed(desk: Desk, slot: Slot, item: Item, fate: Fate) -> None:
     """Back to waiting where the vendor certainly did not take it, else aside: it may have arrived."""
     if _refused(fate):
-        with desk.database.begin() as connection:
-            desk.gate.keep(connection, slot)
-            documents.returned(connection, item, now=desk.database.now(connection))
+        with desk.database.begin() as tx:
+            desk.gate.keep(tx, slot)
+            documents.returned(tx, item, now=tx.now)
         fates.of_key(desk, slot, item, fate)
         return
     log.warning("document parked", connection=desk.name, resource=item.resource, key=item.key, reason=str(fate))
-    with desk.database.begin() as connection:
+    with desk.database.begin() as tx:
         if isinstance(fate, TryLater):
             if fate.shuts_gate:  # the others need not follow it into the same hole
-                desk.gate.leave_shut(connection, slot, reason=str(fate), after=fate.after, counts=True)
+                desk.gate.leave_shut(tx, slot, reason=str(fate), after=fate.after, counts=True)
             else:
-                desk.gate.leave(connection, slot)
-            _set_aside(connection, desk, item, f"it was sent, but: {fate}")
+                desk.gate.leave(tx, slot)
+            _set_aside(tx, desk, item, f"it was sent, but: {fate}")
         else:
-            desk.gate.leave(connection, slot)
-            documents.park(connection, item, reason=str(fate))
+            desk.gate.leave(tx, slot)
+            documents.park(tx, item, reason=str(fate))
 
 
 def _refused(fate: Fate) -> bool:
@@ -150,6 +149,6 @@ def _refused(fate: Fate) -> bool:
     return fate.refused if isinstance(fate, TryLater) else isinstance(fate, SetAside) and fate.whole_resource
 
 
-def _set_aside(connection: sa.Connection, desk: Desk, item: Item, what: str) -> None:
+def _set_aside(tx: Tx, desk: Desk, item: Item, what: str) -> None:
     retry = f"erpmirror parked retry {desk.name} {item.resource} {item.key}"
-    documents.park(connection, item, reason=f"{what}; it may have arrived, so only you send it again: `{retry}`")
+    documents.park(tx, item, reason=f"{what}; it may have arrived, so only you send it again: `{retry}`")

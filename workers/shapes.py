@@ -31,8 +31,8 @@ _EMPTY: tuple[object, ...] = (None, "", [], {})
 
 def current(desk: Desk, resource: Resource) -> tuple[Stream | None, datetime]:
     """The resource's stream and the database's clock."""
-    with desk.database.alone() as connection:
-        return streams.get_now(connection, desk.database, desk.name, resource.name)
+    with desk.database.alone() as tx:
+        return streams.get_now(tx, desk.name, resource.name)
 
 
 def described(shift: Shift, resource: Resource, failed: Callable[[Slot, Stream, Fate], None]) -> Stream | None:
@@ -57,9 +57,9 @@ def described(shift: Shift, resource: Resource, failed: Callable[[Slot, Stream, 
         except Fate as fate:
             failed(slot, stream, fate)
             return None
-        with desk.database.begin() as connection:
-            desk.gate.leave(connection, slot)
-            streams.change(connection, desk.name, resource.name, shape=shape, shape_at=desk.database.now(connection))
+        with desk.database.begin() as tx:
+            desk.gate.leave(tx, slot)
+            streams.change(tx, desk.name, resource.name, shape=shape, shape_at=tx.now)
     return replace(stream, shape=shape)
 
 
@@ -80,8 +80,8 @@ def learn(shift: Shift, resource: Resource, stream: Stream, raw: JsonObject) -> 
         return stream
     shift.requests += 1
     shape = exact.storable(shift.client.shape(resource))
-    with desk.database.begin() as connection:
-        streams.change(connection, desk.name, resource.name, shape=shape, shape_at=desk.database.now(connection))
+    with desk.database.begin() as tx:
+        streams.change(tx, desk.name, resource.name, shape=shape, shape_at=tx.now)
     return replace(stream, shape=shape)
 
 

@@ -140,7 +140,7 @@ def test_requests_that_arrive_together_are_all_stored_once(database: Database, o
     assert [200] * 60 == answers
     assert sorted(packets) == sorted(row[4] for row in _rows(database))
     with database.begin() as connection:
-        assert 60 == notices.fold(connection, database, connection_name="shop", limit=1000)
+        assert 60 == notices.fold(connection, connection_name="shop", limit=1000)
         rows = connection.execute(sa.select(tables.inbox.c.resource, tables.inbox.c.key))
         assert 60 == len({Mention(*row) for row in rows})
 

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from models import migration, notices
-from models.database import Database
+from models.database import Database, Tx
 from models.notices import Letter
 from receiver import patience
 from tests import services
@@ -67,10 +67,10 @@ def test_while_the_database_is_silent_the_receiver_still_speaks(server: PostgreS
 def test_a_transaction_that_was_broken_off_does_not_hold_its_rows(database: Database) -> None:
     letter = Letter("shop", "{}", resource="catalogs.goods", key="1")
     with closing(patience.database(database.url, seconds=1)) as first:
-        left = first.engine.connect()
-        notices.append(left, first, [letter])  # and nothing more: nobody knows that it is given up
+        left = Tx(first)
+        notices.append(left, [letter])  # and nothing more: nobody knows that it is given up
         with database.begin() as connection:
             connection.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
-            notices.append(connection, database, [letter])
+            notices.append(connection, [letter])
         left.invalidate()
         left.close()

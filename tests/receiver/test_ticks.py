@@ -21,7 +21,7 @@ def _streams_not_due(database: Database) -> None:
     hour = timedelta(hours=1)
     plans = [Plan(resource, hour, ticks=False) for resource in ("catalogs.goods", "documents.saleOrder")]
     with database.begin() as connection:
-        streams.align(connection, database, connection_name="shop", system="dilovod", plans=plans)
+        streams.align(connection, connection_name="shop", system="dilovod", plans=plans)
         connection.execute(sa.update(tables.streams).values(due_at=LATER, full_due_at=LATER))
 
 

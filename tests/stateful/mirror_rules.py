@@ -67,7 +67,7 @@ class Watch:
         self.positions[key] = later[0]
 
     def _rows(self, connection: sa.Connection, resource: str) -> None:
-        schema = columns.current(connection, self.database, f"{NAME}_{resource}")
+        schema = columns.current(connection, f"{NAME}_{resource}")
         c = None if schema is None else schema.root.sql.c
         rows = [] if c is None else connection.execute(sa.select(c["_key"], c["_deleted_at"], c["_raw"], c["_turn"]))
         live = {}
@@ -112,7 +112,7 @@ def parts(database: Staged, resource: str) -> dict[str, list[Any]]:
     """The rows of the part `rows` by the key of their object, in their order."""
     found: dict[str, list[Any]] = {}
     with database.read() as connection:
-        schema = columns.current(connection, database, f"{NAME}_{resource}")
+        schema = columns.current(connection, f"{NAME}_{resource}")
         if schema is None or "rows" not in schema.tables:
             return found
         c = schema.tables["rows"].sql.c

@@ -97,7 +97,7 @@ class Inbox(Counted):
         after = RESTS if later else timedelta(0)
         told = {"lane": lane, "cause": Cause.TICK, "unless_known": known, "after": after}
         told |= {"connection_name": NAME, "mentions": [Mention("goods", name) for name in names]}
-        if self._write(lambda c: inbox.mention(c, self.database, **told), dies=dies):
+        if self._write(lambda c: inbox.mention(c, **told), dies=dies):
             for name in names:
                 self._told(name, lane, self.clock.now + after, known=known)
 
@@ -119,7 +119,7 @@ class Inbox(Counted):
         """A letter arrives; the receiver may store it twice."""
         letter = notices.Letter(NAME, "{}", "goods", key)
         letters = [letter] * (2 if again else 1)
-        if self._write(lambda c: notices.append(c, self.database, letters), dies=dies):
+        if self._write(lambda c: notices.append(c, letters), dies=dies):
             self.letters.append(letter)
             self.unfolded[letter.id] = key
 
@@ -128,11 +128,11 @@ class Inbox(Counted):
     def notice_again(self, which: int) -> None:
         """A letter of before is stored once more: from the spool, after a death."""
         letter = self.letters[which % len(self.letters)]
-        assert self._write(lambda c: notices.append(c, self.database, [letter]))
+        assert self._write(lambda c: notices.append(c, [letter]))
 
     @rule(limit=st.integers(1, 4), dies=seldom)
     def fold(self, limit: int, dies: bool) -> None:  # noqa: FBT001
-        if self._write(lambda c: notices.fold(c, self.database, connection_name=NAME, limit=limit), dies=dies):
+        if self._write(lambda c: notices.fold(c, connection_name=NAME, limit=limit), dies=dies):
             for letter in list(self.unfolded)[:limit]:
                 self._told(self.unfolded.pop(letter), Lane.LIVE, self.clock.now)
 
@@ -270,7 +270,7 @@ class Inbox(Counted):
 
     @rule(key=st.none() | keys, dies=seldom)
     def retry(self, key: str | None, dies: bool) -> None:  # noqa: FBT001
-        if self._write(lambda c: aside.retry(c, self.database, key=key, **HERE), dies=dies):
+        if self._write(lambda c: aside.retry(c, key=key, **HERE), dies=dies):
             for name in self._aside(key):
                 row = self.rows[name]
                 approved = row.approved or row.state == "held"

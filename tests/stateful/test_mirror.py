@@ -117,8 +117,8 @@ class Mirroring(Counted):
         resource, key = hooks[which % len(hooks)]
         letters = [notices.Letter(NAME, "{}", resource, key) for _ in range(times)]
         with self.database.begin() as connection:
-            notices.append(connection, self.database, letters[:1])
-            notices.append(connection, self.database, letters)
+            notices.append(connection, letters[:1])
+            notices.append(connection, letters)
         if not stays:
             hooks.remove((resource, key))
 
@@ -274,7 +274,7 @@ class Mirroring(Counted):
     def _retry(self, resource: str) -> None:
         with self.database.begin() as connection:
             streams.reopen(connection, connection_name=NAME, resource=resource)
-            aside.retry(connection, self.database, connection_name=NAME, resource=resource)
+            aside.retry(connection, connection_name=NAME, resource=resource)
 
     def _aside(self) -> set[tuple[str, str]]:
         with self.database.read() as connection:

@@ -150,7 +150,6 @@ class Reader(sixth.Six):
         with self.database.begin() as connection:
             return documents.hand_in(
                 connection,
-                self.database,
                 connection_name=self.name,
                 kind=kind,
                 name=name,

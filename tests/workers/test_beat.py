@@ -77,7 +77,6 @@ def mention(mirror: Mirror, name: str, resource: str) -> None:
     with mirror.database.begin() as connection:
         inbox.mention(
             connection,
-            mirror.database,
             connection_name=name,
             mentions=[Mention(resource, "1")],
             lane=Lane.BULK,
@@ -88,17 +87,17 @@ def mention(mirror: Mirror, name: str, resource: str) -> None:
 def notice(mirror: Mirror) -> None:
     letter = Letter(SHOP, "{}", resource="catalogs.goods", key="1")
     with mirror.database.begin() as connection:
-        notices.append(connection, mirror.database, [letter])
+        notices.append(connection, [letter])
 
 
 def tick(mirror: Mirror) -> None:
     with mirror.database.begin() as connection:
-        streams.look_now(connection, mirror.database, connection_name=BOOKS, resource="items")
+        streams.look_now(connection, connection_name=BOOKS, resource="items")
 
 
 def full_reading(mirror: Mirror) -> None:
     with mirror.database.begin() as connection:
-        streams.backfill_now(connection, mirror.database, connection_name=BOOKS, resource="items")
+        streams.backfill_now(connection, connection_name=BOOKS, resource="items")
 
 
 def test_nothing_due_is_not_rung_for(mirror: Mirror, sweeper: Sweeper) -> None:

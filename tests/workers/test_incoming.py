@@ -318,7 +318,7 @@ def test_a_look_that_was_asked_for_while_one_failed_is_still_due(six: Reader, fo
     begun = six.stream(KIND)
     six.clock.pass_by(seconds=1)
     with six.database.begin() as connection:
-        streams.look_now(connection, six.database, connection_name="six", resource=KIND)
+        streams.look_now(connection, connection_name="six", resource=KIND)
     shutil.rmtree(folder)
     folder.write_text("no folder")
     incoming.look(six.desk, begun)
@@ -377,7 +377,7 @@ def test_a_backfill_sends_nothing_again(six: Reader, folder: Path) -> None:
     again(six)
     put(folder / "a.pdf")
     with six.database.begin() as connection:
-        streams.backfill_now(connection, six.database, connection_name="six")
+        streams.backfill_now(connection, connection_name="six")
     six.work()
     assert ([KEY], False) == (six.vendor.keys, six.column("asked_for", KIND))
     again(six)
@@ -388,7 +388,7 @@ def test_a_look_that_was_asked_for_while_one_went_on_is_still_due(six: Reader, f
     stale = six.stream(KIND)
     with six.database.begin() as connection:
         six.clock.pass_by(seconds=1)
-        streams.look_now(connection, six.database, connection_name="six", resource=KIND)
+        streams.look_now(connection, connection_name="six", resource=KIND)
         now = six.clock.now
         later = streams.timedelta(hours=1) + now
         streams.looked(connection, stale, began_at=now, next_at=later, now=now, warning=None)

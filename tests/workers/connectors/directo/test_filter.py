@@ -204,7 +204,7 @@ def test_days_that_are_named_one_by_one_are_not_asked_for_in_windows(account: Ac
 def alive(database: Database, mirror: Mirror, resource: str) -> dict[str, JsonObject]:
     desk = mirror.desk("directo")
     with database.read() as connection:
-        rows = list(records.export(connection, database, desk.target(desk.resources[resource], None)))
+        rows = list(records.export(connection, desk.target(desk.resources[resource], None)))
     return {key: raw for key, gone, raw in rows if gone is None}
 
 
