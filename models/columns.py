@@ -78,7 +78,9 @@ def known(database: Database, owner: str) -> schemas.Schema | None:
 
 
 def current(tx: Tx, owner: str) -> schemas.Schema | None:
-    """The schema as it is inside this transaction; one query while nothing has changed."""
+    """The schema as it is inside this transaction; one query while nothing has changed, none behind its lock."""
+    if owner in tx.schemas:
+        return tx.schemas[owner]
     schema = _known.get(tx.database, {}).get(owner)
     if schema is not None and schema.mark == schemas.mark(tx, owner):
         return schema

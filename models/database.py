@@ -18,6 +18,8 @@ from models import exact, tables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from models.schemas import Schema
+
 _READING = "erpmirror_reading"
 _LAZILY = "erpmirror_lazily"
 _SQLITE_BUSY_SECONDS = 60
@@ -60,6 +62,8 @@ class Tx(sa.Connection):
         super().__init__(database.engine)
         self.database = database
         self._now: datetime | None = None
+        self.schemas: dict[str, Schema] = {}
+        """Of the tables whose rows this transaction has locked: they stay as they are until it ends."""
 
     @property
     def is_sqlite(self) -> bool:

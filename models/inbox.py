@@ -168,7 +168,7 @@ def _due(clock: sa.ColumnElement[datetime], of_lane: bool, of_account: bool) -> 
     statement = (
         sa.select(*[inbox.c[name] for name in Item.__slots__])
         .where(inbox.c.connection == sa.bindparam("its_connection"), inbox.c.state == "due", inbox.c.due_at <= clock)
-        .where(~_resting_resource())
+        .where(~resting_resource())
         .order_by(inbox.c.lane, inbox.c.due_at)
         .limit(sa.bindparam("most", type_=sa.Integer))
     )
@@ -186,17 +186,22 @@ def live_waits(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, datetime]:
     What failed holds up nobody.
     """
     clock = tx.database.moment(steady=True)
+    waits, now = tx.execute(sa.select(live_work(connections, clock.reads), clock.reads), clock.told).one()
+    return bool(waits), now
+
+
+def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
+    """The condition: a webhook or a live key of any of these connections waits, and has not failed yet."""
     unfolded = sa.exists().where(notices.c.connection.in_(connections), notices.c.state == "new")
     live = sa.exists().where(
         inbox.c.connection.in_(connections),
         inbox.c.state == "due",
         inbox.c.lane == Lane.LIVE,
-        inbox.c.due_at <= clock.reads,
+        inbox.c.due_at <= clock,
         inbox.c.attempts == 0,
-        ~_resting_resource(),  # what waits with its resource must not hold up the others
+        ~resting_resource(),  # what waits with its resource must not hold up the others
     )
-    waits, now = tx.execute(sa.select(sa.or_(unfolded, live), clock.reads), clock.told).one()
-    return bool(waits), now
+    return sa.or_(unfolded, live)
 
 
 def tokens(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str]) -> dict[str, str]:
@@ -331,7 +336,8 @@ def forget(tx: Tx, *, connection_name: str, resource: str) -> None:
     tx.execute(sa.delete(inbox).where(inbox.c.connection == connection_name, inbox.c.resource == resource))
 
 
-def _resting_resource() -> sa.ColumnElement[bool]:
+def resting_resource() -> sa.ColumnElement[bool]:
+    """The condition: a key's resource is parked or retired."""
     return sa.exists().where(
         streams.c.connection == inbox.c.connection,
         streams.c.resource == inbox.c.resource,

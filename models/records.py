@@ -353,6 +353,11 @@ def _enter(tx: Tx, target: Target) -> schemas.Schema | None:
     One lock for all its rows is taken before any of them, so two writers cannot lock each other out, and a row that is
     not there yet cannot appear in between. SQLite has one writer anyway.
     """
+    if target.table in tx.schemas:
+        return tx.schemas[target.table]
     if not tx.is_sqlite:
         columns.hold(tx, f"rows of {target.connection} {target.resource}")
-    return columns.current(tx, target.table)
+    schema = columns.current(tx, target.table)
+    if schema is not None:
+        tx.schemas[target.table] = schema
+    return schema

@@ -195,28 +195,25 @@ def _hasten(tx: Tx, connection_name: str, resource: str | None, values: dict[str
 
 
 def begin_full(tx: Tx, stream: Stream, *, turn: int, cause: Cause, now: datetime) -> int:
-    """Start a full reading; returns its run."""
+    """Start a full reading; returns its run. It is tried from here on, as `begin` has it."""
     forget_sightings(tx, stream.connection, stream.resource)
     inserted = tx.execute(
         sa.insert(runs)
         .values(connection=stream.connection, resource=stream.resource, cause=cause, started_at=now, pages=0, objects=0)
         .returning(runs.c.id)
     ).scalar_one()
-    change(
-        tx,
-        stream.connection,
-        stream.resource,
-        full_run=inserted,
-        full_cursor=None,
-        full_turn=turn,
-        full_started_at=now,
-    )
+    values = {"full_run": inserted, "full_cursor": None, "full_turn": turn, "full_started_at": now}
+    change(tx, stream.connection, stream.resource, **values, **_tried(stream, now))
     return int(inserted)
 
 
 def begin(tx: Tx, stream: Stream, *, now: datetime) -> None:
     """Somebody asks. It counts as a failure until an answer is written: one that no worker survives counts, too."""
-    change(tx, stream.connection, stream.resource, tried_at=now, failures=stream.failures + 1)
+    change(tx, stream.connection, stream.resource, **_tried(stream, now))
+
+
+def _tried(stream: Stream, now: datetime) -> dict[str, Any]:
+    return {"tried_at": now, "failures": stream.failures + 1}
 
 
 def advance_full(
@@ -249,11 +246,15 @@ def finish_full(
     cursor: str,
     next_at: datetime,
     now: datetime,
+    objects: int = 0,
     tick_at: datetime | None = None,
     moves_cursor: bool = True,
     complete: bool = True,
+    warning: str | None = None,
 ) -> None:
-    """The last page is written. The cursor is set unless a tick moved it meanwhile: ticks that never end begin anew.
+    """The last page is written, which brought so many `objects`.
+
+    The cursor is set unless a tick moved it meanwhile: ticks that never end begin anew.
     Without `moves_cursor` that is so only after a first reading: the next tick still has to tell what changed.
 
     `complete`: it named whatever exists, so the resource is complete once all that is settled. A look that was asked
@@ -264,7 +265,8 @@ def finish_full(
     ticked = sa.and_(streams.c.cursor.is_not(None), streams.c.last_look_at >= streams.c.full_started_at)
     if not moves_cursor:
         ticked = streams.c.cursor.is_not(None)
-    tx.execute(sa.update(runs).where(runs.c.id == run).values(finished_at=now))
+    counted = {"pages": runs.c.pages + 1, "objects": runs.c.objects + objects}
+    tx.execute(sa.update(runs).where(runs.c.id == run).values(finished_at=now, **counted))
     forget_sightings(tx, stream.connection, stream.resource)
     settling = {"settling_as_of": streams.c.full_started_at, "settling_at": now} if complete else {}
     _change_run(
@@ -283,6 +285,7 @@ def finish_full(
         ),
         tick_cursor=None,
         tick_at=None,
+        warning=warning,
         **settling,
         **_well(now),
     )
@@ -355,7 +358,9 @@ def advance_tick(tx: Tx, stream: Stream, *, cursor: str, now: datetime) -> None:
     change(tx, stream.connection, stream.resource, tick_cursor=cursor, tick_at=now, failures=0)
 
 
-def finish_tick(tx: Tx, stream: Stream, *, cursor: str, next_at: datetime, now: datetime) -> None:
+def finish_tick(
+    tx: Tx, stream: Stream, *, cursor: str, next_at: datetime, now: datetime, warning: str | None = None
+) -> None:
     """The last page of what changed since is written: now, and only now, the cursor moves.
 
     A look that was asked for meanwhile is still due.
@@ -364,6 +369,8 @@ def finish_tick(tx: Tx, stream: Stream, *, cursor: str, next_at: datetime, now: 
         (streams.c.due_at == sa.literal(stream.due_at, Instant), sa.literal(next_at, Instant)), else_=streams.c.due_at
     )
     values = {"cursor": cursor, "due_at": due_at, "tick_cursor": None, "tick_at": None}
+    if warning is not None:
+        values["warning"] = warning
     change(tx, stream.connection, stream.resource, **values, **_well(now))
 
 
@@ -397,16 +404,18 @@ def forget_sightings(tx: Tx, connection_name: str, resource: str) -> None:
 
 def settle(tx: Tx, *, connection_name: str) -> None:
     """Complete as of a full reading's start, once everything that waited when it ended has been fetched."""
+    settled = {"complete_as_of": streams.c.settling_as_of, "settling_as_of": None, "settling_at": None}
+    tx.execute(sa.update(streams).where(*is_settled(connection_name)).values(settled))
+
+
+def is_settled(connection: Any) -> tuple[sa.ColumnElement[bool], ...]:
+    """The conditions: a full sync of this connection has ended, and nothing that waited then still does."""
     waiting = sa.exists().where(
         inbox.c.connection == streams.c.connection,
         inbox.c.resource == streams.c.resource,
         inbox.c.first_at <= streams.c.settling_at,
     )
-    tx.execute(
-        sa.update(streams)
-        .where(streams.c.connection == connection_name, streams.c.settling_at.is_not(None), ~waiting)
-        .values(complete_as_of=streams.c.settling_as_of, settling_as_of=None, settling_at=None)
-    )
+    return streams.c.connection == connection, streams.c.settling_at.is_not(None), ~waiting
 
 
 def forget(tx: Tx, *, connection_name: str, resource: str) -> None:

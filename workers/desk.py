@@ -140,6 +140,7 @@ class Shift:
     """One task's work at a desk: its client, the slot it asks under, and a tally.
 
     `more`: the task stopped before everything due was done. `until`: when it is to stop, by the monotonic clock.
+    `steps`: how often it has asked what is due. `settled`: a resource has become complete, as of the last answer.
     """
 
     client: Client
@@ -149,6 +150,8 @@ class Shift:
         self.requests = 0
         self.changes = 0
         self.more = False
+        self.steps = 0
+        self.settled = False
         self.until = 0.0
         self._slot: gate.Slot | None = None
 

@@ -14,6 +14,7 @@ from models import columns, inbox, streams
 from models.values import Cause
 from workers import gate
 from workers.errors import Busy, Closed, Fate, NotForUs, SetAside, TryLater
+from workers.unit_of_work import BackOff, proved, release, release_unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from models.streams import Stream
     from workers.desk import Desk
     from workers.gate import Slot
+    from workers.unit_of_work import Proof
 
 log = structlog.get_logger()
 
@@ -62,13 +64,12 @@ def sorted_out(desk: Desk) -> Iterator[None]:
 def of_key(desk: Desk, slot: Slot, item: Item, fate: Fate, *, own: bool = True) -> None:
     """A fetch failed, or (not its `own`) what had to be asked before it."""
     _tell(desk, item.resource, fate, key=item.key)
-    with desk.database.begin() as tx:
+    proof = _proof(fate, failures=item.attempts)
+    with proved(slot, proof) as tx:
         if isinstance(fate, TryLater):
-            until = _leave_late(tx, desk, slot, fate, failures=item.attempts)
+            until = _rests_until(tx, fate, proof, failures=item.attempts)
             _postpone(tx, desk, item, fate, until=until, own=own)
-            return
-        desk.gate.leave(tx, slot)
-        if isinstance(fate, NotForUs):
+        elif isinstance(fate, NotForUs):
             inbox.finish(tx, item)
         elif isinstance(fate, SetAside) and fate.whole_resource:
             _park_resource(tx, desk, item.resource, fate)
@@ -95,12 +96,12 @@ def _is_of_key(fate: TryLater) -> bool:
 def of_stream(desk: Desk, slot: Slot, stream: Stream, fate: Fate, *, full: bool) -> None:
     """A listing, or the question for a resource's metadata, failed."""
     _tell(desk, stream.resource, fate)
-    with desk.database.begin() as tx:
+    proof = _proof(fate, failures=stream.failures)
+    with proved(slot, proof) as tx:
         if not isinstance(fate, TryLater):
-            desk.gate.leave(tx, slot)
             _park_resource(tx, desk, stream.resource, fate)
             return
-        until = _leave_late(tx, desk, slot, fate, failures=stream.failures)
+        until = _rests_until(tx, fate, proof, failures=stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         told: dict[str, Any] = {"last_error": str(fate), "last_error_at": tx.now}
         if isinstance(fate, Closed):  # nothing is wrong
@@ -150,19 +151,22 @@ def refused(error: sa.exc.DBAPIError) -> str:
     return f"the database refused a value: {' '.join(said.split())[:200]}"
 
 
-def _leave_late(tx: Tx, desk: Desk, slot: Slot, fate: TryLater, *, failures: int) -> datetime:
-    """Until when this work rests; the gate too, where the failure says something about the whole account."""
+def _proof(fate: Fate, *, failures: int) -> Proof:
+    """How the lease ends: the gate shuts where the failure says something about the whole account."""
+    if not isinstance(fate, TryLater):
+        return release
+    if isinstance(fate, Closed) or not fate.shuts_gate:
+        return release_unanswered
+    # Only news makes the gate shut for longer: what fails again by itself must not keep the others out for minutes.
+    return BackOff(str(fate), fate.after, counts=_counts(fate) and not failures)
+
+
+def _rests_until(tx: Tx, fate: TryLater, proof: Proof, *, failures: int) -> datetime:
+    """Until when this work rests: as long as the gate is shut, at least."""
     if isinstance(fate, Closed):
-        desk.gate.leave(tx, slot, answered=False)
         return max(fate.until, tx.now + _CLOSED_AT_LEAST)
     rests = tx.now + gate.backoff(failures, fate.after)
-    if not fate.shuts_gate:
-        desk.gate.leave(tx, slot, answered=False)
-        return rests
-    # Only news makes the gate shut for longer: what fails again by itself must not keep the others out for minutes.
-    news = _counts(fate) and not failures
-    shut = desk.gate.leave_shut(tx, slot, reason=str(fate), after=fate.after, counts=news)
-    return max(rests, shut)
+    return max(rests, proof.until) if isinstance(proof, BackOff) and proof.until is not None else rests
 
 
 def _counts(fate: TryLater) -> bool:

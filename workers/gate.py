@@ -12,7 +12,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.settings import Connection
 
-Begin = Callable[[Tx, datetime, datetime], None]
-"""Called inside the transaction that takes a slot, with the clock and the end of the lease."""
+Begin = Callable[[Tx, int, datetime], None]
+"""Called inside the transaction that takes a slot, with its revision and the end of the lease."""
 
 GRACE = timedelta(seconds=15)
 """A lease outlives its request's deadline by this, for the commit."""
@@ -75,6 +75,7 @@ class Slot:
     turn: int
     sent_at: datetime
     renewed: float
+    gate: Gate = field(repr=False, compare=False)
 
 
 def account_of(options: Connection) -> str:
@@ -121,6 +122,11 @@ class Gate:
         self._stopwatch = stopwatch
 
     @property
+    def database(self) -> Database:
+        """Where this gate stands: what is asked behind it is written there."""
+        return self._database
+
+    @property
     def paced(self) -> bool:
         """Whether the vendor sets a pace."""
         return bool(self._interval)
@@ -141,13 +147,13 @@ class Gate:
             start = max(now, row.next_start_at or now)
             if start - now > MOMENT:
                 raise Shut(start, "the vendor's pace")
+            turn, tx.now = self._lend(tx, subject, start + self._lease), now
             if begin is not None:
-                begin(tx, now, start + self._lease)
-            turn = self._lend(tx, subject, start + self._lease)
+                begin(tx, turn, start + self._lease)
             if self._interval:  # else the next one may start whenever it comes
                 self._change(tx, next_start_at=start + self._interval)
         faults.reach(Point.SLOT_TAKEN)
-        slot = Slot(turn=turn, sent_at=now, renewed=read_at)
+        slot = Slot(turn=turn, sent_at=now, renewed=read_at, gate=self)
         self._wait(slot, start)
         while self._concurrency > 1 and slot.sent_at - start > _SLACK:
             start = self._place_again(slot, start)
@@ -187,6 +193,7 @@ class Gate:
         if now is None:
             raise LeaseLost
         slot.renewed = self._stopwatch.monotonic()
+        tx.now = now
         return now
 
     def leave(self, tx: Tx, slot: Slot, *, answered: bool = True) -> datetime:
@@ -270,6 +277,7 @@ class Gate:
         now: datetime | None = tx.execute(_given(clock.reads), {"its_turn": slot.turn, **clock.told}).scalar()
         if now is None:
             raise LeaseLost
+        tx.now = now
         return now
 
     def _paced(self, tx: Tx, slot: Slot, **values: object) -> None:

@@ -26,6 +26,7 @@ from models.settings import HandedIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from models.documents import Standing
     from models.streams import Stream
@@ -50,13 +51,13 @@ _LONGEST_NAME = 255 - len(WHY) - len(" (9999)")
 """Bytes of a name on most file systems, less what may be added."""
 
 
-def look(desk: Desk, stream: Stream) -> None:
+def look(desk: Desk, stream: Stream, *, began_at: datetime) -> None:
     """Hand in what lies in the folder of a kind, move on what is known; plan the next look.
 
-    What keeps a look from working at all becomes the stream's error, what concerns single files its warning.
+    `began_at`: the database's clock. What keeps a look from working at all becomes the stream's error, what concerns
+    single files its warning.
     """
-    kind, began_at = stream.resource, desk.now()
-    options = desk.options
+    kind, options = stream.resource, desk.options
     folder = options.inbox / kind if isinstance(options, HandedIn) and options.inbox is not None else None
     told: list[str] = []
     try:

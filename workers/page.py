@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 import structlog
 
-from models import aside, columns, deletions, exact, faults, inbox, journal, records, redaction, streams
+from models import aside, columns, deletions, exact, faults, inbox, records, redaction, streams
 from models.faults import Point
 from models.values import Cause, Chunk, Lane, Malformed, Mention, Unreadable
-from workers import fates, shapes
+from workers import fates
 from workers.errors import SetAside, TryLater
+from workers.unit_of_work import UnitOfWork, release, renew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,7 @@ class Page:
         self.run = stream.full_run
         self.first_turn = stream.full_turn
         self.surveyed = False
+        self.following: Stream | None = None
 
     @property
     def cause(self) -> Cause:
@@ -63,28 +65,32 @@ class Page:
             return Cause.BACKFILL
         return Cause.RECONCILE if self.full and not self.resource.register else Cause.TICK
 
-    def begin(self, slot: Slot) -> None:
+    def begin(self, tx: Tx, revision: int) -> None:
         """It is tried from here on; a full reading that starts gets its run."""
-        with self.database.begin() as tx:
-            now = tx.now
-            streams.begin(tx, self.stream, now=now)
-            if self.full and self.run is None:
-                self.run = streams.begin_full(tx, self.stream, turn=slot.turn, cause=self.cause, now=now)
-                self.first_turn = slot.turn
-        faults.reach(Point.READING_BEGUN)
+        if self.full and self.run is None:
+            self.run = streams.begin_full(tx, self.stream, turn=revision, cause=self.cause, now=tx.now)
+            self.first_turn = revision
+        else:
+            streams.begin(tx, self.stream, now=tx.now)
 
     def turn_over(self) -> bool:
         """Go on to the next reply; False where somebody had the reading begin anew, or stopped it, meanwhile."""
-        stream, now = shapes.current(self.desk, self.resource)
-        if stream is None or stream.full_run != self.run:
-            return False
-        stream = replace(stream, failures=0)  # the one that is counted since the last page is this one
-        if not stream.is_due(now, full=True):
+        stream = self.following
+        if stream is None:
             return False
         self.stream = stream
         self.target = self.desk.target(self.resource, stream)
         self.shift.requests += 1
         return True
+
+    def _follow(self, tx: Tx) -> None:
+        """Read the stream again, behind its own change: whether the next reply is still wanted."""
+        stream = streams.get(tx, self.desk.name, self.resource.name)
+        if stream is None or stream.full_run != self.run:
+            self.following = None
+            return
+        stream = replace(stream, failures=0)  # the one that is counted since the last page is this one
+        self.following = stream if stream.is_due(tx.now, full=True) else None
 
     def prepared(self, chunk: Chunk, *, goes_on: bool) -> Piece:
         """The chunk with all done that needs no transaction."""
@@ -132,51 +138,32 @@ class Page:
         *,
         goes_on: bool,
     ) -> None:
-        """The one transaction: the lease proven, mentions, rows and parts, the position, the journal last."""
-        gate, end = self.desk.gate, chunk.end
-        with self.database.begin() as tx:
-            now = (gate.keep if end is None or goes_on else gate.leave)(tx, slot)
+        end = chunk.end
+        proof = renew if end is None or goes_on else release
+        with UnitOfWork.under(slot, self.target, self.cause, proof=proof, journaled=Point.CHUNK_JOURNALED) as work:
+            tx = work.tx
+            listed = {each.key: each.listed for each in chunk.snapshots if each.listed is not None}
+            # First, because it may find that objects have to be laid out, and then all of this begins again.
+            changes = work.apply(prepared, listed=listed, point=False, meanwhile=meanwhile)
             inbox.lock(tx, connection_name=self.desk.name)
             self._mention(tx, chunk, slot.turn)
             faults.reach(Point.CHUNK_MENTIONED)
-            ends = self.full and end is not None and end.complete
-            if ends:
-                self._see(tx, chunk, [])
-            gone = self._missing(tx, now) if ends else []
-            changes = records.apply(
-                tx,
-                self.target,
-                prepared,
-                tombstones=gone,
-                turn=slot.turn,
-                now=now,
-                listed={each.key: each.listed for each in chunk.snapshots if each.listed is not None},
-                point=False,
-                meanwhile=meanwhile,
-            )
-            if self.full and not ends:
+            if self.full:
                 self._see(tx, chunk, changes)
+                if end is not None and end.complete:
+                    work.delete(self._missing(tx, tx.now), point=False)
             faults.reach(Point.CHUNK_APPLIED)
-            self._advance(tx, chunk, now, goes_on=goes_on)
+            self._advance(tx, chunk, tx.now, goes_on=goes_on)
+            if goes_on:
+                self._follow(tx)
             faults.reach(Point.CHUNK_ADVANCED)
-            journal.append(
-                tx,
-                self.desk.name,
-                self.resource.name,
-                changes,
-                turn=slot.turn,
-                cause=self.cause,
-                now=now,
-                rows=records.stored(self.database, self.target),
-            )
-            faults.reach(Point.CHUNK_JOURNALED)
         faults.reach(Point.CHUNK_COMMITTED)
-        if self.full and changes and not self.surveyed:
+        if self.full and work.changes and not self.surveyed:
             records.survey(self.database, self.target)
             self.surveyed = True
-        self.shift.changes += len(changes)
+        self.shift.changes += len(work.changes)
         told = {"connection": self.desk.name, "resource": self.resource.name}
-        log.info("read", **told, objects=_size(chunk), changes=len(changes), cause=self.cause.value)
+        log.info("read", **told, objects=_size(chunk), changes=len(work.changes), cause=self.cause.value)
 
     def _see(self, tx: Tx, chunk: Chunk, changes: Sequence[Change]) -> None:
         """Remember which keys the reading named; a row that this turn wrote says so itself."""
@@ -305,11 +292,23 @@ class Page:
     def _advance(self, tx: Tx, chunk: Chunk, now: datetime, *, goes_on: bool) -> None:
         """Move the position; the cursor only with the last page of a complete run."""
         end, stream = chunk.end, self.stream
-        if end is not None and not end.more:
-            now = tx.now  # later than the mentions: what is complete waits for them
-        if end is not None and not end.more and (self.full or end.warning):
-            streams.change(tx, stream.connection, stream.resource, warning=end.warning)
-        if self.full:
+        if self.full and end is not None and not end.more:
+            # A stream of news names nothing that exists, so nothing is missing from it either.
+            complete = end.complete or not (self.resource.points or self.resource.unpaged)
+            streams.finish_full(
+                tx,
+                stream,
+                run=self.run or 0,
+                objects=_size(chunk),
+                cursor=end.cursor,
+                next_at=now + self.resource.full_every,
+                now=now,
+                tick_at=now + (self.resource.every or self.resource.full_every),
+                moves_cursor=stream.asked_for or not self.resource.summaries,
+                complete=complete,
+                warning=end.warning,
+            )
+        elif self.full:
             pages, position = (0, None) if end is None else (1, end.cursor)
             streams.advance_full(
                 tx,
@@ -320,27 +319,11 @@ class Page:
                 objects=_size(chunk),
                 next_tried_at=now if goes_on else None,
             )
-        if end is None:
-            return
-        if self.full and not end.more:
-            # A stream of news names nothing that exists, so nothing is missing from it either.
-            complete = end.complete or not (self.resource.points or self.resource.unpaged)
-            streams.finish_full(
-                tx,
-                stream,
-                run=self.run or 0,
-                cursor=end.cursor,
-                next_at=now + self.resource.full_every,
-                now=now,
-                tick_at=now + (self.resource.every or self.resource.full_every),
-                moves_cursor=stream.asked_for or not self.resource.summaries,
-                complete=complete,
-            )
-        elif not self.full and end.more:
+        elif end is not None and end.more:
             streams.advance_tick(tx, stream, cursor=end.cursor, now=now)
-        elif not self.full:
+        elif end is not None:
             next_at = now + (self.resource.every or self.resource.full_every)
-            streams.finish_tick(tx, stream, cursor=end.cursor, next_at=next_at, now=now)
+            streams.finish_tick(tx, stream, cursor=end.cursor, next_at=next_at, now=now, warning=end.warning)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from workers import gate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.database import Database
+    from models.database import Database, Tx
     from models.inbox import Item
 
 NAME = "shop"
@@ -183,11 +183,11 @@ class Inbox(Counted):
         self.rows[look.item.key] = replace(self.rows[look.item.key], due_at=look.until or self.clock.now)
 
     def _begin(self, look: Look, *, dies: bool) -> gate.Begin:
-        def begin(connection: sa.Connection, now: datetime, until: datetime) -> None:
-            begun = inbox.begin(connection, look.item, now=now, until=until)
+        def begin(tx: Tx, _revision: int, until: datetime) -> None:
+            begun = inbox.begin(tx, look.item, now=tx.now, until=until)
             row = self.rows.get(look.item.key)
             waits = row is not None and row.state == "due" and self.wanted[look.item.key] == look.item.wanted
-            assert begun == (waits and row.due_at <= now)
+            assert begun == (waits and row.due_at <= tx.now)
             if dies or not begun:
                 raise Refused
             look.until = until

@@ -64,7 +64,7 @@ def _journal(six: Six, count: int) -> None:
 
 def _one_page(six: Six, resource: str = "goods") -> None:
     with six.desk.shift() as shift:
-        reading.read(shift, six.desk.resources[resource], full=True)
+        reading.read(shift, six.desk.resources[resource], now=six.clock.now, full=True)
 
 
 def _largest_deletion(six: Six, work: Callable[[], None]) -> int:

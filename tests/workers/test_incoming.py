@@ -309,7 +309,7 @@ def test_a_look_leaves_the_reason_of_a_resource_that_was_parked_meanwhile(
     if fails:
         shutil.rmtree(folder)
         folder.write_text("no folder")
-    incoming.look(six.desk, begun)
+    incoming.look(six.desk, begun, began_at=six.clock.now)
     assert "parked" == six.stream(KIND).state
     assert "credentials do not match" in six.column("last_error", KIND)
 
@@ -321,7 +321,7 @@ def test_a_look_that_was_asked_for_while_one_failed_is_still_due(six: Reader, fo
         streams.look_now(connection, connection_name="six", resource=KIND)
     shutil.rmtree(folder)
     folder.write_text("no folder")
-    incoming.look(six.desk, begun)
+    incoming.look(six.desk, begun, began_at=six.clock.now)
     assert six.clock.now == six.stream(KIND).full_due_at
     assert "must be able to read and change" in six.column("last_error", KIND)
 
