@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 GOODS = "catalogs.goods"
 
-UPDATE = {"sqlite": (23, 4), "postgresql": (24, 4)}
-PAGE = {"sqlite": (31, 6), "postgresql": (36, 7)}
+UPDATE = {"sqlite": (23, 4), "postgresql": (21, 4)}
+PAGE = {"sqlite": (31, 6), "postgresql": (33, 7)}
 """Dialect -> statements and transactions. Change a number only on purpose."""
 
 
