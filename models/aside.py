@@ -13,13 +13,12 @@ from models.values import Cause, Lane
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.database import Database
+    from models.database import Tx
     from models.values import Unreadable
 
 
 def hold_missing(
-    connection: sa.Connection,
-    database: Database,
+    tx: Tx,
     *,
     connection_name: str,
     resource: str,
@@ -29,8 +28,7 @@ def hold_missing(
 ) -> None:
     """Hold deletions that came without a mention: keys that a complete reply did not name."""
     _put(
-        connection,
-        database,
+        tx,
         connection_name=connection_name,
         resource=resource,
         rows=[{"key": key, "state": "held", "cause": cause, "reason": reason, "material": None} for key in keys],
@@ -38,8 +36,7 @@ def hold_missing(
 
 
 def park_unreadable(
-    connection: sa.Connection,
-    database: Database,
+    tx: Tx,
     *,
     connection_name: str,
     resource: str,
@@ -53,8 +50,7 @@ def park_unreadable(
         for key, material in [(storable_text(row.key), storable(row.raw) or None)]
     }
     _put(
-        connection,
-        database,
+        tx,
         connection_name=connection_name,
         resource=resource,
         rows=[rows[key] for key in sorted(rows, key=str.encode)],
@@ -62,8 +58,7 @@ def park_unreadable(
 
 
 def _put(
-    connection: sa.Connection,
-    database: Database,
+    tx: Tx,
     *,
     connection_name: str,
     resource: str,
@@ -71,7 +66,7 @@ def _put(
 ) -> None:
     if not rows:
         return
-    wanted, now = database.draw(connection), database.now(connection)
+    wanted, now = tx.draw(), tx.now
     common = {
         "connection": connection_name,
         "resource": resource,
@@ -82,8 +77,8 @@ def _put(
         "attempts": 0,
         "approved": False,
     }
-    insert = database.insert(inbox)
-    connection.execute(
+    insert = tx.insert(inbox)
+    tx.execute(
         insert.on_conflict_do_update(
             index_elements=[inbox.c.connection, inbox.c.resource, inbox.c.key],
             set_={name: insert.excluded[name] for name in ("state", "reason", "material")},
@@ -92,7 +87,7 @@ def _put(
     )
 
 
-def undecided(connection: sa.Connection, *, connection_name: str, resource: str, besides: str) -> bool:
+def undecided(tx: Tx, *, connection_name: str, resource: str, besides: str) -> bool:
     """Whether another deletion of this resource still waits for a person, or was approved and not looked at yet."""
     other = sa.exists().where(
         inbox.c.connection == connection_name,
@@ -100,10 +95,10 @@ def undecided(connection: sa.Connection, *, connection_name: str, resource: str,
         inbox.c.key != besides,
         sa.or_(inbox.c.state == "held", inbox.c.approved),
     )
-    return bool(connection.execute(sa.select(other)).scalar_one())
+    return bool(tx.execute(sa.select(other)).scalar_one())
 
 
-def rows(connection: sa.Connection, *, connection_name: str | None = None) -> list[sa.Row[Any]]:
+def rows(tx: Tx, *, connection_name: str | None = None) -> list[sa.Row[Any]]:
     """What is parked or held: connection, resource, key, state, reason, first_at, material."""
     statement = (
         sa.select(
@@ -120,12 +115,11 @@ def rows(connection: sa.Connection, *, connection_name: str | None = None) -> li
     )
     if connection_name is not None:
         statement = statement.where(inbox.c.connection == connection_name)
-    return list(connection.execute(statement))
+    return list(tx.execute(statement))
 
 
 def retry(
-    connection: sa.Connection,
-    database: Database,
+    tx: Tx,
     *,
     connection_name: str,
     resource: str | None = None,
@@ -137,21 +131,19 @@ def retry(
         .where(_chosen(connection_name, resource, key), inbox.c.material.is_(None))
         .values(
             state="due",
-            due_at=database.now(connection),
+            due_at=tx.now,
             attempts=0,
             alone=0,
-            wanted=database.draw(connection),
+            wanted=tx.draw(),
             approved=sa.or_(inbox.c.approved, inbox.c.state == "held"),
         )
     )
-    return connection.execute(statement).rowcount
+    return tx.execute(statement).rowcount
 
 
-def drop(
-    connection: sa.Connection, *, connection_name: str, resource: str | None = None, key: str | None = None
-) -> int:
+def drop(tx: Tx, *, connection_name: str, resource: str | None = None, key: str | None = None) -> int:
     """Forget what is parked or held. The mirror's rows stay as they are."""
-    return connection.execute(sa.delete(inbox).where(_chosen(connection_name, resource, key))).rowcount
+    return tx.execute(sa.delete(inbox).where(_chosen(connection_name, resource, key))).rowcount
 
 
 def _chosen(connection_name: str, resource: str | None, key: str | None) -> sa.ColumnElement[bool]:

@@ -18,7 +18,7 @@ from models.values import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from models.database import Database
+    from models.database import Database, Tx
     from models.values import Notes, Shape
 
 log = structlog.get_logger()
@@ -72,27 +72,29 @@ def known(database: Database, owner: str) -> schemas.Schema | None:
     """The schema as last seen by this process, else as the database has it now; None before the first `grow`."""
     schema = _known.get(database, {}).get(owner)
     if schema is None:
-        with database.read() as connection:
-            schema = _remember(database, owner, schemas.load(connection, owner))
+        with database.read() as tx:
+            schema = _remember(database, owner, schemas.load(tx, owner))
     return schema
 
 
-def current(connection: sa.Connection, database: Database, owner: str) -> schemas.Schema | None:
-    """The schema as it is inside this transaction; one query while nothing has changed."""
-    schema = _known.get(database, {}).get(owner)
-    if schema is not None and schema.mark == schemas.mark(connection, owner):
+def current(tx: Tx, owner: str) -> schemas.Schema | None:
+    """The schema as it is inside this transaction; one query while nothing has changed, none behind its lock."""
+    if owner in tx.schemas:
+        return tx.schemas[owner]
+    schema = _known.get(tx.database, {}).get(owner)
+    if schema is not None and schema.mark == schemas.mark(tx, owner):
         return schema
-    return schemas.load(connection, owner)
+    return schemas.load(tx, owner)
 
 
 def grow(database: Database, origin: Origin, owner: str, missing: Missing) -> schemas.Schema:
     """Create what is missing, in a short transaction of its own under one lock. Raises `Locked`."""
-    with _lock_errors(), database.begin() as connection:
-        _take_lock(connection, database, owner)
-        growth = _Growth(connection, database, origin, owner, schemas.load(connection, owner))
+    with _lock_errors(), database.begin() as tx:
+        _take_lock(tx, owner)
+        growth = _Growth(tx, origin, owner, schemas.load(tx, owner))
         growth.add(missing)
         faults.reach(Point.COLUMNS_ADDED)
-        schema = schemas.load(connection, owner)
+        schema = schemas.load(tx, owner)
     faults.reach(Point.COLUMNS_COMMITTED)
     _remember(database, owner, schema)
     if schema is None:
@@ -129,16 +131,16 @@ def _lock_errors() -> Iterator[None]:
         raise
 
 
-def _take_lock(connection: sa.Connection, database: Database, owner: str) -> None:
-    if database.is_sqlite:
+def _take_lock(tx: Tx, owner: str) -> None:
+    if tx.is_sqlite:
         return  # BEGIN IMMEDIATE is the lock
-    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
-    hold(connection, f"columns of {owner}")
+    tx.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+    hold(tx, f"columns of {owner}")
 
 
-def hold(connection: sa.Connection, what: str) -> None:
+def hold(tx: Tx, what: str) -> None:
     """Take a lock until the end of this transaction (PostgreSQL), apart from other schemas of the same database."""
-    connection.execute(_HOLD, {"what": what})
+    tx.execute(_HOLD, {"what": what})
 
 
 _what = sa.func.concat(sa.func.current_schema(), " ", sa.bindparam("what", type_=sa.Text))
@@ -151,14 +153,12 @@ _Added = defaultdict[str, list[schemas.Column]]
 class _Growth:
     """One transaction that adds tables and columns, under the lock."""
 
-    def __init__(
-        self, connection: sa.Connection, database: Database, origin: Origin, owner: str, schema: schemas.Schema | None
-    ) -> None:
-        self._connection = connection
+    def __init__(self, tx: Tx, origin: Origin, owner: str, schema: schemas.Schema | None) -> None:
+        self._connection = tx
         self._origin = origin
         self._owner = owner
-        self._now = database.now(connection)
-        self._version = database.draw(connection)
+        self._now = tx.now
+        self._version = tx.draw()
         self._tables: dict[str, schemas.Table] = dict(schema.tables) if schema is not None else {}
         self._full = schema is not None and schema.capped
         self._told: list[dict[str, Any]] = []

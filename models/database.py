@@ -18,6 +18,8 @@ from models import exact, tables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from models.schemas import Schema
+
 _READING = "erpmirror_reading"
 _LAZILY = "erpmirror_lazily"
 _SQLITE_BUSY_SECONDS = 60
@@ -51,6 +53,53 @@ unhurried: sa.ColumnElement[str] = sa.func.set_config("synchronous_commit", "off
 @cache
 def _number_and_clock(clock: sa.ColumnElement[datetime]) -> sa.Select[int, datetime]:
     return sa.select(tables.turns.next_value(), clock)
+
+
+class Tx(sa.Connection):
+    """A transaction that knows its database's dialect, clock and counter, so that they need not travel beside it."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.engine)
+        self.database = database
+        self._now: datetime | None = None
+        self.schemas: dict[str, Schema] = {}
+        """Of the tables whose rows this transaction has locked: they stay as they are until it ends."""
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded default."""
+        return self.database.is_sqlite
+
+    @property
+    def now(self) -> datetime:
+        """The database's clock, read once: a transaction happens at one moment."""
+        if self._now is None:
+            self._now = self.database.now(self)
+        return self._now
+
+    @now.setter
+    def now(self, moment: datetime) -> None:
+        """A statement has just read the clock."""
+        self._now = moment
+
+    def moment(self) -> Clock:
+        """The same as part of a statement; one that has not been read yet need not be asked for first."""
+        return self.database.moment() if self._now is None else Clock.at(self._now)
+
+    def draw(self) -> int:
+        """The next number of the one counter."""
+        return self.database.draw(self)
+
+    def draw_now(self) -> tuple[int, datetime]:
+        """The next number, and the clock."""
+        if self._now is not None:
+            return self.draw(), self._now
+        number, self._now = self.database.draw_now(self)
+        return number, self._now
+
+    def insert(self, table: sa.Table) -> Any:
+        """The dialect's own INSERT, which knows ON CONFLICT."""
+        return self.database.insert(table)
 
 
 class Database:
@@ -101,7 +150,7 @@ class Database:
             self.engine.dispose()
 
     @contextmanager
-    def begin(self, *, lazily: bool = False) -> Iterator[sa.Connection]:
+    def begin(self, *, lazily: bool = False) -> Iterator[Tx]:
         """A transaction that writes. On SQLite it takes the write lock at once, so that it never fails half-way.
 
         `lazily`: its end does not wait for the disk. Everybody sees it at once, and whatever is committed later and
@@ -111,29 +160,36 @@ class Database:
         options: dict[str, Any] = {_LAZILY: lazily}
         if lazily and not self.is_sqlite:
             options["isolation_level"] = "AUTOCOMMIT"  # the driver leaves the beginning to us
-        with self.engine.connect().execution_options(**options) as connection, connection.begin():
+        with self._connected(**options) as tx, tx.begin():
             if lazily and not self.is_sqlite:
-                connection.exec_driver_sql("BEGIN; SET LOCAL synchronous_commit = off")
-            yield connection
+                tx.exec_driver_sql("BEGIN; SET LOCAL synchronous_commit = off")
+            yield tx
 
     @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def read(self) -> Iterator[Tx]:
         """A transaction that only reads."""
-        with self.engine.connect().execution_options(**{_READING: True}) as connection, connection.begin():
-            yield connection
+        with self._connected(**{_READING: True}) as tx, tx.begin():
+            yield tx
 
     @contextmanager
-    def alone(self, *, lazily: bool = False) -> Iterator[sa.Connection]:
+    def alone(self, *, lazily: bool = False) -> Iterator[Tx]:
         """For a single statement, which on PostgreSQL then is a transaction without a beginning and an end to wait for.
 
         `lazily`: it writes, as `begin` has it; on PostgreSQL it has to return `unhurried` for that.
         """
         if self.is_sqlite:
-            with self.begin(lazily=True) if lazily else self.read() as connection:
-                yield connection
+            with self.begin(lazily=True) if lazily else self.read() as tx:
+                yield tx
             return
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            yield connection
+        with self._connected(isolation_level="AUTOCOMMIT") as tx:
+            yield tx
+
+    @contextmanager
+    def _connected(self, **options: Any) -> Iterator[Tx]:
+        tx = Tx(self)
+        with tx:
+            tx.execution_options(**options)
+            yield tx
 
     def now(self, connection: sa.Connection) -> datetime:
         """The database's clock, aware. All hosts that share a database agree on it."""

@@ -16,7 +16,7 @@ from models.values import ChangeKind
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from models.database import Database
+    from models.database import Tx
 
 WINDOW = timedelta(hours=24)
 """Deletions are counted over this long, so that a mass deletion cannot trickle through one key at a time."""
@@ -26,8 +26,7 @@ FLOOR = 10
 
 
 def permitted(
-    connection: sa.Connection,
-    database: Database,
+    tx: Tx,
     target: records.Target,
     *,
     count: int,
@@ -35,37 +34,37 @@ def permitted(
     now: datetime,
 ) -> bool:
     """Whether `count` more deletions of this resource stay within its share of what was alive."""
-    recent = _recent(connection, target, now)
+    recent = _recent(tx, target, now)
     if recent + count <= FLOOR:
         return True
     # So many living are enough; counting them all would take as long as the table is large.
     enough = math.ceil((recent + count) / max_deletions) + 1 if max_deletions else 0
-    alive = _alive(connection, database, target, at_most=enough)
+    alive = _alive(tx, target, at_most=enough)
     return recent + count <= max_deletions * (alive + recent)
 
 
-def approved(connection: sa.Connection, target: records.Target, *, now: datetime) -> None:
+def approved(tx: Tx, target: records.Target, *, now: datetime) -> None:
     """A person agreed: what was deleted until now is no longer held against later deletions."""
-    streams.change(connection, target.connection, target.resource, deletions_after=now)
+    streams.change(tx, target.connection, target.resource, deletions_after=now)
 
 
-def _alive(connection: sa.Connection, database: Database, target: records.Target, *, at_most: int) -> int:
-    schema = columns.current(connection, database, target.table)
+def _alive(tx: Tx, target: records.Target, *, at_most: int) -> int:
+    schema = columns.current(tx, target.table)
     if schema is None:
         return 0
     c = schema.root.sql.c
     live = sa.select(c["_key"]).where(c["_connection"] == target.connection, c["_deleted_at"].is_(None))
-    return connection.execute(sa.select(sa.func.count()).select_from(live.limit(at_most).subquery())).scalar_one()
+    return tx.execute(sa.select(sa.func.count()).select_from(live.limit(at_most).subquery())).scalar_one()
 
 
-def _recent(connection: sa.Connection, target: records.Target, now: datetime) -> int:
-    after = connection.execute(
+def _recent(tx: Tx, target: records.Target, now: datetime) -> int:
+    after = tx.execute(
         sa.select(streams_table.c.deletions_after).where(
             streams_table.c.connection == target.connection, streams_table.c.resource == target.resource
         )
     ).scalar()
     since = max(now - WINDOW, after) if after is not None else now - WINDOW
-    return connection.execute(
+    return tx.execute(
         sa.select(sa.func.count())
         .select_from(changes)
         .where(

@@ -20,7 +20,7 @@ from models.writing import Writer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.database import Database
+    from models.database import Tx
     from models.inbox import Item
     from models.preparing import Target
     from models.values import JsonObject
@@ -78,8 +78,7 @@ def is_pdf(content: bytes) -> bool:
 
 
 def hand_in(
-    connection: sa.Connection,
-    database: Database,
+    tx: Tx,
     *,
     connection_name: str,
     kind: str,
@@ -93,7 +92,7 @@ def hand_in(
     What is parked stays so, and waits for a person's retry; one that a person dropped is mentioned if this is a person
     (`again`), who also may name another order for what is parked, or none. While it waits, an order may be added.
     """
-    _keep_apart(connection, connection_name, kind, shared=True)
+    _keep_apart(tx, connection_name, kind, shared=True)
     sha256 = hashlib.sha256(content).hexdigest()
     row = {
         "connection": connection_name,
@@ -104,14 +103,13 @@ def hand_in(
         "size": len(content),
         "content": content,
         "state": State.WAITING,
-        "received_at": database.now(connection),
+        "received_at": tx.now,
     }
-    insert = database.insert(documents).values(row).on_conflict_do_nothing().returning(documents.c.sha256)
-    new = connection.execute(insert).first() is not None
-    if new or _wanted_again(connection, row, again=again):
+    insert = tx.insert(documents).values(row).on_conflict_do_nothing().returning(documents.c.sha256)
+    new = tx.execute(insert).first() is not None
+    if new or _wanted_again(tx, row, again=again):
         inbox.mention(
-            connection,
-            database,
+            tx,
             connection_name=connection_name,
             mentions=[Mention(kind, sha256)],
             lane=Lane.LIVE,
@@ -121,26 +119,26 @@ def hand_in(
     return Handed(sha256, new)
 
 
-def _wanted_again(connection: sa.Connection, row: Mapping[str, Any], *, again: bool) -> bool:
+def _wanted_again(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
     """Whether a known document needs a mention; takes the order that was named now."""
     here = _is(row["connection"], row["kind"], row["sha256"])
-    state = connection.execute(sa.select(documents.c.state).where(here).with_for_update()).scalar()
+    state = tx.execute(sa.select(documents.c.state).where(here).with_for_update()).scalar()
     if state is None or state == State.INTERPRETED:
         return False  # None: forgotten just now
     if (again and state == State.PARKED) or (row["order"] is not None and state == State.WAITING):
-        connection.execute(sa.update(documents).where(here).values(order=row["order"]))
+        tx.execute(sa.update(documents).where(here).values(order=row["order"]))
     mentioned = sa.exists().where(_is_mention_of(row["connection"], row["kind"], row["sha256"]))
-    waits = connection.execute(sa.select(mentioned)).scalar_one()
+    waits = tx.execute(sa.select(mentioned)).scalar_one()
     return not waits and (again or state != State.PARKED)
 
 
-def get(connection: sa.Connection, *, connection_name: str, kind: str, sha256: str) -> Standing | None:
+def get(tx: Tx, *, connection_name: str, kind: str, sha256: str) -> Standing | None:
     """How a document stands; None for one that nobody handed in."""
     c = documents.c
     mention = sa.and_(
         tables.inbox.c.connection == c.connection, tables.inbox.c.resource == c.kind, tables.inbox.c.key == c.sha256
     )
-    found = connection.execute(
+    found = tx.execute(
         sa.select(
             c.sha256,
             c.name,
@@ -160,76 +158,76 @@ def get(connection: sa.Connection, *, connection_name: str, kind: str, sha256: s
     return None if found is None else Standing(**{**found._mapping, "state": State(found.state)})  # noqa: SLF001 - SQLAlchemy's public name
 
 
-def waiting(connection: sa.Connection, *, connection_name: str, kind: str) -> set[str]:
+def waiting(tx: Tx, *, connection_name: str, kind: str) -> set[str]:
     """The sha256 of every document of a kind that is to be sent or under way."""
     c = tables.inbox.c
     mine = (c.connection == connection_name, c.resource == kind, c.state == "due")
-    return set(connection.execute(sa.select(c.key).where(*mine)).scalars())
+    return set(tx.execute(sa.select(c.key).where(*mine)).scalars())
 
 
-def result(connection: sa.Connection, database: Database, target: Target, sha256: str) -> JsonObject | None:
+def result(tx: Tx, target: Target, sha256: str) -> JsonObject | None:
     """What the vendor read in a document, as its row keeps it; None while there is no row."""
-    schema = columns.current(connection, database, target.table)
-    seen = {} if schema is None else Writer(connection, schema, target.connection).seen([sha256])
+    schema = columns.current(tx, target.table)
+    seen = {} if schema is None else Writer(tx, schema, target.connection).seen([sha256])
     return seen[sha256].raw if sha256 in seen else None
 
 
-def state(connection: sa.Connection, item: Item) -> State | None:
+def state(tx: Tx, item: Item) -> State | None:
     """Where a mentioned document stands until this transaction ends; None if it was forgotten."""
-    found = connection.execute(sa.select(documents.c.state).where(_of(item)).with_for_update()).scalar()
+    found = tx.execute(sa.select(documents.c.state).where(_of(item)).with_for_update()).scalar()
     return None if found is None else State(found)
 
 
-def load(connection: sa.Connection, item: Item) -> Document:
+def load(tx: Tx, item: Item) -> Document:
     """The document that a mention names, content and all."""
     c = documents.c
-    found = connection.execute(sa.select(c.sha256, c.name, c.content, c.order).where(_of(item))).one()
+    found = tx.execute(sa.select(c.sha256, c.name, c.content, c.order).where(_of(item))).one()
     return Document(*found)
 
 
-def begin_sending(connection: sa.Connection, item: Item, *, now: datetime, until: datetime) -> None:
+def begin_sending(tx: Tx, item: Item, *, now: datetime, until: datetime) -> None:
     """It may arrive from here on. Its mention rests until then, when whoever sends it has an answer or is dead."""
-    connection.execute(sa.update(documents).where(_of(item)).values(state=State.SENDING, sent_at=now))
-    _rest(connection, item, until=until)
+    tx.execute(sa.update(documents).where(_of(item)).values(state=State.SENDING, sent_at=now))
+    _rest(tx, item, until=until)
 
 
-def answered(connection: sa.Connection, item: Item, *, now: datetime) -> bool:
+def answered(tx: Tx, item: Item, *, now: datetime) -> bool:
     """The vendor has read it. False if it was forgotten meanwhile."""
     values = {"state": State.INTERPRETED, "answered_at": now}
-    return connection.execute(sa.update(documents).where(_of(item)).values(values)).rowcount == 1
+    return tx.execute(sa.update(documents).where(_of(item)).values(values)).rowcount == 1
 
 
-def park(connection: sa.Connection, item: Item, *, reason: str) -> None:
+def park(tx: Tx, item: Item, *, reason: str) -> None:
     """Set it aside for a person."""
-    connection.execute(sa.update(documents).where(_of(item)).values(state=State.PARKED))
-    inbox.park(connection, item, reason=reason)
+    tx.execute(sa.update(documents).where(_of(item)).values(state=State.PARKED))
+    inbox.park(tx, item, reason=reason)
 
 
-def returned(connection: sa.Connection, item: Item, *, now: datetime) -> None:
+def returned(tx: Tx, item: Item, *, now: datetime) -> None:
     """The vendor certainly did not take it: it waits as if it had not been sent."""
-    connection.execute(sa.update(documents).where(_of(item)).values(state=State.WAITING, sent_at=None))
-    _rest(connection, item, until=now)
+    tx.execute(sa.update(documents).where(_of(item)).values(state=State.WAITING, sent_at=None))
+    _rest(tx, item, until=now)
 
 
-def forget(connection: sa.Connection, *, connection_name: str, kind: str) -> None:
+def forget(tx: Tx, *, connection_name: str, kind: str) -> None:
     """Remove every document of a kind. None is handed in until this transaction ends, which removes mentions, too."""
-    _keep_apart(connection, connection_name, kind, shared=False)
-    connection.execute(sa.delete(documents).where(documents.c.connection == connection_name, documents.c.kind == kind))
+    _keep_apart(tx, connection_name, kind, shared=False)
+    tx.execute(sa.delete(documents).where(documents.c.connection == connection_name, documents.c.kind == kind))
 
 
-def _keep_apart(connection: sa.Connection, connection_name: str, kind: str, *, shared: bool) -> None:
+def _keep_apart(tx: Tx, connection_name: str, kind: str, *, shared: bool) -> None:
     """Many may hand in at once, but not while the kind is forgotten: a document without its mention waits for ever."""
-    if connection.dialect.name != "postgresql":
+    if tx.dialect.name != "postgresql":
         return  # BEGIN IMMEDIATE is the lock
     name = sa.func.concat(sa.func.current_schema(), f" documents {connection_name} {kind}")
     take = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
-    connection.execute(sa.select(take(sa.func.hashtextextended(name, 0))))
+    tx.execute(sa.select(take(sa.func.hashtextextended(name, 0))))
 
 
-def _rest(connection: sa.Connection, item: Item, *, until: datetime) -> None:
+def _rest(tx: Tx, item: Item, *, until: datetime) -> None:
     here = _is_mention_of(item.connection, item.resource, item.key)
     unchanged = tables.inbox.c.wanted == item.wanted
-    connection.execute(sa.update(tables.inbox).where(here, unchanged).values(due_at=until, reason=None))
+    tx.execute(sa.update(tables.inbox).where(here, unchanged).values(due_at=until, reason=None))
 
 
 def _of(item: Item) -> sa.ColumnElement[bool]:

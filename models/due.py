@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from models.database import Database
+    from models.database import Database, Tx
 
 _NEW = sa.text("state = 'new'")
 _DUE = sa.text("state = 'due'")
@@ -54,15 +54,15 @@ class Due:
 
 def at_once(database: Database) -> Due:
     """What is due now."""
-    with database.read() as connection:
-        now = database.now(connection)
-        noticed = _texts(connection, _each(notices.c.connection, _NEW))
-        keyed = _with_keys(connection, now)
-        readings = _readings(connection, now)
+    with database.read() as tx:
+        now = tx.now
+        noticed = _texts(tx, _each(notices.c.connection, _NEW))
+        keyed = _with_keys(tx, now)
+        readings = _readings(tx, now)
         if not (noticed or keyed or readings):
             return Due(now)
-        shut = _texts(connection, sa.select(gates.c.account).where(gates.c.shut_until > now))
-        return Due(now, noticed, keyed, readings, shut, _rung(connection))
+        shut = _texts(tx, sa.select(gates.c.account).where(gates.c.shut_until > now))
+        return Due(now, noticed, keyed, readings, shut, _rung(tx))
 
 
 def _each(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
@@ -73,17 +73,17 @@ def _each(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
     return sa.select(each.c.one).where(each.c.one.is_not(None))
 
 
-def _with_keys(connection: sa.Connection, now: datetime) -> frozenset[str]:
+def _with_keys(tx: Tx, now: datetime) -> frozenset[str]:
     """Connections with a key that is due. Keys of a resource that is parked or not configured rest with it."""
     name = _each(inbox.c.connection, _DUE).subquery("waiting").c.one
     mine = inbox.c.connection == name, inbox.c.lane.in_([lane.value for lane in Lane])
-    found = _texts(connection, sa.select(name).where(_first(*mine, *_due(now)).is_not(None)))
+    found = _texts(tx, sa.select(name).where(_first(*mine, *_due(now)).is_not(None)))
     if not found:
         return found
     # What rests may be due by the thousand: where some does, each resource is asked about by itself.
     resting = sa.select(streams.c.connection).where(streams.c.connection.in_(found), streams.c.state != "open")
-    doubted = _texts(connection, resting.distinct())
-    return found - doubted | _texts(connection, _awake(resting.distinct(), now)) if doubted else found
+    doubted = _texts(tx, resting.distinct())
+    return found - doubted | _texts(tx, _awake(resting.distinct(), now)) if doubted else found
 
 
 def _first(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
@@ -109,7 +109,7 @@ def _awake(names: sa.Select[Any], now: datetime) -> sa.Select[Any]:
     return sa.select(each.c.connection).where(each.c.resource.is_not(None), awake).distinct()
 
 
-def _readings(connection: sa.Connection, now: datetime) -> dict[str, list[Reading]]:
+def _readings(tx: Tx, now: datetime) -> dict[str, list[Reading]]:
     c = streams.c
     chosen = [
         sa.select(c.connection, c.resource, c.failures, c.tried_at, sa.literal(full).label("full")).where(
@@ -118,19 +118,19 @@ def _readings(connection: sa.Connection, now: datetime) -> dict[str, list[Readin
         for full, when, at in ((False, TICKING, c.due_at), (True, FULL_READING, c.full_due_at))
     ]
     found: dict[str, list[Reading]] = defaultdict(list)
-    for name, resource, failures, tried_at, full in connection.execute(sa.union_all(*chosen)):
+    for name, resource, failures, tried_at, full in tx.execute(sa.union_all(*chosen)):
         if has_rested(failures, tried_at, now):
             found[name].append(Reading(resource, bool(full)))
     return dict(found)
 
 
-def _rung(connection: sa.Connection) -> dict[tuple[str, str], datetime]:
+def _rung(tx: Tx) -> dict[tuple[str, str], datetime]:
     c = rings.c
     unanswered = sa.or_(c.answered_at.is_(None), c.answered_at < c.rung_at)
-    rows = connection.execute(sa.select(c.connection, c.bell, c.rung_at).where(c.rung_at.is_not(None), unanswered))
+    rows = tx.execute(sa.select(c.connection, c.bell, c.rung_at).where(c.rung_at.is_not(None), unanswered))
     return {(name, bell): rung_at for name, bell, rung_at in rows}
 
 
-def _texts(connection: sa.Connection, statement: sa.Select[Any]) -> frozenset[str]:
-    found: Iterable[str] = connection.execute(statement).scalars()
+def _texts(tx: Tx, statement: sa.Select[Any]) -> frozenset[str]:
+    found: Iterable[str] = tx.execute(statement).scalars()
     return frozenset(found)

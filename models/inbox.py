@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models import bulk
-from models.database import Clock
+from models.database import Clock, Tx
 from models.exact import storable, storable_text
 from models.tables import gates, inbox, notices, streams, turns
 from models.values import Cause, Lane
@@ -19,7 +19,6 @@ from models.values import Cause, Lane
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from models.database import Database
     from models.values import JsonObject, Mention
 
 _BATCH = 500
@@ -48,8 +47,7 @@ class Item:
 
 
 def mention(
-    connection: sa.Connection,
-    database: Database,
+    tx: Tx,
     *,
     connection_name: str,
     mentions: Iterable[Mention],
@@ -71,9 +69,9 @@ def mention(
     if not distinct:
         return 0
     if len(distinct) == 1 and not (tokens or summaries or unless_known or after):
-        _mention_one(connection, database, (connection_name, *distinct[0]), lane=lane, cause=cause)
+        _mention_one(tx, (connection_name, *distinct[0]), lane=lane, cause=cause)
         return 1
-    wanted, now = database.draw_now(connection)
+    wanted, now = tx.draw_now()
     listed = {storable_text(key): token for key, token in (tokens or {}).items()}
     shown = {storable_text(key): storable(line) for key, line in (summaries or {}).items()}
     for start in range(0, len(distinct), _BATCH):
@@ -96,25 +94,23 @@ def mention(
             for resource, key in distinct[start : start + _BATCH]
         ]
         if unless_known:
-            connection.execute(database.insert(inbox).values(rows).on_conflict_do_nothing())
+            tx.execute(tx.insert(inbox).values(rows).on_conflict_do_nothing())
         else:
-            connection.execute(_mentioned(database.insert(inbox).values(rows)))
+            tx.execute(_mentioned(tx.insert(inbox).values(rows)))
     return len(distinct)
 
 
-def _mention_one(
-    connection: sa.Connection, database: Database, key: tuple[str, str, str], *, lane: Lane, cause: Cause
-) -> None:
+def _mention_one(tx: Tx, key: tuple[str, str, str], *, lane: Lane, cause: Cause) -> None:
     """What a webhook does, in one statement that was spelt before."""
-    clock = database.moment()
+    clock = tx.moment()
     row: dict[str, Any] = {
         **dict(zip(("connection", "resource", "key"), key, strict=True)),
         "lane": lane,
         "cause": cause,
     }
-    if database.is_sqlite:
-        row["wanted"] = database.draw(connection)
-    connection.execute(_mentioned_once(clock.reads, database.is_sqlite), {**row, **clock.told})
+    if tx.is_sqlite:
+        row["wanted"] = tx.draw()
+    tx.execute(_mentioned_once(clock.reads, tx.is_sqlite), {**row, **clock.told})
 
 
 def _mentioned(insert: Any) -> Any:
@@ -146,7 +142,7 @@ def _mentioned_once(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any: 
 
 
 def due(
-    connection: sa.Connection,
+    tx: Tx,
     *,
     connection_name: str,
     now: datetime | Clock,
@@ -160,7 +156,7 @@ def due(
     """
     clock = now if isinstance(now, Clock) else Clock.at(now)
     wanted = {"its_connection": connection_name, "its_lane": lane, "account": failing, "most": limit}
-    found = connection.execute(_due(clock.reads, lane is not None, failing is not None), {**wanted, **clock.told})
+    found = tx.execute(_due(clock.reads, lane is not None, failing is not None), {**wanted, **clock.told})
     return [
         Item(**{**row._mapping, "lane": Lane(row.lane), "cause": Cause(row.cause)})  # noqa: SLF001 - SQLAlchemy's public name
         for row in found
@@ -172,7 +168,7 @@ def _due(clock: sa.ColumnElement[datetime], of_lane: bool, of_account: bool) -> 
     statement = (
         sa.select(*[inbox.c[name] for name in Item.__slots__])
         .where(inbox.c.connection == sa.bindparam("its_connection"), inbox.c.state == "due", inbox.c.due_at <= clock)
-        .where(~_resting_resource())
+        .where(~resting_resource())
         .order_by(inbox.c.lane, inbox.c.due_at)
         .limit(sa.bindparam("most", type_=sa.Integer))
     )
@@ -184,26 +180,31 @@ def _due(clock: sa.ColumnElement[datetime], of_lane: bool, of_account: bool) -> 
     return statement
 
 
-def live_waits(connection: sa.Connection, database: Database, *, connections: Sequence[str]) -> tuple[bool, datetime]:
+def live_waits(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, datetime]:
     """Whether a notice or a live key of any of these connections waits for the gate, and the clock.
 
     What failed holds up nobody.
     """
-    clock = database.moment(steady=True)
+    clock = tx.database.moment(steady=True)
+    waits, now = tx.execute(sa.select(live_work(connections, clock.reads), clock.reads), clock.told).one()
+    return bool(waits), now
+
+
+def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
+    """The condition: a webhook or a live key of any of these connections waits, and has not failed yet."""
     unfolded = sa.exists().where(notices.c.connection.in_(connections), notices.c.state == "new")
     live = sa.exists().where(
         inbox.c.connection.in_(connections),
         inbox.c.state == "due",
         inbox.c.lane == Lane.LIVE,
-        inbox.c.due_at <= clock.reads,
+        inbox.c.due_at <= clock,
         inbox.c.attempts == 0,
-        ~_resting_resource(),  # what waits with its resource must not hold up the others
+        ~resting_resource(),  # what waits with its resource must not hold up the others
     )
-    waits, now = connection.execute(sa.select(sa.or_(unfolded, live), clock.reads), clock.told).one()
-    return bool(waits), now
+    return sa.or_(unfolded, live)
 
 
-def tokens(connection: sa.Connection, *, connection_name: str, resource: str, keys: Sequence[str]) -> dict[str, str]:
+def tokens(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str]) -> dict[str, str]:
     """What the last listing showed of keys that still wait here."""
     statement = sa.select(inbox.c.key, inbox.c.listed).where(
         inbox.c.connection == connection_name,
@@ -211,93 +212,89 @@ def tokens(connection: sa.Connection, *, connection_name: str, resource: str, ke
         inbox.c.key.in_(keys),
         inbox.c.listed.is_not(None),
     )
-    return {row.key: row.listed for row in connection.execute(statement)}
+    return {row.key: row.listed for row in tx.execute(statement)}
 
 
-def waits(connection: sa.Connection, item: Item) -> bool:
+def waits(tx: Tx, item: Item) -> bool:
     """Whether the row still waits as it was read: nobody has finished or moved it meanwhile."""
-    return connection.execute(sa.select(sa.exists().where(_unchanged(item), inbox.c.state == "due"))).scalar_one()
+    return tx.execute(sa.select(sa.exists().where(_unchanged(item), inbox.c.state == "due"))).scalar_one()
 
 
-def begin(connection: sa.Connection, item: Item, *, now: datetime, until: datetime) -> bool:
+def begin(tx: Tx, item: Item, *, now: datetime, until: datetime) -> bool:
     """Somebody asks for it: it rests until then, when he has an answer or is dead. False if it no longer waits.
 
     The attempt counts from here on, so that one which no worker survives counts, too.
     """
     tried = {"now": now, "its_end": until, "its_attempts": item.attempts + 1, "times_alone": item.alone + 1}
-    return connection.execute(_BEGIN, _named(item) | tried).rowcount == 1
+    return tx.execute(_BEGIN, _named(item) | tried).rowcount == 1
 
 
-def answered(
-    connection: sa.Connection, *, connection_name: str, resource: str, keys: Sequence[str], before: int
-) -> None:
+def answered(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str], before: int) -> None:
     """A listing brought these objects as they are now: what was mentioned before it was asked for is done."""
     for start in range(0, len(keys), bulk.MOST):
         named = [storable_text(key) for key in keys[start : start + bulk.MOST]]
-        connection.execute(
+        tx.execute(
             sa.delete(inbox).where(
                 inbox.c.connection == connection_name,
                 inbox.c.resource == resource,
-                bulk.among(connection, inbox.c.key, named),
+                bulk.among(tx, inbox.c.key, named),
                 inbox.c.wanted < before,
             )
         )
 
 
-def lock(connection: sa.Connection, database: Database, *, connection_name: str) -> None:
+def lock(tx: Tx, *, connection_name: str) -> None:
     """Before a transaction writes many rows of a connection in several statements: one such writer at a time.
 
     Each statement goes through its rows in the order of their keys; two statements of one transaction cannot.
     """
-    if not database.is_sqlite:
+    if not tx.is_sqlite:
         name = f"erpmirror inbox {connection_name}"
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
 
 
-def finish(connection: sa.Connection, item: Item) -> bool:
+def finish(tx: Tx, item: Item) -> bool:
     """The fetch is written. False when the key was mentioned meanwhile: then the row stays for another look.
 
     A person's approval was of what this fetch found: it is used up either way.
     """
-    finished = connection.execute(_FINISH, _named(item)).rowcount == 1
+    finished = tx.execute(_FINISH, _named(item)).rowcount == 1
     if not finished:
-        _recount(connection, item, approved=False, attempts=0, alone=0)
+        _recount(tx, item, approved=False, attempts=0, alone=0)
     return finished
 
 
-def postpone(
-    connection: sa.Connection, item: Item, *, until: datetime, reason: str | None, counts: bool, alone: bool = False
-) -> None:
+def postpone(tx: Tx, item: Item, *, until: datetime, reason: str | None, counts: bool, alone: bool = False) -> None:
     """Try again then. A mention that came meanwhile is news and keeps its own time, but forgets no failure.
 
     `counts`: as an attempt. `alone`: others were answered since the last one.
     """
     failures = {"attempts": item.attempts + counts, "alone": item.alone + alone}
-    if not _update(connection, item, due_at=until, reason=reason, **failures):
-        _recount(connection, item, **failures)
+    if not _update(tx, item, due_at=until, reason=reason, **failures):
+        _recount(tx, item, **failures)
 
 
-def rest(connection: sa.Connection, *, connection_name: str, resource: str, now: datetime, until: datetime) -> int:
+def rest(tx: Tx, *, connection_name: str, resource: str, now: datetime, until: datetime) -> int:
     """Everything of a resource is asked for at once: what is due of it rests until then. Returns how many keys."""
     here = (inbox.c.connection == connection_name, inbox.c.resource == resource, inbox.c.state == "due")
     values = {"due_at": until, "reason": "waits for a full reading"}
-    return connection.execute(sa.update(inbox).where(*here, inbox.c.due_at <= now).values(**values)).rowcount
+    return tx.execute(sa.update(inbox).where(*here, inbox.c.due_at <= now).values(**values)).rowcount
 
 
-def park(connection: sa.Connection, item: Item, *, reason: str) -> None:
+def park(tx: Tx, item: Item, *, reason: str) -> None:
     """Set aside for a person. News that came meanwhile is looked at first, with all its attempts."""
-    if not _update(connection, item, state="parked", reason=reason):
-        _recount(connection, item, attempts=0, alone=0)
+    if not _update(tx, item, state="parked", reason=reason):
+        _recount(tx, item, attempts=0, alone=0)
 
 
-def hold(connection: sa.Connection, item: Item, *, reason: str) -> None:
+def hold(tx: Tx, item: Item, *, reason: str) -> None:
     """A deletion that waits for a person's approval. News likewise."""
-    if not _update(connection, item, state="held", reason=reason):
-        _recount(connection, item, attempts=0, alone=0)
+    if not _update(tx, item, state="held", reason=reason):
+        _recount(tx, item, attempts=0, alone=0)
 
 
 def answer_all(
-    connection: sa.Connection,
+    tx: Tx,
     *,
     connection_name: str,
     resource: str,
@@ -315,31 +312,32 @@ def answer_all(
     absent = set(missing)
     chosen: sa.Select[Any] = sa.select(*[inbox.c[name] for name in ("key", "state", "approved", "listed", "first_at")])
     waiting = chosen.where(*here, inbox.c.wanted < before, inbox.c.material.is_(None)).with_for_update()
-    rows = connection.execute(waiting).all()
+    rows = tx.execute(waiting).all()
     # A reply that follows hard upon the one that lacked the key may have the same mistake.
     young = [row for row in rows if row.listed == MISSING and row.first_at + confirms_after > now and row.key in absent]
     for moment in {row.first_at for row in young}:
         again = [row.key for row in young if row.first_at == moment]
-        _each_batch(connection, sa.update(inbox).values(due_at=moment + confirms_after).where(*here), again)
+        _each_batch(tx, sa.update(inbox).values(due_at=moment + confirms_after).where(*here), again)
     waits = {row.key for row in young} | {row.key for row in rows if row.state == "held" and row.key in absent}
-    _each_batch(connection, sa.delete(inbox).where(*here), [row.key for row in rows if row.key not in waits])
+    _each_batch(tx, sa.delete(inbox).where(*here), [row.key for row in rows if row.key not in waits])
     gone = [row for row in rows if row.key in absent - waits]
     approved = {row.key for row in gone if row.approved}
     return approved, {row.key for row in gone if row.listed == MISSING} - approved
 
 
-def _each_batch(connection: sa.Connection, statement: sa.Update | sa.Delete, keys: Sequence[str]) -> None:
+def _each_batch(tx: Tx, statement: sa.Update | sa.Delete, keys: Sequence[str]) -> None:
     ordered = sorted(keys, key=str.encode)
     for start in range(0, len(ordered), _BATCH):
-        connection.execute(statement.where(inbox.c.key.in_(ordered[start : start + _BATCH])))
+        tx.execute(statement.where(inbox.c.key.in_(ordered[start : start + _BATCH])))
 
 
-def forget(connection: sa.Connection, *, connection_name: str, resource: str) -> None:
+def forget(tx: Tx, *, connection_name: str, resource: str) -> None:
     """Remove every row of a resource."""
-    connection.execute(sa.delete(inbox).where(inbox.c.connection == connection_name, inbox.c.resource == resource))
+    tx.execute(sa.delete(inbox).where(inbox.c.connection == connection_name, inbox.c.resource == resource))
 
 
-def _resting_resource() -> sa.ColumnElement[bool]:
+def resting_resource() -> sa.ColumnElement[bool]:
+    """The condition: a key's resource is parked or retired."""
     return sa.exists().where(
         streams.c.connection == inbox.c.connection,
         streams.c.resource == inbox.c.resource,
@@ -347,13 +345,13 @@ def _resting_resource() -> sa.ColumnElement[bool]:
     )
 
 
-def _update(connection: sa.Connection, item: Item, **values: Any) -> bool:
-    return connection.execute(sa.update(inbox).where(_unchanged(item)).values(**values)).rowcount == 1
+def _update(tx: Tx, item: Item, **values: Any) -> bool:
+    return tx.execute(sa.update(inbox).where(_unchanged(item)).values(**values)).rowcount == 1
 
 
-def _recount(connection: sa.Connection, item: Item, **values: Any) -> None:
+def _recount(tx: Tx, item: Item, **values: Any) -> None:
     """What the attempt that just ended says of the key, whatever was mentioned meanwhile: `begin` took it for lost."""
-    connection.execute(sa.update(inbox).where(_of_key(item)).values(**values))
+    tx.execute(sa.update(inbox).where(_of_key(item)).values(**values))
 
 
 def _unchanged(item: Item) -> sa.ColumnElement[bool]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from models.database import Tx
     from models.values import Cause, Change
 
 _Numbered = tuple[int, "Change"]
@@ -25,7 +26,7 @@ _MANY = 100
 
 
 def append(
-    connection: sa.Connection,
+    tx: Tx,
     connection_name: str,
     resource: str,
     changes: Sequence[Change],
@@ -42,23 +43,21 @@ def append(
     """
     if not changes:
         return
-    last = connection.execute(
-        sa.update(feed).values(last=feed.c.last + len(changes)).returning(feed.c.last)
-    ).scalar_one()
+    last = tx.execute(sa.update(feed).values(last=feed.c.last + len(changes)).returning(feed.c.last)).scalar_one()
     same = {"at": now, "connection": connection_name, "resource": resource, "turn": turn, "cause": cause.value}
     numbered = enumerate(changes, last - len(changes) + 1)
-    if rows is None or len(changes) < _MANY or connection.dialect.name == "sqlite":
-        _insert(connection, list(numbered), same)
+    if rows is None or len(changes) < _MANY or tx.dialect.name == "sqlite":
+        _insert(tx, list(numbered), same)
         return
     created: list[_Numbered] = []
     others: list[_Numbered] = []
     for each in numbered:
         (created if each[1].kind is ChangeKind.CREATED else others).append(each)
-    _insert(connection, others, same)
-    _insert_as_stored(connection, created, same, rows)
+    _insert(tx, others, same)
+    _insert_as_stored(tx, created, same, rows)
 
 
-def _insert(connection: sa.Connection, numbered: Sequence[_Numbered], same: dict[str, Any]) -> None:
+def _insert(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any]) -> None:
     changes = [change for _, change in numbered]
     columns: dict[str, Sequence[Any]] = {
         "id": [number for number, _ in numbered],
@@ -68,12 +67,10 @@ def _insert(connection: sa.Connection, numbered: Sequence[_Numbered], same: dict
         "after": [change.after for change in changes],
     }
     texts = {"after": [change.text for change in changes]}
-    bulk.insert(connection, entries, columns, same=same, lines=lambda: bulk.spell(entries, columns, texts))
+    bulk.insert(tx, entries, columns, same=same, lines=lambda: bulk.spell(entries, columns, texts))
 
 
-def _insert_as_stored(
-    connection: sa.Connection, numbered: Sequence[_Numbered], same: dict[str, Any], rows: sa.Table
-) -> None:
+def _insert_as_stored(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any], rows: sa.Table) -> None:
     """What was created is read where it stands: to send and decode it twice takes longer."""
     if not numbered:
         return
@@ -86,13 +83,13 @@ def _insert_as_stored(
         rows.c["_connection"] == same["connection"], rows.c["_key"] == new.c.key
     )
     insert = sa.insert(entries).from_select(["id", "key", "after", *given], stored)
-    told = connection.execute(insert, execution_options={"preserve_rowcount": True}).rowcount
+    told = tx.execute(insert, execution_options={"preserve_rowcount": True}).rowcount
     if told != len(numbered):
         raise RuntimeError(f"of {len(numbered)} created rows {told} are there")
 
 
 def read(
-    connection: sa.Connection,
+    tx: Tx,
     *,
     after: int,
     limit: int,
@@ -105,19 +102,19 @@ def read(
         chosen = chosen.where(entries.c.connection == connection_name)
     if resource is not None:
         chosen = chosen.where(entries.c.resource == resource)
-    return connection.execute(chosen.order_by(entries.c.id).limit(limit)).all()
+    return tx.execute(chosen.order_by(entries.c.id).limit(limit)).all()
 
 
-def bounds(connection: sa.Connection) -> tuple[int, int, str]:
+def bounds(tx: Tx) -> tuple[int, int, str]:
     """The oldest id that is kept (the next one, if none is), the last id given out, and the feed's name."""
     oldest = sa.select(sa.func.min(entries.c.id)).scalar_subquery()
-    row = connection.execute(sa.select(sa.func.coalesce(oldest, feed.c.last + 1), feed.c.last, feed.c.name)).one()
+    row = tx.execute(sa.select(sa.func.coalesce(oldest, feed.c.last + 1), feed.c.last, feed.c.name)).one()
     return (row[0], row[1], row[2])
 
 
-def trim(connection: sa.Connection, before: datetime, *, limit: int = 1000) -> int:
+def trim(tx: Tx, before: datetime, *, limit: int = 1000) -> int:
     """Forget at most `limit` entries older than `before`, from the oldest on without a hole. How many."""
     oldest = sa.select(entries.c.id, entries.c.at).order_by(entries.c.id).limit(limit).subquery()
     kept = sa.select(sa.func.min(oldest.c.id)).where(oldest.c.at >= before).scalar_subquery()
     ended = sa.select(sa.func.max(oldest.c.id) + 1).scalar_subquery()
-    return connection.execute(sa.delete(entries).where(entries.c.id < sa.func.coalesce(kept, ended))).rowcount
+    return tx.execute(sa.delete(entries).where(entries.c.id < sa.func.coalesce(kept, ended))).rowcount

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from models.database import Database
+    from models.database import Tx
 
 
 def _new_id() -> str:
@@ -43,14 +43,14 @@ class Letter:
     id: str = field(default_factory=_new_id)
 
 
-def append(connection: sa.Connection, database: Database, letters: Iterable[Letter]) -> None:
+def append(tx: Tx, letters: Iterable[Letter]) -> None:
     """Keep letters: one insert for all of them. Those that are kept already stay as they are."""
-    now, rows = database.now(connection), [_row(letter) for letter in letters]
-    if rows and database.is_sqlite:
-        insert = database.insert(notices).on_conflict_do_nothing(index_elements=[notices.c.letter])
-        connection.execute(insert, [{"at": now, **row} for row in rows])
+    now, rows = tx.now, [_row(letter) for letter in letters]
+    if rows and tx.is_sqlite:
+        insert = tx.insert(notices).on_conflict_do_nothing(index_elements=[notices.c.letter])
+        tx.execute(insert, [{"at": now, **row} for row in rows])
     elif rows:
-        connection.exec_driver_sql(APPEND, (now, _packed(rows)))
+        tx.exec_driver_sql(APPEND, (now, _packed(rows)))
     faults.reach(Point.NOTICES_INSERTED)
 
 
@@ -104,19 +104,18 @@ _TAKE = (
 )
 
 
-def fold(connection: sa.Connection, database: Database, *, connection_name: str, limit: int) -> int:
+def fold(tx: Tx, *, connection_name: str, limit: int) -> int:
     """Turn up to `limit` new notices, oldest first, into mentions; returns how many notices that were.
 
     Notices that another worker is folding are left to it.
     """
-    folded = connection.execute(_TAKE, {"its_connection": connection_name, "most": limit}).all()
+    folded = tx.execute(_TAKE, {"its_connection": connection_name, "most": limit}).all()
     faults.reach(Point.NOTICES_TAKEN)
     mentions = {Mention(resource, key) for resource, key in folded}
     if len(mentions) > 1:  # who takes a single row holds none that another writer could wait for meanwhile
-        inbox.lock(connection, database, connection_name=connection_name)
+        inbox.lock(tx, connection_name=connection_name)
     inbox.mention(
-        connection,
-        database,
+        tx,
         connection_name=connection_name,
         mentions=mentions,
         lane=Lane.LIVE,
@@ -126,10 +125,10 @@ def fold(connection: sa.Connection, database: Database, *, connection_name: str,
     return len(folded)
 
 
-def trim(connection: sa.Connection, before: datetime, *, limit: int) -> int:
+def trim(tx: Tx, before: datetime, *, limit: int) -> int:
     """Remove at most `limit` notices received before then, except those not folded yet; returns how many."""
     old = sa.select(notices.c.id).where(notices.c.at < before, notices.c.state != "new").order_by(notices.c.at)
-    return connection.execute(sa.delete(notices).where(notices.c.id.in_(old.limit(limit)))).rowcount
+    return tx.execute(sa.delete(notices).where(notices.c.id.in_(old.limit(limit)))).rowcount
 
 
 def _storable(text: str | None) -> str | None:

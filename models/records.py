@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from models import schemas
-    from models.database import Database
+    from models.database import Database, Tx
     from models.preparing import Row
     from models.values import JsonObject
     from models.writing import Old, Seen
@@ -54,8 +54,7 @@ def table_name(system: str, resource: str, part: str = "") -> str:
 
 
 def apply(
-    connection: sa.Connection,
-    database: Database,
+    tx: Tx,
     target: Target,
     prepared: Prepared,
     *,
@@ -73,12 +72,12 @@ def apply(
     `meanwhile` is called, once or more, when there is little to do but to wait for the database. Raises `Stale` where
     an object that was not laid out differs from its row.
     """
-    schema = _enter(connection, database, target)
+    schema = _enter(tx, target)
     if schema is None:
         if prepared.rows:
             raise Stale(prepared.rows)
         return []
-    writer = Writer(connection, schema, target.connection)
+    writer = Writer(tx, schema, target.connection)
     gone = {exact.storable_text(key) for key in tombstones} - prepared.rows.keys()
     if meanwhile is not None and not prepared.numbers:
         meanwhile()  # most rows will be found to be as they were
@@ -201,21 +200,19 @@ def rebuild(database: Database, target: Target, *, progress: Callable[[int], Non
     done, after = 0, ""
     prepare(database, target, [])
     while True:
-        with database.read() as connection:
-            batch = _stored_after(connection, database, target, after)
+        with database.read() as tx:
+            batch = _stored_after(tx, target, after)
         if not batch:
             return done
         prepared = prepare(database, target, [Snapshot(key, raw) for key, raw in batch])
-        with database.begin() as connection:
-            _rewrite(connection, database, target, prepared, dict(batch))
+        with database.begin() as tx:
+            _rewrite(tx, target, prepared, dict(batch))
         done, after = done + len(batch), batch[-1][0]
         progress(done)
 
 
-def _stored_after(
-    connection: sa.Connection, database: Database, target: Target, after: str
-) -> list[tuple[str, JsonObject]]:
-    schema = columns.current(connection, database, target.table)
+def _stored_after(tx: Tx, target: Target, after: str) -> list[tuple[str, JsonObject]]:
+    schema = columns.current(tx, target.table)
     if schema is None:
         return []
     c = schema.root.sql.c
@@ -224,48 +221,45 @@ def _stored_after(
         .where(c["_connection"] == target.connection, c["_key"] > after)
         .order_by(c["_key"])
     )
-    return [(key, raw) for key, raw in connection.execute(rows.limit(_BATCH))]
+    return [(key, raw) for key, raw in tx.execute(rows.limit(_BATCH))]
 
 
 def _rewrite(
-    connection: sa.Connection,
-    database: Database,
+    tx: Tx,
     target: Target,
     prepared: Prepared,
     read: Mapping[str, JsonObject],
 ) -> None:
-    schema = _enter(connection, database, target)
+    schema = _enter(tx, target)
     if schema is None:
         return
-    writer = Writer(connection, schema, target.connection)
+    writer = Writer(tx, schema, target.connection)
     old, seen = writer.old(read), writer.seen(read)
     # What was written since it was read was written by today's rules.
     still = [key for key in prepared.rows if key in seen and exact.same(seen[key].raw, read[key])]
-    turn, now = database.draw(connection), database.now(connection)
+    turn, now = tx.draw(), tx.now
     again = [_again(prepared.rows[key], old[key], seen[key]) for key in still]
     writer.write([], again, prepared, turn=turn, now=now)
     redacted = [key for key in still if old[key].live and not exact.same(seen[key].raw, prepared.rows[key].raw)]
     if redacted:
         changes = [Change(key, ChangeKind.UPDATED, {}, prepared.rows[key].raw) for key in redacted]
-        journal.append(
-            connection, target.connection, target.resource, changes, turn=turn, cause=Cause.BACKFILL, now=now
-        )
+        journal.append(tx, target.connection, target.resource, changes, turn=turn, cause=Cause.BACKFILL, now=now)
 
 
 def _again(row: Row, old: Old, seen: Seen) -> New:
     return New(row, old.listed, old.turn, seen.changed_at, seen.observed_at, seen.deleted_at)
 
 
-def forget(connection: sa.Connection, database: Database, *, connection_name: str, system: str, resource: str) -> int:
+def forget(tx: Tx, *, connection_name: str, system: str, resource: str) -> int:
     """Delete the rows and part rows of a connection's resource, deleted ones included. How many objects."""
     target = Target(connection_name, system, resource)
-    schema = _enter(connection, database, target)
+    schema = _enter(tx, target)
     if schema is None:
         return 0
     for table in schema.parts:
-        connection.execute(sa.delete(table.sql).where(table.sql.c["_connection"] == connection_name))
+        tx.execute(sa.delete(table.sql).where(table.sql.c["_connection"] == connection_name))
     root = schema.root.sql
-    return connection.execute(sa.delete(root).where(root.c["_connection"] == connection_name)).rowcount
+    return tx.execute(sa.delete(root).where(root.c["_connection"] == connection_name)).rowcount
 
 
 def fields(database: Database, target: Target) -> set[str]:
@@ -284,12 +278,12 @@ def survey(database: Database, target: Target) -> None:
     schema = None if database.is_sqlite else columns.known(database, target.table)
     if schema is None:
         return
-    with database.alone() as connection:
-        quoted = connection.dialect.identifier_preparer
+    with database.alone() as tx:
+        quoted = tx.dialect.identifier_preparer
         for table in (schema.root, *schema.parts):
             name = quoted.format_table(table.sql)
-            if connection.execute(_UNKNOWN, {"name": name}).scalar():
-                connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {name}")
+            if tx.execute(_UNKNOWN, {"name": name}).scalar():
+                tx.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {name}")
 
 
 _pg_class = sa.table("pg_class", sa.column("oid"), sa.column("reltuples"))
@@ -304,19 +298,19 @@ def stored(database: Database, target: Target) -> sa.Table | None:
     return None if schema is None else schema.root.sql
 
 
-def count_live(connection: sa.Connection, database: Database, target: Target) -> int:
+def count_live(tx: Tx, target: Target) -> int:
     """How many objects are there, as far as we know."""
-    schema = columns.current(connection, database, target.table)
+    schema = columns.current(tx, target.table)
     if schema is None:
         return 0
     c = schema.root.sql.c
     live = sa.select(sa.func.count()).where(c["_connection"] == target.connection, c["_deleted_at"].is_(None))
-    return connection.execute(live).scalar_one()
+    return tx.execute(live).scalar_one()
 
 
-def keys_absent(connection: sa.Connection, database: Database, target: Target, *, before_turn: int) -> Iterator[str]:
+def keys_absent(tx: Tx, target: Target, *, before_turn: int) -> Iterator[str]:
     """The live keys that a complete reading (`sightings`) did not name and that nobody wrote since its first turn."""
-    schema = columns.current(connection, database, target.table)
+    schema = columns.current(tx, target.table)
     if schema is None:
         return
     c, seen = schema.root.sql.c, tables.sightings.c
@@ -326,25 +320,21 @@ def keys_absent(connection: sa.Connection, database: Database, target: Target, *
     )
     # Not as NOT EXISTS: of tables that just grew a planner knows nothing, and may go through one for each of the other.
     absent = sa.except_(unwritten, sighted).order_by(sa.column("_key"))
-    yield from connection.execute(absent, execution_options={"yield_per": _BATCH}).scalars()
+    yield from tx.execute(absent, execution_options={"yield_per": _BATCH}).scalars()
 
 
-def listed_tokens(
-    connection: sa.Connection, database: Database, target: Target, keys: Collection[str]
-) -> dict[str, tuple[str | None, bool]]:
+def listed_tokens(tx: Tx, target: Target, keys: Collection[str]) -> dict[str, tuple[str | None, bool]]:
     """What was listed last of these keys, and whether they are deleted. Unknown keys are left out."""
-    schema = columns.current(connection, database, target.table)
+    schema = columns.current(tx, target.table)
     if schema is None:
         return {}
-    old = Writer(connection, schema, target.connection).old(keys)
+    old = Writer(tx, schema, target.connection).old(keys)
     return {key: (row.listed, not row.live) for key, row in old.items()}
 
 
-def export(
-    connection: sa.Connection, database: Database, target: Target
-) -> Iterator[tuple[str, datetime | None, JsonObject]]:
+def export(tx: Tx, target: Target) -> Iterator[tuple[str, datetime | None, JsonObject]]:
     """Every object as (key, deleted at, raw), in the order of the keys, never all at once in memory."""
-    schema = columns.current(connection, database, target.table)
+    schema = columns.current(tx, target.table)
     if schema is None:
         return
     c = schema.root.sql.c
@@ -353,16 +343,21 @@ def export(
         .where(c["_connection"] == target.connection)
         .order_by(c["_key"])
     )
-    for row in connection.execute(rows, execution_options={"yield_per": _BATCH}):
+    for row in tx.execute(rows, execution_options={"yield_per": _BATCH}):
         yield row[0], row[1], row[2]
 
 
-def _enter(connection: sa.Connection, database: Database, target: Target) -> schemas.Schema | None:
+def _enter(tx: Tx, target: Target) -> schemas.Schema | None:
     """Wait for whoever writes this connection's resource, then see the schema as it is.
 
     One lock for all its rows is taken before any of them, so two writers cannot lock each other out, and a row that is
     not there yet cannot appear in between. SQLite has one writer anyway.
     """
-    if not database.is_sqlite:
-        columns.hold(connection, f"rows of {target.connection} {target.resource}")
-    return columns.current(connection, database, target.table)
+    if target.table in tx.schemas:
+        return tx.schemas[target.table]
+    if not tx.is_sqlite:
+        columns.hold(tx, f"rows of {target.connection} {target.resource}")
+    schema = columns.current(tx, target.table)
+    if schema is not None:
+        tx.schemas[target.table] = schema
+    return schema

@@ -12,7 +12,7 @@ from models import columns, records
 from models.tables import inbox, notices, runs, streams
 
 if TYPE_CHECKING:
-    from models.database import Database
+    from models.database import Database, Tx
     from models.settings import Settings
 
 
@@ -49,7 +49,7 @@ def resources(database: Database, settings: Settings | None = None) -> list[Reso
         unfolded = _unfolded(connection)
         told = connection.execute(_TOLD.order_by(streams.c.connection, streams.c.resource)).all()
         rows = [row for row in told if settings is None or row.connection in settings.connections]
-        live = _live(connection, database, {(row.system, row.resource) for row in rows})
+        live = _live(connection, {(row.system, row.resource) for row in rows})
         return [_status(row, live, waiting, unfolded) for row in rows]
 
 
@@ -84,13 +84,11 @@ _TOLD = sa.select(
 ).outerjoin(runs, runs.c.id == streams.c.full_run)
 
 
-def _live(
-    connection: sa.Connection, database: Database, kinds: set[tuple[str, str]]
-) -> dict[tuple[str, str, str], int]:
+def _live(connection: Tx, kinds: set[tuple[str, str]]) -> dict[tuple[str, str, str], int]:
     """Connection, system and resource -> live objects: one count a table, which all connections of a system share."""
     found = {}
     for system, resource in sorted(kinds):
-        schema = columns.current(connection, database, records.table_name(system, resource))
+        schema = columns.current(connection, records.table_name(system, resource))
         if schema is None:
             continue
         c = schema.root.sql.c

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from models import schemas
+    from models.database import Tx
     from models.preparing import Prepared, Row, Sheet
     from models.values import JsonObject
 
@@ -62,8 +63,8 @@ class New(NamedTuple):
 class Writer:
     """Reads and writes one connection's rows of one resource, inside one transaction."""
 
-    def __init__(self, connection: sa.Connection, schema: schemas.Schema, connection_name: str) -> None:
-        self._connection = connection
+    def __init__(self, tx: Tx, schema: schemas.Schema, connection_name: str) -> None:
+        self._connection = tx
         self._schema = schema
         self._name = connection_name
         self._root = schema.root.sql

@@ -109,9 +109,7 @@ class Documents:
 
     def _store(self, connection: str, kind: str, name: str, content: bytes, order: str | None) -> Handed:
         with self._database.begin() as tx:
-            return documents.hand_in(
-                tx, self._database, connection_name=connection, kind=kind, name=name, content=content, order=order
-            )
+            return documents.hand_in(tx, connection_name=connection, kind=kind, name=name, content=content, order=order)
 
     def _status(self, options: HandedIn, kind: str, sha256: str) -> DocumentStatus | None:
         target = records.Target(options.name, options.system, kind)
@@ -119,7 +117,7 @@ class Documents:
             found = documents.get(tx, connection_name=options.name, kind=kind, sha256=sha256)
             if found is None:
                 return None
-            result = documents.result(tx, self._database, target, sha256)
+            result = documents.result(tx, target, sha256)
         return DocumentStatus(
             document=sha256,
             connection=options.name,

@@ -13,7 +13,7 @@ from models.notices import Letter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.database import Database
+    from models.database import Database, Tx
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ def require(database: Database) -> None:
     """Return if the database takes webhooks; the one it is tried with is rolled back. Raises `Away`."""
     try:
         with database.begin() as tx:
-            _probe(tx, database)
+            _probe(tx)
     except _FAILURES as error:
         raise Away(type(error).__name__) from None
 
@@ -50,7 +50,7 @@ def _append(database: Database, letters: Sequence[Letter]) -> Exception | None:
     """The error with which the database refused the batch. Raises `Away` where it cannot be about the webhooks."""
     try:
         with database.begin() as tx:
-            notices.append(tx, database, letters)
+            notices.append(tx, letters)
     except _FAILURES as error:
         if _is_about_the_database(error):
             raise Away(type(error).__name__) from None
@@ -64,17 +64,17 @@ def _refuses(database: Database, letter: Letter) -> bool:
         return False
     try:
         with database.begin() as tx:
-            refused = _is_refused(tx, database, letter)
-            _probe(tx, database)
+            refused = _is_refused(tx, letter)
+            _probe(tx)
     except _FAILURES as error:
         raise Away(type(error).__name__) from None
     return refused
 
 
-def _is_refused(tx: sa.Connection, database: Database, letter: Letter) -> bool:
+def _is_refused(tx: Tx, letter: Letter) -> bool:
     try:
         with tx.begin_nested():
-            notices.append(tx, database, [letter])
+            notices.append(tx, [letter])
     except _FAILURES as error:
         if _is_about_the_database(error):
             raise
@@ -82,9 +82,9 @@ def _is_refused(tx: sa.Connection, database: Database, letter: Letter) -> bool:
     return False
 
 
-def _probe(tx: sa.Connection, database: Database) -> None:
+def _probe(tx: Tx) -> None:
     with tx.begin_nested() as savepoint:
-        notices.append(tx, database, [Letter("", "", reason="a probe")])
+        notices.append(tx, [Letter("", "", reason="a probe")])
         savepoint.rollback()
 
 

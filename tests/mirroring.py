@@ -63,7 +63,7 @@ class Mirror:
         """As if every schedule had come round: tick and read everything in full."""
         with self.database.begin() as connection:
             for name in self.sandboxes:
-                streams.look_now(connection, self.database, connection_name=name)
+                streams.look_now(connection, connection_name=name)
                 for row in streams.open_ones(connection, connection_name=name):
                     streams.change(connection, name, row.resource, full_due_at=self.database.now(connection))
         self.work()

@@ -78,7 +78,6 @@ def _dilovod_good(mirror: Mirror) -> None:
         mentioned = [Mention(hook["objectName"], hook["id"])]
         inbox.mention(
             connection,
-            mirror.database,
             connection_name="dilovod",
             mentions=mentioned,
             lane=Lane.LIVE,

@@ -190,7 +190,7 @@ def test_a_vendor_who_repeats_what_he_was_sent_is_not_repeated(
 def _look_once(mirror: Mirror, system: str) -> None:
     """As if every schedule had come round; what fails is not tried again."""
     with mirror.database.begin() as connection:
-        streams.look_now(connection, mirror.database, connection_name=system)
+        streams.look_now(connection, connection_name=system)
         for row in streams.open_ones(connection, connection_name=system):
             streams.change(connection, system, row.resource, full_due_at=mirror.database.now(connection))
     ingest.look(mirror.desk(system))

@@ -34,7 +34,7 @@ def replayed(database: Database, resource: str) -> dict[str, Any]:
 
 def alive(database: Database, target: records.Target) -> dict[str, Any]:
     with database.read() as connection:
-        return {key: raw for key, gone, raw in records.export(connection, database, target) if gone is None}
+        return {key: raw for key, gone, raw in records.export(connection, target) if gone is None}
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

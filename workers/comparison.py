@@ -47,9 +47,7 @@ def _compared(database: Database, desk: Desk, name: str, truth: dict[str, Any]) 
     target = desk.target(desk.resources[name], None)
     with database.read() as tx:
         mirror = {
-            key: exact.canonical(raw)
-            for key, deleted_at, raw in records.export(tx, database, target)
-            if deleted_at is None
+            key: exact.canonical(raw) for key, deleted_at, raw in records.export(tx, target) if deleted_at is None
         }
     vendor = {key: exact.canonical(exact.storable(raw)) for key, raw in truth.items()}
     differences = tuple(sorted(key for key in vendor.keys() | mirror.keys() if vendor.get(key) != mirror.get(key)))

@@ -88,8 +88,8 @@ class Desk:
 
     def now(self) -> datetime:
         """The database's clock."""
-        with self.database.read() as connection:
-            return self.database.now(connection)
+        with self.database.read() as tx:
+            return tx.now
 
     @contextmanager
     def shift(self) -> Iterator[Shift]:
@@ -119,8 +119,8 @@ class Desk:
             )
             for resource in self.resources.values()
         ]
-        with self.database.begin() as connection:
-            streams.align(connection, self.database, connection_name=self.name, system=self.options.system, plans=plans)
+        with self.database.begin() as tx:
+            streams.align(tx, connection_name=self.name, system=self.options.system, plans=plans)
 
 
 class _Line:
@@ -140,6 +140,7 @@ class Shift:
     """One task's work at a desk: its client, the slot it asks under, and a tally.
 
     `more`: the task stopped before everything due was done. `until`: when it is to stop, by the monotonic clock.
+    `steps`: how often it has asked what is due. `settled`: a resource has become complete, as of the last answer.
     """
 
     client: Client
@@ -149,6 +150,8 @@ class Shift:
         self.requests = 0
         self.changes = 0
         self.more = False
+        self.steps = 0
+        self.settled = False
         self.until = 0.0
         self._slot: gate.Slot | None = None
 
@@ -186,5 +189,5 @@ def align(database: Database, settings: Settings) -> None:
     """Make all streams fit the configuration."""
     for each in desks(database, settings):
         each.align()
-    with database.begin() as connection:
-        streams.retire(connection, configured=settings.connections)
+    with database.begin() as tx:
+        streams.retire(tx, configured=settings.connections)

@@ -14,15 +14,18 @@ from models import columns, inbox, streams
 from models.values import Cause
 from workers import gate
 from workers.errors import Busy, Closed, Fate, NotForUs, SetAside, TryLater
+from workers.unit_of_work import BackOff, proved, release, release_unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from models.database import Tx
     from models.inbox import Item
     from models.streams import Stream
     from workers.desk import Desk
     from workers.gate import Slot
+    from workers.unit_of_work import Proof
 
 log = structlog.get_logger()
 
@@ -61,29 +64,28 @@ def sorted_out(desk: Desk) -> Iterator[None]:
 def of_key(desk: Desk, slot: Slot, item: Item, fate: Fate, *, own: bool = True) -> None:
     """A fetch failed, or (not its `own`) what had to be asked before it."""
     _tell(desk, item.resource, fate, key=item.key)
-    with desk.database.begin() as connection:
+    proof = _proof(fate, failures=item.attempts)
+    with proved(slot, proof) as tx:
         if isinstance(fate, TryLater):
-            until = _leave_late(connection, desk, slot, fate, failures=item.attempts)
-            _postpone(connection, desk, item, fate, until=until, own=own)
-            return
-        desk.gate.leave(connection, slot)
-        if isinstance(fate, NotForUs):
-            inbox.finish(connection, item)
+            until = _rests_until(tx, fate, proof, failures=item.attempts)
+            _postpone(tx, desk, item, fate, until=until, own=own)
+        elif isinstance(fate, NotForUs):
+            inbox.finish(tx, item)
         elif isinstance(fate, SetAside) and fate.whole_resource:
-            _park_resource(connection, desk, item.resource, fate)
-            inbox.postpone(connection, item, until=item.due_at, reason=None, counts=False)
+            _park_resource(tx, desk, item.resource, fate)
+            inbox.postpone(tx, item, until=item.due_at, reason=None, counts=False)
         else:
-            inbox.park(connection, item, reason=str(fate))
+            inbox.park(tx, item, reason=str(fate))
 
 
-def _postpone(connection: sa.Connection, desk: Desk, item: Item, fate: TryLater, *, until: datetime, own: bool) -> None:
+def _postpone(tx: Tx, desk: Desk, item: Item, fate: TryLater, *, until: datetime, own: bool) -> None:
     """Later again, or aside: what fails time after time while the others are answered will not heal by itself."""
     counts = _counts(fate)
-    alone = counts and own and _is_of_key(fate) and desk.gate.answered_since(connection, item.tried_at)
+    alone = counts and own and _is_of_key(fate) and desk.gate.answered_since(tx, item.tried_at)
     if alone and item.alone + 1 >= ATTEMPTS and item.cause is not Cause.DOCUMENT:
-        inbox.park(connection, item, reason=f"failed {ATTEMPTS} times while others were answered: {fate}")
+        inbox.park(tx, item, reason=f"failed {ATTEMPTS} times while others were answered: {fate}")
     else:
-        inbox.postpone(connection, item, until=until, reason=str(fate), counts=counts, alone=alone)
+        inbox.postpone(tx, item, until=until, reason=str(fate), counts=counts, alone=alone)
 
 
 def _is_of_key(fate: TryLater) -> bool:
@@ -94,27 +96,27 @@ def _is_of_key(fate: TryLater) -> bool:
 def of_stream(desk: Desk, slot: Slot, stream: Stream, fate: Fate, *, full: bool) -> None:
     """A listing, or the question for a resource's metadata, failed."""
     _tell(desk, stream.resource, fate)
-    with desk.database.begin() as connection:
+    proof = _proof(fate, failures=stream.failures)
+    with proved(slot, proof) as tx:
         if not isinstance(fate, TryLater):
-            desk.gate.leave(connection, slot)
-            _park_resource(connection, desk, stream.resource, fate)
+            _park_resource(tx, desk, stream.resource, fate)
             return
-        until = _leave_late(connection, desk, slot, fate, failures=stream.failures)
+        until = _rests_until(tx, fate, proof, failures=stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
-        told: dict[str, Any] = {"last_error": str(fate), "last_error_at": desk.database.now(connection)}
+        told: dict[str, Any] = {"last_error": str(fate), "last_error_at": tx.now}
         if isinstance(fate, Closed):  # nothing is wrong
             told = {"warning": str(fate)}
         failures = stream.failures + _counts(fate)
-        streams.change(connection, desk.name, stream.resource, failures=failures, **due, **told)
+        streams.change(tx, desk.name, stream.resource, failures=failures, **due, **told)
 
 
 def broken_key(desk: Desk, item: Item, error: Exception) -> None:
     """A crash of ours, or a database that went away: the key waits its turn again, behind the others."""
-    with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as connection:
-        until = desk.database.now(connection) + gate.backoff(item.attempts)
+    with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as tx:
+        until = tx.now + gate.backoff(item.attempts)
         ours = not isinstance(error, sa.exc.SQLAlchemyError)
         reason = f"broke off: {type(error).__name__}"
-        inbox.postpone(connection, item, until=until, reason=reason, counts=True, alone=ours)
+        inbox.postpone(tx, item, until=until, reason=reason, counts=True, alone=ours)
 
 
 def broken_stream(desk: Desk, stream: Stream, error: Exception, *, full: bool) -> None:
@@ -122,14 +124,14 @@ def broken_stream(desk: Desk, stream: Stream, error: Exception, *, full: bool) -
 
     A database that broke off says nothing about the tick: that is only asked again.
     """
-    with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as connection:
-        now = desk.database.now(connection)
+    with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as tx:
+        now = tx.now
         until = now + gate.backoff(stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         if not full and not isinstance(error, sa.exc.SQLAlchemyError):
             due["full_due_at"] = now
         told = {"last_error": f"broke off: {type(error).__name__}", "last_error_at": now}
-        streams.change(connection, desk.name, stream.resource, failures=stream.failures + 1, **due, **told)
+        streams.change(tx, desk.name, stream.resource, failures=stream.failures + 1, **due, **told)
 
 
 def words(error: BaseException | None) -> str:
@@ -149,27 +151,30 @@ def refused(error: sa.exc.DBAPIError) -> str:
     return f"the database refused a value: {' '.join(said.split())[:200]}"
 
 
-def _leave_late(connection: sa.Connection, desk: Desk, slot: Slot, fate: TryLater, *, failures: int) -> datetime:
-    """Until when this work rests; the gate too, where the failure says something about the whole account."""
-    if isinstance(fate, Closed):
-        desk.gate.leave(connection, slot, answered=False)
-        return max(fate.until, desk.database.now(connection) + _CLOSED_AT_LEAST)
-    rests = desk.database.now(connection) + gate.backoff(failures, fate.after)
-    if not fate.shuts_gate:
-        desk.gate.leave(connection, slot, answered=False)
-        return rests
+def _proof(fate: Fate, *, failures: int) -> Proof:
+    """How the lease ends: the gate shuts where the failure says something about the whole account."""
+    if not isinstance(fate, TryLater):
+        return release
+    if isinstance(fate, Closed) or not fate.shuts_gate:
+        return release_unanswered
     # Only news makes the gate shut for longer: what fails again by itself must not keep the others out for minutes.
-    news = _counts(fate) and not failures
-    shut = desk.gate.leave_shut(connection, slot, reason=str(fate), after=fate.after, counts=news)
-    return max(rests, shut)
+    return BackOff(str(fate), fate.after, counts=_counts(fate) and not failures)
+
+
+def _rests_until(tx: Tx, fate: TryLater, proof: Proof, *, failures: int) -> datetime:
+    """Until when this work rests: as long as the gate is shut, at least."""
+    if isinstance(fate, Closed):
+        return max(fate.until, tx.now + _CLOSED_AT_LEAST)
+    rests = tx.now + gate.backoff(failures, fate.after)
+    return max(rests, proof.until) if isinstance(proof, BackOff) and proof.until is not None else rests
 
 
 def _counts(fate: TryLater) -> bool:
     return not isinstance(fate, Busy | Closed)
 
 
-def _park_resource(connection: sa.Connection, desk: Desk, resource: str, fate: Fate) -> None:
-    streams.park(connection, desk.name, resource, reason=str(fate), now=desk.database.now(connection))
+def _park_resource(tx: Tx, desk: Desk, resource: str, fate: Fate) -> None:
+    streams.park(tx, desk.name, resource, reason=str(fate), now=tx.now)
 
 
 def _tell(desk: Desk, resource: str, fate: Fate, **key: str) -> None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 import structlog
 
-from models import aside, deletions, faults, inbox, journal, records, streams
+from models import aside, deletions, faults, inbox, records, streams
 from models.faults import Point
 from models.values import Cause, Snapshot, Withheld, doubling
 from workers import fates, gate, sending, shapes
 from workers.errors import Fate, SetAside
+from workers.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from models.database import Tx
     from models.inbox import Item
     from models.streams import Stream
     from models.values import Change, Tombstone
@@ -43,8 +46,8 @@ def fetch(shift: Shift, item: Item) -> None:
     resource = desk.resources.get(item.resource)
     if resource is None:
         log.info("not configured", **told)
-        with desk.database.begin() as connection:
-            _not_ours(connection, desk, item)
+        with desk.database.begin() as tx:
+            _not_ours(tx, item)
         return
     try:
         if resource.handed_in:
@@ -52,49 +55,66 @@ def fetch(shift: Shift, item: Item) -> None:
         elif resource.points:
             _ask(shift, resource, item)
         else:
-            with desk.database.begin() as connection:
-                _read_instead(connection, desk, item)
+            with desk.database.begin() as tx:
+                _read_instead(tx, desk, item)
     except gate.LeaseLost:
         log.warning("lease lost", **told)  # the row is still in the inbox
 
 
-def _ask(shift: Shift, resource: Resource, item: Item) -> None:
-    desk = shift.desk
-    stream = shapes.described(shift, resource, lambda slot, _, fate: fates.of_key(desk, slot, item, fate, own=False))
-    if stream is None:
-        return  # parked or postponed meanwhile
-    if item.alone >= fates.ATTEMPTS:
-        reason = f"{item.alone} attempts broke off without an answer; the workers' log may say why"
-        with desk.database.begin() as connection:
-            inbox.park(connection, item, reason=reason)
-        return
+class _Claim:
+    """Runs in the transaction that takes the lease: reads the stream and has the key's row rest meanwhile."""
 
-    def begin(connection: sa.Connection, now: datetime, until: datetime) -> None:
+    stream: Stream
+
+    def __init__(self, desk: Desk, resource: Resource, item: Item) -> None:
+        self._desk, self._resource, self._item = desk, resource, item
+
+    def __call__(self, tx: Tx, _revision: int, until: datetime) -> None:
+        self.stream = shapes.stream_of(tx, self._desk, self._resource)
+        item = self._item
         # After a death longer and longer: or the key would come first again as soon as its dead worker's lease is over.
-        if not inbox.begin(connection, item, now=now, until=until + doubling(item.attempts)):
+        if not inbox.begin(tx, item, now=tx.now, until=until + doubling(item.attempts)):
             raise _OvertakenError
 
-    with suppress(_OvertakenError), shift.turn(f"{resource.name}\n{item.key}", begin=begin) as slot:
-        shift.requests += 1
-        _fetch(shift, slot, resource, stream, item=item)
+
+def _ask(shift: Shift, resource: Resource, item: Item) -> None:
+    desk = shift.desk
+    if item.alone >= fates.ATTEMPTS:
+        reason = f"{item.alone} attempts broke off without an answer; the workers' log may say why"
+        with desk.database.begin() as tx:
+            inbox.park(tx, item, reason=reason)
+        return
+    claim = _Claim(desk, resource, item)
+    try:
+        with suppress(_OvertakenError, shapes.Resting), shift.turn(f"{resource.name}\n{item.key}", begin=claim) as slot:
+            shift.requests += 1
+            _fetch(shift, slot, resource, claim.stream, item=item)
+    except shapes.Undescribed as undescribed:
+        failed = partial(_undescribed, desk, item)
+        if shapes.describe(shift, resource, undescribed.stream, failed):
+            _ask(shift, resource, item)
 
 
-def _not_ours(connection: sa.Connection, desk: Desk, item: Item) -> None:
+def _undescribed(desk: Desk, item: Item, slot: Slot, _stream: Stream, fate: Fate) -> None:
+    fates.of_key(desk, slot, item, fate, own=False)
+
+
+def _not_ours(tx: Tx, item: Item) -> None:
     """Nothing here knows this resource. A document that was accepted waits: its resource is only newer than we are."""
     if item.cause is Cause.DOCUMENT:
-        until = desk.database.now(connection) + _NEWER
-        inbox.postpone(connection, item, until=until, reason="this worker's settings do not have it", counts=False)
+        until = tx.now + _NEWER
+        inbox.postpone(tx, item, until=until, reason="this worker's settings do not have it", counts=False)
     else:
-        inbox.finish(connection, item)
+        inbox.finish(tx, item)
 
 
-def _read_instead(connection: sa.Connection, desk: Desk, item: Item) -> None:
+def _read_instead(tx: Tx, desk: Desk, item: Item) -> None:
     """Nobody can ask for one key of this resource: everything is read at once, and answers for all its keys."""
-    now = desk.database.now(connection)
+    now = tx.now
     until = now + desk.resources[item.resource].full_every
-    inbox.lock(connection, desk.database, connection_name=desk.name)
-    if inbox.rest(connection, connection_name=desk.name, resource=item.resource, now=now, until=until):
-        streams.change(connection, desk.name, item.resource, full_due_at=now)
+    inbox.lock(tx, connection_name=desk.name)
+    if inbox.rest(tx, connection_name=desk.name, resource=item.resource, now=now, until=until):
+        streams.change(tx, desk.name, item.resource, full_due_at=now)
 
 
 def _fetch(shift: Shift, slot: Slot, resource: Resource, stream: Stream, *, item: Item) -> None:
@@ -104,7 +124,7 @@ def _fetch(shift: Shift, slot: Slot, resource: Resource, stream: Stream, *, item
             found = _as_listed(_shown(shift.client.fetch(resource, item.key), item), item)
             faults.reach(Point.FETCHED)
             if isinstance(found, Snapshot):
-                stream = shapes.learn(shift, resource, stream, found.raw)
+                stream = shapes.learn(shift, resource, stream, found.raw, asked_at=slot.sent_at)
             target = desk.target(resource, stream)
             prepared = records.prepare(desk.database, target, [found] if isinstance(found, Snapshot) else [])
             faults.reach(Point.ROW_PREPARED)
@@ -147,46 +167,31 @@ def _write(
     found: Snapshot | Tombstone,
     prepared: records.Prepared,
 ) -> list[Change]:
-    """The one transaction: the lease proven, row and parts, the inbox, the journal last."""
-    database = desk.database
-    listed = found.listed if isinstance(found, Snapshot) else item.listed
-    with database.begin() as connection:
-        now = desk.gate.leave(connection, slot)
-        if not isinstance(found, Snapshot) and not _may_delete(connection, desk, resource, target, item=item, now=now):
+    token = found.listed if isinstance(found, Snapshot) else item.listed
+    listed = {item.key: token} if token is not None else {}
+    with UnitOfWork.under(slot, target, item.cause, journaled=Point.KEY_JOURNALED) as work:
+        if isinstance(found, Snapshot):
+            work.apply(prepared, listed=listed, point=True)
+        elif _may_delete(work, desk, resource, item=item):
+            work.delete([item.key], listed=listed, point=True)
+        else:
             share = f"{desk.options.max_deletions:.0%}"
-            inbox.hold(connection, item, reason=f"gone, like more than {share} of {resource.name} within a day")
+            inbox.hold(work.tx, item, reason=f"gone, like more than {share} of {resource.name} within a day")
             return []
-        changes = records.apply(
-            connection,
-            database,
-            target,
-            prepared,
-            tombstones=[] if isinstance(found, Snapshot) else [item.key],
-            turn=slot.turn,
-            now=now,
-            listed={item.key: listed} if listed is not None else {},
-            point=True,
-        )
         faults.reach(Point.ROW_APPLIED)
-        inbox.finish(connection, item)
+        inbox.finish(work.tx, item)
         faults.reach(Point.KEY_FINISHED)
-        journal.append(
-            connection, target.connection, target.resource, changes, turn=slot.turn, cause=item.cause, now=now
-        )
-        faults.reach(Point.KEY_JOURNALED)
     faults.reach(Point.KEY_COMMITTED)
-    return changes
+    return work.changes
 
 
-def _may_delete(
-    connection: sa.Connection, desk: Desk, resource: Resource, target: records.Target, *, item: Item, now: datetime
-) -> bool:
-    _, deleted = records.listed_tokens(connection, desk.database, target, [item.key]).get(item.key, (None, True))
+def _may_delete(work: UnitOfWork, desk: Desk, resource: Resource, *, item: Item) -> bool:
+    tx, target = work.tx, work.target
+    _, deleted = records.listed_tokens(tx, target, [item.key]).get(item.key, (None, True))
     if deleted or resource.register:
         return True
     if item.approved:
-        if not aside.undecided(connection, connection_name=desk.name, resource=resource.name, besides=item.key):
-            deletions.approved(connection, target, now=now)
+        if not aside.undecided(tx, connection_name=desk.name, resource=resource.name, besides=item.key):
+            deletions.approved(tx, target, now=tx.now)
         return True
-    share = desk.options.max_deletions
-    return deletions.permitted(connection, desk.database, target, count=1, max_deletions=share, now=now)
+    return deletions.permitted(tx, target, count=1, max_deletions=desk.options.max_deletions, now=tx.now)

@@ -12,7 +12,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from models import faults
+from models.database import Tx
 from models.faults import Point
 from models.tables import Instant, gates, leases, turns
 from models.values import doubling
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.settings import Connection
 
-Begin = Callable[[sa.Connection, datetime, datetime], None]
-"""Called inside the transaction that takes a slot, with the clock and the end of the lease."""
+Begin = Callable[[Tx, int, datetime], None]
+"""Called inside the transaction that takes a slot, with its revision and the end of the lease."""
 
 GRACE = timedelta(seconds=15)
 """A lease outlives its request's deadline by this, for the commit."""
@@ -74,6 +75,7 @@ class Slot:
     turn: int
     sent_at: datetime
     renewed: float
+    gate: Gate = field(repr=False, compare=False)
 
 
 def account_of(options: Connection) -> str:
@@ -120,6 +122,11 @@ class Gate:
         self._stopwatch = stopwatch
 
     @property
+    def database(self) -> Database:
+        """Where this gate stands: what is asked behind it is written there."""
+        return self._database
+
+    @property
     def paced(self) -> bool:
         """Whether the vendor sets a pace."""
         return bool(self._interval)
@@ -131,22 +138,22 @@ class Gate:
         until the pace allows the request.
         """
         # Whom a file's machine takes with it when it fails misses no lease. A server's client may live on.
-        with self._database.begin(lazily=self._database.is_sqlite) as connection:
-            row = self._lock(connection)
+        with self._database.begin(lazily=self._database.is_sqlite) as tx:
+            row = self._lock(tx)
             now, read_at = row.now, self._stopwatch.monotonic()
             if row.shut_until is not None and row.shut_until > now:
                 raise Shut(row.shut_until, row.shut_reason or "the gate is shut")
-            self._make_room(connection, subject, now)
+            self._make_room(tx, subject, now)
             start = max(now, row.next_start_at or now)
             if start - now > MOMENT:
                 raise Shut(start, "the vendor's pace")
+            turn, tx.now = self._lend(tx, subject, start + self._lease), now
             if begin is not None:
-                begin(connection, now, start + self._lease)
-            turn = self._lend(connection, subject, start + self._lease)
+                begin(tx, turn, start + self._lease)
             if self._interval:  # else the next one may start whenever it comes
-                self._change(connection, next_start_at=start + self._interval)
+                self._change(tx, next_start_at=start + self._interval)
         faults.reach(Point.SLOT_TAKEN)
-        slot = Slot(turn=turn, sent_at=now, renewed=read_at)
+        slot = Slot(turn=turn, sent_at=now, renewed=read_at, gate=self)
         self._wait(slot, start)
         while self._concurrency > 1 and slot.sent_at - start > _SLACK:
             start = self._place_again(slot, start)
@@ -162,65 +169,64 @@ class Gate:
 
     def _place_again(self, slot: Slot, start: datetime) -> datetime:
         """Whoever overslept its place may meet the one who was let in for this very moment. Raises `LeaseLost`."""
-        with self._database.begin() as connection:
-            row = self._lock(connection)
-            self.keep(connection, slot)
+        with self._database.begin() as tx:
+            row = self._lock(tx)
+            self.keep(tx, slot)
             slot.sent_at = now = row.now
             alone = row.next_start_at is None or row.next_start_at <= start + self._interval
             start = now if alone else max(now, row.next_start_at)
-            self._change(connection, next_start_at=start + self._interval)
+            self._change(tx, next_start_at=start + self._interval)
         return start
 
     def alive(self, slot: Slot) -> None:
         """Bytes arrive: renew the lease now and then. Raises `LeaseLost`."""
         if self._stopwatch.monotonic() - slot.renewed > self._lease.total_seconds() / 3:
-            with self._database.begin() as connection:
-                self.keep(connection, slot)
+            with self._database.begin() as tx:
+                self.keep(tx, slot)
 
-    def keep(self, connection: sa.Connection, slot: Slot) -> datetime:
+    def keep(self, tx: Tx, slot: Slot) -> datetime:
         """Prove inside a transaction that the lease is ours, and renew it. The clock. Raises `LeaseLost`."""
         clock = self._database.moment()
         until = {"until": clock.told["clock"] + self._lease} if clock.told else {"lease": self._lease}
         kept = _kept(clock.reads, bool(clock.told))
-        now: datetime | None = connection.execute(kept, {"its_turn": slot.turn, **until, **clock.told}).scalar()
+        now: datetime | None = tx.execute(kept, {"its_turn": slot.turn, **until, **clock.told}).scalar()
         if now is None:
             raise LeaseLost
         slot.renewed = self._stopwatch.monotonic()
+        tx.now = now
         return now
 
-    def leave(self, connection: sa.Connection, slot: Slot, *, answered: bool = True) -> datetime:
+    def leave(self, tx: Tx, slot: Slot, *, answered: bool = True) -> datetime:
         """Prove that the lease is ours and give it back: the vendor is there. The clock. Raises `LeaseLost`.
 
         `answered`: what he said could be used.
         """
-        now = self._give_back(connection, slot)
+        now = self._give_back(tx, slot)
         values = {"answered_at": now} if answered else {}
-        self._paced(connection, slot, failures=0, **values)
+        self._paced(tx, slot, failures=0, **values)
         faults.reach(Point.SLOT_LEFT)
         return now
 
-    def answered_since(self, connection: sa.Connection, moment: datetime | None) -> bool:
+    def answered_since(self, tx: Tx, moment: datetime | None) -> bool:
         """Whether the vendor has answered somebody of this account since then (None: ever)."""
-        last = connection.execute(sa.select(gates.c.answered_at).where(gates.c.account == self.account)).scalar()
+        last = tx.execute(sa.select(gates.c.answered_at).where(gates.c.account == self.account)).scalar()
         return last is not None and (moment is None or last > moment)
 
-    def leave_shut(
-        self, connection: sa.Connection, slot: Slot, *, reason: str, after: timedelta | None, counts: bool
-    ) -> datetime:
+    def leave_shut(self, tx: Tx, slot: Slot, *, reason: str, after: timedelta | None, counts: bool) -> datetime:
         """Give the lease back and shut the gate for everybody; returns until when. Raises `LeaseLost`."""
-        self._give_back(connection, slot)
-        row = self._lock(connection)
+        self._give_back(tx, slot)
+        row = self._lock(tx)
         failures, shut_until = row.failures, row.shut_until
         until: datetime = row.now + backoff(failures, after)
         if shut_until is not None and shut_until > until:
             until = shut_until  # another request of this account was told to wait longer
-        self._paced(connection, slot, failures=failures + counts, shut_until=until, shut_reason=reason[:500])
+        self._paced(tx, slot, failures=failures + counts, shut_until=until, shut_reason=reason[:500])
         return until
 
     def abandon(self, slot: Slot) -> None:
         """Give the lease back after a crash of ours, if it is still there."""
-        with self._database.begin() as connection:
-            connection.execute(sa.delete(leases).where(leases.c.turn == slot.turn))
+        with self._database.begin() as tx:
+            tx.execute(sa.delete(leases).where(leases.c.turn == slot.turn))
 
     def sessions(self) -> SessionBox:
         """Where this account's vendor session is kept."""
@@ -230,20 +236,18 @@ class Gate:
     def _sessions(self) -> SessionBox:
         return SessionBox(self._database, self.account, self._secret, lease=self._lease)
 
-    def _lock(self, connection: sa.Connection) -> sa.Row[Any]:
+    def _lock(self, tx: Tx) -> sa.Row[Any]:
         """The gate's row and, as `now`, the clock once it is ours."""
         clock = self._database.moment()
         locked, this = _locked(clock.reads), {"this": self.account, **clock.told}
-        row = connection.execute(locked, this).one_or_none()
+        row = tx.execute(locked, this).one_or_none()
         if row is None:
-            connection.execute(
-                self._database.insert(gates).values(account=self.account, failures=0).on_conflict_do_nothing()
-            )
-            row = connection.execute(locked, this).one()
+            tx.execute(self._database.insert(gates).values(account=self.account, failures=0).on_conflict_do_nothing())
+            row = tx.execute(locked, this).one()
         return row
 
-    def _make_room(self, connection: sa.Connection, subject: str | None, now: datetime) -> None:
-        held = self._held(connection)
+    def _make_room(self, tx: Tx, subject: str | None, now: datetime) -> None:
+        held = self._held(tx)
         if any(other.until <= now for other in held):
             # One that has run out but is being committed right now is locked: skip it, it still counts as held.
             expired = (
@@ -251,37 +255,38 @@ class Gate:
                 .where(leases.c.account == self.account, leases.c.until <= now)
                 .with_for_update(skip_locked=True)
             )
-            connection.execute(sa.delete(leases).where(leases.c.turn.in_(expired)))
-            held = self._held(connection)
+            tx.execute(sa.delete(leases).where(leases.c.turn.in_(expired)))
+            held = self._held(tx)
         alone = subject is None or any(other.subject is None for other in held)
         same = any(other.subject == subject for other in held)
         if held and (alone or same or len(held) >= self._concurrency):
             raise Shut(min(other.until for other in held), "somebody else is asking")
 
-    def _held(self, connection: sa.Connection) -> Sequence[sa.Row[str | None, datetime]]:
-        return connection.execute(_HELD, {"this": self.account}).all()
+    def _held(self, tx: Tx) -> Sequence[sa.Row[str | None, datetime]]:
+        return tx.execute(_HELD, {"this": self.account}).all()
 
-    def _lend(self, connection: sa.Connection, subject: str | None, until: datetime) -> int:
+    def _lend(self, tx: Tx, subject: str | None, until: datetime) -> int:
         lent: dict[str, Any] = {"account": self.account, "subject": subject, "until": until}
         if self._database.is_sqlite:
-            lent["turn"] = self._database.draw(connection)
-            return int(connection.execute(_LEND, lent).scalar_one())
-        return int(connection.execute(_DRAW_AND_LEND, lent).scalar_one())
+            lent["turn"] = self._database.draw(tx)
+            return int(tx.execute(_LEND, lent).scalar_one())
+        return int(tx.execute(_DRAW_AND_LEND, lent).scalar_one())
 
-    def _give_back(self, connection: sa.Connection, slot: Slot) -> datetime:
+    def _give_back(self, tx: Tx, slot: Slot) -> datetime:
         clock = self._database.moment()
-        now: datetime | None = connection.execute(_given(clock.reads), {"its_turn": slot.turn, **clock.told}).scalar()
+        now: datetime | None = tx.execute(_given(clock.reads), {"its_turn": slot.turn, **clock.told}).scalar()
         if now is None:
             raise LeaseLost
+        tx.now = now
         return now
 
-    def _paced(self, connection: sa.Connection, slot: Slot, **values: object) -> None:
+    def _paced(self, tx: Tx, slot: Slot, **values: object) -> None:
         new = {f"new_{name}": value for name, value in values.items()}
         earliest = slot.sent_at + self._interval
-        connection.execute(_paced(tuple(values)), {"this": self.account, "earliest": earliest, **new})
+        tx.execute(_paced(tuple(values)), {"this": self.account, "earliest": earliest, **new})
 
-    def _change(self, connection: sa.Connection, **values: object) -> None:
-        connection.execute(sa.update(gates).where(gates.c.account == self.account).values(**values))
+    def _change(self, tx: Tx, **values: object) -> None:
+        tx.execute(sa.update(gates).where(gates.c.account == self.account).values(**values))
 
 
 _HELD = sa.select(leases.c.subject, leases.c.until).where(leases.c.account == sa.bindparam("this"))
@@ -341,9 +346,9 @@ class SessionBox:
 
     def get(self) -> bytes | None:
         """The session that is still valid, or None."""
-        with self._database.read() as connection:
-            now = self._database.now(connection)
-            stored = connection.execute(
+        with self._database.read() as tx:
+            now = self._database.now(tx)
+            stored = tx.execute(
                 sa.select(gates.c.session).where(gates.c.account == self._account, gates.c.session_until > now)
             ).scalar()
         if stored is None:
@@ -369,8 +374,8 @@ class SessionBox:
         try:
             yield
         finally:
-            with self._database.begin() as connection:
-                connection.execute(
+            with self._database.begin() as tx:
+                tx.execute(
                     sa.update(gates)
                     .where(gates.c.account == self._account, gates.c.login_turn == turn)
                     .values(login_turn=None, login_until=None)
@@ -379,10 +384,10 @@ class SessionBox:
     def _take_login(self) -> int:
         end = time.monotonic() + MOMENT.total_seconds()
         while True:
-            with self._database.begin() as connection:
-                turn, now = self._database.draw(connection), self._database.now(connection)
+            with self._database.begin() as tx:
+                turn, now = self._database.draw(tx), self._database.now(tx)
                 free = sa.or_(gates.c.login_until.is_(None), gates.c.login_until <= now)
-                taken = connection.execute(
+                taken = tx.execute(
                     sa.update(gates)
                     .where(gates.c.account == self._account, free)
                     .values(login_turn=turn, login_until=now + self._lease)
@@ -394,8 +399,8 @@ class SessionBox:
             time.sleep(_LOGIN_PAUSE)
 
     def _set(self, session: bytes | None, until: datetime | None) -> None:
-        with self._database.begin() as connection:
-            connection.execute(
+        with self._database.begin() as tx:
+            tx.execute(
                 sa.update(gates).where(gates.c.account == self._account).values(session=session, session_until=until)
             )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from models.database import Database
+    from models.database import Database, Tx
     from models.settings import Settings
 
     Clear = Callable[[sa.Connection], int]
@@ -30,16 +30,16 @@ _PATIENCE = 5.0
 def keep(database: Database, settings: Settings, *, portion: int = PORTION) -> None:
     """Clear away what is older than the settings say, `portion` rows a transaction."""
     end = time.monotonic() + _PATIENCE
-    with database.read() as connection:
-        now = database.now(connection)
+    with database.read() as tx:
+        now = tx.now
     for clear in _everything(settings, now, portion):
         while _cleared(database, clear) >= portion and time.monotonic() < end:
             pass
 
 
 def _cleared(database: Database, clear: Clear) -> int:
-    with database.begin() as connection:
-        return clear(connection)
+    with database.begin() as tx:
+        return clear(tx)
 
 
 def _everything(settings: Settings, now: datetime, portion: int) -> Iterator[Clear]:
@@ -54,18 +54,18 @@ def _everything(settings: Settings, now: datetime, portion: int) -> Iterator[Cle
     yield partial(_forget_rings, before=old, configured=list(settings.connections))
 
 
-def _forget_accounts(connection: sa.Connection, *, before: datetime) -> int:
+def _forget_accounts(tx: Tx, *, before: datetime) -> int:
     """Gates and leases of accounts that nobody has asked for so long: their address or login is another one now."""
-    connection.execute(sa.delete(leases).where(leases.c.until < before))
+    tx.execute(sa.delete(leases).where(leases.c.until < before))
     unused = gates.c.next_start_at < before
     unshut = sa.or_(gates.c.shut_until.is_(None), gates.c.shut_until < before)
     asking = sa.exists().where(leases.c.account == gates.c.account)
-    connection.execute(sa.delete(gates).where(unused, unshut, ~asking))
+    tx.execute(sa.delete(gates).where(unused, unshut, ~asking))
     return 0  # a handful: never another portion
 
 
-def _forget_rings(connection: sa.Connection, *, before: datetime, configured: list[str]) -> int:
+def _forget_rings(tx: Tx, *, before: datetime, configured: list[str]) -> int:
     """Bells of connections that are gone."""
     silent = sa.func.coalesce(rings.c.answered_at, rings.c.rung_at) < before
-    connection.execute(sa.delete(rings).where(rings.c.connection.not_in(configured), silent))
+    tx.execute(sa.delete(rings).where(rings.c.connection.not_in(configured), silent))
     return 0

@@ -26,6 +26,7 @@ from models.settings import HandedIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from models.documents import Standing
     from models.streams import Stream
@@ -50,13 +51,13 @@ _LONGEST_NAME = 255 - len(WHY) - len(" (9999)")
 """Bytes of a name on most file systems, less what may be added."""
 
 
-def look(desk: Desk, stream: Stream) -> None:
+def look(desk: Desk, stream: Stream, *, began_at: datetime) -> None:
     """Hand in what lies in the folder of a kind, move on what is known; plan the next look.
 
-    What keeps a look from working at all becomes the stream's error, what concerns single files its warning.
+    `began_at`: the database's clock. What keeps a look from working at all becomes the stream's error, what concerns
+    single files its warning.
     """
-    kind, began_at = stream.resource, desk.now()
-    options = desk.options
+    kind, options = stream.resource, desk.options
     folder = options.inbox / kind if isinstance(options, HandedIn) and options.inbox is not None else None
     told: list[str] = []
     try:
@@ -68,17 +69,17 @@ def look(desk: Desk, stream: Stream) -> None:
     warning = storable_text(f"{folder}: {told[0]}") if told else None
     if warning is not None and len(told) > 1:
         warning += f" ({len(told) - 1} more)"
-    with desk.database.begin() as connection:
-        now = desk.database.now(connection)
+    with desk.database.begin() as tx:
+        now = tx.now
         next_at = now + desk.resources[kind].full_every
-        streams.looked(connection, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
+        streams.looked(tx, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
 
 
 def _failed(desk: Desk, stream: Stream, words: str) -> None:
-    with desk.database.begin() as connection:
-        now = desk.database.now(connection)
+    with desk.database.begin() as tx:
+        now = tx.now
         next_at = now + desk.resources[stream.resource].full_every
-        streams.look_failed(connection, stream, next_at=next_at, now=now, words=storable_text(words))
+        streams.look_failed(tx, stream, next_at=next_at, now=now, words=storable_text(words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ class _Look:
             self._careful(name, lambda name: (self.folder / name).mkdir(exist_ok=True))
         with os.scandir(self.folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.lower().endswith(".pdf"))
-        with self.desk.database.read() as connection:
-            self.waiting = documents.waiting(connection, connection_name=self.desk.name, kind=self.kind)
+        with self.desk.database.read() as tx:
+            self.waiting = documents.waiting(tx, connection_name=self.desk.name, kind=self.kind)
         for name in names:
             self._careful(name, lambda name: self._file(self.folder / name))
         return self.told
@@ -168,17 +169,16 @@ class _Look:
             self._park(path, seen, f"{standing.reason}\n`{retry}` has it tried again.")
 
     def _standing(self, sha256: str) -> Standing | None:
-        with self.desk.database.read() as connection:
-            return documents.get(connection, connection_name=self.desk.name, kind=self.kind, sha256=sha256)
+        with self.desk.database.read() as tx:
+            return documents.get(tx, connection_name=self.desk.name, kind=self.kind, sha256=sha256)
 
     def _hand_in(self, path: Path, seen: os.stat_result) -> None:
         content, now = _content(path)
         if _identity(now) != _identity(seen):
             return  # it changed under our eyes: the next look sees what it is
-        with self.desk.database.begin() as connection:
+        with self.desk.database.begin() as tx:
             handed = documents.hand_in(
-                connection,
-                self.desk.database,
+                tx,
                 connection_name=self.desk.name,
                 kind=self.kind,
                 name=path.name,

@@ -17,19 +17,21 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
-from models import inbox, notices, streams
-from models.values import Lane
+from models import notices, pending, streams
 from workers import fates, fetching, gate, incoming, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from models.database import Tx
     from models.inbox import Item
+    from models.pending import Pending
     from models.streams import Stream
     from workers.desk import Desk, Shift
 
@@ -63,19 +65,21 @@ def _work(desk: Desk, next_step: Callable[[Shift], bool], budget: timedelta) -> 
                     break
         except gate.Shut as shut:
             log.info("gate closed", connection=desk.name, until=shut.until.isoformat(), reason=str(shut))
-    with desk.database.begin() as connection:
-        streams.settle(connection, connection_name=desk.name)
+    if shift.settled:
+        with desk.database.begin() as tx:
+            streams.settle(tx, connection_name=desk.name)
     return shift
 
 
 def _next_short(shift: Shift) -> bool:
     """Do the most urgent thing; False when nothing is due."""
-    if _next_live(shift):
+    due = _pending(shift, full=False, fold=shift.steps == 0)  # what woke us is a webhook most of the time
+    if _next_live(shift, due):
         return True
-    stream, item = _due(shift.desk, full=False), _longest_due_key(shift.desk)
+    stream, item = next(iter(due.streams), None), due.key
     # The longest overdue of the two: at a slow vendor neither ticks nor bulk keys may starve the other.
     if stream is not None and (item is None or stream.due_at <= item.due_at):
-        _read(shift, stream, full=False)
+        _read(shift, stream, due, full=False)
     elif item is not None:
         _fetch(shift, item)
     else:
@@ -85,41 +89,39 @@ def _next_short(shift: Shift) -> bool:
 
 def _next_page(shift: Shift) -> bool:
     """Read the next page of a full reading, live keys first; False when nothing is due."""
-    if _next_folder(shift) or _next_live(shift):
+    due = _pending(shift, full=True)
+    if _next_folder(shift, due) or _next_live(shift, due):
         return True
-    desk = shift.desk
-    stream = next((row for row in _overdue(desk, full=True) if not desk.resources[row.resource].handed_in), None)
+    stream = next((row for row in due.streams if not shift.desk.resources[row.resource].handed_in), None)
     if stream is None:
         return False
-    _read(shift, stream, full=True)
+    _read(shift, stream, due, full=True)
     return True
 
 
-def _next_folder(shift: Shift) -> bool:
+def _next_folder(shift: Shift, due: Pending) -> bool:
     """Look into a watched folder, which needs no vendor: it waits for nobody's answer. False when none is due."""
     desk = shift.desk
-    stream = _due_folder(desk)
+    stream = next((row for row in due.streams if desk.resources[row.resource].handed_in), None)
     if stream is None:
         return False
     with _moved(desk, stream, full=True):
-        incoming.look(desk, stream)
+        incoming.look(desk, stream, began_at=due.now)
     return True
 
 
-def _next_live(shift: Shift) -> bool:
+def _next_live(shift: Shift, due: Pending) -> bool:
     """Fetch the next live key; False when there is none.
 
     While the account's last request has failed only keys that have not failed yet go first: one that always fails would
     shut the gate again each time that it opens, and neither a tick nor anything else would ever get through.
     Raises `gate.Shut` while one of a connection that shares the account waits: the gate is for it now.
     """
-    desk = shift.desk
-    _fold(desk)
-    if (item := _due_key(desk, Lane.LIVE, failing=desk.gate.account)) is not None:
-        _fetch(shift, item)
+    if due.fresh is not None:
+        _fetch(shift, due.fresh)
         return True
-    if desk.sharing and _live_waits(desk):
-        raise gate.Shut(desk.now() + _SOON, "live work of a connection that shares the account goes first")
+    if due.others_wait:
+        raise gate.Shut(due.now + _SOON, "live work of a connection that shares the account goes first")
     return False
 
 
@@ -133,9 +135,9 @@ def _fetch(shift: Shift, item: Item) -> None:
         raise
 
 
-def _read(shift: Shift, stream: Stream, *, full: bool) -> None:
+def _read(shift: Shift, stream: Stream, due: Pending, *, full: bool) -> None:
     with _moved(shift.desk, stream, full=full):
-        reading.read(shift, shift.desk.resources[stream.resource], full=full)
+        reading.read(shift, shift.desk.resources[stream.resource], now=due.now, full=full)
 
 
 @contextmanager
@@ -149,43 +151,24 @@ def _moved(desk: Desk, stream: Stream, *, full: bool) -> Iterator[None]:
         raise
 
 
-def _live_waits(desk: Desk) -> bool:
+def _pending(shift: Shift, *, full: bool, fold: bool = False) -> Pending:
+    """What is due, of what this process is configured for. Webhooks are folded first, in the same transaction."""
+    desk, folded = shift.desk, _FOLD
+    due = None if fold else _look(shift, full=full)
+    while due is None or (due.unfolded and folded == _FOLD):
+        with desk.database.begin(lazily=True) as tx:  # lost, they are webhooks again, and folded again
+            folded = notices.fold(tx, connection_name=desk.name, limit=_FOLD)
+            due = _due(tx, desk, full=full)
+    shift.steps += 1
+    shift.settled = due.settled
+    return replace(due, streams=[row for row in due.streams if row.resource in desk.resources])
+
+
+def _look(shift: Shift, *, full: bool) -> Pending:
+    with shift.desk.database.read() as tx:
+        return _due(tx, shift.desk, full=full)
+
+
+def _due(tx: Tx, desk: Desk, *, full: bool) -> Pending:
     names = [each.name for each in desk.sharing]
-    with desk.database.alone() as connection:
-        return inbox.live_waits(connection, desk.database, connections=names)[0]
-
-
-def _fold(desk: Desk) -> None:
-    folded = _FOLD
-    while folded == _FOLD:
-        with desk.database.begin(lazily=True) as connection:  # lost, they are notices again, and folded again
-            folded = notices.fold(connection, desk.database, connection_name=desk.name, limit=_FOLD)
-
-
-def _due_key(desk: Desk, lane: Lane, *, failing: str | None = None) -> Item | None:
-    now = desk.database.moment(steady=True)
-    with desk.database.alone() as connection:
-        found = inbox.due(connection, connection_name=desk.name, now=now, lane=lane, failing=failing)
-    return found[0] if found else None
-
-
-def _longest_due_key(desk: Desk) -> Item | None:
-    found = [item for lane in Lane if (item := _due_key(desk, lane)) is not None]
-    return min(found, key=lambda item: item.due_at, default=None)
-
-
-def _due(desk: Desk, *, full: bool) -> Stream | None:
-    # The longest overdue: a resource that is always due again must not starve the others.
-    return next(iter(_overdue(desk, full=full)), None)
-
-
-def _due_folder(desk: Desk) -> Stream | None:
-    return next((row for row in _overdue(desk, full=True) if desk.resources[row.resource].handed_in), None)
-
-
-def _overdue(desk: Desk, *, full: bool) -> list[Stream]:
-    with desk.database.read() as connection:
-        now = desk.database.now(connection)
-        rows = streams.open_ones(connection, connection_name=desk.name)
-    due = [row for row in rows if row.resource in desk.resources and row.is_due(now, full=full)]
-    return sorted(due, key=lambda row: row.full_due_at if full else row.due_at)
+    return pending.look(tx, connection=desk.name, account=desk.gate.account, sharing=names, full=full)

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 import structlog
 
-from models import aside, columns, deletions, exact, faults, inbox, journal, records, redaction, streams
+from models import aside, columns, deletions, exact, faults, inbox, records, redaction, streams
 from models.faults import Point
 from models.values import Cause, Chunk, Lane, Malformed, Mention, Unreadable
-from workers import fates, shapes
+from workers import fates
 from workers.errors import SetAside, TryLater
+from workers.unit_of_work import UnitOfWork, release, renew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
+    from models.database import Tx
     from models.streams import Stream
     from models.values import Change, JsonObject, Line
     from workers.connectors.contract import Resource
@@ -54,6 +56,7 @@ class Page:
         self.run = stream.full_run
         self.first_turn = stream.full_turn
         self.surveyed = False
+        self.following: Stream | None = None
 
     @property
     def cause(self) -> Cause:
@@ -62,28 +65,32 @@ class Page:
             return Cause.BACKFILL
         return Cause.RECONCILE if self.full and not self.resource.register else Cause.TICK
 
-    def begin(self, slot: Slot) -> None:
+    def begin(self, tx: Tx, revision: int) -> None:
         """It is tried from here on; a full reading that starts gets its run."""
-        with self.database.begin() as connection:
-            now = self.database.now(connection)
-            streams.begin(connection, self.stream, now=now)
-            if self.full and self.run is None:
-                self.run = streams.begin_full(connection, self.stream, turn=slot.turn, cause=self.cause, now=now)
-                self.first_turn = slot.turn
-        faults.reach(Point.READING_BEGUN)
+        if self.full and self.run is None:
+            self.run = streams.begin_full(tx, self.stream, turn=revision, cause=self.cause, now=tx.now)
+            self.first_turn = revision
+        else:
+            streams.begin(tx, self.stream, now=tx.now)
 
     def turn_over(self) -> bool:
         """Go on to the next reply; False where somebody had the reading begin anew, or stopped it, meanwhile."""
-        stream, now = shapes.current(self.desk, self.resource)
-        if stream is None or stream.full_run != self.run:
-            return False
-        stream = replace(stream, failures=0)  # the one that is counted since the last page is this one
-        if not stream.is_due(now, full=True):
+        stream = self.following
+        if stream is None:
             return False
         self.stream = stream
         self.target = self.desk.target(self.resource, stream)
         self.shift.requests += 1
         return True
+
+    def _follow(self, tx: Tx) -> None:
+        """Read the stream again, behind its own change: whether the next reply is still wanted."""
+        stream = streams.get(tx, self.desk.name, self.resource.name)
+        if stream is None or stream.full_run != self.run:
+            self.following = None
+            return
+        stream = replace(stream, failures=0)  # the one that is counted since the last page is this one
+        self.following = stream if stream.is_due(tx.now, full=True) else None
 
     def prepared(self, chunk: Chunk, *, goes_on: bool) -> Piece:
         """The chunk with all done that needs no transaction."""
@@ -131,79 +138,58 @@ class Page:
         *,
         goes_on: bool,
     ) -> None:
-        """The one transaction: the lease proven, mentions, rows and parts, the position, the journal last."""
-        gate, end = self.desk.gate, chunk.end
-        with self.database.begin() as connection:
-            now = (gate.keep if end is None or goes_on else gate.leave)(connection, slot)
-            inbox.lock(connection, self.database, connection_name=self.desk.name)
-            self._mention(connection, chunk, slot.turn)
+        end = chunk.end
+        proof = renew if end is None or goes_on else release
+        with UnitOfWork.under(slot, self.target, self.cause, proof=proof, journaled=Point.CHUNK_JOURNALED) as work:
+            tx = work.tx
+            listed = {each.key: each.listed for each in chunk.snapshots if each.listed is not None}
+            # First, because it may find that objects have to be laid out, and then all of this begins again.
+            changes = work.apply(prepared, listed=listed, point=False, meanwhile=meanwhile)
+            inbox.lock(tx, connection_name=self.desk.name)
+            self._mention(tx, chunk, slot.turn)
             faults.reach(Point.CHUNK_MENTIONED)
-            ends = self.full and end is not None and end.complete
-            if ends:
-                self._see(connection, chunk, [])
-            gone = self._missing(connection, now) if ends else []
-            changes = records.apply(
-                connection,
-                self.database,
-                self.target,
-                prepared,
-                tombstones=gone,
-                turn=slot.turn,
-                now=now,
-                listed={each.key: each.listed for each in chunk.snapshots if each.listed is not None},
-                point=False,
-                meanwhile=meanwhile,
-            )
-            if self.full and not ends:
-                self._see(connection, chunk, changes)
+            if self.full:
+                self._see(tx, chunk, changes)
+                if end is not None and end.complete:
+                    work.delete(self._missing(tx, tx.now), point=False)
             faults.reach(Point.CHUNK_APPLIED)
-            self._advance(connection, chunk, now, goes_on=goes_on)
+            self._advance(tx, chunk, tx.now, goes_on=goes_on)
+            if goes_on:
+                self._follow(tx)
             faults.reach(Point.CHUNK_ADVANCED)
-            journal.append(
-                connection,
-                self.desk.name,
-                self.resource.name,
-                changes,
-                turn=slot.turn,
-                cause=self.cause,
-                now=now,
-                rows=records.stored(self.database, self.target),
-            )
-            faults.reach(Point.CHUNK_JOURNALED)
         faults.reach(Point.CHUNK_COMMITTED)
-        if self.full and changes and not self.surveyed:
+        if self.full and work.changes and not self.surveyed:
             records.survey(self.database, self.target)
             self.surveyed = True
-        self.shift.changes += len(changes)
+        self.shift.changes += len(work.changes)
         told = {"connection": self.desk.name, "resource": self.resource.name}
-        log.info("read", **told, objects=_size(chunk), changes=len(changes), cause=self.cause.value)
+        log.info("read", **told, objects=_size(chunk), changes=len(work.changes), cause=self.cause.value)
 
-    def _see(self, connection: sa.Connection, chunk: Chunk, changes: Sequence[Change]) -> None:
+    def _see(self, tx: Tx, chunk: Chunk, changes: Sequence[Change]) -> None:
         """Remember which keys the reading named; a row that this turn wrote says so itself."""
         written = {change.key for change in changes}
         keys = [
             exact.storable_text(row.key) for rows in (chunk.snapshots, chunk.lines, chunk.unreadable) for row in rows
         ]
         keys = [key for key in keys if key not in written]
-        streams.see(connection, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
+        streams.see(tx, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
 
-    def _mention(self, connection: sa.Connection, chunk: Chunk, turn: int) -> None:
+    def _mention(self, tx: Tx, chunk: Chunk, turn: int) -> None:
         """What this chunk says about keys: named, different from before, told of, or not understood."""
         name, resource = self.desk.name, self.resource.name
         keys = [row.key for row in chunk.snapshots]
-        inbox.answered(connection, connection_name=name, resource=resource, keys=keys, before=turn)
+        inbox.answered(tx, connection_name=name, resource=resource, keys=keys, before=turn)
         lines = [replace(line, key=exact.storable_text(line.key)) for line in chunk.lines]
-        news = self._news(connection, lines)
+        news = self._news(tx, lines)
         self._bulk(
-            connection,
+            tx,
             [Mention(resource, line.key) for line in news],
             tokens={line.key: line.token for line in news},
             summaries={line.key: redaction.redact(line.summary, self.target.omit) for line in news if line.summary},
         )
-        self._bulk(connection, [each for each in chunk.mentions if each.resource in self.desk.resources])
+        self._bulk(tx, [each for each in chunk.mentions if each.resource in self.desk.resources])
         aside.park_unreadable(
-            connection,
-            self.database,
+            tx,
             connection_name=name,
             resource=resource,
             unreadable=[replace(row, raw=redaction.redact(row.raw, self.target.omit)) for row in chunk.unreadable],
@@ -212,7 +198,7 @@ class Page:
 
     def _bulk(
         self,
-        connection: sa.Connection,
+        tx: Tx,
         mentions: Sequence[Mention],
         *,
         tokens: dict[str, str] | None = None,
@@ -221,8 +207,7 @@ class Page:
         after: timedelta = timedelta(0),
     ) -> None:
         inbox.mention(
-            connection,
-            self.database,
+            tx,
             connection_name=self.desk.name,
             mentions=mentions,
             lane=Lane.BULK,
@@ -233,15 +218,15 @@ class Page:
             after=after,
         )
 
-    def _news(self, connection: sa.Connection, lines: Sequence[Line]) -> list[Line]:
+    def _news(self, tx: Tx, lines: Sequence[Line]) -> list[Line]:
         """The lines that the vendor calls changed or that differ from what was listed last; every line where a person
         asked to read all.
         """
         if not lines:
             return []
         keys = [line.key for line in lines]
-        rows = records.listed_tokens(connection, self.database, self.target, keys)
-        waiting = inbox.tokens(connection, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
+        rows = records.listed_tokens(tx, self.target, keys)
+        waiting = inbox.tokens(tx, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
         asked_for = self.stream.asked_for
         return [
             line
@@ -249,32 +234,31 @@ class Page:
             if asked_for or line.changed or _is_news(line, rows.get(line.key), waiting.get(line.key))
         ]
 
-    def _missing(self, connection: sa.Connection, now: datetime) -> list[str]:
+    def _missing(self, tx: Tx, now: datetime) -> list[str]:
         """A complete reading has ended: mention what it did not name.
 
         Where nothing can be fetched, what the one before did not name either is deleted: one reply may be wrong.
         """
-        absent = list(records.keys_absent(connection, self.database, self.target, before_turn=self.first_turn or 0))
+        absent = list(records.keys_absent(tx, self.target, before_turn=self.first_turn or 0))
         if self.resource.points:
             # A key that waits already, or is held, is still missing: that is no news.
-            self._bulk(connection, [Mention(self.resource.name, key) for key in absent], unless_known=True)
+            self._bulk(tx, [Mention(self.resource.name, key) for key in absent], unless_known=True)
             return []
         if not self.resource.unpaged:
             return []  # pages shift while data changes: absence from them alone proves nothing
-        approved, again = self._waited(connection, absent, now)
+        approved, again = self._waited(tx, absent, now)
         name = self.desk.name
-        if approved and not aside.undecided(connection, connection_name=name, resource=self.resource.name, besides=""):
-            deletions.approved(connection, self.target, now=now)
-        self._ask_again(connection, [key for key in absent if key not in approved and key not in again])
+        if approved and not aside.undecided(tx, connection_name=name, resource=self.resource.name, besides=""):
+            deletions.approved(tx, self.target, now=now)
+        self._ask_again(tx, [key for key in absent if key not in approved and key not in again])
         absent = [key for key in absent if key in again]
         share = self.desk.options.max_deletions
         if self.resource.register or deletions.permitted(
-            connection, self.database, self.target, count=len(absent), max_deletions=share, now=now
+            tx, self.target, count=len(absent), max_deletions=share, now=now
         ):
             return [*approved, *absent]
         aside.hold_missing(
-            connection,
-            self.database,
+            tx,
             connection_name=self.desk.name,
             resource=self.resource.name,
             keys=absent,
@@ -283,20 +267,20 @@ class Page:
         )
         return sorted(approved)
 
-    def _ask_again(self, connection: sa.Connection, keys: Sequence[str]) -> None:
+    def _ask_again(self, tx: Tx, keys: Sequence[str]) -> None:
         """Missing for the first time: a second reading, soon, decides."""
         self._bulk(
-            connection,
+            tx,
             [Mention(self.resource.name, key) for key in keys],
             tokens=dict.fromkeys(keys, inbox.MISSING),
             unless_known=True,
             after=self.resource.confirms_after,
         )
 
-    def _waited(self, connection: sa.Connection, absent: Sequence[str], now: datetime) -> tuple[set[str], set[str]]:
+    def _waited(self, tx: Tx, absent: Sequence[str], now: datetime) -> tuple[set[str], set[str]]:
         """This reply answers whatever waited for it. The missing keys that a person approved; those missing before."""
         return inbox.answer_all(
-            connection,
+            tx,
             connection_name=self.desk.name,
             resource=self.resource.name,
             missing=absent,
@@ -305,17 +289,29 @@ class Page:
             confirms_after=self.resource.confirms_after,
         )
 
-    def _advance(self, connection: sa.Connection, chunk: Chunk, now: datetime, *, goes_on: bool) -> None:
+    def _advance(self, tx: Tx, chunk: Chunk, now: datetime, *, goes_on: bool) -> None:
         """Move the position; the cursor only with the last page of a complete run."""
         end, stream = chunk.end, self.stream
-        if end is not None and not end.more:
-            now = self.database.now(connection)  # later than the mentions: what is complete waits for them
-        if end is not None and not end.more and (self.full or end.warning):
-            streams.change(connection, stream.connection, stream.resource, warning=end.warning)
-        if self.full:
+        if self.full and end is not None and not end.more:
+            # A stream of news names nothing that exists, so nothing is missing from it either.
+            complete = end.complete or not (self.resource.points or self.resource.unpaged)
+            streams.finish_full(
+                tx,
+                stream,
+                run=self.run or 0,
+                objects=_size(chunk),
+                cursor=end.cursor,
+                next_at=now + self.resource.full_every,
+                now=now,
+                tick_at=now + (self.resource.every or self.resource.full_every),
+                moves_cursor=stream.asked_for or not self.resource.summaries,
+                complete=complete,
+                warning=end.warning,
+            )
+        elif self.full:
             pages, position = (0, None) if end is None else (1, end.cursor)
             streams.advance_full(
-                connection,
+                tx,
                 stream,
                 run=self.run or 0,
                 cursor=position,
@@ -323,27 +319,11 @@ class Page:
                 objects=_size(chunk),
                 next_tried_at=now if goes_on else None,
             )
-        if end is None:
-            return
-        if self.full and not end.more:
-            # A stream of news names nothing that exists, so nothing is missing from it either.
-            complete = end.complete or not (self.resource.points or self.resource.unpaged)
-            streams.finish_full(
-                connection,
-                stream,
-                run=self.run or 0,
-                cursor=end.cursor,
-                next_at=now + self.resource.full_every,
-                now=now,
-                tick_at=now + (self.resource.every or self.resource.full_every),
-                moves_cursor=stream.asked_for or not self.resource.summaries,
-                complete=complete,
-            )
-        elif not self.full and end.more:
-            streams.advance_tick(connection, stream, cursor=end.cursor, now=now)
-        elif not self.full:
+        elif end is not None and end.more:
+            streams.advance_tick(tx, stream, cursor=end.cursor, now=now)
+        elif end is not None:
             next_at = now + (self.resource.every or self.resource.full_every)
-            streams.finish_tick(connection, stream, cursor=end.cursor, next_at=next_at, now=now)
+            streams.finish_tick(tx, stream, cursor=end.cursor, next_at=next_at, now=now, warning=end.warning)
 
 
 @contextmanager

@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 import structlog
 
-from models import columns, documents, faults, inbox, journal, records
+from models import columns, documents, faults, inbox, records
 from models.documents import State
 from models.faults import Point
 from workers import fates, gate, shapes
 from workers.errors import Fate, SetAside, TryLater
+from workers.unit_of_work import BackOff, UnitOfWork, proved, release, renew
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from models.database import Tx
     from models.inbox import Item
     from models.values import Change, Document, Snapshot
     from workers.connectors.contract import Resource
     from workers.desk import Desk, Shift
     from workers.gate import Slot
+    from workers.unit_of_work import Proof
 
 log = structlog.get_logger()
 
@@ -37,12 +42,14 @@ def send(shift: Shift, resource: Resource, item: Item) -> None:
 
     Raises `gate.Shut`, and `gate.LeaseLost` where the answer came too late to be kept.
     """
-    desk = shift.desk
-    stream, _ = shapes.current(desk, resource)
-    if stream is not None and stream.state != "open":
-        return  # it rests with its resource
-    target = desk.target(resource, stream)
-    with shift.turn(f"{resource.name}\n{item.key}") as slot:
+    desk, target = shift.desk, shift.desk.target(resource)
+
+    def begin(tx: Tx, _revision: int, _until: datetime) -> None:
+        nonlocal target
+        target = desk.target(resource, shapes.stream_of(tx, desk, resource))
+
+    # What rests with its resource is not sent.
+    with suppress(shapes.Resting), shift.turn(f"{resource.name}\n{item.key}", begin=begin) as slot:
         document = _begun(desk, slot, target, item)
         if document is not None:
             faults.reach(Point.DOCUMENT_SENDING)
@@ -58,18 +65,17 @@ def _begun(desk: Desk, slot: Slot, target: records.Target, item: Item) -> Docume
     except Fate as fate:
         fates.of_key(desk, slot, item, fate)
         return None
-    with desk.database.begin() as connection:
-        state = documents.state(connection, item)
-        if state in {State.WAITING, State.PARKED} and inbox.waits(connection, item):
-            desk.gate.keep(connection, slot)
-            now = desk.database.now(connection)
-            documents.begin_sending(connection, item, now=now, until=now + desk.options.timeout + gate.GRACE)
-            return documents.load(connection, item)
-        desk.gate.leave(connection, slot)
-        if state is State.SENDING and inbox.waits(connection, item):
-            _set_aside(connection, desk, item, "it was sent, but its sender did not live to keep an answer")
+    with desk.database.begin() as tx:
+        state = documents.state(tx, item)
+        if state in {State.WAITING, State.PARKED} and inbox.waits(tx, item):
+            renew(tx, slot)
+            documents.begin_sending(tx, item, now=tx.now, until=tx.now + desk.options.timeout + gate.GRACE)
+            return documents.load(tx, item)
+        release(tx, slot)
+        if state is State.SENDING and inbox.waits(tx, item):
+            _set_aside(tx, desk, item, "it was sent, but its sender did not live to keep an answer")
         elif state in {State.INTERPRETED, None}:
-            inbox.finish(connection, item)
+            inbox.finish(tx, item)
     return None
 
 
@@ -86,7 +92,7 @@ def _send(
         _failed(desk, slot, item, fate)
         return
     try:
-        changes = _write(desk, slot, target, item=item, prepared=prepared)
+        changes = _write(slot, target, item=item, prepared=prepared)
     except sa.exc.DBAPIError as error:
         if not fates.is_refusal(error):
             raise
@@ -101,48 +107,36 @@ def _prepared(desk: Desk, slot: Slot, target: records.Target, found: Snapshot) -
     for _ in range(_TRIES):
         with suppress(columns.Locked):
             return records.prepare(desk.database, target, [found])
-        with desk.database.begin() as connection:
-            desk.gate.keep(connection, slot)
+        with proved(slot, renew):
+            pass
     return records.prepare(desk.database, target, [found])
 
 
-def _write(desk: Desk, slot: Slot, target: records.Target, *, item: Item, prepared: records.Prepared) -> list[Change]:
-    """The one transaction: the lease proven, the document, row and parts, the inbox, the journal last."""
-    database = desk.database
-    with database.begin() as connection:
-        desk.gate.leave(connection, slot)
-        now = database.now(connection)
-        if not documents.answered(connection, item, now=now):
-            inbox.finish(connection, item)  # forgotten meanwhile, and its row with it
-            return []
-        changes = records.apply(connection, database, target, prepared, turn=slot.turn, now=now, point=True)
-        inbox.finish(connection, item)
-        journal.append(
-            connection, target.connection, target.resource, changes, turn=slot.turn, cause=item.cause, now=now
-        )
-        faults.reach(Point.DOCUMENT_JOURNALED)
-    return changes
+def _write(slot: Slot, target: records.Target, *, item: Item, prepared: records.Prepared) -> list[Change]:
+    with UnitOfWork.under(slot, target, item.cause, journaled=Point.DOCUMENT_JOURNALED) as work:
+        known = documents.answered(work.tx, item, now=work.tx.now)
+        if known:  # else forgotten meanwhile, and its row with it
+            work.apply(prepared, point=True)
+        inbox.finish(work.tx, item)
+    return work.changes
 
 
 def _failed(desk: Desk, slot: Slot, item: Item, fate: Fate) -> None:
     """Back to waiting where the vendor certainly did not take it, else aside: it may have arrived."""
     if _refused(fate):
-        with desk.database.begin() as connection:
-            desk.gate.keep(connection, slot)
-            documents.returned(connection, item, now=desk.database.now(connection))
+        with proved(slot, renew) as tx:
+            documents.returned(tx, item, now=tx.now)
         fates.of_key(desk, slot, item, fate)
         return
     log.warning("document parked", connection=desk.name, resource=item.resource, key=item.key, reason=str(fate))
-    with desk.database.begin() as connection:
+    proof: Proof = release
+    if isinstance(fate, TryLater) and fate.shuts_gate:  # the others need not follow it into the same failure
+        proof = BackOff(str(fate), fate.after, counts=True)
+    with proved(slot, proof) as tx:
         if isinstance(fate, TryLater):
-            if fate.shuts_gate:  # the others need not follow it into the same hole
-                desk.gate.leave_shut(connection, slot, reason=str(fate), after=fate.after, counts=True)
-            else:
-                desk.gate.leave(connection, slot)
-            _set_aside(connection, desk, item, f"it was sent, but: {fate}")
+            _set_aside(tx, desk, item, f"it was sent, but: {fate}")
         else:
-            desk.gate.leave(connection, slot)
-            documents.park(connection, item, reason=str(fate))
+            documents.park(tx, item, reason=str(fate))
 
 
 def _refused(fate: Fate) -> bool:
@@ -150,6 +144,6 @@ def _refused(fate: Fate) -> bool:
     return fate.refused if isinstance(fate, TryLater) else isinstance(fate, SetAside) and fate.whole_resource
 
 
-def _set_aside(connection: sa.Connection, desk: Desk, item: Item, what: str) -> None:
+def _set_aside(tx: Tx, desk: Desk, item: Item, what: str) -> None:
     retry = f"erpmirror parked retry {desk.name} {item.resource} {item.key}"
-    documents.park(connection, item, reason=f"{what}; it may have arrived, so only you send it again: `{retry}`")
+    documents.park(tx, item, reason=f"{what}; it may have arrived, so only you send it again: `{retry}`")

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from models import exact, records, streams
 from workers import fates
 from workers.errors import Fate, SetAside
+from workers.unit_of_work import proved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from models.database import Tx
     from models.streams import Stream
     from models.values import JsonObject, Shape
     from workers.connectors.contract import Resource
@@ -29,23 +31,37 @@ _EMPTY: tuple[object, ...] = (None, "", [], {})
 """What makes no column of its own."""
 
 
-def current(desk: Desk, resource: Resource) -> tuple[Stream | None, datetime]:
-    """The resource's stream and the database's clock."""
-    with desk.database.alone() as connection:
-        return streams.get_now(connection, desk.database, desk.name, resource.name)
+class Resting(Exception):  # noqa: N818 - an answer, not an error
+    """The resource is parked, retired or unknown: nothing of it is asked."""
 
 
-def described(shift: Shift, resource: Resource, failed: Callable[[Slot, Stream, Fate], None]) -> Stream | None:
-    """The resource's stream with its shape; None if it is parked or retired, or if the vendor did not tell just now.
+class Undescribed(Exception):  # noqa: N818 - likewise
+    """The vendor's metadata of this stream has to be asked for first."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self.stream = stream
+
+
+def stream_of(tx: Tx, desk: Desk, resource: Resource) -> Stream:
+    """The resource's stream with its shape, read by the transaction that takes the lease.
+
+    Raises `Resting`, and `Undescribed` where the shape is missing or old.
+    """
+    stream = streams.get(tx, desk.name, resource.name)
+    if stream is None or stream.state != "open":
+        raise Resting
+    if resource.described and (stream.shape_at is None or stream.shape_at <= tx.now - _AGE):
+        raise Undescribed(stream)
+    return stream
+
+
+def describe(shift: Shift, resource: Resource, stream: Stream, failed: Callable[[Slot, Stream, Fate], None]) -> bool:
+    """Ask for the resource's metadata, under a lease of its own; False if the vendor did not tell just now.
 
     `failed` moves the work that needs it. Raises `gate.Shut` where the vendor cannot be asked now.
     """
     desk = shift.desk
-    stream, now = current(desk, resource)
-    if stream is None or stream.state != "open":
-        return None
-    if not resource.described or (stream.shape_at is not None and stream.shape_at > now - _AGE):
-        return stream
     with shift.turn(f"{resource.name}\nmetadata") as slot:
         shift.requests += 1
         try:
@@ -53,21 +69,20 @@ def described(shift: Shift, resource: Resource, failed: Callable[[Slot, Stream, 
                 shape = exact.storable(shift.client.shape(resource))  # as the objects' names are
         except SetAside as refused:
             fates.of_stream(desk, slot, stream, refused, full=True)  # without it no key of the resource can be kept
-            return None
+            return False
         except Fate as fate:
             failed(slot, stream, fate)
-            return None
-        with desk.database.begin() as connection:
-            desk.gate.leave(connection, slot)
-            streams.change(connection, desk.name, resource.name, shape=shape, shape_at=desk.database.now(connection))
-    return replace(stream, shape=shape)
+            return False
+        with proved(slot) as tx:
+            streams.change(tx, desk.name, resource.name, shape=shape, shape_at=tx.now)
+    return True
 
 
-def learn(shift: Shift, resource: Resource, stream: Stream, raw: JsonObject) -> Stream:
+def learn(shift: Shift, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime) -> Stream:
     """The stream with a shape that knows the fields of this object, asked for again under the slot in hand if need be.
 
     A new custom field so gets its declared type with its first value; one that is never declared is asked about once.
-    Raises the families of `workers.errors`.
+    `asked_at`: when this object was asked for. Raises the families of `workers.errors`.
     """
     desk = shift.desk
     if not resource.described or stream.shape is None:
@@ -76,12 +91,12 @@ def learn(shift: Shift, resource: Resource, stream: Stream, raw: JsonObject) -> 
     new = seen - _declared(stream.shape)
     if not new or new <= records.fields(desk.database, desk.target(resource, stream)):
         return stream
-    if stream.shape_at is not None and stream.shape_at > desk.now() - _YOUNG:
+    if stream.shape_at is not None and stream.shape_at > asked_at - _YOUNG:
         return stream
     shift.requests += 1
     shape = exact.storable(shift.client.shape(resource))
-    with desk.database.begin() as connection:
-        streams.change(connection, desk.name, resource.name, shape=shape, shape_at=desk.database.now(connection))
+    with desk.database.begin() as tx:
+        streams.change(tx, desk.name, resource.name, shape=shape, shape_at=tx.now)
     return replace(stream, shape=shape)
 
 

@@ -184,7 +184,7 @@ def _edited(mirror: Mirror) -> None:
     hook = sandbox.hooks[-1]["params"]
     with mirror.database.begin() as connection:
         letter = Letter("dilovod", "{}", resource=hook["objectName"], key=hook["id"])
-        notices.append(connection, mirror.database, [letter])
+        notices.append(connection, [letter])
 
 
 # Webhooks that come while the vendor answers.

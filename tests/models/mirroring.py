@@ -42,7 +42,6 @@ def write(
     with database.begin() as connection:
         changes = records.apply(
             connection,
-            database,
             target,
             prepared,
             tombstones=tombstones,
@@ -72,7 +71,7 @@ def kinds(changes: Sequence[Change]) -> list[tuple[str, str]]:
 def rows(database: Database, target: records.Target = TARGET, part: str = "") -> list[dict[str, Any]]:
     """The rows of a table, typed, in the order of their keys and positions."""
     with database.read() as connection:
-        schema = columns.current(connection, database, target.table)
+        schema = columns.current(connection, target.table)
         assert schema is not None
         table = schema.tables[part].sql
         return [dict(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()]

@@ -153,7 +153,7 @@ def test_a_column_that_another_process_added_is_nulled(database: Database) -> No
     prepared = records.prepare(database, TARGET, [Snapshot("1", {"a": 2})])
     write(other, {"1": {"a": 1, "late": "x"}}, turn=2)
     with database.begin() as connection:
-        records.apply(connection, database, TARGET, prepared, turn=3, now=mirroring.moment(3), point=True)
+        records.apply(connection, TARGET, prepared, turn=3, now=mirroring.moment(3), point=True)
     assert {"a": Decimal(2), "late": None} == fields(row(database, "1"))
     other.close()
 

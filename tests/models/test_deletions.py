@@ -20,7 +20,7 @@ KEYS = [f"{number:03}" for number in range(100)]
 def hundred(database: Database) -> Database:
     with database.begin() as connection:
         plan = streams.Plan("invoices", timedelta(hours=1), ticks=True)
-        streams.align(connection, database, connection_name="books", system="directo", plans=[plan])
+        streams.align(connection, connection_name="books", system="directo", plans=[plan])
     mirroring.write(database, {key: {"n": 1} for key in KEYS})
     return database
 
@@ -29,7 +29,6 @@ def permitted(database: Database, count: int, *, share: float = 0.2, turn: int =
     with database.read() as connection:
         return deletions.permitted(
             connection,
-            database,
             mirroring.TARGET,
             count=count,
             max_deletions=share,

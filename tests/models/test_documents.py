@@ -21,7 +21,7 @@ KEY = "80e90e1c75cff86e96e166dd61e1322b360e9b646dcdd7ccf4b79925bc621b82"
 def hand_in(database: Database, content: bytes = PDF, **values: Any) -> Handed:
     given = {"connection_name": "in", "kind": "note", "name": "a.pdf", "order": None} | values
     with database.begin() as connection:
-        return documents.hand_in(connection, database, content=content, **given)
+        return documents.hand_in(connection, content=content, **given)
 
 
 def standing(database: Database) -> documents.Standing:

@@ -28,7 +28,7 @@ def align(database: Database, *names: str, **changes: object) -> None:
     with database.begin() as connection:
         later = database.now(connection) + timedelta(hours=1)
         for name in names:
-            streams.align(connection, database, connection_name=name, system="directo", plans=PLANS)
+            streams.align(connection, connection_name=name, system="directo", plans=PLANS)
             for plan in PLANS:
                 values = {"cursor": "x", "due_at": later, "full_due_at": later} | changes
                 streams.change(connection, name, plan.resource, **values)
@@ -38,7 +38,6 @@ def mention(database: Database, name: str, *keys: str, resource: str = "items", 
     with database.begin() as connection:
         inbox.mention(
             connection,
-            database,
             connection_name=name,
             mentions=[Mention(resource, key) for key in keys],
             lane=Lane.BULK,
@@ -49,7 +48,7 @@ def mention(database: Database, name: str, *keys: str, resource: str = "items", 
 
 def notice(database: Database, *names: str) -> None:
     with database.begin() as connection:
-        notices.append(connection, database, [Letter(name, "{}", resource="items", key="1") for name in names])
+        notices.append(connection, [Letter(name, "{}", resource="items", key="1") for name in names])
 
 
 def moment(database: Database, delta: timedelta) -> object:

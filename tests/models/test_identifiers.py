@@ -153,7 +153,7 @@ def found(database: Database, target: records.Target, key: str) -> Counter[str]:
 
 def _parts(database: Database, target: records.Target) -> list[str]:
     with database.read() as connection:
-        schema = columns.current(connection, database, target.table)
+        schema = columns.current(connection, target.table)
     assert schema is not None
     return list(schema.tables)
 

@@ -20,7 +20,6 @@ def mention(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause
     with database.begin() as connection:
         return inbox.mention(
             connection,
-            database,
             connection_name="shop",
             mentions=[Mention("goods", key) for key in keys],
             lane=lane,
@@ -126,14 +125,14 @@ def test_approval_covers_exactly_the_held_keys(database: Database) -> None:
         inbox.hold(connection, first, reason="many")
         inbox.park(connection, second, reason="odd")
     with database.begin() as connection:
-        assert 2 == aside.retry(connection, database, connection_name="shop")
+        assert 2 == aside.retry(connection, connection_name="shop")
     assert {"1": True, "2": False} == {item.key: item.approved for item in due(database)}
 
 
 def test_keys_of_a_parked_resource_wait_with_it(database: Database) -> None:
     with database.begin() as connection:
         plan = streams.Plan("goods", timedelta(hours=1), ticks=False)
-        streams.align(connection, database, connection_name="shop", system="dilovod", plans=[plan])
+        streams.align(connection, connection_name="shop", system="dilovod", plans=[plan])
         streams.park(connection, "shop", "goods", reason="access denied", now=database.now(connection))
     mention(database, "7")
     assert [] == due(database)
@@ -146,14 +145,13 @@ def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database
     with database.begin() as connection:
         aside.park_unreadable(
             connection,
-            database,
             connection_name="shop",
             resource="deleted",
             unreadable=[Unreadable("h1", "no code", {"a": 1}), Unreadable("h1", "no code", {"a": 2})],
             cause=Cause.TICK,
         )
     with database.begin() as connection:
-        assert 0 == aside.retry(connection, database, connection_name="shop")
+        assert 0 == aside.retry(connection, connection_name="shop")
         (row,) = aside.rows(connection)
         assert ("parked", {"a": 2}) == (row.state, row.material)
         assert 1 == aside.drop(connection, connection_name="shop")

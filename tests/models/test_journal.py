@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from models import journal
-from models.database import Database
+from models.database import Database, Tx
 from models.values import Cause, Change, ChangeKind
 from tests.models.mirroring import START
 
@@ -28,7 +28,7 @@ def ids(database: Database, after: int = 0, limit: int = 1000) -> list[int]:
 
 def test_ids_have_no_gaps_also_after_a_rollback(database: Database) -> None:
     append(database, 2)
-    with database.engine.connect() as connection:
+    with Tx(database) as connection:
         change = Change("x", ChangeKind.DELETED, None, None)
         journal.append(connection, "books", "invoices", [change], turn=1, cause=Cause.TICK, now=START)
         connection.rollback()

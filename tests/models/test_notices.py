@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models import notices, tables
+from models.database import Tx
 from models.notices import Letter
 from models.values import Cause, Lane
 from tests import services
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 def _keep(database: Database, *letters: Letter) -> None:
     with database.begin() as connection:
-        notices.append(connection, database, letters)
+        notices.append(connection, letters)
 
 
 def _fold(database: Database, limit: int = 100) -> int:
     with database.begin() as connection:
-        return notices.fold(connection, database, connection_name="shop", limit=limit)
+        return notices.fold(connection, connection_name="shop", limit=limit)
 
 
 def _states(database: Database) -> list[tuple[str | None, str]]:
@@ -118,8 +119,8 @@ def test_a_notice_after_a_fold_wants_a_newer_look(database: Database) -> None:
 
 def test_a_fold_that_is_undone_loses_no_notice(database: Database) -> None:
     _keep(database, _letter("1"))
-    with database.engine.connect() as connection, connection.begin() as transaction:
-        assert 1 == notices.fold(connection, database, connection_name="shop", limit=10)
+    with Tx(database) as connection, connection.begin() as transaction:
+        assert 1 == notices.fold(connection, connection_name="shop", limit=10)
         transaction.rollback()
     assert [("1", "new")] == _states(database)
     assert {} == _wanted(database)
@@ -129,7 +130,7 @@ def test_a_fold_that_is_undone_loses_no_notice(database: Database) -> None:
 def test_notices_that_another_worker_folds_are_left_to_it(database: Database) -> None:
     _keep(database, _letter("1"), _letter("2"))
     with database.begin() as connection:
-        assert 1 == notices.fold(connection, database, connection_name="shop", limit=1)
+        assert 1 == notices.fold(connection, connection_name="shop", limit=1)
         other: list[int] = []
         thread = threading.Thread(target=lambda: other.append(_fold(database)))
         thread.start()

@@ -134,7 +134,7 @@ def test_tokens_are_kept_for_equal_rows_too(database: Database) -> None:
     assert [] == write(database, {"1": {"n": 1}, "2": {"n": 1}, "3": {"n": 1}}, turn=2, listed={"1": "v2", "2": "w"})
     write(database, {"3": {"n": 2}}, turn=3)
     with database.read() as connection:
-        tokens = records.listed_tokens(connection, database, TARGET, ["1", "2", "3", "4"])
+        tokens = records.listed_tokens(connection, TARGET, ["1", "2", "3", "4"])
     assert {"1": ("v2", False), "2": ("w", False), "3": (None, False)} == tokens
 
 
@@ -173,22 +173,22 @@ def test_two_connections_share_a_table_and_nothing_else(database: Database) -> N
     write(database, tombstones=["7"], turn=2)
     with database.begin() as connection:
         assert (0, 1) == (
-            records.count_live(connection, database, TARGET),
-            records.count_live(connection, database, other),
+            records.count_live(connection, TARGET),
+            records.count_live(connection, other),
         )
         forgotten = {"connection_name": "books", "system": "directo", "resource": "invoices"}
-        assert 1 == records.forget(connection, database, **forgotten)
+        assert 1 == records.forget(connection, **forgotten)
     assert ["other"] == [each["_connection"] for each in rows(database)]
     assert ["other", "other"] == [each["_connection"] for each in rows(database, part="rows")]
 
 
 def test_a_resource_that_was_never_written_is_empty_everywhere(database: Database) -> None:
     with database.begin() as connection:
-        assert 0 == records.count_live(connection, database, TARGET)
-        assert {} == records.listed_tokens(connection, database, TARGET, ["1"])
-        assert [] == list(records.keys_absent(connection, database, TARGET, before_turn=9))
-        assert [] == list(records.export(connection, database, TARGET))
-        assert 0 == records.forget(connection, database, connection_name="books", system="directo", resource="invoices")
+        assert 0 == records.count_live(connection, TARGET)
+        assert {} == records.listed_tokens(connection, TARGET, ["1"])
+        assert [] == list(records.keys_absent(connection, TARGET, before_turn=9))
+        assert [] == list(records.export(connection, TARGET))
+        assert 0 == records.forget(connection, connection_name="books", system="directo", resource="invoices")
 
 
 def test_absent_keys_are_live_unseen_and_older_than_the_reading(database: Database) -> None:
@@ -198,14 +198,14 @@ def test_absent_keys_are_live_unseen_and_older_than_the_reading(database: Databa
     seen = {"connection": "books", "resource": "invoices", "key": "4"}
     with database.begin() as connection:
         connection.execute(sa.insert(tables.sightings).values(seen))
-        assert ["1"] == list(records.keys_absent(connection, database, TARGET, before_turn=9))
+        assert ["1"] == list(records.keys_absent(connection, TARGET, before_turn=9))
 
 
 def test_an_export_shows_every_object_deleted_ones_included(database: Database) -> None:
     write(database, {key: {"n": Decimal("1.10")} for key in ("2", "1")})
     write(database, tombstones=["2"], turn=2)
     with database.read() as connection:
-        exported = list(records.export(connection, database, TARGET))
+        exported = list(records.export(connection, TARGET))
     assert [("1", None, {"n": Decimal("1.10")}), ("2", moment(2), {"n": Decimal("1.10")})] == exported
 
 
@@ -233,7 +233,7 @@ def test_a_rebuild_applies_new_omit_rules_and_the_journal_still_gives_the_rows(d
 
 def live(database: Database) -> dict[str, Any]:
     with database.read() as connection:
-        return {key: raw for key, gone, raw in records.export(connection, database, TARGET) if gone is None}
+        return {key: raw for key, gone, raw in records.export(connection, TARGET) if gone is None}
 
 
 def replayed(database: Database) -> dict[str, Any]:
@@ -263,7 +263,7 @@ batches = st.tuples(
 def test_replaying_the_journal_gives_the_live_rows(database: Database, script: list[Any]) -> None:
     with database.begin() as connection:
         forgotten = {"connection_name": "books", "system": "directo", "resource": "invoices"}
-        records.forget(connection, database, **forgotten)
+        records.forget(connection, **forgotten)
         connection.execute(sa.delete(tables.changes))
     for number, (objects, gone, late) in enumerate(script):
         write(database, objects, tombstones=gone, turn=number * 2 - late, point=bool(late % 2))
@@ -392,11 +392,11 @@ def _read(database: Database, sent: str, *, turn: int, omit: tuple[str, ...] = (
     prepared = records.prepare(database, target, [Received("1", sent.encode())], as_known=True)
     try:
         with database.begin() as connection:
-            changes = records.apply(connection, database, target, prepared, turn=turn, now=moment(turn), point=False)
+            changes = records.apply(connection, target, prepared, turn=turn, now=moment(turn), point=False)
     except records.Stale as stale:
         prepared = records.lay_out(database, target, prepared, stale.keys)
         with database.begin() as connection:
-            changes = records.apply(connection, database, target, prepared, turn=turn, now=moment(turn), point=False)
+            changes = records.apply(connection, target, prepared, turn=turn, now=moment(turn), point=False)
         return True, [kind for _, kind in kinds(changes)]
     return False, [kind for _, kind in kinds(changes)]
 
@@ -461,17 +461,17 @@ def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(d
     snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2}), Snapshot("3", {"n": 3})]
     prepared = records.prepare(database, TARGET, snapshots, as_known=True)
     with pytest.raises(records.Stale) as stale, database.begin() as connection:
-        records.apply(connection, database, TARGET, prepared, turn=2, now=moment(2), point=False)
+        records.apply(connection, TARGET, prepared, turn=2, now=moment(2), point=False)
     assert {"2", "3"} == stale.value.keys
     prepared = records.lay_out(database, TARGET, prepared, stale.value.keys)
     assert {"2": 0, "3": 1} == prepared.numbers
     write(database, {"1": {"n": 4}}, turn=3)
     with pytest.raises(records.Stale) as stale, database.begin() as connection:
-        records.apply(connection, database, TARGET, prepared, turn=4, now=moment(4), point=False)
+        records.apply(connection, TARGET, prepared, turn=4, now=moment(4), point=False)
     assert [4, 1] == [each["n"] for each in rows(database)]
     prepared = records.lay_out(database, TARGET, prepared, stale.value.keys)
     with database.begin() as connection:
-        changes = records.apply(connection, database, TARGET, prepared, turn=4, now=moment(4), point=False)
+        changes = records.apply(connection, TARGET, prepared, turn=4, now=moment(4), point=False)
     assert [("1", "updated"), ("2", "updated"), ("3", "created")] == kinds(changes)
     assert [1, 2, 3] == [each["n"] for each in rows(database)]
 

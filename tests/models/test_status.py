@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def align(database: Database, *resources: str) -> None:
     plans = [streams.Plan(name, timedelta(hours=1), ticks=True) for name in resources]
     with database.begin() as connection:
-        streams.align(connection, database, connection_name="books", system="directo", plans=plans)
+        streams.align(connection, connection_name="books", system="directo", plans=plans)
 
 
 def told(database: Database, resource: str = "invoices") -> ResourceStatus:
@@ -31,7 +31,6 @@ def mention(database: Database, *keys: str) -> list[inbox.Item]:
     with database.begin() as connection:
         inbox.mention(
             connection,
-            database,
             connection_name="books",
             mentions=[Mention("invoices", key) for key in keys],
             lane=Lane.LIVE,
@@ -72,7 +71,7 @@ def test_what_waits_is_counted_by_how_it_waits(database: Database) -> None:
     with database.begin() as connection:
         inbox.park(connection, first, reason="Ви не маєте доступу")
         inbox.hold(connection, second, reason="many")
-        notices.append(connection, database, [notices.Letter("books", "{}", "invoices", "9")])
+        notices.append(connection, [notices.Letter("books", "{}", "invoices", "9")])
     row = told(database)
     assert (2, 1, 1) == (row.pending, row.parked, row.held)
     assert row.last_error in {"Ви не маєте доступу", "many"}
@@ -102,7 +101,7 @@ def test_many_connections_cost_as_many_statements_as_one(database: Database) -> 
         with database.begin() as connection:
             for name in names:
                 plans = [streams.Plan("invoices", timedelta(hours=1), ticks=True)]
-                streams.align(connection, database, connection_name=name, system="directo", plans=plans)
+                streams.align(connection, connection_name=name, system="directo", plans=plans)
         statements: list[str] = []
         status.resources(database)
 

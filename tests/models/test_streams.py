@@ -11,7 +11,7 @@ from models import aside, inbox, streams, tables
 from models.values import Cause, Lane, Mention
 
 if TYPE_CHECKING:
-    from models.database import Database
+    from models.database import Database, Tx
     from models.streams import Stream
 
 HOUR = timedelta(hours=1)
@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 def align(database: Database, *resources: str, bound: timedelta = HOUR, selection: str = "") -> None:
     plans = [streams.Plan(name, bound, ticks=True, selection=selection) for name in resources]
     with database.begin() as connection:
-        streams.align(connection, database, connection_name="books", system="directo", plans=plans)
+        streams.align(connection, connection_name="books", system="directo", plans=plans)
 
 
 def get(database: Database, resource: str = "items") -> Stream:
@@ -37,7 +37,7 @@ def full(database: Database, *, cursor: str) -> None:
         streams.finish_full(connection, get_in(connection), run=run, cursor=cursor, next_at=now + HOUR, now=now)
 
 
-def get_in(connection: sa.Connection) -> Stream:
+def get_in(connection: Tx) -> Stream:
     found = streams.get(connection, "books", "items")
     assert found is not None
     return found
@@ -127,7 +127,6 @@ def test_complete_as_of_waits_for_what_the_reading_mentioned(database: Database)
     with database.begin() as connection:
         inbox.mention(
             connection,
-            database,
             connection_name="books",
             mentions=[Mention("items", "1")],
             lane=Lane.BULK,
@@ -150,7 +149,6 @@ def test_what_is_mentioned_after_the_reading_does_not_hold_complete_as_of_back(d
     with database.begin() as connection:
         inbox.mention(
             connection,
-            database,
             connection_name="books",
             mentions=[Mention("items", "1")],
             lane=Lane.LIVE,
@@ -175,10 +173,10 @@ def test_look_now_reopens_a_parked_resource(database: Database) -> None:
     with database.begin() as connection:
         streams.park(connection, "books", "items", reason="API not enabled", now=database.now(connection))
     with database.begin() as connection:
-        assert 2 == streams.look_now(connection, database, connection_name="books")
+        assert 2 == streams.look_now(connection, connection_name="books")
     assert "open" == get(database).state
 
 
 def test_looking_at_a_resource_nobody_knows_concerns_none(database: Database) -> None:
     with database.begin() as connection:
-        assert 0 == streams.look_now(connection, database, connection_name="books", resource="nothing")
+        assert 0 == streams.look_now(connection, connection_name="books", resource="nothing")

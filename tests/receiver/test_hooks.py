@@ -117,7 +117,7 @@ def test_requests_that_arrive_together_are_all_stored_once(database: Database, o
     assert [200] * 60 == answers
     assert sorted(packets) == sorted(row[4] for row in webhooks.rows(database))
     with database.begin() as tx:
-        assert 60 == notices.fold(tx, database, connection_name="shop", limit=1000)
+        assert 60 == notices.fold(tx, connection_name="shop", limit=1000)
         rows = tx.execute(sa.select(tables.inbox.c.resource, tables.inbox.c.key))
         assert 60 == len({Mention(*row) for row in rows})
 

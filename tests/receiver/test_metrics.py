@@ -64,7 +64,7 @@ def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Ope
     with sqlite.begin() as tx:
         hour = timedelta(hours=1)
         plans = [Plan("catalogs.goods", hour, ticks=False)]
-        streams.align(tx, sqlite, connection_name="shop", system="dilovod", plans=plans)
+        streams.align(tx, connection_name="shop", system="dilovod", plans=plans)
     with opened(sqlite) as client:
         client.post("/hooks/shop", content=PACKET)
         samples = _samples(client)

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from models import migration, notices
-from models.database import Database
+from models.database import Database, Tx
 from models.notices import Letter
 from receiver import patience
 from tests import services
@@ -67,10 +67,10 @@ def test_while_the_database_does_not_answer_the_receiver_does(server: PostgreSQL
 def test_a_transaction_that_was_given_up_does_not_keep_its_locks(database: Database) -> None:
     webhook = Letter("shop", "{}", resource="catalogs.goods", key="1")
     with closing(patience.database(database.url, seconds=1)) as first:
-        left = first.engine.connect()
-        notices.append(left, first, [webhook])  # and then nothing: the server is not told that it is given up
+        left = Tx(first)
+        notices.append(left, [webhook])  # and then nothing: the server is not told that it is given up
         with database.begin() as tx:
             tx.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
-            notices.append(tx, database, [webhook])
+            notices.append(tx, [webhook])
         left.invalidate()
         left.close()

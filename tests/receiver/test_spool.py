@@ -282,7 +282,7 @@ def test_what_waits_is_drained_and_workers_are_woken_for_its_connections(databas
 def test_what_is_drained_again_is_stored_once(database: Database, spool: Spool) -> None:
     webhooks = [*_webhooks("1", "2"), _webhook("3", packet="a\x00b\ud800c")]
     with database.begin() as tx:
-        notices.append(tx, database, webhooks)
+        notices.append(tx, webhooks)
     spool.append(webhooks)
     _drainer(database, spool).drain()
     assert ["1", "2", "3"] == _keys(database)

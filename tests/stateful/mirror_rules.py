@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models import columns, exact, tables
+from models.database import Tx
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +49,7 @@ class Watch:
                 self._rows(connection, resource)
             self._completeness(connection)
 
-    def _journal(self, connection: sa.Connection) -> None:
+    def _journal(self, connection: Tx) -> None:
         c = tables.changes.c
         for entry in connection.execute(sa.select(tables.changes).where(c.id > self.last_id).order_by(c.id)):
             assert self.last_id + 1 == entry.id, "ids have no holes"
@@ -67,8 +68,8 @@ class Watch:
         assert later, f"{key} went backwards, or shows what never was: {state}, after {self.states.get(key)}"
         self.positions[key] = later[0]
 
-    def _rows(self, connection: sa.Connection, resource: str) -> None:
-        schema = columns.current(connection, self.database, f"{NAME}_{resource}")
+    def _rows(self, connection: Tx, resource: str) -> None:
+        schema = columns.current(connection, f"{NAME}_{resource}")
         c = None if schema is None else schema.root.sql.c
         rows: Iterable[Any] = (
             [] if c is None else connection.execute(sa.select(c["_key"], c["_deleted_at"], c["_raw"], c["_turn"]))
@@ -84,7 +85,7 @@ class Watch:
         }
         assert replayed == live, "the journal, replayed, is not what the rows show"
 
-    def _completeness(self, connection: sa.Connection) -> None:
+    def _completeness(self, connection: Tx) -> None:
         c = tables.streams.c
         for resource, as_of in connection.execute(sa.select(c.resource, c.complete_as_of)):
             if as_of is not None and as_of != self.complete.get(resource):
@@ -115,7 +116,7 @@ def parts(database: Staged, resource: str) -> dict[str, list[Any]]:
     """The rows of the part `rows` by the key of their object, in their order."""
     found: dict[str, list[Any]] = {}
     with database.read() as connection:
-        schema = columns.current(connection, database, f"{NAME}_{resource}")
+        schema = columns.current(connection, f"{NAME}_{resource}")
         if schema is None or "rows" not in schema.tables:
             return found
         c = schema.tables["rows"].sql.c

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.database import Database
+from models.database import Database, Tx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,20 +136,20 @@ class Staged(Database):
         return self._clock
 
     @contextmanager
-    def begin(self, *, lazily: bool = False) -> Iterator[sa.Connection]:
+    def begin(self, *, lazily: bool = False) -> Iterator[Tx]:
         stop("a writing transaction")
         with super().begin(lazily=lazily) as connection, _within():
             yield connection
         self.commits += 1
 
     @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def read(self) -> Iterator[Tx]:
         stop("a reading transaction")
         with super().read() as connection, _within():
             yield connection
 
     @contextmanager
-    def alone(self, *, lazily: bool = False) -> Iterator[sa.Connection]:
+    def alone(self, *, lazily: bool = False) -> Iterator[Tx]:
         with self.begin(lazily=True) if lazily else self.read() as connection:
             yield connection
 

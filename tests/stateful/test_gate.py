@@ -22,7 +22,7 @@ from workers.gate import Gate, Slot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.database import Database
+    from models.database import Database, Tx
 
 TIMEOUT = timedelta(seconds=30)
 MINUTE = timedelta(minutes=1)
@@ -214,7 +214,7 @@ class Gates(Counted):
         told: list[datetime] = []
         wait = None if after is None else timedelta(seconds=after)
 
-        def shuts(connection: sa.Connection) -> None:
+        def shuts(connection: Tx) -> None:
             told.append(holder.gate.leave_shut(connection, holder.slot, reason="429", after=wait, counts=counts))
 
         if self._proves(holder, lambda: self._write(shuts, dies=dies)) and not dies:
@@ -282,7 +282,7 @@ class Gates(Counted):
             does()
         return False
 
-    def _write(self, does: Callable[[sa.Connection], object], *, dies: bool) -> None:
+    def _write(self, does: Callable[[Tx], object], *, dies: bool) -> None:
         try:
             with self.database.begin() as connection:
                 does(connection)

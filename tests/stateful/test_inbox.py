@@ -20,7 +20,7 @@ from workers import gate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.database import Database
+    from models.database import Database, Tx
     from models.inbox import Item
 
 NAME = "shop"
@@ -97,7 +97,7 @@ class Inbox(Counted):
         after = RESTS if later else timedelta(0)
         told: dict[str, Any] = {"lane": lane, "cause": Cause.TICK, "unless_known": known, "after": after}
         told |= {"connection_name": NAME, "mentions": [Mention("goods", name) for name in names]}
-        if self._write(lambda c: inbox.mention(c, self.database, **told), dies=dies):
+        if self._write(lambda c: inbox.mention(c, **told), dies=dies):
             for name in names:
                 self._told(name, lane, self.clock.now + after, known=known)
 
@@ -119,7 +119,7 @@ class Inbox(Counted):
         """A letter arrives; the receiver may store it twice."""
         letter = notices.Letter(NAME, "{}", "goods", key)
         letters = [letter] * (2 if again else 1)
-        if self._write(lambda c: notices.append(c, self.database, letters), dies=dies):
+        if self._write(lambda c: notices.append(c, letters), dies=dies):
             self.letters.append(letter)
             self.unfolded[letter.id] = key
 
@@ -128,11 +128,11 @@ class Inbox(Counted):
     def notice_again(self, which: int) -> None:
         """A letter of before is stored once more: from the spool, after a death."""
         letter = self.letters[which % len(self.letters)]
-        assert self._write(lambda c: notices.append(c, self.database, [letter]))
+        assert self._write(lambda c: notices.append(c, [letter]))
 
     @rule(limit=st.integers(1, 4), dies=seldom)
     def fold(self, limit: int, dies: bool) -> None:  # noqa: FBT001
-        if self._write(lambda c: notices.fold(c, self.database, connection_name=NAME, limit=limit), dies=dies):
+        if self._write(lambda c: notices.fold(c, connection_name=NAME, limit=limit), dies=dies):
             for letter in list(self.unfolded)[:limit]:
                 self._told(self.unfolded.pop(letter), Lane.LIVE, self.clock.now)
 
@@ -183,11 +183,11 @@ class Inbox(Counted):
         self.rows[look.item.key] = replace(self.rows[look.item.key], due_at=look.until or self.clock.now)
 
     def _begin(self, look: Look, *, dies: bool) -> gate.Begin:
-        def begin(connection: sa.Connection, now: datetime, until: datetime) -> None:
-            begun = inbox.begin(connection, look.item, now=now, until=until)
+        def begin(tx: Tx, _revision: int, until: datetime) -> None:
+            begun = inbox.begin(tx, look.item, now=tx.now, until=until)
             row = self.rows.get(look.item.key)
             wanted = self.wanted.get(look.item.key) == look.item.wanted
-            assert begun == (row is not None and row.state == "due" and wanted and row.due_at <= now)
+            assert begun == (row is not None and row.state == "due" and wanted and row.due_at <= tx.now)
             if dies or not begun:
                 raise Refused
             look.until = until
@@ -213,7 +213,7 @@ class Inbox(Counted):
         if written:
             self._ended(look, how)
 
-    def _end(self, connection: sa.Connection, look: Look, how: str) -> None:
+    def _end(self, connection: Tx, look: Look, how: str) -> None:
         assert look.slot is not None
         self.gate.leave(connection, look.slot)
         match how:
@@ -271,7 +271,7 @@ class Inbox(Counted):
 
     @rule(key=st.none() | keys, dies=seldom)
     def retry(self, key: str | None, dies: bool) -> None:  # noqa: FBT001
-        if self._write(lambda c: aside.retry(c, self.database, key=key, **HERE), dies=dies):
+        if self._write(lambda c: aside.retry(c, key=key, **HERE), dies=dies):
             for name in self._aside(key):
                 row = self.rows[name]
                 approved = row.approved or row.state == "held"
@@ -321,7 +321,7 @@ class Inbox(Counted):
                 self.what_was_told_waits()
         assert all(row.state != "due" for row in self.rows.values())
 
-    def _write(self, does: Callable[[sa.Connection], Any], *, dies: bool = False) -> bool:
+    def _write(self, does: Callable[[Tx], Any], *, dies: bool = False) -> bool:
         """Whether it was committed; who dies before that leaves nothing."""
         try:
             with self.database.begin() as connection:

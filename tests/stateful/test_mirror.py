@@ -120,8 +120,8 @@ class Mirroring(Counted):
         resource, key = hooks[which % len(hooks)]
         letters = [notices.Letter(NAME, "{}", resource, key) for _ in range(times)]
         with self.database.begin() as connection:
-            notices.append(connection, self.database, letters[:1])
-            notices.append(connection, self.database, letters)
+            notices.append(connection, letters[:1])
+            notices.append(connection, letters)
         if not stays:
             hooks.remove((resource, key))
 
@@ -143,7 +143,7 @@ class Mirroring(Counted):
     def asked_for(self, resource: str, again: bool) -> None:  # noqa: FBT001
         now = streams.backfill_now if again else streams.look_now
         with self.database.begin() as connection:
-            now(connection, self.database, connection_name=NAME, resource=resource)
+            now(connection, connection_name=NAME, resource=resource)
 
     @rule(resource=resources)
     def retry(self, resource: str) -> None:
@@ -277,7 +277,7 @@ class Mirroring(Counted):
     def _retry(self, resource: str) -> None:
         with self.database.begin() as connection:
             streams.reopen(connection, connection_name=NAME, resource=resource)
-            aside.retry(connection, self.database, connection_name=NAME, resource=resource)
+            aside.retry(connection, connection_name=NAME, resource=resource)
 
     def _aside(self) -> set[tuple[str, str]]:
         with self.database.read() as connection:

@@ -153,7 +153,6 @@ class Reader(sixth.BaseHarness[Vendor]):
         with self.database.begin() as connection:
             return documents.hand_in(
                 connection,
-                self.database,
                 connection_name=self.name,
                 kind=kind,
                 name=name,

@@ -344,7 +344,6 @@ class BaseHarness(Generic[V]):
         with self.database.begin() as connection:
             inbox.mention(
                 connection,
-                self.database,
                 connection_name=self.name,
                 mentions=[Mention(resource, key) for key in keys],
                 lane=lane,
@@ -354,12 +353,12 @@ class BaseHarness(Generic[V]):
     def notice(self, *keys: str, resource: str = "goods") -> None:
         letters = [notices.Letter(self.name, "{}", resource, key) for key in keys]
         with self.database.begin() as connection:
-            notices.append(connection, self.database, letters)
+            notices.append(connection, letters)
 
     def retry(self, *keys: str, resource: str = "goods") -> int:
         with self.database.begin() as connection:
             one = {"connection_name": self.name, "resource": resource}
-            return sum(aside.retry(connection, self.database, key=key, **one) for key in keys)
+            return sum(aside.retry(connection, key=key, **one) for key in keys)
 
     def stream(self, resource: str = "goods") -> Stream:
         with self.database.read() as connection:
@@ -388,11 +387,11 @@ class BaseHarness(Generic[V]):
     def live(self, resource: str = "goods") -> dict[str, Any]:
         target = self.desk.target(self.desk.resources[resource])
         with self.database.read() as connection:
-            return {key: raw for key, gone, raw in records.export(connection, self.database, target) if gone is None}
+            return {key: raw for key, gone, raw in records.export(connection, target) if gone is None}
 
     def row(self, key: str, resource: str = "goods") -> Any:
         with self.database.read() as connection:
-            schema = columns.current(connection, self.database, f"sixth_{resource}")
+            schema = columns.current(connection, f"sixth_{resource}")
             assert schema is not None
             root = schema.root.sql
             return connection.execute(sa.select(root).where(root.c["_key"] == key)).mappings().one()

@@ -77,7 +77,6 @@ def enqueue(mirror: Mirror, name: str, resource: str) -> None:
     with mirror.database.begin() as connection:
         inbox.mention(
             connection,
-            mirror.database,
             connection_name=name,
             mentions=[Mention(resource, "1")],
             lane=Lane.BULK,
@@ -88,17 +87,17 @@ def enqueue(mirror: Mirror, name: str, resource: str) -> None:
 def webhook(mirror: Mirror) -> None:
     letter = Letter(SHOP, "{}", resource="catalogs.goods", key="1")
     with mirror.database.begin() as connection:
-        notices.append(connection, mirror.database, [letter])
+        notices.append(connection, [letter])
 
 
 def poll(mirror: Mirror) -> None:
     with mirror.database.begin() as connection:
-        streams.look_now(connection, mirror.database, connection_name=BOOKS, resource="items")
+        streams.look_now(connection, connection_name=BOOKS, resource="items")
 
 
 def full_sync(mirror: Mirror) -> None:
     with mirror.database.begin() as connection:
-        streams.backfill_now(connection, mirror.database, connection_name=BOOKS, resource="items")
+        streams.backfill_now(connection, connection_name=BOOKS, resource="items")
 
 
 def test_no_wake_up_is_sent_while_nothing_is_due(mirror: Mirror, scheduler: Sweeper) -> None:

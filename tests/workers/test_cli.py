@@ -483,7 +483,6 @@ def put_aside(key: str, how: Callable[..., None], reason: str) -> None:
     with database() as opened, opened.begin() as connection:
         inbox.mention(
             connection,
-            opened,
             connection_name="shop",
             mentions=[Mention(GOODS, key)],
             lane=Lane.LIVE,

@@ -140,7 +140,6 @@ def test_a_lower_turn_never_overwrites_a_higher_one(everywhere: Six) -> None:
         with six.database.begin() as connection:
             assert [] == records.apply(
                 connection,
-                six.database,
                 target,
                 arrived,
                 tombstones=tombstones,

@@ -64,7 +64,7 @@ def _journal(six: Six, count: int) -> None:
 
 def _one_page(six: Six, resource: str = "goods") -> None:
     with six.desk.shift() as shift:
-        reading.read(shift, six.desk.resources[resource], full=True)
+        reading.read(shift, six.desk.resources[resource], now=six.clock.now, full=True)
 
 
 def _largest_deletion(six: Six, work: Callable[[], None]) -> int:
@@ -153,7 +153,7 @@ def test_readings_are_forgotten_also_those_that_were_given_up(six: Six) -> None:
     six.vendor.listing["goods"] = lambda _: [{"end": end}]
     for _ in range(3):
         with six.database.begin() as connection:
-            streams.backfill_now(connection, six.database, connection_name="six")
+            streams.backfill_now(connection, connection_name="six")
         six.change(asked_for=False)
         _one_page(six)
     under_way = six.stream().full_run

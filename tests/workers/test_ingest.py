@@ -202,7 +202,7 @@ def test_a_parked_resource_goes_on_where_a_person_has_it_looked_at(connect: Conn
         six.work()
         assert ["goods"] == six.vendor.asked
         with six.database.begin() as connection:
-            streams.look_now(connection, six.database, connection_name="six")
+            streams.look_now(connection, connection_name="six")
         six.work()
         assert {"1": {"v": 1}} == six.live()
         assert ("open", None, {}) == (six.stream().state, six.column("last_error"), six.inbox())

@@ -264,7 +264,6 @@ def _hooks(mirror: Mirror, vendor: type[Dilovod | Directo], keys: list[str]) -> 
     with mirror.database.begin() as connection:
         inbox.mention(
             connection,
-            mirror.database,
             connection_name=vendor.system,
             mentions=[Mention(vendor.resource, key) for key in keys],
             lane=Lane.LIVE,
@@ -319,7 +318,7 @@ def test_nothing_that_changes_around_a_clocks_change_is_lost(
             edit(mirror.sandboxes[system], f"edit {number}")
             clock.pass_by(minutes=20)
             with sqlite.begin() as connection:
-                streams.look_now(connection, sqlite, connection_name=system)
+                streams.look_now(connection, connection_name=system)
             mirror.work()
             assert {} == mirror.differences(), clock.now
 

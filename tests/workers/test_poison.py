@@ -322,7 +322,7 @@ def test_a_poisoned_good_at_dilovod_is_parked_and_the_others_go_on(sqlite: Datab
         goods = sorted(mirror.sandboxes["dilovod"].truth("catalogs.goods"))
         door.needle = f'getObject","params":{{"id":"{goods[0]}"'.encode()
         with sqlite.begin() as connection:
-            streams.backfill_now(connection, sqlite, connection_name="dilovod")
+            streams.backfill_now(connection, connection_name="dilovod")
         desk = mirror.desk("dilovod")
         sandbox = mirror.sandboxes["dilovod"]
         while not mirror.status()["catalogs.goods"].parked and door.broken <= 2 * fates.ATTEMPTS:
@@ -331,7 +331,6 @@ def test_a_poisoned_good_at_dilovod_is_parked_and_the_others_go_on(sqlite: Datab
                 mentioned = [Mention("catalogs.goods", goods[1])]
                 inbox.mention(
                     connection,
-                    sqlite,
                     connection_name="dilovod",
                     mentions=mentioned,
                     lane=Lane.LIVE,

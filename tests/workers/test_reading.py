@@ -115,7 +115,7 @@ def test_a_reading_that_a_person_has_begin_anew_is_not_continued(anywhere: Conne
         def anew() -> None:
             if not asked:
                 with six.database.begin() as connection:
-                    streams.backfill_now(connection, six.database, connection_name="six")
+                    streams.backfill_now(connection, connection_name="six")
             asked.append(len(six.vendor.asked))
 
         objects = _five(six, anew)
@@ -434,7 +434,7 @@ def test_a_persons_backfill_fetches_everything_again_even_if_tokens_are_equal(an
         six.look()
         assert 1 == six.live()["1"]["a"]
         with six.database.begin() as connection:
-            streams.backfill_now(connection, six.database, connection_name="six")
+            streams.backfill_now(connection, connection_name="six")
         six.work()
         assert objects == six.live()
         assert ("1", "updated", "backfill") == six.journal()[-1]
@@ -467,7 +467,7 @@ def test_a_full_reading_of_summaries_leaves_to_the_next_tick_what_changed_since_
         assert "first" == six.stream().cursor
         six.clock.pass_by(seconds=1)
         with six.database.begin() as connection:  # then every object is fetched, whatever its summary shows
-            streams.backfill_now(connection, six.database, connection_name="six")
+            streams.backfill_now(connection, connection_name="six")
         six.read()
         assert "later" == six.stream().cursor
 
@@ -523,7 +523,7 @@ def test_a_backfill_that_a_person_asks_for_during_a_reading_reads_everything_too
         def answer(cursor: str | None) -> Chunks:
             if cursor == during and not six.column("asked_for"):
                 with six.database.begin() as connection:
-                    streams.backfill_now(connection, six.database, connection_name="six")
+                    streams.backfill_now(connection, connection_name="six")
             return pages(cursor)
 
         six.vendor.listing["goods"] = answer
@@ -544,11 +544,11 @@ def test_a_look_that_is_asked_for_while_the_answer_is_on_its_way_is_not_lost(
             six.vendor.objects["goods"] = {"1": {"v": 1}}
             six.clock.pass_by(seconds=1)
             with six.database.begin() as connection:
-                streams.look_now(connection, six.database, connection_name="six")
+                streams.look_now(connection, connection_name="six")
 
         six.vendor.meanwhile["goods"] = changed_and_told
         with six.database.begin() as connection:
-            streams.look_now(connection, six.database, connection_name="six")
+            streams.look_now(connection, connection_name="six")
         six.work()
         assert {"1": {"v": 1}} == six.live()
 
@@ -709,7 +709,6 @@ def test_rows_are_written_in_the_order_of_their_keys_byte_by_byte(connect: Conne
             mentions = [Mention("goods", key) for key in ("b", "é", "a", "B", "Z", "_", "9", "10")]
             inbox.mention(
                 connection,
-                six.database,
                 connection_name="six",
                 mentions=mentions,
                 lane=Lane.LIVE,
@@ -746,7 +745,7 @@ def test_a_look_asked_for_between_two_pages_is_still_due_after_the_last(connect:
         six.vendor.listing["goods"] = lambda cursor: [{"end": pages[cursor]}]
         ingest.read(six.desk, budget=timedelta(0))
         with six.database.begin() as connection:
-            streams.look_now(connection, six.database, connection_name="six")
+            streams.look_now(connection, connection_name="six")
         ingest.read(six.desk, budget=timedelta(0))
         assert six.stream().full_run is None
         assert six.stream().is_due(six.clock.now, full=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from models.database import Database
+    from models.database import Tx
     from models.records import Target
 
 
@@ -51,7 +51,7 @@ def export(
     with database.read() as opened:
         target = records.Target(connection, _system(opened, connection, resource), resource)
         with entry.counting(f"{connection} {resource}") as counted:
-            (_export_csv if form is Format.CSV else _export_json)(opened, database, target, counted)
+            (_export_csv if form is Format.CSV else _export_json)(opened, target, counted)
 
 
 def _system(opened: sa.Connection, connection: str, resource: str) -> str:
@@ -71,10 +71,10 @@ def _system(opened: sa.Connection, connection: str, resource: str) -> str:
     raise errors.Problem(f'the mirror holds nothing of a resource "{resource}" of {connection}{known}')
 
 
-def _export_json(opened: sa.Connection, database: Database, target: Target, counted: Callable[[int], None]) -> None:
+def _export_json(opened: Tx, target: Target, counted: Callable[[int], None]) -> None:
     from models import exact, records
 
-    for done, (key, deleted_at, raw) in enumerate(records.export(opened, database, target), start=1):
+    for done, (key, deleted_at, raw) in enumerate(records.export(opened, target), start=1):
         line = {"key": key, "deleted_at": _iso(deleted_at), "raw": raw}
         sys.stdout.write(exact.dumps(line) + "\n")
         counted(done)
@@ -84,14 +84,14 @@ def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _export_csv(opened: sa.Connection, database: Database, target: Target, counted: Callable[[int], None]) -> None:
+def _export_csv(opened: Tx, target: Target, counted: Callable[[int], None]) -> None:
     import csv
 
     import sqlalchemy as sa
 
     from models import columns
 
-    schema = columns.current(opened, database, target.table)
+    schema = columns.current(opened, target.table)
     if schema is None:
         return
     table = schema.root.sql

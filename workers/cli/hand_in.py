@@ -117,7 +117,7 @@ def _handed(at: Desk, kind: str, path: Path, order: str | None) -> str:
     content = path.read_bytes()
     with at.database.begin() as opened:
         handed = documents.hand_in(
-            opened, at.database, connection_name=at.name, kind=kind, name=path.name, content=content, order=order
+            opened, connection_name=at.name, kind=kind, name=path.name, content=content, order=order
         )
     standing = _standing(at, kind, handed.sha256)
     state = "new" if handed.new or standing is None else f"known already: {standing.state}"
@@ -202,7 +202,7 @@ def _read(at: Desk, kind: str, sha256: str) -> str:
     from models import documents
 
     with at.database.read() as opened:
-        raw = documents.result(opened, at.database, at.target(at.resources[kind]), sha256) or {}
+        raw = documents.result(opened, at.target(at.resources[kind]), sha256) or {}
     articles = raw.get("articles")
     count = f"{len(articles)} articles" if isinstance(articles, list) else "no list of articles"
     return f"{_supplier(raw) or 'no supplier'}, {count}"

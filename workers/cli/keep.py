@@ -27,7 +27,7 @@ def rebuild(connection: entry.Name, resource: entry.MaybeResource = None, *, con
     for name in entry.resources(at, resource):
         with at.database.read() as opened:
             target = at.target(at.resources[name], streams.get(opened, connection, name))
-            total = records.count_live(opened, at.database, target)
+            total = records.count_live(opened, target)
         try:
             with entry.counting(name, total or None) as counted:
                 done = records.rebuild(at.database, target, progress=counted)
@@ -83,6 +83,6 @@ def _forget(database: Database, connection: str, system: str, resource: str) -> 
 
     with database.begin() as opened:
         documents.forget(opened, connection_name=connection, kind=resource)
-        records.forget(opened, database, connection_name=connection, system=system, resource=resource)
+        records.forget(opened, connection_name=connection, system=system, resource=resource)
         streams.forget(opened, connection_name=connection, resource=resource)
         inbox.forget(opened, connection_name=connection, resource=resource)

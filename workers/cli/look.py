@@ -204,7 +204,7 @@ def poll(
     names = entry.resources(at, resource)
     at.align()
     with at.database.begin() as opened:
-        streams.look_now(opened, at.database, connection_name=at.name, resource=resource)
+        streams.look_now(opened, connection_name=at.name, resource=resource)
     _finish(at, names, wait=wait)
 
 
@@ -227,7 +227,7 @@ def backfill(
     names = entry.resources(at, resource)
     at.align()
     with at.database.begin() as opened:
-        streams.backfill_now(opened, at.database, connection_name=at.name, resource=resource)
+        streams.backfill_now(opened, connection_name=at.name, resource=resource)
     _finish(at, names, wait=wait)
 
 
@@ -266,7 +266,7 @@ def _rows(at: Desk, names: Sequence[str]) -> dict[str, int]:
 
     with at.database.read() as opened:
         targets = {name: at.target(at.resources[name], None) for name in names}
-        return {name: records.count_live(opened, at.database, target) for name, target in targets.items()}
+        return {name: records.count_live(opened, target) for name, target in targets.items()}
 
 
 def ask(

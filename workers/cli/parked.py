@@ -117,7 +117,7 @@ def parked_retry(
     if held and not yes:
         typer.confirm(f"{held} deletions are held. Delete those that are still missing at the vendor?", abort=True)
     with at.database.begin() as opened:
-        retried = aside.retry(opened, at.database, connection_name=connection, resource=resource, key=key)
+        retried = aside.retry(opened, connection_name=connection, resource=resource, key=key)
         if key is None:
             retried += streams.reopen(opened, connection_name=connection, resource=resource)
     entry.out().print(f"{retried} of {len(chosen)} will be tried again.")

@@ -117,7 +117,7 @@ def test_an_omitted_path_is_in_no_raw_no_column_and_no_journal(
 def _raws(mirror: Mirror, system: str, name: str) -> list[Any]:
     target = mirror.desk(system).target(mirror.desk(system).resources[name])
     with mirror.database.read() as connection:
-        return [raw for _, _, raw in records.export(connection, mirror.database, target)]
+        return [raw for _, _, raw in records.export(connection, target)]
 
 
 def _journaled(mirror: Mirror, name: str) -> list[Any]:
@@ -144,7 +144,7 @@ def _column_holds(mirror: Mirror, system: str, name: str, part: str, path: str) 
     """Whether any row has a value in the field's column or in its `__text` sibling."""
     target = mirror.desk(system).target(mirror.desk(system).resources[name])
     with mirror.database.read() as connection:
-        schema = columns.current(connection, mirror.database, target.table)
+        schema = columns.current(connection, target.table)
         table: Table | None = schema.tables.get(part) if schema is not None else None
         if table is None:
             return False

@@ -207,7 +207,7 @@ def test_a_filter_that_lists_single_days_is_not_split_into_windows(account: Acco
 def alive(database: Database, mirror: Mirror, resource: str) -> dict[str, JsonObject]:
     desk = mirror.desk("directo")
     with database.read() as connection:
-        rows = list(records.export(connection, database, desk.target(desk.resources[resource], None)))
+        rows = list(records.export(connection, desk.target(desk.resources[resource], None)))
     return {key: raw for key, gone, raw in rows if gone is None}
 
 
