@@ -28,10 +28,11 @@ def ids(database: Database, after: int = 0, limit: int = 1000) -> list[int]:
 
 def test_ids_have_no_gaps_also_after_a_rollback(database: Database) -> None:
     append(database, 2)
-    with Tx(database) as connection:
+    tx = Tx(database)
+    with tx:
         change = Change("x", ChangeKind.DELETED, None, None)
-        journal.append(connection, "books", "invoices", [change], turn=1, cause=Cause.TICK, now=START)
-        connection.rollback()
+        journal.append(tx, "books", "invoices", [change], turn=1, cause=Cause.TICK, now=START)
+        tx.rollback()
     append(database, 3)
     assert [1, 2, 3, 4, 5] == ids(database)
 

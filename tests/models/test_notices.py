@@ -119,8 +119,9 @@ def test_a_notice_after_a_fold_wants_a_newer_look(database: Database) -> None:
 
 def test_a_fold_that_is_undone_loses_no_notice(database: Database) -> None:
     _keep(database, _letter("1"))
-    with Tx(database) as connection, connection.begin() as transaction:
-        assert 1 == notices.fold(connection, connection_name="shop", limit=10)
+    tx = Tx(database)
+    with tx, tx.begin() as transaction:
+        assert 1 == notices.fold(tx, connection_name="shop", limit=10)
         transaction.rollback()
     assert [("1", "new")] == _states(database)
     assert {} == _wanted(database)
