@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import columns, journal, records, tables
+from models import columns, exact, journal, records, tables
 from models.values import Cause, Snapshot
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ def moment(turn: int) -> datetime:
     return START + timedelta(minutes=turn)
 
 
+def _normalised(snapshot: Any) -> Any:
+    if not isinstance(snapshot, Snapshot):  # still bytes
+        return snapshot
+    return replace(snapshot, raw=exact.normalised(deepcopy(snapshot.raw)))
+
+
 def write(
     database: Database,
     objects: Mapping[str, JsonObject] | Sequence[Snapshot] = (),
@@ -36,9 +44,9 @@ def write(
     listed: Mapping[str, str] | None = None,
     point: bool = False,
 ) -> list[Change]:
-    """One batch through the write path, journaled and committed."""
-    snapshots = objects if not hasattr(objects, "items") else [Snapshot(key, raw) for key, raw in objects.items()]
-    prepared = records.prepare(database, target, list(snapshots))
+    """One batch through the write path, journaled and committed. Numbers are normalised, as a connector's are."""
+    given = objects if not hasattr(objects, "items") else [Snapshot(key, raw) for key, raw in objects.items()]
+    prepared = records.prepare(database, target, [_normalised(each) for each in given])
     with database.begin() as connection:
         changes = records.apply(
             connection,

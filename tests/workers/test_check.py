@@ -243,10 +243,10 @@ def test_a_role_that_may_not_read_fails_alone() -> None:
 @pytest.mark.parametrize(
     ("answer", "remedy"),
     [
-        (Response("<html>Sorry</html>"), "something else answered than the vendor"),
+        (Response("<html>Sorry</html>"), "the answer is not the vendor's"),
         (Response('{"surprise": 1}', media_type="application/json"), "the answer is not what this vendor documents"),
-        (Response("broken", 500), "where the vendor has trouble of his own, wait"),
-        (Response("slow down", 429, {"Retry-After": "1"}), "the vendor asks to wait for 1 s"),
+        (Response("broken", 500), "if the vendor has an outage, wait"),
+        (Response("slow down", 429, {"Retry-After": "1"}), "wait 1 s, as the vendor asks"),
     ],
     ids=["html", "misread", "500", "429"],
 )

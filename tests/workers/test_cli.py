@@ -611,7 +611,7 @@ def test_the_receiver_starts_without_a_database() -> None:
 def test_a_sandbox_prints_a_connection_that_works(system: str) -> None:
     with process("sandbox", system, "--edits-per-minute", "6000") as (_, said):
         until(lambda: "Ctrl-C stops it" in said.read_text(encoding="utf-8"), said)
-        table = said.read_text(encoding="utf-8").partition("# The stand-in")[0]
+        table = said.read_text(encoding="utf-8").partition("# The sandbox")[0]
         written(table)
         ok("migrate")
         ok("check")
