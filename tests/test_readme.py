@@ -302,7 +302,7 @@ def settled(folder: Path) -> Iterator[Newcomer]:
         yield person
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
 def test_every_command_does_what_the_pages_say(newcomer: Newcomer) -> None:
     failed = {
@@ -314,14 +314,14 @@ def test_every_command_does_what_the_pages_say(newcomer: Newcomer) -> None:
     assert {"check", "up", "hand-in", "poll", "ask", "worker", "parked"} <= {verb(each) for each in newcomer.ended}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
 def test_the_readmes_connections_are_mirrored(newcomer: Newcomer) -> None:
     rows = json.loads(newcomer.run("erpmirror status --json")[1])
     assert CONNECTIONS.keys() <= {row["connection"] for row in rows}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
 def test_every_name_in_backticks_is_the_products_own(newcomer: Newcomer) -> None:
     with closing_engine(newcomer.folder / "var" / "erpmirror.db") as engine:
@@ -346,7 +346,7 @@ def closing_engine(file: Path) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
 def test_a_client_works_without_a_mirror(newcomer: Newcomer) -> None:
     (example,) = blocks(OPERATING, "python")
@@ -362,7 +362,7 @@ def test_a_client_works_without_a_mirror(newcomer: Newcomer) -> None:
 # A sixth system
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_system_is_added_by_following_the_page_word_for_word(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "var", "*.egg-info"))
