@@ -1,0 +1,199 @@
+"""A person in an empty folder who types what README and the pages beside it say."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from tests.pages import README, ROOT, Curl, blocks
+from tests.processes import free_port, kill_group, until
+from tests.serving import served
+from tests.workers.connectors import stands
+from workers.connectors import discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BIN = Path(sys.executable).parent
+SECONDS = 120
+
+STAYS = ("up", "receiver", "worker", "beat", "flower", "sandbox")
+"""Verbs that run until they are stopped."""
+
+SILENT = ("worker", "beat", "flower")
+"""Those that print nothing while all is well."""
+
+ELSEWHERE = (
+    "python3 -m venv",  # how everybody got here
+    "python -m pip install",  # .ci/run does exactly that
+    "python -m pytest",  # this is it
+    "ruff check",  # .ci/run
+    "docker",  # no Docker in the tests; the names are looked up below
+    "cp .env.example",
+)
+"""Commands that another test or the continuous integration runs."""
+
+
+def verb(command: str) -> str:
+    """The command's verb, if it is one of ours."""
+    found = re.match(r"(?:[A-Z_]+=\S+ )*erpmirror ([\w-]+)", command)
+    return found[1] if found else ""
+
+
+@dataclass
+class Newcomer:
+    """A person in an empty folder who types what the pages say. The vendors are sandboxes.
+
+    `ended`: command -> exit status and what it printed. `shown`: whatever the product itself prints about its names.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    port: int
+    ended: dict[str, tuple[int, str]] = field(default_factory=dict)
+    shown: str = ""
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def token(self) -> str:
+        """The receiver's token, as `init` wrote it."""
+        text = (self.folder / "erpmirror.toml").read_text(encoding="utf-8")
+        return str(tomllib.loads(text)["receiver"]["token"])
+
+    def types(self, command: str) -> None:
+        """One line of a page, as it stands there but for the ports."""
+        if command in self.ended or command.startswith(ELSEWHERE) or (verb(command) == "init" and self.has_settings):
+            return
+        typed = command.replace("9001", str(free_port()))
+        if typed.startswith("curl"):
+            self.ended[command] = self._request(typed)
+        elif verb(typed) in STAYS:
+            self.ended[command] = self._start(typed)
+        else:
+            self.ended[command] = self.run(typed)
+
+    @property
+    def has_settings(self) -> bool:
+        return (self.folder / "erpmirror.toml").exists()
+
+    def run(self, command: str) -> tuple[int, str]:
+        """In a shell, answering yes to a question."""
+        done = subprocess.run(
+            ["bash", "-c", command],  # noqa: S607 - the newcomer's own
+            cwd=self.folder,
+            env=self.environment,
+            input="y\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10 * SECONDS,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def _start(self, command: str) -> tuple[int, str]:
+        """Start what stays; 0 if it lives and complains of nothing."""
+        log = self.folder / f"{len(self.running)}.log"
+        if verb(command) == "flower":
+            command += f" --port {free_port()}"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec env {command}"],  # noqa: S607 - the newcomer's own
+                cwd=self.folder,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.running.append(process)
+        if verb(command) in SILENT:
+            self.run("erpmirror status")  # takes longer than a refused command lives
+        else:
+            answers = verb(command) in {"up", "receiver"}
+            until(
+                lambda: process.poll() is not None or (self._answers() if answers else log.stat().st_size > 0),
+                seconds=SECONDS,
+                what=lambda: f"{command}: {log.read_text(errors='replace')}",
+            )
+        printed = log.read_text(encoding="utf-8", errors="replace")
+        return int("Usage:" in printed or "Error" in printed or process.poll() is not None), printed
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/livez", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+    def _request(self, command: str) -> tuple[int, str]:
+        curl = Curl.read(command, folder=self.folder, TOKEN=self.token)
+        upload = {"file": (curl.file.name, curl.file.read_bytes())} if curl.file is not None else None
+        url = curl.url.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
+        answer = httpx.request(curl.method, url, headers=curl.headers, files=upload, timeout=SECONDS)
+        return int(not answer.is_success), f"HTTP {answer.status_code} {answer.text}"
+
+    def get(self, path: str) -> str:
+        bearer = {"Authorization": f"Bearer {self.token}"}
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=bearer, timeout=SECONDS).text
+
+    def stop(self) -> None:
+        """End what stays, as Ctrl-C does, else by force."""
+        for process in self.running:
+            process.send_signal(signal.SIGTERM)
+        for process in self.running:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            kill_group(process)
+        self.running.clear()
+
+
+CONNECTIONS = {"shop": "dilovod", "books": "directo", "loja": "wisedat", "flora": "easyflor", "goods_in": "interpreter"}
+"""The README's connections and their systems."""
+
+EDITOR = """\
+import pathlib, re, sys
+file = pathlib.Path(sys.argv[1])
+text = re.sub("^port = .*$", "port = {port}", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+file.write_text(text + {tables!r}, encoding="utf-8")
+"""
+
+
+@contextmanager
+def settled(folder: Path) -> Iterator[Newcomer]:
+    """An empty folder, sandboxes of all vendors, and an editor that adds the README's connections to the settings."""
+    (shown,) = [block for block in blocks(README, "toml") if "[connections.shop]" in block]
+    port = free_port()
+    secrets: dict[str, str] = {}
+    with ExitStack() as stack:
+        for name, system in CONNECTIONS.items():
+            app = discovery.systems()[system].sandbox(seed=2)
+            url = stack.enter_context(served(app))
+            mine = tomllib.loads(shown)["connections"][name]
+            sandbox = app.state.sandbox.settings()
+            secrets |= {each[2:-1]: str(sandbox[key]) for key, each in mine.items() if str(each).startswith("${")}
+            shown = re.sub(r'^url = "http://wisedat.local:8080"\n', "", shown, flags=re.MULTILINE)
+            shown = shown.replace(f"[connections.{name}]\n", f'[connections.{name}]\nurl = "{url}"\n')
+        editor = folder / "editor.py"
+        editor.write_text(EDITOR.format(port=port, tables=f"\n{shown}"), encoding="utf-8")
+        (folder / "note.pdf").write_bytes(stands.document("a delivery").content)
+        environment = (
+            os.environ
+            | secrets
+            | {
+                "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+                "EDITOR": f"{sys.executable} {editor}",
+                "PYTHONPATH": str(ROOT),
+                "NO_COLOR": "1",
+            }
+        )
+        person = Newcomer(folder, environment, port)
+        stack.callback(person.stop)
+        yield person
