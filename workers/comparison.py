@@ -1,4 +1,7 @@
-"""The proof: every object at the vendor beside every row of the mirror, compared as values."""
+"""Compares every object of a sandbox with its row in the mirror, as values.
+
+Used by the demo and by tests as the proof that the mirror equals the ERP.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One resource: objects at the vendor, live rows in the mirror, and the keys that differ."""
+    """The result for one resource.
+
+    `objects`: live objects in the sandbox. `rows`: live rows in the mirror. `differences`: keys on one side only or
+    with different values, sorted.
+    """
 
     connection: str
     resource: str
@@ -27,21 +34,21 @@ class Comparison:
 
 
 def compare(database: Database, desks: Iterable[Desk], sandboxes: Mapping[str, Sandbox]) -> list[Comparison]:
-    """Every resource of the connections that lead to these sandboxes (connection name -> sandbox)."""
+    """Compare every resource of the connections that have a sandbox (`sandboxes`: connection name -> sandbox)."""
     return [
-        _resource(database, desk, name, sandboxes[desk.name].truth(name))
+        _compared(database, desk, name, sandboxes[desk.name].truth(name))
         for desk in desks
         for name in desk.resources
         if desk.name in sandboxes
     ]
 
 
-def _resource(database: Database, desk: Desk, name: str, truth: dict[str, Any]) -> Comparison:
+def _compared(database: Database, desk: Desk, name: str, truth: dict[str, Any]) -> Comparison:
     target = desk.target(desk.resources[name], None)
-    with database.read() as connection:
+    with database.read() as tx:
         mirror = {
             key: exact.canonical(raw)
-            for key, deleted_at, raw in records.export(connection, database, target)
+            for key, deleted_at, raw in records.export(tx, database, target)
             if deleted_at is None
         }
     vendor = {key: exact.canonical(exact.storable(raw)) for key, raw in truth.items()}

@@ -1,4 +1,4 @@
-"""A listening socket for the stand-ins of vendors, whose answers leave at once."""
+"""Opens the listening socket of a sandbox's server."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import socket
 
 
 def on(host: str, port: int) -> socket.socket:
-    """Listen there; port 0 takes a free one.
+    """Bind and listen; port 0 takes a free one. Raises OSError if the port is in use.
 
-    The protocol is named, because asyncio switches off Nagle's algorithm only for sockets that say TCP: with it, an
-    answer of two writes waits 40 ms for an acknowledgement.
+    The socket names TCP as its protocol, because asyncio sets TCP_NODELAY only on such sockets. Without it a response
+    of two writes waits 40 ms for the client's delayed acknowledgement.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:

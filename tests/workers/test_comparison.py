@@ -1,4 +1,4 @@
-"""The proof must be able to fail: every kind of difference is seen."""
+"""The comparison finds every kind of difference, so it can serve as a proof."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
         "DELETE FROM directo_items WHERE _key = (SELECT min(_key) FROM directo_items)",
         "UPDATE directo_items SET _deleted_at = _changed_at WHERE _key = (SELECT min(_key) FROM directo_items)",
         "UPDATE directo_items SET _raw = '{}' WHERE _key = (SELECT min(_key) FROM directo_items)",
-        "UPDATE directo_items SET _key = 'nobody' WHERE _key = (SELECT min(_key) FROM directo_items)",
+        "UPDATE directo_items SET _key = 'unknown' WHERE _key = (SELECT min(_key) FROM directo_items)",
     ],
 )
-def test_a_damaged_mirror_is_not_called_equal(sqlite: Database, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_mirror_is_reported_as_different(sqlite: Database, tmp_path: Path, damage: str) -> None:
     with mirrored(sqlite, tmp_path, directo={"seed": 1, "options": {"resources": ["items"]}}) as mirror:
         mirror.work()
         assert {} == mirror.differences()
-        with sqlite.begin() as connection:
-            connection.execute(sa.text(damage))
+        with sqlite.begin() as tx:
+            tx.execute(sa.text(damage))
         assert ["items"] == list(mirror.differences())

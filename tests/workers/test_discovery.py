@@ -1,4 +1,4 @@
-"""Systems are found by their folders: a sixth one edits nothing outside its own."""
+"""Systems are discovered by their folders: adding a sixth edits nothing outside its own."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ FILES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Another place where connector folders may stand."""
+    """A second folder that is searched for connectors."""
     with sixth.beside(tmp_path):
         yield tmp_path
 
 
-def _put(folder: Path, *, without: str = "") -> None:
+def _write_connector(folder: Path, *, without: str = "") -> None:
     (folder / "sixth").mkdir()
     for name, text in FILES.items():
         if name != without:
             (folder / "sixth" / f"{name}.py").write_text(text, encoding="utf-8")
 
 
-def test_the_systems_of_this_house_are_found() -> None:
+def test_our_systems_are_discovered() -> None:
     assert {"dilovod", "directo"} <= discovery.systems().keys()
 
 
 @pytest.mark.parametrize("name", sorted(discovery.systems()))
-def test_every_system_of_this_house_is_complete(name: str) -> None:
+def test_our_systems_have_every_required_file(name: str) -> None:
     system = discovery.systems()[name]
     system.require()
     assert system.has_sandbox
@@ -67,7 +67,7 @@ def test_every_system_of_this_house_is_complete(name: str) -> None:
 
 
 def test_a_sixth_folder_is_a_sixth_system(folder: Path) -> None:
-    _put(folder)
+    _write_connector(folder)
     file = folder / "erpmirror.toml"
     file.write_text('[connections.six]\nsystem = "sixth"\napi_key = "k"\n', encoding="utf-8")
     options = configuration.load(file).connections["six"]
@@ -79,8 +79,8 @@ def test_a_sixth_folder_is_a_sixth_system(folder: Path) -> None:
         system.notices.read({}, options)
 
 
-def test_a_sandbox_is_imported_only_when_it_is_asked_for(folder: Path) -> None:
-    _put(folder)
+def test_a_sandbox_is_imported_on_first_use(folder: Path) -> None:
+    _write_connector(folder)
     system = discovery.systems()["sixth"]
     assert system.has_sandbox
     assert "workers.connectors.sixth.sandbox" not in sys.modules
@@ -90,35 +90,35 @@ def test_a_sandbox_is_imported_only_when_it_is_asked_for(folder: Path) -> None:
 
 
 def test_a_system_without_webhooks_has_no_notices(folder: Path) -> None:
-    _put(folder, without="notices")
+    _write_connector(folder, without="notices")
     assert discovery.systems()["sixth"].notices is None
 
 
 @pytest.mark.parametrize("missing", ["client", "resources"])
-def test_a_missing_file_is_named_before_anything_starts(folder: Path, missing: str) -> None:
-    _put(folder, without=missing)
+def test_loading_the_settings_names_a_missing_file(folder: Path, missing: str) -> None:
+    _write_connector(folder, without=missing)
     file = folder / "erpmirror.toml"
     file.write_text('[connections.six]\nsystem = "sixth"\napi_key = "k"\n', encoding="utf-8")
     with pytest.raises(discovery.IncompleteError, match=rf"workers/connectors/sixth has no {missing}\.py"):
         configuration.load(file)
 
 
-def test_missing_options_are_named_even_where_nobody_uses_the_system(folder: Path) -> None:
-    _put(folder, without="options")
+def test_loading_the_settings_names_missing_options_of_an_unused_system(folder: Path) -> None:
+    _write_connector(folder, without="options")
     file = folder / "erpmirror.toml"
     file.write_text("", encoding="utf-8")
     with pytest.raises(discovery.IncompleteError, match=r"workers/connectors/sixth has no options\.py"):
         configuration.load(file)
 
 
-def test_a_file_that_lacks_its_name_is_named(folder: Path) -> None:
-    _put(folder)
+def test_a_missing_name_in_a_file_is_reported(folder: Path) -> None:
+    _write_connector(folder)
     (folder / "sixth" / "client.py").write_text("", encoding="utf-8")
     with pytest.raises(discovery.IncompleteError, match=r"workers/connectors/sixth/client\.py has no `Client`"):
         _ = discovery.systems()["sixth"].client
 
 
-def test_reading_settings_imports_no_sandbox_and_no_http() -> None:
+def test_loading_the_settings_imports_no_sandbox_and_no_http_client() -> None:
     script = (
         "import sys, pathlib\n"
         "from workers import configuration\n"
@@ -126,5 +126,5 @@ def test_reading_settings_imports_no_sandbox_and_no_http() -> None:
         "[system.options for system in discovery.systems().values()]\n"
         "print([name for name in sys.modules if name == 'httpx' or name.endswith('.sandbox')])\n"
     )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "[]" == ran.stdout.strip()
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "[]" == finished.stdout.strip()

@@ -1,21 +1,37 @@
-"""What a connector folder offers. Beside `http`, `streaming`, `workers.errors`, `models.values` all it may import.
+"""The connector contract: what a system's folder provides, and what the core provides to it.
 
-A folder's files, each only if needed:
+A connector speaks one vendor's API. It lists and fetches objects, declares what can be read, and turns the vendor's
+errors into the classes of `workers.errors`. It knows nothing of the database, the task queue or another connector: of
+our modules it may import only this one, `http`, `streaming`, `workers.errors`, `models.values` and `models.exact`.
 
-- `options.py`    class `Options(Connection)` (`Webhooked`, if it sends webhooks): its part of a connection
-- `resources.py`  `resources(options) -> tuple[Resource, ...]`: one declared row each
-- `table.py`      what the vendor offers to read, one row each, where that is much
-- `client.py`     class `Client`, as below
-- `answers.py`    how the vendor's replies read, and which fate its refusals have
-- `cursors.py`    where a reading stands, as the client's opaque text
-- `metadata.py`   what the vendor itself declares of its fields
-- `queries.py`    the vendor's query language, where it has one
-- `node.py`       the file from which the vendor sets up its side
-- `auth.py`       an `httpx.Auth`
-- `notices.py`    `read(packet, options) -> Notice | Ignored`: how its webhook reads
-- `sandbox.py`    `create(**knobs) -> Starlette`: behaves like the vendor, its `Sandbox` is at `app.state.sandbox`
-- `sandbox_books.py`  the made-up company behind it
-- `sandbox_day.py`    what happens in that company: everyday edits, and a day of what mirrors get wrong
+The core calls a `Client` like this:
+
+- for a key in the inbox: `fetch(resource, key)`, which returns the object as it is now, or a `Tombstone`
+- for a full sync: `list(resource, None)`, then `list(resource, End.cursor)` while `End.more`
+- for a poll: `list(resource, cursor)` with the cursor of the last finished run, then likewise
+- for a document: `interpret(resource, document)`, at vendors that read PDFs
+
+Each call makes one request or a few, outside any database transaction. The core holds a lease on the vendor account
+from before the call until its result is committed, so a client needs no locks of its own.
+
+A folder contains these files. `options`, `resources` and `client` are required, the others as the system needs them:
+
+- `options.py`    class `Options(Connection)`, or `Webhooked` or `HandedIn`: the settings of one connection
+- `resources.py`  `resources(options) -> tuple[Resource, ...]`: what is mirrored, one declared row per resource
+- `table.py`      the vendor's whole list of resources as data, if it is long
+- `client.py`     class `Client`, the protocol below
+- `answers.py`    decodes replies, and classifies refusals by the classes of `workers.errors`
+- `cursors.py`    the progress of a listing, encoded as the opaque text that the core stores
+- `metadata.py`   reads the field types that the vendor's API declares
+- `queries.py`    builds queries in the vendor's query language
+- `node.py`       writes the file that configures the vendor's side
+- `auth.py`       an `httpx.Auth` that logs in
+- `notices.py`    `read(packet, options) -> Notice | Ignored`: decodes a webhook
+- `sandbox.py`    `create(**knobs) -> Starlette`: an HTTP server that behaves like the vendor and enforces its rules;
+                  `app.state.sandbox` is its `Sandbox`
+- `sandbox_books.py`  the sandbox's data: an invented company
+- `sandbox_server.py` the sandbox's other state (login, faults), if it is long
+- `sandbox_day.py`    the sandbox's scenario: everyday edits, and a day of changes that mirrors get wrong
 """
 
 from __future__ import annotations
@@ -52,33 +68,42 @@ __all__ = [
 ]
 
 
-_CONFIRMS_AFTER = timedelta(minutes=1)
+_CONFIRMATION_DELAY = timedelta(minutes=1)
 
 
-def _as_sent(raw: JsonObject) -> JsonObject:
+def _unchanged(raw: JsonObject) -> JsonObject:
     return raw
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind of object, under the vendor's own name, and how it is looked at.
+    """A kind of object, under the vendor's own name, and how it is kept in sync.
 
-    - `key`: the fields that identify an object, joined by `:`
-    - `every`: how often a tick asks for what changed since the cursor; None if it knows no "since"
-    - `full_every`: how often everything is read
-    - `bound`: within which time the mirror equals the ERP again, whatever was lost
-    - `points`: `fetch` works, so absence from a listing is only a mention; without it, absence from two complete
-      replies in a row deletes
-    - `summaries`: a listing does not show all of an object, so a full reading stands in for no tick
-    - `unpaged`: a full reading is one reply
-    - `register`: rows come and go, so their deletions are not counted against `max_deletions`
-    - `handed_in`: nothing can be listed or fetched: its objects are what the vendor reads in documents that people
-      hand in (`Client.interpret`); `full_every` is how often the watched folder is looked at
-    - `selection`: which of the vendor's objects are asked for, as text; when it changes, all is read anew
-    - `described`: the vendor's metadata declares its fields; ask `Client.shape`
-    - `shape`: declared fields that exist from the start; `hints`: those that get a column when they first appear
-    - `notes`: what a field's values mean, in the vendor's words; they stand on the columns
-    - `project`: the raw object as columns and parts see it
+    Schedule:
+
+    - `every`: time between two polls; None if the vendor cannot filter by modification time
+    - `full_every`: time between two full syncs; with `handed_in`, between two scans of the watched folder
+    - `bound`: the longest time until the mirror equals the vendor again, whichever webhooks are lost
+
+    How it can be read:
+
+    - `key`: the fields that identify an object; their values are joined by `:`
+    - `points`: `fetch` works. A key that a listing no longer has is then fetched, and the fetch decides whether it is
+      deleted. Without `points`, a key missing from two complete replies, `confirms_after` apart, is deleted
+    - `summaries`: a listing shows only part of each object, so a full sync does not replace a poll
+    - `unpaged`: a full sync is a single reply
+    - `register`: its rows come and go in normal use, so its deletions do not count against `max_deletions`
+    - `handed_in`: it can be neither listed nor fetched. Its objects are what the vendor reads in documents that users
+      hand in (`Client.interpret`)
+    - `selection`: the vendor-side filter, as text. When it changes, the core starts a full sync
+
+    Columns (`models.values.Shape` maps part and field path to a type):
+
+    - `described`: the vendor's metadata declares the fields: the core asks `Client.shape`
+    - `shape`: fields whose columns exist from the start
+    - `hints`: types for fields that get their column when they first appear
+    - `notes`: the meaning of fields, from the vendor's document; stored as column comments
+    - `project`: maps the raw object to the form that columns and parts are made from. Must not modify its argument
     """
 
     name: str
@@ -96,58 +121,64 @@ class Resource:
     shape: Shape = field(default_factory=dict)
     hints: Shape = field(default_factory=dict)
     notes: Notes = field(default_factory=dict)
-    project: Callable[[JsonObject], JsonObject] = _as_sent
+    project: Callable[[JsonObject], JsonObject] = _unchanged
 
     @property
     def confirms_after(self) -> timedelta:
-        """When a reply that lacks rows is asked for again: only what is missing from both is gone."""
-        return min(_CONFIRMS_AFTER, self.full_every)
+        """The delay before a reply with missing rows is requested again; only rows missing from both are deleted."""
+        return min(_CONFIRMATION_DELAY, self.full_every)
 
     @property
     def bound_in_all(self) -> timedelta:
-        """`bound`, with the second look at what is missing where nothing else can prove it gone."""
+        """`bound`, plus `confirms_after` for resources whose deletions need two replies as proof."""
         return self.bound + self.confirms_after if self.unpaged and not self.points else self.bound
 
 
 class Sessions(Protocol):
-    """Where the account's vendor session is kept, encrypted and shared by all workers."""
+    """Stores the vendor session (a token, a cookie) of one account, encrypted; all workers share it.
+
+    One login then serves every worker process, which matters where a vendor allows only one session at a time.
+    """
 
     def get(self) -> bytes | None:
-        """The session that is still valid, or None."""
+        """The stored session; None if there is none or it has expired."""
 
     def put(self, session: bytes, until: datetime) -> None:
-        """Keep it until then."""
+        """Store the session. `until`: aware; `get` returns None from then on."""
 
     def drop(self) -> None:
-        """The vendor refused it."""
+        """Delete the session, because the vendor refused it."""
 
     def renewing(self) -> AbstractContextManager[None]:
-        """Log in inside this block: nobody else of the account does so meanwhile.
+        """Hold the account's login lock inside the block, so that only one worker logs in at a time.
 
-        Look again with `get` first: somebody else may just have done it. Raises `errors.Busy` where that takes long.
+        Call `get` again first thing inside: another worker may have logged in while this one waited. Raises
+        `errors.Busy` if the lock stays taken too long.
         """
 
 
-def _utc() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What the spine lends a client.
+    """What the core provides to a client.
 
-    `alive` is called as bytes arrive: it renews the lease of a long stream. `now`: the clock that all workers share,
-    aware; sessions end by it. `largest`: bytes of a reply that is held whole; larger ones are for `Http.stream`.
+    - `alive`: call it as bytes of a long reply arrive; it extends the lease
+    - `sessions`: the shared session of this account
+    - `now`: the clock that all workers share, aware; session expiry is measured by it
+    - `largest`: bytes; a longer reply is refused by `Http.read` and must be read with `Http.stream`
     """
 
     alive: Callable[[], None]
     sessions: Sessions
-    now: Callable[[], datetime] = _utc
+    now: Callable[[], datetime] = _utc_now
     largest: int = 64 * 2**20
 
 
-class _OwnSessions:
-    """A session for one client alone."""
+class _ProcessSessions:
+    """`Sessions` in this process's memory, shared with no other worker."""
 
     def __init__(self) -> None:
         self._session: tuple[bytes, datetime] | None = None
@@ -166,62 +197,73 @@ class _OwnSessions:
 
 
 def alone() -> Wire:
-    """For a client that is used on its own, without a database: nobody shares its session, and no gate paces it."""
-    return Wire(alive=lambda: None, sessions=_OwnSessions())
+    """For a client used outside erpmirror, in a script or a test: no database, no shared session, no rate limit."""
+    return Wire(alive=lambda: None, sessions=_ProcessSessions())
 
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a vendor said when we knocked: a line for a person, and his own clock (aware; None if he shows none)."""
+    """The result of `Client.check`.
+
+    `says`: one line for a person. `clock`: the vendor's time (`Date` header), aware; None if it sends none.
+    """
 
     says: str
     clock: datetime | None = None
 
 
 class Client(Protocol):
-    """One connection's client, made as `Client(options, wire)`, for one task after the other in a process.
+    """A client of one connection, constructed as `Client(options, runtime)`.
 
-    Never called inside a transaction. What it remembers must not grow from task to task.
+    Each worker process keeps one instance per connection and uses it for one task at a time. It is never called inside
+    a database transaction. What it caches must not grow from task to task.
 
-    A client whose resources are all `handed_in` has `interpret` instead of `fetch`, `list` and `shape`.
+    Every method that makes a request raises the classes of `workers.errors`: `TryLater` if the same request may succeed
+    later, `SetAside` if a person has to act, `NotForUs` if the object is none of ours.
+
+    A client whose resources are all `handed_in` has `interpret`, and has no `fetch`, `list` or `shape`.
     """
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone | Withheld:
-        """The object as it is now. Raises the families of `workers.errors`."""
+        """Read one object as it is now.
+
+        `Tombstone`: the vendor says that it does not exist or is marked as deleted. `Withheld`: it exists, but the
+        vendor cannot show its detail.
+        """
 
     def interpret(self, resource: Resource, document: Document) -> Snapshot:
-        """What the vendor reads in the document; its key is the document's. Sent once at most.
+        """Send the document once; the snapshot holds what the vendor read in it, under the document's key.
 
-        Raises `TryLater` with `refused` where the vendor certainly did not take it; any other failure parks the
-        document: what may have arrived is a person's to send again.
+        Raises `TryLater` with `refused` if the vendor certainly did not process the document: the core sends it again.
+        After any other error it may have been processed, so the core parks it and a person decides.
         """
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
-        """One request's reply, in bounded chunks; the last carries `End`.
+        """Make one request of a listing and yield its reply in bounded chunks; the last one carries an `End`.
 
-        `cursor` None starts a full reading; a cursor from a finished run asks for what changed since; a cursor from an
-        `End(more=True)` continues its run.
+        `cursor` None: start a full sync. The cursor of an `End` with `more`: continue that run. The cursor of a
+        finished run: ask for what changed since.
         """
 
     def shape(self, resource: Resource) -> Shape | None:
-        """What the vendor's metadata declares of this resource; None where it has none. One request."""
+        """Read the field types that the vendor's metadata declares; None if it has none. One request."""
 
     def check(self) -> Greeting:
         """Prove address and login with one cheap request."""
 
     def probe(self, resource: Resource) -> str:
-        """Prove with one cheap request that this resource can be read; what it showed, in a few words for a person."""
+        """Prove with one cheap request that the resource can be read. Returns a few words on the reply."""
 
     def ask(self, words: Sequence[str]) -> Any:
-        """One read request in the vendor's own terms, for `erpmirror ask`; its decoded answer."""
+        """Make one read request given in the vendor's own terms (`erpmirror ask`). Returns its decoded reply."""
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the HTTP connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A webhook that names an object to look at."""
+    """A webhook that names an object: its key is enqueued, to be fetched."""
 
     resource: str
     key: str
@@ -229,26 +271,26 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A well-formed webhook that is none of our business: answered 200, kept with the reason."""
+    """A well-formed webhook that needs no work: answered 200, stored with this reason."""
 
     reason: str
 
 
 class Malformed(ValueError):  # noqa: N818 - read as a sentence: raise Malformed(...)
-    """Not what this vendor sends; the message is shown to the sender."""
+    """The webhook is not of this vendor's form: answered 400, with this message."""
 
 
 class Sandbox(Protocol):
-    """A vendor's stand-in as demos and tests hold it, beside the HTTP that it speaks. Thread-safe."""
+    """Controls a vendor's sandbox from demos and tests, beside its HTTP server. Thread-safe."""
 
     def settings(self) -> dict[str, Any]:
-        """A `[connections.*]` table that leads to it, without the `url`, which only its server knows."""
+        """The `[connections.*]` table for this sandbox, without `url`: only the server knows its port."""
 
     def truth(self, resource: str) -> dict[str, JsonObject]:
-        """The live objects of a resource by key, each as the vendor would show it now."""
+        """The live objects of a resource by key, each exactly as the API would show it now."""
 
     def edit(self, random: Random) -> str:
-        """One everyday change, with whatever the vendor sends when it happens; a sentence for a person."""
+        """Make one everyday change and send its webhooks. Returns a sentence that describes it."""
 
     def story(self) -> Iterator[str]:
-        """A scripted day: each step makes one change that mirrors get wrong, and says in a sentence what it was."""
+        """A scripted day: each step makes one change that mirrors get wrong, and yields a sentence on it."""

@@ -1,4 +1,4 @@
-"""Which systems there are: the folders beside this file. Nothing is registered anywhere else."""
+"""Finds the known systems: each folder beside this file is one. There is no other registration."""
 
 from __future__ import annotations
 
@@ -19,89 +19,92 @@ if TYPE_CHECKING:
     from workers.connectors.contract import Client, Connection, Ignored, Notice, Resource, Wire
 
 _REQUIRED = ("client", "options", "resources")
-_SEE = "workers/connectors/contract.py says what a folder needs"
+_HINT = "workers/connectors/contract.py lists the files of a connector"
 
 
 class IncompleteError(Exception):
-    """A connector folder lacks a file, or a file lacks what the contract asks of it. The message names both."""
+    """A connector folder lacks a required file, or a file a required name. The message says which."""
 
 
 class Notices(Protocol):
-    """A system's `notices.py`."""
+    """The interface of a system's `notices.py`."""
 
     def read(self, packet: Any, options: Any) -> Notice | Ignored:
-        """What a decoded packet asks for. Raises `contract.Malformed`."""
+        """Decode a webhook's packet (parsed JSON). Raises `contract.Malformed`; its message is shown to the sender."""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """An ERP we know. Its files are imported when they are first asked for; each raises `IncompleteError`."""
+    """A known ERP. Each property imports its file on first use, and raises `IncompleteError` if it is missing.
+
+    Importing late keeps `--help` and settings errors fast, and the sandboxes out of production processes.
+    """
 
     name: str
 
     @property
     def options(self) -> type[Connection]:
-        """Its part of a connection's settings."""
-        return cast("type[Connection]", self._part("options", "Options"))
+        """The class of a connection's settings."""
+        return cast("type[Connection]", self._attribute("options", "Options"))
 
     @property
     def client(self) -> Callable[[Connection, Wire], Client]:
-        """How the vendor is asked."""
-        return cast("Callable[[Connection, Wire], Client]", self._part("client", "Client"))
+        """The constructor of its client: `system.client(options, runtime)`."""
+        return cast("Callable[[Connection, Wire], Client]", self._attribute("client", "Client"))
 
     @property
     def resources(self) -> Callable[[Connection], tuple[Resource, ...]]:
-        """What is mirrored of a connection."""
-        return cast("Callable[[Connection], tuple[Resource, ...]]", self._part("resources", "resources"))
+        """The function that returns the mirrored resources of a connection."""
+        return cast("Callable[[Connection], tuple[Resource, ...]]", self._attribute("resources", "resources"))
 
     @property
     def notices(self) -> Notices | None:
-        """How its webhook reads; None for a system without webhooks."""
-        if not self._has("notices"):
+        """The module that decodes its webhooks; None for a system without webhooks."""
+        if not self._has_file("notices"):
             return None
-        self._part("notices", "read")
+        self._attribute("notices", "read")
         return cast("Notices", importlib.import_module(f"{self._package}.notices"))
 
     @property
     def has_sandbox(self) -> bool:
-        """Whether there is a stand-in of the vendor."""
-        return self._has("sandbox")
+        """Whether the system has a sandbox."""
+        return self._has_file("sandbox")
 
     @property
     def sandbox(self) -> Callable[..., Starlette]:
-        """Makes a stand-in of the vendor: `system.sandbox(**knobs)`."""
-        return cast("Callable[..., Starlette]", self._part("sandbox", "create"))
+        """The function that creates its sandbox: `system.sandbox(**knobs)`."""
+        return cast("Callable[..., Starlette]", self._attribute("sandbox", "create"))
 
     def require(self) -> None:
-        """Raise `IncompleteError` unless every file that a system needs is there."""
+        """Raise `IncompleteError` unless all required files exist."""
         for file in _REQUIRED:
-            self._must_have(file)
+            self._require(file)
 
     @property
     def _package(self) -> str:
         return f"{connectors.__name__}.{self.name}"
 
-    def _has(self, file: str) -> bool:
+    def _has_file(self, file: str) -> bool:
         return importlib.util.find_spec(f"{self._package}.{file}") is not None
 
-    def _must_have(self, file: str) -> None:
-        if not self._has(file):
-            raise IncompleteError(f"workers/connectors/{self.name} has no {file}.py; {_SEE}")
+    def _require(self, file: str) -> None:
+        if not self._has_file(file):
+            raise IncompleteError(f"workers/connectors/{self.name} has no {file}.py; {_HINT}")
 
-    def _part(self, file: str, name: str) -> Any:
-        self._must_have(file)
+    def _attribute(self, file: str, name: str) -> Any:
+        self._require(file)
         module = importlib.import_module(f"{self._package}.{file}")
         if not hasattr(module, name):
-            raise IncompleteError(f"workers/connectors/{self.name}/{file}.py has no `{name}`; {_SEE}")
+            raise IncompleteError(f"workers/connectors/{self.name}/{file}.py has no `{name}`; {_HINT}")
         return getattr(module, name)
 
 
 def systems() -> dict[str, System]:
-    """Every system by name."""
-    return _found(tuple(connectors.__path__))
+    """All systems by name, which is the name of the folder."""
+    return _systems_in(tuple(connectors.__path__))
 
 
 @functools.cache
-def _found(folders: tuple[str, ...]) -> dict[str, System]:
+def _systems_in(folders: tuple[str, ...]) -> dict[str, System]:
     names = sorted(module.name for module in pkgutil.iter_modules(folders) if module.ispkg)
     return {name: System(name) for name in names}

@@ -1,4 +1,8 @@
-"""How connectors speak HTTP: bounded by the wall clock, every failure sorted by fate, no secret in an error."""
+"""The HTTP client of the connectors: a total deadline per request, errors classified, no secrets in messages.
+
+httpx has timeouts per read only, so a server that sends one byte now and then would hold a worker for ever. `Http.read`
+limits the whole request by the wall clock; `Http.stream` is for long bodies and limits the time without progress.
+"""
 
 from __future__ import annotations
 
@@ -26,26 +30,27 @@ if TYPE_CHECKING:
 
     from workers.connectors.contract import Wire
 
-_STALL_BYTES = 1024
-"""A stream that brings less than this within one timeout has stalled: dripping is not progress."""
+_MIN_PROGRESS = 1024
+"""Bytes. A stream that delivers less than this within one timeout has stalled."""
 
-_LONGEST_WAIT = timedelta(days=1)
-_ABSURD = 9
-"""Digits of a `Retry-After` that nobody means."""
+_MAX_RETRY_AFTER = timedelta(days=1)
+_MAX_DIGITS = 9
+"""A `Retry-After` with this many digits is a mistake and counts as the longest wait."""
 
-_MARK = b"\xef\xbb\xbf"
-_GLIMPSE = 64
-"""Bytes at once in which the beginning of a body is looked for."""
+_BOM = b"\xef\xbb\xbf"
+_PEEK_BYTES = 64
+"""Bytes per read while looking for the first character of a body."""
 
-_WORDS = 200
-"""How many characters of a stranger's body an error repeats."""
+_EXCERPT = 200
+"""Characters of a response body that an error message quotes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply. `date`: the vendor's own clock (`Date` header), aware; None where it sends none.
+    """A complete response, with any status that is neither 429, 5xx nor a redirect.
 
-    `hidden` takes secrets out of what an error repeats.
+    `date`: the vendor's time (`Date` header), aware; None if it sends none. `hidden`: removes secrets from a text that
+    an error message quotes.
     """
 
     status: int
@@ -54,49 +59,52 @@ class Reply:
     hidden: Callable[[str], str] = field(default=str, repr=False, compare=False)
 
     def json(self) -> Any:
-        """The body, decoded exactly. TryLater when it is not JSON: a proxy's page, half a body."""
+        """The decoded body; numbers are int or Decimal. TryLater if it is not JSON (a proxy's page, a cut body)."""
         try:
             return exact.loads(self.body)
         except ValueError:
-            said = words(self.body, hidden=self.hidden)
-            raise TryLater(f"the answer is not JSON: {said}", shuts_gate=False) from None
+            excerpt = words(self.body, hidden=self.hidden)
+            raise TryLater(f"the answer is not JSON: {excerpt}", shuts_gate=False) from None
 
 
 class Streamed:
-    """A reply whose body is read as it arrives, never held whole. `read` makes it a file for streaming parsers."""
+    """A response whose body is read as it arrives. Has a file's `read`, as streaming parsers want it."""
 
     def __init__(self, http: Http, response: httpx.Response) -> None:
         self.status = response.status_code
         self.date = _date(response)
-        self._chunks = http.progressing(response)
+        self._chunks = http.body_unless_stalled(response)
         self._largest = http.largest
-        self._rest = b""
+        self._buffer = b""
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; empty at the end. Everything for a negative size, or `TooLarge`."""
+        """At most `size` bytes; empty at the end. A negative size reads all; TooLarge if that exceeds `largest`."""
         if size == 0:
             return b""
         if size < 0:
-            rest, self._rest = self._rest, b""
-            return _bounded(itertools.chain([rest], self._chunks), self._largest)
-        while not self._rest:
+            buffered, self._buffer = self._buffer, b""
+            return _bounded(itertools.chain([buffered], self._chunks), self._largest)
+        while not self._buffer:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return b""
-            self._rest = chunk
-        taken, self._rest = self._rest[:size], self._rest[size:]
+            self._buffer = chunk
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
         return taken
 
 
 class Peeked:
-    """A body whose first character (after a mark and blanks; empty at the end) is known before it is parsed."""
+    """A body whose first character is known before it is parsed, to tell JSON from XML or a refusal from data.
+
+    `first`: one byte, after a byte order mark and whitespace; empty for an empty body.
+    """
 
     def __init__(self, reply: Streamed) -> None:
         self._reply = reply
         self._head = b""
         while not self._head:
-            read = reply.read(_GLIMPSE)
-            self._head = read.removeprefix(_MARK).lstrip()
+            read = reply.read(_PEEK_BYTES)
+            self._head = read.removeprefix(_BOM).lstrip()
             if not read:
                 break
         self.first = self._head[:1]
@@ -112,47 +120,56 @@ class Peeked:
 
 
 class _Deadline:
-    """Ends a request by the wall clock, also where no loop sees it: dripping headers, a silent body."""
+    """Limits a request by the wall clock, from a timer thread.
 
-    def __init__(self, seconds: float, hang_up: Callable[[], None]) -> None:
-        self.passed = False
+    When the time is over it shuts down the socket, because a read that waits for the next byte cannot be stopped from
+    its own thread. `expired`: it has done so.
+    """
+
+    def __init__(self, seconds: float, shut_down: Callable[[], None]) -> None:
+        self.expired = False
         self._seconds = seconds
-        self._hang_up = hang_up
-        self._timer = threading.Timer(seconds, self._pass)
+        self._shut_down = shut_down
+        self._timer = threading.Timer(seconds, self._expire)
         self._timer.daemon = True
         self._timer.start()
 
     def cancel(self) -> None:
-        """The request is over, or limited by stalling from here on."""
+        """Stop the timer: the request is complete, or is limited by its progress from here on."""
         self._timer.cancel()
 
-    def guarded(self, response: httpx.Response) -> Iterator[bytes]:
-        """The body. `TimedOut` if it was cut short here: where it ends with the connection, nobody else can tell."""
+    def body(self, response: httpx.Response) -> Iterator[bytes]:
+        """Yield the body. TimedOut if this deadline cut it.
+
+        A body without a declared length ends where the connection ends, so httpx reports no error for a cut one.
+        """
         for chunk in response.iter_bytes():
-            self._check()
+            self._raise_if_expired()
             yield chunk
-        self._check()
+        self._raise_if_expired()
 
-    def _pass(self) -> None:
-        self.passed = True
-        self._hang_up()
+    def _expire(self) -> None:
+        self.expired = True
+        self._shut_down()
 
-    def _check(self) -> None:
-        if self.passed:
+    def _raise_if_expired(self) -> None:
+        if self.expired:
             raise TimedOut(f"the answer was not complete within {self._seconds:g} s")
 
 
 class Http:
-    """An HTTP client for one vendor account.
+    """An HTTP client for one vendor account, with one kept-alive connection.
 
-    `timeout` bounds a whole request, headers and body, by the wall clock (httpx's own timeouts are per read).
-    5xx, 429 and transport failures raise `TryLater`; every other status is the connector's to judge. `hidden` takes
-    secrets out of a text: a vendor may repeat what he was sent.
+    - `timeout`: for the whole request, headers and body
+    - `hidden`: removes secrets from a text. Error messages quote the response, and a vendor may echo what it was sent
+    - `largest`: bytes of a body that `read` accepts
+
+    429, 5xx and transport errors raise `TryLater`, a redirect `SetAside`; the caller handles every other status.
     """
 
     def __init__(
         self,
-        wire: Wire,
+        runtime: Wire,
         *,
         base_url: str,
         timeout: timedelta,
@@ -160,8 +177,8 @@ class Http:
         auth: httpx.Auth | None = None,
         hidden: Callable[[str], str] = str,
     ) -> None:
-        self._wire = wire
-        self.largest = wire.largest
+        self._runtime = runtime
+        self.largest = runtime.largest
         self._hidden = hidden
         self._timeout = timeout.total_seconds()
         self._socket: socket.socket | None = None
@@ -171,107 +188,111 @@ class Http:
             auth=auth,
             timeout=self._timeout,
             trust_env=False,
-            # The line outlives a task: a session is kept where all workers share it, and nothing else is.
+            # The client is reused by later tasks. Sessions belong in `Sessions`, shared and encrypted, not in cookies.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            verify=_trusted(),
+            verify=_tls_context(),
             limits=httpx.Limits(max_connections=1),
         )
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the HTTP connection."""
         self._client.close()
 
     def read(self, method: str, path: str, **request: Any) -> Reply:
-        """One request, its reply held whole, or `TooLarge`.
+        """Make one request and read its whole response; TooLarge if the body exceeds `largest`.
 
-        `request`: httpx's own `params`, `json`, `content`, `headers`, `files`.
+        `request`: httpx's `params`, `json`, `content`, `data`, `headers`, `files`.
         """
-        with self._sent(method, path, request) as (response, deadline):
-            body = _bounded(deadline.guarded(response), self.largest)
+        with self._exchange(method, path, request) as (response, deadline):
+            body = _bounded(deadline.body(response), self.largest)
             return Reply(response.status_code, body, _date(response), hidden=self._hidden)
 
     @contextmanager
     def stream(self, method: str, path: str, **request: Any) -> Iterator[Streamed]:
-        """One request whose body may be long: limited by stalling, not by length."""
-        with self._sent(method, path, request) as (response, deadline):
+        """Make one request whose body may be long.
+
+        The deadline covers only the time until its headers. After that TimedOut means too little progress within one
+        timeout; total time and size have no limit.
+        """
+        with self._exchange(method, path, request) as (response, deadline):
             deadline.cancel()
             yield Streamed(self, response)
 
     @contextmanager
-    def _sent(self, method: str, path: str, request: dict[str, Any]) -> Iterator[tuple[httpx.Response, _Deadline]]:
-        deadline = _Deadline(self._timeout, self._hang_up)
+    def _exchange(self, method: str, path: str, request: dict[str, Any]) -> Iterator[tuple[httpx.Response, _Deadline]]:
+        deadline = _Deadline(self._timeout, self._shut_down_socket)
 
         def trace(event: str, info: Mapping[str, Any]) -> None:
             if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
                 self._socket = info["return_value"].get_extra_info("socket")
-                if deadline.passed:
-                    self._hang_up()  # the call was answered too late
+                if deadline.expired:
+                    self._shut_down_socket()  # connected only after the deadline
 
         try:
             built = self._client.build_request(method, path, extensions={"trace": trace}, **request)
             response = self._client.send(built, stream=True)
             try:
-                _judge(response, deadline, self._hidden)
+                _raise_for_status(response, deadline, self._hidden)
                 yield response, deadline
             finally:
                 response.close()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._fate(error, deadline) from None
-        except Fate as fate:
-            fate.args = (self._hidden(str(fate)),)
+            raise self._classified(error, deadline) from None
+        except Fate as error:
+            error.args = (self._hidden(str(error)),)
             raise
         finally:
             deadline.cancel()
 
-    def _fate(self, error: Exception, deadline: _Deadline) -> Fate:
-        """What a failure on the way means. Nothing has left before somebody answers the call."""
+    def _classified(self, error: Exception, deadline: _Deadline) -> Fate:
+        """The vendor error for a transport error. `refused` only while connecting: nothing has been sent by then."""
         host, name = self._client.base_url.host, type(error).__name__
         match error:
             case httpx.ConnectTimeout():
-                return TryLater(f"{host}: nobody answered the call", refused=True)
+                return TryLater(f"{host}: no connection within {self._timeout:g} s", refused=True)
             case httpx.TimeoutException():
                 return TimedOut(f"no answer within {self._timeout:g} s ({name})")
             case httpx.LocalProtocolError() | httpx.InvalidURL():
-                # Not its words: they repeat the header, which may be the key.
-                return SetAside(f"the request cannot be sent: its address or a header is malformed ({name})")
+                # The library's message is left out: it quotes the header, which may hold the key.
+                return SetAside(f"the request cannot be sent: its URL or a header is malformed ({name})")
             case httpx.ConnectError():
                 return TryLater(f"{host}: {str(error) or name}", refused=True)
             case httpx.DecodingError():
                 return TryLater(f"{host}: {error}", shuts_gate=False)
         return (
             TimedOut(f"no answer within {self._timeout:g} s")
-            if deadline.passed
+            if deadline.expired
             else TryLater(f"{host}: {str(error) or name}")
         )
 
-    def _hang_up(self) -> None:
+    def _shut_down_socket(self) -> None:
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
-    def progressing(self, response: httpx.Response) -> Iterator[bytes]:
-        """The body as it arrives; `TimedOut` when it stalls or drips."""
-        waited, received, asked = 0.0, 0, time.monotonic()
+    def body_unless_stalled(self, response: httpx.Response) -> Iterator[bytes]:
+        """Yield the body as it arrives, extending the lease; TimedOut if too few bytes arrive within one timeout."""
+        waited, received, started = 0.0, 0, time.monotonic()
         for chunk in response.iter_bytes():
-            self._wire.alive()
+            self._runtime.alive()
             received += len(chunk)
-            waited += time.monotonic() - asked  # for the vendor; what we do with a chunk takes its own time
+            waited += time.monotonic() - started  # only the wait for the vendor, not the time that the caller takes
             if waited > self._timeout:
-                if received < _STALL_BYTES:
+                if received < _MIN_PROGRESS:
                     raise TimedOut(f"the answer stalled: {received} bytes in {waited:.0f} s")
                 waited, received = 0.0, 0
             yield chunk
-            asked = time.monotonic()
+            started = time.monotonic()
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
-    """Whom to believe who he is, read once: it takes longer than many an answer."""
+def _tls_context() -> ssl.SSLContext:
+    """The TLS settings and trusted certificates, loaded once: loading takes longer than many requests."""
     return httpx.create_ssl_context(trust_env=False)
 
 
 def reachable(url: str) -> bool:
-    """Whether somebody answers 2xx there within a second."""
+    """Whether the URL answers with a 2xx status within a second."""
     try:
         return httpx.get(url, timeout=1, trust_env=False).is_success
     except httpx.TransportError:
@@ -279,44 +300,44 @@ def reachable(url: str) -> bool:
 
 
 def words(body: bytes, *, hidden: Callable[[str], str] = str) -> str:
-    """The beginning of a stranger's body, fit for one line of an error; hidden before it is cut, or halves remain."""
-    return " ".join(hidden(body[: 4 * _WORDS].decode(errors="replace")).split())[:_WORDS]
+    """The beginning of a body as one line for an error message. Secrets are removed before it is cut, not after."""
+    return " ".join(hidden(body[: 4 * _EXCERPT].decode(errors="replace")).split())[:_EXCERPT]
 
 
-def _judge(response: httpx.Response, deadline: _Deadline, hidden: Callable[[str], str]) -> None:
+def _raise_for_status(response: httpx.Response, deadline: _Deadline, hidden: Callable[[str], str]) -> None:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
-        said = words(_beginning(deadline.guarded(response)), hidden=hidden)
+        excerpt = words(_excerpt_bytes(deadline.body(response)), hidden=hidden)
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
-        raise TryLater(f"HTTP {response.status_code} {said}".strip(), after=_retry_after(response), refused=busy)
+        raise TryLater(f"HTTP {response.status_code} {excerpt}".strip(), after=_retry_after(response), refused=busy)
     if response.is_redirect:
-        raise SetAside(f"HTTP {response.status_code}: redirected; set `url` to where this leads")
+        raise SetAside(f"HTTP {response.status_code}: redirected; set `url` to the address that it redirects to")
 
 
-def _beginning(chunks: Iterator[bytes]) -> bytes:
-    """As much of a body as an error repeats, or as much of that as arrives."""
+def _excerpt_bytes(chunks: Iterator[bytes]) -> bytes:
+    """The bytes of a body that an error message quotes, or fewer if the body breaks off."""
     body = bytearray()
     with suppress(httpx.TransportError, httpx.DecodingError, TimedOut):
         for chunk in chunks:
             body += chunk
-            if len(body) > 4 * _WORDS:
+            if len(body) > 4 * _EXCERPT:
                 break
     return bytes(body)
 
 
 def _retry_after(response: httpx.Response) -> timedelta | None:
-    """What the vendor asks for, at most a day: no typing error of his may stop us for a year."""
+    """The wait that the vendor asks for, at most a day: a wrong value must not stop the connection for a year."""
     value = response.headers.get("Retry-After", "").strip()
     if re.fullmatch("[0-9]+", value):
-        return min(timedelta(seconds=int(value)), _LONGEST_WAIT) if len(value) < _ABSURD else _LONGEST_WAIT
-    moment = _moment(value)
-    return None if moment is None else min(max(moment - datetime.now(UTC), timedelta(0)), _LONGEST_WAIT)
+        return min(timedelta(seconds=int(value)), _MAX_RETRY_AFTER) if len(value) < _MAX_DIGITS else _MAX_RETRY_AFTER
+    moment = _parsed_date(value)
+    return None if moment is None else min(max(moment - datetime.now(UTC), timedelta(0)), _MAX_RETRY_AFTER)
 
 
 def _date(response: httpx.Response) -> datetime | None:
-    return _moment(response.headers.get("Date", ""))
+    return _parsed_date(response.headers.get("Date", ""))
 
 
-def _moment(header: str) -> datetime | None:
+def _parsed_date(header: str) -> datetime | None:
     with suppress(ValueError, OverflowError, TypeError, IndexError):
         return _aware(parsedate_to_datetime(header))
     return None

@@ -1,4 +1,8 @@
-"""A page of whole objects in JSON, taken apart without decoding each: most of them are as they were before."""
+"""Splits a JSON page into the bytes of its objects without decoding each one: most are unchanged since the last sync.
+
+Only the benchmark's connector (`tests/benchmarks/systems/paged`) uses this module; no real connector does. The next
+performance issue decides whether a real connector takes it up or it is removed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,10 @@ _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A reply's objects, and its other fields, decoded. `unreadable`: whatever came without a usable key."""
+    """One reply to a listing.
+
+    `objects`: in the reply's order. `unreadable`: items without a usable key. `rest`: the other fields, decoded.
+    """
 
     objects: Sequence[Snapshot | Received]
     unreadable: Sequence[Unreadable]
@@ -31,30 +38,30 @@ class Page:
 
 
 def taken_apart(reply: Reply, items: str, key: str) -> Page:
-    """The reply's list `items`; `key` is the field that holds an object's key, a text or an integer.
+    """Split the reply's list named `items`; `key` names the field with an object's key, a string or an integer.
 
-    Without such a list the page has no objects. Raises `TryLater` where the reply is not JSON.
+    A page without such a list has no objects. Raises TryLater if the reply is not JSON.
     """
     try:
         fields = _FIELDS.decode(reply.body)
         listed = fields.pop(items)
-        named = _named(key).decode(listed)
-        whole = _ITEMS.decode(listed)
+        keys = _key_decoder(key).decode(listed)
+        contents = _ITEMS.decode(listed)
         rest = {name: exact.loads(bytes(value)) for name, value in fields.items()}
     except (msgspec.MsgspecError, KeyError, ValueError):
-        return _decoded(reply.json(), items, key)
-    pairs = zip(named, whole, strict=True)
-    return Page([Received(str(name.key), bytes(sent)) for name, sent in pairs], (), rest)
+        return _decoded_page(reply.json(), items, key)
+    pairs = zip(keys, contents, strict=True)
+    return Page([Received(str(item.key), bytes(content)) for item, content in pairs], (), rest)
 
 
 @cache
-def _named(key: str) -> msgspec.json.Decoder[Any]:
-    named = msgspec.defstruct("Named", [("key", str | int, msgspec.field(name=key))], gc=False)
-    return msgspec.json.Decoder(list[named])  # type: ignore[valid-type]
+def _key_decoder(key: str) -> msgspec.json.Decoder[Any]:
+    struct = msgspec.defstruct("Named", [("key", str | int, msgspec.field(name=key))], gc=False)
+    return msgspec.json.Decoder(list[struct])  # type: ignore[valid-type]
 
 
-def _decoded(page: Any, items: str, key: str) -> Page:
-    """The same, object by object, for a page in which something is odd."""
+def _decoded_page(page: Any, items: str, key: str) -> Page:
+    """Decode object by object, for a page that the fast decoders refuse (an item without a key, a lone surrogate)."""
     fields = dict(page) if isinstance(page, dict) else {}
     listed = fields.pop(items, None)
     objects: list[Snapshot] = []

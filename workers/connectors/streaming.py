@@ -1,6 +1,7 @@
-"""The records of a long answer as they arrive: each bounded in bytes and depth, whatever a vendor sends.
+"""Parses a long JSON response record by record, with limits on a record's size, depth and numbers.
 
-What must be remembered of them all goes to a file, so a worker's memory does not grow with the answer.
+A full sync may be one response of gigabytes. What has to be kept about all its records goes to a temporary database, so
+a worker's memory does not grow with the response.
 """
 
 from __future__ import annotations
@@ -17,137 +18,143 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LARGEST_RECORD = 16 * 2**20
-"""Bytes. What is held in memory is one record."""
+"""Bytes. One record at a time is held in memory."""
 
 PIECE = 2**17
-"""Bytes at once. A parser begins an unfinished tag anew with every piece: with small ones a long tag takes minutes."""
+"""Bytes per read. XML parsers restart an unfinished tag with each piece: with small ones a long tag takes minutes."""
 
-_DEEPEST = 1000
-"""ijson keeps the path of every level, so memory grows with the square of the depth."""
+_MAX_DEPTH = 1000
+"""Levels. ijson stores the path of every level, so its memory grows with the square of the depth."""
 
-_LONGEST_NUMBER = 4000
-"""Digits. ijson's C code ends the whole process with a segmentation fault where Python refuses to read an integer."""
+_MAX_DIGITS = 4000
+"""Digits. For an integer that Python refuses to parse, ijson's C code crashes the process (segmentation fault)."""
 
-_KEPT_IN_MEMORY = 2048
-"""KiB of a temporary database."""
+_CACHE_KIB = 2048
+"""KiB of the temporary database that stay in memory."""
 
-_TOO_LONG = re.compile(rb"[0-9]{%d}" % (_LONGEST_NUMBER + 1))
-_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_HALF_ESCAPED = re.compile(rb"(?<!\\)(?:\\\\)*\\\Z")
-_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_MAX_DIGITS + 1))
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_DANGLING_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\\Z")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class Broken(ValueError):  # noqa: N818 - read as a sentence: except streaming.Broken
-    """The answer breaks off, or is not what it says. The first line of its parser's words."""
+    """The response breaks off or is malformed. The message is the first line of the parser's error."""
 
 
 class Met:
-    """The state of each record that an answer has brought so far, by key.
+    """The state of each record of a response so far, by key; finds keys that appear twice.
 
-    A temporary database, which goes to the disk only when it outgrows its few pages in memory, and with the block.
+    A temporary SQLite database. It uses the disk only above `_CACHE_KIB`, and is deleted on exit.
     """
 
     def __init__(self) -> None:
-        self._file = sqlite3.connect("", isolation_level=None)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_KEPT_IN_MEMORY}"):
-            self._file.execute(f"PRAGMA {pragma}")
-        self._file.execute("CREATE TABLE met (key BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID")
-        self._file.execute("BEGIN")
+        self._database = sqlite3.connect("", isolation_level=None)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.execute("CREATE TABLE met (key BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID")
+        self._database.execute("BEGIN")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._database.close()
 
     def first(self, key: str, state: bytes) -> bytes | None:
-        """Remember the state of a key that is new, and give None; else what is remembered of it."""
-        name = _name(key)
-        if self._file.execute("INSERT OR IGNORE INTO met VALUES (?, ?)", (name, state)).rowcount:
+        """Store the state of a new key and return None; for a known key return its stored state."""
+        name = _key_bytes(key)
+        if self._database.execute("INSERT OR IGNORE INTO met VALUES (?, ?)", (name, state)).rowcount:
             return None
-        return bytes(self._file.execute("SELECT state FROM met WHERE key = ?", (name,)).fetchone()[0])
+        return bytes(self._database.execute("SELECT state FROM met WHERE key = ?", (name,)).fetchone()[0])
 
     def replace(self, key: str, state: bytes) -> None:
-        """Remember this state instead."""
-        self._file.execute("UPDATE met SET state = ? WHERE key = ?", (state, _name(key)))
+        """Replace the stored state of a known key."""
+        self._database.execute("UPDATE met SET state = ? WHERE key = ?", (state, _key_bytes(key)))
 
 
-def _name(key: str) -> bytes:
+def _key_bytes(key: str) -> bytes:
     return key.encode(errors="surrogatepass")
 
 
 class Body(Protocol):
-    """What arrives."""
+    """A response body with a file's `read`."""
 
     def read(self, size: int = -1) -> bytes:
         """At most `size` bytes; empty at the end."""
 
 
 class Pieces:
-    """A body in large pieces; `TooLarge` where no record ends for long."""
+    """Reads a body in pieces of `PIECE` bytes; TooLarge if a record exceeds `LARGEST_RECORD`."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
-        self._since = 0
+        self._record_bytes = 0
 
     def read(self, size: int = -1) -> bytes:
-        """A piece, whatever size a parser asks for; empty at the end, and for size 0."""
+        """One piece, whatever size the parser asks for; empty at the end, and for size 0."""
         piece = bytearray()
         while size and len(piece) < PIECE and (more := self._body.read(PIECE - len(piece))):
             piece += more
-        self._since += len(piece)
-        if self._since > LARGEST_RECORD:
+        self._record_bytes += len(piece)
+        if self._record_bytes > LARGEST_RECORD:
             raise TooLarge(f"a record of the answer is larger than {LARGEST_RECORD / 2**20:g} MiB")
         return bytes(piece)
 
     def ended(self) -> None:
-        """A record has been read."""
-        self._since = 0
+        """Call it after each record: starts the count for the next one."""
+        self._record_bytes = 0
 
 
 def items(body: Body) -> Iterator[Any]:
-    """The items of a JSON array as they arrive; numbers are int or Decimal.
+    """Yield the items of a JSON array as they arrive; numbers are int or Decimal.
 
-    Raises `Broken`, `TooLarge`, and SetAside for what no parser survives.
+    Raises Broken for malformed JSON, TooLarge for a record above `LARGEST_RECORD`, and SetAside for nesting or numbers
+    that would exhaust memory or crash the parser.
     """
     pieces = _Tame(body)
     try:
         for item in ijson.items(pieces, "item", buf_size=PIECE):
             pieces.ended()
             yield item
-    except (ijson.JSONError, ValueError, ArithmeticError) as error:  # a name or a number that Python does not take
+    except (ijson.JSONError, ValueError, ArithmeticError) as error:  # a string or a number that Python refuses
         raise Broken(str(error).strip().partition("\n")[0]) from None
 
 
 class _Tame(Pieces):
-    """JSON that no parser has seen yet: SetAside for what would harm ours, too deep or too long a number."""
+    """Checks JSON before the parser sees it: SetAside for nesting beyond `_MAX_DEPTH` or numbers beyond `_MAX_DIGITS`.
+
+    It removes strings, then counts digits and brackets in what is left. State is kept across pieces: `_pending` (an
+    unfinished string), `_tail` (the last digits), `_brackets` (those still open).
+    """
 
     def __init__(self, body: Body) -> None:
         super().__init__(body)
-        self._open = b""
-        self._unread = b""
-        self._last = b""
+        self._brackets = b""
+        self._pending = b""
+        self._tail = b""
 
     def read(self, size: int = -1) -> bytes:
         """As `Pieces.read`."""
         piece = super().read(size)
-        outside, goes_on, text = _TEXT.sub(b"", self._unread + piece).partition(b'"')
-        self._unread = goes_on + (b"\\" if _HALF_ESCAPED.search(text[-_LONGEST_NUMBER:]) else b"")
-        self._last += outside
-        if _TOO_LONG.search(self._last):
-            raise SetAside(f"the answer has a number of more than {_LONGEST_NUMBER} digits")
-        self._last = self._last[-_LONGEST_NUMBER:]
-        self._open = _unclosed(self._open + outside.translate(None, _NO_BRACKET))
+        outside, quote, unfinished = _STRING.sub(b"", self._pending + piece).partition(b'"')
+        # Of an unfinished string only its opening quote is needed, and the backslash that escapes the next byte.
+        self._pending = quote + (b"\\" if _DANGLING_ESCAPE.search(unfinished[-_MAX_DIGITS:]) else b"")
+        self._tail += outside
+        if _LONG_NUMBER.search(self._tail):
+            raise SetAside(f"the answer has a number of more than {_MAX_DIGITS} digits")
+        self._tail = self._tail[-_MAX_DIGITS:]
+        self._brackets = _unclosed(self._brackets + outside.translate(None, _NOT_BRACKETS))
         return piece
 
 
 def _unclosed(brackets: bytes) -> bytes:
-    """The brackets that are left once all pairs are taken out, level by level."""
-    for _ in range(_DEEPEST):
+    """The brackets still open: removes adjacent pairs until none is left. SetAside above `_MAX_DEPTH`."""
+    for _ in range(_MAX_DEPTH):
         left = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if len(left) == len(brackets):
             break
         brackets = left
-    if len(brackets) > _DEEPEST:
-        raise SetAside(f"the answer is nested more than {_DEEPEST} deep")
+    if len(brackets) > _MAX_DEPTH:
+        raise SetAside(f"the answer is nested more than {_MAX_DEPTH} deep")
     return brackets

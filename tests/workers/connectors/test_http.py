@@ -1,4 +1,4 @@
-"""How connectors speak HTTP, against servers that drip, stall, lie, break off and gossip."""
+"""The connectors' HTTP client against servers that drip, stall, break off, send garbage and echo secrets."""
 
 from __future__ import annotations
 
@@ -20,53 +20,53 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-KEY = "key-nobody-may-read"
+KEY = "key-that-must-not-leak"
 SHORT = timedelta(seconds=0.3)
-"""Where a deadline is to be met; everywhere else nothing may depend on how busy this machine is."""
+"""For tests in which the deadline passes. All others use LONG, so that a busy machine does not fail them."""
 
 LONG = timedelta(seconds=20)
 
 Script = Sequence[bytes | float]
-"""What a server sends on a connection: bytes, and pauses in seconds; -1 drips the next bytes one by one for ever."""
+"""What a server sends on a connection: bytes, pauses in seconds, and -1: from here on drip byte by byte."""
 
 
 class NoSessions:
-    """The contract's sessions, for a vendor without any."""
+    """The contract's `Sessions`, storing nothing."""
 
     def get(self) -> bytes | None:
         return None
 
     def put(self, session: bytes, until: datetime) -> None:
-        """Nothing is kept."""
+        """Ignored."""
 
     def drop(self) -> None:
-        """Nothing was kept."""
+        """Ignored."""
 
     def renewing(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
-def _play(client: socket.socket, script: Script, over: threading.Event) -> None:
+def _play(client: socket.socket, script: Script, finished: threading.Event) -> None:
     dripping = False
-    with client, suppress(OSError):  # the other side may have had enough
+    with client, suppress(OSError):  # the client may have closed the connection
         client.settimeout(5)
         client.recv(65536)
         for part in script:
             if isinstance(part, float):
                 dripping = part < 0
-                over.wait(max(part, 0))
+                finished.wait(max(part, 0))
                 continue
             for start in range(len(part)) if dripping else ():
                 client.sendall(part[start : start + 1])
-                if over.wait(0.03):
+                if finished.wait(0.03):
                     return
             client.sendall(b"" if dripping else part)
 
 
 @contextmanager
-def speaking(*scripts: Script) -> Iterator[str]:
-    """A server that plays one script a connection, whatever it is asked, and then hangs up."""
-    over = threading.Event()
+def scripted_server(*scripts: Script) -> Iterator[str]:
+    """A server that plays one script per connection, whatever the request, and then closes it."""
+    finished = threading.Event()
 
     def serve() -> None:
         for script in scripts:
@@ -74,7 +74,7 @@ def speaking(*scripts: Script) -> Iterator[str]:
                 client, _ = listener.accept()
             except OSError:
                 return
-            _play(client, script, over)
+            _play(client, script, finished)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, daemon=True)
@@ -82,17 +82,17 @@ def speaking(*scripts: Script) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            over.set()
+            finished.set()
             listener.close()
             thread.join(5)
 
 
 @contextmanager
-def asking(url: str, *, alive: Callable[[], None] = lambda: None, **more: Any) -> Iterator[Http]:
-    headers = {"X-Key": KEY} | more.pop("headers", {})
-    held = {"largest": more.pop("largest")} if "largest" in more else {}
-    wire = Wire(alive=alive, sessions=NoSessions(), **held)
-    http = Http(wire, base_url=url, headers=headers, **{"timeout": LONG, **more})
+def http_client(url: str, *, alive: Callable[[], None] = lambda: None, **options: Any) -> Iterator[Http]:
+    headers = {"X-Key": KEY} | options.pop("headers", {})
+    limits = {"largest": options.pop("largest")} if "largest" in options else {}
+    runtime = Wire(alive=alive, sessions=NoSessions(), **limits)
+    http = Http(runtime, base_url=url, headers=headers, **{"timeout": LONG, **options})
     try:
         yield http
     finally:
@@ -100,14 +100,14 @@ def asking(url: str, *, alive: Callable[[], None] = lambda: None, **more: Any) -
 
 
 def reply(body: bytes, status: str = "200 OK", length: int | None = None, **headers: str) -> bytes:
-    told = {"Content-Length": str(len(body) if length is None else length), **headers}
-    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in told.items())]
+    fields = {"Content-Length": str(len(body) if length is None else length), **headers}
+    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def fate_of(*script: bytes | float, **more: Any) -> Fate:
-    """How a request for `/things?secret=query` ends with this server."""
-    with speaking(list(script)) as url, asking(url, **more) as http:
+def error_of(*script: bytes | float, **options: Any) -> Fate:
+    """The error of a request for `/things?secret=query` at a server with this script."""
+    with scripted_server(list(script)) as url, http_client(url, **options) as http:
         with pytest.raises(Fate) as raised:
             http.read("GET", "/things", params={"secret": "in-the-query"})
         assert KEY not in str(raised.value)
@@ -115,11 +115,14 @@ def fate_of(*script: bytes | float, **more: Any) -> Fate:
         return raised.value
 
 
-def test_a_reply_is_read_whole() -> None:
-    with speaking([reply(b'{"a": 1.10}', Date="Sun, 01 Mar 2026 12:00:00 GMT")]) as url, asking(url) as http:
-        got = http.read("GET", "/things")
-    assert (200, b'{"a": 1.10}', datetime(2026, 3, 1, 12, tzinfo=UTC)) == (got.status, got.body, got.date)
-    assert "1.10" == str(got.json()["a"])
+def test_a_complete_reply() -> None:
+    with (
+        scripted_server([reply(b'{"a": 1.10}', Date="Sun, 01 Mar 2026 12:00:00 GMT")]) as url,
+        http_client(url) as http,
+    ):
+        result = http.read("GET", "/things")
+    assert (200, b'{"a": 1.10}', datetime(2026, 3, 1, 12, tzinfo=UTC)) == (result.status, result.body, result.date)
+    assert "1.10" == str(result.json()["a"])
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
@@ -137,28 +140,28 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
     ],
     ids=["silence", "dripping head", "silent body", "dripping body", "body without length", "chunks"],
 )
-def test_the_deadline_is_the_wall_clocks_over_headers_and_body(script: Script) -> None:
-    assert isinstance(fate_of(*script, timeout=SHORT), TimedOut)
+def test_the_deadline_covers_headers_and_body(script: Script) -> None:
+    assert isinstance(error_of(*script, timeout=SHORT), TimedOut)
 
 
-def test_a_body_that_falls_silent_just_before_the_deadline_does_not_get_another_timeout() -> None:
-    """The lease counts on it."""
+def test_a_body_that_stops_just_before_the_deadline_gets_no_second_timeout() -> None:
+    """The lease ends shortly after the deadline, so a request must not last longer."""
     with (
-        speaking([HEAD + b"[1", 0.25, b",2", 5.0]) as url,
-        asking(url, timeout=SHORT) as http,
+        scripted_server([HEAD + b"[1", 0.25, b",2", 5.0]) as url,
+        http_client(url, timeout=SHORT) as http,
         pytest.raises(TimedOut, match=r"no answer within|not complete within"),
     ):
         http.read("GET", "/things")
 
 
-def test_a_body_that_ends_with_the_connection_is_not_taken_for_whole_when_we_hung_up() -> None:
-    error = fate_of(b"HTTP/1.1 200 OK\r\n\r\n[1,2]", 5.0, timeout=SHORT)
+def test_a_body_without_length_that_the_deadline_cut_is_not_complete() -> None:
+    error = error_of(b"HTTP/1.1 200 OK\r\n\r\n[1,2]", 5.0, timeout=SHORT)
     assert isinstance(error, TimedOut)
 
 
 @pytest.mark.parametrize("status", ["500 Oops", "502 Bad Gateway", "503 Away", "599 Odd", "429 Too Many"])
 def test_server_errors_and_too_many_requests_are_tried_later(status: str) -> None:
-    error = fate_of(reply(b"<html><body>  Sorry,\n we are   closed</body>", status))
+    error = error_of(reply(b"<html><body>  Sorry,\n we are   closed</body>", status))
     assert type(error) is TryLater
     assert error.shuts_gate
     assert f"HTTP {status[:3]} <html><body> Sorry, we are closed</body>" == str(error)
@@ -174,8 +177,8 @@ def test_server_errors_and_too_many_requests_are_tried_later(status: str) -> Non
     ],
     ids=["dripping", "half", "not gzip", "huge"],
 )
-def test_the_body_of_a_server_error_is_bounded_too(script: Script) -> None:
-    error = fate_of(*script, timeout=timedelta(seconds=2))
+def test_the_body_of_a_server_error_is_limited(script: Script) -> None:
+    error = error_of(*script, timeout=timedelta(seconds=2))
     assert isinstance(error, TryLater)
     assert timedelta(seconds=9) == error.after
     assert len(str(error)) < 300
@@ -200,23 +203,23 @@ def test_the_body_of_a_server_error_is_bounded_too(script: Script) -> None:
         ("Sun, 06 Nov 2094 08:49:37 +99999999999", None),
     ],
 )
-def test_retry_after_is_read_in_both_forms_and_never_believed_beyond_a_day(value: str, seconds: int | None) -> None:
-    error = fate_of(reply(b"", "429 Too Many", Retry_After=value))
+def test_retry_after_may_have_both_forms_and_is_at_most_a_day(value: str, seconds: int | None) -> None:
+    error = error_of(reply(b"", "429 Too Many", Retry_After=value))
     assert isinstance(error, TryLater)
     assert (None if seconds is None else timedelta(seconds=seconds)) == error.after
 
 
-def test_retry_after_as_a_moment_is_the_time_until_then() -> None:
+def test_retry_after_as_a_date_is_the_time_until_then() -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
-    error = fate_of(reply(b"", "503 Away", Retry_After=moment))
+    error = error_of(reply(b"", "503 Away", Retry_After=moment))
     assert isinstance(error, TryLater)
     assert error.after is not None
     assert timedelta(seconds=30) < error.after <= timedelta(seconds=100)
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Sun, 01 Mar 20260000000000 12:00:00 GMT"])
-def test_a_date_that_is_none_is_none(date: str) -> None:
-    with speaking([reply(b"[]", Date=date)]) as url, asking(url) as http:
+def test_a_malformed_date_is_none(date: str) -> None:
+    with scripted_server([reply(b"[]", Date=date)]) as url, http_client(url) as http:
         assert http.read("GET", "/things").date is None
 
 
@@ -232,61 +235,64 @@ def test_a_date_that_is_none_is_none(date: str) -> None:
     ],
     ids=["half a body", "half a chunk", "half a head", "nothing", "no HTTP", "no gzip"],
 )
-def test_half_an_answer_is_tried_later(script: Script) -> None:
-    assert type(fate_of(*script)) is TryLater
+def test_a_cut_or_malformed_answer_is_tried_later(script: Script) -> None:
+    assert type(error_of(*script)) is TryLater
 
 
-def test_nobody_there_is_tried_later() -> None:
+def test_a_refused_connection_is_tried_later() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with asking(f"http://127.0.0.1:{port}") as http, pytest.raises(TryLater) as raised:
+    with http_client(f"http://127.0.0.1:{port}") as http, pytest.raises(TryLater) as raised:
         http.read("GET", "/things")
     assert raised.value.shuts_gate
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
 def test_a_redirect_is_not_followed_with_our_key(status: str) -> None:
-    error = fate_of(reply(b"", status, Location=f"http://elsewhere.example/?key={KEY}"))
+    error = error_of(reply(b"", status, Location=f"http://elsewhere.example/?key={KEY}"))
     assert isinstance(error, SetAside)
 
 
 @pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404, 418])
-def test_every_other_status_is_the_connectors_to_judge(status: int) -> None:
-    with speaking([f"HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n".encode()]) as url, asking(url) as http:
+def test_every_other_status_is_returned_to_the_connector(status: int) -> None:
+    with (
+        scripted_server([f"HTTP/1.1 {status} Text\r\nContent-Length: 0\r\n\r\n".encode()]) as url,
+        http_client(url) as http,
+    ):
         assert status == http.read("GET", "/things").status
 
 
 @pytest.mark.parametrize("body", [b"<html>proxy</html>", b"", b"[1, 2", b"\xff\xfe", b"NaN", b"[" * 100_000])
-def test_what_is_not_json_is_tried_later_without_shutting_the_gate(body: bytes) -> None:
-    with speaking([reply(body)]) as url, asking(url) as http:
-        got = http.read("GET", "/things")
+def test_a_body_that_is_not_json_is_tried_later_without_closing_the_gate(body: bytes) -> None:
+    with scripted_server([reply(body)]) as url, http_client(url) as http:
+        result = http.read("GET", "/things")
     with pytest.raises(TryLater) as raised:
-        got.json()
+        result.json()
     assert not raised.value.shuts_gate
     assert len(str(raised.value)) < 300
 
 
-def test_an_answer_too_large_to_hold_is_set_aside_as_one_that_may_be_smaller() -> None:
+def test_a_body_that_is_too_large_raises_too_large() -> None:
     size = 65 * 2**20
     chunks: Script = [reply(b"", length=size), *[b" " * 2**20] * 65]
-    error = fate_of(*chunks)
+    error = error_of(*chunks)
     assert isinstance(error, TooLarge)
     assert isinstance(error, SetAside)
     assert "larger than 64 MiB" in str(error)
 
 
 @pytest.mark.parametrize("size", [1000, 1001])
-def test_how_much_is_held_is_the_wires_to_say(size: int) -> None:
+def test_the_runtime_sets_the_largest_body(size: int) -> None:
     sent = [reply(b" " * size)]
-    with speaking(sent, sent) as url, asking(url, largest=1000) as http:
+    with scripted_server(sent, sent) as url, http_client(url, largest=1000) as http:
         with nullcontext() if size <= 1000 else pytest.raises(TooLarge):
             assert size == len(http.read("GET", "/things").body)
         with nullcontext() if size <= 1000 else pytest.raises(TooLarge), http.stream("GET", "/things") as streamed:
             assert size == len(streamed.read(-1))
 
 
-def test_a_header_that_cannot_be_sent_is_not_repeated() -> None:
-    with speaking([]) as url, asking(url, headers={"X-Key": f"{KEY}\nX: y"}) as http:
+def test_a_header_that_cannot_be_sent_is_not_quoted() -> None:
+    with scripted_server([]) as url, http_client(url, headers={"X-Key": f"{KEY}\nX: y"}) as http:
         with pytest.raises(SetAside) as raised:
             http.read("GET", "/things")
         assert KEY not in str(raised.value)
@@ -295,19 +301,19 @@ def test_a_header_that_cannot_be_sent_is_not_repeated() -> None:
 # Streams.
 
 
-def test_a_long_stream_is_limited_by_stalling_and_not_by_length() -> None:
+def test_a_long_stream_is_limited_by_its_progress_and_not_by_its_length() -> None:
     body = b"x" * 2000
     script: list[bytes | float] = [reply(b"", length=8 * len(body))]
     for _ in range(8):
         script += [0.1, body]
     renewed = []
     with (
-        speaking(script) as url,
-        asking(url, alive=lambda: renewed.append(1), timeout=SHORT * 2) as http,
+        scripted_server(script) as url,
+        http_client(url, alive=lambda: renewed.append(1), timeout=SHORT * 2) as http,
         http.stream("GET", "/things") as streamed,
     ):
-        got = b"".join(iter(lambda: streamed.read(700), b""))
-    assert 8 * body == got
+        result = b"".join(iter(lambda: streamed.read(700), b""))
+    assert 8 * body == result
     assert renewed
 
 
@@ -321,18 +327,18 @@ def test_a_long_stream_is_limited_by_stalling_and_not_by_length() -> None:
 )
 def test_a_stream_that_stalls_is_ended(script: Script) -> None:
     with (
-        speaking(script) as url,
-        asking(url, timeout=SHORT) as http,
+        scripted_server(script) as url,
+        http_client(url, timeout=SHORT) as http,
         pytest.raises(TimedOut),
         http.stream("GET", "/things") as streamed,
     ):
         streamed.read(-1)
 
 
-def test_a_streams_head_has_the_deadline_of_every_request() -> None:
+def test_the_headers_of_a_stream_have_a_deadline() -> None:
     with (
-        speaking([-1.0, b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 50]) as url,
-        asking(url, timeout=SHORT) as http,
+        scripted_server([-1.0, b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 50]) as url,
+        http_client(url, timeout=SHORT) as http,
         pytest.raises(TimedOut),
         http.stream("GET", "/things"),
     ):
@@ -341,8 +347,8 @@ def test_a_streams_head_has_the_deadline_of_every_request() -> None:
 
 def test_a_stream_that_breaks_off_is_tried_later() -> None:
     with (
-        speaking([reply(b"[1,2", length=100)]) as url,
-        asking(url) as http,
+        scripted_server([reply(b"[1,2", length=100)]) as url,
+        http_client(url) as http,
         pytest.raises(TryLater),
         http.stream("GET", "/things") as streamed,
     ):
@@ -351,8 +357,8 @@ def test_a_stream_that_breaks_off_is_tried_later() -> None:
 
 def test_a_stream_is_read_like_a_file() -> None:
     with (
-        speaking([reply(b"abcdef")]) as url,
-        asking(url) as http,
+        scripted_server([reply(b"abcdef")]) as url,
+        http_client(url) as http,
         http.stream("GET", "/things") as streamed,
     ):
         assert (b"", b"ab", b"cdef", b"") == (
@@ -363,14 +369,14 @@ def test_a_stream_is_read_like_a_file() -> None:
         )
 
 
-def test_somebody_who_answers_is_reachable_and_nobody_is_not() -> None:
-    with speaking([reply(b"ok")]) as url:
+def test_only_a_2xx_answer_is_reachable() -> None:
+    with scripted_server([reply(b"ok")]) as url:
         assert reachable(url)
     assert not reachable(url)
-    with speaking([reply(b"no", "500 Oops")]) as url:
+    with scripted_server([reply(b"no", "500 Oops")]) as url:
         assert not reachable(url)
 
 
-def test_a_strangers_words_fit_one_line() -> None:
+def test_an_excerpt_fits_one_line() -> None:
     assert "a b" == words(b" a\n\tb\n")
     assert 200 == len(words(b"x" * 5000))

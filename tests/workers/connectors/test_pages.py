@@ -1,4 +1,4 @@
-"""A page of whole objects is taken apart without decoding them, and an odd one object by object."""
+"""A JSON page is split without decoding its objects; an unusual page is decoded object by object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def page(body: str, key: str = "id") -> pages.Page:
     return pages.taken_apart(Reply(200, body.encode(), None), "items", key)
 
 
-def test_objects_keep_their_bytes_and_the_rest_is_decoded() -> None:
+def test_objects_stay_bytes_and_the_other_fields_are_decoded() -> None:
     found = page('{"next": "/2", "items": [{"id": "7", "n": 1.50}, {"n": {"id": 0}, "id": 8}], "total": 2.0}')
     assert [Received("7", b'{"id": "7", "n": 1.50}'), Received("8", b'{"n": {"id": 0}, "id": 8}')] == found.objects
     assert "1.50" == str(found.objects[0].raw["n"])
@@ -34,11 +34,11 @@ def test_an_object_without_a_usable_key_is_unreadable_and_the_others_are_not(odd
     assert (raw if isinstance(raw, dict) else {"item": raw}) == unreadable.raw
 
 
-def test_what_one_decoder_refuses_another_may_take() -> None:
+def test_objects_that_the_fast_decoder_refuses_are_still_read() -> None:
     (found,) = page('{"items": [{"id": "\\ud800", "n": 1}]}').objects
     assert ("\ud800", {"id": "\ud800", "n": 1}) == (found.key, found.raw)
     assert [("7", 10**30)] == [
-        (each.key, each.raw["n"]) for each in page(f'{{"items":[{{"id":7,"n":{10**30}}}]}}').objects
+        (item.key, item.raw["n"]) for item in page(f'{{"items":[{{"id":7,"n":{10**30}}}]}}').objects
     ]
 
 
@@ -48,6 +48,6 @@ def test_a_page_without_a_list_has_no_objects(body: str) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "<html>", '{"items": [{"id": 1}', '{"items": [{"id": 1}], "next": nothing}'])
-def test_half_a_page_is_asked_for_again(body: str) -> None:
+def test_a_cut_or_malformed_page_is_tried_again(body: str) -> None:
     with pytest.raises(TryLater, match="not JSON"):
         page(body)
