@@ -1,1 +1,1 @@
-"""Wisedat, a Portuguese ERP: lists bring summaries, so what they name is fetched; deletions show in full listings."""
+"""Wisedat, a Portuguese ERP. Lists contain summaries, so details are fetched; only full syncs find deletions."""

@@ -1,4 +1,4 @@
-"""What a reply of Wisedat means: lists and objects, whatever they are wrapped in, and which fate a refusal has."""
+"""Decodes Wisedat's replies: unwraps lists and objects, and turns refusals into errors."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from workers.connectors.wisedat.table import Row
 
 _OK = 200
-_REFUSED = frozenset({401, 403})
-"""Every object would be refused alike."""
+_RESOURCE_REFUSED = frozenset({401, 403})
+"""Statuses that would refuse every object of the resource."""
 
-_IMAGES = frozenset({"image", "images"})
+_IMAGE_FIELDS = frozenset({"image", "images"})
 _PAGINATION = "pagination"
 
 
-class Gone(SetAside):
-    """404: the id does not exist. A fetch makes a tombstone of it; anywhere else it is a refusal.
+class NotFoundError(SetAside):
+    """HTTP 404: the id does not exist. A fetch returns a tombstone; elsewhere it is a refusal.
 
-    `certain`: it is no error page, with which a server answers at an address that leads nowhere, too.
+    `certain`: the body is not HTML. A web server's own error page may mean a wrong URL instead of an unknown id.
     """
 
     def __init__(self, reason: str, *, certain: bool) -> None:
@@ -40,29 +40,32 @@ class Gone(SetAside):
         self.certain = certain
 
 
-class Withholding(SetAside):
-    """409: another application edited the order into a form that the API cannot show (Wisedat API 1.3, Orders)."""
+class DetailWithheldError(SetAside):
+    """HTTP 409: another application edited the order so that the API cannot show it (Wisedat API 1.3, Orders)."""
 
 
-def decoded(reply: Reply, *, images: bool = False) -> Any:
-    """The answer, its images as SHA-256 and size unless `images` are kept. Raises the refusals by their fate."""
+def decode(reply: Reply, *, images: bool = False) -> Any:
+    """The reply's JSON; images are replaced by SHA-256 and size unless `images`.
+
+    Raises NotFoundError, DetailWithheldError or SetAside for a refusal, TryLater for what is not JSON.
+    """
     if reply.status != _OK:
         raise _refusal(reply)
     answer = reply.json()
-    return answer if images else digested(answer)
+    return answer if images else with_image_digests(answer)
 
 
 def _refusal(reply: Reply) -> SetAside:
-    said = f"HTTP {reply.status} {_complaint(reply.body)}".strip()
+    message = f"HTTP {reply.status} {_vendor_message(reply.body)}".strip()
     if reply.status == 404:  # noqa: PLR2004
-        return Gone(said, certain=not reply.body.lstrip().startswith(b"<"))
+        return NotFoundError(message, certain=not reply.body.lstrip().startswith(b"<"))
     if reply.status == 409:  # noqa: PLR2004
-        return Withholding(said)
-    return SetAside(said, whole_resource=reply.status in _REFUSED)
+        return DetailWithheldError(message)
+    return SetAside(message, whole_resource=reply.status in _RESOURCE_REFUSED)
 
 
-def _complaint(body: bytes) -> str:
-    """The vendor's own words: `{"errors": ["…"]}`, else the beginning of the body."""
+def _vendor_message(body: bytes) -> str:
+    """The messages of `{"errors": ["…"]}`, else the beginning of the body."""
     try:
         errors = exact.loads(body).get("errors")
     except (ValueError, AttributeError):
@@ -71,19 +74,22 @@ def _complaint(body: bytes) -> str:
     return words("; ".join(map(str, listed)).encode(errors="replace") or body)
 
 
-def digested(value: Any) -> Any:
-    """The value with every image as `{"sha256", "size"}` (hex, bytes), because images are large and mostly the same."""
+def with_image_digests(value: Any) -> Any:
+    """A copy with `{"sha256", "size"}` (hex, bytes) for every image: images are large and rarely change."""
     if isinstance(value, dict):
-        return {name: _digest(item) if name in _IMAGES else digested(item) for name, item in value.items()}
+        return {
+            name: _image_digest(item) if name in _IMAGE_FIELDS else with_image_digests(item)
+            for name, item in value.items()
+        }
     if isinstance(value, list):
-        return [digested(item) for item in value]
+        return [with_image_digests(item) for item in value]
     return value
 
 
-def _digest(image: Any) -> Any:
-    """Of the decoded bytes; of the text where it is no Base64. What is empty stays as sent."""
+def _image_digest(image: Any) -> Any:
+    """The digest of the decoded bytes, or of the text if it is not Base64. Empty values stay as sent."""
     if isinstance(image, list):
-        return [_digest(each) for each in image]
+        return [_image_digest(each) for each in image]
     if not isinstance(image, str) or not image:
         return image
     try:
@@ -95,9 +101,9 @@ def _digest(image: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a listing, and what its reply says of the whole: how many `pages` and `items` there are.
+    """One page of a listing. `pages`, `items`: totals of the whole listing.
 
-    `items` None: the vendor's `number_items` is missing or not the number of all objects, so it proves nothing.
+    `items` is None if the vendor's `number_items` is missing or is not the total, and so cannot prove completeness.
     """
 
     rows: list[Any]
@@ -106,8 +112,8 @@ class Page:
     items: int | None
 
 
-def page(row: Row, answer: Any) -> Page:
-    """A page as `{"pagination": {limit, page, number_pages, number_items}, "<name>": […]}`. SetAside for all else."""
+def parse_page(row: Row, answer: Any) -> Page:
+    """Parse `{"pagination": {limit, page, number_pages, number_items}, "<name>": […]}`. SetAside for any other form."""
     pagination = answer.get(_PAGINATION) if isinstance(answer, dict) else None
     if not isinstance(pagination, dict):
         raise malformed(answer, f"a page of {row.name}")
@@ -116,18 +122,18 @@ def page(row: Row, answer: Any) -> Page:
         None if pagination.get(name) is None else _count(pagination, name) for name in ("limit", "number_items")
     )
     is_total = items is not None and limit is not None and pages == -(-items // max(limit, 1))
-    return Page(_wrapped(row, answer, pages if items is None else items), number, pages, items if is_total else None)
+    return Page(_rows(row, answer, pages if items is None else items), number, pages, items if is_total else None)
 
 
 def _count(pagination: JsonObject, name: str) -> int:
     value = str(pagination.get(name))
     if not re.fullmatch("[0-9]{1,12}", value):
-        raise SetAside(f"malformed: the pagination's {name} is no number")
+        raise SetAside(f"malformed: the pagination's {name} is not a number")
     return int(value)
 
 
-def _wrapped(row: Row, answer: JsonObject, expected: int) -> list[Any]:
-    """The list under the resource's name; suppliers are documented under `salesmen` (Wisedat API 1.3, Suppliers)."""
+def _rows(row: Row, answer: JsonObject, expected: int) -> list[Any]:
+    """The list under the resource's name. The document has suppliers under `salesmen` (Wisedat API 1.3, Suppliers)."""
     lists = {name: value for name, value in answer.items() if name != _PAGINATION and isinstance(value, list)}
     if row.name in lists:
         return lists[row.name]
@@ -140,65 +146,65 @@ def _wrapped(row: Row, answer: JsonObject, expected: int) -> list[Any]:
     raise malformed(answer, f"a page of {row.name}")
 
 
-def whole(row: Row, answer: Any) -> list[Any]:
-    """All objects of a resource without pages: a bare array, or the one object of `single`."""
+def parse_list(row: Row, answer: Any) -> list[Any]:
+    """All objects of an unpaged resource: a bare array, or one object if the row is `single`."""
     if row.single:
-        return [an_object(answer)]
+        return [require_object(answer)]
     if isinstance(answer, list):
         return answer
     raise malformed(answer, f"a list of {row.name}")
 
 
-def addresses(answer: Any) -> list[Any]:
-    """A customer's addresses. The document does not show the answer: a list, or an object around one."""
+def parse_addresses(answer: Any) -> list[Any]:
+    """A customer's addresses: a bare list, or an object with one list. The document does not show the reply."""
     lists = [value for value in answer.values() if isinstance(value, list)] if isinstance(answer, dict) else [answer]
     if len(lists) == 1 and isinstance(lists[0], list):
         return lists[0]
     raise malformed(answer, "a list of addresses")
 
 
-def one(row: Row, answer: Any, key: str) -> JsonObject:
-    """The object that was asked for by its key. SetAside when it is another one, or a list."""
-    found = an_object(answer)
+def parse_object(row: Row, answer: Any, key: str) -> JsonObject:
+    """The object that was requested by `key`. SetAside if the reply is another object or a list."""
+    found = require_object(answer)
     if _PAGINATION in found:
-        raise malformed(answer, f"one of {row.name}, not a page of them,")
-    named = key_of(row, found)
-    if named != key:
-        about = "no object with a key" if named is None else f"about {named!r}"
-        raise SetAside(f"malformed: {key!r} of {row.name} was asked for, the answer is {about}")
+        raise malformed(answer, f"an object of {row.name}")
+    found_key = key_of(row, found)
+    if found_key != key:
+        content = "no key" if found_key is None else f"the key {found_key!r}"
+        raise SetAside(f"malformed: requested {row.name} {key!r}, but the reply has {content}")
     return found
 
 
-def an_object(answer: Any) -> JsonObject:
-    """The answer as an object."""
+def require_object(answer: Any) -> JsonObject:
+    """The reply, if it is an object; else SetAside."""
     if isinstance(answer, dict):
         return answer
     raise malformed(answer, "an object")
 
 
-def malformed(answer: Any, wanted: str) -> SetAside:
-    """What to raise for an answer of another form than this vendor's; it repeats field names, never values."""
+def malformed(answer: Any, expected: str) -> SetAside:
+    """The error for a reply of the wrong form. It quotes field names, never values, which may be personal data."""
     found = f"an object with {', '.join(answer)}"[:200] if isinstance(answer, dict) else f"a {type(answer).__name__}"
-    return SetAside(exact.storable_text(f"malformed: {wanted} was expected, not {found}"))
+    return SetAside(exact.storable_text(f"malformed: expected {expected}, got {found}"))
 
 
 def key_of(row: Row, found: Mapping[str, Any]) -> str | None:
-    """The object's key; None where it has none. Ids come as number or text, and an order's is text."""
+    """The object's key; None if a key field is missing or empty. Ids come as numbers or text; an order's is text."""
     values = [found.get(name) for name in row.key]
     if any(isinstance(value, bool) or not isinstance(value, str | int) or value == "" for value in values):
         return None
     return ":".join(map(str, values))
 
 
-def keyed(row: Row, objects: Iterable[Any]) -> tuple[dict[str, JsonObject], list[Unreadable]]:
-    """Objects by key, and those that have none or share one with a different object."""
+def by_key(row: Row, objects: Iterable[Any]) -> tuple[dict[str, JsonObject], list[Unreadable]]:
+    """The objects by key, and those without a key or with the key of a different object."""
     found: dict[str, JsonObject] = {}
     unreadable = []
-    for each in objects:
-        raw = each if isinstance(each, dict) else {"value": each}
+    for item in objects:
+        raw = item if isinstance(item, dict) else {"value": item}
         key = key_of(row, raw)
         if key is None:
-            unreadable.append(_unreadable(raw, f"one of {row.name} without {' and '.join(row.key)}"))
+            unreadable.append(_unreadable(raw, f"an object of {row.name} without {' and '.join(row.key)}"))
         elif not exact.same(found.setdefault(key, raw), raw):
             unreadable.append(_unreadable(raw, f"two different {row.name} with the key {key}"))
     return found, unreadable

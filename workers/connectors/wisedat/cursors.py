@@ -1,6 +1,8 @@
-"""Where a reading of pages stands, as the cursor's text, and the token that stands for an object in a listing.
+"""The cursor of a paged listing, and the token that represents an object's state in a listing.
 
-Objects carry no stamp of their own, so the cursor is the vendor's clock before the run's first request.
+Wisedat filters by `modified_since`, but its objects show no modification time. So the cursor is the server's clock
+before the run's first request. Pages are numbered, so rows move between pages when data changes during a run;
+`Position` detects that and starts the run again.
 """
 
 from __future__ import annotations
@@ -20,32 +22,35 @@ if TYPE_CHECKING:
     from workers.connectors.wisedat.answers import Page
     from workers.connectors.wisedat.table import Row
 
-WHOLE = "whole"
-"""The cursor of what is always read whole."""
+UNPAGED = "whole"
+"""The cursor of an unpaged resource, which is always read completely."""
 
-_MOST_PASSES = 5
-_SMALLEST_PAGE = 25
-"""Below this a question that takes too long is not made smaller: it is the server that is slow."""
+_MAX_PASSES = 5
+_MIN_PAGE = 25
+"""Objects. A page that times out is not made smaller than this: then the server itself is slow."""
 
-_NAME = 8
-_LONGEST_MEMORY = 5000 * _NAME
+_HASH_CHARS = 8
+_MAX_SEEN_CHARS = 5000 * _HASH_CHARS
 
-_NO_CLOCK = timedelta(hours=1)
-"""How far our clock may be ahead of a vendor's who shows none."""
+_CLOCK_TOLERANCE = timedelta(hours=1)
+"""How far our clock may be ahead of the server's, if its replies have no `Date` header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What a cursor says: `since` after a finished run, and all else while a run goes on.
+    """The content of a cursor: only `since` after a finished run, all fields during a run.
 
-    `since`: what a tick asks for; None in a full reading. `asked`: the vendor's clock before the run's first request.
-    `page`: the next one; `limit`: of this run. `pages`, `items`: what the page before said of the whole; `rows`: what
-    this pass has brought; `seen`: a tick's objects so far, in short. `passes`: how often the run began again, because
-    the pages had shifted.
+    - `since`: the `modified_since` of a poll, aware; None in a full sync
+    - `started`: the server's clock before the run's first request, aware
+    - `page`: the number of the next page; `limit`: objects per page in this run
+    - `pages`, `items`: the totals that the last page reported
+    - `rows`: objects received in this pass
+    - `seen`: in a poll, the short hashes of the keys received in this pass, joined
+    - `passes`: how often the run has started, because pages shifted
     """
 
     since: datetime | None = None
-    asked: datetime | None = None
+    started: datetime | None = None
     page: int = 1
     limit: int = 0
     pages: int | None = None
@@ -55,113 +60,113 @@ class Position:
     passes: int = 1
 
     @classmethod
-    def read(cls, cursor: str | None, *, limit: int) -> Position:
-        """The position in a cursor; the beginning of a full reading where there is none, or one that nobody knows.
-
-        `limit`: objects a page, for a run that begins.
-        """
+    def decode(cls, cursor: str | None, *, limit: int) -> Position:
+        """Decode a cursor. None or an unknown cursor starts a full sync. `limit`: objects per page of a new run."""
         try:
-            said = exact.loads(cursor or "{}")
-            for name in said.keys() & {"since", "asked"}:
-                said[name] = datetime.fromisoformat(said[name])
-            return cls(**({"limit": limit} | said))
+            values = exact.loads(cursor or "{}")
+            for name in values.keys() & {"since", "started"}:
+                values[name] = datetime.fromisoformat(values[name])
+            return cls(**({"limit": limit} | values))
         except (ValueError, TypeError, AttributeError):
             return cls(limit=limit)
 
-    def text(self) -> str:
-        """The cursor."""
-        said = {
-            each.name: getattr(self, each.name) for each in fields(self) if getattr(self, each.name) != each.default
-        }
-        return exact.dumps({name: _text(value) for name, value in said.items()})
+    def encode(self) -> str:
+        """The cursor: JSON of all fields that differ from their defaults."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        changed = {each.name: values[each.name] for each in fields(self) if values[each.name] != each.default}
+        return exact.dumps({name: _json_value(value) for name, value in changed.items()})
 
     def params(self, row: Row) -> dict[str, str]:
-        """The query. Without `show_inactive`, deactivating an object would look like deleting it."""
+        """The query parameters. `show_inactive`: without it a deactivated object would look deleted."""
         params = {"limit": str(self.limit), "page": str(self.page)}
         if self.since is not None:
-            params["modified_since"] = sent(self.since)
+            params["modified_since"] = utc_text(self.since)
         return params | ({"show_inactive": "true"} if row.inactive else {})
 
-    def told(self, date: datetime | None, *, age: timedelta) -> Position:
-        """The vendor's clock on a reply that was waited for so long; what counts is his time before the first request.
+    def with_clock(self, date: datetime | None, *, age: timedelta) -> Position:
+        """Set `started` from the first reply: its `date` minus `age`, the time that the request took.
 
-        Without a clock it is ours, less what the two may differ.
+        Without a `Date` header it is our clock minus `_CLOCK_TOLERANCE`.
         """
-        if self.asked is not None:
+        if self.started is not None:
             return self
-        return replace(self, asked=(date or datetime.now(UTC) - _NO_CLOCK) - age)
+        return replace(self, started=(date or datetime.now(UTC) - _CLOCK_TOLERANCE) - age)
 
-    def smaller(self, *, smallest: int = _SMALLEST_PAGE) -> Position | None:
-        """The run from its start with pages of half as many objects; None where those are fewer than `smallest`."""
-        if self.limit // 2 < smallest:
+    def with_smaller_pages(self, *, minimum: int = _MIN_PAGE) -> Position | None:
+        """The restarted run with half as many objects per page; None if that is fewer than `minimum`."""
+        if self.limit // 2 < minimum:
             return None
-        return self._again(limit=self.limit // 2)
+        return self._restarted(limit=self.limit // 2)
 
-    def after(self, page: Page, keys: Iterable[str], *, overlap: timedelta) -> End:
-        """How the reply with this page of these keys ends: with another page, another pass, or the run."""
-        names = self._names(keys)
+    def end_after(self, page: Page, keys: Iterable[str], *, overlap: timedelta) -> End:
+        """The `End` of a reply with this page and these keys: more pages, another pass, or the end of the run."""
+        hashes = self._short_hashes(keys)
         rows, is_last = self.rows + len(page.rows), self.page >= page.pages
-        if self._has_shifted(page, names) or (is_last and page.items not in {None, rows}):
-            return self._shifted(overlap)
+        if self._has_shifted(page, hashes) or (is_last and page.items not in {None, rows}):
+            return self._end_shifted(overlap)
         if is_last:
-            return End(self._finished(overlap), complete=True)
-        known = self._remembering(names)
-        following = replace(known, page=self.page + 1, pages=page.pages, items=page.items, rows=rows)
-        return End(following.text(), more=True)
+            return End(self._next_cursor(overlap), complete=True)
+        remembered = self._with_seen(hashes)
+        next_position = replace(remembered, page=self.page + 1, pages=page.pages, items=page.items, rows=rows)
+        return End(next_position.encode(), more=True)
 
-    def _has_shifted(self, page: Page, names: set[str]) -> bool:
-        """Whether data changed since the page before, so that objects may have moved across the border."""
-        is_another = page.pages > 0 and page.number != self.page  # where there are no pages, none has a number
-        if is_another or not names.isdisjoint(_split(self.seen)):
+    def _has_shifted(self, page: Page, hashes: set[str]) -> bool:
+        """Whether the listing changed since the last page, so that objects may have moved between pages."""
+        is_other_page = page.pages > 0 and page.number != self.page  # an empty listing may number its page 0 or 1
+        if is_other_page or not hashes.isdisjoint(_split_hashes(self.seen)):
             return True
         return self.page > 1 and (page.pages, page.items) != (self.pages, self.items)
 
-    def _names(self, keys: Iterable[str]) -> set[str]:
-        """Keys in short. Two that share a name cost another pass, in which they have other names."""
-        return {hashlib.sha256(f"{self.passes} {key}".encode(errors="replace")).hexdigest()[:_NAME] for key in keys}
+    def _short_hashes(self, keys: Iterable[str]) -> set[str]:
+        """Short hashes of the keys. A collision costs another pass, in which the hashes differ."""
+        salted = (f"{self.passes} {key}".encode(errors="replace") for key in keys)
+        return {hashlib.sha256(each).hexdigest()[:_HASH_CHARS] for each in salted}
 
-    def _remembering(self, names: set[str]) -> Position:
-        """For a tick: where an object moves to a later page, another is not named although the numbers stay.
+    def _with_seen(self, hashes: set[str]) -> Position:
+        """In a poll, remember the keys of this page, up to `_MAX_SEEN_CHARS`.
 
-        In a full reading what was not named is looked for by itself.
+        If one object moves to a later page, another moves to an earlier page and is missed, although the totals stay
+        equal. The moved object then appears twice, which this detects. A full sync does not need it: it fetches the
+        keys that are missing.
         """
-        if self.since is None or len(self.seen) > _LONGEST_MEMORY:
+        if self.since is None or len(self.seen) > _MAX_SEEN_CHARS:
             return self
-        return replace(self, seen=self.seen + "".join(sorted(names)))
+        return replace(self, seen=self.seen + "".join(sorted(hashes)))
 
-    def _shifted(self, overlap: timedelta) -> End:
-        if self.passes < _MOST_PASSES:
-            return End(self._again(passes=self.passes + 1).text(), more=True)
-        warning = f"the pages shifted in each of {_MOST_PASSES} passes, so an object may not have been named"
-        # A tick asks from the same moment again; a full reading has the next one.
-        return End(Position(since=self.since).text() if self.since else self._finished(overlap), warning=warning)
+    def _end_shifted(self, overlap: timedelta) -> End:
+        if self.passes < _MAX_PASSES:
+            return End(self._restarted(passes=self.passes + 1).encode(), more=True)
+        warning = f"the pages shifted in each of {_MAX_PASSES} passes, so an object may be missing from it"
+        # The next poll starts at the same time again. A missed object of a full sync is found by the next full sync.
+        return End(Position(since=self.since).encode() if self.since else self._next_cursor(overlap), warning=warning)
 
-    def _again(self, **changes: Any) -> Position:
+    def _restarted(self, **changes: Any) -> Position:
         return replace(self, page=1, pages=None, items=None, rows=0, seen="", **changes)
 
-    def _finished(self, overlap: timedelta) -> str:
-        """Where the next tick begins. It is not known whether `modified_since` includes its moment, nor how exact."""
-        return Position(since=(self.asked or datetime.now(UTC) - _NO_CLOCK) - overlap).text()
+    def _next_cursor(self, overlap: timedelta) -> str:
+        """The next poll's cursor. The overlap covers that `modified_since` may exclude its moment or be inexact."""
+        return Position(since=(self.started or datetime.now(UTC) - _CLOCK_TOLERANCE) - overlap).encode()
 
 
-def _split(seen: str) -> Iterator[str]:
-    return (seen[start : start + _NAME] for start in range(0, len(seen), _NAME))
+def _split_hashes(seen: str) -> Iterator[str]:
+    return (seen[start : start + _HASH_CHARS] for start in range(0, len(seen), _HASH_CHARS))
 
 
-def _text(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def sent(moment: datetime) -> str:
-    """A moment as filters take it: date and time in UTC according to ISO 8601 (Wisedat API 1.3, Products)."""
+def utc_text(moment: datetime) -> str:
+    """A moment in the filters' format: ISO 8601, UTC, whole seconds (Wisedat API 1.3, Products)."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def token(key: str, summary: JsonObject, *, selection: str, now: datetime, details_every: timedelta) -> str:
-    """What stands for an object: its summary, how it is to be kept, and a number that changes every `details_every`.
+    """The token of an object's state: hash of its summary and the `selection`, and a number for the period.
 
-    Each key's number changes at a moment of its own, so that reading details again spreads over the whole period.
+    The number changes every `details_every`, so that the detail is then fetched although the summary is equal. Each key
+    has its own offset, so the fetches spread over the whole period.
     """
     period = details_every.total_seconds()
-    shift = int.from_bytes(hashlib.sha256(key.encode(errors="replace")).digest()[:8]) / 2**64 * period
-    return f"{exact.fingerprint(exact.storable(summary), salt=selection)}:{int((now.timestamp() + shift) // period)}"
+    offset = int.from_bytes(hashlib.sha256(key.encode(errors="replace")).digest()[:8]) / 2**64 * period
+    return f"{exact.fingerprint(exact.storable(summary), salt=selection)}:{int((now.timestamp() + offset) // period)}"

@@ -1,4 +1,4 @@
-"""Wisedat's part of a connection's settings."""
+"""The settings of a Wisedat connection."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def _known(name: str) -> str:
 
 
 class Options(Connection):
-    """One company on one Wisedat server, which runs at the customer: its address has no default.
+    """One company on one Wisedat server. The server runs at the customer's site, so `url` has no default.
 
-    - `full_every`: how often everything is listed, which finds deletions
-    - `overlap`: how far each tick looks back behind the one before
-    - `details_every`: how often each object's detail is read again, with the full listing that follows, although its
-      summary and its modified date did not change: the vendor does not say whether stock or addresses move that date
-    - `rsa_padding`: of the login; unset, PKCS#1 v1.5 is tried and then OAEP with SHA-1, and what worked is remembered
-    - `images`: kept as SHA-256 and size, or as sent, in Base64
-    - `page_size`: objects a page; the vendor's default is 50 (Wisedat API 1.3, Products)
+    - `full_every`: time between two full syncs, which find deletions
+    - `overlap`: how far each poll reaches back before the previous one
+    - `details_every`: how often each object's detail is fetched although its summary and modification date are
+      unchanged. The vendor does not document whether a change of stock or addresses moves that date
+    - `rsa_padding`: of the login; unset: PKCS#1 v1.5 is tried, then OAEP with SHA-1, and the one that works is stored
+    - `images`: "hash" stores SHA-256 and size, "keep" the Base64 text as sent
+    - `page_size`: objects per page; the vendor's default is 50 (Wisedat API 1.3, Products)
     """
 
     resources: tuple[Annotated[str, AfterValidator(_known)], ...] = Field(default=table.NAMES, min_length=1)
@@ -44,31 +44,31 @@ class Options(Connection):
 
     @field_validator("api_key", "user", "password")
     @classmethod
-    def _one_of_three(cls, secret: Secret, info: ValidationInfo) -> Secret:
+    def _fits_the_login(cls, secret: Secret, info: ValidationInfo) -> Secret:
         value = secret.get_secret_value()
         if not value:
-            raise ValueError("it is empty; the login needs the API key, the user and the password")
+            raise ValueError("it is empty; set the API key, the user and the password")
         if ";" in value:
-            # The vendor would take what follows for the next of the three (Wisedat API 1.3, Authentication).
-            raise ValueError('it has a ";", which separates the three parts of the login; choose one without it')
+            # The login is sent as key;user;password, with no way to escape (Wisedat API 1.3, Authentication).
+            raise ValueError('it has a ";", which separates the three parts of the login; choose one without ";"')
         if info.field_name == "api_key" and not re.fullmatch(r"[!-~]+", value):
-            raise ValueError("it has spaces or letters that no header takes; copy it again from Wisedat")
+            raise ValueError("it has spaces or letters that do not fit a header; copy it again from Wisedat")
         return secret
 
     @field_validator("resources")
     @classmethod
     def _each_once(cls, resources: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(resources)) < len(resources):
-            raise ValueError("a resource is named twice; remove one of them")
+            raise ValueError("a resource is listed twice; remove one")
         return resources
 
     @field_validator("concurrency")
     @classmethod
     def _one_at_a_time(cls, concurrency: int) -> int:
         if concurrency != 1:
-            raise ValueError("a Wisedat server stands at the customer and is asked one thing at a time; remove the key")
+            raise ValueError("a Wisedat server gets one request at a time; remove the key")
         return concurrency
 
     def login(self) -> tuple[str, ...]:
-        """Key, user and password: a session belongs to all three."""
+        """API key, user and password, which together identify the account."""
         return tuple(part.get_secret_value() for part in (self.api_key, self.user, self.password))

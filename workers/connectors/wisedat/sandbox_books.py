@@ -1,4 +1,4 @@
-"""The company behind Wisedat's stand-in: what its tables hold, and what lists and details show of it."""
+"""The data of Wisedat's sandbox: an invented company, and what lists and details show of its objects."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 PAGED = ("products", "categories", "customers", "salesmen", "suppliers", "orders")
 NUMERIC = ("products", "categories", "customers", "salesmen", "suppliers")
-"""Whose id must be numeric; the document says so of orders, too, though their ids are text."""
+"""Resources with a numeric id. The document claims it for orders as well, but their ids are text."""
 
-_HIDING = ("products", "customers", "salesmen", "suppliers")
+_HIDES_INACTIVE = ("products", "customers", "salesmen", "suppliers")
 _PARTNER = ("id", "code", "name", "tax_id", "active")
-_LISTED: dict[str, tuple[str, ...]] = {
+_LIST_FIELDS: dict[str, tuple[str, ...]] = {
     "products": (
         *("id", "name", "description", "barcode", "price", "current_stock", "type", "active"),
         *("tax", "unit", "categories"),
@@ -37,7 +37,7 @@ _LISTED: dict[str, tuple[str, ...]] = {
     ),
 }
 _PARTNER_FILTERS = {"query": ("name", "code", "tax_id"), "name": ("name",), "code": ("code",), "tax_id": ("tax_id",)}
-_CONTAINS: dict[str, dict[str, tuple[str, ...]]] = {
+_FILTERS: dict[str, dict[str, tuple[str, ...]]] = {
     "products": {
         "query": ("name", "description", "barcode"),
         "name": ("name",),
@@ -59,9 +59,9 @@ _CONTAINS: dict[str, dict[str, tuple[str, ...]]] = {
         "your_reference": ("your_reference",),
     },
 }
-"""Parameter -> fields of which one must contain it (Wisedat API 1.3, `Parameters` of each `Get`)."""
+"""Parameter -> fields, one of which must contain its value (Wisedat API 1.3, `Parameters` of each `Get`)."""
 
-_REGISTERS: dict[str, tuple[JsonObject, ...]] = {
+_CODE_LISTS: dict[str, tuple[JsonObject, ...]] = {
     "company": (),
     "exemptionreasons": (
         {"id": "M07", "description": "Isento artigo 9.º do CIVA"},
@@ -74,8 +74,8 @@ _REGISTERS: dict[str, tuple[JsonObject, ...]] = {
         {"id": "IS", "value": Decimal("0.0"), "description": "Isento", "type": 0},
     ),
     "units": tuple(
-        {"id": id_, "description": said}
-        for id_, said in (("UN", "Unidade"), ("KG", "Quilograma"), ("CX", "Caixa"), ("PAL", "Palete"))
+        {"id": id_, "description": text}
+        for id_, text in (("UN", "Unidade"), ("KG", "Quilograma"), ("CX", "Caixa"), ("PAL", "Palete"))
     ),
     "series": (
         {"id": "2026", "description": "Série 2026", "vat_cash_system": False, "active": True},
@@ -95,13 +95,13 @@ _REGISTERS: dict[str, tuple[JsonObject, ...]] = {
     "salesdocuments": tuple(
         {
             "id": id_,
-            "description": said,
+            "description": text,
             "default_series": "2026",
             "document_type": kind,
             "saft_invoice_type": saft,
             "active": True,
         }
-        for id_, said, kind, saft in (
+        for id_, text, kind, saft in (
             ("ORC", "Orçamento", 1, 0),
             ("ECL", "Encomenda de cliente", 2, -1),
             ("GR", "Guia de remessa", 3, 0),
@@ -112,14 +112,14 @@ _REGISTERS: dict[str, tuple[JsonObject, ...]] = {
 }
 _CITIES = (("Lisboa", "1100-053"), ("Porto", "4000-322"), ("Évora", "7000-508"), ("Póvoa de Varzim", "4490-000"))
 _STREETS = ("Rua Augusta", "Avenida da Liberdade", "Travessa do Carmo", "Largo da Sé", "Rua de São João")
-_GOODS = ("Azeite virgem", "Café torrado", "Sardinha em lata", "Queijo da Serra", "Pão de ló", "Vinho do Porto")
-_FIRMS = ("Mercearia Açores, Lda", "Padaria São João", "Quinta & Filhos", "O Peixe Fresco, SA", "Tasca d'Ávila")
+_PRODUCTS = ("Azeite virgem", "Café torrado", "Sardinha em lata", "Queijo da Serra", "Pão de ló", "Vinho do Porto")
+_COMPANIES = ("Mercearia Açores, Lda", "Padaria São João", "Quinta & Filhos", "O Peixe Fresco, SA", "Tasca d'Ávila")
 _PEOPLE = ("João Gonçalves", "Conceição Simões", "Inês Araújo")
 
 
 @dataclass(slots=True)
 class Thing:
-    """An object. `data`: its detail; a customer's addresses stand apart."""
+    """One object. `data`: its detail; a customer's addresses are kept separately."""
 
     data: JsonObject
     modified: datetime
@@ -127,27 +127,27 @@ class Thing:
 
 
 class Books:
-    """Tables of things. `now` is the vendor's clock, aware.
+    """The company's objects by resource. `now`: the server's clock, aware.
 
-    `silent_addresses`: editing one moves no customer's modification date. `withheld`: ids of orders whose detail the
-    API cannot show.
+    `silent_addresses`: editing an address does not change the customer's modification date. `withheld`: ids of orders
+    whose detail the API cannot show.
     """
 
     def __init__(self, seed: int, now: Callable[[], datetime]) -> None:
         self.random = Random(seed)
         self.now = now
-        self.tables: dict[str, list[Thing]] = {name: [] for name in (*PAGED, *_REGISTERS, "warehouses")}
+        self.tables: dict[str, list[Thing]] = {name: [] for name in (*PAGED, *_CODE_LISTS, "warehouses")}
         self.silent_addresses = False
         self.withheld: set[str] = set()
 
     # What the vendor shows.
 
     def key(self, resource: str, thing: Thing) -> str:
-        """What identifies the object."""
+        """The object's key."""
         return str(thing.data["iso_3166_1" if resource == "countries" else "id"])
 
     def find(self, resource: str, key: str) -> Thing | None:
-        """The object of this key."""
+        """The object with this key, if it exists."""
         return next((thing for thing in self.tables[resource] if self.key(resource, thing) == key), None)
 
     def is_withheld(self, resource: str, thing: Thing) -> bool:
@@ -155,30 +155,30 @@ class Books:
         return resource == "orders" and thing.data["id"] in self.withheld
 
     def detail(self, resource: str, thing: Thing) -> JsonObject:
-        """The object as it is shown alone."""
+        """The object as `?id=` shows it."""
         shown = deepcopy(thing.data)
         return shown | self._addresses(thing) if resource == "customers" else shown
 
     def line(self, resource: str, thing: Thing) -> JsonObject:
         """The object as a list shows it."""
-        shown = {name: deepcopy(thing.data[name]) for name in _LISTED[resource]}
+        shown = {name: deepcopy(thing.data[name]) for name in _LIST_FIELDS[resource]}
         if resource == "products":
             shown["image"] = thing.data["images"][0] if thing.data["images"] else ""
         if resource == "orders":
             shown["customer"] = {name: shown["customer"][name] for name in _PARTNER}
         return shown
 
-    def found_by(
+    def listed(
         self, resource: str, params: Mapping[str, str], *, since: datetime | None, inclusive: bool
     ) -> list[Thing]:
-        """What a list with these parameters shows, by id."""
-        hidden = resource in _HIDING and params.get("show_inactive", "false").lower() != "true"
+        """The objects that a list with these parameters contains, in the order of creation."""
+        hidden = resource in _HIDES_INACTIVE and params.get("show_inactive", "false").lower() != "true"
         return [
             thing
             for thing in self.tables[resource]
             if (not hidden or thing.data["active"])
             and (since is None or thing.modified > since or (inclusive and thing.modified == since))
-            and _contains(thing.data, resource, params)
+            and _matches(thing.data, resource, params)
         ]
 
     def _addresses(self, thing: Thing) -> JsonObject:
@@ -194,65 +194,65 @@ class Books:
     # Changes.
 
     def add(self, resource: str, data: JsonObject, *, back: timedelta = timedelta()) -> Thing:
-        """A new object, modified as long ago."""
+        """Add an object that was modified `back` ago."""
         thing = Thing(data, self.now() - back)
         self.tables[resource].append(thing)
         return thing
 
     def touch(self, thing: Thing, **changes: Any) -> None:
-        """An edit by a user, which moves the modification date."""
+        """Edit the object as a user does: changes the modification date."""
         thing.data.update(changes)
         thing.modified = self.now()
 
     def change(self, resource: str, key: str, **changes: Any) -> None:
-        """Likewise, of the object of this key."""
-        self.touch(self._known(resource, key), **changes)
+        """`touch` the object with this key. KeyError if there is none."""
+        self.touch(self._existing(resource, key), **changes)
 
     def remove(self, resource: str, key: str) -> None:
-        """A hard deletion, which nothing tells."""
-        self.tables[resource].remove(self._known(resource, key))
+        """Delete the object; the API shows no trace of it. KeyError if there is none."""
+        self.tables[resource].remove(self._existing(resource, key))
         if resource == "orders":
             self.withheld.discard(key)
 
-    def _known(self, resource: str, key: str) -> Thing:
+    def _existing(self, resource: str, key: str) -> Thing:
         thing = self.find(resource, key)
         if thing is None:
             raise KeyError(key)
         return thing
 
     def cancel(self, order: Thing) -> None:
-        """Wisedat API 1.3, Orders, Delete: a closed order is canceled, an open one deleted."""
+        """Delete an open order, or mark a closed one as canceled (Wisedat API 1.3, Orders, Delete)."""
         if order.data["closed"]:
             self.touch(order, canceled=True)
         else:
             self.remove("orders", order.data["id"])
 
     def save_the_last(self, resource: str) -> None:
-        """Somebody saves, without a change, what was changed longest ago."""
+        """Save the object with the oldest modification date, without a change: it moves to another page."""
         self.touch(min(self.tables[resource], key=lambda thing: thing.modified))
 
     # The company.
 
-    def found(self, objects: int) -> None:
-        """Fill the tables with some months of trade."""
-        for name, rows in _REGISTERS.items():
+    def create_company(self, objects: int) -> None:
+        """Create the base data, and `objects` products, customers and orders each."""
+        for name, rows in _CODE_LISTS.items():
             for row in rows:
                 self.add(name, deepcopy(row), back=timedelta(days=900))
         for thing in self.tables["taxes"]:
             reason = self.tables["exemptionreasons"][0].data if thing.data["type"] == 0 else None
             thing.data["exemption_reason"] = deepcopy(reason)
-        self._found_house()
+        self._create_base_data()
         for number, name in enumerate(_PEOPLE):
             self._new_partner("salesmen", 21 + number, name, commission=Decimal("2.5") * number)
         for number in range(3):
-            self._new_partner("suppliers", 31 + number, f"{_FIRMS[number]} (fornecedor)")
+            self._new_partner("suppliers", 31 + number, f"{_COMPANIES[number]} (fornecedor)")
         for number in range(objects):
             self.new_product(number)
             self.new_customer(number)
         for number in range(objects):
             self.new_order(back=timedelta(days=1 + number), closed=number % 2 == 0)
 
-    def _found_house(self) -> None:
+    def _create_base_data(self) -> None:
         for number, name in enumerate(("Mercearia", "Bebidas", "Vinhos", "Sazonal")):
             self.add(
                 "categories",
@@ -277,7 +277,7 @@ class Books:
         self.add("company", company | {"currency": currency, "alt_currency": other})
 
     def image(self) -> str:
-        """A picture, Base64."""
+        """A random image, Base64."""
         return base64.b64encode(self.random.randbytes(self.random.randrange(60, 200))).decode()
 
     def address(self) -> JsonObject:
@@ -315,10 +315,10 @@ class Books:
         return deepcopy(self.random.choice(self.tables[resource]).data)
 
     def new_product(self, number: int) -> Thing:
-        """A product with its stocks; every sixth is a service, every seventh inactive."""
+        """Add a product with its stocks; every sixth is a service, every seventh is inactive."""
         service, supplier = (number + 1) % 6 == 0, self.random.choice(self.tables["suppliers"]).data
         stocks = [] if service else [self._stock(warehouse) for warehouse in (1, 2)]
-        unit, name = self._pick("units"), _GOODS[number % len(_GOODS)]
+        unit, name = self._pick("units"), _PRODUCTS[number % len(_PRODUCTS)]
         product = {
             "id": 101 + number,
             "name": f"ART{number + 1:03d}",
@@ -328,7 +328,7 @@ class Books:
             "commercial_description": None,
             "notes": "",
             "images": [self.image() for _ in range(number % 3)],
-            "price": _amount(self.random),
+            "price": _random_price(self.random),
             "current_stock": sum((stock["current_stock"] for stock in stocks), Decimal()),
             "type": 2 if service else 1,
             "net_weight": Decimal("0.75"),
@@ -340,7 +340,7 @@ class Books:
             "unit": unit,
             "categories": [self._in_category(11 + number % 3)],
             "stocks": stocks,
-            "suppliers": [{"id": supplier["id"], "cost_price": _amount(self.random), "unit": deepcopy(unit)}],
+            "suppliers": [{"id": supplier["id"], "cost_price": _random_price(self.random), "unit": deepcopy(unit)}],
             "main_supplier": {key: supplier[key] for key in _PARTNER} if number % 2 else None,
         }
         return self.add("products", product, back=timedelta(days=number + 1))
@@ -359,9 +359,11 @@ class Books:
         return {name: category[name] for name in ("id", "id_parent", "name", "short_name")}
 
     def new_customer(self, number: int) -> Thing:
-        """A customer with its addresses; what is empty is null or an empty text, as it comes."""
+        """Add a customer with its addresses. Empty fields are null or an empty text, as with the vendor."""
         salesman = self._pick("salesmen")
-        customer = self._partner(201 + number, f"C{number + 1:04d}", f"{_FIRMS[number % len(_FIRMS)]} {number + 1}")
+        customer = self._partner(
+            201 + number, f"C{number + 1:04d}", f"{_COMPANIES[number % len(_COMPANIES)]} {number + 1}"
+        )
         customer |= {
             "website": None if number % 2 else "https://example.pt",
             "active": (number + 1) % 5 != 0,
@@ -378,7 +380,7 @@ class Books:
         return thing
 
     def new_order(self, *, back: timedelta = timedelta(), closed: bool = False, id_: str = "") -> Thing:
-        """An order of several lines, with the totals that follow from them."""
+        """Add an order with items and the totals computed from them."""
         day = self.now() - back
         series = deepcopy(self.tables["series"][0].data)
         items = [self.item() for _ in range(self.random.randrange(1, 4))]
@@ -386,7 +388,7 @@ class Books:
         items.append({**_NO_PRODUCT, "type": 6, "description": "Entregar de manhã; não dobrar"})
         order = {
             "id": id_ or f"ECL {series['id']}/{self._next_number()}",
-            **self._terms(),
+            **self._customer_terms(),
             "series": series,
             "sales_document": deepcopy(self.tables["salesdocuments"][1].data),
             "items": items,
@@ -409,14 +411,14 @@ class Books:
         }
         return self.add("orders", order, back=back)
 
-    def _terms(self) -> JsonObject:
-        """What an order takes from its customer, as of the day that it was made."""
+    def _customer_terms(self) -> JsonObject:
+        """The fields that an order copies from a random customer."""
         thing = self.random.choice(self.tables["customers"])
         customer, addresses = deepcopy(thing.data), self._addresses(thing)
         names = ("salesman", "delivery_method", "payment_condition", "payment_method", "currency")
-        whose = {name: customer[name] for name in (*_PARTNER, "email", "phone", "country")}
-        whose |= {name: addresses[name] for name in ("billing_address", "shipping_address")}
-        return {"customer": whose, "exchange_rate": Decimal("1.0"), **{name: customer[name] for name in names}}
+        partner = {name: customer[name] for name in (*_PARTNER, "email", "phone", "country")}
+        partner |= {name: addresses[name] for name in ("billing_address", "shipping_address")}
+        return {"customer": partner, "exchange_rate": Decimal("1.0"), **{name: customer[name] for name in names}}
 
     def _next_number(self) -> int:
         return max((int(thing.data["id"].rpartition("/")[2]) for thing in self.tables["orders"]), default=0) + 1
@@ -429,7 +431,7 @@ class Books:
         return {name: address[name] for name in ("street", "city", "postal_code", "postal_code_location", "country")}
 
     def item(self) -> JsonObject:
-        """An order's line of merchandise."""
+        """A random order item with a product."""
         product = self._pick("products")
         return {
             "product": {name: product[name] for name in ("id", "name", "barcode", "type", "unit")},
@@ -443,7 +445,7 @@ class Books:
         }
 
     def edit_items(self, order: Thing) -> None:
-        """A line more, and the totals that follow."""
+        """Add an item to the order and compute its totals."""
         items = [*order.data["items"], self.item()]
         self.touch(order, items=items, **_totals(items))
 
@@ -463,11 +465,12 @@ def _untyped(address: JsonObject | None) -> JsonObject | None:
 
 
 def _totals(items: list[JsonObject]) -> JsonObject:
-    """An order's totals (Wisedat API 1.3, Orders, Get)."""
+    """An order's totals, computed as documented (Wisedat API 1.3, Orders, Get)."""
     of_type = {
-        kind: round(sum((_value(item) for item in items if item["type"] == kind), Decimal()), 2) for kind in range(1, 6)
+        kind: round(sum((_item_value(item) for item in items if item["type"] == kind), Decimal()), 2)
+        for kind in range(1, 6)
     }
-    taxes = round(sum((_value(item) * item["tax"]["value"] / 100 for item in items if item["tax"]), Decimal()), 2)
+    taxes = round(sum((_item_value(item) * item["tax"]["value"] / 100 for item in items if item["tax"]), Decimal()), 2)
     subtotal = of_type[1] + of_type[2] - of_type[4] - of_type[5]
     return {
         "merchandise": of_type[1],
@@ -480,32 +483,32 @@ def _totals(items: list[JsonObject]) -> JsonObject:
     }
 
 
-def _value(item: JsonObject) -> Decimal:
+def _item_value(item: JsonObject) -> Decimal:
     value: Decimal = item["price"] * item["quantity"] * (100 - item["discount"]) / 100
     return value
 
 
-def _amount(random: Random) -> Decimal:
+def _random_price(random: Random) -> Decimal:
     return Decimal(random.randrange(50, 99_999)).scaleb(-3)
 
 
 def _nif(number: int) -> str:
-    """A Portuguese tax id with its control digit."""
+    """A Portuguese tax id (NIF) with a valid control digit."""
     digits = f"5{number % 10**7:07d}"
     control = -sum(int(digit) * (9 - place) for place, digit in enumerate(digits)) % 11
     return f"{digits}{control % 10}"
 
 
-def _contains(data: JsonObject, resource: str, params: Mapping[str, str]) -> bool:
-    """Whether all parameters that the resource knows are contained in what they look at."""
+def _matches(data: JsonObject, resource: str, params: Mapping[str, str]) -> bool:
+    """Whether the object matches all filters of the resource that are set."""
     return all(
-        any(params[name].lower() in _as_text(data, path) for path in paths)
-        for name, paths in _CONTAINS[resource].items()
+        any(params[name].lower() in _text_at(data, path) for path in paths)
+        for name, paths in _FILTERS[resource].items()
         if name in params
     )
 
 
-def _as_text(data: Any, path: str) -> str:
+def _text_at(data: Any, path: str) -> str:
     for name in path.split("."):
         data = (data or {}).get(name)
     return "" if data is None else str(data).lower()

@@ -1,6 +1,6 @@
-"""What Wisedat offers to read: one declared row for each resource of the vendor's list.
+"""All resources that Wisedat's API can read, one declared row each.
 
-Names and answers: Wisedat API 1.3, the `Get` of each section.
+Names and forms of replies: Wisedat API 1.3, the `Get` of each section.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A resource as the vendor offers it.
+    """A resource of the vendor's API.
 
-    `paged`: listed by `limit`, `page` and `modified_since`, wrapped in `{"pagination": …, "<name>": […]}`; else a bare
-    array that knows no "since". `inactive`: takes `show_inactive`, without which inactive objects are kept from lists.
-    `detail`: `?id=` shows more than the listing's line. `single`: one object instead of a list.
+    - `key`: the fields that identify an object
+    - `paged`: the list has the parameters `limit`, `page` and `modified_since` and the form
+      `{"pagination": …, "<name>": […]}`; otherwise it is a bare array without filter
+    - `inactive`: the list omits inactive objects unless `show_inactive` is set
+    - `detail`: `?id=` returns more fields than the list
+    - `single`: one object instead of a list
     """
 
     name: str
@@ -45,7 +48,7 @@ TABLE = (
     Row("paymentmethods"),
     Row("salesdocuments"),
 )
-"""Every resource of the vendor's list, in its order; customer addresses are a part of their customer."""
+"""In the order of the vendor's document. Customer addresses are missing: they are a part of the customer."""
 
 ROWS = {row.name: row for row in TABLE}
 NAMES = tuple(ROWS)

@@ -1,3 +1,5 @@
+"""Wisedat's replies decoded: refusals, pages, objects, images."""
+
 from __future__ import annotations
 
 import base64
@@ -20,18 +22,18 @@ def reply(status: int, body: str) -> Reply:
 
 def refused(status: int, body: str) -> SetAside:
     with pytest.raises(SetAside) as raised:
-        answers.decoded(reply(status, body))
+        answers.decode(reply(status, body))
     return raised.value
 
 
-def test_a_refusal_repeats_the_vendors_own_words() -> None:
+def test_a_refusal_quotes_the_vendors_messages() -> None:
     assert "HTTP 400 Price must be numeric; Barcode must be unique" == str(
         refused(400, '{"errors":["Price must be numeric","Barcode must be unique"]}')
     )
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("Parameter id must be numeric", "HTTP 400 Parameter id must be numeric"),
         ('{"errors":"one"}', "HTTP 400 one"),
@@ -41,12 +43,12 @@ def test_a_refusal_repeats_the_vendors_own_words() -> None:
         (f'{{"errors":["{"x" * 500}"]}}', f"HTTP 400 {'x' * 200}"),
     ],
 )
-def test_a_refusal_says_what_there_is_to_say_in_one_line(body: str, said: str) -> None:
-    assert said == str(refused(400, body))
+def test_a_refusal_is_one_line_whatever_its_body(body: str, message: str) -> None:
+    assert message == str(refused(400, body))
 
 
 @pytest.mark.parametrize(("status", "whole"), [(400, False), (401, True), (403, True), (405, False), (204, False)])
-def test_only_what_concerns_every_object_sets_the_resource_aside(status: int, whole: bool) -> None:  # noqa: FBT001
+def test_only_refusals_of_the_whole_resource_set_it_aside(status: int, whole: bool) -> None:  # noqa: FBT001
     assert whole == refused(status, "no").whole_resource
 
 
@@ -59,19 +61,19 @@ def test_only_what_concerns_every_object_sets_the_resource_aside(status: int, wh
         ("  \r\n<!DOCTYPE html><html>404 - File or directory not found.</html>", False),
     ],
 )
-def test_not_found_is_certain_unless_an_error_page_says_it(body: str, certain: bool) -> None:  # noqa: FBT001
+def test_not_found_is_certain_unless_the_body_is_html(body: str, certain: bool) -> None:  # noqa: FBT001
     gone = refused(404, body)
-    assert isinstance(gone, answers.Gone)
+    assert isinstance(gone, answers.NotFoundError)
     assert certain == gone.certain
 
 
-def test_half_an_answer_is_tried_later() -> None:
+def test_a_cut_answer_is_tried_later() -> None:
     with pytest.raises(TryLater):
-        answers.decoded(reply(200, '{"id": 1'))
+        answers.decode(reply(200, '{"id": 1'))
 
 
 def test_numbers_are_exact() -> None:
-    assert "0.10" == str(answers.decoded(reply(200, '{"price":0.10}'))["price"])
+    assert "0.10" == str(answers.decode(reply(200, '{"price":0.10}'))["price"])
 
 
 CONTENT = b"\x89PNG not really"
@@ -80,7 +82,7 @@ BASE64 = base64.b64encode(CONTENT).decode()
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"),
+    ("sent", "stored"),
     [
         ({"image": BASE64}, {"image": DIGEST}),
         ({"images": [BASE64, ""]}, {"images": [DIGEST, ""]}),
@@ -92,49 +94,49 @@ BASE64 = base64.b64encode(CONTENT).decode()
         ({"name": BASE64}, {"name": BASE64}),
     ],
 )
-def test_images_become_the_hash_and_size_of_their_decoded_bytes(sent: Any, kept: Any) -> None:
-    assert kept == answers.digested(sent)
+def test_images_become_the_hash_and_size_of_their_decoded_bytes(sent: Any, stored: Any) -> None:
+    assert stored == answers.with_image_digests(sent)
 
 
 @pytest.mark.parametrize("text", ["no Base64!", "abc", "imagem.png", "ção", "\ud800"])
-def test_what_is_no_base64_is_hashed_as_text(text: str) -> None:
+def test_an_image_that_is_not_base64_is_hashed_as_text(text: str) -> None:
     content = text.encode(errors="surrogatepass")
     expected = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    assert {"image": expected} == answers.digested({"image": text})
+    assert {"image": expected} == answers.with_image_digests({"image": text})
 
 
 def test_images_are_kept_on_request() -> None:
-    assert {"image": BASE64} == answers.decoded(reply(200, f'{{"image":"{BASE64}"}}'), images=True)
+    assert {"image": BASE64} == answers.decode(reply(200, f'{{"image":"{BASE64}"}}'), images=True)
 
 
-def pagination(**said: Any) -> dict[str, Any]:
-    return {"limit": 2, "page": 1, "number_pages": 2, "number_items": 3} | said
+def pagination(**fields: Any) -> dict[str, Any]:
+    return {"limit": 2, "page": 1, "number_pages": 2, "number_items": 3} | fields
 
 
-def test_a_page_says_how_much_there_is() -> None:
-    found = answers.page(PRODUCTS, {"pagination": pagination(), "products": [{"id": 1}, {"id": 2}]})
+def test_a_page_has_the_totals_of_its_listing() -> None:
+    found = answers.parse_page(PRODUCTS, {"pagination": pagination(), "products": [{"id": 1}, {"id": 2}]})
     assert answers.Page([{"id": 1}, {"id": 2}], number=1, pages=2, items=3) == found
 
 
 def test_quoted_numbers_are_numbers() -> None:
-    said = pagination(limit="2", page="1", number_pages="2", number_items="3")
-    assert 3 == answers.page(PRODUCTS, {"pagination": said, "products": []}).items
+    pages = pagination(limit="2", page="1", number_pages="2", number_items="3")
+    assert 3 == answers.parse_page(PRODUCTS, {"pagination": pages, "products": []}).items
 
 
 def test_a_number_of_items_that_does_not_fit_the_pages_is_no_total() -> None:
-    assert None is answers.page(PRODUCTS, {"pagination": pagination(number_items=2), "products": []}).items
+    assert None is answers.parse_page(PRODUCTS, {"pagination": pagination(number_items=2), "products": []}).items
 
 
 @pytest.mark.parametrize("missing", [{"number_items": None}, {"limit": None}, {"limit": None, "number_items": None}])
 def test_a_number_of_items_that_is_missing_is_no_total(missing: dict[str, Any]) -> None:
-    found = answers.page(PRODUCTS, {"pagination": pagination(**missing), "products": [{"id": 1}]})
+    found = answers.parse_page(PRODUCTS, {"pagination": pagination(**missing), "products": [{"id": 1}]})
     assert answers.Page([{"id": 1}], number=1, pages=2, items=None) == found
 
 
 @pytest.mark.parametrize("answer", [{"products": None}, {}])
-def test_an_empty_list_may_come_as_null_where_there_are_no_items(answer: dict[str, Any]) -> None:
+def test_an_empty_listing_may_have_null_instead_of_a_list(answer: dict[str, Any]) -> None:
     nothing = {"pagination": pagination(number_pages=0, number_items=0)} | answer
-    assert [] == answers.page(PRODUCTS, nothing).rows
+    assert [] == answers.parse_page(PRODUCTS, nothing).rows
 
 
 @pytest.mark.parametrize(
@@ -156,21 +158,21 @@ def test_an_empty_list_may_come_as_null_where_there_are_no_items(answer: dict[st
         {"pagination": pagination(), "salesmen": []},
     ],
 )
-def test_what_is_no_page_is_set_aside(answer: Any) -> None:
+def test_an_answer_that_is_not_a_page_is_set_aside(answer: Any) -> None:
     with pytest.raises(SetAside, match="malformed"):
-        answers.page(PRODUCTS, answer)
+        answers.parse_page(PRODUCTS, answer)
 
 
 @pytest.mark.parametrize("answer", [{"taxes": []}, 7, None, "x"])
-def test_what_is_no_bare_list_is_set_aside(answer: Any) -> None:
+def test_an_answer_that_is_not_a_bare_list_is_set_aside(answer: Any) -> None:
     with pytest.raises(SetAside, match="malformed"):
-        answers.whole(TAXES, answer)
+        answers.parse_list(TAXES, answer)
 
 
 def test_the_company_is_a_list_of_one() -> None:
-    assert [{"id": "1"}] == answers.whole(COMPANY, {"id": "1"})
+    assert [{"id": "1"}] == answers.parse_list(COMPANY, {"id": "1"})
     with pytest.raises(SetAside, match="malformed"):
-        answers.whole(COMPANY, [{"id": "1"}])
+        answers.parse_list(COMPANY, [{"id": "1"}])
 
 
 @pytest.mark.parametrize(
@@ -187,14 +189,14 @@ def test_the_company_is_a_list_of_one() -> None:
         5,
     ],
 )
-def test_another_answer_is_never_taken_for_the_object_that_was_asked_for(answer: Any) -> None:
+def test_an_answer_with_another_object_is_set_aside(answer: Any) -> None:
     with pytest.raises(SetAside, match="malformed"):
-        answers.one(PRODUCTS, answer, "5")
+        answers.parse_object(PRODUCTS, answer, "5")
 
 
 def test_an_error_about_a_malformed_answer_repeats_no_values() -> None:
     with pytest.raises(SetAside) as raised:
-        answers.one(PRODUCTS, {"name": "confidential"}, "5")
+        answers.parse_object(PRODUCTS, {"name": "confidential"}, "5")
     assert "confidential" not in str(raised.value)
 
 
@@ -217,8 +219,8 @@ def test_a_key_is_the_id_as_text(row: table.Row, found: dict[str, Any], key: str
     assert key == answers.key_of(row, found)
 
 
-def test_rows_that_nobody_can_keep_are_told_with_their_reason() -> None:
-    found, unreadable = answers.keyed(PRODUCTS, [{"id": 1}, {"name": "no id"}, "text", {"id": 1}, {"id": 1, "x": 2}])
+def test_rows_without_a_usable_key_are_reported_with_a_reason() -> None:
+    found, unreadable = answers.by_key(PRODUCTS, [{"id": 1}, {"name": "no id"}, "text", {"id": 1}, {"id": 1, "x": 2}])
     assert {"1": {"id": 1}} == found
     assert [{"name": "no id"}, {"value": "text"}, {"id": 1, "x": 2}] == [row.raw for row in unreadable]
     assert "two different products with the key 1" == unreadable[2].reason
@@ -233,10 +235,10 @@ def test_rows_that_nobody_can_keep_are_told_with_their_reason() -> None:
     ],
 )
 def test_addresses_come_as_a_list_or_wrapped(answer: Any, expected: Any) -> None:
-    assert expected == answers.addresses(answer)
+    assert expected == answers.parse_addresses(answer)
 
 
 @pytest.mark.parametrize("answer", [{}, {"a": [], "b": []}, None, 7, {"street": "Rua"}])
-def test_what_are_no_addresses_is_set_aside(answer: Any) -> None:
+def test_an_answer_without_addresses_is_set_aside(answer: Any) -> None:
     with pytest.raises(SetAside, match="malformed"):
-        answers.addresses(answer)
+        answers.parse_addresses(answer)

@@ -1,8 +1,9 @@
+"""Wisedat's client as the core uses it: fetches and listings."""
+
 from __future__ import annotations
 
 import base64
 from dataclasses import replace
-from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,10 +11,10 @@ from starlette.responses import JSONResponse, Response
 
 from models import exact
 from models.values import Snapshot, Tombstone, Withheld
-from tests.workers.connectors.wisedat.conftest import answering
+from tests.workers.connectors.wisedat.conftest import intercepted, some_key
 from workers.connectors import contract
-from workers.connectors.wisedat import sandbox, table
-from workers.connectors.wisedat.answers import Gone, Withholding
+from workers.connectors.wisedat import sandbox_server, table
+from workers.connectors.wisedat.answers import NotFoundError
 from workers.errors import Fate, SetAside, TimedOut, TooLarge, TryLater
 
 if TYPE_CHECKING:
@@ -27,15 +28,11 @@ PAGED = [row.name for row in table.TABLE if row.paged]
 BARE = [row.name for row in table.TABLE if not row.paged]
 
 
-def some_key(server: Server, name: str) -> str:
-    return min(server.sandbox.truth(name))
-
-
-# Point reads.
+# Fetch.
 
 
 @pytest.mark.parametrize("name", PAGED)
-def test_a_fetch_brings_the_whole_object(server: Server, client: Client, name: str) -> None:
+def test_a_fetch_returns_the_whole_object(server: Server, client: Client, name: str) -> None:
     for key, truth in server.sandbox.truth(name).items():
         found = client.fetch(server.resource(name), key)
         assert isinstance(found, Snapshot)
@@ -43,19 +40,19 @@ def test_a_fetch_brings_the_whole_object(server: Server, client: Client, name: s
 
 
 @pytest.mark.parametrize("name", table.NAMES)
-def test_what_nobody_knows_is_a_tombstone(server: Server, client: Client, name: str) -> None:
+def test_an_unknown_key_is_a_tombstone(server: Server, client: Client, name: str) -> None:
     assert Tombstone("99999") == client.fetch(server.resource(name), "99999")
 
 
 @pytest.mark.parametrize("key", ["ECL 2024/7", "a&b=c#d?e", "100% nº+1", "../company", "ç;ã"])
-def test_an_order_is_asked_for_by_its_very_id(server: Server, client: Client, key: str) -> None:
+def test_an_orders_id_is_escaped_in_the_url(server: Server, client: Client, key: str) -> None:
     server.sandbox.books.new_order(id_=key)
     found = client.fetch(server.resource("orders"), key)
     assert isinstance(found, Snapshot)
     assert key == found.raw["id"]
 
 
-def test_an_order_that_the_api_cannot_show_is_withheld_and_its_line_kept(server: Server, client: Client) -> None:
+def test_an_order_that_the_api_cannot_show_is_withheld_and_has_a_summary(server: Server, client: Client) -> None:
     key = some_key(server, "orders")
     server.sandbox.books.withheld.add(key)
     assert Withheld(key, {"detail_unavailable": True}) == client.fetch(server.resource("orders"), key)
@@ -70,35 +67,35 @@ def test_an_inactive_object_is_fetched_like_any_other(server: Server, client: Cl
     assert isinstance(client.fetch(server.resource("customers"), key), Snapshot)
 
 
-def test_a_refused_id_is_set_aside_with_the_vendors_words(server: Server, client: Client) -> None:
+def test_a_refused_id_is_set_aside_with_the_vendors_message(server: Server, client: Client) -> None:
     with pytest.raises(SetAside, match="HTTP 400 Parameter id must be numeric") as raised:
         client.fetch(server.resource("products"), "A1")
     assert not raised.value.whole_resource
 
 
-def test_an_error_page_is_no_proof_that_an_object_is_gone() -> None:
+def test_an_error_page_does_not_prove_that_an_object_was_deleted() -> None:
     page = Response("<html>404 - File or directory not found.</html>", 404, media_type="text/html")
-    with answering(lambda asked: page if asked.url.path == "/products" else None) as (server, client):
-        with pytest.raises(Gone):
+    with intercepted(lambda asked: page if asked.url.path == "/products" else None) as (server, client):
+        with pytest.raises(NotFoundError):
             client.fetch(server.resource("products"), "1")
         assert Tombstone("99999") == client.fetch(server.resource("orders"), "99999")
 
 
-def test_an_error_page_for_one_object_is_believed_where_the_others_can_be_listed() -> None:
+def test_an_error_page_proves_a_deletion_if_the_resource_can_be_listed() -> None:
     asked: list[str] = []
 
     def first_is_a_page(request: Request) -> Response | None:
         asked.append(path := request.url.path)
         return Response("<html>404</html>", 404) if path == "/products" and asked.count(path) == 1 else None
 
-    with answering(first_is_a_page) as (server, client):
+    with intercepted(first_is_a_page) as (server, client):
         assert Tombstone("99999") == client.fetch(server.resource("products"), "99999")
 
 
 @pytest.mark.parametrize("answer", [{"id": 7}, [], {"pagination": {}, "products": []}, 42])
-def test_another_answer_is_not_taken_for_the_object(answer: Any) -> None:
+def test_an_answer_of_another_form_is_set_aside(answer: Any) -> None:
     another = JSONResponse(answer)
-    with answering(lambda asked: another if asked.url.path == "/products" else None) as (server, client):
+    with intercepted(lambda asked: another if asked.url.path == "/products" else None) as (server, client):
         resource = server.resource("products")
         with pytest.raises(SetAside, match="malformed"):
             client.fetch(resource, "5")
@@ -107,7 +104,7 @@ def test_another_answer_is_not_taken_for_the_object(answer: Any) -> None:
 # Customers and their addresses.
 
 
-def test_a_customer_comes_with_all_addresses_beside_those_of_its_detail(server: Server, client: Client) -> None:
+def test_a_customer_has_all_addresses_in_addition_to_those_of_its_detail(server: Server, client: Client) -> None:
     customers = server.sandbox.books.tables["customers"]
     thing = max(customers, key=lambda customer: len(customer.addresses))
     found = client.fetch(server.resource("customers"), str(thing.data["id"]))
@@ -122,11 +119,11 @@ def test_a_customer_without_addresses_has_an_empty_list(server: Server, client: 
     assert [] == client.customer_addresses(key)
 
 
-def test_an_unknown_customers_addresses_are_none(client: Client) -> None:
+def test_an_unknown_customer_has_no_addresses(client: Client) -> None:
     assert [] == client.customer_addresses(99999)
 
 
-def test_only_customers_cost_a_second_request(server: Server, client: Client) -> None:
+def test_only_customers_need_a_second_request(server: Server, client: Client) -> None:
     for name in DETAILED:
         client.fetch(server.resource(name), some_key(server, name))
     assert 1 == len(server.asked("GET /customeraddresses"))
@@ -136,35 +133,35 @@ def test_only_customers_cost_a_second_request(server: Server, client: Client) ->
 
 
 @pytest.mark.parametrize("name", DETAILED)
-def test_a_full_listing_names_every_object_with_a_token(server: Server, client: Client, name: str) -> None:
-    reading = server.read(client, name)
-    assert sorted(server.sandbox.truth(name)) == reading.keys
-    assert {} == reading.objects
-    assert (True, None) == (reading.end.complete, reading.end.warning)
-    assert not any(line.changed for line in reading.lines.values())
+def test_a_full_sync_lists_every_object_with_a_token(server: Server, client: Client, name: str) -> None:
+    run = server.read(client, name)
+    assert sorted(server.sandbox.truth(name)) == run.keys
+    assert {} == run.objects
+    assert (True, None) == (run.end.complete, run.end.warning)
+    assert not any(line.changed for line in run.lines.values())
     again = server.read(client, name)
-    assert {key: line.token for key, line in reading.lines.items()} == {
+    assert {key: line.token for key, line in run.lines.items()} == {
         key: line.token for key, line in again.lines.items()
     }
 
 
 @pytest.mark.parametrize("name", [*BARE, "categories"])
-def test_what_has_no_detail_is_listed_whole(server: Server, client: Client, name: str) -> None:
-    reading = server.read(client, name)
-    assert exact.canonical(server.sandbox.truth(name)) == exact.canonical(reading.objects)
-    assert {} == reading.lines
-    assert reading.end.complete
+def test_resources_without_detail_are_listed_as_whole_objects(server: Server, client: Client, name: str) -> None:
+    run = server.read(client, name)
+    assert exact.canonical(server.sandbox.truth(name)) == exact.canonical(run.objects)
+    assert {} == run.lines
+    assert run.end.complete
 
 
 @pytest.mark.parametrize("name", BARE)
-def test_a_bare_list_is_one_request_whatever_the_cursor_says(server: Server, client: Client, name: str) -> None:
+def test_a_bare_list_is_one_request_whatever_the_cursor(server: Server, client: Client, name: str) -> None:
     cursor = server.read(client, name).end.cursor
     server.sandbox.asked.clear()
     assert server.sandbox.truth(name).keys() == server.read(client, name, cursor).objects.keys()
     assert [f"GET /{name}"] == server.sandbox.asked
 
 
-def test_one_call_is_one_request(server: Server, client: Client) -> None:
+def test_one_call_of_list_makes_one_request(server: Server, client: Client) -> None:
     client.read("taxes")
     server.sandbox.asked.clear()
     chunks = list(client.list(server.resource("products"), None))
@@ -173,18 +170,19 @@ def test_one_call_is_one_request(server: Server, client: Client) -> None:
     assert chunks[-1].end is not None
 
 
-def test_a_tick_names_what_the_vendor_calls_changed_whatever_its_token(server: Server, client: Client) -> None:
-    full = server.read(client, "orders")
+def test_a_poll_lists_what_the_vendor_reports_as_changed_whatever_its_token(server: Server) -> None:
     key = some_key(server, "orders")
-    server.clock.advance(hours=1)
-    server.sandbox.books.change("orders", key, notes="só no detalhe")
-    tick = server.read(client, "orders", full.end.cursor)
-    assert [key] == tick.keys
-    assert full.lines[key].token == tick.lines[key].token
-    assert tick.lines[key].changed
+    with server.opened(details_every="36500d") as client:  # so long that no token changes because of its period
+        full = server.read(client, "orders")
+        server.clock.advance(hours=1)
+        server.sandbox.books.change("orders", key, notes="só no detalhe")
+        poll = server.read(client, "orders", full.end.cursor)
+    assert [key] == poll.keys
+    assert full.lines[key].token == poll.lines[key].token
+    assert poll.lines[key].changed
 
 
-def test_a_tick_brings_what_has_no_detail_whole(server: Server, client: Client) -> None:
+def test_a_poll_lists_whole_objects_of_resources_without_detail(server: Server, client: Client) -> None:
     cursor = server.read(client, "categories").end.cursor
     server.clock.advance(hours=1)
     key = some_key(server, "categories")
@@ -194,7 +192,7 @@ def test_a_tick_brings_what_has_no_detail_whole(server: Server, client: Client) 
     }
 
 
-def test_a_token_differs_where_the_summary_does(server: Server, client: Client) -> None:
+def test_the_token_changes_with_the_summary(server: Server, client: Client) -> None:
     before = server.read(client, "products").lines
     key = some_key(server, "products")
     thing = server.sandbox.books.find("products", key)
@@ -204,7 +202,7 @@ def test_a_token_differs_where_the_summary_does(server: Server, client: Client) 
     assert [key] == [each for each in after if after[each].token != before[each].token]
 
 
-def test_every_detail_is_read_again_within_details_every(server: Server, client: Client) -> None:
+def test_every_detail_is_fetched_again_within_details_every(server: Server, client: Client) -> None:
     before = server.read(client, "customers").lines
     seen = set()
     for _ in range(7):
@@ -214,14 +212,14 @@ def test_every_detail_is_read_again_within_details_every(server: Server, client:
     assert before.keys() == seen
 
 
-def test_only_orders_keep_their_line_for_a_detail_that_is_refused(server: Server, client: Client) -> None:
-    kept = {
+def test_only_orders_have_summaries_in_their_lines(server: Server, client: Client) -> None:
+    stored = {
         name for name in DETAILED if any(line.summary is not None for line in server.read(client, name).lines.values())
     }
-    assert {"orders"} == kept
+    assert {"orders"} == stored
 
 
-def test_no_images_are_in_a_listing_or_a_detail(server: Server, client: Client) -> None:
+def test_listings_and_details_have_digests_instead_of_images(server: Server, client: Client) -> None:
     thing = next(thing for thing in server.sandbox.books.tables["products"] if thing.data["images"])
     found = client.fetch(server.resource("products"), str(thing.data["id"]))
     assert isinstance(found, Snapshot)
@@ -231,29 +229,29 @@ def test_no_images_are_in_a_listing_or_a_detail(server: Server, client: Client) 
     assert thing.data["images"][0] not in exact.dumps(page)
 
 
-def test_images_are_kept_where_the_settings_say_so(server: Server) -> None:
+def test_images_are_kept_if_configured(server: Server) -> None:
     thing = next(thing for thing in server.sandbox.books.tables["products"] if thing.data["images"])
     with server.opened(images="keep") as client:
         found = client.fetch(server.resource("products", images="keep"), str(thing.data["id"]))
         assert isinstance(found, Snapshot)
         assert thing.data["images"] == found.raw["images"]
-        kept = server.read(client, "products", images="keep").lines
+        stored = server.read(client, "products", images="keep").lines
     with server.opened() as client:
         hashed = server.read(client, "products").lines
-    assert [] == [key for key in kept if kept[key].token == hashed[key].token]
+    assert [] == [key for key in stored if stored[key].token == hashed[key].token]
 
 
 def test_a_large_reply_comes_in_bounded_chunks() -> None:
     many = [{"id": f"U{number}", "description": "x"} for number in range(1200)]
-    with answering(lambda asked: JSONResponse(many) if asked.url.path == "/units" else None) as (server, client):
+    with intercepted(lambda asked: JSONResponse(many) if asked.url.path == "/units" else None) as (server, client):
         chunks = list(client.list(server.resource("units"), None))
     assert [500, 500, 200, 0] == [len(chunk.snapshots) for chunk in chunks]
 
 
-def test_rows_without_an_id_are_told_and_so_many_of_them_set_the_resource_aside() -> None:
+def test_rows_without_an_id_are_reported_and_a_list_of_nothing_else_is_set_aside() -> None:
     strange = [{"description": f"{number}"} for number in range(20)]
     sent = [*strange[:19], {"id": "UN"}]
-    with answering(lambda asked: JSONResponse(sent) if asked.url.path == "/units" else None) as (server, client):
+    with intercepted(lambda asked: JSONResponse(sent) if asked.url.path == "/units" else None) as (server, client):
         (_, last) = client.list(server.resource("units"), None)
         assert 19 == len(last.unreadable)
         sent[-1] = strange[-1]
@@ -263,77 +261,77 @@ def test_rows_without_an_id_are_told_and_so_many_of_them_set_the_resource_aside(
 
 
 @pytest.mark.parametrize(("name", "answer"), [("company", {"Message": "busy"}), ("taxes", [{"Id": "NO"}])])
-def test_a_list_with_a_row_that_nobody_can_name_proves_no_absence(name: str, answer: Any) -> None:
-    with answering(lambda asked: JSONResponse(answer) if asked.url.path == f"/{name}" else None) as (server, client):
+def test_a_list_with_an_unreadable_row_proves_no_deletion(name: str, answer: Any) -> None:
+    with intercepted(lambda asked: JSONResponse(answer) if asked.url.path == f"/{name}" else None) as (server, client):
         (last,) = client.list(server.resource(name), None)
         assert 1 == len(last.unreadable)
         assert last.end is not None
         assert not last.end.complete
 
 
-def test_a_company_without_an_id_is_not_gone() -> None:
+def test_a_company_without_an_id_is_not_deleted() -> None:
     odd = JSONResponse({"Message": "busy"})
-    with answering(lambda asked: odd if asked.url.path == "/company" else None) as (server, client):
+    with intercepted(lambda asked: odd if asked.url.path == "/company" else None) as (server, client):
         resource = server.resource("company")
         with pytest.raises(SetAside, match="malformed"):
             client.fetch(resource, "LOJA")
 
 
-def test_a_server_that_is_too_slow_for_a_page_is_asked_for_smaller_ones(server: Server) -> None:
+def test_after_a_timeout_the_run_continues_with_smaller_pages(server: Server) -> None:
     server.sandbox.largest_page = None
     server.sandbox.slow = 30
     with server.opened(timeout="1s") as client:
         client.read("taxes")
-        server.sandbox.faults.append(sandbox.Fault.SLOW)
-        reading = server.read(client, "products")
+        server.sandbox.faults.append(sandbox_server.Fault.SLOW)
+        run = server.read(client, "products")
     assert ["200", "100"] == [asked.split("limit=")[1].split("&")[0] for asked in server.asked("GET /products")]
-    assert sorted(server.sandbox.truth("products")) == reading.keys
+    assert sorted(server.sandbox.truth("products")) == run.keys
 
 
-def test_a_server_that_is_too_slow_for_the_smallest_page_is_tried_later(server: Server) -> None:
+def test_a_timeout_of_the_smallest_page_is_tried_later(server: Server) -> None:
     server.sandbox.slow = 30
     with server.opened(timeout="1s", page_size=40) as client:
         client.read("taxes")
-        server.sandbox.faults.append(sandbox.Fault.SLOW)
+        server.sandbox.faults.append(sandbox_server.Fault.SLOW)
         with pytest.raises(TimedOut):
             server.read(client, "products")
 
 
 IMAGE = base64.b64encode(bytes(9000)).decode()
-"""A picture of 12 000 characters."""
+"""12,000 characters."""
 
 
 def with_images(server: Server, *, largest: int) -> contract.Wire:
-    """Every product has such a picture; whoever uses this wire holds replies up to so many bytes."""
+    """Give every product that image. Returns a runtime whose clients accept bodies of `largest` bytes."""
     server.sandbox.largest_page = None
     for thing in server.sandbox.books.tables["products"]:
         thing.data["images"] = [IMAGE]
     return replace(contract.alone(), largest=largest)
 
 
-def test_a_page_that_is_too_large_to_hold_is_asked_for_in_smaller_ones(server: Server) -> None:
+def test_after_a_page_that_is_too_large_the_run_continues_with_smaller_ones(server: Server) -> None:
     with server.opened(with_images(server, largest=30_000), page_size=8) as client:
-        reading = server.read(client, "products")
+        run = server.read(client, "products")
     limits = [asked.split("limit=")[1].split("&")[0] for asked in server.asked("GET /products")]
     assert ["8", "4", *["2"] * 6] == limits
-    assert sorted(server.sandbox.truth("products")) == reading.keys
-    assert reading.end.complete
+    assert sorted(server.sandbox.truth("products")) == run.keys
+    assert run.end.complete
 
 
-def test_what_changed_is_still_asked_for_when_its_page_is_too_large(server: Server) -> None:
-    wire = with_images(server, largest=30_000)
-    with server.opened(wire, page_size=2) as client:
+def test_a_poll_with_smaller_pages_still_filters_by_modification_time(server: Server) -> None:
+    runtime = with_images(server, largest=30_000)
+    with server.opened(runtime, page_size=2) as client:
         cursor = server.read(client, "products").end.cursor
     for thing in server.sandbox.books.tables["products"][:4]:
         server.sandbox.books.touch(thing, notes="changed")
     server.sandbox.asked.clear()
-    with server.opened(wire, page_size=8) as client:
-        reading = server.read(client, "products", cursor)
+    with server.opened(runtime, page_size=8) as client:
+        run = server.read(client, "products", cursor)
     assert all("modified_since=" in asked for asked in server.asked("GET /products"))
-    assert [thing.data["id"] for thing in server.sandbox.books.tables["products"][:4]] == list(map(int, reading.keys))
+    assert [thing.data["id"] for thing in server.sandbox.books.tables["products"][:4]] == list(map(int, run.keys))
 
 
-def test_an_object_that_is_too_large_by_itself_sets_its_resource_aside_with_what_to_do(server: Server) -> None:
+def test_a_single_object_that_is_too_large_sets_its_resource_aside_with_a_remedy(server: Server) -> None:
     with server.opened(with_images(server, largest=10_000), page_size=3) as client:
         with pytest.raises(SetAside, match=r"larger than .* MiB with a `page_size` of 1: .*`images`") as raised:
             server.read(client, "products")
@@ -343,18 +341,18 @@ def test_an_object_that_is_too_large_by_itself_sets_its_resource_aside_with_what
 
 
 FAULTS = [
-    (sandbox.Fault.HTML, TryLater),
-    (sandbox.Fault.HALF, TryLater),
-    (sandbox.Fault.EMPTY, TryLater),
-    (sandbox.Fault.BUSY, TryLater),
-    (sandbox.Fault.BROKEN, TryLater),
-    (sandbox.Fault.SCALAR, SetAside),
+    (sandbox_server.Fault.HTML, TryLater),
+    (sandbox_server.Fault.HALF, TryLater),
+    (sandbox_server.Fault.EMPTY, TryLater),
+    (sandbox_server.Fault.BUSY, TryLater),
+    (sandbox_server.Fault.BROKEN, TryLater),
+    (sandbox_server.Fault.SCALAR, SetAside),
 ]
 
 
 @pytest.mark.parametrize(("fault", "expected"), FAULTS)
-def test_an_answer_that_is_none_has_a_fate(
-    server: Server, client: Client, fault: sandbox.Fault, expected: type[Fate]
+def test_a_faulty_answer_raises_a_vendor_error(
+    server: Server, client: Client, fault: sandbox_server.Fault, expected: type[Fate]
 ) -> None:
     client.read("taxes")
     for name in ("products", "taxes", "company"):
@@ -368,129 +366,3 @@ def test_an_answer_that_is_none_has_a_fate(
 
 def test_the_vendor_has_no_metadata(server: Server, client: Client) -> None:
     assert None is client.shape(server.resource("products"))
-
-
-# A person's questions.
-
-
-def test_the_check_names_the_company_and_shows_the_servers_clock(server: Server, client: Client) -> None:
-    said = client.check()
-    assert "Wisedat lets this user in; company Loja do Bairro, Lda" == said.says
-    assert server.clock.now == said.clock
-    assert ["GET /status", "POST /authentication/login", "GET /company"] == server.sandbox.asked
-
-
-@pytest.mark.parametrize("name", table.NAMES)
-def test_each_resource_is_probed_with_one_request(server: Server, client: Client, name: str) -> None:
-    client.read("taxes")
-    server.sandbox.asked.clear()
-    assert client.probe(server.resource(name)).startswith(str(len(server.sandbox.truth(name))))
-    assert 1 == len(server.sandbox.asked)
-    assert not table.ROWS[name].paged or "limit=1&page=1" in server.sandbox.asked[0]
-
-
-@pytest.mark.parametrize(
-    ("words", "request_line"),
-    [
-        (["products", "query=rose", "limit=5"], "GET /products?query=rose&limit=5"),
-        (["orders", "id=ECL 2026/1"], "GET /orders?id=ECL+2026%2F1"),
-        (["orders", "your_reference=a=b"], "GET /orders?your_reference=a%3Db"),
-        (["products", "name=Azeite"], "GET /products?name=Azeite"),
-        (["company"], "GET /company"),
-        (["status"], "GET /status"),
-        (["customeraddresses", "customer=201", "type=Empresa"], "GET /customeraddresses?customer=201&type=Empresa"),
-    ],
-)
-def test_a_question_is_one_request_in_the_vendors_words(
-    server: Server, client: Client, words: list[str], request_line: str
-) -> None:
-    client.read("taxes")
-    server.sandbox.asked.clear()
-    client.ask(words)
-    assert [request_line] == server.sandbox.asked
-
-
-@pytest.mark.parametrize("words", [[], ["invoices"], ["products", "rose"], ["authentication/login"], ["../status"]])
-def test_a_question_that_is_not_understood_is_answered_with_an_example(client: Client, words: list[str]) -> None:
-    with pytest.raises(SetAside, match="as in: products query=rose limit=5"):
-        client.ask(words)
-
-
-def test_a_parameter_that_the_document_does_not_have_is_refused_before_it_is_ignored(
-    server: Server, client: Client
-) -> None:
-    with pytest.raises(SetAside, match="taxes takes id, but not limit"):
-        client.ask(["taxes", "limit=1"])
-    assert [] == server.sandbox.asked
-
-
-def test_the_status_needs_no_login(server: Server, client: Client) -> None:
-    assert 1 == client.status()["State"]
-    assert ["GET /status"] == server.sandbox.asked
-
-
-# From Python.
-
-
-def test_values_are_sent_as_the_vendor_writes_them(server: Server, client: Client) -> None:
-    client.read("orders", closed=False, date=date(2026, 6, 1), series=2026, customer=None)
-    client.read("products", modified_since=datetime(2026, 6, 1, 12, tzinfo=UTC), show_inactive=True)
-    assert server.sandbox.asked[2:] == [
-        "GET /orders?closed=false&date=2026-06-01&series=2026",
-        "GET /products?modified_since=2026-06-01T12%3A00%3A00Z&show_inactive=true",
-    ]
-
-
-def test_all_objects_that_pass_a_filter_are_read_page_by_page(server: Server, client: Client) -> None:
-    hidden = {key for key, raw in server.sandbox.truth("customers").items() if not raw["active"]}
-    assert hidden
-    shown = {str(raw["id"]) for raw in client.every("customers")}
-    assert server.sandbox.truth("customers").keys() - hidden == shown
-    assert server.sandbox.truth("customers").keys() == {
-        str(raw["id"]) for raw in client.every("customers", show_inactive=True)
-    }
-    assert server.sandbox.truth("taxes").keys() == {raw["id"] for raw in client.every("taxes")}
-    name = min(server.sandbox.truth("customers").values(), key=lambda raw: str(raw["name"]))["name"]
-    assert name in {raw["name"] for raw in client.every("customers", name=name)}
-    with pytest.raises(SetAside, match="Wisedat has no status to list"):
-        list(client.every("status"))
-
-
-def test_open_orders_are_told_from_closed_ones(server: Server, client: Client) -> None:
-    for closed in (False, True):
-        expected = {key for key, raw in server.sandbox.truth("orders").items() if raw["closed"] is closed}
-        assert expected == {raw["id"] for raw in client.every("orders", closed=closed)}
-
-
-def test_a_read_says_what_is_gone_and_what_cannot_be_shown(server: Server, client: Client) -> None:
-    key = some_key(server, "orders")
-    server.sandbox.books.withheld.add(key)
-    with pytest.raises(Withholding):
-        client.read("orders", id=key)
-    with pytest.raises(Gone):
-        client.read("orders", id="none")
-    with pytest.raises(SetAside, match="Wisedat has no invoices"):
-        client.read("invoices")
-
-
-def test_addresses_of_one_type_are_asked_for_by_it(server: Server, client: Client) -> None:
-    (address,) = client.customer_addresses(some_key(server, "customers"), "Empresa")
-    assert "Empresa" == address["type"]
-
-
-def test_one_thing_is_asked_at_a_time(server: Server, client: Client) -> None:
-    for name in table.NAMES:
-        server.read(client, name)
-    assert 1 == server.sandbox.max_parallel
-
-
-def test_a_key_that_changes_between_pages_costs_a_login_and_nothing_else(server: Server, client: Client) -> None:
-    server.sandbox.meanwhile.append(lambda _: server.sandbox.rotate())
-    assert sorted(server.sandbox.truth("products")) == server.read(client, "products").keys
-    assert 2 == server.sandbox.logins
-
-
-def test_a_path_in_the_address_is_kept(server: Server) -> None:
-    with server.opened(url=f"{server.url}/api/") as client, pytest.raises(SetAside):
-        client.read("taxes")
-    assert ["GET /api/status"] == server.sandbox.asked

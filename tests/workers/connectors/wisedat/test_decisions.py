@@ -1,4 +1,4 @@
-"""Where Wisedat's document (API 1.3) contradicts itself, or leaves out what a reader needs: each decision proved."""
+"""Our decisions where Wisedat's document (API 1.3) contradicts itself or is incomplete, one test each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from models.values import Kind, Snapshot, Tombstone, Withheld
-from tests.workers.connectors.wisedat.conftest import answering
+from tests.workers.connectors.wisedat.conftest import intercepted
 from workers.connectors.wisedat import answers, auth, table
 from workers.connectors.wisedat.client import PARAMETERS
 from workers.errors import SetAside
@@ -28,7 +28,7 @@ def fetched(server: Server, client: Client, name: str, key: str) -> dict[str, An
 
 
 @pytest.mark.parametrize("name", ["products", "categories", "customers"])
-def test_reading_uses_the_plural_though_writing_is_documented_under_the_singular(
+def test_reads_use_the_plural_although_writes_are_documented_in_the_singular(
     server: Server, client: Client, name: str
 ) -> None:
     client.fetch(server.resource(name), min(server.sandbox.truth(name)))
@@ -37,38 +37,36 @@ def test_reading_uses_the_plural_though_writing_is_documented_under_the_singular
     assert [] == [line for line in server.sandbox.asked if "/product?" in line or "/category" in line]
 
 
-def test_only_reading_is_done(server: Server, client: Client) -> None:
+def test_only_reads_are_made(server: Server, client: Client) -> None:
     for name in table.NAMES:
         server.read(client, name)
         client.fetch(server.resource(name), "1")
     assert {"POST /authentication/login"} == {line for line in server.sandbox.asked if not line.startswith("GET ")}
 
 
-def test_parameters_are_a_plain_query_string_though_braces_surround_them_in_the_document(
-    server: Server, client: Client
-) -> None:
+def test_parameters_are_a_plain_query_string_without_the_documents_braces(server: Server, client: Client) -> None:
     server.read(client, "products")
     assert "GET /products?limit=200&page=1&show_inactive=true" in server.sandbox.asked
 
 
 @pytest.mark.parametrize("wrapper", ["suppliers", "salesmen", "fornecedores"])
-def test_suppliers_are_taken_from_their_own_name_or_salesmen_or_the_only_list(
+def test_the_list_of_suppliers_may_be_named_suppliers_salesmen_or_anything(
     server: Server, client: Client, wrapper: str
 ) -> None:
     server.sandbox.suppliers_under = wrapper
     assert sorted(server.sandbox.truth("suppliers")) == server.read(client, "suppliers").keys
 
 
-def test_suppliers_under_their_own_name_win_over_salesmen() -> None:
-    said = {"limit": 1, "page": 1, "number_pages": 1, "number_items": 1}
-    both = {"pagination": said, "salesmen": [{"id": 1}], "suppliers": [{"id": 2}]}
-    assert [{"id": 2}] == answers.page(table.ROWS["suppliers"], both).rows
+def test_a_list_named_suppliers_takes_precedence_over_salesmen() -> None:
+    pagination = {"limit": 1, "page": 1, "number_pages": 1, "number_items": 1}
+    both = {"pagination": pagination, "salesmen": [{"id": 1}], "suppliers": [{"id": 2}]}
+    assert [{"id": 2}] == answers.parse_page(table.ROWS["suppliers"], both).rows
     with pytest.raises(SetAside):
-        answers.page(table.ROWS["suppliers"], {"pagination": said, "one": [], "two": []})
+        answers.parse_page(table.ROWS["suppliers"], {"pagination": pagination, "one": [], "two": []})
 
 
 @pytest.mark.parametrize("name", ["suppliers", "salesmen", "units"])
-def test_the_status_is_the_number_itself_where_the_documents_headings_are_shifted(
+def test_http_statuses_mean_the_same_where_the_documents_headings_are_shifted(
     server: Server, client: Client, name: str
 ) -> None:
     assert Tombstone("99999") == client.fetch(server.resource(name), "99999")
@@ -83,7 +81,7 @@ def test_the_status_is_the_number_itself_where_the_documents_headings_are_shifte
 @pytest.mark.parametrize("name", ["suppliers", "products", "customers", "units"])
 def test_a_409_means_an_order_that_the_api_cannot_show_and_nothing_else(name: str) -> None:
     conflict = Response("Conflict", 409)
-    with answering(lambda asked: conflict if asked.url.path in {f"/{name}", "/orders"} else None) as (server, client):
+    with intercepted(lambda asked: conflict if asked.url.path in {f"/{name}", "/orders"} else None) as (server, client):
         assert Withheld("ECL 2026/1", {"detail_unavailable": True}) == client.fetch(
             server.resource("orders"), "ECL 2026/1"
         )
@@ -93,13 +91,13 @@ def test_a_409_means_an_order_that_the_api_cannot_show_and_nothing_else(name: st
 
 
 @pytest.mark.parametrize("name", ["customers", "salesmen", "suppliers"])
-def test_the_parameter_that_is_listed_as_a_second_name_is_code(server: Server, client: Client, name: str) -> None:
+def test_the_parameter_that_is_documented_as_a_second_name_is_code(server: Server, client: Client, name: str) -> None:
     truth = min(server.sandbox.truth(name).values(), key=lambda raw: str(raw["code"]))
     (found,) = client.every(name, code=truth["code"], show_inactive=True)
     assert truth["code"] == found["code"]
 
 
-def test_an_order_id_is_text_though_400_is_documented_for_one_that_is_not_numeric(
+def test_an_order_id_is_text_although_400_is_documented_for_ids_that_are_not_numeric(
     server: Server, client: Client
 ) -> None:
     key = min(server.sandbox.truth("orders"))
@@ -108,7 +106,7 @@ def test_an_order_id_is_text_though_400_is_documented_for_one_that_is_not_numeri
     assert Kind.TEXT == server.resource("orders").shape[""]["id"]
 
 
-def test_the_name_of_an_order_lines_product_is_text_though_documented_as_int(server: Server, client: Client) -> None:
+def test_the_name_of_an_order_items_product_is_text_although_documented_as_int(server: Server, client: Client) -> None:
     raw = fetched(server, client, "orders", min(server.sandbox.truth("orders")))
     names = [item["product"]["name"] for item in raw["items"] if item.get("product")]
     assert names
@@ -116,7 +114,7 @@ def test_the_name_of_an_order_lines_product_is_text_though_documented_as_int(ser
     assert Kind.TEXT == server.resource("orders").shape["items"]["product.name"]
 
 
-def test_portugal_is_a_sample_and_not_the_only_country_of_a_location(server: Server, client: Client) -> None:
+def test_a_location_may_be_in_another_country_than_the_documents_sample(server: Server, client: Client) -> None:
     key = min(server.sandbox.truth("orders"))
     thing = server.sandbox.books.find("orders", key)
     assert thing is not None
@@ -125,7 +123,7 @@ def test_portugal_is_a_sample_and_not_the_only_country_of_a_location(server: Ser
     assert {"iso_3166_1": "ES", "name": "Espanha"} == raw["loading_location"]["country"]
 
 
-def test_a_unit_and_a_currency_are_objects_where_the_document_lost_a_brace(server: Server, client: Client) -> None:
+def test_a_unit_and_a_currency_are_objects_although_the_document_lacks_a_brace(server: Server, client: Client) -> None:
     (product, *_) = client.read("products")["products"]
     assert {"id", "description"} == product["unit"].keys()
     assert {"currency.id", "alt_currency.id"} <= server.resource("company").shape[""].keys()
@@ -140,28 +138,28 @@ def test_a_customers_payment_method_has_id_and_description_as_in_orders(server: 
 
 @pytest.mark.parametrize("name", ["suppliers", "series"])
 @pytest.mark.parametrize("sent", [31, "31"])
-def test_an_id_is_text_whether_it_comes_as_number_or_text(name: str, sent: object) -> None:
+def test_a_key_is_text_whether_the_id_is_a_number_or_text(name: str, sent: object) -> None:
     detail = JSONResponse({"id": sent, "description": "x"})
-    with answering(lambda asked: detail if asked.url.path == f"/{name}" else None) as (server, client):
+    with intercepted(lambda asked: detail if asked.url.path == f"/{name}" else None) as (server, client):
         found = client.fetch(server.resource(name), "31")
     assert isinstance(found, Snapshot)
     assert ("31", sent) == (found.key, found.raw["id"])
 
 
-def test_units_are_read_under_units_though_the_document_copied_taxes(server: Server, client: Client) -> None:
+def test_units_are_read_at_units_although_the_document_copied_taxes(server: Server, client: Client) -> None:
     client.read("taxes")
     server.sandbox.asked.clear()
     assert sorted(server.sandbox.truth("units")) == server.read(client, "units").keys
     assert ["GET /units"] == server.sandbox.asked
 
 
-def test_the_list_of_taxes_is_asked_for_without_the_id_of_its_usage_line(server: Server, client: Client) -> None:
+def test_the_list_of_taxes_is_requested_without_the_id_of_its_usage_line(server: Server, client: Client) -> None:
     server.read(client, "taxes")
     assert ["GET /taxes"] == server.asked("GET /taxes")
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_addresses_are_asked_for_by_customer_and_type_and_come_as_a_list_or_wrapped(
+def test_addresses_are_requested_by_customer_and_type_and_may_be_wrapped(
     server: Server,
     client: Client,
     wrapped: bool,  # noqa: FBT001
@@ -175,7 +173,7 @@ def test_addresses_are_asked_for_by_customer_and_type_and_come_as_a_list_or_wrap
     )
 
 
-def test_the_addresses_of_the_second_request_stand_beside_those_that_the_detail_names_otherwise(
+def test_the_addresses_of_the_second_request_are_separate_from_those_of_the_detail(
     server: Server,
 ) -> None:
     shape = server.resource("customers").shape
@@ -183,7 +181,7 @@ def test_the_addresses_of_the_second_request_stand_beside_those_that_the_detail_
     assert {"billing_address.street", "shipping_address.street"} <= shape[""].keys()
 
 
-def test_a_birthday_is_a_plain_date_that_no_time_zone_shifts(server: Server, client: Client) -> None:
+def test_a_birthday_is_a_date_without_time_zone(server: Server, client: Client) -> None:
     thing = next(thing for thing in server.sandbox.books.tables["customers"] if thing.data["birthday"])
     raw = fetched(server, client, "customers", str(thing.data["id"]))
     assert "1974-04-25" == raw["birthday"]
@@ -201,7 +199,7 @@ def test_modified_since_is_a_date_with_its_time_in_utc(server: Server, client: C
 
 
 @pytest.mark.parametrize("as_list", [False, True])
-def test_the_public_key_is_an_object_or_the_list_that_the_document_shows(
+def test_the_public_key_is_an_object_or_the_list_of_the_document(
     server: Server,
     client: Client,
     as_list: bool,  # noqa: FBT001
@@ -212,7 +210,7 @@ def test_the_public_key_is_an_object_or_the_list_that_the_document_shows(
     assert client.read("taxes")
 
 
-def test_a_400_for_a_missing_header_is_a_mistake_of_ours_and_not_tried_again() -> None:
+def test_a_400_for_a_missing_header_is_set_aside() -> None:
     missing = Response("400 Bad Request - No Authorization property on the request header", 400)
     asked: list[str] = []
 
@@ -220,13 +218,13 @@ def test_a_400_for_a_missing_header_is_a_mistake_of_ours_and_not_tried_again() -
         asked.append(request.url.path)
         return missing
 
-    with answering(refusing) as (_, client), pytest.raises(SetAside, match="No Authorization property"):
+    with intercepted(refusing) as (_, client), pytest.raises(SetAside, match="No Authorization property"):
         client.read("taxes")
     assert ["/status"] == asked
 
 
-def test_the_braces_around_key_user_and_password_are_notation(server: Server, client: Client) -> None:
-    # The sandbox takes the login without braces only.
+def test_the_login_is_sent_without_the_documents_braces(server: Server, client: Client) -> None:
+    # The sandbox accepts the login only without braces.
     assert client.read("taxes")
     assert 1 == server.sandbox.logins
 
@@ -237,13 +235,11 @@ def test_a_status_of_200_may_still_be_a_refusal(server: Server, client: Client) 
         client.read("taxes")
 
 
-def test_every_documented_read_is_a_resource_or_a_question() -> None:
+def test_every_documented_read_is_a_resource_or_can_be_asked_for() -> None:
     assert {*table.NAMES, "status", "customeraddresses"} == PARAMETERS.keys()
 
 
-def test_deactivating_hides_an_object_from_lists_so_they_are_always_asked_for_all(
-    server: Server, client: Client
-) -> None:
+def test_lists_are_requested_with_inactive_objects(server: Server, client: Client) -> None:
     for name in ("products", "customers", "salesmen", "suppliers"):
         key = min(server.sandbox.truth(name))
         server.sandbox.books.change(name, key, active=False)

@@ -1,4 +1,4 @@
-"""What of Wisedat is mirrored: every documented field is declared, typed, and explained where it needs to be."""
+"""Wisedat's resources: intervals, declared fields and their types, notes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from models import flattening, kinds
 from models.values import Kind
 from workers.connectors.wisedat import resources as declared
-from workers.connectors.wisedat import sandbox as stand_in
+from workers.connectors.wisedat import sandbox as sandbox_module
 from workers.connectors.wisedat import table
 from workers.connectors.wisedat.options import Options
 
@@ -34,8 +34,8 @@ def resource(name: str, **settings: Any) -> Resource:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
-    """A company large enough to show every field, with an order that the API cannot show."""
-    made: Sandbox = stand_in.create(seed=2, objects=40).state.sandbox
+    """A company large enough to have every field filled, with one order that the API cannot show."""
+    made: Sandbox = sandbox_module.create(seed=2, objects=40).state.sandbox
     made.books.withheld.add(made.books.tables["orders"][0].data["id"])
     return made
 
@@ -44,14 +44,14 @@ def test_everything_is_mirrored_by_default() -> None:
     assert table.NAMES == tuple(each.name for each in declared.resources(made_options()))
 
 
-def test_what_is_configured_is_mirrored_in_its_order() -> None:
+def test_the_configured_resources_are_mirrored_in_their_order() -> None:
     names = ("orders", "taxes", "company")
 
     assert names == tuple(each.name for each in declared.resources(made_options(resources=names)))
 
 
 @pytest.mark.parametrize("row", table.TABLE, ids=lambda row: row.name)
-def test_what_is_paged_can_be_fetched_and_ticks_and_what_is_not_comes_whole(row: table.Row) -> None:
+def test_paged_resources_can_be_polled_and_fetched_and_others_are_unpaged(row: table.Row) -> None:
     found = resource(row.name, every="7m")
 
     assert row.key == found.key
@@ -59,7 +59,7 @@ def test_what_is_paged_can_be_fetched_and_ticks_and_what_is_not_comes_whole(row:
     assert (timedelta(minutes=7) if row.paged else None) == found.every
 
 
-def test_paged_resources_are_listed_in_full_as_configured() -> None:
+def test_full_every_of_paged_resources_is_as_configured() -> None:
     assert timedelta(hours=6) == resource("orders", full_every="6h").full_every
 
 
@@ -72,7 +72,7 @@ def test_paged_resources_are_listed_in_full_as_configured() -> None:
         ("30m", "30m", timedelta(minutes=30)),
     ],
 )
-def test_small_lists_are_read_once_an_hour_unless_everything_is_slower_or_faster(
+def test_unpaged_lists_are_read_once_an_hour_unless_the_intervals_are_longer_or_shorter(
     every: str, full_every: str, expected: timedelta
 ) -> None:
     found = resource("taxes", every=every, full_every=full_every)
@@ -83,11 +83,11 @@ def test_small_lists_are_read_once_an_hour_unless_everything_is_slower_or_faster
 @pytest.mark.parametrize(
     ("name", "expected"), [("products", timedelta(days=3, hours=2)), ("categories", timedelta(hours=2))]
 )
-def test_what_only_a_detail_shows_is_seen_by_the_first_listing_after_it_is_due(name: str, expected: timedelta) -> None:
+def test_the_bound_includes_details_every_where_changes_are_only_in_the_detail(name: str, expected: timedelta) -> None:
     assert expected == resource(name, full_every="2h", details_every="3d").bound
 
 
-def test_everything_with_images_is_read_anew_when_they_are_kept_otherwise() -> None:
+def test_changing_images_starts_a_full_sync_of_resources_with_images() -> None:
     for name in table.NAMES:
         differs = resource(name, images="keep").selection != resource(name, images="hash").selection
         assert (name in {"products", "categories"}) == differs
@@ -96,8 +96,8 @@ def test_everything_with_images_is_read_anew_when_they_are_kept_otherwise() -> N
 # Shapes.
 
 
-def _shown(sandbox: Sandbox, found: Resource) -> Iterator[tuple[str, str, Any]]:
-    """Part, path and value of everything that the truth shows; an object that is not there shows nothing."""
+def _fields_shown(sandbox: Sandbox, found: Resource) -> Iterator[tuple[str, str, Any]]:
+    """Part, path and value of every field of the resource's objects."""
     for raw in sandbox.truth(found.name).values():
         flat = flattening.flatten(found.project(raw), found.shape)
         rows = [("", flat.fields), *((row.part, row.fields) for row in flat.rows)]
@@ -105,8 +105,8 @@ def _shown(sandbox: Sandbox, found: Resource) -> Iterator[tuple[str, str, Any]]:
             yield from ((part, path, value) for path, value in fields.items())
 
 
-def _is_a_place_for_more(found: Resource, part: str, path: str) -> bool:
-    """Whether declared fields or a declared part stand below this path, so that it is none itself."""
+def _has_declared_children(found: Resource, part: str, path: str) -> bool:
+    """Whether the path itself is not a field: declared fields or a declared part are below it."""
     below = any(other.startswith(f"{path}.") for other in found.shape.get(part, {}))
     return below or (f"{part}.{path}" if part else path) in found.shape
 
@@ -117,19 +117,19 @@ def test_every_field_that_the_vendor_shows_is_declared(sandbox: Sandbox, name: s
 
     undeclared = {
         (part, path)
-        for part, path, value in _shown(sandbox, found)
+        for part, path, value in _fields_shown(sandbox, found)
         if path not in found.shape.get(part, {})
-        and not (value in (None, "", []) and _is_a_place_for_more(found, part, path))
+        and not (value in (None, "", []) and _has_declared_children(found, part, path))
     }
 
     assert set() == undeclared
 
 
 @pytest.mark.parametrize("name", table.NAMES)
-def test_every_declared_field_is_one_that_the_vendor_shows(sandbox: Sandbox, name: str) -> None:
+def test_every_declared_field_exists_at_the_vendor(sandbox: Sandbox, name: str) -> None:
     found = resource(name)
-    shown = {(part, path) for part, path, _ in _shown(sandbox, found)}
-    # May be written to /customeraddresses; whether it is shown there is not documented.
+    shown = {(part, path) for part, path, _ in _fields_shown(sandbox, found)}
+    # It can be written to /customeraddresses; whether reads return it is not documented.
     shown |= {("addresses", "customer")} if name == "customers" else set()
 
     assert {(part, path) for part, fields in found.shape.items() for path in fields} <= shown
@@ -141,7 +141,7 @@ def test_every_value_fits_its_declared_kind(sandbox: Sandbox, name: str) -> None
 
     misfits = {
         (part, path, value)
-        for part, path, value in _shown(sandbox, found)
+        for part, path, value in _fields_shown(sandbox, found)
         if (kind := found.shape.get(part, {}).get(path)) is not None and kinds.fit(kind, value) is kinds.MISFIT
     }
 
@@ -149,7 +149,7 @@ def test_every_value_fits_its_declared_kind(sandbox: Sandbox, name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["products", "categories"])
-def test_images_that_are_kept_are_declared_as_they_are_sent(sandbox: Sandbox, name: str) -> None:
+def test_images_that_are_kept_are_declared_as_sent(sandbox: Sandbox, name: str) -> None:
     found = resource(name, images="keep")
     books = sandbox.books
 
@@ -161,7 +161,7 @@ def test_images_that_are_kept_are_declared_as_they_are_sent(sandbox: Sandbox, na
     assert {"products": Kind.JSON, "categories": Kind.TEXT}[name] in found.shape[""].values()
 
 
-def test_what_identifies_an_object_is_declared() -> None:
+def test_key_fields_are_declared() -> None:
     for found in declared.resources(made_options()):
         assert set(found.key) <= set(found.shape[""])
 
@@ -194,7 +194,7 @@ def test_what_identifies_an_object_is_declared() -> None:
         ("salesdocuments", "", "saft_invoice_type", Kind.NUMBER),
     ],
 )
-def test_a_field_has_the_kind_that_its_document_says(name: str, part: str, path: str, kind: Kind) -> None:
+def test_a_field_has_the_documented_type(name: str, part: str, path: str, kind: Kind) -> None:
     assert kind == resource(name).shape[part][path]
 
 
@@ -247,14 +247,14 @@ _ITEM_TYPES = {
         ("salesdocuments", "", "saft_invoice_type", _TRANSPORT_TYPES),
     ],
 )
-def test_an_enumerations_note_has_each_of_its_values(name: str, part: str, path: str, values: dict[int, str]) -> None:
+def test_the_note_of_an_enumeration_has_each_value(name: str, part: str, path: str, values: dict[int, str]) -> None:
     note = resource(name).notes[part][path]
 
     assert [] == [value for value, meaning in values.items() if not re.search(rf"(^|\W){value} {meaning}", note)]
 
 
 @pytest.mark.parametrize("name", table.NAMES)
-def test_every_number_that_is_called_a_type_has_a_note(name: str) -> None:
+def test_every_numeric_field_named_type_has_a_note(name: str) -> None:
     found = resource(name)
     types = {
         (part, path)
@@ -283,31 +283,31 @@ def test_every_number_that_is_called_a_type_has_a_note(name: str) -> None:
         ("customers", "", "code", "unique"),
     ],
 )
-def test_a_unit_or_a_meaning_that_the_document_states_is_noted(name: str, part: str, path: str, word: str) -> None:
+def test_documented_units_and_meanings_are_in_notes(name: str, part: str, path: str, word: str) -> None:
     assert word in resource(name).notes[part][path]
 
 
-def test_a_code_is_called_unique_only_where_it_is() -> None:
+def test_only_codes_that_are_unique_are_noted_so() -> None:
     assert "code" in resource("suppliers").notes[""]
     assert "main_supplier.code" not in resource("products").notes[""]
     assert "customer.code" not in resource("orders").notes[""]
 
 
 @pytest.mark.parametrize("images", ["hash", "keep"])
-def test_notes_stand_on_declared_fields_and_fit_a_comment(images: str) -> None:
+def test_notes_belong_to_declared_fields_and_fit_a_column_comment(images: str) -> None:
     for found in declared.resources(made_options(images=images)):
         for part, notes in found.notes.items():
             assert set(notes) <= set(found.shape[part])
             assert all(0 < len(note) <= 500 for note in notes.values())
 
 
-def test_everyday_edits_need_no_field_that_is_not_declared() -> None:
-    made: Sandbox = stand_in.create(seed=3).state.sandbox
+def test_everyday_edits_use_only_declared_fields() -> None:
+    made: Sandbox = sandbox_module.create(seed=3).state.sandbox
     random = Random(3)
     for _ in range(60):
         made.edit(random)
 
     for found in declared.resources(made_options()):
         declared_paths = {(part, path) for part, fields in found.shape.items() for path in fields}
-        shown = {(part, path) for part, path, value in _shown(made, found) if value not in (None, "", [])}
+        shown = {(part, path) for part, path, value in _fields_shown(made, found) if value not in (None, "", [])}
         assert set() == shown - declared_paths
