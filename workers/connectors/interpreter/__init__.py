@@ -1,1 +1,1 @@
-"""The Interpreter of Lagerkoll, Sweden: it is handed a PDF and answers with the purchase order that it reads there."""
+"""The Interpreter of Lagerkoll, Sweden: it receives a PDF and returns the purchase order that it reads in it."""

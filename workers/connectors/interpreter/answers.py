@@ -1,4 +1,8 @@
-"""What a reply of Lagerkoll means: an answer, a refusal in his words, or a doubt whether he did what was asked."""
+"""Classifies Lagerkoll's replies: an answer, a refusal, or an unclear outcome.
+
+An outcome is unclear when the document may have been processed although no usable answer arrived. It must not be sent
+again automatically then.
+"""
 
 from __future__ import annotations
 
@@ -14,36 +18,36 @@ from workers.errors import SetAside, TryLater
 if TYPE_CHECKING:
     from models.values import JsonObject
 
-TOO_MANY = "900429"
+RATE_LIMITED = "900429"
 
 _NO_ERROR = ("", "0")
 _CREDENTIALS = "900001"
 _NOT_ENABLED = "909003"
-_EVERY_DOCUMENT = frozenset({_CREDENTIALS, _NOT_ENABLED})
-"""Every document would be refused alike."""
+_WHOLE_RESOURCE = frozenset({_CREDENTIALS, _NOT_ENABLED})
+"""Codes that would refuse every document."""
 
-_RETRY = "`erpmirror parked retry` sends it again"
+_RETRY_HINT = "`erpmirror parked retry` sends it again"
 _REMEDIES = {
-    _CREDENTIALS: "check store and api_key (or user_id and user_token), and that no proxy in front drops headers "
-    "with an underscore in their name",
-    "900101": f"look at the document, or ask Lagerkoll what the matter is; {_RETRY}",
-    "909001": f"add the document's supplier in Lagerkoll; then {_RETRY}",
-    "909002": f"hand the document in once more with an order that Lagerkoll has; then {_RETRY}",
-    _NOT_ENABLED: "have the Interpreter activated for this store in Lagerkoll",
+    _CREDENTIALS: "check `store` and `api_key` (or `user_id` and `user_token`), and that no proxy removes headers "
+    "with an underscore in their names",
+    "900101": f"check the document, or ask Lagerkoll for the reason; {_RETRY_HINT}",
+    "909001": f"add the document's supplier in Lagerkoll; then {_RETRY_HINT}",
+    "909002": f"hand the document in again with an order that exists in Lagerkoll; then {_RETRY_HINT}",
+    _NOT_ENABLED: "activate the Interpreter for this store in Lagerkoll",
 }
-"""What to do about each documented errorCode (Interpreter API, Errors)."""
+"""errorCode -> remedy, for each documented code (Interpreter API, Errors)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """The vendor's error: its code in digits, and what he says of it."""
+    """An error of the vendor: its code as digits, and its message with code and field."""
 
     code: str
-    says: str
+    message: str
 
 
-def error(body: bytes) -> Error | None:
-    """The error that a body tells, in any spelling of its names; None where it tells none.
+def parse_error(body: bytes) -> Error | None:
+    """The error in a body; None if it has none. Field names may differ in case.
 
     `{"errorCode": 900101, "errorMessage": text, "errorField": text or null, "errorData": any}` (Interpreter API,
     Errors).
@@ -56,51 +60,53 @@ def error(body: bytes) -> Error | None:
     if code in _NO_ERROR:
         return None
     field = f"({fields['errorfield']})" if fields.get("errorfield") else ""
-    said = f"{code} {fields.get('errormessage') or ''} {field}"
-    return Error(code, http.words(said.encode(errors="replace")))
+    text = f"{code} {fields.get('errormessage') or ''} {field}"
+    return Error(code, http.words(text.encode(errors="replace")))
 
 
-def interpreted(reply: http.Reply) -> JsonObject:
-    """What the vendor read in a document, exactly as sent. Raises as `refuse` does, and TryLater for what is no answer.
+def parse_interpretation(reply: http.Reply) -> JsonObject:
+    """The vendor's answer to a document, exactly as sent.
 
-    Any object is an answer, whatever its fields: it is all that tells what was read, and cannot be asked for again.
+    Any non-empty object is accepted, whatever its fields, because the answer cannot be requested again. Raises as
+    `raise_refusal` does, and TryLater without `refused` for anything else: the document may have been processed.
     """
-    refuse(reply)
+    raise_refusal(reply)
     if not httpx.codes.is_success(reply.status):
         raise TryLater(f"HTTP {reply.status} {http.words(reply.body)}".strip())
     answer = reply.json()
     if not isinstance(answer, dict) or not answer:
-        raise TryLater(f"the answer is no order: {http.words(reply.body)}")
+        raise TryLater(f"the answer is not an order: {http.words(reply.body)}")
     return answer
 
 
-def shown(reply: http.Reply) -> Any:
-    """The decoded answer to a question. Raises as `refuse` does; TryLater where it is not JSON."""
-    refuse(reply)
+def parse_reply(reply: http.Reply) -> Any:
+    """The decoded reply to a GET request. Raises as `raise_refusal` does, TryLater if it is not JSON, else SetAside."""
+    raise_refusal(reply)
     if not httpx.codes.is_success(reply.status):
         raise SetAside(f"HTTP {reply.status} {http.words(reply.body)}".strip())
     answer = reply.json()
     if not isinstance(answer, dict | list):
-        raise SetAside(f"the answer is no object: {http.words(reply.body)}")
+        raise SetAside(f"the answer is not an object: {http.words(reply.body)}")
     return answer
 
 
-def refuse(reply: http.Reply) -> None:
-    """Raise what the vendor's errorCode means, whatever the status: SetAside in his words with a remedy.
+def raise_refusal(reply: http.Reply) -> None:
+    """Raise the error that the reply's errorCode stands for, whatever the HTTP status; return if it has none.
 
-    TryLater for 900429, too many requests: he took nothing.
+    TryLater with `refused` for 900429 (too many requests): nothing was processed. SetAside with the vendor's message
+    and a remedy for any other code.
     """
-    told = error(reply.body)
-    if told is None:
+    refusal = parse_error(reply.body)
+    if refusal is None:
         return
-    if told.code == TOO_MANY:
-        raise TryLater(told.says, refused=True)
-    remedy = _REMEDIES.get(told.code, f"see what Lagerkoll means; then {_RETRY}")
-    raise SetAside(f"{told.says}; {remedy}", whole_resource=told.code in _EVERY_DOCUMENT)
+    if refusal.code == RATE_LIMITED:
+        raise TryLater(refusal.message, refused=True)
+    remedy = _REMEDIES.get(refusal.code, f"solve this in Lagerkoll; then {_RETRY_HINT}")
+    raise SetAside(f"{refusal.message}; {remedy}", whole_resource=refusal.code in _WHOLE_RESOURCE)
 
 
 def _decoded(body: bytes) -> Any:
-    """The body as JSON; None where it is none."""
+    """The body as JSON; None if it is not JSON."""
     try:
         return exact.loads(body)
     except ValueError:

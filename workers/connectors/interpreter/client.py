@@ -1,4 +1,4 @@
-"""How the Interpreter is asked: a PDF is posted once, and what may have arrived is never sent again by itself."""
+"""The Interpreter's client. It sends each PDF once and never repeats by itself one that may have arrived."""
 
 from __future__ import annotations
 
@@ -17,73 +17,76 @@ if TYPE_CHECKING:
     from workers.connectors.contract import Resource, Wire
     from workers.connectors.interpreter.options import Options
 
-_TAKES_ORDER = "deliverynote"
-_OURS = "/interpreter"
-_SHORTEST_PIECE = 4
+_ACCEPTS_ORDER = "deliverynote"
+_INTERPRETER_PATH = "/interpreter"
+_MIN_FRAGMENT = 4
 
 
 class Client:
-    """One store. See `workers.connectors.contract.Client`; `suppliers` and the others are for programs of one's own.
+    """The client of one store; implements `workers.connectors.contract.Client`, with `interpret` instead of `fetch`.
 
-    Every request raises the families of `workers.errors`: TryLater where nobody answers or too many ask (200 a
-    minute, Interpreter API, Basics), SetAside for what the vendor refuses (900001: the login).
+    `suppliers`, `supplier` and the following methods are for scripts. Every request raises the classes of
+    `workers.errors`: TryLater if the server is unreachable or the rate limit is reached (200 a minute, Interpreter API,
+    Basics), SetAside if the vendor refuses (900001: the login).
     """
 
-    def __init__(self, options: Options, wire: Wire) -> None:
+    def __init__(self, options: Options, runtime: Wire) -> None:
         self._options = options
         self._secrets = [value for name, value in options.headers().items() if name in {"api_key", "user_token"}]
         self._http = http.Http(
-            wire,
-            # The vendor's other resources lie beside the Interpreter, not below it.
-            base_url=f"{options.url.removesuffix(_OURS)}/",
+            runtime,
+            # The other resources are siblings of /interpreter, not below it.
+            base_url=f"{options.url.removesuffix(_INTERPRETER_PATH)}/",
             timeout=options.timeout,
-            # A connection that was kept may be dead already, and an upload lost on it would be in doubt.
+            # A kept-alive connection may be dead, and it would be unclear whether an upload lost on it arrived.
             headers={"Accept": "application/json", "Connection": "close"},
             auth=auth.Login(options.headers()),
         )
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the HTTP client."""
         self._http.close()
 
     def interpret(self, resource: Resource, document: Document) -> Snapshot:
-        """POST the PDF; the snapshot's key is its sha256, its raw the vendor's whole answer (a PurchaseOrderDto).
+        """POST the PDF. The snapshot's key is the document's sha256, its raw the whole answer (a PurchaseOrderDto).
 
-        `document.order` goes along for delivery notes (Interpreter API, DeliveryNote: order_id, an existing purchase
-        order). TryLater with `refused` where nobody answered the call, and for HTTP 429 or errorCode 900429; without it
-        for all that is no answer of his (5xx, a stranger's page, half a body, silence): he may have interpreted it.
-        SetAside for what he refuses, in his words.
+        `document.order` is sent with delivery notes (Interpreter API, DeliveryNote: order_id, an existing purchase
+        order). Raises:
+
+        - TryLater with `refused`: no connection, HTTP 429 or errorCode 900429. Nothing was processed
+        - TryLater without `refused`: 5xx, a proxy's page, a cut body, a timeout. It may have been processed
+        - SetAside: the vendor refused it; the message is the vendor's
         """
-        if document.order and resource.name != _TAKES_ORDER:
+        if document.order and resource.name != _ACCEPTS_ORDER:
             raise SetAside(
-                f"only a {_TAKES_ORDER} belongs to an order; this {resource.name} was handed in with order "
-                f"{document.order}: hand it in without"
+                f"only a {_ACCEPTS_ORDER} can have an order; this {resource.name} has order "
+                f"{document.order}: hand it in without one"
             )
         try:
-            with self._discreet():
-                return Snapshot(document.sha256, answers.interpreted(self._upload(resource.name, document)))
-        except TryLater as fate:
-            fate.shuts_gate = True  # each document that follows into the same doubt is a person's work
+            with self._redacting():
+                return Snapshot(document.sha256, answers.parse_interpretation(self._upload(resource.name, document)))
+        except TryLater as error:
+            error.shuts_gate = True  # back off the account: each further unclear document would need a person
             raise
 
     def check(self) -> Greeting:
-        """Ask for one supplier: proves address and login. No document is spent on it."""
+        """Read one supplier, which proves address and login without using up a document."""
         reply = self._get(queries.listing("suppliers", {"limit": "1"}))[0]
-        return Greeting(f"Lagerkoll knows store {self._options.store} and lets us in", reply.date)
+        return Greeting(f"logged in to Lagerkoll as store {self._options.store}", reply.date)
 
     def probe(self, resource: Resource) -> str:
-        """Nothing can be asked without a document, so this says only that."""
-        return f"nothing can be asked without a document: hand one in as {resource.name} to see"
+        """Makes no request: a kind of document cannot be tested without a document."""
+        return f"cannot be tested without a document: hand one in as {resource.name}"
 
     def ask(self, words: Sequence[str]) -> Any:
         """`suppliers since=0`, `suppliers/12`, `payment_terms`, `supplier_delivery_terms`, `purchase_orders/123`."""
-        return self._get(queries.read(words))[1]
+        return self._get(queries.parse(words))[1]
 
     def suppliers(self, **params: str | int) -> JsonObject:
         """`{"pages": n, "suppliers": [...]}` (Lagerkoll API, SuppliersResource).
 
-        `query`: words to look for; `since` (0): those that changed after it, ms since 1970; `page` (from 0), `limit`
-        (100), `order` (asc or desc), `sort_column` (name); `open_orders`, `article`. SetAside for another name.
+        `query`: text to search; `since` (0): changed after it, ms since 1970; `page` (from 0), `limit` (100), `order`
+        (asc or desc), `sort_column` (name); `open_orders`, `article`. SetAside for any other name.
         """
         return self._list("suppliers", params)
 
@@ -104,7 +107,7 @@ class Client:
         return self._object(queries.single("purchase_orders", str(number)))
 
     def _upload(self, kind: str, document: Document) -> http.Reply:
-        name = document.name.encode(errors="replace").decode()  # a folder may hold names that are no UTF-8
+        name = document.name.encode(errors="replace").decode()  # file names in a folder may not be UTF-8
         order = {"order_id": document.order} if document.order else {}
         file = (name, document.content, "application/pdf")
         return self._http.read("POST", f"{self._options.url}/{kind}", files={"file": file}, data=order)
@@ -115,31 +118,31 @@ class Client:
     def _object(self, query: queries.Query) -> JsonObject:
         answer = self._get(query)[1]
         if not isinstance(answer, dict):
-            raise SetAside(f"{query.path} answers with a list where an object is documented")
+            raise SetAside(f"{query.path} returned a list where an object is documented")
         return answer
 
     def _get(self, query: queries.Query) -> tuple[http.Reply, Any]:
-        with self._discreet():
+        with self._redacting():
             reply = self._http.read("GET", query.path, params=dict(query.params))
-            return reply, answers.shown(reply)
+            return reply, answers.parse_reply(reply)
 
     @contextmanager
-    def _discreet(self) -> Iterator[None]:
-        """Errors repeat what a stranger said, and strangers repeat what they were sent: not our secrets."""
+    def _redacting(self) -> Iterator[None]:
+        """Remove secrets from errors raised inside: messages quote replies, and a server may echo the request."""
         try:
             yield
-        except Fate as fate:
-            fate.args = (self._masked(str(fate)),)
+        except Fate as error:
+            error.args = (self._redact(str(error)),)
             raise
 
-    def _masked(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         for secret in self._secrets:
-            # A stranger's words are cut after some length, which may be within the secret; ours follow after a "; ".
-            text = "; ".join(_without_piece(said, secret) for said in text.replace(secret, "***").split("; "))
+            # An excerpt of a reply is cut at a fixed length, so it may end within the secret; our text follows "; ".
+            text = "; ".join(_without_fragment(part, secret) for part in text.replace(secret, "***").split("; "))
         return text
 
 
-def _without_piece(said: str, secret: str) -> str:
-    """The words without the beginning of the secret, if they end with it."""
-    pieces = (secret[:length] for length in range(len(secret), _SHORTEST_PIECE - 1, -1))
-    return said.removesuffix(next((piece for piece in pieces if said.endswith(piece)), ""))
+def _without_fragment(text: str, secret: str) -> str:
+    """The text without a beginning of the secret at its end."""
+    fragments = (secret[:length] for length in range(len(secret), _MIN_FRAGMENT - 1, -1))
+    return text.removesuffix(next((fragment for fragment in fragments if text.endswith(fragment)), ""))

@@ -1,4 +1,4 @@
-"""The Interpreter's part of a connection's settings."""
+"""The settings of an Interpreter connection."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pydantic import Field, field_validator, model_validator
 from workers.connectors.contract import Duration, HandedIn, Secret, Url
 
 _ONE_LOGIN = (
-    'write store = "…" and api_key = "…" (from where the API was activated in Lagerkoll), '
-    'or store = "…", user_id = "…" and user_token = "…" (from a person\'s login), not both'
+    'write store = "…" and api_key = "…" (shown where the API was activated in Lagerkoll), '
+    'or store = "…", user_id = "…" and user_token = "…" (of a user\'s login), not both'
 )
 
 
 class Options(HandedIn):
-    """One store at Lagerkoll, and who asks: `api_key`, or `user_id` with `user_token` (Interpreter API, Headers).
+    """One store at Lagerkoll, with the login `api_key`, or `user_id` and `user_token` (Interpreter API, Headers).
 
-    `every`: how often the folder `inbox` is looked at. `timeout`: for one document; reading it takes the vendor long.
+    `every`: time between two scans of the folder `inbox`. `timeout`: for one document, which the vendor reads slowly.
     """
 
     url: Url = "https://capi.lagerkoll.com/v1/interpreter"
@@ -35,7 +35,7 @@ class Options(HandedIn):
 
     @field_validator("store", "user_id")
     @classmethod
-    def _name_fits_a_header(cls, value: str | None) -> str | None:
+    def _text_fits_a_header(cls, value: str | None) -> str | None:
         return None if value is None else _header(value)
 
     @field_validator("api_key", "user_token")
@@ -47,24 +47,24 @@ class Options(HandedIn):
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:
-        ways = (self.api_key is not None, self.user_id is not None, self.user_token is not None)
-        if ways not in {(True, False, False), (False, True, True)}:
+        given = (self.api_key is not None, self.user_id is not None, self.user_token is not None)
+        if given not in {(True, False, False), (False, True, True)}:
             raise ValueError(_ONE_LOGIN)
         return self
 
     def headers(self) -> dict[str, str]:
-        """The login as the vendor wants it with every request (Interpreter API, Headers). Secret."""
+        """The login as headers of every request (Interpreter API, Headers). Contains secrets."""
         if self.api_key is not None:
             return {"store": self.store, "api_key": self.api_key.get_secret_value()}
         token = self.user_token.get_secret_value() if self.user_token is not None else ""
         return {"store": self.store, "user_id": self.user_id or "", "user_token": token}
 
     def login(self) -> tuple[str, ...]:
-        """The store with the key or the person. The vendor's limit counts them together."""
+        """The store with the key or the user, which identify the account. The rate limit counts them together."""
         return tuple(self.headers().values())
 
 
 def _header(value: str) -> str:
     if not re.fullmatch(r"[!-~]+", value):
-        raise ValueError("it is empty or has spaces or letters that none has; copy it from Lagerkoll again")
+        raise ValueError("it is empty or has characters that do not fit a header; copy it from Lagerkoll again")
     return value

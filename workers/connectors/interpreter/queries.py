@@ -1,4 +1,4 @@
-"""What can be asked beside the Interpreter: Lagerkoll's suppliers, terms and orders, as `erpmirror ask` spells them."""
+"""The GET requests beside the Interpreter: suppliers, terms and orders, in the syntax of `erpmirror ask`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A GET: its path beside the Interpreter's, and its parameters."""
+    """A GET request. `path`: relative to the parent of the Interpreter's path."""
 
     path: str
     params: Mapping[str, str]
@@ -22,7 +22,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """A resource beside the Interpreter: the parameters of its list, and whether one can be asked for by its id."""
+    """A resource: the parameters of its list; `single`: whether one object can be read by its id."""
 
     params: tuple[str, ...]
     single: bool = False
@@ -36,17 +36,19 @@ LISTS = {
     "supplier_delivery_terms": _List(("since",)),
     "purchase_orders": _List((), single=True),
 }
-"""As documented (Lagerkoll API, SuppliersResource, PaymentTermsResource, SupplierDeliveryTermsResource)."""
+"""Lagerkoll API, SuppliersResource, PaymentTermsResource, SupplierDeliveryTermsResource, PurchaseOrdersResource."""
 
-_HOW = "ask as in: suppliers since=0; suppliers/12; payment_terms; supplier_delivery_terms since=0; purchase_orders/123"
+_ASK_HINT = (
+    "for example: suppliers since=0; suppliers/12; payment_terms; supplier_delivery_terms since=0; purchase_orders/123"
+)
 
 
-def read(words: Sequence[str]) -> Query:
-    """`["suppliers", "since=0"]`, `["purchase_orders/123"]`. SetAside says how to ask."""
-    where, *filters = words or [""]
-    name, slash, number = where.strip("/").partition("/")
+def parse(words: Sequence[str]) -> Query:
+    """Parse `["suppliers", "since=0"]`, `["purchase_orders/123"]`. SetAside with examples for anything else."""
+    path, *filters = words or [""]
+    name, slash, number = path.strip("/").partition("/")
     if name not in LISTS or not all("=" in word for word in filters):
-        raise SetAside(_HOW)
+        raise SetAside(_ASK_HINT)
     params = {word.partition("=")[0]: word.partition("=")[2] for word in filters}
     if slash:
         return single(name, number, params)
@@ -54,7 +56,7 @@ def read(words: Sequence[str]) -> Query:
 
 
 def listing(name: str, params: Mapping[str, str]) -> Query:
-    """A list. SetAside for a parameter that the vendor does not document: he would ignore it."""
+    """The request for a list. SetAside for an undocumented parameter, which the vendor would ignore."""
     unknown = sorted(params.keys() - set(LISTS[name].params))
     if unknown:
         known = ", ".join(LISTS[name].params) or "none"
@@ -63,9 +65,9 @@ def listing(name: str, params: Mapping[str, str]) -> Query:
 
 
 def single(name: str, number: str, params: Mapping[str, str] | None = None) -> Query:
-    """One by its id. SetAside where the vendor has no such address, or `number` is no id."""
+    """The request for one object by its id. SetAside if the vendor does not offer it or `number` is not an id."""
     if not LISTS[name].single or params:
-        raise SetAside(_HOW)
+        raise SetAside(_ASK_HINT)
     if not re.fullmatch("[0-9]+", number):
-        raise SetAside(f"{number!r} is no id; {_HOW}")
+        raise SetAside(f"{number!r} is not an id; {_ASK_HINT}")
     return Query(f"{name}/{number}", {})

@@ -1,7 +1,7 @@
-"""The two kinds of documents, and the columns of the purchase order that is read in either.
+"""The two kinds of documents, and the columns of the purchase order that the vendor reads in either.
 
-Types are those of the vendor's DTO tables (Interpreter API, Classes): his sample shows numbers and booleans in quotes
-beside plain ones, and what it is filled with means nothing.
+Types are from the vendor's DTO tables (Interpreter API, Classes), not from its sample response, which quotes some
+numbers and booleans and has meaningless values.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ if TYPE_CHECKING:
 
     from workers.connectors.interpreter.options import Options
 
-_NO_FOLDER = timedelta(hours=24)
+_SCAN_WITHOUT_FOLDER = timedelta(hours=24)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_WHOLE = re.compile("-?[0-9]{1,18}")
-_JAVAS_DOUBLE = re.compile(r"-?[0-9]\.[0-9]+E-?[0-9]{1,3}")
+_INTEGER = re.compile("-?[0-9]{1,18}")
+_JAVA_DOUBLE = re.compile(r"-?[0-9]\.[0-9]+E-?[0-9]{1,3}")
 
 
-def _kinds(kind: Kind, fields: str) -> dict[str, Kind]:
+def _fields_of(kind: Kind, fields: str) -> dict[str, Kind]:
     return dict.fromkeys(fields.split(), kind)
 
 
 _ORDER = (
-    _kinds(
+    _fields_of(
         Kind.NUMBER,
         "id storeId supplierId productCount state customerOrderId productionOrderId orderValue orderValueStore",
     )
-    | _kinds(
+    | _fields_of(
         Kind.TEXT,
         "poReference supplierName paymentTerms paymentTermsDescription deliveryTerms deliveryTermsDescription "
         "deliveryContact deliveryCompany deliveryPhone deliveryAddress deliveryAddress2 deliveryCity deliveryZip "
         "deliveryCountry contactPerson contactEmail supplierOrderId message comment deliveryNoteId "
         "externalInvoiceReference goodsMarking orderValueCurrency stateLabel",
     )
-    | _kinds(Kind.INSTANT, "orderSentDate deliveryDate confirmedDeliveryDate deliveredDate")
-    | _kinds(Kind.BOOLEAN, "isPickNPack")
+    | _fields_of(Kind.INSTANT, "orderSentDate deliveryDate confirmedDeliveryDate deliveredDate")
+    | _fields_of(Kind.BOOLEAN, "isPickNPack")
 )
 _ARTICLE = (
-    _kinds(
+    _fields_of(
         Kind.NUMBER,
         "id orderedAmount deliveredAmount availableAmount stockWarning purchasePrice purchasePriceMisc "
         "purchasePriceShipment rate batchCount",
     )
-    | _kinds(
+    | _fields_of(
         Kind.TEXT,
         "articleId articleName supplierArticleId barcode barcodeType description unit type orderedAmountWithUnits",
     )
-    | _kinds(Kind.BOOLEAN, "stock")
+    | _fields_of(Kind.BOOLEAN, "stock")
 )
 _BATCH = (
-    _kinds(Kind.TEXT, "batchId serialNr")
-    | _kinds(Kind.NUMBER, "orderedAmount deliveredAmount")
-    | _kinds(Kind.INSTANT, "bestBefore")
+    _fields_of(Kind.TEXT, "batchId serialNr")
+    | _fields_of(Kind.NUMBER, "orderedAmount deliveredAmount")
+    | _fields_of(Kind.INSTANT, "bestBefore")
 )
-_UNIT = _kinds(Kind.NUMBER, "storegroupId convert unit.id") | _kinds(
+_UNIT = _fields_of(Kind.NUMBER, "storegroupId convert unit.id") | _fields_of(
     Kind.TEXT, "articleId barcode unit.externalId unit.name"
 )
 _SHAPE: Shape = {"": _ORDER, "articles": _ARTICLE, "articles.batches": _BATCH, "articles.units": _UNIT}
@@ -70,7 +70,7 @@ _ADDRESS = ("name", "attention", "address1", "postalCode", "city", "country", "p
 _HINTS: Shape = {
     "": {f"{end}.{field}": Kind.TEXT for end in ("deliveryFrom", "deliveryTo") for field in _ADDRESS},
 }
-"""Another edition of the vendor's page documents these; which of the two is true is not known."""
+"""Documented in another edition of the vendor's page; it is not known which edition is correct."""
 
 _DATE = "milliseconds since 1970 at the vendor, UTC here"
 _NOTES: Notes = {
@@ -78,7 +78,7 @@ _NOTES: Notes = {
         "id": "the purchase order; whether it is stored at the vendor or only proposed is not documented",
         "poReference": "unique",
         "state": "0 new, 1 sent, 2 received, 3 finished, 4 cancelled",
-        "stateLabel": "the word for state, by erpmirror; empty for a state that is not documented",
+        "stateLabel": "the name of the state, by erpmirror; empty for a state that is not documented",
         "orderSentDate": _DATE,
         "deliveryDate": _DATE,
         "confirmedDeliveryDate": _DATE,
@@ -90,14 +90,14 @@ _NOTES: Notes = {
         "orderValueStore": "in the store's currency",
     },
     "articles": {
-        "id": "of the row, by the vendor",
-        "articleId": "missing: a free-text row, of which only articleName counts",
+        "id": "the vendor's id of the row",
+        "articleId": "missing: a free-text row with nothing but articleName",
         "articleName": "of the article, or the text of a free-text row",
         "barcodeType": "EAN, CODE128, QR or UPC",
         "type": "Stock: a physical product; Service: work, without an amount in stock",
         "stock": "true: in stock; false: to be ordered from the supplier",
         "orderedAmountWithUnits": "the best choice of packages, as text",
-        "batchCount": "how many batches were sent, by erpmirror; empty: the vendor sent none, which is not applicable",
+        "batchCount": "number of batches, by erpmirror; empty: no list was sent, so batches do not apply",
     },
     "articles.batches": {
         "batchId": "this or serialNr is set",
@@ -106,24 +106,24 @@ _NOTES: Notes = {
     },
     "articles.units": {"convert": "conversion coefficient between the unit and the article's base unit"},
 }
-"""In the vendor's words (Interpreter API, Classes), but for what is said to be ours."""
+"""After Interpreter API, Classes, except where a note says by erpmirror."""
 
 _STATES = {"0": "new", "1": "sent", "2": "received", "3": "finished", "4": "cancelled"}
 
 
 def resources(options: Options) -> tuple[Resource, ...]:
-    """What the connection hands in, by kind."""
+    """The configured kinds of documents."""
     return tuple(_resource(name, options) for name in dict.fromkeys(options.resources))
 
 
 def _resource(name: str, options: Options) -> Resource:
-    # Nothing but a look at the folder can find a document that nobody told us of, hence the bound.
-    look = _NO_FOLDER if options.inbox is None else options.every
+    # Only a scan of the folder finds a new document in it, so the time between scans is the bound.
+    scan_every = _SCAN_WITHOUT_FOLDER if options.inbox is None else options.every
     return Resource(
         name=name,
         key=("sha256",),
-        full_every=look,
-        bound=look,
+        full_every=scan_every,
+        bound=scan_every,
         points=False,
         handed_in=True,
         shape=_SHAPE,
@@ -134,18 +134,18 @@ def _resource(name: str, options: Options) -> Resource:
 
 
 def project(raw: JsonObject) -> JsonObject:
-    """The answer as columns see it.
+    """The answer in the form that columns are made from.
 
-    Names that differ only in case from the documented ones are those. Dates become ISO text, a state gets its word,
-    an article its `batchCount` (None: not applicable, 0: an empty list), a unit that is only an id an object with it.
+    Field names take the documented case. Dates become ISO text, `stateLabel` names the state, each article gets a
+    `batchCount` (None: no list, 0: an empty list), and a unit that is only an id becomes an object.
     """
-    order = _typed(raw, _ORDER, also=("articles",))
+    order = _typed(raw, _ORDER, other=("articles",))
     order["articles"] = _each(order.get("articles"), _article)
     return {"stateLabel": _STATES.get(str(order.get("state")))} | order
 
 
 def _article(raw: JsonObject) -> JsonObject:
-    article = _typed(raw, _ARTICLE, also=("batches", "units"))
+    article = _typed(raw, _ARTICLE, other=("batches", "units"))
     batches = article.get("batches")
     article["batches"] = _each(batches, lambda batch: _typed(batch, _BATCH))
     article["units"] = _each(article.get("units"), _unit)
@@ -153,43 +153,43 @@ def _article(raw: JsonObject) -> JsonObject:
 
 
 def _unit(raw: JsonObject) -> JsonObject:
-    connected = _typed(raw, _UNIT, also=("unit",))
-    unit = connected.get("unit")
+    unit_row = _typed(raw, _UNIT, other=("unit",))
+    unit = unit_row.get("unit")
     if isinstance(unit, dict):
-        connected["unit"] = _spelled(unit, ("id", "externalId", "name"))
+        unit_row["unit"] = _with_documented_names(unit, ("id", "externalId", "name"))
     elif unit is not None:
-        connected["unit"] = {"id": unit}
-    return connected
+        unit_row["unit"] = {"id": unit}
+    return unit_row
 
 
-def _each(rows: Any, shaped: Callable[[JsonObject], JsonObject]) -> Any:
-    """Every object of a list; anything else as it is."""
-    return [shaped(row) if isinstance(row, dict) else row for row in rows] if isinstance(rows, list) else rows
+def _each(rows: Any, convert: Callable[[JsonObject], JsonObject]) -> Any:
+    """Convert every object of a list; anything else stays unchanged."""
+    return [convert(row) if isinstance(row, dict) else row for row in rows] if isinstance(rows, list) else rows
 
 
-def _typed(raw: JsonObject, kinds: Mapping[str, Kind], *, also: Iterable[str] = ()) -> JsonObject:
-    """A copy under the documented names, with values that columns of these kinds take."""
-    found = _spelled(raw, (*kinds, *also))
-    return {name: _CONVERT.get(kinds.get(name, Kind.TEXT), _as_it_is)(value) for name, value in found.items()}
+def _typed(raw: JsonObject, kinds: Mapping[str, Kind], *, other: Iterable[str] = ()) -> JsonObject:
+    """A copy with the documented names, and with values converted for columns of these types."""
+    result = _with_documented_names(raw, (*kinds, *other))
+    return {name: _CONVERT.get(kinds.get(name, Kind.TEXT), _unchanged)(value) for name, value in result.items()}
 
 
-def _spelled(raw: JsonObject, documented: Iterable[str]) -> JsonObject:
-    """The same fields, each under its documented name where that differs only in case and is not taken."""
+def _with_documented_names(raw: JsonObject, documented: Iterable[str]) -> JsonObject:
+    """A copy in which names take the documented case, unless the object also has a field of that name."""
     names = {name.lower(): name for name in documented}
-    found: JsonObject = {}
+    result: JsonObject = {}
     for field, value in raw.items():
         name = names.get(field.lower(), field)
-        found[field if name != field and (name in raw or name in found) else name] = value
-    return found
+        result[field if name != field and (name in raw or name in result) else name] = value
+    return result
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
 def _instant(value: Any) -> Any:
-    """Milliseconds since 1970 as ISO text in UTC; ISO text, and what is no moment, as it is."""
-    milliseconds = int(value) if _is_whole(value) else None
+    """Convert milliseconds since 1970 to ISO text in UTC; anything else stays unchanged."""
+    milliseconds = int(value) if _is_integer(value) else None
     if milliseconds is None:
         return value
     try:
@@ -199,15 +199,15 @@ def _instant(value: Any) -> Any:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _is_whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     if isinstance(value, Decimal):
         return value == value.to_integral_value() and abs(value) < Decimal(10) ** 18
-    return isinstance(value, int | str) and not isinstance(value, bool) and bool(_WHOLE.fullmatch(str(value)))
+    return isinstance(value, int | str) and not isinstance(value, bool) and bool(_INTEGER.fullmatch(str(value)))
 
 
 def _number(value: Any) -> Any:
-    """A quoted number as Java writes large and small ones (`"1.25E7"`); anything else as it is."""
-    return Decimal(value) if isinstance(value, str) and _JAVAS_DOUBLE.fullmatch(value) else value
+    """Convert a quoted number in Java's notation (`"1.25E7"`); anything else stays unchanged."""
+    return Decimal(value) if isinstance(value, str) and _JAVA_DOUBLE.fullmatch(value) else value
 
 
 _CONVERT: dict[Kind, Callable[[Any], Any]] = {Kind.INSTANT: _instant, Kind.NUMBER: _number}

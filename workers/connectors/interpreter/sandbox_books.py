@@ -1,4 +1,4 @@
-"""The papers and the company behind Lagerkoll's stand-in: PDFs that say what they are about, and how they read."""
+"""The data of the Interpreter's sandbox: PDFs, and the purchase orders that are read in them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 SUPPLIERS = ("Nordkvist Kontor AB", "Bergs Skruv & Mutter", "Ö-viks Färg HB", "Åkerlund (Import) AB")
 _ARTICLES = ("Skruv M6, förzinkad", "Pärm A4", "Takfärg 10 l", "Kopieringspapper", "Mutter M6", "Penna blå")
 _BATCHES = ("not applicable", "empty", "filled")
-_FIRST_ORDER = 1001
-_ORDERS = 20
+_FIRST_ORDER_ID = 1001
+_ORDER_COUNT = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of a paper. `article` "": free text. `batches`: "not applicable", "empty" or "filled"."""
+    """One row of a paper. `article` "": a row of free text. `batches`: "not applicable", "empty" or "filled"."""
 
     article: str
     name: str
@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """What a supplier sends along. `quoted`: its numbers come as text in the answer."""
+    """A supplier's delivery note or invoice. `quoted`: the answer has its numbers as text."""
 
     title: str
     number: int
@@ -46,19 +46,19 @@ class Paper:
     rows: tuple[Row, ...] = field(default=())
 
     def lines(self) -> list[str]:
-        """As printed."""
+        """The printed lines."""
         rows = [f"Row: {r.article} | {r.name} | {r.amount} | {r.price} | batches {r.batches}" for r in self.rows]
         numbers = "quoted" if self.quoted else "plain"
         head = [f"{self.title} {self.number}", f"Supplier: {self.supplier}", f"Order: {self.order}"]
         return [*head, f"Date: {self.date}", f"Numbers: {numbers}", *rows]
 
     def pdf(self) -> bytes:
-        """The file."""
+        """The PDF file."""
         return pdf(self.lines())
 
 
 def paper(kind: str, number: int, random: Random, today: datetime) -> Paper:
-    """An everyday paper of this kind, for one of the store's orders."""
+    """A random paper of this kind, for one of the store's orders."""
     title = {"deliverynote": "Delivery note", "invoice": "Invoice"}.get(kind, "Paper")
     rows = tuple(
         Row(
@@ -70,14 +70,14 @@ def paper(kind: str, number: int, random: Random, today: datetime) -> Paper:
         )
         for _ in range(random.randrange(1, 4))
     )
-    order = _FIRST_ORDER + random.randrange(_ORDERS)
+    order = _FIRST_ORDER_ID + random.randrange(_ORDER_COUNT)
     return Paper(title, number, random.choice(SUPPLIERS), order, f"{today:%Y-%m-%d}", random.random() < 0.5, rows)  # noqa: PLR2004
 
 
 def pdf(lines: Sequence[str]) -> bytes:
-    """A page of text that PDF readers open: six objects, their places, and a trailer."""
-    shown = "\n".join(f"({_escaped(line)}) Tj T*" for line in lines).encode("cp1252", "replace")
-    stream = b"BT /F1 11 Tf 14 TL 60 780 Td\n" + shown + b"\nET"
+    """A PDF file with one page of text: six objects, the table of their offsets, and a trailer."""
+    operators = "\n".join(f"({_escaped(line)}) Tj T*" for line in lines).encode("cp1252", "replace")
+    stream = b"BT /F1 11 Tf 14 TL 60 780 Td\n" + operators + b"\nET"
     objects = (
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -86,12 +86,12 @@ def pdf(lines: Sequence[str]) -> bytes:
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
         b"<< /Font << /F1 5 0 R >> >>",
     )
-    file, places = bytearray(b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n"), []
+    file, offsets = bytearray(b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n"), []
     for number, content in enumerate(objects, start=1):
-        places.append(b"%010d 00000 n \n" % len(file))
+        offsets.append(b"%010d 00000 n \n" % len(file))
         file += b"%d 0 obj\n%s\nendobj\n" % (number, content)
     table = len(file)
-    file += b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(objects) + 1, b"".join(places))
+    file += b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(objects) + 1, b"".join(offsets))
     file += b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, table)
     return bytes(file)
 
@@ -100,51 +100,51 @@ def _escaped(line: str) -> str:
     return re.sub(r"([\\()])", r"\\\1", line)
 
 
-def text(file: bytes) -> list[str]:
-    """The lines that `pdf` printed; none for anybody else's file."""
-    shown = re.findall(rb"\(((?:\\.|[^\\)])*)\) Tj T\*", file)
-    return [re.sub(r"\\(.)", r"\1", line.decode("cp1252")) for line in shown]
+def printed_lines(file: bytes) -> list[str]:
+    """The lines of a file that `pdf` created; empty for any other file."""
+    operators = re.findall(rb"\(((?:\\.|[^\\)])*)\) Tj T\*", file)
+    return [re.sub(r"\\(.)", r"\1", line.decode("cp1252")) for line in operators]
 
 
-def understood(kind: str, file: bytes) -> Paper:
-    """What the file is about; of one that is not ours, the same made-up paper each time."""
-    lines = text(file)
-    told = dict(line.split(": ", 1) for line in lines if ": " in line and not line.startswith("Row: "))
+def parse_paper(kind: str, file: bytes) -> Paper:
+    """The paper in the file. For a file that `pdf` did not create: a random paper, the same each time."""
+    lines = printed_lines(file)
+    fields = dict(line.split(": ", 1) for line in lines if ": " in line and not line.startswith("Row: "))
     rows = [line.removeprefix("Row: ") for line in lines if line.startswith("Row: ")]
-    made = paper(kind, 1, _chance(file), datetime(2026, 1, 2, tzinfo=UTC))
-    if not {"Supplier", "Order", "Date"} <= told.keys():
-        return made
+    invented = paper(kind, 1, _random_of(file), datetime(2026, 1, 2, tzinfo=UTC))
+    if not {"Supplier", "Order", "Date"} <= fields.keys():
+        return invented
     return replace(
-        made,
-        supplier=told["Supplier"],
-        order=int(told["Order"]),
-        date=told["Date"],
-        quoted=told.get("Numbers") == "quoted",
-        rows=tuple(_row(row) for row in rows),
+        invented,
+        supplier=fields["Supplier"],
+        order=int(fields["Order"]),
+        date=fields["Date"],
+        quoted=fields.get("Numbers") == "quoted",
+        rows=tuple(_parse_row(row) for row in rows),
     )
 
 
-def _row(line: str) -> Row:
+def _parse_row(line: str) -> Row:
     article, name, amount, price, batches = (part.strip() for part in line.split("|"))
     return Row(article, name, int(amount), price, batches.removeprefix("batches "))
 
 
-def _chance(file: bytes) -> Random:
+def _random_of(file: bytes) -> Random:
     return Random(hashlib.sha256(file).hexdigest())
 
 
 def purchase_order(kind: str, file: bytes, *, store: int) -> JsonObject:
-    """What is read in the file, as a PurchaseOrderDto (Interpreter API, Classes): the same for the same file."""
-    read, random = understood(kind, file), _chance(file)
-    supplier = SUPPLIERS.index(read.supplier) + 1 if read.supplier in SUPPLIERS else None
-    sent = _milliseconds(read.date)
-    value = sum((row.amount * Decimal(row.price) for row in read.rows), Decimal())
+    """The file's PurchaseOrderDto (Interpreter API, Classes); equal for equal files."""
+    source, random = parse_paper(kind, file), _random_of(file)
+    supplier = SUPPLIERS.index(source.supplier) + 1 if source.supplier in SUPPLIERS else None
+    sent = _epoch_ms(source.date)
+    value = sum((row.amount * Decimal(row.price) for row in source.rows), Decimal())
     return {
-        "id": read.order,
+        "id": source.order,
         "storeId": store,
-        "poReference": f"PO-{read.order}",
+        "poReference": f"PO-{source.order}",
         "supplierId": supplier,
-        "supplierName": read.supplier,
+        "supplierName": source.supplier,
         "orderSentDate": sent,
         "deliveryDate": sent + 5 * 86_400_000,
         "confirmedDeliveryDate": None,
@@ -163,13 +163,13 @@ def purchase_order(kind: str, file: bytes, *, store: int) -> JsonObject:
         "deliveryCountry": "SE",
         "contactPerson": "Bo Ek",
         "contactEmail": "order@example.se",
-        "productCount": len(read.rows),
+        "productCount": len(source.rows),
         "state": 2 if kind == "deliverynote" else 3,
         "supplierOrderId": f"S{random.randrange(10_000, 99_999)}",
         "customerOrderId": None,
         "productionOrderId": None,
         "message": None,
-        "isPickNPack": "false" if read.quoted else False,
+        "isPickNPack": "false" if source.quoted else False,
         "comment": "",
         "deliveryNoteId": f"{random.randrange(1000, 9999)}" if kind == "deliverynote" else None,
         "externalInvoiceReference": f"F-{random.randrange(1000, 9999)}" if kind == "invoice" else None,
@@ -177,49 +177,49 @@ def purchase_order(kind: str, file: bytes, *, store: int) -> JsonObject:
         "orderValue": value,
         "orderValueCurrency": "EUR",
         "orderValueStore": value * Decimal("11.275"),
-        "articles": [_article(number, row, read, random) for number, row in enumerate(read.rows, start=1)],
+        "articles": [_article(number, row, source, random) for number, row in enumerate(source.rows, start=1)],
     }
 
 
-def _article(number: int, row: Row, read: Paper, random: Random) -> JsonObject:
-    def figure(value: int | str) -> Any:
-        return str(value) if read.quoted else Decimal(value)
+def _article(number: int, row: Row, source: Paper, random: Random) -> JsonObject:
+    def as_sent(value: int | str) -> Any:
+        return str(value) if source.quoted else Decimal(value)
 
     if not row.article:
-        return {"id": read.order * 100 + number, "articleName": row.name, "batches": None}
+        return {"id": source.order * 100 + number, "articleName": row.name, "batches": None}
     return {
-        "id": read.order * 100 + number,
+        "id": source.order * 100 + number,
         "articleId": row.article,
         "articleName": row.name,
         "supplierArticleId": f"L{row.article}",
-        "orderedAmount": figure(row.amount),
-        "deliveredAmount": figure(row.amount),
-        "availableAmount": figure(random.randrange(500)),
-        "stockWarning": figure(0),
+        "orderedAmount": as_sent(row.amount),
+        "deliveredAmount": as_sent(row.amount),
+        "availableAmount": as_sent(random.randrange(500)),
+        "stockWarning": as_sent(0),
         "barcode": f"73{random.randrange(10**11):011d}",
         "barcodeType": random.choice(("EAN", "CODE128", "QR", "UPC")),
-        "purchasePrice": figure(row.price),
-        "purchasePriceMisc": figure("0"),
-        "purchasePriceShipment": figure("0"),
+        "purchasePrice": as_sent(row.price),
+        "purchasePriceMisc": as_sent("0"),
+        "purchasePriceShipment": as_sent("0"),
         "rate": Decimal("11.275"),
         "description": "",
         "unit": "st",
         "type": "Stock",
-        "stock": "true" if read.quoted else True,
-        "batches": _batches(row, figure, random),
-        "units": [_unit(row, random)] if random.random() < 0.5 else [],  # noqa: PLR2004
+        "stock": "true" if source.quoted else True,
+        "batches": _batch_list(row, as_sent, random),
+        "units": [_random_unit(row, random)] if random.random() < 0.5 else [],  # noqa: PLR2004
         "orderedAmountWithUnits": f"{row.amount} st",
     }
 
 
-def _batches(row: Row, figure: Any, random: Random) -> list[JsonObject] | None:
+def _batch_list(row: Row, as_sent: Any, random: Random) -> list[JsonObject] | None:
     if row.batches == "filled":
-        batch = {"batchId": f"B{random.randrange(1000)}", "serialNr": None, "orderedAmount": figure(row.amount)}
-        return [batch | {"deliveredAmount": figure(row.amount), "bestBefore": 1_767_103_347_340}]
+        batch = {"batchId": f"B{random.randrange(1000)}", "serialNr": None, "orderedAmount": as_sent(row.amount)}
+        return [batch | {"deliveredAmount": as_sent(row.amount), "bestBefore": 1_767_103_347_340}]
     return [] if row.batches == "empty" else None
 
 
-def _unit(row: Row, random: Random) -> JsonObject:
+def _random_unit(row: Row, random: Random) -> JsonObject:
     unit = {"id": 7, "externalId": "KRT", "name": "kartong"}
     return {
         "storegroupId": 12,
@@ -231,32 +231,37 @@ def _unit(row: Row, random: Random) -> JsonObject:
 
 
 def other_edition(kind: str, file: bytes) -> JsonObject:
-    """The same paper as the other edition of the vendor's page has it: two addresses, and no purchase order."""
-    read = understood(kind, file)
-    us = {"name": "Lindqvists Järn", "attention": "Åsa Lindqvist", "address1": "Hamngatan 7", "postalCode": "411 14"}
+    """The answer in the form of the other edition of the vendor's page: two addresses, no purchase order."""
+    source = parse_paper(kind, file)
+    store = {
+        "name": "Lindqvists Järn",
+        "attention": "Åsa Lindqvist",
+        "address1": "Hamngatan 7",
+        "postalCode": "411 14",
+    }
     return {
-        "deliveryFrom": {"name": read.supplier, "attention": None, "address1": "Box 12", "postalCode": "90325"}
+        "deliveryFrom": {"name": source.supplier, "attention": None, "address1": "Box 12", "postalCode": "90325"}
         | {"city": "Umeå", "country": "SE", "phone": ""},
-        "deliveryTo": us | {"city": "Göteborg", "country": "SE", "phone": "+46 31 700 00 00"},
-        "orderNumber": str(read.order),
+        "deliveryTo": store | {"city": "Göteborg", "country": "SE", "phone": "+46 31 700 00 00"},
+        "orderNumber": str(source.order),
     }
 
 
 def orders(store: int) -> dict[int, JsonObject]:
     """The store's purchase orders by id."""
-    found = {}
-    for number in range(_FIRST_ORDER, _FIRST_ORDER + _ORDERS):
-        made = replace(paper("order", number, Random(number), datetime(2026, 1, 2, tzinfo=UTC)), order=number)
-        found[number] = purchase_order("order", made.pdf(), store=store)
-    return found
+    by_id = {}
+    for number in range(_FIRST_ORDER_ID, _FIRST_ORDER_ID + _ORDER_COUNT):
+        invented = replace(paper("order", number, Random(number), datetime(2026, 1, 2, tzinfo=UTC)), order=number)
+        by_id[number] = purchase_order("order", invented.pdf(), store=store)
+    return by_id
 
 
 def suppliers() -> list[JsonObject]:
-    """The store's suppliers, as its list shows them; `changed`: ms since 1970."""
-    start = _milliseconds("2026-01-02")
+    """The store's suppliers as listed; `changed`: ms since 1970."""
+    start = _epoch_ms("2026-01-02")
     week = int(timedelta(days=7).total_seconds() * 1000)
     return [{"id": number, "name": name, "changed": start + number * week} for number, name in enumerate(SUPPLIERS, 1)]
 
 
-def _milliseconds(day: str) -> int:
+def _epoch_ms(day: str) -> int:
     return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * 1000

@@ -1,4 +1,4 @@
-"""A store at Lagerkoll: the sandbox served over HTTP, clients that hand it documents, and the requests as they came."""
+"""Fixtures: the sandbox served over HTTP, clients of it, documents, and the recorded requests."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Clock:
 
 
 @dataclass
-class Door:
-    """Writes down who came in, and lets everybody pass."""
+class Recorder:
+    """An ASGI app before the sandbox that records each request."""
 
     app: ASGIApp
     scopes: list[Scope] = field(default_factory=list)
@@ -53,18 +53,18 @@ class Door:
         await self.app(scope, receive, send)
 
     def headers(self) -> dict[str, str]:
-        """Those of the latest request."""
+        """The headers of the latest request."""
         return {name.decode(): value.decode() for name, value in self.scopes[-1]["headers"]}
 
 
 @dataclass
 class Store:
-    """The sandbox's store as a connection sees it."""
+    """A served sandbox with a client."""
 
     url: str
     sandbox: sandbox.Sandbox
     clock: Clock
-    door: Door
+    recorder: Recorder
     client: Client
 
     def interpret(self, given: Document | None = None, kind: str = "deliverynote") -> Snapshot:
@@ -80,8 +80,8 @@ class Store:
 
 def options(url: str | None = "http://localhost", **settings: Any) -> Options:
     common = {"name": "goods_in", "system": "interpreter", "url": url, "store": "3546", "api_key": "sandbox-key"}
-    kept = {key: value for key, value in (common | settings).items() if value is not None}
-    return Options.model_validate(kept)
+    given = {key: value for key, value in (common | settings).items() if value is not None}
+    return Options.model_validate(given)
 
 
 def client(url: str, **settings: Any) -> Client:
@@ -93,7 +93,7 @@ def resource(kind: str = "deliverynote", **settings: Any) -> Resource:
 
 
 def paper(kind: str = "deliverynote", number: int = 1, **changes: Any) -> sandbox_books.Paper:
-    """A paper with one row, unless it says otherwise."""
+    """A paper with one row by default."""
     rows = changes.pop("rows", (sandbox_books.Row("A-1", "Skruv M6", 4, "12.50"),))
     title = {"deliverynote": "Delivery note", "invoice": "Invoice"}[kind]
     head: dict[str, Any] = {"supplier": sandbox_books.SUPPLIERS[0], "order": 1003, "date": "2026-05-30", "quoted": True}
@@ -101,7 +101,7 @@ def paper(kind: str = "deliverynote", number: int = 1, **changes: Any) -> sandbo
 
 
 def document(kind: str = "deliverynote", number: int = 1, **changes: Any) -> Document:
-    """A document whose content is such a paper."""
+    """A document with such a paper as its content."""
     order, name = changes.pop("order_id", None), changes.pop("name", "paper.pdf")
     return as_document(paper(kind, number, **changes).pdf(), name=name, order=order)
 
@@ -119,8 +119,8 @@ def clock() -> Clock:
 def store(clock: Clock, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
     """The served sandbox; a test's parameter adds settings."""
     app = sandbox.create(now=clock, inbox=tmp_path / "incoming")
-    door = Door(app)
-    with served(door, log_level="critical") as url:  # a torn answer is an error to a server
+    recorder = Recorder(app)
+    with served(recorder, log_level="critical") as url:  # a truncated response is an error for uvicorn
         opened = client(url, **getattr(request, "param", {}))
-        yield Store(url, app.state.sandbox, clock, door, opened)
+        yield Store(url, app.state.sandbox, clock, recorder, opened)
         opened.close()

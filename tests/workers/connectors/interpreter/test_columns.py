@@ -1,4 +1,4 @@
-"""What SQL shows of an answer: typed rows on every kind of database."""
+"""The rows and columns of an interpreted document, on every supported database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TABLE = "interpreter_deliverynote"
 
 
 def written(database: Database, raw: JsonObject, key: str = "1") -> dict[str, Any]:
-    """The row of this answer."""
+    """Write the answer and return its row."""
     write(database, [Snapshot(key, raw)], target=TARGET)
     return row(database, key, TARGET)
 
@@ -70,14 +70,14 @@ def test_quoted_numbers_and_booleans_are_typed(database: Database) -> None:
     assert [] == schema_changes(database, "overflow")
 
 
-def test_a_state_has_its_word_beside_it(database: Database) -> None:
+def test_a_state_has_its_name_in_a_column_of_its_own(database: Database) -> None:
     assert ("received", None) == (
         written(database, {"state": "2"}, "1")["state_label"],
         written(database, {"state": 9}, "2")["state_label"],
     )
 
 
-def test_moments_are_kept_in_utc_and_what_is_none_is_kept_as_text(database: Database) -> None:
+def test_dates_are_stored_in_utc_and_other_values_as_text(database: Database) -> None:
     found = written(database, {"deliveryDate": "2026-01-05T10:00:00+01:00", "deliveredDate": 1767103347340})
     assert datetime(2026, 1, 5, 9, tzinfo=UTC) == found["delivery_date"]
     assert datetime(2025, 12, 30, 14, 2, 27, 340_000, UTC) == found["delivered_date"]
@@ -86,7 +86,7 @@ def test_moments_are_kept_in_utc_and_what_is_none_is_kept_as_text(database: Data
     assert (None, "2026-01-05") == (found["delivered_date"], found["delivered_date__text"])
 
 
-def test_no_batches_and_an_empty_list_of_batches_are_told_apart(database: Database) -> None:
+def test_missing_batches_differ_from_an_empty_list_of_batches(database: Database) -> None:
     batch = {"batchId": "B1", "orderedAmount": "1", "bestBefore": 1767103347340}
     sent: list[JsonObject] = [
         {"id": 1, "batches": None},
@@ -108,7 +108,7 @@ def test_no_batches_and_an_empty_list_of_batches_are_told_apart(database: Databa
     assert [] == schema_changes(database, "column")
 
 
-def test_a_unit_is_typed_whether_it_is_an_object_or_only_its_id(database: Database) -> None:
+def test_a_unit_has_typed_columns_whether_it_is_an_object_or_an_id(database: Database) -> None:
     units = [
         {"unit": {"id": "7", "externalId": 12, "name": "kartong"}, "storeGroupId": 5, "convert": "24.0"},
         {"unit": 8, "storegroupId": "5", "convert": 1},
@@ -122,29 +122,29 @@ def test_a_unit_is_typed_whether_it_is_an_object_or_only_its_id(database: Databa
     assert [] == schema_changes(database, "column")
 
 
-def test_a_row_of_free_text_is_a_row_like_others(database: Database) -> None:
+def test_a_row_of_free_text_is_stored_like_other_rows(database: Database) -> None:
     written(database, {"articles": [{"articleId": "A-1", "articleName": "Skruv"}, {"articleName": "Frakt"}]})
     assert [("A-1", "Skruv"), (None, "Frakt")] == part(database, "articles", "article_id", "article_name")
 
 
-def test_the_other_edition_gets_its_columns_when_it_appears(database: Database) -> None:
+def test_fields_of_the_other_edition_get_columns_when_they_appear(database: Database) -> None:
     found = written(database, {"id": 1}, "1")
     assert "delivery_from__name" not in found
     found = written(database, {"deliveryFrom": {"name": "Bergs", "postalCode": 90325}, "deliveryTo": None}, "2")
     assert ("Bergs", "90325", None) == (found["delivery_from__name"], found["delivery_from__postal_code"], found["id"])
 
 
-def test_a_field_that_nobody_documented_gets_its_column(database: Database) -> None:
+def test_an_undocumented_field_gets_a_column(database: Database) -> None:
     assert Decimal(3) == written(database, {"confidence": 3})["confidence"]
 
 
 @pytest.mark.parametrize("raw", [{"articles": None}, {"articles": []}, {"articles": [None, 1]}, {"articles": "none"}])
-def test_articles_that_are_none_are_no_reason_to_stop(database: Database, raw: JsonObject) -> None:
+def test_malformed_articles_do_not_stop_the_write(database: Database, raw: JsonObject) -> None:
     assert raw == written(database, raw)["_raw"]
     assert [] == rows(database, TARGET, "articles")
 
 
-def test_what_was_interpreted_is_mirrored_as_it_was_sent(database: Database, store: Store) -> None:
+def test_interpreted_documents_are_mirrored_exactly(database: Database, store: Store) -> None:
     papers = [
         document(number=1, rows=(Row("A-1", "Skruv", 4, "12.50", "filled"), Row("", "Frakt"))),
         document(number=2, quoted=False, rows=(Row("A-2", "Mutter", 3, "0.10", "empty"),)),

@@ -1,3 +1,5 @@
+"""Documents through the whole product: the watched folder, the vendor, the mirror."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -20,25 +22,23 @@ if TYPE_CHECKING:
     from tests.mirroring import Mirror
 
 
-def test_a_day_of_papers_is_mirrored_without_a_person_and_each_is_interpreted_once(
-    sqlite: Database, tmp_path: Path
-) -> None:
+def test_the_story_is_mirrored_and_each_document_interpreted_once(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, interpreter={"seed": 11}) as mirror:
-        people: sandbox.Sandbox = mirror.sandboxes["interpreter"]
-        assert all(people.story())
-        dropped = {kind: set(people.dropped[kind]) for kind in sandbox.KINDS}
-        assert dropped == {kind: set(people.truth(kind)) for kind in sandbox.KINDS}
+        vendor: sandbox.Sandbox = mirror.sandboxes["interpreter"]
+        assert all(vendor.story())
+        dropped = {kind: set(vendor.dropped[kind]) for kind in sandbox.KINDS}
+        assert dropped == {kind: set(vendor.truth(kind)) for kind in sandbox.KINDS}
         mirror.catch_up()
         assert {} == mirror.differences()
-        assert Counter([*dropped["deliverynote"], *dropped["invoice"]]) == people.calls
+        assert Counter([*dropped["deliverynote"], *dropped["invoice"]]) == vendor.calls
         assert {(0, 0)} == {(each.pending, each.parked) for each in mirror.status().values()}
 
 
 @pytest.mark.parametrize("fault", [sandbox.Fault.GATEWAY, sandbox.Fault.HTML])
-def test_a_vendor_who_is_out_of_order_costs_one_document_and_the_others_wait_for_him(
+def test_an_outage_parks_one_document_and_the_others_wait(
     sqlite: Database, tmp_path: Path, fault: sandbox.Fault, clock: Clock
 ) -> None:
-    sqlite._clock = clock  # stands still: a gate that was shut stays shut
+    sqlite._clock = clock  # the clock stands still, so a closed gate stays closed
     with mirrored(sqlite, tmp_path, interpreter={}) as mirror:
         vendor: sandbox.Sandbox = mirror.sandboxes["interpreter"]
         dropped = [vendor.drop("deliverynote", paper(number=number).pdf()) for number in range(6)]
@@ -56,7 +56,7 @@ def test_a_vendor_who_is_out_of_order_costs_one_document_and_the_others_wait_for
 
 
 def _states(mirror: Mirror) -> Counter[State]:
-    """How many delivery notes stand where."""
+    """The number of documents by state."""
     c = tables.documents.c
     with mirror.database.read() as connection:
         return Counter(State(state) for state in connection.execute(sa.select(c.state)).scalars())

@@ -1,4 +1,4 @@
-"""What the vendor's page leaves open or says twice, and how it is read: one test for each decision."""
+"""Our decisions where the vendor's page is incomplete or contradicts itself, one test each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.errors import SetAside, TryLater
 
 
 def documented() -> JsonObject:
-    """The successful response as the vendor's page shows it."""
+    """The sample response of the vendor's page."""
     found: JsonObject = exact.loads((SAMPLES / "delivery_note_as_documented.json").read_bytes())
     return found
 
@@ -27,23 +27,23 @@ def articles(raw: JsonObject) -> Any:
     return resources.project(raw)["articles"]
 
 
-def test_the_page_names_no_base_address_so_it_is_the_vendors_and_can_be_set() -> None:
+def test_the_url_has_a_default_because_the_page_has_none_and_can_be_set() -> None:
     assert resource().name in {"deliverynote", "invoice"}
     assert options(url=None).url == "https://capi.lagerkoll.com/v1/interpreter"
     assert options("http://proxy.local/v1/interpreter/").url == "http://proxy.local/v1/interpreter"
 
 
-def test_the_general_json_content_type_does_not_hold_for_a_document_which_is_multipart(store: Store) -> None:
+def test_documents_are_sent_as_multipart_although_json_is_the_documented_content_type(store: Store) -> None:
     store.interpret()
     (upload,) = store.sandbox.uploads
     assert upload.type.startswith("multipart/form-data; boundary=")
-    assert upload.type == store.door.headers()["content-type"]
-    assert "application/json" == store.door.headers()["accept"]
+    assert upload.type == store.recorder.headers()["content-type"]
+    assert "application/json" == store.recorder.headers()["accept"]
 
 
-def test_the_parameter_file_is_listed_twice_and_sent_once(store: Store) -> None:
+def test_the_parameter_file_is_documented_twice_and_sent_once(store: Store) -> None:
     store.interpret(document(name="följesedel 7.pdf"))
-    (upload,) = store.sandbox.uploads  # which refuses two
+    (upload,) = store.sandbox.uploads  # the sandbox refuses two
     assert ("följesedel 7.pdf", document().sha256) == (upload.name, upload.sha256)
 
 
@@ -54,7 +54,7 @@ def test_numbers_and_booleans_in_quotes_are_numbers_and_booleans() -> None:
     assert kinds.fit(resource().shape[""]["isPickNPack"], documented()["isPickNPack"]) is False
 
 
-def test_a_double_in_quotes_may_be_written_as_java_writes_it() -> None:
+def test_a_number_in_quotes_may_be_in_javas_notation() -> None:
     assert Decimal(12_345_678) == resources.project({"orderValue": "1.2345678E7"})["orderValue"]
     assert "1.2345678E7" == resources.project({"comment": "1.2345678E7"})["comment"]
 
@@ -75,11 +75,11 @@ def test_a_double_in_quotes_may_be_written_as_java_writes_it() -> None:
         (None, None),
     ],
 )
-def test_a_date_is_milliseconds_since_1970_or_iso_text_and_anything_else_is_left(sent: Any, shown: Any) -> None:
+def test_a_date_is_milliseconds_since_1970_or_iso_text_and_other_values_stay(sent: Any, shown: Any) -> None:
     assert shown == resources.project({"deliveryDate": sent})["deliveryDate"]
 
 
-def test_best_before_of_the_sample_is_filler_and_read_like_any_date() -> None:
+def test_the_samples_meaningless_best_before_is_converted_like_any_date() -> None:
     ((batch,),) = (article["batches"] for article in articles(documented()))
     assert "1970-01-01T00:00:09.079Z" == batch["bestBefore"]
 
@@ -105,9 +105,9 @@ def test_a_state_keeps_its_number_and_has_a_label_only_if_it_is_documented(state
 
 
 @pytest.mark.parametrize("status", [200, 400, 429, 500])
-def test_either_the_status_429_or_the_code_900429_makes_us_wait_as_long_as_it_says(store: Store, status: int) -> None:
+def test_status_429_and_code_900429_both_honour_retry_after(store: Store, status: int) -> None:
     store.sandbox.error_status = status
-    store.sandbox.faults.append(Fault.BUSY_INSIDE)
+    store.sandbox.faults.append(Fault.LIMIT_CODE)
     with pytest.raises(TryLater) as raised:
         store.interpret()
     assert (timedelta(seconds=7), True) == (raised.value.after, raised.value.refused)
@@ -123,7 +123,7 @@ def test_either_the_status_429_or_the_code_900429_makes_us_wait_as_long_as_it_sa
         (None, None),
     ],
 )
-def test_an_articles_unit_is_an_object_and_a_lone_id_is_accepted(sent: Any, shown: Any) -> None:
+def test_an_articles_unit_is_an_object_or_an_id(sent: Any, shown: Any) -> None:
     (article,) = articles({"articles": [{"units": [{"unit": sent}]}]})
     assert shown == article["units"][0]["unit"]
 
@@ -134,21 +134,21 @@ def test_names_that_differ_only_in_case_are_the_same_field(spelling: str) -> Non
     assert [{"storegroupId": 12}] == article["units"]
 
 
-def test_of_two_spellings_at_once_neither_is_lost() -> None:
+def test_two_spellings_of_a_field_are_both_kept() -> None:
     shown = resources.project({"STOREID": 1, "storeId": 2, "StoreId": 3})
     assert {"STOREID": 1, "storeId": 2, "StoreId": 3}.items() <= shown.items()
 
 
-def test_an_order_id_goes_with_a_delivery_note_as_it_is_and_nothing_is_updated_by_it(store: Store) -> None:
+def test_an_order_id_is_sent_with_a_delivery_note(store: Store) -> None:
     store.interpret(document(order_id="1003"))
     store.interpret(document(number=2))
     assert ["1003", None] == [upload.order for upload in store.sandbox.uploads]
 
 
-def test_an_order_id_with_an_invoice_is_set_aside_before_anything_is_sent(store: Store) -> None:
-    with pytest.raises(SetAside, match=r"only a deliverynote belongs to an order; this invoice .* order 1003"):
+def test_an_invoice_with_an_order_id_is_set_aside_without_a_request(store: Store) -> None:
+    with pytest.raises(SetAside, match="only a deliverynote can have an order; this invoice has order 1003"):
         store.interpret(document("invoice", order_id="1003"), "invoice")
-    assert [] == store.door.scopes
+    assert [] == store.recorder.scopes
 
 
 def test_the_key_is_the_files_hash_and_the_vendors_own_ids_are_columns(store: Store) -> None:
@@ -165,7 +165,7 @@ def test_every_field_of_the_documented_answer_is_declared() -> None:
     assert {(part, path) for part, fields in shape.items() for path in fields} == seen
 
 
-def test_what_is_kept_is_exactly_what_was_sent(store: Store) -> None:
+def test_the_raw_object_is_exactly_as_sent(store: Store) -> None:
     raw = store.interpret().raw
     before = json.dumps(raw, default=str)
     resources.project(raw)
@@ -173,7 +173,7 @@ def test_what_is_kept_is_exactly_what_was_sent(store: Store) -> None:
     assert {document().sha256: raw} == store.sandbox.truth("deliverynote")
 
 
-def test_the_other_edition_of_the_page_is_an_answer_too(store: Store) -> None:
+def test_an_answer_in_the_other_edition_is_accepted(store: Store) -> None:
     store.sandbox.other_edition = True
     raw = store.interpret().raw
     assert {"deliveryFrom", "deliveryTo", "orderNumber"} == set(raw)

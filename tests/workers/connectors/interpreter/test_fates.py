@@ -1,3 +1,5 @@
+"""How each failure of an upload is classified: not processed, refused, or unclear."""
+
 from __future__ import annotations
 
 import socket
@@ -21,41 +23,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 QUICK = {"timeout": timedelta(seconds=2)}
-NOT_TAKEN = {
+NOT_PROCESSED = {
     Fault.BUSY: timedelta(seconds=1),
-    Fault.BUSY_WITHOUT_A_WORD: None,
-    Fault.BUSY_INSIDE: timedelta(seconds=7),
-    Fault.BUSY_INSIDE_WITHOUT_A_WORD: None,
+    Fault.BUSY_WITHOUT_RETRY_AFTER: None,
+    Fault.LIMIT_CODE: timedelta(seconds=7),
+    Fault.LIMIT_CODE_WITHOUT_RETRY_AFTER: None,
 }
 REFUSED = {
-    Fault.COMMON: (False, "900101 Something went wrong on the server; look at the document"),
+    Fault.COMMON: (False, "900101 Something went wrong on the server; check the document"),
     Fault.NO_SUPPLIER: (False, "909001 Supplier not found; add the document's supplier in Lagerkoll"),
-    Fault.NO_ORDER: (False, "909002 Purchase order not found; hand the document in once more with an order"),
-    Fault.NOT_ENABLED: (True, "909003 Feature interpreter missing; have the Interpreter activated"),
+    Fault.NO_ORDER: (False, "909002 Purchase order not found; hand the document in again with an order"),
+    Fault.NOT_ENABLED: (True, "909003 Feature interpreter missing; activate the Interpreter"),
 }
-DOUBTFUL = {
+UNCLEAR = {
     Fault.HTML: "not JSON: <!DOCTYPE html>",
     Fault.BROKEN: "HTTP 500 Internal Server Error",
     Fault.GATEWAY: "HTTP 502 <!DOCTYPE html>",
     Fault.HALF: 'not JSON: {"id":1003',
     Fault.TORN: "without sending complete message body",
     Fault.EMPTY: "not JSON",
-    Fault.SCALAR: "no order: 42",
-    Fault.NOTHING: "no order: {}",
+    Fault.SCALAR: "not an order: 42",
+    Fault.NOTHING: "not an order: {}",
     Fault.SLOW: "no answer within 2 s",
 }
 
 
-def test_every_fault_has_its_fate() -> None:
-    assert set(Fault) == {*NOT_TAKEN, *REFUSED, *DOUBTFUL}
+def test_every_fault_is_tested() -> None:
+    assert set(Fault) == {*NOT_PROCESSED, *REFUSED, *UNCLEAR}
 
 
-@pytest.mark.parametrize("fault", NOT_TAKEN)
-def test_what_the_vendor_did_not_take_is_tried_later(store: Store, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", NOT_PROCESSED)
+def test_a_document_that_was_not_processed_is_tried_later(store: Store, fault: Fault) -> None:
     store.sandbox.faults.append(fault)
     with pytest.raises(TryLater, match="Too many requests") as raised:
         store.interpret()
-    assert (NOT_TAKEN[fault], True) == (raised.value.after, raised.value.refused)
+    assert (NOT_PROCESSED[fault], True) == (raised.value.after, raised.value.refused)
     assert 0 == store.sandbox.calls[document().sha256]
     store.interpret()
     assert 1 == store.sandbox.calls[document().sha256]
@@ -63,46 +65,46 @@ def test_what_the_vendor_did_not_take_is_tried_later(store: Store, fault: Fault)
 
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 500, 503])
 @pytest.mark.parametrize("fault", REFUSED)
-def test_a_refusal_is_set_aside_in_the_vendors_words_whatever_its_status(
+def test_a_refusal_is_set_aside_with_the_vendors_message_whatever_its_status(
     store: Store, fault: Fault, status: int
 ) -> None:
     store.sandbox.error_status = status
     store.sandbox.faults.append(fault)
     with pytest.raises(SetAside) as raised:
         store.interpret()
-    whole, words = REFUSED[fault]
+    whole, message = REFUSED[fault]
     assert whole is raised.value.whole_resource
-    assert str(raised.value).startswith(words)
+    assert str(raised.value).startswith(message)
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
 def test_a_wrong_login_is_set_aside_for_the_whole_resource(store: Store, status: int) -> None:
     store.sandbox.error_status = status
-    with store.other(api_key="wrong") as stranger, pytest.raises(SetAside, match="900001 Credentials") as raised:
-        stranger.interpret(resource(), document())
+    with store.other(api_key="wrong") as wrong_client, pytest.raises(SetAside, match="900001 Credentials") as raised:
+        wrong_client.interpret(resource(), document())
     assert raised.value.whole_resource
-    assert "check store and api_key" in str(raised.value)
+    assert "check `store` and `api_key`" in str(raised.value)
     assert [] == store.sandbox.uploads
 
 
-def test_an_order_that_nobody_knows_is_told_by_the_vendor(store: Store) -> None:
+def test_an_unknown_order_is_refused_by_the_vendor(store: Store) -> None:
     with pytest.raises(SetAside, match="909002 Purchase order not found"):
         store.interpret(document(order_id="4711"))
 
 
 @pytest.mark.parametrize("store", [QUICK], indirect=True)
-@pytest.mark.parametrize("fault", DOUBTFUL)
-def test_what_may_have_been_done_is_not_called_refused_and_nobody_is_to_follow(store: Store, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", UNCLEAR)
+def test_an_unclear_outcome_is_not_refused_and_closes_the_gate(store: Store, fault: Fault) -> None:
     store.sandbox.faults.append(fault)
     with pytest.raises(TryLater) as raised:
         store.interpret()
-    assert DOUBTFUL[fault] in str(raised.value)
+    assert UNCLEAR[fault] in str(raised.value)
     assert (False, True) == (raised.value.refused, raised.value.shuts_gate)
     assert (1, {}) == (store.sandbox.calls[document().sha256], store.sandbox.truth("deliverynote"))
 
 
 @pytest.mark.parametrize("store", [QUICK], indirect=True)
-def test_what_a_person_sends_again_is_answered_as_before(store: Store) -> None:
+def test_a_document_sent_again_gets_the_same_answer(store: Store) -> None:
     store.sandbox.faults.append(Fault.SLOW)
     with pytest.raises(TimedOut):
         store.interpret()
@@ -111,74 +113,74 @@ def test_what_a_person_sends_again_is_answered_as_before(store: Store) -> None:
     assert 2 == store.sandbox.calls[snapshot.key]
 
 
-def test_a_call_that_nobody_answers_is_tried_later() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    nobody = client(f"http://127.0.0.1:{port}")
+def test_a_refused_connection_is_tried_later() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    unreachable = client(f"http://127.0.0.1:{port}")
     with pytest.raises(TryLater) as raised:
-        nobody.interpret(resource(), document())
+        unreachable.interpret(resource(), document())
     assert raised.value.refused
-    nobody.close()
+    unreachable.close()
 
 
 @contextmanager
-def _line(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server of one connection, which does this with it."""
+def _socket_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that accepts one connection and lets `answer` handle it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def take() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                answer(connection)
+        def accept() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                answer(peer)
 
-        thread = threading.Thread(target=take, daemon=True)
+        thread = threading.Thread(target=accept, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread.join(5)
 
 
-def _read_all(connection: socket.socket) -> None:
+def _read_all(peer: socket.socket) -> None:
     read = b""
     while b"%%EOF" not in read:
-        read += connection.recv(65536)
+        read += peer.recv(65536)
 
 
-def _hang_up(connection: socket.socket) -> None:
-    _read_all(connection)
+def _close(peer: socket.socket) -> None:
+    _read_all(peer)
 
 
-def _hang_up_early(connection: socket.socket) -> None:
-    connection.recv(10)
+def _close_early(peer: socket.socket) -> None:
+    peer.recv(10)
 
 
-def _babble(connection: socket.socket) -> None:
-    _read_all(connection)
-    connection.sendall(b"this is no HTTP\r\n\r\n")
+def _send_garbage(peer: socket.socket) -> None:
+    _read_all(peer)
+    peer.sendall(b"this is not HTTP\r\n\r\n")
 
 
-def _stop_in_the_headers(connection: socket.socket) -> None:
-    _read_all(connection)
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: appl")
+def _close_in_the_headers(peer: socket.socket) -> None:
+    _read_all(peer)
+    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: appl")
 
 
-def _break_off_a_breakdown(connection: socket.socket) -> None:
-    _read_all(connection)
-    connection.sendall(b"HTTP/1.1 500 Oh\r\nContent-Length: 1000\r\n\r\n{")
+def _close_in_an_error(peer: socket.socket) -> None:
+    _read_all(peer)
+    peer.sendall(b"HTTP/1.1 500 Oh\r\nContent-Length: 1000\r\n\r\n{")
 
 
-@pytest.mark.parametrize("answer", [_hang_up, _hang_up_early, _babble, _stop_in_the_headers, _break_off_a_breakdown])
-def test_a_connection_that_is_lost_after_the_call_leaves_a_doubt(answer: Callable[[socket.socket], None]) -> None:
-    with _line(answer) as url:
-        cut_off = client(url)
+@pytest.mark.parametrize("answer", [_close, _close_early, _send_garbage, _close_in_the_headers, _close_in_an_error])
+def test_a_connection_that_is_lost_after_the_request_is_unclear(answer: Callable[[socket.socket], None]) -> None:
+    with _socket_server(answer) as url:
+        opened = client(url)
         with pytest.raises(TryLater) as raised:
-            cut_off.interpret(resource(), document())
-        cut_off.close()
+            opened.interpret(resource(), document())
+        opened.close()
     assert (False, True) == (raised.value.refused, raised.value.shuts_gate)
 
 
 @contextmanager
-def _answering(response: Callable[[Request], Response]) -> Iterator[Any]:
-    """A client of somebody who answers everything so."""
+def _responding(response: Callable[[Request], Response]) -> Iterator[Any]:
+    """A client of a server that answers every request with `response`."""
 
     async def answer(request: Request) -> Response:
         await request.body()
@@ -197,58 +199,58 @@ def _answering(response: Callable[[Request], Response]) -> Iterator[Any]:
         '{"errorcode": 909001, "errormessage": "Supplier not found", "errorField": null}',
     ],
 )
-def test_an_error_is_read_in_any_case(body: str) -> None:
+def test_the_field_names_of_an_error_may_have_any_case(body: str) -> None:
     with (
-        _answering(lambda _: Response(body)) as made,
+        _responding(lambda _: Response(body)) as made,
         pytest.raises(SetAside, match=r"^909001 Supplier not found; add the document's supplier"),
     ):
         made.interpret(resource(), document())
 
 
-def test_an_error_that_is_not_documented_is_told_in_the_vendors_words() -> None:
-    said = '{"errorCode": 909004, "errorMessage": "Too blurred", "errorField": "file"}'
+def test_an_undocumented_error_has_the_vendors_message() -> None:
+    body = '{"errorCode": 909004, "errorMessage": "Too blurred", "errorField": "file"}'
     with (
-        _answering(lambda _: Response(said, 422)) as made,
+        _responding(lambda _: Response(body, 422)) as made,
         pytest.raises(SetAside, match=r"^909004 Too blurred \(file\); .*`erpmirror parked retry`"),
     ):
         made.interpret(resource(), document())
 
 
 @pytest.mark.parametrize("code", ["null", "0", '""'])
-def test_an_error_code_that_says_nothing_is_none(code: str) -> None:
-    with _answering(lambda _: Response(f'{{"id": 7, "errorCode": {code}}}')) as made:
+def test_an_empty_error_code_is_no_error(code: str) -> None:
+    with _responding(lambda _: Response(f'{{"id": 7, "errorCode": {code}}}')) as made:
         assert 7 == made.interpret(resource(), document()).raw["id"]
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 413, 503])
-def test_a_strangers_page_under_any_status_leaves_a_doubt(status: int) -> None:
+def test_a_page_of_another_server_is_unclear_whatever_its_status(status: int) -> None:
     with (
-        _answering(lambda _: Response("<html>No</html>", status, {"Retry-After": "5"})) as made,
+        _responding(lambda _: Response("<html>No</html>", status, {"Retry-After": "5"})) as made,
         pytest.raises(TryLater, match=rf"HTTP {status} <html>No</html>") as raised,
     ):
         made.interpret(resource(), document())
     assert not raised.value.refused
 
 
-def test_a_redirection_is_not_followed_with_a_document() -> None:
+def test_a_redirect_is_not_followed() -> None:
     with (
-        _answering(lambda _: RedirectResponse("/elsewhere")) as made,
-        pytest.raises(SetAside, match="set `url` to where this leads"),
+        _responding(lambda _: RedirectResponse("/elsewhere")) as made,
+        pytest.raises(SetAside, match="set `url` to the address that it redirects to"),
     ):
         made.interpret(resource(), document())
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 429, 500])
 @pytest.mark.parametrize("page", ["<p>{}</p>", '{{"errorCode": 900101, "errorMessage": "{}"}}'])
-def test_no_secret_is_in_an_error_even_if_a_stranger_repeats_it(page: str, status: int) -> None:
+def test_no_secret_is_in_an_error_even_if_the_server_echoes_it(page: str, status: int) -> None:
     before: list[str] = []
 
     def echo(request: Request) -> Response:
-        said = f"{before[-1]}{request.headers['api_key']} for {request.headers['store']}"
-        return Response(page.format(said), status)
+        body = f"{before[-1]}{request.headers['api_key']} for {request.headers['store']}"
+        return Response(page.format(body), status)
 
-    with _answering(echo) as made:
-        for length in range(0, 200, 4):  # the words of an error are cut somewhere
+    with _responding(echo) as made:
+        for length in range(0, 200, 4):  # an excerpt is cut at some length
             before.append("x" * length)
             for ask in (lambda: made.interpret(resource(), document()), made.check):
                 with pytest.raises(Fate) as raised:
@@ -256,11 +258,11 @@ def test_no_secret_is_in_an_error_even_if_a_stranger_repeats_it(page: str, statu
                 assert "sandb" not in str(raised.value)
 
 
-def test_no_secret_is_in_a_repr_of_what_goes_wrong(store: Store) -> None:
-    with store.other(api_key="my-secret-key") as stranger:
-        for ask in (lambda: stranger.interpret(resource(), document()), stranger.check):
+def test_no_secret_is_in_the_repr_of_an_error(store: Store) -> None:
+    with store.other(api_key="my-secret-key") as wrong_client:
+        for ask in (lambda: wrong_client.interpret(resource(), document()), wrong_client.check):
             with pytest.raises(SetAside) as raised:
                 ask()
             assert "my-secret-key" not in repr(raised.value)
-        assert "my-secret-key" not in repr(stranger)
+        assert "my-secret-key" not in repr(wrong_client)
     assert "%PDF" not in repr(document())

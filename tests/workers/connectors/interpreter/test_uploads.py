@@ -1,3 +1,5 @@
+"""Uploads: the request that is sent, and the snapshot that comes back."""
+
 from __future__ import annotations
 
 import hashlib
@@ -17,9 +19,9 @@ def test_the_snapshot_is_the_vendors_whole_answer_under_the_documents_hash(store
     assert ({}, None) == (store.sandbox.truth("deliverynote"), snapshot.listed)
 
 
-def test_the_login_goes_along_in_the_vendors_headers(store: Store) -> None:
+def test_the_login_is_sent_in_the_vendors_headers(store: Store) -> None:
     store.interpret()
-    sent = store.door.headers()
+    sent = store.recorder.headers()
     assert ("3546", "sandbox-key") == (sent["store"], sent["api_key"])
     assert not {"user_id", "user_token", "authorization"} & sent.keys()
 
@@ -32,26 +34,26 @@ def test_the_login_goes_along_in_the_vendors_headers(store: Store) -> None:
         ("caf\udce9.pdf", "caf?.pdf"),
     ],
 )
-def test_any_file_name_is_sent_and_none_breaks_the_request(store: Store, name: str, sent: str) -> None:
+def test_no_file_name_breaks_the_request(store: Store, name: str, sent: str) -> None:
     store.interpret(document(name=name))
     assert [sent] == [upload.name for upload in store.sandbox.uploads]
 
 
-def test_the_content_is_sent_to_the_byte(store: Store) -> None:
+def test_the_content_is_sent_unchanged(store: Store) -> None:
     content = b"%PDF-1.7\r\n" + bytes(range(256)) * 4096 + b"\r\n--boundary\r\n%%EOF"
     store.interpret(as_document(content))
     assert [hashlib.sha256(content).hexdigest()] == [upload.sha256 for upload in store.sandbox.uploads]
 
 
-def test_every_request_has_a_connection_of_its_own(store: Store) -> None:
+def test_every_request_uses_a_new_connection(store: Store) -> None:
     store.client.check()
     store.interpret(document(number=1))
     store.interpret(document(number=2))
-    assert 3 == len({scope["client"] for scope in store.door.scopes})
-    assert "close" == store.door.headers()["connection"]
+    assert 3 == len({scope["client"] for scope in store.recorder.scopes})
+    assert "close" == store.recorder.headers()["connection"]
 
 
-def test_several_documents_are_interpreted_at_once_and_each_gets_its_own_answer(store: Store) -> None:
+def test_documents_are_interpreted_in_parallel_and_each_gets_its_own_answer(store: Store) -> None:
     store.sandbox.latency = 0.3
     documents = [document(number=number, order=1001 + number) for number in range(8)]
 
@@ -63,10 +65,10 @@ def test_several_documents_are_interpreted_at_once_and_each_gets_its_own_answer(
         snapshots = list(threads.map(interpret, documents))
     assert [1001 + number for number in range(8)] == [snapshot.raw["id"] for snapshot in snapshots]
     assert dict.fromkeys((each.sha256 for each in documents), 1) == dict(store.sandbox.calls)
-    assert 4 == store.sandbox.most_at_once
+    assert 4 == store.sandbox.max_parallel
 
 
-def test_an_empty_order_is_none(store: Store) -> None:
+def test_an_empty_order_is_not_sent(store: Store) -> None:
     given = document("invoice")
     store.interpret(Document(given.sha256, given.name, given.content, ""), "invoice")
     assert [None] == [upload.order for upload in store.sandbox.uploads]
