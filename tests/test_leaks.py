@@ -64,7 +64,7 @@ class Echo(Tap):
                 await learning(scope, receive, send)
                 return
             self._learn_from({name.decode().lower(): value.decode() for name, value in scope["headers"]})
-            asked = stands.heard(scope, await _body(receive))
+            asked = stands.describe(scope, await _body(receive))
             ways = list(written(asked))
             status, body, headers = ways[self.repeated % len(ways)]
             self.repeated += 1

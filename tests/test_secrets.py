@@ -65,7 +65,7 @@ class Tap:
                 await app(scope, receive, self._listening(send))
                 return
             self.repeated += 1
-            asked = stands.heard(scope, await _body(receive))
+            asked = stands.describe(scope, await _body(receive))
             await _repeating(asked, self.echo)(scope, receive, send)
 
         return tapped
@@ -208,10 +208,10 @@ def served() -> Iterator[Callable[[str], Stand]]:
 def test_no_error_and_no_repr_shows_a_secret(served: Callable[[str], Stand], system: str, echo: str) -> None:
     stand = served(system)
     for question in (each for resource in stand.resources for each in stand.questions(resource)):
-        outcome = stand.put(question, spoil=lambda _: _repeating(stand.proxy.heard, _ECHOES[echo]))
+        outcome = stand.put(question, spoil=lambda _: _repeating(stand.proxy.last_request, _ECHOES[echo]))
         secrets = stand.secrets()
         assert secrets
-        shown = [str(outcome.fate), repr(outcome.fate), repr(outcome.end), repr(outcome.found)]
+        shown = [str(outcome.error), repr(outcome.error), repr(outcome.end), repr(outcome.found)]
         assert [] == [each for each in shown if _shows(each, secrets)]
 
 

@@ -1,4 +1,4 @@
-"""Every system's sandbox as tests of all systems meet it: served behind a proxy that spoils answers, with clients."""
+"""Serves each system's sandbox behind a proxy that can spoil answers, for tests that cover all systems."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ if TYPE_CHECKING:
 
 SYSTEMS = [name for name, system in discovery.systems().items() if system.has_sandbox]
 _SEED = 11
-_MOST_REQUESTS = 50
-_EVERYBODYS = {"host", "connection", "user-agent", "accept", "accept-encoding", "content-type", "content-length"}
-"""Headers that tell nothing."""
+_MAX_REQUESTS = 50
+_COMMON_HEADERS = {"host", "connection", "user-agent", "accept", "accept-encoding", "content-type", "content-length"}
+"""Headers that carry no login."""
 
-_TOKEN = re.compile(r"[\w.~/=-]{20,}", re.ASCII)
-"""What in a kept session lets somebody in."""
+_SECRET_TOKEN = re.compile(r"[\w.~/=-]{20,}", re.ASCII)
+"""The secret parts of a stored session."""
 
 _PDF = b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\nendobj\ntrailer\n<< /Root 1 0 R >>\n%%EOF\n"
 
 
 class Proxy:
-    """Stands between a client and the sandbox, counts the requests, and spoils answers while it is told to.
+    """An ASGI app before the sandbox: counts requests, and spoils answers inside `spoiling`.
 
-    `heard`: the latest request whose answer was spoilt, as `heard` tells of it.
+    `last_request`: the latest request whose answer was spoiled, as text of `describe`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.count = 0
-        self.heard = ""
+        self.last_request = ""
         self._spoil: Spoil | None = None
-        self._spared = 0
+        self._skipped = 0
 
     @contextmanager
-    def spoiling(self, spoil: Spoil | None, *, spared: int = 0) -> Iterator[None]:
-        """What becomes of the body of each answer inside the block; the first `spared` answers stay as they are."""
-        self.count, self._spoil, self._spared = 0, spoil, spared
+    def spoiling(self, spoil: Spoil | None, *, skipped: int = 0) -> Iterator[None]:
+        """Replace each answer by `spoil(body)` inside the block, except the first `skipped` ones."""
+        self.count, self._spoil, self._skipped = 0, spoil, skipped
         try:
             yield
         finally:
@@ -66,48 +66,48 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.count += scope["type"] == "http"
-        if self._spoil is None or scope["type"] != "http" or self.count <= self._spared:
+        if self._spoil is None or scope["type"] != "http" or self.count <= self._skipped:
             await self.app(scope, receive, send)
             return
-        spoil, asked, answered = self._spoil, bytearray(), bytearray()
+        spoil, sent, answered = self._spoil, bytearray(), bytearray()
 
-        async def listened() -> Message:
+        async def recording_receive() -> Message:
             message = await receive()
-            asked.extend(message.get("body", b""))
+            sent.extend(message.get("body", b""))
             return message
 
-        async def kept(message: Message) -> None:
+        async def recording_send(message: Message) -> None:
             await asyncio.sleep(0)
             answered.extend(message.get("body", b""))
 
-        await self.app(scope, listened, kept)
-        self.heard = heard(scope, bytes(asked))
+        await self.app(scope, recording_receive, recording_send)
+        self.last_request = describe(scope, bytes(sent))
         await spoil(bytes(answered))(scope, receive, send)
 
 
-def heard(scope: Scope, body: bytes) -> str:
-    """A request in one line: its headers, where a login may be, then address and body."""
+def describe(scope: Scope, body: bytes) -> str:
+    """A request as one line: its uncommon headers, path, query and body, where secrets may be."""
     headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
-    telling = " ".join(f"{name}: {value}" for name, value in headers.items() if name not in _EVERYBODYS)
-    return f"{telling} {scope['path']}?{scope['query_string'].decode()} {body.decode(errors='replace')}"
+    specific = " ".join(f"{name}: {value}" for name, value in headers.items() if name not in _COMMON_HEADERS)
+    return f"{specific} {scope['path']}?{scope['query_string'].decode()} {body.decode(errors='replace')}"
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about a resource. `of`: the cursor of a listing, the key of a fetch."""
+    """One call of a client. `method`: list, fetch or interpret; `argument`: a listing's cursor or a fetch's key."""
 
-    way: str
+    method: str
     resource: Resource = field(hash=False)
-    of: str | None = None
+    argument: str | None = None
 
 
 @dataclass
 class Outcome:
-    """How a question ended: with what was found or listed, or with a fate after the chunks that came before it."""
+    """The result of a question: chunks of a listing, the `found` value, and the vendor error if one was raised."""
 
     chunks: list[Chunk] = field(default_factory=list)
     found: Any = None
-    fate: Fate | None = None
+    error: Fate | None = None
 
     @property
     def end(self) -> End | None:
@@ -115,21 +115,21 @@ class Outcome:
 
     @property
     def keys(self) -> list[str]:
-        """In the order in which they came."""
+        """The keys in the order of the listing."""
         rows = ((*chunk.snapshots, *chunk.lines) for chunk in self.chunks)
         return [row.key for chunk in rows for row in chunk]
 
 
 @dataclass
 class Stand:
-    """A system's sandbox as it is served, and clients of it. The vendor's clock stands still."""
+    """A served sandbox and its clients. The sandbox's clock stands still."""
 
     system: Any
     sandbox: Any
     proxy: Proxy
     options: Connection
     stack: ExitStack
-    _wire: Wire = field(default_factory=alone)
+    _runtime: Wire = field(default_factory=alone)
     _has_session: bool | None = None
     _clients: dict[str, Client] = field(default_factory=dict)
     _runs: dict[str, list[Outcome]] = field(default_factory=dict)
@@ -142,57 +142,62 @@ class Stand:
 
     @property
     def readable(self) -> tuple[Resource, ...]:
-        """Those that can be asked for without a document."""
+        """The resources that can be read without a document."""
         return tuple(each for each in self.resources if not each.handed_in)
+
+    def given(self) -> dict[str, Any]:
+        """The connection's settings, before validation."""
+        settings: dict[str, Any] = self.sandbox.settings()
+        return {"name": "it", "url": self.options.url} | settings
 
     def resource(self, name: str) -> Resource:
         return {each.name: each for each in self.resources}[name]
 
     def secrets(self) -> set[str]:
-        """What is never shown: of the settings, and of the session."""
-        return secrets_of(self.options) | set(_TOKEN.findall((self.session or b"").decode(errors="replace")))
+        """The secrets of the settings and of the session."""
+        return secrets_of(self.options) | set(_SECRET_TOKEN.findall((self.session or b"").decode(errors="replace")))
 
     @property
     def session(self) -> bytes | None:
-        """What the known clients keep of their login; None for a vendor who knows none, whatever else is kept."""
+        """The stored session of the shared login; None for systems without a login of their own (no `auth.py`)."""
         knows_logins = find_spec(f"workers.connectors.{self.options.system}.auth") is not None
-        return self._wire.sessions.get() if knows_logins else None
+        return self._runtime.sessions.get() if knows_logins else None
 
     @contextmanager
     def client(self, options: Connection | None = None) -> Iterator[Client]:
-        """A client of its own, whom nobody has let in yet."""
-        made = self.system.client(options or self.options, alone())
+        """A new client that is not logged in."""
+        created = self.system.client(options or self.options, alone())
         try:
-            yield made
+            yield created
         finally:
-            made.close()
+            created.close()
 
     def known(self, options: Connection | None = None) -> Client:
-        """A client with the stand's session: one serves all questions that are asked with these options."""
+        """The client that shares the stand's session; one per URL and timeout."""
         options = options or self.options
         account = f"{options.url} {options.timeout}"
         if account not in self._clients:
-            self._clients[account] = self.system.client(options, self._wire)
+            self._clients[account] = self.system.client(options, self._runtime)
             self.stack.callback(self._clients[account].close)
         return self._clients[account]
 
     def _log_in(self) -> None:
-        """Where there is something to log in to: also after an earlier question lost the session."""
+        """Log in if the system has a login, also after an earlier question lost the session."""
         if self._has_session is not False:
             self.known().check()
             self._has_session = self.session is not None
 
     def run(self, resource: Resource) -> list[Outcome]:
-        """A whole full reading, page by page, of a vendor who is well."""
+        """A full sync without faults, page by page."""
         if resource.name not in self._runs:
             self._runs[resource.name] = list(self._pages(resource))
         return self._runs[resource.name]
 
     def _pages(self, resource: Resource) -> Iterator[Outcome]:
         cursor = None
-        for _ in range(_MOST_REQUESTS):
+        for _ in range(_MAX_REQUESTS):
             page = self.put(Question("list", resource, cursor))
-            assert page.fate is None, f"{resource.name}: {page.fate}"
+            assert page.error is None, f"{resource.name}: {page.error}"
             assert page.end is not None, f"the last chunk of {resource.name} has an end"
             yield page
             if not page.end.more:
@@ -201,7 +206,7 @@ class Stand:
         raise AssertionError(f"{resource.name} never ends")
 
     def listings(self, resource: Resource) -> list[Question]:
-        """From the beginning, from a page in the middle, and what changed since: one question for each."""
+        """Listings from the start, from the next pages, and since the last run: one question each."""
         ends = [page.end for page in self.run(resource) if page.end is not None]
         cursors: list[str | None] = [None, *[end.cursor for end in ends if end.more][:2]]
         if resource.every is not None:
@@ -209,7 +214,7 @@ class Stand:
         return [Question("list", resource, cursor) for cursor in dict.fromkeys(cursors)]
 
     def points(self, resource: Resource) -> list[Question]:
-        """One object by itself: fetched, or read in a document."""
+        """A fetch of one object, or a document to interpret."""
         if resource.handed_in:
             return [Question("interpret", resource)]
         return [Question("fetch", resource, min(self.sandbox.truth(resource.name)))] if resource.points else []
@@ -218,53 +223,53 @@ class Stand:
         return [*([] if resource.handed_in else self.listings(resource)), *self.points(resource)]
 
     def requests(self, question: Question) -> int:
-        """How many requests it takes where the login is known."""
+        """The number of requests that the question needs when logged in."""
         if question not in self._counts:
-            assert self.put(question).fate is None
+            assert self.put(question).error is None
             self._counts[question] = self.proxy.count
         return self._counts[question]
 
     def put(
-        self, question: Question, *, spoil: Spoil | None = None, spared: int = 0, options: Connection | None = None
+        self, question: Question, *, spoil: Spoil | None = None, skipped: int = 0, options: Connection | None = None
     ) -> Outcome:
-        """Ask, with the login known. `spoil`: what becomes of the answers after the first `spared` ones."""
+        """Ask with the shared login. `spoil`: replaces the answers after the first `skipped` ones."""
         self._log_in()
         client = self.known(options)
-        with self.proxy.spoiling(spoil, spared=spared):
-            return asked(client, question)
+        with self.proxy.spoiling(spoil, skipped=skipped):
+            return ask(client, question)
 
 
 def secrets_of(options: Connection) -> set[str]:
-    """The settings that are secrets."""
+    """The secret settings."""
     return {value.get_secret_value() for _, value in options if isinstance(value, SecretStr)}
 
 
-def asked(client: Client, question: Question) -> Outcome:
-    """Put the question; only a fate is an outcome, any other exception is not."""
+def ask(client: Client, question: Question) -> Outcome:
+    """Ask the question. A vendor error becomes part of the outcome; any other exception is raised."""
     outcome = Outcome()
     try:
-        match question.way:
+        match question.method:
             case "list":
-                for chunk in client.list(question.resource, question.of):
+                for chunk in client.list(question.resource, question.argument):
                     outcome.chunks.append(chunk)
             case "fetch":
-                outcome.found = client.fetch(question.resource, question.of or "")
+                outcome.found = client.fetch(question.resource, question.argument or "")
             case _:
                 outcome.found = client.interpret(question.resource, document(question.resource.name))
-    except Fate as fate:
-        outcome.fate = fate
+    except Fate as error:
+        outcome.error = error
     return outcome
 
 
 def document(text: str) -> Document:
-    """A PDF; the same text makes the same one."""
+    """A PDF; equal texts give equal PDFs."""
     content = _PDF.replace(b"Catalog", b"Catalog /Note (" + text.encode() + b")")
     return Document(hashlib.sha256(content).hexdigest(), "paper.pdf", content)
 
 
 @contextmanager
 def stand(name: str, **knobs: Any) -> Iterator[Stand]:
-    """The system's sandbox, served. `knobs`: of the sandbox."""
+    """Serve the system's sandbox. `knobs`: arguments of its `create`."""
     system, moment = discovery.systems()[name], datetime.now(UTC)
     app = system.sandbox(**{"seed": _SEED, "now": lambda: moment} | knobs)
     proxy = Proxy(app)
@@ -276,27 +281,27 @@ def stand(name: str, **knobs: Any) -> Iterator[Stand]:
 
 @contextmanager
 def stands() -> Iterator[Callable[[str], Stand]]:
-    """Stands by system, each served once, for tests that only read."""
+    """A function that returns a system's stand; each is served once, for tests that only read."""
     with ExitStack() as stack:
-        made: dict[str, Stand] = {}
+        created: dict[str, Stand] = {}
 
         def of(name: str) -> Stand:
-            if name not in made:
-                made[name] = stack.enter_context(stand(name))
-            return made[name]
+            if name not in created:
+                created[name] = stack.enter_context(stand(name))
+            return created[name]
 
         yield of
 
 
 def options_of(name: str) -> Connection:
-    """The settings that lead to the system's sandbox, wherever it is served."""
+    """A connection with the settings of the system's sandbox; it is not served."""
     system = discovery.systems()[name]
     given = {"name": "it", "url": "http://127.0.0.1:9"} | system.sandbox(seed=_SEED).state.sandbox.settings()
     return system.options.model_validate(given)
 
 
 def resources_of(name: str) -> tuple[Resource, ...]:
-    """What is mirrored of the system's sandbox."""
+    """The resources of the system's sandbox."""
     return discovery.systems()[name].resources(options_of(name))
 
 
@@ -305,13 +310,13 @@ CASES = [(name, resource) for name in SYSTEMS for resource in resources_of(name)
 
 
 def by_resource(*, of: Callable[[Resource], bool] = lambda _: True) -> list[Any]:
-    """A test's parameters: system and resource; ids read as in `wisedat-orders`."""
+    """A test's parameters: system and resource, with ids like `wisedat-orders`."""
     chosen = [(system, resource.name) for system, resource in CASES if of(resource)]
     return [pytest.param(system, name, id=f"{system}-{name}") for system, name in chosen]
 
 
 def by_resource_and(more: Iterable[str]) -> list[Any]:
-    """A test's parameters: system, resource and one of `more`; ids read as in `wisedat-orders-429`."""
+    """A test's parameters: system, resource and one of `more`, with ids like `wisedat-orders-429`."""
     return [
         pytest.param(system, resource.name, each, id=f"{system}-{resource.name}-{each}")
         for system, resource in CASES
