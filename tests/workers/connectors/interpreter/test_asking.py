@@ -42,7 +42,7 @@ def test_a_users_login_works_like_an_api_key(store: Store) -> None:
 def test_the_check_of_a_wrong_login_is_set_aside_with_a_remedy(store: Store) -> None:
     with (
         store.other(store="1") as wrong_client,
-        pytest.raises(SetAside, match="900001 Credentials don't match; check store"),
+        pytest.raises(SetAside, match="900001 Credentials don't match; check `store`"),
     ):
         wrong_client.check()
 
