@@ -215,7 +215,7 @@ class Directo:
             case "edit" | "revert":
                 self.books.touch(self.items[key], name="other" if what == "edit" else self.first[key]["name"])
             case "remove" | "vanish":
-                self.books.remove("items", self.items[key], told=what == "remove")
+                self.books.remove("items", self.items[key], announced=what == "remove")
             case "create":
                 self.items[key] = self.books.add("items", dict(self.first[key]))
 

@@ -1,1 +1,1 @@
-"""Directo, an Estonian ERP: asked for what changed, by `ts`; its list of deletions is believed after a look."""
+"""Directo, an Estonian ERP: polled by `ts`; each entry of its list of deletions is verified by a point read."""

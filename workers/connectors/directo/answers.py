@@ -1,4 +1,4 @@
-"""What a reply of Directo means: its records as they arrive, JSON and XML in one shape, and who is at fault."""
+"""Decodes Directo's replies: records as they arrive, JSON and XML in one shape, and refusals as errors."""
 
 from __future__ import annotations
 
@@ -24,103 +24,104 @@ if TYPE_CHECKING:
 
 _OK = 200
 _A_DAY = timedelta(days=1)
-_STRANGER = 401
+_UNKNOWN_KEY = 401
 _REFUSED = frozenset({403, 404})
-"""Every record would be refused alike: the key is revoked or may not read the resource, or there is none."""
+"""Directo would refuse every record alike: the key may not read the resource, or the resource does not exist."""
 
-_UNKNOWN = re.compile(r"unauthorized|token required", re.IGNORECASE)
-_FORBIDDEN = re.compile(r"not enabled|permission|forbidden|denied", re.IGNORECASE)
-_MOST_ELEMENTS = 1_000_000
-_DEEPEST = 100
-"""Of a record in XML."""
+_UNKNOWN_KEY_WORDS = re.compile(r"unauthorized|token required", re.IGNORECASE)
+_FORBIDDEN_WORDS = re.compile(r"not enabled|permission|forbidden|denied", re.IGNORECASE)
+_MAX_ELEMENTS = 1_000_000
+_MAX_DEPTH = 100
+"""Bounds of one record in XML."""
 
-_FAILURES = frozenset({"result", "results", "err", "error", "errors"})
-"""Roots of XML answers that are no lists: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`."""
+_FAILURE_ROOTS = frozenset({"result", "results", "err", "error", "errors"})
+"""Roots of XML replies that are errors: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`."""
 
 
-class Forbidden(SetAside):
-    """Directo knows the key, which may not read this resource."""
+class ForbiddenError(SetAside):
+    """Directo accepts the key, but the key may not read this resource."""
 
 
 def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
-    """The records of a reply as they arrive, never held whole; numbers are int or Decimal.
+    """The records of a reply as they arrive, never all in memory; numbers are int or Decimal.
 
-    What is read is told by the body: failures come as HTTP 200, too, and not always in the format that was asked for.
-    SetAside what the vendor refuses, TryLater what is no answer of his. `secret` is kept out of the errors.
+    The body's first character decides how it is parsed: Directo also sends errors as HTTP 200, and not always in the
+    requested format. SetAside if Directo refuses the request, TryLater if the body is not a reply of Directo's.
+    `secret` is masked in errors.
     """
     if reply.status != _OK:
-        raise _refusal(reply.status, _hidden(reply.read(-1), secret))
+        raise _refusal(reply.status, _without_secret(reply.read(-1), secret))
     body = http.Peeked(reply)
     if body.first == b"[":
         return _json_records(body)
     if body.first == b"<":
         return _xml_records(streaming.Pieces(body), secret)
-    raise _no_list(_hidden(body.read(-1), secret))
+    raise _not_a_list(_without_secret(body.read(-1), secret))
 
 
 _FLAGS = {"true": 1, "false": 0}
-"""Flags are asked for as numbers, and may be shown as words: XML has nothing else."""
+"""Filters send flags as numbers, but replies may hold words: XML has no other form."""
 
 
-class Watch:
-    """Whether an answer keeps to what was asked for: the vendor ignores filters that he does not know.
+class FilterChecker:
+    """Detects an ignored filter by its results: Directo ignores filters that it does not know.
 
-    Judged is only what is certain. Nothing follows from a field that is not shown, null or empty, which the vendor
-    uses interchangeably; from a text in which commas part several codes; from the order of texts; from a bound, which
-    may belong to its range; from a partial filter, whose letters the vendor may compare in ways of his own; or from a
-    text that holds more than the one asked for.
+    A record fails only if it certainly cannot have passed. These prove nothing: a field that is absent, null or empty
+    (Directo uses these interchangeably); a text that separates several codes by commas; the order of texts; a value
+    equal to a bound; a partial filter, since Directo's comparison of letters is not documented; a text that contains
+    the wanted one.
     """
 
     def __init__(self, resource: str, selection: queries.Selection) -> None:
         self._resource = resource
         self._selection = selection
         self._unseen = {each.name for each in selection.filters}
-        self._any = False
+        self._has_records = False
 
-    def saw(self, record: Any) -> None:
-        """A record. SetAside of the whole resource, naming the filter, if the record cannot have passed it."""
-        self._any = True
+    def check(self, record: Any) -> None:
+        """SetAside of the whole resource, naming the filter, if the record cannot have passed it."""
+        self._has_records = True
         for each in self._selection.filters if isinstance(record, dict) else ():
-            shown = _shown(record, each.name)
-            if not shown:
+            values = _values_of(record, each.name)
+            if not values:
                 continue
             self._unseen.discard(each.name)
-            for test in each.tests:
-                if not any(self._may_pass(value, test, each.name) for value in shown):
+            for condition in each.conditions:
+                if not any(self._may_pass(value, condition, each.name) for value in values):
                     raise SetAside(
-                        f"Directo ignores the filter {each.name}={test.text} of {self._resource}: it also sent objects "
-                        f"that are otherwise; correct it, or remove it",
+                        f"Directo ignores the filter {each.name}={condition.text} of {self._resource}: it also sent "
+                        f"objects that do not match; correct or remove the filter",
                         whole_resource=True,
                     )
 
     def warning(self) -> str | None:
-        """A filter of which the whole answer showed nothing, in words for a person."""
-        if not self._any or not self._unseen:
+        """A text for a person if no record had a filter's field, so that the filter could not be checked; else None."""
+        if not self._has_records or not self._unseen:
             return None
         names = ", ".join(sorted(self._unseen))
-        return f"no object of {self._resource} shows {names}: whether Directo filters by it or ignores it is unknown"
+        return f"no object of {self._resource} has the field {names}: Directo may ignore this filter; check its name"
 
-    def _may_pass(self, value: Any, test: queries.Test, name: str) -> bool:
+    def _may_pass(self, value: Any, condition: queries.Condition, name: str) -> bool:
         if value is None or value == "" or isinstance(value, dict | list):
             return True
         value, zone = int(value) if isinstance(value, bool) else value, self._selection.zone
-        match test.operator:
+        match condition.operator:
             case queries.Operator.PARTIAL:
                 return True
             case queries.Operator.NOT:
-                return not _is_surely(value, test.operands[0])
+                return not _surely_equals(value, condition.operands[0])
             case queries.Operator.EXACT:
-                return "," in str(value) or any(_is_perhaps(value, each, zone) for each in test.operands)
+                return "," in str(value) or any(_may_equal(value, each, zone) for each in condition.operands)
         if isinstance(value, str) and not queries.is_date(value) and name not in resources.NUMBERS:
             return True
-        mine, bound = queries.comparable(value, zone), queries.comparable(test.operands[0], zone)
-        lower, upper = (bound, mine) if test.operator is queries.Operator.ABOVE else (mine, bound)
-        # A bound is included or not, in whole days or not, on this clock or on another: the document does not say.
-        return queries.is_within(lower, upper + _A_DAY if isinstance(upper, datetime) else upper) or lower == upper
+        actual, bound = queries.comparable(value, zone), queries.comparable(condition.operands[0], zone)
+        lower, upper = (bound, actual) if condition.operator is queries.Operator.ABOVE else (actual, bound)
+        # Not documented: whether a bound is included, whether it counts in whole days, and in which time zone.
+        return queries.may_be_less(lower, upper + _A_DAY if isinstance(upper, datetime) else upper) or lower == upper
 
 
-def _shown(record: JsonObject, name: str) -> list[Any]:
-    """What a filter of this name looks at: a field, the lines' fields, or custom fields. Empty if it is not shown."""
+def _values_of(record: JsonObject, name: str) -> list[Any]:
+    """The values that a filter of this name tests: of a field, of the lines, or of custom fields; [] if absent."""
     if name in record:
         return [record[name]]
     bare = name.removeprefix(table.ROW)
@@ -135,20 +136,20 @@ def _objects(record: JsonObject, part: str) -> list[JsonObject]:
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
-def _is_surely(value: Any, wanted: str) -> bool:
+def _surely_equals(value: Any, wanted: str) -> bool:
     same = not isinstance(value, str) and Decimal(value) == _number(wanted)
     return same or str(value) == wanted
 
 
-def _is_perhaps(value: Any, wanted: str, zone: ZoneInfo) -> bool:
-    text, asked = str(value).strip(), wanted.strip()
-    mine, other = (queries.comparable(_FLAGS.get(each.casefold(), each), zone) for each in (text, asked))
-    if isinstance(mine, datetime) and isinstance(other, datetime):
-        return abs(mine - other) <= _A_DAY
-    if mine is not None and other is not None:
-        return mine == other
-    # The document calls a plain `name=Kalev` an exact match in one place and a "name search" in another.
-    return asked.casefold() in text.casefold()
+def _may_equal(value: Any, wanted: str, zone: ZoneInfo) -> bool:
+    text, wanted_text = str(value).strip(), wanted.strip()
+    actual, expected = (queries.comparable(_FLAGS.get(each.casefold(), each), zone) for each in (text, wanted_text))
+    if isinstance(actual, datetime) and isinstance(expected, datetime):
+        return abs(actual - expected) <= _A_DAY
+    if actual is not None and expected is not None:
+        return actual == expected
+    # Documented both as an exact match and as a "name search".
+    return wanted_text.casefold() in text.casefold()
 
 
 def _number(text: str) -> Decimal | None:
@@ -158,92 +159,93 @@ def _number(text: str) -> Decimal | None:
         return None
 
 
-def _hidden(body: bytes, secret: str) -> bytes:
+def _without_secret(body: bytes, secret: str) -> bytes:
     return body.replace(secret.encode(), b"...")
 
 
 def _refusal(status: int, body: bytes) -> SetAside:
-    """A resource that is not enabled for the key is 400 with these words, 403 or 404 (Directo API documentation).
+    """Directo's refusal as an error.
 
-    A key that Directo does not know is 401; in the XML format a 200 that says so.
+    A resource that is not enabled for the key: 400 with such a text, 403 or 404 (Directo API documentation). An unknown
+    key: 401, or in the XML format 200 with such a text.
     """
-    said = _words(body)
-    shown = said if status == _OK else f"HTTP {status}: {said}"
-    if status == _STRANGER or _UNKNOWN.search(said):
-        return SetAside(shown, whole_resource=True)
-    if status in _REFUSED or _FORBIDDEN.search(said):
-        return Forbidden(shown, whole_resource=True)
-    return SetAside(shown)
+    message = _error_text(body)
+    reason = message if status == _OK else f"HTTP {status}: {message}"
+    if status == _UNKNOWN_KEY or _UNKNOWN_KEY_WORDS.search(message):
+        return SetAside(reason, whole_resource=True)
+    if status in _REFUSED or _FORBIDDEN_WORDS.search(message):
+        return ForbiddenError(reason, whole_resource=True)
+    return SetAside(reason)
 
 
-def _no_list(body: bytes) -> SetAside | TryLater:
+def _not_a_list(body: bytes) -> SetAside | TryLater:
     try:
         decoded = exact.loads(body)
     except ValueError:
-        return TryLater(f"the answer is no list: {_words(body) or 'empty'}", shuts_gate=False)
+        return TryLater(f"the answer is not a list: {_error_text(body) or 'empty'}", shuts_gate=False)
     if isinstance(decoded, dict) and decoded.keys() & {"error", "message"}:
         return _refusal(_OK, body)
-    return SetAside(f"the answer is no list: {_words(body)}")
+    return SetAside(f"the answer is not a list: {_error_text(body)}")
 
 
 def _json_records(body: http.Peeked) -> Iterator[Any]:
     try:
         yield from streaming.items(body)
     except streaming.Broken as error:
-        raise _broken("JSON", error) from None
+        raise _broken_body("JSON", error) from None
 
 
 def _xml_records(body: streaming.Pieces, secret: str) -> Iterator[Any]:
-    """Each child of the root in the JSON's shape, forgotten once it is read."""
+    """Each child of the root in the JSON's shape; the tree is cleared after each, so memory stays bounded."""
     root, is_list = None, False
-    # ValueError and LookupError: a DTD, which is never read, and an encoding that nobody knows.
+    # ValueError: a DTD, which the parser refuses. LookupError: an unknown encoding.
     try:
         for depth, ends, element in _bounded(Xml.iterparse(body, events=("start", "end"), forbid_dtd=True)):
             if root is None:
-                root, is_list = element, element.tag.lower() not in _FAILURES | {"html"}
+                root, is_list = element, element.tag.lower() not in _FAILURE_ROOTS | {"html"}
             if ends and depth == 1 and is_list:
                 body.ended()
-                yield _shaped(element)
+                yield _to_json_shape(element)
                 root.clear()
     except (ParseError, ValueError, LookupError) as error:
-        raise _broken("XML", error) from None
+        raise _broken_body("XML", error) from None
     if root is not None and not is_list:
-        said = _hidden(_all_words(root).encode(), secret)
-        raise _refusal(_OK, said) if root.tag.lower() in _FAILURES else _no_list(said)
+        message = _without_secret(_xml_text(root).encode(), secret)
+        raise _refusal(_OK, message) if root.tag.lower() in _FAILURE_ROOTS else _not_a_list(message)
 
 
 def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool, Element]]:
-    """How many elements are open, whether this one ends with the event, and the element."""
-    depth, met = 0, 0
+    """(number of open elements, whether the event ends the element, the element), within the bounds of a record."""
+    depth, elements = 0, 0
     for event, element in events:
         ends = event == "end"
         depth += -1 if ends else 1
-        met = 0 if depth == 1 else met + 1
-        if depth > _DEEPEST:
-            raise SetAside(f"the answer is nested more than {_DEEPEST} deep")
-        if met > 2 * _MOST_ELEMENTS:
-            raise TooLarge(f"a record of the answer has more than {_MOST_ELEMENTS} elements")
+        elements = 0 if depth == 1 else elements + 1
+        if depth > _MAX_DEPTH:
+            raise SetAside(f"the answer is nested more than {_MAX_DEPTH} deep")
+        if elements > 2 * _MAX_ELEMENTS:
+            raise TooLarge(f"a record of the answer has more than {_MAX_ELEMENTS} elements")
         yield depth, ends, element
 
 
-def _broken(form: str, error: Exception) -> TryLater:
+def _broken_body(form: str, error: Exception) -> TryLater:
     reason = str(error).strip().partition("\n")[0]
-    return TryLater(f"the answer breaks off or is no {form}: {reason}", shuts_gate=False)
+    return TryLater(f"the answer is incomplete or not {form}: {reason}", shuts_gate=False)
 
 
-def _shaped(element: Element) -> Any:
-    """An XML element in the JSON's shape: attributes and text as text, wrappers of lists as lists."""
+def _to_json_shape(element: Element) -> Any:
+    """An XML element in the JSON's shape: attributes and text as text, elements that wrap lists as lists."""
     children = list(element)
     if _is_list(element, children):
-        return [_shaped(child) for child in children]
+        return [_to_json_shape(child) for child in children]
     text = (element.text or "").strip()
     if not children and not element.attrib:
         return element.text or ""
-    # A name that comes more than once has all its values in a list.
+    # A name that occurs more than once becomes a list of its values.
     values: dict[str, list[Any]] = {name: [value] for name, value in element.attrib.items()}
     for child in children:
-        values.setdefault(child.tag, []).append(_shaped(child))
-    shaped: JsonObject = {name: some if len(some) > 1 else some[0] for name, some in values.items()}
+        values.setdefault(child.tag, []).append(_to_json_shape(child))
+    shaped: JsonObject = {name: items if len(items) > 1 else items[0] for name, items in values.items()}
     return shaped | {"text": text} if text and "text" not in shaped else shaped
 
 
@@ -254,13 +256,13 @@ def _is_list(element: Element, children: list[Element]) -> bool:
     return len(tags) == 1 and not element.attrib and element.tag in {tag + end for tag in tags for end in ("s", "es")}
 
 
-def _all_words(root: Element) -> str:
+def _xml_text(root: Element) -> str:
     attributes = (value for element in root.iter() for value in element.attrib.values())
     return " ".join([*attributes, *root.itertext()])
 
 
-def _words(body: bytes) -> str:
-    """`error.code`, `error.message`, `message`, else the beginning of the body."""
+def _error_text(body: bytes) -> str:
+    """`error.code`, `error.message` and `error.details`, or `message`; else the beginning of the body."""
     try:
         decoded = exact.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where a reading of Directo stands: what a cursor says, and why it never moves past what was really received."""
+"""Directo's cursors: what they hold, and why they never move past what was received."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact
 from models.values import End
+from workers.connectors.directo import wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from zoneinfo import ZoneInfo
 
     from workers.connectors.directo.options import Options
+    from workers.connectors.directo.queries import Params
 
-Params = list[tuple[str, str]]
-"""Filters; the operator is part of the value, and a name may come twice."""
-
-_EARLIEST = datetime(1900, 1, 1)  # noqa: DTZ001 - a wall clock; what is not after this is a zero date
 _ONE_SECOND = timedelta(seconds=1)
 
-_IGNORED_AFTER = timedelta(minutes=1)
-"""A record this much older than what was asked for shows that the filter did nothing; less may be rounding."""
+_FILTER_IGNORED_AFTER = timedelta(minutes=1)
+"""A record this much older than `ts` asked for proves that the filter was ignored; a smaller gap may be rounding."""
 
-_NO_CLOCK = timedelta(days=1)
-"""How far our own clock is mistrusted where the vendor sends no Date."""
+_UNKNOWN_CLOCK_MARGIN = timedelta(days=1)
+"""Subtracted from our own clock if Directo sends no Date header."""
 
-_LONGEST_MEMORY = 2000
-"""Deletions that a cursor remembers, of those with a time and of those without."""
+_MAX_SEEN = 2000
+"""Deletions that a cursor remembers; one limit for those with a time and one for those without."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Documents of some days. `start` None: all before the first day. From `until` on: all that is left."""
+    """A range of document dates, `days` long, that one request asks for.
+
+    `start` None: everything before `first`. `start` at or after `until`: everything from there on, without an end.
+    """
 
     start: date | None
     days: int
@@ -43,227 +43,207 @@ class Window:
 
     @classmethod
     def initial(cls, options: Options) -> Window:
-        """The first of a reading. Where the last one ends is any day: what is later is asked for, too."""
+        """The first window of a full sync. `until` may be any day: the last window has no end."""
         first = options.since
         until = max(datetime.now(options.zone).date() + timedelta(days=1), first + timedelta(days=1))
         return cls(None, max((until - first).days // 2, 1), first, until)
 
     @property
     def end(self) -> date | None:
-        """The day after the last; None: open."""
+        """The first day after the window; None if it has no end."""
         if self.start is None:
             return self.first
         return min(self.start + timedelta(days=self.days), self.until) if self.start < self.until else None
 
     @property
     def bounds(self) -> tuple[datetime | None, datetime | None]:
-        """After when and before when; None: open.
+        """The wall clocks to send after `>` and `<`; None: no bound on that side.
 
-        Windows share a second, because it is not documented whether `>` and `<` include their bound.
+        Neighbouring windows overlap by one second, because it is not documented whether `>` and `<` include the bound.
         """
         after = None if self.start is None else datetime.combine(self.start, time()) - _ONE_SECOND
         return after, None if self.end is None else datetime.combine(self.end, time())
 
     def halved(self) -> Window | None:
-        """A smaller question; None where there is none."""
+        """The same start with half the days; None if the window cannot be made smaller."""
         if self.start is None or self.start >= self.until or self.days == 1:
             return None
         return replace(self, days=self.days // 2)
 
     def next(self, *, wider: bool) -> Window | None:
-        """The window behind this one; None at the end."""
+        """The window that follows, twice as long if `wider`; None after the last."""
         if self.end is None:
             return None
         days = min(self.days * 2, (self.until - self.first).days) if wider and self.start else self.days
         return replace(self, start=self.end, days=days)
 
     @classmethod
-    def read(cls, said: dict[str, Any]) -> Window:
-        """Back from a cursor."""
-        days = {name: date.fromisoformat(said[name]) for name in ("first", "until")}
-        return cls(date.fromisoformat(said["start"]) if said["start"] else None, said["days"], **days)
+    def decode(cls, fields: dict[str, Any]) -> Window:
+        """The window from its fields in a cursor."""
+        days = {name: date.fromisoformat(fields[name]) for name in ("first", "until")}
+        return cls(date.fromisoformat(fields["start"]) if fields["start"] else None, fields["days"], **days)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What a cursor says: `since` after a finished run; all else but `seen` while a full reading goes on.
+    """The content of a cursor: `since` and `seen` after a finished run, the other fields while a full sync goes on.
 
-    `began`: our clock at the run's first request. `asked`: the vendor's clock then. `greatest`: the latest `ts`
-    received. `since` and `greatest` are the vendor's wall clock. `seen`: deletions that the overlap will bring again.
+    - `since`: polls ask for `ts` after this; Directo's wall clock
+    - `seen`: fingerprints of deletions that the overlap will deliver again
+    - `started`: our clock at the run's first request, aware
+    - `vendor_started`: Directo's clock at that request, aware; None if it sent no Date header
+    - `greatest`: the latest `ts` received; Directo's wall clock
+    - `window`: the next window of a full sync by windows
     """
 
     since: datetime | None = None
     seen: tuple[str, ...] = ()
-    began: datetime | None = None
-    asked: datetime | None = None
+    started: datetime | None = None
+    vendor_started: datetime | None = None
     greatest: datetime | None = None
     window: Window | None = None
 
-    def text(self) -> str:
-        """The cursor."""
-        fields = {name: getattr(self, name) for name in ("since", "began", "asked", "greatest")}
-        said: dict[str, Any] = {name: moment.isoformat() for name, moment in fields.items() if moment}
+    def encode(self) -> str:
+        """The cursor as text."""
+        stamps = {name: getattr(self, name) for name in ("since", "started", "vendor_started", "greatest")}
+        encoded: dict[str, Any] = {name: moment.isoformat() for name, moment in stamps.items() if moment}
         if self.seen:
-            said["seen"] = self.seen
+            encoded["seen"] = self.seen
         if self.window:
-            said["window"] = asdict(self.window)
-        return json.dumps(said, default=date.isoformat)
+            encoded["window"] = asdict(self.window)
+        return json.dumps(encoded, default=date.isoformat)
 
     @classmethod
     def recent(cls, options: Options) -> Position:
-        """Where deletions may still be news, for a list of them that is too long to be read whole."""
-        back = options.full_every + options.overlap + _NO_CLOCK
-        return cls(wall(datetime.now(UTC) - back, options.zone))
+        """A start for `/deleted` if the whole list is too long: deletions before it are covered by a full sync."""
+        back = options.full_every + options.overlap + _UNKNOWN_CLOCK_MARGIN
+        return cls(wall_clock.localize(datetime.now(UTC) - back, options.zone))
 
     @classmethod
-    def read(cls, text: str) -> Position:
-        """Back from the cursor."""
-        said = json.loads(text)
-        window = said.pop("window", None)
-        seen = tuple(said.pop("seen", ()))
-        moments = {name: datetime.fromisoformat(moment) for name, moment in said.items()}
-        return cls(seen=seen, window=Window.read(window) if window else None, **moments)
+    def decode(cls, text: str) -> Position:
+        """The position from a cursor's text."""
+        decoded = json.loads(text)
+        window = decoded.pop("window", None)
+        seen = tuple(decoded.pop("seen", ()))
+        stamps = {name: datetime.fromisoformat(moment) for name, moment in decoded.items()}
+        return cls(seen=seen, window=Window.decode(window) if window else None, **stamps)
 
 
 class Run:
-    """What a reading has learned so far, and the cursor that follows from it."""
+    """One run over a resource: observes stamps and clocks, and computes the next cursor from them."""
 
     def __init__(self, position: Position, options: Options, *, full: bool) -> None:
-        self._position = position if position.began else replace(position, began=datetime.now(UTC))
+        self._position = position if position.started else replace(position, started=datetime.now(UTC))
         self._options = options
         self._full = full
         self._oldest: datetime | None = None
 
     def params(self) -> Params:
-        """The filter for what changed since, if there is a since. The operator is part of the value."""
+        """The `ts` filter of a poll, its operator in the value; empty for a full sync."""
         since = self._position.since
-        return [("ts", f">{sent(since)}")] if since else []
+        return [("ts", f">{wall_clock.to_param(since)}")] if since else []
 
-    def told(self, moment: datetime | None) -> None:
-        """The vendor's clock on a reply; what counts is its time before the run's first request."""
-        if moment is not None and self._position.asked is None and self._position.began is not None:
-            asked = moment - (datetime.now(UTC) - self._position.began)
-            self._position = replace(self._position, asked=asked)
+    def observe_clock(self, moment: datetime | None) -> None:
+        """Take Directo's clock from a reply, reduced to the time of the run's first request; None: no Date header."""
+        if moment is not None and self._position.vendor_started is None and self._position.started is not None:
+            vendor_started = moment - (datetime.now(UTC) - self._position.started)
+            self._position = replace(self._position, vendor_started=vendor_started)
 
-    def saw(self, record: Any) -> None:
-        """A record with its `ts`, if it has one."""
+    def observe_record(self, record: Any) -> None:
+        """Take the `ts` of a record, if it has one."""
         if isinstance(record, dict):
-            self.saw_stamp(stamp(record.get("ts"), self._options.zone))
+            self.observe_stamp(wall_clock.parse(record.get("ts"), self._options.zone))
 
-    def saw_stamp(self, stamp: datetime | None) -> None:
-        """A record's `ts`."""
+    def observe_stamp(self, stamp: datetime | None) -> None:
+        """Take a `ts` as a wall clock; None is ignored."""
         if stamp is None:
             return
         self._position = replace(self._position, greatest=max(self._position.greatest or stamp, stamp))
         self._oldest = min(self._oldest or stamp, stamp)
 
-    def is_old(self, stamp: datetime | None) -> bool:
-        """Whether the filter should have kept this record away."""
+    def is_before_cursor(self, stamp: datetime | None) -> bool:
+        """Whether the `ts` filter should have excluded a record with this stamp."""
         since = self._position.since
-        return stamp is not None and since is not None and stamp <= since - _IGNORED_AFTER
+        return stamp is not None and since is not None and stamp <= since - _FILTER_IGNORED_AFTER
 
-    def is_history(self, stamp: datetime | None) -> bool:
-        """Whether a deletion was told long since: what was mirrored then, a later full reading has missed."""
+    def is_covered_by_full_sync(self, stamp: datetime | None) -> bool:
+        """Whether a full sync has run since this deletion, and so has already found the object missing."""
         if self._position.since is not None:
-            return self.is_old(stamp)
-        look_back = self._options.full_every + self._options.overlap
-        return stamp is not None and stamp <= wall(self._asked(), self._options.zone) - look_back
-
-    def _now(self) -> datetime:
-        return wall(self._asked(), self._options.zone)
+            return self.is_before_cursor(stamp)
+        covered = self._options.full_every + self._options.overlap
+        return stamp is not None and stamp <= self._vendor_now() - covered
 
     def position(self) -> Position:
-        """Where the run stands."""
+        """The position within the run."""
         return self._position
 
-    def finished(self) -> Position:
-        """Where the next tick begins: never past what was received, nor past the vendor's clock before we asked."""
+    def next_position(self) -> Position:
+        """Where the next poll begins: at most the greatest `ts` received and Directo's clock before the first request.
+
+        If Directo's clock was set back, the cursor goes back too: else polls would find nothing until the clock has
+        caught up. It goes back by one more interval, because the poll before this one already asked beyond the clock.
+        """
         old, greatest = self._position.since, self._position.greatest
-        if old is not None and not self._full and self._position.asked is not None and old > self._now():
-            # His clock was set back: until it is there again, nothing would be asked for. What changed since the tick
-            # before this one was not asked for either.
-            return Position(_stepped_back(self._now(), self._options.every + self._options.overlap, self._options.zone))
-        if greatest is None and old is not None and not self._full:
-            return Position(old)
-        limit = self._now()
-        stamp = min(greatest, limit) if greatest else limit
-        new = _stepped_back(stamp, self._options.overlap, self._options.zone)
+        limit = self._vendor_now()
+        if old is not None and not self._full:
+            if self._position.vendor_started is not None and old > limit:
+                return Position(self._stepped_back(limit, self._options.every + self._options.overlap))
+            if greatest is None:
+                return Position(old)
+        new = self._stepped_back(min(greatest, limit) if greatest else limit, self._options.overlap)
         return Position(max(old, new) if old else new)
 
     def end(self, *, complete: bool = False, warning: str | None = None) -> End:
-        """The end of the run's last reply. `warning`: what else a person should know."""
-        told = [each for each in (self.warning(), warning) if each]
-        return End(self.finished().text(), complete=complete, warning="; ".join(told) or None)
+        """The end of the run's last reply. `warning`: joined to the run's own."""
+        warnings = [each for each in (self.warning(), warning) if each]
+        return End(self.next_position().encode(), complete=complete, warning="; ".join(warnings) or None)
 
     def warning(self) -> str | None:
-        """A filter that did nothing, in words for a person."""
-        if not self.is_old(self._oldest):
+        """A text for a person if the `ts` filter was ignored; else None."""
+        if not self.is_before_cursor(self._oldest):
             return None
         return (
-            f"Directo ignored the filter ts=>{sent(self._position.since)}: it also sent records last changed "
-            f"{sent(self._oldest)}. They are kept, but every look reads more than it should"
+            f"Directo ignored the filter ts=>{wall_clock.to_param(self._position.since)}: it also sent records last "
+            f"changed {wall_clock.to_param(self._oldest)}. They are kept, but every poll reads more than it should"
         )
 
-    def _asked(self) -> datetime:
-        if self._position.asked is None:
-            return (self._position.began or datetime.now(UTC)) - _NO_CLOCK
-        return self._position.asked
+    def _vendor_now(self) -> datetime:
+        if self._position.vendor_started is not None:
+            moment = self._position.vendor_started
+        else:
+            moment = (self._position.started or datetime.now(UTC)) - _UNKNOWN_CLOCK_MARGIN
+        return wall_clock.localize(moment, self._options.zone)
+
+    def _stepped_back(self, stamp: datetime, overlap: timedelta) -> datetime:
+        return wall_clock.step_back(stamp, overlap, self._options.zone)
 
 
-class Memory:
-    """Which deletions were mentioned before, of those that the overlap brings again."""
+class SeenDeletions:
+    """Which rows of `/deleted` were already enqueued, so that the overlap does not enqueue them again."""
 
     def __init__(self, seen: Iterable[str]) -> None:
         self._seen = frozenset(seen)
-        self._met: dict[str, datetime] = {}
+        self._stamped: dict[str, datetime] = {}
         self._timeless: dict[str, None] = {}
 
-    def is_news(self, key: str, stamp: datetime | None) -> bool:
-        """Whether this row was not mentioned yet.
+    def is_new(self, key: str, stamp: datetime | None) -> bool:
+        """Whether this row was not enqueued yet; remembers it.
 
-        Rows without time may all come at every tick. What cannot be remembered of them waits for the next full
-        reading: it would be mentioned for ever.
+        Rows without a time may come with every poll. Beyond `_MAX_SEEN` they count as seen and wait for the next full
+        sync: a row that cannot be remembered would be enqueued by every poll.
         """
         name = exact.fingerprint(key)[:12]
         if stamp is not None:
-            self._met[name] = stamp
-        elif name in self._timeless or len(self._timeless) < _LONGEST_MEMORY:
+            self._stamped[name] = stamp
+        elif name in self._timeless or len(self._timeless) < _MAX_SEEN:
             self._timeless[name] = None
         else:
             return False
         return name not in self._seen
 
-    def into(self, position: Position) -> Position:
-        """The position that remembers what will come again."""
-        again = sorted(
-            (stamp, name) for name, stamp in self._met.items() if not position.since or stamp > position.since
+    def add_to(self, position: Position) -> Position:
+        """The position with `seen` set to the rows that its overlap will deliver again."""
+        repeated = sorted(
+            (stamp, name) for name, stamp in self._stamped.items() if not position.since or stamp > position.since
         )
-        return replace(position, seen=(*self._timeless, *(name for _, name in again[-_LONGEST_MEMORY:])))
-
-
-def stamp(value: Any, zone: ZoneInfo) -> datetime | None:
-    """A `ts` as the vendor's wall clock. It comes with a space and without zone, though documented as `…T…Z`."""
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else _EARLIEST
-        stamp = wall(moment, zone)
-    except (ValueError, OverflowError):
-        return None
-    return stamp if stamp > _EARLIEST else None
-
-
-def wall(moment: datetime, zone: ZoneInfo) -> datetime:
-    """The moment on the vendor's wall clock; one without zone is there already."""
-    return moment.astimezone(zone).replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def _stepped_back(stamp: datetime, overlap: timedelta, zone: ZoneInfo) -> datetime:
-    """The wall clock an overlap earlier, and an hour more where that crosses one that is repeated or left out."""
-    back = stamp - overlap
-    earliest = back.replace(tzinfo=zone, fold=0).utcoffset() or timedelta()
-    latest = stamp.replace(tzinfo=zone, fold=1).utcoffset() or timedelta()
-    return back - abs(earliest - latest)
-
-
-def sent(moment: datetime | None) -> str:
-    """A wall clock as filters take it."""
-    return moment.isoformat(timespec="seconds") if moment else ""
+        return replace(position, seen=(*self._timeless, *(name for _, name in repeated[-_MAX_SEEN:])))

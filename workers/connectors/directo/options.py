@@ -13,37 +13,36 @@ from workers.connectors.contract import Connection, Duration, Secret, Url
 from workers.connectors.directo import queries, table
 
 
-def _known(name: str) -> str:
+def _known_resource(name: str) -> str:
     if name not in table.NAMES:
         raise ValueError(f'Directo has no resource "{name}"; it has {", ".join(sorted(table.NAMES))}')
     return name
 
 
-def _refuse_what_is_ours(resource: str, name: str, said: Any, keys: dict[str, tuple[str, ...]]) -> None:
-    """ValueError for a filter that asks what the connector itself asks for."""
+def _refuse_reserved(resource: str, name: str, setting: Any, keys: dict[str, tuple[str, ...]]) -> None:
+    """ValueError for a filter that would interfere with the connector's own parameters."""
     if resource == table.DELETED:
-        raise ValueError("deletions are always asked for all and sorted here; remove this filter")
+        raise ValueError("the mirror needs all deletions; remove this filter")
     if name.strip("<>!=% ").casefold() == "ts":
-        raise ValueError("`ts` is how the mirror asks for what changed; remove this filter")
-    tests = queries.parse(name, said).tests
-    if name in keys.get(resource, table.ROWS[resource].key) and any(test.operator for test in tests):
-        raise ValueError('it identifies the object, so its values are named one by one, as in "AALTR,AIPM"')
+        raise ValueError("the mirror itself filters by `ts` to find changes; remove this filter")
+    conditions = queries.parse(name, setting).conditions
+    if name in keys.get(resource, table.ROWS[resource].key) and any(each.operator for each in conditions):
+        raise ValueError('it identifies the object, so list its exact values, as in "AALTR,AIPM"')
 
 
-_Name = Annotated[str, AfterValidator(_known)]
+_Name = Annotated[str, AfterValidator(_known_resource)]
 
 
 class Options(Connection):
     """One Directo account.
 
-    `full_every`: how often everything is read, which finds what neither `ts` nor `/deleted` tells. `since`: where the
-    date windows of a reading begin that is too large for one reply; what is older comes as one more window. `keys`: the
-    fields that identify an object, where this company's field list names them otherwise than `table.py` supposes.
-
-    `filter`: which objects of a resource are mirrored, as in `[connections.books.filter]` with
-    `items = { warehouse = "AALTR,AIPM", closed = 0 }`: field -> value, see `queries.parse`. Several fields must all
-    hold. An object that no longer passes is deleted from the mirror, and one that passes again comes back; an edit that
-    takes one out is noticed by the next full reading.
+    - `full_every`: time between full syncs, which find changes and deletions that neither `ts` nor `/deleted` reports
+    - `since`: first day of the date windows that split a full sync too large for one reply; older documents form one
+      more window
+    - `keys`: resource -> the fields that identify its objects, if this company's differ from those in `table.py`
+    - `filter`: resource -> field -> value, for the objects to mirror (values: see `queries.parse`), as in
+      `[connections.books.filter]` with `items = { warehouse = "AALTR,AIPM", closed = 0 }`; all fields must match.
+      An object that no longer passes is deleted from the mirror by the next full sync, and restored if it passes again
     """
 
     url: Url = "https://login.directo.ee/apidirect"
@@ -64,32 +63,32 @@ class Options(Connection):
     def _fits_a_header(cls, key: Secret) -> Secret:
         if not re.fullmatch(r"[!-~]+", key.get_secret_value()):
             raise ValueError(
-                "the key is empty or has spaces or letters no key has; ask your Directo administrator for it"
+                "the key is empty or contains spaces or other invalid characters; ask your Directo administrator for it"
             )
         return key
 
     @field_validator("filter")
     @classmethod
-    def _can_be_asked_for(cls, wanted: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+    def _filters_are_valid(cls, filters: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
         mistakes, zone = [], ZoneInfo(info.data.get("timezone", "UTC"))
-        for resource, fields in wanted.items():
+        for resource, fields in filters.items():
             if "resources" in info.data and resource not in info.data["resources"]:
                 mistakes.append(f"{resource} is not among `resources`; add it there, or remove its filter")
-            for name, said in fields.items():
+            for name, setting in fields.items():
                 try:
-                    _refuse_what_is_ours(resource, name, said, info.data.get("keys", {}))
-                    queries.refuse_empty(queries.parse(name, said), zone)
+                    _refuse_reserved(resource, name, setting, info.data.get("keys", {}))
+                    queries.refuse_empty_range(queries.parse(name, setting), zone)
                 except ValueError as error:
                     mistakes.append(f"{resource}.{name}: {error}")
         if mistakes:
             raise ValueError("; ".join(mistakes))
-        return wanted
+        return filters
 
     def selection(self, resource: str) -> queries.Selection:
-        """Which objects of the resource are asked for."""
+        """The filter of the resource; without filters if none is set."""
         wanted = self.filter.get(resource, {})
-        return queries.Selection(tuple(queries.parse(name, said) for name, said in wanted.items()), self.zone)
+        return queries.Selection(tuple(queries.parse(name, setting) for name, setting in wanted.items()), self.zone)
 
     def login(self) -> tuple[str, ...]:
-        """The API key is the account."""
+        """The API key: it alone identifies the account."""
         return (self.api_key.get_secret_value(),)

@@ -1,7 +1,7 @@
-"""What Directo can be asked for: each operator of its filters in words that a type checker knows, and in its own.
+"""Directo's filters as typed objects, and as settings spell them in Directo's own syntax.
 
-Operators stand in the value (Directo API documentation, "Advanced Filtering"). Where the document contradicts itself,
-the form that its server can tell apart is taken: `country=!EE`, because `country!=EE` is a parameter named `country!`.
+The operator is part of a parameter's value (Directo API documentation, "Advanced Filtering"). The document contradicts
+itself on "not equal"; we send `country=!EE`, because any server reads `country!=EE` as a parameter named `country!`.
 """
 
 from __future__ import annotations
@@ -13,26 +13,29 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from workers.connectors.directo import cursors, table
+from workers.connectors.directo import table, wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from zoneinfo import ZoneInfo
 
+Params = list[tuple[str, str]]
+"""Query parameters in order; a name may occur twice, and the operator is part of the value."""
+
 Value = str | int | float | Decimal | bool | date
 """A text, a number, a flag (sent as 1 or 0), a day (sent as its midnight), or a moment (`datetime` is a `date`).
 
-A moment without zone is the vendor's wall clock; one with a zone is sent as UTC with a `Z`.
+A moment without a zone is Directo's wall clock; one with a zone is sent as UTC with a `Z`.
 """
 
-_DATED = "date"
-"""The field of documents by which windows are asked for."""
+_DATE_FIELD = "date"
+"""The field of documents that windows filter by."""
 
 _NAME = re.compile(r"[\w.-]+")
 _OPERATORS = "<>!="
 _DATE = re.compile(r"\d{4}-\d\d?-")
 
-_NO_COMMA = 'a comma is an operator of Directo\'s filters ("or"), so no value with one can be asked for'
+_NO_COMMA = 'a comma is an operator of Directo\'s filters ("or"), so a value that contains one cannot be filtered by'
 
 _CALCULATED = re.compile(
     "line_total|discount_amount|available_stock|profit_margin|average_price|sum_quantity|order_total|full_address"
@@ -42,7 +45,7 @@ _CALCULATED = re.compile(
 
 
 class Operator(StrEnum):
-    """What stands before a value."""
+    """The operator that precedes a value; `PARTIAL` also follows it."""
 
     EXACT = ""
     NOT = "!"
@@ -52,113 +55,113 @@ class Operator(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
-    """One parameter's value. `operands`: several only for `EXACT`, where any may be met."""
+class Condition:
+    """One parameter's value. `operands`: several only for `EXACT`, which any of them satisfies."""
 
     operator: Operator
     operands: tuple[str, ...]
 
     @property
     def text(self) -> str:
-        """As the vendor writes it: `!EE`, `>100`, `%john%`, `EE,LV`."""
+        """In Directo's syntax: `!EE`, `>100`, `%john%`, `EE,LV`."""
         closing = "%" if self.operator is Operator.PARTIAL else ""
         return f"{self.operator}{','.join(self.operands)}{closing}"
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What one field must be. Several tests of one field must all hold: each is a parameter of its own."""
+    """The conditions on one field, all of which must hold: each becomes a parameter of its own."""
 
     name: str
-    tests: tuple[Test, ...]
+    conditions: tuple[Condition, ...]
 
     @property
-    def pairs(self) -> cursors.Params:
-        """The parameters, for httpx, which encodes them: `>` as %3E, `%` as %25."""
-        return [(self.name, test.text) for test in self.tests]
+    def params(self) -> Params:
+        """The parameters, not yet percent-encoded: httpx sends `>` as %3E and `%` as %25."""
+        return [(self.name, condition.text) for condition in self.conditions]
 
     def __str__(self) -> str:
-        return "&".join(f"{name}={value}" for name, value in self.pairs)
+        return "&".join(f"{name}={value}" for name, value in self.params)
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field to be filtered by; see `field`, `row`, `datafield`.
+    """A field to filter by; made by `field`, `row` or `datafield`.
 
-    Every method raises ValueError for a value that the vendor would read as something else: an empty one, one with a
-    comma (which means "or"), with a `%`, or with an operator in front.
+    Every method raises ValueError for a value that Directo would read as something else: an empty one, one with a
+    comma (which means "or"), one with a `%`, or one that begins with an operator.
     """
 
     name: str
 
     def equals(self, value: Value) -> Filter:
         """`?code=9810` ("Basic Filtering")."""
-        return self._one(Operator.EXACT, value)
+        return self._single(Operator.EXACT, value)
 
     def is_one_of(self, *values: Value) -> Filter:
         """`?country=EE,LV,LT` ("Multiple Values (OR Logic)")."""
         if not values:
             raise ValueError("a list needs at least one value")
-        return Filter(self.name, (Test(Operator.EXACT, tuple(map(_operand, values))),))
+        return Filter(self.name, (Condition(Operator.EXACT, tuple(map(_operand, values))),))
 
     def is_not(self, *values: Value) -> Filter:
-        """`?country=!EE` (table "Common Filter Parameters by Resource"); of several values none may be met.
+        """`?country=!EE` (table "Common Filter Parameters by Resource"); the field must equal none of the values.
 
-        Also documented as `country!=EE` ("Not Equal"), which every server reads as a parameter `country!`: not sent.
-        Several values are several parameters, because nobody says what `!EE,LV` means.
+        The form `country!=EE` ("Not Equal") is never sent, because any server reads it as a parameter named `country!`.
+        Several values become several parameters, because the meaning of `!EE,LV` is not documented.
         """
         if not values:
             raise ValueError("a list needs at least one value")
-        return Filter(self.name, tuple(Test(Operator.NOT, (_operand(value),)) for value in values))
+        return Filter(self.name, tuple(Condition(Operator.NOT, (_operand(value),)) for value in values))
 
     def contains(self, text: str) -> Filter:
-        """`?name=%john%` ("Partial Filtering"), on the wire `%25john%25`."""
-        return self._one(Operator.PARTIAL, text)
+        """`?name=%john%` ("Partial Filtering"); percent-encoded `%25john%25`."""
+        return self._single(Operator.PARTIAL, text)
 
     def above(self, bound: Value) -> Filter:
-        """`?price=>100`, which the document calls "greater than" and "greater or equal": expect either."""
+        """`?price=>100`; documented both as "greater than" and "greater or equal", so the bound may be included."""
         return Filter(self.name, (_bound(Operator.ABOVE, bound),))
 
     def below(self, bound: Value) -> Filter:
-        """`?weight=<5.5`, which the document calls "less than" and "less or equal": expect either."""
+        """`?weight=<5.5`; documented both as "less than" and "less or equal", so the bound may be included."""
         return Filter(self.name, (_bound(Operator.BELOW, bound),))
 
     def between(self, lower: Value, upper: Value) -> Filter:
-        """`?quantity=>10&quantity=<100` ("Range Filtering"); whether the bounds belong to it is not documented."""
+        """`?quantity=>10&quantity=<100` ("Range Filtering"); not documented whether the bounds are included."""
         return Filter(self.name, (_bound(Operator.ABOVE, lower), _bound(Operator.BELOW, upper)))
 
-    def _one(self, operator: Operator, value: Value) -> Filter:
-        return Filter(self.name, (Test(operator, (_operand(value),)),))
+    def _single(self, operator: Operator, value: Value) -> Filter:
+        return Filter(self.name, (Condition(operator, (_operand(value),)),))
 
 
 def field(name: str) -> Field:
-    """A field of the object, spelt as answers spell it: names are case-sensitive, misspelt ones are ignored.
+    """A field of the object, spelt as in replies: names are case-sensitive, and Directo ignores unknown ones.
 
-    ValueError for a name with an operator in it and for a field that the vendor calculates: filtering by such a one is
-    refused, or ignored, or finds nothing (Directo API documentation, "Calculated Fields (Cannot Be Filtered)").
+    ValueError for a name that contains an operator and for a field that Directo calculates: it refuses such a filter,
+    ignores it, or finds nothing (Directo API documentation, "Calculated Fields (Cannot Be Filtered)").
     """
     bare = name.rstrip("<>!= %")
     if bare != name and _NAME.fullmatch(bare):
-        raise ValueError(f'the operator belongs into the value, as in {bare} = "!EE" or {bare} = ">100"')
+        raise ValueError(f'write the operator before the value, as in {bare} = "!EE" or {bare} = ">100"')
     if not _NAME.fullmatch(name):
-        raise ValueError("a field's name has letters, digits and _ only, as answers spell it")
+        raise ValueError("a field's name has letters, digits and _ only; spell it as in Directo's replies")
     if _is_calculated(name):
-        raise ValueError(f"{name} is a field that Directo calculates and cannot filter by: filter by a stored one")
+        raise ValueError(f"{name} is a field that Directo calculates and cannot filter by; use a stored field")
     return Field(name)
 
 
 def row(name: str) -> Field:
-    """A field of the object's lines, as `quantity` for `row_quantity` ("Filtering by Line Item Fields").
+    """A field of the object's lines: `quantity` for `row_quantity` ("Filtering by Line Item Fields").
 
-    The whole object is answered if any of its lines matches; of several tests each may be met by another line.
+    An object is sent whole if any of its lines matches; several conditions may be satisfied by different lines.
     """
     return field(table.ROW + name)
 
 
 def datafield(code: str) -> Field:
-    """A custom field by its code, as in `?IS_WEIGHT=1` ("Filtering by Custom Data Fields").
+    """A custom field by its code: `?IS_WEIGHT=1` ("Filtering by Custom Data Fields").
 
-    Its name stands bare among the parameters, so a field of the object with the same name would be meant instead.
+    The parameter has no prefix, so a field of the object with the same name takes precedence.
     """
     return field(code)
 
@@ -167,66 +170,66 @@ def _is_calculated(name: str) -> bool:
     return bool(_CALCULATED.fullmatch(name.removeprefix(table.ROW)))
 
 
-def parse(name: str, said: Any) -> Filter:
-    """A filter as settings spell it. ValueError with the remedy for what the vendor's language cannot say.
+def parse(name: str, setting: Any) -> Filter:
+    """A filter from the settings. ValueError, with the remedy, for a filter that Directo's syntax cannot express.
 
-    `said`: a text in the vendor's own syntax (`"!EE"`, `">100"`, `"%john%"`, `"EE,LV"`), a number, true or false, a
-    date; or a list. A list of plain values means any of them; a list of values with an operator each means all of
-    them: `[">2025-01-01", "<2026-01-01"]`, `["!EE", "!LV"]`. A date in a bound is sent with its time, any other text
-    as it stands.
+    `setting`: a text in Directo's own syntax (`"!EE"`, `">100"`, `"%john%"`, `"EE,LV"`), a number, true or false, a
+    date; or a list. A list of plain values matches any of them; a list in which each value has an operator requires
+    all: `[">2025-01-01", "<2026-01-01"]`, `["!EE", "!LV"]`. A date in a bound is sent with its time, any other text
+    unchanged.
     """
-    tests = [_parsed(each) for each in (said if isinstance(said, list) else [said])]
-    if not tests:
-        raise ValueError("an empty list lets nothing through; remove the key, or name a value")
-    plain = [test for test in tests if test.operator is Operator.EXACT]
+    conditions = [_parse_condition(each) for each in (setting if isinstance(setting, list) else [setting])]
+    if not conditions:
+        raise ValueError("an empty list matches nothing; remove the key, or name a value")
+    plain = [condition for condition in conditions if condition.operator is Operator.EXACT]
     if not plain:
-        return Filter(field(name).name, tuple(tests))
-    if len(plain) != len(tests):
-        raise ValueError("a list has an operator before each of its values (all must hold) or before none (any may)")
-    return field(name).is_one_of(*(operand for test in plain for operand in test.operands))
+        return Filter(field(name).name, tuple(conditions))
+    if len(plain) != len(conditions):
+        raise ValueError("put an operator before each value of a list (all must hold) or before none (any may hold)")
+    return field(name).is_one_of(*(operand for condition in plain for operand in condition.operands))
 
 
-def _parsed(said: Any) -> Test:
-    if not isinstance(said, str):
-        return Test(Operator.EXACT, (_operand(said),))
-    if said[:1] in {Operator.ABOVE, Operator.BELOW}:
-        return _bound(Operator(said[0]), said[1:].strip())
-    if said[:1] == Operator.NOT:
-        if "," in said:
-            raise ValueError(f'{_NO_COMMA}; what none of several values may be is a list: ["!EE", "!LV"]')
-        return Test(Operator.NOT, (_operand(said[1:].strip()),))
-    if len(said) > 1 and said[0] == said[-1] == Operator.PARTIAL:
-        return Test(Operator.PARTIAL, (_operand(said[1:-1]),))
-    return Test(Operator.EXACT, tuple(_operand(each.strip()) for each in said.split(",")))
+def _parse_condition(setting: Any) -> Condition:
+    if not isinstance(setting, str):
+        return Condition(Operator.EXACT, (_operand(setting),))
+    if setting[:1] in {Operator.ABOVE, Operator.BELOW}:
+        return _bound(Operator(setting[0]), setting[1:].strip())
+    if setting[:1] == Operator.NOT:
+        if "," in setting:
+            raise ValueError(f'{_NO_COMMA}; to exclude several values, write a list: ["!EE", "!LV"]')
+        return Condition(Operator.NOT, (_operand(setting[1:].strip()),))
+    if len(setting) > 1 and setting[0] == setting[-1] == Operator.PARTIAL:
+        return Condition(Operator.PARTIAL, (_operand(setting[1:-1]),))
+    return Condition(Operator.EXACT, tuple(_operand(each.strip()) for each in setting.split(",")))
 
 
-def _bound(operator: Operator, value: Value) -> Test:
+def _bound(operator: Operator, value: Value) -> Condition:
     moment = _moment(value) if isinstance(value, str) and _DATE.match(value) else value
     if operator is Operator.BELOW and isinstance(moment, datetime) and moment.microsecond:
-        moment += timedelta(seconds=1)  # seconds are sent whole, and a bound may let in more, never less
-    return Test(operator, (_operand(moment),))
+        moment += timedelta(seconds=1)  # fractions are cut off, and a bound may let in more, but never less
+    return Condition(operator, (_operand(moment),))
 
 
 def _moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError("a date is written as 2025-11-01 or 2025-11-01T08:30:00") from None
+        raise ValueError("write a date as 2025-11-01 or 2025-11-01T08:30:00") from None
 
 
 def _operand(value: Any) -> str:
-    """The value without operator, as sent. Dates as `YYYY-MM-DDTHH:MM:SS`, of the several forms that are documented."""
+    """The value as sent, without operator. Dates are `YYYY-MM-DDTHH:MM:SS`, one of several documented forms."""
     text = value if isinstance(value, str) else _as_text(value)
     if not text.strip():
-        raise ValueError("a value must not be empty: Directo does not say what an operator without one means")
+        raise ValueError("a value must not be empty: Directo does not document an operator without a value")
     if "," in text:
         raise ValueError(_NO_COMMA)
     if "%" in text:
-        raise ValueError('% is an operator of Directo\'s filters, for a text within a text: "%text%", nothing else')
+        raise ValueError('% is an operator of Directo\'s filters; it may only enclose a text, as in "%text%"')
     if text[0] == "=":
-        raise ValueError('remove the "=" before the value; Directo writes "at least" as ">100", too')
+        raise ValueError('remove the "=" before the value; Directo also writes "at least" as ">100"')
     if text[0] in _OPERATORS:
-        raise ValueError(f'"{text[0]}" before a value is an operator of Directo\'s filters, and one is all it takes')
+        raise ValueError(f'"{text[0]}" before a value is an operator of Directo\'s filters; use one operator only')
     return text
 
 
@@ -234,9 +237,10 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, datetime):
-        return f"{cursors.sent(value.astimezone(UTC).replace(tzinfo=None))}Z" if value.tzinfo else cursors.sent(value)
+        text = wall_clock.to_param(wall_clock.localize(value, UTC))
+        return f"{text}Z" if value.tzinfo else text
     if isinstance(value, date):
-        return cursors.sent(datetime.combine(value, time()))
+        return wall_clock.to_param(datetime.combine(value, time()))
     number = Decimal(repr(value)) if isinstance(value, float) else value
     if isinstance(number, int | Decimal) and Decimal(number).is_finite():
         return format(number, "f") if isinstance(number, Decimal) else str(number)
@@ -245,79 +249,80 @@ def _as_text(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which objects of a resource are asked for: those that pass all filters. `zone`: of the vendor's wall clock."""
+    """The objects of a resource that pass all `filters`. `zone`: of Directo's wall clock, for dates in them."""
 
     filters: tuple[Filter, ...]
     zone: ZoneInfo
 
     @property
-    def pairs(self) -> cursors.Params:
+    def params(self) -> Params:
         """The parameters of all filters."""
-        return [pair for each in self.filters for pair in each.pairs]
+        return [pair for each in self.filters for pair in each.params]
 
-    def besides(self, names: Collection[str]) -> Selection:
-        """Without the filters on these fields."""
+    def without(self, names: Collection[str]) -> Selection:
+        """The selection less the filters on these fields."""
         return replace(self, filters=tuple(each for each in self.filters if each.name not in names))
 
-    def takes(self, key: Mapping[str, str]) -> bool:
-        """Whether an object whose key has these values is asked for. Filters on a key name its values one by one."""
+    def accepts(self, key: Mapping[str, str]) -> bool:
+        """Whether the filters on key fields let an object with these key values through; they list exact values."""
         wanted = {
-            each.name: {operand.casefold() for test in each.tests for operand in test.operands} for each in self.filters
+            each.name: {operand.casefold() for condition in each.conditions for operand in condition.operands}
+            for each in self.filters
         }
         return all(value.casefold() in wanted[name] for name, value in key.items() if name in wanted)
 
     @property
     def text(self) -> str:
-        """One text for all spellings of the same choice; empty where everything is asked for."""
-        tests = [(each.name, test) for each in self.filters for test in each.tests]
-        sorted_out = [(name, Test(test.operator, tuple(sorted(set(test.operands))))) for name, test in tests]
-        return "&".join(sorted({f"{name}={test.text}" for name, test in sorted_out}))
+        """A normal form, equal for all spellings of the same selection; empty without filters."""
+        conditions = [(each.name, condition) for each in self.filters for condition in each.conditions]
+        normalised = [(name, replace(each, operands=tuple(sorted(set(each.operands))))) for name, each in conditions]
+        return "&".join(sorted({f"{name}={each.text}" for name, each in normalised}))
 
     @property
-    def divides(self) -> bool:
-        """Whether windows of the `date` make smaller questions: not of days that are named one by one."""
-        return all(test.operator is not Operator.EXACT for test in self._dates())
+    def can_be_windowed(self) -> bool:
+        """Whether windows of `date` can split the request: not if the filter lists single days."""
+        return all(condition.operator is not Operator.EXACT for condition in self._date_conditions())
 
-    def during(self, after: datetime | None, before: datetime | None) -> cursors.Params | None:
-        """The parameters for documents of some time, one bound of each kind: the tighter of the window's and ours.
+    def params_between(self, after: datetime | None, before: datetime | None) -> Params | None:
+        """The parameters for documents between two wall clocks, with one `>` and one `<`: the tighter of both ranges.
 
-        None where our range has nothing in that window. What lies on a bound is in the window beside it, too: windows
-        share a second.
+        None if the filter's own range does not meet the window. A document on a bound is also in the neighbouring
+        window, because windows overlap by a second.
         """
-        bounds, others = self._bounds()
+        bounds, others = self._date_bounds()
         lower = max([*bounds[Operator.ABOVE], *filter(None, [after])], default=None)
         upper = min([*bounds[Operator.BELOW], *filter(None, [before])], default=None)
         if lower is not None and upper is not None and lower >= upper:
             return None
-        params = [pair for each in self.filters if each.name != _DATED for pair in each.pairs]
-        params += [(_DATED, test.text) for test in others]
-        params += [(_DATED, f">{cursors.sent(lower)}")] if lower is not None else []
-        return params + ([(_DATED, f"<{cursors.sent(upper)}")] if upper is not None else [])
+        params = [pair for each in self.filters if each.name != _DATE_FIELD for pair in each.params]
+        params += [(_DATE_FIELD, condition.text) for condition in others]
+        params += [(_DATE_FIELD, f">{wall_clock.to_param(lower)}")] if lower is not None else []
+        return params + ([(_DATE_FIELD, f"<{wall_clock.to_param(upper)}")] if upper is not None else [])
 
-    def _dates(self) -> list[Test]:
-        return [test for each in self.filters if each.name == _DATED for test in each.tests]
+    def _date_conditions(self) -> list[Condition]:
+        return [condition for each in self.filters if each.name == _DATE_FIELD for condition in each.conditions]
 
-    def _bounds(self) -> tuple[dict[Operator, list[datetime]], list[Test]]:
+    def _date_bounds(self) -> tuple[dict[Operator, list[datetime]], list[Condition]]:
         bounds: dict[Operator, list[datetime]] = {Operator.ABOVE: [], Operator.BELOW: []}
         others = []
-        for test in self._dates():
-            moment = comparable(test.operands[0], self.zone)
-            if test.operator in bounds and isinstance(moment, datetime):
-                bounds[test.operator].append(moment)
+        for condition in self._date_conditions():
+            moment = comparable(condition.operands[0], self.zone)
+            if condition.operator in bounds and isinstance(moment, datetime):
+                bounds[condition.operator].append(moment)
             else:
-                others.append(test)
+                others.append(condition)
         return bounds, others
 
 
 def is_date(text: str) -> bool:
-    """Whether it begins like a date."""
+    """Whether the text begins like a date."""
     return bool(_DATE.match(text))
 
 
 def comparable(value: Any, zone: ZoneInfo) -> Decimal | datetime | None:
-    """A number, or a moment on the vendor's wall clock; None for what is neither."""
+    """The value as a number or as a moment on Directo's wall clock; None if it is neither."""
     if isinstance(value, str) and _DATE.match(value):
-        return cursors.stamp(value, zone)
+        return wall_clock.parse(value, zone)
     try:
         number = Decimal(value) if isinstance(value, str | int | Decimal) else None
     except InvalidOperation:
@@ -325,18 +330,18 @@ def comparable(value: Any, zone: ZoneInfo) -> Decimal | datetime | None:
     return number if number is not None and number.is_finite() else None
 
 
-def is_within(lower: Decimal | datetime | None, upper: Decimal | datetime | None) -> bool:
-    """Whether the first is surely less than the second, or cannot be compared with it."""
+def may_be_less(lower: Decimal | datetime | None, upper: Decimal | datetime | None) -> bool:
+    """Whether `lower` is less than `upper`, or cannot be compared with it."""
     if isinstance(lower, datetime) and isinstance(upper, datetime):
         return lower < upper
     return lower < upper if isinstance(lower, Decimal) and isinstance(upper, Decimal) else True
 
 
-def refuse_empty(each: Filter, zone: ZoneInfo) -> None:
-    """ValueError for a range with nothing in it."""
+def refuse_empty_range(filter_: Filter, zone: ZoneInfo) -> None:
+    """ValueError if a lower bound is not below an upper one."""
     ends = {
-        operator: [comparable(test.operands[0], zone) for test in each.tests if test.operator is operator]
+        operator: [comparable(each.operands[0], zone) for each in filter_.conditions if each.operator is operator]
         for operator in (Operator.ABOVE, Operator.BELOW)
     }
-    if not all(is_within(lower, upper) for lower in ends[Operator.ABOVE] for upper in ends[Operator.BELOW]):
-        raise ValueError("nothing lies between the bounds; the value behind > must be less than the one behind <")
+    if not all(may_be_less(lower, upper) for lower in ends[Operator.ABOVE] for upper in ends[Operator.BELOW]):
+        raise ValueError("nothing lies between the bounds; the value after > must be less than the value after <")

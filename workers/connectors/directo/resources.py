@@ -1,7 +1,7 @@
-"""Directo's resources as an account has them, and what identifies their objects: also in the rows of `/deleted`.
+"""The resources of a Directo account, the keys of their objects, and the objects that rows of `/deleted` name.
 
-Directo's fields are managed per company, so every field but the key is optional, and the kinds below are hints that
-are applied when a field appears.
+Each company manages its own fields in Directo, so every field but the key is optional, and the kinds below are hints
+that apply when a field first appears.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from models import exact
 from models.values import Chunk, JsonObject, Kind, Mention, Shape, Snapshot, Unreadable
 from workers.connectors.contract import Resource
-from workers.connectors.directo import cursors, table
+from workers.connectors.directo import table, wall_clock
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
@@ -75,24 +75,24 @@ NUMBERS = frozenset(
     [name for name, kind in _FIELDS.items() if kind is Kind.NUMBER]
     + [f"{table.ROW}{name}" for name, kind in _LINES.items() if kind is Kind.NUMBER]
 )
-"""Fields that are numbers, as filters name them, though XML shows them as text."""
+"""Number fields by their names in filters, `row_` included; XML sends their values as text."""
 
 _HINTS: Shape = {"": _FIELDS, "rows": _LINES, "datafields": _kinds(Kind.TEXT, "code param content")}
 
 
 def resources(options: Options) -> tuple[Resource, ...]:
-    """The configured resources, and `deleted`, which tells of deletions in all of them."""
+    """The configured resources, and always `deleted`, which lists deletions in all of them."""
     known = catalogue(options)
     return tuple(known[name] for name in dict.fromkeys((*options.resources, table.DELETED)))
 
 
 def catalogue(options: Options) -> dict[str, Resource]:
-    """Every resource of the vendor, configured or not, by name."""
+    """Every resource that Directo offers, configured or not, by name."""
     return {row.name: _resource(row, options) for row in table.TABLE}
 
 
 def _resource(row: table.Row, options: Options) -> Resource:
-    # A hard deletion that /deleted keeps to itself is found by the next full reading, hence the bound.
+    # A deletion that /deleted does not list is found by the next full sync, hence the bound.
     full_every = options.every if row.computed else options.full_every
     return Resource(
         name=row.name,
@@ -109,73 +109,73 @@ def _resource(row: table.Row, options: Options) -> Resource:
 
 
 def key_of(resource: Resource, record: JsonObject) -> str | None:
-    """The record's key, or None where a field of it is missing or empty."""
+    """The record's key; None if one of its fields is missing or empty."""
     return join([_text(record.get(field)) for field in resource.key])
 
 
 def join(parts: list[str]) -> str | None:
-    """Several fields joined by `:` (one of their own is written %3A); None if one is empty."""
+    """Several values joined by `:`, with `:` and `%` inside them percent-encoded; None if one is empty."""
     if not all(parts):
         return None
     return parts[0] if len(parts) == 1 else ":".join(p.replace("%", "%25").replace(":", "%3A") for p in parts)
 
 
 def split(resource: Resource, key: str) -> list[str]:
-    """The values of the key's fields. SetAside where their number differs: a key from before `keys` was changed."""
+    """The values of the key's fields. SetAside if their number differs: the key predates a change of `keys`."""
     if len(resource.key) == 1:
         return [key]
     parts = [part.replace("%3A", ":").replace("%25", "%") for part in key.split(":")]
     if len(parts) != len(resource.key):
         raise SetAside(
-            f"{key!r} is no key of {resource.name} by {' and '.join(resource.key)}. If the setting `keys` was changed, "
-            f"`erpmirror forget` this resource: it is then read anew under its new keys"
+            f"{key!r} is not a key of {resource.name}, which needs {' and '.join(resource.key)}. If the setting `keys` "
+            f"was changed, `erpmirror forget` this resource: the next full sync stores it under its new keys"
         )
     return parts
 
 
-_MOST_DIGITS = 100
-"""Of a key that is a number: `1e999999999` written out would fill the memory."""
+_MAX_KEY_DIGITS = 100
+"""Digits of a numeric key: `1e999999999` written out would exhaust memory."""
 
 
 def _text(value: Any) -> str:
-    # The same number arrives as 7, "7" and 7.0000.
-    if isinstance(value, Decimal) and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():
+    # Directo sends the same number as 7, "7" and 7.0000.
+    if isinstance(value, Decimal) and value.adjusted() < _MAX_KEY_DIGITS and value == value.to_integral_value():
         return str(int(value))
     return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
 
 
-def digest(value: Any) -> str:
-    """A short name for a row that has no key of its own."""
+def row_digest(value: Any) -> str:
+    """A short hash as the key of a row that has none."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """A row of `/deleted` that was understood."""
+    """The object that a row of `/deleted` names. `deleted_at`: its time as sent, "" if it has none."""
 
-    mention: Mention
-    at: str
-
-
-_WHAT = ("resource", "resource_type", "resourcetype", "table", "tablename", "type")
-_WHICH = ("key", "code", "number", "id")
-_WHEN = ("ts", "time", "timestamp", "deleted_at", "deletedat")
+    ref: Mention
+    deleted_at: str
 
 
-def deletion(record: JsonObject, known: Mapping[str, Resource]) -> Deletion | None:
-    """The object that a row of `/deleted` names, None if it cannot be told. `known`: every resource by name.
+_RESOURCE_FIELDS = ("resource", "resource_type", "resourcetype", "table", "tablename", "type")
+_KEY_FIELDS = ("key", "code", "number", "id")
+_TIME_FIELDS = ("ts", "time", "timestamp", "deleted_at", "deletedat")
 
-    The row's shape is not documented (Directo API documentation shows only the address), so the usual names are
-    recognised in any case, a table in the singular too.
+
+def parse_deletion(record: JsonObject, known: Mapping[str, Resource]) -> Deletion | None:
+    """The object that a row of `/deleted` names; None if the row does not identify one. `known`: resources by name.
+
+    The row's shape is not documented (Directo API documentation shows only the address). So the usual field names are
+    recognised in upper or lower case, and resource names in the singular too.
     """
     row = {name.lower(): value for name, value in record.items()}
-    what = next((name for name in _WHAT if _resource_named(row.get(name), known)), None)
-    if what is None:
+    resource_field = next((name for name in _RESOURCE_FIELDS if _resource_named(row.get(name), known)), None)
+    if resource_field is None:
         return None
-    resource = known[_resource_named(row.pop(what), known)]
+    resource = known[_resource_named(row.pop(resource_field), known)]
     key = _deleted_key(resource, row)
-    return Deletion(Mention(resource.name, key), _text(_first(row, _WHEN))) if key else None
+    return Deletion(Mention(resource.name, key), _text(_first(row, _TIME_FIELDS))) if key else None
 
 
 def _resource_named(value: Any, known: Mapping[str, Resource]) -> str:
@@ -187,7 +187,7 @@ def _deleted_key(resource: Resource, row: JsonObject) -> str | None:
     by_fields = join([_text(row.get(field.lower())) for field in resource.key])
     if by_fields:
         return by_fields
-    value = _text(_first(row, _WHICH))
+    value = _text(_first(row, _KEY_FIELDS))
     if len(resource.key) > 1 and len(value.split(":")) != len(resource.key):
         return None
     return value or None
@@ -198,81 +198,82 @@ def _first(row: JsonObject, names: tuple[str, ...]) -> Any:
 
 
 def as_object(record: Any) -> JsonObject:
-    """The record, or what stands in its place, as an object."""
+    """The record; anything else wrapped as `{"value": record}`."""
     return record if isinstance(record, dict) else {"value": record}
 
 
-_DIGEST = 16
+_FINGERPRINT_BYTES = 16
 """Bytes of a fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What a record said and when."""
+    """A record's content, as a fingerprint, and its `ts` as a wall clock."""
 
-    said: bytes
-    at: datetime | None
-
-    @classmethod
-    def of(cls, raw: JsonObject, zone: ZoneInfo) -> _State:
-        said = bytes.fromhex(exact.fingerprint(exact.storable(raw)))
-        return cls(said, cursors.stamp(raw.get("ts"), zone))
+    fingerprint: bytes
+    stamp: datetime | None
 
     @classmethod
-    def read(cls, kept: bytes) -> _State:
-        """Back from the file."""
-        said, at = kept[:_DIGEST], kept[_DIGEST:].decode()
-        return cls(said, datetime.fromisoformat(at) if at else None)
+    def from_record(cls, raw: JsonObject, zone: ZoneInfo) -> _State:
+        fingerprint = bytes.fromhex(exact.fingerprint(exact.storable(raw)))
+        return cls(fingerprint, wall_clock.parse(raw.get("ts"), zone))
 
-    def kept(self) -> bytes:
-        """For the file."""
-        return self.said + (self.at.isoformat().encode() if self.at else b"")
+    @classmethod
+    def decode(cls, encoded: bytes) -> _State:
+        """The state from the bytes that `encode` made."""
+        fingerprint, stamp = encoded[:_FINGERPRINT_BYTES], encoded[_FINGERPRINT_BYTES:].decode()
+        return cls(fingerprint, datetime.fromisoformat(stamp) if stamp else None)
+
+    def encode(self) -> bytes:
+        """The state as bytes, to be remembered while the reply is read."""
+        return self.fingerprint + (self.stamp.isoformat().encode() if self.stamp else b"")
 
     def is_later(self, other: _State) -> bool:
-        return self.at is not None and other.at is not None and self.at > other.at
+        return self.stamp is not None and other.stamp is not None and self.stamp > other.stamp
 
 
-class Met:
-    """What one reply has brought so far, so that of two different records with one key none is lost in silence.
+class Deduplicator:
+    """Finds different records with the same key within one reply, so that none is dropped silently.
 
-    Kept for the whole reply, because the vendor promises no order.
+    Remembers the states of the whole reply, because Directo does not document any order.
     """
 
-    def __init__(self, resource: Resource, zone: ZoneInfo, states: streaming.Met) -> None:
+    def __init__(self, resource: Resource, zone: ZoneInfo, seen: streaming.Met) -> None:
         self._resource = resource
         self._zone = zone
-        self._states = states
+        self._seen = seen
 
     def chunk(self, batch: Iterable[Any]) -> Chunk:
-        """The batch by key: of two states the later one; of two records that no `ts` puts in order the first."""
+        """The batch by key: of two states, the one with the later `ts`; without an order, the first.
+
+        In the second case the other record is unreadable: the key does not identify the object.
+        """
         found: dict[str, JsonObject] = {}
         unreadable = []
         for raw in map(as_object, batch):
             key = key_of(self._resource, raw)
             if key is None:
-                unreadable.append(Unreadable(digest(raw), _no_key(self._resource, raw), raw))
+                unreadable.append(Unreadable(row_digest(raw), _missing_key(self._resource, raw), raw))
                 continue
-            state = _State.of(raw, self._zone)
-            kept = self._states.first(key, state.kept())
-            met = state if kept is None else _State.read(kept)
-            if kept is None:
+            state = _State.from_record(raw, self._zone)
+            earlier = self._seen.first(key, state.encode())
+            previous = state if earlier is None else _State.decode(earlier)
+            if earlier is None:
                 found[key] = raw
-            elif state.is_later(met):
-                self._states.replace(key, state.kept())
+            elif state.is_later(previous):
+                self._seen.replace(key, state.encode())
                 found[key] = raw
-            elif met.said != state.said and not met.is_later(state):
-                reason = f"{self._resource.name} has different records with the key {key}; see the setting `keys`"
-                unreadable.append(Unreadable(digest(raw), reason, raw))
+            elif previous.fingerprint != state.fingerprint and not previous.is_later(state):
+                reason = f"{self._resource.name} has different records with the key {key}; correct the setting `keys`"
+                unreadable.append(Unreadable(row_digest(raw), reason, raw))
         return Chunk(tuple(Snapshot(key, raw) for key, raw in found.items()), unreadable=tuple(unreadable))
 
 
-def _no_key(resource: Resource, record: JsonObject) -> str:
-    wanted = " and ".join(resource.key)
-    return (
-        f"a record of {resource.name} without {wanted}; it has {fields(record)}; the setting `keys` says what to take"
-    )
+def _missing_key(resource: Resource, record: JsonObject) -> str:
+    wanted, found = " and ".join(resource.key), field_names(record)
+    return f"a record of {resource.name} without {wanted}; it has {found}; name its key in the setting `keys`"
 
 
-def fields(record: JsonObject) -> str:
-    """The names of a record's fields, for an error: never what is in them."""
+def field_names(record: JsonObject) -> str:
+    """The names of a record's fields, for an error; never their values."""
     return ", ".join(sorted(record)[:20]) or "no fields"

@@ -1,4 +1,4 @@
-"""Directo's stand-in: one company's account with the vendor's rules, its own clock, and its bad days."""
+"""Directo's sandbox: an HTTP server that behaves like one company's account, with a clock and faults to set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Fault(StrEnum):
-    """What the next answer is instead of, or done to, the right one."""
+    """What replaces or damages the next reply."""
 
     HTML = "html"
     HALF = "half"
@@ -45,18 +45,18 @@ class Fault(StrEnum):
     XML_REFUSAL = "xml refusal"
 
 
-class Shape(StrEnum):
-    """How rows of `/deleted` look. The vendor does not document it, so mirrors must take what comes."""
+class DeletionShape(StrEnum):
+    """The shape of the rows of `/deleted`, which Directo does not document."""
 
     PLAIN = "plain"
     TABLE = "table"
     CAPITALS = "capitals"
-    STRANGE = "strange"
+    UNKNOWN = "unknown"
     TIMELESS = "timeless"
 
 
-class Calculated(StrEnum):
-    """What becomes of a filter by a field that the vendor calculates. His document says each of these."""
+class CalculatedFilter(StrEnum):
+    """What a filter by a calculated field does. Directo's document states each of these."""
 
     REFUSED = "refused"
     IGNORED = "ignored"
@@ -68,29 +68,33 @@ def create(
 ) -> Starlette:
     """The app; its `Sandbox` is at `app.state.sandbox`.
 
-    `objects`: how many items, customers, orders, invoices and transactions there are. `now`: an aware clock, which the
-    `Date` header shows (a server that adds a `Date` of its own must be told not to).
+    `objects`: the number of items, customers, orders, invoices and transactions. `now`: an aware clock, sent in the
+    `Date` header (switch off the `Date` that the serving process adds).
     """
-    sandbox = Sandbox(seed=seed, key=key, now=now or _now)
-    sandbox.books.found(objects)
+    sandbox = Sandbox(seed=seed, key=key, now=now or _utc_now)
+    sandbox.books.fill(objects)
     app = Starlette(routes=[Route("/v1/{resource}", sandbox.answer, methods=["GET"])])
     app.state.sandbox = sandbox
     return app
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 class Sandbox:
-    """What demos and tests hold: the contract's `Sandbox`, the vendor's knobs, and a company to edit. Thread-safe.
+    """The contract's `Sandbox`, with settings for Directo's behaviour and the company's data to edit. Thread-safe.
 
-    `faults`: done to the next answers, first to first. `per_minute`: how many requests are answered. `refused`:
-    resource -> what the vendor says of it (`NOT_ENABLED`, `FORBIDDEN`). `ignored`: filters that do nothing, as
-    misspelt ones always do. `calculated`: fields that cannot be filtered by, and what becomes of who tries.
-    `inclusive`: whether `>` and `<` let their bound in, which is not documented. `shape`: of the rows of `/deleted`.
-    `slow_above`: how many records make an answer take `slow` seconds. `drip`: seconds between two bytes of a dripping
-    answer. `asked`: path and query of the requests, as they came.
+    - `faults`: applied to the next replies, one each
+    - `per_minute`: requests answered in a minute; None: no limit
+    - `refused`: resource -> the error sent for it (`NOT_ENABLED`, `FORBIDDEN`)
+    - `ignored`: filters that have no effect, as unknown fields never have
+    - `calculated`: calculated fields, and what a filter by each does
+    - `inclusive`: whether `>` and `<` include the bound, which is not documented
+    - `shape`: of the rows of `/deleted`
+    - `slow_above`: a reply of more records than this takes `slow` seconds
+    - `drip`: seconds between two bytes of a reply with `Fault.DRIP`
+    - `asked`: path and query of each request received
     """
 
     def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
@@ -101,9 +105,9 @@ class Sandbox:
         self.per_minute: int | None = None
         self.refused: dict[str, Refusal] = {}
         self.ignored: set[str] = set()
-        self.calculated = dict.fromkeys(sandbox_books.CALCULATED, Calculated.REFUSED)
+        self.calculated = dict.fromkeys(sandbox_books.CALCULATED, CalculatedFilter.REFUSED)
         self.inclusive = False
-        self.shape = Shape.PLAIN
+        self.shape = DeletionShape.PLAIN
         self.slow_above: int | None = None
         self.slow = 5.0
         self.drip = 0.05
@@ -115,7 +119,7 @@ class Sandbox:
     # The contract.
 
     def settings(self) -> dict[str, Any]:
-        """A `[connections.*]` table without its `url`; as fast as this machine, unless `per_minute` says otherwise."""
+        """A `[connections.*]` table without its `url`; practically unlimited, unless `per_minute` is set."""
         return {
             "system": "directo",
             "api_key": self.key,
@@ -124,7 +128,7 @@ class Sandbox:
         }
 
     def truth(self, resource: str) -> dict[str, JsonObject]:
-        """The records as JSON answers show them, by key; of `deleted` those that say what they mean."""
+        """The records by key, as JSON replies show them."""
         with self.lock:
             if resource == "deleted":
                 return {self._deleted_key(entry): self._deletion(entry) for entry in self.books.deleted}
@@ -136,62 +140,62 @@ class Sandbox:
             return self.books.everyday(random)
 
     def story(self) -> Iterator[str]:
-        """A day with everything that mirrors get wrong."""
+        """A scripted day of the changes that mirrors most often miss."""
         steps = self.books.story(Random(self._seed))
         while True:
             with self.lock:
-                told = next(steps, None)
-            if told is None:
+                sentence = next(steps, None)
+            if sentence is None:
                 return
-            yield told
+            yield sentence
 
     # HTTP.
 
     async def answer(self, request: Request) -> Response:
-        """GET /v1/{resource}: everything that passes the filters, in one array."""
+        """GET /v1/{resource}: all records that pass the filters, in one array."""
         with self.lock:
             self.asked.append(f"{request.path_params['resource']}?{request.scope['query_string'].decode()}")
             fault = self.faults.popleft() if self.faults else None
             refusal = self._refusal(request)
-            records = refusal or self._found(request)
+            records = refusal or self._select(request)
         if isinstance(records, Refusal):
             return self._refuse(records)
-        if fault is not None and fault in _INSTEAD:
-            return self._dated(_INSTEAD[fault]())
+        if fault is not None and fault in _FAULTY_REPLIES:
+            return self._with_date(_FAULTY_REPLIES[fault]())
         name, as_xml = request.path_params["resource"], "xml" in request.headers.get("Accept", "")
         date = self._date()
         if fault is Fault.SLOW or (self.slow_above is not None and len(records) > self.slow_above):
-            await self._think(request)
+            await self._be_slow(request)
         body = _xml(name, records) if as_xml else exact.dumps(records)
         media_type = f"application/{'xml' if as_xml else 'json'}"
         if fault is Fault.HALF:
             body = body[: len(body) // 2]
         if fault is Fault.DRIP:
-            return StreamingResponse(self._dripping(body.encode()), media_type=media_type, headers={"Date": date})
+            return StreamingResponse(self._drip(body.encode()), media_type=media_type, headers={"Date": date})
         return Response(body, media_type=media_type, headers={"Date": date})
 
     def _date(self) -> str:
         return format_datetime(self.now().astimezone(UTC), usegmt=True)
 
-    def _dated(self, response: Response) -> Response:
+    def _with_date(self, response: Response) -> Response:
         response.headers["Date"] = self._date()
         return response
 
     def _refuse(self, refusal: Refusal) -> Response:
         error = {"error": {"code": refusal.code, "message": refusal.message, "details": refusal.details}}
-        return self._dated(Response(exact.dumps(error), refusal.status, media_type="application/json"))
+        return self._with_date(Response(exact.dumps(error), refusal.status, media_type="application/json"))
 
     def _refusal(self, request: Request) -> Refusal | None:
         name = request.path_params["resource"]
         if request.headers.get("X-Directo-Key") != self.key:
             return UNAUTHORIZED
-        if self._too_many():
+        if self._over_limit():
             return TOO_MANY
         if name in self.refused:
             return self.refused[name]
         return None if name in self.books.tables or name == "deleted" else NOT_FOUND
 
-    def _too_many(self) -> bool:
+    def _over_limit(self) -> bool:
         now = self.now()
         while self._served and self._served[0] <= now - timedelta(minutes=1):
             self._served.popleft()
@@ -200,33 +204,35 @@ class Sandbox:
         self._served.append(now)
         return False
 
-    def _found(self, request: Request) -> list[JsonObject] | Refusal:
-        """Copies, so that an edit meanwhile does not tear the answer."""
+    def _select(self, request: Request) -> list[JsonObject] | Refusal:
+        """The matching records, copied so that an edit during the reply does not change it."""
         name, filters = request.path_params["resource"], request.query_params.multi_items()
-        fates = {field: self.calculated.get(field.removeprefix("row_")) for field, _ in filters}
-        for field, fate in fates.items():
-            if fate is Calculated.REFUSED:
+        outcomes = {field: self.calculated.get(field.removeprefix("row_")) for field, _ in filters}
+        for field, outcome in outcomes.items():
+            if outcome is CalculatedFilter.REFUSED:
                 return Refusal(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", f"Filtering by calculated field {field}")
-        if Calculated.EMPTY in fates.values():
+        if CalculatedFilter.EMPTY in outcomes.values():
             return []
-        filters = [each for each in filters if fates[each[0]] is None]
+        filters = [each for each in filters if outcomes[each[0]] is None]
         try:
             if name == "deleted":
-                known = set() if self.shape is Shape.TIMELESS else {"ts"}
-                stamped = [entry for entry in self.books.deleted if self._passes({"ts": entry.ts}, filters, known)]
-                return [self._deletion(entry) for entry in stamped]
+                known = set() if self.shape is DeletionShape.TIMELESS else {"ts"}
+                entries = [entry for entry in self.books.deleted if self._passes({"ts": entry.ts}, filters, known)]
+                return [self._deletion(entry) for entry in entries]
             table = self.books.tables[name]
-            known = {field for field, _ in filters if any(sandbox_books.values(record, field) for record in table)}
+            known = {
+                field for field, _ in filters if any(sandbox_books.filter_values(record, field) for record in table)
+            }
             return [deepcopy(record) for record in table if self._passes(record, filters, known)]
-        except sandbox_books.Malformed as error:
+        except sandbox_books.MalformedFilterError as error:
             return Refusal(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", str(error))
 
     def _passes(self, record: JsonObject, filters: list[tuple[str, str]], known: set[str]) -> bool:
-        """All filters hold; of several lines any may. A filter whose name is not known does nothing."""
+        """Whether all filters hold, each for any of the lines. Filters on fields not in `known` have no effect."""
         return all(
             any(
                 sandbox_books.matches(value, wanted, inclusive=self.inclusive)
-                for value in sandbox_books.values(record, field) or [None]
+                for value in sandbox_books.filter_values(record, field) or [None]
             )
             for field, wanted in filters
             if field in known - self.ignored
@@ -234,33 +240,33 @@ class Sandbox:
 
     def _deletion(self, entry: Deleted) -> JsonObject:
         key, singular = self.books.key(entry.resource, entry.record), entry.resource.removesuffix("s")
-        if self.shape is Shape.TABLE:
+        if self.shape is DeletionShape.TABLE:
             return {"table": singular, "key": key, "deleted_at": entry.ts, "user": "U1"}
-        if self.shape is Shape.CAPITALS:
+        if self.shape is DeletionShape.CAPITALS:
             return {"Resource_Type": entry.resource.upper(), "ID": key, "TS": entry.ts}
-        if self.shape is Shape.STRANGE:
+        if self.shape is DeletionShape.UNKNOWN:
             return {"rid": key, "action": 3, "ts": entry.ts}
         fields = {field: entry.record[field] for field in sandbox_books.KEYS[entry.resource]}
-        timed = {} if self.shape is Shape.TIMELESS else {"ts": entry.ts}
+        timed = {} if self.shape is DeletionShape.TIMELESS else {"ts": entry.ts}
         return {"resource": entry.resource, **fields, **timed}
 
     def _deleted_key(self, entry: Deleted) -> str:
         return f"{entry.resource}:{self.books.key(entry.resource, entry.record)}:{entry.ts}"
 
-    async def _think(self, request: Request) -> None:
-        """Be slow, but not for a caller who has left: no event tells, so he is looked for."""
+    async def _be_slow(self, request: Request) -> None:
+        """Wait `slow` seconds, or until the client disconnects; Starlette has no event for that, so poll."""
         end = asyncio.get_running_loop().time() + self.slow
         while asyncio.get_running_loop().time() < end and not await request.is_disconnected():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
-    async def _dripping(self, body: bytes) -> AsyncIterator[bytes]:
+    async def _drip(self, body: bytes) -> AsyncIterator[bytes]:
         for position in range(len(body)):
             yield body[position : position + 1]
             await asyncio.sleep(self.drip)
 
 
 class Refusal:
-    """What the vendor answers instead of records."""
+    """An error reply."""
 
     def __init__(self, status: HTTPStatus, code: str, message: str, details: str = "") -> None:
         self.status, self.code, self.message, self.details = status, code, message, details
@@ -272,10 +278,12 @@ FORBIDDEN = Refusal(HTTPStatus.FORBIDDEN, "FORBIDDEN", "API key lacks required p
 NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "NOT_FOUND", "Resource or endpoint not found")
 TOO_MANY = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", "Rate limit exceeded")
 
-_PAGE = "<!DOCTYPE html><html><head><title>Hooldus</title></head><body>Directo on hetkel hoolduses</body></html>"
+_MAINTENANCE_PAGE = (
+    "<!DOCTYPE html><html><head><title>Hooldus</title></head><body>Directo on hetkel hoolduses</body></html>"
+)
 
-_INSTEAD: dict[Fault, Callable[[], Response]] = {
-    Fault.HTML: lambda: Response(_PAGE, media_type="text/html"),
+_FAULTY_REPLIES: dict[Fault, Callable[[], Response]] = {
+    Fault.HTML: lambda: Response(_MAINTENANCE_PAGE, media_type="text/html"),
     Fault.EMPTY: lambda: Response(b""),
     Fault.SCALAR: lambda: Response("42", media_type="application/json"),
     Fault.OBJECT: lambda: Response('{"status": "ok"}', media_type="application/json"),
@@ -288,7 +296,7 @@ _INSTEAD: dict[Fault, Callable[[], Response]] = {
 
 
 def _xml(resource: str, records: list[JsonObject]) -> str:
-    """The XML twin: scalars as attributes, lists as elements, nothing for null."""
+    """The records as XML: scalars as attributes, lists as elements, null left out."""
     return f"<{resource}>{''.join(_element(resource.removesuffix('s'), record) for record in records)}</{resource}>"
 
 

@@ -1,4 +1,4 @@
-"""The company behind Directo's stand-in: what its tables hold, how filters choose from them, and a day's edits."""
+"""The company in Directo's sandbox: its tables, how filters select from them, and its everyday and scripted edits."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ CALCULATED = (
     *("total_with_vat", "line_total", "discount_amount", "available_stock", "profit_margin", "total_orders"),
     *("average_price", "sum_quantity", "formatted_date", "formatted_price", "order_total", "full_address"),
 )
-"""Fields that the vendor names as computed on the fly (Directo API documentation, "Calculated Fields")."""
+"""Fields documented as computed on the fly (Directo API documentation, "Calculated Fields")."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """An entry of the vendor's list of deletions."""
+    """An entry of `/deleted`."""
 
     resource: str
     record: JsonObject
     ts: str
 
 
-class Malformed(ValueError):  # noqa: N818 - what the vendor answers with 400
-    """A filter that the vendor refuses."""
+class MalformedFilterError(ValueError):
+    """A filter that Directo answers with 400."""
 
 
 class Books:
-    """Tables of records as JSON shows them. `now` is the vendor's clock, aware."""
+    """The company's tables, of records as JSON replies show them. `now`: Directo's clock, aware."""
 
     def __init__(self, seed: int, now: Callable[[], datetime]) -> None:
         self.random = Random(seed)
@@ -64,33 +64,33 @@ class Books:
         self.deleted: list[Deleted] = []
 
     def stamp(self, back: timedelta = timedelta()) -> str:
-        """A `ts` as the vendor writes it: its wall clock with a space and without a zone."""
+        """A `ts` in Directo's form: the wall clock `back` ago, with a space and without a zone."""
         return f"{(self.now() - back).astimezone(TALLINN):%Y-%m-%d %H:%M:%S}"
 
     def key(self, resource: str, record: JsonObject) -> str:
-        """What identifies the record."""
+        """The record's key: its key fields joined by `:`."""
         return ":".join(str(record[field]) for field in KEYS[resource])
 
     def add(self, resource: str, record: JsonObject, *, back: timedelta = timedelta()) -> JsonObject:
-        """A new record, stamped; stock levels bear the stamp of the day that the warehouse was set up."""
+        """Add a record with its `ts`; stock levels have a fixed one, as theirs does not change with the quantity."""
         record["ts"] = "2016-01-01 08:00:00" if resource == "stocklevels" else self.stamp(back)
         self.tables[resource].append(record)
         return record
 
     def touch(self, record: JsonObject, **changes: Any) -> None:
-        """An edit by a user, which moves the `ts`."""
+        """Change a record as a user would: its `ts` becomes now."""
         record.update(changes, ts=self.stamp())
 
-    def remove(self, resource: str, record: JsonObject, *, told: bool = True) -> None:
-        """A deletion, which the vendor's list tells of or not."""
+    def remove(self, resource: str, record: JsonObject, *, announced: bool = True) -> None:
+        """Delete a record; `announced`: `/deleted` lists it."""
         self.tables[resource].remove(record)
-        if told:
+        if announced:
             self.deleted.append(Deleted(resource, record, self.stamp()))
 
     # The company.
 
-    def found(self, objects: int) -> None:
-        """Fill the tables with some years of trade."""
+    def fill(self, objects: int) -> None:
+        """Fill the tables with records of several years."""
         for number, name in enumerate(("KAUP", "TEENUS")):
             self.add(
                 "itemclasses", {"code": name, "name": name.title(), "level": number or "0"}, back=timedelta(days=900)
@@ -133,7 +133,7 @@ class Books:
         return self.add("items", item, back=timedelta(days=number + 1))
 
     def new_customer(self, number: int) -> JsonObject:
-        """A customer; what is empty is left out, null or an empty text, as it comes."""
+        """A customer; an empty field is absent, null or an empty text."""
         customer: JsonObject = {
             "code": f"CUST{number + 1:03d}",
             "name": _PEOPLE[number % len(_PEOPLE)],
@@ -185,7 +185,7 @@ class Books:
         }
 
     def new_transaction(self, kind: str, number: int, *, back: timedelta = timedelta()) -> JsonObject:
-        """A ledger entry; numbers repeat between types."""
+        """A ledger entry; two types may use the same number."""
         amount = _amount(self.random, 1_000_000)
         sides = ((amount, None, "500100"), (None, amount, "100100"))
         rows = [
@@ -208,14 +208,14 @@ class Books:
         }
         return self.add("transactions", entry, back=back)
 
-    # Edits; each says in a sentence what it was.
+    # Edits; each returns a sentence that describes it.
 
     def today(self) -> str:
-        """A document's date, now."""
+        """The `date` of a document made today."""
         return f"{self.now().astimezone(TALLINN):%Y-%m-%dT00:00:00}"
 
     def everyday(self, random: Random) -> str:
-        """One of the changes of an ordinary day."""
+        """Make one random everyday change."""
         edits: list[Callable[[Random], str]] = [
             *[self.order] * 3,
             *[self.edit_order] * 3,
@@ -228,7 +228,7 @@ class Books:
         return random.choice(edits)(random)
 
     def story(self, random: Random) -> Iterator[str]:
-        """A day with everything that mirrors get wrong."""
+        """A scripted day of the changes that mirrors most often miss."""
         steps: tuple[Callable[[Random], str], ...] = (
             self.order,
             self.edit_order,
@@ -249,85 +249,85 @@ class Books:
             yield step(random)
 
     def order(self, _random: Random) -> str:
-        """Create."""
+        """Create an order."""
         return f"a customer ordered: order {self.new_order(self.today())['number']}"
 
     def edit_order(self, random: Random) -> str:
-        """Update, with a line more."""
+        """Add a line to an order."""
         order = random.choice(self.tables["orders"] or [self.new_order(self.today())])
         order["rows"] = [*order["rows"], self.line(len(order["rows"]) + 1, self.today())]
         self.touch(order, totalamount=_total(order["rows"]))
         return f"a line was added to order {order['number']}"
 
     def sell(self, random: Random) -> str:
-        """Create, with a stock move that no `ts` tells."""
+        """Create an invoice, and move stock without changing its `ts`."""
         self.move_stock(random)
         return f"goods were sold: invoice {self.new_invoice(self.today())['number']}, and stock moved"
 
     def reprice(self, random: Random) -> str:
-        """Update."""
+        """Change an item's price."""
         item = random.choice(self.tables["items"])
         self.touch(item, salesprice=_amount(random, 100_000))
         return f"item {item['code']} has another price"
 
     def edit_customer(self, random: Random) -> str:
-        """Update."""
+        """Change a customer's phone."""
         customer = random.choice(self.tables["customers"])
         self.touch(customer, phone=f"+372 5{random.randrange(10**6):06d}", email="")
         return f"customer {customer['code']} has another phone"
 
     def book(self, _random: Random) -> str:
-        """Create, with a number that another type may have, too."""
+        """Create two transactions of different types with the same number."""
         number = max(each["number"] for each in self.tables["transactions"]) + 1
         for kind in ("OST", "MYYK"):
             self.new_transaction(kind, number)
         return f"two transactions were booked, both with the number {number}"
 
     def delete_order(self, random: Random) -> str:
-        """A deletion that the vendor's list tells of."""
+        """Delete an order; `/deleted` lists it."""
         order = self._spare_order(random)
         self.remove("orders", order)
         return f"order {order['number']} was deleted"
 
     def delete_silently(self, random: Random) -> str:
-        """A deletion that the vendor's list does not tell."""
+        """Delete an order; `/deleted` does not list it."""
         order = self._spare_order(random)
-        self.remove("orders", order, told=False)
-        return f"order {order['number']} vanished without a word"
+        self.remove("orders", order, announced=False)
+        return f"order {order['number']} was deleted, and /deleted does not list it"
 
     def delete_and_create_again(self, random: Random) -> str:
-        """A deletion that is no longer true."""
+        """Delete an order and create it again: `/deleted` lists an object that exists."""
         order = self._spare_order(random)
         self.remove("orders", order)
         self.add("orders", order | {"status": "AGAIN"})
         return f"order {order['number']} was deleted and created again"
 
     def new_datafield(self, random: Random) -> str:
-        """A custom field."""
+        """Add a custom field to an item."""
         item = random.choice(self.tables["items"])
         self.touch(item, datafields=[*item["datafields"], {"code": "VENSAFE", "content": "1"}])
         return f"item {item['code']} got the custom field VENSAFE"
 
     def new_field(self, random: Random) -> str:
-        """A field that was added to the company's field list."""
+        """Add a field that no record had before."""
         customer = random.choice(self.tables["customers"])
         self.touch(customer, loyaltyTier="gold")
-        return f"customer {customer['code']} has a field loyaltyTier, which nobody had before"
+        return f"customer {customer['code']} has the new field loyaltyTier"
 
     def changed_type(self, random: Random) -> str:
-        """A number that becomes words."""
+        """Put a text where all records had a number."""
         item = random.choice(self.tables["items"])
         self.touch(item, closed="ajutiselt")
-        return f"item {item['code']} has words where a number was"
+        return f"item {item['code']} has a text where a number was"
 
     def move_stock(self, random: Random) -> str:
-        """A figure that changes without its `ts`."""
+        """Change a quantity but not its `ts`."""
         level = random.choice(self.tables["stocklevels"])
         level["quantity"] += Decimal(random.randrange(-9, 10)) + Decimal("0.5000")
         return f"stock of {level['item_code']} in {level['warehouse']} moved"
 
     def sell_out(self, random: Random) -> str:
-        """A row of a computed list that goes."""
+        """Remove a row of a computed list."""
         level = random.choice(self.tables["stocklevels"])
         self.tables["stocklevels"].remove(level)
         return f"{level['item_code']} is sold out in {level['warehouse']}"
@@ -345,8 +345,8 @@ def _total(rows: list[JsonObject]) -> Decimal:
     return sum((row["sum"] for row in rows), Decimal()).quantize(Decimal("0.0001"))
 
 
-def values(record: JsonObject, name: str) -> list[Any] | None:
-    """What a filter of this name looks at; None if the record has no such field."""
+def filter_values(record: JsonObject, name: str) -> list[Any] | None:
+    """The values that a filter of this name tests; None if the record has no such field."""
     if name in record:
         return [record[name]]
     if name.startswith("row_") and any(name[4:] in row for row in record.get("rows", ())):
@@ -356,7 +356,7 @@ def values(record: JsonObject, name: str) -> list[Any] | None:
 
 
 def matches(value: Any, wanted: str, *, inclusive: bool = False) -> bool:
-    """Whether a value passes a filter, whose operator is part of it (Directo API documentation, filtering)."""
+    """Whether a value passes a filter given with its operator (Directo API documentation, "Advanced Filtering")."""
     if wanted[:1] in {">", "<"}:
         return _is_beyond(value, wanted, inclusive=inclusive)
     if wanted[:1] == "!":
@@ -370,16 +370,16 @@ def matches(value: Any, wanted: str, *, inclusive: bool = False) -> bool:
 
 
 def _is_beyond(value: Any, wanted: str, *, inclusive: bool) -> bool:
-    bound, mine = _bound(wanted[1:]), _comparable(value)
-    if type(mine) is not type(bound):
+    bound, actual = _bound(wanted[1:]), _comparable(value)
+    if type(actual) is not type(bound):
         return False
-    return (inclusive and mine == bound) or bool(mine > bound if wanted[0] == ">" else mine < bound)
+    return (inclusive and actual == bound) or bool(actual > bound if wanted[0] == ">" else actual < bound)
 
 
 def _bound(wanted: str) -> Any:
     bound = _comparable(wanted)
     if isinstance(bound, str) and re.match(r"\d{4}-", bound):
-        raise Malformed(f"Invalid date: {wanted}")
+        raise MalformedFilterError(f"Invalid date: {wanted}")
     return bound
 
 

@@ -1,4 +1,4 @@
-"""What Directo offers to read: one declared row for each resource of the vendor's list.
+"""The resources that Directo offers: one declared row for each.
 
 Names: Directo API documentation, "API Resources & Endpoints".
 """
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A resource as the vendor offers it.
+    """A resource of Directo's list.
 
-    `dated`: a document, whose `date` can be filtered, so that a reading too large for one reply goes by windows.
-    `computed`: figures without a dependable `ts` (stock moves do not touch it), read whole at every tick.
+    `key`: the fields that identify an object. `dated`: documents with a `date` to filter by, so that a full sync too
+    large for one reply can be split into windows. `computed`: figures whose `ts` does not change with them (stock
+    movements leave it as it is), so every poll reads all of them.
     """
 
     name: str
@@ -25,7 +26,7 @@ class Row:
 DELETED = "deleted"
 
 ROW = "row_"
-"""What filters put before the name of a line's field."""
+"""The prefix of a line's field in filters."""
 
 TABLE = (
     Row("sales_quotations", ("number",), dated=True),
@@ -46,7 +47,7 @@ TABLE = (
     Row("allocations", ("item_code", "warehouse", "number"), computed=True),  # inferred: stock reserved by a document
     Row("accounts", ("code",)),
     Row("transactions", ("type", "number"), dated=True),  # numbers repeat between types
-    Row(DELETED, ("resource", "key", "ts")),  # of whatever shape, see `resources.deletion`
+    Row(DELETED, ("resource", "key", "ts")),  # the shape is not documented, see `resources.parse_deletion`
     Row("financial_budgets", ("code",)),  # inferred
     Row("events", ("number",), dated=True),  # inferred
     Row("receipts", ("number",), dated=True),
@@ -58,7 +59,7 @@ TABLE = (
     Row("sales_contracts", ("number",), dated=True),
     Row("replacementlogs", ("number",), dated=True),  # inferred
 )
-"""Every resource of the vendor's list, in its order. "inferred": no public answer shows the key; `keys` corrects it."""
+"""Every resource of Directo's list, in its order. "inferred": no public sample shows the key; `keys` overrides it."""
 
 ROWS = {row.name: row for row in TABLE}
 NAMES = frozenset(ROWS)

@@ -14,7 +14,7 @@ from workers.errors import Fate, SetAside, TryLater
 
 
 def asked(body: str, status: int = 200) -> Any:
-    """What a client makes of this answer."""
+    """What `Client.ask` returns for this reply."""
     app = Starlette(routes=[Route("/v1/items", lambda _: Response(body.encode(), status))])
     with served(app) as url:
         opened = client(url)
@@ -49,34 +49,36 @@ def asked(body: str, status: int = 200) -> Any:
         ),
     ],
 )
-def test_a_list_is_read_in_one_shape_whatever_its_format(body: str, records: list[Any]) -> None:
+def test_a_list_decodes_to_the_same_shape_in_json_and_xml(body: str, records: list[Any]) -> None:
     assert records == asked(body)
 
 
 @pytest.mark.parametrize(
-    ("body", "fate", "words"),
+    ("body", "error", "text"),
     [
         ("<err>token required</err>", SetAside, "token required"),
         ('<results><Result Type="5" Desc="Unauthorized"/></results>', SetAside, "5 Unauthorized"),
         ('{"error":{"code":"X","message":"API not enabled"}}', SetAside, "X: API not enabled"),
         ('{"message":"no, sandbox-key"}', SetAside, r"no, \.\.\."),
-        ('"ok"', SetAside, "the answer is no list: ok"),
-        ("null", SetAside, "no list"),
+        ('"ok"', SetAside, "the answer is not a list: ok"),
+        ("null", SetAside, "not a list"),
         ("<html><body>Hooldus</body></html>", TryLater, "Hooldus"),
-        ('<!DOCTYPE x [<!ENTITY a "b">]><items/>', TryLater, "no XML"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]><items/>', TryLater, "not XML"),
         ("Service unavailable", TryLater, "Service unavailable"),
-        ('[{"code":"1"},', TryLater, "breaks off"),
-        ('[{"code":NaN}]', TryLater, "no JSON"),
-        ("<items><item", TryLater, "breaks off"),
+        ('[{"code":"1"},', TryLater, "incomplete"),
+        ('[{"code":NaN}]', TryLater, "not JSON"),
+        ("<items><item", TryLater, "incomplete"),
     ],
 )
-def test_what_is_no_list_is_sorted_by_fate_with_the_vendors_words(body: str, fate: type[Fate], words: str) -> None:
-    with pytest.raises(fate, match=words):
+def test_a_reply_that_is_not_a_list_raises_the_right_error_with_its_text(
+    body: str, error: type[Fate], text: str
+) -> None:
+    with pytest.raises(error, match=text):
         asked(body)
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 503])
-def test_no_refusal_repeats_the_key(status: int) -> None:
+def test_no_refusal_contains_the_key(status: int) -> None:
     with pytest.raises(Fate, match=r"bad key (\.\.\.|\*\*\*)") as raised:
         asked("bad key sandbox-key", status)
     assert "sandbox-key" not in str(raised.value)
@@ -97,7 +99,7 @@ def test_no_refusal_repeats_the_key(status: int) -> None:
         (["misspelt=1"], [1, 2, 3, 4]),
     ],
 )
-def test_the_sandbox_filters_as_the_vendor_does(account: Account, filters: list[str], numbers: list[int]) -> None:
+def test_the_sandbox_applies_the_documented_filters(account: Account, filters: list[str], numbers: list[int]) -> None:
     account.sandbox.books.tables["orders"] = [
         {"number": 1, "status": "NEW", "date": "", "rows": [{"rn": 1, "item": "A"}, {"rn": 2, "item": "B"}]},
         {"number": 2, "status": "NEW", "name": "Tamm", "datafields": [{"code": "VENSAFE", "content": "1"}]},

@@ -12,11 +12,11 @@ from workers.errors import TimedOut
 ITEMS = "items?ts=%3E"
 
 
-def asked_next(account: Account, name: str = "items") -> str:
-    """What the tick after a full reading asks for."""
-    cursor = account.read(name).end.cursor
+def next_since(account: Account, name: str = "items") -> str:
+    """The `ts` that the poll after a full sync asks for."""
+    cursor = account.list_all(name).end.cursor
     account.sandbox.asked.clear()
-    account.read(name, cursor)
+    account.list_all(name, cursor)
     return account.sandbox.asked[0].replace("%3A", ":").removeprefix(f"{name}?ts=%3E")
 
 
@@ -26,114 +26,114 @@ def touch(account: Account, ts: str) -> None:
 
 def test_the_cursor_is_the_greatest_stamp_less_the_overlap(account: Account) -> None:
     touch(account, "2026-06-01 14:30:00")
-    assert asked_next(account) == "2026-06-01T14:25:00"
+    assert next_since(account) == "2026-06-01T14:25:00"
 
 
 @pytest.mark.parametrize("ts", ["2026-06-01T11:30:00Z", "2026-06-01T11:30:00.129Z", "2026-06-01T14:30:00+03:00"])
-def test_a_stamp_with_a_zone_is_asked_for_by_the_vendors_wall_clock(account: Account, ts: str) -> None:
+def test_a_stamp_with_a_zone_is_converted_to_directos_wall_clock(account: Account, ts: str) -> None:
     touch(account, ts)
-    assert asked_next(account) == "2026-06-01T14:25:00"
+    assert next_since(account) == "2026-06-01T14:25:00"
 
 
-def test_the_cursor_never_passes_the_vendors_clock_before_the_first_request(account: Account) -> None:
+def test_the_cursor_never_passes_directos_clock_at_the_first_request(account: Account) -> None:
     touch(account, "2027-01-01 00:00:00")
-    assert "2026-06-01T14:54:00" <= asked_next(account) <= "2026-06-01T14:55:00"
+    assert "2026-06-01T14:54:00" <= next_since(account) <= "2026-06-01T14:55:00"
 
 
-def test_a_reading_that_brings_nothing_begins_at_the_vendors_clock(account: Account) -> None:
+def test_an_empty_full_sync_sets_the_cursor_to_directos_clock(account: Account) -> None:
     account.sandbox.books.tables["items"].clear()
-    assert "2026-06-01T14:54:00" <= asked_next(account) <= "2026-06-01T14:55:00"
+    assert "2026-06-01T14:54:00" <= next_since(account) <= "2026-06-01T14:55:00"
 
 
 @pytest.mark.parametrize("ts", ["0001-01-01T00:00:00", "0000-00-00 00:00:00", "", None, 5, "yesterday"])
-def test_a_stamp_that_is_none_is_passed_over(account: Account, ts: str) -> None:
+def test_an_unreadable_stamp_is_ignored(account: Account, ts: str) -> None:
     for item in account.sandbox.books.tables["items"]:
         item["ts"] = ts
-    assert "2026-06-01T14:54:00" <= asked_next(account) <= "2026-06-01T14:55:00"
+    assert "2026-06-01T14:54:00" <= next_since(account) <= "2026-06-01T14:55:00"
 
 
-def test_what_changes_in_the_hour_that_autumn_repeats_is_not_missed(account: Account) -> None:
+def test_a_change_in_the_hour_that_autumn_repeats_is_not_missed(account: Account) -> None:
     books = account.sandbox.books
     account.clock.now = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)  # 03:50, summer time
     books.touch(books.tables["items"][0], name="first")
-    cursor = account.read("items").end.cursor
+    cursor = account.list_all("items").end.cursor
     account.clock.advance(minutes=20)  # 03:10, winter time
     books.touch(books.tables["items"][1], name="second")
-    reading = account.read("items", cursor)
-    assert {"first", "second"} == {raw["name"] for raw in reading.objects.values()}
+    listing = account.list_all("items", cursor)
+    assert {"first", "second"} == {raw["name"] for raw in listing.objects.values()}
     account.clock.advance(minutes=55)  # 04:05
     books.touch(books.tables["items"][2], name="third")
-    assert "third" in {raw["name"] for raw in account.read("items", reading.end.cursor).objects.values()}
+    assert "third" in {raw["name"] for raw in account.list_all("items", listing.end.cursor).objects.values()}
 
 
 @pytest.mark.parametrize(
     ("ts", "asked"),
     [
         ("2026-10-25 02:58:00", "2026-10-25T02:53:00"),  # before the hour
-        ("2026-10-25 03:02:00", "2026-10-25T01:57:00"),  # begins in it
-        ("2026-10-25 03:50:00", "2026-10-25T02:45:00"),  # in it
+        ("2026-10-25 03:02:00", "2026-10-25T01:57:00"),  # the stamp is in it
+        ("2026-10-25 03:50:00", "2026-10-25T02:45:00"),  # the stamp and the overlap are in it
         ("2026-10-25 04:02:00", "2026-10-25T02:57:00"),  # the overlap reaches into it
         ("2026-10-25 04:10:00", "2026-10-25T04:05:00"),  # after it
-        ("2026-03-29 04:02:00", "2026-03-29T02:57:00"),  # spring left out 03:57
+        ("2026-03-29 04:02:00", "2026-03-29T02:57:00"),  # 03:57 does not exist in spring
     ],
 )
-def test_a_wall_clock_that_is_no_clock_costs_an_hour_more(account: Account, ts: str, asked: str) -> None:
+def test_the_overlap_grows_by_an_hour_across_a_change_of_summer_time(account: Account, ts: str, asked: str) -> None:
     account.clock.now = datetime(2026, 11, 1, tzinfo=UTC)
     account.sandbox.books.tables["items"] = [{"code": "1", "ts": ts}]
-    assert asked == asked_next(account)
+    assert asked == next_since(account)
 
 
-def test_what_changes_after_a_clock_an_hour_ahead_was_set_right_is_found_by_the_second_tick(account: Account) -> None:
+def test_after_directos_clock_was_set_back_an_hour_the_second_poll_finds_changes(account: Account) -> None:
     books = account.sandbox.books
     account.clock.advance(hours=1)
     books.touch(books.tables["items"][0], name="ahead")
-    cursor = account.read("items").end.cursor
+    cursor = account.list_all("items").end.cursor
     account.clock.advance(hours=-1, minutes=1)
     books.touch(books.tables["items"][1], name="right")
     account.clock.advance(minutes=4)
-    cursor = account.read("items", cursor).end.cursor
-    assert books.tables["items"][1]["code"] in account.read("items", cursor).objects
+    cursor = account.list_all("items", cursor).end.cursor
+    assert books.tables["items"][1]["code"] in account.list_all("items", cursor).objects
 
 
-def test_a_cursor_never_goes_back_by_itself(account: Account) -> None:
+def test_a_poll_never_moves_the_cursor_back(account: Account) -> None:
     touch(account, "2026-06-01 14:30:00")
-    cursor = account.read("items").end.cursor
+    cursor = account.list_all("items").end.cursor
     touch(account, "2026-06-01 14:27:00")
-    assert cursor == account.read("items", cursor).end.cursor
+    assert cursor == account.list_all("items", cursor).end.cursor
 
 
 FAST = {"timeout": timedelta(seconds=1), "since": "2016-01-01"}
 
 
 @pytest.mark.parametrize("account", [FAST], indirect=True)
-def test_documents_that_take_too_long_are_read_by_windows_that_halve(account: Account) -> None:
+def test_a_full_sync_that_times_out_continues_by_halving_windows(account: Account) -> None:
     account.sandbox.slow_above = 5
-    reading = account.read("orders")
+    listing = account.list_all("orders")
     truth = account.sandbox.truth("orders")
     undated = {key: raw for key, raw in truth.items() if not raw["date"]}
-    assert truth == reading.objects | undated
-    assert reading.end.complete
+    assert truth == listing.objects | undated
+    assert listing.end.complete
     asked = [query.replace("%3A", ":") for query in account.sandbox.asked]
     assert ["orders?", "orders?date=%3C2016-01-01T00:00:00"] == asked[:2]
     assert any("date=%3E2015-12-31T23:59:59&date=%3C" in query for query in asked)
-    assert "&" not in asked[-1], "what is later than all windows is asked for, too"
+    assert "&" not in asked[-1], "the last window has no end"
     (key,) = undated
     assert account.fetch("orders", key).raw == undated[key]
 
 
 @pytest.mark.parametrize("account", [FAST], indirect=True)
-def test_the_cursor_of_windows_is_bounded_by_the_first_of_them(account: Account) -> None:
+def test_the_cursor_after_windows_is_limited_by_the_start_of_the_first(account: Account) -> None:
     account.sandbox.slow_above = 5
     cursor = None
     while True:
         (*_, last) = account.client.list(account.resource("orders"), cursor)
-        account.clock.advance(minutes=1)  # while windows are read, what was read before changes
+        account.clock.advance(minutes=1)  # an object that was already read changes between windows
         account.sandbox.books.touch(account.sandbox.books.tables["orders"][0])
         assert last.end is not None
         cursor = last.end.cursor
         if not last.end.more:
             break
-    position = cursors.Position.read(cursor)
+    position = cursors.Position.decode(cursor)
     assert position.since is not None
     assert position.since <= datetime(2026, 6, 1, 14, 57)  # noqa: DTZ001
 
@@ -142,23 +142,23 @@ RECENT = datetime.now(UTC).date() - timedelta(days=4)
 
 
 @pytest.mark.parametrize("account", [FAST | {"since": RECENT.isoformat()}], indirect=True)
-def test_a_single_day_that_takes_too_long_is_tried_again_later(account: Account) -> None:
+def test_a_window_of_one_day_that_times_out_raises(account: Account) -> None:
     account.sandbox.slow_above = 2
     account.sandbox.books.tables["orders"] = [{"number": number, "date": f"{RECENT}T12:00:00"} for number in range(3)]
     with pytest.raises(TimedOut):
-        account.read("orders")
+        account.list_all("orders")
     before, after = RECENT - timedelta(days=1), RECENT + timedelta(days=1)
     assert f"orders?date=%3E{before}T23%3A59%3A59&date=%3C{after}T00%3A00%3A00" == account.sandbox.asked[-1]
 
 
 @pytest.mark.parametrize("account", [FAST], indirect=True)
-def test_what_has_no_date_cannot_be_asked_in_windows(account: Account) -> None:
+def test_a_resource_without_dates_is_not_split_into_windows(account: Account) -> None:
     account.sandbox.slow_above = 5
     with pytest.raises(TimedOut):
-        account.read("items")
+        account.list_all("items")
 
 
-def test_windows_leave_no_second_out_whatever_the_operators_include() -> None:
+def test_windows_overlap_by_a_second_each() -> None:
     made = options("http://localhost", since="2020-01-01")
     window = cursors.Window.initial(made)
     bounds = []

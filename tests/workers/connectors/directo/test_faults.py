@@ -11,7 +11,7 @@ from workers.connectors.directo.sandbox import Fault
 from workers.errors import Fate, SetAside, TimedOut, TryLater
 
 QUICK = {"timeout": timedelta(seconds=1)}
-FATES = {
+ERRORS = {
     Fault.HTML: TryLater,
     Fault.HALF: TryLater,
     Fault.EMPTY: TryLater,
@@ -25,82 +25,82 @@ FATES = {
 }
 
 
-def test_every_fault_has_its_fate() -> None:
-    assert set(Fault) == set(FATES)
+def test_every_fault_has_an_expected_error() -> None:
+    assert set(Fault) == set(ERRORS)
 
 
 @pytest.mark.parametrize("account", [QUICK, QUICK | {"format": "xml"}], indirect=True, ids=["json", "xml"])
-@pytest.mark.parametrize("fault", FATES)
-def test_a_bad_answer_is_sorted_by_fate_and_the_next_one_is_read(account: Account, fault: Fault) -> None:
-    for ask in (lambda: account.read("items"), lambda: account.fetch("items", "1012")):
+@pytest.mark.parametrize("fault", ERRORS)
+def test_a_bad_reply_raises_the_right_error_and_the_next_is_read(account: Account, fault: Fault) -> None:
+    for ask in (lambda: account.list_all("items"), lambda: account.fetch("items", "1012")):
         account.sandbox.faults.append(fault)
         with pytest.raises(Fate) as raised:
             ask()
-        assert FATES[fault] is type(raised.value)
-    assert len(account.sandbox.truth("items")) == len(account.read("items").objects)
+        assert ERRORS[fault] is type(raised.value)
+    assert len(account.sandbox.truth("items")) == len(account.list_all("items").objects)
 
 
-def test_what_the_vendor_says_of_waiting_is_passed_on(account: Account) -> None:
+def test_retry_after_is_passed_on(account: Account) -> None:
     account.sandbox.faults.append(Fault.BUSY)
     with pytest.raises(TryLater) as raised:
-        account.read("items")
+        account.list_all("items")
     assert timedelta(seconds=1) == raised.value.after
 
 
-def test_more_than_the_vendor_grants_is_refused_until_a_minute_has_passed(account: Account) -> None:
+def test_requests_above_the_rate_limit_are_refused_for_a_minute(account: Account) -> None:
     account.sandbox.per_minute = 2
-    account.read("items")
-    account.read("items")
+    account.list_all("items")
+    account.list_all("items")
     with pytest.raises(TryLater, match=r"429.*Rate limit"):
-        account.read("items")
+        account.list_all("items")
     account.clock.advance(minutes=1)
-    account.read("items")
+    account.list_all("items")
 
 
 @pytest.mark.parametrize(
-    ("refusal", "words"),
+    ("refusal", "text"),
     [
         (sandbox.NOT_ENABLED, "HTTP 400: API_NOT_ENABLED: API not enabled"),
         (sandbox.FORBIDDEN, "HTTP 403: FORBIDDEN: API key lacks required permissions"),
         (sandbox.NOT_FOUND, "HTTP 404: NOT_FOUND: Resource or endpoint not found"),
     ],
 )
-def test_a_resource_that_the_key_may_not_read_is_set_aside_whole(
-    account: Account, refusal: sandbox.Refusal, words: str
+def test_a_resource_that_the_key_may_not_read_is_parked_whole(
+    account: Account, refusal: sandbox.Refusal, text: str
 ) -> None:
     account.sandbox.refused["orders"] = refusal
     with pytest.raises(SetAside) as raised:
-        account.read("orders")
+        account.list_all("orders")
     assert raised.value.whole_resource
-    assert words == str(raised.value)
-    assert account.read("items").end.complete
+    assert text == str(raised.value)
+    assert account.list_all("items").end.complete
 
 
-def test_a_wrong_key_is_told_without_the_key(account: Account) -> None:
-    stranger = client(account.url, api_key="my-secret-key")
+def test_the_error_for_a_wrong_key_does_not_contain_it(account: Account) -> None:
+    wrong_key = client(account.url, api_key="my-secret-key")
     with pytest.raises(SetAside, match="HTTP 401: INVALID_API_KEY") as raised:
-        stranger.check()
+        wrong_key.check()
     assert "my-secret-key" not in str(raised.value)
-    stranger.close()
+    wrong_key.close()
 
 
-def test_a_revoked_key_sets_the_resource_aside_and_not_its_objects_one_by_one(account: Account) -> None:
+def test_a_revoked_key_parks_the_whole_resource(account: Account) -> None:
     account.sandbox.key = "a new key"
     with pytest.raises(SetAside, match="HTTP 401: INVALID_API_KEY") as raised:
         account.fetch("items", "1012")
     assert raised.value.whole_resource
 
 
-def test_a_filter_that_the_vendor_refuses_is_set_aside(account: Account) -> None:
+def test_a_refused_filter_raises_set_aside(account: Account) -> None:
     with pytest.raises(SetAside, match="HTTP 400: BAD_REQUEST: Invalid date") as raised:
         account.client.ask(["items", "ts=>2026-13-01"])
     assert not raised.value.whole_resource
 
 
 @pytest.mark.parametrize("raw", [[1, {"code": "1"}], [None, {"code": "1"}]])
-def test_an_element_that_is_no_record_is_set_aside_alone(account: Account, raw: list[Any]) -> None:
+def test_an_element_that_is_not_an_object_is_unreadable_and_others_are_kept(account: Account, raw: list[Any]) -> None:
     account.sandbox.books.tables["items"] = raw
-    reading = account.read("items")
-    assert {"1": {"code": "1"}} == reading.objects
-    (unreadable,) = [each for chunk in reading.chunks for each in chunk.unreadable]
+    listing = account.list_all("items")
+    assert {"1": {"code": "1"}} == listing.objects
+    (unreadable,) = [each for chunk in listing.chunks for each in chunk.unreadable]
     assert {"value": raw[0]} == unreadable.raw

@@ -13,7 +13,7 @@ from tests.mirroring import mirrored
 from tests.workers.connectors.directo.conftest import Account, options
 from workers import configuration
 from workers.connectors.directo import resources
-from workers.connectors.directo.sandbox import Calculated
+from workers.connectors.directo.sandbox import CalculatedFilter
 from workers.errors import SetAside, TimedOut
 
 if TYPE_CHECKING:
@@ -35,16 +35,19 @@ def filtered(**wanted: Any) -> dict[str, Any]:
     [
         ({"products": {"a": 1}}, 'Directo has no resource "products"'),
         ({"items": {"closed": 0}}, "items is not among `resources`; add it there, or remove its filter"),
-        ({"customers": {"ts": ">2025-01-01"}}, "customers.ts: `ts` is how the mirror asks for what changed; remove"),
-        ({"customers": {"TS": ">2025-01-01"}}, "customers.TS: `ts` is how the mirror asks"),
-        ({"customers": {"ts> ": "2025-01-01"}}, "customers.ts> : `ts` is how the mirror asks"),
-        ({"customers": {"country! ": "EE"}}, "customers.country! : the operator belongs into the value, as in country"),
-        ({"customers": {"code": ">CUST001"}}, "customers.code: it identifies the object, .*named one by one"),
+        (
+            {"customers": {"ts": ">2025-01-01"}},
+            "customers.ts: the mirror itself filters by `ts` to find changes; remove",
+        ),
+        ({"customers": {"TS": ">2025-01-01"}}, "customers.TS: the mirror itself filters by `ts`"),
+        ({"customers": {"ts> ": "2025-01-01"}}, "customers.ts> : the mirror itself filters by `ts`"),
+        ({"customers": {"country! ": "EE"}}, "customers.country! : write the operator before the value, as in country"),
+        ({"customers": {"code": ">CUST001"}}, "customers.code: it identifies the object, .*list its exact values"),
         ({"customers": {"a b": "x"}}, "customers.a b: a field's name has letters, digits"),
         ({"customers": {"full_address": "%Tallinn%"}}, "full_address is a field that Directo calculates"),
         ({"orders": {"row_line_total": ">5"}}, "row_line_total is a field that Directo calculates"),
         ({"customers": {"name": "!Tamm, OÜ"}}, "customers.name: a comma is an operator"),
-        ({"customers": {"country": ["EE", "!LV"]}}, "customers.country: a list has an operator before each"),
+        ({"customers": {"country": ["EE", "!LV"]}}, "customers.country: put an operator before each value"),
         ({"orders": {"date": [">2026-01-01", "<2025-01-01"]}}, "orders.date: nothing lies between the bounds"),
         ({"orders": {"number2": [">5", "<5"]}}, "orders.number2: nothing lies between the bounds"),
         (
@@ -54,22 +57,22 @@ def filtered(**wanted: Any) -> dict[str, Any]:
         ({"customers": 5}, "valid dictionary"),
     ],
 )
-def test_a_filter_that_cannot_work_is_refused_with_the_remedy(wanted: dict[str, Any], complaint: str) -> None:
+def test_an_invalid_filter_is_refused_with_a_remedy(wanted: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         options("http://localhost", **BOTH, filter=wanted)
 
 
-def test_a_key_of_the_companys_own_is_filtered_by_its_values_only_too() -> None:
+def test_a_configured_key_field_can_only_be_filtered_by_exact_values() -> None:
     with pytest.raises(ValidationError, match=r"customers\.regno: it identifies the object"):
         options("http://localhost", **BOTH, keys={"customers": ["regno"]}, filter={"customers": {"regno": "!1"}})
 
 
 def test_deletions_cannot_be_filtered() -> None:
-    with pytest.raises(ValidationError, match="deletions are always asked for all"):
+    with pytest.raises(ValidationError, match="the mirror needs all deletions; remove this filter"):
         options("http://localhost", resources=["items", "deleted"], filter={"deleted": {"resource": "items"}})
 
 
-def test_a_complaint_does_not_repeat_the_value() -> None:
+def test_the_error_for_a_filter_does_not_contain_its_value() -> None:
     with pytest.raises(ValidationError) as raised:
         options("http://localhost", **BOTH, filter={"customers": {"name": "!Tamm, OÜ"}})
     assert "Tamm" not in str(raised.value)
@@ -102,9 +105,9 @@ ESTONIA = filtered(customers={"country": "EE"}, orders={"date": [">2018-01-01", 
 
 
 @pytest.mark.parametrize("account", [ESTONIA], indirect=True)
-def test_every_question_carries_the_filter(account: Account) -> None:
-    cursor = account.read("customers").end.cursor
-    account.read("customers", cursor)
+def test_every_request_carries_the_filter(account: Account) -> None:
+    cursor = account.list_all("customers").end.cursor
+    account.list_all("customers", cursor)
     account.fetch("customers", "CUST001")
     account.client.probe(account.resource("customers"))
     assert [
@@ -116,10 +119,10 @@ def test_every_question_carries_the_filter(account: Account) -> None:
 
 
 @pytest.mark.parametrize("account", [ESTONIA], indirect=True)
-def test_what_does_not_pass_is_gone(account: Account) -> None:
+def test_an_object_that_does_not_pass_the_filter_is_gone(account: Account) -> None:
     truth = account.sandbox.truth("customers")
     foreign = next(key for key, each in truth.items() if each["country"] != "EE")
-    assert {key for key, each in truth.items() if each["country"] == "EE"} == set(account.read("customers").objects)
+    assert {key for key, each in truth.items() if each["country"] == "EE"} == set(account.list_all("customers").objects)
     assert Tombstone(foreign) == account.fetch("customers", foreign)
     account.sandbox.books.touch(_record(account.sandbox, foreign), country="EE")
     assert Snapshot(foreign, account.sandbox.truth("customers")[foreign]) == account.fetch("customers", foreign)
@@ -131,14 +134,14 @@ def _record(sandbox: Any, code: str) -> JsonObject:
 
 
 @pytest.mark.parametrize("account", [ESTONIA], indirect=True)
-def test_an_ignored_filter_is_noticed_by_each_kind_of_question(account: Account) -> None:
-    cursor = account.read("customers").end.cursor
+def test_an_ignored_filter_is_detected_by_each_kind_of_request(account: Account) -> None:
+    cursor = account.list_all("customers").end.cursor
     for customer in account.sandbox.books.tables["customers"]:
         account.sandbox.books.touch(customer)
     account.sandbox.ignored.add("country")
     for ask in (
-        lambda: account.read("customers"),
-        lambda: account.read("customers", cursor),
+        lambda: account.list_all("customers"),
+        lambda: account.list_all("customers", cursor),
         lambda: account.fetch("customers", "CUST003"),
     ):
         with pytest.raises(SetAside, match="ignores the filter country=EE of customers") as raised:
@@ -147,22 +150,22 @@ def test_an_ignored_filter_is_noticed_by_each_kind_of_question(account: Account)
 
 
 @pytest.mark.parametrize("account", [filtered(items={"misspelt": "1"})], indirect=True)
-def test_a_filter_by_what_no_object_shows_is_told_to_a_person(account: Account) -> None:
-    reading = account.read("items")
-    assert "no object of items shows misspelt" in str(reading.end.warning)
+def test_a_filter_by_a_field_that_no_object_has_is_reported(account: Account) -> None:
+    listing = account.list_all("items")
+    assert "no object of items has the field misspelt" in str(listing.end.warning)
     account.sandbox.books.tables["items"].clear()
-    assert account.read("items").end.warning is None
+    assert account.list_all("items").end.warning is None
 
 
 @pytest.mark.parametrize("account", [filtered(items={"salesprice": ">1"})], indirect=True)
-def test_a_probe_tells_what_the_vendor_says_of_the_filter(account: Account) -> None:
+def test_a_probe_shows_the_filter_or_directos_refusal_of_it(account: Account) -> None:
     assert "can be read, filtered by salesprice=>1" == account.client.probe(account.resource("items"))
-    account.sandbox.calculated["salesprice"] = Calculated.REFUSED
+    account.sandbox.calculated["salesprice"] = CalculatedFilter.REFUSED
     with pytest.raises(SetAside, match="Filtering by calculated field salesprice"):
         account.client.probe(account.resource("items"))
 
 
-def test_a_probe_tells_that_ts_is_ignored_where_it_matters(account: Account) -> None:
+def test_a_probe_reports_an_ignored_ts_for_polled_resources_only(account: Account) -> None:
     account.sandbox.ignored.add("ts")
     assert "can be read, but its `ts` is ignored" == account.client.probe(account.resource("orders"))
     assert "can be read" == account.client.probe(account.resource("stocklevels"))
@@ -174,12 +177,12 @@ FAST = {"timeout": timedelta(seconds=1), "since": "2016-01-01"}
 @pytest.mark.parametrize("account", [ESTONIA | FAST], indirect=True)
 def test_windows_stay_within_a_filter_by_date(account: Account) -> None:
     account.sandbox.slow_above = 3
-    reading = account.read("orders")
+    listing = account.list_all("orders")
     truth = account.sandbox.truth("orders")
     inside = {key: each for key, each in truth.items() if "2018-01-01T00:00:00" < each["date"] < "2023-01-01T00:00:00"}
     assert 3 < len(inside) < len(truth)
-    assert inside == reading.objects
-    assert reading.end.complete
+    assert inside == listing.objects
+    assert listing.end.complete
     asked = [query.replace("%3A", ":").replace("%3E", ">").replace("%3C", "<") for query in account.sandbox.asked]
     assert all(query.count("date=>") == query.count("date=<") == 1 for query in asked)
     bounds = [part[6:] for query in asked for part in query.partition("?")[2].split("&")]
@@ -191,13 +194,13 @@ def test_windows_stay_within_a_filter_by_date(account: Account) -> None:
     [FAST | filtered(orders={"date": date(2020, 1, 1)}), FAST | filtered(orders={"date": "2020-01-01,2020-01-02"})],
     indirect=True,
 )
-def test_days_that_are_named_one_by_one_are_not_asked_for_in_windows(account: Account) -> None:
+def test_a_filter_that_lists_single_days_is_not_split_into_windows(account: Account) -> None:
     account.sandbox.books.tables["orders"] = [
         {"number": each, "date": "2020-01-01T00:00:00" if each < 3 else "2020-01-01"} for each in range(6)
     ]
     account.sandbox.slow_above = 2
     with pytest.raises(TimedOut):
-        account.read("orders")
+        account.list_all("orders")
     assert 1 == len(account.sandbox.asked)
 
 
@@ -216,7 +219,7 @@ def estonian(mirror: Mirror) -> dict[str, JsonObject]:
 ONLY_ESTONIA = {"filter.customers.country": "EE"}
 
 
-def test_the_mirror_holds_exactly_what_passes_through_a_day_of_edits(sqlite: Database, tmp_path: Path) -> None:
+def test_the_mirror_holds_exactly_the_objects_that_pass_after_many_edits(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, directo={"seed": 4, "options": ONLY_ESTONIA}) as mirror:
         mirror.work()
         assert 0 < len(estonian(mirror)) < len(mirror.sandboxes["directo"].truth("customers"))
@@ -227,7 +230,7 @@ def test_the_mirror_holds_exactly_what_passes_through_a_day_of_edits(sqlite: Dat
             if number % 10 == 9:
                 mirror.catch_up()
                 assert estonian(mirror) == alive(sqlite, mirror, "customers")
-        assert {"customers"} == set(mirror.differences()), "all else is mirrored whole"
+        assert {"customers"} == set(mirror.differences()), "resources without a filter are mirrored whole"
 
 
 def test_a_filter_on_a_field_of_the_key_mirrors_the_objects_with_these_values(sqlite: Database, tmp_path: Path) -> None:
@@ -249,7 +252,7 @@ def test_a_filter_on_a_field_of_the_key_mirrors_the_objects_with_these_values(sq
         )
 
 
-def test_an_object_edited_out_of_the_filter_goes_and_returns_when_edited_back(sqlite: Database, tmp_path: Path) -> None:
+def test_an_object_edited_out_of_the_filter_is_deleted_until_edited_back(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, directo={"seed": 4, "options": ONLY_ESTONIA}) as mirror:
         mirror.work()
         books = mirror.sandboxes["directo"].books
@@ -261,7 +264,7 @@ def test_an_object_edited_out_of_the_filter_goes_and_returns_when_edited_back(sq
             assert estonian(mirror) == alive(sqlite, mirror, "customers")
 
 
-def test_another_filter_is_read_anew_and_no_tick_waits_for_it(sqlite: Database, tmp_path: Path) -> None:
+def test_a_changed_filter_starts_a_full_sync(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, directo={"seed": 4, "options": ONLY_ESTONIA}) as mirror:
         mirror.work()
     baltic = {"filter.customers.country": ["EE", "LV"]}

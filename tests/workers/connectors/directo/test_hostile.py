@@ -1,4 +1,4 @@
-"""An answer that was made to harm whoever reads it: refused or read in bounds, with a fate, and nothing is fetched."""
+"""Hostile replies: each is refused by the right error or read within bounds, and no external entity is fetched."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 DEEP = 100_000
 MOST_MEMORY = 300
-"""MiB that reading one of these may take at its worst, server included."""
+"""MiB by which the peak memory of the process may rise while one of these is read, server included."""
 
 
-class Hostile:
-    """Answers every question with the same bytes."""
+class HostileVendor:
+    """An ASGI app that answers every request alike."""
 
     def __init__(self) -> None:
         self.answer: Callable[[], Response] = Response
@@ -40,45 +40,45 @@ class Hostile:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.answer()(scope, receive, send)
 
-    def says(self, body: str | bytes, status: int = 200) -> None:
+    def answers_with(self, body: str | bytes, status: int = 200) -> None:
         self.answer = lambda: Response(body, status)
 
-    def drones(self, start: bytes, more: bytes, times: int) -> None:
-        """Sends the same piece again and again, and counts how many were taken."""
+    def repeats(self, start: bytes, more: bytes, times: int) -> None:
+        """Stream `start` and then `more` repeatedly, counting the bytes taken in `sent`."""
 
         async def pieces() -> AsyncIterator[bytes]:
             yield start
             for _ in range(times):
                 self.sent += len(more)
                 yield more
-                await asyncio.sleep(0)  # where a caller who has hung up is noticed
+                await asyncio.sleep(0)  # lets the server notice that the client has disconnected
 
         self.sent = 0
         self.answer = lambda: StreamingResponse(pieces())
 
 
 @pytest.fixture(scope="module")
-def vendor() -> Iterator[tuple[Hostile, str]]:
-    app = Hostile()
+def vendor() -> Iterator[tuple[HostileVendor, str]]:
+    app = HostileVendor()
     with served(app) as url:  # type: ignore[arg-type]
         yield app, url
 
 
 @pytest.fixture
-def ask(vendor: tuple[Hostile, str], request: pytest.FixtureRequest) -> Iterator[Callable[[str], Any]]:
-    """What a listing or a point read of items comes to: objects by key, a snapshot, or a fate."""
+def ask(vendor: tuple[HostileVendor, str], request: pytest.FixtureRequest) -> Iterator[Callable[[str], Any]]:
+    """List or fetch items: returns objects by key, a snapshot, or the error raised."""
     _, url = vendor
     form = getattr(request, "param", "xml")
     opened = client(url, format=form, timeout="60s")
     items = {each.name: each for each in resources.resources(options(url, format=form))}["items"]
 
-    def asked(way: str) -> Any:
+    def asked(method: str) -> Any:
         try:
-            if way == "fetch":
+            if method == "fetch":
                 return opened.fetch(items, "1")
             return {each.key: each.raw for chunk in opened.list(items, None) for each in chunk.snapshots}
-        except Fate as fate:
-            return fate
+        except Fate as error:
+            return error
 
     yield asked
     opened.close()
@@ -86,22 +86,22 @@ def ask(vendor: tuple[Hostile, str], request: pytest.FixtureRequest) -> Iterator
 
 @contextmanager
 def trap() -> Iterator[tuple[int, list[Any]]]:
-    """A loopback port at which nobody should knock."""
-    knocks: list[Any] = []
+    """(port, requests) of a loopback listener that must receive no request."""
+    requests: list[Any] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def wait() -> None:
             try:
                 while True:
                     caller, _ = listener.accept()
-                    knocks.append(caller.recv(1000))
+                    requests.append(caller.recv(1000))
                     caller.close()
             except OSError:
                 return
 
         thread = threading.Thread(target=wait, daemon=True)
         thread.start()
-        yield listener.getsockname()[1], knocks
+        yield listener.getsockname()[1], requests
         listener.shutdown(socket.SHUT_RDWR)
     thread.join(5)
 
@@ -119,7 +119,7 @@ REFUSED_XML: dict[str, tuple[str | bytes, type[Fate]]] = {
     "billion laughs": (_laughs(10) + _items("<item code='&a9;'/>"), TryLater),
     "billion laughs in UTF-16": ((_laughs(10) + _items("<item code='&a9;'/>")).encode("utf-16-le"), TryLater),
     "quadratic blow-up": (f'<!DOCTYPE x [<!ENTITY a "{"x" * 50_000}">]>' + _items("&a;" * 50_000), TryLater),
-    "a DTD that says nothing": ("<!DOCTYPE items>" + _items(), TryLater),
+    "an empty DTD": ("<!DOCTYPE items>" + _items(), TryLater),
     "a parameter entity": ('<!DOCTYPE x [<!ENTITY % a "b"> %a;]>' + _items(), TryLater),
     "deep": (_items("<a>" * DEEP + "</a>" * DEEP), SetAside),
     "deep and open": ("<items>" + "<a>" * DEEP, SetAside),
@@ -129,12 +129,12 @@ REFUSED_XML: dict[str, tuple[str | bytes, type[Fate]]] = {
     "no UTF-16": ("<?xml version='1.0' encoding='utf-16'?>" + _items(), TryLater),
     "UTF-7": ("<?xml version='1.0' encoding='utf-7'?>+ADw-items+AD4-", TryLater),
     "UTF-32": ("<?xml version='1.0' encoding='utf-32'?>" + _items(), TryLater),
-    "an encoding that is none": ("<?xml version='1.0' encoding='zlib'?>" + _items(), TryLater),
-    "an encoding that nobody knows": ("<?xml version='1.0' encoding='nonsense'?>" + _items(), TryLater),
+    "a codec that is not an encoding": ("<?xml version='1.0' encoding='zlib'?>" + _items(), TryLater),
+    "an unknown encoding": ("<?xml version='1.0' encoding='nonsense'?>" + _items(), TryLater),
     "an encoding for names": ("<?xml version='1.0' encoding='idna'?>" + _items(), TryLater),
     "no UTF-8": (b"<items><item code='1' name='\xff\xfe'/></items>", TryLater),
     "a NUL": ("<items><item code='1' name='a\0b'/></items>", TryLater),
-    "an entity that nobody declared": (_items("<item code='1'>&nope;</item>"), TryLater),
+    "an undeclared entity": (_items("<item code='1'>&nope;</item>"), TryLater),
     "no character": (_items("<item code='1'>&#xD800;</item>"), TryLater),
     "an attribute twice": (_items("<item code='1' code='2'/>"), TryLater),
 }
@@ -154,56 +154,56 @@ REFUSED_JSON: dict[str, tuple[str | bytes, type[Fate]]] = {
     "10,000 digits below zero": ('[{"code":"1","a":-' + "9" * 10_000 + "}]", SetAside),
     "a long number as key": ('[{"code":' + "9" * 10_000 + "}]", SetAside),
     "a long number behind a long text": (f'[{{"code":"1","t":"{"x" * (2**20 - 100)}","a":' + "9" * 10_000, SetAside),
-    "an exponent that nobody reads": ('[{"code":"1","a":1e99999999999999999999999}]', TryLater),
+    "an exponent that no decimal holds": ('[{"code":"1","a":1e99999999999999999999999}]', TryLater),
     "half a character as a name": ('[{"code":"1","\\udfff":1}]', TryLater),
     "more behind its end": ('[{"code":"1"}] x', TryLater),
 }
 REFUSED = [("xml", each) for each in REFUSED_XML] + [("json", each) for each in REFUSED_JSON]
 
 
-@pytest.mark.parametrize("way", ["list", "fetch"])
+@pytest.mark.parametrize("method", ["list", "fetch"])
 @pytest.mark.parametrize(("ask", "name"), REFUSED, indirect=["ask"])
-def test_what_harms_is_refused_with_a_fate(
-    vendor: tuple[Hostile, str], ask: Callable[[str], Any], name: str, way: str, request: pytest.FixtureRequest
+def test_a_hostile_reply_raises_the_right_error_within_bounded_memory(
+    vendor: tuple[HostileVendor, str], ask: Callable[[str], Any], name: str, method: str, request: pytest.FixtureRequest
 ) -> None:
     form = request.node.callspec.params["ask"]
-    body, fate = (REFUSED_XML if form == "xml" else REFUSED_JSON)[name]
-    vendor[0].says(body)
+    body, error = (REFUSED_XML if form == "xml" else REFUSED_JSON)[name]
+    vendor[0].answers_with(body)
     before = _peak()
-    assert fate is type(ask(way))
+    assert error is type(ask(method))
     assert _peak() - before < MOST_MEMORY
 
 
 def _peak() -> int:
-    """The most memory that this process ever held, in MiB."""
+    """The peak memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 @pytest.mark.parametrize("form", ["SYSTEM '{}'", "PUBLIC 'x' '{}'"])
 @pytest.mark.parametrize("where", ["file", "port"])
-def test_an_entity_is_never_asked_for(
-    vendor: tuple[Hostile, str], ask: Callable[[str], Any], tmp_path: Path, form: str, where: str
+def test_an_external_entity_is_never_fetched(
+    vendor: tuple[HostileVendor, str], ask: Callable[[str], Any], tmp_path: Path, form: str, where: str
 ) -> None:
     file = tmp_path / "passwords"
     file.write_text("very-secret", encoding="utf-8")
-    with trap() as (port, knocks):
+    with trap() as (port, requests):
         address = form.format(file.as_uri() if where == "file" else f"http://127.0.0.1:{port}/x")
         for begins in (
             f"<!DOCTYPE x [<!ENTITY a {address}>]>",
             f"<!DOCTYPE x {address}>",
             f"<!DOCTYPE x [<!ENTITY % a {address}> %a;]>",
         ):
-            vendor[0].says(begins + _items("<item code='1'>&a;</item>"))
+            vendor[0].answers_with(begins + _items("<item code='1'>&a;</item>"))
             refused = ask("list")
             assert TryLater is type(refused)
             assert "very-secret" not in str(refused)
-        vendor[0].says(
+        vendor[0].answers_with(
             f"<?xml-stylesheet href='http://127.0.0.1:{port}/'?><items xmlns:xi='http://www.w3.org/2001/XInclude' "
             f"xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' xsi:schemaLocation='a http://127.0.0.1:{port}/'>"
             f"<item code='1'><xi:include href='{file.as_uri()}' parse='text'/></item></items>"
         )
         assert "very-secret" not in str(ask("list"))
-        assert [] == knocks
+        assert [] == requests
 
 
 READ: dict[str, tuple[str | bytes, dict[str, Any]]] = {
@@ -220,9 +220,9 @@ READ: dict[str, tuple[str | bytes, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_what_is_only_unusual_is_read(vendor: tuple[Hostile, str], ask: Callable[[str], Any], name: str) -> None:
+def test_an_unusual_reply_is_read(vendor: tuple[HostileVendor, str], ask: Callable[[str], Any], name: str) -> None:
     body, raw = READ[name]
-    vendor[0].says(body)
+    vendor[0].answers_with(body)
     assert ask("list") == {"1": raw}
 
 
@@ -241,8 +241,10 @@ ODD_JSON = {
 
 @pytest.mark.parametrize("ask", ["json"], indirect=True)
 @pytest.mark.parametrize("name", ODD_JSON)
-def test_odd_numbers_and_texts_are_read(vendor: tuple[Hostile, str], ask: Callable[[str], Any], name: str) -> None:
-    vendor[0].says(f"[{ODD_JSON[name]}]")
+def test_odd_numbers_and_texts_are_accepted(
+    vendor: tuple[HostileVendor, str], ask: Callable[[str], Any], name: str
+) -> None:
+    vendor[0].answers_with(f"[{ODD_JSON[name]}]")
     assert isinstance(ask("list"), dict)
     assert isinstance(ask("fetch"), Snapshot | SetAside)
 
@@ -260,17 +262,17 @@ def test_odd_numbers_and_texts_are_read(vendor: tuple[Hostile, str], ask: Callab
     indirect=["ask"],
     ids=["text", "attribute", "comment", "elements", "json-text", "json-lists"],
 )
-def test_a_record_that_never_ends_is_left_before_it_fills_the_memory(
-    vendor: tuple[Hostile, str], ask: Callable[[str], Any], start: bytes, more: bytes
+def test_a_record_without_end_is_abandoned_within_bounded_memory(
+    vendor: tuple[HostileVendor, str], ask: Callable[[str], Any], start: bytes, more: bytes
 ) -> None:
-    vendor[0].drones(start, more, times=2**30 // len(more))
+    vendor[0].repeats(start, more, times=2**30 // len(more))
     assert TooLarge is type(ask("list"))
     assert vendor[0].sent < 3 * streaming.LARGEST_RECORD
 
 
-def test_many_records_are_read_whatever_they_come_to_together(
-    vendor: tuple[Hostile, str], ask: Callable[[str], Any]
+def test_the_total_size_of_many_records_is_not_bounded(
+    vendor: tuple[HostileVendor, str], ask: Callable[[str], Any]
 ) -> None:
     some = "".join(f"<item code='{number}' name='{'x' * 2**20}'/>" for number in range(24))
-    vendor[0].says(_items(some))
+    vendor[0].answers_with(_items(some))
     assert len(ask("list")) == 24

@@ -42,7 +42,7 @@ def answer(request: Request) -> StreamingResponse:
 
 
 @pytest.mark.parametrize("wanted", ["json", "xml"])
-def test_a_large_answer_is_never_held_whole(wanted: str) -> None:
+def test_a_large_reply_is_never_all_in_memory(wanted: str) -> None:
     with served(Starlette(routes=[Route("/v1/items", answer)])) as url:
         opened, items = client(url, format=wanted), resources.catalogue(options(url))["items"]
         tracemalloc.start()

@@ -42,11 +42,11 @@ VENDORS_LIST = [
 """Directo API documentation, "API Resources & Endpoints"."""
 
 
-def test_the_table_has_every_resource_of_the_vendors_list() -> None:
+def test_the_table_has_every_documented_resource() -> None:
     assert VENDORS_LIST == [row.name for row in table.TABLE]
 
 
-def test_what_is_left_out_has_the_documented_defaults() -> None:
+def test_omitted_settings_have_the_documented_defaults() -> None:
     made = options("https://login.directo.ee/apidirect/")
     assert made.url == "https://login.directo.ee/apidirect"
     assert made.format == "json"
@@ -57,7 +57,7 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
     assert made.login() == ("sandbox-key",)
 
 
-def test_an_unknown_resource_is_refused_with_the_vendors_list() -> None:
+def test_the_error_for_an_unknown_resource_lists_the_known_ones() -> None:
     with pytest.raises(ValidationError, match=r'no resource "products"; it has accounts, allocations, .*transactions'):
         options("http://localhost", resources=["products"])
 
@@ -75,7 +75,7 @@ def test_a_resource_that_is_named_twice_is_read_once() -> None:
     assert ["items", "deleted", "orders"] == [each.name for each in resources.resources(made)]
 
 
-def test_computed_figures_are_read_whole_at_every_tick() -> None:
+def test_computed_figures_are_read_whole_by_every_poll() -> None:
     made = options("http://localhost", resources=["stocklevels", "orders"], every="1m")
     levels, orders, deleted = resources.resources(made)
     assert (None, timedelta(minutes=1), timedelta(minutes=1)) == (levels.every, levels.full_every, levels.bound)
@@ -85,11 +85,11 @@ def test_computed_figures_are_read_whole_at_every_tick() -> None:
     assert not deleted.points
 
 
-def test_deletions_are_read_though_nobody_configured_them() -> None:
+def test_deletions_are_always_read() -> None:
     assert "deleted" == resources.resources(options("http://localhost"))[-1].name
 
 
-def test_a_company_may_name_its_own_keys() -> None:
+def test_settings_may_name_other_keys() -> None:
     made = options("http://localhost", resources=["stocklevels"], keys={"stocklevels": ["item", "stock"]})
     assert ("item", "stock") == resources.resources(made)[0].key
 
@@ -107,7 +107,7 @@ def test_a_company_may_name_its_own_keys() -> None:
         ({"type": "OST", "number": True}, None),
     ],
 )
-def test_a_key_of_several_fields_can_be_taken_apart_again(record: dict[str, object], key: str | None) -> None:
+def test_a_key_of_several_fields_is_joined_and_split(record: dict[str, object], key: str | None) -> None:
     transactions = resources.catalogue(options("http://localhost"))["transactions"]
     assert key == resources.key_of(transactions, record)
     if key is not None:
