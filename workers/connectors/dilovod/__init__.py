@@ -1,1 +1,1 @@
-"""Dilovod: webhooks that name an object, point reads, a sweep for what no webhook tells, registers as snapshots."""
+"""Dilovod: webhooks that name an object, point reads, full syncs that find what no webhook announced, registers."""

@@ -1,4 +1,4 @@
-"""What an answer of Dilovod means: errors come as HTTP 200, without codes, so every answer is inspected."""
+"""Decodes Dilovod's answers. Errors are HTTP 200 without an error code, so every answer is tested by its text."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from workers.errors import Fate
 
 _PAUSE = timedelta(seconds=30)
-"""Public clients wait this long after the multithread answer; shorter pauses meet it again."""
+"""The pause after the multithread answer; public clients wait as long, and shorter pauses get it again."""
 
-_LONGEST_TEXT = 500
-_TYPES = {
+_MAX_TEXT = 500
+_TYPE_NAMES = {
     dict: "an empty object",
     list: "a list",
     str: "a text",
@@ -35,40 +35,40 @@ _TYPES = {
     NoneType: "null",
 }
 BLANKS = b" \t\r\n\xef\xbb\xbf"
-"""JSON's blanks, and the byte order mark that a PHP file may begin with."""
+"""JSON's white space, and the byte order mark that a PHP file may begin with."""
 
 _TAG = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
-class Gone(SetAside):
-    """The vendor knows no object with this id. A fetch makes a tombstone of it; anywhere else it is a refusal."""
+class GoneError(SetAside):
+    """No object has this id. A fetch turns it into a tombstone; any other request is refused by it."""
 
 
-_FATES: tuple[tuple[tuple[str, ...], Callable[[str], Fate]], ...] = (
-    # One request at a time for each key (Dilovod help: "Багатопотокове звернення до API не підтримується").
+_ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], Fate]], ...] = (
+    # A second request with the same key (Dilovod help: "Багатопотокове звернення до API не підтримується").
     (("multithread",), lambda text: Busy(text, after=_PAUSE)),
-    # Every object of the resource would be refused alike, so the resource is set aside and not its objects one by one.
+    # Dilovod would refuse every object alike, so the whole resource is parked.
     (("bad key",), lambda text: SetAside(text, whole_resource=True)),
     (("access to", "denied"), lambda text: SetAside(text, whole_resource=True)),
-    (("object with id", "not found"), Gone),
+    (("object with id", "not found"), GoneError),
     (("object locked",), lambda text: TryLater(text, shuts_gate=False)),
 )
-"""Texts that all must occur, whatever their case -> what becomes of the work. Everything else is set aside."""
+"""(lower-case texts that must all occur, error to raise); any other error is a SetAside."""
 
 
-def inspect(answer: Any, *, secrets: Collection[str] = ()) -> Any:
-    """The answer itself, if it is no error; raises the error by its fate, in the vendor's own words without secrets."""
-    said = _complaint(answer)
-    if said is None:
+def raise_for_error(answer: Any, *, secrets: Collection[str] = ()) -> Any:
+    """The answer itself, unless it is an error: raises that by `_ERROR_RULES`, with Dilovod's text less secrets."""
+    error = _error_of(answer)
+    if error is None:
         return answer
-    text = _plain(said, secrets)
-    for needles, fate in _FATES:
+    text = _plain_text(error, secrets)
+    for needles, make_error in _ERROR_RULES:
         if all(needle in text.lower() for needle in needles):
-            raise fate(text)
+            raise make_error(text)
     raise SetAside(text)
 
 
-def _complaint(answer: Any) -> Any:
+def _error_of(answer: Any) -> Any:
     if not isinstance(answer, dict):
         return None
     if answer.get("error"):
@@ -78,116 +78,116 @@ def _complaint(answer: Any) -> Any:
     return None
 
 
-def masked(text: str, secrets: Collection[str]) -> str:
-    """What a stranger says may repeat what he was sent."""
+def mask_secrets(text: str, secrets: Collection[str]) -> str:
+    """The text with each secret replaced: an error may repeat the request."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return text
 
 
-def _plain(said: Any, secrets: Collection[str]) -> str:
-    text = masked(said if isinstance(said, str) else exact.dumps(said), secrets)
-    return exact.storable_text(" ".join(html.unescape(_TAG.sub(" ", text)).split())[:_LONGEST_TEXT])
+def _plain_text(error: Any, secrets: Collection[str]) -> str:
+    text = mask_secrets(error if isinstance(error, str) else exact.dumps(error), secrets)
+    return exact.storable_text(" ".join(html.unescape(_TAG.sub(" ", text)).split())[:_MAX_TEXT])
 
 
-def an_object(answer: Any) -> JsonObject:
-    """The answer as an object."""
+def as_object(answer: Any) -> JsonObject:
+    """The answer, if it is a JSON object; else raises SetAside."""
     if isinstance(answer, dict):
         return answer
-    raise malformed(answer, "an object")
+    raise malformed_error(answer, "an object")
 
 
 def rows(answer: Any) -> list[JsonObject]:
-    """A `request`'s rows, from either form: a list of objects, or `columns` and `data` (assembleLinks false).
+    """The rows of a `request`: from a list of objects, or from `columns` and `data` (assembleLinks false).
 
-    `{}` is no empty list: nothing found is `[]`, and a reply that cannot be told must not delete anything.
+    SetAside for anything else, `{}` included: an empty result is `[]`, and a malformed reply must not delete objects.
     """
     if isinstance(answer, dict) and isinstance(answer.get("columns"), list) and isinstance(answer.get("data"), list):
         return [_row(answer["columns"], values) for values in answer["data"]]
     if isinstance(answer, list) and all(isinstance(row, dict) for row in answer):
         return answer
-    raise malformed(answer, "a list of rows")
+    raise malformed_error(answer, "a list of rows")
 
 
 def _row(columns: list[Any], values: Any) -> JsonObject:
     if not isinstance(values, list) or len(values) != len(columns):
-        raise malformed(values, f"a row of {len(columns)} values")
+        raise malformed_error(values, f"a row of {len(columns)} values")
     return {str(column): value for column, value in zip(columns, values, strict=True)}
 
 
-def head(streamed: Streamed) -> bytes:
-    """A body up to its first character that says what kind of answer it is: `[` for rows."""
+def read_head(streamed: Streamed) -> bytes:
+    """The body up to its first character that is not white space: `[` begins a list of rows."""
     read = b""
     while (byte := streamed.read(1)) and byte in BLANKS:
         read = b""
     return read + byte
 
 
-def arriving(streamed: Streamed) -> Iterator[Any]:
-    """The rows of a body whose head is read, as they arrive. TryLater where it breaks off or is not JSON."""
+def iter_rows(streamed: Streamed) -> Iterator[Any]:
+    """The rows of a body after `read_head`, as they arrive. TryLater if it is incomplete or not JSON."""
     try:
-        yield from streaming.items(_Rejoined(b"[", streamed))
+        yield from streaming.items(_Prepended(b"[", streamed))
     except streaming.Broken as error:
         raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
 
 
-class _Rejoined:
-    """A file of what was already read and what follows."""
+class _Prepended:
+    """A file of bytes that were already read and the rest of the stream."""
 
     def __init__(self, before: bytes, rest: Streamed) -> None:
         self._before = before
         self._rest = rest
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes. ijson asks for none first, to learn what kind of file this is."""
+        """At most `size` bytes. ijson first reads 0 bytes to detect a binary file, which consumes nothing."""
         if size == 0 or not self._before:
             return self._rest.read(size)
         before, self._before = self._before, b""
         return before
 
 
-def not_json(status: int, body: bytes, secrets: Collection[str]) -> TryLater:
-    """What to raise for a page of a proxy, or half an object: of that nothing is repeated, it may be unfit to store."""
-    words = http.words(masked(body.decode(errors="replace"), secrets).encode())
-    said = "it breaks off or has a mistake" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words
-    return TryLater(f"HTTP {status}, and the answer is not JSON: {said}", shuts_gate=False)
+def not_json_error(status: int, body: bytes, secrets: Collection[str]) -> TryLater:
+    """The error for a body that is not JSON. Quotes it only if it does not begin like JSON: data may be private."""
+    words = http.words(mask_secrets(body.decode(errors="replace"), secrets).encode())
+    detail = "it is incomplete or malformed" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words
+    return TryLater(f"HTTP {status}, and the answer is not JSON: {detail}", shuts_gate=False)
 
 
-def malformed(answer: Any, wanted: str) -> SetAside:
-    """What to raise for an answer of another form than this vendor's."""
-    return SetAside(f"malformed: {wanted} was expected, not {described(answer)}")
+def malformed_error(answer: Any, expected: str) -> SetAside:
+    """The error for an answer of an unexpected type."""
+    return SetAside(f"malformed: {expected} was expected, not {describe(answer)}")
 
 
-def described(answer: Any) -> str:
-    """The JSON type and an object's keys: what an answer holds may be what is never to be stored."""
+def describe(answer: Any) -> str:
+    """The JSON type, and an object's keys; never values, which may be private."""
     if isinstance(answer, dict) and answer:
-        return exact.storable_text(f"an object with {', '.join(answer)}"[:_LONGEST_TEXT])
-    return _TYPES[type(answer)]
+        return exact.storable_text(f"an object with {', '.join(answer)}"[:_MAX_TEXT])
+    return _TYPE_NAMES[type(answer)]
 
 
 def header(answer: Any, key: str) -> JsonObject:
-    """The header of a `getObject` answer. SetAside when it is another object's, or no object's at all."""
-    found = an_object(answer).get("header")
+    """The header of a `getObject` answer. SetAside if it is malformed or belongs to another object than `key`."""
+    found = as_object(answer).get("header")
     if not isinstance(found, dict):
-        raise malformed(answer, "an object with a header")
-    # PHP gives `[]` or false where an object is empty.
+        raise malformed_error(answer, "an object with a header")
+    # PHP encodes an empty object as `[]` or false.
     parts = answer.get("tableParts") or {}
     if not isinstance(parts, dict) or any(part and not isinstance(part, dict | list) for part in parts.values()):
-        raise malformed(parts, "an object of table parts")
-    if link(found.get("id")) != key:
-        raise SetAside(f"malformed: {key} was asked for, the answer is about {_about(found.get('id'))}")
+        raise malformed_error(parts, "an object of table parts")
+    if link_id(found.get("id")) != key:
+        raise SetAside(f"malformed: asked for {key}, the answer describes {_describe_id(found.get('id'))}")
     return found
 
 
-def _about(value: Any) -> str:
-    return link(value) if ID.fullmatch(link(value)) else described(value)
+def _describe_id(value: Any) -> str:
+    return link_id(value) if ID.fullmatch(link_id(value)) else describe(value)
 
 
-def link(value: Any) -> str:
-    """The id in a link, as `{"id","pr"}` (headers) or bare (rows); ids come as text or number."""
+def link_id(value: Any) -> str:
+    """The id in a link: `{"id","pr"}` in headers, the bare id in rows; ids are text or numbers."""
     return str(value.get("id") if isinstance(value, dict) else value)
 
 
-def marked(value: Any) -> bool:
+def is_marked(value: Any) -> bool:
     """Whether `delMark` is set. Booleans are "0" and "1" (Dilovod help, API Dilovod, "Формати даних")."""
     return str(value) in {"1", "True"}

@@ -1,4 +1,4 @@
-"""What `getMetadata` declares, read leniently: `valueType` is text, an object or a list, and nothing promises more."""
+"""Decodes `getMetadata` leniently: `valueType` is a text, an object or a list, and the help does not say when."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from models import exact
 from models.values import Kind
-from workers.connectors.dilovod.queries import Reading
+from workers.connectors.dilovod.queries import SelectionType
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
@@ -46,111 +46,113 @@ _WORD = re.compile(r"[A-Za-z]+")
 
 
 def requisites(metadata: JsonObject) -> dict[str, Any]:
-    """An object's own fields (`reqs`): name -> declaration. `[]` when there are none."""
-    return _named(metadata.get("reqs"))
+    """An object's own fields (`reqs`): name -> declaration."""
+    return _by_name(metadata.get("reqs"))
 
 
 def dimensions(metadata: JsonObject) -> dict[str, Any]:
-    """What identifies a register's row: name -> declaration."""
-    return _named(metadata.get("dimensions"))
+    """The fields that identify a register's row: name -> declaration."""
+    return _by_name(metadata.get("dimensions"))
 
 
 def resources(metadata: JsonObject) -> dict[str, Any]:
-    """What a register counts: name -> declaration, without the sums that its readings make of them."""
-    declared = _named(metadata.get("resources"))
-    sums_too = {
+    """The quantities of a register: name -> declaration, without the sums (`qtyReceipt`) that may be listed too."""
+    declared = _by_name(metadata.get("resources"))
+    sum_names = {
         f"{name}{suffix}"
         for name in declared
         for pair in _SPELLINGS
         if all(f"{name}{each}" in declared for each in pair)
         for suffix in ("Start", *pair, "Final")
     }
-    return {name: item for name, item in declared.items() if name not in sums_too}
+    return {name: item for name, item in declared.items() if name not in sum_names}
 
 
-def kept(metadata: JsonObject, wanted: Sequence[str] = ()) -> tuple[str, ...]:
-    """A register's dimensions, or those of them that are wanted, in the metadata's order.
+def selected_dimensions(metadata: JsonObject, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """A register's dimensions in the metadata's order, only the `wanted` ones if any are given.
 
-    SetAside (the whole resource) where it has none, or not the wanted ones: then it says which there are.
+    SetAside of the whole resource if the register has no dimensions or lacks a wanted one.
     """
-    name, there = metadata.get("name") or "the register", tuple(dimensions(metadata))
-    if not there:
-        raise SetAside(
-            f"the metadata of {name} names no dimensions, so nothing identifies its rows", whole_resource=True
-        )
-    unknown = [each for each in wanted if each not in there]
+    name, available = metadata.get("name") or "the register", tuple(dimensions(metadata))
+    if not available:
+        raise SetAside(f"the metadata of {name} has no dimensions, so nothing identifies its rows", whole_resource=True)
+    unknown = [each for each in wanted if each not in available]
     if unknown:
         raise SetAside(
-            f"{name} has no dimension {', '.join(unknown)}; it has {', '.join(there)}: name some of these",
+            f"{name} has no dimension {', '.join(unknown)}; choose from {', '.join(available)}",
             whole_resource=True,
         )
-    return tuple(each for each in there if each in wanted) or there
+    return tuple(each for each in available if each in wanted) or available
 
 
-_LASTS = timedelta(hours=25)
-"""The shape is asked for anew each day, and this with it: it must not end shortly before."""
+_CACHED_FOR = timedelta(hours=25)
+"""Longer than a day, so that an entry is renewed with the daily shape request before it expires."""
 
 
-class Declared:
-    """What the vendor declared of each kind of object, kept for a day in the account's session box, for all workers.
+class MetadataCache:
+    """The names declared for each resource, cached for a day in the account's session store, for all workers.
 
-    Only names, which is what a question needs. Of two workers who learn at once one may be forgotten, and asks again.
+    Requests need only the names. If two workers write at once, one entry may be lost and is fetched again.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self._sessions = wire.sessions
-        self._now = wire.now
+    def __init__(self, runtime: Wire) -> None:
+        self._sessions = runtime.sessions
+        self._now = runtime.now
 
     def get(self, name: str) -> JsonObject | None:
-        """As `getMetadata` told it, in short; None where that is too long ago."""
-        found = self._kept().get(name)
+        """The cached metadata, with lists of names in `reqs`, `dimensions` and `resources`; None if not cached."""
+        found = self._entries().get(name)
         return None if found is None else dict(found["declared"])
 
-    def keep(self, name: str, metadata: JsonObject) -> None:
-        """Remember it."""
-        short = {part: list(_named(metadata.get(part))) for part in ("reqs", "dimensions", "resources")}
-        until = (self._now() + _LASTS).isoformat()
-        told = {"declared": {"name": metadata.get("name"), **short}, "until": until}
-        self._sessions.put(exact.dumps({**self._kept(), name: told}).encode(), self._now() + _LASTS)
+    def put(self, name: str, metadata: JsonObject) -> None:
+        """Cache the names in a `getMetadata` answer."""
+        short = {part: list(_by_name(metadata.get(part))) for part in ("reqs", "dimensions", "resources")}
+        until = (self._now() + _CACHED_FOR).isoformat()
+        entry = {"declared": {"name": metadata.get("name"), **short}, "until": until}
+        self._sessions.put(exact.dumps({**self._entries(), name: entry}).encode(), self._now() + _CACHED_FOR)
 
-    def _kept(self) -> dict[str, Any]:
+    def _entries(self) -> dict[str, Any]:
         with suppress(ValueError, TypeError, KeyError, AttributeError):
-            kept, now = exact.loads(self._sessions.get() or b"{}"), self._now()
-            return {name: each for name, each in kept.items() if datetime.fromisoformat(each["until"]) > now}
+            entries, now = exact.loads(self._sessions.get() or b"{}"), self._now()
+            return {name: each for name, each in entries.items() if datetime.fromisoformat(each["until"]) > now}
         return {}
 
 
 _SPELLINGS = (("Receipt", "Expense"), ("Reciept", "Expence"))
-"""What came and what went, behind a resource's name: in the help's text, and in its only sample of a turnover."""
+"""Suffixes for receipts and expenses: as in the help's text, and as in its only sample of a turnover."""
 
-_WAYS: dict[Reading, tuple[tuple[str, ...], ...]] = {
-    Reading.TURNOVER: _SPELLINGS[::-1],
-    Reading.BALANCE_AND_TURNOVER: tuple(("Start", *pair, "Final") for pair in _SPELLINGS),
+_SUM_SUFFIXES: dict[SelectionType, tuple[tuple[str, ...], ...]] = {
+    SelectionType.TURNOVER: _SPELLINGS[::-1],
+    SelectionType.BALANCE_AND_TURNOVER: tuple(("Start", *pair, "Final") for pair in _SPELLINGS),
 }
-"""What is behind it in each reading, the spelling of the reading's own sample first."""
+"""Suffixes for each selection type, the spelling of its own sample first."""
 
 
-def sums(metadata: JsonObject, reading: Reading) -> list[tuple[str, ...]]:
-    """What a reading of the register counts, in the spellings to try; the metadata's, where it lists `qtyReceipt`."""
-    counted, declared = resources(metadata), _named(metadata.get("resources"))
-    named = [tuple(f"{name}{suffix}" for name in counted for suffix in way) for way in _WAYS.get(reading, (("",),))]
-    return [way for way in named if declared.keys() >= set(way)] or named
+def sum_fields(metadata: JsonObject, selection: SelectionType) -> list[tuple[str, ...]]:
+    """The fields of a selection's sums, one tuple for each spelling to try; one only, if the metadata lists it."""
+    counted, declared = resources(metadata), _by_name(metadata.get("resources"))
+    spellings = [
+        tuple(f"{name}{suffix}" for name in counted for suffix in way) for way in _SUM_SUFFIXES.get(selection, (("",),))
+    ]
+    return [way for way in spellings if declared.keys() >= set(way)] or spellings
 
 
-def spelt(ways: Sequence[Mapping[str, str]], ask: Callable[[Mapping[str, str]], _T]) -> _T:
-    """The answer to the first of these fields that the vendor does not refuse by one of their names."""
-    for way in ways[:-1]:
+def try_spellings(spellings: Sequence[Mapping[str, str]], ask: Callable[[Mapping[str, str]], _T]) -> _T:
+    """The answer for the first of `spellings` whose field names Dilovod does not refuse."""
+    for fields in spellings[:-1]:
         try:
-            return ask(way)
+            return ask(fields)
         except SetAside as refused:
-            said = str(refused).lower()
-            if refused.whole_resource or not any(name.lower() in said for name in way.keys() - ways[-1].keys()):
+            message = str(refused).lower()
+            if refused.whole_resource or not any(
+                name.lower() in message for name in fields.keys() - spellings[-1].keys()
+            ):
                 raise
-    return ask(ways[-1])
+    return ask(spellings[-1])
 
 
-def of_objects(metadata: JsonObject) -> Shape:
-    """The shape of a catalogue or a kind of document, as `resources.project` shows its objects."""
+def object_shape(metadata: JsonObject) -> Shape:
+    """The shape of a catalogue or a kind of document, of objects as `resources.project` returns them."""
     own: dict[str, Kind] = {}
     for field, declared in requisites(metadata).items():
         own |= _header_field(field, declared)
@@ -159,8 +161,8 @@ def of_objects(metadata: JsonObject) -> Shape:
     return {"": own} | {part: _part(fields) for part, fields in _parts(metadata)}
 
 
-def of_rows(metadata: JsonObject, wanted: Sequence[str] = ()) -> Shape:
-    """The shape of a register's rows by the wanted dimensions (all, if none): links flat, as `good` and `good__pr`."""
+def register_shape(metadata: JsonObject, wanted: Sequence[str] = ()) -> Shape:
+    """The shape of a register's rows by the wanted dimensions (none given: all); links flat, `good` and `good__pr`."""
     own: dict[str, Kind] = {}
     by = {name: declared for name, declared in dimensions(metadata).items() if not wanted or name in wanted}
     for field, declared in {**by, **resources(metadata)}.items():
@@ -169,9 +171,9 @@ def of_rows(metadata: JsonObject, wanted: Sequence[str] = ()) -> Shape:
 
 
 def _parts(metadata: JsonObject) -> Iterator[tuple[str, dict[str, Any]]]:
-    for part, declared in _named(metadata.get("tableParts")).items():
+    for part, declared in _by_name(metadata.get("tableParts")).items():
         fields = declared.get("reqs", declared) if isinstance(declared, dict) else None
-        yield part, _named(fields)
+        yield part, _by_name(fields)
 
 
 def _part(fields: dict[str, Any]) -> dict[str, Kind]:
@@ -185,25 +187,25 @@ def _header_field(field: str, declared: Any) -> dict[str, Kind]:
     kind = _kind(declared)
     if kind == _LINK:
         return {f"{field}.id": Kind.TEXT, f"{field}.pr": Kind.TEXT}
-    return _plain(field, kind)
+    return _plain_field(field, kind)
 
 
 def _row_field(field: str, declared: Any) -> dict[str, Kind]:
     kind = _kind(declared)
     if kind == _LINK:
         return {field: Kind.TEXT, f"{field}__pr": Kind.TEXT}
-    return _plain(field, kind)
+    return _plain_field(field, kind)
 
 
-def _plain(field: str, kind: Kind | str | None) -> dict[str, Kind]:
+def _plain_field(field: str, kind: Kind | str | None) -> dict[str, Kind]:
     if kind == _MULTILANG:
         return {f"{field}.{language}": Kind.TEXT for language in _LANGUAGES}
     return {field: kind} if isinstance(kind, Kind) else {}
 
 
 def _kind(declared: Any) -> Kind | str | None:
-    """The one kind that all types of a field agree on; None leaves the field to its values."""
-    kinds = {kind for text in _texts(_value_type(declared)) if (kind := _of_text(text)) is not None}
+    """The kind of a field if all its types agree; None: the column's type follows from the values."""
+    kinds = {kind for text in _texts(_value_type(declared)) if (kind := _kind_of_text(text)) is not None}
     return kinds.pop() if len(kinds) == 1 else None
 
 
@@ -211,7 +213,7 @@ def _value_type(declared: Any) -> Any:
     return declared["valueType"] if isinstance(declared, dict) and "valueType" in declared else declared
 
 
-def _of_text(text: str) -> Kind | str | None:
+def _kind_of_text(text: str) -> Kind | str | None:
     if _DOTTED.match(text):
         return _LINK
     word = _WORD.match(text)
@@ -220,7 +222,7 @@ def _of_text(text: str) -> Kind | str | None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in it, keys included, since nobody shows whether a type is a key or a value."""
+    """Every text in the value, keys included: it is not documented whether a type is a key or a value."""
     if isinstance(value, str):
         yield from (text.strip() for text in value.split(","))
     elif isinstance(value, Mapping):
@@ -232,8 +234,8 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _named(value: Any) -> dict[str, Any]:
-    """Named things, however they come: an object by name, a list of objects with `name`, a list of names, `[]`."""
+def _by_name(value: Any) -> dict[str, Any]:
+    """Name -> declaration, from an object by name, a list of objects with `name`, a list of names, or `[]`."""
     if isinstance(value, Mapping):
         return {str(name): item for name, item in value.items()}
     if not isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The settings file from which Dilovod creates an API node with its rights and its webhook."""
+"""Makes the settings file from which Dilovod creates an API node with its rights and its webhook."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def node_file(options: Options, url: str) -> JsonObject:
-    """The file's content: read rights for what is configured, webhooks for what has any.
+    """The file's content: read access to the configured resources, and webhooks for those that have any.
 
-    `url`: where the receiver is reached from outside, without `/hooks/…`. The file holds the webhook's secret.
+    `url`: the receiver's public address, without `/hooks/…`. The file contains the webhook's secret.
     (Dilovod help, API Dilovod, "Створення вузла API з файлу налаштувань")
     """
     secret = f"/{options.webhook_secret.get_secret_value()}" if options.webhook_secret else ""

@@ -1,4 +1,4 @@
-"""How Dilovod's webhook reads: it only says that an object changed, so it is a hint to fetch, never data."""
+"""Decodes Dilovod's webhook. It names an object that changed and holds no data, so it only causes a fetch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from workers.connectors.dilovod.resources import ID, is_register
 if TYPE_CHECKING:
     from workers.connectors.dilovod.options import Options
 
-_PREFIX = 5
-_LONGEST_NAME = 100
+_PREFIX_DIGITS = 5
+_MAX_SHOWN = 100
 
 PREFIXES = {
     "catalogs.users": "10002",
@@ -31,11 +31,11 @@ PREFIXES = {
 }
 """The first five digits of an id are the same for all objects of a type (Dilovod help, API Dilovod)."""
 
-_OBJECTS = {prefix: name for name, prefix in PREFIXES.items()}
+_RESOURCES_BY_PREFIX = {prefix: name for name, prefix in PREFIXES.items()}
 
 
 def read(packet: Any, options: Options) -> Notice | Ignored:
-    """What the decoded packet asks for. `Malformed` when Dilovod would not have sent it.
+    """The object that the decoded packet names, or why to ignore it. `Malformed` if Dilovod cannot have sent it.
 
     `{"action":"objectChanged","params":{"objectName":"documents.saleOrder","id":"1109…"}}`
     (Dilovod help, API Dilovod, WebHook)
@@ -46,17 +46,17 @@ def read(packet: Any, options: Options) -> Notice | Ignored:
     if not isinstance(action, str):
         raise Malformed("the packet names no action")
     if action != "objectChanged":
-        return Ignored(f"unknown action {action[:_LONGEST_NAME]!a}")
+        return Ignored(f"unknown action {action[:_MAX_SHOWN]!a}")
     params = packet.get("params")
     if not isinstance(params, dict):
         raise Malformed("the packet's params are not an object")
     name, key = _name(params.get("objectName")), _id(params.get("id"))
-    _agree(name, key)
-    return _wanted(name, key, options)
+    _check_prefix(name, key)
+    return _accept_or_ignore(name, key, options)
 
 
 def _name(value: Any) -> str:
-    # isprintable also refuses NUL and lone surrogates, which no database stores.
+    # isprintable also refuses NUL and lone surrogates, which databases cannot store.
     if not isinstance(value, str) or not value or not value.isprintable():
         raise Malformed("objectName is not the name of an object")
     return value
@@ -69,15 +69,15 @@ def _id(value: Any) -> str:
     return text
 
 
-def _agree(name: str, key: str) -> None:
-    prefix = key[:_PREFIX]
-    if PREFIXES.get(name, prefix) != prefix or _OBJECTS.get(prefix, name) != name:
+def _check_prefix(name: str, key: str) -> None:
+    prefix = key[:_PREFIX_DIGITS]
+    if PREFIXES.get(name, prefix) != prefix or _RESOURCES_BY_PREFIX.get(prefix, name) != name:
         raise Malformed("objectName and id contradict each other")
 
 
-def _wanted(name: str, key: str, options: Options) -> Notice | Ignored:
+def _accept_or_ignore(name: str, key: str, options: Options) -> Notice | Ignored:
     if name not in options.resources:
-        return Ignored(f"{name[:_LONGEST_NAME]} is not configured")
+        return Ignored(f"{name[:_MAX_SHOWN]} is not configured")
     if is_register(name):
-        return Ignored(f"{name} is a register: read on a schedule")
+        return Ignored(f"{name} is a register, which is read on a schedule")
     return Notice(name, key)

@@ -15,15 +15,16 @@ _RESOURCE = re.compile(
     r"(catalogs|documents|balanceRegisters|informationRegisters|accumulationRegisters)\.[A-Za-z][A-Za-z0-9_]*"
 )
 _DIMENSION = re.compile("[A-Za-z][A-Za-z0-9_]*")
-_COUNTING = ("balanceRegisters", "accumulationRegisters")
+_SUMMED_FAMILIES = ("balanceRegisters", "accumulationRegisters")
 
 
 class Options(Webhooked):
-    """A key of one API node ("Підключення до API Dilovod"), whose role decides what can be read.
+    """The key of one API node ("Підключення до API Dilovod"), whose role decides what it can read.
 
-    `dimensions`: register -> what its balance is kept by, as in {"balanceRegisters.goods": ["good", "storage"]}; it is
-    summed over the dimensions left out. A register that is not named is kept by all that it has. `packet`: how
-    questions travel, as JSON or as the form field of that name (Dilovod help, API Dilovod, shows both).
+    - `dimensions`: register -> the dimensions that its rows are kept by, as in
+      {"balanceRegisters.goods": ["good", "storage"]}; balances are summed over those left out. Default: all it has
+    - `packet`: whether requests are sent as JSON or as a form field named `packet` (Dilovod help, API Dilovod, shows
+      both)
     """
 
     url: Url = "https://api.dilovod.ua"
@@ -35,50 +36,52 @@ class Options(Webhooked):
     client_id: str | None = None
     timezone: str = "Europe/Kyiv"
     webhook_sources: tuple[Network, ...] = (ip_network("88.198.50.253"),)
-    """Webhooks come from this address only (Dilovod help, API Dilovod, WebHook)."""
+    """Dilovod sends webhooks from this address only (Dilovod help, API Dilovod, WebHook)."""
     reconcile_every: Duration = timedelta(hours=1)
 
     @field_validator("api_key")
     @classmethod
-    def _some_key(cls, api_key: Secret) -> Secret:
+    def _key_is_not_empty(cls, api_key: Secret) -> Secret:
         if not api_key.get_secret_value().strip():
             raise ValueError("the key is empty; copy it from Сервіс - Підключення до API Dilovod")
         return api_key
 
     @field_validator("resources")
     @classmethod
-    def _known_kinds(cls, resources: tuple[str, ...]) -> tuple[str, ...]:
+    def _resources_are_valid(cls, resources: tuple[str, ...]) -> tuple[str, ...]:
         if not resources:
             raise ValueError('name at least one resource, as in resources = ["catalogs.goods", "documents.saleOrder"]')
         for resource in resources:
             if not _RESOURCE.fullmatch(resource):
                 raise ValueError(
-                    f'"{resource}" is no resource of Dilovod; write catalogs.…, documents.…, balanceRegisters.…, '
+                    f'"{resource}" is not a resource of Dilovod; write catalogs.…, documents.…, balanceRegisters.…, '
                     'informationRegisters.… or accumulationRegisters.…, as in "catalogs.goods"'
                 )
         if len(set(resources)) < len(resources):
-            raise ValueError("a resource is named twice; remove one of them")
+            raise ValueError("a resource is listed twice; remove one of them")
         return resources
 
     @field_validator("dimensions")
     @classmethod
-    def _of_registers(cls, dimensions: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
+    def _dimensions_are_valid(
+        cls, dimensions: dict[str, tuple[str, ...]], info: ValidationInfo
+    ) -> dict[str, tuple[str, ...]]:
         for register, names in dimensions.items():
             if "resources" in info.data and register not in info.data["resources"]:
                 raise ValueError(f'"{register}" is not among the resources; add it there, or remove it here')
-            if register.partition(".")[0] not in _COUNTING:
-                raise ValueError(f'"{register}" counts nothing that could be summed; remove it here')
+            if register.partition(".")[0] not in _SUMMED_FAMILIES:
+                raise ValueError(f'"{register}" has no balances to sum; remove it here')
             if not names or len(set(names)) < len(names) or not all(_DIMENSION.fullmatch(name) for name in names):
                 raise ValueError(f'name some dimensions of "{register}", each once, as in ["good", "storage"]')
         return dimensions
 
     @field_validator("concurrency")
     @classmethod
-    def _one_at_a_time(cls, concurrency: int) -> int:
+    def _concurrency_is_one(cls, concurrency: int) -> int:
         if concurrency != 1:
             raise ValueError("Dilovod answers one request at a time for each key; remove the key, or write 1")
         return concurrency
 
     def login(self) -> tuple[str, ...]:
-        """The key alone is the account."""
+        """The key: it alone identifies the account."""
         return (self.api_key.get_secret_value(),)

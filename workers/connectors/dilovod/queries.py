@@ -1,4 +1,4 @@
-"""What Dilovod can be asked to read, in words that a type checker knows and as `erpmirror ask` spells it."""
+"""Dilovod's read requests: typed parameters for the client, and the syntax of `erpmirror ask`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT = re.compile(f"{_DAY.pattern}[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}")
-_LAST = "23:59:59"
+_END_OF_DAY = "23:59:59"
 
 
 class Operator(StrEnum):
-    """Comparisons of a filter (Dilovod help, API Dilovod, "Операції порівняння"); hierarchies are for catalogues."""
+    """A filter's comparison (Dilovod help, API Dilovod, "Операції порівняння"); only catalogues have hierarchies."""
 
     EQUAL = "="
     NOT_EQUAL = "!="
@@ -41,7 +41,7 @@ class Operator(StrEnum):
     PARENT_IN_LIST = "IPL"
 
 
-class Reading(StrEnum):
+class SelectionType(StrEnum):
     """How a register is read (Dilovod help, API Dilovod, the table of "Тип вибірки")."""
 
     BALANCE = "balance"
@@ -50,12 +50,12 @@ class Reading(StrEnum):
     SLICE_LAST = "sliceLast"
 
 
-_FAMILIES = {Reading.SLICE_LAST: "informationRegisters"}
-"""Where a register's bare name is looked for; what is counted is looked for among the balance registers."""
+_FAMILIES = {SelectionType.SLICE_LAST: "informationRegisters"}
+"""The family of a register given without one; for the other selection types it is the balance registers."""
 
 
-FULL_NAMES = "a register of another family has its full name, as in accumulationRegisters.saleIncomes"
-"""What to tell whoever asked for a register by a bare name that its family does not have."""
+FULL_NAME_HINT = "write a register of another family with its full name, as in accumulationRegisters.saleIncomes"
+"""Added to the error if a register's short name does not exist in the default family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +72,21 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A page. The vendor reads `offset` only beside its `count`, and promises no order."""
+    """A page. Dilovod heeds `offset` only together with `count`, and does not document an order."""
 
     offset: int
     count: int
 
 
-class How(TypedDict, total=False):
-    """What any `request` may add: filters, a page, texts in all languages (`<alias>__uk`, `<alias>__ru`)."""
+class RequestOptions(TypedDict, total=False):
+    """Optional parts of any `request`: filters, a page, texts in all languages (`<alias>__uk`, `<alias>__ru`)."""
 
     filters: Sequence[Filter]
     limit: Limit | None
     multilang: bool
 
 
-def params(
+def request_params(
     from_: str | Mapping[str, Any],
     fields: Mapping[str, str],
     *,
@@ -95,10 +95,10 @@ def params(
     multilang: bool = False,
     assemble_links: bool = True,
 ) -> JsonObject:
-    """A `request`'s params. ValueError for a filter on an alias that `fields` does not name: the vendor requires it."""
+    """The params of a `request`. ValueError for a filter on an alias not in `fields`, which Dilovod refuses."""
     unknown = {condition.alias for condition in filters} - set(fields.values())
     if unknown:
-        raise ValueError(f"filters on {', '.join(sorted(unknown))}, which the fields do not name")
+        raise ValueError(f"filters on {', '.join(sorted(unknown))}: add these to the fields")
     made: JsonObject = {"from": from_ if isinstance(from_, str) else dict(from_), "fields": dict(fields)}
     if filters:
         made["filters"] = [
@@ -114,67 +114,67 @@ def params(
     return made
 
 
-def register(
-    reading: Reading,
+def register_source(
+    selection: SelectionType,
     name: str,
     *,
     date: str | None = None,
     period: tuple[str, str] | None = None,
     dimensions: Sequence[str] = (),
 ) -> JsonObject:
-    """A register as a `from`. `date` (now, if None) and `period` are the vendor's wall clock, its last second included.
+    """A register as a `from`. `date` (None: now) and `period` are Dilovod's wall clock, the last second included.
 
-    The help calls `dimensions` a parameter of the selection; its samples, and who uses it, write them inside `from`.
+    The help calls `dimensions` a parameter of the selection, but its samples and public clients send them in `from`.
     """
-    made: JsonObject = {"type": reading.value, "register": name.rpartition(".")[2]}
+    made: JsonObject = {"type": selection.value, "register": name.rpartition(".")[2]}
     if date is not None:
-        made["date"] = moment(date)
+        made["date"] = to_timestamp(date)
     if period is not None:
-        made["startDate"], made["endDate"] = moment(period[0]), moment(period[1], _LAST)
+        made["startDate"], made["endDate"] = to_timestamp(period[0]), to_timestamp(period[1], _END_OF_DAY)
     if dimensions:
         made["dimensions"] = list(dimensions)
     return made
 
 
-def full_name(reading: Reading, name: str) -> str:
-    """A register's name as the metadata knows it: `goods` is `balanceRegisters.goods`."""
-    return name if "." in name else f"{_FAMILIES.get(reading, 'balanceRegisters')}.{name}"
+def full_name(selection: SelectionType, name: str) -> str:
+    """A register's name with its family, as in the metadata: `goods` becomes `balanceRegisters.goods`."""
+    return name if "." in name else f"{_FAMILIES.get(selection, 'balanceRegisters')}.{name}"
 
 
-def statistic(
+def statistic_params(
     date_from: str | None = None, date_to: str | None = None, *, partner_key: str | None = None
 ) -> JsonObject:
-    """The params of `getStatistic`. The sample writes `"dateTo "` with a blank, its table without: without."""
-    made: JsonObject = {"type": "partnersIntegrations"}  # the only one that is documented
+    """The params of `getStatistic`. The help's sample has `"dateTo "` with a blank, its table has none, nor have we."""
+    made: JsonObject = {"type": "partnersIntegrations"}  # the only documented type
     if date_from is not None:
-        made["dateFrom"] = moment(date_from)
+        made["dateFrom"] = to_timestamp(date_from)
     if date_to is not None:
-        made["dateTo"] = moment(date_to, _LAST)
+        made["dateTo"] = to_timestamp(date_to, _END_OF_DAY)
     if partner_key is not None:
         made["partnerAPIkey"] = partner_key
     return made
 
 
-def described(name: str, lang: str = "uk") -> JsonObject:
-    """The params of `getMetadata`: by name, or by the id that `listMetadata` shows."""
+def metadata_params(name: str, lang: str = "uk") -> JsonObject:
+    """The params of `getMetadata`, by name or by the id in `listMetadata`."""
     return {"objectId" if ID.fullmatch(name) else "objectName": name, "lang": lang}
 
 
-def moment(text: str, clock: str = "00:00:00") -> str:
-    """A moment as the vendor writes it; a bare day at this time. ValueError for what he might read as another one."""
+def to_timestamp(text: str, clock: str = "00:00:00") -> str:
+    """A moment in Dilovod's form, with `clock` added to a day. ValueError for any form that it might misread."""
     if _DAY.fullmatch(text):
         return f"{text} {clock}"
     if not _MOMENT.fullmatch(text):
-        raise ValueError(f"{text} is no moment; write 2026-01-31, or 2026-01-31T23:59:59 by the vendor's wall clock")
+        raise ValueError(f"{text} is not a date; write 2026-01-31, or 2026-01-31T23:59:59 by Dilovod's wall clock")
     return text.replace("T", " ")
 
 
-# What a person asks.
+# The syntax of `erpmirror ask`.
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A reading action and its params. `register`: whose metadata is still to say the fields."""
+class Query:
+    """A read action and its params. `register`: whose metadata must supply the fields; None if `params` has them."""
 
     action: str
     params: JsonObject
@@ -182,108 +182,119 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
-    """How an action is spelt: words in their order, of which the first `needed` must be there; then `name=value`."""
+class _Syntax:
+    """An action's arguments: positional, of which the first `required` must be given; `options` as `name=value`."""
 
     example: str
-    words: tuple[str, ...] = ()
-    needed: int = 0
+    positional: tuple[str, ...] = ()
+    required: int = 0
     options: tuple[str, ...] = ()
 
 
-_HOW = ("filters", "limit", "offset", "multilang", "assembleLinks")
-_SUMMED = ("dimensions", "fields", *_HOW)
+_REQUEST_OPTIONS = ("filters", "limit", "offset", "multilang", "assembleLinks")
+_SUMMED = ("dimensions", "fields", *_REQUEST_OPTIONS)
 _PERIOD = ("register", "startDate", "endDate")
-_FORMS = {
-    "getObject": _Form("getObject 1100300000001001", ("id",), 1),
-    "request": _Form("request catalogs.goods id,name limit=5", ("from", "fields"), 2, _HOW),
-    "balance": _Form("balance goods date=2026-01-31 dimensions=good,storage", ("register",), 1, ("date", *_SUMMED)),
-    "turnover": _Form("turnover goods 2026-01-01 2026-01-31 dimensions=good", _PERIOD, 3, _SUMMED),
-    "balanceAndTurnover": _Form("balanceAndTurnover goods 2026-01-01 2026-01-31", _PERIOD, 3, _SUMMED),
-    "sliceLast": _Form("sliceLast goodsPrices date=2026-01-31", ("register",), 1, ("date", "fields", *_HOW)),
-    "getStatistic": _Form(
+_SYNTAX = {
+    "getObject": _Syntax("getObject 1100300000001001", ("id",), 1),
+    "request": _Syntax("request catalogs.goods id,name limit=5", ("from", "fields"), 2, _REQUEST_OPTIONS),
+    "balance": _Syntax("balance goods date=2026-01-31 dimensions=good,storage", ("register",), 1, ("date", *_SUMMED)),
+    "turnover": _Syntax("turnover goods 2026-01-01 2026-01-31 dimensions=good", _PERIOD, 3, _SUMMED),
+    "balanceAndTurnover": _Syntax("balanceAndTurnover goods 2026-01-01 2026-01-31", _PERIOD, 3, _SUMMED),
+    "sliceLast": _Syntax(
+        "sliceLast goodsPrices date=2026-01-31", ("register",), 1, ("date", "fields", *_REQUEST_OPTIONS)
+    ),
+    "getStatistic": _Syntax(
         "getStatistic 2026-01-01 2026-01-31 partnerAPIkey=…", ("dateFrom", "dateTo"), 0, ("type", "partnerAPIkey")
     ),
-    "listMetadata": _Form("listMetadata uk", ("lang",)),
-    "getMetadata": _Form("getMetadata catalogs.goods", ("objectName", "lang"), 1),
+    "listMetadata": _Syntax("listMetadata uk", ("lang",)),
+    "getMetadata": _Syntax("getMetadata catalogs.goods", ("objectName", "lang"), 1),
 }
 _ACTIONS = ("getObject", "request", "getStatistic", "listMetadata", "getMetadata")
-"""The vendor's own reading actions, which also take their params as JSON; the writing ones are not for a mirror."""
+"""Dilovod's own read actions, whose params may also be given as JSON; `ask` does not allow write actions."""
 
-_ALL = (
-    f"ask as in: {'; '.join(form.example for form in _FORMS.values())}; {', '.join(_ACTIONS)} also take their params "
-    """as JSON: request '{"from":"catalogs.goods","fields":{"id":"id"}}'; only reading is allowed"""
+_HELP = (
+    f"ask as in: {'; '.join(each.example for each in _SYNTAX.values())}; {', '.join(_ACTIONS)} also take their params "
+    """as JSON: request '{"from":"catalogs.goods","fields":{"id":"id"}}'; ask only reads"""
 )
 
 
-def question(words: Sequence[str]) -> Question:
-    """What the words ask for. SetAside says how to ask, with an example."""
+def parse_query(words: Sequence[str]) -> Query:
+    """The query that the words form. SetAside, with an example, if they are not valid."""
     action, *rest = words or [""]
-    form = _FORMS.get(action)
-    if form is None:
-        raise SetAside(_ALL)
+    syntax = _SYNTAX.get(action)
+    if syntax is None:
+        raise SetAside(_HELP)
     try:
         if action in _ACTIONS and len(rest) == 1 and rest[0].lstrip().startswith("{"):
-            return Question(action, dict(exact.loads(rest[0])))
-        return _question(action, _given(form, rest))
+            return Query(action, dict(exact.loads(rest[0])))
+        return _build_query(action, _parse_arguments(syntax, rest))
     except ValueError as error:
-        raise SetAside(f"{error}; ask as in: {form.example}") from None
+        raise SetAside(f"{error}; ask as in: {syntax.example}") from None
 
 
-def _given(form: _Form, words: Sequence[str]) -> dict[str, str]:
-    """The words by what they say. ValueError for one too many, too few, or one that nobody knows."""
-    known = (*form.words, *form.options)
+def _parse_arguments(syntax: _Syntax, words: Sequence[str]) -> dict[str, str]:
+    """Argument name -> text. ValueError for a missing, surplus or unknown argument."""
+    known = (*syntax.positional, *syntax.options)
     pairs = [word.partition("=") for word in words]
     unknown = [name for name, equals, _ in pairs if equals and name not in known]
-    bare = [name for name, equals, _ in pairs if not equals]
+    positional = [name for name, equals, _ in pairs if not equals]
     if unknown:
-        raise ValueError(f"there is no {unknown[0]}=, but {', '.join(f'{name}=' for name in known)}")
-    if len(bare) > len(form.words):
-        raise ValueError("that is a word too many")
-    given = dict(zip(form.words, bare, strict=False)) | {name: value for name, equals, value in pairs if equals}
-    missing = [name for name in form.words[: form.needed] if not given.get(name)]
+        raise ValueError(f"there is no {unknown[0]}=; choose from {', '.join(f'{name}=' for name in known)}")
+    if len(positional) > len(syntax.positional):
+        raise ValueError(f"{positional[len(syntax.positional)]} is one argument too many; remove it")
+    arguments = dict(zip(syntax.positional, positional, strict=False)) | {
+        name: value for name, equals, value in pairs if equals
+    }
+    missing = [name for name in syntax.positional[: syntax.required] if not arguments.get(name)]
     if missing:
-        raise ValueError(f"{' and '.join(missing)} missing")
-    return given
+        raise ValueError(f"add {' and '.join(missing)}")
+    return arguments
 
 
-def _question(action: str, given: dict[str, str]) -> Question:
+def _build_query(action: str, arguments: dict[str, str]) -> Query:
     match action:
         case "getObject" | "listMetadata":
-            return Question(action, dict(given) or {"lang": "uk"})
+            return Query(action, dict(arguments) or {"lang": "uk"})
         case "getMetadata":
-            return Question(action, described(given["objectName"], given.get("lang", "uk")))
+            return Query(action, metadata_params(arguments["objectName"], arguments.get("lang", "uk")))
         case "getStatistic":
-            period = statistic(given.get("dateFrom"), given.get("dateTo"))
-            return Question(action, period | _only(given, "type", "partnerAPIkey"))
+            period = statistic_params(arguments.get("dateFrom"), arguments.get("dateTo"))
+            return Query(action, period | _pick(arguments, "type", "partnerAPIkey"))
         case "request":
-            return Question(action, {"from": given["from"], "fields": _fields(given["fields"]), **_how(given)})
-    return _of_register(Reading(action), given)
+            return Query(
+                action,
+                {"from": arguments["from"], "fields": _fields(arguments["fields"]), **_request_options(arguments)},
+            )
+    return _register_query(SelectionType(action), arguments)
 
 
-def _of_register(reading: Reading, given: dict[str, str]) -> Question:
-    period = (given["startDate"], given["endDate"]) if "startDate" in given else None
-    dimensions = _listed(given.get("dimensions", ""))
-    source = register(reading, given["register"], date=given.get("date"), period=period, dimensions=dimensions)
-    if "fields" in given:
-        return Question("request", {"from": source, "fields": _fields(given["fields"]), **_how(given)})
-    return Question("request", {"from": source, **_how(given)}, full_name(reading, given["register"]))
+def _register_query(selection: SelectionType, arguments: dict[str, str]) -> Query:
+    period = (arguments["startDate"], arguments["endDate"]) if "startDate" in arguments else None
+    dimensions = _split_list(arguments.get("dimensions", ""))
+    source = register_source(
+        selection, arguments["register"], date=arguments.get("date"), period=period, dimensions=dimensions
+    )
+    if "fields" in arguments:
+        return Query("request", {"from": source, "fields": _fields(arguments["fields"]), **_request_options(arguments)})
+    return Query(
+        "request", {"from": source, **_request_options(arguments)}, full_name(selection, arguments["register"])
+    )
 
 
-def _how(given: dict[str, str]) -> JsonObject:
-    """`offset` only works beside its `count` (see `Limit`)."""
-    made = {name: _value(name, text) for name, text in _only(given, *_HOW).items()}
+def _request_options(arguments: dict[str, str]) -> JsonObject:
+    """The options in a request's form; `offset` gets a `count`, without which it has no effect (see `Limit`)."""
+    made = {name: _value(name, text) for name, text in _pick(arguments, *_REQUEST_OPTIONS).items()}
     if "offset" in made:
-        made["limit"] = {"offset": made.pop("offset"), "count": made.get("limit", _PAGE)}
+        made["limit"] = {"offset": made.pop("offset"), "count": made.get("limit", _DEFAULT_COUNT)}
     return made
 
 
-def _only(given: dict[str, str], *names: str) -> dict[str, str]:
-    return {name: given[name] for name in names if name in given}
+def _pick(arguments: dict[str, str], *names: str) -> dict[str, str]:
+    return {name: arguments[name] for name in names if name in arguments}
 
 
-_PAGE = 500
-_TAKES = {
+_DEFAULT_COUNT = 500
+_OPTION_TYPES = {
     "filters": (list, """a list, as in '[{"alias":"code","operator":"=","value":"7"}]'"""),
     "multilang": (bool, "true or false"),
     "assembleLinks": (bool, "true or false"),
@@ -293,7 +304,7 @@ _TAKES = {
 
 
 def _value(name: str, text: str) -> Any:
-    kind, wanted = _TAKES[name]
+    kind, wanted = _OPTION_TYPES[name]
     with suppress(ValueError):
         value = exact.loads(text)
         if type(value) is kind:
@@ -302,12 +313,12 @@ def _value(name: str, text: str) -> Any:
 
 
 def _fields(text: str) -> dict[str, str]:
-    """`id,parent.code:group` names what a row is to have, `path:alias` where it is to be called otherwise."""
-    pairs = [name.partition(":") for name in _listed(text)]
+    """Data path -> alias, from `id,parent.code:group`; without `:alias` the path is the alias."""
+    pairs = [name.partition(":") for name in _split_list(text)]
     if not pairs:
-        raise ValueError("no field is named")
+        raise ValueError("name at least one field")
     return {path: alias or path for path, _, alias in pairs}
 
 
-def _listed(text: str) -> list[str]:
+def _split_list(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]

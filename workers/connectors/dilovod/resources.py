@@ -1,4 +1,4 @@
-"""What of Dilovod is mirrored: catalogues and documents by id, registers by their dimensions."""
+"""Dilovod's resources: catalogues and documents keyed by id, registers keyed by their dimensions."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ if TYPE_CHECKING:
     from workers.connectors.dilovod.options import Options
 
 ID = re.compile("[0-9]{16}")
-"""An object's id, whose first five digits are those of its type (Dilovod help, API Dilovod)."""
+"""An object's id; its first five digits identify its type (Dilovod help, API Dilovod)."""
 
 
 def resources(options: Options) -> tuple[Resource, ...]:
-    """One row for each configured name."""
+    """One resource for each configured name."""
     return tuple(
-        _register(options, name) if is_register(name) else _objects(options, name) for name in options.resources
+        _register_resource(options, name) if is_register(name) else _object_resource(options, name)
+        for name in options.resources
     )
 
 
 def is_register(name: str) -> bool:
-    """Registers have no ids, no point reads and no webhooks."""
+    """Whether the resource is a register; those have no ids, no point reads and no webhooks."""
     return name.partition(".")[0].endswith("Registers")
 
 
 def is_slice(name: str) -> bool:
-    """Whether a register is read by its newest values, and not by sums (Dilovod help, API Dilovod, sliceLast)."""
+    """Whether a register holds newest values instead of sums (Dilovod help, API Dilovod, sliceLast)."""
     return name.startswith("informationRegisters.")
 
 
-def _objects(options: Options, name: str) -> Resource:
-    # Dilovod has no modification date, hence no `every`: only the sweep finds what no webhook told.
+def _object_resource(options: Options, name: str) -> Resource:
+    # Dilovod has no modification date, so there are no polls: only full syncs find changes whose webhook was lost.
     return Resource(
         name, full_every=options.reconcile_every, bound=options.reconcile_every, described=True, project=project
     )
 
 
-def _register(options: Options, name: str) -> Resource:
-    # `key` is empty because only the vendor's metadata knows the dimensions and their order.
+def _register_resource(options: Options, name: str) -> Resource:
+    # `key` is empty because only the metadata has the dimensions and their order.
     chosen = options.dimensions.get(name, ())
     return Resource(
         name,
@@ -58,10 +59,10 @@ def _register(options: Options, name: str) -> Resource:
 
 
 def project(raw: JsonObject) -> JsonObject:
-    """The header's fields under their own names, each table part as a list of rows; `misc` is nothing of the object.
+    """The header's fields under their own names, and each table part as a list of rows; `misc` is left out.
 
-    A part arrives as an object keyed by row id, or as `[]` when it is empty. Part names begin with `tp`, so they do
-    not meet a header field; if one ever did, the header's field would keep the name.
+    Dilovod sends a part as an object keyed by row id, or as `[]` if it is empty. Part names begin with `tp`, so they do
+    not clash with header fields; in a clash the header's field wins.
     """
     parts = raw.get("tableParts")
     named = parts.items() if isinstance(parts, dict) else ()
@@ -69,22 +70,22 @@ def project(raw: JsonObject) -> JsonObject:
 
 
 def rows(part: Any) -> list[JsonObject]:
-    """A table part's rows in the order that a user sees: by `rowNum`, then by row id."""
+    """A table part's rows in the order of Dilovod's user interface: by `rowNum`, then by row id."""
     if isinstance(part, dict):
-        return sorted((_row(row, row_id) for row_id, row in part.items()), key=_order)
-    return sorted((_row(row, None) for row in _listed(part)), key=_order)
+        return sorted((_with_id(row, row_id) for row_id, row in part.items()), key=_row_order)
+    return sorted((_with_id(row, None) for row in _as_list(part)), key=_row_order)
 
 
-def _listed(part: Any) -> Iterable[Any]:
+def _as_list(part: Any) -> Iterable[Any]:
     return part if isinstance(part, list) else ()
 
 
-def _row(row: Any, row_id: str | None) -> JsonObject:
+def _with_id(row: Any, row_id: str | None) -> JsonObject:
     fields = row if isinstance(row, dict) else {"value": row}
     return fields if row_id is None or "id" in fields else {"id": row_id, **fields}
 
 
-def _order(row: JsonObject) -> tuple[int, int, str]:
+def _row_order(row: JsonObject) -> tuple[int, int, str]:
     return _number(row.get("rowNum")), _number(row.get("id")), str(row.get("id"))
 
 

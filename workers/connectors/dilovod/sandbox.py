@@ -1,4 +1,4 @@
-"""Dilovod's stand-in: a company's books behind the vendor's one address, with its rules, webhooks and bad days."""
+"""Dilovod's sandbox: an HTTP server that behaves like one company's account, with webhooks and faults to set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from models import exact
 from workers.connectors.dilovod import sandbox_books
-from workers.connectors.dilovod.sandbox_books import Refused
+from workers.connectors.dilovod.sandbox_books import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from models.values import JsonObject
-    from workers.connectors.dilovod.sandbox_books import Thing
+    from workers.connectors.dilovod.sandbox_books import VendorObject
 
 _KYIV = ZoneInfo("Europe/Kyiv")
 _RESOURCES = (
@@ -46,7 +46,7 @@ _RESOURCES = (
 
 
 class Fault(StrEnum):
-    """What the next answer is instead of, or done to, the right one."""
+    """What replaces or damages the next reply."""
 
     HTML = "html"
     HALF = "half"
@@ -71,26 +71,26 @@ def create(
 ) -> Starlette:
     """The app; its `Sandbox` is at `app.state.sandbox`.
 
-    `objects`: how many goods, persons and sale orders there are. `now`: an aware clock, which the `Date` header then
-    shows (a server that adds a `Date` of its own must be told not to). `webhook_url`: where
-    interactive edits send their webhook; `lost` and `doubled`: the shares of webhooks that never come or come twice.
+    `objects`: the number of goods, persons and sale orders. `now`: an aware clock, sent in the `Date` header (switch
+    off the `Date` that the serving process adds). `webhook_url`: the address that edits by users send webhooks to;
+    `lost` and `doubled`: the shares of webhooks that are not sent or sent twice.
     """
-    sandbox = Sandbox(seed=seed, key=key, now=now or _now)
+    sandbox = Sandbox(seed=seed, key=key, now=now or _utc_now)
     sandbox.shows_clock = now is not None
     sandbox.webhook_url, sandbox.lost, sandbox.doubled = webhook_url, lost, doubled
-    sandbox.found_a_company(objects)
-    app = Starlette(routes=[Route("/", _Gateway(sandbox), methods=["POST"])])
+    sandbox.fill(objects)
+    app = Starlette(routes=[Route("/", _Endpoint(sandbox), methods=["POST"])])
     app.state.sandbox = sandbox
     return app
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What requests are counted by (Dilovod help, API Dilovod, getStatistic)."""
+    """The fields by which requests are counted (Dilovod help, API Dilovod, getStatistic)."""
 
     day: str
     method: str
@@ -100,14 +100,16 @@ class _Call:
 
 
 class Sandbox:
-    """What demos and tests hold: the contract's `Sandbox`, the vendor's knobs, and a company to edit. Thread-safe.
+    """The contract's `Sandbox`, with settings for Dilovod's behaviour and the company's data to edit. Thread-safe.
 
-    `latency`: how many seconds each answer takes, while which the key is busy. `faults`: what happens to the next
-    answers, one each; `drip`: seconds between two bytes of a dripping answer; `slow`: seconds before a slow one.
-    `asked`: the actions that came; `overlaps`: how many more came while the key was busy; `hooks`: the webhooks that
-    were sent. `books.denied`: what the role may not read.
-    `dimensions`: register -> what a mirror keeps it by, where that is not everything. `partner_key`: of the partner's
-    cabinet, whose statistic this is.
+    - `latency`: seconds that each reply takes, during which the key is busy
+    - `faults`: applied to the next replies, one each; `drip`: seconds between two bytes of a reply with `Fault.DRIP`;
+      `slow`: seconds before one with `Fault.SLOW`
+    - `asked`: the actions received; `overlaps`: the number refused because the key was busy
+    - `hooks`: the packets of the webhooks sent
+    - `books.denied`: what the key's role may not read
+    - `dimensions`: register -> the dimensions that the mirror keeps its rows by, if not all
+    - `partner_key`: the partner's API key that `getStatistic` accepts
     """
 
     def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
@@ -132,12 +134,12 @@ class Sandbox:
         self.overlaps = 0
         self._chance = Random(seed)
         self._outbox: queue.Queue[JsonObject] = queue.Queue()
-        self._postman: threading.Thread | None = None
+        self._sender: threading.Thread | None = None
 
     # The contract.
 
     def settings(self) -> dict[str, Any]:
-        """A `[connections.*]` table without its `url`; webhooks come from this machine."""
+        """A `[connections.*]` table without its `url`; the sandbox sends webhooks from 127.0.0.1."""
         return {
             "system": "dilovod",
             "api_key": self.key,
@@ -146,7 +148,7 @@ class Sandbox:
         }
 
     def truth(self, resource: str) -> dict[str, JsonObject]:
-        """What `getObject` answers for each object that is not marked; a register's rows by their dimensions."""
+        """The `getObject` answer for each object that is not marked as deleted; a register's rows by dimensions."""
         with self.lock:
             if resource in sandbox_books.REGISTERS:
                 return self._register_truth(resource)
@@ -162,7 +164,7 @@ class Sandbox:
         return {":".join(row[name] for name in kept): row for row in rows}
 
     def edit(self, random: Random) -> str:
-        """One everyday change. Deletions are as rare as in a shop that is not going out of business."""
+        """Make one random everyday change; few of them are deletions."""
         often: dict[Callable[[Random], str], int] = {
             self._order: 16,
             self._edit_order: 12,
@@ -180,13 +182,13 @@ class Sandbox:
             return change(random)
 
     def story(self) -> Iterator[str]:
-        """A day with everything that mirrors get wrong."""
+        """A scripted day of the changes that mirrors most often miss."""
         random = Random(self.books.seed)
         for step in (
             self._order,
             self._edit_good,
-            self._edit_unheard,
-            self._edit_heard_twice,
+            self._edit_without_webhook,
+            self._edit_with_two_webhooks,
             self._edit_by_api,
             self._mark_order,
             self._mark_by_api,
@@ -201,70 +203,70 @@ class Sandbox:
             self._reprice,
         ):
             with self.lock:
-                told = step(random)
-            yield told
+                sentence = step(random)
+            yield sentence
 
     # Webhooks.
 
     def drain(self) -> None:
-        """Wait until every webhook that was to be sent was sent."""
+        """Wait until all queued webhooks are sent."""
         self._outbox.join()
 
-    def notify(self, thing: Thing) -> None:
-        """The webhook of an interactive change, unless chance loses it; the vendor sends it once and forgets."""
+    def notify(self, thing: VendorObject) -> None:
+        """Send the webhook of a change by a user, or lose or double it at random; there are no retries."""
         chance = self._chance.random()
         if chance < self.lost:
             return
         for _ in range(2 if chance < self.lost + self.doubled else 1):
-            self._post(_changed(thing))
+            self._send_webhook(_webhook_packet(thing))
 
-    def _post(self, packet: JsonObject) -> None:
+    def _send_webhook(self, packet: JsonObject) -> None:
         self.hooks.append(packet)
         if self.webhook_url is None:
             return
-        if self._postman is None:
-            self._postman = threading.Thread(target=self._deliver, name="dilovod-webhooks", daemon=True)
-            self._postman.start()
+        if self._sender is None:
+            self._sender = threading.Thread(target=self._send_queued, name="dilovod-webhooks", daemon=True)
+            self._sender.start()
         self._outbox.put(packet)
 
-    def _deliver(self) -> None:
+    def _send_queued(self) -> None:
         with httpx.Client(timeout=10, trust_env=False) as client:
             while True:
                 packet = self._outbox.get()
                 try:
                     client.get(str(self.webhook_url), params={"packet": exact.dumps(packet)})
                 except (httpx.HTTPError, httpx.InvalidURL):
-                    continue  # nobody there: the vendor does not try again
+                    continue  # unreachable: Dilovod does not retry
                 finally:
                     self._outbox.task_done()
 
     # The company.
 
-    def found_a_company(self, objects: int) -> None:
-        """Fill the books: an account like a small shop's."""
+    def fill(self, objects: int) -> None:
+        """Fill the account with the data of a small shop."""
         books, random = self.books, self.books.random
         for kind, names in _CATALOGUES.items():
             for code, name in names:
-                books.add(kind, code=code, name=_both(name))
-        groups = [books.add("catalogs.goods", name=_both(name), isGroup="1") for name in ("Саджанці", "Інвентар")]
+                books.add(kind, code=code, name=_multilang(name))
+        groups = [books.add("catalogs.goods", name=_multilang(name), isGroup="1") for name in ("Саджанці", "Інвентар")]
         for number in range(objects):
             self._good(random, number, random.choice(groups))
             books.add(
                 "catalogs.persons",
-                name=_both(f"{random.choice(_SURNAMES)} {random.choice('АБВГОПСТ')}. {number + 1}"),
+                name=_multilang(f"{random.choice(_SURNAMES)} {random.choice('АБВГОПСТ')}. {number + 1}"),
                 phone=f"+38067{random.randrange(10**7):07d}",
                 details='{"phone":["+380"]}' if number % 3 == 0 else "",
             )
         for _ in range(objects):
             self._new_order(random)
-        kit = books.add("catalogs.goods", name=_both("Набір садівника"), mainUnit=books.of("catalogs.units")[0].id)
+        kit = books.add("catalogs.goods", name=_multilang("Набір садівника"), mainUnit=books.of("catalogs.units")[0].id)
         books.add_row(kit, "tpGoods", good=self._goods()[0].id, qty="2.000")
 
-    def _good(self, random: Random, number: int, group: Thing) -> Thing:
+    def _good(self, random: Random, number: int, group: VendorObject) -> VendorObject:
         books = self.books
         good = books.add(
             "catalogs.goods",
-            name=_both(f"{random.choice(_PLANTS)} №{number + 1}"),
+            name=_multilang(f"{random.choice(_PLANTS)} №{number + 1}"),
             parent=group.id,
             productNum=f"00{number + 7}",
             mainUnit=books.of("catalogs.units")[0].id,
@@ -275,10 +277,10 @@ class Sandbox:
         self._price(good, Decimal(random.randrange(1000, 90_000)) / 100)
         return good
 
-    def _goods(self) -> list[Thing]:
+    def _goods(self) -> list[VendorObject]:
         return [good for good in self.books.of("catalogs.goods") if good.header["isGroup"] == "0" and not good.marked]
 
-    def _new_order(self, random: Random) -> Thing:
+    def _new_order(self, random: Random) -> VendorObject:
         books = self.books
         date = books.wall_clock()
         order = books.add(
@@ -293,12 +295,14 @@ class Sandbox:
             posted="1",
         )
         order.header["number"] = f"НР{order.id[-8:]}"
-        order.header["presentation"] = _both(f"{date[8:10]}.{date[5:7]}.{date[:4]} Замовлення {order.header['number']}")
+        order.header["presentation"] = _multilang(
+            f"{date[8:10]}.{date[5:7]}.{date[:4]} Замовлення {order.header['number']}"
+        )
         for _ in range(random.randrange(1, 4)):
             self._order_row(order, random)
         return order
 
-    def _order_row(self, order: Thing, random: Random) -> None:
+    def _order_row(self, order: VendorObject, random: Random) -> None:
         price, qty = Decimal(random.randrange(100, 90_000)) / 100, Decimal(random.randrange(1, 20))
         amount = f"{price * qty:.2f}"
         good = random.choice(self._goods())
@@ -307,30 +311,32 @@ class Sandbox:
         self.books.add_row(order, "tpGoods", good=good.id, price=f"{price:.5f}", unit=unit, **amounts)
         self._total(order)
 
-    def _total(self, order: Thing) -> None:
+    def _total(self, order: VendorObject) -> None:
         total = sum((Decimal(row["amountCur"]) for row in order.parts["tpGoods"]), Decimal())
         order.header["amountCur"] = f"{total:.2f}"
 
-    def _stock(self, good: Thing, storage: Thing, qty: Decimal, amount: Decimal) -> None:
+    def _stock(self, good: VendorObject, storage: VendorObject, qty: Decimal, amount: Decimal) -> None:
         place = (self.books.of("catalogs.firms")[0].id, storage.id, good.id)
         self.books.move(place, qty, amount)
 
-    def _price(self, good: Thing, price: Decimal) -> None:
+    def _price(self, good: VendorObject, price: Decimal) -> None:
         books = self.books
         kind, currency = books.of("catalogs.priceTypes")[0].id, books.of("catalogs.currency")[0].id
         books.prices.append(sandbox_books.Price(books.wall_clock(), good.id, kind, price, currency))
 
-    def _orders(self, *, marked: bool = False) -> list[Thing]:
+    def _orders(self, *, marked: bool = False) -> list[VendorObject]:
         return [order for order in self.books.of("documents.saleOrder") if order.marked == marked]
 
-    def _some_order(self, random: Random) -> Thing:
+    def _some_order(self, random: Random) -> VendorObject:
         return random.choice(self._orders() or [self._new_order(random)])
 
-    # Everyday changes. None of them renames what others link to: a mirror's `pr` is as of the last fetch.
+    # Everyday changes. None renames a linked object, because a mirror's `pr` is as of the last fetch.
 
     def _edit_good(self, random: Random) -> str:
         good = random.choice(self._goods())
-        self.notify(self.books.touch(good, productNum=f"{random.randrange(10**4):05d}", description=_both("Оновлено")))
+        self.notify(
+            self.books.touch(good, productNum=f"{random.randrange(10**4):05d}", description=_multilang("Оновлено"))
+        )
         return f"a user gave the good {good.id} another article number"
 
     def _edit_person(self, random: Random) -> str:
@@ -388,14 +394,14 @@ class Sandbox:
         self._price(good, Decimal(random.randrange(1000, 90_000)) / 100)
         return f"the price of {good.id} changed: a register, no webhook"
 
-    # What mirrors get wrong.
+    # Changes that mirrors most often miss.
 
-    def _edit_unheard(self, random: Random) -> str:
+    def _edit_without_webhook(self, random: Random) -> str:
         good = random.choice(self._goods())
         self.books.touch(good, printName="Назва для друку")
         return f"a user edited the good {good.id}, and the webhook was lost"
 
-    def _edit_heard_twice(self, random: Random) -> str:
+    def _edit_with_two_webhooks(self, random: Random) -> str:
         order = self._some_order(random)
         self.books.touch(order, remark="двічі")
         self.notify(order)
@@ -413,7 +419,7 @@ class Sandbox:
         self.books.remove(order)
         again = self.books.add("documents.saleOrder", id_=order.id, **order.header)
         self._order_row(again, random)
-        # Its version goes on: nobody knows how the vendor counts here, and a sweep sees no other sign.
+        # A higher version: how Dilovod counts here is unknown, and a full sync has no other sign of a change.
         self.notify(self.books.touch(again))
         return f"the order {order.id} was deleted and created again under its id"
 
@@ -445,7 +451,7 @@ class Sandbox:
     # Answering.
 
     def answer(self, packet: JsonObject) -> Any:
-        """The answer to a packet, errors included: all of them are HTTP 200."""
+        """The answer to a packet; errors too are sent as HTTP 200."""
         if packet.get("key") != self.key:
             return {"error": "bad key"}
         action, params = str(packet.get("action")), packet.get("params")
@@ -460,10 +466,10 @@ class Sandbox:
 
     def _answer(self, action: str, params: JsonObject) -> Any:
         try:
-            return self._act(action, params)
-        except Refused as refused:
+            return self._perform(action, params)
+        except RefusedError as refused:
             return {"error": str(refused), "clientMessages": []}
-        except (AttributeError, KeyError, TypeError, ValueError):  # whatever else is wrong with the params
+        except (AttributeError, KeyError, TypeError, ValueError):  # any other mistake in the params
             return {"error": "applicationLayerError <html><body><b>bad params</b></body></html>"}
 
     def _call(self, packet: JsonObject, action: str, params: JsonObject) -> _Call:
@@ -475,9 +481,9 @@ class Sandbox:
         return _Call(day, action, str(packet.get("clientID", "")), str(packet.get("version", "")), str(about))
 
     def _statistic(self, params: JsonObject) -> list[JsonObject]:
-        """The requests before this one, by day and kind. That a wrong partner's key is refused is a guess."""
+        """The requests before this one, by day and kind. That a wrong partner key is refused is not documented."""
         if params.get("partnerAPIkey", self.partner_key) != self.partner_key:
-            raise Refused(f"bad partnerAPIkey {params['partnerAPIkey']}")
+            raise RefusedError(f"bad partnerAPIkey {params['partnerAPIkey']}")
         start, end = params.get("dateFrom") or "", params.get("dateTo") or "9999"
         return [
             {
@@ -494,8 +500,8 @@ class Sandbox:
             if start[:10] <= call.day <= end[:10]
         ]
 
-    def _act(self, action: str, params: JsonObject) -> Any:
-        acts: dict[str, Callable[[], Any]] = {
+    def _perform(self, action: str, params: JsonObject) -> Any:
+        actions: dict[str, Callable[[], Any]] = {
             "getObject": lambda: self.books.get_object(str(params.get("id"))),
             "request": lambda: self.books.request(params),
             "listMetadata": self.books.list_metadata,
@@ -504,32 +510,32 @@ class Sandbox:
             "saveObject": lambda: self._save(params),
             "setDelMark": lambda: self._set_mark(params),
         }
-        if action not in acts:
-            raise Refused(f"unknown action {action}")
-        return acts[action]()
+        if action not in actions:
+            raise RefusedError(f"unknown action {action}")
+        return actions[action]()
 
     def _save(self, params: JsonObject) -> JsonObject:
         header = dict(params.get("header") or {})
         target = str(header.pop("id", ""))
-        header.pop("delMark", None)  # saving does not clear a mark, whatever it answers
+        header.pop("delMark", None)  # saving does not clear a mark, although it answers ok
         thing = self.books.add(target) if target in self.books.kinds else self.books.things.get(target)
         if thing is None:
-            raise Refused(f"object with id {target} not found")
+            raise RefusedError(f"object with id {target} not found")
         for name in header:
             if name not in thing.header:
-                raise Refused(f"cant set value of header.{name}: bad value, or field doesnt exist")
-        self.books.touch(thing, **{name: _as_kept(value) for name, value in header.items()})
+                raise RefusedError(f"cant set value of header.{name}: bad value, or field doesnt exist")
+        self.books.touch(thing, **{name: _as_stored(value) for name, value in header.items()})
         for part, rows in (params.get("tableParts") or {}).items():
             thing.parts[part].clear()
             for row in rows:
-                self.books.add_row(thing, part, **{name: _as_kept(value) for name, value in row.items()})
+                self.books.add_row(thing, part, **{name: _as_stored(value) for name, value in row.items()})
         return {"result": "ok", "id": thing.id}
 
     def _set_mark(self, params: JsonObject) -> str:
         key = str((params.get("header") or params).get("id"))
         thing = self.books.things.get(key)
         if thing is None:
-            raise Refused(f"object with id {key} not found")
+            raise RefusedError(f"object with id {key} not found")
         if str(params.get("forceDelete")) == "1":
             self.books.remove(thing)
         else:
@@ -537,8 +543,8 @@ class Sandbox:
         return "ok"
 
 
-class _Gateway:
-    """The one address. A key is busy until its answer is sent; a second request meanwhile is refused."""
+class _Endpoint:
+    """The API's address. A key is busy until its reply is sent, and a second request meanwhile is refused."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -566,16 +572,16 @@ class _Gateway:
         if packet is None:
             return _json({"error": "bad packet"})
         fault = sandbox.faults.popleft() if sandbox.faults else None
-        right = _json(sandbox.answer(packet))
-        return await self._spoilt(right, fault) if fault else right
+        response = _json(sandbox.answer(packet))
+        return await self._with_fault(response, fault) if fault else response
 
-    async def _spoilt(self, right: Response, fault: Fault) -> Response:
-        body = bytes(right.body)
+    async def _with_fault(self, response: Response, fault: Fault) -> Response:
+        body = bytes(response.body)
         if fault is Fault.DRIP:
-            return StreamingResponse(_dripping(body, self._sandbox.drip), media_type="application/json")
+            return StreamingResponse(_drip(body, self._sandbox.drip), media_type="application/json")
         if fault is Fault.SLOW:
             await asyncio.sleep(self._sandbox.slow)
-            return right
+            return response
         return {
             Fault.HTML: Response("<html><body><h1>Обслуговування</h1></body></html>", media_type="text/html"),
             Fault.HALF: Response(body[: len(body) // 2], media_type="application/json"),
@@ -588,7 +594,7 @@ class _Gateway:
 
 
 async def _packet(request: Request) -> JsonObject | None:
-    """The packet, from the form field `packet` or as raw JSON: the vendor's samples show both."""
+    """The packet, from the form field `packet` or a JSON body (Dilovod's samples show both); None if malformed."""
     body = await request.body()
     if request.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
         body = parse_qs(body.decode(), keep_blank_values=True).get("packet", [""])[0].encode()
@@ -603,21 +609,21 @@ def _json(answer: Any) -> Response:
     return Response(exact.dumps(answer), media_type="application/json")
 
 
-async def _dripping(body: bytes, pause: float) -> AsyncIterator[bytes]:
+async def _drip(body: bytes, pause: float) -> AsyncIterator[bytes]:
     for byte in body:
         yield bytes([byte])
         await asyncio.sleep(pause)
 
 
-def _changed(thing: Thing) -> JsonObject:
+def _webhook_packet(thing: VendorObject) -> JsonObject:
     return {"action": "objectChanged", "params": {"objectName": thing.kind, "id": thing.id}}
 
 
-def _both(name: str) -> dict[str, str]:
+def _multilang(name: str) -> dict[str, str]:
     return {"ru": name, "uk": name}
 
 
-def _as_kept(value: Any) -> Any:
+def _as_stored(value: Any) -> Any:
     return value if isinstance(value, dict) else str(value)
 
 

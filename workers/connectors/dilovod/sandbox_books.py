@@ -1,4 +1,4 @@
-"""The sandbox's books: a small company's objects and registers, shown and queried as Dilovod does it."""
+"""The company in Dilovod's sandbox: its objects and registers, and how Dilovod shows and queries them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESTRICTED = "[access restricted]"
 ZERO_DATE = "0000-00-00 00:00:00"
 NOTHING = "0"
 
-# `valueType` comes as text, as an object and as a list: nobody may rely on one of them.
+# `valueType` is a text, an object or a list, so that clients must handle all three.
 _CODE, _REMARK, _NAME = "varchar (9)", "varchar (150)", "multiLangVarchar (80) (ru,uk)"
 _FLAG, _DATE, _NUMBER = {"type": "boolean"}, "datetime", {"type": "int", "length": "11"}
 _PRICE = {"type": "decimal", "length": "14:5"}
@@ -40,7 +40,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Register:
-    """A register: what its rows are about, and what it counts."""
+    """A register: the fields that identify a row, and the quantities it holds, name -> `valueType`."""
 
     presentation: str
     dimensions: dict[str, Any]
@@ -132,7 +132,7 @@ REGISTERS = {
     ),
     "accumulationRegisters.saleIncomes": Register(
         "Доходи від продажу",
-        # No `good`, though the help's sample filters by it: that is how real metadata was seen.
+        # No `good`, although the help's sample filters by it: real metadata has none.
         {"firm": "catalogs.firms", "person": "catalogs.persons"},
         {"amount": _AMOUNT},
     ),
@@ -144,24 +144,24 @@ REGISTERS = {
 }
 
 
-_READINGS = {
+_SELECTION_TYPES = {
     "balance": ("balanceRegisters", "accumulationRegisters"),
     "turnover": ("balanceRegisters", "accumulationRegisters"),
     "balanceAndTurnover": ("balanceRegisters", "accumulationRegisters"),
     "sliceLast": ("informationRegisters",),
 }
-"""What can be read of which registers (Dilovod help, API Dilovod, the table of "Тип вибірки")."""
+"""Selection type -> families of registers (Dilovod help, API Dilovod, the table of "Тип вибірки")."""
 
 _END_OF_TIME = "9999"
 
 
-class Refused(Exception):  # noqa: N818 - the vendor's word is an answer here, not a failure
-    """What the vendor answers as `{"error": …}`."""
+class RefusedError(Exception):
+    """A request that Dilovod answers with `{"error": …}`."""
 
 
 @dataclass
-class Thing:
-    """An object of a catalogue or a document. Links are bare ids in `header` and `parts`; showing them adds names."""
+class VendorObject:
+    """An object of a catalogue, or a document. Links in `header` and `parts` are bare ids; answers add their names."""
 
     kind: str
     id: str
@@ -176,7 +176,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Row:
-    """Something that a `request` can select from: values, and the `valueType` of each."""
+    """A row that a `request` can select: its values, and the `valueType` of each."""
 
     values: JsonObject
     types: dict[str, Any]
@@ -184,9 +184,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Movement:
-    """A record of a register that counts. `place` and `amounts` are in the order of its dimensions and resources.
+    """A record of a register with balances. `place` and `amounts` are in the order of its dimensions and resources.
 
-    What comes in is positive, what goes out negative; nobody shows how the vendor writes that.
+    Receipts are positive, expenses negative; Dilovod's own form is not documented.
     """
 
     date: str
@@ -196,7 +196,7 @@ class Movement:
 
 @dataclass
 class Sums:
-    """What a register held of one resource before a period, and what came and went in it."""
+    """The opening balance of one resource, and its receipts and expenses in a period."""
 
     opening: Decimal = Decimal()
     receipt: Decimal = Decimal()
@@ -204,11 +204,11 @@ class Sums:
 
     @property
     def closing(self) -> Decimal:
-        """What it holds at the end."""
+        """The balance at the end."""
         return self.opening + self.receipt - self.expense
 
     def add(self, amount: Decimal, *, before: bool) -> None:
-        """Count a movement before the period, or in it."""
+        """Add a movement: to the opening balance if it was before the period, else to receipts or expenses."""
         if before:
             self.opening += amount
         elif amount > 0:
@@ -216,11 +216,11 @@ class Sums:
         else:
             self.expense -= amount
 
-    def shown(self, reading: str, spelling: tuple[str, str]) -> dict[str, Decimal]:
-        """What a reading shows, by what stands behind the resource's name."""
+    def show(self, selection: str, spelling: tuple[str, str]) -> dict[str, Decimal]:
+        """Suffix of the resource's name -> value, for a selection type."""
         turnover = dict(zip(spelling, (self.receipt, self.expense), strict=True))
-        whole = {"Start": self.opening, **turnover, "Final": self.closing}
-        return {"balance": {"": self.closing}, "turnover": turnover, "balanceAndTurnover": whole}[reading]
+        all_sums = {"Start": self.opening, **turnover, "Final": self.closing}
+        return {"balance": {"": self.closing}, "turnover": turnover, "balanceAndTurnover": all_sums}[selection]
 
 
 @dataclass
@@ -236,24 +236,26 @@ class Price:
 
 @dataclass
 class Books:
-    """Everything the company has in Dilovod. Not thread-safe: the sandbox locks.
+    """The company's data in Dilovod. Not thread-safe: the sandbox locks.
 
-    `denied`: kinds that the key's role may not read. `unknown_fields`: fields that a `request` refuses, though objects
-    have them. `spelling`: what a reading calls receipts and expenses (the help's own samples differ); `tells_sums`:
-    whether the metadata lists these names beside the resources.
+    - `clock`: aware, in Kyiv's zone
+    - `denied`: kinds that the key's role may not read
+    - `unknown_fields`: fields that a `request` refuses, although objects have them
+    - `spelling`: selection type -> suffixes for receipts and expenses (the help's own samples differ)
+    - `lists_sums`: whether the metadata lists these sums among the resources
     """
 
     seed: int
     clock: Callable[[], datetime]
     denied: set[str] = field(default_factory=lambda: {"catalogs.states"})
     unknown_fields: set[str] = field(default_factory=set)
-    things: dict[str, Thing] = field(default_factory=dict)
+    things: dict[str, VendorObject] = field(default_factory=dict)
     movements: list[Movement] = field(default_factory=list)
     prices: list[Price] = field(default_factory=list)
     spelling: dict[str, tuple[str, str]] = field(
         default_factory=lambda: {"turnover": ("Reciept", "Expence"), "balanceAndTurnover": ("Receipt", "Expense")}
     )
-    tells_sums: bool = False
+    lists_sums: bool = False
 
     def __post_init__(self) -> None:
         self.kinds = copy.deepcopy(_KINDS)
@@ -265,36 +267,36 @@ class Books:
     # Writing.
 
     def wall_clock(self) -> str:
-        """Now, as Kyiv's clocks show it."""
+        """Kyiv's wall clock, "2026-01-31 23:59:59"."""
         return self.clock().strftime("%Y-%m-%d %H:%M:%S")
 
-    def add(self, kind: str, *, id_: str | None = None, **header: Any) -> Thing:
-        """A new object; given an id, one that is created again."""
+    def add(self, kind: str, *, id_: str | None = None, **header: Any) -> VendorObject:
+        """Create an object; `id_`: of a removed one that is created again."""
         self._numbers[kind] += 1
         made = id_ or f"{self.kinds[kind].prefix}{self._numbers[kind]:011d}"
         empty = _blank(self.kinds[kind].fields)
         fixed = {"version": "1", "delMark": "0", "isGroup": "0", "posted": "0", "code": str(self._numbers[kind])}
         known = {name: value for name, value in fixed.items() if name in empty}
         parts: dict[str, list[JsonObject]] = {part: [] for part in self.kinds[kind].parts or {}}
-        thing = Thing(kind, made, empty | known | header, parts)
+        thing = VendorObject(kind, made, empty | known | header, parts)
         self.things[made] = thing
         return thing
 
-    def add_row(self, thing: Thing, part: str, **values: Any) -> JsonObject:
-        """A new row at the end of a table part."""
+    def add_row(self, thing: VendorObject, part: str, **values: Any) -> JsonObject:
+        """Append a row to a table part."""
         self._row_id += 1
         fields = (self.kinds[thing.kind].parts or {})[part]
         row = {"id": str(self._row_id), **_blank(fields), "rowNum": str(len(thing.parts[part]) + 1), **values}
         thing.parts[part].append(row)
         return row
 
-    def touch(self, thing: Thing, **header: Any) -> Thing:
-        """Change fields of the header, as any saving does: the version rises, and fields that are new appear."""
+    def touch(self, thing: VendorObject, **header: Any) -> VendorObject:
+        """Change header fields and save: the version rises, and newly declared fields appear."""
         thing.header = _blank(self.kinds[thing.kind].fields) | thing.header | header
         thing.header["version"] = str(int(thing.header["version"]) + 1)
         return thing
 
-    def mark(self, thing: Thing, mark: str = "1") -> None:
+    def mark(self, thing: VendorObject, mark: str = "1") -> None:
         """Set or clear `delMark`; marking a group marks what is in it (Dilovod help, setDelMark)."""
         self.touch(thing, delMark=mark, **({"posted": "0"} if "posted" in thing.header and mark == "1" else {}))
         if mark == "1" and thing.header.get("isGroup") == "1":
@@ -302,25 +304,25 @@ class Books:
                 if other.kind == thing.kind and other.header["parent"] == thing.id and not other.marked:
                     self.mark(other)
 
-    def remove(self, thing: Thing) -> None:
-        """Remove it physically: nothing remains, and no webhook tells."""
+    def remove(self, thing: VendorObject) -> None:
+        """Remove an object physically, without a webhook."""
         del self.things[thing.id]
 
     def move(self, place: tuple[str, ...], qty: Decimal, amount: Decimal, *, date: str | None = None) -> None:
-        """Goods come (positive) to a firm's storage, or go."""
+        """Record goods that arrive in a firm's storage (positive) or leave it (negative)."""
         self.movements.append(Movement(date or self.wall_clock(), place, (qty, amount)))
 
     @property
     def stock(self) -> dict[tuple[str, ...], tuple[Decimal, ...]]:
-        """Quantity and amount of each good by firm, storage and good, what is sold out included."""
+        """(firm, storage, good) -> (quantity, amount); sold-out goods are included."""
         held: dict[tuple[str, ...], tuple[Decimal, ...]] = {}
         for each in self.movements:
             before = held.get(each.place, (Decimal(), Decimal()))
             held[each.place] = tuple(one + other for one, other in zip(before, each.amounts, strict=True))
         return held
 
-    def moved(self, register: str) -> list[Movement]:
-        """The records of a register that counts: income is what the posted orders say."""
+    def movements_of(self, register: str) -> list[Movement]:
+        """The records of a register with balances; those of sale incomes follow from the posted orders."""
         if register == "balanceRegisters.goods":
             return self.movements
         return [
@@ -329,7 +331,7 @@ class Books:
             if (each := order.header)["posted"] == "1" and not order.marked
         ]
 
-    def of(self, kind: str) -> list[Thing]:
+    def of(self, kind: str) -> list[VendorObject]:
         """All objects of a kind, marked ones included."""
         return [thing for thing in self.things.values() if thing.kind == kind]
 
@@ -339,17 +341,17 @@ class Books:
         """The answer of `getObject`."""
         thing = self.things.get(key)
         if thing is None:
-            raise Refused(f"object with id {key} not found")
+            raise RefusedError(f"object with id {key} not found")
         self.allow(thing.kind)
         return self.show(thing)
 
     def allow(self, name: str) -> None:
-        """Refuse what the role may not read."""
+        """Raise RefusedError for a kind that the role may not read."""
         if name in self.denied:
-            raise Refused(f"Access to {name} denied, check role settings")
+            raise RefusedError(f"Access to {name} denied, check role settings")
 
-    def show(self, thing: Thing) -> JsonObject:
-        """Header links as `{"id","pr"}`, row links as `x` and `x__pr`, parts keyed by row id or `[]`, values text."""
+    def show(self, thing: VendorObject) -> JsonObject:
+        """The `getObject` answer: header links are `{"id","pr"}`, row links `x` and `x__pr`, parts keyed by row id."""
         kind = self.kinds[thing.kind]
         header: JsonObject = {"id": {"id": thing.id, "pr": self.presentation(thing)}}
         for name, value in thing.header.items():
@@ -357,7 +359,7 @@ class Books:
         shown: JsonObject = {"header": header}
         if kind.parts is not None:
             shown["tableParts"] = {
-                part: {row["id"]: self._shown_row(row, fields) for row in thing.parts[part]} or []
+                part: {row["id"]: self._show_row(row, fields) for row in thing.parts[part]} or []
                 for part, fields in kind.parts.items()
             }
         return shown | {"misc": False}
@@ -365,7 +367,7 @@ class Books:
     def _header_value(self, value: Any, value_type: Any) -> Any:
         return {"id": value, "pr": self.name_of(value, value_type)} if _is_link(value_type) else copy.copy(value)
 
-    def _shown_row(self, row: JsonObject, fields: dict[str, Any]) -> JsonObject:
+    def _show_row(self, row: JsonObject, fields: dict[str, Any]) -> JsonObject:
         shown: JsonObject = {}
         for name, value in row.items():
             shown[name] = value
@@ -374,15 +376,15 @@ class Books:
         return shown
 
     def name_of(self, key: str, value_type: Any) -> str | None:
-        """A link's `pr`: None when it is empty or leads nowhere, a fixed text when the role may not read there."""
+        """A link's `pr`: None if it is empty or its object is gone, a fixed text if the role may not read that kind."""
         kinds = set(_texts(value_type))
         kind = self._by_prefix.get(str(key)[:5])
         if kind in self.denied or (kinds and kinds <= self.denied):
             return RESTRICTED
         return self.presentation(self.things[key]) if key in self.things else None
 
-    def presentation(self, thing: Thing) -> str:
-        """What a link to it shows."""
+    def presentation(self, thing: VendorObject) -> str:
+        """The text that links to the object show."""
         return str((thing.header.get("presentation") or thing.header["name"])["uk"])
 
     # Describing.
@@ -401,10 +403,10 @@ class Books:
         listed = {each["id"]: known for known, each in self.list_metadata().items()}
         name = listed.get(name, name)
         if name in REGISTERS:
-            return self._described_register(name)
+            return self._describe_register(name)
         kind = self.kinds.get(name)
         if kind is None:
-            raise Refused(f"metadata object {name} not found")
+            raise RefusedError(f"metadata object {name} not found")
         described: JsonObject = {
             "name": name,
             "presentation": kind.presentation,
@@ -412,34 +414,34 @@ class Books:
             "idPrefix": kind.prefix,
             "hierarchyType": "groups" if "parent" in kind.fields else "none",
             "autoNumeration": 1,
-            "reqs": _declared(kind.fields),
+            "reqs": _declare(kind.fields),
             "predefined": [],
         }
         if kind.parts is not None:
-            described["tableParts"] = {part: {"reqs": _declared(fields)} for part, fields in kind.parts.items()}
+            described["tableParts"] = {part: {"reqs": _declare(fields)} for part, fields in kind.parts.items()}
         return described
 
-    def _described_register(self, name: str) -> JsonObject:
+    def _describe_register(self, name: str) -> JsonObject:
         register = REGISTERS[name]
         resources = dict(register.resources)
-        if self.tells_sums and not name.startswith("informationRegisters."):
+        if self.lists_sums and not name.startswith("informationRegisters."):
             suffixes = dict.fromkeys(["Start", "Final", *(each for pair in self.spelling.values() for each in pair)])
             resources |= {f"{each}{suffix}": _AMOUNT for each in register.resources for suffix in suffixes}
         return {
             "name": name,
             "presentation": register.presentation,
-            "reqs": _declared({"date": _DATE}),
-            "dimensions": _declared(register.dimensions),
-            "resources": _declared(resources),
+            "reqs": _declare({"date": _DATE}),
+            "dimensions": _declare(register.dimensions),
+            "resources": _declare(resources),
         }
 
     # Selecting.
 
     def request(self, params: JsonObject) -> Any:
-        """The answer of `request`. A top-level `offset` is ignored, as the vendor does."""
+        """The answer of `request`. A top-level `offset` is ignored, as Dilovod does."""
         fields: dict[str, str] = dict(params.get("fields") or {})
-        rows = [row for row in self._source(params.get("from")) if self._accepted(row, fields, params.get("filters"))]
-        rows = _limited(rows, params.get("limit"))
+        rows = [row for row in self._source(params.get("from")) if self._matches(row, fields, params.get("filters"))]
+        rows = _limit(rows, params.get("limit"))
         multilang = bool(params.get("multilang"))
         if params.get("assembleLinks", True):
             return [self._assembled(row, fields, multilang=multilang) for row in rows]
@@ -455,11 +457,11 @@ class Books:
         kind, _, part = str(from_).partition(".")[2].partition(".")
         name = f"{str(from_).partition('.')[0]}.{kind}"
         if name not in self.kinds or (part and part not in (self.kinds[name].parts or {})):
-            raise Refused(f"unknown source {from_}")
+            raise RefusedError(f"unknown source {from_}")
         self.allow(name)
         return (self._row(thing) for thing in self.of(name)) if not part else self._part_rows(name, part)
 
-    def _row(self, thing: Thing) -> Row:
+    def _row(self, thing: VendorObject) -> Row:
         types = {"id": thing.kind, **self.kinds[thing.kind].fields}
         return Row({"id": thing.id, **thing.header}, {k: v for k, v in types.items() if k not in self.unknown_fields})
 
@@ -470,28 +472,28 @@ class Books:
                 yield Row({"owner": thing.id, **row}, types)
 
     def _register(self, from_: JsonObject) -> Iterator[Row]:
-        reading, name = from_.get("type"), from_.get("register")
+        selection, name = from_.get("type"), from_.get("register")
         found = [each for each in REGISTERS if each.partition(".")[2] == name]
-        if not found or found[0].partition(".")[0] not in _READINGS.get(str(reading), ()):
-            raise Refused(f"there is no {reading} of register {name}")
+        if not found or found[0].partition(".")[0] not in _SELECTION_TYPES.get(str(selection), ()):
+            raise RefusedError(f"there is no {selection} of register {name}")
         self.allow(found[0])
-        if reading == "sliceLast":
+        if selection == "sliceLast":
             return self._slice(from_.get("date"))
-        return self._counted(str(reading), found[0], from_)
+        return self._summed(str(selection), found[0], from_)
 
-    def _counted(self, reading: str, name: str, from_: JsonObject) -> Iterator[Row]:
-        """The register's rows by the dimensions in `from`, else by all; rows of nothing do not show."""
+    def _summed(self, selection: str, name: str, from_: JsonObject) -> Iterator[Row]:
+        """The register's rows by the dimensions in `from`, by default all; rows with only zero sums are left out."""
         register = REGISTERS[name]
         kept = list(from_.get("dimensions") or register.dimensions)
         unknown = [each for each in kept if each not in register.dimensions]
         if unknown:
-            raise Refused(f"unknown dimension {unknown[0]}")
+            raise RefusedError(f"unknown dimension {unknown[0]}")
         types = {each: register.dimensions[each] for each in kept}
-        for group, held in self._grouped(name, kept, *_period(reading, from_)).items():
+        for group, held in self._grouped(name, kept, *_period(selection, from_)).items():
             values: JsonObject = dict(zip(kept, group, strict=True))
             measures: dict[str, Decimal] = {}
             for (resource, value_type), sums in zip(register.resources.items(), held, strict=True):
-                shown = sums.shown(reading, self.spelling.get(reading, ("", "")))
+                shown = sums.show(selection, self.spelling.get(selection, ("", "")))
                 measures |= {f"{resource}{suffix}": amount for suffix, amount in shown.items()}
                 values |= {f"{resource}{suffix}": _scaled(amount, value_type) for suffix, amount in shown.items()}
                 types |= {f"{resource}{suffix}": value_type for suffix in shown}
@@ -501,7 +503,7 @@ class Books:
     def _grouped(self, name: str, kept: Sequence[str], start: str, end: str) -> dict[tuple[str, ...], list[Sums]]:
         register = REGISTERS[name]
         groups: dict[tuple[str, ...], list[Sums]] = {}
-        for each in self.moved(name):
+        for each in self.movements_of(name):
             if each.date > end:
                 continue
             by = dict(zip(register.dimensions, each.place, strict=True))
@@ -511,13 +513,13 @@ class Books:
         return groups
 
     def _records(self, name: str) -> Iterator[Row]:
-        """A register asked directly, as a table: its records one by one."""
+        """The single records of a register that is the `from` itself."""
         self.allow(name)
         register = REGISTERS[name]
         types = {"date": _DATE, **register.dimensions, **register.resources}
         if name.startswith("informationRegisters."):
             return (Row({"date": each.date, **_price(each)}, types) for each in self.prices)
-        return (Row(_movement(each, register), types) for each in self.moved(name))
+        return (Row(_movement(each, register), types) for each in self.movements_of(name))
 
     def _slice(self, date: str | None) -> Iterator[Row]:
         register = REGISTERS["informationRegisters.goodsPrices"]
@@ -529,10 +531,10 @@ class Books:
             yield Row(_price(price), register.dimensions | register.resources)
 
     def _resolve(self, row: Row, path: str) -> tuple[Any, Any]:
-        """A data path's value and its type; dots lead through links."""
+        """The value at a data path, and its type; dots follow links."""
         name, _, rest = path.partition(".")
         if name not in row.types:
-            raise Refused(f"unknown field {path}")
+            raise RefusedError(f"unknown field {path}")
         value, value_type = row.values.get(name), row.types[name]
         if not rest:
             return value, value_type
@@ -559,27 +561,27 @@ class Books:
 
     # Filtering.
 
-    def _accepted(self, row: Row, fields: dict[str, str], filters: Any) -> bool:
+    def _matches(self, row: Row, fields: dict[str, str], filters: Any) -> bool:
         paths = {alias: path for path, alias in fields.items()}
         for condition in filters or ():
             if condition["alias"] not in paths:
-                raise Refused(f"filter by unknown alias {condition['alias']}")
+                raise RefusedError(f"filter by unknown alias {condition['alias']}")
             value, value_type = self._resolve(row, paths[condition["alias"]])
             actual = str(value["uk"] if _is_multilang(value_type) else value)
-            if not self._holds(actual, condition["operator"], condition["value"]):
+            if not self._condition_holds(actual, condition["operator"], condition["value"]):
                 return False
         return True
 
-    def _holds(self, actual: str, operator: str, value: Any) -> bool:
+    def _condition_holds(self, actual: str, operator: str, value: Any) -> bool:
         if operator.startswith("!"):
-            return not self._holds(actual, {"!=": "="}.get(operator, operator[1:]), value)
-        wanted = [_wire(item) for item in value] if isinstance(value, list) else [_wire(value)]
+            return not self._condition_holds(actual, {"!=": "="}.get(operator, operator[1:]), value)
+        wanted = [_as_text(item) for item in value] if isinstance(value, list) else [_as_text(value)]
         if operator in {"IH", "ILH"}:
             return any(item in self._groups(actual) for item in wanted)
         if operator == "IPL":
             return any(actual in self._groups(item) for item in wanted)
         if operator == "IL":
-            return any(_compared(actual, item) == 0 for item in wanted)
+            return any(_compare(actual, item) == 0 for item in wanted)
         if operator == "%":
             return wanted[0].casefold() in actual.casefold()
         tests: dict[str, Callable[[int], bool]] = {
@@ -590,8 +592,8 @@ class Books:
             "<=": lambda order: order <= 0,
         }
         if operator not in tests:
-            raise Refused(f"unknown operator {operator}")
-        return tests[operator](_compared(actual, wanted[0]))
+            raise RefusedError(f"unknown operator {operator}")
+        return tests[operator](_compare(actual, wanted[0]))
 
     def _groups(self, key: str) -> list[str]:
         found: list[str] = []
@@ -618,13 +620,13 @@ def _scaled(amount: Decimal, value_type: Any) -> str:
     return f"{amount:.{value_type['length'].partition(':')[2]}f}"
 
 
-def _period(reading: str, from_: JsonObject) -> tuple[str, str]:
-    """From when until when, both included; a balance is what came and went until its date."""
-    if reading == "balance":
+def _period(selection: str, from_: JsonObject) -> tuple[str, str]:
+    """First and last moment of the movements to sum, both included; a balance sums all until its date."""
+    if selection == "balance":
         return "", from_.get("date") or _END_OF_TIME
     start, end = from_.get("startDate"), from_.get("endDate")
     if not start or not end:
-        raise Refused(f"{reading} needs startDate and endDate")
+        raise RefusedError(f"{selection} needs startDate and endDate")
     return start, end
 
 
@@ -661,7 +663,7 @@ def _empty(value_type: Any) -> Any:
     return {"datetime": ZERO_DATE, "boolean": "0", "int": "0"}.get(name, "")
 
 
-def _declared(fields: dict[str, Any]) -> Any:
+def _declare(fields: dict[str, Any]) -> Any:
     return {name: {"presentation": name, "valueType": value_type} for name, value_type in fields.items()} or []
 
 
@@ -673,18 +675,18 @@ def _text(alias: str, value: Any, value_type: Any, *, multilang: bool) -> JsonOb
     return {alias: value["uk"]}
 
 
-def _limited(rows: list[Row], limit: Any) -> list[Row]:
+def _limit(rows: list[Row], limit: Any) -> list[Row]:
     if isinstance(limit, dict):
         offset = int(limit.get("offset", 0))
         return rows[offset : offset + int(limit["count"])]
     return rows[: int(limit)] if limit else rows
 
 
-def _wire(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _compared(actual: str, wanted: str) -> int:
+def _compare(actual: str, wanted: str) -> int:
     try:
         left, right = Decimal(actual), Decimal(wanted)
     except InvalidOperation:

@@ -1,4 +1,4 @@
-"""The client as the spine opens it, against the sandbox as it is served."""
+"""Clients of the sandbox served over HTTP, and of apps with fixed replies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.routing import Route
 from models import exact
 from tests.serving import served
 from workers.connectors.contract import alone
-from workers.connectors.dilovod import sandbox as stand_in
+from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod.client import Client
 from workers.connectors.dilovod.options import Options
 
@@ -39,8 +39,8 @@ def made_options(**given: Any) -> Options:
     )
 
 
-def saying(body: str | bytes, status: int = 200) -> Starlette:
-    """A vendor that has one answer for everything."""
+def answering(body: str | bytes, status: int = 200) -> Starlette:
+    """An app that answers every request with this body."""
 
     async def answer(_: Any) -> Response:
         return Response(body, status, media_type="application/json")
@@ -48,26 +48,26 @@ def saying(body: str | bytes, status: int = 200) -> Starlette:
     return Starlette(routes=[Route("/", answer, methods=["POST"])])
 
 
-def overheard(app: Starlette) -> tuple[Starlette, list[Any]]:
-    """The app behind a door that notes each packet: its content type and what it says."""
-    heard: list[Any] = []
+def recording(app: Starlette) -> tuple[Starlette, list[Any]]:
+    """(an app that passes requests on to `app`, the list of (content type, packet) that it received)."""
+    packets: list[Any] = []
 
     async def answer(request: Request) -> Response:
         body = await request.body()
         kind = request.headers["Content-Type"]
         text = dict(parse_qsl(body.decode()))["packet"] if "form" in kind else body
-        heard.append((kind, exact.loads(text)))
+        packets.append((kind, exact.loads(text)))
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://vendor") as vendor:
             found = await vendor.post("/", content=body, headers={"Content-Type": kind})
         return Response(found.content, found.status_code, media_type="application/json")
 
-    return Starlette(routes=[Route("/", answer, methods=["POST"])]), heard
+    return Starlette(routes=[Route("/", answer, methods=["POST"])]), packets
 
 
 @contextmanager
 def opened(app: Starlette, **given: Any) -> Iterator[Client]:
-    """A client of the app, served for the moment."""
+    """A client of the app, which is served inside the block."""
     with served(app) as url:
         client = Client(made_options(url=url, **given), alone())
         try:
@@ -78,12 +78,12 @@ def opened(app: Starlette, **given: Any) -> Iterator[Client]:
 
 @pytest.fixture
 def app() -> Starlette:
-    return stand_in.create(seed=7)
+    return dilovod_sandbox.create(seed=7)
 
 
 @pytest.fixture
-def sandbox(app: Starlette) -> stand_in.Sandbox:
-    found: stand_in.Sandbox = app.state.sandbox
+def sandbox(app: Starlette) -> dilovod_sandbox.Sandbox:
+    found: dilovod_sandbox.Sandbox = app.state.sandbox
     return found
 
 

@@ -1,4 +1,4 @@
-"""Errors come as HTTP 200: what each of them means."""
+"""Errors, which Dilovod sends as HTTP 200, and the decoding of answers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ORDER = "1109100000001038"
 
 
 @pytest.mark.parametrize(
-    ("answer", "fate"),
+    ("answer", "error"),
     [
         ({"error": "bad key"}, SetAside),
         ({"error": "Bad Key"}, SetAside),
         ({"error": "Access to catalogs.goods denied, check role settings", "clientMessages": []}, SetAside),
         ({"error": "multithreadApiSession multithread api request blocked"}, Busy),
-        ({"error": f"object with id {ORDER} not found"}, answers.Gone),
+        ({"error": f"object with id {ORDER} not found"}, answers.GoneError),
         ({"error": "object locked by user"}, TryLater),
         ({"error": "applicationLayerError <html><b>no</b></html>"}, SetAside),
         ({"error": "emptyRequiredReq field (Label)|field2 (Label2)"}, SetAside),
@@ -30,39 +30,39 @@ ORDER = "1109100000001038"
         ({"error": {"code": 5}}, SetAside),
     ],
 )
-def test_each_error_has_its_fate(answer: Any, fate: type[Fate]) -> None:
+def test_each_error_text_raises_its_error(answer: Any, error: type[Fate]) -> None:
     with pytest.raises(Fate) as raised:
-        answers.inspect(answer)
+        answers.raise_for_error(answer)
 
-    assert fate is type(raised.value)
+    assert error is type(raised.value)
 
 
 @pytest.mark.parametrize("answer", [[], {}, "ok", 5, None, {"error": None}, {"header": {}}, {"status": "success"}])
-def test_anything_else_is_no_error(answer: Any) -> None:
-    assert answer == answers.inspect(answer)
+def test_an_answer_that_is_not_an_error_is_returned(answer: Any) -> None:
+    assert answer == answers.raise_for_error(answer)
 
 
-@pytest.mark.parametrize("said", ["bad key", "Access to catalogs.goods denied, check role settings"])
-def test_a_refusal_of_every_object_sets_the_resource_aside(said: str) -> None:
+@pytest.mark.parametrize("text", ["bad key", "Access to catalogs.goods denied, check role settings"])
+def test_a_refusal_of_every_object_parks_the_whole_resource(text: str) -> None:
     with pytest.raises(SetAside) as raised:
-        answers.inspect({"error": said})
+        answers.raise_for_error({"error": text})
 
     assert raised.value.whole_resource
-    assert said == str(raised.value)
+    assert text == str(raised.value)
 
 
-def test_the_multithread_answer_is_waited_out() -> None:
+def test_the_multithread_answer_is_retried_after_30_seconds() -> None:
     with pytest.raises(Busy) as raised:
-        answers.inspect({"error": "multithreadApiSession multithread api request blocked"})
+        answers.raise_for_error({"error": "multithreadApiSession multithread api request blocked"})
 
     assert timedelta(seconds=30) == raised.value.after
 
 
-def test_markup_entities_and_the_key_are_taken_out_of_what_the_vendor_says() -> None:
-    said = "<html><style>b{}</style><b>Не&nbsp;збережено</b><br>k3y &lt;1&gt;\x00</html>"
+def test_markup_entities_and_the_key_are_removed_from_error_texts() -> None:
+    text = "<html><style>b{}</style><b>Не&nbsp;збережено</b><br>k3y &lt;1&gt;\x00</html>"
 
     with pytest.raises(SetAside) as raised:
-        answers.inspect({"error": said}, secrets=["", "k3y"])
+        answers.raise_for_error({"error": text}, secrets=["", "k3y"])
 
     assert str(raised.value) == "Не збережено *** <1>\\u0000"
 
@@ -76,7 +76,7 @@ def test_markup_entities_and_the_key_are_taken_out_of_what_the_vendor_says() -> 
         ({"columns": ["a"], "data": []}, []),
     ],
 )
-def test_both_forms_of_a_request_are_rows(answer: Any, rows: list[Any]) -> None:
+def test_both_forms_of_an_answer_decode_to_rows(answer: Any, rows: list[Any]) -> None:
     assert rows == answers.rows(answer)
 
 
@@ -93,15 +93,15 @@ def test_both_forms_of_a_request_are_rows(answer: Any, rows: list[Any]) -> None:
         (None, "null"),
     ],
 )
-def test_a_malformed_answer_is_told_by_its_form_and_never_by_what_it_holds(answer: Any, described: str) -> None:
-    assert f"malformed: a list was expected, not {described}" == str(answers.malformed(answer, "a list"))
+def test_the_error_for_a_malformed_answer_shows_its_type_and_no_values(answer: Any, described: str) -> None:
+    assert f"malformed: a list was expected, not {described}" == str(answers.malformed_error(answer, "a list"))
 
 
-def test_of_another_object_only_its_id_is_told() -> None:
+def test_the_error_for_another_object_shows_only_its_id() -> None:
     another = {"header": {"id": {"id": "1109100000001039", "pr": "s3cret"}}}
-    with pytest.raises(SetAside, match=f"{ORDER} was asked for, the answer is about 1109100000001039$"):
+    with pytest.raises(SetAside, match=f"asked for {ORDER}, the answer describes 1109100000001039$"):
         answers.header(another, ORDER)
-    with pytest.raises(SetAside, match=r"about an object with pr$"):
+    with pytest.raises(SetAside, match=r"describes an object with pr$"):
         answers.header({"header": {"id": {"pr": "s3cret"}}}, ORDER)
 
 
@@ -109,7 +109,7 @@ def test_of_another_object_only_its_id_is_told() -> None:
     "answer",
     [{}, "ok", 5, None, ["ok"], [[]], {"columns": ["a"], "data": [["1", "2"]]}, {"columns": ["a"], "data": ["1"]}],
 )
-def test_what_is_no_list_of_rows_is_set_aside(answer: Any) -> None:
+def test_an_answer_that_is_not_a_list_of_rows_raises_set_aside(answer: Any) -> None:
     with pytest.raises(SetAside, match="malformed"):
         answers.rows(answer)
 
@@ -130,23 +130,23 @@ def test_what_is_no_list_of_rows_is_set_aside(answer: Any) -> None:
         {"header": {"id": ORDER}, "tableParts": {"tpGoods": "row"}},
     ],
 )
-def test_what_is_not_the_object_that_was_asked_for_is_set_aside(answer: Any) -> None:
+def test_an_answer_that_is_not_the_requested_object_raises_set_aside(answer: Any) -> None:
     with pytest.raises(SetAside, match="malformed"):
         answers.header(answer, ORDER)
 
 
 @pytest.mark.parametrize("key", [{"id": ORDER, "pr": None}, {"id": int(ORDER)}, ORDER, int(ORDER)])
-def test_an_id_may_be_text_or_a_number_with_or_without_its_name(key: Any) -> None:
+def test_an_id_may_be_a_text_or_a_number_or_in_a_link(key: Any) -> None:
     assert {"id": key} == answers.header({"header": {"id": key}}, ORDER)
 
 
 @pytest.mark.parametrize("parts", [[], {}, None, False, {"tpGoods": []}, {"tpGoods": None}, {"tpGoods": [{"id": 1}]}])
-def test_parts_may_be_empty_in_any_way(parts: Any) -> None:
+def test_empty_parts_are_accepted_in_any_form(parts: Any) -> None:
     assert {"id": ORDER} == answers.header({"header": {"id": ORDER}, "tableParts": parts}, ORDER)
 
 
 @pytest.mark.parametrize(
     ("value", "marked"), [("1", True), (1, True), (True, True), ("0", False), (0, False), (None, False), ("", False)]
 )
-def test_a_mark_is_a_mark_in_any_spelling(value: Any, *, marked: bool) -> None:
-    assert marked == answers.marked(value)
+def test_a_deletion_mark_is_decoded_in_any_form(value: Any, *, marked: bool) -> None:
+    assert marked == answers.is_marked(value)

@@ -1,4 +1,4 @@
-"""What `getMetadata` declares, in all the forms that were seen."""
+"""The decoding of `getMetadata`, in all forms that Dilovod is known to send."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from workers.connectors.dilovod import metadata
     ],
 )
 def test_a_header_field_has_the_kind_that_its_types_agree_on(value_type: Any, fields: dict[str, Kind]) -> None:
-    shape = metadata.of_objects({"reqs": {"f": {"valueType": value_type}}})
+    shape = metadata.object_shape({"reqs": {"f": {"valueType": value_type}}})
 
     assert {"": fields | {"id.id": Kind.TEXT, "id.pr": Kind.TEXT}} == shape
 
 
 @pytest.mark.parametrize("reqs", [[], {}, None, "none", 7])
 def test_an_object_without_fields_still_has_its_id(reqs: Any) -> None:
-    assert {"": {"id.id": Kind.TEXT, "id.pr": Kind.TEXT}} == metadata.of_objects({"reqs": reqs})
+    assert {"": {"id.id": Kind.TEXT, "id.pr": Kind.TEXT}} == metadata.object_shape({"reqs": reqs})
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_an_object_without_fields_still_has_its_id(reqs: Any) -> None:
 def test_a_link_in_a_part_is_flat(parts: Any) -> None:
     fields = {"good": Kind.TEXT, "good__pr": Kind.TEXT, "id": Kind.TEXT, "rowNum": Kind.NUMBER}
 
-    assert fields == metadata.of_objects({"tableParts": parts})["tpGoods"]
+    assert fields == metadata.object_shape({"tableParts": parts})["tpGoods"]
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_a_link_in_a_part_is_flat(parts: Any) -> None:
 def test_a_register_has_its_dimensions_and_resources(dimensions: Any) -> None:
     described = {"dimensions": dimensions, "resources": {"qty": {"valueType": {"type": "decimal"}}}}
 
-    assert {"": {"good": Kind.TEXT, "good__pr": Kind.TEXT, "qty": Kind.NUMBER}} == metadata.of_rows(described)
+    assert {"": {"good": Kind.TEXT, "good__pr": Kind.TEXT, "qty": Kind.NUMBER}} == metadata.register_shape(described)
 
 
-def test_names_alone_are_dimensions_too() -> None:
+def test_dimensions_may_be_a_list_of_names() -> None:
     assert ["good", "firm"] == list(metadata.dimensions({"dimensions": ["good", "firm", ""]}))

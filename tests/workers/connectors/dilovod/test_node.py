@@ -6,7 +6,7 @@ from tests.workers.connectors.dilovod.conftest import made_options
 from workers.connectors.dilovod.node import node_file
 
 
-def test_the_node_may_read_what_is_configured_and_sends_webhooks_for_objects_only() -> None:
+def test_the_node_may_read_configured_resources_and_sends_webhooks_for_objects() -> None:
     resources = ["catalogs.goods", "documents.saleOrder", "balanceRegisters.goods"]
 
     made = node_file(made_options(resources=resources), "https://mirror.example/erp/")

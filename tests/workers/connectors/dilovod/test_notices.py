@@ -1,4 +1,4 @@
-"""How the webhook reads."""
+"""The decoding of Dilovod's webhook."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def packet(object_name: Any = "documents.saleOrder", key: Any = ORDER, action: A
         ({"action": "\ud800"}, Ignored(r"unknown action '\ud800'")),
     ],
 )
-def test_a_well_formed_packet_is_a_notice_or_ignored(sent: Any, read: Notice | Ignored | None) -> None:
+def test_a_well_formed_packet_is_accepted_or_ignored(sent: Any, read: Notice | Ignored | None) -> None:
     if read is None:
         with pytest.raises(Malformed, match="contradict"):
             notices.read(sent, made_options())
@@ -40,7 +40,7 @@ def test_a_well_formed_packet_is_a_notice_or_ignored(sent: Any, read: Notice | I
         assert read == notices.read(sent, made_options())
 
 
-def test_a_register_sends_no_notices() -> None:
+def test_a_webhook_of_a_register_is_ignored() -> None:
     sent = packet("balanceRegisters.goods", "1999900000001001")
 
     assert isinstance(notices.read(sent, made_options()), Ignored)
@@ -76,6 +76,6 @@ def test_a_register_sends_no_notices() -> None:
         packet(object_name="documents.purchase"),
     ],
 )
-def test_what_dilovod_would_not_send_is_malformed(sent: Any) -> None:
+def test_a_packet_that_dilovod_cannot_have_sent_is_malformed(sent: Any) -> None:
     with pytest.raises(Malformed):
         notices.read(sent, made_options())

@@ -1,4 +1,4 @@
-"""Dilovod's settings refuse what cannot work, and say what would."""
+"""Dilovod's settings: defaults, and errors with remedies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_key_is_not_in_the_repr() -> None:
     assert "sandbox-key" not in repr(made_options())
 
 
-def test_resources_must_be_named() -> None:
+def test_at_least_one_resource_is_required() -> None:
     with pytest.raises(ValidationError, match="name at least one resource"):
         Options.model_validate({"name": "shop", "system": "dilovod", "api_key": "k"})
 
@@ -43,7 +43,7 @@ def test_resources_must_be_named() -> None:
         ({"resources": []}, "name at least one resource"),
         ({"resources": ["goods"]}, "write catalogs"),
         ({"resources": ["catalogs.goods.tpGoods"]}, "write catalogs"),
-        ({"resources": ["catalogs.goods", "catalogs.goods"]}, "named twice"),
+        ({"resources": ["catalogs.goods", "catalogs.goods"]}, "listed twice"),
         ({"webhook_sources": []}, "remove the key"),
         ({"webhook_sources": ["88.198.50"]}, "write an address or a network"),
         ({"concurrency": 2}, "one request at a time"),
@@ -51,8 +51,8 @@ def test_resources_must_be_named() -> None:
         ({"reconcile_every": "1 hour"}, "a duration is"),
         ({"packet": "xml"}, "json"),
         ({"dimensions": {"balanceRegisters.cash": ["firm"]}}, "add it there, or remove it here"),
-        ({"dimensions": {"catalogs.goods": ["name"]}}, "counts nothing that could be summed"),
-        ({"dimensions": {"informationRegisters.goodsPrices": ["good"]}}, "counts nothing that could be summed"),
+        ({"dimensions": {"catalogs.goods": ["name"]}}, "has no balances to sum"),
+        ({"dimensions": {"informationRegisters.goodsPrices": ["good"]}}, "has no balances to sum"),
         ({"dimensions": {"balanceRegisters.goods": []}}, "name some dimensions"),
         ({"dimensions": {"balanceRegisters.goods": ["good", "good"]}}, "each once"),
         ({"dimensions": {"balanceRegisters.goods": ["good.code"]}}, "name some dimensions"),
@@ -60,6 +60,6 @@ def test_resources_must_be_named() -> None:
         ({"unknown": 1}, "Extra inputs"),
     ],
 )
-def test_what_cannot_work_is_refused_with_a_remedy(given: dict[str, Any], remedy: str) -> None:
+def test_an_invalid_setting_is_refused_with_a_remedy(given: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ValidationError, match=remedy):
         made_options(**given)

@@ -1,4 +1,4 @@
-"""What of Dilovod is mirrored, and how its objects are laid out."""
+"""Dilovod's resources, and the layout of their objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_each_configured_name_is_a_resource() -> None:
     assert tuple(resource.name for resource in resources(made_options())) == RESOURCES
 
 
-def test_objects_are_read_by_point_and_swept_as_often_as_they_are_reconciled() -> None:
+def test_objects_have_point_reads_and_full_syncs_every_reconcile_interval() -> None:
     (goods,) = resources(made_options(resources=["catalogs.goods"], reconcile_every="2h"))
 
     assert (goods.points, goods.register, goods.unpaged, goods.every) == (True, False, False, None)
@@ -23,7 +23,7 @@ def test_objects_are_read_by_point_and_swept_as_often_as_they_are_reconciled() -
 
 
 @pytest.mark.parametrize("name", ["balanceRegisters.goods", "informationRegisters.x", "accumulationRegisters.x"])
-def test_registers_are_read_whole_on_the_schedule(name: str) -> None:
+def test_registers_are_read_whole_by_every_poll(name: str) -> None:
     (register,) = resources(made_options(resources=[name], every="7m"))
 
     assert (register.points, register.register, register.unpaged, register.every) == (False, True, True, None)
@@ -36,7 +36,7 @@ def test_header_fields_keep_their_names_and_misc_is_left_out() -> None:
     assert header == project({"header": header, "misc": {"more": 1}})
 
 
-def test_a_table_part_becomes_a_list_in_the_order_of_its_row_numbers() -> None:
+def test_a_table_part_becomes_a_list_ordered_by_row_number() -> None:
     part = {
         "105": {"id": "105", "rowNum": "10"},
         "107": {"id": "107", "rowNum": "2"},
@@ -64,5 +64,5 @@ def test_a_table_part_in_any_form_is_a_list(part: Any, rows: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("parts", [[], None])
-def test_no_table_parts_are_no_fields(parts: Any) -> None:
+def test_empty_table_parts_add_no_fields(parts: Any) -> None:
     assert {"code": "1"} == project({"header": {"code": "1"}, "tableParts": parts})

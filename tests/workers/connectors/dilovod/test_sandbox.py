@@ -1,4 +1,4 @@
-"""The stand-in keeps the vendor's rules and shapes."""
+"""The sandbox follows Dilovod's documented rules and shapes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.serving import served
 from tests.workers.connectors.dilovod.conftest import made_options
 from workers.connectors.contract import Notice
 from workers.connectors.dilovod import notices
-from workers.connectors.dilovod import sandbox as stand_in
+from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod.options import Options
 
 if TYPE_CHECKING:
-    from workers.connectors.dilovod.sandbox_books import Thing
+    from workers.connectors.dilovod.sandbox_books import VendorObject
 
 
 def post(app: Starlette, **request: Any) -> httpx.Response:
@@ -43,11 +43,11 @@ def ask(app: Starlette, action: str, params: Any, key: str = "sandbox-key") -> A
 
 
 @pytest.fixture
-def order(sandbox: stand_in.Sandbox) -> Thing:
+def order(sandbox: dilovod_sandbox.Sandbox) -> VendorObject:
     return sandbox.books.of("documents.saleOrder")[0]
 
 
-def test_the_packet_comes_raw_or_as_a_form(app: Starlette, order: Thing) -> None:
+def test_the_packet_is_accepted_as_json_or_as_a_form(app: Starlette, order: VendorObject) -> None:
     packet = {"key": "sandbox-key", "action": "getObject", "params": {"id": order.id}}
 
     raw = post(app, json=packet)
@@ -58,7 +58,7 @@ def test_the_packet_comes_raw_or_as_a_form(app: Starlette, order: Thing) -> None
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff"])
-def test_what_is_no_packet_is_an_error(app: Starlette, body: bytes) -> None:
+def test_a_malformed_packet_is_an_error(app: Starlette, body: bytes) -> None:
     assert {"error": "bad packet"} == post(app, content=body).json()
 
 
@@ -66,7 +66,7 @@ def test_a_wrong_key_is_an_error_with_http_200(app: Starlette) -> None:
     assert {"error": "bad key"} == ask(app, "listMetadata", {}, key="other")
 
 
-def test_an_object_has_the_shapes_that_were_recorded(app: Starlette, order: Thing) -> None:
+def test_an_object_has_the_recorded_shape(app: Starlette, order: VendorObject) -> None:
     shown = ask(app, "getObject", {"id": order.id})
 
     assert shown["misc"] is False
@@ -81,7 +81,7 @@ def test_an_object_has_the_shapes_that_were_recorded(app: Starlette, order: Thin
 
 
 def test_an_empty_part_is_a_list_and_a_catalogue_without_parts_has_none(
-    app: Starlette, sandbox: stand_in.Sandbox
+    app: Starlette, sandbox: dilovod_sandbox.Sandbox
 ) -> None:
     group, person = sandbox.books.of("catalogs.goods")[0], sandbox.books.of("catalogs.persons")[0]
 
@@ -95,15 +95,15 @@ def test_an_unknown_id_is_an_error(app: Starlette) -> None:
     assert error == "object with id 0000000000000000 not found"
 
 
-def test_a_marked_object_stays_readable_and_is_no_truth(
-    app: Starlette, sandbox: stand_in.Sandbox, order: Thing
+def test_a_marked_object_stays_readable_and_is_not_in_truth(
+    app: Starlette, sandbox: dilovod_sandbox.Sandbox, order: VendorObject
 ) -> None:
     assert ask(app, "setDelMark", {"header": {"id": order.id}}) == "ok"
     assert ask(app, "getObject", {"id": order.id})["header"]["delMark"] == "1"
     assert order.id not in sandbox.truth("documents.saleOrder")
 
 
-def test_a_marked_group_marks_what_is_in_it(sandbox: stand_in.Sandbox) -> None:
+def test_marking_a_group_marks_its_content(sandbox: dilovod_sandbox.Sandbox) -> None:
     group = sandbox.books.of("catalogs.goods")[0]
     inside = [good for good in sandbox.books.of("catalogs.goods") if good.header["parent"] == group.id]
 
@@ -113,8 +113,8 @@ def test_a_marked_group_marks_what_is_in_it(sandbox: stand_in.Sandbox) -> None:
     assert all(good.marked for good in inside)
 
 
-def test_saving_makes_and_changes_objects_without_a_webhook_and_clears_no_mark(
-    app: Starlette, sandbox: stand_in.Sandbox
+def test_saving_creates_and_changes_objects_without_webhook_and_keeps_the_mark(
+    app: Starlette, sandbox: dilovod_sandbox.Sandbox
 ) -> None:
     name = {"ru": "x", "uk": "х"}
     made = ask(app, "saveObject", {"header": {"id": "catalogs.units", "code": 7, "name": name}})["id"]
@@ -135,7 +135,7 @@ def test_saving_an_unknown_field_is_refused(app: Starlette) -> None:
     assert error.startswith("cant set value of header.nothing")
 
 
-def test_a_forced_mark_removes(app: Starlette, order: Thing) -> None:
+def test_a_forced_mark_removes_the_object(app: Starlette, order: VendorObject) -> None:
     assert ask(app, "setDelMark", {"header": {"id": order.id}, "forceDelete": 1}) == "ok"
     assert "error" in ask(app, "getObject", {"id": order.id})
 
@@ -168,11 +168,11 @@ def test_an_offset_beside_the_limit_is_ignored(app: Starlette) -> None:
         {"from": {"type": "balance", "register": "goods"}, "fields": {"qtyReceipt": "qtyReceipt"}},
     ],
 )
-def test_a_request_that_cannot_be_answered_is_an_error(app: Starlette, params: Any) -> None:
+def test_an_invalid_request_is_an_error(app: Starlette, params: Any) -> None:
     assert ["error", "clientMessages"] == list(ask(app, "request", params))
 
 
-def test_dimensions_beside_from_are_ignored(app: Starlette, sandbox: stand_in.Sandbox) -> None:
+def test_dimensions_beside_from_are_ignored(app: Starlette, sandbox: dilovod_sandbox.Sandbox) -> None:
     asked = {"from": {"type": "balance", "register": "goods"}, "fields": {"firm": "firm", "qty": "qty"}}
 
     beside = ask(app, "request", asked | {"dimensions": ["firm"]})
@@ -190,21 +190,21 @@ def test_dimensions_beside_from_are_ignored(app: Starlette, sandbox: stand_in.Sa
         ("saveObject", {"header": {"id": "catalogs.units"}, "tableParts": {"tpNothing": []}}),
     ],
 )
-def test_params_that_make_no_sense_are_an_error_in_html(app: Starlette, action: str, params: Any) -> None:
+def test_invalid_params_are_an_html_error(app: Starlette, action: str, params: Any) -> None:
     assert "<html>" in ask(app, action, params)["error"]
 
 
-def test_an_action_that_is_not_known_is_an_error(app: Starlette) -> None:
+def test_an_unknown_action_is_an_error(app: Starlette) -> None:
     assert ask(app, "call", {})["error"] == "unknown action call"
 
 
-def test_presentations_cannot_be_renamed(app: Starlette, order: Thing) -> None:
+def test_presentations_cannot_be_renamed(app: Starlette, order: VendorObject) -> None:
     row = ask(app, "request", {"from": order.kind, "fields": {"id__pr": "name"}, "limit": 1})[0]
 
     assert ["id__pr"] == list(row)
 
 
-def test_an_empty_balance_has_no_row(sandbox: stand_in.Sandbox) -> None:
+def test_an_empty_balance_has_no_row(sandbox: dilovod_sandbox.Sandbox) -> None:
     place = next(iter(sandbox.books.stock))
     before = len(sandbox.truth("balanceRegisters.goods"))
     qty, amount = sandbox.books.stock[place]
@@ -213,22 +213,22 @@ def test_an_empty_balance_has_no_row(sandbox: stand_in.Sandbox) -> None:
     assert before - 1 == len(sandbox.truth("balanceRegisters.goods"))
 
 
-def test_the_same_seed_founds_the_same_company_at_the_clock_that_is_given() -> None:
+def test_the_same_seed_and_clock_make_the_same_data() -> None:
     moment = datetime(2026, 2, 1, 23, 30, tzinfo=UTC)
-    one, two = (stand_in.create(seed=3, now=lambda: moment).state.sandbox for _ in range(2))
+    one, two = (dilovod_sandbox.create(seed=3, now=lambda: moment).state.sandbox for _ in range(2))
 
     assert one.truth("documents.saleOrder") == two.truth("documents.saleOrder")
     assert {"2026-02-02 01:30:00"} == {raw["header"]["date"] for raw in one.truth("documents.saleOrder").values()}
 
 
-def test_the_settings_are_those_of_a_connection(sandbox: stand_in.Sandbox) -> None:
+def test_the_settings_are_those_of_a_connection(sandbox: dilovod_sandbox.Sandbox) -> None:
     options = Options.model_validate({"name": "shop", "url": "http://127.0.0.1:1", **sandbox.settings()})
 
     assert options.login() == ("sandbox-key",)
     assert all(sandbox.truth(resource) for resource in options.resources)
 
 
-def test_edits_by_users_send_webhooks_that_the_connector_reads(sandbox: stand_in.Sandbox) -> None:
+def test_edits_by_users_send_webhooks_that_the_connector_accepts(sandbox: dilovod_sandbox.Sandbox) -> None:
     random = Random(5)
     for _ in range(60):
         assert sandbox.edit(random)
@@ -237,12 +237,12 @@ def test_edits_by_users_send_webhooks_that_the_connector_reads(sandbox: stand_in
     assert all(isinstance(notices.read(hook, made_options()), Notice) for hook in sandbox.hooks)
 
 
-def test_the_story_ends_with_every_trap_laid(sandbox: stand_in.Sandbox) -> None:
+def test_the_story_contains_every_kind_of_change(sandbox: dilovod_sandbox.Sandbox) -> None:
     before = set(sandbox.truth("documents.saleOrder"))
-    told = list(sandbox.story())
+    sentences = list(sandbox.story())
     after = sandbox.truth("documents.saleOrder")
 
-    assert len(told) == len(set(told))
+    assert len(sentences) == len(set(sentences))
     assert before - set(after)
     assert set(after) - before
     assert any("loyaltyPoints" in raw["header"] for raw in after.values())
@@ -250,8 +250,8 @@ def test_the_story_ends_with_every_trap_laid(sandbox: stand_in.Sandbox) -> None:
     assert [] in [raw["tableParts"]["tpGoods"] for raw in after.values()]
 
 
-def test_no_change_of_the_story_renames_what_others_link_to(sandbox: stand_in.Sandbox) -> None:
-    """Links' presentations are as of the last fetch, so a renamed person would make all mirrored orders differ."""
+def test_no_change_of_the_story_renames_a_linked_object(sandbox: dilovod_sandbox.Sandbox) -> None:
+    """The texts of links are as of the last fetch, so renaming a person would make all mirrored orders differ."""
     names = {thing.id: sandbox.books.presentation(thing) for thing in sandbox.books.things.values()}
     for _ in sandbox.story():
         pass
@@ -267,22 +267,22 @@ def test_no_change_of_the_story_renames_what_others_link_to(sandbox: stand_in.Sa
 
 
 @pytest.mark.parametrize(("lost", "doubled", "sent"), [(0.0, 0.0, 1), (1.0, 0.0, 0), (0.0, 1.0, 2)])
-def test_webhooks_are_lost_and_doubled_on_purpose(lost: float, doubled: float, sent: int) -> None:
-    sandbox = stand_in.create(lost=lost, doubled=doubled).state.sandbox
+def test_webhooks_are_lost_and_doubled_as_configured(lost: float, doubled: float, sent: int) -> None:
+    sandbox = dilovod_sandbox.create(lost=lost, doubled=doubled).state.sandbox
 
     sandbox.notify(sandbox.books.of("documents.saleOrder")[0])
 
     assert sent == len(sandbox.hooks)
 
 
-def test_a_webhook_is_a_get_with_a_packet_and_a_dead_receiver_is_forgotten() -> None:
+def test_a_webhook_is_a_get_with_a_packet_and_is_not_retried() -> None:
     seen: list[str] = []
 
     async def receive(request: Any) -> PlainTextResponse:
         seen.append(str(request.url))
         return PlainTextResponse("ok")
 
-    sandbox = stand_in.create(webhook_url="http://127.0.0.1:9/hooks/shop").state.sandbox
+    sandbox = dilovod_sandbox.create(webhook_url="http://127.0.0.1:9/hooks/shop").state.sandbox
     order = sandbox.books.of("documents.saleOrder")[0]
     sandbox.notify(order)
     sandbox.drain()
@@ -295,7 +295,7 @@ def test_a_webhook_is_a_get_with_a_packet_and_a_dead_receiver_is_forgotten() -> 
     assert [packet] == [exact.loads(parse_qs(urlsplit(address).query)["packet"][0]) for address in seen]
 
 
-def test_edits_and_questions_may_come_from_many_threads(sandbox: stand_in.Sandbox) -> None:
+def test_edits_and_requests_may_come_from_many_threads(sandbox: dilovod_sandbox.Sandbox) -> None:
     failures: list[BaseException] = []
 
     def work(seed: int) -> None:
@@ -304,7 +304,7 @@ def test_edits_and_questions_may_come_from_many_threads(sandbox: stand_in.Sandbo
             for _ in range(30):
                 sandbox.edit(random)
                 sandbox.truth("documents.saleOrder")
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the test must know
+        except BaseException as error:  # noqa: BLE001 - reported by the test
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
@@ -318,7 +318,7 @@ def test_edits_and_questions_may_come_from_many_threads(sandbox: stand_in.Sandbo
 
 def test_a_slice_is_the_latest_price_until_its_date() -> None:
     clock = [datetime(2026, 3, 1, 10, tzinfo=UTC)]
-    app = stand_in.create(now=lambda: clock[0])
+    app = dilovod_sandbox.create(now=lambda: clock[0])
     sandbox = app.state.sandbox
     first = sandbox.truth("informationRegisters.goodsPrices")
     clock[0] += timedelta(days=1)

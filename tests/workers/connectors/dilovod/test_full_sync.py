@@ -1,0 +1,300 @@
+"""Full syncs: pages of ids and rows of registers, from the sandbox and from malformed answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.applications import Starlette
+
+from models import exact
+from models.values import Line, Snapshot
+from tests.serving import served
+from tests.workers.connectors.dilovod.conftest import answering, made_options, opened
+from workers.connectors.contract import alone
+from workers.connectors.dilovod import cursors, metadata
+from workers.connectors.dilovod import sandbox as dilovod_sandbox
+from workers.connectors.dilovod.client import Client
+from workers.connectors.dilovod.resources import resources
+from workers.errors import SetAside
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.values import Chunk, End, JsonObject
+    from workers.connectors.contract import Resource
+
+RESOURCES = {resource.name: resource for resource in resources(made_options())}
+ORDERS, GOODS, UNITS = (RESOURCES[name] for name in ("documents.saleOrder", "catalogs.goods", "catalogs.units"))
+STOCK, PRICES = RESOURCES["balanceRegisters.goods"], RESOURCES["informationRegisters.goodsPrices"]
+MISSING = "1109100000099999"
+
+
+def read_all(client: Client, resource: Resource, cursor: str | None = None) -> tuple[list[Chunk], End]:
+    """Every chunk of a full sync, each step continued from the cursor before."""
+    chunks: list[Chunk] = []
+    while True:
+        page = list(client.list(resource, cursor))
+        chunks += page
+        end = page[-1].end
+        assert end is not None
+        assert [None] * (len(page) - 1) == [chunk.end for chunk in page[:-1]]
+        if not end.more:
+            return chunks, end
+        cursor = end.cursor
+
+
+def lines(chunks: Sequence[Chunk]) -> list[Line]:
+    return [line for chunk in chunks for line in chunk.lines]
+
+
+def snapshots(chunks: Sequence[Chunk]) -> dict[str, JsonObject]:
+    return {snapshot.key: snapshot.raw for chunk in chunks for snapshot in chunk.snapshots}
+
+
+# Full syncs
+
+
+@pytest.mark.parametrize("resource", [ORDERS, GOODS, UNITS, RESOURCES["catalogs.persons"]], ids=lambda each: each.name)
+def test_a_full_sync_lists_every_object(client: Client, sandbox: dilovod_sandbox.Sandbox, resource: Resource) -> None:
+    chunks, end = read_all(client, resource)
+
+    assert set(sandbox.truth(resource.name)) == {line.key for line in lines(chunks)}
+    assert (end.complete, end.warning) == (True, None)
+
+
+def test_a_listed_line_has_the_same_token_as_the_fetched_object(client: Client) -> None:
+    chunks, _ = read_all(client, ORDERS)
+
+    for line in lines(chunks):
+        found = client.fetch(ORDERS, line.key)
+        assert isinstance(found, Snapshot)
+        assert found.listed == line.token
+
+
+def test_any_change_changes_the_token(client: Client, sandbox: dilovod_sandbox.Sandbox) -> None:
+    before, _ = read_all(client, ORDERS)
+    changed, marked = sandbox.books.of(ORDERS.name)[:2]
+    sandbox.books.touch(changed)
+    sandbox.books.mark(marked)
+
+    after, _ = read_all(client, ORDERS)
+
+    assert {changed.id, marked.id} == {line.key for line in set(lines(after)) - set(lines(before))}
+    assert [marked.id] == [line.key for line in lines(after) if line.marked]
+
+
+def test_each_step_of_a_full_sync_is_one_request_and_needs_only_its_cursor() -> None:
+    app = dilovod_sandbox.create(objects=0)
+    books = app.state.sandbox.books
+    added = {books.add("catalogs.persons", name={"ru": "", "uk": str(number)}).id for number in range(1001)}
+    persons = RESOURCES["catalogs.persons"]
+    cursor, named, sizes = None, set(), []
+    while cursor != cursors.DONE:
+        with opened(app) as client:
+            (chunk,) = client.list(persons, cursor)
+        assert chunk.end is not None
+        sizes.append(len(chunk.lines))
+        named |= {line.key for line in chunk.lines}
+        cursor = chunk.end.cursor
+
+    assert sizes == [0, 500, 500, 1]
+    assert app.state.sandbox.asked == ["getMetadata", "request", "request", "request"]
+    assert added == named
+
+
+@pytest.mark.parametrize("resource", [ORDERS, STOCK], ids=lambda each: each.name)
+def test_the_metadata_is_requested_once_and_cached(
+    client: Client, sandbox: dilovod_sandbox.Sandbox, resource: Resource
+) -> None:
+    client.shape(resource)
+    first, _ = read_all(client, resource)
+    second, _ = read_all(client, resource)
+    assert ["getMetadata", "request", "request"] == sandbox.asked
+    assert (lines(first), snapshots(first)) == (lines(second), snapshots(second))
+
+
+def test_metadata_older_than_a_day_is_requested_again(sandbox: dilovod_sandbox.Sandbox, app: Starlette) -> None:
+    now = datetime.now(UTC)
+    runtime = replace(alone(), now=lambda: now)
+    with served(app) as url:
+        client = Client(made_options(url=url), runtime)
+        read_all(client, UNITS)
+        now += timedelta(hours=24)
+        read_all(client, UNITS)
+        now += timedelta(hours=2)
+        read_all(client, UNITS)
+        client.close()
+    assert ["getMetadata", "request", "request", "getMetadata", "request"] == sandbox.asked
+
+
+def test_a_refused_field_causes_a_new_request_for_the_metadata(
+    sandbox: dilovod_sandbox.Sandbox, app: Starlette
+) -> None:
+    runtime = alone()
+    gone = {"dimensions": ["firm", "storage", "good", "shelf"], "resources": ["qty", "amount"]}
+    metadata.MetadataCache(runtime).put(STOCK.name, gone)
+    with served(app) as url:
+        client = Client(made_options(url=url), runtime)
+        chunks, end = read_all(client, STOCK)
+        client.close()
+
+    assert sandbox.truth(STOCK.name) == snapshots(chunks)
+    assert end.complete
+    assert ["request", "getMetadata", "request"] == sandbox.asked
+
+
+def test_a_denied_resource_is_refused_after_one_metadata_request(
+    client: Client, sandbox: dilovod_sandbox.Sandbox
+) -> None:
+    client.shape(ORDERS)
+    sandbox.books.denied = {ORDERS.name}
+    sandbox.asked.clear()
+    with pytest.raises(SetAside, match="denied"):
+        read_all(client, ORDERS)
+    assert len(sandbox.asked) <= len(["request", "getMetadata", "request"])
+
+
+@pytest.mark.parametrize(
+    "cursor", [cursors.DONE, "{}", "not ours", '{"fields":["id"],"dimensions":[],"fallback_fields":[],"x":1}']
+)
+def test_a_finished_or_unknown_cursor_starts_a_new_run(
+    client: Client, sandbox: dilovod_sandbox.Sandbox, cursor: str
+) -> None:
+    assert len(sandbox.truth(UNITS.name)) == len(lines(read_all(client, UNITS, cursor)[0]))
+
+
+def test_if_the_version_is_refused_the_token_is_a_hash_of_the_row(
+    client: Client, sandbox: dilovod_sandbox.Sandbox
+) -> None:
+    sandbox.books.unknown_fields = {"version"}
+    before, end = read_all(client, ORDERS)
+    changed = sandbox.books.of(ORDERS.name)[0]
+    sandbox.books.touch(changed, remark="ще раз")
+
+    after, _ = read_all(client, ORDERS)
+
+    assert end.complete
+    assert end.warning is not None
+    assert [changed.id] == [line.key for line in set(lines(after)) - set(lines(before))]
+
+
+def test_without_a_version_in_the_metadata_the_token_is_a_hash_of_the_row(
+    client: Client, sandbox: dilovod_sandbox.Sandbox
+) -> None:
+    del sandbox.books.kinds[UNITS.name].fields["version"]
+
+    chunks, end = read_all(client, UNITS)
+
+    assert set(sandbox.books.things) >= {line.key for line in lines(chunks)}
+    assert 3 == len({line.token for line in lines(chunks)})
+    assert end.complete
+
+
+def test_a_repeated_page_ends_the_run_as_incomplete() -> None:
+    page = {"columns": ["id", "version", "delMark"], "data": [[f"11091{n:011d}", "1", "0"] for n in range(500)]}
+    position = cursors.Position(("id", "version", "delMark"), versioned=True)
+    with opened(answering(exact.dumps(page))) as client:
+        chunks, end = read_all(client, ORDERS, position.encode())
+
+    assert len(chunks) == 2
+    assert not end.complete
+    assert end.warning is not None
+
+
+def test_a_listing_without_end_is_abandoned() -> None:
+    rows = [{"id": f"11091{number:011d}", "version": "1"} for number in range(500)]
+
+    end = cursors.Position(("id", "version"), versioned=True, page=19_999).chunk(rows).end
+
+    assert end is not None
+    assert (end.more, end.complete) == (False, False)
+    assert end.warning == "the listing did not end after 20000 pages"
+
+
+def test_a_listing_that_omits_the_version_restarts_without_it() -> None:
+    first = cursors.Position(("id", "version", "delMark"), versioned=True, fallback_fields=("id", "code"), offset=500)
+
+    end = first.chunk([{"id": "1109100000000001", "version": None, "delMark": "0"}]).end
+
+    assert end is not None
+    assert end.more
+    assert cursors.Position(("id", "code")) == cursors.Position.decode(end.cursor)
+
+
+def test_a_listed_row_without_an_id_is_unreadable() -> None:
+    page = [{"id": "1109100000000001", "version": "4", "delMark": "0"}, {"id": None, "version": "1", "delMark": "0"}]
+    position = cursors.Position(("id", "version", "delMark"), versioned=True)
+    with opened(answering(exact.dumps(page))) as client:
+        (chunk,) = client.list(ORDERS, position.encode())
+
+    assert [Line("1109100000000001", "4:0")] == chunk.lines
+    assert [page[1]] == [row.raw for row in chunk.unreadable]
+
+
+# Registers
+
+
+@pytest.mark.parametrize("resource", [STOCK, PRICES], ids=lambda each: each.name)
+def test_a_register_is_read_whole_and_keyed_by_its_dimensions(
+    client: Client, sandbox: dilovod_sandbox.Sandbox, resource: Resource
+) -> None:
+    chunks, end = read_all(client, resource)
+
+    assert sandbox.truth(resource.name) == snapshots(chunks)
+    assert end.complete
+    assert sandbox.asked == ["getMetadata", "request"]
+
+
+def test_a_long_register_is_read_in_bounded_chunks_with_exact_numbers() -> None:
+    rows = ",".join(f'{{"good":"{n}","qty":0.10000000000000000001}}' for n in range(1201))
+    position = cursors.Position(("good", "qty"), dimensions=("good",))
+    with opened(answering(f" \n[{rows}] ")) as client:
+        chunks, end = read_all(client, STOCK, position.encode())
+
+    assert [500, 500, 201] == [len(chunk.snapshots) for chunk in chunks]
+    assert str(snapshots(chunks)["7"]["qty"]) == "0.10000000000000000001"
+    assert end.complete
+
+
+def test_a_row_without_a_dimension_is_unreadable_and_an_empty_link_is_a_value() -> None:
+    rows = '[{"good":"0","firm":"1"},{"good":null,"firm":"1"},{"firm":"1","qty":1},"odd"]'
+    position = cursors.Position(("good", "firm"), dimensions=("good", "firm"))
+    with opened(answering(rows)) as client:
+        chunks, _ = read_all(client, STOCK, position.encode())
+
+    assert ["0:1"] == list(snapshots(chunks))
+    assert 3 == len({row.key for chunk in chunks for row in chunk.unreadable})
+
+
+ROWS = '[{"good":"1","qty":"5"},{"good":"1","qty":"5"},{"good":"1","qty":"7"},{"good":"2","qty":"1"}]'
+
+
+def test_a_balance_that_is_not_summed_by_its_dimensions_parks_the_whole_resource() -> None:
+    position = cursors.Position(("good", "qty"), dimensions=("good",))
+    with (
+        opened(answering(ROWS)) as client,
+        pytest.raises(SetAside, match="rows have the same good: Dilovod does not") as raised,
+    ):
+        read_all(client, STOCK, position.encode())
+    assert raised.value.whole_resource
+
+
+def test_the_first_of_two_newest_values_is_kept_and_the_other_unreadable() -> None:
+    position = cursors.Position(("good", "qty"), dimensions=("good",))
+    with opened(answering(ROWS)) as client:
+        chunks, end = read_all(client, PRICES, position.encode())
+
+    assert {"1": {"good": "1", "qty": "5"}, "2": {"good": "2", "qty": "1"}} == snapshots(chunks)
+    assert [{"good": "1", "qty": "7"}] == [row.raw for chunk in chunks for row in chunk.unreadable]
+    assert end.complete
+
+
+def test_a_register_without_dimensions_raises_set_aside() -> None:
+    with (
+        opened(answering('{"name":"balanceRegisters.goods","reqs":[]}')) as client,
+        pytest.raises(SetAside, match="dimensions"),
+    ):
+        list(client.list(STOCK, None))
