@@ -1,1 +1,1 @@
-"""EasyFlor: REST with a login for each database, whole collections by night, what changed by day."""
+"""EasyFlor: a REST API with a login per database; full syncs in its opening hours, polls at any time."""

@@ -1,7 +1,7 @@
-"""What a reply of EasyFlor means: its objects as they arrive, without secrets, and the fate of its refusals.
+"""Decodes EasyFlor's replies: objects as they arrive, less secrets, and refusals as errors.
 
-Debtors come with the password hashes and salts of their webshop users, so no error repeats an answer that may hold
-objects, and nothing leaves this module before they are gone.
+Debtors contain the password hashes and salts of their webshop users. So errors never quote a body that may hold
+objects, and every object leaves this module without them.
 """
 
 from __future__ import annotations
@@ -24,129 +24,129 @@ if TYPE_CHECKING:
 
 OK = 200
 _BAD_REQUEST = 400
-_ACCOUNT = frozenset({401, 403})
+_LOGIN_REFUSED = frozenset({401, 403})
 
-_GONE = frozenset({"documentnotfound", "argumentnotfound"})
-_CLOSED = "apiopeninghoursexception"
-_OPENS = 18
-"""The hour, UTC, at which the vendor opens by his own document, where the configured hours call him open."""
+_GONE_ERRORS = frozenset({"documentnotfound", "argumentnotfound"})
+_CLOSED_ERROR = "apiopeninghoursexception"
+_OPENING_HOUR = 18
+"""The documented opening hour, UTC; used if EasyFlor is closed although the configured hours say that it is open."""
 
-_SECRET = "password"  # noqa: S105 - the word that no field's name may have in it
+_SECRET = "password"  # noqa: S105 - part of the names of secret fields
 _PERSONAL = frozenset({"dateofbirth", "nationality", "gender"})
 
-Hidden = Callable[[str], str]
+Mask = Callable[[str], str]
 
 
-class Refused(SetAside):
-    """A 400 that is the question's fault: where a day stands in the address, the day's form may be."""
+class BadRequestError(SetAside):
+    """A 400. If the address contains a day, its date format may be the cause."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """An answer that is not 200: `{"error", "message"}` where it is the vendor's own (EasyFlor API v1, Status codes).
+class ErrorReply:
+    """A reply other than 200, with `{"error", "message"}` if EasyFlor itself sent it (EasyFlor API v1, Status codes).
 
-    `error`: in lower case, "" where the body says none. `words`: for a person, without secrets.
+    `error`: in lower case, "" if the body has none. `message`: for a person, without secrets.
     """
 
     status: int
     error: str
-    words: str
+    message: str
 
     @classmethod
-    def of(cls, status: int, body: bytes, *, hidden: Hidden) -> Failure:
-        """What the body says. `hidden` takes secrets out of a text."""
+    def decode(cls, status: int, body: bytes, *, mask: Mask) -> ErrorReply:
+        """The reply with its body decoded. `mask` removes secrets from a text."""
         try:
-            said = exact.loads(body)
+            decoded = exact.loads(body)
         except ValueError:
-            said = None
-        fields = {name.lower(): value for name, value in said.items()} if isinstance(said, dict) else {}
+            decoded = None
+        fields = {name.lower(): value for name, value in decoded.items()} if isinstance(decoded, dict) else {}
         parts = [fields[name] for name in ("error", "message") if isinstance(fields.get(name), str) and fields[name]]
-        if said is None or isinstance(said, str):
-            parts = [said or body.decode(errors="replace")]
+        if decoded is None or isinstance(decoded, str):
+            parts = [decoded or body.decode(errors="replace")]
         error = fields.get("error")
-        words = f"HTTP {status}: {http.words(hidden(': '.join(parts)).encode())}".rstrip(": ")
-        return cls(status, error.strip().lower() if isinstance(error, str) else "", words)
+        message = f"HTTP {status}: {http.words(mask(': '.join(parts)).encode())}".rstrip(": ")
+        return cls(status, error.strip().lower() if isinstance(error, str) else "", message)
 
     @property
     def is_gone(self) -> bool:
-        """There is no such object."""
-        return self.status == _BAD_REQUEST and self.error in _GONE
+        """Whether EasyFlor says that the object does not exist."""
+        return self.status == _BAD_REQUEST and self.error in _GONE_ERRORS
 
     @property
     def is_closed(self) -> bool:
-        """Too large a request for this time of the day."""
-        return self.status == _BAD_REQUEST and self.error == _CLOSED
+        """Whether the request is allowed in opening hours only."""
+        return self.status == _BAD_REQUEST and self.error == _CLOSED_ERROR
 
-    def fate(self, options: Options, now: datetime, *, of_object: bool = False) -> Fate:
-        """What happens to the work. `now`: the vendor's clock, aware. `of_object`: one object alone was asked for."""
+    def to_error(self, options: Options, now: datetime, *, of_object: bool = False) -> Fate:
+        """The error to raise. `now`: EasyFlor's clock, aware. `of_object`: the request was for a single object."""
         if self.is_closed:
-            return Closed(self.words, until=opening(options, now))
-        if self.status in _ACCOUNT:
-            who = f"{options.username} is not let into the database {options.database}, after a new login neither"
-            return SetAside(f"{self.words}: {who}", whole_resource=True)
+            return Closed(self.message, until=next_opening(options, now))
+        if self.status in _LOGIN_REFUSED:
+            refused = f"{options.username} has no access to the database {options.database}, even after a new login"
+            return SetAside(f"{self.message}: {refused}", whole_resource=True)
         if self.status == _BAD_REQUEST:
-            return Refused(self.words)
-        return SetAside(self.words, whole_resource=not of_object)
+            return BadRequestError(self.message)
+        return SetAside(self.message, whole_resource=not of_object)
 
 
-def opening(options: Options, now: datetime) -> datetime:
-    """When collections can be read in full again, for a vendor who just said that he is closed."""
-    known = options.closed_until(now)
-    if known is not None:
-        return known
-    today = now.astimezone(UTC).replace(hour=_OPENS, minute=0, second=0, microsecond=0)
+def next_opening(options: Options, now: datetime) -> datetime:
+    """When full syncs are allowed again, after EasyFlor has refused one as closed; aware."""
+    configured = options.closed_until(now)
+    if configured is not None:
+        return configured
+    today = now.astimezone(UTC).replace(hour=_OPENING_HOUR, minute=0, second=0, microsecond=0)
     return today if today > now else today + timedelta(days=1)
 
 
 def records(reply: http.Streamed, *, keep_personal: bool) -> Iterator[Any]:
-    """The objects of a bare array as they arrive, never held whole; numbers are int or Decimal.
+    """The objects of an array as they arrive, never all in memory; numbers are int or Decimal.
 
-    SetAside for JSON that is no array, TryLater for what is no JSON or breaks off.
+    SetAside if the body is JSON but not an array, TryLater if it is not JSON or incomplete.
     """
     body = http.Peeked(reply)
     if body.first != b"[":
-        raise _no_list(body.read(-1))
+        raise _not_a_list(body.read(-1))
     return _items(body, keep_personal=keep_personal)
 
 
 def _items(body: http.Peeked, *, keep_personal: bool) -> Iterator[Any]:
     try:
         for item in streaming.items(body):
-            yield cleaned(item, keep_personal=keep_personal)
+            yield remove_secrets(item, keep_personal=keep_personal)
     except streaming.Broken:
-        # Not its words: they may repeat what stands there.
-        raise TryLater("the answer breaks off or is no JSON", shuts_gate=False) from None
+        # The parser's message is left out, because it may quote the body.
+        raise TryLater("the answer is incomplete or not JSON", shuts_gate=False) from None
 
 
-def shown(reply: http.Streamed, *, most: int, keep_personal: bool) -> Any:
-    """Whatever the reply holds, decoded. SetAside for an array of more than `most` objects."""
+def decode_bounded(reply: http.Streamed, *, limit: int, keep_personal: bool) -> Any:
+    """The reply decoded, of any JSON type. SetAside for an array of more than `limit` objects."""
     body = http.Peeked(reply)
     if body.first != b"[":
-        return whole(body.read(-1), keep_personal=keep_personal)
-    found = list(islice(_items(body, keep_personal=keep_personal), most + 1))
-    if len(found) > most:
-        raise SetAside(f"the answer has more than {most} objects: ask for what changed since a day")
+        return decode_whole(body.read(-1), keep_personal=keep_personal)
+    found = list(islice(_items(body, keep_personal=keep_personal), limit + 1))
+    if len(found) > limit:
+        raise SetAside(f"the answer has more than {limit} objects: ask for what changed since a day")
     return found
 
 
-def whole(body: bytes, *, keep_personal: bool, hidden: Hidden = str) -> Any:
-    """A body that is held whole, decoded. TryLater for what is no JSON. `hidden` takes secrets out of a text."""
+def decode_whole(body: bytes, *, keep_personal: bool, mask: Mask = str) -> Any:
+    """A whole body decoded. TryLater if it is not JSON. `mask` removes secrets from a text."""
     try:
-        return cleaned(exact.loads(body), keep_personal=keep_personal)
+        return remove_secrets(exact.loads(body), keep_personal=keep_personal)
     except ValueError:
-        raise _no_json(body, hidden) from None
+        raise _not_json(body, mask) from None
 
 
-def cleaned(item: Any, *, keep_personal: bool) -> Any:
-    """The decoded value without secrets and, unless they are wanted, personal data: at any depth, in any case.
+def remove_secrets(item: Any, *, keep_personal: bool) -> Any:
+    """Remove secrets from the value in place, and personal data unless kept: at any depth, in upper and lower case.
 
-    Changed in place, and walked with a list of our own: no nesting may end in an error that lets a secret pass.
+    Iterative, because a RecursionError on deep nesting could let a secret pass.
     """
     waiting = [item]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            for name in [name for name in value if _unwanted(name.casefold(), keep_personal=keep_personal)]:
+            for name in [name for name in value if _is_removed(name.casefold(), keep_personal=keep_personal)]:
                 del value[name]
             waiting.extend(value.values())
         elif isinstance(value, list):
@@ -154,34 +154,34 @@ def cleaned(item: Any, *, keep_personal: bool) -> Any:
     return item
 
 
-def _unwanted(name: str, *, keep_personal: bool) -> bool:
+def _is_removed(name: str, *, keep_personal: bool) -> bool:
     return _SECRET in name or (name in _PERSONAL and not keep_personal)
 
 
 def as_object(item: Any) -> JsonObject:
-    """The object, or what stands in its place, as an object."""
+    """The object; anything else wrapped as `{"value": item}`."""
     return item if isinstance(item, dict) else {"value": item}
 
 
-def _no_list(body: bytes) -> Fate:
+def _not_a_list(body: bytes) -> Fate:
     try:
         decoded = exact.loads(body)
     except ValueError:
-        return _no_json(body)
+        return _not_json(body)
     if isinstance(decoded, dict) and {name.lower() for name in decoded} <= {"error", "message"}:
-        return SetAside(f"the answer is no list: {http.words(body)}")
+        return SetAside(f"the answer is not a list: {http.words(body)}")
     if isinstance(decoded, dict):
-        return SetAside(f"the answer is no list but an object with {fields(decoded)}")
-    return SetAside(f"the answer is no list but a {type(decoded).__name__}")
+        return SetAside(f"the answer is not a list but an object with {field_names(decoded)}")
+    return SetAside(f"the answer is not a list but a {type(decoded).__name__}")
 
 
-def _no_json(body: bytes, hidden: Hidden = str) -> TryLater:
-    """A proxy's page, half a body. Its words are repeated only where it does not even begin like an object."""
+def _not_json(body: bytes, mask: Mask = str) -> TryLater:
+    """The error for a proxy's page or half a body; quotes the body only if it cannot hold objects."""
     begins = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    said = f": {http.words(body, hidden=hidden)}" if begins in {b"", b"<"} else ""
-    return TryLater(f"the answer breaks off or is no JSON{said}".removesuffix(": "), shuts_gate=False)
+    detail = f": {http.words(body, hidden=mask)}" if begins in {b"", b"<"} else ""
+    return TryLater(f"the answer is incomplete or not JSON{detail}".removesuffix(": "), shuts_gate=False)
 
 
-def fields(record: JsonObject) -> str:
-    """The names of a record's fields, for a person: never their values."""
+def field_names(record: JsonObject) -> str:
+    """The names of a record's fields, for a person; never their values."""
     return ", ".join(sorted(record)[:20]) or "no fields"

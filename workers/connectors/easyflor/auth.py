@@ -1,4 +1,4 @@
-"""EasyFlor's login: a token or a cookie, shared by all workers of the account and renewed by one of them at a time."""
+"""EasyFlor's login: a token or a cookie, shared by all workers of the account and renewed by one at a time."""
 
 from __future__ import annotations
 
@@ -21,58 +21,58 @@ if TYPE_CHECKING:
     from workers.connectors.contract import Wire
     from workers.connectors.easyflor.options import Options
 
-_EARLY = timedelta(minutes=5)
+_RENEW_BEFORE = timedelta(minutes=5)
 """A token is renewed this long before it expires."""
 
 _COOKIE_AGE = timedelta(minutes=30)
-"""The vendor does not say how long a cookie lives; one this old is given up."""
+"""The age at which a cookie is replaced; its lifetime is not documented."""
 
-_KEPT = timedelta(days=1)
-"""How long a cookie is remembered, so that it can be ended at the vendor's; no token is kept for longer either."""
+_MAX_STORED = timedelta(days=1)
+"""How long a session is stored at most; an old cookie is kept so that it can be logged out."""
 
-_UNSTATED = timedelta(minutes=30)
-"""How long a token is used whose expiration cannot be read. A refusal renews it earlier."""
+_DEFAULT_LIFETIME = timedelta(minutes=30)
+"""How long a token is used if its expiration cannot be read. A 401 renews it earlier."""
 
-_LOGINS = 2
-"""So many sessions must be refused as soon as they were given before that is a person's business."""
+_MAX_LOGINS = 2
+"""Logins per request; if the session from the last is refused too, the request fails."""
 
-_HIDDEN = "***"
-_TELLING = 4
-"""How many characters of a secret tell something of it."""
+_MASKED = "***"
+_MIN_REVEALING = 4
+"""The number of characters from which a part of a secret must be masked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What proves a login. `value` is secret; `since`: when it was made, by the clock that all workers share."""
+    """A login. `value`: the token or the cookies; secret. `since`: its time by the workers' shared clock, aware."""
 
     kind: str
     value: str = field(repr=False)
     since: datetime
 
-    def stored(self) -> bytes:
-        """As the account's session box keeps it."""
+    def encode(self) -> bytes:
+        """The session as bytes, for the account's session store."""
         return json.dumps({"kind": self.kind, "value": self.value, "since": self.since.isoformat()}).encode()
 
     @classmethod
-    def read(cls, stored: bytes) -> Session:
-        """Back from the box."""
-        said = json.loads(stored)
-        return cls(said["kind"], said["value"], datetime.fromisoformat(said["since"]))
+    def decode(cls, stored: bytes) -> Session:
+        """The session from the bytes that `encode` made."""
+        decoded = json.loads(stored)
+        return cls(decoded["kind"], decoded["value"], datetime.fromisoformat(decoded["since"]))
 
     @property
     def secrets(self) -> frozenset[str]:
-        """What of it no text may repeat: the cookies' bare values, too, but for the small ones beside a session."""
+        """The texts to mask: `value`, and the value of each cookie that is longer than 4 characters."""
         pairs = self.value.split("; ") if self.kind == "cookie" else ()
         bare = (pair.partition("=")[2] for pair in pairs)
-        return frozenset({self.value, *(value for value in bare if len(value) > _TELLING)})
+        return frozenset({self.value, *(value for value in bare if len(value) > _MIN_REVEALING)})
 
-    def serves(self, kind: str, now: Callable[[], datetime]) -> bool:
-        """Whether requests may still be sent with it. The box itself forgets tokens in time."""
+    def is_usable(self, kind: str, now: Callable[[], datetime]) -> bool:
+        """Whether requests may still use it. The store itself drops expired tokens."""
         young = self.kind != "cookie" or now() - self.since < _COOKIE_AGE
         return self.kind == kind and young
 
     def sign(self, request: httpx.Request) -> httpx.Request:
-        """The request with the proof on it, whatever it bore before."""
+        """Add the login to the request, in place of any other cookie; returns the same request."""
         request.headers.pop("Cookie", None)
         header, value = ("Cookie", self.value) if self.kind == "cookie" else ("Authorization", f"Bearer {self.value}")
         request.headers[header] = value
@@ -80,65 +80,65 @@ class Session:
 
 
 class Auth(httpx.Auth):
-    """Signs requests. A 401 is answered with a login, unless somebody else of the account has logged in meanwhile.
+    """Adds the account's session to requests, and logs in again after a 401 unless another worker already has.
 
-    And with another one where that is ended at once: somebody may have logged in elsewhere in that very moment.
+    If the new session is refused at once, it logs in once more: another program's login may have just ended it.
 
-    SetAside where the login is refused. A login that is answered with 429, 5xx or a redirect ends the flow, so that
-    `http.Http` judges that answer like any other.
+    Raises SetAside if the login is refused. A login answered by 429, 5xx or a redirect ends the flow, so that
+    `http.Http` treats that reply like any other.
     """
 
-    def __init__(self, options: Options, wire: Wire) -> None:
+    def __init__(self, options: Options, runtime: Wire) -> None:
         self._options = options
-        self._sessions = wire.sessions
-        self._now = wire.now
+        self._sessions = runtime.sessions
+        self._now = runtime.now
         self._secrets = {options.password.get_secret_value()}
 
-    def hidden(self, text: str) -> str:
-        """The text without the password and every token and cookie that was used; cut in the middle of one, too."""
+    def mask(self, text: str) -> str:
+        """The text with the password and all tokens and cookies used masked, also one cut off by the text's end."""
         for secret in sorted(self._secrets, key=len, reverse=True):
-            text = _without_beginning(text.replace(secret, _HIDDEN), secret)
+            text = _mask_cut_secret(text.replace(secret, _MASKED), secret)
         return text
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Not httpx's `auth_flow`: that one would read each answer whole, and collections are streamed."""
-        session, logins = self._stored(), _LOGINS
-        if session is None or not session.serves(self._options.auth, self._now):
-            session, logins = (yield from self._renewed(request, refused=None)), _LOGINS - 1
+        """Used instead of `auth_flow`, for which httpx would read each reply whole: collections are streamed."""
+        session, logins = self._load(), _MAX_LOGINS
+        if session is None or not session.is_usable(self._options.auth, self._now):
+            session, logins = (yield from self._renew(request, refused=None)), _MAX_LOGINS - 1
         while session is not None:
-            response = yield self._signed(request, session)
+            response = yield self._sign(request, session)
             if response.status_code != httpx.codes.UNAUTHORIZED or not logins:
                 return
-            session, logins = (yield from self._renewed(request, refused=session)), logins - 1
+            session, logins = (yield from self._renew(request, refused=session)), logins - 1
 
-    def _signed(self, request: httpx.Request, session: Session) -> httpx.Request:
+    def _sign(self, request: httpx.Request, session: Session) -> httpx.Request:
         self._secrets |= session.secrets
         return session.sign(request)
 
-    def _stored(self) -> Session | None:
+    def _load(self) -> Session | None:
         stored = self._sessions.get()
-        return None if stored is None else Session.read(stored)
+        return None if stored is None else Session.decode(stored)
 
-    def _renewed(
+    def _renew(
         self, request: httpx.Request, *, refused: Session | None
     ) -> Generator[httpx.Request, httpx.Response, Session | None]:
-        """A session that is not the refused one: somebody else's, else a new one. None where the login failed."""
+        """Another session than `refused`: another worker's if there is one, else a new one. None: the login failed."""
         with self._sessions.renewing():
-            session = self._stored()
-            if session is not None and session != refused and session.serves(self._options.auth, self._now):
+            session = self._load()
+            if session is not None and session != refused and session.is_usable(self._options.auth, self._now):
                 return session
             if session is not None:
                 self._sessions.drop()
                 if session.kind == "cookie" and session != refused:
                     yield session.sign(self._request(request, "unauthorization"))
             response = yield self._login(request)
-            if _is_anybodys(response):
+            if _is_unrelated_to_login(response):
                 return None
             response.read()
-            return self._keep(response)
+            return self._store(response)
 
     def _login(self, request: httpx.Request) -> httpx.Request:
-        """EasyFlor API v1, Authorization: POST. (The vendor's test program sends PUT.)"""
+        """The login request: POST (EasyFlor API v1, Authorization), although EasyFlor's test program sends PUT."""
         path = "authorization" if self._options.auth == "cookie" else "authorizationtoken"
         return self._request(
             request,
@@ -151,7 +151,7 @@ class Auth(httpx.Auth):
         )
 
     def _request(self, request: httpx.Request, path: str, **body: Any) -> httpx.Request:
-        # The extensions are the deadline's: it must be able to end this request, too.
+        # The extensions carry the request's deadline, which must be able to end this request too.
         return httpx.Request(
             "POST",
             f"{self._options.url}/{path}",
@@ -160,64 +160,64 @@ class Auth(httpx.Auth):
             **body,
         )
 
-    def _keep(self, response: httpx.Response) -> Session:
+    def _store(self, response: httpx.Response) -> Session:
         if response.status_code != httpx.codes.OK:
             raise self._refusal(response)
         value, kept = _cookie(response) if self._options.auth == "cookie" else _token(response)
         now = self._now()
         session = Session(self._options.auth, value, now)
-        self._sessions.put(session.stored(), now + kept)
+        self._sessions.put(session.encode(), now + kept)
         return session
 
     def _refusal(self, response: httpx.Response) -> SetAside:
-        failure = answers.Failure.of(response.status_code, response.content, hidden=self.hidden)
-        who = f"{self._options.username} at the database {self._options.database}"
-        return SetAside(f"EasyFlor refuses the login of {who}: {failure.words}", whole_resource=True)
+        failure = answers.ErrorReply.decode(response.status_code, response.content, mask=self.mask)
+        login = f"{self._options.username} at the database {self._options.database}"
+        return SetAside(f"EasyFlor refuses the login of {login}: {failure.message}", whole_resource=True)
 
 
-def _without_beginning(text: str, secret: str) -> str:
-    for length in range(len(secret) - 1, _TELLING - 1, -1):
+def _mask_cut_secret(text: str, secret: str) -> str:
+    for length in range(len(secret) - 1, _MIN_REVEALING - 1, -1):
         if text.endswith(secret[:length]):
-            return text[:-length] + _HIDDEN
+            return text[:-length] + _MASKED
     return text
 
 
-def _is_anybodys(response: httpx.Response) -> bool:
-    """An answer that says nothing about the login."""
+def _is_unrelated_to_login(response: httpx.Response) -> bool:
+    """Whether a reply to the login says nothing about the login itself: 429, 5xx or a redirect."""
     busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
     return busy or response.is_server_error or response.is_redirect
 
 
 def _cookie(response: httpx.Response) -> tuple[str, timedelta]:
-    """The session, and for how long it is kept."""
+    """The cookies of the reply, and how long to store them. TryLater without any."""
     cookies = [f"{cookie.name}={cookie.value}" for cookie in response.cookies.jar]
     if not cookies:
         raise TryLater("the login was answered without a cookie")
-    return "; ".join(cookies), _KEPT
+    return "; ".join(cookies), _MAX_STORED
 
 
 def _token(response: httpx.Response) -> tuple[str, timedelta]:
-    """The token of `{"Token", "Expiration"}`, and for how long it serves. No error repeats it."""
+    """The token of `{"Token", "Expiration"}`, and how long to use it. TryLater without one; never quotes it."""
     try:
-        said = exact.loads(response.content)
+        decoded = exact.loads(response.content)
     except ValueError:
-        said = None
-    fields = {name.lower(): value for name, value in said.items()} if isinstance(said, dict) else {}
+        decoded = None
+    fields = {name.lower(): value for name, value in decoded.items()} if isinstance(decoded, dict) else {}
     token = fields.get("token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
         raise TryLater("the login was answered without a token")
     lifetime = _lifetime(fields.get("expiration"), _clock(response))
-    return token, max(lifetime - _EARLY, lifetime / 2)
+    return token, max(lifetime - _RENEW_BEFORE, lifetime / 2)
 
 
 def _lifetime(expiration: Any, clock: datetime) -> timedelta:
-    """How long from now, by the vendor's own clock: ours may be another."""
+    """The time from `clock`, EasyFlor's own, to the expiration: our clock may differ from it."""
     with suppress(ValueError, TypeError, OverflowError):
         moment = datetime.fromisoformat(expiration)
         lifetime = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - clock
-        # .NET writes "not set" as the year 1; a token that has just been made is not over yet.
-        return min(lifetime, _KEPT) if lifetime > timedelta(0) else _UNSTATED
-    return _UNSTATED
+        # .NET encodes "not set" as year 1, so a new token that has already expired has no expiration.
+        return min(lifetime, _MAX_STORED) if lifetime > timedelta(0) else _DEFAULT_LIFETIME
+    return _DEFAULT_LIFETIME
 
 
 def _clock(response: httpx.Response) -> datetime:

@@ -1,4 +1,4 @@
-"""How EasyFlor is asked: whole collections as streams, what changed since a day, one debtor by its id."""
+"""EasyFlor's client: streams of whole collections, changes since a day, and point reads of debtors."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 _CHUNK = 500
 
-_HOPELESS = 10
-"""Records without a key after which a chunk without any readable one is the resource's mistake, not theirs."""
+_MAX_UNREADABLE = 10
+"""A chunk with more records without a key than this, and none with one, parks the whole resource."""
 
-_LARGEST_ANSWER = 1000
-"""Objects that `ask` shows."""
+_MAX_SHOWN = 1000
+"""Most objects that `ask` returns."""
 
 _PATH = re.compile(r"[\w-]+(/[\w.-]*)*", re.ASCII)
-_LOGINS = frozenset({"authorization", "authorizationtoken", "unauthorization"})
-"""Addresses that show a token or end the session of all workers."""
+_LOGIN_PATHS = frozenset({"authorization", "authorizationtoken", "unauthorization"})
+"""Addresses that return a token or end the session of all workers."""
 
-_ASK = (
+_ASK_HELP = (
     "ask for an address below /api/, as in: debtor/417; debtorsincedate/20260101; ListArticleSort 1,2,3; "
     "DebtorListArticleSortPrice 417 1,2,3 (a debtor's id, then ids of article sorts)"
 )
@@ -44,110 +44,113 @@ _ASK = (
 class Client:
     """One connection's client. See `workers.connectors.contract.Client`."""
 
-    def __init__(self, options: Options, wire: Wire) -> None:
+    def __init__(self, options: Options, runtime: Wire) -> None:
         self._options = options
         self._rows = resources.catalogue(options)
-        self._auth = Auth(options, wire)
+        self._auth = Auth(options, runtime)
         self._http = http.Http(
-            wire,
+            runtime,
             base_url=f"{options.url}/",
             timeout=options.timeout,
             headers={"Accept": "application/json"},
             auth=self._auth,
-            hidden=self._auth.hidden,
+            hidden=self._auth.mask,
         )
 
     def close(self) -> None:
-        """Close the connection. The session stays, for the account's other workers."""
+        """Close the HTTP connection. The session stays, for the account's other workers."""
         self._http.close()
 
-    def shape(self, resource: Resource) -> Shape | None:  # noqa: ARG002 - the vendor has no metadata
-        """None: what is known of the fields stands in `resources`."""
+    def shape(self, resource: Resource) -> Shape | None:  # noqa: ARG002 - there is no metadata
+        """None: EasyFlor has no metadata; the documented fields are declared in `resources`."""
         return None
 
-    # Reading.
+    # The contract.
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:
-        """The object by its id. SetAside where the answer is not about it."""
+        """The object by its id. SetAside if the reply describes another object or several."""
         point = self._rows[resource.name].point
         if point is None:
             raise SetAside(f"EasyFlor has no address for a single {resource.name}")
         reply = self._http.read("GET", point.replace(table.KEY, quote(key, safe="")))
         if reply.status != answers.OK:
-            failure = answers.Failure.of(reply.status, reply.body, hidden=self._auth.hidden)
+            failure = answers.ErrorReply.decode(reply.status, reply.body, mask=self._auth.mask)
             if failure.is_gone:
                 return Tombstone(key)
-            raise failure.fate(self._options, _clock(reply.date), of_object=True)
-        found = answers.whole(reply.body, keep_personal=self._options.keep_personal, hidden=self._auth.hidden)
-        # The document shows a list of one under this address.
+            raise failure.to_error(self._options, _clock(reply.date), of_object=True)
+        found = answers.decode_whole(reply.body, keep_personal=self._options.keep_personal, mask=self._auth.mask)
+        # The documented reply is a list of one.
         records = found if isinstance(found, list) else [found]
         if not records:
             return Tombstone(key)
         if len(records) == 1 and isinstance(records[0], dict) and resources.key_of(resource, records[0]) == key:
             return Snapshot(key, records[0])
-        raise SetAside(f"EasyFlor answers with something else when asked for {resource.name} {key}")
+        raise SetAside(f"EasyFlor did not answer with {resource.name} {key} when asked for it")
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
-        """What changed since a day, or everything; in one reply. Where nothing shows everything, since `since`."""
-        position, row = cursors.Position.read(cursor, self._options), self._rows[resource.name]
+        """A poll (changes since a day) or a full sync, in one reply.
+
+        A resource without an address for all its objects is read by days from the setting `since`, and never complete.
+        """
+        position, row = cursors.Position.decode(cursor, self._options), self._rows[resource.name]
         run = cursors.Run(self._options)
         day = position.since or (None if row.path else self._options.since)
-        path = str(row.path) if day is None else _since(row, cursors.written(day, position.form))
+        path = str(row.path) if day is None else _since_path(row, cursors.format_day(day, position.form))
         try:
-            with self._reply(path) as reply, streaming.Met() as states:
-                run.told(reply.date)
-                met, records = _Met(resource, states), self._records(reply)
+            with self._reply(path) as reply, streaming.Met() as seen:
+                run.observe_clock(reply.date)
+                deduplicator, records = _Deduplicator(resource, seen), self._records(reply)
                 while batch := list(islice(records, _CHUNK)):
-                    yield met.chunk(batch)
-        except answers.Refused:
+                    yield deduplicator.chunk(batch)
+        except answers.BadRequestError:
             if day is None or position.second_try:
                 raise
-            # The error would lose the cursor, so the run itself goes on with the other question.
-            yield Chunk(end=End(position.otherwise().text(self._options), more=True))
+            # Raising would lose the cursor, so the run continues with the other date format.
+            yield Chunk(end=End(position.with_other_form().encode(self._options), more=True))
             return
-        # Where absence deletes, a record without its key would be missing from a reply that it stands in.
-        readable = resource.points or not met.unreadable
-        yield Chunk(end=End(run.finished(position), complete=day is None and readable))
+        # If absence deletes, a run with an unreadable record is not complete: that object would count as missing.
+        readable = resource.points or not deduplicator.unreadable
+        yield Chunk(end=End(run.next_cursor(position), complete=day is None and readable))
 
     def list_article_sorts(self, ids: Sequence[int | str]) -> Any:
-        """Article sorts of lists, by id; at most 50. Their fields are not documented.
+        """Article sorts of lists, by at most 50 ids. Their fields are not documented.
 
-        `PUT ListArticleSort {"ListArticleSorts": [ids]}` (the vendor's export test program; unconfirmed). ValueError
-        for more ids; raises the families of `workers.errors`.
+        `PUT ListArticleSort {"ListArticleSorts": [ids]}` (EasyFlor's export test program; unconfirmed). ValueError for
+        no or more ids; raises the families of `workers.errors`.
         """
-        return self._shown("PUT", table.SORTS, json={"ListArticleSorts": _few(ids, table.MOST_SORTS)})
+        return self._read_bounded("PUT", table.SORTS, json={"ListArticleSorts": _at_most(ids, table.MAX_SORTS)})
 
     def debtor_list_article_sort_prices(self, debtor: int | str, ids: Sequence[int | str]) -> Any:
-        """What article sorts cost this debtor, by their ids; at most 25. The fields are not documented.
+        """A debtor's prices for article sorts, by at most 25 ids. Their fields are not documented.
 
-        `PUT DebtorListArticleSortPrice {"DebtorId": id, "ListArticleSorts": [ids]}` (the vendor's export test program;
-        unconfirmed). ValueError for more ids; raises the families of `workers.errors`.
+        `PUT DebtorListArticleSortPrice {"DebtorId": id, "ListArticleSorts": [ids]}` (EasyFlor's export test program;
+        unconfirmed). ValueError for no or more ids; raises the families of `workers.errors`.
         """
-        body = {"DebtorId": debtor, "ListArticleSorts": _few(ids, table.MOST_PRICES)}
-        return self._shown("PUT", table.PRICES, json=body)
+        body = {"DebtorId": debtor, "ListArticleSorts": _at_most(ids, table.MAX_PRICES)}
+        return self._read_bounded("PUT", table.PRICES, json=body)
 
-    # For a person.
+    # Check, probe and ask.
 
     def check(self) -> Greeting:
-        """Log in and ask for the debtors of today, of whom one is looked at."""
+        """Prove address and login by a request for the debtors that changed today."""
         clock, _ = self._changed_today(table.DEBTOR)
         unconfirmed = [each.name for each in resources.resources(self._options) if not self._rows[each.name].confirmed]
-        told = f"; unconfirmed, so probe them: {', '.join(unconfirmed)}" if unconfirmed else ""
-        return Greeting(f"EasyFlor opens the database {self._options.database}{told}", clock)
+        note = f"; unconfirmed, so probe them: {', '.join(unconfirmed)}" if unconfirmed else ""
+        return Greeting(f"EasyFlor opens the database {self._options.database}{note}", clock)
 
     def probe(self, resource: Resource) -> str:
-        """Ask for what changed today, or for everything and leave with the first object."""
+        """Read the first object that changed today; without such an address, the first of all."""
         row = self._rows[resource.name]
         try:
             found = self._changed_today(row)[1] if row.since else self._first(str(row.path))
         except Closed as closed:
-            return _marked(row, f"closed until {closed.until:%Y-%m-%d %H:%M} UTC")
+            return _with_confirmation(row, f"closed until {closed.until:%Y-%m-%d %H:%M} UTC")
         if found is None:
-            return _marked(row, "nothing changed today" if row.since else "it is empty")
+            return _with_confirmation(row, "nothing changed today" if row.since else "it is empty")
         record = answers.as_object(found)
         if resources.key_of(resource, record) is None:
-            raise SetAside(_no_key(resource, record), whole_resource=True)
-        return _marked(row, f"its objects have {answers.fields(record)}")
+            raise SetAside(_missing_key(resource, record), whole_resource=True)
+        return _with_confirmation(row, f"its objects have {answers.field_names(record)}")
 
     def ask(self, words: Sequence[str]) -> Any:
         """`debtor/417`, `debtorsincedate/20260101`, `ListArticleSort 1,2,3`, `DebtorListArticleSortPrice 417 1,2,3`."""
@@ -158,103 +161,105 @@ class Client:
                 case [name, debtor, ids] if name.lower() == table.PRICES.lower():
                     return self.debtor_list_article_sort_prices(_number(debtor), _numbers(ids))
                 case [path] if _PATH.fullmatch(path) and ".." not in path and not _is_reserved(path):
-                    return self._shown("GET", path)
+                    return self._read_bounded("GET", path)
         except ValueError as error:
             raise SetAside(str(error)) from None
-        raise SetAside(_ASK)
+        raise SetAside(_ASK_HELP)
 
     def _changed_today(self, row: table.Row) -> tuple[datetime | None, Any]:
-        """The vendor's clock, and the first object that changed today; None where none did."""
+        """EasyFlor's clock, and the first object that changed today; None if none did."""
         today, form = datetime.now(UTC).date(), self._options.since_format
         try:
-            return self._dated(_since(row, cursors.written(today, form)))
-        except answers.Refused:
-            return self._dated(_since(row, cursors.written(today, cursors.other(form))))
+            return self._first_and_clock(_since_path(row, cursors.format_day(today, form)))
+        except answers.BadRequestError:
+            return self._first_and_clock(_since_path(row, cursors.format_day(today, cursors.other_form(form))))
 
     def _first(self, path: str) -> Any:
-        return self._dated(path)[1]
+        return self._first_and_clock(path)[1]
 
-    # The wire.
+    # HTTP.
 
-    def _dated(self, path: str) -> tuple[datetime | None, Any]:
-        """The vendor's clock, and the first object of an array."""
+    def _first_and_clock(self, path: str) -> tuple[datetime | None, Any]:
+        """EasyFlor's clock (aware; None without a Date header), and the first object of an array, or None."""
         with self._reply(path) as reply:
             return reply.date, next(self._records(reply), None)
 
-    def _shown(self, method: str, path: str, **request: Any) -> Any:
+    def _read_bounded(self, method: str, path: str, **request: Any) -> Any:
         with self._reply(path, method, **request) as reply:
-            return answers.shown(reply, most=_LARGEST_ANSWER, keep_personal=self._options.keep_personal)
+            return answers.decode_bounded(reply, limit=_MAX_SHOWN, keep_personal=self._options.keep_personal)
 
     def _records(self, reply: http.Streamed) -> Iterator[Any]:
         return answers.records(reply, keep_personal=self._options.keep_personal)
 
     @contextmanager
     def _reply(self, path: str, method: str = "GET", **request: Any) -> Iterator[http.Streamed]:
-        """A reply of 200; any other is a fate."""
+        """A streamed reply of 200; any other status raises an error of `workers.errors`."""
         with self._http.stream(method, path, **request) as reply:
             if reply.status != answers.OK:
-                failure = answers.Failure.of(reply.status, reply.read(-1), hidden=self._auth.hidden)
-                raise failure.fate(self._options, _clock(reply.date))
+                failure = answers.ErrorReply.decode(reply.status, reply.read(-1), mask=self._auth.mask)
+                raise failure.to_error(self._options, _clock(reply.date))
             yield reply
 
 
-class _Met:
-    """What one reply has brought so far, so that of two different objects with one key none is lost in silence.
+class _Deduplicator:
+    """Finds different objects with the same key within one reply, so that none is dropped silently.
 
-    Kept for the whole reply, because the vendor promises no order.
+    Remembers the states of the whole reply, because EasyFlor does not document any order.
     """
 
-    def __init__(self, resource: Resource, states: streaming.Met) -> None:
+    def __init__(self, resource: Resource, seen: streaming.Met) -> None:
         self.unreadable = 0
         self._resource = resource
-        self._states = states
+        self._seen = seen
 
     def chunk(self, batch: Iterable[Any]) -> Chunk:
-        """The batch by key. SetAside where it has no readable record at all: no bad luck, another kind of answer."""
+        """The batch by key. SetAside of the whole resource if no record of many has a key."""
         snapshots: list[Snapshot] = []
-        mentions: list[Mention] = []
+        refs: list[Mention] = []
         unreadable: list[Unreadable] = []
         for raw in map(answers.as_object, batch):
             key = resources.key_of(self._resource, raw)
             if key is None:
-                unreadable.append(Unreadable(resources.digest(raw), _no_key(self._resource, raw), raw))
+                unreadable.append(Unreadable(resources.record_digest(raw), _missing_key(self._resource, raw), raw))
                 continue
             state = _state(raw)
-            met = self._states.first(key, state)
-            if met is None:
+            earlier = self._seen.first(key, state)
+            if earlier is None:
                 snapshots.append(Snapshot(key, raw))
-            elif met != state:
-                self._differs(key, raw, mentions, unreadable)
+            elif earlier != state:
+                self._add_different(key, raw, refs, unreadable)
         self.unreadable += len(unreadable)
-        if len(unreadable) > _HOPELESS and not snapshots:
+        if len(unreadable) > _MAX_UNREADABLE and not snapshots:
             raise SetAside(unreadable[0].reason, whole_resource=True)
-        return Chunk(tuple(snapshots), mentions=tuple(mentions), unreadable=tuple(unreadable))
+        return Chunk(tuple(snapshots), mentions=tuple(refs), unreadable=tuple(unreadable))
 
-    def _differs(self, key: str, raw: JsonObject, mentions: list[Mention], unreadable: list[Unreadable]) -> None:
+    def _add_different(self, key: str, raw: JsonObject, refs: list[Mention], unreadable: list[Unreadable]) -> None:
         if self._resource.points:
-            mentions.append(Mention(self._resource.name, key))
+            refs.append(Mention(self._resource.name, key))
             return
-        reason = f"{self._resource.name} has different objects with the key {key}; the setting `own` may name another"
-        unreadable.append(Unreadable(resources.digest(raw), reason, raw))
+        reason = (
+            f"{self._resource.name} has different objects with the key {key}; name another key in the setting `own`"
+        )
+        unreadable.append(Unreadable(resources.record_digest(raw), reason, raw))
 
 
 def _is_reserved(path: str) -> bool:
-    """Whether a GET of it would be a login, a logout, or a point read without its ids."""
-    return path.strip("/").lower() in {*_LOGINS, table.SORTS.lower(), table.PRICES.lower()}
+    """Whether the path is a login, a logout, or a point read that needs a body."""
+    return path.strip("/").lower() in {*_LOGIN_PATHS, table.SORTS.lower(), table.PRICES.lower()}
 
 
 def _state(raw: JsonObject) -> bytes:
     return bytes.fromhex(exact.fingerprint(exact.storable(raw)))
 
 
-def _no_key(resource: Resource, record: JsonObject) -> str:
+def _missing_key(resource: Resource, record: JsonObject) -> str:
     return (
-        f"an object of {resource.name} without {' and '.join(resource.key)}; it has {answers.fields(record)}; "
-        f"the setting `own` says what to take"
+        f"an object of {resource.name} without {' and '.join(resource.key)}; it has {answers.field_names(record)}; "
+        f"name its key in the setting `own`"
     )
 
 
-def _since(row: table.Row, day: str) -> str:
+def _since_path(row: table.Row, day: str) -> str:
     return str(row.since).replace(table.DATE, day)
 
 
@@ -262,8 +267,8 @@ def _clock(date: datetime | None) -> datetime:
     return date or datetime.now(UTC)
 
 
-def _marked(row: table.Row, said: str) -> str:
-    return said if row.confirmed else f"{said} (unconfirmed: the vendor does not document this resource)"
+def _with_confirmation(row: table.Row, text: str) -> str:
+    return text if row.confirmed else f"{text} (unconfirmed: the vendor does not document this resource)"
 
 
 def _numbers(words: str) -> list[int | str]:
@@ -274,7 +279,7 @@ def _number(word: str) -> int | str:
     return int(word) if re.fullmatch("0|[1-9][0-9]{0,17}", word) else word
 
 
-def _few(ids: Sequence[int | str], most: int) -> list[int | str]:
+def _at_most(ids: Sequence[int | str], most: int) -> list[int | str]:
     if not 0 < len(ids) <= most:
-        raise ValueError(f"ask for one to {most} ids at once, not for {len(ids)}")
+        raise ValueError(f"ask for one to {most} ids at once, not {len(ids)}")
     return list(ids)

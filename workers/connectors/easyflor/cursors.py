@@ -1,4 +1,4 @@
-"""Where a reading of EasyFlor stands: the day that the next look asks from, and how the vendor wants it written."""
+"""EasyFlor's cursors: the day from which the next poll asks, and the date format that EasyFlor accepts."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
 
 _FORMATS = {"yyyyMMdd": "%Y%m%d", "yyyy-MM-dd": "%Y-%m-%d"}
 
-_NO_CLOCK = timedelta(days=1)
-"""How far our own clock is mistrusted where the vendor sends no Date."""
+_UNKNOWN_CLOCK_MARGIN = timedelta(days=1)
+"""Subtracted from our own clock if EasyFlor sends no Date header."""
 
 
-def written(day: date, form: str) -> str:
-    """A day as an address takes it. `form`: `yyyyMMdd` or `yyyy-MM-dd`."""
+def format_day(day: date, form: str) -> str:
+    """A day as part of an address. `form`: `yyyyMMdd` or `yyyy-MM-dd`."""
     return day.strftime(_FORMATS[form])
 
 
-def other(form: str) -> str:
-    """The form that the vendor may have meant instead."""
+def other_form(form: str) -> str:
+    """The other of the two forms."""
     (found,) = _FORMATS.keys() - {form}
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What a cursor says.
+    """The content of a cursor.
 
-    `since`: the day to ask from; None in a full reading. `form`: how days are written. `second_try`: this run has begun
-    with the other form, which the vendor refused.
+    `since`: the day to ask from; None in a full sync. `form`: of days. `second_try`: this run began with the other
+    form, which EasyFlor refused.
     """
 
     since: date | None
@@ -40,41 +40,41 @@ class Position:
     second_try: bool = False
 
     @classmethod
-    def read(cls, cursor: str | None, options: Options) -> Position:
-        """Back from a cursor; None is the beginning of a full reading."""
-        said = json.loads(cursor) if cursor else {}
-        since = said.get("since")
-        form = said.get("form", options.since_format)
-        return cls(date.fromisoformat(since) if since else None, form, said.get("second_try", False))
+    def decode(cls, cursor: str | None, options: Options) -> Position:
+        """The position from a cursor's text; None starts a full sync."""
+        decoded = json.loads(cursor) if cursor else {}
+        since = decoded.get("since")
+        form = decoded.get("form", options.since_format)
+        return cls(date.fromisoformat(since) if since else None, form, decoded.get("second_try", False))
 
-    def text(self, options: Options) -> str:
-        """The cursor. A form is remembered only where it is not the configured one."""
-        said: dict[str, str | bool] = {"since": self.since.isoformat()} if self.since else {}
+    def encode(self, options: Options) -> str:
+        """The cursor as text. The form is kept only if it differs from the configured one."""
+        encoded: dict[str, str | bool] = {"since": self.since.isoformat()} if self.since else {}
         if self.form != options.since_format:
-            said["form"] = self.form
+            encoded["form"] = self.form
         if self.second_try:
-            said["second_try"] = True
-        return json.dumps(said)
+            encoded["second_try"] = True
+        return json.dumps(encoded)
 
-    def otherwise(self) -> Position:
-        """The same question with days in the other form."""
-        return replace(self, form=other(self.form), second_try=True)
+    def with_other_form(self) -> Position:
+        """The same position with days in the other form."""
+        return replace(self, form=other_form(self.form), second_try=True)
 
 
 class Run:
-    """What a reading has learned of the vendor's clock, and the cursor that follows from it."""
+    """One run: observes EasyFlor's clock, and computes the next cursor from it."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._began = datetime.now(UTC)
-        self._asked = self._began - _NO_CLOCK
+        self._started = datetime.now(UTC)
+        self._vendor_started = self._started - _UNKNOWN_CLOCK_MARGIN
 
-    def told(self, moment: datetime | None) -> None:
-        """The vendor's clock on the reply; what counts is its time before the request."""
+    def observe_clock(self, moment: datetime | None) -> None:
+        """Take EasyFlor's clock from the reply, reduced to the time of the request; None: no Date header."""
         if moment is not None:
-            self._asked = moment - (datetime.now(UTC) - self._began)
+            self._vendor_started = moment - (datetime.now(UTC) - self._started)
 
-    def finished(self, position: Position) -> str:
-        """The cursor after this run: some days before it began, because a day is the finest grain."""
-        day = self._asked.astimezone(UTC).date() - timedelta(days=self._options.overlap_days)
-        return Position(day, position.form).text(self._options)
+    def next_cursor(self, position: Position) -> str:
+        """The cursor after this run: `overlap_days` before it started, because addresses take whole days."""
+        day = self._vendor_started.astimezone(UTC).date() - timedelta(days=self._options.overlap_days)
+        return Position(day, position.form).encode(self._options)

@@ -1,7 +1,7 @@
-"""EasyFlor's resources as an account has them, and what is documented of a debtor's fields.
+"""The resources of an EasyFlor account, and the documented fields of a debtor.
 
-Fields and what they mean: EasyFlor API v1, Debtors: its table and its sample, which differ. So all but `Id` are
-optional, and none of the other resources has a known field but `Id`.
+Source of the fields: the table and the sample of EasyFlor API v1, Debtors. The two differ, so all fields but `Id` are
+optional. No field of any other resource is documented.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
     from workers.connectors.easyflor.options import Options
 
 _Fields = dict[str, tuple[Kind, str]]
-"""Dotted path -> kind and note; no note is the empty text."""
+"""Dotted path -> (kind, note); "" without a note."""
 
 _SPAN = re.compile(r"(-?)(?:([0-9]{1,6})\.)?([0-9]{2}):([0-9]{2}):([0-9]{2})")
 _SECONDS = "Seconds"
 
 
 def resources(options: Options) -> tuple[Resource, ...]:
-    """The configured resources, and those whose addresses the settings themselves name."""
+    """The configured resources, including those in the setting `own`."""
     rows = catalogue(options)
     return tuple(_resource(rows[name], options) for name in dict.fromkeys((*options.resources, *options.own)))
 
 
 def catalogue(options: Options) -> dict[str, table.Row]:
-    """Every resource whose address is known, by name; the settings' own before the table's."""
+    """Every resource with a known address, by name; `own` takes precedence over the table."""
     return table.ROWS | {name: own.row(name) for name, own in options.own.items()}
 
 
 def _resource(row: table.Row, options: Options) -> Resource:
-    parts = _debtor(keep_personal=options.keep_personal) if row.name == table.DEBTOR.name else _unknown(row)
+    parts = _debtor(keep_personal=options.keep_personal) if row.name == table.DEBTOR.name else _undocumented(row)
     return Resource(
         name=row.name,
         key=row.key,
         every=options.every if row.since else None,
         full_every=options.full_every,
-        # A deletion shows in a full reading alone, which may have to wait for the next opening.
+        # Only a full sync finds a deletion, and it may have to wait for the opening hours.
         bound=options.full_every + options.longest_closed,
         points=row.point is not None,
         unpaged=row.point is None and row.path is not None,
         selection=_selection(row, options),
         shape={part: {path: kind for path, (kind, _) in fields.items()} for part, fields in parts.items()},
         notes=_notes(parts),
-        project=_projected if row.name == table.DEBTOR.name else _as_sent,
+        project=_project_debtor if row.name == table.DEBTOR.name else _as_sent,
     )
 
 
@@ -70,34 +70,34 @@ def _notes(parts: Mapping[str, _Fields]) -> Notes:
 
 
 def key_of(resource: Resource, record: JsonObject) -> str | None:
-    """The record's key, or None where a field of it is missing or empty. Ids come as numbers and as texts."""
+    """The record's key; None if one of its fields is missing or empty. EasyFlor sends ids as numbers and as texts."""
     parts = [_text(record.get(field)) for field in resource.key]
     if not all(parts):
         return None
     return parts[0] if len(parts) == 1 else ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
 
 
-_MOST_DIGITS = 100
-"""Of a key that is a number: `1e999999999` written out would fill the memory."""
+_MAX_KEY_DIGITS = 100
+"""Digits of a numeric key: `1e999999999` written out would exhaust memory."""
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, Decimal) and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value():
+    if isinstance(value, Decimal) and value.adjusted() < _MAX_KEY_DIGITS and value == value.to_integral_value():
         return str(int(value))
     return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
 
 
-def digest(value: Any) -> str:
-    """A short name for a record that has no key of its own."""
+def record_digest(value: Any) -> str:
+    """A short hash as the key of a record that has none."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
 
 
 def seconds(span: Any) -> int | None:
-    """A TimeSpan in seconds from the midnight that begins the day it belongs to; None for what is none.
+    """A TimeSpan in seconds from the start of the day it refers to; None if it is not a TimeSpan.
 
-    `((-)dd.)HH:mm:ss`: `-01.13:50:01` is "minus one day, at 13:50:01" (EasyFlor API v1, TimeSpan), so the sign is the
-    day's alone. Its own sample writes the day with one digit: `-1.15:30:00`.
+    `((-)dd.)HH:mm:ss`: `-01.13:50:01` is "minus one day, at 13:50:01" (EasyFlor API v1, TimeSpan), so the sign applies
+    to the days only. The document's sample has a one-digit day: `-1.15:30:00`.
     """
     match = _SPAN.fullmatch(span) if isinstance(span, str) else None
     if match is None:
@@ -111,7 +111,7 @@ def _as_sent(raw: JsonObject) -> JsonObject:
     return raw
 
 
-def _projected(raw: JsonObject) -> JsonObject:
+def _project_debtor(raw: JsonObject) -> JsonObject:
     """A debtor as columns see it: null lists are empty, TimeSpans have their seconds beside them."""
     shown = {name: [] if value is None and name in _LISTS else value for name, value in raw.items()}
     if shown.get("CurrencyISOCode") in (None, "") and "Currency" in shown:
@@ -131,28 +131,28 @@ def _are_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
-# What is documented.
+# The documented fields.
 
 
-def _of(kind: Kind, names: str) -> _Fields:
+def _fields(kind: Kind, names: str) -> _Fields:
     return dict.fromkeys(names.split(), (kind, ""))
 
 
-def _noted(kind: Kind, **notes: str) -> _Fields:
+def _with_notes(kind: Kind, **notes: str) -> _Fields:
     return {name: (kind, note) for name, note in notes.items()}
 
 
 _SPANS = ("MaxDefaultOrderTime", "MaxOrderTime", "MinOrderTime")
 _SPAN_NOTE = "((-)dd.)HH:mm:ss; -1.15:30:00 is the day before, at 15:30"
-_SECONDS_NOTE = "seconds from the midnight that begins the day itself. Computed by the mirror"
-_MAIL = _of(Kind.TEXT, "Category Value")
+_SECONDS_NOTE = "seconds from the start of the day itself; computed by the mirror"
+_MAIL = _fields(Kind.TEXT, "Category Value")
 
 
 def _span(name: str) -> _Fields:
     return {name: (Kind.TEXT, _SPAN_NOTE), f"{name}{_SECONDS}": (Kind.NUMBER, _SECONDS_NOTE)}
 
 
-_TEXTS = _of(Kind.TEXT, "Name TransporterCode TransporterName") | _noted(
+_TEXTS = _fields(Kind.TEXT, "Name TransporterCode TransporterName") | _with_notes(
     Kind.TEXT,
     Code="references the debtor, for easier searching",
     ParentDebtorCode="code of the debtor that this one is a subdebtor of",
@@ -172,7 +172,7 @@ _TEXTS = _of(Kind.TEXT, "Name TransporterCode TransporterName") | _noted(
     DistributionTrolleyVATRate="code of the VAT rate for trolleys (NL: karren)",
     DistributionSellingLocation="the location whose stock the items go to that are sold to this debtor",
 )
-_SCALAR_LISTS = _of(Kind.JSON, "Locations") | _noted(
+_SCALAR_LISTS = _fields(Kind.JSON, "Locations") | _with_notes(
     Kind.JSON,
     Employees="who may place orders for this debtor",
     OrderDayNames="ids of the order days: when the debtor may order from the webshop",
@@ -182,38 +182,38 @@ _SCALAR_LISTS = _of(Kind.JSON, "Locations") | _noted(
 )
 _LISTS = frozenset(_SCALAR_LISTS)
 _DEBTOR = (
-    _noted(Kind.NUMBER, Id="int part of the debtor's id", ParentId="int part of the parent debtor's id")
+    _with_notes(Kind.NUMBER, Id="int part of the debtor's id", ParentId="int part of the parent debtor's id")
     | _TEXTS
     | _SCALAR_LISTS
-    | _noted(
+    | _with_notes(
         Kind.BOOLEAN,
         Block="true: may not purchase in the webshop",
         PaysVAT="true: VAT is added to the invoice",
         PriceUseMarkupCategories="whether markup categories are used to calculate prices",
         PriceUseOriginalPrice="whether the buying price is used when markup categories are applied",
     )
-    | _noted(Kind.INSTANT, CreatedOn="when the debtor was created")
-    | _of(Kind.TEXT, "Config.Id Config.DebtorId")
-    | _of(Kind.BOOLEAN, "Config.DirectPay")
+    | _with_notes(Kind.INSTANT, CreatedOn="when the debtor was created")
+    | _fields(Kind.TEXT, "Config.Id Config.DebtorId")
+    | _fields(Kind.BOOLEAN, "Config.DirectPay")
 )
-_CONTACT = _of(Kind.TEXT, "Initials FirstName MiddleName LastName PlaceOfBirth Function")
-_PERSONAL = _of(Kind.INSTANT, "DateOfBirth") | _of(Kind.TEXT, "Gender Nationality")
+_CONTACT = _fields(Kind.TEXT, "Initials FirstName MiddleName LastName PlaceOfBirth Function")
+_PERSONAL = _fields(Kind.INSTANT, "DateOfBirth") | _fields(Kind.TEXT, "Gender Nationality")
 
 
 def _debtor(*, keep_personal: bool) -> dict[str, _Fields]:
-    """Part -> its fields. Addresses, Numbers and SalesUnits are not shown anywhere: they take the form they come in."""
+    """Part -> fields. Addresses, Numbers and SalesUnits are not documented: their columns follow from the values."""
     return {
         "": _DEBTOR,
         "MailAddresses": _MAIL,
         "Contacts": _CONTACT | (_PERSONAL if keep_personal else {}),
         "Contacts.MailAddresses": _MAIL,
-        "Contacts.Users": _of(Kind.TEXT, "Username") | _of(Kind.BOOLEAN, "CanOrder"),
-        "OrderDays": _of(Kind.TEXT, "Id Name") | _of(Kind.NUMBER, "Day") | _span("MaxDefaultOrderTime"),
-        "OrderDays.Lists": _of(Kind.NUMBER, "Id") | _span("MaxOrderTime") | _span("MinOrderTime"),
+        "Contacts.Users": _fields(Kind.TEXT, "Username") | _fields(Kind.BOOLEAN, "CanOrder"),
+        "OrderDays": _fields(Kind.TEXT, "Id Name") | _fields(Kind.NUMBER, "Day") | _span("MaxDefaultOrderTime"),
+        "OrderDays.Lists": _fields(Kind.NUMBER, "Id") | _span("MaxOrderTime") | _span("MinOrderTime"),
     }
 
 
-def _unknown(row: table.Row) -> dict[str, _Fields]:
-    """Ids are text: an article's has changed from a number to a text before (EasyFlor API v1, changelog 1.0.1)."""
+def _undocumented(row: table.Row) -> dict[str, _Fields]:
+    """The key fields, as text: article ids once changed from number to text (EasyFlor API v1, changelog 1.0.1)."""
     note = "" if row.confirmed else "unconfirmed: the vendor documents neither this resource nor its fields"
     return {"": dict.fromkeys(row.key, (Kind.TEXT, note))}

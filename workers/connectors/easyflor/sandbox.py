@@ -1,4 +1,4 @@
-"""EasyFlor's stand-in: one exporter's database with the vendor's logins, opening hours and bad days."""
+"""EasyFlor's sandbox: an HTTP server that behaves like one exporter's database, with faults to set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from models.values import JsonObject
 
 _LARGE = frozenset({"debtor", "article", "purchase"})
-"""Collections that are shown whole in the opening hours only."""
+"""Collections that can be read in full in the opening hours only."""
 
 _SINCE = "sincedate"
 _COOKIE = "EasyFlorSession"
@@ -36,7 +36,7 @@ _PERSONAL = frozenset({"dateofbirth", "nationality", "gender"})
 
 
 class Fault(StrEnum):
-    """What the next answer is instead of, or done to, the right one."""
+    """What replaces or damages the next reply."""
 
     HTML = "html"
     HALF = "half"
@@ -64,30 +64,35 @@ def create(
 ) -> Starlette:
     """The app; its `Sandbox` is at `app.state.sandbox`.
 
-    `objects`: how many debtors, articles, purchases and invoices there are. `now`: an aware clock, which the `Date`
-    header shows (a server that adds a `Date` of its own must be told not to). `closed`: large collections are shown
-    whole only between `hours` (UTC) of that clock; else always, so that a demo works at noon. `auth`: the kind of login
-    that `settings` asks for; both are served.
+    `objects`: the number of debtors, articles, purchases and invoices. `now`: an aware clock, sent in the `Date` header
+    (switch off the `Date` that the serving process adds). `closed`: large collections can be read in full only between
+    `hours` (UTC) of that clock; by default always, so that a demo works at noon. `auth`: the kind of login in
+    `settings`; the sandbox accepts both.
     """
-    sandbox = Sandbox(seed=seed, now=now or _now, hours=hours if closed else None, auth=auth)
-    sandbox.books.found(objects)
+    sandbox = Sandbox(seed=seed, now=now or _utc_now, hours=hours if closed else None, auth=auth)
+    sandbox.books.fill(objects)
     app = Starlette(routes=[Route("/api/{path:path}", sandbox.answer, methods=["GET", "POST", "PUT"])])
     app.state.sandbox = sandbox
     return app
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 class Sandbox:
-    """What demos and tests hold: the contract's `Sandbox`, the vendor's knobs, and a company to edit. Thread-safe.
+    """The contract's `Sandbox`, with settings for EasyFlor's behaviour and the company's data to edit. Thread-safe.
 
-    `faults`: done to the next answers, first to first; `login_faults` likewise to the logins. `hours`: begin and end of
-    the opening hours, None for always. `form`: how days must stand in addresses. `token_life`: how long a token serves.
-    `latency`: seconds before each answer; `slow`: before a slow one; `drip`: between two bytes of a dripping one.
-    `asked`: method and address of the requests as they came, logins too. `logins`, `logouts`: how many succeeded.
-    `max_parallel`: how many requests were answered at once at most. `issued`: every token and cookie.
+    - `faults`: applied to the next replies, one each; `login_faults`: to the next replies to logins
+    - `hours`: begin and end of the opening hours; None: always open
+    - `form`: the `strftime` format that days in addresses must have
+    - `token_life`: a token's lifetime
+    - `latency`: seconds before each reply; `slow`: before one with `Fault.SLOW`; `drip`: between two bytes of one with
+      `Fault.DRIP`
+    - `asked`: method and address of each request received, logins included
+    - `logins`, `logouts`: the number of successful ones
+    - `max_parallel`: the most requests answered at the same time
+    - `issued`: every token and cookie
     """
 
     def __init__(
@@ -127,7 +132,7 @@ class Sandbox:
         }
 
     def truth(self, resource: str) -> dict[str, JsonObject]:
-        """The objects as they are shown, by id, without secrets and personal data."""
+        """The objects by id, without secrets and personal data."""
         with self.lock:
             return {str(record["Id"]): _without_secrets(record) for record in self.books.tables[resource]}
 
@@ -137,26 +142,26 @@ class Sandbox:
             return self.day.everyday(random)
 
     def story(self) -> Iterator[str]:
-        """A day with everything that mirrors get wrong: its edits, and between them the logins that end."""
+        """A scripted day of the changes that mirrors most often miss, and of sessions that end."""
         steps = self.day.story(Random(self._seed))
         endings = {3: self.expire, 7: self.log_in_elsewhere}
         for number in range(1_000):
             with self.lock:
-                told = endings[number]() if number in endings else next(steps, None)
-            if told is None:
+                sentence = endings[number]() if number in endings else next(steps, None)
+            if sentence is None:
                 return
-            yield told
+            yield sentence
 
     # Logins.
 
     def expire(self) -> str:
-        """Every token ends."""
+        """End all tokens."""
         with self.lock:
             self._tokens.clear()
         return "every token expired before its time"
 
     def log_in_elsewhere(self) -> str:
-        """Another program uses the same user, which ends the cookie (EasyFlor API v1, Authorization)."""
+        """Log in as the same user elsewhere, which ends the cookie (EasyFlor API v1, Authorization)."""
         with self.lock:
             self._cookie = self._issue()
         return "another program logged in as the same user"
@@ -169,7 +174,7 @@ class Sandbox:
     def _log_in(self, path: str, body: bytes) -> Response:
         wanted = {"Username": self.username, "Password": self.password, "Database": self.database}
         if _decoded(body) != wanted:
-            return _failed(401, "Unauthorized", "Username, password or database is wrong")
+            return _error(401, "Unauthorized", "Username, password or database is wrong")
         self.logins += 1
         if path == "authorization":
             self._cookie = self._issue()
@@ -177,7 +182,7 @@ class Sandbox:
         token, until = self._issue(), self.now() + self.token_life
         self._tokens[token] = until
         shown = until.astimezone(sandbox_books.AMSTERDAM).isoformat(timespec="seconds")
-        return _shown({"Token": token, "Expiration": shown})
+        return _json({"Token": token, "Expiration": shown})
 
     def _log_out(self, request: Request) -> Response:
         if self._cookie is None or request.cookies.get(_COOKIE) != self._cookie:
@@ -195,7 +200,7 @@ class Sandbox:
     # HTTP.
 
     async def answer(self, request: Request) -> Response:
-        """Whatever stands below /api/."""
+        """Any request below /api/."""
         body = await request.body()
         with self.lock:
             self._parallel += 1
@@ -203,36 +208,36 @@ class Sandbox:
             self.asked.append(f"{request.method} {request.path_params['path']}")
         try:
             await asyncio.sleep(self.latency)
-            response = await self._answered(request, body)
+            response = await self._respond(request, body)
         finally:
             with self.lock:
                 self._parallel -= 1
         response.headers["Date"] = format_datetime(self.now().astimezone(UTC), usegmt=True)
         return response
 
-    async def _answered(self, request: Request, body: bytes) -> Response:
+    async def _respond(self, request: Request, body: bytes) -> Response:
         path = request.path_params["path"].lower().strip("/")
         with self.lock:
             logs_in = request.method == "POST" and path in {"authorization", "authorizationtoken"}
             faults = self.login_faults if logs_in else self.faults
             fault = faults.popleft() if faults else None
-            response = self._log_in(path, body) if logs_in else self._served(request, path, body)
-        if fault in _INSTEAD:
-            return _INSTEAD[fault]()
+            response = self._log_in(path, body) if logs_in else self._handle(request, path, body)
+        if fault in _FAULTY_REPLIES:
+            return _FAULTY_REPLIES[fault]()
         if fault is Fault.SLOW:
-            await self._think(request)
+            await self._be_slow(request)
         if fault is Fault.HALF:
             return Response(bytes(response.body)[: len(response.body) // 2], media_type="application/json")
         if fault is Fault.DRIP:
-            return StreamingResponse(self._dripping(bytes(response.body)), media_type="application/json")
+            return StreamingResponse(self._drip(bytes(response.body)), media_type="application/json")
         return response
 
-    def _served(self, request: Request, path: str, body: bytes) -> Response:
+    def _handle(self, request: Request, path: str, body: bytes) -> Response:
         if request.method == "POST" and path == "unauthorization":
             return self._log_out(request)
         if not self._is_known(request):
             return _unauthorized()
-        return _priced(path, body) if request.method == "PUT" else self._collection(path)
+        return _point_reads(path, body) if request.method == "PUT" else self._collection(path)
 
     def _collection(self, path: str) -> Response:
         name, _, argument = path.partition("/")
@@ -241,25 +246,25 @@ class Sandbox:
         if name == "debtor" and argument:
             return self._debtor(argument)
         if name not in self.books.tables or name == "invoice" or argument:
-            return _failed(404, "NotFound", "No such command")
+            return _error(404, "NotFound", "No such command")
         if name in _LARGE and not self._is_open():
-            return _failed(400, "ApiOpeningHoursException", "May only be done before 5AM UTC or after 6PM UTC")
+            return _error(400, "ApiOpeningHoursException", "May only be done before 5AM UTC or after 6PM UTC")
         return self._list(self.books.tables[name])
 
     def _since(self, name: str, day: str) -> Response:
         try:
             since = datetime.strptime(day, self.form).replace(tzinfo=UTC).date()
         except ValueError:
-            return _failed(400, "ArgumentNotFound", f"{day} is no date")
+            return _error(400, "ArgumentNotFound", f"{day} is no date")
         return self._list(self.books.since(name, since))
 
     def _debtor(self, key: str) -> Response:
         found = [record for record in self.books.tables["debtor"] if str(record["Id"]) == key]
-        return self._list(found) if found else _failed(400, "DocumentNotFound", f"Document debtors/{key} not found")
+        return self._list(found) if found else _error(400, "DocumentNotFound", f"Document debtors/{key} not found")
 
     def _list(self, records: list[JsonObject]) -> Response:
         # The order of properties is not guaranteed (EasyFlor API v1, Tips).
-        return _shown([dict(self._chance.sample(list(record.items()), len(record))) for record in records])
+        return _json([dict(self._chance.sample(list(record.items()), len(record))) for record in records])
 
     def _is_open(self) -> bool:
         if self.hours is None:
@@ -268,28 +273,28 @@ class Sandbox:
         now = self.now().astimezone(UTC).time()
         return begin <= now < end if begin < end else now >= begin or now < end
 
-    async def _think(self, request: Request) -> None:
-        """Be slow, but not for a caller who has left: no event tells, so he is looked for."""
+    async def _be_slow(self, request: Request) -> None:
+        """Wait `slow` seconds, or until the client disconnects; Starlette has no event for that, so poll."""
         end = asyncio.get_running_loop().time() + self.slow
         while asyncio.get_running_loop().time() < end and not await request.is_disconnected():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
-    async def _dripping(self, body: bytes) -> AsyncIterator[bytes]:
+    async def _drip(self, body: bytes) -> AsyncIterator[bytes]:
         for position in range(len(body)):
             yield body[position : position + 1]
             await asyncio.sleep(self.drip)
 
 
-def _shown(value: Any) -> Response:
+def _json(value: Any) -> Response:
     return Response(exact.dumps(value), media_type="application/json")
 
 
-def _failed(status: int, error: str, message: str) -> Response:
+def _error(status: int, error: str, message: str) -> Response:
     return Response(exact.dumps({"error": error, "message": message}), status, media_type="application/json")
 
 
 def _unauthorized() -> Response:
-    return _failed(401, "Unauthorized", "Authentication required or failed")
+    return _error(401, "Unauthorized", "Authentication required or failed")
 
 
 def _decoded(body: bytes) -> Any:
@@ -299,18 +304,18 @@ def _decoded(body: bytes) -> Any:
         return None
 
 
-def _priced(path: str, body: bytes) -> Response:
-    """The point reads with a body: what article sorts are, and what they cost a debtor."""
-    most = {"listarticlesort": 50, "debtorlistarticlesortprice": 25}.get(path)
-    said = _decoded(body)
-    if most is None:
-        return _failed(404, "NotFound", "No such command")
-    if not isinstance(said, dict):
-        return _failed(400, "NoOrInvalidJson", "The body is no JSON object")
-    ids, debtor = said.get("ListArticleSorts"), said.get("DebtorId")
-    if not isinstance(ids, list) or not 0 < len(ids) <= most or (most == 25) != (debtor is not None):
-        return _failed(400, "NoOrInvalidRequest", f"Ask for at most {most} sorts")
-    return _shown([{"Id": each, "Price": "0.250", **({"DebtorId": debtor} if debtor else {})} for each in ids])
+def _point_reads(path: str, body: bytes) -> Response:
+    """The point reads by PUT: article sorts, and their prices for a debtor."""
+    limit = {"listarticlesort": 50, "debtorlistarticlesortprice": 25}.get(path)
+    decoded = _decoded(body)
+    if limit is None:
+        return _error(404, "NotFound", "No such command")
+    if not isinstance(decoded, dict):
+        return _error(400, "NoOrInvalidJson", "The body is no JSON object")
+    ids, debtor = decoded.get("ListArticleSorts"), decoded.get("DebtorId")
+    if not isinstance(ids, list) or not 0 < len(ids) <= limit or (limit == 25) != (debtor is not None):
+        return _error(400, "NoOrInvalidRequest", f"Ask for at most {limit} sorts")
+    return _json([{"Id": each, "Price": "0.250", **({"DebtorId": debtor} if debtor else {})} for each in ids])
 
 
 def _without_secrets(value: Any) -> Any:
@@ -320,19 +325,21 @@ def _without_secrets(value: Any) -> Any:
     return [_without_secrets(item) for item in value] if isinstance(value, list) else deepcopy(value)
 
 
-_PAGE = "<!DOCTYPE html><html><head><title>Onderhoud</title></head><body>EasyFlor is even niet bereikbaar</body></html>"
+_MAINTENANCE_PAGE = (
+    "<!DOCTYPE html><html><head><title>Onderhoud</title></head><body>EasyFlor is even niet bereikbaar</body></html>"
+)
 
-_INSTEAD: dict[Fault | None, Callable[[], Response]] = {
-    Fault.HTML: lambda: Response(_PAGE, media_type="text/html"),
+_FAULTY_REPLIES: dict[Fault | None, Callable[[], Response]] = {
+    Fault.HTML: lambda: Response(_MAINTENANCE_PAGE, media_type="text/html"),
     Fault.EMPTY: lambda: Response(b""),
     Fault.SCALAR: lambda: Response("42", media_type="application/json"),
     Fault.NULL: lambda: Response("null", media_type="application/json"),
-    Fault.OBJECT: lambda: _shown(
+    Fault.OBJECT: lambda: _json(
         {"Id": 1, "Users": [{"Username": "x", "Password": "c2VjcmV0", "PasswordSalt": "c2Fs"}]}
     ),
     Fault.BUSY: lambda: Response("busy", 429, headers={"Retry-After": "1"}),
-    Fault.BROKEN: lambda: _failed(500, "ServerError", "Error processing message, not fetched"),
-    Fault.MALFORMED: lambda: _failed(400, "NoOrInvalidJson", "No or invalid JSON"),
-    Fault.REFUSED: lambda: _failed(400, "NoOrInvalidRequest", "No or invalid request"),
+    Fault.BROKEN: lambda: _error(500, "ServerError", "Error processing message, not fetched"),
+    Fault.MALFORMED: lambda: _error(400, "NoOrInvalidJson", "No or invalid JSON"),
+    Fault.REFUSED: lambda: _error(400, "NoOrInvalidRequest", "No or invalid request"),
     Fault.UNAUTHORIZED: _unauthorized,
 }

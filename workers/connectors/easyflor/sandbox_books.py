@@ -1,4 +1,4 @@
-"""The flower exporter behind EasyFlor's stand-in: what its collections hold."""
+"""The flower exporter in EasyFlor's sandbox: the objects of its collections."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _COUNTRIES = ("NLD", "DEU", "FRA", "BEL")
 
 
 class Books:
-    """Collections of objects as JSON shows them. `now` is the vendor's clock, aware; `changed`: by collection and id.
+    """The company's collections, of objects as replies show them. `now`: EasyFlor's clock, aware.
 
-    `secrets`: every password hash and salt that was ever shown.
+    `changed`: (collection, id) -> day of the last change. `secrets`: every password hash and salt ever sent.
     """
 
     def __init__(self, seed: int, now: Callable[[], datetime]) -> None:
@@ -38,32 +38,32 @@ class Books:
         self._last = 416
 
     def today(self) -> date:
-        """The day that an edit is of."""
+        """The day in UTC, by which changes are listed."""
         return self.now().astimezone(UTC).date()
 
     def add(self, table: str, record: JsonObject, *, back: int = 0) -> JsonObject:
-        """A new object, made so many days ago."""
+        """Add an object that was created `back` days ago."""
         self.tables[table].append(record)
         self.changed[table, str(record["Id"])] = self.today() - timedelta(days=back)
         return record
 
     def touch(self, table: str, record: JsonObject, **changes: Any) -> None:
-        """An edit by a user."""
+        """Change an object as a user would."""
         record.update(changes)
         self.changed[table, str(record["Id"])] = self.today()
 
     def since(self, table: str, day: date) -> list[JsonObject]:
-        """What was changed on this day or later and is still there."""
+        """The existing objects that changed on this day or later."""
         return [record for record in self.tables[table] if self.changed[table, str(record["Id"])] >= day]
 
     # The company.
 
-    def found(self, objects: int) -> None:
-        """Some years of trade."""
+    def fill(self, objects: int) -> None:
+        """Fill the collections with objects of several years."""
         for number, code in enumerate(_COUNTRIES):
-            self.add("country", {"Id": number + 1, "Code": code, "Name": _named(code.title())}, back=900)
+            self.add("country", {"Id": number + 1, "Code": code, "Name": _language_value(code.title())}, back=900)
         for number, name in enumerate(_FLOWERS):
-            self.add("articlegroup", {"Id": number + 1, "Name": _named(name)}, back=900)
+            self.add("articlegroup", {"Id": number + 1, "Name": _language_value(name)}, back=900)
         for number in range(objects):
             self.new_debtor(back=10 + number)
             self.new_article(number)
@@ -72,7 +72,7 @@ class Books:
             self.new_invoice(back=10 + number)
 
     def new_debtor(self, *, back: int = 0) -> JsonObject:
-        """A debtor, who lacks now this and now that."""
+        """A debtor; optional fields are absent or null in turn."""
         self._last += 1
         number = self._last
         debtor: JsonObject = {
@@ -117,7 +117,7 @@ class Books:
         }
 
     def password(self) -> JsonObject:
-        """What a webshop user gets with a new password."""
+        """The secret fields of a webshop user with a new password."""
         made = {"Password": self._secret(32), "PasswordSalt": self._secret(8)}
         self.secrets.update(made.values())
         return made
@@ -126,13 +126,13 @@ class Books:
         return b64encode(self.random.randbytes(length)).decode()
 
     def new_article(self, number: int) -> JsonObject:
-        """An article; its id is a text, though an older one looks like a number."""
+        """An article; its id is a text, although some look like numbers."""
         flower = _FLOWERS[number % len(_FLOWERS)]
         return self.add(
             "article",
             {
                 "Id": f"{1000 + number}" if number % 3 else f"A-{number:03d}",
-                "Name": _named(f"{flower} {40 + 10 * (number % 4)} cm"),
+                "Name": _language_value(f"{flower} {40 + 10 * (number % 4)} cm"),
                 "ArticlegroupId": number % len(_FLOWERS) + 1,
                 "PriceDefault": Decimal(self.random.randrange(5, 900)).scaleb(-3),
             },
@@ -140,7 +140,7 @@ class Books:
         )
 
     def new_purchase(self, *, back: int = 0) -> JsonObject:
-        """A purchase of some bunches, with features."""
+        """A purchase of an article, with features."""
         article = self.random.choice(self.tables["article"])
         return self.add(
             "purchase",
@@ -156,7 +156,7 @@ class Books:
         )
 
     def new_invoice(self, *, back: int = 0) -> JsonObject:
-        """An invoice to some debtor."""
+        """An invoice to a random debtor."""
         debtor = self.random.choice(self.tables["debtor"])
         total = Decimal(self.random.randrange(100, 900_000)).scaleb(-2)
         invoice = {"Id": self._next("invoice", 70_001), "DebtorId": f"debtors/{debtor['Id']}", "Total": total}
@@ -167,7 +167,7 @@ class Books:
 
 
 def order_day(number: int) -> JsonObject:
-    """When a debtor may order, with a TimeSpan as the vendor's sample has it."""
+    """An order day of a debtor, with a TimeSpan as in EasyFlor's sample."""
     return {
         "Id": f"orderdays/{number}",
         "Name": f"Levering {('maandag', 'dinsdag', 'woensdag')[number % 3]}",
@@ -180,6 +180,6 @@ def order_day(number: int) -> JsonObject:
     }
 
 
-def _named(name: str) -> JsonObject:
-    """A LanguageValue."""
+def _language_value(name: str) -> JsonObject:
+    """A LanguageValue: language -> text."""
     return {"nl": name, "de": f"{name} (de)", "fr": f"{name} (fr)"}

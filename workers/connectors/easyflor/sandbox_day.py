@@ -1,4 +1,4 @@
-"""A day at EasyFlor's stand-in: everyday edits, and whatever mirrors of it get wrong."""
+"""Everyday edits of the company in EasyFlor's sandbox, and a script of changes that mirrors most often miss."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Day:
-    """Edits; each says in a sentence what it was."""
+    """Edits; each returns a sentence that describes it."""
 
     def __init__(self, books: Books) -> None:
         self.books = books
 
     def everyday(self, random: Random) -> str:
-        """One of the changes of an ordinary day."""
+        """Make one random everyday change."""
         edits: list[Callable[[Random], str]] = [
             *[self.edit_debtor] * 4,
             *[self.purchase] * 3,
@@ -35,7 +35,7 @@ class Day:
         return random.choice(edits)(random)
 
     def story(self, random: Random) -> Iterator[str]:
-        """A day with everything that mirrors get wrong."""
+        """A scripted day of the changes that mirrors most often miss."""
         steps: tuple[Callable[[Random], str], ...] = (
             self.edit_debtor,
             self.create_debtor,
@@ -61,130 +61,130 @@ class Day:
             yield step(random)
 
     def edit_debtor(self, random: Random) -> str:
-        """Update."""
-        debtor = self._some(random)
+        """Change a debtor's second name."""
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, SecondName=f"filiaal {random.randrange(1000)}")
         return f"debtor {debtor['Id']} has another second name"
 
     def create_debtor(self, _random: Random) -> str:
-        """Create."""
+        """Create a debtor."""
         return f"debtor {self.books.new_debtor()['Id']} is new"
 
     def delete_debtor(self, random: Random) -> str:
-        """A hard deletion, which no address tells of."""
-        debtor = self._spare(random)
+        """Delete a debtor, which no address reports."""
+        debtor = self._deletable_debtor(random)
         self.books.tables["debtor"].remove(debtor)
-        return f"debtor {debtor['Id']} was deleted without a word"
+        return f"debtor {debtor['Id']} was deleted, and no address reports it"
 
     def create_and_delete_debtor(self, _random: Random) -> str:
-        """Something that a mirror may see or not, but must not keep."""
+        """Create a debtor and delete it at once; a mirror may see it, but must not keep it."""
         debtor = self.books.new_debtor()
         self.books.tables["debtor"].remove(debtor)
         return f"debtor {debtor['Id']} was created and deleted on one day"
 
     def delete_and_restore_debtor(self, random: Random) -> str:
-        """A deletion that is no longer true."""
-        debtor = self._spare(random)
+        """Delete a debtor and restore it."""
+        debtor = self._deletable_debtor(random)
         self.books.tables["debtor"].remove(debtor)
         self.books.add("debtor", debtor | {"SecondName": "terug"})
         return f"debtor {debtor['Id']} was deleted and restored"
 
     def change_password(self, random: Random) -> str:
-        """A change of which nothing may be stored."""
-        debtor = self._with_user(random)
+        """Change a password, of which nothing may be stored."""
+        debtor = self._debtor_with_user(random)
         debtor["Contacts"][0]["Users"][0].update(self.books.password())
         self.books.touch("debtor", debtor)
         return f"a webshop user of debtor {debtor['Id']} has another password"
 
     def password_elsewhere(self, random: Random) -> str:
-        """The same in a place and a spelling that no document shows."""
-        debtor = self._some(random)
+        """Put a password into an undocumented field, in another spelling."""
+        debtor = self._random_debtor(random)
         secret = self.books.password()
         hidden = {"shop": [{"PASSWORD": secret["Password"], "passwordSalt": secret["PasswordSalt"], "Theme": "roos"}]}
         self.books.touch("debtor", debtor, Config=debtor["Config"] | {"Extra": hidden})
         return f"debtor {debtor['Id']} shows a password deep inside its configuration"
 
     def edit_person(self, random: Random) -> str:
-        """A change of personal data alone."""
-        debtor = self._some(random)
+        """Change personal data only."""
+        debtor = self._random_debtor(random)
         debtor["Contacts"][0].update(DateOfBirth=f"1990-01-{random.randrange(10, 28)}T00:00:00Z", Nationality="Duitse")
         self.books.touch("debtor", debtor)
         return f"a contact of debtor {debtor['Id']} has another nationality"
 
     def null_lists(self, random: Random) -> str:
-        """Lists that are promised to be initialised, and are not."""
-        debtor = self._some(random)
+        """Set lists to null, which are documented as never null."""
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, OrderDays=None, MailAddresses=None, Employees=None)
         return f"debtor {debtor['Id']} has null where lists were"
 
     def new_field(self, random: Random) -> str:
-        """A field that nobody had before."""
-        debtor = self._some(random)
+        """Add a field that no debtor had before."""
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, LoyaltyTier="gold")
         return f"debtor {debtor['Id']} has a field LoyaltyTier"
 
     def changed_type(self, random: Random) -> str:
-        """A boolean that becomes words."""
-        debtor = self._some(random)
+        """Put texts where all debtors had a boolean and a number."""
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, PaysVAT="intracommunautair", ParentId="geen")
-        return f"debtor {debtor['Id']} has words where a boolean and a number were"
+        return f"debtor {debtor['Id']} has texts where a boolean and a number were"
 
     def placeholder_date(self, random: Random) -> str:
-        """What the vendor's own sample shows."""
-        debtor = self._some(random)
+        """Set a date to the placeholder in EasyFlor's sample."""
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, CreatedOn="DateTime")
         return f"debtor {debtor['Id']} was created on “DateTime”"
 
     def move_order_time(self, random: Random) -> str:
-        """TimeSpans with days of one digit, of two, and of none."""
-        debtor = self._some(random)
+        """Set TimeSpans with one-digit days, two-digit days and no days."""
+        debtor = self._random_debtor(random)
         times = ("-2.09:00:00", "-01.13:50:01", "13:50:01")
         days = [sandbox_books.order_day(number) | {"MaxDefaultOrderTime": time} for number, time in enumerate(times)]
         self.books.touch("debtor", debtor, OrderDays=days)
         return f"debtor {debtor['Id']} may order until other times"
 
     def only_old_currency(self, random: Random) -> str:
-        """A deprecated field without the one that took its place."""
-        debtor = self._some(random)
+        """Send the deprecated currency field without the one that replaced it."""
+        debtor = self._random_debtor(random)
         self.books.touch("debtor", debtor, Currency="GBP")
         debtor.pop("CurrencyISOCode", None)
         return f"debtor {debtor['Id']} has its currency in the deprecated field only"
 
     def purchase(self, _random: Random) -> str:
-        """Create, in a collection that is read by days."""
+        """Create a purchase; its collection can be read by days."""
         return f"purchase {self.books.new_purchase()['Id']} was booked"
 
     def cancel_purchase(self, random: Random) -> str:
-        """A deletion in a collection without point reads."""
+        """Delete a purchase; its collection has no point reads."""
         purchase = random.choice(self.books.tables["purchase"][:-1] or [self.books.new_purchase()])
         self.books.tables["purchase"].remove(purchase)
         return f"purchase {purchase['Id']} was deleted"
 
     def invoice(self, _random: Random) -> str:
-        """Create, in a collection of which only changes can be read."""
+        """Create an invoice; its collection can only be read by days."""
         return f"invoice {self.books.new_invoice()['Id']} was sent"
 
     def reprice(self, random: Random) -> str:
-        """Update, in a collection that knows no since."""
+        """Change an article; its collection cannot be read by days."""
         article = random.choice(self.books.tables["article"])
         self.books.touch("article", article, PriceDefault=Decimal(random.randrange(5, 900)).scaleb(-3))
         return f"article {article['Id']} has another price"
 
     def rename_country(self, random: Random) -> str:
-        """A LanguageValue with a language more."""
+        """Add a language to a country's name."""
         country = random.choice(self.books.tables["country"])
         self.books.touch("country", country, Name=country["Name"] | {"en": f"{country['Code']} (new)"})
         return f"country {country['Code']} has an English name"
 
-    def _some(self, random: Random) -> JsonObject:
+    def _random_debtor(self, random: Random) -> JsonObject:
         return random.choice(self.books.tables["debtor"] or [self.books.new_debtor()])
 
-    def _spare(self, random: Random) -> JsonObject:
+    def _deletable_debtor(self, random: Random) -> JsonObject:
         debtors = self.books.tables["debtor"]
         return random.choice(debtors[1:]) if len(debtors) > 1 else self.books.new_debtor()
 
-    def _with_user(self, random: Random) -> JsonObject:
-        debtor = self._some(random)
+    def _debtor_with_user(self, random: Random) -> JsonObject:
+        debtor = self._random_debtor(random)
         contact = debtor["Contacts"][0]
         contact["Users"] = contact["Users"] or [{"Username": f"shop{debtor['Id']}", "CanOrder": True}]
         return debtor

@@ -1,11 +1,11 @@
-"""What EasyFlor offers to read: one declared row for each resource whose address is known.
+"""The resources that EasyFlor offers: one declared row for each whose address is known.
 
 `debtor` is documented (EasyFlor API v1, Debtors). The document's other sections are empty, so the other rows come from
-the vendor's published export test program, which shows their addresses and no fields: each is unconfirmed until
-`probe` has read it at a real account. What only the document's changelog names (Location, Administration, Shop,
-Prognoses, ListPreOrderGroupItem, MarkupCategory, TransportRegion, RMAReason, the DateFrom/DateTo addresses, and the
-requests InvoiceSync, PreOrderSync and DistributedPurchaseSync) has no known address to GET and no row here; the setting
-`own` adds it when its address is known.
+EasyFlor's published export test program, which has addresses but no fields: each is unconfirmed until `probe` has read
+it at a real account. Resources that only the document's changelog names (Location, Administration, Shop, Prognoses,
+ListPreOrderGroupItem, MarkupCategory, TransportRegion, RMAReason, the DateFrom/DateTo addresses, and the requests
+InvoiceSync, PreOrderSync and DistributedPurchaseSync) have no known address and no row here; the setting `own` adds
+one once its address is known.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DATE, KEY = "{date}", "{key}"
-"""What stands in an address for the day and for the key."""
+"""Placeholders for the day and for the key in an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A resource as the vendor offers it, its addresses below `/api/`.
+    """A resource of EasyFlor's, with its addresses below `/api/`.
 
-    `path`: everything in one array; None where only changes can be read. `since`: what changed on a day or later; None
-    where there is no such address. `point`: one object. `key`: the fields that identify an object. `confirmed`: the
-    vendor documents it.
+    `path`: of all objects in one array; None if only changes can be read. `since`: of changes on a day or later; None
+    if there is no such address. `point`: of one object. `key`: the fields that identify an object. `confirmed`:
+    documented by EasyFlor.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Row:
 
 
 def _incremental(name: str, path: str) -> Row:
-    """Read in full once by the vendor's program, then by days."""
+    """A resource that EasyFlor's program reads in full once, then by days."""
     return Row(name, f"{path}/", since=f"{path}SinceDate/{DATE}")
 
 
@@ -42,7 +42,7 @@ DEBTOR = Row("debtor", "debtor", since=f"debtorsincedate/{DATE}", point=f"debtor
 
 TABLE = (
     DEBTOR,
-    # Small ones, read whole every day by the vendor's program.
+    # Small, read whole every day by EasyFlor's program.
     Row("articlegroup", "Articlegroup/"),
     Row("country", "Country/"),
     Row("currency", "Currency/"),
@@ -50,7 +50,7 @@ TABLE = (
     Row("employee", "Employee/"),
     Row("supplier", "Supplier/"),
     Row("listgroup", "ListGroup/"),
-    # Slow ones, likewise.
+    # Slow, also read whole every day.
     Row("article", "Article/"),
     Row("list", "List/"),
     _incremental("purchase", "Purchase"),
@@ -63,14 +63,14 @@ TABLE = (
     _incremental("debetinvoicetrolleyitem", "DebetInvoiceTrolleyItem"),
     _incremental("packagingindebetinvoicepurchaseitem", "PackagingInDebetInvoicePurchaseItem"),
     _incremental("payment", "Payment"),
-    # No address shows all invoices: a full reading asks for what changed since the setting `since`, so it is never
-    # complete, and a deleted invoice stays.
+    # There is no address of all invoices: a full sync asks for changes since the setting `since`, so it is never
+    # complete, and a deleted invoice stays in the mirror.
     Row("invoice", None, since=f"InvoiceSinceDate/{DATE}"),
 )
 
 ROWS = {row.name: row for row in TABLE}
 NAMES = tuple(ROWS)
 
-SORTS, MOST_SORTS = "ListArticleSort", 50
-PRICES, MOST_PRICES = "DebtorListArticleSortPrice", 25
-"""Point reads by PUT with a body, and how many ids the vendor's program sends in one of them."""
+SORTS, MAX_SORTS = "ListArticleSort", 50
+PRICES, MAX_PRICES = "DebtorListArticleSortPrice", 25
+"""Point reads by PUT with a body, and the most ids that EasyFlor's program sends in one request."""

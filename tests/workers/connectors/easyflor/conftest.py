@@ -1,4 +1,4 @@
-"""An EasyFlor database: the sandbox served over HTTP, with a clock in the test's hand, and clients that ask it."""
+"""An EasyFlor account for tests: the sandbox served over HTTP, a clock that the test sets, and clients of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Clock:
-    """The vendor's clock."""
+    """EasyFlor's clock, set by the test."""
 
     now: datetime = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -37,8 +37,8 @@ class Clock:
 
 
 @dataclass
-class Reading:
-    """All that one listing brought."""
+class Listing:
+    """All chunks of one run."""
 
     chunks: list[Chunk] = field(default_factory=list)
 
@@ -47,8 +47,8 @@ class Reading:
         return {snapshot.key: snapshot.raw for chunk in self.chunks for snapshot in chunk.snapshots}
 
     @property
-    def mentions(self) -> list[Mention]:
-        return [mention for chunk in self.chunks for mention in chunk.mentions]
+    def refs(self) -> list[Mention]:
+        return [ref for chunk in self.chunks for ref in chunk.mentions]
 
     @property
     def unreadable(self) -> list[Unreadable]:
@@ -65,26 +65,26 @@ class Reading:
 
 @dataclass
 class Account:
-    """The sandbox's database as a connection sees it. `wire` is what its clients share."""
+    """The sandbox and a connection to it. `runtime`: shared by its clients."""
 
     url: str
     sandbox: sandbox.Sandbox
     clock: Clock
     options: Options
-    wire: contract.Wire
+    runtime: contract.Wire
     client: Client
 
     def resource(self, name: str) -> Any:
         return {each.name: each for each in resources.resources(self.options)}[name]
 
-    def read(self, name: str, cursor: str | None = None) -> Reading:
-        """A whole run: all its requests."""
-        reading = Reading()
+    def list_all(self, name: str, cursor: str | None = None) -> Listing:
+        """All chunks of a whole run, by as many requests as it takes."""
+        listing = Listing()
         while True:
-            reading.chunks += self.client.list(self.resource(name), cursor)
-            if not reading.end.more:
-                return reading
-            cursor = reading.end.cursor
+            listing.chunks += self.client.list(self.resource(name), cursor)
+            if not listing.end.more:
+                return listing
+            cursor = listing.end.cursor
 
     def fetch(self, name: str, key: str) -> Any:
         return self.client.fetch(self.resource(name), key)
@@ -94,10 +94,10 @@ class Account:
         return self.sandbox.books.tables["debtor"]
 
     @contextmanager
-    def another(self, *, wire: contract.Wire | None = None, **settings: Any) -> Iterator[Client]:
-        """One more client, with other settings; it shares the session unless it has a wire of its own."""
+    def another(self, *, runtime: contract.Wire | None = None, **settings: Any) -> Iterator[Client]:
+        """Another client with other settings, which shares the session unless it gets its own runtime."""
         changed = options(self.url, **(self.sandbox.settings() | settings))
-        opened = Client(changed, wire or self.wire)
+        opened = Client(changed, runtime or self.runtime)
         try:
             yield opened
         finally:
@@ -111,7 +111,7 @@ def options(url: str = "https://api.easyflor.eu", **settings: Any) -> Options:
 
 
 def shared_sessions(database: Database, settings: Options) -> contract.Wire:
-    """What all workers of an account share: the gate's session box."""
+    """A runtime with the account's session store, which all its workers share."""
     gate = Gate(database, settings)
     return contract.Wire(alive=lambda: None, sessions=gate.sessions())
 
@@ -123,13 +123,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 def account(clock: Clock, request: pytest.FixtureRequest) -> Iterator[Account]:
-    """The served sandbox. A test's parameter adds settings; `auth` and `closed` are the sandbox's knobs."""
+    """The served sandbox. A test's parameter adds settings; `auth`, `closed` and `objects` go to the sandbox."""
     settings = dict(getattr(request, "param", {}))
     knobs = {name: settings.pop(name) for name in ("auth", "closed", "objects") if name in settings}
     app = sandbox.create(now=clock, **knobs)
     made: sandbox.Sandbox = app.state.sandbox
-    with served(app, date_header=False) as url:  # its Date is its own clock's
-        given, wire = options(url, **(made.settings() | settings)), contract.alone()
-        opened = Client(given, wire)
-        yield Account(url, made, clock, given, wire, opened)
+    with served(app, date_header=False) as url:  # the sandbox sends a Date by its own clock
+        given, runtime = options(url, **(made.settings() | settings)), contract.alone()
+        opened = Client(given, runtime)
+        yield Account(url, made, clock, given, runtime, opened)
         opened.close()

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,13 +27,13 @@ WORKERS = 4
 
 
 def at_once(account: Account, database: Database) -> list[object]:
-    """Several workers fetch at the same time, each with a client of its own, all on the account's one session box."""
+    """Fetch with several workers at the same time, each with its own client, and one session store for all."""
     settings = options(account.url, **account.sandbox.settings())
     gate = Gate(database, settings)
-    gate.abandon(gate.enter())  # the account's row is made by whoever asks first
+    gate.abandon(gate.enter())  # creates the account's row, as its first request would
 
     def fetch(_: int) -> object:
-        with account.another(wire=shared_sessions(database, settings)) as client:
+        with account.another(runtime=shared_sessions(database, settings)) as client:
             return client.fetch(account.resource("debtor"), "417")
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -43,14 +43,14 @@ def at_once(account: Account, database: Database) -> list[object]:
 @BOTH
 def test_one_login_serves_many_requests(account: Account) -> None:
     for _ in range(3):
-        account.read("debtor")
+        account.list_all("debtor")
     with account.another() as client:
         client.fetch(account.resource("debtor"), "417")
     assert account.sandbox.logins == 1
 
 
 @BOTH
-def test_one_login_serves_all_workers_and_nobodys_login_ends_anothers(account: Account, sqlite: Database) -> None:
+def test_one_login_serves_all_workers(account: Account, sqlite: Database) -> None:
     account.sandbox.latency = 0.3
     found = at_once(account, sqlite)
     assert [Snapshot("417", account.sandbox.truth("debtor")["417"])] * WORKERS == found
@@ -59,9 +59,7 @@ def test_one_login_serves_all_workers_and_nobodys_login_ends_anothers(account: A
 
 
 @COOKIE
-def test_a_session_that_was_ended_elsewhere_is_renewed_by_one_worker_for_all(
-    account: Account, sqlite: Database
-) -> None:
+def test_a_session_that_ended_elsewhere_is_renewed_by_one_worker_for_all(account: Account, sqlite: Database) -> None:
     at_once(account, sqlite)
     account.sandbox.log_in_elsewhere()
     account.sandbox.latency = 0.3
@@ -71,26 +69,26 @@ def test_a_session_that_was_ended_elsewhere_is_renewed_by_one_worker_for_all(
 
 @BOTH
 def test_a_session_that_ended_is_renewed_once(account: Account) -> None:
-    account.read("debtor")
+    account.list_all("debtor")
     account.sandbox.expire()
     account.sandbox.log_in_elsewhere()
-    account.read("debtor")
+    account.list_all("debtor")
     assert account.sandbox.logins == 2
 
 
 @BOTH
-def test_a_session_that_ends_right_after_its_login_is_renewed_once_more(account: Account) -> None:
-    account.read("debtor")
+def test_a_session_that_ends_right_after_login_is_renewed_again(account: Account) -> None:
+    account.list_all("debtor")
     account.sandbox.faults.extend([Fault.UNAUTHORIZED] * 2)
-    account.read("debtor")
+    account.list_all("debtor")
     assert account.sandbox.logins == 3
 
 
 @dataclass
-class Box:
-    """A session box by a clock in the test's hand."""
+class SessionBox:
+    """A session store with a clock that the test sets."""
 
-    now: datetime = datetime(2031, 1, 1, tzinfo=UTC)  # not the vendor's
+    now: datetime = datetime(2031, 1, 1, tzinfo=UTC)  # differs from EasyFlor's clock
     session: bytes | None = None
     until: datetime = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -106,49 +104,49 @@ class Box:
     def renewing(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def wire(self) -> contract.Wire:
+    def runtime(self) -> contract.Wire:
         return contract.Wire(alive=lambda: None, sessions=self, now=lambda: self.now)
 
 
 @pytest.mark.parametrize(("life", "kept"), [(60, 55), (20, 15), (8, 4)])
-def test_a_token_is_renewed_five_minutes_before_the_vendors_clock_ends_it(
+def test_a_token_is_renewed_five_minutes_before_it_expires_by_easyflors_clock(
     account: Account, life: int, kept: int
 ) -> None:
     account.sandbox.token_life = timedelta(minutes=life)
-    box = Box()
-    with account.another(wire=box.wire()) as client:
+    box = SessionBox()
+    with account.another(runtime=box.runtime()) as client:
         for minutes, logins in ((0, 1), (kept - 1, 1), (kept, 2)):
             box.now = datetime(2031, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
             client.fetch(account.resource("debtor"), "417")
             assert logins == account.sandbox.logins
 
 
-def test_no_token_is_kept_for_longer_than_a_day(account: Account) -> None:
+def test_no_token_is_stored_for_longer_than_a_day(account: Account) -> None:
     account.sandbox.token_life = timedelta(days=365_000)
-    box = Box()
-    with account.another(wire=box.wire()) as client:
+    box = SessionBox()
+    with account.another(runtime=box.runtime()) as client:
         client.fetch(account.resource("debtor"), "417")
     assert box.now < box.until < box.now + timedelta(days=1)
 
 
 @COOKIE
-def test_no_text_repeats_a_cookie_not_even_its_bare_value(account: Account) -> None:
-    account.read("debtor")
+def test_no_text_contains_a_cookie_or_its_bare_value(account: Account) -> None:
+    account.list_all("debtor")
     (issued,) = account.sandbox.issued
-    hidden = account.client._auth.hidden
+    hidden = account.client._auth.mask
     assert "***" == hidden(issued)
     assert "the session *** is bad" == hidden(f"the session {issued} is bad")
 
 
-def test_a_small_cookie_beside_the_session_spoils_no_text() -> None:
+def test_a_short_cookie_value_is_not_masked() -> None:
     session = Session("cookie", "Lang=1; EasyFlorSession=0123456789", datetime(2031, 1, 1, tzinfo=UTC))
     assert {session.value, "0123456789"} == session.secrets
 
 
 @COOKIE
-def test_a_cookie_of_thirty_minutes_is_ended_before_a_new_login(account: Account) -> None:
-    box = Box()
-    with account.another(wire=box.wire()) as client:
+def test_a_cookie_older_than_thirty_minutes_is_logged_out_before_a_new_login(account: Account) -> None:
+    box = SessionBox()
+    with account.another(runtime=box.runtime()) as client:
         client.fetch(account.resource("debtor"), "417")
         box.now += timedelta(minutes=29)
         client.fetch(account.resource("debtor"), "417")
@@ -161,8 +159,8 @@ def test_a_cookie_of_thirty_minutes_is_ended_before_a_new_login(account: Account
 
 
 @COOKIE
-def test_a_cookie_that_a_token_replaces_is_ended(account: Account) -> None:
-    account.read("debtor")
+def test_a_cookie_replaced_by_a_token_is_logged_out(account: Account) -> None:
+    account.list_all("debtor")
     account.sandbox.asked.clear()
     with account.another(auth="token") as client:
         client.fetch(account.resource("debtor"), "417")
@@ -170,20 +168,20 @@ def test_a_cookie_that_a_token_replaces_is_ended(account: Account) -> None:
 
 
 @COOKIE
-def test_a_cookie_that_the_vendor_refused_needs_no_ending(account: Account) -> None:
-    account.read("debtor")
+def test_a_refused_cookie_is_not_logged_out(account: Account) -> None:
+    account.list_all("debtor")
     account.sandbox.log_in_elsewhere()
     account.sandbox.asked.clear()
-    account.read("debtor")
+    account.list_all("debtor")
     assert ["GET debtor", "POST authorization", "GET debtor"] == account.sandbox.asked
 
 
 @BOTH
-def test_a_session_is_shown_nowhere(account: Account) -> None:
-    account.read("debtor")
-    stored = account.wire.sessions.get()
+def test_no_repr_contains_a_session(account: Account) -> None:
+    account.list_all("debtor")
+    stored = account.runtime.sessions.get()
     assert stored is not None
-    session = Session.read(stored)
+    session = Session.decode(stored)
     (issued,) = account.sandbox.issued
     assert issued in session.value
     assert issued not in repr(session)
@@ -191,9 +189,7 @@ def test_a_session_is_shown_nowhere(account: Account) -> None:
 
 @BOTH
 @pytest.mark.parametrize("wrong", [{"password": "my-secret"}, {"username": "nobody"}, {"database": "Another"}])
-def test_a_refused_login_is_set_aside_with_user_and_database_and_without_the_password(
-    account: Account, wrong: dict[str, str]
-) -> None:
+def test_a_refused_login_raises_set_aside_without_the_password(account: Account, wrong: dict[str, Any]) -> None:
     with account.another(**wrong) as client, pytest.raises(SetAside, match="HTTP 401") as raised:
         client.check()
     assert raised.value.whole_resource
@@ -203,7 +199,7 @@ def test_a_refused_login_is_set_aside_with_user_and_database_and_without_the_pas
 
 
 @pytest.mark.parametrize(
-    ("fault", "fate"),
+    ("fault", "error"),
     [
         (Fault.HTML, TryLater),
         (Fault.EMPTY, TryLater),
@@ -216,37 +212,37 @@ def test_a_refused_login_is_set_aside_with_user_and_database_and_without_the_pas
         (Fault.MALFORMED, SetAside),
     ],
 )
-def test_a_bad_answer_to_the_login_is_sorted_by_fate_and_the_next_one_serves(
-    account: Account, fault: Fault, fate: type[Fate]
+def test_a_bad_reply_to_a_login_raises_the_right_error_and_the_next_works(
+    account: Account, fault: Fault, error: type[Fate]
 ) -> None:
     account.sandbox.login_faults.append(fault)
     with pytest.raises(Fate) as raised:
-        account.read("debtor")
-    assert fate is type(raised.value)
-    assert account.read("debtor").end.complete
+        account.list_all("debtor")
+    assert error is type(raised.value)
+    assert account.list_all("debtor").end.complete
 
 
 @pytest.mark.parametrize("fault", [Fault.HTML, Fault.EMPTY, Fault.BROKEN])
 @COOKIE
-def test_a_login_without_a_cookie_is_tried_later(account: Account, fault: Fault) -> None:
+def test_a_login_without_a_cookie_raises_try_later(account: Account, fault: Fault) -> None:
     account.sandbox.login_faults.append(fault)
     with pytest.raises(TryLater):
-        account.read("debtor")
-    assert account.read("debtor").end.complete
+        account.list_all("debtor")
+    assert account.list_all("debtor").end.complete
 
 
 @pytest.mark.parametrize("account", [{"timeout": timedelta(seconds=1.5)}], indirect=True)
 @pytest.mark.parametrize("fault", [Fault.SLOW, Fault.DRIP])
-def test_a_login_that_takes_too_long_is_ended_by_the_requests_own_deadline(account: Account, fault: Fault) -> None:
+def test_a_slow_login_is_ended_by_the_deadline_of_the_request(account: Account, fault: Fault) -> None:
     account.sandbox.login_faults.append(fault)
     with pytest.raises(TimedOut):
-        account.read("debtor")
+        account.list_all("debtor")
     account.sandbox.slow = 0.0
-    assert account.read("debtor").end.complete
+    assert account.list_all("debtor").end.complete
 
 
-def test_a_busy_login_says_how_long_to_wait(account: Account) -> None:
+def test_retry_after_of_a_login_is_passed_on(account: Account) -> None:
     account.sandbox.login_faults.append(Fault.BUSY)
     with pytest.raises(TryLater, match="HTTP 429") as raised:
-        account.read("debtor")
+        account.list_all("debtor")
     assert timedelta(seconds=1) == raised.value.after

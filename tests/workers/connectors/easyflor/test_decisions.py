@@ -1,4 +1,4 @@
-"""Where the vendor's document contradicts itself or his program: what was decided, one test each."""
+"""What the client does where EasyFlor's document contradicts itself or EasyFlor's program; one test each."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ def debtor(**settings: Any) -> Any:
     return resources.resources(options(**settings))[0]
 
 
-def test_every_field_but_the_id_is_optional_and_the_object_is_kept_as_sent(account: Account) -> None:
+def test_fields_are_optional_and_the_object_is_kept_as_sent(account: Account) -> None:
     account.table[:] = [{"Id": 1}]
     account.sandbox.books.changed["debtor", "1"] = account.sandbox.books.today()
-    assert {"1": {"Id": 1}} == account.read("debtor").objects
+    assert {"1": {"Id": 1}} == account.list_all("debtor").objects
     assert {"Id": 1} == debtor().project({"Id": 1})
 
 
-def test_days_are_written_without_dashes_first(account: Account) -> None:
-    cursor = account.read("debtor").end.cursor
-    account.read("debtor", cursor)
+def test_days_are_first_sent_without_dashes(account: Account) -> None:
+    cursor = account.list_all("debtor").end.cursor
+    account.list_all("debtor", cursor)
     assert "GET debtorsincedate/20260530" == account.sandbox.asked[-1]
 
 
-def test_days_are_written_with_dashes_where_the_vendor_refuses_the_others_and_that_is_remembered(
+def test_days_are_sent_with_dashes_after_a_refusal_and_the_form_is_remembered(
     account: Account,
 ) -> None:
     account.sandbox.form = "%Y-%m-%d"
-    cursor = account.read("debtor").end.cursor
+    cursor = account.list_all("debtor").end.cursor
     account.sandbox.asked.clear()
-    tick = account.read("debtor", cursor)
-    again = account.read("debtor", tick.end.cursor)
+    poll = account.list_all("debtor", cursor)
+    again = account.list_all("debtor", poll.end.cursor)
     expected = ["GET debtorsincedate/20260530", "GET debtorsincedate/2026-05-30", "GET debtorsincedate/2026-05-30"]
     assert expected == account.sandbox.asked
-    assert [True, False] == [end.more for end in tick.ends]
+    assert [True, False] == [end.more for end in poll.ends]
     assert [False] == [end.more for end in again.ends]
 
 
-def test_a_day_that_the_vendor_refuses_in_both_forms_is_set_aside(account: Account) -> None:
-    cursor = account.read("debtor").end.cursor
+def test_a_day_refused_in_both_forms_raises_set_aside(account: Account) -> None:
+    cursor = account.list_all("debtor").end.cursor
     account.sandbox.form = "%d.%m.%Y"
     with pytest.raises(SetAside, match="HTTP 400: ArgumentNotFound: 2026-05-30 is no date"):
-        account.read("debtor", cursor)
+        account.list_all("debtor", cursor)
 
 
-def test_a_language_is_text_whether_it_is_a_name_or_a_code() -> None:
+def test_a_language_is_a_text_as_name_or_code() -> None:
     assert debtor().shape[""]["Language"] is Kind.TEXT
 
 
@@ -72,11 +72,11 @@ def test_a_language_is_text_whether_it_is_a_name_or_a_code() -> None:
         ({"CurrencyISOCode": "EUR"}, "EUR"),
     ],
 )
-def test_the_iso_currency_is_the_one_to_use(sent: dict[str, Any], shown: str) -> None:
+def test_the_iso_currency_takes_precedence(sent: dict[str, Any], shown: str) -> None:
     assert shown == debtor().project({"Id": 1, **sent})["CurrencyISOCode"]
 
 
-def test_a_placeholder_where_a_date_belongs_goes_into_the_overflow_column(sqlite: Database, tmp_path: Path) -> None:
+def test_a_placeholder_in_a_date_field_goes_into_the_text_column(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, easyflor={}) as mirror:
         books = mirror.sandboxes["easyflor"].books
         books.touch("debtor", books.tables["debtor"][0], CreatedOn="DateTime")
@@ -90,8 +90,8 @@ def test_a_placeholder_where_a_date_belongs_goes_into_the_overflow_column(sqlite
 
 
 @pytest.mark.parametrize("account", [{"auth": "cookie"}], indirect=True)
-def test_the_logout_goes_to_the_address_of_all_other_requests(account: Account) -> None:
-    account.read("debtor")
+def test_the_logout_uses_the_same_base_address(account: Account) -> None:
+    account.list_all("debtor")
     with account.another(auth="token") as client:
         client.fetch(account.resource("debtor"), "417")
     assert "POST unauthorization" in account.sandbox.asked
@@ -99,7 +99,7 @@ def test_the_logout_goes_to_the_address_of_all_other_requests(account: Account) 
 
 
 def test_the_login_is_a_post(account: Account) -> None:
-    account.read("debtor")
+    account.list_all("debtor")
     assert "POST authorizationtoken" == account.sandbox.asked[0]
 
 
@@ -119,14 +119,14 @@ def test_the_login_is_a_post(account: Account) -> None:
         (5, None),
     ],
 )
-def test_the_day_of_a_time_span_has_one_digit_or_more_and_the_sign_is_its_own(span: Any, seconds: int | None) -> None:
+def test_a_time_span_may_have_one_digit_days_and_its_sign_applies_to_the_days(span: Any, seconds: int | None) -> None:
     shown = debtor().project({"Id": 1, "OrderDays": [{"MaxDefaultOrderTime": span, "Lists": [{"MinOrderTime": span}]}]})
     (day,) = shown["OrderDays"]
     assert (span, seconds) == (day["MaxDefaultOrderTime"], day["MaxDefaultOrderTimeSeconds"])
     assert [{"MinOrderTime": span, "MinOrderTimeSeconds": seconds}] == day["Lists"]
 
 
-def test_a_list_that_is_null_is_empty(sqlite: Database, tmp_path: Path) -> None:
+def test_a_null_list_has_no_rows(sqlite: Database, tmp_path: Path) -> None:
     shown = debtor().project({"Id": 1, "Employees": None, "OrderDays": None})
     assert {"Id": 1, "Employees": [], "OrderDays": None} == shown
     with mirrored(sqlite, tmp_path, easyflor={}) as mirror:
@@ -141,30 +141,30 @@ def test_a_list_that_is_null_is_empty(sqlite: Database, tmp_path: Path) -> None:
     assert not {str(one["Id"]), str(other["Id"])} & set(keys)
 
 
-def test_a_refusal_is_answered_with_a_login_and_after_the_second_it_is_permanent(account: Account) -> None:
-    account.read("debtor")
+def test_a_401_causes_a_login_and_after_the_second_login_an_error(account: Account) -> None:
+    account.list_all("debtor")
     account.sandbox.faults.append(Fault.UNAUTHORIZED)
-    account.read("debtor")
+    account.list_all("debtor")
     assert account.sandbox.logins == 2
     account.sandbox.faults.extend([Fault.UNAUTHORIZED] * 3)
-    with pytest.raises(SetAside, match=r"HTTP 401.*api is not let into the database EasyFlor-Demo") as raised:
-        account.read("debtor")
+    with pytest.raises(SetAside, match=r"HTTP 401.*api has no access to the database EasyFlor-Demo") as raised:
+        account.list_all("debtor")
     assert raised.value.whole_resource
     assert account.sandbox.logins == 4
 
 
 @pytest.mark.parametrize("account", [{"closed": True}], indirect=True)
-def test_large_collections_are_open_by_utc_and_the_hours_are_settings(account: Account) -> None:
+def test_opening_hours_of_large_collections_are_utc_and_configurable(account: Account) -> None:
     account.clock.now = datetime(2026, 6, 1, 17, 59, tzinfo=UTC)
     with pytest.raises(Closed) as raised:
-        account.read("debtor")
+        account.list_all("debtor")
     assert datetime(2026, 6, 1, 18, tzinfo=UTC) == raised.value.until
     assert raised.value.until == account.options.closed_until(account.clock.now)
     account.clock.advance(minutes=1)
-    assert account.read("debtor").end.complete
+    assert account.list_all("debtor").end.complete
 
 
-def test_only_debtors_are_certain_and_every_other_resource_says_so(account: Account) -> None:
+def test_every_resource_but_debtors_is_marked_as_unconfirmed(account: Account) -> None:
     assert ["debtor"] == [row.name for row in table.TABLE if row.confirmed]
     for resource in resources.resources(account.options):
         marked = resource.name != "debtor"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 QUICK = {"timeout": timedelta(seconds=1.5)}
-FATES: dict[Fault, type[Fate]] = {
+ERRORS: dict[Fault, type[Fate]] = {
     Fault.HTML: TryLater,
     Fault.HALF: TryLater,
     Fault.DRIP: TimedOut,
@@ -40,28 +40,28 @@ FATES: dict[Fault, type[Fate]] = {
 }
 
 
-def test_every_fault_but_a_single_401_has_its_fate() -> None:
-    assert set(Fault) - {Fault.UNAUTHORIZED} == set(FATES)
+def test_every_fault_but_a_single_401_has_an_expected_error() -> None:
+    assert set(Fault) - {Fault.UNAUTHORIZED} == set(ERRORS)
 
 
 @pytest.mark.parametrize("account", [QUICK], indirect=True)
-@pytest.mark.parametrize("fault", FATES)
-def test_a_bad_answer_is_sorted_by_fate_and_the_next_one_is_read(account: Account, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", ERRORS)
+def test_a_bad_reply_raises_the_right_error_and_the_next_is_read(account: Account, fault: Fault) -> None:
     account.client.check()
-    for ask in (lambda: account.read("debtor"), lambda: account.fetch("debtor", "417")):
+    for ask in (lambda: account.list_all("debtor"), lambda: account.fetch("debtor", "417")):
         account.sandbox.faults.append(fault)
         with pytest.raises(Fate) as raised:
             ask()
-        assert issubclass(type(raised.value), FATES[fault])
-        assert (FATES[fault] is TimedOut) == isinstance(raised.value, TimedOut)
-    assert len(account.sandbox.truth("debtor")) == len(account.read("debtor").objects)
+        assert issubclass(type(raised.value), ERRORS[fault])
+        assert (ERRORS[fault] is TimedOut) == isinstance(raised.value, TimedOut)
+    assert len(account.sandbox.truth("debtor")) == len(account.list_all("debtor").objects)
 
 
 @contextmanager
 def answering(
     body: str, status: int = 200, *, expiration: str = "2099-01-01T00:00:00Z", logins: list[str] | None = None
 ) -> Iterator[Client]:
-    """A client of a vendor who says this to everything but a login. `logins`: grows by each."""
+    """A client of an app that answers all but logins with `body`. `logins`: receives the path of each login."""
 
     def answer(request: Request) -> Response:
         if request.method == "POST":
@@ -91,7 +91,7 @@ def answering(
         '"c2VjcmV0',
     ],
 )
-def test_no_error_repeats_what_an_answer_holds(body: str) -> None:
+def test_no_error_contains_values_of_a_reply(body: str) -> None:
     debtor = resources.resources(options())[0]
     with answering(body) as client:
         for ask in (
@@ -101,24 +101,24 @@ def test_no_error_repeats_what_an_answer_holds(body: str) -> None:
         ):
             try:
                 shown = repr(ask())
-            except Fate as fate:
-                shown = str(fate)
+            except Fate as error:
+                shown = str(error)
             assert "c2VjcmV0" not in shown
 
 
 @pytest.mark.parametrize("error", ["DocumentNotFound", "ArgumentNotFound", "documentnotfound"])
-def test_only_the_vendors_own_word_of_a_missing_object_is_a_tombstone(error: str) -> None:
+def test_only_a_400_with_the_right_error_is_a_tombstone(error: str) -> None:
     debtor = resources.resources(options())[0]
-    said = f'{{"error": "{error}", "message": "Document debtors/9 not found"}}'
-    with answering(said, 400) as client:
+    body = f'{{"error": "{error}", "message": "Document debtors/9 not found"}}'
+    with answering(body, 400) as client:
         assert Tombstone("9") == client.fetch(debtor, "9")
     for status in (401, 403, 404):
-        with answering(said, status) as client, pytest.raises(SetAside, match=f"HTTP {status}"):
+        with answering(body, status) as client, pytest.raises(SetAside, match=f"HTTP {status}"):
             client.fetch(debtor, "9")
 
 
 @pytest.mark.parametrize(("status", "whole"), [(401, True), (403, True), (204, False), (404, False), (410, False)])
-def test_an_odd_answer_about_one_object_sets_aside_that_object_alone(status: int, *, whole: bool) -> None:
+def test_an_unexpected_status_of_a_point_read_parks_only_that_object(status: int, *, whole: bool) -> None:
     debtor = resources.resources(options())[0]
     with answering("" if status == 204 else "no such page", status) as client, pytest.raises(SetAside) as raised:
         client.fetch(debtor, "9")
@@ -129,10 +129,10 @@ ECHO = '{"error": "Refused", "message": "my-token of wouldntyouliketoknow is bad
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])
-@pytest.mark.parametrize("said", [ECHO, "<html>my-token of wouldntyouliketoknow is bad</html>"], ids=["json", "html"])
-def test_no_error_repeats_a_password_or_a_token_that_the_vendor_sends_back(status: int, said: str) -> None:
+@pytest.mark.parametrize("body", [ECHO, "<html>my-token of wouldntyouliketoknow is bad</html>"], ids=["json", "html"])
+def test_no_error_contains_a_password_or_token_from_the_reply(status: int, body: str) -> None:
     debtor = resources.resources(options())[0]
-    with answering(said, status) as client:
+    with answering(body, status) as client:
         for ask in (client.check, lambda: list(client.list(debtor, None))):
             with pytest.raises(Fate, match=r"\*\*\* of \*\*\* is bad"):
                 ask()
@@ -145,7 +145,7 @@ def test_no_error_repeats_a_password_or_a_token_that_the_vendor_sends_back(statu
 @pytest.mark.parametrize(
     "expiration", ["0001-01-01T00:00:00", "2020-01-01T00:00:00Z", "9999-12-31T23:59:59.9999999Z", "soon"]
 )
-def test_a_token_whose_end_makes_no_sense_serves_until_it_is_refused(expiration: str) -> None:
+def test_a_token_with_an_unreadable_expiration_is_used(expiration: str) -> None:
     debtor, logins = resources.resources(options())[0], list[str]()
     with answering('[{"Id": 9}]', expiration=expiration, logins=logins) as client:
         assert [Snapshot("9", {"Id": 9})] * 3 == [client.fetch(debtor, "9") for _ in range(3)]
@@ -153,43 +153,43 @@ def test_a_token_whose_end_makes_no_sense_serves_until_it_is_refused(expiration:
 
 
 @pytest.mark.parametrize("before", [*("x" * length for length in range(180, 200, 3)), "x" + " " * 790])
-def test_an_error_that_is_cut_in_the_middle_of_a_secret_shows_nothing_of_it(before: str) -> None:
+def test_an_error_cut_off_within_a_secret_shows_no_part_of_it(before: str) -> None:
     with answering(before + "wouldntyouliketoknow", 500) as client, pytest.raises(TryLater) as raised:
         client.check()
     assert "xwo" not in str(raised.value).replace(" ", "")
 
 
-def test_what_the_vendor_says_of_waiting_is_passed_on(account: Account) -> None:
+def test_retry_after_is_passed_on(account: Account) -> None:
     account.sandbox.faults.append(Fault.BUSY)
     with pytest.raises(TryLater) as raised:
-        account.read("debtor")
+        account.list_all("debtor")
     assert timedelta(seconds=1) == raised.value.after
 
 
-def test_a_refusal_is_told_in_the_vendors_words(account: Account) -> None:
+def test_the_error_for_a_refusal_contains_easyflors_text(account: Account) -> None:
     account.sandbox.faults.append(Fault.MALFORMED)
     with pytest.raises(SetAside, match="HTTP 400: NoOrInvalidJson: No or invalid JSON"):
         account.fetch("debtor", "417")
 
 
-def test_an_address_that_does_not_exist_sets_its_resource_aside_whole(account: Account) -> None:
+def test_an_unknown_address_parks_the_whole_resource(account: Account) -> None:
     del account.sandbox.books.tables["country"]
     with pytest.raises(SetAside, match="HTTP 404: NotFound: No such command") as raised:
-        account.read("country")
+        account.list_all("country")
     assert raised.value.whole_resource
-    assert account.read("debtor").end.complete
+    assert account.list_all("debtor").end.complete
 
 
-def test_a_server_that_fails_is_tried_later_in_its_own_words(account: Account) -> None:
+def test_a_server_error_raises_try_later_with_its_text(account: Account) -> None:
     account.sandbox.faults.append(Fault.BROKEN)
     with pytest.raises(TryLater, match="not fetched"):
         account.fetch("debtor", "417")
 
 
-def test_a_refused_tick_is_asked_once_more_and_no_oftener(account: Account) -> None:
-    cursor = account.read("debtor").end.cursor
+def test_a_refused_poll_is_retried_once_in_the_other_form(account: Account) -> None:
+    cursor = account.list_all("debtor").end.cursor
     account.sandbox.asked.clear()
     account.sandbox.faults.extend([Fault.REFUSED] * 3)
     with pytest.raises(SetAside, match="NoOrInvalidRequest"):
-        account.read("debtor", cursor)
+        account.list_all("debtor", cursor)
     assert 2 == len(account.sandbox.asked)

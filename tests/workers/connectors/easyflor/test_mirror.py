@@ -1,4 +1,4 @@
-"""The connector under the spine: what closed hours and deletions do to the mirror."""
+"""The whole mirror of EasyFlor: closed hours, deletions and fields that change their type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def later_today() -> tuple[str, str]:
-    """Opening hours that do not hold now nor in the next two hours."""
+    """Opening hours that begin in two hours."""
     begin = datetime.now(UTC) + timedelta(hours=2)
     return f"{begin:%H:%M}", f"{begin + timedelta(hours=1):%H:%M}"
 
@@ -27,14 +27,14 @@ def stream(mirror: Mirror, resource: str) -> Any:
         return streams.get(connection, "easyflor", resource)
 
 
-def test_a_vendor_who_is_closed_by_the_settings_is_not_asked(sqlite: Database, tmp_path: Path) -> None:
+def test_outside_the_configured_hours_no_request_is_sent(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, easyflor={"closed": True, "hours": later_today()}) as mirror:
         mirror.work()
         assert [] == mirror.sandboxes["easyflor"].asked
         assert stream(mirror, "debtor").full_due_at > datetime.now(UTC)
 
 
-def test_closed_hours_are_no_failure_and_wait_for_the_opening(sqlite: Database, tmp_path: Path) -> None:
+def test_a_closed_answer_is_not_a_failure_and_waits_for_the_opening_hours(sqlite: Database, tmp_path: Path) -> None:
     knobs = {"closed": True, "hours": later_today(), "options": {"opening_hours": []}}
     with mirrored(sqlite, tmp_path, easyflor=knobs) as mirror:
         sandbox = mirror.sandboxes["easyflor"]
@@ -50,7 +50,7 @@ def test_closed_hours_are_no_failure_and_wait_for_the_opening(sqlite: Database, 
         assert {} == mirror.differences()
 
 
-def test_a_debtor_that_vanishes_is_looked_up_and_a_purchase_is_believed_gone(sqlite: Database, tmp_path: Path) -> None:
+def test_a_missing_debtor_is_fetched_and_a_missing_purchase_is_deleted(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, easyflor={}) as mirror:
         sandbox = mirror.sandboxes["easyflor"]
         mirror.work()
@@ -66,7 +66,7 @@ def test_a_debtor_that_vanishes_is_looked_up_and_a_purchase_is_believed_gone(sql
             assert [str(purchase["Id"])] == list(gone)
 
 
-def test_the_same_debtor_in_many_forms_keeps_its_columns(sqlite: Database, tmp_path: Path) -> None:
+def test_a_debtor_whose_fields_change_type_keeps_its_columns(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, easyflor={}) as mirror:
         books = mirror.sandboxes["easyflor"].books
         debtor = books.tables["debtor"][0]

@@ -21,7 +21,7 @@ TWO = ["05:30-07:00", "20:00-22:15"]
 END = ["20:00-24:00"]
 ROUND = ["00:00-24:00"]
 
-# What is open when, in UTC: hours, now, closed until ("" while open, a day later with "+").
+# (opening hours, now, closed until), in UTC; "" while open, "+" for the next day.
 HOURS = [
     (NIGHT, "17:59:59", "18:00"),
     (NIGHT, "18:00:00", ""),
@@ -52,13 +52,13 @@ def moment(text: str) -> datetime | None:
 
 
 @pytest.mark.parametrize(("hours", "now", "until"), HOURS)
-def test_opening_hours(hours: list[str], now: str, until: str) -> None:
+def test_closed_until_follows_the_opening_hours(hours: list[str], now: str, until: str) -> None:
     asked = moment(now)
     assert asked is not None
     assert moment(until) == options(opening_hours=hours).closed_until(asked)
 
 
-def test_opening_hours_are_utc_whatever_zone_asks() -> None:
+def test_opening_hours_are_utc_in_any_zone() -> None:
     made = options(timezone="Europe/Amsterdam")
     summer = timezone(timedelta(hours=2))
     assert made.closed_until(datetime(2026, 6, 1, 19, 59, tzinfo=summer)) == datetime(2026, 6, 1, 18, tzinfo=UTC)
@@ -68,14 +68,14 @@ def test_opening_hours_are_utc_whatever_zone_asks() -> None:
 @pytest.mark.parametrize(
     "hours", ["18:00", "18-5", "18:00-5:00", "24:30-05:00", "18:60-05:00", "25:00-05:00", "24:00-05:00", "", "night"]
 )
-def test_malformed_opening_hours_refuse_with_an_example(hours: str) -> None:
+def test_malformed_opening_hours_are_refused_with_an_example(hours: str) -> None:
     with pytest.raises(ValidationError, match=r'as in "18:00-05:00"'):
         options(opening_hours=[hours])
 
 
 @pytest.mark.parametrize("hours", ["18:00-18:00", "00:00-00:00"])
-def test_opening_hours_that_end_when_they_begin_refuse(hours: str) -> None:
-    with pytest.raises(ValidationError, match="empty for a vendor who never closes"):
+def test_opening_hours_that_end_when_they_begin_are_refused(hours: str) -> None:
+    with pytest.raises(ValidationError, match="empty if EasyFlor never closes"):
         options(opening_hours=[hours])
 
 
@@ -83,7 +83,7 @@ def test_opening_hours_that_end_when_they_begin_refuse(hours: str) -> None:
     ("hours", "longest"),
     [(ALWAYS, 0), (ROUND, 0), (NIGHT, 13), (["18:00-05:00", "05:00-06:00"], 12), (["00:00-01:00", "02:00-03:00"], 21)],
 )
-def test_the_bound_counts_the_longest_time_that_the_vendor_is_closed(hours: list[str], longest: int) -> None:
+def test_the_bound_includes_the_longest_closed_time(hours: list[str], longest: int) -> None:
     made = options(opening_hours=hours)
     assert timedelta(hours=longest) == made.longest_closed
     (debtor,) = resources.resources(made)
@@ -103,7 +103,7 @@ def test_the_address_is_the_same_with_and_without_api(url: str) -> None:
     assert options(url).url == "https://api.easyflor.eu/api"
 
 
-def test_what_is_left_out_has_the_documented_defaults() -> None:
+def test_omitted_settings_have_the_documented_defaults() -> None:
     made = options()
     assert made.auth == "token"
     assert made.resources == ("debtor",)
@@ -114,36 +114,38 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
     assert made.login() == ("EasyFlor-Demo", "api", "wouldntyouliketoknow")
 
 
-def test_an_unknown_resource_is_refused_with_what_there_is_and_how_to_add_it() -> None:
-    with pytest.raises(ValidationError, match=r'no resource "shops".*articlegroup.*\[connections\.flora\.own\.shops\]'):
+def test_an_unknown_resource_is_refused_with_the_known_ones_and_how_to_add_it() -> None:
+    with pytest.raises(
+        ValidationError, match=r'no known resource "shops".*articlegroup.*\[connections\.flora\.own\.shops\]'
+    ):
         options(resources=["debtor", "shops"])
 
 
 @pytest.mark.parametrize(
-    ("own", "words"),
+    ("own", "text"),
     [
-        ({}, "nothing says where it is read"),
+        ({}, "it has no address; add path"),
         ({"path": "https://elsewhere.example/x"}, "below /api/"),
         ({"path": "/PriceList"}, "below /api/"),
         ({"path": "../PriceList"}, "below /api/"),
         ({"path": "PriceList?x=1"}, "below /api/"),
-        ({"path": "PriceListSinceDate/{date}"}, "has no {date}"),
-        ({"since": "PriceListSinceDate/"}, "has {date} once"),
-        ({"since": "PriceListSinceDate/{day}"}, "has {date} once"),
-        ({"since": "P/{date}/{date}"}, "has {date} once"),
+        ({"path": "PriceListSinceDate/{date}"}, "move {date} into since"),
+        ({"since": "PriceListSinceDate/"}, "needs {date} once"),
+        ({"since": "PriceListSinceDate/{day}"}, "needs {date} once"),
+        ({"since": "P/{date}/{date}"}, "needs {date} once"),
     ],
 )
-def test_an_own_resource_that_cannot_be_read_refuses(own: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_an_own_resource_without_a_valid_address_is_refused(own: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
         options(own={"pricelist": own})
 
 
-def test_the_documented_debtor_cannot_be_moved() -> None:
+def test_the_address_of_debtors_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match=r"own\.debtor"):
         options(own={"debtor": {"path": "Debtors/"}})
 
 
-def test_an_own_resource_is_mirrored_without_being_named_again() -> None:
+def test_an_own_resource_is_mirrored_without_being_listed_in_resources() -> None:
     made = options(own={"pricelist": {"path": "PriceList/", "since": "PriceListSinceDate/{date}", "key": "Shop:Id"}})
     debtor, pricelist = resources.resources(made)
     assert ("debtor", "pricelist") == (debtor.name, pricelist.name)
@@ -151,7 +153,7 @@ def test_an_own_resource_is_mirrored_without_being_named_again() -> None:
     assert not resources.catalogue(made)["pricelist"].confirmed
 
 
-def test_an_own_resource_is_a_table_of_the_settings_file(tmp_path: Path) -> None:
+def test_an_own_resource_is_read_from_the_settings_file(tmp_path: Path) -> None:
     file = tmp_path / "erpmirror.toml"
     file.write_text(
         """
@@ -184,7 +186,7 @@ def test_every_known_resource_can_be_mirrored(row: table.Row) -> None:
     assert made.unpaged == (row.path is not None and row.point is None)
 
 
-def test_what_is_asked_for_is_read_anew_when_it_changes() -> None:
+def test_the_selection_changes_with_the_settings_that_affect_it() -> None:
     def selection(**settings: Any) -> list[str]:
         return [each.selection for each in resources.resources(options(resources=["debtor", "invoice"], **settings))]
 

@@ -28,31 +28,31 @@ CLOSED = pytest.mark.parametrize("account", [{"closed": True}], indirect=True)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_full_reading_names_every_object_as_the_vendor_shows_it(account: Account, name: str) -> None:
-    reading = account.read(name)
-    assert account.sandbox.truth(name) == reading.objects
-    assert (name != "invoice") == reading.end.complete
+def test_a_full_sync_lists_every_object_as_sent(account: Account, name: str) -> None:
+    listing = account.list_all(name)
+    assert account.sandbox.truth(name) == listing.objects
+    assert (name != "invoice") == listing.end.complete
 
 
-def test_where_only_days_can_be_read_a_full_reading_asks_from_the_setting_and_proves_no_absence(
+def test_a_full_sync_by_days_starts_at_the_setting_since_and_is_not_complete(
     account: Account,
 ) -> None:
-    assert not account.read("invoice").end.complete
+    assert not account.list_all("invoice").end.complete
     assert "GET InvoiceSinceDate/20000101" == account.sandbox.asked[-1]
 
 
-def test_a_point_read_finds_the_debtor_and_a_tombstone_for_one_that_is_gone(account: Account) -> None:
+def test_a_point_read_returns_the_debtor_or_a_tombstone(account: Account) -> None:
     assert Snapshot("417", account.sandbox.truth("debtor")["417"]) == account.fetch("debtor", "417")
     assert Tombstone("9") == account.fetch("debtor", "9")
 
 
 @pytest.mark.parametrize("key", ["417?x=1", "417/1", "417#1", "%34%31%37"])
-def test_a_key_is_one_step_of_the_address_whatever_stands_in_it(account: Account, key: str) -> None:
+def test_a_key_is_percent_encoded_in_the_address(account: Account, key: str) -> None:
     assert Tombstone(key) == account.fetch("debtor", key)
     assert f"GET debtor/{key}" == account.sandbox.asked[-1]
 
 
-def test_a_point_read_takes_the_object_bare_as_well_as_in_a_list() -> None:
+def test_a_point_read_accepts_an_object_or_a_list_of_one() -> None:
     def answer(request: Request) -> JSONResponse:
         if request.method == "POST":
             return JSONResponse({"Token": "t", "Expiration": "2099-01-01T00:00:00Z"})
@@ -66,37 +66,36 @@ def test_a_point_read_takes_the_object_bare_as_well_as_in_a_list() -> None:
         assert Snapshot("417", {"Id": 417}) == client.fetch(debtor, "417")
         assert Tombstone("418") == client.fetch(debtor, "418")
         for key in ("419", "420"):
-            with pytest.raises(SetAside, match=f"something else when asked for debtor {key}"):
+            with pytest.raises(SetAside, match=f"did not answer with debtor {key} when asked"):
                 client.fetch(debtor, key)
         client.close()
 
 
-def test_a_tick_reads_the_last_days_again_by_the_vendors_clock(account: Account) -> None:
-    cursor = account.read("debtor").end.cursor
+def test_a_poll_reads_the_last_days_again_by_easyflors_clock(account: Account) -> None:
+    cursor = account.list_all("debtor").end.cursor
     account.clock.advance(days=5)
     account.sandbox.day.edit_debtor(Random(1))
-    tick = account.read("debtor", cursor)
-    assert 1 == len(tick.objects)
-    assert not tick.end.complete
-    account.read("debtor", tick.end.cursor)
+    poll = account.list_all("debtor", cursor)
+    assert 1 == len(poll.objects)
+    assert not poll.end.complete
+    account.list_all("debtor", poll.end.cursor)
     days = [asked.removeprefix("GET debtorsincedate/") for asked in account.sandbox.asked[-2:]]
     assert ["20260530", "20260604"] == days
 
 
 @pytest.mark.parametrize("account", [{"overlap_days": 4, "since_format": "yyyy-MM-dd"}], indirect=True)
-def test_overlap_and_form_are_settings(account: Account) -> None:
+def test_overlap_and_form_of_days_are_configurable(account: Account) -> None:
     account.sandbox.form = "%Y-%m-%d"
-    account.read("debtor", account.read("debtor").end.cursor)
+    account.list_all("debtor", account.list_all("debtor").end.cursor)
     assert "GET debtorsincedate/2026-05-28" == account.sandbox.asked[-1]
 
 
-def test_a_vendor_without_a_clock_is_asked_from_a_day_earlier() -> None:
+def test_without_a_date_header_a_poll_asks_from_a_day_earlier() -> None:
     asked: list[str] = []
 
     def answer(request: Request) -> JSONResponse:
         asked.append(request.path_params["path"])
-        said = {"Token": "t", "Expiration": "soon"} if request.method == "POST" else []
-        return JSONResponse(said)
+        return JSONResponse({"Token": "t", "Expiration": "soon"} if request.method == "POST" else [])
 
     app = Starlette(routes=[Route("/api/{path:path}", answer, methods=["GET", "POST"])])
     with served(app, date_header=False) as url:
@@ -113,16 +112,16 @@ def test_a_vendor_without_a_clock_is_asked_from_a_day_earlier() -> None:
 
 
 @CLOSED
-def test_only_large_full_readings_wait_for_the_opening(account: Account) -> None:
+def test_only_full_syncs_of_large_collections_are_refused_as_closed(account: Account) -> None:
     account.clock.now = datetime(2026, 6, 1, 19, tzinfo=UTC)
-    cursor = account.read("debtor").end.cursor
+    cursor = account.list_all("debtor").end.cursor
     account.clock.now = datetime(2026, 6, 2, 12, tzinfo=UTC)
     for name in ("debtor", "article", "purchase"):
         with pytest.raises(Closed, match="ApiOpeningHoursException"):
-            account.read(name)
-    account.read("debtor", cursor)
+            account.list_all(name)
+    account.list_all("debtor", cursor)
     account.fetch("debtor", "417")
-    account.read("country")
+    account.list_all("country")
 
 
 @CLOSED
@@ -137,7 +136,7 @@ def test_only_large_full_readings_wait_for_the_opening(account: Account) -> None
         ([], "2026-06-01T19:00", "2026-06-02T18:00"),
     ],
 )
-def test_a_vendor_who_is_closed_is_tried_when_the_settings_or_else_his_document_call_him_open(
+def test_a_closed_answer_names_the_next_opening_by_settings_or_document(
     account: Account, configured: list[str], now: str, until: str
 ) -> None:
     account.sandbox.hours = ("22:00", "05:00")
@@ -148,14 +147,14 @@ def test_a_vendor_who_is_closed_is_tried_when_the_settings_or_else_his_document_
 
 
 @CLOSED
-def test_a_probe_tells_of_closed_hours_and_of_an_empty_collection(account: Account) -> None:
+def test_a_probe_reports_closed_hours_and_an_empty_collection(account: Account) -> None:
     account.sandbox.books.tables["country"].clear()
     assert "closed until 2026-06-01 18:00 UTC" in account.client.probe(account.resource("article"))
     assert "it is empty" in account.client.probe(account.resource("country"))
     assert "nothing changed today" == account.client.probe(account.resource("debtor"))
 
 
-def test_a_probe_leaves_a_full_answer_with_its_first_object(account: Account) -> None:
+def test_a_probe_reads_only_the_first_object(account: Account) -> None:
     assert "its objects have ArticlegroupId, Id, Name, PriceDefault" in account.client.probe(
         account.resource("article")
     )
@@ -163,23 +162,25 @@ def test_a_probe_leaves_a_full_answer_with_its_first_object(account: Account) ->
 
 def test_a_probe_names_the_fields_of_objects_that_have_another_key(account: Account) -> None:
     account.sandbox.books.tables["country"][:] = [{"IsoCode": "NLD", "Secret": "value"}]
-    with pytest.raises(SetAside, match=r"country without Id; it has IsoCode, Secret; the setting `own`") as raised:
+    with pytest.raises(
+        SetAside, match=r"country without Id; it has IsoCode, Secret; name its key in the setting `own`"
+    ) as raised:
         account.client.probe(account.resource("country"))
     assert "value" not in str(raised.value)
 
 
-def test_the_greeting_brings_the_vendors_clock(account: Account) -> None:
+def test_check_returns_easyflors_clock(account: Account) -> None:
     assert account.clock.now == account.client.check().clock
 
 
 @pytest.mark.parametrize("form", ["%Y%m%d", "%Y-%m-%d"])
-def test_the_check_takes_days_in_either_form(account: Account, form: str) -> None:
+def test_check_works_with_both_forms_of_days(account: Account, form: str) -> None:
     account.sandbox.form = form
     assert "EasyFlor-Demo" in account.client.check().says
 
 
 @pytest.mark.parametrize("record", [{"Name": "no id"}, {"Id": None}, {"Id": ""}, {"Id": True}, 7, None, "text"])
-def test_a_record_without_key_is_set_aside_alone(record: Any) -> None:
+def test_a_record_without_key_is_unreadable_and_others_are_kept(record: Any) -> None:
     with _serving([{"Id": 1}, record]) as (client, country):
         chunks = list(client.list(country, None))
     assert [Snapshot("1", {"Id": 1})] == [row for chunk in chunks for row in chunk.snapshots]
@@ -187,43 +188,43 @@ def test_a_record_without_key_is_set_aside_alone(record: Any) -> None:
     assert (record if isinstance(record, dict) else {"value": record}) == unreadable.raw
 
 
-def test_where_absence_deletes_a_reply_with_an_unreadable_record_proves_none() -> None:
+def test_a_run_with_an_unreadable_record_is_not_complete_if_absence_deletes() -> None:
     with _serving([{"Id": 1}, {"Name": "no id"}]) as (client, country):
         end = list(client.list(country, None))[-1].end
     assert end is not None
     assert not end.complete
 
 
-def test_a_resource_without_any_readable_record_is_set_aside_whole() -> None:
+def test_a_resource_without_any_readable_record_is_parked_whole() -> None:
     with _serving([{"Code": number} for number in range(20)]) as (client, country), pytest.raises(SetAside) as raised:
         list(client.list(country, None))
     assert raised.value.whole_resource
 
 
-def test_ids_are_texts_whether_they_come_as_numbers_or_texts() -> None:
+def test_ids_become_texts() -> None:
     with _serving([{"Id": 7}, {"Id": "007"}, {"Id": "debtors/8"}]) as (client, country):
         chunks = list(client.list(country, None))
     assert ["7", "007", "debtors/8"] == [row.key for chunk in chunks for row in chunk.snapshots]
 
 
-def test_a_record_that_comes_twice_in_one_reply_is_one(account: Account) -> None:
+def test_an_equal_record_repeated_in_one_reply_is_not_enqueued(account: Account) -> None:
     account.table.append(account.table[0])
-    assert [] == account.read("debtor").mentions
+    assert [] == account.list_all("debtor").refs
 
 
-def test_of_two_states_of_a_debtor_in_one_reply_neither_is_believed_without_a_look(account: Account) -> None:
+def test_a_debtor_with_two_states_in_one_reply_is_enqueued(account: Account) -> None:
     account.table.append(account.table[0] | {"Name": "other"})
-    assert [Mention("debtor", "417")] == account.read("debtor").mentions
+    assert [Mention("debtor", "417")] == account.list_all("debtor").refs
 
 
-def test_of_two_different_objects_with_one_key_none_is_lost_in_silence() -> None:
+def test_a_second_object_with_the_same_key_is_unreadable() -> None:
     with _serving([{"Id": 1, "Name": "one"}, {"Id": 1, "Name": "other"}]) as (client, country):
         chunks = list(client.list(country, None))
     (unreadable,) = [row for chunk in chunks for row in chunk.unreadable]
     assert {"Id": 1, "Name": "other"} == unreadable.raw
 
 
-def test_a_person_may_ask_in_the_vendors_own_words(account: Account) -> None:
+def test_ask_takes_easyflors_addresses(account: Account) -> None:
     ask = account.client.ask
     assert [account.sandbox.truth("debtor")["417"]] == ask(["debtor/417"])
     assert [] == ask(["debtorsincedate/20260601"])
@@ -248,13 +249,13 @@ def test_a_person_may_ask_in_the_vendors_own_words(account: Account) -> None:
         ["DebtorListArticleSortPrice/", "1,2"],
     ],
 )
-def test_what_is_no_address_to_read_below_api_is_not_asked(account: Account, words: list[str]) -> None:
+def test_ask_refuses_addresses_that_cannot_be_read(account: Account, words: list[str]) -> None:
     with pytest.raises(SetAside, match="as in: debtor/417"):
         account.client.ask(words)
     assert [] == account.sandbox.asked
 
 
-def test_more_ids_than_the_vendor_takes_are_not_sent(account: Account) -> None:
+def test_more_ids_than_easyflor_accepts_are_not_sent(account: Account) -> None:
     for words in (["ListArticleSort", ",".join(["1"] * 51)], ["DebtorListArticleSortPrice", "417", ",".join("1" * 26)]):
         with pytest.raises(SetAside, match="ids at once"):
             account.client.ask(words)
@@ -264,18 +265,18 @@ def test_more_ids_than_the_vendor_takes_are_not_sent(account: Account) -> None:
 
 
 @pytest.mark.parametrize("account", [{"objects": 1001}], indirect=True)
-def test_a_person_is_not_shown_a_whole_collection(account: Account) -> None:
+def test_ask_refuses_a_reply_of_more_than_1000_objects(account: Account) -> None:
     with pytest.raises(SetAside, match="more than 1000 objects"):
         account.client.ask(["debtor"])
 
 
-def test_days_before_the_setting_are_not_asked_for(account: Account) -> None:
+def test_days_before_the_setting_since_are_not_read(account: Account) -> None:
     with account.another(since=str(date(2026, 5, 20))) as client:
         keys = [row.key for chunk in client.list(account.resource("invoice"), None) for row in chunk.snapshots]
     assert 0 < len(keys) < len(account.sandbox.truth("invoice"))
 
 
-def test_a_collection_is_never_held_whole() -> None:
+def test_a_collection_is_never_all_in_memory() -> None:
     count, name = 10_000, "x" * 1500
 
     def body() -> Iterator[str]:
@@ -297,7 +298,7 @@ def test_a_collection_is_never_held_whole() -> None:
 
 
 class _serving:  # noqa: N801 - read as a sentence: with _serving(records)
-    """A client of a vendor whose countries are these, and the resource."""
+    """(client, resource): of an app whose countries are `records`."""
 
     def __init__(self, records: Any) -> None:
         def answer(request: Request) -> Any:

@@ -1,4 +1,4 @@
-"""Password hashes of webshop users come with every debtor. Nothing of them may be found anywhere afterwards."""
+"""Debtors contain password hashes of webshop users, which must not be stored or logged anywhere."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def everything(database: Database) -> str:
 
 
 def entries(mirror: Mirror) -> int:
-    """How long the journal is."""
+    """The number of journal entries."""
     with mirror.database.read() as connection:
-        return connection.execute(sa.text("SELECT count(*) FROM changes")).scalar_one()
+        return int(connection.execute(sa.text("SELECT count(*) FROM changes")).scalar_one())
 
 
 @pytest.mark.parametrize("auth", ["token", "cookie"])
-def test_after_a_day_of_edits_no_secret_is_in_any_table_file_or_log(
+def test_after_the_story_no_secret_is_in_any_table_file_or_log(
     sqlite: Database,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -68,25 +68,25 @@ def test_after_a_day_of_edits_no_secret_is_in_any_table_file_or_log(
     with mirrored(sqlite, tmp_path, easyflor={"auth": auth}) as mirror:
         sandbox = mirror.sandboxes["easyflor"]
         mirror.work()
-        told = []
+        steps = []
         for step in sandbox.story():
-            told.append(step)
+            steps.append(step)
             mirror.catch_up()
         assert {} == mirror.differences()
         sandbox.password, old = "another password of the api user", sandbox.password
         sandbox.expire()
         sandbox.log_in_elsewhere()
-        mirror.catch_up()  # refused: what the error says is kept, too
+        mirror.catch_up()  # refused, so that errors are stored and logged
         text = everything(sqlite)
     captured = capfd.readouterr()
     logged = captured.out + captured.err + caplog.text
     files = b"".join(path.read_bytes() for path in tmp_path.glob("mirror.db*"))
-    assert STEPS == len(told)
-    assert "shop417" in text, "webshop users themselves are mirrored"
+    assert STEPS == len(steps)
+    assert "shop417" in text, "the names of webshop users are mirrored"
     assert b"shop417" in files
     assert "refuses the login" in text
     assert "refuses the login" in logged
-    # The beginning of a hash is found where a message was cut, too.
+    # Only the beginning of each secret, which would also be found in a message that was cut off.
     secrets = {secret[:10] for secret in sandbox.books.secrets | sandbox.issued | {old, sandbox.password}}
     personal = {"Nederlandse", "Duitse", "-12-10T00:00:00"}
     assert len(secrets) > 10
@@ -95,7 +95,7 @@ def test_after_a_day_of_edits_no_secret_is_in_any_table_file_or_log(
     assert [] == [secret for secret in secrets | personal if secret in logged]
 
 
-def test_a_change_of_nothing_but_a_password_changes_nothing(sqlite: Database, tmp_path: Path) -> None:
+def test_a_change_of_only_a_password_is_not_journaled(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, easyflor={}) as mirror:
         mirror.work()
         books, before = mirror.sandboxes["easyflor"].books, entries(mirror)
@@ -110,51 +110,51 @@ def test_a_change_of_nothing_but_a_password_changes_nothing(sqlite: Database, tm
         assert before + 1 == entries(mirror)
 
 
-def test_secrets_are_gone_at_any_depth_and_in_any_case() -> None:
-    assert PUBLIC == answers.cleaned(_copy(RAW), keep_personal=False)
+def test_secrets_are_removed_at_any_depth_and_in_any_case() -> None:
+    assert PUBLIC == answers.remove_secrets(_copy(RAW), keep_personal=False)
 
 
-def test_personal_data_stay_where_they_are_wanted_and_secrets_do_not() -> None:
-    kept = answers.cleaned(_copy(RAW), keep_personal=True)
+def test_personal_data_can_be_kept_and_secrets_cannot() -> None:
+    kept = answers.remove_secrets(_copy(RAW), keep_personal=True)
     contact = {"DateOfBirth": "1970-12-10T00:00:00Z", "gender": "Man", "NATIONALITY": "Nederlandse"}
     assert PUBLIC["Contacts"][0] | contact == kept["Contacts"][0]  # type: ignore[index]
     assert PUBLIC["Config"] == kept["Config"]
 
 
-def test_nesting_without_end_hides_no_secret() -> None:
+def test_secrets_are_removed_from_very_deep_nesting() -> None:
     deep: Any = {"Password": "+TEk"}
     for _ in range(100_000):
         deep = [deep]
-    cleaned = answers.cleaned(deep, keep_personal=False)
+    cleaned = answers.remove_secrets(deep, keep_personal=False)
     while isinstance(cleaned, list):
         (cleaned,) = cleaned
     assert {} == cleaned
 
 
-def test_the_spine_knows_the_secrets_too() -> None:
+def test_the_declared_secrets_are_redacted_too() -> None:
     redacted = redaction.redact(_copy(RAW), options().secrets)
     assert [{"Username": "Testje", "CanOrder": True}] == redacted["Contacts"][0]["Users"]
     assert {"deep": [[{"passwordHash": "+TEk", "Theme": "roos"}]]} == redacted["Config"]
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_personal_fields_have_columns_only_where_they_are_kept(keep: bool) -> None:  # noqa: FBT001
+def test_personal_fields_have_columns_only_if_they_are_kept(keep: bool) -> None:  # noqa: FBT001
     (debtor,) = resources.resources(options(keep_personal=keep))
     assert keep == ({"DateOfBirth", "Gender", "Nationality"} <= set(debtor.shape["Contacts"]))
     assert not [name for fields in debtor.shape.values() for name in fields if "assword" in name]
 
 
-def test_what_a_person_asks_for_shows_no_secret(account: Account) -> None:
+def test_the_answer_of_ask_contains_no_secret(account: Account) -> None:
     (shown,) = account.client.ask(["debtor/417"])
     assert account.sandbox.truth("debtor")["417"] == shown
     assert not [secret for secret in account.sandbox.books.secrets if secret in repr(shown)]
 
 
-def test_an_unreadable_record_is_parked_without_its_secrets(account: Account) -> None:
+def test_an_unreadable_record_has_no_secrets(account: Account) -> None:
     user = {"Username": "x", "Password": "+TEk", "PasswordSalt": "hCJj"}
     account.table.append({"Id": None, "Users": [user]})
     account.sandbox.books.changed["debtor", "None"] = datetime.now(UTC).date()
-    (unreadable,) = account.read("debtor").unreadable
+    (unreadable,) = account.list_all("debtor").unreadable
     assert {"Id": None, "Users": [{"Username": "x"}]} == unreadable.raw
 
 
