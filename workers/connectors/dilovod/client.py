@@ -297,13 +297,10 @@ class Client:
     def _read_register(
         self, register: str, source: JsonObject, fields: Mapping[str, str] | None, options: queries.RequestOptions
     ) -> Iterator[Any]:
-        spellings = (
-            [fields]
-            if fields
-            else self._field_spellings(queries.full_name(SelectionType(source["type"]), register), source)
-        )
+        selection = SelectionType(source["type"])
+        spellings = [fields] if fields else self._field_spellings(queries.full_name(selection, register), source)
         yield from metadata.try_spellings(
-            spellings, lambda way: _start(self._stream_rows(queries.request_params(source, way, **options)))
+            spellings, lambda spelling: _start(self._stream_rows(queries.request_params(source, spelling, **options)))
         )
 
     def _field_spellings(self, register: str, source: JsonObject) -> Sequence[Mapping[str, str]]:

@@ -52,7 +52,7 @@ def read(packet: Any, options: Options) -> Notice | Ignored:
         raise Malformed("the packet's params are not an object")
     name, key = _name(params.get("objectName")), _id(params.get("id"))
     _check_prefix(name, key)
-    return _to_notice(name, key, options)
+    return _accept_or_ignore(name, key, options)
 
 
 def _name(value: Any) -> str:
@@ -75,7 +75,7 @@ def _check_prefix(name: str, key: str) -> None:
         raise Malformed("objectName and id contradict each other")
 
 
-def _to_notice(name: str, key: str, options: Options) -> Notice | Ignored:
+def _accept_or_ignore(name: str, key: str, options: Options) -> Notice | Ignored:
     if name not in options.resources:
         return Ignored(f"{name[:_MAX_SHOWN]} is not configured")
     if is_register(name):

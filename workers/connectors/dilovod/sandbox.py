@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from models.values import JsonObject
-    from workers.connectors.dilovod.sandbox_books import Thing
+    from workers.connectors.dilovod.sandbox_books import VendorObject
 
 _KYIV = ZoneInfo("Europe/Kyiv")
 _RESOURCES = (
@@ -212,7 +212,7 @@ class Sandbox:
         """Wait until all queued webhooks are sent."""
         self._outbox.join()
 
-    def notify(self, thing: Thing) -> None:
+    def notify(self, thing: VendorObject) -> None:
         """Send the webhook of a change by a user, or lose or double it at random; there are no retries."""
         chance = self._chance.random()
         if chance < self.lost:
@@ -262,7 +262,7 @@ class Sandbox:
         kit = books.add("catalogs.goods", name=_multilang("Набір садівника"), mainUnit=books.of("catalogs.units")[0].id)
         books.add_row(kit, "tpGoods", good=self._goods()[0].id, qty="2.000")
 
-    def _good(self, random: Random, number: int, group: Thing) -> Thing:
+    def _good(self, random: Random, number: int, group: VendorObject) -> VendorObject:
         books = self.books
         good = books.add(
             "catalogs.goods",
@@ -277,10 +277,10 @@ class Sandbox:
         self._price(good, Decimal(random.randrange(1000, 90_000)) / 100)
         return good
 
-    def _goods(self) -> list[Thing]:
+    def _goods(self) -> list[VendorObject]:
         return [good for good in self.books.of("catalogs.goods") if good.header["isGroup"] == "0" and not good.marked]
 
-    def _new_order(self, random: Random) -> Thing:
+    def _new_order(self, random: Random) -> VendorObject:
         books = self.books
         date = books.wall_clock()
         order = books.add(
@@ -302,7 +302,7 @@ class Sandbox:
             self._order_row(order, random)
         return order
 
-    def _order_row(self, order: Thing, random: Random) -> None:
+    def _order_row(self, order: VendorObject, random: Random) -> None:
         price, qty = Decimal(random.randrange(100, 90_000)) / 100, Decimal(random.randrange(1, 20))
         amount = f"{price * qty:.2f}"
         good = random.choice(self._goods())
@@ -311,23 +311,23 @@ class Sandbox:
         self.books.add_row(order, "tpGoods", good=good.id, price=f"{price:.5f}", unit=unit, **amounts)
         self._total(order)
 
-    def _total(self, order: Thing) -> None:
+    def _total(self, order: VendorObject) -> None:
         total = sum((Decimal(row["amountCur"]) for row in order.parts["tpGoods"]), Decimal())
         order.header["amountCur"] = f"{total:.2f}"
 
-    def _stock(self, good: Thing, storage: Thing, qty: Decimal, amount: Decimal) -> None:
+    def _stock(self, good: VendorObject, storage: VendorObject, qty: Decimal, amount: Decimal) -> None:
         place = (self.books.of("catalogs.firms")[0].id, storage.id, good.id)
         self.books.move(place, qty, amount)
 
-    def _price(self, good: Thing, price: Decimal) -> None:
+    def _price(self, good: VendorObject, price: Decimal) -> None:
         books = self.books
         kind, currency = books.of("catalogs.priceTypes")[0].id, books.of("catalogs.currency")[0].id
         books.prices.append(sandbox_books.Price(books.wall_clock(), good.id, kind, price, currency))
 
-    def _orders(self, *, marked: bool = False) -> list[Thing]:
+    def _orders(self, *, marked: bool = False) -> list[VendorObject]:
         return [order for order in self.books.of("documents.saleOrder") if order.marked == marked]
 
-    def _some_order(self, random: Random) -> Thing:
+    def _some_order(self, random: Random) -> VendorObject:
         return random.choice(self._orders() or [self._new_order(random)])
 
     # Everyday changes. None renames a linked object, because a mirror's `pr` is as of the last fetch.
@@ -466,7 +466,7 @@ class Sandbox:
 
     def _answer(self, action: str, params: JsonObject) -> Any:
         try:
-            return self._act(action, params)
+            return self._perform(action, params)
         except RefusedError as refused:
             return {"error": str(refused), "clientMessages": []}
         except (AttributeError, KeyError, TypeError, ValueError):  # any other mistake in the params
@@ -500,8 +500,8 @@ class Sandbox:
             if start[:10] <= call.day <= end[:10]
         ]
 
-    def _act(self, action: str, params: JsonObject) -> Any:
-        acts: dict[str, Callable[[], Any]] = {
+    def _perform(self, action: str, params: JsonObject) -> Any:
+        actions: dict[str, Callable[[], Any]] = {
             "getObject": lambda: self.books.get_object(str(params.get("id"))),
             "request": lambda: self.books.request(params),
             "listMetadata": self.books.list_metadata,
@@ -510,9 +510,9 @@ class Sandbox:
             "saveObject": lambda: self._save(params),
             "setDelMark": lambda: self._set_mark(params),
         }
-        if action not in acts:
+        if action not in actions:
             raise RefusedError(f"unknown action {action}")
-        return acts[action]()
+        return actions[action]()
 
     def _save(self, params: JsonObject) -> JsonObject:
         header = dict(params.get("header") or {})
@@ -615,7 +615,7 @@ async def _drip(body: bytes, pause: float) -> AsyncIterator[bytes]:
         await asyncio.sleep(pause)
 
 
-def _webhook_packet(thing: Thing) -> JsonObject:
+def _webhook_packet(thing: VendorObject) -> JsonObject:
     return {"action": "objectChanged", "params": {"objectName": thing.kind, "id": thing.id}}
 
 

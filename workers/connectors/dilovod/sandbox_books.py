@@ -160,7 +160,7 @@ class RefusedError(Exception):
 
 
 @dataclass
-class Thing:
+class VendorObject:
     """An object of a catalogue, or a document. Links in `header` and `parts` are bare ids; answers add their names."""
 
     kind: str
@@ -249,7 +249,7 @@ class Books:
     clock: Callable[[], datetime]
     denied: set[str] = field(default_factory=lambda: {"catalogs.states"})
     unknown_fields: set[str] = field(default_factory=set)
-    things: dict[str, Thing] = field(default_factory=dict)
+    things: dict[str, VendorObject] = field(default_factory=dict)
     movements: list[Movement] = field(default_factory=list)
     prices: list[Price] = field(default_factory=list)
     spelling: dict[str, tuple[str, str]] = field(
@@ -270,7 +270,7 @@ class Books:
         """Kyiv's wall clock, "2026-01-31 23:59:59"."""
         return self.clock().strftime("%Y-%m-%d %H:%M:%S")
 
-    def add(self, kind: str, *, id_: str | None = None, **header: Any) -> Thing:
+    def add(self, kind: str, *, id_: str | None = None, **header: Any) -> VendorObject:
         """Create an object; `id_`: of a removed one that is created again."""
         self._numbers[kind] += 1
         made = id_ or f"{self.kinds[kind].prefix}{self._numbers[kind]:011d}"
@@ -278,11 +278,11 @@ class Books:
         fixed = {"version": "1", "delMark": "0", "isGroup": "0", "posted": "0", "code": str(self._numbers[kind])}
         known = {name: value for name, value in fixed.items() if name in empty}
         parts: dict[str, list[JsonObject]] = {part: [] for part in self.kinds[kind].parts or {}}
-        thing = Thing(kind, made, empty | known | header, parts)
+        thing = VendorObject(kind, made, empty | known | header, parts)
         self.things[made] = thing
         return thing
 
-    def add_row(self, thing: Thing, part: str, **values: Any) -> JsonObject:
+    def add_row(self, thing: VendorObject, part: str, **values: Any) -> JsonObject:
         """Append a row to a table part."""
         self._row_id += 1
         fields = (self.kinds[thing.kind].parts or {})[part]
@@ -290,13 +290,13 @@ class Books:
         thing.parts[part].append(row)
         return row
 
-    def touch(self, thing: Thing, **header: Any) -> Thing:
+    def touch(self, thing: VendorObject, **header: Any) -> VendorObject:
         """Change header fields and save: the version rises, and newly declared fields appear."""
         thing.header = _blank(self.kinds[thing.kind].fields) | thing.header | header
         thing.header["version"] = str(int(thing.header["version"]) + 1)
         return thing
 
-    def mark(self, thing: Thing, mark: str = "1") -> None:
+    def mark(self, thing: VendorObject, mark: str = "1") -> None:
         """Set or clear `delMark`; marking a group marks what is in it (Dilovod help, setDelMark)."""
         self.touch(thing, delMark=mark, **({"posted": "0"} if "posted" in thing.header and mark == "1" else {}))
         if mark == "1" and thing.header.get("isGroup") == "1":
@@ -304,7 +304,7 @@ class Books:
                 if other.kind == thing.kind and other.header["parent"] == thing.id and not other.marked:
                     self.mark(other)
 
-    def remove(self, thing: Thing) -> None:
+    def remove(self, thing: VendorObject) -> None:
         """Remove an object physically, without a webhook."""
         del self.things[thing.id]
 
@@ -331,7 +331,7 @@ class Books:
             if (each := order.header)["posted"] == "1" and not order.marked
         ]
 
-    def of(self, kind: str) -> list[Thing]:
+    def of(self, kind: str) -> list[VendorObject]:
         """All objects of a kind, marked ones included."""
         return [thing for thing in self.things.values() if thing.kind == kind]
 
@@ -350,7 +350,7 @@ class Books:
         if name in self.denied:
             raise RefusedError(f"Access to {name} denied, check role settings")
 
-    def show(self, thing: Thing) -> JsonObject:
+    def show(self, thing: VendorObject) -> JsonObject:
         """The `getObject` answer: header links are `{"id","pr"}`, row links `x` and `x__pr`, parts keyed by row id."""
         kind = self.kinds[thing.kind]
         header: JsonObject = {"id": {"id": thing.id, "pr": self.presentation(thing)}}
@@ -383,7 +383,7 @@ class Books:
             return RESTRICTED
         return self.presentation(self.things[key]) if key in self.things else None
 
-    def presentation(self, thing: Thing) -> str:
+    def presentation(self, thing: VendorObject) -> str:
         """The text that links to the object show."""
         return str((thing.header.get("presentation") or thing.header["name"])["uk"])
 
@@ -440,7 +440,7 @@ class Books:
     def request(self, params: JsonObject) -> Any:
         """The answer of `request`. A top-level `offset` is ignored, as Dilovod does."""
         fields: dict[str, str] = dict(params.get("fields") or {})
-        rows = [row for row in self._source(params.get("from")) if self._accepted(row, fields, params.get("filters"))]
+        rows = [row for row in self._source(params.get("from")) if self._matches(row, fields, params.get("filters"))]
         rows = _limit(rows, params.get("limit"))
         multilang = bool(params.get("multilang"))
         if params.get("assembleLinks", True):
@@ -461,7 +461,7 @@ class Books:
         self.allow(name)
         return (self._row(thing) for thing in self.of(name)) if not part else self._part_rows(name, part)
 
-    def _row(self, thing: Thing) -> Row:
+    def _row(self, thing: VendorObject) -> Row:
         types = {"id": thing.kind, **self.kinds[thing.kind].fields}
         return Row({"id": thing.id, **thing.header}, {k: v for k, v in types.items() if k not in self.unknown_fields})
 
@@ -561,20 +561,20 @@ class Books:
 
     # Filtering.
 
-    def _accepted(self, row: Row, fields: dict[str, str], filters: Any) -> bool:
+    def _matches(self, row: Row, fields: dict[str, str], filters: Any) -> bool:
         paths = {alias: path for path, alias in fields.items()}
         for condition in filters or ():
             if condition["alias"] not in paths:
                 raise RefusedError(f"filter by unknown alias {condition['alias']}")
             value, value_type = self._resolve(row, paths[condition["alias"]])
             actual = str(value["uk"] if _is_multilang(value_type) else value)
-            if not self._holds(actual, condition["operator"], condition["value"]):
+            if not self._condition_holds(actual, condition["operator"], condition["value"]):
                 return False
         return True
 
-    def _holds(self, actual: str, operator: str, value: Any) -> bool:
+    def _condition_holds(self, actual: str, operator: str, value: Any) -> bool:
         if operator.startswith("!"):
-            return not self._holds(actual, {"!=": "="}.get(operator, operator[1:]), value)
+            return not self._condition_holds(actual, {"!=": "="}.get(operator, operator[1:]), value)
         wanted = [_as_text(item) for item in value] if isinstance(value, list) else [_as_text(value)]
         if operator in {"IH", "ILH"}:
             return any(item in self._groups(actual) for item in wanted)

@@ -24,7 +24,7 @@ from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod.options import Options
 
 if TYPE_CHECKING:
-    from workers.connectors.dilovod.sandbox_books import Thing
+    from workers.connectors.dilovod.sandbox_books import VendorObject
 
 
 def post(app: Starlette, **request: Any) -> httpx.Response:
@@ -43,11 +43,11 @@ def ask(app: Starlette, action: str, params: Any, key: str = "sandbox-key") -> A
 
 
 @pytest.fixture
-def order(sandbox: dilovod_sandbox.Sandbox) -> Thing:
+def order(sandbox: dilovod_sandbox.Sandbox) -> VendorObject:
     return sandbox.books.of("documents.saleOrder")[0]
 
 
-def test_the_packet_is_accepted_as_json_or_as_a_form(app: Starlette, order: Thing) -> None:
+def test_the_packet_is_accepted_as_json_or_as_a_form(app: Starlette, order: VendorObject) -> None:
     packet = {"key": "sandbox-key", "action": "getObject", "params": {"id": order.id}}
 
     raw = post(app, json=packet)
@@ -66,7 +66,7 @@ def test_a_wrong_key_is_an_error_with_http_200(app: Starlette) -> None:
     assert {"error": "bad key"} == ask(app, "listMetadata", {}, key="other")
 
 
-def test_an_object_has_the_recorded_shape(app: Starlette, order: Thing) -> None:
+def test_an_object_has_the_recorded_shape(app: Starlette, order: VendorObject) -> None:
     shown = ask(app, "getObject", {"id": order.id})
 
     assert shown["misc"] is False
@@ -96,7 +96,7 @@ def test_an_unknown_id_is_an_error(app: Starlette) -> None:
 
 
 def test_a_marked_object_stays_readable_and_is_not_in_truth(
-    app: Starlette, sandbox: dilovod_sandbox.Sandbox, order: Thing
+    app: Starlette, sandbox: dilovod_sandbox.Sandbox, order: VendorObject
 ) -> None:
     assert ask(app, "setDelMark", {"header": {"id": order.id}}) == "ok"
     assert ask(app, "getObject", {"id": order.id})["header"]["delMark"] == "1"
@@ -135,7 +135,7 @@ def test_saving_an_unknown_field_is_refused(app: Starlette) -> None:
     assert error.startswith("cant set value of header.nothing")
 
 
-def test_a_forced_mark_removes_the_object(app: Starlette, order: Thing) -> None:
+def test_a_forced_mark_removes_the_object(app: Starlette, order: VendorObject) -> None:
     assert ask(app, "setDelMark", {"header": {"id": order.id}, "forceDelete": 1}) == "ok"
     assert "error" in ask(app, "getObject", {"id": order.id})
 
@@ -198,7 +198,7 @@ def test_an_unknown_action_is_an_error(app: Starlette) -> None:
     assert ask(app, "call", {})["error"] == "unknown action call"
 
 
-def test_presentations_cannot_be_renamed(app: Starlette, order: Thing) -> None:
+def test_presentations_cannot_be_renamed(app: Starlette, order: VendorObject) -> None:
     row = ask(app, "request", {"from": order.kind, "fields": {"id__pr": "name"}, "limit": 1})[0]
 
     assert ["id__pr"] == list(row)
