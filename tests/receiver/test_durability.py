@@ -20,6 +20,7 @@ from models.faults import Point
 from receiver.spool import Spool
 from tests.chaos.lifecycle import PATIENCE
 from tests.chaos.servers import PostgreSQL
+from tests.lengths import at_length
 from tests.processes import Installation, free_port, kill_group, until
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 PACKET = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300%09d"}}'
 SENDERS = 8
+PAUSE = 0.01
+"""Seconds between two webhooks of a sender: without it, thousands more than needed are sent while a server starts."""
 MANY = 300
 
 
@@ -68,6 +71,7 @@ def sending(address: str, *, first: int = 0) -> Iterator[Sending]:
                     answer = 0
                     over.wait(0.05)
                 known.answers[packet] = answer
+                over.wait(PAUSE)
 
     senders = [threading.Thread(target=send, daemon=True) for _ in range(SENDERS)]
     for sender in senders:
@@ -153,7 +157,7 @@ OUTAGES: dict[str, tuple[Callable[[PostgreSQL], None], Callable[[PostgreSQL], No
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="paused"))
 def test_while_the_database_is_away_every_webhook_is_answered_200_and_kept_once(
     stage: Stage, server: PostgreSQL, outage: str
 ) -> None:
@@ -172,7 +176,7 @@ def test_while_the_database_is_away_every_webhook_is_answered_200_and_kept_once(
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="killed"))
 def test_what_a_killed_receiver_left_in_the_spool_is_drained_by_the_next(
     stage: Stage, server: PostgreSQL, outage: str
 ) -> None:
@@ -194,7 +198,7 @@ def test_what_a_killed_receiver_left_in_the_spool_is_drained_by_the_next(
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", [Point.SPOOL_WRITTEN, Point.SPOOL_SYNCED])
+@pytest.mark.parametrize("point", at_length([Point.SPOOL_WRITTEN, Point.SPOOL_SYNCED], quick=Point.SPOOL_SYNCED))
 def test_killed_while_it_writes_the_spool_each_answered_webhook_is_kept_once(
     stage: Stage, server: PostgreSQL, point: Point
 ) -> None:
@@ -212,7 +216,7 @@ def test_killed_while_it_writes_the_spool_each_answered_webhook_is_kept_once(
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", [Point.NOTICES_INSERTED, Point.SPOOL_DRAINED])
+@pytest.mark.parametrize("point", at_length([Point.NOTICES_INSERTED, Point.SPOOL_DRAINED], quick=Point.SPOOL_DRAINED))
 def test_killed_while_it_drains_the_spool_each_answered_webhook_is_kept_once(
     stage: Stage, server: PostgreSQL, point: Point
 ) -> None:
@@ -235,7 +239,9 @@ def test_killed_while_it_drains_the_spool_each_answered_webhook_is_kept_once(
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", [Point.NOTICES_INSERTED, Point.NOTICES_COMMITTED])
+@pytest.mark.parametrize(
+    "point", at_length([Point.NOTICES_INSERTED, Point.NOTICES_COMMITTED], quick=Point.NOTICES_COMMITTED)
+)
 def test_killed_around_its_commit_each_answered_webhook_is_kept_once(stage: Stage, point: Point) -> None:
     process = stage.start()
     with sending(stage.installation.address) as sent:
@@ -250,7 +256,7 @@ def test_killed_around_its_commit_each_answered_webhook_is_kept_once(stage: Stag
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="stopped"))
 def test_a_receiver_that_is_told_to_end_waits_for_no_database(stage: Stage, server: PostgreSQL, outage: str) -> None:
     leave, return_ = OUTAGES[outage]
     process = stage.start()
