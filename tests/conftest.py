@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the chaos tests did and found."""
-    reports = [report for some in terminalreporter.stats.values() for report in some if hasattr(report, "when")]
+    every = [report for some in terminalreporter.stats.values() for report in some]
+    reports = [report for report in every if isinstance(report, pytest.TestReport)]
     lines = list(ledger.table(ledger.lines(reports)))
     if lines:
         terminalreporter.section("chaos")
