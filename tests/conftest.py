@@ -31,7 +31,8 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, and chaos beside one other chaos at most: each starts a dozen processes."""
-    items.sort(key=lambda item: (item.get_closest_marker("chaos") is None, item.get_closest_marker("timeout") is None))
+    longest_first = ("chaos", "slow", "timeout")
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in longest_first])
     chaos = [item for item in items if item.get_closest_marker("chaos")]
     alone = [item for item in chaos if not item.get_closest_marker("xdist_group")]
     for number, item in enumerate(alone):
@@ -40,7 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the chaos tests did and found."""
-    reports = [report for some in terminalreporter.stats.values() for report in some if hasattr(report, "when")]
+    every = [report for some in terminalreporter.stats.values() for report in some]
+    reports = [report for report in every if isinstance(report, pytest.TestReport)]
     lines = list(ledger.table(ledger.lines(reports)))
     if lines:
         terminalreporter.section("chaos")

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 SYSTEMS: dict[str, dict[str, Any]] = {"dilovod": {"seed": 2, "lost": 0.3, "doubled": 0.3}, "directo": {"seed": 2}}
 
-ON_REDIS = pytest.param("redis", marks=[pytest.mark.redis, pytest.mark.postgresql])
+ON_REDIS = pytest.param("redis", marks=[pytest.mark.redis, pytest.mark.postgresql, pytest.mark.slow])
 ON_RABBITMQ = pytest.param(
-    "rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.postgresql, pytest.mark.xdist_group("rabbitmq")]
+    "rabbitmq",
+    marks=[pytest.mark.rabbitmq, pytest.mark.postgresql, pytest.mark.xdist_group("rabbitmq"), pytest.mark.slow],
 )
 
 

@@ -179,7 +179,11 @@ def an_hour(mirror: Mirror, door: Door, clock: Clock) -> int:
 
 @pytest.mark.parametrize(
     ("system", "resource", "formulas", "objects"),
-    [(*row, objects) for row in STATED for objects in SIZES.get(row[:2], (6, 30))],
+    [
+        pytest.param(*row, objects, marks=[pytest.mark.slow] if number else [])
+        for row in STATED
+        for number, objects in enumerate(SIZES.get(row[:2], (6, 30)))
+    ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_the_vendor_is_asked_as_often_as_operating_says(

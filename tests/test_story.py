@@ -13,7 +13,10 @@ from tests.mirroring import mirrored
 from workers.connectors import discovery
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from _pytest.mark import ParameterSet
 
     from models.database import Database
 
@@ -37,7 +40,17 @@ def alive(database: Database, target: records.Target) -> dict[str, Any]:
         return {key: raw for key, gone, raw in records.export(connection, target) if gone is None}
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+def days() -> Iterator[ParameterSet]:
+    """Each system on each kind of database; in the plain run each system on one kind, and each kind at least once."""
+    kinds = ("sqlite", "postgresql", "icu")
+    for number, system in enumerate(SYSTEMS):
+        for kind in kinds:
+            marks = [] if kind == "sqlite" else [pytest.mark.postgresql]
+            marks += [] if kind == kinds[number % len(kinds)] else [pytest.mark.slow]
+            yield pytest.param(kind, system, marks=marks)
+
+
+@pytest.mark.parametrize(("empty_url", "system"), list(days()), indirect=["empty_url"])
 def test_after_the_story_the_mirror_equals_the_vendor(database: Database, tmp_path: Path, system: str) -> None:
     with mirrored(database, tmp_path, **{system: {"seed": 3}}) as mirror:
         mirror.work()

@@ -1,0 +1,21 @@
+"""What the plain run leaves out: a rule is shown once there, and with its other values where there is time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _pytest.mark import ParameterSet
+
+T = TypeVar("T")
+
+
+def at_length(values: Iterable[T], *, quick: T) -> list[T | ParameterSet]:
+    """The values of a parameter: `quick` as it is, the others marked `slow`."""
+    every = list(values)
+    assert quick in every, f"{quick!r} is none of {every}"
+    return [value if value == quick else pytest.param(value, marks=pytest.mark.slow) for value in every]
