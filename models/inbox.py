@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models import bulk
-from models.database import Clock, Tx
+from models.database import Tx
 from models.exact import storable, storable_text
-from models.tables import gates, inbox, notices, streams, turns
+from models.tables import inbox, notices, streams, turns
 from models.values import Cause, Lane
 
 if TYPE_CHECKING:
@@ -141,43 +141,13 @@ def _mentioned_once(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any: 
     return _mentioned(postgresql.insert(inbox).values(**given, wanted=turns.next_value()))
 
 
-def due(
-    tx: Tx,
-    *,
-    connection_name: str,
-    now: datetime | Clock,
-    lane: Lane | None = None,
-    failing: str | None = None,
-    limit: int = 1,
-) -> list[Item]:
-    """The next rows to fetch: live before bulk, then the longest waiting. Keys of a parked resource rest with it.
-
-    `failing`: an account; while its last request has failed, only those that have not failed yet.
-    """
-    clock = now if isinstance(now, Clock) else Clock.at(now)
-    wanted = {"its_connection": connection_name, "its_lane": lane, "account": failing, "most": limit}
-    found = tx.execute(_due(clock.reads, lane is not None, failing is not None), {**wanted, **clock.told})
+def due(tx: Tx, *, connection_name: str, now: datetime, limit: int = 1) -> list[Item]:
+    """The next rows to fetch: live before bulk, then the longest waiting. Keys of a parked resource rest with it."""
+    found = tx.execute(_DUE, {"its_connection": connection_name, "now": now, "most": limit})
     return [
         Item(**{**row._mapping, "lane": Lane(row.lane), "cause": Cause(row.cause)})  # noqa: SLF001 - SQLAlchemy's public name
         for row in found
     ]
-
-
-@cache
-def _due(clock: sa.ColumnElement[datetime], of_lane: bool, of_account: bool) -> sa.Select[Any]:  # noqa: FBT001 - what it is remembered by
-    statement = (
-        sa.select(*[inbox.c[name] for name in Item.__slots__])
-        .where(inbox.c.connection == sa.bindparam("its_connection"), inbox.c.state == "due", inbox.c.due_at <= clock)
-        .where(~resting_resource())
-        .order_by(inbox.c.lane, inbox.c.due_at)
-        .limit(sa.bindparam("most", type_=sa.Integer))
-    )
-    if of_lane:
-        statement = statement.where(inbox.c.lane == sa.bindparam("its_lane"))
-    if of_account:
-        failing = sa.exists().where(gates.c.account == sa.bindparam("account"), gates.c.failures > 0)
-        statement = statement.where(sa.or_(inbox.c.attempts == 0, ~failing))
-    return statement
 
 
 def live_waits(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, datetime]:
@@ -388,3 +358,10 @@ _BEGIN = (
     )
 )
 _FINISH = sa.delete(inbox).where(*_STILL)
+_DUE = (
+    sa.select(*[inbox.c[name] for name in Item.__slots__])
+    .where(inbox.c.connection == sa.bindparam("its_connection"), inbox.c.state == "due")
+    .where(inbox.c.due_at <= sa.bindparam("now"), ~resting_resource())
+    .order_by(inbox.c.lane, inbox.c.due_at)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -124,20 +123,6 @@ def get(tx: Tx, connection_name: str, resource: str) -> Stream | None:
     """One row."""
     found = tx.execute(sa.select(*_FIELDS).where(_is(connection_name, resource))).one_or_none()
     return None if found is None else Stream(*found)
-
-
-def get_now(tx: Tx, connection_name: str, resource: str) -> tuple[Stream | None, datetime]:
-    """One row, and the clock."""
-    clock = tx.moment()
-    here = {"its_connection": connection_name, "its_resource": resource}
-    found = tx.execute(_one_and_clock(clock.reads), {**here, **clock.told}).one_or_none()
-    return (None, tx.now) if found is None else (Stream(*found[:-1]), found[-1])
-
-
-@cache
-def _one_and_clock(clock: sa.ColumnElement[datetime]) -> sa.Select[Any]:
-    here = (streams.c.connection == sa.bindparam("its_connection"), streams.c.resource == sa.bindparam("its_resource"))
-    return sa.select(*_FIELDS, clock).where(*here)
 
 
 def open_ones(tx: Tx, *, connection_name: str) -> list[Stream]:

@@ -69,14 +69,6 @@ class ChangeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """One resource of one connection: what every row of the inbox, the mirror and the journal belongs to."""
-
-    connection: str
-    resource: str
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """An object as its system showed it.
 

@@ -9,8 +9,8 @@
 `look` works off what is short (notices, mentions, ticks), `read` what is long (full readings) and the watched folders.
 Both ask only through the gate, never inside a transaction, and commit under the lease they asked with. `fetching` has
 the way of one key, `sending` that of one document, which is passed in; `reading` has the way of one page, `incoming`
-that of a file; `fates` what happens when a vendor fails. `gate.Shut` ends a task early (what is due stays due),
-`gate.LeaseLost` discards one result (its work is still due).
+that of a file; `unit_of_work` is the transaction of all three; `fates` says what happens when a vendor fails.
+`gate.Shut` ends a task early (what is due stays due), `gate.LeaseLost` discards one result (its work is still due).
 """
 
 from __future__ import annotations
