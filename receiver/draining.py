@@ -1,43 +1,39 @@
-"""Moves what waits in the spool into the database once that is back, also what dead receivers have left there."""
+"""Brings what waits in the spool into the database once that is back, also what dead receivers have left there."""
 
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
 
 from models import faults
 from models.faults import Point
-from receiver import spool_file, storing
+from receiver import storing
 from receiver.storing import Away
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from models.database import Database
     from models.notices import Letter
-    from receiver.spool import Spool
-    from receiver.spool_file import SpoolFile
+    from receiver.spool import Orphan, Spool
 
 log = structlog.get_logger(__name__)
 
 _PAUSE = 1.0
-"""Seconds between two checks of the folder, and so of a database that is down."""
+"""Seconds between two looks at the folder, and so at a database that is away."""
 
 _CHUNK = 500
-"""Webhooks that are stored in one transaction."""
-
 _FAREWELL = 1.0
 """Seconds that shutting down waits for a chunk. One that is not done is drained again by the next receiver."""
 
 
 class Drainer:
-    """One background thread. It does not connect to the database while the spool is empty.
+    """One background thread. Nothing connects while the spool is empty.
 
-    `returned`: called when the database has taken webhooks again; `drained`: called with each connection whose webhooks
-    were stored.
+    `returned` is told when the database has taken letters again, `drained` the connections whose letters it took.
     """
 
     def __init__(
@@ -48,71 +44,79 @@ class Drainer:
         self._returned = returned
         self._drained = drained
         self._closing = threading.Event()
-        self._complaints: set[str] = set()
+        self._complained: str | None = None
         # A daemon: a database that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
 
     def start(self) -> None:
-        """Drain the spool from now on, whenever something waits there."""
+        """Look after the spool from now on."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop. What is not drained stays where it is."""
+        """What is not drained stays where it is."""
         self._closing.set()
         self._thread.join(_FAREWELL)
         self._database.close()
 
     def _run(self) -> None:
         while True:
-            with suppress(Away):  # the batcher has logged it
-                self.drain()
+            try:
+                self.look()
+                self._complained = None
+            except Away:
+                pass  # the letterbox has said so
+            except OSError as error:
+                self._complain(error)
             if self._closing.wait(_PAUSE):
                 return
 
-    def drain(self) -> None:
-        """Drain every file once. Raises `Away`. A file whose disk fails is logged and left, the others are drained."""
-        self._spool.remove_gone()
+    def look(self) -> None:
+        """Drain whatever no living process writes. Raises `Away`, and `OSError` of the folder."""
         if self._spool.is_empty():
             return
-        # First: while the database is down no file is locked, so that receivers go on writing to those they have.
         storing.require(self._database)
-        self._spool.release()
-        for path in self._spool.files():
-            try:
-                with spool_file.claimed(path) as file:
-                    if file is not None:
-                        self._drain(file)
-            except OSError as error:
-                self._complain(error)
+        # Our own file comes last: only when the database has taken the others is a new one worth beginning.
+        self._drain_all()
+        if self._spool.release():
+            self._drain_all()
         if not self._closing.is_set():
             self._returned()
 
-    def _drain(self, file: SpoolFile) -> None:
-        contents = file.read()
-        refused: list[Letter] = []
-        for start in range(0, len(contents.letters), _CHUNK):
+    def _drain_all(self) -> None:
+        for orphan in self._spool.orphans():
             if self._closing.is_set():
                 return
-            refused += self._store(contents.letters[start : start + _CHUNK])
+            self._drain(orphan)
+
+    def _drain(self, orphan: Orphan) -> None:
+        contents = orphan.read()
+        refused: list[Letter] = []
+        for chunk in _chunks(contents.letters):
+            if self._closing.is_set():
+                return
+            refused += self._store(chunk)
         faults.reach(Point.SPOOL_DRAINED)
-        if not contents.whole:
-            log.error("damaged spool file set aside", file=str(file.set_aside_whole()))
-        elif refused or contents.damaged:
-            aside = file.set_aside([*map(spool_file.encode, refused), *contents.damaged])
-            log.error("webhooks set aside", file=str(aside), refused=len(refused), damaged=len(contents.damaged))
-        else:
-            file.remove()
-        log.info("spool drained", file=str(file.path), webhooks=len(contents.letters) - len(refused))
+        if refused or contents.damaged:
+            path = orphan.set_aside(refused, contents.damaged)
+            log.error("notices set aside", file=str(path), refused=len(refused), damaged=len(contents.damaged))
+        orphan.remove()
+        log.info("spool drained", file=str(orphan.path), notices=len(contents.letters) - len(refused))
 
     def _store(self, letters: Sequence[Letter]) -> list[Letter]:
         refused = storing.store(self._database, letters)
         self._returned()
-        stored = {letter.id for letter in letters} - {letter.id for letter in refused}
-        for name in {letter.connection for letter in letters if letter.id in stored and letter.reason is None}:
+        taken = {letter.id for letter in letters} - {letter.id for letter in refused}
+        for name in {letter.connection for letter in letters if letter.id in taken and letter.reason is None}:
             self._drained(name)
         return refused
 
     def _complain(self, error: OSError) -> None:
-        if str(error) not in self._complaints:
-            self._complaints.add(str(error))
+        if self._complained != str(error):
+            self._complained = str(error)
             log.error("spool not drained", error=str(error))
+
+
+def _chunks(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
+    rest = iter(letters)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk

@@ -1,4 +1,4 @@
-"""A webhook that was answered 200 is one row in the end, whatever happens to the database and the receiver."""
+"""Whatever happens to the database and to the receiver: what was answered 200 is one row in the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MANY = 300
 
 @dataclass
 class Sending:
-    """Which packets were sent, and how each was answered: 0 where the receiver died before its answer."""
+    """What senders know: which packets they sent, and how each was answered, 0 where the receiver died over it."""
 
     answers: dict[str, int] = field(default_factory=dict)
 
@@ -112,8 +112,8 @@ class Stage:
     def require_each_once(self, sent: Sending) -> None:
         """Wait until nothing is left in the spool; each packet that was answered 200 is one row, and no other is."""
         until(self.spool.is_empty, seconds=PATIENCE, what=lambda: f"{self.spool.told()} {self.installation.logs()}")
-        with self.database.read() as tx:
-            rows = Counter(tx.execute(sa.select(tables.notices.c.packet)).scalars())
+        with self.database.read() as connection:
+            rows = Counter(connection.execute(sa.select(tables.notices.c.packet)).scalars())
         assert {1} == set(rows.values())
         assert set() == set(sent.answered(200)) - set(rows)
         assert set() == set(rows) - set(sent.answered(200)) - set(sent.answered(0))
@@ -157,18 +157,18 @@ OUTAGES: dict[str, tuple[Callable[[PostgreSQL], None], Callable[[PostgreSQL], No
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("outage", OUTAGES)
-def test_while_the_database_is_down_every_webhook_is_answered_200_and_stored_once(
+@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="paused"))
+def test_while_the_database_is_away_every_webhook_is_answered_200_and_kept_once(
     stage: Stage, server: PostgreSQL, outage: str
 ) -> None:
-    go_down, come_back = OUTAGES[outage]
+    leave, return_ = OUTAGES[outage]
     stage.start()
     with sending(stage.installation.address) as sent:
         sent.wait_for(MANY)
         for _ in range(2):
-            go_down(server)
+            leave(server)
             sent.wait_for(MANY)
-            come_back(server)
+            return_(server)
             sent.wait_for(MANY)
     assert {200} == set(sent.answers.values())
     stage.require_each_once(sent)
@@ -180,17 +180,17 @@ def test_while_the_database_is_down_every_webhook_is_answered_200_and_stored_onc
 def test_what_a_killed_receiver_left_in_the_spool_is_drained_by_the_next(
     stage: Stage, server: PostgreSQL, outage: str
 ) -> None:
-    go_down, come_back = OUTAGES[outage]
+    leave, return_ = OUTAGES[outage]
     process = stage.start()
     with sending(stage.installation.address) as sent:
         sent.wait_for(MANY)
-        go_down(server)
+        leave(server)
         sent.wait_for(MANY)
         kill_group(process)
         process = stage.start()
         sent.wait_for(MANY)
         kill_group(process)
-    come_back(server)
+    return_(server)
     stage.start()
     assert {0, 200} == set(sent.answers.values())
     stage.require_each_once(sent)
@@ -198,8 +198,8 @@ def test_what_a_killed_receiver_left_in_the_spool_is_drained_by_the_next(
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", [Point.SPOOL_WRITTEN, Point.SPOOL_SYNCED])
-def test_killed_while_it_writes_the_spool_each_answered_webhook_is_stored_once(
+@pytest.mark.parametrize("point", at_length([Point.SPOOL_WRITTEN, Point.SPOOL_SYNCED], quick=Point.SPOOL_SYNCED))
+def test_killed_while_it_writes_the_spool_each_answered_webhook_is_kept_once(
     stage: Stage, server: PostgreSQL, point: Point
 ) -> None:
     process = stage.start()
@@ -216,8 +216,8 @@ def test_killed_while_it_writes_the_spool_each_answered_webhook_is_stored_once(
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", [Point.NOTICES_INSERTED, Point.SPOOL_DRAINED])
-def test_killed_while_it_drains_the_spool_each_answered_webhook_is_stored_once(
+@pytest.mark.parametrize("point", at_length([Point.NOTICES_INSERTED, Point.SPOOL_DRAINED], quick=Point.SPOOL_DRAINED))
+def test_killed_while_it_drains_the_spool_each_answered_webhook_is_kept_once(
     stage: Stage, server: PostgreSQL, point: Point
 ) -> None:
     process = stage.start()
@@ -239,8 +239,10 @@ def test_killed_while_it_drains_the_spool_each_answered_webhook_is_stored_once(
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", [Point.NOTICES_INSERTED, Point.NOTICES_COMMITTED])
-def test_killed_around_its_commit_each_answered_webhook_is_stored_once(stage: Stage, point: Point) -> None:
+@pytest.mark.parametrize(
+    "point", at_length([Point.NOTICES_INSERTED, Point.NOTICES_COMMITTED], quick=Point.NOTICES_COMMITTED)
+)
+def test_killed_around_its_commit_each_answered_webhook_is_kept_once(stage: Stage, point: Point) -> None:
     process = stage.start()
     with sending(stage.installation.address) as sent:
         for _ in range(2):
@@ -254,24 +256,24 @@ def test_killed_around_its_commit_each_answered_webhook_is_stored_once(stage: St
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("outage", OUTAGES)
-def test_a_receiver_that_is_stopped_waits_for_no_database(stage: Stage, server: PostgreSQL, outage: str) -> None:
-    go_down, come_back = OUTAGES[outage]
+@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="stopped"))
+def test_a_receiver_that_is_told_to_end_waits_for_no_database(stage: Stage, server: PostgreSQL, outage: str) -> None:
+    leave, return_ = OUTAGES[outage]
     process = stage.start()
     with sending(stage.installation.address) as sent:
         sent.wait_for(MANY)
-        go_down(server)
+        leave(server)
         sent.wait_for(MANY)
     process.terminate()
     process.wait(PATIENCE)
     assert MANY <= stage.spool.waiting()
-    come_back(server)
+    return_(server)
     stage.start()
     stage.require_each_once(sent)
 
 
 @pytest.mark.timeout(600)
-def test_a_database_file_that_another_program_has_locked_delays_no_sender(
+def test_a_database_file_that_another_program_has_locked_holds_nobody_up(
     configure: Callable[..., Settings], tmp_path: Path
 ) -> None:
     database = Database(f"sqlite:///{tmp_path / 'mirror.db'}")
