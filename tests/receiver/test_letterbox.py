@@ -66,7 +66,7 @@ def _keep(database: Database, spool: Spool, keys: Iterable[str]) -> tuple[list[K
 
 
 def _drain(database: Database, spool: Spool) -> None:
-    Drainer(database, spool, returned=lambda: None, drained=lambda _: None).drain()
+    Drainer(database, spool, returned=lambda: None, drained=lambda _: None).look()
     assert spool.is_empty()
 
 

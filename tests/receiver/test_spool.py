@@ -214,7 +214,7 @@ def test_what_waits_is_drained_and_its_connections_are_rung_for(database: Databa
 def test_what_is_drained_again_is_kept_once(database: Database, spool: Spool) -> None:
     letters = [*_letters("1", "2"), _letter("3", packet="a\x00b\ud800c")]
     with database.begin() as connection:
-        notices.append(connection, database, letters)
+        notices.append(connection, letters)
     spool.append(letters)
     _drainer(database, spool).look()
     assert ["1", "2", "3"] == _keys(database)
