@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 PACKET = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300%09d"}}'
 SENDERS = 8
-PAUSE = 0.01
-"""Seconds between two webhooks of a sender: without it, thousands more than needed are sent while a server starts."""
 MANY = 300
 
 
@@ -71,7 +69,6 @@ def sending(address: str, *, first: int = 0) -> Iterator[Sending]:
                     answer = 0
                     over.wait(0.05)
                 known.answers[packet] = answer
-                over.wait(PAUSE)
 
     senders = [threading.Thread(target=send, daemon=True) for _ in range(SENDERS)]
     for sender in senders:
