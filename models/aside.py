@@ -27,7 +27,7 @@ def hold_missing(
     reason: str,
 ) -> None:
     """Hold deletions that came without a mention: keys that a complete reply did not name."""
-    _put(
+    _insert(
         tx,
         connection_name=connection_name,
         resource=resource,
@@ -49,7 +49,7 @@ def park_unreadable(
         for row in unreadable
         for key, material in [(storable_text(row.key), storable(row.raw) or None)]
     }
-    _put(
+    _insert(
         tx,
         connection_name=connection_name,
         resource=resource,
@@ -57,7 +57,7 @@ def park_unreadable(
     )
 
 
-def _put(
+def _insert(
     tx: Tx,
     *,
     connection_name: str,
@@ -87,7 +87,7 @@ def _put(
     )
 
 
-def undecided(tx: Tx, *, connection_name: str, resource: str, besides: str) -> bool:
+def any_undecided(tx: Tx, *, connection_name: str, resource: str, besides: str) -> bool:
     """Whether another deletion of this resource still waits for a person, or was approved and not looked at yet."""
     other = sa.exists().where(
         inbox.c.connection == connection_name,

@@ -55,16 +55,16 @@ def insert(
         whole = {**columns, **{name: [value] * size for name, value in same.items()}}
         _insert_on_sqlite(connection, table, sqlite.insert(table), whole)
     else:
-        _copy(connection, table, [*columns], lines() if lines is not None else spell(table, columns), same)
+        _copy(connection, table, [*columns], lines() if lines is not None else encode(table, columns), same)
 
 
-def spell(table: sa.Table, columns: Columns, texts: Texts | None = None) -> list[str]:
+def encode(table: sa.Table, columns: Columns, texts: Texts | None = None) -> list[str]:
     """The rows as PostgreSQL's COPY reads them, a text each.
 
     `texts`: JSON columns whose values, or some of them, are made texts already.
     """
     texts = texts or {}
-    spelled = [_spelled(table.c[name].type, values, texts.get(name)) for name, values in columns.items()]
+    spelled = [_encoded(table.c[name].type, values, texts.get(name)) for name, values in columns.items()]
     return list(map("\t".join, zip(*spelled, strict=True)))
 
 
@@ -154,7 +154,7 @@ def _copy(
     quoted = dialect.identifier_preparer
     named = ", ".join(quoted.quote(table.c[name].name) for name in [*names, *same])
     statement = f"COPY {quoted.format_table(table)} ({named}) FROM STDIN"
-    end = "\t".join(["", *spell(table, {name: [value] for name, value in same.items()})]) + "\n"
+    end = "\t".join(["", *encode(table, {name: [value] for name, value in same.items()})]) + "\n"
     try:
         with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
             for start in range(0, len(lines), _AT_ONCE):
@@ -184,7 +184,7 @@ def _as_sqlalchemy_says(connection: sa.Connection, error: psycopg.Error, stateme
     )
 
 
-def _spelled(
+def _encoded(
     kind: sa.types.TypeEngine[Any], values: Sequence[Any], texts: Sequence[str | None] | None
 ) -> Sequence[str]:
     """The values as COPY reads them."""

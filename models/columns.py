@@ -33,7 +33,7 @@ _LOCK_TIMEOUT = "2s"
 _LOCKED_STATES = {"55P03", "40P01"}  # lock_not_available, deadlock_detected
 
 
-class Locked(Exception):  # noqa: N818 - read as a sentence: except columns.Locked
+class TableLockedError(Exception):  # noqa: N818 - read as a sentence: except columns.Locked
     """Somebody holds the table, so that no column can be added now; the work is to be due later."""
 
 
@@ -47,7 +47,7 @@ class Origin:
 
 
 @dataclass(slots=True)
-class Missing:
+class SchemaGap:
     """What a batch of objects needs and the schema lacks.
 
     `kinds`: (part, path) -> the kinds that its values show; `declared`: the same, declared; `overflows`: fields whose
@@ -68,7 +68,7 @@ _known: WeakKeyDictionary[Database, dict[str, schemas.Schema]] = WeakKeyDictiona
 """What this process has seen. Never wrong, only old: a field keeps its column for good."""
 
 
-def known(database: Database, owner: str) -> schemas.Schema | None:
+def cached(database: Database, owner: str) -> schemas.Schema | None:
     """The schema as last seen by this process, else as the database has it now; None before the first `grow`."""
     schema = _known.get(database, {}).get(owner)
     if schema is None:
@@ -87,24 +87,24 @@ def current(tx: Tx, owner: str) -> schemas.Schema | None:
     return schemas.load(tx, owner)
 
 
-def grow(database: Database, origin: Origin, owner: str, missing: Missing) -> schemas.Schema:
+def add_columns(database: Database, origin: Origin, owner: str, missing: SchemaGap) -> schemas.Schema:
     """Create what is missing, in a short transaction of its own under one lock. Raises `Locked`."""
-    with _lock_errors(), database.begin() as tx:
+    with _raise_locked(), database.begin() as tx:
         _take_lock(tx, owner)
         growth = _Growth(tx, origin, owner, schemas.load(tx, owner))
         growth.add(missing)
-        faults.reach(Point.COLUMNS_ADDED)
+        faults.hit(Point.COLUMNS_ADDED)
         schema = schemas.load(tx, owner)
-    faults.reach(Point.COLUMNS_COMMITTED)
+    faults.hit(Point.COLUMNS_COMMITTED)
     _remember(database, owner, schema)
     if schema is None:
         raise RuntimeError(f"{owner} was created and is not there")
     return schema
 
 
-def lacking(schema: schemas.Schema | None, shape: Shape) -> Missing:
+def gap(schema: schemas.Schema | None, shape: Shape) -> SchemaGap:
     """What a declaration asks for and the schema has not got."""
-    missing = Missing()
+    missing = SchemaGap()
     have: Mapping[str, schemas.Table] = schema.tables if schema is not None else {}
     missing.parts = {part for part in {"", *shape} if part not in have}
     for part, fields in shape.items():
@@ -122,12 +122,12 @@ def _remember(database: Database, owner: str, schema: schemas.Schema | None) -> 
 
 
 @contextmanager
-def _lock_errors() -> Iterator[None]:
+def _raise_locked() -> Iterator[None]:
     try:
         yield
     except sa.exc.OperationalError as error:
         if getattr(error.orig, "sqlstate", None) in _LOCKED_STATES or "database is locked" in str(error.orig):
-            raise Locked(str(error.orig)) from None
+            raise TableLockedError(str(error.orig)) from None
         raise
 
 
@@ -135,10 +135,10 @@ def _take_lock(tx: Tx, owner: str) -> None:
     if tx.is_sqlite:
         return  # BEGIN IMMEDIATE is the lock
     tx.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
-    hold(tx, f"columns of {owner}")
+    pin(tx, f"columns of {owner}")
 
 
-def hold(tx: Tx, what: str) -> None:
+def pin(tx: Tx, what: str) -> None:
     """Take a lock until the end of this transaction (PostgreSQL), apart from other schemas of the same database."""
     tx.execute(_HOLD, {"what": what})
 
@@ -163,7 +163,7 @@ class _Growth:
         self._full = schema is not None and schema.capped
         self._told: list[dict[str, Any]] = []
 
-    def add(self, missing: Missing) -> None:
+    def add(self, missing: SchemaGap) -> None:
         """Everything that is still missing, now that nobody else can add."""
         added: _Added = defaultdict(list)
         created = self._new_parts(missing)
@@ -177,13 +177,13 @@ class _Growth:
             self._cap_columns(self._tables[part], name, name)
         for part, table in sorted(self._tables.items(), key=lambda each: each[1].name):
             if part in created:
-                schemas.built(table.name, part, added[part]).create(self._connection)
+                schemas.build(table.name, part, added[part]).create(self._connection)
             elif added[part]:
                 self._alter(table, added[part])
         self._record(created, added)
         self._annotate(added)
 
-    def _new_parts(self, missing: Missing) -> set[str]:
+    def _new_parts(self, missing: SchemaGap) -> set[str]:
         declared = {"", *(part for part, _ in missing.declared)}
         wanted = {*missing.parts, *declared} - self._tables.keys()
         taken = set(self._connection.execute(sa.select(tables.parts.c.table_name)).scalars())
@@ -194,10 +194,10 @@ class _Growth:
                 continue
             name = names.part_table(self._owner, part, taken) if part else self._owner
             taken.add(name)
-            self._tables[part] = schemas.made(name, part, [], capped=False)
+            self._tables[part] = schemas.with_columns(name, part, [], capped=False)
             created.add(part)
             self._connection.execute(sa.insert(tables.parts).values(table_name=name, owner=self._owner, path=part))
-            self._tell(self._tables[part], None, part, "table")
+            self._log(self._tables[part], None, part, "table")
         return created
 
     def _column(self, added: _Added, part: str, path: str, kind: Kind, *, declared: bool) -> None:
@@ -228,7 +228,7 @@ class _Growth:
     def _alter(self, table: schemas.Table, columns: list[schemas.Column]) -> None:
         dialect = self._connection.dialect
         quoted = dialect.identifier_preparer.format_table(table.sql)
-        built = schemas.built(table.name, table.part, columns).columns
+        built = schemas.build(table.name, table.part, columns).columns
         made = [sa.schema.CreateColumn(column) for column in built if not column.name.startswith("_")]
         additions = [f"ADD COLUMN {column.compile(dialect=dialect)}" for column in made]
         at_once = [", ".join(additions)] if dialect.name == "postgresql" else additions
@@ -242,9 +242,9 @@ class _Growth:
             for column in columns:
                 rows.append(self._row(table, column))
                 if column.overflow:
-                    self._tell(table, column.name, column.path, "overflow")
+                    self._log(table, column.name, column.path, "overflow")
                 elif part not in created:
-                    self._tell(table, column.name, column.path, "column")
+                    self._log(table, column.name, column.path, "column")
         if rows:
             self._connection.execute(sa.insert(tables.columns), rows)
         if self._told:
@@ -273,7 +273,7 @@ class _Growth:
         if self._connection.dialect.name != "postgresql":
             return
         for part, columns in added.items():
-            built = schemas.built(self._tables[part].name, part, columns)
+            built = schemas.build(self._tables[part].name, part, columns)
             for column in columns:
                 if (note := self._note(part, column)) is not None:
                     built.c[column.name].comment = note
@@ -281,17 +281,17 @@ class _Growth:
 
     def _cap_columns(self, table: schemas.Table, name: str, path: str) -> None:
         if not table.capped:
-            self._tell(table, name, path, "capped")
-            self._tables[table.part] = schemas.made(
+            self._log(table, name, path, "capped")
+            self._tables[table.part] = schemas.with_columns(
                 table.name, table.part, [*table.columns.values(), *table.overflows.values()], capped=True
             )
 
     def _cap_parts(self, part: str) -> None:
         if not self._full:
             self._full = True
-            self._tell(self._tables[""], None, part, "capped")
+            self._log(self._tables[""], None, part, "capped")
 
-    def _tell(self, table: schemas.Table, column: str | None, path: str, what: str) -> None:
+    def _log(self, table: schemas.Table, column: str | None, path: str, what: str) -> None:
         self._told.append(
             {
                 "at": self._now,

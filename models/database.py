@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from models.schemas import Schema
 
-_READING = "erpmirror_reading"
-_LAZILY = "erpmirror_lazily"
+_READ_ONLY = "erpmirror_reading"
+_NO_SYNC = "erpmirror_lazily"
 _SQLITE_BUSY_SECONDS = 60
 
 
@@ -32,21 +32,21 @@ class Clock:
     Few different ones, so that whoever spells statements with them may remember those.
     """
 
-    reads: sa.ColumnElement[datetime]
-    told: Mapping[str, datetime]
+    expression: sa.ColumnElement[datetime]
+    params: Mapping[str, datetime]
 
     @classmethod
     def at(cls, moment: datetime) -> Clock:
         """One that stands."""
-        return cls(_TOLD, {"clock": moment})
+        return cls(_GIVEN, {"clock": moment})
 
 
-_TOLD = sa.bindparam("clock", type_=tables.Instant)
+_GIVEN = sa.bindparam("clock", type_=tables.Instant)
 _RUNNING = Clock(sa.func.clock_timestamp(type_=tables.Instant), {})
 _STEADY = Clock(sa.func.statement_timestamp(type_=tables.Instant), {})
 
 
-unhurried: sa.ColumnElement[str] = sa.func.set_config("synchronous_commit", "off", True, type_=sa.Text)
+NO_SYNC: sa.ColumnElement[str] = sa.func.set_config("synchronous_commit", "off", True, type_=sa.Text)
 """What a statement returns whose transaction is not to wait for the disk."""
 
 
@@ -82,9 +82,9 @@ class Tx(sa.Connection):
         """A statement has just read the clock."""
         self._now = moment
 
-    def moment(self) -> Clock:
+    def clock_sql(self) -> Clock:
         """The same as part of a statement; one that has not been read yet need not be asked for first."""
-        return self.database.moment() if self._now is None else Clock.at(self._now)
+        return self.database.clock_sql() if self._now is None else Clock.at(self._now)
 
     def draw(self) -> int:
         """The next number of the one counter."""
@@ -157,7 +157,7 @@ class Database:
         durably makes it durable, too; but if the server fails in that moment it was never there. Only for what is then
         found and done again.
         """
-        options: dict[str, Any] = {_LAZILY: lazily}
+        options: dict[str, Any] = {_NO_SYNC: lazily}
         if lazily and not self.is_sqlite:
             options["isolation_level"] = "AUTOCOMMIT"  # the driver leaves the beginning to us
         with self._connected(**options) as tx, tx.begin():
@@ -168,11 +168,11 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Tx]:
         """A transaction that only reads."""
-        with self._connected(**{_READING: True}) as tx, tx.begin():
+        with self._connected(**{_READ_ONLY: True}) as tx, tx.begin():
             yield tx
 
     @contextmanager
-    def alone(self, *, lazily: bool = False) -> Iterator[Tx]:
+    def autocommit(self, *, lazily: bool = False) -> Iterator[Tx]:
         """For a single statement, which on PostgreSQL then is a transaction without a beginning and an end to wait for.
 
         `lazily`: it writes, as `begin` has it; on PostgreSQL it has to return `unhurried` for that.
@@ -199,7 +199,7 @@ class Database:
             return datetime.now(UTC)
         return connection.execute(sa.select(sa.func.clock_timestamp(type_=tables.Instant))).scalar_one()
 
-    def moment(self, *, steady: bool = False) -> Clock:
+    def clock_sql(self, *, steady: bool = False) -> Clock:
         """The same clock as part of a statement, which then need not be asked for it first.
 
         `steady`: as of the statement's beginning, one moment for all its rows, so that an index may be used.
@@ -222,8 +222,8 @@ class Database:
         """The next number, and the clock."""
         if self.is_sqlite:
             return self.draw(connection), self.now(connection)
-        clock = self.moment()
-        number, now = connection.execute(_number_and_clock(clock.reads), clock.told).one()
+        clock = self.clock_sql()
+        number, now = connection.execute(_number_and_clock(clock.expression), clock.params).one()
         return number, now
 
     def insert(self, table: sa.Table) -> Any:
@@ -255,9 +255,9 @@ def _require_quiet(connection: Any, _record: object, _proxy: object) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
-    if options.get(_READING, False):
+    if options.get(_READ_ONLY, False):
         connection.exec_driver_sql("BEGIN")
         return
     # Accepted means stored, also when the power fails.
-    connection.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if options.get(_LAZILY, False) else 'FULL'}")
+    connection.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if options.get(_NO_SYNC, False) else 'FULL'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -25,7 +25,7 @@ FLOOR = 10
 """So many deletions in a window are everyday life, however few objects there are."""
 
 
-def permitted(
+def permits(
     tx: Tx,
     target: records.Target,
     *,
@@ -43,7 +43,7 @@ def permitted(
     return recent + count <= max_deletions * (alive + recent)
 
 
-def approved(tx: Tx, target: records.Target, *, now: datetime) -> None:
+def record_approval(tx: Tx, target: records.Target, *, now: datetime) -> None:
     """A person agreed: what was deleted until now is no longer held against later deletions."""
     streams.change(tx, target.connection, target.resource, deletions_after=now)
 

@@ -14,7 +14,7 @@ from models import columns, faults, inbox, tables
 from models.exact import storable_text
 from models.faults import Point
 from models.tables import documents
-from models.values import Cause, Document, Lane, Mention
+from models.values import Cause, Document, Lane, ObjectRef
 from models.writing import Writer
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class StoredDocument:
     """What became of a file that was handed in. `sha256`: of its content, in lower-case hex; the row's key."""
 
     sha256: str
@@ -52,7 +52,7 @@ class Handed:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DocumentRow:
     """A document without its content. `size`: bytes.
 
     `mention` (due or parked), `due_at` and `reason` are those of its row of the inbox, None where there is none. A
@@ -67,7 +67,7 @@ class Standing:
     received_at: datetime
     sent_at: datetime | None
     answered_at: datetime | None
-    mention: str | None
+    ref: str | None
     due_at: datetime | None
     reason: str | None
 
@@ -86,7 +86,7 @@ def hand_in(
     content: bytes,
     order: str | None,
     again: bool = True,
-) -> Handed:
+) -> StoredDocument:
     """Keep a file and mention it. One that is known is mentioned only if nothing of it waits and nobody has read it.
 
     What is parked stays so, and waits for a person's retry; one that a person dropped is mentioned if this is a person
@@ -107,19 +107,19 @@ def hand_in(
     }
     insert = tx.insert(documents).values(row).on_conflict_do_nothing().returning(documents.c.sha256)
     new = tx.execute(insert).first() is not None
-    if new or _wanted_again(tx, row, again=again):
-        inbox.mention(
+    if new or _enqueue_again(tx, row, again=again):
+        inbox.enqueue(
             tx,
             connection_name=connection_name,
-            mentions=[Mention(kind, sha256)],
+            mentions=[ObjectRef(kind, sha256)],
             lane=Lane.LIVE,
             cause=Cause.DOCUMENT,
         )
-    faults.reach(Point.DOCUMENT_KEPT)
-    return Handed(sha256, new)
+    faults.hit(Point.DOCUMENT_KEPT)
+    return StoredDocument(sha256, new)
 
 
-def _wanted_again(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
+def _enqueue_again(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
     """Whether a known document needs a mention; takes the order that was named now."""
     here = _is(row["connection"], row["kind"], row["sha256"])
     state = tx.execute(sa.select(documents.c.state).where(here).with_for_update()).scalar()
@@ -127,12 +127,12 @@ def _wanted_again(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
         return False  # None: forgotten just now
     if (again and state == State.PARKED) or (row["order"] is not None and state == State.WAITING):
         tx.execute(sa.update(documents).where(here).values(order=row["order"]))
-    mentioned = sa.exists().where(_is_mention_of(row["connection"], row["kind"], row["sha256"]))
+    mentioned = sa.exists().where(_is_ref_to(row["connection"], row["kind"], row["sha256"]))
     waits = tx.execute(sa.select(mentioned)).scalar_one()
     return not waits and (again or state != State.PARKED)
 
 
-def get(tx: Tx, *, connection_name: str, kind: str, sha256: str) -> Standing | None:
+def get(tx: Tx, *, connection_name: str, kind: str, sha256: str) -> DocumentRow | None:
     """How a document stands; None for one that nobody handed in."""
     c = documents.c
     mention = sa.and_(
@@ -155,7 +155,7 @@ def get(tx: Tx, *, connection_name: str, kind: str, sha256: str) -> Standing | N
         .select_from(documents.outerjoin(tables.inbox, mention))
         .where(_is(connection_name, kind, sha256))
     ).one_or_none()
-    return None if found is None else Standing(**{**found._mapping, "state": State(found.state)})  # noqa: SLF001 - SQLAlchemy's public name
+    return None if found is None else DocumentRow(**{**found._mapping, "state": State(found.state)})  # noqa: SLF001 - SQLAlchemy's public name
 
 
 def waiting(tx: Tx, *, connection_name: str, kind: str) -> set[str]:
@@ -168,7 +168,7 @@ def waiting(tx: Tx, *, connection_name: str, kind: str) -> set[str]:
 def result(tx: Tx, target: Target, sha256: str) -> JsonObject | None:
     """What the vendor read in a document, as its row keeps it; None while there is no row."""
     schema = columns.current(tx, target.table)
-    seen = {} if schema is None else Writer(tx, schema, target.connection).seen([sha256])
+    seen = {} if schema is None else Writer(tx, schema, target.connection).stored([sha256])
     return seen[sha256].raw if sha256 in seen else None
 
 
@@ -203,7 +203,7 @@ def park(tx: Tx, item: Item, *, reason: str) -> None:
     inbox.park(tx, item, reason=reason)
 
 
-def returned(tx: Tx, item: Item, *, now: datetime) -> None:
+def return_to_waiting(tx: Tx, item: Item, *, now: datetime) -> None:
     """The vendor certainly did not take it: it waits as if it had not been sent."""
     tx.execute(sa.update(documents).where(_of(item)).values(state=State.WAITING, sent_at=None))
     _rest(tx, item, until=now)
@@ -225,7 +225,7 @@ def _keep_apart(tx: Tx, connection_name: str, kind: str, *, shared: bool) -> Non
 
 
 def _rest(tx: Tx, item: Item, *, until: datetime) -> None:
-    here = _is_mention_of(item.connection, item.resource, item.key)
+    here = _is_ref_to(item.connection, item.resource, item.key)
     unchanged = tables.inbox.c.wanted == item.wanted
     tx.execute(sa.update(tables.inbox).where(here, unchanged).values(due_at=until, reason=None))
 
@@ -239,6 +239,6 @@ def _is(connection_name: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
     return sa.and_(c.connection == connection_name, c.kind == kind, c.sha256 == sha256)
 
 
-def _is_mention_of(connection_name: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
+def _is_ref_to(connection_name: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
     c = tables.inbox.c
     return sa.and_(c.connection == connection_name, c.resource == kind, c.key == sha256)

@@ -24,7 +24,7 @@ _DUE = sa.text("state = 'due'")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DueStream:
     """A resource that is due: for a tick, or (`full`) to be read in full."""
 
     resource: str
@@ -40,29 +40,29 @@ class Due:
     """
 
     now: datetime
-    noticed: frozenset[str] = frozenset()
-    keyed: frozenset[str] = frozenset()
-    readings: Mapping[str, Sequence[Reading]] = field(default_factory=dict)
-    shut: frozenset[str] = frozenset()
-    rung: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    with_webhooks: frozenset[str] = frozenset()
+    with_keys: frozenset[str] = frozenset()
+    streams: Mapping[str, Sequence[DueStream]] = field(default_factory=dict)
+    closed: frozenset[str] = frozenset()
+    woken: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
 
     @property
     def connections(self) -> set[str]:
         """Those that have something due."""
-        return {*self.noticed, *self.keyed, *self.readings}
+        return {*self.with_webhooks, *self.with_keys, *self.streams}
 
 
-def at_once(database: Database) -> Due:
+def load(database: Database) -> Due:
     """What is due now."""
     with database.read() as tx:
         now = tx.now
         noticed = _texts(tx, _each(notices.c.connection, _NEW))
         keyed = _with_keys(tx, now)
-        readings = _readings(tx, now)
+        readings = _streams(tx, now)
         if not (noticed or keyed or readings):
             return Due(now)
         shut = _texts(tx, sa.select(gates.c.account).where(gates.c.shut_until > now))
-        return Due(now, noticed, keyed, readings, shut, _rung(tx))
+        return Due(now, noticed, keyed, readings, shut, _woken(tx))
 
 
 def _each(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
@@ -109,7 +109,7 @@ def _awake(names: sa.Select[Any], now: datetime) -> sa.Select[Any]:
     return sa.select(each.c.connection).where(each.c.resource.is_not(None), awake).distinct()
 
 
-def _readings(tx: Tx, now: datetime) -> dict[str, list[Reading]]:
+def _streams(tx: Tx, now: datetime) -> dict[str, list[DueStream]]:
     c = streams.c
     chosen = [
         sa.select(c.connection, c.resource, c.failures, c.tried_at, sa.literal(full).label("full")).where(
@@ -117,14 +117,14 @@ def _readings(tx: Tx, now: datetime) -> dict[str, list[Reading]]:
         )
         for full, when, at in ((False, TICKING, c.due_at), (True, FULL_READING, c.full_due_at))
     ]
-    found: dict[str, list[Reading]] = defaultdict(list)
+    found: dict[str, list[DueStream]] = defaultdict(list)
     for name, resource, failures, tried_at, full in tx.execute(sa.union_all(*chosen)):
         if has_rested(failures, tried_at, now):
-            found[name].append(Reading(resource, bool(full)))
+            found[name].append(DueStream(resource, bool(full)))
     return dict(found)
 
 
-def _rung(tx: Tx) -> dict[tuple[str, str], datetime]:
+def _woken(tx: Tx) -> dict[tuple[str, str], datetime]:
     c = rings.c
     unanswered = sa.or_(c.answered_at.is_(None), c.answered_at < c.rung_at)
     rows = tx.execute(sa.select(c.connection, c.bell, c.rung_at).where(c.rung_at.is_not(None), unanswered))

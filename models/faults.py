@@ -19,24 +19,24 @@ class Point(StrEnum):
     """The steps, each named by what has just been done."""
 
     # A webhook on its way into `notices`.
-    NOTICES_INSERTED = "notices-inserted"
-    NOTICES_COMMITTED = "notices-committed"
+    WEBHOOKS_INSERTED = "notices-inserted"
+    WEBHOOKS_COMMITTED = "notices-committed"
     SPOOL_WRITTEN = "spool-written"
     SPOOL_SYNCED = "spool-synced"
     SPOOL_DRAINED = "spool-drained"  # its letters are committed, the file still has them
 
     # The bell.
-    RING_CLAIMED = "ring-claimed"
-    RING_SENT = "ring-sent"
-    RING_ANSWERED = "ring-answered"
+    WAKEUP_CLAIMED = "ring-claimed"
+    WAKEUP_SENT = "ring-sent"
+    WAKEUP_ACKNOWLEDGED = "ring-answered"
 
     # From `notices` to the inbox.
-    NOTICES_TAKEN = "notices-taken"
-    NOTICES_FOLDED = "notices-folded"
+    WEBHOOKS_TAKEN = "notices-taken"
+    WEBHOOKS_FOLDED = "notices-folded"
 
     # One request.
-    SLOT_TAKEN = "slot-taken"
-    SLOT_LEFT = "slot-left"
+    LEASE_TAKEN = "slot-taken"
+    LEASE_RELEASED = "slot-left"
     SESSION_KEPT = "session-kept"
     COLUMNS_ADDED = "columns-added"
     COLUMNS_COMMITTED = "columns-committed"
@@ -55,9 +55,9 @@ class Point(StrEnum):
     PARTS_WRITTEN = "parts-written"
 
     # One chunk of a listing.
-    READING_BEGUN = "reading-begun"
+    LISTING_BEGUN = "reading-begun"
     CHUNK_ARRIVED = "chunk-arrived"
-    CHUNK_MENTIONED = "chunk-mentioned"
+    CHUNK_ENQUEUED = "chunk-mentioned"
     CHUNK_APPLIED = "chunk-applied"
     CHUNK_ADVANCED = "chunk-advanced"
     CHUNK_JOURNALED = "chunk-journaled"
@@ -77,7 +77,7 @@ def _folder() -> Path | None:
     return Path(named) if named else None
 
 
-def reach(point: Point) -> None:
+def hit(point: Point) -> None:
     """Go on, unless a test has armed this point."""
     folder = _folder()
     if folder is not None:

@@ -34,7 +34,7 @@ _IDENTITY = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _LastShown:
     """The newest entry that was told: its feed, its id and when it was written (None when it was trimmed by then)."""
 
     name: str
@@ -49,9 +49,9 @@ class Feed:
         self._database = database
         self._lock = threading.Lock()
         self._file = Path(f"{database.url.database}.told") if database.is_sqlite else None
-        self._memory: _Told | None = None
+        self._memory: _LastShown | None = None
 
-    def tell(self, last: int) -> str:
+    def name(self, last: int) -> str:
         """The name to be told together with the journal up to the entry `last`."""
         with self._lock:
             told = self._recall()
@@ -62,10 +62,10 @@ class Feed:
             if not goes_on:
                 name = self._rename(name)
             if told is None or told.name != name or last > told.last:
-                self._remember(_Told(name, last, at))
+                self._remember(_LastShown(name, last, at))
             return self._identified(name)
 
-    def _goes_on(self, connection: sa.Connection, told: _Told, *, name: str, newest: int) -> bool:
+    def _goes_on(self, connection: sa.Connection, told: _LastShown, *, name: str, newest: int) -> bool:
         if told.name != name:
             # In memory: another process noticed first. Beside the file: an old name came back with an old file.
             return self._file is None
@@ -88,13 +88,13 @@ class Feed:
                     digest.update(f"/{connection.execute(sa.text(question)).scalar()}".encode())
         return digest.hexdigest()
 
-    def _recall(self) -> _Told | None:
+    def _recall(self) -> _LastShown | None:
         if self._file is not None:
             with suppress(OSError, ValueError, TypeError):
-                self._memory = _Told(**json.loads(self._file.read_text("utf-8")))
+                self._memory = _LastShown(**json.loads(self._file.read_text("utf-8")))
         return self._memory
 
-    def _remember(self, told: _Told) -> None:
+    def _remember(self, told: _LastShown) -> None:
         self._memory = told
         if self._file is not None:
             # Replaced whole: a reader never sees half of it. Two writers may share a process id, in two containers.

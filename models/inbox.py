@@ -19,7 +19,7 @@ from models.values import Cause, Lane
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from models.values import JsonObject, Mention
+    from models.values import JsonObject, ObjectRef
 
 _BATCH = 500
 
@@ -38,7 +38,7 @@ class Item:
     lane: Lane
     cause: Cause
     attempts: int
-    alone: int
+    lone_failures: int
     tried_at: datetime | None
     approved: bool
     listed: str | None
@@ -46,11 +46,11 @@ class Item:
     due_at: datetime
 
 
-def mention(
+def enqueue(
     tx: Tx,
     *,
     connection_name: str,
-    mentions: Iterable[Mention],
+    mentions: Iterable[ObjectRef],
     lane: Lane,
     cause: Cause,
     tokens: Mapping[str, str] | None = None,
@@ -69,7 +69,7 @@ def mention(
     if not distinct:
         return 0
     if len(distinct) == 1 and not (tokens or summaries or unless_known or after):
-        _mention_one(tx, (connection_name, *distinct[0]), lane=lane, cause=cause)
+        _enqueue_one(tx, (connection_name, *distinct[0]), lane=lane, cause=cause)
         return 1
     wanted, now = tx.draw_now()
     listed = {storable_text(key): token for key, token in (tokens or {}).items()}
@@ -96,13 +96,13 @@ def mention(
         if unless_known:
             tx.execute(tx.insert(inbox).values(rows).on_conflict_do_nothing())
         else:
-            tx.execute(_mentioned(tx.insert(inbox).values(rows)))
+            tx.execute(_upsert(tx.insert(inbox).values(rows)))
     return len(distinct)
 
 
-def _mention_one(tx: Tx, key: tuple[str, str, str], *, lane: Lane, cause: Cause) -> None:
+def _enqueue_one(tx: Tx, key: tuple[str, str, str], *, lane: Lane, cause: Cause) -> None:
     """What a webhook does, in one statement that was spelt before."""
-    clock = tx.moment()
+    clock = tx.clock_sql()
     row: dict[str, Any] = {
         **dict(zip(("connection", "resource", "key"), key, strict=True)),
         "lane": lane,
@@ -110,10 +110,10 @@ def _mention_one(tx: Tx, key: tuple[str, str, str], *, lane: Lane, cause: Cause)
     }
     if tx.is_sqlite:
         row["wanted"] = tx.draw()
-    tx.execute(_mentioned_once(clock.reads, tx.is_sqlite), {**row, **clock.told})
+    tx.execute(_upsert_one(clock.expression, tx.is_sqlite), {**row, **clock.params})
 
 
-def _mentioned(insert: Any) -> Any:
+def _upsert(insert: Any) -> Any:
     new = insert.excluded
     asleep = inbox.c.state != "due"
     return insert.on_conflict_do_update(
@@ -133,12 +133,12 @@ def _mentioned(insert: Any) -> Any:
 
 
 @cache
-def _mentioned_once(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - what it is remembered by
+def _upsert_one(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - what it is remembered by
     """The statement for a single row: spelling it takes longer than executing it."""
     given = {"state": "due", "due_at": clock, "first_at": clock, "attempts": 0, "approved": False}
     if is_sqlite:
-        return _mentioned(sqlite.insert(inbox).values(given))
-    return _mentioned(postgresql.insert(inbox).values(**given, wanted=turns.next_value()))
+        return _upsert(sqlite.insert(inbox).values(given))
+    return _upsert(postgresql.insert(inbox).values(**given, wanted=turns.next_value()))
 
 
 def due(tx: Tx, *, connection_name: str, now: datetime, limit: int = 1) -> list[Item]:
@@ -150,13 +150,13 @@ def due(tx: Tx, *, connection_name: str, now: datetime, limit: int = 1) -> list[
     ]
 
 
-def live_waits(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, datetime]:
+def live_is_pending(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, datetime]:
     """Whether a notice or a live key of any of these connections waits for the gate, and the clock.
 
     What failed holds up nobody.
     """
-    clock = tx.database.moment(steady=True)
-    waits, now = tx.execute(sa.select(live_work(connections, clock.reads), clock.reads), clock.told).one()
+    clock = tx.database.clock_sql(steady=True)
+    waits, now = tx.execute(sa.select(live_work(connections, clock.expression), clock.expression), clock.params).one()
     return bool(waits), now
 
 
@@ -185,21 +185,21 @@ def tokens(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str]) 
     return {row.key: row.listed for row in tx.execute(statement)}
 
 
-def waits(tx: Tx, item: Item) -> bool:
+def is_pending(tx: Tx, item: Item) -> bool:
     """Whether the row still waits as it was read: nobody has finished or moved it meanwhile."""
     return tx.execute(sa.select(sa.exists().where(_unchanged(item), inbox.c.state == "due"))).scalar_one()
 
 
-def begin(tx: Tx, item: Item, *, now: datetime, until: datetime) -> bool:
+def claim(tx: Tx, item: Item, *, now: datetime, until: datetime) -> bool:
     """Somebody asks for it: it rests until then, when he has an answer or is dead. False if it no longer waits.
 
     The attempt counts from here on, so that one which no worker survives counts, too.
     """
-    tried = {"now": now, "its_end": until, "its_attempts": item.attempts + 1, "times_alone": item.alone + 1}
-    return tx.execute(_BEGIN, _named(item) | tried).rowcount == 1
+    tried = {"now": now, "its_end": until, "its_attempts": item.attempts + 1, "times_alone": item.lone_failures + 1}
+    return tx.execute(_CLAIM, _named(item) | tried).rowcount == 1
 
 
-def answered(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str], before: int) -> None:
+def finish_listed(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str], before: int) -> None:
     """A listing brought these objects as they are now: what was mentioned before it was asked for is done."""
     for start in range(0, len(keys), bulk.MOST):
         named = [storable_text(key) for key in keys[start : start + bulk.MOST]]
@@ -234,17 +234,17 @@ def finish(tx: Tx, item: Item) -> bool:
     return finished
 
 
-def postpone(tx: Tx, item: Item, *, until: datetime, reason: str | None, counts: bool, alone: bool = False) -> None:
+def postpone(tx: Tx, item: Item, *, until: datetime, reason: str | None, counts: bool, lone: bool = False) -> None:
     """Try again then. A mention that came meanwhile is news and keeps its own time, but forgets no failure.
 
     `counts`: as an attempt. `alone`: others were answered since the last one.
     """
-    failures = {"attempts": item.attempts + counts, "alone": item.alone + alone}
+    failures = {"attempts": item.attempts + counts, "alone": item.lone_failures + lone}
     if not _update(tx, item, due_at=until, reason=reason, **failures):
         _recount(tx, item, **failures)
 
 
-def rest(tx: Tx, *, connection_name: str, resource: str, now: datetime, until: datetime) -> int:
+def defer_all(tx: Tx, *, connection_name: str, resource: str, now: datetime, until: datetime) -> int:
     """Everything of a resource is asked for at once: what is due of it rests until then. Returns how many keys."""
     here = (inbox.c.connection == connection_name, inbox.c.resource == resource, inbox.c.state == "due")
     values = {"due_at": until, "reason": "waits for a full reading"}
@@ -263,7 +263,7 @@ def hold(tx: Tx, item: Item, *, reason: str) -> None:
         _recount(tx, item, attempts=0, alone=0)
 
 
-def answer_all(
+def finish_all(
     tx: Tx,
     *,
     connection_name: str,
@@ -347,7 +347,7 @@ _STILL = (
     inbox.c.key == sa.bindparam("its_key"),
     inbox.c.wanted == sa.bindparam("its_wanted"),
 )
-_BEGIN = (
+_CLAIM = (
     sa.update(inbox)
     .where(*_STILL, inbox.c.state == "due", inbox.c.due_at <= sa.bindparam("now"))
     .values(

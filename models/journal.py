@@ -67,7 +67,7 @@ def _insert(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any]) -> None
         "after": [change.after for change in changes],
     }
     texts = {"after": [change.text for change in changes]}
-    bulk.insert(tx, entries, columns, same=same, lines=lambda: bulk.spell(entries, columns, texts))
+    bulk.insert(tx, entries, columns, same=same, lines=lambda: bulk.encode(entries, columns, texts))
 
 
 def _insert_as_stored(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any], rows: sa.Table) -> None:

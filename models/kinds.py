@@ -28,12 +28,12 @@ SQL: Final[dict[Kind, sa.types.TypeEngine[Any]]] = {
 """The columns' types."""
 
 
-class _Misfit:
+class _DoesNotFit:
     def __repr__(self) -> str:
         return "MISFIT"
 
 
-MISFIT: Final = _Misfit()
+DOES_NOT_FIT: Final = _DoesNotFit()
 """What `fit` gives for a value that goes into the overflow column."""
 
 _NOTHING = type(None)
@@ -70,22 +70,22 @@ def of(value: Any) -> Kind | None:
     return _of_text(value) if isinstance(value, str) else Kind.JSON
 
 
-def fit(kind: Kind, value: Any) -> Any:
+def coerce(kind: Kind, value: Any) -> Any:
     """What a column of this kind stores for the value: None for SQL NULL, `MISFIT` if it would have to change."""
     if value is None:
         return None
-    return _FITS[kind](value)
+    return _COERCIONS[kind](value)
 
 
-def fit_all(kind: Kind, values: Sequence[Any]) -> Sequence[Any]:
+def coerce_all(kind: Kind, values: Sequence[Any]) -> Sequence[Any]:
     """`fit` of each value; integers stay integers in a column of numbers."""
     types = set(map(type, values))
     if types <= _UNCHANGED.get(kind, _NONE):
         return values
     if types <= _TEXTS:
-        fitted = {value: fit(kind, value) for value in set(values)}
+        fitted = {value: coerce(kind, value) for value in set(values)}
         return [fitted[value] for value in values]
-    return [fit(kind, value) for value in values]
+    return [coerce(kind, value) for value in values]
 
 
 def overflow(value: Any) -> str:
@@ -110,7 +110,7 @@ def _of_text(text: str) -> Kind:
 
 def _fit_text(value: Any) -> Any:
     if isinstance(value, list | dict):
-        return MISFIT if value else None
+        return DOES_NOT_FIT if value else None
     return overflow(value)
 
 
@@ -119,7 +119,7 @@ def _typed(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if _is_nothing(value):
             return None
         converted = convert(value)
-        return MISFIT if converted is None else converted
+        return DOES_NOT_FIT if converted is None else converted
 
     return fitted
 
@@ -171,7 +171,7 @@ def _instant(value: Any) -> datetime | None:
     return moment if moment is not None and moment.tzinfo is not None else None
 
 
-_FITS: Final[dict[Kind, Callable[[Any], Any]]] = {
+_COERCIONS: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.TEXT: _fit_text,
     Kind.NUMBER: _typed(_number),
     Kind.BOOLEAN: _typed(_boolean),

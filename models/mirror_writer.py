@@ -76,5 +76,5 @@ class MirrorWriter:
             turn=self.revision,
             cause=self.cause,
             now=self.tx.now,
-            rows=records.stored(self.tx.database, self.target),
+            rows=records.table_of(self.tx.database, self.target),
         )

@@ -32,13 +32,13 @@ def unknown(place: str, known: Iterable[str]) -> str:
     return f"{place}: unknown key{guess}"
 
 
-def described(error: ValidationError, *, prefix: str, known: Iterable[str]) -> list[str]:
+def describe(error: ValidationError, *, prefix: str, known: Iterable[str]) -> list[str]:
     """One complaint for each thing that is wrong with a table. `known`: the keys it may have."""
     known = list(known)
-    return [_described(details, prefix, known) for details in error.errors(include_url=False, include_input=False)]
+    return [_describe(details, prefix, known) for details in error.errors(include_url=False, include_input=False)]
 
 
-def _described(details: ErrorDetails, prefix: str, known: list[str]) -> str:
+def _describe(details: ErrorDetails, prefix: str, known: list[str]) -> str:
     place = _place(prefix, details["loc"])
     match details["type"]:
         case "extra_forbidden":
@@ -61,17 +61,17 @@ def _place(prefix: str, location: tuple[int | str, ...]) -> str:
     return prefix + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
 
 
-def expanded(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def expand(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The content with each `${NAME}` replaced from the environment, and the complaints about those that cannot be."""
     complaints: list[str] = []
-    return {key: _expanded(value, key, complaints) for key, value in content.items()}, complaints
+    return {key: _expand(value, key, complaints) for key, value in content.items()}, complaints
 
 
-def _expanded(value: Any, place: str, complaints: list[str]) -> Any:
+def _expand(value: Any, place: str, complaints: list[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _expanded(item, f"{place}.{key}", complaints) for key, item in value.items()}
+        return {key: _expand(item, f"{place}.{key}", complaints) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expanded(item, f"{place}[{index}]", complaints) for index, item in enumerate(value)]
+        return [_expand(item, f"{place}[{index}]", complaints) for index, item in enumerate(value)]
     if isinstance(value, str):
         complaints += [f"{place}: {problem}" for problem in _problems(value)]
         # What the environment holds is not expanded again, so a password may contain "${".

@@ -41,7 +41,7 @@ def steps(path: str) -> list[str]:
     return [_ESCAPED.sub(lambda found: "" if found[1] == "-" else found[1], one) for one in _STEP.findall(path)]
 
 
-def fold(key: str) -> str:
+def snake_case(key: str) -> str:
     """A vendor's name in snake case: `KOHALIK` is `kohalik`, `PaysVAT` is `pays_vat`, `good__pr` stays."""
     words = _NO_WORD.sub("_", key.strip())
     return _BEFORE_CAPITAL.sub("_", words).lower().lstrip("_") or "field"
@@ -49,7 +49,7 @@ def fold(key: str) -> str:
 
 def column(path: str, taken: Collection[str]) -> str:
     """The column for a field's dotted path. `taken`: the table's column names, in lower case."""
-    folded = "__".join(fold(key) for key in steps(path))
+    folded = "__".join(snake_case(key) for key in steps(path))
     return _free(folded, of=path, taken={*taken, *_SYSTEM_COLUMNS}, longest=LONGEST)
 
 
@@ -60,13 +60,13 @@ def overflow(name: str, path: str, taken: Collection[str]) -> str:
 
 def table(system: str, resource: str) -> str:
     """The table of a resource. It never contains `__`, so it cannot clash with a part's table."""
-    folded = re.sub(r"_+", "_", f"{fold(system)}_{fold(resource)}")
+    folded = re.sub(r"_+", "_", f"{snake_case(system)}_{snake_case(resource)}")
     return _free(folded, of=f"{system} {resource}", taken=(), longest=LONGEST)
 
 
 def part_table(owner: str, part: str, taken: Collection[str]) -> str:
     """The table of a part; it always contains `__`. `part`: its dotted path. `taken`: all resource tables."""
-    folded = "__".join([owner, *(fold(key) for key in steps(part))])
+    folded = "__".join([owner, *(snake_case(key) for key in steps(part))])
     return _free(folded, of=f"{owner} {part}", taken=taken, longest=LONGEST, joint="__")
 
 

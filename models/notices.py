@@ -14,7 +14,7 @@ from models import faults, inbox
 from models.exact import storable_text
 from models.faults import Point
 from models.tables import notices
-from models.values import Cause, Lane, Mention
+from models.values import Cause, Lane, ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,7 @@ def _new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class AcceptedWebhook:
     """One webhook. `packet`: its text as received. Either `resource` and `key`, or the `reason` why it is ignored.
 
     `id` is given once, when the webhook is accepted: whoever stores the letter twice has one notice.
@@ -43,7 +43,7 @@ class Letter:
     id: str = field(default_factory=_new_id)
 
 
-def append(tx: Tx, letters: Iterable[Letter]) -> None:
+def append(tx: Tx, letters: Iterable[AcceptedWebhook]) -> None:
     """Keep letters: one insert for all of them. Those that are kept already stay as they are."""
     now, rows = tx.now, [_row(letter) for letter in letters]
     if rows and tx.is_sqlite:
@@ -51,10 +51,10 @@ def append(tx: Tx, letters: Iterable[Letter]) -> None:
         tx.execute(insert, [{"at": now, **row} for row in rows])
     elif rows:
         tx.exec_driver_sql(APPEND, (now, _packed(rows)))
-    faults.reach(Point.NOTICES_INSERTED)
+    faults.hit(Point.WEBHOOKS_INSERTED)
 
 
-def packed(letters: Iterable[Letter]) -> str:
+def packed(letters: Iterable[AcceptedWebhook]) -> str:
     """The letters as `APPEND` takes them."""
     return _packed([_row(letter) for letter in letters])
 
@@ -63,7 +63,7 @@ def _packed(rows: list[dict[str, str | None]]) -> str:
     return json.dumps(rows, ensure_ascii=False)
 
 
-def _row(letter: Letter) -> dict[str, str | None]:
+def _row(letter: AcceptedWebhook) -> dict[str, str | None]:
     return {
         "connection": letter.connection,
         "state": "new" if letter.reason is None else "ignored",
@@ -110,18 +110,18 @@ def fold(tx: Tx, *, connection_name: str, limit: int) -> int:
     Notices that another worker is folding are left to it.
     """
     folded = tx.execute(_TAKE, {"its_connection": connection_name, "most": limit}).all()
-    faults.reach(Point.NOTICES_TAKEN)
-    mentions = {Mention(resource, key) for resource, key in folded}
+    faults.hit(Point.WEBHOOKS_TAKEN)
+    mentions = {ObjectRef(resource, key) for resource, key in folded}
     if len(mentions) > 1:  # who takes a single row holds none that another writer could wait for meanwhile
         inbox.lock(tx, connection_name=connection_name)
-    inbox.mention(
+    inbox.enqueue(
         tx,
         connection_name=connection_name,
         mentions=mentions,
         lane=Lane.LIVE,
-        cause=Cause.NOTICE,
+        cause=Cause.WEBHOOK,
     )
-    faults.reach(Point.NOTICES_FOLDED)
+    faults.hit(Point.WEBHOOKS_FOLDED)
     return len(folded)
 
 

@@ -44,11 +44,11 @@ class Pending:
     streams: Sequence[Stream]
 
 
-def look(tx: Tx, *, connection: str, account: str, sharing: Sequence[str], full: bool) -> Pending:
+def load(tx: Tx, *, connection: str, account: str, sharing: Sequence[str], full: bool) -> Pending:
     """What is due for a connection. `full`: streams for a full sync, else for a poll; polls come after fresh keys."""
-    clock = tx.database.moment(steady=True)
+    clock = tx.database.clock_sql(steady=True)
     given = {"its_connection": connection, "account": account, "sharing": list(sharing)}
-    rows = tx.execute(_next(clock.reads, bool(sharing)), {**given, **clock.told}).all()
+    rows = tx.execute(_next(clock.expression, bool(sharing)), {**given, **clock.params}).all()
     first = rows[0]
     found = {row.which: _item(row) for row in rows if row.which is not None}
     tx.now = first.now
@@ -69,7 +69,7 @@ def _item(row: sa.Row[Any]) -> Item:
 
 
 def _streams(tx: Tx, connection: str, clock: Clock, *, full: bool) -> list[Stream]:
-    rows = tx.execute(_due_streams(clock.reads, full), {"its_connection": connection, **clock.told})
+    rows = tx.execute(_due_streams(clock.expression, full), {"its_connection": connection, **clock.params})
     due = [stream for row in rows if (stream := Stream(*row)).is_due(tx.now, full=full)]
     # The longest overdue: a resource that is always due again must not starve the others.
     return sorted(due, key=lambda stream: stream.full_due_at if full else stream.due_at)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from models import schemas
     from models.database import Database
-    from models.spreading import Spread
+    from models.spreading import FlatBatch
     from models.values import JsonObject, Notes, Shape, Snapshot
 
 log = structlog.get_logger()
@@ -94,7 +94,7 @@ class Row(NamedTuple):
 
 
 @dataclass(slots=True)
-class Sheet:
+class ColumnBatch:
     """Rows of one table, column by column, without our bookkeeping.
 
     `objects`: how many there are. `owners`: the number of each row's object. `columns`: a value for each row. `texts`:
@@ -111,10 +111,10 @@ class Sheet:
     def lines(self) -> list[str]:
         """What `bulk.spell` makes of the rows; made once."""
         if self._lines is None:
-            self._lines = bulk.spell(self.table, self.columns, self.texts)
+            self._lines = bulk.encode(self.table, self.columns, self.texts)
         return self._lines
 
-    def of(self, numbers: AbstractSet[int]) -> Sheet:
+    def of(self, numbers: AbstractSet[int]) -> ColumnBatch:
         """The sheet with the rows of these objects alone, in their order."""
         if len(numbers) == self.objects:
             return self
@@ -124,7 +124,7 @@ class Sheet:
             for each in (self.columns, self.texts)
         )
         lines = None if self._lines is None else list(compress(self._lines, chosen))
-        return Sheet(self.table, len(numbers), list(compress(self.owners, chosen)), columns, texts, lines)
+        return ColumnBatch(self.table, len(numbers), list(compress(self.owners, chosen)), columns, texts, lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +135,16 @@ class Prepared:
     """
 
     rows: Mapping[str, Row]
-    sheets: Mapping[str, Sheet] = field(default_factory=dict)
+    batches: Mapping[str, ColumnBatch] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
 
-    def of(self, part: str, rows: Iterable[Row]) -> Sheet:
+    def of(self, part: str, rows: Iterable[Row]) -> ColumnBatch:
         """What these objects, all of them laid out, are in a part's table."""
-        return self.sheets[part].of({self.numbers[row.key] for row in rows})
+        return self.batches[part].of({self.numbers[row.key] for row in rows})
 
-    def spell(self) -> None:
+    def encode(self) -> None:
         """Make the texts that new rows are written as, before the transaction that writes them."""
-        for sheet in self.sheets.values():
+        for sheet in self.batches.values():
             sheet.lines()
 
 
@@ -158,7 +158,7 @@ def prepare(
     `Malformed`.
     """
     latest = {exact.storable_text(snapshot.key): snapshot for snapshot in snapshots}
-    as_known = as_known and columns.known(database, target.table) is not None
+    as_known = as_known and columns.cached(database, target.table) is not None
     salt = target.salt()
     waiting = {key: each for key, each in latest.items() if as_known and isinstance(each, Received)}
     rows = _rows(target, salt, {key: each for key, each in latest.items() if key not in waiting})
@@ -180,10 +180,10 @@ def lay_out(database: Database, target: Target, prepared: Prepared, keys: Collec
 def _laid_out(database: Database, target: Target, every: Iterable[Row], rows: Sequence[Row]) -> Prepared:
     origin = columns.Origin(target.connection, target.resource, target.notes)
     declared = target.declared()
-    schema = columns.known(database, target.table)
+    schema = columns.cached(database, target.table)
     projected = [target.project(row.raw) for row in rows]
-    spread = spreading.spread(projected, declared)
-    missing = columns.lacking(schema, target.shape)
+    spread = spreading.flatten_batch(projected, declared)
+    missing = columns.gap(schema, target.shape)
     while True:
         if schema is not None and not missing:
             layout = _Layout(schema, declared, projected)
@@ -192,8 +192,8 @@ def _laid_out(database: Database, target: Target, every: Iterable[Row], rows: Se
             if not missing:
                 numbers = {row.key: number for number, row in enumerate(rows)}
                 return Prepared({row.key: row for row in every}, sheets, numbers)
-        schema = columns.grow(database, origin, target.table, missing)
-        missing = columns.Missing()
+        schema = columns.add_columns(database, origin, target.table, missing)
+        missing = columns.SchemaGap()
 
 
 def _rows(target: Target, salt: str, snapshots: Mapping[str, Snapshot | Received]) -> list[Row]:
@@ -232,12 +232,12 @@ class _Layout:
     """Lays a batch out in the columns of a schema, and gathers what the schema lacks."""
 
     def __init__(self, schema: schemas.Schema, declared: Shape, projected: Sequence[JsonObject]) -> None:
-        self.missing = columns.Missing()
+        self.missing = columns.SchemaGap()
         self._schema = schema
         self._declared = declared
         self._projected = projected
 
-    def sheets(self, rows: Sequence[Row], spread: dict[str, Spread]) -> dict[str, Sheet]:
+    def sheets(self, rows: Sequence[Row], spread: dict[str, FlatBatch]) -> dict[str, ColumnBatch]:
         """Part -> its rows."""
         sheets = {}
         for part, each in spread.items():
@@ -248,7 +248,9 @@ class _Layout:
                 sheets[part] = place(rows, table.sql, each, values)
         return sheets
 
-    def _stand(self, rows: Sequence[Row], table: sa.Table, spread: Spread, values: dict[str, Sequence[Any]]) -> Sheet:
+    def _stand(
+        self, rows: Sequence[Row], table: sa.Table, spread: FlatBatch, values: dict[str, Sequence[Any]]
+    ) -> ColumnBatch:
         """The objects' own rows."""
         ours: dict[str, Sequence[Any]] = {
             "_key": [row.key for row in rows],
@@ -256,9 +258,11 @@ class _Layout:
             "_hash": [row.hash for row in rows],
             "_sent": [row.sent for row in rows],
         }
-        return Sheet(table, len(rows), spread.owners, {**ours, **values}, {"_raw": [row.text for row in rows]})
+        return ColumnBatch(table, len(rows), spread.owners, {**ours, **values}, {"_raw": [row.text for row in rows]})
 
-    def _place(self, rows: Sequence[Row], table: sa.Table, spread: Spread, values: dict[str, Sequence[Any]]) -> Sheet:
+    def _place(
+        self, rows: Sequence[Row], table: sa.Table, spread: FlatBatch, values: dict[str, Sequence[Any]]
+    ) -> ColumnBatch:
         """A part's rows."""
         ours: dict[str, Sequence[Any]] = {
             "_key": [rows[owner].key for owner in spread.owners],
@@ -266,9 +270,9 @@ class _Layout:
         }
         if "_parent_position" in table.c:
             ours["_parent_position"] = spread.parents
-        return Sheet(table, len(rows), spread.owners, {**ours, **values})
+        return ColumnBatch(table, len(rows), spread.owners, {**ours, **values})
 
-    def _values(self, table: schemas.Table | None, part: str, spread: Spread) -> dict[str, Sequence[Any]]:
+    def _values(self, table: schemas.Table | None, part: str, spread: FlatBatch) -> dict[str, Sequence[Any]]:
         if table is None:
             self._want_part(part)
         found: dict[str, Sequence[Any]] = {}
@@ -277,10 +281,10 @@ class _Layout:
             if table is None or column is None:
                 self._want(table, part, path, values)
                 continue
-            fitted = kinds.fit_all(column.kind, values)
-            if fitted is not values and kinds.MISFIT in fitted:
+            fitted = kinds.coerce_all(column.kind, values)
+            if fitted is not values and kinds.DOES_NOT_FIT in fitted:
                 found |= self._spilled(table, path, values, fitted)
-                fitted = [None if value is kinds.MISFIT else value for value in fitted]
+                fitted = [None if value is kinds.DOES_NOT_FIT else value for value in fitted]
             found[column.name] = fitted
         return self._narrow(table, spread, found) if table is not None and len(found) > _WIDE else found
 
@@ -290,7 +294,9 @@ class _Layout:
         overflow = table.overflows.get(path)
         if overflow is not None:
             pairs = zip(values, fitted, strict=True)
-            return {overflow.name: [kinds.overflow(value) if fit is kinds.MISFIT else None for value, fit in pairs]}
+            return {
+                overflow.name: [kinds.overflow(value) if fit is kinds.DOES_NOT_FIT else None for value, fit in pairs]
+            }
         if not table.full:
             self.missing.overflows.add((table.part, path))
         return {}
@@ -312,7 +318,7 @@ class _Layout:
             self.missing.kinds[part, path] |= shown
 
     def _narrow(
-        self, table: schemas.Table, spread: Spread, found: dict[str, Sequence[Any]]
+        self, table: schemas.Table, spread: FlatBatch, found: dict[str, Sequence[Any]]
     ) -> dict[str, Sequence[Any]]:
         """What fits into one row of PostgreSQL each; the rest stays in `_raw`, and is reported."""
         narrowed: dict[str, Any] = {name: list(values) for name, values in found.items()}

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 from models import columns, differences, exact, journal, names, redaction, tables
 from models.preparing import Prepared, Target, lay_out, prepare
 from models.values import Cause, Change, ChangeKind, Snapshot
-from models.writing import Fresh, New, Writer
+from models.writing import Insert, Update, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from models.database import Database, Tx
     from models.preparing import Row
     from models.values import JsonObject
-    from models.writing import Old, Seen
+    from models.writing import RowState, StoredObject
 
 __all__ = [
     "Prepared",
-    "Stale",
+    "NeedsLayout",
     "Target",
     "apply",
     "count_live",
@@ -39,8 +39,8 @@ __all__ = [
     "listed_tokens",
     "prepare",
     "rebuild",
-    "stored",
-    "survey",
+    "table_of",
+    "analyze",
     "table_name",
 ]
 
@@ -72,35 +72,35 @@ def apply(
     `meanwhile` is called, once or more, when there is little to do but to wait for the database. Raises `Stale` where
     an object that was not laid out differs from its row.
     """
-    schema = _enter(tx, target)
+    schema = _lock_resource(tx, target)
     if schema is None:
         if prepared.rows:
-            raise Stale(prepared.rows)
+            raise NeedsLayout(prepared.rows)
         return []
     writer = Writer(tx, schema, target.connection)
     gone = {exact.storable_text(key) for key in tombstones} - prepared.rows.keys()
     if meanwhile is not None and not prepared.numbers:
         meanwhile()  # most rows will be found to be as they were
-    old = writer.old({*prepared.rows, *gone})
-    plan = _Plan(old, turn, now, listed or {})
+    old = writer.states({*prepared.rows, *gone})
+    plan = _MergePlan(old, turn, now, listed or {})
     for row in prepared.rows.values():
-        plan.arrive(row)
+        plan.add_snapshot(row)
     for key in sorted(gone):
-        plan.leave(key)
+        plan.add_tombstone(key)
     plan.require(prepared.numbers)
-    changes = plan.changes(writer.seen(plan.differing), target.omit)
+    changes = plan.changes(writer.stored(plan.differing), target.omit)
     if meanwhile is not None:
         meanwhile()
     writer.write(plan.fresh(), plan.anew(), prepared, turn=turn, now=now)
-    writer.bury(plan.buried, turn=turn, now=now)
+    writer.mark_deleted(plan.deleted, turn=turn, now=now)
     if point:
-        writer.touch(plan.seen, turn=turn, now=now)
+        writer.mark_observed(plan.seen, turn=turn, now=now)
     writer.relist(plan.relisted)
     writer.resend(plan.resent)
     return changes
 
 
-class Stale(Exception):  # noqa: N818 - read as a sentence: except records.Stale
+class NeedsLayout(Exception):  # noqa: N818 - read as a sentence: except records.Stale
     """These objects have to be laid out: they are not as they were."""
 
     def __init__(self, keys: Iterable[str]) -> None:
@@ -109,26 +109,26 @@ class Stale(Exception):  # noqa: N818 - read as a sentence: except records.Stale
 
 
 @dataclass(slots=True)
-class _Plan:
+class _MergePlan:
     """What is to be done with each key of a batch."""
 
-    old: Mapping[str, Old]
+    old: Mapping[str, RowState]
     turn: int
     now: datetime
     listed: Mapping[str, str]
     arrived: dict[str, Row] = field(default_factory=dict)
-    buried: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     relisted: dict[str, str] = field(default_factory=dict)
     resent: dict[str, str] = field(default_factory=dict)
-    unchanged: dict[str, Seen] = field(default_factory=dict)
+    unchanged: dict[str, StoredObject] = field(default_factory=dict)
 
     @property
     def differing(self) -> list[str]:
         """Live rows that are written anew."""
         return [key for key in self.arrived if key in self.old and self.old[key].live]
 
-    def arrive(self, row: Row) -> None:
+    def add_snapshot(self, row: Row) -> None:
         old = self.old.get(row.key)
         if old is None:
             self.arrived[row.key] = row
@@ -140,19 +140,19 @@ class _Plan:
             else:
                 self.arrived[row.key] = row
 
-    def leave(self, key: str) -> None:
+    def add_tombstone(self, key: str) -> None:
         old = self.old.get(key)
         if old is None or old.turn > self.turn:
             return
         if old.live:
-            self.buried.append(key)
+            self.deleted.append(key)
             if key in self.listed:
                 self.relisted[key] = self.listed[key]
         else:
             self._stay(old, self.listed.get(key))
 
-    def changes(self, seen: Mapping[str, Seen], omit: Sequence[str]) -> list[Change]:
-        changes = [Change(key, ChangeKind.DELETED, None, None) for key in self.buried]
+    def changes(self, seen: Mapping[str, StoredObject], omit: Sequence[str]) -> list[Change]:
+        changes = [Change(key, ChangeKind.DELETED, None, None) for key in self.deleted]
         for key, row in self.arrived.items():
             if key not in seen:
                 kind = ChangeKind.RESTORED if key in self.old else ChangeKind.CREATED
@@ -168,21 +168,21 @@ class _Plan:
     def require(self, laid_out: Mapping[str, int]) -> None:
         """Raises `Stale` where a row is to be written that was not laid out."""
         if lacking := self.arrived.keys() - laid_out.keys():
-            raise Stale(lacking)
+            raise NeedsLayout(lacking)
 
-    def fresh(self) -> list[Fresh]:
-        return [Fresh(row, self._token(row)) for key, row in self.arrived.items() if key not in self.old]
+    def fresh(self) -> list[Insert]:
+        return [Insert(row, self._token(row)) for key, row in self.arrived.items() if key not in self.old]
 
-    def anew(self) -> list[New]:
+    def anew(self) -> list[Update]:
         return [self._new(row) for key, row in self.arrived.items() if key in self.old]
 
-    def _new(self, row: Row) -> New:
+    def _new(self, row: Row) -> Update:
         token, changed_at = self._token(row), self.now
         if row.key in self.unchanged:
             token, changed_at = token or self.old[row.key].listed, self.unchanged[row.key].changed_at
-        return New(row, token, self.turn, changed_at, self.now)
+        return Update(row, token, self.turn, changed_at, self.now)
 
-    def _stay(self, old: Old, token: str | None) -> None:
+    def _stay(self, old: RowState, token: str | None) -> None:
         self.seen.append(old.key)
         if token is not None and token != old.listed:
             self.relisted[old.key] = token
@@ -230,11 +230,11 @@ def _rewrite(
     prepared: Prepared,
     read: Mapping[str, JsonObject],
 ) -> None:
-    schema = _enter(tx, target)
+    schema = _lock_resource(tx, target)
     if schema is None:
         return
     writer = Writer(tx, schema, target.connection)
-    old, seen = writer.old(read), writer.seen(read)
+    old, seen = writer.states(read), writer.stored(read)
     # What was written since it was read was written by today's rules.
     still = [key for key in prepared.rows if key in seen and exact.same(seen[key].raw, read[key])]
     turn, now = tx.draw(), tx.now
@@ -246,14 +246,14 @@ def _rewrite(
         journal.append(tx, target.connection, target.resource, changes, turn=turn, cause=Cause.BACKFILL, now=now)
 
 
-def _again(row: Row, old: Old, seen: Seen) -> New:
-    return New(row, old.listed, old.turn, seen.changed_at, seen.observed_at, seen.deleted_at)
+def _again(row: Row, old: RowState, seen: StoredObject) -> Update:
+    return Update(row, old.listed, old.turn, seen.changed_at, seen.observed_at, seen.deleted_at)
 
 
 def forget(tx: Tx, *, connection_name: str, system: str, resource: str) -> int:
     """Delete the rows and part rows of a connection's resource, deleted ones included. How many objects."""
     target = Target(connection_name, system, resource)
-    schema = _enter(tx, target)
+    schema = _lock_resource(tx, target)
     if schema is None:
         return 0
     for table in schema.parts:
@@ -264,21 +264,21 @@ def forget(tx: Tx, *, connection_name: str, system: str, resource: str) -> int:
 
 def fields(database: Database, target: Target) -> set[str]:
     """An object's own fields that have a column or a part already, in the vendor's spelling."""
-    schema = columns.known(database, table_name(target.system, target.resource))
+    schema = columns.cached(database, table_name(target.system, target.resource))
     if schema is None:
         return set()
     return {path.partition(".")[0] for path in (*schema.root.columns, *schema.tables) if path}
 
 
-def survey(database: Database, target: Target) -> None:
+def analyze(database: Database, target: Target) -> None:
     """Have PostgreSQL look at tables that it never looked at; it would come by itself after a minute or more.
 
     Until then it believes that a connection has few rows, and reads all of them to find a thousand by their keys.
     """
-    schema = None if database.is_sqlite else columns.known(database, target.table)
+    schema = None if database.is_sqlite else columns.cached(database, target.table)
     if schema is None:
         return
-    with database.alone() as tx:
+    with database.autocommit() as tx:
         quoted = tx.dialect.identifier_preparer
         for table in (schema.root, *schema.parts):
             name = quoted.format_table(table.sql)
@@ -292,9 +292,9 @@ _UNKNOWN = sa.select(_pg_class.c.reltuples <= 0).where(
 )
 
 
-def stored(database: Database, target: Target) -> sa.Table | None:
+def table_of(database: Database, target: Target) -> sa.Table | None:
     """The objects' own table, once this process has seen it."""
-    schema = columns.known(database, target.table)
+    schema = columns.cached(database, target.table)
     return None if schema is None else schema.root.sql
 
 
@@ -328,7 +328,7 @@ def listed_tokens(tx: Tx, target: Target, keys: Collection[str]) -> dict[str, tu
     schema = columns.current(tx, target.table)
     if schema is None:
         return {}
-    old = Writer(tx, schema, target.connection).old(keys)
+    old = Writer(tx, schema, target.connection).states(keys)
     return {key: (row.listed, not row.live) for key, row in old.items()}
 
 
@@ -347,7 +347,7 @@ def export(tx: Tx, target: Target) -> Iterator[tuple[str, datetime | None, JsonO
         yield row[0], row[1], row[2]
 
 
-def _enter(tx: Tx, target: Target) -> schemas.Schema | None:
+def _lock_resource(tx: Tx, target: Target) -> schemas.Schema | None:
     """Wait for whoever writes this connection's resource, then see the schema as it is.
 
     One lock for all its rows is taken before any of them, so two writers cannot lock each other out, and a row that is
@@ -356,7 +356,7 @@ def _enter(tx: Tx, target: Target) -> schemas.Schema | None:
     if target.table in tx.schemas:
         return tx.schemas[target.table]
     if not tx.is_sqlite:
-        columns.hold(tx, f"rows of {target.connection} {target.resource}")
+        columns.pin(tx, f"rows of {target.connection} {target.resource}")
     schema = columns.current(tx, target.table)
     if schema is not None:
         tx.schemas[target.table] = schema

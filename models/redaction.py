@@ -100,14 +100,14 @@ class Mask:
             for start, window in enumerate(_windows(text, length)):
                 if window in pieces:
                     secret[start : start + length] = b"\x01" * length
-        return "".join(_shown(text, secret)) if any(secret) else text
+        return "".join(_visible(text, secret)) if any(secret) else text
 
 
 def _windows(text: str, length: int) -> Iterator[str]:
     return (text[start : start + length] for start in range(len(text) - length + 1))
 
 
-def _shown(text: str, secret: bytearray) -> Iterator[str]:
+def _visible(text: str, secret: bytearray) -> Iterator[str]:
     for position, char in enumerate(text):
         if not secret[position]:
             yield char

@@ -109,7 +109,7 @@ def load(connection: sa.Connection, owner: str) -> Schema | None:
         column = Column(row.column_name, row.path, Kind(row.kind), row.overflow, row.declared)
         found[row.table_name].append(column)
     capped = _capped(connection, owner)
-    by_part = {path: made(name, path, found[name], capped=(name, True) in capped) for name, path in parts}
+    by_part = {path: with_columns(name, path, found[name], capped=(name, True) in capped) for name, path in parts}
     return Schema(owner, (len(parts), version), by_part, capped=(owner, False) in capped)
 
 
@@ -124,7 +124,7 @@ def _capped(connection: sa.Connection, owner: str) -> set[tuple[str, bool]]:
     return {(name, bool(column)) for name, column in rows}
 
 
-def made(name: str, part: str, columns: Iterable[Column], *, capped: bool) -> Table:
+def with_columns(name: str, part: str, columns: Iterable[Column], *, capped: bool) -> Table:
     """A table as remembered, with its SQLAlchemy face."""
     columns = list(columns)
     return Table(
@@ -133,11 +133,11 @@ def made(name: str, part: str, columns: Iterable[Column], *, capped: bool) -> Ta
         columns={column.path: column for column in columns if not column.overflow},
         overflows={column.path: column for column in columns if column.overflow},
         capped=capped,
-        sql=built(name, part, columns),
+        sql=build(name, part, columns),
     )
 
 
-def built(name: str, part: str, columns: Iterable[Column]) -> sa.Table:
+def build(name: str, part: str, columns: Iterable[Column]) -> sa.Table:
     """The table as SQL knows it: our columns, then the fields'."""
     ours = _part_columns(part) if part else _root_columns()
     metadata = sa.MetaData(naming_convention=tables.metadata.naming_convention)

@@ -167,7 +167,7 @@ class Connection(Strict):
         return None
 
 
-class Webhooked(Connection):
+class SendsWebhooks(Connection):
     """A connection whose system sends webhooks."""
 
     webhook_sources: tuple[Network, ...]
@@ -188,7 +188,7 @@ class Webhooked(Connection):
         return secret
 
 
-class HandedIn(Connection):
+class TakesDocuments(Connection):
     """A connection whose system decodes documents that are handed in.
 
     `inbox`: a folder that is watched for PDFs, with one folder per kind (`incoming/deliverynote/*.pdf`); absolute after
@@ -212,7 +212,7 @@ class DatabaseSettings(Strict):
     """
 
     url: str = Field(default="sqlite:///var/erpmirror.db", repr=False, validate_default=True)
-    keep_notices: Duration = timedelta(days=30)
+    keep_webhooks: Duration = timedelta(days=30)
     keep_changes: Duration | None = None
 
     @field_validator("keep_changes")
@@ -355,7 +355,7 @@ class _Loader:
         self._context = {"folder": file.parent}
 
     def expanded(self, content: dict[str, Any]) -> dict[str, Any]:
-        expanded, complaints = mistakes.expanded(content)
+        expanded, complaints = mistakes.expand(content)
         self.complaints += complaints
         return expanded
 
@@ -373,7 +373,7 @@ class _Loader:
         except ValidationError as error:
             # A value whose `${NAME}` is undefined has a complaint already.
             reported = {complaint.partition(": ")[0] for complaint in self.complaints}
-            found = mistakes.described(error, prefix=name, known=[key for key in model.model_fields if key != "name"])
+            found = mistakes.describe(error, prefix=name, known=[key for key in model.model_fields if key != "name"])
             self.complaints += [each for each in found if each.partition(": ")[0] not in reported]
             return None
 

@@ -22,7 +22,7 @@ _SCALARS = {str, int, Decimal, bool, type(None)}
 
 
 @dataclass(slots=True)
-class Spread:
+class FlatBatch:
     """The rows of a part ("": the objects themselves), in the order of the objects and of their rows.
 
     `owners`: the number of each row's object; `positions`, `parents`: as in `flattening.PartRow`. `fields`: dotted
@@ -35,12 +35,12 @@ class Spread:
     fields: dict[str, list[Any]] = field(default_factory=dict)
 
 
-def spread(projected: Sequence[JsonObject], declared: Shape) -> dict[str, Spread]:
+def flatten_batch(projected: Sequence[JsonObject], declared: Shape) -> dict[str, FlatBatch]:
     """Part -> its rows."""
     walk = _Walk(declared)
     owners = range(len(projected))
     try:
-        walk.part("", projected, Spread(owners, [0] * len(projected), [None] * len(projected)), depth=0)
+        walk.part("", projected, FlatBatch(owners, [0] * len(projected), [None] * len(projected)), depth=0)
     except _TwoWaysError:
         return _one_by_one(projected, declared)
     return walk.parts
@@ -52,10 +52,10 @@ class _TwoWaysError(Exception):
 
 class _Walk:
     def __init__(self, declared: Shape) -> None:
-        self.parts: dict[str, Spread] = {}
+        self.parts: dict[str, FlatBatch] = {}
         self._declared = declared
 
-    def part(self, part: str, rows: Sequence[JsonObject], into: Spread, *, depth: int) -> None:
+    def part(self, part: str, rows: Sequence[JsonObject], into: FlatBatch, *, depth: int) -> None:
         if part in self.parts:
             raise _TwoWaysError
         self.parts[part] = into
@@ -68,7 +68,7 @@ class _Walk:
 class _Part:
     """Lays out the rows of one part."""
 
-    def __init__(self, walk: _Walk, part: str, into: Spread, depth: int) -> None:
+    def __init__(self, walk: _Walk, part: str, into: FlatBatch, depth: int) -> None:
         self._walk, self._part, self._into, self._depth = walk, part, into, depth
         self._declared = walk.declared(part)
 
@@ -131,7 +131,7 @@ class _Part:
             count += len(listed)
         part = f"{self._part}.{path}" if self._part else path
         items = list(chain.from_iterable(values))
-        self._walk.part(part, items, Spread(owners, positions, parents), depth=self._depth + 1)
+        self._walk.part(part, items, FlatBatch(owners, positions, parents), depth=self._depth + 1)
 
 
 class _Subset:
@@ -171,7 +171,7 @@ def _by_key(items: Sequence[JsonObject], rows: Sequence[int]) -> Iterator[tuple[
         yield key, [value for _, value in having], [row for row, _ in having]
 
 
-def _one_by_one(projected: Iterable[JsonObject], declared: Shape) -> dict[str, Spread]:
+def _one_by_one(projected: Iterable[JsonObject], declared: Shape) -> dict[str, FlatBatch]:
     found: dict[str, list[tuple[int, int, int | None, dict[str, Any]]]] = {"": []}
     for number, item in enumerate(projected):
         flat = flattening.flatten(item, declared)
@@ -181,7 +181,7 @@ def _one_by_one(projected: Iterable[JsonObject], declared: Shape) -> dict[str, S
     return {part: _columns(rows) for part, rows in found.items()}
 
 
-def _columns(rows: Sequence[tuple[int, int, int | None, dict[str, Any]]]) -> Spread:
+def _columns(rows: Sequence[tuple[int, int, int | None, dict[str, Any]]]) -> FlatBatch:
     paths = dict.fromkeys(path for *_, fields in rows for path in fields)
     owners, positions, parents, values = zip(*rows, strict=True)
-    return Spread(owners, positions, parents, {path: [each.get(path) for each in values] for path in paths})
+    return FlatBatch(owners, positions, parents, {path: [each.get(path) for each in values] for path in paths})

@@ -31,7 +31,7 @@ class ResourceStatus:
     resource: str
     state: str
     rows: int
-    last_look: datetime | None
+    last_read: datetime | None
     complete_as_of: datetime | None
     bound: int
     pending: int
@@ -39,15 +39,15 @@ class ResourceStatus:
     held: int
     last_error: str | None
     warning: str | None
-    reading: int | None
+    full_sync: int | None
 
 
 def resources(database: Database, settings: Settings | None = None) -> list[ResourceStatus]:
     """Every resource that the mirror knows, configured or not. `settings` limits it to what is configured."""
     with database.read() as connection:
-        waiting = _waiting(connection)
+        waiting = _pending(connection)
         unfolded = _unfolded(connection)
-        told = connection.execute(_TOLD.order_by(streams.c.connection, streams.c.resource)).all()
+        told = connection.execute(_WORDS.order_by(streams.c.connection, streams.c.resource)).all()
         rows = [row for row in told if settings is None or row.connection in settings.connections]
         live = _live(connection, {(row.system, row.resource) for row in rows})
         return [_status(row, live, waiting, unfolded) for row in rows]
@@ -77,7 +77,7 @@ _NAMED = (
     "last_error",
     "warning",
 )
-_TOLD = sa.select(
+_WORDS = sa.select(
     *(streams.c[name] for name in _NAMED),
     runs.c.objects.label("reading"),
     sa.case((streams.c.last_error.is_(None), _PARKED_WORDS)).label("parked_words"),
@@ -98,7 +98,7 @@ def _live(connection: Tx, kinds: set[tuple[str, str]]) -> dict[tuple[str, str, s
     return found
 
 
-def _waiting(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
+def _pending(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
     counted = connection.execute(
         sa.select(inbox.c.connection, inbox.c.resource, inbox.c.state, sa.func.count()).group_by(
             inbox.c.connection, inbox.c.resource, inbox.c.state
@@ -129,7 +129,7 @@ def _status(
         resource=row.resource,
         state=row.state,
         rows=live.get((row.connection, row.system, row.resource), 0),
-        last_look=row.last_look_at,
+        last_read=row.last_look_at,
         complete_as_of=row.complete_as_of,
         bound=row.bound,
         pending=waiting.get((*here, "due"), 0) + unfolded.get(here, 0),
@@ -137,5 +137,5 @@ def _status(
         held=waiting.get((*here, "held"), 0),
         last_error=row.last_error or row.parked_words,
         warning=row.warning,
-        reading=row.reading,
+        full_sync=row.reading,
     )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from models import bulk
 from models.exact import storable_text
 from models.tables import Instant, inbox, runs, sightings, streams
-from models.values import Cause, doubling
+from models.values import Cause, backoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -62,7 +62,7 @@ class Stream:
 
 def has_rested(failures: int, tried_at: datetime | None, now: datetime) -> bool:
     """Whether it may be tried again: whoever asked last may not have lived to say when."""
-    return not failures or tried_at is None or tried_at + doubling(failures - 1) <= now
+    return not failures or tried_at is None or tried_at + backoff(failures - 1) <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Plan:
 _FIELDS = [streams.c[name] for name in Stream.__slots__]
 
 
-def align(tx: Tx, *, connection_name: str, system: str, plans: Sequence[Plan]) -> None:
+def sync(tx: Tx, *, connection_name: str, system: str, plans: Sequence[Plan]) -> None:
     """Make the rows fit the configuration. What left it is not asked; what came back starts afresh."""
     now = tx.now
     mine = streams.c.connection == connection_name
@@ -125,7 +125,7 @@ def get(tx: Tx, connection_name: str, resource: str) -> Stream | None:
     return None if found is None else Stream(*found)
 
 
-def open_ones(tx: Tx, *, connection_name: str) -> list[Stream]:
+def open_streams(tx: Tx, *, connection_name: str) -> list[Stream]:
     """The rows that may be looked at, the longest overdue first."""
     statement = (
         sa.select(*_FIELDS)
@@ -140,7 +140,7 @@ def change(tx: Tx, connection_name: str, resource: str, **values: Any) -> None:
     tx.execute(sa.update(streams).where(_is(connection_name, resource)).values(**values))
 
 
-def look_now(tx: Tx, *, connection_name: str, resource: str | None = None) -> int:
+def poll_now(tx: Tx, *, connection_name: str, resource: str | None = None) -> int:
     """Look at once, also at what is parked; returns how many resources that concerns."""
     now = tx.now
     full_due_at = sa.case((streams.c.ticks, streams.c.full_due_at), else_=sa.literal(now, Instant))
@@ -179,7 +179,7 @@ def _hasten(tx: Tx, connection_name: str, resource: str | None, values: dict[str
     return tx.execute(sa.update(streams).where(condition).values(state="open", failures=0, **values)).rowcount
 
 
-def begin_full(tx: Tx, stream: Stream, *, turn: int, cause: Cause, now: datetime) -> int:
+def begin_full_sync(tx: Tx, stream: Stream, *, turn: int, cause: Cause, now: datetime) -> int:
     """Start a full reading; returns its run. It is tried from here on, as `begin` has it."""
     forget_sightings(tx, stream.connection, stream.resource)
     inserted = tx.execute(
@@ -201,7 +201,7 @@ def _tried(stream: Stream, now: datetime) -> dict[str, Any]:
     return {"tried_at": now, "failures": stream.failures + 1}
 
 
-def advance_full(
+def advance_full_sync(
     tx: Tx,
     stream: Stream,
     *,
@@ -223,7 +223,7 @@ def advance_full(
         _change_run(tx, stream, run, full_cursor=cursor, **begun)
 
 
-def finish_full(
+def finish_full_sync(
     tx: Tx,
     stream: Stream,
     *,
@@ -272,11 +272,11 @@ def finish_full(
         tick_at=None,
         warning=warning,
         **settling,
-        **_well(now),
+        **_healthy(now),
     )
 
 
-def looked(
+def finish_scan(
     tx: Tx,
     stream: Stream,
     *,
@@ -290,23 +290,23 @@ def looked(
     A settling under way goes on: where something always waits, one that each look began anew would never end.
     """
     settling = streams.c.settling_at.is_not(None)
-    _end_look(
+    _end_scan(
         tx,
         stream,
         next_at=next_at,
         settling_as_of=sa.case((settling, streams.c.settling_as_of), else_=sa.literal(began_at, Instant)),
         settling_at=sa.case((settling, streams.c.settling_at), else_=sa.literal(now, Instant)),
         warning=warning,
-        **_well(now),
+        **_healthy(now),
     )
 
 
-def look_failed(tx: Tx, stream: Stream, *, next_at: datetime, now: datetime, words: str) -> None:
+def fail_scan(tx: Tx, stream: Stream, *, next_at: datetime, now: datetime, words: str) -> None:
     """A watched folder could not be looked at."""
-    _end_look(tx, stream, next_at=next_at, last_error=words, last_error_at=now)
+    _end_scan(tx, stream, next_at=next_at, last_error=words, last_error_at=now)
 
 
-def _end_look(tx: Tx, stream: Stream, *, next_at: datetime, **values: Any) -> None:
+def _end_scan(tx: Tx, stream: Stream, *, next_at: datetime, **values: Any) -> None:
     """A look that was asked for meanwhile is still due; a resource that was parked meanwhile keeps the reason why."""
     asked = streams.c.full_due_at != sa.literal(stream.full_due_at, Instant)
     values |= {"full_due_at": sa.case((asked, streams.c.full_due_at), else_=sa.literal(next_at, Instant))}
@@ -356,7 +356,7 @@ def finish_tick(
     values = {"cursor": cursor, "due_at": due_at, "tick_cursor": None, "tick_at": None}
     if warning is not None:
         values["warning"] = warning
-    change(tx, stream.connection, stream.resource, **values, **_well(now))
+    change(tx, stream.connection, stream.resource, **values, **_healthy(now))
 
 
 def park(tx: Tx, connection_name: str, resource: str, *, reason: str, now: datetime) -> None:
@@ -370,11 +370,11 @@ def _change_run(tx: Tx, stream: Stream, run: int, **values: Any) -> None:
     tx.execute(sa.update(streams).where(here, streams.c.full_run == run).values(**values))
 
 
-def _well(now: datetime) -> dict[str, Any]:
+def _healthy(now: datetime) -> dict[str, Any]:
     return {"last_look_at": now, "failures": 0, "last_error": None, "last_error_at": None}
 
 
-def see(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str]) -> None:
+def record_seen(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str]) -> None:
     """Remember that the full reading under way named these keys."""
     distinct = sorted({storable_text(key) for key in keys}, key=str.encode)
     same = {"connection": connection_name, "resource": resource}
@@ -387,7 +387,7 @@ def forget_sightings(tx: Tx, connection_name: str, resource: str) -> None:
     tx.execute(sa.delete(sightings).where(sightings.c.connection == connection_name, sightings.c.resource == resource))
 
 
-def settle(tx: Tx, *, connection_name: str) -> None:
+def mark_complete(tx: Tx, *, connection_name: str) -> None:
     """Complete as of a full reading's start, once everything that waited when it ended has been fetched."""
     settled = {"complete_as_of": streams.c.settling_as_of, "settling_as_of": None, "settling_at": None}
     tx.execute(sa.update(streams).where(*is_settled(connection_name)).values(settled))

@@ -52,8 +52,8 @@ class Lane(IntEnum):
 class Cause(StrEnum):
     """What first enqueued a key, or led to a change."""
 
-    NOTICE = "notice"
-    TICK = "tick"
+    WEBHOOK = "notice"
+    POLL = "tick"
     BACKFILL = "backfill"
     RECONCILE = "reconcile"
     DOCUMENT = "document"
@@ -153,7 +153,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Mention:
+class ObjectRef:
     """A reference to an object that is to be enqueued."""
 
     resource: str
@@ -190,7 +190,7 @@ class Chunk:
 
     snapshots: Sequence[Snapshot | Received] = ()
     lines: Sequence[Line] = ()
-    mentions: Sequence[Mention] = ()
+    refs: Sequence[ObjectRef] = ()
     unreadable: Sequence[Unreadable] = ()
     end: End | None = None
 
@@ -209,6 +209,6 @@ class Change:
     text: str | None = field(default=None, repr=False, compare=False)
 
 
-def doubling(failures: int) -> timedelta:
+def backoff(failures: int) -> timedelta:
     """The backoff after so many failures in a row: 1 s, doubling to 5 min."""
     return min(timedelta(seconds=2 ** min(failures, 10)), _LONGEST_BACKOFF)

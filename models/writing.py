@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from models import schemas
     from models.database import Tx
-    from models.preparing import Prepared, Row, Sheet
+    from models.preparing import ColumnBatch, Prepared, Row
     from models.values import JsonObject
 
 _KEPT = {"_connection", "_key", "_first_seen_at"}
 
 
-class Old(NamedTuple):
+class RowState(NamedTuple):
     """A row that is already there. `live`: the object is there, as far as we know."""
 
     key: str
@@ -32,7 +32,7 @@ class Old(NamedTuple):
     live: bool
 
 
-class Seen(NamedTuple):
+class StoredObject(NamedTuple):
     """A row that is already there: the object as last seen, and when."""
 
     key: str
@@ -42,14 +42,14 @@ class Seen(NamedTuple):
     deleted_at: datetime | None
 
 
-class Fresh(NamedTuple):
+class Insert(NamedTuple):
     """A row that is not there yet."""
 
     row: Row
     listed: str | None
 
 
-class New(NamedTuple):
+class Update(NamedTuple):
     """A row that is written anew, and its bookkeeping."""
 
     row: Row
@@ -69,22 +69,22 @@ class Writer:
         self._name = connection_name
         self._root = schema.root.sql
 
-    def old(self, keys: Collection[str]) -> dict[str, Old]:
+    def states(self, keys: Collection[str]) -> dict[str, RowState]:
         """The bookkeeping of the rows that are there."""
         c = self._root.c
         ours = [c["_key"], c["_hash"], c["_sent"], c["_listed"], c["_turn"], c["_deleted_at"].is_(None)]
-        return {old.key: old for old in map(Old._make, self._select(ours, keys))}
+        return {old.key: old for old in map(RowState._make, self._select(ours, keys))}
 
-    def seen(self, keys: Collection[str]) -> dict[str, Seen]:
+    def stored(self, keys: Collection[str]) -> dict[str, StoredObject]:
         """The objects as last seen."""
         c = self._root.c
         ours = [c["_key"], c["_raw"], c["_changed_at"], c["_observed_at"], c["_deleted_at"]]
-        return {seen.key: seen for seen in map(Seen._make, self._select(ours, keys))}
+        return {seen.key: seen for seen in map(StoredObject._make, self._select(ours, keys))}
 
     def write(
         self,
-        fresh: Sequence[Fresh],
-        news: Sequence[New],
+        fresh: Sequence[Insert],
+        news: Sequence[Update],
         prepared: Prepared,
         *,
         turn: int,
@@ -98,16 +98,16 @@ class Writer:
         if news:
             again = prepared.of("", (new.row for new in news))
             bulk.upsert(self._connection, self._root, self._anew(news, again, now=now), keep=_KEPT)
-        faults.reach(Point.ROWS_WRITTEN)
+        faults.hit(Point.ROWS_WRITTEN)
         self.clear_parts([new.row.key for new in news])
-        faults.reach(Point.PARTS_CLEARED)
+        faults.hit(Point.PARTS_CLEARED)
         live = [each.row for each in fresh] + [new.row for new in news if new.deleted_at is None]
         for table in self._schema.parts:
-            if table.part in prepared.sheets:
+            if table.part in prepared.batches:
                 sheet = prepared.of(table.part, live)
                 same = {"_connection": self._name}
                 bulk.insert(self._connection, table.sql, sheet.columns, same=same, lines=sheet.lines)
-        faults.reach(Point.PARTS_WRITTEN)
+        faults.hit(Point.PARTS_WRITTEN)
 
     def clear_parts(self, keys: Collection[str]) -> None:
         """Remove the part rows of these objects."""
@@ -115,14 +115,14 @@ class Writer:
             for table in self._schema.parts:
                 self._connection.execute(sa.delete(table.sql).where(*self._among(table.sql, some)))
 
-    def bury(self, keys: Collection[str], *, turn: int, now: datetime) -> None:
+    def mark_deleted(self, keys: Collection[str], *, turn: int, now: datetime) -> None:
         """Mark rows as deleted, as last seen; their parts go."""
         gone = {"_deleted_at": now, "_changed_at": now, "_observed_at": now, "_turn": turn, "_listed": None}
         for some in _portions(keys):
             self._connection.execute(sa.update(self._root).where(*self._among(self._root, some)).values(gone))
         self.clear_parts(keys)
 
-    def touch(self, keys: Collection[str], *, turn: int, now: datetime) -> None:
+    def mark_observed(self, keys: Collection[str], *, turn: int, now: datetime) -> None:
         """Rows that were looked at and found as they are."""
         seen = {"_observed_at": now, "_turn": turn}
         for some in _portions(keys):
@@ -154,7 +154,7 @@ class Writer:
             chosen = sa.select(*wanted).where(*self._among(self._root, some))
             yield from self._connection.execute(chosen)
 
-    def _insert(self, fresh: Sequence[Fresh], mine: Sheet, *, turn: int, now: datetime) -> None:
+    def _insert(self, fresh: Sequence[Insert], mine: ColumnBatch, *, turn: int, now: datetime) -> None:
         stamps = dict.fromkeys(("_first_seen_at", "_changed_at", "_observed_at"), now)
         same = {"_connection": self._name, "_turn": turn, **stamps}
         listed = {"_listed": [each.listed for each in fresh]}
@@ -163,12 +163,12 @@ class Writer:
             return
 
         def lines() -> list[str]:
-            pairs = zip(mine.lines(), bulk.spell(self._root, listed), strict=True)
+            pairs = zip(mine.lines(), bulk.encode(self._root, listed), strict=True)
             return list(map("\t".join, pairs))
 
         bulk.insert(self._connection, self._root, {**mine.columns, **listed}, same=same, lines=lines)
 
-    def _anew(self, news: Sequence[New], sheet: Sheet, *, now: datetime) -> dict[str, Sequence[Any]]:
+    def _anew(self, news: Sequence[Update], sheet: ColumnBatch, *, now: datetime) -> dict[str, Sequence[Any]]:
         size = len(news)
         return {
             "_connection": [self._name] * size,

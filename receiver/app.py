@@ -13,15 +13,15 @@ from starlette.routing import Mount, Router
 from receiver import patience
 from receiver.changes import ChangesRoute
 from receiver.documents import Documents
-from receiver.door import Door, Prefix
+from receiver.door import RootPath, TokenAuth
 from receiver.draining import Drainer
 from receiver.health import Health
-from receiver.hooks import Hooks, Shortcut
-from receiver.letterbox import Letterbox
+from receiver.hooks import Hooks, WebhookFastPath
+from receiver.letterbox import WebhookBatcher
 from receiver.metrics import Metrics
 from receiver.openapi import OpenApi
 from receiver.refusals import HANDLERS
-from receiver.ringer import Ringer
+from receiver.ringer import Notifier
 from receiver.spool import Spool
 from receiver.ticks import Polls
 from workers import app as celery_app
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from models.settings import Settings
-    from receiver.ringer import Bell
+    from receiver.ringer import Waker
 
 
 def create() -> Starlette:
@@ -44,7 +44,7 @@ def create() -> Starlette:
     settings = configuration.load()
     broker.prepare(settings)
     database = patience.database(settings.database.url)
-    app = create_app(settings, bell=bell.Bell(celery_app.create_app(settings, database), database))
+    app = create_app(settings, bell=bell.Waker(celery_app.create_app(settings, database), database))
     gc.collect()
     gc.freeze()  # the collector need not scan what lives as long as the process
     return app
@@ -58,24 +58,24 @@ class _App(Starlette):
 
     def build_middleware_stack(self) -> ASGIApp:
         """See `Shortcut`."""
-        return Shortcut(super().build_middleware_stack(), hooks=self.hooks, root_path=self.root_path)
+        return WebhookFastPath(super().build_middleware_stack(), hooks=self.hooks, root_path=self.root_path)
 
 
-def create_app(settings: Settings, *, bell: Bell) -> Starlette:
+def create_app(settings: Settings, *, bell: Waker) -> Starlette:
     """The receiver's app. Nothing connects before the first request."""
     database = patience.database(settings.database.url)
     spool = Spool(settings.receiver.spool)
     scraped = patience.database(settings.database.url, seconds=3)  # Prometheus' own timeout is ten
     metrics = Metrics(settings, database=scraped, spool=spool)
-    ringer = Ringer(bell, failed=metrics.wakeup_failures.inc)
+    ringer = Notifier(bell, failed=metrics.wakeup_failures.inc)
     # A pool of its own, so that readers cannot use up the links that webhooks need. A webhook that gets none within
     # the second goes to the spool.
     keeper, taker = (patience.database(settings.database.url, seconds=1) for _ in range(2))
-    letterbox = Letterbox(keeper, spool, batched=metrics.batches.observe, spooled=metrics.spooled.inc)
-    drainer = Drainer(taker, spool, returned=letterbox.resume, drained=ringer.ring)
-    hooks = Hooks(settings, letterbox=letterbox, wake=ringer.ring, outcomes=metrics.webhooks)
-    polls = Polls(settings, database=database, wake=ringer.ring)
-    documents = Documents(settings, database=database, wake=ringer.ring)
+    letterbox = WebhookBatcher(keeper, spool, batched=metrics.batches.observe, spooled=metrics.spooled.inc)
+    drainer = Drainer(taker, spool, returned=letterbox.resume, drained=ringer.wake)
+    hooks = Hooks(settings, letterbox=letterbox, wake=ringer.wake, outcomes=metrics.webhooks)
+    polls = Polls(settings, database=database, wake=ringer.wake)
+    documents = Documents(settings, database=database, wake=ringer.wake)
     health = Health(database=database, broker_alive=bell.broker_alive, spool=spool)
 
     description = OpenApi(root_path=settings.receiver.root_path)
@@ -99,10 +99,12 @@ def create_app(settings: Settings, *, bell: Bell) -> Starlette:
                 "/",
                 # No redirects: their address would come from the caller's own Host header.
                 Router([*polls.routes, *documents.routes, *pages], redirect_slashes=False),
-                middleware=[Middleware(Door, token=settings.receiver.token, proxies=settings.receiver.trusted_proxies)],
+                middleware=[
+                    Middleware(TokenAuth, token=settings.receiver.token, proxies=settings.receiver.trusted_proxies)
+                ],
             ),
         ],
-        middleware=[Middleware(Prefix, root_path=settings.receiver.root_path)],
+        middleware=[Middleware(RootPath, root_path=settings.receiver.root_path)],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )

@@ -15,7 +15,7 @@ from models import journal
 from models.feed import Feed
 from models.values import Cause, ChangeKind
 from receiver.answers import Answer, AnswerResponse, Count, Object, Text, Timestamp
-from receiver.refusals import Refusal
+from receiver.refusals import ApiError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -94,9 +94,9 @@ class ChangesRoute:
             )
             oldest, _, _ = journal.bounds(tx)
         if 0 < question.after < oldest - 1:
-            raise Refusal(410, "gone", f"the oldest entry is {oldest} now; start again with after=0")
+            raise ApiError(410, "gone", f"the oldest entry is {oldest} now; start again with after=0")
         last = found[-1].id if len(found) == question.limit else max([newest, *(row.id for row in found)])
-        return Changes(changes=[_change(row) for row in found], last=last, oldest=oldest, feed=self._feed.tell(last))
+        return Changes(changes=[_change(row) for row in found], last=last, oldest=oldest, feed=self._feed.name(last))
 
 
 def _change(row: sa.Row[Any]) -> Change:
@@ -137,5 +137,5 @@ def _number(name: str, text: str, *, least: int, most: int) -> int:
     return int(text)
 
 
-def _malformed(message: str) -> Refusal:
-    return Refusal(400, "malformed", message)
+def _malformed(message: str) -> ApiError:
+    return ApiError(400, "malformed", message)

@@ -14,10 +14,10 @@ from starlette.routing import Route
 
 from models import documents, records
 from models.documents import State
-from models.settings import HandedIn
+from models.settings import TakesDocuments
 from receiver import forms
 from receiver.answers import Answer, AnswerResponse, Count, Object, Sha256, Text, Timestamp
-from receiver.refusals import Refusal
+from receiver.refusals import ApiError
 from workers.connectors import discovery
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from models.database import Database
-    from models.documents import Handed
+    from models.documents import StoredDocument
     from models.settings import Settings
     from receiver.forms import Part
 
@@ -96,22 +96,22 @@ class Documents:
         if re.fullmatch("[0-9a-f]{64}", sha256):
             status = await run_in_threadpool(self._status, options, kind, sha256)
         if status is None:
-            raise Refusal(404, "unknown_document", "no such document was handed in here; its name is its sha256")
+            raise ApiError(404, "unknown_document", "no such document was handed in here; its name is its sha256")
         return AnswerResponse(status)
 
-    def _options(self, connection: str, kind: str) -> HandedIn:
+    def _options(self, connection: str, kind: str) -> TakesDocuments:
         if connection not in self._kinds:
-            raise Refusal(404, "unknown_connection", "no connection of this name takes documents")
+            raise ApiError(404, "unknown_connection", "no connection of this name takes documents")
         options, kinds = self._kinds[connection]
         if kind not in kinds:
-            raise Refusal(404, "unknown_kind", "this connection takes no documents of this kind; see resources")
+            raise ApiError(404, "unknown_kind", "this connection takes no documents of this kind; see resources")
         return options
 
-    def _store(self, connection: str, kind: str, name: str, content: bytes, order: str | None) -> Handed:
+    def _store(self, connection: str, kind: str, name: str, content: bytes, order: str | None) -> StoredDocument:
         with self._database.begin() as tx:
             return documents.hand_in(tx, connection_name=connection, kind=kind, name=name, content=content, order=order)
 
-    def _status(self, options: HandedIn, kind: str, sha256: str) -> DocumentStatus | None:
+    def _status(self, options: TakesDocuments, kind: str, sha256: str) -> DocumentStatus | None:
         target = records.Target(options.name, options.system, kind)
         with self._database.read() as tx:
             found = documents.get(tx, connection_name=options.name, kind=kind, sha256=sha256)
@@ -138,11 +138,11 @@ def _iso(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
 
 
-def _kinds(settings: Settings) -> dict[str, tuple[HandedIn, set[str]]]:
+def _kinds(settings: Settings) -> dict[str, tuple[TakesDocuments, set[str]]]:
     """Connection -> its options and the kinds of documents that it takes."""
     found = {}
     for name, options in settings.connections.items():
-        if isinstance(options, HandedIn):
+        if isinstance(options, TakesDocuments):
             resources = discovery.systems()[options.system].resources(options)
             found[name] = options, {resource.name for resource in resources if resource.handed_in}
     return found
@@ -173,6 +173,6 @@ def _order(given: list[Part]) -> str | None:
     return order or None
 
 
-def _not_durable(why: str) -> Refusal:
+def _not_durable(why: str) -> ApiError:
     message = f"{why}; hand it in again later, it is still one document"
-    return Refusal(503, "not_durable", message, headers={"Retry-After": "5"})
+    return ApiError(503, "not_durable", message, headers={"Retry-After": "5"})

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import HTTPConnection
 
 from receiver import senders
-from receiver.refusals import Refusal
-from receiver.senders import Senders
+from receiver.refusals import ApiError
+from receiver.senders import NetworkAllowList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class Door:
+class TokenAuth:
     """ASGI middleware. With a token, every caller needs it; without, only direct loopback callers are allowed.
 
     A caller at the address of a proxy (`proxies`) is not direct, whatever its headers say.
@@ -29,7 +29,7 @@ class Door:
     def __init__(self, app: ASGIApp, *, token: SecretStr | None, proxies: Iterable[IPv4Network | IPv6Network]) -> None:
         self._app = app
         self._token = token
-        self._proxies = Senders(proxies)
+        self._proxies = NetworkAllowList(proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or raise `Refusal`."""
@@ -40,7 +40,7 @@ class Door:
         if self._token is not None:
             if not _has_token(caller.headers, self._token.get_secret_value()):
                 message = "send the receiver's token as Authorization: Bearer …"
-                raise Refusal(401, "token", message, headers={"WWW-Authenticate": "Bearer"})
+                raise ApiError(401, "token", message, headers={"WWW-Authenticate": "Bearer"})
         elif not senders.is_direct_loopback(
             caller.client.host if caller.client else None,
             caller.headers,
@@ -48,10 +48,10 @@ class Door:
             proxies=self._proxies,
         ):
             message = "without a token only direct callers on this machine are let in; set token under [receiver]"
-            raise Refusal(403, "sender", message)
+            raise ApiError(403, "sender", message)
 
 
-class Prefix:
+class RootPath:
     """ASGI middleware: a path means the same whether the proxy left `root_path` in it or stripped it."""
 
     def __init__(self, app: ASGIApp, *, root_path: str) -> None:

@@ -11,14 +11,14 @@ import structlog
 from models import faults
 from models.faults import Point
 from receiver import storing
-from receiver.storing import Away
+from receiver.storing import DatabaseDown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from models.database import Database
-    from models.notices import Letter
-    from receiver.spool import Orphan, Spool
+    from models.notices import AcceptedWebhook
+    from receiver.spool import Spool, SpoolFile
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class Drainer:
             try:
                 self.look()
                 self._complained = None
-            except Away:
+            except DatabaseDown:
                 pass  # the letterbox has said so
             except OSError as error:
                 self._complain(error)
@@ -74,7 +74,7 @@ class Drainer:
         """Drain whatever no living process writes. Raises `Away`, and `OSError` of the folder."""
         if self._spool.is_empty():
             return
-        storing.require(self._database)
+        storing.ensure_writable(self._database)
         # Our own file comes last: only when the database has taken the others is a new one worth beginning.
         self._drain_all()
         if self._spool.release():
@@ -88,21 +88,21 @@ class Drainer:
                 return
             self._drain(orphan)
 
-    def _drain(self, orphan: Orphan) -> None:
+    def _drain(self, orphan: SpoolFile) -> None:
         contents = orphan.read()
-        refused: list[Letter] = []
+        refused: list[AcceptedWebhook] = []
         for chunk in _chunks(contents.letters):
             if self._closing.is_set():
                 return
             refused += self._store(chunk)
-        faults.reach(Point.SPOOL_DRAINED)
+        faults.hit(Point.SPOOL_DRAINED)
         if refused or contents.damaged:
             path = orphan.set_aside(refused, contents.damaged)
             log.error("notices set aside", file=str(path), refused=len(refused), damaged=len(contents.damaged))
         orphan.remove()
         log.info("spool drained", file=str(orphan.path), notices=len(contents.letters) - len(refused))
 
-    def _store(self, letters: Sequence[Letter]) -> list[Letter]:
+    def _store(self, letters: Sequence[AcceptedWebhook]) -> list[AcceptedWebhook]:
         refused = storing.store(self._database, letters)
         self._returned()
         taken = {letter.id for letter in letters} - {letter.id for letter in refused}
@@ -116,7 +116,7 @@ class Drainer:
             log.error("spool not drained", error=str(error))
 
 
-def _chunks(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
+def _chunks(letters: Iterable[AcceptedWebhook]) -> Iterator[list[AcceptedWebhook]]:
     rest = iter(letters)
     while chunk := list(islice(rest, _CHUNK)):
         yield chunk

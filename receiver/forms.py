@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from receiver.refusals import BodyRefusal, Refusal
+from receiver.refusals import ApiError, BodyError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -57,9 +57,9 @@ async def read(request: Request, *, largest: int, seconds: float = _READ_SECONDS
         async with asyncio.timeout(seconds):
             return await _read(request, boundary, largest)
     except TimeoutError:
-        raise BodyRefusal(408, "too_slow", "the body did not arrive") from None
+        raise BodyError(408, "too_slow", "the body did not arrive") from None
     except FormParserError:
-        raise BodyRefusal(400, "malformed", _UNREADABLE) from None
+        raise BodyError(400, "malformed", _UNREADABLE) from None
 
 
 def parse(content_type: str, body: bytes) -> list[Part]:
@@ -137,11 +137,11 @@ class _Form:
         self._ended = True
 
 
-def malformed(message: str) -> Refusal:
+def malformed(message: str) -> ApiError:
     """Not a form, or not the one that is expected."""
-    return Refusal(400, "malformed", message)
+    return ApiError(400, "malformed", message)
 
 
-def too_large(largest: int) -> Refusal:
+def too_large(largest: int) -> ApiError:
     """The rest of the body is not read."""
-    return BodyRefusal(413, "too_large", f"the body is larger than {largest} bytes")
+    return BodyError(413, "too_large", f"the body is larger than {largest} bytes")

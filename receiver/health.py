@@ -70,7 +70,7 @@ class Health:
     def __init__(self, *, database: Database, broker_alive: Callable[[], None], spool: Spool) -> None:
         self._database = Probe(functools.partial(_database, database))
         self._broker = Probe(functools.partial(_broker, broker_alive))
-        self._spool = Probe(spool.told)
+        self._spool = Probe(spool.refusal_notes)
         self._workers = Probe(functools.partial(_workers, database))
 
     @property
@@ -110,7 +110,7 @@ def _database(database: Database) -> str:
 
 
 def _workers(database: Database) -> str:
-    return "; ".join(sign.wrong for sign in canary.signs(database) if sign.wrong is not None) or "ok"
+    return "; ".join(sign.wrong for sign in canary.queue_health(database) if sign.wrong is not None) or "ok"
 
 
 def _broker(alive: Callable[[], None]) -> str:

@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from models.notices import Letter
-from models.settings import Webhooked
+from models.notices import AcceptedWebhook
+from models.settings import SendsWebhooks
 from receiver import packets, senders
 from receiver.answers import AnswerResponse, Ok
-from receiver.letterbox import Kept, NotDurable
-from receiver.refusals import Refusal
-from receiver.senders import Senders
+from receiver.letterbox import NotDurable, Placement
+from receiver.refusals import ApiError
+from receiver.senders import NetworkAllowList
 from workers.connectors import contract, discovery
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from models.settings import Settings
-    from receiver.letterbox import Letterbox
+    from receiver.letterbox import WebhookBatcher
 
 _METHODS = ("GET", "POST")
 _ACCEPTED = AnswerResponse(Ok(ok=True))
@@ -38,9 +38,9 @@ _ERROR = "erpmirror.error"
 class _Hook:
     """A connection that takes webhooks."""
 
-    options: Webhooked
-    notices: discovery.Notices
-    senders: Senders
+    options: SendsWebhooks
+    webhooks: discovery.Notices
+    senders: NetworkAllowList
 
     def accepts(self, secret: str) -> bool:
         """Whether the address ended in this connection's secret, or in nothing where none is configured."""
@@ -57,9 +57,9 @@ class Hooks:
     """
 
     def __init__(
-        self, settings: Settings, *, letterbox: Letterbox, wake: Callable[[str], None], outcomes: Counter
+        self, settings: Settings, *, letterbox: WebhookBatcher, wake: Callable[[str], None], outcomes: Counter
     ) -> None:
-        self._proxies = Senders(settings.receiver.trusted_proxies)
+        self._proxies = NetworkAllowList(settings.receiver.trusted_proxies)
         self._letterbox = letterbox
         self._wake = wake
         self._outcomes = outcomes
@@ -89,7 +89,7 @@ class Hooks:
         """Store one webhook and count its outcome. Raises `Refusal`."""
         try:
             outcome = await self._take(connection, secret, request)
-        except Refusal as refusal:
+        except ApiError as refusal:
             self._count(connection if connection in self._hooks else "", refusal.code)
             raise
         self._count(connection, outcome)
@@ -103,41 +103,41 @@ class Hooks:
     async def _take(self, connection: str, secret: str, request: Request) -> str:
         webhook = await self._read(connection, secret, request)
         try:
-            place = await self._letterbox.keep(webhook)
+            place = await self._letterbox.store(webhook)
         except NotDurable as error:
-            raise Refusal(503, "not_durable", f"{error}; send it again later", headers={"Retry-After": "5"}) from None
+            raise ApiError(503, "not_durable", f"{error}; send it again later", headers={"Retry-After": "5"}) from None
         if webhook.reason is not None:
             return "ignored"
-        if place is Kept.STORED:  # for what is in the spool, a worker is woken when it is drained
+        if place is Placement.STORED:  # for what is in the spool, a worker is woken when it is drained
             self._wake(connection)
         return "accepted"
 
-    async def _read(self, connection: str, secret: str, request: Request) -> Letter:
+    async def _read(self, connection: str, secret: str, request: Request) -> AcceptedWebhook:
         hook = self._authorize(connection, secret, request)
         packet = await packets.text(request)
         try:
-            found = hook.notices.read(packets.decode(packet), hook.options)
+            found = hook.webhooks.read(packets.decode(packet), hook.options)
         except contract.Malformed as error:
-            raise Refusal(400, "malformed", str(error)) from None
+            raise ApiError(400, "malformed", str(error)) from None
         if isinstance(found, contract.Ignored):
-            return Letter(connection, packet, reason=found.reason)
-        return Letter(connection, packet, resource=found.resource, key=found.key)
+            return AcceptedWebhook(connection, packet, reason=found.reason)
+        return AcceptedWebhook(connection, packet, resource=found.resource, key=found.key)
 
     def _authorize(self, connection: str, secret: str, request: Request) -> _Hook:
         if request.method == "HEAD":  # Starlette adds it to GET; a webhook has no page to describe
-            raise Refusal(405, "method_not_allowed", "a webhook is GET or POST", headers={"Allow": "GET, POST"})
+            raise ApiError(405, "method_not_allowed", "a webhook is GET or POST", headers={"Allow": "GET, POST"})
         hook = self._hooks.get(connection)
         if hook is None:
-            raise Refusal(404, "unknown_connection", "no connection of this name takes webhooks")
+            raise ApiError(404, "unknown_connection", "no connection of this name takes webhooks")
         peer = None if request.client is None else request.client.host
         if senders.sender(peer, request.headers, proxies=self._proxies) not in hook.senders:
-            raise Refusal(403, "sender", "webhooks are not taken from this address; see webhook_sources")
+            raise ApiError(403, "sender", "webhooks are not taken from this address; see webhook_sources")
         if not hook.accepts(secret):
-            raise Refusal(403, "secret", "the address of this webhook is not complete or not right")
+            raise ApiError(403, "secret", "the address of this webhook is not complete or not right")
         return hook
 
 
-class Shortcut:
+class WebhookFastPath:
     """ASGI middleware that answers accepted webhooks itself: nearly all requests, and they need no other middleware.
 
     Every other request, and every error, goes through the app, so that errors are answered in one place.
@@ -177,7 +177,7 @@ class Shortcut:
 def _hooks(settings: Settings) -> dict[str, _Hook]:
     found = {}
     for name, options in settings.connections.items():
-        notices = discovery.systems()[options.system].notices
-        if notices is not None and isinstance(options, Webhooked):
-            found[name] = _Hook(options, notices, Senders(options.webhook_sources))
+        notices = discovery.systems()[options.system].webhooks
+        if notices is not None and isinstance(options, SendsWebhooks):
+            found[name] = _Hook(options, notices, NetworkAllowList(options.webhook_sources))
     return found

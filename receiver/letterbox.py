@@ -18,14 +18,14 @@ import structlog
 from models import faults
 from models.faults import Point
 from receiver import storing
-from receiver.line import Line
-from receiver.storing import Away
+from receiver.line import PgInserter
+from receiver.storing import DatabaseDown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from models.database import Database
-    from models.notices import Letter
+    from models.notices import AcceptedWebhook
     from receiver.spool import Spool
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ _QUIET = 60.0
 """Seconds between two log lines about a spool that cannot be written."""
 
 
-class Kept(Enum):
+class Placement(Enum):
     """Where a webhook is."""
 
     STORED = "in the database"
@@ -54,10 +54,10 @@ class NotDurable(Exception):  # noqa: N818 - says what the webhook is
     """The webhook was not stored, or it is not known whether it was."""
 
 
-_Waiting = tuple["Letter", "asyncio.Future[Kept]"]
+_Waiting = tuple["AcceptedWebhook", "asyncio.Future[Placement]"]
 
 
-class Letterbox:
+class WebhookBatcher:
     """Stores webhooks in batches, one batch at a time.
 
     The first webhook is written at once; those that arrive meanwhile are the next batch. So an idle receiver adds no
@@ -74,21 +74,21 @@ class Letterbox:
         self._spooled = spooled
         self._waiting: list[_Waiting] = []
         self._writing: asyncio.Task[None] | None = None
-        self._line = None if database.is_sqlite else Line(database)
-        self._writer = _Writer(ended=database.close)
+        self._line = None if database.is_sqlite else PgInserter(database)
+        self._writer = AbandonableThread(ended=database.close)
         self._spooler = ThreadPoolExecutor(1, thread_name_prefix="spooler")
         self._away = False
         self._complained_at: float | None = None
 
-    async def keep(self, letter: Letter) -> Kept:
+    async def store(self, letter: AcceptedWebhook) -> Placement:
         """Return once the webhook is durable. Raises `NotDurable`."""
         if len(self._waiting) >= _CAPACITY:
             raise NotDurable("too many webhooks wait")
-        kept: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
+        kept: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
         self._waiting.append((letter, kept))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
-        if (place := await kept) is Kept.NOWHERE:
+        if (place := await kept) is Placement.NOWHERE:
             raise NotDurable("neither the database nor the spool took it")
         return place
 
@@ -118,22 +118,22 @@ class Letterbox:
 
     async def _deliver(self, batch: list[_Waiting]) -> None:
         letters = [letter for letter, _ in batch]
-        left: Sequence[Letter] = letters
-        place = Kept.NOWHERE
+        left: Sequence[AcceptedWebhook] = letters
+        place = Placement.NOWHERE
         self._batched(len(batch))
         try:
             if not self._away:
                 left = await self._store(letters)
-            if left and await self._put_by(left):
-                place = Kept.SPOOLED
+            if left and await self._store_in_spool(left):
+                place = Placement.SPOOLED
         finally:
             # Also after an unexpected error, so that no request waits for ever.
             missing = {letter.id for letter in left}
             for letter, kept in batch:
                 if not kept.done():  # a sender that has hung up has canceled it
-                    kept.set_result(place if missing and letter.id in missing else Kept.STORED)
+                    kept.set_result(place if missing and letter.id in missing else Placement.STORED)
 
-    async def _store(self, letters: list[Letter]) -> list[Letter]:
+    async def _store(self, letters: list[AcceptedWebhook]) -> list[AcceptedWebhook]:
         """The webhooks that the database did not take."""
         deadline = asyncio.get_running_loop().time() + _PATIENCE
         try:
@@ -142,7 +142,7 @@ class Letterbox:
                     if await self._line.append(letters):
                         return []
             return await self._store_in_thread(letters, deadline)
-        except (TimeoutError, Away) as error:
+        except (TimeoutError, DatabaseDown) as error:
             self._away = True
             log.warning(
                 "database down, webhooks go to the spool",
@@ -151,7 +151,7 @@ class Letterbox:
             )
             return letters
 
-    async def _store_in_thread(self, letters: list[Letter], deadline: float) -> list[Letter]:
+    async def _store_in_thread(self, letters: list[AcceptedWebhook], deadline: float) -> list[AcceptedWebhook]:
         """The webhooks that the database refused. Raises `TimeoutError`; the thread is left behind then."""
         result = asyncio.wrap_future(self._writer.submit(lambda: self._commit(letters)))
         left = deadline - asyncio.get_running_loop().time()
@@ -159,16 +159,16 @@ class Letterbox:
         if not answered:
             result.cancel()
             self._writer.leave()
-            self._writer = _Writer(ended=self._database.close)
+            self._writer = AbandonableThread(ended=self._database.close)
             raise TimeoutError
         return result.result()
 
-    def _commit(self, letters: list[Letter]) -> list[Letter]:
+    def _commit(self, letters: list[AcceptedWebhook]) -> list[AcceptedWebhook]:
         refused = storing.store(self._database, letters)
-        faults.reach(Point.NOTICES_COMMITTED)
+        faults.hit(Point.WEBHOOKS_COMMITTED)
         return refused
 
-    async def _put_by(self, letters: Sequence[Letter]) -> bool:
+    async def _store_in_spool(self, letters: Sequence[AcceptedWebhook]) -> bool:
         try:
             await asyncio.get_running_loop().run_in_executor(self._spooler, self._spool.append, letters)
         except OSError as error:
@@ -185,7 +185,7 @@ class Letterbox:
             log.error("webhooks not stored", spool=str(self._spool.folder), error=error.strerror)
 
 
-class _Writer:
+class AbandonableThread:
     """A thread that calls the database, and that can be left behind where the database hangs.
 
     When the process ends the interpreter waits for an executor's threads. `ended`: called by the thread at its end.
@@ -193,14 +193,16 @@ class _Writer:
 
     def __init__(self, *, ended: Callable[[], None]) -> None:
         self._ended = ended
-        self._jobs: SimpleQueue[tuple[Future[list[Letter]], Callable[[], list[Letter]]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Future[list[AcceptedWebhook]], Callable[[], list[AcceptedWebhook]]] | None] = (
+            SimpleQueue()
+        )
         self._thread: threading.Thread | None = None
 
-    def submit(self, job: Callable[[], list[Letter]]) -> Future[list[Letter]]:
+    def submit(self, job: Callable[[], list[AcceptedWebhook]]) -> Future[list[AcceptedWebhook]]:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="letterbox", daemon=True)
             self._thread.start()
-        done: Future[list[Letter]] = Future()
+        done: Future[list[AcceptedWebhook]] = Future()
         done.set_running_or_notify_cancel()  # from here on it cannot be canceled
         self._jobs.put((done, job))
         return done

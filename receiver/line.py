@@ -17,7 +17,7 @@ from psycopg import waiting
 from models import faults, notices
 from models.faults import Point
 from receiver import patience
-from receiver.storing import Away
+from receiver.storing import DatabaseDown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from psycopg.abc import PQGen
 
     from models.database import Database
-    from models.notices import Letter
+    from models.notices import AcceptedWebhook
 
 Result = TypeVar("Result")
 
 
-class Line:
+class PgInserter:
     """One connection, opened with the first webhooks and again after each failure."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: _Connection | None = None
 
-    async def append(self, letters: Sequence[Letter]) -> bool:
+    async def append(self, letters: Sequence[AcceptedWebhook]) -> bool:
         """Whether the webhooks are known to be committed, in one prepared statement that is its own transaction.
 
         Raises `Away` where the database answers that it takes nothing now. May be cancelled at any time; whether the
@@ -50,11 +50,11 @@ class Line:
         except (psycopg.Error, OSError, ValueError) as error:
             answered = self._connection is not None and not self._connection.closed
             if answered and isinstance(error, psycopg.OperationalError):
-                raise Away(type(error).__name__) from None
+                raise DatabaseDown(type(error).__name__) from None
             self.close()
             return False
-        faults.reach(Point.NOTICES_INSERTED)
-        faults.reach(Point.NOTICES_COMMITTED)
+        faults.hit(Point.WEBHOOKS_INSERTED)
+        faults.hit(Point.WEBHOOKS_COMMITTED)
         return True
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from models.settings import Settings
     from models.status import ResourceStatus
     from receiver.spool import Spool
-    from workers.canary import Sign
+    from workers.canary import QueueHealth
 
 _LABELS = ("connection", "system", "resource")
 _BATCHES = (1, 2, 5, 10, 20, 50, 100, 250)
@@ -38,7 +38,7 @@ _GAUGES: dict[str, tuple[str, Callable[[ResourceStatus], float | None]]] = {
     "bound_seconds": ("Time within which the mirror equals the ERP again.", lambda row: row.bound),
     "last_sync_timestamp_seconds": (
         "When the resource was last polled or fully read.",
-        lambda row: _stamp(row.last_look),
+        lambda row: _stamp(row.last_read),
     ),
     "complete_as_of_timestamp_seconds": (
         "As of when the mirror is known to be complete.",
@@ -106,7 +106,7 @@ class _Mirror:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What `erpmirror status` shows. Without a database the other metrics are still served."""
         try:
-            rows, signs = status.resources(self._database, self._settings), canary.signs(self._database)
+            rows, signs = status.resources(self._database, self._settings), canary.queue_health(self._database)
         except sa.exc.SQLAlchemyError:
             rows, signs = None, []
         up = "Whether the database answered this scrape."
@@ -116,7 +116,7 @@ class _Mirror:
         yield _last_answers(signs)
 
 
-def _last_answers(signs: Iterable[Sign]) -> GaugeMetricFamily:
+def _last_answers(signs: Iterable[QueueHealth]) -> GaugeMetricFamily:
     meaning = "When a worker last took a message from the queue."
     family = GaugeMetricFamily("erpmirror_worker_last_answer_timestamp_seconds", meaning, labels=["queue"])
     for sign in signs:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl
 
 from receiver import forms
-from receiver.refusals import BodyRefusal, Refusal
+from receiver.refusals import ApiError, BodyError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -32,7 +32,7 @@ async def text(request: Request, *, seconds: float = _READ_SECONDS) -> str:
     """The one packet of the request: the query's `packet`, the form's, or a JSON body itself, within `seconds`."""
     query = request.scope["query_string"]
     if len(query) > LARGEST_QUERY:
-        raise Refusal(414, "too_large", f"the query is longer than {LARGEST_QUERY} bytes")
+        raise ApiError(414, "too_large", f"the query is longer than {LARGEST_QUERY} bytes")
     found = _packets(query)
     if request.method == "POST":
         found += _posted(request, await _body(request, seconds))
@@ -49,7 +49,7 @@ def decode(packet: str) -> Any:
     """The packet as JSON, numbers exact. A repeated name is an error: two parsers could take different values."""
     try:
         # JSON allows no bare NUL in a string, so without an escaped one there is none to look for.
-        return (_WARY if _NUL in packet else _QUICK).decode(packet)
+        return (_NUL_CHECKING if _NUL in packet else _QUICK).decode(packet)
     except (ValueError, RecursionError, ArithmeticError):  # the last: an exponent that no Decimal holds
         raise _malformed("the packet is not JSON") from None
 
@@ -66,7 +66,7 @@ async def _body(request: Request, seconds: float) -> bytes:
                 if len(body) > LARGEST_BODY:
                     raise _too_large()
     except TimeoutError:
-        raise BodyRefusal(408, "too_slow", "the body did not arrive") from None
+        raise BodyError(408, "too_slow", "the body did not arrive") from None
     return bytes(body)
 
 
@@ -132,15 +132,15 @@ def _no_constant(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-_QUICK, _WARY = (
+_QUICK, _NUL_CHECKING = (
     json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=hook)
     for hook in (_object, _object_without_nul)
 )
 
 
-def _malformed(message: str) -> Refusal:
-    return Refusal(400, "malformed", message)
+def _malformed(message: str) -> ApiError:
+    return ApiError(400, "malformed", message)
 
 
-def _too_large() -> Refusal:
-    return BodyRefusal(413, "too_large", f"the body is larger than {LARGEST_BODY} bytes")
+def _too_large() -> ApiError:
+    return BodyError(413, "too_large", f"the body is larger than {LARGEST_BODY} bytes")

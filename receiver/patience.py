@@ -46,7 +46,7 @@ def seconds_of(database: Database) -> int:
     return int(str(database.url.query.get("connect_timeout", SECONDS)))
 
 
-class _Impatient(psycopg.Connection[Any]):
+class BoundedConnection(psycopg.Connection[Any]):
     """Fails when an answer takes longer than `patience`: a stopped or unreachable server sends not even an error."""
 
     patience: float = SECONDS
@@ -70,11 +70,11 @@ class _Impatient(psycopg.Connection[Any]):
             return result
 
 
-def _connect(_dialect: object, _record: object, arguments: Any, options: Any) -> _Impatient:
-    return _Impatient.connect(*arguments, **options)
+def _connect(_dialect: object, _record: object, arguments: Any, options: Any) -> BoundedConnection:
+    return BoundedConnection.connect(*arguments, **options)
 
 
-def _hurry(connection: _Impatient, seconds: int) -> None:
+def _hurry(connection: BoundedConnection, seconds: int) -> None:
     connection.patience = seconds
     connection.execute(f"SET lock_timeout = '{seconds}s'")
     # A transaction that was given up must not hold its locks until the server notices by its own, which takes hours.

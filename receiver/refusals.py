@@ -27,7 +27,7 @@ _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 4 * 2**20
 
 
-class Refusal(HTTPException):
+class ApiError(HTTPException):
     """An error that the caller is told: `code` for programs, `message` for a person. Neither repeats what was sent."""
 
     def __init__(self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> None:
@@ -35,14 +35,14 @@ class Refusal(HTTPException):
         self.code = code
 
 
-class BodyRefusal(Refusal):
+class BodyError(ApiError):
     """An error while the body is still arriving. The rest is not read, so the connection is closed."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(status, code, message, headers={"Connection": "close"})
 
 
-class _LastWords(AnswerResponse):
+class LingeringResponse(AnswerResponse):
     """A response before the end of the request's body.
 
     To close a socket while the client still sends makes the kernel reset the connection, and the client loses the
@@ -68,12 +68,12 @@ async def _discard(receive: Receive) -> None:
         discarded += len(message.get("body", b""))
 
 
-async def refused(_: Request, error: Exception) -> Response:
+async def answer(_: Request, error: Exception) -> Response:
     """The response to a `Refusal` or to an exception of Starlette's own (404, 405)."""
     assert isinstance(error, HTTPException)  # noqa: S101 - HANDLERS registers it for nothing else
     phrase = HTTPStatus(error.status_code).phrase
-    code = error.code if isinstance(error, Refusal) else phrase.lower().replace(" ", "_")
-    response = _LastWords if isinstance(error, BodyRefusal) else AnswerResponse
+    code = error.code if isinstance(error, ApiError) else phrase.lower().replace(" ", "_")
+    response = LingeringResponse if isinstance(error, BodyError) else AnswerResponse
     return response(Error(error=code, message=error.detail or phrase), error.status_code, headers=error.headers)
 
 
@@ -96,7 +96,7 @@ def _answer(status: int, code: str, message: str) -> Response:
 
 
 HANDLERS = {
-    HTTPException: refused,
+    HTTPException: answer,
     sa.exc.SQLAlchemyError: _database_failed,
     ClientDisconnect: _disconnected,
     Exception: _failed,

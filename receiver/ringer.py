@@ -23,23 +23,23 @@ _FAREWELL = 1.0
 """Seconds that shutting down waits for the last wake-ups. The scheduler repeats those that were not sent."""
 
 
-class Bell(Protocol):
+class Waker(Protocol):
     """Sends wake-ups to the workers (`workers.bell.Bell`)."""
 
-    def ring(self, connection: str) -> object:
+    def wake(self, connection: str) -> object:
         """Wake workers for a connection; False where a wake-up is outstanding. May block, may raise."""
 
     def broker_alive(self) -> None:
         """Raise unless the broker answers."""
 
 
-class Ringer:
+class Notifier:
     """One background thread that sends wake-ups; those that wait for the same connection become one.
 
     A wake-up is sent at once, but not within `_SPACE` of one for which another was still outstanding.
     """
 
-    def __init__(self, bell: Bell, *, failed: Callable[[], None]) -> None:
+    def __init__(self, bell: Waker, *, failed: Callable[[], None]) -> None:
         self._bell = bell
         self._failed = failed
         self._wanted: dict[str, float] = {}
@@ -49,7 +49,7 @@ class Ringer:
         self._thread: threading.Thread | None = None
         self._complained_at: float | None = None
 
-    def ring(self, connection: str) -> None:
+    def wake(self, connection: str) -> None:
         """Wake workers for a connection soon; returns at once."""
         if connection in self._wanted:  # it is removed before its wake-up is sent, so this one still covers the caller
             return
@@ -72,7 +72,7 @@ class Ringer:
     def _run(self) -> None:
         while (connection := self._next()) is not None:
             try:
-                if self._bell.ring(connection) is False:
+                if self._bell.wake(connection) is False:
                     self._free_at[connection] = time.monotonic() + _SPACE
             except Exception as error:  # noqa: BLE001 - of any broker's client; the scheduler wakes again
                 self._failed()

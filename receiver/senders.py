@@ -26,7 +26,7 @@ _LOOPBACK_HOSTS = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", 
 _FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip"})
 
 
-class Senders:
+class NetworkAllowList:
     """The networks that may call: `address in senders`.
 
     An IPv4 address in its IPv6 spelling (`::ffff:88.198.50.253`) is the IPv4 address.
@@ -55,7 +55,7 @@ def address(text: str) -> Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
-def sender(peer: str | None, headers: Headers, *, proxies: Senders) -> Address | None:
+def sender(peer: str | None, headers: Headers, *, proxies: NetworkAllowList) -> Address | None:
     """The address that sent the request; None where it is not known, which no network contains.
 
     A trusted proxy's X-Forwarded-For is walked from the right, past trusted proxies only: what stands further left was
@@ -73,7 +73,7 @@ def sender(peer: str | None, headers: Headers, *, proxies: Senders) -> Address |
     return next((hop for hop in reversed(hops) if hop not in proxies), hops[0])
 
 
-def is_direct_loopback(peer: str | None, headers: Headers, *, version: str, proxies: Senders) -> bool:
+def is_direct_loopback(peer: str | None, headers: Headers, *, version: str, proxies: NetworkAllowList) -> bool:
     """Whether the caller runs on this machine and is not a proxy.
 
     A loopback Host is required against DNS rebinding: a page in a browser on this machine may call under a name that

@@ -32,7 +32,7 @@ _PIECE = 4 * 2**10
 """Bytes that are parsed at once. It bounds the pipelined requests that wait in memory."""
 
 
-class Guarded(HttpToolsProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with limits on the head of a request and on connections that make no progress.
 
     In each `idle_seconds` a connection must begin a request, have one in work (the routes limit the time that a body
@@ -67,7 +67,7 @@ class Guarded(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Start the idle timer; close the connection that was idle longest if there are too many."""
-        coalescing = _Whole(transport, self.loop)
+        coalescing = CoalescingTransport(transport, self.loop)
         super().connection_made(coalescing)
         self.flow = _Flow(coalescing)
         self._idle_timer = self.loop.call_later(self.idle_seconds, self._check_idle)
@@ -249,7 +249,7 @@ class Guarded(HttpToolsProtocol):
         self._idle_timer = self.loop.call_later(self.idle_seconds, self._check_idle)
 
 
-class _Whole(asyncio.Transport):
+class CoalescingTransport(asyncio.Transport):
     """A transport that joins what is written within one iteration of the loop.
 
     uvicorn writes the head and the body of a response apart, which costs a system call and a packet more.
@@ -309,15 +309,15 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
-def _idle_longest(connections: Iterable[Any]) -> Guarded:
+def _idle_longest(connections: Iterable[Any]) -> LimitedProtocol:
     """The connection to close. There is always one: the newest is idle."""
-    guarded = (each for each in connections if isinstance(each, Guarded) and not each.transport.is_closing())
+    guarded = (each for each in connections if isinstance(each, LimitedProtocol) and not each.transport.is_closing())
     idle = ((each.idle_since, each) for each in guarded)
     return min(((since, each) for since, each in idle if since is not None), key=operator.itemgetter(0))[1]
 
 
 OPTIONS: dict[str, Any] = {
-    "http": Guarded,
+    "http": LimitedProtocol,
     "loop": "uvloop",
     "ws": "none",
     "proxy_headers": False,  # trusted_proxies decides which headers are believed; uvicorn would replace the peer

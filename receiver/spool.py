@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from models import faults
 from models.exact import storable_text
 from models.faults import Point
-from models.notices import Letter
+from models.notices import AcceptedWebhook
 from receiver.tally import Tally
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _SPARE = 64 * 2**20
 class Contents:
     """What a file holds. `damaged`: lines that are whole but are not what was written."""
 
-    letters: list[Letter]
+    letters: list[AcceptedWebhook]
     damaged: list[bytes]
 
 
@@ -61,7 +61,7 @@ class Spool:
         self._waiting = Tally(partial(self._paths, _WAITING))
         self._refused = Tally(partial(self._paths, _REFUSED))
 
-    def append(self, letters: Sequence[Letter]) -> None:
+    def append(self, letters: Sequence[AcceptedWebhook]) -> None:
         """Return once the letters are durable. Raises `OSError` where they cannot be; then they are not kept."""
         data = b"".join(_line(letter) for letter in letters)
         with self._lock:
@@ -87,7 +87,7 @@ class Spool:
         """Whether there is nothing to drain, here or by another process."""
         return not self._paths(_WAITING)
 
-    def orphans(self) -> Iterator[Orphan]:
+    def orphans(self) -> Iterator[SpoolFile]:
         """The files that no living process writes, oldest first, each locked while the caller has it."""
         for path in self._paths(_WAITING):
             try:
@@ -96,7 +96,7 @@ class Spool:
                 continue
             try:
                 if _locked(descriptor):
-                    yield Orphan(path, descriptor)
+                    yield SpoolFile(path, descriptor)
             finally:
                 os.close(descriptor)
 
@@ -108,7 +108,7 @@ class Spool:
         """How many letters of this host were set aside for a person."""
         return self._refused.lines()
 
-    def told(self) -> str:
+    def refusal_notes(self) -> str:
         """One line for a person."""
         if not _can_be_written(self.folder):
             return f"{self.folder} cannot be written: webhooks are refused while the database is away"
@@ -166,14 +166,14 @@ class _File:
         """Return once it is durable; what was written of it is cut off again where that fails."""
         try:
             _write(self._descriptor, data)
-            faults.reach(Point.SPOOL_WRITTEN)
+            faults.hit(Point.SPOOL_WRITTEN)
             os.fsync(self._descriptor)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self.size)
             raise
         self.size += len(data)
-        faults.reach(Point.SPOOL_SYNCED)
+        faults.hit(Point.SPOOL_SYNCED)
 
     def is_gone(self) -> bool:
         """Whether somebody removed it under our hands."""
@@ -186,7 +186,7 @@ class _File:
 
 
 @dataclass(frozen=True, slots=True)
-class Orphan:
+class SpoolFile:
     """A file to be drained."""
 
     path: Path
@@ -204,7 +204,7 @@ class Orphan:
                 contents.letters.append(letter)
         return contents
 
-    def set_aside(self, letters: Iterable[Letter], damaged: Iterable[bytes]) -> Path:
+    def set_aside(self, letters: Iterable[AcceptedWebhook], damaged: Iterable[bytes]) -> Path:
         """Keep these in a file beside, for a person. Doing it again changes nothing."""
         path = self.path.with_suffix(_REFUSED)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -221,7 +221,7 @@ class Orphan:
         self.path.unlink()
 
 
-def _line(letter: Letter) -> bytes:
+def _line(letter: AcceptedWebhook) -> bytes:
     # As the database will store it: JSON's own escapes would merge two lone surrogates into one character.
     values = dataclasses.asdict(letter)
     storable = {name: None if text is None else storable_text(text) for name, text in values.items()}
@@ -229,12 +229,12 @@ def _line(letter: Letter) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _letter(line: bytes) -> Letter | None:
+def _letter(line: bytes) -> AcceptedWebhook | None:
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         return None
     try:
-        return Letter(**json.loads(text))
+        return AcceptedWebhook(**json.loads(text))
     except (ValueError, TypeError):  # written by another version: a person decides
         return None
 

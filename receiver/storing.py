@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import structlog
 
 from models import notices
-from models.notices import Letter
+from models.notices import AcceptedWebhook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +21,11 @@ _FAILURES = (sa.exc.SQLAlchemyError, OSError, ValueError)
 """What a driver raises when the database is down or refuses a row; text that it cannot encode is a ValueError."""
 
 
-class Away(Exception):  # noqa: N818 - says how the database is
+class DatabaseDown(Exception):  # noqa: N818 - says how the database is
     """The database takes no webhooks now. The text is only the error's type: its message could repeat a row."""
 
 
-def store(database: Database, letters: Sequence[Letter]) -> list[Letter]:
+def store(database: Database, letters: Sequence[AcceptedWebhook]) -> list[AcceptedWebhook]:
     """Commit the webhooks; returns those that the database refuses while it takes others. Raises `Away`.
 
     After a refused batch each of its webhooks is tried alone.
@@ -37,28 +37,28 @@ def store(database: Database, letters: Sequence[Letter]) -> list[Letter]:
     return refused
 
 
-def require(database: Database) -> None:
+def ensure_writable(database: Database) -> None:
     """Return if the database takes webhooks; the one it is tried with is rolled back. Raises `Away`."""
     try:
         with database.begin() as tx:
             _probe(tx)
     except _FAILURES as error:
-        raise Away(type(error).__name__) from None
+        raise DatabaseDown(type(error).__name__) from None
 
 
-def _append(database: Database, letters: Sequence[Letter]) -> Exception | None:
+def _append(database: Database, letters: Sequence[AcceptedWebhook]) -> Exception | None:
     """The error with which the database refused the batch. Raises `Away` where it cannot be about the webhooks."""
     try:
         with database.begin() as tx:
             notices.append(tx, letters)
     except _FAILURES as error:
         if _is_about_the_database(error):
-            raise Away(type(error).__name__) from None
+            raise DatabaseDown(type(error).__name__) from None
         return error
     return None
 
 
-def _refuses(database: Database, letter: Letter) -> bool:
+def _refuses(database: Database, letter: AcceptedWebhook) -> bool:
     """Whether the database refuses this webhook and takes another in the same transaction."""
     if _append(database, [letter]) is None:
         return False
@@ -67,11 +67,11 @@ def _refuses(database: Database, letter: Letter) -> bool:
             refused = _is_refused(tx, letter)
             _probe(tx)
     except _FAILURES as error:
-        raise Away(type(error).__name__) from None
+        raise DatabaseDown(type(error).__name__) from None
     return refused
 
 
-def _is_refused(tx: Tx, letter: Letter) -> bool:
+def _is_refused(tx: Tx, letter: AcceptedWebhook) -> bool:
     try:
         with tx.begin_nested():
             notices.append(tx, [letter])
@@ -84,7 +84,7 @@ def _is_refused(tx: Tx, letter: Letter) -> bool:
 
 def _probe(tx: Tx) -> None:
     with tx.begin_nested() as savepoint:
-        notices.append(tx, [Letter("", "", reason="a probe")])
+        notices.append(tx, [AcceptedWebhook("", "", reason="a probe")])
         savepoint.rollback()
 
 

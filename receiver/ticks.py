@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from models import streams
 from receiver.answers import AnswerResponse, Ok
-from receiver.refusals import Refusal
+from receiver.refusals import ApiError
 from workers.connectors import discovery
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ class Polls:
         """Raise `Refusal` for what is not configured."""
         options = self._settings.connections.get(connection)
         if options is None:
-            raise Refusal(404, "unknown_connection", "no connection of this name is configured")
+            raise ApiError(404, "unknown_connection", "no connection of this name is configured")
         configured = {known.name for known in discovery.systems()[options.system].resources(options)}
         if resource is not None and resource not in configured:
-            raise Refusal(404, "unknown_resource", "this connection has no resource of this name; see resources")
+            raise ApiError(404, "unknown_resource", "this connection has no resource of this name; see resources")
 
     def _make_due(self, connection: str, resource: str | None) -> None:
         with self._database.begin() as tx:
-            streams.look_now(tx, connection_name=connection, resource=resource)
+            streams.poll_now(tx, connection_name=connection, resource=resource)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.settings import Settings
     from models.status import ResourceStatus
-    from workers.desk import Desk
+    from workers.desk import ConnectionContext
 
 _ROUNDS = 400
 _A_MOMENT = timedelta(seconds=3)
@@ -39,8 +39,8 @@ class Mirror:
     settings: Settings
     sandboxes: dict[str, Any]
 
-    def desk(self, name: str) -> Desk:
-        return desk.desk(self.database, self.settings, name)
+    def desk(self, name: str) -> ConnectionContext:
+        return desk.connection_context(self.database, self.settings, name)
 
     def work(self) -> None:
         """Do what is due, until nothing is."""
@@ -48,12 +48,12 @@ class Mirror:
             busy = False
             for name in self.sandboxes:
                 each = self.desk(name)
-                look, read = sweeping.has_work(each, due.at_once(self.database))
+                look, read = sweeping.has_work(each, due.load(self.database))
                 busy = busy or look or read
                 if read:
-                    ingest.read(each)
+                    ingest.full_sync(each)
                 if look:
-                    ingest.look(each)
+                    ingest.sync(each)
             if not busy:
                 return
             time.sleep(0.005)
@@ -63,8 +63,8 @@ class Mirror:
         """As if every schedule had come round: tick and read everything in full."""
         with self.database.begin() as connection:
             for name in self.sandboxes:
-                streams.look_now(connection, connection_name=name)
-                for row in streams.open_ones(connection, connection_name=name):
+                streams.poll_now(connection, connection_name=name)
+                for row in streams.open_streams(connection, connection_name=name):
                     streams.change(connection, name, row.resource, full_due_at=self.database.now(connection))
         self.work()
         self._a_minute_passes()
@@ -90,7 +90,7 @@ class Mirror:
             return bool(connection.execute(sa.select(sa.exists().where(c.state == "due", c.due_at < latest))).scalar())
 
     def compare(self) -> list[Comparison]:
-        return compare(self.database, desk.desks(self.database, self.settings), self.sandboxes)
+        return compare(self.database, desk.all_contexts(self.database, self.settings), self.sandboxes)
 
     def differences(self) -> dict[str, tuple[str, ...]]:
         """Resource -> keys, of those that differ."""
@@ -119,7 +119,7 @@ def mirrored(database: Database, folder: Path, **systems: dict[str, Any]) -> Ite
         file = folder / "erpmirror.toml"
         file.write_text("\n".join(tables), encoding="utf-8")
         mirror = Mirror(database, configuration.load(file), sandboxes)
-        desk.align(database, mirror.settings)
+        desk.sync_streams(database, mirror.settings)
         yield mirror
 
 

@@ -264,7 +264,7 @@ def installed(
             system = discovery.systems()[name]
             knobs = dict(knobs)  # noqa: PLW2901 - of our own
             own = knobs.pop("options", {})
-            if system.notices is not None:
+            if system.webhooks is not None:
                 knobs.setdefault("webhook_url", f"http://127.0.0.1:{port}/hooks/{name}")
             app = system.sandbox(**knobs)
             door = (doors or {}).get(name, lambda app: app)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @contextmanager
 def served(app: Callable[..., Any], *, on: socket.socket | None = None, **options: Any) -> Iterator[str]:
     """The app's base address while the block runs. `options` go to `uvicorn.Config`."""
-    with on or listening.on("127.0.0.1", 0) as listener:
+    with on or listening.bind("127.0.0.1", 0) as listener:
         config = uvicorn.Config(
             app, **{"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 1, **options}
         )

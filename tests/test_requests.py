@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models import inbox
-from models.values import Cause, Lane, Mention
+from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import mirrored
 from workers.connectors.easyflor import sandbox_day
 
@@ -75,13 +75,13 @@ def _dilovod_good(mirror: Mirror) -> None:
     sandbox._edit_good(Random(1))
     hook = sandbox.hooks[-1]["params"]
     with mirror.database.begin() as connection:
-        mentioned = [Mention(hook["objectName"], hook["id"])]
-        inbox.mention(
+        mentioned = [ObjectRef(hook["objectName"], hook["id"])]
+        inbox.enqueue(
             connection,
             connection_name="dilovod",
             mentions=mentioned,
             lane=Lane.LIVE,
-            cause=Cause.NOTICE,
+            cause=Cause.WEBHOOK,
         )
 
 

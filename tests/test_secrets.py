@@ -191,11 +191,11 @@ def test_a_vendor_who_repeats_what_he_was_sent_is_not_repeated(
 def _look_once(mirror: Mirror, system: str) -> None:
     """As if every schedule had come round; what fails is not tried again."""
     with mirror.database.begin() as connection:
-        streams.look_now(connection, connection_name=system)
-        for row in streams.open_ones(connection, connection_name=system):
+        streams.poll_now(connection, connection_name=system)
+        for row in streams.open_streams(connection, connection_name=system):
             streams.change(connection, system, row.resource, full_due_at=mirror.database.now(connection))
-    ingest.look(mirror.desk(system))
-    ingest.read(mirror.desk(system))
+    ingest.sync(mirror.desk(system))
+    ingest.full_sync(mirror.desk(system))
 
 
 @pytest.fixture(scope="module")

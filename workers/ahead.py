@@ -41,7 +41,7 @@ class Pieces(Generic[Piece]):
         self._made.close()
 
 
-class Ahead(Pieces[Piece]):
+class Prefetcher(Pieces[Piece]):
     """Made by a thread, from `begin` on.
 
     Two threads of Python hinder each other: the best time is when the writer waits for the database.
@@ -70,10 +70,10 @@ class Ahead(Pieces[Piece]):
 
 
 @contextmanager
-def one_ahead(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
+def prefetching(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
     """For long readings."""
     with _switching_often(), ThreadPoolExecutor(1, "ahead") as thread:
-        pieces = Ahead(made, thread)
+        pieces = Prefetcher(made, thread)
         try:
             yield pieces
         finally:
@@ -81,7 +81,7 @@ def one_ahead(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
 
 
 @contextmanager
-def none_ahead(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
+def sequential(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
     """For short ones."""
     pieces = Pieces(made)
     try:
@@ -101,7 +101,7 @@ def _switching_often() -> Iterator[None]:
 
 
 @contextmanager
-def few_collections() -> Iterator[None]:
+def relaxed_gc() -> Iterator[None]:
     """Decoded objects hold no cycles: to look for some after every few hundred of them takes a fifth of the time."""
     before = gc.get_threshold()
     gc.set_threshold(_MANY, *before[1:])

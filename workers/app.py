@@ -84,7 +84,7 @@ def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> No
         gc.freeze()  # modules stay loaded; collecting through them takes longer than a task
 
     signals.worker_process_init.connect(forked, weak=False)
-    desk.align(database, settings)
+    desk.sync_streams(database, settings)
     database.close()
     app.conf.worker_consumer = broker.consumer()
     app.Worker(
@@ -106,7 +106,7 @@ def run_beat(settings: Settings) -> None:
     database = Database(settings.database.url)
     broker.prepare(settings)
     app = create_app(settings, database)
-    desk.align(database, settings)
+    desk.sync_streams(database, settings)
     beat.run(app, settings, database)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from workers.connectors.contract import Client, Resource
-    from workers.desk import Desk, Shift
+    from workers.desk import ConnectionContext, WorkSession
 
 _PATIENCE = timedelta(minutes=1)
 """How long a person waits for a turn."""
@@ -25,7 +25,7 @@ _PART_OF_A_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class Handshake:
     """What a vendor said when we knocked. `ahead`: how far his clock is before this machine's; None if he shows none.
 
     Zero as long as his clock may be right: he read it at some moment between our question and his answer.
@@ -35,32 +35,32 @@ class Met:
     ahead: timedelta | None
 
 
-def ask(desk: Desk, words: Sequence[str]) -> Any:
+def ask(desk: ConnectionContext, words: Sequence[str]) -> Any:
     """One read request in the vendor's own terms; its decoded answer. Raises `errors.Fate`, `gate.Shut`."""
-    return _asked(desk, lambda client: client.ask(words))
+    return _send(desk, lambda client: client.ask(words))
 
 
 def _this_machine() -> datetime:
     return datetime.now(UTC)
 
 
-def check(desk: Desk, *, now: Callable[[], datetime] = _this_machine) -> Met:
+def check(desk: ConnectionContext, *, now: Callable[[], datetime] = _this_machine) -> Handshake:
     """Prove address and login, and compare the clocks. `now`: aware. Raises `errors.Fate`, `gate.Shut`."""
 
-    def meet(client: Client) -> Met:
+    def meet(client: Client) -> Handshake:
         knocked = now()
         greeting = client.check()
         answered = now()
         clock = greeting.clock
-        return Met(greeting.says, None if clock is None else _ahead(clock, knocked, answered))
+        return Handshake(greeting.summary, None if clock is None else _ahead(clock, knocked, answered))
 
-    met: Met = _asked(desk, meet)
+    met: Handshake = _send(desk, meet)
     return met
 
 
-def probe(desk: Desk, resource: Resource) -> str:
+def probe(desk: ConnectionContext, resource: Resource) -> str:
     """Prove that this resource can be read; a few words for a person. Raises `errors.Fate`, `gate.Shut`."""
-    return str(_asked(desk, lambda client: client.probe(resource)))
+    return str(_send(desk, lambda client: client.probe(resource)))
 
 
 def _ahead(clock: datetime, knocked: datetime, answered: datetime) -> timedelta:
@@ -70,33 +70,33 @@ def _ahead(clock: datetime, knocked: datetime, answered: datetime) -> timedelta:
     return min(clock + _PART_OF_A_SECOND - knocked, timedelta(0))
 
 
-def _asked(desk: Desk, question: Callable[[Client], Any]) -> Any:
+def _send(desk: ConnectionContext, question: Callable[[Client], Any]) -> Any:
     deadline = time.monotonic() + _PATIENCE.total_seconds()
     while True:
         try:
-            with desk.shift() as shift, shift.turn(f"asked by a person for {desk.name}") as slot:
+            with desk.work_session() as shift, shift.acquire(f"asked by a person for {desk.name}") as slot:
                 return _answer(shift, slot, question)
-        except gate.Shut as shut:
+        except gate.GateClosed as shut:
             if time.monotonic() > deadline or _is_hopeless(desk, shut):
                 raise
             time.sleep(0.25)
 
 
-def _is_hopeless(desk: Desk, shut: gate.Shut) -> bool:
+def _is_hopeless(desk: ConnectionContext, shut: gate.GateClosed) -> bool:
     """Whether the gate is shut for longer than a person waits. Who is asking may leave long before his lease ends."""
     return shut.until - desk.now() > max(_PATIENCE, desk.options.timeout + gate.GRACE + gate.MOMENT)
 
 
-def _answer(shift: Shift, slot: gate.Slot, question: Callable[[Client], Any]) -> Any:
+def _answer(shift: WorkSession, slot: gate.Lease, question: Callable[[Client], Any]) -> Any:
     desk = shift.desk
     try:
-        with fates.sorted_out(desk):
+        with fates.classify(desk):
             answer = question(shift.client)
     except TryLater as late:
         if late.shuts_gate:
             with suppress(gate.LeaseLost), desk.database.begin() as connection:
-                desk.gate.leave_shut(connection, slot, reason=str(late), after=late.after, counts=True)
+                desk.gate.release_and_back_off(connection, slot, reason=str(late), after=late.after, counts=True)
         raise
     with suppress(gate.LeaseLost), desk.database.begin() as connection:
-        desk.gate.leave(connection, slot)  # lost or not: nothing is written of this answer
+        desk.gate.release(connection, slot)  # lost or not: nothing is written of this answer
     return answer

@@ -14,7 +14,7 @@ from celery.beat import Scheduler
 from kombu.exceptions import OperationalError
 
 from workers import bell, broker, canary, housekeeping
-from workers.sweeping import Sweep
+from workers.sweeping import DueWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,15 +39,15 @@ _RETENTION = 60.0
 """Seconds between two runs of the retention."""
 
 
-class Sweeper(Scheduler):
+class DueScheduler(Scheduler):
     """Wakes for every connection that has work due. Two are harmless: a wake-up is claimed in the database."""
 
     def __init__(self, app: Celery, settings: Settings, database: Database, **options: Any) -> None:
         self._settings = settings
         self._database = database
-        self._waker = bell.Bell(app, database)
-        self._sweep = Sweep(database, settings)
-        self._canaries = canary.Sender(self._waker, database)
+        self._waker = bell.Waker(app, database)
+        self._sweep = DueWork(database, settings)
+        self._canaries = canary.Prober(self._waker, database)
         self._canaries_checked_at: float | None = None
         self._pruned_at = 0.0
         self._away = ""
@@ -59,7 +59,7 @@ class Sweeper(Scheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Wake for what is due; returns the seconds until the next call."""
-        failed = self._failure(self._send_canaries) or self._failure(self.sweep)
+        failed = self._failure(self._send_canaries) or self._failure(self.wake_due)
         if failed is not None:
             self._log(failed)
         elif self._away:
@@ -82,7 +82,7 @@ class Sweeper(Scheduler):
             self._away, self._logged_at = away, time.monotonic()
             log.warning("scheduler failed", away=away, error=type(error).__name__)
 
-    def sweep(self) -> None:
+    def wake_due(self) -> None:
         """Wake for what is due, then delete what is old, also while the broker is away."""
         try:
             self._wake_for_due()
@@ -90,7 +90,7 @@ class Sweeper(Scheduler):
             self._prune()
 
     def _wake_for_due(self) -> None:
-        for name, which in self._sweep.calls():
+        for name, which in self._sweep.pending():
             self._wake(name, which)
 
     def _send_canaries(self) -> None:
@@ -100,15 +100,15 @@ class Sweeper(Scheduler):
             self._canaries.send_due()
 
     def _wake(self, name: str, which: bell.Which) -> None:
-        if not self._waker.ring(name, which):
-            self._waker.repeat(name, which)
+        if not self._waker.wake(name, which):
+            self._waker.rewake(name, which)
 
     def _prune(self) -> None:
         if time.monotonic() - self._pruned_at < _RETENTION and self._pruned_at:
             return
         self._pruned_at = time.monotonic()
-        housekeeping.keep(self._database, self._settings)
-        broker.sweep(self.app, self._settings)
+        housekeeping.prune(self._database, self._settings)
+        broker.purge_stale(self.app, self._settings)
 
     @property
     def info(self) -> str:
@@ -119,8 +119,8 @@ class Sweeper(Scheduler):
 def run(app: Celery, settings: Settings, database: Database) -> None:
     """Schedule until stopped."""
 
-    def make(*_: Any, **options: Any) -> Sweeper:
+    def make(*_: Any, **options: Any) -> DueScheduler:
         options.pop("app", None)
-        return Sweeper(app, settings, database, **options)
+        return DueScheduler(app, settings, database, **options)
 
     app.Beat(app=app, scheduler=make, loglevel="WARNING", socket_timeout=0, quiet=True).run()

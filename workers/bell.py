@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models import faults
-from models.database import unhurried
+from models.database import NO_SYNC
 from models.faults import Point
 from models.tables import Instant, rings
 from workers.broker import PATIENCE
@@ -44,14 +44,14 @@ COUNTS_FOR = timedelta(seconds=10)
 """How long an unacknowledged wake-up is believed to be on its way."""
 
 
-class Bell:
+class Waker:
     """Sends wake-ups for connections."""
 
     def __init__(self, app: Celery, database: Database) -> None:
         self._app = app
         self._database = database
 
-    def ring(self, connection: str, which: Which = SYNC, *, again: bool = False) -> bool:
+    def wake(self, connection: str, which: Which = SYNC, *, again: bool = False) -> bool:
         """Send a wake-up, unless one is outstanding; returns whether a message was sent.
 
         `again`: an outstanding one that is older than `COUNTS_FOR` is repeated. Raises kombu's `OperationalError` when
@@ -60,12 +60,12 @@ class Bell:
         if not self._claim(connection, which, again=again):
             return False
         try:
-            faults.reach(Point.RING_CLAIMED)
+            faults.hit(Point.WAKEUP_CLAIMED)
             self.send(f"erpmirror.{which}", [connection], queue=which)
         except Exception:  # raised again: a message that was not sent must not count as outstanding
             self._set(connection, which, rung_at=None)
             raise
-        faults.reach(Point.RING_SENT)
+        faults.hit(Point.WAKEUP_SENT)
         return True
 
     def send(self, task: str, arguments: list[str], *, queue: str) -> None:
@@ -73,7 +73,7 @@ class Bell:
         with self._one_error():
             self._app.send_task(task, args=arguments, queue=queue, retry=False, confirm_timeout=PATIENCE)
 
-    def repeat(self, connection: str, which: Which) -> bool:
+    def rewake(self, connection: str, which: Which) -> bool:
         """Repeat an outstanding wake-up that was lost; returns whether a message was sent.
 
         It was lost if it is older than `COUNTS_FOR` and either the queue is empty or workers have acknowledged younger
@@ -87,18 +87,18 @@ class Bell:
                 return False
             younger = sa.exists().where(rings.c.bell == which, rings.c.answered_at > rung_at + COUNTS_FOR)
             passed_over = db.execute(sa.select(younger)).scalar_one()
-        return bool(passed_over or not self.queued(which)) and self.ring(connection, which, again=True)
+        return bool(passed_over or not self.depth(which)) and self.wake(connection, which, again=True)
 
-    def answer(self, connection: str, which: Which) -> None:
+    def acknowledge(self, connection: str, which: Which) -> None:
         """Record that a worker has begun: work that is stored from now on needs a new wake-up."""
-        with self._database.alone(
+        with self._database.autocommit(
             lazily=True
         ) as db:  # a lost acknowledgement looks like a lost wake-up: it is repeated
-            clock = self._database.moment()
-            answered = _answered(clock.reads, self._database.is_sqlite)
-            db.execute(answered, {"its_connection": connection, "its_bell": which, **clock.told})
+            clock = self._database.clock_sql()
+            answered = _acknowledged(clock.expression, self._database.is_sqlite)
+            db.execute(answered, {"its_connection": connection, "its_bell": which, **clock.params})
 
-    def queued(self, which: Which) -> int:
+    def depth(self, which: Which) -> int:
         """How many messages wait in the queue. Raises kombu's `OperationalError` when the broker is away."""
         with self._reached() as link:
             # Declared, not asked passively: Redis has no empty queues, and a new RabbitMQ has none yet.
@@ -127,12 +127,12 @@ class Bell:
             raise
 
     def _claim(self, connection: str, which: Which, *, again: bool) -> bool:
-        clock = self._database.moment()
-        with self._database.alone(lazily=True) as db:  # a lost claim costs one superfluous message
-            values = {"its_connection": connection, "its_bell": which, **clock.told}
+        clock = self._database.clock_sql()
+        with self._database.autocommit(lazily=True) as db:  # a lost claim costs one superfluous message
+            values = {"its_connection": connection, "its_bell": which, **clock.params}
             if again:
                 values["overdue"] = self._database.now(db) - COUNTS_FOR
-            claimed = _claimed(clock.reads, self._database.is_sqlite, again)
+            claimed = _claimed(clock.expression, self._database.is_sqlite, again)
             return db.execute(claimed, values).first() is not None
 
     def _set(self, connection: str, which: Which, **values: object) -> None:
@@ -149,15 +149,15 @@ def _claimed(clock: sa.ColumnElement[datetime], is_sqlite: bool, again: bool) ->
     keys = [rings.c.connection, rings.c.bell]
     set_ = {"rung_at": insert.excluded.rung_at}
     claimed = insert.on_conflict_do_update(index_elements=keys, set_=set_, where=free)
-    return claimed.returning(rings.c.rung_at if is_sqlite else unhurried)
+    return claimed.returning(rings.c.rung_at if is_sqlite else NO_SYNC)
 
 
 @cache
-def _answered(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise
+def _acknowledged(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise
     insert = _insert(is_sqlite).values(answered_at=clock)
     keys = [rings.c.connection, rings.c.bell]
     answered = insert.on_conflict_do_update(index_elements=keys, set_={"answered_at": insert.excluded.answered_at})
-    return answered if is_sqlite else answered.returning(unhurried)
+    return answered if is_sqlite else answered.returning(NO_SYNC)
 
 
 def _insert(is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise

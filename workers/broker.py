@@ -137,7 +137,7 @@ def prepare(settings: Settings) -> None:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
 
-def sweep(app: Celery, settings: Settings) -> int:
+def purge_stale(app: Celery, settings: Settings) -> int:
     """Delete the event queues of Flowers that are gone, on the filesystem broker; returns how many.
 
     Servers do that by themselves. Here every event would leave one more file for each Flower that ever ran, and every

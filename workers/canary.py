@@ -18,7 +18,7 @@ from workers import bell
 
 if TYPE_CHECKING:
     from models.database import Database
-    from workers.bell import Bell, Which
+    from workers.bell import Waker, Which
 
 EVERY = timedelta(seconds=15)
 """How often one is sent."""
@@ -26,14 +26,14 @@ EVERY = timedelta(seconds=15)
 SILENT = timedelta(minutes=3)
 """A canary that waited so long means trouble: a short task is over by then, even at a slow vendor."""
 
-DEAF = timedelta(minutes=3)
+STALLED_AFTER = timedelta(minutes=3)
 """A canary that waited so long beyond the longest task means a stalled worker, which is restarted."""
 
 TASK = "erpmirror.canary"
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class QueueHealth:
     """How a queue is served, as of `now`.
 
     `asked_at`: since when a canary is outstanding; None if none is. `refused`: the broker did not take it.
@@ -71,7 +71,7 @@ class Sign:
         return None
 
     @property
-    def says(self) -> str:
+    def summary(self) -> str:
         """One line for a person."""
         if self.wrong is not None:
             return self.wrong
@@ -86,7 +86,7 @@ class Sign:
         return f"a worker answered {spell(self.now - self.answered_at)} ago"
 
 
-def signs(database: Database) -> list[Sign]:
+def queue_health(database: Database) -> list[QueueHealth]:
     """How each queue is served, in the order of `bell.QUEUES`."""
     with database.read() as connection:
         now = database.now(connection)
@@ -98,12 +98,12 @@ def signs(database: Database) -> list[Sign]:
     for queue in bell.QUEUES:
         row, busy = sent.get(queue), listed and queue == bell.FULL_SYNC
         if row is None:
-            found.append(Sign(queue, now, answered_at=woken[queue], known=False))
+            found.append(QueueHealth(queue, now, answered_at=woken[queue], known=False))
             continue
         answered_at = max(filter(None, (row.answered_at, woken[queue])), default=None)
         asked_at = None if _answered(row) else row.sent_at
         refused = row.sent_at is None
-        found.append(Sign(queue, now, asked_at, answered_at, row.worker, refused=refused, busy=busy))
+        found.append(QueueHealth(queue, now, asked_at, answered_at, row.worker, refused=refused, busy=busy))
     return found
 
 
@@ -113,14 +113,14 @@ def answer(database: Database, queue: str, *, worker: str) -> None:
         _keep(connection, database, queue, answered_at=database.now(connection), worker=worker)
 
 
-def deaf(waker: Bell, database: Database, *, after: timedelta) -> dict[str, str]:
+def stalled(waker: Waker, database: Database, *, after: timedelta) -> dict[str, str]:
     """The queues whose worker must be restarted, and why: messages wait, and none was taken for so long.
 
     Each is reported once: a restarted worker gets as long to answer.
     """
     found = {}
-    for queue, sign in zip(bell.QUEUES, signs(database), strict=True):
-        if sign.silent_for > after and not sign.busy and waker.queued(queue):
+    for queue, sign in zip(bell.QUEUES, queue_health(database), strict=True):
+        if sign.silent_for > after and not sign.busy and waker.depth(queue):
             found[sign.queue] = f"has taken no message for {spell(sign.silent_for)}"
             with database.begin() as connection:
                 now = database.now(connection)
@@ -128,10 +128,10 @@ def deaf(waker: Bell, database: Database, *, after: timedelta) -> dict[str, str]
     return found
 
 
-class Sender:
+class Prober:
     """Sends the canaries. Two senders are harmless: a canary is claimed in the database before it is sent."""
 
-    def __init__(self, waker: Bell, database: Database) -> None:
+    def __init__(self, waker: Waker, database: Database) -> None:
         self._waker = waker
         self._database = database
         self._sent: dict[Which, datetime] = {}
@@ -178,7 +178,7 @@ class Sender:
             return False
         self._sent[queue] = now
         overtaken = woken is not None and woken > now - EVERY
-        return overtaken or not self._waker.queued(queue)
+        return overtaken or not self._waker.depth(queue)
 
 
 def _row(tx: sa.Connection, queue: Which) -> sa.Row[tuple[object, ...]] | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from models.database import Database
     from workers.connectors.contract import Sandbox
-    from workers.desk import Desk
+    from workers.desk import ConnectionContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ class Comparison:
     differences: tuple[str, ...]
 
 
-def compare(database: Database, desks: Iterable[Desk], sandboxes: Mapping[str, Sandbox]) -> list[Comparison]:
+def compare(
+    database: Database, desks: Iterable[ConnectionContext], sandboxes: Mapping[str, Sandbox]
+) -> list[Comparison]:
     """Compare every resource of the connections that have a sandbox (`sandboxes`: connection name -> sandbox)."""
     return [
         _compared(database, desk, name, sandboxes[desk.name].truth(name))
@@ -43,7 +45,7 @@ def compare(database: Database, desks: Iterable[Desk], sandboxes: Mapping[str, S
     ]
 
 
-def _compared(database: Database, desk: Desk, name: str, truth: dict[str, Any]) -> Comparison:
+def _compared(database: Database, desk: ConnectionContext, name: str, truth: dict[str, Any]) -> Comparison:
     target = desk.target(desk.resources[name], None)
     with database.read() as tx:
         mirror = {

@@ -32,7 +32,7 @@ from workers import configuration, listening
 from workers.comparison import Comparison, compare
 from workers.connectors import discovery
 from workers.connectors.http import reachable
-from workers.desk import desks
+from workers.desk import all_contexts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +101,7 @@ def _serve_all(stack: ExitStack, home: Path, port: int, seed: int) -> dict[str, 
         if not system.has_sandbox:
             continue
         knobs: dict[str, Any] = {"seed": seed}
-        if system.notices is not None:
+        if system.webhooks is not None:
             hook = f"http://{_HOST}:{port}/hooks/{name}"
             knobs |= {"webhook_url": hook, "lost": _LOST_SHARE, "doubled": _DOUBLED_SHARE}
         app = system.sandbox(**knobs)
@@ -124,7 +124,7 @@ def _toml(name: str, values: dict[str, Any]) -> str:
 
 @contextmanager
 def _serve(app: Starlette) -> Iterator[str]:
-    with listening.on(_HOST, 0) as listener:
+    with listening.bind(_HOST, 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -203,7 +203,7 @@ class _Monitor:
     def __init__(self, database: Database, settings: Settings, sandboxes: dict[str, Sandbox]) -> None:
         self.sandboxes = sandboxes
         self._database = database
-        self._desks = desks(database, settings)
+        self._desks = all_contexts(database, settings)
 
     def compare(self) -> list[Comparison]:
         """Compare every mirrored resource."""

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from models import exact, records, redaction, streams
 from workers import gate
 from workers.connectors import discovery
-from workers.connectors.contract import Wire
+from workers.connectors.contract import ClientRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Desk:
+class ConnectionContext:
     """One connection's desk. Cheap to make; opens nothing before it is used.
 
     `lasting`: the line to the vendor stays open between two shifts, which must not overlap then.
@@ -35,7 +35,7 @@ class Desk:
     database: Database
     settings: Settings
     options: Connection
-    lasting: bool = False
+    keeps_client: bool = False
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class Desk:
         return {resource.name: resource for resource in self.system.resources(self.options)}
 
     @cached_property
-    def sharing(self) -> list[Connection]:
+    def same_account(self) -> list[Connection]:
         """The other connections that lead to the same account."""
         mine = gate.account_of(self.options)
         others = (each for each in self.settings.connections.values() if each.name != self.name)
@@ -62,7 +62,7 @@ class Desk:
     @cached_property
     def gate(self) -> gate.Gate:
         """The account's gate."""
-        return gate.Gate(self.database, self.options, sharing=self.sharing)
+        return gate.Gate(self.database, self.options, sharing=self.same_account)
 
     def target(self, resource: Resource, stream: Stream | None = None) -> records.Target:
         """The resource as the write path needs it: declared fields are the vendor's metadata where we have it."""
@@ -82,7 +82,7 @@ class Desk:
         values = (getattr(self.options, name) for name in type(self.options).model_fields)
         return redaction.Mask([value.get_secret_value() for value in values if isinstance(value, SecretStr)])
 
-    def masked(self, text: str) -> str:
+    def redact_text(self, text: str) -> str:
         """The text without this connection's secrets, fit for a table: vendors repeat what they were sent."""
         return exact.storable_text(self._mask(text))
 
@@ -92,26 +92,26 @@ class Desk:
             return tx.now
 
     @contextmanager
-    def shift(self) -> Iterator[Shift]:
+    def work_session(self) -> Iterator[WorkSession]:
         """Work with the vendor's client open."""
-        shift = Shift(self)
-        line = self._lines.pop() if self._lines else _Line(self)
+        shift = WorkSession(self)
+        line = self._clients.pop() if self._clients else _CachedClient(self)
         shift.client, line.shift = line.client, shift
         try:
             yield shift
-            if self.lasting:  # after whatever broke off the next shift had better call anew
-                self._lines.append(line)
+            if self.keeps_client:  # after whatever broke off the next shift had better call anew
+                self._clients.append(line)
         finally:
             line.shift = None
-            if line not in self._lines:
+            if line not in self._clients:
                 line.client.close()
 
     @cached_property
-    def _lines(self) -> list[_Line]:
+    def _clients(self) -> list[_CachedClient]:
         """What the last shift left open."""
         return []
 
-    def align(self) -> None:
+    def sync_streams(self) -> None:
         """Make the streams fit the configuration."""
         plans = [
             streams.Plan(
@@ -120,23 +120,23 @@ class Desk:
             for resource in self.resources.values()
         ]
         with self.database.begin() as tx:
-            streams.align(tx, connection_name=self.name, system=self.options.system, plans=plans)
+            streams.sync(tx, connection_name=self.name, system=self.options.system, plans=plans)
 
 
-class _Line:
+class _CachedClient:
     """A vendor's client, and whose shift it is: who holds its slot renews the lease."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.shift: Shift | None = None
-        wire = Wire(alive=self._alive, sessions=desk.gate.sessions(), now=desk.now)
+    def __init__(self, desk: ConnectionContext) -> None:
+        self.shift: WorkSession | None = None
+        wire = ClientRuntime(heartbeat=self._alive, sessions=desk.gate.sessions(), now=desk.now)
         self.client = desk.system.client(desk.options, wire)
 
     def _alive(self) -> None:
         if self.shift is not None:
-            self.shift.alive()
+            self.shift.heartbeat()
 
 
-class Shift:
+class WorkSession:
     """One task's work at a desk: its client, the slot it asks under, and a tally.
 
     `more`: the task stopped before everything due was done. `until`: when it is to stop, by the monotonic clock.
@@ -145,49 +145,51 @@ class Shift:
 
     client: Client
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: ConnectionContext) -> None:
         self.desk = desk
         self.requests = 0
         self.changes = 0
-        self.more = False
+        self.has_more = False
         self.steps = 0
         self.settled = False
-        self.until = 0.0
-        self._slot: gate.Slot | None = None
+        self.deadline = 0.0
+        self._slot: gate.Lease | None = None
 
     @contextmanager
-    def turn(self, subject: str | None = None, *, begin: gate.Begin | None = None) -> Iterator[gate.Slot]:
+    def acquire(self, subject: str | None = None, *, begin: gate.OnAcquire | None = None) -> Iterator[gate.Lease]:
         """A slot at the gate for the block: for a point read of `subject`, or for a listing. Raises `gate.Shut`."""
-        with gate.held(self.desk.gate, subject, begin=begin) as slot:
+        with gate.acquired(self.desk.gate, subject, begin=begin) as slot:
             self._slot = slot
             try:
                 yield slot
             finally:
                 self._slot = None
 
-    def alive(self) -> None:
+    def heartbeat(self) -> None:
         """Bytes arrive: the lease of a long stream is renewed."""
         if self._slot is not None:
-            self.desk.gate.alive(self._slot)
+            self.desk.gate.heartbeat(self._slot)
 
 
-def desks(database: Database, settings: Settings) -> list[Desk]:
+def all_contexts(database: Database, settings: Settings) -> list[ConnectionContext]:
     """A desk for every configured connection."""
-    return [Desk(database, settings, options) for options in settings.connections.values()]
+    return [ConnectionContext(database, settings, options) for options in settings.connections.values()]
 
 
-def desk(database: Database, settings: Settings, name: str, *, lasting: bool = False) -> Desk:
+def connection_context(
+    database: Database, settings: Settings, name: str, *, lasting: bool = False
+) -> ConnectionContext:
     """The desk of one connection. LookupError names those that exist."""
     options = settings.connections.get(name)
     if options is None:
         known = ", ".join(sorted(settings.connections)) or "none"
         raise LookupError(f'no connection "{name}" in {settings.file}; configured: {known}')
-    return Desk(database, settings, options, lasting)
+    return ConnectionContext(database, settings, options, lasting)
 
 
-def align(database: Database, settings: Settings) -> None:
+def sync_streams(database: Database, settings: Settings) -> None:
     """Make all streams fit the configuration."""
-    for each in desks(database, settings):
-        each.align()
+    for each in all_contexts(database, settings):
+        each.sync_streams()
     with database.begin() as tx:
         streams.retire(tx, configured=settings.connections)

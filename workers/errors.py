@@ -17,11 +17,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 
-class Fate(Exception):  # noqa: N818 - named by what happens next
+class VendorError(Exception):  # noqa: N818 - named by what happens next
     """Base of the families below."""
 
 
-class TryLater(Fate):
+class TryLater(VendorError):
     """Unreachable, 5xx, 429, half a body: the same request may succeed later.
 
     `after`: how long the vendor asked us to wait (None: 1 s doubling to 5 min). `shuts_gate`: nobody else should ask
@@ -61,7 +61,7 @@ class Closed(TryLater):
         self.until = until
 
 
-class SetAside(Fate):
+class SetAside(VendorError):
     """Only a person can help: malformed, refused, forbidden.
 
     `whole_resource`: the vendor refuses the resource itself (a role or a licence lacks it), not one object of it.
@@ -76,5 +76,5 @@ class TooLarge(SetAside):
     """The reply is larger than is held whole. A smaller question may be answered."""
 
 
-class NotForUs(Fate):
+class NotForUs(VendorError):
     """Nothing of ours."""

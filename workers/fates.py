@@ -13,7 +13,7 @@ import structlog
 from models import columns, inbox, streams
 from models.values import Cause
 from workers import gate
-from workers.errors import Busy, Closed, Fate, NotForUs, SetAside, TryLater
+from workers.errors import Busy, Closed, NotForUs, SetAside, TryLater, VendorError
 from workers.unit_of_work import BackOff, proved, release, release_unanswered
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from models.database import Tx
     from models.inbox import Item
     from models.streams import Stream
-    from workers.desk import Desk
-    from workers.gate import Slot
+    from workers.desk import ConnectionContext
+    from workers.gate import Lease
     from workers.unit_of_work import Proof
 
 log = structlog.get_logger()
@@ -44,26 +44,26 @@ _PROGRAM_LIMITS = "54"
 
 
 @contextmanager
-def sorted_out(desk: Desk) -> Iterator[None]:
+def classify(desk: ConnectionContext) -> Iterator[None]:
     """Give a fate to what may go wrong between a request and its transaction, and keep secrets out of its words.
 
     No change on the vendor's side stops ingestion: an answer that nobody understood is set aside, for a person.
     """
     try:
         yield
-    except Fate as fate:
-        fate.args = (desk.masked(str(fate)),)
+    except VendorError as fate:
+        fate.args = (desk.redact_text(str(fate)),)
         raise
-    except columns.Locked:
+    except columns.TableLockedError:
         raise TryLater("the table is locked by somebody's long query", shuts_gate=False, of_vendor=False) from None
     except _MISREAD as error:
-        log.error("answer not understood", connection=desk.name, exception=desk.masked(traceback.format_exc()))  # noqa: TRY400 - a traceback may repeat a secret
-        raise SetAside(f"the answer was not understood: {desk.masked(words(error))}") from None
+        log.error("answer not understood", connection=desk.name, exception=desk.redact_text(traceback.format_exc()))  # noqa: TRY400 - a traceback may repeat a secret
+        raise SetAside(f"the answer was not understood: {desk.redact_text(one_line(error))}") from None
 
 
-def of_key(desk: Desk, slot: Slot, item: Item, fate: Fate, *, own: bool = True) -> None:
+def fail_key(desk: ConnectionContext, slot: Lease, item: Item, fate: VendorError, *, own: bool = True) -> None:
     """A fetch failed, or (not its `own`) what had to be asked before it."""
-    _tell(desk, item.resource, fate, key=item.key)
+    _log(desk, item.resource, fate, key=item.key)
     proof = _proof(fate, failures=item.attempts)
     with proved(slot, proof) as tx:
         if isinstance(fate, TryLater):
@@ -78,14 +78,14 @@ def of_key(desk: Desk, slot: Slot, item: Item, fate: Fate, *, own: bool = True) 
             inbox.park(tx, item, reason=str(fate))
 
 
-def _postpone(tx: Tx, desk: Desk, item: Item, fate: TryLater, *, until: datetime, own: bool) -> None:
+def _postpone(tx: Tx, desk: ConnectionContext, item: Item, fate: TryLater, *, until: datetime, own: bool) -> None:
     """Later again, or aside: what fails time after time while the others are answered will not heal by itself."""
     counts = _counts(fate)
     alone = counts and own and _is_of_key(fate) and desk.gate.answered_since(tx, item.tried_at)
-    if alone and item.alone + 1 >= ATTEMPTS and item.cause is not Cause.DOCUMENT:
+    if alone and item.lone_failures + 1 >= ATTEMPTS and item.cause is not Cause.DOCUMENT:
         inbox.park(tx, item, reason=f"failed {ATTEMPTS} times while others were answered: {fate}")
     else:
-        inbox.postpone(tx, item, until=until, reason=str(fate), counts=counts, alone=alone)
+        inbox.postpone(tx, item, until=until, reason=str(fate), counts=counts, lone=alone)
 
 
 def _is_of_key(fate: TryLater) -> bool:
@@ -93,9 +93,9 @@ def _is_of_key(fate: TryLater) -> bool:
     return fate.of_vendor and not fate.refused
 
 
-def of_stream(desk: Desk, slot: Slot, stream: Stream, fate: Fate, *, full: bool) -> None:
+def fail_stream(desk: ConnectionContext, slot: Lease, stream: Stream, fate: VendorError, *, full: bool) -> None:
     """A listing, or the question for a resource's metadata, failed."""
-    _tell(desk, stream.resource, fate)
+    _log(desk, stream.resource, fate)
     proof = _proof(fate, failures=stream.failures)
     with proved(slot, proof) as tx:
         if not isinstance(fate, TryLater):
@@ -110,23 +110,23 @@ def of_stream(desk: Desk, slot: Slot, stream: Stream, fate: Fate, *, full: bool)
         streams.change(tx, desk.name, stream.resource, failures=failures, **due, **told)
 
 
-def broken_key(desk: Desk, item: Item, error: Exception) -> None:
+def crash_key(desk: ConnectionContext, item: Item, error: Exception) -> None:
     """A crash of ours, or a database that went away: the key waits its turn again, behind the others."""
     with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as tx:
-        until = tx.now + gate.backoff(item.attempts)
+        until = tx.now + gate.closed_for(item.attempts)
         ours = not isinstance(error, sa.exc.SQLAlchemyError)
         reason = f"broke off: {type(error).__name__}"
-        inbox.postpone(tx, item, until=until, reason=reason, counts=True, alone=ours)
+        inbox.postpone(tx, item, until=until, reason=reason, counts=True, lone=ours)
 
 
-def broken_stream(desk: Desk, stream: Stream, error: Exception, *, full: bool) -> None:
+def crash_stream(desk: ConnectionContext, stream: Stream, error: Exception, *, full: bool) -> None:
     """The same for a reading. A tick that took too long for its task goes on as a full reading, which may take long.
 
     A database that broke off says nothing about the tick: that is only asked again.
     """
     with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as tx:
         now = tx.now
-        until = now + gate.backoff(stream.failures)
+        until = now + gate.closed_for(stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         if not full and not isinstance(error, sa.exc.SQLAlchemyError):
             due["full_due_at"] = now
@@ -134,7 +134,7 @@ def broken_stream(desk: Desk, stream: Stream, error: Exception, *, full: bool) -
         streams.change(tx, desk.name, stream.resource, failures=stream.failures + 1, **due, **told)
 
 
-def words(error: BaseException | None) -> str:
+def one_line(error: BaseException | None) -> str:
     """An exception in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
@@ -145,13 +145,13 @@ def is_refusal(error: sa.exc.DBAPIError) -> bool:
     return isinstance(error, sa.exc.DataError | sa.exc.IntegrityError) or state.startswith(_PROGRAM_LIMITS)
 
 
-def refused(error: sa.exc.DBAPIError) -> str:
+def refusal(error: sa.exc.DBAPIError) -> str:
     """Why the database did not take a row, without the row, which PostgreSQL repeats in its detail."""
     said = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
     return f"the database refused a value: {' '.join(said.split())[:200]}"
 
 
-def _proof(fate: Fate, *, failures: int) -> Proof:
+def _proof(fate: VendorError, *, failures: int) -> Proof:
     """How the lease ends: the gate shuts where the failure says something about the whole account."""
     if not isinstance(fate, TryLater):
         return release
@@ -165,7 +165,7 @@ def _rests_until(tx: Tx, fate: TryLater, proof: Proof, *, failures: int) -> date
     """Until when this work rests: as long as the gate is shut, at least."""
     if isinstance(fate, Closed):
         return max(fate.until, tx.now + _CLOSED_AT_LEAST)
-    rests = tx.now + gate.backoff(failures, fate.after)
+    rests = tx.now + gate.closed_for(failures, fate.after)
     return max(rests, proof.until) if isinstance(proof, BackOff) and proof.until is not None else rests
 
 
@@ -173,10 +173,10 @@ def _counts(fate: TryLater) -> bool:
     return not isinstance(fate, Busy | Closed)
 
 
-def _park_resource(tx: Tx, desk: Desk, resource: str, fate: Fate) -> None:
+def _park_resource(tx: Tx, desk: ConnectionContext, resource: str, fate: VendorError) -> None:
     streams.park(tx, desk.name, resource, reason=str(fate), now=tx.now)
 
 
-def _tell(desk: Desk, resource: str, fate: Fate, **key: str) -> None:
+def _log(desk: ConnectionContext, resource: str, fate: VendorError, **key: str) -> None:
     kind = type(fate).__name__
     log.warning("not answered", connection=desk.name, resource=resource, **key, fate=kind, reason=str(fate))

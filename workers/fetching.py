@@ -13,9 +13,9 @@ import structlog
 
 from models import aside, deletions, faults, inbox, records, streams
 from models.faults import Point
-from models.values import Cause, Snapshot, Withheld, doubling
+from models.values import Cause, Snapshot, Withheld, backoff
 from workers import fates, gate, sending, shapes
-from workers.errors import Fate, SetAside
+from workers.errors import SetAside, VendorError
 from workers.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from models.streams import Stream
     from models.values import Change, Tombstone
     from workers.connectors.contract import Resource
-    from workers.desk import Desk, Shift
-    from workers.gate import Slot
+    from workers.desk import ConnectionContext, WorkSession
+    from workers.gate import Lease
 
 log = structlog.get_logger()
 
@@ -35,11 +35,11 @@ _NEWER = timedelta(minutes=1)
 """How long a document of a resource that only newer settings have waits for a worker who has them."""
 
 
-class _OvertakenError(Exception):
+class AlreadyClaimed(Exception):
     """Somebody else asks for this key, or has finished it."""
 
 
-def fetch(shift: Shift, item: Item) -> None:
+def fetch(shift: WorkSession, item: Item) -> None:
     """Fetch one key and write what came, or move its row by the fate of the request. Raises `gate.Shut`."""
     desk = shift.desk
     told = {"connection": desk.name, "resource": item.resource, "key": item.key}
@@ -66,37 +66,40 @@ class _Claim:
 
     stream: Stream
 
-    def __init__(self, desk: Desk, resource: Resource, item: Item) -> None:
+    def __init__(self, desk: ConnectionContext, resource: Resource, item: Item) -> None:
         self._desk, self._resource, self._item = desk, resource, item
 
     def __call__(self, tx: Tx, _revision: int, until: datetime) -> None:
         self.stream = shapes.stream_of(tx, self._desk, self._resource)
         item = self._item
         # After a death longer and longer: or the key would come first again as soon as its dead worker's lease is over.
-        if not inbox.begin(tx, item, now=tx.now, until=until + doubling(item.attempts)):
-            raise _OvertakenError
+        if not inbox.claim(tx, item, now=tx.now, until=until + backoff(item.attempts)):
+            raise AlreadyClaimed
 
 
-def _ask(shift: Shift, resource: Resource, item: Item) -> None:
+def _ask(shift: WorkSession, resource: Resource, item: Item) -> None:
     desk = shift.desk
-    if item.alone >= fates.ATTEMPTS:
-        reason = f"{item.alone} attempts broke off without an answer; the workers' log may say why"
+    if item.lone_failures >= fates.ATTEMPTS:
+        reason = f"{item.lone_failures} attempts broke off without an answer; the workers' log may say why"
         with desk.database.begin() as tx:
             inbox.park(tx, item, reason=reason)
         return
     claim = _Claim(desk, resource, item)
     try:
-        with suppress(_OvertakenError, shapes.Resting), shift.turn(f"{resource.name}\n{item.key}", begin=claim) as slot:
+        with (
+            suppress(AlreadyClaimed, shapes.Resting),
+            shift.acquire(f"{resource.name}\n{item.key}", begin=claim) as slot,
+        ):
             shift.requests += 1
             _fetch(shift, slot, resource, claim.stream, item=item)
     except shapes.Undescribed as undescribed:
         failed = partial(_undescribed, desk, item)
-        if shapes.describe(shift, resource, undescribed.stream, failed):
+        if shapes.refresh_metadata(shift, resource, undescribed.stream, failed):
             _ask(shift, resource, item)
 
 
-def _undescribed(desk: Desk, item: Item, slot: Slot, _stream: Stream, fate: Fate) -> None:
-    fates.of_key(desk, slot, item, fate, own=False)
+def _undescribed(desk: ConnectionContext, item: Item, slot: Lease, _stream: Stream, fate: VendorError) -> None:
+    fates.fail_key(desk, slot, item, fate, own=False)
 
 
 def _not_ours(tx: Tx, item: Item) -> None:
@@ -108,42 +111,42 @@ def _not_ours(tx: Tx, item: Item) -> None:
         inbox.finish(tx, item)
 
 
-def _read_instead(tx: Tx, desk: Desk, item: Item) -> None:
+def _read_instead(tx: Tx, desk: ConnectionContext, item: Item) -> None:
     """Nobody can ask for one key of this resource: everything is read at once, and answers for all its keys."""
     now = tx.now
     until = now + desk.resources[item.resource].full_every
     inbox.lock(tx, connection_name=desk.name)
-    if inbox.rest(tx, connection_name=desk.name, resource=item.resource, now=now, until=until):
+    if inbox.defer_all(tx, connection_name=desk.name, resource=item.resource, now=now, until=until):
         streams.change(tx, desk.name, item.resource, full_due_at=now)
 
 
-def _fetch(shift: Shift, slot: Slot, resource: Resource, stream: Stream, *, item: Item) -> None:
+def _fetch(shift: WorkSession, slot: Lease, resource: Resource, stream: Stream, *, item: Item) -> None:
     desk = shift.desk
     try:
-        with fates.sorted_out(desk):
-            found = _as_listed(_shown(shift.client.fetch(resource, item.key), item), item)
-            faults.reach(Point.FETCHED)
+        with fates.classify(desk):
+            found = _as_listed(visible_snapshot(shift.client.fetch(resource, item.key), item), item)
+            faults.hit(Point.FETCHED)
             if isinstance(found, Snapshot):
-                stream = shapes.learn(shift, resource, stream, found.raw, asked_at=slot.sent_at)
+                stream = shapes.refresh(shift, resource, stream, found.raw, asked_at=slot.sent_at)
             target = desk.target(resource, stream)
             prepared = records.prepare(desk.database, target, [found] if isinstance(found, Snapshot) else [])
-            faults.reach(Point.ROW_PREPARED)
-    except Fate as fate:
-        fates.of_key(desk, slot, item, fate)
+            faults.hit(Point.ROW_PREPARED)
+    except VendorError as fate:
+        fates.fail_key(desk, slot, item, fate)
         return
     try:
         changes = _write(desk, slot, resource, target, item=item, found=found, prepared=prepared)
     except sa.exc.DBAPIError as error:
         if not fates.is_refusal(error):
             raise
-        fates.of_key(desk, slot, item, SetAside(fates.refused(error)))
+        fates.fail_key(desk, slot, item, SetAside(fates.refusal(error)))
         return
     shift.changes += len(changes)
     kinds = [change.kind.value for change in changes]
     log.info("fetched", connection=desk.name, resource=resource.name, key=item.key, changes=kinds)
 
 
-def _shown(found: Snapshot | Tombstone | Withheld, item: Item) -> Snapshot | Tombstone:
+def visible_snapshot(found: Snapshot | Tombstone | Withheld, item: Item) -> Snapshot | Tombstone:
     """What there is to keep. SetAside where the vendor withholds the detail and no listing showed the object either."""
     if not isinstance(found, Withheld):
         return found
@@ -158,8 +161,8 @@ def _as_listed(found: Snapshot | Tombstone, item: Item) -> Snapshot | Tombstone:
 
 
 def _write(
-    desk: Desk,
-    slot: Slot,
+    desk: ConnectionContext,
+    slot: Lease,
     resource: Resource,
     target: records.Target,
     *,
@@ -178,20 +181,20 @@ def _write(
             share = f"{desk.options.max_deletions:.0%}"
             inbox.hold(work.tx, item, reason=f"gone, like more than {share} of {resource.name} within a day")
             return []
-        faults.reach(Point.ROW_APPLIED)
+        faults.hit(Point.ROW_APPLIED)
         inbox.finish(work.tx, item)
-        faults.reach(Point.KEY_FINISHED)
-    faults.reach(Point.KEY_COMMITTED)
+        faults.hit(Point.KEY_FINISHED)
+    faults.hit(Point.KEY_COMMITTED)
     return work.changes
 
 
-def _may_delete(work: UnitOfWork, desk: Desk, resource: Resource, *, item: Item) -> bool:
+def _may_delete(work: UnitOfWork, desk: ConnectionContext, resource: Resource, *, item: Item) -> bool:
     tx, target = work.tx, work.target
     _, deleted = records.listed_tokens(tx, target, [item.key]).get(item.key, (None, True))
     if deleted or resource.register:
         return True
     if item.approved:
-        if not aside.undecided(tx, connection_name=desk.name, resource=resource.name, besides=item.key):
-            deletions.approved(tx, target, now=tx.now)
+        if not aside.any_undecided(tx, connection_name=desk.name, resource=resource.name, besides=item.key):
+            deletions.record_approval(tx, target, now=tx.now)
         return True
-    return deletions.permitted(tx, target, count=1, max_deletions=desk.options.max_deletions, now=tx.now)
+    return deletions.permits(tx, target, count=1, max_deletions=desk.options.max_deletions, now=tx.now)

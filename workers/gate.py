@@ -26,7 +26,7 @@ from models import faults
 from models.database import Tx
 from models.faults import Point
 from models.tables import Instant, gates, leases, turns
-from models.values import doubling
+from models.values import backoff
 from workers.errors import Busy
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.settings import Connection
 
-Begin = Callable[[Tx, int, datetime], None]
+OnAcquire = Callable[[Tx, int, datetime], None]
 """Called inside the transaction that takes a slot, with its revision and the end of the lease."""
 
 GRACE = timedelta(seconds=15)
@@ -56,7 +56,7 @@ _LOGIN_PAUSE = 0.05
 """Seconds between two looks at whether somebody else has logged in."""
 
 
-class Shut(Exception):  # noqa: N818 - an answer of the gate, not an error
+class GateClosed(Exception):  # noqa: N818 - an answer of the gate, not an error
     """Not now: `until` is when asking again makes sense."""
 
     def __init__(self, until: datetime, reason: str) -> None:
@@ -69,12 +69,12 @@ class LeaseLost(Exception):  # noqa: N818 - likewise
 
 
 @dataclass(slots=True)
-class Slot:
+class Lease:
     """The right to make one request. `turn` orders what is written; `sent_at` is when the request really started."""
 
     turn: int
     sent_at: datetime
-    renewed: float
+    renewed_at: float
     gate: Gate = field(repr=False, compare=False)
 
 
@@ -83,14 +83,14 @@ def account_of(options: Connection) -> str:
     return hmac.new(_secret(options), options.url.encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def backoff(failures: int, after: timedelta | None = None) -> timedelta:
+def closed_for(failures: int, after: timedelta | None = None) -> timedelta:
     """How long to wait after so many failures in a row: what the vendor asked for, else 1 s doubling to 5 min."""
     if after is not None:
         return max(after, _SHORTEST_BACKOFF)
-    return doubling(failures)
+    return backoff(failures)
 
 
-class Stopwatch(Protocol):
+class Timer(Protocol):
     """What measures and waits where this worker runs: the module `time`, or a test's own."""
 
     def monotonic(self) -> float:
@@ -109,7 +109,7 @@ class Gate:
         options: Connection,
         *,
         sharing: Sequence[Connection] = (),
-        stopwatch: Stopwatch = time,
+        stopwatch: Timer = time,
     ) -> None:
         everyone = [options, *sharing]
         self.account = account_of(options)
@@ -117,7 +117,7 @@ class Gate:
         self._concurrency = min(each.concurrency for each in everyone)
         paces = [each.requests_per_minute for each in everyone if each.requests_per_minute]
         self._interval = _MINUTE / min(paces) if paces else timedelta(0)
-        self._lease = options.timeout + GRACE
+        self._term = options.timeout + GRACE
         self._secret = _secret(options)
         self._stopwatch = stopwatch
 
@@ -131,7 +131,7 @@ class Gate:
         """Whether the vendor sets a pace."""
         return bool(self._interval)
 
-    def enter(self, subject: str | None = None, *, begin: Begin | None = None) -> Slot:
+    def acquire(self, subject: str | None = None, *, begin: OnAcquire | None = None) -> Lease:
         """Take a slot: for a point read of `subject`, or for a listing (None), which holds the gate alone.
 
         `begin` writes in the same transaction; what it raises leaves no slot. Raises `Shut`. Sleeps at most `MOMENT`,
@@ -142,69 +142,69 @@ class Gate:
             row = self._lock(tx)
             now, read_at = row.now, self._stopwatch.monotonic()
             if row.shut_until is not None and row.shut_until > now:
-                raise Shut(row.shut_until, row.shut_reason or "the gate is shut")
+                raise GateClosed(row.shut_until, row.shut_reason or "the gate is shut")
             self._make_room(tx, subject, now)
             start = max(now, row.next_start_at or now)
             if start - now > MOMENT:
-                raise Shut(start, "the vendor's pace")
-            turn, tx.now = self._lend(tx, subject, start + self._lease), now
+                raise GateClosed(start, "the vendor's pace")
+            turn, tx.now = self._insert_lease(tx, subject, start + self._term), now
             if begin is not None:
-                begin(tx, turn, start + self._lease)
+                begin(tx, turn, start + self._term)
             if self._interval:  # else the next one may start whenever it comes
                 self._change(tx, next_start_at=start + self._interval)
-        faults.reach(Point.SLOT_TAKEN)
-        slot = Slot(turn=turn, sent_at=now, renewed=read_at, gate=self)
+        faults.hit(Point.LEASE_TAKEN)
+        slot = Lease(turn=turn, sent_at=now, renewed_at=read_at, gate=self)
         self._wait(slot, start)
         while self._concurrency > 1 and slot.sent_at - start > _SLACK:
-            start = self._place_again(slot, start)
+            start = self._queue_again(slot, start)
             self._wait(slot, start)
         return slot
 
-    def _wait(self, slot: Slot, start: datetime) -> None:
+    def _wait(self, slot: Lease, start: datetime) -> None:
         """Sleep until then, and note when that really was; until then the slot says when the clock was looked at."""
-        now, read_at = slot.sent_at, slot.renewed
+        now, read_at = slot.sent_at, slot.renewed_at
         self._stopwatch.sleep(max(0.0, (start - now).total_seconds() - (self._stopwatch.monotonic() - read_at)))
-        slot.renewed = self._stopwatch.monotonic()
-        slot.sent_at = now + timedelta(seconds=slot.renewed - read_at)
+        slot.renewed_at = self._stopwatch.monotonic()
+        slot.sent_at = now + timedelta(seconds=slot.renewed_at - read_at)
 
-    def _place_again(self, slot: Slot, start: datetime) -> datetime:
+    def _queue_again(self, slot: Lease, start: datetime) -> datetime:
         """Whoever overslept its place may meet the one who was let in for this very moment. Raises `LeaseLost`."""
         with self._database.begin() as tx:
             row = self._lock(tx)
-            self.keep(tx, slot)
+            self.renew(tx, slot)
             slot.sent_at = now = row.now
             alone = row.next_start_at is None or row.next_start_at <= start + self._interval
             start = now if alone else max(now, row.next_start_at)
             self._change(tx, next_start_at=start + self._interval)
         return start
 
-    def alive(self, slot: Slot) -> None:
+    def heartbeat(self, slot: Lease) -> None:
         """Bytes arrive: renew the lease now and then. Raises `LeaseLost`."""
-        if self._stopwatch.monotonic() - slot.renewed > self._lease.total_seconds() / 3:
+        if self._stopwatch.monotonic() - slot.renewed_at > self._term.total_seconds() / 3:
             with self._database.begin() as tx:
-                self.keep(tx, slot)
+                self.renew(tx, slot)
 
-    def keep(self, tx: Tx, slot: Slot) -> datetime:
+    def renew(self, tx: Tx, slot: Lease) -> datetime:
         """Prove inside a transaction that the lease is ours, and renew it. The clock. Raises `LeaseLost`."""
-        clock = self._database.moment()
-        until = {"until": clock.told["clock"] + self._lease} if clock.told else {"lease": self._lease}
-        kept = _kept(clock.reads, bool(clock.told))
-        now: datetime | None = tx.execute(kept, {"its_turn": slot.turn, **until, **clock.told}).scalar()
+        clock = self._database.clock_sql()
+        until = {"until": clock.params["clock"] + self._term} if clock.params else {"lease": self._term}
+        kept = _renewed(clock.expression, bool(clock.params))
+        now: datetime | None = tx.execute(kept, {"its_turn": slot.turn, **until, **clock.params}).scalar()
         if now is None:
             raise LeaseLost
-        slot.renewed = self._stopwatch.monotonic()
+        slot.renewed_at = self._stopwatch.monotonic()
         tx.now = now
         return now
 
-    def leave(self, tx: Tx, slot: Slot, *, answered: bool = True) -> datetime:
+    def release(self, tx: Tx, slot: Lease, *, answered: bool = True) -> datetime:
         """Prove that the lease is ours and give it back: the vendor is there. The clock. Raises `LeaseLost`.
 
         `answered`: what he said could be used.
         """
-        now = self._give_back(tx, slot)
+        now = self._delete_lease(tx, slot)
         values = {"answered_at": now} if answered else {}
         self._paced(tx, slot, failures=0, **values)
-        faults.reach(Point.SLOT_LEFT)
+        faults.hit(Point.LEASE_RELEASED)
         return now
 
     def answered_since(self, tx: Tx, moment: datetime | None) -> bool:
@@ -212,34 +212,36 @@ class Gate:
         last = tx.execute(sa.select(gates.c.answered_at).where(gates.c.account == self.account)).scalar()
         return last is not None and (moment is None or last > moment)
 
-    def leave_shut(self, tx: Tx, slot: Slot, *, reason: str, after: timedelta | None, counts: bool) -> datetime:
+    def release_and_back_off(
+        self, tx: Tx, slot: Lease, *, reason: str, after: timedelta | None, counts: bool
+    ) -> datetime:
         """Give the lease back and shut the gate for everybody; returns until when. Raises `LeaseLost`."""
-        self._give_back(tx, slot)
+        self._delete_lease(tx, slot)
         row = self._lock(tx)
         failures, shut_until = row.failures, row.shut_until
-        until: datetime = row.now + backoff(failures, after)
+        until: datetime = row.now + closed_for(failures, after)
         if shut_until is not None and shut_until > until:
             until = shut_until  # another request of this account was told to wait longer
         self._paced(tx, slot, failures=failures + counts, shut_until=until, shut_reason=reason[:500])
         return until
 
-    def abandon(self, slot: Slot) -> None:
+    def cancel(self, slot: Lease) -> None:
         """Give the lease back after a crash of ours, if it is still there."""
         with self._database.begin() as tx:
             tx.execute(sa.delete(leases).where(leases.c.turn == slot.turn))
 
-    def sessions(self) -> SessionBox:
+    def sessions(self) -> SessionStore:
         """Where this account's vendor session is kept."""
         return self._sessions
 
     @cached_property
-    def _sessions(self) -> SessionBox:
-        return SessionBox(self._database, self.account, self._secret, lease=self._lease)
+    def _sessions(self) -> SessionStore:
+        return SessionStore(self._database, self.account, self._secret, lease=self._term)
 
     def _lock(self, tx: Tx) -> sa.Row[Any]:
         """The gate's row and, as `now`, the clock once it is ours."""
-        clock = self._database.moment()
-        locked, this = _locked(clock.reads), {"this": self.account, **clock.told}
+        clock = self._database.clock_sql()
+        locked, this = _locked(clock.expression), {"this": self.account, **clock.params}
         row = tx.execute(locked, this).one_or_none()
         if row is None:
             tx.execute(self._database.insert(gates).values(account=self.account, failures=0).on_conflict_do_nothing())
@@ -247,7 +249,7 @@ class Gate:
         return row
 
     def _make_room(self, tx: Tx, subject: str | None, now: datetime) -> None:
-        held = self._held(tx)
+        held = self._leases(tx)
         if any(other.until <= now for other in held):
             # One that has run out but is being committed right now is locked: skip it, it still counts as held.
             expired = (
@@ -256,31 +258,31 @@ class Gate:
                 .with_for_update(skip_locked=True)
             )
             tx.execute(sa.delete(leases).where(leases.c.turn.in_(expired)))
-            held = self._held(tx)
+            held = self._leases(tx)
         alone = subject is None or any(other.subject is None for other in held)
         same = any(other.subject == subject for other in held)
         if held and (alone or same or len(held) >= self._concurrency):
-            raise Shut(min(other.until for other in held), "somebody else is asking")
+            raise GateClosed(min(other.until for other in held), "somebody else is asking")
 
-    def _held(self, tx: Tx) -> Sequence[sa.Row[str | None, datetime]]:
-        return tx.execute(_HELD, {"this": self.account}).all()
+    def _leases(self, tx: Tx) -> Sequence[sa.Row[str | None, datetime]]:
+        return tx.execute(_LEASES, {"this": self.account}).all()
 
-    def _lend(self, tx: Tx, subject: str | None, until: datetime) -> int:
+    def _insert_lease(self, tx: Tx, subject: str | None, until: datetime) -> int:
         lent: dict[str, Any] = {"account": self.account, "subject": subject, "until": until}
         if self._database.is_sqlite:
             lent["turn"] = self._database.draw(tx)
             return int(tx.execute(_LEND, lent).scalar_one())
         return int(tx.execute(_DRAW_AND_LEND, lent).scalar_one())
 
-    def _give_back(self, tx: Tx, slot: Slot) -> datetime:
-        clock = self._database.moment()
-        now: datetime | None = tx.execute(_given(clock.reads), {"its_turn": slot.turn, **clock.told}).scalar()
+    def _delete_lease(self, tx: Tx, slot: Lease) -> datetime:
+        clock = self._database.clock_sql()
+        now: datetime | None = tx.execute(_released(clock.expression), {"its_turn": slot.turn, **clock.params}).scalar()
         if now is None:
             raise LeaseLost
         tx.now = now
         return now
 
-    def _paced(self, tx: Tx, slot: Slot, **values: object) -> None:
+    def _paced(self, tx: Tx, slot: Lease, **values: object) -> None:
         new = {f"new_{name}": value for name, value in values.items()}
         earliest = slot.sent_at + self._interval
         tx.execute(_paced(tuple(values)), {"this": self.account, "earliest": earliest, **new})
@@ -289,7 +291,7 @@ class Gate:
         tx.execute(sa.update(gates).where(gates.c.account == self.account).values(**values))
 
 
-_HELD = sa.select(leases.c.subject, leases.c.until).where(leases.c.account == sa.bindparam("this"))
+_LEASES = sa.select(leases.c.subject, leases.c.until).where(leases.c.account == sa.bindparam("this"))
 _LEND = sa.insert(leases).returning(leases.c.turn)
 _DRAW_AND_LEND = _LEND.values(turn=turns.next_value())
 
@@ -311,36 +313,36 @@ def _paced(changed: tuple[str, ...]) -> sa.Update:
 
 
 @cache
-def _kept(clock: sa.ColumnElement[datetime], told: bool) -> Any:  # noqa: FBT001 - what it is remembered by
+def _renewed(clock: sa.ColumnElement[datetime], told: bool) -> Any:  # noqa: FBT001 - what it is remembered by
     until = sa.bindparam("until", type_=Instant) if told else clock + sa.bindparam("lease", type_=sa.Interval)
     ours = (leases.c.turn == sa.bindparam("its_turn"), leases.c.until > clock)
     return sa.update(leases).where(*ours).values(until=until).returning(clock)
 
 
 @cache
-def _given(clock: sa.ColumnElement[datetime]) -> Any:
+def _released(clock: sa.ColumnElement[datetime]) -> Any:
     ours = (leases.c.turn == sa.bindparam("its_turn"), leases.c.until > clock)
     return sa.delete(leases).where(*ours).returning(clock)
 
 
 @contextmanager
-def held(gate: Gate, subject: str | None = None, *, begin: Begin | None = None) -> Iterator[Slot]:
+def acquired(gate: Gate, subject: str | None = None, *, begin: OnAcquire | None = None) -> Iterator[Lease]:
     """A slot for the block, which commits through `leave` or `leave_shut`; given back if the block breaks."""
-    slot = gate.enter(subject, begin=begin)
+    slot = gate.acquire(subject, begin=begin)
     try:
         yield slot
     except BaseException:  # raised again: also a task that is stopped must not keep others out until its lease ends
-        gate.abandon(slot)
+        gate.cancel(slot)
         raise
 
 
-class SessionBox:
+class SessionStore:
     """The vendor's session, encrypted under a key that the connection's own secret gives: one login for all workers."""
 
     def __init__(self, database: Database, account: str, secret: bytes, *, lease: timedelta) -> None:
         self._database = database
         self._account = account
-        self._lease = lease
+        self._term = lease
         derived = HKDF(hashes.SHA256(), length=32, salt=None, info=b"erpmirror session").derive(secret)
         self._cipher = Fernet(urlsafe_b64encode(derived))
 
@@ -361,14 +363,14 @@ class SessionBox:
     def put(self, session: bytes, until: datetime) -> None:
         """Keep it until then."""
         self._set(self._cipher.encrypt(session), until)
-        faults.reach(Point.SESSION_KEPT)
+        faults.hit(Point.SESSION_KEPT)
 
     def drop(self) -> None:
         """The vendor refused it."""
         self._set(None, None)
 
     @contextmanager
-    def renewing(self) -> Iterator[None]:
+    def login_lock(self) -> Iterator[None]:
         """Log in inside this block, while nobody else of the account does. Raises `Busy` where that takes long."""
         turn = self._take_login()
         try:
@@ -390,7 +392,7 @@ class SessionBox:
                 taken = tx.execute(
                     sa.update(gates)
                     .where(gates.c.account == self._account, free)
-                    .values(login_turn=turn, login_until=now + self._lease)
+                    .values(login_turn=turn, login_until=now + self._term)
                 )
             if taken.rowcount:
                 return turn

@@ -27,7 +27,7 @@ _PATIENCE = 5.0
 """Seconds that one clearing-away takes at most: whoever does it has something else to do, and comes again."""
 
 
-def keep(database: Database, settings: Settings, *, portion: int = PORTION) -> None:
+def prune(database: Database, settings: Settings, *, portion: int = PORTION) -> None:
     """Clear away what is older than the settings say, `portion` rows a transaction."""
     end = time.monotonic() + _PATIENCE
     with database.read() as tx:
@@ -44,14 +44,14 @@ def _cleared(database: Database, clear: Clear) -> int:
 
 def _everything(settings: Settings, now: datetime, portion: int) -> Iterator[Clear]:
     kept = settings.database
-    old = now - kept.keep_notices
+    old = now - kept.keep_webhooks
     yield partial(notices.trim, before=old, limit=portion)
     yield partial(streams.trim_runs, before=old, limit=portion)
     yield partial(streams.trim_sightings, before=old, limit=portion)
     if kept.keep_changes is not None:
         yield partial(journal.trim, before=now - kept.keep_changes, limit=portion)
     yield partial(_forget_accounts, before=old)
-    yield partial(_forget_rings, before=old, configured=list(settings.connections))
+    yield partial(_forget_wakeups, before=old, configured=list(settings.connections))
 
 
 def _forget_accounts(tx: Tx, *, before: datetime) -> int:
@@ -64,7 +64,7 @@ def _forget_accounts(tx: Tx, *, before: datetime) -> int:
     return 0  # a handful: never another portion
 
 
-def _forget_rings(tx: Tx, *, before: datetime, configured: list[str]) -> int:
+def _forget_wakeups(tx: Tx, *, before: datetime, configured: list[str]) -> int:
     """Bells of connections that are gone."""
     silent = sa.func.coalesce(rings.c.answered_at, rings.c.rung_at) < before
     tx.execute(sa.delete(rings).where(rings.c.connection.not_in(configured), silent))

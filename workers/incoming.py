@@ -22,15 +22,15 @@ from models import documents, faults, streams
 from models.documents import State
 from models.exact import storable_text
 from models.faults import Point
-from models.settings import HandedIn
+from models.settings import TakesDocuments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from models.documents import Standing
+    from models.documents import DocumentRow
     from models.streams import Stream
-    from workers.desk import Desk
+    from workers.desk import ConnectionContext
 
 log = structlog.get_logger()
 
@@ -51,18 +51,18 @@ _LONGEST_NAME = 255 - len(WHY) - len(" (9999)")
 """Bytes of a name on most file systems, less what may be added."""
 
 
-def look(desk: Desk, stream: Stream, *, began_at: datetime) -> None:
+def scan(desk: ConnectionContext, stream: Stream, *, began_at: datetime) -> None:
     """Hand in what lies in the folder of a kind, move on what is known; plan the next look.
 
     `began_at`: the database's clock. What keeps a look from working at all becomes the stream's error, what concerns
     single files its warning.
     """
     kind, options = stream.resource, desk.options
-    folder = options.inbox / kind if isinstance(options, HandedIn) and options.inbox is not None else None
+    folder = options.inbox / kind if isinstance(options, TakesDocuments) and options.inbox is not None else None
     told: list[str] = []
     try:
         if folder is not None:
-            told = _Look(desk, kind, folder).work()
+            told = _Scan(desk, kind, folder).work()
     except OSError as error:
         _failed(desk, stream, f"{folder}: {error.strerror}; erpmirror must be able to read and change this folder")
         return
@@ -72,18 +72,18 @@ def look(desk: Desk, stream: Stream, *, began_at: datetime) -> None:
     with desk.database.begin() as tx:
         now = tx.now
         next_at = now + desk.resources[kind].full_every
-        streams.looked(tx, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
+        streams.finish_scan(tx, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
 
 
-def _failed(desk: Desk, stream: Stream, words: str) -> None:
+def _failed(desk: ConnectionContext, stream: Stream, words: str) -> None:
     with desk.database.begin() as tx:
         now = tx.now
         next_at = now + desk.resources[stream.resource].full_every
-        streams.look_failed(tx, stream, next_at=next_at, now=now, words=storable_text(words))
+        streams.fail_scan(tx, stream, next_at=next_at, now=now, words=storable_text(words))
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
+class _FileFacts:
     """What the content of a file shows."""
 
     sha256: str
@@ -93,10 +93,10 @@ class _Facts:
 
 
 @dataclass
-class _Look:
+class _Scan:
     """One look into one folder. `told`: what a person should know of single files. `waiting`: keys to leave alone."""
 
-    desk: Desk
+    desk: ConnectionContext
     kind: str
     folder: Path
     told: list[str] = field(default_factory=list)
@@ -148,7 +148,7 @@ class _Look:
     @property
     def _largest(self) -> int:
         options = self.desk.options
-        return options.largest if isinstance(options, HandedIn) else 0
+        return options.largest if isinstance(options, TakesDocuments) else 0
 
     def _complete(self, path: Path, seen: os.stat_result, sha256: str) -> None:
         if sha256 in self.waiting:
@@ -157,18 +157,18 @@ class _Look:
         if standing is not None and standing.state is State.INTERPRETED:
             _move(path, self.folder / DONE, seen)
         elif standing is not None and standing.state is State.PARKED:
-            self._aside(path, seen, standing)
-        elif standing is None or standing.mention is None:
+            self._move_to_parked(path, seen, standing)
+        elif standing is None or standing.ref is None:
             self._hand_in(path, seen)
 
-    def _aside(self, path: Path, seen: os.stat_result, standing: Standing) -> None:
-        if standing.mention is None:
+    def _move_to_parked(self, path: Path, seen: os.stat_result, standing: DocumentRow) -> None:
+        if standing.ref is None:
             self._park(path, seen, "It was parked, and then dropped. `erpmirror hand-in` hands it in again.")
-        elif standing.mention == "parked":
+        elif standing.ref == "parked":
             retry = f"erpmirror parked retry {self.desk.name} {self.kind} {standing.sha256}"
             self._park(path, seen, f"{standing.reason}\n`{retry}` has it tried again.")
 
-    def _standing(self, sha256: str) -> Standing | None:
+    def _standing(self, sha256: str) -> DocumentRow | None:
         with self.desk.database.read() as tx:
             return documents.get(tx, connection_name=self.desk.name, kind=self.kind, sha256=sha256)
 
@@ -186,7 +186,7 @@ class _Look:
                 order=None,
                 again=False,
             )
-        faults.reach(Point.FILE_KEPT)
+        faults.hit(Point.FILE_KEPT)
         log.info("handed in", connection=self.desk.name, resource=self.kind, key=handed.sha256, new=handed.new)
 
     def _park(self, path: Path, seen: os.stat_result, why: str) -> None:
@@ -202,12 +202,12 @@ def _identity(seen: os.stat_result) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=10_000)
-def _facts(path: Path, _identity: tuple[int, ...]) -> _Facts:
+def _facts(path: Path, _identity: tuple[int, ...]) -> _FileFacts:
     """Remembered: a file that waits for its answer is looked at every few seconds, and need not be read each time."""
     content, _ = _content(path)
     begins = documents.is_pdf(content)
     whole = hashlib.sha256(content).hexdigest()
-    return _Facts(whole, begins, begins or b"%PDF-".startswith(content), _EOF in content[-_ENDING:])
+    return _FileFacts(whole, begins, begins or b"%PDF-".startswith(content), _EOF in content[-_ENDING:])
 
 
 def _content(path: Path) -> tuple[bytes, os.stat_result]:

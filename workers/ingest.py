@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from models.inbox import Item
     from models.pending import Pending
     from models.streams import Stream
-    from workers.desk import Desk, Shift
+    from workers.desk import ConnectionContext, WorkSession
 
 log = structlog.get_logger()
 
@@ -44,34 +44,34 @@ _FOLD = 500
 _SOON = timedelta(seconds=1)
 
 
-def look(desk: Desk, *, budget: timedelta = BUDGET) -> Shift:
+def sync(desk: ConnectionContext, *, budget: timedelta = BUDGET) -> WorkSession:
     """Fold notices, fetch what was mentioned, ask for what changed; live keys first, for about `budget`."""
     return _work(desk, _next_short, budget)
 
 
-def read(desk: Desk, *, budget: timedelta = BUDGET) -> Shift:
+def full_sync(desk: ConnectionContext, *, budget: timedelta = BUDGET) -> WorkSession:
     """Read in full what is due for it, page by page, for about `budget`; live keys go first between pages."""
     return _work(desk, _next_page, budget)
 
 
-def _work(desk: Desk, next_step: Callable[[Shift], bool], budget: timedelta) -> Shift:
+def _work(desk: ConnectionContext, next_step: Callable[[WorkSession], bool], budget: timedelta) -> WorkSession:
     end = time.monotonic() + budget.total_seconds()
-    with desk.shift() as shift:
-        shift.until = end
+    with desk.work_session() as shift:
+        shift.deadline = end
         try:
             while next_step(shift):
                 if time.monotonic() > end:
-                    shift.more = True
+                    shift.has_more = True
                     break
-        except gate.Shut as shut:
+        except gate.GateClosed as shut:
             log.info("gate closed", connection=desk.name, until=shut.until.isoformat(), reason=str(shut))
     if shift.settled:
         with desk.database.begin() as tx:
-            streams.settle(tx, connection_name=desk.name)
+            streams.mark_complete(tx, connection_name=desk.name)
     return shift
 
 
-def _next_short(shift: Shift) -> bool:
+def _next_short(shift: WorkSession) -> bool:
     """Do the most urgent thing; False when nothing is due."""
     due = _pending(shift, full=False, fold=shift.steps == 0)  # what woke us is a webhook most of the time
     if _next_live(shift, due):
@@ -87,7 +87,7 @@ def _next_short(shift: Shift) -> bool:
     return True
 
 
-def _next_page(shift: Shift) -> bool:
+def _next_page(shift: WorkSession) -> bool:
     """Read the next page of a full reading, live keys first; False when nothing is due."""
     due = _pending(shift, full=True)
     if _next_folder(shift, due) or _next_live(shift, due):
@@ -99,18 +99,18 @@ def _next_page(shift: Shift) -> bool:
     return True
 
 
-def _next_folder(shift: Shift, due: Pending) -> bool:
+def _next_folder(shift: WorkSession, due: Pending) -> bool:
     """Look into a watched folder, which needs no vendor: it waits for nobody's answer. False when none is due."""
     desk = shift.desk
     stream = next((row for row in due.streams if desk.resources[row.resource].handed_in), None)
     if stream is None:
         return False
     with _moved(desk, stream, full=True):
-        incoming.look(desk, stream, began_at=due.now)
+        incoming.scan(desk, stream, began_at=due.now)
     return True
 
 
-def _next_live(shift: Shift, due: Pending) -> bool:
+def _next_live(shift: WorkSession, due: Pending) -> bool:
     """Fetch the next live key; False when there is none.
 
     While the account's last request has failed only keys that have not failed yet go first: one that always fails would
@@ -121,37 +121,37 @@ def _next_live(shift: Shift, due: Pending) -> bool:
         _fetch(shift, due.fresh)
         return True
     if due.others_wait:
-        raise gate.Shut(due.now + _SOON, "live work of a connection that shares the account goes first")
+        raise gate.GateClosed(due.now + _SOON, "live work of a connection that shares the account goes first")
     return False
 
 
-def _fetch(shift: Shift, item: Item) -> None:
+def _fetch(shift: WorkSession, item: Item) -> None:
     try:
         fetching.fetch(shift, item)
-    except gate.Shut:
+    except gate.GateClosed:
         raise
     except Exception as error:  # raised again: only moved, so that the same crash does not come first for ever
-        fates.broken_key(shift.desk, item, error)
+        fates.crash_key(shift.desk, item, error)
         raise
 
 
-def _read(shift: Shift, stream: Stream, due: Pending, *, full: bool) -> None:
+def _read(shift: WorkSession, stream: Stream, due: Pending, *, full: bool) -> None:
     with _moved(shift.desk, stream, full=full):
         reading.read(shift, shift.desk.resources[stream.resource], now=due.now, full=full)
 
 
 @contextmanager
-def _moved(desk: Desk, stream: Stream, *, full: bool) -> Iterator[None]:
+def _moved(desk: ConnectionContext, stream: Stream, *, full: bool) -> Iterator[None]:
     try:
         yield
-    except gate.Shut:
+    except gate.GateClosed:
         raise
     except Exception as error:  # likewise
-        fates.broken_stream(desk, stream, error, full=full)
+        fates.crash_stream(desk, stream, error, full=full)
         raise
 
 
-def _pending(shift: Shift, *, full: bool, fold: bool = False) -> Pending:
+def _pending(shift: WorkSession, *, full: bool, fold: bool = False) -> Pending:
     """What is due, of what this process is configured for. Webhooks are folded first, in the same transaction."""
     desk, folded = shift.desk, _FOLD
     due = None if fold else _look(shift, full=full)
@@ -164,11 +164,11 @@ def _pending(shift: Shift, *, full: bool, fold: bool = False) -> Pending:
     return replace(due, streams=[row for row in due.streams if row.resource in desk.resources])
 
 
-def _look(shift: Shift, *, full: bool) -> Pending:
+def _look(shift: WorkSession, *, full: bool) -> Pending:
     with shift.desk.database.read() as tx:
         return _due(tx, shift.desk, full=full)
 
 
-def _due(tx: Tx, desk: Desk, *, full: bool) -> Pending:
-    names = [each.name for each in desk.sharing]
-    return pending.look(tx, connection=desk.name, account=desk.gate.account, sharing=names, full=full)
+def _due(tx: Tx, desk: ConnectionContext, *, full: bool) -> Pending:
+    names = [each.name for each in desk.same_account]
+    return pending.load(tx, connection=desk.name, account=desk.gate.account, sharing=names, full=full)

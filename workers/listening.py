@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 
-def on(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """Bind and listen; port 0 takes a free one. Raises OSError if the port is in use.
 
     The socket names TCP as its protocol, because asyncio sets TCP_NODELAY only on such sockets. Without it a response

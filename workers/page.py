@@ -12,7 +12,7 @@ import structlog
 
 from models import aside, columns, deletions, exact, faults, inbox, records, redaction, streams
 from models.faults import Point
-from models.values import Cause, Chunk, Lane, Malformed, Mention, Unreadable
+from models.values import Cause, Chunk, Lane, Malformed, ObjectRef, Unreadable
 from workers import fates
 from workers.errors import SetAside, TryLater
 from workers.unit_of_work import UnitOfWork, release, renew
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from models.streams import Stream
     from models.values import Change, JsonObject, Line
     from workers.connectors.contract import Resource
-    from workers.desk import Shift
-    from workers.gate import Slot
+    from workers.desk import WorkSession
+    from workers.gate import Lease
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ _SURELY_SHORT = _LONGEST_KEY // 4
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PreparedChunk:
     """A chunk, ready to be written. `goes_on`: the next reply is already asked for, under the same slot."""
 
     chunk: Chunk
@@ -49,7 +49,7 @@ class Piece:
 class Page:
     """One reply to a listing on its way into the mirror."""
 
-    def __init__(self, shift: Shift, stream: Stream, resource: Resource, *, full: bool) -> None:
+    def __init__(self, shift: WorkSession, stream: Stream, resource: Resource, *, full: bool) -> None:
         self.shift, self.stream, self.resource, self.full = shift, stream, resource, full
         self.desk, self.database = shift.desk, shift.desk.database
         self.target = shift.desk.target(resource, stream)
@@ -63,17 +63,17 @@ class Page:
         """A tick (for a register too), the first full reading or one that a person asked for, or a later one."""
         if self.full and (self.stream.cursor is None or self.stream.asked_for):
             return Cause.BACKFILL
-        return Cause.RECONCILE if self.full and not self.resource.register else Cause.TICK
+        return Cause.RECONCILE if self.full and not self.resource.register else Cause.POLL
 
     def begin(self, tx: Tx, revision: int) -> None:
         """It is tried from here on; a full reading that starts gets its run."""
         if self.full and self.run is None:
-            self.run = streams.begin_full(tx, self.stream, turn=revision, cause=self.cause, now=tx.now)
+            self.run = streams.begin_full_sync(tx, self.stream, turn=revision, cause=self.cause, now=tx.now)
             self.first_turn = revision
         else:
             streams.begin(tx, self.stream, now=tx.now)
 
-    def turn_over(self) -> bool:
+    def next_page(self) -> bool:
         """Go on to the next reply; False where somebody had the reading begin anew, or stopped it, meanwhile."""
         stream = self.following
         if stream is None:
@@ -92,7 +92,7 @@ class Page:
         stream = replace(stream, failures=0)  # the one that is counted since the last page is this one
         self.following = stream if stream.is_due(tx.now, full=True) else None
 
-    def prepared(self, chunk: Chunk, *, goes_on: bool) -> Piece:
+    def prepared(self, chunk: Chunk, *, goes_on: bool) -> PreparedChunk:
         """The chunk with all done that needs no transaction."""
         chunk = _with_short_keys(chunk)
         try:
@@ -101,23 +101,23 @@ class Page:
             with _decoded():
                 prepared = records.prepare(self.database, self.target, chunk.snapshots, as_known=known)
             if not (known or self.database.is_sqlite):
-                prepared.spell()
-            return Piece(chunk, prepared, goes_on)
-        except columns.Locked:
-            return Piece(chunk, None, goes_on)  # perhaps by ourselves: once more when the last one is written
+                prepared.encode()
+            return PreparedChunk(chunk, prepared, goes_on)
+        except columns.TableLockedError:
+            return PreparedChunk(chunk, None, goes_on)  # perhaps by ourselves: once more when the last one is written
 
-    def write(self, slot: Slot, piece: Piece, meanwhile: Callable[[], None]) -> None:
+    def write(self, slot: Lease, piece: PreparedChunk, meanwhile: Callable[[], None]) -> None:
         """Write one chunk; where the database refuses a value, that row alone is parked.
 
         `meanwhile` is called when there is little to do but to wait for the database.
         """
-        faults.reach(Point.CHUNK_ARRIVED)
+        faults.hit(Point.CHUNK_ARRIVED)
         chunk = piece.chunk
         with _decoded():
             prepared = piece.prepared or records.prepare(self.database, self.target, chunk.snapshots)
         try:
             self._commit(slot, chunk, prepared, meanwhile, goes_on=piece.goes_on)
-        except records.Stale as stale:
+        except records.NeedsLayout as stale:
             with _decoded():
                 prepared = records.lay_out(self.database, self.target, prepared, stale.keys)
             self.write(slot, replace(piece, prepared=prepared), meanwhile)
@@ -125,13 +125,13 @@ class Page:
             if not fates.is_refusal(error):
                 raise
             if not chunk.snapshots:
-                raise SetAside(fates.refused(error)) from error
-            for smaller in _smaller(chunk, fates.refused(error)):
-                self.write(slot, Piece(smaller, goes_on=piece.goes_on), meanwhile)
+                raise SetAside(fates.refusal(error)) from error
+            for smaller in _smaller(chunk, fates.refusal(error)):
+                self.write(slot, PreparedChunk(smaller, goes_on=piece.goes_on), meanwhile)
 
     def _commit(
         self,
-        slot: Slot,
+        slot: Lease,
         chunk: Chunk,
         prepared: records.Prepared,
         meanwhile: Callable[[], None],
@@ -146,48 +146,48 @@ class Page:
             # First, because it may find that objects have to be laid out, and then all of this begins again.
             changes = work.apply(prepared, listed=listed, point=False, meanwhile=meanwhile)
             inbox.lock(tx, connection_name=self.desk.name)
-            self._mention(tx, chunk, slot.turn)
-            faults.reach(Point.CHUNK_MENTIONED)
+            self._enqueue_all(tx, chunk, slot.turn)
+            faults.hit(Point.CHUNK_ENQUEUED)
             if self.full:
-                self._see(tx, chunk, changes)
+                self._record_seen(tx, chunk, changes)
                 if end is not None and end.complete:
                     work.delete(self._missing(tx, tx.now), point=False)
-            faults.reach(Point.CHUNK_APPLIED)
+            faults.hit(Point.CHUNK_APPLIED)
             self._advance(tx, chunk, tx.now, goes_on=goes_on)
             if goes_on:
                 self._follow(tx)
-            faults.reach(Point.CHUNK_ADVANCED)
-        faults.reach(Point.CHUNK_COMMITTED)
+            faults.hit(Point.CHUNK_ADVANCED)
+        faults.hit(Point.CHUNK_COMMITTED)
         if self.full and work.changes and not self.surveyed:
-            records.survey(self.database, self.target)
+            records.analyze(self.database, self.target)
             self.surveyed = True
         self.shift.changes += len(work.changes)
         told = {"connection": self.desk.name, "resource": self.resource.name}
         log.info("read", **told, objects=_size(chunk), changes=len(work.changes), cause=self.cause.value)
 
-    def _see(self, tx: Tx, chunk: Chunk, changes: Sequence[Change]) -> None:
+    def _record_seen(self, tx: Tx, chunk: Chunk, changes: Sequence[Change]) -> None:
         """Remember which keys the reading named; a row that this turn wrote says so itself."""
         written = {change.key for change in changes}
         keys = [
             exact.storable_text(row.key) for rows in (chunk.snapshots, chunk.lines, chunk.unreadable) for row in rows
         ]
         keys = [key for key in keys if key not in written]
-        streams.see(tx, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
+        streams.record_seen(tx, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
 
-    def _mention(self, tx: Tx, chunk: Chunk, turn: int) -> None:
+    def _enqueue_all(self, tx: Tx, chunk: Chunk, turn: int) -> None:
         """What this chunk says about keys: named, different from before, told of, or not understood."""
         name, resource = self.desk.name, self.resource.name
         keys = [row.key for row in chunk.snapshots]
-        inbox.answered(tx, connection_name=name, resource=resource, keys=keys, before=turn)
+        inbox.finish_listed(tx, connection_name=name, resource=resource, keys=keys, before=turn)
         lines = [replace(line, key=exact.storable_text(line.key)) for line in chunk.lines]
-        news = self._news(tx, lines)
-        self._bulk(
+        news = self._changed_lines(tx, lines)
+        self._enqueue(
             tx,
-            [Mention(resource, line.key) for line in news],
+            [ObjectRef(resource, line.key) for line in news],
             tokens={line.key: line.token for line in news},
             summaries={line.key: redaction.redact(line.summary, self.target.omit) for line in news if line.summary},
         )
-        self._bulk(tx, [each for each in chunk.mentions if each.resource in self.desk.resources])
+        self._enqueue(tx, [each for each in chunk.refs if each.resource in self.desk.resources])
         aside.park_unreadable(
             tx,
             connection_name=name,
@@ -196,17 +196,17 @@ class Page:
             cause=self.cause,
         )
 
-    def _bulk(
+    def _enqueue(
         self,
         tx: Tx,
-        mentions: Sequence[Mention],
+        mentions: Sequence[ObjectRef],
         *,
         tokens: dict[str, str] | None = None,
         summaries: dict[str, JsonObject] | None = None,
         unless_known: bool = False,
         after: timedelta = timedelta(0),
     ) -> None:
-        inbox.mention(
+        inbox.enqueue(
             tx,
             connection_name=self.desk.name,
             mentions=mentions,
@@ -218,7 +218,7 @@ class Page:
             after=after,
         )
 
-    def _news(self, tx: Tx, lines: Sequence[Line]) -> list[Line]:
+    def _changed_lines(self, tx: Tx, lines: Sequence[Line]) -> list[Line]:
         """The lines that the vendor calls changed or that differ from what was listed last; every line where a person
         asked to read all.
         """
@@ -231,7 +231,7 @@ class Page:
         return [
             line
             for line in lines
-            if asked_for or line.changed or _is_news(line, rows.get(line.key), waiting.get(line.key))
+            if asked_for or line.changed or _is_changed(line, rows.get(line.key), waiting.get(line.key))
         ]
 
     def _missing(self, tx: Tx, now: datetime) -> list[str]:
@@ -242,18 +242,18 @@ class Page:
         absent = list(records.keys_absent(tx, self.target, before_turn=self.first_turn or 0))
         if self.resource.points:
             # A key that waits already, or is held, is still missing: that is no news.
-            self._bulk(tx, [Mention(self.resource.name, key) for key in absent], unless_known=True)
+            self._enqueue(tx, [ObjectRef(self.resource.name, key) for key in absent], unless_known=True)
             return []
         if not self.resource.unpaged:
             return []  # pages shift while data changes: absence from them alone proves nothing
-        approved, again = self._waited(tx, absent, now)
+        approved, again = self._finish_all(tx, absent, now)
         name = self.desk.name
-        if approved and not aside.undecided(tx, connection_name=name, resource=self.resource.name, besides=""):
-            deletions.approved(tx, self.target, now=now)
-        self._ask_again(tx, [key for key in absent if key not in approved and key not in again])
+        if approved and not aside.any_undecided(tx, connection_name=name, resource=self.resource.name, besides=""):
+            deletions.record_approval(tx, self.target, now=now)
+        self._confirm_later(tx, [key for key in absent if key not in approved and key not in again])
         absent = [key for key in absent if key in again]
         share = self.desk.options.max_deletions
-        if self.resource.register or deletions.permitted(
+        if self.resource.register or deletions.permits(
             tx, self.target, count=len(absent), max_deletions=share, now=now
         ):
             return [*approved, *absent]
@@ -267,19 +267,19 @@ class Page:
         )
         return sorted(approved)
 
-    def _ask_again(self, tx: Tx, keys: Sequence[str]) -> None:
+    def _confirm_later(self, tx: Tx, keys: Sequence[str]) -> None:
         """Missing for the first time: a second reading, soon, decides."""
-        self._bulk(
+        self._enqueue(
             tx,
-            [Mention(self.resource.name, key) for key in keys],
+            [ObjectRef(self.resource.name, key) for key in keys],
             tokens=dict.fromkeys(keys, inbox.MISSING),
             unless_known=True,
             after=self.resource.confirms_after,
         )
 
-    def _waited(self, tx: Tx, absent: Sequence[str], now: datetime) -> tuple[set[str], set[str]]:
+    def _finish_all(self, tx: Tx, absent: Sequence[str], now: datetime) -> tuple[set[str], set[str]]:
         """This reply answers whatever waited for it. The missing keys that a person approved; those missing before."""
-        return inbox.answer_all(
+        return inbox.finish_all(
             tx,
             connection_name=self.desk.name,
             resource=self.resource.name,
@@ -295,7 +295,7 @@ class Page:
         if self.full and end is not None and not end.more:
             # A stream of news names nothing that exists, so nothing is missing from it either.
             complete = end.complete or not (self.resource.points or self.resource.unpaged)
-            streams.finish_full(
+            streams.finish_full_sync(
                 tx,
                 stream,
                 run=self.run or 0,
@@ -310,7 +310,7 @@ class Page:
             )
         elif self.full:
             pages, position = (0, None) if end is None else (1, end.cursor)
-            streams.advance_full(
+            streams.advance_full_sync(
                 tx,
                 stream,
                 run=self.run or 0,
@@ -334,7 +334,7 @@ def _decoded() -> Iterator[None]:
         raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
 
 
-def _is_news(line: Line, row: tuple[str | None, bool] | None, waiting: str | None) -> bool:
+def _is_changed(line: Line, row: tuple[str | None, bool] | None, waiting: str | None) -> bool:
     token, deleted = row if row is not None else (None, True)
     if line.marked and deleted:
         return False  # gone here, gone there
@@ -345,7 +345,7 @@ def _is_news(line: Line, row: tuple[str | None, bool] | None, waiting: str | Non
 
 def _with_short_keys(chunk: Chunk) -> Chunk:
     """Keys that no index holds come from a vendor's mistake: their rows are parked under a key of ours."""
-    keys = [row.key for rows in (chunk.snapshots, chunk.lines, chunk.mentions) for row in rows]
+    keys = [row.key for rows in (chunk.snapshots, chunk.lines, chunk.refs) for row in rows]
     if max(map(len, keys), default=0) <= _SURELY_SHORT:
         return chunk
     long = {key for key in keys if len(key.encode(errors="replace")) > _LONGEST_KEY}
@@ -356,7 +356,7 @@ def _with_short_keys(chunk: Chunk) -> Chunk:
         chunk,
         snapshots=[row for row in chunk.snapshots if row.key not in long],
         lines=[row for row in chunk.lines if row.key not in long],
-        mentions=[each for each in chunk.mentions if each.key not in long],
+        mentions=[each for each in chunk.refs if each.key not in long],
         unreadable=[*chunk.unreadable, *parked],
     )
 

@@ -12,7 +12,7 @@ import structlog
 from models import faults, inbox, streams
 from models.faults import Point
 from workers import ahead, fates, gate, shapes
-from workers.errors import Fate, SetAside
+from workers.errors import SetAside, VendorError
 from workers.page import Page
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from models.database import Tx
     from workers.connectors.contract import Resource
-    from workers.desk import Shift
-    from workers.gate import Slot
-    from workers.page import Piece
+    from workers.desk import WorkSession
+    from workers.gate import Lease
+    from workers.page import PreparedChunk
 
 log = structlog.get_logger()
 
-_LONGEST_SLOT = 5.0
+_LONGEST_LEASE = 5.0
 """Seconds for which a full reading keeps the gate from page to page: others have their turn in between."""
 
 
@@ -40,7 +40,7 @@ class _Start:
 
     page: Page
 
-    def __init__(self, shift: Shift, resource: Resource, *, full: bool) -> None:
+    def __init__(self, shift: WorkSession, resource: Resource, *, full: bool) -> None:
         self._shift, self._resource, self._full = shift, resource, full
 
     def __call__(self, tx: Tx, revision: int, _until: datetime) -> None:
@@ -52,7 +52,7 @@ class _Start:
         self.page.begin(tx, revision)
 
 
-def read(shift: Shift, resource: Resource, *, now: datetime, full: bool) -> None:
+def read(shift: WorkSession, resource: Resource, *, now: datetime, full: bool) -> None:
     """One request of a tick or of a full reading. `now`: the database's clock. Raises `gate.Shut`."""
     desk = shift.desk
     if full and (until := desk.options.closed_until(now)) is not None:
@@ -66,43 +66,45 @@ def read(shift: Shift, resource: Resource, *, now: datetime, full: bool) -> None
         log.warning("lease lost", connection=desk.name, resource=resource.name)  # its stream is still due
 
 
-def _read(shift: Shift, resource: Resource, *, full: bool) -> None:
+def _read(shift: WorkSession, resource: Resource, *, full: bool) -> None:
     try:
         _list(shift, resource, full=full)
     except shapes.Undescribed as undescribed:
-        if shapes.describe(shift, resource, undescribed.stream, partial(fates.of_stream, shift.desk, full=full)):
+        if shapes.refresh_metadata(
+            shift, resource, undescribed.stream, partial(fates.fail_stream, shift.desk, full=full)
+        ):
             _list(shift, resource, full=full)
 
 
-def _list(shift: Shift, resource: Resource, *, full: bool) -> None:
+def _list(shift: WorkSession, resource: Resource, *, full: bool) -> None:
     start = _Start(shift, resource, full=full)
-    with suppress(_NotDueError, shapes.Resting), shift.turn(begin=start) as slot:
-        faults.reach(Point.READING_BEGUN)
+    with suppress(_NotDueError, shapes.Resting), shift.acquire(begin=start) as slot:
+        faults.hit(Point.LISTING_BEGUN)
         shift.requests += 1
-        _receive(start.page, slot)
+        store_replies(start.page, slot)
 
 
-def _receive(page: Page, slot: Slot) -> None:
+def store_replies(page: Page, slot: Lease) -> None:
     """Write the reply, and under the same slot those that follow while nobody else waits."""
     desk = page.desk
     try:
-        with fates.sorted_out(desk), ahead.few_collections():
-            made = _pieces(page, asked_at=slot.sent_at)
-            with ahead.one_ahead(made) if page.full else ahead.none_ahead(made) as pieces:
+        with fates.classify(desk), ahead.relaxed_gc():
+            made = replies(page, asked_at=slot.sent_at)
+            with ahead.prefetching(made) if page.full else ahead.sequential(made) as pieces:
                 for piece in pieces:
                     page.write(slot, piece, pieces.begin)
-                    if piece.goes_on and not page.turn_over():
+                    if piece.goes_on and not page.next_page():
                         pieces.close()
-                        desk.gate.abandon(slot)
+                        desk.gate.cancel(slot)
                         return
-    except Fate as fate:
-        fates.of_stream(desk, slot, page.stream, fate, full=page.full)
+    except VendorError as fate:
+        fates.fail_stream(desk, slot, page.stream, fate, full=page.full)
 
 
-def _pieces(page: Page, *, asked_at: datetime) -> Generator[Piece, None, None]:
+def replies(page: Page, *, asked_at: datetime) -> Generator[PreparedChunk, None, None]:
     """What the vendor replies, reply after reply; each must end with an end."""
     position, goes_on = page.stream.position(asked_at, full=page.full), True
-    may_go_on = _Patience(page)
+    may_go_on = LeaseBudget(page)
     while goes_on:
         end = None
         for chunk in page.shift.client.list(page.resource, position):
@@ -114,18 +116,18 @@ def _pieces(page: Page, *, asked_at: datetime) -> Generator[Piece, None, None]:
         position = end.cursor
 
 
-class _Patience:
+class LeaseBudget:
     """Whether a full reading may ask for its next page under the slot that it has, while the last is written."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
-        self._until = min(page.shift.until, time.monotonic() + _LONGEST_SLOT)
+        self._until = min(page.shift.deadline, time.monotonic() + _LONGEST_LEASE)
 
     def __call__(self) -> bool:
         page, desk = self._page, self._page.desk
         if not page.full or page.resource.described or desk.gate.paced or time.monotonic() > self._until:
             return False
-        names = [desk.name, *(each.name for each in desk.sharing)]
-        with desk.database.alone() as tx:
-            waits, now = inbox.live_waits(tx, connections=names)
+        names = [desk.name, *(each.name for each in desk.same_account)]
+        with desk.database.autocommit() as tx:
+            waits, now = inbox.live_is_pending(tx, connections=names)
         return not waits and desk.options.closed_until(now) is None

@@ -17,7 +17,7 @@ from models import columns, documents, faults, inbox, records
 from models.documents import State
 from models.faults import Point
 from workers import fates, gate, shapes
-from workers.errors import Fate, SetAside, TryLater
+from workers.errors import SetAside, TryLater, VendorError
 from workers.unit_of_work import BackOff, UnitOfWork, proved, release, renew
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from models.inbox import Item
     from models.values import Change, Document, Snapshot
     from workers.connectors.contract import Resource
-    from workers.desk import Desk, Shift
-    from workers.gate import Slot
+    from workers.desk import ConnectionContext, WorkSession
+    from workers.gate import Lease
     from workers.unit_of_work import Proof
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ _TRIES = 10
 """How often, some seconds each, a locked table is waited for after the answer."""
 
 
-def send(shift: Shift, resource: Resource, item: Item) -> None:
+def send(shift: WorkSession, resource: Resource, item: Item) -> None:
     """Have a document read and write what was read, or move it by the fate of the request.
 
     Raises `gate.Shut`, and `gate.LeaseLost` where the answer came too late to be kept.
@@ -49,46 +49,46 @@ def send(shift: Shift, resource: Resource, item: Item) -> None:
         target = desk.target(resource, shapes.stream_of(tx, desk, resource))
 
     # What rests with its resource is not sent.
-    with suppress(shapes.Resting), shift.turn(f"{resource.name}\n{item.key}", begin=begin) as slot:
+    with suppress(shapes.Resting), shift.acquire(f"{resource.name}\n{item.key}", begin=begin) as slot:
         document = _begun(desk, slot, target, item)
         if document is not None:
-            faults.reach(Point.DOCUMENT_SENDING)
+            faults.hit(Point.DOCUMENT_SENDING)
             shift.requests += 1
             _send(shift, slot, resource, target, item=item, document=document)
 
 
-def _begun(desk: Desk, slot: Slot, target: records.Target, item: Item) -> Document | None:
+def _begun(desk: ConnectionContext, slot: Lease, target: records.Target, item: Item) -> Document | None:
     """The document, on its way from here on; None if there is nothing to send, and then the slot is given back."""
     try:
-        with fates.sorted_out(desk):
+        with fates.classify(desk):
             records.prepare(desk.database, target, [])  # a locked table is better met before anything is sent
-    except Fate as fate:
-        fates.of_key(desk, slot, item, fate)
+    except VendorError as fate:
+        fates.fail_key(desk, slot, item, fate)
         return None
     with desk.database.begin() as tx:
         state = documents.state(tx, item)
-        if state in {State.WAITING, State.PARKED} and inbox.waits(tx, item):
+        if state in {State.WAITING, State.PARKED} and inbox.is_pending(tx, item):
             renew(tx, slot)
             documents.begin_sending(tx, item, now=tx.now, until=tx.now + desk.options.timeout + gate.GRACE)
             return documents.load(tx, item)
         release(tx, slot)
-        if state is State.SENDING and inbox.waits(tx, item):
-            _set_aside(tx, desk, item, "it was sent, but its sender did not live to keep an answer")
+        if state is State.SENDING and inbox.is_pending(tx, item):
+            _park(tx, desk, item, "it was sent, but its sender did not live to keep an answer")
         elif state in {State.INTERPRETED, None}:
             inbox.finish(tx, item)
     return None
 
 
 def _send(
-    shift: Shift, slot: Slot, resource: Resource, target: records.Target, *, item: Item, document: Document
+    shift: WorkSession, slot: Lease, resource: Resource, target: records.Target, *, item: Item, document: Document
 ) -> None:
     desk = shift.desk
     try:
-        with fates.sorted_out(desk):
+        with fates.classify(desk):
             found = replace(shift.client.interpret(resource, document), key=item.key)
-            faults.reach(Point.DOCUMENT_INTERPRETED)
+            faults.hit(Point.DOCUMENT_INTERPRETED)
             prepared = _prepared(desk, slot, target, found)
-    except Fate as fate:
+    except VendorError as fate:
         _failed(desk, slot, item, fate)
         return
     try:
@@ -96,23 +96,23 @@ def _send(
     except sa.exc.DBAPIError as error:
         if not fates.is_refusal(error):
             raise
-        _failed(desk, slot, item, SetAside(fates.refused(error)))
+        _failed(desk, slot, item, SetAside(fates.refusal(error)))
         return
     shift.changes += len(changes)
     log.info("interpreted", connection=desk.name, resource=resource.name, key=item.key, changes=len(changes))
 
 
-def _prepared(desk: Desk, slot: Slot, target: records.Target, found: Snapshot) -> records.Prepared:
+def _prepared(desk: ConnectionContext, slot: Lease, target: records.Target, found: Snapshot) -> records.Prepared:
     """Ready to be written. There is no asking again, so a table that somebody's query locks is waited for a while."""
     for _ in range(_TRIES):
-        with suppress(columns.Locked):
+        with suppress(columns.TableLockedError):
             return records.prepare(desk.database, target, [found])
         with proved(slot, renew):
             pass
     return records.prepare(desk.database, target, [found])
 
 
-def _write(slot: Slot, target: records.Target, *, item: Item, prepared: records.Prepared) -> list[Change]:
+def _write(slot: Lease, target: records.Target, *, item: Item, prepared: records.Prepared) -> list[Change]:
     with UnitOfWork.under(slot, target, item.cause, journaled=Point.DOCUMENT_JOURNALED) as work:
         known = documents.answered(work.tx, item, now=work.tx.now)
         if known:  # else forgotten meanwhile, and its row with it
@@ -121,12 +121,12 @@ def _write(slot: Slot, target: records.Target, *, item: Item, prepared: records.
     return work.changes
 
 
-def _failed(desk: Desk, slot: Slot, item: Item, fate: Fate) -> None:
+def _failed(desk: ConnectionContext, slot: Lease, item: Item, fate: VendorError) -> None:
     """Back to waiting where the vendor certainly did not take it, else aside: it may have arrived."""
     if _refused(fate):
         with proved(slot, renew) as tx:
-            documents.returned(tx, item, now=tx.now)
-        fates.of_key(desk, slot, item, fate)
+            documents.return_to_waiting(tx, item, now=tx.now)
+        fates.fail_key(desk, slot, item, fate)
         return
     log.warning("document parked", connection=desk.name, resource=item.resource, key=item.key, reason=str(fate))
     proof: Proof = release
@@ -134,16 +134,16 @@ def _failed(desk: Desk, slot: Slot, item: Item, fate: Fate) -> None:
         proof = BackOff(str(fate), fate.after, counts=True)
     with proved(slot, proof) as tx:
         if isinstance(fate, TryLater):
-            _set_aside(tx, desk, item, f"it was sent, but: {fate}")
+            _park(tx, desk, item, f"it was sent, but: {fate}")
         else:
             documents.park(tx, item, reason=str(fate))
 
 
-def _refused(fate: Fate) -> bool:
+def _refused(fate: VendorError) -> bool:
     """Whether the vendor certainly did not take it: nobody answered the call, or it is the resource that he refuses."""
     return fate.refused if isinstance(fate, TryLater) else isinstance(fate, SetAside) and fate.whole_resource
 
 
-def _set_aside(tx: Tx, desk: Desk, item: Item, what: str) -> None:
+def _park(tx: Tx, desk: ConnectionContext, item: Item, what: str) -> None:
     retry = f"erpmirror parked retry {desk.name} {item.resource} {item.key}"
     documents.park(tx, item, reason=f"{what}; it may have arrived, so only you send it again: `{retry}`")

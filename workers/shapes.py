@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from models import exact, records, streams
 from workers import fates
-from workers.errors import Fate, SetAside
+from workers.errors import SetAside, VendorError
 from workers.unit_of_work import proved
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from models.streams import Stream
     from models.values import JsonObject, Shape
     from workers.connectors.contract import Resource
-    from workers.desk import Desk, Shift
-    from workers.gate import Slot
+    from workers.desk import ConnectionContext, WorkSession
+    from workers.gate import Lease
 
 _AGE = timedelta(hours=24)
 _YOUNG = timedelta(seconds=5)
@@ -43,7 +43,7 @@ class Undescribed(Exception):  # noqa: N818 - likewise
         self.stream = stream
 
 
-def stream_of(tx: Tx, desk: Desk, resource: Resource) -> Stream:
+def stream_of(tx: Tx, desk: ConnectionContext, resource: Resource) -> Stream:
     """The resource's stream with its shape, read by the transaction that takes the lease.
 
     Raises `Resting`, and `Undescribed` where the shape is missing or old.
@@ -56,21 +56,23 @@ def stream_of(tx: Tx, desk: Desk, resource: Resource) -> Stream:
     return stream
 
 
-def describe(shift: Shift, resource: Resource, stream: Stream, failed: Callable[[Slot, Stream, Fate], None]) -> bool:
+def refresh_metadata(
+    shift: WorkSession, resource: Resource, stream: Stream, failed: Callable[[Lease, Stream, VendorError], None]
+) -> bool:
     """Ask for the resource's metadata, under a lease of its own; False if the vendor did not tell just now.
 
     `failed` moves the work that needs it. Raises `gate.Shut` where the vendor cannot be asked now.
     """
     desk = shift.desk
-    with shift.turn(f"{resource.name}\nmetadata") as slot:
+    with shift.acquire(f"{resource.name}\nmetadata") as slot:
         shift.requests += 1
         try:
-            with fates.sorted_out(desk):
+            with fates.classify(desk):
                 shape = exact.storable(shift.client.shape(resource))  # as the objects' names are
         except SetAside as refused:
-            fates.of_stream(desk, slot, stream, refused, full=True)  # without it no key of the resource can be kept
+            fates.fail_stream(desk, slot, stream, refused, full=True)  # without it no key of the resource can be kept
             return False
-        except Fate as fate:
+        except VendorError as fate:
             failed(slot, stream, fate)
             return False
         with proved(slot) as tx:
@@ -78,7 +80,7 @@ def describe(shift: Shift, resource: Resource, stream: Stream, failed: Callable[
     return True
 
 
-def learn(shift: Shift, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime) -> Stream:
+def refresh(shift: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime) -> Stream:
     """The stream with a shape that knows the fields of this object, asked for again under the slot in hand if need be.
 
     A new custom field so gets its declared type with its first value; one that is never declared is asked about once.

@@ -15,7 +15,7 @@ from typing import IO
 Print = Callable[[str, str], None]
 """Called with a process's name and a line of its output, from any thread."""
 
-Ailing = Callable[[], Mapping[str, str]]
+Unhealthy = Callable[[], Mapping[str, str]]
 """Which processes run but do not work, and why: name -> a sentence's end. May block."""
 
 _FIRST_PAUSE = 0.5
@@ -53,7 +53,7 @@ class Child:
     def start_if_due(self) -> None:
         """Start it, unless it runs or its pause is not over."""
         if self._process is not None and self._process.poll() is not None:
-            self._bury(self._process)
+            self._reap(self._process)
         if self._process is None and time.monotonic() >= self._due:
             self._start()
 
@@ -98,7 +98,7 @@ class Child:
         assert process.stdout is not None  # noqa: S101 - we asked for a pipe
         threading.Thread(target=self._copy, args=(process.stdout,), daemon=True).start()
 
-    def _bury(self, process: subprocess.Popen[str]) -> None:
+    def _reap(self, process: subprocess.Popen[str]) -> None:
         self.kill()
         self._process = None
         if time.monotonic() - self._started > _STEADY:
@@ -113,10 +113,10 @@ class Child:
                 self._print(self.name, line.rstrip("\n"))
 
 
-class _Doctor(threading.Thread):
+class _HealthCheck(threading.Thread):
     """Checks from time to time which processes are unhealthy, in a thread: the check may hang with a database."""
 
-    def __init__(self, ailing: Ailing) -> None:
+    def __init__(self, ailing: Unhealthy) -> None:
         super().__init__(name="health-check", daemon=True)
         self._ailing = ailing
         self._found: dict[str, str] = {}
@@ -136,7 +136,7 @@ class _Doctor(threading.Thread):
         self._end.set()
 
 
-def run(children: Mapping[str, Sequence[str]], *, print_line: Print, ailing: Ailing = dict) -> int:
+def run(children: Mapping[str, Sequence[str]], *, print_line: Print, unhealthy: Unhealthy = dict) -> int:
     """Keep the processes running until SIGINT, SIGTERM or SIGHUP, then stop them in the given order; the exit status.
 
     `children`: name -> arguments of `erpmirror`. A process that is `ailing` is killed and started again.
@@ -150,7 +150,7 @@ def run(children: Mapping[str, Sequence[str]], *, print_line: Print, ailing: Ail
 
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
     running = [Child(name, arguments, print_whole) for name, arguments in children.items()]
-    checks = _Doctor(ailing)
+    checks = _HealthCheck(unhealthy)
     checks.start()
     try:
         while not stop.wait(_POLL):

@@ -6,60 +6,60 @@ from typing import TYPE_CHECKING
 
 from models import due
 from workers import bell, gate
-from workers.desk import desks
+from workers.desk import all_contexts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
     from models.database import Database
-    from models.due import Due, Reading
+    from models.due import Due, DueStream
     from models.settings import Settings
     from workers.bell import Which
-    from workers.desk import Desk
+    from workers.desk import ConnectionContext
 
 
-def has_work(desk: Desk, found: Due) -> tuple[bool, bool]:
+def has_work(desk: ConnectionContext, found: Due) -> tuple[bool, bool]:
     """Whether something is due for `ingest.look`, and whether something is due for `ingest.read`."""
     readings = _configured(desk, found)
-    waits = desk.name in found.noticed or desk.name in found.keyed
+    waits = desk.name in found.with_webhooks or desk.name in found.with_keys
     return waits or not all(each.full for each in readings), any(each.full for each in readings)
 
 
-def has_work_at_home(desk: Desk, found: Due) -> tuple[bool, bool]:
+def has_local_work(desk: ConnectionContext, found: Due) -> tuple[bool, bool]:
     """The same while nobody may ask the vendor: notices are folded and folders looked into whether he answers or not.
 
     Or a week without him would leave a week of notices, which are trimmed only once they are folded.
     """
     folders = (each for each in _configured(desk, found) if each.full and desk.resources[each.resource].handed_in)
-    return desk.name in found.noticed, any(folders)
+    return desk.name in found.with_webhooks, any(folders)
 
 
-def _configured(desk: Desk, found: Due) -> list[Reading]:
-    return [each for each in found.readings.get(desk.name, ()) if each.resource in desk.resources]
+def _configured(desk: ConnectionContext, found: Due) -> list[DueStream]:
+    return [each for each in found.streams.get(desk.name, ()) if each.resource in desk.resources]
 
 
-class Sweep:
+class DueWork:
     """Looks for what is due. Its desks are made once: the connections stay what they are."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._desks = {each.name: each for each in desks(database, settings)}
+        self._desks = {each.name: each for each in all_contexts(database, settings)}
         self._doubted: dict[tuple[str, Which], datetime] = {}
 
-    def calls(self) -> Iterator[tuple[str, Which]]:
+    def pending(self) -> Iterator[tuple[str, Which]]:
         """Connections and bells to ring, but where a ring is on its way; an old one is doubted now and then."""
-        found = due.at_once(self._database)
+        found = due.load(self._database)
         for name in sorted(found.connections & self._desks.keys()):
             desk = self._desks[name]
-            shut = gate.account_of(desk.options) in found.shut
-            for which, wanted in zip(bell.QUEUES, (has_work_at_home if shut else has_work)(desk, found), strict=True):
+            shut = gate.account_of(desk.options) in found.closed
+            for which, wanted in zip(bell.QUEUES, (has_local_work if shut else has_work)(desk, found), strict=True):
                 if wanted and not self._is_believed(name, which, found):
                     yield name, which
 
     def _is_believed(self, name: str, which: Which, found: Due) -> bool:
         """Whether the ring that is outstanding needs no second look: it is young, or was looked after just now."""
-        rung_at = found.rung.get((name, which))
+        rung_at = found.woken.get((name, which))
         if rung_at is None:
             return False
         doubted = max(rung_at, self._doubted.get((name, which), rung_at))

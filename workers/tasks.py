@@ -29,9 +29,9 @@ FULL_SYNC = f"erpmirror.{bell.FULL_SYNC}"
 
 def register(app: Celery, settings: Settings, database: Database, *, soft: timedelta, hard: timedelta) -> None:
     """Put the tasks on the app. `sync` has a time limit; `full_sync` ends when its stream stalls."""
-    waker = bell.Bell(app, database)
+    waker = bell.Waker(app, database)
     # One cached context per connection and process; its HTTP client stays open.
-    context = functools.cache(functools.partial(desk.desk, database, settings, lasting=True))
+    context = functools.cache(functools.partial(desk.connection_context, database, settings, lasting=True))
 
     def work(name: str, which: bell.Which) -> None:
         if name in settings.connections:  # a process with other settings may have sent it
@@ -55,12 +55,12 @@ def register(app: Celery, settings: Settings, database: Database, *, soft: timed
         canary.answer(database, queue, worker=f"{task.request.hostname}, process {os.getpid()}")
 
 
-def _work(context: desk.Desk, waker: bell.Bell, which: bell.Which) -> None:
-    waker.answer(context.name, which)
-    faults.reach(Point.RING_ANSWERED)
-    work = ingest.look if which == bell.SYNC else ingest.read
-    if work(context).more:
+def _work(context: desk.ConnectionContext, waker: bell.Waker, which: bell.Which) -> None:
+    waker.acknowledge(context.name, which)
+    faults.hit(Point.WAKEUP_ACKNOWLEDGED)
+    work = ingest.sync if which == bell.SYNC else ingest.full_sync
+    if work(context).has_more:
         try:
-            waker.ring(context.name, which)
+            waker.wake(context.name, which)
         except OperationalError as error:  # the work is committed; the scheduler wakes for the rest
             log.warning("wake-up failed", connection=context.name, error=type(error).__name__)

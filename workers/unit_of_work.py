@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from models.faults import Point
     from models.records import Target
     from models.values import Cause
-    from workers.gate import Slot
+    from workers.gate import Lease
 
-    Proof = Callable[[Tx, Slot], object]
+    Proof = Callable[[Tx, Lease], object]
     """What proves the lease as a transaction's first statement. Raises `LeaseLost`."""
 
 
-def release(tx: Tx, lease: Slot) -> datetime:
+def release(tx: Tx, lease: Lease) -> datetime:
     """Give the lease back: the vendor has answered."""
-    return lease.gate.leave(tx, lease)
+    return lease.gate.release(tx, lease)
 
 
-def release_unanswered(tx: Tx, lease: Slot) -> datetime:
+def release_unanswered(tx: Tx, lease: Lease) -> datetime:
     """Give the lease back without an answer that could be used."""
-    return lease.gate.leave(tx, lease, answered=False)
+    return lease.gate.release(tx, lease, answered=False)
 
 
-def renew(tx: Tx, lease: Slot) -> datetime:
+def renew(tx: Tx, lease: Lease) -> datetime:
     """Keep the lease: more is asked under it."""
-    return lease.gate.keep(tx, lease)
+    return lease.gate.renew(tx, lease)
 
 
 @dataclass
@@ -54,13 +54,15 @@ class BackOff:
     counts: bool
     until: datetime | None = None
 
-    def __call__(self, tx: Tx, lease: Slot) -> None:
+    def __call__(self, tx: Tx, lease: Lease) -> None:
         """Prove the lease so."""
-        self.until = lease.gate.leave_shut(tx, lease, reason=self.reason, after=self.after, counts=self.counts)
+        self.until = lease.gate.release_and_back_off(
+            tx, lease, reason=self.reason, after=self.after, counts=self.counts
+        )
 
 
 @contextmanager
-def proved(lease: Slot, proof: Proof = release) -> Iterator[Tx]:
+def proved(lease: Lease, proof: Proof = release) -> Iterator[Tx]:
     """A transaction that begins with the proof of its lease, for what writes no rows. Raises `LeaseLost`."""
     with lease.gate.database.begin() as tx:
         proof(tx, lease)
@@ -73,7 +75,7 @@ class UnitOfWork(MirrorWriter):
     @classmethod
     @contextmanager
     def under(
-        cls, lease: Slot, target: Target, cause: Cause, *, proof: Proof = release, journaled: Point | None = None
+        cls, lease: Lease, target: Target, cause: Cause, *, proof: Proof = release, journaled: Point | None = None
     ) -> Iterator[UnitOfWork]:
         """Prove the lease, let the block write, journal what changed, commit. Raises `LeaseLost` before the block.
 
@@ -85,4 +87,4 @@ class UnitOfWork(MirrorWriter):
             yield work
             work.close()
             if journaled is not None:
-                faults.reach(journaled)
+                faults.hit(journaled)

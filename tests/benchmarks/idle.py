@@ -106,7 +106,7 @@ def swept(database: Database, folder: Path) -> Iterator[Processes]:
     file.write_text("\n".join([head, *connections]), encoding="utf-8")
     began = time.monotonic()
     settings = configuration.load(file)
-    desk.align(database, settings)
+    desk.sync_streams(database, settings)
     aligned = time.monotonic() - began
     _at_rest(database, settings)
     beat = Installation(file, free_port())

@@ -38,12 +38,12 @@ def ours(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[flo
     database = Database(server.update_query_dict({"options": f"-csearch_path={schema}"}))
     migration.migrate(database)
     settings = configuration.load(file)
-    desk.align(database, settings)
-    mine = desk.desk(database, settings, "shop")
+    desk.sync_streams(database, settings)
+    mine = desk.connection_context(database, settings, "shop")
     for _ in range(2):
         began = time.perf_counter()
-        while sweeping.has_work(mine, due.at_once(database))[1]:
-            ingest.read(mine)
+        while sweeping.has_work(mine, due.load(database))[1]:
+            ingest.full_sync(mine)
         yield time.perf_counter() - began
         with database.begin() as connection:
             streams.change(connection, "shop", "orders", full_due_at=database.now(connection))

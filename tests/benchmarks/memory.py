@@ -102,9 +102,9 @@ def read(file: str, rows: str) -> None:
     """Work as one worker does until everything is read, and print the peak of this process."""
     settings = configuration.load(Path(file))
     database = Database(settings.database.url)
-    desk.align(database, settings)
+    desk.sync_streams(database, settings)
     while True:
-        changes = ingest.read(desk.desk(database, settings, _NAME)).changes
+        changes = ingest.full_sync(desk.connection_context(database, settings, _NAME)).changes
         with database.read() as connection:
             stream = streams.get(connection, _NAME, "items")
         if stream is not None and stream.cursor is not None:

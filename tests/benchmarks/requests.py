@@ -17,7 +17,7 @@ import anyio
 
 from models import migration, notices
 from models.database import Database
-from models.notices import Letter
+from models.notices import AcceptedWebhook
 from tests.benchmarks.measure import Answer, quotients, say
 from tests.mirroring import mirrored
 from tests.test_requests import EDITS, LOGIN, an_hour, counted, expected, no_edit
@@ -183,7 +183,7 @@ def _edited(mirror: Mirror) -> None:
     sandbox._edit_good(Random(1))
     hook = sandbox.hooks[-1]["params"]
     with mirror.database.begin() as connection:
-        letter = Letter("dilovod", "{}", resource=hook["objectName"], key=hook["id"])
+        letter = AcceptedWebhook("dilovod", "{}", resource=hook["objectName"], key=hook["id"])
         notices.append(connection, [letter])
 
 
@@ -242,7 +242,7 @@ def _asked_meanwhile() -> tuple[int, int]:
         user = threading.Thread(target=edit)
         user.start()
         while not done.is_set():
-            ingest.look(mirror.desk("dilovod"))
+            ingest.sync(mirror.desk("dilovod"))
         user.join()
         mirror.work()
         if different := mirror.differences():

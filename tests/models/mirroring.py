@@ -64,9 +64,9 @@ def write(
             target.resource,
             changes,
             turn=turn,
-            cause=Cause.TICK,
+            cause=Cause.POLL,
             now=moment(turn),
-            rows=records.stored(database, target),
+            rows=records.table_of(database, target),
         )
     return changes
 

@@ -173,7 +173,7 @@ def test_a_table_that_somebody_holds_is_locked_and_not_waited_for(database: Data
     write(database, {"1": {"a": 1}})
     with database.begin() as connection:
         connection.execute(sa.text(f"SELECT * FROM {TABLE}"))
-        with pytest.raises(columns.Locked):
+        with pytest.raises(columns.TableLockedError):
             records.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
     records.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
 

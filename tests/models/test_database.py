@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import sqlalchemy as sa
 
-from models.database import Database, unhurried
+from models.database import NO_SYNC, Database
 from models.tables import sightings
 from tests.services import ON_POSTGRESQL
 
@@ -50,23 +50,23 @@ def test_only_a_lazy_transaction_does_not_wait_for_the_disk(database: Database) 
 
 
 def test_a_statement_alone_is_there_for_everybody_once_it_was_executed(database: Database) -> None:
-    with database.alone(lazily=True) as connection:
+    with database.autocommit(lazily=True) as connection:
         connection.execute(sa.insert(sightings), ROW)
-    with database.alone() as connection:
+    with database.autocommit() as connection:
         assert ["1"] == connection.execute(sa.select(sightings.c.key)).scalars().all()
 
 
 @ON_POSTGRESQL
 def test_a_statement_that_need_not_wait_says_nothing_about_the_next_one(database: Database) -> None:
-    with database.alone(lazily=True) as connection:
-        assert "off" == connection.execute(sa.insert(sightings).returning(unhurried), ROW).scalar_one()
+    with database.autocommit(lazily=True) as connection:
+        assert "off" == connection.execute(sa.insert(sightings).returning(NO_SYNC), ROW).scalar_one()
         assert "durable" == durability(connection)
     with database.begin() as connection:
         assert "durable" == durability(connection)
 
 
 def test_after_a_statement_alone_transactions_are_transactions_again(database: Database) -> None:
-    with database.alone(lazily=True) as connection:
+    with database.autocommit(lazily=True) as connection:
         connection.execute(sa.insert(sightings), ROW)
     with suppress(_BrokenError), database.begin() as connection:
         connection.execute(sa.delete(sightings))
@@ -88,7 +88,7 @@ def test_a_connection_that_died_while_it_rested_is_replaced(database: Database) 
 def test_the_clock_of_a_statement_is_the_database_s(database: Database) -> None:
     with database.begin() as connection:
         before = database.now(connection)
-        clocks = [database.moment(), database.moment(steady=True)]
-        shown = [connection.execute(sa.select(clock.reads), clock.told).scalar_one() for clock in clocks]
+        clocks = [database.clock_sql(), database.clock_sql(steady=True)]
+        shown = [connection.execute(sa.select(clock.expression), clock.params).scalar_one() for clock in clocks]
         read = [before, *shown, database.now(connection)]
     assert sorted(read) == read

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from models import aside, documents, inbox, tables
-from models.documents import Handed, State
+from models.documents import State, StoredDocument
 from models.values import Cause, Document, Lane
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ PDF = b"%PDF-1.7\none\n%%EOF\n"
 KEY = "80e90e1c75cff86e96e166dd61e1322b360e9b646dcdd7ccf4b79925bc621b82"
 
 
-def hand_in(database: Database, content: bytes = PDF, **values: Any) -> Handed:
+def hand_in(database: Database, content: bytes = PDF, **values: Any) -> StoredDocument:
     given = {"connection_name": "in", "kind": "note", "name": "a.pdf", "order": None} | values
     with database.begin() as connection:
         return documents.hand_in(connection, content=content, **given)
 
 
-def standing(database: Database) -> documents.Standing:
+def standing(database: Database) -> documents.DocumentRow:
     with database.read() as connection:
         found = documents.get(connection, connection_name="in", kind="note", sha256=KEY)
     assert found is not None
@@ -55,13 +55,13 @@ def drop(database: Database) -> None:
 
 
 def test_a_document_is_kept_and_mentioned_once(database: Database) -> None:
-    assert [Handed(KEY, new=True), Handed(KEY, new=False)] == [hand_in(database) for _ in range(2)]
+    assert [StoredDocument(KEY, new=True), StoredDocument(KEY, new=False)] == [hand_in(database) for _ in range(2)]
     [item] = waiting(database)
     assert ("note", KEY, Lane.LIVE, Cause.DOCUMENT) == (item.resource, item.key, item.lane, item.cause)
     with database.begin() as connection:
         assert Document(KEY, "a.pdf", PDF) == documents.load(connection, item)
     stands = standing(database)
-    assert ("a.pdf", len(PDF), State.WAITING, "due") == (stands.name, stands.size, stands.state, stands.mention)
+    assert ("a.pdf", len(PDF), State.WAITING, "due") == (stands.name, stands.size, stands.state, stands.ref)
 
 
 def test_of_many_who_hand_in_the_same_at_once_one_hears_that_it_is_new(database: Database) -> None:
@@ -92,7 +92,7 @@ def test_what_is_parked_stays_so_when_it_is_handed_in_again(database: Database) 
     park(database)
     hand_in(database)
     stands = standing(database)
-    assert ([], State.PARKED, "parked", "no") == (waiting(database), stands.state, stands.mention, stands.reason)
+    assert ([], State.PARKED, "parked", "no") == (waiting(database), stands.state, stands.ref, stands.reason)
 
 
 @pytest.mark.parametrize(("again", "mentions"), [(True, 1), (False, 0)])

@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from models import due, inbox, notices, streams, tables
-from models.due import Reading
-from models.notices import Letter
-from models.values import Cause, Lane, Mention
+from models.due import DueStream
+from models.notices import AcceptedWebhook
+from models.values import Cause, Lane, ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def align(database: Database, *names: str, **changes: object) -> None:
     with database.begin() as connection:
         later = database.now(connection) + timedelta(hours=1)
         for name in names:
-            streams.align(connection, connection_name=name, system="directo", plans=PLANS)
+            streams.sync(connection, connection_name=name, system="directo", plans=PLANS)
             for plan in PLANS:
                 values = {"cursor": "x", "due_at": later, "full_due_at": later} | changes
                 streams.change(connection, name, plan.resource, **values)
@@ -36,19 +36,19 @@ def align(database: Database, *names: str, **changes: object) -> None:
 
 def mention(database: Database, name: str, *keys: str, resource: str = "items", after: timedelta = -SOON) -> None:
     with database.begin() as connection:
-        inbox.mention(
+        inbox.enqueue(
             connection,
             connection_name=name,
-            mentions=[Mention(resource, key) for key in keys],
+            mentions=[ObjectRef(resource, key) for key in keys],
             lane=Lane.BULK,
-            cause=Cause.TICK,
+            cause=Cause.POLL,
             after=after,
         )
 
 
 def notice(database: Database, *names: str) -> None:
     with database.begin() as connection:
-        notices.append(connection, [Letter(name, "{}", resource="items", key="1") for name in names])
+        notices.append(connection, [AcceptedWebhook(name, "{}", resource="items", key="1") for name in names])
 
 
 def moment(database: Database, delta: timedelta) -> object:
@@ -59,12 +59,12 @@ def moment(database: Database, delta: timedelta) -> object:
 def test_nothing_is_due(database: Database) -> None:
     align(database, "a", "b")
     mention(database, "a", "1", after=SOON)
-    assert set() == due.at_once(database).connections
+    assert set() == due.load(database).connections
 
 
 def test_each_connection_with_new_notices_is_named_once(database: Database) -> None:
     notice(database, "c", "a", "a", "c", "a")
-    assert {"a", "c"} == due.at_once(database).noticed
+    assert {"a", "c"} == due.load(database).with_webhooks
 
 
 def test_each_connection_with_a_key_that_is_due_is_named_once(database: Database) -> None:
@@ -72,7 +72,7 @@ def test_each_connection_with_a_key_that_is_due_is_named_once(database: Database
     mention(database, "a", "1", "2", "3")
     mention(database, "b", "1", after=SOON)
     mention(database, "c", "1")
-    assert {"a", "c"} == due.at_once(database).keyed
+    assert {"a", "c"} == due.load(database).with_keys
 
 
 def test_a_parked_key_is_not_due(database: Database) -> None:
@@ -80,15 +80,15 @@ def test_a_parked_key_is_not_due(database: Database) -> None:
     mention(database, "a", "1")
     with database.begin() as connection:
         connection.execute(sa.update(tables.inbox).values(state="parked"))
-    assert set() == due.at_once(database).keyed
+    assert set() == due.load(database).with_keys
 
 
 def test_keys_of_a_parked_resource_rest_and_those_of_one_that_nobody_configured_do_not(database: Database) -> None:
     align(database, "a", state="parked")
     mention(database, "a", "1", "2")
-    assert set() == due.at_once(database).keyed
+    assert set() == due.load(database).with_keys
     mention(database, "a", "3", resource="unheard of")
-    assert {"a"} == due.at_once(database).keyed
+    assert {"a"} == due.load(database).with_keys
 
 
 def test_beside_a_parked_resource_another_is_awake(database: Database) -> None:
@@ -99,38 +99,38 @@ def test_beside_a_parked_resource_another_is_awake(database: Database) -> None:
     for name in ("a", "b", "c"):
         mention(database, name, "1", "2")
         mention(database, name, "1", resource="stocklevels", after=-SOON if name == "a" else SOON)
-    assert {"a"} == due.at_once(database).keyed
+    assert {"a"} == due.load(database).with_keys
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"due_at": -SOON}, [Reading("items", full=False)]),
-        ({"full_due_at": -SOON}, [Reading("items", full=True), Reading("stocklevels", full=True)]),
+        ({"due_at": -SOON}, [DueStream("items", full=False)]),
+        ({"full_due_at": -SOON}, [DueStream("items", full=True), DueStream("stocklevels", full=True)]),
         ({"due_at": -SOON, "cursor": None}, []),
         ({"due_at": -SOON, "full_due_at": -SOON, "state": "parked"}, []),
         ({"due_at": -SOON, "failures": 10, "tried_at": -timedelta(seconds=2)}, []),
-        ({"due_at": -SOON, "failures": 2, "tried_at": -timedelta(seconds=5)}, [Reading("items", full=False)]),
+        ({"due_at": -SOON, "failures": 2, "tried_at": -timedelta(seconds=5)}, [DueStream("items", full=False)]),
     ],
     ids=["tick", "full reading", "tick before the first reading", "parked", "tried just now", "rested"],
 )
 def test_a_resource_is_due_as_its_own_row_says(
-    database: Database, changes: dict[str, object], expected: list[Reading]
+    database: Database, changes: dict[str, object], expected: list[DueStream]
 ) -> None:
     timed = {
         name: moment(database, value) if isinstance(value, timedelta) else value for name, value in changes.items()
     }
     align(database, "a", "b")
     align(database, "b", **timed)
-    found = due.at_once(database).readings
+    found = due.load(database).streams
     assert ({"b"} if expected else set(), expected) == (
         set(found),
         sorted(found.get("b", []), key=lambda reading: reading.resource),
     )
     with database.read() as connection:
         now = database.now(connection)
-        rows = streams.open_ones(connection, connection_name="b")
-    alone = {Reading(row.resource, full) for row in rows for full in (False, True) if row.is_due(now, full=full)}
+        rows = streams.open_streams(connection, connection_name="b")
+    alone = {DueStream(row.resource, full) for row in rows for full in (False, True) if row.is_due(now, full=full)}
     assert set(expected) == alone
 
 
@@ -154,9 +154,9 @@ def test_many_connections_are_asked_about_in_as_many_statements_as_one(database:
         for name in names if busy else ():
             notice(database, name)
             mention(database, name, "1")
-        due.at_once(database)
+        due.load(database)
         with counted(database) as statements:
-            due.at_once(database)
+            due.load(database)
         return len(statements)
 
     assert asked("one") == asked(*(f"c{number}" for number in range(30)))
@@ -178,5 +178,5 @@ def test_shut_accounts_and_rings_without_an_answer_are_told_with_what_is_due(dat
         ]
         names = ("connection", "bell", "rung_at", "answered_at")
         connection.execute(sa.insert(tables.rings), [dict(zip(names, row, strict=True)) for row in rings])
-    found = due.at_once(database)
-    assert (frozenset({"x"}), {("a", "sync"): now, ("c", "full_sync"): now}) == (found.shut, found.rung)
+    found = due.load(database)
+    assert (frozenset({"x"}), {("a", "sync"): now, ("c", "full_sync"): now}) == (found.closed, found.woken)

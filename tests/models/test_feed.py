@@ -25,7 +25,7 @@ def _journal(database: Database, count: int, *, at: datetime = NOW) -> int:
     """Write entries; the id of the last."""
     changes = [Change(str(number), ChangeKind.CREATED, None, {}) for number in range(count)]
     with database.begin() as connection:
-        journal.append(connection, "shop", "catalogs.goods", changes, turn=1, cause=Cause.NOTICE, now=at)
+        journal.append(connection, "shop", "catalogs.goods", changes, turn=1, cause=Cause.WEBHOOK, now=at)
         return int(connection.execute(sa.select(tables.feed.c.last)).scalar_one())
 
 
@@ -48,73 +48,73 @@ def backup(sqlite: Database, tmp_path: Path) -> Callable[[], Callable[[], None]]
 
 def test_the_name_stays_while_the_journal_grows(database: Database) -> None:
     feed = Feed(database)
-    names = {feed.tell(0), feed.tell(_journal(database, 3)), feed.tell(_journal(database, 2)), feed.tell(1)}
+    names = {feed.name(0), feed.name(_journal(database, 3)), feed.name(_journal(database, 2)), feed.name(1)}
     assert 1 == len(names)
 
 
 def test_every_process_tells_the_same_name(database: Database) -> None:
     last = _journal(database, 3)
     other = Database(database.url)
-    assert Feed(database).tell(last) == Feed(other).tell(last) == Feed(other).tell(1)
+    assert Feed(database).name(last) == Feed(other).name(last) == Feed(other).name(1)
     other.close()
 
 
 def test_the_name_stays_when_the_oldest_entries_are_trimmed(database: Database) -> None:
     feed = Feed(database)
-    before = feed.tell(_journal(database, 3))
+    before = feed.name(_journal(database, 3))
     with database.begin() as connection:
         journal.trim(connection, NOW + timedelta(days=1))
-    assert before == feed.tell(3)
-    assert before == feed.tell(_journal(database, 1))
+    assert before == feed.name(3)
+    assert before == feed.name(_journal(database, 1))
 
 
 def test_a_restored_backup_has_another_name(sqlite: Database, backup: Callable[[], Callable[[], None]]) -> None:
     last = _journal(sqlite, 3)
-    before = Feed(sqlite).tell(last)
+    before = Feed(sqlite).name(last)
     restore = backup()
-    Feed(sqlite).tell(_journal(sqlite, 2))
+    Feed(sqlite).name(_journal(sqlite, 2))
     restore()
-    after = Feed(sqlite).tell(3)
+    after = Feed(sqlite).name(3)
     assert before != after
-    assert after == Feed(sqlite).tell(_journal(sqlite, 1))
+    assert after == Feed(sqlite).name(_journal(sqlite, 1))
 
 
 def test_a_restored_backup_is_noticed_after_it_has_grown_past_what_was_told(
     sqlite: Database, backup: Callable[[], Callable[[], None]]
 ) -> None:
-    before = Feed(sqlite).tell(_journal(sqlite, 3))
+    before = Feed(sqlite).name(_journal(sqlite, 3))
     restore = backup()
-    Feed(sqlite).tell(_journal(sqlite, 2))
+    Feed(sqlite).name(_journal(sqlite, 2))
     restore()
     last = _journal(sqlite, 10, at=NOW + timedelta(hours=1))
-    assert before != Feed(sqlite).tell(last)
+    assert before != Feed(sqlite).name(last)
 
 
 def test_a_backup_restored_twice_has_a_third_name(sqlite: Database, backup: Callable[[], Callable[[], None]]) -> None:
-    names = [Feed(sqlite).tell(_journal(sqlite, 3))]
+    names = [Feed(sqlite).name(_journal(sqlite, 3))]
     restore = backup()
     for _ in range(2):
-        Feed(sqlite).tell(_journal(sqlite, 2))
+        Feed(sqlite).name(_journal(sqlite, 2))
         restore()
-        names.append(Feed(sqlite).tell(3))
+        names.append(Feed(sqlite).name(3))
     assert 3 == len(set(names))
 
 
 def test_a_backup_of_which_nothing_newer_was_told_keeps_its_name(
     sqlite: Database, backup: Callable[[], Callable[[], None]]
 ) -> None:
-    before = Feed(sqlite).tell(_journal(sqlite, 3))
+    before = Feed(sqlite).name(_journal(sqlite, 3))
     restore = backup()
     _journal(sqlite, 2)
     restore()
-    assert before == Feed(sqlite).tell(3)
+    assert before == Feed(sqlite).name(3)
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", "{}", '{"name": "a"}'])
 def test_a_damaged_file_beside_the_database_is_written_anew(sqlite: Database, content: str) -> None:
-    before = Feed(sqlite).tell(_journal(sqlite, 3))
+    before = Feed(sqlite).name(_journal(sqlite, 3))
     Path(f"{sqlite.url.database}.told").write_text(content)
-    assert before == Feed(sqlite).tell(3) == Feed(sqlite).tell(3)
+    assert before == Feed(sqlite).name(3) == Feed(sqlite).name(3)
 
 
 @pytest.mark.postgresql
@@ -127,7 +127,7 @@ def test_a_restored_dump_has_another_name() -> None:
         tables.metadata.create_all(database.engine)
         with database.begin() as connection:
             connection.execute(sa.insert(tables.feed).values(one=1, last=0, name="same"))
-        names.append(Feed(database).tell(0))
+        names.append(Feed(database).name(0))
         database.close()
         with engine.connect() as connection:
             connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
@@ -142,11 +142,11 @@ def test_a_journal_that_ends_earlier_than_what_this_process_told_has_another_nam
     with database.begin() as connection:
         connection.execute(sa.insert(tables.feed).values(one=1, last=0, name="same"))
     here, there = Feed(database), Feed(other)
-    before = {here.tell(_journal(database, 5)), there.tell(5)}
+    before = {here.name(_journal(database, 5)), there.name(5)}
     with database.begin() as connection:
         connection.execute(sa.delete(tables.changes).where(tables.changes.c.id > 3))
         connection.execute(sa.update(tables.feed).values(last=3))
-    after = {here.tell(3), there.tell(3), here.tell(3)}
+    after = {here.name(3), there.name(3), here.name(3)}
     assert (1, 1) == (len(before), len(after))
     assert before != after
     database.close()

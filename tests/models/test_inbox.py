@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models import aside, inbox, streams, tables
-from models.values import Cause, Lane, Mention, Unreadable
+from models.values import Cause, Lane, ObjectRef, Unreadable
 from tests import services
 
 if TYPE_CHECKING:
     from models.database import Database
 
 
-def mention(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause = Cause.NOTICE, **more: Any) -> int:
+def mention(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK, **more: Any) -> int:
     with database.begin() as connection:
-        return inbox.mention(
+        return inbox.enqueue(
             connection,
             connection_name="shop",
-            mentions=[Mention("goods", key) for key in keys],
+            mentions=[ObjectRef("goods", key) for key in keys],
             lane=lane,
             cause=cause,
             **more,
@@ -132,7 +132,7 @@ def test_approval_covers_exactly_the_held_keys(database: Database) -> None:
 def test_keys_of_a_parked_resource_wait_with_it(database: Database) -> None:
     with database.begin() as connection:
         plan = streams.Plan("goods", timedelta(hours=1), ticks=False)
-        streams.align(connection, connection_name="shop", system="dilovod", plans=[plan])
+        streams.sync(connection, connection_name="shop", system="dilovod", plans=[plan])
         streams.park(connection, "shop", "goods", reason="access denied", now=database.now(connection))
     mention(database, "7")
     assert [] == due(database)
@@ -148,7 +148,7 @@ def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database
             connection_name="shop",
             resource="deleted",
             unreadable=[Unreadable("h1", "no code", {"a": 1}), Unreadable("h1", "no code", {"a": 2})],
-            cause=Cause.TICK,
+            cause=Cause.POLL,
         )
     with database.begin() as connection:
         assert 0 == aside.retry(connection, connection_name="shop")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def append(database: Database, count: int = 1, *, at: datetime = START, resource: str = "invoices") -> None:
     changes = [Change(str(number), ChangeKind.CREATED, None, {"n": number}) for number in range(count)]
     with database.begin() as connection:
-        journal.append(connection, "books", resource, changes, turn=1, cause=Cause.TICK, now=at)
+        journal.append(connection, "books", resource, changes, turn=1, cause=Cause.POLL, now=at)
 
 
 def ids(database: Database, after: int = 0, limit: int = 1000) -> list[int]:
@@ -31,7 +31,7 @@ def test_ids_have_no_gaps_also_after_a_rollback(database: Database) -> None:
     tx = Tx(database)
     with tx:
         change = Change("x", ChangeKind.DELETED, None, None)
-        journal.append(tx, "books", "invoices", [change], turn=1, cause=Cause.TICK, now=START)
+        journal.append(tx, "books", "invoices", [change], turn=1, cause=Cause.POLL, now=START)
         tx.rollback()
     append(database, 3)
     assert [1, 2, 3, 4, 5] == ids(database)
@@ -39,7 +39,7 @@ def test_ids_have_no_gaps_also_after_a_rollback(database: Database) -> None:
 
 def test_no_changes_take_no_id_and_no_lock(database: Database) -> None:
     with database.begin() as connection:
-        journal.append(connection, "books", "invoices", [], turn=1, cause=Cause.TICK, now=START)
+        journal.append(connection, "books", "invoices", [], turn=1, cause=Cause.POLL, now=START)
         assert (1, 0) == journal.bounds(connection)[:2]
 
 

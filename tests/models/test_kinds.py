@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import kinds
-from models.kinds import MISFIT
+from models.kinds import DOES_NOT_FIT
 from models.values import Kind
 
 SECOND = datetime(2026, 2, 1, 10, 30, 5)  # noqa: DTZ001 - a wall clock without zone is the point
@@ -54,13 +54,13 @@ def test_a_value_shows_its_kind(kind: Kind | None, value: Any) -> None:
     [
         (Decimal("680.00"), Kind.NUMBER, "680.00"),
         (Decimal("-0.5"), Kind.NUMBER, "-0.5"),
-        (MISFIT, Kind.NUMBER, "007"),
-        (MISFIT, Kind.NUMBER, "1e5"),
-        (MISFIT, Kind.NUMBER, "1,5"),
-        (MISFIT, Kind.NUMBER, " 1"),
-        (MISFIT, Kind.NUMBER, "١"),
-        (MISFIT, Kind.NUMBER, True),
-        (MISFIT, Kind.NUMBER, [1]),
+        (DOES_NOT_FIT, Kind.NUMBER, "007"),
+        (DOES_NOT_FIT, Kind.NUMBER, "1e5"),
+        (DOES_NOT_FIT, Kind.NUMBER, "1,5"),
+        (DOES_NOT_FIT, Kind.NUMBER, " 1"),
+        (DOES_NOT_FIT, Kind.NUMBER, "١"),
+        (DOES_NOT_FIT, Kind.NUMBER, True),
+        (DOES_NOT_FIT, Kind.NUMBER, [1]),
         (None, Kind.NUMBER, ""),
         (None, Kind.NUMBER, []),
         (None, Kind.NUMBER, "[access restricted]"),
@@ -68,28 +68,28 @@ def test_a_value_shows_its_kind(kind: Kind | None, value: Any) -> None:
         (False, Kind.BOOLEAN, "0"),
         (True, Kind.BOOLEAN, "true"),
         (False, Kind.BOOLEAN, 0),
-        (MISFIT, Kind.BOOLEAN, "yes"),
-        (MISFIT, Kind.BOOLEAN, 2),
+        (DOES_NOT_FIT, Kind.BOOLEAN, "yes"),
+        (DOES_NOT_FIT, Kind.BOOLEAN, 2),
         (date(2026, 2, 1), Kind.DATE, "2026-02-01"),
-        (MISFIT, Kind.DATE, "2026-02-01T10:30:05"),
-        (MISFIT, Kind.DATE, "20260201"),
+        (DOES_NOT_FIT, Kind.DATE, "2026-02-01T10:30:05"),
+        (DOES_NOT_FIT, Kind.DATE, "20260201"),
         (None, Kind.DATE, "0000-00-00"),
         (SECOND, Kind.TIMESTAMP, "2026-02-01 10:30:05"),
         (SECOND, Kind.TIMESTAMP, "2026-02-01T10:30:05.0000000"),
-        (MISFIT, Kind.TIMESTAMP, "2026-02-01T10:30:05.1234567"),
-        (MISFIT, Kind.TIMESTAMP, "2026-02-01T10:30:05Z"),
-        (MISFIT, Kind.TIMESTAMP, 1767103347340),
+        (DOES_NOT_FIT, Kind.TIMESTAMP, "2026-02-01T10:30:05.1234567"),
+        (DOES_NOT_FIT, Kind.TIMESTAMP, "2026-02-01T10:30:05Z"),
+        (DOES_NOT_FIT, Kind.TIMESTAMP, 1767103347340),
         (None, Kind.TIMESTAMP, "0000-00-00 00:00:00"),
         (datetime(2026, 2, 1, 8, 30, 5, tzinfo=UTC), Kind.INSTANT, "2026-02-01T10:30:05+02:00"),
         (datetime(2026, 2, 1, 10, 30, 5, tzinfo=UTC), Kind.INSTANT, "2026-02-01T10:30:05Z"),
-        (MISFIT, Kind.INSTANT, "2026-02-01T10:30:05"),
+        (DOES_NOT_FIT, Kind.INSTANT, "2026-02-01T10:30:05"),
         ("007", Kind.TEXT, "007"),
         ("", Kind.TEXT, ""),
         ("0000-00-00", Kind.TEXT, "0000-00-00"),
         ("40", Kind.TEXT, 40),
         ("1.50", Kind.TEXT, Decimal("1.50")),
         ("true", Kind.TEXT, True),
-        (MISFIT, Kind.TEXT, ["a"]),
+        (DOES_NOT_FIT, Kind.TEXT, ["a"]),
         (["a"], Kind.JSON, ["a"]),
         ([], Kind.JSON, []),
         (5, Kind.JSON, 5),
@@ -98,14 +98,14 @@ def test_a_value_shows_its_kind(kind: Kind | None, value: Any) -> None:
     ],
 )
 def test_a_value_fits_or_does_not(stored: Any, kind: Kind, value: Any) -> None:
-    fitted = kinds.fit(kind, value)
+    fitted = kinds.coerce(kind, value)
     assert stored == fitted
     assert type(stored) is type(fitted)
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=5, min_value=-(10**20), max_value=10**20))
 def test_a_number_in_text_is_the_number(number: Decimal) -> None:
-    assert number == kinds.fit(Kind.NUMBER, format(number, "f"))
+    assert number == kinds.coerce(Kind.NUMBER, format(number, "f"))
 
 
 @given(
@@ -113,6 +113,6 @@ def test_a_number_in_text_is_the_number(number: Decimal) -> None:
     st.sampled_from(list(Kind)),
 )
 def test_no_value_is_too_odd_to_be_judged(value: Any, kind: Kind) -> None:
-    kinds.fit(kind, value)
+    kinds.coerce(kind, value)
     shown = kinds.of(value)
-    assert shown is None or kinds.fit(shown, value) not in (None, MISFIT)
+    assert shown is None or kinds.coerce(shown, value) not in (None, DOES_NOT_FIT)

@@ -30,7 +30,7 @@ from models import names
     ],
 )
 def test_words_are_folded_to_snake_case(folded: str, spelled: str) -> None:
-    assert folded == names.fold(spelled).rstrip("_")
+    assert folded == names.snake_case(spelled).rstrip("_")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from models import notices, tables
 from models.database import Tx
-from models.notices import Letter
+from models.notices import AcceptedWebhook
 from models.values import Cause, Lane
 from tests import services
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from models.database import Database
 
 
-def _keep(database: Database, *letters: Letter) -> None:
+def _keep(database: Database, *letters: AcceptedWebhook) -> None:
     with database.begin() as connection:
         notices.append(connection, letters)
 
@@ -40,13 +40,13 @@ def _wanted(database: Database) -> dict[tuple[str, str], int]:
         return {(row.resource, row.key): row.wanted for row in connection.execute(sa.select(tables.inbox))}
 
 
-def _letter(key: str, *, connection: str = "shop") -> Letter:
-    return Letter(connection, f'{{"id": "{key}"}}', resource="catalogs.goods", key=key)
+def _letter(key: str, *, connection: str = "shop") -> AcceptedWebhook:
+    return AcceptedWebhook(connection, f'{{"id": "{key}"}}', resource="catalogs.goods", key=key)
 
 
 def test_a_letter_is_kept_as_it_was_received(database: Database) -> None:
     packet = '{"id": "1", "note": "ціна 1.50 \U0001f41d"}'
-    _keep(database, Letter("shop", packet, resource="catalogs.goods", key="1"))
+    _keep(database, AcceptedWebhook("shop", packet, resource="catalogs.goods", key="1"))
     with database.read() as connection:
         row = connection.execute(sa.select(tables.notices)).one()
     assert ("shop", "new", "catalogs.goods", "1", packet, None) == (
@@ -61,14 +61,14 @@ def test_a_letter_is_kept_as_it_was_received(database: Database) -> None:
 
 
 def test_an_ignored_letter_is_kept_with_its_reason_and_mentions_nothing(database: Database) -> None:
-    _keep(database, Letter("shop", "{}", reason="unknown action"))
+    _keep(database, AcceptedWebhook("shop", "{}", reason="unknown action"))
     assert 0 == _fold(database)
     assert [(None, "ignored")] == _states(database)
     assert {} == _wanted(database)
 
 
 def test_text_that_no_database_stores_is_escaped(database: Database) -> None:
-    _keep(database, Letter("shop", "a\x00b\ud800c", reason="\x00"))
+    _keep(database, AcceptedWebhook("shop", "a\x00b\ud800c", reason="\x00"))
     with database.read() as connection:
         row = connection.execute(sa.select(tables.notices)).one()
     assert ("a\\u0000b\\ud800c", "\\u0000") == (row.packet, row.reason)
@@ -86,7 +86,7 @@ def test_folding_mentions_each_object_once_however_often_it_was_noticed(database
     assert {"folded"} == {state for _, state in _states(database)}
     with database.read() as connection:
         rows = connection.execute(sa.select(tables.inbox.c.lane, tables.inbox.c.cause)).all()
-    assert {(Lane.LIVE, Cause.NOTICE)} == {(row.lane, row.cause) for row in rows}
+    assert {(Lane.LIVE, Cause.WEBHOOK)} == {(row.lane, row.cause) for row in rows}
 
 
 def test_folding_twice_folds_nothing_twice(database: Database) -> None:
@@ -143,7 +143,7 @@ def test_notices_that_another_worker_folds_are_left_to_it(database: Database) ->
 def test_trimming_keeps_what_is_young_and_what_is_not_folded(database: Database) -> None:
     _keep(database, _letter("1"))
     _fold(database)
-    _keep(database, Letter("shop", "{}", reason="unknown action"), _letter("2"))
+    _keep(database, AcceptedWebhook("shop", "{}", reason="unknown action"), _letter("2"))
     long_ago, soon = datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)
     with database.begin() as connection:
         assert 0 == notices.trim(connection, long_ago, limit=10)

@@ -393,7 +393,7 @@ def _read(database: Database, sent: str, *, turn: int, omit: tuple[str, ...] = (
     try:
         with database.begin() as connection:
             changes = records.apply(connection, target, prepared, turn=turn, now=moment(turn), point=False)
-    except records.Stale as stale:
+    except records.NeedsLayout as stale:
         prepared = records.lay_out(database, target, prepared, stale.keys)
         with database.begin() as connection:
             changes = records.apply(connection, target, prepared, turn=turn, now=moment(turn), point=False)
@@ -460,13 +460,13 @@ def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(d
     write(database, {"1": {"n": 1}, "2": {"n": 1}})
     snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2}), Snapshot("3", {"n": 3})]
     prepared = records.prepare(database, TARGET, snapshots, as_known=True)
-    with pytest.raises(records.Stale) as stale, database.begin() as connection:
+    with pytest.raises(records.NeedsLayout) as stale, database.begin() as connection:
         records.apply(connection, TARGET, prepared, turn=2, now=moment(2), point=False)
     assert {"2", "3"} == stale.value.keys
     prepared = records.lay_out(database, TARGET, prepared, stale.value.keys)
     assert {"2": 0, "3": 1} == prepared.numbers
     write(database, {"1": {"n": 4}}, turn=3)
-    with pytest.raises(records.Stale) as stale, database.begin() as connection:
+    with pytest.raises(records.NeedsLayout) as stale, database.begin() as connection:
         records.apply(connection, TARGET, prepared, turn=4, now=moment(4), point=False)
     assert [4, 1] == [each["n"] for each in rows(database)]
     prepared = records.lay_out(database, TARGET, prepared, stale.value.keys)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from models import settings
-from models.settings import Connection, Duration, Secret, SettingsError, Url, Webhooked
+from models.settings import Connection, Duration, Secret, SendsWebhooks, SettingsError, Url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SECRET = "hunter2-never-show"
 
 
-class ShopOptions(Webhooked):
+class ShopOptions(SendsWebhooks):
     url: Url = "https://shop.example.com"
     api_key: Secret
     timezone: str = "Europe/Kyiv"

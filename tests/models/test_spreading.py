@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.flattening import flatten
-from models.spreading import spread
+from models.spreading import flatten_batch
 from models.values import Kind
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def at_once(batch: list[JsonObject], declared: Shape) -> Rows:
             (owner, position, parent, _told({path: column[row] for path, column in each.fields.items()}))
             for row, (owner, position, parent) in enumerate(zip(each.owners, each.positions, each.parents, strict=True))
         ]
-        for part, each in spread(batch, declared).items()
+        for part, each in flatten_batch(batch, declared).items()
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models import inbox, notices, status, streams
-from models.values import Cause, Lane, Mention
+from models.values import Cause, Lane, ObjectRef
 from tests.models import mirroring
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def align(database: Database, *resources: str) -> None:
     plans = [streams.Plan(name, timedelta(hours=1), ticks=True) for name in resources]
     with database.begin() as connection:
-        streams.align(connection, connection_name="books", system="directo", plans=plans)
+        streams.sync(connection, connection_name="books", system="directo", plans=plans)
 
 
 def told(database: Database, resource: str = "invoices") -> ResourceStatus:
@@ -29,12 +29,12 @@ def told(database: Database, resource: str = "invoices") -> ResourceStatus:
 
 def mention(database: Database, *keys: str) -> list[inbox.Item]:
     with database.begin() as connection:
-        inbox.mention(
+        inbox.enqueue(
             connection,
             connection_name="books",
-            mentions=[Mention("invoices", key) for key in keys],
+            mentions=[ObjectRef("invoices", key) for key in keys],
             lane=Lane.LIVE,
-            cause=Cause.NOTICE,
+            cause=Cause.WEBHOOK,
         )
         return inbox.due(connection, connection_name="books", now=database.now(connection), limit=100)
 
@@ -50,11 +50,11 @@ def test_a_resource_that_was_never_read_promises_nothing(database: Database) -> 
         row.rows,
     )
     assert (None, None, 3600, None, None) == (
-        row.last_look,
+        row.last_read,
         row.complete_as_of,
         row.bound,
         row.last_error,
-        row.reading,
+        row.full_sync,
     )
 
 
@@ -71,7 +71,7 @@ def test_what_waits_is_counted_by_how_it_waits(database: Database) -> None:
     with database.begin() as connection:
         inbox.park(connection, first, reason="Ви не маєте доступу")
         inbox.hold(connection, second, reason="many")
-        notices.append(connection, [notices.Letter("books", "{}", "invoices", "9")])
+        notices.append(connection, [notices.AcceptedWebhook("books", "{}", "invoices", "9")])
     row = told(database)
     assert (2, 1, 1) == (row.pending, row.parked, row.held)
     assert row.last_error in {"Ви не маєте доступу", "many"}
@@ -91,9 +91,9 @@ def test_a_reading_under_way_tells_how_far_it_is(database: Database) -> None:
         stream = streams.get(connection, "books", "invoices")
         assert stream is not None
         now = database.now(connection)
-        run = streams.begin_full(connection, stream, turn=1, cause=Cause.BACKFILL, now=now)
-        streams.advance_full(connection, stream, run=run, cursor="p2", pages=1, objects=500)
-    assert 500 == told(database).reading
+        run = streams.begin_full_sync(connection, stream, turn=1, cause=Cause.BACKFILL, now=now)
+        streams.advance_full_sync(connection, stream, run=run, cursor="p2", pages=1, objects=500)
+    assert 500 == told(database).full_sync
 
 
 def test_many_connections_cost_as_many_statements_as_one(database: Database) -> None:
@@ -101,7 +101,7 @@ def test_many_connections_cost_as_many_statements_as_one(database: Database) -> 
         with database.begin() as connection:
             for name in names:
                 plans = [streams.Plan("invoices", timedelta(hours=1), ticks=True)]
-                streams.align(connection, connection_name=name, system="directo", plans=plans)
+                streams.sync(connection, connection_name=name, system="directo", plans=plans)
         statements: list[str] = []
         status.resources(database)
 

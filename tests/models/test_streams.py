@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models import aside, inbox, streams, tables
-from models.values import Cause, Lane, Mention
+from models.values import Cause, Lane, ObjectRef
 
 if TYPE_CHECKING:
     from models.database import Database, Tx
@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 def align(database: Database, *resources: str, bound: timedelta = HOUR, selection: str = "") -> None:
     plans = [streams.Plan(name, bound, ticks=True, selection=selection) for name in resources]
     with database.begin() as connection:
-        streams.align(connection, connection_name="books", system="directo", plans=plans)
+        streams.sync(connection, connection_name="books", system="directo", plans=plans)
 
 
 def get(database: Database, resource: str = "items") -> Stream:
@@ -33,8 +33,8 @@ def get(database: Database, resource: str = "items") -> Stream:
 def full(database: Database, *, cursor: str) -> None:
     with database.begin() as connection:
         now = database.now(connection)
-        run = streams.begin_full(connection, get(database), turn=1, cause=Cause.BACKFILL, now=now)
-        streams.finish_full(connection, get_in(connection), run=run, cursor=cursor, next_at=now + HOUR, now=now)
+        run = streams.begin_full_sync(connection, get(database), turn=1, cause=Cause.BACKFILL, now=now)
+        streams.finish_full_sync(connection, get_in(connection), run=run, cursor=cursor, next_at=now + HOUR, now=now)
 
 
 def get_in(connection: Tx) -> Stream:
@@ -45,7 +45,7 @@ def get_in(connection: Tx) -> Stream:
 
 def complete_as_of(database: Database) -> object:
     with database.begin() as connection:
-        streams.settle(connection, connection_name="books")
+        streams.mark_complete(connection, connection_name="books")
         return connection.execute(sa.select(tables.streams.c.complete_as_of)).scalar_one()
 
 
@@ -84,7 +84,7 @@ def test_what_left_the_configuration_is_not_asked_and_begins_with_a_full_reading
     align(database, "orders")
     assert "retired" == get(database).state
     with database.read() as connection:
-        assert ["orders"] == [row.resource for row in streams.open_ones(connection, connection_name="books")]
+        assert ["orders"] == [row.resource for row in streams.open_streams(connection, connection_name="books")]
     align(database, "items", "orders")
     assert ("open", None) == (get(database).state, get(database).cursor)
 
@@ -109,9 +109,9 @@ def test_a_full_reading_does_not_turn_a_ticks_cursor_back(database: Database) ->
     align(database, "items")
     with database.begin() as connection:
         now = database.now(connection)
-        run = streams.begin_full(connection, get_in(connection), turn=1, cause=Cause.BACKFILL, now=now)
+        run = streams.begin_full_sync(connection, get_in(connection), turn=1, cause=Cause.BACKFILL, now=now)
         streams.finish_tick(connection, get_in(connection), cursor="later", next_at=now, now=now)
-        streams.finish_full(connection, get_in(connection), run=run, cursor="earlier", next_at=now + HOUR, now=now)
+        streams.finish_full_sync(connection, get_in(connection), run=run, cursor="earlier", next_at=now + HOUR, now=now)
     assert "later" == get(database).cursor
 
 
@@ -125,10 +125,10 @@ def test_a_full_reading_frees_ticks_that_never_end(database: Database) -> None:
 def test_complete_as_of_waits_for_what_the_reading_mentioned(database: Database) -> None:
     align(database, "items")
     with database.begin() as connection:
-        inbox.mention(
+        inbox.enqueue(
             connection,
             connection_name="books",
-            mentions=[Mention("items", "1")],
+            mentions=[ObjectRef("items", "1")],
             lane=Lane.BULK,
             cause=Cause.RECONCILE,
         )
@@ -147,12 +147,12 @@ def test_what_is_mentioned_after_the_reading_does_not_hold_complete_as_of_back(d
     align(database, "items")
     full(database, cursor="c")
     with database.begin() as connection:
-        inbox.mention(
+        inbox.enqueue(
             connection,
             connection_name="books",
-            mentions=[Mention("items", "1")],
+            mentions=[ObjectRef("items", "1")],
             lane=Lane.LIVE,
-            cause=Cause.NOTICE,
+            cause=Cause.WEBHOOK,
         )
     assert complete_as_of(database) is not None
 
@@ -173,10 +173,10 @@ def test_look_now_reopens_a_parked_resource(database: Database) -> None:
     with database.begin() as connection:
         streams.park(connection, "books", "items", reason="API not enabled", now=database.now(connection))
     with database.begin() as connection:
-        assert 2 == streams.look_now(connection, connection_name="books")
+        assert 2 == streams.poll_now(connection, connection_name="books")
     assert "open" == get(database).state
 
 
 def test_looking_at_a_resource_nobody_knows_concerns_none(database: Database) -> None:
     with database.begin() as connection:
-        assert 0 == streams.look_now(connection, connection_name="books", resource="nothing")
+        assert 0 == streams.poll_now(connection, connection_name="books", resource="nothing")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from models.database import Database
     from models.settings import Settings
-    from receiver.ringer import Bell
+    from receiver.ringer import Waker
     from tests.receiver.wires import Limited
 
 
@@ -31,7 +31,7 @@ class Open(Protocol):
     """Opens a receiver and gives a client of it."""
 
     def __call__(
-        self, database: Database, *, receiver: str = "", shop: str = "", bell: Bell | None = None
+        self, database: Database, *, receiver: str = "", shop: str = "", bell: Waker | None = None
     ) -> AbstractContextManager[httpx.Client]: ...
 
 
@@ -69,7 +69,7 @@ def opened(configure: Callable[[sa.URL, str, str], Settings]) -> Open:
 
     @contextmanager
     def serve(
-        database: Database, *, receiver: str = "", shop: str = "", bell: Bell | None = None
+        database: Database, *, receiver: str = "", shop: str = "", bell: Waker | None = None
     ) -> Iterator[httpx.Client]:
         made = app.create_app(configure(database.url, receiver, shop), bell=bell or Quiet())
         options = {**server.OPTIONS, "log_level": "info"}

@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 
 from models import tables
 from receiver import app, senders, server
-from receiver.senders import Senders
+from receiver.senders import NetworkAllowList
 from tests.receiver.bells import Quiet
 from tests.serving import served
 
@@ -179,8 +179,8 @@ def _wired(lines: list[str]) -> list[bytes]:
 @pytest.mark.parametrize("row", TABLE, ids=[row.why for row in TABLE])
 def test_the_sender_that_is_found_is_allowed_or_not(row: Row) -> None:
     headers = Headers(raw=[(b"x-forwarded-for", line) for line in _wired(row.lines)])
-    found = senders.sender(row.peer, headers, proxies=Senders(map(ip_network, PROXIES)))
-    assert row.allowed == (found in Senders(map(ip_network, SOURCES)))
+    found = senders.sender(row.peer, headers, proxies=NetworkAllowList(map(ip_network, PROXIES)))
+    assert row.allowed == (found in NetworkAllowList(map(ip_network, SOURCES)))
 
 
 def _packet(number: int) -> str:

@@ -108,7 +108,11 @@ class Stage:
 
     def require_each_once(self, sent: Sending) -> None:
         """Wait until nothing is left in the spool; each packet that was answered 200 is one row, and no other is."""
-        until(self.spool.is_empty, seconds=PATIENCE, what=lambda: f"{self.spool.told()} {self.installation.logs()}")
+        until(
+            self.spool.is_empty,
+            seconds=PATIENCE,
+            what=lambda: f"{self.spool.refusal_notes()} {self.installation.logs()}",
+        )
         with self.database.read() as connection:
             rows = Counter(connection.execute(sa.select(tables.notices.c.packet)).scalars())
         assert {1} == set(rows.values())
@@ -213,7 +217,7 @@ def test_killed_while_it_writes_the_spool_each_answered_webhook_is_kept_once(
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", at_length([Point.NOTICES_INSERTED, Point.SPOOL_DRAINED], quick=Point.SPOOL_DRAINED))
+@pytest.mark.parametrize("point", at_length([Point.WEBHOOKS_INSERTED, Point.SPOOL_DRAINED], quick=Point.SPOOL_DRAINED))
 def test_killed_while_it_drains_the_spool_each_answered_webhook_is_kept_once(
     stage: Stage, server: PostgreSQL, point: Point
 ) -> None:
@@ -237,7 +241,7 @@ def test_killed_while_it_drains_the_spool_each_answered_webhook_is_kept_once(
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "point", at_length([Point.NOTICES_INSERTED, Point.NOTICES_COMMITTED], quick=Point.NOTICES_COMMITTED)
+    "point", at_length([Point.WEBHOOKS_INSERTED, Point.WEBHOOKS_COMMITTED], quick=Point.WEBHOOKS_COMMITTED)
 )
 def test_killed_around_its_commit_each_answered_webhook_is_kept_once(stage: Stage, point: Point) -> None:
     process = stage.start()

@@ -116,7 +116,7 @@ def _journal(database: Database) -> None:
     ]
     with database.begin() as tx:
         now = database.now(tx)
-        journal.append(tx, "books", "items", changes, turn=1, cause=Cause.TICK, now=now)
+        journal.append(tx, "books", "items", changes, turn=1, cause=Cause.POLL, now=now)
 
 
 def _description() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from models import notices, tables
-from models.values import Mention
+from models.values import ObjectRef
 from tests.processes import until
 from tests.receiver import webhooks
 from tests.receiver.bells import Broken, Quiet, Stuck
@@ -119,7 +119,7 @@ def test_requests_that_arrive_together_are_all_stored_once(database: Database, o
     with database.begin() as tx:
         assert 60 == notices.fold(tx, connection_name="shop", limit=1000)
         rows = tx.execute(sa.select(tables.inbox.c.resource, tables.inbox.c.key))
-        assert 60 == len({Mention(*row) for row in rows})
+        assert 60 == len({ObjectRef(*row) for row in rows})
 
 
 def test_requests_that_arrive_during_a_commit_share_the_next_one(sqlite: Database, opened: Open) -> None:

@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from models import tables
-from models.notices import Letter
+from models.notices import AcceptedWebhook
 from receiver import letterbox, patience
 from receiver.draining import Drainer
-from receiver.letterbox import Kept, Letterbox, NotDurable
+from receiver.letterbox import NotDurable, Placement, WebhookBatcher
 from receiver.spool import Spool
 from tests import services
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from models.database import Database
 
 
-def _webhook(key: str) -> Letter:
-    return Letter("shop", "{}", resource="catalogs.goods", key=key)
+def _webhook(key: str) -> AcceptedWebhook:
+    return AcceptedWebhook("shop", "{}", resource="catalogs.goods", key=key)
 
 
 def _keys(database: Database) -> list[str]:
@@ -33,11 +33,11 @@ def _keys(database: Database) -> list[str]:
         return list(tx.execute(sa.select(tables.notices.c.key).order_by(tables.notices.c.id)).scalars())
 
 
-async def _post(box: Letterbox, keys: Iterable[str]) -> list[Kept]:
+async def _post(box: WebhookBatcher, keys: Iterable[str]) -> list[Placement]:
     """Where these webhooks, sent at the same time, were when `keep` returned."""
-    answers = await asyncio.gather(*(box.keep(_webhook(key)) for key in keys), return_exceptions=True)
-    assert all(isinstance(answer, Kept | NotDurable) for answer in answers), answers
-    return [answer if isinstance(answer, Kept) else Kept.NOWHERE for answer in answers]
+    answers = await asyncio.gather(*(box.store(_webhook(key)) for key in keys), return_exceptions=True)
+    assert all(isinstance(answer, Placement | NotDurable) for answer in answers), answers
+    return [answer if isinstance(answer, Placement) else Placement.NOWHERE for answer in answers]
 
 
 @pytest.fixture
@@ -45,15 +45,15 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "var" / "spool")
 
 
-def _box(database: Database, spool: Spool, batched: Callable[[int], None] = lambda _: None) -> Letterbox:
-    return Letterbox(database, spool, batched=batched, spooled=lambda _: None)
+def _box(database: Database, spool: Spool, batched: Callable[[int], None] = lambda _: None) -> WebhookBatcher:
+    return WebhookBatcher(database, spool, batched=batched, spooled=lambda _: None)
 
 
-def _keep(database: Database, spool: Spool, keys: Iterable[str]) -> tuple[list[Kept], list[int]]:
+def _keep(database: Database, spool: Spool, keys: Iterable[str]) -> tuple[list[Placement], list[int]]:
     """Where they are afterwards, and the sizes of the batches."""
     batches: list[int] = []
 
-    async def run() -> list[Kept]:
+    async def run() -> list[Placement]:
         own = patience.database(database.url)
         box = _box(own, spool, batches.append)
         try:
@@ -92,7 +92,7 @@ def test_webhooks_that_arrive_together_share_one_insert_and_one_commit(database:
     def count(_c: object, _cursor: object, statement: str, *_: object) -> None:
         inserts.extend([statement] if statement.startswith("INSERT") else [])
 
-    async def run() -> list[Kept]:
+    async def run() -> list[Placement]:
         own = patience.database(database.url)
         sa.event.listen(own.engine, "before_cursor_execute", count)
         sa.event.listen(own.engine, "commit", commits.append)
@@ -101,7 +101,7 @@ def test_webhooks_that_arrive_together_share_one_insert_and_one_commit(database:
         await box.close()
         return kept
 
-    assert [Kept.STORED] * 40 == asyncio.run(run())
+    assert [Placement.STORED] * 40 == asyncio.run(run())
     assert keys == _keys(database)
     if database.is_sqlite:
         assert (1, 1) == (len(inserts), len(commits))
@@ -117,9 +117,9 @@ def test_webhooks_that_arrive_during_a_commit_are_the_next_batch(database: Datab
     async def run() -> None:
         box = _box(patience.database(database.url), spool, batches.append)
         with _locked(database):
-            first = asyncio.create_task(box.keep(_webhook("first")))
+            first = asyncio.create_task(box.store(_webhook("first")))
             await asyncio.sleep(0.1)  # the insert has to wait
-            others = [asyncio.create_task(box.keep(_webhook(str(number)))) for number in range(7)]
+            others = [asyncio.create_task(box.store(_webhook(str(number)))) for number in range(7)]
             await asyncio.sleep(0.1)
             assert not first.done()  # answered after the commit, not before
         await asyncio.gather(first, *others)
@@ -133,7 +133,7 @@ def test_webhooks_that_arrive_during_a_commit_are_the_next_batch(database: Datab
 def test_a_webhook_that_the_database_refuses_goes_to_the_spool_alone(database: Database, spool: Spool) -> None:
     _forbid(database, "poison")
     kept, _ = _keep(database, spool, ["1", "2", "poison", "3"])
-    assert [Kept.STORED, Kept.STORED, Kept.SPOOLED, Kept.STORED] == kept
+    assert [Placement.STORED, Placement.STORED, Placement.SPOOLED, Placement.STORED] == kept
     assert ["1", "2", "3"] == _keys(database)
     assert 1 == spool.waiting()
 
@@ -141,18 +141,18 @@ def test_a_webhook_that_the_database_refuses_goes_to_the_spool_alone(database: D
 def test_a_refused_webhook_does_not_make_the_database_count_as_down(database: Database, spool: Spool) -> None:
     _forbid(database, "poison")
 
-    async def run() -> list[Kept]:
+    async def run() -> list[Placement]:
         box = _box(patience.database(database.url), spool)
         kept = [(await _post(box, [key]))[0] for key in ("poison", "1")]
         await box.close()
         return kept
 
-    assert [Kept.SPOOLED, Kept.STORED] == asyncio.run(run())
+    assert [Placement.SPOOLED, Placement.STORED] == asyncio.run(run())
 
 
 def test_text_that_no_database_stores_spoils_no_batch(database: Database, spool: Spool) -> None:
     kept, _ = _keep(database, spool, ["1", "a\x00b", "c\ud800d"])
-    assert [Kept.STORED] * 3 == kept
+    assert [Placement.STORED] * 3 == kept
     assert ["1", "a\\u0000b", "c\\ud800d"] == _keys(database)
 
 
@@ -160,7 +160,7 @@ def test_without_tables_webhooks_wait_in_the_spool(
     empty_url: sa.URL, spool: Spool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept, batches = _keep(patience.database(empty_url), spool, ["1", "2"])
-    assert [Kept.SPOOLED] * 2 == kept
+    assert [Placement.SPOOLED] * 2 == kept
     assert [2] == batches
     assert 2 == spool.waiting()
     assert "catalogs.goods" not in capsys.readouterr().out
@@ -168,27 +168,27 @@ def test_without_tables_webhooks_wait_in_the_spool(
 
 def test_too_many_waiting_webhooks_are_refused_at_once_and_keeps_what_it_has(sqlite: Database, spool: Spool) -> None:
     kept, _ = _keep(sqlite, spool, [str(number) for number in range(letterbox._CAPACITY + 5)])
-    assert [Kept.STORED] * letterbox._CAPACITY + [Kept.NOWHERE] * 5 == kept
+    assert [Placement.STORED] * letterbox._CAPACITY + [Placement.NOWHERE] * 5 == kept
     assert letterbox._CAPACITY == len(_keys(sqlite))
 
 
 def test_closing_writes_what_still_waits(database: Database, spool: Spool) -> None:
-    async def run() -> list[Kept]:
+    async def run() -> list[Placement]:
         box = _box(patience.database(database.url), spool)
-        posts = [asyncio.create_task(box.keep(_webhook(str(number)))) for number in range(3)]
+        posts = [asyncio.create_task(box.store(_webhook(str(number)))) for number in range(3)]
         await asyncio.sleep(0)
         await box.close()
         return [await post for post in posts]
 
-    assert [Kept.STORED] * 3 == asyncio.run(run())
+    assert [Placement.STORED] * 3 == asyncio.run(run())
     assert 3 == len(_keys(database))
 
 
 def test_a_sender_that_hangs_up_delays_no_other(database: Database, spool: Spool) -> None:
     async def run() -> list[bool]:
         box = _box(patience.database(database.url), spool)
-        impatient = asyncio.create_task(box.keep(_webhook("1")))
-        patient = asyncio.create_task(box.keep(_webhook("2")))
+        impatient = asyncio.create_task(box.store(_webhook("1")))
+        patient = asyncio.create_task(box.store(_webhook("2")))
         await asyncio.sleep(0)
         impatient.cancel()
         await patient
@@ -209,7 +209,7 @@ def _locked(database: Database) -> Iterator[None]:
 
 
 def test_a_database_that_is_busy_too_long_counts_as_down_until_resume(database: Database, spool: Spool) -> None:
-    async def run() -> list[list[Kept]]:
+    async def run() -> list[list[Placement]]:
         own = patience.database(database.url, seconds=1)
         statement = "PRAGMA busy_timeout=100" if own.is_sqlite else "SET lock_timeout = '100ms'"
         sa.event.listen(own.engine, "connect", lambda raw, _: (raw.execute(statement), raw.commit()))
@@ -222,13 +222,13 @@ def test_a_database_that_is_busy_too_long_counts_as_down_until_resume(database: 
         await box.close()
         return kept
 
-    assert [[Kept.SPOOLED] * 2, [Kept.SPOOLED], [Kept.STORED]] == asyncio.run(run())
+    assert [[Placement.SPOOLED] * 2, [Placement.SPOOLED], [Placement.STORED]] == asyncio.run(run())
     _drain(database, spool)
     assert ["4", "1", "2", "3"] == _keys(database)
 
 
 def test_a_batch_that_a_hanging_database_stores_after_all_is_stored_once(database: Database, spool: Spool) -> None:
-    async def run() -> list[Kept]:
+    async def run() -> list[Placement]:
         box = _box(patience.database(database.url, seconds=60), spool)
         await _post(box, ["0"])
         with _locked(database):
@@ -238,7 +238,7 @@ def test_a_batch_that_a_hanging_database_stores_after_all_is_stored_once(databas
         await box.close()
         return kept
 
-    assert [Kept.SPOOLED] * 2 == asyncio.run(run())
+    assert [Placement.SPOOLED] * 2 == asyncio.run(run())
     assert 2 == spool.waiting()
     _drain(database, spool)
     assert ["0", "1", "2"] == _keys(database)
@@ -249,10 +249,10 @@ def test_closing_does_not_wait_for_a_database_that_hangs(database: Database, spo
 
     async def run() -> None:
         box = _box(patience.database(database.url, seconds=600), spool)
-        post = asyncio.create_task(box.keep(_webhook("1")))
+        post = asyncio.create_task(box.store(_webhook("1")))
         await asyncio.sleep(0)
         await box.close()
-        assert Kept.SPOOLED is await post
+        assert Placement.SPOOLED is await post
         closed.set()
 
     with _locked(database):
@@ -265,7 +265,7 @@ def test_without_database_and_spool_nothing_is_durable_and_then_all_is(
 ) -> None:
     spool.folder.parent.write_text("a file stands where the folder belongs")
 
-    async def run() -> list[list[Kept]]:
+    async def run() -> list[list[Placement]]:
         own = patience.database(database.url, seconds=1)
         box = _box(own, spool)
         with _locked(database):
@@ -274,7 +274,7 @@ def test_without_database_and_spool_nothing_is_durable_and_then_all_is(
         await box.close()
         return kept
 
-    assert [[Kept.NOWHERE] * 2, [Kept.STORED]] == asyncio.run(run())
+    assert [[Placement.NOWHERE] * 2, [Placement.STORED]] == asyncio.run(run())
     assert ["3"] == _keys(database)
     assert 1 == capsys.readouterr().out.count("webhooks not stored")
 
@@ -297,7 +297,7 @@ def _kill(database: Database, *, waiting: bool) -> int:
 
 @services.ON_POSTGRESQL
 def test_a_connection_killed_before_the_commit_stores_nothing_twice(database: Database, spool: Spool) -> None:
-    async def run() -> list[Kept]:
+    async def run() -> list[Placement]:
         box = _box(_named(database), spool)
         with _locked(database):
             post = asyncio.create_task(_post(box, ["1", "2"]))
@@ -308,7 +308,7 @@ def test_a_connection_killed_before_the_commit_stores_nothing_twice(database: Da
         return kept
 
     kept = asyncio.run(run())
-    assert Kept.NOWHERE not in kept
+    assert Placement.NOWHERE not in kept
     _drain(database, spool)
     assert ["1", "2"] == _keys(database)
 
@@ -330,13 +330,13 @@ def test_a_webhook_whose_commit_fails_after_its_statement_was_answered_is_not_st
                 "FOR EACH ROW WHEN (NEW.connection = 'shop') EXECUTE FUNCTION refuse()"
             )
         )
-    assert [Kept.SPOOLED] == _keep(database, spool, ["1"])[0]
+    assert [Placement.SPOOLED] == _keep(database, spool, ["1"])[0]
     assert [] == _keys(database)
 
 
 @services.ON_POSTGRESQL
 def test_connections_killed_while_idle_are_opened_anew(database: Database, spool: Spool) -> None:
-    async def run() -> list[Kept]:
+    async def run() -> list[Placement]:
         box = _box(_named(database), spool)
         await _post(box, ["1"])
         assert 1 <= _kill(database, waiting=False)
@@ -344,5 +344,5 @@ def test_connections_killed_while_idle_are_opened_anew(database: Database, spool
         await box.close()
         return kept
 
-    assert [Kept.STORED] == asyncio.run(run())
+    assert [Placement.STORED] == asyncio.run(run())
     assert ["1", "2"] == _keys(database)

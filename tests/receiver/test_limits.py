@@ -150,7 +150,7 @@ def test_a_connection_with_a_request_in_work_is_not_closed_for_idle_ones(
         assert served_one.recv(65536).startswith(b"HTTP/1.1 202 ")
 
 
-def _without_idle_limit() -> type[server.Guarded]:
+def _without_idle_limit() -> type[server.LimitedProtocol]:
     """Few connections, and an idle limit that is not reached."""
     return type("WithoutIdleLimit", (wires.Hasty,), {"idle_seconds": 120.0})
 

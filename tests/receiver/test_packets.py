@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from receiver import packets
-from receiver.refusals import Refusal
+from receiver.refusals import ApiError
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -24,7 +24,7 @@ def test_a_body_that_drips_is_408() -> None:
         scope = {"type": "http", "method": "POST", "query_string": b"", "headers": []}
         return await packets.text(Request(scope, drip), seconds=0.02)
 
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(ApiError) as refusal:
         asyncio.run(run())
     assert (408, "too_slow") == (refusal.value.status_code, refusal.value.code)
 
@@ -56,7 +56,7 @@ def test_a_packet_by_itself_reads_as_it_does_among_other_fields(encoded: str) ->
     def read(query: str) -> list[str] | None:
         try:
             return packets._packets(query.encode())
-        except Refusal:
+        except ApiError:
             return None
 
     assert read(f"other=field&packet={encoded}") == read(f"packet={encoded}")
@@ -65,7 +65,7 @@ def test_a_packet_by_itself_reads_as_it_does_among_other_fields(encoded: str) ->
 def test_an_escaped_nul_is_refused_and_its_escaped_backslash_is_not() -> None:
     assert {"a": "\\u0000"} == packets.decode(r'{"a": "\\u0000"}')
     for packet in (r'{"a": "\u0000"}', r'{"\u0000": 1}', r'{"a": {"b": "\\\u0000"}}'):
-        with pytest.raises(Refusal):
+        with pytest.raises(ApiError):
             packets.decode(packet)
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from models import migration, notices
 from models.database import Database, Tx
-from models.notices import Letter
+from models.notices import AcceptedWebhook
 from receiver import patience
 from tests import services
 from tests.chaos.servers import PostgreSQL
@@ -65,7 +65,7 @@ def test_while_the_database_does_not_answer_the_receiver_does(server: PostgreSQL
 
 @services.ON_POSTGRESQL
 def test_a_transaction_that_was_given_up_does_not_keep_its_locks(database: Database) -> None:
-    webhook = Letter("shop", "{}", resource="catalogs.goods", key="1")
+    webhook = AcceptedWebhook("shop", "{}", resource="catalogs.goods", key="1")
     with closing(patience.database(database.url, seconds=1)) as first:
         left = Tx(first)
         notices.append(left, [webhook])  # and then nothing: the server is not told that it is given up

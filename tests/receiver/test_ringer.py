@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from receiver import ringer as ringing
-from receiver.ringer import Ringer
+from receiver.ringer import Notifier
 from tests.processes import until
 from tests.receiver.bells import Broken, Quiet, Stuck
 
@@ -20,20 +20,20 @@ def _nothing() -> None:
 
 def test_a_wake_up_is_sent() -> None:
     bell = Quiet()
-    ringer = Ringer(bell, failed=_nothing)
-    ringer.ring("shop")
+    ringer = Notifier(bell, failed=_nothing)
+    ringer.wake("shop")
     ringer.close()
     assert ["shop"] == bell.rung
 
 
 def test_waiting_wake_ups_become_one_for_each_connection() -> None:
     bell = Stuck()
-    ringer = Ringer(bell, failed=_nothing)
-    ringer.ring("shop")
+    ringer = Notifier(bell, failed=_nothing)
+    ringer.wake("shop")
     assert bell.reached.wait(30)
     for _ in range(100):
-        ringer.ring("shop")
-        ringer.ring("second")
+        ringer.wake("shop")
+        ringer.wake("second")
     bell.let_go.set()
     ringer.close()
     # The first wake-up was being sent: what was stored after it needs another.
@@ -50,10 +50,10 @@ def test_wake_ups_that_no_worker_answers_are_spaced_and_the_last_is_sent() -> No
             heard.append(stored)
             return False
 
-    ringer = Ringer(Outstanding(), failed=_nothing)
+    ringer = Notifier(Outstanding(), failed=_nothing)
     begun = time.monotonic()
     for stored in range(1, 5001):  # noqa: B007 - the bell reads it
-        ringer.ring("shop")
+        ringer.wake("shop")
     until(lambda: heard[-1:] == [5000], seconds=30, what=lambda: str(heard))
     assert len(heard) <= 2 + (time.monotonic() - begun) / ringing._SPACE
     ringer.close()
@@ -61,9 +61,9 @@ def test_wake_ups_that_no_worker_answers_are_spaced_and_the_last_is_sent() -> No
 
 def test_a_failing_broker_is_counted_logged_once_and_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
     failures = threading.Semaphore(0)
-    ringer = Ringer(Broken("amqp://guest:password@broker"), failed=failures.release)
+    ringer = Notifier(Broken("amqp://guest:password@broker"), failed=failures.release)
     for _ in range(3):
-        ringer.ring("shop")
+        ringer.wake("shop")
         assert failures.acquire(timeout=30)
     ringer.close()
     logged = capsys.readouterr().out
@@ -73,8 +73,8 @@ def test_a_failing_broker_is_counted_logged_once_and_tried_again(capsys: pytest.
 
 def test_a_broker_that_hangs_does_not_keep_the_process_from_ending() -> None:
     bell = Stuck()
-    ringer = Ringer(bell, failed=_nothing)
-    ringer.ring("shop")
+    ringer = Notifier(bell, failed=_nothing)
+    ringer.wake("shop")
     assert bell.reached.wait(30)
     ringer.close()
     assert [] == bell.rung
@@ -82,4 +82,4 @@ def test_a_broker_that_hangs_does_not_keep_the_process_from_ending() -> None:
 
 
 def test_a_ringer_that_sent_nothing_can_be_closed() -> None:
-    Ringer(Quiet(), failed=_nothing).close()
+    Notifier(Quiet(), failed=_nothing).close()

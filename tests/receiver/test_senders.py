@@ -6,10 +6,10 @@ import pytest
 from starlette.datastructures import Headers
 
 from receiver import senders
-from receiver.senders import Senders
+from receiver.senders import NetworkAllowList
 
 VENDOR = "88.198.50.253"
-PROXIES = Senders([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
+PROXIES = NetworkAllowList([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 
 
 def _headers(*lines: str, **more: str) -> Headers:
@@ -49,7 +49,7 @@ def test_an_address_is_let_in_by_its_network_alone(
     text: str,
     networks: list[str],
 ) -> None:
-    assert expected == (senders.address(text) in Senders([ip_network(network) for network in networks]))
+    assert expected == (senders.address(text) in NetworkAllowList([ip_network(network) for network in networks]))
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_a_direct_loopback_caller_is_not_forwarded(
     peer: str | None,
     headers: dict[str, str],
 ) -> None:
-    proxies = Senders([ip_network("127.1.0.0/16")])
+    proxies = NetworkAllowList([ip_network("127.1.0.0/16")])
     assert expected == senders.is_direct_loopback(peer, _headers(**headers), version="1.1", proxies=proxies)
     assert not senders.is_direct_loopback(peer, _headers(**headers), version="1.0", proxies=proxies)
 
 
 def test_two_host_headers_count_as_none() -> None:
     headers = Headers(raw=[(b"host", b"localhost"), (b"host", b"mirror.example")])
-    assert not senders.is_direct_loopback("127.0.0.1", headers, version="1.1", proxies=Senders([]))
+    assert not senders.is_direct_loopback("127.0.0.1", headers, version="1.1", proxies=NetworkAllowList([]))

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from models import notices, tables
 from models.exact import storable_text
-from models.notices import Letter
+from models.notices import AcceptedWebhook
 from receiver import patience
 from receiver.draining import Drainer
 from receiver.spool import Spool
-from receiver.storing import Away
+from receiver.storing import DatabaseDown
 from tests import services
 from tests.processes import until
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from models.database import Database
 
 
-def _letter(key: str, *, connection: str = "shop", packet: str = "{}", reason: str | None = None) -> Letter:
-    return Letter(connection, packet, resource="catalogs.goods", key=key, reason=reason)
+def _letter(key: str, *, connection: str = "shop", packet: str = "{}", reason: str | None = None) -> AcceptedWebhook:
+    return AcceptedWebhook(connection, packet, resource="catalogs.goods", key=key, reason=reason)
 
 
-def _letters(*keys: str) -> list[Letter]:
+def _letters(*keys: str) -> list[AcceptedWebhook]:
     return [_letter(key) for key in keys]
 
 
@@ -47,7 +47,7 @@ def _drainer(database: Database, spool: Spool, drained: list[str] | None = None)
     return Drainer(database, spool, returned=lambda: told.append("returned"), drained=told.append)
 
 
-def _left(spool: Spool) -> list[Letter]:
+def _left(spool: Spool) -> list[AcceptedWebhook]:
     """What another process would find to drain."""
     return [letter for orphan in spool.orphans() for letter in orphan.read().letters]
 
@@ -183,20 +183,20 @@ def test_a_file_that_is_being_drained_is_nobody_elses(spool: Spool) -> None:
 
 
 def test_what_waits_is_told(spool: Spool) -> None:
-    assert "ok" == spool.told()
+    assert "ok" == spool.refusal_notes()
     spool.append(_letters("1", "2"))
-    assert "2 notices wait" == spool.told()
+    assert "2 notices wait" == spool.refusal_notes()
     spool.append(_letters("3"))
     spool.release()
-    assert "3 notices wait" == spool.told()
+    assert "3 notices wait" == spool.refusal_notes()
     for orphan in spool.orphans():
         orphan.remove()
-    assert "ok" == spool.told()
+    assert "ok" == spool.refusal_notes()
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_it_is_needed(tmp_path: Path) -> None:
     tmp_path.joinpath("var").write_text("a file stands where a folder belongs")
-    assert "cannot be written" in Spool(tmp_path / "var" / "spool").told()
+    assert "cannot be written" in Spool(tmp_path / "var" / "spool").refusal_notes()
 
 
 # Draining
@@ -225,7 +225,7 @@ def test_nothing_is_drained_and_nobody_is_told_while_the_database_is_away(empty_
     told: list[str] = []
     away = patience.database(empty_url)  # it has no tables
     for _ in range(2):
-        with pytest.raises(Away):
+        with pytest.raises(DatabaseDown):
             _drainer(away, spool, told).look()
     away.close()
     assert [] == told
@@ -260,7 +260,7 @@ def test_letters_that_the_database_refuses_are_set_aside_for_a_person(
     assert (0, 2) == (spool.waiting(), spool.refused())
     (aside,) = _files(spool)
     assert (".refused", 0o600) == (aside.suffix, aside.stat().st_mode & 0o777)
-    assert spool.told().startswith("2 notices were refused")
+    assert spool.refusal_notes().startswith("2 notices were refused")
     assert 1 == capsys.readouterr().out.count("notices set aside")
     # The person has mended the database, and hands them in again.
     _forgive(database)
@@ -291,7 +291,7 @@ def test_a_database_that_only_reads_refuses_nobody(database: Database, spool: Sp
         raw.commit()
 
     sa.event.listen(reader.engine, "connect", forbid)
-    with pytest.raises(Away, match="InternalError"):
+    with pytest.raises(DatabaseDown, match="InternalError"):
         _drainer(reader, spool).look()
     reader.close()
     assert (1, 0) == (spool.waiting(), spool.refused())
@@ -306,7 +306,7 @@ def test_the_drainer_finds_what_another_process_left(database: Database, spool: 
     drainer.start()
     try:
         other.release()
-        until(spool.is_empty, seconds=60, what=spool.told)
+        until(spool.is_empty, seconds=60, what=spool.refusal_notes)
     finally:
         drainer.close()
     assert ["theirs"] == _keys(database)

@@ -21,7 +21,7 @@ def _streams_not_due(database: Database) -> None:
     hour = timedelta(hours=1)
     plans = [Plan(resource, hour, ticks=False) for resource in ("catalogs.goods", "documents.saleOrder")]
     with database.begin() as tx:
-        streams.align(tx, connection_name="shop", system="dilovod", plans=plans)
+        streams.sync(tx, connection_name="shop", system="dilovod", plans=plans)
         tx.execute(sa.update(tables.streams).values(due_at=LATER, full_due_at=LATER))
 
 

@@ -28,7 +28,7 @@ HOOK = b"POST /hooks/shop HTTP/1.1\r\n" + HOST
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-class Hasty(server.Guarded):
+class Hasty(server.LimitedProtocol):
     """Its limits are reached in a test's time."""
 
     idle_seconds = 0.4

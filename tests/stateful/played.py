@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.values import Chunk, End, Line, Snapshot, Tombstone
 from tests.stateful.staging import stop
-from workers.errors import Busy, Fate, SetAside, TryLater
+from workers.errors import Busy, SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,4 +165,4 @@ def _chunk(resource: str, rows: list[tuple[str, Thing]], end: End | None) -> Chu
 
 def expected(error: BaseException) -> bool:
     """Whether a worker may end so: what the vendor was told to do to it."""
-    return isinstance(error, RuntimeError) and str(error) == "a mistake of ours" and not isinstance(error, Fate)
+    return isinstance(error, RuntimeError) and str(error) == "a mistake of ours" and not isinstance(error, VendorError)

@@ -17,7 +17,7 @@ from models.settings import Connection
 from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
 from workers import gate
-from workers.gate import Gate, Slot
+from workers.gate import Gate, Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,8 +53,8 @@ class Holder:
     watch: Wristwatch
 
     @property
-    def slot(self) -> Slot:
-        assert isinstance(self.worker.result, Slot)
+    def slot(self) -> Lease:
+        assert isinstance(self.worker.result, Lease)
         return self.worker.result
 
 
@@ -96,14 +96,14 @@ class Gates(Counted):
         watch = Wristwatch(self.clock, ahead=ahead)
         at = Gate(self.database, mine, sharing=[other], stopwatch=watch)
         held, began = self.held, self.clock.now
-        worker = Worker(partial(at.enter, subject))
+        worker = Worker(partial(at.acquire, subject))
         worker.step()
         assert "a writing transaction" == worker.at
         if dies and not held:
             worker.die(in_a_transaction=True)
             return
         worker.step()
-        if isinstance(worker.error, gate.Shut):
+        if isinstance(worker.error, gate.GateClosed):
             self._is_shut(worker.error, subject, held)
             return
         assert worker.error is None
@@ -130,7 +130,7 @@ class Gates(Counted):
             assert None not in [holder.subject for holder in held], "nobody comes in beside a listing"
             assert subject not in [holder.subject for holder in held], "a key is asked for once at a time"
 
-    def _is_shut(self, shut: gate.Shut, subject: str | None, held: list[Holder]) -> None:
+    def _is_shut(self, shut: gate.GateClosed, subject: str | None, held: list[Holder]) -> None:
         """There is a reason, and it ends."""
         assert shut.until > self.clock.now
         alone = subject is None or None in [holder.subject for holder in held]
@@ -192,10 +192,10 @@ class Gates(Counted):
         holder = self._one(whom)
         before = holder.until
         if arrive:
-            due = holder.watch.monotonic() - holder.slot.renewed > (TIMEOUT + gate.GRACE).total_seconds() / 3
-            if due and self._proves(holder, lambda: holder.gate.alive(holder.slot)):
+            due = holder.watch.monotonic() - holder.slot.renewed_at > (TIMEOUT + gate.GRACE).total_seconds() / 3
+            if due and self._proves(holder, lambda: holder.gate.heartbeat(holder.slot)):
                 holder.until = self.clock.now + TIMEOUT + gate.GRACE
-        elif self._proves(holder, lambda: self._write(lambda c: holder.gate.keep(c, holder.slot), dies=dies)):
+        elif self._proves(holder, lambda: self._write(lambda c: holder.gate.renew(c, holder.slot), dies=dies)):
             holder.until = before if dies else self.clock.now + TIMEOUT + gate.GRACE
 
     @precondition(lambda self: self._awake())
@@ -203,7 +203,7 @@ class Gates(Counted):
     def leave(self, whom: int, answered: bool, dies: bool) -> None:  # noqa: FBT001
         holder = self._one(whom)
         self._proves(
-            holder, lambda: self._write(lambda c: holder.gate.leave(c, holder.slot, answered=answered), dies=dies)
+            holder, lambda: self._write(lambda c: holder.gate.release(c, holder.slot, answered=answered), dies=dies)
         )
         self._gone(holder, dies=dies)
 
@@ -215,7 +215,9 @@ class Gates(Counted):
         wait = None if after is None else timedelta(seconds=after)
 
         def shuts(connection: Tx) -> None:
-            told.append(holder.gate.leave_shut(connection, holder.slot, reason="429", after=wait, counts=counts))
+            told.append(
+                holder.gate.release_and_back_off(connection, holder.slot, reason="429", after=wait, counts=counts)
+            )
 
         if self._proves(holder, lambda: self._write(shuts, dies=dies)) and not dies:
             assert self.clock.now + timedelta(seconds=max(after or 0, 1)) <= told[0]
@@ -242,7 +244,7 @@ class Gates(Counted):
     def abandon(self, whom: int) -> None:
         """A crash of ours."""
         holder = self._one(whom)
-        holder.gate.abandon(holder.slot)
+        holder.gate.cancel(holder.slot)
         self._gone(holder, dies=False)
 
     @precondition(lambda self: self.alive)

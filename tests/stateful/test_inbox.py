@@ -12,7 +12,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from models import aside, inbox, notices, tables
 from models.settings import Connection
-from models.values import Cause, Lane, Mention
+from models.values import Cause, Lane, ObjectRef
 from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Staged, Wristwatch, staged
 from workers import gate
@@ -57,7 +57,7 @@ class Look:
     """What a worker is at. `knows`: the news of its key that came before it asked."""
 
     item: Item
-    slot: gate.Slot | None = None
+    slot: gate.Lease | None = None
     until: datetime | None = None
     knows: int = 0
 
@@ -79,7 +79,7 @@ class Inbox(Counted):
         self.news: dict[str, int] = {}
         self.just_told: set[str] = set()
         self.unfolded: dict[str, str] = {}  # letter -> key
-        self.letters: list[notices.Letter] = []
+        self.letters: list[notices.AcceptedWebhook] = []
         self.wanted: dict[str, int] = {}
         self.looks: dict[int, Look] = {}
         self.listing: tuple[int, int] | None = None  # its turn, and the news before it
@@ -95,9 +95,9 @@ class Inbox(Counted):
     def mention(self, names: list[str], lane: Lane, known: bool, later: bool, dies: bool) -> None:  # noqa: FBT001
         """`known`: leave alone what waits already. `later`: not due before a while."""
         after = RESTS if later else timedelta(0)
-        told: dict[str, Any] = {"lane": lane, "cause": Cause.TICK, "unless_known": known, "after": after}
-        told |= {"connection_name": NAME, "mentions": [Mention("goods", name) for name in names]}
-        if self._write(lambda c: inbox.mention(c, **told), dies=dies):
+        told: dict[str, Any] = {"lane": lane, "cause": Cause.POLL, "unless_known": known, "after": after}
+        told |= {"connection_name": NAME, "mentions": [ObjectRef("goods", name) for name in names]}
+        if self._write(lambda c: inbox.enqueue(c, **told), dies=dies):
             for name in names:
                 self._told(name, lane, self.clock.now + after, known=known)
 
@@ -117,7 +117,7 @@ class Inbox(Counted):
     @rule(key=keys, again=st.booleans(), dies=seldom)
     def notice(self, key: str, again: bool, dies: bool) -> None:  # noqa: FBT001
         """A letter arrives; the receiver may store it twice."""
-        letter = notices.Letter(NAME, "{}", "goods", key)
+        letter = notices.AcceptedWebhook(NAME, "{}", "goods", key)
         letters = [letter] * (2 if again else 1)
         if self._write(lambda c: notices.append(c, letters), dies=dies):
             self.letters.append(letter)
@@ -171,20 +171,20 @@ class Inbox(Counted):
     def ask(self, which: int, dies: bool) -> None:  # noqa: FBT001
         worker = self._taken(asking=False)[which % len(self._taken(asking=False))]
         look = self.looks[worker]
-        found: list[gate.Slot] = []
+        found: list[gate.Lease] = []
         with_it = [each for each in self.looks.values() if each.until is not None and each.until > self.clock.now]
         try:
-            found.append(self.gate.enter(f"goods\n{look.item.key}", begin=self._begin(look, dies=dies)))
-        except (Refused, gate.Shut):
+            found.append(self.gate.acquire(f"goods\n{look.item.key}", begin=self._begin(look, dies=dies)))
+        except (Refused, gate.GateClosed):
             del self.looks[worker]
             return
         assert look.item.key not in [each.item.key for each in with_it], "two workers look at once"
         look.slot, look.knows = found[0], self.count
         self.rows[look.item.key] = replace(self.rows[look.item.key], due_at=look.until or self.clock.now)
 
-    def _begin(self, look: Look, *, dies: bool) -> gate.Begin:
+    def _begin(self, look: Look, *, dies: bool) -> gate.OnAcquire:
         def begin(tx: Tx, _revision: int, until: datetime) -> None:
-            begun = inbox.begin(tx, look.item, now=tx.now, until=until)
+            begun = inbox.claim(tx, look.item, now=tx.now, until=until)
             row = self.rows.get(look.item.key)
             wanted = self.wanted.get(look.item.key) == look.item.wanted
             assert begun == (row is not None and row.state == "due" and wanted and row.due_at <= tx.now)
@@ -215,7 +215,7 @@ class Inbox(Counted):
 
     def _end(self, connection: Tx, look: Look, how: str) -> None:
         assert look.slot is not None
-        self.gate.leave(connection, look.slot)
+        self.gate.release(connection, look.slot)
         match how:
             case "finish":
                 inbox.finish(connection, look.item)
@@ -260,7 +260,7 @@ class Inbox(Counted):
         assert self.listing is not None
         turn, knows = self.listing
         answers = {**HERE, "keys": names, "before": turn}
-        if self._write(lambda c: inbox.answered(c, **answers), dies=dies):
+        if self._write(lambda c: inbox.finish_listed(c, **answers), dies=dies):
             for name in set(names):
                 if self.news.get(name, 0) <= knows:
                     self.news.pop(name, None)

@@ -21,14 +21,14 @@ from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
 from tests.workers.sixth import beside
 from workers import configuration, desk, gate, ingest, sweeping
 from workers.comparison import compare
-from workers.desk import Desk
+from workers.desk import ConnectionContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from models.database import Database
     from workers.connectors.contract import Sandbox
-    from workers.desk import Shift
+    from workers.desk import WorkSession
 
 ADDRESS = "http://vendor.example"
 UNHURRIED = timedelta(days=1)
@@ -41,7 +41,7 @@ keys = st.sampled_from(KEYS)
 chosen = st.integers(0, WORKERS - 1)
 
 
-class Timed(Desk):
+class Timed(ConnectionContext):
     """A desk whose workers wait by the clock that the test moves."""
 
     database: Staged
@@ -62,10 +62,10 @@ class Mirroring(Counted):
         with database.read() as connection:
             self.watch = Watch(database, self.vendor, last_id=journal.bounds(connection)[1])
         self.workers: list[Worker] = []
-        desk.align(database, settings)
+        desk.sync_streams(database, settings)
 
     @property
-    def desk(self) -> Desk:
+    def desk(self) -> ConnectionContext:
         return Timed(self.database, self.settings, self.settings.connections[NAME])
 
     # The vendor's day.
@@ -118,7 +118,7 @@ class Mirroring(Counted):
         """It arrives: out of order, doubled, later again, or never."""
         hooks = self.vendor.hooks
         resource, key = hooks[which % len(hooks)]
-        letters = [notices.Letter(NAME, "{}", resource, key) for _ in range(times)]
+        letters = [notices.AcceptedWebhook(NAME, "{}", resource, key) for _ in range(times)]
         with self.database.begin() as connection:
             notices.append(connection, letters[:1])
             notices.append(connection, letters)
@@ -141,7 +141,7 @@ class Mirroring(Counted):
 
     @rule(resource=resources, again=st.booleans())
     def asked_for(self, resource: str, again: bool) -> None:  # noqa: FBT001
-        now = streams.backfill_now if again else streams.look_now
+        now = streams.backfill_now if again else streams.poll_now
         with self.database.begin() as connection:
             now(connection, connection_name=NAME, resource=resource)
 
@@ -157,8 +157,8 @@ class Mirroring(Counted):
         self.watch.dropped |= {(row.resource, row.key) for row in waiting if row.resource == resource}
 
     @precondition(lambda self: len(self.workers) < WORKERS)
-    @rule(work=st.sampled_from([ingest.look, ingest.read]), steps=st.integers(1, 25))
-    def starts(self, work: Callable[..., Shift], steps: int) -> None:
+    @rule(work=st.sampled_from([ingest.sync, ingest.full_sync]), steps=st.integers(1, 25))
+    def starts(self, work: Callable[..., WorkSession], steps: int) -> None:
         worker = Worker(partial(work, self.desk, budget=UNHURRIED))
         self.workers.append(worker)
         self._step(worker, steps)
@@ -182,7 +182,7 @@ class Mirroring(Counted):
         self.edit(resource, key, told=True)
         self.hook(len(self.vendor.hooks) - 1, times=1, stays=False)
         self.time_passes(seconds)
-        self.starts(ingest.look, steps=1_000)
+        self.starts(ingest.sync, steps=1_000)
         self._step(worker, 1_000)
 
     def _paused(self) -> list[Worker]:
@@ -242,7 +242,7 @@ class Mirroring(Counted):
 
     def _unfinished(self) -> bool:
         with self.database.read() as connection:
-            rows = streams.open_ones(connection, connection_name=NAME)
+            rows = streams.open_streams(connection, connection_name=NAME)
             waiting = inbox.due(connection, connection_name=NAME, now=self.database.clock.now + UNHURRIED)
         return bool(waiting) or any(row.failures for row in rows)
 
@@ -266,11 +266,11 @@ class Mirroring(Counted):
 
     def _work(self) -> None:
         for _ in range(100):
-            look, read = sweeping.has_work(self.desk, due.at_once(self.database))
+            look, read = sweeping.has_work(self.desk, due.load(self.database))
             if look:
-                ingest.look(self.desk, budget=UNHURRIED)
+                ingest.sync(self.desk, budget=UNHURRIED)
             if read:
-                ingest.read(self.desk, budget=UNHURRIED)
+                ingest.full_sync(self.desk, budget=UNHURRIED)
             if not (look or read):
                 return
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from models.database import Database
-    from models.documents import Handed, Standing
+    from models.documents import DocumentRow, StoredDocument
 
 KIND = "deliverynote"
 
@@ -149,7 +149,9 @@ def reading(content: bytes) -> dict[str, Any]:
 class Reader(sixth.BaseHarness[Vendor]):
     """A connection to the vendor, its mirror, and what a test does with both."""
 
-    def hand_in(self, content: bytes, *, kind: str = KIND, order: str | None = None, name: str = "a.pdf") -> Handed:
+    def hand_in(
+        self, content: bytes, *, kind: str = KIND, order: str | None = None, name: str = "a.pdf"
+    ) -> StoredDocument:
         with self.database.begin() as connection:
             return documents.hand_in(
                 connection,
@@ -160,7 +162,7 @@ class Reader(sixth.BaseHarness[Vendor]):
                 order=order,
             )
 
-    def standing(self, content: bytes, kind: str = KIND) -> Standing | None:
+    def standing(self, content: bytes, kind: str = KIND) -> DocumentRow | None:
         with self.database.read() as connection:
             return documents.get(connection, connection_name=self.name, kind=kind, sha256=sha256(content))
 
@@ -198,6 +200,6 @@ def connected(database: Database, folder: Path, *, url: str | None = None, **opt
         values = {"system": "sixth", "url": url or address, "api_key": "very-secret", **options}
         file.write_text(table("six", values), encoding="utf-8")
         reader = Reader(database, configuration.load(file), vendor, clock)
-        desk.align(database, reader.settings)
+        desk.sync_streams(database, reader.settings)
         yield reader
     assert [] == reader.failures

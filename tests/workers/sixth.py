@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models import aside, columns, due, inbox, notices, records, streams, tables
-from models.values import Cause, Lane, Mention
+from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import table
 from tests.processes import Line
 from tests.serving import served
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.settings import Settings
     from models.streams import Stream
-    from workers.desk import Desk, Shift
+    from workers.desk import ConnectionContext, WorkSession
 
 FILES = {
     "__init__": '"""The sixth system."""\n',
@@ -258,19 +258,19 @@ class BaseHarness(Generic[V]):
     failures: list[BaseException] = field(default_factory=list)
 
     @property
-    def desk(self) -> Desk:
-        return desk.desk(self.database, self.settings, self.name)
+    def desk(self) -> ConnectionContext:
+        return desk.connection_context(self.database, self.settings, self.name)
 
-    def look(self) -> Shift:
-        return ingest.look(self.desk)
+    def look(self) -> WorkSession:
+        return ingest.sync(self.desk)
 
-    def read(self) -> Shift:
-        return ingest.read(self.desk)
+    def read(self) -> WorkSession:
+        return ingest.full_sync(self.desk)
 
     def work(self) -> None:
         """Everything that is due at this moment."""
         for _ in range(100):
-            look, read = sweeping.has_work(self.desk, due.at_once(self.database))
+            look, read = sweeping.has_work(self.desk, due.load(self.database))
             if read:
                 self.read()
             if look:
@@ -295,7 +295,7 @@ class BaseHarness(Generic[V]):
         end = self.clock.now + timedelta(hours=hours)
         while not until():
             assert self.clock.now < end, f"not within {hours} h: {self.inbox()} {self.stream()}"
-            look, read = sweeping.has_work(self.desk, due.at_once(self.database))
+            look, read = sweeping.has_work(self.desk, due.load(self.database))
             for wanted, work in ((read, self.read), (look, self.look)):
                 with suppress(RuntimeError):  # a mistake of ours: Celery logs it and takes the next message
                     _ = wanted and work()
@@ -340,18 +340,20 @@ class BaseHarness(Generic[V]):
         thread.start()
         return thread
 
-    def mention(self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.NOTICE) -> None:
+    def mention(
+        self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK
+    ) -> None:
         with self.database.begin() as connection:
-            inbox.mention(
+            inbox.enqueue(
                 connection,
                 connection_name=self.name,
-                mentions=[Mention(resource, key) for key in keys],
+                mentions=[ObjectRef(resource, key) for key in keys],
                 lane=lane,
                 cause=cause,
             )
 
     def notice(self, *keys: str, resource: str = "goods") -> None:
-        letters = [notices.Letter(self.name, "{}", resource, key) for key in keys]
+        letters = [notices.AcceptedWebhook(self.name, "{}", resource, key) for key in keys]
         with self.database.begin() as connection:
             notices.append(connection, letters)
 
@@ -408,7 +410,7 @@ class BaseHarness(Generic[V]):
             return connection.execute(sa.select(sa.func.count()).select_from(tables.leases)).scalar_one()
 
 
-class Six(BaseHarness[Vendor]):
+class Harness(BaseHarness[Vendor]):
     """A connection to the sixth system's vendor."""
 
 
@@ -421,7 +423,7 @@ def connected(
     also: dict[str, dict[str, Any]] | None = None,
     on_a_line: bool = False,
     **options: Any,
-) -> Iterator[Six]:
+) -> Iterator[Harness]:
     """The sixth system's folder on the path, its vendor served, a connection `six` aligned; `also`: more connections.
 
     `kinds`: resource -> fields of its `Resource` (`every` and `full_every` in seconds). `on_a_line`: the vendor is
@@ -443,10 +445,10 @@ def connected(
         written = [table(name, common | more) for name, more in {"six": {}, **(also or {})}.items()]
         file = folder / "erpmirror.toml"
         file.write_text("\n".join(written), encoding="utf-8")
-        six = Six(database, configuration.load(file), vendor, clock, line=line)
+        six = Harness(database, configuration.load(file), vendor, clock, line=line)
         for resource in six.desk.resources:
             vendor.objects.setdefault(resource, {})
-        desk.align(database, six.settings)
+        desk.sync_streams(database, six.settings)
         yield six
     assert [] == six.failures
 

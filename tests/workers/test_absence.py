@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.database import Database
-    from tests.workers.sixth import Chunks, Six
+    from tests.workers.sixth import Chunks, Harness
 
-    Connect = Callable[..., AbstractContextManager[Six]]
+    Connect = Callable[..., AbstractContextManager[Harness]]
 
 KINDS: dict[str, dict[str, Any]] = {
     "points": {},
@@ -39,7 +39,7 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
     return partial(sixth.connected, sqlite, tmp_path)
 
 
-def _company(six: Six, kind: str, count: int = 40) -> None:
+def _company(six: Harness, kind: str, count: int = 40) -> None:
     """Forty objects, read; their listing shows them, or their names alone."""
     six.vendor.objects["goods"] = {f"{number:02}": {"v": 1} for number in range(count)}
     _listed(six, kind)
@@ -47,7 +47,9 @@ def _company(six: Six, kind: str, count: int = 40) -> None:
     assert six.vendor.objects["goods"] == six.live()
 
 
-def _listed(six: Six, kind: str, wrong: Callable[[dict[str, Any]], dict[str, Any]] = lambda objects: objects) -> None:
+def _listed(
+    six: Harness, kind: str, wrong: Callable[[dict[str, Any]], dict[str, Any]] = lambda objects: objects
+) -> None:
     def answer(_: str | None) -> Chunks:
         shown = wrong(six.vendor.objects["goods"])
         return sixth.named(shown) if kind == "names" else sixth.whole(shown)
@@ -55,7 +57,7 @@ def _listed(six: Six, kind: str, wrong: Callable[[dict[str, Any]], dict[str, Any
     six.vendor.listing["goods"] = answer
 
 
-def _deletions(six: Six) -> list[str]:
+def _deletions(six: Harness) -> list[str]:
     return sorted(key for key, kind, _ in six.journal() if kind == "deleted")
 
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from models.database import Database
-    from tests.workers.sixth import Six
-    from workers.desk import Desk
+    from tests.workers.sixth import Harness
+    from workers.desk import ConnectionContext
 
-    Connect = Callable[..., AbstractContextManager[Six]]
+    Connect = Callable[..., AbstractContextManager[Harness]]
 
 
 @pytest.fixture
@@ -34,23 +34,23 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
 
 
 @pytest.fixture
-def six(connect: Connect) -> Iterator[Six]:
+def six(connect: Connect) -> Iterator[Harness]:
     with connect() as connected:
         connected.vendor.objects["goods"] = {"1": {"v": 1}}
         yield connected
 
 
-def test_an_answer_comes_decoded_and_leaves_nothing_held(six: Six) -> None:
+def test_an_answer_comes_decoded_and_leaves_nothing_held(six: Harness) -> None:
     assert {"raw": {"v": 1}, "listed": "1"} == asking.ask(six.desk, ["goods", "1"])
     assert (0, {}) == (six.leases(), six.inbox())
 
 
-def test_a_question_holds_the_gate(six: Six) -> None:
+def test_a_question_holds_the_gate(six: Harness) -> None:
     refused = []
 
     def somebody_asks() -> None:
-        with pytest.raises(gate.Shut):
-            six.desk.gate.enter()
+        with pytest.raises(gate.GateClosed):
+            six.desk.gate.acquire()
         refused.append(True)
 
     six.vendor.meanwhile["goods/1"] = somebody_asks
@@ -58,13 +58,13 @@ def test_a_question_holds_the_gate(six: Six) -> None:
     assert [True] == refused
 
 
-def test_a_question_waits_for_its_turn(six: Six) -> None:
-    slot = six.desk.gate.enter()
+def test_a_question_waits_for_its_turn(six: Harness) -> None:
+    slot = six.desk.gate.acquire()
     answers: list[object] = []
     asked = six.aside(lambda: answers.append(asking.ask(six.desk, ["goods", "1"])))
     asked.join(0.4)
     assert [] == six.vendor.asked
-    six.desk.gate.abandon(slot)
+    six.desk.gate.cancel(slot)
     asked.join(10)
     assert 1 == len(answers)
 
@@ -72,51 +72,51 @@ def test_a_question_waits_for_its_turn(six: Six) -> None:
 def test_whoever_waits_for_the_vendors_pace_before_asking_is_waited_for_too(connect: Connect) -> None:
     with connect(timeout="60s", requests_per_minute=40) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}}
-        six.desk.gate.abandon(six.desk.gate.enter())
-        slot = six.desk.gate.enter()
+        six.desk.gate.cancel(six.desk.gate.acquire())
+        slot = six.desk.gate.acquire()
         answers: list[object] = []
         asked = six.aside(lambda: answers.append(asking.ask(six.desk, ["goods", "1"])))
         asked.join(0.4)
         assert asked.is_alive()
         six.clock.pass_by(seconds=10)
-        six.desk.gate.abandon(slot)
+        six.desk.gate.cancel(slot)
         asked.join(20)
         assert 1 == len(answers)
 
 
-def test_a_question_that_the_vendor_cannot_answer_now_shuts_the_gate_for_all(six: Six) -> None:
+def test_a_question_that_the_vendor_cannot_answer_now_shuts_the_gate_for_all(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(429, {"Retry-After": "30"}, "slow down")]
     with pytest.raises(errors.TryLater, match="slow down"):
         asking.ask(six.desk, ["goods", "1"])
-    with pytest.raises(gate.Shut):
-        six.desk.gate.enter()
+    with pytest.raises(gate.GateClosed):
+        six.desk.gate.acquire()
 
 
-def test_a_refusal_leaves_the_gate_open_and_repeats_no_secret(six: Six) -> None:
+def test_a_refusal_leaves_the_gate_open_and_repeats_no_secret(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(400, {}, "key very-secret is blocked")]
     with pytest.raises(errors.SetAside, match=r"key \*\*\* is blocked"):
         asking.ask(six.desk, ["goods", "1"])
     assert 0 == six.leases()
-    six.desk.gate.enter()
+    six.desk.gate.acquire()
 
 
-def test_an_answer_that_is_not_understood_is_said_so(six: Six) -> None:
+def test_an_answer_that_is_not_understood_is_said_so(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(200, {}, "<html>")]
     with pytest.raises(errors.TryLater, match="not JSON"):
         asking.ask(six.desk, ["goods", "1"])
 
 
-def test_an_answer_that_took_longer_than_its_lease_is_an_answer_still(six: Six) -> None:
+def test_an_answer_that_took_longer_than_its_lease_is_an_answer_still(six: Harness) -> None:
     six.vendor.meanwhile["goods/1"] = lambda: six.clock.pass_by(minutes=5)
     assert {"v": 1} == asking.ask(six.desk, ["goods", "1"])["raw"]
 
 
 @pytest.mark.timeout(50)  # a person's patience is longer
-def test_a_gate_that_opens_too_late_for_a_person_is_not_waited_for(six: Six) -> None:
+def test_a_gate_that_opens_too_late_for_a_person_is_not_waited_for(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(429, {"Retry-After": "7200"}, "slow down")]
     with pytest.raises(errors.TryLater):
         asking.ask(six.desk, ["goods", "1"])
-    with pytest.raises(gate.Shut, match="slow down"):
+    with pytest.raises(gate.GateClosed, match="slow down"):
         asking.ask(six.desk, ["goods", "1"])
 
 
@@ -145,7 +145,7 @@ class Door:
 class Books:
     """Directo, mirrored, its clock and its door in the test's hand."""
 
-    desk: Desk
+    desk: ConnectionContext
     sandbox: Any
     door: Door
 
@@ -162,8 +162,8 @@ def test_a_proof_holds_the_gate_and_gives_it_back(books: Books, question: str) -
     refused = []
 
     def somebody_asks() -> None:
-        with pytest.raises(gate.Shut):
-            books.desk.gate.enter()
+        with pytest.raises(gate.GateClosed):
+            books.desk.gate.acquire()
         refused.append(True)
 
     books.door.told = somebody_asks
@@ -172,7 +172,7 @@ def test_a_proof_holds_the_gate_and_gives_it_back(books: Books, question: str) -
     else:
         assert asking.probe(books.desk, books.desk.resources["items"])
     assert True in refused
-    books.desk.gate.abandon(books.desk.gate.enter())
+    books.desk.gate.cancel(books.desk.gate.acquire())
 
 
 def test_a_probe_asks_for_that_resource(books: Books) -> None:

@@ -11,12 +11,12 @@ from kombu.exceptions import OperationalError
 
 from models import due, inbox, notices, streams, tables
 from models.database import Database
-from models.notices import Letter
-from models.values import Cause, Lane, Mention
+from models.notices import AcceptedWebhook
+from models.values import Cause, Lane, ObjectRef
 from tests import processes
 from tests.mirroring import Mirror, mirrored
 from workers import app, bell, broker, configuration, ingest
-from workers.beat import Sweeper
+from workers.beat import DueScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,40 +59,40 @@ def mirror(sqlite: Database, tmp_path: Path, clock: Clock) -> Iterator[Mirror]:
 
 
 @pytest.fixture
-def scheduler(mirror: Mirror) -> Sweeper:
+def scheduler(mirror: Mirror) -> DueScheduler:
     return scheduler_of(mirror)
 
 
-def scheduler_of(mirror: Mirror) -> Sweeper:
-    return Sweeper(app.create_app(mirror.settings, mirror.database), mirror.settings, mirror.database)
+def scheduler_of(mirror: Mirror) -> DueScheduler:
+    return DueScheduler(app.create_app(mirror.settings, mirror.database), mirror.settings, mirror.database)
 
 
 def woken(mirror: Mirror) -> dict[str, int]:
     """How many messages wait in each queue."""
-    waker = bell.Bell(app.create_app(mirror.settings, mirror.database), mirror.database)
-    return {"sync": waker.queued("sync"), "full_sync": waker.queued("full_sync")}
+    waker = bell.Waker(app.create_app(mirror.settings, mirror.database), mirror.database)
+    return {"sync": waker.depth("sync"), "full_sync": waker.depth("full_sync")}
 
 
 def enqueue(mirror: Mirror, name: str, resource: str) -> None:
     with mirror.database.begin() as connection:
-        inbox.mention(
+        inbox.enqueue(
             connection,
             connection_name=name,
-            mentions=[Mention(resource, "1")],
+            mentions=[ObjectRef(resource, "1")],
             lane=Lane.BULK,
-            cause=Cause.TICK,
+            cause=Cause.POLL,
         )
 
 
 def webhook(mirror: Mirror) -> None:
-    letter = Letter(SHOP, "{}", resource="catalogs.goods", key="1")
+    letter = AcceptedWebhook(SHOP, "{}", resource="catalogs.goods", key="1")
     with mirror.database.begin() as connection:
         notices.append(connection, [letter])
 
 
 def poll(mirror: Mirror) -> None:
     with mirror.database.begin() as connection:
-        streams.look_now(connection, connection_name=BOOKS, resource="items")
+        streams.poll_now(connection, connection_name=BOOKS, resource="items")
 
 
 def full_sync(mirror: Mirror) -> None:
@@ -100,8 +100,8 @@ def full_sync(mirror: Mirror) -> None:
         streams.backfill_now(connection, connection_name=BOOKS, resource="items")
 
 
-def test_no_wake_up_is_sent_while_nothing_is_due(mirror: Mirror, scheduler: Sweeper) -> None:
-    scheduler.sweep()
+def test_no_wake_up_is_sent_while_nothing_is_due(mirror: Mirror, scheduler: DueScheduler) -> None:
+    scheduler.wake_due()
     assert {"sync": 0, "full_sync": 0} == woken(mirror)
 
 
@@ -116,42 +116,42 @@ def test_no_wake_up_is_sent_while_nothing_is_due(mirror: Mirror, scheduler: Swee
     ids=["webhook", "inbox", "poll", "full sync"],
 )
 def test_what_is_due_is_woken_for(
-    mirror: Mirror, scheduler: Sweeper, due: Callable[[Mirror], None], expected: dict[str, int]
+    mirror: Mirror, scheduler: DueScheduler, due: Callable[[Mirror], None], expected: dict[str, int]
 ) -> None:
     due(mirror)
-    scheduler.sweep()
+    scheduler.wake_due()
     assert expected == woken(mirror)
 
 
-def test_two_schedulers_wake_once(mirror: Mirror, scheduler: Sweeper) -> None:
+def test_two_schedulers_wake_once(mirror: Mirror, scheduler: DueScheduler) -> None:
     poll(mirror)
     other = scheduler_of(mirror)
     for each in (scheduler, other, scheduler):
-        each.sweep()
+        each.wake_due()
     assert {"sync": 1, "full_sync": 0} == woken(mirror)
 
 
 def test_a_week_without_workers_leaves_one_message_for_each_connection(
-    mirror: Mirror, scheduler: Sweeper, clock: Clock
+    mirror: Mirror, scheduler: DueScheduler, clock: Clock
 ) -> None:
     webhook(mirror)
     poll(mirror)
     for _ in range(7 * 24):
         clock.pass_(hours=1)
-        scheduler.sweep()
+        scheduler.wake_due()
     assert {"sync": 2, "full_sync": 0} == woken(mirror)
 
 
-def test_a_lost_wake_up_is_repeated(mirror: Mirror, scheduler: Sweeper, clock: Clock) -> None:
+def test_a_lost_wake_up_is_repeated(mirror: Mirror, scheduler: DueScheduler, clock: Clock) -> None:
     poll(mirror)
-    scheduler.sweep()
+    scheduler.wake_due()
     with scheduler.app.connection_for_write() as link:
         link.default_channel.queue_purge(app.SYNC)
     clock.pass_(seconds=5)
-    scheduler.sweep()
+    scheduler.wake_due()
     assert 0 == woken(mirror)["sync"]
     clock.pass_(seconds=6)
-    scheduler.sweep()
+    scheduler.wake_due()
     assert 1 == woken(mirror)["sync"]
 
 
@@ -162,28 +162,28 @@ def _close(mirror: Mirror, name: str, *, until: datetime) -> None:
         connection.execute(insert.on_conflict_do_update(index_elements=[tables.gates.c.account], set_=closed))
 
 
-def test_a_closed_gate_is_not_woken_for_until_it_opens(mirror: Mirror, scheduler: Sweeper, clock: Clock) -> None:
+def test_a_closed_gate_is_not_woken_for_until_it_opens(mirror: Mirror, scheduler: DueScheduler, clock: Clock) -> None:
     poll(mirror)
     _close(mirror, BOOKS, until=clock() + timedelta(minutes=1))
-    scheduler.sweep()
+    scheduler.wake_due()
     assert 0 == woken(mirror)["sync"]
     clock.pass_(minutes=1)
-    scheduler.sweep()
+    scheduler.wake_due()
     assert 1 == woken(mirror)["sync"]
 
 
-def test_notices_are_folded_also_while_the_gate_is_close(mirror: Mirror, scheduler: Sweeper, clock: Clock) -> None:
+def test_notices_are_folded_also_while_the_gate_is_close(mirror: Mirror, scheduler: DueScheduler, clock: Clock) -> None:
     """Else a vendor that is away for a week would leave a week of webhooks, which may not be deleted."""
     _close(mirror, SHOP, until=clock() + timedelta(days=7))
-    scheduler.sweep()
+    scheduler.wake_due()
     assert {"sync": 0, "full_sync": 0} == woken(mirror)
     webhook(mirror)
-    scheduler.sweep()
+    scheduler.wake_due()
     assert {"sync": 1, "full_sync": 0} == woken(mirror)
-    assert not ingest.look(mirror.desk(SHOP)).requests
-    assert SHOP not in due.at_once(mirror.database).noticed
-    bell.Bell(scheduler.app, mirror.database).answer(SHOP, bell.SYNC)
-    scheduler.sweep()
+    assert not ingest.sync(mirror.desk(SHOP)).requests
+    assert SHOP not in due.load(mirror.database).with_webhooks
+    bell.Waker(scheduler.app, mirror.database).acknowledge(SHOP, bell.SYNC)
+    scheduler.wake_due()
     assert {"sync": 1, "full_sync": 0} == woken(mirror), "what is left waits for the vendor"
 
 
@@ -197,32 +197,32 @@ def test_a_watched_folder_is_scanned_also_while_the_gate_is_closed(
         clock.pass_(minutes=10)
         _close(mirror, "interpreter", until=clock() + timedelta(days=7))
         mirror.sandboxes["interpreter"]._delivery_note()
-        scheduler_of(mirror).sweep()
+        scheduler_of(mirror).wake_due()
         assert {"sync": 0, "full_sync": 1} == woken(mirror)
-        assert not ingest.read(mirror.desk("interpreter")).requests
+        assert not ingest.full_sync(mirror.desk("interpreter")).requests
         with timed.read() as connection:
             kept = connection.execute(sa.select(tables.documents.c.state)).scalars().all()
         assert ["waiting"] == kept
     timed.close()
 
 
-def test_a_parked_resource_is_not_woken_for(mirror: Mirror, scheduler: Sweeper, clock: Clock) -> None:
+def test_a_parked_resource_is_not_woken_for(mirror: Mirror, scheduler: DueScheduler, clock: Clock) -> None:
     poll(mirror)
     enqueue(mirror, BOOKS, "items")
     with mirror.database.begin() as connection:
         streams.park(connection, BOOKS, "items", reason="no licence", now=clock())
-    scheduler.sweep()
+    scheduler.wake_due()
     assert {"sync": 0, "full_sync": 0} == woken(mirror)
 
 
 def test_a_broker_that_is_away_does_not_end_the_scheduler(
-    mirror: Mirror, scheduler: Sweeper, tmp_path: Path, clock: Clock
+    mirror: Mirror, scheduler: DueScheduler, tmp_path: Path, clock: Clock
 ) -> None:
     poll(mirror)
     messages = tmp_path / "var" / "broker" / "messages"
     messages.rmdir()
     with pytest.raises(OperationalError):
-        scheduler.sweep()
+        scheduler.wake_due()
     clock.pass_(seconds=1)
     assert scheduler.tick() > 0
     messages.mkdir()
@@ -247,21 +247,21 @@ def test_a_server_that_is_away_does_not_end_the_scheduler(mirror: Mirror, tmp_pa
 
 def test_a_database_that_is_away_does_not_end_the_scheduler(mirror: Mirror) -> None:
     nowhere = Database(f"postgresql+psycopg://nobody@127.0.0.1:{processes.free_port()}/none")
-    scheduler = Sweeper(app.create_app(mirror.settings, nowhere), mirror.settings, nowhere)
+    scheduler = DueScheduler(app.create_app(mirror.settings, nowhere), mirror.settings, nowhere)
     assert [True, True] == [scheduler.tick() > 0, scheduler.tick() > 0]
 
 
 def test_notices_are_kept_for_thirty_days_and_those_not_folded_for_ever(
-    mirror: Mirror, clock: Clock, scheduler: Sweeper
+    mirror: Mirror, clock: Clock, scheduler: DueScheduler
 ) -> None:
     webhook(mirror)
     webhook(mirror)
     with mirror.database.begin() as connection:
         connection.execute(sa.update(tables.notices).where(tables.notices.c.id == 1).values(state="folded"))
-    scheduler.sweep()
+    scheduler.wake_due()
     assert [1, 2] == kept(mirror)
     clock.pass_(days=31)
-    scheduler_of(mirror).sweep()
+    scheduler_of(mirror).wake_due()
     assert [2] == kept(mirror)
 
 

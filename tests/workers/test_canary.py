@@ -52,13 +52,13 @@ class Canaries:
         self.database, self.celery = database, celery
         self.sender = self.another()
 
-    def another(self) -> canary.Sender:
+    def another(self) -> canary.Prober:
         """As a second beat, or the same after a restart, has one."""
-        return canary.Sender(bell.Bell(self.celery, self.database), self.database)
+        return canary.Prober(bell.Waker(self.celery, self.database), self.database)
 
     def waiting(self) -> dict[str, int]:
-        waker = bell.Bell(self.celery, self.database)
-        return {queue: waker.queued(queue) for queue in bell.QUEUES}
+        waker = bell.Waker(self.celery, self.database)
+        return {queue: waker.depth(queue) for queue in bell.QUEUES}
 
     def purge(self) -> None:
         with self.celery.connection_for_write() as connection:
@@ -72,10 +72,10 @@ class Canaries:
             canary.answer(self.database, queue, worker="sync@host")
 
     def says(self) -> dict[str, str]:
-        return {sign.queue: sign.says for sign in canary.signs(self.database)}
+        return {sign.queue: sign.summary for sign in canary.queue_health(self.database)}
 
     def wrong(self) -> dict[str, str]:
-        return {sign.queue: sign.wrong for sign in canary.signs(self.database) if sign.wrong is not None}
+        return {sign.queue: sign.wrong for sign in canary.queue_health(self.database) if sign.wrong is not None}
 
 
 @contextmanager
@@ -158,15 +158,15 @@ def test_two_beats_send_one(sent: Canaries) -> None:
 
 
 def test_one_that_wake_ups_overtook_is_repeated_though_the_queue_is_not_empty(quick: Canaries, clock: Clock) -> None:
-    waker = bell.Bell(quick.celery, quick.database)
+    waker = bell.Waker(quick.celery, quick.database)
     quick.sender.send_due()
     quick.purge()
-    waker.ring("queued")
+    waker.wake("queued")
     clock.pass_(seconds=20)
     quick.sender.send_due()
     assert 1 == quick.waiting()["sync"], "no worker answers: it may wait in the queue"
     clock.pass_(seconds=20)
-    waker.answer("other", bell.SYNC)
+    waker.acknowledge("other", bell.SYNC)
     quick.sender.send_due()
     assert 2 == quick.waiting()["sync"]
 
@@ -189,7 +189,7 @@ def test_the_last_answer_is_shown(sent: Canaries, clock: Clock) -> None:
 def test_an_acknowledged_wake_up_is_an_answer(quick: Canaries, clock: Clock) -> None:
     quick.sender.send_due()
     clock.pass_(minutes=4)
-    bell.Bell(quick.celery, quick.database).answer("shop", bell.SYNC)
+    bell.Waker(quick.celery, quick.database).acknowledge("shop", bell.SYNC)
     assert ["full_sync"] == list(quick.wrong())
 
 
@@ -262,7 +262,7 @@ def test_a_broker_that_takes_nothing_is_shown_and_the_next_is_sent_when_it_is_ba
 
 
 def stalled(sent: Canaries) -> dict[str, str]:
-    return canary.deaf(bell.Bell(sent.celery, sent.database), sent.database, after=timedelta(minutes=5))
+    return canary.stalled(bell.Waker(sent.celery, sent.database), sent.database, after=timedelta(minutes=5))
 
 
 def test_a_worker_that_takes_nothing_while_messages_wait_is_reported_once(sent: Canaries, clock: Clock) -> None:
@@ -291,16 +291,18 @@ def test_a_worker_that_stopped_consuming_is_noticed_though_its_process_lives(tmp
     later = Database(database.url, clock=lambda: datetime.now(UTC) + timedelta(minutes=4))
 
     def served() -> bool:
-        return all(sign.answered_at is not None for sign in canary.signs(database))
+        return all(sign.answered_at is not None for sign in canary.queue_health(database))
 
     def missed() -> list[str]:
-        return [sign.queue for sign in canary.signs(later) if "no worker has answered" in (sign.wrong or "")]
+        return [sign.queue for sign in canary.queue_health(later) if "no worker has answered" in (sign.wrong or "")]
 
     with installed(database, tmp_path, broker=processes.FILES, systems={}) as (installation, _):
         looks, *_ = (installation.start(*verb) for verb in (processes.SYNC, processes.FULL_SYNC, ("beat",)))
         until(served, seconds=60, what=installation.logs)
         assert {f"sync@{socket.gethostname()}.{looks.pid}"} == {
-            sign.worker.partition(",")[0] for sign in canary.signs(database) if sign.queue == "sync" and sign.worker
+            sign.worker.partition(",")[0]
+            for sign in canary.queue_health(database)
+            if sign.queue == "sync" and sign.worker
         }
         signal_group(looks, signal.SIGSTOP)
         until(lambda: ["sync"] == missed(), seconds=60, what=installation.logs)

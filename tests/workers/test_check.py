@@ -143,7 +143,7 @@ def test_a_check_asks_and_leaves_no_trace_at_the_gate(books: Vendor) -> None:
     loaded = configuration.load()
     database = cli.entry.database(loaded)
     door = gate.Gate(database, loaded.connections["it"])
-    door.abandon(door.enter())
+    door.cancel(door.acquire())
     database.close()
 
 
@@ -283,7 +283,7 @@ def test_closed_hours_are_no_failure_and_end_at_the_next_opening() -> None:
 def test_an_answer_that_nothing_is_open_is_no_failure() -> None:
     loaded = configuration.load()
     database = cli.entry.database(loaded)
-    interview = interviews.Interview(desk.desk(database, loaded, "it"), lambda _: None)
+    interview = interviews.ConnectionCheck(desk.connection_context(database, loaded, "it"), lambda _: None)
     shut = errors.Closed("only before 5 AM", until=datetime(2026, 6, 1, 18, tzinfo=UTC))
     proof = interview._ended("items", shut, remedies.of_resource(shut, "items", "[connections.it] of f"))
     database.close()
@@ -335,7 +335,7 @@ def test_the_folder_of_each_kind_must_take_files() -> None:
 # Words
 
 
-def _fates(base: type[errors.Fate] = errors.Fate) -> Iterator[errors.Fate]:
+def _fates(base: type[errors.VendorError] = errors.VendorError) -> Iterator[errors.VendorError]:
     for kind in base.__subclasses__():
         if kind.__module__ == errors.__name__:
             more: dict[str, Any] = {"until": datetime.now(UTC)} if kind is errors.Closed else {}
@@ -344,7 +344,7 @@ def _fates(base: type[errors.Fate] = errors.Fate) -> Iterator[errors.Fate]:
 
 
 @pytest.mark.parametrize("fate", list(_fates()), ids=lambda fate: type(fate).__name__)
-def test_every_fate_but_closed_hours_has_a_remedy(fate: errors.Fate) -> None:
+def test_every_fate_but_closed_hours_has_a_remedy(fate: errors.VendorError) -> None:
     found = remedies.of_resource(fate, "items", "[connections.it] of f")
     assert isinstance(fate, errors.Closed) == (found is None)
 

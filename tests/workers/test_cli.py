@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from models import inbox, migration, streams
 from models.database import Database
-from models.values import Cause, Lane, Mention
+from models.values import Cause, Lane, ObjectRef
 from tests import serving
 from workers import cli, configuration
 from workers.cli import example, look
@@ -357,7 +357,7 @@ def test_backfill_reads_everything_again(shop: Any) -> None:
 
 def read_fully(opened: Database) -> dict[str, Any]:
     with opened.read() as connection:
-        return {row.resource: row.full_due_at for row in streams.open_ones(connection, connection_name="shop")}
+        return {row.resource: row.full_due_at for row in streams.open_streams(connection, connection_name="shop")}
 
 
 def test_a_vendor_that_is_away_is_status_1_and_the_work_stays_due() -> None:
@@ -481,12 +481,12 @@ def test_what_is_forgotten_but_configured_is_read_anew() -> None:
 
 def put_aside(key: str, how: Callable[..., None], reason: str) -> None:
     with database() as opened, opened.begin() as connection:
-        inbox.mention(
+        inbox.enqueue(
             connection,
             connection_name="shop",
-            mentions=[Mention(GOODS, key)],
+            mentions=[ObjectRef(GOODS, key)],
             lane=Lane.LIVE,
-            cause=Cause.NOTICE,
+            cause=Cause.WEBHOOK,
         )
         (item,) = inbox.due(connection, connection_name="shop", now=opened.now(connection))
         how(connection, item, reason=reason)

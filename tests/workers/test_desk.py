@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.database import Database
-    from tests.workers.sixth import Six
+    from tests.workers.sixth import Harness
 
-    Connect = Callable[..., AbstractContextManager[Six]]
+    Connect = Callable[..., AbstractContextManager[Harness]]
 
 
 @pytest.fixture
@@ -31,18 +31,18 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
 
 def test_a_connection_that_nobody_configured_is_named_with_those_that_are(connect: Connect) -> None:
     with connect() as six, pytest.raises(LookupError, match=r'"seven".*configured: six'):
-        desk.desk(six.database, six.settings, "seven")
+        desk.connection_context(six.database, six.settings, "seven")
 
 
 def test_a_desk_is_made_for_every_connection(connect: Connect) -> None:
     with connect(also={"seven": {}}) as six:
-        assert ["six", "seven"] == [each.name for each in desk.desks(six.database, six.settings)]
+        assert ["six", "seven"] == [each.name for each in desk.all_contexts(six.database, six.settings)]
 
 
 def test_who_has_another_login_shares_nothing(connect: Connect) -> None:
     with connect(also={"same": {}, "other": {"api_key": "other"}}) as six:
-        assert ["same"] == [each.name for each in six.desk.sharing]
-        assert six.desk.gate.account != desk.desk(six.database, six.settings, "other").gate.account
+        assert ["same"] == [each.name for each in six.desk.same_account]
+        assert six.desk.gate.account != desk.connection_context(six.database, six.settings, "other").gate.account
 
 
 def test_a_trailing_slash_makes_no_other_account(connect: Connect) -> None:
@@ -59,11 +59,11 @@ def test_a_resource_that_left_the_configuration_is_retired_and_not_asked(connect
         text = file.read_text(encoding="utf-8").replace(', \\"orders\\": {}', "")
         file.write_text(text, encoding="utf-8")
         fewer = configuration.load(file)
-        desk.align(six.database, fewer)
+        desk.sync_streams(six.database, fewer)
         assert {"goods": "open", "orders": "retired"} == {
             row.resource: row.state for row in status.resources(six.database)
         }
-        smaller = sixth.Six(six.database, fewer, six.vendor, six.clock)
+        smaller = sixth.Harness(six.database, fewer, six.vendor, six.clock)
         smaller.vendor.asked.clear()
         smaller.change("orders", full_due_at=six.clock.now)
         smaller.work()
@@ -75,7 +75,7 @@ def test_a_resource_that_left_the_configuration_is_retired_and_not_asked(connect
 def test_secrets_are_masked_as_they_are_and_as_an_address_writes_them(connect: Connect, key: str) -> None:
     with connect(api_key=key) as six:
         written = quote(key, safe="")
-        assert "it was *** or *** here" == six.desk.masked(f"it was {key} or {written} here")
+        assert "it was *** or *** here" == six.desk.redact_text(f"it was {key} or {written} here")
 
 
 def test_settings_that_are_shown_show_no_secret(connect: Connect) -> None:
@@ -86,23 +86,23 @@ def test_settings_that_are_shown_show_no_secret(connect: Connect) -> None:
 
 def test_a_lasting_desk_leaves_its_line_to_the_vendor_open(connect: Connect) -> None:
     with connect() as six:
-        lasting = desk.desk(six.database, six.settings, "six", lasting=True)
+        lasting = desk.connection_context(six.database, six.settings, "six", lasting=True)
         clients = []
         for _ in range(2):
-            with lasting.shift() as shift:
+            with lasting.work_session() as shift:
                 clients.append(shift.client)
         assert clients[0] is clients[1]
-        with six.desk.shift() as first, six.desk.shift() as second:
+        with six.desk.work_session() as first, six.desk.work_session() as second:
             assert first.client is not second.client
 
 
 def test_after_a_shift_that_broke_off_the_vendor_is_called_anew(connect: Connect) -> None:
     with connect() as six:
-        lasting = desk.desk(six.database, six.settings, "six", lasting=True)
+        lasting = desk.connection_context(six.database, six.settings, "six", lasting=True)
         clients = []
-        with suppress(TimeoutError), lasting.shift() as shift:
+        with suppress(TimeoutError), lasting.work_session() as shift:
             clients.append(shift.client)
             raise TimeoutError
-        with lasting.shift() as shift:
+        with lasting.work_session() as shift:
             clients.append(shift.client)
         assert clients[0] is not clients[1]

@@ -74,9 +74,9 @@ def test_a_sixth_folder_is_a_sixth_system(folder: Path) -> None:
     system = discovery.systems()["sixth"]
     assert ["things"] == [resource.name for resource in system.resources(options)]
     assert isinstance(system.resources(options)[0], Resource)
-    assert system.notices is not None
+    assert system.webhooks is not None
     with pytest.raises(Malformed):
-        system.notices.read({}, options)
+        system.webhooks.read({}, options)
 
 
 def test_a_sandbox_is_imported_on_first_use(folder: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_sandbox_is_imported_on_first_use(folder: Path) -> None:
 
 def test_a_system_without_webhooks_has_no_notices(folder: Path) -> None:
     _write_connector(folder, without="notices")
-    assert discovery.systems()["sixth"].notices is None
+    assert discovery.systems()["sixth"].webhooks is None
 
 
 @pytest.mark.parametrize("missing", ["client", "resources"])

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.database import Database
-    from tests.workers.sixth import Six
+    from tests.workers.sixth import Harness
 
-    Connect = Callable[..., AbstractContextManager[Six]]
+    Connect = Callable[..., AbstractContextManager[Harness]]
 
 SECRET = "very-secret"  # the key in `sixth.connected`
 
@@ -32,24 +32,24 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
 
 
 @pytest.fixture
-def six(connect: Connect) -> Iterator[Six]:
+def six(connect: Connect) -> Iterator[Harness]:
     with connect(kinds={"goods": {}, "orders": {}}) as connected:
         connected.vendor.objects["goods"] = {"1": {"v": 1}}
         connected.vendor.objects["orders"] = {"7": {"v": 1}}
         yield connected
 
 
-def _shut_until(six: Six) -> Any:
+def _shut_until(six: Harness) -> Any:
     with six.database.read() as connection:
         return connection.execute(sa.select(tables.gates.c.shut_until)).scalar_one()
 
 
-def _always(six: Six, path: str, status: int, body: str = "", **headers: str) -> None:
+def _always(six: Harness, path: str, status: int, body: str = "", **headers: str) -> None:
     six.vendor.stuck = True
     six.vendor.instead[path] = [(status, headers, body)]
 
 
-def test_a_failing_key_is_tried_after_1_s_doubling_to_5_min_and_never_given_up(six: Six) -> None:
+def test_a_failing_key_is_tried_after_1_s_doubling_to_5_min_and_never_given_up(six: Harness) -> None:
     _always(six, "goods/1", 500, "broken")
     six.mention("1")
     waits = []
@@ -67,7 +67,7 @@ def test_a_failing_key_is_tried_after_1_s_doubling_to_5_min_and_never_given_up(s
     assert {"1": {"v": 1}} == six.live()
 
 
-def test_a_failing_listing_waits_likewise_and_says_why(six: Six) -> None:
+def test_a_failing_listing_waits_likewise_and_says_why(six: Harness) -> None:
     _always(six, "goods", 503, "under maintenance")
     six.change("orders", full_due_at=six.clock.now + timedelta(days=1))
     waits = []
@@ -82,7 +82,7 @@ def test_a_failing_listing_waits_likewise_and_says_why(six: Six) -> None:
     assert (0, None) == (six.stream().failures, six.column("last_error"))
 
 
-def test_retry_after_is_honoured_by_the_whole_account(six: Six) -> None:
+def test_retry_after_is_honoured_by_the_whole_account(six: Harness) -> None:
     _always(six, "goods/1", 429, "slow down", **{"Retry-After": "77"})
     six.mention("1")
     six.mention("7", resource="orders")
@@ -92,14 +92,14 @@ def test_retry_after_is_honoured_by_the_whole_account(six: Six) -> None:
     assert (until, until) == (six.inbox()["1"].due_at, _shut_until(six))
 
 
-def test_a_vendor_who_says_to_retry_at_once_is_not_asked_without_end(six: Six) -> None:
+def test_a_vendor_who_says_to_retry_at_once_is_not_asked_without_end(six: Harness) -> None:
     _always(six, "goods/1", 429, "slow down", **{"Retry-After": "0"})
     six.mention("1")
     six.look()
     assert ["goods/1"] == six.vendor.asked
 
 
-def test_busy_does_not_count_as_an_attempt(six: Six) -> None:
+def test_busy_does_not_count_as_an_attempt(six: Harness) -> None:
     _always(six, "goods/1", 409, "multithread")
     six.mention("1")
     for _ in range(5):
@@ -109,7 +109,7 @@ def test_busy_does_not_count_as_an_attempt(six: Six) -> None:
     assert 0 == six.inbox()["1"].attempts
 
 
-def test_closed_does_not_count_and_shuts_nobody_else_out(six: Six) -> None:
+def test_closed_does_not_count_and_shuts_nobody_else_out(six: Harness) -> None:
     opening = six.clock.now + timedelta(hours=5)
     six.vendor.instead["goods"] = [(423, {}, opening.isoformat())]
     six.work()
@@ -118,7 +118,7 @@ def test_closed_does_not_count_and_shuts_nobody_else_out(six: Six) -> None:
     assert {"7"} == six.live("orders").keys()
 
 
-def test_a_vendor_who_is_closed_during_his_hours_is_not_asked_again_at_once(six: Six) -> None:
+def test_a_vendor_who_is_closed_during_his_hours_is_not_asked_again_at_once(six: Harness) -> None:
     six.vendor.instead["goods"] = [(423, {}, sixth.START.isoformat())]
     six.change(full_due_at=sixth.START)
     six.read()
@@ -126,7 +126,7 @@ def test_a_vendor_who_is_closed_during_his_hours_is_not_asked_again_at_once(six:
     assert 1 == six.vendor.asked.count("goods")
 
 
-def test_an_answer_that_is_no_json_shuts_nobody_else_out(six: Six) -> None:
+def test_an_answer_that_is_no_json_shuts_nobody_else_out(six: Harness) -> None:
     _always(six, "goods/1", 200, "<html>proxy</html>")
     six.mention("1")
     six.mention("7", resource="orders")
@@ -135,7 +135,7 @@ def test_an_answer_that_is_no_json_shuts_nobody_else_out(six: Six) -> None:
     assert 1 == six.inbox()["1"].attempts
 
 
-def test_a_refused_object_is_parked_in_the_vendors_words_and_the_others_go_on(six: Six) -> None:
+def test_a_refused_object_is_parked_in_the_vendors_words_and_the_others_go_on(six: Harness) -> None:
     six.vendor.objects["goods"]["2"] = {"v": 1}
     six.vendor.instead["goods/1"] = [(400, {}, "Ви не маєте доступу")]
     six.mention("1", "2")
@@ -147,7 +147,7 @@ def test_a_refused_object_is_parked_in_the_vendors_words_and_the_others_go_on(si
     assert {"1", "2"} == six.live().keys()
 
 
-def test_a_refused_resource_is_parked_once_its_keys_wait_with_it_and_the_others_go_on(six: Six) -> None:
+def test_a_refused_resource_is_parked_once_its_keys_wait_with_it_and_the_others_go_on(six: Harness) -> None:
     _always(six, "goods/1", 403, "access denied")
     six.mention("1", "2", "3")
     six.mention("7", resource="orders")
@@ -164,7 +164,7 @@ def test_a_refused_resource_is_parked_once_its_keys_wait_with_it_and_the_others_
     assert ({"1"}, {}) == (set(six.live()), six.states())
 
 
-def test_an_answer_that_nobody_understands_parks_that_key_alone(six: Six) -> None:
+def test_an_answer_that_nobody_understands_parks_that_key_alone(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(200, {}, '{"no": "raw"}')]
     six.mention("1")
     six.look()
@@ -173,7 +173,7 @@ def test_an_answer_that_nobody_understands_parks_that_key_alone(six: Six) -> Non
     assert 0 == six.leases()
 
 
-def test_a_listing_that_nobody_understands_parks_that_resource_alone(six: Six) -> None:
+def test_a_listing_that_nobody_understands_parks_that_resource_alone(six: Harness) -> None:
     six.vendor.listing["goods"] = lambda _: [{"fail": "TypeError: no such thing"}]
     six.work()
     assert ("parked", "open") == (six.stream().state, six.stream("orders").state)
@@ -181,7 +181,7 @@ def test_a_listing_that_nobody_understands_parks_that_resource_alone(six: Six) -
     assert {"7"} == six.live("orders").keys()
 
 
-def test_what_is_not_for_us_is_finished(six: Six) -> None:
+def test_what_is_not_for_us_is_finished(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(410, {}, "another company's")]
     six.mention("1")
     six.look()
@@ -201,7 +201,7 @@ def test_what_is_not_for_us_is_finished(six: Six) -> None:
         (200, f'[{{"fail": "{SECRET}"}}]'),
     ],
 )
-def test_no_secret_reaches_a_table_or_the_log(six: Six, path: str, status: int, body: str) -> None:
+def test_no_secret_reaches_a_table_or_the_log(six: Harness, path: str, status: int, body: str) -> None:
     _always(six, path, status, body)
     with structlog.testing.capture_logs() as logs:
         if path == "goods":
@@ -225,7 +225,7 @@ def test_words_that_no_database_takes_are_kept_visibly(database: Database, tmp_p
         assert "odd \\u0000 words" == six.inbox()["1"].reason
 
 
-def test_a_mention_that_came_during_a_failing_request_is_not_postponed(six: Six) -> None:
+def test_a_mention_that_came_during_a_failing_request_is_not_postponed(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(400, {}, "odd")]
     six.vendor.meanwhile["goods/1"] = lambda: six.mention("1")
     six.mention("1")

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tests.workers.sixth import Six
+    from tests.workers.sixth import Harness
 
-    Connect = Callable[..., AbstractContextManager[Six]]
+    Connect = Callable[..., AbstractContextManager[Harness]]
 
 
 @pytest.fixture
@@ -33,21 +33,21 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
 
 
 @pytest.fixture
-def six(connect: Connect) -> Iterator[Six]:
+def six(connect: Connect) -> Iterator[Harness]:
     with connect() as connected:
         connected.work()  # the first full reading of an empty vendor
         yield connected
 
 
 @pytest.fixture
-def everywhere(database: Database, tmp_path: Path) -> Iterator[Six]:
+def everywhere(database: Database, tmp_path: Path) -> Iterator[Harness]:
     """The same on every kind of database."""
     with sixth.connected(database, tmp_path) as connected:
         connected.work()
         yield connected
 
 
-def test_a_mention_during_a_fetch_is_fetched_again(everywhere: Six) -> None:
+def test_a_mention_during_a_fetch_is_fetched_again(everywhere: Harness) -> None:
     vendor = everywhere.vendor
     vendor.objects["goods"]["1"] = {"v": 1}
 
@@ -63,14 +63,14 @@ def test_a_mention_during_a_fetch_is_fetched_again(everywhere: Six) -> None:
     assert 2 == vendor.asked.count("goods/1")
 
 
-def test_a_burst_of_notices_is_one_fetch(six: Six) -> None:
+def test_a_burst_of_notices_is_one_fetch(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     six.notice(*["1"] * 20)
     six.look()
     assert 1 == six.vendor.asked.count("goods/1")
 
 
-def test_wanted_and_turns_come_from_one_counter_that_only_rises(everywhere: Six) -> None:
+def test_wanted_and_turns_come_from_one_counter_that_only_rises(everywhere: Harness) -> None:
     everywhere.vendor.objects["goods"]["1"] = {"v": 1}
     numbers = []
     for _ in range(3):
@@ -82,14 +82,14 @@ def test_wanted_and_turns_come_from_one_counter_that_only_rises(everywhere: Six)
     assert sorted(set(numbers)) == numbers
 
 
-def _late_answer(six: Six, meanwhile: Callable[[], None]) -> None:
+def _late_answer(six: Harness, meanwhile: Callable[[], None]) -> None:
     """Fetch key 1; after the vendor has answered, the process is paused until `meanwhile` is over."""
     six.vendor.meanwhile["goods/1"] = meanwhile
     six.mention("1")
     six.look()
 
 
-def test_a_fetch_that_was_paused_past_its_lease_does_not_bring_back_what_is_gone(everywhere: Six) -> None:
+def test_a_fetch_that_was_paused_past_its_lease_does_not_bring_back_what_is_gone(everywhere: Harness) -> None:
     """The second fetch leaves no row whose turn could guard it, so the lease alone must."""
     six = everywhere
     six.vendor.objects["goods"]["1"] = {"v": 1}
@@ -106,7 +106,7 @@ def test_a_fetch_that_was_paused_past_its_lease_does_not_bring_back_what_is_gone
     assert [] == six.journal()
 
 
-def test_a_fetch_that_was_paused_past_its_lease_does_not_overwrite_a_newer_state(everywhere: Six) -> None:
+def test_a_fetch_that_was_paused_past_its_lease_does_not_overwrite_a_newer_state(everywhere: Harness) -> None:
     six = everywhere
     six.vendor.objects["goods"]["1"] = {"v": 1}
 
@@ -121,14 +121,14 @@ def test_a_fetch_that_was_paused_past_its_lease_does_not_overwrite_a_newer_state
     assert [("1", "created", "notice")] == six.journal()
 
 
-def test_a_result_that_was_discarded_is_asked_for_again(six: Six) -> None:
+def test_a_result_that_was_discarded_is_asked_for_again(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     _late_answer(six, lambda: six.clock.pass_by(minutes=2))
     assert 2 == six.vendor.asked.count("goods/1")
     assert {"1": {"v": 1}} == six.live()
 
 
-def test_a_lower_turn_never_overwrites_a_higher_one(everywhere: Six) -> None:
+def test_a_lower_turn_never_overwrites_a_higher_one(everywhere: Harness) -> None:
     six = everywhere
     six.vendor.objects["goods"]["1"] = {"v": 2}
     six.mention("1")
@@ -150,7 +150,7 @@ def test_a_lower_turn_never_overwrites_a_higher_one(everywhere: Six) -> None:
     assert {"1": {"v": 2}} == six.live()
 
 
-def test_the_slot_is_held_until_the_result_is_committed(everywhere: Six) -> None:
+def test_the_slot_is_held_until_the_result_is_committed(everywhere: Harness) -> None:
     """Seen from another connection, at the very moment when the row and its change are committed."""
     six = everywhere
     six.vendor.objects["goods"]["1"] = {"v": 1}
@@ -215,7 +215,7 @@ def test_another_key_shares_the_gate_up_to_the_concurrency(connect: Connect) -> 
         assert {"1", "2", "3"} == six.live().keys()
 
 
-def test_absence_is_decided_by_the_fetch_alone(six: Six) -> None:
+def test_absence_is_decided_by_the_fetch_alone(six: Harness) -> None:
     six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
     six.read_again()
     six.vendor.listing["goods"] = lambda _: sixth.whole({"1": {"v": 1}})
@@ -231,7 +231,7 @@ def test_absence_is_decided_by_the_fetch_alone(six: Six) -> None:
     assert ("2", "deleted", "reconcile") == six.journal()[-1]
 
 
-def test_an_object_that_is_gone_changes_nothing_more_until_it_is_back(six: Six) -> None:
+def test_an_object_that_is_gone_changes_nothing_more_until_it_is_back(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     six.mention("1")
     six.look()
@@ -246,7 +246,7 @@ def test_an_object_that_is_gone_changes_nothing_more_until_it_is_back(six: Six) 
 
 
 @pytest.fixture
-def full(connect: Connect) -> Iterator[Six]:
+def full(connect: Connect) -> Iterator[Harness]:
     """A hundred goods, of which a tenth may go."""
     with connect(max_deletions=0.2) as connected:
         connected.vendor.objects["goods"] = {f"{number:03}": {"v": 1} for number in range(100)}
@@ -254,7 +254,7 @@ def full(connect: Connect) -> Iterator[Six]:
         yield connected
 
 
-def _lose(six: Six, first: int, last: int) -> None:
+def _lose(six: Harness, first: int, last: int) -> None:
     keys = [f"{number:03}" for number in range(first, last)]
     for key in keys:
         six.vendor.objects["goods"].pop(key, None)
@@ -262,7 +262,7 @@ def _lose(six: Six, first: int, last: int) -> None:
     six.look()
 
 
-def test_deletions_above_the_share_are_held_however_slowly_they_come(full: Six) -> None:
+def test_deletions_above_the_share_are_held_however_slowly_they_come(full: Harness) -> None:
     for number in range(30):
         _lose(full, number, number + 1)
         full.clock.pass_by(minutes=30)
@@ -272,7 +272,7 @@ def test_deletions_above_the_share_are_held_however_slowly_they_come(full: Six) 
     assert "20%" in reason
 
 
-def test_deletions_are_forgotten_after_a_day(full: Six) -> None:
+def test_deletions_are_forgotten_after_a_day(full: Harness) -> None:
     _lose(full, 0, 20)
     full.clock.pass_by(hours=25)
     _lose(full, 20, 36)
@@ -297,7 +297,7 @@ def test_rows_of_registers_come_and_go(connect: Connect) -> None:
         assert {} == six.live()
 
 
-def test_approval_covers_exactly_the_held_keys_that_are_still_missing(full: Six) -> None:
+def test_approval_covers_exactly_the_held_keys_that_are_still_missing(full: Harness) -> None:
     _lose(full, 0, 40)
     held = sorted(key for key, state in full.states().items() if state == "held")
     assert 20 == len(held)
@@ -309,7 +309,7 @@ def test_approval_covers_exactly_the_held_keys_that_are_still_missing(full: Six)
     assert 100 - 20 - 18 == len(full.live())
 
 
-def test_an_approval_is_used_up_by_the_fetch_that_found_the_object(full: Six) -> None:
+def test_an_approval_is_used_up_by_the_fetch_that_found_the_object(full: Harness) -> None:
     """Else a deletion of years later would pass unseen."""
     _lose(full, 0, 21)
     ((key, _),) = full.states().items()
@@ -326,7 +326,7 @@ def test_an_approval_is_used_up_by_the_fetch_that_found_the_object(full: Six) ->
     assert {key: "held"} == full.states()
 
 
-def test_news_of_a_held_key_looks_again_and_does_not_approve(full: Six) -> None:
+def test_news_of_a_held_key_looks_again_and_does_not_approve(full: Harness) -> None:
     _lose(full, 0, 21)
     ((key, _),) = full.states().items()
     full.mention(key)
@@ -339,7 +339,7 @@ def test_news_of_a_held_key_looks_again_and_does_not_approve(full: Six) -> None:
     assert {"v": 2} == full.live()[key]
 
 
-def test_a_key_of_a_resource_that_is_not_configured_is_finished(six: Six) -> None:
+def test_a_key_of_a_resource_that_is_not_configured_is_finished(six: Harness) -> None:
     six.mention("1", resource="unknown")
     six.look()
     assert {} == six.inbox("unknown")
@@ -347,7 +347,7 @@ def test_a_key_of_a_resource_that_is_not_configured_is_finished(six: Six) -> Non
 
 
 @services.ON_POSTGRESQL
-def test_a_row_that_the_database_refuses_is_parked_alone_and_can_be_retried(everywhere: Six) -> None:
+def test_a_row_that_the_database_refuses_is_parked_alone_and_can_be_retried(everywhere: Harness) -> None:
     """A rule that the mirror's owner made."""
     six = everywhere
     six.vendor.objects["goods"] = {"1": {"price": 1}, "2": {"price": -1}, "3": {"price": 3}}
@@ -400,10 +400,10 @@ def test_a_declared_field_has_its_column_before_any_object_has_it(connect: Conne
         assert six.row("1")["declared"] is None
 
 
-def test_a_worker_that_dies_during_a_fetch_costs_a_repeated_fetch(six: Six) -> None:
+def test_a_worker_that_dies_during_a_fetch_costs_a_repeated_fetch(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     six.mention("1")
-    six.desk.gate.enter("goods\n1")  # and was never heard of again
+    six.desk.gate.acquire("goods\n1")  # and was never heard of again
     six.look()
     assert {"1": "due"} == six.states()
     six.clock.pass_by(minutes=1)
@@ -411,7 +411,7 @@ def test_a_worker_that_dies_during_a_fetch_costs_a_repeated_fetch(six: Six) -> N
     assert {"1": {"v": 1}} == six.live()
 
 
-def test_the_inbox_hands_out_live_before_bulk(six: Six) -> None:
+def test_the_inbox_hands_out_live_before_bulk(six: Harness) -> None:
     six.vendor.objects["goods"] = {key: {"v": 1} for key in "abc"}
     six.mention("a", "b", lane=Lane.BULK, cause=Cause.RECONCILE)
     six.clock.pass_by(seconds=5)
@@ -420,7 +420,7 @@ def test_the_inbox_hands_out_live_before_bulk(six: Six) -> None:
     assert ["goods/c", "goods/a", "goods/b"] == [path for path in six.vendor.asked if "/" in path]
 
 
-def test_a_live_key_that_arrives_between_bulk_keys_goes_next(six: Six) -> None:
+def test_a_live_key_that_arrives_between_bulk_keys_goes_next(six: Harness) -> None:
     six.vendor.objects["goods"] = {key: {"v": 1} for key in "abc"}
     six.mention("a", "b", lane=Lane.BULK, cause=Cause.RECONCILE)
     six.vendor.meanwhile["goods/a"] = lambda: six.notice("c")
@@ -428,7 +428,7 @@ def test_a_live_key_that_arrives_between_bulk_keys_goes_next(six: Six) -> None:
     assert ["goods/a", "goods/c", "goods/b"] == [path for path in six.vendor.asked if "/" in path]
 
 
-def test_a_postponed_key_is_tried_when_its_time_comes_and_not_before(six: Six) -> None:
+def test_a_postponed_key_is_tried_when_its_time_comes_and_not_before(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     six.mention("1")
     with six.database.begin() as connection:
@@ -442,7 +442,7 @@ def test_a_postponed_key_is_tried_when_its_time_comes_and_not_before(six: Six) -
     assert {"1": {"v": 1}} == six.live()
 
 
-def test_two_workers_lose_nothing_and_double_nothing(everywhere: Six) -> None:
+def test_two_workers_lose_nothing_and_double_nothing(everywhere: Harness) -> None:
     six = everywhere
     six.vendor.objects["goods"] = {f"{number}": {"v": 1} for number in range(20)}
     six.mention(*six.vendor.objects["goods"])
@@ -454,7 +454,7 @@ def test_two_workers_lose_nothing_and_double_nothing(everywhere: Six) -> None:
     assert 20 == len(six.journal())
 
 
-def test_a_crash_of_ours_on_one_key_lets_the_others_go_first(six: Six) -> None:
+def test_a_crash_of_ours_on_one_key_lets_the_others_go_first(six: Harness) -> None:
     six.vendor.objects["goods"] = {"1": {"crash": 1}, "2": {"v": 1}}
     six.mention("1")
     six.clock.pass_by(seconds=1)
@@ -468,13 +468,13 @@ def test_a_crash_of_ours_on_one_key_lets_the_others_go_first(six: Six) -> None:
     assert waits.due_at > six.clock.now
 
 
-def test_a_key_that_somebody_else_fetched_meanwhile_is_not_asked_for_again(six: Six) -> None:
+def test_a_key_that_somebody_else_fetched_meanwhile_is_not_asked_for_again(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     six.mention("1")
     with six.database.read() as connection:
         (item,) = inbox.due(connection, connection_name="six", now=six.clock.now)
     six.look()
-    with six.desk.shift() as shift:
+    with six.desk.work_session() as shift:
         fetching.fetch(shift, item)
     assert ["goods", "goods/1"] == six.vendor.asked
     assert 0 == six.leases()
@@ -505,7 +505,7 @@ def test_a_field_that_is_never_declared_is_asked_about_once(connect: Connect) ->
         assert 2 == six.vendor.asked.count("goods/metadata")
 
 
-def test_one_approval_does_not_let_the_other_held_deletions_pass(six: Six) -> None:
+def test_one_approval_does_not_let_the_other_held_deletions_pass(six: Harness) -> None:
     six.vendor.objects["goods"] = {f"{number:02}": {"v": number} for number in range(30)}
     six.read_again()
     six.vendor.objects["goods"] = {}

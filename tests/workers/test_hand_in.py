@@ -214,14 +214,14 @@ def test_nobody_waits_at_a_shut_gate_for_a_document_whose_sender_died(sandbox: A
     ok("hand-in", "goods_in", NOTE, "a.pdf", "--no-wait")
     loaded = configuration.load()
     database = Database(loaded.database.url)
-    gate = desk.desk(database, loaded, "goods_in").gate
+    gate = desk.connection_context(database, loaded, "goods_in").gate
     with database.begin() as connection:
         now = database.now(connection)
         [item] = inbox.due(connection, connection_name="goods_in", now=now)
         documents.begin_sending(connection, item, now=now, until=now)
-    slot = gate.enter()
+    slot = gate.acquire()
     with database.begin() as connection:
-        gate.leave_shut(connection, slot, reason="slowly", after=timedelta(hours=1), counts=True)
+        gate.release_and_back_off(connection, slot, reason="slowly", after=timedelta(hours=1), counts=True)
     database.close()
     said: list[str] = []
     person = threading.Thread(target=lambda: said.append(refused("hand-in", "goods_in", NOTE, "a.pdf")), daemon=True)

@@ -310,7 +310,7 @@ def test_a_look_leaves_the_reason_of_a_resource_that_was_parked_meanwhile(
     if fails:
         shutil.rmtree(folder)
         folder.write_text("no folder")
-    incoming.look(six.desk, begun, began_at=six.clock.now)
+    incoming.scan(six.desk, begun, began_at=six.clock.now)
     assert "parked" == six.stream(KIND).state
     assert "credentials do not match" in six.column("last_error", KIND)
 
@@ -319,10 +319,10 @@ def test_a_look_that_was_asked_for_while_one_failed_is_still_due(six: Reader, fo
     begun = six.stream(KIND)
     six.clock.pass_by(seconds=1)
     with six.database.begin() as connection:
-        streams.look_now(connection, connection_name="six", resource=KIND)
+        streams.poll_now(connection, connection_name="six", resource=KIND)
     shutil.rmtree(folder)
     folder.write_text("no folder")
-    incoming.look(six.desk, begun, began_at=six.clock.now)
+    incoming.scan(six.desk, begun, began_at=six.clock.now)
     assert six.clock.now == six.stream(KIND).full_due_at
     assert "must be able to read and change" in six.column("last_error", KIND)
 
@@ -389,10 +389,10 @@ def test_a_look_that_was_asked_for_while_one_went_on_is_still_due(six: Reader, f
     stale = six.stream(KIND)
     with six.database.begin() as connection:
         six.clock.pass_by(seconds=1)
-        streams.look_now(connection, connection_name="six", resource=KIND)
+        streams.poll_now(connection, connection_name="six", resource=KIND)
         now = six.clock.now
         later = timedelta(hours=1) + now
-        streams.looked(connection, stale, began_at=now, next_at=later, now=now, warning=None)
+        streams.finish_scan(connection, stale, began_at=now, next_at=later, now=now, warning=None)
     assert now == six.stream(KIND).full_due_at
     put(folder / "a.pdf")
     six.work()

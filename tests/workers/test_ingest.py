@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.database import Database
-    from tests.workers.sixth import Chunks, Six
+    from tests.workers.sixth import Chunks, Harness
 
-    Connect = Callable[..., AbstractContextManager[Six]]
+    Connect = Callable[..., AbstractContextManager[Harness]]
 
 ONE_STEP = timedelta(0)
 
@@ -54,7 +54,7 @@ def test_a_full_reading_gives_the_gate_up_while_live_work_of_another_connection_
     connect: Connect,
 ) -> None:
     with connect(also={"seven": {}}) as six:
-        seven = sixth.Six(six.database, six.settings, six.vendor, six.clock, name="seven")
+        seven = sixth.Harness(six.database, six.settings, six.vendor, six.clock, name="seven")
         six.vendor.objects["goods"]["1"] = {"v": 1}
         six.vendor.listing["goods"] = _pages(3, lambda page: seven.notice("1") if page == 1 else None)
         six.read()
@@ -66,8 +66,8 @@ def test_a_full_reading_gives_the_gate_up_while_live_work_of_another_connection_
 
 def test_two_connections_of_one_account_share_its_gate(connect: Connect) -> None:
     with connect(also={"seven": {}, "stranger": {"api_key": "another"}}) as six:
-        seven = sixth.Six(six.database, six.settings, six.vendor, six.clock, name="seven")
-        stranger = sixth.Six(six.database, six.settings, six.vendor, six.clock, name="stranger")
+        seven = sixth.Harness(six.database, six.settings, six.vendor, six.clock, name="seven")
+        stranger = sixth.Harness(six.database, six.settings, six.vendor, six.clock, name="stranger")
         asked: list[int] = []
 
         def the_others_try() -> None:
@@ -79,7 +79,7 @@ def test_two_connections_of_one_account_share_its_gate(connect: Connect) -> None
         six.vendor.meanwhile["goods"] = the_others_try
         six.read()
         assert [0, 1] == asked
-        assert ["seven"] == [other.name for other in six.desk.sharing]
+        assert ["seven"] == [other.name for other in six.desk.same_account]
 
 
 def test_live_keys_of_a_parked_resource_do_not_stop_the_reading_of_the_others(connect: Connect) -> None:
@@ -103,7 +103,7 @@ def test_neither_ticks_nor_bulk_keys_starve_the_other(connect: Connect) -> None:
         for key in six.vendor.objects["orders"]:
             six.mention(key, resource="orders", lane=Lane.BULK, cause=Cause.RECONCILE)
             six.clock.pass_by(seconds=2)
-            ingest.look(six.desk, budget=ONE_STEP)
+            ingest.sync(six.desk, budget=ONE_STEP)
         ticks = six.vendor.asked.count("goods")
         assert 5 <= ticks <= 20
 
@@ -111,7 +111,7 @@ def test_neither_ticks_nor_bulk_keys_starve_the_other(connect: Connect) -> None:
 def test_a_resource_that_is_always_due_again_does_not_keep_the_others_from_being_read(connect: Connect) -> None:
     with connect(kinds={"a": {"full_every": 1}, "b": {"full_every": 60}}) as six:
         for _ in range(6):
-            ingest.read(six.desk, budget=ONE_STEP)
+            ingest.full_sync(six.desk, budget=ONE_STEP)
             six.clock.pass_by(seconds=2)
         assert "b" in six.vendor.asked
 
@@ -146,22 +146,22 @@ def test_a_look_does_not_begin_a_full_reading_nor_a_read_a_tick(connect: Connect
         six.read()
         assert [None] == six.vendor.cursors
         six.clock.pass_by(seconds=60)
-        assert (True, False) == sweeping.has_work(six.desk, due.at_once(six.database))
+        assert (True, False) == sweeping.has_work(six.desk, due.load(six.database))
         six.read()
         assert [None] == six.vendor.cursors
         six.look()
         assert [None, "done"] == six.vendor.cursors
-        assert (False, False) == sweeping.has_work(six.desk, due.at_once(six.database))
+        assert (False, False) == sweeping.has_work(six.desk, due.load(six.database))
 
 
 def test_what_is_left_when_the_time_is_up_is_told(connect: Connect) -> None:
     with connect() as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.mention("1", "2")
-        shift = ingest.look(six.desk, budget=ONE_STEP)
-        assert (True, 1, 1) == (shift.more, shift.requests, shift.changes)
-        shift = ingest.look(six.desk)
-        assert (False, 1, 1) == (shift.more, shift.requests, shift.changes)
+        shift = ingest.sync(six.desk, budget=ONE_STEP)
+        assert (True, 1, 1) == (shift.has_more, shift.requests, shift.changes)
+        shift = ingest.sync(six.desk)
+        assert (False, 1, 1) == (shift.has_more, shift.requests, shift.changes)
 
 
 @pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1100])
@@ -171,7 +171,7 @@ def test_every_notice_is_folded(connect: Connect, count: int) -> None:
         six.notice(*(f"{number}" for number in range(count)))
         six.look()
         assert count == len(six.inbox())
-        assert "six" not in due.at_once(six.database).noticed
+        assert "six" not in due.load(six.database).with_webhooks
 
 
 def test_a_closed_vendor_is_not_read_in_full_but_asked_for_the_rest(connect: Connect) -> None:
@@ -202,7 +202,7 @@ def test_a_parked_resource_goes_on_where_a_person_has_it_looked_at(connect: Conn
         six.work()
         assert ["goods"] == six.vendor.asked
         with six.database.begin() as connection:
-            streams.look_now(connection, connection_name="six")
+            streams.poll_now(connection, connection_name="six")
         six.work()
         assert {"1": {"v": 1}} == six.live()
         assert ("open", None, {}) == (six.stream().state, six.column("last_error"), six.inbox())
@@ -225,7 +225,7 @@ def test_a_worker_that_dies_leaves_nothing_held(connect: Connect, path: str) -> 
 
 def test_bulk_keys_give_way_to_live_work_of_another_connection_at_the_account(connect: Connect) -> None:
     with connect(also={"seven": {}}) as six:
-        seven = sixth.Six(six.database, six.settings, six.vendor, six.clock, name="seven")
+        seven = sixth.Harness(six.database, six.settings, six.vendor, six.clock, name="seven")
         six.work()
         seven.work()
         six.vendor.asked.clear()

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from models import exact, inbox, streams, tables
-from models.values import Cause, Lane, Mention
+from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import mirrored
 from tests.test_story import alive, replayed
 from tests.workers import sixth
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from models.database import Database
     from tests.mirroring import Mirror
-    from tests.workers.sixth import Chunks, Six
+    from tests.workers.sixth import Chunks, Harness
 
 GONE = None
 STATES = {
@@ -43,7 +43,7 @@ LISTINGS = [(when, during) for when in range(4) for during in (False, True) if w
 class Company:
     """The made-up vendor's objects, one for each story and each fate of its hooks, and what changed since when."""
 
-    def __init__(self, six: Six, stories: Iterable[str]) -> None:
+    def __init__(self, six: Harness, stories: Iterable[str]) -> None:
         self.six = six
         self.changed: dict[str, int] = {}
         self.counter = 0
@@ -106,7 +106,7 @@ def test_every_order_of_events_hooks_ticks_and_listings_ends_as_the_vendor_has_i
         assert ([], []) == (_fallen(sqlite), _repeated(sqlite))
 
 
-def _told(six: Six, company: Company, *, tick: int, listing: int, during: bool) -> None:
+def _told(six: Harness, company: Company, *, tick: int, listing: int, during: bool) -> None:
     """The three events, with their hooks, one tick and one listing between them."""
     happened = 0
     for number in range(4):
@@ -128,7 +128,7 @@ def _told(six: Six, company: Company, *, tick: int, listing: int, during: bool) 
     six.look()
 
 
-def _polled(six: Six) -> None:
+def _polled(six: Harness) -> None:
     """One polling interval, and the second look at what was missing."""
     six.clock.pass_by(seconds=61)
     six.change(full_due_at=six.clock.now)
@@ -254,7 +254,7 @@ def test_a_vendors_objects_end_as_he_has_them_in_every_order(
 def _listed_in_full(mirror: Mirror, system: str) -> None:
     with mirror.database.begin() as connection:
         now = mirror.database.now(connection)
-        for row in streams.open_ones(connection, connection_name=system):
+        for row in streams.open_streams(connection, connection_name=system):
             streams.change(connection, system, row.resource, full_due_at=now)
     mirror.work()
 
@@ -262,12 +262,12 @@ def _listed_in_full(mirror: Mirror, system: str) -> None:
 def _hooks(mirror: Mirror, vendor: type[Dilovod | Directo], keys: list[str]) -> None:
     """As if webhooks had come and been folded, at Directo as if somebody had named the keys."""
     with mirror.database.begin() as connection:
-        inbox.mention(
+        inbox.enqueue(
             connection,
             connection_name=vendor.system,
-            mentions=[Mention(vendor.resource, key) for key in keys],
+            mentions=[ObjectRef(vendor.resource, key) for key in keys],
             lane=Lane.LIVE,
-            cause=Cause.NOTICE,
+            cause=Cause.WEBHOOK,
         )
     mirror.work()
 
@@ -318,7 +318,7 @@ def test_nothing_that_changes_around_a_clocks_change_is_lost(
             edit(mirror.sandboxes[system], f"edit {number}")
             clock.pass_by(minutes=20)
             with sqlite.begin() as connection:
-                streams.look_now(connection, connection_name=system)
+                streams.poll_now(connection, connection_name=system)
             mirror.work()
             assert {} == mirror.differences(), clock.now
 

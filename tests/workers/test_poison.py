@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models import inbox, streams
-from models.values import Cause, Lane, Mention
+from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import mirrored
 from tests.workers import sixth
 from workers import fates, ingest
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from models.database import Database
-    from tests.workers.sixth import Six
+    from tests.workers.sixth import Harness
 
-    Connect = Callable[..., AbstractContextManager[Six]]
+    Connect = Callable[..., AbstractContextManager[Harness]]
 
 ASKED = {"goods": {"every": 60, "full_every": 3600}, "orders": {"every": 60, "full_every": 3600}}
 
@@ -34,22 +34,22 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
     return partial(sixth.connected, sqlite, tmp_path)
 
 
-def _broken(six: Six) -> None:
+def _broken(six: Harness) -> None:
     six.vendor.stuck = True
     six.vendor.instead["goods/1"] = [(500, {}, "broken")]
 
 
-def _half(six: Six) -> None:
+def _half(six: Harness) -> None:
     six.vendor.stuck = True
     six.vendor.instead["goods/1"] = [(200, {"Content-Length": "999"}, '{"raw": {"v"')]
 
 
-def _no_json(six: Six) -> None:
+def _no_json(six: Harness) -> None:
     six.vendor.stuck = True
     six.vendor.instead["goods/1"] = [(200, {}, "<html>a proxy</html>")]
 
 
-def _mistake_of_ours(six: Six) -> None:
+def _mistake_of_ours(six: Harness) -> None:
     six.vendor.stuck = True
     six.vendor.instead["goods/1"] = [(200, {}, '{"raw": {"crash": 1}}')]
 
@@ -61,25 +61,25 @@ class Silence(dict[str, Any]):
         return partial(time.sleep, 1.5) if path == "goods/1" else super().pop(path, *default)
 
 
-def _silent(six: Six) -> None:
+def _silent(six: Harness) -> None:
     six.vendor.meanwhile = Silence()
 
 
-def _healed(six: Six) -> None:
+def _healed(six: Harness) -> None:
     six.vendor.instead.clear()
     six.vendor.meanwhile = {}
     six.vendor.objects["goods"]["1"] = {"v": 2}
 
 
-def _attempts(six: Six) -> int:
+def _attempts(six: Harness) -> int:
     return six.vendor.asked.count("goods/1")
 
 
-def _parked(six: Six) -> bool:
+def _parked(six: Harness) -> bool:
     return six.states().get("1") == "parked"
 
 
-def _others_go_on(six: Six) -> None:
+def _others_go_on(six: Harness) -> None:
     """While the poisoned key is tried, others are edited; of one a webhook comes, the other one a tick finds."""
     version = 0
 
@@ -98,7 +98,7 @@ def _others_go_on(six: Six) -> None:
 
 @pytest.mark.parametrize("poison", [_broken, _half, _no_json, _mistake_of_ours, _silent])
 def test_an_object_that_always_fails_is_parked_after_its_attempts_and_the_others_go_on(
-    connect: Connect, poison: Callable[[Six], None]
+    connect: Connect, poison: Callable[[Harness], None]
 ) -> None:
     with connect(kinds=ASKED, timeout="1s") as six:
         six.vendor.objects["goods"] = {"2": {"v": 0}}
@@ -114,7 +114,7 @@ def test_an_object_that_always_fails_is_parked_after_its_attempts_and_the_others
 @pytest.mark.parametrize("news", ["a person's retry", "a webhook"])
 @pytest.mark.parametrize("poison", [_broken, _mistake_of_ours])
 def test_what_was_parked_comes_back_with_all_its_attempts(
-    connect: Connect, poison: Callable[[Six], None], news: str
+    connect: Connect, poison: Callable[[Harness], None], news: str
 ) -> None:
     with connect(kinds=ASKED) as six:
         six.work()
@@ -160,22 +160,22 @@ def test_an_object_that_no_worker_survives_is_parked_and_the_others_go_on(connec
 # A vendor who is away.
 
 
-def _refuses(six: Six) -> None:
+def _refuses(six: Harness) -> None:
     assert six.line is not None
     six.line.cut()
 
 
-def _answers(six: Six) -> None:
+def _answers(six: Harness) -> None:
     six.vendor.away = None
 
 
-def _reached_again(six: Six) -> None:
+def _reached_again(six: Harness) -> None:
     assert six.line is not None
     six.line.mend()
 
 
-def _says(status: int, body: str, **headers: str) -> Callable[[Six], None]:
-    def away(six: Six) -> None:
+def _says(status: int, body: str, **headers: str) -> Callable[[Harness], None]:
+    def away(six: Harness) -> None:
         six.vendor.away = (status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
     return away
@@ -328,16 +328,16 @@ def test_a_poisoned_good_at_dilovod_is_parked_and_the_others_go_on(sqlite: Datab
         while not mirror.status()["catalogs.goods"].parked and door.broken <= 2 * fates.ATTEMPTS:
             sandbox.books.touch(sandbox.books.things[goods[1]], productNum=f"edit {door.broken}")
             with sqlite.begin() as connection:
-                mentioned = [Mention("catalogs.goods", goods[1])]
-                inbox.mention(
+                mentioned = [ObjectRef("catalogs.goods", goods[1])]
+                inbox.enqueue(
                     connection,
                     connection_name="dilovod",
                     mentions=mentioned,
                     lane=Lane.LIVE,
-                    cause=Cause.NOTICE,
+                    cause=Cause.WEBHOOK,
                 )
-            ingest.read(desk)
-            ingest.look(desk)
+            ingest.full_sync(desk)
+            ingest.sync(desk)
             clock.pass_by(seconds=30)
         assert {} == {key: row for key, row in mirror.differences().items() if goods[1] in row}
         assert fates.ATTEMPTS <= door.broken <= 2 * fates.ATTEMPTS

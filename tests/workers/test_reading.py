@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from models import inbox, migration, streams, tables
-from models.values import Cause, Lane, Mention
+from models.values import Cause, Lane, ObjectRef
 from tests import processes, services
 from tests.workers import sixth
 from workers import configuration, desk, fates, gate, ingest
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.database import Database
-    from tests.workers.sixth import Chunks, Six
+    from tests.workers.sixth import Chunks, Harness
 
-    Connect = Callable[..., AbstractContextManager[Six]]
+    Connect = Callable[..., AbstractContextManager[Harness]]
 
 KEYLESS = {"goods": {"points": False, "unpaged": True}}
 
@@ -59,8 +59,8 @@ def test_a_listing_holds_the_gate_alone_until_its_last_chunk_is_written(connect:
         refused = []
 
         def somebody_asks() -> None:
-            with pytest.raises(gate.Shut):
-                six.desk.gate.enter("goods\n1")
+            with pytest.raises(gate.GateClosed):
+                six.desk.gate.acquire("goods\n1")
             refused.append(True)
 
         six.vendor.meanwhile["goods"] = somebody_asks
@@ -69,7 +69,7 @@ def test_a_listing_holds_the_gate_alone_until_its_last_chunk_is_written(connect:
         assert 0 == six.leases()
 
 
-def _five(six: Six, during_the_first: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def _five(six: Harness, during_the_first: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Five objects on as many pages. What happens while the first page is on its way."""
     objects = six.vendor.objects["goods"] = {str(number): {"v": 1} for number in range(5)}
     pages = _paged(objects, 1)
@@ -228,7 +228,7 @@ def test_a_tick_during_a_full_reading_keeps_its_own_cursor(connect: Connect) -> 
         pages = {None: {"cursor": "page 2", "more": True}, "page 2": {"cursor": "full", "complete": True}}
         six.vendor.listing["goods"] = lambda cursor: [{"end": pages.get(cursor, {"cursor": "tick"})}]
         six.change(full_due_at=six.clock.now)
-        ingest.read(six.desk, budget=timedelta(0))
+        ingest.full_sync(six.desk, budget=timedelta(0))
         six.look()
         six.read()
         assert "tick" == six.stream().cursor
@@ -284,7 +284,7 @@ def test_a_new_omit_rule_rewrites_what_it_touches(connect: Connect, sqlite: Data
         six.work()
         file = tmp_path / "erpmirror.toml"
         file.write_text(file.read_text(encoding="utf-8") + 'omit = ["secret"]\n', encoding="utf-8")
-        ruled = sixth.Six(sqlite, configuration.load(file), six.vendor, six.clock)
+        ruled = sixth.Harness(sqlite, configuration.load(file), six.vendor, six.clock)
         ruled.read_again()
         assert {"1": {"v": 1}} == ruled.live()
         assert ["created", "updated"] == [kind for _, kind, _ in ruled.journal()]
@@ -350,14 +350,14 @@ def test_what_was_written_during_the_reading_is_not_missing(anywhere: Connect) -
 
         six.vendor.listing["goods"] = answer
         six.change(full_due_at=six.clock.now)
-        ingest.read(six.desk, budget=timedelta(0))
+        ingest.full_sync(six.desk, budget=timedelta(0))
         six.clock.pass_by(minutes=2)
         six.look()
         six.read()
         assert {"1", "2"} == six.live().keys()
 
 
-def _mass_deletion(six: Six) -> list[str]:
+def _mass_deletion(six: Harness) -> list[str]:
     six.vendor.objects["goods"] = {f"{number:02}": {"v": 1} for number in range(40)}
     six.work()
     six.vendor.objects["goods"] = {"00": {"v": 1}}
@@ -544,11 +544,11 @@ def test_a_look_that_is_asked_for_while_the_answer_is_on_its_way_is_not_lost(
             six.vendor.objects["goods"] = {"1": {"v": 1}}
             six.clock.pass_by(seconds=1)
             with six.database.begin() as connection:
-                streams.look_now(connection, connection_name="six")
+                streams.poll_now(connection, connection_name="six")
 
         six.vendor.meanwhile["goods"] = changed_and_told
         with six.database.begin() as connection:
-            streams.look_now(connection, connection_name="six")
+            streams.poll_now(connection, connection_name="six")
         six.work()
         assert {"1": {"v": 1}} == six.live()
 
@@ -564,7 +564,7 @@ def test_a_resource_that_left_and_returned_begins_with_a_full_reading(anywhere: 
         six.look()
         six.read()
         assert [] == six.vendor.cursors, "what is not configured is not asked"
-        desk.align(six.database, six.settings)
+        desk.sync_streams(six.database, six.settings)
         six.work()
         assert [None] == six.vendor.cursors
 
@@ -641,7 +641,7 @@ def test_numbers_of_any_size_and_nesting_of_any_depth_stop_nothing(anywhere: Con
 # Complete as of.
 
 
-def _complete(six: Six) -> object:
+def _complete(six: Harness) -> object:
     return six.column("complete_as_of")
 
 
@@ -706,13 +706,13 @@ def test_rows_are_written_in_the_order_of_their_keys_byte_by_byte(connect: Conne
         keys = {"b", "a", "B", "é", "Z", "_", "10", "9"}
         sa.event.listen(six.database.engine, "before_cursor_execute", seen)
         with six.database.begin() as connection:
-            mentions = [Mention("goods", key) for key in ("b", "é", "a", "B", "Z", "_", "9", "10")]
-            inbox.mention(
+            mentions = [ObjectRef("goods", key) for key in ("b", "é", "a", "B", "Z", "_", "9", "10")]
+            inbox.enqueue(
                 connection,
                 connection_name="six",
                 mentions=mentions,
                 lane=Lane.LIVE,
-                cause=Cause.NOTICE,
+                cause=Cause.WEBHOOK,
             )
         assert [sorted(keys, key=str.encode)] == written
 
@@ -743,10 +743,10 @@ def test_a_look_asked_for_between_two_pages_is_still_due_after_the_last(connect:
     with connect() as six:
         pages = {None: {"cursor": "page 2", "more": True}, "page 2": {"cursor": "done", "complete": True}}
         six.vendor.listing["goods"] = lambda cursor: [{"end": pages[cursor]}]
-        ingest.read(six.desk, budget=timedelta(0))
+        ingest.full_sync(six.desk, budget=timedelta(0))
         with six.database.begin() as connection:
-            streams.look_now(connection, connection_name="six")
-        ingest.read(six.desk, budget=timedelta(0))
+            streams.poll_now(connection, connection_name="six")
+        ingest.full_sync(six.desk, budget=timedelta(0))
         assert six.stream().full_run is None
         assert six.stream().is_due(six.clock.now, full=True)
         six.read()
@@ -758,7 +758,7 @@ def test_a_tick_that_breaks_off_goes_on_as_a_full_reading_but_not_because_of_the
         six.work()
         six.clock.pass_by(minutes=2)
         away = sa.exc.OperationalError("SELECT 1", {}, OSError())
-        fates.broken_stream(six.desk, six.stream(), away, full=False)
+        fates.crash_stream(six.desk, six.stream(), away, full=False)
         assert [False, False] == [six.stream().is_due(six.clock.now, full=full) for full in (False, True)]
         six.clock.pass_by(minutes=2)
         six.vendor.listing["goods"] = lambda _: [{"fail": "crash"}]

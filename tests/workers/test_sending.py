@@ -17,7 +17,7 @@ from tests.serving import served
 from tests.workers import reader
 from tests.workers.reader import KIND, pdf, sha256
 from workers import fetching, ingest, sweeping
-from workers.desk import Desk
+from workers.desk import ConnectionContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -285,7 +285,7 @@ def test_a_worker_who_read_of_a_document_before_it_was_parked_does_not_send_it(s
     with six.database.read() as connection:
         [stale] = inbox.due(connection, connection_name="six", now=six.clock.now)
     six.look()
-    with six.desk.shift() as shift:
+    with six.desk.work_session() as shift:
         fetching.fetch(shift, stale)
     assert ("parked", [KEY]) == (six.state(ONE), six.vendor.keys)
 
@@ -361,7 +361,7 @@ def test_while_one_document_is_read_by_another_worker_there_is_nothing_to_do(con
         six.hand_in(ONE)
         worker = six.aside(six.look)
         assert six.vendor.busy.wait(20)
-        assert (False, False) == sweeping.has_work(six.desk, due.at_once(six.database))
+        assert (False, False) == sweeping.has_work(six.desk, due.load(six.database))
         six.vendor.reads_on.set()
         worker.join(30)
         assert "interpreted" == six.state(ONE)
@@ -375,9 +375,9 @@ def test_a_document_of_a_resource_that_only_newer_settings_have_waits_for_a_work
         with six.database.begin() as connection:
             streams.forget(connection, connection_name="six", resource=KIND)
         six.hand_in(ONE)
-        ingest.look(Desk(six.database, six.settings, older))
+        ingest.sync(ConnectionContext(six.database, six.settings, older))
         assert ([], {KEY: "due"}) == (six.vendor.received, six.states(KIND))
-        six.desk.align()
+        six.desk.sync_streams()
         six.clock.pass_by(minutes=2)
         six.work()
         assert [KEY] == six.vendor.keys

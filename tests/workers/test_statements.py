@@ -65,10 +65,10 @@ def test_one_webhooks_update(database: Database, tmp_path: Path) -> None:
         mirror.sandboxes["dilovod"]._edit_good(Random(1))
         hook = mirror.sandboxes["dilovod"].hooks[-1]["params"]
         with database.begin() as tx:
-            notices.append(tx, [notices.Letter("dilovod", "{}", hook["objectName"], hook["id"])])
+            notices.append(tx, [notices.AcceptedWebhook("dilovod", "{}", hook["objectName"], hook["id"])])
         desk = mirror.desk("dilovod")
         with counted(database) as traffic:
-            shift = ingest.look(desk)
+            shift = ingest.sync(desk)
         assert (1, 1) == (shift.requests, shift.changes)
         assert {} == mirror.differences()
     assert UPDATE[database.engine.dialect.name] == traffic.figures(), "\n".join(traffic.statements)

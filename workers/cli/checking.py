@@ -78,8 +78,8 @@ def _proofs(loaded: Settings, report: Callable[[str], None]) -> Iterator[Proof]:
     answer, reached = _tried(lambda: serving.reach(loaded, database))
     remedy = f"start the broker, or correct `url` in [broker] of {loaded.file}"
     yield Proof(None, None, "broker", answer, reached, None if reached else remedy)
-    for each in desk.desks(database, loaded):
-        yield from interviews.Interview(each, report).proofs(ready=ready)
+    for each in desk.all_contexts(database, loaded):
+        yield from interviews.ConnectionCheck(each, report).proofs(ready=ready)
 
 
 def _tried(prove: Callable[[], str]) -> tuple[str, bool]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from models.database import Database
     from models.settings import Connection, Settings
-    from workers.desk import Desk
+    from workers.desk import ConnectionContext
 
 Config = Annotated[
     Path | None,
@@ -93,24 +93,24 @@ def options(loaded: Settings, name: str) -> Connection:
     return loaded.connections[name]
 
 
-def desk(config: Path | None, name: str) -> Desk:
+def connection_context(config: Path | None, name: str) -> ConnectionContext:
     """The context of a connection, its database open."""
     from workers import desk
 
     loaded = settings(config)
     options(loaded, name)
-    return desk.desk(database(loaded), loaded, name)
+    return desk.connection_context(database(loaded), loaded, name)
 
 
-def ring(at: Desk) -> None:
+def wake(at: ConnectionContext) -> None:
     """Wake the workers. A broker that is away is no error: the scheduler wakes them when it is back."""
     from workers import app, bell, broker
 
     broker.prepare(at.settings)
     try:
-        waker = bell.Bell(app.create_app(at.settings, at.database), at.database)
-        waker.ring(at.name, bell.SYNC)
-        waker.ring(at.name, bell.FULL_SYNC)
+        waker = bell.Waker(app.create_app(at.settings, at.database), at.database)
+        waker.wake(at.name, bell.SYNC)
+        waker.wake(at.name, bell.FULL_SYNC)
     except Exception as error:  # raised again unless it is an expected one
         message = errors.explained(error)
         if message is None:
@@ -118,7 +118,7 @@ def ring(at: Desk) -> None:
         note(f"{message}. The work stays due; a worker does it when the broker is back.")
 
 
-def resources(at: Desk, resource: str | None) -> list[str]:
+def resources(at: ConnectionContext, resource: str | None) -> list[str]:
     """The resource, or all of the connection's."""
     if resource is None:
         return list(at.resources)

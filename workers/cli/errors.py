@@ -17,15 +17,15 @@ def explained(error: Exception) -> str | None:
     from models.migration import WrongTablesError
     from models.settings import SettingsError
     from workers.connectors.discovery import IncompleteError
-    from workers.errors import Fate
-    from workers.gate import Shut
+    from workers.errors import VendorError
+    from workers.gate import GateClosed
 
     match error:
         case Problem() | SettingsError() | WrongTablesError() | IncompleteError():
             return str(error)
-        case Fate():
+        case VendorError():
             return f"the vendor could not be asked, or refused: {error}"
-        case Shut():
+        case GateClosed():
             return f"the account's gate is closed until {error.until:%Y-%m-%d %H:%M:%S} UTC: {error}"
         case _:
             return _about_a_service(error)

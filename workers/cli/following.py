@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from workers.desk import Desk
+    from workers.desk import ConnectionContext
 
 _BUDGET = timedelta(seconds=1)
 _PATIENCE = timedelta(seconds=60)
@@ -42,7 +42,7 @@ class Progressed:
 
 
 def until_done(
-    at: Desk, names: Sequence[str], console: Console, *, rows: Callable[[], dict[str, int]]
+    at: ConnectionContext, names: Sequence[str], console: Console, *, rows: Callable[[], dict[str, int]]
 ) -> tuple[list[Progressed], bool]:
     """Work until these resources are synced and what was due then is done; their progress, and whether all is done.
 
@@ -73,14 +73,14 @@ def until_done(
     return progress(at, names), done
 
 
-def _work(at: Desk, names: Sequence[str], show: Callable[[], None]) -> bool:
+def _work(at: ConnectionContext, names: Sequence[str], show: Callable[[], None]) -> bool:
     began, synced_at = at.now(), None
     while True:
         if synced_at is None and not _streams_due(at, names, began):
             synced_at = at.now()
         if synced_at is not None and not _keys_due(at, names, synced_at):
             return True
-        asked = ingest.look(at, budget=_BUDGET).requests + ingest.read(at, budget=_BUDGET).requests
+        asked = ingest.sync(at, budget=_BUDGET).requests + ingest.full_sync(at, budget=_BUDGET).requests
         show()
         if not asked:
             if _closed_for(at) > _PATIENCE:
@@ -88,26 +88,26 @@ def _work(at: Desk, names: Sequence[str], show: Callable[[], None]) -> bool:
             time.sleep(_POLL)
 
 
-def _streams_due(at: Desk, names: Sequence[str], began: datetime) -> bool:
+def _streams_due(at: ConnectionContext, names: Sequence[str], began: datetime) -> bool:
     """Whether a poll or full sync that was due at the beginning is still to be done."""
     with at.database.read() as connection:
-        rows = streams.open_ones(connection, connection_name=at.name)
+        rows = streams.open_streams(connection, connection_name=at.name)
     return any(_due(at, row, began) for row in rows if row.resource in names)
 
 
-def _due(at: Desk, row: streams.Stream, began: datetime) -> bool:
+def _due(at: ConnectionContext, row: streams.Stream, began: datetime) -> bool:
     is_polled = at.resources[row.resource].every is not None
     return row.full_due_at <= began or (is_polled and row.cursor is not None and row.due_at <= began)
 
 
-def _keys_due(at: Desk, names: Sequence[str], until: datetime) -> bool:
+def _keys_due(at: ConnectionContext, names: Sequence[str], until: datetime) -> bool:
     """Whether keys are pending that were due by then. (Keys of a parked resource wait with it.)"""
     with at.database.read() as connection:
         keys = inbox.due(connection, connection_name=at.name, now=until, limit=_MANY)
     return any(item.resource in names for item in keys)
 
 
-def _closed_for(at: Desk) -> timedelta:
+def _closed_for(at: ConnectionContext) -> timedelta:
     with at.database.read() as connection:
         until = connection.execute(
             sa.select(tables.gates.c.shut_until).where(tables.gates.c.account == at.gate.account)
@@ -115,7 +115,7 @@ def _closed_for(at: Desk) -> timedelta:
         return until - at.database.now(connection) if until is not None else timedelta(0)
 
 
-def progress(at: Desk, names: Sequence[str]) -> list[Progressed]:
+def progress(at: ConnectionContext, names: Sequence[str]) -> list[Progressed]:
     """The progress of each of these resources, by one cheap query."""
     row = tables.streams.c
     statement = (

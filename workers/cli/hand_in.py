@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from models.documents import Standing
-    from workers.desk import Desk
+    from models.documents import DocumentRow
+    from workers.desk import ConnectionContext
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="The kind of document, such as deliverynote.")]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="PDFs.")]
@@ -49,14 +49,14 @@ def hand_in(
 
     Example: [bold]erpmirror hand-in goods_in deliverynote scans/*.pdf[/]
     """
-    at = entry.desk(config, connection)
+    at = entry.connection_context(config, connection)
     _check_kind(at, kind)
     order = _checked_order(order)
     _check_files(at, files)
-    at.align()
+    at.sync_streams()
     handed = {str(path): _handed(at, kind, path, order) for path in files}
     if not wait:
-        entry.ring(at)
+        entry.wake(at)
         return
     try:
         with entry.err().status("Waiting for the vendor …"):
@@ -69,7 +69,7 @@ def hand_in(
     _show(at, kind, handed)
 
 
-def _check_kind(at: Desk, kind: str) -> None:
+def _check_kind(at: ConnectionContext, kind: str) -> None:
     kinds = [name for name, resource in at.resources.items() if resource.handed_in]
     if not kinds:
         raise errors.Problem(f"{at.name} is a connection to {at.options.system}, which takes no documents")
@@ -86,11 +86,11 @@ def _checked_order(order: str | None) -> str | None:
     return order or None
 
 
-def _check_files(at: Desk, files: Sequence[Path]) -> None:
+def _check_files(at: ConnectionContext, files: Sequence[Path]) -> None:
     """Check all of them before the first is handed in, so that a mistyped line can be repeated."""
-    from models.settings import HandedIn
+    from models.settings import TakesDocuments
 
-    largest = at.options.largest if isinstance(at.options, HandedIn) else 0
+    largest = at.options.largest if isinstance(at.options, TakesDocuments) else 0
     wrong = [f"  {_shown(path)}: {reason}" for path in files if (reason := _wrong(path, largest))]
     if wrong:
         raise errors.Problem("\n".join(["nothing was handed in", *wrong]))
@@ -110,7 +110,7 @@ def _wrong(path: Path, largest: int) -> str | None:
     return None
 
 
-def _handed(at: Desk, kind: str, path: Path, order: str | None) -> str:
+def _handed(at: ConnectionContext, kind: str, path: Path, order: str | None) -> str:
     """Its sha256."""
     from models import documents
 
@@ -134,29 +134,29 @@ def _shown(path: object) -> str:
     return exact.storable_text(str(path))
 
 
-def _standing(at: Desk, kind: str, sha256: str) -> Standing | None:
+def _standing(at: ConnectionContext, kind: str, sha256: str) -> DocumentRow | None:
     from models import documents
 
     with at.database.read() as opened:
         return documents.get(opened, connection_name=at.name, kind=kind, sha256=sha256)
 
 
-def _wait(at: Desk, kind: str, keys: set[str]) -> None:
+def _wait(at: ConnectionContext, kind: str, keys: set[str]) -> None:
     """Send what is due, or wait while a worker does, until none of these documents makes progress."""
     from workers import ingest
 
     while any(_moves(at, kind, sha256) for sha256 in keys):
-        if not ingest.look(at, budget=_BUDGET).requests:
+        if not ingest.sync(at, budget=_BUDGET).requests:
             time.sleep(_POLL)
 
 
-def _moves(at: Desk, kind: str, sha256: str) -> bool:
+def _moves(at: ConnectionContext, kind: str, sha256: str) -> bool:
     """Whether it is being sent, or is due soon."""
     from models.documents import State
     from workers.cli import following
 
     standing = _standing(at, kind, sha256)
-    if standing is None or standing.due_at is None or standing.mention != "due":
+    if standing is None or standing.due_at is None or standing.ref != "due":
         return False
     if any(each.state != "open" for each in following.progress(at, [kind])):
         return False
@@ -166,7 +166,7 @@ def _moves(at: Desk, kind: str, sha256: str) -> bool:
     return being_sent or _rests_until(at, standing.due_at) < now + _PATIENCE
 
 
-def _rests_until(at: Desk, due_at: datetime) -> datetime:
+def _rests_until(at: ConnectionContext, due_at: datetime) -> datetime:
     """When it is due and the gate is open."""
     import sqlalchemy as sa
 
@@ -177,7 +177,7 @@ def _rests_until(at: Desk, due_at: datetime) -> datetime:
     return max(due_at, shut or due_at)
 
 
-def _show(at: Desk, kind: str, handed: Mapping[str, str]) -> None:
+def _show(at: ConnectionContext, kind: str, handed: Mapping[str, str]) -> None:
     from models.documents import State
     from workers.cli import following
 
@@ -197,7 +197,7 @@ def _show(at: Desk, kind: str, handed: Mapping[str, str]) -> None:
 _NEXT = "what is parked waits for `erpmirror parked retry`; the rest stays due and is tried again"
 
 
-def _read(at: Desk, kind: str, sha256: str) -> str:
+def _read(at: ConnectionContext, kind: str, sha256: str) -> str:
     """The decoded document in a few words."""
     from models import documents
 

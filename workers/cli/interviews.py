@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from workers.connectors.contract import Resource
-    from workers.desk import Desk
-    from workers.errors import Fate
-    from workers.gate import Shut
+    from workers.desk import ConnectionContext
+    from workers.errors import VendorError
+    from workers.gate import GateClosed
 
 _CLOCK_READ_WITHIN = timedelta(seconds=1)
 _LARGEST_CLOCK_DIFFERENCE = timedelta(minutes=2)
@@ -41,10 +41,10 @@ class Proof:
     remedy: str | None = None
 
 
-class Interview:
+class ConnectionCheck:
     """Checks one connection: the login first, since without it every other answer is the same refusal."""
 
-    def __init__(self, desk: Desk, report: Callable[[str], None]) -> None:
+    def __init__(self, desk: ConnectionContext, report: Callable[[str], None]) -> None:
         self._desk = desk
         self._report = report
         self._table = f"[connections.{desk.name}] of {desk.settings.file}"
@@ -70,26 +70,26 @@ class Interview:
     def _proof(self, what: str, says: str, remedy: str | None = None, *, ok: bool = True) -> Proof:
         return Proof(self._desk.name, self._desk.options.system, what, says, ok, remedy)
 
-    def _ended(self, what: str, ended: Fate | Shut, remedy: str | None) -> Proof:
+    def _ended(self, what: str, ended: VendorError | GateClosed, remedy: str | None) -> Proof:
         """The result where there was no answer. Closed hours are no failure."""
         from workers.errors import Closed
-        from workers.gate import Shut
+        from workers.gate import GateClosed
 
         if isinstance(ended, Closed):
             return self._proof(what, f"closed until {_moment(ended.until)}: {ended}")
-        if isinstance(ended, Shut):
+        if isinstance(ended, GateClosed):
             says = f"not checked: the account's gate is closed until {_moment(ended.until)}: {ended}"
             return self._proof(what, says, remedy, ok=False)
         return self._proof(what, str(ended), remedy, ok=False)
 
     def _login(self) -> list[Proof]:
         from workers import asking
-        from workers.errors import Fate
-        from workers.gate import Shut
+        from workers.errors import VendorError
+        from workers.gate import GateClosed
 
         try:
             greeting = asking.check(self._desk)
-        except (Fate, Shut) as ended:
+        except (VendorError, GateClosed) as ended:
             return [self._ended("login", ended, remedies.of_login(ended, self._desk.options, self._table))]
         return [self._proof("login", greeting.says), *([] if greeting.ahead is None else [self._clock(greeting.ahead)])]
 
@@ -107,16 +107,16 @@ class Interview:
 
     def _readable(self, resources: Sequence[Resource]) -> Iterator[Proof]:
         from workers import asking
-        from workers.errors import Fate
-        from workers.gate import Shut
+        from workers.errors import VendorError
+        from workers.gate import GateClosed
 
         for number, resource in enumerate(resources, 1):
             self._report(f"Checking {self._desk.name}: {resource.name} ({number} of {len(resources)})")
             try:
                 yield self._proof(resource.name, asking.probe(self._desk, resource))
-            except (Fate, Shut) as ended:
+            except (VendorError, GateClosed) as ended:
                 yield self._ended(resource.name, ended, remedies.of_resource(ended, resource.name, self._table))
-                if isinstance(ended, Shut):  # for all that follow, too
+                if isinstance(ended, GateClosed):  # for all that follow, too
                     yield from self._unasked(resources[number:], "the gate is closed")
                     return
 
@@ -126,9 +126,9 @@ class Interview:
 
     def _handed_in(self, resource: Resource) -> Proof:
         """Nothing is sent to the vendor before a document is handed in, but its watched folder can be checked."""
-        from models.settings import HandedIn
+        from models.settings import TakesDocuments
 
-        inbox = self._desk.options.inbox if isinstance(self._desk.options, HandedIn) else None
+        inbox = self._desk.options.inbox if isinstance(self._desk.options, TakesDocuments) else None
         if inbox is None:
             return self._proof(resource.name, "checked by the first document; no folder is watched")
         # Workers make the folders; if not even the inbox's parent exists, the path is wrong or a disk is not mounted.

@@ -23,7 +23,7 @@ def rebuild(connection: entry.Name, resource: entry.MaybeResource = None, *, con
     """
     from models import columns, records, streams
 
-    at = entry.desk(config, connection)
+    at = entry.connection_context(config, connection)
     for name in entry.resources(at, resource):
         with at.database.read() as opened:
             target = at.target(at.resources[name], streams.get(opened, connection, name))
@@ -31,7 +31,7 @@ def rebuild(connection: entry.Name, resource: entry.MaybeResource = None, *, con
         try:
             with entry.counting(name, total or None) as counted:
                 done = records.rebuild(at.database, target, progress=counted)
-        except columns.Locked:
+        except columns.TableLockedError:
             raise errors.Problem(f"{name}: its table is locked by a long query; try again later") from None
         entry.out().print(f"{name}: {done} objects rebuilt", markup=False)
 
@@ -60,8 +60,8 @@ def forget(
         _forget(database, connection, system, name)
         entry.out().print(f"{connection} {name}: forgotten", markup=False)
     if connection in loaded.connections:
-        at = entry.desk(config, connection)
-        at.align()
+        at = entry.connection_context(config, connection)
+        at.sync_streams()
         for name in at.resources.keys() & {name for _, name in doomed}:
             entry.note(f"{connection} {name} is still configured and begins with a full sync")
 

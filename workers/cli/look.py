@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.settings import Settings
     from models.status import ResourceStatus
     from workers.cli import following
-    from workers.desk import Desk
+    from workers.desk import ConnectionContext
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Do it here and show progress, or only wake the workers.")]
 
@@ -119,7 +119,7 @@ def _print_table(rows: Sequence[ResourceStatus], unread: Sequence[dict[str, Any]
     """One table for each connection, and below it what went wrong, for a vendor's messages are long."""
     from rich.text import Text
 
-    everything = [*(_fields(row) | {"warning": row.warning, "reading": row.reading} for row in rows), *unread]
+    everything = [*(_fields(row) | {"warning": row.warning, "reading": row.full_sync} for row in rows), *unread]
     console = entry.out()
     for connection in sorted({values["connection"] for values in everything}):
         mine = [values for values in everything if values["connection"] == connection]
@@ -200,12 +200,12 @@ def poll(
     """
     from models import streams
 
-    at = entry.desk(config, connection)
+    at = entry.connection_context(config, connection)
     names = entry.resources(at, resource)
-    at.align()
+    at.sync_streams()
     with at.database.begin() as opened:
-        streams.look_now(opened, connection_name=at.name, resource=resource)
-    _finish(at, names, wait=wait)
+        streams.poll_now(opened, connection_name=at.name, resource=resource)
+    _until_done(at, names, wait=wait)
 
 
 def backfill(
@@ -223,20 +223,20 @@ def backfill(
     """
     from models import streams
 
-    at = entry.desk(config, connection)
+    at = entry.connection_context(config, connection)
     names = entry.resources(at, resource)
-    at.align()
+    at.sync_streams()
     with at.database.begin() as opened:
         streams.backfill_now(opened, connection_name=at.name, resource=resource)
-    _finish(at, names, wait=wait)
+    _until_done(at, names, wait=wait)
 
 
-def _finish(at: Desk, names: Sequence[str], *, wait: bool) -> None:
+def _until_done(at: ConnectionContext, names: Sequence[str], *, wait: bool) -> None:
     """Do what is due now, or wake the workers."""
     from workers.cli import following
 
     if not wait:
-        entry.ring(at)
+        entry.wake(at)
         return
     try:
         results, done = following.until_done(at, names, entry.err(), rows=lambda: _rows(at, names))
@@ -261,7 +261,7 @@ def _what_next(wrong: Sequence[following.Progressed]) -> str:
     return "it stays due and is tried again"
 
 
-def _rows(at: Desk, names: Sequence[str]) -> dict[str, int]:
+def _rows(at: ConnectionContext, names: Sequence[str]) -> dict[str, int]:
     from models import records
 
     with at.database.read() as opened:
@@ -285,7 +285,7 @@ def ask(
 
     from workers import asking
 
-    at = entry.desk(config, connection)
+    at = entry.connection_context(config, connection)
     with entry.err().status("Asking …"):
         answer = asking.ask(at, words)
     typer.echo(simplejson.dumps(answer, use_decimal=True, ensure_ascii=False, indent=2))

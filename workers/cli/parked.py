@@ -47,7 +47,7 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
     from rich.text import Text
 
     database = entry.database(entry.settings(config))
-    rows = _aside(database, connection)
+    rows = _parked_rows(database, connection)
     if as_json:
         look.print_json(rows)
         return
@@ -63,7 +63,7 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
     entry.out().print(table)
 
 
-def _aside(database: Database, connection: str | None) -> list[dict[str, Any]]:
+def _parked_rows(database: Database, connection: str | None) -> list[dict[str, Any]]:
     """Parked resources (key None), then parked and held keys."""
     from models import aside, status
 
@@ -74,7 +74,7 @@ def _aside(database: Database, connection: str | None) -> list[dict[str, Any]]:
             "key": None,
             "state": "parked",
             "reason": row.last_error,
-            "since": row.last_look,
+            "since": row.last_read,
         }
         for row in status.resources(database)
         if row.state == "parked" and connection in {None, row.connection}
@@ -109,7 +109,7 @@ def parked_retry(
     """
     from models import aside, streams
 
-    at = entry.desk(config, connection)
+    at = entry.connection_context(config, connection)
     chosen = _chosen(at.database, connection, resource, key)
     if not chosen:
         raise errors.Problem("no such object is parked or held; `erpmirror parked` lists what is")
@@ -123,7 +123,7 @@ def parked_retry(
     entry.out().print(f"{retried} of {len(chosen)} will be tried again.")
     if retried < len(chosen):
         entry.note("The others were unreadable in a listing, so there is no key to fetch. `parked drop` removes them.")
-    entry.ring(at)
+    entry.wake(at)
 
 
 @app.command("drop")
@@ -157,6 +157,6 @@ def parked_drop(
 def _chosen(database: Database, connection: str, resource: str | None, key: str | None) -> list[dict[str, Any]]:
     return [
         row
-        for row in _aside(database, connection)
+        for row in _parked_rows(database, connection)
         if resource in {None, row["resource"]} and (key is None or key == row["key"])
     ]

@@ -10,15 +10,15 @@ from models.durations import spell
 
 if TYPE_CHECKING:
     from models.settings import Connection
-    from workers.errors import Fate
-    from workers.gate import Shut
+    from workers.errors import VendorError
+    from workers.gate import GateClosed
 
 _AGAIN = "then run `erpmirror check` again"
 
 CLOCK = "set this machine's clock or the vendor's, whichever is wrong (`date -u` shows this one's)"
 
 
-def of_login(ended: Fate | Shut, options: Connection, table: str) -> str | None:
+def of_login(ended: VendorError | GateClosed, options: Connection, table: str) -> str | None:
     """What to do when the login failed. `table`: the connection's table and its file."""
     from workers.errors import SetAside
 
@@ -28,7 +28,7 @@ def of_login(ended: Fate | Shut, options: Connection, table: str) -> str | None:
     return f"correct {keys} in {table}; if the message above is no refusal, `url` is not the vendor's"
 
 
-def of_resource(ended: Fate | Shut, resource: str, table: str) -> str | None:
+def of_resource(ended: VendorError | GateClosed, resource: str, table: str) -> str | None:
     """What to do when a resource could not be read."""
     from workers.errors import SetAside
 
@@ -61,16 +61,16 @@ def login_keys(options: Connection) -> list[str]:
     return [name for name in names if isinstance(plain(name), str) and plain(name) in login]
 
 
-def _of_delay(ended: Fate | Shut, table: str) -> str | None:
+def _of_delay(ended: VendorError | GateClosed, table: str) -> str | None:
     """What to do about a failure that may pass. Closed hours need no remedy."""
     from workers.errors import Busy, Closed, TimedOut, TryLater
-    from workers.gate import Shut
+    from workers.gate import GateClosed
 
     url = f"`url` in {table}"
     match ended:
         case Closed():
             return None
-        case Shut():
+        case GateClosed():
             remedy = f"wait until {ended.until:%Y-%m-%d %H:%M:%S} UTC"
         case Busy():
             remedy = "the vendor is serving another client: wait a minute"

@@ -51,7 +51,7 @@ def up(
     address = f"http://{loaded.receiver.host}:{loaded.receiver.port}{loaded.receiver.root_path}"
     entry.err().print(f"The receiver answers at {address}. Ctrl-C stops everything.")
     children = _children(loaded.file, concurrency)
-    raise typer.Exit(supervisor.run(children, print_line=_printer(), ailing=serving.deaf_workers(loaded)))
+    raise typer.Exit(supervisor.run(children, print_line=_printer(), unhealthy=serving.stalled_workers(loaded)))
 
 
 def _children(file: Path, concurrency: int) -> dict[str, list[str]]:

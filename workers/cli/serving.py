@@ -29,8 +29,8 @@ def lines(loaded: Settings, database: Database) -> Iterator[Served]:
     from workers import canary
 
     yield _broker(loaded, database)
-    for sign in canary.signs(database):
-        yield Served(sign.says, ok=sign.wrong is None)
+    for sign in canary.queue_health(database):
+        yield Served(sign.summary, ok=sign.wrong is None)
 
 
 def show(loaded: Settings, database: Database) -> None:
@@ -41,17 +41,17 @@ def show(loaded: Settings, database: Database) -> None:
         entry.out().print(Text(line.says, style="" if line.ok else "red"), soft_wrap=True)
 
 
-def deaf_workers(loaded: Settings) -> Callable[[], dict[str, str]]:
+def stalled_workers(loaded: Settings) -> Callable[[], dict[str, str]]:
     """For `up`: a check for queues whose workers have long taken nothing while messages wait."""
     from workers import app, bell, broker, canary
 
     broker.prepare(loaded)
     database = entry.database(loaded, migrated=False)
-    waker = bell.Bell(app.create_app(loaded, database), database)
+    waker = bell.Waker(app.create_app(loaded, database), database)
 
     def deaf() -> dict[str, str]:
         try:
-            return canary.deaf(waker, database, after=canary.DEAF + app.longest_task(loaded))
+            return canary.stalled(waker, database, after=canary.STALLED_AFTER + app.longest_task(loaded))
         except Exception as error:  # while the database or the broker is away, nothing is known about workers
             if errors.explained(error) is None:
                 raise
@@ -65,7 +65,7 @@ def reach(loaded: Settings, database: Database) -> str:
     from workers import app, bell, broker
 
     broker.prepare(loaded)
-    bell.Bell(app.create_app(loaded, database), database).broker_alive()
+    bell.Waker(app.create_app(loaded, database), database).broker_alive()
     return loaded.broker.url.partition("://")[0]
 
 

@@ -104,7 +104,7 @@ def sandbox(
 
     made = _sandbox(system, seed, webhook_url)
     stand_in: Sandbox = made.state.sandbox
-    with listening.on("127.0.0.1", port) as listener:
+    with listening.bind("127.0.0.1", port) as listener:
         _print_connection(system, stand_in, listener.getsockname()[1])
         stop = _edit_now_and_then(stand_in, edits_per_minute, seed)
         try:
@@ -122,7 +122,7 @@ def _sandbox(system: str, seed: int, webhook_url: str | None) -> Any:
         raise errors.Problem(f'there is no sandbox of "{system}"{entry.known(system, list(known))}')
     knobs: dict[str, Any] = {"seed": seed}
     if webhook_url is not None:
-        if known[system].notices is None:
+        if known[system].webhooks is None:
             raise errors.Problem(f"{system} sends no webhooks; leave out --webhook-url")
         knobs["webhook_url"] = webhook_url
     return known[system].sandbox(**knobs)

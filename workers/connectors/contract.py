@@ -43,15 +43,15 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Protocol
 
-from models.settings import Connection, Duration, HandedIn, Network, Secret, Strict, Url, Webhooked
+from models.settings import Connection, Duration, Network, Secret, SendsWebhooks, Strict, TakesDocuments, Url
 from models.values import Chunk, Document, JsonObject, Notes, Shape, Snapshot, Tombstone, Withheld
 
 __all__ = [
     "Client",
     "Connection",
     "Duration",
-    "Greeting",
-    "HandedIn",
+    "CheckResult",
+    "TakesDocuments",
     "Ignored",
     "Malformed",
     "Network",
@@ -62,9 +62,9 @@ __all__ = [
     "Sessions",
     "Strict",
     "Url",
-    "Webhooked",
-    "Wire",
-    "alone",
+    "SendsWebhooks",
+    "ClientRuntime",
+    "standalone",
 ]
 
 
@@ -149,7 +149,7 @@ class Sessions(Protocol):
     def drop(self) -> None:
         """Delete the session, because the vendor refused it."""
 
-    def renewing(self) -> AbstractContextManager[None]:
+    def login_lock(self) -> AbstractContextManager[None]:
         """Hold the account's login lock inside the block, so that only one worker logs in at a time.
 
         Call `get` again first thing inside: another worker may have logged in while this one waited. Raises
@@ -162,7 +162,7 @@ def _utc_now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class ClientRuntime:
     """What the core provides to a client.
 
     - `alive`: call it as bytes of a long reply arrive; it extends the lease
@@ -171,7 +171,7 @@ class Wire:
     - `largest`: bytes; a longer reply is refused by `Http.read` and must be read with `Http.stream`
     """
 
-    alive: Callable[[], None]
+    heartbeat: Callable[[], None]
     sessions: Sessions
     now: Callable[[], datetime] = _utc_now
     largest: int = 64 * 2**20
@@ -192,23 +192,23 @@ class _ProcessSessions:
     def drop(self) -> None:
         self._session = None
 
-    def renewing(self) -> AbstractContextManager[None]:
+    def login_lock(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
-def alone() -> Wire:
+def standalone() -> ClientRuntime:
     """For a client used outside erpmirror, in a script or a test: no database, no shared session, no rate limit."""
-    return Wire(alive=lambda: None, sessions=_ProcessSessions())
+    return ClientRuntime(heartbeat=lambda: None, sessions=_ProcessSessions())
 
 
 @dataclass(frozen=True, slots=True)
-class Greeting:
+class CheckResult:
     """The result of `Client.check`.
 
     `says`: one line for a person. `clock`: the vendor's time (`Date` header), aware; None if it sends none.
     """
 
-    says: str
+    summary: str
     clock: datetime | None = None
 
 
@@ -248,7 +248,7 @@ class Client(Protocol):
     def shape(self, resource: Resource) -> Shape | None:
         """Read the field types that the vendor's metadata declares; None if it has none. One request."""
 
-    def check(self) -> Greeting:
+    def check(self) -> CheckResult:
         """Prove address and login with one cheap request."""
 
     def probe(self, resource: Resource) -> str:

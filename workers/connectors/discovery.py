@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from workers.connectors.contract import Client, Connection, Ignored, Notice, Resource, Wire
+    from workers.connectors.contract import Client, ClientRuntime, Connection, Ignored, Notice, Resource
 
 _REQUIRED = ("client", "options", "resources")
 _HINT = "workers/connectors/contract.py lists the files of a connector"
@@ -48,7 +48,7 @@ class System:
         return cast("type[Connection]", self._attribute("options", "Options"))
 
     @property
-    def client(self) -> Callable[[Connection, Wire], Client]:
+    def client(self) -> Callable[[Connection, ClientRuntime], Client]:
         """The constructor of its client: `system.client(options, runtime)`."""
         return cast("Callable[[Connection, Wire], Client]", self._attribute("client", "Client"))
 
@@ -58,7 +58,7 @@ class System:
         return cast("Callable[[Connection], tuple[Resource, ...]]", self._attribute("resources", "resources"))
 
     @property
-    def notices(self) -> Notices | None:
+    def webhooks(self) -> Notices | None:
         """The module that decodes its webhooks; None for a system without webhooks."""
         if not self._has_file("notices"):
             return None

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from models import exact
-from workers.errors import Fate, SetAside, TimedOut, TooLarge, TryLater
+from workers.errors import SetAside, TimedOut, TooLarge, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from workers.connectors.contract import Wire
+    from workers.connectors.contract import ClientRuntime
 
 _MIN_PROGRESS = 1024
 """Bytes. A stream that delivers less than this within one timeout has stalled."""
@@ -169,7 +169,7 @@ class Http:
 
     def __init__(
         self,
-        runtime: Wire,
+        runtime: ClientRuntime,
         *,
         base_url: str,
         timeout: timedelta,
@@ -238,13 +238,13 @@ class Http:
                 response.close()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._classified(error, deadline) from None
-        except Fate as error:
+        except VendorError as error:
             error.args = (self._hidden(str(error)),)
             raise
         finally:
             deadline.cancel()
 
-    def _classified(self, error: Exception, deadline: _Deadline) -> Fate:
+    def _classified(self, error: Exception, deadline: _Deadline) -> VendorError:
         """The vendor error for a transport error. `refused` only while connecting: nothing has been sent by then."""
         host, name = self._client.base_url.host, type(error).__name__
         match error:
@@ -274,7 +274,7 @@ class Http:
         """Yield the body as it arrives, extending the lease; TimedOut if too few bytes arrive within one timeout."""
         waited, received, started = 0.0, 0, time.monotonic()
         for chunk in response.iter_bytes():
-            self._runtime.alive()
+            self._runtime.heartbeat()
             received += len(chunk)
             waited += time.monotonic() - started  # only the wait for the vendor, not the time that the caller takes
             if waited > self._timeout:

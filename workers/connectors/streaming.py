@@ -43,7 +43,7 @@ class Broken(ValueError):  # noqa: N818 - read as a sentence: except streaming.B
     """The response breaks off or is malformed. The message is the first line of the parser's error."""
 
 
-class Met:
+class SeenKeys:
     """The state of each record of a response so far, by key; finds keys that appear twice.
 
     A temporary SQLite database. It uses the disk only above `_CACHE_KIB`, and is deleted on exit.
@@ -113,7 +113,7 @@ def items(body: Body) -> Iterator[Any]:
     Raises Broken for malformed JSON, TooLarge for a record above `LARGEST_RECORD`, and SetAside for nesting or numbers
     that would exhaust memory or crash the parser.
     """
-    pieces = _Tame(body)
+    pieces = GuardedPieces(body)
     try:
         for item in ijson.items(pieces, "item", buf_size=PIECE):
             pieces.ended()
@@ -122,7 +122,7 @@ def items(body: Body) -> Iterator[Any]:
         raise Broken(str(error).strip().partition("\n")[0]) from None
 
 
-class _Tame(Pieces):
+class GuardedPieces(Pieces):
     """Checks JSON before the parser sees it: SetAside for nesting beyond `_MAX_DEPTH` or numbers beyond `_MAX_DIGITS`.
 
     It removes strings, then counts digits and brackets in what is left. State is kept across pieces: `_pending` (an

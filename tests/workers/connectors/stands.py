@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from models.values import Chunk, Document, End
 from tests.serving import served
 from workers.connectors import discovery
-from workers.connectors.contract import Wire, alone
-from workers.errors import Fate
+from workers.connectors.contract import ClientRuntime, standalone
+from workers.errors import VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -107,7 +107,7 @@ class Outcome:
 
     chunks: list[Chunk] = field(default_factory=list)
     found: Any = None
-    error: Fate | None = None
+    error: VendorError | None = None
 
     @property
     def end(self) -> End | None:
@@ -129,7 +129,7 @@ class Stand:
     proxy: Proxy
     options: Connection
     stack: ExitStack
-    _runtime: Wire = field(default_factory=alone)
+    _runtime: ClientRuntime = field(default_factory=standalone)
     _has_session: bool | None = None
     _clients: dict[str, Client] = field(default_factory=dict)
     _runs: dict[str, list[Outcome]] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class Stand:
     @contextmanager
     def client(self, options: Connection | None = None) -> Iterator[Client]:
         """A new client that is not logged in."""
-        created = self.system.client(options or self.options, alone())
+        created = self.system.client(options or self.options, standalone())
         try:
             yield created
         finally:
@@ -256,7 +256,7 @@ def ask(client: Client, question: Question) -> Outcome:
                 outcome.found = client.fetch(question.resource, question.argument or "")
             case _:
                 outcome.found = client.interpret(question.resource, document(question.resource.name))
-    except Fate as error:
+    except VendorError as error:
         outcome.error = error
     return outcome
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workers.connectors.contract import Wire
+from workers.connectors.contract import ClientRuntime
 from workers.connectors.http import Http, reachable, words
-from workers.errors import Fate, SetAside, TimedOut, TooLarge, TryLater
+from workers.errors import SetAside, TimedOut, TooLarge, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ class NoSessions:
     def drop(self) -> None:
         """Ignored."""
 
-    def renewing(self) -> AbstractContextManager[None]:
+    def login_lock(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
@@ -91,7 +91,7 @@ def scripted_server(*scripts: Script) -> Iterator[str]:
 def http_client(url: str, *, alive: Callable[[], None] = lambda: None, **options: Any) -> Iterator[Http]:
     headers = {"X-Key": KEY} | options.pop("headers", {})
     limits = {"largest": options.pop("largest")} if "largest" in options else {}
-    runtime = Wire(alive=alive, sessions=NoSessions(), **limits)
+    runtime = ClientRuntime(heartbeat=alive, sessions=NoSessions(), **limits)
     http = Http(runtime, base_url=url, headers=headers, **{"timeout": LONG, **options})
     try:
         yield http
@@ -105,10 +105,10 @@ def reply(body: bytes, status: str = "200 OK", length: int | None = None, **head
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def error_of(*script: bytes | float, **options: Any) -> Fate:
+def error_of(*script: bytes | float, **options: Any) -> VendorError:
     """The error of a request for `/things?secret=query` at a server with this script."""
     with scripted_server(list(script)) as url, http_client(url, **options) as http:
-        with pytest.raises(Fate) as raised:
+        with pytest.raises(VendorError) as raised:
             http.read("GET", "/things", params={"secret": "in-the-query"})
         assert KEY not in str(raised.value)
         assert "in-the-query" not in str(raised.value)

@@ -63,7 +63,7 @@ def test_resources_have_unique_names_and_consistent_intervals(stand: Stand) -> N
 def test_the_check_returns_a_line_for_a_person(stand: Stand) -> None:
     with stand.client() as client:
         result = client.check()
-    assert result.says
+    assert result.summary
     assert result.clock is None or result.clock.utcoffset() is not None
 
 

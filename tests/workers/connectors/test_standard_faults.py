@@ -17,7 +17,7 @@ from models.values import Snapshot, Tombstone, Withheld
 from tests.workers.connectors import stands
 from tests.workers.connectors.stands import SYSTEMS, Question, Stand, by_resource, by_resource_and
 from workers.connectors.contract import Connection
-from workers.errors import Closed, Fate, SetAside, TryLater
+from workers.errors import Closed, SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,7 +35,7 @@ HANDED_IN = by_resource(of=lambda resource: resource.handed_in)
 # Failing logins and vendors
 
 
-def _errors_without_login(stand: Stand, options: Connection) -> Iterator[Fate]:
+def _errors_without_login(stand: Stand, options: Connection) -> Iterator[VendorError]:
     """The error of the check and of every question, each with a client that is not logged in."""
     for resource in stand.resources:
         for question in stand.questions(resource):
@@ -43,7 +43,7 @@ def _errors_without_login(stand: Stand, options: Connection) -> Iterator[Fate]:
                 outcome = stands.ask(client, question)
             assert outcome.error is not None, question
             yield outcome.error
-    with stand.client(options) as client, pytest.raises(Fate) as checked:
+    with stand.client(options) as client, pytest.raises(VendorError) as checked:
         client.check()
     yield checked.value
 
@@ -80,7 +80,7 @@ class Fault:
     """
 
     spoil: Spoil
-    errors: tuple[type[Fate], ...] = (TryLater,)
+    errors: tuple[type[VendorError], ...] = (TryLater,)
     found: tuple[type, ...] = ()
     found_later: tuple[type, ...] = ()
     refused: bool = False
@@ -133,7 +133,7 @@ FAULTS = {
 def test_a_faulty_answer_to_the_check_raises_a_vendor_error(stand: Stand, fault: str) -> None:
     expected = FAULTS[fault]
     options = stand.options.model_copy(update={"timeout": expected.timeout or stand.options.timeout})
-    with stand.client(options) as client, stand.proxy.spoiling(expected.spoil), pytest.raises(Fate) as checked:
+    with stand.client(options) as client, stand.proxy.spoiling(expected.spoil), pytest.raises(VendorError) as checked:
         client.check()
     assert isinstance(checked.value, expected.errors), checked.value
 

@@ -8,7 +8,7 @@ from workers.connectors import streaming
 
 
 def test_the_first_state_of_a_key_is_kept_until_it_is_replaced() -> None:
-    with streaming.Met() as seen:
+    with streaming.SeenKeys() as seen:
         assert [None, b"1", b"1"] == [seen.first("a", state) for state in (b"1", b"2", b"1")]
         seen.replace("a", b"3")
         assert [b"3", None] == [seen.first("a", b"4"), seen.first("b", b"1")]
@@ -16,12 +16,12 @@ def test_the_first_state_of_a_key_is_kept_until_it_is_replaced() -> None:
 
 def test_any_text_can_be_a_key() -> None:
     keys = ["", "é", "e\u0301", "\ud800", "\x00", "A", "a"]
-    with streaming.Met() as seen:
+    with streaming.SeenKeys() as seen:
         assert [None] * len(keys) == [seen.first(key, b"") for key in keys]
 
 
 def test_stored_states_use_no_memory_of_the_process() -> None:
-    with streaming.Met() as seen:
+    with streaming.SeenKeys() as seen:
         tracemalloc.start()
         try:
             for number in range(20_000):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from models.values import JsonObject
     from workers.connectors.http import Streamed
-    from workers.errors import Fate
+    from workers.errors import VendorError
 
 _PAUSE = timedelta(seconds=30)
 """The pause after the multithread answer; public clients wait as long, and shorter pauses get it again."""
@@ -44,7 +44,7 @@ class GoneError(SetAside):
     """No object has this id. A fetch turns it into a tombstone; any other request is refused by it."""
 
 
-_ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], Fate]], ...] = (
+_ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] = (
     # A second request with the same key (Dilovod help: "Багатопотокове звернення до API не підтримується").
     (("multithread",), lambda text: Busy(text, after=_PAUSE)),
     # Dilovod would refuse every object alike, so the whole resource is parked.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from models import exact
 from models.values import Chunk, End, Snapshot, Tombstone
-from workers.connectors.contract import Greeting
+from workers.connectors.contract import CheckResult
 from workers.connectors.dilovod import answers, cursors, metadata, queries
 from workers.connectors.dilovod.queries import SelectionType
 from workers.connectors.dilovod.resources import ID, is_register, is_slice
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from models.values import JsonObject, Shape
-    from workers.connectors.contract import Resource, Wire
+    from workers.connectors.contract import ClientRuntime, Resource
     from workers.connectors.dilovod.options import Options
 
 _OK = 200
@@ -36,7 +36,7 @@ class Client:
     as text, "0" for an empty link.
     """
 
-    def __init__(self, options: Options, runtime: Wire) -> None:
+    def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         self._options = options
         self._key = options.api_key.get_secret_value()
         self._secrets = {self._key}  # partners' keys are added when they are sent
@@ -109,14 +109,14 @@ class Client:
             return metadata.register_shape(declared, self._chosen_dimensions(resource))
         return metadata.object_shape(declared)
 
-    def check(self) -> Greeting:
+    def check(self) -> CheckResult:
         """Prove address and key, and name the configured resources that the key's role does not see."""
         answer, clock = self._answer_and_clock("listMetadata", {"lang": "uk"})
         offered = answers.as_object(answer)
         unknown = [name for name in self._options.resources if name not in offered]
         summary = f"the role sees {len(offered)} kinds of objects"
         missing = f"; not among them: {', '.join(unknown)}" if unknown else ", the configured ones among them"
-        return Greeting(f"{summary}{missing}", clock)
+        return CheckResult(f"{summary}{missing}", clock)
 
     def probe(self, resource: Resource) -> str:
         """Read one object, or one row of a register by the fields in its metadata."""

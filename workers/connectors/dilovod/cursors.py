@@ -138,12 +138,12 @@ def register_chunks(rows: Iterable[Any], dimensions: Sequence[str], *, summed: b
     Two different rows with the same dimensions are reported. If rows are sums (`summed`), neither is the register's
     balance: SetAside of the whole resource. Otherwise the first is kept and the others are unreadable.
     """
-    with streaming.Met() as seen:
+    with streaming.SeenKeys() as seen:
         yield from _deduplicated_chunks(rows, dimensions, seen, summed=summed)
 
 
 def _deduplicated_chunks(
-    rows: Iterable[Any], dimensions: Sequence[str], seen: streaming.Met, *, summed: bool
+    rows: Iterable[Any], dimensions: Sequence[str], seen: streaming.SeenKeys, *, summed: bool
 ) -> Iterator[Chunk]:
     batch: list[Snapshot | Unreadable] = []
     for row in rows:
@@ -161,7 +161,7 @@ def _deduplicated_chunks(
     yield replace(_to_chunk(batch), end=End(DONE, complete=True))
 
 
-def _is_new(row: Snapshot, seen: streaming.Met) -> bool:
+def _is_new(row: Snapshot, seen: streaming.SeenKeys) -> bool:
     """Whether no different row with this key came before; an equal row may repeat."""
     state = bytes.fromhex(exact.fingerprint(exact.storable(row.raw)))
     return seen.first(row.key, state) in {None, state}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from models.values import JsonObject, Shape
-    from workers.connectors.contract import Wire
+    from workers.connectors.contract import ClientRuntime
 
 _KINDS = {
     "datetime": Kind.TIMESTAMP,
@@ -95,7 +95,7 @@ class MetadataCache:
     Requests need only the names. If two workers write at once, one entry may be lost and is fetched again.
     """
 
-    def __init__(self, runtime: Wire) -> None:
+    def __init__(self, runtime: ClientRuntime) -> None:
         self._sessions = runtime.sessions
         self._now = runtime.now
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from workers.connectors.contract import Duration, Network, Secret, Url, Webhooked
+from workers.connectors.contract import Duration, Network, Secret, SendsWebhooks, Url
 
 _RESOURCE = re.compile(
     r"(catalogs|documents|balanceRegisters|informationRegisters|accumulationRegisters)\.[A-Za-z][A-Za-z0-9_]*"
@@ -18,7 +18,7 @@ _DIMENSION = re.compile("[A-Za-z][A-Za-z0-9_]*")
 _SUMMED_FAMILIES = ("balanceRegisters", "accumulationRegisters")
 
 
-class Options(Webhooked):
+class Options(SendsWebhooks):
     """The key of one API node ("Підключення до API Dilovod"), whose role decides what it can read.
 
     - `dimensions`: register -> the dimensions that its rows are kept by, as in

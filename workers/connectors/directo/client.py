@@ -14,16 +14,16 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from models.values import Chunk, End, JsonObject, Mention, Shape, Snapshot, Tombstone, Unreadable
+from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, Tombstone, Unreadable
 from workers.connectors import http, streaming
-from workers.connectors.contract import Greeting
+from workers.connectors.contract import CheckResult
 from workers.connectors.directo import answers, cursors, queries, resources, table, wall_clock
 from workers.errors import SetAside, TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from workers.connectors.contract import Resource, Wire
+    from workers.connectors.contract import ClientRuntime, Resource
     from workers.connectors.directo.options import Options
 
 _CHUNK = 500
@@ -37,7 +37,7 @@ _FAR_FUTURE = ">2999-12-31T00:00:00"
 class Client:
     """The client of one account. See `workers.connectors.contract.Client`."""
 
-    def __init__(self, options: Options, runtime: Wire) -> None:
+    def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         self._options = options
         self._resources = resources.catalogue(options)
         self._mirrored = set(options.resources) - {table.DELETED}
@@ -60,7 +60,7 @@ class Client:
         """None: Directo's fields are set per company, and no request describes them."""
         return None
 
-    def check(self) -> Greeting:
+    def check(self) -> CheckResult:
         """Prove address and key by an empty request to the first configured resource that the key may read."""
         *others, last = self._options.resources
         for name in others:
@@ -68,9 +68,9 @@ class Client:
                 return self._check_resource(name)
         return self._check_resource(last)
 
-    def _check_resource(self, name: str) -> Greeting:
+    def _check_resource(self, name: str) -> CheckResult:
         date, _ = self._request_empty(name, [])
-        return Greeting(f"Directo lets this key read {name}", clock=date)
+        return CheckResult(f"Directo lets this key read {name}", clock=date)
 
     def probe(self, resource: Resource) -> str:
         """Prove by an empty request that the resource can be read with its filter, and whether Directo applies `ts`."""
@@ -215,7 +215,7 @@ class Client:
     def _chunks(
         self, resource: Resource, records: Iterator[Any], run: cursors.Run, checker: answers.FilterChecker
     ) -> Iterator[Chunk]:
-        with streaming.Met() as seen:
+        with streaming.SeenKeys() as seen:
             deduplicator = resources.Deduplicator(resource, self._options.zone, seen)
             while batch := list(islice(records, _CHUNK)):
                 for record in batch:
@@ -248,7 +248,7 @@ class Client:
 
     def _deletions_chunk(self, batch: Iterable[Any], run: cursors.Run, seen: cursors.SeenDeletions) -> Chunk:
         snapshots: dict[str, Snapshot] = {}
-        refs: dict[Mention, None] = {}
+        refs: dict[ObjectRef, None] = {}
         unreadable = []
         for raw in map(resources.as_object, batch):
             deletion = resources.parse_deletion(raw, self._resources)
@@ -261,7 +261,7 @@ class Client:
             snapshots[key] = Snapshot(key, raw)
             if ref.resource in self._mirrored and seen.is_new(key, stamp) and not run.is_covered_by_full_sync(stamp):
                 refs[ref] = None
-        return Chunk(tuple(snapshots.values()), mentions=tuple(refs), unreadable=tuple(unreadable))
+        return Chunk(tuple(snapshots.values()), refs=tuple(refs), unreadable=tuple(unreadable))
 
     def _selection(self, name: str) -> queries.Selection:
         return self._options.selection(name)

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from models import exact
-from models.values import Chunk, JsonObject, Kind, Mention, Shape, Snapshot, Unreadable
+from models.values import Chunk, JsonObject, Kind, ObjectRef, Shape, Snapshot, Unreadable
 from workers.connectors.contract import Resource
 from workers.connectors.directo import table, wall_clock
 from workers.errors import SetAside
@@ -154,7 +154,7 @@ def row_digest(value: Any) -> str:
 class Deletion:
     """The object that a row of `/deleted` names. `deleted_at`: its time as sent, "" if it has none."""
 
-    ref: Mention
+    ref: ObjectRef
     deleted_at: str
 
 
@@ -175,7 +175,7 @@ def parse_deletion(record: JsonObject, known: Mapping[str, Resource]) -> Deletio
         return None
     resource = known[_resource_named(row.pop(resource_field), known)]
     key = _deleted_key(resource, row)
-    return Deletion(Mention(resource.name, key), _text(_first(row, _TIME_FIELDS))) if key else None
+    return Deletion(ObjectRef(resource.name, key), _text(_first(row, _TIME_FIELDS))) if key else None
 
 
 def _resource_named(value: Any, known: Mapping[str, Resource]) -> str:
@@ -238,7 +238,7 @@ class Deduplicator:
     Remembers the states of the whole reply, because Directo does not document any order.
     """
 
-    def __init__(self, resource: Resource, zone: ZoneInfo, seen: streaming.Met) -> None:
+    def __init__(self, resource: Resource, zone: ZoneInfo, seen: streaming.SeenKeys) -> None:
         self._resource = resource
         self._zone = zone
         self._seen = seen

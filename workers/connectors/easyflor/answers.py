@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact
 from workers.connectors import http, streaming
-from workers.errors import Closed, Fate, SetAside, TryLater
+from workers.errors import Closed, SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ class ErrorReply:
         """Whether the request is allowed in opening hours only."""
         return self.status == _BAD_REQUEST and self.error == _CLOSED_ERROR
 
-    def to_error(self, options: Options, now: datetime, *, of_object: bool = False) -> Fate:
+    def to_error(self, options: Options, now: datetime, *, of_object: bool = False) -> VendorError:
         """The error to raise. `now`: EasyFlor's clock, aware. `of_object`: the request was for a single object."""
         if self.is_closed:
             return Closed(self.message, until=next_opening(options, now))
@@ -163,7 +163,7 @@ def as_object(item: Any) -> JsonObject:
     return item if isinstance(item, dict) else {"value": item}
 
 
-def _not_a_list(body: bytes) -> Fate:
+def _not_a_list(body: bytes) -> VendorError:
     try:
         decoded = exact.loads(body)
     except ValueError:

@@ -18,7 +18,7 @@ from workers.errors import SetAside, TryLater
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from workers.connectors.contract import Wire
+    from workers.connectors.contract import ClientRuntime
     from workers.connectors.easyflor.options import Options
 
 _RENEW_BEFORE = timedelta(minutes=5)
@@ -88,7 +88,7 @@ class Auth(httpx.Auth):
     `http.Http` treats that reply like any other.
     """
 
-    def __init__(self, options: Options, runtime: Wire) -> None:
+    def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         self._options = options
         self._sessions = runtime.sessions
         self._now = runtime.now
@@ -123,7 +123,7 @@ class Auth(httpx.Auth):
         self, request: httpx.Request, *, refused: Session | None
     ) -> Generator[httpx.Request, httpx.Response, Session | None]:
         """Another session than `refused`: another worker's if there is one, else a new one. None: the login failed."""
-        with self._sessions.renewing():
+        with self._sessions.login_lock():
             session = self._load()
             if session is not None and session != refused and session.is_usable(self._options.auth, self._now):
                 return session

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from models import exact
-from models.values import Chunk, End, JsonObject, Mention, Shape, Snapshot, Tombstone, Unreadable
+from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, Tombstone, Unreadable
 from workers.connectors import http, streaming
-from workers.connectors.contract import Greeting
+from workers.connectors.contract import CheckResult
 from workers.connectors.easyflor import answers, cursors, resources, table
 from workers.connectors.easyflor.auth import Auth
 from workers.errors import Closed, SetAside
@@ -20,7 +20,7 @@ from workers.errors import Closed, SetAside
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from workers.connectors.contract import Resource, Wire
+    from workers.connectors.contract import ClientRuntime, Resource
     from workers.connectors.easyflor.options import Options
 
 _CHUNK = 500
@@ -44,7 +44,7 @@ _ASK_HELP = (
 class Client:
     """One connection's client. See `workers.connectors.contract.Client`."""
 
-    def __init__(self, options: Options, runtime: Wire) -> None:
+    def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         self._options = options
         self._rows = resources.catalogue(options)
         self._auth = Auth(options, runtime)
@@ -97,7 +97,7 @@ class Client:
         day = position.since or (None if row.path else self._options.since)
         path = str(row.path) if day is None else _since_path(row, cursors.format_day(day, position.form))
         try:
-            with self._reply(path) as reply, streaming.Met() as seen:
+            with self._reply(path) as reply, streaming.SeenKeys() as seen:
                 run.observe_clock(reply.date)
                 deduplicator, records = _Deduplicator(resource, seen), self._records(reply)
                 while batch := list(islice(records, _CHUNK)):
@@ -131,12 +131,12 @@ class Client:
 
     # Check, probe and ask.
 
-    def check(self) -> Greeting:
+    def check(self) -> CheckResult:
         """Prove address and login by a request for the debtors that changed today."""
         clock, _ = self._changed_today(table.DEBTOR)
         unconfirmed = [each.name for each in resources.resources(self._options) if not self._rows[each.name].confirmed]
         note = f"; unconfirmed, so probe them: {', '.join(unconfirmed)}" if unconfirmed else ""
-        return Greeting(f"EasyFlor opens the database {self._options.database}{note}", clock)
+        return CheckResult(f"EasyFlor opens the database {self._options.database}{note}", clock)
 
     def probe(self, resource: Resource) -> str:
         """Read the first object that changed today; without such an address, the first of all."""
@@ -207,7 +207,7 @@ class _Deduplicator:
     Remembers the states of the whole reply, because EasyFlor does not document any order.
     """
 
-    def __init__(self, resource: Resource, seen: streaming.Met) -> None:
+    def __init__(self, resource: Resource, seen: streaming.SeenKeys) -> None:
         self.unreadable = 0
         self._resource = resource
         self._seen = seen
@@ -215,7 +215,7 @@ class _Deduplicator:
     def chunk(self, batch: Iterable[Any]) -> Chunk:
         """The batch by key. SetAside of the whole resource if no record of many has a key."""
         snapshots: list[Snapshot] = []
-        refs: list[Mention] = []
+        refs: list[ObjectRef] = []
         unreadable: list[Unreadable] = []
         for raw in map(answers.as_object, batch):
             key = resources.key_of(self._resource, raw)
@@ -231,11 +231,11 @@ class _Deduplicator:
         self.unreadable += len(unreadable)
         if len(unreadable) > _MAX_UNREADABLE and not snapshots:
             raise SetAside(unreadable[0].reason, whole_resource=True)
-        return Chunk(tuple(snapshots), mentions=tuple(refs), unreadable=tuple(unreadable))
+        return Chunk(tuple(snapshots), refs=tuple(refs), unreadable=tuple(unreadable))
 
-    def _add_different(self, key: str, raw: JsonObject, refs: list[Mention], unreadable: list[Unreadable]) -> None:
+    def _add_different(self, key: str, raw: JsonObject, refs: list[ObjectRef], unreadable: list[Unreadable]) -> None:
         if self._resource.points:
-            refs.append(Mention(self._resource.name, key))
+            refs.append(ObjectRef(self._resource.name, key))
             return
         reason = (
             f"{self._resource.name} has different objects with the key {key}; name another key in the setting `own`"

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from models.values import Document, JsonObject, Snapshot
 from workers.connectors import http
-from workers.connectors.contract import Greeting
+from workers.connectors.contract import CheckResult
 from workers.connectors.interpreter import answers, auth, queries
-from workers.errors import Fate, SetAside, TryLater
+from workers.errors import SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from workers.connectors.contract import Resource, Wire
+    from workers.connectors.contract import ClientRuntime, Resource
     from workers.connectors.interpreter.options import Options
 
 _ACCEPTS_ORDER = "deliverynote"
@@ -30,7 +30,7 @@ class Client:
     Basics), SetAside if the vendor refuses (900001: the login).
     """
 
-    def __init__(self, options: Options, runtime: Wire) -> None:
+    def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         self._options = options
         self._secrets = [value for name, value in options.headers().items() if name in {"api_key", "user_token"}]
         self._http = http.Http(
@@ -69,10 +69,10 @@ class Client:
             error.shuts_gate = True  # back off the account: each further unclear document would need a person
             raise
 
-    def check(self) -> Greeting:
+    def check(self) -> CheckResult:
         """Read one supplier, which proves address and login without using up a document."""
         reply = self._get(queries.listing("suppliers", {"limit": "1"}))[0]
-        return Greeting(f"logged in to Lagerkoll as store {self._options.store}", reply.date)
+        return CheckResult(f"logged in to Lagerkoll as store {self._options.store}", reply.date)
 
     def probe(self, resource: Resource) -> str:
         """Makes no request: a kind of document cannot be tested without a document."""
@@ -131,7 +131,7 @@ class Client:
         """Remove secrets from errors raised inside: messages quote replies, and a server may echo the request."""
         try:
             yield
-        except Fate as error:
+        except VendorError as error:
             error.args = (self._redact(str(error)),)
             raise
 

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from workers.connectors.contract import Duration, HandedIn, Secret, Url
+from workers.connectors.contract import Duration, Secret, TakesDocuments, Url
 
 _ONE_LOGIN = (
     'write store = "…" and api_key = "…" (shown where the API was activated in Lagerkoll), '
@@ -16,7 +16,7 @@ _ONE_LOGIN = (
 )
 
 
-class Options(HandedIn):
+class Options(TakesDocuments):
     """One store at Lagerkoll, with the login `api_key`, or `user_id` and `user_token` (Interpreter API, Headers).
 
     `every`: time between two scans of the folder `inbox`. `timeout`: for one document, which the vendor reads slowly.

@@ -27,7 +27,7 @@ from workers.errors import SetAside, TryLater
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from workers.connectors.contract import Wire
+    from workers.connectors.contract import ClientRuntime
     from workers.connectors.wisedat.options import Options
 
 _OK = 200
@@ -103,7 +103,7 @@ class Login(httpx.Auth):
     SetAside if a person has to act first (wrong login, inactive plan).
     """
 
-    def __init__(self, options: Options, runtime: Wire) -> None:
+    def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         self._url = options.url
         self._login = options.login()
         self._configured_padding = options.rsa_padding
@@ -157,7 +157,7 @@ class Login(httpx.Auth):
         Returns None if the vendor failed (429, 5xx, redirect). The flow then ends with that reply, and `Http` raises
         the error as for any other request.
         """
-        with self._sessions.renewing():
+        with self._sessions.login_lock():
             known = self._session()
             if known is not None and known.is_valid(self._now()) and known != refused:
                 return known

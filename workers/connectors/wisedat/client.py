@@ -13,16 +13,16 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from models.values import Chunk, End, Line, Snapshot, Tombstone, Withheld
-from workers.connectors.contract import Greeting
+from workers.connectors.contract import CheckResult
 from workers.connectors.http import Http
 from workers.connectors.wisedat import answers, auth, cursors, table
-from workers.errors import Fate, SetAside, TimedOut, TooLarge
+from workers.errors import SetAside, TimedOut, TooLarge, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from models.values import JsonObject, Shape, Unreadable
-    from workers.connectors.contract import Resource, Wire
+    from workers.connectors.contract import ClientRuntime, Resource
     from workers.connectors.http import Reply
     from workers.connectors.wisedat.options import Options
 
@@ -64,7 +64,7 @@ class Client:
     classes of `workers.errors`.
     """
 
-    def __init__(self, options: Options, runtime: Wire) -> None:
+    def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         self._options = options
         self._login = auth.Login(options, runtime)
         self._http = Http(
@@ -157,11 +157,11 @@ class Client:
         """None: the vendor's document declares the fields, see `resources.py`."""
         return None
 
-    def check(self) -> Greeting:
+    def check(self) -> CheckResult:
         """Log in and read the company."""
         reply = self._get("company", {})
         company = answers.require_object(self._decoded(reply))
-        return Greeting(f"logged in to Wisedat; company {company.get('name') or company.get('id')}", reply.date)
+        return CheckResult(f"logged in to Wisedat; company {company.get('name') or company.get('id')}", reply.date)
 
     def probe(self, resource: Resource) -> str:
         """Read one object of a paged resource, or the whole list of an unpaged one."""
@@ -224,14 +224,14 @@ class Client:
         headers = self._login.status_header() if name == _STATUS else None
         try:
             return self._http.read("GET", name, params=query, headers=headers)
-        except Fate as error:
+        except VendorError as error:
             error.args = (self._login.redact(str(error)),)
             raise
 
     def _decoded(self, reply: Reply) -> Any:
         try:
             return answers.decode(reply, images=self._options.images == "keep")
-        except Fate as error:
+        except VendorError as error:
             error.args = (self._login.redact(str(error)),)
             raise
 

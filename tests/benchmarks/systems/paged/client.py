@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from models.values import Chunk, End, Snapshot, Tombstone
 from tests.benchmarks.systems.paged.options import Options
 from workers.connectors import pages
-from workers.connectors.contract import Resource, Wire
+from workers.connectors.contract import ClientRuntime, Resource
 from workers.connectors.http import Http
 
 
 class Client:
-    def __init__(self, options: Options, wire: Wire) -> None:
+    def __init__(self, options: Options, wire: ClientRuntime) -> None:
         headers = {"X-Key": options.api_key.get_secret_value()}
         self._http = Http(wire, base_url=options.url, timeout=options.timeout, headers=headers)
 

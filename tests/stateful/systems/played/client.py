@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from models.values import Chunk, Snapshot, Tombstone
 from tests.stateful import played
 from tests.stateful.systems.played.options import Options
-from workers.connectors.contract import Resource, Wire
+from workers.connectors.contract import ClientRuntime, Resource
 
 
 class Client:
-    def __init__(self, options: Options, _wire: Wire) -> None:
+    def __init__(self, options: Options, _wire: ClientRuntime) -> None:
         self._vendor = played.vendors[options.url]
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from models import exact
 from tests.serving import served
-from workers.connectors.contract import alone
+from workers.connectors.contract import standalone
 from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod.client import Client
 from workers.connectors.dilovod.options import Options
@@ -69,7 +69,7 @@ def recording(app: Starlette) -> tuple[Starlette, list[Any]]:
 def opened(app: Starlette, **given: Any) -> Iterator[Client]:
     """A client of the app, which is served inside the block."""
     with served(app) as url:
-        client = Client(made_options(url=url, **given), alone())
+        client = Client(made_options(url=url, **given), standalone())
         try:
             yield client
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from workers.connectors.dilovod import answers
-from workers.errors import Busy, Fate, SetAside, TryLater
+from workers.errors import Busy, SetAside, TryLater, VendorError
 
 ORDER = "1109100000001038"
 
@@ -30,8 +30,8 @@ ORDER = "1109100000001038"
         ({"error": {"code": 5}}, SetAside),
     ],
 )
-def test_each_error_text_raises_its_error(answer: Any, error: type[Fate]) -> None:
-    with pytest.raises(Fate) as raised:
+def test_each_error_text_raises_its_error(answer: Any, error: type[VendorError]) -> None:
+    with pytest.raises(VendorError) as raised:
         answers.raise_for_error(answer)
 
     assert error is type(raised.value)

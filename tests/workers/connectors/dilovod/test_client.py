@@ -15,12 +15,12 @@ from models import exact
 from models.values import Kind, Snapshot, Tombstone
 from tests.serving import served
 from tests.workers.connectors.dilovod.conftest import answering, made_options, opened
-from workers.connectors.contract import alone
+from workers.connectors.contract import standalone
 from workers.connectors.dilovod import cursors
 from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod.client import Client
 from workers.connectors.dilovod.resources import resources
-from workers.errors import Busy, Fate, SetAside, TimedOut, TryLater
+from workers.errors import Busy, SetAside, TimedOut, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,11 +112,11 @@ _OBJECTS = cursors.Position(("id", "version", "delMark"), versioned=True).encode
 )
 @pytest.mark.parametrize(("resource", "cursor"), [(ORDERS, _OBJECTS), (STOCK, _REGISTER)], ids=["page", "register"])
 def test_a_failed_listing_raises_the_right_error(
-    vendor: tuple[Vendor, Client], resource: Resource, cursor: str, body: str, error: type[Fate]
+    vendor: tuple[Vendor, Client], resource: Resource, cursor: str, body: str, error: type[VendorError]
 ) -> None:
     vendor[0].body, vendor[0].status = body, 200
 
-    with pytest.raises(Fate) as raised:
+    with pytest.raises(VendorError) as raised:
         list(vendor[1].list(resource, cursor))
 
     assert error is type(raised.value)
@@ -148,14 +148,14 @@ def test_an_unexpected_status_raises_try_later(
     ],
 )
 def test_each_fault_raises_the_right_error_and_the_next_request_works(
-    fault: dilovod_sandbox.Fault, error: type[Fate]
+    fault: dilovod_sandbox.Fault, error: type[VendorError]
 ) -> None:
     app = dilovod_sandbox.create()
     key = app.state.sandbox.books.of(ORDERS.name)[0].id
     app.state.sandbox.slow = 1.2
     with opened(app, timeout="1s") as client:
         app.state.sandbox.faults.append(fault)
-        with pytest.raises(Fate) as raised:
+        with pytest.raises(VendorError) as raised:
             client.fetch(ORDERS, key)
         assert error is type(raised.value)
     with opened(app) as client:
@@ -172,7 +172,7 @@ def test_a_second_request_at_the_same_time_is_refused_as_busy(app: Starlette) ->
 
     def check(client: Client) -> str:
         try:
-            return client.check().says
+            return client.check().summary
         except Busy as busy:
             return str(busy)
 
@@ -217,7 +217,7 @@ def test_an_error_never_contains_values_of_an_object(
     vendor: tuple[Vendor, Client], resource: Resource, cursor: str, body: str, status: int
 ) -> None:
     vendor[0].body, vendor[0].status = body, status
-    with pytest.raises(Fate) as raised:
+    with pytest.raises(VendorError) as raised:
         list(vendor[1].list(resource, cursor))
 
     assert "cl3artext" not in str(raised.value)
@@ -254,19 +254,19 @@ def test_the_shape_follows_from_the_metadata(client: Client) -> None:
 
 
 def test_check_counts_the_kinds_and_names_unknown_resources(app: Starlette, client: Client) -> None:
-    assert client.check().says == "the role sees 12 kinds of objects, the configured ones among them"
+    assert client.check().summary == "the role sees 12 kinds of objects, the configured ones among them"
     with opened(app, resources=["catalogs.goods", "documents.nothing"]) as other:
-        assert other.check().says == "the role sees 12 kinds of objects; not among them: documents.nothing"
+        assert other.check().summary == "the role sees 12 kinds of objects; not among them: documents.nothing"
 
 
 def test_check_returns_dilovods_clock() -> None:
     moment = datetime(2026, 2, 1, 23, 30, 5, tzinfo=UTC)
     with served(dilovod_sandbox.create(now=lambda: moment), date_header=False) as url:
-        client = Client(made_options(url=url), alone())
+        client = Client(made_options(url=url), standalone())
         assert moment == client.check().clock
         client.close()
     with served(dilovod_sandbox.create(), date_header=False) as url:
-        client = Client(made_options(url=url), alone())
+        client = Client(made_options(url=url), standalone())
         assert client.check().clock is None
         client.close()
 

@@ -50,7 +50,7 @@ def with_setting(mirror: Mirror, folder: Path, line: str) -> Mirror:
     others = [each for each in file.read_text(encoding="utf-8").splitlines() if not each.startswith("dimensions")]
     file.write_text("\n".join([*others, line, ""]), encoding="utf-8")
     again = replace(mirror, settings=configuration.load(file))
-    desk.align(again.database, again.settings)
+    desk.sync_streams(again.database, again.settings)
     return again
 
 

@@ -13,7 +13,7 @@ from models import exact
 from models.values import Line, Snapshot
 from tests.serving import served
 from tests.workers.connectors.dilovod.conftest import answering, made_options, opened
-from workers.connectors.contract import alone
+from workers.connectors.contract import standalone
 from workers.connectors.dilovod import cursors, metadata
 from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod.client import Client
@@ -118,7 +118,7 @@ def test_the_metadata_is_requested_once_and_cached(
 
 def test_metadata_older_than_a_day_is_requested_again(sandbox: dilovod_sandbox.Sandbox, app: Starlette) -> None:
     now = datetime.now(UTC)
-    runtime = replace(alone(), now=lambda: now)
+    runtime = replace(standalone(), now=lambda: now)
     with served(app) as url:
         client = Client(made_options(url=url), runtime)
         read_all(client, UNITS)
@@ -133,7 +133,7 @@ def test_metadata_older_than_a_day_is_requested_again(sandbox: dilovod_sandbox.S
 def test_a_refused_field_causes_a_new_request_for_the_metadata(
     sandbox: dilovod_sandbox.Sandbox, app: Starlette
 ) -> None:
-    runtime = alone()
+    runtime = standalone()
     gone = {"dimensions": ["firm", "storage", "good", "shelf"], "resources": ["qty", "amount"]}
     metadata.MetadataCache(runtime).put(STOCK.name, gone)
     with served(app) as url:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.serving import served
-from workers.connectors.contract import alone
+from workers.connectors.contract import standalone
 from workers.connectors.directo import resources, sandbox
 from workers.connectors.directo.client import Client
 from workers.connectors.directo.options import Options
@@ -88,7 +88,7 @@ def options(url: str, **settings: Any) -> Options:
 
 
 def client(url: str, **settings: Any) -> Client:
-    return Client(options(url, **settings), alone())
+    return Client(options(url, **settings), standalone())
 
 
 @pytest.fixture

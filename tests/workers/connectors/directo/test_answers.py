@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from tests.serving import served
 from tests.workers.connectors.directo.conftest import Account, client
-from workers.errors import Fate, SetAside, TryLater
+from workers.errors import SetAside, TryLater, VendorError
 
 
 def asked(body: str, status: int = 200) -> Any:
@@ -71,7 +71,7 @@ def test_a_list_decodes_to_the_same_shape_in_json_and_xml(body: str, records: li
     ],
 )
 def test_a_reply_that_is_not_a_list_raises_the_right_error_with_its_text(
-    body: str, error: type[Fate], text: str
+    body: str, error: type[VendorError], text: str
 ) -> None:
     with pytest.raises(error, match=text):
         asked(body)
@@ -79,7 +79,7 @@ def test_a_reply_that_is_not_a_list_raises_the_right_error_with_its_text(
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 503])
 def test_no_refusal_contains_the_key(status: int) -> None:
-    with pytest.raises(Fate, match=r"bad key (\.\.\.|\*\*\*)") as raised:
+    with pytest.raises(VendorError, match=r"bad key (\.\.\.|\*\*\*)") as raised:
         asked("bad key sandbox-key", status)
     assert "sandbox-key" not in str(raised.value)
 

@@ -175,7 +175,7 @@ def test_all_deletions_are_read_and_only_mirrored_resources_are_enqueued(account
     listing = account.list_all("deleted")
     assert ["deleted?"] == account.sandbox.asked
     assert 2 == len(listing.objects)
-    assert ["customers"] == [ref.resource for chunk in listing.chunks for ref in chunk.mentions]
+    assert ["customers"] == [ref.resource for chunk in listing.chunks for ref in chunk.refs]
 
 
 def test_many_changes_cost_one_request(account: Account) -> None:

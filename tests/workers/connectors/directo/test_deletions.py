@@ -13,13 +13,13 @@ from workers.connectors.directo.sandbox_books import Deleted
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
-    from models.values import Mention
+    from models.values import ObjectRef
 
 KNOWN = resources.catalogue(options("http://localhost"))
 
 
-def refs(listing: Listing) -> list[Mention]:
-    return [ref for chunk in listing.chunks for ref in chunk.mentions]
+def refs(listing: Listing) -> list[ObjectRef]:
+    return [ref for chunk in listing.chunks for ref in chunk.refs]
 
 
 @pytest.mark.parametrize(

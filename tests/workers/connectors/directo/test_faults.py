@@ -8,7 +8,7 @@ import pytest
 from tests.workers.connectors.directo.conftest import Account, client
 from workers.connectors.directo import sandbox
 from workers.connectors.directo.sandbox import Fault
-from workers.errors import Fate, SetAside, TimedOut, TryLater
+from workers.errors import SetAside, TimedOut, TryLater, VendorError
 
 QUICK = {"timeout": timedelta(seconds=1)}
 ERRORS = {
@@ -34,7 +34,7 @@ def test_every_fault_has_an_expected_error() -> None:
 def test_a_bad_reply_raises_the_right_error_and_the_next_is_read(account: Account, fault: Fault) -> None:
     for ask in (lambda: account.list_all("items"), lambda: account.fetch("items", "1012")):
         account.sandbox.faults.append(fault)
-        with pytest.raises(Fate) as raised:
+        with pytest.raises(VendorError) as raised:
             ask()
         assert ERRORS[fault] is type(raised.value)
     assert len(account.sandbox.truth("items")) == len(account.list_all("items").objects)

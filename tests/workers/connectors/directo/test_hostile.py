@@ -17,7 +17,7 @@ from tests.serving import served
 from tests.workers.connectors.directo.conftest import client, options
 from workers.connectors import streaming
 from workers.connectors.directo import resources
-from workers.errors import Fate, SetAside, TooLarge, TryLater
+from workers.errors import SetAside, TooLarge, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -77,7 +77,7 @@ def ask(vendor: tuple[HostileVendor, str], request: pytest.FixtureRequest) -> It
             if method == "fetch":
                 return opened.fetch(items, "1")
             return {each.key: each.raw for chunk in opened.list(items, None) for each in chunk.snapshots}
-        except Fate as error:
+        except VendorError as error:
             return error
 
     yield asked
@@ -115,7 +115,7 @@ def _items(inside: str = "<item code='1'/>") -> str:
     return f"<items>{inside}</items>"
 
 
-REFUSED_XML: dict[str, tuple[str | bytes, type[Fate]]] = {
+REFUSED_XML: dict[str, tuple[str | bytes, type[VendorError]]] = {
     "billion laughs": (_laughs(10) + _items("<item code='&a9;'/>"), TryLater),
     "billion laughs in UTF-16": ((_laughs(10) + _items("<item code='&a9;'/>")).encode("utf-16-le"), TryLater),
     "quadratic blow-up": (f'<!DOCTYPE x [<!ENTITY a "{"x" * 50_000}">]>' + _items("&a;" * 50_000), TryLater),
@@ -139,7 +139,7 @@ REFUSED_XML: dict[str, tuple[str | bytes, type[Fate]]] = {
     "an attribute twice": (_items("<item code='1' code='2'/>"), TryLater),
 }
 
-REFUSED_JSON: dict[str, tuple[str | bytes, type[Fate]]] = {
+REFUSED_JSON: dict[str, tuple[str | bytes, type[VendorError]]] = {
     "deep": ("[" * DEEP + "]" * DEEP, SetAside),
     "deep and open": ("[" * DEEP, SetAside),
     "a deep object": ('{"a":' * DEEP + "1" + "}" * DEEP, TryLater),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models.values import Snapshot, Tombstone
-from workers.connectors.contract import Greeting
+from workers.connectors.contract import CheckResult
 from workers.connectors.directo.sandbox_books import KEYS
 from workers.errors import SetAside
 
@@ -177,7 +177,7 @@ def test_a_resource_whose_records_all_lack_the_key_is_parked_whole(account: Acco
 
 
 def test_check_proves_the_key_with_one_request(account: Account) -> None:
-    assert Greeting("Directo lets this key read items", account.clock.now) == account.client.check()
+    assert CheckResult("Directo lets this key read items", account.clock.now) == account.client.check()
     assert ["items?ts=%3E2999-12-31T00%3A00%3A00"] == account.sandbox.asked
 
 

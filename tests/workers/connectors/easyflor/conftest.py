@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from models.database import Database
-    from models.values import Chunk, End, JsonObject, Mention, Unreadable
+    from models.values import Chunk, End, JsonObject, ObjectRef, Unreadable
 
 
 @dataclass
@@ -47,8 +47,8 @@ class Listing:
         return {snapshot.key: snapshot.raw for chunk in self.chunks for snapshot in chunk.snapshots}
 
     @property
-    def refs(self) -> list[Mention]:
-        return [ref for chunk in self.chunks for ref in chunk.mentions]
+    def refs(self) -> list[ObjectRef]:
+        return [ref for chunk in self.chunks for ref in chunk.refs]
 
     @property
     def unreadable(self) -> list[Unreadable]:
@@ -71,7 +71,7 @@ class Account:
     sandbox: sandbox.Sandbox
     clock: Clock
     options: Options
-    runtime: contract.Wire
+    runtime: contract.ClientRuntime
     client: Client
 
     def resource(self, name: str) -> Any:
@@ -94,7 +94,7 @@ class Account:
         return self.sandbox.books.tables["debtor"]
 
     @contextmanager
-    def another(self, *, runtime: contract.Wire | None = None, **settings: Any) -> Iterator[Client]:
+    def another(self, *, runtime: contract.ClientRuntime | None = None, **settings: Any) -> Iterator[Client]:
         """Another client with other settings, which shares the session unless it gets its own runtime."""
         changed = options(self.url, **(self.sandbox.settings() | settings))
         opened = Client(changed, runtime or self.runtime)
@@ -110,10 +110,10 @@ def options(url: str = "https://api.easyflor.eu", **settings: Any) -> Options:
     return Options.model_validate(common | login | settings)
 
 
-def shared_sessions(database: Database, settings: Options) -> contract.Wire:
+def shared_sessions(database: Database, settings: Options) -> contract.ClientRuntime:
     """A runtime with the account's session store, which all its workers share."""
     gate = Gate(database, settings)
-    return contract.Wire(alive=lambda: None, sessions=gate.sessions())
+    return contract.ClientRuntime(heartbeat=lambda: None, sessions=gate.sessions())
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def account(clock: Clock, request: pytest.FixtureRequest) -> Iterator[Account]:
     app = sandbox.create(now=clock, **knobs)
     made: sandbox.Sandbox = app.state.sandbox
     with served(app, date_header=False) as url:  # the sandbox sends a Date by its own clock
-        given, runtime = options(url, **(made.settings() | settings)), contract.alone()
+        given, runtime = options(url, **(made.settings() | settings)), contract.standalone()
         opened = Client(given, runtime)
         yield Account(url, made, clock, given, runtime, opened)
         opened.close()

@@ -13,7 +13,7 @@ from tests.workers.connectors.easyflor.conftest import Account, options, shared_
 from workers.connectors import contract
 from workers.connectors.easyflor.auth import Session
 from workers.connectors.easyflor.sandbox import Fault
-from workers.errors import Fate, SetAside, TimedOut, TryLater
+from workers.errors import SetAside, TimedOut, TryLater, VendorError
 from workers.gate import Gate
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def at_once(account: Account, database: Database) -> list[object]:
     """Fetch with several workers at the same time, each with its own client, and one session store for all."""
     settings = options(account.url, **account.sandbox.settings())
     gate = Gate(database, settings)
-    gate.abandon(gate.enter())  # creates the account's row, as its first request would
+    gate.cancel(gate.acquire())  # creates the account's row, as its first request would
 
     def fetch(_: int) -> object:
         with account.another(runtime=shared_sessions(database, settings)) as client:
@@ -101,11 +101,11 @@ class SessionBox:
     def drop(self) -> None:
         self.session = None
 
-    def renewing(self) -> AbstractContextManager[None]:
+    def login_lock(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def runtime(self) -> contract.Wire:
-        return contract.Wire(alive=lambda: None, sessions=self, now=lambda: self.now)
+    def runtime(self) -> contract.ClientRuntime:
+        return contract.ClientRuntime(heartbeat=lambda: None, sessions=self, now=lambda: self.now)
 
 
 @pytest.mark.parametrize(("life", "kept"), [(60, 55), (20, 15), (8, 4)])
@@ -213,10 +213,10 @@ def test_a_refused_login_raises_set_aside_without_the_password(account: Account,
     ],
 )
 def test_a_bad_reply_to_a_login_raises_the_right_error_and_the_next_works(
-    account: Account, fault: Fault, error: type[Fate]
+    account: Account, fault: Fault, error: type[VendorError]
 ) -> None:
     account.sandbox.login_faults.append(fault)
-    with pytest.raises(Fate) as raised:
+    with pytest.raises(VendorError) as raised:
         account.list_all("debtor")
     assert error is type(raised.value)
     assert account.list_all("debtor").end.complete

@@ -170,4 +170,4 @@ def test_every_resource_but_debtors_is_marked_as_unconfirmed(account: Account) -
         marked = resource.name != "debtor"
         assert marked == ("unconfirmed" in account.client.probe(resource))
         assert marked == any("unconfirmed" in note for notes in resource.notes.values() for note in notes.values())
-    assert "unconfirmed, so probe them: articlegroup, country" in account.client.check().says
+    assert "unconfirmed, so probe them: articlegroup, country" in account.client.check().summary

@@ -16,7 +16,7 @@ from workers.connectors import contract
 from workers.connectors.easyflor import resources
 from workers.connectors.easyflor.client import Client
 from workers.connectors.easyflor.sandbox import Fault
-from workers.errors import Fate, SetAside, TimedOut, TryLater
+from workers.errors import SetAside, TimedOut, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 QUICK = {"timeout": timedelta(seconds=1.5)}
-ERRORS: dict[Fault, type[Fate]] = {
+ERRORS: dict[Fault, type[VendorError]] = {
     Fault.HTML: TryLater,
     Fault.HALF: TryLater,
     Fault.DRIP: TimedOut,
@@ -50,7 +50,7 @@ def test_a_bad_reply_raises_the_right_error_and_the_next_is_read(account: Accoun
     account.client.check()
     for ask in (lambda: account.list_all("debtor"), lambda: account.fetch("debtor", "417")):
         account.sandbox.faults.append(fault)
-        with pytest.raises(Fate) as raised:
+        with pytest.raises(VendorError) as raised:
             ask()
         assert issubclass(type(raised.value), ERRORS[fault])
         assert (ERRORS[fault] is TimedOut) == isinstance(raised.value, TimedOut)
@@ -71,7 +71,7 @@ def answering(
         return Response(body, status, media_type="application/json")
 
     with served(Starlette(routes=[Route("/api/{path:path}", answer, methods=["GET", "POST"])])) as url:
-        client = Client(options(url), contract.alone())
+        client = Client(options(url), contract.standalone())
         try:
             yield client
         finally:
@@ -101,7 +101,7 @@ def test_no_error_contains_values_of_a_reply(body: str) -> None:
         ):
             try:
                 shown = repr(ask())
-            except Fate as error:
+            except VendorError as error:
                 shown = str(error)
             assert "c2VjcmV0" not in shown
 
@@ -134,9 +134,9 @@ def test_no_error_contains_a_password_or_token_from_the_reply(status: int, body:
     debtor = resources.resources(options())[0]
     with answering(body, status) as client:
         for ask in (client.check, lambda: list(client.list(debtor, None))):
-            with pytest.raises(Fate, match=r"\*\*\* of \*\*\* is bad"):
+            with pytest.raises(VendorError, match=r"\*\*\* of \*\*\* is bad"):
                 ask()
-        with pytest.raises(Fate) as raised:
+        with pytest.raises(VendorError) as raised:
             client.fetch(debtor, "9")
     assert "my-token" not in str(raised.value)
     assert "wouldntyouliketoknow" not in str(raised.value)

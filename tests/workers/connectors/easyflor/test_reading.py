@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from models.values import Mention, Snapshot, Tombstone
+from models.values import ObjectRef, Snapshot, Tombstone
 from tests.serving import served
 from tests.workers.connectors.easyflor.conftest import Account, options
 from workers.connectors import contract
@@ -62,7 +62,7 @@ def test_a_point_read_accepts_an_object_or_a_list_of_one() -> None:
     app = Starlette(routes=[Route("/api/{path:path}", answer, methods=["GET", "POST"])])
     with served(app) as url:
         given = options(url)
-        client, (debtor,) = Client(given, contract.alone()), resources.resources(given)
+        client, (debtor,) = Client(given, contract.standalone()), resources.resources(given)
         assert Snapshot("417", {"Id": 417}) == client.fetch(debtor, "417")
         assert Tombstone("418") == client.fetch(debtor, "418")
         for key in ("419", "420"):
@@ -100,7 +100,7 @@ def test_without_a_date_header_a_poll_asks_from_a_day_earlier() -> None:
     app = Starlette(routes=[Route("/api/{path:path}", answer, methods=["GET", "POST"])])
     with served(app, date_header=False) as url:
         given = options(url, overlap_days=1)
-        client, (debtor,) = Client(given, contract.alone()), resources.resources(given)
+        client, (debtor,) = Client(given, contract.standalone()), resources.resources(given)
         before = datetime.now(UTC).date()
         (*_, last) = client.list(debtor, None)
         assert last.end is not None
@@ -176,7 +176,7 @@ def test_check_returns_easyflors_clock(account: Account) -> None:
 @pytest.mark.parametrize("form", ["%Y%m%d", "%Y-%m-%d"])
 def test_check_works_with_both_forms_of_days(account: Account, form: str) -> None:
     account.sandbox.form = form
-    assert "EasyFlor-Demo" in account.client.check().says
+    assert "EasyFlor-Demo" in account.client.check().summary
 
 
 @pytest.mark.parametrize("record", [{"Name": "no id"}, {"Id": None}, {"Id": ""}, {"Id": True}, 7, None, "text"])
@@ -214,7 +214,7 @@ def test_an_equal_record_repeated_in_one_reply_is_not_enqueued(account: Account)
 
 def test_a_debtor_with_two_states_in_one_reply_is_enqueued(account: Account) -> None:
     account.table.append(account.table[0] | {"Name": "other"})
-    assert [Mention("debtor", "417")] == account.list_all("debtor").refs
+    assert [ObjectRef("debtor", "417")] == account.list_all("debtor").refs
 
 
 def test_a_second_object_with_the_same_key_is_unreadable() -> None:
@@ -312,7 +312,7 @@ class _serving:  # noqa: N801 - read as a sentence: with _serving(records)
 
     def __enter__(self) -> tuple[Client, contract.Resource]:
         given = options(self._served.__enter__(), resources=["country"])
-        self._client = Client(given, contract.alone())
+        self._client = Client(given, contract.standalone())
         return self._client, resources.resources(given)[0]
 
     def __exit__(self, *error: object) -> None:

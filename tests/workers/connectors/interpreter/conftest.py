@@ -13,7 +13,7 @@ import pytest
 
 from models.values import Document, Snapshot
 from tests.serving import served
-from workers.connectors.contract import Resource, alone
+from workers.connectors.contract import Resource, standalone
 from workers.connectors.interpreter import resources, sandbox, sandbox_books
 from workers.connectors.interpreter.client import Client
 from workers.connectors.interpreter.options import Options
@@ -85,7 +85,7 @@ def options(url: str | None = "http://localhost", **settings: Any) -> Options:
 
 
 def client(url: str, **settings: Any) -> Client:
-    return Client(options(url, **settings), alone())
+    return Client(options(url, **settings), standalone())
 
 
 def resource(kind: str = "deliverynote", **settings: Any) -> Resource:

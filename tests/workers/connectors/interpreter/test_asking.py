@@ -25,7 +25,7 @@ def test_the_vendors_other_resources_are_siblings_of_the_interpreter(store: Stor
 
 def test_the_check_proves_the_login_without_a_document(store: Store) -> None:
     result = store.client.check()
-    assert "logged in to Lagerkoll as store 3546" == result.says
+    assert "logged in to Lagerkoll as store 3546" == result.summary
     assert result.clock is not None
     assert result.clock.tzinfo is not None
     assert [("GET", b"limit=1")] == [(scope["method"], scope["query_string"]) for scope in store.recorder.scopes]
@@ -33,7 +33,7 @@ def test_the_check_proves_the_login_without_a_document(store: Store) -> None:
 
 def test_a_users_login_works_like_an_api_key(store: Store) -> None:
     with store.other(**USER_LOGIN) as user:
-        assert user.check().says
+        assert user.check().summary
     sent = store.recorder.headers()
     assert ("3546", "17", "sandbox-token") == (sent["store"], sent["user_id"], sent["user_token"])
     assert "api_key" not in sent

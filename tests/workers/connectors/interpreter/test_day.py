@@ -44,8 +44,8 @@ def test_an_outage_parks_one_document_and_the_others_wait(
         dropped = [vendor.drop("deliverynote", paper(number=number).pdf()) for number in range(6)]
         vendor.faults.extend([fault] * len(dropped))
         for _ in range(3):
-            ingest.read(mirror.desk("interpreter"))
-            ingest.look(mirror.desk("interpreter"))
+            ingest.full_sync(mirror.desk("interpreter"))
+            ingest.sync(mirror.desk("interpreter"))
         assert 1 == len(vendor.uploads)
         assert {State.PARKED: 1, State.WAITING: 5} == _states(mirror)
         vendor.faults.clear()

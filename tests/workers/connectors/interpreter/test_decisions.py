@@ -50,8 +50,8 @@ def test_the_parameter_file_is_documented_twice_and_sent_once(store: Store) -> N
 def test_numbers_and_booleans_in_quotes_are_numbers_and_booleans() -> None:
     (article,) = articles(documented())
     assert ("0", False) == (article["deliveredAmount"], article["stock"])
-    assert Decimal(0) == kinds.fit(resource().shape["articles"]["deliveredAmount"], article["deliveredAmount"])
-    assert kinds.fit(resource().shape[""]["isPickNPack"], documented()["isPickNPack"]) is False
+    assert Decimal(0) == kinds.coerce(resource().shape["articles"]["deliveredAmount"], article["deliveredAmount"])
+    assert kinds.coerce(resource().shape[""]["isPickNPack"], documented()["isPickNPack"]) is False
 
 
 def test_a_number_in_quotes_may_be_in_javas_notation() -> None:

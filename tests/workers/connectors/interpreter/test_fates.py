@@ -17,7 +17,7 @@ from starlette.routing import Route
 from tests.serving import served
 from tests.workers.connectors.interpreter.conftest import Store, client, document, resource
 from workers.connectors.interpreter.sandbox import Fault
-from workers.errors import Fate, SetAside, TimedOut, TryLater
+from workers.errors import SetAside, TimedOut, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -253,7 +253,7 @@ def test_no_secret_is_in_an_error_even_if_the_server_echoes_it(page: str, status
         for length in range(0, 200, 4):  # an excerpt is cut at some length
             before.append("x" * length)
             for ask in (lambda: made.interpret(resource(), document()), made.check):
-                with pytest.raises(Fate) as raised:
+                with pytest.raises(VendorError) as raised:
                     ask()
                 assert "sandb" not in str(raised.value)
 

@@ -19,7 +19,7 @@ from workers.connectors import contract
 from workers.connectors.wisedat import resources, sandbox
 from workers.connectors.wisedat.client import Client
 from workers.connectors.wisedat.options import Options
-from workers.errors import Fate
+from workers.errors import VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,9 +85,9 @@ class Server:
         return Options.model_validate({"name": "loja", "url": self.url} | settings | given)
 
     @contextmanager
-    def opened(self, runtime: contract.Wire | None = None, **given: Any) -> Iterator[Client]:
+    def opened(self, runtime: contract.ClientRuntime | None = None, **given: Any) -> Iterator[Client]:
         """A client. Clients with the same `runtime` share their session."""
-        client = Client(self.options(**given), runtime or contract.alone())
+        client = Client(self.options(**given), runtime or contract.standalone())
         try:
             yield client
         finally:
@@ -140,14 +140,14 @@ class SharedSessions:
         self.session = None
 
     @contextmanager
-    def renewing(self) -> Iterator[None]:
+    def login_lock(self) -> Iterator[None]:
         if self.waiting:
             self.waiting.pop()()
         yield
 
     @property
-    def runtime(self) -> contract.Wire:
-        return contract.Wire(alive=lambda: None, sessions=self)
+    def runtime(self) -> contract.ClientRuntime:
+        return contract.ClientRuntime(heartbeat=lambda: None, sessions=self)
 
     def age(self) -> None:
         """Make the stored token expire."""
@@ -189,9 +189,9 @@ def client(server: Server) -> Iterator[Client]:
         yield made
 
 
-def error_of(client: Client) -> Fate:
+def error_of(client: Client) -> VendorError:
     """The vendor error of a simple read."""
-    with pytest.raises(Fate) as raised:
+    with pytest.raises(VendorError) as raised:
         client.read("taxes")
     return raised.value
 

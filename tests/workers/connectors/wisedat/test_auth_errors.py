@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from models import exact
 from tests.workers.connectors.wisedat.conftest import SharedSessions, error_of, intercepted
 from workers.connectors.wisedat import auth
-from workers.errors import Fate, SetAside, TryLater
+from workers.errors import SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ LOGIN_PATH = "/authentication/login"
     ],
 )
 def test_every_unexpected_answer_to_the_login_raises_a_vendor_error(
-    path: str, answer: Response, expected: type[Fate]
+    path: str, answer: Response, expected: type[VendorError]
 ) -> None:
     with intercepted(lambda asked: answer if asked.url.path == path else None) as (_, client):
         error = error_of(client)
@@ -119,7 +119,7 @@ def test_no_secret_is_in_any_error_or_repr(server: Server) -> None:
     with intercepted(echo) as (other, _):
         with other.opened(shared.runtime, password=login[2]) as client:
             for name in ("units", "taxes"):
-                with pytest.raises(Fate) as raised:
+                with pytest.raises(VendorError) as raised:
                     client.read(name)
                 assert "Bearer *** of ***" in str(raised.value)
         with other.opened(password=login[2]) as client:

@@ -15,7 +15,7 @@ from tests.workers.connectors.wisedat.conftest import intercepted, some_key
 from workers.connectors import contract
 from workers.connectors.wisedat import sandbox_server, table
 from workers.connectors.wisedat.answers import NotFoundError
-from workers.errors import Fate, SetAside, TimedOut, TooLarge, TryLater
+from workers.errors import SetAside, TimedOut, TooLarge, TryLater, VendorError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -301,12 +301,12 @@ IMAGE = base64.b64encode(bytes(9000)).decode()
 """12,000 characters."""
 
 
-def with_images(server: Server, *, largest: int) -> contract.Wire:
+def with_images(server: Server, *, largest: int) -> contract.ClientRuntime:
     """Give every product that image. Returns a runtime whose clients accept bodies of `largest` bytes."""
     server.sandbox.largest_page = None
     for thing in server.sandbox.books.tables["products"]:
         thing.data["images"] = [IMAGE]
-    return replace(contract.alone(), largest=largest)
+    return replace(contract.standalone(), largest=largest)
 
 
 def test_after_a_page_that_is_too_large_the_run_continues_with_smaller_ones(server: Server) -> None:
@@ -352,7 +352,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("fault", "expected"), FAULTS)
 def test_a_faulty_answer_raises_a_vendor_error(
-    server: Server, client: Client, fault: sandbox_server.Fault, expected: type[Fate]
+    server: Server, client: Client, fault: sandbox_server.Fault, expected: type[VendorError]
 ) -> None:
     client.read("taxes")
     for name in ("products", "taxes", "company"):

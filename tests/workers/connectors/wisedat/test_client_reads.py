@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def test_the_check_returns_the_company_and_the_servers_clock(server: Server, client: Client) -> None:
     result = client.check()
-    assert "logged in to Wisedat; company Loja do Bairro, Lda" == result.says
+    assert "logged in to Wisedat; company Loja do Bairro, Lda" == result.summary
     assert server.clock.now == result.clock
     assert ["GET /status", "POST /authentication/login", "GET /company"] == server.sandbox.asked
 

@@ -142,7 +142,7 @@ def test_every_value_fits_its_declared_kind(sandbox: Sandbox, name: str) -> None
     misfits = {
         (part, path, value)
         for part, path, value in _fields_shown(sandbox, found)
-        if (kind := found.shape.get(part, {}).get(path)) is not None and kinds.fit(kind, value) is kinds.MISFIT
+        if (kind := found.shape.get(part, {}).get(path)) is not None and kinds.coerce(kind, value) is kinds.DOES_NOT_FIT
     }
 
     assert set() == misfits
@@ -157,7 +157,7 @@ def test_images_that_are_kept_are_declared_as_sent(sandbox: Sandbox, name: str) 
         flat = flattening.flatten(books.detail(name, thing), found.shape)
         assert "images" not in {row.part for row in flat.rows}
         for path in {"images", "image"} & set(flat.fields):
-            assert kinds.MISFIT is not kinds.fit(found.shape[""][path], flat.fields[path])
+            assert kinds.DOES_NOT_FIT is not kinds.coerce(found.shape[""][path], flat.fields[path])
     assert {"products": Kind.JSON, "categories": Kind.TEXT}[name] in found.shape[""].values()
 
 
