@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import columns, records
-from models.tables import inbox, notices, runs, streams
+from models.db.tables import inbox, notices, runs, streams
+from models.mirror import apply, schema_evolution
 
 if TYPE_CHECKING:
-    from models.database import Database, Tx
-    from models.settings import Settings
+    from models.db.database import Database, Tx
+    from models.settings.load import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def _live(connection: Tx, kinds: set[tuple[str, str]]) -> dict[tuple[str, str, s
     """Connection, system and resource -> live objects: one count a table, which all connections of a system share."""
     found = {}
     for system, resource in sorted(kinds):
-        schema = columns.current(connection, records.table_name(system, resource))
+        schema = schema_evolution.current(connection, apply.table_name(system, resource))
         if schema is None:
             continue
         c = schema.root.sql.c

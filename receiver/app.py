@@ -10,41 +10,42 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Router
 
-from receiver import patience
-from receiver.changes import ChangesRoute
-from receiver.documents import Documents
-from receiver.door import RootPath, TokenAuth
-from receiver.draining import Drainer
-from receiver.health import Health
-from receiver.hooks import Hooks, WebhookFastPath
-from receiver.letterbox import WebhookBatcher
-from receiver.metrics import Metrics
-from receiver.openapi import OpenApi
-from receiver.refusals import HANDLERS
-from receiver.ringer import Notifier
-from receiver.spool import Spool
-from receiver.ticks import Polls
-from workers import app as celery_app
-from workers import bell, broker, configuration
+from receiver import db_timeouts
+from receiver.api.changes import ChangesRoute
+from receiver.api.documents import Documents
+from receiver.api.health import Health
+from receiver.api.metrics import Metrics
+from receiver.api.openapi import OpenApi
+from receiver.api.polls import Polls
+from receiver.http.auth import RootPath, TokenAuth
+from receiver.http.errors import HANDLERS
+from receiver.notifier import Notifier
+from receiver.webhooks.batcher import WebhookBatcher
+from receiver.webhooks.drainer import Drainer
+from receiver.webhooks.routes import Hooks, WebhookFastPath
+from receiver.webhooks.spool import Spool
+from workers import configuration
+from workers.queue import app as celery_app
+from workers.queue import broker, wakeup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.types import ASGIApp
 
-    from models.settings import Settings
-    from receiver.ringer import Waker
+    from models.settings.load import Settings
+    from receiver.notifier import Waker
 
 
 def create() -> Starlette:
     """The app of the settings file that `$ERPMIRROR_CONFIG` names: `uvicorn --factory receiver.app:create`.
 
-    `receiver.server.OPTIONS` says which of uvicorn's defaults must be changed.
+    `receiver.http.server.OPTIONS` says which of uvicorn's defaults must be changed.
     """
     settings = configuration.load()
     broker.prepare(settings)
-    database = patience.database(settings.database.url)
-    app = create_app(settings, bell=bell.Waker(celery_app.create_app(settings, database), database))
+    database = db_timeouts.database(settings.database.url)
+    app = create_app(settings, bell=wakeup.Waker(celery_app.create_app(settings, database), database))
     gc.collect()
     gc.freeze()  # the collector need not scan what lives as long as the process
     return app
@@ -63,14 +64,14 @@ class _App(Starlette):
 
 def create_app(settings: Settings, *, bell: Waker) -> Starlette:
     """The receiver's app. Nothing connects before the first request."""
-    database = patience.database(settings.database.url)
+    database = db_timeouts.database(settings.database.url)
     spool = Spool(settings.receiver.spool)
-    scraped = patience.database(settings.database.url, seconds=3)  # Prometheus' own timeout is ten
+    scraped = db_timeouts.database(settings.database.url, seconds=3)  # Prometheus' own timeout is ten
     metrics = Metrics(settings, database=scraped, spool=spool)
     ringer = Notifier(bell, failed=metrics.wakeup_failures.inc)
     # A pool of its own, so that readers cannot use up the links that webhooks need. A webhook that gets none within
     # the second goes to the spool.
-    keeper, taker = (patience.database(settings.database.url, seconds=1) for _ in range(2))
+    keeper, taker = (db_timeouts.database(settings.database.url, seconds=1) for _ in range(2))
     letterbox = WebhookBatcher(keeper, spool, batched=metrics.batches.observe, spooled=metrics.spooled.inc)
     drainer = Drainer(taker, spool, returned=letterbox.resume, drained=ringer.wake)
     hooks = Hooks(settings, letterbox=letterbox, wake=ringer.wake, outcomes=metrics.webhooks)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from models import tables
-from models.database import Database
+from models.db import tables
+from models.db.database import Database
 from tests import services
 from tests.chaos import ledger
 

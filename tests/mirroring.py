@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import due, status, streams, tables
+from models import status
+from models.bookkeeping import due, streams
+from models.db import tables
 from tests.serving import served
-from workers import configuration, desk, ingest, sweeping
-from workers.comparison import Comparison, compare
+from workers import configuration, context
 from workers.connectors import discovery
+from workers.demo.compare import Comparison, compare
+from workers.ingest import loop
+from workers.queue import due_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from models.database import Database
-    from models.settings import Settings
+    from models.db.database import Database
+    from models.settings.load import Settings
     from models.status import ResourceStatus
-    from workers.desk import ConnectionContext
+    from workers.context import ConnectionContext
 
 _ROUNDS = 400
 _A_MOMENT = timedelta(seconds=3)
@@ -40,7 +44,7 @@ class Mirror:
     sandboxes: dict[str, Any]
 
     def desk(self, name: str) -> ConnectionContext:
-        return desk.connection_context(self.database, self.settings, name)
+        return context.connection_context(self.database, self.settings, name)
 
     def work(self) -> None:
         """Do what is due, until nothing is."""
@@ -48,12 +52,12 @@ class Mirror:
             busy = False
             for name in self.sandboxes:
                 each = self.desk(name)
-                look, read = sweeping.has_work(each, due.load(self.database))
+                look, read = due_work.has_work(each, due.load(self.database))
                 busy = busy or look or read
                 if read:
-                    ingest.full_sync(each)
+                    loop.full_sync(each)
                 if look:
-                    ingest.sync(each)
+                    loop.sync(each)
             if not busy:
                 return
             time.sleep(0.005)
@@ -90,7 +94,7 @@ class Mirror:
             return bool(connection.execute(sa.select(sa.exists().where(c.state == "due", c.due_at < latest))).scalar())
 
     def compare(self) -> list[Comparison]:
-        return compare(self.database, desk.all_contexts(self.database, self.settings), self.sandboxes)
+        return compare(self.database, context.all_contexts(self.database, self.settings), self.sandboxes)
 
     def differences(self) -> dict[str, tuple[str, ...]]:
         """Resource -> keys, of those that differ."""
@@ -119,7 +123,7 @@ def mirrored(database: Database, folder: Path, **systems: dict[str, Any]) -> Ite
         file = folder / "erpmirror.toml"
         file.write_text("\n".join(tables), encoding="utf-8")
         mirror = Mirror(database, configuration.load(file), sandboxes)
-        desk.sync_streams(database, mirror.settings)
+        context.sync_streams(database, mirror.settings)
         yield mirror
 
 

@@ -20,8 +20,9 @@ import sqlalchemy as sa
 from kombu.connection import Connection
 from kombu.entity import Queue
 
-from models import migration, status
-from models.database import Database
+from models import status
+from models.db import migration
+from models.db.database import Database
 from tests import services
 from tests.conftest import fresh_schema
 from tests.mirroring import Mirror, table

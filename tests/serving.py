@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from workers import listening
+from workers.demo import listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from models import documents, tables
+from models.bookkeeping import documents
+from models.db import tables
 from tests import processes
 from tests.processes import FULL_SYNC, SYNC, children, installed, kill_group, until
 from tests.test_product import ON_REDIS, place
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from models.database import Database
+    from models.db.database import Database
     from tests.processes import Installation
 
 NOTE = "deliverynote"

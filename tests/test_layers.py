@@ -18,7 +18,14 @@ CONNECTOR_MAY = {
     "workers.connectors.streaming",
     "workers.errors",
 }
-CELERY_MAY = {"workers.app", "workers.beat", "workers.bell", "workers.broker", "workers.files", "workers.tasks"}
+CELERY_MAY = {
+    "workers.queue.app",
+    "workers.queue.scheduler",
+    "workers.queue.wakeup",
+    "workers.queue.broker",
+    "workers.queue.filesystem",
+    "workers.queue.tasks",
+}
 TOP_LEVEL = {"pyproject.toml", "README.md", "docker-compose.yml", "LICENSE", "requirements.lock", *PACKAGES, "tests"}
 
 

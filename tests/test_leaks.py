@@ -15,7 +15,7 @@ import httpx
 import pytest
 from starlette.responses import Response
 
-from models.database import Database
+from models.db.database import Database
 from tests.lengths import at_length
 from tests.processes import FILES, installed, until
 from tests.test_secrets import Tap, _body

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from models.database import Database
+from models.db.database import Database
 from tests import processes
 from tests.processes import equal, installed, until, waiting
 

@@ -27,7 +27,7 @@ from tests.processes import free_port, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.database import Database
+    from models.db.database import Database
 
 NOTHING_WAITS = "nothing like this is parked or held"
 

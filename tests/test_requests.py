@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models import inbox
+from models.bookkeeping import inbox
 from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import mirrored
-from workers.connectors.easyflor import sandbox_day
+from workers.connectors.easyflor import sandbox_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from models.database import Database
+    from models.db.database import Database
     from tests.mirroring import Mirror
 
 PAGE = Path(__file__).parents[1] / ".github" / "OPERATING.md"
@@ -112,8 +112,10 @@ EDITS: dict[tuple[str, str], Callable[[Mirror], Any]] = {
     ("wisedat", "orders"): _wisedat("orders", notes="only the detail shows this"),
     ("wisedat", "customers"): _wisedat("customers", name="Nova Lda"),
     ("wisedat", "categories"): _wisedat("categories", name="Nova"),
-    ("easyflor", "debtor"): lambda mirror: sandbox_day.Day(mirror.sandboxes["easyflor"].books).edit_debtor(Random(1)),
-    ("easyflor", "article"): lambda mirror: sandbox_day.Day(mirror.sandboxes["easyflor"].books).reprice(Random(1)),
+    ("easyflor", "debtor"): lambda mirror: sandbox_scenario.Day(mirror.sandboxes["easyflor"].books).edit_debtor(
+        Random(1)
+    ),
+    ("easyflor", "article"): lambda mirror: sandbox_scenario.Day(mirror.sandboxes["easyflor"].books).reprice(Random(1)),
     ("interpreter", "deliverynote"): _paper,
 }
 

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 import structlog
 from starlette.responses import Response
 
-from models import streams
+from models.bookkeeping import streams
 from tests.lengths import at_length
 from tests.mirroring import mirrored
 from tests.workers.connectors import stands
 from tests.workers.connectors.stands import SYSTEMS, Stand, secrets_of
-from workers import ingest
+from workers.ingest import loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from models.database import Database
+    from models.db.database import Database
     from tests.mirroring import Mirror
 
 _SAID = re.compile(r'"[^"]*(?:password|salt|token|secret)[^"]*"\s*:\s*"([^"]{6,})"', re.IGNORECASE)
@@ -194,8 +194,8 @@ def _look_once(mirror: Mirror, system: str) -> None:
         streams.poll_now(connection, connection_name=system)
         for row in streams.open_streams(connection, connection_name=system):
             streams.change(connection, system, row.resource, full_due_at=mirror.database.now(connection))
-    ingest.sync(mirror.desk(system))
-    ingest.full_sync(mirror.desk(system))
+    loop.sync(mirror.desk(system))
+    loop.full_sync(mirror.desk(system))
 
 
 @pytest.fixture(scope="module")

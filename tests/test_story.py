@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from models import records, tables
+from models.db import tables
+from models.mirror import apply
 from tests.mirroring import mirrored
 from workers.connectors import discovery
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from _pytest.mark import ParameterSet
 
-    from models.database import Database
+    from models.db.database import Database
 
 SYSTEMS = [name for name, system in discovery.systems().items() if system.has_sandbox]
 
@@ -35,9 +36,9 @@ def replayed(database: Database, resource: str) -> dict[str, Any]:
     return {key: after for key, after in state.items() if after is not None}
 
 
-def alive(database: Database, target: records.Target) -> dict[str, Any]:
+def alive(database: Database, target: apply.Target) -> dict[str, Any]:
     with database.read() as connection:
-        return {key: raw for key, gone, raw in records.export(connection, target) if gone is None}
+        return {key: raw for key, gone, raw in apply.export(connection, target) if gone is None}
 
 
 def days() -> Iterator[ParameterSet]:

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import names, settings
+from models.mirror import naming
+from models.settings import load as settings_file
 from workers.connectors import discovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.settings import Settings
+    from models.settings.load import Settings
 
 VARIABLE = "ERPMIRROR_CONFIG"
 """The environment variable that names the file; child processes find theirs by it."""
@@ -26,13 +27,13 @@ def find(path: Path | None = None) -> Path:
 
 
 def load(path: Path | None = None) -> Settings:
-    """Read the settings. Raises `models.settings.SettingsError` and `discovery.IncompleteError`."""
+    """Read the settings. Raises `models.settings.load.SettingsError` and `discovery.IncompleteError`."""
     systems = discovery.systems()
-    loaded = settings.load(find(path), {name: system.options for name, system in systems.items()})
+    loaded = settings_file.load(find(path), {name: system.options for name, system in systems.items()})
     for connection in loaded.connections.values():
         systems[connection.system].require()
     if complaints := list(_shared_tables(loaded)):
-        raise settings.SettingsError(loaded.file, complaints)
+        raise settings_file.SettingsError(loaded.file, complaints)
     return loaded
 
 
@@ -41,7 +42,7 @@ def _shared_tables(loaded: Settings) -> Iterator[str]:
     met: dict[str, str] = {}
     for name, connection in loaded.connections.items():
         for resource in discovery.systems()[connection.system].resources(connection):
-            table = names.table(connection.system, resource.name)
+            table = naming.table(connection.system, resource.name)
             other = met.setdefault(table, resource.name)
             if other != resource.name:
                 yield f'connections.{name}.resources: "{resource.name}" and "{other}" have one table, {table}; keep one'

@@ -1,1 +1,1 @@
-"""How the bookkeeping tables came to be what they are. `models.migration` runs this."""
+"""How the bookkeeping tables came to be what they are. `models.db.migration` runs this."""

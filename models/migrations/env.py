@@ -1,10 +1,10 @@
-"""Where Alembic runs our steps: always on the connection that `models.migration` holds, inside its transaction."""
+"""Where Alembic runs our steps: always on the connection that `models.db.migration` holds, inside its transaction."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from models import migration, tables
+from models.db import migration, tables
 
 context.configure(
     connection=context.config.attributes["connection"],

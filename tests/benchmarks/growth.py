@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models import exact
-from models.tables import notices
+from models.db.tables import notices
 from tests.benchmarks import quiet
 from tests.benchmarks.measure import Answer, quotients, say
 from tests.processes import own_postgresql, own_redis
 
 if TYPE_CHECKING:
-    from models.database import Database
+    from models.db.database import Database
 
 QUESTION = "one webhook's whole way among 5,000,000 rows and 1,000,000 archived notices (some minutes, 6 GB)"
 

@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models import migration, tables
+from models.db import migration, tables
 from tests import services
 from tests.benchmarks.measure import Answer, quotients, say
 from tests.mirroring import table
 from tests.processes import Installation, free_port, own_postgresql, until
-from workers import bell, configuration, desk, gate
+from workers import configuration, context
+from workers.gate import gate
+from workers.queue import wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from models.database import Database
-    from models.settings import Settings
+    from models.db.database import Database
+    from models.settings.load import Settings
 
 QUESTION = "What do 1,000 idle connections cost?"
 
@@ -106,7 +108,7 @@ def swept(database: Database, folder: Path) -> Iterator[Processes]:
     file.write_text("\n".join([head, *connections]), encoding="utf-8")
     began = time.monotonic()
     settings = configuration.load(file)
-    desk.sync_streams(database, settings)
+    context.sync_streams(database, settings)
     aligned = time.monotonic() - began
     _at_rest(database, settings)
     beat = Installation(file, free_port())
@@ -141,7 +143,7 @@ def _at_rest(database: Database, settings: Settings) -> None:
         rings = [
             {"connection": name, "bell": which, "rung_at": now, "answered_at": now}
             for name in settings.connections
-            for which in bell.QUEUES
+            for which in wakeup.QUEUES
         ]
         connection.execute(sa.insert(tables.rings), rings)
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-from models.database import Database
+from models.db.database import Database
 from tests.benchmarks import quiet
 from tests.benchmarks.measure import Answer, percentile, quotients, say
 from tests.processes import own_postgresql, own_redis

@@ -28,9 +28,12 @@ TABLES = ("paged_orders", "paged_orders__rows", "paged_orders__deliveries", "cha
 
 def ours(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[float]:
     """A worker's way: full readings until none is due. The first load, then the same again."""
-    from models import due, migration, streams  # noqa: PLC0415 - each side imports what is its own
-    from models.database import Database  # noqa: PLC0415
-    from workers import configuration, connectors, desk, ingest, sweeping  # noqa: PLC0415
+    from models.bookkeeping import due, streams
+    from models.db import migration
+    from models.db.database import Database
+    from workers import configuration, connectors, context
+    from workers.ingest import loop
+    from workers.queue import due_work
 
     connectors.__path__.append(str(Path(systems.__file__).parent))
     file = folder / "erpmirror.toml"
@@ -38,12 +41,12 @@ def ours(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[flo
     database = Database(server.update_query_dict({"options": f"-csearch_path={schema}"}))
     migration.migrate(database)
     settings = configuration.load(file)
-    desk.sync_streams(database, settings)
-    mine = desk.connection_context(database, settings, "shop")
+    context.sync_streams(database, settings)
+    mine = context.connection_context(database, settings, "shop")
     for _ in range(2):
         began = time.perf_counter()
-        while sweeping.has_work(mine, due.load(database))[1]:
-            ingest.full_sync(mine)
+        while due_work.has_work(mine, due.load(database))[1]:
+            loop.full_sync(mine)
         yield time.perf_counter() - began
         with database.begin() as connection:
             streams.change(connection, "shop", "orders", full_due_at=database.now(connection))

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from models import migration, streams
-from models.database import Database
+from models.bookkeeping import streams
+from models.db import migration
+from models.db.database import Database
 from tests.benchmarks.measure import Answer, quotients, say
 from tests.mirroring import table
 from tests.processes import own_postgresql
-from workers import configuration, desk, ingest
+from workers import configuration, context
+from workers.ingest import loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,9 +104,9 @@ def read(file: str, rows: str) -> None:
     """Work as one worker does until everything is read, and print the peak of this process."""
     settings = configuration.load(Path(file))
     database = Database(settings.database.url)
-    desk.sync_streams(database, settings)
+    context.sync_streams(database, settings)
     while True:
-        changes = ingest.full_sync(desk.connection_context(database, settings, _NAME)).changes
+        changes = loop.full_sync(context.connection_context(database, settings, _NAME)).changes
         with database.read() as connection:
             stream = streams.get(connection, _NAME, "items")
         if stream is not None and stream.cursor is not None:

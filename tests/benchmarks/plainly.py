@@ -11,7 +11,7 @@ import time
 
 from celery import Celery
 
-from workers import broker
+from workers.queue import broker
 
 _QUEUE = "plain"
 

@@ -23,8 +23,10 @@ import psycopg
 import sqlalchemy as sa
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from models import migration, records, status
-from models.database import Database
+from models import status
+from models.db import migration
+from models.db.database import Database
+from models.mirror import apply
 from tests.mirroring import table
 from tests.processes import Installation, free_port, kill_group, until
 from tests.serving import served
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 RESOURCE = "documents.saleOrder"
-TABLE = records.table_name("dilovod", RESOURCE)
+TABLE = apply.table_name("dilovod", RESOURCE)
 
 _HEARD = "erpmirror_benchmark"
 _LONGEST = 60.0

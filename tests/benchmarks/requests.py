@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from models import migration, notices
-from models.database import Database
-from models.notices import AcceptedWebhook
+from models.bookkeeping import webhooks
+from models.bookkeeping.webhooks import AcceptedWebhook
+from models.db import migration
+from models.db.database import Database
 from tests.benchmarks.measure import Answer, quotients, say
 from tests.mirroring import mirrored
 from tests.test_requests import EDITS, LOGIN, an_hour, counted, expected, no_edit
-from workers import ingest
+from workers.ingest import loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,7 +185,7 @@ def _edited(mirror: Mirror) -> None:
     hook = sandbox.hooks[-1]["params"]
     with mirror.database.begin() as connection:
         letter = AcceptedWebhook("dilovod", "{}", resource=hook["objectName"], key=hook["id"])
-        notices.append(connection, [letter])
+        webhooks.append(connection, [letter])
 
 
 # Webhooks that come while the vendor answers.
@@ -242,7 +243,7 @@ def _asked_meanwhile() -> tuple[int, int]:
         user = threading.Thread(target=edit)
         user.start()
         while not done.is_set():
-            ingest.sync(mirror.desk("dilovod"))
+            loop.sync(mirror.desk("dilovod"))
         user.join()
         mirror.work()
         if different := mirror.differences():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import redis
 import sqlalchemy as sa
 
-from models import migration, tables
+from models.db import migration, tables
 from tests import services
 from tests.benchmarks.measure import Answer, interleaved, quotients, say
 from tests.mirroring import table
@@ -24,7 +24,7 @@ from workers import configuration
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from models.database import Database
+    from models.db.database import Database
 
 QUESTION = "webhooks accepted a second, durable on PostgreSQL before the answer"
 

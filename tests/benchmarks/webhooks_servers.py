@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from receiver import server
+from receiver.http import server
 from tests import services
 
 if TYPE_CHECKING:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import exact, tables
+from models import exact
+from models.db import tables
 from models.values import ChangeKind
 from tests.test_story import alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from models.database import Database
+    from models.db.database import Database
     from tests.chaos.postbox import Postbox
     from tests.mirroring import Mirror
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import aside, faults, tables
+from models import failpoints
+from models.bookkeeping import parked
+from models.db import tables
 from tests import processes
 from tests.chaos import oracle
 from tests.chaos.ledger import Ledger, Line
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from models.database import Database
+    from models.db.database import Database
     from tests.mirroring import Mirror
 
 LOST, DOUBLED = 0.2, 0.2
@@ -74,7 +76,7 @@ class Stage:
         for name, verb in self.verbs.items():
             process = self.running.get(name)
             if process is None or process.poll() is not None:
-                self.running[name] = self.installation.start(*verb, **{faults.VARIABLE: str(self.armed)})
+                self.running[name] = self.installation.start(*verb, **{failpoints.VARIABLE: str(self.armed)})
 
     def kill(self, name: str) -> None:
         """SIGKILL a process and its children."""
@@ -124,11 +126,11 @@ class Stage:
 
     # Fault points.
 
-    def arm(self, point: faults.Point, signal_name: str = "") -> None:
+    def arm(self, point: failpoints.Point, signal_name: str = "") -> None:
         """Whoever reaches the point first is struck."""
         self.armed.joinpath(point).write_text(signal_name)
 
-    def struck(self, point: faults.Point) -> bool:
+    def struck(self, point: failpoints.Point) -> bool:
         """Whether somebody was."""
         return not self.armed.joinpath(point).exists()
 
@@ -164,7 +166,7 @@ class Stage:
     def is_aside(self, connection_name: str) -> bool:
         """Whether something of this connection waits for a person."""
         with self.mirror.database.read() as connection:
-            return bool(aside.rows(connection, connection_name=connection_name))
+            return bool(parked.rows(connection, connection_name=connection_name))
 
     def send_again(self, connection_name: str) -> None:
         """A person's decision."""

@@ -12,8 +12,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from models import tables
-from models.faults import Point
+from models.db import tables
+from models.failpoints import Point
 from tests import processes
 from tests.chaos.servers import RabbitMQ, Redis
 from tests.chaos.stage import Stage, stage

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from models.database import Database
-from models.faults import Point
+from models.db.database import Database
+from models.failpoints import Point
 from tests import processes
 from tests.chaos.stage import Stage, stage
 from tests.processes import FULL_SYNC, until

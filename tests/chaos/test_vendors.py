@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from models import status, tables
-from models.database import Database
+from models import status
+from models.db import tables
+from models.db.database import Database
 from tests import processes
 from tests.chaos import meddling
 from tests.chaos.meddling import Meddler

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import columns, exact, journal, records, tables
+from models import exact
+from models.bookkeeping import journal
+from models.db import tables
+from models.mirror import apply, schema_evolution
 from models.values import Cause, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from models.database import Database
+    from models.db.database import Database
     from models.values import Change, JsonObject
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
-TARGET = records.Target("books", "directo", "invoices")
+TARGET = apply.Target("books", "directo", "invoices")
 TABLE = "directo_invoices"
 
 
@@ -39,16 +42,16 @@ def write(
     objects: Mapping[str, JsonObject] | Sequence[Snapshot] = (),
     *,
     turn: int = 1,
-    target: records.Target = TARGET,
+    target: apply.Target = TARGET,
     tombstones: Sequence[str] = (),
     listed: Mapping[str, str] | None = None,
     point: bool = False,
 ) -> list[Change]:
     """One batch through the write path, journaled and committed. Numbers are normalised, as a connector's are."""
     given = objects if not hasattr(objects, "items") else [Snapshot(key, raw) for key, raw in objects.items()]
-    prepared = records.prepare(database, target, [_normalised(each) for each in given])
+    prepared = apply.prepare(database, target, [_normalised(each) for each in given])
     with database.begin() as connection:
-        changes = records.apply(
+        changes = apply.apply(
             connection,
             target,
             prepared,
@@ -66,7 +69,7 @@ def write(
             turn=turn,
             cause=Cause.POLL,
             now=moment(turn),
-            rows=records.table_of(database, target),
+            rows=apply.table_of(database, target),
         )
     return changes
 
@@ -76,16 +79,16 @@ def kinds(changes: Sequence[Change]) -> list[tuple[str, str]]:
     return [(change.key, change.kind.value) for change in changes]
 
 
-def rows(database: Database, target: records.Target = TARGET, part: str = "") -> list[dict[str, Any]]:
+def rows(database: Database, target: apply.Target = TARGET, part: str = "") -> list[dict[str, Any]]:
     """The rows of a table, typed, in the order of their keys and positions."""
     with database.read() as connection:
-        schema = columns.current(connection, target.table)
+        schema = schema_evolution.current(connection, target.table)
         assert schema is not None
         table = schema.tables[part].sql
         return [dict(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()]
 
 
-def row(database: Database, key: str, target: records.Target = TARGET) -> dict[str, Any]:
+def row(database: Database, key: str, target: apply.Target = TARGET) -> dict[str, Any]:
     """One object's row."""
     (found,) = (each for each in rows(database, target) if each["_key"] == key)
     return found

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from models.durations import spell
-from models.settings import Duration
+from models.settings.load import Duration
 
 
 @pytest.mark.parametrize(

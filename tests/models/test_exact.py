@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models import exact
 
 if TYPE_CHECKING:
-    from models.database import Database
+    from models.db.database import Database
 
 SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

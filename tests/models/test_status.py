@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models import inbox, notices, status, streams
+from models import status
+from models.bookkeeping import inbox, streams, webhooks
 from models.values import Cause, Lane, ObjectRef
 from tests.models import mirroring
 
 if TYPE_CHECKING:
-    from models.database import Database
+    from models.db.database import Database
     from models.status import ResourceStatus
 
 
@@ -71,7 +72,7 @@ def test_what_waits_is_counted_by_how_it_waits(database: Database) -> None:
     with database.begin() as connection:
         inbox.park(connection, first, reason="Ви не маєте доступу")
         inbox.hold(connection, second, reason="many")
-        notices.append(connection, [notices.AcceptedWebhook("books", "{}", "invoices", "9")])
+        webhooks.append(connection, [webhooks.AcceptedWebhook("books", "{}", "invoices", "9")])
     row = told(database)
     assert (2, 1, 1) == (row.pending, row.parked, row.held)
     assert row.last_error in {"Ви не маєте доступу", "many"}

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httpx
 import pytest
 
-from receiver import app, server
-from tests.receiver.bells import Quiet
-from tests.receiver.wires import Address, Hasty
+from receiver import app
+from receiver.http import server
+from tests.receiver.http.wires import Address, Hasty
+from tests.receiver.wakers import Quiet
 from tests.serving import served
 from workers import configuration
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from models.database import Database
-    from models.settings import Settings
-    from receiver.ringer import Waker
-    from tests.receiver.wires import Limited
+    from models.db.database import Database
+    from models.settings.load import Settings
+    from receiver.notifier import Waker
+    from tests.receiver.http.wires import Limited
 
 
 class Open(Protocol):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import httpx
 import sqlalchemy as sa
 
-from models import migration, tables
-from models.database import Database
-from receiver import app, server
+from models.db import migration, tables
+from models.db.database import Database
+from receiver import app
+from receiver.http import server
 from tests.processes import until
-from tests.receiver.bells import Quiet
+from tests.receiver.wakers import Quiet
 from tests.serving import served
 from workers import configuration
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from models.settings import Settings
+    from models.settings.load import Settings
 
 PACKET = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import columns, exact, tables
-from models.database import Tx
+from models import exact
+from models.db import tables
+from models.db.database import Tx
+from models.mirror import schema_evolution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,7 +71,7 @@ class Watch:
         self.positions[key] = later[0]
 
     def _rows(self, connection: Tx, resource: str) -> None:
-        schema = columns.current(connection, f"{NAME}_{resource}")
+        schema = schema_evolution.current(connection, f"{NAME}_{resource}")
         c = None if schema is None else schema.root.sql.c
         rows: Iterable[Any] = (
             [] if c is None else connection.execute(sa.select(c["_key"], c["_deleted_at"], c["_raw"], c["_turn"]))
@@ -116,7 +118,7 @@ def parts(database: Staged, resource: str) -> dict[str, list[Any]]:
     """The rows of the part `rows` by the key of their object, in their order."""
     found: dict[str, list[Any]] = {}
     with database.read() as connection:
-        schema = columns.current(connection, f"{NAME}_{resource}")
+        schema = schema_evolution.current(connection, f"{NAME}_{resource}")
         if schema is None or "rows" not in schema.tables:
             return found
         c = schema.tables["rows"].sql.c

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.database import Database, Tx
+from models.db.database import Database, Tx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,17 +12,17 @@ import sqlalchemy as sa
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from models import tables
-from models.settings import Connection
+from models.db import tables
+from models.settings.load import Connection
 from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
-from workers import gate
-from workers.gate import Gate, Lease
+from workers.gate import gate
+from workers.gate.gate import Gate, Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.database import Database, Tx
+    from models.db.database import Database, Tx
 
 TIMEOUT = timedelta(seconds=30)
 MINUTE = timedelta(minutes=1)

@@ -10,18 +10,19 @@ import sqlalchemy as sa
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from models import aside, inbox, notices, tables
-from models.settings import Connection
+from models.bookkeeping import inbox, parked, webhooks
+from models.db import tables
+from models.settings.load import Connection
 from models.values import Cause, Lane, ObjectRef
 from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Staged, Wristwatch, staged
-from workers import gate
+from workers.gate import gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.database import Database, Tx
-    from models.inbox import Item
+    from models.bookkeeping.inbox import Item
+    from models.db.database import Database, Tx
 
 NAME = "shop"
 HERE: dict[str, Any] = {"connection_name": NAME, "resource": "goods"}
@@ -79,7 +80,7 @@ class Inbox(Counted):
         self.news: dict[str, int] = {}
         self.just_told: set[str] = set()
         self.unfolded: dict[str, str] = {}  # letter -> key
-        self.letters: list[notices.AcceptedWebhook] = []
+        self.letters: list[webhooks.AcceptedWebhook] = []
         self.wanted: dict[str, int] = {}
         self.looks: dict[int, Look] = {}
         self.listing: tuple[int, int] | None = None  # its turn, and the news before it
@@ -117,9 +118,9 @@ class Inbox(Counted):
     @rule(key=keys, again=st.booleans(), dies=seldom)
     def notice(self, key: str, again: bool, dies: bool) -> None:  # noqa: FBT001
         """A letter arrives; the receiver may store it twice."""
-        letter = notices.AcceptedWebhook(NAME, "{}", "goods", key)
+        letter = webhooks.AcceptedWebhook(NAME, "{}", "goods", key)
         letters = [letter] * (2 if again else 1)
-        if self._write(lambda c: notices.append(c, letters), dies=dies):
+        if self._write(lambda c: webhooks.append(c, letters), dies=dies):
             self.letters.append(letter)
             self.unfolded[letter.id] = key
 
@@ -128,11 +129,11 @@ class Inbox(Counted):
     def notice_again(self, which: int) -> None:
         """A letter of before is stored once more: from the spool, after a death."""
         letter = self.letters[which % len(self.letters)]
-        assert self._write(lambda c: notices.append(c, [letter]))
+        assert self._write(lambda c: webhooks.append(c, [letter]))
 
     @rule(limit=st.integers(1, 4), dies=seldom)
     def fold(self, limit: int, dies: bool) -> None:  # noqa: FBT001
-        if self._write(lambda c: notices.fold(c, connection_name=NAME, limit=limit), dies=dies):
+        if self._write(lambda c: webhooks.fold(c, connection_name=NAME, limit=limit), dies=dies):
             for letter in list(self.unfolded)[:limit]:
                 self._told(self.unfolded.pop(letter), Lane.LIVE, self.clock.now)
 
@@ -271,7 +272,7 @@ class Inbox(Counted):
 
     @rule(key=st.none() | keys, dies=seldom)
     def retry(self, key: str | None, dies: bool) -> None:  # noqa: FBT001
-        if self._write(lambda c: aside.retry(c, key=key, **HERE), dies=dies):
+        if self._write(lambda c: parked.retry(c, key=key, **HERE), dies=dies):
             for name in self._aside(key):
                 row = self.rows[name]
                 approved = row.approved or row.state == "held"
@@ -279,7 +280,7 @@ class Inbox(Counted):
 
     @rule(key=st.none() | keys, dies=seldom)
     def drop(self, key: str | None, dies: bool) -> None:  # noqa: FBT001
-        if self._write(lambda c: aside.drop(c, key=key, **HERE), dies=dies):
+        if self._write(lambda c: parked.drop(c, key=key, **HERE), dies=dies):
             for name in self._aside(key):
                 del self.rows[name]
                 self.news.pop(name, None)

@@ -11,24 +11,29 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from models import aside, due, inbox, journal, notices, streams, tables
-from models.settings import Settings
+from models.bookkeeping import due, inbox, journal, streams, webhooks
+from models.bookkeeping import parked as parked_rows
+from models.db import tables
+from models.settings.load import Settings
 from tests.mirroring import table
 from tests.stateful import played
 from tests.stateful.mirror_rules import NAME, RESOURCES, Watch, parts
 from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
-from tests.workers.sixth import beside
-from workers import configuration, desk, gate, ingest, sweeping
-from workers.comparison import compare
-from workers.desk import ConnectionContext
+from tests.workers.vendor_harness import beside
+from workers import configuration, context
+from workers.context import ConnectionContext
+from workers.demo.compare import compare
+from workers.gate import gate
+from workers.ingest import loop
+from workers.queue import due_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from models.database import Database
+    from models.db.database import Database
     from workers.connectors.contract import Sandbox
-    from workers.desk import WorkSession
+    from workers.context import WorkSession
 
 ADDRESS = "http://vendor.example"
 UNHURRIED = timedelta(days=1)
@@ -62,7 +67,7 @@ class Mirroring(Counted):
         with database.read() as connection:
             self.watch = Watch(database, self.vendor, last_id=journal.bounds(connection)[1])
         self.workers: list[Worker] = []
-        desk.sync_streams(database, settings)
+        context.sync_streams(database, settings)
 
     @property
     def desk(self) -> ConnectionContext:
@@ -118,10 +123,10 @@ class Mirroring(Counted):
         """It arrives: out of order, doubled, later again, or never."""
         hooks = self.vendor.hooks
         resource, key = hooks[which % len(hooks)]
-        letters = [notices.AcceptedWebhook(NAME, "{}", resource, key) for _ in range(times)]
+        letters = [webhooks.AcceptedWebhook(NAME, "{}", resource, key) for _ in range(times)]
         with self.database.begin() as connection:
-            notices.append(connection, letters[:1])
-            notices.append(connection, letters)
+            webhooks.append(connection, letters[:1])
+            webhooks.append(connection, letters)
         if not stays:
             hooks.remove((resource, key))
 
@@ -152,12 +157,12 @@ class Mirroring(Counted):
     @rule(resource=resources)
     def drop(self, resource: str) -> None:
         with self.database.begin() as connection:
-            waiting = aside.rows(connection, connection_name=NAME)
-            aside.drop(connection, connection_name=NAME, resource=resource)
+            waiting = parked_rows.rows(connection, connection_name=NAME)
+            parked_rows.drop(connection, connection_name=NAME, resource=resource)
         self.watch.dropped |= {(row.resource, row.key) for row in waiting if row.resource == resource}
 
     @precondition(lambda self: len(self.workers) < WORKERS)
-    @rule(work=st.sampled_from([ingest.sync, ingest.full_sync]), steps=st.integers(1, 25))
+    @rule(work=st.sampled_from([loop.sync, loop.full_sync]), steps=st.integers(1, 25))
     def starts(self, work: Callable[..., WorkSession], steps: int) -> None:
         worker = Worker(partial(work, self.desk, budget=UNHURRIED))
         self.workers.append(worker)
@@ -182,7 +187,7 @@ class Mirroring(Counted):
         self.edit(resource, key, told=True)
         self.hook(len(self.vendor.hooks) - 1, times=1, stays=False)
         self.time_passes(seconds)
-        self.starts(ingest.sync, steps=1_000)
+        self.starts(loop.sync, steps=1_000)
         self._step(worker, 1_000)
 
     def _paused(self) -> list[Worker]:
@@ -266,22 +271,22 @@ class Mirroring(Counted):
 
     def _work(self) -> None:
         for _ in range(100):
-            look, read = sweeping.has_work(self.desk, due.load(self.database))
+            look, read = due_work.has_work(self.desk, due.load(self.database))
             if look:
-                ingest.sync(self.desk, budget=UNHURRIED)
+                loop.sync(self.desk, budget=UNHURRIED)
             if read:
-                ingest.full_sync(self.desk, budget=UNHURRIED)
+                loop.full_sync(self.desk, budget=UNHURRIED)
             if not (look or read):
                 return
 
     def _retry(self, resource: str) -> None:
         with self.database.begin() as connection:
             streams.reopen(connection, connection_name=NAME, resource=resource)
-            aside.retry(connection, connection_name=NAME, resource=resource)
+            parked_rows.retry(connection, connection_name=NAME, resource=resource)
 
     def _aside(self) -> set[tuple[str, str]]:
         with self.database.read() as connection:
-            rows = {(row.resource, row.key) for row in aside.rows(connection, connection_name=NAME)}
+            rows = {(row.resource, row.key) for row in parked_rows.rows(connection, connection_name=NAME)}
             found = {name: streams.get(connection, NAME, name) for name in RESOURCES}
             parked = {name for name, stream in found.items() if stream is not None and stream.state == "parked"}
         return rows | {(name, key) for name in parked for key in KEYS}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.settings import SettingsError
+from models.settings.load import SettingsError
 from workers import configuration
 
 DILOVOD = '[connections.shop]\nsystem = "dilovod"\napi_key = "k"\nresources = ["catalogs.goods"]\n'

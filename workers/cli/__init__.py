@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from workers.cli import checking, entry, errors, export, hand_in, keep, look, parked, serve, setup
+from workers.cli import check, common, errors, export, hand_in, maintenance, parked, serve, setup, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ class _Group(TyperGroup):
             message = errors.explained(error)
             if message is None:
                 raise
-            entry.complain(message)
+            common.complain(message)
             raise typer.Exit(1) from None
 
 
@@ -54,8 +54,8 @@ _Version = Annotated[
 
 
 @app.callback()
-def _root(config: entry.Config = None, *, version: _Version = False) -> None:  # noqa: ARG001 - its callback acts
-    entry.choose(config)
+def _root(config: common.Config = None, *, version: _Version = False) -> None:  # noqa: ARG001 - its callback acts
+    common.choose(config)
 
 
 def _verb(panel: str, name: str, function: Callable[..., Any]) -> None:
@@ -66,22 +66,22 @@ _START, _RUN, _DATA, _MAINTAIN = "Start", "Run", "Your data", "Maintenance"
 
 _verb(_START, "demo", setup.demo)
 _verb(_START, "init", setup.init)
-_verb(_START, "check", checking.check)
+_verb(_START, "check", check.check)
 _verb(_START, "migrate", setup.migrate)
 _verb(_RUN, "up", serve.up)
 _verb(_RUN, "receiver", serve.receiver)
 _verb(_RUN, "worker", serve.worker)
 _verb(_RUN, "beat", serve.beat)
 _verb(_RUN, "flower", serve.flower)
-_verb(_DATA, "status", look.status)
-_verb(_DATA, "poll", look.poll)
-_verb(_DATA, "backfill", look.backfill)
+_verb(_DATA, "status", status.status)
+_verb(_DATA, "poll", status.poll)
+_verb(_DATA, "backfill", status.backfill)
 _verb(_DATA, "export", export.export)
-_verb(_DATA, "ask", look.ask)
+_verb(_DATA, "ask", status.ask)
 _verb(_DATA, "hand-in", hand_in.hand_in)
 app.add_typer(parked.app, name="parked", rich_help_panel=_MAINTAIN)
-_verb(_MAINTAIN, "rebuild", keep.rebuild)
-_verb(_MAINTAIN, "forget", keep.forget)
+_verb(_MAINTAIN, "rebuild", maintenance.rebuild)
+_verb(_MAINTAIN, "forget", maintenance.forget)
 _verb(_START, "sandbox", setup.sandbox)
 _verb(_START, "dilovod-node", setup.dilovod_node)
 

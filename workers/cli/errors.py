@@ -14,11 +14,11 @@ class Problem(Exception):  # noqa: N818 - shown to a person with its remedy
 
 def explained(error: Exception) -> str | None:
     """The message for a person; None for an unexpected error. Never shows a secret."""
-    from models.migration import WrongTablesError
-    from models.settings import SettingsError
+    from models.db.migration import WrongTablesError
+    from models.settings.load import SettingsError
     from workers.connectors.discovery import IncompleteError
     from workers.errors import VendorError
-    from workers.gate import GateClosed
+    from workers.gate.gate import GateClosed
 
     match error:
         case Problem() | SettingsError() | WrongTablesError() | IncompleteError():

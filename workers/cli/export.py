@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import entry, errors
+from workers.cli import common, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from models.database import Tx
-    from models.records import Target
+    from models.db.database import Tx
+    from models.mirror.apply import Target
 
 
 class Format(StrEnum):
@@ -30,13 +30,13 @@ class Format(StrEnum):
 
 
 def export(
-    connection: entry.Name,
+    connection: common.Name,
     resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="The resource, such as catalogs.goods.")],
     *,
     form: Annotated[
         Format, typer.Option("--format", help="json: one object per line, as sent. csv: the columns of its table.")
     ] = Format.JSON,
-    config: entry.Config = None,
+    config: common.Config = None,
 ) -> None:
     """Print a resource: one JSON object per line, or its table as CSV.
 
@@ -44,13 +44,13 @@ def export(
 
     Example: [bold]erpmirror export shop catalogs.goods --format csv > goods.csv[/]
     """
-    from models import records
+    from models.mirror import apply
 
-    loaded = entry.settings(config)
-    database = entry.database(loaded)
+    loaded = common.settings(config)
+    database = common.database(loaded)
     with database.read() as opened:
-        target = records.Target(connection, _system(opened, connection, resource), resource)
-        with entry.counting(f"{connection} {resource}") as counted:
+        target = apply.Target(connection, _system(opened, connection, resource), resource)
+        with common.counting(f"{connection} {resource}") as counted:
             (_export_csv if form is Format.CSV else _export_json)(opened, target, counted)
 
 
@@ -58,23 +58,24 @@ def _system(opened: sa.Connection, connection: str, resource: str) -> str:
     """The system of a resource in the mirror, configured or not."""
     import sqlalchemy as sa
 
-    from models.tables import streams
+    from models.db.tables import streams
 
     held = opened.execute(sa.select(streams.c.connection, streams.c.resource, streams.c.system)).all()
     systems = {(row.connection, row.resource): row.system for row in held}
     if (connection, resource) in systems:
         return str(systems[connection, resource])
     if connection not in {row.connection for row in held}:
-        known = entry.known(connection, sorted({row.connection for row in held}))
+        known = common.known(connection, sorted({row.connection for row in held}))
         raise errors.Problem(f'the mirror holds nothing of a connection "{connection}"{known}')
-    known = entry.known(resource, [row.resource for row in held if row.connection == connection])
+    known = common.known(resource, [row.resource for row in held if row.connection == connection])
     raise errors.Problem(f'the mirror holds nothing of a resource "{resource}" of {connection}{known}')
 
 
 def _export_json(opened: Tx, target: Target, counted: Callable[[int], None]) -> None:
-    from models import exact, records
+    from models import exact
+    from models.mirror import apply
 
-    for done, (key, deleted_at, raw) in enumerate(records.export(opened, target), start=1):
+    for done, (key, deleted_at, raw) in enumerate(apply.export(opened, target), start=1):
         line = {"key": key, "deleted_at": _iso(deleted_at), "raw": raw}
         sys.stdout.write(exact.dumps(line) + "\n")
         counted(done)
@@ -89,9 +90,9 @@ def _export_csv(opened: Tx, target: Target, counted: Callable[[int], None]) -> N
 
     import sqlalchemy as sa
 
-    from models import columns
+    from models.mirror import schema_evolution
 
-    schema = columns.current(opened, target.table)
+    schema = schema_evolution.current(opened, target.table)
     if schema is None:
         return
     table = schema.root.sql

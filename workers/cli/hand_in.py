@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import entry, errors, look
+from workers.cli import common, errors, status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from models.documents import DocumentRow
-    from workers.desk import ConnectionContext
+    from models.bookkeeping.documents import DocumentRow
+    from workers.context import ConnectionContext
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="The kind of document, such as deliverynote.")]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="PDFs.")]
@@ -35,13 +35,13 @@ _POLL = 0.2
 
 
 def hand_in(
-    connection: entry.Name,
+    connection: common.Name,
     kind: Kind,
     files: Files,
     *,
     order: Order = None,
-    wait: look.Wait = True,
-    config: entry.Config = None,
+    wait: status.Wait = True,
+    config: common.Config = None,
 ) -> None:
     """Hand in PDFs for a vendor that decodes them.
 
@@ -49,20 +49,20 @@ def hand_in(
 
     Example: [bold]erpmirror hand-in goods_in deliverynote scans/*.pdf[/]
     """
-    at = entry.connection_context(config, connection)
+    at = common.connection_context(config, connection)
     _check_kind(at, kind)
     order = _checked_order(order)
     _check_files(at, files)
     at.sync_streams()
     handed = {str(path): _handed(at, kind, path, order) for path in files}
     if not wait:
-        entry.wake(at)
+        common.wake(at)
         return
     try:
-        with entry.err().status("Waiting for the vendor …"):
+        with common.err().status("Waiting for the vendor …"):
             _wait(at, kind, set(handed.values()))
     except KeyboardInterrupt:
-        entry.note(
+        common.note(
             "Stopped. A document that was being sent may have arrived, so it will be parked; workers send the rest."
         )
         raise typer.Exit(130) from None
@@ -74,11 +74,11 @@ def _check_kind(at: ConnectionContext, kind: str) -> None:
     if not kinds:
         raise errors.Problem(f"{at.name} is a connection to {at.options.system}, which takes no documents")
     if kind not in kinds:
-        raise errors.Problem(f'{at.name} takes no documents of a kind "{kind}"{entry.known(kind, kinds)}')
+        raise errors.Problem(f'{at.name} takes no documents of a kind "{kind}"{common.known(kind, kinds)}')
 
 
 def _checked_order(order: str | None) -> str | None:
-    from models import documents
+    from models.bookkeeping import documents
 
     order = (order or "").strip()
     if len(order) > documents.LONGEST_ORDER or not order.isprintable():
@@ -88,7 +88,7 @@ def _checked_order(order: str | None) -> str | None:
 
 def _check_files(at: ConnectionContext, files: Sequence[Path]) -> None:
     """Check all of them before the first is handed in, so that a mistyped line can be repeated."""
-    from models.settings import TakesDocuments
+    from models.settings.load import TakesDocuments
 
     largest = at.options.largest if isinstance(at.options, TakesDocuments) else 0
     wrong = [f"  {_shown(path)}: {reason}" for path in files if (reason := _wrong(path, largest))]
@@ -97,7 +97,7 @@ def _check_files(at: ConnectionContext, files: Sequence[Path]) -> None:
 
 
 def _wrong(path: Path, largest: int) -> str | None:
-    from models import documents
+    from models.bookkeeping import documents
 
     if not path.exists():
         return "there is no such file"
@@ -112,7 +112,7 @@ def _wrong(path: Path, largest: int) -> str | None:
 
 def _handed(at: ConnectionContext, kind: str, path: Path, order: str | None) -> str:
     """Its sha256."""
-    from models import documents
+    from models.bookkeeping import documents
 
     content = path.read_bytes()
     with at.database.begin() as opened:
@@ -121,9 +121,9 @@ def _handed(at: ConnectionContext, kind: str, path: Path, order: str | None) -> 
         )
     standing = _standing(at, kind, handed.sha256)
     state = "new" if handed.new or standing is None else f"known already: {standing.state}"
-    entry.out().print(f"{_shown(path)}: {state} ({handed.sha256})", markup=False, soft_wrap=True)
+    common.out().print(f"{_shown(path)}: {state} ({handed.sha256})", markup=False, soft_wrap=True)
     if order is not None and standing is not None and standing.order != order:
-        entry.note(f"{_shown(path)}: it was sent with {standing.order or 'no order'}, and that stays so")
+        common.note(f"{_shown(path)}: it was sent with {standing.order or 'no order'}, and that stays so")
     return handed.sha256
 
 
@@ -135,7 +135,7 @@ def _shown(path: object) -> str:
 
 
 def _standing(at: ConnectionContext, kind: str, sha256: str) -> DocumentRow | None:
-    from models import documents
+    from models.bookkeeping import documents
 
     with at.database.read() as opened:
         return documents.get(opened, connection_name=at.name, kind=kind, sha256=sha256)
@@ -143,22 +143,22 @@ def _standing(at: ConnectionContext, kind: str, sha256: str) -> DocumentRow | No
 
 def _wait(at: ConnectionContext, kind: str, keys: set[str]) -> None:
     """Send what is due, or wait while a worker does, until none of these documents makes progress."""
-    from workers import ingest
+    from workers.ingest import loop
 
     while any(_moves(at, kind, sha256) for sha256 in keys):
-        if not ingest.sync(at, budget=_BUDGET).requests:
+        if not loop.sync(at, budget=_BUDGET).requests:
             time.sleep(_POLL)
 
 
 def _moves(at: ConnectionContext, kind: str, sha256: str) -> bool:
     """Whether it is being sent, or is due soon."""
-    from models.documents import State
-    from workers.cli import following
+    from models.bookkeeping.documents import State
+    from workers.cli import progress
 
     standing = _standing(at, kind, sha256)
     if standing is None or standing.due_at is None or standing.ref != "due":
         return False
-    if any(each.state != "open" for each in following.progress(at, [kind])):
+    if any(each.state != "open" for each in progress.progress(at, [kind])):
         return False
     now = at.now()
     # A sender has its answer before the inbox row is due again; if it died, the next one through the gate parks it.
@@ -170,7 +170,7 @@ def _rests_until(at: ConnectionContext, due_at: datetime) -> datetime:
     """When it is due and the gate is open."""
     import sqlalchemy as sa
 
-    from models.tables import gates
+    from models.db.tables import gates
 
     with at.database.read() as opened:
         shut = opened.execute(sa.select(gates.c.shut_until).where(gates.c.account == at.gate.account)).scalar()
@@ -178,15 +178,15 @@ def _rests_until(at: ConnectionContext, due_at: datetime) -> datetime:
 
 
 def _show(at: ConnectionContext, kind: str, handed: Mapping[str, str]) -> None:
-    from models.documents import State
-    from workers.cli import following
+    from models.bookkeeping.documents import State
+    from workers.cli import progress
 
-    whole = [each.error for each in following.progress(at, [kind]) if each.state != "open"]
+    whole = [each.error for each in progress.progress(at, [kind]) if each.state != "open"]
     undone = []
     for path, sha256 in handed.items():
         standing = _standing(at, kind, sha256)
         if standing is not None and standing.state is State.INTERPRETED:
-            entry.out().print(f"{_shown(path)}: interpreted: {_read(at, kind, sha256)}", markup=False, soft_wrap=True)
+            common.out().print(f"{_shown(path)}: interpreted: {_read(at, kind, sha256)}", markup=False, soft_wrap=True)
         elif standing is not None:
             reason = standing.reason or next(iter(whole), None) or "nothing is known yet"
             undone.append(f"  {_shown(path)}: {standing.state}: {reason}")
@@ -199,7 +199,7 @@ _NEXT = "what is parked waits for `erpmirror parked retry`; the rest stays due a
 
 def _read(at: ConnectionContext, kind: str, sha256: str) -> str:
     """The decoded document in a few words."""
-    from models import documents
+    from models.bookkeeping import documents
 
     with at.database.read() as opened:
         raw = documents.result(opened, at.target(at.resources[kind]), sha256) or {}

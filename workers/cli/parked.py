@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import entry, errors, look
+from workers.cli import common, errors, status
 
 if TYPE_CHECKING:
-    from models.database import Database
+    from models.db.database import Database
 
 Key = Annotated[str | None, typer.Argument(metavar="KEY", help="One object's key. Default: all.", show_default=False)]
 MaybeName = Annotated[
@@ -30,15 +30,15 @@ app = typer.Typer(
 
 
 @app.callback()
-def _parked(ctx: typer.Context, config: entry.Config = None) -> None:
+def _parked(ctx: typer.Context, config: common.Config = None) -> None:
     if ctx.invoked_subcommand is None:
         parked_list(config=config)
     elif config is not None:
-        entry.choose(config)
+        common.choose(config)
 
 
 @app.command("list")
-def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config: entry.Config = None) -> None:
+def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config: common.Config = None) -> None:
     """List what is parked or held, with the reason in the words of the vendor.
 
     Example: [bold]erpmirror parked list shop[/]
@@ -46,13 +46,13 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
     from rich.table import Table
     from rich.text import Text
 
-    database = entry.database(entry.settings(config))
+    database = common.database(common.settings(config))
     rows = _parked_rows(database, connection)
     if as_json:
-        look.print_json(rows)
+        status.print_json(rows)
         return
     if not rows:
-        entry.out().print("Nothing is parked, nothing is held.")
+        common.out().print("Nothing is parked, nothing is held.")
         return
     table = Table("connection", "resource", "key", "state", "since", "reason")
     for row in rows:
@@ -60,12 +60,13 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
         key = row["key"] if row["key"] is not None else "(all of it)"
         cells = (row["connection"], row["resource"], key, row["state"], since, row["reason"] or "")
         table.add_row(*(Text(cell) for cell in cells))
-    entry.out().print(table)
+    common.out().print(table)
 
 
 def _parked_rows(database: Database, connection: str | None) -> list[dict[str, Any]]:
     """Parked resources (key None), then parked and held keys."""
-    from models import aside, status
+    from models import status
+    from models.bookkeeping import parked
 
     whole = [
         {
@@ -80,7 +81,7 @@ def _parked_rows(database: Database, connection: str | None) -> list[dict[str, A
         if row.state == "parked" and connection in {None, row.connection}
     ]
     with database.read() as opened:
-        keys = aside.rows(opened, connection_name=connection)
+        keys = parked.rows(opened, connection_name=connection)
     return whole + [
         {
             "connection": row.connection,
@@ -96,20 +97,20 @@ def _parked_rows(database: Database, connection: str | None) -> list[dict[str, A
 
 @app.command("retry")
 def parked_retry(
-    connection: entry.Name,
-    resource: entry.MaybeResource = None,
+    connection: common.Name,
+    resource: common.MaybeResource = None,
     key: Key = None,
     *,
-    yes: entry.Yes = False,
-    config: entry.Config = None,
+    yes: common.Yes = False,
+    config: common.Config = None,
 ) -> None:
     """Try again what is parked. For held deletions this is your approval of exactly these.
 
     Example: [bold]erpmirror parked retry shop catalogs.goods[/]
     """
-    from models import aside, streams
+    from models.bookkeeping import parked, streams
 
-    at = entry.connection_context(config, connection)
+    at = common.connection_context(config, connection)
     chosen = _chosen(at.database, connection, resource, key)
     if not chosen:
         raise errors.Problem("no such object is parked or held; `erpmirror parked` lists what is")
@@ -117,23 +118,23 @@ def parked_retry(
     if held and not yes:
         typer.confirm(f"{held} deletions are held. Delete those that are still missing at the vendor?", abort=True)
     with at.database.begin() as opened:
-        retried = aside.retry(opened, connection_name=connection, resource=resource, key=key)
+        retried = parked.retry(opened, connection_name=connection, resource=resource, key=key)
         if key is None:
             retried += streams.reopen(opened, connection_name=connection, resource=resource)
-    entry.out().print(f"{retried} of {len(chosen)} will be tried again.")
+    common.out().print(f"{retried} of {len(chosen)} will be tried again.")
     if retried < len(chosen):
-        entry.note("The others were unreadable in a listing, so there is no key to fetch. `parked drop` removes them.")
-    entry.wake(at)
+        common.note("The others were unreadable in a listing, so there is no key to fetch. `parked drop` removes them.")
+    common.wake(at)
 
 
 @app.command("drop")
 def parked_drop(
-    connection: entry.Name,
-    resource: entry.MaybeResource = None,
+    connection: common.Name,
+    resource: common.MaybeResource = None,
     key: Key = None,
     *,
-    yes: entry.Yes = False,
-    config: entry.Config = None,
+    yes: common.Yes = False,
+    config: common.Config = None,
 ) -> None:
     """Remove what is parked or held from the list.
 
@@ -141,17 +142,17 @@ def parked_drop(
 
     Example: [bold]erpmirror parked drop shop documents.sale 1106800000000001[/]
     """
-    from models import aside
+    from models.bookkeeping import parked
 
-    database = entry.database(entry.settings(config))
+    database = common.database(common.settings(config))
     chosen = [row for row in _chosen(database, connection, resource, key) if row["key"] is not None]
     if not chosen:
         raise errors.Problem("no such object is parked or held; `erpmirror parked` lists what is")
     if not yes:
         typer.confirm(f"Remove {len(chosen)} parked or held objects from the list?", abort=True)
     with database.begin() as opened:
-        dropped = aside.drop(opened, connection_name=connection, resource=resource, key=key)
-    entry.out().print(f"{dropped} removed.")
+        dropped = parked.drop(opened, connection_name=connection, resource=resource, key=key)
+    common.out().print(f"{dropped} removed.")
 
 
 def _chosen(database: Database, connection: str, resource: str | None, key: str | None) -> list[dict[str, Any]]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli import entry, errors
+from workers.cli import common, errors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.settings import Settings
-    from workers import supervisor
+    from models.settings.load import Settings
+    from workers.cli import supervisor
 
 _SECONDS_TO_SHOW = 5.0
 
@@ -27,7 +27,7 @@ Concurrency = Annotated[
 
 
 def up(
-    config: entry.Config = None,
+    config: common.Config = None,
     concurrency: Concurrency = 2,
 ) -> None:
     """Migrate, then run receiver, workers and beat in this terminal.
@@ -37,21 +37,20 @@ def up(
 
     Example: [bold]erpmirror up[/]
     """
-    from models import migration
-    from workers import supervisor
-    from workers.cli import serving
+    from models.db import migration
+    from workers.cli import supervisor, worker_health
 
-    loaded = entry.settings(config)
-    opened = entry.database(loaded, migrated=False)
+    loaded = common.settings(config)
+    opened = common.database(loaded, migrated=False)
     before = migration.state(opened)
     migration.migrate(opened)
     opened.close()
     if before != "current":
-        entry.err().print("The tables are up to date.")
+        common.err().print("The tables are up to date.")
     address = f"http://{loaded.receiver.host}:{loaded.receiver.port}{loaded.receiver.root_path}"
-    entry.err().print(f"The receiver answers at {address}. Ctrl-C stops everything.")
+    common.err().print(f"The receiver answers at {address}. Ctrl-C stops everything.")
     children = _children(loaded.file, concurrency)
-    raise typer.Exit(supervisor.run(children, print_line=_printer(), unhealthy=serving.stalled_workers(loaded)))
+    raise typer.Exit(supervisor.run(children, print_line=_printer(), unhealthy=worker_health.stalled_workers(loaded)))
 
 
 def _children(file: Path, concurrency: int) -> dict[str, list[str]]:
@@ -72,7 +71,7 @@ _COLOURS = {"beat": "magenta", "receiver": "green", "sync": "cyan", "full_sync":
 def _printer() -> supervisor.Print:
     from rich.text import Text
 
-    console = entry.out()
+    console = common.out()
 
     def print_line(name: str, line: str) -> None:
         console.print(Text(f"{name:>9} | ", style=_COLOURS.get(name, "")) + Text.from_ansi(line), soft_wrap=True)
@@ -81,7 +80,7 @@ def _printer() -> supervisor.Print:
 
 
 def receiver(
-    config: entry.Config = None,
+    config: common.Config = None,
     host: Annotated[str | None, typer.Option(help="Overrides host in [receiver].", show_default=False)] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Overrides port in [receiver].", show_default=False)
@@ -99,12 +98,12 @@ def receiver(
 
     from workers import configuration
 
-    loaded = entry.settings(config)
+    loaded = common.settings(config)
     _require_if_reachable(loaded)
     _log()
     os.environ[configuration.VARIABLE] = str(loaded.file)
     # By name: imports run from the receiver to the workers and never back.
-    options = pkgutil.resolve_name("receiver.server:OPTIONS")
+    options = pkgutil.resolve_name("receiver.http.server:OPTIONS")
     uvicorn.run(
         "receiver.app:create",
         factory=True,
@@ -122,13 +121,13 @@ def _require_if_reachable(loaded: Settings) -> None:
 
     import sqlalchemy as sa
 
-    from models import migration
+    from models.db import migration
 
     checked: concurrent.futures.Future[None] = concurrent.futures.Future()
 
     def check() -> None:
         try:
-            opened = entry.database(loaded, migrated=False)
+            opened = common.database(loaded, migrated=False)
             migration.require(opened)
             opened.close()
         except Exception as error:  # noqa: BLE001 - raised where it is waited for
@@ -141,11 +140,11 @@ def _require_if_reachable(loaded: Settings) -> None:
     try:
         checked.result(_SECONDS_TO_SHOW)
     except (sa.exc.OperationalError, TimeoutError):
-        entry.note("The database is away; the receiver starts anyway, and keeps webhooks in its spool.")
+        common.note("The database is away; the receiver starts anyway, and keeps webhooks in its spool.")
 
 
 def worker(
-    config: entry.Config = None,
+    config: common.Config = None,
     concurrency: Concurrency = 2,
     queues: Annotated[
         str, typer.Option(metavar="NAMES", help="sync (webhooks, polls), full_sync (full syncs), or both.")
@@ -157,7 +156,7 @@ def worker(
 
     Example: [bold]erpmirror worker --queues sync --concurrency 4[/]
     """
-    from workers import app
+    from workers.queue import app
 
     names = [name.strip() for name in queues.split(",") if name.strip()]
     unknown = set(names) - {app.SYNC, app.FULL_SYNC}
@@ -166,18 +165,18 @@ def worker(
     app.run_worker(_prepared(config), queues=names, concurrency=concurrency)
 
 
-def beat(config: entry.Config = None) -> None:
+def beat(config: common.Config = None) -> None:
     """Run the scheduler: every second it wakes workers for what is due. Two are harmless.
 
     Example: [bold]erpmirror beat[/]
     """
-    from workers import app
+    from workers.queue import app
 
     app.run_beat(_prepared(config))
 
 
 def flower(
-    config: entry.Config = None,
+    config: common.Config = None,
     address: Annotated[str, typer.Option(help="The address that Flower listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port that it listens on.")] = 5555,
     basic_auth: Annotated[
@@ -194,7 +193,7 @@ def flower(
 
     Example: [bold]ERPMIRROR_FLOWER_AUTH=me:secret erpmirror flower --address 0.0.0.0[/]
     """
-    from workers import app
+    from workers.queue import app
 
     if basic_auth is None and not _is_loopback(address):
         raise errors.Problem(
@@ -215,8 +214,8 @@ def _is_loopback(address: str) -> bool:
 
 def _prepared(config: Path | None) -> Settings:
     """Load the settings, refuse tables of another version, set up the log."""
-    loaded = entry.settings(config)
-    entry.database(loaded).close()
+    loaded = common.settings(config)
+    common.database(loaded).close()
     _log()
     return loaded
 

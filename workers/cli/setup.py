@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import entry, errors
+from workers.cli import common, errors
 
 if TYPE_CHECKING:
     from workers.connectors.contract import Sandbox
@@ -29,12 +29,12 @@ def demo(
 
     Example: [bold]erpmirror demo --once[/]
     """
-    from workers import demo
+    from workers.demo import run
 
-    raise typer.Exit(demo.run(once=once, folder=folder))
+    raise typer.Exit(run.run(once=once, folder=folder))
 
 
-def init(config: entry.Config = None) -> None:
+def init(config: common.Config = None) -> None:
     """Write a commented erpmirror.toml with a new token. An existing file is never changed.
 
     Example: [bold]erpmirror init[/]
@@ -42,11 +42,11 @@ def init(config: entry.Config = None) -> None:
     import os
     import secrets
 
-    from workers.cli import example
+    from workers.cli import settings_template
     from workers.connectors import discovery
 
-    file = entry.file(config)
-    content = example.text(discovery.systems(), secrets.token_urlsafe(32))
+    file = common.file(config)
+    content = settings_template.text(discovery.systems(), secrets.token_urlsafe(32))
     try:
         # Readable by its owner alone: it holds a token, and later keys.
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -54,7 +54,7 @@ def init(config: entry.Config = None) -> None:
         raise errors.Problem(f"{file} exists already; edit it, or remove it first") from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         opened.write(content)
-    out = entry.out()
+    out = common.out()
     out.print(f"Wrote {file}", soft_wrap=True)
     out.print("Next:")
     out.print("  1. open it and fill in your connections")
@@ -63,18 +63,18 @@ def init(config: entry.Config = None) -> None:
     out.print("  4. erpmirror up         mirrors them")
 
 
-def migrate(config: entry.Config = None) -> None:
+def migrate(config: common.Config = None) -> None:
     """Create the database's tables, or bring them to this version. Harmless when repeated.
 
     Example: [bold]erpmirror migrate[/]
     """
-    from models import migration
+    from models.db import migration
 
-    database = entry.database(entry.settings(config), migrated=False)
+    database = common.database(common.settings(config), migrated=False)
     before = migration.state(database)
     migration.migrate(database)
     done = {"missing": "The tables are created.", "old": "The tables are brought to this version."}
-    entry.out().print(done.get(before, "The tables are those of this version already."))
+    common.out().print(done.get(before, "The tables are those of this version already."))
 
 
 def sandbox(
@@ -100,7 +100,7 @@ def sandbox(
     """
     import uvicorn
 
-    from workers import listening
+    from workers.demo import listening
 
     made = _sandbox(system, seed, webhook_url)
     stand_in: Sandbox = made.state.sandbox
@@ -119,7 +119,7 @@ def _sandbox(system: str, seed: int, webhook_url: str | None) -> Any:
 
     known = {name: each for name, each in discovery.systems().items() if each.has_sandbox}
     if system not in known:
-        raise errors.Problem(f'there is no sandbox of "{system}"{entry.known(system, list(known))}')
+        raise errors.Problem(f'there is no sandbox of "{system}"{common.known(system, list(known))}')
     knobs: dict[str, Any] = {"seed": seed}
     if webhook_url is not None:
         if known[system].webhooks is None:
@@ -129,14 +129,14 @@ def _sandbox(system: str, seed: int, webhook_url: str | None) -> Any:
 
 
 def _print_connection(system: str, stand_in: Sandbox, port: int) -> None:
-    from workers.cli import example
+    from workers.cli import settings_template
     from workers.connectors import discovery
 
     values = stand_in.settings() | {"url": f"http://127.0.0.1:{port}"}
     if "webhook_sources" in discovery.systems()[system].options.model_fields:
         values["webhook_sources"] = ["127.0.0.1"]
-    typer.echo(example.table(f"{system}_sandbox", values))
-    entry.err().print(f"# The sandbox of {system} answers on port {port}. Ctrl-C stops it.")
+    typer.echo(settings_template.table(f"{system}_sandbox", values))
+    common.err().print(f"# The sandbox of {system} answers on port {port}. Ctrl-C stops it.")
 
 
 def _edit_now_and_then(stand_in: Sandbox, per_minute: float, seed: int) -> Any:
@@ -149,17 +149,17 @@ def _edit_now_and_then(stand_in: Sandbox, per_minute: float, seed: int) -> Any:
 
         def edit() -> None:
             while not stop.wait(60 / per_minute):
-                entry.err().print(stand_in.edit(dice), markup=False)
+                common.err().print(stand_in.edit(dice), markup=False)
 
         threading.Thread(target=edit, daemon=True).start()
     return stop
 
 
 def dilovod_node(
-    connection: entry.Name,
+    connection: common.Name,
     *,
     url: Annotated[str, typer.Option(metavar="URL", help="The receiver's address as Dilovod reaches it: https://…")],
-    config: entry.Config = None,
+    config: common.Config = None,
 ) -> None:
     """Print the settings file that creates Dilovod's API node for a connection.
 
@@ -173,12 +173,12 @@ def dilovod_node(
 
     from workers.connectors.dilovod import node, options
 
-    loaded = entry.settings(config)
-    found = entry.options(loaded, connection)
+    loaded = common.settings(config)
+    found = common.options(loaded, connection)
     if not isinstance(found, options.Options):
         raise errors.Problem(f"{connection} is a connection to {found.system}; only Dilovod has such a file")
     if not url.startswith(("https://", "http://")):
         raise typer.BadParameter("an address begins with https://", param_hint="--url")
     if found.webhook_secret is None:
-        entry.note("No webhook_secret is set: only the allow-list of senders protects the webhook.")
+        common.note("No webhook_secret is set: only the allow-list of senders protects the webhook.")
     typer.echo(json.dumps(node.node_file(found, url), ensure_ascii=False, indent=2))

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 revision = "0001"
 down_revision = None
 
-# This step's own spelling of the types of `models.tables`, so that a change there leaves what was released alone.
+# This step's own spelling of the types of `models.db.tables`, so that a change there leaves what was released alone.
 KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 INSTANT = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from models import columns, migration, records, tables
-from models.database import Database
-from models.flattening import flatten
+from models.db import migration, tables
+from models.db.database import Database
+from models.mirror import apply, schema_evolution
+from models.mirror.flatten import flatten
 from models.redaction import redact
 from tests.mirroring import Mirror, mirrored
 from tests.workers.connectors.stands import SYSTEMS, by_resource
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from models.schemas import Table
+    from models.mirror.schemas import Table
     from workers.connectors.contract import Resource
 
 # The mirror
@@ -71,7 +72,7 @@ def test_a_rebuild_keeps_the_mirror_equal(mirrors: Callable[[str], Mirrors], sys
     mirror = mirrors(system).whole
     desk = mirror.desk(system)
     for resource in desk.resources.values():
-        records.rebuild(mirror.database, desk.target(resource), progress=lambda _: None)
+        apply.rebuild(mirror.database, desk.target(resource), progress=lambda _: None)
     assert {} == mirror.differences()
 
 
@@ -117,7 +118,7 @@ def test_an_omitted_path_is_in_no_raw_no_column_and_no_journal(
 def _raws(mirror: Mirror, system: str, name: str) -> list[Any]:
     target = mirror.desk(system).target(mirror.desk(system).resources[name])
     with mirror.database.read() as connection:
-        return [raw for _, _, raw in records.export(connection, target)]
+        return [raw for _, _, raw in apply.export(connection, target)]
 
 
 def _journaled(mirror: Mirror, name: str) -> list[Any]:
@@ -144,7 +145,7 @@ def _column_holds(mirror: Mirror, system: str, name: str, part: str, path: str) 
     """Whether any row has a value in the field's column or in its `__text` sibling."""
     target = mirror.desk(system).target(mirror.desk(system).resources[name])
     with mirror.database.read() as connection:
-        schema = columns.current(connection, target.table)
+        schema = schema_evolution.current(connection, target.table)
         table: Table | None = schema.tables.get(part) if schema is not None else None
         if table is None:
             return False

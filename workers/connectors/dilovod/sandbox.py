@@ -23,8 +23,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from models import exact
-from workers.connectors.dilovod import sandbox_books
-from workers.connectors.dilovod.sandbox_books import RefusedError
+from workers.connectors.dilovod import sandbox_data
+from workers.connectors.dilovod.sandbox_data import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from models.values import JsonObject
-    from workers.connectors.dilovod.sandbox_books import VendorObject
+    from workers.connectors.dilovod.sandbox_data import VendorObject
 
 _KYIV = ZoneInfo("Europe/Kyiv")
 _RESOURCES = (
@@ -114,7 +114,7 @@ class Sandbox:
 
     def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
         self.key = key
-        self.books = sandbox_books.Books(seed, lambda: now().astimezone(_KYIV))
+        self.books = sandbox_data.Books(seed, lambda: now().astimezone(_KYIV))
         self.shows_clock = False
         self.webhook_url: str | None = None
         self.lost = 0.0
@@ -150,12 +150,12 @@ class Sandbox:
     def truth(self, resource: str) -> dict[str, JsonObject]:
         """The `getObject` answer for each object that is not marked as deleted; a register's rows by dimensions."""
         with self.lock:
-            if resource in sandbox_books.REGISTERS:
+            if resource in sandbox_data.REGISTERS:
                 return self._register_truth(resource)
             return {thing.id: self.books.show(thing) for thing in self.books.of(resource) if not thing.marked}
 
     def _register_truth(self, resource: str) -> dict[str, JsonObject]:
-        register = sandbox_books.REGISTERS[resource]
+        register = sandbox_data.REGISTERS[resource]
         sliced = resource.startswith("informationRegisters.")
         kept = [name for name in register.dimensions if name in self.dimensions.get(resource, register.dimensions)]
         from_ = {"type": "sliceLast" if sliced else "balance", "register": resource.partition(".")[2]}
@@ -322,7 +322,7 @@ class Sandbox:
     def _price(self, good: VendorObject, price: Decimal) -> None:
         books = self.books
         kind, currency = books.of("catalogs.priceTypes")[0].id, books.of("catalogs.currency")[0].id
-        books.prices.append(sandbox_books.Price(books.wall_clock(), good.id, kind, price, currency))
+        books.prices.append(sandbox_data.Price(books.wall_clock(), good.id, kind, price, currency))
 
     def _orders(self, *, marked: bool = False) -> list[VendorObject]:
         return [order for order in self.books.of("documents.saleOrder") if order.marked == marked]

@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from models import exact
-from workers.connectors.directo import sandbox_books
+from workers.connectors.directo import sandbox_data
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from models.values import JsonObject
-    from workers.connectors.directo.sandbox_books import Deleted
+    from workers.connectors.directo.sandbox_data import Deleted
 
 
 class Fault(StrEnum):
@@ -100,12 +100,12 @@ class Sandbox:
     def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
         self.key = key
         self.now = now
-        self.books = sandbox_books.Books(seed, now)
+        self.books = sandbox_data.Books(seed, now)
         self.faults: deque[Fault] = deque()
         self.per_minute: int | None = None
         self.refused: dict[str, Refusal] = {}
         self.ignored: set[str] = set()
-        self.calculated = dict.fromkeys(sandbox_books.CALCULATED, CalculatedFilter.REFUSED)
+        self.calculated = dict.fromkeys(sandbox_data.CALCULATED, CalculatedFilter.REFUSED)
         self.inclusive = False
         self.shape = DeletionShape.PLAIN
         self.slow_above: int | None = None
@@ -221,18 +221,18 @@ class Sandbox:
                 return [self._deletion(entry) for entry in entries]
             table = self.books.tables[name]
             known = {
-                field for field, _ in filters if any(sandbox_books.filter_values(record, field) for record in table)
+                field for field, _ in filters if any(sandbox_data.filter_values(record, field) for record in table)
             }
             return [deepcopy(record) for record in table if self._passes(record, filters, known)]
-        except sandbox_books.MalformedFilterError as error:
+        except sandbox_data.MalformedFilterError as error:
             return Refusal(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", str(error))
 
     def _passes(self, record: JsonObject, filters: list[tuple[str, str]], known: set[str]) -> bool:
         """Whether all filters hold, each for any of the lines. Filters on fields not in `known` have no effect."""
         return all(
             any(
-                sandbox_books.matches(value, wanted, inclusive=self.inclusive)
-                for value in sandbox_books.filter_values(record, field) or [None]
+                sandbox_data.matches(value, wanted, inclusive=self.inclusive)
+                for value in sandbox_data.filter_values(record, field) or [None]
             )
             for field, wanted in filters
             if field in known - self.ignored
@@ -246,7 +246,7 @@ class Sandbox:
             return {"Resource_Type": entry.resource.upper(), "ID": key, "TS": entry.ts}
         if self.shape is DeletionShape.UNKNOWN:
             return {"rid": key, "action": 3, "ts": entry.ts}
-        fields = {field: entry.record[field] for field in sandbox_books.KEYS[entry.resource]}
+        fields = {field: entry.record[field] for field in sandbox_data.KEYS[entry.resource]}
         timed = {} if self.shape is DeletionShape.TIMELESS else {"ts": entry.ts}
         return {"resource": entry.resource, **fields, **timed}
 

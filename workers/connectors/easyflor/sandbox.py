@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from models import exact
-from workers.connectors.easyflor import sandbox_books, sandbox_day
+from workers.connectors.easyflor import sandbox_data, sandbox_scenario
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -100,8 +100,8 @@ class Sandbox:
     ) -> None:
         self.username, self.password, self.database = "api", "wouldntyouliketoknow", "EasyFlor-Demo"
         self.now, self.hours, self.auth = now, hours, auth
-        self.books = sandbox_books.Books(seed, now)
-        self.day = sandbox_day.Day(self.books)
+        self.books = sandbox_data.Books(seed, now)
+        self.day = sandbox_scenario.Day(self.books)
         self.faults: deque[Fault] = deque()
         self.login_faults: deque[Fault] = deque()
         self.form = "%Y%m%d"
@@ -127,7 +127,7 @@ class Sandbox:
             "password": self.password,
             "database": self.database,
             "auth": self.auth,
-            "resources": list(sandbox_books.TABLES),
+            "resources": list(sandbox_data.TABLES),
             "opening_hours": ["-".join(self.hours)] if self.hours else [],
         }
 
@@ -181,7 +181,7 @@ class Sandbox:
             return Response(headers={"Set-Cookie": f"{_COOKIE}={self._cookie}; Path=/; HttpOnly"})
         token, until = self._issue(), self.now() + self.token_life
         self._tokens[token] = until
-        shown = until.astimezone(sandbox_books.AMSTERDAM).isoformat(timespec="seconds")
+        shown = until.astimezone(sandbox_data.AMSTERDAM).isoformat(timespec="seconds")
         return _json({"Token": token, "Expiration": shown})
 
     def _log_out(self, request: Request) -> Response:

@@ -26,8 +26,8 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from models import exact
-from workers.connectors.interpreter import sandbox_books
-from workers.connectors.interpreter.sandbox_books import Paper, Row
+from workers.connectors.interpreter import sandbox_data
+from workers.connectors.interpreter.sandbox_data import Paper, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,7 +144,7 @@ class Sandbox:
         self.dropped: dict[str, list[str]] = {kind: [] for kind in KINDS}
         self.max_parallel = 0
         self.lock = threading.RLock()
-        self._orders = sandbox_books.orders(int(store))
+        self._orders = sandbox_data.orders(int(store))
         self._interpreted: dict[tuple[str, str], JsonObject] = {}
         self._answered: dict[str, dict[str, JsonObject]] = {kind: {} for kind in KINDS}
         self._served: deque[datetime] = deque()
@@ -225,7 +225,7 @@ class Sandbox:
 
     def _paper(self, kind: str, random: Random | None = None, **changes: Any) -> Paper:
         # The number is printed, so no two papers have equal files.
-        made = sandbox_books.paper(kind, 2000 + self._paper_count, random or self._random, self.now())
+        made = sandbox_data.paper(kind, 2000 + self._paper_count, random or self._random, self.now())
         return replace(made, **changes)
 
     def _delivery_note(self) -> str:
@@ -322,8 +322,8 @@ class Sandbox:
 
     def _interpretation(self, kind: str, sha256: str, content: bytes) -> JsonObject:
         if self.other_edition or sha256 in self.others:
-            return sandbox_books.other_edition(kind, content)
-        return sandbox_books.purchase_order(kind, content, store=int(self.store))
+            return sandbox_data.other_edition(kind, content)
+        return sandbox_data.purchase_order(kind, content, store=int(self.store))
 
     def _fault(self, sha256: str) -> Fault | None:
         with self.lock:
@@ -371,7 +371,7 @@ class Sandbox:
         if (refusal := self._refusal(request)) is not None:
             return refusal
         number = request.path_params["number"]
-        return _json({"pages": 1, "suppliers": [each for each in sandbox_books.suppliers() if each["id"] == number]})
+        return _json({"pages": 1, "suppliers": [each for each in sandbox_data.suppliers() if each["id"] == number]})
 
     async def purchase_order(self, request: Request) -> Response:
         """GET /purchase_orders/{id}."""
@@ -415,7 +415,7 @@ def _suppliers(filters: dict[str, str]) -> JsonObject:
     since, page, limit = (int(filters.get(name, default)) for name, default in _PAGING.items())
     found = [
         supplier
-        for supplier in sandbox_books.suppliers()
+        for supplier in sandbox_data.suppliers()
         if supplier["changed"] > since and filters.get("query", "").lower() in supplier["name"].lower()
     ]
     column = filters.get("sort_column", "name")

@@ -19,8 +19,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount
 
 from models import exact
-from workers.connectors.wisedat import sandbox_books
-from workers.connectors.wisedat.sandbox_day import Day
+from workers.connectors.wisedat import sandbox_data
+from workers.connectors.wisedat.sandbox_scenario import Day
 from workers.connectors.wisedat.sandbox_server import Fault, Server
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from models.values import JsonObject
-    from workers.connectors.wisedat.sandbox_books import Thing
+    from workers.connectors.wisedat.sandbox_data import Thing
 
 
 def create(
@@ -175,12 +175,12 @@ class Sandbox(Server):
             return _json(self.books.detail(name, self.books.tables[name][0]))
         if "id" in params:
             return self._detail_of(name, params["id"])
-        if name in sandbox_books.PAGED:
+        if name in sandbox_data.PAGED:
             return self._page(name, params)
         return _json([self.books.detail(name, thing) for thing in self.books.tables[name]])
 
     def _detail_of(self, name: str, id_: str) -> Response:
-        if name in sandbox_books.NUMERIC and not _is_number(id_):
+        if name in sandbox_data.NUMERIC and not _is_number(id_):
             return _bad_request("Parameter id must be numeric")
         thing = self.books.find(name, id_)
         if thing is None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding as paddings
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA1
 
-from workers.connectors.wisedat import sandbox_books
+from workers.connectors.wisedat import sandbox_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ class Server:
         self, *, seed: int, now: Callable[[], datetime], key_bits: int, padding: str, login: tuple[str, str, str]
     ) -> None:
         self.now = now
-        self.books = sandbox_books.Books(seed, now)
+        self.books = sandbox_data.Books(seed, now)
         self.padding = padding
         self.faults: deque[Fault] = deque()
         self.slow, self.drip, self.latency = 5.0, 0.05, 0.0

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from models.settings import SettingsError
+from models.settings.load import SettingsError
 from models.values import Kind
 from tests.mirroring import mirrored
 from tests.workers.connectors.dilovod.conftest import made_options, opened
-from workers import configuration, desk
+from workers import configuration, context
 from workers.connectors.dilovod.resources import resources
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from models.database import Database
+    from models.db.database import Database
     from tests.mirroring import Mirror
-    from workers.connectors.dilovod.sandbox_books import Books
+    from workers.connectors.dilovod.sandbox_data import Books
 
 GOODS = "balanceRegisters.goods"
 SETTING = f'dimensions."{GOODS}"'
@@ -50,7 +50,7 @@ def with_setting(mirror: Mirror, folder: Path, line: str) -> Mirror:
     others = [each for each in file.read_text(encoding="utf-8").splitlines() if not each.startswith("dimensions")]
     file.write_text("\n".join([*others, line, ""]), encoding="utf-8")
     again = replace(mirror, settings=configuration.load(file))
-    desk.sync_streams(again.database, again.settings)
+    context.sync_streams(again.database, again.settings)
     return again
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from workers.connectors.contract import Resource
     from workers.connectors.dilovod.client import Client
-    from workers.connectors.dilovod.sandbox_books import Books
+    from workers.connectors.dilovod.sandbox_data import Books
 
 GOODS, PRICES, INCOMES = (
     "balanceRegisters.goods",

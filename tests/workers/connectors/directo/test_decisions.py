@@ -20,7 +20,7 @@ from workers.errors import SetAside
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.database import Database
+    from models.db.database import Database
     from tests.workers.connectors.directo.conftest import Account
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.workers.connectors.directo.conftest import Account, Listing, options
 from workers.connectors.directo import resources
 from workers.connectors.directo.sandbox import DeletionShape
-from workers.connectors.directo.sandbox_books import Deleted
+from workers.connectors.directo.sandbox_data import Deleted
 from workers.errors import SetAside
 
 if TYPE_CHECKING:

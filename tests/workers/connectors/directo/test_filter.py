@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from models import records
+from models.mirror import apply
 from models.values import Snapshot, Tombstone
 from tests.mirroring import mirrored
 from tests.workers.connectors.directo.conftest import Account, options
@@ -19,7 +19,7 @@ from workers.errors import SetAside, TimedOut
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.database import Database
+    from models.db.database import Database
     from models.values import JsonObject
     from tests.mirroring import Mirror
 
@@ -207,7 +207,7 @@ def test_a_filter_that_lists_single_days_is_not_split_into_windows(account: Acco
 def alive(database: Database, mirror: Mirror, resource: str) -> dict[str, JsonObject]:
     desk = mirror.desk("directo")
     with database.read() as connection:
-        rows = list(records.export(connection, desk.target(desk.resources[resource], None)))
+        rows = list(apply.export(connection, desk.target(desk.resources[resource], None)))
     return {key: raw for key, gone, raw in rows if gone is None}
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.workers.connectors.directo.conftest import client
 from workers.connectors.directo import queries
 from workers.connectors.directo.sandbox import CalculatedFilter
-from workers.connectors.directo.sandbox_books import CALCULATED
+from workers.connectors.directo.sandbox_data import CALCULATED
 from workers.errors import SetAside
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 
 from models.values import Snapshot, Tombstone
 from workers.connectors.contract import CheckResult
-from workers.connectors.directo.sandbox_books import KEYS
+from workers.connectors.directo.sandbox_data import KEYS
 from workers.errors import SetAside
 
 if TYPE_CHECKING:

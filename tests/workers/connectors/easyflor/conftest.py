@@ -14,12 +14,12 @@ from workers.connectors import contract
 from workers.connectors.easyflor import resources, sandbox
 from workers.connectors.easyflor.client import Client
 from workers.connectors.easyflor.options import Options
-from workers.gate import Gate
+from workers.gate.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.database import Database
+    from models.db.database import Database
     from models.values import Chunk, End, JsonObject, ObjectRef, Unreadable
 
 

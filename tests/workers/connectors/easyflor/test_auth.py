@@ -14,10 +14,10 @@ from workers.connectors import contract
 from workers.connectors.easyflor.auth import Session
 from workers.connectors.easyflor.sandbox import Fault
 from workers.errors import SetAside, TimedOut, TryLater, VendorError
-from workers.gate import Gate
+from workers.gate.gate import Gate
 
 if TYPE_CHECKING:
-    from models.database import Database
+    from models.db.database import Database
 
 BOTH = pytest.mark.parametrize(
     "account", [{"auth": "token"}, {"auth": "cookie"}], indirect=True, ids=["token", "cookie"]

@@ -18,7 +18,7 @@ from workers.errors import Closed, SetAside
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.database import Database
+    from models.db.database import Database
 
 
 def debtor(**settings: Any) -> Any:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import streams
+from models.bookkeeping import streams
 from tests.mirroring import Mirror, mirrored
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.database import Database
+    from models.db.database import Database
 
 
 def later_today() -> tuple[str, str]:

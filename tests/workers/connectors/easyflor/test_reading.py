@@ -16,7 +16,7 @@ from tests.workers.connectors.easyflor.conftest import Account, options
 from workers.connectors import contract
 from workers.connectors.easyflor import resources
 from workers.connectors.easyflor.client import Client
-from workers.connectors.easyflor.sandbox_books import TABLES
+from workers.connectors.easyflor.sandbox_data import TABLES
 from workers.errors import Closed, SetAside
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from workers.connectors.easyflor import answers, resources
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.database import Database
+    from models.db.database import Database
     from tests.workers.connectors.easyflor.conftest import Account
 
 RAW = {

@@ -14,7 +14,7 @@ import pytest
 from models.values import Document, Snapshot
 from tests.serving import served
 from workers.connectors.contract import Resource, standalone
-from workers.connectors.interpreter import resources, sandbox, sandbox_books
+from workers.connectors.interpreter import resources, sandbox, sandbox_data
 from workers.connectors.interpreter.client import Client
 from workers.connectors.interpreter.options import Options
 
@@ -92,12 +92,12 @@ def resource(kind: str = "deliverynote", **settings: Any) -> Resource:
     return {each.name: each for each in resources.resources(options(**settings))}[kind]
 
 
-def paper(kind: str = "deliverynote", number: int = 1, **changes: Any) -> sandbox_books.Paper:
+def paper(kind: str = "deliverynote", number: int = 1, **changes: Any) -> sandbox_data.Paper:
     """A paper with one row by default."""
-    rows = changes.pop("rows", (sandbox_books.Row("A-1", "Skruv M6", 4, "12.50"),))
+    rows = changes.pop("rows", (sandbox_data.Row("A-1", "Skruv M6", 4, "12.50"),))
     title = {"deliverynote": "Delivery note", "invoice": "Invoice"}[kind]
-    head: dict[str, Any] = {"supplier": sandbox_books.SUPPLIERS[0], "order": 1003, "date": "2026-05-30", "quoted": True}
-    return sandbox_books.Paper(title, number, rows=rows, **(head | changes))
+    head: dict[str, Any] = {"supplier": sandbox_data.SUPPLIERS[0], "order": 1003, "date": "2026-05-30", "quoted": True}
+    return sandbox_data.Paper(title, number, rows=rows, **(head | changes))
 
 
 def document(kind: str = "deliverynote", number: int = 1, **changes: Any) -> Document:

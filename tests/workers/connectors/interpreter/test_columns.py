@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models import exact, records
+from models import exact
+from models.mirror import apply
 from models.values import Snapshot
 from tests.models.mirroring import kinds, row, rows, schema_changes, write
 from tests.workers.connectors.interpreter.conftest import SAMPLES, Store, document, resource
-from workers.connectors.interpreter.sandbox_books import Row
+from workers.connectors.interpreter.sandbox_data import Row
 
 if TYPE_CHECKING:
-    from models.database import Database
+    from models.db.database import Database
     from models.values import JsonObject
 
 _KIND = resource()
-TARGET = records.Target(
+TARGET = apply.Target(
     "goods_in",
     "interpreter",
     "deliverynote",

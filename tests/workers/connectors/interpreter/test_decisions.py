@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from models import exact, flattening, kinds
+from models import exact
+from models.mirror import column_types, flatten
 from models.values import JsonObject, Kind
 from tests.workers.connectors.interpreter.conftest import SAMPLES, Store, document, options, resource
 from workers.connectors.interpreter import resources
@@ -50,8 +51,10 @@ def test_the_parameter_file_is_documented_twice_and_sent_once(store: Store) -> N
 def test_numbers_and_booleans_in_quotes_are_numbers_and_booleans() -> None:
     (article,) = articles(documented())
     assert ("0", False) == (article["deliveredAmount"], article["stock"])
-    assert Decimal(0) == kinds.coerce(resource().shape["articles"]["deliveredAmount"], article["deliveredAmount"])
-    assert kinds.coerce(resource().shape[""]["isPickNPack"], documented()["isPickNPack"]) is False
+    assert Decimal(0) == column_types.coerce(
+        resource().shape["articles"]["deliveredAmount"], article["deliveredAmount"]
+    )
+    assert column_types.coerce(resource().shape[""]["isPickNPack"], documented()["isPickNPack"]) is False
 
 
 def test_a_number_in_quotes_may_be_in_javas_notation() -> None:
@@ -160,7 +163,7 @@ def test_the_key_is_the_files_hash_and_the_vendors_own_ids_are_columns(store: St
 
 def test_every_field_of_the_documented_answer_is_declared() -> None:
     shape = resource().shape
-    flat = flattening.flatten(resources.project(documented()), shape)
+    flat = flatten.flatten(resources.project(documented()), shape)
     seen = {("", path) for path in flat.fields} | {(row.part, path) for row in flat.rows for path in row.fields}
     assert {(part, path) for part, fields in shape.items() for path in fields} == seen
 

@@ -16,8 +16,8 @@ import pytest
 
 from models.values import Snapshot
 from tests.workers.connectors.interpreter.conftest import Store, as_document, document, paper
-from workers.connectors.interpreter import sandbox, sandbox_books
-from workers.connectors.interpreter.sandbox_books import Row
+from workers.connectors.interpreter import sandbox, sandbox_data
+from workers.connectors.interpreter.sandbox_data import Row
 from workers.errors import SetAside, TryLater
 
 LOGIN = {"store": "3546", "api_key": "sandbox-key"}
@@ -134,7 +134,7 @@ def test_a_papers_pdf_has_a_correct_table_of_offsets() -> None:
     (length,) = re.findall(rb"/Length (\d+) >>\nstream\n", file)
     stream = file.index(b"stream\n") + len(b"stream\n")
     assert b"\nendstream" == file[stream + int(length) :][:10]
-    assert "Supplier: Åkerlund (Import) AB" in sandbox_books.printed_lines(file)
+    assert "Supplier: Åkerlund (Import) AB" in sandbox_data.printed_lines(file)
 
 
 def test_requests_above_the_limit_are_refused_for_a_minute(store: Store) -> None:

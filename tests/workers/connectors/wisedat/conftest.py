@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from models.values import Chunk, End, JsonObject, Line
-    from workers.connectors.wisedat.sandbox_books import Thing
+    from workers.connectors.wisedat.sandbox_data import Thing
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models import flattening, kinds
+from models.mirror import column_types, flatten
 from models.values import Kind
 from workers.connectors.wisedat import resources as declared
 from workers.connectors.wisedat import sandbox as sandbox_module
@@ -99,7 +99,7 @@ def test_changing_images_starts_a_full_sync_of_resources_with_images() -> None:
 def _fields_shown(sandbox: Sandbox, found: Resource) -> Iterator[tuple[str, str, Any]]:
     """Part, path and value of every field of the resource's objects."""
     for raw in sandbox.truth(found.name).values():
-        flat = flattening.flatten(found.project(raw), found.shape)
+        flat = flatten.flatten(found.project(raw), found.shape)
         rows = [("", flat.fields), *((row.part, row.fields) for row in flat.rows)]
         for part, fields in rows:
             yield from ((part, path, value) for path, value in fields.items())
@@ -142,7 +142,8 @@ def test_every_value_fits_its_declared_kind(sandbox: Sandbox, name: str) -> None
     misfits = {
         (part, path, value)
         for part, path, value in _fields_shown(sandbox, found)
-        if (kind := found.shape.get(part, {}).get(path)) is not None and kinds.coerce(kind, value) is kinds.DOES_NOT_FIT
+        if (kind := found.shape.get(part, {}).get(path)) is not None
+        and column_types.coerce(kind, value) is column_types.DOES_NOT_FIT
     }
 
     assert set() == misfits
@@ -154,10 +155,10 @@ def test_images_that_are_kept_are_declared_as_sent(sandbox: Sandbox, name: str) 
     books = sandbox.books
 
     for thing in books.tables[name]:
-        flat = flattening.flatten(books.detail(name, thing), found.shape)
+        flat = flatten.flatten(books.detail(name, thing), found.shape)
         assert "images" not in {row.part for row in flat.rows}
         for path in {"images", "image"} & set(flat.fields):
-            assert kinds.DOES_NOT_FIT is not kinds.coerce(found.shape[""][path], flat.fields[path])
+            assert column_types.DOES_NOT_FIT is not column_types.coerce(found.shape[""][path], flat.fields[path])
     assert {"products": Kind.JSON, "categories": Kind.TEXT}[name] in found.shape[""].values()
 
 

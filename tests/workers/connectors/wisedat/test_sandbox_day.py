@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workers.connectors.wisedat import sandbox_day, table
+from workers.connectors.wisedat import sandbox_scenario, table
 
 if TYPE_CHECKING:
     from tests.workers.connectors.wisedat.conftest import Caller
@@ -93,7 +93,7 @@ def _stamps(caller: Caller) -> dict[str, dict[str, datetime]]:
 
 @pytest.mark.parametrize("caller", [{"silent_addresses": True}], indirect=True)
 def test_an_address_can_change_without_the_customers_modification_date(caller: Caller) -> None:
-    day = sandbox_day.Day(caller.sandbox, Random(1))
+    day = sandbox_scenario.Day(caller.sandbox, Random(1))
     stamps, truth = _stamps(caller)["customers"], caller.sandbox.truth("customers")
     caller.advance(minutes=1)
 

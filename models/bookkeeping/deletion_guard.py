@@ -1,0 +1,77 @@
+"""A brake on deletions: more of them than usual wait for a person instead of emptying the mirror."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from models.bookkeeping import streams
+from models.db.tables import changes
+from models.db.tables import streams as streams_table
+from models.mirror import apply, schema_evolution
+from models.values import ChangeKind
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from models.db.database import Tx
+
+WINDOW = timedelta(hours=24)
+"""Deletions are counted over this long, so that a mass deletion cannot trickle through one key at a time."""
+
+FLOOR = 10
+"""So many deletions in a window are everyday life, however few objects there are."""
+
+
+def permits(
+    tx: Tx,
+    target: apply.Target,
+    *,
+    count: int,
+    max_deletions: float,
+    now: datetime,
+) -> bool:
+    """Whether `count` more deletions of this resource stay within its share of what was alive."""
+    recent = _recent(tx, target, now)
+    if recent + count <= FLOOR:
+        return True
+    # So many living are enough; counting them all would take as long as the table is large.
+    enough = math.ceil((recent + count) / max_deletions) + 1 if max_deletions else 0
+    alive = _alive(tx, target, at_most=enough)
+    return recent + count <= max_deletions * (alive + recent)
+
+
+def record_approval(tx: Tx, target: apply.Target, *, now: datetime) -> None:
+    """A person agreed: what was deleted until now is no longer held against later deletions."""
+    streams.change(tx, target.connection, target.resource, deletions_after=now)
+
+
+def _alive(tx: Tx, target: apply.Target, *, at_most: int) -> int:
+    schema = schema_evolution.current(tx, target.table)
+    if schema is None:
+        return 0
+    c = schema.root.sql.c
+    live = sa.select(c["_key"]).where(c["_connection"] == target.connection, c["_deleted_at"].is_(None))
+    return tx.execute(sa.select(sa.func.count()).select_from(live.limit(at_most).subquery())).scalar_one()
+
+
+def _recent(tx: Tx, target: apply.Target, now: datetime) -> int:
+    after = tx.execute(
+        sa.select(streams_table.c.deletions_after).where(
+            streams_table.c.connection == target.connection, streams_table.c.resource == target.resource
+        )
+    ).scalar()
+    since = max(now - WINDOW, after) if after is not None else now - WINDOW
+    return tx.execute(
+        sa.select(sa.func.count())
+        .select_from(changes)
+        .where(
+            changes.c.connection == target.connection,
+            changes.c.resource == target.resource,
+            changes.c.kind == ChangeKind.DELETED.value,
+            changes.c.at > since,
+        )
+    ).scalar_one()

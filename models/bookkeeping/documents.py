@@ -1,0 +1,247 @@
+"""Files that people handed in: each is kept, is sent to its vendor once at most, and becomes one row of the mirror."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models import failpoints
+from models.bookkeeping import inbox
+from models.db import tables
+from models.db.tables import documents
+from models.exact import storable_text
+from models.failpoints import Point
+from models.mirror import schema_evolution
+from models.mirror.statements import Writer
+from models.values import Cause, Document, Lane, ObjectRef
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.bookkeeping.inbox import Item
+    from models.db.database import Tx
+    from models.mirror.prepare import Target
+    from models.values import JsonObject
+
+LONGEST_ORDER = 200
+"""Characters of an order's name at the vendor."""
+
+_LONGEST_NAME = 255
+_MAGIC = b"%PDF-"
+_BEGINNING = 1024
+"""Bytes. PDF readers look so far for the magic, because mail programs and scanners put things before it."""
+
+
+class State(StrEnum):
+    """Where a document stands. `sending` is committed before the request: what may have arrived is not sent again."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    INTERPRETED = "interpreted"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """What became of a file that was handed in. `sha256`: of its content, in lower-case hex; the row's key."""
+
+    sha256: str
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document without its content. `size`: bytes.
+
+    `mention` (due or parked), `due_at` and `reason` are those of its row of the inbox, None where there is none. A
+    parked document whose mention is due is tried again for a person.
+    """
+
+    sha256: str
+    name: str
+    order: str | None
+    size: int
+    state: State
+    received_at: datetime
+    sent_at: datetime | None
+    answered_at: datetime | None
+    ref: str | None
+    due_at: datetime | None
+    reason: str | None
+
+
+def is_pdf(content: bytes) -> bool:
+    """Whether it begins like a PDF."""
+    return _MAGIC in content[:_BEGINNING]
+
+
+def hand_in(
+    tx: Tx,
+    *,
+    connection_name: str,
+    kind: str,
+    name: str,
+    content: bytes,
+    order: str | None,
+    again: bool = True,
+) -> StoredDocument:
+    """Keep a file and mention it. One that is known is mentioned only if nothing of it waits and nobody has read it.
+
+    What is parked stays so, and waits for a person's retry; one that a person dropped is mentioned if this is a person
+    (`again`), who also may name another order for what is parked, or none. While it waits, an order may be added.
+    """
+    _keep_apart(tx, connection_name, kind, shared=True)
+    sha256 = hashlib.sha256(content).hexdigest()
+    row = {
+        "connection": connection_name,
+        "kind": kind,
+        "sha256": sha256,
+        "name": storable_text(name)[:_LONGEST_NAME],
+        "order": None if order is None else storable_text(order),
+        "size": len(content),
+        "content": content,
+        "state": State.WAITING,
+        "received_at": tx.now,
+    }
+    insert = tx.insert(documents).values(row).on_conflict_do_nothing().returning(documents.c.sha256)
+    new = tx.execute(insert).first() is not None
+    if new or _enqueue_again(tx, row, again=again):
+        inbox.enqueue(
+            tx,
+            connection_name=connection_name,
+            mentions=[ObjectRef(kind, sha256)],
+            lane=Lane.LIVE,
+            cause=Cause.DOCUMENT,
+        )
+    failpoints.hit(Point.DOCUMENT_KEPT)
+    return StoredDocument(sha256, new)
+
+
+def _enqueue_again(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
+    """Whether a known document needs a mention; takes the order that was named now."""
+    here = _is(row["connection"], row["kind"], row["sha256"])
+    state = tx.execute(sa.select(documents.c.state).where(here).with_for_update()).scalar()
+    if state is None or state == State.INTERPRETED:
+        return False  # None: forgotten just now
+    if (again and state == State.PARKED) or (row["order"] is not None and state == State.WAITING):
+        tx.execute(sa.update(documents).where(here).values(order=row["order"]))
+    mentioned = sa.exists().where(_is_ref_to(row["connection"], row["kind"], row["sha256"]))
+    waits = tx.execute(sa.select(mentioned)).scalar_one()
+    return not waits and (again or state != State.PARKED)
+
+
+def get(tx: Tx, *, connection_name: str, kind: str, sha256: str) -> DocumentRow | None:
+    """How a document stands; None for one that nobody handed in."""
+    c = documents.c
+    mention = sa.and_(
+        tables.inbox.c.connection == c.connection, tables.inbox.c.resource == c.kind, tables.inbox.c.key == c.sha256
+    )
+    found = tx.execute(
+        sa.select(
+            c.sha256,
+            c.name,
+            c.order,
+            c.size,
+            c.state,
+            c.received_at,
+            c.sent_at,
+            c.answered_at,
+            tables.inbox.c.state.label("mention"),
+            tables.inbox.c.due_at,
+            tables.inbox.c.reason,
+        )
+        .select_from(documents.outerjoin(tables.inbox, mention))
+        .where(_is(connection_name, kind, sha256))
+    ).one_or_none()
+    return None if found is None else DocumentRow(**{**found._mapping, "state": State(found.state)})  # noqa: SLF001 - SQLAlchemy's public name
+
+
+def waiting(tx: Tx, *, connection_name: str, kind: str) -> set[str]:
+    """The sha256 of every document of a kind that is to be sent or under way."""
+    c = tables.inbox.c
+    mine = (c.connection == connection_name, c.resource == kind, c.state == "due")
+    return set(tx.execute(sa.select(c.key).where(*mine)).scalars())
+
+
+def result(tx: Tx, target: Target, sha256: str) -> JsonObject | None:
+    """What the vendor read in a document, as its row keeps it; None while there is no row."""
+    schema = schema_evolution.current(tx, target.table)
+    seen = {} if schema is None else Writer(tx, schema, target.connection).stored([sha256])
+    return seen[sha256].raw if sha256 in seen else None
+
+
+def state(tx: Tx, item: Item) -> State | None:
+    """Where a mentioned document stands until this transaction ends; None if it was forgotten."""
+    found = tx.execute(sa.select(documents.c.state).where(_of(item)).with_for_update()).scalar()
+    return None if found is None else State(found)
+
+
+def load(tx: Tx, item: Item) -> Document:
+    """The document that a mention names, content and all."""
+    c = documents.c
+    found = tx.execute(sa.select(c.sha256, c.name, c.content, c.order).where(_of(item))).one()
+    return Document(*found)
+
+
+def begin_sending(tx: Tx, item: Item, *, now: datetime, until: datetime) -> None:
+    """It may arrive from here on. Its mention rests until then, when whoever sends it has an answer or is dead."""
+    tx.execute(sa.update(documents).where(_of(item)).values(state=State.SENDING, sent_at=now))
+    _rest(tx, item, until=until)
+
+
+def answered(tx: Tx, item: Item, *, now: datetime) -> bool:
+    """The vendor has read it. False if it was forgotten meanwhile."""
+    values = {"state": State.INTERPRETED, "answered_at": now}
+    return tx.execute(sa.update(documents).where(_of(item)).values(values)).rowcount == 1
+
+
+def park(tx: Tx, item: Item, *, reason: str) -> None:
+    """Set it aside for a person."""
+    tx.execute(sa.update(documents).where(_of(item)).values(state=State.PARKED))
+    inbox.park(tx, item, reason=reason)
+
+
+def return_to_waiting(tx: Tx, item: Item, *, now: datetime) -> None:
+    """The vendor certainly did not take it: it waits as if it had not been sent."""
+    tx.execute(sa.update(documents).where(_of(item)).values(state=State.WAITING, sent_at=None))
+    _rest(tx, item, until=now)
+
+
+def forget(tx: Tx, *, connection_name: str, kind: str) -> None:
+    """Remove every document of a kind. None is handed in until this transaction ends, which removes mentions, too."""
+    _keep_apart(tx, connection_name, kind, shared=False)
+    tx.execute(sa.delete(documents).where(documents.c.connection == connection_name, documents.c.kind == kind))
+
+
+def _keep_apart(tx: Tx, connection_name: str, kind: str, *, shared: bool) -> None:
+    """Many may hand in at once, but not while the kind is forgotten: a document without its mention waits for ever."""
+    if tx.dialect.name != "postgresql":
+        return  # BEGIN IMMEDIATE is the lock
+    name = sa.func.concat(sa.func.current_schema(), f" documents {connection_name} {kind}")
+    take = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
+    tx.execute(sa.select(take(sa.func.hashtextextended(name, 0))))
+
+
+def _rest(tx: Tx, item: Item, *, until: datetime) -> None:
+    here = _is_ref_to(item.connection, item.resource, item.key)
+    unchanged = tables.inbox.c.wanted == item.wanted
+    tx.execute(sa.update(tables.inbox).where(here, unchanged).values(due_at=until, reason=None))
+
+
+def _of(item: Item) -> sa.ColumnElement[bool]:
+    return _is(item.connection, item.resource, item.key)
+
+
+def _is(connection_name: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
+    c = documents.c
+    return sa.and_(c.connection == connection_name, c.kind == kind, c.sha256 == sha256)
+
+
+def _is_ref_to(connection_name: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
+    c = tables.inbox.c
+    return sa.and_(c.connection == connection_name, c.resource == kind, c.key == sha256)

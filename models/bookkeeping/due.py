@@ -1,0 +1,136 @@
+"""What is due, asked once for all connections: while nothing is, a few probes of indexes, however many there are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models.bookkeeping.streams import has_rested
+from models.db.tables import FULL_READING, TICKING, Instant, gates, inbox, notices, rings, streams
+from models.values import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from models.db.database import Database, Tx
+
+_NEW = sa.text("state = 'new'")
+_DUE = sa.text("state = 'due'")
+"""Written out, not bound: an index of these rows alone serves no plan that is made for any state."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueStream:
+    """A resource that is due: for a tick, or (`full`) to be read in full."""
+
+    resource: str
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What was due at `now`, of all connections that have rows, configured or not.
+
+    `noticed`: those with notices to fold; `keyed`: those with keys to fetch; `readings`: by connection, what to read.
+    `shut`: accounts whose vendor is not to be asked. `rung`: connection and bell -> since when nobody has answered.
+    """
+
+    now: datetime
+    with_webhooks: frozenset[str] = frozenset()
+    with_keys: frozenset[str] = frozenset()
+    streams: Mapping[str, Sequence[DueStream]] = field(default_factory=dict)
+    closed: frozenset[str] = frozenset()
+    woken: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+
+    @property
+    def connections(self) -> set[str]:
+        """Those that have something due."""
+        return {*self.with_webhooks, *self.with_keys, *self.streams}
+
+
+def load(database: Database) -> Due:
+    """What is due now."""
+    with database.read() as tx:
+        now = tx.now
+        noticed = _texts(tx, _each(notices.c.connection, _NEW))
+        keyed = _with_keys(tx, now)
+        readings = _streams(tx, now)
+        if not (noticed or keyed or readings):
+            return Due(now)
+        shut = _texts(tx, sa.select(gates.c.account).where(gates.c.shut_until > now))
+        return Due(now, noticed, keyed, readings, shut, _woken(tx))
+
+
+def _each(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
+    """The different values of an index's first column, by one probe each: thousands of rows may have the same."""
+    first = sa.select(sa.func.min(column).label("one")).where(condition).cte("each_one", recursive=True)
+    following = sa.select(sa.func.min(column)).where(condition, column > first.c.one).scalar_subquery()
+    each = first.union_all(sa.select(following).where(first.c.one.is_not(None)))
+    return sa.select(each.c.one).where(each.c.one.is_not(None))
+
+
+def _with_keys(tx: Tx, now: datetime) -> frozenset[str]:
+    """Connections with a key that is due. Keys of a resource that is parked or not configured rest with it."""
+    name = _each(inbox.c.connection, _DUE).subquery("waiting").c.one
+    mine = inbox.c.connection == name, inbox.c.lane.in_([lane.value for lane in Lane])
+    found = _texts(tx, sa.select(name).where(_first(*mine, *_due(now)).is_not(None)))
+    if not found:
+        return found
+    # What rests may be due by the thousand: where some does, each resource is asked about by itself.
+    resting = sa.select(streams.c.connection).where(streams.c.connection.in_(found), streams.c.state != "open")
+    doubted = _texts(tx, resting.distinct())
+    return found - doubted | _texts(tx, _awake(resting.distinct(), now)) if doubted else found
+
+
+def _first(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    """1, or NULL where there is no such row: a probe, which no planner turns into a join with all that is due."""
+    return sa.select(sa.literal(1)).where(*where).limit(1).scalar_subquery()
+
+
+def _due(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    return inbox.c.state == "due", inbox.c.due_at <= sa.literal(now, Instant)
+
+
+def _awake(names: sa.Select[Any], now: datetime) -> sa.Select[Any]:
+    """Those of the connections that have a key that is due of a resource that does not rest."""
+    name, i, s = names.subquery("doubted").c.connection, inbox.c, streams.c
+    least = sa.select(sa.func.min(i.resource))
+    pair = sa.select(name, least.where(i.connection == name).scalar_subquery().label("resource"))
+    first = pair.cte("pair", recursive=True)
+    following = least.where(i.connection == first.c.connection, i.resource > first.c.resource).scalar_subquery()
+    each = first.union_all(sa.select(first.c.connection, following).where(first.c.resource.is_not(None)))
+    rests = _first(s.connection == each.c.connection, s.resource == each.c.resource, s.state != "open")
+    due = _first(i.connection == each.c.connection, i.resource == each.c.resource, *_due(now))
+    awake = sa.case((rests.is_(None), due)).is_not(None)
+    return sa.select(each.c.connection).where(each.c.resource.is_not(None), awake).distinct()
+
+
+def _streams(tx: Tx, now: datetime) -> dict[str, list[DueStream]]:
+    c = streams.c
+    chosen = [
+        sa.select(c.connection, c.resource, c.failures, c.tried_at, sa.literal(full).label("full")).where(
+            when, at <= now
+        )
+        for full, when, at in ((False, TICKING, c.due_at), (True, FULL_READING, c.full_due_at))
+    ]
+    found: dict[str, list[DueStream]] = defaultdict(list)
+    for name, resource, failures, tried_at, full in tx.execute(sa.union_all(*chosen)):
+        if has_rested(failures, tried_at, now):
+            found[name].append(DueStream(resource, bool(full)))
+    return dict(found)
+
+
+def _woken(tx: Tx) -> dict[tuple[str, str], datetime]:
+    c = rings.c
+    unanswered = sa.or_(c.answered_at.is_(None), c.answered_at < c.rung_at)
+    rows = tx.execute(sa.select(c.connection, c.bell, c.rung_at).where(c.rung_at.is_not(None), unanswered))
+    return {(name, bell): rung_at for name, bell, rung_at in rows}
+
+
+def _texts(tx: Tx, statement: sa.Select[Any]) -> frozenset[str]:
+    found: Iterable[str] = tx.execute(statement).scalars()
+    return frozenset(found)

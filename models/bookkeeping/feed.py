@@ -1,0 +1,108 @@
+"""The name of the journal's history. It changes when a backup was restored: then an id may mean something else.
+
+PostgreSQL says which history it is: the identifier of its data directory (initdb), the timeline of its log (a restored
+base backup and a promoted replica begin a new one) and the number of the table `changes` (a restored dump makes a new
+one). SQLite is a file that can be copied back at any time, so a small file beside it, `<database>.told`, holds the
+newest entry that was ever told: a journal that ends before it, or has another entry in its place, is a restored one
+and gets a new name. The same is kept in memory for PostgreSQL. Whoever restores `<database>.told` together with the
+database deceives us.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from models.db.tables import changes, feed
+
+if TYPE_CHECKING:
+    from models.db.database import Database
+
+_IDENTITY = (
+    "SELECT to_regclass('changes')::oid::text",
+    "SELECT system_identifier::text FROM pg_control_system()",
+    "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _LastShown:
+    """The newest entry that was told: its feed, its id and when it was written (None when it was trimmed by then)."""
+
+    name: str
+    last: int
+    at: str | None
+
+
+class Feed:
+    """The history of one database's journal. Thread-safe; processes share it through the database and the file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._file = Path(f"{database.url.database}.told") if database.is_sqlite else None
+        self._memory: _LastShown | None = None
+
+    def name(self, last: int) -> str:
+        """The name to be told together with the journal up to the entry `last`."""
+        with self._lock:
+            told = self._recall()
+            with self._database.read() as connection:
+                name, newest = connection.execute(sa.select(feed.c.name, feed.c.last)).one()
+                goes_on = told is None or self._goes_on(connection, told, name=name, newest=newest)
+                at = _written_at(connection, last)
+            if not goes_on:
+                name = self._rename(name)
+            if told is None or told.name != name or last > told.last:
+                self._remember(_LastShown(name, last, at))
+            return self._identified(name)
+
+    def _goes_on(self, connection: sa.Connection, told: _LastShown, *, name: str, newest: int) -> bool:
+        if told.name != name:
+            # In memory: another process noticed first. Beside the file: an old name came back with an old file.
+            return self._file is None
+        return newest >= told.last and _written_at(connection, told.last) in {told.at, None}
+
+    def _rename(self, old: str) -> str:
+        with self._database.begin() as connection:
+            # Where two processes notice at once, the first one's name stands.
+            connection.execute(sa.update(feed).where(feed.c.name == old).values(name=secrets.token_hex(6)))
+            return str(connection.execute(sa.select(feed.c.name)).scalar_one())
+
+    def _identified(self, name: str) -> str:
+        if self._database.is_sqlite:
+            return name
+        digest = hashlib.blake2b(name.encode(), digest_size=6)
+        with self._database.read() as connection:
+            for question in _IDENTITY:
+                # A managed server may not let everybody ask; what it does tell has to do.
+                with suppress(sa.exc.ProgrammingError), connection.begin_nested():
+                    digest.update(f"/{connection.execute(sa.text(question)).scalar()}".encode())
+        return digest.hexdigest()
+
+    def _recall(self) -> _LastShown | None:
+        if self._file is not None:
+            with suppress(OSError, ValueError, TypeError):
+                self._memory = _LastShown(**json.loads(self._file.read_text("utf-8")))
+        return self._memory
+
+    def _remember(self, told: _LastShown) -> None:
+        self._memory = told
+        if self._file is not None:
+            # Replaced whole: a reader never sees half of it. Two writers may share a process id, in two containers.
+            written = self._file.with_name(f"{self._file.name}.{secrets.token_hex(4)}")
+            written.write_text(json.dumps(asdict(told)), "utf-8")
+            written.replace(self._file)
+
+
+def _written_at(connection: sa.Connection, number: int) -> str | None:
+    at = connection.execute(sa.select(changes.c.at).where(changes.c.id == number)).scalar()
+    return None if at is None else at.isoformat()

@@ -1,0 +1,120 @@
+"""The journal of changes: ids without gaps, in the order of the commits, so that `id > last` never misses an entry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from models.db import bulk
+from models.db.tables import changes as entries
+from models.db.tables import feed
+from models.values import ChangeKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from models.db.database import Tx
+    from models.values import Cause, Change
+
+_Numbered = tuple[int, "Change"]
+
+_MANY = 100
+"""Entries from which on it pays to read them where they stand."""
+
+
+def append(
+    tx: Tx,
+    connection_name: str,
+    resource: str,
+    changes: Sequence[Change],
+    *,
+    turn: int,
+    cause: Cause,
+    now: datetime,
+    rows: sa.Table | None = None,
+) -> None:
+    """Write entries as the LAST statements of the transaction. `rows`: the table in which what was created stands.
+
+    The row of `feed` is the one lock: whoever holds it commits before the next id is given out. An id handed out by a
+    sequence could commit after a higher one, and a reader by id would miss it.
+    """
+    if not changes:
+        return
+    last = tx.execute(sa.update(feed).values(last=feed.c.last + len(changes)).returning(feed.c.last)).scalar_one()
+    same = {"at": now, "connection": connection_name, "resource": resource, "turn": turn, "cause": cause.value}
+    numbered = enumerate(changes, last - len(changes) + 1)
+    if rows is None or len(changes) < _MANY or tx.dialect.name == "sqlite":
+        _insert(tx, list(numbered), same)
+        return
+    created: list[_Numbered] = []
+    others: list[_Numbered] = []
+    for each in numbered:
+        (created if each[1].kind is ChangeKind.CREATED else others).append(each)
+    _insert(tx, others, same)
+    _insert_as_stored(tx, created, same, rows)
+
+
+def _insert(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any]) -> None:
+    changes = [change for _, change in numbered]
+    columns: dict[str, Sequence[Any]] = {
+        "id": [number for number, _ in numbered],
+        "key": [change.key for change in changes],
+        "kind": [change.kind.value for change in changes],
+        "before": [change.before for change in changes],
+        "after": [change.after for change in changes],
+    }
+    texts = {"after": [change.text for change in changes]}
+    bulk.insert(tx, entries, columns, same=same, lines=lambda: bulk.encode(entries, columns, texts))
+
+
+def _insert_as_stored(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any], rows: sa.Table) -> None:
+    """What was created is read where it stands: to send and decode it twice takes longer."""
+    if not numbered:
+        return
+    ids = sa.cast(bulk.array([str(number) for number, _ in numbered]), postgresql.ARRAY(sa.BigInteger))
+    keys = bulk.array([change.key for _, change in numbered])
+    new = sa.func.unnest(ids, keys).table_valued("id", sa.column("key", sa.Text), name="new").render_derived()
+    given = {name: sa.literal(value, entries.c[name].type) for name, value in same.items()}
+    given["kind"] = sa.literal(ChangeKind.CREATED.value)
+    stored = sa.select(new.c.id, new.c.key, rows.c["_raw"], *given.values()).where(
+        rows.c["_connection"] == same["connection"], rows.c["_key"] == new.c.key
+    )
+    insert = sa.insert(entries).from_select(["id", "key", "after", *given], stored)
+    told = tx.execute(insert, execution_options={"preserve_rowcount": True}).rowcount
+    if told != len(numbered):
+        raise RuntimeError(f"of {len(numbered)} created rows {told} are there")
+
+
+def read(
+    tx: Tx,
+    *,
+    after: int,
+    limit: int,
+    connection_name: str | None = None,
+    resource: str | None = None,
+) -> Sequence[sa.Row[Any]]:
+    """At most `limit` entries with an id above `after`, oldest first."""
+    chosen = sa.select(entries).where(entries.c.id > after)
+    if connection_name is not None:
+        chosen = chosen.where(entries.c.connection == connection_name)
+    if resource is not None:
+        chosen = chosen.where(entries.c.resource == resource)
+    return tx.execute(chosen.order_by(entries.c.id).limit(limit)).all()
+
+
+def bounds(tx: Tx) -> tuple[int, int, str]:
+    """The oldest id that is kept (the next one, if none is), the last id given out, and the feed's name."""
+    oldest = sa.select(sa.func.min(entries.c.id)).scalar_subquery()
+    row = tx.execute(sa.select(sa.func.coalesce(oldest, feed.c.last + 1), feed.c.last, feed.c.name)).one()
+    return (row[0], row[1], row[2])
+
+
+def trim(tx: Tx, before: datetime, *, limit: int = 1000) -> int:
+    """Forget at most `limit` entries older than `before`, from the oldest on without a hole. How many."""
+    oldest = sa.select(entries.c.id, entries.c.at).order_by(entries.c.id).limit(limit).subquery()
+    kept = sa.select(sa.func.min(oldest.c.id)).where(oldest.c.at >= before).scalar_subquery()
+    ended = sa.select(sa.func.max(oldest.c.id) + 1).scalar_subquery()
+    return tx.execute(sa.delete(entries).where(entries.c.id < sa.func.coalesce(kept, ended))).rowcount

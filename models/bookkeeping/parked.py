@@ -1,0 +1,155 @@
+"""What waits for a person: parked and held rows of the inbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models.db.tables import inbox
+from models.exact import storable, storable_text
+from models.values import Cause, Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.db.database import Tx
+    from models.values import Unreadable
+
+
+def hold_missing(
+    tx: Tx,
+    *,
+    connection_name: str,
+    resource: str,
+    keys: Sequence[str],
+    cause: Cause,
+    reason: str,
+) -> None:
+    """Hold deletions that came without a mention: keys that a complete reply did not name."""
+    _insert(
+        tx,
+        connection_name=connection_name,
+        resource=resource,
+        rows=[{"key": key, "state": "held", "cause": cause, "reason": reason, "material": None} for key in keys],
+    )
+
+
+def park_unreadable(
+    tx: Tx,
+    *,
+    connection_name: str,
+    resource: str,
+    unreadable: Sequence[Unreadable],
+    cause: Cause,
+) -> None:
+    """Park rows that nobody understands, raw and all. One with an empty raw has a key to look at again."""
+    rows = {
+        key: {"key": key, "state": "parked", "cause": cause, "reason": storable_text(row.reason), "material": material}
+        for row in unreadable
+        for key, material in [(storable_text(row.key), storable(row.raw) or None)]
+    }
+    _insert(
+        tx,
+        connection_name=connection_name,
+        resource=resource,
+        rows=[rows[key] for key in sorted(rows, key=str.encode)],
+    )
+
+
+def _insert(
+    tx: Tx,
+    *,
+    connection_name: str,
+    resource: str,
+    rows: Sequence[dict[str, Any]],
+) -> None:
+    if not rows:
+        return
+    wanted, now = tx.draw(), tx.now
+    common = {
+        "connection": connection_name,
+        "resource": resource,
+        "wanted": wanted,
+        "lane": Lane.BULK,
+        "due_at": now,
+        "first_at": now,
+        "attempts": 0,
+        "approved": False,
+    }
+    insert = tx.insert(inbox)
+    tx.execute(
+        insert.on_conflict_do_update(
+            index_elements=[inbox.c.connection, inbox.c.resource, inbox.c.key],
+            set_={name: insert.excluded[name] for name in ("state", "reason", "material")},
+        ),
+        [common | row for row in rows],
+    )
+
+
+def any_undecided(tx: Tx, *, connection_name: str, resource: str, besides: str) -> bool:
+    """Whether another deletion of this resource still waits for a person, or was approved and not looked at yet."""
+    other = sa.exists().where(
+        inbox.c.connection == connection_name,
+        inbox.c.resource == resource,
+        inbox.c.key != besides,
+        sa.or_(inbox.c.state == "held", inbox.c.approved),
+    )
+    return bool(tx.execute(sa.select(other)).scalar_one())
+
+
+def rows(tx: Tx, *, connection_name: str | None = None) -> list[sa.Row[Any]]:
+    """What is parked or held: connection, resource, key, state, reason, first_at, material."""
+    statement = (
+        sa.select(
+            inbox.c.connection,
+            inbox.c.resource,
+            inbox.c.key,
+            inbox.c.state,
+            inbox.c.reason,
+            inbox.c.first_at,
+            inbox.c.material,
+        )
+        .where(inbox.c.state != "due")
+        .order_by(inbox.c.connection, inbox.c.resource, inbox.c.key)
+    )
+    if connection_name is not None:
+        statement = statement.where(inbox.c.connection == connection_name)
+    return list(tx.execute(statement))
+
+
+def retry(
+    tx: Tx,
+    *,
+    connection_name: str,
+    resource: str | None = None,
+    key: str | None = None,
+) -> int:
+    """Look again at what is parked; for what is held this is a person's approval of exactly these deletions."""
+    statement = (
+        sa.update(inbox)
+        .where(_chosen(connection_name, resource, key), inbox.c.material.is_(None))
+        .values(
+            state="due",
+            due_at=tx.now,
+            attempts=0,
+            alone=0,
+            wanted=tx.draw(),
+            approved=sa.or_(inbox.c.approved, inbox.c.state == "held"),
+        )
+    )
+    return tx.execute(statement).rowcount
+
+
+def drop(tx: Tx, *, connection_name: str, resource: str | None = None, key: str | None = None) -> int:
+    """Forget what is parked or held. The mirror's rows stay as they are."""
+    return tx.execute(sa.delete(inbox).where(_chosen(connection_name, resource, key))).rowcount
+
+
+def _chosen(connection_name: str, resource: str | None, key: str | None) -> sa.ColumnElement[bool]:
+    conditions = [inbox.c.connection == connection_name, inbox.c.state != "due"]
+    if resource is not None:
+        conditions.append(inbox.c.resource == resource)
+    if key is not None:
+        conditions.append(inbox.c.key == key)
+    return sa.and_(*conditions)

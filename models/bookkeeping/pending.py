@@ -1,0 +1,113 @@
+"""What one connection has to do next, asked in one transaction: two statements at most, however much waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models.bookkeeping import inbox, streams
+from models.bookkeeping.inbox import Item
+from models.bookkeeping.streams import Stream
+from models.db.tables import FULL_READING, TICKING, gates, notices
+from models.db.tables import inbox as inbox_table
+from models.db.tables import streams as streams_table
+from models.values import Cause, Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.db.database import Clock, Tx
+
+_FRESH, _LIVE, _BULK = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What was due at `now`.
+
+    `unfolded`: webhooks wait to be moved into the inbox. `fresh`: the live key to fetch first, left out while the
+    account fails and the key has failed itself. `key`: the longest overdue one of either lane. `streams`: the longest
+    overdue first. `others_wait`: live work of another connection at the same account. `settled`: a resource is complete
+    that was not yet.
+    """
+
+    now: datetime
+    unfolded: bool
+    others_wait: bool
+    settled: bool
+    fresh: Item | None
+    key: Item | None
+    streams: Sequence[Stream]
+
+
+def load(tx: Tx, *, connection: str, account: str, sharing: Sequence[str], full: bool) -> Pending:
+    """What is due for a connection. `full`: streams for a full sync, else for a poll; polls come after fresh keys."""
+    clock = tx.database.clock_sql(steady=True)
+    given = {"its_connection": connection, "account": account, "sharing": list(sharing)}
+    rows = tx.execute(_next(clock.expression, bool(sharing)), {**given, **clock.params}).all()
+    first = rows[0]
+    found = {row.which: _item(row) for row in rows if row.which is not None}
+    tx.now = first.now
+    return Pending(
+        now=first.now,
+        unfolded=bool(first.unfolded),
+        others_wait=bool(first.others_wait),
+        settled=bool(first.settled),
+        fresh=found.get(_FRESH),
+        key=min((found[lane] for lane in (_LIVE, _BULK) if lane in found), key=lambda item: item.due_at, default=None),
+        streams=[] if _FRESH in found and not full else _streams(tx, connection, clock, full=full),
+    )
+
+
+def _item(row: sa.Row[Any]) -> Item:
+    values = {name: getattr(row, name) for name in Item.__slots__}
+    return Item(**{**values, "lane": Lane(values["lane"]), "cause": Cause(values["cause"])})
+
+
+def _streams(tx: Tx, connection: str, clock: Clock, *, full: bool) -> list[Stream]:
+    rows = tx.execute(_due_streams(clock.expression, full), {"its_connection": connection, **clock.params})
+    due = [stream for row in rows if (stream := Stream(*row)).is_due(tx.now, full=full)]
+    # The longest overdue: a resource that is always due again must not starve the others.
+    return sorted(due, key=lambda stream: stream.full_due_at if full else stream.due_at)
+
+
+@cache
+def _next(clock: sa.ColumnElement[datetime], shares: bool) -> sa.Select[Any]:  # noqa: FBT001 - the cache key
+    """The clock and three flags, beside each of the keys that may come first: one statement for all."""
+    name: sa.BindParameter[str] = sa.bindparam("its_connection")
+    others = inbox.live_work(sa.bindparam("sharing", expanding=True), clock) if shares else sa.false()
+    flags = sa.select(
+        clock.label("now"),
+        sa.exists().where(notices.c.connection == name, notices.c.state == "new").label("unfolded"),
+        sa.type_coerce(others, sa.Boolean).label("others_wait"),
+        sa.exists().where(*streams.is_settled(name)).label("settled"),
+    ).subquery("flags")
+    failing = sa.exists().where(gates.c.account == sa.bindparam("account"), gates.c.failures > 0)
+    keys = sa.union_all(
+        _first(_FRESH, Lane.LIVE, clock, sa.or_(inbox_table.c.attempts == 0, ~failing)),
+        _first(_LIVE, Lane.LIVE, clock),
+        _first(_BULK, Lane.BULK, clock),
+    ).subquery("keys")
+    return sa.select(flags, keys).select_from(flags.outerjoin(keys, sa.true()))
+
+
+def _first(which: int, lane: Lane, clock: sa.ColumnElement[datetime], *also: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """The longest waiting key of a lane. Keys of a parked resource rest with it."""
+    c = inbox_table.c
+    mine = (c.connection == sa.bindparam("its_connection"), c.state == "due", c.lane == lane, c.due_at <= clock)
+    awake = ~inbox.resting_resource()
+    chosen = (sa.literal(which).label("which"), *(c[name] for name in Item.__slots__))
+    first = sa.select(*chosen).where(*mine, awake, *also)
+    return sa.select(first.order_by(c.due_at).limit(1).subquery())
+
+
+@cache
+def _due_streams(clock: sa.ColumnElement[datetime], full: bool) -> sa.Select[Any]:  # noqa: FBT001 - the cache key
+    c = streams_table.c
+    when, at = (FULL_READING, c.full_due_at) if full else (TICKING, c.due_at)
+    mine = (c.connection == sa.bindparam("its_connection"), when, at <= clock)
+    return sa.select(*(c[name] for name in Stream.__slots__)).where(*mine)

@@ -1,0 +1,136 @@
+"""The letterbox: webhooks as they were received, kept before they are answered and folded into the inbox later."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from models import failpoints
+from models.bookkeeping import inbox
+from models.db.tables import notices
+from models.exact import storable_text
+from models.failpoints import Point
+from models.values import Cause, Lane, ObjectRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from models.db.database import Tx
+
+
+def _new_id() -> str:
+    # Its beginning is the time, so that the index over it grows at one end.
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedWebhook:
+    """One webhook. `packet`: its text as received. Either `resource` and `key`, or the `reason` why it is ignored.
+
+    `id` is given once, when the webhook is accepted: whoever stores the letter twice has one notice.
+    """
+
+    connection: str
+    packet: str
+    resource: str | None = None
+    key: str | None = None
+    reason: str | None = None
+    id: str = field(default_factory=_new_id)
+
+
+def append(tx: Tx, letters: Iterable[AcceptedWebhook]) -> None:
+    """Keep letters: one insert for all of them. Those that are kept already stay as they are."""
+    now, rows = tx.now, [_row(letter) for letter in letters]
+    if rows and tx.is_sqlite:
+        insert = tx.insert(notices).on_conflict_do_nothing(index_elements=[notices.c.letter])
+        tx.execute(insert, [{"at": now, **row} for row in rows])
+    elif rows:
+        tx.exec_driver_sql(APPEND, (now, _packed(rows)))
+    failpoints.hit(Point.WEBHOOKS_INSERTED)
+
+
+def packed(letters: Iterable[AcceptedWebhook]) -> str:
+    """The letters as `APPEND` takes them."""
+    return _packed([_row(letter) for letter in letters])
+
+
+def _packed(rows: list[dict[str, str | None]]) -> str:
+    return json.dumps(rows, ensure_ascii=False)
+
+
+def _row(letter: AcceptedWebhook) -> dict[str, str | None]:
+    return {
+        "connection": letter.connection,
+        "state": "new" if letter.reason is None else "ignored",
+        "resource": _storable(letter.resource),
+        "key": _storable(letter.key),
+        "packet": storable_text(letter.packet),
+        "reason": _storable(letter.reason),
+        "letter": letter.id,
+    }
+
+
+APPEND = """
+INSERT INTO notices (at, connection, state, resource, key, packet, reason, letter)
+SELECT coalesce(CAST(%s AS timestamptz), clock_timestamp()),
+    connection, state, resource, key, packet, reason, letter
+FROM json_to_recordset(CAST(%s AS json)) AS letters (
+    connection text, state text, resource text, key text, packet text, reason text, letter text
+)
+ON CONFLICT (letter) DO NOTHING
+""".strip()
+"""`append` as PostgreSQL hears it: all letters as one parameter, and the time where none is given."""
+
+
+# A CTE that locks rows is evaluated once; a plain subquery could be evaluated again and lock more than the limit.
+_taken = (
+    sa.select(notices.c.id)
+    .where(notices.c.connection == sa.bindparam("its_connection"), notices.c.state == "new")
+    .order_by(notices.c.id)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+    .cte("taken")
+)
+_TAKE = (
+    sa.update(notices)
+    .where(notices.c.id.in_(sa.select(_taken.c.id)))
+    .values(state="folded")
+    .returning(notices.c.resource, notices.c.key)
+)
+
+
+def fold(tx: Tx, *, connection_name: str, limit: int) -> int:
+    """Turn up to `limit` new notices, oldest first, into mentions; returns how many notices that were.
+
+    Notices that another worker is folding are left to it.
+    """
+    folded = tx.execute(_TAKE, {"its_connection": connection_name, "most": limit}).all()
+    failpoints.hit(Point.WEBHOOKS_TAKEN)
+    mentions = {ObjectRef(resource, key) for resource, key in folded}
+    if len(mentions) > 1:  # who takes a single row holds none that another writer could wait for meanwhile
+        inbox.lock(tx, connection_name=connection_name)
+    inbox.enqueue(
+        tx,
+        connection_name=connection_name,
+        mentions=mentions,
+        lane=Lane.LIVE,
+        cause=Cause.WEBHOOK,
+    )
+    failpoints.hit(Point.WEBHOOKS_FOLDED)
+    return len(folded)
+
+
+def trim(tx: Tx, before: datetime, *, limit: int) -> int:
+    """Remove at most `limit` notices received before then, except those not folded yet; returns how many."""
+    old = sa.select(notices.c.id).where(notices.c.at < before, notices.c.state != "new").order_by(notices.c.at)
+    return tx.execute(sa.delete(notices).where(notices.c.id.in_(old.limit(limit)))).rowcount
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else storable_text(text)

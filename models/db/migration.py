@@ -1,0 +1,98 @@
+"""Bring the bookkeeping tables to this version, once, however many try at the same time; and say where they stand."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from models.db import tables
+
+if TYPE_CHECKING:
+    from models.db.database import Database
+
+State = Literal["missing", "old", "current", "newer"]
+
+VERSION_TABLE = "erpmirror_version"
+"""Not Alembic's usual name: the user's own application may keep its tables beside ours."""
+
+_LOCK = 0x6572706D6972726F  # "erpmirro"
+
+_REMEDIES: dict[State, str] = {
+    "missing": "the database has no tables of ours yet; run `erpmirror migrate`",
+    "old": "the database's tables are older than this erpmirror; run `erpmirror migrate`",
+    "newer": "the database's tables are newer than this erpmirror; install the version that made them",
+}
+
+
+class WrongTablesError(Exception):
+    """The tables are not those of this version. The message is the remedy."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(_REMEDIES[state])
+        self.state = state
+
+
+def migrate(database: Database) -> None:
+    """Create or upgrade the tables, in one transaction. Raises `WrongTablesError` where a newer version made them."""
+    if database.is_sqlite:
+        Path(str(database.url.database)).parent.mkdir(parents=True, exist_ok=True)
+    with database.begin() as connection:
+        if not database.is_sqlite:  # SQLite's transaction began with the only lock that there is
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        if _state(connection) == "newer":
+            raise WrongTablesError("newer")
+        command.upgrade(_config(connection), "head")
+        _seed(connection, database)
+
+
+def state(database: Database) -> State:
+    """Where the tables stand. Creates nothing."""
+    if database.is_sqlite and not Path(str(database.url.database)).exists():
+        return "missing"
+    with database.read() as connection:
+        return _state(connection)
+
+
+def require(database: Database) -> None:
+    """Raise `WrongTablesError` unless the tables are those of this version."""
+    found = state(database)
+    if found != "current":
+        raise WrongTablesError(found)
+
+
+def is_ours(_object: object, name: str | None, type_: str, _reflected: object, _compare_to: object) -> bool:
+    """Tell Alembic which tables are bookkeeping: resource tables come and go with what vendors send."""
+    return type_ != "table" or name in tables.metadata.tables
+
+
+def _state(connection: sa.Connection) -> State:
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    revision = context.get_current_revision()
+    scripts = ScriptDirectory.from_config(_config(connection))
+    if revision is None:
+        return "missing"
+    if revision == scripts.get_current_head():
+        return "current"
+    return "old" if revision in {script.revision for script in scripts.walk_revisions()} else "newer"
+
+
+def _config(connection: sa.Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", "models:migrations")
+    return config
+
+
+def _seed(connection: sa.Connection, database: Database) -> None:
+    rows: list[tuple[sa.Table, dict[str, Any]]] = [
+        (tables.counter, {"one": 1, "last": 0}),
+        (tables.feed, {"one": 1, "last": 0, "name": secrets.token_hex(6)}),
+    ]
+    for table, row in rows:
+        connection.execute(database.insert(table).values(**row).on_conflict_do_nothing())

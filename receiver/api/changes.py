@@ -1,0 +1,141 @@
+"""`GET /changes`: the journal, page by page and exact. It says so when entries were trimmed that the caller missed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.routing import Route
+
+from models.bookkeeping import journal
+from models.bookkeeping.feed import Feed
+from models.values import Cause, ChangeKind
+from receiver.http.answers import Answer, AnswerResponse, Count, Object, Text, Timestamp
+from receiver.http.errors import ApiError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from starlette.datastructures import QueryParams
+    from starlette.requests import Request
+
+    from models.db.database import Database
+
+LIMIT = 100
+LARGEST_LIMIT = 1000
+LARGEST_ID = 2**63 - 1
+
+
+class Change(Answer, frozen=True):
+    """An entry of the journal."""
+
+    id: Annotated[int, Meta(ge=1)]
+    at: Timestamp
+    connection: Text
+    resource: Text
+    key: str
+    kind: ChangeKind
+    revision: Count
+    cause: Cause
+    before: Annotated[
+        Object | None, Meta(description="Of an update: dotted path to earlier value, of the fields that differ.")
+    ]
+    after: Annotated[Object | None, Meta(description="The whole object, redacted; null when deleted.")]
+
+
+class Changes(Answer, frozen=True):
+    """A page of the journal."""
+
+    changes: Annotated[list[Change], Meta(description="Oldest first.")]
+    last: Annotated[Count, Meta(description="Pass it as `after` to get the next page.")]
+    oldest: Annotated[Count, Meta(description="The oldest entry that was not trimmed.")]
+    feed: Annotated[Text, Meta(description="It changes when a backup was restored: start again from 0.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    after: int = 0
+    limit: int = LIMIT
+    connection: str | None = None
+    resource: str | None = None
+
+
+class ChangesRoute:
+    """`/changes?after=&limit=&connection=&resource=`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._feed = Feed(database)
+
+    @property
+    def route(self) -> Route:
+        """The route."""
+        return Route("/changes", self.read)
+
+    async def read(self, request: Request) -> Response:
+        """One page. Its `last` is the caller's next `after`, and is past the entries that a filter left out."""
+        question = _question(request.query_params)
+        return AnswerResponse(await run_in_threadpool(self._page, question))
+
+    def _page(self, question: _Question) -> Changes:
+        with self._database.read() as tx:
+            # First the newest id, then the entries: every entry up to that id is visible by then. The oldest id comes
+            # last: what was trimmed in between is noticed.
+            _, newest, _ = journal.bounds(tx)
+            found = journal.read(
+                tx,
+                after=question.after,
+                limit=question.limit,
+                connection_name=question.connection,
+                resource=question.resource,
+            )
+            oldest, _, _ = journal.bounds(tx)
+        if 0 < question.after < oldest - 1:
+            raise ApiError(410, "gone", f"the oldest entry is {oldest} now; start again with after=0")
+        last = found[-1].id if len(found) == question.limit else max([newest, *(row.id for row in found)])
+        return Changes(changes=[_change(row) for row in found], last=last, oldest=oldest, feed=self._feed.name(last))
+
+
+def _change(row: sa.Row[Any]) -> Change:
+    return Change(
+        id=row.id,
+        at=row.at.isoformat(),
+        connection=row.connection,
+        resource=row.resource,
+        key=row.key,
+        kind=row.kind,
+        revision=row.turn,
+        cause=row.cause,
+        before=row.before,
+        after=row.after,
+    )
+
+
+def _question(query: QueryParams) -> _Question:
+    given = query.multi_items()
+    known = set(_Question.__slots__)
+    for name, value in given:
+        if name not in known:
+            raise _malformed(f"there is no such parameter; there are {', '.join(_Question.__slots__)}")
+        if "\x00" in value or not value:
+            raise _malformed(f"{name} is empty or holds a NUL")
+    values: dict[str, Any] = dict(given)
+    if len(values) < len(given):
+        raise _malformed("a parameter is repeated")
+    for name, least, most in (("after", 0, LARGEST_ID), ("limit", 1, LARGEST_LIMIT)):
+        if name in values:
+            values[name] = _number(name, values[name], least=least, most=most)
+    return _Question(**values)
+
+
+def _number(name: str, text: str, *, least: int, most: int) -> int:
+    if not re.fullmatch("[0-9]{1,19}", text) or not least <= int(text) <= most:
+        raise _malformed(f"{name} is a whole number from {least} to {most}")
+    return int(text)
+
+
+def _malformed(message: str) -> ApiError:
+    return ApiError(400, "malformed", message)

@@ -1,0 +1,179 @@
+"""`/documents`: PDFs for a vendor that reads them, stored before the response. A document's id is its hash."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PureWindowsPath
+from typing import TYPE_CHECKING, Annotated
+
+import sqlalchemy as sa
+from msgspec import Meta
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.routing import Route
+
+from models.bookkeeping import documents
+from models.bookkeeping.documents import State
+from models.mirror import apply
+from models.settings.load import TakesDocuments
+from receiver.http import multipart
+from receiver.http.answers import Answer, AnswerResponse, Count, Object, Sha256, Text, Timestamp
+from receiver.http.errors import ApiError
+from workers.connectors import discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from starlette.requests import Request
+
+    from models.bookkeeping.documents import StoredDocument
+    from models.db.database import Database
+    from models.settings.load import Settings
+    from receiver.http.multipart import Part
+
+_ENVELOPE = 16 * 2**10
+"""Bytes that a form may have beside its file."""
+
+
+class Receipt(Answer, frozen=True):
+    """A document that was stored. The same content is one document, `new` only the first time."""
+
+    document: Sha256
+    new: bool
+
+
+class DocumentStatus(Answer, frozen=True):
+    """A document's state, and what the vendor read in it."""
+
+    document: Sha256
+    connection: Text
+    kind: Text
+    name: Text
+    order_id: str | None
+    size: Count
+    state: State
+    reason: str | None
+    received_at: Timestamp
+    sent_at: Timestamp | None
+    answered_at: Timestamp | None
+    result: Annotated[Object | None, Meta(description="What the vendor read in it.")]
+
+
+class Documents:
+    """`/documents/{connection}/{kind}[/{sha256}]`. `wake` wakes a worker for the connection after the commit."""
+
+    def __init__(self, settings: Settings, *, database: Database, wake: Callable[[str], None]) -> None:
+        self._database = database
+        self._wake = wake
+        self._kinds = _kinds(settings)
+
+    @property
+    def routes(self) -> list[Route]:
+        """The route table."""
+        return [
+            Route("/documents/{connection}/{kind}", self.take, methods=["POST"]),
+            Route("/documents/{connection}/{kind}/{sha256}", self.show),
+        ]
+
+    async def take(self, request: Request) -> Response:
+        """Store one PDF: the part `file` of a multipart form, optionally with `order_id`. 202 once it is durable."""
+        connection, kind = request.path_params["connection"], request.path_params["kind"]
+        options = self._options(connection, kind)
+        name, content, order = await _upload(request, largest=options.largest)
+        try:
+            handed = await run_in_threadpool(self._store, connection, kind, name, content, order)
+        except (sa.exc.SQLAlchemyError, OSError):
+            raise _not_durable("the database did not take it") from None
+        self._wake(connection)
+        return AnswerResponse(Receipt(document=handed.sha256, new=handed.new), 202)
+
+    async def show(self, request: Request) -> Response:
+        """The status of one document."""
+        connection, kind = request.path_params["connection"], request.path_params["kind"]
+        options = self._options(connection, kind)
+        sha256 = request.path_params["sha256"]
+        status = None
+        if re.fullmatch("[0-9a-f]{64}", sha256):
+            status = await run_in_threadpool(self._status, options, kind, sha256)
+        if status is None:
+            raise ApiError(404, "unknown_document", "no such document was handed in here; its name is its sha256")
+        return AnswerResponse(status)
+
+    def _options(self, connection: str, kind: str) -> TakesDocuments:
+        if connection not in self._kinds:
+            raise ApiError(404, "unknown_connection", "no connection of this name takes documents")
+        options, kinds = self._kinds[connection]
+        if kind not in kinds:
+            raise ApiError(404, "unknown_kind", "this connection takes no documents of this kind; see resources")
+        return options
+
+    def _store(self, connection: str, kind: str, name: str, content: bytes, order: str | None) -> StoredDocument:
+        with self._database.begin() as tx:
+            return documents.hand_in(tx, connection_name=connection, kind=kind, name=name, content=content, order=order)
+
+    def _status(self, options: TakesDocuments, kind: str, sha256: str) -> DocumentStatus | None:
+        target = apply.Target(options.name, options.system, kind)
+        with self._database.read() as tx:
+            found = documents.get(tx, connection_name=options.name, kind=kind, sha256=sha256)
+            if found is None:
+                return None
+            result = documents.result(tx, target, sha256)
+        return DocumentStatus(
+            document=sha256,
+            connection=options.name,
+            kind=kind,
+            name=found.name,
+            order_id=found.order,
+            size=found.size,
+            state=found.state,
+            reason=found.reason,
+            received_at=found.received_at.isoformat(),
+            sent_at=_iso(found.sent_at),
+            answered_at=_iso(found.answered_at),
+            result=result,
+        )
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _kinds(settings: Settings) -> dict[str, tuple[TakesDocuments, set[str]]]:
+    """Connection -> its options and the kinds of documents that it takes."""
+    found = {}
+    for name, options in settings.connections.items():
+        if isinstance(options, TakesDocuments):
+            resources = discovery.systems()[options.system].resources(options)
+            found[name] = options, {resource.name for resource in resources if resource.handed_in}
+    return found
+
+
+async def _upload(request: Request, *, largest: int) -> tuple[str, bytes, str | None]:
+    """The form's one file: its name, its content, and the order that was given with it."""
+    parts = await multipart.read(request, largest=largest + _ENVELOPE)
+    files = [part for part in parts if part.name == "file"]
+    if len(files) != 1 or files[0].filename is None:
+        raise multipart.malformed("exactly one part `file`, with a file name, belongs into the form")
+    content = bytes(files[0].content)
+    if len(content) > largest:
+        raise multipart.too_large(largest)
+    if not documents.is_pdf(content):
+        raise multipart.malformed("this is not a PDF: it does not begin with %PDF-")
+    # Some senders put the file's whole path there.
+    name = PureWindowsPath(files[0].filename).name or "document.pdf"
+    return name, content, _order([part for part in parts if part.name == "order_id"])
+
+
+def _order(given: list[Part]) -> str | None:
+    if len(given) > 1 or any(part.filename is not None for part in given):
+        raise multipart.malformed("order_id is one text")
+    order = given[0].text.strip() if given else ""
+    if len(order) > documents.LONGEST_ORDER or not order.isprintable():
+        raise multipart.malformed(f"order_id is one line of at most {documents.LONGEST_ORDER} characters")
+    return order or None
+
+
+def _not_durable(why: str) -> ApiError:
+    message = f"{why}; hand it in again later, it is still one document"
+    return ApiError(503, "not_durable", message, headers={"Retry-After": "5"})

@@ -1,0 +1,118 @@
+"""`/livez`: this process runs. `/readyz`: what it needs runs, too."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from models.db import migration
+from receiver.http.answers import Answer, AnswerResponse, Ok, Text
+from workers.queue import canary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+
+    from models.db.database import Database
+    from receiver.webhooks.spool import Spool
+
+_SECONDS = 5.0
+"""A component that has not answered by then counts as away. Its client library may wait far longer."""
+
+
+class Readiness(Answer, frozen=True):
+    """Of each component "ok" or what is wrong with it."""
+
+    ok: bool
+    database: Text
+    broker: Text
+    spool: Text
+    workers: Text
+
+
+class Probe:
+    """Checks one component. `check` returns "ok" or what is wrong; it may raise, and it may hang.
+
+    While a check hangs no second one is started: its thread would hang as well.
+    """
+
+    def __init__(self, check: Callable[[], str], *, seconds: float = _SECONDS) -> None:
+        self._check = check
+        self._seconds = seconds
+        self._result: Future[str] | None = None
+
+    async def ask(self) -> str:
+        """One line for a person, within `seconds`."""
+        if self._result is None or self._result.done():
+            self._result = Future()
+            threading.Thread(target=self._run, args=[self._result], name="probe", daemon=True).start()
+        done, _ = await asyncio.wait([asyncio.wrap_future(self._result)], timeout=self._seconds)
+        return done.pop().result() if done else f"away: no answer within {self._seconds:g} s"
+
+    def _run(self, result: Future[str]) -> None:
+        try:
+            result.set_result(self._check())
+        except Exception as error:  # noqa: BLE001 - whatever its client raises, the component is away
+            # Only the error's type: an address in its text may hold a password.
+            result.set_result(f"away: {type(error).__name__}")
+
+
+class Health:
+    """`/livez` and `/readyz`. `broker_alive` raises unless the broker answers."""
+
+    def __init__(self, *, database: Database, broker_alive: Callable[[], None], spool: Spool) -> None:
+        self._database = Probe(functools.partial(_database, database))
+        self._broker = Probe(functools.partial(_broker, broker_alive))
+        self._spool = Probe(spool.refusal_notes)
+        self._workers = Probe(functools.partial(_workers, database))
+
+    @property
+    def liveness(self) -> Route:
+        """It needs no token."""
+        return Route("/livez", self.livez)
+
+    @property
+    def readiness(self) -> Route:
+        """It needs the token."""
+        return Route("/readyz", self.readyz)
+
+    async def livez(self, _: Request) -> Response:
+        """The process answers."""
+        return AnswerResponse(Ok(ok=True))
+
+    async def readyz(self, _: Request) -> Response:
+        """503 unless database and broker answer.
+
+        A spool with webhooks in it does not count, because they wait for the database anyway; nor do workers that are
+        silent, because a receiver without workers still stores webhooks and must go on getting them.
+        """
+        database, broker, spool, workers = await asyncio.gather(
+            self._database.ask(), self._broker.ask(), self._spool.ask(), self._workers.ask()
+        )
+        ready = database == broker == "ok"
+        answer = Readiness(ok=ready, database=database, broker=broker, spool=spool, workers=workers)
+        return AnswerResponse(answer, 200 if ready else 503)
+
+
+def _database(database: Database) -> str:
+    try:
+        migration.require(database)
+    except migration.WrongTablesError as error:
+        return str(error)
+    return "ok"
+
+
+def _workers(database: Database) -> str:
+    return "; ".join(sign.wrong for sign in canary.queue_health(database) if sign.wrong is not None) or "ok"
+
+
+def _broker(alive: Callable[[], None]) -> str:
+    alive()
+    return "ok"

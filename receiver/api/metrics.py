@@ -1,0 +1,140 @@
+"""`/metrics` for Prometheus: webhooks and how they were stored, wake-ups, and the status of each resource."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import prometheus_client
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.routing import Route
+
+from models import status
+from workers.queue import canary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from starlette.requests import Request
+
+    from models.db.database import Database
+    from models.settings.load import Settings
+    from models.status import ResourceStatus
+    from receiver.webhooks.spool import Spool
+    from workers.queue.canary import QueueHealth
+
+_LABELS = ("connection", "system", "resource")
+_BATCHES = (1, 2, 5, 10, 20, 50, 100, 250)
+
+_GAUGES: dict[str, tuple[str, Callable[[ResourceStatus], float | None]]] = {
+    "rows": ("Live objects in the mirror.", lambda row: row.rows),
+    "pending": ("Keys in the inbox.", lambda row: row.pending),
+    "parked": ("Work set aside for a person.", lambda row: row.parked),
+    "held": ("Deletions that wait for a person.", lambda row: row.held),
+    "bound_seconds": ("Time within which the mirror equals the ERP again.", lambda row: row.bound),
+    "last_sync_timestamp_seconds": (
+        "When the resource was last polled or fully read.",
+        lambda row: _stamp(row.last_read),
+    ),
+    "complete_as_of_timestamp_seconds": (
+        "As of when the mirror is known to be complete.",
+        lambda row: _stamp(row.complete_as_of),
+    ),
+    "failing": ("1 while there is a last error.", lambda row: float(row.last_error is not None)),
+}
+
+
+class Metrics:
+    """`/metrics`. The registry is the app's own, so that two apps in one process count apart."""
+
+    def __init__(self, settings: Settings, *, database: Database, spool: Spool) -> None:
+        self._registry = CollectorRegistry()
+        self.webhooks = Counter(
+            "erpmirror_webhooks",
+            "Webhooks by outcome.",
+            ["connection", "outcome"],
+            registry=self._registry,
+        )
+        self.batches = Histogram(
+            "erpmirror_webhook_batch_size",
+            "Webhooks that shared one commit, or one write to the spool.",
+            buckets=_BATCHES,
+            registry=self._registry,
+        )
+        self.wakeup_failures = Counter(
+            "erpmirror_wakeup_failures", "Wake-ups that the broker did not take.", registry=self._registry
+        )
+        self.spooled = Counter(
+            "erpmirror_webhooks_spooled", "Webhooks that went to the spool.", registry=self._registry
+        )
+        waiting = Gauge("erpmirror_spool_waiting", "Webhooks that wait in this host's spool.", registry=self._registry)
+        waiting.set_function(spool.waiting)
+        refused = Gauge(
+            "erpmirror_spool_refused",
+            "Webhooks that the database refused, set aside in this host's spool.",
+            registry=self._registry,
+        )
+        refused.set_function(spool.refused)
+        self._registry.register(_Mirror(settings, database))
+
+    @property
+    def route(self) -> Route:
+        """The route."""
+        return Route("/metrics", self.show)
+
+    async def show(self, _: Request) -> Response:
+        """Prometheus' text format."""
+        page = await run_in_threadpool(prometheus_client.generate_latest, self._registry)
+        return Response(page, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+
+
+class _Mirror:
+    """Queries the database at each scrape, so that all receivers report the same figures."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing: without this method the registry collects, and so connects, when this is registered."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What `erpmirror status` shows. Without a database the other metrics are still served."""
+        try:
+            rows, signs = status.resources(self._database, self._settings), canary.queue_health(self._database)
+        except sa.exc.SQLAlchemyError:
+            rows, signs = None, []
+        up = "Whether the database answered this scrape."
+        yield GaugeMetricFamily("erpmirror_database_up", up, value=float(rows is not None))
+        for name, (meaning, value) in _GAUGES.items():
+            yield _gauge(name, meaning, rows or [], value)
+        yield _last_answers(signs)
+
+
+def _last_answers(signs: Iterable[QueueHealth]) -> GaugeMetricFamily:
+    meaning = "When a worker last took a message from the queue."
+    family = GaugeMetricFamily("erpmirror_worker_last_answer_timestamp_seconds", meaning, labels=["queue"])
+    for sign in signs:
+        if (answered := _stamp(sign.answered_at)) is not None:
+            family.add_metric([sign.queue], answered)
+    return family
+
+
+def _gauge(
+    name: str, meaning: str, rows: Iterable[ResourceStatus], value: Callable[[ResourceStatus], float | None]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"erpmirror_resource_{name}", meaning, labels=_LABELS)
+    for row in rows:
+        current = value(row)
+        if current is not None:
+            family.add_metric([row.connection, row.system, row.resource], current)
+    return family
+
+
+def _stamp(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()

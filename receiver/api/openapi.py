@@ -1,0 +1,225 @@
+"""`/openapi.json`: the receiver's OpenAPI 3.1 description. A test compares it with the route table.
+
+It needs the token like every other page: only the operator has to know which routes there are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from receiver.api.changes import LARGEST_ID, LARGEST_LIMIT, LIMIT
+from receiver.api.json_schemas import COUNT, PACKET, SCHEMAS, SHA256, TEXT, Json, object_of, schema
+from receiver.webhooks import payload
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+
+class OpenApi:
+    """`/openapi.json`."""
+
+    def __init__(self, *, root_path: str) -> None:
+        self._description = DESCRIPTION | {"servers": [{"url": root_path or "/"}]}
+
+    @property
+    def route(self) -> Route:
+        """The route."""
+        return Route("/openapi.json", self.show)
+
+    async def show(self, _: Request) -> Response:
+        """The description."""
+        return JSONResponse(self._description)
+
+
+def _ref(kind: str, name: str) -> Json:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _answer(description: str, content: Json) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": content}}}
+
+
+def _refusals(*names: str) -> Json:
+    return {name[:3]: _ref("responses", name) for name in names}
+
+
+def _operation(summary: str, answers: Json, **more: Any) -> Json:
+    """An operation that needs the token."""
+    return {"summary": summary, "responses": answers | _refusals("401", "403"), **more}
+
+
+def _parameters(*names: str) -> list[Json]:
+    return [_ref("parameters", name) for name in names]
+
+
+def _query(name: str, description: str, value: Json) -> Json:
+    return {"name": name, "in": "query", "description": description, "schema": value}
+
+
+def _path(name: str, description: str, value: Json) -> Json:
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": value}
+
+
+# Operations
+
+# Not required: a schema cannot say that the packet is either here or in the query.
+_FORM = object_of({}, packet={"type": "string", "contentMediaType": "application/json", "contentSchema": PACKET})
+_POSTED: Json = {
+    "description": f"The packet, unless it is in the query; at most {payload.LARGEST_BODY} bytes.",
+    "content": {
+        "application/json": {"schema": schema("Packet")},
+        "application/x-www-form-urlencoded": {"schema": _FORM},
+        "multipart/form-data": {"schema": _FORM},
+    },
+}
+_HOOK: Json = {
+    "summary": "Take one webhook.",
+    "description": "200 once the webhook is durable. A packet about nothing that is mirrored is kept as ignored.",
+    "security": [],
+}
+_HOOK_ANSWERS: Json = {"200": _answer("Durable.", schema("Ok"))}
+_GET_HOOK: Json = _HOOK | {
+    "parameters": _parameters("packet"),
+    "responses": _HOOK_ANSWERS | _refusals("400", "403", "404", "414", "503-not-durable"),
+}
+_POST_HOOK: Json = _HOOK | {
+    "requestBody": _POSTED,
+    "parameters": _parameters("posted-packet"),
+    "responses": _HOOK_ANSWERS | _refusals("400", "403", "404", "408", "413", "414", "503-not-durable"),
+}
+_POLL = _operation(
+    "Poll now.", {"202": _answer("Due; a worker is woken.", schema("Ok")), **_refusals("404", "503-database")}
+)
+_HAND_IN = _operation(
+    "Hand in a PDF.",
+    {
+        "202": _answer("Durable. The same content is one document, however often it comes.", schema("Receipt")),
+        **_refusals("400", "404", "408", "413", "503-not-durable"),
+    },
+    requestBody={
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": object_of(
+                    {"file": {"type": "string", "format": "binary", "description": "With a file name."}},
+                    order_id={"type": "string", "maxLength": 200, "description": "The order it belongs to; one line."},
+                )
+            }
+        },
+    },
+)
+_SHOW_DOCUMENT = _operation(
+    "A document's state, and what the vendor read in it.",
+    {"200": _answer("The document.", schema("DocumentStatus")), **_refusals("404", "503-database")},
+)
+_READ_CHANGES = _operation(
+    "The journal, page by page.",
+    {"200": _answer("A page.", schema("Changes")), **_refusals("400", "410", "503-database")},
+    parameters=[
+        _query("after", "The last id that the caller has.", COUNT | {"maximum": LARGEST_ID, "default": 0}),
+        _query(
+            "limit",
+            "At most so many.",
+            {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT, "default": LIMIT},
+        ),
+        _query("connection", "Only its entries.", TEXT | {"pattern": "^[^\\x00]+$"}),
+        _query("resource", "Only its entries.", TEXT | {"pattern": "^[^\\x00]+$"}),
+    ],
+)
+_READYZ = _operation(
+    "Whether database and broker answer.",
+    {
+        "200": _answer("They do.", schema("Readiness")),
+        "503": _answer("One of them does not.", schema("Readiness")),
+    },
+)
+_METRICS = _operation(
+    "For Prometheus.", {"200": {"description": "Its text format.", "content": {"text/plain": {"schema": TEXT}}}}
+)
+_OPENAPI = _operation("This description.", {"200": _answer("OpenAPI 3.1.", {"type": "object"})})
+_LIVEZ: Json = {
+    "summary": "Whether this process runs.",
+    "security": [],
+    "responses": {"200": _answer("It does.", schema("Ok"))},
+}
+
+# The whole
+
+
+def _refusal(description: str, **headers: str) -> Json:
+    described = {
+        name.replace("_", "-"): {"schema": {"type": "string"}, "description": headers[name]} for name in headers
+    }
+    return _answer(description, schema("Error")) | ({"headers": described} if described else {})
+
+
+_PACKET_PARAMETER: Json = {
+    "name": "packet",
+    "in": "query",
+    "description": f"The packet as JSON. The whole query has at most {payload.LARGEST_QUERY} bytes.",
+    "content": {"application/json": {"schema": schema("Packet")}},
+}
+
+DESCRIPTION: Json = {
+    "openapi": "3.1.0",
+    "info": {
+        "title": "erpmirror's receiver",
+        "version": "1",
+        "description": (
+            "Webhooks and documents in, the journal out. A request that is no HTTP is answered 400, one whose head is "
+            "too large 414 or 431. HEAD is answered wherever GET is, except by webhooks. Without a configured token, "
+            "direct callers on the same machine are let in and all others answered 403."
+        ),
+    },
+    "security": [{"token": []}],
+    "paths": {
+        "/hooks/{connection}": {"parameters": _parameters("connection"), "get": _GET_HOOK, "post": _POST_HOOK},
+        "/hooks/{connection}/{secret}": {
+            "parameters": _parameters("connection", "secret"),
+            "get": _GET_HOOK,
+            "post": _POST_HOOK,
+        },
+        "/polls/{connection}": {"parameters": _parameters("connection"), "post": _POLL},
+        "/polls/{connection}/{resource}": {"parameters": _parameters("connection", "resource"), "post": _POLL},
+        "/documents/{connection}/{kind}": {"parameters": _parameters("connection", "kind"), "post": _HAND_IN},
+        "/documents/{connection}/{kind}/{sha256}": {
+            "parameters": _parameters("connection", "kind", "sha256"),
+            "get": _SHOW_DOCUMENT,
+        },
+        "/changes": {"get": _READ_CHANGES},
+        "/livez": {"get": _LIVEZ},
+        "/readyz": {"get": _READYZ},
+        "/metrics": {"get": _METRICS},
+        "/openapi.json": {"get": _OPENAPI},
+    },
+    "components": {
+        "securitySchemes": {
+            "token": {"type": "http", "scheme": "bearer", "description": "`token` of `[receiver]` in erpmirror.toml."}
+        },
+        "parameters": {
+            "connection": _path("connection", "Its name in erpmirror.toml.", TEXT),
+            "secret": _path("secret", "`webhook_secret` of the connection.", TEXT),
+            "resource": _path("resource", "The vendor's name of a kind of object.", TEXT),
+            "kind": _path("kind", "A kind of document that the connection takes.", TEXT),
+            "sha256": _path("sha256", "Of the document's content.", SHA256),
+            "packet": _PACKET_PARAMETER | {"required": True},
+            "posted-packet": _PACKET_PARAMETER,
+        },
+        "schemas": SCHEMAS,
+        "responses": {
+            "400": _refusal("Malformed."),
+            "401": _refusal("The token is missing or wrong.", WWW_Authenticate="Bearer"),
+            "403": _refusal("The sender is not allowed here, or the address ends in a wrong secret."),
+            "404": _refusal("No such connection, resource, kind or document."),
+            "408": _refusal("The body did not arrive in time."),
+            "410": _refusal("Trimmed; start again with after=0."),
+            "413": _refusal("The body is too large."),
+            "414": _refusal("The query is too long."),
+            "503-database": _refusal("The database does not answer."),
+            "503-not-durable": _refusal("It cannot be made durable; send it again later.", Retry_After="Seconds."),
+        },
+    },
+}

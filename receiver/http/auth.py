@@ -1,0 +1,74 @@
+"""Authentication of everything but webhooks and liveness: the token, or a direct caller on this machine."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from starlette.requests import HTTPConnection
+
+from receiver.http import client_address
+from receiver.http.client_address import NetworkAllowList
+from receiver.http.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from ipaddress import IPv4Network, IPv6Network
+
+    from pydantic import SecretStr
+    from starlette.datastructures import Headers
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+class TokenAuth:
+    """ASGI middleware. With a token, every caller needs it; without, only direct loopback callers are allowed.
+
+    A caller at the address of a proxy (`proxies`) is not direct, whatever its headers say.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: SecretStr | None, proxies: Iterable[IPv4Network | IPv6Network]) -> None:
+        self._app = app
+        self._token = token
+        self._proxies = NetworkAllowList(proxies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or raise `Refusal`."""
+        self._authorize(HTTPConnection(scope))
+        await self._app(scope, receive, send)
+
+    def _authorize(self, caller: HTTPConnection) -> None:
+        if self._token is not None:
+            if not _has_token(caller.headers, self._token.get_secret_value()):
+                message = "send the receiver's token as Authorization: Bearer …"
+                raise ApiError(401, "token", message, headers={"WWW-Authenticate": "Bearer"})
+        elif not client_address.is_direct_loopback(
+            caller.client.host if caller.client else None,
+            caller.headers,
+            version=caller.scope["http_version"],
+            proxies=self._proxies,
+        ):
+            message = "without a token only direct callers on this machine are let in; set token under [receiver]"
+            raise ApiError(403, "sender", message)
+
+
+class RootPath:
+    """ASGI middleware: a path means the same whether the proxy left `root_path` in it or stripped it."""
+
+    def __init__(self, app: ASGIApp, *, root_path: str) -> None:
+        self._app = app
+        self._root = root_path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with `root_path` in its path."""
+        if self._root and scope["type"] != "lifespan":
+            path = scope["path"]
+            below = path == self._root or path.startswith(f"{self._root}/")
+            scope = {**scope, "root_path": self._root, "path": path if below else self._root + path}
+        await self._app(scope, receive, send)
+
+
+def _has_token(headers: Headers, token: str) -> bool:
+    given = headers.getlist("Authorization")
+    scheme, _, credentials = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    # Compared before the scheme is looked at, so that the time tells nothing. Starlette decodes headers as Latin-1.
+    return hmac.compare_digest(credentials.strip().encode("latin-1"), token.encode()) and scheme.lower() == "bearer"

@@ -1,0 +1,329 @@
+"""How uvicorn runs the receiver. Its defaults trust proxies, log query strings, and limit neither time nor size.
+
+`OPTIONS` holds what an option of uvicorn's gives: WebSockets off, the backlog, the grace at shutdown, no access log and
+no proxy headers. `Guarded` adds only what no option gives, and says at each method why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httptools
+import msgspec
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from receiver.http.answers import Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_MAX_HEAD = 64 * 2**10
+"""Bytes of a request's head, and of what frames a body without being part of it (chunk extensions, trailers)."""
+
+_MAX_DISCARDED = 4 * 2**20
+"""Bytes of a refused request that are read and discarded, so that its sender gets the response."""
+
+_PIECE = 4 * 2**10
+"""Bytes that are parsed at once. It bounds the pipelined requests that wait in memory."""
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with limits on the head of a request and on connections that make no progress.
+
+    In each `idle_seconds` a connection must begin a request, have one in work (the routes limit the time that a body
+    may take), or take some of a response. Above `max_connections` the one that was idle longest is closed: a client
+    that opens many and sends nothing only closes its own.
+
+    uvicorn has `timeout_keep_alive`, which starts after a response and so never ends a connection that sends nothing, a
+    head that drips or a response that is not read; and `limit_concurrency`, which answers 503 to the newest client, so
+    that idle connections lock all others out.
+    """
+
+    idle_seconds = 10.0
+    max_connections = 640
+    """With `backlog` below the 1024 files that a process may usually open; the database and the broker need some."""
+
+    linger_seconds = 1.0
+    """Time that a refused sender gets to read the response."""
+
+    flow: _Flow
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._in_head = True
+        self._head_size = 0
+        self._unparsed = memoryview(b"")
+        self._refused = False
+        self._discarded = 0
+        self._finish: Callable[[], None] | None = None
+        self._seen: tuple[object, int] = (None, 0)
+        self._idle_since = time.monotonic()  # finer than the loop's clock, which stands still within one iteration
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Start the idle timer; close the connection that was idle longest if there are too many."""
+        coalescing = CoalescingTransport(transport, self.loop)
+        super().connection_made(coalescing)
+        self.flow = _Flow(coalescing)
+        self._idle_timer = self.loop.call_later(self.idle_seconds, self._check_idle)
+        if len(self.connections) > self.max_connections:
+            _idle_longest(self.connections).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the idle timer."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        super().connection_lost(exc)
+
+    # Requests
+
+    def data_received(self, data: bytes) -> None:
+        """Parse in pieces; after a refusal discard.
+
+        uvicorn parses all that one read brought, up to 256 KiB: thousands of pipelined requests, each with its state.
+        """
+        if self._refused:
+            self._discarded += len(data)
+            if self._discarded > _MAX_DISCARDED:
+                self.transport.abort()
+            return
+        self._unset_keepalive_if_required()
+        if self._unparsed or len(data) > _PIECE:
+            self._unparsed = memoryview(bytes(self._unparsed) + data)
+            self._parse_on()
+        else:
+            self._parse(data)
+
+    def _parse_on(self) -> None:
+        """Parse what was received, until a request has to wait for the response to another."""
+        while self._unparsed and not self.pipeline:
+            piece, self._unparsed = bytes(self._unparsed[:_PIECE]), self._unparsed[_PIECE:]
+            self._parse(piece)
+        self.flow.hold(back=bool(self._unparsed))
+
+    def _parse(self, piece: bytes) -> None:
+        """Refuse in JSON what is no request, and a head that is too large.
+
+        uvicorn answers in plain text, and logs a warning with which anyone could fill the disk. It limits a head only
+        in its h11 protocol (`h11_max_incomplete_event_size`), which needs three times the CPU, and takes folded headers
+        and a Content-Length beside Transfer-Encoding.
+        """
+        self._head_size += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(piece[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(400, "malformed", "this is not HTTP")
+        else:
+            if self._head_size > _MAX_HEAD:
+                self._refuse(*self._too_large())
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Parse the request again without its Upgrade header.
+
+        uvicorn loses the body of such a request, also with `ws="none"`. Java's HttpClient offers HTTP/2 this way.
+        """
+        line = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        kept = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._parse(b"".join([line, *kept, b"\r\n", rest]))
+
+    # Callbacks of the parser
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Ignore a trailer. uvicorn adds it to the headers, where an X-Forwarded-For would be believed unchecked."""
+        if self._in_head:
+            super().on_header(name, value.rstrip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        """Begin the request, unless two readers could read it differently."""
+        self._require_unambiguous()
+        self._head_size = 0
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+            self._in_head = False
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body: what framed it counts no longer."""
+        self._head_size = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The body is complete; the next header belongs to a new head."""
+        self._head_size = 0
+        if not self._in_head:
+            self._in_head = True
+            super().on_message_complete()
+
+    def _require_unambiguous(self) -> None:
+        """Raise, which the parser turns into an error of its own, for what a proxy may have read differently.
+
+        llhttp takes no Host or several, CONNECT, a fragment, and Transfer-Encoding: gzip.
+        """
+        names = [name for name, _ in self.headers]
+        version, hosts = self.parser.get_http_version(), names.count(b"host")
+        if hosts != 1 and (version != "1.0" or hosts):
+            raise ValueError("not exactly one Host")
+        if b"#" in self.url or self.parser.get_method() == b"CONNECT":
+            raise ValueError("not a path of this server")
+        if b"transfer-encoding" in names:
+            codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+            if codings != [b"chunked"]:
+                raise ValueError("a transfer coding that is not decoded")
+
+    # Responses
+
+    def on_response_complete(self) -> None:
+        """The connection is idle until its next request; what was received meanwhile is parsed."""
+        self._idle_since = time.monotonic()
+        last = not self.pipeline
+        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        if last and self._finish is not None:
+            self._finish()
+        if self._unparsed:
+            self._parse_on()
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Refuse what is no request, after the responses to the requests before it."""
+        self._refused = True
+        self._unparsed = memoryview(b"")
+        self._finish = self._close if not self._in_head else partial(self._respond, status, code, message)
+        if not self._in_head and self.pipeline:
+            broken, _ = self.pipeline.popleft()  # its head was complete, but the app has not seen it
+            broken.response_complete = True
+        elif self._in_head and self.cycle is not None and not self.cycle.response_complete:
+            pass  # on_response_complete finishes
+        else:
+            self._finish()
+
+    def _close(self) -> None:
+        """Close without a response: the request with the broken body is answered already, or the app is at it."""
+        self.cycle.disconnected = not self.cycle.response_complete
+        self.transport.close()
+
+    def _respond(self, status: int, code: str, message: str) -> None:
+        body = msgspec.json.encode(Error(error=code, message=message))
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        lines = [b"%s: %s\r\n" % header for header in headers]
+        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
+        # To close while the client still sends makes the kernel reset the connection, and the response is lost.
+        self.loop.call_later(self.linger_seconds, self.transport.close)
+
+    def _too_large(self) -> tuple[int, str, str]:
+        if len(self.url) > _MAX_HEAD // 2:
+            return 414, "too_large", f"the address is longer than {_MAX_HEAD} bytes"
+        return 431, "too_large", f"the head of the request is longer than {_MAX_HEAD} bytes"
+
+    # Idle connections
+
+    @property
+    def _unsent(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when the connection waits for its client; None while the app works on a request."""
+        works = self.cycle is not None and not self.cycle.response_complete and not self._unsent
+        return None if works else self._idle_since
+
+    def _check_idle(self) -> None:
+        cycle, unsent = self._seen
+        progress = self.cycle is not cycle or self._unsent < unsent
+        if not progress and self.idle_since is not None:
+            self.transport.abort()
+            return
+        self._seen = (self.cycle, self._unsent)
+        self._idle_timer = self.loop.call_later(self.idle_seconds, self._check_idle)
+
+
+class CoalescingTransport(asyncio.Transport):
+    """A transport that joins what is written within one iteration of the loop.
+
+    uvicorn writes the head and the body of a response apart, which costs a system call and a packet more.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._written: list[bytes] = []
+        self._size = 0
+        self._transport = transport
+        self.abort = transport.abort  # type: ignore[method-assign]
+        self.is_closing = transport.is_closing  # type: ignore[method-assign]
+        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
+        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
+        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
+
+    def write(self, data: Any) -> None:
+        """Send it at the end of this iteration, or at once where much was written."""
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+        self._size += len(data)
+        if self._size > _MAX_HEAD:
+            self._send()
+
+    def close(self) -> None:
+        """Send what was written and close."""
+        self._send()
+        self._transport.close()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that were written and not sent."""
+        return self._size + self._transport.get_write_buffer_size()
+
+    def _send(self) -> None:
+        if self._written:
+            data, self._written, self._size = b"".join(self._written), [], 0
+            if not self._transport.is_closing():
+                self._transport.write(data)
+
+
+class _Flow(FlowControl):
+    """uvicorn's flow control, which resumes reading after each response however much is not parsed yet."""
+
+    _held_back = False
+
+    def hold(self, *, back: bool) -> None:
+        """Stop reading, or go on."""
+        if back != self._held_back:
+            self._held_back = back
+            (self.pause_reading if back else self.resume_reading)()
+
+    def resume_reading(self) -> None:
+        """Go on, unless `hold` stopped it."""
+        if not self._held_back:
+            super().resume_reading()
+
+
+def _idle_longest(connections: Iterable[Any]) -> LimitedProtocol:
+    """The connection to close. There is always one: the newest is idle."""
+    guarded = (each for each in connections if isinstance(each, LimitedProtocol) and not each.transport.is_closing())
+    idle = ((each.idle_since, each) for each in guarded)
+    return min(((since, each) for since, each in idle if since is not None), key=operator.itemgetter(0))[1]
+
+
+OPTIONS: dict[str, Any] = {
+    "http": LimitedProtocol,
+    "loop": "uvloop",
+    "ws": "none",
+    "proxy_headers": False,  # trusted_proxies decides which headers are believed; uvicorn would replace the peer
+    "access_log": False,  # it prints query strings, and a webhook's query is its payload
+    "server_header": False,
+    "backlog": 256,  # all that wait are accepted at once, before idle connections are closed
+    "timeout_graceful_shutdown": 15,
+}
+"""For `uvicorn.run("receiver.app:create", factory=True, **OPTIONS)`."""

@@ -1,0 +1,95 @@
+"""Stores accepted webhooks in the database, and tells a webhook that it refuses from a database that is down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+import structlog
+
+from models.bookkeeping import webhooks
+from models.bookkeeping.webhooks import AcceptedWebhook
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.db.database import Database, Tx
+
+log = structlog.get_logger(__name__)
+
+_FAILURES = (sa.exc.SQLAlchemyError, OSError, ValueError)
+"""What a driver raises when the database is down or refuses a row; text that it cannot encode is a ValueError."""
+
+
+class DatabaseDown(Exception):  # noqa: N818 - says how the database is
+    """The database takes no webhooks now. The text is only the error's type: its message could repeat a row."""
+
+
+def store(database: Database, letters: Sequence[AcceptedWebhook]) -> list[AcceptedWebhook]:
+    """Commit the webhooks; returns those that the database refuses while it takes others. Raises `Away`.
+
+    After a refused batch each of its webhooks is tried alone.
+    """
+    if _append(database, letters) is None:
+        return []
+    refused = [letter for letter in letters if _refuses(database, letter)]
+    log.warning("batch refused, webhooks stored one by one", webhooks=len(letters), refused=len(refused))
+    return refused
+
+
+def ensure_writable(database: Database) -> None:
+    """Return if the database takes webhooks; the one it is tried with is rolled back. Raises `Away`."""
+    try:
+        with database.begin() as tx:
+            _probe(tx)
+    except _FAILURES as error:
+        raise DatabaseDown(type(error).__name__) from None
+
+
+def _append(database: Database, letters: Sequence[AcceptedWebhook]) -> Exception | None:
+    """The error with which the database refused the batch. Raises `Away` where it cannot be about the webhooks."""
+    try:
+        with database.begin() as tx:
+            webhooks.append(tx, letters)
+    except _FAILURES as error:
+        if _is_about_the_database(error):
+            raise DatabaseDown(type(error).__name__) from None
+        return error
+    return None
+
+
+def _refuses(database: Database, letter: AcceptedWebhook) -> bool:
+    """Whether the database refuses this webhook and takes another in the same transaction."""
+    if _append(database, [letter]) is None:
+        return False
+    try:
+        with database.begin() as tx:
+            refused = _is_refused(tx, letter)
+            _probe(tx)
+    except _FAILURES as error:
+        raise DatabaseDown(type(error).__name__) from None
+    return refused
+
+
+def _is_refused(tx: Tx, letter: AcceptedWebhook) -> bool:
+    try:
+        with tx.begin_nested():
+            webhooks.append(tx, [letter])
+    except _FAILURES as error:
+        if _is_about_the_database(error):
+            raise
+        return True
+    return False
+
+
+def _probe(tx: Tx) -> None:
+    with tx.begin_nested() as savepoint:
+        webhooks.append(tx, [AcceptedWebhook("", "", reason="a probe")])
+        savepoint.rollback()
+
+
+def _is_about_the_database(error: Exception) -> bool:
+    """Whether the database is down, busy or full. Drivers raise operational errors for that, never for a bad row."""
+    if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.TimeoutError | OSError)

@@ -1,0 +1,131 @@
+"""SIGKILL between each two steps of the way from a webhook to its row, one step after the other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from models.failpoints import Point
+from tests import processes
+from tests.chaos.stage import Stage, stage
+from tests.processes import until
+from tests.test_layers import MODULES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    from tests.chaos.ledger import Ledger
+
+_DOCUMENTS = [point for point in Point if point.startswith(("document", "file"))]
+_SELDOM = [Point.COLUMNS_ADDED, Point.COLUMNS_COMMITTED, Point.SESSION_KEPT]
+WAYS = {
+    "a webhook's way": ("notices-", "ring-"),
+    "a key's way": ("slot-", "fetched", "row-", "key-"),
+    "its rows and parts": ("rows-", "parts-"),
+    "a listing's way": ("reading-", "chunk-"),
+}
+"""Way -> how the names of its steps begin. (What the spool adds is struck where the database is away.)"""
+
+
+def test_every_point_is_reached_somewhere() -> None:
+    reached = set()
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Point":
+                reached.add(node.attr)
+    assert {point.name for point in Point} == reached
+
+
+def _killed_at_each(on: Stage, way: str, points: Sequence[Point]) -> None:
+    with on.fault(f"killed at each step of {way}", hurried=True) as line:
+        for point in points:
+            _killed_at(on, point)
+            line.times += 1
+
+
+def _killed_at(on: Stage, point: Point) -> None:
+    on.arm(point)
+    _await_strike(on, point)
+
+
+def _await_strike(on: Stage, point: Point) -> None:
+    def passed() -> bool:
+        on.revive()  # all the while: whoever takes the point's file dies a moment later
+        return on.struck(point)
+
+    until(passed, seconds=150, what=lambda: f"{point} is reached: {on.told()}")
+    on.revive()
+    on.leases_run_out()
+
+
+@pytest.mark.chaos
+@pytest.mark.redis
+@pytest.mark.postgresql
+@pytest.mark.timeout(900)
+def test_killed_at_each_everyday_step_nothing_is_lost(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+    with (
+        processes.own_postgresql() as database,
+        processes.own_redis() as broker,
+        stage(database, tmp_path, broker, ledger=ledger, random=random) as on,
+    ):
+        on.start()
+        for way, begins in WAYS.items():
+            _killed_at_each(on, way, [point for point in Point if point.startswith(begins)])
+
+
+def test_no_step_is_left_out() -> None:
+    struck = [point for begins in WAYS.values() for point in Point if point.startswith(begins)]
+    spooled = [point for point in Point if point.startswith("spool-")]
+    assert sorted(Point) == sorted([*struck, *spooled, *_SELDOM, *_DOCUMENTS])
+
+
+_UNCERTAIN = {Point.DOCUMENT_SENDING, Point.DOCUMENT_INTERPRETED, Point.DOCUMENT_JOURNALED}
+"""Whoever finds such a document cannot know whether it arrived, and leaves it to a person."""
+
+
+@pytest.mark.chaos
+@pytest.mark.redis
+@pytest.mark.postgresql
+@pytest.mark.timeout(600)
+def test_killed_while_columns_are_added_and_after_a_login_nothing_is_lost(
+    tmp_path: Path, ledger: Ledger, random: Random
+) -> None:
+    # What changed within Wisedat's overlap is fetched at every tick.
+    systems: dict[str, dict[str, Any]] = {"wisedat": {"seed": 4, "options": {"overlap": "10s"}}, "dilovod": {"seed": 4}}
+    with (
+        processes.own_postgresql() as database,
+        processes.own_redis() as broker,
+        stage(database, tmp_path, broker, ledger=ledger, random=random, systems=systems) as on,
+    ):
+        for point in _SELDOM:
+            on.arm(point)  # the first load is where they are reached
+        on.revive()
+        with on.fault("killed while columns are added, and after a login", hurried=True) as line:
+            for point in _SELDOM:
+                _await_strike(on, point)
+                line.times += 1
+
+
+@pytest.mark.chaos
+@pytest.mark.redis
+@pytest.mark.postgresql
+@pytest.mark.timeout(600)
+def test_killed_at_each_step_of_a_document_nothing_is_lost(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+    with (
+        processes.own_postgresql() as database,
+        processes.own_redis() as broker,
+        stage(database, tmp_path, broker, ledger=ledger, random=random, systems={"interpreter": {"seed": 4}}) as on,
+    ):
+        on.attended = "interpreter"  # the hurry ends the lease of whoever is sending then, too
+        on.start()
+        with on.fault("killed at each step of a document's way", hurried=True, pause=0.3) as line:
+            for point in _DOCUMENTS:
+                _killed_at(on, point)
+                if point in _UNCERTAIN:
+                    until(lambda: on.is_aside("interpreter"), seconds=150, what=lambda: f"it is parked: {on.told()}")
+                    on.send_again("interpreter")
+                line.times += 1

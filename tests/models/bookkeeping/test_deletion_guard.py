@@ -1,0 +1,82 @@
+"""The brake on deletions: a share with a floor, over a window, until a person says otherwise."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.bookkeeping import deletion_guard, streams
+from models.mirror import apply
+from tests.models import mirroring
+
+if TYPE_CHECKING:
+    from models.db.database import Database
+
+KEYS = [f"{number:03}" for number in range(100)]
+
+
+@pytest.fixture
+def hundred(database: Database) -> Database:
+    with database.begin() as connection:
+        plan = streams.Plan("invoices", timedelta(hours=1), ticks=True)
+        streams.sync(connection, connection_name="books", system="directo", plans=[plan])
+    mirroring.write(database, {key: {"n": 1} for key in KEYS})
+    return database
+
+
+def permitted(database: Database, count: int, *, share: float = 0.2, turn: int = 10) -> bool:
+    with database.read() as connection:
+        return deletion_guard.permits(
+            connection,
+            mirroring.TARGET,
+            count=count,
+            max_deletions=share,
+            now=mirroring.moment(turn),
+        )
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "allowed"),
+    [
+        (20, 0.2, True),
+        (21, 0.2, False),
+        (10, 0.0, True),
+        (11, 0.0, False),
+        (100, 1.0, True),
+        (0, 0.0, True),
+    ],
+)
+def test_the_share_is_of_what_was_alive_with_a_floor_of_ten(
+    hundred: Database, count: int, share: float, *, allowed: bool
+) -> None:
+    assert allowed == permitted(hundred, count, share=share)
+
+
+def test_deletions_of_the_window_count_together(hundred: Database) -> None:
+    mirroring.write(hundred, tombstones=KEYS[:15], turn=5)
+    assert permitted(hundred, 5)
+    assert not permitted(hundred, 6)
+
+
+def test_deletions_of_more_than_a_day_ago_count_no_more(hundred: Database) -> None:
+    mirroring.write(hundred, tombstones=KEYS[:20], turn=5)
+    day = 24 * 60
+    assert not permitted(hundred, 1, turn=5 + day - 1)
+    assert permitted(hundred, 16, turn=5 + day)
+
+
+def test_what_a_person_approved_is_not_held_against_later_deletions(hundred: Database) -> None:
+    mirroring.write(hundred, tombstones=KEYS[:20], turn=5)
+    with hundred.begin() as connection:
+        deletion_guard.record_approval(connection, mirroring.TARGET, now=mirroring.moment(5))
+    assert permitted(hundred, 10, turn=6)
+
+
+def test_deletions_of_other_resources_and_connections_do_not_count(hundred: Database) -> None:
+    for connection, resource in (("books", "orders"), ("shop", "invoices")):
+        target = apply.Target(connection, "directo", resource)
+        mirroring.write(hundred, {key: {"n": 1} for key in KEYS}, target=target)
+        mirroring.write(hundred, tombstones=KEYS, turn=5, target=target)
+    assert permitted(hundred, 20)

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from models.bookkeeping import documents, inbox, parked
+from models.bookkeeping.documents import State, StoredDocument
+from models.db import tables
+from models.values import Cause, Document, Lane
+
+if TYPE_CHECKING:
+    from models.bookkeeping.inbox import Item
+    from models.db.database import Database
+
+PDF = b"%PDF-1.7\none\n%%EOF\n"
+KEY = "80e90e1c75cff86e96e166dd61e1322b360e9b646dcdd7ccf4b79925bc621b82"
+
+
+def hand_in(database: Database, content: bytes = PDF, **values: Any) -> StoredDocument:
+    given = {"connection_name": "in", "kind": "note", "name": "a.pdf", "order": None} | values
+    with database.begin() as connection:
+        return documents.hand_in(connection, content=content, **given)
+
+
+def standing(database: Database) -> documents.DocumentRow:
+    with database.read() as connection:
+        found = documents.get(connection, connection_name="in", kind="note", sha256=KEY)
+    assert found is not None
+    return found
+
+
+def waiting(database: Database) -> list[Item]:
+    with database.read() as connection:
+        return inbox.due(connection, connection_name="in", now=database.now(connection), limit=10)
+
+
+def park(database: Database) -> None:
+    [item] = waiting(database)
+    with database.begin() as connection:
+        documents.park(connection, item, reason="no")
+
+
+def interpret(database: Database) -> None:
+    [item] = waiting(database)
+    with database.begin() as connection:
+        assert documents.answered(connection, item, now=database.now(connection))
+        inbox.finish(connection, item)
+
+
+def drop(database: Database) -> None:
+    with database.begin() as connection:
+        assert 1 == parked.drop(connection, connection_name="in")
+
+
+def test_a_document_is_kept_and_mentioned_once(database: Database) -> None:
+    assert [StoredDocument(KEY, new=True), StoredDocument(KEY, new=False)] == [hand_in(database) for _ in range(2)]
+    [item] = waiting(database)
+    assert ("note", KEY, Lane.LIVE, Cause.DOCUMENT) == (item.resource, item.key, item.lane, item.cause)
+    with database.begin() as connection:
+        assert Document(KEY, "a.pdf", PDF) == documents.load(connection, item)
+    stands = standing(database)
+    assert ("a.pdf", len(PDF), State.WAITING, "due") == (stands.name, stands.size, stands.state, stands.ref)
+
+
+def test_of_many_who_hand_in_the_same_at_once_one_hears_that_it_is_new(database: Database) -> None:
+    start, heard = threading.Barrier(8), []
+
+    def one_of_many() -> None:
+        start.wait()
+        heard.append(hand_in(database).new)
+
+    threads = [threading.Thread(target=one_of_many) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [False] * 7 + [True] == sorted(heard)
+    assert 1 == len(waiting(database))
+
+
+def test_what_was_read_is_not_mentioned_again(database: Database) -> None:
+    hand_in(database)
+    interpret(database)
+    hand_in(database)
+    assert ([], State.INTERPRETED) == (waiting(database), standing(database).state)
+
+
+def test_what_is_parked_stays_so_when_it_is_handed_in_again(database: Database) -> None:
+    hand_in(database)
+    park(database)
+    hand_in(database)
+    stands = standing(database)
+    assert ([], State.PARKED, "parked", "no") == (waiting(database), stands.state, stands.ref, stands.reason)
+
+
+@pytest.mark.parametrize(("again", "mentions"), [(True, 1), (False, 0)])
+def test_what_was_parked_and_dropped_is_mentioned_for_a_person_and_for_nobody_else(
+    database: Database,
+    again: bool,  # noqa: FBT001 - a column of a truth table
+    mentions: int,
+) -> None:
+    hand_in(database)
+    park(database)
+    drop(database)
+    hand_in(database, again=again)
+    assert mentions == len(waiting(database))
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_waits_without_a_mention_is_mentioned(database: Database, again: bool) -> None:  # noqa: FBT001 - likewise
+    hand_in(database)
+    with database.begin() as connection:
+        inbox.forget(connection, connection_name="in", resource="note")
+    hand_in(database, again=again)
+    assert 1 == len(waiting(database))
+
+
+def test_an_order_may_be_added_while_the_document_waits(database: Database) -> None:
+    for given, kept in ((None, None), ("17", "17"), (None, "17"), ("18", "18")):
+        hand_in(database, order=given)
+        assert kept == standing(database).order
+
+
+def test_a_person_may_name_another_order_or_none_for_what_is_parked_and_the_folder_may_not(database: Database) -> None:
+    hand_in(database, order="17")
+    park(database)
+    hand_in(database, again=False)
+    assert "17" == standing(database).order
+    hand_in(database)
+    assert standing(database).order is None
+
+
+def test_what_is_under_way_or_read_keeps_its_order(database: Database) -> None:
+    hand_in(database, order="17")
+    [item] = waiting(database)
+    with database.begin() as connection:
+        now = database.now(connection)
+        documents.begin_sending(connection, item, now=now, until=now)
+    hand_in(database, order="18")
+    interpret(database)
+    hand_in(database, order="18")
+    assert "17" == standing(database).order
+
+
+def test_a_document_that_is_handed_in_while_it_is_read_is_not_mentioned_anew(database: Database) -> None:
+    """A new mention would leave the row in the inbox after the answer."""
+    hand_in(database)
+    [item] = waiting(database)
+    hand_in(database)
+    with database.begin() as connection:
+        assert inbox.finish(connection, item)
+
+
+def test_kinds_and_connections_are_apart(database: Database) -> None:
+    assert hand_in(database).new
+    assert hand_in(database, kind="other").new
+    assert hand_in(database, connection_name="out").new
+    with database.begin() as connection:
+        documents.forget(connection, connection_name="in", kind="note")
+    with database.read() as connection:
+        left = connection.execute(sa.select(tables.documents.c.connection, tables.documents.c.kind)).all()
+    assert {("in", "other"), ("out", "note")} == {tuple(row) for row in left}
+    assert hand_in(database).new
+
+
+def test_names_that_no_database_takes_are_kept_visibly(database: Database) -> None:
+    hand_in(database, name=f"a\0\udce9{'x' * 400}.pdf", order="\0")
+    assert (r"a\u0000\udce9xxx", 255) == (standing(database).name[:16], len(standing(database).name))
+
+
+@pytest.mark.parametrize(
+    ("expected", "content"),
+    [
+        (True, PDF),
+        (True, b"\xef\xbb\xbf\r\n%PDF-1.4"),
+        (True, b" " * 1019 + b"%PDF-"),
+        (False, b" " * 1020 + b"%PDF-"),
+        (False, b"%PDF"),
+        (False, b"<html>"),
+        (False, b""),
+    ],
+)
+def test_a_pdf_is_told_by_its_beginning(expected: bool, content: bytes) -> None:  # noqa: FBT001 - a truth table
+    assert expected == documents.is_pdf(content)

@@ -1,0 +1,183 @@
+"""What is due is asked for all connections at once, and by the same rules as for each alone."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from models.bookkeeping import due, inbox, streams, webhooks
+from models.bookkeeping.due import DueStream
+from models.bookkeeping.webhooks import AcceptedWebhook
+from models.db import tables
+from models.values import Cause, Lane, ObjectRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from models.db.database import Database
+
+SOON = timedelta(minutes=1)
+PLANS = [streams.Plan("items", SOON, ticks=True), streams.Plan("stocklevels", SOON, ticks=False)]
+
+
+def align(database: Database, *names: str, **changes: object) -> None:
+    """Connections of two resources each, both read and due for nothing but these changes."""
+    with database.begin() as connection:
+        later = database.now(connection) + timedelta(hours=1)
+        for name in names:
+            streams.sync(connection, connection_name=name, system="directo", plans=PLANS)
+            for plan in PLANS:
+                values = {"cursor": "x", "due_at": later, "full_due_at": later} | changes
+                streams.change(connection, name, plan.resource, **values)
+
+
+def mention(database: Database, name: str, *keys: str, resource: str = "items", after: timedelta = -SOON) -> None:
+    with database.begin() as connection:
+        inbox.enqueue(
+            connection,
+            connection_name=name,
+            mentions=[ObjectRef(resource, key) for key in keys],
+            lane=Lane.BULK,
+            cause=Cause.POLL,
+            after=after,
+        )
+
+
+def notice(database: Database, *names: str) -> None:
+    with database.begin() as connection:
+        webhooks.append(connection, [AcceptedWebhook(name, "{}", resource="items", key="1") for name in names])
+
+
+def moment(database: Database, delta: timedelta) -> object:
+    with database.read() as connection:
+        return database.now(connection) + delta
+
+
+def test_nothing_is_due(database: Database) -> None:
+    align(database, "a", "b")
+    mention(database, "a", "1", after=SOON)
+    assert set() == due.load(database).connections
+
+
+def test_each_connection_with_new_notices_is_named_once(database: Database) -> None:
+    notice(database, "c", "a", "a", "c", "a")
+    assert {"a", "c"} == due.load(database).with_webhooks
+
+
+def test_each_connection_with_a_key_that_is_due_is_named_once(database: Database) -> None:
+    align(database, "a", "b", "c")
+    mention(database, "a", "1", "2", "3")
+    mention(database, "b", "1", after=SOON)
+    mention(database, "c", "1")
+    assert {"a", "c"} == due.load(database).with_keys
+
+
+def test_a_parked_key_is_not_due(database: Database) -> None:
+    align(database, "a")
+    mention(database, "a", "1")
+    with database.begin() as connection:
+        connection.execute(sa.update(tables.inbox).values(state="parked"))
+    assert set() == due.load(database).with_keys
+
+
+def test_keys_of_a_parked_resource_rest_and_those_of_one_that_nobody_configured_do_not(database: Database) -> None:
+    align(database, "a", state="parked")
+    mention(database, "a", "1", "2")
+    assert set() == due.load(database).with_keys
+    mention(database, "a", "3", resource="unheard of")
+    assert {"a"} == due.load(database).with_keys
+
+
+def test_beside_a_parked_resource_another_is_awake(database: Database) -> None:
+    align(database, "a", "b", "c", state="parked")
+    with database.begin() as connection:
+        for name in ("a", "b"):
+            streams.change(connection, name, "stocklevels", state="open")
+    for name in ("a", "b", "c"):
+        mention(database, name, "1", "2")
+        mention(database, name, "1", resource="stocklevels", after=-SOON if name == "a" else SOON)
+    assert {"a"} == due.load(database).with_keys
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"due_at": -SOON}, [DueStream("items", full=False)]),
+        ({"full_due_at": -SOON}, [DueStream("items", full=True), DueStream("stocklevels", full=True)]),
+        ({"due_at": -SOON, "cursor": None}, []),
+        ({"due_at": -SOON, "full_due_at": -SOON, "state": "parked"}, []),
+        ({"due_at": -SOON, "failures": 10, "tried_at": -timedelta(seconds=2)}, []),
+        ({"due_at": -SOON, "failures": 2, "tried_at": -timedelta(seconds=5)}, [DueStream("items", full=False)]),
+    ],
+    ids=["tick", "full reading", "tick before the first reading", "parked", "tried just now", "rested"],
+)
+def test_a_resource_is_due_as_its_own_row_says(
+    database: Database, changes: dict[str, object], expected: list[DueStream]
+) -> None:
+    timed = {
+        name: moment(database, value) if isinstance(value, timedelta) else value for name, value in changes.items()
+    }
+    align(database, "a", "b")
+    align(database, "b", **timed)
+    found = due.load(database).streams
+    assert ({"b"} if expected else set(), expected) == (
+        set(found),
+        sorted(found.get("b", []), key=lambda reading: reading.resource),
+    )
+    with database.read() as connection:
+        now = database.now(connection)
+        rows = streams.open_streams(connection, connection_name="b")
+    alone = {DueStream(row.resource, full) for row in rows for full in (False, True) if row.is_due(now, full=full)}
+    assert set(expected) == alone
+
+
+@contextmanager
+def counted(database: Database) -> Iterator[list[str]]:
+    """The statements that are executed meanwhile."""
+    asked: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    sa.event.listen(database.engine, "before_cursor_execute", count)
+    yield asked
+    sa.event.remove(database.engine, "before_cursor_execute", count)
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_many_connections_are_asked_about_in_as_many_statements_as_one(database: Database, *, busy: bool) -> None:
+    def asked(*names: str) -> int:
+        align(database, *names)
+        for name in names if busy else ():
+            notice(database, name)
+            mention(database, name, "1")
+        due.load(database)
+        with counted(database) as statements:
+            due.load(database)
+        return len(statements)
+
+    assert asked("one") == asked(*(f"c{number}" for number in range(30)))
+
+
+def test_shut_accounts_and_rings_without_an_answer_are_told_with_what_is_due(database: Database) -> None:
+    notice(database, "a")
+    with database.begin() as connection:
+        now = database.now(connection)
+        gates = [
+            {"account": name, "failures": 0, "shut_until": now + wait} for name, wait in (("x", SOON), ("y", -SOON))
+        ]
+        connection.execute(sa.insert(tables.gates), gates)
+        rings = [
+            ("a", "sync", now, None),
+            ("b", "sync", now, now),
+            ("c", "full_sync", now, now - SOON),
+            ("d", "full_sync", None, now),
+        ]
+        names = ("connection", "bell", "rung_at", "answered_at")
+        connection.execute(sa.insert(tables.rings), [dict(zip(names, row, strict=True)) for row in rings])
+    found = due.load(database)
+    assert (frozenset({"x"}), {("a", "sync"): now, ("c", "full_sync"): now}) == (found.closed, found.woken)

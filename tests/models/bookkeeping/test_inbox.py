@@ -1,0 +1,185 @@
+"""The inbox: bursts collapse into one fetch, and nothing that arrives during a fetch is lost."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models.bookkeeping import inbox, parked, streams
+from models.db import tables
+from models.values import Cause, Lane, ObjectRef, Unreadable
+from tests import services
+
+if TYPE_CHECKING:
+    from models.db.database import Database
+
+
+def mention(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK, **more: Any) -> int:
+    with database.begin() as connection:
+        return inbox.enqueue(
+            connection,
+            connection_name="shop",
+            mentions=[ObjectRef("goods", key) for key in keys],
+            lane=lane,
+            cause=cause,
+            **more,
+        )
+
+
+def due(database: Database, limit: int = 100) -> list[inbox.Item]:
+    with database.read() as connection:
+        return inbox.due(connection, connection_name="shop", now=database.now(connection), limit=limit)
+
+
+def rows(database: Database) -> list[sa.Row[tuple[object, ...]]]:
+    with database.read() as connection:
+        return list(connection.execute(sa.select(tables.inbox).order_by(tables.inbox.c.key)))
+
+
+def test_a_burst_of_mentions_is_one_row(database: Database) -> None:
+    for _ in range(5):
+        mention(database, "7")
+    assert ["7"] == [item.key for item in due(database)]
+
+
+def test_a_mention_during_a_fetch_is_fetched_again(database: Database) -> None:
+    mention(database, "7")
+    (item,) = due(database)
+    mention(database, "7")
+    with database.begin() as connection:
+        assert not inbox.finish(connection, item)
+    (again,) = due(database)
+    with database.begin() as connection:
+        assert inbox.finish(connection, again)
+    assert [] == due(database)
+
+
+def test_wanted_never_returns_to_an_earlier_number(database: Database) -> None:
+    mention(database, "7")
+    (first,) = due(database)
+    with database.begin() as connection:
+        inbox.finish(connection, first)
+    mention(database, "7")
+    (second,) = due(database)
+    assert second.wanted > first.wanted
+
+
+def test_live_goes_before_bulk_and_a_notice_raises_the_lane(database: Database) -> None:
+    mention(database, "1", "2", "3", lane=Lane.BULK, cause=Cause.RECONCILE)
+    mention(database, "3")
+    assert "3" == due(database)[0].key
+    mention(database, "3", lane=Lane.BULK, cause=Cause.RECONCILE)
+    first = due(database)[0]
+    assert ("3", Lane.LIVE, Cause.RECONCILE) == (first.key, first.lane, first.cause)
+
+
+def test_a_postponed_key_waits_and_its_attempts_count(database: Database) -> None:
+    mention(database, "7")
+    (item,) = due(database)
+    with database.begin() as connection:
+        until = database.now(connection) + timedelta(hours=1)
+        inbox.postpone(connection, item, until=until, reason="HTTP 500", counts=True)
+    assert [] == due(database)
+    (row,) = rows(database)
+    assert (1, "HTTP 500") == (row.attempts, row.reason)
+
+
+def test_news_wakes_what_was_parked_or_held(database: Database) -> None:
+    mention(database, "1", "2")
+    first, second = due(database)
+    with database.begin() as connection:
+        inbox.park(connection, first, reason="odd")
+        inbox.hold(connection, second, reason="many")
+    assert [] == due(database)
+    mention(database, "1", "2")
+    assert ["1", "2"] == sorted(item.key for item in due(database))
+
+
+def test_a_key_that_is_still_missing_is_no_news(database: Database) -> None:
+    mention(database, "1")
+    (item,) = due(database)
+    with database.begin() as connection:
+        inbox.hold(connection, item, reason="many")
+    mention(database, "1", "2", lane=Lane.BULK, cause=Cause.RECONCILE, unless_known=True)
+    assert ["held", "due"] == [row.state for row in rows(database)]
+
+
+def test_a_mention_that_came_meanwhile_keeps_its_own_time(database: Database) -> None:
+    mention(database, "7")
+    (item,) = due(database)
+    mention(database, "7")
+    with database.begin() as connection:
+        inbox.park(connection, item, reason="odd")
+        inbox.postpone(
+            connection, item, until=database.now(connection) + timedelta(hours=1), reason="late", counts=True
+        )
+    assert ["7"] == [again.key for again in due(database)]
+
+
+def test_approval_covers_exactly_the_held_keys(database: Database) -> None:
+    mention(database, "1", "2")
+    first, second = due(database)
+    with database.begin() as connection:
+        inbox.hold(connection, first, reason="many")
+        inbox.park(connection, second, reason="odd")
+    with database.begin() as connection:
+        assert 2 == parked.retry(connection, connection_name="shop")
+    assert {"1": True, "2": False} == {item.key: item.approved for item in due(database)}
+
+
+def test_keys_of_a_parked_resource_wait_with_it(database: Database) -> None:
+    with database.begin() as connection:
+        plan = streams.Plan("goods", timedelta(hours=1), ticks=False)
+        streams.sync(connection, connection_name="shop", system="dilovod", plans=[plan])
+        streams.park(connection, "shop", "goods", reason="access denied", now=database.now(connection))
+    mention(database, "7")
+    assert [] == due(database)
+    with database.begin() as connection:
+        assert 1 == streams.reopen(connection, connection_name="shop")
+    assert ["7"] == [item.key for item in due(database)]
+
+
+def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database: Database) -> None:
+    with database.begin() as connection:
+        parked.park_unreadable(
+            connection,
+            connection_name="shop",
+            resource="deleted",
+            unreadable=[Unreadable("h1", "no code", {"a": 1}), Unreadable("h1", "no code", {"a": 2})],
+            cause=Cause.POLL,
+        )
+    with database.begin() as connection:
+        assert 0 == parked.retry(connection, connection_name="shop")
+        (row,) = parked.rows(connection)
+        assert ("parked", {"a": 2}) == (row.state, row.material)
+        assert 1 == parked.drop(connection, connection_name="shop")
+
+
+@services.ON_POSTGRESQL
+def test_two_writers_in_opposite_orders_do_not_lock_each_other_out(database: Database) -> None:
+    keys = [f"{letter}{number}" for letter in "aAzZäÄ_-" for number in range(20)]
+    failures: list[BaseException] = []
+
+    def write(order: list[str]) -> None:
+        try:
+            for _ in range(15):
+                mention(database, *order)
+        except BaseException as error:  # noqa: BLE001 - a thread's failure must reach the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(order,)) for order in (keys, keys[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [] == failures
+
+
+def test_a_key_that_changes_all_the_time_keeps_its_place(database: Database) -> None:
+    mention(database, "busy")
+    mention(database, "quiet")
+    mention(database, "busy")
+    assert ["busy", "quiet"] == [item.key for item in due(database)]

@@ -1,0 +1,94 @@
+"""The door to the database: transactions that wait for the disk or not, statements alone, connections that died."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import sqlalchemy as sa
+
+from models.db.database import NO_SYNC, Database
+from models.db.tables import sightings
+from tests.services import ON_POSTGRESQL
+
+ROW = {"connection": "shop", "resource": "goods", "key": "1"}
+
+
+class _BrokenError(Exception):
+    """What broke a transaction off."""
+
+
+def rows(database: Database) -> int:
+    with database.read() as connection:
+        return connection.execute(sa.select(sa.func.count()).select_from(sightings)).scalar_one()
+
+
+def durability(connection: sa.Connection) -> str:
+    """What this transaction's end waits for, in the database's own words."""
+    shown = "PRAGMA synchronous" if connection.dialect.name == "sqlite" else "SHOW synchronous_commit"
+    return {"2": "durable", "on": "durable"}.get(str(connection.exec_driver_sql(shown).scalar()), "lazy")
+
+
+def test_a_lazy_transaction_is_there_for_everybody_once_it_has_ended(database: Database) -> None:
+    with database.begin(lazily=True) as connection:
+        connection.execute(sa.insert(sightings), ROW)
+    assert 1 == rows(database)
+
+
+def test_a_lazy_transaction_that_breaks_off_leaves_nothing(database: Database) -> None:
+    with suppress(_BrokenError), database.begin(lazily=True) as connection:
+        connection.execute(sa.insert(sightings), ROW)
+        raise _BrokenError
+    assert 0 == rows(database)
+
+
+def test_only_a_lazy_transaction_does_not_wait_for_the_disk(database: Database) -> None:
+    found = []
+    for lazily in (False, True, False):
+        with database.begin(lazily=lazily) as connection:
+            found.append(durability(connection))
+    assert ["durable", "lazy", "durable"] == found
+
+
+def test_a_statement_alone_is_there_for_everybody_once_it_was_executed(database: Database) -> None:
+    with database.autocommit(lazily=True) as connection:
+        connection.execute(sa.insert(sightings), ROW)
+    with database.autocommit() as connection:
+        assert ["1"] == connection.execute(sa.select(sightings.c.key)).scalars().all()
+
+
+@ON_POSTGRESQL
+def test_a_statement_that_need_not_wait_says_nothing_about_the_next_one(database: Database) -> None:
+    with database.autocommit(lazily=True) as connection:
+        assert "off" == connection.execute(sa.insert(sightings).returning(NO_SYNC), ROW).scalar_one()
+        assert "durable" == durability(connection)
+    with database.begin() as connection:
+        assert "durable" == durability(connection)
+
+
+def test_after_a_statement_alone_transactions_are_transactions_again(database: Database) -> None:
+    with database.autocommit(lazily=True) as connection:
+        connection.execute(sa.insert(sightings), ROW)
+    with suppress(_BrokenError), database.begin() as connection:
+        connection.execute(sa.delete(sightings))
+        raise _BrokenError
+    assert 1 == rows(database)
+
+
+@ON_POSTGRESQL
+def test_a_connection_that_died_while_it_rested_is_replaced(database: Database) -> None:
+    with database.read() as connection:
+        number = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    other = Database(database.url)
+    with other.begin() as connection:
+        connection.execute(sa.select(sa.func.pg_terminate_backend(number, 10_000)))
+    other.close()
+    assert 0 == rows(database)
+
+
+def test_the_clock_of_a_statement_is_the_database_s(database: Database) -> None:
+    with database.begin() as connection:
+        before = database.now(connection)
+        clocks = [database.clock_sql(), database.clock_sql(steady=True)]
+        shown = [connection.execute(sa.select(clock.expression), clock.params).scalar_one() for clock in clocks]
+        read = [before, *shown, database.now(connection)]
+    assert sorted(read) == read

@@ -1,0 +1,165 @@
+"""The migrations, on every kind of database: what they make, who may run them at once, what they say."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from models.db import migration, tables
+from models.db.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def empty(empty_url: sa.URL) -> Iterator[Database]:
+    database = Database(empty_url)
+    yield database
+    database.close()
+
+
+def test_the_migrations_make_the_tables_that_the_code_declares(empty: Database) -> None:
+    migration.migrate(empty)
+    with empty.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE dilovod_catalogs_goods (_key text)"))
+    with empty.read() as connection:
+        options = {
+            "include_object": migration.is_ours,
+            "compare_type": True,
+            "compare_server_default": True,
+            "version_table": migration.VERSION_TABLE,
+        }
+        context = MigrationContext.configure(connection, opts=options)
+        assert [] == compare_metadata(context, tables.metadata)
+
+
+def test_the_migrations_make_what_create_all_makes_to_the_letter(empty: Database, database: Database) -> None:
+    declared = _everything(database)  # the same database as `empty`
+    tables.metadata.drop_all(database.engine)
+    migration.migrate(empty)
+    assert declared == _everything(empty)
+
+
+def _everything(database: Database) -> list[tuple[Any, ...]]:
+    """Columns with types, collations and defaults, indexes and sequences, without Alembic's own table."""
+    queries = (
+        [
+            (
+                "SELECT made.name, field.name, field.type, field.[notnull], field.dflt_value, field.pk, "
+                "made.sql LIKE '%AUTOINCREMENT%' FROM sqlite_master AS made, pragma_table_info(made.name) AS field "
+                "WHERE made.type = 'table' AND made.name <> :own"
+            ),
+            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name <> :own",
+        ]
+        if database.is_sqlite
+        else [
+            (
+                "SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name "
+                "FROM information_schema.columns WHERE table_schema = current_schema() AND table_name <> :own"
+            ),
+            (
+                "SELECT tablename, indexdef, '', '' FROM pg_indexes "
+                "WHERE schemaname = current_schema() AND tablename <> :own"
+            ),
+            (
+                "SELECT sequencename, data_type::text, '', '' FROM pg_sequences "
+                "WHERE schemaname = current_schema() AND sequencename <> :own"
+            ),
+        ]
+    )
+    with database.read() as connection:
+        rows = [
+            row for query in queries for row in connection.execute(sa.text(query), {"own": migration.VERSION_TABLE})
+        ]
+    return sorted(tuple(str(value) for value in row) for row in rows)
+
+
+def test_a_fresh_database_has_its_counter_and_a_feed_of_its_own_name(empty: Database) -> None:
+    migration.migrate(empty)
+    with empty.begin() as connection:
+        assert [(1, 0)] == [tuple(row) for row in connection.execute(sa.select(tables.counter))]
+        feed = connection.execute(sa.select(tables.feed)).one()
+        assert (1, 0, 12) == (feed.one, feed.last, len(feed.name))
+        assert empty.draw(connection) < empty.draw(connection)
+
+
+def test_migrating_again_changes_nothing(empty: Database) -> None:
+    migration.migrate(empty)
+    with empty.begin() as connection:
+        name = connection.execute(sa.select(tables.feed.c.name)).scalar_one()
+        connection.execute(sa.update(tables.feed).values(last=7))
+    migration.migrate(empty)
+    with empty.read() as connection:
+        assert (1, 7, name) == tuple(connection.execute(sa.select(tables.feed)).one())
+
+
+def test_many_may_migrate_at_the_same_time(empty: Database) -> None:
+    script = (
+        "import sys\n"
+        "from models import migration\n"
+        "from models.db.database import Database\n"
+        "sys.stdin.readline()\n"
+        "migration.migrate(Database(sys.argv[1]))\n"
+    )
+    url = empty.url.render_as_string(hide_password=False)
+    racers = [
+        subprocess.Popen([sys.executable, "-c", script, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    errors = [racer.communicate(timeout=60)[1] for racer in racers]
+    assert [0] * 4 == [racer.returncode for racer in racers], errors
+    assert "current" == migration.state(empty)
+
+
+def test_the_state_is_missing_before_and_current_after(empty: Database) -> None:
+    assert "missing" == migration.state(empty)
+    with pytest.raises(migration.WrongTablesError, match="run `erpmirror migrate`"):
+        migration.require(empty)
+    migration.migrate(empty)
+    assert "current" == migration.state(empty)
+    migration.require(empty)
+
+
+def test_asking_for_the_state_creates_no_file(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'var' / 'mirror.db'}")
+    assert "missing" == migration.state(database)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_migrating_creates_the_folder_of_a_new_database(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'var' / 'deep' / 'mirror.db'}")
+    migration.migrate(database)
+    assert "current" == migration.state(database)
+    database.close()
+
+
+def test_tables_of_a_newer_version_are_left_alone(empty: Database) -> None:
+    migration.migrate(empty)
+    with empty.begin() as connection:
+        connection.execute(sa.text(f"UPDATE {migration.VERSION_TABLE} SET version_num = '9999'"))
+    assert "newer" == migration.state(empty)
+    with pytest.raises(migration.WrongTablesError, match="newer than this erpmirror"):
+        migration.require(empty)
+    with pytest.raises(migration.WrongTablesError, match="newer than this erpmirror"):
+        migration.migrate(empty)
+
+
+def test_migrating_leaves_logging_as_it_is(tmp_path: Path) -> None:
+    before = (logging.root.level, list(logging.root.handlers), logging.getLogger("models").disabled)
+    database = Database(f"sqlite:///{tmp_path / 'mirror.db'}")
+    migration.migrate(database)
+    database.close()
+    assert before == (logging.root.level, list(logging.root.handlers), logging.getLogger("models").disabled)

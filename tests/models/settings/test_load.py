@@ -1,0 +1,264 @@
+"""The settings file: what it may say, and how each mistake in it is answered."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from models.settings import load
+from models.settings.load import Connection, Duration, Secret, SendsWebhooks, SettingsError, Url
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "hunter2-never-show"
+
+
+class ShopOptions(SendsWebhooks):
+    url: Url = "https://shop.example.com"
+    api_key: Secret
+    timezone: str = "Europe/Kyiv"
+    format: Literal["json", "xml"] = "json"
+    reconcile_every: Duration = timedelta(hours=1)
+
+
+class BooksOptions(Connection):
+    url: Url = "https://books.example.com"
+
+
+OPTIONS: dict[str, type[Connection]] = {"shopware": ShopOptions, "bookkeeper": BooksOptions}
+SHOP = '[connections.shop]\nsystem = "shopware"\napi_key = "k"\nwebhook_sources = ["10.0.0.1"]\n'
+
+
+def read(folder: Path, text: str) -> load.Settings:
+    file = folder / "erpmirror.toml"
+    file.write_text(text, encoding="utf-8")
+    return load.load(file, OPTIONS)
+
+
+def refused(folder: Path, text: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read(folder, text)
+    message = str(caught.value)
+    assert str(folder / "erpmirror.toml") in message
+    assert SECRET not in message
+    assert SECRET not in repr(caught.value)
+    return message
+
+
+def test_an_empty_file_means_the_defaults_beside_it(tmp_path: Path) -> None:
+    loaded = read(tmp_path, "")
+    assert f"sqlite:///{tmp_path}/var/erpmirror.db" == loaded.database.url
+    assert f"filesystem:///{tmp_path}/var/broker" == loaded.broker.url
+    assert tmp_path / "var" / "broker" == loaded.broker.folder
+    receiver = loaded.receiver
+    assert ("127.0.0.1", 8000, "", (), None) == (
+        receiver.host,
+        receiver.port,
+        receiver.root_path,
+        receiver.trusted_proxies,
+        receiver.token,
+    )
+    assert {} == loaded.connections
+    assert ["erpmirror.toml"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_connection_is_read_with_its_systems_own_options(tmp_path: Path) -> None:
+    shop = read(tmp_path, SHOP + 'every = "90s"\nurl = "http://localhost:8080/base/"\n').connections["shop"]
+    assert isinstance(shop, ShopOptions)
+    assert ("shop", timedelta(seconds=90), "http://localhost:8080/base") == (shop.name, shop.every, shop.url)
+    assert ("Europe/Kyiv", (ip_network("10.0.0.1"),)) == (shop.zone.key, shop.webhook_sources)
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("HTTPS://ERP.Example.COM/Api/", "https://erp.example.com/Api"),
+        ("https://erp.example.com:443", "https://erp.example.com"),
+        ("http://erp.example.com:80/", "http://erp.example.com"),
+        ("http://erp.example.com:443", "http://erp.example.com:443"),
+        ("https://erp.example.com:", "https://erp.example.com"),
+        ("https://erp.example.com/api?", "https://erp.example.com/api"),
+        ("http://[2001:DB8::1]:80/api", "http://[2001:db8::1]/api"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_an_address_has_one_spelling(tmp_path: Path, written: str, read_as: str) -> None:
+    assert read_as == read(tmp_path, SHOP + f'url = "{written}"\n').connections["shop"].url
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("sqlite:///mirror.db", "sqlite:///{folder}/mirror.db"),
+        ("sqlite:////srv/mirror.db", "sqlite:////srv/mirror.db"),
+        ("postgresql://me:pw@db/mirror", "postgresql+psycopg://me:pw@db/mirror"),
+        ("postgresql+psycopg://me:pw@db/mirror", "postgresql+psycopg://me:pw@db/mirror"),
+    ],
+)
+def test_a_database_is_sqlite_or_postgresql(tmp_path: Path, written: str, read_as: str) -> None:
+    loaded = read(tmp_path, f'[database]\nurl = "{written}"\n')
+    assert read_as.format(folder=tmp_path) == loaded.database.url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mysql://root:{SECRET}@db/mirror",
+        f"postgresql+asyncpg://root:{SECRET}@db/mirror",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:mirror?mode=memory&uri=true",
+        SECRET,
+    ],
+)
+def test_other_databases_are_refused_with_what_to_write(tmp_path: Path, url: str) -> None:
+    message = refused(tmp_path, f'[database]\nurl = "{url}"\n')
+    assert "database.url" in message
+    assert "sqlite:///var/erpmirror.db" in message
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:pw@host:6379/0", "rediss://host/1", "amqp://guest:guest@host:5672//", "filesystem:////srv/broker"]
+)
+def test_a_broker_is_a_folder_redis_or_rabbitmq(tmp_path: Path, url: str) -> None:
+    assert url == read(tmp_path, f'[broker]\nurl = "{url}"\n').broker.url
+
+
+@pytest.mark.parametrize("url", [f"sqs://{SECRET}@", "redis", "filesystem://", f"filesystem://{SECRET}", ""])
+def test_other_brokers_are_refused_with_what_to_write(tmp_path: Path, url: str) -> None:
+    assert "redis://host:6379/0" in refused(tmp_path, f'[broker]\nurl = "{url}"\n')
+
+
+def test_the_environment_is_put_into_any_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_HOST", "erp.example.com")
+    monkeypatch.setenv("TEST_KEY", "a${b")
+    monkeypatch.setenv("TEST_PORT", "9000")
+    text = SHOP.replace('"k"', '"${TEST_KEY}"').replace("10.0.0.1", "10.0.0.2")
+    loaded = read(tmp_path, f'[receiver]\nport = "${{TEST_PORT}}"\n{text}url = "https://${{TEST_HOST}}/api"\n')
+    shop = loaded.connections["shop"]
+    assert isinstance(shop, ShopOptions)
+    assert ("https://erp.example.com/api", "a${b", 9000) == (
+        shop.url,
+        shop.api_key.get_secret_value(),
+        loaded.receiver.port,
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("${TEST_NOWHERE}", "set the environment variable TEST_NOWHERE"),
+        ("${TEST_EMPTY}", "${TEST_EMPTY} is empty"),
+        ("x${TEST_NOWHERE}y", "${TEST_NOWHERE} is not set"),
+        ("${TEST_NOWHERE", "full_sync"),
+        ("${}", "full_sync"),
+    ],
+)
+def test_a_reference_to_nothing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, said: str
+) -> None:
+    monkeypatch.setenv("TEST_EMPTY", "")
+    message = refused(tmp_path, SHOP.replace('"k"', f'"{value}"'))
+    assert "connections.shop.api_key: " in message
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[databse]\n", 'databse: unknown key; did you mean "database"?'),
+        ("[receiver]\nprot = 1\n", 'receiver.prot: unknown key; did you mean "port"?'),
+        ("[receiver]\nzzz = 1\n", "receiver.zzz: unknown key; known: host, port"),
+        (SHOP + "evry = '5m'\n", 'connections.shop.evry: unknown key; did you mean "every"?'),
+        (SHOP + 'name = "x"\n', "connections.shop.name: unknown key; the name stands in the brackets"),
+        ('[connections.shop]\nsystem = "shopwar"\n', 'unknown system; did you mean "shopware"?'),
+        ('[connections.shop]\nsystem = ["shopware"]\n', "connections.shop.system: "),
+        ('[connections.shop]\nsystem = "sap"\n', "known: bookkeeper, shopware"),
+        ('[connections.shop]\napi_key = "k"\n', "connections.shop.system: missing"),
+        ('[connections.shop]\nsystem = "shopware"\n', "connections.shop.api_key: missing; add api_key = …"),
+        (SHOP.replace("10.0.0.1", "10.0.0.300"), "connections.shop.webhook_sources[0]: "),
+        (SHOP.replace("10.0.0.1", "10.0.0.1/8"), "has host bits set"),
+        (SHOP.replace('"10.0.0.1"', "5"), "write an address or a network"),
+        (SHOP.replace('"10.0.0.1"', ""), "an empty list refuses every sender"),
+        (SHOP + 'webhook_secret = "a/b"\n', "connections.shop.webhook_secret: the secret ends an address"),
+        (SHOP + 'every = "soon"\n', "connections.shop.every: a duration is"),
+        (SHOP + 'every = "0s"\n', 'at least "1s"'),
+        (SHOP + "every = 5\n", "connections.shop.every: a duration is"),
+        (SHOP + 'every = "999999999d"\n', "a duration is at most"),
+        (SHOP + 'timezone = "Europe/Kiew"\n', 'did you mean "Europe/Kiev"?'),
+        (SHOP + 'timezone = "../etc/passwd"\n', "there is no time zone"),
+        (SHOP + 'url = "ftp://x"\n', "connections.shop.url: an address begins with http:// or https://"),
+        (SHOP + f'url = "https://me:{SECRET}@x"\n', "an address holds no login"),
+        (SHOP + f'url = "https://x/?key={SECRET}"\n', "an address ends with its path"),
+        (SHOP + 'format = "yaml"\n', "connections.shop.format: it should be 'json' or 'xml'"),
+        (SHOP + 'resources = "items"\n', "connections.shop.resources: it should be a valid list"),
+        (SHOP + "concurrency = true\n", "connections.shop.concurrency: a number belongs here"),
+        (SHOP + "max_deletions = 2\n", "connections.shop.max_deletions: it should be less than or equal to 1"),
+        (SHOP + "timeout = '1h1m'\n", "connections.shop.timeout: a duration is"),
+        ("[receiver]\nport = 70000\n", "receiver.port: "),
+        ('[receiver]\nroot_path = "mirror"\n', "receiver.root_path: a prefix begins with a slash"),
+        ('[receiver]\ntoken = ""\n', "receiver.token: a token is"),
+        ('[receiver]\ntrusted_proxies = ["proxy"]\n', "receiver.trusted_proxies[0]: "),
+        ('database = "sqlite"\n', "database: a table belongs here; write [database]"),
+        ("connections = 1\n", "connections: a table belongs here"),
+        ("[connections]\nshop = 1\n", "connections.shop: a table belongs here"),
+        ('[connections.Shop]\nsystem = "bookkeeper"\n', "connections.Shop: the name goes into addresses"),
+        ('[connections."a b"]\nsystem = "bookkeeper"\n', "connections.a b: the name goes into addresses"),
+        ("nonsense\n", "it is not TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refused(tmp_path, text)
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    message = refused(tmp_path, f'[receiver]\nport = "{SECRET}"\n[connections.shop]\nsystem = "shopware"\nevry = 1\n')
+    assert [
+        f"{tmp_path / 'erpmirror.toml'}: 4 mistakes",
+        "  receiver.port: it should be a valid integer, unable to parse string as an integer",
+        "  connections.shop.webhook_sources: missing; add webhook_sources = …",
+        "  connections.shop.api_key: missing; add api_key = …",
+        '  connections.shop.evry: unknown key; did you mean "every"?',
+    ] == message.splitlines()
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="`erpmirror init` writes one"):
+        load.load(tmp_path / "nowhere.toml", OPTIONS)
+
+
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="it cannot be read"):
+        load.load(tmp_path, OPTIONS)
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "erpmirror.toml"
+    file.write_bytes(b'[receiver]\nhost = "\xff"\n')
+    with pytest.raises(SettingsError, match="save it as UTF-8"):
+        load.load(file, OPTIONS)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "erpmirror.toml"
+    file.write_bytes(b"\xef\xbb\xbf[receiver]\nport = 9\n")
+    assert 9 == load.load(file, OPTIONS).receiver.port
+
+
+def test_a_mapped_network_is_the_network_that_it_maps(tmp_path: Path) -> None:
+    loaded = read(tmp_path, '[receiver]\ntrusted_proxies = ["::ffff:10.0.0.0/104", "2001:db8::/32"]\n')
+    assert (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")) == loaded.receiver.trusted_proxies
+
+
+def test_no_secret_shows_in_a_repr(tmp_path: Path) -> None:
+    loaded = read(
+        tmp_path,
+        f'[database]\nurl = "postgresql://me:{SECRET}@db/mirror"\n[broker]\nurl = "redis://:{SECRET}@h"\n'
+        f'[receiver]\ntoken = "{SECRET}"\n' + SHOP.replace('"k"', f'"{SECRET}"') + f'webhook_secret = "{SECRET}"\n',
+    )
+    assert SECRET not in repr(loaded)
+    assert SECRET not in str(loaded)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from models.bookkeeping import streams
+from models.bookkeeping.streams import Plan
+from models.db import tables
+from tests.receiver.wakers import Broken
+from workers.queue import canary
+
+if TYPE_CHECKING:
+    import httpx
+
+    from models.db.database import Database
+    from tests.receiver.conftest import Open
+
+PACKET = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'
+IGNORED = '{"action":"objectPraised"}'
+
+
+def _samples(client: httpx.Client) -> dict[tuple[str, ...], float]:
+    """(name, the values of its labels in the order of their names) -> value."""
+    page = client.get("/metrics")
+    assert 200 == page.status_code
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(page.text)
+        for sample in family.samples
+    }
+
+
+def test_webhooks_are_counted_by_connection_and_outcome(sqlite: Database, opened: Open) -> None:
+    with opened(sqlite, shop='webhook_sources = ["127.0.0.1"]\nwebhook_secret = "s3cret"') as client:
+        for content in (PACKET, PACKET, IGNORED, "{"):
+            client.post("/hooks/shop/s3cret", content=content)
+        client.post("/hooks/shop", content=PACKET)
+        client.post("/hooks/nobody-we-know", content=PACKET)
+        client.post("/hooks/books", content=PACKET)
+        samples = _samples(client)
+    counted = {key[1:]: value for key, value in samples.items() if key[0] == "erpmirror_webhooks_total"}
+    assert {
+        ("shop", "accepted"): 2,
+        ("shop", "ignored"): 1,
+        ("shop", "malformed"): 1,
+        ("shop", "secret"): 1,
+        ("", "unknown_connection"): 2,
+    } == counted
+    assert 3 == samples["erpmirror_webhook_batch_size_sum",]
+
+
+def test_wakeups_that_the_broker_did_not_take_are_counted(sqlite: Database, opened: Open) -> None:
+    with opened(sqlite, bell=Broken()) as client:
+        client.post("/hooks/shop", content=PACKET)
+        for _ in range(1000):
+            if _samples(client)["erpmirror_wakeup_failures_total",]:
+                return
+    pytest.fail("the failure was not counted")
+
+
+def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Open) -> None:
+    with sqlite.begin() as tx:
+        hour = timedelta(hours=1)
+        plans = [Plan("catalogs.goods", hour, ticks=False)]
+        streams.sync(tx, connection_name="shop", system="dilovod", plans=plans)
+    with opened(sqlite) as client:
+        client.post("/hooks/shop", content=PACKET)
+        samples = _samples(client)
+    labels = ("shop", "catalogs.goods", "dilovod")
+    assert 1 == samples["erpmirror_database_up",]
+    assert (0, 1, 0, 0, 3600, 0) == tuple(
+        samples[f"erpmirror_resource_{name}", *labels]
+        for name in ("rows", "pending", "parked", "held", "bound_seconds", "failing")
+    )
+    assert ("erpmirror_resource_last_sync_timestamp_seconds", *labels) not in samples
+
+
+def test_the_last_answer_of_a_worker_is_shown_by_queue(sqlite: Database, opened: Open) -> None:
+    canary.answer(sqlite, "sync", worker="sync@host")
+    [answered_at] = [sign.answered_at for sign in canary.queue_health(sqlite) if sign.queue == "sync"]
+    assert answered_at is not None
+    with opened(sqlite) as client:
+        samples = _samples(client)
+    name = "erpmirror_worker_last_answer_timestamp_seconds"
+    assert {(name, "sync"): answered_at.timestamp()} == {key: each for key, each in samples.items() if key[0] == name}
+
+
+def test_without_tables_the_other_metrics_are_still_served(sqlite: Database, opened: Open) -> None:
+    with sqlite.begin() as tx:
+        tables.metadata.drop_all(tx)
+    with opened(sqlite) as client:
+        client.post("/hooks/shop", content=PACKET)
+        client.post("/hooks/shop", content=IGNORED)
+        samples = _samples(client)
+    assert 0 == samples["erpmirror_database_up",]
+    assert 1 == samples["erpmirror_webhooks_total", "shop", "accepted"]
+    assert (2, 2, 0) == tuple(
+        samples[f"erpmirror_{name}",] for name in ("webhooks_spooled_total", "spool_waiting", "spool_refused")
+    )
+
+
+def test_two_receivers_in_one_process_count_apart(sqlite: Database, opened: Open) -> None:
+    with opened(sqlite) as first, opened(sqlite) as second:
+        first.post("/hooks/shop", content=PACKET)
+        assert ("erpmirror_webhooks_total", "shop", "accepted") in _samples(first)
+        assert ("erpmirror_webhooks_total", "shop", "accepted") not in _samples(second)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.routing import Mount, Route
+
+from receiver import app
+from receiver.api.openapi import DESCRIPTION
+from tests.receiver.wakers import Quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from starlette.routing import BaseRoute
+
+    from models.db.database import Database
+    from models.settings.load import Settings
+    from tests.receiver.conftest import Open
+
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+
+
+def operations(routes: Iterable[BaseRoute], below: str = "") -> Iterator[tuple[str, str]]:
+    """(method, path) of everything that the app answers. HEAD goes with GET and is not counted."""
+    for route in routes:
+        if isinstance(route, Mount):
+            yield from operations(route.routes, below + route.path)
+        else:
+            assert isinstance(route, Route)
+            path = re.sub(r":\w+}", "}", below + route.path)
+            yield from ((method, path) for method in (route.methods or set()) - {"HEAD"})
+
+
+def test_every_route_of_the_app_is_described_and_nothing_else_is(
+    sqlite: Database, configure: Callable[..., Settings]
+) -> None:
+    there = operations(app.create_app(configure(sqlite.url), bell=Quiet()).routes)
+    described = [(name.upper(), path) for path, item in DESCRIPTION["paths"].items() for name in METHODS & item.keys()]
+    assert sorted(there) == sorted(described)
+
+
+def test_every_name_in_a_path_is_a_parameter(sqlite: Database, opened: Open) -> None:
+    with opened(sqlite) as client:
+        page = client.get("/openapi.json").json()
+    for path, item in page["paths"].items():
+        named = [_found(page, each["$ref"])["name"] for each in item.get("parameters", [])]
+        assert re.findall(r"{(\w+)}", path) == named
+
+
+@pytest.mark.parametrize(("receiver", "address"), [("", "/"), ('root_path = "/erp/mirror/"', "/erp/mirror")])
+def test_the_page_says_where_the_receiver_is_reached(
+    sqlite: Database, opened: Open, receiver: str, address: str
+) -> None:
+    with opened(sqlite, receiver=receiver) as client:
+        page = client.get("/openapi.json").json()
+    assert [{"url": address}] == page["servers"]
+    assert json.loads(json.dumps(DESCRIPTION)) == {key: page[key] for key in page if key != "servers"}
+
+
+def test_every_component_that_is_named_is_there_and_every_one_that_is_there_is_named() -> None:
+    named = set(_references(DESCRIPTION))
+    components = DESCRIPTION["components"]
+    there = {
+        f"#/components/{kind}/{name}" for kind in components if kind != "securitySchemes" for name in components[kind]
+    }
+    assert there == named
+
+
+def test_only_webhooks_and_liveness_are_open() -> None:
+    assert [{"token": []}] == DESCRIPTION["security"]
+    open_ones = {
+        path
+        for path, item in DESCRIPTION["paths"].items()
+        for name in METHODS & item.keys()
+        if "security" in item[name]
+    }
+    assert {"/hooks/{connection}", "/hooks/{connection}/{secret}", "/livez"} == open_ones
+
+
+def test_every_refusal_has_the_one_shape() -> None:
+    shapes = [answer["content"] for answer in DESCRIPTION["components"]["responses"].values()]
+    assert [{"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}] * len(shapes) == shapes
+
+
+def _references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if "$ref" in part:
+            yield part["$ref"]
+        for value in part.values():
+            yield from _references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _references(value)
+
+
+def _found(page: dict[str, Any], reference: str) -> dict[str, Any]:
+    found: Any = page
+    for step in reference.removeprefix("#/").split("/"):
+        found = found[step]
+    assert isinstance(found, dict)
+    return found

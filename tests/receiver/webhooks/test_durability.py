@@ -1,0 +1,292 @@
+"""Whatever happens to the database and to the receiver: what was answered 200 is one row in the end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from models import failpoints
+from models.db import migration, tables
+from models.db.database import Database
+from models.failpoints import Point
+from receiver.webhooks.spool import Spool
+from tests.chaos.lifecycle import PATIENCE
+from tests.chaos.servers import PostgreSQL
+from tests.lengths import at_length
+from tests.processes import Installation, free_port, kill_group, until
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from models.settings.load import Settings
+
+PACKET = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300%09d"}}'
+SENDERS = 8
+MANY = 300
+
+
+@dataclass
+class Sending:
+    """What senders know: which packets they sent, and how each was answered, 0 where the receiver died over it."""
+
+    answers: dict[str, int] = field(default_factory=dict)
+
+    def answered(self, status: int) -> list[str]:
+        return [packet for packet, answer in self.answers.copy().items() if answer == status]
+
+    def wait_for(self, more: int) -> None:
+        """Until so many more were answered 200."""
+        before = len(self.answered(200))
+        until(lambda: len(self.answered(200)) >= before + more, seconds=PATIENCE, what=lambda: f"{self._counted()}")
+        assert {0, 200} >= set(self.answers.values())
+
+    def _counted(self) -> Counter[int]:
+        return Counter(self.answers.values())
+
+
+@contextmanager
+def sending(address: str, *, first: int = 0) -> Iterator[Sending]:
+    """Several senders, each sending one webhook after the other while the block runs; `first`: their first number."""
+    known, over, numbers = Sending(), threading.Event(), count(first)
+
+    def send() -> None:
+        with httpx.Client(timeout=60, trust_env=False) as client:
+            while not over.is_set():
+                packet = PACKET % next(numbers)
+                try:
+                    answer = client.get(f"{address}/hooks/shop", params={"packet": packet}).status_code
+                except httpx.TransportError:
+                    answer = 0
+                    over.wait(0.05)
+                known.answers[packet] = answer
+
+    senders = [threading.Thread(target=send, daemon=True) for _ in range(SENDERS)]
+    for sender in senders:
+        sender.start()
+    try:
+        yield known
+    finally:
+        over.set()
+        for sender in senders:
+            sender.join(PATIENCE)
+
+
+@dataclass
+class Stage:
+    """A receiver as a process of its own, and its database."""
+
+    database: Database
+    installation: Installation
+    spool: Spool
+    armed: Path
+
+    def begin(self) -> subprocess.Popen[bytes]:
+        """Start a receiver."""
+        return self.installation.start("receiver", **{failpoints.VARIABLE: str(self.armed)})
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start a receiver; returns once it answers."""
+        process = self.begin()
+        until(self.installation.answers, seconds=PATIENCE, what=self.installation.logs)
+        return process
+
+    def strike(self, point: Point, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """The receiver dies at the point, and is started again."""
+        self.armed.joinpath(point).touch()
+        assert -signal.SIGKILL == process.wait(PATIENCE)
+        return self.start()
+
+    def require_each_once(self, sent: Sending) -> None:
+        """Wait until nothing is left in the spool; each packet that was answered 200 is one row, and no other is."""
+        until(
+            self.spool.is_empty,
+            seconds=PATIENCE,
+            what=lambda: f"{self.spool.refusal_notes()} {self.installation.logs()}",
+        )
+        with self.database.read() as connection:
+            rows = Counter(connection.execute(sa.select(tables.notices.c.packet)).scalars())
+        assert {1} == set(rows.values())
+        assert set() == set(sent.answered(200)) - set(rows)
+        assert set() == set(rows) - set(sent.answered(200)) - set(sent.answered(0))
+        assert 0 == self.spool.refused()
+
+
+@contextmanager
+def staged(database: Database, configure: Callable[..., Settings], folder: Path) -> Iterator[Stage]:
+    port = free_port()
+    settings = configure(database.url, f"port = {port}")
+    installation = Installation(settings.file, port)
+    armed = folder / "armed"
+    armed.mkdir()
+    try:
+        yield Stage(database, installation, Spool(settings.receiver.spool), armed)
+    finally:
+        installation.stop()
+        database.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PostgreSQL]:
+    with PostgreSQL(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def stage(server: PostgreSQL, configure: Callable[..., Settings], tmp_path: Path) -> Iterator[Stage]:
+    database = Database(server.address)
+    migration.migrate(database)
+    with staged(database, configure, tmp_path) as made:
+        yield made
+
+
+OUTAGES: dict[str, tuple[Callable[[PostgreSQL], None], Callable[[PostgreSQL], None]]] = {
+    "stopped": (PostgreSQL.stop, PostgreSQL.start),
+    "killed": (PostgreSQL.kill, PostgreSQL.start),
+    "paused": (PostgreSQL.pause, PostgreSQL.resume),
+}
+
+
+@pytest.mark.postgresql
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="paused"))
+def test_while_the_database_is_away_every_webhook_is_answered_200_and_kept_once(
+    stage: Stage, server: PostgreSQL, outage: str
+) -> None:
+    leave, return_ = OUTAGES[outage]
+    stage.start()
+    with sending(stage.installation.address) as sent:
+        sent.wait_for(MANY)
+        for _ in range(2):
+            leave(server)
+            sent.wait_for(MANY)
+            return_(server)
+            sent.wait_for(MANY)
+    assert {200} == set(sent.answers.values())
+    stage.require_each_once(sent)
+
+
+@pytest.mark.postgresql
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="killed"))
+def test_what_a_killed_receiver_left_in_the_spool_is_drained_by_the_next(
+    stage: Stage, server: PostgreSQL, outage: str
+) -> None:
+    leave, return_ = OUTAGES[outage]
+    process = stage.start()
+    with sending(stage.installation.address) as sent:
+        sent.wait_for(MANY)
+        leave(server)
+        sent.wait_for(MANY)
+        kill_group(process)
+        process = stage.start()
+        sent.wait_for(MANY)
+        kill_group(process)
+    return_(server)
+    stage.start()
+    assert {0, 200} == set(sent.answers.values())
+    stage.require_each_once(sent)
+
+
+@pytest.mark.postgresql
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("point", at_length([Point.SPOOL_WRITTEN, Point.SPOOL_SYNCED], quick=Point.SPOOL_SYNCED))
+def test_killed_while_it_writes_the_spool_each_answered_webhook_is_kept_once(
+    stage: Stage, server: PostgreSQL, point: Point
+) -> None:
+    process = stage.start()
+    with sending(stage.installation.address) as sent:
+        server.stop()
+        for _ in range(2):
+            sent.wait_for(MANY // 3)
+            process = stage.strike(point, process)
+        sent.wait_for(MANY // 3)
+        server.start()
+        sent.wait_for(MANY // 3)
+    stage.require_each_once(sent)
+
+
+@pytest.mark.postgresql
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("point", at_length([Point.WEBHOOKS_INSERTED, Point.SPOOL_DRAINED], quick=Point.SPOOL_DRAINED))
+def test_killed_while_it_drains_the_spool_each_answered_webhook_is_kept_once(
+    stage: Stage, server: PostgreSQL, point: Point
+) -> None:
+    process = stage.start()
+    with sending(stage.installation.address) as sent:
+        server.stop()
+        sent.wait_for(MANY)
+        until(lambda: not stage.spool.is_empty(), seconds=PATIENCE, what="something waits in the spool")
+    stage.armed.joinpath(point).touch()
+    server.start()
+    assert -signal.SIGKILL == process.wait(PATIENCE)
+    assert not stage.spool.is_empty()
+    with sending(stage.installation.address, first=1_000_000) as later:
+        stage.armed.joinpath(point).touch()  # before: what is left is drained within a moment
+        stage.strike(point, stage.begin())
+        later.wait_for(MANY)
+    sent.answers.update(later.answers)
+    stage.require_each_once(sent)
+
+
+@pytest.mark.postgresql
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "point", at_length([Point.WEBHOOKS_INSERTED, Point.WEBHOOKS_COMMITTED], quick=Point.WEBHOOKS_COMMITTED)
+)
+def test_killed_around_its_commit_each_answered_webhook_is_kept_once(stage: Stage, point: Point) -> None:
+    process = stage.start()
+    with sending(stage.installation.address) as sent:
+        for _ in range(2):
+            sent.wait_for(MANY)
+            process = stage.strike(point, process)
+        sent.wait_for(MANY)
+        kill_group(process)
+    stage.start()
+    stage.require_each_once(sent)
+
+
+@pytest.mark.postgresql
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="stopped"))
+def test_a_receiver_that_is_told_to_end_waits_for_no_database(stage: Stage, server: PostgreSQL, outage: str) -> None:
+    leave, return_ = OUTAGES[outage]
+    process = stage.start()
+    with sending(stage.installation.address) as sent:
+        sent.wait_for(MANY)
+        leave(server)
+        sent.wait_for(MANY)
+    process.terminate()
+    process.wait(PATIENCE)
+    assert MANY <= stage.spool.waiting()
+    return_(server)
+    stage.start()
+    stage.require_each_once(sent)
+
+
+@pytest.mark.timeout(600)
+def test_a_database_file_that_another_program_has_locked_holds_nobody_up(
+    configure: Callable[..., Settings], tmp_path: Path
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'mirror.db'}")
+    migration.migrate(database)
+    with staged(database, configure, tmp_path) as stage:
+        stage.start()
+        with sending(stage.installation.address) as sent:
+            sent.wait_for(MANY)
+            with database.begin():
+                sent.wait_for(MANY)
+                assert MANY <= stage.spool.waiting()
+            sent.wait_for(MANY)
+        assert {200} == set(sent.answers.values())
+        stage.require_each_once(sent)

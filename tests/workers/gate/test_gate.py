@@ -1,0 +1,293 @@
+"""The gate: one request at a time for an account, whoever asks, and nothing written under a lease that ran out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from models.db import tables
+from models.db.database import Database
+from models.settings.load import Connection
+from workers.errors import Busy
+from workers.gate import gate
+from workers.gate.gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Account(Connection):
+    """A connection with a login."""
+
+    system: str = "directo"
+    url: str = "https://vendor.example"
+    key: str = "k"
+
+    def login(self) -> tuple[str, ...]:
+        return (self.key,)
+
+
+class Clock:
+    """A database's clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def timed(database: Database, clock: Clock) -> Database:
+    """The database under a clock of the test's own."""
+    database._clock = clock
+    return database
+
+
+def leave(gate_: Gate, database: Database, slot: gate.Lease) -> None:
+    with database.begin() as connection:
+        gate_.release(connection, slot)
+
+
+def test_a_listing_holds_the_gate_alone(timed: Database) -> None:
+    first = Gate(timed, Account(name="a", concurrency=4))
+    slot = first.acquire()
+    with pytest.raises(gate.GateClosed):
+        first.acquire("items\n1")
+    leave(first, timed, slot)
+    assert first.acquire("items\n1").turn > slot.turn
+
+
+def test_point_reads_share_the_gate_up_to_concurrency_but_never_one_key(timed: Database) -> None:
+    shared = Gate(timed, Account(name="a", concurrency=2))
+    shared.acquire("items\n1")
+    with pytest.raises(gate.GateClosed):
+        shared.acquire("items\n1")
+    shared.acquire("items\n2")
+    with pytest.raises(gate.GateClosed):
+        shared.acquire("items\n3")
+
+
+def test_a_listing_waits_for_point_reads(timed: Database) -> None:
+    shared = Gate(timed, Account(name="a", concurrency=2))
+    shared.acquire("items\n1")
+    with pytest.raises(gate.GateClosed):
+        shared.acquire()
+
+
+def test_connections_of_one_account_share_its_gate_and_the_strictest_limits_win(timed: Database, clock: Clock) -> None:
+    quick = Account(name="a", requests_per_minute=6000)
+    slow = Account(name="b", requests_per_minute=6)
+    first, second = Gate(timed, quick, sharing=[slow]), Gate(timed, slow, sharing=[quick])
+    assert first.account == second.account
+    leave(first, timed, first.acquire())
+    with pytest.raises(gate.GateClosed) as shut:
+        second.acquire()
+    assert shut.value.until >= START + timedelta(seconds=10)
+    clock.pass_by(seconds=11)
+    second.acquire()
+
+
+def test_other_logins_and_other_addresses_have_other_gates(timed: Database) -> None:
+    accounts = [
+        Account(name="a"),
+        Account(name="a", key="other"),
+        Account(name="a", url="https://other.example"),
+    ]
+    assert len({gate.account_of(each) for each in accounts}) == len(accounts)
+    for each in accounts:
+        Gate(timed, each).acquire()
+
+
+def test_the_account_name_does_not_tell_the_login() -> None:
+    assert "k-very-secret" not in gate.account_of(Account(name="a", key="k-very-secret"))
+
+
+def test_pace_is_counted_from_the_actual_send(timed: Database, clock: Clock) -> None:
+    paced = Gate(timed, Account(name="a", requests_per_minute=6))
+    slot = paced.acquire()
+    slot.sent_at += timedelta(seconds=7)  # the process was paused between its turn and its request
+    clock.pass_by(seconds=9)
+    leave(paced, timed, slot)
+    clock.pass_by(seconds=3)
+    with pytest.raises(gate.GateClosed) as shut:
+        paced.acquire()
+    assert timedelta(seconds=61) / 6 == shut.value.until - slot.sent_at  # a sixth of a minute, and a little
+
+
+@pytest.mark.parametrize("commit", ["leave", "keep"])
+def test_a_result_is_discarded_when_its_lease_ran_out(timed: Database, clock: Clock, commit: str) -> None:
+    lost = Gate(timed, Account(name="a"))
+    slot = lost.acquire()
+    clock.pass_by(seconds=46)  # timeout 30 s and 15 s of grace are over
+    successor = lost.acquire()
+    assert successor.turn > slot.turn
+    with pytest.raises(gate.LeaseLost), timed.begin() as connection:
+        getattr(lost, commit)(connection, slot)
+    leave(lost, timed, successor)
+
+
+def test_a_lease_that_ran_out_is_lost_even_if_nobody_took_it(timed: Database, clock: Clock) -> None:
+    lost = Gate(timed, Account(name="a"))
+    slot = lost.acquire()
+    clock.pass_by(seconds=46)
+    with pytest.raises(gate.LeaseLost):
+        leave(lost, timed, slot)
+
+
+def test_a_lease_ends_at_most_15_seconds_after_the_timeout(timed: Database) -> None:
+    Gate(timed, Account(name="a", timeout="40s")).acquire()
+    with timed.read() as connection:
+        assert connection.execute(sa.select(tables.leases.c.until)).scalar_one() == START + timedelta(seconds=55)
+
+
+def test_arriving_bytes_renew_the_lease_of_a_long_stream(timed: Database, clock: Clock) -> None:
+    long = Gate(timed, Account(name="a"))
+    slot = long.acquire()
+    for _ in range(5):
+        clock.pass_by(seconds=40)
+        slot.renewed_at -= 40  # as the process's own clock would show
+        long.heartbeat(slot)
+    leave(long, timed, slot)
+
+
+def test_a_shut_gate_lets_nobody_in_until_its_time(timed: Database, clock: Clock) -> None:
+    busy = Gate(timed, Account(name="a"))
+    slot = busy.acquire()
+    with timed.begin() as connection:
+        until = busy.release_and_back_off(connection, slot, reason="busy", after=timedelta(seconds=30), counts=False)
+    with pytest.raises(gate.GateClosed) as shut:
+        busy.acquire()
+    assert (START + timedelta(seconds=30), until) == (until, shut.value.until)
+    clock.pass_by(seconds=30)
+    busy.acquire()
+
+
+def test_without_retry_after_the_gate_stays_shut_twice_as_long_each_time_up_to_five_minutes(
+    timed: Database, clock: Clock
+) -> None:
+    failing = Gate(timed, Account(name="a"))
+    waits = []
+    for _ in range(11):
+        slot = failing.acquire()
+        with timed.begin() as connection:
+            until = failing.release_and_back_off(connection, slot, reason="away", after=None, counts=True)
+        waits.append((until - clock.now).total_seconds())
+        clock.now = until
+    assert [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] == waits
+    leave(failing, timed, failing.acquire())
+    slot = failing.acquire()
+    with timed.begin() as connection:
+        until = failing.release_and_back_off(connection, slot, reason="away", after=None, counts=True)
+    assert clock.now + timedelta(seconds=1) == until
+
+
+def test_a_block_that_breaks_gives_its_slot_back(timed: Database) -> None:
+    broken = Gate(timed, Account(name="a"))
+    with pytest.raises(ZeroDivisionError), gate.acquired(broken):
+        raise ZeroDivisionError
+    broken.acquire()
+
+
+def test_turns_come_from_the_one_counter_and_only_rise(timed: Database) -> None:
+    with timed.begin() as connection:
+        drawn = timed.draw(connection)
+    fresh = Gate(timed, Account(name="never seen before"))
+    assert fresh.acquire().turn > drawn
+
+
+@pytest.fixture
+def session(timed: Database) -> Callable[[str], gate.SessionStore]:
+    def of(key: str) -> gate.SessionStore:
+        opened = Gate(timed, Account(name="a", key=key))
+        leave(opened, timed, opened.acquire())
+        return opened.sessions()
+
+    return of
+
+
+def test_a_session_is_shared_encrypted_and_forgotten_when_it_ends(
+    timed: Database, clock: Clock, session: Callable[[str], gate.SessionStore]
+) -> None:
+    session("k").put(b"token-in-clear", START + timedelta(minutes=30))
+    assert session("k").get() == b"token-in-clear"
+    with timed.read() as connection:
+        assert b"token-in-clear" not in connection.execute(sa.select(tables.gates.c.session)).scalar_one()
+    clock.pass_by(minutes=31)
+    assert session("k").get() is None
+
+
+def test_a_session_that_another_key_encrypted_is_none(
+    timed: Database, session: Callable[[str], gate.SessionStore]
+) -> None:
+    mine = session("k")
+    mine.put(b"token", START + timedelta(minutes=30))
+    assert (
+        gate.SessionStore(timed, gate.account_of(Account(name="a")), b"another secret", lease=gate.GRACE).get() is None
+    )
+    mine.drop()
+    assert mine.get() is None
+
+
+def test_one_worker_at_a_time_logs_in_and_the_next_finds_its_session(
+    timed: Database, session: Callable[[str], gate.SessionStore]
+) -> None:
+    logins: list[str] = []
+
+    def log_in(name: str) -> None:
+        box = Gate(timed, Account(name=name)).sessions()
+        with box.login_lock():
+            if box.get() is None:
+                logins.append(name)
+                time.sleep(0.2)
+                box.put(name.encode(), START + timedelta(minutes=30))
+
+    box = session("k")
+    threads = [threading.Thread(target=log_in, args=(f"w{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 == len(logins)
+    assert logins[0].encode() == box.get()
+
+
+def test_a_login_that_takes_long_is_waited_for_elsewhere(
+    timed: Database, session: Callable[[str], gate.SessionStore]
+) -> None:
+    box = session("k")
+    with box.login_lock(), pytest.raises(Busy, match="logging in") as told, box.login_lock():
+        pass
+    assert not told.value.shuts_gate
+    with box.login_lock():
+        assert timed is not None
+
+
+def test_a_login_whose_worker_died_is_taken_over(
+    timed: Database, clock: Clock, session: Callable[[str], gate.SessionStore]
+) -> None:
+    box = session("k")
+    died, later = box.login_lock(), box.login_lock()
+    died.__enter__()
+    clock.pass_by(minutes=5)
+    with later:
+        died.__exit__(None, None, None)  # wakes late: must not free what another holds
+        with pytest.raises(Busy), box.login_lock():
+            pass
+    with timed.read() as connection:
+        assert connection.execute(sa.select(tables.gates.c.login_turn)).scalar_one() is None

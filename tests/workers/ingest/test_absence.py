@@ -1,0 +1,219 @@
+"""What a listing lacks is not gone: one that is wrong deletes nothing, and what is truly gone goes in time."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.mirroring import mirrored
+from tests.workers import vendor_harness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from models.db.database import Database
+    from tests.workers.vendor_harness import Chunks, Harness
+
+    Connect = Callable[..., AbstractContextManager[Harness]]
+
+KINDS: dict[str, dict[str, Any]] = {
+    "points": {},
+    "names": {},
+    "no points": {"points": False, "unpaged": True},
+    "register": {"points": False, "unpaged": True, "register": True},
+}
+
+FAULTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "empty": lambda _: {},
+    "30 % missing": lambda objects: {key: raw for key, raw in objects.items() if int(key) % 10 not in {1, 4, 8}},
+    "ends early": lambda objects: dict(list(objects.items())[: len(objects) // 2]),
+}
+
+
+@pytest.fixture
+def connect(sqlite: Database, tmp_path: Path) -> Connect:
+    return partial(vendor_harness.connected, sqlite, tmp_path)
+
+
+def _company(six: Harness, kind: str, count: int = 40) -> None:
+    """Forty objects, read; their listing shows them, or their names alone."""
+    six.vendor.objects["goods"] = {f"{number:02}": {"v": 1} for number in range(count)}
+    _listed(six, kind)
+    six.work()
+    assert six.vendor.objects["goods"] == six.live()
+
+
+def _listed(
+    six: Harness, kind: str, wrong: Callable[[dict[str, Any]], dict[str, Any]] = lambda objects: objects
+) -> None:
+    def answer(_: str | None) -> Chunks:
+        shown = wrong(six.vendor.objects["goods"])
+        return vendor_harness.named(shown) if kind == "names" else vendor_harness.whole(shown)
+
+    six.vendor.listing["goods"] = answer
+
+
+def _deletions(six: Harness) -> list[str]:
+    return sorted(key for key, kind, _ in six.journal() if kind == "deleted")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_wrong_listing_deletes_nothing_and_a_true_deletion_comes_all_the_same(
+    connect: Connect, kind: str, fault: str
+) -> None:
+    with connect(kinds={"goods": KINDS[kind]}) as six:
+        _company(six, kind)
+        six.clock.pass_by(minutes=1)
+        del six.vendor.objects["goods"]["14"]
+        _listed(six, kind, FAULTS[fault])
+        six.read_again()
+        _listed(six, kind)
+        six.look()
+        six.clock.pass_by(seconds=60)
+        six.work()
+        assert ["14"] == _deletions(six)
+        assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
+
+
+@pytest.mark.parametrize("kind", ["no points", "register"])
+def test_a_second_look_that_comes_at_once_confirms_nothing(connect: Connect, kind: str) -> None:
+    """A person polls, or a webhook comes, while the vendor is still wrong: a minute is what he has to get well."""
+    with connect(kinds={"goods": KINDS[kind]}) as six:
+        _company(six, kind)
+        _listed(six, kind, FAULTS["empty"])
+        for _ in range(3):
+            six.clock.pass_by(seconds=10)
+            six.notice("00")
+            six.look()
+            six.read_again()
+        assert [] == _deletions(six)
+        _listed(six, kind)
+        six.clock.pass_by(seconds=60)
+        six.work()
+        assert (six.vendor.objects["goods"], {}, []) == (six.live(), six.states(), _deletions(six))
+
+
+@pytest.mark.parametrize("waits", ["mentioned", "parked"])
+def test_only_what_a_listing_lacked_before_counts_as_missing_twice(connect: Connect, waits: str) -> None:
+    """Not what waits for another reason: that a webhook came says nothing against an object."""
+    with connect(kinds={"goods": KINDS["no points"] | {"every": 60}}) as six:
+        _company(six, "no points")
+        if waits == "mentioned":
+            six.notice("07")
+            six.look()
+        else:
+            six.vendor.listing["goods"] = lambda _: [
+                {"unreadable": [["07", "odd", {}]]},
+                {"end": {"cursor": "done"}},
+            ]
+            six.clock.pass_by(minutes=2)
+            six.look()
+            assert {"07": "parked"} == six.states()
+        six.clock.pass_by(seconds=1)
+        _listed(six, "no points", lambda objects: {key: raw for key, raw in objects.items() if key != "07"})
+        six.read_again()
+        assert [] == _deletions(six)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_two_wrong_listings_in_a_row_are_held_for_a_person_or_mended_by_the_next(connect: Connect, fault: str) -> None:
+    """Twelve and more of forty at once: nobody is deleted, and the next right listing takes them from hold."""
+    with connect(kinds={"goods": KINDS["no points"]}) as six:
+        _company(six, "no points")
+        _listed(six, "no points", FAULTS[fault])
+        six.clock.pass_by(minutes=1)
+        six.read_twice()
+        missing = six.vendor.objects["goods"].keys() - FAULTS[fault](six.vendor.objects["goods"]).keys()
+        assert ([], dict.fromkeys(missing, "held")) == (_deletions(six), six.states())
+        _listed(six, "no points")
+        six.clock.pass_by(minutes=1)
+        six.read_again()
+        assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
+
+
+@pytest.mark.parametrize(("kind", "count"), [("register", 40), ("no points", 8)])
+def test_where_nobody_holds_two_wrong_listings_the_next_right_one_brings_all_back(
+    connect: Connect, kind: str, count: int
+) -> None:
+    """A register, or ten objects at most: the journal tells that they went and that they came back."""
+    with connect(kinds={"goods": KINDS[kind]}) as six:
+        _company(six, kind, count)
+        _listed(six, kind, FAULTS["empty"])
+        six.clock.pass_by(minutes=1)
+        six.read_twice()
+        assert ({}, count) == (six.live(), len(_deletions(six)))
+        _listed(six, kind)
+        six.clock.pass_by(minutes=1)
+        six.read_again()
+        assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
+        assert 3 * count == len(six.journal())
+
+
+def test_two_wrong_listings_delete_nothing_that_can_be_fetched(connect: Connect) -> None:
+    with connect(kinds={"goods": KINDS["names"]}) as six:
+        _company(six, "names", 8)
+        _listed(six, "names", FAULTS["empty"])
+        for _ in range(3):
+            six.clock.pass_by(minutes=1)
+            six.read_again()
+            six.work()
+        assert ([], {}) == (_deletions(six), six.states())
+
+
+def test_the_second_look_is_one_reading_however_much_is_missing(connect: Connect) -> None:
+    with connect(kinds={"goods": KINDS["no points"]}) as six:
+        _company(six, "no points")
+        six.vendor.asked.clear()
+        _listed(six, "no points", FAULTS["empty"])
+        six.clock.pass_by(minutes=1)
+        six.read_again()
+        _listed(six, "no points")
+        six.clock.pass_by(minutes=1)
+        six.work()
+        assert ["goods", "goods"] == six.vendor.asked
+
+
+SYSTEMS = {
+    "dilovod": "balanceRegisters.goods",
+    "directo": "stocklevels",
+    "wisedat": "taxes",
+    "easyflor": "debtor",
+}
+"""A resource of each system whose listing is one reply."""
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_true_deletion_comes_within_the_bound(sqlite: Database, tmp_path: Path, system: str) -> None:
+    clock = vendor_harness.Clock()
+    sqlite._clock = clock
+    resource = SYSTEMS[system]
+    knobs = {"seed": 3, "objects": 12, "now": clock, "options": {"resources": [resource]}}
+    with mirrored(sqlite, tmp_path, **{system: knobs}) as mirror:
+        mirror.work()
+        before = len(mirror.sandboxes[system].truth(resource))
+        _vanishes(mirror.sandboxes[system], system)
+        assert before > len(mirror.sandboxes[system].truth(resource))
+        rule = mirror.desk(system).resources[resource]
+        for passes in (rule.bound, rule.bound_in_all - rule.bound):
+            clock.now += passes
+            mirror.work()
+        assert {} == mirror.differences()
+
+
+def _vanishes(sandbox: Any, system: str) -> None:
+    books = sandbox.books
+    match system:
+        case "dilovod":
+            del books.movements[0]
+            books.movements[:] = [each for each in books.movements if each.place != books.movements[0].place]
+        case "directo":
+            books.tables["stocklevels"].pop()
+        case "wisedat":
+            books.remove("taxes", min(sandbox.truth("taxes")))
+        case "easyflor":
+            books.tables["debtor"].pop()

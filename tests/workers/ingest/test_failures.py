@@ -1,0 +1,236 @@
+"""What becomes of work whose request failed: nothing is dropped, nobody is hammered, and no secret is told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+import structlog
+
+from models.bookkeeping import parked, streams
+from models.db import tables
+from tests.workers import vendor_harness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from models.db.database import Database
+    from tests.workers.vendor_harness import Harness
+
+    Connect = Callable[..., AbstractContextManager[Harness]]
+
+SECRET = "very-secret"  # the key in `sixth.connected`
+
+
+@pytest.fixture
+def connect(sqlite: Database, tmp_path: Path) -> Connect:
+    return partial(vendor_harness.connected, sqlite, tmp_path)
+
+
+@pytest.fixture
+def six(connect: Connect) -> Iterator[Harness]:
+    with connect(kinds={"goods": {}, "orders": {}}) as connected:
+        connected.vendor.objects["goods"] = {"1": {"v": 1}}
+        connected.vendor.objects["orders"] = {"7": {"v": 1}}
+        yield connected
+
+
+def _shut_until(six: Harness) -> Any:
+    with six.database.read() as connection:
+        return connection.execute(sa.select(tables.gates.c.shut_until)).scalar_one()
+
+
+def _always(six: Harness, path: str, status: int, body: str = "", **headers: str) -> None:
+    six.vendor.stuck = True
+    six.vendor.instead[path] = [(status, headers, body)]
+
+
+def test_a_failing_key_is_tried_after_1_s_doubling_to_5_min_and_never_given_up(six: Harness) -> None:
+    _always(six, "goods/1", 500, "broken")
+    six.mention("1")
+    waits = []
+    for _ in range(11):
+        asked = len(six.vendor.asked)
+        six.look()
+        six.look()
+        assert asked + 1 == len(six.vendor.asked), "once, not twice"
+        until = six.inbox()["1"].due_at
+        waits.append((until - six.clock.now).total_seconds())
+        six.clock.now = until
+    assert [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] == waits
+    six.vendor.instead.clear()
+    six.look()
+    assert {"1": {"v": 1}} == six.live()
+
+
+def test_a_failing_listing_waits_likewise_and_says_why(six: Harness) -> None:
+    _always(six, "goods", 503, "under maintenance")
+    six.change("orders", full_due_at=six.clock.now + timedelta(days=1))
+    waits = []
+    for _ in range(3):
+        six.read()
+        waits.append((six.stream().full_due_at - six.clock.now).total_seconds())
+        six.clock.now = six.stream().full_due_at
+    assert [1, 2, 4] == waits
+    assert "HTTP 503 under maintenance" == six.column("last_error")
+    six.vendor.instead.clear()
+    six.read()
+    assert (0, None) == (six.stream().failures, six.column("last_error"))
+
+
+def test_retry_after_is_honoured_by_the_whole_account(six: Harness) -> None:
+    _always(six, "goods/1", 429, "slow down", **{"Retry-After": "77"})
+    six.mention("1")
+    six.mention("7", resource="orders")
+    six.look()
+    assert ["goods/1"] == six.vendor.asked
+    until = six.clock.now + timedelta(seconds=77)
+    assert (until, until) == (six.inbox()["1"].due_at, _shut_until(six))
+
+
+def test_a_vendor_who_says_to_retry_at_once_is_not_asked_without_end(six: Harness) -> None:
+    _always(six, "goods/1", 429, "slow down", **{"Retry-After": "0"})
+    six.mention("1")
+    six.look()
+    assert ["goods/1"] == six.vendor.asked
+
+
+def test_busy_does_not_count_as_an_attempt(six: Harness) -> None:
+    _always(six, "goods/1", 409, "multithread")
+    six.mention("1")
+    for _ in range(5):
+        six.look()
+        six.clock.pass_by(seconds=1)
+    assert 5 == len(six.vendor.asked)
+    assert 0 == six.inbox()["1"].attempts
+
+
+def test_closed_does_not_count_and_shuts_nobody_else_out(six: Harness) -> None:
+    opening = six.clock.now + timedelta(hours=5)
+    six.vendor.instead["goods"] = [(423, {}, opening.isoformat())]
+    six.work()
+    assert (opening, 0) == (six.stream().full_due_at, six.stream().failures)
+    assert (None, "closed") == (six.column("last_error"), six.column("warning"))
+    assert {"7"} == six.live("orders").keys()
+
+
+def test_a_vendor_who_is_closed_during_his_hours_is_not_asked_again_at_once(six: Harness) -> None:
+    six.vendor.instead["goods"] = [(423, {}, vendor_harness.START.isoformat())]
+    six.change(full_due_at=vendor_harness.START)
+    six.read()
+    assert vendor_harness.START < six.stream().full_due_at
+    assert 1 == six.vendor.asked.count("goods")
+
+
+def test_an_answer_that_is_no_json_shuts_nobody_else_out(six: Harness) -> None:
+    _always(six, "goods/1", 200, "<html>proxy</html>")
+    six.mention("1")
+    six.mention("7", resource="orders")
+    six.look()
+    assert ["goods/1", "orders/7"] == sorted(six.vendor.asked)
+    assert 1 == six.inbox()["1"].attempts
+
+
+def test_a_refused_object_is_parked_in_the_vendors_words_and_the_others_go_on(six: Harness) -> None:
+    six.vendor.objects["goods"]["2"] = {"v": 1}
+    six.vendor.instead["goods/1"] = [(400, {}, "Ви не маєте доступу")]
+    six.mention("1", "2")
+    six.look()
+    assert {"2"} == six.live().keys()
+    assert ("parked", "Ви не маєте доступу") == (six.states()["1"], six.inbox()["1"].reason)
+    assert 1 == six.retry("1")
+    six.look()
+    assert {"1", "2"} == six.live().keys()
+
+
+def test_a_refused_resource_is_parked_once_its_keys_wait_with_it_and_the_others_go_on(six: Harness) -> None:
+    _always(six, "goods/1", 403, "access denied")
+    six.mention("1", "2", "3")
+    six.mention("7", resource="orders")
+    six.look()
+    assert ["goods/1", "orders/7"] == sorted(six.vendor.asked)
+    assert ("parked", "access denied") == (six.stream().state, six.column("last_error"))
+    assert dict.fromkeys("123", "due") == six.states()
+    six.read()
+    assert "goods" not in six.vendor.asked
+    six.vendor.instead.clear()
+    with six.database.begin() as connection:
+        assert 1 == streams.reopen(connection, connection_name="six")
+    six.look()
+    assert ({"1"}, {}) == (set(six.live()), six.states())
+
+
+def test_an_answer_that_nobody_understands_parks_that_key_alone(six: Harness) -> None:
+    six.vendor.instead["goods/1"] = [(200, {}, '{"no": "raw"}')]
+    six.mention("1")
+    six.look()
+    assert {"1": "parked"} == six.states()
+    assert "not understood" in six.inbox()["1"].reason
+    assert 0 == six.leases()
+
+
+def test_a_listing_that_nobody_understands_parks_that_resource_alone(six: Harness) -> None:
+    six.vendor.listing["goods"] = lambda _: [{"fail": "TypeError: no such thing"}]
+    six.work()
+    assert ("parked", "open") == (six.stream().state, six.stream("orders").state)
+    assert "no such thing" in six.column("last_error")
+    assert {"7"} == six.live("orders").keys()
+
+
+def test_what_is_not_for_us_is_finished(six: Harness) -> None:
+    six.vendor.instead["goods/1"] = [(410, {}, "another company's")]
+    six.mention("1")
+    six.look()
+    assert ({}, {}) == (six.inbox(), six.live())
+
+
+@pytest.mark.parametrize("path", ["goods/1", "goods"])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, f"your key {SECRET} is blocked"),
+        (403, f"<b>{SECRET}</b>"),
+        (500, f"Traceback: key={SECRET}"),
+        (429, SECRET),
+        (409, f"busy with {SECRET}"),
+        (200, f"<html>{SECRET}"),
+        (200, f'[{{"fail": "{SECRET}"}}]'),
+    ],
+)
+def test_no_secret_reaches_a_table_or_the_log(six: Harness, path: str, status: int, body: str) -> None:
+    _always(six, path, status, body)
+    with structlog.testing.capture_logs() as logs:
+        if path == "goods":
+            six.read()
+        else:
+            six.mention("1")
+            six.look()
+    told = [str(entry) for entry in logs]
+    with six.database.read() as connection:
+        for table in (tables.inbox, tables.streams, tables.gates):
+            told += [str(row) for row in connection.execute(sa.select(table))]
+    assert path in six.vendor.asked
+    assert not [text for text in told if SECRET in text]
+
+
+def test_words_that_no_database_takes_are_kept_visibly(database: Database, tmp_path: Path) -> None:
+    with vendor_harness.connected(database, tmp_path) as six:
+        six.vendor.instead["goods/1"] = [(400, {}, "odd \x00 words")]
+        six.mention("1")
+        six.look()
+        assert "odd \\u0000 words" == six.inbox()["1"].reason
+
+
+def test_a_mention_that_came_during_a_failing_request_is_not_postponed(six: Harness) -> None:
+    six.vendor.instead["goods/1"] = [(400, {}, "odd")]
+    six.vendor.meanwhile["goods/1"] = lambda: six.mention("1")
+    six.mention("1")
+    six.look()
+    assert {"1": {"v": 1}} == six.live()
+    with six.database.read() as connection:
+        assert [] == parked.rows(connection)

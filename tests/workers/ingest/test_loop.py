@@ -1,0 +1,240 @@
+"""What is done first, and who goes hungry: live before bulk, and nobody starves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from models.bookkeeping import due, streams
+from models.values import Cause, Lane
+from tests.workers import vendor_harness
+from workers.ingest import loop
+from workers.queue import due_work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from models.db.database import Database
+    from tests.workers.vendor_harness import Chunks, Harness
+
+    Connect = Callable[..., AbstractContextManager[Harness]]
+
+ONE_STEP = timedelta(0)
+
+
+@pytest.fixture
+def connect(sqlite: Database, tmp_path: Path) -> Connect:
+    return partial(vendor_harness.connected, sqlite, tmp_path)
+
+
+def _pages(count: int, on: Callable[[int], None] = lambda _: None) -> Callable[[str | None], Chunks]:
+    """A full reading of so many pages; `on` hears of each while it is answered."""
+
+    def answer(cursor: str | None) -> Chunks:
+        page = int(cursor or 0)
+        on(page)
+        return [{"end": {"cursor": str(page + 1), "more": page + 1 < count, "complete": page + 1 == count}}]
+
+    return answer
+
+
+def test_live_work_goes_first_between_the_pages_of_a_full_reading(connect: Connect) -> None:
+    with connect() as six:
+        six.vendor.objects["goods"]["1"] = {"v": 1}
+        six.vendor.listing["goods"] = _pages(3, lambda page: six.notice("1") if page == 1 else None)
+        six.read()
+        assert ["goods", "goods", "goods/1", "goods"] == six.vendor.asked
+
+
+def test_a_full_reading_gives_the_gate_up_while_live_work_of_another_connection_at_the_account_waits(
+    connect: Connect,
+) -> None:
+    with connect(also={"seven": {}}) as six:
+        seven = vendor_harness.Harness(six.database, six.settings, six.vendor, six.clock, name="seven")
+        six.vendor.objects["goods"]["1"] = {"v": 1}
+        six.vendor.listing["goods"] = _pages(3, lambda page: seven.notice("1") if page == 1 else None)
+        six.read()
+        assert ["goods", "goods"] == six.vendor.asked
+        seven.look()
+        six.read()
+        assert ["goods", "goods", "goods/1", "goods"] == six.vendor.asked
+
+
+def test_two_connections_of_one_account_share_its_gate(connect: Connect) -> None:
+    with connect(also={"seven": {}, "stranger": {"api_key": "another"}}) as six:
+        seven = vendor_harness.Harness(six.database, six.settings, six.vendor, six.clock, name="seven")
+        stranger = vendor_harness.Harness(six.database, six.settings, six.vendor, six.clock, name="stranger")
+        asked: list[int] = []
+
+        def the_others_try() -> None:
+            for other in (seven, stranger):
+                before = len(six.vendor.asked)
+                six.aside(other.read).join(10)
+                asked.append(len(six.vendor.asked) - before)
+
+        six.vendor.meanwhile["goods"] = the_others_try
+        six.read()
+        assert [0, 1] == asked
+        assert ["seven"] == [other.name for other in six.desk.same_account]
+
+
+def test_live_keys_of_a_parked_resource_do_not_stop_the_reading_of_the_others(connect: Connect) -> None:
+    with connect(kinds={"goods": {}, "orders": {}}) as six:
+        six.vendor.instead["orders"] = [(403, {}, "access denied")]
+        six.work()
+        assert "parked" == six.stream("orders").state
+        six.notice("7", resource="orders")
+        six.look()
+        six.vendor.asked.clear()
+        six.read_again("goods")
+        assert ["goods"] == six.vendor.asked
+
+
+def test_neither_ticks_nor_bulk_keys_starve_the_other(connect: Connect) -> None:
+    """At a slow vendor: with each request a tick is due again and another key is mentioned."""
+    with connect(kinds={"goods": {"every": 1}, "orders": {}}) as six:
+        six.work()
+        six.vendor.objects["orders"] = {f"{number}": {"v": 1} for number in range(30)}
+        six.vendor.asked.clear()
+        for key in six.vendor.objects["orders"]:
+            six.mention(key, resource="orders", lane=Lane.BULK, cause=Cause.RECONCILE)
+            six.clock.pass_by(seconds=2)
+            loop.sync(six.desk, budget=ONE_STEP)
+        ticks = six.vendor.asked.count("goods")
+        assert 5 <= ticks <= 20
+
+
+def test_a_resource_that_is_always_due_again_does_not_keep_the_others_from_being_read(connect: Connect) -> None:
+    with connect(kinds={"a": {"full_every": 1}, "b": {"full_every": 60}}) as six:
+        for _ in range(6):
+            loop.full_sync(six.desk, budget=ONE_STEP)
+            six.clock.pass_by(seconds=2)
+        assert "b" in six.vendor.asked
+
+
+def test_a_reading_under_way_goes_on_before_another_begins(connect: Connect) -> None:
+    with connect(kinds={"a": {}, "b": {}}) as six:
+        six.vendor.listing["a"] = _pages(3)
+        six.vendor.listing["b"] = _pages(2)
+        six.read()
+        assert ["a", "a", "a", "b", "b"] == six.vendor.asked
+
+
+def test_the_pace_is_kept_across_workers(connect: Connect) -> None:
+    with connect(requests_per_minute=6) as six:
+        six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
+        six.mention("1", "2")
+        six.look()
+        assert ["goods/1"] == six.vendor.asked
+        six.look()
+        six.read()
+        assert ["goods/1"] == six.vendor.asked
+        six.clock.pass_by(seconds=11)
+        six.look()
+        assert ["goods/1", "goods/2"] == six.vendor.asked
+        assert {"1", "2"} == six.live().keys()
+
+
+def test_a_look_does_not_begin_a_full_reading_nor_a_read_a_tick(connect: Connect) -> None:
+    with connect(kinds={"goods": {"every": 60}}) as six:
+        six.look()
+        assert [] == six.vendor.cursors
+        six.read()
+        assert [None] == six.vendor.cursors
+        six.clock.pass_by(seconds=60)
+        assert (True, False) == due_work.has_work(six.desk, due.load(six.database))
+        six.read()
+        assert [None] == six.vendor.cursors
+        six.look()
+        assert [None, "done"] == six.vendor.cursors
+        assert (False, False) == due_work.has_work(six.desk, due.load(six.database))
+
+
+def test_what_is_left_when_the_time_is_up_is_told(connect: Connect) -> None:
+    with connect() as six:
+        six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
+        six.mention("1", "2")
+        shift = loop.sync(six.desk, budget=ONE_STEP)
+        assert (True, 1, 1) == (shift.has_more, shift.requests, shift.changes)
+        shift = loop.sync(six.desk)
+        assert (False, 1, 1) == (shift.has_more, shift.requests, shift.changes)
+
+
+@pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1100])
+def test_every_notice_is_folded(connect: Connect, count: int) -> None:
+    with connect() as six:
+        six.change(state="parked")  # so that nothing is fetched
+        six.notice(*(f"{number}" for number in range(count)))
+        six.look()
+        assert count == len(six.inbox())
+        assert "six" not in due.load(six.database).with_webhooks
+
+
+def test_a_closed_vendor_is_not_read_in_full_but_asked_for_the_rest(connect: Connect) -> None:
+    opening = vendor_harness.START + timedelta(hours=6)
+    with connect(kinds={"goods": {"every": 60}}, opens_at=opening.isoformat()) as six:
+        six.change(cursor="since")
+        six.vendor.objects["goods"]["1"] = {"v": 1}
+        six.vendor.listing["goods"] = lambda cursor: [{"end": {"cursor": "since", "complete": cursor is None}}]
+        six.mention("1")
+        six.work()
+        assert ["goods/1", "goods"] == six.vendor.asked
+        assert ["since"] == six.vendor.cursors
+        stream = six.stream()
+        assert (opening, 0, None) == (stream.full_due_at, stream.failures, six.column("last_error"))
+        told = "closed until 2026-03-01 18:00 UTC: the next full reading waits for that"
+        assert told == six.column("warning")
+        six.clock.now = opening
+        six.read()
+        assert ["since", None] == six.vendor.cursors
+
+
+def test_a_parked_resource_goes_on_where_a_person_has_it_looked_at(connect: Connect) -> None:
+    with connect() as six:
+        six.vendor.objects["goods"]["1"] = {"v": 1}
+        six.vendor.instead["goods"] = [(403, {}, "not enabled")]
+        six.read()
+        six.notice("1")
+        six.work()
+        assert ["goods"] == six.vendor.asked
+        with six.database.begin() as connection:
+            streams.poll_now(connection, connection_name="six")
+        six.work()
+        assert {"1": {"v": 1}} == six.live()
+        assert ("open", None, {}) == (six.stream().state, six.column("last_error"), six.inbox())
+
+
+@pytest.mark.parametrize("path", ["goods", "goods/1"])
+def test_a_worker_that_dies_leaves_nothing_held(connect: Connect, path: str) -> None:
+    with connect() as six:
+        kill: list[Any] = [{"fail": "kill"}]
+        six.vendor.listing["goods"] = lambda _: kill
+        six.vendor.objects["goods"]["1"] = {"v": 1}
+        if path == "goods":
+            with pytest.raises(BaseException, match=r"^$"):
+                six.read()
+        else:
+            six.mention("1")
+            six.look()
+        assert 0 == six.leases()
+
+
+def test_bulk_keys_give_way_to_live_work_of_another_connection_at_the_account(connect: Connect) -> None:
+    with connect(also={"seven": {}}) as six:
+        seven = vendor_harness.Harness(six.database, six.settings, six.vendor, six.clock, name="seven")
+        six.work()
+        seven.work()
+        six.vendor.asked.clear()
+        six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
+        six.mention("1", lane=Lane.BULK)
+        seven.notice("2")
+        six.look()
+        assert [] == six.vendor.asked
+        seven.look()
+        six.look()
+        assert ["goods/2", "goods/1"] == six.vendor.asked

@@ -1,0 +1,369 @@
+"""Whatever order hooks, ticks and listings come in, whatever of them is lost: it ends as the vendor has it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from models import exact
+from models.bookkeeping import inbox, streams
+from models.db import tables
+from models.values import Cause, Lane, ObjectRef
+from tests.mirroring import mirrored
+from tests.test_story import alive, replayed
+from tests.workers import vendor_harness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from models.db.database import Database
+    from tests.mirroring import Mirror
+    from tests.workers.vendor_harness import Chunks, Harness
+
+GONE = None
+STATES = {
+    "edited and reverted": (2, 1, 2),
+    "deleted and created again": (GONE, 1, 2),
+    "edited, deleted, created as it first was": (2, GONE, 1),
+    "deleted, created, deleted": (GONE, 2, GONE),
+}
+"""What becomes of an object that was 1, event by event."""
+
+HOOKS = {"".join(word): word for word in product("-!~", repeat=3)}
+"""What becomes of the webhook of each event: lost, in time, or late (after everything else) and twice."""
+
+LISTINGS = [(when, during) for when in range(4) for during in (False, True) if when < 3 or not during]
+"""Before which event a full listing is asked for, and whether that event happens while its answer is on its way."""
+
+
+class Company:
+    """The made-up vendor's objects, one for each story and each fate of its hooks, and what changed since when."""
+
+    def __init__(self, six: Harness, stories: Iterable[str]) -> None:
+        self.six = six
+        self.changed: dict[str, int] = {}
+        self.counter = 0
+        self.keys: dict[str, tuple[str, str]] = {}
+        self.stories = list(stories)
+        six.vendor.listing["goods"] = self._listed
+        self.begin(0)
+
+    @property
+    def objects(self) -> dict[str, Any]:
+        return self.six.vendor.objects["goods"]
+
+    def begin(self, number: int) -> None:
+        """Every object as it is before its story; a third of the fates of its hooks, another one each time."""
+        told = product(self.stories, list(HOOKS)[number % 3 :: 3])
+        self.keys = {f"{place:02}": pair for place, pair in enumerate(told)}
+        for key in self.keys:
+            self._becomes(key, 1)
+
+    def event(self, number: int) -> None:
+        for key, (story, _) in self.keys.items():
+            self._becomes(key, STATES[story][number])
+
+    def hooks(self, number: int, sign: str) -> list[str]:
+        return [key for key, (_, hooks) in self.keys.items() if HOOKS[hooks][number] == sign]
+
+    def _becomes(self, key: str, state: int | None) -> None:
+        self.counter += 1
+        self.changed[key] = self.counter
+        if state is GONE:
+            self.objects.pop(key, None)
+        else:
+            self.objects[key] = {"v": state}
+
+    def _listed(self, cursor: str | None) -> Chunks:
+        since = int(cursor or 0)
+        shown = {key: raw for key, raw in self.objects.items() if self.changed[key] > since}
+        return [{"snapshots": shown, "end": {"cursor": str(self.counter), "complete": cursor is None}}]
+
+
+@pytest.mark.parametrize("points", [True, False], ids=["point reads", "listings alone"])
+@pytest.mark.parametrize(("tick", "stories"), [(1, list(STATES)[:2]), (2, list(STATES)[2:])])
+def test_every_order_of_events_hooks_ticks_and_listings_ends_as_the_vendor_has_it(
+    sqlite: Database, tmp_path: Path, *, points: bool, tick: int, stories: list[str]
+) -> None:
+    kinds = {"goods": {"points": points, "unpaged": not points, "every": 60}}
+    with vendor_harness.connected(sqlite, tmp_path, kinds=kinds, max_deletions=1.0, concurrency=2) as six:
+        company = Company(six, stories)
+        _polled(six)
+        for number, (listing, during) in enumerate(LISTINGS):
+            company.begin(number)
+            _polled(six)
+            assert company.objects == six.live()
+            _told(six, company, tick=tick, listing=listing, during=during)
+            _polled(six)
+            assert company.objects == six.live(), (listing, during)
+            assert {} == six.inbox()
+        target = six.desk.target(six.desk.resources["goods"])
+        assert alive(sqlite, target) == replayed(sqlite, "goods")
+        assert ([], []) == (_fallen(sqlite), _repeated(sqlite))
+
+
+def _told(six: Harness, company: Company, *, tick: int, listing: int, during: bool) -> None:
+    """The three events, with their hooks, one tick and one listing between them."""
+    happened = 0
+    for number in range(4):
+        if number == listing:
+            if during:
+                six.vendor.meanwhile["goods"] = lambda: company.event(listing)
+                happened = number + 1
+            six.read_again()
+        if number == tick:
+            six.clock.pass_by(seconds=61)
+            six.look()
+        if number < 3:
+            if happened <= number:
+                company.event(number)
+            six.notice(*company.hooks(number, "!"))
+            six.look()
+    for number in (2, 0, 1, 2):
+        six.notice(*company.hooks(number, "~"))
+    six.look()
+
+
+def _polled(six: Harness) -> None:
+    """One polling interval, and the second look at what was missing."""
+    six.clock.pass_by(seconds=61)
+    six.change(full_due_at=six.clock.now)
+    six.work()
+    six.clock.pass_by(seconds=61)
+    six.work()
+
+
+def _histories(database: Database) -> Iterable[list[Any]]:
+    """The journal, object by object."""
+    c = tables.changes.c
+    found: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
+    with database.read() as connection:
+        for row in connection.execute(sa.select(c.resource, c.key, c.kind, c.turn, c.after).order_by(c.id)):
+            found[row.resource, row.key].append(row)
+    return found.values()
+
+
+def _fallen(database: Database) -> list[Any]:
+    """Entries of a lower turn than the one before."""
+    return [other for history in _histories(database) for one, other in pairwise(history) if other.turn < one.turn]
+
+
+def _repeated(database: Database) -> list[Any]:
+    """Entries that tell what the one before told."""
+    pairs = [pair for history in _histories(database) for pair in pairwise(history)]
+    return [other for one, other in pairs if exact.canonical(one.after) == exact.canonical(other.after)]
+
+
+# Dilovod and Directo.
+
+
+class Dilovod:
+    """Goods at Dilovod: marked, unmarked, removed, created again under their id; only some hooks come."""
+
+    system, resource = "dilovod", "catalogs.goods"
+    knobs: dict[str, Any] = {"options": {"resources": ["catalogs.goods"], "max_deletions": 1.0}}  # noqa: RUF012 - constant
+    stories: dict[str, tuple[str, str, str]] = {  # noqa: RUF012 - likewise
+        "marked and unmarked": ("mark", "unmark", "edit"),
+        "edited and reverted": ("edit", "revert", "mark"),
+        "deleted and created again": ("remove", "create", "mark"),
+        "unmarked, then gone": ("mark", "unmark", "remove"),
+    }
+
+    def __init__(self, sandbox: Any) -> None:
+        self.books = sandbox.books
+        self.keys = sorted(sandbox.truth(self.resource))
+        self.first = {key: dict(self.books.things[key].header) for key in self.keys}
+
+    def happens(self, key: str, what: str) -> None:
+        thing = self.books.things.get(key)
+        match what:
+            case "mark" | "unmark":
+                self.books.mark(thing, "1" if what == "mark" else "0")
+            case "edit" | "revert":
+                self.books.touch(thing, productNum="other" if what == "edit" else self.first[key]["productNum"])
+            case "remove":
+                self.books.remove(thing)
+            case "create":
+                again = self.books.add(self.resource, id_=key, **self.first[key])
+                self.books.touch(again, version="70")  # it goes on
+
+
+class Directo:
+    """Items at Directo: no hooks, but ticks that tell what changed, and a list of deletions that may be silent."""
+
+    system, resource = "directo", "items"
+    knobs: dict[str, Any] = {"options": {"resources": ["items"], "max_deletions": 1.0}}  # noqa: RUF012 - constant
+    stories: dict[str, tuple[str, str, str]] = {  # noqa: RUF012 - likewise
+        "edited and reverted": ("edit", "revert", "edit"),
+        "deleted and created again": ("remove", "create", "edit"),
+        "deleted in silence, created again": ("vanish", "create", "remove"),
+        "created again, gone in silence": ("remove", "create", "vanish"),
+    }
+
+    def __init__(self, sandbox: Any) -> None:
+        self.books = sandbox.books
+        self.items = {self.books.key("items", item): item for item in self.books.tables["items"]}
+        self.first = {key: dict(item) for key, item in self.items.items()}
+        self.keys = sorted(self.items)
+
+    def happens(self, key: str, what: str) -> None:
+        match what:
+            case "edit" | "revert":
+                self.books.touch(self.items[key], name="other" if what == "edit" else self.first[key]["name"])
+            case "remove" | "vanish":
+                self.books.remove("items", self.items[key], announced=what == "remove")
+            case "create":
+                self.items[key] = self.books.add("items", dict(self.first[key]))
+
+
+@pytest.mark.parametrize("listing", [1, 2])
+@pytest.mark.parametrize("vendor", [Dilovod, Directo])
+def test_a_vendors_objects_end_as_he_has_them_in_every_order(
+    sqlite: Database, tmp_path: Path, vendor: type[Dilovod | Directo], listing: int
+) -> None:
+    clock = vendor_harness.Clock()
+    sqlite._clock = clock
+    knobs = {"seed": 4, "objects": 40, "now": clock} | vendor.knobs
+    with mirrored(sqlite, tmp_path, **{vendor.system: knobs}) as mirror:
+        company = vendor(mirror.sandboxes[vendor.system])
+        mirror.work()
+        stories = dict(zip(company.keys, product(company.stories, HOOKS.values()), strict=False))
+        late: list[str] = []
+        for number in range(3):
+            clock.pass_by(minutes=6)
+            if number == listing:
+                _listed_in_full(mirror, vendor.system)
+            for key, (story, hooks) in stories.items():
+                company.happens(key, company.stories[story][number])
+                late += [key, key] if hooks[number] == "~" else []
+            _hooks(mirror, vendor, [key for key, (_, hooks) in stories.items() if hooks[number] == "!"])
+        _hooks(mirror, vendor, late[::-1])
+        clock.pass_by(minutes=6)
+        mirror.catch_up()
+        assert {} == mirror.differences()
+        desk = mirror.desk(vendor.system)
+        target = desk.target(desk.resources[vendor.resource])
+        assert alive(sqlite, target) == replayed(sqlite, vendor.resource)
+        assert ([], []) == (_fallen(sqlite), _repeated(sqlite))
+
+
+def _listed_in_full(mirror: Mirror, system: str) -> None:
+    with mirror.database.begin() as connection:
+        now = mirror.database.now(connection)
+        for row in streams.open_streams(connection, connection_name=system):
+            streams.change(connection, system, row.resource, full_due_at=now)
+    mirror.work()
+
+
+def _hooks(mirror: Mirror, vendor: type[Dilovod | Directo], keys: list[str]) -> None:
+    """As if webhooks had come and been folded, at Directo as if somebody had named the keys."""
+    with mirror.database.begin() as connection:
+        inbox.enqueue(
+            connection,
+            connection_name=vendor.system,
+            mentions=[ObjectRef(vendor.resource, key) for key in keys],
+            lane=Lane.LIVE,
+            cause=Cause.WEBHOOK,
+        )
+    mirror.work()
+
+
+# Clocks that are none.
+
+
+def _edited_item(sandbox: Any, name: str) -> None:
+    sandbox.books.touch(sandbox.books.tables["items"][0], name=name)
+
+
+def _edited_order(sandbox: Any, name: str) -> None:
+    sandbox.books.change("orders", min(sandbox.truth("orders")), notes=name)
+
+
+def _edited_debtor(sandbox: Any, name: str) -> None:
+    sandbox.books.touch("debtor", sandbox.books.tables["debtor"][0], Name=name)
+
+
+SINCE: dict[str, tuple[str, Callable[[Any, str], None]]] = {
+    "directo": ("items", _edited_item),
+    "wisedat": ("orders", _edited_order),
+    "easyflor": ("debtor", _edited_debtor),
+}
+"""The systems that tell what changed since, a resource of each, and how somebody edits an object of it."""
+
+
+@pytest.mark.parametrize("system", SINCE)
+@pytest.mark.parametrize(
+    "first",
+    [
+        datetime(2026, 10, 25, 0, 20, tzinfo=UTC),  # Tallinn: 3:20, and at 1:20 again
+        datetime(2026, 10, 24, 23, 50, tzinfo=UTC),  # Lisbon and Amsterdam
+        datetime(2026, 3, 29, 0, 30, tzinfo=UTC),  # spring leaves an hour out
+    ],
+)
+def test_nothing_that_changes_around_a_clocks_change_is_lost(
+    sqlite: Database, tmp_path: Path, system: str, first: datetime
+) -> None:
+    """Ticks alone, no full reading, every few minutes for three hours, an edit before each."""
+    clock = vendor_harness.Clock()
+    clock.now, sqlite._clock = first, clock
+    resource, edit = SINCE[system]
+    knobs = {"seed": 6, "objects": 4, "now": clock, "options": {"resources": [resource], "full_every": "30d"}}
+    with mirrored(sqlite, tmp_path, **{system: knobs}) as mirror:
+        _open(mirror, system)
+        for number in range(9):
+            edit(mirror.sandboxes[system], f"edit {number}")
+            clock.pass_by(minutes=20)
+            with sqlite.begin() as connection:
+                streams.poll_now(connection, connection_name=system)
+            mirror.work()
+            assert {} == mirror.differences(), clock.now
+
+
+def _open(mirror: Mirror, system: str) -> None:
+    mirror.work()
+    assert {} == mirror.differences(), f"{system} is read in full first"
+
+
+def test_a_stamp_in_the_future_hides_no_later_change(sqlite: Database, tmp_path: Path) -> None:
+    """Directo is the one whose objects bear the stamp that is asked by."""
+    clock = vendor_harness.Clock()
+    sqlite._clock = clock
+    knobs = {"seed": 6, "objects": 6, "now": clock, "options": {"resources": ["items"], "full_every": "30d"}}
+    with mirrored(sqlite, tmp_path, directo=knobs) as mirror:
+        mirror.work()
+        books = mirror.sandboxes["directo"].books
+        books.touch(books.tables["items"][0], name="from a clock that runs ahead")
+        books.tables["items"][0]["ts"] = "2031-01-01 00:00:00"
+        for number in range(1, 4):
+            clock.pass_by(minutes=6)
+            mirror.work()
+            assert {} == mirror.differences()
+            books.touch(books.tables["items"][number], name=f"later {number}")
+        clock.pass_by(minutes=6)
+        mirror.work()
+        assert {} == mirror.differences()
+
+
+@pytest.mark.parametrize("system", SINCE)
+@pytest.mark.parametrize("off", [timedelta(hours=1), -timedelta(hours=1)], ids=["ahead", "behind"])
+def test_a_vendor_whose_clock_is_an_hour_off_loses_nothing(
+    sqlite: Database, tmp_path: Path, system: str, off: timedelta
+) -> None:
+    clock = vendor_harness.Clock()
+    sqlite._clock = clock
+    resource, edit = SINCE[system]
+    theirs = {"now": lambda: clock.now + off}
+    knobs = {"seed": 6, "objects": 4, "options": {"resources": [resource], "full_every": "30d"}} | theirs
+    with mirrored(sqlite, tmp_path, **{system: knobs}) as mirror:
+        _open(mirror, system)
+        for number in range(3):
+            edit(mirror.sandboxes[system], f"edit {number}")
+            clock.pass_by(minutes=61)
+            mirror.work()
+            assert {} == mirror.differences()

@@ -1,0 +1,245 @@
+"""Nothing grows without bound: what is old goes, in portions, and what is still needed stays."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from models.bookkeeping import journal, streams
+from models.db import tables
+from models.values import Cause, Change, ChangeKind
+from tests.workers import vendor_harness
+from workers import configuration, context
+from workers.ingest import listing
+from workers.queue import retention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from models.db.database import Database
+    from models.settings.load import Settings
+    from tests.workers.vendor_harness import Harness
+
+    Connect = Callable[..., AbstractContextManager[Harness]]
+
+KEPT = '[database]\nkeep_notices = "10d"\nkeep_changes = "5d"\n'
+
+
+@pytest.fixture
+def connect(database: Database, tmp_path: Path) -> Connect:
+    return partial(vendor_harness.connected, database, tmp_path)
+
+
+@pytest.fixture
+def six(connect: Connect) -> Iterator[Harness]:
+    with connect() as connected:
+        connected.work()
+        yield connected
+
+
+def _kept(six: Harness, text: str = KEPT) -> Settings:
+    """The same settings with how long things are kept."""
+    file = six.settings.file
+    file.write_text(text + file.read_text())
+    return configuration.load(file)
+
+
+def _ids(six: Harness, table: sa.Table) -> list[int]:
+    with six.database.read() as connection:
+        return list(connection.execute(sa.select(table.c.id).order_by(table.c.id)).scalars())
+
+
+def _count(six: Harness, table: sa.Table) -> int:
+    with six.database.read() as connection:
+        return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+
+
+def _journal(six: Harness, count: int) -> None:
+    changes = [Change(str(number), ChangeKind.CREATED, None, {}) for number in range(count)]
+    with six.database.begin() as connection:
+        journal.append(connection, "six", "goods", changes, turn=1, cause=Cause.POLL, now=six.clock.now)
+
+
+def _one_page(six: Harness, resource: str = "goods") -> None:
+    with six.desk.work_session() as shift:
+        listing.read(shift, six.desk.resources[resource], now=six.clock.now, full=True)
+
+
+def _largest_deletion(six: Harness, work: Callable[[], None]) -> int:
+    """How many rows the largest transaction removed."""
+    removed, sizes = [0], []
+
+    def executed(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE"):
+            removed[0] += max(0, cursor.rowcount)
+
+    def committed(_connection: Any) -> None:
+        sizes.append(removed[0])
+        removed[0] = 0
+
+    sa.event.listen(six.database.engine, "after_cursor_execute", executed)
+    sa.event.listen(six.database.engine, "commit", committed)
+    work()
+    return max(sizes)
+
+
+def test_notices_and_the_journal_are_kept_as_long_as_the_settings_say(six: Harness) -> None:
+    settings = _kept(six)
+    six.notice("1", "2")
+    six.look()
+    _journal(six, 2)
+    six.clock.pass_by(days=4)
+    retention.prune(six.database, settings)
+    assert ([1, 2], [1, 2]) == (_ids(six, tables.notices), _ids(six, tables.changes))
+    six.clock.pass_by(days=2)
+    _journal(six, 1)
+    retention.prune(six.database, settings)
+    assert ([1, 2], [3]) == (_ids(six, tables.notices), _ids(six, tables.changes))
+    six.clock.pass_by(days=5)
+    six.notice("3")
+    retention.prune(six.database, settings)
+    assert [3] == _ids(six, tables.notices)
+
+
+def test_without_a_word_the_journal_is_kept_for_ever_and_notices_for_thirty_days(six: Harness) -> None:
+    _journal(six, 2)
+    six.notice("1")
+    six.look()
+    six.clock.pass_by(days=29)
+    retention.prune(six.database, six.settings)
+    assert [1] == _ids(six, tables.notices)
+    six.clock.pass_by(days=4000)
+    retention.prune(six.database, six.settings)
+    assert ([], [1, 2]) == (_ids(six, tables.notices), _ids(six, tables.changes))
+
+
+def test_a_notice_that_is_not_folded_is_never_trimmed(six: Harness) -> None:
+    six.notice("1")
+    six.clock.pass_by(days=400)
+    retention.prune(six.database, _kept(six))
+    assert [1] == _ids(six, tables.notices)
+
+
+def test_much_is_cleared_away_in_small_transactions(six: Harness) -> None:
+    settings = _kept(six)
+    six.notice(*map(str, range(25)))
+    six.look()
+    _journal(six, 25)
+    six.clock.pass_by(days=20)
+    assert 10 == _largest_deletion(six, lambda: retention.prune(six.database, settings, portion=10))
+    assert ([], []) == (_ids(six, tables.notices), _ids(six, tables.changes))
+
+
+def test_the_journal_is_trimmed_from_the_oldest_on_without_a_hole(six: Harness) -> None:
+    """Also where the clock stepped back."""
+    settings = _kept(six)
+    _journal(six, 3)
+    six.clock.pass_by(days=4)
+    _journal(six, 1)
+    six.clock.pass_by(days=-4)
+    _journal(six, 1)
+    six.clock.pass_by(days=6)
+    retention.prune(six.database, settings, portion=2)
+    assert [4, 5] == _ids(six, tables.changes)
+    with six.database.read() as connection:
+        assert (4, 5) == journal.bounds(connection)[:2]
+
+
+def test_readings_are_forgotten_also_those_that_were_given_up(six: Harness) -> None:
+    settings = _kept(six)
+    end = {"cursor": "page 2", "more": True}
+    six.vendor.listing["goods"] = lambda _: [{"end": end}]
+    for _ in range(3):
+        with six.database.begin() as connection:
+            streams.backfill_now(connection, connection_name="six")
+        six.change(asked_for=False)
+        _one_page(six)
+    under_way = six.stream().full_run
+    assert under_way is not None
+    assert len(_ids(six, tables.runs)) > 2
+    six.clock.pass_by(days=11)
+    retention.prune(six.database, settings)
+    assert [under_way] == _ids(six, tables.runs), "the one that goes on is still needed"
+
+
+def test_what_a_reading_saw_is_forgotten_with_its_resource(connect: Connect) -> None:
+    with connect(kinds={"goods": {}, "orders": {}}) as six:
+        six.vendor.listing["goods"] = lambda _: [{"lines": [["1", "a"]], "end": {"cursor": "2", "more": True}}]
+        six.vendor.listing["orders"] = six.vendor.listing["goods"]
+        for resource in ("goods", "orders"):
+            _one_page(six, resource)
+        file = six.settings.file
+        file.write_text(file.read_text().replace(r", \"orders\": {}", ""))
+        fewer = _kept(six)
+        context.sync_streams(six.database, fewer)
+        assert 2 == _count(six, tables.sightings)
+        six.clock.pass_by(days=9)
+        retention.prune(six.database, fewer)
+        assert 2 == _count(six, tables.sightings), "a worker with older settings may still be reading"
+        six.clock.pass_by(days=2)
+        retention.prune(six.database, fewer)
+        assert 1 == _count(six, tables.sightings)
+
+
+def test_gates_leases_and_bells_of_accounts_that_are_gone_are_forgotten(six: Harness) -> None:
+    settings = _kept(six)
+    six.desk.gate.acquire("goods\n1")  # and was never heard of again
+    with six.database.begin() as connection:
+        for name in ("six", "gone"):
+            rung = {"connection": name, "bell": "sync", "rung_at": six.clock.now, "answered_at": six.clock.now}
+            connection.execute(sa.insert(tables.rings).values(**rung))
+    six.clock.pass_by(days=9)
+    retention.prune(six.database, settings)
+    assert (1, 1, 2) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.rings))
+    six.clock.pass_by(days=2)
+    retention.prune(six.database, settings)
+    assert (0, 0, 1) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.rings))
+    six.vendor.objects["goods"] = {"1": {"v": 1}}
+    six.mention("1")
+    six.look()
+    assert {"1": {"v": 1}} == six.live(), "whoever asks again has a gate again"
+
+
+def test_a_gate_that_a_vendor_shut_for_long_stays(six: Harness) -> None:
+    six.vendor.instead["goods/1"] = [(429, {"Retry-After": str(40 * 86400)}, "see you in spring")]
+    six.mention("1")
+    six.look()
+    six.clock.pass_by(days=11)
+    retention.prune(six.database, _kept(six))
+    assert 1 == _count(six, tables.gates)
+
+
+def test_work_of_a_resource_or_a_connection_that_left_does_not_grow(six: Harness) -> None:
+    """One row for each key at most, and none of a resource that nobody knows."""
+    for _ in range(3):
+        six.notice("1", resource="unheard of")
+        six.look()
+    assert {} == six.inbox("unheard of")
+
+
+@pytest.mark.parametrize("days", [1, 7])
+def test_a_week_without_the_vendor_leaves_one_row_for_each_object(six: Harness, days: int) -> None:
+    six.vendor.away = (503, {}, "closed for repairs")
+    for _ in range(days):
+        six.notice(*"12345" * 20)
+        six.look()
+        six.clock.pass_by(days=1)
+    assert 5 == len(six.inbox())
+    six.clock.pass_by(days=31)
+    retention.prune(six.database, six.settings)
+    assert [] == _ids(six, tables.notices)
+
+
+def test_a_full_reading_that_fails_for_long_leaves_one_run(six: Harness) -> None:
+    six.vendor.away = (503, {}, "closed for repairs")
+    before = len(_ids(six, tables.runs))
+    six.change(full_due_at=six.clock.now)
+    for _ in range(24):
+        six.read()
+        six.clock.pass_by(hours=1)
+    assert before + 1 == len(_ids(six, tables.runs))

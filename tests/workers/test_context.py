@@ -1,0 +1,108 @@
+"""A connection's desk: its schedule, who shares its account, and which of its words are secret."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from models import status
+from tests.workers import vendor_harness
+from workers import configuration, context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from models.db.database import Database
+    from tests.workers.vendor_harness import Harness
+
+    Connect = Callable[..., AbstractContextManager[Harness]]
+
+
+@pytest.fixture
+def connect(sqlite: Database, tmp_path: Path) -> Connect:
+    return partial(vendor_harness.connected, sqlite, tmp_path)
+
+
+def test_a_connection_that_nobody_configured_is_named_with_those_that_are(connect: Connect) -> None:
+    with connect() as six, pytest.raises(LookupError, match=r'"seven".*configured: six'):
+        context.connection_context(six.database, six.settings, "seven")
+
+
+def test_a_desk_is_made_for_every_connection(connect: Connect) -> None:
+    with connect(also={"seven": {}}) as six:
+        assert ["six", "seven"] == [each.name for each in context.all_contexts(six.database, six.settings)]
+
+
+def test_who_has_another_login_shares_nothing(connect: Connect) -> None:
+    with connect(also={"same": {}, "other": {"api_key": "other"}}) as six:
+        assert ["same"] == [each.name for each in six.desk.same_account]
+        assert six.desk.gate.account != context.connection_context(six.database, six.settings, "other").gate.account
+
+
+def test_a_trailing_slash_makes_no_other_account(connect: Connect) -> None:
+    with connect() as six:
+        url = six.settings.connections["six"].url
+    assert not url.endswith("/")
+
+
+def test_a_resource_that_left_the_configuration_is_retired_and_not_asked(connect: Connect) -> None:
+    with connect(kinds={"goods": {}, "orders": {}}) as six:
+        six.vendor.objects["orders"]["1"] = {"v": 1}
+        six.work()
+        file = six.settings.file
+        text = file.read_text(encoding="utf-8").replace(', \\"orders\\": {}', "")
+        file.write_text(text, encoding="utf-8")
+        fewer = configuration.load(file)
+        context.sync_streams(six.database, fewer)
+        assert {"goods": "open", "orders": "retired"} == {
+            row.resource: row.state for row in status.resources(six.database)
+        }
+        smaller = vendor_harness.Harness(six.database, fewer, six.vendor, six.clock)
+        smaller.vendor.asked.clear()
+        smaller.change("orders", full_due_at=six.clock.now)
+        smaller.work()
+        assert [] == smaller.vendor.asked
+        assert {"1"} == six.live("orders").keys(), "its rows are not touched"
+
+
+@pytest.mark.parametrize("key", ["k-1", "with space & sign", "a/b?c=d"])
+def test_secrets_are_masked_as_they_are_and_as_an_address_writes_them(connect: Connect, key: str) -> None:
+    with connect(api_key=key) as six:
+        written = quote(key, safe="")
+        assert "it was *** or *** here" == six.desk.redact_text(f"it was {key} or {written} here")
+
+
+def test_settings_that_are_shown_show_no_secret(connect: Connect) -> None:
+    with connect() as six:
+        assert "very-secret" not in repr(six.desk)
+        assert "very-secret" not in repr(six.settings)
+
+
+def test_a_lasting_desk_leaves_its_line_to_the_vendor_open(connect: Connect) -> None:
+    with connect() as six:
+        lasting = context.connection_context(six.database, six.settings, "six", lasting=True)
+        clients = []
+        for _ in range(2):
+            with lasting.work_session() as shift:
+                clients.append(shift.client)
+        assert clients[0] is clients[1]
+        with six.desk.work_session() as first, six.desk.work_session() as second:
+            assert first.client is not second.client
+
+
+def test_after_a_shift_that_broke_off_the_vendor_is_called_anew(connect: Connect) -> None:
+    with connect() as six:
+        lasting = context.connection_context(six.database, six.settings, "six", lasting=True)
+        clients = []
+        with suppress(TimeoutError), lasting.work_session() as shift:
+            clients.append(shift.client)
+            raise TimeoutError
+        with lasting.work_session() as shift:
+            clients.append(shift.client)
+        assert clients[0] is not clients[1]

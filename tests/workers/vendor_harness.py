@@ -1,0 +1,470 @@
+"""A sixth system, made for a test: a connector folder beside the others, and a vendor that the test plays itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from models.bookkeeping import due, inbox, parked, streams, webhooks
+from models.db import tables
+from models.mirror import apply, schema_evolution
+from models.values import Cause, Lane, ObjectRef
+from tests.mirroring import table
+from tests.processes import Line
+from tests.serving import served
+from workers import configuration, connectors, context
+from workers.ingest import loop
+from workers.queue import due_work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+    from models.bookkeeping.streams import Stream
+    from models.db.database import Database
+    from models.settings.load import Settings
+    from workers.context import ConnectionContext, WorkSession
+
+FILES = {
+    "__init__": '"""The sixth system."""\n',
+    "options": """
+from datetime import datetime
+from workers.connectors.contract import Connection, Secret, Url
+
+class Options(Connection):
+    url: Url
+    api_key: Secret
+    kinds: str
+    opens_at: datetime | None = None
+
+    def login(self):
+        return (self.api_key.get_secret_value(),)
+
+    def closed_until(self, now):
+        return self.opens_at if self.opens_at is not None and now < self.opens_at else None
+""",
+    "resources": """
+import json
+from datetime import timedelta
+from workers.connectors.contract import Resource
+
+def resources(options):
+    return tuple(Resource(name, **_arguments(kind)) for name, kind in json.loads(options.kinds).items())
+
+def _arguments(kind):
+    full_every = timedelta(seconds=kind.get("full_every", 86400))
+    every = timedelta(seconds=kind["every"]) if "every" in kind else None
+    return kind | {"full_every": full_every, "every": every, "bound": full_every}
+""",
+    "client": """
+from datetime import datetime
+from models.values import Chunk, End, Line, Mention, Received, Snapshot, Tombstone, Unreadable, Withheld
+from workers.connectors.contract import Greeting
+from workers.connectors.http import Http
+from workers.errors import Busy, Closed, NotForUs, SetAside
+
+class Killed(BaseException):
+    pass
+
+class Client:
+    def __init__(self, options, wire):
+        key = options.api_key.get_secret_value()
+        self._http = Http(wire, base_url=options.url, timeout=options.timeout, headers={"X-Key": key})
+
+    def close(self):
+        self._http.close()
+
+    def fetch(self, resource, key):
+        reply = self._asked(f"/{resource.name}/{key}")
+        if reply.status == 404:
+            return Tombstone(key)
+        if reply.status == 406:
+            return Withheld(key, {"withheld": True})
+        found = reply.json()
+        if "crash" in found["raw"]:
+            raise RuntimeError("a mistake of ours")
+        return Snapshot(key, found["raw"], listed=found.get("listed"))
+
+    def list(self, resource, cursor):
+        for chunk in self._asked(f"/{resource.name}", cursor=cursor).json():
+            if chunk.get("fail") == "kill":
+                raise Killed
+            if chunk.get("fail") == "crash":
+                raise RuntimeError("a mistake of ours")
+            if chunk.get("fail"):
+                raise TypeError(chunk["fail"])
+            end = chunk.get("end")
+            received = [Received(key, sent.encode()) for key, sent in chunk.get("received", {}).items()]
+            yield Chunk(
+                snapshots=received or [Snapshot(key, raw) for key, raw in chunk.get("snapshots", {}).items()],
+                lines=[Line(*line) for line in chunk.get("lines", ())],
+                mentions=[Mention(*mention) for mention in chunk.get("mentions", ())],
+                unreadable=[Unreadable(*row) for row in chunk.get("unreadable", ())],
+                end=None if end is None else End(**end),
+            )
+
+    def shape(self, resource):
+        return self._asked(f"/{resource.name}/metadata").json()
+
+    def check(self):
+        reply = self._asked("/check")
+        return Greeting(str(reply.json()), reply.date)
+
+    def probe(self, resource):
+        return str(self._asked("/check").json())
+
+    def ask(self, words):
+        return self._asked("/" + "/".join(words)).json()
+
+    def _asked(self, path, cursor=None):
+        reply = self._http.read("GET", path, params={} if cursor is None else {"cursor": cursor})
+        said = reply.body.decode()
+        match reply.status:
+            case 400:
+                raise SetAside(said)
+            case 403:
+                raise SetAside(said, whole_resource=True)
+            case 409:
+                raise Busy(said)
+            case 410:
+                raise NotForUs(said)
+            case 423:
+                raise Closed("closed", until=datetime.fromisoformat(said))
+        return reply
+""",
+}
+
+ELSEWHERE = """
+import sys
+from datetime import datetime
+from pathlib import Path
+
+folder, file, url, now, name = sys.argv[1:]
+from workers import configuration, connectors, desk, ingest
+from models.db.database import Database
+
+connectors.__path__.append(folder)
+clock = datetime.fromisoformat(now)
+database = Database(url, clock=lambda: clock)
+ingest.look(desk.desk(database, configuration.load(Path(file)), name))
+"""
+"""What `Six.look_elsewhere` runs."""
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+Chunks = list[dict[str, Any]]
+
+
+class Clock:
+    """A database's clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+class Vendor:
+    """The test's own vendor.
+
+    `objects`: resource -> key -> object. `listing`: resource -> what a listing answers to a cursor, instead of one
+    complete page of snapshots. `instead`: path -> answers (status, headers, body) that come first, one each; the last
+    one stays if `stuck`. `away`: what he answers to everybody. `meanwhile`: path -> what happens while that request,
+    whose answer is made, is on its way.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.listing: dict[str, Callable[[str | None], Chunks]] = {}
+        self.instead: dict[str, list[tuple[int, dict[str, str], str]]] = {}
+        self.meanwhile: dict[str, Callable[[], None]] = {}
+        self.away: tuple[int, dict[str, str], str] | None = None
+        self.stuck = False
+        self.asked: list[str] = []
+        self.cursors: list[str | None] = []
+        self.app = Starlette(routes=[Route("/{path:path}", self._answer)])
+
+    def _answer(self, request: Request) -> Response:
+        path, cursor = request.path_params["path"], request.query_params.get("cursor")
+        self.asked.append(path)
+        answer = self._instead(path) or self._right(path, cursor)
+        happens = self.meanwhile.pop(path, None)
+        if happens is not None:
+            happens()
+        return answer
+
+    def _instead(self, path: str) -> Response | None:
+        answers = [self.away] if self.away is not None else self.instead.get(path)
+        if not answers:
+            return None
+        stays = self.away is not None or (self.stuck and len(answers) == 1)
+        status, headers, body = answers[0] if stays else answers.pop(0)
+        return Response(body, status, headers)
+
+    def _right(self, path: str, cursor: str | None) -> Response:
+        resource, _, key = path.partition("/")
+        if key == "metadata":
+            return Response(json.dumps({"": {"declared": "text"}}))
+        if key:
+            found = self.objects[resource].get(key)
+            return Response("", 404) if found is None else Response(json.dumps({"raw": found, "listed": _token(found)}))
+        if resource == "check":
+            return Response('"well"')
+        self.cursors.append(cursor)
+        chunks = self.listing[resource](cursor) if resource in self.listing else whole(self.objects[resource])
+        return Response(json.dumps(chunks))
+
+
+def whole(objects: dict[str, Any]) -> Chunks:
+    """One reply that brings everything."""
+    return [{"snapshots": objects, "end": {"cursor": "done", "complete": True}}]
+
+
+def named(objects: dict[str, Any]) -> Chunks:
+    """One reply that brings only names."""
+    return [{"lines": [[key, _token(raw)] for key, raw in objects.items()], "end": {"cursor": "d", "complete": True}}]
+
+
+def _token(raw: Any) -> str | None:
+    return str(raw["v"]) if isinstance(raw, dict) and "v" in raw else None
+
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class BaseHarness(Generic[V]):
+    """A connection to a vendor of type `V`, its mirror, and what a test does with both."""
+
+    database: Database
+    settings: Settings
+    vendor: V
+    clock: Clock
+    name: str = "six"
+    line: Line | None = None
+    failures: list[BaseException] = field(default_factory=list)
+
+    @property
+    def desk(self) -> ConnectionContext:
+        return context.connection_context(self.database, self.settings, self.name)
+
+    def look(self) -> WorkSession:
+        return loop.sync(self.desk)
+
+    def read(self) -> WorkSession:
+        return loop.full_sync(self.desk)
+
+    def work(self) -> None:
+        """Everything that is due at this moment."""
+        for _ in range(100):
+            look, read = due_work.has_work(self.desk, due.load(self.database))
+            if read:
+                self.read()
+            if look:
+                self.look()
+            if not (look or read):
+                return
+        raise AssertionError("there is always something due")
+
+    def read_again(self, resource: str = "goods") -> None:
+        """A full reading, as if its schedule had come round."""
+        self.change(resource, full_due_at=self.clock.now)
+        self.read()
+
+    def read_twice(self, resource: str = "goods") -> None:
+        """A full reading and, after what it lacked has rested, the one that confirms it."""
+        self.read_again(resource)
+        self.clock.pass_by(minutes=1)
+        self.work()
+
+    def in_time(self, until: Callable[[], bool], *, hours: float = 1) -> None:
+        """Let time pass until then, from one moment at which something is due to the next, with a worker for it."""
+        end = self.clock.now + timedelta(hours=hours)
+        while not until():
+            assert self.clock.now < end, f"not within {hours} h: {self.inbox()} {self.stream()}"
+            look, read = due_work.has_work(self.desk, due.load(self.database))
+            for wanted, work in ((read, self.read), (look, self.look)):
+                with suppress(RuntimeError):  # a mistake of ours: Celery logs it and takes the next message
+                    _ = wanted and work()
+            self.clock.now = min(self._next_due(), end)
+
+    def hours_pass(self, hours: float) -> None:
+        """The same, without anything to wait for."""
+        end = self.clock.now + timedelta(hours=hours)
+        self.in_time(lambda: self.clock.now >= end, hours=hours)
+
+    def _next_due(self) -> datetime:
+        i, s, g = tables.inbox.c, tables.streams.c, tables.gates.c
+        now = self.clock.now
+        asked = [sa.select(i.due_at).where(i.state == "due", i.due_at > now)]
+        asked += [sa.select(column).where(column > now) for column in (s.due_at, s.full_due_at, g.shut_until)]
+        with self.database.read() as connection:
+            moments: list[datetime] = [moment for one in asked for moment in connection.execute(one).scalars()]
+        at_least, at_most = now + timedelta(seconds=1), now + timedelta(minutes=5)
+        return max(at_least, min([at_most, *moments]))
+
+    def look_elsewhere(self) -> subprocess.Popen[bytes]:
+        """A worker of its own, which looks once, by the clock as it stands."""
+        folder = str(self.settings.file.parent / "systems")
+        url = self.database.url.render_as_string(hide_password=False)
+        words = [folder, str(self.settings.file), url, self.clock.now.isoformat(), self.name]
+        return subprocess.Popen([sys.executable, "-c", ELSEWHERE, *words], stdout=subprocess.DEVNULL)
+
+    def change(self, resource: str = "goods", **values: Any) -> None:
+        with self.database.begin() as connection:
+            streams.change(connection, self.name, resource, **values)
+
+    def aside(self, look: Callable[[], object]) -> threading.Thread:
+        """Let another worker do this."""
+
+        def guarded() -> None:
+            try:
+                look()
+            except BaseException as error:  # noqa: BLE001 - a thread's failure must reach the test
+                self.failures.append(error)
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        return thread
+
+    def mention(
+        self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK
+    ) -> None:
+        with self.database.begin() as connection:
+            inbox.enqueue(
+                connection,
+                connection_name=self.name,
+                mentions=[ObjectRef(resource, key) for key in keys],
+                lane=lane,
+                cause=cause,
+            )
+
+    def notice(self, *keys: str, resource: str = "goods") -> None:
+        letters = [webhooks.AcceptedWebhook(self.name, "{}", resource, key) for key in keys]
+        with self.database.begin() as connection:
+            webhooks.append(connection, letters)
+
+    def retry(self, *keys: str, resource: str = "goods") -> int:
+        with self.database.begin() as connection:
+            one = {"connection_name": self.name, "resource": resource}
+            return sum(parked.retry(connection, key=key, **one) for key in keys)
+
+    def stream(self, resource: str = "goods") -> Stream:
+        with self.database.read() as connection:
+            found = streams.get(connection, self.name, resource)
+        assert found is not None
+        return found
+
+    def column(self, name: str, resource: str = "goods") -> Any:
+        c = tables.streams.c
+        with self.database.read() as connection:
+            return connection.execute(
+                sa.select(c[name]).where(c.connection == self.name, c.resource == resource)
+            ).scalar_one()
+
+    def inbox(self, resource: str = "goods") -> dict[str, Any]:
+        """The rows that wait, by key."""
+        with self.database.read() as connection:
+            chosen = sa.select(tables.inbox).where(
+                tables.inbox.c.connection == self.name, tables.inbox.c.resource == resource
+            )
+            return {row.key: row for row in connection.execute(chosen)}
+
+    def states(self, resource: str = "goods") -> dict[str, str]:
+        return {key: row.state for key, row in self.inbox(resource).items()}
+
+    def live(self, resource: str = "goods") -> dict[str, Any]:
+        target = self.desk.target(self.desk.resources[resource])
+        with self.database.read() as connection:
+            return {key: raw for key, gone, raw in apply.export(connection, target) if gone is None}
+
+    def row(self, key: str, resource: str = "goods") -> Any:
+        with self.database.read() as connection:
+            schema = schema_evolution.current(connection, f"sixth_{resource}")
+            assert schema is not None
+            root = schema.root.sql
+            return connection.execute(sa.select(root).where(root.c["_key"] == key)).mappings().one()
+
+    def journal(self, resource: str = "goods") -> list[tuple[str, str, str]]:
+        """Key, kind and cause of each entry."""
+        c = tables.changes.c
+        with self.database.read() as connection:
+            chosen = sa.select(c.key, c.kind, c.cause).where(c.resource == resource).order_by(c.id)
+            return [(row.key, row.kind, row.cause) for row in connection.execute(chosen)]
+
+    def leases(self) -> int:
+        with self.database.read() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(tables.leases)).scalar_one()
+
+
+class Harness(BaseHarness[Vendor]):
+    """A connection to the sixth system's vendor."""
+
+
+@contextmanager
+def connected(
+    database: Database,
+    folder: Path,
+    *,
+    kinds: dict[str, dict[str, Any]] | None = None,
+    also: dict[str, dict[str, Any]] | None = None,
+    on_a_line: bool = False,
+    **options: Any,
+) -> Iterator[Harness]:
+    """The sixth system's folder on the path, its vendor served, a connection `six` aligned; `also`: more connections.
+
+    `kinds`: resource -> fields of its `Resource` (`every` and `full_every` in seconds). `on_a_line`: the vendor is
+    reached over a line that the test can cut.
+    """
+    put = folder / "systems"
+    (put / "sixth").mkdir(parents=True)
+    for name, text in FILES.items():
+        (put / "sixth" / f"{name}.py").write_text(text, encoding="utf-8")
+    clock, vendor = Clock(), Vendor()
+    database._clock = clock
+    with beside(put), ExitStack() as stack:
+        url, line = stack.enter_context(served(vendor.app)), None
+        if on_a_line:
+            line = stack.enter_context(Line(url))
+            url = line.address
+        common = {"system": "sixth", "url": url, "api_key": "very-secret", "kinds": json.dumps(kinds or {"goods": {}})}
+        common |= options
+        written = [table(name, common | more) for name, more in {"six": {}, **(also or {})}.items()]
+        file = folder / "erpmirror.toml"
+        file.write_text("\n".join(written), encoding="utf-8")
+        six = Harness(database, configuration.load(file), vendor, clock, line=line)
+        for resource in six.desk.resources:
+            vendor.objects.setdefault(resource, {})
+        context.sync_streams(database, six.settings)
+        yield six
+    assert [] == six.failures
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[None]:
+    """Have the connector folders in there found beside ours."""
+    connectors.__path__.append(str(folder))
+    try:
+        yield
+    finally:
+        connectors.__path__.remove(str(folder))
+        for name in [name for name in sys.modules if name.startswith("workers.connectors.sixth")]:
+            del sys.modules[name]
+            vars(connectors).pop("sixth", None)

@@ -1,0 +1,291 @@
+"""The verbs that show the mirror's state, and those that ask the vendor now."""
+
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from models.durations import spell
+from workers.cli import common, errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from models.db.database import Database
+    from models.settings.load import Settings
+    from models.status import ResourceStatus
+    from workers.cli import progress
+    from workers.context import ConnectionContext
+
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Do it here and show progress, or only wake the workers.")]
+
+_FIELDS = (
+    "connection",
+    "system",
+    "resource",
+    "rows",
+    "last_look",
+    "complete_as_of",
+    "bound",
+    "pending",
+    "parked",
+    "held",
+    "last_error",
+)
+
+
+_LONG_AGO = timedelta(days=2)
+
+_COUNTS = ("rows", "pending", "parked", "held")
+
+
+def status(
+    config: common.Config = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of objects, times in UTC.")] = False,
+) -> None:
+    """Show the state of each resource: as of when it is complete, and what waits.
+
+    First the broker, and when a worker last took a message from each queue. [bold]complete as of[/]: everything that
+    the ERP held then is in the mirror. [bold]bound[/]: within this time the mirror equals the ERP again, whatever was
+    lost. [bold]pending[/]: objects to be fetched. [bold]parked[/] and [bold]held[/] wait for you: see
+    [bold]erpmirror parked[/]. A resource that is no longer configured is not asked for and has no bound.
+
+    Example: [bold]erpmirror status --json | jq '.[] | select(.parked > 0)'[/]
+    """
+    from models import status
+    from workers.cli import worker_health
+
+    loaded = common.settings(config)
+    database = common.database(loaded)
+    rows = status.resources(database)
+    mine = _configured(loaded)
+    kept = [row for row in rows if (row.connection, row.resource) in mine]
+    unread = _unread(mine, kept)
+    if as_json:
+        left = [_fields(row) | {"bound": None} for row in rows if row not in kept]
+        print_json([*map(_fields, kept), *unread, *left])
+        return
+    worker_health.show(loaded, database)
+    _print_table(kept, unread)
+    name_unconfigured(database, loaded)
+
+
+def _configured(loaded: Settings) -> dict[tuple[str, str], tuple[str, int]]:
+    """(connection, resource) -> (system, bound in seconds) of everything that is configured."""
+    from workers.connectors import discovery
+
+    systems = discovery.systems()
+    return {
+        (name, resource.name): (options.system, int(resource.bound.total_seconds()))
+        for name, options in loaded.connections.items()
+        for resource in systems[options.system].resources(options)
+    }
+
+
+def _fields(row: ResourceStatus) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _FIELDS}
+
+
+def _unread(mine: dict[tuple[str, str], tuple[str, int]], kept: Sequence[ResourceStatus]) -> list[dict[str, Any]]:
+    """What is configured but was never synced."""
+    seen = {(row.connection, row.resource) for row in kept}
+    blank = dict.fromkeys(_FIELDS) | dict.fromkeys(_COUNTS, 0)
+    return [
+        blank | {"connection": name, "system": system, "resource": resource, "bound": bound}
+        for (name, resource), (system, bound) in mine.items()
+        if (name, resource) not in seen
+    ]
+
+
+def print_json(values: Any) -> None:
+    """Print for programs; times in UTC."""
+    import json
+
+    typer.echo(json.dumps(values, ensure_ascii=False, indent=2, default=_iso))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
+
+
+def _print_table(rows: Sequence[ResourceStatus], unread: Sequence[dict[str, Any]]) -> None:
+    """One table for each connection, and below it what went wrong, for a vendor's messages are long."""
+    from rich.text import Text
+
+    everything = [*(_fields(row) | {"warning": row.warning, "reading": row.full_sync} for row in rows), *unread]
+    console = common.out()
+    for connection in sorted({values["connection"] for values in everything}):
+        mine = [values for values in everything if values["connection"] == connection]
+        console.print(Text(f"{connection} ({mine[0]['system']})", style="bold"))
+        console.print(_table(mine, datetime.now(UTC)))
+        for values in mine:
+            for message, style in ((values["last_error"], "red"), (values.get("warning"), "yellow")):
+                if message:
+                    console.print(Text(f"  {values['resource']}: {message}", style=style), soft_wrap=True)
+    if not everything:
+        console.print("No connection is configured yet.")
+
+
+def _table(rows: Sequence[dict[str, Any]], now: datetime) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("resource", overflow="fold")
+    for name in ("rows", "last look", "complete as of", "bound", "pending", "parked", "held"):
+        table.add_column(name, justify="right", no_wrap=name != "complete as of")
+    for values in rows:
+        table.add_row(*(Text(cell) for cell in _cells(values, now)), style=_style(values))
+    return table
+
+
+def _cells(values: dict[str, Any], now: datetime) -> list[str]:
+    synced = values.get("reading")
+    return [
+        values["resource"] + (f" (full sync: {synced})" if synced is not None else ""),
+        str(values["rows"]),
+        ago(values["last_look"], now),
+        ago(values["complete_as_of"], now),
+        spell(timedelta(seconds=values["bound"]), exact=True),
+        *(str(values[name]) for name in _COUNTS[1:]),
+    ]
+
+
+def _style(values: dict[str, Any]) -> str:
+    if values["parked"] or values["held"]:
+        return "red"
+    return "yellow" if values["last_error"] else ""
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """When that was, for a person: how long ago, or the date if it is more than two days."""
+    if moment is None:
+        return "never"
+    return f"{spell(now - moment)} ago" if now - moment < _LONG_AGO else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def name_unconfigured(database: Database, loaded: Settings) -> None:
+    """Name the rows of connections and resources that are no longer configured."""
+    from models import status
+
+    mine = _configured(loaded)
+    for row in status.resources(database):
+        if (row.connection, row.resource) not in mine:
+            common.note(
+                f"{row.connection} {row.resource} is no longer configured: its {row.rows} rows are not touched and not "
+                f"asked for; `erpmirror forget {row.connection} {row.resource}` removes them"
+            )
+
+
+def poll(
+    connection: common.Name,
+    resource: common.MaybeResource = None,
+    *,
+    wait: Wait = True,
+    config: common.Config = None,
+) -> None:
+    """Poll now for what changed, without waiting for the schedule.
+
+    A resource that was parked as a whole is tried again.
+
+    Example: [bold]erpmirror poll shop catalogs.goods[/]
+    """
+    from models.bookkeeping import streams
+
+    at = common.connection_context(config, connection)
+    names = common.resources(at, resource)
+    at.sync_streams()
+    with at.database.begin() as opened:
+        streams.poll_now(opened, connection_name=at.name, resource=resource)
+    _until_done(at, names, wait=wait)
+
+
+def backfill(
+    connection: common.Name,
+    resource: common.MaybeResource = None,
+    *,
+    wait: Wait = True,
+    config: common.Config = None,
+) -> None:
+    """Read everything again: a full sync. After Ctrl-C it resumes where it stopped, here or in a worker.
+
+    Equal objects change nothing. A key that the vendor no longer lists is fetched before it counts as deleted.
+
+    Example: [bold]erpmirror backfill books invoices[/]
+    """
+    from models.bookkeeping import streams
+
+    at = common.connection_context(config, connection)
+    names = common.resources(at, resource)
+    at.sync_streams()
+    with at.database.begin() as opened:
+        streams.backfill_now(opened, connection_name=at.name, resource=resource)
+    _until_done(at, names, wait=wait)
+
+
+def _until_done(at: ConnectionContext, names: Sequence[str], *, wait: bool) -> None:
+    """Do what is due now, or wake the workers."""
+    from workers.cli import progress
+
+    if not wait:
+        common.wake(at)
+        return
+    try:
+        results, done = progress.until_done(at, names, common.err(), rows=lambda: _rows(at, names))
+    except KeyboardInterrupt:
+        common.note("Stopped. It resumes where it stopped: in a worker, or when you repeat this.")
+        raise typer.Exit(130) from None
+    after = _rows(at, names)
+    for each in results:
+        common.out().print(f"{each.resource}: {after.get(each.resource, 0)} rows", markup=False)
+    wrong = [each for each in results if each.error or each.state != "open"]
+    if wrong or not done:
+        raise errors.Problem("\n".join(["not everything could be read", *map(_wrong, wrong), _what_next(wrong)]))
+
+
+def _wrong(each: progress.Progressed) -> str:
+    return f"  {each.resource}: {each.error or each.state}"
+
+
+def _what_next(wrong: Sequence[progress.Progressed]) -> str:
+    if any(each.state == "parked" for each in wrong):
+        return "what is parked waits for `erpmirror parked retry`; the rest stays due and is tried again"
+    return "it stays due and is tried again"
+
+
+def _rows(at: ConnectionContext, names: Sequence[str]) -> dict[str, int]:
+    from models.mirror import apply
+
+    with at.database.read() as opened:
+        targets = {name: at.target(at.resources[name], None) for name in names}
+        return {name: apply.count_live(opened, target) for name, target in targets.items()}
+
+
+def ask(
+    connection: common.Name,
+    words: Annotated[
+        list[str], typer.Argument(metavar="WORDS…", help="The request in the vendor's own terms; see the example.")
+    ],
+    *,
+    config: common.Config = None,
+) -> None:
+    """Send the vendor one read request and print its answer. It goes through the gate like every request.
+
+    Example: [bold]erpmirror ask shop getObject 1100300000001001[/]
+    """
+    import simplejson
+
+    from workers.cli import vendor_query
+
+    at = common.connection_context(config, connection)
+    with common.err().status("Asking …"):
+        answer = vendor_query.ask(at, words)
+    typer.echo(simplejson.dumps(answer, use_decimal=True, ensure_ascii=False, indent=2))

@@ -1,0 +1,103 @@
+"""A person's own question to a vendor, through the gate like everybody's."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from workers.errors import TryLater
+from workers.gate import gate
+from workers.ingest import failures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from workers.connectors.contract import Client, Resource
+    from workers.context import ConnectionContext, WorkSession
+
+_PATIENCE = timedelta(minutes=1)
+"""How long a person waits for a turn."""
+
+_PART_OF_A_SECOND = timedelta(seconds=1)
+"""What a `Date` header leaves out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a vendor said when we knocked. `ahead`: how far his clock is before this machine's; None if he shows none.
+
+    Zero as long as his clock may be right: he read it at some moment between our question and his answer.
+    """
+
+    says: str
+    ahead: timedelta | None
+
+
+def ask(desk: ConnectionContext, words: Sequence[str]) -> Any:
+    """One read request in the vendor's own terms; its decoded answer. Raises `errors.Fate`, `gate.Shut`."""
+    return _send(desk, lambda client: client.ask(words))
+
+
+def _this_machine() -> datetime:
+    return datetime.now(UTC)
+
+
+def check(desk: ConnectionContext, *, now: Callable[[], datetime] = _this_machine) -> Handshake:
+    """Prove address and login, and compare the clocks. `now`: aware. Raises `errors.Fate`, `gate.Shut`."""
+
+    def meet(client: Client) -> Handshake:
+        knocked = now()
+        greeting = client.check()
+        answered = now()
+        clock = greeting.clock
+        return Handshake(greeting.summary, None if clock is None else _ahead(clock, knocked, answered))
+
+    met: Handshake = _send(desk, meet)
+    return met
+
+
+def probe(desk: ConnectionContext, resource: Resource) -> str:
+    """Prove that this resource can be read; a few words for a person. Raises `errors.Fate`, `gate.Shut`."""
+    return str(_send(desk, lambda client: client.probe(resource)))
+
+
+def _ahead(clock: datetime, knocked: datetime, answered: datetime) -> timedelta:
+    """How far the clock lies outside of what it can have been, as a signed duration."""
+    if clock > answered:
+        return clock - answered
+    return min(clock + _PART_OF_A_SECOND - knocked, timedelta(0))
+
+
+def _send(desk: ConnectionContext, question: Callable[[Client], Any]) -> Any:
+    deadline = time.monotonic() + _PATIENCE.total_seconds()
+    while True:
+        try:
+            with desk.work_session() as shift, shift.acquire(f"asked by a person for {desk.name}") as slot:
+                return _answer(shift, slot, question)
+        except gate.GateClosed as shut:
+            if time.monotonic() > deadline or _is_hopeless(desk, shut):
+                raise
+            time.sleep(0.25)
+
+
+def _is_hopeless(desk: ConnectionContext, shut: gate.GateClosed) -> bool:
+    """Whether the gate is shut for longer than a person waits. Who is asking may leave long before his lease ends."""
+    return shut.until - desk.now() > max(_PATIENCE, desk.options.timeout + gate.GRACE + gate.MOMENT)
+
+
+def _answer(shift: WorkSession, slot: gate.Lease, question: Callable[[Client], Any]) -> Any:
+    desk = shift.desk
+    try:
+        with failures.classify(desk):
+            answer = question(shift.client)
+    except TryLater as late:
+        if late.shuts_gate:
+            with suppress(gate.LeaseLost), desk.database.begin() as connection:
+                desk.gate.release_and_back_off(connection, slot, reason=str(late), after=late.after, counts=True)
+        raise
+    with suppress(gate.LeaseLost), desk.database.begin() as connection:
+        desk.gate.release(connection, slot)  # lost or not: nothing is written of this answer
+    return answer

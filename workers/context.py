@@ -1,0 +1,197 @@
+"""Everything that is needed to work for one connection, in one place."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from models import exact, redaction
+from models.bookkeeping import streams
+from models.mirror import apply
+from workers.connectors import discovery
+from workers.connectors.contract import ClientRuntime
+from workers.gate import gate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from models.bookkeeping.streams import Stream
+    from models.db.database import Database
+    from models.settings.load import Connection, Settings
+    from workers.connectors.contract import Client, Resource
+    from workers.connectors.discovery import System
+
+
+@dataclass(frozen=True)
+class ConnectionContext:
+    """One connection's desk. Cheap to make; opens nothing before it is used.
+
+    `lasting`: the line to the vendor stays open between two shifts, which must not overlap then.
+    """
+
+    database: Database
+    settings: Settings
+    options: Connection
+    keeps_client: bool = False
+
+    @property
+    def name(self) -> str:
+        """The connection's name."""
+        return self.options.name
+
+    @cached_property
+    def system(self) -> System:
+        """The ERP that this connection leads to."""
+        return discovery.systems()[self.options.system]
+
+    @cached_property
+    def resources(self) -> dict[str, Resource]:
+        """The configured resources by name."""
+        return {resource.name: resource for resource in self.system.resources(self.options)}
+
+    @cached_property
+    def same_account(self) -> list[Connection]:
+        """The other connections that lead to the same account."""
+        mine = gate.account_of(self.options)
+        others = (each for each in self.settings.connections.values() if each.name != self.name)
+        return [each for each in others if gate.account_of(each) == mine]
+
+    @cached_property
+    def gate(self) -> gate.Gate:
+        """The account's gate."""
+        return gate.Gate(self.database, self.options, sharing=self.same_account)
+
+    def target(self, resource: Resource, stream: Stream | None = None) -> apply.Target:
+        """The resource as the write path needs it: declared fields are the vendor's metadata where we have it."""
+        return apply.Target(
+            connection=self.name,
+            system=self.options.system,
+            resource=resource.name,
+            omit=(*self.options.omit, *self.options.secrets),
+            shape=(stream.shape if stream else None) or resource.shape,
+            hints=resource.hints,
+            notes=resource.notes,
+            project=resource.project,
+        )
+
+    @cached_property
+    def _mask(self) -> redaction.Mask:
+        values = (getattr(self.options, name) for name in type(self.options).model_fields)
+        return redaction.Mask([value.get_secret_value() for value in values if isinstance(value, SecretStr)])
+
+    def redact_text(self, text: str) -> str:
+        """The text without this connection's secrets, fit for a table: vendors repeat what they were sent."""
+        return exact.storable_text(self._mask(text))
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        with self.database.read() as tx:
+            return tx.now
+
+    @contextmanager
+    def work_session(self) -> Iterator[WorkSession]:
+        """Work with the vendor's client open."""
+        shift = WorkSession(self)
+        line = self._clients.pop() if self._clients else _CachedClient(self)
+        shift.client, line.shift = line.client, shift
+        try:
+            yield shift
+            if self.keeps_client:  # after whatever broke off the next shift had better call anew
+                self._clients.append(line)
+        finally:
+            line.shift = None
+            if line not in self._clients:
+                line.client.close()
+
+    @cached_property
+    def _clients(self) -> list[_CachedClient]:
+        """What the last shift left open."""
+        return []
+
+    def sync_streams(self) -> None:
+        """Make the streams fit the configuration."""
+        plans = [
+            streams.Plan(
+                resource.name, resource.bound_in_all, ticks=resource.every is not None, selection=resource.selection
+            )
+            for resource in self.resources.values()
+        ]
+        with self.database.begin() as tx:
+            streams.sync(tx, connection_name=self.name, system=self.options.system, plans=plans)
+
+
+class _CachedClient:
+    """A vendor's client, and whose shift it is: who holds its slot renews the lease."""
+
+    def __init__(self, desk: ConnectionContext) -> None:
+        self.shift: WorkSession | None = None
+        wire = ClientRuntime(heartbeat=self._alive, sessions=desk.gate.sessions(), now=desk.now)
+        self.client = desk.system.client(desk.options, wire)
+
+    def _alive(self) -> None:
+        if self.shift is not None:
+            self.shift.heartbeat()
+
+
+class WorkSession:
+    """One task's work at a desk: its client, the slot it asks under, and a tally.
+
+    `more`: the task stopped before everything due was done. `until`: when it is to stop, by the monotonic clock.
+    `steps`: how often it has asked what is due. `settled`: a resource has become complete, as of the last answer.
+    """
+
+    client: Client
+
+    def __init__(self, desk: ConnectionContext) -> None:
+        self.desk = desk
+        self.requests = 0
+        self.changes = 0
+        self.has_more = False
+        self.steps = 0
+        self.settled = False
+        self.deadline = 0.0
+        self._slot: gate.Lease | None = None
+
+    @contextmanager
+    def acquire(self, subject: str | None = None, *, begin: gate.OnAcquire | None = None) -> Iterator[gate.Lease]:
+        """A slot at the gate for the block: for a point read of `subject`, or for a listing. Raises `gate.Shut`."""
+        with gate.acquired(self.desk.gate, subject, begin=begin) as slot:
+            self._slot = slot
+            try:
+                yield slot
+            finally:
+                self._slot = None
+
+    def heartbeat(self) -> None:
+        """Bytes arrive: the lease of a long stream is renewed."""
+        if self._slot is not None:
+            self.desk.gate.heartbeat(self._slot)
+
+
+def all_contexts(database: Database, settings: Settings) -> list[ConnectionContext]:
+    """A desk for every configured connection."""
+    return [ConnectionContext(database, settings, options) for options in settings.connections.values()]
+
+
+def connection_context(
+    database: Database, settings: Settings, name: str, *, lasting: bool = False
+) -> ConnectionContext:
+    """The desk of one connection. LookupError names those that exist."""
+    options = settings.connections.get(name)
+    if options is None:
+        known = ", ".join(sorted(settings.connections)) or "none"
+        raise LookupError(f'no connection "{name}" in {settings.file}; configured: {known}')
+    return ConnectionContext(database, settings, options, lasting)
+
+
+def sync_streams(database: Database, settings: Settings) -> None:
+    """Make all streams fit the configuration."""
+    for each in all_contexts(database, settings):
+        each.sync_streams()
+    with database.begin() as tx:
+        streams.retire(tx, configured=settings.connections)

@@ -1,0 +1,55 @@
+"""Compares every object of a sandbox with its row in the mirror, as values.
+
+Used by the demo and by tests as the proof that the mirror equals the ERP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from models import exact
+from models.mirror import apply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from models.db.database import Database
+    from workers.connectors.contract import Sandbox
+    from workers.context import ConnectionContext
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The result for one resource.
+
+    `objects`: live objects in the sandbox. `rows`: live rows in the mirror. `differences`: keys on one side only or
+    with different values, sorted.
+    """
+
+    connection: str
+    resource: str
+    objects: int
+    rows: int
+    differences: tuple[str, ...]
+
+
+def compare(
+    database: Database, desks: Iterable[ConnectionContext], sandboxes: Mapping[str, Sandbox]
+) -> list[Comparison]:
+    """Compare every resource of the connections that have a sandbox (`sandboxes`: connection name -> sandbox)."""
+    return [
+        _compared(database, desk, name, sandboxes[desk.name].truth(name))
+        for desk in desks
+        for name in desk.resources
+        if desk.name in sandboxes
+    ]
+
+
+def _compared(database: Database, desk: ConnectionContext, name: str, truth: dict[str, Any]) -> Comparison:
+    target = desk.target(desk.resources[name], None)
+    with database.read() as tx:
+        mirror = {key: exact.canonical(raw) for key, deleted_at, raw in apply.export(tx, target) if deleted_at is None}
+    vendor = {key: exact.canonical(exact.storable(raw)) for key, raw in truth.items()}
+    differences = tuple(sorted(key for key in vendor.keys() | mirror.keys() if vendor.get(key) != mirror.get(key)))
+    return Comparison(desk.name, name, len(vendor), len(mirror), differences)

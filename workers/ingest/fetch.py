@@ -1,0 +1,203 @@
+"""The way of one key: from the inbox through the gate to its row, or aside with the reason."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+import structlog
+
+from models import failpoints
+from models.bookkeeping import deletion_guard, inbox, parked, streams
+from models.failpoints import Point
+from models.mirror import apply
+from models.values import Cause, Snapshot, Withheld, backoff
+from workers.errors import SetAside, VendorError
+from workers.gate import gate
+from workers.ingest import document, failures, vendor_schema
+from workers.ingest.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from models.bookkeeping.inbox import Item
+    from models.bookkeeping.streams import Stream
+    from models.db.database import Tx
+    from models.values import Change, Tombstone
+    from workers.connectors.contract import Resource
+    from workers.context import ConnectionContext, WorkSession
+    from workers.gate.gate import Lease
+
+log = structlog.get_logger()
+
+_NEWER = timedelta(minutes=1)
+"""How long a document of a resource that only newer settings have waits for a worker who has them."""
+
+
+class AlreadyClaimed(Exception):
+    """Somebody else asks for this key, or has finished it."""
+
+
+def fetch(shift: WorkSession, item: Item) -> None:
+    """Fetch one key and write what came, or move its row by the fate of the request. Raises `gate.Shut`."""
+    desk = shift.desk
+    told = {"connection": desk.name, "resource": item.resource, "key": item.key}
+    resource = desk.resources.get(item.resource)
+    if resource is None:
+        log.info("not configured", **told)
+        with desk.database.begin() as tx:
+            _not_ours(tx, item)
+        return
+    try:
+        if resource.handed_in:
+            document.send(shift, resource, item)
+        elif resource.points:
+            _ask(shift, resource, item)
+        else:
+            with desk.database.begin() as tx:
+                _read_instead(tx, desk, item)
+    except gate.LeaseLost:
+        log.warning("lease lost", **told)  # the row is still in the inbox
+
+
+class _Claim:
+    """Runs in the transaction that takes the lease: reads the stream and has the key's row rest meanwhile."""
+
+    stream: Stream
+
+    def __init__(self, desk: ConnectionContext, resource: Resource, item: Item) -> None:
+        self._desk, self._resource, self._item = desk, resource, item
+
+    def __call__(self, tx: Tx, _revision: int, until: datetime) -> None:
+        self.stream = vendor_schema.stream_of(tx, self._desk, self._resource)
+        item = self._item
+        # After a death longer and longer: or the key would come first again as soon as its dead worker's lease is over.
+        if not inbox.claim(tx, item, now=tx.now, until=until + backoff(item.attempts)):
+            raise AlreadyClaimed
+
+
+def _ask(shift: WorkSession, resource: Resource, item: Item) -> None:
+    desk = shift.desk
+    if item.lone_failures >= failures.ATTEMPTS:
+        reason = f"{item.lone_failures} attempts broke off without an answer; the workers' log may say why"
+        with desk.database.begin() as tx:
+            inbox.park(tx, item, reason=reason)
+        return
+    claim = _Claim(desk, resource, item)
+    try:
+        with (
+            suppress(AlreadyClaimed, vendor_schema.Resting),
+            shift.acquire(f"{resource.name}\n{item.key}", begin=claim) as slot,
+        ):
+            shift.requests += 1
+            _fetch(shift, slot, resource, claim.stream, item=item)
+    except vendor_schema.Undescribed as undescribed:
+        failed = partial(_undescribed, desk, item)
+        if vendor_schema.refresh_metadata(shift, resource, undescribed.stream, failed):
+            _ask(shift, resource, item)
+
+
+def _undescribed(desk: ConnectionContext, item: Item, slot: Lease, _stream: Stream, fate: VendorError) -> None:
+    failures.fail_key(desk, slot, item, fate, own=False)
+
+
+def _not_ours(tx: Tx, item: Item) -> None:
+    """Nothing here knows this resource. A document that was accepted waits: its resource is only newer than we are."""
+    if item.cause is Cause.DOCUMENT:
+        until = tx.now + _NEWER
+        inbox.postpone(tx, item, until=until, reason="this worker's settings do not have it", counts=False)
+    else:
+        inbox.finish(tx, item)
+
+
+def _read_instead(tx: Tx, desk: ConnectionContext, item: Item) -> None:
+    """Nobody can ask for one key of this resource: everything is read at once, and answers for all its keys."""
+    now = tx.now
+    until = now + desk.resources[item.resource].full_every
+    inbox.lock(tx, connection_name=desk.name)
+    if inbox.defer_all(tx, connection_name=desk.name, resource=item.resource, now=now, until=until):
+        streams.change(tx, desk.name, item.resource, full_due_at=now)
+
+
+def _fetch(shift: WorkSession, slot: Lease, resource: Resource, stream: Stream, *, item: Item) -> None:
+    desk = shift.desk
+    try:
+        with failures.classify(desk):
+            found = _as_listed(visible_snapshot(shift.client.fetch(resource, item.key), item), item)
+            failpoints.hit(Point.FETCHED)
+            if isinstance(found, Snapshot):
+                stream = vendor_schema.refresh(shift, resource, stream, found.raw, asked_at=slot.sent_at)
+            target = desk.target(resource, stream)
+            prepared = apply.prepare(desk.database, target, [found] if isinstance(found, Snapshot) else [])
+            failpoints.hit(Point.ROW_PREPARED)
+    except VendorError as fate:
+        failures.fail_key(desk, slot, item, fate)
+        return
+    try:
+        changes = _write(desk, slot, resource, target, item=item, found=found, prepared=prepared)
+    except sa.exc.DBAPIError as error:
+        if not failures.is_refusal(error):
+            raise
+        failures.fail_key(desk, slot, item, SetAside(failures.refusal(error)))
+        return
+    shift.changes += len(changes)
+    kinds = [change.kind.value for change in changes]
+    log.info("fetched", connection=desk.name, resource=resource.name, key=item.key, changes=kinds)
+
+
+def visible_snapshot(found: Snapshot | Tombstone | Withheld, item: Item) -> Snapshot | Tombstone:
+    """What there is to keep. SetAside where the vendor withholds the detail and no listing showed the object either."""
+    if not isinstance(found, Withheld):
+        return found
+    if item.summary is None:
+        raise SetAside("the vendor cannot show this object in detail, and no listing showed it; the next one may")
+    return Snapshot(found.key, item.summary | found.mark)
+
+
+def _as_listed(found: Snapshot | Tombstone, item: Item) -> Snapshot | Tombstone:
+    # What the listing itself showed is what the next listing is compared with: a vendor may show more in a point read.
+    return replace(found, listed=item.listed) if isinstance(found, Snapshot) and item.listed is not None else found
+
+
+def _write(
+    desk: ConnectionContext,
+    slot: Lease,
+    resource: Resource,
+    target: apply.Target,
+    *,
+    item: Item,
+    found: Snapshot | Tombstone,
+    prepared: apply.Prepared,
+) -> list[Change]:
+    token = found.listed if isinstance(found, Snapshot) else item.listed
+    listed = {item.key: token} if token is not None else {}
+    with UnitOfWork.under(slot, target, item.cause, journaled=Point.KEY_JOURNALED) as work:
+        if isinstance(found, Snapshot):
+            work.apply(prepared, listed=listed, point=True)
+        elif _may_delete(work, desk, resource, item=item):
+            work.delete([item.key], listed=listed, point=True)
+        else:
+            share = f"{desk.options.max_deletions:.0%}"
+            inbox.hold(work.tx, item, reason=f"gone, like more than {share} of {resource.name} within a day")
+            return []
+        failpoints.hit(Point.ROW_APPLIED)
+        inbox.finish(work.tx, item)
+        failpoints.hit(Point.KEY_FINISHED)
+    failpoints.hit(Point.KEY_COMMITTED)
+    return work.changes
+
+
+def _may_delete(work: UnitOfWork, desk: ConnectionContext, resource: Resource, *, item: Item) -> bool:
+    tx, target = work.tx, work.target
+    _, deleted = apply.listed_tokens(tx, target, [item.key]).get(item.key, (None, True))
+    if deleted or resource.register:
+        return True
+    if item.approved:
+        if not parked.any_undecided(tx, connection_name=desk.name, resource=resource.name, besides=item.key):
+            deletion_guard.record_approval(tx, target, now=tx.now)
+        return True
+    return deletion_guard.permits(tx, target, count=1, max_deletions=desk.options.max_deletions, now=tx.now)

@@ -1,0 +1,135 @@
+"""A listing: its replies, one after the other, are asked for and written under one slot of the gate."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from models import failpoints
+from models.bookkeeping import inbox, streams
+from models.failpoints import Point
+from workers.errors import SetAside, VendorError
+from workers.gate import gate
+from workers.ingest import failures, prefetch, vendor_schema
+from workers.ingest.page import Page
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from datetime import datetime
+
+    from models.db.database import Tx
+    from workers.connectors.contract import Resource
+    from workers.context import WorkSession
+    from workers.gate.gate import Lease
+    from workers.ingest.page import PreparedChunk
+
+log = structlog.get_logger()
+
+_LONGEST_LEASE = 5.0
+"""Seconds for which a full reading keeps the gate from page to page: others have their turn in between."""
+
+
+class _NotDueError(Exception):
+    """Another worker has read it meanwhile."""
+
+
+class _Start:
+    """Runs in the transaction that takes the lease: reads the stream, counts the attempt, gives a full sync its run."""
+
+    page: Page
+
+    def __init__(self, shift: WorkSession, resource: Resource, *, full: bool) -> None:
+        self._shift, self._resource, self._full = shift, resource, full
+
+    def __call__(self, tx: Tx, revision: int, _until: datetime) -> None:
+        # A listing holds the gate alone: nobody else moves this position from here on.
+        stream = vendor_schema.stream_of(tx, self._shift.desk, self._resource)
+        if not stream.is_due(tx.now, full=self._full):
+            raise _NotDueError
+        self.page = Page(self._shift, stream, self._resource, full=self._full)
+        self.page.begin(tx, revision)
+
+
+def read(shift: WorkSession, resource: Resource, *, now: datetime, full: bool) -> None:
+    """One request of a tick or of a full reading. `now`: the database's clock. Raises `gate.Shut`."""
+    desk = shift.desk
+    if full and (until := desk.options.closed_until(now)) is not None:
+        told = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full reading waits for that"
+        with desk.database.begin() as tx:
+            streams.change(tx, desk.name, resource.name, full_due_at=until, warning=told)
+        return
+    try:
+        _read(shift, resource, full=full)
+    except gate.LeaseLost:
+        log.warning("lease lost", connection=desk.name, resource=resource.name)  # its stream is still due
+
+
+def _read(shift: WorkSession, resource: Resource, *, full: bool) -> None:
+    try:
+        _list(shift, resource, full=full)
+    except vendor_schema.Undescribed as undescribed:
+        if vendor_schema.refresh_metadata(
+            shift, resource, undescribed.stream, partial(failures.fail_stream, shift.desk, full=full)
+        ):
+            _list(shift, resource, full=full)
+
+
+def _list(shift: WorkSession, resource: Resource, *, full: bool) -> None:
+    start = _Start(shift, resource, full=full)
+    with suppress(_NotDueError, vendor_schema.Resting), shift.acquire(begin=start) as slot:
+        failpoints.hit(Point.LISTING_BEGUN)
+        shift.requests += 1
+        store_replies(start.page, slot)
+
+
+def store_replies(page: Page, slot: Lease) -> None:
+    """Write the reply, and under the same slot those that follow while nobody else waits."""
+    desk = page.desk
+    try:
+        with failures.classify(desk), prefetch.relaxed_gc():
+            made = replies(page, asked_at=slot.sent_at)
+            with prefetch.prefetching(made) if page.full else prefetch.sequential(made) as pieces:
+                for piece in pieces:
+                    page.write(slot, piece, pieces.begin)
+                    if piece.goes_on and not page.next_page():
+                        pieces.close()
+                        desk.gate.cancel(slot)
+                        return
+    except VendorError as fate:
+        failures.fail_stream(desk, slot, page.stream, fate, full=page.full)
+
+
+def replies(page: Page, *, asked_at: datetime) -> Generator[PreparedChunk, None, None]:
+    """What the vendor replies, reply after reply; each must end with an end."""
+    position, goes_on = page.stream.position(asked_at, full=page.full), True
+    may_go_on = LeaseBudget(page)
+    while goes_on:
+        end = None
+        for chunk in page.shift.client.list(page.resource, position):
+            end = chunk.end
+            goes_on = end is not None and end.more and may_go_on()
+            yield page.prepared(chunk, goes_on=goes_on)
+        if end is None:
+            raise SetAside("the connector's listing had no end")
+        position = end.cursor
+
+
+class LeaseBudget:
+    """Whether a full reading may ask for its next page under the slot that it has, while the last is written."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._until = min(page.shift.deadline, time.monotonic() + _LONGEST_LEASE)
+
+    def __call__(self) -> bool:
+        page, desk = self._page, self._page.desk
+        if not page.full or page.resource.described or desk.gate.paced or time.monotonic() > self._until:
+            return False
+        names = [desk.name, *(each.name for each in desk.same_account)]
+        with desk.database.autocommit() as tx:
+            waits, now = inbox.live_is_pending(tx, connections=names)
+        return not waits and desk.options.closed_until(now) is None

@@ -1,0 +1,376 @@
+"""One reply to a listing on its way into the mirror, chunk by chunk."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+import structlog
+
+from models import exact, failpoints, redaction
+from models.bookkeeping import deletion_guard, inbox, parked, streams
+from models.failpoints import Point
+from models.mirror import apply, schema_evolution
+from models.values import Cause, Chunk, Lane, Malformed, ObjectRef, Unreadable
+from workers.errors import SetAside, TryLater
+from workers.ingest import failures
+from workers.ingest.unit_of_work import UnitOfWork, release, renew
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from models.bookkeeping.streams import Stream
+    from models.db.database import Tx
+    from models.values import Change, JsonObject, Line
+    from workers.connectors.contract import Resource
+    from workers.context import WorkSession
+    from workers.gate.gate import Lease
+
+log = structlog.get_logger()
+
+_LONGEST_KEY = 1000
+"""Bytes. PostgreSQL indexes some 2,700 at most; no vendor's code is a tenth of this."""
+
+_SURELY_SHORT = _LONGEST_KEY // 4
+"""Characters, whichever they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedChunk:
+    """A chunk, ready to be written. `goes_on`: the next reply is already asked for, under the same slot."""
+
+    chunk: Chunk
+    prepared: apply.Prepared | None = None
+    goes_on: bool = False
+
+
+class Page:
+    """One reply to a listing on its way into the mirror."""
+
+    def __init__(self, shift: WorkSession, stream: Stream, resource: Resource, *, full: bool) -> None:
+        self.shift, self.stream, self.resource, self.full = shift, stream, resource, full
+        self.desk, self.database = shift.desk, shift.desk.database
+        self.target = shift.desk.target(resource, stream)
+        self.run = stream.full_run
+        self.first_turn = stream.full_turn
+        self.surveyed = False
+        self.following: Stream | None = None
+
+    @property
+    def cause(self) -> Cause:
+        """A tick (for a register too), the first full reading or one that a person asked for, or a later one."""
+        if self.full and (self.stream.cursor is None or self.stream.asked_for):
+            return Cause.BACKFILL
+        return Cause.RECONCILE if self.full and not self.resource.register else Cause.POLL
+
+    def begin(self, tx: Tx, revision: int) -> None:
+        """It is tried from here on; a full reading that starts gets its run."""
+        if self.full and self.run is None:
+            self.run = streams.begin_full_sync(tx, self.stream, turn=revision, cause=self.cause, now=tx.now)
+            self.first_turn = revision
+        else:
+            streams.begin(tx, self.stream, now=tx.now)
+
+    def next_page(self) -> bool:
+        """Go on to the next reply; False where somebody had the reading begin anew, or stopped it, meanwhile."""
+        stream = self.following
+        if stream is None:
+            return False
+        self.stream = stream
+        self.target = self.desk.target(self.resource, stream)
+        self.shift.requests += 1
+        return True
+
+    def _follow(self, tx: Tx) -> None:
+        """Read the stream again, behind its own change: whether the next reply is still wanted."""
+        stream = streams.get(tx, self.desk.name, self.resource.name)
+        if stream is None or stream.full_run != self.run:
+            self.following = None
+            return
+        stream = replace(stream, failures=0)  # the one that is counted since the last page is this one
+        self.following = stream if stream.is_due(tx.now, full=True) else None
+
+    def prepared(self, chunk: Chunk, *, goes_on: bool) -> PreparedChunk:
+        """The chunk with all done that needs no transaction."""
+        chunk = _with_short_keys(chunk)
+        try:
+            # All but the first reading find most objects as they were.
+            known = self.stream.cursor is not None
+            with _decoded():
+                prepared = apply.prepare(self.database, self.target, chunk.snapshots, as_known=known)
+            if not (known or self.database.is_sqlite):
+                prepared.encode()
+            return PreparedChunk(chunk, prepared, goes_on)
+        except schema_evolution.TableLockedError:
+            return PreparedChunk(chunk, None, goes_on)  # perhaps by ourselves: once more when the last one is written
+
+    def write(self, slot: Lease, piece: PreparedChunk, meanwhile: Callable[[], None]) -> None:
+        """Write one chunk; where the database refuses a value, that row alone is parked.
+
+        `meanwhile` is called when there is little to do but to wait for the database.
+        """
+        failpoints.hit(Point.CHUNK_ARRIVED)
+        chunk = piece.chunk
+        with _decoded():
+            prepared = piece.prepared or apply.prepare(self.database, self.target, chunk.snapshots)
+        try:
+            self._commit(slot, chunk, prepared, meanwhile, goes_on=piece.goes_on)
+        except apply.NeedsLayout as stale:
+            with _decoded():
+                prepared = apply.lay_out(self.database, self.target, prepared, stale.keys)
+            self.write(slot, replace(piece, prepared=prepared), meanwhile)
+        except sa.exc.DBAPIError as error:
+            if not failures.is_refusal(error):
+                raise
+            if not chunk.snapshots:
+                raise SetAside(failures.refusal(error)) from error
+            for smaller in _smaller(chunk, failures.refusal(error)):
+                self.write(slot, PreparedChunk(smaller, goes_on=piece.goes_on), meanwhile)
+
+    def _commit(
+        self,
+        slot: Lease,
+        chunk: Chunk,
+        prepared: apply.Prepared,
+        meanwhile: Callable[[], None],
+        *,
+        goes_on: bool,
+    ) -> None:
+        end = chunk.end
+        proof = renew if end is None or goes_on else release
+        with UnitOfWork.under(slot, self.target, self.cause, proof=proof, journaled=Point.CHUNK_JOURNALED) as work:
+            tx = work.tx
+            listed = {each.key: each.listed for each in chunk.snapshots if each.listed is not None}
+            # First, because it may find that objects have to be laid out, and then all of this begins again.
+            changes = work.apply(prepared, listed=listed, point=False, meanwhile=meanwhile)
+            inbox.lock(tx, connection_name=self.desk.name)
+            self._enqueue_all(tx, chunk, slot.turn)
+            failpoints.hit(Point.CHUNK_ENQUEUED)
+            if self.full:
+                self._record_seen(tx, chunk, changes)
+                if end is not None and end.complete:
+                    work.delete(self._missing(tx, tx.now), point=False)
+            failpoints.hit(Point.CHUNK_APPLIED)
+            self._advance(tx, chunk, tx.now, goes_on=goes_on)
+            if goes_on:
+                self._follow(tx)
+            failpoints.hit(Point.CHUNK_ADVANCED)
+        failpoints.hit(Point.CHUNK_COMMITTED)
+        if self.full and work.changes and not self.surveyed:
+            apply.analyze(self.database, self.target)
+            self.surveyed = True
+        self.shift.changes += len(work.changes)
+        told = {"connection": self.desk.name, "resource": self.resource.name}
+        log.info("read", **told, objects=_size(chunk), changes=len(work.changes), cause=self.cause.value)
+
+    def _record_seen(self, tx: Tx, chunk: Chunk, changes: Sequence[Change]) -> None:
+        """Remember which keys the reading named; a row that this turn wrote says so itself."""
+        written = {change.key for change in changes}
+        keys = [
+            exact.storable_text(row.key) for rows in (chunk.snapshots, chunk.lines, chunk.unreadable) for row in rows
+        ]
+        keys = [key for key in keys if key not in written]
+        streams.record_seen(tx, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
+
+    def _enqueue_all(self, tx: Tx, chunk: Chunk, turn: int) -> None:
+        """What this chunk says about keys: named, different from before, told of, or not understood."""
+        name, resource = self.desk.name, self.resource.name
+        keys = [row.key for row in chunk.snapshots]
+        inbox.finish_listed(tx, connection_name=name, resource=resource, keys=keys, before=turn)
+        lines = [replace(line, key=exact.storable_text(line.key)) for line in chunk.lines]
+        news = self._changed_lines(tx, lines)
+        self._enqueue(
+            tx,
+            [ObjectRef(resource, line.key) for line in news],
+            tokens={line.key: line.token for line in news},
+            summaries={line.key: redaction.redact(line.summary, self.target.omit) for line in news if line.summary},
+        )
+        self._enqueue(tx, [each for each in chunk.refs if each.resource in self.desk.resources])
+        parked.park_unreadable(
+            tx,
+            connection_name=name,
+            resource=resource,
+            unreadable=[replace(row, raw=redaction.redact(row.raw, self.target.omit)) for row in chunk.unreadable],
+            cause=self.cause,
+        )
+
+    def _enqueue(
+        self,
+        tx: Tx,
+        mentions: Sequence[ObjectRef],
+        *,
+        tokens: dict[str, str] | None = None,
+        summaries: dict[str, JsonObject] | None = None,
+        unless_known: bool = False,
+        after: timedelta = timedelta(0),
+    ) -> None:
+        inbox.enqueue(
+            tx,
+            connection_name=self.desk.name,
+            mentions=mentions,
+            lane=Lane.BULK,
+            cause=self.cause,
+            tokens=tokens,
+            summaries=summaries,
+            unless_known=unless_known,
+            after=after,
+        )
+
+    def _changed_lines(self, tx: Tx, lines: Sequence[Line]) -> list[Line]:
+        """The lines that the vendor calls changed or that differ from what was listed last; every line where a person
+        asked to read all.
+        """
+        if not lines:
+            return []
+        keys = [line.key for line in lines]
+        rows = apply.listed_tokens(tx, self.target, keys)
+        waiting = inbox.tokens(tx, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
+        asked_for = self.stream.asked_for
+        return [
+            line
+            for line in lines
+            if asked_for or line.changed or _is_changed(line, rows.get(line.key), waiting.get(line.key))
+        ]
+
+    def _missing(self, tx: Tx, now: datetime) -> list[str]:
+        """A complete reading has ended: mention what it did not name.
+
+        Where nothing can be fetched, what the one before did not name either is deleted: one reply may be wrong.
+        """
+        absent = list(apply.keys_absent(tx, self.target, before_turn=self.first_turn or 0))
+        if self.resource.points:
+            # A key that waits already, or is held, is still missing: that is no news.
+            self._enqueue(tx, [ObjectRef(self.resource.name, key) for key in absent], unless_known=True)
+            return []
+        if not self.resource.unpaged:
+            return []  # pages shift while data changes: absence from them alone proves nothing
+        approved, again = self._finish_all(tx, absent, now)
+        name = self.desk.name
+        if approved and not parked.any_undecided(tx, connection_name=name, resource=self.resource.name, besides=""):
+            deletion_guard.record_approval(tx, self.target, now=now)
+        self._confirm_later(tx, [key for key in absent if key not in approved and key not in again])
+        absent = [key for key in absent if key in again]
+        share = self.desk.options.max_deletions
+        if self.resource.register or deletion_guard.permits(
+            tx, self.target, count=len(absent), max_deletions=share, now=now
+        ):
+            return [*approved, *absent]
+        parked.hold_missing(
+            tx,
+            connection_name=self.desk.name,
+            resource=self.resource.name,
+            keys=absent,
+            cause=self.cause,
+            reason=f"missing, one of {len(absent)} at once",
+        )
+        return sorted(approved)
+
+    def _confirm_later(self, tx: Tx, keys: Sequence[str]) -> None:
+        """Missing for the first time: a second reading, soon, decides."""
+        self._enqueue(
+            tx,
+            [ObjectRef(self.resource.name, key) for key in keys],
+            tokens=dict.fromkeys(keys, inbox.MISSING),
+            unless_known=True,
+            after=self.resource.confirms_after,
+        )
+
+    def _finish_all(self, tx: Tx, absent: Sequence[str], now: datetime) -> tuple[set[str], set[str]]:
+        """This reply answers whatever waited for it. The missing keys that a person approved; those missing before."""
+        return inbox.finish_all(
+            tx,
+            connection_name=self.desk.name,
+            resource=self.resource.name,
+            missing=absent,
+            before=self.first_turn or 0,
+            now=now,
+            confirms_after=self.resource.confirms_after,
+        )
+
+    def _advance(self, tx: Tx, chunk: Chunk, now: datetime, *, goes_on: bool) -> None:
+        """Move the position; the cursor only with the last page of a complete run."""
+        end, stream = chunk.end, self.stream
+        if self.full and end is not None and not end.more:
+            # A stream of news names nothing that exists, so nothing is missing from it either.
+            complete = end.complete or not (self.resource.points or self.resource.unpaged)
+            streams.finish_full_sync(
+                tx,
+                stream,
+                run=self.run or 0,
+                objects=_size(chunk),
+                cursor=end.cursor,
+                next_at=now + self.resource.full_every,
+                now=now,
+                tick_at=now + (self.resource.every or self.resource.full_every),
+                moves_cursor=stream.asked_for or not self.resource.summaries,
+                complete=complete,
+                warning=end.warning,
+            )
+        elif self.full:
+            pages, position = (0, None) if end is None else (1, end.cursor)
+            streams.advance_full_sync(
+                tx,
+                stream,
+                run=self.run or 0,
+                cursor=position,
+                pages=pages,
+                objects=_size(chunk),
+                next_tried_at=now if goes_on else None,
+            )
+        elif end is not None and end.more:
+            streams.advance_tick(tx, stream, cursor=end.cursor, now=now)
+        elif end is not None:
+            next_at = now + (self.resource.every or self.resource.full_every)
+            streams.finish_tick(tx, stream, cursor=end.cursor, next_at=next_at, now=now, warning=end.warning)
+
+
+@contextmanager
+def _decoded() -> Iterator[None]:
+    try:
+        yield
+    except Malformed as error:
+        raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
+
+
+def _is_changed(line: Line, row: tuple[str | None, bool] | None, waiting: str | None) -> bool:
+    token, deleted = row if row is not None else (None, True)
+    if line.marked and deleted:
+        return False  # gone here, gone there
+    if waiting is not None:
+        return waiting != line.token
+    return token != line.token or deleted
+
+
+def _with_short_keys(chunk: Chunk) -> Chunk:
+    """Keys that no index holds come from a vendor's mistake: their rows are parked under a key of ours."""
+    keys = [row.key for rows in (chunk.snapshots, chunk.lines, chunk.refs) for row in rows]
+    if max(map(len, keys), default=0) <= _SURELY_SHORT:
+        return chunk
+    long = {key for key in keys if len(key.encode(errors="replace")) > _LONGEST_KEY}
+    if not long:
+        return chunk
+    parked = [Unreadable(f"?{exact.fingerprint(key)}", "its key is too long", {"key": key}) for key in sorted(long)]
+    return replace(
+        chunk,
+        snapshots=[row for row in chunk.snapshots if row.key not in long],
+        lines=[row for row in chunk.lines if row.key not in long],
+        mentions=[each for each in chunk.refs if each.key not in long],
+        unreadable=[*chunk.unreadable, *parked],
+    )
+
+
+def _smaller(chunk: Chunk, reason: str) -> list[Chunk]:
+    """The chunk in halves; a single snapshot as a row to be parked, to be looked at again by its key."""
+    half = len(chunk.snapshots) // 2
+    if half:
+        return [Chunk(snapshots=chunk.snapshots[:half]), replace(chunk, snapshots=chunk.snapshots[half:])]
+    refused = [Unreadable(snapshot.key, reason, {}) for snapshot in chunk.snapshots]
+    return [replace(chunk, snapshots=(), unreadable=[*chunk.unreadable, *refused])]
+
+
+def _size(chunk: Chunk) -> int:
+    return len(chunk.snapshots) + len(chunk.lines)

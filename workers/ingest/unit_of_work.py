@@ -1,0 +1,90 @@
+"""One unit of work: the lease proved first, rows and parts, inbox or cursor in between, the journal last.
+
+A fetch, a chunk of a listing and a document commit through it. A new caller needs a lease, a target and a cause:
+
+    with UnitOfWork.under(lease, target, cause) as work:
+        work.apply(prepared, point=True)
+        inbox.finish(work.tx, item)
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from models import failpoints
+from models.mirror.writer import MirrorWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime, timedelta
+
+    from models.db.database import Tx
+    from models.failpoints import Point
+    from models.mirror.apply import Target
+    from models.values import Cause
+    from workers.gate.gate import Lease
+
+    Proof = Callable[[Tx, Lease], object]
+    """What proves the lease as a transaction's first statement. Raises `LeaseLost`."""
+
+
+def release(tx: Tx, lease: Lease) -> datetime:
+    """Give the lease back: the vendor has answered."""
+    return lease.gate.release(tx, lease)
+
+
+def release_unanswered(tx: Tx, lease: Lease) -> datetime:
+    """Give the lease back without an answer that could be used."""
+    return lease.gate.release(tx, lease, answered=False)
+
+
+def renew(tx: Tx, lease: Lease) -> datetime:
+    """Keep the lease: more is asked under it."""
+    return lease.gate.renew(tx, lease)
+
+
+@dataclass
+class BackOff:
+    """Give the lease back and shut the gate for the whole account; `until` then says until when."""
+
+    reason: str
+    after: timedelta | None
+    counts: bool
+    until: datetime | None = None
+
+    def __call__(self, tx: Tx, lease: Lease) -> None:
+        """Prove the lease so."""
+        self.until = lease.gate.release_and_back_off(
+            tx, lease, reason=self.reason, after=self.after, counts=self.counts
+        )
+
+
+@contextmanager
+def proved(lease: Lease, proof: Proof = release) -> Iterator[Tx]:
+    """A transaction that begins with the proof of its lease, for what writes no rows. Raises `LeaseLost`."""
+    with lease.gate.database.begin() as tx:
+        proof(tx, lease)
+        yield tx
+
+
+class UnitOfWork(MirrorWriter):
+    """The one transaction of a request: it knows dialect, clock and counter (`tx`), target, revision and cause."""
+
+    @classmethod
+    @contextmanager
+    def under(
+        cls, lease: Lease, target: Target, cause: Cause, *, proof: Proof = release, journaled: Point | None = None
+    ) -> Iterator[UnitOfWork]:
+        """Prove the lease, let the block write, journal what changed, commit. Raises `LeaseLost` before the block.
+
+        The journal is appended when the block has ended, so nothing can be executed after it. `journaled`: the
+        failpoint between the journal and the commit.
+        """
+        with proved(lease, proof) as tx:
+            work = cls(tx, target, revision=lease.turn, cause=cause)
+            yield work
+            work.close()
+            if journaled is not None:
+                failpoints.hit(journaled)

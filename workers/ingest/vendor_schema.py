@@ -1,0 +1,110 @@
+"""What a vendor's metadata declares of a resource: asked for once a day, and when an undeclared field shows up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from models import exact
+from models.bookkeeping import streams
+from models.mirror import apply
+from workers.errors import SetAside, VendorError
+from workers.ingest import failures
+from workers.ingest.unit_of_work import proved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from models.bookkeeping.streams import Stream
+    from models.db.database import Tx
+    from models.values import JsonObject, Shape
+    from workers.connectors.contract import Resource
+    from workers.context import ConnectionContext, WorkSession
+    from workers.gate.gate import Lease
+
+_AGE = timedelta(hours=24)
+_YOUNG = timedelta(seconds=5)
+"""So often at most an undeclared field makes us ask again: in a table that takes no more columns it stays new."""
+
+
+_EMPTY: tuple[object, ...] = (None, "", [], {})
+"""What makes no column of its own."""
+
+
+class Resting(Exception):  # noqa: N818 - an answer, not an error
+    """The resource is parked, retired or unknown: nothing of it is asked."""
+
+
+class Undescribed(Exception):  # noqa: N818 - likewise
+    """The vendor's metadata of this stream has to be asked for first."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self.stream = stream
+
+
+def stream_of(tx: Tx, desk: ConnectionContext, resource: Resource) -> Stream:
+    """The resource's stream with its shape, read by the transaction that takes the lease.
+
+    Raises `Resting`, and `Undescribed` where the shape is missing or old.
+    """
+    stream = streams.get(tx, desk.name, resource.name)
+    if stream is None or stream.state != "open":
+        raise Resting
+    if resource.described and (stream.shape_at is None or stream.shape_at <= tx.now - _AGE):
+        raise Undescribed(stream)
+    return stream
+
+
+def refresh_metadata(
+    shift: WorkSession, resource: Resource, stream: Stream, failed: Callable[[Lease, Stream, VendorError], None]
+) -> bool:
+    """Ask for the resource's metadata, under a lease of its own; False if the vendor did not tell just now.
+
+    `failed` moves the work that needs it. Raises `gate.Shut` where the vendor cannot be asked now.
+    """
+    desk = shift.desk
+    with shift.acquire(f"{resource.name}\nmetadata") as slot:
+        shift.requests += 1
+        try:
+            with failures.classify(desk):
+                shape = exact.storable(shift.client.shape(resource))  # as the objects' names are
+        except SetAside as refused:
+            failures.fail_stream(
+                desk, slot, stream, refused, full=True
+            )  # without it no key of the resource can be kept
+            return False
+        except VendorError as fate:
+            failed(slot, stream, fate)
+            return False
+        with proved(slot) as tx:
+            streams.change(tx, desk.name, resource.name, shape=shape, shape_at=tx.now)
+    return True
+
+
+def refresh(shift: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime) -> Stream:
+    """The stream with a shape that knows the fields of this object, asked for again under the slot in hand if need be.
+
+    A new custom field so gets its declared type with its first value; one that is never declared is asked about once.
+    `asked_at`: when this object was asked for. Raises the families of `workers.errors`.
+    """
+    desk = shift.desk
+    if not resource.described or stream.shape is None:
+        return stream
+    seen = {name for name, value in resource.project(raw).items() if value not in _EMPTY}
+    new = seen - _declared(stream.shape)
+    if not new or new <= apply.fields(desk.database, desk.target(resource, stream)):
+        return stream
+    if stream.shape_at is not None and stream.shape_at > asked_at - _YOUNG:
+        return stream
+    shift.requests += 1
+    shape = exact.storable(shift.client.shape(resource))
+    with desk.database.begin() as tx:
+        streams.change(tx, desk.name, resource.name, shape=shape, shape_at=tx.now)
+    return replace(stream, shape=shape)
+
+
+def _declared(shape: Shape) -> set[str]:
+    return {path.partition(".")[0] for path in (*shape.get("", {}), *shape) if path}

@@ -1,0 +1,121 @@
+"""The Celery app: messages are wake-ups, so JSON only, no results, nothing that must not be lost."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, signals
+from kombu.entity import Queue
+
+from models.db.database import Database
+from workers import context
+from workers.queue import broker, scheduler, tasks, wakeup
+
+if TYPE_CHECKING:
+    from models.settings.load import Settings
+
+SYNC = wakeup.SYNC
+FULL_SYNC = wakeup.FULL_SYNC
+"""The queues."""
+
+_TASKS_PER_CHILD = 500
+_COLUMNS = "name,args,state,received,runtime,worker"
+"""The columns of Flower's page of tasks. Its default leaves out the arguments, which name the connection."""
+
+_GONE = 3600
+"""Seconds until Flower forgets a worker that is gone: every worker process has a new name."""
+
+_SOFT_MARGIN = timedelta(minutes=1)
+_HARD_MARGIN = timedelta(seconds=30)
+
+
+def create_app(settings: Settings, database: Database | None = None) -> Celery:
+    """The app for these settings. Nothing connects before the first message."""
+    database = database or Database(settings.database.url)
+    app = Celery("erpmirror", set_as_current=False, broker=broker.url(settings))
+    app.conf.update(
+        broker_transport="workers.queue.filesystem:Transport" if settings.broker.folder else None,
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,  # a wake-up has no effect of its own, so it may be delivered twice
+        worker_prefetch_multiplier=1,
+        worker_max_tasks_per_child=_TASKS_PER_CHILD,
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        task_queues=[Queue(name, routing_key=name) for name in wakeup.QUEUES],
+        task_default_queue=SYNC,
+        task_create_missing_queues=False,
+        beat_enable_remote_control=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker waits for its broker as long as it takes
+        broker_connection_timeout=broker.PATIENCE,
+        broker_heartbeat=broker.HEARTBEAT,
+        broker_channel_error_retry=True,  # RabbitMQ closes the channel of a task that takes longer than half an hour
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # a task may finish: its work is in rows
+        broker_transport_options=broker.transport_options(settings),
+        timezone="UTC",
+    )
+    hard = longest_task(settings)
+    tasks.register(app, settings, database, soft=hard - _HARD_MARGIN, hard=hard)
+    return app
+
+
+def longest_task(settings: Settings) -> timedelta:
+    """How long a task may take that is not a full sync."""
+    longest = max((each.timeout for each in settings.connections.values()), default=timedelta(seconds=30))
+    return longest + _SOFT_MARGIN + _HARD_MARGIN
+
+
+def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> None:
+    """Work until stopped."""
+    database = Database(settings.database.url)
+    broker.prepare(settings)
+    app = create_app(settings, database)
+
+    def forked(**_: Any) -> None:
+        database.dispose()  # connections opened before the fork belong to the parent
+        gc.freeze()  # modules stay loaded; collecting through them takes longer than a task
+
+    signals.worker_process_init.connect(forked, weak=False)
+    context.sync_streams(database, settings)
+    database.close()
+    app.conf.worker_consumer = broker.consumer()
+    app.Worker(
+        queues=queues,
+        concurrency=concurrency,
+        pool="workers.queue.filesystem:Pool" if settings.broker.folder else None,
+        task_events=True,
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+        # The process id makes it unique: RabbitMQ refuses a second worker of the same name.
+        hostname=f"{'-'.join(queues)}@{socket.gethostname()}.{os.getpid()}",
+        loglevel="WARNING",
+    ).start()
+
+
+def run_beat(settings: Settings) -> None:
+    """Read the tables and wake workers for what is due, until stopped."""
+    database = Database(settings.database.url)
+    broker.prepare(settings)
+    app = create_app(settings, database)
+    context.sync_streams(database, settings)
+    scheduler.run(app, settings, database)
+
+
+def run_flower(settings: Settings, *, address: str, port: int, basic_auth: str | None) -> None:
+    """Flower on this app."""
+    broker.prepare(settings)
+    arguments = ["flower", f"--address={address}", f"--port={port}", f"--tasks-columns={_COLUMNS}"]
+    arguments.append(f"--purge-offline-workers={_GONE}")
+    if basic_auth:
+        arguments.append(f"--basic-auth={basic_auth}")
+    create_app(settings).start(arguments)

@@ -1,0 +1,126 @@
+"""The scheduler inside Celery beat: it reads the tables every second and wakes workers for what is due.
+
+In memory, without a schedule file.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+import structlog
+from celery.beat import Scheduler
+from kombu.exceptions import OperationalError
+
+from workers.queue import broker, canary, retention, wakeup
+from workers.queue.due_work import DueWork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery
+
+    from models.db.database import Database
+    from models.settings.load import Settings
+
+log = structlog.get_logger()
+
+INTERVAL = 1.0
+"""Seconds between two reads of what is due."""
+
+_CANARIES = 5.0
+"""Seconds between two checks whether a canary is due."""
+
+_QUIET = 60.0
+"""Seconds between two log lines about a service that stays away."""
+
+_RETENTION = 60.0
+"""Seconds between two runs of the retention."""
+
+
+class DueScheduler(Scheduler):
+    """Wakes for every connection that has work due. Two are harmless: a wake-up is claimed in the database."""
+
+    def __init__(self, app: Celery, settings: Settings, database: Database, **options: Any) -> None:
+        self._settings = settings
+        self._database = database
+        self._waker = wakeup.Waker(app, database)
+        self._sweep = DueWork(database, settings)
+        self._canaries = canary.Prober(self._waker, database)
+        self._canaries_checked_at: float | None = None
+        self._pruned_at = 0.0
+        self._away = ""
+        self._logged_at = 0.0
+        super().__init__(app, **options)
+
+    def setup_schedule(self) -> None:
+        """No schedule entries: the tables say what is due."""
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Wake for what is due; returns the seconds until the next call."""
+        failed = self._failure(self._send_canaries) or self._failure(self.wake_due)
+        if failed is not None:
+            self._log(failed)
+        elif self._away:
+            log.info("scheduler works again", back=self._away)
+            self._away = ""
+        return INTERVAL
+
+    def _failure(self, step: Callable[[], None]) -> Exception | None:
+        """The step's error if the broker or the database is away: they come back, so the process must not end."""
+        try:
+            step()
+        except (OSError, OperationalError, sa.exc.OperationalError) as error:
+            return error
+        return None
+
+    def _log(self, error: Exception) -> None:
+        """Log it once, and from time to time while it lasts."""
+        away = "database" if isinstance(error, sa.exc.SQLAlchemyError) else "broker"
+        if away != self._away or time.monotonic() - self._logged_at >= _QUIET:
+            self._away, self._logged_at = away, time.monotonic()
+            log.warning("scheduler failed", away=away, error=type(error).__name__)
+
+    def wake_due(self) -> None:
+        """Wake for what is due, then delete what is old, also while the broker is away."""
+        try:
+            self._wake_for_due()
+        finally:
+            self._prune()
+
+    def _wake_for_due(self) -> None:
+        for name, which in self._sweep.pending():
+            self._wake(name, which)
+
+    def _send_canaries(self) -> None:
+        now = time.monotonic()
+        if self._canaries_checked_at is None or now - self._canaries_checked_at >= _CANARIES:
+            self._canaries_checked_at = now
+            self._canaries.send_due()
+
+    def _wake(self, name: str, which: wakeup.Which) -> None:
+        if not self._waker.wake(name, which):
+            self._waker.rewake(name, which)
+
+    def _prune(self) -> None:
+        if time.monotonic() - self._pruned_at < _RETENTION and self._pruned_at:
+            return
+        self._pruned_at = time.monotonic()
+        retention.prune(self._database, self._settings)
+        broker.purge_stale(self.app, self._settings)
+
+    @property
+    def info(self) -> str:
+        """The line in Celery's banner."""
+        return "    . what is due -> read from the tables"
+
+
+def run(app: Celery, settings: Settings, database: Database) -> None:
+    """Schedule until stopped."""
+
+    def make(*_: Any, **options: Any) -> DueScheduler:
+        options.pop("app", None)
+        return DueScheduler(app, settings, database, **options)
+
+    app.Beat(app=app, scheduler=make, loglevel="WARNING", socket_timeout=0, quiet=True).run()

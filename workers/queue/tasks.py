@@ -1,0 +1,68 @@
+"""Thin tasks: unpack, call a plain function, wake again if work is left."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING
+
+import structlog
+from kombu.exceptions import OperationalError
+
+from models import failpoints
+from models.failpoints import Point
+from workers import context as contexts
+from workers.ingest import loop
+from workers.queue import canary, wakeup
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from celery import Celery, Task
+
+    from models.db.database import Database
+    from models.settings.load import Settings
+
+log = structlog.get_logger()
+
+SYNC = f"erpmirror.{wakeup.SYNC}"
+FULL_SYNC = f"erpmirror.{wakeup.FULL_SYNC}"
+
+
+def register(app: Celery, settings: Settings, database: Database, *, soft: timedelta, hard: timedelta) -> None:
+    """Put the tasks on the app. `sync` has a time limit; `full_sync` ends when its stream stalls."""
+    waker = wakeup.Waker(app, database)
+    # One cached context per connection and process; its HTTP client stays open.
+    context = functools.cache(functools.partial(contexts.connection_context, database, settings, lasting=True))
+
+    def work(name: str, which: wakeup.Which) -> None:
+        if name in settings.connections:  # a process with other settings may have sent it
+            _work(context(name), waker, which)
+
+    bounded = {"soft_time_limit": soft.total_seconds(), "time_limit": hard.total_seconds()}
+
+    @app.task(name=SYNC, **bounded)
+    def sync(connection: str) -> None:
+        """Do a connection's short work that is due."""
+        work(connection, wakeup.SYNC)
+
+    @app.task(name=FULL_SYNC)
+    def full_sync(connection: str) -> None:
+        """Go on with a connection's full syncs."""
+        work(connection, wakeup.FULL_SYNC)
+
+    @app.task(name=canary.TASK, bind=True, **bounded)
+    def answer(task: Task, queue: str) -> None:
+        """Record that a worker takes messages from the queue."""
+        canary.answer(database, queue, worker=f"{task.request.hostname}, process {os.getpid()}")
+
+
+def _work(context: contexts.ConnectionContext, waker: wakeup.Waker, which: wakeup.Which) -> None:
+    waker.acknowledge(context.name, which)
+    failpoints.hit(Point.WAKEUP_ACKNOWLEDGED)
+    work = loop.sync if which == wakeup.SYNC else loop.full_sync
+    if work(context).has_more:
+        try:
+            waker.wake(context.name, which)
+        except OperationalError as error:  # the work is committed; the scheduler wakes for the rest
+            log.warning("wake-up failed", connection=context.name, error=type(error).__name__)
