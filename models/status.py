@@ -44,12 +44,12 @@ class ResourceStatus:
 
 def resources(database: Database, settings: Settings | None = None) -> list[ResourceStatus]:
     """Every resource that the mirror knows, configured or not. `settings` limits it to what is configured."""
-    with database.read() as connection:
-        waiting = _pending(connection)
-        unfolded = _unfolded(connection)
-        told = connection.execute(_WORDS.order_by(streams.c.connection, streams.c.resource)).all()
+    with database.read() as tx:
+        waiting = _pending(tx)
+        unfolded = _unfolded(tx)
+        told = tx.execute(_WORDS.order_by(streams.c.connection, streams.c.resource)).all()
         rows = [row for row in told if settings is None or row.connection in settings.connections]
-        live = _live(connection, {(row.system, row.resource) for row in rows})
+        live = _live(tx, {(row.system, row.resource) for row in rows})
         return [_status(row, live, waiting, unfolded) for row in rows]
 
 
@@ -84,22 +84,22 @@ _WORDS = sa.select(
 ).outerjoin(runs, runs.c.id == streams.c.full_run)
 
 
-def _live(connection: Tx, kinds: set[tuple[str, str]]) -> dict[tuple[str, str, str], int]:
+def _live(tx: Tx, kinds: set[tuple[str, str]]) -> dict[tuple[str, str, str], int]:
     """Connection, system and resource -> live objects: one count a table, which all connections of a system share."""
     found = {}
     for system, resource in sorted(kinds):
-        schema = schema_evolution.current(connection, apply.table_name(system, resource))
+        schema = schema_evolution.current(tx, apply.table_name(system, resource))
         if schema is None:
             continue
         c = schema.root.sql.c
         counted = sa.select(c["_connection"], sa.func.count()).where(c["_deleted_at"].is_(None))
-        for name, count in connection.execute(counted.group_by(c["_connection"])):
+        for name, count in tx.execute(counted.group_by(c["_connection"])):
             found[name, system, resource] = count
     return found
 
 
-def _pending(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
-    counted = connection.execute(
+def _pending(tx: sa.Connection) -> dict[tuple[str, str, str], int]:
+    counted = tx.execute(
         sa.select(inbox.c.connection, inbox.c.resource, inbox.c.state, sa.func.count()).group_by(
             inbox.c.connection, inbox.c.resource, inbox.c.state
         )
@@ -107,8 +107,8 @@ def _pending(connection: sa.Connection) -> dict[tuple[str, str, str], int]:
     return {(row[0], row[1], row[2]): row[3] for row in counted}
 
 
-def _unfolded(connection: sa.Connection) -> dict[tuple[str, str | None], int]:
-    counted = connection.execute(
+def _unfolded(tx: sa.Connection) -> dict[tuple[str, str | None], int]:
+    counted = tx.execute(
         sa.select(notices.c.connection, notices.c.resource, sa.func.count())
         .where(notices.c.state == "new")
         .group_by(notices.c.connection, notices.c.resource)

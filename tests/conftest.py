@@ -52,9 +52,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _create_all(database: Database) -> None:
     tables.metadata.create_all(database.engine)
-    with database.begin() as connection:
-        connection.execute(sa.insert(tables.counter).values(one=1, last=0))
-        connection.execute(sa.insert(tables.feed).values(one=1, last=0, name=uuid.uuid4().hex[:12]))
+    with database.begin() as tx:
+        tx.execute(sa.insert(tables.counter).values(one=1, last=0))
+        tx.execute(sa.insert(tables.feed).values(one=1, last=0, name=uuid.uuid4().hex[:12]))
 
 
 @pytest.fixture(scope="session")
@@ -63,14 +63,14 @@ def icu_url() -> Iterator[sa.URL]:
     server = sa.make_url(services.need(services.POSTGRESQL))
     name = f"erpmirror_icu_{os.getpid()}"
     engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE IF EXISTS {name}"))
-        connection.execute(
+    with engine.connect() as tx:
+        tx.execute(sa.text(f"DROP DATABASE IF EXISTS {name}"))
+        tx.execute(
             sa.text(f"CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C'")
         )
     yield server.set(database=name)
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    with engine.connect() as tx:
+        tx.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
 
 
@@ -78,8 +78,8 @@ def fresh_schema(url: sa.URL) -> tuple[sa.URL, sa.Engine, str]:
     """A schema of this test's own inside the database: its address, the engine that drops it, its name."""
     schema = f"t_{uuid.uuid4().hex[:12]}"
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
+    with engine.connect() as tx:
+        tx.execute(sa.text(f"CREATE SCHEMA {schema}"))
     return url.update_query_dict({"options": f"-csearch_path={schema}"}), engine, schema
 
 
@@ -101,8 +101,8 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.URL
         server = sa.make_url(services.need(services.POSTGRESQL))
     url, engine, schema = fresh_schema(server)
     yield url
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
+    with engine.connect() as tx:
+        tx.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
 
 
 @pytest.fixture

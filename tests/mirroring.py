@@ -65,11 +65,11 @@ class Mirror:
 
     def catch_up(self) -> None:
         """As if every schedule had come round: tick and read everything in full."""
-        with self.database.begin() as connection:
+        with self.database.begin() as tx:
             for name in self.sandboxes:
-                streams.poll_now(connection, connection_name=name)
-                for row in streams.open_streams(connection, connection_name=name):
-                    streams.change(connection, name, row.resource, full_due_at=self.database.now(connection))
+                streams.poll_now(tx, connection_name=name)
+                for row in streams.open_streams(tx, connection_name=name):
+                    streams.change(tx, name, row.resource, full_due_at=self.database.now(tx))
         self.work()
         self._a_minute_passes()
         self.work()
@@ -80,18 +80,18 @@ class Mirror:
     def _a_minute_passes(self) -> None:
         """What is missing from a listing is asked for once more before it is gone."""
         c = tables.inbox.c
-        with self.database.begin() as connection:
-            now = self.database.now(connection)
+        with self.database.begin() as tx:
+            now = self.database.now(tx)
             later = (c.state == "due", c.attempts == 0, c.due_at > now, c.due_at < now + timedelta(minutes=1))
             earlier = {c.due_at: now, c.first_at: now - timedelta(minutes=1)}
-            connection.execute(sa.update(tables.inbox).where(*later).values(earlier))
+            tx.execute(sa.update(tables.inbox).where(*later).values(earlier))
 
     def _soon(self) -> bool:
         """Whether a key only waits because its vendor said so a moment ago."""
         c = tables.inbox.c
-        with self.database.read() as connection:
-            latest = self.database.now(connection) + _A_MOMENT
-            return bool(connection.execute(sa.select(sa.exists().where(c.state == "due", c.due_at < latest))).scalar())
+        with self.database.read() as tx:
+            latest = self.database.now(tx) + _A_MOMENT
+            return bool(tx.execute(sa.select(sa.exists().where(c.state == "due", c.due_at < latest))).scalar())
 
     def compare(self) -> list[Comparison]:
         return compare(self.database, context.all_contexts(self.database, self.settings), self.sandboxes)

@@ -55,8 +55,8 @@ def own_postgresql() -> Iterator[Database]:
         yield database
     finally:
         database.close()
-        with engine.connect() as connection:
-            connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
+        with engine.connect() as tx:
+            tx.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
 
 
 @contextmanager

@@ -47,8 +47,8 @@ def stage(kind: str, folder: Path) -> Iterator[tuple[Installation, Database, Any
 
 
 def state(database: Database) -> str | None:
-    with database.read() as connection:
-        found = documents.get(connection, connection_name="interpreter", kind=NOTE, sha256=KEY)
+    with database.read() as tx:
+        found = documents.get(tx, connection_name="interpreter", kind=NOTE, sha256=KEY)
     return None if found is None else found.state.value
 
 
@@ -59,8 +59,8 @@ def post(installation: Installation) -> httpx.Response:
 
 def journaled(database: Database) -> list[tuple[str, str, str]]:
     c = tables.changes.c
-    with database.read() as connection:
-        return [tuple(row) for row in connection.execute(sa.select(c.key, c.kind, c.cause))]
+    with database.read() as tx:
+        return [tuple(row) for row in tx.execute(sa.select(c.key, c.kind, c.cause))]
 
 
 @PLACES
@@ -92,10 +92,10 @@ def test_a_file_that_comes_ten_times_at_once_by_every_door_is_read_once(kind: st
 
 def time_passes(database: Database) -> None:
     """As if so much time had gone by that whoever died no longer holds anything."""
-    with database.begin() as connection:
-        past = database.now(connection)
-        connection.execute(sa.update(tables.leases).values(until=past))
-        connection.execute(sa.update(tables.inbox).where(tables.inbox.c.due_at > past).values(due_at=past))
+    with database.begin() as tx:
+        past = database.now(tx)
+        tx.execute(sa.update(tables.leases).values(until=past))
+        tx.execute(sa.update(tables.inbox).where(tables.inbox.c.due_at > past).values(due_at=past))
 
 
 @PLACES
@@ -155,5 +155,5 @@ def test_a_vendor_who_is_away_gets_a_document_once_when_he_is_back(tmp_path: Pat
 
 
 def _reason(database: Database) -> str | None:
-    with database.read() as connection:
-        return connection.execute(sa.select(tables.inbox.c.reason)).scalar()
+    with database.read() as tx:
+        return tx.execute(sa.select(tables.inbox.c.reason)).scalar()

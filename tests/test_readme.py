@@ -92,8 +92,8 @@ def test_every_query_answers_on_every_database(database: Database, tmp_path: Pat
             pass
         mirror.work()
         for query in blocks(README, "sql"):
-            with database.read() as connection:
-                assert connection.exec_driver_sql(query).all(), query
+            with database.read() as tx:
+                assert tx.exec_driver_sql(query).all(), query
 
 
 # Commands

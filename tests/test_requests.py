@@ -74,10 +74,10 @@ def _dilovod_good(mirror: Mirror) -> None:
     sandbox = mirror.sandboxes["dilovod"]
     sandbox._edit_good(Random(1))
     hook = sandbox.hooks[-1]["params"]
-    with mirror.database.begin() as connection:
+    with mirror.database.begin() as tx:
         mentioned = [ObjectRef(hook["objectName"], hook["id"])]
         inbox.enqueue(
-            connection,
+            tx,
             connection_name="dilovod",
             mentions=mentioned,
             lane=Lane.LIVE,

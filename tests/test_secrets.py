@@ -111,9 +111,9 @@ def _shows(text: str, secrets: set[str]) -> bool:
 
 def _cells(database: Database) -> Iterator[tuple[str, str]]:
     """Where and what: every value of every table, as text."""
-    with database.read() as connection:
-        for name in sa.inspect(connection).get_table_names():
-            for row in connection.execute(sa.text(f'SELECT * FROM "{name}"')).mappings():
+    with database.read() as tx:
+        for name in sa.inspect(tx).get_table_names():
+            for row in tx.execute(sa.text(f'SELECT * FROM "{name}"')).mappings():
                 for column, value in row.items():
                     shown = value.decode("latin-1") if isinstance(value, bytes) else str(value)
                     yield f"{name}.{column}", shown
@@ -166,9 +166,9 @@ def test_a_tap_learns_what_passes(sqlite: Database, tmp_path: Path) -> None:
 
 
 def test_a_secret_in_a_table_or_in_a_log_is_found(sqlite: Database) -> None:
-    with sqlite.begin() as connection:
-        connection.execute(sa.text("CREATE TABLE mine (told TEXT, kept BLOB)"))
-        connection.execute(sa.text("INSERT INTO mine VALUES ('the key very-secret', X'766572792d736563726574')"))
+    with sqlite.begin() as tx:
+        tx.execute(sa.text("CREATE TABLE mine (told TEXT, kept BLOB)"))
+        tx.execute(sa.text("INSERT INTO mine VALUES ('the key very-secret', X'766572792d736563726574')"))
     assert ["log: so very-secret", "mine.kept", "mine.told"] == _found({"very-secret"}, sqlite, ["so very-secret"])
 
 
@@ -190,10 +190,10 @@ def test_a_vendor_who_repeats_what_he_was_sent_is_not_repeated(
 
 def _look_once(mirror: Mirror, system: str) -> None:
     """As if every schedule had come round; what fails is not tried again."""
-    with mirror.database.begin() as connection:
-        streams.poll_now(connection, connection_name=system)
-        for row in streams.open_streams(connection, connection_name=system):
-            streams.change(connection, system, row.resource, full_due_at=mirror.database.now(connection))
+    with mirror.database.begin() as tx:
+        streams.poll_now(tx, connection_name=system)
+        for row in streams.open_streams(tx, connection_name=system):
+            streams.change(tx, system, row.resource, full_due_at=mirror.database.now(tx))
     loop.sync(mirror.desk(system))
     loop.full_sync(mirror.desk(system))
 

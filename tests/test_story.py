@@ -26,8 +26,8 @@ SYSTEMS = [name for name, system in discovery.systems().items() if system.has_sa
 
 def replayed(database: Database, resource: str) -> dict[str, Any]:
     """The live objects that the journal tells of, from its first entry to its last."""
-    with database.read() as connection:
-        entries = connection.execute(
+    with database.read() as tx:
+        entries = tx.execute(
             sa.select(tables.changes.c.key, tables.changes.c.after)
             .where(tables.changes.c.resource == resource)
             .order_by(tables.changes.c.id)
@@ -37,8 +37,8 @@ def replayed(database: Database, resource: str) -> dict[str, Any]:
 
 
 def alive(database: Database, target: apply.Target) -> dict[str, Any]:
-    with database.read() as connection:
-        return {key: raw for key, gone, raw in apply.export(connection, target) if gone is None}
+    with database.read() as tx:
+        return {key: raw for key, gone, raw in apply.export(tx, target) if gone is None}
 
 
 def days() -> Iterator[ParameterSet]:
@@ -85,8 +85,8 @@ def test_a_second_reading_of_a_quiet_vendor_changes_and_journals_nothing(
     with mirrored(sqlite, tmp_path, **{system: {"seed": 7}}) as mirror:
         mirror.work()
         count = sa.select(sa.func.count()).select_from(tables.changes)
-        with sqlite.read() as connection:
-            before = connection.execute(count).scalar_one()
+        with sqlite.read() as tx:
+            before = tx.execute(count).scalar_one()
         mirror.catch_up()
-        with sqlite.read() as connection:
-            assert before == connection.execute(count).scalar_one()
+        with sqlite.read() as tx:
+            assert before == tx.execute(count).scalar_one()

@@ -55,37 +55,37 @@ class Feed:
         """The name to be told together with the journal up to the entry `last`."""
         with self._lock:
             told = self._recall()
-            with self._database.read() as connection:
-                name, newest = connection.execute(sa.select(feed.c.name, feed.c.last)).one()
-                goes_on = told is None or self._goes_on(connection, told, name=name, newest=newest)
-                at = _written_at(connection, last)
+            with self._database.read() as tx:
+                name, newest = tx.execute(sa.select(feed.c.name, feed.c.last)).one()
+                goes_on = told is None or self._goes_on(tx, told, name=name, newest=newest)
+                at = _written_at(tx, last)
             if not goes_on:
                 name = self._rename(name)
             if told is None or told.name != name or last > told.last:
                 self._remember(_LastShown(name, last, at))
             return self._identified(name)
 
-    def _goes_on(self, connection: sa.Connection, told: _LastShown, *, name: str, newest: int) -> bool:
+    def _goes_on(self, tx: sa.Connection, told: _LastShown, *, name: str, newest: int) -> bool:
         if told.name != name:
             # In memory: another process noticed first. Beside the file: an old name came back with an old file.
             return self._file is None
-        return newest >= told.last and _written_at(connection, told.last) in {told.at, None}
+        return newest >= told.last and _written_at(tx, told.last) in {told.at, None}
 
     def _rename(self, old: str) -> str:
-        with self._database.begin() as connection:
+        with self._database.begin() as tx:
             # Where two processes notice at once, the first one's name stands.
-            connection.execute(sa.update(feed).where(feed.c.name == old).values(name=secrets.token_hex(6)))
-            return str(connection.execute(sa.select(feed.c.name)).scalar_one())
+            tx.execute(sa.update(feed).where(feed.c.name == old).values(name=secrets.token_hex(6)))
+            return str(tx.execute(sa.select(feed.c.name)).scalar_one())
 
     def _identified(self, name: str) -> str:
         if self._database.is_sqlite:
             return name
         digest = hashlib.blake2b(name.encode(), digest_size=6)
-        with self._database.read() as connection:
+        with self._database.read() as tx:
             for question in _IDENTITY:
                 # A managed server may not let everybody ask; what it does tell has to do.
-                with suppress(sa.exc.ProgrammingError), connection.begin_nested():
-                    digest.update(f"/{connection.execute(sa.text(question)).scalar()}".encode())
+                with suppress(sa.exc.ProgrammingError), tx.begin_nested():
+                    digest.update(f"/{tx.execute(sa.text(question)).scalar()}".encode())
         return digest.hexdigest()
 
     def _recall(self) -> _LastShown | None:
@@ -103,6 +103,6 @@ class Feed:
             written.replace(self._file)
 
 
-def _written_at(connection: sa.Connection, number: int) -> str | None:
-    at = connection.execute(sa.select(changes.c.at).where(changes.c.id == number)).scalar()
+def _written_at(tx: sa.Connection, number: int) -> str | None:
+    at = tx.execute(sa.select(changes.c.at).where(changes.c.id == number)).scalar()
     return None if at is None else at.isoformat()

@@ -36,7 +36,7 @@ _TEXTS = frozenset({str, _NOTHING})
 
 
 def insert(
-    connection: sa.Connection,
+    tx: sa.Connection,
     table: sa.Table,
     columns: Columns,
     *,
@@ -51,11 +51,11 @@ def insert(
     size, same = _size(columns), same or {}
     if not size:
         return
-    if connection.dialect.name == "sqlite":
+    if tx.dialect.name == "sqlite":
         whole = {**columns, **{name: [value] * size for name, value in same.items()}}
-        _insert_on_sqlite(connection, table, sqlite.insert(table), whole)
+        _insert_on_sqlite(tx, table, sqlite.insert(table), whole)
     else:
-        _copy(connection, table, [*columns], lines() if lines is not None else encode(table, columns), same)
+        _copy(tx, table, [*columns], lines() if lines is not None else encode(table, columns), same)
 
 
 def encode(table: sa.Table, columns: Columns, texts: Texts | None = None) -> list[str]:
@@ -68,40 +68,40 @@ def encode(table: sa.Table, columns: Columns, texts: Texts | None = None) -> lis
     return list(map("\t".join, zip(*spelled, strict=True)))
 
 
-def among(connection: sa.Connection, column: sa.ColumnElement[str], keys: Sequence[str]) -> sa.ColumnElement[bool]:
+def among(tx: sa.Connection, column: sa.ColumnElement[str], keys: Sequence[str]) -> sa.ColumnElement[bool]:
     """Whether the column's text is one of these: on PostgreSQL one parameter, however many they are."""
-    if connection.dialect.name == "sqlite":
+    if tx.dialect.name == "sqlite":
         return column.in_(keys)
     return column == sa.any_(array(keys))
 
 
 def insert_unless_there(
-    connection: sa.Connection, table: sa.Table, same: Mapping[str, str], column: sa.Column[str], texts: Sequence[str]
+    tx: sa.Connection, table: sa.Table, same: Mapping[str, str], column: sa.Column[str], texts: Sequence[str]
 ) -> None:
     """Insert a row for each of these texts, `same` in each of them; one that is there already stays as it is."""
     if not texts:
         return
-    if connection.dialect.name == "sqlite":
+    if tx.dialect.name == "sqlite":
         rows = [{**same, column.name: text} for text in texts]
-        connection.execute(sqlite.insert(table).values(rows).on_conflict_do_nothing())
+        tx.execute(sqlite.insert(table).values(rows).on_conflict_do_nothing())
         return
     each = sa.func.unnest(array(texts))
     chosen = sa.select(*(sa.literal(value).label(name) for name, value in same.items()), each.label(column.name))
     statement = postgresql.insert(table).from_select([*same, column.name], chosen)
-    connection.execute(statement.on_conflict_do_nothing())
+    tx.execute(statement.on_conflict_do_nothing())
 
 
-def upsert(connection: sa.Connection, table: sa.Table, columns: Columns, *, keep: Collection[str]) -> None:
+def upsert(tx: sa.Connection, table: sa.Table, columns: Columns, *, keep: Collection[str]) -> None:
     """Insert rows or, where the primary key is there, overwrite all columns but `keep`."""
     if not _size(columns):
         return
-    on_sqlite = connection.dialect.name == "sqlite"
+    on_sqlite = tx.dialect.name == "sqlite"
     statement = _upserting(table, on_sqlite, frozenset(keep))
     if on_sqlite:
-        _insert_on_sqlite(connection, table, statement, columns)
+        _insert_on_sqlite(tx, table, statement, columns)
     else:
         # One parameter instead of one per value: neither the driver nor the server counts to 65,535.
-        connection.execute(statement, {"packed": _pack(_rows(columns))})
+        tx.execute(statement, {"packed": _pack(_rows(columns))})
 
 
 @lru_cache
@@ -123,11 +123,11 @@ def _rows(columns: Columns) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _insert_on_sqlite(connection: sa.Connection, table: sa.Table, statement: Any, columns: Columns) -> None:
+def _insert_on_sqlite(tx: sa.Connection, table: sa.Table, statement: Any, columns: Columns) -> None:
     blank = dict.fromkeys(table.c.keys())
     # RETURNING makes SQLAlchemy send many rows in one statement.
     key = next(iter(table.primary_key))
-    connection.execute(statement.returning(key), [{**blank, **row} for row in _rows(columns)]).close()
+    tx.execute(statement.returning(key), [{**blank, **row} for row in _rows(columns)]).close()
 
 
 def _as_rows(table: sa.Table) -> sa.Select[Any]:
@@ -148,19 +148,19 @@ def _moment(value: Any) -> str:
 
 
 def _copy(
-    connection: sa.Connection, table: sa.Table, names: Sequence[str], lines: Sequence[str], same: Mapping[str, Any]
+    tx: sa.Connection, table: sa.Table, names: Sequence[str], lines: Sequence[str], same: Mapping[str, Any]
 ) -> None:
-    dialect = connection.dialect
+    dialect = tx.dialect
     quoted = dialect.identifier_preparer
     named = ", ".join(quoted.quote(table.c[name].name) for name in [*names, *same])
     statement = f"COPY {quoted.format_table(table)} ({named}) FROM STDIN"
     end = "\t".join(["", *encode(table, {name: [value] for name, value in same.items()})]) + "\n"
     try:
-        with connection.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
+        with tx.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
             for start in range(0, len(lines), _AT_ONCE):
                 copy.write(end.join(lines[start : start + _AT_ONCE]) + end)
     except psycopg.Error as error:
-        raise _as_sqlalchemy_says(connection, error, statement) from error
+        raise _as_sqlalchemy_says(tx, error, statement) from error
 
 
 def array(texts: Sequence[str]) -> sa.ColumnElement[Any]:
@@ -173,12 +173,12 @@ def array(texts: Sequence[str]) -> sa.ColumnElement[Any]:
     return sa.cast(sa.bindparam(None, spelled, type_=sa.types.NullType()), postgresql.ARRAY(sa.Text))
 
 
-def _as_sqlalchemy_says(connection: sa.Connection, error: psycopg.Error, statement: str) -> BaseException:
+def _as_sqlalchemy_says(tx: sa.Connection, error: psycopg.Error, statement: str) -> BaseException:
     """What `execute` would have made of it: callers sort errors by SQLAlchemy's classes."""
-    dialect: Any = connection.dialect
-    gone = dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
+    dialect: Any = tx.dialect
+    gone = dialect.is_disconnect(error, tx.connection.dbapi_connection, None)
     if gone:
-        connection.invalidate(error)
+        tx.invalidate(error)
     return sa.exc.DBAPIError.instance(
         statement, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=gone, dialect=dialect
     )

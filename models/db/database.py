@@ -192,13 +192,13 @@ class Database:
             tx.execution_options(**options)
             yield tx
 
-    def now(self, connection: sa.Connection) -> datetime:
+    def now(self, tx: sa.Connection) -> datetime:
         """The database's clock, aware. All hosts that share a database agree on it."""
         if self._clock is not None:
             return self._clock()
         if self.is_sqlite:
             return datetime.now(UTC)
-        return connection.execute(sa.select(sa.func.clock_timestamp(type_=tables.Instant))).scalar_one()
+        return tx.execute(sa.select(sa.func.clock_timestamp(type_=tables.Instant))).scalar_one()
 
     def clock_sql(self, *, steady: bool = False) -> Clock:
         """The same clock as part of a statement, which then need not be asked for it first.
@@ -211,20 +211,20 @@ class Database:
             return Clock.at(datetime.now(UTC))
         return _STEADY if steady else _RUNNING
 
-    def draw(self, connection: sa.Connection) -> int:
+    def draw(self, tx: sa.Connection) -> int:
         """The next number of the one counter, higher than every number drawn before, on any connection."""
         if self.is_sqlite:
             last = tables.counter.c.last
             statement = sa.update(tables.counter).values(last=last + 1).returning(last)
-            return int(connection.execute(statement).scalar_one())
-        return int(connection.execute(sa.select(tables.turns.next_value())).scalar_one())
+            return int(tx.execute(statement).scalar_one())
+        return int(tx.execute(sa.select(tables.turns.next_value())).scalar_one())
 
-    def draw_now(self, connection: sa.Connection) -> tuple[int, datetime]:
+    def draw_now(self, tx: sa.Connection) -> tuple[int, datetime]:
         """The next number, and the clock."""
         if self.is_sqlite:
-            return self.draw(connection), self.now(connection)
+            return self.draw(tx), self.now(tx)
         clock = self.clock_sql()
-        number, now = connection.execute(_number_and_clock(clock.expression), clock.params).one()
+        number, now = tx.execute(_number_and_clock(clock.expression), clock.params).one()
         return number, now
 
     def insert(self, table: sa.Table) -> Any:
@@ -254,11 +254,11 @@ def _require_quiet(connection: Any, _record: object, _proxy: object) -> None:
         raise sa.exc.InvalidatePoolError("the server has ended the connection")
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
-    options = connection.get_execution_options()
+def _begin_sqlite(tx: sa.Connection) -> None:
+    options = tx.get_execution_options()
     if options.get(_READ_ONLY, False):
-        connection.exec_driver_sql("BEGIN")
+        tx.exec_driver_sql("BEGIN")
         return
     # Accepted means stored, also when the power fails.
-    connection.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if options.get(_NO_SYNC, False) else 'FULL'}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    tx.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if options.get(_NO_SYNC, False) else 'FULL'}")
+    tx.exec_driver_sql("BEGIN IMMEDIATE")

@@ -43,21 +43,21 @@ def migrate(database: Database) -> None:
     """Create or upgrade the tables, in one transaction. Raises `WrongTablesError` where a newer version made them."""
     if database.is_sqlite:
         Path(str(database.url.database)).parent.mkdir(parents=True, exist_ok=True)
-    with database.begin() as connection:
+    with database.begin() as tx:
         if not database.is_sqlite:  # SQLite's transaction began with the only lock that there is
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        if _state(connection) == "newer":
+            tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        if _state(tx) == "newer":
             raise WrongTablesError("newer")
-        command.upgrade(_config(connection), "head")
-        _seed(connection, database)
+        command.upgrade(_config(tx), "head")
+        _seed(tx, database)
 
 
 def state(database: Database) -> State:
     """Where the tables stand. Creates nothing."""
     if database.is_sqlite and not Path(str(database.url.database)).exists():
         return "missing"
-    with database.read() as connection:
-        return _state(connection)
+    with database.read() as tx:
+        return _state(tx)
 
 
 def require(database: Database) -> None:
@@ -72,10 +72,10 @@ def is_ours(_object: object, name: str | None, type_: str, _reflected: object, _
     return type_ != "table" or name in tables.metadata.tables
 
 
-def _state(connection: sa.Connection) -> State:
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+def _state(tx: sa.Connection) -> State:
+    context = MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE})
     revision = context.get_current_revision()
-    scripts = ScriptDirectory.from_config(_config(connection))
+    scripts = ScriptDirectory.from_config(_config(tx))
     if revision is None:
         return "missing"
     if revision == scripts.get_current_head():
@@ -83,16 +83,16 @@ def _state(connection: sa.Connection) -> State:
     return "old" if revision in {script.revision for script in scripts.walk_revisions()} else "newer"
 
 
-def _config(connection: sa.Connection) -> Config:
-    config = Config(attributes={"connection": connection})
+def _config(tx: sa.Connection) -> Config:
+    config = Config(attributes={"connection": tx})
     config.set_main_option("script_location", "models:migrations")
     return config
 
 
-def _seed(connection: sa.Connection, database: Database) -> None:
+def _seed(tx: sa.Connection, database: Database) -> None:
     rows: list[tuple[sa.Table, dict[str, Any]]] = [
         (tables.counter, {"one": 1, "last": 0}),
         (tables.feed, {"one": 1, "last": 0, "name": secrets.token_hex(6)}),
     ]
     for table, row in rows:
-        connection.execute(database.insert(table).values(**row).on_conflict_do_nothing())
+        tx.execute(database.insert(table).values(**row).on_conflict_do_nothing())

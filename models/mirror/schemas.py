@@ -78,9 +78,9 @@ def _of_owner(owner: str | sa.ColumnElement[str]) -> sa.Select[Any]:
     return sa.select(tables.parts.c.table_name).where(tables.parts.c.owner == owner)
 
 
-def mark(connection: sa.Connection, owner: str) -> tuple[int, int]:
+def mark(tx: sa.Connection, owner: str) -> tuple[int, int]:
     """What tells an older schema from a newer one: how many tables, and the newest column's version."""
-    row = connection.execute(_MARK, {"this": owner}).one()
+    row = tx.execute(_MARK, {"this": owner}).one()
     return (row[0], row[1] or 0)
 
 
@@ -93,16 +93,16 @@ _MARK = sa.select(  # spelt once: every write asks
 )
 
 
-def load(connection: sa.Connection, owner: str) -> Schema | None:
+def load(tx: sa.Connection, owner: str) -> Schema | None:
     """The schema as this transaction sees it; None where no table was ever created."""
-    parts = connection.execute(
+    parts = tx.execute(
         sa.select(tables.parts.c.table_name, tables.parts.c.path).where(tables.parts.c.owner == owner)
     ).all()
     if not parts:
         return None
     found: defaultdict[str, list[Column]] = defaultdict(list)
     version = 0
-    for row in connection.execute(
+    for row in tx.execute(
         sa.select(tables.columns)
         .where(tables.columns.c.table_name.in_(_of_owner(owner)))
         .order_by(tables.columns.c.version, tables.columns.c.column_name)
@@ -110,15 +110,15 @@ def load(connection: sa.Connection, owner: str) -> Schema | None:
         version = max(version, row.version)
         column = Column(row.column_name, row.path, Kind(row.kind), row.overflow, row.declared)
         found[row.table_name].append(column)
-    capped = _capped(connection, owner)
+    capped = _capped(tx, owner)
     by_part = {path: with_columns(name, path, found[name], capped=(name, True) in capped) for name, path in parts}
     return Schema(owner, (len(parts), version), by_part, capped=(owner, False) in capped)
 
 
-def _capped(connection: sa.Connection, owner: str) -> set[tuple[str, bool]]:
+def _capped(tx: sa.Connection, owner: str) -> set[tuple[str, bool]]:
     """The tables that are full: of columns (True) or, for the owner, of parts (False)."""
     entries = tables.schema_changes
-    rows = connection.execute(
+    rows = tx.execute(
         sa.select(entries.c.table_name, entries.c.column_name.is_not(None)).where(
             entries.c.what == "capped", entries.c.table_name.in_(_of_owner(owner))
         )

@@ -111,10 +111,10 @@ def _schema() -> Iterator[tuple[str, str]]:
     try:
         yield server.render_as_string(hide_password=False), schema
     finally:
-        with engine.connect() as connection:
+        with engine.connect() as tx:
             for each in (schema, f"{schema}_staging"):  # dlt makes a second one
-                connection.execute(sa.text(f"DROP SCHEMA IF EXISTS {each} CASCADE"))
-            connection.execute(sa.text("CHECKPOINT"))  # nobody begins with what another one left to be written
+                tx.execute(sa.text(f"DROP SCHEMA IF EXISTS {each} CASCADE"))
+            tx.execute(sa.text("CHECKPOINT"))  # nobody begins with what another one left to be written
 
 
 def _run(side: str, source: str, server: str, schema: str, **environment: str) -> list[float]:

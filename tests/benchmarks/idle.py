@@ -130,28 +130,28 @@ def _connection(number: int) -> str:
 
 def _at_rest(database: Database, settings: Settings) -> None:
     """As a day's work leaves the tables: cursors set, gates used, rings answered, nothing due for hours."""
-    with database.begin() as connection:
-        now = database.now(connection)
+    with database.begin() as tx:
+        now = database.now(tx)
         later = now + timedelta(hours=12)
         rested = {"cursor": "x", "due_at": later, "full_due_at": later, "last_look_at": now, "complete_as_of": now}
-        connection.execute(sa.update(tables.streams).values(rested))
+        tx.execute(sa.update(tables.streams).values(rested))
         accounts = [
             {"account": gate.account_of(each), "failures": 0, "next_start_at": now, "answered_at": now}
             for each in settings.connections.values()
         ]
-        connection.execute(sa.insert(tables.gates), accounts)
+        tx.execute(sa.insert(tables.gates), accounts)
         rings = [
             {"connection": name, "bell": which, "rung_at": now, "answered_at": now}
             for name in settings.connections
             for which in wakeup.QUEUES
         ]
-        connection.execute(sa.insert(tables.rings), rings)
+        tx.execute(sa.insert(tables.rings), rings)
 
 
 def _backends(database: Database) -> list[int]:
     named = sa.text("SELECT pid FROM pg_stat_activity WHERE application_name = :name ORDER BY pid")
-    with database.read() as connection:
-        found = [int(pid) for pid in connection.execute(named, {"name": NAME}).scalars()]
+    with database.read() as tx:
+        found = [int(pid) for pid in tx.execute(named, {"name": NAME}).scalars()]
     return [pid for pid in found if Path(f"/proc/{pid}/stat").exists()]
 
 

@@ -48,8 +48,8 @@ def ours(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[flo
         while due_work.has_work(mine, due.load(database))[1]:
             loop.full_sync(mine)
         yield time.perf_counter() - began
-        with database.begin() as connection:
-            streams.change(connection, "shop", "orders", full_due_at=database.now(connection))
+        with database.begin() as tx:
+            streams.change(tx, "shop", "orders", full_due_at=database.now(tx))
 
 
 def dlt(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[float]:

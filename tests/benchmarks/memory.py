@@ -107,8 +107,8 @@ def read(file: str, rows: str) -> None:
     context.sync_streams(database, settings)
     while True:
         changes = loop.full_sync(context.connection_context(database, settings, _NAME)).changes
-        with database.read() as connection:
-            stream = streams.get(connection, _NAME, "items")
+        with database.read() as tx:
+            stream = streams.get(tx, _NAME, "items")
         if stream is not None and stream.cursor is not None:
             break
     if changes < int(rows):

@@ -182,20 +182,20 @@ def _told(database: Database) -> Iterator[Callable[[str], Callable[[], float]]]:
         with sqlite3.connect(str(database.url.database), isolation_level=None) as file:
             yield partial(_seen, file)
         return
-    with database.begin() as connection:
-        connection.execute(
+    with database.begin() as tx:
+        tx.execute(
             sa.text(
                 f"CREATE OR REPLACE FUNCTION {_HEARD}() RETURNS trigger LANGUAGE plpgsql AS "
                 f"$$ BEGIN PERFORM pg_notify('{_HEARD}_' || current_schema(), ''); RETURN NULL; END $$"
             )
         )
-        connection.execute(
+        tx.execute(
             sa.text(
                 f"CREATE OR REPLACE TRIGGER {_HEARD} AFTER INSERT OR UPDATE ON {TABLE} "
                 f"FOR EACH STATEMENT EXECUTE FUNCTION {_HEARD}()"
             )
         )
-        schema = connection.execute(sa.select(sa.func.current_schema())).scalar_one()
+        schema = tx.execute(sa.select(sa.func.current_schema())).scalar_one()
     address = database.url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
     with psycopg.connect(address, autocommit=True) as listening:
         listening.execute(f'LISTEN "{_HEARD}_{schema}"'.encode())

@@ -183,9 +183,9 @@ def _edited(mirror: Mirror) -> None:
     sandbox = mirror.sandboxes["dilovod"]
     sandbox._edit_good(Random(1))
     hook = sandbox.hooks[-1]["params"]
-    with mirror.database.begin() as connection:
+    with mirror.database.begin() as tx:
         letter = AcceptedWebhook("dilovod", "{}", resource=hook["objectName"], key=hook["id"])
-        webhooks.append(connection, [letter])
+        webhooks.append(tx, [letter])
 
 
 # Webhooks that come while the vendor answers.

@@ -112,8 +112,8 @@ def _counted(database: Database, port: int) -> Callable[[int], float]:
 
 
 def _rows(database: Database) -> int:
-    with database.read() as connection:
-        return connection.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one()
+    with database.read() as tx:
+        return tx.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one()
 
 
 @contextmanager

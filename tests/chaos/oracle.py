@@ -84,21 +84,21 @@ def backwards(mirror: Mirror, *, stamps_rise: bool = True) -> int:
 
 def packets(database: Database) -> Counter[str]:
     """Every webhook that is kept, by how often."""
-    with database.read() as connection:
-        return Counter(connection.execute(sa.select(tables.notices.c.packet)).scalars())
+    with database.read() as tx:
+        return Counter(tx.execute(sa.select(tables.notices.c.packet)).scalars())
 
 
 def _set_aside(database: Database) -> list[Entry]:
     """Nothing here needs a person: what is parked was lost sight of."""
-    with database.read() as connection:
-        keys = connection.execute(sa.select(tables.inbox).where(tables.inbox.c.state != "due")).all()
-        whole = connection.execute(sa.select(tables.streams).where(tables.streams.c.state == "parked")).all()
+    with database.read() as tx:
+        keys = tx.execute(sa.select(tables.inbox).where(tables.inbox.c.state != "due")).all()
+        whole = tx.execute(sa.select(tables.streams).where(tables.streams.c.state == "parked")).all()
     return [*keys, *whole]
 
 
 def _entries(database: Database) -> list[Entry]:
-    with database.read() as connection:
-        return list(connection.execute(sa.select(tables.changes).order_by(tables.changes.c.id)))
+    with database.read() as tx:
+        return list(tx.execute(sa.select(tables.changes).order_by(tables.changes.c.id)))
 
 
 def _successive(entries: Iterable[Entry]) -> Iterable[tuple[Entry, Entry]]:

@@ -114,15 +114,15 @@ class Stage:
     def leases_run_out(self) -> None:
         """As if so much time had passed: whoever holds one is late, whoever died keeps nobody waiting."""
         database, turn, until_ = self.mirror.database, tables.leases.c.turn, tables.leases.c.until
-        with database.begin() as connection:
-            now = database.now(connection)
+        with database.begin() as tx:
+            now = database.now(tx)
             # Who is committing right now may be paused, too, and its row is locked.
             free = sa.select(turn).with_for_update(skip_locked=True)
             past = now - timedelta(seconds=1)
-            connection.execute(sa.update(tables.leases).where(turn.in_(free)).values({until_: past}))
-        with database.begin() as connection:
+            tx.execute(sa.update(tables.leases).where(turn.in_(free)).values({until_: past}))
+        with database.begin() as tx:
             asked = tables.inbox.c.state == "due"
-            connection.execute(sa.update(tables.inbox).where(asked).values({tables.inbox.c.due_at: now}))
+            tx.execute(sa.update(tables.inbox).where(asked).values({tables.inbox.c.due_at: now}))
 
     # Fault points.
 
@@ -165,8 +165,8 @@ class Stage:
 
     def is_aside(self, connection_name: str) -> bool:
         """Whether something of this connection waits for a person."""
-        with self.mirror.database.read() as connection:
-            return bool(parked.rows(connection, connection_name=connection_name))
+        with self.mirror.database.read() as tx:
+            return bool(parked.rows(tx, connection_name=connection_name))
 
     def send_again(self, connection_name: str) -> None:
         """A person's decision."""

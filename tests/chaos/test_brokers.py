@@ -65,14 +65,14 @@ def _answered(on: Stage) -> dict[str, datetime]:
     """When a worker last answered each bell."""
     c = tables.rings.c
     latest = sa.func.max(c.answered_at).label("latest")
-    with on.mirror.database.read() as connection:
-        rows = connection.execute(sa.select(c.bell, latest).group_by(c.bell))
+    with on.mirror.database.read() as tx:
+        rows = tx.execute(sa.select(c.bell, latest).group_by(c.bell))
         return {row.bell: row.latest for row in rows if row.latest is not None}
 
 
 def _now(on: Stage) -> datetime:
-    with on.mirror.database.read() as connection:
-        return on.mirror.database.now(connection)
+    with on.mirror.database.read() as tx:
+        return on.mirror.database.now(tx)
 
 
 def _works(on: Stage, *bells: str) -> None:

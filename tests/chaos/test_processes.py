@@ -61,10 +61,10 @@ def test_killed_at_any_moment_and_paused_past_a_lease_on_postgresql_and_redis(
 
 
 def _terminate(database: Database, name: str) -> None:
-    with database.begin() as connection:
+    with database.begin() as tx:
         ours = sa.column("application_name") == name
         sessions = sa.select(sa.func.pg_terminate_backend(sa.column("pid")))
-        connection.execute(sessions.select_from(sa.table("pg_stat_activity")).where(ours))
+        tx.execute(sessions.select_from(sa.table("pg_stat_activity")).where(ours))
 
 
 def test_killed_at_any_moment_on_the_embedded_defaults(tmp_path: Path, ledger: Ledger, random: Random) -> None:

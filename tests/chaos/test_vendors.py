@@ -173,8 +173,8 @@ def _documents_go_astray(on: Stage, meddler: Meddler) -> None:
 
 def _parked(database: Database) -> set[str]:
     c = tables.inbox.c
-    with database.read() as connection:
-        return set(connection.execute(sa.select(c.connection).where(c.state == "parked")).scalars())
+    with database.read() as tx:
+        return set(tx.execute(sa.select(c.connection).where(c.state == "parked")).scalars())
 
 
 def _logins_end(on: Stage) -> None:

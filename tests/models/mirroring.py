@@ -50,9 +50,9 @@ def write(
     """One batch through the write path, journaled and committed. Numbers are normalised, as a connector's are."""
     given = objects if not hasattr(objects, "items") else [Snapshot(key, raw) for key, raw in objects.items()]
     prepared = apply.prepare(database, target, [_normalised(each) for each in given])
-    with database.begin() as connection:
+    with database.begin() as tx:
         changes = apply.apply(
-            connection,
+            tx,
             target,
             prepared,
             tombstones=tombstones,
@@ -62,7 +62,7 @@ def write(
             point=point,
         )
         journal.append(
-            connection,
+            tx,
             target.connection,
             target.resource,
             changes,
@@ -81,11 +81,11 @@ def kinds(changes: Sequence[Change]) -> list[tuple[str, str]]:
 
 def rows(database: Database, target: apply.Target = TARGET, part: str = "") -> list[dict[str, Any]]:
     """The rows of a table, typed, in the order of their keys and positions."""
-    with database.read() as connection:
-        schema = schema_evolution.current(connection, target.table)
+    with database.read() as tx:
+        schema = schema_evolution.current(tx, target.table)
         assert schema is not None
         table = schema.tables[part].sql
-        return [dict(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()]
+        return [dict(row) for row in tx.execute(sa.select(table).order_by(*table.primary_key)).mappings()]
 
 
 def row(database: Database, key: str, target: apply.Target = TARGET) -> dict[str, Any]:
@@ -102,6 +102,6 @@ def fields(row: Mapping[str, Any]) -> dict[str, Any]:
 def schema_changes(database: Database, what: str) -> list[tuple[str, str | None, str]]:
     """What was reported of this kind: table, column, path."""
     entries = tables.schema_changes.c
-    with database.read() as connection:
+    with database.read() as tx:
         chosen = sa.select(entries.table_name, entries.column_name, entries.path).where(entries.what == what)
-        return [(entry[0], entry[1], entry[2]) for entry in connection.execute(chosen.order_by(entries.id))]
+        return [(entry[0], entry[1], entry[2]) for entry in tx.execute(chosen.order_by(entries.id))]

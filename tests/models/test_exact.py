@@ -76,20 +76,20 @@ def test_another_salt_is_another_hash() -> None:
 )
 def test_a_decimal_of_any_size_survives_column_and_json(database: Database, number: Decimal) -> None:
     probe.create(database.engine, checkfirst=True)
-    with database.begin() as connection:
-        connection.execute(sa.delete(probe))
-        connection.execute(sa.insert(probe).values(id=1, number=number, json={"n": number}))
-        row = connection.execute(sa.select(probe)).one()
+    with database.begin() as tx:
+        tx.execute(sa.delete(probe))
+        tx.execute(sa.insert(probe).values(id=1, number=number, json={"n": number}))
+        row = tx.execute(sa.select(probe)).one()
     assert number == row.number
     assert number == row.json["n"]
 
 
 def test_sqlite_keeps_a_price_as_a_number_that_sql_can_add(sqlite: Database) -> None:
     probe.create(sqlite.engine)
-    with sqlite.begin() as connection:
+    with sqlite.begin() as tx:
         rows = [{"id": 1, "number": Decimal("680.10")}, {"id": 2, "number": Decimal("19.90")}]
-        connection.execute(sa.insert(probe), rows)
-        assert connection.exec_driver_sql("SELECT sum(number) FROM probe").scalar_one() == 700.0
+        tx.execute(sa.insert(probe), rows)
+        assert tx.exec_driver_sql("SELECT sum(number) FROM probe").scalar_one() == 700.0
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "[-Infinity]", "{", "", "[" * 100_000])

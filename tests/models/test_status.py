@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def align(database: Database, *resources: str) -> None:
     plans = [streams.Plan(name, timedelta(hours=1), ticks=True) for name in resources]
-    with database.begin() as connection:
-        streams.sync(connection, connection_name="books", system="directo", plans=plans)
+    with database.begin() as tx:
+        streams.sync(tx, connection_name="books", system="directo", plans=plans)
 
 
 def told(database: Database, resource: str = "invoices") -> ResourceStatus:
@@ -29,15 +29,15 @@ def told(database: Database, resource: str = "invoices") -> ResourceStatus:
 
 
 def mention(database: Database, *keys: str) -> list[inbox.Item]:
-    with database.begin() as connection:
+    with database.begin() as tx:
         inbox.enqueue(
-            connection,
+            tx,
             connection_name="books",
             mentions=[ObjectRef("invoices", key) for key in keys],
             lane=Lane.LIVE,
             cause=Cause.WEBHOOK,
         )
-        return inbox.due(connection, connection_name="books", now=database.now(connection), limit=100)
+        return inbox.due(tx, connection_name="books", now=database.now(tx), limit=100)
 
 
 def test_a_resource_that_was_never_read_promises_nothing(database: Database) -> None:
@@ -69,10 +69,10 @@ def test_rows_are_the_live_ones(database: Database) -> None:
 def test_what_waits_is_counted_by_how_it_waits(database: Database) -> None:
     align(database, "invoices")
     first, second, *_ = mention(database, "1", "2", "3")
-    with database.begin() as connection:
-        inbox.park(connection, first, reason="Ви не маєте доступу")
-        inbox.hold(connection, second, reason="many")
-        webhooks.append(connection, [webhooks.AcceptedWebhook("books", "{}", "invoices", "9")])
+    with database.begin() as tx:
+        inbox.park(tx, first, reason="Ви не маєте доступу")
+        inbox.hold(tx, second, reason="many")
+        webhooks.append(tx, [webhooks.AcceptedWebhook("books", "{}", "invoices", "9")])
     row = told(database)
     assert (2, 1, 1) == (row.pending, row.parked, row.held)
     assert row.last_error in {"Ви не маєте доступу", "many"}
@@ -80,29 +80,29 @@ def test_what_waits_is_counted_by_how_it_waits(database: Database) -> None:
 
 def test_a_parked_resource_counts_as_one_parked_and_says_why(database: Database) -> None:
     align(database, "invoices", "orders")
-    with database.begin() as connection:
-        streams.park(connection, "books", "invoices", reason="API not enabled", now=database.now(connection))
+    with database.begin() as tx:
+        streams.park(tx, "books", "invoices", reason="API not enabled", now=database.now(tx))
     assert (1, "API not enabled") == (told(database).parked, told(database).last_error)
     assert (0, None) == (told(database, "orders").parked, told(database, "orders").last_error)
 
 
 def test_a_reading_under_way_tells_how_far_it_is(database: Database) -> None:
     align(database, "invoices")
-    with database.begin() as connection:
-        stream = streams.get(connection, "books", "invoices")
+    with database.begin() as tx:
+        stream = streams.get(tx, "books", "invoices")
         assert stream is not None
-        now = database.now(connection)
-        run = streams.begin_full_sync(connection, stream, turn=1, cause=Cause.BACKFILL, now=now)
-        streams.advance_full_sync(connection, stream, run=run, cursor="p2", pages=1, objects=500)
+        now = database.now(tx)
+        run = streams.begin_full_sync(tx, stream, turn=1, cause=Cause.BACKFILL, now=now)
+        streams.advance_full_sync(tx, stream, run=run, cursor="p2", pages=1, objects=500)
     assert 500 == told(database).full_sync
 
 
 def test_many_connections_cost_as_many_statements_as_one(database: Database) -> None:
     def asked(*names: str) -> int:
-        with database.begin() as connection:
+        with database.begin() as tx:
             for name in names:
                 plans = [streams.Plan("invoices", timedelta(hours=1), ticks=True)]
-                streams.sync(connection, connection_name=name, system="directo", plans=plans)
+                streams.sync(tx, connection_name=name, system="directo", plans=plans)
         statements: list[str] = []
         status.resources(database)
 

@@ -45,15 +45,15 @@ class Watch:
         if self.commits == self.database.commits:
             return
         self.commits = self.database.commits
-        with self.database.read() as connection:
-            self._journal(connection)
+        with self.database.read() as tx:
+            self._journal(tx)
             for resource in RESOURCES:
-                self._rows(connection, resource)
-            self._completeness(connection)
+                self._rows(tx, resource)
+            self._completeness(tx)
 
-    def _journal(self, connection: Tx) -> None:
+    def _journal(self, tx: Tx) -> None:
         c = tables.changes.c
-        for entry in connection.execute(sa.select(tables.changes).where(c.id > self.last_id).order_by(c.id)):
+        for entry in tx.execute(sa.select(tables.changes).where(c.id > self.last_id).order_by(c.id)):
             assert self.last_id + 1 == entry.id, "ids have no holes"
             self.last_id = entry.id
             key, earlier = (entry.resource, entry.key), self.states.get((entry.resource, entry.key))
@@ -70,11 +70,11 @@ class Watch:
         assert later, f"{key} went backwards, or shows what never was: {state}, after {self.states.get(key)}"
         self.positions[key] = later[0]
 
-    def _rows(self, connection: Tx, resource: str) -> None:
-        schema = schema_evolution.current(connection, f"{NAME}_{resource}")
+    def _rows(self, tx: Tx, resource: str) -> None:
+        schema = schema_evolution.current(tx, f"{NAME}_{resource}")
         c = None if schema is None else schema.root.sql.c
         rows: Iterable[Any] = (
-            [] if c is None else connection.execute(sa.select(c["_key"], c["_deleted_at"], c["_raw"], c["_turn"]))
+            [] if c is None else tx.execute(sa.select(c["_key"], c["_deleted_at"], c["_raw"], c["_turn"]))
         )
         live = {}
         for key, deleted_at, raw, turn in rows:
@@ -87,9 +87,9 @@ class Watch:
         }
         assert replayed == live, "the journal, replayed, is not what the rows show"
 
-    def _completeness(self, connection: Tx) -> None:
+    def _completeness(self, tx: Tx) -> None:
         c = tables.streams.c
-        for resource, as_of in connection.execute(sa.select(c.resource, c.complete_as_of)):
+        for resource, as_of in tx.execute(sa.select(c.resource, c.complete_as_of)):
             if as_of is not None and as_of != self.complete.get(resource):
                 assert self.complete.get(resource, as_of) <= as_of
                 self.complete[resource] = as_of
@@ -117,13 +117,11 @@ def _kind(known: bool, before: Any, after: Any) -> str:  # noqa: FBT001
 def parts(database: Staged, resource: str) -> dict[str, list[Any]]:
     """The rows of the part `rows` by the key of their object, in their order."""
     found: dict[str, list[Any]] = {}
-    with database.read() as connection:
-        schema = schema_evolution.current(connection, f"{NAME}_{resource}")
+    with database.read() as tx:
+        schema = schema_evolution.current(tx, f"{NAME}_{resource}")
         if schema is None or "rows" not in schema.tables:
             return found
         c = schema.tables["rows"].sql.c
-        for key, line, qty in connection.execute(
-            sa.select(c["_key"], c["line"], c["qty"]).order_by(c["_key"], c["_position"])
-        ):
+        for key, line, qty in tx.execute(sa.select(c["_key"], c["line"], c["qty"]).order_by(c["_key"], c["_position"])):
             found.setdefault(key, []).append({"line": line, "qty": qty})
     return found

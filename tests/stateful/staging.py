@@ -138,28 +138,28 @@ class Staged(Database):
     @contextmanager
     def begin(self, *, lazily: bool = False) -> Iterator[Tx]:
         stop("a writing transaction")
-        with super().begin(lazily=lazily) as connection, _within():
-            yield connection
+        with super().begin(lazily=lazily) as tx, _within():
+            yield tx
         self.commits += 1
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
         stop("a reading transaction")
-        with super().read() as connection, _within():
-            yield connection
+        with super().read() as tx, _within():
+            yield tx
 
     @contextmanager
     def alone(self, *, lazily: bool = False) -> Iterator[Tx]:
-        with self.begin(lazily=True) if lazily else self.read() as connection:
-            yield connection
+        with self.begin(lazily=True) if lazily else self.read() as tx:
+            yield tx
 
     def empty(self) -> None:
         """Start afresh: no rows but those of the counters, which go on; the resources' tables and columns stay."""
         kept = {"counter", "feed", "columns", "parts"}
         found = sa.inspect(self.engine).get_table_names()
-        with self.begin() as connection:
+        with self.begin() as tx:
             for name in sorted(set(found) - kept):
-                connection.execute(sa.delete(sa.table(name)))
+                tx.execute(sa.delete(sa.table(name)))
         self.clock.now = START
 
 

@@ -141,14 +141,14 @@ class Gates(Counted):
 
     def _newest(self) -> tuple[int, datetime]:
         c = tables.leases.c
-        with self.database.read() as connection:
-            turn, until = connection.execute(sa.select(c.turn, c.until).order_by(c.turn.desc()).limit(1)).one()
+        with self.database.read() as tx:
+            turn, until = tx.execute(sa.select(c.turn, c.until).order_by(c.turn.desc()).limit(1)).one()
         return turn, until
 
     def _until(self, holder: Holder) -> datetime:
         c = tables.leases.c
-        with self.database.read() as connection:
-            found = connection.execute(sa.select(c.until).where(c.turn == holder.turn)).scalar()
+        with self.database.read() as tx:
+            found = tx.execute(sa.select(c.until).where(c.turn == holder.turn)).scalar()
         return found or holder.until  # somebody else has cleared away what ran out
 
     @precondition(lambda self: self._asleep())
@@ -214,10 +214,8 @@ class Gates(Counted):
         told: list[datetime] = []
         wait = None if after is None else timedelta(seconds=after)
 
-        def shuts(connection: Tx) -> None:
-            told.append(
-                holder.gate.release_and_back_off(connection, holder.slot, reason="429", after=wait, counts=counts)
-            )
+        def shuts(tx: Tx) -> None:
+            told.append(holder.gate.release_and_back_off(tx, holder.slot, reason="429", after=wait, counts=counts))
 
         if self._proves(holder, lambda: self._write(shuts, dies=dies)) and not dies:
             assert self.clock.now + timedelta(seconds=max(after or 0, 1)) <= told[0]
@@ -286,8 +284,8 @@ class Gates(Counted):
 
     def _write(self, does: Callable[[Tx], object], *, dies: bool) -> None:
         try:
-            with self.database.begin() as connection:
-                does(connection)
+            with self.database.begin() as tx:
+                does(tx)
                 if dies:
                     raise RolledBack  # noqa: TRY301 - as a death does
         except RolledBack:

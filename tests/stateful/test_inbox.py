@@ -156,8 +156,8 @@ class Inbox(Counted):
 
     def take(self, worker: int) -> None:
         """The next row: live before bulk, then the longest waiting."""
-        with self.database.read() as connection:
-            found = inbox.due(connection, connection_name=NAME, now=self.clock.now)
+        with self.database.read() as tx:
+            found = inbox.due(tx, connection_name=NAME, now=self.clock.now)
         due = [row for row in self.rows.values() if row.state == "due" and row.due_at <= self.clock.now]
         assert bool(due) == bool(found)
         if found:
@@ -214,19 +214,19 @@ class Inbox(Counted):
         if written:
             self._ended(look, how)
 
-    def _end(self, connection: Tx, look: Look, how: str) -> None:
+    def _end(self, tx: Tx, look: Look, how: str) -> None:
         assert look.slot is not None
-        self.gate.release(connection, look.slot)
+        self.gate.release(tx, look.slot)
         match how:
             case "finish":
-                inbox.finish(connection, look.item)
+                inbox.finish(tx, look.item)
             case "park":
-                inbox.park(connection, look.item, reason="refused")
+                inbox.park(tx, look.item, reason="refused")
             case "hold":
-                inbox.hold(connection, look.item, reason="many are gone")
+                inbox.hold(tx, look.item, reason="many are gone")
             case _:
                 until = self.clock.now + RESTS
-                inbox.postpone(connection, look.item, until=until, reason="503", counts=how == "postpone")
+                inbox.postpone(tx, look.item, until=until, reason="503", counts=how == "postpone")
 
     def _ended(self, look: Look, how: str) -> None:
         key = look.item.key
@@ -251,8 +251,8 @@ class Inbox(Counted):
     @rule()
     def list_requested(self) -> None:
         """A listing is asked for."""
-        with self.database.begin() as connection:
-            self.listing = self.database.draw(connection), self.count
+        with self.database.begin() as tx:
+            self.listing = self.database.draw(tx), self.count
 
     @precondition(lambda self: self.listing is not None)
     @rule(names=some_keys, dies=seldom)
@@ -293,12 +293,12 @@ class Inbox(Counted):
 
     @invariant()
     def what_was_told_waits(self) -> None:
-        with self.database.read() as connection:
-            found = {row.key: row for row in connection.execute(sa.select(tables.inbox))}
+        with self.database.read() as tx:
+            found = {row.key: row for row in tx.execute(sa.select(tables.inbox))}
             unread = (
                 sa.select(tables.notices.c.key).where(tables.notices.c.state == "new").order_by(tables.notices.c.id)
             )
-            assert list(self.unfolded.values()) == list(connection.execute(unread).scalars())
+            assert list(self.unfolded.values()) == list(tx.execute(unread).scalars())
         assert self.news.keys() <= found.keys()
         assert all(found[key].wanted > self.wanted.get(key, 0) for key in self.just_told)
         self.just_told.clear()
@@ -325,8 +325,8 @@ class Inbox(Counted):
     def _write(self, does: Callable[[Tx], Any], *, dies: bool = False) -> bool:
         """Whether it was committed; who dies before that leaves nothing."""
         try:
-            with self.database.begin() as connection:
-                does(connection)
+            with self.database.begin() as tx:
+                does(tx)
                 if dies:
                     raise Refused  # noqa: TRY301 - as a death does
         except Refused:

@@ -64,8 +64,8 @@ class Mirroring(Counted):
         database.empty()
         self.database, self.settings = database, settings
         self.vendor = played.vendors[ADDRESS] = played.Vendor(database.clock)
-        with database.read() as connection:
-            self.watch = Watch(database, self.vendor, last_id=journal.bounds(connection)[1])
+        with database.read() as tx:
+            self.watch = Watch(database, self.vendor, last_id=journal.bounds(tx)[1])
         self.workers: list[Worker] = []
         context.sync_streams(database, settings)
 
@@ -124,9 +124,9 @@ class Mirroring(Counted):
         hooks = self.vendor.hooks
         resource, key = hooks[which % len(hooks)]
         letters = [webhooks.AcceptedWebhook(NAME, "{}", resource, key) for _ in range(times)]
-        with self.database.begin() as connection:
-            webhooks.append(connection, letters[:1])
-            webhooks.append(connection, letters)
+        with self.database.begin() as tx:
+            webhooks.append(tx, letters[:1])
+            webhooks.append(tx, letters)
         if not stays:
             hooks.remove((resource, key))
 
@@ -147,8 +147,8 @@ class Mirroring(Counted):
     @rule(resource=resources, again=st.booleans())
     def asked_for(self, resource: str, again: bool) -> None:  # noqa: FBT001
         now = streams.backfill_now if again else streams.poll_now
-        with self.database.begin() as connection:
-            now(connection, connection_name=NAME, resource=resource)
+        with self.database.begin() as tx:
+            now(tx, connection_name=NAME, resource=resource)
 
     @rule(resource=resources)
     def retry(self, resource: str) -> None:
@@ -156,9 +156,9 @@ class Mirroring(Counted):
 
     @rule(resource=resources)
     def drop(self, resource: str) -> None:
-        with self.database.begin() as connection:
-            waiting = parked_rows.rows(connection, connection_name=NAME)
-            parked_rows.drop(connection, connection_name=NAME, resource=resource)
+        with self.database.begin() as tx:
+            waiting = parked_rows.rows(tx, connection_name=NAME)
+            parked_rows.drop(tx, connection_name=NAME, resource=resource)
         self.watch.dropped |= {(row.resource, row.key) for row in waiting if row.resource == resource}
 
     @precondition(lambda self: len(self.workers) < WORKERS)
@@ -246,9 +246,9 @@ class Mirroring(Counted):
                 return
 
     def _unfinished(self) -> bool:
-        with self.database.read() as connection:
-            rows = streams.open_streams(connection, connection_name=NAME)
-            waiting = inbox.due(connection, connection_name=NAME, now=self.database.clock.now + UNHURRIED)
+        with self.database.read() as tx:
+            rows = streams.open_streams(tx, connection_name=NAME)
+            waiting = inbox.due(tx, connection_name=NAME, now=self.database.clock.now + UNHURRIED)
         return bool(waiting) or any(row.failures for row in rows)
 
     def _ticks_have_told(self) -> None:
@@ -260,10 +260,10 @@ class Mirroring(Counted):
 
     def _read_again(self) -> None:
         """One tick and one full reading, and the second look at what it lacked."""
-        with self.database.begin() as connection:
-            now = self.database.now(connection)
+        with self.database.begin() as tx:
+            now = self.database.now(tx)
             for resource in RESOURCES:
-                streams.change(connection, NAME, resource, due_at=now, full_due_at=now)
+                streams.change(tx, NAME, resource, due_at=now, full_due_at=now)
         self._work()
         self.database.clock.pass_by(60)
         self._work()
@@ -280,14 +280,14 @@ class Mirroring(Counted):
                 return
 
     def _retry(self, resource: str) -> None:
-        with self.database.begin() as connection:
-            streams.reopen(connection, connection_name=NAME, resource=resource)
-            parked_rows.retry(connection, connection_name=NAME, resource=resource)
+        with self.database.begin() as tx:
+            streams.reopen(tx, connection_name=NAME, resource=resource)
+            parked_rows.retry(tx, connection_name=NAME, resource=resource)
 
     def _aside(self) -> set[tuple[str, str]]:
-        with self.database.read() as connection:
-            rows = {(row.resource, row.key) for row in parked_rows.rows(connection, connection_name=NAME)}
-            found = {name: streams.get(connection, NAME, name) for name in RESOURCES}
+        with self.database.read() as tx:
+            rows = {(row.resource, row.key) for row in parked_rows.rows(tx, connection_name=NAME)}
+            found = {name: streams.get(tx, NAME, name) for name in RESOURCES}
             parked = {name for name, stream in found.items() if stream is not None and stream.state == "parked"}
         return rows | {(name, key) for name in parked for key in KEYS}
 
@@ -295,8 +295,8 @@ class Mirroring(Counted):
         found = compare(self.database, [self.desk], {NAME: cast("Sandbox", self.vendor)})
         differing = {(row.resource, key) for row in found for key in row.differences}
         assert set() == differing - besides
-        with self.database.read() as connection:
-            waiting = connection.execute(tables.inbox.select()).all()
+        with self.database.read() as tx:
+            waiting = tx.execute(tables.inbox.select()).all()
         assert {} == {(row.resource, row.key): row.state for row in waiting if (row.resource, row.key) not in besides}
         for resource in RESOURCES:
             truth = {key: raw["rows"] for key, raw in self.vendor.truth(resource).items() if raw["rows"]}

@@ -315,8 +315,8 @@ class BaseHarness(Generic[V]):
         now = self.clock.now
         asked = [sa.select(i.due_at).where(i.state == "due", i.due_at > now)]
         asked += [sa.select(column).where(column > now) for column in (s.due_at, s.full_due_at, g.shut_until)]
-        with self.database.read() as connection:
-            moments: list[datetime] = [moment for one in asked for moment in connection.execute(one).scalars()]
+        with self.database.read() as tx:
+            moments: list[datetime] = [moment for one in asked for moment in tx.execute(one).scalars()]
         at_least, at_most = now + timedelta(seconds=1), now + timedelta(minutes=5)
         return max(at_least, min([at_most, *moments]))
 
@@ -328,8 +328,8 @@ class BaseHarness(Generic[V]):
         return subprocess.Popen([sys.executable, "-c", ELSEWHERE, *words], stdout=subprocess.DEVNULL)
 
     def change(self, resource: str = "goods", **values: Any) -> None:
-        with self.database.begin() as connection:
-            streams.change(connection, self.name, resource, **values)
+        with self.database.begin() as tx:
+            streams.change(tx, self.name, resource, **values)
 
     def aside(self, look: Callable[[], object]) -> threading.Thread:
         """Let another worker do this."""
@@ -347,9 +347,9 @@ class BaseHarness(Generic[V]):
     def mention(
         self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK
     ) -> None:
-        with self.database.begin() as connection:
+        with self.database.begin() as tx:
             inbox.enqueue(
-                connection,
+                tx,
                 connection_name=self.name,
                 mentions=[ObjectRef(resource, key) for key in keys],
                 lane=lane,
@@ -358,60 +358,58 @@ class BaseHarness(Generic[V]):
 
     def notice(self, *keys: str, resource: str = "goods") -> None:
         letters = [webhooks.AcceptedWebhook(self.name, "{}", resource, key) for key in keys]
-        with self.database.begin() as connection:
-            webhooks.append(connection, letters)
+        with self.database.begin() as tx:
+            webhooks.append(tx, letters)
 
     def retry(self, *keys: str, resource: str = "goods") -> int:
-        with self.database.begin() as connection:
+        with self.database.begin() as tx:
             one = {"connection_name": self.name, "resource": resource}
-            return sum(parked.retry(connection, key=key, **one) for key in keys)
+            return sum(parked.retry(tx, key=key, **one) for key in keys)
 
     def stream(self, resource: str = "goods") -> Stream:
-        with self.database.read() as connection:
-            found = streams.get(connection, self.name, resource)
+        with self.database.read() as tx:
+            found = streams.get(tx, self.name, resource)
         assert found is not None
         return found
 
     def column(self, name: str, resource: str = "goods") -> Any:
         c = tables.streams.c
-        with self.database.read() as connection:
-            return connection.execute(
-                sa.select(c[name]).where(c.connection == self.name, c.resource == resource)
-            ).scalar_one()
+        with self.database.read() as tx:
+            return tx.execute(sa.select(c[name]).where(c.connection == self.name, c.resource == resource)).scalar_one()
 
     def inbox(self, resource: str = "goods") -> dict[str, Any]:
         """The rows that wait, by key."""
-        with self.database.read() as connection:
+        with self.database.read() as tx:
             chosen = sa.select(tables.inbox).where(
                 tables.inbox.c.connection == self.name, tables.inbox.c.resource == resource
             )
-            return {row.key: row for row in connection.execute(chosen)}
+            return {row.key: row for row in tx.execute(chosen)}
 
     def states(self, resource: str = "goods") -> dict[str, str]:
         return {key: row.state for key, row in self.inbox(resource).items()}
 
     def live(self, resource: str = "goods") -> dict[str, Any]:
         target = self.desk.target(self.desk.resources[resource])
-        with self.database.read() as connection:
-            return {key: raw for key, gone, raw in apply.export(connection, target) if gone is None}
+        with self.database.read() as tx:
+            return {key: raw for key, gone, raw in apply.export(tx, target) if gone is None}
 
     def row(self, key: str, resource: str = "goods") -> Any:
-        with self.database.read() as connection:
-            schema = schema_evolution.current(connection, f"sixth_{resource}")
+        with self.database.read() as tx:
+            schema = schema_evolution.current(tx, f"sixth_{resource}")
             assert schema is not None
             root = schema.root.sql
-            return connection.execute(sa.select(root).where(root.c["_key"] == key)).mappings().one()
+            return tx.execute(sa.select(root).where(root.c["_key"] == key)).mappings().one()
 
     def journal(self, resource: str = "goods") -> list[tuple[str, str, str]]:
         """Key, kind and cause of each entry."""
         c = tables.changes.c
-        with self.database.read() as connection:
+        with self.database.read() as tx:
             chosen = sa.select(c.key, c.kind, c.cause).where(c.resource == resource).order_by(c.id)
-            return [(row.key, row.kind, row.cause) for row in connection.execute(chosen)]
+            return [(row.key, row.kind, row.cause) for row in tx.execute(chosen)]
 
     def leases(self) -> int:
-        with self.database.read() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(tables.leases)).scalar_one()
+        with self.database.read() as tx:
+            return tx.execute(sa.select(sa.func.count()).select_from(tables.leases)).scalar_one()
 
 
 class Harness(BaseHarness[Vendor]):

@@ -91,8 +91,8 @@ def _work(at: ConnectionContext, names: Sequence[str], show: Callable[[], None])
 
 def _streams_due(at: ConnectionContext, names: Sequence[str], began: datetime) -> bool:
     """Whether a poll or full sync that was due at the beginning is still to be done."""
-    with at.database.read() as connection:
-        rows = streams.open_streams(connection, connection_name=at.name)
+    with at.database.read() as tx:
+        rows = streams.open_streams(tx, connection_name=at.name)
     return any(_due(at, row, began) for row in rows if row.resource in names)
 
 
@@ -103,17 +103,17 @@ def _due(at: ConnectionContext, row: streams.Stream, began: datetime) -> bool:
 
 def _keys_due(at: ConnectionContext, names: Sequence[str], until: datetime) -> bool:
     """Whether keys are pending that were due by then. (Keys of a parked resource wait with it.)"""
-    with at.database.read() as connection:
-        keys = inbox.due(connection, connection_name=at.name, now=until, limit=_MANY)
+    with at.database.read() as tx:
+        keys = inbox.due(tx, connection_name=at.name, now=until, limit=_MANY)
     return any(item.resource in names for item in keys)
 
 
 def _closed_for(at: ConnectionContext) -> timedelta:
-    with at.database.read() as connection:
-        until = connection.execute(
+    with at.database.read() as tx:
+        until = tx.execute(
             sa.select(tables.gates.c.shut_until).where(tables.gates.c.account == at.gate.account)
         ).scalar()
-        return until - at.database.now(connection) if until is not None else timedelta(0)
+        return until - at.database.now(tx) if until is not None else timedelta(0)
 
 
 def progress(at: ConnectionContext, names: Sequence[str]) -> list[Progressed]:
@@ -125,5 +125,5 @@ def progress(at: ConnectionContext, names: Sequence[str]) -> list[Progressed]:
         .where(row.connection == at.name, row.resource.in_(names))
         .order_by(row.resource)
     )
-    with at.database.read() as connection:
-        return [Progressed(*found) for found in connection.execute(statement)]
+    with at.database.read() as tx:
+        return [Progressed(*found) for found in tx.execute(statement)]

@@ -95,9 +95,9 @@ def _answer(shift: WorkSession, slot: gate.Lease, question: Callable[[Client], A
             answer = question(shift.client)
     except TryLater as late:
         if late.shuts_gate:
-            with suppress(gate.LeaseLost), desk.database.begin() as connection:
-                desk.gate.release_and_back_off(connection, slot, reason=str(late), after=late.after, counts=True)
+            with suppress(gate.LeaseLost), desk.database.begin() as tx:
+                desk.gate.release_and_back_off(tx, slot, reason=str(late), after=late.after, counts=True)
         raise
-    with suppress(gate.LeaseLost), desk.database.begin() as connection:
-        desk.gate.release(connection, slot)  # lost or not: nothing is written of this answer
+    with suppress(gate.LeaseLost), desk.database.begin() as tx:
+        desk.gate.release(tx, slot)  # lost or not: nothing is written of this answer
     return answer

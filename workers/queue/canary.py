@@ -88,12 +88,12 @@ class QueueHealth:
 
 def queue_health(database: Database) -> list[QueueHealth]:
     """How each queue is served, in the order of `bell.QUEUES`."""
-    with database.read() as connection:
-        now = database.now(connection)
+    with database.read() as tx:
+        now = database.now(tx)
         listing = sa.exists().where(leases.c.subject.is_(None), leases.c.until > now)
-        listed = bool(connection.execute(sa.select(listing)).scalar_one())
-        sent = {row.queue: row for row in connection.execute(sa.select(canaries))}
-        woken = {queue: _acknowledged_at(connection, queue) for queue in wakeup.QUEUES}
+        listed = bool(tx.execute(sa.select(listing)).scalar_one())
+        sent = {row.queue: row for row in tx.execute(sa.select(canaries))}
+        woken = {queue: _acknowledged_at(tx, queue) for queue in wakeup.QUEUES}
     found = []
     for queue in wakeup.QUEUES:
         row, busy = sent.get(queue), listed and queue == wakeup.FULL_SYNC
@@ -109,8 +109,8 @@ def queue_health(database: Database) -> list[QueueHealth]:
 
 def answer(database: Database, queue: str, *, worker: str) -> None:
     """Record that a worker took a canary from the queue."""
-    with database.begin() as connection:
-        _keep(connection, database, queue, answered_at=database.now(connection), worker=worker)
+    with database.begin() as tx:
+        _keep(tx, database, queue, answered_at=database.now(tx), worker=worker)
 
 
 def stalled(waker: Waker, database: Database, *, after: timedelta) -> dict[str, str]:
@@ -122,9 +122,9 @@ def stalled(waker: Waker, database: Database, *, after: timedelta) -> dict[str, 
     for queue, sign in zip(wakeup.QUEUES, queue_health(database), strict=True):
         if sign.silent_for > after and not sign.busy and waker.depth(queue):
             found[sign.queue] = f"has taken no message for {spell(sign.silent_for)}"
-            with database.begin() as connection:
-                now = database.now(connection)
-                connection.execute(sa.update(canaries).where(canaries.c.queue == sign.queue).values(sent_at=now))
+            with database.begin() as tx:
+                now = database.now(tx)
+                tx.execute(sa.update(canaries).where(canaries.c.queue == sign.queue).values(sent_at=now))
     return found
 
 
@@ -143,20 +143,20 @@ class Prober:
                 if self._claimed(queue) or self._lost(queue):
                     self._waker.send(TASK, [queue], queue=queue)
         except Exception:  # raised again: a canary that was not sent must not count as outstanding
-            with self._database.begin() as connection:
-                connection.execute(sa.update(canaries).values(sent_at=None))
+            with self._database.begin() as tx:
+                tx.execute(sa.update(canaries).values(sent_at=None))
             raise
 
     def _claimed(self, queue: Which) -> bool:
         """Whether a new one is due, and this sender may send it."""
-        with self._database.begin() as connection:
-            now = self._database.now(connection)
-            row = _row(connection, queue)
+        with self._database.begin() as tx:
+            now = self._database.now(tx)
+            row = _row(tx, queue)
             if row is not None and row.sent_at is not None and not (_answered(row) and row.sent_at <= now - EVERY):
                 return False
             seen = None if row is None else row.sent_at
             claimed = _keep(
-                connection,
+                tx,
                 self._database,
                 queue,
                 sent_at=now,
@@ -168,10 +168,10 @@ class Prober:
 
     def _lost(self, queue: Which) -> bool:
         """Whether the outstanding one is old, and gone from the queue or overtaken by wake-ups that were sent later."""
-        with self._database.read() as connection:
-            now = self._database.now(connection)
-            row = _row(connection, queue)
-            woken = _acknowledged_at(connection, queue)
+        with self._database.read() as tx:
+            now = self._database.now(tx)
+            row = _row(tx, queue)
+            woken = _acknowledged_at(tx, queue)
         if row is None or row.sent_at is None or _answered(row):
             return False
         if max(row.sent_at, self._sent.get(queue, row.sent_at)) > now - EVERY:
@@ -197,7 +197,7 @@ def _answered(row: sa.Row[tuple[object, ...]]) -> bool:
 
 
 def _keep(
-    connection: sa.Connection,
+    tx: sa.Connection,
     database: Database,
     queue: str,
     *,
@@ -207,4 +207,4 @@ def _keep(
     """Write into the queue's row, new or old; whether the old one met `where`."""
     insert = database.insert(canaries).values(queue=queue, **values)
     kept = insert.on_conflict_do_update(index_elements=[canaries.c.queue], set_=values, where=where)
-    return connection.execute(kept.returning(canaries.c.queue)).first() is not None
+    return tx.execute(kept.returning(canaries.c.queue)).first() is not None

@@ -19,17 +19,17 @@ KEYS = [f"{number:03}" for number in range(100)]
 
 @pytest.fixture
 def hundred(database: Database) -> Database:
-    with database.begin() as connection:
+    with database.begin() as tx:
         plan = streams.Plan("invoices", timedelta(hours=1), ticks=True)
-        streams.sync(connection, connection_name="books", system="directo", plans=[plan])
+        streams.sync(tx, connection_name="books", system="directo", plans=[plan])
     mirroring.write(database, {key: {"n": 1} for key in KEYS})
     return database
 
 
 def permitted(database: Database, count: int, *, share: float = 0.2, turn: int = 10) -> bool:
-    with database.read() as connection:
+    with database.read() as tx:
         return deletion_guard.permits(
-            connection,
+            tx,
             mirroring.TARGET,
             count=count,
             max_deletions=share,
@@ -69,8 +69,8 @@ def test_deletions_of_more_than_a_day_ago_count_no_more(hundred: Database) -> No
 
 def test_what_a_person_approved_is_not_held_against_later_deletions(hundred: Database) -> None:
     mirroring.write(hundred, tombstones=KEYS[:20], turn=5)
-    with hundred.begin() as connection:
-        deletion_guard.record_approval(connection, mirroring.TARGET, now=mirroring.moment(5))
+    with hundred.begin() as tx:
+        deletion_guard.record_approval(tx, mirroring.TARGET, now=mirroring.moment(5))
     assert permitted(hundred, 10, turn=6)
 
 

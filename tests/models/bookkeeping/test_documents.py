@@ -21,46 +21,46 @@ KEY = "80e90e1c75cff86e96e166dd61e1322b360e9b646dcdd7ccf4b79925bc621b82"
 
 def hand_in(database: Database, content: bytes = PDF, **values: Any) -> StoredDocument:
     given = {"connection_name": "in", "kind": "note", "name": "a.pdf", "order": None} | values
-    with database.begin() as connection:
-        return documents.hand_in(connection, content=content, **given)
+    with database.begin() as tx:
+        return documents.hand_in(tx, content=content, **given)
 
 
 def standing(database: Database) -> documents.DocumentRow:
-    with database.read() as connection:
-        found = documents.get(connection, connection_name="in", kind="note", sha256=KEY)
+    with database.read() as tx:
+        found = documents.get(tx, connection_name="in", kind="note", sha256=KEY)
     assert found is not None
     return found
 
 
 def waiting(database: Database) -> list[Item]:
-    with database.read() as connection:
-        return inbox.due(connection, connection_name="in", now=database.now(connection), limit=10)
+    with database.read() as tx:
+        return inbox.due(tx, connection_name="in", now=database.now(tx), limit=10)
 
 
 def park(database: Database) -> None:
     [item] = waiting(database)
-    with database.begin() as connection:
-        documents.park(connection, item, reason="no")
+    with database.begin() as tx:
+        documents.park(tx, item, reason="no")
 
 
 def interpret(database: Database) -> None:
     [item] = waiting(database)
-    with database.begin() as connection:
-        assert documents.answered(connection, item, now=database.now(connection))
-        inbox.finish(connection, item)
+    with database.begin() as tx:
+        assert documents.answered(tx, item, now=database.now(tx))
+        inbox.finish(tx, item)
 
 
 def drop(database: Database) -> None:
-    with database.begin() as connection:
-        assert 1 == parked.drop(connection, connection_name="in")
+    with database.begin() as tx:
+        assert 1 == parked.drop(tx, connection_name="in")
 
 
 def test_a_document_is_kept_and_mentioned_once(database: Database) -> None:
     assert [StoredDocument(KEY, new=True), StoredDocument(KEY, new=False)] == [hand_in(database) for _ in range(2)]
     [item] = waiting(database)
     assert ("note", KEY, Lane.LIVE, Cause.DOCUMENT) == (item.resource, item.key, item.lane, item.cause)
-    with database.begin() as connection:
-        assert Document(KEY, "a.pdf", PDF) == documents.load(connection, item)
+    with database.begin() as tx:
+        assert Document(KEY, "a.pdf", PDF) == documents.load(tx, item)
     stands = standing(database)
     assert ("a.pdf", len(PDF), State.WAITING, "due") == (stands.name, stands.size, stands.state, stands.ref)
 
@@ -112,8 +112,8 @@ def test_what_was_parked_and_dropped_is_mentioned_for_a_person_and_for_nobody_el
 @pytest.mark.parametrize("again", [True, False])
 def test_what_waits_without_a_mention_is_mentioned(database: Database, again: bool) -> None:  # noqa: FBT001 - likewise
     hand_in(database)
-    with database.begin() as connection:
-        inbox.forget(connection, connection_name="in", resource="note")
+    with database.begin() as tx:
+        inbox.forget(tx, connection_name="in", resource="note")
     hand_in(database, again=again)
     assert 1 == len(waiting(database))
 
@@ -136,9 +136,9 @@ def test_a_person_may_name_another_order_or_none_for_what_is_parked_and_the_fold
 def test_what_is_under_way_or_read_keeps_its_order(database: Database) -> None:
     hand_in(database, order="17")
     [item] = waiting(database)
-    with database.begin() as connection:
-        now = database.now(connection)
-        documents.begin_sending(connection, item, now=now, until=now)
+    with database.begin() as tx:
+        now = database.now(tx)
+        documents.begin_sending(tx, item, now=now, until=now)
     hand_in(database, order="18")
     interpret(database)
     hand_in(database, order="18")
@@ -150,18 +150,18 @@ def test_a_document_that_is_handed_in_while_it_is_read_is_not_mentioned_anew(dat
     hand_in(database)
     [item] = waiting(database)
     hand_in(database)
-    with database.begin() as connection:
-        assert inbox.finish(connection, item)
+    with database.begin() as tx:
+        assert inbox.finish(tx, item)
 
 
 def test_kinds_and_connections_are_apart(database: Database) -> None:
     assert hand_in(database).new
     assert hand_in(database, kind="other").new
     assert hand_in(database, connection_name="out").new
-    with database.begin() as connection:
-        documents.forget(connection, connection_name="in", kind="note")
-    with database.read() as connection:
-        left = connection.execute(sa.select(tables.documents.c.connection, tables.documents.c.kind)).all()
+    with database.begin() as tx:
+        documents.forget(tx, connection_name="in", kind="note")
+    with database.read() as tx:
+        left = tx.execute(sa.select(tables.documents.c.connection, tables.documents.c.kind)).all()
     assert {("in", "other"), ("out", "note")} == {tuple(row) for row in left}
     assert hand_in(database).new
 

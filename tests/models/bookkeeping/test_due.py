@@ -26,19 +26,19 @@ PLANS = [streams.Plan("items", SOON, ticks=True), streams.Plan("stocklevels", SO
 
 def align(database: Database, *names: str, **changes: object) -> None:
     """Connections of two resources each, both read and due for nothing but these changes."""
-    with database.begin() as connection:
-        later = database.now(connection) + timedelta(hours=1)
+    with database.begin() as tx:
+        later = database.now(tx) + timedelta(hours=1)
         for name in names:
-            streams.sync(connection, connection_name=name, system="directo", plans=PLANS)
+            streams.sync(tx, connection_name=name, system="directo", plans=PLANS)
             for plan in PLANS:
                 values = {"cursor": "x", "due_at": later, "full_due_at": later} | changes
-                streams.change(connection, name, plan.resource, **values)
+                streams.change(tx, name, plan.resource, **values)
 
 
 def mention(database: Database, name: str, *keys: str, resource: str = "items", after: timedelta = -SOON) -> None:
-    with database.begin() as connection:
+    with database.begin() as tx:
         inbox.enqueue(
-            connection,
+            tx,
             connection_name=name,
             mentions=[ObjectRef(resource, key) for key in keys],
             lane=Lane.BULK,
@@ -48,13 +48,13 @@ def mention(database: Database, name: str, *keys: str, resource: str = "items", 
 
 
 def notice(database: Database, *names: str) -> None:
-    with database.begin() as connection:
-        webhooks.append(connection, [AcceptedWebhook(name, "{}", resource="items", key="1") for name in names])
+    with database.begin() as tx:
+        webhooks.append(tx, [AcceptedWebhook(name, "{}", resource="items", key="1") for name in names])
 
 
 def moment(database: Database, delta: timedelta) -> object:
-    with database.read() as connection:
-        return database.now(connection) + delta
+    with database.read() as tx:
+        return database.now(tx) + delta
 
 
 def test_nothing_is_due(database: Database) -> None:
@@ -79,8 +79,8 @@ def test_each_connection_with_a_key_that_is_due_is_named_once(database: Database
 def test_a_parked_key_is_not_due(database: Database) -> None:
     align(database, "a")
     mention(database, "a", "1")
-    with database.begin() as connection:
-        connection.execute(sa.update(tables.inbox).values(state="parked"))
+    with database.begin() as tx:
+        tx.execute(sa.update(tables.inbox).values(state="parked"))
     assert set() == due.load(database).with_keys
 
 
@@ -94,9 +94,9 @@ def test_keys_of_a_parked_resource_rest_and_those_of_one_that_nobody_configured_
 
 def test_beside_a_parked_resource_another_is_awake(database: Database) -> None:
     align(database, "a", "b", "c", state="parked")
-    with database.begin() as connection:
+    with database.begin() as tx:
         for name in ("a", "b"):
-            streams.change(connection, name, "stocklevels", state="open")
+            streams.change(tx, name, "stocklevels", state="open")
     for name in ("a", "b", "c"):
         mention(database, name, "1", "2")
         mention(database, name, "1", resource="stocklevels", after=-SOON if name == "a" else SOON)
@@ -128,9 +128,9 @@ def test_a_resource_is_due_as_its_own_row_says(
         set(found),
         sorted(found.get("b", []), key=lambda reading: reading.resource),
     )
-    with database.read() as connection:
-        now = database.now(connection)
-        rows = streams.open_streams(connection, connection_name="b")
+    with database.read() as tx:
+        now = database.now(tx)
+        rows = streams.open_streams(tx, connection_name="b")
     alone = {DueStream(row.resource, full) for row in rows for full in (False, True) if row.is_due(now, full=full)}
     assert set(expected) == alone
 
@@ -165,12 +165,12 @@ def test_many_connections_are_asked_about_in_as_many_statements_as_one(database:
 
 def test_shut_accounts_and_rings_without_an_answer_are_told_with_what_is_due(database: Database) -> None:
     notice(database, "a")
-    with database.begin() as connection:
-        now = database.now(connection)
+    with database.begin() as tx:
+        now = database.now(tx)
         gates = [
             {"account": name, "failures": 0, "shut_until": now + wait} for name, wait in (("x", SOON), ("y", -SOON))
         ]
-        connection.execute(sa.insert(tables.gates), gates)
+        tx.execute(sa.insert(tables.gates), gates)
         rings = [
             ("a", "sync", now, None),
             ("b", "sync", now, now),
@@ -178,6 +178,6 @@ def test_shut_accounts_and_rings_without_an_answer_are_told_with_what_is_due(dat
             ("d", "full_sync", None, now),
         ]
         names = ("connection", "bell", "rung_at", "answered_at")
-        connection.execute(sa.insert(tables.rings), [dict(zip(names, row, strict=True)) for row in rings])
+        tx.execute(sa.insert(tables.rings), [dict(zip(names, row, strict=True)) for row in rings])
     found = due.load(database)
     assert (frozenset({"x"}), {("a", "sync"): now, ("c", "full_sync"): now}) == (found.closed, found.woken)

@@ -25,9 +25,9 @@ NOW = datetime(2026, 2, 1, 12, 30, tzinfo=UTC)
 def _journal(database: Database, count: int, *, at: datetime = NOW) -> int:
     """Write entries; the id of the last."""
     changes = [Change(str(number), ChangeKind.CREATED, None, {}) for number in range(count)]
-    with database.begin() as connection:
-        journal.append(connection, "shop", "catalogs.goods", changes, turn=1, cause=Cause.WEBHOOK, now=at)
-        return int(connection.execute(sa.select(tables.feed.c.last)).scalar_one())
+    with database.begin() as tx:
+        journal.append(tx, "shop", "catalogs.goods", changes, turn=1, cause=Cause.WEBHOOK, now=at)
+        return int(tx.execute(sa.select(tables.feed.c.last)).scalar_one())
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_every_process_tells_the_same_name(database: Database) -> None:
 def test_the_name_stays_when_the_oldest_entries_are_trimmed(database: Database) -> None:
     feed = Feed(database)
     before = feed.name(_journal(database, 3))
-    with database.begin() as connection:
-        journal.trim(connection, NOW + timedelta(days=1))
+    with database.begin() as tx:
+        journal.trim(tx, NOW + timedelta(days=1))
     assert before == feed.name(3)
     assert before == feed.name(_journal(database, 1))
 
@@ -126,12 +126,12 @@ def test_a_restored_dump_has_another_name() -> None:
         url, engine, schema = fresh_schema(sa.make_url(services.need(services.POSTGRESQL)))
         database = Database(url)
         tables.metadata.create_all(database.engine)
-        with database.begin() as connection:
-            connection.execute(sa.insert(tables.feed).values(one=1, last=0, name="same"))
+        with database.begin() as tx:
+            tx.execute(sa.insert(tables.feed).values(one=1, last=0, name="same"))
         names.append(Feed(database).name(0))
         database.close()
-        with engine.connect() as connection:
-            connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
+        with engine.connect() as tx:
+            tx.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
     assert 2 == len(set(names))
 
 
@@ -140,17 +140,17 @@ def test_a_journal_that_ends_earlier_than_what_this_process_told_has_another_nam
     url, engine, schema = fresh_schema(sa.make_url(services.need(services.POSTGRESQL)))
     database, other = Database(url), Database(url)
     tables.metadata.create_all(database.engine)
-    with database.begin() as connection:
-        connection.execute(sa.insert(tables.feed).values(one=1, last=0, name="same"))
+    with database.begin() as tx:
+        tx.execute(sa.insert(tables.feed).values(one=1, last=0, name="same"))
     here, there = Feed(database), Feed(other)
     before = {here.name(_journal(database, 5)), there.name(5)}
-    with database.begin() as connection:
-        connection.execute(sa.delete(tables.changes).where(tables.changes.c.id > 3))
-        connection.execute(sa.update(tables.feed).values(last=3))
+    with database.begin() as tx:
+        tx.execute(sa.delete(tables.changes).where(tables.changes.c.id > 3))
+        tx.execute(sa.update(tables.feed).values(last=3))
     after = {here.name(3), there.name(3), here.name(3)}
     assert (1, 1) == (len(before), len(after))
     assert before != after
     database.close()
     other.close()
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
+    with engine.connect() as tx:
+        tx.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))

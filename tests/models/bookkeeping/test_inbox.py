@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def mention(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK, **more: Any) -> int:
-    with database.begin() as connection:
+    with database.begin() as tx:
         return inbox.enqueue(
-            connection,
+            tx,
             connection_name="shop",
             mentions=[ObjectRef("goods", key) for key in keys],
             lane=lane,
@@ -30,13 +30,13 @@ def mention(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause
 
 
 def due(database: Database, limit: int = 100) -> list[inbox.Item]:
-    with database.read() as connection:
-        return inbox.due(connection, connection_name="shop", now=database.now(connection), limit=limit)
+    with database.read() as tx:
+        return inbox.due(tx, connection_name="shop", now=database.now(tx), limit=limit)
 
 
 def rows(database: Database) -> list[sa.Row[tuple[object, ...]]]:
-    with database.read() as connection:
-        return list(connection.execute(sa.select(tables.inbox).order_by(tables.inbox.c.key)))
+    with database.read() as tx:
+        return list(tx.execute(sa.select(tables.inbox).order_by(tables.inbox.c.key)))
 
 
 def test_a_burst_of_mentions_is_one_row(database: Database) -> None:
@@ -49,19 +49,19 @@ def test_a_mention_during_a_fetch_is_fetched_again(database: Database) -> None:
     mention(database, "7")
     (item,) = due(database)
     mention(database, "7")
-    with database.begin() as connection:
-        assert not inbox.finish(connection, item)
+    with database.begin() as tx:
+        assert not inbox.finish(tx, item)
     (again,) = due(database)
-    with database.begin() as connection:
-        assert inbox.finish(connection, again)
+    with database.begin() as tx:
+        assert inbox.finish(tx, again)
     assert [] == due(database)
 
 
 def test_wanted_never_returns_to_an_earlier_number(database: Database) -> None:
     mention(database, "7")
     (first,) = due(database)
-    with database.begin() as connection:
-        inbox.finish(connection, first)
+    with database.begin() as tx:
+        inbox.finish(tx, first)
     mention(database, "7")
     (second,) = due(database)
     assert second.wanted > first.wanted
@@ -79,9 +79,9 @@ def test_live_goes_before_bulk_and_a_notice_raises_the_lane(database: Database) 
 def test_a_postponed_key_waits_and_its_attempts_count(database: Database) -> None:
     mention(database, "7")
     (item,) = due(database)
-    with database.begin() as connection:
-        until = database.now(connection) + timedelta(hours=1)
-        inbox.postpone(connection, item, until=until, reason="HTTP 500", counts=True)
+    with database.begin() as tx:
+        until = database.now(tx) + timedelta(hours=1)
+        inbox.postpone(tx, item, until=until, reason="HTTP 500", counts=True)
     assert [] == due(database)
     (row,) = rows(database)
     assert (1, "HTTP 500") == (row.attempts, row.reason)
@@ -90,9 +90,9 @@ def test_a_postponed_key_waits_and_its_attempts_count(database: Database) -> Non
 def test_news_wakes_what_was_parked_or_held(database: Database) -> None:
     mention(database, "1", "2")
     first, second = due(database)
-    with database.begin() as connection:
-        inbox.park(connection, first, reason="odd")
-        inbox.hold(connection, second, reason="many")
+    with database.begin() as tx:
+        inbox.park(tx, first, reason="odd")
+        inbox.hold(tx, second, reason="many")
     assert [] == due(database)
     mention(database, "1", "2")
     assert ["1", "2"] == sorted(item.key for item in due(database))
@@ -101,8 +101,8 @@ def test_news_wakes_what_was_parked_or_held(database: Database) -> None:
 def test_a_key_that_is_still_missing_is_no_news(database: Database) -> None:
     mention(database, "1")
     (item,) = due(database)
-    with database.begin() as connection:
-        inbox.hold(connection, item, reason="many")
+    with database.begin() as tx:
+        inbox.hold(tx, item, reason="many")
     mention(database, "1", "2", lane=Lane.BULK, cause=Cause.RECONCILE, unless_known=True)
     assert ["held", "due"] == [row.state for row in rows(database)]
 
@@ -111,51 +111,49 @@ def test_a_mention_that_came_meanwhile_keeps_its_own_time(database: Database) ->
     mention(database, "7")
     (item,) = due(database)
     mention(database, "7")
-    with database.begin() as connection:
-        inbox.park(connection, item, reason="odd")
-        inbox.postpone(
-            connection, item, until=database.now(connection) + timedelta(hours=1), reason="late", counts=True
-        )
+    with database.begin() as tx:
+        inbox.park(tx, item, reason="odd")
+        inbox.postpone(tx, item, until=database.now(tx) + timedelta(hours=1), reason="late", counts=True)
     assert ["7"] == [again.key for again in due(database)]
 
 
 def test_approval_covers_exactly_the_held_keys(database: Database) -> None:
     mention(database, "1", "2")
     first, second = due(database)
-    with database.begin() as connection:
-        inbox.hold(connection, first, reason="many")
-        inbox.park(connection, second, reason="odd")
-    with database.begin() as connection:
-        assert 2 == parked.retry(connection, connection_name="shop")
+    with database.begin() as tx:
+        inbox.hold(tx, first, reason="many")
+        inbox.park(tx, second, reason="odd")
+    with database.begin() as tx:
+        assert 2 == parked.retry(tx, connection_name="shop")
     assert {"1": True, "2": False} == {item.key: item.approved for item in due(database)}
 
 
 def test_keys_of_a_parked_resource_wait_with_it(database: Database) -> None:
-    with database.begin() as connection:
+    with database.begin() as tx:
         plan = streams.Plan("goods", timedelta(hours=1), ticks=False)
-        streams.sync(connection, connection_name="shop", system="dilovod", plans=[plan])
-        streams.park(connection, "shop", "goods", reason="access denied", now=database.now(connection))
+        streams.sync(tx, connection_name="shop", system="dilovod", plans=[plan])
+        streams.park(tx, "shop", "goods", reason="access denied", now=database.now(tx))
     mention(database, "7")
     assert [] == due(database)
-    with database.begin() as connection:
-        assert 1 == streams.reopen(connection, connection_name="shop")
+    with database.begin() as tx:
+        assert 1 == streams.reopen(tx, connection_name="shop")
     assert ["7"] == [item.key for item in due(database)]
 
 
 def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database: Database) -> None:
-    with database.begin() as connection:
+    with database.begin() as tx:
         parked.park_unreadable(
-            connection,
+            tx,
             connection_name="shop",
             resource="deleted",
             unreadable=[Unreadable("h1", "no code", {"a": 1}), Unreadable("h1", "no code", {"a": 2})],
             cause=Cause.POLL,
         )
-    with database.begin() as connection:
-        assert 0 == parked.retry(connection, connection_name="shop")
-        (row,) = parked.rows(connection)
+    with database.begin() as tx:
+        assert 0 == parked.retry(tx, connection_name="shop")
+        (row,) = parked.rows(tx)
         assert ("parked", {"a": 2}) == (row.state, row.material)
-        assert 1 == parked.drop(connection, connection_name="shop")
+        assert 1 == parked.drop(tx, connection_name="shop")
 
 
 @services.ON_POSTGRESQL

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def append(database: Database, count: int = 1, *, at: datetime = START, resource: str = "invoices") -> None:
     changes = [Change(str(number), ChangeKind.CREATED, None, {"n": number}) for number in range(count)]
-    with database.begin() as connection:
-        journal.append(connection, "books", resource, changes, turn=1, cause=Cause.POLL, now=at)
+    with database.begin() as tx:
+        journal.append(tx, "books", resource, changes, turn=1, cause=Cause.POLL, now=at)
 
 
 def ids(database: Database, after: int = 0, limit: int = 1000) -> list[int]:
-    with database.read() as connection:
-        return [entry.id for entry in journal.read(connection, after=after, limit=limit)]
+    with database.read() as tx:
+        return [entry.id for entry in journal.read(tx, after=after, limit=limit)]
 
 
 def test_ids_have_no_gaps_also_after_a_rollback(database: Database) -> None:
@@ -38,18 +38,18 @@ def test_ids_have_no_gaps_also_after_a_rollback(database: Database) -> None:
 
 
 def test_no_changes_take_no_id_and_no_lock(database: Database) -> None:
-    with database.begin() as connection:
-        journal.append(connection, "books", "invoices", [], turn=1, cause=Cause.POLL, now=START)
-        assert (1, 0) == journal.bounds(connection)[:2]
+    with database.begin() as tx:
+        journal.append(tx, "books", "invoices", [], turn=1, cause=Cause.POLL, now=START)
+        assert (1, 0) == journal.bounds(tx)[:2]
 
 
 def test_a_reader_pages_and_chooses(database: Database) -> None:
     append(database, 3)
     append(database, 1, resource="items")
     assert [2, 3] == ids(database, after=1, limit=2)
-    with database.read() as connection:
-        (entry,) = journal.read(connection, after=0, limit=9, connection_name="books", resource="items")
-        assert [] == journal.read(connection, after=0, limit=9, connection_name="nobody")
+    with database.read() as tx:
+        (entry,) = journal.read(tx, after=0, limit=9, connection_name="books", resource="items")
+        assert [] == journal.read(tx, after=0, limit=9, connection_name="nobody")
     assert (4, START, "books", "items", "0", "created", 1, "tick", None, {"n": 0}) == tuple(entry)
 
 
@@ -57,11 +57,11 @@ def test_trimming_keeps_a_gapless_rest_and_gives_no_id_again(database: Database)
     append(database, 2, at=START)
     append(database, 1, at=START + timedelta(days=2))
     append(database, 1, at=START)  # a clock that stepped back
-    with database.begin() as connection:
-        assert 2 == journal.trim(connection, START + timedelta(days=1))
-        assert (3, 4) == journal.bounds(connection)[:2]
-        assert 2 == journal.trim(connection, START + timedelta(days=9))
-        assert (5, 4) == journal.bounds(connection)[:2]
+    with database.begin() as tx:
+        assert 2 == journal.trim(tx, START + timedelta(days=1))
+        assert (3, 4) == journal.bounds(tx)[:2]
+        assert 2 == journal.trim(tx, START + timedelta(days=9))
+        assert (5, 4) == journal.bounds(tx)[:2]
     append(database)
     assert [5] == ids(database)
 

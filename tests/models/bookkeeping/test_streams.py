@@ -20,42 +20,42 @@ HOUR = timedelta(hours=1)
 
 def align(database: Database, *resources: str, bound: timedelta = HOUR, selection: str = "") -> None:
     plans = [streams.Plan(name, bound, ticks=True, selection=selection) for name in resources]
-    with database.begin() as connection:
-        streams.sync(connection, connection_name="books", system="directo", plans=plans)
+    with database.begin() as tx:
+        streams.sync(tx, connection_name="books", system="directo", plans=plans)
 
 
 def get(database: Database, resource: str = "items") -> Stream:
-    with database.read() as connection:
-        found = streams.get(connection, "books", resource)
+    with database.read() as tx:
+        found = streams.get(tx, "books", resource)
     assert found is not None
     return found
 
 
 def full(database: Database, *, cursor: str) -> None:
-    with database.begin() as connection:
-        now = database.now(connection)
-        run = streams.begin_full_sync(connection, get(database), turn=1, cause=Cause.BACKFILL, now=now)
-        streams.finish_full_sync(connection, get_in(connection), run=run, cursor=cursor, next_at=now + HOUR, now=now)
+    with database.begin() as tx:
+        now = database.now(tx)
+        run = streams.begin_full_sync(tx, get(database), turn=1, cause=Cause.BACKFILL, now=now)
+        streams.finish_full_sync(tx, get_in(tx), run=run, cursor=cursor, next_at=now + HOUR, now=now)
 
 
-def get_in(connection: Tx) -> Stream:
-    found = streams.get(connection, "books", "items")
+def get_in(tx: Tx) -> Stream:
+    found = streams.get(tx, "books", "items")
     assert found is not None
     return found
 
 
 def complete_as_of(database: Database) -> object:
-    with database.begin() as connection:
-        streams.mark_complete(connection, connection_name="books")
-        return connection.execute(sa.select(tables.streams.c.complete_as_of)).scalar_one()
+    with database.begin() as tx:
+        streams.mark_complete(tx, connection_name="books")
+        return tx.execute(sa.select(tables.streams.c.complete_as_of)).scalar_one()
 
 
 def test_a_new_resource_is_read_in_full_at_once(database: Database) -> None:
     align(database, "items")
     stream = get(database)
     assert ("open", None) == (stream.state, stream.cursor)
-    with database.read() as connection:
-        assert stream.full_due_at <= database.now(connection)
+    with database.read() as tx:
+        assert stream.full_due_at <= database.now(tx)
 
 
 def test_aligning_twice_changes_nothing(database: Database) -> None:
@@ -72,8 +72,8 @@ def test_another_selection_of_the_vendors_objects_is_read_from_the_start(databas
     align(database, "items", selection="warehouse=AALTR")
     assert "c" == get(database).cursor
     align(database, "items", selection="warehouse=AIPM")
-    with database.read() as connection:
-        now = database.now(connection)
+    with database.read() as tx:
+        now = database.now(tx)
     assert (None, True) == (get(database).cursor, get(database).is_due(now, full=True))
 
 
@@ -84,35 +84,35 @@ def test_what_left_the_configuration_is_not_asked_and_begins_with_a_full_reading
     full(database, cursor="c")
     align(database, "orders")
     assert "retired" == get(database).state
-    with database.read() as connection:
-        assert ["orders"] == [row.resource for row in streams.open_streams(connection, connection_name="books")]
+    with database.read() as tx:
+        assert ["orders"] == [row.resource for row in streams.open_streams(tx, connection_name="books")]
     align(database, "items", "orders")
     assert ("open", None) == (get(database).state, get(database).cursor)
 
 
 def test_a_connection_that_left_the_configuration_is_retired(database: Database) -> None:
     align(database, "items")
-    with database.begin() as connection:
-        streams.retire(connection, configured=["shop"])
+    with database.begin() as tx:
+        streams.retire(tx, configured=["shop"])
     assert "retired" == get(database).state
 
 
 def test_a_shorter_bound_applies_at_once(database: Database) -> None:
     align(database, "items", bound=24 * HOUR)
-    with database.begin() as connection:
-        later = database.now(connection) + 24 * HOUR
-        streams.change(connection, "books", "items", full_due_at=later)
+    with database.begin() as tx:
+        later = database.now(tx) + 24 * HOUR
+        streams.change(tx, "books", "items", full_due_at=later)
     align(database, "items", bound=HOUR)
     assert get(database).full_due_at < later
 
 
 def test_a_full_reading_does_not_turn_a_ticks_cursor_back(database: Database) -> None:
     align(database, "items")
-    with database.begin() as connection:
-        now = database.now(connection)
-        run = streams.begin_full_sync(connection, get_in(connection), turn=1, cause=Cause.BACKFILL, now=now)
-        streams.finish_tick(connection, get_in(connection), cursor="later", next_at=now, now=now)
-        streams.finish_full_sync(connection, get_in(connection), run=run, cursor="earlier", next_at=now + HOUR, now=now)
+    with database.begin() as tx:
+        now = database.now(tx)
+        run = streams.begin_full_sync(tx, get_in(tx), turn=1, cause=Cause.BACKFILL, now=now)
+        streams.finish_tick(tx, get_in(tx), cursor="later", next_at=now, now=now)
+        streams.finish_full_sync(tx, get_in(tx), run=run, cursor="earlier", next_at=now + HOUR, now=now)
     assert "later" == get(database).cursor
 
 
@@ -125,9 +125,9 @@ def test_a_full_reading_frees_ticks_that_never_end(database: Database) -> None:
 
 def test_complete_as_of_waits_for_what_the_reading_mentioned(database: Database) -> None:
     align(database, "items")
-    with database.begin() as connection:
+    with database.begin() as tx:
         inbox.enqueue(
-            connection,
+            tx,
             connection_name="books",
             mentions=[ObjectRef("items", "1")],
             lane=Lane.BULK,
@@ -135,21 +135,21 @@ def test_complete_as_of_waits_for_what_the_reading_mentioned(database: Database)
         )
     full(database, cursor="c")
     assert complete_as_of(database) is None
-    with database.begin() as connection:
-        (item,) = inbox.due(connection, connection_name="books", now=database.now(connection))
-        inbox.park(connection, item, reason="odd")
+    with database.begin() as tx:
+        (item,) = inbox.due(tx, connection_name="books", now=database.now(tx))
+        inbox.park(tx, item, reason="odd")
     assert complete_as_of(database) is None, "what is parked is not complete either"
-    with database.begin() as connection:
-        parked.drop(connection, connection_name="books")
+    with database.begin() as tx:
+        parked.drop(tx, connection_name="books")
     assert complete_as_of(database) is not None
 
 
 def test_what_is_mentioned_after_the_reading_does_not_hold_complete_as_of_back(database: Database) -> None:
     align(database, "items")
     full(database, cursor="c")
-    with database.begin() as connection:
+    with database.begin() as tx:
         inbox.enqueue(
-            connection,
+            tx,
             connection_name="books",
             mentions=[ObjectRef("items", "1")],
             lane=Lane.LIVE,
@@ -171,13 +171,13 @@ def test_another_selection_is_not_complete_because_the_earlier_one_was(database:
 
 def test_look_now_reopens_a_parked_resource(database: Database) -> None:
     align(database, "items", "orders")
-    with database.begin() as connection:
-        streams.park(connection, "books", "items", reason="API not enabled", now=database.now(connection))
-    with database.begin() as connection:
-        assert 2 == streams.poll_now(connection, connection_name="books")
+    with database.begin() as tx:
+        streams.park(tx, "books", "items", reason="API not enabled", now=database.now(tx))
+    with database.begin() as tx:
+        assert 2 == streams.poll_now(tx, connection_name="books")
     assert "open" == get(database).state
 
 
 def test_looking_at_a_resource_nobody_knows_concerns_none(database: Database) -> None:
-    with database.begin() as connection:
-        assert 0 == streams.poll_now(connection, connection_name="books", resource="nothing")
+    with database.begin() as tx:
+        assert 0 == streams.poll_now(tx, connection_name="books", resource="nothing")

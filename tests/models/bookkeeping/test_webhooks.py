@@ -18,27 +18,24 @@ if TYPE_CHECKING:
 
 
 def _keep(database: Database, *letters: AcceptedWebhook) -> None:
-    with database.begin() as connection:
-        webhooks.append(connection, letters)
+    with database.begin() as tx:
+        webhooks.append(tx, letters)
 
 
 def _fold(database: Database, limit: int = 100) -> int:
-    with database.begin() as connection:
-        return webhooks.fold(connection, connection_name="shop", limit=limit)
+    with database.begin() as tx:
+        return webhooks.fold(tx, connection_name="shop", limit=limit)
 
 
 def _states(database: Database) -> list[tuple[str | None, str]]:
     table = tables.notices
-    with database.read() as connection:
-        return [
-            (row.key, row.state)
-            for row in connection.execute(sa.select(table.c.key, table.c.state).order_by(table.c.id))
-        ]
+    with database.read() as tx:
+        return [(row.key, row.state) for row in tx.execute(sa.select(table.c.key, table.c.state).order_by(table.c.id))]
 
 
 def _wanted(database: Database) -> dict[tuple[str, str], int]:
-    with database.read() as connection:
-        return {(row.resource, row.key): row.wanted for row in connection.execute(sa.select(tables.inbox))}
+    with database.read() as tx:
+        return {(row.resource, row.key): row.wanted for row in tx.execute(sa.select(tables.inbox))}
 
 
 def _letter(key: str, *, connection: str = "shop") -> AcceptedWebhook:
@@ -48,8 +45,8 @@ def _letter(key: str, *, connection: str = "shop") -> AcceptedWebhook:
 def test_a_letter_is_kept_as_it_was_received(database: Database) -> None:
     packet = '{"id": "1", "note": "ціна 1.50 \U0001f41d"}'
     _keep(database, AcceptedWebhook("shop", packet, resource="catalogs.goods", key="1"))
-    with database.read() as connection:
-        row = connection.execute(sa.select(tables.notices)).one()
+    with database.read() as tx:
+        row = tx.execute(sa.select(tables.notices)).one()
     assert ("shop", "new", "catalogs.goods", "1", packet, None) == (
         row.connection,
         row.state,
@@ -70,8 +67,8 @@ def test_an_ignored_letter_is_kept_with_its_reason_and_mentions_nothing(database
 
 def test_text_that_no_database_stores_is_escaped(database: Database) -> None:
     _keep(database, AcceptedWebhook("shop", "a\x00b\ud800c", reason="\x00"))
-    with database.read() as connection:
-        row = connection.execute(sa.select(tables.notices)).one()
+    with database.read() as tx:
+        row = tx.execute(sa.select(tables.notices)).one()
     assert ("a\\u0000b\\ud800c", "\\u0000") == (row.packet, row.reason)
 
 
@@ -85,8 +82,8 @@ def test_folding_mentions_each_object_once_however_often_it_was_noticed(database
     assert 4 == _fold(database)
     assert {("catalogs.goods", "1"), ("catalogs.goods", "2")} == set(_wanted(database))
     assert {"folded"} == {state for _, state in _states(database)}
-    with database.read() as connection:
-        rows = connection.execute(sa.select(tables.inbox.c.lane, tables.inbox.c.cause)).all()
+    with database.read() as tx:
+        rows = tx.execute(sa.select(tables.inbox.c.lane, tables.inbox.c.cause)).all()
     assert {(Lane.LIVE, Cause.WEBHOOK)} == {(row.lane, row.cause) for row in rows}
 
 
@@ -131,8 +128,8 @@ def test_a_fold_that_is_undone_loses_no_notice(database: Database) -> None:
 @services.ON_POSTGRESQL
 def test_notices_that_another_worker_folds_are_left_to_it(database: Database) -> None:
     _keep(database, _letter("1"), _letter("2"))
-    with database.begin() as connection:
-        assert 1 == webhooks.fold(connection, connection_name="shop", limit=1)
+    with database.begin() as tx:
+        assert 1 == webhooks.fold(tx, connection_name="shop", limit=1)
         other: list[int] = []
         thread = threading.Thread(target=lambda: other.append(_fold(database)))
         thread.start()
@@ -146,7 +143,7 @@ def test_trimming_keeps_what_is_young_and_what_is_not_folded(database: Database)
     _fold(database)
     _keep(database, AcceptedWebhook("shop", "{}", reason="unknown action"), _letter("2"))
     long_ago, soon = datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)
-    with database.begin() as connection:
-        assert 0 == webhooks.trim(connection, long_ago, limit=10)
-        assert 2 == webhooks.trim(connection, soon, limit=10)
+    with database.begin() as tx:
+        assert 0 == webhooks.trim(tx, long_ago, limit=10)
+        assert 2 == webhooks.trim(tx, soon, limit=10)
     assert [("2", "new")] == _states(database)

@@ -18,25 +18,25 @@ class _BrokenError(Exception):
 
 
 def rows(database: Database) -> int:
-    with database.read() as connection:
-        return connection.execute(sa.select(sa.func.count()).select_from(sightings)).scalar_one()
+    with database.read() as tx:
+        return tx.execute(sa.select(sa.func.count()).select_from(sightings)).scalar_one()
 
 
-def durability(connection: sa.Connection) -> str:
+def durability(tx: sa.Connection) -> str:
     """What this transaction's end waits for, in the database's own words."""
-    shown = "PRAGMA synchronous" if connection.dialect.name == "sqlite" else "SHOW synchronous_commit"
-    return {"2": "durable", "on": "durable"}.get(str(connection.exec_driver_sql(shown).scalar()), "lazy")
+    shown = "PRAGMA synchronous" if tx.dialect.name == "sqlite" else "SHOW synchronous_commit"
+    return {"2": "durable", "on": "durable"}.get(str(tx.exec_driver_sql(shown).scalar()), "lazy")
 
 
 def test_a_lazy_transaction_is_there_for_everybody_once_it_has_ended(database: Database) -> None:
-    with database.begin(lazily=True) as connection:
-        connection.execute(sa.insert(sightings), ROW)
+    with database.begin(lazily=True) as tx:
+        tx.execute(sa.insert(sightings), ROW)
     assert 1 == rows(database)
 
 
 def test_a_lazy_transaction_that_breaks_off_leaves_nothing(database: Database) -> None:
-    with suppress(_BrokenError), database.begin(lazily=True) as connection:
-        connection.execute(sa.insert(sightings), ROW)
+    with suppress(_BrokenError), database.begin(lazily=True) as tx:
+        tx.execute(sa.insert(sightings), ROW)
         raise _BrokenError
     assert 0 == rows(database)
 
@@ -44,51 +44,51 @@ def test_a_lazy_transaction_that_breaks_off_leaves_nothing(database: Database) -
 def test_only_a_lazy_transaction_does_not_wait_for_the_disk(database: Database) -> None:
     found = []
     for lazily in (False, True, False):
-        with database.begin(lazily=lazily) as connection:
-            found.append(durability(connection))
+        with database.begin(lazily=lazily) as tx:
+            found.append(durability(tx))
     assert ["durable", "lazy", "durable"] == found
 
 
 def test_a_statement_alone_is_there_for_everybody_once_it_was_executed(database: Database) -> None:
-    with database.autocommit(lazily=True) as connection:
-        connection.execute(sa.insert(sightings), ROW)
-    with database.autocommit() as connection:
-        assert ["1"] == connection.execute(sa.select(sightings.c.key)).scalars().all()
+    with database.autocommit(lazily=True) as tx:
+        tx.execute(sa.insert(sightings), ROW)
+    with database.autocommit() as tx:
+        assert ["1"] == tx.execute(sa.select(sightings.c.key)).scalars().all()
 
 
 @ON_POSTGRESQL
 def test_a_statement_that_need_not_wait_says_nothing_about_the_next_one(database: Database) -> None:
-    with database.autocommit(lazily=True) as connection:
-        assert "off" == connection.execute(sa.insert(sightings).returning(NO_SYNC), ROW).scalar_one()
-        assert "durable" == durability(connection)
-    with database.begin() as connection:
-        assert "durable" == durability(connection)
+    with database.autocommit(lazily=True) as tx:
+        assert "off" == tx.execute(sa.insert(sightings).returning(NO_SYNC), ROW).scalar_one()
+        assert "durable" == durability(tx)
+    with database.begin() as tx:
+        assert "durable" == durability(tx)
 
 
 def test_after_a_statement_alone_transactions_are_transactions_again(database: Database) -> None:
-    with database.autocommit(lazily=True) as connection:
-        connection.execute(sa.insert(sightings), ROW)
-    with suppress(_BrokenError), database.begin() as connection:
-        connection.execute(sa.delete(sightings))
+    with database.autocommit(lazily=True) as tx:
+        tx.execute(sa.insert(sightings), ROW)
+    with suppress(_BrokenError), database.begin() as tx:
+        tx.execute(sa.delete(sightings))
         raise _BrokenError
     assert 1 == rows(database)
 
 
 @ON_POSTGRESQL
 def test_a_connection_that_died_while_it_rested_is_replaced(database: Database) -> None:
-    with database.read() as connection:
-        number = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    with database.read() as tx:
+        number = tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     other = Database(database.url)
-    with other.begin() as connection:
-        connection.execute(sa.select(sa.func.pg_terminate_backend(number, 10_000)))
+    with other.begin() as tx:
+        tx.execute(sa.select(sa.func.pg_terminate_backend(number, 10_000)))
     other.close()
     assert 0 == rows(database)
 
 
 def test_the_clock_of_a_statement_is_the_database_s(database: Database) -> None:
-    with database.begin() as connection:
-        before = database.now(connection)
+    with database.begin() as tx:
+        before = database.now(tx)
         clocks = [database.clock_sql(), database.clock_sql(steady=True)]
-        shown = [connection.execute(sa.select(clock.expression), clock.params).scalar_one() for clock in clocks]
-        read = [before, *shown, database.now(connection)]
+        shown = [tx.execute(sa.select(clock.expression), clock.params).scalar_one() for clock in clocks]
+        read = [before, *shown, database.now(tx)]
     assert sorted(read) == read

@@ -29,16 +29,16 @@ def empty(empty_url: sa.URL) -> Iterator[Database]:
 
 def test_the_migrations_make_the_tables_that_the_code_declares(empty: Database) -> None:
     migration.migrate(empty)
-    with empty.begin() as connection:
-        connection.execute(sa.text("CREATE TABLE dilovod_catalogs_goods (_key text)"))
-    with empty.read() as connection:
+    with empty.begin() as tx:
+        tx.execute(sa.text("CREATE TABLE dilovod_catalogs_goods (_key text)"))
+    with empty.read() as tx:
         options = {
             "include_object": migration.is_ours,
             "compare_type": True,
             "compare_server_default": True,
             "version_table": migration.VERSION_TABLE,
         }
-        context = MigrationContext.configure(connection, opts=options)
+        context = MigrationContext.configure(tx, opts=options)
         assert [] == compare_metadata(context, tables.metadata)
 
 
@@ -76,30 +76,28 @@ def _everything(database: Database) -> list[tuple[Any, ...]]:
             ),
         ]
     )
-    with database.read() as connection:
-        rows = [
-            row for query in queries for row in connection.execute(sa.text(query), {"own": migration.VERSION_TABLE})
-        ]
+    with database.read() as tx:
+        rows = [row for query in queries for row in tx.execute(sa.text(query), {"own": migration.VERSION_TABLE})]
     return sorted(tuple(str(value) for value in row) for row in rows)
 
 
 def test_a_fresh_database_has_its_counter_and_a_feed_of_its_own_name(empty: Database) -> None:
     migration.migrate(empty)
-    with empty.begin() as connection:
-        assert [(1, 0)] == [tuple(row) for row in connection.execute(sa.select(tables.counter))]
-        feed = connection.execute(sa.select(tables.feed)).one()
+    with empty.begin() as tx:
+        assert [(1, 0)] == [tuple(row) for row in tx.execute(sa.select(tables.counter))]
+        feed = tx.execute(sa.select(tables.feed)).one()
         assert (1, 0, 12) == (feed.one, feed.last, len(feed.name))
-        assert empty.draw(connection) < empty.draw(connection)
+        assert empty.draw(tx) < empty.draw(tx)
 
 
 def test_migrating_again_changes_nothing(empty: Database) -> None:
     migration.migrate(empty)
-    with empty.begin() as connection:
-        name = connection.execute(sa.select(tables.feed.c.name)).scalar_one()
-        connection.execute(sa.update(tables.feed).values(last=7))
+    with empty.begin() as tx:
+        name = tx.execute(sa.select(tables.feed.c.name)).scalar_one()
+        tx.execute(sa.update(tables.feed).values(last=7))
     migration.migrate(empty)
-    with empty.read() as connection:
-        assert (1, 7, name) == tuple(connection.execute(sa.select(tables.feed)).one())
+    with empty.read() as tx:
+        assert (1, 7, name) == tuple(tx.execute(sa.select(tables.feed)).one())
 
 
 def test_many_may_migrate_at_the_same_time(empty: Database) -> None:
@@ -148,8 +146,8 @@ def test_migrating_creates_the_folder_of_a_new_database(tmp_path: Path) -> None:
 
 def test_tables_of_a_newer_version_are_left_alone(empty: Database) -> None:
     migration.migrate(empty)
-    with empty.begin() as connection:
-        connection.execute(sa.text(f"UPDATE {migration.VERSION_TABLE} SET version_num = '9999'"))
+    with empty.begin() as tx:
+        tx.execute(sa.text(f"UPDATE {migration.VERSION_TABLE} SET version_num = '9999'"))
     assert "newer" == migration.state(empty)
     with pytest.raises(migration.WrongTablesError, match="newer than this erpmirror"):
         migration.require(empty)

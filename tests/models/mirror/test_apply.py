@@ -136,8 +136,8 @@ def test_tokens_are_kept_for_equal_rows_too(database: Database) -> None:
     )
     assert [] == write(database, {"1": {"n": 1}, "2": {"n": 1}, "3": {"n": 1}}, turn=2, listed={"1": "v2", "2": "w"})
     write(database, {"3": {"n": 2}}, turn=3)
-    with database.read() as connection:
-        tokens = apply.listed_tokens(connection, TARGET, ["1", "2", "3", "4"])
+    with database.read() as tx:
+        tokens = apply.listed_tokens(tx, TARGET, ["1", "2", "3", "4"])
     assert {"1": ("v2", False), "2": ("w", False), "3": (None, False)} == tokens
 
 
@@ -174,24 +174,24 @@ def test_two_connections_share_a_table_and_nothing_else(database: Database) -> N
     write(database, {"7": INVOICE})
     assert [("7", "created")] == kinds(write(database, {"7": INVOICE}, target=other))
     write(database, tombstones=["7"], turn=2)
-    with database.begin() as connection:
+    with database.begin() as tx:
         assert (0, 1) == (
-            apply.count_live(connection, TARGET),
-            apply.count_live(connection, other),
+            apply.count_live(tx, TARGET),
+            apply.count_live(tx, other),
         )
         forgotten = {"connection_name": "books", "system": "directo", "resource": "invoices"}
-        assert 1 == apply.forget(connection, **forgotten)
+        assert 1 == apply.forget(tx, **forgotten)
     assert ["other"] == [each["_connection"] for each in rows(database)]
     assert ["other", "other"] == [each["_connection"] for each in rows(database, part="rows")]
 
 
 def test_a_resource_that_was_never_written_is_empty_everywhere(database: Database) -> None:
-    with database.begin() as connection:
-        assert 0 == apply.count_live(connection, TARGET)
-        assert {} == apply.listed_tokens(connection, TARGET, ["1"])
-        assert [] == list(apply.keys_absent(connection, TARGET, before_turn=9))
-        assert [] == list(apply.export(connection, TARGET))
-        assert 0 == apply.forget(connection, connection_name="books", system="directo", resource="invoices")
+    with database.begin() as tx:
+        assert 0 == apply.count_live(tx, TARGET)
+        assert {} == apply.listed_tokens(tx, TARGET, ["1"])
+        assert [] == list(apply.keys_absent(tx, TARGET, before_turn=9))
+        assert [] == list(apply.export(tx, TARGET))
+        assert 0 == apply.forget(tx, connection_name="books", system="directo", resource="invoices")
 
 
 def test_absent_keys_are_live_unseen_and_older_than_the_reading(database: Database) -> None:
@@ -199,16 +199,16 @@ def test_absent_keys_are_live_unseen_and_older_than_the_reading(database: Databa
     write(database, tombstones=["2"], turn=2)
     write(database, {"3": {"n": 2}}, turn=9)
     seen = {"connection": "books", "resource": "invoices", "key": "4"}
-    with database.begin() as connection:
-        connection.execute(sa.insert(tables.sightings).values(seen))
-        assert ["1"] == list(apply.keys_absent(connection, TARGET, before_turn=9))
+    with database.begin() as tx:
+        tx.execute(sa.insert(tables.sightings).values(seen))
+        assert ["1"] == list(apply.keys_absent(tx, TARGET, before_turn=9))
 
 
 def test_an_export_shows_every_object_deleted_ones_included(database: Database) -> None:
     write(database, {key: {"n": Decimal("1.10")} for key in ("2", "1")})
     write(database, tombstones=["2"], turn=2)
-    with database.read() as connection:
-        exported = list(apply.export(connection, TARGET))
+    with database.read() as tx:
+        exported = list(apply.export(tx, TARGET))
     assert [("1", None, {"n": Decimal("1.10")}), ("2", moment(2), {"n": Decimal("1.10")})] == exported
 
 
@@ -216,9 +216,9 @@ def test_a_rebuild_makes_columns_and_parts_anew_from_raw(database: Database) -> 
     write(database, {str(number): {**INVOICE, "number": number} for number in range(1200)})
     write(database, tombstones=["5"], turn=2)
     before, parts = rows(database), rows(database, part="rows")
-    with database.begin() as connection:
-        connection.execute(sa.text(f"UPDATE {TABLE} SET total = NULL, customer__code = 'x'"))
-        connection.execute(sa.text(f"DELETE FROM {TABLE}__rows"))
+    with database.begin() as tx:
+        tx.execute(sa.text(f"UPDATE {TABLE} SET total = NULL, customer__code = 'x'"))
+        tx.execute(sa.text(f"DELETE FROM {TABLE}__rows"))
     told: list[int] = []
     assert 1200 == apply.rebuild(database, TARGET, progress=told.append)
     assert [500, 1000, 1200] == told
@@ -235,15 +235,15 @@ def test_a_rebuild_applies_new_omit_rules_and_the_journal_still_gives_the_rows(d
 
 
 def live(database: Database) -> dict[str, Any]:
-    with database.read() as connection:
-        return {key: raw for key, gone, raw in apply.export(connection, TARGET) if gone is None}
+    with database.read() as tx:
+        return {key: raw for key, gone, raw in apply.export(tx, TARGET) if gone is None}
 
 
 def replayed(database: Database) -> dict[str, Any]:
     """The live rows as whoever reads the journal from the start has them."""
     state: dict[str, Any] = {}
-    with database.read() as connection:
-        for entry in journal.read(connection, after=0, limit=10_000):
+    with database.read() as tx:
+        for entry in journal.read(tx, after=0, limit=10_000):
             if entry.kind == "deleted":
                 del state[entry.key]
             else:
@@ -264,10 +264,10 @@ batches = st.tuples(
 @QUICK
 @given(st.lists(batches, max_size=8))
 def test_replaying_the_journal_gives_the_live_rows(database: Database, script: list[Any]) -> None:
-    with database.begin() as connection:
+    with database.begin() as tx:
         forgotten = {"connection_name": "books", "system": "directo", "resource": "invoices"}
-        apply.forget(connection, **forgotten)
-        connection.execute(sa.delete(tables.changes))
+        apply.forget(tx, **forgotten)
+        tx.execute(sa.delete(tables.changes))
     for number, (objects, gone, late) in enumerate(script):
         write(database, objects, tombstones=gone, turn=number * 2 - late, point=bool(late % 2))
     assert live(database) == replayed(database)
@@ -289,8 +289,8 @@ anything = st.recursive(
 @QUICK
 @given(st.lists(st.dictionaries(texts, anything, max_size=5), min_size=1, max_size=4))
 def test_any_json_is_stored_and_comes_back_equal(database: Database, objects: list[Any]) -> None:
-    with database.begin() as connection:
-        turn = database.draw(connection)
+    with database.begin() as tx:
+        turn = database.draw(tx)
     write(database, {str(number): item for number, item in enumerate(objects)}, turn=turn)
     for number, item in enumerate(objects):
         assert exact.same(exact.storable(item), row(database, str(number))["_raw"])
@@ -394,12 +394,12 @@ def _read(database: Database, sent: str, *, turn: int, omit: tuple[str, ...] = (
     target = replace(TARGET, omit=omit)
     prepared = apply.prepare(database, target, [Received("1", sent.encode())], as_known=True)
     try:
-        with database.begin() as connection:
-            changes = apply.apply(connection, target, prepared, turn=turn, now=moment(turn), point=False)
+        with database.begin() as tx:
+            changes = apply.apply(tx, target, prepared, turn=turn, now=moment(turn), point=False)
     except apply.NeedsLayout as stale:
         prepared = apply.lay_out(database, target, prepared, stale.keys)
-        with database.begin() as connection:
-            changes = apply.apply(connection, target, prepared, turn=turn, now=moment(turn), point=False)
+        with database.begin() as tx:
+            changes = apply.apply(tx, target, prepared, turn=turn, now=moment(turn), point=False)
         return True, [kind for _, kind in kinds(changes)]
     return False, [kind for _, kind in kinds(changes)]
 
@@ -445,8 +445,8 @@ def test_many_objects_at_once_are_journaled_like_one(database: Database) -> None
     odd = 'a tab\t, a "quote", \\ and \u2028'
     many = {f"{number:03}": {"n": Decimal(f"{number}.50"), "text": odd} for number in range(149)}
     changes = write(database, many, tombstones=["150"], turn=2)
-    with database.read() as connection:
-        entries = journal.read(connection, after=4, limit=1000)
+    with database.read() as tx:
+        entries = journal.read(tx, after=4, limit=1000)
     assert list(range(5, 155)) == [entry.id for entry in entries]
     told = {entry.key: (entry.kind, entry.before, entry.after) for entry in entries}
     assert {change.key: (change.kind, change.before, change.after) for change in changes} == told
@@ -463,18 +463,18 @@ def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(d
     write(database, {"1": {"n": 1}, "2": {"n": 1}})
     snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2}), Snapshot("3", {"n": 3})]
     prepared = apply.prepare(database, TARGET, snapshots, as_known=True)
-    with pytest.raises(apply.NeedsLayout) as stale, database.begin() as connection:
-        apply.apply(connection, TARGET, prepared, turn=2, now=moment(2), point=False)
+    with pytest.raises(apply.NeedsLayout) as stale, database.begin() as tx:
+        apply.apply(tx, TARGET, prepared, turn=2, now=moment(2), point=False)
     assert {"2", "3"} == stale.value.keys
     prepared = apply.lay_out(database, TARGET, prepared, stale.value.keys)
     assert {"2": 0, "3": 1} == prepared.numbers
     write(database, {"1": {"n": 4}}, turn=3)
-    with pytest.raises(apply.NeedsLayout) as stale, database.begin() as connection:
-        apply.apply(connection, TARGET, prepared, turn=4, now=moment(4), point=False)
+    with pytest.raises(apply.NeedsLayout) as stale, database.begin() as tx:
+        apply.apply(tx, TARGET, prepared, turn=4, now=moment(4), point=False)
     assert [4, 1] == [each["n"] for each in rows(database)]
     prepared = apply.lay_out(database, TARGET, prepared, stale.value.keys)
-    with database.begin() as connection:
-        changes = apply.apply(connection, TARGET, prepared, turn=4, now=moment(4), point=False)
+    with database.begin() as tx:
+        changes = apply.apply(tx, TARGET, prepared, turn=4, now=moment(4), point=False)
     assert [("1", "updated"), ("2", "updated"), ("3", "created")] == kinds(changes)
     assert [1, 2, 3] == [each["n"] for each in rows(database)]
 

@@ -154,18 +154,18 @@ def found(database: Database, target: apply.Target, key: str) -> Counter[str]:
 
 
 def _parts(database: Database, target: apply.Target) -> list[str]:
-    with database.read() as connection:
-        schema = schema_evolution.current(connection, target.table)
+    with database.read() as tx:
+        schema = schema_evolution.current(tx, target.table)
     assert schema is not None
     return list(schema.tables)
 
 
 def physical(database: Database, target: apply.Target) -> dict[str, list[str]]:
     """The columns of each of the resource's tables, as the database itself tells them."""
-    with database.read() as connection:
+    with database.read() as tx:
         owned = sa.select(tables.parts.c.table_name).where(tables.parts.c.owner == target.table)
-        chosen = list(connection.execute(owned).scalars())
-        inspector = sa.inspect(connection)
+        chosen = list(tx.execute(owned).scalars())
+        inspector = sa.inspect(tx)
         return {name: [column["name"] for column in inspector.get_columns(name)] for name in chosen}
 
 
@@ -178,8 +178,8 @@ def is_legal(name: str) -> bool:
 def assert_sound(database: Database, target: apply.Target) -> None:
     """Every name is legal, ours are ours, no two fields share a column and no column is unaccounted for."""
     there = physical(database, target)
-    with database.read() as connection:
-        known = connection.execute(sa.select(tables.columns).where(tables.columns.c.table_name.in_(there))).all()
+    with database.read() as tx:
+        known = tx.execute(sa.select(tables.columns).where(tables.columns.c.table_name.in_(there))).all()
     for name, own in there.items():
         assert is_legal(name)
         assert name.startswith("directo_")
@@ -261,9 +261,9 @@ class Witness:
 
     def assert_untouched(self) -> None:
         assert self._before == self._seen()
-        with self._database.read() as connection:
-            there = set(sa.inspect(connection).get_table_names())
-            ours = set(connection.execute(sa.select(tables.parts.c.table_name)).scalars())
+        with self._database.read() as tx:
+            there = set(sa.inspect(tx).get_table_names())
+            ours = set(tx.execute(sa.select(tables.parts.c.table_name)).scalars())
         assert {*tables.metadata.tables, *ours} == there
 
 

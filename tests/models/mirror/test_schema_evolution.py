@@ -36,8 +36,8 @@ def test_what_a_fields_values_mean_stands_on_its_column(database: Database) -> N
     shape = {"": {"type": Kind.NUMBER}, "rows": {"kind": Kind.NUMBER}}
     target = apply.Target("loja", "wisedat", "orders", shape=shape, notes=notes)
     apply.prepare(database, target, [])
-    with database.read() as connection:
-        kept = connection.execute(sa.select(tables.columns.c.table_name, tables.columns.c.note)).all()
+    with database.read() as tx:
+        kept = tx.execute(sa.select(tables.columns.c.table_name, tables.columns.c.note)).all()
     expected = {"wisedat_orders": notes[""]["type"], "wisedat_orders__rows": notes["rows"]["kind"]}
     assert expected == {row.table_name: row.note for row in kept}
     if not database.is_sqlite:
@@ -153,8 +153,8 @@ def test_a_column_that_another_process_added_is_nulled(database: Database) -> No
     write(database, {"1": {"a": 1}})
     prepared = apply.prepare(database, TARGET, [Snapshot("1", {"a": 2})])
     write(other, {"1": {"a": 1, "late": "x"}}, turn=2)
-    with database.begin() as connection:
-        apply.apply(connection, TARGET, prepared, turn=3, now=mirroring.moment(3), point=True)
+    with database.begin() as tx:
+        apply.apply(tx, TARGET, prepared, turn=3, now=mirroring.moment(3), point=True)
     assert {"a": Decimal(2), "late": None} == fields(row(database, "1"))
     other.close()
 
@@ -172,8 +172,8 @@ def test_two_processes_that_need_the_same_column_add_it_once(database: Database)
 @services.ON_POSTGRESQL
 def test_a_table_that_somebody_holds_is_locked_and_not_waited_for(database: Database) -> None:
     write(database, {"1": {"a": 1}})
-    with database.begin() as connection:
-        connection.execute(sa.text(f"SELECT * FROM {TABLE}"))
+    with database.begin() as tx:
+        tx.execute(sa.text(f"SELECT * FROM {TABLE}"))
         with pytest.raises(schema_evolution.TableLockedError):
             apply.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
     apply.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
@@ -181,17 +181,17 @@ def test_a_table_that_somebody_holds_is_locked_and_not_waited_for(database: Data
 
 def test_a_view_survives_new_columns_and_other_types(database: Database) -> None:
     write(database, {"1": {"total": 1}})
-    with database.begin() as connection:
-        connection.execute(sa.text(f"CREATE VIEW totals AS SELECT _key, total FROM {TABLE}"))
+    with database.begin() as tx:
+        tx.execute(sa.text(f"CREATE VIEW totals AS SELECT _key, total FROM {TABLE}"))
     write(database, {"1": {"total": "many", "more": 1}, "2": {"total": "2"}}, turn=2)
-    with database.read() as connection:
+    with database.read() as tx:
         assert [("1", None), ("2", 2)] == [
-            tuple(each) for each in connection.execute(sa.text("SELECT * FROM totals ORDER BY _key"))
+            tuple(each) for each in tx.execute(sa.text("SELECT * FROM totals ORDER BY _key"))
         ]
 
 
 def test_sqlite_shows_money_as_numbers(sqlite: Database) -> None:
     write(sqlite, {"1": {"total": Decimal("12.50")}, "2": {"total": Decimal("0.25")}})
-    with sqlite.read() as connection:
-        raw: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
+    with sqlite.read() as tx:
+        raw: sqlite3.Connection = tx.connection.dbapi_connection  # type: ignore[assignment]
         assert (12.75,) == raw.execute(f"SELECT sum(total) FROM {TABLE}").fetchone()

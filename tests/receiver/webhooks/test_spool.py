@@ -39,8 +39,8 @@ def _letters(*keys: str) -> list[AcceptedWebhook]:
 
 
 def _keys(database: Database) -> list[str]:
-    with database.read() as connection:
-        return list(connection.execute(sa.select(tables.notices.c.key).order_by(tables.notices.c.id)).scalars())
+    with database.read() as tx:
+        return list(tx.execute(sa.select(tables.notices.c.key).order_by(tables.notices.c.id)).scalars())
 
 
 def _drainer(database: Database, spool: Spool, drained: list[str] | None = None) -> Drainer:
@@ -214,8 +214,8 @@ def test_what_waits_is_drained_and_its_connections_are_rung_for(database: Databa
 
 def test_what_is_drained_again_is_kept_once(database: Database, spool: Spool) -> None:
     letters = [*_letters("1", "2"), _letter("3", packet="a\x00b\ud800c")]
-    with database.begin() as connection:
-        webhooks.append(connection, letters)
+    with database.begin() as tx:
+        webhooks.append(tx, letters)
     spool.append(letters)
     _drainer(database, spool).look()
     assert ["1", "2", "3"] == _keys(database)
@@ -236,18 +236,18 @@ def test_nothing_is_drained_and_nobody_is_told_while_the_database_is_away(empty_
 
 def _refuse(database: Database, keys: Iterable[str]) -> None:
     listed = ", ".join(f"'{key}'" for key in keys)
-    with database.begin() as connection:
+    with database.begin() as tx:
         if database.is_sqlite:
             body = f"BEGIN SELECT RAISE(ABORT, 'refused') WHERE NEW.key IN ({listed}); END"
-            connection.execute(sa.text(f"CREATE TRIGGER refuse BEFORE INSERT ON notices {body}"))
+            tx.execute(sa.text(f"CREATE TRIGGER refuse BEFORE INSERT ON notices {body}"))
         else:
-            connection.execute(sa.text(f"ALTER TABLE notices ADD CONSTRAINT refuse CHECK (key NOT IN ({listed}))"))
+            tx.execute(sa.text(f"ALTER TABLE notices ADD CONSTRAINT refuse CHECK (key NOT IN ({listed}))"))
 
 
 def _forgive(database: Database) -> None:
     undo = "DROP TRIGGER refuse" if database.is_sqlite else "ALTER TABLE notices DROP CONSTRAINT refuse"
-    with database.begin() as connection:
-        connection.execute(sa.text(undo))
+    with database.begin() as tx:
+        tx.execute(sa.text(undo))
 
 
 def test_letters_that_the_database_refuses_are_set_aside_for_a_person(

@@ -261,8 +261,8 @@ def test_missing_tables_are_refused_with_the_remedy(words: list[str]) -> None:
 def test_tables_of_another_version_are_refused(words: list[str]) -> None:
     written("")
     ok("migrate")
-    with database() as opened, opened.begin() as connection:
-        connection.exec_driver_sql(f"UPDATE {migration.VERSION_TABLE} SET version_num = '9999'")
+    with database() as opened, opened.begin() as tx:
+        tx.exec_driver_sql(f"UPDATE {migration.VERSION_TABLE} SET version_num = '9999'")
     assert "newer than this erpmirror" in refused(*words)
 
 
@@ -359,8 +359,8 @@ def test_backfill_reads_everything_again(shop: Any) -> None:
 
 
 def read_fully(opened: Database) -> dict[str, Any]:
-    with opened.read() as connection:
-        return {row.resource: row.full_due_at for row in streams.open_streams(connection, connection_name="shop")}
+    with opened.read() as tx:
+        return {row.resource: row.full_due_at for row in streams.open_streams(tx, connection_name="shop")}
 
 
 def test_a_vendor_that_is_away_is_status_1_and_the_work_stays_due() -> None:
@@ -483,16 +483,16 @@ def test_what_is_forgotten_but_configured_is_read_anew() -> None:
 
 
 def put_aside(key: str, how: Callable[..., None], reason: str) -> None:
-    with database() as opened, opened.begin() as connection:
+    with database() as opened, opened.begin() as tx:
         inbox.enqueue(
-            connection,
+            tx,
             connection_name="shop",
             mentions=[ObjectRef(GOODS, key)],
             lane=Lane.LIVE,
             cause=Cause.WEBHOOK,
         )
-        (item,) = inbox.due(connection, connection_name="shop", now=opened.now(connection))
-        how(connection, item, reason=reason)
+        (item,) = inbox.due(tx, connection_name="shop", now=opened.now(tx))
+        how(tx, item, reason=reason)
 
 
 @pytest.mark.usefixtures("shop")
@@ -520,8 +520,8 @@ def test_held_deletions_are_approved_only_after_a_question() -> None:
     assert 0 != run("parked", "retry", "shop", answer="n\n").exit_code
     assert "held" in ok("parked").output
     ok("parked", "retry", "shop", "--yes")
-    with database() as opened, opened.read() as connection:
-        (item,) = inbox.due(connection, connection_name="shop", now=opened.now(connection))
+    with database() as opened, opened.read() as tx:
+        (item,) = inbox.due(tx, connection_name="shop", now=opened.now(tx))
         assert item.approved
 
 
@@ -536,9 +536,9 @@ def test_what_is_dropped_is_forgotten() -> None:
 @pytest.mark.usefixtures("shop")
 def test_a_parked_resource_is_listed_and_reopened() -> None:
     ok("poll", "shop", "catalogs.units")
-    with database() as opened, opened.begin() as connection:
-        now = opened.now(connection)
-        streams.park(connection, "shop", "catalogs.units", reason="the role may not", now=now)
+    with database() as opened, opened.begin() as tx:
+        now = opened.now(tx)
+        streams.park(tx, "shop", "catalogs.units", reason="the role may not", now=now)
     assert "(all of it)" in ok("parked").output
     ok("parked", "retry", "shop", "catalogs.units")
     assert "Nothing is parked" in ok("parked").output

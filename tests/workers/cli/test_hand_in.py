@@ -91,8 +91,8 @@ def status(resource: str = NOTE) -> dict[str, Any]:
 
 def state(content: bytes = ONE) -> str | None:
     database = Database(configuration.load().database.url)
-    with database.read() as connection:
-        found = documents.get(connection, connection_name="goods_in", kind=NOTE, sha256=sha256(content))
+    with database.read() as tx:
+        found = documents.get(tx, connection_name="goods_in", kind=NOTE, sha256=sha256(content))
     database.close()
     return None if found is None else found.state.value
 
@@ -217,13 +217,13 @@ def test_nobody_waits_at_a_shut_gate_for_a_document_whose_sender_died(sandbox: A
     loaded = configuration.load()
     database = Database(loaded.database.url)
     gate = context.connection_context(database, loaded, "goods_in").gate
-    with database.begin() as connection:
-        now = database.now(connection)
-        [item] = inbox.due(connection, connection_name="goods_in", now=now)
-        documents.begin_sending(connection, item, now=now, until=now)
+    with database.begin() as tx:
+        now = database.now(tx)
+        [item] = inbox.due(tx, connection_name="goods_in", now=now)
+        documents.begin_sending(tx, item, now=now, until=now)
     slot = gate.acquire()
-    with database.begin() as connection:
-        gate.release_and_back_off(connection, slot, reason="slowly", after=timedelta(hours=1), counts=True)
+    with database.begin() as tx:
+        gate.release_and_back_off(tx, slot, reason="slowly", after=timedelta(hours=1), counts=True)
     database.close()
     said: list[str] = []
     person = threading.Thread(target=lambda: said.append(refused("hand-in", "goods_in", NOTE, "a.pdf")), daemon=True)

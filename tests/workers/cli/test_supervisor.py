@@ -137,10 +137,10 @@ def test_a_worker_that_lives_but_takes_nothing_from_its_queue_is_started_again(t
         deaf = running.pids("sync")[0]
         os.killpg(deaf, signal.SIGSTOP)
         running.until(waits)
-        with database.begin() as connection:  # as if an hour had passed
-            earlier = database.now(connection) - timedelta(hours=1)
-            connection.execute(sa.update(tables.canaries).where(c.queue == "sync").values(sent_at=earlier))
-            connection.execute(sa.update(tables.canaries).where(c.queue == "sync").values(answered_at=None))
+        with database.begin() as tx:  # as if an hour had passed
+            earlier = database.now(tx) - timedelta(hours=1)
+            tx.execute(sa.update(tables.canaries).where(c.queue == "sync").values(sent_at=earlier))
+            tx.execute(sa.update(tables.canaries).where(c.queue == "sync").values(answered_at=None))
         running.until(lambda: len(running.pids("sync")) > 1)
         assert "sync has taken no message for 60 min; starting it again" in running.said()
         assert not alive(deaf)

@@ -117,14 +117,14 @@ def test_an_omitted_path_is_in_no_raw_no_column_and_no_journal(
 
 def _raws(mirror: Mirror, system: str, name: str) -> list[Any]:
     target = mirror.desk(system).target(mirror.desk(system).resources[name])
-    with mirror.database.read() as connection:
-        return [raw for _, _, raw in apply.export(connection, target)]
+    with mirror.database.read() as tx:
+        return [raw for _, _, raw in apply.export(tx, target)]
 
 
 def _journaled(mirror: Mirror, name: str) -> list[Any]:
-    with mirror.database.read() as connection:
+    with mirror.database.read() as tx:
         chosen = sa.select(tables.changes.c.after).where(tables.changes.c.resource == name)
-        return list(connection.execute(chosen).scalars())
+        return list(tx.execute(chosen).scalars())
 
 
 def _columns_of(found: Mirrors, system: str, name: str) -> set[tuple[str, str]]:
@@ -144,13 +144,13 @@ def _laid_out(resource: Resource, raw: dict[str, Any]) -> set[tuple[str, str]]:
 def _column_holds(mirror: Mirror, system: str, name: str, part: str, path: str) -> bool:
     """Whether any row has a value in the field's column or in its `__text` sibling."""
     target = mirror.desk(system).target(mirror.desk(system).resources[name])
-    with mirror.database.read() as connection:
-        schema = schema_evolution.current(connection, target.table)
+    with mirror.database.read() as tx:
+        schema = schema_evolution.current(tx, target.table)
         table: Table | None = schema.tables.get(part) if schema is not None else None
         if table is None:
             return False
         held = [each[path].name for each in (table.columns, table.overflows) if path in each]
         filled = [table.sql.c[column].is_not(None) for column in held]
         return bool(filled) and bool(
-            connection.execute(sa.select(sa.func.count()).select_from(table.sql).where(sa.or_(*filled))).scalar_one()
+            tx.execute(sa.select(sa.func.count()).select_from(table.sql).where(sa.or_(*filled))).scalar_one()
         )

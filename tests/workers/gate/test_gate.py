@@ -60,8 +60,8 @@ def timed(database: Database, clock: Clock) -> Database:
 
 
 def leave(gate_: Gate, database: Database, slot: gate.Lease) -> None:
-    with database.begin() as connection:
-        gate_.release(connection, slot)
+    with database.begin() as tx:
+        gate_.release(tx, slot)
 
 
 def test_a_listing_holds_the_gate_alone(timed: Database) -> None:
@@ -137,8 +137,8 @@ def test_a_result_is_discarded_when_its_lease_ran_out(timed: Database, clock: Cl
     clock.pass_by(seconds=46)  # timeout 30 s and 15 s of grace are over
     successor = lost.acquire()
     assert successor.turn > slot.turn
-    with pytest.raises(gate.LeaseLost), timed.begin() as connection:
-        getattr(lost, commit)(connection, slot)
+    with pytest.raises(gate.LeaseLost), timed.begin() as tx:
+        getattr(lost, commit)(tx, slot)
     leave(lost, timed, successor)
 
 
@@ -152,8 +152,8 @@ def test_a_lease_that_ran_out_is_lost_even_if_nobody_took_it(timed: Database, cl
 
 def test_a_lease_ends_at_most_15_seconds_after_the_timeout(timed: Database) -> None:
     Gate(timed, Account(name="a", timeout="40s")).acquire()
-    with timed.read() as connection:
-        assert connection.execute(sa.select(tables.leases.c.until)).scalar_one() == START + timedelta(seconds=55)
+    with timed.read() as tx:
+        assert tx.execute(sa.select(tables.leases.c.until)).scalar_one() == START + timedelta(seconds=55)
 
 
 def test_arriving_bytes_renew_the_lease_of_a_long_stream(timed: Database, clock: Clock) -> None:
@@ -169,8 +169,8 @@ def test_arriving_bytes_renew_the_lease_of_a_long_stream(timed: Database, clock:
 def test_a_shut_gate_lets_nobody_in_until_its_time(timed: Database, clock: Clock) -> None:
     busy = Gate(timed, Account(name="a"))
     slot = busy.acquire()
-    with timed.begin() as connection:
-        until = busy.release_and_back_off(connection, slot, reason="busy", after=timedelta(seconds=30), counts=False)
+    with timed.begin() as tx:
+        until = busy.release_and_back_off(tx, slot, reason="busy", after=timedelta(seconds=30), counts=False)
     with pytest.raises(gate.GateClosed) as shut:
         busy.acquire()
     assert (START + timedelta(seconds=30), until) == (until, shut.value.until)
@@ -185,15 +185,15 @@ def test_without_retry_after_the_gate_stays_shut_twice_as_long_each_time_up_to_f
     waits = []
     for _ in range(11):
         slot = failing.acquire()
-        with timed.begin() as connection:
-            until = failing.release_and_back_off(connection, slot, reason="away", after=None, counts=True)
+        with timed.begin() as tx:
+            until = failing.release_and_back_off(tx, slot, reason="away", after=None, counts=True)
         waits.append((until - clock.now).total_seconds())
         clock.now = until
     assert [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] == waits
     leave(failing, timed, failing.acquire())
     slot = failing.acquire()
-    with timed.begin() as connection:
-        until = failing.release_and_back_off(connection, slot, reason="away", after=None, counts=True)
+    with timed.begin() as tx:
+        until = failing.release_and_back_off(tx, slot, reason="away", after=None, counts=True)
     assert clock.now + timedelta(seconds=1) == until
 
 
@@ -205,8 +205,8 @@ def test_a_block_that_breaks_gives_its_slot_back(timed: Database) -> None:
 
 
 def test_turns_come_from_the_one_counter_and_only_rise(timed: Database) -> None:
-    with timed.begin() as connection:
-        drawn = timed.draw(connection)
+    with timed.begin() as tx:
+        drawn = timed.draw(tx)
     fresh = Gate(timed, Account(name="never seen before"))
     assert fresh.acquire().turn > drawn
 
@@ -226,8 +226,8 @@ def test_a_session_is_shared_encrypted_and_forgotten_when_it_ends(
 ) -> None:
     session("k").put(b"token-in-clear", START + timedelta(minutes=30))
     assert session("k").get() == b"token-in-clear"
-    with timed.read() as connection:
-        assert b"token-in-clear" not in connection.execute(sa.select(tables.gates.c.session)).scalar_one()
+    with timed.read() as tx:
+        assert b"token-in-clear" not in tx.execute(sa.select(tables.gates.c.session)).scalar_one()
     clock.pass_by(minutes=31)
     assert session("k").get() is None
 
@@ -289,5 +289,5 @@ def test_a_login_whose_worker_died_is_taken_over(
         died.__exit__(None, None, None)  # wakes late: must not free what another holds
         with pytest.raises(Busy), box.login_lock():
             pass
-    with timed.read() as connection:
-        assert connection.execute(sa.select(tables.gates.c.login_turn)).scalar_one() is None
+    with timed.read() as tx:
+        assert tx.execute(sa.select(tables.gates.c.login_turn)).scalar_one() is None

@@ -153,9 +153,9 @@ class Reader(vendor_harness.BaseHarness[Vendor]):
     def hand_in(
         self, content: bytes, *, kind: str = KIND, order: str | None = None, name: str = "a.pdf"
     ) -> StoredDocument:
-        with self.database.begin() as connection:
+        with self.database.begin() as tx:
             return documents.hand_in(
-                connection,
+                tx,
                 connection_name=self.name,
                 kind=kind,
                 name=name,
@@ -164,8 +164,8 @@ class Reader(vendor_harness.BaseHarness[Vendor]):
             )
 
     def standing(self, content: bytes, kind: str = KIND) -> DocumentRow | None:
-        with self.database.read() as connection:
-            return documents.get(connection, connection_name=self.name, kind=kind, sha256=sha256(content))
+        with self.database.read() as tx:
+            return documents.get(tx, connection_name=self.name, kind=kind, sha256=sha256(content))
 
     def state(self, content: bytes, kind: str = KIND) -> str | None:
         found = self.standing(content, kind)
@@ -183,8 +183,8 @@ class Reader(vendor_harness.BaseHarness[Vendor]):
         self.work()
 
     def count(self, name: str) -> int:
-        with self.database.read() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(tables.metadata.tables[name])).scalar_one()
+        with self.database.read() as tx:
+            return tx.execute(sa.select(sa.func.count()).select_from(tables.metadata.tables[name])).scalar_one()
 
 
 @contextmanager

@@ -167,8 +167,8 @@ def test_a_resource_that_is_refused_is_parked_and_its_documents_wait_unsent(six:
     six.work()
     assert ("parked", 1) == (six.stream(KIND).state, len(six.vendor.received))
     assert {"waiting"} == {six.state(ONE), six.state(pdf("two"))}
-    with six.database.begin() as connection:
-        streams.reopen(connection, connection_name="six", resource=KIND)
+    with six.database.begin() as tx:
+        streams.reopen(tx, connection_name="six", resource=KIND)
     six.work()
     assert {"interpreted"} == {six.state(ONE), six.state(pdf("two"))}
     assert 3 == len(six.vendor.received)
@@ -234,8 +234,8 @@ def test_who_came_too_late_moves_nothing_that_somebody_else_has_begun(
 
 def test_a_database_that_breaks_between_answer_and_commit_parks_the_document(six: Reader) -> None:
     def rename(old: str, new: str) -> None:
-        with six.database.begin() as connection:
-            connection.execute(sa.text(f"ALTER TABLE {old} RENAME TO {new}"))
+        with six.database.begin() as tx:
+            tx.execute(sa.text(f"ALTER TABLE {old} RENAME TO {new}"))
 
     six.vendor.meanwhile = partial(rename, "changes", "elsewhere")
     six.hand_in(ONE)
@@ -250,10 +250,8 @@ def test_a_database_that_breaks_between_answer_and_commit_parks_the_document(six
 def test_a_reading_that_the_database_refuses_is_parked_with_its_words(six: Reader) -> None:
     six.hand_in(pdf("first"))
     six.work()
-    with six.database.begin() as connection:
-        connection.execute(
-            sa.text(f"CREATE TRIGGER no BEFORE INSERT ON sixth_{KIND} BEGIN SELECT RAISE(ABORT, 'never'); END")
-        )
+    with six.database.begin() as tx:
+        tx.execute(sa.text(f"CREATE TRIGGER no BEFORE INSERT ON sixth_{KIND} BEGIN SELECT RAISE(ABORT, 'never'); END"))
     six.hand_in(ONE)
     six.settle()
     assert ("parked", 2) == (six.state(ONE), len(six.vendor.received))
@@ -283,8 +281,8 @@ def test_an_answer_waits_while_somebodys_query_locks_the_table(everywhere: Reade
 def test_a_worker_who_read_of_a_document_before_it_was_parked_does_not_send_it(six: Reader) -> None:
     six.vendor.instead.append((400, {}, "no"))
     six.hand_in(ONE)
-    with six.database.read() as connection:
-        [stale] = inbox.due(connection, connection_name="six", now=six.clock.now)
+    with six.database.read() as tx:
+        [stale] = inbox.due(tx, connection_name="six", now=six.clock.now)
     six.look()
     with six.desk.work_session() as shift:
         fetch.fetch(shift, stale)
@@ -293,8 +291,8 @@ def test_a_worker_who_read_of_a_document_before_it_was_parked_does_not_send_it(s
 
 def test_a_document_that_was_forgotten_is_not_sent(six: Reader) -> None:
     six.hand_in(ONE)
-    with six.database.begin() as connection:
-        documents.forget(connection, connection_name="six", kind=KIND)
+    with six.database.begin() as tx:
+        documents.forget(tx, connection_name="six", kind=KIND)
     six.work()
     assert ([], {}) == (six.vendor.received, six.inbox(KIND))
 
@@ -303,8 +301,8 @@ def test_a_document_that_is_forgotten_while_it_is_read_leaves_no_row(everywhere:
     six = everywhere
 
     def forget() -> None:
-        with six.database.begin() as connection:
-            documents.forget(connection, connection_name="six", kind=KIND)
+        with six.database.begin() as tx:
+            documents.forget(tx, connection_name="six", kind=KIND)
 
     six.vendor.meanwhile = forget
     six.hand_in(ONE)
@@ -316,11 +314,11 @@ def test_a_document_that_is_forgotten_while_it_is_read_leaves_no_row(everywhere:
 def test_a_document_that_is_handed_in_while_its_kind_is_forgotten_is_read(everywhere: Reader) -> None:
     """Without its mention it would wait for ever."""
     six = everywhere
-    with six.database.begin() as connection:
-        documents.forget(connection, connection_name="six", kind=KIND)
+    with six.database.begin() as tx:
+        documents.forget(tx, connection_name="six", kind=KIND)
         person = six.aside(lambda: six.hand_in(ONE))
         person.join(1)
-        inbox.forget(connection, connection_name="six", resource=KIND)
+        inbox.forget(tx, connection_name="six", resource=KIND)
     person.join(30)
     six.work()
     assert ("interpreted", [KEY]) == (six.state(ONE), six.vendor.keys)
@@ -373,8 +371,8 @@ def test_a_document_of_a_resource_that_only_newer_settings_have_waits_for_a_work
 ) -> None:
     with connect() as six:
         older = six.settings.connections["six"].model_copy(update={"resources": ("invoice",)})
-        with six.database.begin() as connection:
-            streams.forget(connection, connection_name="six", resource=KIND)
+        with six.database.begin() as tx:
+            streams.forget(tx, connection_name="six", resource=KIND)
         six.hand_in(ONE)
         loop.sync(ConnectionContext(six.database, six.settings, older))
         assert ([], {KEY: "due"}) == (six.vendor.received, six.states(KIND))

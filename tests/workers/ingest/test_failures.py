@@ -41,8 +41,8 @@ def six(connect: Connect) -> Iterator[Harness]:
 
 
 def _shut_until(six: Harness) -> Any:
-    with six.database.read() as connection:
-        return connection.execute(sa.select(tables.gates.c.shut_until)).scalar_one()
+    with six.database.read() as tx:
+        return tx.execute(sa.select(tables.gates.c.shut_until)).scalar_one()
 
 
 def _always(six: Harness, path: str, status: int, body: str = "", **headers: str) -> None:
@@ -159,8 +159,8 @@ def test_a_refused_resource_is_parked_once_its_keys_wait_with_it_and_the_others_
     six.read()
     assert "goods" not in six.vendor.asked
     six.vendor.instead.clear()
-    with six.database.begin() as connection:
-        assert 1 == streams.reopen(connection, connection_name="six")
+    with six.database.begin() as tx:
+        assert 1 == streams.reopen(tx, connection_name="six")
     six.look()
     assert ({"1"}, {}) == (set(six.live()), six.states())
 
@@ -211,9 +211,9 @@ def test_no_secret_reaches_a_table_or_the_log(six: Harness, path: str, status: i
             six.mention("1")
             six.look()
     told = [str(entry) for entry in logs]
-    with six.database.read() as connection:
+    with six.database.read() as tx:
         for table in (tables.inbox, tables.streams, tables.gates):
-            told += [str(row) for row in connection.execute(sa.select(table))]
+            told += [str(row) for row in tx.execute(sa.select(table))]
     assert path in six.vendor.asked
     assert not [text for text in told if SECRET in text]
 
@@ -232,5 +232,5 @@ def test_a_mention_that_came_during_a_failing_request_is_not_postponed(six: Harn
     six.mention("1")
     six.look()
     assert {"1": {"v": 1}} == six.live()
-    with six.database.read() as connection:
-        assert [] == parked.rows(connection)
+    with six.database.read() as tx:
+        assert [] == parked.rows(tx)

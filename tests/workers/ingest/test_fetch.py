@@ -139,9 +139,9 @@ def test_a_lower_turn_never_overwrites_a_higher_one(everywhere: Harness) -> None
     prepared = apply.prepare(six.database, target, [Snapshot("1", {"v": 1})])
     older = six.row("1")["_turn"] - 1
     for tombstones, arrived in (([], prepared), (["1"], apply.prepare(six.database, target, []))):
-        with six.database.begin() as connection:
+        with six.database.begin() as tx:
             assert [] == apply.apply(
-                connection,
+                tx,
                 target,
                 arrived,
                 tombstones=tombstones,
@@ -159,11 +159,11 @@ def test_the_slot_is_held_until_the_result_is_committed(everywhere: Harness) -> 
     other = Database(six.database.url)
     held: list[int] = []
 
-    def count(connection: sa.Connection, table: sa.Table) -> int:
-        return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+    def count(tx: sa.Connection, table: sa.Table) -> int:
+        return tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
 
-    def committing(connection: sa.Connection) -> None:
-        if not held and count(connection, tables.changes):
+    def committing(tx: sa.Connection) -> None:
+        if not held and count(tx, tables.changes):
             with other.read() as watching:
                 assert 0 == count(watching, tables.changes)
                 held.append(count(watching, tables.leases))
@@ -354,16 +354,16 @@ def test_a_row_that_the_database_refuses_is_parked_alone_and_can_be_retried(ever
     six = everywhere
     six.vendor.objects["goods"] = {"1": {"price": 1}, "2": {"price": -1}, "3": {"price": 3}}
     six.read_again()
-    with six.database.begin() as connection:
-        connection.execute(sa.text("ALTER TABLE sixth_goods ADD CONSTRAINT dear CHECK (price > 0) NOT VALID"))
+    with six.database.begin() as tx:
+        tx.execute(sa.text("ALTER TABLE sixth_goods ADD CONSTRAINT dear CHECK (price > 0) NOT VALID"))
     six.vendor.objects["goods"] = {"1": {"price": 2}, "2": {"price": -2}, "3": {"price": 4}}
     six.mention("1", "2", "3")
     six.look()
     assert [2, -1, 4] == [six.live()[key]["price"] for key in "123"]
     assert {"2": "parked"} == six.states()
     assert "dear" in six.inbox()["2"].reason
-    with six.database.begin() as connection:
-        connection.execute(sa.text("ALTER TABLE sixth_goods DROP CONSTRAINT dear"))
+    with six.database.begin() as tx:
+        tx.execute(sa.text("ALTER TABLE sixth_goods DROP CONSTRAINT dear"))
     six.retry("2")
     six.look()
     assert -2 == six.live()["2"]["price"]
@@ -433,10 +433,10 @@ def test_a_live_key_that_arrives_between_bulk_keys_goes_next(six: Harness) -> No
 def test_a_postponed_key_is_tried_when_its_time_comes_and_not_before(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     six.mention("1")
-    with six.database.begin() as connection:
-        (item,) = inbox.due(connection, connection_name="six", now=six.clock.now)
+    with six.database.begin() as tx:
+        (item,) = inbox.due(tx, connection_name="six", now=six.clock.now)
         until = six.clock.now + timedelta(minutes=1)
-        inbox.postpone(connection, item, until=until, reason="later", counts=True)
+        inbox.postpone(tx, item, until=until, reason="later", counts=True)
     six.look()
     assert {} == six.live()
     six.clock.pass_by(minutes=1)
@@ -473,8 +473,8 @@ def test_a_crash_of_ours_on_one_key_lets_the_others_go_first(six: Harness) -> No
 def test_a_key_that_somebody_else_fetched_meanwhile_is_not_asked_for_again(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     six.mention("1")
-    with six.database.read() as connection:
-        (item,) = inbox.due(connection, connection_name="six", now=six.clock.now)
+    with six.database.read() as tx:
+        (item,) = inbox.due(tx, connection_name="six", now=six.clock.now)
     six.look()
     with six.desk.work_session() as shift:
         fetch.fetch(shift, item)
@@ -492,8 +492,8 @@ def test_a_new_field_has_the_metadata_asked_again_once_and_gets_its_declared_typ
         six.mention("1", "2")
         six.look()
         assert ["goods/1", "goods/metadata", "goods/2"] == six.vendor.asked
-        with six.database.read() as connection:
-            assert [17.5, 17.5] == list(connection.scalars(sa.text("SELECT fresh FROM sixth_goods")))
+        with six.database.read() as tx:
+            assert [17.5, 17.5] == list(tx.scalars(sa.text("SELECT fresh FROM sixth_goods")))
 
 
 def test_a_field_that_is_never_declared_is_asked_about_once(connect: Connect) -> None:

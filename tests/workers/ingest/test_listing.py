@@ -117,8 +117,8 @@ def test_a_reading_that_a_person_has_begin_anew_is_not_continued(anywhere: Conne
 
         def anew() -> None:
             if not asked:
-                with six.database.begin() as connection:
-                    streams.backfill_now(connection, connection_name="six")
+                with six.database.begin() as tx:
+                    streams.backfill_now(tx, connection_name="six")
             asked.append(len(six.vendor.asked))
 
         objects = _five(six, anew)
@@ -136,9 +136,9 @@ def test_postgresql_learns_at_once_how_many_rows_a_first_reading_brought(tmp_pat
         with vendor_harness.connected(database, tmp_path) as six:
             _five(six)
             six.read()
-        with database.read() as connection:
+        with database.read() as tx:
             known = sa.text("SELECT reltuples > 0 FROM pg_class WHERE oid = 'sixth_goods'::regclass")
-            assert connection.execute(known).scalar_one()
+            assert tx.execute(known).scalar_one()
 
 
 def test_a_page_that_was_paused_past_its_lease_writes_nothing(anywhere: Connect) -> None:
@@ -219,8 +219,8 @@ def test_a_full_reading_goes_on_at_the_page_where_it_was_killed(anywhere: Connec
         six.read()
         assert [None, "2", "4", "4"] == six.vendor.cursors
         assert (objects, "done", None) == (six.live(), six.stream().cursor, six.stream().full_run)
-        with six.database.read() as connection:
-            (run,) = connection.execute(sa.select(tables.runs)).all()
+        with six.database.read() as tx:
+            (run,) = tx.execute(sa.select(tables.runs)).all()
         assert (3, 6) == (run.pages, run.objects)
 
 
@@ -436,8 +436,8 @@ def test_a_persons_backfill_fetches_everything_again_even_if_tokens_are_equal(an
         six.read_again()
         six.look()
         assert 1 == six.live()["1"]["a"]
-        with six.database.begin() as connection:
-            streams.backfill_now(connection, connection_name="six")
+        with six.database.begin() as tx:
+            streams.backfill_now(tx, connection_name="six")
         six.work()
         assert objects == six.live()
         assert ("1", "updated", "backfill") == six.journal()[-1]
@@ -469,8 +469,8 @@ def test_a_full_reading_of_summaries_leaves_to_the_next_tick_what_changed_since_
         six.read_again()
         assert "first" == six.stream().cursor
         six.clock.pass_by(seconds=1)
-        with six.database.begin() as connection:  # then every object is fetched, whatever its summary shows
-            streams.backfill_now(connection, connection_name="six")
+        with six.database.begin() as tx:  # then every object is fetched, whatever its summary shows
+            streams.backfill_now(tx, connection_name="six")
         six.read()
         assert "later" == six.stream().cursor
 
@@ -525,8 +525,8 @@ def test_a_backfill_that_a_person_asks_for_during_a_reading_reads_everything_too
 
         def answer(cursor: str | None) -> Chunks:
             if cursor == during and not six.column("asked_for"):
-                with six.database.begin() as connection:
-                    streams.backfill_now(connection, connection_name="six")
+                with six.database.begin() as tx:
+                    streams.backfill_now(tx, connection_name="six")
             return pages(cursor)
 
         six.vendor.listing["goods"] = answer
@@ -546,12 +546,12 @@ def test_a_look_that_is_asked_for_while_the_answer_is_on_its_way_is_not_lost(
         def changed_and_told() -> None:
             six.vendor.objects["goods"] = {"1": {"v": 1}}
             six.clock.pass_by(seconds=1)
-            with six.database.begin() as connection:
-                streams.poll_now(connection, connection_name="six")
+            with six.database.begin() as tx:
+                streams.poll_now(tx, connection_name="six")
 
         six.vendor.meanwhile["goods"] = changed_and_told
-        with six.database.begin() as connection:
-            streams.poll_now(connection, connection_name="six")
+        with six.database.begin() as tx:
+            streams.poll_now(tx, connection_name="six")
         six.work()
         assert {"1": {"v": 1}} == six.live()
 
@@ -561,8 +561,8 @@ def test_a_resource_that_left_and_returned_begins_with_a_full_reading(anywhere: 
         six.work()
         six.vendor.cursors.clear()
         six.change(tick_cursor="old", tick_at=six.clock.now)
-        with six.database.begin() as connection:
-            streams.retire(connection, configured=[])
+        with six.database.begin() as tx:
+            streams.retire(tx, configured=[])
         six.clock.pass_by(minutes=2)
         six.look()
         six.read()
@@ -618,15 +618,15 @@ def test_of_a_page_the_refused_row_alone_is_parked(anywhere: Connect) -> None:
     with anywhere() as six:
         objects = six.vendor.objects["goods"] = {f"{number}": {"price": number + 1} for number in range(8)}
         six.read()
-        with six.database.begin() as connection:
-            connection.execute(sa.text("ALTER TABLE sixth_goods ADD CONSTRAINT dear CHECK (price > 0) NOT VALID"))
+        with six.database.begin() as tx:
+            tx.execute(sa.text("ALTER TABLE sixth_goods ADD CONSTRAINT dear CHECK (price > 0) NOT VALID"))
         six.vendor.objects["goods"] = {key: {"price": 20} for key in objects} | {"5": {"price": -1}}
         six.read_again()
         assert {key: 6 if key == "5" else 20 for key in objects} == {k: raw["price"] for k, raw in six.live().items()}
         assert {"5": "parked"} == six.states()
         assert ("open", None) == (six.stream().state, six.stream().full_run)
-        with six.database.begin() as connection:
-            connection.execute(sa.text("ALTER TABLE sixth_goods DROP CONSTRAINT dear"))
+        with six.database.begin() as tx:
+            tx.execute(sa.text("ALTER TABLE sixth_goods DROP CONSTRAINT dear"))
         assert 1 == six.retry("5"), "once the rule is gone a person can retry it"
         six.look()
         assert -1 == six.live()["5"]["price"]
@@ -708,10 +708,10 @@ def test_rows_are_written_in_the_order_of_their_keys_byte_by_byte(connect: Conne
 
         keys = {"b", "a", "B", "é", "Z", "_", "10", "9"}
         sa.event.listen(six.database.engine, "before_cursor_execute", seen)
-        with six.database.begin() as connection:
+        with six.database.begin() as tx:
             mentions = [ObjectRef("goods", key) for key in ("b", "é", "a", "B", "Z", "_", "9", "10")]
             inbox.enqueue(
-                connection,
+                tx,
                 connection_name="six",
                 mentions=mentions,
                 lane=Lane.LIVE,
@@ -747,8 +747,8 @@ def test_a_look_asked_for_between_two_pages_is_still_due_after_the_last(connect:
         pages = {None: {"cursor": "page 2", "more": True}, "page 2": {"cursor": "done", "complete": True}}
         six.vendor.listing["goods"] = lambda cursor: [{"end": pages[cursor]}]
         loop.full_sync(six.desk, budget=timedelta(0))
-        with six.database.begin() as connection:
-            streams.poll_now(connection, connection_name="six")
+        with six.database.begin() as tx:
+            streams.poll_now(tx, connection_name="six")
         loop.full_sync(six.desk, budget=timedelta(0))
         assert six.stream().full_run is None
         assert six.stream().is_due(six.clock.now, full=True)

@@ -202,8 +202,8 @@ def test_a_parked_resource_goes_on_where_a_person_has_it_looked_at(connect: Conn
         six.notice("1")
         six.work()
         assert ["goods"] == six.vendor.asked
-        with six.database.begin() as connection:
-            streams.poll_now(connection, connection_name="six")
+        with six.database.begin() as tx:
+            streams.poll_now(tx, connection_name="six")
         six.work()
         assert {"1": {"v": 1}} == six.live()
         assert ("open", None, {}) == (six.stream().state, six.column("last_error"), six.inbox())

@@ -143,8 +143,8 @@ def _histories(database: Database) -> Iterable[list[Any]]:
     """The journal, object by object."""
     c = tables.changes.c
     found: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
-    with database.read() as connection:
-        for row in connection.execute(sa.select(c.resource, c.key, c.kind, c.turn, c.after).order_by(c.id)):
+    with database.read() as tx:
+        for row in tx.execute(sa.select(c.resource, c.key, c.kind, c.turn, c.after).order_by(c.id)):
             found[row.resource, row.key].append(row)
     return found.values()
 
@@ -254,18 +254,18 @@ def test_a_vendors_objects_end_as_he_has_them_in_every_order(
 
 
 def _listed_in_full(mirror: Mirror, system: str) -> None:
-    with mirror.database.begin() as connection:
-        now = mirror.database.now(connection)
-        for row in streams.open_streams(connection, connection_name=system):
-            streams.change(connection, system, row.resource, full_due_at=now)
+    with mirror.database.begin() as tx:
+        now = mirror.database.now(tx)
+        for row in streams.open_streams(tx, connection_name=system):
+            streams.change(tx, system, row.resource, full_due_at=now)
     mirror.work()
 
 
 def _hooks(mirror: Mirror, vendor: type[Dilovod | Directo], keys: list[str]) -> None:
     """As if webhooks had come and been folded, at Directo as if somebody had named the keys."""
-    with mirror.database.begin() as connection:
+    with mirror.database.begin() as tx:
         inbox.enqueue(
-            connection,
+            tx,
             connection_name=vendor.system,
             mentions=[ObjectRef(vendor.resource, key) for key in keys],
             lane=Lane.LIVE,
@@ -319,8 +319,8 @@ def test_nothing_that_changes_around_a_clocks_change_is_lost(
         for number in range(9):
             edit(mirror.sandboxes[system], f"edit {number}")
             clock.pass_by(minutes=20)
-            with sqlite.begin() as connection:
-                streams.poll_now(connection, connection_name=system)
+            with sqlite.begin() as tx:
+                streams.poll_now(tx, connection_name=system)
             mirror.work()
             assert {} == mirror.differences(), clock.now
 

@@ -321,16 +321,16 @@ def test_a_poisoned_good_at_dilovod_is_parked_and_the_others_go_on(sqlite: Datab
         mirror.work()
         goods = sorted(mirror.sandboxes["dilovod"].truth("catalogs.goods"))
         door.needle = f'getObject","params":{{"id":"{goods[0]}"'.encode()
-        with sqlite.begin() as connection:
-            streams.backfill_now(connection, connection_name="dilovod")
+        with sqlite.begin() as tx:
+            streams.backfill_now(tx, connection_name="dilovod")
         desk = mirror.desk("dilovod")
         sandbox = mirror.sandboxes["dilovod"]
         while not mirror.status()["catalogs.goods"].parked and door.broken <= 2 * failures.ATTEMPTS:
             sandbox.books.touch(sandbox.books.things[goods[1]], productNum=f"edit {door.broken}")
-            with sqlite.begin() as connection:
+            with sqlite.begin() as tx:
                 mentioned = [ObjectRef("catalogs.goods", goods[1])]
                 inbox.enqueue(
-                    connection,
+                    tx,
                     connection_name="dilovod",
                     mentions=mentioned,
                     lane=Lane.LIVE,

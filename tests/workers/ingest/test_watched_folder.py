@@ -171,8 +171,8 @@ def test_a_parked_document_is_not_sent_again_because_its_file_is_there_again(six
     again(six)
     put(folder / "a.pdf")
     again(six)
-    with six.database.begin() as connection:
-        parked.drop(connection, connection_name="six")
+    with six.database.begin() as tx:
+        parked.drop(tx, connection_name="six")
     put(folder / "a.pdf")
     again(six)
     assert [KEY] == six.vendor.keys
@@ -319,8 +319,8 @@ def test_a_look_leaves_the_reason_of_a_resource_that_was_parked_meanwhile(
 def test_a_look_that_was_asked_for_while_one_failed_is_still_due(six: Reader, folder: Path) -> None:
     begun = six.stream(KIND)
     six.clock.pass_by(seconds=1)
-    with six.database.begin() as connection:
-        streams.poll_now(connection, connection_name="six", resource=KIND)
+    with six.database.begin() as tx:
+        streams.poll_now(tx, connection_name="six", resource=KIND)
     shutil.rmtree(folder)
     folder.write_text("no folder")
     watched_folder.scan(six.desk, begun, began_at=six.clock.now)
@@ -378,8 +378,8 @@ def test_a_backfill_sends_nothing_again(six: Reader, folder: Path) -> None:
     put(folder / "a.pdf")
     again(six)
     put(folder / "a.pdf")
-    with six.database.begin() as connection:
-        streams.backfill_now(connection, connection_name="six")
+    with six.database.begin() as tx:
+        streams.backfill_now(tx, connection_name="six")
     six.work()
     assert ([KEY], False) == (six.vendor.keys, six.column("asked_for", KIND))
     again(six)
@@ -388,12 +388,12 @@ def test_a_backfill_sends_nothing_again(six: Reader, folder: Path) -> None:
 
 def test_a_look_that_was_asked_for_while_one_went_on_is_still_due(six: Reader, folder: Path) -> None:
     stale = six.stream(KIND)
-    with six.database.begin() as connection:
+    with six.database.begin() as tx:
         six.clock.pass_by(seconds=1)
-        streams.poll_now(connection, connection_name="six", resource=KIND)
+        streams.poll_now(tx, connection_name="six", resource=KIND)
         now = six.clock.now
         later = timedelta(hours=1) + now
-        streams.finish_scan(connection, stale, began_at=now, next_at=later, now=now, warning=None)
+        streams.finish_scan(tx, stale, began_at=now, next_at=later, now=now, warning=None)
     assert now == six.stream(KIND).full_due_at
     put(folder / "a.pdf")
     six.work()
@@ -417,8 +417,8 @@ def test_several_workers_who_look_at_once_have_every_file_read_once(database: Da
             again(six)
         assert sorted(map(sha256, contents)) == sorted(six.vendor.keys)
         assert sorted(contents * 3) == sorted(path.read_bytes() for path in (folder / "done").iterdir())
-        with six.database.read() as connection:
-            assert [] == connection.execute(tables.inbox.select()).all()
+        with six.database.read() as tx:
+            assert [] == tx.execute(tables.inbox.select()).all()
 
 
 def test_the_folder_is_looked_at_while_the_vendor_is_busy(connect: Connect, folder: Path) -> None:

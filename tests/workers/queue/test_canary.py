@@ -214,10 +214,10 @@ def test_a_worker_that_was_never_there_is_missed_after_a_while(quick: Canaries, 
 
 
 def lease(sent: Canaries, *, subject: str | None) -> None:
-    with sent.database.begin() as connection:
-        until_ = sent.database.now(connection) + timedelta(hours=2)
+    with sent.database.begin() as tx:
+        until_ = sent.database.now(tx) + timedelta(hours=2)
         held = {"turn": 1, "account": "a", "subject": subject, "until": until_}
-        connection.execute(sa.insert(tables.leases).values(held))
+        tx.execute(sa.insert(tables.leases).values(held))
 
 
 def test_a_full_sync_of_hours_is_no_silence_but_the_other_queue_still_counts(sent: Canaries, clock: Clock) -> None:

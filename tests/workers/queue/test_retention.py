@@ -50,19 +50,19 @@ def _kept(six: Harness, text: str = KEPT) -> Settings:
 
 
 def _ids(six: Harness, table: sa.Table) -> list[int]:
-    with six.database.read() as connection:
-        return list(connection.execute(sa.select(table.c.id).order_by(table.c.id)).scalars())
+    with six.database.read() as tx:
+        return list(tx.execute(sa.select(table.c.id).order_by(table.c.id)).scalars())
 
 
 def _count(six: Harness, table: sa.Table) -> int:
-    with six.database.read() as connection:
-        return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+    with six.database.read() as tx:
+        return tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
 
 
 def _journal(six: Harness, count: int) -> None:
     changes = [Change(str(number), ChangeKind.CREATED, None, {}) for number in range(count)]
-    with six.database.begin() as connection:
-        journal.append(connection, "six", "goods", changes, turn=1, cause=Cause.POLL, now=six.clock.now)
+    with six.database.begin() as tx:
+        journal.append(tx, "six", "goods", changes, turn=1, cause=Cause.POLL, now=six.clock.now)
 
 
 def _one_page(six: Harness, resource: str = "goods") -> None:
@@ -146,8 +146,8 @@ def test_the_journal_is_trimmed_from_the_oldest_on_without_a_hole(six: Harness) 
     six.clock.pass_by(days=6)
     retention.prune(six.database, settings, portion=2)
     assert [4, 5] == _ids(six, tables.changes)
-    with six.database.read() as connection:
-        assert (4, 5) == journal.bounds(connection)[:2]
+    with six.database.read() as tx:
+        assert (4, 5) == journal.bounds(tx)[:2]
 
 
 def test_readings_are_forgotten_also_those_that_were_given_up(six: Harness) -> None:
@@ -155,8 +155,8 @@ def test_readings_are_forgotten_also_those_that_were_given_up(six: Harness) -> N
     end = {"cursor": "page 2", "more": True}
     six.vendor.listing["goods"] = lambda _: [{"end": end}]
     for _ in range(3):
-        with six.database.begin() as connection:
-            streams.backfill_now(connection, connection_name="six")
+        with six.database.begin() as tx:
+            streams.backfill_now(tx, connection_name="six")
         six.change(asked_for=False)
         _one_page(six)
     under_way = six.stream().full_run
@@ -189,10 +189,10 @@ def test_what_a_reading_saw_is_forgotten_with_its_resource(connect: Connect) -> 
 def test_gates_leases_and_bells_of_accounts_that_are_gone_are_forgotten(six: Harness) -> None:
     settings = _kept(six)
     six.desk.gate.acquire("goods\n1")  # and was never heard of again
-    with six.database.begin() as connection:
+    with six.database.begin() as tx:
         for name in ("six", "gone"):
             rung = {"connection": name, "bell": "sync", "rung_at": six.clock.now, "answered_at": six.clock.now}
-            connection.execute(sa.insert(tables.rings).values(**rung))
+            tx.execute(sa.insert(tables.rings).values(**rung))
     six.clock.pass_by(days=9)
     retention.prune(six.database, settings)
     assert (1, 1, 2) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.rings))

@@ -55,8 +55,8 @@ def mirror(sqlite: Database, tmp_path: Path, clock: Clock) -> Iterator[Mirror]:
     with mirrored(timed, tmp_path, dilovod=shop, directo=quiet) as made:
         broker.prepare(made.settings)
         far = clock() + timedelta(days=30)
-        with timed.begin() as connection:
-            connection.execute(sa.update(tables.streams).values(due_at=far, full_due_at=far, cursor="x"))
+        with timed.begin() as tx:
+            tx.execute(sa.update(tables.streams).values(due_at=far, full_due_at=far, cursor="x"))
         yield made
     timed.close()
 
@@ -77,9 +77,9 @@ def woken(mirror: Mirror) -> dict[str, int]:
 
 
 def enqueue(mirror: Mirror, name: str, resource: str) -> None:
-    with mirror.database.begin() as connection:
+    with mirror.database.begin() as tx:
         inbox.enqueue(
-            connection,
+            tx,
             connection_name=name,
             mentions=[ObjectRef(resource, "1")],
             lane=Lane.BULK,
@@ -89,18 +89,18 @@ def enqueue(mirror: Mirror, name: str, resource: str) -> None:
 
 def webhook(mirror: Mirror) -> None:
     letter = AcceptedWebhook(SHOP, "{}", resource="catalogs.goods", key="1")
-    with mirror.database.begin() as connection:
-        webhooks.append(connection, [letter])
+    with mirror.database.begin() as tx:
+        webhooks.append(tx, [letter])
 
 
 def poll(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
-        streams.poll_now(connection, connection_name=BOOKS, resource="items")
+    with mirror.database.begin() as tx:
+        streams.poll_now(tx, connection_name=BOOKS, resource="items")
 
 
 def full_sync(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
-        streams.backfill_now(connection, connection_name=BOOKS, resource="items")
+    with mirror.database.begin() as tx:
+        streams.backfill_now(tx, connection_name=BOOKS, resource="items")
 
 
 def test_no_wake_up_is_sent_while_nothing_is_due(mirror: Mirror, scheduler: DueScheduler) -> None:
@@ -161,8 +161,8 @@ def test_a_lost_wake_up_is_repeated(mirror: Mirror, scheduler: DueScheduler, clo
 def _close(mirror: Mirror, name: str, *, until: datetime) -> None:
     closed = {"failures": 1, "shut_until": until, "shut_reason": "429"}
     insert = mirror.database.insert(tables.gates).values(account=mirror.desk(name).gate.account, **closed)
-    with mirror.database.begin() as connection:
-        connection.execute(insert.on_conflict_do_update(index_elements=[tables.gates.c.account], set_=closed))
+    with mirror.database.begin() as tx:
+        tx.execute(insert.on_conflict_do_update(index_elements=[tables.gates.c.account], set_=closed))
 
 
 def test_a_closed_gate_is_not_woken_for_until_it_opens(mirror: Mirror, scheduler: DueScheduler, clock: Clock) -> None:
@@ -203,8 +203,8 @@ def test_a_watched_folder_is_scanned_also_while_the_gate_is_closed(
         scheduler_of(mirror).wake_due()
         assert {"sync": 0, "full_sync": 1} == woken(mirror)
         assert not loop.full_sync(mirror.desk("interpreter")).requests
-        with timed.read() as connection:
-            kept = connection.execute(sa.select(tables.documents.c.state)).scalars().all()
+        with timed.read() as tx:
+            kept = tx.execute(sa.select(tables.documents.c.state)).scalars().all()
         assert ["waiting"] == kept
     timed.close()
 
@@ -212,8 +212,8 @@ def test_a_watched_folder_is_scanned_also_while_the_gate_is_closed(
 def test_a_parked_resource_is_not_woken_for(mirror: Mirror, scheduler: DueScheduler, clock: Clock) -> None:
     poll(mirror)
     enqueue(mirror, BOOKS, "items")
-    with mirror.database.begin() as connection:
-        streams.park(connection, BOOKS, "items", reason="no licence", now=clock())
+    with mirror.database.begin() as tx:
+        streams.park(tx, BOOKS, "items", reason="no licence", now=clock())
     scheduler.wake_due()
     assert {"sync": 0, "full_sync": 0} == woken(mirror)
 
@@ -242,9 +242,9 @@ def test_a_server_that_is_away_does_not_end_the_scheduler(mirror: Mirror, tmp_pa
     file.write_text(f'[broker]\nurl = "{address}"\n{file.read_text()}')
     away = Mirror(mirror.database, configuration.load(file), mirror.sandboxes)
     scheduler = scheduler_of(away)
-    with mirror.database.begin() as connection:  # an outstanding ring: then the queue is asked, not filled
-        rings = {"connection": BOOKS, "bell": "sync", "rung_at": mirror.database.now(connection)}
-        connection.execute(sa.insert(tables.rings).values(**rings))
+    with mirror.database.begin() as tx:  # an outstanding ring: then the queue is asked, not filled
+        rings = {"connection": BOOKS, "bell": "sync", "rung_at": mirror.database.now(tx)}
+        tx.execute(sa.insert(tables.rings).values(**rings))
     assert [True, True] == [scheduler.tick() > 0, scheduler.tick() > 0]
 
 
@@ -259,8 +259,8 @@ def test_notices_are_kept_for_thirty_days_and_those_not_folded_for_ever(
 ) -> None:
     webhook(mirror)
     webhook(mirror)
-    with mirror.database.begin() as connection:
-        connection.execute(sa.update(tables.notices).where(tables.notices.c.id == 1).values(state="folded"))
+    with mirror.database.begin() as tx:
+        tx.execute(sa.update(tables.notices).where(tables.notices.c.id == 1).values(state="folded"))
     scheduler.wake_due()
     assert [1, 2] == kept(mirror)
     clock.pass_(days=31)
@@ -269,5 +269,5 @@ def test_notices_are_kept_for_thirty_days_and_those_not_folded_for_ever(
 
 
 def kept(mirror: Mirror) -> list[int]:
-    with mirror.database.read() as connection:
-        return list(connection.execute(sa.select(tables.notices.c.id).order_by(tables.notices.c.id)).scalars())
+    with mirror.database.read() as tx:
+        return list(tx.execute(sa.select(tables.notices.c.id).order_by(tables.notices.c.id)).scalars())

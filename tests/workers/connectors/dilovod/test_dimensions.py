@@ -35,9 +35,9 @@ SETTING = f'dimensions."{GOODS}"'
 
 def kept(mirror: Mirror) -> dict[str, dict[str, Any]]:
     """The mirrored register's live rows by key, read by SQL."""
-    with mirror.database.begin() as connection:
+    with mirror.database.begin() as tx:
         statement = sa.text("SELECT * FROM dilovod_balance_registers_goods WHERE _deleted_at IS NULL")
-        return {row["_key"]: dict(row) for row in connection.execute(statement).mappings()}
+        return {row["_key"]: dict(row) for row in tx.execute(statement).mappings()}
 
 
 def held(mirror: Mirror) -> dict[str, tuple[Decimal, Decimal]]:

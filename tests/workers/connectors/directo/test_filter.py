@@ -206,8 +206,8 @@ def test_a_filter_that_lists_single_days_is_not_split_into_windows(account: Acco
 
 def alive(database: Database, mirror: Mirror, resource: str) -> dict[str, JsonObject]:
     desk = mirror.desk("directo")
-    with database.read() as connection:
-        rows = list(apply.export(connection, desk.target(desk.resources[resource], None)))
+    with database.read() as tx:
+        rows = list(apply.export(tx, desk.target(desk.resources[resource], None)))
     return {key: raw for key, gone, raw in rows if gone is None}
 
 

@@ -82,8 +82,8 @@ def test_a_placeholder_in_a_date_field_goes_into_the_text_column(sqlite: Databas
         books.touch("debtor", books.tables["debtor"][0], CreatedOn="DateTime")
         mirror.work()
         assert {} == mirror.differences()
-        with sqlite.read() as connection:
-            rows = connection.execute(
+        with sqlite.read() as tx:
+            rows = tx.execute(
                 sa.text("SELECT created_on IS NULL, created_on__text FROM easyflor_debtor ORDER BY _key LIMIT 2")
             ).all()
     assert [(True, "DateTime"), (False, None)] == [(bool(empty), text) for empty, text in rows]
@@ -135,8 +135,8 @@ def test_a_null_list_has_no_rows(sqlite: Database, tmp_path: Path) -> None:
         one["OrderDays"], other["OrderDays"] = None, []
         mirror.work()
         assert {} == mirror.differences()
-        with sqlite.read() as connection:
-            keys = connection.execute(sa.text("SELECT DISTINCT _key FROM easyflor_debtor__order_days")).scalars().all()
+        with sqlite.read() as tx:
+            keys = tx.execute(sa.text("SELECT DISTINCT _key FROM easyflor_debtor__order_days")).scalars().all()
     assert keys
     assert not {str(one["Id"]), str(other["Id"])} & set(keys)
 

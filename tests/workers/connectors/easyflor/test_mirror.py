@@ -23,8 +23,8 @@ def later_today() -> tuple[str, str]:
 
 
 def stream(mirror: Mirror, resource: str) -> Any:
-    with mirror.database.read() as connection:
-        return streams.get(connection, "easyflor", resource)
+    with mirror.database.read() as tx:
+        return streams.get(tx, "easyflor", resource)
 
 
 def test_outside_the_configured_hours_no_request_is_sent(sqlite: Database, tmp_path: Path) -> None:
@@ -59,10 +59,8 @@ def test_a_missing_debtor_is_fetched_and_a_missing_purchase_is_deleted(sqlite: D
         mirror.catch_up()
         assert {} == mirror.differences()
         assert [f"GET debtor/{debtor['Id']}"] == [asked for asked in sandbox.asked if "debtor/" in asked]
-        with sqlite.read() as connection:
-            gone = connection.execute(
-                sa.text("SELECT _key FROM easyflor_purchase WHERE _deleted_at IS NOT NULL")
-            ).scalars()
+        with sqlite.read() as tx:
+            gone = tx.execute(sa.text("SELECT _key FROM easyflor_purchase WHERE _deleted_at IS NOT NULL")).scalars()
             assert [str(purchase["Id"])] == list(gone)
 
 
@@ -74,8 +72,8 @@ def test_a_debtor_whose_fields_change_type_keeps_its_columns(sqlite: Database, t
         books.touch("debtor", debtor, PaysVAT="intracommunautair", Name={"nl": "Roos", "de": "Rose"}, LoyaltyTier=3)
         mirror.catch_up()
         assert {} == mirror.differences()
-        with sqlite.read() as connection:
-            row = connection.execute(
+        with sqlite.read() as tx:
+            row = tx.execute(
                 sa.text(
                     "SELECT pays_vat, pays_vat__text, name__nl, loyalty_tier, currency_iso_code FROM easyflor_debtor "
                     "WHERE _key = :key"

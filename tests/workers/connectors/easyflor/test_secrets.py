@@ -44,17 +44,17 @@ STEPS = 21
 def everything(database: Database) -> str:
     """Every value of every row of every table, as text."""
     found = []
-    with database.read() as connection:
-        for name in sa.inspect(connection).get_table_names():
-            for row in connection.execute(sa.text(f'SELECT * FROM "{name}"')):
+    with database.read() as tx:
+        for name in sa.inspect(tx).get_table_names():
+            for row in tx.execute(sa.text(f'SELECT * FROM "{name}"')):
                 found += [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in row]
     return "\n".join(found)
 
 
 def entries(mirror: Mirror) -> int:
     """The number of journal entries."""
-    with mirror.database.read() as connection:
-        return int(connection.execute(sa.text("SELECT count(*) FROM changes")).scalar_one())
+    with mirror.database.read() as tx:
+        return int(tx.execute(sa.text("SELECT count(*) FROM changes")).scalar_one())
 
 
 @pytest.mark.parametrize("auth", ["token", "cookie"])

@@ -58,5 +58,5 @@ def test_an_outage_parks_one_document_and_the_others_wait(
 def _states(mirror: Mirror) -> Counter[State]:
     """The number of documents by state."""
     c = tables.documents.c
-    with mirror.database.read() as connection:
-        return Counter(State(state) for state in connection.execute(sa.select(c.state)).scalars())
+    with mirror.database.read() as tx:
+        return Counter(State(state) for state in tx.execute(sa.select(c.state)).scalars())
