@@ -19,24 +19,24 @@ class Point(StrEnum):
     """The steps, each named by what has just been done."""
 
     # A webhook on its way into `notices`.
-    WEBHOOKS_INSERTED = "notices-inserted"
-    WEBHOOKS_COMMITTED = "notices-committed"
+    WEBHOOKS_INSERTED = "webhooks-inserted"
+    WEBHOOKS_COMMITTED = "webhooks-committed"
     SPOOL_WRITTEN = "spool-written"
     SPOOL_SYNCED = "spool-synced"
     SPOOL_DRAINED = "spool-drained"  # its letters are committed, the file still has them
 
     # The bell.
-    WAKEUP_CLAIMED = "ring-claimed"
-    WAKEUP_SENT = "ring-sent"
-    WAKEUP_ACKNOWLEDGED = "ring-answered"
+    WAKEUP_CLAIMED = "wakeup-claimed"
+    WAKEUP_SENT = "wakeup-sent"
+    WAKEUP_ACKNOWLEDGED = "wakeup-acknowledged"
 
     # From `notices` to the inbox.
-    WEBHOOKS_TAKEN = "notices-taken"
-    WEBHOOKS_FOLDED = "notices-folded"
+    WEBHOOKS_TAKEN = "webhooks-taken"
+    WEBHOOKS_FOLDED = "webhooks-folded"
 
     # One request.
-    LEASE_TAKEN = "slot-taken"
-    LEASE_RELEASED = "slot-left"
+    LEASE_TAKEN = "lease-taken"
+    LEASE_RELEASED = "lease-released"
     SESSION_KEPT = "session-kept"
     COLUMNS_ADDED = "columns-added"
     COLUMNS_COMMITTED = "columns-committed"
@@ -55,9 +55,9 @@ class Point(StrEnum):
     PARTS_WRITTEN = "parts-written"
 
     # One chunk of a listing.
-    LISTING_BEGUN = "reading-begun"
+    LISTING_BEGUN = "listing-begun"
     CHUNK_ARRIVED = "chunk-arrived"
-    CHUNK_ENQUEUED = "chunk-mentioned"
+    CHUNK_ENQUEUED = "chunk-enqueued"
     CHUNK_APPLIED = "chunk-applied"
     CHUNK_ADVANCED = "chunk-advanced"
     CHUNK_JOURNALED = "chunk-journaled"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.db.tables import inbox, notices, runs, streams
+from models.db.tables import inbox, runs, streams, webhooks
 from models.mirror import apply, schema_evolution
 
 if TYPE_CHECKING:
@@ -109,9 +109,9 @@ def _pending(tx: sa.Connection) -> dict[tuple[str, str, str], int]:
 
 def _unfolded(tx: sa.Connection) -> dict[tuple[str, str | None], int]:
     counted = tx.execute(
-        sa.select(notices.c.connection, notices.c.resource, sa.func.count())
-        .where(notices.c.state == "new")
-        .group_by(notices.c.connection, notices.c.resource)
+        sa.select(webhooks.c.connection, webhooks.c.resource, sa.func.count())
+        .where(webhooks.c.state == "new")
+        .group_by(webhooks.c.connection, webhooks.c.resource)
     )
     return {(row[0], row[1]): row[2] for row in counted}
 

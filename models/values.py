@@ -52,8 +52,8 @@ class Lane(IntEnum):
 class Cause(StrEnum):
     """What first enqueued a key, or led to a change."""
 
-    WEBHOOK = "notice"
-    POLL = "tick"
+    WEBHOOK = "webhook"
+    POLL = "poll"
     BACKFILL = "backfill"
     RECONCILE = "reconcile"
     DOCUMENT = "document"

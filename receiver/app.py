@@ -45,7 +45,7 @@ def create() -> Starlette:
     settings = configuration.load()
     broker.prepare(settings)
     database = db_timeouts.database(settings.database.url)
-    app = create_app(settings, bell=wakeup.Waker(celery_app.create_app(settings, database), database))
+    app = create_app(settings, waker=wakeup.Waker(celery_app.create_app(settings, database), database))
     gc.collect()
     gc.freeze()  # the collector need not scan what lives as long as the process
     return app
@@ -62,22 +62,22 @@ class _App(Starlette):
         return WebhookFastPath(super().build_middleware_stack(), hooks=self.hooks, root_path=self.root_path)
 
 
-def create_app(settings: Settings, *, bell: Waker) -> Starlette:
+def create_app(settings: Settings, *, waker: Waker) -> Starlette:
     """The receiver's app. Nothing connects before the first request."""
     database = db_timeouts.database(settings.database.url)
     spool = Spool(settings.receiver.spool)
     scraped = db_timeouts.database(settings.database.url, seconds=3)  # Prometheus' own timeout is ten
     metrics = Metrics(settings, database=scraped, spool=spool)
-    ringer = Notifier(bell, failed=metrics.wakeup_failures.inc)
+    notifier = Notifier(waker, failed=metrics.wakeup_failures.inc)
     # A pool of its own, so that readers cannot use up the links that webhooks need. A webhook that gets none within
     # the second goes to the spool.
     keeper, taker = (db_timeouts.database(settings.database.url, seconds=1) for _ in range(2))
     letterbox = WebhookBatcher(keeper, spool, batched=metrics.batches.observe, spooled=metrics.spooled.inc)
-    drainer = Drainer(taker, spool, returned=letterbox.resume, drained=ringer.wake)
-    hooks = Hooks(settings, letterbox=letterbox, wake=ringer.wake, outcomes=metrics.webhooks)
-    polls = Polls(settings, database=database, wake=ringer.wake)
-    documents = Documents(settings, database=database, wake=ringer.wake)
-    health = Health(database=database, broker_alive=bell.broker_alive, spool=spool)
+    drainer = Drainer(taker, spool, returned=letterbox.resume, drained=notifier.wake)
+    hooks = Hooks(settings, letterbox=letterbox, wake=notifier.wake, outcomes=metrics.webhooks)
+    polls = Polls(settings, database=database, wake=notifier.wake)
+    documents = Documents(settings, database=database, wake=notifier.wake)
+    health = Health(database=database, broker_alive=waker.broker_alive, spool=spool)
 
     description = OpenApi(root_path=settings.receiver.root_path)
     pages = [ChangesRoute(database).route, health.readiness, metrics.route, description.route]
@@ -88,7 +88,7 @@ def create_app(settings: Settings, *, bell: Waker) -> Starlette:
         yield
         await letterbox.close()
         drainer.close()
-        ringer.close()
+        notifier.close()
         scraped.close()
         database.close()
 

@@ -39,8 +39,8 @@ class Notifier:
     A wake-up is sent at once, but not within `_SPACE` of one for which another was still outstanding.
     """
 
-    def __init__(self, bell: Waker, *, failed: Callable[[], None]) -> None:
-        self._bell = bell
+    def __init__(self, waker: Waker, *, failed: Callable[[], None]) -> None:
+        self._waker = waker
         self._failed = failed
         self._wanted: dict[str, float] = {}
         self._free_at: dict[str, float] = {}
@@ -57,7 +57,7 @@ class Notifier:
             self._wanted.setdefault(connection, self._free_at.get(connection, 0.0))
             if self._thread is None:
                 # A daemon: a broker that hangs must not keep the process from ending.
-                self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
@@ -72,7 +72,7 @@ class Notifier:
     def _run(self) -> None:
         while (connection := self._next()) is not None:
             try:
-                if self._bell.wake(connection) is False:
+                if self._waker.wake(connection) is False:
                     self._free_at[connection] = time.monotonic() + _SPACE
             except Exception as error:  # noqa: BLE001 - of any broker's client; the scheduler wakes again
                 self._failed()

@@ -43,7 +43,7 @@ class Mirror:
     settings: Settings
     sandboxes: dict[str, Any]
 
-    def desk(self, name: str) -> ConnectionContext:
+    def context(self, name: str) -> ConnectionContext:
         return context.connection_context(self.database, self.settings, name)
 
     def work(self) -> None:
@@ -51,7 +51,7 @@ class Mirror:
         for _ in range(_ROUNDS):
             busy = False
             for name in self.sandboxes:
-                each = self.desk(name)
+                each = self.context(name)
                 look, read = due_work.has_work(each, due.load(self.database))
                 busy = busy or look or read
                 if read:
@@ -67,8 +67,8 @@ class Mirror:
         """As if every schedule had come round: tick and read everything in full."""
         with self.database.begin() as tx:
             for name in self.sandboxes:
-                streams.poll_now(tx, connection_name=name)
-                for row in streams.open_streams(tx, connection_name=name):
+                streams.poll_now(tx, connection=name)
+                for row in streams.open_streams(tx, connection=name):
                     streams.change(tx, name, row.resource, full_due_at=self.database.now(tx))
         self.work()
         self._a_minute_passes()

@@ -48,7 +48,7 @@ def stage(kind: str, folder: Path) -> Iterator[tuple[Installation, Database, Any
 
 def state(database: Database) -> str | None:
     with database.read() as tx:
-        found = documents.get(tx, connection_name="interpreter", kind=NOTE, sha256=KEY)
+        found = documents.get(tx, connection="interpreter", kind=NOTE, sha256=KEY)
     return None if found is None else found.state.value
 
 

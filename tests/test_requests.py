@@ -75,11 +75,11 @@ def _dilovod_good(mirror: Mirror) -> None:
     sandbox._edit_good(Random(1))
     hook = sandbox.hooks[-1]["params"]
     with mirror.database.begin() as tx:
-        mentioned = [ObjectRef(hook["objectName"], hook["id"])]
+        enqueued = [ObjectRef(hook["objectName"], hook["id"])]
         inbox.enqueue(
             tx,
-            connection_name="dilovod",
-            mentions=mentioned,
+            connection="dilovod",
+            refs=enqueued,
             lane=Lane.LIVE,
             cause=Cause.WEBHOOK,
         )

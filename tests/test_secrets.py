@@ -149,7 +149,7 @@ def test_a_mirrored_day_leaves_no_secret_in_any_table_or_log(
     tap = Tap()
     with mirrored(sqlite, tmp_path, **{system: {"seed": 3, "door": tap.before}}) as mirror:
         _day(mirror, system)
-        secrets = tap.secrets | secrets_of(mirror.desk(system).options)
+        secrets = tap.secrets | secrets_of(mirror.context(system).options)
         rows = [place for place, _ in _cells(sqlite) if place.endswith("._raw")]
         assert rows, "something was mirrored"
         assert [] == _found(secrets, sqlite, told())
@@ -184,18 +184,18 @@ def test_a_vendor_who_repeats_what_he_was_sent_is_not_repeated(
         mirror.sandboxes[system].edit(Random(5))
         _look_once(mirror, system)
         assert tap.repeated, "somebody asked"
-        secrets = tap.secrets | secrets_of(mirror.desk(system).options)
+        secrets = tap.secrets | secrets_of(mirror.context(system).options)
         assert [] == _found(secrets, sqlite, told())
 
 
 def _look_once(mirror: Mirror, system: str) -> None:
     """As if every schedule had come round; what fails is not tried again."""
     with mirror.database.begin() as tx:
-        streams.poll_now(tx, connection_name=system)
-        for row in streams.open_streams(tx, connection_name=system):
+        streams.poll_now(tx, connection=system)
+        for row in streams.open_streams(tx, connection=system):
             streams.change(tx, system, row.resource, full_due_at=mirror.database.now(tx))
-    loop.sync(mirror.desk(system))
-    loop.full_sync(mirror.desk(system))
+    loop.sync(mirror.context(system))
+    loop.full_sync(mirror.context(system))
 
 
 @pytest.fixture(scope="module")

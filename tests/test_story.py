@@ -59,8 +59,8 @@ def test_after_the_story_the_mirror_equals_the_vendor(database: Database, tmp_pa
         for sentence in mirror.sandboxes[system].story():
             mirror.catch_up()
             assert {} == mirror.differences(), sentence
-        for resource in mirror.desk(system).resources.values():
-            target = mirror.desk(system).target(resource, None)
+        for resource in mirror.context(system).resources.values():
+            target = mirror.context(system).target(resource, None)
             assert alive(database, target) == replayed(database, resource.name)
 
 

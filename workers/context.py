@@ -96,15 +96,15 @@ class ConnectionContext:
     @contextmanager
     def work_session(self) -> Iterator[WorkSession]:
         """Work with the vendor's client open."""
-        shift = WorkSession(self)
+        session = WorkSession(self)
         line = self._clients.pop() if self._clients else _CachedClient(self)
-        shift.client, line.shift = line.client, shift
+        session.client, line.session = line.client, session
         try:
-            yield shift
+            yield session
             if self.keeps_client:  # after whatever broke off the next shift had better call anew
                 self._clients.append(line)
         finally:
-            line.shift = None
+            line.session = None
             if line not in self._clients:
                 line.client.close()
 
@@ -117,25 +117,25 @@ class ConnectionContext:
         """Make the streams fit the configuration."""
         plans = [
             streams.Plan(
-                resource.name, resource.bound_in_all, ticks=resource.every is not None, selection=resource.selection
+                resource.name, resource.bound_in_all, polls=resource.every is not None, selection=resource.selection
             )
             for resource in self.resources.values()
         ]
         with self.database.begin() as tx:
-            streams.sync(tx, connection_name=self.name, system=self.options.system, plans=plans)
+            streams.sync(tx, connection=self.name, system=self.options.system, plans=plans)
 
 
 class _CachedClient:
     """A vendor's client, and whose shift it is: who holds its slot renews the lease."""
 
-    def __init__(self, desk: ConnectionContext) -> None:
-        self.shift: WorkSession | None = None
-        wire = ClientRuntime(heartbeat=self._alive, sessions=desk.gate.sessions(), now=desk.now)
-        self.client = desk.system.client(desk.options, wire)
+    def __init__(self, context: ConnectionContext) -> None:
+        self.session: WorkSession | None = None
+        wire = ClientRuntime(heartbeat=self._alive, sessions=context.gate.sessions(), now=context.now)
+        self.client = context.system.client(context.options, wire)
 
     def _alive(self) -> None:
-        if self.shift is not None:
-            self.shift.heartbeat()
+        if self.session is not None:
+            self.session.heartbeat()
 
 
 class WorkSession:
@@ -147,30 +147,30 @@ class WorkSession:
 
     client: Client
 
-    def __init__(self, desk: ConnectionContext) -> None:
-        self.desk = desk
+    def __init__(self, context: ConnectionContext) -> None:
+        self.context = context
         self.requests = 0
         self.changes = 0
         self.has_more = False
         self.steps = 0
         self.settled = False
         self.deadline = 0.0
-        self._slot: gate.Lease | None = None
+        self._lease: gate.Lease | None = None
 
     @contextmanager
     def acquire(self, subject: str | None = None, *, begin: gate.OnAcquire | None = None) -> Iterator[gate.Lease]:
         """A slot at the gate for the block: for a point read of `subject`, or for a listing. Raises `gate.Shut`."""
-        with gate.acquired(self.desk.gate, subject, begin=begin) as slot:
-            self._slot = slot
+        with gate.acquired(self.context.gate, subject, begin=begin) as lease:
+            self._lease = lease
             try:
-                yield slot
+                yield lease
             finally:
-                self._slot = None
+                self._lease = None
 
     def heartbeat(self) -> None:
         """Bytes arrive: the lease of a long stream is renewed."""
-        if self._slot is not None:
-            self.desk.gate.heartbeat(self._slot)
+        if self._lease is not None:
+            self.context.gate.heartbeat(self._lease)
 
 
 def all_contexts(database: Database, settings: Settings) -> list[ConnectionContext]:

@@ -83,7 +83,7 @@ def is_pdf(content: bytes) -> bool:
 def hand_in(
     tx: Tx,
     *,
-    connection_name: str,
+    connection: str,
     kind: str,
     name: str,
     content: bytes,
@@ -95,10 +95,10 @@ def hand_in(
     What is parked stays so, and waits for a person's retry; one that a person dropped is mentioned if this is a person
     (`again`), who also may name another order for what is parked, or none. While it waits, an order may be added.
     """
-    _keep_apart(tx, connection_name, kind, shared=True)
+    _keep_apart(tx, connection, kind, shared=True)
     sha256 = hashlib.sha256(content).hexdigest()
     row = {
-        "connection": connection_name,
+        "connection": connection,
         "kind": kind,
         "sha256": sha256,
         "name": storable_text(name)[:_LONGEST_NAME],
@@ -113,8 +113,8 @@ def hand_in(
     if new or _enqueue_again(tx, row, again=again):
         inbox.enqueue(
             tx,
-            connection_name=connection_name,
-            mentions=[ObjectRef(kind, sha256)],
+            connection=connection,
+            refs=[ObjectRef(kind, sha256)],
             lane=Lane.LIVE,
             cause=Cause.DOCUMENT,
         )
@@ -130,15 +130,15 @@ def _enqueue_again(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
         return False  # None: forgotten just now
     if (again and state == State.PARKED) or (row["order"] is not None and state == State.WAITING):
         tx.execute(sa.update(documents).where(here).values(order=row["order"]))
-    mentioned = sa.exists().where(_is_ref_to(row["connection"], row["kind"], row["sha256"]))
-    waits = tx.execute(sa.select(mentioned)).scalar_one()
+    enqueued = sa.exists().where(_is_ref_to(row["connection"], row["kind"], row["sha256"]))
+    waits = tx.execute(sa.select(enqueued)).scalar_one()
     return not waits and (again or state != State.PARKED)
 
 
-def get(tx: Tx, *, connection_name: str, kind: str, sha256: str) -> DocumentRow | None:
+def get(tx: Tx, *, connection: str, kind: str, sha256: str) -> DocumentRow | None:
     """How a document stands; None for one that nobody handed in."""
     c = documents.c
-    mention = sa.and_(
+    ref = sa.and_(
         tables.inbox.c.connection == c.connection, tables.inbox.c.resource == c.kind, tables.inbox.c.key == c.sha256
     )
     found = tx.execute(
@@ -151,20 +151,20 @@ def get(tx: Tx, *, connection_name: str, kind: str, sha256: str) -> DocumentRow 
             c.received_at,
             c.sent_at,
             c.answered_at,
-            tables.inbox.c.state.label("mention"),
+            tables.inbox.c.state.label("ref"),
             tables.inbox.c.due_at,
             tables.inbox.c.reason,
         )
-        .select_from(documents.outerjoin(tables.inbox, mention))
-        .where(_is(connection_name, kind, sha256))
+        .select_from(documents.outerjoin(tables.inbox, ref))
+        .where(_is(connection, kind, sha256))
     ).one_or_none()
     return None if found is None else DocumentRow(**{**found._mapping, "state": State(found.state)})  # noqa: SLF001 - SQLAlchemy's public name
 
 
-def waiting(tx: Tx, *, connection_name: str, kind: str) -> set[str]:
+def waiting(tx: Tx, *, connection: str, kind: str) -> set[str]:
     """The sha256 of every document of a kind that is to be sent or under way."""
     c = tables.inbox.c
-    mine = (c.connection == connection_name, c.resource == kind, c.state == "due")
+    mine = (c.connection == connection, c.resource == kind, c.state == "due")
     return set(tx.execute(sa.select(c.key).where(*mine)).scalars())
 
 
@@ -212,17 +212,17 @@ def return_to_waiting(tx: Tx, item: Item, *, now: datetime) -> None:
     _rest(tx, item, until=now)
 
 
-def forget(tx: Tx, *, connection_name: str, kind: str) -> None:
+def forget(tx: Tx, *, connection: str, kind: str) -> None:
     """Remove every document of a kind. None is handed in until this transaction ends, which removes mentions, too."""
-    _keep_apart(tx, connection_name, kind, shared=False)
-    tx.execute(sa.delete(documents).where(documents.c.connection == connection_name, documents.c.kind == kind))
+    _keep_apart(tx, connection, kind, shared=False)
+    tx.execute(sa.delete(documents).where(documents.c.connection == connection, documents.c.kind == kind))
 
 
-def _keep_apart(tx: Tx, connection_name: str, kind: str, *, shared: bool) -> None:
+def _keep_apart(tx: Tx, connection: str, kind: str, *, shared: bool) -> None:
     """Many may hand in at once, but not while the kind is forgotten: a document without its mention waits for ever."""
     if tx.dialect.name != "postgresql":
         return  # BEGIN IMMEDIATE is the lock
-    name = sa.func.concat(sa.func.current_schema(), f" documents {connection_name} {kind}")
+    name = sa.func.concat(sa.func.current_schema(), f" documents {connection} {kind}")
     take = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
     tx.execute(sa.select(take(sa.func.hashtextextended(name, 0))))
 
@@ -237,11 +237,11 @@ def _of(item: Item) -> sa.ColumnElement[bool]:
     return _is(item.connection, item.resource, item.key)
 
 
-def _is(connection_name: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
+def _is(connection: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
     c = documents.c
-    return sa.and_(c.connection == connection_name, c.kind == kind, c.sha256 == sha256)
+    return sa.and_(c.connection == connection, c.kind == kind, c.sha256 == sha256)
 
 
-def _is_ref_to(connection_name: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
+def _is_ref_to(connection: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
     c = tables.inbox.c
-    return sa.and_(c.connection == connection_name, c.resource == kind, c.key == sha256)
+    return sa.and_(c.connection == connection, c.resource == kind, c.key == sha256)

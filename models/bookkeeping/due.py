@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.bookkeeping.streams import has_rested
-from models.db.tables import FULL_READING, TICKING, Instant, gates, inbox, notices, rings, streams
+from models.db.tables import FULL_READING, POLLED, Instant, gates, inbox, streams, wakeups, webhooks
 from models.values import Lane
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ def load(database: Database) -> Due:
     """What is due now."""
     with database.read() as tx:
         now = tx.now
-        noticed = _texts(tx, _each(notices.c.connection, _NEW))
+        announced = _texts(tx, _each(webhooks.c.connection, _NEW))
         keyed = _with_keys(tx, now)
-        readings = _streams(tx, now)
-        if not (noticed or keyed or readings):
+        full_syncs = _streams(tx, now)
+        if not (announced or keyed or full_syncs):
             return Due(now)
         shut = _texts(tx, sa.select(gates.c.account).where(gates.c.shut_until > now))
-        return Due(now, noticed, keyed, readings, shut, _woken(tx))
+        return Due(now, announced, keyed, full_syncs, shut, _woken(tx))
 
 
 def _each(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
@@ -115,7 +115,7 @@ def _streams(tx: Tx, now: datetime) -> dict[str, list[DueStream]]:
         sa.select(c.connection, c.resource, c.failures, c.tried_at, sa.literal(full).label("full")).where(
             when, at <= now
         )
-        for full, when, at in ((False, TICKING, c.due_at), (True, FULL_READING, c.full_due_at))
+        for full, when, at in ((False, POLLED, c.due_at), (True, FULL_READING, c.full_due_at))
     ]
     found: dict[str, list[DueStream]] = defaultdict(list)
     for name, resource, failures, tried_at, full in tx.execute(sa.union_all(*chosen)):
@@ -125,10 +125,10 @@ def _streams(tx: Tx, now: datetime) -> dict[str, list[DueStream]]:
 
 
 def _woken(tx: Tx) -> dict[tuple[str, str], datetime]:
-    c = rings.c
-    unanswered = sa.or_(c.answered_at.is_(None), c.answered_at < c.rung_at)
-    rows = tx.execute(sa.select(c.connection, c.bell, c.rung_at).where(c.rung_at.is_not(None), unanswered))
-    return {(name, bell): rung_at for name, bell, rung_at in rows}
+    c = wakeups.c
+    unanswered = sa.or_(c.answered_at.is_(None), c.answered_at < c.woken_at)
+    rows = tx.execute(sa.select(c.connection, c.waker, c.woken_at).where(c.woken_at.is_not(None), unanswered))
+    return {(name, waker): woken_at for name, waker, woken_at in rows}
 
 
 def _texts(tx: Tx, statement: sa.Select[Any]) -> frozenset[str]:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models.db import bulk
 from models.db.database import Tx
-from models.db.tables import inbox, notices, streams, turns
+from models.db.tables import inbox, revisions, streams, webhooks
 from models.exact import storable, storable_text
 from models.values import Cause, Lane
 
@@ -49,8 +49,8 @@ class Item:
 def enqueue(
     tx: Tx,
     *,
-    connection_name: str,
-    mentions: Iterable[ObjectRef],
+    connection: str,
+    refs: Iterable[ObjectRef],
     lane: Lane,
     cause: Cause,
     tokens: Mapping[str, str] | None = None,
@@ -65,11 +65,11 @@ def enqueue(
     redaction. `unless_known`: leave rows that are already there alone (a key that is still missing is no news).
     `after`: not before so much time has passed.
     """
-    distinct = sorted({(mention.resource, storable_text(mention.key)) for mention in mentions}, key=_bytewise)
+    distinct = sorted({(ref.resource, storable_text(ref.key)) for ref in refs}, key=_bytewise)
     if not distinct:
         return 0
     if len(distinct) == 1 and not (tokens or summaries or unless_known or after):
-        _enqueue_one(tx, (connection_name, *distinct[0]), lane=lane, cause=cause)
+        _enqueue_one(tx, (connection, *distinct[0]), lane=lane, cause=cause)
         return 1
     wanted, now = tx.draw_now()
     listed = {storable_text(key): token for key, token in (tokens or {}).items()}
@@ -77,7 +77,7 @@ def enqueue(
     for start in range(0, len(distinct), _BATCH):
         rows = [
             {
-                "connection": connection_name,
+                "connection": connection,
                 "resource": resource,
                 "key": key,
                 "wanted": wanted,
@@ -125,7 +125,7 @@ def _upsert(insert: Any) -> Any:
             # What is due already keeps its place: a key that changes all the time would never come first.
             "due_at": sa.case((sa.and_(~asleep, inbox.c.due_at < new.due_at), inbox.c.due_at), else_=new.due_at),
             "attempts": sa.case((asleep, 0), else_=inbox.c.attempts),
-            "alone": sa.case((asleep, 0), else_=inbox.c.alone),
+            "lone_failures": sa.case((asleep, 0), else_=inbox.c.lone_failures),
             "listed": sa.func.coalesce(new.listed, inbox.c.listed),
             "summary": sa.func.coalesce(new.summary, inbox.c.summary),
         },
@@ -138,12 +138,12 @@ def _upsert_one(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # n
     given = {"state": "due", "due_at": clock, "first_at": clock, "attempts": 0, "approved": False}
     if is_sqlite:
         return _upsert(sqlite.insert(inbox).values(given))
-    return _upsert(postgresql.insert(inbox).values(**given, wanted=turns.next_value()))
+    return _upsert(postgresql.insert(inbox).values(**given, wanted=revisions.next_value()))
 
 
-def due(tx: Tx, *, connection_name: str, now: datetime, limit: int = 1) -> list[Item]:
+def due(tx: Tx, *, connection: str, now: datetime, limit: int = 1) -> list[Item]:
     """The next rows to fetch: live before bulk, then the longest waiting. Keys of a parked resource rest with it."""
-    found = tx.execute(_DUE, {"its_connection": connection_name, "now": now, "most": limit})
+    found = tx.execute(_DUE, {"its_connection": connection, "now": now, "most": limit})
     return [
         Item(**{**row._mapping, "lane": Lane(row.lane), "cause": Cause(row.cause)})  # noqa: SLF001 - SQLAlchemy's public name
         for row in found
@@ -162,7 +162,7 @@ def live_is_pending(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, dateti
 
 def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
     """The condition: a webhook or a live key of any of these connections waits, and has not failed yet."""
-    unfolded = sa.exists().where(notices.c.connection.in_(connections), notices.c.state == "new")
+    unfolded = sa.exists().where(webhooks.c.connection.in_(connections), webhooks.c.state == "new")
     live = sa.exists().where(
         inbox.c.connection.in_(connections),
         inbox.c.state == "due",
@@ -174,10 +174,10 @@ def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnE
     return sa.or_(unfolded, live)
 
 
-def tokens(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str]) -> dict[str, str]:
+def tokens(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> dict[str, str]:
     """What the last listing showed of keys that still wait here."""
     statement = sa.select(inbox.c.key, inbox.c.listed).where(
-        inbox.c.connection == connection_name,
+        inbox.c.connection == connection,
         inbox.c.resource == resource,
         inbox.c.key.in_(keys),
         inbox.c.listed.is_not(None),
@@ -199,13 +199,13 @@ def claim(tx: Tx, item: Item, *, now: datetime, until: datetime) -> bool:
     return tx.execute(_CLAIM, _named(item) | tried).rowcount == 1
 
 
-def finish_listed(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str], before: int) -> None:
+def finish_listed(tx: Tx, *, connection: str, resource: str, keys: Sequence[str], before: int) -> None:
     """A listing brought these objects as they are now: what was mentioned before it was asked for is done."""
     for start in range(0, len(keys), bulk.MOST):
         named = [storable_text(key) for key in keys[start : start + bulk.MOST]]
         tx.execute(
             sa.delete(inbox).where(
-                inbox.c.connection == connection_name,
+                inbox.c.connection == connection,
                 inbox.c.resource == resource,
                 bulk.among(tx, inbox.c.key, named),
                 inbox.c.wanted < before,
@@ -213,13 +213,13 @@ def finish_listed(tx: Tx, *, connection_name: str, resource: str, keys: Sequence
         )
 
 
-def lock(tx: Tx, *, connection_name: str) -> None:
+def lock(tx: Tx, *, connection: str) -> None:
     """Before a transaction writes many rows of a connection in several statements: one such writer at a time.
 
     Each statement goes through its rows in the order of their keys; two statements of one transaction cannot.
     """
     if not tx.is_sqlite:
-        name = f"erpmirror inbox {connection_name}"
+        name = f"erpmirror inbox {connection}"
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
 
 
@@ -230,7 +230,7 @@ def finish(tx: Tx, item: Item) -> bool:
     """
     finished = tx.execute(_FINISH, _named(item)).rowcount == 1
     if not finished:
-        _recount(tx, item, approved=False, attempts=0, alone=0)
+        _recount(tx, item, approved=False, attempts=0, lone_failures=0)
     return finished
 
 
@@ -239,14 +239,14 @@ def postpone(tx: Tx, item: Item, *, until: datetime, reason: str | None, counts:
 
     `counts`: as an attempt. `alone`: others were answered since the last one.
     """
-    failures = {"attempts": item.attempts + counts, "alone": item.lone_failures + lone}
+    failures = {"attempts": item.attempts + counts, "lone_failures": item.lone_failures + lone}
     if not _update(tx, item, due_at=until, reason=reason, **failures):
         _recount(tx, item, **failures)
 
 
-def defer_all(tx: Tx, *, connection_name: str, resource: str, now: datetime, until: datetime) -> int:
+def defer_all(tx: Tx, *, connection: str, resource: str, now: datetime, until: datetime) -> int:
     """Everything of a resource is asked for at once: what is due of it rests until then. Returns how many keys."""
-    here = (inbox.c.connection == connection_name, inbox.c.resource == resource, inbox.c.state == "due")
+    here = (inbox.c.connection == connection, inbox.c.resource == resource, inbox.c.state == "due")
     values = {"due_at": until, "reason": "waits for a full reading"}
     return tx.execute(sa.update(inbox).where(*here, inbox.c.due_at <= now).values(**values)).rowcount
 
@@ -254,19 +254,19 @@ def defer_all(tx: Tx, *, connection_name: str, resource: str, now: datetime, unt
 def park(tx: Tx, item: Item, *, reason: str) -> None:
     """Set aside for a person. News that came meanwhile is looked at first, with all its attempts."""
     if not _update(tx, item, state="parked", reason=reason):
-        _recount(tx, item, attempts=0, alone=0)
+        _recount(tx, item, attempts=0, lone_failures=0)
 
 
 def hold(tx: Tx, item: Item, *, reason: str) -> None:
     """A deletion that waits for a person's approval. News likewise."""
     if not _update(tx, item, state="held", reason=reason):
-        _recount(tx, item, attempts=0, alone=0)
+        _recount(tx, item, attempts=0, lone_failures=0)
 
 
 def finish_all(
     tx: Tx,
     *,
-    connection_name: str,
+    connection: str,
     resource: str,
     missing: Sequence[str],
     before: int,
@@ -278,7 +278,7 @@ def finish_all(
     Returns which of the `missing` keys a person approved, and which a reply lacked `confirms_after` ago, too. For
     resources whose keys cannot be fetched. What is held and still missing goes on waiting for a person.
     """
-    here = (inbox.c.connection == connection_name, inbox.c.resource == resource)
+    here = (inbox.c.connection == connection, inbox.c.resource == resource)
     absent = set(missing)
     chosen: sa.Select[Any] = sa.select(*[inbox.c[name] for name in ("key", "state", "approved", "listed", "first_at")])
     waiting = chosen.where(*here, inbox.c.wanted < before, inbox.c.material.is_(None)).with_for_update()
@@ -301,9 +301,9 @@ def _each_batch(tx: Tx, statement: sa.Update | sa.Delete, keys: Sequence[str]) -
         tx.execute(statement.where(inbox.c.key.in_(ordered[start : start + _BATCH])))
 
 
-def forget(tx: Tx, *, connection_name: str, resource: str) -> None:
+def forget(tx: Tx, *, connection: str, resource: str) -> None:
     """Remove every row of a resource."""
-    tx.execute(sa.delete(inbox).where(inbox.c.connection == connection_name, inbox.c.resource == resource))
+    tx.execute(sa.delete(inbox).where(inbox.c.connection == connection, inbox.c.resource == resource))
 
 
 def resting_resource() -> sa.ColumnElement[bool]:
@@ -354,7 +354,7 @@ _CLAIM = (
         due_at=sa.bindparam("its_end"),
         tried_at=sa.bindparam("now"),
         attempts=sa.bindparam("its_attempts"),
-        alone=sa.bindparam("times_alone"),
+        lone_failures=sa.bindparam("times_alone"),
     )
 )
 _FINISH = sa.delete(inbox).where(*_STILL)

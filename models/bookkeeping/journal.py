@@ -27,11 +27,11 @@ _MANY = 100
 
 def append(
     tx: Tx,
-    connection_name: str,
+    connection: str,
     resource: str,
     changes: Sequence[Change],
     *,
-    turn: int,
+    revision: int,
     cause: Cause,
     now: datetime,
     rows: sa.Table | None = None,
@@ -44,7 +44,7 @@ def append(
     if not changes:
         return
     last = tx.execute(sa.update(feed).values(last=feed.c.last + len(changes)).returning(feed.c.last)).scalar_one()
-    same = {"at": now, "connection": connection_name, "resource": resource, "turn": turn, "cause": cause.value}
+    same = {"at": now, "connection": connection, "resource": resource, "revision": revision, "cause": cause.value}
     numbered = enumerate(changes, last - len(changes) + 1)
     if rows is None or len(changes) < _MANY or tx.dialect.name == "sqlite":
         _insert(tx, list(numbered), same)
@@ -93,13 +93,13 @@ def read(
     *,
     after: int,
     limit: int,
-    connection_name: str | None = None,
+    connection: str | None = None,
     resource: str | None = None,
 ) -> Sequence[sa.Row[Any]]:
     """At most `limit` entries with an id above `after`, oldest first."""
     chosen = sa.select(entries).where(entries.c.id > after)
-    if connection_name is not None:
-        chosen = chosen.where(entries.c.connection == connection_name)
+    if connection is not None:
+        chosen = chosen.where(entries.c.connection == connection)
     if resource is not None:
         chosen = chosen.where(entries.c.resource == resource)
     return tx.execute(chosen.order_by(entries.c.id).limit(limit)).all()

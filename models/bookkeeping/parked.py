@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def hold_missing(
     tx: Tx,
     *,
-    connection_name: str,
+    connection: str,
     resource: str,
     keys: Sequence[str],
     cause: Cause,
@@ -29,7 +29,7 @@ def hold_missing(
     """Hold deletions that came without a mention: keys that a complete reply did not name."""
     _insert(
         tx,
-        connection_name=connection_name,
+        connection=connection,
         resource=resource,
         rows=[{"key": key, "state": "held", "cause": cause, "reason": reason, "material": None} for key in keys],
     )
@@ -38,7 +38,7 @@ def hold_missing(
 def park_unreadable(
     tx: Tx,
     *,
-    connection_name: str,
+    connection: str,
     resource: str,
     unreadable: Sequence[Unreadable],
     cause: Cause,
@@ -51,7 +51,7 @@ def park_unreadable(
     }
     _insert(
         tx,
-        connection_name=connection_name,
+        connection=connection,
         resource=resource,
         rows=[rows[key] for key in sorted(rows, key=str.encode)],
     )
@@ -60,7 +60,7 @@ def park_unreadable(
 def _insert(
     tx: Tx,
     *,
-    connection_name: str,
+    connection: str,
     resource: str,
     rows: Sequence[dict[str, Any]],
 ) -> None:
@@ -68,7 +68,7 @@ def _insert(
         return
     wanted, now = tx.draw(), tx.now
     common = {
-        "connection": connection_name,
+        "connection": connection,
         "resource": resource,
         "wanted": wanted,
         "lane": Lane.BULK,
@@ -87,10 +87,10 @@ def _insert(
     )
 
 
-def any_undecided(tx: Tx, *, connection_name: str, resource: str, besides: str) -> bool:
+def any_undecided(tx: Tx, *, connection: str, resource: str, besides: str) -> bool:
     """Whether another deletion of this resource still waits for a person, or was approved and not looked at yet."""
     other = sa.exists().where(
-        inbox.c.connection == connection_name,
+        inbox.c.connection == connection,
         inbox.c.resource == resource,
         inbox.c.key != besides,
         sa.or_(inbox.c.state == "held", inbox.c.approved),
@@ -98,7 +98,7 @@ def any_undecided(tx: Tx, *, connection_name: str, resource: str, besides: str) 
     return bool(tx.execute(sa.select(other)).scalar_one())
 
 
-def rows(tx: Tx, *, connection_name: str | None = None) -> list[sa.Row[Any]]:
+def rows(tx: Tx, *, connection: str | None = None) -> list[sa.Row[Any]]:
     """What is parked or held: connection, resource, key, state, reason, first_at, material."""
     statement = (
         sa.select(
@@ -113,27 +113,27 @@ def rows(tx: Tx, *, connection_name: str | None = None) -> list[sa.Row[Any]]:
         .where(inbox.c.state != "due")
         .order_by(inbox.c.connection, inbox.c.resource, inbox.c.key)
     )
-    if connection_name is not None:
-        statement = statement.where(inbox.c.connection == connection_name)
+    if connection is not None:
+        statement = statement.where(inbox.c.connection == connection)
     return list(tx.execute(statement))
 
 
 def retry(
     tx: Tx,
     *,
-    connection_name: str,
+    connection: str,
     resource: str | None = None,
     key: str | None = None,
 ) -> int:
     """Look again at what is parked; for what is held this is a person's approval of exactly these deletions."""
     statement = (
         sa.update(inbox)
-        .where(_chosen(connection_name, resource, key), inbox.c.material.is_(None))
+        .where(_chosen(connection, resource, key), inbox.c.material.is_(None))
         .values(
             state="due",
             due_at=tx.now,
             attempts=0,
-            alone=0,
+            lone_failures=0,
             wanted=tx.draw(),
             approved=sa.or_(inbox.c.approved, inbox.c.state == "held"),
         )
@@ -141,13 +141,13 @@ def retry(
     return tx.execute(statement).rowcount
 
 
-def drop(tx: Tx, *, connection_name: str, resource: str | None = None, key: str | None = None) -> int:
+def drop(tx: Tx, *, connection: str, resource: str | None = None, key: str | None = None) -> int:
     """Forget what is parked or held. The mirror's rows stay as they are."""
-    return tx.execute(sa.delete(inbox).where(_chosen(connection_name, resource, key))).rowcount
+    return tx.execute(sa.delete(inbox).where(_chosen(connection, resource, key))).rowcount
 
 
-def _chosen(connection_name: str, resource: str | None, key: str | None) -> sa.ColumnElement[bool]:
-    conditions = [inbox.c.connection == connection_name, inbox.c.state != "due"]
+def _chosen(connection: str, resource: str | None, key: str | None) -> sa.ColumnElement[bool]:
+    conditions = [inbox.c.connection == connection, inbox.c.state != "due"]
     if resource is not None:
         conditions.append(inbox.c.resource == resource)
     if key is not None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from models.bookkeeping import inbox, streams
 from models.bookkeeping.inbox import Item
 from models.bookkeeping.streams import Stream
-from models.db.tables import FULL_READING, TICKING, gates, notices
+from models.db.tables import FULL_READING, POLLED, gates, webhooks
 from models.db.tables import inbox as inbox_table
 from models.db.tables import streams as streams_table
 from models.values import Cause, Lane
@@ -82,7 +82,7 @@ def _next(clock: sa.ColumnElement[datetime], shares: bool) -> sa.Select[Any]:  #
     others = inbox.live_work(sa.bindparam("sharing", expanding=True), clock) if shares else sa.false()
     flags = sa.select(
         clock.label("now"),
-        sa.exists().where(notices.c.connection == name, notices.c.state == "new").label("unfolded"),
+        sa.exists().where(webhooks.c.connection == name, webhooks.c.state == "new").label("unfolded"),
         sa.type_coerce(others, sa.Boolean).label("others_wait"),
         sa.exists().where(*streams.is_settled(name)).label("settled"),
     ).subquery("flags")
@@ -108,6 +108,6 @@ def _first(which: int, lane: Lane, clock: sa.ColumnElement[datetime], *also: sa.
 @cache
 def _due_streams(clock: sa.ColumnElement[datetime], full: bool) -> sa.Select[Any]:  # noqa: FBT001 - the cache key
     c = streams_table.c
-    when, at = (FULL_READING, c.full_due_at) if full else (TICKING, c.due_at)
+    when, at = (FULL_READING, c.full_due_at) if full else (POLLED, c.due_at)
     mine = (c.connection == sa.bindparam("its_connection"), when, at <= clock)
     return sa.select(*(c[name] for name in Stream.__slots__)).where(*mine)

@@ -33,15 +33,15 @@ class Stream:
     state: str
     cursor: str | None
     due_at: datetime
-    tick_cursor: str | None
-    tick_at: datetime | None
+    poll_cursor: str | None
+    poll_at: datetime | None
     full_due_at: datetime
     full_run: int | None
     asked_for: bool
     full_cursor: str | None
-    full_turn: int | None
+    full_revision: int | None
     failures: int
-    ticks: bool
+    polls: bool
     shape: Shape | None
     shape_at: datetime | None
     tried_at: datetime | None
@@ -50,14 +50,14 @@ class Stream:
         """Whether a full reading is due, or else a tick. A tick needs a cursor, which the first full reading leaves."""
         if self.state != "open" or not has_rested(self.failures, self.tried_at, now):
             return False
-        return self.full_due_at <= now if full else self.ticks and self.cursor is not None and self.due_at <= now
+        return self.full_due_at <= now if full else self.polls and self.cursor is not None and self.due_at <= now
 
     def position(self, now: datetime, *, full: bool) -> str | None:
         """Where the next request goes on: inside a run that is under way, else at the cursor (None: from the start)."""
         if full:
             return self.full_cursor if self.full_run is not None else None
-        fresh = self.tick_at is not None and self.tick_at > now - _POSITION_AGE
-        return self.tick_cursor if fresh else self.cursor
+        fresh = self.poll_at is not None and self.poll_at > now - _POSITION_AGE
+        return self.poll_cursor if fresh else self.cursor
 
 
 def has_rested(failures: int, tried_at: datetime | None, now: datetime) -> bool:
@@ -71,43 +71,43 @@ class Plan:
 
     resource: str
     bound: timedelta
-    ticks: bool
+    polls: bool
     selection: str = ""
 
 
 _FIELDS = [streams.c[name] for name in Stream.__slots__]
 
 
-def sync(tx: Tx, *, connection_name: str, system: str, plans: Sequence[Plan]) -> None:
+def sync(tx: Tx, *, connection: str, system: str, plans: Sequence[Plan]) -> None:
     """Make the rows fit the configuration. What left it is not asked; what came back starts afresh."""
     now = tx.now
-    mine = streams.c.connection == connection_name
+    mine = streams.c.connection == connection
     columns = (*_FIELDS, streams.c.bound, streams.c.selection)
     known = {row.resource: row for row in tx.execute(sa.select(*columns).where(mine))}
-    unread = dict.fromkeys(("cursor", "full_run", "full_cursor", "tick_cursor", "tick_at"))
+    unread = dict.fromkeys(("cursor", "full_run", "full_cursor", "poll_cursor", "poll_at"))
     fresh = {**unread, "state": "open", "due_at": now, "full_due_at": now}
     # Of what is asked for now nothing is known to be complete, whatever was so of what was asked for before.
     incomplete = dict.fromkeys(("settling_as_of", "settling_at", "complete_as_of"))
     for plan in sorted(plans, key=lambda plan: plan.resource.encode()):
         row = known.get(plan.resource)
-        values = {"system": system, "bound": int(plan.bound.total_seconds()), "ticks": plan.ticks}
+        values = {"system": system, "bound": int(plan.bound.total_seconds()), "polls": plan.polls}
         values |= {"selection": plan.selection}
         if row is None:
-            identity = {"connection": connection_name, "resource": plan.resource}
+            identity = {"connection": connection, "resource": plan.resource}
             values |= fresh | identity | {"failures": 0, "asked_for": False}
             tx.execute(tx.insert(streams).values(**values).on_conflict_do_nothing())
         elif (row.selection or "") != plan.selection:
-            change(tx, connection_name, plan.resource, **fresh, **incomplete, **values, failures=0)
+            change(tx, connection, plan.resource, **fresh, **incomplete, **values, failures=0)
         elif row.state == "retired":
-            change(tx, connection_name, plan.resource, **fresh, **values, failures=0)
-        elif (row.bound, row.ticks) != (values["bound"], plan.ticks):
+            change(tx, connection, plan.resource, **fresh, **values, failures=0)
+        elif (row.bound, row.polls) != (values["bound"], plan.polls):
             # A shorter schedule applies at once; a longer one from the next look on.
             soon = min(row.full_due_at, now + plan.bound)
-            change(tx, connection_name, plan.resource, **values, full_due_at=soon)
+            change(tx, connection, plan.resource, **values, full_due_at=soon)
     configured = {plan.resource for plan in plans}
     gone = [resource for resource, row in known.items() if resource not in configured and row.state != "retired"]
     for resource in gone:
-        change(tx, connection_name, resource, state="retired")
+        change(tx, connection, resource, state="retired")
 
 
 def retire(tx: Tx, *, configured: Iterable[str]) -> None:
@@ -119,36 +119,36 @@ def retire(tx: Tx, *, configured: Iterable[str]) -> None:
     )
 
 
-def get(tx: Tx, connection_name: str, resource: str) -> Stream | None:
+def get(tx: Tx, connection: str, resource: str) -> Stream | None:
     """One row."""
-    found = tx.execute(sa.select(*_FIELDS).where(_is(connection_name, resource))).one_or_none()
+    found = tx.execute(sa.select(*_FIELDS).where(_is(connection, resource))).one_or_none()
     return None if found is None else Stream(*found)
 
 
-def open_streams(tx: Tx, *, connection_name: str) -> list[Stream]:
+def open_streams(tx: Tx, *, connection: str) -> list[Stream]:
     """The rows that may be looked at, the longest overdue first."""
     statement = (
         sa.select(*_FIELDS)
-        .where(streams.c.connection == connection_name, streams.c.state == "open")
+        .where(streams.c.connection == connection, streams.c.state == "open")
         .order_by(streams.c.due_at, streams.c.resource)
     )
     return [Stream(*row) for row in tx.execute(statement)]
 
 
-def change(tx: Tx, connection_name: str, resource: str, **values: Any) -> None:
+def change(tx: Tx, connection: str, resource: str, **values: Any) -> None:
     """Write columns of one row."""
-    tx.execute(sa.update(streams).where(_is(connection_name, resource)).values(**values))
+    tx.execute(sa.update(streams).where(_is(connection, resource)).values(**values))
 
 
-def poll_now(tx: Tx, *, connection_name: str, resource: str | None = None) -> int:
+def poll_now(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     """Look at once, also at what is parked; returns how many resources that concerns."""
     now = tx.now
-    full_due_at = sa.case((streams.c.ticks, streams.c.full_due_at), else_=sa.literal(now, Instant))
+    full_due_at = sa.case((streams.c.polls, streams.c.full_due_at), else_=sa.literal(now, Instant))
     values = {"due_at": now, "full_due_at": full_due_at, "asked": tx.draw()}
-    return _hasten(tx, connection_name, resource, values)
+    return _hasten(tx, connection, resource, values)
 
 
-def backfill_now(tx: Tx, *, connection_name: str, resource: str | None = None) -> int:
+def backfill_now(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     """Read everything again, at once. One that a person asked for and that is under way goes on where it stopped.
 
     A reading of the schedule's begins anew: it passed over keys that looked unchanged.
@@ -161,25 +161,25 @@ def backfill_now(tx: Tx, *, connection_name: str, resource: str | None = None) -
         "full_run": sa.case((goes_on, streams.c.full_run), else_=None),
         "full_cursor": sa.case((goes_on, streams.c.full_cursor), else_=None),
     }
-    return _hasten(tx, connection_name, resource, values)
+    return _hasten(tx, connection, resource, values)
 
 
-def reopen(tx: Tx, *, connection_name: str, resource: str | None = None) -> int:
+def reopen(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     """Try parked resources again; returns how many."""
-    condition = sa.and_(streams.c.connection == connection_name, streams.c.state == "parked")
+    condition = sa.and_(streams.c.connection == connection, streams.c.state == "parked")
     if resource is not None:
         condition = sa.and_(condition, streams.c.resource == resource)
     return tx.execute(sa.update(streams).where(condition).values(state="open", failures=0)).rowcount
 
 
-def _hasten(tx: Tx, connection_name: str, resource: str | None, values: dict[str, Any]) -> int:
-    condition = sa.and_(streams.c.connection == connection_name, streams.c.state != "retired")
+def _hasten(tx: Tx, connection: str, resource: str | None, values: dict[str, Any]) -> int:
+    condition = sa.and_(streams.c.connection == connection, streams.c.state != "retired")
     if resource is not None:
         condition = sa.and_(condition, streams.c.resource == resource)
     return tx.execute(sa.update(streams).where(condition).values(state="open", failures=0, **values)).rowcount
 
 
-def begin_full_sync(tx: Tx, stream: Stream, *, turn: int, cause: Cause, now: datetime) -> int:
+def begin_full_sync(tx: Tx, stream: Stream, *, revision: int, cause: Cause, now: datetime) -> int:
     """Start a full reading; returns its run. It is tried from here on, as `begin` has it."""
     forget_sightings(tx, stream.connection, stream.resource)
     inserted = tx.execute(
@@ -187,7 +187,7 @@ def begin_full_sync(tx: Tx, stream: Stream, *, turn: int, cause: Cause, now: dat
         .values(connection=stream.connection, resource=stream.resource, cause=cause, started_at=now, pages=0, objects=0)
         .returning(runs.c.id)
     ).scalar_one()
-    values = {"full_run": inserted, "full_cursor": None, "full_turn": turn, "full_started_at": now}
+    values = {"full_run": inserted, "full_cursor": None, "full_revision": revision, "full_started_at": now}
     change(tx, stream.connection, stream.resource, **values, **_tried(stream, now))
     return int(inserted)
 
@@ -232,7 +232,7 @@ def finish_full_sync(
     next_at: datetime,
     now: datetime,
     objects: int = 0,
-    tick_at: datetime | None = None,
+    poll_at: datetime | None = None,
     moves_cursor: bool = True,
     complete: bool = True,
     warning: str | None = None,
@@ -246,10 +246,10 @@ def finish_full_sync(
     for since the reading's first turn is still due, and so is a reading that a person started anew meanwhile.
     `tick_at`: when to ask what changed since, after a first reading, which has just told.
     """
-    newer = streams.c.asked > streams.c.full_turn
-    ticked = sa.and_(streams.c.cursor.is_not(None), streams.c.last_look_at >= streams.c.full_started_at)
+    newer = streams.c.asked > streams.c.full_revision
+    polled = sa.and_(streams.c.cursor.is_not(None), streams.c.last_look_at >= streams.c.full_started_at)
     if not moves_cursor:
-        ticked = streams.c.cursor.is_not(None)
+        polled = streams.c.cursor.is_not(None)
     counted = {"pages": runs.c.pages + 1, "objects": runs.c.objects + objects}
     tx.execute(sa.update(runs).where(runs.c.id == run).values(finished_at=now, **counted))
     forget_sightings(tx, stream.connection, stream.resource)
@@ -260,16 +260,16 @@ def finish_full_sync(
         run,
         full_run=None,
         full_cursor=None,
-        full_turn=None,
+        full_revision=None,
         full_due_at=sa.case((newer, streams.c.full_due_at), else_=sa.literal(next_at, Instant)),
         asked_for=sa.and_(newer, streams.c.asked_for),
-        cursor=sa.case((ticked, streams.c.cursor), else_=cursor),
+        cursor=sa.case((polled, streams.c.cursor), else_=cursor),
         due_at=sa.case(
             (sa.or_(newer, streams.c.cursor.is_not(None)), streams.c.due_at),
-            else_=sa.literal(tick_at or now, Instant),
+            else_=sa.literal(poll_at or now, Instant),
         ),
-        tick_cursor=None,
-        tick_at=None,
+        poll_cursor=None,
+        poll_at=None,
         warning=warning,
         **settling,
         **_healthy(now),
@@ -338,12 +338,12 @@ def trim_sightings(tx: Tx, *, before: datetime, limit: int) -> int:
     return tx.execute(sa.delete(sightings).where(key.in_(old))).rowcount
 
 
-def advance_tick(tx: Tx, stream: Stream, *, cursor: str, now: datetime) -> None:
+def advance_poll(tx: Tx, stream: Stream, *, cursor: str, now: datetime) -> None:
     """A page of a tick is written and more follow."""
-    change(tx, stream.connection, stream.resource, tick_cursor=cursor, tick_at=now, failures=0)
+    change(tx, stream.connection, stream.resource, poll_cursor=cursor, poll_at=now, failures=0)
 
 
-def finish_tick(
+def finish_poll(
     tx: Tx, stream: Stream, *, cursor: str, next_at: datetime, now: datetime, warning: str | None = None
 ) -> None:
     """The last page of what changed since is written: now, and only now, the cursor moves.
@@ -353,15 +353,15 @@ def finish_tick(
     due_at = sa.case(
         (streams.c.due_at == sa.literal(stream.due_at, Instant), sa.literal(next_at, Instant)), else_=streams.c.due_at
     )
-    values = {"cursor": cursor, "due_at": due_at, "tick_cursor": None, "tick_at": None}
+    values = {"cursor": cursor, "due_at": due_at, "poll_cursor": None, "poll_at": None}
     if warning is not None:
         values["warning"] = warning
     change(tx, stream.connection, stream.resource, **values, **_healthy(now))
 
 
-def park(tx: Tx, connection_name: str, resource: str, *, reason: str, now: datetime) -> None:
+def park(tx: Tx, connection: str, resource: str, *, reason: str, now: datetime) -> None:
     """Set the resource aside for a person, once, with the vendor's own words."""
-    change(tx, connection_name, resource, state="parked", last_error=reason, last_error_at=now)
+    change(tx, connection, resource, state="parked", last_error=reason, last_error_at=now)
 
 
 def _change_run(tx: Tx, stream: Stream, run: int, **values: Any) -> None:
@@ -374,23 +374,23 @@ def _healthy(now: datetime) -> dict[str, Any]:
     return {"last_look_at": now, "failures": 0, "last_error": None, "last_error_at": None}
 
 
-def record_seen(tx: Tx, *, connection_name: str, resource: str, keys: Sequence[str]) -> None:
+def record_seen(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> None:
     """Remember that the full reading under way named these keys."""
     distinct = sorted({storable_text(key) for key in keys}, key=str.encode)
-    same = {"connection": connection_name, "resource": resource}
+    same = {"connection": connection, "resource": resource}
     for start in range(0, len(distinct), bulk.MOST):
         bulk.insert_unless_there(tx, sightings, same, sightings.c.key, distinct[start : start + bulk.MOST])
 
 
-def forget_sightings(tx: Tx, connection_name: str, resource: str) -> None:
+def forget_sightings(tx: Tx, connection: str, resource: str) -> None:
     """Before the first page and after the last."""
-    tx.execute(sa.delete(sightings).where(sightings.c.connection == connection_name, sightings.c.resource == resource))
+    tx.execute(sa.delete(sightings).where(sightings.c.connection == connection, sightings.c.resource == resource))
 
 
-def mark_complete(tx: Tx, *, connection_name: str) -> None:
+def mark_complete(tx: Tx, *, connection: str) -> None:
     """Complete as of a full reading's start, once everything that waited when it ended has been fetched."""
     settled = {"complete_as_of": streams.c.settling_as_of, "settling_as_of": None, "settling_at": None}
-    tx.execute(sa.update(streams).where(*is_settled(connection_name)).values(settled))
+    tx.execute(sa.update(streams).where(*is_settled(connection)).values(settled))
 
 
 def is_settled(connection: Any) -> tuple[sa.ColumnElement[bool], ...]:
@@ -403,11 +403,11 @@ def is_settled(connection: Any) -> tuple[sa.ColumnElement[bool], ...]:
     return streams.c.connection == connection, streams.c.settling_at.is_not(None), ~waiting
 
 
-def forget(tx: Tx, *, connection_name: str, resource: str) -> None:
+def forget(tx: Tx, *, connection: str, resource: str) -> None:
     """Remove a row and what its readings left."""
-    tx.execute(sa.delete(streams).where(_is(connection_name, resource)))
-    forget_sightings(tx, connection_name, resource)
+    tx.execute(sa.delete(streams).where(_is(connection, resource)))
+    forget_sightings(tx, connection, resource)
 
 
-def _is(connection_name: str, resource: str) -> sa.ColumnElement[bool]:
-    return sa.and_(streams.c.connection == connection_name, streams.c.resource == resource)
+def _is(connection: str, resource: str) -> sa.ColumnElement[bool]:
+    return sa.and_(streams.c.connection == connection, streams.c.resource == resource)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from models import failpoints
 from models.bookkeeping import inbox
-from models.db.tables import notices
+from models.db.tables import webhooks
 from models.exact import storable_text
 from models.failpoints import Point
 from models.values import Cause, Lane, ObjectRef
@@ -44,35 +44,35 @@ class AcceptedWebhook:
     id: str = field(default_factory=_new_id)
 
 
-def append(tx: Tx, letters: Iterable[AcceptedWebhook]) -> None:
+def append(tx: Tx, accepted: Iterable[AcceptedWebhook]) -> None:
     """Keep letters: one insert for all of them. Those that are kept already stay as they are."""
-    now, rows = tx.now, [_row(letter) for letter in letters]
+    now, rows = tx.now, [_row(webhook) for webhook in accepted]
     if rows and tx.is_sqlite:
-        insert = tx.insert(notices).on_conflict_do_nothing(index_elements=[notices.c.letter])
+        insert = tx.insert(webhooks).on_conflict_do_nothing(index_elements=[webhooks.c.webhook])
         tx.execute(insert, [{"at": now, **row} for row in rows])
     elif rows:
         tx.exec_driver_sql(APPEND, (now, _packed(rows)))
     failpoints.hit(Point.WEBHOOKS_INSERTED)
 
 
-def packed(letters: Iterable[AcceptedWebhook]) -> str:
+def packed(accepted: Iterable[AcceptedWebhook]) -> str:
     """The letters as `APPEND` takes them."""
-    return _packed([_row(letter) for letter in letters])
+    return _packed([_row(webhook) for webhook in accepted])
 
 
 def _packed(rows: list[dict[str, str | None]]) -> str:
     return json.dumps(rows, ensure_ascii=False)
 
 
-def _row(letter: AcceptedWebhook) -> dict[str, str | None]:
+def _row(webhook: AcceptedWebhook) -> dict[str, str | None]:
     return {
-        "connection": letter.connection,
-        "state": "new" if letter.reason is None else "ignored",
-        "resource": _storable(letter.resource),
-        "key": _storable(letter.key),
-        "packet": storable_text(letter.packet),
-        "reason": _storable(letter.reason),
-        "letter": letter.id,
+        "connection": webhook.connection,
+        "state": "new" if webhook.reason is None else "ignored",
+        "resource": _storable(webhook.resource),
+        "key": _storable(webhook.key),
+        "packet": storable_text(webhook.packet),
+        "reason": _storable(webhook.reason),
+        "webhook": webhook.id,
     }
 
 
@@ -90,35 +90,35 @@ ON CONFLICT (letter) DO NOTHING
 
 # A CTE that locks rows is evaluated once; a plain subquery could be evaluated again and lock more than the limit.
 _taken = (
-    sa.select(notices.c.id)
-    .where(notices.c.connection == sa.bindparam("its_connection"), notices.c.state == "new")
-    .order_by(notices.c.id)
+    sa.select(webhooks.c.id)
+    .where(webhooks.c.connection == sa.bindparam("its_connection"), webhooks.c.state == "new")
+    .order_by(webhooks.c.id)
     .limit(sa.bindparam("most", type_=sa.Integer))
     .with_for_update(skip_locked=True)
     .cte("taken")
 )
 _TAKE = (
-    sa.update(notices)
-    .where(notices.c.id.in_(sa.select(_taken.c.id)))
+    sa.update(webhooks)
+    .where(webhooks.c.id.in_(sa.select(_taken.c.id)))
     .values(state="folded")
-    .returning(notices.c.resource, notices.c.key)
+    .returning(webhooks.c.resource, webhooks.c.key)
 )
 
 
-def fold(tx: Tx, *, connection_name: str, limit: int) -> int:
+def fold(tx: Tx, *, connection: str, limit: int) -> int:
     """Turn up to `limit` new notices, oldest first, into mentions; returns how many notices that were.
 
     Notices that another worker is folding are left to it.
     """
-    folded = tx.execute(_TAKE, {"its_connection": connection_name, "most": limit}).all()
+    folded = tx.execute(_TAKE, {"its_connection": connection, "most": limit}).all()
     failpoints.hit(Point.WEBHOOKS_TAKEN)
-    mentions = {ObjectRef(resource, key) for resource, key in folded}
-    if len(mentions) > 1:  # who takes a single row holds none that another writer could wait for meanwhile
-        inbox.lock(tx, connection_name=connection_name)
+    refs = {ObjectRef(resource, key) for resource, key in folded}
+    if len(refs) > 1:  # who takes a single row holds none that another writer could wait for meanwhile
+        inbox.lock(tx, connection=connection)
     inbox.enqueue(
         tx,
-        connection_name=connection_name,
-        mentions=mentions,
+        connection=connection,
+        refs=refs,
         lane=Lane.LIVE,
         cause=Cause.WEBHOOK,
     )
@@ -128,8 +128,8 @@ def fold(tx: Tx, *, connection_name: str, limit: int) -> int:
 
 def trim(tx: Tx, before: datetime, *, limit: int) -> int:
     """Remove at most `limit` notices received before then, except those not folded yet; returns how many."""
-    old = sa.select(notices.c.id).where(notices.c.at < before, notices.c.state != "new").order_by(notices.c.at)
-    return tx.execute(sa.delete(notices).where(notices.c.id.in_(old.limit(limit)))).rowcount
+    old = sa.select(webhooks.c.id).where(webhooks.c.at < before, webhooks.c.state != "new").order_by(webhooks.c.at)
+    return tx.execute(sa.delete(webhooks).where(webhooks.c.id.in_(old.limit(limit)))).rowcount
 
 
 def _storable(text: str | None) -> str | None:

@@ -53,7 +53,7 @@ NO_SYNC: sa.ColumnElement[str] = sa.func.set_config("synchronous_commit", "off",
 
 @cache
 def _number_and_clock(clock: sa.ColumnElement[datetime]) -> sa.Select[int, datetime]:
-    return sa.select(tables.turns.next_value(), clock)
+    return sa.select(tables.revisions.next_value(), clock)
 
 
 class Tx(sa.Connection):
@@ -217,7 +217,7 @@ class Database:
             last = tables.counter.c.last
             statement = sa.update(tables.counter).values(last=last + 1).returning(last)
             return int(tx.execute(statement).scalar_one())
-        return int(tx.execute(sa.select(tables.turns.next_value())).scalar_one())
+        return int(tx.execute(sa.select(tables.revisions.next_value())).scalar_one())
 
     def draw_now(self, tx: sa.Connection) -> tuple[int, datetime]:
         """The next number, and the clock."""

@@ -59,8 +59,8 @@ metadata = sa.MetaData(
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-notices = sa.Table(
-    "notices",
+webhooks = sa.Table(
+    "webhooks",
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
     sa.Column("at", Instant, nullable=False),
@@ -70,7 +70,7 @@ notices = sa.Table(
     sa.Column("key", KeyText),
     sa.Column("packet", sa.Text, nullable=False),
     sa.Column("reason", sa.Text),  # why it was ignored
-    sa.Column("letter", KeyText),  # the id it was accepted under, so that storing it again changes nothing
+    sa.Column("webhook", KeyText),  # the id it was accepted under, so that storing it again changes nothing
     sa.Index(
         "ix_notices_new",
         "connection",
@@ -79,7 +79,7 @@ notices = sa.Table(
         postgresql_where=sa.text("state = 'new'"),
     ),
     sa.Index("ix_notices_at", "at"),
-    sa.Index("uq_notices_letter", "letter", unique=True),
+    sa.Index("uq_notices_letter", "webhook", unique=True),
     sqlite_autoincrement=True,
 )
 
@@ -102,11 +102,13 @@ inbox = sa.Table(
     sa.Column("reason", sa.Text),  # why it waits, in the vendor's own words where there are any
     sa.Column("material", ExactJSON),  # an unreadable row, as sent
     sa.Column("tried_at", Instant),  # when it was last asked for
-    sa.Column("alone", sa.Integer, nullable=False, server_default="0"),  # failures in a row while others were answered
+    sa.Column(
+        "lone_failures", sa.Integer, nullable=False, server_default="0"
+    ),  # failures in a row while others were answered
     sa.Index("ix_inbox_due", "connection", "state", "lane", "due_at"),
 )
 
-TICKING = sa.text("state = 'open' AND ticks AND cursor IS NOT NULL")
+POLLED = sa.text("state = 'open' AND ticks AND cursor IS NOT NULL")
 FULL_READING = sa.text("state = 'open'")
 """Which streams are looked at by ticks, and which are read in full."""
 
@@ -117,16 +119,16 @@ streams = sa.Table(
     sa.Column("resource", KeyText, primary_key=True),
     sa.Column("system", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),  # open | parked
-    sa.Column("ticks", sa.Boolean, nullable=False),  # it knows "since": looked at by ticks between full readings
+    sa.Column("polls", sa.Boolean, nullable=False),  # it knows "since": looked at by ticks between full readings
     sa.Column("cursor", sa.Text),  # the connector's own text; None before the first complete reading
     sa.Column("due_at", Instant, nullable=False),  # the next tick
-    sa.Column("tick_cursor", sa.Text),  # the position of a tick of several pages
-    sa.Column("tick_at", Instant),  # when that position was reached: pages shift, an old one is worth nothing
+    sa.Column("poll_cursor", sa.Text),  # the position of a tick of several pages
+    sa.Column("poll_at", Instant),  # when that position was reached: pages shift, an old one is worth nothing
     sa.Column("full_due_at", Instant, nullable=False),  # the next full reading
     sa.Column("full_run", sa.BigInteger),  # the full reading that is under way
     sa.Column("asked_for", sa.Boolean, nullable=False),  # a person wants everything fetched again, equal or not
     sa.Column("full_cursor", sa.Text),  # its position, apart from the cursor
-    sa.Column("full_turn", sa.BigInteger),  # its first turn: rows written since are not missing
+    sa.Column("full_revision", sa.BigInteger),  # its first turn: rows written since are not missing
     sa.Column("full_started_at", Instant),
     sa.Column("last_look_at", Instant),
     sa.Column("settling_as_of", Instant),  # complete as of this, once what was mentioned until settling_at is fetched
@@ -143,7 +145,7 @@ streams = sa.Table(
     sa.Column("deletions_after", Instant),  # deletions before this were approved and no longer count
     sa.Column("tried_at", Instant),  # when it was last asked for
     sa.Column("selection", sa.Text),  # which of the vendor's objects are asked for; another one is read from the start
-    sa.Index("ix_streams_due", "due_at", sqlite_where=TICKING, postgresql_where=TICKING),
+    sa.Index("ix_streams_due", "due_at", sqlite_where=POLLED, postgresql_where=POLLED),
     sa.Index("ix_streams_full_due", "full_due_at", sqlite_where=FULL_READING, postgresql_where=FULL_READING),
 )
 
@@ -157,7 +159,7 @@ gates = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),  # in a row
     sa.Column("session", sa.LargeBinary),  # the vendor's session, encrypted
     sa.Column("session_until", Instant),
-    sa.Column("login_turn", sa.BigInteger),  # who is logging in just now: a second login may kill the first
+    sa.Column("login_revision", sa.BigInteger),  # who is logging in just now: a second login may kill the first
     sa.Column("login_until", Instant),
     sa.Column("answered_at", Instant),  # when the vendor last answered one of the account's requests
 )
@@ -165,7 +167,7 @@ gates = sa.Table(
 leases = sa.Table(
     "leases",
     metadata,
-    sa.Column("turn", sa.BigInteger, primary_key=True),
+    sa.Column("revision", sa.BigInteger, primary_key=True),
     sa.Column("account", KeyText, nullable=False),
     sa.Column("subject", sa.Text),  # resource and key of a point read; None for a listing, which holds the gate alone
     sa.Column("until", Instant, nullable=False),
@@ -206,7 +208,7 @@ changes = sa.Table(
     sa.Column("resource", sa.Text, nullable=False),
     sa.Column("key", KeyText, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("turn", sa.BigInteger, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("cause", sa.Text, nullable=False),
     sa.Column("before", ExactJSON),
     sa.Column("after", ExactJSON),
@@ -237,7 +239,7 @@ counter = sa.Table(
 )
 """SQLite's counter of turns; PostgreSQL draws from the sequence below without queueing behind a row."""
 
-turns = sa.Sequence("turns", metadata=metadata)
+revisions = sa.Sequence("revisions", metadata=metadata)
 
 runs = sa.Table(
     "runs",
@@ -294,12 +296,12 @@ schema_changes = sa.Table(
     sqlite_autoincrement=True,
 )
 
-rings = sa.Table(
-    "rings",
+wakeups = sa.Table(
+    "wakeups",
     metadata,
     sa.Column("connection", KeyText, primary_key=True),
-    sa.Column("bell", KeyText, primary_key=True),  # look | read: which queue the bell hangs in
-    sa.Column("rung_at", Instant),
+    sa.Column("waker", KeyText, primary_key=True),  # look | read: which queue the bell hangs in
+    sa.Column("woken_at", Instant),
     sa.Column("answered_at", Instant),
 )
 

@@ -62,7 +62,7 @@ def apply(
     prepared: Prepared,
     *,
     tombstones: Sequence[str] = (),
-    turn: int,
+    revision: int,
     now: datetime,
     listed: Mapping[str, str] | None = None,
     point: bool,
@@ -85,7 +85,7 @@ def apply(
     if meanwhile is not None and not prepared.numbers:
         meanwhile()  # most rows will be found to be as they were
     old = writer.states({*prepared.rows, *gone})
-    plan = _MergePlan(old, turn, now, listed or {})
+    plan = _MergePlan(old, revision, now, listed or {})
     for row in prepared.rows.values():
         plan.add_snapshot(row)
     for key in sorted(gone):
@@ -94,10 +94,10 @@ def apply(
     changes = plan.changes(writer.stored(plan.differing), target.omit)
     if meanwhile is not None:
         meanwhile()
-    writer.write(plan.fresh(), plan.anew(), prepared, turn=turn, now=now)
-    writer.mark_deleted(plan.deleted, turn=turn, now=now)
+    writer.write(plan.fresh(), plan.anew(), prepared, revision=revision, now=now)
+    writer.mark_deleted(plan.deleted, revision=revision, now=now)
     if point:
-        writer.mark_observed(plan.seen, turn=turn, now=now)
+        writer.mark_observed(plan.seen, revision=revision, now=now)
     writer.relist(plan.relisted)
     writer.resend(plan.resent)
     return changes
@@ -116,7 +116,7 @@ class _MergePlan:
     """What is to be done with each key of a batch."""
 
     old: Mapping[str, RowState]
-    turn: int
+    revision: int
     now: datetime
     listed: Mapping[str, str]
     arrived: dict[str, Row] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class _MergePlan:
         old = self.old.get(row.key)
         if old is None:
             self.arrived[row.key] = row
-        elif old.turn <= self.turn:
+        elif old.revision <= self.revision:
             if old.live and (old.hash == row.hash or (row.sent is not None and old.sent == row.sent)):
                 self._stay(old, self._token(row))
                 if row.sent is not None and row.sent != old.sent:
@@ -145,7 +145,7 @@ class _MergePlan:
 
     def add_tombstone(self, key: str) -> None:
         old = self.old.get(key)
-        if old is None or old.turn > self.turn:
+        if old is None or old.revision > self.revision:
             return
         if old.live:
             self.deleted.append(key)
@@ -183,7 +183,7 @@ class _MergePlan:
         token, changed_at = self._token(row), self.now
         if row.key in self.unchanged:
             token, changed_at = token or self.old[row.key].listed, self.unchanged[row.key].changed_at
-        return Update(row, token, self.turn, changed_at, self.now)
+        return Update(row, token, self.revision, changed_at, self.now)
 
     def _stay(self, old: RowState, token: str | None) -> None:
         self.seen.append(old.key)
@@ -240,29 +240,31 @@ def _rewrite(
     old, seen = writer.states(read), writer.stored(read)
     # What was written since it was read was written by today's rules.
     still = [key for key in prepared.rows if key in seen and exact.same(seen[key].raw, read[key])]
-    turn, now = tx.draw(), tx.now
+    revision, now = tx.draw(), tx.now
     again = [_again(prepared.rows[key], old[key], seen[key]) for key in still]
-    writer.write([], again, prepared, turn=turn, now=now)
+    writer.write([], again, prepared, revision=revision, now=now)
     redacted = [key for key in still if old[key].live and not exact.same(seen[key].raw, prepared.rows[key].raw)]
     if redacted:
         changes = [Change(key, ChangeKind.UPDATED, {}, prepared.rows[key].raw) for key in redacted]
-        journal.append(tx, target.connection, target.resource, changes, turn=turn, cause=Cause.BACKFILL, now=now)
+        journal.append(
+            tx, target.connection, target.resource, changes, revision=revision, cause=Cause.BACKFILL, now=now
+        )
 
 
 def _again(row: Row, old: RowState, seen: StoredObject) -> Update:
-    return Update(row, old.listed, old.turn, seen.changed_at, seen.observed_at, seen.deleted_at)
+    return Update(row, old.listed, old.revision, seen.changed_at, seen.observed_at, seen.deleted_at)
 
 
-def forget(tx: Tx, *, connection_name: str, system: str, resource: str) -> int:
+def forget(tx: Tx, *, connection: str, system: str, resource: str) -> int:
     """Delete the rows and part rows of a connection's resource, deleted ones included. How many objects."""
-    target = Target(connection_name, system, resource)
+    target = Target(connection, system, resource)
     schema = _lock_resource(tx, target)
     if schema is None:
         return 0
     for table in schema.parts:
-        tx.execute(sa.delete(table.sql).where(table.sql.c["_connection"] == connection_name))
+        tx.execute(sa.delete(table.sql).where(table.sql.c["_connection"] == connection))
     root = schema.root.sql
-    return tx.execute(sa.delete(root).where(root.c["_connection"] == connection_name)).rowcount
+    return tx.execute(sa.delete(root).where(root.c["_connection"] == connection)).rowcount
 
 
 def fields(database: Database, target: Target) -> set[str]:
@@ -311,7 +313,7 @@ def count_live(tx: Tx, target: Target) -> int:
     return tx.execute(live).scalar_one()
 
 
-def keys_absent(tx: Tx, target: Target, *, before_turn: int) -> Iterator[str]:
+def keys_absent(tx: Tx, target: Target, *, before_revision: int) -> Iterator[str]:
     """The live keys that a complete reading (`sightings`) did not name and that nobody wrote since its first turn."""
     schema = schema_evolution.current(tx, target.table)
     if schema is None:
@@ -319,7 +321,7 @@ def keys_absent(tx: Tx, target: Target, *, before_turn: int) -> Iterator[str]:
     c, seen = schema.root.sql.c, tables.sightings.c
     sighted = sa.select(seen.key).where(seen.connection == target.connection, seen.resource == target.resource)
     unwritten = sa.select(c["_key"]).where(
-        c["_connection"] == target.connection, c["_deleted_at"].is_(None), c["_turn"] < before_turn
+        c["_connection"] == target.connection, c["_deleted_at"].is_(None), c["_revision"] < before_revision
     )
     # Not as NOT EXISTS: of tables that just grew a planner knows nothing, and may go through one for each of the other.
     absent = sa.except_(unwritten, sighted).order_by(sa.column("_key"))

@@ -159,7 +159,7 @@ def _root_columns() -> list[sa.Column[Any]]:
         sa.Column("_hash", sa.Text, nullable=False),
         sa.Column("_sent", sa.Text),
         sa.Column("_listed", sa.Text),
-        sa.Column("_turn", sa.BigInteger, nullable=False),
+        sa.Column("_revision", sa.BigInteger, nullable=False),
         sa.Column("_first_seen_at", tables.Instant, nullable=False),
         sa.Column("_changed_at", tables.Instant, nullable=False),
         sa.Column("_observed_at", tables.Instant, nullable=False),

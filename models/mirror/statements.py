@@ -29,7 +29,7 @@ class RowState(NamedTuple):
     hash: str
     sent: str | None
     listed: str | None
-    turn: int
+    revision: int
     live: bool
 
 
@@ -55,7 +55,7 @@ class Update(NamedTuple):
 
     row: Row
     listed: str | None
-    turn: int
+    revision: int
     changed_at: datetime
     observed_at: datetime
     deleted_at: datetime | None = None
@@ -64,16 +64,16 @@ class Update(NamedTuple):
 class Writer:
     """Reads and writes one connection's rows of one resource, inside one transaction."""
 
-    def __init__(self, tx: Tx, schema: schemas.Schema, connection_name: str) -> None:
+    def __init__(self, tx: Tx, schema: schemas.Schema, connection: str) -> None:
         self._connection = tx
         self._schema = schema
-        self._name = connection_name
+        self._name = connection
         self._root = schema.root.sql
 
     def states(self, keys: Collection[str]) -> dict[str, RowState]:
         """The bookkeeping of the rows that are there."""
         c = self._root.c
-        ours = [c["_key"], c["_hash"], c["_sent"], c["_listed"], c["_turn"], c["_deleted_at"].is_(None)]
+        ours = [c["_key"], c["_hash"], c["_sent"], c["_listed"], c["_revision"], c["_deleted_at"].is_(None)]
         return {old.key: old for old in map(RowState._make, self._select(ours, keys))}
 
     def stored(self, keys: Collection[str]) -> dict[str, StoredObject]:
@@ -88,14 +88,14 @@ class Writer:
         news: Sequence[Update],
         prepared: Prepared,
         *,
-        turn: int,
+        revision: int,
         now: datetime,
     ) -> None:
         """Write rows and their parts: those that are not there yet, of this turn, and those written anew."""
         if not (fresh or news):
             return
         if fresh:
-            self._insert(fresh, prepared.of("", (each.row for each in fresh)), turn=turn, now=now)
+            self._insert(fresh, prepared.of("", (each.row for each in fresh)), revision=revision, now=now)
         if news:
             again = prepared.of("", (new.row for new in news))
             bulk.upsert(self._connection, self._root, self._anew(news, again, now=now), keep=_KEPT)
@@ -116,16 +116,16 @@ class Writer:
             for table in self._schema.parts:
                 self._connection.execute(sa.delete(table.sql).where(*self._among(table.sql, some)))
 
-    def mark_deleted(self, keys: Collection[str], *, turn: int, now: datetime) -> None:
+    def mark_deleted(self, keys: Collection[str], *, revision: int, now: datetime) -> None:
         """Mark rows as deleted, as last seen; their parts go."""
-        gone = {"_deleted_at": now, "_changed_at": now, "_observed_at": now, "_turn": turn, "_listed": None}
+        gone = {"_deleted_at": now, "_changed_at": now, "_observed_at": now, "_revision": revision, "_listed": None}
         for some in _portions(keys):
             self._connection.execute(sa.update(self._root).where(*self._among(self._root, some)).values(gone))
         self.clear_parts(keys)
 
-    def mark_observed(self, keys: Collection[str], *, turn: int, now: datetime) -> None:
+    def mark_observed(self, keys: Collection[str], *, revision: int, now: datetime) -> None:
         """Rows that were looked at and found as they are."""
-        seen = {"_observed_at": now, "_turn": turn}
+        seen = {"_observed_at": now, "_revision": revision}
         for some in _portions(keys):
             self._connection.execute(sa.update(self._root).where(*self._among(self._root, some)).values(seen))
 
@@ -155,9 +155,9 @@ class Writer:
             chosen = sa.select(*wanted).where(*self._among(self._root, some))
             yield from self._connection.execute(chosen)
 
-    def _insert(self, fresh: Sequence[Insert], mine: ColumnBatch, *, turn: int, now: datetime) -> None:
+    def _insert(self, fresh: Sequence[Insert], mine: ColumnBatch, *, revision: int, now: datetime) -> None:
         stamps = dict.fromkeys(("_first_seen_at", "_changed_at", "_observed_at"), now)
-        same = {"_connection": self._name, "_turn": turn, **stamps}
+        same = {"_connection": self._name, "_revision": revision, **stamps}
         listed = {"_listed": [each.listed for each in fresh]}
         if not any(listed["_listed"]):
             bulk.insert(self._connection, self._root, mine.columns, same=same, lines=mine.lines)
@@ -174,7 +174,7 @@ class Writer:
         return {
             "_connection": [self._name] * size,
             "_listed": [new.listed for new in news],
-            "_turn": [new.turn for new in news],
+            "_revision": [new.revision for new in news],
             "_first_seen_at": [now] * size,  # stays as it is
             "_changed_at": [new.changed_at for new in news],
             "_observed_at": [new.observed_at for new in news],

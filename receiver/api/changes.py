@@ -89,7 +89,7 @@ class ChangesRoute:
                 tx,
                 after=question.after,
                 limit=question.limit,
-                connection_name=question.connection,
+                connection=question.connection,
                 resource=question.resource,
             )
             oldest, _, _ = journal.bounds(tx)
@@ -107,7 +107,7 @@ def _change(row: sa.Row[Any]) -> Change:
         resource=row.resource,
         key=row.key,
         kind=row.kind,
-        revision=row.turn,
+        revision=row.revision,
         cause=row.cause,
         before=row.before,
         after=row.after,

@@ -110,12 +110,12 @@ class Documents:
 
     def _store(self, connection: str, kind: str, name: str, content: bytes, order: str | None) -> StoredDocument:
         with self._database.begin() as tx:
-            return documents.hand_in(tx, connection_name=connection, kind=kind, name=name, content=content, order=order)
+            return documents.hand_in(tx, connection=connection, kind=kind, name=name, content=content, order=order)
 
     def _status(self, options: TakesDocuments, kind: str, sha256: str) -> DocumentStatus | None:
         target = apply.Target(options.name, options.system, kind)
         with self._database.read() as tx:
-            found = documents.get(tx, connection_name=options.name, kind=kind, sha256=sha256)
+            found = documents.get(tx, connection=options.name, kind=kind, sha256=sha256)
             if found is None:
                 return None
             result = documents.result(tx, target, sha256)

@@ -57,4 +57,4 @@ class Polls:
 
     def _make_due(self, connection: str, resource: str | None) -> None:
         with self._database.begin() as tx:
-            streams.poll_now(tx, connection_name=connection, resource=resource)
+            streams.poll_now(tx, connection=connection, resource=resource)

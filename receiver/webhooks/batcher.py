@@ -80,12 +80,12 @@ class WebhookBatcher:
         self._away = False
         self._complained_at: float | None = None
 
-    async def store(self, letter: AcceptedWebhook) -> Placement:
+    async def store(self, webhook: AcceptedWebhook) -> Placement:
         """Return once the webhook is durable. Raises `NotDurable`."""
         if len(self._waiting) >= _CAPACITY:
             raise NotDurable("too many webhooks wait")
         kept: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
-        self._waiting.append((letter, kept))
+        self._waiting.append((webhook, kept))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
         if (place := await kept) is Placement.NOWHERE:
@@ -117,31 +117,31 @@ class WebhookBatcher:
             self._writing = None
 
     async def _deliver(self, batch: list[_Waiting]) -> None:
-        letters = [letter for letter, _ in batch]
-        left: Sequence[AcceptedWebhook] = letters
+        accepted = [webhook for webhook, _ in batch]
+        left: Sequence[AcceptedWebhook] = accepted
         place = Placement.NOWHERE
         self._batched(len(batch))
         try:
             if not self._away:
-                left = await self._store(letters)
+                left = await self._store(accepted)
             if left and await self._store_in_spool(left):
                 place = Placement.SPOOLED
         finally:
             # Also after an unexpected error, so that no request waits for ever.
-            missing = {letter.id for letter in left}
-            for letter, kept in batch:
+            missing = {webhook.id for webhook in left}
+            for webhook, kept in batch:
                 if not kept.done():  # a sender that has hung up has canceled it
-                    kept.set_result(place if missing and letter.id in missing else Placement.STORED)
+                    kept.set_result(place if missing and webhook.id in missing else Placement.STORED)
 
-    async def _store(self, letters: list[AcceptedWebhook]) -> list[AcceptedWebhook]:
+    async def _store(self, accepted: list[AcceptedWebhook]) -> list[AcceptedWebhook]:
         """The webhooks that the database did not take."""
         deadline = asyncio.get_running_loop().time() + _PATIENCE
         try:
             if self._line is not None:
                 async with asyncio.timeout_at(deadline):
-                    if await self._line.append(letters):
+                    if await self._line.append(accepted):
                         return []
-            return await self._store_in_thread(letters, deadline)
+            return await self._store_in_thread(accepted, deadline)
         except (TimeoutError, DatabaseDown) as error:
             self._away = True
             log.warning(
@@ -149,11 +149,11 @@ class WebhookBatcher:
                 error=str(error) or "no answer",
                 spool=str(self._spool.folder),
             )
-            return letters
+            return accepted
 
-    async def _store_in_thread(self, letters: list[AcceptedWebhook], deadline: float) -> list[AcceptedWebhook]:
+    async def _store_in_thread(self, accepted: list[AcceptedWebhook], deadline: float) -> list[AcceptedWebhook]:
         """The webhooks that the database refused. Raises `TimeoutError`; the thread is left behind then."""
-        result = asyncio.wrap_future(self._writer.submit(lambda: self._commit(letters)))
+        result = asyncio.wrap_future(self._writer.submit(lambda: self._commit(accepted)))
         left = deadline - asyncio.get_running_loop().time()
         answered, _ = await asyncio.wait([result], timeout=max(0.0, left))
         if not answered:
@@ -163,19 +163,19 @@ class WebhookBatcher:
             raise TimeoutError
         return result.result()
 
-    def _commit(self, letters: list[AcceptedWebhook]) -> list[AcceptedWebhook]:
-        refused = store.store(self._database, letters)
+    def _commit(self, accepted: list[AcceptedWebhook]) -> list[AcceptedWebhook]:
+        refused = store.store(self._database, accepted)
         failpoints.hit(Point.WEBHOOKS_COMMITTED)
         return refused
 
-    async def _store_in_spool(self, letters: Sequence[AcceptedWebhook]) -> bool:
+    async def _store_in_spool(self, accepted: Sequence[AcceptedWebhook]) -> bool:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._spooler, self._spool.append, letters)
+            await asyncio.get_running_loop().run_in_executor(self._spooler, self._spool.append, accepted)
         except OSError as error:
             self._complain(error)
             self._away = False  # with nothing in the spool the drainer never calls `resume`
             return False
-        self._spooled(len(letters))
+        self._spooled(len(accepted))
         return True
 
     def _complain(self, error: OSError) -> None:

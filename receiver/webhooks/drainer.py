@@ -91,7 +91,7 @@ class Drainer:
     def _drain(self, orphan: SpoolFile) -> None:
         contents = orphan.read()
         refused: list[AcceptedWebhook] = []
-        for chunk in _chunks(contents.letters):
+        for chunk in _chunks(contents.accepted):
             if self._closing.is_set():
                 return
             refused += self._store(chunk)
@@ -100,13 +100,13 @@ class Drainer:
             path = orphan.set_aside(refused, contents.damaged)
             log.error("notices set aside", file=str(path), refused=len(refused), damaged=len(contents.damaged))
         orphan.remove()
-        log.info("spool drained", file=str(orphan.path), notices=len(contents.letters) - len(refused))
+        log.info("spool drained", file=str(orphan.path), webhooks=len(contents.accepted) - len(refused))
 
-    def _store(self, letters: Sequence[AcceptedWebhook]) -> list[AcceptedWebhook]:
-        refused = store.store(self._database, letters)
+    def _store(self, accepted: Sequence[AcceptedWebhook]) -> list[AcceptedWebhook]:
+        refused = store.store(self._database, accepted)
         self._returned()
-        taken = {letter.id for letter in letters} - {letter.id for letter in refused}
-        for name in {letter.connection for letter in letters if letter.id in taken and letter.reason is None}:
+        taken = {webhook.id for webhook in accepted} - {webhook.id for webhook in refused}
+        for name in {webhook.connection for webhook in accepted if webhook.id in taken and webhook.reason is None}:
             self._drained(name)
         return refused
 
@@ -116,7 +116,7 @@ class Drainer:
             log.error("spool not drained", error=str(error))
 
 
-def _chunks(letters: Iterable[AcceptedWebhook]) -> Iterator[list[AcceptedWebhook]]:
-    rest = iter(letters)
+def _chunks(accepted: Iterable[AcceptedWebhook]) -> Iterator[list[AcceptedWebhook]]:
+    rest = iter(accepted)
     while chunk := list(islice(rest, _CHUNK)):
         yield chunk

@@ -38,7 +38,7 @@ class PgInserter:
         self._database = database
         self._connection: _Connection | None = None
 
-    async def append(self, letters: Sequence[AcceptedWebhook]) -> bool:
+    async def append(self, accepted: Sequence[AcceptedWebhook]) -> bool:
         """Whether the webhooks are known to be committed, in one prepared statement that is its own transaction.
 
         Raises `Away` where the database answers that it takes nothing now. May be cancelled at any time; whether the
@@ -47,7 +47,7 @@ class PgInserter:
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = await self._open()
-            await self._connection.execute(webhooks.APPEND, (None, webhooks.packed(letters)), prepare=True)
+            await self._connection.execute(webhooks.APPEND, (None, webhooks.packed(accepted)), prepare=True)
         except (psycopg.Error, OSError, ValueError) as error:
             answered = self._connection is not None and not self._connection.closed
             if answered and isinstance(error, psycopg.OperationalError):

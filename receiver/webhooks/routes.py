@@ -40,7 +40,7 @@ class _Hook:
     """A connection that takes webhooks."""
 
     options: SendsWebhooks
-    webhooks: discovery.Notices
+    webhooks: discovery.Webhooks
     senders: NetworkAllowList
 
     def accepts(self, secret: str) -> bool:
@@ -178,7 +178,7 @@ class WebhookFastPath:
 def _hooks(settings: Settings) -> dict[str, _Hook]:
     found = {}
     for name, options in settings.connections.items():
-        notices = discovery.systems()[options.system].webhooks
-        if notices is not None and isinstance(options, SendsWebhooks):
-            found[name] = _Hook(options, notices, NetworkAllowList(options.webhook_sources))
+        webhooks = discovery.systems()[options.system].webhooks
+        if webhooks is not None and isinstance(options, SendsWebhooks):
+            found[name] = _Hook(options, webhooks, NetworkAllowList(options.webhook_sources))
     return found

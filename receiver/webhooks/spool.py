@@ -46,7 +46,7 @@ _SPARE = 64 * 2**20
 class Contents:
     """What a file holds. `damaged`: lines that are whole but are not what was written."""
 
-    letters: list[AcceptedWebhook]
+    accepted: list[AcceptedWebhook]
     damaged: list[bytes]
 
 
@@ -61,9 +61,9 @@ class Spool:
         self._waiting = Tally(partial(self._paths, _WAITING))
         self._refused = Tally(partial(self._paths, _REFUSED))
 
-    def append(self, letters: Sequence[AcceptedWebhook]) -> None:
+    def append(self, accepted: Sequence[AcceptedWebhook]) -> None:
         """Return once the letters are durable. Raises `OSError` where they cannot be; then they are not kept."""
-        data = b"".join(_line(letter) for letter in letters)
+        data = b"".join(_line(webhook) for webhook in accepted)
         with self._lock:
             self._require_room(len(data))
             if self._file is not None and self._file.is_gone():
@@ -197,19 +197,19 @@ class SpoolFile:
         contents = Contents([], [])
         *lines, _ = self.path.read_bytes().split(b"\n")
         for line in lines:
-            letter = _letter(line)
-            if letter is None:
+            webhook = _webhook(line)
+            if webhook is None:
                 contents.damaged.append(line)
             else:
-                contents.letters.append(letter)
+                contents.accepted.append(webhook)
         return contents
 
-    def set_aside(self, letters: Iterable[AcceptedWebhook], damaged: Iterable[bytes]) -> Path:
+    def set_aside(self, accepted: Iterable[AcceptedWebhook], damaged: Iterable[bytes]) -> Path:
         """Keep these in a file beside, for a person. Doing it again changes nothing."""
         path = self.path.with_suffix(_REFUSED)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            _write(descriptor, b"".join([*map(_line, letters), *(line + b"\n" for line in damaged)]))
+            _write(descriptor, b"".join([*map(_line, accepted), *(line + b"\n" for line in damaged)]))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -221,15 +221,15 @@ class SpoolFile:
         self.path.unlink()
 
 
-def _line(letter: AcceptedWebhook) -> bytes:
+def _line(webhook: AcceptedWebhook) -> bytes:
     # As the database will store it: JSON's own escapes would merge two lone surrogates into one character.
-    values = dataclasses.asdict(letter)
+    values = dataclasses.asdict(webhook)
     storable = {name: None if text is None else storable_text(text) for name, text in values.items()}
     text = json.dumps(storable, ensure_ascii=False).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _letter(line: bytes) -> AcceptedWebhook | None:
+def _webhook(line: bytes) -> AcceptedWebhook | None:
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         return None

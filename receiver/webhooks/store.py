@@ -25,15 +25,15 @@ class DatabaseDown(Exception):  # noqa: N818 - says how the database is
     """The database takes no webhooks now. The text is only the error's type: its message could repeat a row."""
 
 
-def store(database: Database, letters: Sequence[AcceptedWebhook]) -> list[AcceptedWebhook]:
+def store(database: Database, accepted: Sequence[AcceptedWebhook]) -> list[AcceptedWebhook]:
     """Commit the webhooks; returns those that the database refuses while it takes others. Raises `Away`.
 
     After a refused batch each of its webhooks is tried alone.
     """
-    if _append(database, letters) is None:
+    if _append(database, accepted) is None:
         return []
-    refused = [letter for letter in letters if _refuses(database, letter)]
-    log.warning("batch refused, webhooks stored one by one", webhooks=len(letters), refused=len(refused))
+    refused = [webhook for webhook in accepted if _refuses(database, webhook)]
+    log.warning("batch refused, webhooks stored one by one", webhooks=len(accepted), refused=len(refused))
     return refused
 
 
@@ -46,11 +46,11 @@ def ensure_writable(database: Database) -> None:
         raise DatabaseDown(type(error).__name__) from None
 
 
-def _append(database: Database, letters: Sequence[AcceptedWebhook]) -> Exception | None:
+def _append(database: Database, accepted: Sequence[AcceptedWebhook]) -> Exception | None:
     """The error with which the database refused the batch. Raises `Away` where it cannot be about the webhooks."""
     try:
         with database.begin() as tx:
-            webhooks.append(tx, letters)
+            webhooks.append(tx, accepted)
     except _FAILURES as error:
         if _is_about_the_database(error):
             raise DatabaseDown(type(error).__name__) from None
@@ -58,23 +58,23 @@ def _append(database: Database, letters: Sequence[AcceptedWebhook]) -> Exception
     return None
 
 
-def _refuses(database: Database, letter: AcceptedWebhook) -> bool:
+def _refuses(database: Database, webhook: AcceptedWebhook) -> bool:
     """Whether the database refuses this webhook and takes another in the same transaction."""
-    if _append(database, [letter]) is None:
+    if _append(database, [webhook]) is None:
         return False
     try:
         with database.begin() as tx:
-            refused = _is_refused(tx, letter)
+            refused = _is_refused(tx, webhook)
             _probe(tx)
     except _FAILURES as error:
         raise DatabaseDown(type(error).__name__) from None
     return refused
 
 
-def _is_refused(tx: Tx, letter: AcceptedWebhook) -> bool:
+def _is_refused(tx: Tx, webhook: AcceptedWebhook) -> bool:
     try:
         with tx.begin_nested():
-            webhooks.append(tx, [letter])
+            webhooks.append(tx, [webhook])
     except _FAILURES as error:
         if _is_about_the_database(error):
             raise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models import exact
-from models.db.tables import notices
+from models.db.tables import webhooks
 from tests.benchmarks import quiet
 from tests.benchmarks.measure import Answer, quotients, say
 from tests.processes import own_postgresql, own_redis
@@ -94,9 +94,9 @@ def _grow(database: Database, *, rows: int, archived: int) -> None:
         say(f"  {last} of {rows} rows")
     with database.begin() as connection:
         number = sa.func.generate_series(1, archived).column_valued("number")
-        connection.execute(sa.insert(notices).from_select(list(_NOTICE), _archived(number)))
+        connection.execute(sa.insert(webhooks).from_select(list(_WEBHOOK), _archived(number)))
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for name in (quiet.TABLE, notices.name):
+        for name in (quiet.TABLE, webhooks.name):
             connection.exec_driver_sql(f"VACUUM ANALYZE {name}")
         connection.exec_driver_sql("CHECKPOINT")
 
@@ -108,7 +108,7 @@ def _alike(table: sa.Table, sample: dict[str, object], number: sa.ColumnElement[
     return sa.select(*[own.get(name, sa.literal(value, table.c[name].type)) for name, value in sample.items()])
 
 
-_NOTICE = ("at", "connection", "state", "resource", "key", "packet", "letter")
+_WEBHOOK = ("at", "connection", "state", "resource", "key", "packet", "webhook")
 
 
 def _archived(number: sa.ColumnElement[int]) -> sa.Select[tuple[object, ...]]:

@@ -34,7 +34,7 @@ QUESTION = "What do 1,000 idle connections cost?"
 CONNECTIONS = 1000
 SECONDS = 20.0
 NAME = "erpmirror idle benchmark"
-_TICKS = os.sysconf("SC_CLK_TCK")
+_POLLS = os.sysconf("SC_CLK_TCK")
 _NOWHERE = "http://127.0.0.1:9"
 _RESOURCES = {
     "dilovod": ["catalogs.goods", "catalogs.persons", "documents.saleOrder", "balanceRegisters.goods"],
@@ -140,12 +140,12 @@ def _at_rest(database: Database, settings: Settings) -> None:
             for each in settings.connections.values()
         ]
         tx.execute(sa.insert(tables.gates), accounts)
-        rings = [
-            {"connection": name, "bell": which, "rung_at": now, "answered_at": now}
+        wakeups = [
+            {"connection": name, "waker": which, "woken_at": now, "answered_at": now}
             for name in settings.connections
             for which in wakeup.QUEUES
         ]
-        tx.execute(sa.insert(tables.rings), rings)
+        tx.execute(sa.insert(tables.wakeups), wakeups)
 
 
 def _backends(database: Database) -> list[int]:
@@ -167,4 +167,4 @@ def _settled(pid: int) -> None:
 def _cpu(pid: int) -> float:
     """Seconds of CPU so far, its own and the kernel's for it."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return (int(fields[11]) + int(fields[12])) / _POLLS

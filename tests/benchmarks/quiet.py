@@ -209,12 +209,12 @@ def _notified(listening: psycopg.Connection[Any]) -> float:
 
 
 def _seen(file: sqlite3.Connection, key: str) -> Callable[[], float]:
-    turn = f"SELECT _turn FROM {TABLE} WHERE _key = ?"
-    before = file.execute(turn, (key,)).fetchone()
+    revision = f"SELECT _turn FROM {TABLE} WHERE _key = ?"
+    before = file.execute(revision, (key,)).fetchone()
 
     def changed() -> float:
         end = time.perf_counter() + _LONGEST
-        while file.execute(turn, (key,)).fetchone() == before:
+        while file.execute(revision, (key,)).fetchone() == before:
             if time.perf_counter() > end:
                 raise RuntimeError("no row was committed")
             time.sleep(_GLANCE)

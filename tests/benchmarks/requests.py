@@ -184,8 +184,8 @@ def _edited(mirror: Mirror) -> None:
     sandbox._edit_good(Random(1))
     hook = sandbox.hooks[-1]["params"]
     with mirror.database.begin() as tx:
-        letter = AcceptedWebhook("dilovod", "{}", resource=hook["objectName"], key=hook["id"])
-        webhooks.append(tx, [letter])
+        webhook = AcceptedWebhook("dilovod", "{}", resource=hook["objectName"], key=hook["id"])
+        webhooks.append(tx, [webhook])
 
 
 # Webhooks that come while the vendor answers.
@@ -243,7 +243,7 @@ def _asked_meanwhile() -> tuple[int, int]:
         user = threading.Thread(target=edit)
         user.start()
         while not done.is_set():
-            loop.sync(mirror.desk("dilovod"))
+            loop.sync(mirror.context("dilovod"))
         user.join()
         mirror.work()
         if different := mirror.differences():

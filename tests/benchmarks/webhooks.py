@@ -113,7 +113,7 @@ def _counted(database: Database, port: int) -> Callable[[int], float]:
 
 def _rows(database: Database) -> int:
     with database.read() as tx:
-        return tx.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one()
+        return tx.execute(sa.select(sa.func.count()).select_from(tables.webhooks)).scalar_one()
 
 
 @contextmanager

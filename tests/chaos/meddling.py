@@ -87,7 +87,7 @@ class Meddler:
         self._trick = trick
 
     @property
-    def readings(self) -> int:
+    def full_syncs(self) -> int:
         """How many answers that should have shown everything were spoilt."""
         return sum(count for asked, count in self.spoilt.items() if asked.is_reading)
 

@@ -41,7 +41,9 @@ class Watch:
         self._mirror = mirror
         self._had: dict[tuple[str, str], set[str]] = {}
         self._objects = {
-            name: [each.name for each in mirror.desk(name).resources.values() if not (each.register or each.handed_in)]
+            name: [
+                each.name for each in mirror.context(name).resources.values() if not (each.register or each.handed_in)
+            ]
             for name in mirror.sandboxes
         }
 
@@ -85,7 +87,7 @@ def backwards(mirror: Mirror, *, stamps_rise: bool = True) -> int:
 def packets(database: Database) -> Counter[str]:
     """Every webhook that is kept, by how often."""
     with database.read() as tx:
-        return Counter(tx.execute(sa.select(tables.notices.c.packet)).scalars())
+        return Counter(tx.execute(sa.select(tables.webhooks.c.packet)).scalars())
 
 
 def _set_aside(database: Database) -> list[Entry]:
@@ -118,7 +120,7 @@ def _repeats(one: Entry, other: Entry) -> bool:
 
 def _is_older(one: Entry, other: Entry, *, stamps_rise: bool) -> bool:
     before, after = (_version(entry.after, stamps_rise=stamps_rise) for entry in (one, other))
-    return other.turn < one.turn or (before is not None and after is not None and after < before)
+    return other.revision < one.revision or (before is not None and after is not None and after < before)
 
 
 def _version(raw: Any, *, stamps_rise: bool) -> Any:
@@ -133,12 +135,12 @@ def _version(raw: Any, *, stamps_rise: bool) -> Any:
 
 def _told(mirror: Mirror, name: str) -> bool:
     """Whether the journal, replayed, gives this connection's live rows."""
-    desk, database = mirror.desk(name), mirror.database
+    context, database = mirror.context(name), mirror.database
     replayed: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     for entry in _entries(database):
         if entry.connection == name:
             replayed[entry.resource][entry.key] = entry.after
-    targets = [desk.target(resource, None) for resource in desk.resources.values()]
+    targets = [context.target(resource, None) for resource in context.resources.values()]
     return all(alive(database, target) == _live(replayed[target.resource]) for target in targets)
 
 

@@ -113,13 +113,13 @@ class Stage:
 
     def leases_run_out(self) -> None:
         """As if so much time had passed: whoever holds one is late, whoever died keeps nobody waiting."""
-        database, turn, until_ = self.mirror.database, tables.leases.c.turn, tables.leases.c.until
+        database, revision, until_ = self.mirror.database, tables.leases.c.revision, tables.leases.c.until
         with database.begin() as tx:
             now = database.now(tx)
             # Who is committing right now may be paused, too, and its row is locked.
-            free = sa.select(turn).with_for_update(skip_locked=True)
+            free = sa.select(revision).with_for_update(skip_locked=True)
             past = now - timedelta(seconds=1)
-            tx.execute(sa.update(tables.leases).where(turn.in_(free)).values({until_: past}))
+            tx.execute(sa.update(tables.leases).where(revision.in_(free)).values({until_: past}))
         with database.begin() as tx:
             asked = tables.inbox.c.state == "due"
             tx.execute(sa.update(tables.inbox).where(asked).values({tables.inbox.c.due_at: now}))
@@ -163,14 +163,14 @@ class Stage:
             self.send_again(self.attended)
         return equal(self.mirror)
 
-    def is_aside(self, connection_name: str) -> bool:
+    def is_aside(self, connection: str) -> bool:
         """Whether something of this connection waits for a person."""
         with self.mirror.database.read() as tx:
-            return bool(parked.rows(tx, connection_name=connection_name))
+            return bool(parked.rows(tx, connection=connection))
 
-    def send_again(self, connection_name: str) -> None:
+    def send_again(self, connection: str) -> None:
         """A person's decision."""
-        retried = self.installation.start("parked", "retry", connection_name, "--yes")
+        retried = self.installation.start("parked", "retry", connection, "--yes")
         assert 0 == retried.wait(60)
 
     def told(self) -> str:

@@ -63,11 +63,11 @@ def play(tmp_path: Path, ledger: Ledger, random: Random) -> Iterator[Callable[[B
 
 def _answered(on: Stage) -> dict[str, datetime]:
     """When a worker last answered each bell."""
-    c = tables.rings.c
+    c = tables.wakeups.c
     latest = sa.func.max(c.answered_at).label("latest")
     with on.mirror.database.read() as tx:
-        rows = tx.execute(sa.select(c.bell, latest).group_by(c.bell))
-        return {row.bell: row.latest for row in rows if row.latest is not None}
+        rows = tx.execute(sa.select(c.waker, latest).group_by(c.waker))
+        return {row.waker: row.latest for row in rows if row.latest is not None}
 
 
 def _now(on: Stage) -> datetime:
@@ -79,7 +79,7 @@ def _works(on: Stage, *bells: str) -> None:
     """Wait until workers answer what was rung from now on."""
     began = _now(on)
     until(
-        lambda: all(_answered(on).get(bell, began) > began for bell in bells or ("sync", "full_sync")),
+        lambda: all(_answered(on).get(waker, began) > began for waker in bells or ("sync", "full_sync")),
         seconds=PATIENCE,
         what=lambda: f"work resumes: {_answered(on)} {on.told()}",
     )

@@ -129,12 +129,12 @@ def test_a_line_brings_a_loopback_service_to_the_hosts(hosts: Hosts) -> None:
 SHIFTS = [timedelta(hours=1), timedelta(hours=-1), timedelta(seconds=-7.5)]
 
 
-@pytest.mark.parametrize("shift", SHIFTS, ids=str)
+@pytest.mark.parametrize("session", SHIFTS, ids=str)
 def test_a_hosts_clock_is_apart_in_all_its_processes_and_waits_last_as_long_as_ever(
-    hosts: Hosts, shift: timedelta
+    hosts: Hosts, session: timedelta
 ) -> None:
-    hosts[0].clock = shift
-    for host, expected in ((hosts[0], shift.total_seconds()), (hosts[1], 0.0)):
+    hosts[0].clock = session
+    for host, expected in ((hosts[0], session.total_seconds()), (hosts[1], 0.0)):
         before = time.time()
         walls = [int(wall) - expected for wall in told(host, CLOCKS)]
         assert 3 == len(walls)

@@ -113,7 +113,7 @@ def test_a_server_ends_also_when_its_test_fails_while_it_is_paused(tmp_path: Pat
 def queue(server: RabbitMQ) -> Iterator[Any]:
     options = {"confirm_publish": True}
     with Connection(server.address, transport_options=options) as connection:
-        yield connection.SimpleQueue("letters")
+        yield connection.SimpleQueue("accepted")
 
 
 @pytest.mark.rabbitmq
@@ -121,16 +121,16 @@ def test_rabbitmq_keeps_what_it_confirmed_until_it_is_emptied(tmp_path: Path) ->
     with RabbitMQ(tmp_path) as server:
         address = server.address
         for end in (server.stop, server.kill):
-            with queue(server) as letters:
-                letters.put("a letter")
+            with queue(server) as accepted:
+                accepted.put("a letter")
             end()
             assert not server.answers()
             server.start()
         assert address == server.address
-        with queue(server) as letters:
-            assert 2 == letters.qsize()
+        with queue(server) as accepted:
+            assert 2 == accepted.qsize()
             server.empty()
-            assert 0 == letters.qsize()
+            assert 0 == accepted.qsize()
 
 
 @pytest.mark.redis

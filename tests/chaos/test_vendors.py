@@ -93,7 +93,7 @@ def play(on: Stage, meddlers: dict[str, Meddler], name: str, trick: Trick, *, mo
 def play_once(on: Stage, meddlers: dict[str, Meddler], name: str, trick: Trick) -> None:
     """Spoil each listing once, and of each vendor three at least that should have shown everything."""
     with on.fault(name, pause=PAUSE) as line, _played(meddlers, trick, line, each=1):
-        _wait(on, meddlers, lambda meddler: meddler.readings >= 3)
+        _wait(on, meddlers, lambda meddler: meddler.full_syncs >= 3)
 
 
 @contextmanager
@@ -313,6 +313,6 @@ def test_what_two_wrong_listings_in_a_row_do_not_name_is_held_until_a_right_one_
         on.fault("two empty listings in a row", pause=1) as line,
     ):
         with _played(meddlers, meddling.emptied, line, each=2):
-            _wait(on, meddlers, lambda meddler: meddler.readings >= 4)
+            _wait(on, meddlers, lambda meddler: meddler.full_syncs >= 4)
             until(lambda: _held(on) >= 12, seconds=60, what=on.told)
         until(lambda: not _held(on), seconds=60, what=on.told)

@@ -26,9 +26,9 @@ TARGET = apply.Target("books", "directo", "invoices")
 TABLE = "directo_invoices"
 
 
-def moment(turn: int) -> datetime:
+def moment(revision: int) -> datetime:
     """When this turn was written."""
-    return START + timedelta(minutes=turn)
+    return START + timedelta(minutes=revision)
 
 
 def _normalised(snapshot: Any) -> Any:
@@ -41,7 +41,7 @@ def write(
     database: Database,
     objects: Mapping[str, JsonObject] | Sequence[Snapshot] = (),
     *,
-    turn: int = 1,
+    revision: int = 1,
     target: apply.Target = TARGET,
     tombstones: Sequence[str] = (),
     listed: Mapping[str, str] | None = None,
@@ -56,8 +56,8 @@ def write(
             target,
             prepared,
             tombstones=tombstones,
-            turn=turn,
-            now=moment(turn),
+            revision=revision,
+            now=moment(revision),
             listed=listed or {},
             point=point,
         )
@@ -66,9 +66,9 @@ def write(
             target.connection,
             target.resource,
             changes,
-            turn=turn,
+            revision=revision,
             cause=Cause.POLL,
-            now=moment(turn),
+            now=moment(revision),
             rows=apply.table_of(database, target),
         )
     return changes

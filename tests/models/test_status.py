@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def align(database: Database, *resources: str) -> None:
-    plans = [streams.Plan(name, timedelta(hours=1), ticks=True) for name in resources]
+    plans = [streams.Plan(name, timedelta(hours=1), polls=True) for name in resources]
     with database.begin() as tx:
-        streams.sync(tx, connection_name="books", system="directo", plans=plans)
+        streams.sync(tx, connection="books", system="directo", plans=plans)
 
 
 def told(database: Database, resource: str = "invoices") -> ResourceStatus:
@@ -28,16 +28,16 @@ def told(database: Database, resource: str = "invoices") -> ResourceStatus:
     return found
 
 
-def mention(database: Database, *keys: str) -> list[inbox.Item]:
+def ref(database: Database, *keys: str) -> list[inbox.Item]:
     with database.begin() as tx:
         inbox.enqueue(
             tx,
-            connection_name="books",
-            mentions=[ObjectRef("invoices", key) for key in keys],
+            connection="books",
+            refs=[ObjectRef("invoices", key) for key in keys],
             lane=Lane.LIVE,
             cause=Cause.WEBHOOK,
         )
-        return inbox.due(tx, connection_name="books", now=database.now(tx), limit=100)
+        return inbox.due(tx, connection="books", now=database.now(tx), limit=100)
 
 
 def test_a_resource_that_was_never_read_promises_nothing(database: Database) -> None:
@@ -62,13 +62,13 @@ def test_a_resource_that_was_never_read_promises_nothing(database: Database) -> 
 def test_rows_are_the_live_ones(database: Database) -> None:
     align(database, "invoices")
     mirroring.write(database, {key: {"n": 1} for key in "123"})
-    mirroring.write(database, tombstones=["2"], turn=2)
+    mirroring.write(database, tombstones=["2"], revision=2)
     assert 2 == told(database).rows
 
 
 def test_what_waits_is_counted_by_how_it_waits(database: Database) -> None:
     align(database, "invoices")
-    first, second, *_ = mention(database, "1", "2", "3")
+    first, second, *_ = ref(database, "1", "2", "3")
     with database.begin() as tx:
         inbox.park(tx, first, reason="Ви не маєте доступу")
         inbox.hold(tx, second, reason="many")
@@ -92,7 +92,7 @@ def test_a_reading_under_way_tells_how_far_it_is(database: Database) -> None:
         stream = streams.get(tx, "books", "invoices")
         assert stream is not None
         now = database.now(tx)
-        run = streams.begin_full_sync(tx, stream, turn=1, cause=Cause.BACKFILL, now=now)
+        run = streams.begin_full_sync(tx, stream, revision=1, cause=Cause.BACKFILL, now=now)
         streams.advance_full_sync(tx, stream, run=run, cursor="p2", pages=1, objects=500)
     assert 500 == told(database).full_sync
 
@@ -101,8 +101,8 @@ def test_many_connections_cost_as_many_statements_as_one(database: Database) -> 
     def asked(*names: str) -> int:
         with database.begin() as tx:
             for name in names:
-                plans = [streams.Plan("invoices", timedelta(hours=1), ticks=True)]
-                streams.sync(tx, connection_name=name, system="directo", plans=plans)
+                plans = [streams.Plan("invoices", timedelta(hours=1), polls=True)]
+                streams.sync(tx, connection=name, system="directo", plans=plans)
         statements: list[str] = []
         status.resources(database)
 

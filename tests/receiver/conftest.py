@@ -32,7 +32,7 @@ class Open(Protocol):
     """Opens a receiver and gives a client of it."""
 
     def __call__(
-        self, database: Database, *, receiver: str = "", shop: str = "", bell: Waker | None = None
+        self, database: Database, *, receiver: str = "", shop: str = "", waker: Waker | None = None
     ) -> AbstractContextManager[httpx.Client]: ...
 
 
@@ -70,9 +70,9 @@ def opened(configure: Callable[[sa.URL, str, str], Settings]) -> Open:
 
     @contextmanager
     def serve(
-        database: Database, *, receiver: str = "", shop: str = "", bell: Waker | None = None
+        database: Database, *, receiver: str = "", shop: str = "", waker: Waker | None = None
     ) -> Iterator[httpx.Client]:
-        made = app.create_app(configure(database.url, receiver, shop), bell=bell or Quiet())
+        made = app.create_app(configure(database.url, receiver, shop), waker=waker or Quiet())
         options = {**server.OPTIONS, "log_level": "info"}
         with served(made, **options) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
             yield client
@@ -86,7 +86,7 @@ def limited(sqlite: Database, configure: Callable[..., Settings]) -> Limited:
 
     @contextmanager
     def serve(**options: Any) -> Iterator[Address]:
-        made = app.create_app(configure(sqlite.url), bell=Quiet())
+        made = app.create_app(configure(sqlite.url), waker=Quiet())
         with served(made, **server.OPTIONS | {"http": Hasty, "log_level": "info"} | options) as url:
             yield Address(("127.0.0.1", int(url.rpartition(":")[2])))
 

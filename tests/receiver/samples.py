@@ -32,7 +32,7 @@ def query(*packets: str) -> str:
 
 
 def rows(database: Database) -> list[tuple[str, str, str | None, str | None, str]]:
-    table = tables.notices
+    table = tables.webhooks
     with database.read() as tx:
         found = tx.execute(sa.select(table).order_by(table.c.id))
         return [(row.connection, row.state, row.resource, row.key, row.packet) for row in found]

@@ -48,12 +48,12 @@ def _decoded(message: str) -> object:
 
 def _webhooks(database: Database) -> int:
     with database.read() as tx:
-        return int(tx.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one())
+        return int(tx.execute(sa.select(sa.func.count()).select_from(tables.webhooks)).scalar_one())
 
 
 def test_a_receiver_works_as_soon_as_the_tables_are_made(empty_url: sa.URL, configure: Callable[..., Settings]) -> None:
     database = Database(empty_url)
-    made = app.create_app(configure(empty_url), bell=Quiet())
+    made = app.create_app(configure(empty_url), waker=Quiet())
     with served(made, **server.OPTIONS) as url, httpx.Client(base_url=url, trust_env=False) as client:
         assert 200 == client.post("/hooks/shop", content=PACKET).status_code  # it waits in the spool
         assert 503 == client.get("/readyz").status_code

@@ -19,25 +19,25 @@ def _nothing() -> None:
 
 
 def test_a_wake_up_is_sent() -> None:
-    bell = Quiet()
-    ringer = Notifier(bell, failed=_nothing)
-    ringer.wake("shop")
-    ringer.close()
-    assert ["shop"] == bell.rung
+    waker = Quiet()
+    notifier = Notifier(waker, failed=_nothing)
+    notifier.wake("shop")
+    notifier.close()
+    assert ["shop"] == waker.woken
 
 
 def test_waiting_wake_ups_become_one_for_each_connection() -> None:
-    bell = Stuck()
-    ringer = Notifier(bell, failed=_nothing)
-    ringer.wake("shop")
-    assert bell.reached.wait(30)
+    waker = Stuck()
+    notifier = Notifier(waker, failed=_nothing)
+    notifier.wake("shop")
+    assert waker.reached.wait(30)
     for _ in range(100):
-        ringer.wake("shop")
-        ringer.wake("second")
-    bell.let_go.set()
-    ringer.close()
+        notifier.wake("shop")
+        notifier.wake("second")
+    waker.let_go.set()
+    notifier.close()
     # The first wake-up was being sent: what was stored after it needs another.
-    assert {"shop": 2, "second": 1} == Counter(bell.rung)
+    assert {"shop": 2, "second": 1} == Counter(waker.woken)
 
 
 def test_wake_ups_that_no_worker_answers_are_spaced_and_the_last_is_sent() -> None:
@@ -45,40 +45,40 @@ def test_wake_ups_that_no_worker_answers_are_spaced_and_the_last_is_sent() -> No
     heard: list[int] = []
 
     class Outstanding(Quiet):
-        def ring(self, connection: str) -> bool:  # type: ignore[override] # a real bell says so
+        def wake(self, connection: str) -> bool:  # type: ignore[override] # a real bell says so
             assert "shop" == connection
             heard.append(stored)
             return False
 
-    ringer = Notifier(Outstanding(), failed=_nothing)
+    notifier = Notifier(Outstanding(), failed=_nothing)
     begun = time.monotonic()
     for stored in range(1, 5001):  # noqa: B007 - the bell reads it
-        ringer.wake("shop")
+        notifier.wake("shop")
     until(lambda: heard[-1:] == [5000], seconds=30, what=lambda: str(heard))
     assert len(heard) <= 2 + (time.monotonic() - begun) / ringing._SPACE
-    ringer.close()
+    notifier.close()
 
 
 def test_a_failing_broker_is_counted_logged_once_and_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
     failures = threading.Semaphore(0)
-    ringer = Notifier(Broken("amqp://guest:password@broker"), failed=failures.release)
+    notifier = Notifier(Broken("amqp://guest:password@broker"), failed=failures.release)
     for _ in range(3):
-        ringer.wake("shop")
+        notifier.wake("shop")
         assert failures.acquire(timeout=30)
-    ringer.close()
+    notifier.close()
     logged = capsys.readouterr().out
     assert 1 == logged.count("wake-up failed")
     assert "password" not in logged
 
 
 def test_a_broker_that_hangs_does_not_keep_the_process_from_ending() -> None:
-    bell = Stuck()
-    ringer = Notifier(bell, failed=_nothing)
-    ringer.wake("shop")
-    assert bell.reached.wait(30)
-    ringer.close()
-    assert [] == bell.rung
-    bell.let_go.set()
+    waker = Stuck()
+    notifier = Notifier(waker, failed=_nothing)
+    notifier.wake("shop")
+    assert waker.reached.wait(30)
+    notifier.close()
+    assert [] == waker.woken
+    waker.let_go.set()
 
 
 def test_a_ringer_that_sent_nothing_can_be_closed() -> None:

@@ -9,10 +9,10 @@ class Quiet:
     """Remembers who was rung for."""
 
     def __init__(self) -> None:
-        self.rung: list[str] = []
+        self.woken: list[str] = []
 
-    def ring(self, connection: str) -> None:
-        self.rung.append(connection)
+    def wake(self, connection: str) -> None:
+        self.woken.append(connection)
 
     def broker_alive(self) -> None:
         pass
@@ -24,7 +24,7 @@ class Broken:
     def __init__(self, words: str = "refused") -> None:
         self._words = words
 
-    def ring(self, connection: str) -> None:
+    def wake(self, connection: str) -> None:
         raise ConnectionError(f"{self._words} {connection}")
 
     def broker_alive(self) -> None:
@@ -39,10 +39,10 @@ class Stuck(Quiet):
         self.reached = threading.Event()
         self.let_go = threading.Event()
 
-    def ring(self, connection: str) -> None:
+    def wake(self, connection: str) -> None:
         self.reached.set()
         self.let_go.wait(60)
-        super().ring(connection)
+        super().wake(connection)
 
     def broker_alive(self) -> None:
         self.let_go.wait(60)

@@ -35,8 +35,8 @@ class Watch:
     commits: int = -1
     states: dict[_Key, Any] = field(default_factory=dict)
     positions: dict[_Key, int] = field(default_factory=dict)
-    turns: dict[_Key, int] = field(default_factory=dict)
-    entry_turns: dict[_Key, int] = field(default_factory=dict)
+    revisions: dict[_Key, int] = field(default_factory=dict)
+    entry_revisions: dict[_Key, int] = field(default_factory=dict)
     complete: dict[str, datetime] = field(default_factory=dict)
     dropped: set[_Key] = field(default_factory=set)
 
@@ -59,8 +59,8 @@ class Watch:
             key, earlier = (entry.resource, entry.key), self.states.get((entry.resource, entry.key))
             assert earlier != entry.after, f"{key} repeats its predecessor's state"
             assert _kind(key in self.states, earlier, entry.after) == entry.kind, key
-            assert self.entry_turns.get(key, 0) <= entry.turn, f"a turn of {key} fell"
-            self.entry_turns[key] = entry.turn
+            assert self.entry_revisions.get(key, 0) <= entry.revision, f"a turn of {key} fell"
+            self.entry_revisions[key] = entry.revision
             self._forward(key, entry.after)
             self.states[key] = entry.after
 
@@ -74,12 +74,12 @@ class Watch:
         schema = schema_evolution.current(tx, f"{NAME}_{resource}")
         c = None if schema is None else schema.root.sql.c
         rows: Iterable[Any] = (
-            [] if c is None else tx.execute(sa.select(c["_key"], c["_deleted_at"], c["_raw"], c["_turn"]))
+            [] if c is None else tx.execute(sa.select(c["_key"], c["_deleted_at"], c["_raw"], c["_revision"]))
         )
         live = {}
-        for key, deleted_at, raw, turn in rows:
-            assert self.turns.get((resource, key), 0) <= turn, f"the turn of {resource} {key} fell"
-            self.turns[resource, key] = turn
+        for key, deleted_at, raw, revision in rows:
+            assert self.revisions.get((resource, key), 0) <= revision, f"the turn of {resource} {key} fell"
+            self.revisions[resource, key] = revision
             if deleted_at is None:
                 live[key] = raw
         replayed = {

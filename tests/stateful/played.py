@@ -25,7 +25,7 @@ PAGED = {"goods", "orders"}
 
 vendors: dict[str, Vendor] = {}
 
-FATES: dict[str, Callable[[], Exception]] = {
+FAILURES: dict[str, Callable[[], Exception]] = {
     "unreachable": lambda: TryLater("503"),
     "not this one": lambda: TryLater("try again", shuts_gate=False),
     "busy": lambda: Busy("another request is served"),
@@ -59,7 +59,7 @@ class Vendor:
     things: dict[str, dict[str, Thing]] = field(default_factory=lambda: defaultdict(dict))
     history: dict[tuple[str, str], list[tuple[datetime, JsonObject | None]]] = field(default_factory=dict)
     hooks: list[tuple[str, str]] = field(default_factory=list)
-    fates: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    failures: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     lacking: dict[str, int] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     has_lacked: set[str] = field(default_factory=set)
@@ -144,9 +144,9 @@ class Vendor:
         stop("an answer on its way")
 
     def _fail(self, resource: str, where: str) -> None:
-        waiting = self.fates[resource]
+        waiting = self.failures[resource]
         if waiting and waiting[0].startswith(where) and (bool(where) == waiting[0].startswith("in the middle")):
-            error = FATES[waiting.pop(0).removeprefix(where)]()
+            error = FAILURES[waiting.pop(0).removeprefix(where)]()
             raise error
 
     def _set(self, resource: str, key: str, thing: Thing) -> None:

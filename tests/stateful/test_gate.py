@@ -47,13 +47,13 @@ class Holder:
 
     gate: Gate
     subject: str | None
-    turn: int
+    revision: int
     until: datetime
     worker: Worker
     watch: Wristwatch
 
     @property
-    def slot(self) -> Lease:
+    def lease(self) -> Lease:
         assert isinstance(self.worker.result, Lease)
         return self.worker.result
 
@@ -110,9 +110,9 @@ class Gates(Counted):
         self._has_room(subject, held)
         assert self.shut_until <= began
         holder = Holder(at, subject, *self._newest(), worker, watch)
-        assert self.entered < holder.turn
-        self.entered = holder.turn
-        self.leases[holder.turn] = holder
+        assert self.entered < holder.revision
+        self.entered = holder.revision
+        self.leases[holder.revision] = holder
         self.alive.append(holder)
         if worker.done:
             self._sends(holder)
@@ -142,13 +142,13 @@ class Gates(Counted):
     def _newest(self) -> tuple[int, datetime]:
         c = tables.leases.c
         with self.database.read() as tx:
-            turn, until = tx.execute(sa.select(c.turn, c.until).order_by(c.turn.desc()).limit(1)).one()
-        return turn, until
+            revision, until = tx.execute(sa.select(c.revision, c.until).order_by(c.revision.desc()).limit(1)).one()
+        return revision, until
 
     def _until(self, holder: Holder) -> datetime:
         c = tables.leases.c
         with self.database.read() as tx:
-            found = tx.execute(sa.select(c.until).where(c.turn == holder.turn)).scalar()
+            found = tx.execute(sa.select(c.until).where(c.revision == holder.revision)).scalar()
         return found or holder.until  # somebody else has cleared away what ran out
 
     @precondition(lambda self: self._asleep())
@@ -170,8 +170,8 @@ class Gates(Counted):
             self._sends(holder)
 
     def _sends(self, holder: Holder) -> None:
-        assert self.clock.now == holder.slot.sent_at
-        assert holder.until - holder.slot.sent_at <= TIMEOUT + gate.GRACE
+        assert self.clock.now == holder.lease.sent_at
+        assert holder.until - holder.lease.sent_at <= TIMEOUT + gate.GRACE
         if holder in self.held:  # who overslept his lease may meet others
             self._keeps_pace()
             self.sent.append(self.clock.now)
@@ -192,10 +192,10 @@ class Gates(Counted):
         holder = self._one(whom)
         before = holder.until
         if arrive:
-            due = holder.watch.monotonic() - holder.slot.renewed_at > (TIMEOUT + gate.GRACE).total_seconds() / 3
-            if due and self._proves(holder, lambda: holder.gate.heartbeat(holder.slot)):
+            due = holder.watch.monotonic() - holder.lease.renewed_at > (TIMEOUT + gate.GRACE).total_seconds() / 3
+            if due and self._proves(holder, lambda: holder.gate.heartbeat(holder.lease)):
                 holder.until = self.clock.now + TIMEOUT + gate.GRACE
-        elif self._proves(holder, lambda: self._write(lambda c: holder.gate.renew(c, holder.slot), dies=dies)):
+        elif self._proves(holder, lambda: self._write(lambda c: holder.gate.renew(c, holder.lease), dies=dies)):
             holder.until = before if dies else self.clock.now + TIMEOUT + gate.GRACE
 
     @precondition(lambda self: self._awake())
@@ -203,7 +203,7 @@ class Gates(Counted):
     def leave(self, whom: int, answered: bool, dies: bool) -> None:  # noqa: FBT001
         holder = self._one(whom)
         self._proves(
-            holder, lambda: self._write(lambda c: holder.gate.release(c, holder.slot, answered=answered), dies=dies)
+            holder, lambda: self._write(lambda c: holder.gate.release(c, holder.lease, answered=answered), dies=dies)
         )
         self._gone(holder, dies=dies)
 
@@ -215,7 +215,7 @@ class Gates(Counted):
         wait = None if after is None else timedelta(seconds=after)
 
         def shuts(tx: Tx) -> None:
-            told.append(holder.gate.release_and_back_off(tx, holder.slot, reason="429", after=wait, counts=counts))
+            told.append(holder.gate.release_and_back_off(tx, holder.lease, reason="429", after=wait, counts=counts))
 
         if self._proves(holder, lambda: self._write(shuts, dies=dies)) and not dies:
             assert self.clock.now + timedelta(seconds=max(after or 0, 1)) <= told[0]
@@ -242,7 +242,7 @@ class Gates(Counted):
     def abandon(self, whom: int) -> None:
         """A crash of ours."""
         holder = self._one(whom)
-        holder.gate.cancel(holder.slot)
+        holder.gate.cancel(holder.lease)
         self._gone(holder, dies=False)
 
     @precondition(lambda self: self.alive)
@@ -294,7 +294,7 @@ class Gates(Counted):
     def _gone(self, holder: Holder, *, dies: bool) -> None:
         self.alive.remove(holder)
         if not dies:
-            self.leases.pop(holder.turn)
+            self.leases.pop(holder.revision)
 
     def _one(self, whom: int) -> Holder:
         return self._awake()[whom % len(self._awake())]

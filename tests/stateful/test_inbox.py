@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from models.db.database import Database, Tx
 
 NAME = "shop"
-HERE: dict[str, Any] = {"connection_name": NAME, "resource": "goods"}
+HERE: dict[str, Any] = {"connection": NAME, "resource": "goods"}
 WORKERS = 3
 RESTS = timedelta(seconds=90)
 
@@ -58,7 +58,7 @@ class Look:
     """What a worker is at. `knows`: the news of its key that came before it asked."""
 
     item: Item
-    slot: gate.Lease | None = None
+    lease: gate.Lease | None = None
     until: datetime | None = None
     knows: int = 0
 
@@ -80,7 +80,7 @@ class Inbox(Counted):
         self.news: dict[str, int] = {}
         self.just_told: set[str] = set()
         self.unfolded: dict[str, str] = {}  # letter -> key
-        self.letters: list[webhooks.AcceptedWebhook] = []
+        self.accepted: list[webhooks.AcceptedWebhook] = []
         self.wanted: dict[str, int] = {}
         self.looks: dict[int, Look] = {}
         self.listing: tuple[int, int] | None = None  # its turn, and the news before it
@@ -90,14 +90,14 @@ class Inbox(Counted):
 
     @initialize(names=some_keys)
     def opens(self, names: list[str]) -> None:
-        self.mention(names, Lane.BULK, known=False, later=False, dies=False)
+        self.ref(names, Lane.BULK, known=False, later=False, dies=False)
 
     @rule(names=some_keys, lane=st.sampled_from(Lane), known=st.booleans(), later=st.booleans(), dies=seldom)
-    def mention(self, names: list[str], lane: Lane, known: bool, later: bool, dies: bool) -> None:  # noqa: FBT001
+    def ref(self, names: list[str], lane: Lane, known: bool, later: bool, dies: bool) -> None:  # noqa: FBT001
         """`known`: leave alone what waits already. `later`: not due before a while."""
         after = RESTS if later else timedelta(0)
         told: dict[str, Any] = {"lane": lane, "cause": Cause.POLL, "unless_known": known, "after": after}
-        told |= {"connection_name": NAME, "mentions": [ObjectRef("goods", name) for name in names]}
+        told |= {"connection": NAME, "refs": [ObjectRef("goods", name) for name in names]}
         if self._write(lambda c: inbox.enqueue(c, **told), dies=dies):
             for name in names:
                 self._told(name, lane, self.clock.now + after, known=known)
@@ -116,26 +116,26 @@ class Inbox(Counted):
             self.rows[key] = replace(row, state="due", lane=min(row.lane, lane), due_at=soon)
 
     @rule(key=keys, again=st.booleans(), dies=seldom)
-    def notice(self, key: str, again: bool, dies: bool) -> None:  # noqa: FBT001
+    def webhook(self, key: str, again: bool, dies: bool) -> None:  # noqa: FBT001
         """A letter arrives; the receiver may store it twice."""
-        letter = webhooks.AcceptedWebhook(NAME, "{}", "goods", key)
-        letters = [letter] * (2 if again else 1)
-        if self._write(lambda c: webhooks.append(c, letters), dies=dies):
-            self.letters.append(letter)
-            self.unfolded[letter.id] = key
+        webhook = webhooks.AcceptedWebhook(NAME, "{}", "goods", key)
+        accepted = [webhook] * (2 if again else 1)
+        if self._write(lambda c: webhooks.append(c, accepted), dies=dies):
+            self.accepted.append(webhook)
+            self.unfolded[webhook.id] = key
 
-    @precondition(lambda self: self.letters)
+    @precondition(lambda self: self.accepted)
     @rule(which=st.integers(0, 20))
     def notice_again(self, which: int) -> None:
         """A letter of before is stored once more: from the spool, after a death."""
-        letter = self.letters[which % len(self.letters)]
-        assert self._write(lambda c: webhooks.append(c, [letter]))
+        webhook = self.accepted[which % len(self.accepted)]
+        assert self._write(lambda c: webhooks.append(c, [webhook]))
 
     @rule(limit=st.integers(1, 4), dies=seldom)
     def fold(self, limit: int, dies: bool) -> None:  # noqa: FBT001
-        if self._write(lambda c: webhooks.fold(c, connection_name=NAME, limit=limit), dies=dies):
-            for letter in list(self.unfolded)[:limit]:
-                self._told(self.unfolded.pop(letter), Lane.LIVE, self.clock.now)
+        if self._write(lambda c: webhooks.fold(c, connection=NAME, limit=limit), dies=dies):
+            for webhook in list(self.unfolded)[:limit]:
+                self._told(self.unfolded.pop(webhook), Lane.LIVE, self.clock.now)
 
     # What is done.
 
@@ -144,7 +144,7 @@ class Inbox(Counted):
     def mention_meanwhile(self, which: int, lane: Lane) -> None:
         """News of a key that somebody is asking for."""
         worker = self._taken(asking=True)[which % len(self._taken(asking=True))]
-        self.mention([self.looks[worker].item.key], lane, known=False, later=False, dies=False)
+        self.ref([self.looks[worker].item.key], lane, known=False, later=False, dies=False)
 
     @precondition(lambda self: len(self.looks) < WORKERS)
     @rule(asks=st.booleans())
@@ -157,7 +157,7 @@ class Inbox(Counted):
     def take(self, worker: int) -> None:
         """The next row: live before bulk, then the longest waiting."""
         with self.database.read() as tx:
-            found = inbox.due(tx, connection_name=NAME, now=self.clock.now)
+            found = inbox.due(tx, connection=NAME, now=self.clock.now)
         due = [row for row in self.rows.values() if row.state == "due" and row.due_at <= self.clock.now]
         assert bool(due) == bool(found)
         if found:
@@ -180,7 +180,7 @@ class Inbox(Counted):
             del self.looks[worker]
             return
         assert look.item.key not in [each.item.key for each in with_it], "two workers look at once"
-        look.slot, look.knows = found[0], self.count
+        look.lease, look.knows = found[0], self.count
         self.rows[look.item.key] = replace(self.rows[look.item.key], due_at=look.until or self.clock.now)
 
     def _begin(self, look: Look, *, dies: bool) -> gate.OnAcquire:
@@ -215,8 +215,8 @@ class Inbox(Counted):
             self._ended(look, how)
 
     def _end(self, tx: Tx, look: Look, how: str) -> None:
-        assert look.slot is not None
-        self.gate.release(tx, look.slot)
+        assert look.lease is not None
+        self.gate.release(tx, look.lease)
         match how:
             case "finish":
                 inbox.finish(tx, look.item)
@@ -259,13 +259,13 @@ class Inbox(Counted):
     def listed(self, names: list[str], dies: bool) -> None:  # noqa: FBT001
         """Its reply brings these objects, as they were when it was asked for or later."""
         assert self.listing is not None
-        turn, knows = self.listing
-        answers = {**HERE, "keys": names, "before": turn}
+        revision, knows = self.listing
+        answers = {**HERE, "keys": names, "before": revision}
         if self._write(lambda c: inbox.finish_listed(c, **answers), dies=dies):
             for name in set(names):
                 if self.news.get(name, 0) <= knows:
                     self.news.pop(name, None)
-                if name in self.rows and self.wanted[name] < turn:
+                if name in self.rows and self.wanted[name] < revision:
                     del self.rows[name]
 
     # What a person decides, and time.
@@ -296,7 +296,7 @@ class Inbox(Counted):
         with self.database.read() as tx:
             found = {row.key: row for row in tx.execute(sa.select(tables.inbox))}
             unread = (
-                sa.select(tables.notices.c.key).where(tables.notices.c.state == "new").order_by(tables.notices.c.id)
+                sa.select(tables.webhooks.c.key).where(tables.webhooks.c.state == "new").order_by(tables.webhooks.c.id)
             )
             assert list(self.unfolded.values()) == list(tx.execute(unread).scalars())
         assert self.news.keys() <= found.keys()
@@ -334,7 +334,7 @@ class Inbox(Counted):
         return True
 
     def _taken(self, *, asking: bool) -> list[int]:
-        return sorted(worker for worker, look in self.looks.items() if (look.slot is not None) == asking)
+        return sorted(worker for worker, look in self.looks.items() if (look.lease is not None) == asking)
 
     def _aside(self, key: str | None) -> list[str]:
         return [name for name, row in self.rows.items() if row.state != "due" and key in {None, name}]

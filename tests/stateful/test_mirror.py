@@ -70,7 +70,7 @@ class Mirroring(Counted):
         context.sync_streams(database, settings)
 
     @property
-    def desk(self) -> ConnectionContext:
+    def context(self) -> ConnectionContext:
         return Timed(self.database, self.settings, self.settings.connections[NAME])
 
     # The vendor's day.
@@ -123,16 +123,16 @@ class Mirroring(Counted):
         """It arrives: out of order, doubled, later again, or never."""
         hooks = self.vendor.hooks
         resource, key = hooks[which % len(hooks)]
-        letters = [webhooks.AcceptedWebhook(NAME, "{}", resource, key) for _ in range(times)]
+        accepted = [webhooks.AcceptedWebhook(NAME, "{}", resource, key) for _ in range(times)]
         with self.database.begin() as tx:
-            webhooks.append(tx, letters[:1])
-            webhooks.append(tx, letters)
+            webhooks.append(tx, accepted[:1])
+            webhooks.append(tx, accepted)
         if not stays:
             hooks.remove((resource, key))
 
-    @rule(resource=resources, fate=st.sampled_from(sorted(played.FATES)), middle=st.booleans())
-    def fails(self, resource: str, fate: str, middle: bool) -> None:  # noqa: FBT001
-        self.vendor.fates[resource].append(("in the middle of a reply: " if middle else "") + fate)
+    @rule(resource=resources, failure=st.sampled_from(sorted(played.FAILURES)), middle=st.booleans())
+    def fails(self, resource: str, failure: str, middle: bool) -> None:  # noqa: FBT001
+        self.vendor.failures[resource].append(("in the middle of a reply: " if middle else "") + failure)
 
     @rule(resource=resources, count=st.integers(1, played.PAGE))
     def lacks(self, resource: str, count: int) -> None:
@@ -148,7 +148,7 @@ class Mirroring(Counted):
     def asked_for(self, resource: str, again: bool) -> None:  # noqa: FBT001
         now = streams.backfill_now if again else streams.poll_now
         with self.database.begin() as tx:
-            now(tx, connection_name=NAME, resource=resource)
+            now(tx, connection=NAME, resource=resource)
 
     @rule(resource=resources)
     def retry(self, resource: str) -> None:
@@ -157,14 +157,14 @@ class Mirroring(Counted):
     @rule(resource=resources)
     def drop(self, resource: str) -> None:
         with self.database.begin() as tx:
-            waiting = parked_rows.rows(tx, connection_name=NAME)
-            parked_rows.drop(tx, connection_name=NAME, resource=resource)
+            waiting = parked_rows.rows(tx, connection=NAME)
+            parked_rows.drop(tx, connection=NAME, resource=resource)
         self.watch.dropped |= {(row.resource, row.key) for row in waiting if row.resource == resource}
 
     @precondition(lambda self: len(self.workers) < WORKERS)
     @rule(work=st.sampled_from([loop.sync, loop.full_sync]), steps=st.integers(1, 25))
     def starts(self, work: Callable[..., WorkSession], steps: int) -> None:
-        worker = Worker(partial(work, self.desk, budget=UNHURRIED))
+        worker = Worker(partial(work, self.context, budget=UNHURRIED))
         self.workers.append(worker)
         self._step(worker, steps)
 
@@ -219,11 +219,11 @@ class Mirroring(Counted):
     def teardown(self) -> None:
         for worker in list(self.workers):
             worker.die() if worker is self.workers[0] else worker.finish()
-        self.vendor.fates.clear()
+        self.vendor.failures.clear()
         self.vendor.lacking.clear()
         try:
             self._rest()
-            self._ticks_have_told()
+            self._polls_have_named()
             self._read_again()
             self._is_equal(besides=self._aside())
             for _ in range(5):
@@ -247,11 +247,11 @@ class Mirroring(Counted):
 
     def _unfinished(self) -> bool:
         with self.database.read() as tx:
-            rows = streams.open_streams(tx, connection_name=NAME)
-            waiting = inbox.due(tx, connection_name=NAME, now=self.database.clock.now + UNHURRIED)
+            rows = streams.open_streams(tx, connection=NAME)
+            waiting = inbox.due(tx, connection=NAME, now=self.database.clock.now + UNHURRIED)
         return bool(waiting) or any(row.failures for row in rows)
 
-    def _ticks_have_told(self) -> None:
+    def _polls_have_named(self) -> None:
         """What changed is there before all is read again. Pages shift, and a faulty first reading is not told twice."""
         if "debtors" not in self.vendor.has_lacked:
             truth = {("debtors", key): raw for key, raw in self.vendor.truth("debtors").items()}
@@ -271,28 +271,28 @@ class Mirroring(Counted):
 
     def _work(self) -> None:
         for _ in range(100):
-            look, read = due_work.has_work(self.desk, due.load(self.database))
+            look, read = due_work.has_work(self.context, due.load(self.database))
             if look:
-                loop.sync(self.desk, budget=UNHURRIED)
+                loop.sync(self.context, budget=UNHURRIED)
             if read:
-                loop.full_sync(self.desk, budget=UNHURRIED)
+                loop.full_sync(self.context, budget=UNHURRIED)
             if not (look or read):
                 return
 
     def _retry(self, resource: str) -> None:
         with self.database.begin() as tx:
-            streams.reopen(tx, connection_name=NAME, resource=resource)
-            parked_rows.retry(tx, connection_name=NAME, resource=resource)
+            streams.reopen(tx, connection=NAME, resource=resource)
+            parked_rows.retry(tx, connection=NAME, resource=resource)
 
     def _aside(self) -> set[tuple[str, str]]:
         with self.database.read() as tx:
-            rows = {(row.resource, row.key) for row in parked_rows.rows(tx, connection_name=NAME)}
+            rows = {(row.resource, row.key) for row in parked_rows.rows(tx, connection=NAME)}
             found = {name: streams.get(tx, NAME, name) for name in RESOURCES}
             parked = {name for name, stream in found.items() if stream is not None and stream.state == "parked"}
         return rows | {(name, key) for name in parked for key in KEYS}
 
     def _is_equal(self, *, besides: set[tuple[str, str]]) -> None:
-        found = compare(self.database, [self.desk], {NAME: cast("Sandbox", self.vendor)})
+        found = compare(self.database, [self.context], {NAME: cast("Sandbox", self.vendor)})
         differing = {(row.resource, key) for row in found for key in row.differences}
         assert set() == differing - besides
         with self.database.read() as tx:

@@ -41,8 +41,8 @@ def test_a_desk_is_made_for_every_connection(connect: Connect) -> None:
 
 def test_who_has_another_login_shares_nothing(connect: Connect) -> None:
     with connect(also={"same": {}, "other": {"api_key": "other"}}) as six:
-        assert ["same"] == [each.name for each in six.desk.same_account]
-        assert six.desk.gate.account != context.connection_context(six.database, six.settings, "other").gate.account
+        assert ["same"] == [each.name for each in six.context.same_account]
+        assert six.context.gate.account != context.connection_context(six.database, six.settings, "other").gate.account
 
 
 def test_a_trailing_slash_makes_no_other_account(connect: Connect) -> None:
@@ -75,12 +75,12 @@ def test_a_resource_that_left_the_configuration_is_retired_and_not_asked(connect
 def test_secrets_are_masked_as_they_are_and_as_an_address_writes_them(connect: Connect, key: str) -> None:
     with connect(api_key=key) as six:
         written = quote(key, safe="")
-        assert "it was *** or *** here" == six.desk.redact_text(f"it was {key} or {written} here")
+        assert "it was *** or *** here" == six.context.redact_text(f"it was {key} or {written} here")
 
 
 def test_settings_that_are_shown_show_no_secret(connect: Connect) -> None:
     with connect() as six:
-        assert "very-secret" not in repr(six.desk)
+        assert "very-secret" not in repr(six.context)
         assert "very-secret" not in repr(six.settings)
 
 
@@ -89,10 +89,10 @@ def test_a_lasting_desk_leaves_its_line_to_the_vendor_open(connect: Connect) -> 
         lasting = context.connection_context(six.database, six.settings, "six", lasting=True)
         clients = []
         for _ in range(2):
-            with lasting.work_session() as shift:
-                clients.append(shift.client)
+            with lasting.work_session() as session:
+                clients.append(session.client)
         assert clients[0] is clients[1]
-        with six.desk.work_session() as first, six.desk.work_session() as second:
+        with six.context.work_session() as first, six.context.work_session() as second:
             assert first.client is not second.client
 
 
@@ -100,9 +100,9 @@ def test_after_a_shift_that_broke_off_the_vendor_is_called_anew(connect: Connect
     with connect() as six:
         lasting = context.connection_context(six.database, six.settings, "six", lasting=True)
         clients = []
-        with suppress(TimeoutError), lasting.work_session() as shift:
-            clients.append(shift.client)
+        with suppress(TimeoutError), lasting.work_session() as session:
+            clients.append(session.client)
             raise TimeoutError
-        with lasting.work_session() as shift:
-            clients.append(shift.client)
+        with lasting.work_session() as session:
+            clients.append(session.client)
         assert clients[0] is not clients[1]

@@ -262,19 +262,19 @@ class BaseHarness(Generic[V]):
     failures: list[BaseException] = field(default_factory=list)
 
     @property
-    def desk(self) -> ConnectionContext:
+    def context(self) -> ConnectionContext:
         return context.connection_context(self.database, self.settings, self.name)
 
     def look(self) -> WorkSession:
-        return loop.sync(self.desk)
+        return loop.sync(self.context)
 
     def read(self) -> WorkSession:
-        return loop.full_sync(self.desk)
+        return loop.full_sync(self.context)
 
     def work(self) -> None:
         """Everything that is due at this moment."""
         for _ in range(100):
-            look, read = due_work.has_work(self.desk, due.load(self.database))
+            look, read = due_work.has_work(self.context, due.load(self.database))
             if read:
                 self.read()
             if look:
@@ -299,7 +299,7 @@ class BaseHarness(Generic[V]):
         end = self.clock.now + timedelta(hours=hours)
         while not until():
             assert self.clock.now < end, f"not within {hours} h: {self.inbox()} {self.stream()}"
-            look, read = due_work.has_work(self.desk, due.load(self.database))
+            look, read = due_work.has_work(self.context, due.load(self.database))
             for wanted, work in ((read, self.read), (look, self.look)):
                 with suppress(RuntimeError):  # a mistake of ours: Celery logs it and takes the next message
                     _ = wanted and work()
@@ -344,26 +344,24 @@ class BaseHarness(Generic[V]):
         thread.start()
         return thread
 
-    def mention(
-        self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK
-    ) -> None:
+    def ref(self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK) -> None:
         with self.database.begin() as tx:
             inbox.enqueue(
                 tx,
-                connection_name=self.name,
-                mentions=[ObjectRef(resource, key) for key in keys],
+                connection=self.name,
+                refs=[ObjectRef(resource, key) for key in keys],
                 lane=lane,
                 cause=cause,
             )
 
-    def notice(self, *keys: str, resource: str = "goods") -> None:
-        letters = [webhooks.AcceptedWebhook(self.name, "{}", resource, key) for key in keys]
+    def webhook(self, *keys: str, resource: str = "goods") -> None:
+        accepted = [webhooks.AcceptedWebhook(self.name, "{}", resource, key) for key in keys]
         with self.database.begin() as tx:
-            webhooks.append(tx, letters)
+            webhooks.append(tx, accepted)
 
     def retry(self, *keys: str, resource: str = "goods") -> int:
         with self.database.begin() as tx:
-            one = {"connection_name": self.name, "resource": resource}
+            one = {"connection": self.name, "resource": resource}
             return sum(parked.retry(tx, key=key, **one) for key in keys)
 
     def stream(self, resource: str = "goods") -> Stream:
@@ -389,7 +387,7 @@ class BaseHarness(Generic[V]):
         return {key: row.state for key, row in self.inbox(resource).items()}
 
     def live(self, resource: str = "goods") -> dict[str, Any]:
-        target = self.desk.target(self.desk.resources[resource])
+        target = self.context.target(self.context.resources[resource])
         with self.database.read() as tx:
             return {key: raw for key, gone, raw in apply.export(tx, target) if gone is None}
 
@@ -448,7 +446,7 @@ def connected(
         file = folder / "erpmirror.toml"
         file.write_text("\n".join(written), encoding="utf-8")
         six = Harness(database, configuration.load(file), vendor, clock, line=line)
-        for resource in six.desk.resources:
+        for resource in six.context.resources:
             vendor.objects.setdefault(resource, {})
         context.sync_streams(database, six.settings)
         yield six

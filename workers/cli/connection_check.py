@@ -44,10 +44,10 @@ class Proof:
 class ConnectionCheck:
     """Checks one connection: the login first, since without it every other answer is the same refusal."""
 
-    def __init__(self, desk: ConnectionContext, report: Callable[[str], None]) -> None:
-        self._desk = desk
+    def __init__(self, context: ConnectionContext, report: Callable[[str], None]) -> None:
+        self._context = context
         self._report = report
-        self._table = f"[connections.{desk.name}] of {desk.settings.file}"
+        self._table = f"[connections.{context.name}] of {context.settings.file}"
 
     def proofs(self, *, ready: bool) -> Iterator[Proof]:
         """One result for the login, the clock and each resource. `ready`: the tables exist, so the gate works."""
@@ -55,12 +55,12 @@ class ConnectionCheck:
             remedy = "correct the database first"
             yield self._proof("login", "not checked: the gate needs the database", remedy, ok=False)
             return
-        self._report(f"Checking {self._desk.name}: login")
+        self._report(f"Checking {self._context.name}: login")
         login, *clock = self._login()
         yield login
         yield from clock
         yield from self._hours()
-        resources = self._desk.resources.values()
+        resources = self._context.resources.values()
         asked = [resource for resource in resources if not resource.handed_in]
         yield from self._readable(asked) if login.ok else self._unasked(asked, "the login failed")
         for resource in resources:
@@ -68,7 +68,7 @@ class ConnectionCheck:
                 yield self._handed_in(resource)
 
     def _proof(self, what: str, says: str, remedy: str | None = None, *, ok: bool = True) -> Proof:
-        return Proof(self._desk.name, self._desk.options.system, what, says, ok, remedy)
+        return Proof(self._context.name, self._context.options.system, what, says, ok, remedy)
 
     def _ended(self, what: str, ended: VendorError | GateClosed, remedy: str | None) -> Proof:
         """The result where there was no answer. Closed hours are no failure."""
@@ -88,9 +88,9 @@ class ConnectionCheck:
         from workers.gate.gate import GateClosed
 
         try:
-            greeting = vendor_query.check(self._desk)
+            greeting = vendor_query.check(self._context)
         except (VendorError, GateClosed) as ended:
-            return [self._ended("login", ended, hints.of_login(ended, self._desk.options, self._table))]
+            return [self._ended("login", ended, hints.of_login(ended, self._context.options, self._table))]
         return [self._proof("login", greeting.says), *([] if greeting.ahead is None else [self._clock(greeting.ahead)])]
 
     def _clock(self, ahead: timedelta) -> Proof:
@@ -101,7 +101,7 @@ class ConnectionCheck:
         return self._proof("clock", says, None if ok else hints.CLOCK, ok=ok)
 
     def _hours(self) -> Iterator[Proof]:
-        until = self._desk.options.closed_until(self._desk.now())
+        until = self._context.options.closed_until(self._context.now())
         if until is not None:
             yield self._proof("hours", f"closed for full syncs until {_moment(until)}; changes are polled meanwhile")
 
@@ -111,9 +111,9 @@ class ConnectionCheck:
         from workers.gate.gate import GateClosed
 
         for number, resource in enumerate(resources, 1):
-            self._report(f"Checking {self._desk.name}: {resource.name} ({number} of {len(resources)})")
+            self._report(f"Checking {self._context.name}: {resource.name} ({number} of {len(resources)})")
             try:
-                yield self._proof(resource.name, vendor_query.probe(self._desk, resource))
+                yield self._proof(resource.name, vendor_query.probe(self._context, resource))
             except (VendorError, GateClosed) as ended:
                 yield self._ended(resource.name, ended, hints.of_resource(ended, resource.name, self._table))
                 if isinstance(ended, GateClosed):  # for all that follow, too
@@ -128,7 +128,7 @@ class ConnectionCheck:
         """Nothing is sent to the vendor before a document is handed in, but its watched folder can be checked."""
         from models.settings.load import TakesDocuments
 
-        inbox = self._desk.options.inbox if isinstance(self._desk.options, TakesDocuments) else None
+        inbox = self._context.options.inbox if isinstance(self._context.options, TakesDocuments) else None
         if inbox is None:
             return self._proof(resource.name, "checked by the first document; no folder is watched")
         # Workers make the folders; if not even the inbox's parent exists, the path is wrong or a disk is not mounted.

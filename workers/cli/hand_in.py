@@ -116,9 +116,7 @@ def _handed(at: ConnectionContext, kind: str, path: Path, order: str | None) -> 
 
     content = path.read_bytes()
     with at.database.begin() as opened:
-        handed = documents.hand_in(
-            opened, connection_name=at.name, kind=kind, name=path.name, content=content, order=order
-        )
+        handed = documents.hand_in(opened, connection=at.name, kind=kind, name=path.name, content=content, order=order)
     standing = _standing(at, kind, handed.sha256)
     state = "new" if handed.new or standing is None else f"known already: {standing.state}"
     common.out().print(f"{_shown(path)}: {state} ({handed.sha256})", markup=False, soft_wrap=True)
@@ -138,7 +136,7 @@ def _standing(at: ConnectionContext, kind: str, sha256: str) -> DocumentRow | No
     from models.bookkeeping import documents
 
     with at.database.read() as opened:
-        return documents.get(opened, connection_name=at.name, kind=kind, sha256=sha256)
+        return documents.get(opened, connection=at.name, kind=kind, sha256=sha256)
 
 
 def _wait(at: ConnectionContext, kind: str, keys: set[str]) -> None:

@@ -84,7 +84,7 @@ def _forget(database: Database, connection: str, system: str, resource: str) -> 
     from models.mirror import apply
 
     with database.begin() as opened:
-        documents.forget(opened, connection_name=connection, kind=resource)
-        apply.forget(opened, connection_name=connection, system=system, resource=resource)
-        streams.forget(opened, connection_name=connection, resource=resource)
-        inbox.forget(opened, connection_name=connection, resource=resource)
+        documents.forget(opened, connection=connection, kind=resource)
+        apply.forget(opened, connection=connection, system=system, resource=resource)
+        streams.forget(opened, connection=connection, resource=resource)
+        inbox.forget(opened, connection=connection, resource=resource)

@@ -81,7 +81,7 @@ def _parked_rows(database: Database, connection: str | None) -> list[dict[str, A
         if row.state == "parked" and connection in {None, row.connection}
     ]
     with database.read() as opened:
-        keys = parked.rows(opened, connection_name=connection)
+        keys = parked.rows(opened, connection=connection)
     return whole + [
         {
             "connection": row.connection,
@@ -118,9 +118,9 @@ def parked_retry(
     if held and not yes:
         typer.confirm(f"{held} deletions are held. Delete those that are still missing at the vendor?", abort=True)
     with at.database.begin() as opened:
-        retried = parked.retry(opened, connection_name=connection, resource=resource, key=key)
+        retried = parked.retry(opened, connection=connection, resource=resource, key=key)
         if key is None:
-            retried += streams.reopen(opened, connection_name=connection, resource=resource)
+            retried += streams.reopen(opened, connection=connection, resource=resource)
     common.out().print(f"{retried} of {len(chosen)} will be tried again.")
     if retried < len(chosen):
         common.note("The others were unreadable in a listing, so there is no key to fetch. `parked drop` removes them.")
@@ -151,7 +151,7 @@ def parked_drop(
     if not yes:
         typer.confirm(f"Remove {len(chosen)} parked or held objects from the list?", abort=True)
     with database.begin() as opened:
-        dropped = parked.drop(opened, connection_name=connection, resource=resource, key=key)
+        dropped = parked.drop(opened, connection=connection, resource=resource, key=key)
     common.out().print(f"{dropped} removed.")
 
 

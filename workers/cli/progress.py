@@ -92,7 +92,7 @@ def _work(at: ConnectionContext, names: Sequence[str], show: Callable[[], None])
 def _streams_due(at: ConnectionContext, names: Sequence[str], began: datetime) -> bool:
     """Whether a poll or full sync that was due at the beginning is still to be done."""
     with at.database.read() as tx:
-        rows = streams.open_streams(tx, connection_name=at.name)
+        rows = streams.open_streams(tx, connection=at.name)
     return any(_due(at, row, began) for row in rows if row.resource in names)
 
 
@@ -104,7 +104,7 @@ def _due(at: ConnectionContext, row: streams.Stream, began: datetime) -> bool:
 def _keys_due(at: ConnectionContext, names: Sequence[str], until: datetime) -> bool:
     """Whether keys are pending that were due by then. (Keys of a parked resource wait with it.)"""
     with at.database.read() as tx:
-        keys = inbox.due(tx, connection_name=at.name, now=until, limit=_MANY)
+        keys = inbox.due(tx, connection=at.name, now=until, limit=_MANY)
     return any(item.resource in names for item in keys)
 
 

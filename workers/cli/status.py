@@ -204,7 +204,7 @@ def poll(
     names = common.resources(at, resource)
     at.sync_streams()
     with at.database.begin() as opened:
-        streams.poll_now(opened, connection_name=at.name, resource=resource)
+        streams.poll_now(opened, connection=at.name, resource=resource)
     _until_done(at, names, wait=wait)
 
 
@@ -227,7 +227,7 @@ def backfill(
     names = common.resources(at, resource)
     at.sync_streams()
     with at.database.begin() as opened:
-        streams.backfill_now(opened, connection_name=at.name, resource=resource)
+        streams.backfill_now(opened, connection=at.name, resource=resource)
     _until_done(at, names, wait=wait)
 
 

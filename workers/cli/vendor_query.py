@@ -36,16 +36,16 @@ class Handshake:
     ahead: timedelta | None
 
 
-def ask(desk: ConnectionContext, words: Sequence[str]) -> Any:
+def ask(context: ConnectionContext, words: Sequence[str]) -> Any:
     """One read request in the vendor's own terms; its decoded answer. Raises `errors.Fate`, `gate.Shut`."""
-    return _send(desk, lambda client: client.ask(words))
+    return _send(context, lambda client: client.ask(words))
 
 
 def _this_machine() -> datetime:
     return datetime.now(UTC)
 
 
-def check(desk: ConnectionContext, *, now: Callable[[], datetime] = _this_machine) -> Handshake:
+def check(context: ConnectionContext, *, now: Callable[[], datetime] = _this_machine) -> Handshake:
     """Prove address and login, and compare the clocks. `now`: aware. Raises `errors.Fate`, `gate.Shut`."""
 
     def meet(client: Client) -> Handshake:
@@ -55,13 +55,13 @@ def check(desk: ConnectionContext, *, now: Callable[[], datetime] = _this_machin
         clock = greeting.clock
         return Handshake(greeting.summary, None if clock is None else _ahead(clock, knocked, answered))
 
-    met: Handshake = _send(desk, meet)
+    met: Handshake = _send(context, meet)
     return met
 
 
-def probe(desk: ConnectionContext, resource: Resource) -> str:
+def probe(context: ConnectionContext, resource: Resource) -> str:
     """Prove that this resource can be read; a few words for a person. Raises `errors.Fate`, `gate.Shut`."""
-    return str(_send(desk, lambda client: client.probe(resource)))
+    return str(_send(context, lambda client: client.probe(resource)))
 
 
 def _ahead(clock: datetime, knocked: datetime, answered: datetime) -> timedelta:
@@ -71,33 +71,33 @@ def _ahead(clock: datetime, knocked: datetime, answered: datetime) -> timedelta:
     return min(clock + _PART_OF_A_SECOND - knocked, timedelta(0))
 
 
-def _send(desk: ConnectionContext, question: Callable[[Client], Any]) -> Any:
+def _send(context: ConnectionContext, question: Callable[[Client], Any]) -> Any:
     deadline = time.monotonic() + _PATIENCE.total_seconds()
     while True:
         try:
-            with desk.work_session() as shift, shift.acquire(f"asked by a person for {desk.name}") as slot:
-                return _answer(shift, slot, question)
+            with context.work_session() as session, session.acquire(f"asked by a person for {context.name}") as lease:
+                return _answer(session, lease, question)
         except gate.GateClosed as shut:
-            if time.monotonic() > deadline or _is_hopeless(desk, shut):
+            if time.monotonic() > deadline or _is_hopeless(context, shut):
                 raise
             time.sleep(0.25)
 
 
-def _is_hopeless(desk: ConnectionContext, shut: gate.GateClosed) -> bool:
+def _is_hopeless(context: ConnectionContext, shut: gate.GateClosed) -> bool:
     """Whether the gate is shut for longer than a person waits. Who is asking may leave long before his lease ends."""
-    return shut.until - desk.now() > max(_PATIENCE, desk.options.timeout + gate.GRACE + gate.MOMENT)
+    return shut.until - context.now() > max(_PATIENCE, context.options.timeout + gate.GRACE + gate.MOMENT)
 
 
-def _answer(shift: WorkSession, slot: gate.Lease, question: Callable[[Client], Any]) -> Any:
-    desk = shift.desk
+def _answer(session: WorkSession, lease: gate.Lease, question: Callable[[Client], Any]) -> Any:
+    context = session.context
     try:
-        with failures.classify(desk):
-            answer = question(shift.client)
+        with failures.classify(context):
+            answer = question(session.client)
     except TryLater as late:
         if late.shuts_gate:
-            with suppress(gate.LeaseLost), desk.database.begin() as tx:
-                desk.gate.release_and_back_off(tx, slot, reason=str(late), after=late.after, counts=True)
+            with suppress(gate.LeaseLost), context.database.begin() as tx:
+                context.gate.release_and_back_off(tx, lease, reason=str(late), after=late.after, counts=True)
         raise
-    with suppress(gate.LeaseLost), desk.database.begin() as tx:
-        desk.gate.release(tx, slot)  # lost or not: nothing is written of this answer
+    with suppress(gate.LeaseLost), context.database.begin() as tx:
+        context.gate.release(tx, lease)  # lost or not: nothing is written of this answer
     return answer

@@ -55,7 +55,7 @@ __all__ = [
     "Ignored",
     "Malformed",
     "Network",
-    "Notice",
+    "ObjectRef",
     "Resource",
     "Sandbox",
     "Secret",
@@ -262,7 +262,7 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class ObjectRef:
     """A webhook that names an object: its key is enqueued, to be fetched."""
 
     resource: str

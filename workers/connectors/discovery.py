@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from workers.connectors.contract import Client, ClientRuntime, Connection, Ignored, Notice, Resource
+    from workers.connectors.contract import Client, ClientRuntime, Connection, Ignored, ObjectRef, Resource
 
 _REQUIRED = ("client", "options", "resources")
 _HINT = "workers/connectors/contract.py lists the files of a connector"
@@ -26,10 +26,10 @@ class IncompleteError(Exception):
     """A connector folder lacks a required file, or a file a required name. The message says which."""
 
 
-class Notices(Protocol):
+class Webhooks(Protocol):
     """The interface of a system's `notices.py`."""
 
-    def read(self, packet: Any, options: Any) -> Notice | Ignored:
+    def read(self, packet: Any, options: Any) -> ObjectRef | Ignored:
         """Decode a webhook's packet (parsed JSON). Raises `contract.Malformed`; its message is shown to the sender."""
 
 
@@ -58,12 +58,12 @@ class System:
         return cast("Callable[[Connection], tuple[Resource, ...]]", self._attribute("resources", "resources"))
 
     @property
-    def webhooks(self) -> Notices | None:
+    def webhooks(self) -> Webhooks | None:
         """The module that decodes its webhooks; None for a system without webhooks."""
-        if not self._has_file("notices"):
+        if not self._has_file("webhooks"):
             return None
-        self._attribute("notices", "read")
-        return cast("Notices", importlib.import_module(f"{self._package}.notices"))
+        self._attribute("webhooks", "read")
+        return cast("Webhooks", importlib.import_module(f"{self._package}.notices"))
 
     @property
     def has_sandbox(self) -> bool:

@@ -35,21 +35,21 @@ class Comparison:
 
 
 def compare(
-    database: Database, desks: Iterable[ConnectionContext], sandboxes: Mapping[str, Sandbox]
+    database: Database, contexts: Iterable[ConnectionContext], sandboxes: Mapping[str, Sandbox]
 ) -> list[Comparison]:
     """Compare every resource of the connections that have a sandbox (`sandboxes`: connection name -> sandbox)."""
     return [
-        _compared(database, desk, name, sandboxes[desk.name].truth(name))
-        for desk in desks
-        for name in desk.resources
-        if desk.name in sandboxes
+        _compared(database, context, name, sandboxes[context.name].truth(name))
+        for context in contexts
+        for name in context.resources
+        if context.name in sandboxes
     ]
 
 
-def _compared(database: Database, desk: ConnectionContext, name: str, truth: dict[str, Any]) -> Comparison:
-    target = desk.target(desk.resources[name], None)
+def _compared(database: Database, context: ConnectionContext, name: str, truth: dict[str, Any]) -> Comparison:
+    target = context.target(context.resources[name], None)
     with database.read() as tx:
         mirror = {key: exact.canonical(raw) for key, deleted_at, raw in apply.export(tx, target) if deleted_at is None}
     vendor = {key: exact.canonical(exact.storable(raw)) for key, raw in truth.items()}
     differences = tuple(sorted(key for key in vendor.keys() | mirror.keys() if vendor.get(key) != mirror.get(key)))
-    return Comparison(desk.name, name, len(vendor), len(mirror), differences)
+    return Comparison(context.name, name, len(vendor), len(mirror), differences)

@@ -204,11 +204,11 @@ class _Monitor:
     def __init__(self, database: Database, settings: Settings, sandboxes: dict[str, Sandbox]) -> None:
         self.sandboxes = sandboxes
         self._database = database
-        self._desks = all_contexts(database, settings)
+        self._contexts = all_contexts(database, settings)
 
     def compare(self) -> list[Comparison]:
         """Compare every mirrored resource."""
-        return compare(self._database, self._desks, self.sandboxes)
+        return compare(self._database, self._contexts, self.sandboxes)
 
     def pending(self) -> int:
         """Inbox keys that still wait for a fetch."""

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from models import failpoints
 from models.db.database import Tx
-from models.db.tables import Instant, gates, leases, turns
+from models.db.tables import Instant, gates, leases, revisions
 from models.failpoints import Point
 from models.values import backoff
 from workers.errors import Busy
@@ -72,7 +72,7 @@ class LeaseLost(Exception):  # noqa: N818 - likewise
 class Lease:
     """The right to make one request. `turn` orders what is written; `sent_at` is when the request really started."""
 
-    turn: int
+    revision: int
     sent_at: datetime
     renewed_at: float
     gate: Gate = field(repr=False, compare=False)
@@ -147,63 +147,63 @@ class Gate:
             start = max(now, row.next_start_at or now)
             if start - now > MOMENT:
                 raise GateClosed(start, "the vendor's pace")
-            turn, tx.now = self._insert_lease(tx, subject, start + self._term), now
+            revision, tx.now = self._insert_lease(tx, subject, start + self._term), now
             if begin is not None:
-                begin(tx, turn, start + self._term)
+                begin(tx, revision, start + self._term)
             if self._interval:  # else the next one may start whenever it comes
                 self._change(tx, next_start_at=start + self._interval)
         failpoints.hit(Point.LEASE_TAKEN)
-        slot = Lease(turn=turn, sent_at=now, renewed_at=read_at, gate=self)
-        self._wait(slot, start)
-        while self._concurrency > 1 and slot.sent_at - start > _SLACK:
-            start = self._queue_again(slot, start)
-            self._wait(slot, start)
-        return slot
+        lease = Lease(revision=revision, sent_at=now, renewed_at=read_at, gate=self)
+        self._wait(lease, start)
+        while self._concurrency > 1 and lease.sent_at - start > _SLACK:
+            start = self._queue_again(lease, start)
+            self._wait(lease, start)
+        return lease
 
-    def _wait(self, slot: Lease, start: datetime) -> None:
+    def _wait(self, lease: Lease, start: datetime) -> None:
         """Sleep until then, and note when that really was; until then the slot says when the clock was looked at."""
-        now, read_at = slot.sent_at, slot.renewed_at
+        now, read_at = lease.sent_at, lease.renewed_at
         self._stopwatch.sleep(max(0.0, (start - now).total_seconds() - (self._stopwatch.monotonic() - read_at)))
-        slot.renewed_at = self._stopwatch.monotonic()
-        slot.sent_at = now + timedelta(seconds=slot.renewed_at - read_at)
+        lease.renewed_at = self._stopwatch.monotonic()
+        lease.sent_at = now + timedelta(seconds=lease.renewed_at - read_at)
 
-    def _queue_again(self, slot: Lease, start: datetime) -> datetime:
+    def _queue_again(self, lease: Lease, start: datetime) -> datetime:
         """Whoever overslept its place may meet the one who was let in for this very moment. Raises `LeaseLost`."""
         with self._database.begin() as tx:
             row = self._lock(tx)
-            self.renew(tx, slot)
-            slot.sent_at = now = row.now
+            self.renew(tx, lease)
+            lease.sent_at = now = row.now
             alone = row.next_start_at is None or row.next_start_at <= start + self._interval
             start = now if alone else max(now, row.next_start_at)
             self._change(tx, next_start_at=start + self._interval)
         return start
 
-    def heartbeat(self, slot: Lease) -> None:
+    def heartbeat(self, lease: Lease) -> None:
         """Bytes arrive: renew the lease now and then. Raises `LeaseLost`."""
-        if self._stopwatch.monotonic() - slot.renewed_at > self._term.total_seconds() / 3:
+        if self._stopwatch.monotonic() - lease.renewed_at > self._term.total_seconds() / 3:
             with self._database.begin() as tx:
-                self.renew(tx, slot)
+                self.renew(tx, lease)
 
-    def renew(self, tx: Tx, slot: Lease) -> datetime:
+    def renew(self, tx: Tx, lease: Lease) -> datetime:
         """Prove inside a transaction that the lease is ours, and renew it. The clock. Raises `LeaseLost`."""
         clock = self._database.clock_sql()
         until = {"until": clock.params["clock"] + self._term} if clock.params else {"lease": self._term}
         kept = _renewed(clock.expression, bool(clock.params))
-        now: datetime | None = tx.execute(kept, {"its_turn": slot.turn, **until, **clock.params}).scalar()
+        now: datetime | None = tx.execute(kept, {"its_revision": lease.revision, **until, **clock.params}).scalar()
         if now is None:
             raise LeaseLost
-        slot.renewed_at = self._stopwatch.monotonic()
+        lease.renewed_at = self._stopwatch.monotonic()
         tx.now = now
         return now
 
-    def release(self, tx: Tx, slot: Lease, *, answered: bool = True) -> datetime:
+    def release(self, tx: Tx, lease: Lease, *, answered: bool = True) -> datetime:
         """Prove that the lease is ours and give it back: the vendor is there. The clock. Raises `LeaseLost`.
 
         `answered`: what he said could be used.
         """
-        now = self._delete_lease(tx, slot)
+        now = self._delete_lease(tx, lease)
         values = {"answered_at": now} if answered else {}
-        self._paced(tx, slot, failures=0, **values)
+        self._paced(tx, lease, failures=0, **values)
         failpoints.hit(Point.LEASE_RELEASED)
         return now
 
@@ -213,22 +213,22 @@ class Gate:
         return last is not None and (moment is None or last > moment)
 
     def release_and_back_off(
-        self, tx: Tx, slot: Lease, *, reason: str, after: timedelta | None, counts: bool
+        self, tx: Tx, lease: Lease, *, reason: str, after: timedelta | None, counts: bool
     ) -> datetime:
         """Give the lease back and shut the gate for everybody; returns until when. Raises `LeaseLost`."""
-        self._delete_lease(tx, slot)
+        self._delete_lease(tx, lease)
         row = self._lock(tx)
         failures, shut_until = row.failures, row.shut_until
         until: datetime = row.now + closed_for(failures, after)
         if shut_until is not None and shut_until > until:
             until = shut_until  # another request of this account was told to wait longer
-        self._paced(tx, slot, failures=failures + counts, shut_until=until, shut_reason=reason[:500])
+        self._paced(tx, lease, failures=failures + counts, shut_until=until, shut_reason=reason[:500])
         return until
 
-    def cancel(self, slot: Lease) -> None:
+    def cancel(self, lease: Lease) -> None:
         """Give the lease back after a crash of ours, if it is still there."""
         with self._database.begin() as tx:
-            tx.execute(sa.delete(leases).where(leases.c.turn == slot.turn))
+            tx.execute(sa.delete(leases).where(leases.c.revision == lease.revision))
 
     def sessions(self) -> SessionStore:
         """Where this account's vendor session is kept."""
@@ -253,11 +253,11 @@ class Gate:
         if any(other.until <= now for other in held):
             # One that has run out but is being committed right now is locked: skip it, it still counts as held.
             expired = (
-                sa.select(leases.c.turn)
+                sa.select(leases.c.revision)
                 .where(leases.c.account == self.account, leases.c.until <= now)
                 .with_for_update(skip_locked=True)
             )
-            tx.execute(sa.delete(leases).where(leases.c.turn.in_(expired)))
+            tx.execute(sa.delete(leases).where(leases.c.revision.in_(expired)))
             held = self._leases(tx)
         alone = subject is None or any(other.subject is None for other in held)
         same = any(other.subject == subject for other in held)
@@ -270,21 +270,23 @@ class Gate:
     def _insert_lease(self, tx: Tx, subject: str | None, until: datetime) -> int:
         lent: dict[str, Any] = {"account": self.account, "subject": subject, "until": until}
         if self._database.is_sqlite:
-            lent["turn"] = self._database.draw(tx)
+            lent["revision"] = self._database.draw(tx)
             return int(tx.execute(_LEND, lent).scalar_one())
         return int(tx.execute(_DRAW_AND_LEND, lent).scalar_one())
 
-    def _delete_lease(self, tx: Tx, slot: Lease) -> datetime:
+    def _delete_lease(self, tx: Tx, lease: Lease) -> datetime:
         clock = self._database.clock_sql()
-        now: datetime | None = tx.execute(_released(clock.expression), {"its_turn": slot.turn, **clock.params}).scalar()
+        now: datetime | None = tx.execute(
+            _released(clock.expression), {"its_revision": lease.revision, **clock.params}
+        ).scalar()
         if now is None:
             raise LeaseLost
         tx.now = now
         return now
 
-    def _paced(self, tx: Tx, slot: Lease, **values: object) -> None:
+    def _paced(self, tx: Tx, lease: Lease, **values: object) -> None:
         new = {f"new_{name}": value for name, value in values.items()}
-        earliest = slot.sent_at + self._interval
+        earliest = lease.sent_at + self._interval
         tx.execute(_paced(tuple(values)), {"this": self.account, "earliest": earliest, **new})
 
     def _change(self, tx: Tx, **values: object) -> None:
@@ -292,8 +294,8 @@ class Gate:
 
 
 _LEASES = sa.select(leases.c.subject, leases.c.until).where(leases.c.account == sa.bindparam("this"))
-_LEND = sa.insert(leases).returning(leases.c.turn)
-_DRAW_AND_LEND = _LEND.values(turn=turns.next_value())
+_LEND = sa.insert(leases).returning(leases.c.revision)
+_DRAW_AND_LEND = _LEND.values(revision=revisions.next_value())
 
 
 @cache
@@ -315,24 +317,24 @@ def _paced(changed: tuple[str, ...]) -> sa.Update:
 @cache
 def _renewed(clock: sa.ColumnElement[datetime], told: bool) -> Any:  # noqa: FBT001 - what it is remembered by
     until = sa.bindparam("until", type_=Instant) if told else clock + sa.bindparam("lease", type_=sa.Interval)
-    ours = (leases.c.turn == sa.bindparam("its_turn"), leases.c.until > clock)
+    ours = (leases.c.revision == sa.bindparam("its_revision"), leases.c.until > clock)
     return sa.update(leases).where(*ours).values(until=until).returning(clock)
 
 
 @cache
 def _released(clock: sa.ColumnElement[datetime]) -> Any:
-    ours = (leases.c.turn == sa.bindparam("its_turn"), leases.c.until > clock)
+    ours = (leases.c.revision == sa.bindparam("its_revision"), leases.c.until > clock)
     return sa.delete(leases).where(*ours).returning(clock)
 
 
 @contextmanager
 def acquired(gate: Gate, subject: str | None = None, *, begin: OnAcquire | None = None) -> Iterator[Lease]:
     """A slot for the block, which commits through `leave` or `leave_shut`; given back if the block breaks."""
-    slot = gate.acquire(subject, begin=begin)
+    lease = gate.acquire(subject, begin=begin)
     try:
-        yield slot
+        yield lease
     except BaseException:  # raised again: also a task that is stopped must not keep others out until its lease ends
-        gate.cancel(slot)
+        gate.cancel(lease)
         raise
 
 
@@ -372,30 +374,30 @@ class SessionStore:
     @contextmanager
     def login_lock(self) -> Iterator[None]:
         """Log in inside this block, while nobody else of the account does. Raises `Busy` where that takes long."""
-        turn = self._take_login()
+        revision = self._take_login()
         try:
             yield
         finally:
             with self._database.begin() as tx:
                 tx.execute(
                     sa.update(gates)
-                    .where(gates.c.account == self._account, gates.c.login_turn == turn)
-                    .values(login_turn=None, login_until=None)
+                    .where(gates.c.account == self._account, gates.c.login_revision == revision)
+                    .values(login_revision=None, login_until=None)
                 )
 
     def _take_login(self) -> int:
         end = time.monotonic() + MOMENT.total_seconds()
         while True:
             with self._database.begin() as tx:
-                turn, now = self._database.draw(tx), self._database.now(tx)
+                revision, now = self._database.draw(tx), self._database.now(tx)
                 free = sa.or_(gates.c.login_until.is_(None), gates.c.login_until <= now)
                 taken = tx.execute(
                     sa.update(gates)
                     .where(gates.c.account == self._account, free)
-                    .values(login_turn=turn, login_until=now + self._term)
+                    .values(login_revision=revision, login_until=now + self._term)
                 )
             if taken.rowcount:
-                return turn
+                return revision
             if time.monotonic() > end:
                 raise Busy("somebody else is logging in", after=_SHORTEST_BACKOFF, shuts_gate=False)
             time.sleep(_LOGIN_PAUSE)

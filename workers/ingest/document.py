@@ -40,83 +40,83 @@ _TRIES = 10
 """How often, some seconds each, a locked table is waited for after the answer."""
 
 
-def send(shift: WorkSession, resource: Resource, item: Item) -> None:
+def send(session: WorkSession, resource: Resource, item: Item) -> None:
     """Have a document read and write what was read, or move it by the fate of the request.
 
     Raises `gate.Shut`, and `gate.LeaseLost` where the answer came too late to be kept.
     """
-    desk, target = shift.desk, shift.desk.target(resource)
+    context, target = session.context, session.context.target(resource)
 
     def begin(tx: Tx, _revision: int, _until: datetime) -> None:
         nonlocal target
-        target = desk.target(resource, vendor_schema.stream_of(tx, desk, resource))
+        target = context.target(resource, vendor_schema.stream_of(tx, context, resource))
 
     # What rests with its resource is not sent.
-    with suppress(vendor_schema.Resting), shift.acquire(f"{resource.name}\n{item.key}", begin=begin) as slot:
-        document = _begun(desk, slot, target, item)
+    with suppress(vendor_schema.Resting), session.acquire(f"{resource.name}\n{item.key}", begin=begin) as lease:
+        document = _begun(context, lease, target, item)
         if document is not None:
             failpoints.hit(Point.DOCUMENT_SENDING)
-            shift.requests += 1
-            _send(shift, slot, resource, target, item=item, document=document)
+            session.requests += 1
+            _send(session, lease, resource, target, item=item, document=document)
 
 
-def _begun(desk: ConnectionContext, slot: Lease, target: apply.Target, item: Item) -> Document | None:
+def _begun(context: ConnectionContext, lease: Lease, target: apply.Target, item: Item) -> Document | None:
     """The document, on its way from here on; None if there is nothing to send, and then the slot is given back."""
     try:
-        with failures.classify(desk):
-            apply.prepare(desk.database, target, [])  # a locked table is better met before anything is sent
-    except VendorError as fate:
-        failures.fail_key(desk, slot, item, fate)
+        with failures.classify(context):
+            apply.prepare(context.database, target, [])  # a locked table is better met before anything is sent
+    except VendorError as failure:
+        failures.fail_key(context, lease, item, failure)
         return None
-    with desk.database.begin() as tx:
+    with context.database.begin() as tx:
         state = documents.state(tx, item)
         if state in {State.WAITING, State.PARKED} and inbox.is_pending(tx, item):
-            renew(tx, slot)
-            documents.begin_sending(tx, item, now=tx.now, until=tx.now + desk.options.timeout + gate.GRACE)
+            renew(tx, lease)
+            documents.begin_sending(tx, item, now=tx.now, until=tx.now + context.options.timeout + gate.GRACE)
             return documents.load(tx, item)
-        release(tx, slot)
+        release(tx, lease)
         if state is State.SENDING and inbox.is_pending(tx, item):
-            _park(tx, desk, item, "it was sent, but its sender did not live to keep an answer")
+            _park(tx, context, item, "it was sent, but its sender did not live to keep an answer")
         elif state in {State.INTERPRETED, None}:
             inbox.finish(tx, item)
     return None
 
 
 def _send(
-    shift: WorkSession, slot: Lease, resource: Resource, target: apply.Target, *, item: Item, document: Document
+    session: WorkSession, lease: Lease, resource: Resource, target: apply.Target, *, item: Item, document: Document
 ) -> None:
-    desk = shift.desk
+    context = session.context
     try:
-        with failures.classify(desk):
-            found = replace(shift.client.interpret(resource, document), key=item.key)
+        with failures.classify(context):
+            found = replace(session.client.interpret(resource, document), key=item.key)
             failpoints.hit(Point.DOCUMENT_INTERPRETED)
-            prepared = _prepared(desk, slot, target, found)
-    except VendorError as fate:
-        _failed(desk, slot, item, fate)
+            prepared = _prepared(context, lease, target, found)
+    except VendorError as failure:
+        _failed(context, lease, item, failure)
         return
     try:
-        changes = _write(slot, target, item=item, prepared=prepared)
+        changes = _write(lease, target, item=item, prepared=prepared)
     except sa.exc.DBAPIError as error:
         if not failures.is_refusal(error):
             raise
-        _failed(desk, slot, item, SetAside(failures.refusal(error)))
+        _failed(context, lease, item, SetAside(failures.refusal(error)))
         return
-    shift.changes += len(changes)
-    log.info("interpreted", connection=desk.name, resource=resource.name, key=item.key, changes=len(changes))
+    session.changes += len(changes)
+    log.info("interpreted", connection=context.name, resource=resource.name, key=item.key, changes=len(changes))
 
 
-def _prepared(desk: ConnectionContext, slot: Lease, target: apply.Target, found: Snapshot) -> apply.Prepared:
+def _prepared(context: ConnectionContext, lease: Lease, target: apply.Target, found: Snapshot) -> apply.Prepared:
     """Ready to be written. There is no asking again, so a table that somebody's query locks is waited for a while."""
     for _ in range(_TRIES):
         with suppress(schema_evolution.TableLockedError):
-            return apply.prepare(desk.database, target, [found])
-        with proved(slot, renew):
+            return apply.prepare(context.database, target, [found])
+        with proved(lease, renew):
             pass
-    return apply.prepare(desk.database, target, [found])
+    return apply.prepare(context.database, target, [found])
 
 
-def _write(slot: Lease, target: apply.Target, *, item: Item, prepared: apply.Prepared) -> list[Change]:
-    with UnitOfWork.under(slot, target, item.cause, journaled=Point.DOCUMENT_JOURNALED) as work:
+def _write(lease: Lease, target: apply.Target, *, item: Item, prepared: apply.Prepared) -> list[Change]:
+    with UnitOfWork.under(lease, target, item.cause, journaled=Point.DOCUMENT_JOURNALED) as work:
         known = documents.answered(work.tx, item, now=work.tx.now)
         if known:  # else forgotten meanwhile, and its row with it
             work.apply(prepared, point=True)
@@ -124,29 +124,31 @@ def _write(slot: Lease, target: apply.Target, *, item: Item, prepared: apply.Pre
     return work.changes
 
 
-def _failed(desk: ConnectionContext, slot: Lease, item: Item, fate: VendorError) -> None:
+def _failed(context: ConnectionContext, lease: Lease, item: Item, failure: VendorError) -> None:
     """Back to waiting where the vendor certainly did not take it, else aside: it may have arrived."""
-    if _refused(fate):
-        with proved(slot, renew) as tx:
+    if _refused(failure):
+        with proved(lease, renew) as tx:
             documents.return_to_waiting(tx, item, now=tx.now)
-        failures.fail_key(desk, slot, item, fate)
+        failures.fail_key(context, lease, item, failure)
         return
-    log.warning("document parked", connection=desk.name, resource=item.resource, key=item.key, reason=str(fate))
+    log.warning("document parked", connection=context.name, resource=item.resource, key=item.key, reason=str(failure))
     proof: Proof = release
-    if isinstance(fate, TryLater) and fate.shuts_gate:  # the others need not follow it into the same failure
-        proof = BackOff(str(fate), fate.after, counts=True)
-    with proved(slot, proof) as tx:
-        if isinstance(fate, TryLater):
-            _park(tx, desk, item, f"it was sent, but: {fate}")
+    if isinstance(failure, TryLater) and failure.shuts_gate:  # the others need not follow it into the same failure
+        proof = BackOff(str(failure), failure.after, counts=True)
+    with proved(lease, proof) as tx:
+        if isinstance(failure, TryLater):
+            _park(tx, context, item, f"it was sent, but: {failure}")
         else:
-            documents.park(tx, item, reason=str(fate))
+            documents.park(tx, item, reason=str(failure))
 
 
-def _refused(fate: VendorError) -> bool:
+def _refused(failure: VendorError) -> bool:
     """Whether the vendor certainly did not take it: nobody answered the call, or it is the resource that he refuses."""
-    return fate.refused if isinstance(fate, TryLater) else isinstance(fate, SetAside) and fate.whole_resource
+    return (
+        failure.refused if isinstance(failure, TryLater) else isinstance(failure, SetAside) and failure.whole_resource
+    )
 
 
-def _park(tx: Tx, desk: ConnectionContext, item: Item, what: str) -> None:
-    retry = f"erpmirror parked retry {desk.name} {item.resource} {item.key}"
+def _park(tx: Tx, context: ConnectionContext, item: Item, what: str) -> None:
+    retry = f"erpmirror parked retry {context.name} {item.resource} {item.key}"
     documents.park(tx, item, reason=f"{what}; it may have arrived, so only you send it again: `{retry}`")

@@ -45,94 +45,96 @@ _PROGRAM_LIMITS = "54"
 
 
 @contextmanager
-def classify(desk: ConnectionContext) -> Iterator[None]:
+def classify(context: ConnectionContext) -> Iterator[None]:
     """Give a fate to what may go wrong between a request and its transaction, and keep secrets out of its words.
 
     No change on the vendor's side stops ingestion: an answer that nobody understood is set aside, for a person.
     """
     try:
         yield
-    except VendorError as fate:
-        fate.args = (desk.redact_text(str(fate)),)
+    except VendorError as failure:
+        failure.args = (context.redact_text(str(failure)),)
         raise
     except schema_evolution.TableLockedError:
         raise TryLater("the table is locked by somebody's long query", shuts_gate=False, of_vendor=False) from None
     except _MISREAD as error:
-        log.error("answer not understood", connection=desk.name, exception=desk.redact_text(traceback.format_exc()))  # noqa: TRY400 - a traceback may repeat a secret
-        raise SetAside(f"the answer was not understood: {desk.redact_text(one_line(error))}") from None
+        log.error(
+            "answer not understood", connection=context.name, exception=context.redact_text(traceback.format_exc())
+        )  # noqa: TRY400 - a traceback may repeat a secret
+        raise SetAside(f"the answer was not understood: {context.redact_text(one_line(error))}") from None
 
 
-def fail_key(desk: ConnectionContext, slot: Lease, item: Item, fate: VendorError, *, own: bool = True) -> None:
+def fail_key(context: ConnectionContext, lease: Lease, item: Item, failure: VendorError, *, own: bool = True) -> None:
     """A fetch failed, or (not its `own`) what had to be asked before it."""
-    _log(desk, item.resource, fate, key=item.key)
-    proof = _proof(fate, failures=item.attempts)
-    with proved(slot, proof) as tx:
-        if isinstance(fate, TryLater):
-            until = _rests_until(tx, fate, proof, failures=item.attempts)
-            _postpone(tx, desk, item, fate, until=until, own=own)
-        elif isinstance(fate, NotForUs):
+    _log(context, item.resource, failure, key=item.key)
+    proof = _proof(failure, failures=item.attempts)
+    with proved(lease, proof) as tx:
+        if isinstance(failure, TryLater):
+            until = _rests_until(tx, failure, proof, failures=item.attempts)
+            _postpone(tx, context, item, failure, until=until, own=own)
+        elif isinstance(failure, NotForUs):
             inbox.finish(tx, item)
-        elif isinstance(fate, SetAside) and fate.whole_resource:
-            _park_resource(tx, desk, item.resource, fate)
+        elif isinstance(failure, SetAside) and failure.whole_resource:
+            _park_resource(tx, context, item.resource, failure)
             inbox.postpone(tx, item, until=item.due_at, reason=None, counts=False)
         else:
-            inbox.park(tx, item, reason=str(fate))
+            inbox.park(tx, item, reason=str(failure))
 
 
-def _postpone(tx: Tx, desk: ConnectionContext, item: Item, fate: TryLater, *, until: datetime, own: bool) -> None:
+def _postpone(tx: Tx, context: ConnectionContext, item: Item, failure: TryLater, *, until: datetime, own: bool) -> None:
     """Later again, or aside: what fails time after time while the others are answered will not heal by itself."""
-    counts = _counts(fate)
-    alone = counts and own and _is_of_key(fate) and desk.gate.answered_since(tx, item.tried_at)
+    counts = _counts(failure)
+    alone = counts and own and _is_of_key(failure) and context.gate.answered_since(tx, item.tried_at)
     if alone and item.lone_failures + 1 >= ATTEMPTS and item.cause is not Cause.DOCUMENT:
-        inbox.park(tx, item, reason=f"failed {ATTEMPTS} times while others were answered: {fate}")
+        inbox.park(tx, item, reason=f"failed {ATTEMPTS} times while others were answered: {failure}")
     else:
-        inbox.postpone(tx, item, until=until, reason=str(fate), counts=counts, lone=alone)
+        inbox.postpone(tx, item, until=until, reason=str(failure), counts=counts, lone=alone)
 
 
-def _is_of_key(fate: TryLater) -> bool:
+def _is_of_key(failure: TryLater) -> bool:
     """Whether it may be this key's own fault: one request too many (429), or nobody there, is nobody's."""
-    return fate.of_vendor and not fate.refused
+    return failure.of_vendor and not failure.refused
 
 
-def fail_stream(desk: ConnectionContext, slot: Lease, stream: Stream, fate: VendorError, *, full: bool) -> None:
+def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failure: VendorError, *, full: bool) -> None:
     """A listing, or the question for a resource's metadata, failed."""
-    _log(desk, stream.resource, fate)
-    proof = _proof(fate, failures=stream.failures)
-    with proved(slot, proof) as tx:
-        if not isinstance(fate, TryLater):
-            _park_resource(tx, desk, stream.resource, fate)
+    _log(context, stream.resource, failure)
+    proof = _proof(failure, failures=stream.failures)
+    with proved(lease, proof) as tx:
+        if not isinstance(failure, TryLater):
+            _park_resource(tx, context, stream.resource, failure)
             return
-        until = _rests_until(tx, fate, proof, failures=stream.failures)
+        until = _rests_until(tx, failure, proof, failures=stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
-        told: dict[str, Any] = {"last_error": str(fate), "last_error_at": tx.now}
-        if isinstance(fate, Closed):  # nothing is wrong
-            told = {"warning": str(fate)}
-        failures = stream.failures + _counts(fate)
-        streams.change(tx, desk.name, stream.resource, failures=failures, **due, **told)
+        told: dict[str, Any] = {"last_error": str(failure), "last_error_at": tx.now}
+        if isinstance(failure, Closed):  # nothing is wrong
+            told = {"warning": str(failure)}
+        failures = stream.failures + _counts(failure)
+        streams.change(tx, context.name, stream.resource, failures=failures, **due, **told)
 
 
-def crash_key(desk: ConnectionContext, item: Item, error: Exception) -> None:
+def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
     """A crash of ours, or a database that went away: the key waits its turn again, behind the others."""
-    with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as tx:
+    with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
         until = tx.now + gate.closed_for(item.attempts)
         ours = not isinstance(error, sa.exc.SQLAlchemyError)
         reason = f"broke off: {type(error).__name__}"
         inbox.postpone(tx, item, until=until, reason=reason, counts=True, lone=ours)
 
 
-def crash_stream(desk: ConnectionContext, stream: Stream, error: Exception, *, full: bool) -> None:
+def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *, full: bool) -> None:
     """The same for a reading. A tick that took too long for its task goes on as a full reading, which may take long.
 
     A database that broke off says nothing about the tick: that is only asked again.
     """
-    with suppress(sa.exc.SQLAlchemyError), desk.database.begin() as tx:
+    with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
         now = tx.now
         until = now + gate.closed_for(stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         if not full and not isinstance(error, sa.exc.SQLAlchemyError):
             due["full_due_at"] = now
         told = {"last_error": f"broke off: {type(error).__name__}", "last_error_at": now}
-        streams.change(tx, desk.name, stream.resource, failures=stream.failures + 1, **due, **told)
+        streams.change(tx, context.name, stream.resource, failures=stream.failures + 1, **due, **told)
 
 
 def one_line(error: BaseException | None) -> str:
@@ -152,32 +154,32 @@ def refusal(error: sa.exc.DBAPIError) -> str:
     return f"the database refused a value: {' '.join(said.split())[:200]}"
 
 
-def _proof(fate: VendorError, *, failures: int) -> Proof:
+def _proof(failure: VendorError, *, failures: int) -> Proof:
     """How the lease ends: the gate shuts where the failure says something about the whole account."""
-    if not isinstance(fate, TryLater):
+    if not isinstance(failure, TryLater):
         return release
-    if isinstance(fate, Closed) or not fate.shuts_gate:
+    if isinstance(failure, Closed) or not failure.shuts_gate:
         return release_unanswered
     # Only news makes the gate shut for longer: what fails again by itself must not keep the others out for minutes.
-    return BackOff(str(fate), fate.after, counts=_counts(fate) and not failures)
+    return BackOff(str(failure), failure.after, counts=_counts(failure) and not failures)
 
 
-def _rests_until(tx: Tx, fate: TryLater, proof: Proof, *, failures: int) -> datetime:
+def _rests_until(tx: Tx, failure: TryLater, proof: Proof, *, failures: int) -> datetime:
     """Until when this work rests: as long as the gate is shut, at least."""
-    if isinstance(fate, Closed):
-        return max(fate.until, tx.now + _CLOSED_AT_LEAST)
-    rests = tx.now + gate.closed_for(failures, fate.after)
+    if isinstance(failure, Closed):
+        return max(failure.until, tx.now + _CLOSED_AT_LEAST)
+    rests = tx.now + gate.closed_for(failures, failure.after)
     return max(rests, proof.until) if isinstance(proof, BackOff) and proof.until is not None else rests
 
 
-def _counts(fate: TryLater) -> bool:
-    return not isinstance(fate, Busy | Closed)
+def _counts(failure: TryLater) -> bool:
+    return not isinstance(failure, Busy | Closed)
 
 
-def _park_resource(tx: Tx, desk: ConnectionContext, resource: str, fate: VendorError) -> None:
-    streams.park(tx, desk.name, resource, reason=str(fate), now=tx.now)
+def _park_resource(tx: Tx, context: ConnectionContext, resource: str, failure: VendorError) -> None:
+    streams.park(tx, context.name, resource, reason=str(failure), now=tx.now)
 
 
-def _log(desk: ConnectionContext, resource: str, fate: VendorError, **key: str) -> None:
-    kind = type(fate).__name__
-    log.warning("not answered", connection=desk.name, resource=resource, **key, fate=kind, reason=str(fate))
+def _log(context: ConnectionContext, resource: str, failure: VendorError, **key: str) -> None:
+    kind = type(failure).__name__
+    log.warning("not answered", connection=context.name, resource=resource, **key, failure=kind, reason=str(failure))

@@ -42,24 +42,24 @@ class AlreadyClaimed(Exception):
     """Somebody else asks for this key, or has finished it."""
 
 
-def fetch(shift: WorkSession, item: Item) -> None:
+def fetch(session: WorkSession, item: Item) -> None:
     """Fetch one key and write what came, or move its row by the fate of the request. Raises `gate.Shut`."""
-    desk = shift.desk
-    told = {"connection": desk.name, "resource": item.resource, "key": item.key}
-    resource = desk.resources.get(item.resource)
+    context = session.context
+    told = {"connection": context.name, "resource": item.resource, "key": item.key}
+    resource = context.resources.get(item.resource)
     if resource is None:
         log.info("not configured", **told)
-        with desk.database.begin() as tx:
+        with context.database.begin() as tx:
             _not_ours(tx, item)
         return
     try:
         if resource.handed_in:
-            document.send(shift, resource, item)
+            document.send(session, resource, item)
         elif resource.points:
-            _ask(shift, resource, item)
+            _ask(session, resource, item)
         else:
-            with desk.database.begin() as tx:
-                _read_instead(tx, desk, item)
+            with context.database.begin() as tx:
+                _read_instead(tx, context, item)
     except gate.LeaseLost:
         log.warning("lease lost", **told)  # the row is still in the inbox
 
@@ -69,40 +69,40 @@ class _Claim:
 
     stream: Stream
 
-    def __init__(self, desk: ConnectionContext, resource: Resource, item: Item) -> None:
-        self._desk, self._resource, self._item = desk, resource, item
+    def __init__(self, context: ConnectionContext, resource: Resource, item: Item) -> None:
+        self._context, self._resource, self._item = context, resource, item
 
     def __call__(self, tx: Tx, _revision: int, until: datetime) -> None:
-        self.stream = vendor_schema.stream_of(tx, self._desk, self._resource)
+        self.stream = vendor_schema.stream_of(tx, self._context, self._resource)
         item = self._item
         # After a death longer and longer: or the key would come first again as soon as its dead worker's lease is over.
         if not inbox.claim(tx, item, now=tx.now, until=until + backoff(item.attempts)):
             raise AlreadyClaimed
 
 
-def _ask(shift: WorkSession, resource: Resource, item: Item) -> None:
-    desk = shift.desk
+def _ask(session: WorkSession, resource: Resource, item: Item) -> None:
+    context = session.context
     if item.lone_failures >= failures.ATTEMPTS:
         reason = f"{item.lone_failures} attempts broke off without an answer; the workers' log may say why"
-        with desk.database.begin() as tx:
+        with context.database.begin() as tx:
             inbox.park(tx, item, reason=reason)
         return
-    claim = _Claim(desk, resource, item)
+    claim = _Claim(context, resource, item)
     try:
         with (
             suppress(AlreadyClaimed, vendor_schema.Resting),
-            shift.acquire(f"{resource.name}\n{item.key}", begin=claim) as slot,
+            session.acquire(f"{resource.name}\n{item.key}", begin=claim) as lease,
         ):
-            shift.requests += 1
-            _fetch(shift, slot, resource, claim.stream, item=item)
+            session.requests += 1
+            _fetch(session, lease, resource, claim.stream, item=item)
     except vendor_schema.Undescribed as undescribed:
-        failed = partial(_undescribed, desk, item)
-        if vendor_schema.refresh_metadata(shift, resource, undescribed.stream, failed):
-            _ask(shift, resource, item)
+        failed = partial(_undescribed, context, item)
+        if vendor_schema.refresh_metadata(session, resource, undescribed.stream, failed):
+            _ask(session, resource, item)
 
 
-def _undescribed(desk: ConnectionContext, item: Item, slot: Lease, _stream: Stream, fate: VendorError) -> None:
-    failures.fail_key(desk, slot, item, fate, own=False)
+def _undescribed(context: ConnectionContext, item: Item, lease: Lease, _stream: Stream, failure: VendorError) -> None:
+    failures.fail_key(context, lease, item, failure, own=False)
 
 
 def _not_ours(tx: Tx, item: Item) -> None:
@@ -114,39 +114,39 @@ def _not_ours(tx: Tx, item: Item) -> None:
         inbox.finish(tx, item)
 
 
-def _read_instead(tx: Tx, desk: ConnectionContext, item: Item) -> None:
+def _read_instead(tx: Tx, context: ConnectionContext, item: Item) -> None:
     """Nobody can ask for one key of this resource: everything is read at once, and answers for all its keys."""
     now = tx.now
-    until = now + desk.resources[item.resource].full_every
-    inbox.lock(tx, connection_name=desk.name)
-    if inbox.defer_all(tx, connection_name=desk.name, resource=item.resource, now=now, until=until):
-        streams.change(tx, desk.name, item.resource, full_due_at=now)
+    until = now + context.resources[item.resource].full_every
+    inbox.lock(tx, connection=context.name)
+    if inbox.defer_all(tx, connection=context.name, resource=item.resource, now=now, until=until):
+        streams.change(tx, context.name, item.resource, full_due_at=now)
 
 
-def _fetch(shift: WorkSession, slot: Lease, resource: Resource, stream: Stream, *, item: Item) -> None:
-    desk = shift.desk
+def _fetch(session: WorkSession, lease: Lease, resource: Resource, stream: Stream, *, item: Item) -> None:
+    context = session.context
     try:
-        with failures.classify(desk):
-            found = _as_listed(visible_snapshot(shift.client.fetch(resource, item.key), item), item)
+        with failures.classify(context):
+            found = _as_listed(visible_snapshot(session.client.fetch(resource, item.key), item), item)
             failpoints.hit(Point.FETCHED)
             if isinstance(found, Snapshot):
-                stream = vendor_schema.refresh(shift, resource, stream, found.raw, asked_at=slot.sent_at)
-            target = desk.target(resource, stream)
-            prepared = apply.prepare(desk.database, target, [found] if isinstance(found, Snapshot) else [])
+                stream = vendor_schema.refresh(session, resource, stream, found.raw, asked_at=lease.sent_at)
+            target = context.target(resource, stream)
+            prepared = apply.prepare(context.database, target, [found] if isinstance(found, Snapshot) else [])
             failpoints.hit(Point.ROW_PREPARED)
-    except VendorError as fate:
-        failures.fail_key(desk, slot, item, fate)
+    except VendorError as failure:
+        failures.fail_key(context, lease, item, failure)
         return
     try:
-        changes = _write(desk, slot, resource, target, item=item, found=found, prepared=prepared)
+        changes = _write(context, lease, resource, target, item=item, found=found, prepared=prepared)
     except sa.exc.DBAPIError as error:
         if not failures.is_refusal(error):
             raise
-        failures.fail_key(desk, slot, item, SetAside(failures.refusal(error)))
+        failures.fail_key(context, lease, item, SetAside(failures.refusal(error)))
         return
-    shift.changes += len(changes)
+    session.changes += len(changes)
     kinds = [change.kind.value for change in changes]
-    log.info("fetched", connection=desk.name, resource=resource.name, key=item.key, changes=kinds)
+    log.info("fetched", connection=context.name, resource=resource.name, key=item.key, changes=kinds)
 
 
 def visible_snapshot(found: Snapshot | Tombstone | Withheld, item: Item) -> Snapshot | Tombstone:
@@ -164,8 +164,8 @@ def _as_listed(found: Snapshot | Tombstone, item: Item) -> Snapshot | Tombstone:
 
 
 def _write(
-    desk: ConnectionContext,
-    slot: Lease,
+    context: ConnectionContext,
+    lease: Lease,
     resource: Resource,
     target: apply.Target,
     *,
@@ -175,13 +175,13 @@ def _write(
 ) -> list[Change]:
     token = found.listed if isinstance(found, Snapshot) else item.listed
     listed = {item.key: token} if token is not None else {}
-    with UnitOfWork.under(slot, target, item.cause, journaled=Point.KEY_JOURNALED) as work:
+    with UnitOfWork.under(lease, target, item.cause, journaled=Point.KEY_JOURNALED) as work:
         if isinstance(found, Snapshot):
             work.apply(prepared, listed=listed, point=True)
-        elif _may_delete(work, desk, resource, item=item):
+        elif _may_delete(work, context, resource, item=item):
             work.delete([item.key], listed=listed, point=True)
         else:
-            share = f"{desk.options.max_deletions:.0%}"
+            share = f"{context.options.max_deletions:.0%}"
             inbox.hold(work.tx, item, reason=f"gone, like more than {share} of {resource.name} within a day")
             return []
         failpoints.hit(Point.ROW_APPLIED)
@@ -191,13 +191,13 @@ def _write(
     return work.changes
 
 
-def _may_delete(work: UnitOfWork, desk: ConnectionContext, resource: Resource, *, item: Item) -> bool:
+def _may_delete(work: UnitOfWork, context: ConnectionContext, resource: Resource, *, item: Item) -> bool:
     tx, target = work.tx, work.target
     _, deleted = apply.listed_tokens(tx, target, [item.key]).get(item.key, (None, True))
     if deleted or resource.register:
         return True
     if item.approved:
-        if not parked.any_undecided(tx, connection_name=desk.name, resource=resource.name, besides=item.key):
+        if not parked.any_undecided(tx, connection=context.name, resource=resource.name, besides=item.key):
             deletion_guard.record_approval(tx, target, now=tx.now)
         return True
-    return deletion_guard.permits(tx, target, count=1, max_deletions=desk.options.max_deletions, now=tx.now)
+    return deletion_guard.permits(tx, target, count=1, max_deletions=context.options.max_deletions, now=tx.now)

@@ -42,65 +42,65 @@ class _Start:
 
     page: Page
 
-    def __init__(self, shift: WorkSession, resource: Resource, *, full: bool) -> None:
-        self._shift, self._resource, self._full = shift, resource, full
+    def __init__(self, session: WorkSession, resource: Resource, *, full: bool) -> None:
+        self._shift, self._resource, self._full = session, resource, full
 
     def __call__(self, tx: Tx, revision: int, _until: datetime) -> None:
         # A listing holds the gate alone: nobody else moves this position from here on.
-        stream = vendor_schema.stream_of(tx, self._shift.desk, self._resource)
+        stream = vendor_schema.stream_of(tx, self._shift.context, self._resource)
         if not stream.is_due(tx.now, full=self._full):
             raise _NotDueError
         self.page = Page(self._shift, stream, self._resource, full=self._full)
         self.page.begin(tx, revision)
 
 
-def read(shift: WorkSession, resource: Resource, *, now: datetime, full: bool) -> None:
+def read(session: WorkSession, resource: Resource, *, now: datetime, full: bool) -> None:
     """One request of a tick or of a full reading. `now`: the database's clock. Raises `gate.Shut`."""
-    desk = shift.desk
-    if full and (until := desk.options.closed_until(now)) is not None:
+    context = session.context
+    if full and (until := context.options.closed_until(now)) is not None:
         told = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full reading waits for that"
-        with desk.database.begin() as tx:
-            streams.change(tx, desk.name, resource.name, full_due_at=until, warning=told)
+        with context.database.begin() as tx:
+            streams.change(tx, context.name, resource.name, full_due_at=until, warning=told)
         return
     try:
-        _read(shift, resource, full=full)
+        _read(session, resource, full=full)
     except gate.LeaseLost:
-        log.warning("lease lost", connection=desk.name, resource=resource.name)  # its stream is still due
+        log.warning("lease lost", connection=context.name, resource=resource.name)  # its stream is still due
 
 
-def _read(shift: WorkSession, resource: Resource, *, full: bool) -> None:
+def _read(session: WorkSession, resource: Resource, *, full: bool) -> None:
     try:
-        _list(shift, resource, full=full)
+        _list(session, resource, full=full)
     except vendor_schema.Undescribed as undescribed:
         if vendor_schema.refresh_metadata(
-            shift, resource, undescribed.stream, partial(failures.fail_stream, shift.desk, full=full)
+            session, resource, undescribed.stream, partial(failures.fail_stream, session.context, full=full)
         ):
-            _list(shift, resource, full=full)
+            _list(session, resource, full=full)
 
 
-def _list(shift: WorkSession, resource: Resource, *, full: bool) -> None:
-    start = _Start(shift, resource, full=full)
-    with suppress(_NotDueError, vendor_schema.Resting), shift.acquire(begin=start) as slot:
+def _list(session: WorkSession, resource: Resource, *, full: bool) -> None:
+    start = _Start(session, resource, full=full)
+    with suppress(_NotDueError, vendor_schema.Resting), session.acquire(begin=start) as lease:
         failpoints.hit(Point.LISTING_BEGUN)
-        shift.requests += 1
-        store_replies(start.page, slot)
+        session.requests += 1
+        store_replies(start.page, lease)
 
 
-def store_replies(page: Page, slot: Lease) -> None:
+def store_replies(page: Page, lease: Lease) -> None:
     """Write the reply, and under the same slot those that follow while nobody else waits."""
-    desk = page.desk
+    context = page.context
     try:
-        with failures.classify(desk), prefetch.relaxed_gc():
-            made = replies(page, asked_at=slot.sent_at)
+        with failures.classify(context), prefetch.relaxed_gc():
+            made = replies(page, asked_at=lease.sent_at)
             with prefetch.prefetching(made) if page.full else prefetch.sequential(made) as pieces:
                 for piece in pieces:
-                    page.write(slot, piece, pieces.begin)
+                    page.write(lease, piece, pieces.begin)
                     if piece.goes_on and not page.next_page():
                         pieces.close()
-                        desk.gate.cancel(slot)
+                        context.gate.cancel(lease)
                         return
-    except VendorError as fate:
-        failures.fail_stream(desk, slot, page.stream, fate, full=page.full)
+    except VendorError as failure:
+        failures.fail_stream(context, lease, page.stream, failure, full=page.full)
 
 
 def replies(page: Page, *, asked_at: datetime) -> Generator[PreparedChunk, None, None]:
@@ -109,7 +109,7 @@ def replies(page: Page, *, asked_at: datetime) -> Generator[PreparedChunk, None,
     may_go_on = LeaseBudget(page)
     while goes_on:
         end = None
-        for chunk in page.shift.client.list(page.resource, position):
+        for chunk in page.session.client.list(page.resource, position):
             end = chunk.end
             goes_on = end is not None and end.more and may_go_on()
             yield page.prepared(chunk, goes_on=goes_on)
@@ -123,13 +123,13 @@ class LeaseBudget:
 
     def __init__(self, page: Page) -> None:
         self._page = page
-        self._until = min(page.shift.deadline, time.monotonic() + _LONGEST_LEASE)
+        self._until = min(page.session.deadline, time.monotonic() + _LONGEST_LEASE)
 
     def __call__(self) -> bool:
-        page, desk = self._page, self._page.desk
-        if not page.full or page.resource.described or desk.gate.paced or time.monotonic() > self._until:
+        page, context = self._page, self._page.context
+        if not page.full or page.resource.described or context.gate.paced or time.monotonic() > self._until:
             return False
-        names = [desk.name, *(each.name for each in desk.same_account)]
-        with desk.database.autocommit() as tx:
+        names = [context.name, *(each.name for each in context.same_account)]
+        with context.database.autocommit() as tx:
             waits, now = inbox.live_is_pending(tx, connections=names)
-        return not waits and desk.options.closed_until(now) is None
+        return not waits and context.options.closed_until(now) is None

@@ -45,73 +45,73 @@ _FOLD = 500
 _SOON = timedelta(seconds=1)
 
 
-def sync(desk: ConnectionContext, *, budget: timedelta = BUDGET) -> WorkSession:
+def sync(context: ConnectionContext, *, budget: timedelta = BUDGET) -> WorkSession:
     """Fold notices, fetch what was mentioned, ask for what changed; live keys first, for about `budget`."""
-    return _work(desk, _next_short, budget)
+    return _work(context, _next_short, budget)
 
 
-def full_sync(desk: ConnectionContext, *, budget: timedelta = BUDGET) -> WorkSession:
+def full_sync(context: ConnectionContext, *, budget: timedelta = BUDGET) -> WorkSession:
     """Read in full what is due for it, page by page, for about `budget`; live keys go first between pages."""
-    return _work(desk, _next_page, budget)
+    return _work(context, _next_page, budget)
 
 
-def _work(desk: ConnectionContext, next_step: Callable[[WorkSession], bool], budget: timedelta) -> WorkSession:
+def _work(context: ConnectionContext, next_step: Callable[[WorkSession], bool], budget: timedelta) -> WorkSession:
     end = time.monotonic() + budget.total_seconds()
-    with desk.work_session() as shift:
-        shift.deadline = end
+    with context.work_session() as session:
+        session.deadline = end
         try:
-            while next_step(shift):
+            while next_step(session):
                 if time.monotonic() > end:
-                    shift.has_more = True
+                    session.has_more = True
                     break
         except gate.GateClosed as shut:
-            log.info("gate closed", connection=desk.name, until=shut.until.isoformat(), reason=str(shut))
-    if shift.settled:
-        with desk.database.begin() as tx:
-            streams.mark_complete(tx, connection_name=desk.name)
-    return shift
+            log.info("gate closed", connection=context.name, until=shut.until.isoformat(), reason=str(shut))
+    if session.settled:
+        with context.database.begin() as tx:
+            streams.mark_complete(tx, connection=context.name)
+    return session
 
 
-def _next_short(shift: WorkSession) -> bool:
+def _next_short(session: WorkSession) -> bool:
     """Do the most urgent thing; False when nothing is due."""
-    due = _pending(shift, full=False, fold=shift.steps == 0)  # what woke us is a webhook most of the time
-    if _next_live(shift, due):
+    due = _pending(session, full=False, fold=session.steps == 0)  # what woke us is a webhook most of the time
+    if _next_live(session, due):
         return True
     stream, item = next(iter(due.streams), None), due.key
     # The longest overdue of the two: at a slow vendor neither ticks nor bulk keys may starve the other.
     if stream is not None and (item is None or stream.due_at <= item.due_at):
-        _read(shift, stream, due, full=False)
+        _read(session, stream, due, full=False)
     elif item is not None:
-        _fetch(shift, item)
+        _fetch(session, item)
     else:
         return False
     return True
 
 
-def _next_page(shift: WorkSession) -> bool:
+def _next_page(session: WorkSession) -> bool:
     """Read the next page of a full reading, live keys first; False when nothing is due."""
-    due = _pending(shift, full=True)
-    if _next_folder(shift, due) or _next_live(shift, due):
+    due = _pending(session, full=True)
+    if _next_folder(session, due) or _next_live(session, due):
         return True
-    stream = next((row for row in due.streams if not shift.desk.resources[row.resource].handed_in), None)
+    stream = next((row for row in due.streams if not session.context.resources[row.resource].handed_in), None)
     if stream is None:
         return False
-    _read(shift, stream, due, full=True)
+    _read(session, stream, due, full=True)
     return True
 
 
-def _next_folder(shift: WorkSession, due: Pending) -> bool:
+def _next_folder(session: WorkSession, due: Pending) -> bool:
     """Look into a watched folder, which needs no vendor: it waits for nobody's answer. False when none is due."""
-    desk = shift.desk
-    stream = next((row for row in due.streams if desk.resources[row.resource].handed_in), None)
+    context = session.context
+    stream = next((row for row in due.streams if context.resources[row.resource].handed_in), None)
     if stream is None:
         return False
-    with _moved(desk, stream, full=True):
-        watched_folder.scan(desk, stream, began_at=due.now)
+    with _moved(context, stream, full=True):
+        watched_folder.scan(context, stream, began_at=due.now)
     return True
 
 
-def _next_live(shift: WorkSession, due: Pending) -> bool:
+def _next_live(session: WorkSession, due: Pending) -> bool:
     """Fetch the next live key; False when there is none.
 
     While the account's last request has failed only keys that have not failed yet go first: one that always fails would
@@ -119,57 +119,57 @@ def _next_live(shift: WorkSession, due: Pending) -> bool:
     Raises `gate.Shut` while one of a connection that shares the account waits: the gate is for it now.
     """
     if due.fresh is not None:
-        _fetch(shift, due.fresh)
+        _fetch(session, due.fresh)
         return True
     if due.others_wait:
         raise gate.GateClosed(due.now + _SOON, "live work of a connection that shares the account goes first")
     return False
 
 
-def _fetch(shift: WorkSession, item: Item) -> None:
+def _fetch(session: WorkSession, item: Item) -> None:
     try:
-        fetch.fetch(shift, item)
+        fetch.fetch(session, item)
     except gate.GateClosed:
         raise
     except Exception as error:  # raised again: only moved, so that the same crash does not come first for ever
-        failures.crash_key(shift.desk, item, error)
+        failures.crash_key(session.context, item, error)
         raise
 
 
-def _read(shift: WorkSession, stream: Stream, due: Pending, *, full: bool) -> None:
-    with _moved(shift.desk, stream, full=full):
-        listing.read(shift, shift.desk.resources[stream.resource], now=due.now, full=full)
+def _read(session: WorkSession, stream: Stream, due: Pending, *, full: bool) -> None:
+    with _moved(session.context, stream, full=full):
+        listing.read(session, session.context.resources[stream.resource], now=due.now, full=full)
 
 
 @contextmanager
-def _moved(desk: ConnectionContext, stream: Stream, *, full: bool) -> Iterator[None]:
+def _moved(context: ConnectionContext, stream: Stream, *, full: bool) -> Iterator[None]:
     try:
         yield
     except gate.GateClosed:
         raise
     except Exception as error:  # likewise
-        failures.crash_stream(desk, stream, error, full=full)
+        failures.crash_stream(context, stream, error, full=full)
         raise
 
 
-def _pending(shift: WorkSession, *, full: bool, fold: bool = False) -> Pending:
+def _pending(session: WorkSession, *, full: bool, fold: bool = False) -> Pending:
     """What is due, of what this process is configured for. Webhooks are folded first, in the same transaction."""
-    desk, folded = shift.desk, _FOLD
-    due = None if fold else _look(shift, full=full)
+    context, folded = session.context, _FOLD
+    due = None if fold else _look(session, full=full)
     while due is None or (due.unfolded and folded == _FOLD):
-        with desk.database.begin(lazily=True) as tx:  # lost, they are webhooks again, and folded again
-            folded = webhooks.fold(tx, connection_name=desk.name, limit=_FOLD)
-            due = _due(tx, desk, full=full)
-    shift.steps += 1
-    shift.settled = due.settled
-    return replace(due, streams=[row for row in due.streams if row.resource in desk.resources])
+        with context.database.begin(lazily=True) as tx:  # lost, they are webhooks again, and folded again
+            folded = webhooks.fold(tx, connection=context.name, limit=_FOLD)
+            due = _due(tx, context, full=full)
+    session.steps += 1
+    session.settled = due.settled
+    return replace(due, streams=[row for row in due.streams if row.resource in context.resources])
 
 
-def _look(shift: WorkSession, *, full: bool) -> Pending:
-    with shift.desk.database.read() as tx:
-        return _due(tx, shift.desk, full=full)
+def _look(session: WorkSession, *, full: bool) -> Pending:
+    with session.context.database.read() as tx:
+        return _due(tx, session.context, full=full)
 
 
-def _due(tx: Tx, desk: ConnectionContext, *, full: bool) -> Pending:
-    names = [each.name for each in desk.same_account]
-    return pending.load(tx, connection=desk.name, account=desk.gate.account, sharing=names, full=full)
+def _due(tx: Tx, context: ConnectionContext, *, full: bool) -> Pending:
+    names = [each.name for each in context.same_account]
+    return pending.load(tx, connection=context.name, account=context.gate.account, sharing=names, full=full)

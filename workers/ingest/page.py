@@ -51,12 +51,12 @@ class PreparedChunk:
 class Page:
     """One reply to a listing on its way into the mirror."""
 
-    def __init__(self, shift: WorkSession, stream: Stream, resource: Resource, *, full: bool) -> None:
-        self.shift, self.stream, self.resource, self.full = shift, stream, resource, full
-        self.desk, self.database = shift.desk, shift.desk.database
-        self.target = shift.desk.target(resource, stream)
+    def __init__(self, session: WorkSession, stream: Stream, resource: Resource, *, full: bool) -> None:
+        self.session, self.stream, self.resource, self.full = session, stream, resource, full
+        self.context, self.database = session.context, session.context.database
+        self.target = session.context.target(resource, stream)
         self.run = stream.full_run
-        self.first_turn = stream.full_turn
+        self.first_revision = stream.full_revision
         self.surveyed = False
         self.following: Stream | None = None
 
@@ -70,8 +70,8 @@ class Page:
     def begin(self, tx: Tx, revision: int) -> None:
         """It is tried from here on; a full reading that starts gets its run."""
         if self.full and self.run is None:
-            self.run = streams.begin_full_sync(tx, self.stream, turn=revision, cause=self.cause, now=tx.now)
-            self.first_turn = revision
+            self.run = streams.begin_full_sync(tx, self.stream, revision=revision, cause=self.cause, now=tx.now)
+            self.first_revision = revision
         else:
             streams.begin(tx, self.stream, now=tx.now)
 
@@ -81,13 +81,13 @@ class Page:
         if stream is None:
             return False
         self.stream = stream
-        self.target = self.desk.target(self.resource, stream)
-        self.shift.requests += 1
+        self.target = self.context.target(self.resource, stream)
+        self.session.requests += 1
         return True
 
     def _follow(self, tx: Tx) -> None:
         """Read the stream again, behind its own change: whether the next reply is still wanted."""
-        stream = streams.get(tx, self.desk.name, self.resource.name)
+        stream = streams.get(tx, self.context.name, self.resource.name)
         if stream is None or stream.full_run != self.run:
             self.following = None
             return
@@ -108,7 +108,7 @@ class Page:
         except schema_evolution.TableLockedError:
             return PreparedChunk(chunk, None, goes_on)  # perhaps by ourselves: once more when the last one is written
 
-    def write(self, slot: Lease, piece: PreparedChunk, meanwhile: Callable[[], None]) -> None:
+    def write(self, lease: Lease, piece: PreparedChunk, meanwhile: Callable[[], None]) -> None:
         """Write one chunk; where the database refuses a value, that row alone is parked.
 
         `meanwhile` is called when there is little to do but to wait for the database.
@@ -118,22 +118,22 @@ class Page:
         with _decoded():
             prepared = piece.prepared or apply.prepare(self.database, self.target, chunk.snapshots)
         try:
-            self._commit(slot, chunk, prepared, meanwhile, goes_on=piece.goes_on)
+            self._commit(lease, chunk, prepared, meanwhile, goes_on=piece.goes_on)
         except apply.NeedsLayout as stale:
             with _decoded():
                 prepared = apply.lay_out(self.database, self.target, prepared, stale.keys)
-            self.write(slot, replace(piece, prepared=prepared), meanwhile)
+            self.write(lease, replace(piece, prepared=prepared), meanwhile)
         except sa.exc.DBAPIError as error:
             if not failures.is_refusal(error):
                 raise
             if not chunk.snapshots:
                 raise SetAside(failures.refusal(error)) from error
             for smaller in _smaller(chunk, failures.refusal(error)):
-                self.write(slot, PreparedChunk(smaller, goes_on=piece.goes_on), meanwhile)
+                self.write(lease, PreparedChunk(smaller, goes_on=piece.goes_on), meanwhile)
 
     def _commit(
         self,
-        slot: Lease,
+        lease: Lease,
         chunk: Chunk,
         prepared: apply.Prepared,
         meanwhile: Callable[[], None],
@@ -142,13 +142,13 @@ class Page:
     ) -> None:
         end = chunk.end
         proof = renew if end is None or goes_on else release
-        with UnitOfWork.under(slot, self.target, self.cause, proof=proof, journaled=Point.CHUNK_JOURNALED) as work:
+        with UnitOfWork.under(lease, self.target, self.cause, proof=proof, journaled=Point.CHUNK_JOURNALED) as work:
             tx = work.tx
             listed = {each.key: each.listed for each in chunk.snapshots if each.listed is not None}
             # First, because it may find that objects have to be laid out, and then all of this begins again.
             changes = work.apply(prepared, listed=listed, point=False, meanwhile=meanwhile)
-            inbox.lock(tx, connection_name=self.desk.name)
-            self._enqueue_all(tx, chunk, slot.turn)
+            inbox.lock(tx, connection=self.context.name)
+            self._enqueue_all(tx, chunk, lease.revision)
             failpoints.hit(Point.CHUNK_ENQUEUED)
             if self.full:
                 self._record_seen(tx, chunk, changes)
@@ -163,8 +163,8 @@ class Page:
         if self.full and work.changes and not self.surveyed:
             apply.analyze(self.database, self.target)
             self.surveyed = True
-        self.shift.changes += len(work.changes)
-        told = {"connection": self.desk.name, "resource": self.resource.name}
+        self.session.changes += len(work.changes)
+        told = {"connection": self.context.name, "resource": self.resource.name}
         log.info("read", **told, objects=_size(chunk), changes=len(work.changes), cause=self.cause.value)
 
     def _record_seen(self, tx: Tx, chunk: Chunk, changes: Sequence[Change]) -> None:
@@ -174,13 +174,13 @@ class Page:
             exact.storable_text(row.key) for rows in (chunk.snapshots, chunk.lines, chunk.unreadable) for row in rows
         ]
         keys = [key for key in keys if key not in written]
-        streams.record_seen(tx, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
+        streams.record_seen(tx, connection=self.context.name, resource=self.resource.name, keys=keys)
 
-    def _enqueue_all(self, tx: Tx, chunk: Chunk, turn: int) -> None:
+    def _enqueue_all(self, tx: Tx, chunk: Chunk, revision: int) -> None:
         """What this chunk says about keys: named, different from before, told of, or not understood."""
-        name, resource = self.desk.name, self.resource.name
+        name, resource = self.context.name, self.resource.name
         keys = [row.key for row in chunk.snapshots]
-        inbox.finish_listed(tx, connection_name=name, resource=resource, keys=keys, before=turn)
+        inbox.finish_listed(tx, connection=name, resource=resource, keys=keys, before=revision)
         lines = [replace(line, key=exact.storable_text(line.key)) for line in chunk.lines]
         news = self._changed_lines(tx, lines)
         self._enqueue(
@@ -189,10 +189,10 @@ class Page:
             tokens={line.key: line.token for line in news},
             summaries={line.key: redaction.redact(line.summary, self.target.omit) for line in news if line.summary},
         )
-        self._enqueue(tx, [each for each in chunk.refs if each.resource in self.desk.resources])
+        self._enqueue(tx, [each for each in chunk.refs if each.resource in self.context.resources])
         parked.park_unreadable(
             tx,
-            connection_name=name,
+            connection=name,
             resource=resource,
             unreadable=[replace(row, raw=redaction.redact(row.raw, self.target.omit)) for row in chunk.unreadable],
             cause=self.cause,
@@ -201,7 +201,7 @@ class Page:
     def _enqueue(
         self,
         tx: Tx,
-        mentions: Sequence[ObjectRef],
+        refs: Sequence[ObjectRef],
         *,
         tokens: dict[str, str] | None = None,
         summaries: dict[str, JsonObject] | None = None,
@@ -210,8 +210,8 @@ class Page:
     ) -> None:
         inbox.enqueue(
             tx,
-            connection_name=self.desk.name,
-            mentions=mentions,
+            connection=self.context.name,
+            refs=refs,
             lane=Lane.BULK,
             cause=self.cause,
             tokens=tokens,
@@ -228,7 +228,7 @@ class Page:
             return []
         keys = [line.key for line in lines]
         rows = apply.listed_tokens(tx, self.target, keys)
-        waiting = inbox.tokens(tx, connection_name=self.desk.name, resource=self.resource.name, keys=keys)
+        waiting = inbox.tokens(tx, connection=self.context.name, resource=self.resource.name, keys=keys)
         asked_for = self.stream.asked_for
         return [
             line
@@ -241,7 +241,7 @@ class Page:
 
         Where nothing can be fetched, what the one before did not name either is deleted: one reply may be wrong.
         """
-        absent = list(apply.keys_absent(tx, self.target, before_turn=self.first_turn or 0))
+        absent = list(apply.keys_absent(tx, self.target, before_revision=self.first_revision or 0))
         if self.resource.points:
             # A key that waits already, or is held, is still missing: that is no news.
             self._enqueue(tx, [ObjectRef(self.resource.name, key) for key in absent], unless_known=True)
@@ -249,19 +249,19 @@ class Page:
         if not self.resource.unpaged:
             return []  # pages shift while data changes: absence from them alone proves nothing
         approved, again = self._finish_all(tx, absent, now)
-        name = self.desk.name
-        if approved and not parked.any_undecided(tx, connection_name=name, resource=self.resource.name, besides=""):
+        name = self.context.name
+        if approved and not parked.any_undecided(tx, connection=name, resource=self.resource.name, besides=""):
             deletion_guard.record_approval(tx, self.target, now=now)
         self._confirm_later(tx, [key for key in absent if key not in approved and key not in again])
         absent = [key for key in absent if key in again]
-        share = self.desk.options.max_deletions
+        share = self.context.options.max_deletions
         if self.resource.register or deletion_guard.permits(
             tx, self.target, count=len(absent), max_deletions=share, now=now
         ):
             return [*approved, *absent]
         parked.hold_missing(
             tx,
-            connection_name=self.desk.name,
+            connection=self.context.name,
             resource=self.resource.name,
             keys=absent,
             cause=self.cause,
@@ -283,10 +283,10 @@ class Page:
         """This reply answers whatever waited for it. The missing keys that a person approved; those missing before."""
         return inbox.finish_all(
             tx,
-            connection_name=self.desk.name,
+            connection=self.context.name,
             resource=self.resource.name,
             missing=absent,
-            before=self.first_turn or 0,
+            before=self.first_revision or 0,
             now=now,
             confirms_after=self.resource.confirms_after,
         )
@@ -305,7 +305,7 @@ class Page:
                 cursor=end.cursor,
                 next_at=now + self.resource.full_every,
                 now=now,
-                tick_at=now + (self.resource.every or self.resource.full_every),
+                poll_at=now + (self.resource.every or self.resource.full_every),
                 moves_cursor=stream.asked_for or not self.resource.summaries,
                 complete=complete,
                 warning=end.warning,
@@ -322,10 +322,10 @@ class Page:
                 next_tried_at=now if goes_on else None,
             )
         elif end is not None and end.more:
-            streams.advance_tick(tx, stream, cursor=end.cursor, now=now)
+            streams.advance_poll(tx, stream, cursor=end.cursor, now=now)
         elif end is not None:
             next_at = now + (self.resource.every or self.resource.full_every)
-            streams.finish_tick(tx, stream, cursor=end.cursor, next_at=next_at, now=now, warning=end.warning)
+            streams.finish_poll(tx, stream, cursor=end.cursor, next_at=next_at, now=now, warning=end.warning)
 
 
 @contextmanager
@@ -358,7 +358,7 @@ def _with_short_keys(chunk: Chunk) -> Chunk:
         chunk,
         snapshots=[row for row in chunk.snapshots if row.key not in long],
         lines=[row for row in chunk.lines if row.key not in long],
-        mentions=[each for each in chunk.refs if each.key not in long],
+        refs=[each for each in chunk.refs if each.key not in long],
         unreadable=[*chunk.unreadable, *parked],
     )
 

@@ -83,7 +83,7 @@ class UnitOfWork(MirrorWriter):
         failpoint between the journal and the commit.
         """
         with proved(lease, proof) as tx:
-            work = cls(tx, target, revision=lease.turn, cause=cause)
+            work = cls(tx, target, revision=lease.revision, cause=cause)
             yield work
             work.close()
             if journaled is not None:

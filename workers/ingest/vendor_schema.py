@@ -45,12 +45,12 @@ class Undescribed(Exception):  # noqa: N818 - likewise
         self.stream = stream
 
 
-def stream_of(tx: Tx, desk: ConnectionContext, resource: Resource) -> Stream:
+def stream_of(tx: Tx, context: ConnectionContext, resource: Resource) -> Stream:
     """The resource's stream with its shape, read by the transaction that takes the lease.
 
     Raises `Resting`, and `Undescribed` where the shape is missing or old.
     """
-    stream = streams.get(tx, desk.name, resource.name)
+    stream = streams.get(tx, context.name, resource.name)
     if stream is None or stream.state != "open":
         raise Resting
     if resource.described and (stream.shape_at is None or stream.shape_at <= tx.now - _AGE):
@@ -59,50 +59,50 @@ def stream_of(tx: Tx, desk: ConnectionContext, resource: Resource) -> Stream:
 
 
 def refresh_metadata(
-    shift: WorkSession, resource: Resource, stream: Stream, failed: Callable[[Lease, Stream, VendorError], None]
+    session: WorkSession, resource: Resource, stream: Stream, failed: Callable[[Lease, Stream, VendorError], None]
 ) -> bool:
     """Ask for the resource's metadata, under a lease of its own; False if the vendor did not tell just now.
 
     `failed` moves the work that needs it. Raises `gate.Shut` where the vendor cannot be asked now.
     """
-    desk = shift.desk
-    with shift.acquire(f"{resource.name}\nmetadata") as slot:
-        shift.requests += 1
+    context = session.context
+    with session.acquire(f"{resource.name}\nmetadata") as lease:
+        session.requests += 1
         try:
-            with failures.classify(desk):
-                shape = exact.storable(shift.client.shape(resource))  # as the objects' names are
+            with failures.classify(context):
+                shape = exact.storable(session.client.shape(resource))  # as the objects' names are
         except SetAside as refused:
             failures.fail_stream(
-                desk, slot, stream, refused, full=True
+                context, lease, stream, refused, full=True
             )  # without it no key of the resource can be kept
             return False
-        except VendorError as fate:
-            failed(slot, stream, fate)
+        except VendorError as failure:
+            failed(lease, stream, failure)
             return False
-        with proved(slot) as tx:
-            streams.change(tx, desk.name, resource.name, shape=shape, shape_at=tx.now)
+        with proved(lease) as tx:
+            streams.change(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
     return True
 
 
-def refresh(shift: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime) -> Stream:
+def refresh(session: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime) -> Stream:
     """The stream with a shape that knows the fields of this object, asked for again under the slot in hand if need be.
 
     A new custom field so gets its declared type with its first value; one that is never declared is asked about once.
     `asked_at`: when this object was asked for. Raises the families of `workers.errors`.
     """
-    desk = shift.desk
+    context = session.context
     if not resource.described or stream.shape is None:
         return stream
     seen = {name for name, value in resource.project(raw).items() if value not in _EMPTY}
     new = seen - _declared(stream.shape)
-    if not new or new <= apply.fields(desk.database, desk.target(resource, stream)):
+    if not new or new <= apply.fields(context.database, context.target(resource, stream)):
         return stream
     if stream.shape_at is not None and stream.shape_at > asked_at - _YOUNG:
         return stream
-    shift.requests += 1
-    shape = exact.storable(shift.client.shape(resource))
-    with desk.database.begin() as tx:
-        streams.change(tx, desk.name, resource.name, shape=shape, shape_at=tx.now)
+    session.requests += 1
+    shape = exact.storable(session.client.shape(resource))
+    with context.database.begin() as tx:
+        streams.change(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
     return replace(stream, shape=shape)
 
 

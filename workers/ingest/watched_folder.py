@@ -52,34 +52,34 @@ _LONGEST_NAME = 255 - len(WHY) - len(" (9999)")
 """Bytes of a name on most file systems, less what may be added."""
 
 
-def scan(desk: ConnectionContext, stream: Stream, *, began_at: datetime) -> None:
+def scan(context: ConnectionContext, stream: Stream, *, began_at: datetime) -> None:
     """Hand in what lies in the folder of a kind, move on what is known; plan the next look.
 
     `began_at`: the database's clock. What keeps a look from working at all becomes the stream's error, what concerns
     single files its warning.
     """
-    kind, options = stream.resource, desk.options
+    kind, options = stream.resource, context.options
     folder = options.inbox / kind if isinstance(options, TakesDocuments) and options.inbox is not None else None
     told: list[str] = []
     try:
         if folder is not None:
-            told = _Scan(desk, kind, folder).work()
+            told = _Scan(context, kind, folder).work()
     except OSError as error:
-        _failed(desk, stream, f"{folder}: {error.strerror}; erpmirror must be able to read and change this folder")
+        _failed(context, stream, f"{folder}: {error.strerror}; erpmirror must be able to read and change this folder")
         return
     warning = storable_text(f"{folder}: {told[0]}") if told else None
     if warning is not None and len(told) > 1:
         warning += f" ({len(told) - 1} more)"
-    with desk.database.begin() as tx:
+    with context.database.begin() as tx:
         now = tx.now
-        next_at = now + desk.resources[kind].full_every
+        next_at = now + context.resources[kind].full_every
         streams.finish_scan(tx, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
 
 
-def _failed(desk: ConnectionContext, stream: Stream, words: str) -> None:
-    with desk.database.begin() as tx:
+def _failed(context: ConnectionContext, stream: Stream, words: str) -> None:
+    with context.database.begin() as tx:
         now = tx.now
-        next_at = now + desk.resources[stream.resource].full_every
+        next_at = now + context.resources[stream.resource].full_every
         streams.fail_scan(tx, stream, next_at=next_at, now=now, words=storable_text(words))
 
 
@@ -97,7 +97,7 @@ class _FileFacts:
 class _Scan:
     """One look into one folder. `told`: what a person should know of single files. `waiting`: keys to leave alone."""
 
-    desk: ConnectionContext
+    context: ConnectionContext
     kind: str
     folder: Path
     told: list[str] = field(default_factory=list)
@@ -109,8 +109,8 @@ class _Scan:
             self._careful(name, lambda name: (self.folder / name).mkdir(exist_ok=True))
         with os.scandir(self.folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.lower().endswith(".pdf"))
-        with self.desk.database.read() as tx:
-            self.waiting = documents.waiting(tx, connection_name=self.desk.name, kind=self.kind)
+        with self.context.database.read() as tx:
+            self.waiting = documents.waiting(tx, connection=self.context.name, kind=self.kind)
         for name in names:
             self._careful(name, lambda name: self._file(self.folder / name))
         return self.told
@@ -148,7 +148,7 @@ class _Scan:
 
     @property
     def _largest(self) -> int:
-        options = self.desk.options
+        options = self.context.options
         return options.largest if isinstance(options, TakesDocuments) else 0
 
     def _complete(self, path: Path, seen: os.stat_result, sha256: str) -> None:
@@ -166,21 +166,21 @@ class _Scan:
         if standing.ref is None:
             self._park(path, seen, "It was parked, and then dropped. `erpmirror hand-in` hands it in again.")
         elif standing.ref == "parked":
-            retry = f"erpmirror parked retry {self.desk.name} {self.kind} {standing.sha256}"
+            retry = f"erpmirror parked retry {self.context.name} {self.kind} {standing.sha256}"
             self._park(path, seen, f"{standing.reason}\n`{retry}` has it tried again.")
 
     def _standing(self, sha256: str) -> DocumentRow | None:
-        with self.desk.database.read() as tx:
-            return documents.get(tx, connection_name=self.desk.name, kind=self.kind, sha256=sha256)
+        with self.context.database.read() as tx:
+            return documents.get(tx, connection=self.context.name, kind=self.kind, sha256=sha256)
 
     def _hand_in(self, path: Path, seen: os.stat_result) -> None:
         content, now = _content(path)
         if _identity(now) != _identity(seen):
             return  # it changed under our eyes: the next look sees what it is
-        with self.desk.database.begin() as tx:
+        with self.context.database.begin() as tx:
             handed = documents.hand_in(
                 tx,
-                connection_name=self.desk.name,
+                connection=self.context.name,
                 kind=self.kind,
                 name=path.name,
                 content=content,
@@ -188,12 +188,12 @@ class _Scan:
                 again=False,
             )
         failpoints.hit(Point.FILE_KEPT)
-        log.info("handed in", connection=self.desk.name, resource=self.kind, key=handed.sha256, new=handed.new)
+        log.info("handed in", connection=self.context.name, resource=self.kind, key=handed.sha256, new=handed.new)
 
     def _park(self, path: Path, seen: os.stat_result, why: str) -> None:
         moved = _move(path, self.folder / PARKED, seen)
         if moved is not None:
-            log.warning("file parked", connection=self.desk.name, resource=self.kind, why=why)
+            log.warning("file parked", connection=self.context.name, resource=self.kind, why=why)
             moved.with_name(moved.name + WHY).write_text(f"{why}\n", encoding="utf-8", errors="replace")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models.db.tables import canaries, leases, rings
+from models.db.tables import canaries, leases, wakeups
 from models.durations import spell
 from workers.queue import wakeup
 
@@ -187,8 +187,8 @@ def _row(tx: sa.Connection, queue: Which) -> sa.Row[tuple[object, ...]] | None:
 
 def _acknowledged_at(tx: sa.Connection, queue: Which) -> datetime | None:
     """When a worker last acknowledged a wake-up of this queue."""
-    c = rings.c
-    latest = sa.select(c.answered_at).where(c.bell == queue, c.answered_at.is_not(None)).order_by(c.answered_at.desc())
+    c = wakeups.c
+    latest = sa.select(c.answered_at).where(c.waker == queue, c.answered_at.is_not(None)).order_by(c.answered_at.desc())
     return tx.execute(latest.limit(1)).scalar()
 
 

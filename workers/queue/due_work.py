@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from workers.queue.wakeup import Which
 
 
-def has_work(desk: ConnectionContext, found: Due) -> tuple[bool, bool]:
+def has_work(context: ConnectionContext, found: Due) -> tuple[bool, bool]:
     """Whether something is due for `ingest.look`, and whether something is due for `ingest.read`."""
-    readings = _configured(desk, found)
-    waits = desk.name in found.with_webhooks or desk.name in found.with_keys
-    return waits or not all(each.full for each in readings), any(each.full for each in readings)
+    full_syncs = _configured(context, found)
+    waits = context.name in found.with_webhooks or context.name in found.with_keys
+    return waits or not all(each.full for each in full_syncs), any(each.full for each in full_syncs)
 
 
-def has_local_work(desk: ConnectionContext, found: Due) -> tuple[bool, bool]:
+def has_local_work(context: ConnectionContext, found: Due) -> tuple[bool, bool]:
     """The same while nobody may ask the vendor: notices are folded and folders looked into whether he answers or not.
 
     Or a week without him would leave a week of notices, which are trimmed only once they are folded.
     """
-    folders = (each for each in _configured(desk, found) if each.full and desk.resources[each.resource].handed_in)
-    return desk.name in found.with_webhooks, any(folders)
+    folders = (each for each in _configured(context, found) if each.full and context.resources[each.resource].handed_in)
+    return context.name in found.with_webhooks, any(folders)
 
 
-def _configured(desk: ConnectionContext, found: Due) -> list[DueStream]:
-    return [each for each in found.streams.get(desk.name, ()) if each.resource in desk.resources]
+def _configured(context: ConnectionContext, found: Due) -> list[DueStream]:
+    return [each for each in found.streams.get(context.name, ()) if each.resource in context.resources]
 
 
 class DueWork:
@@ -45,25 +45,27 @@ class DueWork:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._desks = {each.name: each for each in all_contexts(database, settings)}
+        self._contexts = {each.name: each for each in all_contexts(database, settings)}
         self._doubted: dict[tuple[str, Which], datetime] = {}
 
     def pending(self) -> Iterator[tuple[str, Which]]:
         """Connections and bells to ring, but where a ring is on its way; an old one is doubted now and then."""
         found = due.load(self._database)
-        for name in sorted(found.connections & self._desks.keys()):
-            desk = self._desks[name]
-            shut = gate.account_of(desk.options) in found.closed
-            for which, wanted in zip(wakeup.QUEUES, (has_local_work if shut else has_work)(desk, found), strict=True):
+        for name in sorted(found.connections & self._contexts.keys()):
+            context = self._contexts[name]
+            shut = gate.account_of(context.options) in found.closed
+            for which, wanted in zip(
+                wakeup.QUEUES, (has_local_work if shut else has_work)(context, found), strict=True
+            ):
                 if wanted and not self._is_believed(name, which, found):
                     yield name, which
 
     def _is_believed(self, name: str, which: Which, found: Due) -> bool:
         """Whether the ring that is outstanding needs no second look: it is young, or was looked after just now."""
-        rung_at = found.woken.get((name, which))
-        if rung_at is None:
+        woken_at = found.woken.get((name, which))
+        if woken_at is None:
             return False
-        doubted = max(rung_at, self._doubted.get((name, which), rung_at))
+        doubted = max(woken_at, self._doubted.get((name, which), woken_at))
         if found.now - doubted <= wakeup.COUNTS_FOR:
             return True
         self._doubted[name, which] = found.now

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models.bookkeeping import journal, streams, webhooks
-from models.db.tables import gates, leases, rings
+from models.db.tables import gates, leases, wakeups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +66,6 @@ def _forget_accounts(tx: Tx, *, before: datetime) -> int:
 
 def _forget_wakeups(tx: Tx, *, before: datetime, configured: list[str]) -> int:
     """Bells of connections that are gone."""
-    silent = sa.func.coalesce(rings.c.answered_at, rings.c.rung_at) < before
-    tx.execute(sa.delete(rings).where(rings.c.connection.not_in(configured), silent))
+    silent = sa.func.coalesce(wakeups.c.answered_at, wakeups.c.woken_at) < before
+    tx.execute(sa.delete(wakeups).where(wakeups.c.connection.not_in(configured), silent))
     return 0

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models import failpoints
 from models.db.database import NO_SYNC
-from models.db.tables import Instant, rings
+from models.db.tables import Instant, wakeups
 from models.failpoints import Point
 from workers.queue.broker import PATIENCE
 
@@ -63,7 +63,7 @@ class Waker:
             failpoints.hit(Point.WAKEUP_CLAIMED)
             self.send(f"erpmirror.{which}", [connection], queue=which)
         except Exception:  # raised again: a message that was not sent must not count as outstanding
-            self._set(connection, which, rung_at=None)
+            self._set(connection, which, woken_at=None)
             raise
         failpoints.hit(Point.WAKEUP_SENT)
         return True
@@ -80,12 +80,14 @@ class Waker:
         ones. While no worker acknowledges anything, a message that waits in the queue is not repeated.
         """
         with self._database.read() as db:
-            overdue = rings.c.rung_at < self._database.now(db) - COUNTS_FOR
-            mine = sa.select(rings.c.rung_at).where(rings.c.connection == connection, rings.c.bell == which, overdue)
-            rung_at = db.execute(mine).scalar()
-            if rung_at is None:
+            overdue = wakeups.c.woken_at < self._database.now(db) - COUNTS_FOR
+            mine = sa.select(wakeups.c.woken_at).where(
+                wakeups.c.connection == connection, wakeups.c.waker == which, overdue
+            )
+            woken_at = db.execute(mine).scalar()
+            if woken_at is None:
                 return False
-            younger = sa.exists().where(rings.c.bell == which, rings.c.answered_at > rung_at + COUNTS_FOR)
+            younger = sa.exists().where(wakeups.c.waker == which, wakeups.c.answered_at > woken_at + COUNTS_FOR)
             passed_over = db.execute(sa.select(younger)).scalar_one()
         return bool(passed_over or not self.depth(which)) and self.wake(connection, which, again=True)
 
@@ -137,29 +139,31 @@ class Waker:
 
     def _set(self, connection: str, which: Which, **values: object) -> None:
         with self._database.begin() as db:
-            db.execute(sa.update(rings).where(rings.c.connection == connection, rings.c.bell == which).values(**values))
+            db.execute(
+                sa.update(wakeups).where(wakeups.c.connection == connection, wakeups.c.waker == which).values(**values)
+            )
 
 
 @cache
 def _claimed(clock: sa.ColumnElement[datetime], is_sqlite: bool, again: bool) -> Any:  # noqa: FBT001 - the cache key
-    insert = _insert(is_sqlite).values(rung_at=clock)
-    free = sa.or_(rings.c.rung_at.is_(None), rings.c.answered_at >= rings.c.rung_at)
+    insert = _insert(is_sqlite).values(woken_at=clock)
+    free = sa.or_(wakeups.c.woken_at.is_(None), wakeups.c.answered_at >= wakeups.c.woken_at)
     if again:
-        free = sa.or_(free, rings.c.rung_at < sa.bindparam("overdue", type_=Instant))
-    keys = [rings.c.connection, rings.c.bell]
-    set_ = {"rung_at": insert.excluded.rung_at}
+        free = sa.or_(free, wakeups.c.woken_at < sa.bindparam("overdue", type_=Instant))
+    keys = [wakeups.c.connection, wakeups.c.waker]
+    set_ = {"woken_at": insert.excluded.woken_at}
     claimed = insert.on_conflict_do_update(index_elements=keys, set_=set_, where=free)
-    return claimed.returning(rings.c.rung_at if is_sqlite else NO_SYNC)
+    return claimed.returning(wakeups.c.woken_at if is_sqlite else NO_SYNC)
 
 
 @cache
 def _acknowledged(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise
     insert = _insert(is_sqlite).values(answered_at=clock)
-    keys = [rings.c.connection, rings.c.bell]
+    keys = [wakeups.c.connection, wakeups.c.waker]
     answered = insert.on_conflict_do_update(index_elements=keys, set_={"answered_at": insert.excluded.answered_at})
     return answered if is_sqlite else answered.returning(NO_SYNC)
 
 
 def _insert(is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise
-    insert = (sqlite if is_sqlite else postgresql).insert(rings)
-    return insert.values(connection=sa.bindparam("its_connection"), bell=sa.bindparam("its_bell"))
+    insert = (sqlite if is_sqlite else postgresql).insert(wakeups)
+    return insert.values(connection=sa.bindparam("its_connection"), waker=sa.bindparam("its_bell"))

@@ -24,13 +24,13 @@ def upgrade() -> None:
     _journal()
     _mirror()
     if op.get_context().dialect.name == "postgresql":
-        op.execute(sa.schema.CreateSequence(sa.Sequence("turns")))
+        op.execute(sa.schema.CreateSequence(sa.Sequence("revisions")))
 
 
 def _letterbox() -> None:
     """What waits, and what was rung for it."""
     op.create_table(
-        "notices",
+        "webhooks",
         sa.Column("id", ID, primary_key=True),
         sa.Column("at", INSTANT, nullable=False),
         sa.Column("connection", sa.Text, nullable=False),
@@ -68,10 +68,10 @@ def _letterbox() -> None:
         sa.Index("ix_inbox_due", "connection", "state", "lane", "due_at"),
     )
     op.create_table(
-        "rings",
+        "wakeups",
         sa.Column("connection", KEY, primary_key=True),
-        sa.Column("bell", KEY, primary_key=True),
-        sa.Column("rung_at", INSTANT),
+        sa.Column("waker", KEY, primary_key=True),
+        sa.Column("woken_at", INSTANT),
         sa.Column("answered_at", INSTANT),
     )
 
@@ -84,16 +84,16 @@ def _standing() -> None:
         sa.Column("resource", KEY, primary_key=True),
         sa.Column("system", sa.Text, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
-        sa.Column("ticks", sa.Boolean, nullable=False),
+        sa.Column("polls", sa.Boolean, nullable=False),
         sa.Column("cursor", sa.Text),
         sa.Column("due_at", INSTANT, nullable=False),
-        sa.Column("tick_cursor", sa.Text),
-        sa.Column("tick_at", INSTANT),
+        sa.Column("poll_cursor", sa.Text),
+        sa.Column("poll_at", INSTANT),
         sa.Column("full_due_at", INSTANT, nullable=False),
         sa.Column("full_run", sa.BigInteger),
         sa.Column("asked_for", sa.Boolean, nullable=False),
         sa.Column("full_cursor", sa.Text),
-        sa.Column("full_turn", sa.BigInteger),
+        sa.Column("full_revision", sa.BigInteger),
         sa.Column("full_started_at", INSTANT),
         sa.Column("last_look_at", INSTANT),
         sa.Column("settling_as_of", INSTANT),
@@ -144,7 +144,7 @@ def _gates() -> None:
     )
     op.create_table(
         "leases",
-        sa.Column("turn", sa.BigInteger, primary_key=True),
+        sa.Column("revision", sa.BigInteger, primary_key=True),
         sa.Column("account", KEY, nullable=False),
         sa.Column("subject", sa.Text),
         sa.Column("until", INSTANT, nullable=False),
@@ -162,7 +162,7 @@ def _journal() -> None:
         sa.Column("resource", sa.Text, nullable=False),
         sa.Column("key", KEY, nullable=False),
         sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("turn", sa.BigInteger, nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False),
         sa.Column("cause", sa.Text, nullable=False),
         sa.Column("before", JSON),
         sa.Column("after", JSON),

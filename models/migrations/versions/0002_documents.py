@@ -32,6 +32,6 @@ def upgrade() -> None:
     )
     op.add_column("inbox", sa.Column("summary", JSON))
     op.add_column("streams", sa.Column("selection", sa.Text))
-    op.add_column("gates", sa.Column("login_turn", sa.BigInteger))
+    op.add_column("gates", sa.Column("login_revision", sa.BigInteger))
     op.add_column("gates", sa.Column("login_until", INSTANT))
     op.add_column("columns", sa.Column("note", sa.Text))

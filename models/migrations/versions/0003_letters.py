@@ -14,8 +14,8 @@ INSTANT = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
 
 def upgrade() -> None:
     """Add them."""
-    op.add_column("notices", sa.Column("letter", KEY))
-    op.create_index("uq_notices_letter", "notices", ["letter"], unique=True)
+    op.add_column("webhooks", sa.Column("webhook", KEY))
+    op.create_index("uq_notices_letter", "webhooks", ["webhook"], unique=True)
     op.add_column("inbox", sa.Column("tried_at", INSTANT))
     op.add_column("inbox", sa.Column("alone", sa.Integer, nullable=False, server_default="0"))
     op.add_column("streams", sa.Column("tried_at", INSTANT))

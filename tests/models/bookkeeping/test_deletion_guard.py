@@ -20,20 +20,20 @@ KEYS = [f"{number:03}" for number in range(100)]
 @pytest.fixture
 def hundred(database: Database) -> Database:
     with database.begin() as tx:
-        plan = streams.Plan("invoices", timedelta(hours=1), ticks=True)
-        streams.sync(tx, connection_name="books", system="directo", plans=[plan])
+        plan = streams.Plan("invoices", timedelta(hours=1), polls=True)
+        streams.sync(tx, connection="books", system="directo", plans=[plan])
     mirroring.write(database, {key: {"n": 1} for key in KEYS})
     return database
 
 
-def permitted(database: Database, count: int, *, share: float = 0.2, turn: int = 10) -> bool:
+def permitted(database: Database, count: int, *, share: float = 0.2, revision: int = 10) -> bool:
     with database.read() as tx:
         return deletion_guard.permits(
             tx,
             mirroring.TARGET,
             count=count,
             max_deletions=share,
-            now=mirroring.moment(turn),
+            now=mirroring.moment(revision),
         )
 
 
@@ -55,28 +55,28 @@ def test_the_share_is_of_what_was_alive_with_a_floor_of_ten(
 
 
 def test_deletions_of_the_window_count_together(hundred: Database) -> None:
-    mirroring.write(hundred, tombstones=KEYS[:15], turn=5)
+    mirroring.write(hundred, tombstones=KEYS[:15], revision=5)
     assert permitted(hundred, 5)
     assert not permitted(hundred, 6)
 
 
 def test_deletions_of_more_than_a_day_ago_count_no_more(hundred: Database) -> None:
-    mirroring.write(hundred, tombstones=KEYS[:20], turn=5)
+    mirroring.write(hundred, tombstones=KEYS[:20], revision=5)
     day = 24 * 60
-    assert not permitted(hundred, 1, turn=5 + day - 1)
-    assert permitted(hundred, 16, turn=5 + day)
+    assert not permitted(hundred, 1, revision=5 + day - 1)
+    assert permitted(hundred, 16, revision=5 + day)
 
 
 def test_what_a_person_approved_is_not_held_against_later_deletions(hundred: Database) -> None:
-    mirroring.write(hundred, tombstones=KEYS[:20], turn=5)
+    mirroring.write(hundred, tombstones=KEYS[:20], revision=5)
     with hundred.begin() as tx:
         deletion_guard.record_approval(tx, mirroring.TARGET, now=mirroring.moment(5))
-    assert permitted(hundred, 10, turn=6)
+    assert permitted(hundred, 10, revision=6)
 
 
 def test_deletions_of_other_resources_and_connections_do_not_count(hundred: Database) -> None:
     for connection, resource in (("books", "orders"), ("shop", "invoices")):
         target = apply.Target(connection, "directo", resource)
         mirroring.write(hundred, {key: {"n": 1} for key in KEYS}, target=target)
-        mirroring.write(hundred, tombstones=KEYS, turn=5, target=target)
+        mirroring.write(hundred, tombstones=KEYS, revision=5, target=target)
     assert permitted(hundred, 20)

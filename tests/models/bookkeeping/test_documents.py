@@ -20,21 +20,21 @@ KEY = "80e90e1c75cff86e96e166dd61e1322b360e9b646dcdd7ccf4b79925bc621b82"
 
 
 def hand_in(database: Database, content: bytes = PDF, **values: Any) -> StoredDocument:
-    given = {"connection_name": "in", "kind": "note", "name": "a.pdf", "order": None} | values
+    given = {"connection": "in", "kind": "note", "name": "a.pdf", "order": None} | values
     with database.begin() as tx:
         return documents.hand_in(tx, content=content, **given)
 
 
 def standing(database: Database) -> documents.DocumentRow:
     with database.read() as tx:
-        found = documents.get(tx, connection_name="in", kind="note", sha256=KEY)
+        found = documents.get(tx, connection="in", kind="note", sha256=KEY)
     assert found is not None
     return found
 
 
 def waiting(database: Database) -> list[Item]:
     with database.read() as tx:
-        return inbox.due(tx, connection_name="in", now=database.now(tx), limit=10)
+        return inbox.due(tx, connection="in", now=database.now(tx), limit=10)
 
 
 def park(database: Database) -> None:
@@ -52,7 +52,7 @@ def interpret(database: Database) -> None:
 
 def drop(database: Database) -> None:
     with database.begin() as tx:
-        assert 1 == parked.drop(tx, connection_name="in")
+        assert 1 == parked.drop(tx, connection="in")
 
 
 def test_a_document_is_kept_and_mentioned_once(database: Database) -> None:
@@ -96,24 +96,24 @@ def test_what_is_parked_stays_so_when_it_is_handed_in_again(database: Database) 
     assert ([], State.PARKED, "parked", "no") == (waiting(database), stands.state, stands.ref, stands.reason)
 
 
-@pytest.mark.parametrize(("again", "mentions"), [(True, 1), (False, 0)])
+@pytest.mark.parametrize(("again", "refs"), [(True, 1), (False, 0)])
 def test_what_was_parked_and_dropped_is_mentioned_for_a_person_and_for_nobody_else(
     database: Database,
     again: bool,  # noqa: FBT001 - a column of a truth table
-    mentions: int,
+    refs: int,
 ) -> None:
     hand_in(database)
     park(database)
     drop(database)
     hand_in(database, again=again)
-    assert mentions == len(waiting(database))
+    assert refs == len(waiting(database))
 
 
 @pytest.mark.parametrize("again", [True, False])
 def test_what_waits_without_a_mention_is_mentioned(database: Database, again: bool) -> None:  # noqa: FBT001 - likewise
     hand_in(database)
     with database.begin() as tx:
-        inbox.forget(tx, connection_name="in", resource="note")
+        inbox.forget(tx, connection="in", resource="note")
     hand_in(database, again=again)
     assert 1 == len(waiting(database))
 
@@ -157,9 +157,9 @@ def test_a_document_that_is_handed_in_while_it_is_read_is_not_mentioned_anew(dat
 def test_kinds_and_connections_are_apart(database: Database) -> None:
     assert hand_in(database).new
     assert hand_in(database, kind="other").new
-    assert hand_in(database, connection_name="out").new
+    assert hand_in(database, connection="out").new
     with database.begin() as tx:
-        documents.forget(tx, connection_name="in", kind="note")
+        documents.forget(tx, connection="in", kind="note")
     with database.read() as tx:
         left = tx.execute(sa.select(tables.documents.c.connection, tables.documents.c.kind)).all()
     assert {("in", "other"), ("out", "note")} == {tuple(row) for row in left}

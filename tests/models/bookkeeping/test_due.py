@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.db.database import Database
 
 SOON = timedelta(minutes=1)
-PLANS = [streams.Plan("items", SOON, ticks=True), streams.Plan("stocklevels", SOON, ticks=False)]
+PLANS = [streams.Plan("items", SOON, polls=True), streams.Plan("stocklevels", SOON, polls=False)]
 
 
 def align(database: Database, *names: str, **changes: object) -> None:
@@ -29,25 +29,25 @@ def align(database: Database, *names: str, **changes: object) -> None:
     with database.begin() as tx:
         later = database.now(tx) + timedelta(hours=1)
         for name in names:
-            streams.sync(tx, connection_name=name, system="directo", plans=PLANS)
+            streams.sync(tx, connection=name, system="directo", plans=PLANS)
             for plan in PLANS:
                 values = {"cursor": "x", "due_at": later, "full_due_at": later} | changes
                 streams.change(tx, name, plan.resource, **values)
 
 
-def mention(database: Database, name: str, *keys: str, resource: str = "items", after: timedelta = -SOON) -> None:
+def ref(database: Database, name: str, *keys: str, resource: str = "items", after: timedelta = -SOON) -> None:
     with database.begin() as tx:
         inbox.enqueue(
             tx,
-            connection_name=name,
-            mentions=[ObjectRef(resource, key) for key in keys],
+            connection=name,
+            refs=[ObjectRef(resource, key) for key in keys],
             lane=Lane.BULK,
             cause=Cause.POLL,
             after=after,
         )
 
 
-def notice(database: Database, *names: str) -> None:
+def webhook(database: Database, *names: str) -> None:
     with database.begin() as tx:
         webhooks.append(tx, [AcceptedWebhook(name, "{}", resource="items", key="1") for name in names])
 
@@ -59,26 +59,26 @@ def moment(database: Database, delta: timedelta) -> object:
 
 def test_nothing_is_due(database: Database) -> None:
     align(database, "a", "b")
-    mention(database, "a", "1", after=SOON)
+    ref(database, "a", "1", after=SOON)
     assert set() == due.load(database).connections
 
 
 def test_each_connection_with_new_notices_is_named_once(database: Database) -> None:
-    notice(database, "c", "a", "a", "c", "a")
+    webhook(database, "c", "a", "a", "c", "a")
     assert {"a", "c"} == due.load(database).with_webhooks
 
 
 def test_each_connection_with_a_key_that_is_due_is_named_once(database: Database) -> None:
     align(database, "a", "b", "c")
-    mention(database, "a", "1", "2", "3")
-    mention(database, "b", "1", after=SOON)
-    mention(database, "c", "1")
+    ref(database, "a", "1", "2", "3")
+    ref(database, "b", "1", after=SOON)
+    ref(database, "c", "1")
     assert {"a", "c"} == due.load(database).with_keys
 
 
 def test_a_parked_key_is_not_due(database: Database) -> None:
     align(database, "a")
-    mention(database, "a", "1")
+    ref(database, "a", "1")
     with database.begin() as tx:
         tx.execute(sa.update(tables.inbox).values(state="parked"))
     assert set() == due.load(database).with_keys
@@ -86,9 +86,9 @@ def test_a_parked_key_is_not_due(database: Database) -> None:
 
 def test_keys_of_a_parked_resource_rest_and_those_of_one_that_nobody_configured_do_not(database: Database) -> None:
     align(database, "a", state="parked")
-    mention(database, "a", "1", "2")
+    ref(database, "a", "1", "2")
     assert set() == due.load(database).with_keys
-    mention(database, "a", "3", resource="unheard of")
+    ref(database, "a", "3", resource="unheard of")
     assert {"a"} == due.load(database).with_keys
 
 
@@ -98,8 +98,8 @@ def test_beside_a_parked_resource_another_is_awake(database: Database) -> None:
         for name in ("a", "b"):
             streams.change(tx, name, "stocklevels", state="open")
     for name in ("a", "b", "c"):
-        mention(database, name, "1", "2")
-        mention(database, name, "1", resource="stocklevels", after=-SOON if name == "a" else SOON)
+        ref(database, name, "1", "2")
+        ref(database, name, "1", resource="stocklevels", after=-SOON if name == "a" else SOON)
     assert {"a"} == due.load(database).with_keys
 
 
@@ -113,7 +113,7 @@ def test_beside_a_parked_resource_another_is_awake(database: Database) -> None:
         ({"due_at": -SOON, "failures": 10, "tried_at": -timedelta(seconds=2)}, []),
         ({"due_at": -SOON, "failures": 2, "tried_at": -timedelta(seconds=5)}, [DueStream("items", full=False)]),
     ],
-    ids=["tick", "full reading", "tick before the first reading", "parked", "tried just now", "rested"],
+    ids=["poll", "full reading", "tick before the first reading", "parked", "tried just now", "rested"],
 )
 def test_a_resource_is_due_as_its_own_row_says(
     database: Database, changes: dict[str, object], expected: list[DueStream]
@@ -130,7 +130,7 @@ def test_a_resource_is_due_as_its_own_row_says(
     )
     with database.read() as tx:
         now = database.now(tx)
-        rows = streams.open_streams(tx, connection_name="b")
+        rows = streams.open_streams(tx, connection="b")
     alone = {DueStream(row.resource, full) for row in rows for full in (False, True) if row.is_due(now, full=full)}
     assert set(expected) == alone
 
@@ -153,8 +153,8 @@ def test_many_connections_are_asked_about_in_as_many_statements_as_one(database:
     def asked(*names: str) -> int:
         align(database, *names)
         for name in names if busy else ():
-            notice(database, name)
-            mention(database, name, "1")
+            webhook(database, name)
+            ref(database, name, "1")
         due.load(database)
         with counted(database) as statements:
             due.load(database)
@@ -164,20 +164,20 @@ def test_many_connections_are_asked_about_in_as_many_statements_as_one(database:
 
 
 def test_shut_accounts_and_rings_without_an_answer_are_told_with_what_is_due(database: Database) -> None:
-    notice(database, "a")
+    webhook(database, "a")
     with database.begin() as tx:
         now = database.now(tx)
         gates = [
             {"account": name, "failures": 0, "shut_until": now + wait} for name, wait in (("x", SOON), ("y", -SOON))
         ]
         tx.execute(sa.insert(tables.gates), gates)
-        rings = [
+        wakeups = [
             ("a", "sync", now, None),
             ("b", "sync", now, now),
             ("c", "full_sync", now, now - SOON),
             ("d", "full_sync", None, now),
         ]
-        names = ("connection", "bell", "rung_at", "answered_at")
-        tx.execute(sa.insert(tables.rings), [dict(zip(names, row, strict=True)) for row in rings])
+        names = ("connection", "waker", "woken_at", "answered_at")
+        tx.execute(sa.insert(tables.wakeups), [dict(zip(names, row, strict=True)) for row in wakeups])
     found = due.load(database)
     assert (frozenset({"x"}), {("a", "sync"): now, ("c", "full_sync"): now}) == (found.closed, found.woken)

@@ -26,7 +26,7 @@ def _journal(database: Database, count: int, *, at: datetime = NOW) -> int:
     """Write entries; the id of the last."""
     changes = [Change(str(number), ChangeKind.CREATED, None, {}) for number in range(count)]
     with database.begin() as tx:
-        journal.append(tx, "shop", "catalogs.goods", changes, turn=1, cause=Cause.WEBHOOK, now=at)
+        journal.append(tx, "shop", "catalogs.goods", changes, revision=1, cause=Cause.WEBHOOK, now=at)
         return int(tx.execute(sa.select(tables.feed.c.last)).scalar_one())
 
 

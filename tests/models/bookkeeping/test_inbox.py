@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from models.db.database import Database
 
 
-def mention(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK, **more: Any) -> int:
+def ref(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK, **more: Any) -> int:
     with database.begin() as tx:
         return inbox.enqueue(
             tx,
-            connection_name="shop",
-            mentions=[ObjectRef("goods", key) for key in keys],
+            connection="shop",
+            refs=[ObjectRef("goods", key) for key in keys],
             lane=lane,
             cause=cause,
             **more,
@@ -31,7 +31,7 @@ def mention(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause
 
 def due(database: Database, limit: int = 100) -> list[inbox.Item]:
     with database.read() as tx:
-        return inbox.due(tx, connection_name="shop", now=database.now(tx), limit=limit)
+        return inbox.due(tx, connection="shop", now=database.now(tx), limit=limit)
 
 
 def rows(database: Database) -> list[sa.Row[tuple[object, ...]]]:
@@ -41,14 +41,14 @@ def rows(database: Database) -> list[sa.Row[tuple[object, ...]]]:
 
 def test_a_burst_of_mentions_is_one_row(database: Database) -> None:
     for _ in range(5):
-        mention(database, "7")
+        ref(database, "7")
     assert ["7"] == [item.key for item in due(database)]
 
 
 def test_a_mention_during_a_fetch_is_fetched_again(database: Database) -> None:
-    mention(database, "7")
+    ref(database, "7")
     (item,) = due(database)
-    mention(database, "7")
+    ref(database, "7")
     with database.begin() as tx:
         assert not inbox.finish(tx, item)
     (again,) = due(database)
@@ -58,26 +58,26 @@ def test_a_mention_during_a_fetch_is_fetched_again(database: Database) -> None:
 
 
 def test_wanted_never_returns_to_an_earlier_number(database: Database) -> None:
-    mention(database, "7")
+    ref(database, "7")
     (first,) = due(database)
     with database.begin() as tx:
         inbox.finish(tx, first)
-    mention(database, "7")
+    ref(database, "7")
     (second,) = due(database)
     assert second.wanted > first.wanted
 
 
 def test_live_goes_before_bulk_and_a_notice_raises_the_lane(database: Database) -> None:
-    mention(database, "1", "2", "3", lane=Lane.BULK, cause=Cause.RECONCILE)
-    mention(database, "3")
+    ref(database, "1", "2", "3", lane=Lane.BULK, cause=Cause.RECONCILE)
+    ref(database, "3")
     assert "3" == due(database)[0].key
-    mention(database, "3", lane=Lane.BULK, cause=Cause.RECONCILE)
+    ref(database, "3", lane=Lane.BULK, cause=Cause.RECONCILE)
     first = due(database)[0]
     assert ("3", Lane.LIVE, Cause.RECONCILE) == (first.key, first.lane, first.cause)
 
 
 def test_a_postponed_key_waits_and_its_attempts_count(database: Database) -> None:
-    mention(database, "7")
+    ref(database, "7")
     (item,) = due(database)
     with database.begin() as tx:
         until = database.now(tx) + timedelta(hours=1)
@@ -88,29 +88,29 @@ def test_a_postponed_key_waits_and_its_attempts_count(database: Database) -> Non
 
 
 def test_news_wakes_what_was_parked_or_held(database: Database) -> None:
-    mention(database, "1", "2")
+    ref(database, "1", "2")
     first, second = due(database)
     with database.begin() as tx:
         inbox.park(tx, first, reason="odd")
         inbox.hold(tx, second, reason="many")
     assert [] == due(database)
-    mention(database, "1", "2")
+    ref(database, "1", "2")
     assert ["1", "2"] == sorted(item.key for item in due(database))
 
 
 def test_a_key_that_is_still_missing_is_no_news(database: Database) -> None:
-    mention(database, "1")
+    ref(database, "1")
     (item,) = due(database)
     with database.begin() as tx:
         inbox.hold(tx, item, reason="many")
-    mention(database, "1", "2", lane=Lane.BULK, cause=Cause.RECONCILE, unless_known=True)
+    ref(database, "1", "2", lane=Lane.BULK, cause=Cause.RECONCILE, unless_known=True)
     assert ["held", "due"] == [row.state for row in rows(database)]
 
 
 def test_a_mention_that_came_meanwhile_keeps_its_own_time(database: Database) -> None:
-    mention(database, "7")
+    ref(database, "7")
     (item,) = due(database)
-    mention(database, "7")
+    ref(database, "7")
     with database.begin() as tx:
         inbox.park(tx, item, reason="odd")
         inbox.postpone(tx, item, until=database.now(tx) + timedelta(hours=1), reason="late", counts=True)
@@ -118,25 +118,25 @@ def test_a_mention_that_came_meanwhile_keeps_its_own_time(database: Database) ->
 
 
 def test_approval_covers_exactly_the_held_keys(database: Database) -> None:
-    mention(database, "1", "2")
+    ref(database, "1", "2")
     first, second = due(database)
     with database.begin() as tx:
         inbox.hold(tx, first, reason="many")
         inbox.park(tx, second, reason="odd")
     with database.begin() as tx:
-        assert 2 == parked.retry(tx, connection_name="shop")
+        assert 2 == parked.retry(tx, connection="shop")
     assert {"1": True, "2": False} == {item.key: item.approved for item in due(database)}
 
 
 def test_keys_of_a_parked_resource_wait_with_it(database: Database) -> None:
     with database.begin() as tx:
-        plan = streams.Plan("goods", timedelta(hours=1), ticks=False)
-        streams.sync(tx, connection_name="shop", system="dilovod", plans=[plan])
+        plan = streams.Plan("goods", timedelta(hours=1), polls=False)
+        streams.sync(tx, connection="shop", system="dilovod", plans=[plan])
         streams.park(tx, "shop", "goods", reason="access denied", now=database.now(tx))
-    mention(database, "7")
+    ref(database, "7")
     assert [] == due(database)
     with database.begin() as tx:
-        assert 1 == streams.reopen(tx, connection_name="shop")
+        assert 1 == streams.reopen(tx, connection="shop")
     assert ["7"] == [item.key for item in due(database)]
 
 
@@ -144,27 +144,27 @@ def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database
     with database.begin() as tx:
         parked.park_unreadable(
             tx,
-            connection_name="shop",
+            connection="shop",
             resource="deleted",
             unreadable=[Unreadable("h1", "no code", {"a": 1}), Unreadable("h1", "no code", {"a": 2})],
             cause=Cause.POLL,
         )
     with database.begin() as tx:
-        assert 0 == parked.retry(tx, connection_name="shop")
+        assert 0 == parked.retry(tx, connection="shop")
         (row,) = parked.rows(tx)
         assert ("parked", {"a": 2}) == (row.state, row.material)
-        assert 1 == parked.drop(tx, connection_name="shop")
+        assert 1 == parked.drop(tx, connection="shop")
 
 
 @services.ON_POSTGRESQL
 def test_two_writers_in_opposite_orders_do_not_lock_each_other_out(database: Database) -> None:
-    keys = [f"{letter}{number}" for letter in "aAzZäÄ_-" for number in range(20)]
+    keys = [f"{webhook}{number}" for webhook in "aAzZäÄ_-" for number in range(20)]
     failures: list[BaseException] = []
 
     def write(order: list[str]) -> None:
         try:
             for _ in range(15):
-                mention(database, *order)
+                ref(database, *order)
         except BaseException as error:  # noqa: BLE001 - a thread's failure must reach the test
             failures.append(error)
 
@@ -177,7 +177,7 @@ def test_two_writers_in_opposite_orders_do_not_lock_each_other_out(database: Dat
 
 
 def test_a_key_that_changes_all_the_time_keeps_its_place(database: Database) -> None:
-    mention(database, "busy")
-    mention(database, "quiet")
-    mention(database, "busy")
+    ref(database, "busy")
+    ref(database, "quiet")
+    ref(database, "busy")
     assert ["busy", "quiet"] == [item.key for item in due(database)]

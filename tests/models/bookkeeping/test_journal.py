@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def append(database: Database, count: int = 1, *, at: datetime = START, resource: str = "invoices") -> None:
     changes = [Change(str(number), ChangeKind.CREATED, None, {"n": number}) for number in range(count)]
     with database.begin() as tx:
-        journal.append(tx, "books", resource, changes, turn=1, cause=Cause.POLL, now=at)
+        journal.append(tx, "books", resource, changes, revision=1, cause=Cause.POLL, now=at)
 
 
 def ids(database: Database, after: int = 0, limit: int = 1000) -> list[int]:
@@ -31,7 +31,7 @@ def test_ids_have_no_gaps_also_after_a_rollback(database: Database) -> None:
     tx = Tx(database)
     with tx:
         change = Change("x", ChangeKind.DELETED, None, None)
-        journal.append(tx, "books", "invoices", [change], turn=1, cause=Cause.POLL, now=START)
+        journal.append(tx, "books", "invoices", [change], revision=1, cause=Cause.POLL, now=START)
         tx.rollback()
     append(database, 3)
     assert [1, 2, 3, 4, 5] == ids(database)
@@ -39,7 +39,7 @@ def test_ids_have_no_gaps_also_after_a_rollback(database: Database) -> None:
 
 def test_no_changes_take_no_id_and_no_lock(database: Database) -> None:
     with database.begin() as tx:
-        journal.append(tx, "books", "invoices", [], turn=1, cause=Cause.POLL, now=START)
+        journal.append(tx, "books", "invoices", [], revision=1, cause=Cause.POLL, now=START)
         assert (1, 0) == journal.bounds(tx)[:2]
 
 
@@ -48,9 +48,9 @@ def test_a_reader_pages_and_chooses(database: Database) -> None:
     append(database, 1, resource="items")
     assert [2, 3] == ids(database, after=1, limit=2)
     with database.read() as tx:
-        (entry,) = journal.read(tx, after=0, limit=9, connection_name="books", resource="items")
-        assert [] == journal.read(tx, after=0, limit=9, connection_name="nobody")
-    assert (4, START, "books", "items", "0", "created", 1, "tick", None, {"n": 0}) == tuple(entry)
+        (entry,) = journal.read(tx, after=0, limit=9, connection="books", resource="items")
+        assert [] == journal.read(tx, after=0, limit=9, connection="nobody")
+    assert (4, START, "books", "items", "0", "created", 1, "poll", None, {"n": 0}) == tuple(entry)
 
 
 def test_trimming_keeps_a_gapless_rest_and_gives_no_id_again(database: Database) -> None:

@@ -19,9 +19,9 @@ HOUR = timedelta(hours=1)
 
 
 def align(database: Database, *resources: str, bound: timedelta = HOUR, selection: str = "") -> None:
-    plans = [streams.Plan(name, bound, ticks=True, selection=selection) for name in resources]
+    plans = [streams.Plan(name, bound, polls=True, selection=selection) for name in resources]
     with database.begin() as tx:
-        streams.sync(tx, connection_name="books", system="directo", plans=plans)
+        streams.sync(tx, connection="books", system="directo", plans=plans)
 
 
 def get(database: Database, resource: str = "items") -> Stream:
@@ -34,7 +34,7 @@ def get(database: Database, resource: str = "items") -> Stream:
 def full(database: Database, *, cursor: str) -> None:
     with database.begin() as tx:
         now = database.now(tx)
-        run = streams.begin_full_sync(tx, get(database), turn=1, cause=Cause.BACKFILL, now=now)
+        run = streams.begin_full_sync(tx, get(database), revision=1, cause=Cause.BACKFILL, now=now)
         streams.finish_full_sync(tx, get_in(tx), run=run, cursor=cursor, next_at=now + HOUR, now=now)
 
 
@@ -46,7 +46,7 @@ def get_in(tx: Tx) -> Stream:
 
 def complete_as_of(database: Database) -> object:
     with database.begin() as tx:
-        streams.mark_complete(tx, connection_name="books")
+        streams.mark_complete(tx, connection="books")
         return tx.execute(sa.select(tables.streams.c.complete_as_of)).scalar_one()
 
 
@@ -85,7 +85,7 @@ def test_what_left_the_configuration_is_not_asked_and_begins_with_a_full_reading
     align(database, "orders")
     assert "retired" == get(database).state
     with database.read() as tx:
-        assert ["orders"] == [row.resource for row in streams.open_streams(tx, connection_name="books")]
+        assert ["orders"] == [row.resource for row in streams.open_streams(tx, connection="books")]
     align(database, "items", "orders")
     assert ("open", None) == (get(database).state, get(database).cursor)
 
@@ -110,8 +110,8 @@ def test_a_full_reading_does_not_turn_a_ticks_cursor_back(database: Database) ->
     align(database, "items")
     with database.begin() as tx:
         now = database.now(tx)
-        run = streams.begin_full_sync(tx, get_in(tx), turn=1, cause=Cause.BACKFILL, now=now)
-        streams.finish_tick(tx, get_in(tx), cursor="later", next_at=now, now=now)
+        run = streams.begin_full_sync(tx, get_in(tx), revision=1, cause=Cause.BACKFILL, now=now)
+        streams.finish_poll(tx, get_in(tx), cursor="later", next_at=now, now=now)
         streams.finish_full_sync(tx, get_in(tx), run=run, cursor="earlier", next_at=now + HOUR, now=now)
     assert "later" == get(database).cursor
 
@@ -128,19 +128,19 @@ def test_complete_as_of_waits_for_what_the_reading_mentioned(database: Database)
     with database.begin() as tx:
         inbox.enqueue(
             tx,
-            connection_name="books",
-            mentions=[ObjectRef("items", "1")],
+            connection="books",
+            refs=[ObjectRef("items", "1")],
             lane=Lane.BULK,
             cause=Cause.RECONCILE,
         )
     full(database, cursor="c")
     assert complete_as_of(database) is None
     with database.begin() as tx:
-        (item,) = inbox.due(tx, connection_name="books", now=database.now(tx))
+        (item,) = inbox.due(tx, connection="books", now=database.now(tx))
         inbox.park(tx, item, reason="odd")
     assert complete_as_of(database) is None, "what is parked is not complete either"
     with database.begin() as tx:
-        parked.drop(tx, connection_name="books")
+        parked.drop(tx, connection="books")
     assert complete_as_of(database) is not None
 
 
@@ -150,8 +150,8 @@ def test_what_is_mentioned_after_the_reading_does_not_hold_complete_as_of_back(d
     with database.begin() as tx:
         inbox.enqueue(
             tx,
-            connection_name="books",
-            mentions=[ObjectRef("items", "1")],
+            connection="books",
+            refs=[ObjectRef("items", "1")],
             lane=Lane.LIVE,
             cause=Cause.WEBHOOK,
         )
@@ -174,10 +174,10 @@ def test_look_now_reopens_a_parked_resource(database: Database) -> None:
     with database.begin() as tx:
         streams.park(tx, "books", "items", reason="API not enabled", now=database.now(tx))
     with database.begin() as tx:
-        assert 2 == streams.poll_now(tx, connection_name="books")
+        assert 2 == streams.poll_now(tx, connection="books")
     assert "open" == get(database).state
 
 
 def test_looking_at_a_resource_nobody_knows_concerns_none(database: Database) -> None:
     with database.begin() as tx:
-        assert 0 == streams.poll_now(tx, connection_name="books", resource="nothing")
+        assert 0 == streams.poll_now(tx, connection="books", resource="nothing")

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from models.db.database import Database
 
 
-def _keep(database: Database, *letters: AcceptedWebhook) -> None:
+def _keep(database: Database, *accepted: AcceptedWebhook) -> None:
     with database.begin() as tx:
-        webhooks.append(tx, letters)
+        webhooks.append(tx, accepted)
 
 
 def _fold(database: Database, limit: int = 100) -> int:
     with database.begin() as tx:
-        return webhooks.fold(tx, connection_name="shop", limit=limit)
+        return webhooks.fold(tx, connection="shop", limit=limit)
 
 
 def _states(database: Database) -> list[tuple[str | None, str]]:
-    table = tables.notices
+    table = tables.webhooks
     with database.read() as tx:
         return [(row.key, row.state) for row in tx.execute(sa.select(table.c.key, table.c.state).order_by(table.c.id))]
 
@@ -38,7 +38,7 @@ def _wanted(database: Database) -> dict[tuple[str, str], int]:
         return {(row.resource, row.key): row.wanted for row in tx.execute(sa.select(tables.inbox))}
 
 
-def _letter(key: str, *, connection: str = "shop") -> AcceptedWebhook:
+def _webhook(key: str, *, connection: str = "shop") -> AcceptedWebhook:
     return AcceptedWebhook(connection, f'{{"id": "{key}"}}', resource="catalogs.goods", key=key)
 
 
@@ -46,7 +46,7 @@ def test_a_letter_is_kept_as_it_was_received(database: Database) -> None:
     packet = '{"id": "1", "note": "ціна 1.50 \U0001f41d"}'
     _keep(database, AcceptedWebhook("shop", packet, resource="catalogs.goods", key="1"))
     with database.read() as tx:
-        row = tx.execute(sa.select(tables.notices)).one()
+        row = tx.execute(sa.select(tables.webhooks)).one()
     assert ("shop", "new", "catalogs.goods", "1", packet, None) == (
         row.connection,
         row.state,
@@ -68,7 +68,7 @@ def test_an_ignored_letter_is_kept_with_its_reason_and_mentions_nothing(database
 def test_text_that_no_database_stores_is_escaped(database: Database) -> None:
     _keep(database, AcceptedWebhook("shop", "a\x00b\ud800c", reason="\x00"))
     with database.read() as tx:
-        row = tx.execute(sa.select(tables.notices)).one()
+        row = tx.execute(sa.select(tables.webhooks)).one()
     assert ("a\\u0000b\\ud800c", "\\u0000") == (row.packet, row.reason)
 
 
@@ -78,7 +78,7 @@ def test_no_letters_are_no_statement(database: Database) -> None:
 
 
 def test_folding_mentions_each_object_once_however_often_it_was_noticed(database: Database) -> None:
-    _keep(database, _letter("1"), _letter("2"), _letter("1"), _letter("1"))
+    _keep(database, _webhook("1"), _webhook("2"), _webhook("1"), _webhook("1"))
     assert 4 == _fold(database)
     assert {("catalogs.goods", "1"), ("catalogs.goods", "2")} == set(_wanted(database))
     assert {"folded"} == {state for _, state in _states(database)}
@@ -88,38 +88,38 @@ def test_folding_mentions_each_object_once_however_often_it_was_noticed(database
 
 
 def test_folding_twice_folds_nothing_twice(database: Database) -> None:
-    _keep(database, _letter("1"))
+    _keep(database, _webhook("1"))
     assert [1, 0] == [_fold(database), _fold(database)]
 
 
 def test_folding_takes_the_oldest_first_and_no_more_than_the_limit(database: Database) -> None:
-    _keep(database, *(_letter(str(number)) for number in range(5)))
+    _keep(database, *(_webhook(str(number)) for number in range(5)))
     assert [2, 2, 1, 0] == [_fold(database, 2) for _ in range(4)]
-    _keep(database, _letter("5"), _letter("6"))
+    _keep(database, _webhook("5"), _webhook("6"))
     assert 1 == _fold(database, 1)
     assert [("5", "folded"), ("6", "new")] == _states(database)[5:]
 
 
 def test_folding_leaves_other_connections_alone(database: Database) -> None:
-    _keep(database, _letter("1"), _letter("2", connection="second"))
+    _keep(database, _webhook("1"), _webhook("2", connection="second"))
     assert 1 == _fold(database)
     assert [("1", "folded"), ("2", "new")] == _states(database)
 
 
 def test_a_notice_after_a_fold_wants_a_newer_look(database: Database) -> None:
-    _keep(database, _letter("1"))
+    _keep(database, _webhook("1"))
     _fold(database)
     before = _wanted(database)
-    _keep(database, _letter("1"))
+    _keep(database, _webhook("1"))
     _fold(database)
     assert _wanted(database)["catalogs.goods", "1"] > before["catalogs.goods", "1"]
 
 
 def test_a_fold_that_is_undone_loses_no_notice(database: Database) -> None:
-    _keep(database, _letter("1"))
+    _keep(database, _webhook("1"))
     tx = Tx(database)
     with tx, tx.begin() as transaction:
-        assert 1 == webhooks.fold(tx, connection_name="shop", limit=10)
+        assert 1 == webhooks.fold(tx, connection="shop", limit=10)
         transaction.rollback()
     assert [("1", "new")] == _states(database)
     assert {} == _wanted(database)
@@ -127,9 +127,9 @@ def test_a_fold_that_is_undone_loses_no_notice(database: Database) -> None:
 
 @services.ON_POSTGRESQL
 def test_notices_that_another_worker_folds_are_left_to_it(database: Database) -> None:
-    _keep(database, _letter("1"), _letter("2"))
+    _keep(database, _webhook("1"), _webhook("2"))
     with database.begin() as tx:
-        assert 1 == webhooks.fold(tx, connection_name="shop", limit=1)
+        assert 1 == webhooks.fold(tx, connection="shop", limit=1)
         other: list[int] = []
         thread = threading.Thread(target=lambda: other.append(_fold(database)))
         thread.start()
@@ -139,9 +139,9 @@ def test_notices_that_another_worker_folds_are_left_to_it(database: Database) ->
 
 
 def test_trimming_keeps_what_is_young_and_what_is_not_folded(database: Database) -> None:
-    _keep(database, _letter("1"))
+    _keep(database, _webhook("1"))
     _fold(database)
-    _keep(database, AcceptedWebhook("shop", "{}", reason="unknown action"), _letter("2"))
+    _keep(database, AcceptedWebhook("shop", "{}", reason="unknown action"), _webhook("2"))
     long_ago, soon = datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)
     with database.begin() as tx:
         assert 0 == webhooks.trim(tx, long_ago, limit=10)

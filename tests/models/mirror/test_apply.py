@@ -38,7 +38,7 @@ def test_a_new_object_is_created_with_its_parts(database: Database) -> None:
         found["_raw"],
         found["_first_seen_at"],
         found["_deleted_at"],
-        found["_turn"],
+        found["_revision"],
     )
 
 
@@ -46,21 +46,21 @@ def test_an_equal_object_changes_and_journals_nothing(database: Database) -> Non
     write(database, {"7": INVOICE})
     before = row(database, "7")
     respelled = {**dict(reversed(INVOICE.items())), "total": Decimal("12.5000")}
-    assert [] == write(database, {"7": respelled}, turn=2)
+    assert [] == write(database, {"7": respelled}, revision=2)
     assert before == row(database, "7")
 
 
 def test_a_point_read_of_an_equal_object_moves_turn_and_observation(database: Database) -> None:
     write(database, {"7": INVOICE})
-    assert [] == write(database, {"7": INVOICE}, turn=2, point=True)
+    assert [] == write(database, {"7": INVOICE}, revision=2, point=True)
     found = row(database, "7")
-    assert (moment(2), moment(1), 2) == (found["_observed_at"], found["_changed_at"], found["_turn"])
+    assert (moment(2), moment(1), 2) == (found["_observed_at"], found["_changed_at"], found["_revision"])
 
 
 def test_an_update_tells_what_differed(database: Database) -> None:
     write(database, {"7": INVOICE})
     later = {"number": 7, "total": 13, "rows": [{"rn": 1, "price": Decimal("0.10")}], "paid": True, "a.b": 1}
-    (change,) = write(database, {"7": later}, turn=2)
+    (change,) = write(database, {"7": later}, revision=2)
     assert ChangeKind.UPDATED is change.kind
     assert {
         "total": Decimal("12.50"),
@@ -77,34 +77,34 @@ def test_an_update_tells_what_differed(database: Database) -> None:
 
 
 def test_a_lower_turn_never_overwrites_a_higher_one(database: Database) -> None:
-    write(database, {"7": INVOICE}, turn=5)
-    assert [] == write(database, {"7": {"number": 8}}, turn=4, listed={"7": "old"})
-    assert [] == write(database, tombstones=["7"], turn=4)
+    write(database, {"7": INVOICE}, revision=5)
+    assert [] == write(database, {"7": {"number": 8}}, revision=4, listed={"7": "old"})
+    assert [] == write(database, tombstones=["7"], revision=4)
     assert (INVOICE, 5, None) == (
         row(database, "7")["_raw"],
-        row(database, "7")["_turn"],
+        row(database, "7")["_revision"],
         row(database, "7")["_listed"],
     )
 
 
 def test_a_deletion_keeps_the_row_as_last_seen_and_takes_its_parts(database: Database) -> None:
     write(database, {"7": INVOICE, "8": INVOICE})
-    (change,) = write(database, tombstones=["7", "unknown"], turn=2)
+    (change,) = write(database, tombstones=["7", "unknown"], revision=2)
     assert ("7", ChangeKind.DELETED, None, None) == (change.key, change.kind, change.before, change.after)
     found = row(database, "7")
     assert (moment(2), INVOICE, Decimal("12.50"), 2) == (
         found["_deleted_at"],
         found["_raw"],
         found["total"],
-        found["_turn"],
+        found["_revision"],
     )
     assert {"8"} == {each["_key"] for each in rows(database, part="rows")}
 
 
 def test_a_deleted_object_changes_nothing_more(database: Database) -> None:
     write(database, {"7": INVOICE})
-    write(database, tombstones=["7"], turn=2)
-    assert [] == write(database, tombstones=["7"], turn=3, listed={"7": "marked"}, point=True)
+    write(database, tombstones=["7"], revision=2)
+    assert [] == write(database, tombstones=["7"], revision=3, listed={"7": "marked"}, point=True)
     found = row(database, "7")
     assert (moment(2), moment(3), "marked") == (found["_deleted_at"], found["_observed_at"], found["_listed"])
 
@@ -112,8 +112,8 @@ def test_a_deleted_object_changes_nothing_more(database: Database) -> None:
 @pytest.mark.parametrize("again", [INVOICE, {**INVOICE, "total": 1}])
 def test_an_object_that_comes_back_is_restored_with_its_parts(database: Database, again: dict[str, Any]) -> None:
     write(database, {"7": INVOICE})
-    write(database, tombstones=["7"], turn=2)
-    (change,) = write(database, {"7": again}, turn=3)
+    write(database, tombstones=["7"], revision=2)
+    (change,) = write(database, {"7": again}, revision=3)
     assert (ChangeKind.RESTORED, None, again) == (change.kind, change.before, change.after)
     assert row(database, "7")["_deleted_at"] is None
     assert 2 == len(rows(database, part="rows"))
@@ -126,7 +126,7 @@ def test_of_two_snapshots_in_one_batch_the_last_counts(database: Database) -> No
 
 def test_changes_come_in_the_order_of_the_keys(database: Database) -> None:
     write(database, {key: {"n": 1} for key in ("b", "B", "ä", "1")})
-    changes = write(database, {key: {"n": 2} for key in ("ä", "b", "a")}, tombstones=["B", "1"], turn=2)
+    changes = write(database, {key: {"n": 2} for key in ("ä", "b", "a")}, tombstones=["B", "1"], revision=2)
     assert ["1", "B", "a", "b", "ä"] == [change.key for change in changes]
 
 
@@ -134,8 +134,10 @@ def test_tokens_are_kept_for_equal_rows_too(database: Database) -> None:
     write(
         database, [Snapshot("1", {"n": 1}, listed="v1"), Snapshot("2", {"n": 1}), Snapshot("3", {"n": 1}, listed="v1")]
     )
-    assert [] == write(database, {"1": {"n": 1}, "2": {"n": 1}, "3": {"n": 1}}, turn=2, listed={"1": "v2", "2": "w"})
-    write(database, {"3": {"n": 2}}, turn=3)
+    assert [] == write(
+        database, {"1": {"n": 1}, "2": {"n": 1}, "3": {"n": 1}}, revision=2, listed={"1": "v2", "2": "w"}
+    )
+    write(database, {"3": {"n": 2}}, revision=3)
     with database.read() as tx:
         tokens = apply.listed_tokens(tx, TARGET, ["1", "2", "3", "4"])
     assert {"1": ("v2", False), "2": ("w", False), "3": (None, False)} == tokens
@@ -149,12 +151,12 @@ def test_a_snapshots_own_token_is_stronger_than_the_listings(database: Database)
 def test_a_new_rule_rewrites_the_row_and_tells_no_change(database: Database) -> None:
     write(database, [Snapshot("7", INVOICE, listed="v1")])
     ruled = replace(TARGET, hints={"": {"number": Kind.TEXT}})
-    assert [] == write(database, {"7": INVOICE}, turn=2, target=ruled)
+    assert [] == write(database, {"7": INVOICE}, revision=2, target=ruled)
     found = row(database, "7")
     assert (moment(1), moment(2), 2, "v1") == (
         found["_changed_at"],
         found["_observed_at"],
-        found["_turn"],
+        found["_revision"],
         found["_listed"],
     )
 
@@ -162,7 +164,9 @@ def test_a_new_rule_rewrites_the_row_and_tells_no_change(database: Database) -> 
 def test_what_a_rule_omits_is_stored_nowhere_and_told_nowhere(database: Database) -> None:
     write(database, {"7": {"n": 1, "debtor": {"password": "hunter2", "name": "A"}}})
     ruled = replace(TARGET, omit=("**.Password",))
-    (change,) = write(database, {"7": {"n": 2, "debtor": {"password": "hunter3", "name": "A"}}}, turn=2, target=ruled)
+    (change,) = write(
+        database, {"7": {"n": 2, "debtor": {"password": "hunter3", "name": "A"}}}, revision=2, target=ruled
+    )
     assert {"n": 1} == change.before
     found = row(database, "7")
     assert "hunter" not in repr((change, found))
@@ -173,13 +177,13 @@ def test_two_connections_share_a_table_and_nothing_else(database: Database) -> N
     other = replace(TARGET, connection="other")
     write(database, {"7": INVOICE})
     assert [("7", "created")] == kinds(write(database, {"7": INVOICE}, target=other))
-    write(database, tombstones=["7"], turn=2)
+    write(database, tombstones=["7"], revision=2)
     with database.begin() as tx:
         assert (0, 1) == (
             apply.count_live(tx, TARGET),
             apply.count_live(tx, other),
         )
-        forgotten = {"connection_name": "books", "system": "directo", "resource": "invoices"}
+        forgotten = {"connection": "books", "system": "directo", "resource": "invoices"}
         assert 1 == apply.forget(tx, **forgotten)
     assert ["other"] == [each["_connection"] for each in rows(database)]
     assert ["other", "other"] == [each["_connection"] for each in rows(database, part="rows")]
@@ -189,24 +193,24 @@ def test_a_resource_that_was_never_written_is_empty_everywhere(database: Databas
     with database.begin() as tx:
         assert 0 == apply.count_live(tx, TARGET)
         assert {} == apply.listed_tokens(tx, TARGET, ["1"])
-        assert [] == list(apply.keys_absent(tx, TARGET, before_turn=9))
+        assert [] == list(apply.keys_absent(tx, TARGET, before_revision=9))
         assert [] == list(apply.export(tx, TARGET))
-        assert 0 == apply.forget(tx, connection_name="books", system="directo", resource="invoices")
+        assert 0 == apply.forget(tx, connection="books", system="directo", resource="invoices")
 
 
 def test_absent_keys_are_live_unseen_and_older_than_the_reading(database: Database) -> None:
     write(database, {key: {"n": 1} for key in ("1", "2", "3", "4")})
-    write(database, tombstones=["2"], turn=2)
-    write(database, {"3": {"n": 2}}, turn=9)
+    write(database, tombstones=["2"], revision=2)
+    write(database, {"3": {"n": 2}}, revision=9)
     seen = {"connection": "books", "resource": "invoices", "key": "4"}
     with database.begin() as tx:
         tx.execute(sa.insert(tables.sightings).values(seen))
-        assert ["1"] == list(apply.keys_absent(tx, TARGET, before_turn=9))
+        assert ["1"] == list(apply.keys_absent(tx, TARGET, before_revision=9))
 
 
 def test_an_export_shows_every_object_deleted_ones_included(database: Database) -> None:
     write(database, {key: {"n": Decimal("1.10")} for key in ("2", "1")})
-    write(database, tombstones=["2"], turn=2)
+    write(database, tombstones=["2"], revision=2)
     with database.read() as tx:
         exported = list(apply.export(tx, TARGET))
     assert [("1", None, {"n": Decimal("1.10")}), ("2", moment(2), {"n": Decimal("1.10")})] == exported
@@ -214,7 +218,7 @@ def test_an_export_shows_every_object_deleted_ones_included(database: Database) 
 
 def test_a_rebuild_makes_columns_and_parts_anew_from_raw(database: Database) -> None:
     write(database, {str(number): {**INVOICE, "number": number} for number in range(1200)})
-    write(database, tombstones=["5"], turn=2)
+    write(database, tombstones=["5"], revision=2)
     before, parts = rows(database), rows(database, part="rows")
     with database.begin() as tx:
         tx.execute(sa.text(f"UPDATE {TABLE} SET total = NULL, customer__code = 'x'"))
@@ -265,11 +269,11 @@ batches = st.tuples(
 @given(st.lists(batches, max_size=8))
 def test_replaying_the_journal_gives_the_live_rows(database: Database, script: list[Any]) -> None:
     with database.begin() as tx:
-        forgotten = {"connection_name": "books", "system": "directo", "resource": "invoices"}
+        forgotten = {"connection": "books", "system": "directo", "resource": "invoices"}
         apply.forget(tx, **forgotten)
         tx.execute(sa.delete(tables.changes))
     for number, (objects, gone, late) in enumerate(script):
-        write(database, objects, tombstones=gone, turn=number * 2 - late, point=bool(late % 2))
+        write(database, objects, tombstones=gone, revision=number * 2 - late, point=bool(late % 2))
     assert live(database) == replayed(database)
 
 
@@ -290,8 +294,8 @@ anything = st.recursive(
 @given(st.lists(st.dictionaries(texts, anything, max_size=5), min_size=1, max_size=4))
 def test_any_json_is_stored_and_comes_back_equal(database: Database, objects: list[Any]) -> None:
     with database.begin() as tx:
-        turn = database.draw(tx)
-    write(database, {str(number): item for number, item in enumerate(objects)}, turn=turn)
+        revision = database.draw(tx)
+    write(database, {str(number): item for number, item in enumerate(objects)}, revision=revision)
     for number, item in enumerate(objects):
         assert exact.same(exact.storable(item), row(database, str(number))["_raw"])
 
@@ -331,12 +335,12 @@ def test_no_statement_is_repeated_for_each_row(database: Database, statements: C
         statements()
         write(database, objects, target=target)
         created = statements()
-        write(database, {key: {**item, "total": 1} for key, item in objects.items()}, target=target, turn=2)
+        write(database, {key: {**item, "total": 1} for key, item in objects.items()}, target=target, revision=2)
         updated = statements()
-        write(database, objects, target=target, turn=3, listed=dict.fromkeys(objects, "v"), point=True)
-        write(database, objects, target=target, turn=4, listed=dict.fromkeys(objects, "w"), point=True)
+        write(database, objects, target=target, revision=3, listed=dict.fromkeys(objects, "v"), point=True)
+        write(database, objects, target=target, revision=4, listed=dict.fromkeys(objects, "w"), point=True)
         touched = statements()
-        write(database, tombstones=list(objects), target=target, turn=5)
+        write(database, tombstones=list(objects), target=target, revision=5)
         counted.append((created, updated, touched, statements()))
     assert counted[0] == counted[1]
     assert max(counted[0]) <= 20
@@ -350,8 +354,8 @@ def test_writers_of_the_same_keys_in_opposite_orders_never_lock_each_other_out(d
 
     def run(mine: Database, order: list[str], start: int) -> None:
         try:
-            for turn in range(start, start + 30, 2):
-                write(mine, {key: {"n": turn, "rows": [{"a": turn}]} for key in order}, turn=turn)
+            for revision in range(start, start + 30, 2):
+                write(mine, {key: {"n": revision, "rows": [{"a": revision}]} for key in order}, revision=revision)
         except BaseException as error:  # noqa: BLE001 - a thread's failure is the test's
             failures.append(error)
 
@@ -389,52 +393,52 @@ def test_the_same_batch_twice_at_once_is_created_once(database: Database) -> Non
     assert [("1", "created"), ("2", "created")] == sorted(told)
 
 
-def _read(database: Database, sent: str, *, turn: int, omit: tuple[str, ...] = ()) -> tuple[bool, list[str]]:
+def _read(database: Database, sent: str, *, revision: int, omit: tuple[str, ...] = ()) -> tuple[bool, list[str]]:
     """A listing's bytes through the write path. Whether they had to be decoded, and what changed."""
     target = replace(TARGET, omit=omit)
     prepared = apply.prepare(database, target, [Received("1", sent.encode())], as_known=True)
     try:
         with database.begin() as tx:
-            changes = apply.apply(tx, target, prepared, turn=turn, now=moment(turn), point=False)
+            changes = apply.apply(tx, target, prepared, revision=revision, now=moment(revision), point=False)
     except apply.NeedsLayout as stale:
         prepared = apply.lay_out(database, target, prepared, stale.keys)
         with database.begin() as tx:
-            changes = apply.apply(tx, target, prepared, turn=turn, now=moment(turn), point=False)
+            changes = apply.apply(tx, target, prepared, revision=revision, now=moment(revision), point=False)
         return True, [kind for _, kind in kinds(changes)]
     return False, [kind for _, kind in kinds(changes)]
 
 
 def test_bytes_that_were_sent_before_are_not_decoded_again(database: Database) -> None:
     write(database, {"0": {"n": 0}})
-    assert (True, ["created"]) == _read(database, '{"n": 1.50}', turn=1)
-    assert (False, []) == _read(database, '{"n": 1.50}', turn=2)
-    assert (True, []) == _read(database, '{ "n": 1.5 }', turn=3)  # the same object in another spelling
-    assert (False, []) == _read(database, '{ "n": 1.5 }', turn=4)
-    assert (True, ["updated"]) == _read(database, '{"n": 2}', turn=5)
-    assert (True, []) == _read(database, '{"n": 2}', turn=6, omit=("secret",))  # by other rules
-    assert (False, []) == _read(database, '{"n": 2}', turn=7, omit=("secret",))
+    assert (True, ["created"]) == _read(database, '{"n": 1.50}', revision=1)
+    assert (False, []) == _read(database, '{"n": 1.50}', revision=2)
+    assert (True, []) == _read(database, '{ "n": 1.5 }', revision=3)  # the same object in another spelling
+    assert (False, []) == _read(database, '{ "n": 1.5 }', revision=4)
+    assert (True, ["updated"]) == _read(database, '{"n": 2}', revision=5)
+    assert (True, []) == _read(database, '{"n": 2}', revision=6, omit=("secret",))  # by other rules
+    assert (False, []) == _read(database, '{"n": 2}', revision=7, omit=("secret",))
 
 
 def test_bytes_that_hold_a_secret_leave_nothing_by_which_it_could_be_guessed(database: Database) -> None:
     write(database, {"0": {"n": 0}})
-    for turn in (1, 2):
-        assert _read(database, '{"n": 1, "pin": "0815"}', turn=turn, omit=("pin",))[0]
+    for revision in (1, 2):
+        assert _read(database, '{"n": 1, "pin": "0815"}', revision=revision, omit=("pin",))[0]
         assert ({"n": 1}, None) == (row(database, "1")["_raw"], row(database, "1")["_sent"])
-    assert _read(database, '{"n": 2}', turn=3, omit=("pin",))[0]
+    assert _read(database, '{"n": 2}', revision=3, omit=("pin",))[0]
     assert row(database, "1")["_sent"] is not None
-    assert _read(database, '{"n": 2, "pin": "0815"}', turn=4, omit=("pin",)) == (True, [])
-    assert _read(database, '{"n": 3, "pin": "0815"}', turn=5, omit=("pin",)) == (True, ["updated"])
+    assert _read(database, '{"n": 2, "pin": "0815"}', revision=4, omit=("pin",)) == (True, [])
+    assert _read(database, '{"n": 3, "pin": "0815"}', revision=5, omit=("pin",)) == (True, ["updated"])
     assert row(database, "1")["_sent"] is None
 
 
 def test_what_was_written_since_by_another_door_is_decoded_again(database: Database) -> None:
     write(database, {"0": {"n": 0}})
-    _read(database, '{"n": 1}', turn=1)
-    write(database, {"1": {"n": 2}}, turn=2, point=True)
-    assert (False, []) == _read(database, '{"n": 3}', turn=1)  # an older answer
-    assert (True, ["updated"]) == _read(database, '{"n": 1}', turn=3)
-    write(database, tombstones=["1"], turn=4)
-    assert (True, ["restored"]) == _read(database, '{"n": 1}', turn=5)
+    _read(database, '{"n": 1}', revision=1)
+    write(database, {"1": {"n": 2}}, revision=2, point=True)
+    assert (False, []) == _read(database, '{"n": 3}', revision=1)  # an older answer
+    assert (True, ["updated"]) == _read(database, '{"n": 1}', revision=3)
+    write(database, tombstones=["1"], revision=4)
+    assert (True, ["restored"]) == _read(database, '{"n": 1}', revision=5)
     assert {"n": 1} == row(database, "1")["_raw"]
 
 
@@ -444,7 +448,7 @@ def test_many_objects_at_once_are_journaled_like_one(database: Database) -> None
     write(database, {"042": {"n": 0}, "077": {"n": 0}, "150": {"n": 0}})
     odd = 'a tab\t, a "quote", \\ and \u2028'
     many = {f"{number:03}": {"n": Decimal(f"{number}.50"), "text": odd} for number in range(149)}
-    changes = write(database, many, tombstones=["150"], turn=2)
+    changes = write(database, many, tombstones=["150"], revision=2)
     with database.read() as tx:
         entries = journal.read(tx, after=4, limit=1000)
     assert list(range(5, 155)) == [entry.id for entry in entries]
@@ -464,17 +468,17 @@ def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(d
     snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2}), Snapshot("3", {"n": 3})]
     prepared = apply.prepare(database, TARGET, snapshots, as_known=True)
     with pytest.raises(apply.NeedsLayout) as stale, database.begin() as tx:
-        apply.apply(tx, TARGET, prepared, turn=2, now=moment(2), point=False)
+        apply.apply(tx, TARGET, prepared, revision=2, now=moment(2), point=False)
     assert {"2", "3"} == stale.value.keys
     prepared = apply.lay_out(database, TARGET, prepared, stale.value.keys)
     assert {"2": 0, "3": 1} == prepared.numbers
-    write(database, {"1": {"n": 4}}, turn=3)
+    write(database, {"1": {"n": 4}}, revision=3)
     with pytest.raises(apply.NeedsLayout) as stale, database.begin() as tx:
-        apply.apply(tx, TARGET, prepared, turn=4, now=moment(4), point=False)
+        apply.apply(tx, TARGET, prepared, revision=4, now=moment(4), point=False)
     assert [4, 1] == [each["n"] for each in rows(database)]
     prepared = apply.lay_out(database, TARGET, prepared, stale.value.keys)
     with database.begin() as tx:
-        changes = apply.apply(tx, TARGET, prepared, turn=4, now=moment(4), point=False)
+        changes = apply.apply(tx, TARGET, prepared, revision=4, now=moment(4), point=False)
     assert [("1", "updated"), ("2", "updated"), ("3", "created")] == kinds(changes)
     assert [1, 2, 3] == [each["n"] for each in rows(database)]
 

@@ -75,7 +75,7 @@ OURS = [
         "_hash",
         "_sent",
         "_listed",
-        "_turn",
+        "_revision",
         "_first_seen_at",
         "_changed_at",
         "_observed_at",
@@ -88,7 +88,7 @@ TABLES = [
     "items__rows",
     "directo_items",
     "directo_items__rows",
-    "notices",
+    "webhooks",
     "schema_changes",
     "pg_class",
     "sqlite_master",
@@ -193,13 +193,13 @@ def assert_sound(database: Database, target: apply.Target) -> None:
     assert len(known) == len({(each.table_name, each.path, each.overflow) for each in known})
 
 
-def assert_kept(database: Database, target: apply.Target, key: str, raw: JsonObject, *, turn: int) -> None:
+def assert_kept(database: Database, target: apply.Target, key: str, raw: JsonObject, *, revision: int) -> None:
     """The row is this object, under its key, and our own columns say what we wrote."""
     shown = row_of(database, target, key)
     assert exact.same(escaped(raw), shown["_raw"])
-    assert (moment(turn), turn, None, None) == (
+    assert (moment(revision), revision, None, None) == (
         shown["_observed_at"],
-        shown["_turn"],
+        shown["_revision"],
         shown["_deleted_at"],
         shown["_listed"],
     )
@@ -248,7 +248,7 @@ class Witness:
         self._database = database
         self._others = [replace(target, connection="other"), replace(target, resource="neighbours")]
         for other in self._others:
-            write(database, {"1": {"witness": "kept", "price": 1, "rows": [{"price": 1}]}}, target=other, turn=7)
+            write(database, {"1": {"witness": "kept", "price": 1, "rows": [{"price": 1}]}}, target=other, revision=7)
         self._before = self._seen()
 
     def _seen(self) -> list[Any]:
@@ -282,7 +282,7 @@ PLACES: dict[str, Callable[[list[str]], JsonObject]] = {
 @pytest.mark.parametrize("place", PLACES)
 def test_a_field_of_any_name_has_a_column_of_its_own(database: Database, place: str) -> None:
     witness, raw = Witness(database, TARGET), PLACES[place](NASTY)
-    write(database, {"1": raw}, target=TARGET, turn=3)
+    write(database, {"1": raw}, target=TARGET, revision=3)
     assert_sound(database, TARGET)
     shown, seen = row_of(database, TARGET, "1"), found(database, TARGET, "1")
     assert escaped(raw) == shown["_raw"]
@@ -299,20 +299,20 @@ def test_a_part_of_any_name_has_a_table_of_its_own(database: Database, place: st
         target = replace(TARGET, resource=f"many{number}")
         parts = {name: [{"x": f"v{count}"}] for count, name in enumerate(NASTY[start : start + 80])}
         raw = parts if place == "part" else {"p": [parts]}
-        write(database, {"1": raw}, target=target, turn=3)
+        write(database, {"1": raw}, target=target, revision=3)
         assert_sound(database, target)
-        assert_kept(database, target, "1", raw, turn=3)
+        assert_kept(database, target, "1", raw, revision=3)
         assert len(_parts(database, target)) == len(parts) + 1 + (place == "deeper")
     witness.assert_untouched()
 
 
 def test_what_does_not_fit_a_field_of_any_name_is_beside_it(database: Database) -> None:
     witness = Witness(database, TARGET)
-    write(database, {"1": {name: number + 1000 for number, name in enumerate(NASTY)}}, target=TARGET, turn=2)
+    write(database, {"1": {name: number + 1000 for number, name in enumerate(NASTY)}}, target=TARGET, revision=2)
     raw = {name: f"v{number}" for number, name in enumerate(NASTY)}
-    write(database, {"1": raw}, target=TARGET, turn=3)
+    write(database, {"1": raw}, target=TARGET, revision=3)
     assert_sound(database, TARGET)
-    assert_kept(database, TARGET, "1", raw, turn=3)
+    assert_kept(database, TARGET, "1", raw, revision=3)
     assert len(NASTY) == len(schema_changes(database, "overflow"))
     witness.assert_untouched()
 
@@ -322,7 +322,9 @@ def test_a_declared_field_of_any_name_has_its_column(database: Database) -> None
     target = replace(TARGET, shape={"": paths, "p": paths})
     witness = Witness(database, target)
     raw = {name: f"v{number}" for number, name in enumerate(NASTY)}
-    write(database, {"1": {**raw, "p": [{name: f"w{value}" for name, value in raw.items()}]}}, target=target, turn=3)
+    write(
+        database, {"1": {**raw, "p": [{name: f"w{value}" for name, value in raw.items()}]}}, target=target, revision=3
+    )
     assert_sound(database, target)
     assert set(raw.values()) <= found(database, target, "1").keys()
     witness.assert_untouched()
@@ -345,16 +347,16 @@ def test_a_resource_of_any_name_is_written_and_read(database: Database) -> None:
         if target.table not in met:
             met.add(target.table)
             raw = {"name": "v1", "rows": [{"x": "v2"}]}
-            write(database, {"1": raw}, target=target, turn=3)
+            write(database, {"1": raw}, target=target, revision=3)
             assert_sound(database, target)
-            assert_kept(database, target, "1", raw, turn=3)
+            assert_kept(database, target, "1", raw, revision=3)
     assert len(met) > 20
     witness.assert_untouched()
 
 
 def test_an_object_of_any_key_is_written_and_read(database: Database) -> None:
     objects = {key: {"name": f"v{number}"} for number, key in enumerate(NASTY) if visible(key) == key}
-    write(database, objects, target=TARGET, turn=3)
+    write(database, objects, target=TARGET, revision=3)
     assert {key: raw["name"] for key, raw in objects.items()} == {
         each["_key"]: each["name"] for each in rows(database, TARGET)
     }
@@ -380,7 +382,7 @@ def test_more_declared_fields_than_a_table_takes_stop_nothing(database: Database
     target = replace(TARGET, shape={"": many, "p": many})
     raw = {**dict.fromkeys(many, 1), "p": [dict.fromkeys(many, 2)]}
     write(database, {"1": raw}, target=target)
-    write(database, {"1": {**raw, "another": 1}}, target=target, turn=2)
+    write(database, {"1": {**raw, "another": 1}}, target=target, revision=2)
     assert {**raw, "another": 1} == row(database, "1", target)["_raw"]
     assert {"directo_items", "directo_items__p"} == {table for table, _, _ in schema_changes(database, "capped")}
 
@@ -389,10 +391,10 @@ def test_a_table_full_of_declared_fields_has_no_room_for_what_does_not_fit(datab
     many = {f"f{number}": Kind.NUMBER for number in range(1400)}
     target = replace(TARGET, shape={"": many})
     write(database, {"1": dict.fromkeys(many, 1)}, target=target)
-    for turn in (2, 3):
-        write(database, {"1": {**dict.fromkeys(many, "x"), "turn": turn}}, target=target, turn=turn)
+    for revision in (2, 3):
+        write(database, {"1": {**dict.fromkeys(many, "x"), "revision": revision}}, target=target, revision=revision)
     shown = row(database, "1", target)
-    assert {**dict.fromkeys(many, "x"), "turn": 3} == shown["_raw"]
+    assert {**dict.fromkeys(many, "x"), "revision": 3} == shown["_raw"]
     assert 1 == len(schema_changes(database, "capped"))
     assert all(value != 1 for value in fields(shown).values()), "no value of an earlier state"
 
@@ -454,9 +456,9 @@ def test_whatever_fields_are_called_nothing_is_lost_shared_or_overwritten(
     target = replace(TARGET, resource=f"any{next(fresh)}")
     witness, numbers = Witness(database, target), itertools.count(1)
     raws = {str(count): unique(shape, numbers) for count, shape in enumerate(shapes)}
-    for turn, again in enumerate(({"0": raws["0"]}, raws), start=3):
-        write(database, again, target=target, turn=turn, point=True)
+    for revision, again in enumerate(({"0": raws["0"]}, raws), start=3):
+        write(database, again, target=target, revision=revision, point=True)
     assert_sound(database, target)
     for key, raw in raws.items():
-        assert_kept(database, target, key, raw, turn=4)
+        assert_kept(database, target, key, raw, revision=4)
     witness.assert_untouched()

@@ -54,7 +54,7 @@ def test_hinted_kinds_apply_when_the_field_appears_and_not_before(database: Data
 
 def test_a_field_nobody_declared_gets_its_column_when_first_seen(database: Database) -> None:
     write(database, {"1": {"code": "007"}})
-    write(database, {"2": {"code": "8", "uusVäli": Decimal("1.5")}}, turn=2)
+    write(database, {"2": {"code": "8", "uusVäli": Decimal("1.5")}}, revision=2)
     assert [{"code": "007", "uus_väli": None}, {"code": "8", "uus_väli": Decimal("1.5")}] == [
         fields(each) for each in rows(database)
     ]
@@ -69,8 +69,8 @@ def test_empty_values_alone_create_no_column(database: Database) -> None:
 
 def test_a_value_that_does_not_fit_goes_whole_into_a_sibling_and_is_told_once(database: Database) -> None:
     write(database, {"1": {"total": Decimal("12.50")}})
-    write(database, {"1": {"total": "twelve"}, "2": {"total": ["a", 1]}, "3": {"total": "13.00"}}, turn=2)
-    write(database, {"1": {"total": "thirteen"}}, turn=3)
+    write(database, {"1": {"total": "twelve"}, "2": {"total": ["a", 1]}, "3": {"total": "13.00"}}, revision=2)
+    write(database, {"1": {"total": "thirteen"}}, revision=3)
     assert [
         {"total": None, "total__text": "thirteen"},
         {"total": None, "total__text": '["a",1]'},
@@ -81,8 +81,8 @@ def test_a_value_that_does_not_fit_goes_whole_into_a_sibling_and_is_told_once(da
 
 def test_a_value_that_fits_again_leaves_the_sibling(database: Database) -> None:
     write(database, {"1": {"total": 1}, "2": {"total": 1}})
-    write(database, {"1": {"total": "one"}}, turn=2)
-    write(database, {"1": {"total": 2}}, turn=3)
+    write(database, {"1": {"total": "one"}}, revision=2)
+    write(database, {"1": {"total": 2}}, revision=3)
     assert {"total": Decimal(2), "total__text": None} == fields(row(database, "1"))
 
 
@@ -95,7 +95,7 @@ def test_kinds_do_not_depend_on_which_object_of_a_batch_came_first(database: Dat
 
 def test_a_scalar_where_a_part_was_and_a_part_where_a_scalar_was(database: Database) -> None:
     write(database, {"1": {"a": 1, "b": [{"x": 1}]}})
-    write(database, {"2": {"a": [{"y": 2}], "b": "none", "c": {"d": 1}}, "3": {"c": "plain"}}, turn=2)
+    write(database, {"2": {"a": [{"y": 2}], "b": "none", "c": {"d": 1}}, "3": {"c": "plain"}}, revision=2)
     assert [
         {"a": Decimal(1), "b": None, "c": None, "c__d": None},
         {"a": None, "b": "none", "c": None, "c__d": Decimal(1)},
@@ -108,7 +108,7 @@ def test_a_scalar_where_a_part_was_and_a_part_where_a_scalar_was(database: Datab
 def test_at_most_400_undeclared_columns_and_the_rest_is_told_once(database: Database) -> None:
     wide = {f"f{number:03}": number for number in range(450)}
     write(database, {"1": wide})
-    write(database, {"2": {**wide, "another": 1}}, turn=2)
+    write(database, {"2": {**wide, "another": 1}}, revision=2)
     found = row(database, "2")
     assert 400 == len(fields(found))
     assert {**wide, "another": 1} == found["_raw"]
@@ -118,7 +118,7 @@ def test_at_most_400_undeclared_columns_and_the_rest_is_told_once(database: Data
 def test_a_declared_field_finds_its_column_in_a_full_table(database: Database) -> None:
     write(database, {"1": {f"f{number:03}": number for number in range(450)}})
     target = apply.Target("books", "directo", "invoices", shape={"": {"total": Kind.NUMBER}})
-    write(database, {"1": {"total": "5.00"}}, target=target, turn=2)
+    write(database, {"1": {"total": "5.00"}}, target=target, revision=2)
     assert Decimal(5) == row(database, "1")["total"]
 
 
@@ -134,7 +134,7 @@ def test_a_row_too_wide_for_the_database_keeps_what_fits(database: Database) -> 
 def test_a_flood_of_parts_is_bounded(database: Database) -> None:
     many = {f"p{number:03}": [{"x": number}] for number in range(120)}
     write(database, {"1": many})
-    write(database, {"1": {**many, "more": [{"x": 1}]}}, turn=2)
+    write(database, {"1": {**many, "more": [{"x": 1}]}}, revision=2)
     assert 100 == len(schema_changes(database, "table"))
     assert 1 == len(schema_changes(database, "capped"))
     assert many.keys() < row(database, "1")["_raw"].keys()
@@ -152,9 +152,9 @@ def test_a_column_that_another_process_added_is_nulled(database: Database) -> No
     other = Database(database.url)
     write(database, {"1": {"a": 1}})
     prepared = apply.prepare(database, TARGET, [Snapshot("1", {"a": 2})])
-    write(other, {"1": {"a": 1, "late": "x"}}, turn=2)
+    write(other, {"1": {"a": 1, "late": "x"}}, revision=2)
     with database.begin() as tx:
-        apply.apply(tx, TARGET, prepared, turn=3, now=mirroring.moment(3), point=True)
+        apply.apply(tx, TARGET, prepared, revision=3, now=mirroring.moment(3), point=True)
     assert {"a": Decimal(2), "late": None} == fields(row(database, "1"))
     other.close()
 
@@ -183,7 +183,7 @@ def test_a_view_survives_new_columns_and_other_types(database: Database) -> None
     write(database, {"1": {"total": 1}})
     with database.begin() as tx:
         tx.execute(sa.text(f"CREATE VIEW totals AS SELECT _key, total FROM {TABLE}"))
-    write(database, {"1": {"total": "many", "more": 1}, "2": {"total": "2"}}, turn=2)
+    write(database, {"1": {"total": "many", "more": 1}, "2": {"total": "2"}}, revision=2)
     with database.read() as tx:
         assert [("1", None), ("2", 2)] == [
             tuple(each) for each in tx.execute(sa.text("SELECT * FROM totals ORDER BY _key"))

@@ -26,7 +26,7 @@ def _journal(
 ) -> None:
     changes = [Change(key, ChangeKind.CREATED, None, {"id": key}) for key in keys]
     with database.begin() as db:
-        journal.append(db, connection, resource, changes, turn=1, cause=Cause.WEBHOOK, now=at)
+        journal.append(db, connection, resource, changes, revision=1, cause=Cause.WEBHOOK, now=at)
 
 
 def _trim(database: Database, upto: int) -> None:
@@ -51,7 +51,7 @@ def test_an_entry_is_shown_whole_and_exact(database: Database, opened: Open) -> 
     price = Decimal("1234567890123456789.0123456789")
     change = Change("7", ChangeKind.UPDATED, {"price": Decimal("1.50")}, {"price": price, "name": "мед \U0001f41d"})
     with database.begin() as tx:
-        journal.append(tx, "shop", "catalogs.goods", [change], turn=42, cause=Cause.POLL, now=NOW)
+        journal.append(tx, "shop", "catalogs.goods", [change], revision=42, cause=Cause.POLL, now=NOW)
     with opened(database) as client:
         answer = client.get("/changes")
     assert str(price) in answer.text
@@ -64,7 +64,7 @@ def test_an_entry_is_shown_whole_and_exact(database: Database, opened: Open) -> 
             "key": "7",
             "kind": "updated",
             "revision": 42,
-            "cause": "tick",
+            "cause": "poll",
             "before": {"price": Decimal("1.50")},
             "after": {"price": price, "name": "мед \U0001f41d"},
         }
@@ -74,7 +74,7 @@ def test_an_entry_is_shown_whole_and_exact(database: Database, opened: Open) -> 
 def test_a_deletion_has_no_after(sqlite: Database, opened: Open) -> None:
     with sqlite.begin() as tx:
         change = Change("7", ChangeKind.DELETED, None, None)
-        journal.append(tx, "shop", "catalogs.goods", [change], turn=1, cause=Cause.WEBHOOK, now=NOW)
+        journal.append(tx, "shop", "catalogs.goods", [change], revision=1, cause=Cause.WEBHOOK, now=NOW)
     with opened(sqlite) as client:
         shown = _page(client)["changes"][0]
     assert ("deleted", None, None) == (shown["kind"], shown["before"], shown["after"])

@@ -41,13 +41,13 @@ def opened(tmp_path: Path) -> Open:
     """Serve a receiver: `with opened(database) as client`."""
 
     @contextmanager
-    def serve(database: Database, *, receiver: str = "", bell: Any = None, **options: Any) -> Iterator[httpx.Client]:
+    def serve(database: Database, *, receiver: str = "", waker: Any = None, **options: Any) -> Iterator[httpx.Client]:
         file = tmp_path / "erpmirror.toml"
         head = f'[database]\nurl = "{database.url.render_as_string(hide_password=False)}"\n[receiver]\n{receiver}\n'
         goods_in = {"system": "interpreter", "store": "1", "api_key": "k", "largest": LARGEST, **options}
         books = {"system": "directo", "api_key": "k", "resources": ["items"]}
         file.write_text(head + table("goods_in", goods_in) + table("books", books), encoding="utf-8")
-        made = app.create_app(configuration.load(file), bell=bell or Quiet())
+        made = app.create_app(configuration.load(file), waker=waker or Quiet())
         with served(made, **server.OPTIONS) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
             yield client
 
@@ -64,8 +64,8 @@ def stored(database: Database) -> list[Any]:
 
 
 def test_a_document_is_stored_once_and_enqueued_and_a_worker_is_woken(database: Database, opened: Open) -> None:
-    bell = Quiet()
-    with opened(database, bell=bell) as client:
+    waker = Quiet()
+    with opened(database, waker=waker) as client:
         answers = [client.post(NOTES, **form(order_id=" 17 ")) for _ in range(2)]
     assert [202, 202] == [answer.status_code for answer in answers]
     assert [{"document": KEY, "new": True}, {"document": KEY, "new": False}] == [answer.json() for answer in answers]
@@ -81,7 +81,7 @@ def test_a_document_is_stored_once_and_enqueued_and_a_worker_is_woken(database: 
     with database.read() as tx:
         [item] = tx.execute(sa.select(tables.inbox)).all()
     assert ("deliverynote", KEY, "document") == (item.resource, item.key, item.cause)
-    assert "goods_in" in bell.rung
+    assert "goods_in" in waker.woken
 
 
 def test_of_many_that_send_the_same_at_once_one_is_answered_that_it_is_new(database: Database, opened: Open) -> None:
@@ -99,7 +99,7 @@ def test_of_many_that_send_the_same_at_once_one_is_answered_that_it_is_new(datab
 
 
 def test_a_document_is_accepted_while_the_broker_is_away(sqlite: Database, opened: Open) -> None:
-    with opened(sqlite, bell=Broken()) as client:
+    with opened(sqlite, waker=Broken()) as client:
         assert 202 == client.post(NOTES, **form()).status_code
     assert 1 == len(stored(sqlite))
 
@@ -189,10 +189,10 @@ END = b"--b--\r\n"
 def test_what_is_not_one_pdf_is_400_and_leaves_nothing(
     sqlite: Database, opened: Open, headers: dict[str, str], body: bytes
 ) -> None:
-    bell = Quiet()
-    with opened(sqlite, bell=bell) as client:
+    waker = Quiet()
+    with opened(sqlite, waker=waker) as client:
         answer = client.post(NOTES, headers=headers, content=body)
-    assert (400, "malformed", [], []) == (answer.status_code, answer.json()["error"], stored(sqlite), bell.rung)
+    assert (400, "malformed", [], []) == (answer.status_code, answer.json()["error"], stored(sqlite), waker.woken)
 
 
 @pytest.mark.parametrize(("status", "size"), [(202, LARGEST), (413, LARGEST + 1)])
@@ -247,8 +247,8 @@ def test_what_cannot_be_made_durable_is_503_and_may_be_sent_again(
         with database.begin() as tx:
             tx.execute(sa.text(f"ALTER TABLE {old} RENAME TO {new}"))
 
-    bell = Quiet()
-    with opened(database, bell=bell) as client:
+    waker = Quiet()
+    with opened(database, waker=waker) as client:
         rename(broken, "elsewhere")
         answer = client.post(NOTES, **form())
         assert (503, "not_durable", "5") == (
@@ -257,7 +257,7 @@ def test_what_cannot_be_made_durable_is_503_and_may_be_sent_again(
             answer.headers["Retry-After"],
         )
         rename("elsewhere", broken)
-        assert ([], []) == (stored(database), bell.rung)
+        assert ([], []) == (stored(database), waker.woken)
         assert {"document": KEY, "new": True} == client.post(NOTES, **form()).json()
 
 
@@ -311,7 +311,7 @@ def mirror_and_receiver(database: Database, folder: Path) -> Iterator[tuple[Mirr
         text = mirror.settings.file.read_text()
         url = database.url.render_as_string(hide_password=False)
         mirror.settings.file.write_text(f'[database]\nurl = "{url}"\n{text}', encoding="utf-8")
-        made = app.create_app(configuration.load(mirror.settings.file), bell=Quiet())
+        made = app.create_app(configuration.load(mirror.settings.file), waker=Quiet())
         with served(made, **server.OPTIONS) as address, httpx.Client(base_url=address, trust_env=False) as client:
             yield mirror, client
 

@@ -64,7 +64,7 @@ def test_missing_tables_are_named_with_their_remedy(empty_url: sa.URL, opened: O
 def test_a_broker_that_is_away_is_named_without_its_password(
     sqlite: Database, opened: Open, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with opened(sqlite, bell=Broken("amqp://guest:pa55word@broker")) as client:
+    with opened(sqlite, waker=Broken("amqp://guest:pa55word@broker")) as client:
         answer = client.get("/readyz")
         assert 200 == client.get("/livez").status_code
     assert (503, "away: ConnectionError") == (answer.status_code, answer.json()["broker"])

@@ -53,7 +53,7 @@ def test_webhooks_are_counted_by_connection_and_outcome(sqlite: Database, opened
 
 
 def test_wakeups_that_the_broker_did_not_take_are_counted(sqlite: Database, opened: Open) -> None:
-    with opened(sqlite, bell=Broken()) as client:
+    with opened(sqlite, waker=Broken()) as client:
         client.post("/hooks/shop", content=PACKET)
         for _ in range(1000):
             if _samples(client)["erpmirror_wakeup_failures_total",]:
@@ -64,8 +64,8 @@ def test_wakeups_that_the_broker_did_not_take_are_counted(sqlite: Database, open
 def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Open) -> None:
     with sqlite.begin() as tx:
         hour = timedelta(hours=1)
-        plans = [Plan("catalogs.goods", hour, ticks=False)]
-        streams.sync(tx, connection_name="shop", system="dilovod", plans=plans)
+        plans = [Plan("catalogs.goods", hour, polls=False)]
+        streams.sync(tx, connection="shop", system="dilovod", plans=plans)
     with opened(sqlite) as client:
         client.post("/hooks/shop", content=PACKET)
         samples = _samples(client)

@@ -37,7 +37,7 @@ def operations(routes: Iterable[BaseRoute], below: str = "") -> Iterator[tuple[s
 def test_every_route_of_the_app_is_described_and_nothing_else_is(
     sqlite: Database, configure: Callable[..., Settings]
 ) -> None:
-    there = operations(app.create_app(configure(sqlite.url), bell=Quiet()).routes)
+    there = operations(app.create_app(configure(sqlite.url), waker=Quiet()).routes)
     described = [(name.upper(), path) for path, item in DESCRIPTION["paths"].items() for name in METHODS & item.keys()]
     assert sorted(there) == sorted(described)
 

@@ -20,9 +20,9 @@ LATER = datetime.now(UTC) + timedelta(days=1)
 
 def _streams_not_due(database: Database) -> None:
     hour = timedelta(hours=1)
-    plans = [Plan(resource, hour, ticks=False) for resource in ("catalogs.goods", "documents.saleOrder")]
+    plans = [Plan(resource, hour, polls=False) for resource in ("catalogs.goods", "documents.saleOrder")]
     with database.begin() as tx:
-        streams.sync(tx, connection_name="shop", system="dilovod", plans=plans)
+        streams.sync(tx, connection="shop", system="dilovod", plans=plans)
         tx.execute(sa.update(tables.streams).values(due_at=LATER, full_due_at=LATER))
 
 
@@ -34,12 +34,12 @@ def _due(database: Database) -> set[str]:
 
 def test_a_poll_makes_every_resource_of_the_connection_due(database: Database, opened: Open) -> None:
     _streams_not_due(database)
-    bell = Quiet()
-    with opened(database, bell=bell) as client:
+    waker = Quiet()
+    with opened(database, waker=waker) as client:
         answer = client.post("/polls/shop")
     assert (202, {"ok": True}) == (answer.status_code, answer.json())
     assert {"catalogs.goods", "documents.saleOrder"} == _due(database)
-    assert ["shop"] == bell.rung
+    assert ["shop"] == waker.woken
 
 
 def test_a_poll_may_name_its_resource(sqlite: Database, opened: Open) -> None:
@@ -58,7 +58,7 @@ def test_a_poll_twice_is_harmless(sqlite: Database, opened: Open) -> None:
 
 def test_a_poll_is_accepted_while_the_broker_is_away(sqlite: Database, opened: Open) -> None:
     _streams_not_due(sqlite)
-    with opened(sqlite, bell=Broken()) as client:
+    with opened(sqlite, waker=Broken()) as client:
         assert 202 == client.post("/polls/shop").status_code
     assert 2 == len(_due(sqlite))
 
@@ -74,8 +74,8 @@ def test_a_poll_is_accepted_while_the_broker_is_away(sqlite: Database, opened: O
     ],
 )
 def test_what_is_not_configured_is_404(sqlite: Database, opened: Open, code: str, path: str) -> None:
-    bell = Quiet()
-    with opened(sqlite, bell=bell) as client:
+    waker = Quiet()
+    with opened(sqlite, waker=waker) as client:
         answer = client.post(path)
     assert (404, code) == (answer.status_code, answer.json()["error"])
-    assert [] == bell.rung
+    assert [] == waker.woken

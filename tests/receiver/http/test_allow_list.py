@@ -202,7 +202,7 @@ def _status(address: tuple[str, int], peer: str, lines: list[str], packet: str) 
 
 def _kept(database: Database) -> list[str]:
     with database.read() as tx:
-        return sorted(tx.execute(sa.select(tables.notices.c.packet)).scalars())
+        return sorted(tx.execute(sa.select(tables.webhooks.c.packet)).scalars())
 
 
 def _networks(values: list[str]) -> str:
@@ -213,7 +213,7 @@ def test_a_refused_sender_leaves_no_row_and_an_allowed_one_leaves_exactly_one(
     database: Database, configure: Callable[..., Settings]
 ) -> None:
     shop, receiver = f"webhook_sources = [{_networks(SOURCES)}]", f"trusted_proxies = [{_networks(PROXIES)}]"
-    made = app.create_app(configure(database.url, receiver, shop), bell=Quiet())
+    made = app.create_app(configure(database.url, receiver, shop), waker=Quiet())
     with served(made, **server.OPTIONS) as url:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         found = {row.why: _status(address, row.peer, row.lines, _packet(number)) for number, row in enumerate(TABLE)}
@@ -237,7 +237,7 @@ def test_a_refused_sender_leaves_no_row_and_an_allowed_one_leaves_exactly_one(
 def test_a_receiver_that_listens_on_ipv6_checks_its_callers_as_well(
     sqlite: Database, configure: Callable[..., Settings], status: int, listens: str, calls: str, sources: list[str]
 ) -> None:
-    made = app.create_app(configure(sqlite.url, "", f"webhook_sources = [{_networks(sources)}]"), bell=Quiet())
+    made = app.create_app(configure(sqlite.url, "", f"webhook_sources = [{_networks(sources)}]"), waker=Quiet())
     listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind((listens, 0))

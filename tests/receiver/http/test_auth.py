@@ -45,7 +45,7 @@ def _routes(routes: Iterable[BaseRoute], below: str = "") -> Iterator[tuple[str,
 @pytest.fixture
 def behind(sqlite: Database, configure: Callable[..., Settings]) -> list[tuple[str, str]]:
     """Every method and path that needs the token, and some that do not exist."""
-    found = set(_routes(app.create_app(configure(sqlite.url), bell=Quiet()).routes))
+    found = set(_routes(app.create_app(configure(sqlite.url), waker=Quiet()).routes))
     assert {path for _, path in found} >= OPEN
     return sorted((method, path.format(**NAMES)) for method, path in found if path not in OPEN) + NOWHERE
 

@@ -74,7 +74,7 @@ def receiving(database: Database, folder: Path) -> Iterator[httpx.Client]:
     url = database.url.render_as_string(hide_password=False)
     head = f'[database]\nurl = "{url}"\n[receiver]\ntoken = "{TOKEN}"\n'
     file.write_text(head + "".join(table(name, options) for name, options in CONNECTIONS.items()), encoding="utf-8")
-    made = app.create_app(configuration.load(file), bell=Quiet())
+    made = app.create_app(configuration.load(file), waker=Quiet())
     token = {"Authorization": f"Bearer {TOKEN}"}
     with (
         served(made, **server.OPTIONS, log_level="info") as address,
@@ -102,7 +102,7 @@ def lone(tmp_path: Path) -> Iterator[Database]:
 
 def rows(database: Database) -> dict[str, int]:
     """What requests leave."""
-    counted = (tables.notices, tables.documents)
+    counted = (tables.webhooks, tables.documents)
     with database.read() as tx:
         return {each.name: tx.execute(sa.select(sa.func.count()).select_from(each)).scalar_one() for each in counted}
 
@@ -118,7 +118,7 @@ def _journal(database: Database) -> None:
     ]
     with database.begin() as tx:
         now = database.now(tx)
-        journal.append(tx, "books", "items", changes, turn=1, cause=Cause.POLL, now=now)
+        journal.append(tx, "books", "items", changes, revision=1, cause=Cause.POLL, now=now)
 
 
 def _description() -> dict[str, Any]:
@@ -180,7 +180,7 @@ def test_every_answer_is_one_that_the_description_names_and_a_refused_request_le
                 ]
     assert [] == failures
     accepted = sum(found[200] for label, found in statuses.items() if "/hooks/" in label)
-    assert {"notices": accepted, "documents": new} == rows(migrated)
+    assert {"webhooks": accepted, "documents": new} == rows(migrated)
     # Each operation was really reached.
     assert [] == [label for label, found in statuses.items() if not any(200 <= status < 300 for status in found)]
     assert len([method for path in DESCRIPTION["paths"].values() for method in path if method != "parameters"]) == len(
@@ -267,7 +267,7 @@ def test_every_well_framed_request_is_answered_in_json(
                 assert {"error", "message"} == set(json.loads(content))
 
         ask()
-    assert 0 == rows(lone)["notices"]
+    assert 0 == rows(lone)["webhooks"]
     _nothing_broke(capfd)
 
 
@@ -309,7 +309,7 @@ def test_any_bytes_are_answered_or_end_the_connection_and_the_next_request_is_se
             assert 200 == client.get("/livez").status_code
 
         send()
-    assert {"notices": 0, "documents": 0} == rows(lone)
+    assert {"webhooks": 0, "documents": 0} == rows(lone)
     _nothing_broke(capfd)
 
 

@@ -95,4 +95,4 @@ def flood(wire: socket.socket, piece: bytes, *, pause: float) -> bool:
 def rows(database: Database) -> int:
     """How many webhooks are stored."""
     with database.read() as tx:
-        return tx.execute(sa.select(sa.func.count()).select_from(tables.notices)).scalar_one()
+        return tx.execute(sa.select(sa.func.count()).select_from(tables.webhooks)).scalar_one()

@@ -31,7 +31,7 @@ def _webhook(key: str) -> AcceptedWebhook:
 
 def _keys(database: Database) -> list[str]:
     with database.read() as tx:
-        return list(tx.execute(sa.select(tables.notices.c.key).order_by(tables.notices.c.id)).scalars())
+        return list(tx.execute(sa.select(tables.webhooks.c.key).order_by(tables.webhooks.c.id)).scalars())
 
 
 async def _post(box: WebhookBatcher, keys: Iterable[str]) -> list[Placement]:

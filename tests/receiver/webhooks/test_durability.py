@@ -115,7 +115,7 @@ class Stage:
             what=lambda: f"{self.spool.refusal_notes()} {self.installation.logs()}",
         )
         with self.database.read() as tx:
-            rows = Counter(tx.execute(sa.select(tables.notices.c.packet)).scalars())
+            rows = Counter(tx.execute(sa.select(tables.webhooks.c.packet)).scalars())
         assert {1} == set(rows.values())
         assert set() == set(sent.answered(200)) - set(rows)
         assert set() == set(rows) - set(sent.answered(200)) - set(sent.answered(0))

@@ -68,13 +68,13 @@ BAD_QUERIES = {
 def test_a_bad_query_is_refused_in_json_and_leaves_nothing(
     sqlite: Database, opened: Open, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    bell = Quiet()
-    with opened(sqlite, bell=bell) as client:
+    waker = Quiet()
+    with opened(sqlite, waker=waker) as client:
         for method in ("GET", "POST"):
             answers = {name: _ask(client, method, query) for name, (query, _) in BAD_QUERIES.items()}
             assert {name: expected for name, (_, expected) in BAD_QUERIES.items()} == answers
     assert [] == samples.rows(sqlite)
-    assert [] == bell.rung
+    assert [] == waker.woken
     samples.nothing_logged(capfd, caplog)
 
 

@@ -84,24 +84,24 @@ def test_an_id_may_be_a_number(sqlite: Database, opened: Open) -> None:
 def test_a_webhook_about_nothing_that_is_mirrored_is_kept_as_ignored(
     sqlite: Database, opened: Open, packet: str
 ) -> None:
-    bell = Quiet()
-    with opened(sqlite, bell=bell) as client:
+    waker = Quiet()
+    with opened(sqlite, waker=waker) as client:
         assert 200 == client.get(f"/hooks/shop?{samples.query(packet)}").status_code
     assert [("shop", "ignored", None, None, packet)] == samples.rows(sqlite)
-    assert [] == bell.rung
+    assert [] == waker.woken
 
 
 def test_a_worker_is_woken_for_the_connection_after_its_webhook_is_stored(sqlite: Database, opened: Open) -> None:
-    bell = Quiet()
-    with opened(sqlite, bell=bell) as client:
+    waker = Quiet()
+    with opened(sqlite, waker=waker) as client:
         client.get(f"/hooks/shop?{samples.query(samples.packet())}")
-    assert ["shop"] == bell.rung
+    assert ["shop"] == waker.woken
 
 
 def test_a_broker_that_hangs_or_fails_neither_delays_nor_fails_the_response(sqlite: Database, opened: Open) -> None:
     stuck = Stuck()
-    for bell in (stuck, Broken()):
-        with opened(sqlite, bell=bell) as client:
+    for waker in (stuck, Broken()):
+        with opened(sqlite, waker=waker) as client:
             assert [200] * 3 == [
                 client.get(f"/hooks/shop?{samples.query(samples.packet())}").status_code for _ in range(3)
             ]
@@ -118,7 +118,7 @@ def test_requests_that_arrive_together_are_all_stored_once(database: Database, o
     assert [200] * 60 == answers
     assert sorted(packets) == sorted(row[4] for row in samples.rows(database))
     with database.begin() as tx:
-        assert 60 == webhooks.fold(tx, connection_name="shop", limit=1000)
+        assert 60 == webhooks.fold(tx, connection="shop", limit=1000)
         rows = tx.execute(sa.select(tables.inbox.c.resource, tables.inbox.c.key))
         assert 60 == len({ObjectRef(*row) for row in rows})
 
@@ -144,17 +144,17 @@ def test_requests_that_arrive_during_a_commit_share_the_next_one(sqlite: Databas
 def test_what_cannot_be_stored_waits_in_the_spool_and_wakes_a_worker_once_it_is_stored(
     database: Database, opened: Open, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    bell = Quiet()
-    with opened(database, bell=bell) as client:
+    waker = Quiet()
+    with opened(database, waker=waker) as client:
         with database.begin() as tx:
             tx.execute(sa.text("ALTER TABLE notices RENAME TO elsewhere"))
         assert 200 == client.get(f"/hooks/shop?{samples.query(samples.packet())}").status_code
-        assert [] == bell.rung
+        assert [] == waker.woken
         with database.begin() as tx:
             tx.execute(sa.text("ALTER TABLE elsewhere RENAME TO notices"))
-        until(lambda: bell.rung, seconds=60, what=lambda: client.get("/readyz").text)
+        until(lambda: waker.woken, seconds=60, what=lambda: client.get("/readyz").text)
     assert [samples.new(samples.packet())] == samples.rows(database)
-    assert ["shop"] == bell.rung
+    assert ["shop"] == waker.woken
     output = capfd.readouterr()
     assert samples.GOODS not in output.out + output.err
 

@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from models.db.database import Database
 
 
-def _letter(key: str, *, connection: str = "shop", packet: str = "{}", reason: str | None = None) -> AcceptedWebhook:
+def _webhook(key: str, *, connection: str = "shop", packet: str = "{}", reason: str | None = None) -> AcceptedWebhook:
     return AcceptedWebhook(connection, packet, resource="catalogs.goods", key=key, reason=reason)
 
 
-def _letters(*keys: str) -> list[AcceptedWebhook]:
-    return [_letter(key) for key in keys]
+def _accepted(*keys: str) -> list[AcceptedWebhook]:
+    return [_webhook(key) for key in keys]
 
 
 def _keys(database: Database) -> list[str]:
     with database.read() as tx:
-        return list(tx.execute(sa.select(tables.notices.c.key).order_by(tables.notices.c.id)).scalars())
+        return list(tx.execute(sa.select(tables.webhooks.c.key).order_by(tables.webhooks.c.id)).scalars())
 
 
 def _drainer(database: Database, spool: Spool, drained: list[str] | None = None) -> Drainer:
@@ -50,7 +50,7 @@ def _drainer(database: Database, spool: Spool, drained: list[str] | None = None)
 
 def _left(spool: Spool) -> list[AcceptedWebhook]:
     """What another process would find to drain."""
-    return [letter for orphan in spool.orphans() for letter in orphan.read().letters]
+    return [webhook for orphan in spool.orphans() for webhook in orphan.read().accepted]
 
 
 def _files(spool: Spool) -> list[Path]:
@@ -71,32 +71,32 @@ def test_whatever_a_packet_holds_is_read_as_the_database_would_store_it(
     tmp_path_factory: pytest.TempPathFactory, packets: list[str]
 ) -> None:
     spool = Spool(tmp_path_factory.mktemp("spool"))
-    letters = [_letter("1", packet=packet, reason="ignored") for packet in packets]
-    spool.append(letters)
+    accepted = [_webhook("1", packet=packet, reason="ignored") for packet in packets]
+    spool.append(accepted)
     spool.release()
     found = _left(spool)
-    assert [storable_text(packet) for packet in packets] == [letter.packet for letter in found]
-    assert [letter.id for letter in letters] == [letter.id for letter in found]
+    assert [storable_text(packet) for packet in packets] == [webhook.packet for webhook in found]
+    assert [webhook.id for webhook in accepted] == [webhook.id for webhook in found]
 
 
 def test_only_its_owner_may_read_what_waits(spool: Spool) -> None:
-    spool.append(_letters("1"))
+    spool.append(_accepted("1"))
     (file,) = _files(spool)
     assert (0o700, 0o600) == (spool.folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777)
 
 
 def test_a_file_grows_until_it_is_large_and_then_there_is_another(spool: Spool) -> None:
-    large = [_letter(str(number), packet="x" * 60_000) for number in range(280)]
-    spool.append(_letters("first"))
+    large = [_webhook(str(number), packet="x" * 60_000) for number in range(280)]
+    spool.append(_accepted("first"))
     spool.append(large)
-    spool.append(_letters("next"))
+    spool.append(_accepted("next"))
     assert 2 == len(_files(spool))
     assert 281 == len(_left(spool))  # the first file is given up, the second is still written to
     assert 282 == spool.waiting()
 
 
 def test_a_last_line_that_is_not_whole_is_left_out_wherever_it_was_torn(spool: Spool) -> None:
-    spool.append(_letters("1", "2"))
+    spool.append(_accepted("1", "2"))
     spool.release()
     (file,) = _files(spool)
     whole = file.read_bytes()
@@ -105,7 +105,7 @@ def test_a_last_line_that_is_not_whole_is_left_out_wherever_it_was_torn(spool: S
         file.write_bytes(whole[:size])
         (orphan,) = spool.orphans()
         contents = orphan.read()
-        assert (["1"], []) == ([letter.key for letter in contents.letters], contents.damaged)
+        assert (["1"], []) == ([webhook.key for webhook in contents.accepted], contents.damaged)
 
 
 @contextmanager
@@ -121,35 +121,35 @@ def _no_file_grows_beyond(size: int) -> Iterator[None]:
 
 
 def test_a_write_that_fails_half_way_leaves_nothing_and_spoils_nothing(spool: Spool) -> None:
-    spool.append(_letters("1"))
+    spool.append(_accepted("1"))
     (file,) = _files(spool)
     with _no_file_grows_beyond(file.stat().st_size + 10):
         for _ in range(3):
             with pytest.raises(OSError, match="too large"):
-                spool.append([_letter("lost", packet="x" * 500)])
+                spool.append([_webhook("lost", packet="x" * 500)])
         assert [file] == _files(spool)
-    spool.append(_letters("2"))
+    spool.append(_accepted("2"))
     spool.release()
-    assert ["1", "2"] == [letter.key for letter in _left(spool)]
+    assert ["1", "2"] == [webhook.key for webhook in _left(spool)]
     assert all(not orphan.read().damaged for orphan in spool.orphans())
 
 
 def test_a_spool_that_is_full_takes_no_more_and_keeps_what_it_has(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", most=1000)
-    spool.append(_letters("1"))
+    spool.append(_accepted("1"))
     with pytest.raises(OSError, match="the spool is full"):
-        spool.append([_letter("2", packet="x" * 1000)])
-    spool.append(_letters("3"))
+        spool.append([_webhook("2", packet="x" * 1000)])
+    spool.append(_accepted("3"))
     spool.release()
-    assert ["1", "3"] == [letter.key for letter in _left(spool)]
+    assert ["1", "3"] == [webhook.key for webhook in _left(spool)]
 
 
 def test_a_file_that_somebody_removed_takes_no_more(spool: Spool) -> None:
-    spool.append(_letters("1"))
+    spool.append(_accepted("1"))
     _files(spool)[0].unlink()
-    spool.append(_letters("2"))
+    spool.append(_accepted("2"))
     spool.release()
-    assert ["2"] == [letter.key for letter in _left(spool)]
+    assert ["2"] == [webhook.key for webhook in _left(spool)]
 
 
 _WRITE_AND_WAIT = """
@@ -172,11 +172,11 @@ def test_a_file_belongs_to_its_process_until_that_is_dead(spool: Spool) -> None:
         assert (1, []) == (spool.waiting(), _left(spool))
         writer.kill()
         writer.wait()
-        assert ["theirs"] == [letter.key for letter in _left(spool)]
+        assert ["theirs"] == [webhook.key for webhook in _left(spool)]
 
 
 def test_a_file_that_is_being_drained_is_nobody_elses(spool: Spool) -> None:
-    spool.append(_letters("1"))
+    spool.append(_accepted("1"))
     spool.release()
     for _ in spool.orphans():
         assert [] == _left(Spool(spool.folder))
@@ -185,9 +185,9 @@ def test_a_file_that_is_being_drained_is_nobody_elses(spool: Spool) -> None:
 
 def test_what_waits_is_told(spool: Spool) -> None:
     assert "ok" == spool.refusal_notes()
-    spool.append(_letters("1", "2"))
+    spool.append(_accepted("1", "2"))
     assert "2 notices wait" == spool.refusal_notes()
-    spool.append(_letters("3"))
+    spool.append(_accepted("3"))
     spool.release()
     assert "3 notices wait" == spool.refusal_notes()
     for orphan in spool.orphans():
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_it_is_needed(tmp_path: P
 
 
 def test_what_waits_is_drained_and_its_connections_are_rung_for(database: Database, spool: Spool) -> None:
-    spool.append([*_letters("1", "2"), _letter("3", connection="other"), _letter("4", connection="x", reason="no")])
+    spool.append([*_accepted("1", "2"), _webhook("3", connection="other"), _webhook("4", connection="x", reason="no")])
     told: list[str] = []
     _drainer(database, spool, told).look()
     assert ["1", "2", "3", "4"] == _keys(database)
@@ -213,16 +213,16 @@ def test_what_waits_is_drained_and_its_connections_are_rung_for(database: Databa
 
 
 def test_what_is_drained_again_is_kept_once(database: Database, spool: Spool) -> None:
-    letters = [*_letters("1", "2"), _letter("3", packet="a\x00b\ud800c")]
+    accepted = [*_accepted("1", "2"), _webhook("3", packet="a\x00b\ud800c")]
     with database.begin() as tx:
-        webhooks.append(tx, letters)
-    spool.append(letters)
+        webhooks.append(tx, accepted)
+    spool.append(accepted)
     _drainer(database, spool).look()
     assert ["1", "2", "3"] == _keys(database)
 
 
 def test_nothing_is_drained_and_nobody_is_told_while_the_database_is_away(empty_url: sa.URL, spool: Spool) -> None:
-    spool.append(_letters("1"))
+    spool.append(_accepted("1"))
     told: list[str] = []
     away = db_timeouts.database(empty_url)  # it has no tables
     for _ in range(2):
@@ -254,7 +254,7 @@ def test_letters_that_the_database_refuses_are_set_aside_for_a_person(
     database: Database, spool: Spool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _refuse(database, ["poison", "venom"])
-    spool.append(_letters("1", "poison", "2", "venom", "3"))
+    spool.append(_accepted("1", "poison", "2", "venom", "3"))
     _drainer(database, spool).look()
     _drainer(database, spool).look()
     assert ["1", "2", "3"] == _keys(database)
@@ -271,7 +271,7 @@ def test_letters_that_the_database_refuses_are_set_aside_for_a_person(
 
 
 def test_damaged_lines_are_set_aside_as_they_are(database: Database, spool: Spool) -> None:
-    spool.append(_letters("1", "2", "3"))
+    spool.append(_accepted("1", "2", "3"))
     spool.release()
     (file,) = _files(spool)
     first, second, third, _ = file.read_bytes().split(b"\n")
@@ -284,7 +284,7 @@ def test_damaged_lines_are_set_aside_as_they_are(database: Database, spool: Spoo
 
 @services.ON_POSTGRESQL
 def test_a_database_that_only_reads_refuses_nobody(database: Database, spool: Spool) -> None:
-    spool.append(_letters("1"))
+    spool.append(_accepted("1"))
     reader = db_timeouts.database(database.url)
 
     def forbid(raw: Any, _: object) -> None:
@@ -302,7 +302,7 @@ def test_a_database_that_only_reads_refuses_nobody(database: Database, spool: Sp
 
 def test_the_drainer_finds_what_another_process_left(database: Database, spool: Spool) -> None:
     other = Spool(spool.folder)
-    other.append(_letters("theirs"))
+    other.append(_accepted("theirs"))
     drainer = _drainer(db_timeouts.database(database.url), spool)
     drainer.start()
     try:

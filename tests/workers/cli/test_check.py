@@ -339,18 +339,18 @@ def test_the_folder_of_each_kind_must_take_files() -> None:
 # Words
 
 
-def _fates(base: type[errors.VendorError] = errors.VendorError) -> Iterator[errors.VendorError]:
+def _failures(base: type[errors.VendorError] = errors.VendorError) -> Iterator[errors.VendorError]:
     for kind in base.__subclasses__():
         if kind.__module__ == errors.__name__:
             more: dict[str, Any] = {"until": datetime.now(UTC)} if kind is errors.Closed else {}
             yield kind("words", **more)
-            yield from _fates(kind)
+            yield from _failures(kind)
 
 
-@pytest.mark.parametrize("fate", list(_fates()), ids=lambda fate: type(fate).__name__)
-def test_every_fate_but_closed_hours_has_a_remedy(fate: errors.VendorError) -> None:
-    found = hints.of_resource(fate, "items", "[connections.it] of f")
-    assert isinstance(fate, errors.Closed) == (found is None)
+@pytest.mark.parametrize("failure", list(_failures()), ids=lambda failure: type(failure).__name__)
+def test_every_fate_but_closed_hours_has_a_remedy(failure: errors.VendorError) -> None:
+    found = hints.of_resource(failure, "items", "[connections.it] of f")
+    assert isinstance(failure, errors.Closed) == (found is None)
 
 
 def test_the_table_fits_100_columns_and_cuts_no_name() -> None:

@@ -360,7 +360,7 @@ def test_backfill_reads_everything_again(shop: Any) -> None:
 
 def read_fully(opened: Database) -> dict[str, Any]:
     with opened.read() as tx:
-        return {row.resource: row.full_due_at for row in streams.open_streams(tx, connection_name="shop")}
+        return {row.resource: row.full_due_at for row in streams.open_streams(tx, connection="shop")}
 
 
 def test_a_vendor_that_is_away_is_status_1_and_the_work_stays_due() -> None:
@@ -486,12 +486,12 @@ def put_aside(key: str, how: Callable[..., None], reason: str) -> None:
     with database() as opened, opened.begin() as tx:
         inbox.enqueue(
             tx,
-            connection_name="shop",
-            mentions=[ObjectRef(GOODS, key)],
+            connection="shop",
+            refs=[ObjectRef(GOODS, key)],
             lane=Lane.LIVE,
             cause=Cause.WEBHOOK,
         )
-        (item,) = inbox.due(tx, connection_name="shop", now=opened.now(tx))
+        (item,) = inbox.due(tx, connection="shop", now=opened.now(tx))
         how(tx, item, reason=reason)
 
 
@@ -521,7 +521,7 @@ def test_held_deletions_are_approved_only_after_a_question() -> None:
     assert "held" in ok("parked").output
     ok("parked", "retry", "shop", "--yes")
     with database() as opened, opened.read() as tx:
-        (item,) = inbox.due(tx, connection_name="shop", now=opened.now(tx))
+        (item,) = inbox.due(tx, connection="shop", now=opened.now(tx))
         assert item.approved
 
 

@@ -92,7 +92,7 @@ def status(resource: str = NOTE) -> dict[str, Any]:
 def state(content: bytes = ONE) -> str | None:
     database = Database(configuration.load().database.url)
     with database.read() as tx:
-        found = documents.get(tx, connection_name="goods_in", kind=NOTE, sha256=sha256(content))
+        found = documents.get(tx, connection="goods_in", kind=NOTE, sha256=sha256(content))
     database.close()
     return None if found is None else found.state.value
 
@@ -219,11 +219,11 @@ def test_nobody_waits_at_a_shut_gate_for_a_document_whose_sender_died(sandbox: A
     gate = context.connection_context(database, loaded, "goods_in").gate
     with database.begin() as tx:
         now = database.now(tx)
-        [item] = inbox.due(tx, connection_name="goods_in", now=now)
+        [item] = inbox.due(tx, connection="goods_in", now=now)
         documents.begin_sending(tx, item, now=now, until=now)
-    slot = gate.acquire()
+    lease = gate.acquire()
     with database.begin() as tx:
-        gate.release_and_back_off(tx, slot, reason="slowly", after=timedelta(hours=1), counts=True)
+        gate.release_and_back_off(tx, lease, reason="slowly", after=timedelta(hours=1), counts=True)
     database.close()
     said: list[str] = []
     person = threading.Thread(target=lambda: said.append(refused("hand-in", "goods_in", NOTE, "a.pdf")), daemon=True)

@@ -43,7 +43,7 @@ def six(connect: Connect) -> Iterator[Harness]:
 
 
 def test_an_answer_comes_decoded_and_leaves_nothing_held(six: Harness) -> None:
-    assert {"raw": {"v": 1}, "listed": "1"} == vendor_query.ask(six.desk, ["goods", "1"])
+    assert {"raw": {"v": 1}, "listed": "1"} == vendor_query.ask(six.context, ["goods", "1"])
     assert (0, {}) == (six.leases(), six.inbox())
 
 
@@ -52,21 +52,21 @@ def test_a_question_holds_the_gate(six: Harness) -> None:
 
     def somebody_asks() -> None:
         with pytest.raises(gate.GateClosed):
-            six.desk.gate.acquire()
+            six.context.gate.acquire()
         refused.append(True)
 
     six.vendor.meanwhile["goods/1"] = somebody_asks
-    vendor_query.ask(six.desk, ["goods", "1"])
+    vendor_query.ask(six.context, ["goods", "1"])
     assert [True] == refused
 
 
 def test_a_question_waits_for_its_turn(six: Harness) -> None:
-    slot = six.desk.gate.acquire()
+    lease = six.context.gate.acquire()
     answers: list[object] = []
-    asked = six.aside(lambda: answers.append(vendor_query.ask(six.desk, ["goods", "1"])))
+    asked = six.aside(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
     asked.join(0.4)
     assert [] == six.vendor.asked
-    six.desk.gate.cancel(slot)
+    six.context.gate.cancel(lease)
     asked.join(10)
     assert 1 == len(answers)
 
@@ -74,14 +74,14 @@ def test_a_question_waits_for_its_turn(six: Harness) -> None:
 def test_whoever_waits_for_the_vendors_pace_before_asking_is_waited_for_too(connect: Connect) -> None:
     with connect(timeout="60s", requests_per_minute=40) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}}
-        six.desk.gate.cancel(six.desk.gate.acquire())
-        slot = six.desk.gate.acquire()
+        six.context.gate.cancel(six.context.gate.acquire())
+        lease = six.context.gate.acquire()
         answers: list[object] = []
-        asked = six.aside(lambda: answers.append(vendor_query.ask(six.desk, ["goods", "1"])))
+        asked = six.aside(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
         asked.join(0.4)
         assert asked.is_alive()
         six.clock.pass_by(seconds=10)
-        six.desk.gate.cancel(slot)
+        six.context.gate.cancel(lease)
         asked.join(20)
         assert 1 == len(answers)
 
@@ -89,37 +89,37 @@ def test_whoever_waits_for_the_vendors_pace_before_asking_is_waited_for_too(conn
 def test_a_question_that_the_vendor_cannot_answer_now_shuts_the_gate_for_all(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(429, {"Retry-After": "30"}, "slow down")]
     with pytest.raises(errors.TryLater, match="slow down"):
-        vendor_query.ask(six.desk, ["goods", "1"])
+        vendor_query.ask(six.context, ["goods", "1"])
     with pytest.raises(gate.GateClosed):
-        six.desk.gate.acquire()
+        six.context.gate.acquire()
 
 
 def test_a_refusal_leaves_the_gate_open_and_repeats_no_secret(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(400, {}, "key very-secret is blocked")]
     with pytest.raises(errors.SetAside, match=r"key \*\*\* is blocked"):
-        vendor_query.ask(six.desk, ["goods", "1"])
+        vendor_query.ask(six.context, ["goods", "1"])
     assert 0 == six.leases()
-    six.desk.gate.acquire()
+    six.context.gate.acquire()
 
 
 def test_an_answer_that_is_not_understood_is_said_so(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(200, {}, "<html>")]
     with pytest.raises(errors.TryLater, match="not JSON"):
-        vendor_query.ask(six.desk, ["goods", "1"])
+        vendor_query.ask(six.context, ["goods", "1"])
 
 
 def test_an_answer_that_took_longer_than_its_lease_is_an_answer_still(six: Harness) -> None:
     six.vendor.meanwhile["goods/1"] = lambda: six.clock.pass_by(minutes=5)
-    assert {"v": 1} == vendor_query.ask(six.desk, ["goods", "1"])["raw"]
+    assert {"v": 1} == vendor_query.ask(six.context, ["goods", "1"])["raw"]
 
 
 @pytest.mark.timeout(50)  # a person's patience is longer
 def test_a_gate_that_opens_too_late_for_a_person_is_not_waited_for(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(429, {"Retry-After": "7200"}, "slow down")]
     with pytest.raises(errors.TryLater):
-        vendor_query.ask(six.desk, ["goods", "1"])
+        vendor_query.ask(six.context, ["goods", "1"])
     with pytest.raises(gate.GateClosed, match="slow down"):
-        vendor_query.ask(six.desk, ["goods", "1"])
+        vendor_query.ask(six.context, ["goods", "1"])
 
 
 # The knock at the door
@@ -147,7 +147,7 @@ class Door:
 class Books:
     """Directo, mirrored, its clock and its door in the test's hand."""
 
-    desk: ConnectionContext
+    context: ConnectionContext
     sandbox: Any
     door: Door
 
@@ -156,7 +156,7 @@ class Books:
 def books(sqlite: Database, tmp_path: Path) -> Iterator[Books]:
     door = Door()
     with mirrored(sqlite, tmp_path, directo={"now": lambda: NOON, "door": door.before}) as mirror:
-        yield Books(mirror.desk("directo"), mirror.sandboxes["directo"], door)
+        yield Books(mirror.context("directo"), mirror.sandboxes["directo"], door)
 
 
 @pytest.mark.parametrize("question", ["check", "probe"])
@@ -165,20 +165,20 @@ def test_a_proof_holds_the_gate_and_gives_it_back(books: Books, question: str) -
 
     def somebody_asks() -> None:
         with pytest.raises(gate.GateClosed):
-            books.desk.gate.acquire()
+            books.context.gate.acquire()
         refused.append(True)
 
     books.door.told = somebody_asks
     if question == "check":
-        vendor_query.check(books.desk)
+        vendor_query.check(books.context)
     else:
-        assert vendor_query.probe(books.desk, books.desk.resources["items"])
+        assert vendor_query.probe(books.context, books.context.resources["items"])
     assert True in refused
-    books.desk.gate.cancel(books.desk.gate.acquire())
+    books.context.gate.cancel(books.context.gate.acquire())
 
 
 def test_a_probe_asks_for_that_resource(books: Books) -> None:
-    vendor_query.probe(books.desk, books.desk.resources["orders"])
+    vendor_query.probe(books.context, books.context.resources["orders"])
     assert {"orders"} == {asked.partition("?")[0] for asked in books.sandbox.asked}
 
 
@@ -198,4 +198,4 @@ def test_the_time_that_an_answer_takes_is_no_difference_of_clocks(
 ) -> None:
     books.sandbox.now = lambda: NOON + clock
     moments = iter([NOON, NOON + timedelta(minutes=5)])
-    assert ahead == vendor_query.check(books.desk, now=moments.__next__).ahead
+    assert ahead == vendor_query.check(books.context, now=moments.__next__).ahead

@@ -32,7 +32,7 @@ FILES = {
         "    return (Resource('things', full_every=timedelta(days=1), bound=timedelta(days=1)),)\n"
     ),
     "client": "class Client:\n    def __init__(self, options, wire):\n        self.options = options\n",
-    "notices": (
+    "webhooks": (
         "from workers.connectors.contract import Malformed\ndef read(packet, options):\n    raise Malformed('no')\n"
     ),
     "sandbox": "def create(**knobs):\n    return knobs\n",
@@ -90,7 +90,7 @@ def test_a_sandbox_is_imported_on_first_use(folder: Path) -> None:
 
 
 def test_a_system_without_webhooks_has_no_notices(folder: Path) -> None:
-    _write_connector(folder, without="notices")
+    _write_connector(folder, without="webhooks")
     assert discovery.systems()["sixth"].webhooks is None
 
 

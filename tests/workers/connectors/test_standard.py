@@ -95,11 +95,11 @@ def test_a_fetch_returns_the_object_or_a_tombstone(served: Callable[[str], Stand
 
 def _unknown_key(key: str, known: dict[str, Any]) -> str:
     """An unknown key of the same form: replaces digits by 9 from the end until no object has it."""
-    letters = list(key)
-    for place in [index for index, letter in enumerate(letters) if letter.isdigit()][::-1] or [len(letters) - 1]:
-        letters[place] = "9"
-        if "".join(letters) not in known:
-            return "".join(letters)
+    accepted = list(key)
+    for place in [index for index, webhook in enumerate(accepted) if webhook.isdigit()][::-1] or [len(accepted) - 1]:
+        accepted[place] = "9"
+        if "".join(accepted) not in known:
+            return "".join(accepted)
     raise AssertionError(key)
 
 

@@ -59,7 +59,7 @@ def mirrors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
         @cache
         def of(system: str) -> Mirrors:
             whole = stack.enter_context(_mirror(tmp_path_factory.mktemp(system), system))
-            resources = whole.desk(system).resources.values()
+            resources = whole.context(system).resources.values()
             paths = {each.name: _path(each, whole.sandboxes[system].truth(each.name)) for each in resources}
             folder = tmp_path_factory.mktemp(f"{system}-without")
             return Mirrors(whole, stack.enter_context(_mirror(folder, system, sorted(set(paths.values())))), paths)
@@ -70,9 +70,9 @@ def mirrors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_rebuild_keeps_the_mirror_equal(mirrors: Callable[[str], Mirrors], system: str) -> None:
     mirror = mirrors(system).whole
-    desk = mirror.desk(system)
-    for resource in desk.resources.values():
-        apply.rebuild(mirror.database, desk.target(resource), progress=lambda _: None)
+    context = mirror.context(system)
+    for resource in context.resources.values():
+        apply.rebuild(mirror.database, context.target(resource), progress=lambda _: None)
     assert {} == mirror.differences()
 
 
@@ -116,7 +116,7 @@ def test_an_omitted_path_is_in_no_raw_no_column_and_no_journal(
 
 
 def _raws(mirror: Mirror, system: str, name: str) -> list[Any]:
-    target = mirror.desk(system).target(mirror.desk(system).resources[name])
+    target = mirror.context(system).target(mirror.context(system).resources[name])
     with mirror.database.read() as tx:
         return [raw for _, _, raw in apply.export(tx, target)]
 
@@ -129,7 +129,7 @@ def _journaled(mirror: Mirror, name: str) -> list[Any]:
 
 def _columns_of(found: Mirrors, system: str, name: str) -> set[tuple[str, str]]:
     """Part and field of each column that the omitted path fills."""
-    resource = found.whole.desk(system).resources[name]
+    resource = found.whole.context(system).resources[name]
     raws = _raws(found.whole, system, name)
     omit = [found.paths[name]]
     return {each for raw in raws for each in _laid_out(resource, raw) - _laid_out(resource, redact(raw, omit))}
@@ -143,7 +143,7 @@ def _laid_out(resource: Resource, raw: dict[str, Any]) -> set[tuple[str, str]]:
 
 def _column_holds(mirror: Mirror, system: str, name: str, part: str, path: str) -> bool:
     """Whether any row has a value in the field's column or in its `__text` sibling."""
-    target = mirror.desk(system).target(mirror.desk(system).resources[name])
+    target = mirror.context(system).target(mirror.context(system).resources[name])
     with mirror.database.read() as tx:
         schema = schema_evolution.current(tx, target.table)
         table: Table | None = schema.tables.get(part) if schema is not None else None

@@ -59,18 +59,18 @@ def timed(database: Database, clock: Clock) -> Database:
     return database
 
 
-def leave(gate_: Gate, database: Database, slot: gate.Lease) -> None:
+def leave(gate_: Gate, database: Database, lease: gate.Lease) -> None:
     with database.begin() as tx:
-        gate_.release(tx, slot)
+        gate_.release(tx, lease)
 
 
 def test_a_listing_holds_the_gate_alone(timed: Database) -> None:
     first = Gate(timed, Account(name="a", concurrency=4))
-    slot = first.acquire()
+    lease = first.acquire()
     with pytest.raises(gate.GateClosed):
         first.acquire("items\n1")
-    leave(first, timed, slot)
-    assert first.acquire("items\n1").turn > slot.turn
+    leave(first, timed, lease)
+    assert first.acquire("items\n1").revision > lease.revision
 
 
 def test_point_reads_share_the_gate_up_to_concurrency_but_never_one_key(timed: Database) -> None:
@@ -120,34 +120,34 @@ def test_the_account_name_does_not_tell_the_login() -> None:
 
 def test_pace_is_counted_from_the_actual_send(timed: Database, clock: Clock) -> None:
     paced = Gate(timed, Account(name="a", requests_per_minute=6))
-    slot = paced.acquire()
-    slot.sent_at += timedelta(seconds=7)  # the process was paused between its turn and its request
+    lease = paced.acquire()
+    lease.sent_at += timedelta(seconds=7)  # the process was paused between its turn and its request
     clock.pass_by(seconds=9)
-    leave(paced, timed, slot)
+    leave(paced, timed, lease)
     clock.pass_by(seconds=3)
     with pytest.raises(gate.GateClosed) as shut:
         paced.acquire()
-    assert timedelta(seconds=61) / 6 == shut.value.until - slot.sent_at  # a sixth of a minute, and a little
+    assert timedelta(seconds=61) / 6 == shut.value.until - lease.sent_at  # a sixth of a minute, and a little
 
 
 @pytest.mark.parametrize("commit", ["leave", "keep"])
 def test_a_result_is_discarded_when_its_lease_ran_out(timed: Database, clock: Clock, commit: str) -> None:
     lost = Gate(timed, Account(name="a"))
-    slot = lost.acquire()
+    lease = lost.acquire()
     clock.pass_by(seconds=46)  # timeout 30 s and 15 s of grace are over
     successor = lost.acquire()
-    assert successor.turn > slot.turn
+    assert successor.revision > lease.revision
     with pytest.raises(gate.LeaseLost), timed.begin() as tx:
-        getattr(lost, commit)(tx, slot)
+        getattr(lost, commit)(tx, lease)
     leave(lost, timed, successor)
 
 
 def test_a_lease_that_ran_out_is_lost_even_if_nobody_took_it(timed: Database, clock: Clock) -> None:
     lost = Gate(timed, Account(name="a"))
-    slot = lost.acquire()
+    lease = lost.acquire()
     clock.pass_by(seconds=46)
     with pytest.raises(gate.LeaseLost):
-        leave(lost, timed, slot)
+        leave(lost, timed, lease)
 
 
 def test_a_lease_ends_at_most_15_seconds_after_the_timeout(timed: Database) -> None:
@@ -158,19 +158,19 @@ def test_a_lease_ends_at_most_15_seconds_after_the_timeout(timed: Database) -> N
 
 def test_arriving_bytes_renew_the_lease_of_a_long_stream(timed: Database, clock: Clock) -> None:
     long = Gate(timed, Account(name="a"))
-    slot = long.acquire()
+    lease = long.acquire()
     for _ in range(5):
         clock.pass_by(seconds=40)
-        slot.renewed_at -= 40  # as the process's own clock would show
-        long.heartbeat(slot)
-    leave(long, timed, slot)
+        lease.renewed_at -= 40  # as the process's own clock would show
+        long.heartbeat(lease)
+    leave(long, timed, lease)
 
 
 def test_a_shut_gate_lets_nobody_in_until_its_time(timed: Database, clock: Clock) -> None:
     busy = Gate(timed, Account(name="a"))
-    slot = busy.acquire()
+    lease = busy.acquire()
     with timed.begin() as tx:
-        until = busy.release_and_back_off(tx, slot, reason="busy", after=timedelta(seconds=30), counts=False)
+        until = busy.release_and_back_off(tx, lease, reason="busy", after=timedelta(seconds=30), counts=False)
     with pytest.raises(gate.GateClosed) as shut:
         busy.acquire()
     assert (START + timedelta(seconds=30), until) == (until, shut.value.until)
@@ -184,16 +184,16 @@ def test_without_retry_after_the_gate_stays_shut_twice_as_long_each_time_up_to_f
     failing = Gate(timed, Account(name="a"))
     waits = []
     for _ in range(11):
-        slot = failing.acquire()
+        lease = failing.acquire()
         with timed.begin() as tx:
-            until = failing.release_and_back_off(tx, slot, reason="away", after=None, counts=True)
+            until = failing.release_and_back_off(tx, lease, reason="away", after=None, counts=True)
         waits.append((until - clock.now).total_seconds())
         clock.now = until
     assert [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] == waits
     leave(failing, timed, failing.acquire())
-    slot = failing.acquire()
+    lease = failing.acquire()
     with timed.begin() as tx:
-        until = failing.release_and_back_off(tx, slot, reason="away", after=None, counts=True)
+        until = failing.release_and_back_off(tx, lease, reason="away", after=None, counts=True)
     assert clock.now + timedelta(seconds=1) == until
 
 
@@ -208,7 +208,7 @@ def test_turns_come_from_the_one_counter_and_only_rise(timed: Database) -> None:
     with timed.begin() as tx:
         drawn = timed.draw(tx)
     fresh = Gate(timed, Account(name="never seen before"))
-    assert fresh.acquire().turn > drawn
+    assert fresh.acquire().revision > drawn
 
 
 @pytest.fixture
@@ -290,4 +290,4 @@ def test_a_login_whose_worker_died_is_taken_over(
         with pytest.raises(Busy), box.login_lock():
             pass
     with timed.read() as tx:
-        assert tx.execute(sa.select(tables.gates.c.login_turn)).scalar_one() is None
+        assert tx.execute(sa.select(tables.gates.c.login_revision)).scalar_one() is None

@@ -156,7 +156,7 @@ class Reader(vendor_harness.BaseHarness[Vendor]):
         with self.database.begin() as tx:
             return documents.hand_in(
                 tx,
-                connection_name=self.name,
+                connection=self.name,
                 kind=kind,
                 name=name,
                 content=content,
@@ -165,7 +165,7 @@ class Reader(vendor_harness.BaseHarness[Vendor]):
 
     def standing(self, content: bytes, kind: str = KIND) -> DocumentRow | None:
         with self.database.read() as tx:
-            return documents.get(tx, connection_name=self.name, kind=kind, sha256=sha256(content))
+            return documents.get(tx, connection=self.name, kind=kind, sha256=sha256(content))
 
     def state(self, content: bytes, kind: str = KIND) -> str | None:
         found = self.standing(content, kind)

@@ -88,7 +88,7 @@ def test_a_second_look_that_comes_at_once_confirms_nothing(connect: Connect, kin
         _listed(six, kind, FAULTS["empty"])
         for _ in range(3):
             six.clock.pass_by(seconds=10)
-            six.notice("00")
+            six.webhook("00")
             six.look()
             six.read_again()
         assert [] == _deletions(six)
@@ -98,13 +98,13 @@ def test_a_second_look_that_comes_at_once_confirms_nothing(connect: Connect, kin
         assert (six.vendor.objects["goods"], {}, []) == (six.live(), six.states(), _deletions(six))
 
 
-@pytest.mark.parametrize("waits", ["mentioned", "parked"])
+@pytest.mark.parametrize("waits", ["enqueued", "parked"])
 def test_only_what_a_listing_lacked_before_counts_as_missing_twice(connect: Connect, waits: str) -> None:
     """Not what waits for another reason: that a webhook came says nothing against an object."""
     with connect(kinds={"goods": KINDS["no points"] | {"every": 60}}) as six:
         _company(six, "no points")
-        if waits == "mentioned":
-            six.notice("07")
+        if waits == "enqueued":
+            six.webhook("07")
             six.look()
         else:
             six.vendor.listing["goods"] = lambda _: [
@@ -198,7 +198,7 @@ def test_a_true_deletion_comes_within_the_bound(sqlite: Database, tmp_path: Path
         before = len(mirror.sandboxes[system].truth(resource))
         _vanishes(mirror.sandboxes[system], system)
         assert before > len(mirror.sandboxes[system].truth(resource))
-        rule = mirror.desk(system).resources[resource]
+        rule = mirror.context(system).resources[resource]
         for passes in (rule.bound, rule.bound_in_all - rule.bound):
             clock.now += passes
             mirror.work()

@@ -168,7 +168,7 @@ def test_a_resource_that_is_refused_is_parked_and_its_documents_wait_unsent(six:
     assert ("parked", 1) == (six.stream(KIND).state, len(six.vendor.received))
     assert {"waiting"} == {six.state(ONE), six.state(pdf("two"))}
     with six.database.begin() as tx:
-        streams.reopen(tx, connection_name="six", resource=KIND)
+        streams.reopen(tx, connection="six", resource=KIND)
     six.work()
     assert {"interpreted"} == {six.state(ONE), six.state(pdf("two"))}
     assert 3 == len(six.vendor.received)
@@ -282,17 +282,17 @@ def test_a_worker_who_read_of_a_document_before_it_was_parked_does_not_send_it(s
     six.vendor.instead.append((400, {}, "no"))
     six.hand_in(ONE)
     with six.database.read() as tx:
-        [stale] = inbox.due(tx, connection_name="six", now=six.clock.now)
+        [stale] = inbox.due(tx, connection="six", now=six.clock.now)
     six.look()
-    with six.desk.work_session() as shift:
-        fetch.fetch(shift, stale)
+    with six.context.work_session() as session:
+        fetch.fetch(session, stale)
     assert ("parked", [KEY]) == (six.state(ONE), six.vendor.keys)
 
 
 def test_a_document_that_was_forgotten_is_not_sent(six: Reader) -> None:
     six.hand_in(ONE)
     with six.database.begin() as tx:
-        documents.forget(tx, connection_name="six", kind=KIND)
+        documents.forget(tx, connection="six", kind=KIND)
     six.work()
     assert ([], {}) == (six.vendor.received, six.inbox(KIND))
 
@@ -302,7 +302,7 @@ def test_a_document_that_is_forgotten_while_it_is_read_leaves_no_row(everywhere:
 
     def forget() -> None:
         with six.database.begin() as tx:
-            documents.forget(tx, connection_name="six", kind=KIND)
+            documents.forget(tx, connection="six", kind=KIND)
 
     six.vendor.meanwhile = forget
     six.hand_in(ONE)
@@ -315,10 +315,10 @@ def test_a_document_that_is_handed_in_while_its_kind_is_forgotten_is_read(everyw
     """Without its mention it would wait for ever."""
     six = everywhere
     with six.database.begin() as tx:
-        documents.forget(tx, connection_name="six", kind=KIND)
+        documents.forget(tx, connection="six", kind=KIND)
         person = six.aside(lambda: six.hand_in(ONE))
         person.join(1)
-        inbox.forget(tx, connection_name="six", resource=KIND)
+        inbox.forget(tx, connection="six", resource=KIND)
     person.join(30)
     six.work()
     assert ("interpreted", [KEY]) == (six.state(ONE), six.vendor.keys)
@@ -360,7 +360,7 @@ def test_while_one_document_is_read_by_another_worker_there_is_nothing_to_do(con
         six.hand_in(ONE)
         worker = six.aside(six.look)
         assert six.vendor.busy.wait(20)
-        assert (False, False) == due_work.has_work(six.desk, due.load(six.database))
+        assert (False, False) == due_work.has_work(six.context, due.load(six.database))
         six.vendor.reads_on.set()
         worker.join(30)
         assert "interpreted" == six.state(ONE)
@@ -372,11 +372,11 @@ def test_a_document_of_a_resource_that_only_newer_settings_have_waits_for_a_work
     with connect() as six:
         older = six.settings.connections["six"].model_copy(update={"resources": ("invoice",)})
         with six.database.begin() as tx:
-            streams.forget(tx, connection_name="six", resource=KIND)
+            streams.forget(tx, connection="six", resource=KIND)
         six.hand_in(ONE)
         loop.sync(ConnectionContext(six.database, six.settings, older))
         assert ([], {KEY: "due"}) == (six.vendor.received, six.states(KIND))
-        six.desk.sync_streams()
+        six.context.sync_streams()
         six.clock.pass_by(minutes=2)
         six.work()
         assert [KEY] == six.vendor.keys

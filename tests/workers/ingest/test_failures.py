@@ -52,7 +52,7 @@ def _always(six: Harness, path: str, status: int, body: str = "", **headers: str
 
 def test_a_failing_key_is_tried_after_1_s_doubling_to_5_min_and_never_given_up(six: Harness) -> None:
     _always(six, "goods/1", 500, "broken")
-    six.mention("1")
+    six.ref("1")
     waits = []
     for _ in range(11):
         asked = len(six.vendor.asked)
@@ -85,8 +85,8 @@ def test_a_failing_listing_waits_likewise_and_says_why(six: Harness) -> None:
 
 def test_retry_after_is_honoured_by_the_whole_account(six: Harness) -> None:
     _always(six, "goods/1", 429, "slow down", **{"Retry-After": "77"})
-    six.mention("1")
-    six.mention("7", resource="orders")
+    six.ref("1")
+    six.ref("7", resource="orders")
     six.look()
     assert ["goods/1"] == six.vendor.asked
     until = six.clock.now + timedelta(seconds=77)
@@ -95,14 +95,14 @@ def test_retry_after_is_honoured_by_the_whole_account(six: Harness) -> None:
 
 def test_a_vendor_who_says_to_retry_at_once_is_not_asked_without_end(six: Harness) -> None:
     _always(six, "goods/1", 429, "slow down", **{"Retry-After": "0"})
-    six.mention("1")
+    six.ref("1")
     six.look()
     assert ["goods/1"] == six.vendor.asked
 
 
 def test_busy_does_not_count_as_an_attempt(six: Harness) -> None:
     _always(six, "goods/1", 409, "multithread")
-    six.mention("1")
+    six.ref("1")
     for _ in range(5):
         six.look()
         six.clock.pass_by(seconds=1)
@@ -129,8 +129,8 @@ def test_a_vendor_who_is_closed_during_his_hours_is_not_asked_again_at_once(six:
 
 def test_an_answer_that_is_no_json_shuts_nobody_else_out(six: Harness) -> None:
     _always(six, "goods/1", 200, "<html>proxy</html>")
-    six.mention("1")
-    six.mention("7", resource="orders")
+    six.ref("1")
+    six.ref("7", resource="orders")
     six.look()
     assert ["goods/1", "orders/7"] == sorted(six.vendor.asked)
     assert 1 == six.inbox()["1"].attempts
@@ -139,7 +139,7 @@ def test_an_answer_that_is_no_json_shuts_nobody_else_out(six: Harness) -> None:
 def test_a_refused_object_is_parked_in_the_vendors_words_and_the_others_go_on(six: Harness) -> None:
     six.vendor.objects["goods"]["2"] = {"v": 1}
     six.vendor.instead["goods/1"] = [(400, {}, "Ви не маєте доступу")]
-    six.mention("1", "2")
+    six.ref("1", "2")
     six.look()
     assert {"2"} == six.live().keys()
     assert ("parked", "Ви не маєте доступу") == (six.states()["1"], six.inbox()["1"].reason)
@@ -150,8 +150,8 @@ def test_a_refused_object_is_parked_in_the_vendors_words_and_the_others_go_on(si
 
 def test_a_refused_resource_is_parked_once_its_keys_wait_with_it_and_the_others_go_on(six: Harness) -> None:
     _always(six, "goods/1", 403, "access denied")
-    six.mention("1", "2", "3")
-    six.mention("7", resource="orders")
+    six.ref("1", "2", "3")
+    six.ref("7", resource="orders")
     six.look()
     assert ["goods/1", "orders/7"] == sorted(six.vendor.asked)
     assert ("parked", "access denied") == (six.stream().state, six.column("last_error"))
@@ -160,14 +160,14 @@ def test_a_refused_resource_is_parked_once_its_keys_wait_with_it_and_the_others_
     assert "goods" not in six.vendor.asked
     six.vendor.instead.clear()
     with six.database.begin() as tx:
-        assert 1 == streams.reopen(tx, connection_name="six")
+        assert 1 == streams.reopen(tx, connection="six")
     six.look()
     assert ({"1"}, {}) == (set(six.live()), six.states())
 
 
 def test_an_answer_that_nobody_understands_parks_that_key_alone(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(200, {}, '{"no": "raw"}')]
-    six.mention("1")
+    six.ref("1")
     six.look()
     assert {"1": "parked"} == six.states()
     assert "not understood" in six.inbox()["1"].reason
@@ -184,7 +184,7 @@ def test_a_listing_that_nobody_understands_parks_that_resource_alone(six: Harnes
 
 def test_what_is_not_for_us_is_finished(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(410, {}, "another company's")]
-    six.mention("1")
+    six.ref("1")
     six.look()
     assert ({}, {}) == (six.inbox(), six.live())
 
@@ -208,7 +208,7 @@ def test_no_secret_reaches_a_table_or_the_log(six: Harness, path: str, status: i
         if path == "goods":
             six.read()
         else:
-            six.mention("1")
+            six.ref("1")
             six.look()
     told = [str(entry) for entry in logs]
     with six.database.read() as tx:
@@ -221,15 +221,15 @@ def test_no_secret_reaches_a_table_or_the_log(six: Harness, path: str, status: i
 def test_words_that_no_database_takes_are_kept_visibly(database: Database, tmp_path: Path) -> None:
     with vendor_harness.connected(database, tmp_path) as six:
         six.vendor.instead["goods/1"] = [(400, {}, "odd \x00 words")]
-        six.mention("1")
+        six.ref("1")
         six.look()
         assert "odd \\u0000 words" == six.inbox()["1"].reason
 
 
 def test_a_mention_that_came_during_a_failing_request_is_not_postponed(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(400, {}, "odd")]
-    six.vendor.meanwhile["goods/1"] = lambda: six.mention("1")
-    six.mention("1")
+    six.vendor.meanwhile["goods/1"] = lambda: six.ref("1")
+    six.ref("1")
     six.look()
     assert {"1": {"v": 1}} == six.live()
     with six.database.read() as tx:

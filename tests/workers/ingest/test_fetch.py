@@ -55,10 +55,10 @@ def test_a_mention_during_a_fetch_is_fetched_again(everywhere: Harness) -> None:
 
     def edited_on_the_way() -> None:
         vendor.objects["goods"]["1"] = {"v": 2}
-        everywhere.mention("1")  # as another worker does who folds its notice
+        everywhere.ref("1")  # as another worker does who folds its notice
 
     vendor.meanwhile["goods/1"] = edited_on_the_way
-    everywhere.notice("1")
+    everywhere.webhook("1")
     everywhere.look()
     assert {"1": {"v": 2}} == everywhere.live()
     assert {} == everywhere.inbox()
@@ -67,7 +67,7 @@ def test_a_mention_during_a_fetch_is_fetched_again(everywhere: Harness) -> None:
 
 def test_a_burst_of_notices_is_one_fetch(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
-    six.notice(*["1"] * 20)
+    six.webhook(*["1"] * 20)
     six.look()
     assert 1 == six.vendor.asked.count("goods/1")
 
@@ -76,18 +76,18 @@ def test_wanted_and_turns_come_from_one_counter_that_only_rises(everywhere: Harn
     everywhere.vendor.objects["goods"]["1"] = {"v": 1}
     numbers = []
     for _ in range(3):
-        everywhere.mention("1")
+        everywhere.ref("1")
         numbers.append(everywhere.inbox()["1"].wanted)
         everywhere.vendor.objects["goods"]["1"]["v"] += 1
         everywhere.look()
-        numbers.append(everywhere.row("1")["_turn"])
+        numbers.append(everywhere.row("1")["_revision"])
     assert sorted(set(numbers)) == numbers
 
 
 def _late_answer(six: Harness, meanwhile: Callable[[], None]) -> None:
     """Fetch key 1; after the vendor has answered, the process is paused until `meanwhile` is over."""
     six.vendor.meanwhile["goods/1"] = meanwhile
-    six.mention("1")
+    six.ref("1")
     six.look()
 
 
@@ -99,7 +99,7 @@ def test_a_fetch_that_was_paused_past_its_lease_does_not_bring_back_what_is_gone
     def gone_and_seen_to_be() -> None:
         del six.vendor.objects["goods"]["1"]
         six.clock.pass_by(minutes=2)
-        six.mention("1")
+        six.ref("1")
         six.look()
         assert {} == six.inbox()
 
@@ -115,12 +115,12 @@ def test_a_fetch_that_was_paused_past_its_lease_does_not_overwrite_a_newer_state
     def changed_and_seen_to_be() -> None:
         six.vendor.objects["goods"]["1"] = {"v": 2}
         six.clock.pass_by(minutes=2)
-        six.mention("1")
+        six.ref("1")
         six.look()
 
     _late_answer(six, changed_and_seen_to_be)
     assert {"1": {"v": 2}} == six.live()
-    assert [("1", "created", "notice")] == six.journal()
+    assert [("1", "created", "webhook")] == six.journal()
 
 
 def test_a_result_that_was_discarded_is_asked_for_again(six: Harness) -> None:
@@ -133,11 +133,11 @@ def test_a_result_that_was_discarded_is_asked_for_again(six: Harness) -> None:
 def test_a_lower_turn_never_overwrites_a_higher_one(everywhere: Harness) -> None:
     six = everywhere
     six.vendor.objects["goods"]["1"] = {"v": 2}
-    six.mention("1")
+    six.ref("1")
     six.look()
-    target = six.desk.target(six.desk.resources["goods"])
+    target = six.context.target(six.context.resources["goods"])
     prepared = apply.prepare(six.database, target, [Snapshot("1", {"v": 1})])
-    older = six.row("1")["_turn"] - 1
+    older = six.row("1")["_revision"] - 1
     for tombstones, arrived in (([], prepared), (["1"], apply.prepare(six.database, target, []))):
         with six.database.begin() as tx:
             assert [] == apply.apply(
@@ -145,7 +145,7 @@ def test_a_lower_turn_never_overwrites_a_higher_one(everywhere: Harness) -> None
                 target,
                 arrived,
                 tombstones=tombstones,
-                turn=older,
+                revision=older,
                 now=six.clock.now,
                 point=True,
             )
@@ -169,7 +169,7 @@ def test_the_slot_is_held_until_the_result_is_committed(everywhere: Harness) -> 
                 held.append(count(watching, tables.leases))
 
     sa.event.listen(six.database.engine, "commit", committing)
-    six.mention("1")
+    six.ref("1")
     six.look()
     other.close()
     assert [1] == held
@@ -188,7 +188,7 @@ def test_two_workers_never_read_one_key_at_once(connect: Connect) -> None:
             asked.append(six.vendor.asked[before:])
 
         six.vendor.meanwhile["goods/1"] = others_try
-        six.mention("1")
+        six.ref("1")
         six.look()
         assert [[]] == asked
 
@@ -200,18 +200,18 @@ def test_another_key_shares_the_gate_up_to_the_concurrency(connect: Connect) -> 
         asked: list[str] = []
 
         def others_try() -> None:
-            six.mention("2")
+            six.ref("2")
             six.vendor.meanwhile["goods/2"] = third_tries
             six.aside(six.look).join(10)
 
         def third_tries() -> None:
-            six.mention("3")
+            six.ref("3")
             before = len(six.vendor.asked)
             six.aside(six.look).join(10)
             asked.extend(six.vendor.asked[before:])
 
         six.vendor.meanwhile["goods/1"] = others_try
-        six.mention("1")
+        six.ref("1")
         six.look()
         assert [] == asked
         assert {"1", "2", "3"} == six.live().keys()
@@ -235,14 +235,14 @@ def test_absence_is_decided_by_the_fetch_alone(six: Harness) -> None:
 
 def test_an_object_that_is_gone_changes_nothing_more_until_it_is_back(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
-    six.mention("1")
+    six.ref("1")
     six.look()
     del six.vendor.objects["goods"]["1"]
     for _ in range(3):
-        six.mention("1")
+        six.ref("1")
         six.look()
     six.vendor.objects["goods"]["1"] = {"v": 1}
-    six.mention("1")
+    six.ref("1")
     six.look()
     assert ["created", "deleted", "restored"] == [kind for _, kind, _ in six.journal()]
 
@@ -260,7 +260,7 @@ def _lose(six: Harness, first: int, last: int) -> None:
     keys = [f"{number:03}" for number in range(first, last)]
     for key in keys:
         six.vendor.objects["goods"].pop(key, None)
-    six.mention(*keys)
+    six.ref(*keys)
     six.look()
 
 
@@ -319,7 +319,7 @@ def test_an_approval_is_used_up_by_the_fetch_that_found_the_object(full: Harness
 
     def gone_again() -> None:
         del full.vendor.objects["goods"][key]
-        full.mention(key)
+        full.ref(key)
 
     full.vendor.meanwhile[f"goods/{key}"] = gone_again
     full.retry(key)
@@ -331,18 +331,18 @@ def test_an_approval_is_used_up_by_the_fetch_that_found_the_object(full: Harness
 def test_news_of_a_held_key_looks_again_and_does_not_approve(full: Harness) -> None:
     _lose(full, 0, 21)
     ((key, _),) = full.states().items()
-    full.mention(key)
+    full.ref(key)
     full.look()
     assert {key: "held"} == full.states()
     full.vendor.objects["goods"][key] = {"v": 2}
-    full.mention(key)
+    full.ref(key)
     full.look()
     assert {} == full.states()
     assert {"v": 2} == full.live()[key]
 
 
 def test_a_key_of_a_resource_that_is_not_configured_is_finished(six: Harness) -> None:
-    six.mention("1", resource="unknown")
+    six.ref("1", resource="unknown")
     six.look()
     assert {} == six.inbox("unknown")
     assert "unknown/1" not in six.vendor.asked
@@ -357,7 +357,7 @@ def test_a_row_that_the_database_refuses_is_parked_alone_and_can_be_retried(ever
     with six.database.begin() as tx:
         tx.execute(sa.text("ALTER TABLE sixth_goods ADD CONSTRAINT dear CHECK (price > 0) NOT VALID"))
     six.vendor.objects["goods"] = {"1": {"price": 2}, "2": {"price": -2}, "3": {"price": 4}}
-    six.mention("1", "2", "3")
+    six.ref("1", "2", "3")
     six.look()
     assert [2, -1, 4] == [six.live()[key]["price"] for key in "123"]
     assert {"2": "parked"} == six.states()
@@ -375,7 +375,7 @@ def test_a_resource_whose_keys_cannot_be_fetched_is_read_instead(connect: Connec
         six.work()
         six.vendor.objects["goods"] = {"1": {"v": 2}}
         six.clock.pass_by(seconds=1)
-        six.notice("1")
+        six.webhook("1")
         six.work()
         assert {"1": {"v": 2}} == six.live()
         assert {} == six.inbox()
@@ -386,7 +386,7 @@ def test_metadata_that_is_no_json_is_not_asked_for_in_a_loop(connect: Connect) -
     with connect(kinds={"goods": {"described": True}}) as six:
         six.vendor.stuck = True
         six.vendor.instead["goods/metadata"] = [(200, {}, "<html>a proxy</html>")]
-        six.mention("1", "2")
+        six.ref("1", "2")
         six.look()
         assert 2 == len(six.vendor.asked)
         assert {"1": 1, "2": 1} == {key: row.attempts for key, row in six.inbox().items()}
@@ -397,15 +397,15 @@ def test_metadata_that_is_no_json_is_not_asked_for_in_a_loop(connect: Connect) -
 def test_a_declared_field_has_its_column_before_any_object_has_it(connect: Connect) -> None:
     with connect(kinds={"goods": {"described": True}}) as six:
         six.vendor.objects["goods"]["1"] = {"v": 1}
-        six.mention("1")
+        six.ref("1")
         six.look()
         assert six.row("1")["declared"] is None
 
 
 def test_a_worker_that_dies_during_a_fetch_costs_a_repeated_fetch(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
-    six.mention("1")
-    six.desk.gate.acquire("goods\n1")  # and was never heard of again
+    six.ref("1")
+    six.context.gate.acquire("goods\n1")  # and was never heard of again
     six.look()
     assert {"1": "due"} == six.states()
     six.clock.pass_by(minutes=1)
@@ -415,26 +415,26 @@ def test_a_worker_that_dies_during_a_fetch_costs_a_repeated_fetch(six: Harness) 
 
 def test_the_inbox_hands_out_live_before_bulk(six: Harness) -> None:
     six.vendor.objects["goods"] = {key: {"v": 1} for key in "abc"}
-    six.mention("a", "b", lane=Lane.BULK, cause=Cause.RECONCILE)
+    six.ref("a", "b", lane=Lane.BULK, cause=Cause.RECONCILE)
     six.clock.pass_by(seconds=5)
-    six.mention("c")
+    six.ref("c")
     six.look()
     assert ["goods/c", "goods/a", "goods/b"] == [path for path in six.vendor.asked if "/" in path]
 
 
 def test_a_live_key_that_arrives_between_bulk_keys_goes_next(six: Harness) -> None:
     six.vendor.objects["goods"] = {key: {"v": 1} for key in "abc"}
-    six.mention("a", "b", lane=Lane.BULK, cause=Cause.RECONCILE)
-    six.vendor.meanwhile["goods/a"] = lambda: six.notice("c")
+    six.ref("a", "b", lane=Lane.BULK, cause=Cause.RECONCILE)
+    six.vendor.meanwhile["goods/a"] = lambda: six.webhook("c")
     six.look()
     assert ["goods/a", "goods/c", "goods/b"] == [path for path in six.vendor.asked if "/" in path]
 
 
 def test_a_postponed_key_is_tried_when_its_time_comes_and_not_before(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
-    six.mention("1")
+    six.ref("1")
     with six.database.begin() as tx:
-        (item,) = inbox.due(tx, connection_name="six", now=six.clock.now)
+        (item,) = inbox.due(tx, connection="six", now=six.clock.now)
         until = six.clock.now + timedelta(minutes=1)
         inbox.postpone(tx, item, until=until, reason="later", counts=True)
     six.look()
@@ -447,7 +447,7 @@ def test_a_postponed_key_is_tried_when_its_time_comes_and_not_before(six: Harnes
 def test_two_workers_lose_nothing_and_double_nothing(everywhere: Harness) -> None:
     six = everywhere
     six.vendor.objects["goods"] = {f"{number}": {"v": 1} for number in range(20)}
-    six.mention(*six.vendor.objects["goods"])
+    six.ref(*six.vendor.objects["goods"])
     threads: list[threading.Thread] = [six.aside(six.look) for _ in range(3)]
     for thread in threads:
         thread.join(30)
@@ -458,9 +458,9 @@ def test_two_workers_lose_nothing_and_double_nothing(everywhere: Harness) -> Non
 
 def test_a_crash_of_ours_on_one_key_lets_the_others_go_first(six: Harness) -> None:
     six.vendor.objects["goods"] = {"1": {"crash": 1}, "2": {"v": 1}}
-    six.mention("1")
+    six.ref("1")
     six.clock.pass_by(seconds=1)
-    six.mention("2")
+    six.ref("2")
     with pytest.raises(RuntimeError):
         six.look()
     six.look()
@@ -472,12 +472,12 @@ def test_a_crash_of_ours_on_one_key_lets_the_others_go_first(six: Harness) -> No
 
 def test_a_key_that_somebody_else_fetched_meanwhile_is_not_asked_for_again(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
-    six.mention("1")
+    six.ref("1")
     with six.database.read() as tx:
-        (item,) = inbox.due(tx, connection_name="six", now=six.clock.now)
+        (item,) = inbox.due(tx, connection="six", now=six.clock.now)
     six.look()
-    with six.desk.work_session() as shift:
-        fetch.fetch(shift, item)
+    with six.context.work_session() as session:
+        fetch.fetch(session, item)
     assert ["goods", "goods/1"] == six.vendor.asked
     assert 0 == six.leases()
 
@@ -489,7 +489,7 @@ def test_a_new_field_has_the_metadata_asked_again_once_and_gets_its_declared_typ
         six.vendor.asked.clear()
         six.vendor.objects["goods"] = {key: {"declared": "a", "fresh": "17.50"} for key in "12"}
         six.vendor.instead["goods/metadata"] = [(200, {}, '{"": {"declared": "text", "fresh": "number"}}')]
-        six.mention("1", "2")
+        six.ref("1", "2")
         six.look()
         assert ["goods/1", "goods/metadata", "goods/2"] == six.vendor.asked
         with six.database.read() as tx:
@@ -502,7 +502,7 @@ def test_a_field_that_is_never_declared_is_asked_about_once(connect: Connect) ->
         for value in range(3):
             six.clock.pass_by(minutes=2)
             six.vendor.objects["goods"] = {"1": {"declared": "a", "fresh": value}}
-            six.mention("1")
+            six.ref("1")
             six.look()
         assert 2 == six.vendor.asked.count("goods/metadata")
 
@@ -511,12 +511,12 @@ def test_one_approval_does_not_let_the_other_held_deletions_pass(six: Harness) -
     six.vendor.objects["goods"] = {f"{number:02}": {"v": number} for number in range(30)}
     six.read_again()
     six.vendor.objects["goods"] = {}
-    six.mention(*six.live())
+    six.ref(*six.live())
     six.work()
     held = sorted(six.states())
     assert (20, {"held"}) == (len(held), set(six.states().values()))
     six.retry(held[0])
     six.work()
-    six.notice(*held[1:])
+    six.webhook(*held[1:])
     six.work()
     assert held[1:] == sorted(six.live())

@@ -63,7 +63,7 @@ def test_a_listing_holds_the_gate_alone_until_its_last_chunk_is_written(connect:
 
         def somebody_asks() -> None:
             with pytest.raises(gate.GateClosed):
-                six.desk.gate.acquire("goods\n1")
+                six.context.gate.acquire("goods\n1")
             refused.append(True)
 
         six.vendor.meanwhile["goods"] = somebody_asks
@@ -91,16 +91,16 @@ def test_the_pages_of_a_full_reading_follow_each_other_under_one_slot(anywhere: 
         objects = _five(six)
         six.read()
         assert objects == six.live()
-        assert 1 == len({six.row(key)["_turn"] for key in objects})
+        assert 1 == len({six.row(key)["_revision"] for key in objects})
         assert ["goods"] * 5 == six.vendor.asked
 
 
 def test_a_full_reading_gives_way_to_what_a_webhook_told(anywhere: Connect) -> None:
     with anywhere() as six:
-        objects = _five(six, lambda: six.notice("3"))
+        objects = _five(six, lambda: six.webhook("3"))
         six.work()
         assert objects == six.live()
-        assert 1 < len({six.row(key)["_turn"] for key in objects})
+        assert 1 < len({six.row(key)["_revision"] for key in objects})
 
 
 def test_a_vendor_who_sets_a_pace_is_asked_for_each_page_under_a_slot_of_its_own(anywhere: Connect) -> None:
@@ -108,7 +108,7 @@ def test_a_vendor_who_sets_a_pace_is_asked_for_each_page_under_a_slot_of_its_own
         objects = _five(six)
         six.work()
         assert objects == six.live()
-        assert 5 == len({six.row(key)["_turn"] for key in objects})
+        assert 5 == len({six.row(key)["_revision"] for key in objects})
 
 
 def test_a_reading_that_a_person_has_begin_anew_is_not_continued(anywhere: Connect) -> None:
@@ -118,7 +118,7 @@ def test_a_reading_that_a_person_has_begin_anew_is_not_continued(anywhere: Conne
         def anew() -> None:
             if not asked:
                 with six.database.begin() as tx:
-                    streams.backfill_now(tx, connection_name="six")
+                    streams.backfill_now(tx, connection="six")
             asked.append(len(six.vendor.asked))
 
         objects = _five(six, anew)
@@ -148,7 +148,7 @@ def test_a_page_that_was_paused_past_its_lease_writes_nothing(anywhere: Connect)
         def meanwhile() -> None:
             six.clock.pass_by(minutes=2)
             del six.vendor.objects["goods"]["2"]
-            six.mention("2")
+            six.ref("2")
             six.look()
 
         six.vendor.meanwhile["goods"] = meanwhile
@@ -192,13 +192,13 @@ def test_a_tick_of_several_pages_moves_the_cursor_at_its_end_only(connect: Conne
         six.vendor.listing["goods"] = answer
         six.look()
         assert [("done", "done"), ("page", "done")] == seen
-        assert ("later", None) == (six.stream().cursor, six.stream().tick_cursor)
+        assert ("later", None) == (six.stream().cursor, six.stream().poll_cursor)
 
 
 def test_a_tick_that_stopped_long_ago_between_two_pages_starts_again(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
-        six.change(tick_cursor="shifted", tick_at=six.clock.now)
+        six.change(poll_cursor="shifted", poll_at=six.clock.now)
         six.clock.pass_by(minutes=11)
         six.look()
         assert "shifted" not in six.vendor.cursors
@@ -229,12 +229,12 @@ def test_a_tick_during_a_full_reading_keeps_its_own_cursor(connect: Connect) -> 
         six.work()
         six.clock.pass_by(minutes=2)
         pages = {None: {"cursor": "page 2", "more": True}, "page 2": {"cursor": "full", "complete": True}}
-        six.vendor.listing["goods"] = lambda cursor: [{"end": pages.get(cursor, {"cursor": "tick"})}]
+        six.vendor.listing["goods"] = lambda cursor: [{"end": pages.get(cursor, {"cursor": "poll"})}]
         six.change(full_due_at=six.clock.now)
-        loop.full_sync(six.desk, budget=timedelta(0))
+        loop.full_sync(six.context, budget=timedelta(0))
         six.look()
         six.read()
-        assert "tick" == six.stream().cursor
+        assert "poll" == six.stream().cursor
 
 
 def test_a_listing_without_an_end_is_set_aside_and_moves_nothing(connect: Connect) -> None:
@@ -353,7 +353,7 @@ def test_what_was_written_during_the_reading_is_not_missing(anywhere: Connect) -
 
         six.vendor.listing["goods"] = answer
         six.change(full_due_at=six.clock.now)
-        loop.full_sync(six.desk, budget=timedelta(0))
+        loop.full_sync(six.context, budget=timedelta(0))
         six.clock.pass_by(minutes=2)
         six.look()
         six.read()
@@ -437,7 +437,7 @@ def test_a_persons_backfill_fetches_everything_again_even_if_tokens_are_equal(an
         six.look()
         assert 1 == six.live()["1"]["a"]
         with six.database.begin() as tx:
-            streams.backfill_now(tx, connection_name="six")
+            streams.backfill_now(tx, connection="six")
         six.work()
         assert objects == six.live()
         assert ("1", "updated", "backfill") == six.journal()[-1]
@@ -470,7 +470,7 @@ def test_a_full_reading_of_summaries_leaves_to_the_next_tick_what_changed_since_
         assert "first" == six.stream().cursor
         six.clock.pass_by(seconds=1)
         with six.database.begin() as tx:  # then every object is fetched, whatever its summary shows
-            streams.backfill_now(tx, connection_name="six")
+            streams.backfill_now(tx, connection="six")
         six.read()
         assert "later" == six.stream().cursor
 
@@ -495,7 +495,7 @@ def test_what_no_listing_showed_and_the_vendor_withholds_is_parked(connect: Conn
     with connect() as six:
         six.work()
         six.vendor.instead["goods/1"] = [(406, {}, "")]
-        six.mention("1")
+        six.ref("1")
         six.work()
         assert {"1": "parked"} == six.states()
 
@@ -526,7 +526,7 @@ def test_a_backfill_that_a_person_asks_for_during_a_reading_reads_everything_too
         def answer(cursor: str | None) -> Chunks:
             if cursor == during and not six.column("asked_for"):
                 with six.database.begin() as tx:
-                    streams.backfill_now(tx, connection_name="six")
+                    streams.backfill_now(tx, connection="six")
             return pages(cursor)
 
         six.vendor.listing["goods"] = answer
@@ -547,11 +547,11 @@ def test_a_look_that_is_asked_for_while_the_answer_is_on_its_way_is_not_lost(
             six.vendor.objects["goods"] = {"1": {"v": 1}}
             six.clock.pass_by(seconds=1)
             with six.database.begin() as tx:
-                streams.poll_now(tx, connection_name="six")
+                streams.poll_now(tx, connection="six")
 
         six.vendor.meanwhile["goods"] = changed_and_told
         with six.database.begin() as tx:
-            streams.poll_now(tx, connection_name="six")
+            streams.poll_now(tx, connection="six")
         six.work()
         assert {"1": {"v": 1}} == six.live()
 
@@ -560,7 +560,7 @@ def test_a_resource_that_left_and_returned_begins_with_a_full_reading(anywhere: 
     with anywhere(kinds={"goods": {"every": 60}}) as six:
         six.work()
         six.vendor.cursors.clear()
-        six.change(tick_cursor="old", tick_at=six.clock.now)
+        six.change(poll_cursor="old", poll_at=six.clock.now)
         with six.database.begin() as tx:
             streams.retire(tx, configured=[])
         six.clock.pass_by(minutes=2)
@@ -576,7 +576,7 @@ def test_mentions_of_another_resource_are_taken_if_it_is_configured(connect: Con
     with connect(kinds={"goods": {}, "orders": {}}) as six:
         six.vendor.objects["orders"]["7"] = {"v": 1}
         told = [["orders", "7"], ["invoices", "8"]]
-        six.vendor.listing["goods"] = lambda _: [{"mentions": told, "end": {"cursor": "d", "complete": True}}]
+        six.vendor.listing["goods"] = lambda _: [{"refs": told, "end": {"cursor": "d", "complete": True}}]
         six.vendor.listing["orders"] = lambda _: vendor_harness.named({})
         six.work()
         assert {"7": {"v": 1}} == six.live("orders")
@@ -709,11 +709,11 @@ def test_rows_are_written_in_the_order_of_their_keys_byte_by_byte(connect: Conne
         keys = {"b", "a", "B", "é", "Z", "_", "10", "9"}
         sa.event.listen(six.database.engine, "before_cursor_execute", seen)
         with six.database.begin() as tx:
-            mentions = [ObjectRef("goods", key) for key in ("b", "é", "a", "B", "Z", "_", "9", "10")]
+            refs = [ObjectRef("goods", key) for key in ("b", "é", "a", "B", "Z", "_", "9", "10")]
             inbox.enqueue(
                 tx,
-                connection_name="six",
-                mentions=mentions,
+                connection="six",
+                refs=refs,
                 lane=Lane.LIVE,
                 cause=Cause.WEBHOOK,
             )
@@ -724,7 +724,7 @@ def test_a_key_that_no_index_holds_is_parked_and_the_others_go_on(anywhere: Conn
     with anywhere() as six:
         long = "x" * 4000
         six.vendor.listing["goods"] = lambda _: [
-            {"snapshots": {long: {"v": 1}, "1": {"v": 1}}, "mentions": [["goods", long]]},
+            {"snapshots": {long: {"v": 1}, "1": {"v": 1}}, "refs": [["goods", long]]},
             {"end": {"cursor": "done", "complete": True}},
         ]
         six.read()
@@ -736,8 +736,8 @@ def test_a_key_that_no_index_holds_is_parked_and_the_others_go_on(anywhere: Conn
 def test_a_listing_answers_what_was_mentioned_before_it_was_asked_for(connect: Connect) -> None:
     with connect() as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
-        six.mention("1", "2", lane=Lane.BULK)
-        six.vendor.meanwhile["goods"] = lambda: six.mention("2", lane=Lane.BULK)
+        six.ref("1", "2", lane=Lane.BULK)
+        six.vendor.meanwhile["goods"] = lambda: six.ref("2", lane=Lane.BULK)
         six.read()
         assert ["2"] == list(six.inbox()), "what came while it was answered is still to be looked at"
 
@@ -746,10 +746,10 @@ def test_a_look_asked_for_between_two_pages_is_still_due_after_the_last(connect:
     with connect() as six:
         pages = {None: {"cursor": "page 2", "more": True}, "page 2": {"cursor": "done", "complete": True}}
         six.vendor.listing["goods"] = lambda cursor: [{"end": pages[cursor]}]
-        loop.full_sync(six.desk, budget=timedelta(0))
+        loop.full_sync(six.context, budget=timedelta(0))
         with six.database.begin() as tx:
-            streams.poll_now(tx, connection_name="six")
-        loop.full_sync(six.desk, budget=timedelta(0))
+            streams.poll_now(tx, connection="six")
+        loop.full_sync(six.context, budget=timedelta(0))
         assert six.stream().full_run is None
         assert six.stream().is_due(six.clock.now, full=True)
         six.read()
@@ -761,7 +761,7 @@ def test_a_tick_that_breaks_off_goes_on_as_a_full_reading_but_not_because_of_the
         six.work()
         six.clock.pass_by(minutes=2)
         away = sa.exc.OperationalError("SELECT 1", {}, OSError())
-        failures.crash_stream(six.desk, six.stream(), away, full=False)
+        failures.crash_stream(six.context, six.stream(), away, full=False)
         assert [False, False] == [six.stream().is_due(six.clock.now, full=full) for full in (False, True)]
         six.clock.pass_by(minutes=2)
         six.vendor.listing["goods"] = lambda _: [{"fail": "crash"}]

@@ -46,7 +46,7 @@ def _pages(count: int, on: Callable[[int], None] = lambda _: None) -> Callable[[
 def test_live_work_goes_first_between_the_pages_of_a_full_reading(connect: Connect) -> None:
     with connect() as six:
         six.vendor.objects["goods"]["1"] = {"v": 1}
-        six.vendor.listing["goods"] = _pages(3, lambda page: six.notice("1") if page == 1 else None)
+        six.vendor.listing["goods"] = _pages(3, lambda page: six.webhook("1") if page == 1 else None)
         six.read()
         assert ["goods", "goods", "goods/1", "goods"] == six.vendor.asked
 
@@ -57,7 +57,7 @@ def test_a_full_reading_gives_the_gate_up_while_live_work_of_another_connection_
     with connect(also={"seven": {}}) as six:
         seven = vendor_harness.Harness(six.database, six.settings, six.vendor, six.clock, name="seven")
         six.vendor.objects["goods"]["1"] = {"v": 1}
-        six.vendor.listing["goods"] = _pages(3, lambda page: seven.notice("1") if page == 1 else None)
+        six.vendor.listing["goods"] = _pages(3, lambda page: seven.webhook("1") if page == 1 else None)
         six.read()
         assert ["goods", "goods"] == six.vendor.asked
         seven.look()
@@ -80,7 +80,7 @@ def test_two_connections_of_one_account_share_its_gate(connect: Connect) -> None
         six.vendor.meanwhile["goods"] = the_others_try
         six.read()
         assert [0, 1] == asked
-        assert ["seven"] == [other.name for other in six.desk.same_account]
+        assert ["seven"] == [other.name for other in six.context.same_account]
 
 
 def test_live_keys_of_a_parked_resource_do_not_stop_the_reading_of_the_others(connect: Connect) -> None:
@@ -88,7 +88,7 @@ def test_live_keys_of_a_parked_resource_do_not_stop_the_reading_of_the_others(co
         six.vendor.instead["orders"] = [(403, {}, "access denied")]
         six.work()
         assert "parked" == six.stream("orders").state
-        six.notice("7", resource="orders")
+        six.webhook("7", resource="orders")
         six.look()
         six.vendor.asked.clear()
         six.read_again("goods")
@@ -102,17 +102,17 @@ def test_neither_ticks_nor_bulk_keys_starve_the_other(connect: Connect) -> None:
         six.vendor.objects["orders"] = {f"{number}": {"v": 1} for number in range(30)}
         six.vendor.asked.clear()
         for key in six.vendor.objects["orders"]:
-            six.mention(key, resource="orders", lane=Lane.BULK, cause=Cause.RECONCILE)
+            six.ref(key, resource="orders", lane=Lane.BULK, cause=Cause.RECONCILE)
             six.clock.pass_by(seconds=2)
-            loop.sync(six.desk, budget=ONE_STEP)
-        ticks = six.vendor.asked.count("goods")
-        assert 5 <= ticks <= 20
+            loop.sync(six.context, budget=ONE_STEP)
+        polls = six.vendor.asked.count("goods")
+        assert 5 <= polls <= 20
 
 
 def test_a_resource_that_is_always_due_again_does_not_keep_the_others_from_being_read(connect: Connect) -> None:
     with connect(kinds={"a": {"full_every": 1}, "b": {"full_every": 60}}) as six:
         for _ in range(6):
-            loop.full_sync(six.desk, budget=ONE_STEP)
+            loop.full_sync(six.context, budget=ONE_STEP)
             six.clock.pass_by(seconds=2)
         assert "b" in six.vendor.asked
 
@@ -128,7 +128,7 @@ def test_a_reading_under_way_goes_on_before_another_begins(connect: Connect) -> 
 def test_the_pace_is_kept_across_workers(connect: Connect) -> None:
     with connect(requests_per_minute=6) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
-        six.mention("1", "2")
+        six.ref("1", "2")
         six.look()
         assert ["goods/1"] == six.vendor.asked
         six.look()
@@ -147,29 +147,29 @@ def test_a_look_does_not_begin_a_full_reading_nor_a_read_a_tick(connect: Connect
         six.read()
         assert [None] == six.vendor.cursors
         six.clock.pass_by(seconds=60)
-        assert (True, False) == due_work.has_work(six.desk, due.load(six.database))
+        assert (True, False) == due_work.has_work(six.context, due.load(six.database))
         six.read()
         assert [None] == six.vendor.cursors
         six.look()
         assert [None, "done"] == six.vendor.cursors
-        assert (False, False) == due_work.has_work(six.desk, due.load(six.database))
+        assert (False, False) == due_work.has_work(six.context, due.load(six.database))
 
 
 def test_what_is_left_when_the_time_is_up_is_told(connect: Connect) -> None:
     with connect() as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
-        six.mention("1", "2")
-        shift = loop.sync(six.desk, budget=ONE_STEP)
-        assert (True, 1, 1) == (shift.has_more, shift.requests, shift.changes)
-        shift = loop.sync(six.desk)
-        assert (False, 1, 1) == (shift.has_more, shift.requests, shift.changes)
+        six.ref("1", "2")
+        session = loop.sync(six.context, budget=ONE_STEP)
+        assert (True, 1, 1) == (session.has_more, session.requests, session.changes)
+        session = loop.sync(six.context)
+        assert (False, 1, 1) == (session.has_more, session.requests, session.changes)
 
 
 @pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1100])
 def test_every_notice_is_folded(connect: Connect, count: int) -> None:
     with connect() as six:
         six.change(state="parked")  # so that nothing is fetched
-        six.notice(*(f"{number}" for number in range(count)))
+        six.webhook(*(f"{number}" for number in range(count)))
         six.look()
         assert count == len(six.inbox())
         assert "six" not in due.load(six.database).with_webhooks
@@ -181,7 +181,7 @@ def test_a_closed_vendor_is_not_read_in_full_but_asked_for_the_rest(connect: Con
         six.change(cursor="since")
         six.vendor.objects["goods"]["1"] = {"v": 1}
         six.vendor.listing["goods"] = lambda cursor: [{"end": {"cursor": "since", "complete": cursor is None}}]
-        six.mention("1")
+        six.ref("1")
         six.work()
         assert ["goods/1", "goods"] == six.vendor.asked
         assert ["since"] == six.vendor.cursors
@@ -199,11 +199,11 @@ def test_a_parked_resource_goes_on_where_a_person_has_it_looked_at(connect: Conn
         six.vendor.objects["goods"]["1"] = {"v": 1}
         six.vendor.instead["goods"] = [(403, {}, "not enabled")]
         six.read()
-        six.notice("1")
+        six.webhook("1")
         six.work()
         assert ["goods"] == six.vendor.asked
         with six.database.begin() as tx:
-            streams.poll_now(tx, connection_name="six")
+            streams.poll_now(tx, connection="six")
         six.work()
         assert {"1": {"v": 1}} == six.live()
         assert ("open", None, {}) == (six.stream().state, six.column("last_error"), six.inbox())
@@ -219,7 +219,7 @@ def test_a_worker_that_dies_leaves_nothing_held(connect: Connect, path: str) -> 
             with pytest.raises(BaseException, match=r"^$"):
                 six.read()
         else:
-            six.mention("1")
+            six.ref("1")
             six.look()
         assert 0 == six.leases()
 
@@ -231,8 +231,8 @@ def test_bulk_keys_give_way_to_live_work_of_another_connection_at_the_account(co
         seven.work()
         six.vendor.asked.clear()
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
-        six.mention("1", lane=Lane.BULK)
-        seven.notice("2")
+        six.ref("1", lane=Lane.BULK)
+        seven.webhook("2")
         six.look()
         assert [] == six.vendor.asked
         seven.look()

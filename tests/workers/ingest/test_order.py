@@ -87,9 +87,9 @@ class Company:
 
 
 @pytest.mark.parametrize("points", [True, False], ids=["point reads", "listings alone"])
-@pytest.mark.parametrize(("tick", "stories"), [(1, list(STATES)[:2]), (2, list(STATES)[2:])])
+@pytest.mark.parametrize(("poll", "stories"), [(1, list(STATES)[:2]), (2, list(STATES)[2:])])
 def test_every_order_of_events_hooks_ticks_and_listings_ends_as_the_vendor_has_it(
-    sqlite: Database, tmp_path: Path, *, points: bool, tick: int, stories: list[str]
+    sqlite: Database, tmp_path: Path, *, points: bool, poll: int, stories: list[str]
 ) -> None:
     kinds = {"goods": {"points": points, "unpaged": not points, "every": 60}}
     with vendor_harness.connected(sqlite, tmp_path, kinds=kinds, max_deletions=1.0, concurrency=2) as six:
@@ -99,16 +99,16 @@ def test_every_order_of_events_hooks_ticks_and_listings_ends_as_the_vendor_has_i
             company.begin(number)
             _polled(six)
             assert company.objects == six.live()
-            _told(six, company, tick=tick, listing=listing, during=during)
+            _told(six, company, poll=poll, listing=listing, during=during)
             _polled(six)
             assert company.objects == six.live(), (listing, during)
             assert {} == six.inbox()
-        target = six.desk.target(six.desk.resources["goods"])
+        target = six.context.target(six.context.resources["goods"])
         assert alive(sqlite, target) == replayed(sqlite, "goods")
         assert ([], []) == (_fallen(sqlite), _repeated(sqlite))
 
 
-def _told(six: Harness, company: Company, *, tick: int, listing: int, during: bool) -> None:
+def _told(six: Harness, company: Company, *, poll: int, listing: int, during: bool) -> None:
     """The three events, with their hooks, one tick and one listing between them."""
     happened = 0
     for number in range(4):
@@ -117,16 +117,16 @@ def _told(six: Harness, company: Company, *, tick: int, listing: int, during: bo
                 six.vendor.meanwhile["goods"] = lambda: company.event(listing)
                 happened = number + 1
             six.read_again()
-        if number == tick:
+        if number == poll:
             six.clock.pass_by(seconds=61)
             six.look()
         if number < 3:
             if happened <= number:
                 company.event(number)
-            six.notice(*company.hooks(number, "!"))
+            six.webhook(*company.hooks(number, "!"))
             six.look()
     for number in (2, 0, 1, 2):
-        six.notice(*company.hooks(number, "~"))
+        six.webhook(*company.hooks(number, "~"))
     six.look()
 
 
@@ -144,14 +144,16 @@ def _histories(database: Database) -> Iterable[list[Any]]:
     c = tables.changes.c
     found: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
     with database.read() as tx:
-        for row in tx.execute(sa.select(c.resource, c.key, c.kind, c.turn, c.after).order_by(c.id)):
+        for row in tx.execute(sa.select(c.resource, c.key, c.kind, c.revision, c.after).order_by(c.id)):
             found[row.resource, row.key].append(row)
     return found.values()
 
 
 def _fallen(database: Database) -> list[Any]:
     """Entries of a lower turn than the one before."""
-    return [other for history in _histories(database) for one, other in pairwise(history) if other.turn < one.turn]
+    return [
+        other for history in _histories(database) for one, other in pairwise(history) if other.revision < one.revision
+    ]
 
 
 def _repeated(database: Database) -> list[Any]:
@@ -247,8 +249,8 @@ def test_a_vendors_objects_end_as_he_has_them_in_every_order(
         clock.pass_by(minutes=6)
         mirror.catch_up()
         assert {} == mirror.differences()
-        desk = mirror.desk(vendor.system)
-        target = desk.target(desk.resources[vendor.resource])
+        context = mirror.context(vendor.system)
+        target = context.target(context.resources[vendor.resource])
         assert alive(sqlite, target) == replayed(sqlite, vendor.resource)
         assert ([], []) == (_fallen(sqlite), _repeated(sqlite))
 
@@ -256,7 +258,7 @@ def test_a_vendors_objects_end_as_he_has_them_in_every_order(
 def _listed_in_full(mirror: Mirror, system: str) -> None:
     with mirror.database.begin() as tx:
         now = mirror.database.now(tx)
-        for row in streams.open_streams(tx, connection_name=system):
+        for row in streams.open_streams(tx, connection=system):
             streams.change(tx, system, row.resource, full_due_at=now)
     mirror.work()
 
@@ -266,8 +268,8 @@ def _hooks(mirror: Mirror, vendor: type[Dilovod | Directo], keys: list[str]) -> 
     with mirror.database.begin() as tx:
         inbox.enqueue(
             tx,
-            connection_name=vendor.system,
-            mentions=[ObjectRef(vendor.resource, key) for key in keys],
+            connection=vendor.system,
+            refs=[ObjectRef(vendor.resource, key) for key in keys],
             lane=Lane.LIVE,
             cause=Cause.WEBHOOK,
         )
@@ -320,7 +322,7 @@ def test_nothing_that_changes_around_a_clocks_change_is_lost(
             edit(mirror.sandboxes[system], f"edit {number}")
             clock.pass_by(minutes=20)
             with sqlite.begin() as tx:
-                streams.poll_now(tx, connection_name=system)
+                streams.poll_now(tx, connection=system)
             mirror.work()
             assert {} == mirror.differences(), clock.now
 

@@ -87,7 +87,7 @@ def _others_go_on(six: Harness) -> None:
         nonlocal version
         version += 1
         six.vendor.objects["goods"]["2"] = six.vendor.objects["orders"]["7"] = {"v": version}
-        six.notice("2")
+        six.webhook("2")
         return _parked(six)
 
     six.in_time(edited)
@@ -105,7 +105,7 @@ def test_an_object_that_always_fails_is_parked_after_its_attempts_and_the_others
         six.vendor.objects["orders"] = {"7": {"v": 0}}
         six.work()
         poison(six)
-        six.notice("1")
+        six.webhook("1")
         _others_go_on(six)
         assert six.inbox()["1"].reason
         assert failures.ATTEMPTS <= _attempts(six) <= 2 * failures.ATTEMPTS
@@ -119,15 +119,15 @@ def test_what_was_parked_comes_back_with_all_its_attempts(
     with connect(kinds=ASKED) as six:
         six.work()
         poison(six)
-        six.notice("1")
+        six.webhook("1")
         six.in_time(partial(_parked, six))
         for again in (2, 3):
-            six.notice("1") if news == "a webhook" else six.retry("1")
+            six.webhook("1") if news == "a webhook" else six.retry("1")
             six.in_time(lambda: six.states() == {"1": "due"})
             six.in_time(partial(_parked, six))
             assert again * failures.ATTEMPTS <= _attempts(six)
         _healed(six)
-        six.notice("1") if news == "a webhook" else six.retry("1")
+        six.webhook("1") if news == "a webhook" else six.retry("1")
         six.work()
         assert ({"v": 2}, {}) == (six.live()["1"], six.states())
 
@@ -137,10 +137,10 @@ def test_an_object_that_no_worker_survives_is_parked_and_the_others_go_on(connec
     with connect(kinds={"goods": {}, "orders": {}}) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.work()
-        six.notice("1")
+        six.webhook("1")
         kills = 0
         while not _parked(six):
-            six.mention("2", lane=Lane.BULK, cause=Cause.RECONCILE)
+            six.ref("2", lane=Lane.BULK, cause=Cause.RECONCILE)
             worker = six.look_elsewhere()
             six.vendor.meanwhile["goods/1"] = worker.kill
             kills += worker.wait(60) == -9
@@ -152,7 +152,7 @@ def test_an_object_that_no_worker_survives_is_parked_and_the_others_go_on(connec
             assert kills <= failures.ATTEMPTS
         assert failures.ATTEMPTS == kills
         assert "without an answer" in six.inbox()["1"].reason
-        six.notice("1")
+        six.webhook("1")
         six.work()
         assert {} == six.states()
 
@@ -212,8 +212,8 @@ def test_a_vendor_who_is_away_for_hours_has_nothing_parked_and_everything_comes_
         leave(six)
         for objects in (six.vendor.objects["goods"], six.vendor.objects["orders"]):
             objects |= {key: {"v": 2} for key in objects}
-        six.notice("1", "2", "3")
-        six.notice("7", "8", resource="orders")
+        six.webhook("1", "2", "3")
+        six.webhook("7", "8", resource="orders")
         six.hours_pass(SHORT.get(how, 3))  # so that what the metadata said is a day old, too
         come_back(six)
         waits = six.states() | six.states("orders")
@@ -230,9 +230,9 @@ def test_in_a_quiet_account_an_object_that_always_fails_keeps_the_gate_shut_for_
         six.work()
         _broken(six)
         six.vendor.objects["goods"] = {"2": {"v": 1}}
-        six.notice("1")
+        six.webhook("1")
         six.hours_pass(1)
-        six.notice("2")
+        six.webhook("2")
         six.in_time(lambda: six.live() == {"2": {"v": 1}}, hours=3 / 3600)
 
 
@@ -242,9 +242,9 @@ def test_an_outage_during_which_webhooks_go_on_coming_parks_nothing(connect: Con
         six.vendor.objects["goods"] = {"1": {"v": 1}}
         six.work()
         six.vendor.away = (500, {}, "broken")
-        six.notice("1")
+        six.webhook("1")
         for _ in range(3 * failures.ATTEMPTS):
-            six.vendor.meanwhile["goods/1"] = lambda: six.mention("1")
+            six.vendor.meanwhile["goods/1"] = lambda: six.ref("1")
             six.look()
             six.clock.pass_by(minutes=5)
             assert {"1": "due"} == six.states()
@@ -260,7 +260,7 @@ def test_a_vendor_who_is_busy_now_and_then_has_nothing_parked(connect: Connect) 
         six.work()
         six.vendor.stuck = True
         six.vendor.instead["goods/1"] = [(429, {"Retry-After": "100"}, "slow down")]
-        six.notice("1")
+        six.webhook("1")
         six.hours_pass(1)
         assert ("due", {}) == (six.states()["1"], six.live())
         _healed(six)
@@ -272,7 +272,7 @@ def test_metadata_that_always_fails_parks_no_key(connect: Connect) -> None:
         six.vendor.stuck = True
         six.vendor.instead["goods/metadata"] = [(500, {}, "broken")]
         six.vendor.objects["goods"] = {"1": {"v": 1}}
-        six.notice("1")
+        six.webhook("1")
         six.hours_pass(2)
         assert {"1": "due"} == six.states()
         six.vendor.instead.clear()
@@ -322,22 +322,22 @@ def test_a_poisoned_good_at_dilovod_is_parked_and_the_others_go_on(sqlite: Datab
         goods = sorted(mirror.sandboxes["dilovod"].truth("catalogs.goods"))
         door.needle = f'getObject","params":{{"id":"{goods[0]}"'.encode()
         with sqlite.begin() as tx:
-            streams.backfill_now(tx, connection_name="dilovod")
-        desk = mirror.desk("dilovod")
+            streams.backfill_now(tx, connection="dilovod")
+        context = mirror.context("dilovod")
         sandbox = mirror.sandboxes["dilovod"]
         while not mirror.status()["catalogs.goods"].parked and door.broken <= 2 * failures.ATTEMPTS:
             sandbox.books.touch(sandbox.books.things[goods[1]], productNum=f"edit {door.broken}")
             with sqlite.begin() as tx:
-                mentioned = [ObjectRef("catalogs.goods", goods[1])]
+                enqueued = [ObjectRef("catalogs.goods", goods[1])]
                 inbox.enqueue(
                     tx,
-                    connection_name="dilovod",
-                    mentions=mentioned,
+                    connection="dilovod",
+                    refs=enqueued,
                     lane=Lane.LIVE,
                     cause=Cause.WEBHOOK,
                 )
-            loop.full_sync(desk)
-            loop.sync(desk)
+            loop.full_sync(context)
+            loop.sync(context)
             clock.pass_by(seconds=30)
         assert {} == {key: row for key, row in mirror.differences().items() if goods[1] in row}
         assert failures.ATTEMPTS <= door.broken <= 2 * failures.ATTEMPTS

@@ -66,10 +66,10 @@ def test_one_webhooks_update(database: Database, tmp_path: Path) -> None:
         hook = mirror.sandboxes["dilovod"].hooks[-1]["params"]
         with database.begin() as tx:
             webhooks.append(tx, [webhooks.AcceptedWebhook("dilovod", "{}", hook["objectName"], hook["id"])])
-        desk = mirror.desk("dilovod")
+        context = mirror.context("dilovod")
         with counted(database) as traffic:
-            shift = loop.sync(desk)
-        assert (1, 1) == (shift.requests, shift.changes)
+            session = loop.sync(context)
+        assert (1, 1) == (session.requests, session.changes)
         assert {} == mirror.differences()
     assert UPDATE[database.engine.dialect.name] == traffic.figures(), "\n".join(traffic.statements)
 
@@ -83,7 +83,7 @@ def test_a_full_sync_of_one_page(database: Database, tmp_path: Path) -> None:
         six.vendor.objects["goods"]["1"] = {"v": 10}
         six.change(full_due_at=vendor_harness.START)
         with counted(database) as traffic:
-            shift = six.read()
-        assert (1, 1) == (shift.requests, shift.changes)
+            session = six.read()
+        assert (1, 1) == (session.requests, session.changes)
         assert {"v": 10} == six.live()["1"]
     assert PAGE[database.engine.dialect.name] == traffic.figures(), "\n".join(traffic.statements)

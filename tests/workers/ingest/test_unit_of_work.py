@@ -49,7 +49,7 @@ def prepared(database: Database, **objects: Any) -> apply.Prepared:
 def journaled(database: Database) -> list[tuple[str, str, int]]:
     """Key, kind and revision of each entry."""
     with database.read() as tx:
-        return [(entry.key, entry.kind, entry.turn) for entry in journal.read(tx, after=0, limit=100)]
+        return [(entry.key, entry.kind, entry.revision) for entry in journal.read(tx, after=0, limit=100)]
 
 
 def raws(database: Database) -> dict[str, Any]:
@@ -61,10 +61,8 @@ def test_the_journal_is_the_last_that_a_unit_executes(database: Database, door: 
     lease, batch = door.acquire(), prepared(database, a=1, b=2)
     with counted(database) as traffic, UnitOfWork.under(lease, TARGET, Cause.POLL) as work:
         work.apply(batch, point=False)
-        inbox.enqueue(
-            work.tx, connection_name="books", mentions=[ObjectRef("items", "c")], lane=Lane.BULK, cause=work.cause
-        )
-    assert [("a", "created", lease.turn), ("b", "created", lease.turn)] == journaled(database)
+        inbox.enqueue(work.tx, connection="books", refs=[ObjectRef("items", "c")], lane=Lane.BULK, cause=work.cause)
+    assert [("a", "created", lease.revision), ("b", "created", lease.revision)] == journaled(database)
     first, after_inbox = traffic.statements[0], traffic.statements[-1].lower()
     assert first.startswith("DELETE FROM leases")
     assert "changes" in after_inbox or "update feed" in after_inbox  # PostgreSQL takes the entries by COPY
@@ -98,7 +96,7 @@ def test_a_lower_revision_never_overwrites_a_higher(database: Database, door: ga
         assert [] == work.apply(old, point=True)
         assert [] == work.delete(["b"], point=True)
     assert {"a": 2, "b": 2} == raws(database)
-    assert {later.turn} == {revision for _, _, revision in journaled(database)}
+    assert {later.revision} == {revision for _, _, revision in journaled(database)}
 
 
 def test_what_several_calls_changed_is_journaled_in_the_order_of_the_keys(database: Database, door: gate.Gate) -> None:

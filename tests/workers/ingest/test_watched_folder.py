@@ -172,7 +172,7 @@ def test_a_parked_document_is_not_sent_again_because_its_file_is_there_again(six
     put(folder / "a.pdf")
     again(six)
     with six.database.begin() as tx:
-        parked.drop(tx, connection_name="six")
+        parked.drop(tx, connection="six")
     put(folder / "a.pdf")
     again(six)
     assert [KEY] == six.vendor.keys
@@ -311,7 +311,7 @@ def test_a_look_leaves_the_reason_of_a_resource_that_was_parked_meanwhile(
     if fails:
         shutil.rmtree(folder)
         folder.write_text("no folder")
-    watched_folder.scan(six.desk, begun, began_at=six.clock.now)
+    watched_folder.scan(six.context, begun, began_at=six.clock.now)
     assert "parked" == six.stream(KIND).state
     assert "credentials do not match" in six.column("last_error", KIND)
 
@@ -320,10 +320,10 @@ def test_a_look_that_was_asked_for_while_one_failed_is_still_due(six: Reader, fo
     begun = six.stream(KIND)
     six.clock.pass_by(seconds=1)
     with six.database.begin() as tx:
-        streams.poll_now(tx, connection_name="six", resource=KIND)
+        streams.poll_now(tx, connection="six", resource=KIND)
     shutil.rmtree(folder)
     folder.write_text("no folder")
-    watched_folder.scan(six.desk, begun, began_at=six.clock.now)
+    watched_folder.scan(six.context, begun, began_at=six.clock.now)
     assert six.clock.now == six.stream(KIND).full_due_at
     assert "must be able to read and change" in six.column("last_error", KIND)
 
@@ -379,7 +379,7 @@ def test_a_backfill_sends_nothing_again(six: Reader, folder: Path) -> None:
     again(six)
     put(folder / "a.pdf")
     with six.database.begin() as tx:
-        streams.backfill_now(tx, connection_name="six")
+        streams.backfill_now(tx, connection="six")
     six.work()
     assert ([KEY], False) == (six.vendor.keys, six.column("asked_for", KIND))
     again(six)
@@ -390,7 +390,7 @@ def test_a_look_that_was_asked_for_while_one_went_on_is_still_due(six: Reader, f
     stale = six.stream(KIND)
     with six.database.begin() as tx:
         six.clock.pass_by(seconds=1)
-        streams.poll_now(tx, connection_name="six", resource=KIND)
+        streams.poll_now(tx, connection="six", resource=KIND)
         now = six.clock.now
         later = timedelta(hours=1) + now
         streams.finish_scan(tx, stale, began_at=now, next_at=later, now=now, warning=None)

@@ -216,7 +216,7 @@ def test_a_worker_that_was_never_there_is_missed_after_a_while(quick: Canaries, 
 def lease(sent: Canaries, *, subject: str | None) -> None:
     with sent.database.begin() as tx:
         until_ = sent.database.now(tx) + timedelta(hours=2)
-        held = {"turn": 1, "account": "a", "subject": subject, "until": until_}
+        held = {"revision": 1, "account": "a", "subject": subject, "until": until_}
         tx.execute(sa.insert(tables.leases).values(held))
 
 

@@ -32,7 +32,7 @@ def test_flower_shows_tasks_and_workers_to_whoever_knows_the_password(tmp_path: 
         installation.start("flower", "--port", str(port), ERPMIRROR_FLOWER_AUTH=":".join(AUTH))
         for verb in (processes.SYNC, processes.FULL_SYNC):
             installation.start(*verb)
-        doorbell = wakeup.Waker(app.create_app(mirror.settings, database), database)
+        waker = wakeup.Waker(app.create_app(mirror.settings, database), database)
 
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=AUTH, trust_env=False, timeout=10) as client:
 
@@ -45,7 +45,7 @@ def test_flower_shows_tasks_and_workers_to_whoever_knows_the_password(tmp_path: 
 
             until(lambda: len(shown("/api/workers?refresh=1")) == 2, seconds=60, what=installation.logs)
             for which in (wakeup.SYNC, wakeup.FULL_SYNC):
-                doorbell.wake("directo", which)
+                waker.wake("directo", which)
             until(
                 lambda: ["SUCCESS", "SUCCESS"] == [task["state"] for task in shown("/api/tasks").values()],
                 seconds=60,

@@ -62,12 +62,12 @@ def _count(six: Harness, table: sa.Table) -> int:
 def _journal(six: Harness, count: int) -> None:
     changes = [Change(str(number), ChangeKind.CREATED, None, {}) for number in range(count)]
     with six.database.begin() as tx:
-        journal.append(tx, "six", "goods", changes, turn=1, cause=Cause.POLL, now=six.clock.now)
+        journal.append(tx, "six", "goods", changes, revision=1, cause=Cause.POLL, now=six.clock.now)
 
 
 def _one_page(six: Harness, resource: str = "goods") -> None:
-    with six.desk.work_session() as shift:
-        listing.read(shift, six.desk.resources[resource], now=six.clock.now, full=True)
+    with six.context.work_session() as session:
+        listing.read(session, six.context.resources[resource], now=six.clock.now, full=True)
 
 
 def _largest_deletion(six: Harness, work: Callable[[], None]) -> int:
@@ -90,49 +90,49 @@ def _largest_deletion(six: Harness, work: Callable[[], None]) -> int:
 
 def test_notices_and_the_journal_are_kept_as_long_as_the_settings_say(six: Harness) -> None:
     settings = _kept(six)
-    six.notice("1", "2")
+    six.webhook("1", "2")
     six.look()
     _journal(six, 2)
     six.clock.pass_by(days=4)
     retention.prune(six.database, settings)
-    assert ([1, 2], [1, 2]) == (_ids(six, tables.notices), _ids(six, tables.changes))
+    assert ([1, 2], [1, 2]) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
     six.clock.pass_by(days=2)
     _journal(six, 1)
     retention.prune(six.database, settings)
-    assert ([1, 2], [3]) == (_ids(six, tables.notices), _ids(six, tables.changes))
+    assert ([1, 2], [3]) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
     six.clock.pass_by(days=5)
-    six.notice("3")
+    six.webhook("3")
     retention.prune(six.database, settings)
-    assert [3] == _ids(six, tables.notices)
+    assert [3] == _ids(six, tables.webhooks)
 
 
 def test_without_a_word_the_journal_is_kept_for_ever_and_notices_for_thirty_days(six: Harness) -> None:
     _journal(six, 2)
-    six.notice("1")
+    six.webhook("1")
     six.look()
     six.clock.pass_by(days=29)
     retention.prune(six.database, six.settings)
-    assert [1] == _ids(six, tables.notices)
+    assert [1] == _ids(six, tables.webhooks)
     six.clock.pass_by(days=4000)
     retention.prune(six.database, six.settings)
-    assert ([], [1, 2]) == (_ids(six, tables.notices), _ids(six, tables.changes))
+    assert ([], [1, 2]) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
 
 
 def test_a_notice_that_is_not_folded_is_never_trimmed(six: Harness) -> None:
-    six.notice("1")
+    six.webhook("1")
     six.clock.pass_by(days=400)
     retention.prune(six.database, _kept(six))
-    assert [1] == _ids(six, tables.notices)
+    assert [1] == _ids(six, tables.webhooks)
 
 
 def test_much_is_cleared_away_in_small_transactions(six: Harness) -> None:
     settings = _kept(six)
-    six.notice(*map(str, range(25)))
+    six.webhook(*map(str, range(25)))
     six.look()
     _journal(six, 25)
     six.clock.pass_by(days=20)
     assert 10 == _largest_deletion(six, lambda: retention.prune(six.database, settings, portion=10))
-    assert ([], []) == (_ids(six, tables.notices), _ids(six, tables.changes))
+    assert ([], []) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
 
 
 def test_the_journal_is_trimmed_from_the_oldest_on_without_a_hole(six: Harness) -> None:
@@ -156,7 +156,7 @@ def test_readings_are_forgotten_also_those_that_were_given_up(six: Harness) -> N
     six.vendor.listing["goods"] = lambda _: [{"end": end}]
     for _ in range(3):
         with six.database.begin() as tx:
-            streams.backfill_now(tx, connection_name="six")
+            streams.backfill_now(tx, connection="six")
         six.change(asked_for=False)
         _one_page(six)
     under_way = six.stream().full_run
@@ -188,26 +188,26 @@ def test_what_a_reading_saw_is_forgotten_with_its_resource(connect: Connect) -> 
 
 def test_gates_leases_and_bells_of_accounts_that_are_gone_are_forgotten(six: Harness) -> None:
     settings = _kept(six)
-    six.desk.gate.acquire("goods\n1")  # and was never heard of again
+    six.context.gate.acquire("goods\n1")  # and was never heard of again
     with six.database.begin() as tx:
         for name in ("six", "gone"):
-            rung = {"connection": name, "bell": "sync", "rung_at": six.clock.now, "answered_at": six.clock.now}
-            tx.execute(sa.insert(tables.rings).values(**rung))
+            woken = {"connection": name, "waker": "sync", "woken_at": six.clock.now, "answered_at": six.clock.now}
+            tx.execute(sa.insert(tables.wakeups).values(**woken))
     six.clock.pass_by(days=9)
     retention.prune(six.database, settings)
-    assert (1, 1, 2) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.rings))
+    assert (1, 1, 2) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.wakeups))
     six.clock.pass_by(days=2)
     retention.prune(six.database, settings)
-    assert (0, 0, 1) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.rings))
+    assert (0, 0, 1) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.wakeups))
     six.vendor.objects["goods"] = {"1": {"v": 1}}
-    six.mention("1")
+    six.ref("1")
     six.look()
     assert {"1": {"v": 1}} == six.live(), "whoever asks again has a gate again"
 
 
 def test_a_gate_that_a_vendor_shut_for_long_stays(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(429, {"Retry-After": str(40 * 86400)}, "see you in spring")]
-    six.mention("1")
+    six.ref("1")
     six.look()
     six.clock.pass_by(days=11)
     retention.prune(six.database, _kept(six))
@@ -217,7 +217,7 @@ def test_a_gate_that_a_vendor_shut_for_long_stays(six: Harness) -> None:
 def test_work_of_a_resource_or_a_connection_that_left_does_not_grow(six: Harness) -> None:
     """One row for each key at most, and none of a resource that nobody knows."""
     for _ in range(3):
-        six.notice("1", resource="unheard of")
+        six.webhook("1", resource="unheard of")
         six.look()
     assert {} == six.inbox("unheard of")
 
@@ -226,13 +226,13 @@ def test_work_of_a_resource_or_a_connection_that_left_does_not_grow(six: Harness
 def test_a_week_without_the_vendor_leaves_one_row_for_each_object(six: Harness, days: int) -> None:
     six.vendor.away = (503, {}, "closed for repairs")
     for _ in range(days):
-        six.notice(*"12345" * 20)
+        six.webhook(*"12345" * 20)
         six.look()
         six.clock.pass_by(days=1)
     assert 5 == len(six.inbox())
     six.clock.pass_by(days=31)
     retention.prune(six.database, six.settings)
-    assert [] == _ids(six, tables.notices)
+    assert [] == _ids(six, tables.webhooks)
 
 
 def test_a_full_reading_that_fails_for_long_leaves_one_run(six: Harness) -> None:

@@ -80,27 +80,27 @@ def enqueue(mirror: Mirror, name: str, resource: str) -> None:
     with mirror.database.begin() as tx:
         inbox.enqueue(
             tx,
-            connection_name=name,
-            mentions=[ObjectRef(resource, "1")],
+            connection=name,
+            refs=[ObjectRef(resource, "1")],
             lane=Lane.BULK,
             cause=Cause.POLL,
         )
 
 
 def webhook(mirror: Mirror) -> None:
-    letter = AcceptedWebhook(SHOP, "{}", resource="catalogs.goods", key="1")
+    webhook = AcceptedWebhook(SHOP, "{}", resource="catalogs.goods", key="1")
     with mirror.database.begin() as tx:
-        webhooks.append(tx, [letter])
+        webhooks.append(tx, [webhook])
 
 
 def poll(mirror: Mirror) -> None:
     with mirror.database.begin() as tx:
-        streams.poll_now(tx, connection_name=BOOKS, resource="items")
+        streams.poll_now(tx, connection=BOOKS, resource="items")
 
 
 def full_sync(mirror: Mirror) -> None:
     with mirror.database.begin() as tx:
-        streams.backfill_now(tx, connection_name=BOOKS, resource="items")
+        streams.backfill_now(tx, connection=BOOKS, resource="items")
 
 
 def test_no_wake_up_is_sent_while_nothing_is_due(mirror: Mirror, scheduler: DueScheduler) -> None:
@@ -160,7 +160,7 @@ def test_a_lost_wake_up_is_repeated(mirror: Mirror, scheduler: DueScheduler, clo
 
 def _close(mirror: Mirror, name: str, *, until: datetime) -> None:
     closed = {"failures": 1, "shut_until": until, "shut_reason": "429"}
-    insert = mirror.database.insert(tables.gates).values(account=mirror.desk(name).gate.account, **closed)
+    insert = mirror.database.insert(tables.gates).values(account=mirror.context(name).gate.account, **closed)
     with mirror.database.begin() as tx:
         tx.execute(insert.on_conflict_do_update(index_elements=[tables.gates.c.account], set_=closed))
 
@@ -183,7 +183,7 @@ def test_notices_are_folded_also_while_the_gate_is_close(mirror: Mirror, schedul
     webhook(mirror)
     scheduler.wake_due()
     assert {"sync": 1, "full_sync": 0} == woken(mirror)
-    assert not loop.sync(mirror.desk(SHOP)).requests
+    assert not loop.sync(mirror.context(SHOP)).requests
     assert SHOP not in due.load(mirror.database).with_webhooks
     wakeup.Waker(scheduler.app, mirror.database).acknowledge(SHOP, wakeup.SYNC)
     scheduler.wake_due()
@@ -202,7 +202,7 @@ def test_a_watched_folder_is_scanned_also_while_the_gate_is_closed(
         mirror.sandboxes["interpreter"]._delivery_note()
         scheduler_of(mirror).wake_due()
         assert {"sync": 0, "full_sync": 1} == woken(mirror)
-        assert not loop.full_sync(mirror.desk("interpreter")).requests
+        assert not loop.full_sync(mirror.context("interpreter")).requests
         with timed.read() as tx:
             kept = tx.execute(sa.select(tables.documents.c.state)).scalars().all()
         assert ["waiting"] == kept
@@ -243,8 +243,8 @@ def test_a_server_that_is_away_does_not_end_the_scheduler(mirror: Mirror, tmp_pa
     away = Mirror(mirror.database, configuration.load(file), mirror.sandboxes)
     scheduler = scheduler_of(away)
     with mirror.database.begin() as tx:  # an outstanding ring: then the queue is asked, not filled
-        rings = {"connection": BOOKS, "bell": "sync", "rung_at": mirror.database.now(tx)}
-        tx.execute(sa.insert(tables.rings).values(**rings))
+        wakeups = {"connection": BOOKS, "waker": "sync", "woken_at": mirror.database.now(tx)}
+        tx.execute(sa.insert(tables.wakeups).values(**wakeups))
     assert [True, True] == [scheduler.tick() > 0, scheduler.tick() > 0]
 
 
@@ -260,7 +260,7 @@ def test_notices_are_kept_for_thirty_days_and_those_not_folded_for_ever(
     webhook(mirror)
     webhook(mirror)
     with mirror.database.begin() as tx:
-        tx.execute(sa.update(tables.notices).where(tables.notices.c.id == 1).values(state="folded"))
+        tx.execute(sa.update(tables.webhooks).where(tables.webhooks.c.id == 1).values(state="folded"))
     scheduler.wake_due()
     assert [1, 2] == kept(mirror)
     clock.pass_(days=31)
@@ -270,4 +270,4 @@ def test_notices_are_kept_for_thirty_days_and_those_not_folded_for_ever(
 
 def kept(mirror: Mirror) -> list[int]:
     with mirror.database.read() as tx:
-        return list(tx.execute(sa.select(tables.notices.c.id).order_by(tables.notices.c.id)).scalars())
+        return list(tx.execute(sa.select(tables.webhooks.c.id).order_by(tables.webhooks.c.id)).scalars())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workers.connectors.contract import Ignored, Malformed, Notice
+from workers.connectors.contract import Ignored, Malformed, ObjectRef
 from workers.connectors.dilovod.resources import ID, is_register
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ PREFIXES = {
 _RESOURCES_BY_PREFIX = {prefix: name for name, prefix in PREFIXES.items()}
 
 
-def read(packet: Any, options: Options) -> Notice | Ignored:
+def read(packet: Any, options: Options) -> ObjectRef | Ignored:
     """The object that the decoded packet names, or why to ignore it. `Malformed` if Dilovod cannot have sent it.
 
     `{"action":"objectChanged","params":{"objectName":"documents.saleOrder","id":"1109…"}}`
@@ -75,9 +75,9 @@ def _check_prefix(name: str, key: str) -> None:
         raise Malformed("objectName and id contradict each other")
 
 
-def _accept_or_ignore(name: str, key: str, options: Options) -> Notice | Ignored:
+def _accept_or_ignore(name: str, key: str, options: Options) -> ObjectRef | Ignored:
     if name not in options.resources:
         return Ignored(f"{name[:_MAX_SHOWN]} is not configured")
     if is_register(name):
         return Ignored(f"{name} is a register, which is read on a schedule")
-    return Notice(name, key)
+    return ObjectRef(name, key)

@@ -9,7 +9,7 @@ import pytest
 
 from models.values import Kind
 from tests.workers.connectors.dilovod.conftest import made_options, opened, recording
-from workers.connectors.contract import Notice
+from workers.connectors.contract import ObjectRef
 from workers.connectors.dilovod import metadata, node, webhooks
 from workers.connectors.dilovod.queries import Filter, Operator, SelectionType
 from workers.connectors.dilovod.resources import resources
@@ -114,7 +114,7 @@ def test_a_discount_is_a_decimal_and_no_link(client: Client, sandbox: dilovod_sa
 def test_the_packet_that_the_help_calls_a_response_is_the_webhook() -> None:
     sample = {"action": "objectChanged", "params": {"objectName": "documents.saleOrder", "id": "1109100000001038"}}
 
-    assert Notice("documents.saleOrder", "1109100000001038") == webhooks.read(sample, made_options())
+    assert ObjectRef("documents.saleOrder", "1109100000001038") == webhooks.read(sample, made_options())
 
 
 def test_the_node_file_lists_its_webhooks_as_an_array() -> None:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from models import exact
 from tests.serving import served
 from tests.workers.connectors.dilovod.conftest import made_options
-from workers.connectors.contract import Notice
+from workers.connectors.contract import ObjectRef
 from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod import webhooks
 from workers.connectors.dilovod.options import Options
@@ -234,7 +234,7 @@ def test_edits_by_users_send_webhooks_that_the_connector_accepts(sandbox: dilovo
         assert sandbox.edit(random)
 
     assert sandbox.hooks
-    assert all(isinstance(webhooks.read(hook, made_options()), Notice) for hook in sandbox.hooks)
+    assert all(isinstance(webhooks.read(hook, made_options()), ObjectRef) for hook in sandbox.hooks)
 
 
 def test_the_story_contains_every_kind_of_change(sandbox: dilovod_sandbox.Sandbox) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.workers.connectors.dilovod.conftest import made_options
-from workers.connectors.contract import Ignored, Malformed, Notice
+from workers.connectors.contract import Ignored, Malformed, ObjectRef
 from workers.connectors.dilovod import webhooks
 
 ORDER = "1109100000001038"
@@ -20,10 +20,10 @@ def packet(object_name: Any = "documents.saleOrder", key: Any = ORDER, action: A
 @pytest.mark.parametrize(
     ("sent", "read"),
     [
-        (packet(), Notice("documents.saleOrder", ORDER)),
-        (packet(key=int(ORDER)), Notice("documents.saleOrder", ORDER)),
-        (packet("catalogs.goods", "1100300000000003"), Notice("catalogs.goods", "1100300000000003")),
-        (packet() | {"more": 1}, Notice("documents.saleOrder", ORDER)),
+        (packet(), ObjectRef("documents.saleOrder", ORDER)),
+        (packet(key=int(ORDER)), ObjectRef("documents.saleOrder", ORDER)),
+        (packet("catalogs.goods", "1100300000000003"), ObjectRef("catalogs.goods", "1100300000000003")),
+        (packet() | {"more": 1}, ObjectRef("documents.saleOrder", ORDER)),
         (packet("catalogs.firms", "1100400000001001"), Ignored("catalogs.firms is not configured")),
         (packet("documents.purchase", "1999900000001001"), Ignored("documents.purchase is not configured")),
         (packet("balanceRegisters.goods"), None),
@@ -32,7 +32,7 @@ def packet(object_name: Any = "documents.saleOrder", key: Any = ORDER, action: A
         ({"action": "\ud800"}, Ignored(r"unknown action '\ud800'")),
     ],
 )
-def test_a_well_formed_packet_is_accepted_or_ignored(sent: Any, read: Notice | Ignored | None) -> None:
+def test_a_well_formed_packet_is_accepted_or_ignored(sent: Any, read: ObjectRef | Ignored | None) -> None:
     if read is None:
         with pytest.raises(Malformed, match="contradict"):
             webhooks.read(sent, made_options())

@@ -205,9 +205,9 @@ def test_a_filter_that_lists_single_days_is_not_split_into_windows(account: Acco
 
 
 def alive(database: Database, mirror: Mirror, resource: str) -> dict[str, JsonObject]:
-    desk = mirror.desk("directo")
+    context = mirror.context("directo")
     with database.read() as tx:
-        rows = list(apply.export(tx, desk.target(desk.resources[resource], None)))
+        rows = list(apply.export(tx, context.target(context.resources[resource], None)))
     return {key: raw for key, gone, raw in rows if gone is None}
 
 

@@ -206,7 +206,7 @@ def test_an_external_entity_is_never_fetched(
         assert [] == requests
 
 
-READ: dict[str, tuple[str | bytes, dict[str, Any]]] = {
+FULL_SYNC: dict[str, tuple[str | bytes, dict[str, Any]]] = {
     "instructions": ("<?xml version='1.0'?><?php evil() ?>" + _items("<?evil x?><item code='1'/>"), {"code": "1"}),
     "UTF-16 without a mark": (_items().encode("utf-16-le"), {"code": "1"}),
     "marked text": (_items("<item code='1'><![CDATA[<x>&a;]]></item>"), {"code": "1", "text": "<x>&a;"}),
@@ -219,9 +219,9 @@ READ: dict[str, tuple[str | bytes, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", FULL_SYNC)
 def test_an_unusual_reply_is_read(vendor: tuple[HostileVendor, str], ask: Callable[[str], Any], name: str) -> None:
-    body, raw = READ[name]
+    body, raw = FULL_SYNC[name]
     vendor[0].answers_with(body)
     assert ask("list") == {"1": raw}
 

@@ -153,7 +153,7 @@ def test_interpreted_documents_are_mirrored_exactly(database: Database, store: S
     snapshots = [store.interpret(each) for each in papers]
     assert sorted((each.key, "created") for each in snapshots) == kinds(write(database, snapshots, target=TARGET))
     assert store.sandbox.truth("deliverynote") == {each["_key"]: each["_raw"] for each in rows(database, TARGET)}
-    assert [] == write(database, snapshots, target=TARGET, turn=2)
+    assert [] == write(database, snapshots, target=TARGET, revision=2)
     bought = {"Skruv": Decimal("12.50"), "Frakt": None, "Mutter": Decimal("0.10")}
     assert bought == dict(part(database, "articles", "article_name", "purchase_price"))
     assert [] == schema_changes(database, "overflow")

@@ -44,8 +44,8 @@ def test_an_outage_parks_one_document_and_the_others_wait(
         dropped = [vendor.drop("deliverynote", paper(number=number).pdf()) for number in range(6)]
         vendor.faults.extend([fault] * len(dropped))
         for _ in range(3):
-            loop.full_sync(mirror.desk("interpreter"))
-            loop.sync(mirror.desk("interpreter"))
+            loop.full_sync(mirror.context("interpreter"))
+            loop.sync(mirror.context("interpreter"))
         assert 1 == len(vendor.uploads)
         assert {State.PARKED: 1, State.WAITING: 5} == _states(mirror)
         vendor.faults.clear()
