@@ -50,7 +50,7 @@ class System:
     @property
     def client(self) -> Callable[[Connection, ClientRuntime], Client]:
         """The constructor of its client: `system.client(options, runtime)`."""
-        return cast("Callable[[Connection, Wire], Client]", self._attribute("client", "Client"))
+        return cast("Callable[[Connection, ClientRuntime], Client]", self._attribute("client", "Client"))
 
     @property
     def resources(self) -> Callable[[Connection], tuple[Resource, ...]]:

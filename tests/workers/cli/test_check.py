@@ -143,7 +143,7 @@ def test_a_check_asks_and_leaves_no_trace_at_the_gate(books: Vendor) -> None:
     check()
     assert set(RESOURCES) == {each.partition("?")[0] for each in books.sandbox.asked}
     loaded = configuration.load()
-    database = cli.entry.database(loaded)
+    database = cli.common.database(loaded)
     door = gate.Gate(database, loaded.connections["it"])
     door.cancel(door.acquire())
     database.close()
@@ -284,7 +284,7 @@ def test_closed_hours_are_no_failure_and_end_at_the_next_opening() -> None:
 @pytest.mark.usefixtures("books")
 def test_an_answer_that_nothing_is_open_is_no_failure() -> None:
     loaded = configuration.load()
-    database = cli.entry.database(loaded)
+    database = cli.common.database(loaded)
     interview = connection_check.ConnectionCheck(context.connection_context(database, loaded, "it"), lambda _: None)
     shut = errors.Closed("only before 5 AM", until=datetime(2026, 6, 1, 18, tzinfo=UTC))
     proof = interview._ended("items", shut, hints.of_resource(shut, "items", "[connections.it] of f"))
