@@ -17,7 +17,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 
-class VendorError(Exception):  # noqa: N818 - named by what happens next
+class VendorError(Exception):
     """Base of the families below."""
 
 

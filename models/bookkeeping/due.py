@@ -61,7 +61,7 @@ def load(database: Database) -> Due:
         full_syncs = _streams(tx, now)
         if not (announced or keyed or full_syncs):
             return Due(now)
-        shut = _texts(tx, sa.select(gates.c.account).where(gates.c.shut_until > now))
+        shut = _texts(tx, sa.select(gates.c.account).where(gates.c.closed_until > now))
         return Due(now, announced, keyed, full_syncs, shut, _woken(tx))
 
 

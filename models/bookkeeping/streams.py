@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.db import bulk
-from models.db.tables import Instant, inbox, runs, sightings, streams
+from models.db.tables import Instant, inbox, runs, seen_keys, streams
 from models.exact import storable_text
 from models.values import Cause, backoff
 
@@ -247,7 +247,7 @@ def finish_full_sync(
     `tick_at`: when to ask what changed since, after a first reading, which has just told.
     """
     newer = streams.c.asked > streams.c.full_revision
-    polled = sa.and_(streams.c.cursor.is_not(None), streams.c.last_look_at >= streams.c.full_started_at)
+    polled = sa.and_(streams.c.cursor.is_not(None), streams.c.last_read_at >= streams.c.full_started_at)
     if not moves_cursor:
         polled = streams.c.cursor.is_not(None)
     counted = {"pages": runs.c.pages + 1, "objects": runs.c.objects + objects}
@@ -329,13 +329,13 @@ def trim_sightings(tx: Tx, *, before: datetime, limit: int) -> int:
     Not at once: a worker with older settings may still be reading.
     """
     needed = sa.exists().where(
-        streams.c.connection == sightings.c.connection,
-        streams.c.resource == sightings.c.resource,
+        streams.c.connection == seen_keys.c.connection,
+        streams.c.resource == seen_keys.c.resource,
         sa.or_(streams.c.state != "retired", streams.c.full_started_at >= before),
     )
-    key = sa.tuple_(sightings.c.connection, sightings.c.resource, sightings.c.key)
-    old = sa.select(sightings.c.connection, sightings.c.resource, sightings.c.key).where(~needed).limit(limit)
-    return tx.execute(sa.delete(sightings).where(key.in_(old))).rowcount
+    key = sa.tuple_(seen_keys.c.connection, seen_keys.c.resource, seen_keys.c.key)
+    old = sa.select(seen_keys.c.connection, seen_keys.c.resource, seen_keys.c.key).where(~needed).limit(limit)
+    return tx.execute(sa.delete(seen_keys).where(key.in_(old))).rowcount
 
 
 def advance_poll(tx: Tx, stream: Stream, *, cursor: str, now: datetime) -> None:
@@ -371,7 +371,7 @@ def _change_run(tx: Tx, stream: Stream, run: int, **values: Any) -> None:
 
 
 def _healthy(now: datetime) -> dict[str, Any]:
-    return {"last_look_at": now, "failures": 0, "last_error": None, "last_error_at": None}
+    return {"last_read_at": now, "failures": 0, "last_error": None, "last_error_at": None}
 
 
 def record_seen(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> None:
@@ -379,12 +379,12 @@ def record_seen(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) 
     distinct = sorted({storable_text(key) for key in keys}, key=str.encode)
     same = {"connection": connection, "resource": resource}
     for start in range(0, len(distinct), bulk.MOST):
-        bulk.insert_unless_there(tx, sightings, same, sightings.c.key, distinct[start : start + bulk.MOST])
+        bulk.insert_unless_there(tx, seen_keys, same, seen_keys.c.key, distinct[start : start + bulk.MOST])
 
 
 def forget_sightings(tx: Tx, connection: str, resource: str) -> None:
     """Before the first page and after the last."""
-    tx.execute(sa.delete(sightings).where(sightings.c.connection == connection, sightings.c.resource == resource))
+    tx.execute(sa.delete(seen_keys).where(seen_keys.c.connection == connection, seen_keys.c.resource == resource))
 
 
 def mark_complete(tx: Tx, *, connection: str) -> None:

@@ -48,7 +48,7 @@ def append(tx: Tx, accepted: Iterable[AcceptedWebhook]) -> None:
     """Keep letters: one insert for all of them. Those that are kept already stay as they are."""
     now, rows = tx.now, [_row(webhook) for webhook in accepted]
     if rows and tx.is_sqlite:
-        insert = tx.insert(webhooks).on_conflict_do_nothing(index_elements=[webhooks.c.webhook])
+        insert = tx.insert(webhooks).on_conflict_do_nothing(index_elements=[webhooks.c.accepted_id])
         tx.execute(insert, [{"at": now, **row} for row in rows])
     elif rows:
         tx.exec_driver_sql(APPEND, (now, _packed(rows)))
@@ -72,20 +72,20 @@ def _row(webhook: AcceptedWebhook) -> dict[str, str | None]:
         "key": _storable(webhook.key),
         "packet": storable_text(webhook.packet),
         "reason": _storable(webhook.reason),
-        "webhook": webhook.id,
+        "accepted_id": webhook.id,
     }
 
 
 APPEND = """
-INSERT INTO notices (at, connection, state, resource, key, packet, reason, letter)
+INSERT INTO erpmirror_webhooks (at, connection, state, resource, key, packet, reason, accepted_id)
 SELECT coalesce(CAST(%s AS timestamptz), clock_timestamp()),
-    connection, state, resource, key, packet, reason, letter
-FROM json_to_recordset(CAST(%s AS json)) AS letters (
-    connection text, state text, resource text, key text, packet text, reason text, letter text
+    connection, state, resource, key, packet, reason, accepted_id
+FROM json_to_recordset(CAST(%s AS json)) AS accepted (
+    connection text, state text, resource text, key text, packet text, reason text, accepted_id text
 )
-ON CONFLICT (letter) DO NOTHING
+ON CONFLICT (accepted_id) DO NOTHING
 """.strip()
-"""`append` as PostgreSQL hears it: all letters as one parameter, and the time where none is given."""
+"""`append` on PostgreSQL: all webhooks as one JSON parameter, and the time, or NULL for the server's clock."""
 
 
 # A CTE that locks rows is evaluated once; a plain subquery could be evaluated again and lock more than the limit.

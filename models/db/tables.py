@@ -60,7 +60,7 @@ metadata = sa.MetaData(
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 webhooks = sa.Table(
-    "webhooks",
+    "erpmirror_webhooks",
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
     sa.Column("at", Instant, nullable=False),
@@ -70,21 +70,21 @@ webhooks = sa.Table(
     sa.Column("key", KeyText),
     sa.Column("packet", sa.Text, nullable=False),
     sa.Column("reason", sa.Text),  # why it was ignored
-    sa.Column("webhook", KeyText),  # the id it was accepted under, so that storing it again changes nothing
+    sa.Column("accepted_id", KeyText),  # the id it was accepted under, so that storing it again changes nothing
     sa.Index(
-        "ix_notices_new",
+        "ix_erpmirror_webhooks_new",
         "connection",
         "id",
         sqlite_where=sa.text("state = 'new'"),
         postgresql_where=sa.text("state = 'new'"),
     ),
-    sa.Index("ix_notices_at", "at"),
-    sa.Index("uq_notices_letter", "webhook", unique=True),
+    sa.Index("ix_erpmirror_webhooks_at", "at"),
+    sa.Index("uq_erpmirror_webhooks_accepted_id", "accepted_id", unique=True),
     sqlite_autoincrement=True,
 )
 
 inbox = sa.Table(
-    "inbox",
+    "erpmirror_inbox",
     metadata,
     sa.Column("connection", KeyText, primary_key=True),
     sa.Column("resource", KeyText, primary_key=True),
@@ -105,15 +105,15 @@ inbox = sa.Table(
     sa.Column(
         "lone_failures", sa.Integer, nullable=False, server_default="0"
     ),  # failures in a row while others were answered
-    sa.Index("ix_inbox_due", "connection", "state", "lane", "due_at"),
+    sa.Index("ix_erpmirror_inbox_due", "connection", "state", "lane", "due_at"),
 )
 
-POLLED = sa.text("state = 'open' AND ticks AND cursor IS NOT NULL")
+POLLED = sa.text("state = 'open' AND polls AND cursor IS NOT NULL")
 FULL_READING = sa.text("state = 'open'")
 """Which streams are looked at by ticks, and which are read in full."""
 
 streams = sa.Table(
-    "streams",
+    "erpmirror_streams",
     metadata,
     sa.Column("connection", KeyText, primary_key=True),
     sa.Column("resource", KeyText, primary_key=True),
@@ -130,7 +130,7 @@ streams = sa.Table(
     sa.Column("full_cursor", sa.Text),  # its position, apart from the cursor
     sa.Column("full_revision", sa.BigInteger),  # its first turn: rows written since are not missing
     sa.Column("full_started_at", Instant),
-    sa.Column("last_look_at", Instant),
+    sa.Column("last_read_at", Instant),
     sa.Column("settling_as_of", Instant),  # complete as of this, once what was mentioned until settling_at is fetched
     sa.Column("settling_at", Instant),
     sa.Column("complete_as_of", Instant),
@@ -145,17 +145,17 @@ streams = sa.Table(
     sa.Column("deletions_after", Instant),  # deletions before this were approved and no longer count
     sa.Column("tried_at", Instant),  # when it was last asked for
     sa.Column("selection", sa.Text),  # which of the vendor's objects are asked for; another one is read from the start
-    sa.Index("ix_streams_due", "due_at", sqlite_where=POLLED, postgresql_where=POLLED),
-    sa.Index("ix_streams_full_due", "full_due_at", sqlite_where=FULL_READING, postgresql_where=FULL_READING),
+    sa.Index("ix_erpmirror_streams_due", "due_at", sqlite_where=POLLED, postgresql_where=POLLED),
+    sa.Index("ix_erpmirror_streams_full_due", "full_due_at", sqlite_where=FULL_READING, postgresql_where=FULL_READING),
 )
 
 gates = sa.Table(
-    "gates",
+    "erpmirror_gates",
     metadata,
     sa.Column("account", KeyText, primary_key=True),
     sa.Column("next_start_at", Instant),  # pace
-    sa.Column("shut_until", Instant),
-    sa.Column("shut_reason", sa.Text),
+    sa.Column("closed_until", Instant),
+    sa.Column("closed_reason", sa.Text),
     sa.Column("failures", sa.Integer, nullable=False),  # in a row
     sa.Column("session", sa.LargeBinary),  # the vendor's session, encrypted
     sa.Column("session_until", Instant),
@@ -165,17 +165,17 @@ gates = sa.Table(
 )
 
 leases = sa.Table(
-    "leases",
+    "erpmirror_leases",
     metadata,
     sa.Column("revision", sa.BigInteger, primary_key=True),
     sa.Column("account", KeyText, nullable=False),
     sa.Column("subject", sa.Text),  # resource and key of a point read; None for a listing, which holds the gate alone
     sa.Column("until", Instant, nullable=False),
-    sa.Index("ix_leases_account", "account"),
+    sa.Index("ix_erpmirror_leases_account", "account"),
 )
 
-sightings = sa.Table(
-    "sightings",
+seen_keys = sa.Table(
+    "erpmirror_seen_keys",
     metadata,
     sa.Column("connection", KeyText, primary_key=True),
     sa.Column("resource", KeyText, primary_key=True),
@@ -183,7 +183,7 @@ sightings = sa.Table(
 )
 
 documents = sa.Table(
-    "documents",
+    "erpmirror_documents",
     metadata,
     sa.Column("connection", KeyText, primary_key=True),
     sa.Column("kind", KeyText, primary_key=True),  # the resource that it becomes a row of
@@ -200,7 +200,7 @@ documents = sa.Table(
 """Files that people handed in. Why one is parked stands in the inbox."""
 
 changes = sa.Table(
-    "changes",
+    "erpmirror_changes",
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=False),
     sa.Column("at", Instant, nullable=False),
@@ -212,9 +212,9 @@ changes = sa.Table(
     sa.Column("cause", sa.Text, nullable=False),
     sa.Column("before", ExactJSON),
     sa.Column("after", ExactJSON),
-    sa.Index("ix_changes_connection", "connection", "id"),
+    sa.Index("ix_erpmirror_changes_connection", "connection", "id"),
     sa.Index(
-        "ix_changes_deletions",
+        "ix_erpmirror_changes_deletions",
         "connection",
         "resource",
         "at",
@@ -224,7 +224,7 @@ changes = sa.Table(
 )
 
 feed = sa.Table(
-    "feed",
+    "erpmirror_feed",
     metadata,
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("last", sa.BigInteger, nullable=False),  # the id of the newest entry, also after trimming
@@ -232,17 +232,17 @@ feed = sa.Table(
 )
 
 counter = sa.Table(
-    "counter",
+    "erpmirror_counter",
     metadata,
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("last", sa.BigInteger, nullable=False),
 )
 """SQLite's counter of turns; PostgreSQL draws from the sequence below without queueing behind a row."""
 
-revisions = sa.Sequence("revisions", metadata=metadata)
+revisions = sa.Sequence("erpmirror_revisions", metadata=metadata)
 
 runs = sa.Table(
-    "runs",
+    "erpmirror_runs",
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
     sa.Column("connection", sa.Text, nullable=False),
@@ -252,13 +252,13 @@ runs = sa.Table(
     sa.Column("finished_at", Instant),
     sa.Column("pages", sa.Integer, nullable=False),
     sa.Column("objects", sa.BigInteger, nullable=False),
-    sa.Index("ix_runs_connection_resource", "connection", "resource", "id"),
+    sa.Index("ix_erpmirror_runs_connection_resource", "connection", "resource", "id"),
     sqlite_autoincrement=True,
 )
 """Full readings, for progress and history."""
 
 columns = sa.Table(
-    "columns",
+    "erpmirror_columns",
     metadata,
     sa.Column("table_name", KeyText, primary_key=True),
     sa.Column("column_name", KeyText, primary_key=True),
@@ -269,12 +269,12 @@ columns = sa.Table(
     sa.Column("added_at", Instant, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),  # drawn from the counter: tells a cached shape that it is old
     sa.Column("note", sa.Text),  # what its values mean, as the vendor documents them
-    sa.Index("ix_columns_version", "table_name", "version"),
+    sa.Index("ix_erpmirror_columns_version", "table_name", "version"),
 )
 """Which column of which resource table holds which field."""
 
 parts = sa.Table(
-    "parts",
+    "erpmirror_parts",
     metadata,
     sa.Column("table_name", KeyText, primary_key=True),
     sa.Column("owner", sa.Text, nullable=False),  # the object's table; an object's own table names itself
@@ -283,7 +283,7 @@ parts = sa.Table(
 """Which resource tables exist, and which object they belong to."""
 
 schema_changes = sa.Table(
-    "schema_changes",
+    "erpmirror_schema_changes",
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
     sa.Column("at", Instant, nullable=False),
@@ -297,16 +297,16 @@ schema_changes = sa.Table(
 )
 
 wakeups = sa.Table(
-    "wakeups",
+    "erpmirror_wakeups",
     metadata,
     sa.Column("connection", KeyText, primary_key=True),
-    sa.Column("waker", KeyText, primary_key=True),  # look | read: which queue the bell hangs in
+    sa.Column("queue", KeyText, primary_key=True),  # look | read: which queue the bell hangs in
     sa.Column("woken_at", Instant),
     sa.Column("answered_at", Instant),
 )
 
 canaries = sa.Table(
-    "canaries",
+    "erpmirror_canaries",
     metadata,
     sa.Column("queue", KeyText, primary_key=True),
     sa.Column("sent_at", Instant),

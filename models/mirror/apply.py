@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from models.values import JsonObject
 
 __all__ = [
-    "Prepared",
     "NeedsLayout",
+    "Prepared",
     "Target",
+    "analyze",
     "apply",
     "count_live",
     "export",
@@ -42,9 +43,8 @@ __all__ = [
     "listed_tokens",
     "prepare",
     "rebuild",
-    "table_of",
-    "analyze",
     "table_name",
+    "table_of",
 ]
 
 _BATCH = 500
@@ -314,11 +314,11 @@ def count_live(tx: Tx, target: Target) -> int:
 
 
 def keys_absent(tx: Tx, target: Target, *, before_revision: int) -> Iterator[str]:
-    """The live keys that a complete reading (`sightings`) did not name and that nobody wrote since its first turn."""
+    """The live keys that a complete reading (`seen_keys`) did not name and that nobody wrote since its first turn."""
     schema = schema_evolution.current(tx, target.table)
     if schema is None:
         return
-    c, seen = schema.root.sql.c, tables.sightings.c
+    c, seen = schema.root.sql.c, tables.seen_keys.c
     sighted = sa.select(seen.key).where(seen.connection == target.connection, seen.resource == target.resource)
     unwritten = sa.select(c["_key"]).where(
         c["_connection"] == target.connection, c["_deleted_at"].is_(None), c["_revision"] < before_revision

@@ -35,7 +35,7 @@ _LOCK_TIMEOUT = "2s"
 _LOCKED_STATES = {"55P03", "40P01"}  # lock_not_available, deadlock_detected
 
 
-class TableLockedError(Exception):  # noqa: N818 - read as a sentence: except columns.Locked
+class TableLockedError(Exception):
     """Somebody holds the table, so that no column can be added now; the work is to be due later."""
 
 

@@ -108,7 +108,7 @@ def _alike(table: sa.Table, sample: dict[str, object], number: sa.ColumnElement[
     return sa.select(*[own.get(name, sa.literal(value, table.c[name].type)) for name, value in sample.items()])
 
 
-_WEBHOOK = ("at", "connection", "state", "resource", "key", "packet", "webhook")
+_WEBHOOK = ("at", "connection", "state", "resource", "key", "packet", "accepted_id")
 
 
 def _archived(number: sa.ColumnElement[int]) -> sa.Select[tuple[object, ...]]:

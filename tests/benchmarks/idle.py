@@ -133,7 +133,7 @@ def _at_rest(database: Database, settings: Settings) -> None:
     with database.begin() as tx:
         now = database.now(tx)
         later = now + timedelta(hours=12)
-        rested = {"cursor": "x", "due_at": later, "full_due_at": later, "last_look_at": now, "complete_as_of": now}
+        rested = {"cursor": "x", "due_at": later, "full_due_at": later, "last_read_at": now, "complete_as_of": now}
         tx.execute(sa.update(tables.streams).values(rested))
         accounts = [
             {"account": gate.account_of(each), "failures": 0, "next_start_at": now, "answered_at": now}
@@ -141,7 +141,7 @@ def _at_rest(database: Database, settings: Settings) -> None:
         ]
         tx.execute(sa.insert(tables.gates), accounts)
         wakeups = [
-            {"connection": name, "waker": which, "woken_at": now, "answered_at": now}
+            {"connection": name, "queue": which, "woken_at": now, "answered_at": now}
             for name in settings.connections
             for which in wakeup.QUEUES
         ]

@@ -72,7 +72,7 @@ class Gates(Counted):
         self.leases: dict[int, Holder] = {}
         self.alive: list[Holder] = []
         self.sent: list[datetime] = []
-        self.shut_until = self.clock.now
+        self.closed_until = self.clock.now
         self.entered = 0
 
     @initialize(first=st.sampled_from([3, 2, 1]), second=st.sampled_from([3, 2, 1]), pace=paces, other=paces)
@@ -108,7 +108,7 @@ class Gates(Counted):
             return
         assert worker.error is None
         self._has_room(subject, held)
-        assert self.shut_until <= began
+        assert self.closed_until <= began
         holder = Holder(at, subject, *self._newest(), worker, watch)
         assert self.entered < holder.revision
         self.entered = holder.revision
@@ -137,7 +137,7 @@ class Gates(Counted):
         same = subject in [holder.subject for holder in held]
         full = bool(held) and (alone or same or len(held) >= self.concurrency)
         paced = self.pace is not None and bool(self.sent or held or self.alive)
-        assert full or paced or self.shut_until > self.clock.now
+        assert full or paced or self.closed_until > self.clock.now
 
     def _newest(self) -> tuple[int, datetime]:
         c = tables.leases.c
@@ -219,8 +219,8 @@ class Gates(Counted):
 
         if self._proves(holder, lambda: self._write(shuts, dies=dies)) and not dies:
             assert self.clock.now + timedelta(seconds=max(after or 0, 1)) <= told[0]
-            assert self.shut_until <= told[0]
-            self.shut_until = told[0]
+            assert self.closed_until <= told[0]
+            self.closed_until = told[0]
         self._gone(holder, dies=dies)
 
     @precondition(lambda self: len(self._awake()) > 1)
@@ -267,7 +267,7 @@ class Gates(Counted):
         """Everybody dies, and within a lease the gate is free."""
         while self.alive:
             self.dies(0)
-        self.clock.now = max(self.clock.now + TIMEOUT + gate.GRACE + gate.MOMENT, self.shut_until)
+        self.clock.now = max(self.clock.now + TIMEOUT + gate.GRACE + gate.MOMENT, self.closed_until)
         if hasattr(self, "connections"):
             self.enter(0, None, ahead=0.0, dies=False)
             assert 1 == len(self.alive)

@@ -314,7 +314,7 @@ class BaseHarness(Generic[V]):
         i, s, g = tables.inbox.c, tables.streams.c, tables.gates.c
         now = self.clock.now
         asked = [sa.select(i.due_at).where(i.state == "due", i.due_at > now)]
-        asked += [sa.select(column).where(column > now) for column in (s.due_at, s.full_due_at, g.shut_until)]
+        asked += [sa.select(column).where(column > now) for column in (s.due_at, s.full_due_at, g.closed_until)]
         with self.database.read() as tx:
             moments: list[datetime] = [moment for one in asked for moment in tx.execute(one).scalars()]
         at_least, at_most = now + timedelta(seconds=1), now + timedelta(minutes=5)

@@ -171,7 +171,7 @@ def _rests_until(at: ConnectionContext, due_at: datetime) -> datetime:
     from models.db.tables import gates
 
     with at.database.read() as opened:
-        shut = opened.execute(sa.select(gates.c.shut_until).where(gates.c.account == at.gate.account)).scalar()
+        shut = opened.execute(sa.select(gates.c.closed_until).where(gates.c.account == at.gate.account)).scalar()
     return max(due_at, shut or due_at)
 
 

@@ -111,7 +111,7 @@ def _keys_due(at: ConnectionContext, names: Sequence[str], until: datetime) -> b
 def _closed_for(at: ConnectionContext) -> timedelta:
     with at.database.read() as tx:
         until = tx.execute(
-            sa.select(tables.gates.c.shut_until).where(tables.gates.c.account == at.gate.account)
+            sa.select(tables.gates.c.closed_until).where(tables.gates.c.account == at.gate.account)
         ).scalar()
         return until - at.database.now(tx) if until is not None else timedelta(0)
 

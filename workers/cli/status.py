@@ -30,7 +30,7 @@ _FIELDS = (
     "system",
     "resource",
     "rows",
-    "last_look",
+    "last_read",
     "complete_as_of",
     "bound",
     "pending",
@@ -152,7 +152,7 @@ def _cells(values: dict[str, Any], now: datetime) -> list[str]:
     return [
         values["resource"] + (f" (full sync: {synced})" if synced is not None else ""),
         str(values["rows"]),
-        ago(values["last_look"], now),
+        ago(values["last_read"], now),
         ago(values["complete_as_of"], now),
         spell(timedelta(seconds=values["bound"]), exact=True),
         *(str(values[name]) for name in _COUNTS[1:]),

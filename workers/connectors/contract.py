@@ -47,11 +47,11 @@ from models.settings.load import Connection, Duration, Network, Secret, SendsWeb
 from models.values import Chunk, Document, JsonObject, Notes, Shape, Snapshot, Tombstone, Withheld
 
 __all__ = [
+    "CheckResult",
     "Client",
+    "ClientRuntime",
     "Connection",
     "Duration",
-    "CheckResult",
-    "TakesDocuments",
     "Ignored",
     "Malformed",
     "Network",
@@ -59,11 +59,11 @@ __all__ = [
     "Resource",
     "Sandbox",
     "Secret",
+    "SendsWebhooks",
     "Sessions",
     "Strict",
+    "TakesDocuments",
     "Url",
-    "SendsWebhooks",
-    "ClientRuntime",
     "standalone",
 ]
 

@@ -249,8 +249,8 @@ def _table(comparisons: list[Comparison]) -> Table:
 
 def _print_summary(console: Console, home: Path, database: Database) -> None:
     with database.read() as tx:
-        changes = tx.execute(sa.text("SELECT count(*) FROM changes")).scalar_one()
-        webhooks = tx.execute(sa.text("SELECT count(*) FROM notices")).scalar_one()
+        changes = tx.execute(sa.text("SELECT count(*) FROM erpmirror_changes")).scalar_one()
+        webhooks = tx.execute(sa.text("SELECT count(*) FROM erpmirror_webhooks")).scalar_one()
     console.print(f"{webhooks} webhooks received, {changes} changes in the journal.")
     console.print(f"Query the mirror:  [bold]sqlite3 {home / 'var' / 'erpmirror.db'}[/]", soft_wrap=True)
     console.print(f"Log:               {home / 'up.log'}", soft_wrap=True)

@@ -141,8 +141,8 @@ class Gate:
         with self._database.begin(lazily=self._database.is_sqlite) as tx:
             row = self._lock(tx)
             now, read_at = row.now, self._stopwatch.monotonic()
-            if row.shut_until is not None and row.shut_until > now:
-                raise GateClosed(row.shut_until, row.shut_reason or "the gate is shut")
+            if row.closed_until is not None and row.closed_until > now:
+                raise GateClosed(row.closed_until, row.closed_reason or "the gate is shut")
             self._make_room(tx, subject, now)
             start = max(now, row.next_start_at or now)
             if start - now > MOMENT:
@@ -218,11 +218,11 @@ class Gate:
         """Give the lease back and shut the gate for everybody; returns until when. Raises `LeaseLost`."""
         self._delete_lease(tx, lease)
         row = self._lock(tx)
-        failures, shut_until = row.failures, row.shut_until
+        failures, closed_until = row.failures, row.closed_until
         until: datetime = row.now + closed_for(failures, after)
-        if shut_until is not None and shut_until > until:
-            until = shut_until  # another request of this account was told to wait longer
-        self._paced(tx, lease, failures=failures + counts, shut_until=until, shut_reason=reason[:500])
+        if closed_until is not None and closed_until > until:
+            until = closed_until  # another request of this account was told to wait longer
+        self._paced(tx, lease, failures=failures + counts, closed_until=until, closed_reason=reason[:500])
         return until
 
     def cancel(self, lease: Lease) -> None:
@@ -300,7 +300,7 @@ _DRAW_AND_LEND = _LEND.values(revision=revisions.next_value())
 
 @cache
 def _locked(clock: sa.ColumnElement[datetime]) -> sa.Select[Any]:
-    columns = (gates.c.next_start_at, gates.c.shut_until, gates.c.shut_reason, gates.c.failures)
+    columns = (gates.c.next_start_at, gates.c.closed_until, gates.c.closed_reason, gates.c.failures)
     ours = sa.select(*columns).where(gates.c.account == sa.bindparam("this")).with_for_update().subquery("ours")
     return sa.select(ours, clock.label("now"))  # the clock outside: it is looked at when the row is ours
 

@@ -60,7 +60,7 @@ def classify(context: ConnectionContext) -> Iterator[None]:
     except _MISREAD as error:
         log.error(
             "answer not understood", connection=context.name, exception=context.redact_text(traceback.format_exc())
-        )  # noqa: TRY400 - a traceback may repeat a secret
+        )
         raise SetAside(f"the answer was not understood: {context.redact_text(one_line(error))}") from None
 
 

@@ -58,7 +58,7 @@ def _forget_accounts(tx: Tx, *, before: datetime) -> int:
     """Gates and leases of accounts that nobody has asked for so long: their address or login is another one now."""
     tx.execute(sa.delete(leases).where(leases.c.until < before))
     unused = gates.c.next_start_at < before
-    unshut = sa.or_(gates.c.shut_until.is_(None), gates.c.shut_until < before)
+    unshut = sa.or_(gates.c.closed_until.is_(None), gates.c.closed_until < before)
     asking = sa.exists().where(leases.c.account == gates.c.account)
     tx.execute(sa.delete(gates).where(unused, unshut, ~asking))
     return 0  # a handful: never another portion

@@ -82,12 +82,12 @@ class Waker:
         with self._database.read() as db:
             overdue = wakeups.c.woken_at < self._database.now(db) - COUNTS_FOR
             mine = sa.select(wakeups.c.woken_at).where(
-                wakeups.c.connection == connection, wakeups.c.waker == which, overdue
+                wakeups.c.connection == connection, wakeups.c.queue == which, overdue
             )
             woken_at = db.execute(mine).scalar()
             if woken_at is None:
                 return False
-            younger = sa.exists().where(wakeups.c.waker == which, wakeups.c.answered_at > woken_at + COUNTS_FOR)
+            younger = sa.exists().where(wakeups.c.queue == which, wakeups.c.answered_at > woken_at + COUNTS_FOR)
             passed_over = db.execute(sa.select(younger)).scalar_one()
         return bool(passed_over or not self.depth(which)) and self.wake(connection, which, again=True)
 
@@ -140,7 +140,7 @@ class Waker:
     def _set(self, connection: str, which: Which, **values: object) -> None:
         with self._database.begin() as db:
             db.execute(
-                sa.update(wakeups).where(wakeups.c.connection == connection, wakeups.c.waker == which).values(**values)
+                sa.update(wakeups).where(wakeups.c.connection == connection, wakeups.c.queue == which).values(**values)
             )
 
 
@@ -150,7 +150,7 @@ def _claimed(clock: sa.ColumnElement[datetime], is_sqlite: bool, again: bool) ->
     free = sa.or_(wakeups.c.woken_at.is_(None), wakeups.c.answered_at >= wakeups.c.woken_at)
     if again:
         free = sa.or_(free, wakeups.c.woken_at < sa.bindparam("overdue", type_=Instant))
-    keys = [wakeups.c.connection, wakeups.c.waker]
+    keys = [wakeups.c.connection, wakeups.c.queue]
     set_ = {"woken_at": insert.excluded.woken_at}
     claimed = insert.on_conflict_do_update(index_elements=keys, set_=set_, where=free)
     return claimed.returning(wakeups.c.woken_at if is_sqlite else NO_SYNC)
@@ -159,7 +159,7 @@ def _claimed(clock: sa.ColumnElement[datetime], is_sqlite: bool, again: bool) ->
 @cache
 def _acknowledged(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise
     insert = _insert(is_sqlite).values(answered_at=clock)
-    keys = [wakeups.c.connection, wakeups.c.waker]
+    keys = [wakeups.c.connection, wakeups.c.queue]
     answered = insert.on_conflict_do_update(index_elements=keys, set_={"answered_at": insert.excluded.answered_at})
     return answered if is_sqlite else answered.returning(NO_SYNC)
 

@@ -1,4 +1,4 @@
-"""The bookkeeping tables of the first version."""
+"""The bookkeeping tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 revision = "0001"
 down_revision = None
 
-# This step's own spelling of the types of `models.db.tables`, so that a change there leaves what was released alone.
+# A copy of the types of `models.db.tables`: a change there must not change a released migration.
 KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 INSTANT = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
@@ -17,20 +17,21 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Create them all."""
-    _letterbox()
-    _standing()
+    """Create all tables, and PostgreSQL's sequence of revisions."""
+    _work()
+    _streams()
     _gates()
     _journal()
+    _documents()
     _mirror()
     if op.get_context().dialect.name == "postgresql":
-        op.execute(sa.schema.CreateSequence(sa.Sequence("revisions")))
+        op.execute(sa.schema.CreateSequence(sa.Sequence("erpmirror_revisions")))
 
 
-def _letterbox() -> None:
-    """What waits, and what was rung for it."""
+def _work() -> None:
+    """What waits: webhooks, keys to fetch, wake-ups, canaries."""
     op.create_table(
-        "webhooks",
+        "erpmirror_webhooks",
         sa.Column("id", ID, primary_key=True),
         sa.Column("at", INSTANT, nullable=False),
         sa.Column("connection", sa.Text, nullable=False),
@@ -39,18 +40,20 @@ def _letterbox() -> None:
         sa.Column("key", KEY),
         sa.Column("packet", sa.Text, nullable=False),
         sa.Column("reason", sa.Text),
+        sa.Column("accepted_id", KEY),
+        sa.Index("ix_erpmirror_webhooks_at", "at"),
         sa.Index(
-            "ix_notices_new",
+            "ix_erpmirror_webhooks_new",
             "connection",
             "id",
             sqlite_where=sa.text("state = 'new'"),
             postgresql_where=sa.text("state = 'new'"),
         ),
-        sa.Index("ix_notices_at", "at"),
+        sa.Index("uq_erpmirror_webhooks_accepted_id", "accepted_id", unique=True),
         sqlite_autoincrement=True,
     )
     op.create_table(
-        "inbox",
+        "erpmirror_inbox",
         sa.Column("connection", KEY, primary_key=True),
         sa.Column("resource", KEY, primary_key=True),
         sa.Column("key", KEY, primary_key=True),
@@ -63,23 +66,33 @@ def _letterbox() -> None:
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("approved", sa.Boolean, nullable=False),
         sa.Column("listed", sa.Text),
+        sa.Column("summary", JSON),
         sa.Column("reason", sa.Text),
         sa.Column("material", JSON),
-        sa.Index("ix_inbox_due", "connection", "state", "lane", "due_at"),
+        sa.Column("tried_at", INSTANT),
+        sa.Column("lone_failures", sa.Integer, nullable=False, server_default="0"),
+        sa.Index("ix_erpmirror_inbox_due", "connection", "state", "lane", "due_at"),
     )
     op.create_table(
-        "wakeups",
+        "erpmirror_wakeups",
         sa.Column("connection", KEY, primary_key=True),
-        sa.Column("waker", KEY, primary_key=True),
+        sa.Column("queue", KEY, primary_key=True),
         sa.Column("woken_at", INSTANT),
         sa.Column("answered_at", INSTANT),
     )
-
-
-def _standing() -> None:
-    """How far each resource was read."""
     op.create_table(
-        "streams",
+        "erpmirror_canaries",
+        sa.Column("queue", KEY, primary_key=True),
+        sa.Column("sent_at", INSTANT),
+        sa.Column("answered_at", INSTANT),
+        sa.Column("worker", sa.Text),
+    )
+
+
+def _streams() -> None:
+    """Where each resource stands, and what its full syncs have seen."""
+    op.create_table(
+        "erpmirror_streams",
         sa.Column("connection", KEY, primary_key=True),
         sa.Column("resource", KEY, primary_key=True),
         sa.Column("system", sa.Text, nullable=False),
@@ -95,7 +108,7 @@ def _standing() -> None:
         sa.Column("full_cursor", sa.Text),
         sa.Column("full_revision", sa.BigInteger),
         sa.Column("full_started_at", INSTANT),
-        sa.Column("last_look_at", INSTANT),
+        sa.Column("last_read_at", INSTANT),
         sa.Column("settling_as_of", INSTANT),
         sa.Column("settling_at", INSTANT),
         sa.Column("complete_as_of", INSTANT),
@@ -108,15 +121,23 @@ def _standing() -> None:
         sa.Column("shape_at", INSTANT),
         sa.Column("asked", sa.BigInteger),
         sa.Column("deletions_after", INSTANT),
+        sa.Column("tried_at", INSTANT),
+        sa.Column("selection", sa.Text),
+        sa.Index(
+            "ix_erpmirror_streams_due",
+            "due_at",
+            sqlite_where=sa.text("state = 'open' AND polls AND cursor IS NOT NULL"),
+            postgresql_where=sa.text("state = 'open' AND polls AND cursor IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_erpmirror_streams_full_due",
+            "full_due_at",
+            sqlite_where=sa.text("state = 'open'"),
+            postgresql_where=sa.text("state = 'open'"),
+        ),
     )
     op.create_table(
-        "sightings",
-        sa.Column("connection", KEY, primary_key=True),
-        sa.Column("resource", KEY, primary_key=True),
-        sa.Column("key", KEY, primary_key=True),
-    )
-    op.create_table(
-        "runs",
+        "erpmirror_runs",
         sa.Column("id", ID, primary_key=True),
         sa.Column("connection", sa.Text, nullable=False),
         sa.Column("resource", sa.Text, nullable=False),
@@ -125,37 +146,46 @@ def _standing() -> None:
         sa.Column("finished_at", INSTANT),
         sa.Column("pages", sa.Integer, nullable=False),
         sa.Column("objects", sa.BigInteger, nullable=False),
-        sa.Index("ix_runs_connection_resource", "connection", "resource", "id"),
+        sa.Index("ix_erpmirror_runs_connection_resource", "connection", "resource", "id"),
         sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "erpmirror_seen_keys",
+        sa.Column("connection", KEY, primary_key=True),
+        sa.Column("resource", KEY, primary_key=True),
+        sa.Column("key", KEY, primary_key=True),
     )
 
 
 def _gates() -> None:
-    """Who may ask a vendor."""
+    """The vendor accounts."""
     op.create_table(
-        "gates",
+        "erpmirror_gates",
         sa.Column("account", KEY, primary_key=True),
         sa.Column("next_start_at", INSTANT),
-        sa.Column("shut_until", INSTANT),
-        sa.Column("shut_reason", sa.Text),
+        sa.Column("closed_until", INSTANT),
+        sa.Column("closed_reason", sa.Text),
         sa.Column("failures", sa.Integer, nullable=False),
         sa.Column("session", sa.LargeBinary),
         sa.Column("session_until", INSTANT),
+        sa.Column("login_revision", sa.BigInteger),
+        sa.Column("login_until", INSTANT),
+        sa.Column("answered_at", INSTANT),
     )
     op.create_table(
-        "leases",
+        "erpmirror_leases",
         sa.Column("revision", sa.BigInteger, primary_key=True),
         sa.Column("account", KEY, nullable=False),
         sa.Column("subject", sa.Text),
         sa.Column("until", INSTANT, nullable=False),
-        sa.Index("ix_leases_account", "account"),
+        sa.Index("ix_erpmirror_leases_account", "account"),
     )
 
 
 def _journal() -> None:
-    """What changed, and the counter of turns."""
+    """What changed, and the counter of revisions."""
     op.create_table(
-        "changes",
+        "erpmirror_changes",
         sa.Column("id", ID, primary_key=True, autoincrement=False),
         sa.Column("at", INSTANT, nullable=False),
         sa.Column("connection", sa.Text, nullable=False),
@@ -166,9 +196,9 @@ def _journal() -> None:
         sa.Column("cause", sa.Text, nullable=False),
         sa.Column("before", JSON),
         sa.Column("after", JSON),
-        sa.Index("ix_changes_connection", "connection", "id"),
+        sa.Index("ix_erpmirror_changes_connection", "connection", "id"),
         sa.Index(
-            "ix_changes_deletions",
+            "ix_erpmirror_changes_deletions",
             "connection",
             "resource",
             "at",
@@ -177,22 +207,40 @@ def _journal() -> None:
         ),
     )
     op.create_table(
-        "feed",
+        "erpmirror_feed",
         sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("last", sa.BigInteger, nullable=False),
         sa.Column("name", sa.Text, nullable=False),
     )
     op.create_table(
-        "counter",
+        "erpmirror_counter",
         sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("last", sa.BigInteger, nullable=False),
     )
 
 
-def _mirror() -> None:
-    """Which resource tables and columns there are."""
+def _documents() -> None:
+    """Documents that were handed in."""
     op.create_table(
-        "columns",
+        "erpmirror_documents",
+        sa.Column("connection", KEY, primary_key=True),
+        sa.Column("kind", KEY, primary_key=True),
+        sa.Column("sha256", KEY, primary_key=True),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("order", sa.Text),
+        sa.Column("size", sa.Integer, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("received_at", INSTANT, nullable=False),
+        sa.Column("sent_at", INSTANT),
+        sa.Column("answered_at", INSTANT),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+    )
+
+
+def _mirror() -> None:
+    """Which tables and columns the mirror has."""
+    op.create_table(
+        "erpmirror_columns",
         sa.Column("table_name", KEY, primary_key=True),
         sa.Column("column_name", KEY, primary_key=True),
         sa.Column("path", sa.Text, nullable=False),
@@ -201,16 +249,17 @@ def _mirror() -> None:
         sa.Column("declared", sa.Boolean, nullable=False),
         sa.Column("added_at", INSTANT, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False),
-        sa.Index("ix_columns_version", "table_name", "version"),
+        sa.Column("note", sa.Text),
+        sa.Index("ix_erpmirror_columns_version", "table_name", "version"),
     )
     op.create_table(
-        "parts",
+        "erpmirror_parts",
         sa.Column("table_name", KEY, primary_key=True),
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("path", sa.Text, nullable=False),
     )
     op.create_table(
-        "schema_changes",
+        "erpmirror_schema_changes",
         sa.Column("id", ID, primary_key=True),
         sa.Column("at", INSTANT, nullable=False),
         sa.Column("connection", sa.Text, nullable=False),

@@ -168,7 +168,7 @@ def test_shut_accounts_and_rings_without_an_answer_are_told_with_what_is_due(dat
     with database.begin() as tx:
         now = database.now(tx)
         gates = [
-            {"account": name, "failures": 0, "shut_until": now + wait} for name, wait in (("x", SOON), ("y", -SOON))
+            {"account": name, "failures": 0, "closed_until": now + wait} for name, wait in (("x", SOON), ("y", -SOON))
         ]
         tx.execute(sa.insert(tables.gates), gates)
         wakeups = [
@@ -177,7 +177,7 @@ def test_shut_accounts_and_rings_without_an_answer_are_told_with_what_is_due(dat
             ("c", "full_sync", now, now - SOON),
             ("d", "full_sync", None, now),
         ]
-        names = ("connection", "waker", "woken_at", "answered_at")
+        names = ("connection", "queue", "woken_at", "answered_at")
         tx.execute(sa.insert(tables.wakeups), [dict(zip(names, row, strict=True)) for row in wakeups])
     found = due.load(database)
     assert (frozenset({"x"}), {("a", "sync"): now, ("c", "full_sync"): now}) == (found.closed, found.woken)

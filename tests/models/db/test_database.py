@@ -7,7 +7,7 @@ from contextlib import suppress
 import sqlalchemy as sa
 
 from models.db.database import NO_SYNC, Database
-from models.db.tables import sightings
+from models.db.tables import seen_keys
 from tests.services import ON_POSTGRESQL
 
 ROW = {"connection": "shop", "resource": "goods", "key": "1"}
@@ -19,7 +19,7 @@ class _BrokenError(Exception):
 
 def rows(database: Database) -> int:
     with database.read() as tx:
-        return tx.execute(sa.select(sa.func.count()).select_from(sightings)).scalar_one()
+        return tx.execute(sa.select(sa.func.count()).select_from(seen_keys)).scalar_one()
 
 
 def durability(tx: sa.Connection) -> str:
@@ -30,13 +30,13 @@ def durability(tx: sa.Connection) -> str:
 
 def test_a_lazy_transaction_is_there_for_everybody_once_it_has_ended(database: Database) -> None:
     with database.begin(lazily=True) as tx:
-        tx.execute(sa.insert(sightings), ROW)
+        tx.execute(sa.insert(seen_keys), ROW)
     assert 1 == rows(database)
 
 
 def test_a_lazy_transaction_that_breaks_off_leaves_nothing(database: Database) -> None:
     with suppress(_BrokenError), database.begin(lazily=True) as tx:
-        tx.execute(sa.insert(sightings), ROW)
+        tx.execute(sa.insert(seen_keys), ROW)
         raise _BrokenError
     assert 0 == rows(database)
 
@@ -51,15 +51,15 @@ def test_only_a_lazy_transaction_does_not_wait_for_the_disk(database: Database) 
 
 def test_a_statement_alone_is_there_for_everybody_once_it_was_executed(database: Database) -> None:
     with database.autocommit(lazily=True) as tx:
-        tx.execute(sa.insert(sightings), ROW)
+        tx.execute(sa.insert(seen_keys), ROW)
     with database.autocommit() as tx:
-        assert ["1"] == tx.execute(sa.select(sightings.c.key)).scalars().all()
+        assert ["1"] == tx.execute(sa.select(seen_keys.c.key)).scalars().all()
 
 
 @ON_POSTGRESQL
 def test_a_statement_that_need_not_wait_says_nothing_about_the_next_one(database: Database) -> None:
     with database.autocommit(lazily=True) as tx:
-        assert "off" == tx.execute(sa.insert(sightings).returning(NO_SYNC), ROW).scalar_one()
+        assert "off" == tx.execute(sa.insert(seen_keys).returning(NO_SYNC), ROW).scalar_one()
         assert "durable" == durability(tx)
     with database.begin() as tx:
         assert "durable" == durability(tx)
@@ -67,9 +67,9 @@ def test_a_statement_that_need_not_wait_says_nothing_about_the_next_one(database
 
 def test_after_a_statement_alone_transactions_are_transactions_again(database: Database) -> None:
     with database.autocommit(lazily=True) as tx:
-        tx.execute(sa.insert(sightings), ROW)
+        tx.execute(sa.insert(seen_keys), ROW)
     with suppress(_BrokenError), database.begin() as tx:
-        tx.execute(sa.delete(sightings))
+        tx.execute(sa.delete(seen_keys))
         raise _BrokenError
     assert 1 == rows(database)
 

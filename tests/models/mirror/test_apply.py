@@ -204,7 +204,7 @@ def test_absent_keys_are_live_unseen_and_older_than_the_reading(database: Databa
     write(database, {"3": {"n": 2}}, revision=9)
     seen = {"connection": "books", "resource": "invoices", "key": "4"}
     with database.begin() as tx:
-        tx.execute(sa.insert(tables.sightings).values(seen))
+        tx.execute(sa.insert(tables.seen_keys).values(seen))
         assert ["1"] == list(apply.keys_absent(tx, TARGET, before_revision=9))
 
 

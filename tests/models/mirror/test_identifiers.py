@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 QUOTES = ["'", '"', "`", "]", "[", "''", '""', ";", "\\", "\\\\", "--", "/*", "*/", "*", "|", "\n", "\t", "a\tb", " a "]
 PLACEHOLDERS = ["%", "%%", "%s", "%(name)s", "50%", ":name", ":1", "?", "$1", "{}", "{0}", "{name}", "@p1", "#"]
 ATTACKS = [
-    "x'); DELETE FROM changes; --",
-    'x"; DROP TABLE notices; --',
-    "x`; DROP TABLE notices; --",
-    "x]; DROP TABLE notices; --",
+    "x'); DELETE FROM erpmirror_changes; --",
+    'x"; DROP TABLE erpmirror_webhooks; --',
+    "x`; DROP TABLE erpmirror_webhooks; --",
+    "x]; DROP TABLE erpmirror_webhooks; --",
     'a" TEXT, "_raw" TEXT, "b',
     "a) VALUES (1); --",
-    "a\\'; DROP TABLE inbox; --",
+    "a\\'; DROP TABLE erpmirror_inbox; --",
     "a.b.c",
-    "public.notices",
+    "public.erpmirror_webhooks",
     "a\\.b",
 ]
 RESERVED = [

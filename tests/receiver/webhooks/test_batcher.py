@@ -75,11 +75,11 @@ def _forbid(database: Database, key: str) -> None:
     """The database refuses every row with this key."""
     with database.begin() as tx:
         if not database.is_sqlite:
-            tx.execute(sa.text(f"ALTER TABLE notices ADD CHECK (key <> '{key}')"))
+            tx.execute(sa.text(f"ALTER TABLE erpmirror_webhooks ADD CHECK (key <> '{key}')"))
             return
         tx.execute(
             sa.text(
-                f"CREATE TRIGGER refuse BEFORE INSERT ON notices WHEN NEW.key = '{key}' "
+                f"CREATE TRIGGER refuse BEFORE INSERT ON erpmirror_webhooks WHEN NEW.key = '{key}' "
                 "BEGIN SELECT RAISE(ABORT, 'refused'); END"
             )
         )
@@ -108,7 +108,7 @@ def test_webhooks_that_arrive_together_share_one_insert_and_one_commit(database:
         assert (1, 1) == (len(inserts), len(commits))
         return
     with database.read() as tx:  # which transaction and which of its commands made the row
-        made = tx.execute(sa.text("SELECT DISTINCT xmin::text, cmin::text FROM notices")).all()
+        made = tx.execute(sa.text("SELECT DISTINCT xmin::text, cmin::text FROM erpmirror_webhooks")).all()
     assert [(made[0][0], "0")] == [tuple(row) for row in made]
 
 
@@ -205,7 +205,7 @@ def _locked(database: Database) -> Iterator[None]:
     """No other connection inserts a webhook while the block runs."""
     with database.engine.connect() as holder, holder.begin():
         if not database.is_sqlite:
-            holder.execute(sa.text("LOCK TABLE notices"))
+            holder.execute(sa.text("LOCK TABLE erpmirror_webhooks"))
         yield
 
 
@@ -288,7 +288,7 @@ def _named(database: Database) -> Database:
 def _kill(database: Database, *, waiting: bool) -> int:
     """End the sessions of `_named`, perhaps only those that wait for a lock; returns how many."""
     where = "application_name = 'letterbox'" + (" AND wait_event_type = 'Lock'" if waiting else "")
-    mine = " AND query LIKE '%notices%' AND datname = current_database()"
+    mine = " AND query LIKE '%erpmirror_webhooks%' AND datname = current_database()"
     with database.begin() as killer:
         killed = killer.execute(
             sa.text(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {where}{mine}")
@@ -327,7 +327,7 @@ def test_a_webhook_whose_commit_fails_after_its_statement_was_answered_is_not_st
         )
         tx.execute(
             sa.text(
-                "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON notices DEFERRABLE INITIALLY DEFERRED "
+                "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON erpmirror_webhooks DEFERRABLE INITIALLY DEFERRED "
                 "FOR EACH ROW WHEN (NEW.connection = 'shop') EXECUTE FUNCTION refuse()"
             )
         )

@@ -147,7 +147,7 @@ def test_what_cannot_be_stored_waits_in_the_spool_and_wakes_a_worker_once_it_is_
     waker = Quiet()
     with opened(database, waker=waker) as client:
         with database.begin() as tx:
-            tx.execute(sa.text("ALTER TABLE notices RENAME TO elsewhere"))
+            tx.execute(sa.text("ALTER TABLE erpmirror_webhooks RENAME TO elsewhere"))
         assert 200 == client.get(f"/hooks/shop?{samples.query(samples.packet())}").status_code
         assert [] == waker.woken
         with database.begin() as tx:

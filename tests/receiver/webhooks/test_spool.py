@@ -239,13 +239,13 @@ def _refuse(database: Database, keys: Iterable[str]) -> None:
     with database.begin() as tx:
         if database.is_sqlite:
             body = f"BEGIN SELECT RAISE(ABORT, 'refused') WHERE NEW.key IN ({listed}); END"
-            tx.execute(sa.text(f"CREATE TRIGGER refuse BEFORE INSERT ON notices {body}"))
+            tx.execute(sa.text(f"CREATE TRIGGER refuse BEFORE INSERT ON erpmirror_webhooks {body}"))
         else:
-            tx.execute(sa.text(f"ALTER TABLE notices ADD CONSTRAINT refuse CHECK (key NOT IN ({listed}))"))
+            tx.execute(sa.text(f"ALTER TABLE erpmirror_webhooks ADD CONSTRAINT refuse CHECK (key NOT IN ({listed}))"))
 
 
 def _forgive(database: Database) -> None:
-    undo = "DROP TRIGGER refuse" if database.is_sqlite else "ALTER TABLE notices DROP CONSTRAINT refuse"
+    undo = "DROP TRIGGER refuse" if database.is_sqlite else "ALTER TABLE erpmirror_webhooks DROP CONSTRAINT refuse"
     with database.begin() as tx:
         tx.execute(sa.text(undo))
 

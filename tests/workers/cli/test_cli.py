@@ -70,7 +70,7 @@ STATUS = [
     "system",
     "resource",
     "rows",
-    "last_look",
+    "last_read",
     "complete_as_of",
     "bound",
     "pending",
@@ -327,7 +327,7 @@ def test_poll_brings_the_rows_and_status_shows_them(shop: Any) -> None:
 @pytest.mark.usefixtures("shop")
 def test_status_shows_what_was_never_looked_at() -> None:
     rows = json.loads(ok("status", "--json").output)
-    assert {(0, None, None)} == {(row["rows"], row["last_look"], row["complete_as_of"]) for row in rows}
+    assert {(0, None, None)} == {(row["rows"], row["last_read"], row["complete_as_of"]) for row in rows}
     assert "never" in ok("status").output
 
 

@@ -40,9 +40,9 @@ def six(connect: Connect) -> Iterator[Harness]:
         yield connected
 
 
-def _shut_until(six: Harness) -> Any:
+def _closed_until(six: Harness) -> Any:
     with six.database.read() as tx:
-        return tx.execute(sa.select(tables.gates.c.shut_until)).scalar_one()
+        return tx.execute(sa.select(tables.gates.c.closed_until)).scalar_one()
 
 
 def _always(six: Harness, path: str, status: int, body: str = "", **headers: str) -> None:
@@ -90,7 +90,7 @@ def test_retry_after_is_honoured_by_the_whole_account(six: Harness) -> None:
     six.look()
     assert ["goods/1"] == six.vendor.asked
     until = six.clock.now + timedelta(seconds=77)
-    assert (until, until) == (six.inbox()["1"].due_at, _shut_until(six))
+    assert (until, until) == (six.inbox()["1"].due_at, _closed_until(six))
 
 
 def test_a_vendor_who_says_to_retry_at_once_is_not_asked_without_end(six: Harness) -> None:

@@ -703,7 +703,7 @@ def test_rows_are_written_in_the_order_of_their_keys_byte_by_byte(connect: Conne
         written: list[list[str]] = []
 
         def seen(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-            if statement.startswith("INSERT INTO inbox"):
+            if statement.startswith("INSERT INTO erpmirror_inbox"):
                 written.append([value for value in parameters if value in keys])
 
         keys = {"b", "a", "B", "é", "Z", "_", "10", "9"}

@@ -64,7 +64,7 @@ def test_the_journal_is_the_last_that_a_unit_executes(database: Database, door: 
         inbox.enqueue(work.tx, connection="books", refs=[ObjectRef("items", "c")], lane=Lane.BULK, cause=work.cause)
     assert [("a", "created", lease.revision), ("b", "created", lease.revision)] == journaled(database)
     first, after_inbox = traffic.statements[0], traffic.statements[-1].lower()
-    assert first.startswith("DELETE FROM leases")
+    assert first.startswith("DELETE FROM erpmirror_leases")
     assert "changes" in after_inbox or "update feed" in after_inbox  # PostgreSQL takes the entries by COPY
 
 

@@ -289,12 +289,12 @@ def test_a_file_that_cannot_be_moved_is_told_and_stops_no_other(six: Reader, fol
 
 
 def test_a_folder_that_cannot_be_looked_at_is_an_error_with_a_remedy_and_comes_back(six: Reader, folder: Path) -> None:
-    before = six.column("last_look_at", KIND)
+    before = six.column("last_read_at", KIND)
     shutil.rmtree(folder)
     folder.write_text("no folder")
     again(six)
     assert "must be able to read and change this folder" in six.column("last_error", KIND)
-    assert before == six.column("last_look_at", KIND)
+    assert before == six.column("last_read_at", KIND)
     folder.unlink()
     again(six)
     assert (None, {"done", "parked"}) == (six.column("last_error", KIND), {path.name for path in folder.iterdir()})

@@ -177,13 +177,13 @@ def test_what_a_reading_saw_is_forgotten_with_its_resource(connect: Connect) -> 
         file.write_text(file.read_text().replace(r", \"orders\": {}", ""))
         fewer = _kept(six)
         context.sync_streams(six.database, fewer)
-        assert 2 == _count(six, tables.sightings)
+        assert 2 == _count(six, tables.seen_keys)
         six.clock.pass_by(days=9)
         retention.prune(six.database, fewer)
-        assert 2 == _count(six, tables.sightings), "a worker with older settings may still be reading"
+        assert 2 == _count(six, tables.seen_keys), "a worker with older settings may still be reading"
         six.clock.pass_by(days=2)
         retention.prune(six.database, fewer)
-        assert 1 == _count(six, tables.sightings)
+        assert 1 == _count(six, tables.seen_keys)
 
 
 def test_gates_leases_and_bells_of_accounts_that_are_gone_are_forgotten(six: Harness) -> None:
@@ -191,7 +191,7 @@ def test_gates_leases_and_bells_of_accounts_that_are_gone_are_forgotten(six: Har
     six.context.gate.acquire("goods\n1")  # and was never heard of again
     with six.database.begin() as tx:
         for name in ("six", "gone"):
-            woken = {"connection": name, "waker": "sync", "woken_at": six.clock.now, "answered_at": six.clock.now}
+            woken = {"connection": name, "queue": "sync", "woken_at": six.clock.now, "answered_at": six.clock.now}
             tx.execute(sa.insert(tables.wakeups).values(**woken))
     six.clock.pass_by(days=9)
     retention.prune(six.database, settings)

@@ -159,7 +159,7 @@ def test_a_lost_wake_up_is_repeated(mirror: Mirror, scheduler: DueScheduler, clo
 
 
 def _close(mirror: Mirror, name: str, *, until: datetime) -> None:
-    closed = {"failures": 1, "shut_until": until, "shut_reason": "429"}
+    closed = {"failures": 1, "closed_until": until, "closed_reason": "429"}
     insert = mirror.database.insert(tables.gates).values(account=mirror.context(name).gate.account, **closed)
     with mirror.database.begin() as tx:
         tx.execute(insert.on_conflict_do_update(index_elements=[tables.gates.c.account], set_=closed))
@@ -243,7 +243,7 @@ def test_a_server_that_is_away_does_not_end_the_scheduler(mirror: Mirror, tmp_pa
     away = Mirror(mirror.database, configuration.load(file), mirror.sandboxes)
     scheduler = scheduler_of(away)
     with mirror.database.begin() as tx:  # an outstanding ring: then the queue is asked, not filled
-        wakeups = {"connection": BOOKS, "waker": "sync", "woken_at": mirror.database.now(tx)}
+        wakeups = {"connection": BOOKS, "queue": "sync", "woken_at": mirror.database.now(tx)}
         tx.execute(sa.insert(tables.wakeups).values(**wakeups))
     assert [True, True] == [scheduler.tick() > 0, scheduler.tick() > 0]
 

@@ -54,7 +54,7 @@ def everything(database: Database) -> str:
 def entries(mirror: Mirror) -> int:
     """The number of journal entries."""
     with mirror.database.read() as tx:
-        return int(tx.execute(sa.text("SELECT count(*) FROM changes")).scalar_one())
+        return int(tx.execute(sa.text("SELECT count(*) FROM erpmirror_changes")).scalar_one())
 
 
 @pytest.mark.parametrize("auth", ["token", "cookie"])
