@@ -74,10 +74,10 @@ def _network(value: Any) -> Any:
         network = ip_network(value if isinstance(value, str) else "")  # a number would be accepted as an address
     except ValueError as error:
         raise ValueError(f'{error}; write an address or a network, as in "88.198.50.253" or "10.0.0.0/8"') from None
-    return _unmapped(network)
+    return _without_ipv4_mapping(network)
 
 
-def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+def _without_ipv4_mapping(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
     # Client addresses are compared as IPv4 where possible; a mapped network would never match.
     if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):  # type: ignore[arg-type]
         return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
@@ -101,7 +101,7 @@ def _url(value: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
 
 
-def _number(value: Any) -> Any:
+def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("a number belongs here, not true or false")  # noqa: TRY004 - pydantic collects ValueErrors
     return value
@@ -110,7 +110,7 @@ def _number(value: Any) -> Any:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Url = Annotated[str, AfterValidator(_url)]
-Whole = Annotated[int, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
 
 
 class Strict(BaseModel):
@@ -135,7 +135,7 @@ class Connection(Strict):
     requests_per_minute: Whole | None = Field(default=None, gt=0)
     concurrency: Whole = Field(default=1, ge=1)
     omit: tuple[str, ...] = ()
-    max_deletions: Annotated[float, BeforeValidator(_number)] = Field(default=0.2, ge=0, le=1)
+    max_deletions: Annotated[float, BeforeValidator(_no_boolean)] = Field(default=0.2, ge=0, le=1)
 
     secrets: ClassVar[tuple[str, ...]] = ()
     """Paths that are never stored, in addition to `omit`."""
@@ -201,7 +201,7 @@ class TakesDocuments(Connection):
     @field_validator("inbox")
     @classmethod
     def _beside_the_file(cls, inbox: Path | None, info: ValidationInfo) -> Path | None:
-        return None if inbox is None else _beside(info, str(inbox))
+        return None if inbox is None else beside_file(info, str(inbox))
 
 
 class DatabaseSettings(Strict):
@@ -235,7 +235,7 @@ class DatabaseSettings(Strict):
             raise ValueError(f"{parsed.drivername} is not supported; {_DATABASES}")
         if parsed.host or parsed.database in {None, "", ":memory:"} or str(parsed.database).startswith("file:"):
             raise ValueError(f"SQLite needs a file that all processes share; {_DATABASES}")
-        return parsed.set(database=str(_beside(info, str(parsed.database)))).render_as_string(hide_password=False)
+        return parsed.set(database=str(beside_file(info, str(parsed.database)))).render_as_string(hide_password=False)
 
 
 class BrokerSettings(Strict):
@@ -248,7 +248,7 @@ class BrokerSettings(Strict):
     def _known_transport(cls, url: str, info: ValidationInfo) -> str:
         scheme, separator, rest = url.partition("://")
         if scheme == "filesystem" and rest[:1] == "/" and rest[1:]:
-            return f"filesystem:///{_beside(info, rest[1:])}"
+            return f"filesystem:///{beside_file(info, rest[1:])}"
         if scheme not in {"redis", "rediss", "amqp", "amqps"} or not separator or not rest:
             raise ValueError(_BROKERS)
         return url
@@ -264,7 +264,7 @@ _DATABASES = 'write "sqlite:///var/erpmirror.db" or "postgresql+psycopg://user:p
 _BROKERS = 'write "filesystem:///var/broker", "redis://host:6379/0" or "amqp://user:password@host:5672//"'
 
 
-def _beside(info: ValidationInfo, path: str) -> Path:
+def beside_file(info: ValidationInfo, path: str) -> Path:
     return (info.context["folder"] if info.context else Path.cwd()) / path
 
 
@@ -284,7 +284,7 @@ class ReceiverSettings(Strict):
     @field_validator("spool")
     @classmethod
     def _beside_the_file(cls, spool: Path, info: ValidationInfo) -> Path:
-        return _beside(info, str(spool))
+        return beside_file(info, str(spool))
 
     @field_validator("root_path")
     @classmethod

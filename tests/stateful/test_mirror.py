@@ -263,7 +263,7 @@ class Mirroring(Counted):
         with self.database.begin() as tx:
             now = self.database.now(tx)
             for resource in RESOURCES:
-                streams.change(tx, NAME, resource, due_at=now, full_due_at=now)
+                streams.update(tx, NAME, resource, due_at=now, full_due_at=now)
         self._work()
         self.database.clock.pass_by(60)
         self._work()

@@ -329,7 +329,7 @@ class BaseHarness(Generic[V]):
 
     def change(self, resource: str = "goods", **values: Any) -> None:
         with self.database.begin() as tx:
-            streams.change(tx, self.name, resource, **values)
+            streams.update(tx, self.name, resource, **values)
 
     def aside(self, look: Callable[[], object]) -> threading.Thread:
         """Let another worker do this."""

@@ -117,7 +117,7 @@ def _prepared(context: ConnectionContext, lease: Lease, target: apply.Target, fo
 
 def _write(lease: Lease, target: apply.Target, *, item: Item, prepared: apply.Prepared) -> list[Change]:
     with UnitOfWork.under(lease, target, item.cause, journaled=Point.DOCUMENT_JOURNALED) as work:
-        known = documents.answered(work.tx, item, now=work.tx.now)
+        known = documents.mark_interpreted(work.tx, item, now=work.tx.now)
         if known:  # else forgotten meanwhile, and its row with it
             work.apply(prepared, point=True)
         inbox.finish(work.tx, item)

@@ -110,7 +110,7 @@ def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failur
         if isinstance(failure, Closed):  # nothing is wrong
             told = {"warning": str(failure)}
         failures = stream.failures + _counts(failure)
-        streams.change(tx, context.name, stream.resource, failures=failures, **due, **told)
+        streams.update(tx, context.name, stream.resource, failures=failures, **due, **told)
 
 
 def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
@@ -134,7 +134,7 @@ def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *
         if not full and not isinstance(error, sa.exc.SQLAlchemyError):
             due["full_due_at"] = now
         told = {"last_error": f"broke off: {type(error).__name__}", "last_error_at": now}
-        streams.change(tx, context.name, stream.resource, failures=stream.failures + 1, **due, **told)
+        streams.update(tx, context.name, stream.resource, failures=stream.failures + 1, **due, **told)
 
 
 def one_line(error: BaseException | None) -> str:

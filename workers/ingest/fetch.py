@@ -120,7 +120,7 @@ def _read_instead(tx: Tx, context: ConnectionContext, item: Item) -> None:
     until = now + context.resources[item.resource].full_every
     inbox.lock(tx, connection=context.name)
     if inbox.defer_all(tx, connection=context.name, resource=item.resource, now=now, until=until):
-        streams.change(tx, context.name, item.resource, full_due_at=now)
+        streams.update(tx, context.name, item.resource, full_due_at=now)
 
 
 def _fetch(session: WorkSession, lease: Lease, resource: Resource, stream: Stream, *, item: Item) -> None:
@@ -197,7 +197,7 @@ def _may_delete(work: UnitOfWork, context: ConnectionContext, resource: Resource
     if deleted or resource.register:
         return True
     if item.approved:
-        if not parked.any_undecided(tx, connection=context.name, resource=resource.name, besides=item.key):
+        if not parked.any_other_deletion_held(tx, connection=context.name, resource=resource.name, key=item.key):
             deletion_guard.record_approval(tx, target, now=tx.now)
         return True
     return deletion_guard.permits(tx, target, count=1, max_deletions=context.options.max_deletions, now=tx.now)

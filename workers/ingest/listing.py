@@ -60,7 +60,7 @@ def read(session: WorkSession, resource: Resource, *, now: datetime, full: bool)
     if full and (until := context.options.closed_until(now)) is not None:
         told = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full reading waits for that"
         with context.database.begin() as tx:
-            streams.change(tx, context.name, resource.name, full_due_at=until, warning=told)
+            streams.update(tx, context.name, resource.name, full_due_at=until, warning=told)
         return
     try:
         _read(session, resource, full=full)

@@ -73,7 +73,7 @@ class Page:
             self.run = streams.begin_full_sync(tx, self.stream, revision=revision, cause=self.cause, now=tx.now)
             self.first_revision = revision
         else:
-            streams.begin(tx, self.stream, now=tx.now)
+            streams.record_attempt(tx, self.stream, now=tx.now)
 
     def next_page(self) -> bool:
         """Go on to the next reply; False where somebody had the reading begin anew, or stopped it, meanwhile."""
@@ -250,7 +250,7 @@ class Page:
             return []  # pages shift while data changes: absence from them alone proves nothing
         approved, again = self._finish_all(tx, absent, now)
         name = self.context.name
-        if approved and not parked.any_undecided(tx, connection=name, resource=self.resource.name, besides=""):
+        if approved and not parked.any_other_deletion_held(tx, connection=name, resource=self.resource.name, key=""):
             deletion_guard.record_approval(tx, self.target, now=now)
         self._confirm_later(tx, [key for key in absent if key not in approved and key not in again])
         absent = [key for key in absent if key in again]

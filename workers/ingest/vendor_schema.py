@@ -80,7 +80,7 @@ def refresh_metadata(
             failed(lease, stream, failure)
             return False
         with proved(lease) as tx:
-            streams.change(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
+            streams.update(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
     return True
 
 
@@ -102,7 +102,7 @@ def refresh(session: WorkSession, resource: Resource, stream: Stream, raw: JsonO
     session.requests += 1
     shape = exact.storable(session.client.shape(resource))
     with context.database.begin() as tx:
-        streams.change(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
+        streams.update(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
     return replace(stream, shape=shape)
 
 

@@ -80,7 +80,7 @@ def _failed(context: ConnectionContext, stream: Stream, words: str) -> None:
     with context.database.begin() as tx:
         now = tx.now
         next_at = now + context.resources[stream.resource].full_every
-        streams.fail_scan(tx, stream, next_at=next_at, now=now, words=storable_text(words))
+        streams.fail_scan(tx, stream, next_at=next_at, now=now, error=storable_text(words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +159,13 @@ class _Scan:
             _move(path, self.folder / DONE, seen)
         elif standing is not None and standing.state is State.PARKED:
             self._move_to_parked(path, seen, standing)
-        elif standing is None or standing.ref is None:
+        elif standing is None or standing.inbox_state is None:
             self._hand_in(path, seen)
 
     def _move_to_parked(self, path: Path, seen: os.stat_result, standing: DocumentRow) -> None:
-        if standing.ref is None:
+        if standing.inbox_state is None:
             self._park(path, seen, "It was parked, and then dropped. `erpmirror hand-in` hands it in again.")
-        elif standing.ref == "parked":
+        elif standing.inbox_state == "parked":
             retry = f"erpmirror parked retry {self.context.name} {self.kind} {standing.sha256}"
             self._park(path, seen, f"{standing.reason}\n`{retry}` has it tried again.")
 

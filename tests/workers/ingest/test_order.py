@@ -259,7 +259,7 @@ def _listed_in_full(mirror: Mirror, system: str) -> None:
     with mirror.database.begin() as tx:
         now = mirror.database.now(tx)
         for row in streams.open_streams(tx, connection=system):
-            streams.change(tx, system, row.resource, full_due_at=now)
+            streams.update(tx, system, row.resource, full_due_at=now)
     mirror.work()
 
 
