@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from models.bookkeeping.streams import Stream
     from models.db.database import Database
-    from models.settings.load import Connection, Settings
+    from models.settings.connections import Connection
+    from models.settings.load import Settings
     from workers.connectors.contract import Client, Resource
     from workers.connectors.discovery import System
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from models.bookkeeping import documents
 from models.bookkeeping.documents import State
 from models.mirror import apply
-from models.settings.load import TakesDocuments
+from models.settings.connections import TakesDocuments
 from receiver.http import multipart
 from receiver.http.answers import Answer, AnswerResponse, Count, Object, Sha256, Text, Timestamp
 from receiver.http.errors import ApiError

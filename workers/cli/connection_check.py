@@ -126,7 +126,7 @@ class ConnectionCheck:
 
     def _handed_in(self, resource: Resource) -> Proof:
         """Nothing is sent to the vendor before a document is handed in, but its watched folder can be checked."""
-        from models.settings.load import TakesDocuments
+        from models.settings.connections import TakesDocuments
 
         inbox = self._context.options.inbox if isinstance(self._context.options, TakesDocuments) else None
         if inbox is None:

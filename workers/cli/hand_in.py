@@ -88,7 +88,7 @@ def _checked_order(order: str | None) -> str | None:
 
 def _check_files(at: ConnectionContext, files: Sequence[Path]) -> None:
     """Check all of them before the first is handed in, so that a mistyped line can be repeated."""
-    from models.settings.load import TakesDocuments
+    from models.settings.connections import TakesDocuments
 
     largest = at.options.largest if isinstance(at.options, TakesDocuments) else 0
     wrong = [f"  {_shown(path)}: {reason}" for path in files if (reason := _wrong(path, largest))]

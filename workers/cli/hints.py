@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from models.durations import spell
 
 if TYPE_CHECKING:
-    from models.settings.load import Connection
+    from models.settings.connections import Connection
     from workers.errors import VendorError
     from workers.gate.gate import GateClosed
 

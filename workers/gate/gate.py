@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from models.db.database import Database
-    from models.settings.load import Connection
+    from models.settings.connections import Connection
 
 OnAcquire = Callable[[Tx, int, datetime], None]
 """Called inside the transaction that takes a slot, with its revision and the end of the lease."""

@@ -23,7 +23,7 @@ from models.bookkeeping import documents, streams
 from models.bookkeeping.documents import State
 from models.exact import storable_text
 from models.failpoints import Point
-from models.settings.load import TakesDocuments
+from models.settings.connections import TakesDocuments
 
 if TYPE_CHECKING:
     from collections.abc import Callable

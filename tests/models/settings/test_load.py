@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from models.settings import load
-from models.settings.load import Connection, Duration, Secret, SendsWebhooks, SettingsError, Url
+from models.settings.connections import Connection, Duration, Secret, SendsWebhooks, Url
+from models.settings.load import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from models.db import tables
 from models.db.database import Database
-from models.settings.load import Connection
+from models.settings.connections import Connection
 from workers.errors import Busy
 from workers.gate import gate
 from workers.gate.gate import Gate
