@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models import status
-from models.bookkeeping import inbox, streams, webhooks
+from models.bookkeeping import full_syncs, inbox, streams, webhooks
 from models.values import Cause, Lane, ObjectRef
 from tests.models import mirroring
 
@@ -92,8 +92,8 @@ def test_a_reading_under_way_tells_how_far_it_is(database: Database) -> None:
         stream = streams.get(tx, "books", "invoices")
         assert stream is not None
         now = database.now(tx)
-        run = streams.begin_full_sync(tx, stream, revision=1, cause=Cause.BACKFILL, now=now)
-        streams.advance_full_sync(tx, stream, run=run, cursor="p2", pages=1, objects=500)
+        run = full_syncs.begin(tx, stream, revision=1, cause=Cause.BACKFILL, now=now)
+        full_syncs.advance(tx, stream, run=run, cursor="p2", pages=1, objects=500)
     assert 500 == told(database).full_sync
 
 

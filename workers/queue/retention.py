@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models.bookkeeping import journal, streams, webhooks
+from models.bookkeeping import full_syncs, journal, seen_keys, webhooks
 from models.db.tables import gates, leases, wakeups
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def _everything(settings: Settings, now: datetime, portion: int) -> Iterator[Cle
     kept = settings.database
     old = now - kept.keep_webhooks
     yield partial(webhooks.trim, before=old, limit=portion)
-    yield partial(streams.trim_runs, before=old, limit=portion)
-    yield partial(streams.trim_sightings, before=old, limit=portion)
+    yield partial(full_syncs.trim, before=old, limit=portion)
+    yield partial(seen_keys.trim, before=old, limit=portion)
     if kept.keep_changes is not None:
         yield partial(journal.trim, before=now - kept.keep_changes, limit=portion)
     yield partial(_forget_accounts, before=old)

@@ -114,7 +114,7 @@ def test_a_backup_of_which_nothing_newer_was_told_keeps_its_name(
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", "{}", '{"name": "a"}'])
 def test_a_damaged_file_beside_the_database_is_written_anew(sqlite: Database, content: str) -> None:
     before = Feed(sqlite).name(_journal(sqlite, 3))
-    Path(f"{sqlite.url.database}.told").write_text(content)
+    Path(f"{sqlite.url.database}.feed").write_text(content)
     assert before == Feed(sqlite).name(3) == Feed(sqlite).name(3)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models.bookkeeping import inbox, parked, streams
+from models.bookkeeping import full_syncs, inbox, parked, streams
 from models.db import tables
 from models.values import Cause, Lane, ObjectRef
 
@@ -34,8 +34,8 @@ def get(database: Database, resource: str = "items") -> Stream:
 def full(database: Database, *, cursor: str) -> None:
     with database.begin() as tx:
         now = database.now(tx)
-        run = streams.begin_full_sync(tx, get(database), revision=1, cause=Cause.BACKFILL, now=now)
-        streams.finish_full_sync(tx, get_in(tx), run=run, cursor=cursor, next_at=now + HOUR, now=now)
+        run = full_syncs.begin(tx, get(database), revision=1, cause=Cause.BACKFILL, now=now)
+        full_syncs.finish(tx, get_in(tx), run=run, cursor=cursor, next_at=now + HOUR, now=now)
 
 
 def get_in(tx: Tx) -> Stream:
@@ -110,9 +110,9 @@ def test_a_full_reading_does_not_turn_a_ticks_cursor_back(database: Database) ->
     align(database, "items")
     with database.begin() as tx:
         now = database.now(tx)
-        run = streams.begin_full_sync(tx, get_in(tx), revision=1, cause=Cause.BACKFILL, now=now)
+        run = full_syncs.begin(tx, get_in(tx), revision=1, cause=Cause.BACKFILL, now=now)
         streams.finish_poll(tx, get_in(tx), cursor="later", next_at=now, now=now)
-        streams.finish_full_sync(tx, get_in(tx), run=run, cursor="earlier", next_at=now + HOUR, now=now)
+        full_syncs.finish(tx, get_in(tx), run=run, cursor="earlier", next_at=now + HOUR, now=now)
     assert "later" == get(database).cursor
 
 
