@@ -67,7 +67,7 @@ def test_an_empty_file_means_the_defaults_beside_it(tmp_path: Path) -> None:
     assert ["erpmirror.toml"] == [path.name for path in tmp_path.iterdir()]
 
 
-def test_a_connection_is_read_with_its_systems_own_options(tmp_path: Path) -> None:
+def test_a_connection_is_loaded_with_its_systems_own_options(tmp_path: Path) -> None:
     shop = read(tmp_path, SHOP + 'every = "90s"\nurl = "http://localhost:8080/base/"\n').connections["shop"]
     assert isinstance(shop, ShopOptions)
     assert ("shop", timedelta(seconds=90), "http://localhost:8080/base") == (shop.name, shop.every, shop.url)
