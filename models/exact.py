@@ -45,7 +45,7 @@ def number(text: str) -> int | Decimal | str:
     """
     if len(text) > _LARGEST_EXPONENT or "e" in text or "E" in text:
         try:
-            return _normal(Decimal(text))
+            return _normal_form(Decimal(text))
         except ArithmeticError:  # the exponent is too large even for a Decimal
             return text
     if text[-1] == "0" and "." in text:
@@ -55,8 +55,8 @@ def number(text: str) -> int | Decimal | str:
     return Decimal(text)
 
 
-def _normal(value: Decimal) -> int | Decimal | str:
-    if not _is_moderate(value):
+def _normal_form(value: Decimal) -> int | Decimal | str:
+    if not _has_storable_size(value):
         return str(value)
     if value == value.to_integral_value():
         return int(value)
@@ -77,12 +77,12 @@ def loads(text: str | bytes) -> Any:
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError):
-        return _loads_slowly(text)
+        return _loads_stdlib(text)
 
 
-def _loads_slowly(text: str | bytes) -> Any:
+def _loads_stdlib(text: str | bytes) -> Any:
     try:
-        return json.loads(text, parse_float=number, parse_int=_integer, parse_constant=_refuse)
+        return json.loads(text, parse_float=number, parse_int=_integer, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -91,7 +91,7 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= _LONGEST_INTEGER else digits
 
 
-def _refuse(constant: str) -> Any:
+def _refuse_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
@@ -107,7 +107,7 @@ def normalised(value: Any) -> Any:
         items: Iterable[tuple[Any, Any]] = container.items() if isinstance(container, dict) else enumerate(container)
         for place, item in items:
             if isinstance(item, Decimal):
-                container[place] = _normal(item)
+                container[place] = _normal_form(item)
             elif isinstance(item, dict | list):
                 waiting.append(item)
     return whole[0]
@@ -121,17 +121,22 @@ def dumps(value: Any) -> str:
 def canonical(value: Any) -> str:
     """One text for all spellings of a value: `1.0` and `1.00` are equal, the order of keys is nothing."""
     return simplejson.dumps(
-        _copied(value), use_decimal=True, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        _normalised_copy(value),
+        use_decimal=True,
+        ensure_ascii=False,
+        allow_nan=False,
+        sort_keys=True,
+        separators=(",", ":"),
     )
 
 
-def _copied(value: Any) -> Any:
+def _normalised_copy(value: Any) -> Any:
     """A copy with every Decimal in the normal form of `number`."""
     if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: _normalised_copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_copied(item) for item in value]
-    return _normal(value) if isinstance(value, Decimal) else value
+        return [_normalised_copy(item) for item in value]
+    return _normal_form(value) if isinstance(value, Decimal) else value
 
 
 def _significant(value: Decimal) -> tuple[int, ...]:
@@ -171,7 +176,7 @@ def storable(value: Any, *, depth: int = 0) -> Any:
     if isinstance(value, str):
         return storable_text(value)
     if isinstance(value, Decimal | int) and not isinstance(value, bool):
-        return value if _is_moderate(value) else str(Decimal(value))
+        return value if _has_storable_size(value) else str(Decimal(value))
     if not isinstance(value, dict | list | tuple):
         return value
     if depth == _DEEPEST:
@@ -197,7 +202,7 @@ def _as_text(value: Any) -> str:
         return "nested too deeply to be kept"
 
 
-def _is_moderate(value: Decimal | int) -> bool:
+def _has_storable_size(value: Decimal | int) -> bool:
     if isinstance(value, int):
         return -_LARGEST_INTEGER < value < _LARGEST_INTEGER
     if not value.is_finite():

@@ -81,10 +81,10 @@ def hit(point: Point) -> None:
     """Go on, unless a test has armed this point."""
     folder = _folder()
     if folder is not None:
-        _strike(folder / point)
+        _kill_if_armed(folder / point)
 
 
-def _strike(armed: Path) -> None:
+def _kill_if_armed(armed: Path) -> None:
     try:
         named = armed.read_text("utf-8").strip()
         armed.unlink()  # whoever removes it is struck; everybody else passes

@@ -89,7 +89,7 @@ class Mask:
 
     def __init__(self, secrets: Collection[str]) -> None:
         self._pieces: defaultdict[int, set[str]] = defaultdict(set)
-        for form in {form for secret in secrets if secret for form in _forms(secret)}:
+        for form in {form for secret in secrets if secret for form in _encodings(secret)}:
             length = min(len(form), max(_SHORTEST_PIECE, min(_LONGEST_PIECE, (len(form) + 1) // 2)))
             self._pieces[length].update(_windows(form, length))
 
@@ -100,14 +100,14 @@ class Mask:
             for start, window in enumerate(_windows(text, length)):
                 if window in pieces:
                     secret[start : start + length] = b"\x01" * length
-        return "".join(_visible(text, secret)) if any(secret) else text
+        return "".join(_masked(text, secret)) if any(secret) else text
 
 
 def _windows(text: str, length: int) -> Iterator[str]:
     return (text[start : start + length] for start in range(len(text) - length + 1))
 
 
-def _visible(text: str, secret: bytearray) -> Iterator[str]:
+def _masked(text: str, secret: bytearray) -> Iterator[str]:
     for position, char in enumerate(text):
         if not secret[position]:
             yield char
@@ -115,7 +115,7 @@ def _visible(text: str, secret: bytearray) -> Iterator[str]:
             yield _HIDDEN
 
 
-def _forms(secret: str) -> Iterator[str]:
+def _encodings(secret: str) -> Iterator[str]:
     """The secret as it is, and encoded in an address, in JSON (also PHP's), HTML and base64."""
     yield secret
     for written in (quote(secret, safe=""), quote(secret), quote_plus(secret)):

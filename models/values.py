@@ -97,11 +97,11 @@ class Received(NamedTuple):
         try:
             decoded: JsonObject = exact.loads(self.sent)
         except ValueError:
-            raise Malformed(f"{self.key} is not JSON") from None
+            raise MalformedError(f"{self.key} is not JSON") from None
         return decoded
 
 
-class Malformed(Exception):  # noqa: N818 - read as a sentence: except Malformed
+class MalformedError(Exception):  # noqa: N818 - read as a sentence: except Malformed
     """What was sent cannot be decoded."""
 
 

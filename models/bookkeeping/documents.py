@@ -17,7 +17,7 @@ from models.db.tables import documents
 from models.exact import storable_text
 from models.failpoints import Point
 from models.mirror import schema_evolution
-from models.mirror.statements import Writer
+from models.mirror.statements import RowStatements
 from models.values import Cause, Document, Lane, ObjectRef
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def waiting(tx: Tx, *, connection: str, kind: str) -> set[str]:
 def result(tx: Tx, target: Target, sha256: str) -> JsonObject | None:
     """What the vendor read in a document, as its row keeps it; None while there is no row."""
     schema = schema_evolution.current(tx, target.table)
-    seen = {} if schema is None else Writer(tx, schema, target.connection).stored([sha256])
+    seen = {} if schema is None else RowStatements(tx, schema, target.connection).stored([sha256])
     return seen[sha256].raw if sha256 in seen else None
 
 

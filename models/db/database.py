@@ -137,7 +137,7 @@ class Database:
         else:
             engine = sa.create_engine(self.url, **arguments)
             sa.event.listen(engine, "connect", _prepare_postgresql)
-            sa.event.listen(engine, "checkout", _require_quiet)
+            sa.event.listen(engine, "checkout", _discard_dead_connection)
         return engine
 
     def dispose(self) -> None:
@@ -245,12 +245,12 @@ def _prepare_postgresql(connection: Any, _record: object) -> None:
     connection.commit()
 
 
-def _require_quiet(connection: Any, _record: object, _proxy: object) -> None:
+def _discard_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
     """Have a connection opened anew whose server has gone: an idle one says nothing else. Asking it costs an answer."""
-    look = select.poll()
+    poller = select.poll()
     if not connection.closed:
-        look.register(connection, select.POLLIN)
-    if connection.closed or look.poll(0):
+        poller.register(connection, select.POLLIN)
+    if connection.closed or poller.poll(0):
         raise sa.exc.InvalidatePoolError("the server has ended the connection")
 
 

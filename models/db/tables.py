@@ -109,7 +109,7 @@ inbox = sa.Table(
 )
 
 POLLED = sa.text("state = 'open' AND polls AND cursor IS NOT NULL")
-FULL_READING = sa.text("state = 'open'")
+FULLY_SYNCED = sa.text("state = 'open'")
 """Which streams are looked at by ticks, and which are read in full."""
 
 streams = sa.Table(
@@ -146,7 +146,7 @@ streams = sa.Table(
     sa.Column("tried_at", Instant),  # when it was last asked for
     sa.Column("selection", sa.Text),  # which of the vendor's objects are asked for; another one is read from the start
     sa.Index("ix_erpmirror_streams_due", "due_at", sqlite_where=POLLED, postgresql_where=POLLED),
-    sa.Index("ix_erpmirror_streams_full_due", "full_due_at", sqlite_where=FULL_READING, postgresql_where=FULL_READING),
+    sa.Index("ix_erpmirror_streams_full_due", "full_due_at", sqlite_where=FULLY_SYNCED, postgresql_where=FULLY_SYNCED),
 )
 
 gates = sa.Table(

@@ -16,7 +16,7 @@ from models.bookkeeping import journal
 from models.db import tables
 from models.mirror import diff, naming, schema_evolution
 from models.mirror.prepare import Prepared, Target, lay_out, prepare
-from models.mirror.statements import Insert, Update, Writer
+from models.mirror.statements import Insert, RowStatements, Update
 from models.values import Cause, Change, ChangeKind, Snapshot
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from models.values import JsonObject
 
 __all__ = [
-    "NeedsLayout",
+    "NeedsLayoutError",
     "Prepared",
     "Target",
     "analyze",
@@ -78,9 +78,9 @@ def apply(
     schema = _lock_resource(tx, target)
     if schema is None:
         if prepared.rows:
-            raise NeedsLayout(prepared.rows)
+            raise NeedsLayoutError(prepared.rows)
         return []
-    writer = Writer(tx, schema, target.connection)
+    writer = RowStatements(tx, schema, target.connection)
     gone = {exact.storable_text(key) for key in tombstones} - prepared.rows.keys()
     if meanwhile is not None and not prepared.numbers:
         meanwhile()  # most rows will be found to be as they were
@@ -90,20 +90,20 @@ def apply(
         plan.add_snapshot(row)
     for key in sorted(gone):
         plan.add_tombstone(key)
-    plan.require(prepared.numbers)
+    plan.require_layout(prepared.numbers)
     changes = plan.changes(writer.stored(plan.differing), target.omit)
     if meanwhile is not None:
         meanwhile()
-    writer.write(plan.fresh(), plan.anew(), prepared, revision=revision, now=now)
+    writer.write(plan.inserts(), plan.updates(), prepared, revision=revision, now=now)
     writer.mark_deleted(plan.deleted, revision=revision, now=now)
     if point:
-        writer.mark_observed(plan.seen, revision=revision, now=now)
-    writer.relist(plan.relisted)
-    writer.resend(plan.resent)
+        writer.mark_observed(plan.observed, revision=revision, now=now)
+    writer.set_listed(plan.new_listed)
+    writer.set_sent(plan.new_sent)
     return changes
 
 
-class NeedsLayout(Exception):  # noqa: N818 - read as a sentence: except records.Stale
+class NeedsLayoutError(Exception):  # noqa: N818 - read as a sentence: except records.Stale
     """These objects have to be laid out: they are not as they were."""
 
     def __init__(self, keys: Iterable[str]) -> None:
@@ -115,80 +115,80 @@ class NeedsLayout(Exception):  # noqa: N818 - read as a sentence: except records
 class _MergePlan:
     """What is to be done with each key of a batch."""
 
-    old: Mapping[str, RowState]
+    states: Mapping[str, RowState]
     revision: int
     now: datetime
     listed: Mapping[str, str]
-    arrived: dict[str, Row] = field(default_factory=dict)
+    written: dict[str, Row] = field(default_factory=dict)
     deleted: list[str] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
-    relisted: dict[str, str] = field(default_factory=dict)
-    resent: dict[str, str] = field(default_factory=dict)
-    unchanged: dict[str, StoredObject] = field(default_factory=dict)
+    observed: list[str] = field(default_factory=list)
+    new_listed: dict[str, str] = field(default_factory=dict)
+    new_sent: dict[str, str] = field(default_factory=dict)
+    same_object: dict[str, StoredObject] = field(default_factory=dict)
 
     @property
     def differing(self) -> list[str]:
         """Live rows that are written anew."""
-        return [key for key in self.arrived if key in self.old and self.old[key].live]
+        return [key for key in self.written if key in self.states and self.states[key].live]
 
     def add_snapshot(self, row: Row) -> None:
-        old = self.old.get(row.key)
+        old = self.states.get(row.key)
         if old is None:
-            self.arrived[row.key] = row
+            self.written[row.key] = row
         elif old.revision <= self.revision:
             if old.live and (old.hash == row.hash or (row.sent is not None and old.sent == row.sent)):
-                self._stay(old, self._token(row))
+                self._keep(old, self._token(row))
                 if row.sent is not None and row.sent != old.sent:
-                    self.resent[row.key] = row.sent
+                    self.new_sent[row.key] = row.sent
             else:
-                self.arrived[row.key] = row
+                self.written[row.key] = row
 
     def add_tombstone(self, key: str) -> None:
-        old = self.old.get(key)
+        old = self.states.get(key)
         if old is None or old.revision > self.revision:
             return
         if old.live:
             self.deleted.append(key)
             if key in self.listed:
-                self.relisted[key] = self.listed[key]
+                self.new_listed[key] = self.listed[key]
         else:
-            self._stay(old, self.listed.get(key))
+            self._keep(old, self.listed.get(key))
 
     def changes(self, seen: Mapping[str, StoredObject], omit: Sequence[str]) -> list[Change]:
         changes = [Change(key, ChangeKind.DELETED, None, None) for key in self.deleted]
-        for key, row in self.arrived.items():
+        for key, row in self.written.items():
             if key not in seen:
-                kind = ChangeKind.RESTORED if key in self.old else ChangeKind.CREATED
+                kind = ChangeKind.RESTORED if key in self.states else ChangeKind.CREATED
                 changes.append(Change(key, kind, None, row.raw, row.text))
             elif exact.same(seen[key].raw, row.raw):
-                self.unchanged[key] = seen[key]  # only the rules are new: the object is what it was
+                self.same_object[key] = seen[key]  # only the rules are new: the object is what it was
             else:
                 # What a new rule takes out of the row must not enter the journal by the back door.
                 before = diff.between(exact.storable(redaction.redact(seen[key].raw, omit)), row.raw)
                 changes.append(Change(key, ChangeKind.UPDATED, before, row.raw, row.text))
         return sorted(changes, key=lambda change: change.key)
 
-    def require(self, laid_out: Mapping[str, int]) -> None:
+    def require_layout(self, laid_out: Mapping[str, int]) -> None:
         """Raises `Stale` where a row is to be written that was not laid out."""
-        if lacking := self.arrived.keys() - laid_out.keys():
-            raise NeedsLayout(lacking)
+        if lacking := self.written.keys() - laid_out.keys():
+            raise NeedsLayoutError(lacking)
 
-    def fresh(self) -> list[Insert]:
-        return [Insert(row, self._token(row)) for key, row in self.arrived.items() if key not in self.old]
+    def inserts(self) -> list[Insert]:
+        return [Insert(row, self._token(row)) for key, row in self.written.items() if key not in self.states]
 
-    def anew(self) -> list[Update]:
-        return [self._new(row) for key, row in self.arrived.items() if key in self.old]
+    def updates(self) -> list[Update]:
+        return [self._update(row) for key, row in self.written.items() if key in self.states]
 
-    def _new(self, row: Row) -> Update:
+    def _update(self, row: Row) -> Update:
         token, changed_at = self._token(row), self.now
-        if row.key in self.unchanged:
-            token, changed_at = token or self.old[row.key].listed, self.unchanged[row.key].changed_at
+        if row.key in self.same_object:
+            token, changed_at = token or self.states[row.key].listed, self.same_object[row.key].changed_at
         return Update(row, token, self.revision, changed_at, self.now)
 
-    def _stay(self, old: RowState, token: str | None) -> None:
-        self.seen.append(old.key)
+    def _keep(self, old: RowState, token: str | None) -> None:
+        self.observed.append(old.key)
         if token is not None and token != old.listed:
-            self.relisted[old.key] = token
+            self.new_listed[old.key] = token
 
     def _token(self, row: Row) -> str | None:
         return row.listed if row.listed is not None else self.listed.get(row.key)
@@ -236,7 +236,7 @@ def _rewrite(
     schema = _lock_resource(tx, target)
     if schema is None:
         return
-    writer = Writer(tx, schema, target.connection)
+    writer = RowStatements(tx, schema, target.connection)
     old, seen = writer.states(read), writer.stored(read)
     # What was written since it was read was written by today's rules.
     still = [key for key in prepared.rows if key in seen and exact.same(seen[key].raw, read[key])]
@@ -333,7 +333,7 @@ def listed_tokens(tx: Tx, target: Target, keys: Collection[str]) -> dict[str, tu
     schema = schema_evolution.current(tx, target.table)
     if schema is None:
         return {}
-    old = Writer(tx, schema, target.connection).states(keys)
+    old = RowStatements(tx, schema, target.connection).states(keys)
     return {key: (row.listed, not row.live) for key, row in old.items()}
 
 
@@ -361,7 +361,7 @@ def _lock_resource(tx: Tx, target: Target) -> schemas.Schema | None:
     if target.table in tx.schemas:
         return tx.schemas[target.table]
     if not tx.is_sqlite:
-        schema_evolution.pin(tx, f"rows of {target.connection} {target.resource}")
+        schema_evolution.advisory_lock(tx, f"rows of {target.connection} {target.resource}")
     schema = schema_evolution.current(tx, target.table)
     if schema is not None:
         tx.schemas[target.table] = schema

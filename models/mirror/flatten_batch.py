@@ -41,12 +41,12 @@ def flatten_batch(projected: Sequence[JsonObject], declared: Shape) -> dict[str,
     owners = range(len(projected))
     try:
         walk.part("", projected, FlatBatch(owners, [0] * len(projected), [None] * len(projected)), depth=0)
-    except _TwoWaysError:
+    except _AmbiguousOrderError:
         return _one_by_one(projected, declared)
     return walk.parts
 
 
-class _TwoWaysError(Exception):
+class _AmbiguousOrderError(Exception):
     """A part is reached by two paths: the order of its rows follows only from a walk through each object."""
 
 
@@ -57,15 +57,15 @@ class _Walk:
 
     def part(self, part: str, rows: Sequence[JsonObject], into: FlatBatch, *, depth: int) -> None:
         if part in self.parts:
-            raise _TwoWaysError
+            raise _AmbiguousOrderError
         self.parts[part] = into
-        _Part(self, part, into, depth).objects(rows, range(len(rows)), "", 0)
+        _PartBuilder(self, part, into, depth).objects(rows, range(len(rows)), "", 0)
 
     def declared(self, part: str) -> dict[str, Kind]:
         return self._declared.get(part, {})
 
 
-class _Part:
+class _PartBuilder:
     """Lays out the rows of one part."""
 
     def __init__(self, walk: _Walk, part: str, into: FlatBatch, depth: int) -> None:

@@ -30,11 +30,11 @@ log = structlog.get_logger()
 RULES = 2
 """The version of the rules by which fields become columns: raise it, and every row is written anew when next seen."""
 
-_WIDE = 200
-_WIDEST = 7000
+_MANY_VALUES = 200
+_MAX_ROW_BYTES = 7000
 """A row of PostgreSQL ends at 8,160 bytes (values of more than 24 can move out). No row of fewer values gets there."""
-_MOVED_OUT = 26
-_FIXED = 12
+_MAX_INLINE_BYTES = 26
+_BOOLEAN_BYTES = 12
 
 _KEY = attrgetter("key")
 
@@ -188,8 +188,8 @@ def _laid_out(database: Database, target: Target, every: Iterable[Row], rows: Se
     missing = schema_evolution.gap(schema, target.shape)
     while True:
         if schema is not None and not missing:
-            layout = _Layout(schema, declared, projected)
-            sheets = layout.sheets(rows, spread)
+            layout = Layout(schema, declared, projected)
+            sheets = layout.batches(rows, spread)
             missing = layout.missing
             if not missing:
                 numbers = {row.key: number for number, row in enumerate(rows)}
@@ -232,7 +232,7 @@ def _undecoded(key: str, received: Received, salt: str) -> Row:
     return Row(key, {}, "", received.listed, None, sent, received)
 
 
-class _Layout:
+class Layout:
     """Lays a batch out in the columns of a schema, and gathers what the schema lacks."""
 
     def __init__(self, schema: schemas.Schema, declared: Shape, projected: Sequence[JsonObject]) -> None:
@@ -241,18 +241,18 @@ class _Layout:
         self._declared = declared
         self._projected = projected
 
-    def sheets(self, rows: Sequence[Row], spread: dict[str, FlatBatch]) -> dict[str, ColumnBatch]:
+    def batches(self, rows: Sequence[Row], spread: dict[str, FlatBatch]) -> dict[str, ColumnBatch]:
         """Part -> its rows."""
         sheets = {}
         for part, each in spread.items():
             table = self._schema.tables.get(part)
             values = self._values(table, part, each)
             if table is not None:
-                place = self._place if part else self._stand
+                place = self._part_batch if part else self._object_batch
                 sheets[part] = place(rows, table.sql, each, values)
         return sheets
 
-    def _stand(
+    def _object_batch(
         self, rows: Sequence[Row], table: sa.Table, spread: FlatBatch, values: dict[str, Sequence[Any]]
     ) -> ColumnBatch:
         """The objects' own rows."""
@@ -264,7 +264,7 @@ class _Layout:
         }
         return ColumnBatch(table, len(rows), spread.owners, {**ours, **values}, {"_raw": [row.text for row in rows]})
 
-    def _place(
+    def _part_batch(
         self, rows: Sequence[Row], table: sa.Table, spread: FlatBatch, values: dict[str, Sequence[Any]]
     ) -> ColumnBatch:
         """A part's rows."""
@@ -278,21 +278,21 @@ class _Layout:
 
     def _values(self, table: schemas.Table | None, part: str, spread: FlatBatch) -> dict[str, Sequence[Any]]:
         if table is None:
-            self._want_part(part)
+            self._request_part(part)
         found: dict[str, Sequence[Any]] = {}
         for path, values in spread.fields.items():
             column = table.columns.get(path) if table is not None else None
             if table is None or column is None:
-                self._want(table, part, path, values)
+                self._request_column(table, part, path, values)
                 continue
             fitted = column_types.coerce_all(column.kind, values)
             if fitted is not values and column_types.DOES_NOT_FIT in fitted:
-                found |= self._spilled(table, path, values, fitted)
+                found |= self._overflow_values(table, path, values, fitted)
                 fitted = [None if value is column_types.DOES_NOT_FIT else value for value in fitted]
             found[column.name] = fitted
-        return self._narrow(table, spread, found) if table is not None and len(found) > _WIDE else found
+        return self._narrowed(table, spread, found) if table is not None and len(found) > _MANY_VALUES else found
 
-    def _spilled(
+    def _overflow_values(
         self, table: schemas.Table, path: str, values: Sequence[Any], fitted: Sequence[Any]
     ) -> dict[str, Sequence[Any]]:
         overflow = table.overflows.get(path)
@@ -307,11 +307,11 @@ class _Layout:
             self.missing.overflows.add((table.part, path))
         return {}
 
-    def _want_part(self, part: str) -> None:
+    def _request_part(self, part: str) -> None:
         if not self._schema.capped:
             self.missing.parts.add(part)
 
-    def _want(self, table: schemas.Table | None, part: str, path: str, values: Sequence[Any]) -> None:
+    def _request_column(self, table: schemas.Table | None, part: str, path: str, values: Sequence[Any]) -> None:
         if self._schema.capped if table is None else table.full:
             return
         shown = {kind for value in values if value is not None and (kind := column_types.of(value)) is not None}
@@ -323,26 +323,26 @@ class _Layout:
         elif table is None or not table.capped:
             self.missing.kinds[part, path] |= shown
 
-    def _narrow(
+    def _narrowed(
         self, table: schemas.Table, spread: FlatBatch, found: dict[str, Sequence[Any]]
     ) -> dict[str, Sequence[Any]]:
         """What fits into one row of PostgreSQL each; the rest stays in `_raw`, and is reported."""
         narrowed: dict[str, Any] = {name: list(values) for name, values in found.items()}
         for row, (owner, position) in enumerate(zip(spread.owners, spread.positions, strict=True)):
             values = {name: column[row] for name, column in found.items() if column[row] is not None}
-            if len(values) > _WIDE:
-                for name in self._too_much(table, values, self._order(table, owner, position)):
+            if len(values) > _MANY_VALUES:
+                for name in self._without_room(table, values, self._order(table, owner, position)):
                     narrowed[name][row] = None
         return narrowed
 
-    def _too_much(self, table: schemas.Table, values: dict[str, Any], order: Sequence[str]) -> Sequence[str]:
+    def _without_room(self, table: schemas.Table, values: dict[str, Any], order: Sequence[str]) -> Sequence[str]:
         """What has no room, declared fields being the first to have some."""
         undeclared = {column.name for column in table.columns.values() if not column.declared}
         ordered = sorted((name for name in order if name in values), key=undeclared.__contains__)
         width = 0
         for place, name in enumerate(ordered):
             width += _width(values[name])
-            if width > _WIDEST:
+            if width > _MAX_ROW_BYTES:
                 if not table.capped:
                     self.missing.narrow.add((table.part, name))
                 return ordered[place:]
@@ -359,4 +359,4 @@ class _Layout:
 
 def _width(value: Any) -> int:
     """The most bytes that a value takes within its row."""
-    return min(len(str(value).encode()) + 2, _MOVED_OUT) if not isinstance(value, bool) else _FIXED
+    return min(len(str(value).encode()) + 2, _MAX_INLINE_BYTES) if not isinstance(value, bool) else _BOOLEAN_BYTES

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-MOST_COLUMNS = 1500
+MAX_COLUMNS = 1500
 """Columns of fields in one table, declared ones and `__text` included: PostgreSQL ends at 1,600, SQLite at 2,000."""
 
 
@@ -51,7 +51,7 @@ class Table:
     @property
     def full(self) -> bool:
         """Whether it takes no more columns at all."""
-        return len(self.columns) + len(self.overflows) >= MOST_COLUMNS
+        return len(self.columns) + len(self.overflows) >= MAX_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def build(name: str, part: str, columns: Iterable[Column]) -> sa.Table:
 
 def _sql_column(column: Column) -> sa.Column[Any]:
     # Always quoted: no list of keywords is complete (SQLAlchemy's for SQLite has no RETURNING).
-    return sa.Column(sa.sql.quoted_name(column.name, quote=True), column_types.SQL[column.kind])
+    return sa.Column(sa.sql.quoted_name(column.name, quote=True), column_types.SQL_TYPES[column.kind])
 
 
 def _root_columns() -> list[sa.Column[Any]]:

@@ -14,7 +14,7 @@ from models import exact, failpoints, redaction
 from models.bookkeeping import deletion_guard, inbox, parked, streams
 from models.failpoints import Point
 from models.mirror import apply, schema_evolution
-from models.values import Cause, Chunk, Lane, Malformed, ObjectRef, Unreadable
+from models.values import Cause, Chunk, Lane, MalformedError, ObjectRef, Unreadable
 from workers.errors import SetAside, TryLater
 from workers.ingest import failures
 from workers.ingest.unit_of_work import UnitOfWork, release, renew
@@ -119,7 +119,7 @@ class Page:
             prepared = piece.prepared or apply.prepare(self.database, self.target, chunk.snapshots)
         try:
             self._commit(lease, chunk, prepared, meanwhile, goes_on=piece.goes_on)
-        except apply.NeedsLayout as stale:
+        except apply.NeedsLayoutError as stale:
             with _decoded():
                 prepared = apply.lay_out(self.database, self.target, prepared, stale.keys)
             self.write(lease, replace(piece, prepared=prepared), meanwhile)
@@ -332,7 +332,7 @@ class Page:
 def _decoded() -> Iterator[None]:
     try:
         yield
-    except Malformed as error:
+    except MalformedError as error:
         raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
 
 

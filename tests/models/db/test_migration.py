@@ -103,7 +103,7 @@ def test_migrating_again_changes_nothing(empty: Database) -> None:
 def test_many_may_migrate_at_the_same_time(empty: Database) -> None:
     script = (
         "import sys\n"
-        "from models import migration\n"
+        "from models.db import migration\n"
         "from models.db.database import Database\n"
         "sys.stdin.readline()\n"
         "migration.migrate(Database(sys.argv[1]))\n"

@@ -400,7 +400,7 @@ def _read(database: Database, sent: str, *, revision: int, omit: tuple[str, ...]
     try:
         with database.begin() as tx:
             changes = apply.apply(tx, target, prepared, revision=revision, now=moment(revision), point=False)
-    except apply.NeedsLayout as stale:
+    except apply.NeedsLayoutError as stale:
         prepared = apply.lay_out(database, target, prepared, stale.keys)
         with database.begin() as tx:
             changes = apply.apply(tx, target, prepared, revision=revision, now=moment(revision), point=False)
@@ -467,13 +467,13 @@ def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(d
     write(database, {"1": {"n": 1}, "2": {"n": 1}})
     snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2}), Snapshot("3", {"n": 3})]
     prepared = apply.prepare(database, TARGET, snapshots, as_known=True)
-    with pytest.raises(apply.NeedsLayout) as stale, database.begin() as tx:
+    with pytest.raises(apply.NeedsLayoutError) as stale, database.begin() as tx:
         apply.apply(tx, TARGET, prepared, revision=2, now=moment(2), point=False)
     assert {"2", "3"} == stale.value.keys
     prepared = apply.lay_out(database, TARGET, prepared, stale.value.keys)
     assert {"2": 0, "3": 1} == prepared.numbers
     write(database, {"1": {"n": 4}}, revision=3)
-    with pytest.raises(apply.NeedsLayout) as stale, database.begin() as tx:
+    with pytest.raises(apply.NeedsLayoutError) as stale, database.begin() as tx:
         apply.apply(tx, TARGET, prepared, revision=4, now=moment(4), point=False)
     assert [4, 1] == [each["n"] for each in rows(database)]
     prepared = apply.lay_out(database, TARGET, prepared, stale.value.keys)
