@@ -101,7 +101,7 @@ class Received(NamedTuple):
         return decoded
 
 
-class MalformedError(Exception):  # noqa: N818 - read as a sentence: except Malformed
+class MalformedError(Exception):
     """What was sent cannot be decoded."""
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from models.bookkeeping.inbox import Item
     from models.db.database import Tx
-    from models.mirror.prepare import Target
+    from models.mirror.target import Target
     from models.values import JsonObject
 
 LONGEST_ORDER = 200

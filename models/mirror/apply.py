@@ -1,4 +1,4 @@
-"""The one write path: snapshots and tombstones become rows, parts and changes, whichever door they came through.
+"""The one write path: snapshots and tombstones become rows, parts and changes, whichever way they came.
 
 `prepare` does all that needs no lock, outside any transaction; `apply` writes inside the caller's.
 """
@@ -8,52 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-
 from models import exact, redaction
-from models.bookkeeping import journal
-from models.db import tables
-from models.mirror import diff, naming, schema_evolution
-from models.mirror.prepare import Prepared, Target, lay_out, prepare
+from models.mirror import diff, schema_evolution
 from models.mirror.statements import Insert, RowStatements, Update
-from models.values import Cause, Change, ChangeKind, Snapshot
+from models.values import Change, ChangeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from models.db.database import Database, Tx
-    from models.mirror import schemas
-    from models.mirror.prepare import Row
+    from models.db.database import Tx
+    from models.mirror.rows import Prepared, Row
     from models.mirror.statements import RowState, StoredObject
-    from models.values import JsonObject
-
-__all__ = [
-    "NeedsLayoutError",
-    "Prepared",
-    "Target",
-    "analyze",
-    "apply",
-    "count_live",
-    "export",
-    "forget",
-    "keys_absent",
-    "lay_out",
-    "listed_tokens",
-    "prepare",
-    "rebuild",
-    "table_name",
-    "table_of",
-]
-
-_BATCH = 500
-
-
-def table_name(system: str, resource: str, part: str = "") -> str:
-    """The table of a resource or of one of its parts (dotted path), as a person would look for it."""
-    owner = naming.table(system, resource)
-    return naming.part_table(owner, part, ()) if part else owner
+    from models.mirror.target import Target
 
 
 def apply(
@@ -75,7 +42,7 @@ def apply(
     `meanwhile` is called, once or more, when there is little to do but to wait for the database. Raises `Stale` where
     an object that was not laid out differs from its row.
     """
-    schema = _lock_resource(tx, target)
+    schema = schema_evolution.lock_rows(tx, target)
     if schema is None:
         if prepared.rows:
             raise NeedsLayoutError(prepared.rows)
@@ -103,7 +70,7 @@ def apply(
     return changes
 
 
-class NeedsLayoutError(Exception):  # noqa: N818 - read as a sentence: except records.Stale
+class NeedsLayoutError(Exception):
     """These objects have to be laid out: they are not as they were."""
 
     def __init__(self, keys: Iterable[str]) -> None:
@@ -192,177 +159,3 @@ class _MergePlan:
 
     def _token(self, row: Row) -> str | None:
         return row.listed if row.listed is not None else self.listed.get(row.key)
-
-
-def rebuild(database: Database, target: Target, *, progress: Callable[[int], None]) -> int:
-    """Make columns and parts anew from `_raw`, by today's rules, without asking the vendor. How many objects.
-
-    `progress` is told the objects done so far. What a new `omit` rule takes out is journaled as an update, so that
-    replaying the journal still gives the rows. Raises `columns.Locked`.
-    """
-    done, after = 0, ""
-    prepare(database, target, [])
-    while True:
-        with database.read() as tx:
-            batch = _stored_after(tx, target, after)
-        if not batch:
-            return done
-        prepared = prepare(database, target, [Snapshot(key, raw) for key, raw in batch])
-        with database.begin() as tx:
-            _rewrite(tx, target, prepared, dict(batch))
-        done, after = done + len(batch), batch[-1][0]
-        progress(done)
-
-
-def _stored_after(tx: Tx, target: Target, after: str) -> list[tuple[str, JsonObject]]:
-    schema = schema_evolution.current(tx, target.table)
-    if schema is None:
-        return []
-    c = schema.root.sql.c
-    rows = (
-        sa.select(c["_key"], c["_raw"])
-        .where(c["_connection"] == target.connection, c["_key"] > after)
-        .order_by(c["_key"])
-    )
-    return [(key, raw) for key, raw in tx.execute(rows.limit(_BATCH))]
-
-
-def _rewrite(
-    tx: Tx,
-    target: Target,
-    prepared: Prepared,
-    read: Mapping[str, JsonObject],
-) -> None:
-    schema = _lock_resource(tx, target)
-    if schema is None:
-        return
-    writer = RowStatements(tx, schema, target.connection)
-    old, seen = writer.states(read), writer.stored(read)
-    # What was written since it was read was written by today's rules.
-    still = [key for key in prepared.rows if key in seen and exact.same(seen[key].raw, read[key])]
-    revision, now = tx.draw(), tx.now
-    again = [_again(prepared.rows[key], old[key], seen[key]) for key in still]
-    writer.write([], again, prepared, revision=revision, now=now)
-    redacted = [key for key in still if old[key].live and not exact.same(seen[key].raw, prepared.rows[key].raw)]
-    if redacted:
-        changes = [Change(key, ChangeKind.UPDATED, {}, prepared.rows[key].raw) for key in redacted]
-        journal.append(
-            tx, target.connection, target.resource, changes, revision=revision, cause=Cause.BACKFILL, now=now
-        )
-
-
-def _again(row: Row, old: RowState, seen: StoredObject) -> Update:
-    return Update(row, old.listed, old.revision, seen.changed_at, seen.observed_at, seen.deleted_at)
-
-
-def forget(tx: Tx, *, connection: str, system: str, resource: str) -> int:
-    """Delete the rows and part rows of a connection's resource, deleted ones included. How many objects."""
-    target = Target(connection, system, resource)
-    schema = _lock_resource(tx, target)
-    if schema is None:
-        return 0
-    for table in schema.parts:
-        tx.execute(sa.delete(table.sql).where(table.sql.c["_connection"] == connection))
-    root = schema.root.sql
-    return tx.execute(sa.delete(root).where(root.c["_connection"] == connection)).rowcount
-
-
-def fields(database: Database, target: Target) -> set[str]:
-    """An object's own fields that have a column or a part already, in the vendor's spelling."""
-    schema = schema_evolution.cached(database, table_name(target.system, target.resource))
-    if schema is None:
-        return set()
-    return {path.partition(".")[0] for path in (*schema.root.columns, *schema.tables) if path}
-
-
-def analyze(database: Database, target: Target) -> None:
-    """Have PostgreSQL look at tables that it never looked at; it would come by itself after a minute or more.
-
-    Until then it believes that a connection has few rows, and reads all of them to find a thousand by their keys.
-    """
-    schema = None if database.is_sqlite else schema_evolution.cached(database, target.table)
-    if schema is None:
-        return
-    with database.autocommit() as tx:
-        quoted = tx.dialect.identifier_preparer
-        for table in (schema.root, *schema.parts):
-            name = quoted.format_table(table.sql)
-            if tx.execute(_UNKNOWN, {"name": name}).scalar():
-                tx.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {name}")
-
-
-_pg_class = sa.table("pg_class", sa.column("oid"), sa.column("reltuples"))
-_UNKNOWN = sa.select(_pg_class.c.reltuples <= 0).where(
-    _pg_class.c.oid == sa.cast(sa.bindparam("name"), postgresql.REGCLASS)
-)
-
-
-def table_of(database: Database, target: Target) -> sa.Table | None:
-    """The objects' own table, once this process has seen it."""
-    schema = schema_evolution.cached(database, target.table)
-    return None if schema is None else schema.root.sql
-
-
-def count_live(tx: Tx, target: Target) -> int:
-    """How many objects are there, as far as we know."""
-    schema = schema_evolution.current(tx, target.table)
-    if schema is None:
-        return 0
-    c = schema.root.sql.c
-    live = sa.select(sa.func.count()).where(c["_connection"] == target.connection, c["_deleted_at"].is_(None))
-    return tx.execute(live).scalar_one()
-
-
-def keys_absent(tx: Tx, target: Target, *, before_revision: int) -> Iterator[str]:
-    """The live keys that a complete reading (`seen_keys`) did not name and that nobody wrote since its first turn."""
-    schema = schema_evolution.current(tx, target.table)
-    if schema is None:
-        return
-    c, seen = schema.root.sql.c, tables.seen_keys.c
-    sighted = sa.select(seen.key).where(seen.connection == target.connection, seen.resource == target.resource)
-    unwritten = sa.select(c["_key"]).where(
-        c["_connection"] == target.connection, c["_deleted_at"].is_(None), c["_revision"] < before_revision
-    )
-    # Not as NOT EXISTS: of tables that just grew a planner knows nothing, and may go through one for each of the other.
-    absent = sa.except_(unwritten, sighted).order_by(sa.column("_key"))
-    yield from tx.execute(absent, execution_options={"yield_per": _BATCH}).scalars()
-
-
-def listed_tokens(tx: Tx, target: Target, keys: Collection[str]) -> dict[str, tuple[str | None, bool]]:
-    """What was listed last of these keys, and whether they are deleted. Unknown keys are left out."""
-    schema = schema_evolution.current(tx, target.table)
-    if schema is None:
-        return {}
-    old = RowStatements(tx, schema, target.connection).states(keys)
-    return {key: (row.listed, not row.live) for key, row in old.items()}
-
-
-def export(tx: Tx, target: Target) -> Iterator[tuple[str, datetime | None, JsonObject]]:
-    """Every object as (key, deleted at, raw), in the order of the keys, never all at once in memory."""
-    schema = schema_evolution.current(tx, target.table)
-    if schema is None:
-        return
-    c = schema.root.sql.c
-    rows = (
-        sa.select(c["_key"], c["_deleted_at"], c["_raw"])
-        .where(c["_connection"] == target.connection)
-        .order_by(c["_key"])
-    )
-    for row in tx.execute(rows, execution_options={"yield_per": _BATCH}):
-        yield row[0], row[1], row[2]
-
-
-def _lock_resource(tx: Tx, target: Target) -> schemas.Schema | None:
-    """Wait for whoever writes this connection's resource, then see the schema as it is.
-
-    One lock for all its rows is taken before any of them, so two writers cannot lock each other out, and a row that is
-    not there yet cannot appear in between. SQLite has one writer anyway.
-    """
-    if target.table in tx.schemas:
-        return tx.schemas[target.table]
-    if not tx.is_sqlite:
-        schema_evolution.advisory_lock(tx, f"rows of {target.connection} {target.resource}")
-    schema = schema_evolution.current(tx, target.table)
-    if schema is not None:
-        tx.schemas[target.table] = schema
-    return schema

@@ -70,6 +70,12 @@ def part_table(owner: str, part: str, taken: Collection[str]) -> str:
     return _unique(folded, of=f"{owner} {part}", taken=taken, longest=MAX_NAME_BYTES, joint="__")
 
 
+def table_name(system: str, resource: str, part: str = "") -> str:
+    """The table of a resource, or of one of its parts if no other table has taken that name."""
+    owner = table(system, resource)
+    return part_table(owner, part, ()) if part else owner
+
+
 def _unique(name: str, *, of: str, taken: Collection[str], longest: int, joint: str = "_") -> str:
     if len(name.encode()) <= longest and name not in taken:
         return name

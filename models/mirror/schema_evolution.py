@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from models.db.database import Database, Tx
+    from models.mirror.target import Target
     from models.values import Notes, Shape
 
 log = structlog.get_logger()
@@ -143,6 +144,22 @@ def _take_lock(tx: Tx, owner: str) -> None:
 def advisory_lock(tx: Tx, what: str) -> None:
     """Take a lock until the end of this transaction (PostgreSQL), apart from other schemas of the same database."""
     tx.execute(_ADVISORY_LOCK, {"what": what})
+
+
+def lock_rows(tx: Tx, target: Target) -> schemas.Schema | None:
+    """Lock the rows of this connection's resource until the transaction ends; the schema as it then is.
+
+    One lock for all rows is taken before any of them, so that two writers cannot lock each other out and no row can
+    appear after the check that it is missing. SQLite needs none: it has one writer at a time.
+    """
+    if target.table in tx.schemas:
+        return tx.schemas[target.table]
+    if not tx.is_sqlite:
+        advisory_lock(tx, f"rows of {target.connection} {target.resource}")
+    schema = current(tx, target.table)
+    if schema is not None:
+        tx.schemas[target.table] = schema
+    return schema
 
 
 _what = sa.func.concat(sa.func.current_schema(), " ", sa.bindparam("what", type_=sa.Text))

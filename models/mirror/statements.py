@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from models.db.database import Tx
     from models.mirror import schemas
-    from models.mirror.prepare import ColumnBatch, Prepared, Row
+    from models.mirror.rows import ColumnBatch, Prepared, Row
     from models.values import JsonObject
 
 _NEVER_UPDATED = {"_connection", "_key", "_first_seen_at"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.bookkeeping import journal
-from models.mirror import apply
-from models.mirror.prepare import Prepared
+from models.mirror import apply, queries
+from models.mirror.rows import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from models.db.database import Tx
-    from models.mirror.apply import Target
+    from models.mirror.target import Target
     from models.values import Cause, Change
 
 _NOTHING = Prepared({})
@@ -77,5 +77,5 @@ class MirrorWriter:
             revision=self.revision,
             cause=self.cause,
             now=self.tx.now,
-            rows=apply.table_of(self.tx.database, self.target),
+            rows=queries.table_of(self.tx.database, self.target),
         )

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from models import exact
 from models.bookkeeping import journal
 from models.db import tables
-from models.mirror import apply, schema_evolution
+from models.mirror import apply, prepare, queries, schema_evolution
+from models.mirror.target import Target
 from models.values import Cause, Snapshot
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from models.values import Change, JsonObject
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
-TARGET = apply.Target("books", "directo", "invoices")
+TARGET = Target("books", "directo", "invoices")
 TABLE = "directo_invoices"
 
 
@@ -42,14 +43,14 @@ def write(
     objects: Mapping[str, JsonObject] | Sequence[Snapshot] = (),
     *,
     revision: int = 1,
-    target: apply.Target = TARGET,
+    target: Target = TARGET,
     tombstones: Sequence[str] = (),
     listed: Mapping[str, str] | None = None,
     point: bool = False,
 ) -> list[Change]:
     """One batch through the write path, journaled and committed. Numbers are normalised, as a connector's are."""
     given = objects if not hasattr(objects, "items") else [Snapshot(key, raw) for key, raw in objects.items()]
-    prepared = apply.prepare(database, target, [_normalised(each) for each in given])
+    prepared = prepare.prepare(database, target, [_normalised(each) for each in given])
     with database.begin() as tx:
         changes = apply.apply(
             tx,
@@ -69,7 +70,7 @@ def write(
             revision=revision,
             cause=Cause.POLL,
             now=moment(revision),
-            rows=apply.table_of(database, target),
+            rows=queries.table_of(database, target),
         )
     return changes
 
@@ -79,7 +80,7 @@ def kinds(changes: Sequence[Change]) -> list[tuple[str, str]]:
     return [(change.key, change.kind.value) for change in changes]
 
 
-def rows(database: Database, target: apply.Target = TARGET, part: str = "") -> list[dict[str, Any]]:
+def rows(database: Database, target: Target = TARGET, part: str = "") -> list[dict[str, Any]]:
     """The rows of a table, typed, in the order of their keys and positions."""
     with database.read() as tx:
         schema = schema_evolution.current(tx, target.table)
@@ -88,7 +89,7 @@ def rows(database: Database, target: apply.Target = TARGET, part: str = "") -> l
         return [dict(row) for row in tx.execute(sa.select(table).order_by(*table.primary_key)).mappings()]
 
 
-def row(database: Database, key: str, target: apply.Target = TARGET) -> dict[str, Any]:
+def row(database: Database, key: str, target: Target = TARGET) -> dict[str, Any]:
     """One object's row."""
     (found,) = (each for each in rows(database, target) if each["_key"] == key)
     return found

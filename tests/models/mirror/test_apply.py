@@ -17,7 +17,7 @@ from models import exact
 from models.bookkeeping import journal
 from models.db import tables
 from models.db.database import Database
-from models.mirror import apply
+from models.mirror import apply, naming, prepare, queries, rebuild
 from models.values import ChangeKind, Kind, Received, Snapshot
 from tests.models.mirroring import START, TABLE, TARGET, fields, kinds, moment, row, rows, write
 
@@ -139,7 +139,7 @@ def test_tokens_are_kept_for_equal_rows_too(database: Database) -> None:
     )
     write(database, {"3": {"n": 2}}, revision=3)
     with database.read() as tx:
-        tokens = apply.listed_tokens(tx, TARGET, ["1", "2", "3", "4"])
+        tokens = queries.listed_tokens(tx, TARGET, ["1", "2", "3", "4"])
     assert {"1": ("v2", False), "2": ("w", False), "3": (None, False)} == tokens
 
 
@@ -180,22 +180,22 @@ def test_two_connections_share_a_table_and_nothing_else(database: Database) -> N
     write(database, tombstones=["7"], revision=2)
     with database.begin() as tx:
         assert (0, 1) == (
-            apply.count_live(tx, TARGET),
-            apply.count_live(tx, other),
+            queries.count_live(tx, TARGET),
+            queries.count_live(tx, other),
         )
         forgotten = {"connection": "books", "system": "directo", "resource": "invoices"}
-        assert 1 == apply.forget(tx, **forgotten)
+        assert 1 == rebuild.forget(tx, **forgotten)
     assert ["other"] == [each["_connection"] for each in rows(database)]
     assert ["other", "other"] == [each["_connection"] for each in rows(database, part="rows")]
 
 
 def test_a_resource_that_was_never_written_is_empty_everywhere(database: Database) -> None:
     with database.begin() as tx:
-        assert 0 == apply.count_live(tx, TARGET)
-        assert {} == apply.listed_tokens(tx, TARGET, ["1"])
-        assert [] == list(apply.keys_absent(tx, TARGET, before_revision=9))
-        assert [] == list(apply.export(tx, TARGET))
-        assert 0 == apply.forget(tx, connection="books", system="directo", resource="invoices")
+        assert 0 == queries.count_live(tx, TARGET)
+        assert {} == queries.listed_tokens(tx, TARGET, ["1"])
+        assert [] == list(queries.keys_absent(tx, TARGET, before_revision=9))
+        assert [] == list(queries.export(tx, TARGET))
+        assert 0 == rebuild.forget(tx, connection="books", system="directo", resource="invoices")
 
 
 def test_absent_keys_are_live_unseen_and_older_than_the_reading(database: Database) -> None:
@@ -205,14 +205,14 @@ def test_absent_keys_are_live_unseen_and_older_than_the_reading(database: Databa
     seen = {"connection": "books", "resource": "invoices", "key": "4"}
     with database.begin() as tx:
         tx.execute(sa.insert(tables.seen_keys).values(seen))
-        assert ["1"] == list(apply.keys_absent(tx, TARGET, before_revision=9))
+        assert ["1"] == list(queries.keys_absent(tx, TARGET, before_revision=9))
 
 
 def test_an_export_shows_every_object_deleted_ones_included(database: Database) -> None:
     write(database, {key: {"n": Decimal("1.10")} for key in ("2", "1")})
     write(database, tombstones=["2"], revision=2)
     with database.read() as tx:
-        exported = list(apply.export(tx, TARGET))
+        exported = list(queries.export(tx, TARGET))
     assert [("1", None, {"n": Decimal("1.10")}), ("2", moment(2), {"n": Decimal("1.10")})] == exported
 
 
@@ -224,7 +224,7 @@ def test_a_rebuild_makes_columns_and_parts_anew_from_raw(database: Database) -> 
         tx.execute(sa.text(f"UPDATE {TABLE} SET total = NULL, customer__code = 'x'"))
         tx.execute(sa.text(f"DELETE FROM {TABLE}__rows"))
     told: list[int] = []
-    assert 1200 == apply.rebuild(database, TARGET, progress=told.append)
+    assert 1200 == rebuild.rebuild(database, TARGET, progress=told.append)
     assert [500, 1000, 1200] == told
     assert before == rows(database)
     assert parts == rows(database, part="rows")
@@ -232,7 +232,7 @@ def test_a_rebuild_makes_columns_and_parts_anew_from_raw(database: Database) -> 
 
 def test_a_rebuild_applies_new_omit_rules_and_the_journal_still_gives_the_rows(database: Database) -> None:
     write(database, {"7": {"n": 1, "secret": "s"}, "8": {"n": 1}})
-    apply.rebuild(database, replace(TARGET, omit=("secret",)), progress=lambda _: None)
+    rebuild.rebuild(database, replace(TARGET, omit=("secret",)), progress=lambda _: None)
     assert [None, None] == [each["secret"] for each in rows(database)]
     assert live(database) == replayed(database)
     assert {"7": {"n": 1}, "8": {"n": 1}} == live(database)
@@ -240,7 +240,7 @@ def test_a_rebuild_applies_new_omit_rules_and_the_journal_still_gives_the_rows(d
 
 def live(database: Database) -> dict[str, Any]:
     with database.read() as tx:
-        return {key: raw for key, gone, raw in apply.export(tx, TARGET) if gone is None}
+        return {key: raw for key, gone, raw in queries.export(tx, TARGET) if gone is None}
 
 
 def replayed(database: Database) -> dict[str, Any]:
@@ -270,7 +270,7 @@ batches = st.tuples(
 def test_replaying_the_journal_gives_the_live_rows(database: Database, script: list[Any]) -> None:
     with database.begin() as tx:
         forgotten = {"connection": "books", "system": "directo", "resource": "invoices"}
-        apply.forget(tx, **forgotten)
+        rebuild.forget(tx, **forgotten)
         tx.execute(sa.delete(tables.changes))
     for number, (objects, gone, late) in enumerate(script):
         write(database, objects, tombstones=gone, revision=number * 2 - late, point=bool(late % 2))
@@ -359,7 +359,7 @@ def test_writers_of_the_same_keys_in_opposite_orders_never_lock_each_other_out(d
         except BaseException as error:  # noqa: BLE001 - a thread's failure is the test's
             failures.append(error)
 
-    apply.prepare(database, TARGET, [Snapshot("0", {"n": 1, "rows": [{"a": 1}]})])
+    prepare.prepare(database, TARGET, [Snapshot("0", {"n": 1, "rows": [{"a": 1}]})])
     threads = [
         threading.Thread(target=run, args=(database, numbers, 1)),
         threading.Thread(target=run, args=(other, numbers[::-1], 2)),
@@ -383,7 +383,7 @@ def test_the_same_batch_twice_at_once_is_created_once(database: Database) -> Non
         together.wait(timeout=10)
         told.extend(kinds(write(mine, {"1": {"n": 1}, "2": {"n": 1}})))
 
-    apply.prepare(database, TARGET, [Snapshot("1", {"n": 1})])
+    prepare.prepare(database, TARGET, [Snapshot("1", {"n": 1})])
     threads = [threading.Thread(target=run, args=(mine,)) for mine in (database, other)]
     for thread in threads:
         thread.start()
@@ -396,12 +396,12 @@ def test_the_same_batch_twice_at_once_is_created_once(database: Database) -> Non
 def _read(database: Database, sent: str, *, revision: int, omit: tuple[str, ...] = ()) -> tuple[bool, list[str]]:
     """A listing's bytes through the write path. Whether they had to be decoded, and what changed."""
     target = replace(TARGET, omit=omit)
-    prepared = apply.prepare(database, target, [Received("1", sent.encode())], as_known=True)
+    prepared = prepare.prepare(database, target, [Received("1", sent.encode())], as_known=True)
     try:
         with database.begin() as tx:
             changes = apply.apply(tx, target, prepared, revision=revision, now=moment(revision), point=False)
     except apply.NeedsLayoutError as stale:
-        prepared = apply.lay_out(database, target, prepared, stale.keys)
+        prepared = prepare.lay_out(database, target, prepared, stale.keys)
         with database.begin() as tx:
             changes = apply.apply(tx, target, prepared, revision=revision, now=moment(revision), point=False)
         return True, [kind for _, kind in kinds(changes)]
@@ -459,24 +459,24 @@ def test_many_objects_at_once_are_journaled_like_one(database: Database) -> None
 
 
 def test_a_table_is_named_as_documented() -> None:
-    assert "directo_invoices__rows" == apply.table_name("directo", "invoices", "rows")
+    assert "directo_invoices__rows" == naming.table_name("directo", "invoices", "rows")
     assert START < moment(1)
 
 
 def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(database: Database) -> None:
     write(database, {"1": {"n": 1}, "2": {"n": 1}})
     snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2}), Snapshot("3", {"n": 3})]
-    prepared = apply.prepare(database, TARGET, snapshots, as_known=True)
+    prepared = prepare.prepare(database, TARGET, snapshots, as_known=True)
     with pytest.raises(apply.NeedsLayoutError) as stale, database.begin() as tx:
         apply.apply(tx, TARGET, prepared, revision=2, now=moment(2), point=False)
     assert {"2", "3"} == stale.value.keys
-    prepared = apply.lay_out(database, TARGET, prepared, stale.value.keys)
+    prepared = prepare.lay_out(database, TARGET, prepared, stale.value.keys)
     assert {"2": 0, "3": 1} == prepared.numbers
     write(database, {"1": {"n": 4}}, revision=3)
     with pytest.raises(apply.NeedsLayoutError) as stale, database.begin() as tx:
         apply.apply(tx, TARGET, prepared, revision=4, now=moment(4), point=False)
     assert [4, 1] == [each["n"] for each in rows(database)]
-    prepared = apply.lay_out(database, TARGET, prepared, stale.value.keys)
+    prepared = prepare.lay_out(database, TARGET, prepared, stale.value.keys)
     with database.begin() as tx:
         changes = apply.apply(tx, TARGET, prepared, revision=4, now=moment(4), point=False)
     assert [("1", "updated"), ("2", "updated"), ("3", "created")] == kinds(changes)
@@ -484,5 +484,5 @@ def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(d
 
 
 def test_what_is_believed_to_be_as_it_was_is_laid_out_at_once_where_there_is_no_table_yet(database: Database) -> None:
-    prepared = apply.prepare(database, TARGET, [Snapshot("1", {"n": 1})], as_known=True)
+    prepared = prepare.prepare(database, TARGET, [Snapshot("1", {"n": 1})], as_known=True)
     assert {"1": 0} == prepared.numbers

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from models import exact
 from models.db import tables
-from models.mirror import apply, naming, schema_evolution
+from models.mirror import naming, schema_evolution
+from models.mirror.target import Target
 from models.values import Kind
 from tests.models.mirroring import fields, moment, row, rows, schema_changes, write
 
@@ -112,7 +113,7 @@ _ALL = (
     HASHED,
 )
 NASTY = list(dict.fromkeys(itertools.chain.from_iterable(_ALL)))
-TARGET = apply.Target("books", "directo", "items")
+TARGET = Target("books", "directo", "items")
 NEIGHBOUR = replace(TARGET, connection="other")
 
 OUR_COLUMNS = set(OURS[:13])
@@ -143,7 +144,7 @@ def _decoded(text: str) -> Any:
         return text.replace("[", "(")
 
 
-def found(database: Database, target: apply.Target, key: str) -> Counter[str]:
+def found(database: Database, target: Target, key: str) -> Counter[str]:
     """In how many of the vendor's columns each scalar stands, over the object's own table and its parts."""
     seen: Counter[str] = Counter()
     for part in _parts(database, target):
@@ -153,14 +154,14 @@ def found(database: Database, target: apply.Target, key: str) -> Counter[str]:
     return seen
 
 
-def _parts(database: Database, target: apply.Target) -> list[str]:
+def _parts(database: Database, target: Target) -> list[str]:
     with database.read() as tx:
         schema = schema_evolution.current(tx, target.table)
     assert schema is not None
     return list(schema.tables)
 
 
-def physical(database: Database, target: apply.Target) -> dict[str, list[str]]:
+def physical(database: Database, target: Target) -> dict[str, list[str]]:
     """The columns of each of the resource's tables, as the database itself tells them."""
     with database.read() as tx:
         owned = sa.select(tables.parts.c.table_name).where(tables.parts.c.owner == target.table)
@@ -175,7 +176,7 @@ def is_legal(name: str) -> bool:
     return plain and name == name.lower() and 0 < len(name.encode()) <= 63
 
 
-def assert_sound(database: Database, target: apply.Target) -> None:
+def assert_sound(database: Database, target: Target) -> None:
     """Every name is legal, ours are ours, no two fields share a column and no column is unaccounted for."""
     there = physical(database, target)
     with database.read() as tx:
@@ -193,7 +194,7 @@ def assert_sound(database: Database, target: apply.Target) -> None:
     assert len(known) == len({(each.table_name, each.path, each.overflow) for each in known})
 
 
-def assert_kept(database: Database, target: apply.Target, key: str, raw: JsonObject, *, revision: int) -> None:
+def assert_kept(database: Database, target: Target, key: str, raw: JsonObject, *, revision: int) -> None:
     """The row is this object, under its key, and our own columns say what we wrote."""
     shown = row_of(database, target, key)
     assert exact.same(escaped(raw), shown["_raw"])
@@ -208,7 +209,7 @@ def assert_kept(database: Database, target: apply.Target, key: str, raw: JsonObj
     assert wanted == Counter({leaf: seen[leaf] for leaf in wanted})
 
 
-def row_of(database: Database, target: apply.Target, key: str) -> dict[str, Any]:
+def row_of(database: Database, target: Target, key: str) -> dict[str, Any]:
     (shown,) = (
         each for each in rows(database, target) if (each["_connection"], each["_key"]) == (target.connection, key)
     )
@@ -244,7 +245,7 @@ def visible(text: str) -> str:
 class Witness:
     """What nobody may touch: the same resource of another connection, a neighbouring resource, the bookkeeping."""
 
-    def __init__(self, database: Database, target: apply.Target) -> None:
+    def __init__(self, database: Database, target: Target) -> None:
         self._database = database
         self._others = [replace(target, connection="other"), replace(target, resource="neighbours")]
         for other in self._others:

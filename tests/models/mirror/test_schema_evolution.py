@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from models.db import tables
 from models.db.database import Database
-from models.mirror import apply, schema_evolution
+from models.mirror import apply, prepare, schema_evolution
+from models.mirror.target import Target
 from models.values import Kind, Snapshot
 from tests import services
 from tests.models import mirroring
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 def test_declared_columns_exist_before_the_first_object(database: Database) -> None:
     shape = {"": {"person.id": Kind.TEXT, "date": Kind.TIMESTAMP}, "tpGoods": {"price": Kind.NUMBER}}
-    target = apply.Target("shop", "dilovod", "documents.saleOrder", shape=shape)
-    apply.prepare(database, target, [])
+    target = Target("shop", "dilovod", "documents.saleOrder", shape=shape)
+    prepare.prepare(database, target, [])
     inspector = sa.inspect(database.engine)
     own = {column["name"] for column in inspector.get_columns("dilovod_documents_sale_order")}
     part = {column["name"] for column in inspector.get_columns("dilovod_documents_sale_order__tp_goods")}
@@ -34,8 +35,8 @@ def test_declared_columns_exist_before_the_first_object(database: Database) -> N
 def test_what_a_fields_values_mean_stands_on_its_column(database: Database) -> None:
     notes = {"": {"type": "1 goods, 2 service"}, "rows": {"kind": '1 goods, 6 a customer\'s "note" at 100 %'}}
     shape = {"": {"type": Kind.NUMBER}, "rows": {"kind": Kind.NUMBER}}
-    target = apply.Target("loja", "wisedat", "orders", shape=shape, notes=notes)
-    apply.prepare(database, target, [])
+    target = Target("loja", "wisedat", "orders", shape=shape, notes=notes)
+    prepare.prepare(database, target, [])
     with database.read() as tx:
         kept = tx.execute(sa.select(tables.columns.c.table_name, tables.columns.c.note)).all()
     expected = {"wisedat_orders": notes[""]["type"], "wisedat_orders__rows": notes["rows"]["kind"]}
@@ -47,7 +48,7 @@ def test_what_a_fields_values_mean_stands_on_its_column(database: Database) -> N
 
 
 def test_hinted_kinds_apply_when_the_field_appears_and_not_before(database: Database) -> None:
-    target = apply.Target("books", "directo", "items", hints={"": {"level": Kind.NUMBER, "closed": Kind.BOOLEAN}})
+    target = Target("books", "directo", "items", hints={"": {"level": Kind.NUMBER, "closed": Kind.BOOLEAN}})
     write(database, {"1": {"level": "40"}}, target=target)
     assert {"level": Decimal(40)} == fields(row(database, "1", target))
 
@@ -117,7 +118,7 @@ def test_at_most_400_undeclared_columns_and_the_rest_is_told_once(database: Data
 
 def test_a_declared_field_finds_its_column_in_a_full_table(database: Database) -> None:
     write(database, {"1": {f"f{number:03}": number for number in range(450)}})
-    target = apply.Target("books", "directo", "invoices", shape={"": {"total": Kind.NUMBER}})
+    target = Target("books", "directo", "invoices", shape={"": {"total": Kind.NUMBER}})
     write(database, {"1": {"total": "5.00"}}, target=target, revision=2)
     assert Decimal(5) == row(database, "1")["total"]
 
@@ -151,7 +152,7 @@ def test_keywords_and_clashing_names_are_columns_like_any_other(database: Databa
 def test_a_column_that_another_process_added_is_nulled(database: Database) -> None:
     other = Database(database.url)
     write(database, {"1": {"a": 1}})
-    prepared = apply.prepare(database, TARGET, [Snapshot("1", {"a": 2})])
+    prepared = prepare.prepare(database, TARGET, [Snapshot("1", {"a": 2})])
     write(other, {"1": {"a": 1, "late": "x"}}, revision=2)
     with database.begin() as tx:
         apply.apply(tx, TARGET, prepared, revision=3, now=mirroring.moment(3), point=True)
@@ -161,10 +162,10 @@ def test_a_column_that_another_process_added_is_nulled(database: Database) -> No
 
 def test_two_processes_that_need_the_same_column_add_it_once(database: Database) -> None:
     other = Database(database.url)
-    apply.prepare(database, TARGET, [Snapshot("1", {"a": 1})])
-    apply.prepare(other, TARGET, [Snapshot("1", {"a": 1})])
-    apply.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
-    apply.prepare(other, TARGET, [Snapshot("1", {"b": 1, "c": 1})])
+    prepare.prepare(database, TARGET, [Snapshot("1", {"a": 1})])
+    prepare.prepare(other, TARGET, [Snapshot("1", {"a": 1})])
+    prepare.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
+    prepare.prepare(other, TARGET, [Snapshot("1", {"b": 1, "c": 1})])
     assert ["a", "b", "c"] == [column for _, column, _ in schema_changes(database, "column")]
     other.close()
 
@@ -175,8 +176,8 @@ def test_a_table_that_somebody_holds_is_locked_and_not_waited_for(database: Data
     with database.begin() as tx:
         tx.execute(sa.text(f"SELECT * FROM {TABLE}"))
         with pytest.raises(schema_evolution.TableLockedError):
-            apply.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
-    apply.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
+            prepare.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
+    prepare.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
 
 
 def test_a_view_survives_new_columns_and_other_types(database: Database) -> None:
