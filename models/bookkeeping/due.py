@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.bookkeeping.streams import has_rested
-from models.db.tables import FULLY_SYNCED, POLLED, Instant, gates, inbox, streams, wakeups, webhooks
+from models.db.tables import FULLY_SYNCED, POLLED, gates, inbox, streams, wakeups, webhooks
+from models.db.types import Instant
 from models.values import Lane
 
 if TYPE_CHECKING:

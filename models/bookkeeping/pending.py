@@ -20,7 +20,8 @@ from models.values import Cause, Lane
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.db.database import Clock, Tx
+    from models.db.clock import Clock
+    from models.db.database import Tx
 
 _FRESH, _LIVE, _BULK = range(3)
 

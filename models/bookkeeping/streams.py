@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.db import bulk
-from models.db.tables import Instant, inbox, runs, seen_keys, streams
+from models.db.tables import inbox, runs, seen_keys, streams
+from models.db.types import Instant
 from models.exact import storable_text
 from models.values import Cause, backoff
 

@@ -1,6 +1,6 @@
-"""Many rows in one statement, however many columns they have: what makes a first load fast.
+"""Statements that write many rows at once, for fast first loads.
 
-Rows come column by column. PostgreSQL takes new ones as a `COPY`, which no other statement equals.
+Rows are given column by column. On PostgreSQL new rows are written by COPY, its fastest statement.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models import exact
+from models.db import types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     Texts = Mapping[str, Sequence[str | None]]
 
 MAX_KEYS = 10_000
-"""Texts in one statement: SQLite takes 32,766 variables."""
+"""Keys in one statement: SQLite allows 32,766 variables."""
 
 _COPY_CHUNK_ROWS = 250
-"""Rows handed to the server at once: it reads them while the next are put together."""
+"""Rows per write to the server: it parses them while the next ones are joined."""
 
 _NULL: Final = "\\N"
 _SPECIAL = "\\\n\r\t"
@@ -45,8 +46,8 @@ def insert(
 ) -> None:
     """Insert rows, given as equally long columns; a column that is not given is NULL.
 
-    `same`: columns that have one value in all of them. `lines`: what `spell` makes of the columns. The caller knows
-    that no row's key is there.
+    `constants`: columns with one value for all rows. `lines`: the columns as `encode` returns them, if that was done
+    before. The caller knows that none of the keys exists.
     """
     size, constants = _row_count(columns), constants or {}
     if not size:
@@ -59,17 +60,17 @@ def insert(
 
 
 def encode(table: sa.Table, columns: Columns, texts: Texts | None = None) -> list[str]:
-    """The rows as PostgreSQL's COPY reads them, a text each.
+    """The rows in COPY's text format, one line each, without the line break.
 
-    `texts`: JSON columns whose values, or some of them, are made texts already.
+    `texts`: for JSON columns, values that are already encoded (None for one that is not).
     """
     texts = texts or {}
-    spelled = [_encode_column(table.c[name].type, values, texts.get(name)) for name, values in columns.items()]
-    return list(map("\t".join, zip(*spelled, strict=True)))
+    encoded = [_encode_column(table.c[name].type, values, texts.get(name)) for name, values in columns.items()]
+    return list(map("\t".join, zip(*encoded, strict=True)))
 
 
 def any_of(tx: sa.Connection, column: sa.ColumnElement[str], keys: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Whether the column's text is one of these: on PostgreSQL one parameter, however many they are."""
+    """Whether the column's text is one of these; on PostgreSQL an array, so one parameter."""
     if tx.dialect.name == "sqlite":
         return column.in_(keys)
     return column == sa.any_(text_array(keys))
@@ -78,7 +79,7 @@ def any_of(tx: sa.Connection, column: sa.ColumnElement[str], keys: Sequence[str]
 def insert_missing(
     tx: sa.Connection, table: sa.Table, constants: Mapping[str, str], column: sa.Column[str], texts: Sequence[str]
 ) -> None:
-    """Insert a row for each of these texts, `same` in each of them; one that is there already stays as it is."""
+    """Insert a row for each of these texts, with `constants` in each; an existing row stays as it is."""
     if not texts:
         return
     if tx.dialect.name == "sqlite":
@@ -92,7 +93,7 @@ def insert_missing(
 
 
 def upsert(tx: sa.Connection, table: sa.Table, columns: Columns, *, keep: Collection[str]) -> None:
-    """Insert rows or, where the primary key is there, overwrite all columns but `keep`."""
+    """Insert rows; where the primary key exists, overwrite all columns but `keep`."""
     if not _row_count(columns):
         return
     on_sqlite = tx.dialect.name == "sqlite"
@@ -100,13 +101,13 @@ def upsert(tx: sa.Connection, table: sa.Table, columns: Columns, *, keep: Collec
     if on_sqlite:
         _insert_on_sqlite(tx, table, statement, columns)
     else:
-        # One parameter instead of one per value: neither the driver nor the server counts to 65,535.
+        # One JSON parameter for all rows: PostgreSQL allows 65,535 parameters.
         tx.execute(statement, {"packed": _pack(_rows(columns))})
 
 
 @lru_cache
-def _upsert_statement(table: sa.Table, on_sqlite: bool, keep: frozenset[str]) -> Any:  # noqa: FBT001 - what it is remembered by
-    """A wide table's statement takes longer to spell than to execute for one row."""
+def _upsert_statement(table: sa.Table, on_sqlite: bool, keep: frozenset[str]) -> Any:  # noqa: FBT001 - the cache key
+    """Cached: for a wide table, building the statement takes longer than executing it for one row."""
     statement: Any = sqlite.insert(table) if on_sqlite else postgresql.insert(table)
     if not on_sqlite:
         statement = statement.from_select(table.c.keys(), _as_rows(table))
@@ -125,7 +126,7 @@ def _rows(columns: Columns) -> list[dict[str, Any]]:
 
 def _insert_on_sqlite(tx: sa.Connection, table: sa.Table, statement: Any, columns: Columns) -> None:
     blank = dict.fromkeys(table.c.keys())
-    # RETURNING makes SQLAlchemy send many rows in one statement.
+    # With RETURNING SQLAlchemy sends many rows in one statement instead of one statement per row.
     key = next(iter(table.primary_key))
     tx.execute(statement.returning(key), [{**blank, **row} for row in _rows(columns)]).close()
 
@@ -144,7 +145,7 @@ def _pack(rows: Sequence[Mapping[str, Any]]) -> str:
 def _encode_date(value: Any) -> str:
     if isinstance(value, date):
         return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in a row")
+    raise TypeError(f"{type(value).__name__} cannot be stored in a row")
 
 
 def _copy(
@@ -164,17 +165,17 @@ def _copy(
 
 
 def text_array(texts: Sequence[str]) -> sa.ColumnElement[Any]:
-    """The texts as one parameter of PostgreSQL, in PostgreSQL's own spelling: the driver would look at each of them."""
+    """The texts as one array parameter in PostgreSQL's literal syntax: the driver would adapt each text by itself."""
     whole = '","'.join(texts)
     if "\\" in whole or whole.count('"') > 2 * (len(texts) - 1):
         whole = '","'.join(text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    spelled = f'{{"{whole}"}}' if texts else "{}"
-    # Without a type of its own: the server then takes it for an array from the start, and plans with it.
-    return sa.cast(sa.bindparam(None, spelled, type_=sa.types.NullType()), postgresql.ARRAY(sa.Text))
+    literal = f'{{"{whole}"}}' if texts else "{}"
+    # Untyped, so that the server parses it as an array when it plans, and estimates by its length.
+    return sa.cast(sa.bindparam(None, literal, type_=sa.types.NullType()), postgresql.ARRAY(sa.Text))
 
 
 def _as_sqlalchemy_error(tx: sa.Connection, error: psycopg.Error, statement: str) -> BaseException:
-    """What `execute` would have made of it: callers sort errors by SQLAlchemy's classes."""
+    """The error that `execute` would have raised: callers distinguish errors by SQLAlchemy's classes."""
     dialect: Any = tx.dialect
     gone = dialect.is_disconnect(error, tx.connection.dbapi_connection, None)
     if gone:
@@ -187,13 +188,13 @@ def _as_sqlalchemy_error(tx: sa.Connection, error: psycopg.Error, statement: str
 def _encode_column(
     kind: sa.types.TypeEngine[Any], values: Sequence[Any], texts: Sequence[str | None] | None
 ) -> Sequence[str]:
-    """The values as COPY reads them."""
-    if isinstance(kind, exact.ExactJSON):
+    """The values in COPY's text format."""
+    if isinstance(kind, types.ExactJSON):
         return _encode_json(values, texts)
-    types = set(map(type, values))
-    if types <= _TEXTS:
-        return _escape_all(values) if types == {str} else [_escape_or_null(value) for value in values]
-    if _NONE_TYPE in types:
+    found = set(map(type, values))
+    if found <= _TEXTS:
+        return _escape_all(values) if found == {str} else [_escape_or_null(value) for value in values]
+    if _NONE_TYPE in found:
         return [_NULL if value is None else str(value) for value in values]
     return list(map(str, values))
 

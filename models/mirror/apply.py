@@ -1,6 +1,6 @@
-"""The one write path: snapshots and tombstones become rows, parts and changes, whichever way they came.
+"""The one write path: snapshots and tombstones become rows, parts and changes, wherever they came from.
 
-`prepare` does all that needs no lock, outside any transaction; `apply` writes inside the caller's.
+`models.mirror.prepare` does all that needs no lock, outside any transaction; `apply` writes inside the caller's.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def apply(
     point: bool,
     meanwhile: Callable[[], None] | None = None,
 ) -> list[Change]:
-    """Write a batch inside the caller's transaction and tell what changed, in the order of the keys.
+    """Write a batch inside the caller's transaction. Returns the changes, in the order of the keys.
 
-    `listed`: the tokens of the keys in a listing of names. `point`: each key was asked for by itself, so an unchanged
-    row was observed, too. A row that a higher turn wrote stays. An equal object that is not deleted changes nothing.
-    `meanwhile` is called, once or more, when there is little to do but to wait for the database. Raises `Stale` where
-    an object that was not laid out differs from its row.
+    `listed`: the keys' tokens in a listing of names. `point`: each key was read by itself, so an unchanged row counts
+    as observed. A row that a higher revision wrote stays as it is; an equal object that is not deleted changes nothing.
+    `meanwhile` is called, once or more, just before waiting for the database. Raises `NeedsLayoutError` if an object
+    that was not laid out differs from its row.
     """
     schema = schema_evolution.lock_rows(tx, target)
     if schema is None:
@@ -50,7 +50,7 @@ def apply(
     writer = RowStatements(tx, schema, target.connection)
     gone = {exact.storable_text(key) for key in tombstones} - prepared.rows.keys()
     if meanwhile is not None and not prepared.numbers:
-        meanwhile()  # most rows will be found to be as they were
+        meanwhile()  # most rows are unchanged, so start prefetching now
     old = writer.states({*prepared.rows, *gone})
     plan = _MergePlan(old, revision, now, listed or {})
     for row in prepared.rows.values():
@@ -71,7 +71,7 @@ def apply(
 
 
 class NeedsLayoutError(Exception):
-    """These objects have to be laid out: they are not as they were."""
+    """These objects differ from their rows, so they have to be laid out first."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class NeedsLayoutError(Exception):
 
 @dataclass(slots=True)
 class _MergePlan:
-    """What is to be done with each key of a batch."""
+    """What to write for each key of a batch."""
 
     states: Mapping[str, RowState]
     revision: int
@@ -95,7 +95,7 @@ class _MergePlan:
 
     @property
     def differing(self) -> list[str]:
-        """Live rows that are written anew."""
+        """The keys whose live rows are rewritten."""
         return [key for key in self.written if key in self.states and self.states[key].live]
 
     def add_snapshot(self, row: Row) -> None:
@@ -128,15 +128,15 @@ class _MergePlan:
                 kind = ChangeKind.RESTORED if key in self.states else ChangeKind.CREATED
                 changes.append(Change(key, kind, None, row.raw, row.text))
             elif exact.same(seen[key].raw, row.raw):
-                self.same_object[key] = seen[key]  # only the rules are new: the object is what it was
+                self.same_object[key] = seen[key]  # only the rules changed: the object is equal
             else:
-                # What a new rule takes out of the row must not enter the journal by the back door.
+                # A new `omit` rule applies to the earlier values too: they would put the secret into the journal.
                 before = diff.between(exact.storable(redaction.redact(seen[key].raw, omit)), row.raw)
                 changes.append(Change(key, ChangeKind.UPDATED, before, row.raw, row.text))
         return sorted(changes, key=lambda change: change.key)
 
     def require_layout(self, laid_out: Mapping[str, int]) -> None:
-        """Raises `Stale` where a row is to be written that was not laid out."""
+        """Raise `NeedsLayoutError` if a row to be written was not laid out."""
         if lacking := self.written.keys() - laid_out.keys():
             raise NeedsLayoutError(lacking)
 

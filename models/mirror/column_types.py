@@ -1,4 +1,4 @@
-"""The column type that a value shows, and whether a value fits a typed column without change."""
+"""Which column type a value suggests, and whether a value fits a typed column without change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from models import exact
-from models.db import tables
+from models.db import types
 from models.mirror.flatten import RESTRICTED
 from models.values import Kind
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 SQL_TYPES: Final[dict[Kind, sa.types.TypeEngine[Any]]] = {
     Kind.TEXT: sa.Text(),
-    Kind.NUMBER: exact.ExactNumber(),
+    Kind.NUMBER: types.ExactNumber(),
     Kind.BOOLEAN: sa.Boolean(),
     Kind.DATE: sa.Date(),
     Kind.TIMESTAMP: sa.DateTime(),
-    Kind.INSTANT: tables.Instant(),
-    Kind.JSON: exact.ExactJSON(),
+    Kind.INSTANT: types.Instant(),
+    Kind.JSON: types.ExactJSON(),
 }
-"""The columns' types."""
+"""The SQL type of each kind of column."""
 
 
 class _DoesNotFit:
@@ -35,7 +35,7 @@ class _DoesNotFit:
 
 
 DOES_NOT_FIT: Final = _DoesNotFit()
-"""What `fit` gives for a value that goes into the overflow column."""
+"""What `coerce` returns for a value that goes into the overflow column."""
 
 _NONE_TYPE = type(None)
 _TEXTS: Final[frozenset[type]] = frozenset({str, _NONE_TYPE})
@@ -61,7 +61,7 @@ _DATETIME = re.compile(
 
 
 def of(value: Any) -> Kind | None:
-    """The kind that this value shows; None for null, empty texts and lists, and zero dates."""
+    """The kind of this value; None for null, empty texts and lists, and zero dates, which suggest none."""
     if _is_empty(value):
         return None
     if isinstance(value, bool):
@@ -72,14 +72,14 @@ def of(value: Any) -> Kind | None:
 
 
 def coerce(kind: Kind, value: Any) -> Any:
-    """What a column of this kind stores for the value: None for SQL NULL, `MISFIT` if it would have to change."""
+    """What a column of this kind stores for the value: None for SQL NULL, `DOES_NOT_FIT` if it would have to change."""
     if value is None:
         return None
     return _COERCIONS[kind](value)
 
 
 def coerce_all(kind: Kind, values: Sequence[Any]) -> Sequence[Any]:
-    """`fit` of each value; integers stay integers in a column of numbers."""
+    """`coerce` of each value; integers stay integers in a column of numbers."""
     types = set(map(type, values))
     if types <= _UNCHANGED.get(kind, _NO_TYPES):
         return values

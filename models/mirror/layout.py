@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 _MANY_VALUES = 200
 _MAX_ROW_BYTES = 7000
-"""A row of PostgreSQL ends at 8,160 bytes (values of more than 24 can move out). No row of fewer values gets there."""
+"""PostgreSQL stores at most 8,160 bytes per row, after moving longer values out. A row of fewer than `_MANY_VALUES`
+values always fits."""
 _MAX_INLINE_BYTES = 26
 _BOOLEAN_BYTES = 12
 
 
 class Layout:
-    """Lays a batch out in the columns of a schema, and gathers what the schema lacks."""
+    """Puts a batch into the columns of a schema. `missing` collects what the schema lacks."""
 
     def __init__(self, schema: schemas.Schema, declared: Shape, projected: Sequence[JsonObject]) -> None:
         self.missing = schema_evolution.SchemaGap()
@@ -35,46 +36,46 @@ class Layout:
         self._declared = declared
         self._projected = projected
 
-    def batches(self, rows: Sequence[Row], spread: dict[str, FlatBatch]) -> dict[str, ColumnBatch]:
-        """Part -> its rows."""
-        sheets = {}
-        for part, each in spread.items():
+    def batches(self, rows: Sequence[Row], flat: dict[str, FlatBatch]) -> dict[str, ColumnBatch]:
+        """The rows by part."""
+        batches = {}
+        for part, each in flat.items():
             table = self._schema.tables.get(part)
             values = self._values(table, part, each)
             if table is not None:
                 place = self._part_batch if part else self._object_batch
-                sheets[part] = place(rows, table.sql, each, values)
-        return sheets
+                batches[part] = place(rows, table.sql, each, values)
+        return batches
 
     def _object_batch(
-        self, rows: Sequence[Row], table: sa.Table, spread: FlatBatch, values: dict[str, Sequence[Any]]
+        self, rows: Sequence[Row], table: sa.Table, flat: FlatBatch, values: dict[str, Sequence[Any]]
     ) -> ColumnBatch:
-        """The objects' own rows."""
-        ours: dict[str, Sequence[Any]] = {
+        """The rows of the objects' own table."""
+        columns: dict[str, Sequence[Any]] = {
             "_key": [row.key for row in rows],
             "_raw": [row.raw for row in rows],
             "_hash": [row.hash for row in rows],
             "_sent": [row.sent for row in rows],
         }
-        return ColumnBatch(table, len(rows), spread.owners, {**ours, **values}, {"_raw": [row.text for row in rows]})
+        return ColumnBatch(table, len(rows), flat.owners, {**columns, **values}, {"_raw": [row.text for row in rows]})
 
     def _part_batch(
-        self, rows: Sequence[Row], table: sa.Table, spread: FlatBatch, values: dict[str, Sequence[Any]]
+        self, rows: Sequence[Row], table: sa.Table, flat: FlatBatch, values: dict[str, Sequence[Any]]
     ) -> ColumnBatch:
-        """A part's rows."""
-        ours: dict[str, Sequence[Any]] = {
-            "_key": [rows[owner].key for owner in spread.owners],
-            "_position": spread.positions,
+        """The rows of a part's table."""
+        columns: dict[str, Sequence[Any]] = {
+            "_key": [rows[owner].key for owner in flat.owners],
+            "_position": flat.positions,
         }
         if "_parent_position" in table.c:
-            ours["_parent_position"] = spread.parents
-        return ColumnBatch(table, len(rows), spread.owners, {**ours, **values})
+            columns["_parent_position"] = flat.parents
+        return ColumnBatch(table, len(rows), flat.owners, {**columns, **values})
 
-    def _values(self, table: schemas.Table | None, part: str, spread: FlatBatch) -> dict[str, Sequence[Any]]:
+    def _values(self, table: schemas.Table | None, part: str, flat: FlatBatch) -> dict[str, Sequence[Any]]:
         if table is None:
             self._request_part(part)
         found: dict[str, Sequence[Any]] = {}
-        for path, values in spread.fields.items():
+        for path, values in flat.fields.items():
             column = table.columns.get(path) if table is not None else None
             if table is None or column is None:
                 self._request_column(table, part, path, values)
@@ -84,7 +85,7 @@ class Layout:
                 found |= self._overflow_values(table, path, values, fitted)
                 fitted = [None if value is column_types.DOES_NOT_FIT else value for value in fitted]
             found[column.name] = fitted
-        return self._narrowed(table, spread, found) if table is not None and len(found) > _MANY_VALUES else found
+        return self._narrowed(table, flat, found) if table is not None and len(found) > _MANY_VALUES else found
 
     def _overflow_values(
         self, table: schemas.Table, path: str, values: Sequence[Any], fitted: Sequence[Any]
@@ -118,11 +119,11 @@ class Layout:
             self.missing.kinds[part, path] |= shown
 
     def _narrowed(
-        self, table: schemas.Table, spread: FlatBatch, found: dict[str, Sequence[Any]]
+        self, table: schemas.Table, flat: FlatBatch, found: dict[str, Sequence[Any]]
     ) -> dict[str, Sequence[Any]]:
-        """What fits into one row of PostgreSQL each; the rest stays in `_raw`, and is reported."""
+        """The values that fit into PostgreSQL's row size; the others stay in `_raw` only, and are reported."""
         narrowed: dict[str, Any] = {name: list(values) for name, values in found.items()}
-        for row, (owner, position) in enumerate(zip(spread.owners, spread.positions, strict=True)):
+        for row, (owner, position) in enumerate(zip(flat.owners, flat.positions, strict=True)):
             values = {name: column[row] for name, column in found.items() if column[row] is not None}
             if len(values) > _MANY_VALUES:
                 for name in self._without_room(table, values, self._order(table, owner, position)):
@@ -130,7 +131,7 @@ class Layout:
         return narrowed
 
     def _without_room(self, table: schemas.Table, values: dict[str, Any], order: Sequence[str]) -> Sequence[str]:
-        """What has no room, declared fields being the first to have some."""
+        """The columns that the row has no room for. Declared fields get room first."""
         undeclared = {column.name for column in table.columns.values() if not column.declared}
         ordered = sorted((name for name in order if name in values), key=undeclared.__contains__)
         width = 0
@@ -143,7 +144,7 @@ class Layout:
         return ()
 
     def _order(self, table: schemas.Table, owner: int, position: int) -> list[str]:
-        """The columns in the order of the object's own fields, which is the same whatever else is in the batch."""
+        """The columns in the order of the object's fields: the result must not depend on the rest of the batch."""
         flat = flatten.flatten(self._projected[owner], self._declared)
         rows = (row.fields for row in flat.rows if (row.part, row.position) == (table.part, position))
         fields = next(rows) if table.part else flat.fields
@@ -152,5 +153,5 @@ class Layout:
 
 
 def _width(value: Any) -> int:
-    """The most bytes that a value takes within its row."""
+    """The most bytes that a value takes inside its row: longer ones move out."""
     return min(len(str(value).encode()) + 2, _MAX_INLINE_BYTES) if not isinstance(value, bool) else _BOOLEAN_BYTES

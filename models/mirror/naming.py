@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MAX_NAME_BYTES = 55
-"""Bytes. PostgreSQL cuts identifiers at 63, and `pk_…` and `…__text` need room."""
+"""PostgreSQL cuts identifiers at 63 bytes, and `pk_…` and `…__text` need room."""
 
 _MAX_OVERFLOW_BYTES = 63
 _HASH_DIGITS = 8
 _NON_WORD = re.compile("[\\W\u115f\u1160\u3164\uffa0]+")
-"""Characters that no name may hold; the last four are invisible letters, which would make two names look alike."""
+"""Characters that are replaced; the last four are invisible letters, which would make two names look alike."""
 
 _SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 """Every PostgreSQL table has these already. SQLite's `rowid` may be used: it has two other names."""

@@ -1,4 +1,4 @@
-"""From snapshots to rows ready to be written: redacted, hashed, laid out in columns. Outside any transaction."""
+"""Turns snapshots into rows ready to be written: redacted, hashed, laid out in columns. Outside any transaction."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _KEY = attrgetter("key")
 def prepare(
     database: Database, target: Target, snapshots: Sequence[Snapshot | Received], *, as_known: bool = False
 ) -> Prepared:
-    """Make a batch ready, tables and missing columns included. Of two snapshots of a key the last counts.
+    """Prepare a batch, and create the tables and columns that it lacks. Of two snapshots of a key the last counts.
 
-    `as_known`: most objects are as they were, so none is laid out, or decoded, before `records.apply` says which are
-    not. Call it outside any transaction: columns are added in a short one of their own. Raises `columns.Locked` and
-    `Malformed`.
+    `as_known`: most objects are unchanged, so none is laid out or decoded until `apply` reports which ones differ.
+    Call it outside any transaction: columns are added in a short one of their own. Raises `TableLockedError` and
+    `MalformedError`.
     """
     latest = {exact.storable_text(snapshot.key): snapshot for snapshot in snapshots}
     as_known = as_known and schema_evolution.cached(database, target.table) is not None
@@ -44,28 +44,29 @@ def prepare(
 
 
 def lay_out(database: Database, target: Target, prepared: Prepared, keys: Collection[str]) -> Prepared:
-    """The batch with these objects laid out, too. Otherwise like `prepare`."""
+    """The same batch with these objects laid out too. Raises what `prepare` raises."""
     waiting = {key: row.received for key in keys if (row := prepared.rows[key]).received is not None}
     decoded = {row.key: row for row in _rows(target, target.salt(), waiting)}
     rows = [decoded.get(key, row) for key, row in prepared.rows.items()]
     return _laid_out(database, target, rows, [row for row in rows if row.key in prepared.numbers or row.key in keys])
 
 
-def _laid_out(database: Database, target: Target, every: Iterable[Row], rows: Sequence[Row]) -> Prepared:
+def _laid_out(database: Database, target: Target, all_rows: Iterable[Row], rows: Sequence[Row]) -> Prepared:
+    """The batch of `all_rows`, with `rows` laid out. Adds columns until the schema lacks nothing."""
     origin = schema_evolution.Origin(target.connection, target.resource, target.notes)
     declared = target.declared()
     schema = schema_evolution.cached(database, target.table)
     projected = [target.project(row.raw) for row in rows]
-    spread = flatten_batch.flatten_batch(projected, declared)
+    flat = flatten_batch.flatten_batch(projected, declared)
     missing = schema_evolution.gap(schema, target.shape)
     while True:
         if schema is not None and not missing:
             layout = Layout(schema, declared, projected)
-            sheets = layout.batches(rows, spread)
+            batches = layout.batches(rows, flat)
             missing = layout.missing
             if not missing:
                 numbers = {row.key: number for number, row in enumerate(rows)}
-                return Prepared({row.key: row for row in every}, sheets, numbers)
+                return Prepared({row.key: row for row in all_rows}, batches, numbers)
         schema = schema_evolution.add_columns(database, origin, target.table, missing)
         missing = schema_evolution.SchemaGap()
 
@@ -83,7 +84,7 @@ def _rows(target: Target, salt: str, snapshots: Mapping[str, Snapshot | Received
 
 
 def _digest(snapshot: Snapshot | Received, given: JsonObject, raw: JsonObject, salt: str) -> str | None:
-    """Of the bytes as they were sent; not where something was taken out, which might be guessed from it."""
+    """The hash of the received bytes. None if redaction removed something: a short secret could be guessed from it."""
     if not isinstance(snapshot, Received) or (raw is not given and raw != given):
         return None
     return exact.digest(snapshot.sent, salt=salt)

@@ -1,4 +1,4 @@
-"""Questions about a resource's rows: how many, which are missing, what was listed, everything as an export."""
+"""Queries of a resource's rows: how many are live, which a full sync did not list, their tokens, all as an export."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BATCH = 500
 
 
 def fields(database: Database, target: Target) -> set[str]:
-    """An object's own fields that have a column or a part already, in the vendor's spelling."""
+    """The object's own fields that already have a column or a part, in the vendor's spelling."""
     schema = schema_evolution.cached(database, target.table)
     if schema is None:
         return set()
@@ -32,13 +32,13 @@ def fields(database: Database, target: Target) -> set[str]:
 
 
 def table_of(database: Database, target: Target) -> sa.Table | None:
-    """The objects' own table, once this process has seen it."""
+    """The objects' own table; None if it does not exist yet."""
     schema = schema_evolution.cached(database, target.table)
     return None if schema is None else schema.root.sql
 
 
 def count_live(tx: Tx, target: Target) -> int:
-    """How many objects are there, as far as we know."""
+    """The number of objects that are not deleted."""
     schema = schema_evolution.current(tx, target.table)
     if schema is None:
         return 0
@@ -48,31 +48,31 @@ def count_live(tx: Tx, target: Target) -> int:
 
 
 def keys_absent(tx: Tx, target: Target, *, before_revision: int) -> Iterator[str]:
-    """The live keys that a complete reading (`seen_keys`) did not name and that nobody wrote since its first turn."""
+    """The live keys that a complete full sync did not list (`seen_keys`) and that were not written since it began."""
     schema = schema_evolution.current(tx, target.table)
     if schema is None:
         return
     c, seen = schema.root.sql.c, tables.seen_keys.c
-    sighted = sa.select(seen.key).where(seen.connection == target.connection, seen.resource == target.resource)
+    listed = sa.select(seen.key).where(seen.connection == target.connection, seen.resource == target.resource)
     unwritten = sa.select(c["_key"]).where(
         c["_connection"] == target.connection, c["_deleted_at"].is_(None), c["_revision"] < before_revision
     )
-    # Not as NOT EXISTS: of tables that just grew a planner knows nothing, and may go through one for each of the other.
-    absent = sa.except_(unwritten, sighted).order_by(sa.column("_key"))
+    # EXCEPT rather than NOT EXISTS: without statistics PostgreSQL picks a nested loop.
+    absent = sa.except_(unwritten, listed).order_by(sa.column("_key"))
     yield from tx.execute(absent, execution_options={"yield_per": _BATCH}).scalars()
 
 
 def listed_tokens(tx: Tx, target: Target, keys: Collection[str]) -> dict[str, tuple[str | None, bool]]:
-    """What was listed last of these keys, and whether they are deleted. Unknown keys are left out."""
+    """By key: the token that was listed last, and whether the object is deleted. Unknown keys are left out."""
     schema = schema_evolution.current(tx, target.table)
     if schema is None:
         return {}
-    old = RowStatements(tx, schema, target.connection).states(keys)
-    return {key: (row.listed, not row.live) for key, row in old.items()}
+    found = RowStatements(tx, schema, target.connection).states(keys)
+    return {key: (row.listed, not row.live) for key, row in found.items()}
 
 
 def export(tx: Tx, target: Target) -> Iterator[tuple[str, datetime | None, JsonObject]]:
-    """Every object as (key, deleted at, raw), in the order of the keys, never all at once in memory."""
+    """Every object as (key, deleted at, raw), in the order of the keys, read in batches."""
     schema = schema_evolution.current(tx, target.table)
     if schema is None:
         return
@@ -87,9 +87,9 @@ def export(tx: Tx, target: Target) -> Iterator[tuple[str, datetime | None, JsonO
 
 
 def analyze(database: Database, target: Target) -> None:
-    """Have PostgreSQL look at tables that it never looked at; it would come by itself after a minute or more.
+    """Run ANALYZE on tables without statistics. Autovacuum would do so only after a minute or more.
 
-    Until then it believes that a connection has few rows, and reads all of them to find a thousand by their keys.
+    Without statistics PostgreSQL expects few rows per connection, and scans them all to find a thousand by their keys.
     """
     schema = None if database.is_sqlite else schema_evolution.cached(database, target.table)
     if schema is None:

@@ -1,4 +1,4 @@
-"""Makes a resource's rows anew from `_raw`, or removes them; neither asks the vendor."""
+"""Rebuilds a resource's columns and parts from `_raw`, or deletes its rows, without a request to the vendor."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _BATCH = 500
 
 
 def rebuild(database: Database, target: Target, *, progress: Callable[[int], None]) -> int:
-    """Make columns and parts anew from `_raw`, by today's rules, without asking the vendor. How many objects.
+    """Write columns and parts anew from `_raw`, by the current rules. Returns the number of objects.
 
-    `progress` is told the objects done so far. What a new `omit` rule takes out is journaled as an update, so that
-    replaying the journal still gives the rows. Raises `columns.Locked`.
+    `progress` is called with the number done so far. An object from which a new `omit` rule removes something is
+    journaled as an update, so that replaying the journal still gives the rows. Raises `TableLockedError`.
     """
     done, after = 0, ""
     prepare(database, target, [])
@@ -63,19 +63,21 @@ def _rewrite(
     tx: Tx,
     target: Target,
     prepared: Prepared,
-    read: Mapping[str, JsonObject],
+    before: Mapping[str, JsonObject],
 ) -> None:
     schema = schema_evolution.lock_rows(tx, target)
     if schema is None:
         return
     writer = RowStatements(tx, schema, target.connection)
-    old, seen = writer.states(read), writer.stored(read)
-    # What was written since it was read was written by today's rules.
-    still = [key for key in prepared.rows if key in seen and exact.same(seen[key].raw, read[key])]
+    states, stored = writer.states(before), writer.stored(before)
+    # A row that was written after it was read here already follows the current rules.
+    unchanged = [key for key in prepared.rows if key in stored and exact.same(stored[key].raw, before[key])]
     revision, now = tx.draw(), tx.now
-    again = [_again(prepared.rows[key], old[key], seen[key]) for key in still]
-    writer.write([], again, prepared, revision=revision, now=now)
-    redacted = [key for key in still if old[key].live and not exact.same(seen[key].raw, prepared.rows[key].raw)]
+    updates = [_update(prepared.rows[key], states[key], stored[key]) for key in unchanged]
+    writer.write([], updates, prepared, revision=revision, now=now)
+    redacted = [
+        key for key in unchanged if states[key].live and not exact.same(stored[key].raw, prepared.rows[key].raw)
+    ]
     if redacted:
         changes = [Change(key, ChangeKind.UPDATED, {}, prepared.rows[key].raw) for key in redacted]
         journal.append(
@@ -83,12 +85,13 @@ def _rewrite(
         )
 
 
-def _again(row: Row, old: RowState, seen: StoredObject) -> Update:
-    return Update(row, old.listed, old.revision, seen.changed_at, seen.observed_at, seen.deleted_at)
+def _update(row: Row, state: RowState, stored: StoredObject) -> Update:
+    """Write the columns anew; bookkeeping and times stay as they are."""
+    return Update(row, state.listed, state.revision, stored.changed_at, stored.observed_at, stored.deleted_at)
 
 
 def forget(tx: Tx, *, connection: str, system: str, resource: str) -> int:
-    """Delete the rows and part rows of a connection's resource, deleted ones included. How many objects."""
+    """Remove all rows of a connection's resource, parts included. Returns the number of objects."""
     target = Target(connection, system, resource)
     schema = schema_evolution.lock_rows(tx, target)
     if schema is None:

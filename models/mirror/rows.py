@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """An object ready to be written. `text`: `raw` as JSON, where it is made.
+    """An object ready to be written.
 
-    `sent`: the hash of the object as it was sent, where that is known. `received`: what is not decoded yet; `raw` and
-    `hash` are empty then.
+    `text`: `raw` as canonical JSON, unless it has to be changed to be storable. `sent`: the hash of the bytes as
+    received, if known. `received`: an object that is not decoded yet; `raw` and `hash` are then empty.
     """
 
     key: str
@@ -35,10 +35,10 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class ColumnBatch:
-    """Rows of one table, column by column, without our bookkeeping.
+    """Rows of one table, column by column, without `_connection`, revision and times.
 
-    `objects`: how many there are. `owners`: the number of each row's object. `columns`: a value for each row. `texts`:
-    JSON columns that are texts already.
+    `objects`: the number of objects. `owners`: the index of each row's object. `columns`: a value for each row.
+    `texts`: the JSON columns whose values are already encoded.
     """
 
     table: sa.Table
@@ -49,13 +49,13 @@ class ColumnBatch:
     _lines: list[str] | None = None
 
     def lines(self) -> list[str]:
-        """What `bulk.spell` makes of the rows; made once."""
+        """The rows as `bulk.encode` returns them, encoded once."""
         if self._lines is None:
             self._lines = bulk.encode(self.table, self.columns, self.texts)
         return self._lines
 
     def of(self, numbers: AbstractSet[int]) -> ColumnBatch:
-        """The sheet with the rows of these objects alone, in their order."""
+        """The rows of these objects alone, in the same order."""
         if len(numbers) == self.objects:
             return self
         chosen = [owner in numbers for owner in self.owners]
@@ -69,9 +69,9 @@ class ColumnBatch:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch ready for `records.apply`: objects by key, in the order of the keys, and what they are in each table.
+    """A batch ready for `apply`: objects by key, in the order of the keys, and their rows by part.
 
-    `numbers`: which object of the sheets each is. Who stands in none is believed to be as it was.
+    `numbers`: the index in `batches` of each object that was laid out. The others are expected to be unchanged.
     """
 
     rows: Mapping[str, Row]
@@ -79,10 +79,10 @@ class Prepared:
     numbers: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, part: str, rows: Iterable[Row]) -> ColumnBatch:
-        """What these objects, all of them laid out, are in a part's table."""
+        """The rows of these objects in a part's table. All of them must have been laid out."""
         return self.batches[part].of({self.numbers[row.key] for row in rows})
 
     def encode(self) -> None:
-        """Make the texts that new rows are written as, before the transaction that writes them."""
-        for sheet in self.batches.values():
-            sheet.lines()
+        """Encode the rows for COPY now, to shorten the transaction that writes them."""
+        for batch in self.batches.values():
+            batch.lines()

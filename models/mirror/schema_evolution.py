@@ -1,4 +1,4 @@
-"""Which table and column hold which field: remembered, shared by all processes, and only ever added to."""
+"""Adds tables and columns for new fields, under one lock, and caches the schemas. It never alters or removes one."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MAX_UNDECLARED = 400
-"""Columns that nobody declared, per table."""
+"""Undeclared columns per table."""
 
 MAX_PARTS = 100
-"""Tables for one resource: a list in an object that is keyed by anything at all must not become a flood of them."""
+"""Tables for one resource: an object keyed by arbitrary values could hold a list under each of them."""
 
 _LOCK_TIMEOUT = "2s"
 _LOCKED_STATES = {"55P03", "40P01"}  # lock_not_available, deadlock_detected
 
 
 class TableLockedError(Exception):
-    """Somebody holds the table, so that no column can be added now; the work is to be due later."""
+    """Another transaction has locked the table, so no column can be added now: try the work again later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where new fields come from, for `schema_changes`, and what they mean there."""
+    """Whose objects brought new fields, for `schema_changes`, and the notes for their columns."""
 
     connection: str
     resource: str
@@ -53,8 +53,8 @@ class Origin:
 class SchemaGap:
     """What a batch of objects needs and the schema lacks.
 
-    `kinds`: (part, path) -> the kinds that its values show; `declared`: the same, declared; `overflows`: fields whose
-    values do not fit; `parts`: lists of objects; `narrow`: (part, column) that a row had no room for.
+    `kinds`: (part, path) -> the kinds of its values; `declared`: (part, path) -> its declared kind; `overflows`: fields
+    whose values do not fit their columns; `parts`: lists of objects; `narrow`: (part, column) that did not fit a row.
     """
 
     parts: set[str] = field(default_factory=set)
@@ -68,11 +68,11 @@ class SchemaGap:
 
 
 _cache: WeakKeyDictionary[Database, dict[str, schemas.Schema]] = WeakKeyDictionary()
-"""What this process has seen. Never wrong, only old: a field keeps its column for good."""
+"""This process's schemas. An old one is still right, because a field keeps its column forever."""
 
 
 def cached(database: Database, owner: str) -> schemas.Schema | None:
-    """The schema as last seen by this process, else as the database has it now; None before the first `grow`."""
+    """The cached schema, else the database's; None if the resource has no table yet."""
     schema = _cache.get(database, {}).get(owner)
     if schema is None:
         with database.read() as tx:
@@ -81,7 +81,7 @@ def cached(database: Database, owner: str) -> schemas.Schema | None:
 
 
 def current(tx: Tx, owner: str) -> schemas.Schema | None:
-    """The schema as it is inside this transaction; one query while nothing has changed, none behind its lock."""
+    """The schema as this transaction sees it: one query if the cached one is current, none under `lock_rows`."""
     if owner in tx.schemas:
         return tx.schemas[owner]
     schema = _cache.get(tx.database, {}).get(owner)
@@ -91,7 +91,7 @@ def current(tx: Tx, owner: str) -> schemas.Schema | None:
 
 
 def add_columns(database: Database, origin: Origin, owner: str, missing: SchemaGap) -> schemas.Schema:
-    """Create what is missing, in a short transaction of its own under one lock. Raises `Locked`."""
+    """Create what is missing, in a short transaction of its own under one lock. Raises `TableLockedError`."""
     with _raise_locked(), database.begin() as tx:
         _take_lock(tx, owner)
         growth = _SchemaChange(tx, origin, owner, schemas.load(tx, owner))
@@ -106,7 +106,7 @@ def add_columns(database: Database, origin: Origin, owner: str, missing: SchemaG
 
 
 def gap(schema: schemas.Schema | None, shape: Shape) -> SchemaGap:
-    """What a declaration asks for and the schema has not got."""
+    """The declared parts and fields that the schema lacks."""
     missing = SchemaGap()
     have: Mapping[str, schemas.Table] = schema.tables if schema is not None else {}
     missing.parts = {part for part in {"", *shape} if part not in have}
@@ -136,13 +136,13 @@ def _raise_locked() -> Iterator[None]:
 
 def _take_lock(tx: Tx, owner: str) -> None:
     if tx.is_sqlite:
-        return  # BEGIN IMMEDIATE is the lock
+        return  # BEGIN IMMEDIATE has locked the whole database
     tx.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
     advisory_lock(tx, f"columns of {owner}")
 
 
 def advisory_lock(tx: Tx, what: str) -> None:
-    """Take a lock until the end of this transaction (PostgreSQL), apart from other schemas of the same database."""
+    """PostgreSQL: take a named lock until the transaction ends. Each schema of the database has locks of its own."""
     tx.execute(_ADVISORY_LOCK, {"what": what})
 
 
@@ -170,7 +170,7 @@ _Added = defaultdict[str, list[schemas.Column]]
 
 
 class _SchemaChange:
-    """One transaction that adds tables and columns, under the lock."""
+    """Adds tables and columns inside one transaction that holds the lock."""
 
     def __init__(self, tx: Tx, origin: Origin, owner: str, schema: schemas.Schema | None) -> None:
         self._tx = tx
@@ -183,7 +183,7 @@ class _SchemaChange:
         self._entries: list[dict[str, Any]] = []
 
     def add(self, missing: SchemaGap) -> None:
-        """Everything that is still missing, now that nobody else can add."""
+        """Add what is still missing now that the lock is held: another process may have added some of it."""
         added: _Added = defaultdict(list)
         created = self._new_parts(missing)
         for (part, path), kind in sorted(missing.declared.items()):
@@ -235,14 +235,14 @@ class _SchemaChange:
 
     def _overflow(self, added: _Added, part: str, path: str) -> None:
         table = self._tables.get(part)
-        beside = table.columns.get(path) if table is not None else None
-        if table is None or beside is None or path in table.overflows:
+        column = table.columns.get(path) if table is not None else None
+        if table is None or column is None or path in table.overflows:
             return
-        name = naming.overflow(beside.name, path, _taken_names(table, added[part]))
+        name = naming.overflow(column.name, path, _taken_names(table, added[part]))
         if len(table.names) + len(added[part]) >= schemas.MAX_COLUMNS:
             self._cap_columns(table, name, path)
             return
-        added[part].append(schemas.Column(name, path, Kind.TEXT, overflow=True, declared=beside.declared))
+        added[part].append(schemas.Column(name, path, Kind.TEXT, overflow=True, declared=column.declared))
 
     def _alter(self, table: schemas.Table, columns: list[schemas.Column]) -> None:
         dialect = self._tx.dialect
@@ -269,7 +269,7 @@ class _SchemaChange:
         if self._entries:
             self._tx.execute(sa.insert(tables.schema_changes), self._entries)
             counts = Counter(entry["what"] for entry in self._entries)
-            log.info("columns added", connection=self._origin.connection, table=self._owner, told=dict(counts))
+            log.info("columns added", connection=self._origin.connection, table=self._owner, counts=dict(counts))
 
     def _row(self, table: schemas.Table, column: schemas.Column) -> dict[str, Any]:
         return {
@@ -288,7 +288,7 @@ class _SchemaChange:
         return None if column.overflow else self._origin.notes.get(part, {}).get(column.path)
 
     def _annotate(self, added: _Added) -> None:
-        """Where the database keeps comments, a column says itself what its values mean."""
+        """On PostgreSQL, store the note as the column's comment too."""
         if self._tx.dialect.name != "postgresql":
             return
         for part, columns in added.items():
@@ -329,7 +329,7 @@ def _taken_names(table: schemas.Table, added: Iterable[schemas.Column]) -> set[s
 
 
 def _common_kind(shown: set[Kind]) -> Kind:
-    """One kind for a field that shows several at once: text holds every scalar, whichever came first."""
+    """One kind for values of several kinds: text, which holds every scalar, whichever came first."""
     scalars = shown - {Kind.JSON}
     if not scalars:
         return Kind.JSON

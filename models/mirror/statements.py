@@ -23,7 +23,7 @@ _NEVER_UPDATED = {"_connection", "_key", "_first_seen_at"}
 
 
 class RowState(NamedTuple):
-    """A row that is already there. `live`: the object is there, as far as we know."""
+    """An existing row's bookkeeping. `live`: the object is not deleted."""
 
     key: str
     hash: str
@@ -34,7 +34,7 @@ class RowState(NamedTuple):
 
 
 class StoredObject(NamedTuple):
-    """A row that is already there: the object as last seen, and when."""
+    """An existing row's object as last seen, and when."""
 
     key: str
     raw: JsonObject
@@ -44,14 +44,14 @@ class StoredObject(NamedTuple):
 
 
 class Insert(NamedTuple):
-    """A row that is not there yet."""
+    """A row to be inserted."""
 
     row: Row
     listed: str | None
 
 
 class Update(NamedTuple):
-    """A row that is written anew, and its bookkeeping."""
+    """A row to be rewritten, with its bookkeeping."""
 
     row: Row
     listed: str | None
@@ -71,13 +71,13 @@ class RowStatements:
         self._root = schema.root.sql
 
     def states(self, keys: Collection[str]) -> dict[str, RowState]:
-        """The bookkeeping of the rows that are there."""
+        """The bookkeeping of those rows that exist."""
         c = self._root.c
         ours = [c["_key"], c["_hash"], c["_sent"], c["_listed"], c["_revision"], c["_deleted_at"].is_(None)]
         return {old.key: old for old in map(RowState._make, self._select(ours, keys))}
 
     def stored(self, keys: Collection[str]) -> dict[str, StoredObject]:
-        """The objects as last seen."""
+        """The objects of those rows that exist, as last seen."""
         c = self._root.c
         ours = [c["_key"], c["_raw"], c["_changed_at"], c["_observed_at"], c["_deleted_at"]]
         return {seen.key: seen for seen in map(StoredObject._make, self._select(ours, keys))}
@@ -91,7 +91,7 @@ class RowStatements:
         revision: int,
         now: datetime,
     ) -> None:
-        """Write rows and their parts: those that are not there yet, of this turn, and those written anew."""
+        """Write rows and their parts. Inserted rows get this revision; updates bring their own."""
         if not (inserts or updates):
             return
         if inserts:
@@ -105,54 +105,54 @@ class RowStatements:
         live = [each.row for each in inserts] + [new.row for new in updates if new.deleted_at is None]
         for table in self._schema.parts:
             if table.part in prepared.batches:
-                sheet = prepared.of(table.part, live)
+                batch = prepared.of(table.part, live)
                 same = {"_connection": self._connection}
-                bulk.insert(self._tx, table.sql, sheet.columns, constants=same, lines=sheet.lines)
+                bulk.insert(self._tx, table.sql, batch.columns, constants=same, lines=batch.lines)
         failpoints.hit(Point.PARTS_WRITTEN)
 
     def clear_parts(self, keys: Collection[str]) -> None:
         """Remove the part rows of these objects."""
-        for some in _batches(keys):
+        for batched in _batches(keys):
             for table in self._schema.parts:
-                self._tx.execute(sa.delete(table.sql).where(*self._has_key(table.sql, some)))
+                self._tx.execute(sa.delete(table.sql).where(*self._has_key(table.sql, batched)))
 
     def mark_deleted(self, keys: Collection[str], *, revision: int, now: datetime) -> None:
-        """Mark rows as deleted, as last seen; their parts go."""
-        gone = {"_deleted_at": now, "_changed_at": now, "_observed_at": now, "_revision": revision, "_listed": None}
-        for some in _batches(keys):
-            self._tx.execute(sa.update(self._root).where(*self._has_key(self._root, some)).values(gone))
+        """Mark rows as deleted: they keep their object as last seen, but lose their part rows."""
+        values = {"_deleted_at": now, "_changed_at": now, "_observed_at": now, "_revision": revision, "_listed": None}
+        for batched in _batches(keys):
+            self._tx.execute(sa.update(self._root).where(*self._has_key(self._root, batched)).values(values))
         self.clear_parts(keys)
 
     def mark_observed(self, keys: Collection[str], *, revision: int, now: datetime) -> None:
-        """Rows that were looked at and found as they are."""
-        seen = {"_observed_at": now, "_revision": revision}
-        for some in _batches(keys):
-            self._tx.execute(sa.update(self._root).where(*self._has_key(self._root, some)).values(seen))
+        """Record that these rows were read again and are unchanged."""
+        values = {"_observed_at": now, "_revision": revision}
+        for batched in _batches(keys):
+            self._tx.execute(sa.update(self._root).where(*self._has_key(self._root, batched)).values(values))
 
     def set_listed(self, tokens: Mapping[str, str]) -> None:
-        """Rows that are as they were under a new token."""
+        """Store the tokens under which unchanged rows are listed now."""
         self._set_text("_listed", tokens)
 
     def set_sent(self, digests: Mapping[str, str]) -> None:
-        """Rows that are as they were in another spelling."""
+        """Store the hashes of the bytes in which unchanged rows were sent now."""
         self._set_text("_sent", digests)
 
     def _set_text(self, column: str, texts: Mapping[str, str]) -> None:
-        for some in _batches(texts):
+        for batched in _batches(texts):
             pairs = sa.values(sa.column("key", sa.Text), sa.column("text", sa.Text), name="pairs")
-            news = pairs.data([(key, texts[key]) for key in some]).cte("news")
+            new = pairs.data([(key, texts[key]) for key in batched]).cte("new")
             self._tx.execute(
                 sa.update(self._root)
-                .where(self._root.c["_connection"] == self._connection, self._root.c["_key"] == news.c.key)
-                .values({column: news.c.text})
+                .where(self._root.c["_connection"] == self._connection, self._root.c["_key"] == new.c.key)
+                .values({column: new.c.text})
             )
 
     def _has_key(self, table: sa.Table, keys: Sequence[str]) -> list[sa.ColumnElement[bool]]:
         return [table.c["_connection"] == self._connection, bulk.any_of(self._tx, table.c["_key"], keys)]
 
     def _select(self, wanted: Sequence[sa.ColumnElement[Any]], keys: Collection[str]) -> Iterator[Sequence[Any]]:
-        for some in _batches(keys):
-            chosen = sa.select(*wanted).where(*self._has_key(self._root, some))
+        for batched in _batches(keys):
+            chosen = sa.select(*wanted).where(*self._has_key(self._root, batched))
             yield from self._tx.execute(chosen)
 
     def _insert(self, inserts: Sequence[Insert], batch: ColumnBatch, *, revision: int, now: datetime) -> None:
@@ -177,7 +177,7 @@ class RowStatements:
             "_connection": [self._connection] * size,
             "_listed": [new.listed for new in updates],
             "_revision": [new.revision for new in updates],
-            "_first_seen_at": [now] * size,  # stays as it is
+            "_first_seen_at": [now] * size,  # of new rows only: `_NEVER_UPDATED`
             "_changed_at": [new.changed_at for new in updates],
             "_observed_at": [new.observed_at for new in updates],
             "_deleted_at": [new.deleted_at for new in updates],

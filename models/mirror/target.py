@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 RULES = 2
-"""The version of the rules by which fields become columns: raise it, and every row is written anew when next seen."""
+"""The version of the rules that turn fields into columns. Raising it has every row rewritten when it is next seen."""
 
 
 def _as_sent(raw: JsonObject) -> JsonObject:
@@ -28,8 +28,8 @@ class Target:
     """A resource of a connection, as the write path needs it.
 
     `omit`: dotted paths that are never stored (see `redaction.redact`). `shape`: declared fields whose columns exist
-    from the start; `hints`: declared kinds, applied when the field first appears. `project`: the raw object as columns
-    see it. `notes`: what fields mean; they stand on their columns.
+    from the start; `hints`: declared kinds, used when the field first appears. `project`: turns the raw object into
+    the one whose fields become columns. `notes`: what fields mean, stored with their columns.
     """
 
     connection: str
@@ -43,16 +43,16 @@ class Target:
 
     @property
     def table(self) -> str:
-        """The object's own table."""
+        """The name of the object's own table."""
         return naming.table(self.system, self.resource)
 
     def declared(self) -> Shape:
-        """Shape and hints as one, the shape being the stronger."""
+        """Shape and hints merged; the shape wins."""
         parts = {*self.shape, *self.hints}
         return {part: {**self.hints.get(part, {}), **self.shape.get(part, {})} for part in parts}
 
     def salt(self) -> str:
-        """What the hash depends on beside the object: change it, and rows are written anew."""
+        """The redaction and column rules, as part of the hash: if they change, rows are rewritten when next seen."""
         shape = {
             part: {path: Kind(kind).value for path, kind in each.items()} for part, each in self.declared().items()
         }

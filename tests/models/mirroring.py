@@ -1,8 +1,7 @@
-"""What the tests of the write path share: a batch through the whole of it, and the mirror as SQL shows it."""
+"""Helpers for tests of the write path: write a batch, read the mirror by SQL."""
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,14 +27,14 @@ TABLE = "directo_invoices"
 
 
 def moment(revision: int) -> datetime:
-    """When this turn was written."""
+    """When this revision was written."""
     return START + timedelta(minutes=revision)
 
 
-def _normalised(snapshot: Any) -> Any:
-    if not isinstance(snapshot, Snapshot):  # still bytes
+def _decoded(snapshot: Any) -> Any:
+    if not isinstance(snapshot, Snapshot):  # still JSON text
         return snapshot
-    return replace(snapshot, raw=exact.normalised(deepcopy(snapshot.raw)))
+    return replace(snapshot, raw=exact.loads(exact.dumps(snapshot.raw)))
 
 
 def write(
@@ -48,9 +47,9 @@ def write(
     listed: Mapping[str, str] | None = None,
     point: bool = False,
 ) -> list[Change]:
-    """One batch through the write path, journaled and committed. Numbers are normalised, as a connector's are."""
+    """Write a batch, journal and commit it. The objects are encoded and decoded first, as if they were received."""
     given = objects if not hasattr(objects, "items") else [Snapshot(key, raw) for key, raw in objects.items()]
-    prepared = prepare.prepare(database, target, [_normalised(each) for each in given])
+    prepared = prepare.prepare(database, target, [_decoded(each) for each in given])
     with database.begin() as tx:
         changes = apply.apply(
             tx,
@@ -101,7 +100,7 @@ def fields(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def schema_changes(database: Database, what: str) -> list[tuple[str, str | None, str]]:
-    """What was reported of this kind: table, column, path."""
+    """The reported schema changes of this kind: table, column, path."""
     entries = tables.schema_changes.c
     with database.read() as tx:
         chosen = sa.select(entries.table_name, entries.column_name, entries.path).where(entries.what == what)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models import exact
+from models.db import types
 
 if TYPE_CHECKING:
     from models.db.database import Database
@@ -27,8 +28,8 @@ probe = sa.Table(
     "probe",
     sa.MetaData(),
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("number", exact.ExactNumber),
-    sa.Column("json", exact.ExactJSON),
+    sa.Column("number", types.ExactNumber),
+    sa.Column("json", types.ExactJSON),
 )
 
 

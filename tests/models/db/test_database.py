@@ -29,13 +29,13 @@ def durability(tx: sa.Connection) -> str:
 
 
 def test_a_lazy_transaction_is_there_for_everybody_once_it_has_ended(database: Database) -> None:
-    with database.begin(lazily=True) as tx:
+    with database.begin(durable=False) as tx:
         tx.execute(sa.insert(seen_keys), ROW)
     assert 1 == rows(database)
 
 
 def test_a_lazy_transaction_that_breaks_off_leaves_nothing(database: Database) -> None:
-    with suppress(_BrokenError), database.begin(lazily=True) as tx:
+    with suppress(_BrokenError), database.begin(durable=False) as tx:
         tx.execute(sa.insert(seen_keys), ROW)
         raise _BrokenError
     assert 0 == rows(database)
@@ -43,14 +43,14 @@ def test_a_lazy_transaction_that_breaks_off_leaves_nothing(database: Database) -
 
 def test_only_a_lazy_transaction_does_not_wait_for_the_disk(database: Database) -> None:
     found = []
-    for lazily in (False, True, False):
-        with database.begin(lazily=lazily) as tx:
+    for durable in (True, False, True):
+        with database.begin(durable=durable) as tx:
             found.append(durability(tx))
     assert ["durable", "lazy", "durable"] == found
 
 
 def test_a_statement_alone_is_there_for_everybody_once_it_was_executed(database: Database) -> None:
-    with database.autocommit(lazily=True) as tx:
+    with database.autocommit(durable=False) as tx:
         tx.execute(sa.insert(seen_keys), ROW)
     with database.autocommit() as tx:
         assert ["1"] == tx.execute(sa.select(seen_keys.c.key)).scalars().all()
@@ -58,7 +58,7 @@ def test_a_statement_alone_is_there_for_everybody_once_it_was_executed(database:
 
 @ON_POSTGRESQL
 def test_a_statement_that_need_not_wait_says_nothing_about_the_next_one(database: Database) -> None:
-    with database.autocommit(lazily=True) as tx:
+    with database.autocommit(durable=False) as tx:
         assert "off" == tx.execute(sa.insert(seen_keys).returning(NO_SYNC), ROW).scalar_one()
         assert "durable" == durability(tx)
     with database.begin() as tx:
@@ -66,7 +66,7 @@ def test_a_statement_that_need_not_wait_says_nothing_about_the_next_one(database
 
 
 def test_after_a_statement_alone_transactions_are_transactions_again(database: Database) -> None:
-    with database.autocommit(lazily=True) as tx:
+    with database.autocommit(durable=False) as tx:
         tx.execute(sa.insert(seen_keys), ROW)
     with suppress(_BrokenError), database.begin() as tx:
         tx.execute(sa.delete(seen_keys))
