@@ -109,14 +109,14 @@ class Layout:
     def _request_column(self, table: schemas.Table | None, part: str, path: str, values: Sequence[Any]) -> None:
         if self._schema.capped if table is None else table.full:
             return
-        shown = {kind for value in values if value is not None and (kind := column_types.of(value)) is not None}
-        if not shown:
+        kinds = {kind for value in values if value is not None and (kind := column_types.of(value)) is not None}
+        if not kinds:
             return
         declared = self._declared.get(part, {}).get(path)
         if declared is not None:
             self.missing.declared[part, path] = Kind(declared)
         elif table is None or not table.capped:
-            self.missing.kinds[part, path] |= shown
+            self.missing.kinds[part, path] |= kinds
 
     def _narrowed(
         self, table: schemas.Table, flat: FlatBatch, found: dict[str, Sequence[Any]]

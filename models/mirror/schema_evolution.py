@@ -188,8 +188,8 @@ class _SchemaChange:
         created = self._new_parts(missing)
         for (part, path), kind in sorted(missing.declared.items()):
             self._column(added, part, path, kind, declared=True)
-        for (part, path), shown in sorted(missing.kinds.items()):
-            self._column(added, part, path, _common_kind(shown), declared=False)
+        for (part, path), kinds in sorted(missing.kinds.items()):
+            self._column(added, part, path, _common_kind(kinds), declared=False)
         for part, path in sorted(missing.overflows):
             self._overflow(added, part, path)
         for part, name in sorted(missing.narrow):
@@ -328,9 +328,9 @@ def _taken_names(table: schemas.Table, added: Iterable[schemas.Column]) -> set[s
     return {*table.names, *(column.name for column in added)}
 
 
-def _common_kind(shown: set[Kind]) -> Kind:
+def _common_kind(kinds: set[Kind]) -> Kind:
     """One kind for values of several kinds: text, which holds every scalar, whichever came first."""
-    scalars = shown - {Kind.JSON}
+    scalars = kinds - {Kind.JSON}
     if not scalars:
         return Kind.JSON
     return next(iter(scalars)) if len(scalars) == 1 else Kind.TEXT

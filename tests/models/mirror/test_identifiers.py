@@ -1,4 +1,4 @@
-"""A vendor names his fields as he likes: whatever the names are, they break, shadow and overwrite nothing."""
+"""Vendors may name fields anything: no name breaks, hides or overwrites another."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ NEIGHBOUR = replace(TARGET, connection="other")
 OUR_COLUMNS = set(OURS[:13])
 
 
-def test_the_table_is_long_enough_to_mean_something() -> None:
+def test_there_are_many_names_to_test() -> None:
     assert len(NASTY) >= 180
 
 
@@ -127,7 +127,7 @@ def test_the_table_is_long_enough_to_mean_something() -> None:
 
 
 def leaves(value: Any) -> Iterator[str]:
-    """Every scalar inside a value, as text; JSON in a text is looked into."""
+    """Every scalar inside a value, as text; JSON inside a text is decoded."""
     if isinstance(value, str) and value[:1] in {"[", "{"}:
         value = _decoded(value)
     if isinstance(value, dict | list):
@@ -145,7 +145,7 @@ def _decoded(text: str) -> Any:
 
 
 def found(database: Database, target: Target, key: str) -> Counter[str]:
-    """In how many of the vendor's columns each scalar stands, over the object's own table and its parts."""
+    """In how many field columns each scalar is stored, in the object's own table and its parts."""
     seen: Counter[str] = Counter()
     for part in _parts(database, target):
         for each in rows(database, target, part):
@@ -162,7 +162,7 @@ def _parts(database: Database, target: Target) -> list[str]:
 
 
 def physical(database: Database, target: Target) -> dict[str, list[str]]:
-    """The columns of each of the resource's tables, as the database itself tells them."""
+    """The columns of each of the resource's tables, as the database lists them."""
     with database.read() as tx:
         owned = sa.select(tables.parts.c.table_name).where(tables.parts.c.owner == target.table)
         chosen = list(tx.execute(owned).scalars())
@@ -171,13 +171,13 @@ def physical(database: Database, target: Target) -> dict[str, list[str]]:
 
 
 def is_legal(name: str) -> bool:
-    """Whether every database takes it, no keyword quoting aside, and no other name is the same to any of them."""
+    """Whether every database accepts the quoted name and keeps it apart from every other."""
     plain = all(char.isalnum() or char == "_" for char in name.replace("\u0307", ""))
     return plain and name == name.lower() and 0 < len(name.encode()) <= 63
 
 
 def assert_sound(database: Database, target: Target) -> None:
-    """Every name is legal, ours are ours, no two fields share a column and no column is unaccounted for."""
+    """Every name is legal, no field uses a bookkeeping column, no two share one, and each column belongs to a field."""
     there = physical(database, target)
     with database.read() as tx:
         known = tx.execute(sa.select(tables.columns).where(tables.columns.c.table_name.in_(there))).all()
@@ -195,7 +195,7 @@ def assert_sound(database: Database, target: Target) -> None:
 
 
 def assert_kept(database: Database, target: Target, key: str, raw: JsonObject, *, revision: int) -> None:
-    """The row is this object, under its key, and our own columns say what we wrote."""
+    """The row is this object, under its key, with the bookkeeping that was written."""
     shown = row_of(database, target, key)
     assert exact.same(escaped(raw), shown["_raw"])
     assert (moment(revision), revision, None, None) == (
@@ -217,7 +217,7 @@ def row_of(database: Database, target: Target, key: str) -> dict[str, Any]:
 
 
 def escaped(value: Any) -> Any:
-    """NUL and lone surrogates visibly, as JSON writes them; nothing else changes."""
+    """NUL and lone surrogates written as in JSON; nothing else changes."""
     if isinstance(value, list):
         return [escaped(item) for item in value]
     if isinstance(value, dict):
@@ -243,7 +243,7 @@ def visible(text: str) -> str:
 
 
 class Witness:
-    """What nobody may touch: the same resource of another connection, a neighbouring resource, the bookkeeping."""
+    """What must not change: the same resource of another connection, another resource, the bookkeeping."""
 
     def __init__(self, database: Database, target: Target) -> None:
         self._database = database
@@ -307,7 +307,7 @@ def test_a_part_of_any_name_has_a_table_of_its_own(database: Database, place: st
     witness.assert_untouched()
 
 
-def test_what_does_not_fit_a_field_of_any_name_is_beside_it(database: Database) -> None:
+def test_a_value_that_does_not_fit_is_in_the_sibling_column_whatever_the_name(database: Database) -> None:
     witness = Witness(database, TARGET)
     write(database, {"1": {name: number + 1000 for number, name in enumerate(NASTY)}}, target=TARGET, revision=2)
     raw = {name: f"v{number}" for number, name in enumerate(NASTY)}
@@ -332,7 +332,7 @@ def test_a_declared_field_of_any_name_has_its_column(database: Database) -> None
 
 
 @pytest.mark.parametrize("resource", NASTY)
-def test_a_resource_of_any_name_has_a_legal_table_that_is_no_parts_and_none_of_ours(resource: str) -> None:
+def test_a_resource_of_any_name_has_a_legal_table_apart_from_parts_and_bookkeeping(resource: str) -> None:
     table = naming.table("directo", resource)
     assert is_legal(table)
     assert table.startswith("directo_")
@@ -429,7 +429,7 @@ batches = st.lists(st.dictionaries(any_names, objects, min_size=1, max_size=6), 
 
 
 def unique(value: Any, numbers: Iterator[int]) -> Any:
-    """The same structure with a value at each leaf that stands nowhere else."""
+    """The same structure with a unique value at each leaf."""
     if isinstance(value, dict):
         return {name: unique(item, numbers) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A vendor's spelling becomes a name that every database takes, one field one name."""
+"""Every field gets a column name of its own that every database accepts."""
 
 from __future__ import annotations
 

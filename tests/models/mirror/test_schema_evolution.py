@@ -32,7 +32,7 @@ def test_declared_columns_exist_before_the_first_object(database: Database) -> N
     assert {"_connection", "_key", "_position", "price"} == part
 
 
-def test_what_a_fields_values_mean_stands_on_its_column(database: Database) -> None:
+def test_a_fields_note_is_stored_with_its_column(database: Database) -> None:
     notes = {"": {"type": "1 goods, 2 service"}, "rows": {"kind": '1 goods, 6 a customer\'s "note" at 100 %'}}
     shape = {"": {"type": Kind.NUMBER}, "rows": {"kind": Kind.NUMBER}}
     target = Target("loja", "wisedat", "orders", shape=shape, notes=notes)
@@ -53,7 +53,7 @@ def test_hinted_kinds_apply_when_the_field_appears_and_not_before(database: Data
     assert {"level": Decimal(40)} == fields(row(database, "1", target))
 
 
-def test_a_field_nobody_declared_gets_its_column_when_first_seen(database: Database) -> None:
+def test_an_undeclared_field_gets_its_column_when_first_seen(database: Database) -> None:
     write(database, {"1": {"code": "007"}})
     write(database, {"2": {"code": "8", "uusVäli": Decimal("1.5")}}, revision=2)
     assert [{"code": "007", "uus_väli": None}, {"code": "8", "uus_väli": Decimal("1.5")}] == [
@@ -68,7 +68,7 @@ def test_empty_values_alone_create_no_column(database: Database) -> None:
     assert {} == fields(row(database, "1"))
 
 
-def test_a_value_that_does_not_fit_goes_whole_into_a_sibling_and_is_told_once(database: Database) -> None:
+def test_a_value_that_does_not_fit_goes_whole_into_a_sibling_column_and_is_reported_once(database: Database) -> None:
     write(database, {"1": {"total": Decimal("12.50")}})
     write(database, {"1": {"total": "twelve"}, "2": {"total": ["a", 1]}, "3": {"total": "13.00"}}, revision=2)
     write(database, {"1": {"total": "thirteen"}}, revision=3)
@@ -80,7 +80,7 @@ def test_a_value_that_does_not_fit_goes_whole_into_a_sibling_and_is_told_once(da
     assert [(TABLE, "total__text", "total")] == schema_changes(database, "overflow")
 
 
-def test_a_value_that_fits_again_leaves_the_sibling(database: Database) -> None:
+def test_a_value_that_fits_again_empties_the_sibling_column(database: Database) -> None:
     write(database, {"1": {"total": 1}, "2": {"total": 1}})
     write(database, {"1": {"total": "one"}}, revision=2)
     write(database, {"1": {"total": 2}}, revision=3)
@@ -106,7 +106,7 @@ def test_a_scalar_where_a_part_was_and_a_part_where_a_scalar_was(database: Datab
     assert [{"x": Decimal(1)}] == [fields(each) for each in rows(database, part="b")]
 
 
-def test_at_most_400_undeclared_columns_and_the_rest_is_told_once(database: Database) -> None:
+def test_at_most_400_undeclared_columns_and_the_rest_is_reported_once(database: Database) -> None:
     wide = {f"f{number:03}": number for number in range(450)}
     write(database, {"1": wide})
     write(database, {"2": {**wide, "another": 1}}, revision=2)
@@ -171,7 +171,7 @@ def test_two_processes_that_need_the_same_column_add_it_once(database: Database)
 
 
 @services.ON_POSTGRESQL
-def test_a_table_that_somebody_holds_is_locked_and_not_waited_for(database: Database) -> None:
+def test_a_table_that_another_transaction_locks_is_not_waited_for(database: Database) -> None:
     write(database, {"1": {"a": 1}})
     with database.begin() as tx:
         tx.execute(sa.text(f"SELECT * FROM {TABLE}"))
