@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 START = datetime(2026, 2, 1, tzinfo=UTC)
 TARGET = Target("books", "directo", "invoices")
 TABLE = "directo_invoices"
+INVOICE = {"number": 7, "total": Decimal("12.50"), "customer": {"code": "A1"}, "rows": [{"rn": 1}, {"rn": 2}]}
 
 
 def moment(revision: int) -> datetime:
@@ -105,3 +107,22 @@ def schema_changes(database: Database, what: str) -> list[tuple[str, str | None,
     with database.read() as tx:
         chosen = sa.select(entries.table_name, entries.column_name, entries.path).where(entries.what == what)
         return [(entry[0], entry[1], entry[2]) for entry in tx.execute(chosen.order_by(entries.id))]
+
+
+def live(database: Database) -> dict[str, Any]:
+    """The objects that are not deleted, by key."""
+    with database.read() as tx:
+        return {key: raw for key, gone, raw in queries.export(tx, TARGET) if gone is None}
+
+
+def replayed(database: Database) -> dict[str, Any]:
+    """The live rows as replaying the journal from the start gives them."""
+    state: dict[str, Any] = {}
+    with database.read() as tx:
+        for entry in journal.read(tx, after=0, limit=10_000):
+            if entry.kind == "deleted":
+                del state[entry.key]
+            else:
+                assert (entry.key in state) is (entry.kind == "updated")
+                state[entry.key] = entry.after
+    return state

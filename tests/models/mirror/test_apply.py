@@ -15,16 +15,13 @@ from hypothesis import strategies as st
 
 from models import exact
 from models.bookkeeping import journal
-from models.db import tables
 from models.db.database import Database
-from models.mirror import apply, naming, prepare, queries, rebuild
-from models.values import ChangeKind, Kind, Received, Snapshot
-from tests.models.mirroring import START, TABLE, TARGET, fields, kinds, moment, row, rows, write
+from models.mirror import naming, prepare, queries
+from models.values import ChangeKind, Kind, Snapshot
+from tests.models.mirroring import INVOICE, START, TARGET, fields, kinds, live, moment, replayed, row, rows, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-INVOICE = {"number": 7, "total": Decimal("12.50"), "customer": {"code": "A1"}, "rows": [{"rn": 1}, {"rn": 2}]}
 
 
 def test_a_new_object_is_created_with_its_parts(database: Database) -> None:
@@ -173,111 +170,12 @@ def test_an_omitted_field_is_neither_stored_nor_journaled(database: Database) ->
     assert found["debtor__password"] is None
 
 
-def test_two_connections_share_a_table_and_nothing_else(database: Database) -> None:
-    other = replace(TARGET, connection="other")
-    write(database, {"7": INVOICE})
-    assert [("7", "created")] == kinds(write(database, {"7": INVOICE}, target=other))
-    write(database, tombstones=["7"], revision=2)
-    with database.begin() as tx:
-        assert (0, 1) == (
-            queries.count_live(tx, TARGET),
-            queries.count_live(tx, other),
-        )
-        forgotten = {"connection": "books", "system": "directo", "resource": "invoices"}
-        assert 1 == rebuild.forget(tx, **forgotten)
-    assert ["other"] == [each["_connection"] for each in rows(database)]
-    assert ["other", "other"] == [each["_connection"] for each in rows(database, part="rows")]
-
-
-def test_a_resource_that_was_never_written_is_empty_everywhere(database: Database) -> None:
-    with database.begin() as tx:
-        assert 0 == queries.count_live(tx, TARGET)
-        assert {} == queries.listed_tokens(tx, TARGET, ["1"])
-        assert [] == list(queries.keys_absent(tx, TARGET, before_revision=9))
-        assert [] == list(queries.export(tx, TARGET))
-        assert 0 == rebuild.forget(tx, connection="books", system="directo", resource="invoices")
-
-
-def test_absent_keys_are_live_unseen_and_older_than_the_full_sync(database: Database) -> None:
-    write(database, {key: {"n": 1} for key in ("1", "2", "3", "4")})
-    write(database, tombstones=["2"], revision=2)
-    write(database, {"3": {"n": 2}}, revision=9)
-    seen = {"connection": "books", "resource": "invoices", "key": "4"}
-    with database.begin() as tx:
-        tx.execute(sa.insert(tables.seen_keys).values(seen))
-        assert ["1"] == list(queries.keys_absent(tx, TARGET, before_revision=9))
-
-
-def test_an_export_shows_every_object_deleted_ones_included(database: Database) -> None:
-    write(database, {key: {"n": Decimal("1.10")} for key in ("2", "1")})
-    write(database, tombstones=["2"], revision=2)
-    with database.read() as tx:
-        exported = list(queries.export(tx, TARGET))
-    assert [("1", None, {"n": Decimal("1.10")}), ("2", moment(2), {"n": Decimal("1.10")})] == exported
-
-
-def test_a_rebuild_makes_columns_and_parts_anew_from_raw(database: Database) -> None:
-    write(database, {str(number): {**INVOICE, "number": number} for number in range(1200)})
-    write(database, tombstones=["5"], revision=2)
-    before, parts = rows(database), rows(database, part="rows")
-    with database.begin() as tx:
-        tx.execute(sa.text(f"UPDATE {TABLE} SET total = NULL, customer__code = 'x'"))
-        tx.execute(sa.text(f"DELETE FROM {TABLE}__rows"))
-    progress: list[int] = []
-    assert 1200 == rebuild.rebuild(database, TARGET, progress=progress.append)
-    assert [500, 1000, 1200] == progress
-    assert before == rows(database)
-    assert parts == rows(database, part="rows")
-
-
-def test_a_rebuild_applies_new_omit_rules_and_the_journal_still_gives_the_rows(database: Database) -> None:
-    write(database, {"7": {"n": 1, "secret": "s"}, "8": {"n": 1}})
-    rebuild.rebuild(database, replace(TARGET, omit=("secret",)), progress=lambda _: None)
-    assert [None, None] == [each["secret"] for each in rows(database)]
-    assert live(database) == replayed(database)
-    assert {"7": {"n": 1}, "8": {"n": 1}} == live(database)
-
-
-def live(database: Database) -> dict[str, Any]:
-    with database.read() as tx:
-        return {key: raw for key, gone, raw in queries.export(tx, TARGET) if gone is None}
-
-
-def replayed(database: Database) -> dict[str, Any]:
-    """The live rows as replaying the journal from the start gives them."""
-    state: dict[str, Any] = {}
-    with database.read() as tx:
-        for entry in journal.read(tx, after=0, limit=10_000):
-            if entry.kind == "deleted":
-                del state[entry.key]
-            else:
-                assert (entry.key in state) is (entry.kind == "updated")
-                state[entry.key] = entry.after
-    return state
-
-
 QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-keys = st.sampled_from(["1", "2", "3"])
-batches = st.tuples(
-    st.dictionaries(keys, st.fixed_dictionaries({}, optional={"n": st.integers(0, 2), "rows": st.just([{"a": 1}])})),
-    st.lists(keys, unique=True),
-    st.integers(-2, 3),
-)
-
-
-@QUICK
-@given(st.lists(batches, max_size=8))
-def test_replaying_the_journal_gives_the_live_rows(database: Database, script: list[Any]) -> None:
-    with database.begin() as tx:
-        forgotten = {"connection": "books", "system": "directo", "resource": "invoices"}
-        rebuild.forget(tx, **forgotten)
-        tx.execute(sa.delete(tables.changes))
-    for number, (objects, gone, late) in enumerate(script):
-        write(database, objects, tombstones=gone, revision=number * 2 - late, point=bool(late % 2))
-    assert live(database) == replayed(database)
 
 
 texts = st.text(alphabet=st.characters(codec=None), max_size=12)
+
+
 anything = st.recursive(
     st.none()
     | st.booleans()
@@ -393,55 +291,6 @@ def test_the_same_batch_twice_at_once_is_created_once(database: Database) -> Non
     assert [("1", "created"), ("2", "created")] == sorted(created)
 
 
-def _read(database: Database, sent: str, *, revision: int, omit: tuple[str, ...] = ()) -> tuple[bool, list[str]]:
-    """Write an object that is still JSON text. Returns whether it had to be decoded, and the kinds of the changes."""
-    target = replace(TARGET, omit=omit)
-    prepared = prepare.prepare(database, target, [Received("1", sent.encode())], as_known=True)
-    try:
-        with database.begin() as tx:
-            changes = apply.apply(tx, target, prepared, revision=revision, now=moment(revision), point=False)
-    except apply.NeedsLayoutError as error:
-        prepared = prepare.lay_out(database, target, prepared, error.keys)
-        with database.begin() as tx:
-            changes = apply.apply(tx, target, prepared, revision=revision, now=moment(revision), point=False)
-        return True, [kind for _, kind in kinds(changes)]
-    return False, [kind for _, kind in kinds(changes)]
-
-
-def test_bytes_that_were_received_before_are_not_decoded_again(database: Database) -> None:
-    write(database, {"0": {"n": 0}})
-    assert (True, ["created"]) == _read(database, '{"n": 1.50}', revision=1)
-    assert (False, []) == _read(database, '{"n": 1.50}', revision=2)
-    assert (True, []) == _read(database, '{ "n": 1.5 }', revision=3)  # the same object in other bytes
-    assert (False, []) == _read(database, '{ "n": 1.5 }', revision=4)
-    assert (True, ["updated"]) == _read(database, '{"n": 2}', revision=5)
-    assert (True, []) == _read(database, '{"n": 2}', revision=6, omit=("secret",))  # under other rules
-    assert (False, []) == _read(database, '{"n": 2}', revision=7, omit=("secret",))
-
-
-def test_no_hash_is_stored_of_bytes_that_hold_a_secret(database: Database) -> None:
-    write(database, {"0": {"n": 0}})
-    for revision in (1, 2):
-        assert _read(database, '{"n": 1, "pin": "0815"}', revision=revision, omit=("pin",))[0]
-        assert ({"n": 1}, None) == (row(database, "1")["_raw"], row(database, "1")["_sent"])
-    assert _read(database, '{"n": 2}', revision=3, omit=("pin",))[0]
-    assert row(database, "1")["_sent"] is not None
-    assert _read(database, '{"n": 2, "pin": "0815"}', revision=4, omit=("pin",)) == (True, [])
-    assert _read(database, '{"n": 3, "pin": "0815"}', revision=5, omit=("pin",)) == (True, ["updated"])
-    assert row(database, "1")["_sent"] is None
-
-
-def test_an_object_that_was_written_by_other_means_since_is_decoded_again(database: Database) -> None:
-    write(database, {"0": {"n": 0}})
-    _read(database, '{"n": 1}', revision=1)
-    write(database, {"1": {"n": 2}}, revision=2, point=True)
-    assert (False, []) == _read(database, '{"n": 3}', revision=1)  # an older reply
-    assert (True, ["updated"]) == _read(database, '{"n": 1}', revision=3)
-    write(database, tombstones=["1"], revision=4)
-    assert (True, ["restored"]) == _read(database, '{"n": 1}', revision=5)
-    assert {"n": 1} == row(database, "1")["_raw"]
-
-
 def test_many_objects_are_journaled_like_one(database: Database) -> None:
     others = replace(TARGET, connection="others")
     write(database, {"042": {"n": "another connection's"}}, target=others)
@@ -461,28 +310,3 @@ def test_many_objects_are_journaled_like_one(database: Database) -> None:
 def test_a_table_is_named_as_documented() -> None:
     assert "directo_invoices__rows" == naming.table_name("directo", "invoices", "rows")
     assert START < moment(1)
-
-
-def test_an_object_that_was_assumed_unchanged_is_laid_out_once_it_differs(database: Database) -> None:
-    write(database, {"1": {"n": 1}, "2": {"n": 1}})
-    snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2}), Snapshot("3", {"n": 3})]
-    prepared = prepare.prepare(database, TARGET, snapshots, as_known=True)
-    with pytest.raises(apply.NeedsLayoutError) as error, database.begin() as tx:
-        apply.apply(tx, TARGET, prepared, revision=2, now=moment(2), point=False)
-    assert {"2", "3"} == error.value.keys
-    prepared = prepare.lay_out(database, TARGET, prepared, error.value.keys)
-    assert {"2": 0, "3": 1} == prepared.numbers
-    write(database, {"1": {"n": 4}}, revision=3)
-    with pytest.raises(apply.NeedsLayoutError) as error, database.begin() as tx:
-        apply.apply(tx, TARGET, prepared, revision=4, now=moment(4), point=False)
-    assert [4, 1] == [each["n"] for each in rows(database)]
-    prepared = prepare.lay_out(database, TARGET, prepared, error.value.keys)
-    with database.begin() as tx:
-        changes = apply.apply(tx, TARGET, prepared, revision=4, now=moment(4), point=False)
-    assert [("1", "updated"), ("2", "updated"), ("3", "created")] == kinds(changes)
-    assert [1, 2, 3] == [each["n"] for each in rows(database)]
-
-
-def test_without_a_table_every_object_is_laid_out_at_once(database: Database) -> None:
-    prepared = prepare.prepare(database, TARGET, [Snapshot("1", {"n": 1})], as_known=True)
-    assert {"1": 0} == prepared.numbers

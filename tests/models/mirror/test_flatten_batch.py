@@ -40,7 +40,7 @@ def one_by_one(batch: list[JsonObject], declared: Shape) -> Rows:
         for row in sorted(flat.rows, key=lambda row: row.position):
             found.setdefault(row.part, []).append((number, row.position, row.parent, row.fields))
     return {
-        part: [(item, at, parent, _with_values(fields)) for item, at, parent, fields in rows] for part, rows in found.items()
+        part: [(item, at, parent, _given(fields)) for item, at, parent, fields in rows] for part, rows in found.items()
     }
 
 
@@ -48,14 +48,14 @@ def at_once(batch: list[JsonObject], declared: Shape) -> Rows:
     """The same from `flatten_batch`."""
     return {
         part: [
-            (owner, position, parent, _with_values({path: column[row] for path, column in each.fields.items()}))
+            (owner, position, parent, _given({path: column[row] for path, column in each.fields.items()}))
             for row, (owner, position, parent) in enumerate(zip(each.owners, each.positions, each.parents, strict=True))
         ]
         for part, each in flatten_batch(batch, declared).items()
     }
 
 
-def _with_values(fields: dict[str, Any]) -> dict[str, Any]:
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {path: (type(value), value) for path, value in fields.items() if value is not None}
 
 
