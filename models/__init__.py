@@ -1,1 +1,1 @@
-"""What erpmirror keeps: settings, tables, the one write path, migrations."""
+"""What erpmirror stores: settings, bookkeeping, the mirror and its write path."""

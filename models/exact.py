@@ -1,4 +1,4 @@
-"""JSON and numbers without loss: decimals stay exact from the wire to the column, whatever their size."""
+"""JSON and numbers without loss: decimals stay exact from the reply to the column, whatever their size."""
 
 from __future__ import annotations
 
@@ -10,42 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import simplejson
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from sqlalchemy.engine import Dialect
-
-_SQLITE_INTEGER = 2**63
-_DOUBLE_DIGITS = 15
-"""Any decimal of this many significant digits survives a double."""
-
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 _LARGEST_EXPONENT = 1000
-"""PostgreSQL's numeric ends at 10**131072 and no price comes near. Beyond this a number is kept as its text."""
+"""PostgreSQL's numeric ends at 10**131072; no price comes near. A number with a larger exponent is stored as text."""
 
 _LONGEST_INTEGER = 4300
-"""Digits. Python refuses to read and to print longer integers (a guard against slow conversions)."""
+"""Digits. Python refuses to parse and to print longer integers, because the conversion is slow."""
 
 _LARGEST_INTEGER: int = 10**_LONGEST_INTEGER
 
 _DEEPEST = 100
-"""No real object is nested deeper. Beyond this a value is kept as its JSON text, so that recursion cannot fail."""
+"""No real object is nested deeper. A deeper value is stored as its JSON text, so that recursion cannot fail."""
 
 
 def number(text: str) -> int | Decimal | str:
-    """A JSON number in its one normal form, however it is spelled: `1.50` and `15e-1` are both `Decimal("1.5")`.
+    """A JSON number in its normal form: `1.50` and `15e-1` are both `Decimal("1.5")`.
 
-    An integral value is an int, any other a Decimal without zeros at its end, every digit kept. A number of absurd size
-    stays text: it is never expanded.
+    An integral value becomes an int, any other a Decimal without trailing zeros; no digit is lost. A number of absurd
+    size stays text and is never expanded.
     """
     if len(text) > _LARGEST_EXPONENT or "e" in text or "E" in text:
         try:
-            return _normal(Decimal(text))
+            return _normal_form(Decimal(text))
         except ArithmeticError:  # the exponent is too large even for a Decimal
             return text
     if text[-1] == "0" and "." in text:
@@ -55,18 +46,18 @@ def number(text: str) -> int | Decimal | str:
     return Decimal(text)
 
 
-def _normal(value: Decimal) -> int | Decimal | str:
-    if not _is_moderate(value):
+def _normal_form(value: Decimal) -> int | Decimal | str:
+    if not _has_storable_size(value):
         return str(value)
     if value == value.to_integral_value():
         return int(value)
     sign, digits, exponent = value.as_tuple()
-    kept = _significant(value)
+    kept = significant_digits(value)
     return Decimal((sign, kept, int(exponent) + len(digits) - len(kept)))
 
 
 _DECODER = msgspec.json.Decoder(float_hook=number)
-"""Fast. What it refuses (lone surrogates, integers of many digits, a byte order mark) the standard library may take."""
+"""The fast decoder. The standard library's accepts some of what it refuses: lone surrogates, very long integers."""
 
 
 def loads(text: str | bytes) -> Any:
@@ -77,12 +68,12 @@ def loads(text: str | bytes) -> Any:
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError):
-        return _loads_slowly(text)
+        return _loads_stdlib(text)
 
 
-def _loads_slowly(text: str | bytes) -> Any:
+def _loads_stdlib(text: str | bytes) -> Any:
     try:
-        return json.loads(text, parse_float=number, parse_int=_integer, parse_constant=_refuse)
+        return json.loads(text, parse_float=number, parse_int=_integer, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -91,14 +82,14 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= _LONGEST_INTEGER else digits
 
 
-def _refuse(constant: str) -> Any:
+def _refuse_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
 def normalised(value: Any) -> Any:
     """The value with every Decimal in the normal form of `number`; dicts and lists are changed in place.
 
-    For what `loads` did not decode. Without recursion: a streaming parser passes deeper nesting than Python survives.
+    For values that `loads` did not decode. It does not recurse: streaming parsers accept deeper nesting than Python.
     """
     whole = [value]
     waiting: list[dict[str, Any] | list[Any]] = [whole]
@@ -107,7 +98,7 @@ def normalised(value: Any) -> Any:
         items: Iterable[tuple[Any, Any]] = container.items() if isinstance(container, dict) else enumerate(container)
         for place, item in items:
             if isinstance(item, Decimal):
-                container[place] = _normal(item)
+                container[place] = _normal_form(item)
             elif isinstance(item, dict | list):
                 waiting.append(item)
     return whole[0]
@@ -119,23 +110,28 @@ def dumps(value: Any) -> str:
 
 
 def canonical(value: Any) -> str:
-    """One text for all spellings of a value: `1.0` and `1.00` are equal, the order of keys is nothing."""
+    """The same text for equal values: `1.0` and `1.00` are equal, and the order of keys does not matter."""
     return simplejson.dumps(
-        _copied(value), use_decimal=True, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        _normalised_copy(value),
+        use_decimal=True,
+        ensure_ascii=False,
+        allow_nan=False,
+        sort_keys=True,
+        separators=(",", ":"),
     )
 
 
-def _copied(value: Any) -> Any:
+def _normalised_copy(value: Any) -> Any:
     """A copy with every Decimal in the normal form of `number`."""
     if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: _normalised_copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_copied(item) for item in value]
-    return _normal(value) if isinstance(value, Decimal) else value
+        return [_normalised_copy(item) for item in value]
+    return _normal_form(value) if isinstance(value, Decimal) else value
 
 
-def _significant(value: Decimal) -> tuple[int, ...]:
-    # Decimal.normalize would round to the context's 28 digits.
+def significant_digits(value: Decimal) -> tuple[int, ...]:
+    """The digits without trailing zeros. `Decimal.normalize` would round to the context's 28 digits."""
     digits = value.as_tuple().digits
     while len(digits) > 1 and digits[-1] == 0:
         digits = digits[:-1]
@@ -152,12 +148,12 @@ def same(one: Any, other: Any) -> bool:
 
 
 def fingerprint(value: Any, *, salt: str = "") -> str:
-    """A hash of the value (not of its spelling) under a salt: 32 hexadecimal digits."""
+    """A salted hash of the value, the same for every spelling of it: 32 hexadecimal digits."""
     return digest(canonical(value).encode(errors="surrogatepass"), salt=salt)
 
 
 def digest(text: bytes, *, salt: str) -> str:
-    """The `fingerprint` of the value that has this canonical text."""
+    """The `fingerprint` of the value whose canonical text this is."""
     hashed = hashlib.blake2b(text, digest_size=16, person=b"erpmirror")
     hashed.update(salt.encode())
     return hashed.hexdigest()
@@ -171,7 +167,7 @@ def storable(value: Any, *, depth: int = 0) -> Any:
     if isinstance(value, str):
         return storable_text(value)
     if isinstance(value, Decimal | int) and not isinstance(value, bool):
-        return value if _is_moderate(value) else str(Decimal(value))
+        return value if _has_storable_size(value) else str(Decimal(value))
     if not isinstance(value, dict | list | tuple):
         return value
     if depth == _DEEPEST:
@@ -183,7 +179,7 @@ def storable(value: Any, *, depth: int = 0) -> Any:
 
 
 def is_shallow(value: Any, *, depth: int = 0) -> bool:
-    """Whether `storable` keeps all of the value's nesting."""
+    """Whether `storable` would keep the value's nesting as it is."""
     if not isinstance(value, dict | list | tuple):
         return True
     items = value.values() if isinstance(value, dict) else value
@@ -197,7 +193,7 @@ def _as_text(value: Any) -> str:
         return "nested too deeply to be kept"
 
 
-def _is_moderate(value: Decimal | int) -> bool:
+def _has_storable_size(value: Decimal | int) -> bool:
     if isinstance(value, int):
         return -_LARGEST_INTEGER < value < _LARGEST_INTEGER
     if not value.is_finite():
@@ -207,14 +203,14 @@ def _is_moderate(value: Decimal | int) -> bool:
 
 
 def storable_text(text: str) -> str:
-    r"""The text with NUL as `\u0000` and a lone surrogate as `\ud8xx`, visibly."""
+    r"""The text with NUL written as `\u0000` and a lone surrogate as `\ud8xx`."""
     if text.isascii() and "\0" not in text:
         return text
     return _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def storable_names(names: Collection[str]) -> dict[str, str]:
-    r"""The names that change, with what they become: none becomes another's; where it would, it gets a `\` more."""
+    r"""The names that have to change, with their new names. One that would clash with another gets a further `\`."""
     changing = {name: text for name in names if (text := storable_text(name)) != name}
     if not changing:
         return changing
@@ -224,62 +220,3 @@ def storable_names(names: Collection[str]) -> dict[str, str]:
             changing[name] = f"\\{changing[name]}"
         taken.add(changing[name])
     return changing
-
-
-class ExactJSON(TypeDecorator[Any]):
-    """JSON that keeps decimals: `jsonb` on PostgreSQL, text on SQLite."""
-
-    impl = sa.JSON(none_as_null=True)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
-        """SQL NULL for None on both."""
-        if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.JSONB(none_as_null=True))
-        return dialect.type_descriptor(sa.JSON(none_as_null=True))
-
-
-class _NoAffinity(sa.types.UserDefinedType[Any]):
-    """SQLite's column without affinity: what is bound is what is stored. NUMERIC would round long decimals."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "DECIMAL_BLOB"
-
-
-def _double(number: Decimal) -> float | None:
-    """The double that holds this number exactly (to 15 digits, which is what SQLite prints), else None."""
-    double = float(number) if len(_significant(number)) <= _DOUBLE_DIGITS else 0.0
-    return double if Decimal(repr(double)) == number else None
-
-
-class ExactNumber(TypeDecorator[Decimal]):
-    """An exact decimal of any size: unbounded `numeric` on PostgreSQL.
-
-    On SQLite a number where a double or a 64-bit integer holds it exactly, else its text.
-    """
-
-    impl = sa.Numeric
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
-        """See the class."""
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(_NoAffinity())
-        return dialect.type_descriptor(sa.Numeric())
-
-    def process_bind_param(self, value: Decimal | int | None, dialect: Dialect) -> Any:
-        """Decimal or int in."""
-        if value is None or dialect.name != "sqlite":
-            return value
-        number = Decimal(value)
-        if number == number.to_integral_value():
-            return int(number) if -_SQLITE_INTEGER < number < _SQLITE_INTEGER else format(number, "f")
-        return _double(number) or format(number, "f")
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 - the base's signature
-        """Decimal out."""
-        if value is None or isinstance(value, Decimal):
-            return value
-        return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)

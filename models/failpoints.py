@@ -1,7 +1,7 @@
-"""Named points of the write path at which a test strikes a process down. In production nothing is armed.
+"""Named points of the write path at which a test can kill a process. In production none is armed.
 
-`$ERPMIRROR_FAULTS` names a folder; a file in it that is called like a point arms that point once, for whichever process
-takes the file first. What the file says is the signal that the process sends itself (SIGKILL where it is empty).
+`$ERPMIRROR_FAULTS` names a folder. A file in it with a point's name arms that point once: the first process that gets
+there removes the file and sends itself the signal that the file names (SIGKILL if it is empty).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ VARIABLE = "ERPMIRROR_FAULTS"
 
 
 class Point(StrEnum):
-    """The steps, each named by what has just been done."""
+    """Each is named after the step that has just been done."""
 
-    # A webhook on its way into `notices`.
+    # The receiver stores webhooks.
     WEBHOOKS_INSERTED = "webhooks-inserted"
     WEBHOOKS_COMMITTED = "webhooks-committed"
     SPOOL_WRITTEN = "spool-written"
     SPOOL_SYNCED = "spool-synced"
-    SPOOL_DRAINED = "spool-drained"  # its letters are committed, the file still has them
+    SPOOL_DRAINED = "spool-drained"  # its webhooks are committed, and still in the file
 
-    # The bell.
+    # Wake-ups.
     WAKEUP_CLAIMED = "wakeup-claimed"
     WAKEUP_SENT = "wakeup-sent"
     WAKEUP_ACKNOWLEDGED = "wakeup-acknowledged"
 
-    # From `notices` to the inbox.
+    # Webhooks are folded into the inbox.
     WEBHOOKS_TAKEN = "webhooks-taken"
     WEBHOOKS_FOLDED = "webhooks-folded"
 
@@ -68,7 +68,7 @@ class Point(StrEnum):
     DOCUMENT_SENDING = "document-sending"
     DOCUMENT_INTERPRETED = "document-interpreted"
     DOCUMENT_JOURNALED = "document-journaled"
-    FILE_KEPT = "file-kept"  # its content is committed, the watched folder still has it
+    FILE_KEPT = "file-kept"  # its content is committed, and still in the watched folder
 
 
 @cache
@@ -78,16 +78,16 @@ def _folder() -> Path | None:
 
 
 def hit(point: Point) -> None:
-    """Go on, unless a test has armed this point."""
+    """Kill this process if a test has armed the point."""
     folder = _folder()
     if folder is not None:
-        _strike(folder / point)
+        _kill_if_armed(folder / point)
 
 
-def _strike(armed: Path) -> None:
+def _kill_if_armed(armed: Path) -> None:
     try:
         named = armed.read_text("utf-8").strip()
-        armed.unlink()  # whoever removes it is struck; everybody else passes
+        armed.unlink()  # only one process can remove it
     except FileNotFoundError:
         return
     os.kill(os.getpid(), signal.Signals[named or "SIGKILL"])

@@ -1,4 +1,4 @@
-"""Removes what is never stored: fields that `omit` rules name, before any other step, and secrets in texts."""
+"""Removes what must not be stored: the fields that `omit` rules name, and secrets inside texts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _kept(item: Any, rules: frozenset[_Rule], waiting: list[_Waiting]) -> Any:
 
 
 def _follow(rules: frozenset[_Rule], key: str) -> frozenset[_Rule] | None:
-    """What remains of the rules one level below `key`; None if a rule ends there."""
+    """The rules as they apply one level below `key`; None if a rule names `key` itself."""
     left: set[_Rule] = set()
     for rule in rules:
         for head, rest in _heads(rule):
@@ -70,7 +70,7 @@ def _follow(rules: frozenset[_Rule], key: str) -> frozenset[_Rule] | None:
 
 
 def _heads(rule: _Rule) -> list[tuple[str, _Rule]]:
-    """What the next level may match, and the rest of the rule; `**` also matches no level."""
+    """What the next level must match, with the rest of the rule. `**` also matches no level."""
     if rule[0] != _ANY_DEPTH or len(rule) == 1:
         return [(rule[0], rule[1:])]
     return [(_ANY_DEPTH, rule), *_heads(rule[1:])]
@@ -82,14 +82,14 @@ _HIDDEN = "***"
 
 
 class Mask:
-    """Hides secrets in a text, plain or encoded, whole or in pieces: vendors repeat them in messages, and cut those.
+    """Masks secrets in a text, plain or encoded, whole or in part: vendors repeat them in messages and cut those.
 
-    Half of a secret, or eight characters of a long one, count as a piece.
+    Half of a secret is masked, and eight characters of a long one.
     """
 
     def __init__(self, secrets: Collection[str]) -> None:
         self._pieces: defaultdict[int, set[str]] = defaultdict(set)
-        for form in {form for secret in secrets if secret for form in _forms(secret)}:
+        for form in {form for secret in secrets if secret for form in _encodings(secret)}:
             length = min(len(form), max(_SHORTEST_PIECE, min(_LONGEST_PIECE, (len(form) + 1) // 2)))
             self._pieces[length].update(_windows(form, length))
 
@@ -100,14 +100,14 @@ class Mask:
             for start, window in enumerate(_windows(text, length)):
                 if window in pieces:
                     secret[start : start + length] = b"\x01" * length
-        return "".join(_visible(text, secret)) if any(secret) else text
+        return "".join(_masked(text, secret)) if any(secret) else text
 
 
 def _windows(text: str, length: int) -> Iterator[str]:
     return (text[start : start + length] for start in range(len(text) - length + 1))
 
 
-def _visible(text: str, secret: bytearray) -> Iterator[str]:
+def _masked(text: str, secret: bytearray) -> Iterator[str]:
     for position, char in enumerate(text):
         if not secret[position]:
             yield char
@@ -115,8 +115,8 @@ def _visible(text: str, secret: bytearray) -> Iterator[str]:
             yield _HIDDEN
 
 
-def _forms(secret: str) -> Iterator[str]:
-    """The secret as it is, and encoded in an address, in JSON (also PHP's), HTML and base64."""
+def _encodings(secret: str) -> Iterator[str]:
+    """The secret as it is, and encoded for a URL, JSON (PHP escapes slashes), HTML and base64."""
     yield secret
     for written in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
         yield written
@@ -126,7 +126,9 @@ def _forms(secret: str) -> Iterator[str]:
         yield written
         yield written.replace("/", "\\/")
     yield html.escape(secret)
-    for before in range(3):  # after a user name, as in Basic, it begins at any byte of a group of three
+    for before in range(
+        3
+    ):  # in Basic authentication it follows a user name, so it begins at any byte of a group of three
         raw = b"\0" * before + secret.encode(errors="surrogatepass")
         first, last = (before * 8 + 5) // 6, len(raw) * 8 // 6
         if last - first >= _SHORTEST_PIECE:

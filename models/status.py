@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.db.tables import inbox, runs, streams, webhooks
-from models.mirror import apply, schema_evolution
+from models.mirror import naming, schema_evolution
 
 if TYPE_CHECKING:
     from models.db.database import Database, Tx
@@ -88,7 +88,7 @@ def _live(tx: Tx, kinds: set[tuple[str, str]]) -> dict[tuple[str, str, str], int
     """Connection, system and resource -> live objects. One count for each table, which a system's connections share."""
     found = {}
     for system, resource in sorted(kinds):
-        schema = schema_evolution.current(tx, apply.table_name(system, resource))
+        schema = schema_evolution.current(tx, naming.table_name(system, resource))
         if schema is None:
             continue
         c = schema.root.sql.c

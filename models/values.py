@@ -1,4 +1,4 @@
-"""Plain values that cross the layers: what a connector yields and what the write path takes."""
+"""Plain values that cross the layers: what connectors yield and the write path takes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Kind(StrEnum):
     NUMBER = "number"  # exact decimal of any size
     BOOLEAN = "boolean"
     DATE = "date"
-    TIMESTAMP = "timestamp"  # a wall clock without zone, stored as sent
+    TIMESTAMP = "timestamp"  # local time without a zone, stored as sent
     INSTANT = "instant"  # a timestamp with zone, stored as UTC
     JSON = "json"  # a list of scalars
 
@@ -39,7 +39,7 @@ Paths are those of the projected object (`Resource.project`), in the vendor's ow
 
 
 Notes = dict[str, dict[str, str]]
-"""What fields mean, laid out like a `Shape`: `{"items": {"type": "1 goods or service, 2 postage, …"}}`."""
+"""What fields mean, in the form of a `Shape`: `{"items": {"type": "1 goods or service, 2 postage, …"}}`."""
 
 
 class Lane(IntEnum):
@@ -70,10 +70,10 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An object as its system showed it.
+    """An object as its system sent it.
 
-    `raw` is the object as sent; `listed` is the token that a listing of names would show for this very state
-    (None where only the listing can tell), so that the next listing does not enqueue what was just fetched.
+    `raw` is the object as sent; `listed` is the token that a listing of names would show for this state, so
+    that the next listing does not enqueue the object again; None if only the listing knows it.
     """
 
     key: str
@@ -82,9 +82,9 @@ class Snapshot:
 
 
 class Received(NamedTuple):
-    """A `Snapshot` still as JSON text: an object that was sent in the same bytes before is not decoded again.
+    """A `Snapshot` that is still JSON text: an object that was received in the same bytes before is not decoded again.
 
-    Its key was read from it, so it begins as a JSON object, but may be truncated.
+    Its key was read from the text, so it begins like a JSON object, but it may be truncated.
     """
 
     key: str
@@ -93,15 +93,15 @@ class Received(NamedTuple):
 
     @property
     def raw(self) -> JsonObject:
-        """The object as sent. Raises `Malformed` where it is not JSON."""
+        """The object as sent. Raises `MalformedError` if it is not JSON."""
         try:
             decoded: JsonObject = exact.loads(self.sent)
         except ValueError:
-            raise Malformed(f"{self.key} is not JSON") from None
+            raise MalformedError(f"{self.key} is not JSON") from None
         return decoded
 
 
-class Malformed(Exception):  # noqa: N818 - read as a sentence: except Malformed
+class MalformedError(Exception):
     """What was sent cannot be decoded."""
 
 
@@ -114,9 +114,9 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """The object exists, but its vendor cannot show its details: the listing's line is kept instead.
+    """The object exists, but the vendor does not return its details: the listing's line is stored instead.
 
-    `mark` is added to the listing's line (`{"detail_unavailable": True}`), so that a reader can tell.
+    `mark` is added to that line (`{"detail_unavailable": True}`), so that readers can tell.
     """
 
     key: str
@@ -125,7 +125,7 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file that was handed in for a vendor that decodes it. `sha256`: of its content, in lower-case hex; the key.
+    """A file that was handed in for a vendor to interpret. `sha256`: of its content, in lower-case hex; the key.
 
     `order`: the order at the vendor that it belongs to, if one was given.
     """
@@ -138,11 +138,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A key in a listing of names, with the token that stands for its state.
+    """A key in a listing of names, with a token that changes when the object does.
 
-    `marked`: the listing itself says that the object is marked as deleted. `changed`: the vendor says that it
-    changed, so it is fetched whatever the token is: a summary does not show everything. `summary`: the line as sent,
-    kept while the key is pending, for a vendor that may refuse the details (see `Withheld`).
+    `marked`: the listing says that the object is marked as deleted. `changed`: the vendor says that the object changed,
+    so it is fetched whatever its token, because a token does not cover every field. `summary`: the line as sent, kept
+    while the key is pending, for a vendor that may withhold the details (see `Withheld`).
     """
 
     key: str
@@ -162,7 +162,7 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row without a usable key or meaning: to be parked with its reason, `raw` kept."""
+    """A row of a listing that has no usable key or meaning: it is parked with its reason and with `raw`."""
 
     key: str
     reason: str
@@ -174,8 +174,8 @@ class End:
     """The end of one reply to a listing.
 
     `cursor`: the connector's opaque text, given to the next `list`. `more`: the run needs another request.
-    `complete`: with this reply the run has named every object that exists, so a key it did not name is missing.
-    `warning`: what a person should know about a run that worked (a filter that the vendor ignored).
+    `complete`: with this reply the run has listed every object that exists, so a key that it did not list is missing.
+    `warning`: what a person should know although the run worked (such as a filter that the vendor ignored).
     """
 
     cursor: str
@@ -210,5 +210,5 @@ class Change:
 
 
 def backoff(failures: int) -> timedelta:
-    """The backoff after so many failures in a row: 1 s, doubling to 5 min."""
+    """How long to wait after this many failures in a row: from 1 s, doubled each time, to 5 min."""
     return min(timedelta(seconds=2 ** min(failures, 10)), _LONGEST_BACKOFF)

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from models.db import tables
-from models.mirror import apply
+from models.mirror import queries
+from models.mirror.target import Target
 from tests.mirroring import mirrored
 from workers.connectors import discovery
 
@@ -36,9 +37,9 @@ def replayed(database: Database, resource: str) -> dict[str, Any]:
     return {key: after for key, after in state.items() if after is not None}
 
 
-def alive(database: Database, target: apply.Target) -> dict[str, Any]:
+def alive(database: Database, target: Target) -> dict[str, Any]:
     with database.read() as tx:
-        return {key: raw for key, gone, raw in apply.export(tx, target) if gone is None}
+        return {key: raw for key, gone, raw in queries.export(tx, target) if gone is None}
 
 
 def days() -> Iterator[ParameterSet]:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from models import exact, redaction
 from models.bookkeeping import streams
-from models.mirror import apply
+from models.mirror.target import Target
 from workers.connectors import discovery
 from workers.connectors.contract import ClientRuntime
 from workers.gate import gate
@@ -67,9 +67,9 @@ class ConnectionContext:
         """The account's gate."""
         return gate.Gate(self.database, self.options, sharing=self.same_account)
 
-    def target(self, resource: Resource, stream: Stream | None = None) -> apply.Target:
+    def target(self, resource: Resource, stream: Stream | None = None) -> Target:
         """The resource as the write path needs it: declared fields are the vendor's metadata where we have it."""
-        return apply.Target(
+        return Target(
             connection=self.name,
             system=self.options.system,
             resource=resource.name,

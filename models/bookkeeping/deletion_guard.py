@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from models.bookkeeping import streams
 from models.db.tables import changes
 from models.db.tables import streams as streams_table
-from models.mirror import apply, schema_evolution
+from models.mirror import schema_evolution
+from models.mirror.target import Target
 from models.values import ChangeKind
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ FLOOR = 10
 
 def permits(
     tx: Tx,
-    target: apply.Target,
+    target: Target,
     *,
     count: int,
     max_deletions: float,
@@ -44,12 +45,12 @@ def permits(
     return recent + count <= max_deletions * (alive + recent)
 
 
-def record_approval(tx: Tx, target: apply.Target, *, now: datetime) -> None:
+def record_approval(tx: Tx, target: Target, *, now: datetime) -> None:
     """A person approved: deletions until now no longer count towards the limit."""
     streams.update(tx, target.connection, target.resource, deletions_after=now)
 
 
-def _live_objects(tx: Tx, target: apply.Target, *, at_most: int) -> int:
+def _live_objects(tx: Tx, target: Target, *, at_most: int) -> int:
     schema = schema_evolution.current(tx, target.table)
     if schema is None:
         return 0
@@ -58,7 +59,7 @@ def _live_objects(tx: Tx, target: apply.Target, *, at_most: int) -> int:
     return tx.execute(sa.select(sa.func.count()).select_from(live.limit(at_most).subquery())).scalar_one()
 
 
-def _recent_deletions(tx: Tx, target: apply.Target, now: datetime) -> int:
+def _recent_deletions(tx: Tx, target: Target, now: datetime) -> int:
     after = tx.execute(
         sa.select(streams_table.c.deletions_after).where(
             streams_table.c.connection == target.connection, streams_table.c.resource == target.resource

@@ -17,7 +17,7 @@ from models.db.tables import documents
 from models.exact import storable_text
 from models.failpoints import Point
 from models.mirror import schema_evolution
-from models.mirror.statements import Writer
+from models.mirror.statements import RowStatements
 from models.values import Cause, Document, Lane, ObjectRef
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from models.bookkeeping.inbox import Item
     from models.db.database import Tx
-    from models.mirror.prepare import Target
+    from models.mirror.target import Target
     from models.values import JsonObject
 
 MAX_ORDER_LENGTH = 200
@@ -172,7 +172,7 @@ def waiting(tx: Tx, *, connection: str, kind: str) -> set[str]:
 def result(tx: Tx, target: Target, sha256: str) -> JsonObject | None:
     """What the vendor read in a document, as the mirror's row has it; None while there is no row."""
     schema = schema_evolution.current(tx, target.table)
-    stored = {} if schema is None else Writer(tx, schema, target.connection).stored([sha256])
+    stored = {} if schema is None else RowStatements(tx, schema, target.connection).stored([sha256])
     return stored[sha256].raw if sha256 in stored else None
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.bookkeeping.streams import backoff_over
-from models.db.tables import FULL_READING, POLLED, Instant, gates, inbox, streams, wakeups, webhooks
+from models.db.tables import FULLY_SYNCED, POLLED, gates, inbox, streams, wakeups, webhooks
+from models.db.types import Instant
 from models.values import Lane
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _streams(tx: Tx, now: datetime) -> dict[str, list[DueStream]]:
         sa.select(c.connection, c.resource, c.failures, c.tried_at, sa.literal(full).label("full")).where(
             when, at <= now
         )
-        for full, when, at in ((False, POLLED, c.due_at), (True, FULL_READING, c.full_due_at))
+        for full, when, at in ((False, POLLED, c.due_at), (True, FULLY_SYNCED, c.full_due_at))
     ]
     found: dict[str, list[DueStream]] = defaultdict(list)
     for name, resource, failures, tried_at, full in tx.execute(sa.union_all(*chosen)):

@@ -201,13 +201,13 @@ def claim(tx: Tx, item: Item, *, now: datetime, until: datetime) -> bool:
 
 def finish_listed(tx: Tx, *, connection: str, resource: str, keys: Sequence[str], before: int) -> None:
     """A listing brought these objects, so what was enqueued before its request is done."""
-    for start in range(0, len(keys), bulk.MOST):
-        named = [storable_text(key) for key in keys[start : start + bulk.MOST]]
+    for start in range(0, len(keys), bulk.MAX_KEYS):
+        named = [storable_text(key) for key in keys[start : start + bulk.MAX_KEYS]]
         tx.execute(
             sa.delete(inbox).where(
                 inbox.c.connection == connection,
                 inbox.c.resource == resource,
-                bulk.among(tx, inbox.c.key, named),
+                bulk.any_of(tx, inbox.c.key, named),
                 inbox.c.wanted < before,
             )
         )

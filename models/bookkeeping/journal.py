@@ -67,15 +67,15 @@ def _insert(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any]) -> None
         "after": [change.after for change in changes],
     }
     texts = {"after": [change.text for change in changes]}
-    bulk.insert(tx, entries, columns, same=same, lines=lambda: bulk.encode(entries, columns, texts))
+    bulk.insert(tx, entries, columns, constants=same, lines=lambda: bulk.encode(entries, columns, texts))
 
 
 def _insert_as_stored(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any], rows: sa.Table) -> None:
     """Copy created objects from the resource's table: sending and decoding them a second time takes longer."""
     if not numbered:
         return
-    ids = sa.cast(bulk.array([str(number) for number, _ in numbered]), postgresql.ARRAY(sa.BigInteger))
-    keys = bulk.array([change.key for _, change in numbered])
+    ids = sa.cast(bulk.text_array([str(number) for number, _ in numbered]), postgresql.ARRAY(sa.BigInteger))
+    keys = bulk.text_array([change.key for _, change in numbered])
     new = sa.func.unnest(ids, keys).table_valued("id", sa.column("key", sa.Text), name="new").render_derived()
     given = {name: sa.literal(value, entries.c[name].type) for name, value in same.items()}
     given["kind"] = sa.literal(ChangeKind.CREATED.value)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from models.bookkeeping import inbox, streams
 from models.bookkeeping.inbox import Item
 from models.bookkeeping.streams import Stream
-from models.db.tables import FULL_READING, POLLED, gates, webhooks
+from models.db.tables import FULLY_SYNCED, POLLED, gates, webhooks
 from models.db.tables import inbox as inbox_table
 from models.db.tables import streams as streams_table
 from models.values import Cause, Lane
@@ -20,7 +20,8 @@ from models.values import Cause, Lane
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.db.database import Clock, Tx
+    from models.db.clock import Clock
+    from models.db.database import Tx
 
 _FRESH, _LIVE, _BULK = range(3)
 
@@ -108,6 +109,6 @@ def _first(which: int, lane: Lane, clock: sa.ColumnElement[datetime], *also: sa.
 @cache
 def _due_streams(clock: sa.ColumnElement[datetime], full: bool) -> sa.Select[Any]:  # noqa: FBT001 - the cache key
     c = streams_table.c
-    when, at = (FULL_READING, c.full_due_at) if full else (POLLED, c.due_at)
+    when, at = (FULLY_SYNCED, c.full_due_at) if full else (POLLED, c.due_at)
     mine = (c.connection == sa.bindparam("its_connection"), when, at <= clock)
     return sa.select(*(c[name] for name in Stream.__slots__)).where(*mine)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.bookkeeping import seen_keys
-from models.db.tables import Instant, inbox, streams
+from models.db.tables import inbox, streams
+from models.db.types import Instant
 from models.values import backoff
 
 if TYPE_CHECKING:

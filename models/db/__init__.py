@@ -1,0 +1,1 @@
+"""The database: transactions, the bookkeeping tables, column types, bulk statements, migrations."""

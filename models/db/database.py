@@ -1,11 +1,9 @@
-"""One door to the database: engines that open on first use, one clock, one counter."""
+"""Transactions on SQLite or PostgreSQL: engines that open on first use, one clock, one counter of revisions."""
 
 from __future__ import annotations
 
 import select
-from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,85 +12,65 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models import exact
-from models.db import tables
+from models.db import clock, tables
+from models.db.types import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from models.db.clock import Clock
     from models.mirror.schemas import Schema
 
-_READ_ONLY = "erpmirror_reading"
-_NO_SYNC = "erpmirror_lazily"
+_READ_ONLY = "erpmirror_read_only"
+_DURABLE = "erpmirror_durable"
 _SQLITE_BUSY_SECONDS = 60
 
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The clock as part of a statement: `reads` stands in it, and it is executed with `told`.
-
-    Few different ones, so that whoever spells statements with them may remember those.
-    """
-
-    expression: sa.ColumnElement[datetime]
-    params: Mapping[str, datetime]
-
-    @classmethod
-    def at(cls, moment: datetime) -> Clock:
-        """One that stands."""
-        return cls(_GIVEN, {"clock": moment})
-
-
-_GIVEN = sa.bindparam("clock", type_=tables.Instant)
-_RUNNING = Clock(sa.func.clock_timestamp(type_=tables.Instant), {})
-_STEADY = Clock(sa.func.statement_timestamp(type_=tables.Instant), {})
-
-
 NO_SYNC: sa.ColumnElement[str] = sa.func.set_config("synchronous_commit", "off", True, type_=sa.Text)
-"""What a statement returns whose transaction is not to wait for the disk."""
+"""Turns synchronous_commit off for this transaction; to be returned by its only statement."""
 
 
 @cache
-def _number_and_clock(clock: sa.ColumnElement[datetime]) -> sa.Select[int, datetime]:
-    return sa.select(tables.revisions.next_value(), clock)
+def _number_and_clock(now: sa.ColumnElement[datetime]) -> sa.Select[int, datetime]:
+    return sa.select(tables.revisions.next_value(), now)
 
 
 class Tx(sa.Connection):
-    """A transaction that knows its database's dialect, clock and counter, so that they need not travel beside it."""
+    """A transaction that also gives its database's dialect, clock and counter."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database.engine)
         self.database = database
         self._now: datetime | None = None
         self.schemas: dict[str, Schema] = {}
-        """Of the tables whose rows this transaction has locked: they stay as they are until it ends."""
+        """By table, of the resources whose rows this transaction has locked: they cannot change until it ends."""
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is the embedded default."""
+        """Whether this is SQLite, the embedded default."""
         return self.database.is_sqlite
 
     @property
     def now(self) -> datetime:
-        """The database's clock, read once: a transaction happens at one moment."""
+        """The database's clock, read once: everything that a transaction writes has the same time."""
         if self._now is None:
             self._now = self.database.now(self)
         return self._now
 
     @now.setter
     def now(self, moment: datetime) -> None:
-        """A statement has just read the clock."""
+        """Use the time that a statement has just read from the database's clock."""
         self._now = moment
 
     def clock_sql(self) -> Clock:
-        """The same as part of a statement; one that has not been read yet need not be asked for first."""
-        return self.database.clock_sql() if self._now is None else Clock.at(self._now)
+        """The same time as part of a statement, which saves the statement that would read the clock."""
+        return self.database.clock_sql() if self._now is None else clock.at(self._now)
 
     def draw(self) -> int:
-        """The next number of the one counter."""
+        """The next number of the counter of revisions."""
         return self.database.draw(self)
 
     def draw_now(self) -> tuple[int, datetime]:
-        """The next number, and the clock."""
+        """The next revision and the time, in one statement."""
         if self._now is not None:
             return self.draw(), self._now
         number, self._now = self.database.draw_now(self)
@@ -104,10 +82,10 @@ class Tx(sa.Connection):
 
 
 class Database:
-    """SQLite or PostgreSQL behind one small face.
+    """A SQLite or PostgreSQL database.
 
-    `clock` replaces the database's clock (tests pass time in). Nothing connects before the first transaction, so the
-    object may be made before a fork; call `dispose` in the child.
+    `clock` replaces the database's clock, for tests. Nothing connects before the first transaction, so the object may
+    be created before a fork; call `dispose` in the child.
     """
 
     def __init__(self, url: str | sa.URL, *, clock: Callable[[], datetime] | None = None) -> None:
@@ -119,7 +97,7 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is the embedded default."""
+        """Whether this is SQLite, the embedded default."""
         return self.url.get_backend_name() == "sqlite"
 
     @cached_property
@@ -128,7 +106,7 @@ class Database:
         arguments: dict[str, Any] = {
             "json_serializer": exact.dumps,
             "json_deserializer": exact.loads,
-            "hide_parameters": True,  # an error's text must not repeat a customer's row
+            "hide_parameters": True,  # an error message must not show a customer's data
         }
         if self.is_sqlite:
             engine = sa.create_engine(self.url, connect_args={"timeout": _SQLITE_BUSY_SECONDS}, **arguments)
@@ -137,11 +115,11 @@ class Database:
         else:
             engine = sa.create_engine(self.url, **arguments)
             sa.event.listen(engine, "connect", _prepare_postgresql)
-            sa.event.listen(engine, "checkout", _require_quiet)
+            sa.event.listen(engine, "checkout", _discard_dead_connection)
         return engine
 
     def dispose(self) -> None:
-        """Forget the connections without closing them: they belong to the parent process."""
+        """Drop the connections without closing them: after a fork they belong to the parent process."""
         if "engine" in self.__dict__:
             self.engine.dispose(close=False)
 
@@ -151,19 +129,20 @@ class Database:
             self.engine.dispose()
 
     @contextmanager
-    def begin(self, *, lazily: bool = False) -> Iterator[Tx]:
-        """A transaction that writes. On SQLite it takes the write lock at once, so that it never fails half-way.
+    def begin(self, *, durable: bool = True) -> Iterator[Tx]:
+        """A writing transaction. On SQLite it takes the write lock at once, so that it cannot fail half-way.
 
-        `lazily`: its end does not wait for the disk. Everybody sees it at once, and whatever is committed later and
-        durably makes it durable, too; but if the server fails in that moment it was never there. Only for what is then
-        found and done again.
+        Without `durable` the commit does not wait for the disk. Other transactions see it at once, and the next durable
+        commit makes it durable too, but a crash of the server in between loses it. Only for what would be found and
+        done again.
         """
-        options: dict[str, Any] = {_NO_SYNC: lazily}
-        if lazily and not self.is_sqlite:
-            options["isolation_level"] = "AUTOCOMMIT"  # the driver leaves the beginning to us
-        with self._connected(**options) as tx, tx.begin():
-            if lazily and not self.is_sqlite:
-                tx.exec_driver_sql("BEGIN; SET LOCAL synchronous_commit = off")
+        if durable or self.is_sqlite:
+            with self._connected(**{_DURABLE: durable}) as tx, tx.begin():
+                yield tx
+            return
+        # AUTOCOMMIT keeps the driver from sending its own BEGIN: ours also turns the setting off, in one round trip.
+        with self._connected(isolation_level="AUTOCOMMIT") as tx, tx.begin():
+            tx.exec_driver_sql("BEGIN; SET LOCAL synchronous_commit = off")
             yield tx
 
     @contextmanager
@@ -173,13 +152,14 @@ class Database:
             yield tx
 
     @contextmanager
-    def autocommit(self, *, lazily: bool = False) -> Iterator[Tx]:
-        """For a single statement, which on PostgreSQL then is a transaction without a beginning and an end to wait for.
+    def autocommit(self, *, durable: bool = True) -> Iterator[Tx]:
+        """For a single statement: PostgreSQL then needs no BEGIN and no COMMIT, which are round trips of their own.
 
-        `lazily`: it writes, as `begin` has it; on PostgreSQL it has to return `unhurried` for that.
+        Without `durable` the statement writes and need not survive a crash, as in `begin`; on PostgreSQL it has to
+        return `NO_SYNC` for that. On SQLite only such a statement may write.
         """
         if self.is_sqlite:
-            with self.begin(lazily=True) if lazily else self.read() as tx:
+            with self.read() if durable else self.begin(durable=False) as tx:
                 yield tx
             return
         with self._connected(isolation_level="AUTOCOMMIT") as tx:
@@ -193,26 +173,26 @@ class Database:
             yield tx
 
     def now(self, tx: sa.Connection) -> datetime:
-        """The database's clock, aware. All hosts that share a database agree on it."""
+        """The database's clock, aware: the same for all hosts that share the database."""
         if self._clock is not None:
             return self._clock()
         if self.is_sqlite:
             return datetime.now(UTC)
-        return tx.execute(sa.select(sa.func.clock_timestamp(type_=tables.Instant))).scalar_one()
+        return tx.execute(sa.select(sa.func.clock_timestamp(type_=Instant))).scalar_one()
 
     def clock_sql(self, *, steady: bool = False) -> Clock:
-        """The same clock as part of a statement, which then need not be asked for it first.
+        """The same clock as part of a statement.
 
-        `steady`: as of the statement's beginning, one moment for all its rows, so that an index may be used.
+        `steady`: as of the statement's start, one moment for all its rows, so that an index can be used.
         """
         if self._clock is not None:
-            return Clock.at(self._clock())
+            return clock.at(self._clock())
         if self.is_sqlite:
-            return Clock.at(datetime.now(UTC))
-        return _STEADY if steady else _RUNNING
+            return clock.at(datetime.now(UTC))
+        return clock.STATEMENT if steady else clock.RUNNING
 
     def draw(self, tx: sa.Connection) -> int:
-        """The next number of the one counter, higher than every number drawn before, on any connection."""
+        """The next revision: higher than every number drawn before, by any transaction."""
         if self.is_sqlite:
             last = tables.counter.c.last
             statement = sa.update(tables.counter).values(last=last + 1).returning(last)
@@ -220,11 +200,11 @@ class Database:
         return int(tx.execute(sa.select(tables.revisions.next_value())).scalar_one())
 
     def draw_now(self, tx: sa.Connection) -> tuple[int, datetime]:
-        """The next number, and the clock."""
+        """The next revision and the time, on PostgreSQL in one statement."""
         if self.is_sqlite:
             return self.draw(tx), self.now(tx)
-        clock = self.clock_sql()
-        number, now = tx.execute(_number_and_clock(clock.expression), clock.params).one()
+        running = self.clock_sql()
+        number, now = tx.execute(_number_and_clock(running.expression), running.params).one()
         return number, now
 
     def insert(self, table: sa.Table) -> Any:
@@ -235,22 +215,25 @@ class Database:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves
+    connection.isolation_level = None  # the driver sends no BEGIN; `_begin_sqlite` does
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:
-    connection.execute("SET TIME ZONE 'UTC'")  # the server's zone is nobody's business
+    connection.execute("SET TIME ZONE 'UTC'")  # else the driver shows instants in the server's zone
     connection.commit()
 
 
-def _require_quiet(connection: Any, _record: object, _proxy: object) -> None:
-    """Have a connection opened anew whose server has gone: an idle one says nothing else. Asking it costs an answer."""
-    look = select.poll()
+def _discard_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool replace a connection that the server has closed.
+
+    An idle connection becomes readable only when the server closes it. This costs no round trip, unlike a ping.
+    """
+    poller = select.poll()
     if not connection.closed:
-        look.register(connection, select.POLLIN)
-    if connection.closed or look.poll(0):
+        poller.register(connection, select.POLLIN)
+    if connection.closed or poller.poll(0):
         raise sa.exc.InvalidatePoolError("the server has ended the connection")
 
 
@@ -259,6 +242,6 @@ def _begin_sqlite(tx: sa.Connection) -> None:
     if options.get(_READ_ONLY, False):
         tx.exec_driver_sql("BEGIN")
         return
-    # Accepted means stored, also when the power fails.
-    tx.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if options.get(_NO_SYNC, False) else 'FULL'}")
+    # In WAL mode only FULL survives a power failure: accepted means stored.
+    tx.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get(_DURABLE, True) else 'NORMAL'}")
     tx.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Bring the bookkeeping tables to this version, once, however many try at the same time; and say where they stand."""
+"""Creates or upgrades the bookkeeping tables, under one lock, and reports whether they are of this version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 State = Literal["missing", "old", "current", "newer"]
 
 VERSION_TABLE = "erpmirror_version"
-"""Not Alembic's usual name: the user's own application may keep its tables beside ours."""
+"""Not Alembic's default name: another application may use Alembic in the same database."""
 
 _LOCK = 0x6572706D6972726F  # "erpmirro"
 
@@ -32,7 +32,7 @@ _REMEDIES: dict[State, str] = {
 
 
 class WrongTablesError(Exception):
-    """The tables are not those of this version. The message is the remedy."""
+    """The tables are not those of this version. The message says what to do."""
 
     def __init__(self, state: State) -> None:
         super().__init__(_REMEDIES[state])
@@ -44,7 +44,7 @@ def migrate(database: Database) -> None:
     if database.is_sqlite:
         Path(str(database.url.database)).parent.mkdir(parents=True, exist_ok=True)
     with database.begin() as tx:
-        if not database.is_sqlite:  # SQLite's transaction began with the only lock that there is
+        if not database.is_sqlite:  # on SQLite `begin` has locked the whole database
             tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         if _state(tx) == "newer":
             raise WrongTablesError("newer")
@@ -53,7 +53,7 @@ def migrate(database: Database) -> None:
 
 
 def state(database: Database) -> State:
-    """Where the tables stand. Creates nothing."""
+    """Whether the tables are those of this version. Creates nothing, not even the file."""
     if database.is_sqlite and not Path(str(database.url.database)).exists():
         return "missing"
     with database.read() as tx:
@@ -68,7 +68,7 @@ def require(database: Database) -> None:
 
 
 def is_ours(_object: object, name: str | None, type_: str, _reflected: object, _compare_to: object) -> bool:
-    """Tell Alembic which tables are bookkeeping: resource tables come and go with what vendors send."""
+    """Whether Alembic should compare this table: resource tables follow the vendors' fields, not migrations."""
     return type_ != "table" or name in tables.metadata.tables
 
 

@@ -1,53 +1,14 @@
-"""The bookkeeping tables: one letterbox, one dirty set, one journal. Resource tables live in `models.mirror.schema_evolution`."""
+"""The bookkeeping tables: what waits, where each resource stands, the vendor accounts, the journal.
+
+Their names begin with `erpmirror_`. `models.mirror.schemas` builds the tables of mirrored objects.
+A change here needs a migration (`models/migrations/versions`), which a test compares with this file.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-
 import sqlalchemy as sa
-from sqlalchemy.types import TypeDecorator
 
-from models.exact import ExactJSON
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Dialect
-
-KeyText = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-"""Text that is compared byte by byte on every database, so that all writers take their rows in one order."""
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware datetime, kept as UTC. On SQLite fixed-width text, so that text order is time order."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-    _format = "%Y-%m-%d %H:%M:%S.%f+00:00"
-
-    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
-        """`timestamptz` on PostgreSQL, text on SQLite."""
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(sa.Text())
-        return dialect.type_descriptor(sa.DateTime(timezone=True))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Refuse a naive datetime: whose clock would it be?"""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            msg = f"an instant needs a zone: {value!r}"
-            raise ValueError(msg)
-        value = value.astimezone(UTC)
-        return value.strftime(self._format) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Give UTC back."""
-        if value is None:
-            return None
-        if dialect.name == "sqlite":
-            return datetime.fromisoformat(value)
-        return value.astimezone(UTC)  # type: ignore[no-any-return]
-
+from models.db.types import BigId, ExactJSON, Instant, KeyText
 
 metadata = sa.MetaData(
     naming_convention={
@@ -57,20 +18,32 @@ metadata = sa.MetaData(
     }
 )
 
-BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+revisions = sa.Sequence("erpmirror_revisions", metadata=metadata)
+"""PostgreSQL's counter of revisions. A sequence, unlike a row, makes no writer wait for another."""
+
+counter = sa.Table(
+    "erpmirror_counter",
+    metadata,
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),  # always 1: the table has a single row
+    sa.Column("last", sa.BigInteger, nullable=False),  # the last revision that was drawn
+)
+"""SQLite's counter of revisions."""
+
+
+# What waits: webhooks become inbox rows, inbox rows are fetched, documents are sent.
 
 webhooks = sa.Table(
     "erpmirror_webhooks",
     metadata,
-    sa.Column("id", BigId, primary_key=True, autoincrement=True),
-    sa.Column("at", Instant, nullable=False),
-    sa.Column("connection", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),  # new | folded | ignored
-    sa.Column("resource", sa.Text),
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),  # never reused, in the order of arrival
+    sa.Column("at", Instant, nullable=False),  # when it was received
+    sa.Column("connection", sa.Text, nullable=False),  # whose webhook address it was sent to
+    sa.Column("state", sa.Text, nullable=False),  # new | folded (into the inbox) | ignored
+    sa.Column("resource", sa.Text),  # the object that it names, once it was decoded
     sa.Column("key", KeyText),
-    sa.Column("packet", sa.Text, nullable=False),
+    sa.Column("packet", sa.Text, nullable=False),  # the payload, as received
     sa.Column("reason", sa.Text),  # why it was ignored
-    sa.Column("accepted_id", KeyText),  # the id it was accepted under, so that storing it again changes nothing
+    sa.Column("accepted_id", KeyText),  # given by the receiver, so that a webhook that is stored twice is one row
     sa.Index(
         "ix_erpmirror_webhooks_new",
         "connection",
@@ -82,6 +55,7 @@ webhooks = sa.Table(
     sa.Index("uq_erpmirror_webhooks_accepted_id", "accepted_id", unique=True),
     sqlite_autoincrement=True,
 )
+"""Webhooks as received. The receiver inserts them and does nothing else; a worker folds them into the inbox."""
 
 inbox = sa.Table(
     "erpmirror_inbox",
@@ -89,90 +63,96 @@ inbox = sa.Table(
     sa.Column("connection", KeyText, primary_key=True),
     sa.Column("resource", KeyText, primary_key=True),
     sa.Column("key", KeyText, primary_key=True),
-    sa.Column("wanted", sa.BigInteger, nullable=False),
-    sa.Column("lane", sa.SmallInteger, nullable=False),
-    sa.Column("cause", sa.Text, nullable=False),  # the first one
-    sa.Column("state", sa.Text, nullable=False),  # due | parked | held
-    sa.Column("due_at", Instant, nullable=False),
-    sa.Column("first_at", Instant, nullable=False),  # since when this row has been waiting
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("approved", sa.Boolean, nullable=False),  # a person agreed to this deletion
-    sa.Column("listed", sa.Text),  # the token that the listing showed; goes into the row's _listed
-    sa.Column("summary", ExactJSON),  # the listing's line, after redaction, in case the vendor withholds the detail
-    sa.Column("reason", sa.Text),  # why it waits, in the vendor's own words where there are any
-    sa.Column("material", ExactJSON),  # an unreadable row, as sent
-    sa.Column("tried_at", Instant),  # when it was last asked for
-    sa.Column(
-        "lone_failures", sa.Integer, nullable=False, server_default="0"
-    ),  # failures in a row while others were answered
+    sa.Column("wanted", sa.BigInteger, nullable=False),  # a revision, new with each enqueue: a fetch that began before
+    # it does not finish the row, so nothing that arrives during a fetch is lost
+    sa.Column("lane", sa.SmallInteger, nullable=False),  # values.Lane: 0 live, 1 bulk
+    sa.Column("cause", sa.Text, nullable=False),  # values.Cause: why it was enqueued first
+    sa.Column("state", sa.Text, nullable=False),  # due | parked | held (a deletion waiting for approval)
+    sa.Column("due_at", Instant, nullable=False),  # when it may be fetched; later after a failure
+    sa.Column("first_at", Instant, nullable=False),  # when it was enqueued first: since then the key is pending
+    sa.Column("attempts", sa.Integer, nullable=False),  # failed fetches in a row; counted before the request is sent
+    sa.Column("approved", sa.Boolean, nullable=False),  # a person approved this deletion
+    sa.Column("listed", sa.Text),  # the token that a listing of names showed; becomes the row's `_listed`
+    sa.Column("summary", ExactJSON),  # the listing's line, redacted: stored if the vendor withholds the object
+    sa.Column("reason", sa.Text),  # why it is parked, held or retried, in the vendor's words where there are any
+    sa.Column("material", ExactJSON),  # an unreadable row of a listing, as sent, for the person who examines it
+    sa.Column("tried_at", Instant),  # when it was last requested
+    sa.Column("lone_failures", sa.Integer, nullable=False, server_default="0"),  # failures in a row while other keys
+    # of the account were answered
     sa.Index("ix_erpmirror_inbox_due", "connection", "state", "lane", "due_at"),
 )
+"""The dirty set: one row for each key that needs a fresh look, however often it was enqueued."""
+
+documents = sa.Table(
+    "erpmirror_documents",
+    metadata,
+    sa.Column("connection", KeyText, primary_key=True),
+    sa.Column("kind", KeyText, primary_key=True),  # the resource whose row it becomes
+    sa.Column("sha256", KeyText, primary_key=True),  # of the content, in lower-case hex; the key of that row
+    sa.Column("name", sa.Text, nullable=False),  # the file's name, as first handed in
+    sa.Column("order", sa.Text),  # the order at the vendor that it belongs to, if one was given
+    sa.Column("size", sa.Integer, nullable=False),  # bytes
+    sa.Column("state", sa.Text, nullable=False),  # waiting | sending | interpreted | parked
+    sa.Column("received_at", Instant, nullable=False),  # when it was handed in
+    sa.Column("sent_at", Instant),  # committed before the request: what may have arrived is not sent again
+    sa.Column("answered_at", Instant),  # when the vendor answered
+    sa.Column("content", sa.LargeBinary, nullable=False),  # last: SQLite reads through it to reach later columns
+)
+"""Files that were handed in for a vendor to interpret. The reason why one is parked is in the inbox."""
+
+
+# Where each resource stands.
 
 POLLED = sa.text("state = 'open' AND polls AND cursor IS NOT NULL")
-FULL_READING = sa.text("state = 'open'")
-"""Which streams are looked at by ticks, and which are read in full."""
+"""Streams that are polled."""
+
+FULLY_SYNCED = sa.text("state = 'open'")
+"""Streams that have full syncs."""
 
 streams = sa.Table(
     "erpmirror_streams",
     metadata,
     sa.Column("connection", KeyText, primary_key=True),
     sa.Column("resource", KeyText, primary_key=True),
-    sa.Column("system", sa.Text, nullable=False),
+    sa.Column("system", sa.Text, nullable=False),  # the ERP: the name of its connector's folder
     sa.Column("state", sa.Text, nullable=False),  # open | parked
-    sa.Column("polls", sa.Boolean, nullable=False),  # it knows "since": looked at by ticks between full readings
-    sa.Column("cursor", sa.Text),  # the connector's own text; None before the first complete reading
-    sa.Column("due_at", Instant, nullable=False),  # the next tick
-    sa.Column("poll_cursor", sa.Text),  # the position of a tick of several pages
-    sa.Column("poll_at", Instant),  # when that position was reached: pages shift, an old one is worth nothing
-    sa.Column("full_due_at", Instant, nullable=False),  # the next full reading
-    sa.Column("full_run", sa.BigInteger),  # the full reading that is under way
-    sa.Column("asked_for", sa.Boolean, nullable=False),  # a person wants everything fetched again, equal or not
-    sa.Column("full_cursor", sa.Text),  # its position, apart from the cursor
-    sa.Column("full_revision", sa.BigInteger),  # its first turn: rows written since are not missing
+    sa.Column("polls", sa.Boolean, nullable=False),  # the vendor can list changes since a cursor, so it is polled
+    # Polls.
+    sa.Column("cursor", sa.Text),  # the connector's own text; NULL before the first complete full sync
+    sa.Column("due_at", Instant, nullable=False),  # when the next poll is due
+    sa.Column("poll_cursor", sa.Text),  # how far a poll of several pages has come
+    sa.Column("poll_at", Instant),  # when it came there: pages shift, so an old position is not resumed
+    # Full syncs.
+    sa.Column("full_due_at", Instant, nullable=False),  # when the next full sync is due
+    sa.Column("full_run", sa.BigInteger),  # the `erpmirror_runs.id` of the one that is running
+    sa.Column("asked_for", sa.Boolean, nullable=False),  # a person requested it: fetches unchanged keys too
+    sa.Column("full_cursor", sa.Text),  # its position, kept apart from `cursor`
+    sa.Column("full_revision", sa.BigInteger),  # its first revision: a row written since then is not missing
     sa.Column("full_started_at", Instant),
-    sa.Column("last_read_at", Instant),
-    sa.Column("settling_as_of", Instant),  # complete as of this, once what was mentioned until settling_at is fetched
-    sa.Column("settling_at", Instant),
-    sa.Column("complete_as_of", Instant),
-    sa.Column("bound", sa.Integer, nullable=False),  # seconds
-    sa.Column("failures", sa.Integer, nullable=False),
-    sa.Column("last_error", sa.Text),
+    sa.Column("last_read_at", Instant),  # when the last listing ended
+    # Completeness.
+    sa.Column("settling_as_of", Instant),  # the next `complete_as_of`, once all keys that were
+    sa.Column("settling_at", Instant),  # enqueued until `settling_at` have been fetched
+    sa.Column("complete_as_of", Instant),  # the mirror has every change that the ERP made before this
+    sa.Column("bound", sa.Integer, nullable=False),  # seconds in which the mirror equals a quiet ERP again
+    # Failures.
+    sa.Column("failures", sa.Integer, nullable=False),  # failed listings in a row
+    sa.Column("last_error", sa.Text),  # the last failure's message
     sa.Column("last_error_at", Instant),
-    sa.Column("warning", sa.Text),
-    sa.Column("shape", ExactJSON),  # the vendor's metadata as declared fields
-    sa.Column("shape_at", Instant),
-    sa.Column("asked", sa.BigInteger),  # when a person asked for a look, in turns: an older run is not enough
-    sa.Column("deletions_after", Instant),  # deletions before this were approved and no longer count
-    sa.Column("tried_at", Instant),  # when it was last asked for
-    sa.Column("selection", sa.Text),  # which of the vendor's objects are asked for; another one is read from the start
+    sa.Column("warning", sa.Text),  # what a person should know although the listing worked
+    # Fields.
+    sa.Column("shape", ExactJSON),  # the fields that the vendor's metadata declares, as a values.Shape
+    sa.Column("shape_at", Instant),  # when the metadata was read
+    # Requests by a person, and the configuration.
+    sa.Column("asked", sa.BigInteger),  # the revision at which a person requested a sync: one that began earlier
+    # does not answer it
+    sa.Column("deletions_after", Instant),  # earlier deletions were approved: they do not count towards max_deletions
+    sa.Column("tried_at", Instant),  # when a listing was last requested
+    sa.Column("selection", sa.Text),  # which objects the configuration selects; if it changes, a full sync begins
     sa.Index("ix_erpmirror_streams_due", "due_at", sqlite_where=POLLED, postgresql_where=POLLED),
-    sa.Index("ix_erpmirror_streams_full_due", "full_due_at", sqlite_where=FULL_READING, postgresql_where=FULL_READING),
+    sa.Index("ix_erpmirror_streams_full_due", "full_due_at", sqlite_where=FULLY_SYNCED, postgresql_where=FULLY_SYNCED),
 )
-
-gates = sa.Table(
-    "erpmirror_gates",
-    metadata,
-    sa.Column("account", KeyText, primary_key=True),
-    sa.Column("next_start_at", Instant),  # pace
-    sa.Column("closed_until", Instant),
-    sa.Column("closed_reason", sa.Text),
-    sa.Column("failures", sa.Integer, nullable=False),  # in a row
-    sa.Column("session", sa.LargeBinary),  # the vendor's session, encrypted
-    sa.Column("session_until", Instant),
-    sa.Column("login_revision", sa.BigInteger),  # who is logging in just now: a second login may kill the first
-    sa.Column("login_until", Instant),
-    sa.Column("answered_at", Instant),  # when the vendor last answered one of the account's requests
-)
-
-leases = sa.Table(
-    "erpmirror_leases",
-    metadata,
-    sa.Column("revision", sa.BigInteger, primary_key=True),
-    sa.Column("account", KeyText, nullable=False),
-    sa.Column("subject", sa.Text),  # resource and key of a point read; None for a listing, which holds the gate alone
-    sa.Column("until", Instant, nullable=False),
-    sa.Index("ix_erpmirror_leases_account", "account"),
-)
+"""One row for each resource of each connection: its cursor, what is due, what failed, how complete it is."""
 
 seen_keys = sa.Table(
     "erpmirror_seen_keys",
@@ -181,37 +161,70 @@ seen_keys = sa.Table(
     sa.Column("resource", KeyText, primary_key=True),
     sa.Column("key", KeyText, primary_key=True),
 )
+"""The keys that the running full sync has listed: at its end, live rows without one are missing."""
 
-documents = sa.Table(
-    "erpmirror_documents",
+runs = sa.Table(
+    "erpmirror_runs",
     metadata,
-    sa.Column("connection", KeyText, primary_key=True),
-    sa.Column("kind", KeyText, primary_key=True),  # the resource that it becomes a row of
-    sa.Column("sha256", KeyText, primary_key=True),  # of the content, in lower-case hex; that row's key
-    sa.Column("name", sa.Text, nullable=False),  # the file's, as first handed in
-    sa.Column("order", sa.Text),  # at the vendor, if the person named one
-    sa.Column("size", sa.Integer, nullable=False),  # bytes
-    sa.Column("state", sa.Text, nullable=False),  # waiting | sending | interpreted | parked
-    sa.Column("received_at", Instant, nullable=False),
-    sa.Column("sent_at", Instant),  # committed before the request: what may have arrived is never sent again by itself
-    sa.Column("answered_at", Instant),
-    sa.Column("content", sa.LargeBinary, nullable=False),  # last: SQLite walks over it to whatever stands behind
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    sa.Column("connection", sa.Text, nullable=False),
+    sa.Column("resource", sa.Text, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),  # backfill | reconcile
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant),  # NULL while it runs
+    sa.Column("pages", sa.Integer, nullable=False),  # replies to its listing
+    sa.Column("objects", sa.BigInteger, nullable=False),  # objects or keys that they brought
+    sa.Index("ix_erpmirror_runs_connection_resource", "connection", "resource", "id"),
+    sqlite_autoincrement=True,
 )
-"""Files that people handed in. Why one is parked stands in the inbox."""
+"""Full syncs, for progress and history."""
+
+
+# The vendor accounts: who may send a request, and when.
+
+gates = sa.Table(
+    "erpmirror_gates",
+    metadata,
+    sa.Column("account", KeyText, primary_key=True),  # a keyed hash of address and login: connections may share it
+    sa.Column("next_start_at", Instant),  # when the next request may start (rate limit)
+    sa.Column("closed_until", Instant),  # no request before this: backoff, Retry-After, opening hours
+    sa.Column("closed_reason", sa.Text),
+    sa.Column("failures", sa.Integer, nullable=False),  # failed requests in a row
+    sa.Column("session", sa.LargeBinary),  # the vendor's session, encrypted, shared by all workers
+    sa.Column("session_until", Instant),  # when it expires
+    sa.Column("login_revision", sa.BigInteger),  # the lease that is logging in: a second login may end the first
+    sa.Column("login_until", Instant),  # when that claim expires
+    sa.Column("answered_at", Instant),  # when the vendor last answered a request of this account
+)
+"""One row for each vendor account."""
+
+leases = sa.Table(
+    "erpmirror_leases",
+    metadata,
+    sa.Column("revision", sa.BigInteger, primary_key=True),  # of the request, and of all rows that it writes
+    sa.Column("account", KeyText, nullable=False),
+    sa.Column("subject", sa.Text),  # resource and key of a point read; NULL for a listing, which needs the gate alone
+    sa.Column("until", Instant, nullable=False),  # when it expires, by the database's clock
+    sa.Index("ix_erpmirror_leases_account", "account"),
+)
+"""The rights to make one request, from its start until its result is committed."""
+
+
+# What changed.
 
 changes = sa.Table(
     "erpmirror_changes",
     metadata,
-    sa.Column("id", BigId, primary_key=True, autoincrement=False),
-    sa.Column("at", Instant, nullable=False),
+    sa.Column("id", BigId, primary_key=True, autoincrement=False),  # without gaps, in the order of the commits
+    sa.Column("at", Instant, nullable=False),  # when the change was written here
     sa.Column("connection", sa.Text, nullable=False),
     sa.Column("resource", sa.Text, nullable=False),
     sa.Column("key", KeyText, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("revision", sa.BigInteger, nullable=False),
-    sa.Column("cause", sa.Text, nullable=False),
-    sa.Column("before", ExactJSON),
-    sa.Column("after", ExactJSON),
+    sa.Column("kind", sa.Text, nullable=False),  # created | updated | deleted | restored
+    sa.Column("revision", sa.BigInteger, nullable=False),  # of the request that showed the change
+    sa.Column("cause", sa.Text, nullable=False),  # values.Cause: why the object was requested
+    sa.Column("before", ExactJSON),  # updates only: dotted path -> earlier value, for the fields that differ
+    sa.Column("after", ExactJSON),  # the whole object, redacted; NULL when deleted
     sa.Index("ix_erpmirror_changes_connection", "connection", "id"),
     sa.Index(
         "ix_erpmirror_changes_deletions",
@@ -222,95 +235,79 @@ changes = sa.Table(
         postgresql_where=sa.text("kind = 'deleted'"),
     ),
 )
+"""The journal: one entry for each observed change, written by the transaction that wrote the row."""
 
 feed = sa.Table(
     "erpmirror_feed",
     metadata,
-    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("last", sa.BigInteger, nullable=False),  # the id of the newest entry, also after trimming
-    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),  # always 1: the table has a single row
+    sa.Column("last", sa.BigInteger, nullable=False),  # the newest entry's id, kept when entries are trimmed
+    sa.Column("name", sa.Text, nullable=False),  # of this history of ids: a new one after a backup was restored
 )
+"""The journal's last id. Locking its row puts the journal's writers in one order, so readers by id miss nothing."""
 
-counter = sa.Table(
-    "erpmirror_counter",
+
+# The mirror's own tables and columns.
+
+parts = sa.Table(
+    "erpmirror_parts",
     metadata,
-    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("last", sa.BigInteger, nullable=False),
+    sa.Column("table_name", KeyText, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),  # the table of the object; itself, if this is that table
+    sa.Column("path", sa.Text, nullable=False),  # dotted path of the part; "" for the object itself
 )
-"""SQLite's counter of turns; PostgreSQL draws from the sequence below without queueing behind a row."""
-
-revisions = sa.Sequence("erpmirror_revisions", metadata=metadata)
-
-runs = sa.Table(
-    "erpmirror_runs",
-    metadata,
-    sa.Column("id", BigId, primary_key=True, autoincrement=True),
-    sa.Column("connection", sa.Text, nullable=False),
-    sa.Column("resource", sa.Text, nullable=False),
-    sa.Column("cause", sa.Text, nullable=False),
-    sa.Column("started_at", Instant, nullable=False),
-    sa.Column("finished_at", Instant),
-    sa.Column("pages", sa.Integer, nullable=False),
-    sa.Column("objects", sa.BigInteger, nullable=False),
-    sa.Index("ix_erpmirror_runs_connection_resource", "connection", "resource", "id"),
-    sqlite_autoincrement=True,
-)
-"""Full readings, for progress and history."""
+"""Which resource tables exist, and which object each belongs to."""
 
 columns = sa.Table(
     "erpmirror_columns",
     metadata,
     sa.Column("table_name", KeyText, primary_key=True),
     sa.Column("column_name", KeyText, primary_key=True),
-    sa.Column("path", sa.Text, nullable=False),  # dotted, as the vendor spells it, relative to the part
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("overflow", sa.Boolean, nullable=False),  # a <field>__text sibling
-    sa.Column("declared", sa.Boolean, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),  # dotted path of the field in its part, as the vendor spells it
+    sa.Column("kind", sa.Text, nullable=False),  # values.Kind: the column's type
+    sa.Column("overflow", sa.Boolean, nullable=False),  # it is the `<field>__text` for values that do not fit
+    sa.Column("declared", sa.Boolean, nullable=False),  # by the connector or the vendor's metadata
     sa.Column("added_at", Instant, nullable=False),
-    sa.Column("version", sa.BigInteger, nullable=False),  # drawn from the counter: tells a cached shape that it is old
-    sa.Column("note", sa.Text),  # what its values mean, as the vendor documents them
+    sa.Column("version", sa.BigInteger, nullable=False),  # a revision: a cached schema with a lower maximum is old
+    sa.Column("note", sa.Text),  # what its values mean, from the vendor's documentation
     sa.Index("ix_erpmirror_columns_version", "table_name", "version"),
 )
 """Which column of which resource table holds which field."""
-
-parts = sa.Table(
-    "erpmirror_parts",
-    metadata,
-    sa.Column("table_name", KeyText, primary_key=True),
-    sa.Column("owner", sa.Text, nullable=False),  # the object's table; an object's own table names itself
-    sa.Column("path", sa.Text, nullable=False),  # "" for the object itself
-)
-"""Which resource tables exist, and which object they belong to."""
 
 schema_changes = sa.Table(
     "erpmirror_schema_changes",
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
     sa.Column("at", Instant, nullable=False),
-    sa.Column("connection", sa.Text, nullable=False),
+    sa.Column("connection", sa.Text, nullable=False),  # whose object needed it
     sa.Column("resource", sa.Text, nullable=False),
     sa.Column("table_name", sa.Text, nullable=False),
-    sa.Column("column_name", sa.Text),
-    sa.Column("path", sa.Text, nullable=False),
-    sa.Column("what", sa.Text, nullable=False),  # table | column | overflow | capped
+    sa.Column("column_name", sa.Text),  # NULL where `what` is about a table
+    sa.Column("path", sa.Text, nullable=False),  # of the field or part
+    sa.Column("what", sa.Text, nullable=False),  # table (created) | column | overflow (added) | capped (no room for it)
     sqlite_autoincrement=True,
 )
+"""What was added to the mirror's tables, and what could not be."""
+
+
+# Whether messages reach the workers.
 
 wakeups = sa.Table(
     "erpmirror_wakeups",
     metadata,
     sa.Column("connection", KeyText, primary_key=True),
-    sa.Column("queue", KeyText, primary_key=True),  # look | read: which queue the bell hangs in
-    sa.Column("woken_at", Instant),
-    sa.Column("answered_at", Instant),
+    sa.Column("queue", KeyText, primary_key=True),  # sync | full_sync
+    sa.Column("woken_at", Instant),  # when the last wake-up was sent
+    sa.Column("answered_at", Instant),  # when a worker last began with one
 )
+"""The outstanding wake-ups: while one is fresh and unanswered, no other is sent for its connection."""
 
 canaries = sa.Table(
     "erpmirror_canaries",
     metadata,
     sa.Column("queue", KeyText, primary_key=True),
-    sa.Column("sent_at", Instant),
-    sa.Column("answered_at", Instant),
-    sa.Column("worker", sa.Text),  # who answered last
+    sa.Column("sent_at", Instant),  # when the last test message was sent
+    sa.Column("answered_at", Instant),  # when a worker last received one
+    sa.Column("worker", sa.Text),  # the name of that worker
 )
-"""Whether each queue's messages reach a worker: shown by one that went through it, not by a ping."""
+"""Whether each queue's messages reach a worker, shown by a message that went through the queue, not by a ping."""

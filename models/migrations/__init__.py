@@ -1,1 +1,1 @@
-"""How the bookkeeping tables came to be what they are. `models.db.migration` runs this."""
+"""Alembic's steps that create and upgrade the bookkeeping tables; `models.db.migration` runs them."""

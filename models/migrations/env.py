@@ -1,4 +1,4 @@
-"""Where Alembic runs our steps: always on the connection that `models.db.migration` holds, inside its transaction."""
+"""Alembic's entry point: runs the steps inside the transaction that `models.db.migration` opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The canonical JSON of many objects at once: what is stored and what is hashed."""
+"""The canonical JSON of many objects at once, as it is stored and hashed."""
 
 from __future__ import annotations
 

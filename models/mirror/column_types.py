@@ -1,4 +1,4 @@
-"""The column type that a value shows, and whether a value fits a typed column without change."""
+"""Which column type a value suggests, and whether a value fits a typed column without change."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from models import exact
-from models.db import tables
+from models.db import types
 from models.mirror.flatten import RESTRICTED
 from models.values import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-SQL: Final[dict[Kind, sa.types.TypeEngine[Any]]] = {
+SQL_TYPES: Final[dict[Kind, sa.types.TypeEngine[Any]]] = {
     Kind.TEXT: sa.Text(),
-    Kind.NUMBER: exact.ExactNumber(),
+    Kind.NUMBER: types.ExactNumber(),
     Kind.BOOLEAN: sa.Boolean(),
     Kind.DATE: sa.Date(),
     Kind.TIMESTAMP: sa.DateTime(),
-    Kind.INSTANT: tables.Instant(),
-    Kind.JSON: exact.ExactJSON(),
+    Kind.INSTANT: types.Instant(),
+    Kind.JSON: types.ExactJSON(),
 }
-"""The columns' types."""
+"""The SQL type of each kind of column."""
 
 
 class _DoesNotFit:
     def __repr__(self) -> str:
-        return "MISFIT"
+        return "DOES_NOT_FIT"
 
 
 DOES_NOT_FIT: Final = _DoesNotFit()
-"""What `fit` gives for a value that goes into the overflow column."""
+"""What `coerce` returns for a value that goes into the overflow column."""
 
-_NOTHING = type(None)
-_TEXTS: Final[frozenset[type]] = frozenset({str, _NOTHING})
+_NONE_TYPE = type(None)
+_TEXTS: Final[frozenset[type]] = frozenset({str, _NONE_TYPE})
 _UNCHANGED: Final[dict[Kind, frozenset[type]]] = {
     Kind.TEXT: _TEXTS,
-    Kind.NUMBER: frozenset({int, Decimal, _NOTHING}),
-    Kind.BOOLEAN: frozenset({bool, _NOTHING}),
+    Kind.NUMBER: frozenset({int, Decimal, _NONE_TYPE}),
+    Kind.BOOLEAN: frozenset({bool, _NONE_TYPE}),
 }
 """The types of values that a column stores unchanged."""
 
-_NONE: Final[frozenset[type]] = frozenset()
+_NO_TYPES: Final[frozenset[type]] = frozenset()
 
 _EMPTY_TEXTS = frozenset({"", RESTRICTED, "0000-00-00", "0000-00-00 00:00:00", "0000-00-00T00:00:00"})
 _LONGEST_NUMBER = 1000
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_MOMENT = re.compile(
+_DATETIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]"
     # A database keeps six digits of a second; further ones must be zeros.
     r"(?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:(?<=\.[0-9]{6})0+)?"
@@ -61,8 +61,8 @@ _MOMENT = re.compile(
 
 
 def of(value: Any) -> Kind | None:
-    """The kind that this value shows; None for null, empty texts and lists, and zero dates."""
-    if _is_nothing(value):
+    """The kind of this value; None for null, empty texts and lists, and zero dates, which suggest none."""
+    if _is_empty(value):
         return None
     if isinstance(value, bool):
         return Kind.BOOLEAN
@@ -72,16 +72,16 @@ def of(value: Any) -> Kind | None:
 
 
 def coerce(kind: Kind, value: Any) -> Any:
-    """What a column of this kind stores for the value: None for SQL NULL, `MISFIT` if it would have to change."""
+    """What a column of this kind stores for the value: None for SQL NULL, `DOES_NOT_FIT` if it would have to change."""
     if value is None:
         return None
     return _COERCIONS[kind](value)
 
 
 def coerce_all(kind: Kind, values: Sequence[Any]) -> Sequence[Any]:
-    """`fit` of each value; integers stay integers in a column of numbers."""
+    """`coerce` of each value; integers stay integers in a column of numbers."""
     types = set(map(type, values))
-    if types <= _UNCHANGED.get(kind, _NONE):
+    if types <= _UNCHANGED.get(kind, _NO_TYPES):
         return values
     if types <= _TEXTS:
         fitted = {value: coerce(kind, value) for value in set(values)}
@@ -94,22 +94,22 @@ def overflow(value: Any) -> str:
     return value if isinstance(value, str) else exact.dumps(value)
 
 
-def _is_nothing(value: Any) -> bool:
+def _is_empty(value: Any) -> bool:
     if isinstance(value, str):
         return value in _EMPTY_TEXTS
     return value is None or value in ([], {})
 
 
 def _of_text(text: str) -> Kind:
-    if _day(text) is not None:
+    if _to_date(text) is not None:
         return Kind.DATE
-    moment = _moment(text)
+    moment = _to_datetime(text)
     if moment is None:
         return Kind.TEXT
     return Kind.TIMESTAMP if moment.tzinfo is None else Kind.INSTANT
 
 
-def _fit_text(value: Any) -> Any:
+def _coerce_text(value: Any) -> Any:
     if isinstance(value, list | dict):
         return DOES_NOT_FIT if value else None
     return overflow(value)
@@ -117,7 +117,7 @@ def _fit_text(value: Any) -> Any:
 
 def _typed(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def fitted(value: Any) -> Any:
-        if _is_nothing(value):
+        if _is_empty(value):
             return None
         converted = convert(value)
         return DOES_NOT_FIT if converted is None else converted
@@ -125,7 +125,7 @@ def _typed(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return fitted
 
 
-def _number(value: Any) -> Decimal | None:
+def _to_number(value: Any) -> Decimal | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | Decimal):
@@ -135,7 +135,7 @@ def _number(value: Any) -> Decimal | None:
     return None
 
 
-def _boolean(value: Any) -> bool | None:
+def _to_boolean(value: Any) -> bool | None:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -143,7 +143,7 @@ def _boolean(value: Any) -> bool | None:
     return bool(value) if isinstance(value, int | Decimal) and value in (0, 1) else None
 
 
-def _day(value: Any) -> date | None:
+def _to_date(value: Any) -> date | None:
     if not isinstance(value, str) or not _DATE.fullmatch(value):
         return None
     try:
@@ -152,8 +152,8 @@ def _day(value: Any) -> date | None:
         return None
 
 
-def _moment(value: Any) -> datetime | None:
-    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+def _to_datetime(value: Any) -> datetime | None:
+    if not isinstance(value, str) or not _DATETIME.fullmatch(value):
         return None
     try:
         moment = datetime.fromisoformat(value)
@@ -162,22 +162,22 @@ def _moment(value: Any) -> datetime | None:
         return None
 
 
-def _timestamp(value: Any) -> datetime | None:
-    moment = _moment(value)
+def _to_timestamp(value: Any) -> datetime | None:
+    moment = _to_datetime(value)
     return moment if moment is not None and moment.tzinfo is None else None
 
 
-def _instant(value: Any) -> datetime | None:
-    moment = _moment(value)
+def _to_instant(value: Any) -> datetime | None:
+    moment = _to_datetime(value)
     return moment if moment is not None and moment.tzinfo is not None else None
 
 
 _COERCIONS: Final[dict[Kind, Callable[[Any], Any]]] = {
-    Kind.TEXT: _fit_text,
-    Kind.NUMBER: _typed(_number),
-    Kind.BOOLEAN: _typed(_boolean),
-    Kind.DATE: _typed(_day),
-    Kind.TIMESTAMP: _typed(_timestamp),
-    Kind.INSTANT: _typed(_instant),
+    Kind.TEXT: _coerce_text,
+    Kind.NUMBER: _typed(_to_number),
+    Kind.BOOLEAN: _typed(_to_boolean),
+    Kind.DATE: _typed(_to_date),
+    Kind.TIMESTAMP: _typed(_to_timestamp),
+    Kind.INSTANT: _typed(_to_instant),
     Kind.JSON: lambda value: None if isinstance(value, str) and value in _EMPTY_TEXTS else value,
 }

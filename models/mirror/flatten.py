@@ -1,4 +1,4 @@
-"""From a vendor's object to rows: scalar fields by their dotted paths, lists of objects as parts."""
+"""Turns a vendor's object into rows: scalar fields by their dotted paths, lists of objects as parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.values import JsonObject, Shape
 
 RESTRICTED = "[access restricted]"
-"""What Dilovod shows instead of a linked object's name that the role may not read."""
+"""What Dilovod sends instead of a linked object's name if the role may not read it."""
 
 _NO_LINK = ("0", 0, "", None)
 _PRESENTATION = "pr"
@@ -90,7 +90,7 @@ def as_rows(value: Any) -> list[JsonObject] | None:
     if isinstance(value, list) and set(map(type, value)) == {dict}:
         return value
     if isinstance(value, dict) and next(iter(value), "").isdigit() and all(map(_is_row, value, value.values())):
-        # Sorted, because databases keep the keys of JSON in orders of their own.
+        # Sorted, because databases do not keep the order of JSON's keys.
         return [{"id": key, **value[key]} for key in sorted(value, key=lambda key: (len(key), key))]
     return None
 

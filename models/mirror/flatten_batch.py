@@ -1,6 +1,6 @@
-"""Lays many objects out at once, field by field: what `flattening.flatten` makes of each, as columns of values.
+"""Flattens many objects at once, field by field: the same result as `flatten.flatten` for each, as columns of values.
 
-Names, paths and nesting, which are alike in all objects, are found once and not once per object.
+Names, paths and nesting are alike in all objects, so they are worked out once instead of once per object.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SCALARS = {str, int, Decimal, bool, type(None)}
 class FlatBatch:
     """The rows of a part ("": the objects themselves), in the order of the objects and of their rows.
 
-    `owners`: the number of each row's object; `positions`, `parents`: as in `flattening.PartRow`. `fields`: dotted
+    `owners`: the index of each row's object; `positions`, `parents`: as in `flatten.PartRow`. `fields`: dotted
     path -> a value for each row, None where a row has none.
     """
 
@@ -41,13 +41,13 @@ def flatten_batch(projected: Sequence[JsonObject], declared: Shape) -> dict[str,
     owners = range(len(projected))
     try:
         walk.part("", projected, FlatBatch(owners, [0] * len(projected), [None] * len(projected)), depth=0)
-    except _TwoWaysError:
+    except _AmbiguousOrderError:
         return _one_by_one(projected, declared)
     return walk.parts
 
 
-class _TwoWaysError(Exception):
-    """A part is reached by two paths: the order of its rows follows only from a walk through each object."""
+class _AmbiguousOrderError(Exception):
+    """Two paths lead to one part: only a walk through each object gives the order of its rows."""
 
 
 class _Walk:
@@ -57,15 +57,15 @@ class _Walk:
 
     def part(self, part: str, rows: Sequence[JsonObject], into: FlatBatch, *, depth: int) -> None:
         if part in self.parts:
-            raise _TwoWaysError
+            raise _AmbiguousOrderError
         self.parts[part] = into
-        _Part(self, part, into, depth).objects(rows, range(len(rows)), "", 0)
+        _PartBuilder(self, part, into, depth).objects(rows, range(len(rows)), "", 0)
 
     def declared(self, part: str) -> dict[str, Kind]:
         return self._declared.get(part, {})
 
 
-class _Part:
+class _PartBuilder:
     """Lays out the rows of one part."""
 
     def __init__(self, walk: _Walk, part: str, into: FlatBatch, depth: int) -> None:

@@ -1,4 +1,4 @@
-"""Which table and column hold which field: remembered, shared by all processes, and only ever added to."""
+"""Adds tables and columns for new fields, under one lock, and caches the schemas. It never alters or removes one."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from models.db.database import Database, Tx
+    from models.mirror.target import Target
     from models.values import Notes, Shape
 
 log = structlog.get_logger()
 
-MOST_UNDECLARED = 400
-"""Columns that nobody declared, per table."""
+MAX_UNDECLARED = 400
+"""Undeclared columns per table."""
 
-MOST_PARTS = 100
-"""Tables for one resource: a list in an object that is keyed by anything at all must not become a flood of them."""
+MAX_PARTS = 100
+"""Tables for one resource: an object keyed by arbitrary values could hold a list under each of them."""
 
 _LOCK_TIMEOUT = "2s"
 _LOCKED_STATES = {"55P03", "40P01"}  # lock_not_available, deadlock_detected
 
 
 class TableLockedError(Exception):
-    """Somebody holds the table, so that no column can be added now; the work is to be due later."""
+    """Another transaction has locked the table, so no column can be added now: try the work again later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where new fields come from, for `schema_changes`, and what they mean there."""
+    """Whose objects brought new fields, for `schema_changes`, and the notes for their columns."""
 
     connection: str
     resource: str
@@ -52,8 +53,8 @@ class Origin:
 class SchemaGap:
     """What a batch of objects needs and the schema lacks.
 
-    `kinds`: (part, path) -> the kinds that its values show; `declared`: the same, declared; `overflows`: fields whose
-    values do not fit; `parts`: lists of objects; `narrow`: (part, column) that a row had no room for.
+    `kinds`: (part, path) -> the kinds of its values; `declared`: (part, path) -> its declared kind; `overflows`: fields
+    whose values do not fit their columns; `parts`: lists of objects; `narrow`: (part, column) that did not fit a row.
     """
 
     parts: set[str] = field(default_factory=set)
@@ -66,13 +67,13 @@ class SchemaGap:
         return bool(self.parts or self.declared or self.kinds or self.overflows or self.narrow)
 
 
-_known: WeakKeyDictionary[Database, dict[str, schemas.Schema]] = WeakKeyDictionary()
-"""What this process has seen. Never wrong, only old: a field keeps its column for good."""
+_cache: WeakKeyDictionary[Database, dict[str, schemas.Schema]] = WeakKeyDictionary()
+"""This process's schemas. An old one is still right, because a field keeps its column forever."""
 
 
 def cached(database: Database, owner: str) -> schemas.Schema | None:
-    """The schema as last seen by this process, else as the database has it now; None before the first `grow`."""
-    schema = _known.get(database, {}).get(owner)
+    """The cached schema, else the database's; None if the resource has no table yet."""
+    schema = _cache.get(database, {}).get(owner)
     if schema is None:
         with database.read() as tx:
             schema = _remember(database, owner, schemas.load(tx, owner))
@@ -80,20 +81,20 @@ def cached(database: Database, owner: str) -> schemas.Schema | None:
 
 
 def current(tx: Tx, owner: str) -> schemas.Schema | None:
-    """The schema as it is inside this transaction; one query while nothing has changed, none behind its lock."""
+    """The schema as this transaction sees it: one query if the cached one is current, none under `lock_rows`."""
     if owner in tx.schemas:
         return tx.schemas[owner]
-    schema = _known.get(tx.database, {}).get(owner)
+    schema = _cache.get(tx.database, {}).get(owner)
     if schema is not None and schema.mark == schemas.mark(tx, owner):
         return schema
     return schemas.load(tx, owner)
 
 
 def add_columns(database: Database, origin: Origin, owner: str, missing: SchemaGap) -> schemas.Schema:
-    """Create what is missing, in a short transaction of its own under one lock. Raises `Locked`."""
+    """Create what is missing, in a short transaction of its own under one lock. Raises `TableLockedError`."""
     with _raise_locked(), database.begin() as tx:
         _take_lock(tx, owner)
-        growth = _Growth(tx, origin, owner, schemas.load(tx, owner))
+        growth = _SchemaChange(tx, origin, owner, schemas.load(tx, owner))
         growth.add(missing)
         failpoints.hit(Point.COLUMNS_ADDED)
         schema = schemas.load(tx, owner)
@@ -105,7 +106,7 @@ def add_columns(database: Database, origin: Origin, owner: str, missing: SchemaG
 
 
 def gap(schema: schemas.Schema | None, shape: Shape) -> SchemaGap:
-    """What a declaration asks for and the schema has not got."""
+    """The declared parts and fields that the schema lacks."""
     missing = SchemaGap()
     have: Mapping[str, schemas.Table] = schema.tables if schema is not None else {}
     missing.parts = {part for part in {"", *shape} if part not in have}
@@ -119,7 +120,7 @@ def gap(schema: schemas.Schema | None, shape: Shape) -> SchemaGap:
 
 def _remember(database: Database, owner: str, schema: schemas.Schema | None) -> schemas.Schema | None:
     if schema is not None:
-        _known.setdefault(database, {})[owner] = schema
+        _cache.setdefault(database, {})[owner] = schema
     return schema
 
 
@@ -135,51 +136,67 @@ def _raise_locked() -> Iterator[None]:
 
 def _take_lock(tx: Tx, owner: str) -> None:
     if tx.is_sqlite:
-        return  # BEGIN IMMEDIATE is the lock
+        return  # BEGIN IMMEDIATE has locked the whole database
     tx.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
-    pin(tx, f"columns of {owner}")
+    advisory_lock(tx, f"columns of {owner}")
 
 
-def pin(tx: Tx, what: str) -> None:
-    """Take a lock until the end of this transaction (PostgreSQL), apart from other schemas of the same database."""
-    tx.execute(_HOLD, {"what": what})
+def advisory_lock(tx: Tx, what: str) -> None:
+    """PostgreSQL: take a named lock until the transaction ends. Each schema of the database has locks of its own."""
+    tx.execute(_ADVISORY_LOCK, {"what": what})
+
+
+def lock_rows(tx: Tx, target: Target) -> schemas.Schema | None:
+    """Lock the rows of this connection's resource until the transaction ends; the schema as it then is.
+
+    One lock for all rows is taken before any of them, so that two writers cannot lock each other out and no row can
+    appear after the check that it is missing. SQLite needs none: it has one writer at a time.
+    """
+    if target.table in tx.schemas:
+        return tx.schemas[target.table]
+    if not tx.is_sqlite:
+        advisory_lock(tx, f"rows of {target.connection} {target.resource}")
+    schema = current(tx, target.table)
+    if schema is not None:
+        tx.schemas[target.table] = schema
+    return schema
 
 
 _what = sa.func.concat(sa.func.current_schema(), " ", sa.bindparam("what", type_=sa.Text))
-_HOLD = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(_what, 0)))
+_ADVISORY_LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(_what, 0)))
 
 
 _Added = defaultdict[str, list[schemas.Column]]
 
 
-class _Growth:
-    """One transaction that adds tables and columns, under the lock."""
+class _SchemaChange:
+    """Adds tables and columns inside one transaction that holds the lock."""
 
     def __init__(self, tx: Tx, origin: Origin, owner: str, schema: schemas.Schema | None) -> None:
-        self._connection = tx
+        self._tx = tx
         self._origin = origin
         self._owner = owner
         self._now = tx.now
         self._version = tx.draw()
         self._tables: dict[str, schemas.Table] = dict(schema.tables) if schema is not None else {}
-        self._full = schema is not None and schema.capped
-        self._told: list[dict[str, Any]] = []
+        self._parts_capped = schema is not None and schema.capped
+        self._entries: list[dict[str, Any]] = []
 
     def add(self, missing: SchemaGap) -> None:
-        """Everything that is still missing, now that nobody else can add."""
+        """Add what is still missing now that the lock is held: another process may have added some of it."""
         added: _Added = defaultdict(list)
         created = self._new_parts(missing)
         for (part, path), kind in sorted(missing.declared.items()):
             self._column(added, part, path, kind, declared=True)
-        for (part, path), shown in sorted(missing.kinds.items()):
-            self._column(added, part, path, _common(shown), declared=False)
+        for (part, path), kinds in sorted(missing.kinds.items()):
+            self._column(added, part, path, _common_kind(kinds), declared=False)
         for part, path in sorted(missing.overflows):
             self._overflow(added, part, path)
         for part, name in sorted(missing.narrow):
             self._cap_columns(self._tables[part], name, name)
         for part, table in sorted(self._tables.items(), key=lambda each: each[1].name):
             if part in created:
-                schemas.build(table.name, part, added[part]).create(self._connection)
+                schemas.build(table.name, part, added[part]).create(self._tx)
             elif added[part]:
                 self._alter(table, added[part])
         self._record(created, added)
@@ -188,29 +205,29 @@ class _Growth:
     def _new_parts(self, missing: SchemaGap) -> set[str]:
         declared = {"", *(part for part, _ in missing.declared)}
         wanted = {*missing.parts, *declared} - self._tables.keys()
-        taken = set(self._connection.execute(sa.select(tables.parts.c.table_name)).scalars())
+        taken = set(self._tx.execute(sa.select(tables.parts.c.table_name)).scalars())
         created = set()
         for part in sorted(wanted):
-            if part not in declared and len(self._tables) >= MOST_PARTS:
+            if part not in declared and len(self._tables) >= MAX_PARTS:
                 self._cap_parts(part)
                 continue
             name = naming.part_table(self._owner, part, taken) if part else self._owner
             taken.add(name)
             self._tables[part] = schemas.with_columns(name, part, [], capped=False)
             created.add(part)
-            self._connection.execute(sa.insert(tables.parts).values(table_name=name, owner=self._owner, path=part))
-            self._log(self._tables[part], None, part, "table")
+            self._tx.execute(sa.insert(tables.parts).values(table_name=name, owner=self._owner, path=part))
+            self._report(self._tables[part], None, part, "table")
         return created
 
     def _column(self, added: _Added, part: str, path: str, kind: Kind, *, declared: bool) -> None:
         table = self._tables.get(part)
         if table is None or path in table.columns or any(column.path == path for column in added[part]):
             return
-        name = naming.column(path, _taken(table, added[part]))
+        name = naming.column(path, _taken_names(table, added[part]))
         columns = [*table.columns.values(), *added[part]]
         undeclared = sum(not (column.declared or column.overflow) for column in columns)
-        if len(columns) + len(table.overflows) >= schemas.MOST_COLUMNS or (
-            not declared and undeclared >= MOST_UNDECLARED
+        if len(columns) + len(table.overflows) >= schemas.MAX_COLUMNS or (
+            not declared and undeclared >= MAX_UNDECLARED
         ):
             self._cap_columns(table, name, path)
             return
@@ -218,24 +235,24 @@ class _Growth:
 
     def _overflow(self, added: _Added, part: str, path: str) -> None:
         table = self._tables.get(part)
-        beside = table.columns.get(path) if table is not None else None
-        if table is None or beside is None or path in table.overflows:
+        column = table.columns.get(path) if table is not None else None
+        if table is None or column is None or path in table.overflows:
             return
-        name = naming.overflow(beside.name, path, _taken(table, added[part]))
-        if len(table.names) + len(added[part]) >= schemas.MOST_COLUMNS:
+        name = naming.overflow(column.name, path, _taken_names(table, added[part]))
+        if len(table.names) + len(added[part]) >= schemas.MAX_COLUMNS:
             self._cap_columns(table, name, path)
             return
-        added[part].append(schemas.Column(name, path, Kind.TEXT, overflow=True, declared=beside.declared))
+        added[part].append(schemas.Column(name, path, Kind.TEXT, overflow=True, declared=column.declared))
 
     def _alter(self, table: schemas.Table, columns: list[schemas.Column]) -> None:
-        dialect = self._connection.dialect
+        dialect = self._tx.dialect
         quoted = dialect.identifier_preparer.format_table(table.sql)
         built = schemas.build(table.name, table.part, columns).columns
         made = [sa.schema.CreateColumn(column) for column in built if not column.name.startswith("_")]
         additions = [f"ADD COLUMN {column.compile(dialect=dialect)}" for column in made]
         at_once = [", ".join(additions)] if dialect.name == "postgresql" else additions
         for addition in at_once:
-            self._connection.exec_driver_sql(f"ALTER TABLE {quoted} {addition}")
+            self._tx.exec_driver_sql(f"ALTER TABLE {quoted} {addition}")
 
     def _record(self, created: set[str], added: _Added) -> None:
         rows = []
@@ -244,15 +261,15 @@ class _Growth:
             for column in columns:
                 rows.append(self._row(table, column))
                 if column.overflow:
-                    self._log(table, column.name, column.path, "overflow")
+                    self._report(table, column.name, column.path, "overflow")
                 elif part not in created:
-                    self._log(table, column.name, column.path, "column")
+                    self._report(table, column.name, column.path, "column")
         if rows:
-            self._connection.execute(sa.insert(tables.columns), rows)
-        if self._told:
-            self._connection.execute(sa.insert(tables.schema_changes), self._told)
-            told = Counter(entry["what"] for entry in self._told)
-            log.info("columns added", connection=self._origin.connection, table=self._owner, told=dict(told))
+            self._tx.execute(sa.insert(tables.columns), rows)
+        if self._entries:
+            self._tx.execute(sa.insert(tables.schema_changes), self._entries)
+            counts = Counter(entry["what"] for entry in self._entries)
+            log.info("columns added", connection=self._origin.connection, table=self._owner, counts=dict(counts))
 
     def _row(self, table: schemas.Table, column: schemas.Column) -> dict[str, Any]:
         return {
@@ -271,30 +288,30 @@ class _Growth:
         return None if column.overflow else self._origin.notes.get(part, {}).get(column.path)
 
     def _annotate(self, added: _Added) -> None:
-        """Where the database keeps comments, a column says itself what its values mean."""
-        if self._connection.dialect.name != "postgresql":
+        """On PostgreSQL, store the note as the column's comment too."""
+        if self._tx.dialect.name != "postgresql":
             return
         for part, columns in added.items():
             built = schemas.build(self._tables[part].name, part, columns)
             for column in columns:
                 if (note := self._note(part, column)) is not None:
                     built.c[column.name].comment = note
-                    self._connection.execute(sa.schema.SetColumnComment(built.c[column.name]))
+                    self._tx.execute(sa.schema.SetColumnComment(built.c[column.name]))
 
     def _cap_columns(self, table: schemas.Table, name: str, path: str) -> None:
         if not table.capped:
-            self._log(table, name, path, "capped")
+            self._report(table, name, path, "capped")
             self._tables[table.part] = schemas.with_columns(
                 table.name, table.part, [*table.columns.values(), *table.overflows.values()], capped=True
             )
 
     def _cap_parts(self, part: str) -> None:
-        if not self._full:
-            self._full = True
-            self._log(self._tables[""], None, part, "capped")
+        if not self._parts_capped:
+            self._parts_capped = True
+            self._report(self._tables[""], None, part, "capped")
 
-    def _log(self, table: schemas.Table, column: str | None, path: str, what: str) -> None:
-        self._told.append(
+    def _report(self, table: schemas.Table, column: str | None, path: str, what: str) -> None:
+        self._entries.append(
             {
                 "at": self._now,
                 "connection": self._origin.connection,
@@ -307,13 +324,13 @@ class _Growth:
         )
 
 
-def _taken(table: schemas.Table, added: Iterable[schemas.Column]) -> set[str]:
+def _taken_names(table: schemas.Table, added: Iterable[schemas.Column]) -> set[str]:
     return {*table.names, *(column.name for column in added)}
 
 
-def _common(shown: set[Kind]) -> Kind:
-    """One kind for a field that shows several at once: text holds every scalar, whichever came first."""
-    scalars = shown - {Kind.JSON}
+def _common_kind(kinds: set[Kind]) -> Kind:
+    """One kind for values of several kinds: text, which holds every scalar, whichever came first."""
+    scalars = kinds - {Kind.JSON}
     if not scalars:
         return Kind.JSON
     return next(iter(scalars)) if len(scalars) == 1 else Kind.TEXT

@@ -1,4 +1,4 @@
-"""What is remembered of the resource tables: which exist, which column of which holds which field."""
+"""A resource's schema: which tables it has, and which column holds which field."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import exact
-from models.db import tables
+from models.db import tables, types
 from models.mirror import column_types, naming
 from models.values import Kind
 
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-MOST_COLUMNS = 1500
-"""Columns of fields in one table, declared ones and `__text` included: PostgreSQL ends at 1,600, SQLite at 2,000."""
+MAX_COLUMNS = 1500
+"""Columns for fields in one table, declared ones and `__text` included: PostgreSQL allows 1,600, SQLite 2,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The object's own table, or one part's. `capped`: it takes no more undeclared columns."""
+    """The object's own table, or a part's. `capped`: it takes no more undeclared columns."""
 
     name: str
     part: str
@@ -51,12 +50,15 @@ class Table:
     @property
     def full(self) -> bool:
         """Whether it takes no more columns at all."""
-        return len(self.columns) + len(self.overflows) >= MOST_COLUMNS
+        return len(self.columns) + len(self.overflows) >= MAX_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A resource's tables by part ("" for the object itself). `mark` tells an older schema from a newer one."""
+    """A resource's tables by part ("" for the object itself).
+
+    `mark`: rises with every change. `capped`: no more parts get tables.
+    """
 
     owner: str
     mark: tuple[int, int]
@@ -79,13 +81,13 @@ def _of_owner(owner: str | sa.ColumnElement[str]) -> sa.Select[Any]:
 
 
 def mark(tx: sa.Connection, owner: str) -> tuple[int, int]:
-    """What tells an older schema from a newer one: how many tables, and the newest column's version."""
+    """The schema's mark: the number of tables, and the newest column's version."""
     row = tx.execute(_MARK, {"this": owner}).one()
     return (row[0], row[1] or 0)
 
 
-_this = sa.bindparam("this", type_=tables.KeyText)
-_MARK = sa.select(  # spelt once: every write asks
+_this = sa.bindparam("this", type_=types.KeyText)
+_MARK = sa.select(  # built once: every write executes it
     sa.select(sa.func.count()).select_from(tables.parts).where(tables.parts.c.owner == _this).scalar_subquery(),
     sa.select(sa.func.max(tables.columns.c.version))
     .where(tables.columns.c.table_name.in_(_of_owner(_this)))
@@ -94,7 +96,7 @@ _MARK = sa.select(  # spelt once: every write asks
 
 
 def load(tx: sa.Connection, owner: str) -> Schema | None:
-    """The schema as this transaction sees it; None where no table was ever created."""
+    """The schema as this transaction sees it; None if it has no table yet."""
     parts = tx.execute(
         sa.select(tables.parts.c.table_name, tables.parts.c.path).where(tables.parts.c.owner == owner)
     ).all()
@@ -116,7 +118,7 @@ def load(tx: sa.Connection, owner: str) -> Schema | None:
 
 
 def _capped(tx: sa.Connection, owner: str) -> set[tuple[str, bool]]:
-    """The tables that are full: of columns (True) or, for the owner, of parts (False)."""
+    """The tables that take no more columns (True) or, for the owner, no more parts (False)."""
     entries = tables.schema_changes
     rows = tx.execute(
         sa.select(entries.c.table_name, entries.c.column_name.is_not(None)).where(
@@ -127,7 +129,7 @@ def _capped(tx: sa.Connection, owner: str) -> set[tuple[str, bool]]:
 
 
 def with_columns(name: str, part: str, columns: Iterable[Column], *, capped: bool) -> Table:
-    """A table as remembered, with its SQLAlchemy face."""
+    """A table with these columns, and its SQLAlchemy table."""
     columns = list(columns)
     return Table(
         name=name,
@@ -140,7 +142,7 @@ def with_columns(name: str, part: str, columns: Iterable[Column], *, capped: boo
 
 
 def build(name: str, part: str, columns: Iterable[Column]) -> sa.Table:
-    """The table as SQL knows it: our columns, then the fields'."""
+    """The SQLAlchemy table: the bookkeeping columns, then the fields'."""
     ours = _part_columns(part) if part else _root_columns()
     metadata = sa.MetaData(naming_convention=tables.metadata.naming_convention)
     return sa.Table(name, metadata, *ours, *(_sql_column(column) for column in columns))
@@ -148,32 +150,32 @@ def build(name: str, part: str, columns: Iterable[Column]) -> sa.Table:
 
 def _sql_column(column: Column) -> sa.Column[Any]:
     # Always quoted: no list of keywords is complete (SQLAlchemy's for SQLite has no RETURNING).
-    return sa.Column(sa.sql.quoted_name(column.name, quote=True), column_types.SQL[column.kind])
+    return sa.Column(sa.sql.quoted_name(column.name, quote=True), column_types.SQL_TYPES[column.kind])
 
 
 def _root_columns() -> list[sa.Column[Any]]:
     return [
-        sa.Column("_connection", tables.KeyText, primary_key=True),
-        sa.Column("_key", tables.KeyText, primary_key=True),
-        sa.Column("_raw", exact.ExactJSON, nullable=False),
+        sa.Column("_connection", types.KeyText, primary_key=True),
+        sa.Column("_key", types.KeyText, primary_key=True),
+        sa.Column("_raw", types.ExactJSON, nullable=False),
         sa.Column("_hash", sa.Text, nullable=False),
         sa.Column("_sent", sa.Text),
         sa.Column("_listed", sa.Text),
         sa.Column("_revision", sa.BigInteger, nullable=False),
-        sa.Column("_first_seen_at", tables.Instant, nullable=False),
-        sa.Column("_changed_at", tables.Instant, nullable=False),
-        sa.Column("_observed_at", tables.Instant, nullable=False),
-        sa.Column("_deleted_at", tables.Instant),
+        sa.Column("_first_seen_at", types.Instant, nullable=False),
+        sa.Column("_changed_at", types.Instant, nullable=False),
+        sa.Column("_observed_at", types.Instant, nullable=False),
+        sa.Column("_deleted_at", types.Instant),
     ]
 
 
 def _part_columns(part: str) -> list[sa.Column[Any]]:
     ours: list[sa.Column[Any]] = [
-        sa.Column("_connection", tables.KeyText, primary_key=True),
-        sa.Column("_key", tables.KeyText, primary_key=True),
+        sa.Column("_connection", types.KeyText, primary_key=True),
+        sa.Column("_key", types.KeyText, primary_key=True),
         sa.Column("_position", sa.Integer, primary_key=True, autoincrement=False),
     ]
     if len(naming.steps(part)) > 1:
-        # NULL where the list stands in a plain object and not in another part's row.
+        # NULL where the list is inside a plain object, not inside another part's row.
         ours.append(sa.Column("_parent_position", sa.Integer))
     return ours

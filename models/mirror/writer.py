@@ -1,27 +1,27 @@
-"""The only way from a request to the mirror's rows: what it writes is of one revision, and is journaled last."""
+"""Writes the result of one request: all rows with one revision, their journal entries last."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from models.bookkeeping import journal
-from models.mirror import apply
-from models.mirror.prepare import Prepared
+from models.mirror import apply, queries
+from models.mirror.rows import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from models.db.database import Tx
-    from models.mirror.apply import Target
+    from models.mirror.target import Target
     from models.values import Cause, Change
 
 _NOTHING = Prepared({})
 
 
 class MirrorWriter:
-    """Writes rows inside one transaction and collects what changed; `close` journals it as the last statement.
+    """Writes rows inside one transaction and collects the changes; `close` journals them with the last statements.
 
-    Never backwards: rows are compared under one lock, and one that a higher revision wrote stays as it is.
+    Never backwards: rows are compared under one lock, and a row that a higher revision wrote stays as it is.
     """
 
     def __init__(self, tx: Tx, target: Target, *, revision: int, cause: Cause) -> None:
@@ -36,11 +36,11 @@ class MirrorWriter:
         point: bool,
         meanwhile: Callable[[], None] | None = None,
     ) -> list[Change]:
-        """Write snapshots; see `records.apply`, whose `Stale` it raises. What changed by this call."""
+        """Write snapshots and return what changed. Raises `NeedsLayoutError`, see `models.mirror.apply`."""
         return self._apply(prepared, (), listed=listed, point=point, meanwhile=meanwhile)
 
     def delete(self, keys: Sequence[str], *, listed: Mapping[str, str] | None = None, point: bool) -> list[Change]:
-        """Write tombstones. Likewise."""
+        """Write tombstones and return what changed."""
         return self._apply(_NOTHING, keys, listed=listed, point=point) if keys else []
 
     def _apply(
@@ -67,7 +67,7 @@ class MirrorWriter:
         return changes
 
     def close(self) -> None:
-        """Journal what changed, in the order of the keys; the transaction is to end with this."""
+        """Journal the changes, in the order of the keys. Nothing may follow but the commit."""
         self.changes.sort(key=lambda change: change.key)
         journal.append(
             self.tx,
@@ -77,5 +77,5 @@ class MirrorWriter:
             revision=self.revision,
             cause=self.cause,
             now=self.tx.now,
-            rows=apply.table_of(self.tx.database, self.target),
+            rows=queries.table_of(self.tx.database, self.target),
         )

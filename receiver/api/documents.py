@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from models.bookkeeping import documents
 from models.bookkeeping.documents import State
-from models.mirror import apply
+from models.mirror.target import Target
 from models.settings.connections import TakesDocuments
 from receiver.http import multipart
 from receiver.http.answers import Answer, AnswerResponse, Count, Object, Sha256, Text, Timestamp
@@ -113,7 +113,7 @@ class Documents:
             return documents.hand_in(tx, connection=connection, kind=kind, name=name, content=content, order=order)
 
     def _status(self, options: TakesDocuments, kind: str, sha256: str) -> DocumentStatus | None:
-        target = apply.Target(options.name, options.system, kind)
+        target = Target(options.name, options.system, kind)
         with self._database.read() as tx:
             found = documents.get(tx, connection=options.name, kind=kind, sha256=sha256)
             if found is None:

@@ -26,7 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from models import status
 from models.db import migration
 from models.db.database import Database
-from models.mirror import apply
+from models.mirror import naming
 from tests.mirroring import table
 from tests.processes import Installation, free_port, kill_group, until
 from tests.serving import served
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 RESOURCE = "documents.saleOrder"
-TABLE = apply.table_name("dilovod", RESOURCE)
+TABLE = naming.table_name("dilovod", RESOURCE)
 
 _HEARD = "erpmirror_benchmark"
 _LONGEST = 60.0

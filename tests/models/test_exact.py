@@ -1,4 +1,4 @@
-"""Values survive the way from the wire to the database and back, whatever their size."""
+"""Values are the same after decoding, storing and reading them, whatever their size."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models import exact
+from models.db import types
 
 if TYPE_CHECKING:
     from models.db.database import Database
@@ -27,13 +28,13 @@ probe = sa.Table(
     "probe",
     sa.MetaData(),
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("number", exact.ExactNumber),
-    sa.Column("json", exact.ExactJSON),
+    sa.Column("number", types.ExactNumber),
+    sa.Column("json", types.ExactJSON),
 )
 
 
 def respelled(value: Any) -> Any:
-    """The same value with its keys turned round and zeros behind its numbers."""
+    """The same value with its keys in reverse order and trailing zeros."""
     if isinstance(value, dict):
         return {key: respelled(item) for key, item in reversed(value.items())}
     if isinstance(value, list):
@@ -99,7 +100,7 @@ def test_what_is_not_json_is_refused(text: str) -> None:
 
 
 @given(values)
-def test_whichever_decoder_takes_a_text_the_values_are_the_same(value: Any) -> None:
+def test_both_decoders_give_the_same_values(value: Any) -> None:
     for ascii_only in (True, False):
         text = simplejson.dumps(value, use_decimal=True, ensure_ascii=ascii_only)
         decoded = exact.loads(text)
@@ -153,7 +154,7 @@ def test_nesting_deeper_than_python_recurses_is_normalised() -> None:
 @pytest.mark.parametrize(
     "text", ['"\\ud800"', b"\xef\xbb\xbf[1]", '"a"'.encode("utf-16"), "7" * 3000, b'"\xed\xa0\x80"']
 )
-def test_what_only_the_standard_library_takes_is_taken(text: str | bytes) -> None:
+def test_what_only_the_standard_library_accepts_is_decoded(text: str | bytes) -> None:
     assert json.loads(text) == exact.loads(text)
 
 

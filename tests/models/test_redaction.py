@@ -1,4 +1,4 @@
-"""What a rule names never gets past redaction, however deep and however spelled."""
+"""Redaction removes what a rule names, however deep it is and however it is written."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OBJECT: dict[str, Any] = {
         ),
     ],
 )
-def test_rules_take_out_what_they_name(kept: dict[str, Any], omit: tuple[str, ...]) -> None:
+def test_rules_remove_what_they_name(kept: dict[str, Any], omit: tuple[str, ...]) -> None:
     assert kept == redaction.redact(OBJECT, omit)
 
 
@@ -107,6 +107,6 @@ def test_a_secret_is_masked_however_it_is_written_and_wherever_it_is_cut(
         assert len(piece) < 6 or "***" in left
 
 
-def test_what_holds_no_secret_is_as_it_was() -> None:
+def test_a_text_without_a_secret_is_unchanged() -> None:
     assert "nothing to see, not even a-long" == redaction.Mask(SECRETS)("nothing to see, not even a-long")
     assert "" == redaction.Mask([])("")

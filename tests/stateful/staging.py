@@ -136,9 +136,9 @@ class Staged(Database):
         return self._clock
 
     @contextmanager
-    def begin(self, *, lazily: bool = False) -> Iterator[Tx]:
+    def begin(self, *, durable: bool = True) -> Iterator[Tx]:
         stop("a writing transaction")
-        with super().begin(lazily=lazily) as tx, _within():
+        with super().begin(durable=durable) as tx, _within():
             yield tx
         self.commits += 1
 
@@ -149,8 +149,8 @@ class Staged(Database):
             yield tx
 
     @contextmanager
-    def alone(self, *, lazily: bool = False) -> Iterator[Tx]:
-        with self.begin(lazily=True) if lazily else self.read() as tx:
+    def autocommit(self, *, durable: bool = True) -> Iterator[Tx]:
+        with self.read() if durable else self.begin(durable=False) as tx:
             yield tx
 
     def empty(self) -> None:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from models.bookkeeping import due, inbox, parked, streams, webhooks
 from models.db import tables
-from models.mirror import apply, schema_evolution
+from models.mirror import queries, schema_evolution
 from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import table
 from tests.processes import Line
@@ -389,7 +389,7 @@ class BaseHarness(Generic[V]):
     def live(self, resource: str = "goods") -> dict[str, Any]:
         target = self.context.target(self.context.resources[resource])
         with self.database.read() as tx:
-            return {key: raw for key, gone, raw in apply.export(tx, target) if gone is None}
+            return {key: raw for key, gone, raw in queries.export(tx, target) if gone is None}
 
     def row(self, key: str, resource: str = "goods") -> Any:
         with self.database.read() as tx:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from models.db.database import Tx
-    from models.mirror.apply import Target
+    from models.mirror.target import Target
 
 
 class Format(StrEnum):
@@ -44,12 +44,12 @@ def export(
 
     Example: [bold]erpmirror export shop catalogs.goods --format csv > goods.csv[/]
     """
-    from models.mirror import apply
+    from models.mirror.target import Target
 
     loaded = common.settings(config)
     database = common.database(loaded)
     with database.read() as opened:
-        target = apply.Target(connection, _system(opened, connection, resource), resource)
+        target = Target(connection, _system(opened, connection, resource), resource)
         with common.counting(f"{connection} {resource}") as counted:
             (_export_csv if form is Format.CSV else _export_json)(opened, target, counted)
 
@@ -73,9 +73,9 @@ def _system(opened: sa.Connection, connection: str, resource: str) -> str:
 
 def _export_json(opened: Tx, target: Target, counted: Callable[[int], None]) -> None:
     from models import exact
-    from models.mirror import apply
+    from models.mirror import queries
 
-    for done, (key, deleted_at, raw) in enumerate(apply.export(opened, target), start=1):
+    for done, (key, deleted_at, raw) in enumerate(queries.export(opened, target), start=1):
         line = {"key": key, "deleted_at": _iso(deleted_at), "raw": raw}
         sys.stdout.write(exact.dumps(line) + "\n")
         counted(done)

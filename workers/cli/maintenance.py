@@ -22,16 +22,16 @@ def rebuild(connection: common.Name, resource: common.MaybeResource = None, *, c
     Example: [bold]erpmirror rebuild shop[/]
     """
     from models.bookkeeping import streams
-    from models.mirror import apply, schema_evolution
+    from models.mirror import queries, rebuild, schema_evolution
 
     at = common.connection_context(config, connection)
     for name in common.resources(at, resource):
         with at.database.read() as opened:
             target = at.target(at.resources[name], streams.get(opened, connection, name))
-            total = apply.count_live(opened, target)
+            total = queries.count_live(opened, target)
         try:
             with common.counting(name, total or None) as counted:
-                done = apply.rebuild(at.database, target, progress=counted)
+                done = rebuild.rebuild(at.database, target, progress=counted)
         except schema_evolution.TableLockedError:
             raise errors.Problem(f"{name}: its table is locked by a long query; try again later") from None
         common.out().print(f"{name}: {done} objects rebuilt", markup=False)
@@ -81,10 +81,10 @@ def _doomed(database: Database, connection: str, resource: str | None) -> dict[t
 
 def _forget(database: Database, connection: str, system: str, resource: str) -> None:
     from models.bookkeeping import documents, inbox, streams
-    from models.mirror import apply
+    from models.mirror import rebuild
 
     with database.begin() as opened:
         documents.forget(opened, connection=connection, kind=resource)
-        apply.forget(opened, connection=connection, system=system, resource=resource)
+        rebuild.forget(opened, connection=connection, system=system, resource=resource)
         streams.forget(opened, connection=connection, resource=resource)
         inbox.forget(opened, connection=connection, resource=resource)

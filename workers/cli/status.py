@@ -262,11 +262,11 @@ def _what_next(wrong: Sequence[progress.Progressed]) -> str:
 
 
 def _rows(at: ConnectionContext, names: Sequence[str]) -> dict[str, int]:
-    from models.mirror import apply
+    from models.mirror import queries
 
     with at.database.read() as opened:
         targets = {name: at.target(at.resources[name], None) for name in names}
-        return {name: apply.count_live(opened, target) for name, target in targets.items()}
+        return {name: queries.count_live(opened, target) for name, target in targets.items()}
 
 
 def ask(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models import exact
-from models.mirror import apply
+from models.mirror import queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,7 +49,9 @@ def compare(
 def _compared(database: Database, context: ConnectionContext, name: str, truth: dict[str, Any]) -> Comparison:
     target = context.target(context.resources[name], None)
     with database.read() as tx:
-        mirror = {key: exact.canonical(raw) for key, deleted_at, raw in apply.export(tx, target) if deleted_at is None}
+        mirror = {
+            key: exact.canonical(raw) for key, deleted_at, raw in queries.export(tx, target) if deleted_at is None
+        }
     vendor = {key: exact.canonical(exact.storable(raw)) for key, raw in truth.items()}
     differences = tuple(sorted(key for key in vendor.keys() | mirror.keys() if vendor.get(key) != mirror.get(key)))
     return Comparison(context.name, name, len(vendor), len(mirror), differences)

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from models import failpoints
 from models.db.database import Tx
-from models.db.tables import Instant, gates, leases, revisions
+from models.db.tables import gates, leases, revisions
+from models.db.types import Instant
 from models.failpoints import Point
 from models.values import backoff
 from workers.errors import Busy
@@ -138,7 +139,7 @@ class Gate:
         until the pace allows the request.
         """
         # Whom a file's machine takes with it when it fails misses no lease. A server's client may live on.
-        with self._database.begin(lazily=self._database.is_sqlite) as tx:
+        with self._database.begin(durable=not self._database.is_sqlite) as tx:
             row = self._lock(tx)
             now, read_at = row.now, self._stopwatch.monotonic()
             if row.closed_until is not None and row.closed_until > now:

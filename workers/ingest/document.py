@@ -17,7 +17,9 @@ from models import failpoints
 from models.bookkeeping import documents, inbox
 from models.bookkeeping.documents import State
 from models.failpoints import Point
-from models.mirror import apply, schema_evolution
+from models.mirror import prepare, schema_evolution
+from models.mirror.rows import Prepared
+from models.mirror.target import Target
 from workers.errors import SetAside, TryLater, VendorError
 from workers.gate import gate
 from workers.ingest import failures, vendor_schema
@@ -60,11 +62,11 @@ def send(session: WorkSession, resource: Resource, item: Item) -> None:
             _send(session, lease, resource, target, item=item, document=document)
 
 
-def _begun(context: ConnectionContext, lease: Lease, target: apply.Target, item: Item) -> Document | None:
+def _begun(context: ConnectionContext, lease: Lease, target: Target, item: Item) -> Document | None:
     """The document, on its way from here on; None if there is nothing to send, and then the slot is given back."""
     try:
         with failures.classify(context):
-            apply.prepare(context.database, target, [])  # a locked table is better met before anything is sent
+            prepare.prepare(context.database, target, [])  # a locked table is better met before anything is sent
     except VendorError as failure:
         failures.fail_key(context, lease, item, failure)
         return None
@@ -83,7 +85,7 @@ def _begun(context: ConnectionContext, lease: Lease, target: apply.Target, item:
 
 
 def _send(
-    session: WorkSession, lease: Lease, resource: Resource, target: apply.Target, *, item: Item, document: Document
+    session: WorkSession, lease: Lease, resource: Resource, target: Target, *, item: Item, document: Document
 ) -> None:
     context = session.context
     try:
@@ -105,17 +107,17 @@ def _send(
     log.info("interpreted", connection=context.name, resource=resource.name, key=item.key, changes=len(changes))
 
 
-def _prepared(context: ConnectionContext, lease: Lease, target: apply.Target, found: Snapshot) -> apply.Prepared:
+def _prepared(context: ConnectionContext, lease: Lease, target: Target, found: Snapshot) -> Prepared:
     """Ready to be written. There is no asking again, so a table that somebody's query locks is waited for a while."""
     for _ in range(_TRIES):
         with suppress(schema_evolution.TableLockedError):
-            return apply.prepare(context.database, target, [found])
+            return prepare.prepare(context.database, target, [found])
         with proved(lease, renew):
             pass
-    return apply.prepare(context.database, target, [found])
+    return prepare.prepare(context.database, target, [found])
 
 
-def _write(lease: Lease, target: apply.Target, *, item: Item, prepared: apply.Prepared) -> list[Change]:
+def _write(lease: Lease, target: Target, *, item: Item, prepared: Prepared) -> list[Change]:
     with UnitOfWork.under(lease, target, item.cause, journaled=Point.DOCUMENT_JOURNALED) as work:
         known = documents.mark_interpreted(work.tx, item, now=work.tx.now)
         if known:  # else forgotten meanwhile, and its row with it

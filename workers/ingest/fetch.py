@@ -14,7 +14,9 @@ import structlog
 from models import failpoints
 from models.bookkeeping import deletion_guard, inbox, parked, streams
 from models.failpoints import Point
-from models.mirror import apply
+from models.mirror import prepare, queries
+from models.mirror.rows import Prepared
+from models.mirror.target import Target
 from models.values import Cause, Snapshot, Withheld, backoff
 from workers.errors import SetAside, VendorError
 from workers.gate import gate
@@ -132,7 +134,7 @@ def _fetch(session: WorkSession, lease: Lease, resource: Resource, stream: Strea
             if isinstance(found, Snapshot):
                 stream = vendor_schema.refresh(session, resource, stream, found.raw, asked_at=lease.sent_at)
             target = context.target(resource, stream)
-            prepared = apply.prepare(context.database, target, [found] if isinstance(found, Snapshot) else [])
+            prepared = prepare.prepare(context.database, target, [found] if isinstance(found, Snapshot) else [])
             failpoints.hit(Point.ROW_PREPARED)
     except VendorError as failure:
         failures.fail_key(context, lease, item, failure)
@@ -167,11 +169,11 @@ def _write(
     context: ConnectionContext,
     lease: Lease,
     resource: Resource,
-    target: apply.Target,
+    target: Target,
     *,
     item: Item,
     found: Snapshot | Tombstone,
-    prepared: apply.Prepared,
+    prepared: Prepared,
 ) -> list[Change]:
     token = found.listed if isinstance(found, Snapshot) else item.listed
     listed = {item.key: token} if token is not None else {}
@@ -193,7 +195,7 @@ def _write(
 
 def _may_delete(work: UnitOfWork, context: ConnectionContext, resource: Resource, *, item: Item) -> bool:
     tx, target = work.tx, work.target
-    _, deleted = apply.listed_tokens(tx, target, [item.key]).get(item.key, (None, True))
+    _, deleted = queries.listed_tokens(tx, target, [item.key]).get(item.key, (None, True))
     if deleted or resource.register:
         return True
     if item.approved:

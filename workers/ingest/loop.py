@@ -157,7 +157,7 @@ def _pending(session: WorkSession, *, full: bool, fold: bool = False) -> Pending
     context, folded = session.context, _FOLD
     due = None if fold else _look(session, full=full)
     while due is None or (due.unfolded and folded == _FOLD):
-        with context.database.begin(lazily=True) as tx:  # lost, they are webhooks again, and folded again
+        with context.database.begin(durable=False) as tx:  # lost, they are webhooks again, and folded again
             folded = webhooks.fold(tx, connection=context.name, limit=_FOLD)
             due = _due(tx, context, full=full)
     session.steps += 1

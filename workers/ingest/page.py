@@ -13,8 +13,9 @@ import structlog
 from models import exact, failpoints, redaction
 from models.bookkeeping import deletion_guard, full_syncs, inbox, parked, seen_keys, streams
 from models.failpoints import Point
-from models.mirror import apply, schema_evolution
-from models.values import Cause, Chunk, Lane, Malformed, ObjectRef, Unreadable
+from models.mirror import apply, prepare, queries, schema_evolution
+from models.mirror.rows import Prepared
+from models.values import Cause, Chunk, Lane, MalformedError, ObjectRef, Unreadable
 from workers.errors import SetAside, TryLater
 from workers.ingest import failures
 from workers.ingest.unit_of_work import UnitOfWork, release, renew
@@ -44,7 +45,7 @@ class PreparedChunk:
     """A chunk, ready to be written. `goes_on`: the next reply is already asked for, under the same slot."""
 
     chunk: Chunk
-    prepared: apply.Prepared | None = None
+    prepared: Prepared | None = None
     goes_on: bool = False
 
 
@@ -101,7 +102,7 @@ class Page:
             # All but the first reading find most objects as they were.
             known = self.stream.cursor is not None
             with _decoded():
-                prepared = apply.prepare(self.database, self.target, chunk.snapshots, as_known=known)
+                prepared = prepare.prepare(self.database, self.target, chunk.snapshots, as_known=known)
             if not (known or self.database.is_sqlite):
                 prepared.encode()
             return PreparedChunk(chunk, prepared, goes_on)
@@ -116,12 +117,12 @@ class Page:
         failpoints.hit(Point.CHUNK_ARRIVED)
         chunk = piece.chunk
         with _decoded():
-            prepared = piece.prepared or apply.prepare(self.database, self.target, chunk.snapshots)
+            prepared = piece.prepared or prepare.prepare(self.database, self.target, chunk.snapshots)
         try:
             self._commit(lease, chunk, prepared, meanwhile, goes_on=piece.goes_on)
-        except apply.NeedsLayout as stale:
+        except apply.NeedsLayoutError as stale:
             with _decoded():
-                prepared = apply.lay_out(self.database, self.target, prepared, stale.keys)
+                prepared = prepare.lay_out(self.database, self.target, prepared, stale.keys)
             self.write(lease, replace(piece, prepared=prepared), meanwhile)
         except sa.exc.DBAPIError as error:
             if not failures.is_refusal(error):
@@ -135,7 +136,7 @@ class Page:
         self,
         lease: Lease,
         chunk: Chunk,
-        prepared: apply.Prepared,
+        prepared: Prepared,
         meanwhile: Callable[[], None],
         *,
         goes_on: bool,
@@ -161,7 +162,7 @@ class Page:
             failpoints.hit(Point.CHUNK_ADVANCED)
         failpoints.hit(Point.CHUNK_COMMITTED)
         if self.full and work.changes and not self.surveyed:
-            apply.analyze(self.database, self.target)
+            queries.analyze(self.database, self.target)
             self.surveyed = True
         self.session.changes += len(work.changes)
         told = {"connection": self.context.name, "resource": self.resource.name}
@@ -227,7 +228,7 @@ class Page:
         if not lines:
             return []
         keys = [line.key for line in lines]
-        rows = apply.listed_tokens(tx, self.target, keys)
+        rows = queries.listed_tokens(tx, self.target, keys)
         waiting = inbox.tokens(tx, connection=self.context.name, resource=self.resource.name, keys=keys)
         asked_for = self.stream.asked_for
         return [
@@ -241,7 +242,7 @@ class Page:
 
         Where nothing can be fetched, what the one before did not name either is deleted: one reply may be wrong.
         """
-        absent = list(apply.keys_absent(tx, self.target, before_revision=self.first_revision or 0))
+        absent = list(queries.keys_absent(tx, self.target, before_revision=self.first_revision or 0))
         if self.resource.points:
             # A key that waits already, or is held, is still missing: that is no news.
             self._enqueue(tx, [ObjectRef(self.resource.name, key) for key in absent], unless_known=True)
@@ -332,7 +333,7 @@ class Page:
 def _decoded() -> Iterator[None]:
     try:
         yield
-    except Malformed as error:
+    except MalformedError as error:
         raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
 
 

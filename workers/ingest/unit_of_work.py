@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from models.db.database import Tx
     from models.failpoints import Point
-    from models.mirror.apply import Target
+    from models.mirror.target import Target
     from models.values import Cause
     from workers.gate.gate import Lease
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from models import exact
 from models.bookkeeping import streams
-from models.mirror import apply
+from models.mirror import queries
 from workers.errors import SetAside, VendorError
 from workers.ingest import failures
 from workers.ingest.unit_of_work import proved
@@ -95,7 +95,7 @@ def refresh(session: WorkSession, resource: Resource, stream: Stream, raw: JsonO
         return stream
     seen = {name for name, value in resource.project(raw).items() if value not in _EMPTY}
     new = seen - _declared(stream.shape)
-    if not new or new <= apply.fields(context.database, context.target(resource, stream)):
+    if not new or new <= queries.fields(context.database, context.target(resource, stream)):
         return stream
     if stream.shape_at is not None and stream.shape_at > asked_at - _YOUNG:
         return stream

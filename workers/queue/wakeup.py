@@ -18,7 +18,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models import failpoints
 from models.db.database import NO_SYNC
-from models.db.tables import Instant, wakeups
+from models.db.tables import wakeups
+from models.db.types import Instant
 from models.failpoints import Point
 from workers.queue.broker import PATIENCE
 
@@ -94,7 +95,7 @@ class Waker:
     def acknowledge(self, connection: str, which: Which) -> None:
         """Record that a worker has begun: work that is stored from now on needs a new wake-up."""
         with self._database.autocommit(
-            lazily=True
+            durable=False
         ) as db:  # a lost acknowledgement looks like a lost wake-up: it is repeated
             clock = self._database.clock_sql()
             answered = _acknowledged(clock.expression, self._database.is_sqlite)
@@ -130,7 +131,7 @@ class Waker:
 
     def _claim(self, connection: str, which: Which, *, again: bool) -> bool:
         clock = self._database.clock_sql()
-        with self._database.autocommit(lazily=True) as db:  # a lost claim costs one superfluous message
+        with self._database.autocommit(durable=False) as db:  # a lost claim costs one superfluous message
             values = {"its_connection": connection, "its_bell": which, **clock.params}
             if again:
                 values["overdue"] = self._database.now(db) - COUNTS_FOR

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 revision = "0001"
 down_revision = None
 
-# A copy of the types of `models.db.tables`: a change there must not change a released migration.
+# A copy of `models.db.types`: a change there must not change a released migration.
 KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 INSTANT = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
@@ -29,7 +29,7 @@ def upgrade() -> None:
 
 
 def _work() -> None:
-    """What waits: webhooks, keys to fetch, wake-ups, canaries."""
+    """Pending work, and whether messages reach the workers."""
     op.create_table(
         "erpmirror_webhooks",
         sa.Column("id", ID, primary_key=True),
@@ -90,7 +90,7 @@ def _work() -> None:
 
 
 def _streams() -> None:
-    """Where each resource stands, and what its full syncs have seen."""
+    """Each resource's state, its full syncs and the keys that they listed."""
     op.create_table(
         "erpmirror_streams",
         sa.Column("connection", KEY, primary_key=True),
@@ -183,7 +183,7 @@ def _gates() -> None:
 
 
 def _journal() -> None:
-    """What changed, and the counter of revisions."""
+    """The journal, and SQLite's counter of revisions."""
     op.create_table(
         "erpmirror_changes",
         sa.Column("id", ID, primary_key=True, autoincrement=False),
@@ -220,7 +220,7 @@ def _journal() -> None:
 
 
 def _documents() -> None:
-    """Documents that were handed in."""
+    """Files that were handed in."""
     op.create_table(
         "erpmirror_documents",
         sa.Column("connection", KEY, primary_key=True),
@@ -238,7 +238,7 @@ def _documents() -> None:
 
 
 def _mirror() -> None:
-    """Which tables and columns the mirror has."""
+    """The mirror's tables and columns."""
     op.create_table(
         "erpmirror_columns",
         sa.Column("table_name", KEY, primary_key=True),

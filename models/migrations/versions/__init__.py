@@ -1,1 +1,1 @@
-"""One file for each step, numbered. A step that was released is never edited."""
+"""One numbered file per step. A released step is never edited."""

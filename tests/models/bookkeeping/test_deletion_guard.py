@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.bookkeeping import deletion_guard, streams
-from models.mirror import apply
+from models.mirror.target import Target
 from tests.models import mirroring
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_approved_deletions_no_longer_count(hundred: Database) -> None:
 
 def test_deletions_of_other_resources_and_connections_do_not_count(hundred: Database) -> None:
     for connection, resource in (("books", "orders"), ("shop", "invoices")):
-        target = apply.Target(connection, "directo", resource)
+        target = Target(connection, "directo", resource)
         mirroring.write(hundred, {key: {"n": 1} for key in KEYS}, target=target)
         mirroring.write(hundred, tombstones=KEYS, revision=5, target=target)
     assert permitted(hundred, 20)

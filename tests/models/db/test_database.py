@@ -1,4 +1,4 @@
-"""The door to the database: transactions that wait for the disk or not, statements alone, connections that died."""
+"""Transactions that wait for the disk or do not, single statements, connections that the server closed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROW = {"connection": "shop", "resource": "goods", "key": "1"}
 
 
 class _BrokenError(Exception):
-    """What broke a transaction off."""
+    """Raised to roll a transaction back."""
 
 
 def rows(database: Database) -> int:
@@ -23,50 +23,50 @@ def rows(database: Database) -> int:
 
 
 def durability(tx: sa.Connection) -> str:
-    """What this transaction's end waits for, in the database's own words."""
+    """Whether this transaction's commit waits for the disk, by the database's own settings."""
     shown = "PRAGMA synchronous" if tx.dialect.name == "sqlite" else "SHOW synchronous_commit"
-    return {"2": "durable", "on": "durable"}.get(str(tx.exec_driver_sql(shown).scalar()), "lazy")
+    return {"2": "durable", "on": "durable"}.get(str(tx.exec_driver_sql(shown).scalar()), "not durable")
 
 
-def test_a_lazy_transaction_is_there_for_everybody_once_it_has_ended(database: Database) -> None:
-    with database.begin(lazily=True) as tx:
+def test_a_transaction_that_is_not_durable_is_visible_once_committed(database: Database) -> None:
+    with database.begin(durable=False) as tx:
         tx.execute(sa.insert(seen_keys), ROW)
     assert 1 == rows(database)
 
 
-def test_a_lazy_transaction_that_breaks_off_leaves_nothing(database: Database) -> None:
-    with suppress(_BrokenError), database.begin(lazily=True) as tx:
+def test_a_transaction_that_is_not_durable_can_be_rolled_back(database: Database) -> None:
+    with suppress(_BrokenError), database.begin(durable=False) as tx:
         tx.execute(sa.insert(seen_keys), ROW)
         raise _BrokenError
     assert 0 == rows(database)
 
 
-def test_only_a_lazy_transaction_does_not_wait_for_the_disk(database: Database) -> None:
+def test_only_a_transaction_that_is_not_durable_does_not_wait_for_the_disk(database: Database) -> None:
     found = []
-    for lazily in (False, True, False):
-        with database.begin(lazily=lazily) as tx:
+    for durable in (True, False, True):
+        with database.begin(durable=durable) as tx:
             found.append(durability(tx))
-    assert ["durable", "lazy", "durable"] == found
+    assert ["durable", "not durable", "durable"] == found
 
 
-def test_a_statement_alone_is_there_for_everybody_once_it_was_executed(database: Database) -> None:
-    with database.autocommit(lazily=True) as tx:
+def test_a_single_statement_is_visible_once_executed(database: Database) -> None:
+    with database.autocommit(durable=False) as tx:
         tx.execute(sa.insert(seen_keys), ROW)
     with database.autocommit() as tx:
         assert ["1"] == tx.execute(sa.select(seen_keys.c.key)).scalars().all()
 
 
 @ON_POSTGRESQL
-def test_a_statement_that_need_not_wait_says_nothing_about_the_next_one(database: Database) -> None:
-    with database.autocommit(lazily=True) as tx:
+def test_a_statement_that_is_not_durable_does_not_change_the_next_one(database: Database) -> None:
+    with database.autocommit(durable=False) as tx:
         assert "off" == tx.execute(sa.insert(seen_keys).returning(NO_SYNC), ROW).scalar_one()
         assert "durable" == durability(tx)
     with database.begin() as tx:
         assert "durable" == durability(tx)
 
 
-def test_after_a_statement_alone_transactions_are_transactions_again(database: Database) -> None:
-    with database.autocommit(lazily=True) as tx:
+def test_after_a_single_statement_transactions_roll_back_again(database: Database) -> None:
+    with database.autocommit(durable=False) as tx:
         tx.execute(sa.insert(seen_keys), ROW)
     with suppress(_BrokenError), database.begin() as tx:
         tx.execute(sa.delete(seen_keys))
@@ -75,7 +75,7 @@ def test_after_a_statement_alone_transactions_are_transactions_again(database: D
 
 
 @ON_POSTGRESQL
-def test_a_connection_that_died_while_it_rested_is_replaced(database: Database) -> None:
+def test_an_idle_connection_that_the_server_closed_is_replaced(database: Database) -> None:
     with database.read() as tx:
         number = tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     other = Database(database.url)
@@ -85,7 +85,7 @@ def test_a_connection_that_died_while_it_rested_is_replaced(database: Database) 
     assert 0 == rows(database)
 
 
-def test_the_clock_of_a_statement_is_the_database_s(database: Database) -> None:
+def test_a_statements_clock_is_the_databases(database: Database) -> None:
     with database.begin() as tx:
         before = database.now(tx)
         clocks = [database.clock_sql(), database.clock_sql(steady=True)]

@@ -1,4 +1,4 @@
-"""The migrations, on every kind of database: what they make, who may run them at once, what they say."""
+"""The migrations, on every kind of database: their tables, several runs at once, the reported state."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_migrations_make_the_tables_that_the_code_declares(empty: Database) 
         assert [] == compare_metadata(context, tables.metadata)
 
 
-def test_the_migrations_make_what_create_all_makes_to_the_letter(empty: Database, database: Database) -> None:
+def test_the_migrations_make_what_create_all_makes_exactly(empty: Database, database: Database) -> None:
     declared = _everything(database)  # the same database as `empty`
     tables.metadata.drop_all(database.engine)
     migration.migrate(empty)
@@ -81,7 +81,7 @@ def _everything(database: Database) -> list[tuple[Any, ...]]:
     return sorted(tuple(str(value) for value in row) for row in rows)
 
 
-def test_a_fresh_database_has_its_counter_and_a_feed_of_its_own_name(empty: Database) -> None:
+def test_a_new_database_has_a_counter_and_a_feed_with_a_new_name(empty: Database) -> None:
     migration.migrate(empty)
     with empty.begin() as tx:
         assert [(1, 0)] == [tuple(row) for row in tx.execute(sa.select(tables.counter))]
@@ -100,25 +100,25 @@ def test_migrating_again_changes_nothing(empty: Database) -> None:
         assert (1, 7, name) == tuple(tx.execute(sa.select(tables.feed)).one())
 
 
-def test_many_may_migrate_at_the_same_time(empty: Database) -> None:
+def test_several_processes_may_migrate_at_the_same_time(empty: Database) -> None:
     script = (
         "import sys\n"
-        "from models import migration\n"
+        "from models.db import migration\n"
         "from models.db.database import Database\n"
         "sys.stdin.readline()\n"
         "migration.migrate(Database(sys.argv[1]))\n"
     )
     url = empty.url.render_as_string(hide_password=False)
-    racers = [
+    processes = [
         subprocess.Popen([sys.executable, "-c", script, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    errors = [racer.communicate(timeout=60)[1] for racer in racers]
-    assert [0] * 4 == [racer.returncode for racer in racers], errors
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert [0] * 4 == [process.returncode for process in processes], errors
     assert "current" == migration.state(empty)
 
 

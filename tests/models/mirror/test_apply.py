@@ -1,4 +1,4 @@
-"""The one write path: rows equal what was seen, nothing goes backwards, nothing is told twice."""
+"""The write path: rows equal the objects, never go backwards, and each change is journaled once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,13 @@ from hypothesis import strategies as st
 
 from models import exact
 from models.bookkeeping import journal
-from models.db import tables
 from models.db.database import Database
-from models.mirror import apply
-from models.values import ChangeKind, Kind, Received, Snapshot
-from tests.models.mirroring import START, TABLE, TARGET, fields, kinds, moment, row, rows, write
+from models.mirror import naming, prepare, queries
+from models.values import ChangeKind, Kind, Snapshot
+from tests.models.mirroring import INVOICE, START, TARGET, fields, kinds, live, moment, replayed, row, rows, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-INVOICE = {"number": 7, "total": Decimal("12.50"), "customer": {"code": "A1"}, "rows": [{"rn": 1}, {"rn": 2}]}
 
 
 def test_a_new_object_is_created_with_its_parts(database: Database) -> None:
@@ -50,14 +47,14 @@ def test_an_equal_object_changes_and_journals_nothing(database: Database) -> Non
     assert before == row(database, "7")
 
 
-def test_a_point_read_of_an_equal_object_moves_turn_and_observation(database: Database) -> None:
+def test_a_point_read_of_an_equal_object_raises_revision_and_observation_time(database: Database) -> None:
     write(database, {"7": INVOICE})
     assert [] == write(database, {"7": INVOICE}, revision=2, point=True)
     found = row(database, "7")
     assert (moment(2), moment(1), 2) == (found["_observed_at"], found["_changed_at"], found["_revision"])
 
 
-def test_an_update_tells_what_differed(database: Database) -> None:
+def test_an_update_journals_the_earlier_values(database: Database) -> None:
     write(database, {"7": INVOICE})
     later = {"number": 7, "total": 13, "rows": [{"rn": 1, "price": Decimal("0.10")}], "paid": True, "a.b": 1}
     (change,) = write(database, {"7": later}, revision=2)
@@ -76,7 +73,7 @@ def test_an_update_tells_what_differed(database: Database) -> None:
     assert [Decimal("0.10")] == [each["price"] for each in rows(database, part="rows")]
 
 
-def test_a_lower_turn_never_overwrites_a_higher_one(database: Database) -> None:
+def test_a_lower_revision_never_overwrites_a_higher_one(database: Database) -> None:
     write(database, {"7": INVOICE}, revision=5)
     assert [] == write(database, {"7": {"number": 8}}, revision=4, listed={"7": "old"})
     assert [] == write(database, tombstones=["7"], revision=4)
@@ -87,7 +84,7 @@ def test_a_lower_turn_never_overwrites_a_higher_one(database: Database) -> None:
     )
 
 
-def test_a_deletion_keeps_the_row_as_last_seen_and_takes_its_parts(database: Database) -> None:
+def test_a_deletion_keeps_the_row_as_last_seen_and_removes_its_parts(database: Database) -> None:
     write(database, {"7": INVOICE, "8": INVOICE})
     (change,) = write(database, tombstones=["7", "unknown"], revision=2)
     assert ("7", ChangeKind.DELETED, None, None) == (change.key, change.kind, change.before, change.after)
@@ -130,7 +127,7 @@ def test_changes_come_in_the_order_of_the_keys(database: Database) -> None:
     assert ["1", "B", "a", "b", "ä"] == [change.key for change in changes]
 
 
-def test_tokens_are_kept_for_equal_rows_too(database: Database) -> None:
+def test_tokens_are_stored_for_equal_rows_too(database: Database) -> None:
     write(
         database, [Snapshot("1", {"n": 1}, listed="v1"), Snapshot("2", {"n": 1}), Snapshot("3", {"n": 1}, listed="v1")]
     )
@@ -139,16 +136,16 @@ def test_tokens_are_kept_for_equal_rows_too(database: Database) -> None:
     )
     write(database, {"3": {"n": 2}}, revision=3)
     with database.read() as tx:
-        tokens = apply.listed_tokens(tx, TARGET, ["1", "2", "3", "4"])
+        tokens = queries.listed_tokens(tx, TARGET, ["1", "2", "3", "4"])
     assert {"1": ("v2", False), "2": ("w", False), "3": (None, False)} == tokens
 
 
-def test_a_snapshots_own_token_is_stronger_than_the_listings(database: Database) -> None:
+def test_a_snapshots_own_token_wins_over_the_listings(database: Database) -> None:
     write(database, [Snapshot("1", {"n": 1}, listed="fetched")], listed={"1": "earlier"})
     assert "fetched" == row(database, "1")["_listed"]
 
 
-def test_a_new_rule_rewrites_the_row_and_tells_no_change(database: Database) -> None:
+def test_a_new_rule_rewrites_the_row_and_journals_no_change(database: Database) -> None:
     write(database, [Snapshot("7", INVOICE, listed="v1")])
     ruled = replace(TARGET, hints={"": {"number": Kind.TEXT}})
     assert [] == write(database, {"7": INVOICE}, revision=2, target=ruled)
@@ -161,7 +158,7 @@ def test_a_new_rule_rewrites_the_row_and_tells_no_change(database: Database) -> 
     )
 
 
-def test_what_a_rule_omits_is_stored_nowhere_and_told_nowhere(database: Database) -> None:
+def test_an_omitted_field_is_neither_stored_nor_journaled(database: Database) -> None:
     write(database, {"7": {"n": 1, "debtor": {"password": "hunter2", "name": "A"}}})
     ruled = replace(TARGET, omit=("**.Password",))
     (change,) = write(
@@ -173,111 +170,12 @@ def test_what_a_rule_omits_is_stored_nowhere_and_told_nowhere(database: Database
     assert found["debtor__password"] is None
 
 
-def test_two_connections_share_a_table_and_nothing_else(database: Database) -> None:
-    other = replace(TARGET, connection="other")
-    write(database, {"7": INVOICE})
-    assert [("7", "created")] == kinds(write(database, {"7": INVOICE}, target=other))
-    write(database, tombstones=["7"], revision=2)
-    with database.begin() as tx:
-        assert (0, 1) == (
-            apply.count_live(tx, TARGET),
-            apply.count_live(tx, other),
-        )
-        forgotten = {"connection": "books", "system": "directo", "resource": "invoices"}
-        assert 1 == apply.forget(tx, **forgotten)
-    assert ["other"] == [each["_connection"] for each in rows(database)]
-    assert ["other", "other"] == [each["_connection"] for each in rows(database, part="rows")]
-
-
-def test_a_resource_that_was_never_written_is_empty_everywhere(database: Database) -> None:
-    with database.begin() as tx:
-        assert 0 == apply.count_live(tx, TARGET)
-        assert {} == apply.listed_tokens(tx, TARGET, ["1"])
-        assert [] == list(apply.keys_absent(tx, TARGET, before_revision=9))
-        assert [] == list(apply.export(tx, TARGET))
-        assert 0 == apply.forget(tx, connection="books", system="directo", resource="invoices")
-
-
-def test_absent_keys_are_live_unseen_and_older_than_the_reading(database: Database) -> None:
-    write(database, {key: {"n": 1} for key in ("1", "2", "3", "4")})
-    write(database, tombstones=["2"], revision=2)
-    write(database, {"3": {"n": 2}}, revision=9)
-    seen = {"connection": "books", "resource": "invoices", "key": "4"}
-    with database.begin() as tx:
-        tx.execute(sa.insert(tables.seen_keys).values(seen))
-        assert ["1"] == list(apply.keys_absent(tx, TARGET, before_revision=9))
-
-
-def test_an_export_shows_every_object_deleted_ones_included(database: Database) -> None:
-    write(database, {key: {"n": Decimal("1.10")} for key in ("2", "1")})
-    write(database, tombstones=["2"], revision=2)
-    with database.read() as tx:
-        exported = list(apply.export(tx, TARGET))
-    assert [("1", None, {"n": Decimal("1.10")}), ("2", moment(2), {"n": Decimal("1.10")})] == exported
-
-
-def test_a_rebuild_makes_columns_and_parts_anew_from_raw(database: Database) -> None:
-    write(database, {str(number): {**INVOICE, "number": number} for number in range(1200)})
-    write(database, tombstones=["5"], revision=2)
-    before, parts = rows(database), rows(database, part="rows")
-    with database.begin() as tx:
-        tx.execute(sa.text(f"UPDATE {TABLE} SET total = NULL, customer__code = 'x'"))
-        tx.execute(sa.text(f"DELETE FROM {TABLE}__rows"))
-    told: list[int] = []
-    assert 1200 == apply.rebuild(database, TARGET, progress=told.append)
-    assert [500, 1000, 1200] == told
-    assert before == rows(database)
-    assert parts == rows(database, part="rows")
-
-
-def test_a_rebuild_applies_new_omit_rules_and_the_journal_still_gives_the_rows(database: Database) -> None:
-    write(database, {"7": {"n": 1, "secret": "s"}, "8": {"n": 1}})
-    apply.rebuild(database, replace(TARGET, omit=("secret",)), progress=lambda _: None)
-    assert [None, None] == [each["secret"] for each in rows(database)]
-    assert live(database) == replayed(database)
-    assert {"7": {"n": 1}, "8": {"n": 1}} == live(database)
-
-
-def live(database: Database) -> dict[str, Any]:
-    with database.read() as tx:
-        return {key: raw for key, gone, raw in apply.export(tx, TARGET) if gone is None}
-
-
-def replayed(database: Database) -> dict[str, Any]:
-    """The live rows as whoever reads the journal from the start has them."""
-    state: dict[str, Any] = {}
-    with database.read() as tx:
-        for entry in journal.read(tx, after=0, limit=10_000):
-            if entry.kind == "deleted":
-                del state[entry.key]
-            else:
-                assert (entry.key in state) is (entry.kind == "updated")
-                state[entry.key] = entry.after
-    return state
-
-
 QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-keys = st.sampled_from(["1", "2", "3"])
-batches = st.tuples(
-    st.dictionaries(keys, st.fixed_dictionaries({}, optional={"n": st.integers(0, 2), "rows": st.just([{"a": 1}])})),
-    st.lists(keys, unique=True),
-    st.integers(-2, 3),
-)
-
-
-@QUICK
-@given(st.lists(batches, max_size=8))
-def test_replaying_the_journal_gives_the_live_rows(database: Database, script: list[Any]) -> None:
-    with database.begin() as tx:
-        forgotten = {"connection": "books", "system": "directo", "resource": "invoices"}
-        apply.forget(tx, **forgotten)
-        tx.execute(sa.delete(tables.changes))
-    for number, (objects, gone, late) in enumerate(script):
-        write(database, objects, tombstones=gone, revision=number * 2 - late, point=bool(late % 2))
-    assert live(database) == replayed(database)
 
 
 texts = st.text(alphabet=st.characters(codec=None), max_size=12)
+
+
 anything = st.recursive(
     st.none()
     | st.booleans()
@@ -347,7 +245,7 @@ def test_no_statement_is_repeated_for_each_row(database: Database, statements: C
 
 
 @pytest.mark.postgresql
-def test_writers_of_the_same_keys_in_opposite_orders_never_lock_each_other_out(database: Database) -> None:
+def test_writers_of_the_same_keys_in_opposite_orders_never_deadlock(database: Database) -> None:
     other = Database(database.url)
     numbers = [str(number) for number in range(60)]
     failures: list[BaseException] = []
@@ -356,10 +254,10 @@ def test_writers_of_the_same_keys_in_opposite_orders_never_lock_each_other_out(d
         try:
             for revision in range(start, start + 30, 2):
                 write(mine, {key: {"n": revision, "rows": [{"a": revision}]} for key in order}, revision=revision)
-        except BaseException as error:  # noqa: BLE001 - a thread's failure is the test's
+        except BaseException as error:  # noqa: BLE001 - a failure in the thread fails the test
             failures.append(error)
 
-    apply.prepare(database, TARGET, [Snapshot("0", {"n": 1, "rows": [{"a": 1}]})])
+    prepare.prepare(database, TARGET, [Snapshot("0", {"n": 1, "rows": [{"a": 1}]})])
     threads = [
         threading.Thread(target=run, args=(database, numbers, 1)),
         threading.Thread(target=run, args=(other, numbers[::-1], 2)),
@@ -377,72 +275,23 @@ def test_writers_of_the_same_keys_in_opposite_orders_never_lock_each_other_out(d
 def test_the_same_batch_twice_at_once_is_created_once(database: Database) -> None:
     other = Database(database.url)
     together = threading.Barrier(2)
-    told: list[tuple[str, str]] = []
+    created: list[tuple[str, str]] = []
 
     def run(mine: Database) -> None:
         together.wait(timeout=10)
-        told.extend(kinds(write(mine, {"1": {"n": 1}, "2": {"n": 1}})))
+        created.extend(kinds(write(mine, {"1": {"n": 1}, "2": {"n": 1}})))
 
-    apply.prepare(database, TARGET, [Snapshot("1", {"n": 1})])
+    prepare.prepare(database, TARGET, [Snapshot("1", {"n": 1})])
     threads = [threading.Thread(target=run, args=(mine,)) for mine in (database, other)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
     other.close()
-    assert [("1", "created"), ("2", "created")] == sorted(told)
+    assert [("1", "created"), ("2", "created")] == sorted(created)
 
 
-def _read(database: Database, sent: str, *, revision: int, omit: tuple[str, ...] = ()) -> tuple[bool, list[str]]:
-    """A listing's bytes through the write path. Whether they had to be decoded, and what changed."""
-    target = replace(TARGET, omit=omit)
-    prepared = apply.prepare(database, target, [Received("1", sent.encode())], as_known=True)
-    try:
-        with database.begin() as tx:
-            changes = apply.apply(tx, target, prepared, revision=revision, now=moment(revision), point=False)
-    except apply.NeedsLayout as stale:
-        prepared = apply.lay_out(database, target, prepared, stale.keys)
-        with database.begin() as tx:
-            changes = apply.apply(tx, target, prepared, revision=revision, now=moment(revision), point=False)
-        return True, [kind for _, kind in kinds(changes)]
-    return False, [kind for _, kind in kinds(changes)]
-
-
-def test_bytes_that_were_sent_before_are_not_decoded_again(database: Database) -> None:
-    write(database, {"0": {"n": 0}})
-    assert (True, ["created"]) == _read(database, '{"n": 1.50}', revision=1)
-    assert (False, []) == _read(database, '{"n": 1.50}', revision=2)
-    assert (True, []) == _read(database, '{ "n": 1.5 }', revision=3)  # the same object in another spelling
-    assert (False, []) == _read(database, '{ "n": 1.5 }', revision=4)
-    assert (True, ["updated"]) == _read(database, '{"n": 2}', revision=5)
-    assert (True, []) == _read(database, '{"n": 2}', revision=6, omit=("secret",))  # by other rules
-    assert (False, []) == _read(database, '{"n": 2}', revision=7, omit=("secret",))
-
-
-def test_bytes_that_hold_a_secret_leave_nothing_by_which_it_could_be_guessed(database: Database) -> None:
-    write(database, {"0": {"n": 0}})
-    for revision in (1, 2):
-        assert _read(database, '{"n": 1, "pin": "0815"}', revision=revision, omit=("pin",))[0]
-        assert ({"n": 1}, None) == (row(database, "1")["_raw"], row(database, "1")["_sent"])
-    assert _read(database, '{"n": 2}', revision=3, omit=("pin",))[0]
-    assert row(database, "1")["_sent"] is not None
-    assert _read(database, '{"n": 2, "pin": "0815"}', revision=4, omit=("pin",)) == (True, [])
-    assert _read(database, '{"n": 3, "pin": "0815"}', revision=5, omit=("pin",)) == (True, ["updated"])
-    assert row(database, "1")["_sent"] is None
-
-
-def test_what_was_written_since_by_another_door_is_decoded_again(database: Database) -> None:
-    write(database, {"0": {"n": 0}})
-    _read(database, '{"n": 1}', revision=1)
-    write(database, {"1": {"n": 2}}, revision=2, point=True)
-    assert (False, []) == _read(database, '{"n": 3}', revision=1)  # an older answer
-    assert (True, ["updated"]) == _read(database, '{"n": 1}', revision=3)
-    write(database, tombstones=["1"], revision=4)
-    assert (True, ["restored"]) == _read(database, '{"n": 1}', revision=5)
-    assert {"n": 1} == row(database, "1")["_raw"]
-
-
-def test_many_objects_at_once_are_journaled_like_one(database: Database) -> None:
+def test_many_objects_are_journaled_like_one(database: Database) -> None:
     others = replace(TARGET, connection="others")
     write(database, {"042": {"n": "another connection's"}}, target=others)
     write(database, {"042": {"n": 0}, "077": {"n": 0}, "150": {"n": 0}})
@@ -452,37 +301,12 @@ def test_many_objects_at_once_are_journaled_like_one(database: Database) -> None
     with database.read() as tx:
         entries = journal.read(tx, after=4, limit=1000)
     assert list(range(5, 155)) == [entry.id for entry in entries]
-    told = {entry.key: (entry.kind, entry.before, entry.after) for entry in entries}
-    assert {change.key: (change.kind, change.before, change.after) for change in changes} == told
-    assert {"created": 147, "updated": 2, "deleted": 1} == Counter(kind for kind, *_ in told.values())
-    assert many == {key: after for key, (_, _, after) in told.items() if after is not None}
+    journaled = {entry.key: (entry.kind, entry.before, entry.after) for entry in entries}
+    assert {change.key: (change.kind, change.before, change.after) for change in changes} == journaled
+    assert {"created": 147, "updated": 2, "deleted": 1} == Counter(kind for kind, *_ in journaled.values())
+    assert many == {key: after for key, (_, _, after) in journaled.items() if after is not None}
 
 
 def test_a_table_is_named_as_documented() -> None:
-    assert "directo_invoices__rows" == apply.table_name("directo", "invoices", "rows")
+    assert "directo_invoices__rows" == naming.table_name("directo", "invoices", "rows")
     assert START < moment(1)
-
-
-def test_what_is_believed_to_be_as_it_was_is_laid_out_once_it_proves_to_differ(database: Database) -> None:
-    write(database, {"1": {"n": 1}, "2": {"n": 1}})
-    snapshots = [Snapshot("1", {"n": 1}), Snapshot("2", {"n": 2}), Snapshot("3", {"n": 3})]
-    prepared = apply.prepare(database, TARGET, snapshots, as_known=True)
-    with pytest.raises(apply.NeedsLayout) as stale, database.begin() as tx:
-        apply.apply(tx, TARGET, prepared, revision=2, now=moment(2), point=False)
-    assert {"2", "3"} == stale.value.keys
-    prepared = apply.lay_out(database, TARGET, prepared, stale.value.keys)
-    assert {"2": 0, "3": 1} == prepared.numbers
-    write(database, {"1": {"n": 4}}, revision=3)
-    with pytest.raises(apply.NeedsLayout) as stale, database.begin() as tx:
-        apply.apply(tx, TARGET, prepared, revision=4, now=moment(4), point=False)
-    assert [4, 1] == [each["n"] for each in rows(database)]
-    prepared = apply.lay_out(database, TARGET, prepared, stale.value.keys)
-    with database.begin() as tx:
-        changes = apply.apply(tx, TARGET, prepared, revision=4, now=moment(4), point=False)
-    assert [("1", "updated"), ("2", "updated"), ("3", "created")] == kinds(changes)
-    assert [1, 2, 3] == [each["n"] for each in rows(database)]
-
-
-def test_what_is_believed_to_be_as_it_was_is_laid_out_at_once_where_there_is_no_table_yet(database: Database) -> None:
-    prepared = apply.prepare(database, TARGET, [Snapshot("1", {"n": 1})], as_known=True)
-    assert {"1": 0} == prepared.numbers

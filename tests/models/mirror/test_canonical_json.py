@@ -1,4 +1,4 @@
-"""The texts of many objects at once are those that each has alone."""
+"""Encoding many objects at once gives the text that each has by itself."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_two_spellings_of_an_object_have_one_text(value: JsonObject) -> None:
     assert canonical_json.of([exact.loads(sent)]) == canonical_json.of([exact.loads(respelled)])
 
 
-def test_zeros_at_the_end_of_a_number_are_nothing_and_those_of_a_text_stay() -> None:
+def test_trailing_zeros_of_a_number_are_dropped_and_those_of_a_text_stay() -> None:
     sent = '{"b": 10.00, "a": "1.50,", "c": [2.50, -0.0, 1e3, "1.0"]}'
     assert ['{"a":"1.50,","b":10,"c":[2.5,0,1000,"1.0"]}'] == canonical_json.of([exact.loads(sent)])
 

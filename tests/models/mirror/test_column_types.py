@@ -14,7 +14,7 @@ from models.mirror import column_types
 from models.mirror.column_types import DOES_NOT_FIT
 from models.values import Kind
 
-SECOND = datetime(2026, 2, 1, 10, 30, 5)  # noqa: DTZ001 - a wall clock without zone is the point
+SECOND = datetime(2026, 2, 1, 10, 30, 5)  # noqa: DTZ001 - local time without a zone is what is tested
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ SECOND = datetime(2026, 2, 1, 10, 30, 5)  # noqa: DTZ001 - a wall clock without 
         (None, "[access restricted]"),
     ],
 )
-def test_a_value_shows_its_kind(kind: Kind | None, value: Any) -> None:
+def test_a_value_has_a_kind(kind: Kind | None, value: Any) -> None:
     assert kind == column_types.of(value)
 
 
@@ -112,7 +112,7 @@ def test_a_number_in_text_is_the_number(number: Decimal) -> None:
     st.text() | st.integers() | st.decimals(allow_nan=False, allow_infinity=False) | st.booleans(),
     st.sampled_from(list(Kind)),
 )
-def test_no_value_is_too_odd_to_be_judged(value: Any, kind: Kind) -> None:
+def test_any_value_either_fits_or_does_not(value: Any, kind: Kind) -> None:
     column_types.coerce(kind, value)
     shown = column_types.of(value)
     assert shown is None or column_types.coerce(shown, value) not in (None, DOES_NOT_FIT)

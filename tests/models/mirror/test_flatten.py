@@ -1,4 +1,4 @@
-"""An object is laid out the same way whatever a vendor nests in it."""
+"""Objects become rows and parts by fixed rules, however a vendor nests them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_an_empty_link_is_null_and_so_is_its_name(empty: Any) -> None:
     assert {"firm.id": None, "firm.pr": None, "good": None, "good__pr": None, "qty": "0"} == flat.fields
 
 
-def test_a_name_that_is_kept_from_us_is_null_and_the_link_stays() -> None:
+def test_a_restricted_name_is_null_and_the_link_stays() -> None:
     flat = flatten(
         {"state": {"id": "5", "pr": "[access restricted]"}, "unit": "7", "unit__pr": "[access restricted]"}, {}
     )

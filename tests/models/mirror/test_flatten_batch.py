@@ -1,4 +1,4 @@
-"""Many objects laid out at once are what each is by itself."""
+"""Flattening many objects at once gives the rows that each has by itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ shapes = st.dictionaries(
 
 
 def one_by_one(batch: list[JsonObject], declared: Shape) -> Rows:
-    """Part -> object, position, parent and fields of each row; a field without a value is as good as none."""
+    """Part -> object, position, parent and fields of each row; a field without a value counts as missing."""
     found: Rows = {}
     for number, item in enumerate(batch):
         flat = flatten(item, declared)
@@ -40,22 +40,22 @@ def one_by_one(batch: list[JsonObject], declared: Shape) -> Rows:
         for row in sorted(flat.rows, key=lambda row: row.position):
             found.setdefault(row.part, []).append((number, row.position, row.parent, row.fields))
     return {
-        part: [(item, at, parent, _told(fields)) for item, at, parent, fields in rows] for part, rows in found.items()
+        part: [(item, at, parent, _given(fields)) for item, at, parent, fields in rows] for part, rows in found.items()
     }
 
 
 def at_once(batch: list[JsonObject], declared: Shape) -> Rows:
-    """The same from `spread`."""
+    """The same from `flatten_batch`."""
     return {
         part: [
-            (owner, position, parent, _told({path: column[row] for path, column in each.fields.items()}))
+            (owner, position, parent, _given({path: column[row] for path, column in each.fields.items()}))
             for row, (owner, position, parent) in enumerate(zip(each.owners, each.positions, each.parents, strict=True))
         ]
         for part, each in flatten_batch(batch, declared).items()
     }
 
 
-def _told(fields: dict[str, Any]) -> dict[str, Any]:
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {path: (type(value), value) for path, value in fields.items() if value is not None}
 
 
@@ -65,7 +65,7 @@ def test_a_batch_is_laid_out_as_each_of_its_objects_is(batch: list[JsonObject], 
     assert one_by_one(batch, declared) == at_once(batch, declared)
 
 
-def test_a_part_that_is_reached_on_two_ways_keeps_the_order_of_its_rows() -> None:
+def test_a_part_that_is_reached_by_two_paths_keeps_the_order_of_its_rows() -> None:
     """`a.b.c` is the list `c` of the object `b`, or of the list `b`, in the list `a`."""
     batch: list[JsonObject] = [
         {"a": [{"b": [{"c": [{"n": 1}]}]}, {"b": {"c": [{"n": 2}]}}, {"b": [{"c": [{"n": 3}]}]}]}

@@ -1,4 +1,4 @@
-"""A vendor's spelling becomes a name that every database takes, one field one name."""
+"""Every field gets a column name of its own that every database accepts."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_names_never_clash_and_fit_every_database(all_steps: list[list[str]]) ->
             path = naming.join(path, step)
         name = naming.column(path, taken)
         beside = naming.overflow(name, path, {*taken, name})
-        assert len(name.encode()) <= naming.LONGEST
+        assert len(name.encode()) <= naming.MAX_NAME_BYTES
         assert len(beside.encode()) <= 63
         assert not name.startswith("_")
         assert not {name, beside} & taken
@@ -94,4 +94,4 @@ def test_names_never_clash_and_fit_every_database(all_steps: list[list[str]]) ->
 def test_no_resource_has_a_parts_table(system: str, resource: str) -> None:
     table = naming.table(f"s{system}", resource)
     assert "__" not in table
-    assert len(table.encode()) <= naming.LONGEST
+    assert len(table.encode()) <= naming.MAX_NAME_BYTES

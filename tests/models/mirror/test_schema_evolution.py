@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from models.db import tables
 from models.db.database import Database
-from models.mirror import apply, schema_evolution
+from models.mirror import apply, prepare, schema_evolution
+from models.mirror.target import Target
 from models.values import Kind, Snapshot
 from tests import services
 from tests.models import mirroring
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 def test_declared_columns_exist_before_the_first_object(database: Database) -> None:
     shape = {"": {"person.id": Kind.TEXT, "date": Kind.TIMESTAMP}, "tpGoods": {"price": Kind.NUMBER}}
-    target = apply.Target("shop", "dilovod", "documents.saleOrder", shape=shape)
-    apply.prepare(database, target, [])
+    target = Target("shop", "dilovod", "documents.saleOrder", shape=shape)
+    prepare.prepare(database, target, [])
     inspector = sa.inspect(database.engine)
     own = {column["name"] for column in inspector.get_columns("dilovod_documents_sale_order")}
     part = {column["name"] for column in inspector.get_columns("dilovod_documents_sale_order__tp_goods")}
@@ -31,11 +32,11 @@ def test_declared_columns_exist_before_the_first_object(database: Database) -> N
     assert {"_connection", "_key", "_position", "price"} == part
 
 
-def test_what_a_fields_values_mean_stands_on_its_column(database: Database) -> None:
+def test_a_fields_note_is_stored_with_its_column(database: Database) -> None:
     notes = {"": {"type": "1 goods, 2 service"}, "rows": {"kind": '1 goods, 6 a customer\'s "note" at 100 %'}}
     shape = {"": {"type": Kind.NUMBER}, "rows": {"kind": Kind.NUMBER}}
-    target = apply.Target("loja", "wisedat", "orders", shape=shape, notes=notes)
-    apply.prepare(database, target, [])
+    target = Target("loja", "wisedat", "orders", shape=shape, notes=notes)
+    prepare.prepare(database, target, [])
     with database.read() as tx:
         kept = tx.execute(sa.select(tables.columns.c.table_name, tables.columns.c.note)).all()
     expected = {"wisedat_orders": notes[""]["type"], "wisedat_orders__rows": notes["rows"]["kind"]}
@@ -47,12 +48,12 @@ def test_what_a_fields_values_mean_stands_on_its_column(database: Database) -> N
 
 
 def test_hinted_kinds_apply_when_the_field_appears_and_not_before(database: Database) -> None:
-    target = apply.Target("books", "directo", "items", hints={"": {"level": Kind.NUMBER, "closed": Kind.BOOLEAN}})
+    target = Target("books", "directo", "items", hints={"": {"level": Kind.NUMBER, "closed": Kind.BOOLEAN}})
     write(database, {"1": {"level": "40"}}, target=target)
     assert {"level": Decimal(40)} == fields(row(database, "1", target))
 
 
-def test_a_field_nobody_declared_gets_its_column_when_first_seen(database: Database) -> None:
+def test_an_undeclared_field_gets_its_column_when_first_seen(database: Database) -> None:
     write(database, {"1": {"code": "007"}})
     write(database, {"2": {"code": "8", "uusVäli": Decimal("1.5")}}, revision=2)
     assert [{"code": "007", "uus_väli": None}, {"code": "8", "uus_väli": Decimal("1.5")}] == [
@@ -67,7 +68,7 @@ def test_empty_values_alone_create_no_column(database: Database) -> None:
     assert {} == fields(row(database, "1"))
 
 
-def test_a_value_that_does_not_fit_goes_whole_into_a_sibling_and_is_told_once(database: Database) -> None:
+def test_a_value_that_does_not_fit_goes_whole_into_a_sibling_column_and_is_reported_once(database: Database) -> None:
     write(database, {"1": {"total": Decimal("12.50")}})
     write(database, {"1": {"total": "twelve"}, "2": {"total": ["a", 1]}, "3": {"total": "13.00"}}, revision=2)
     write(database, {"1": {"total": "thirteen"}}, revision=3)
@@ -79,7 +80,7 @@ def test_a_value_that_does_not_fit_goes_whole_into_a_sibling_and_is_told_once(da
     assert [(TABLE, "total__text", "total")] == schema_changes(database, "overflow")
 
 
-def test_a_value_that_fits_again_leaves_the_sibling(database: Database) -> None:
+def test_a_value_that_fits_again_empties_the_sibling_column(database: Database) -> None:
     write(database, {"1": {"total": 1}, "2": {"total": 1}})
     write(database, {"1": {"total": "one"}}, revision=2)
     write(database, {"1": {"total": 2}}, revision=3)
@@ -105,7 +106,7 @@ def test_a_scalar_where_a_part_was_and_a_part_where_a_scalar_was(database: Datab
     assert [{"x": Decimal(1)}] == [fields(each) for each in rows(database, part="b")]
 
 
-def test_at_most_400_undeclared_columns_and_the_rest_is_told_once(database: Database) -> None:
+def test_at_most_400_undeclared_columns_and_the_rest_is_reported_once(database: Database) -> None:
     wide = {f"f{number:03}": number for number in range(450)}
     write(database, {"1": wide})
     write(database, {"2": {**wide, "another": 1}}, revision=2)
@@ -117,7 +118,7 @@ def test_at_most_400_undeclared_columns_and_the_rest_is_told_once(database: Data
 
 def test_a_declared_field_finds_its_column_in_a_full_table(database: Database) -> None:
     write(database, {"1": {f"f{number:03}": number for number in range(450)}})
-    target = apply.Target("books", "directo", "invoices", shape={"": {"total": Kind.NUMBER}})
+    target = Target("books", "directo", "invoices", shape={"": {"total": Kind.NUMBER}})
     write(database, {"1": {"total": "5.00"}}, target=target, revision=2)
     assert Decimal(5) == row(database, "1")["total"]
 
@@ -151,7 +152,7 @@ def test_keywords_and_clashing_names_are_columns_like_any_other(database: Databa
 def test_a_column_that_another_process_added_is_nulled(database: Database) -> None:
     other = Database(database.url)
     write(database, {"1": {"a": 1}})
-    prepared = apply.prepare(database, TARGET, [Snapshot("1", {"a": 2})])
+    prepared = prepare.prepare(database, TARGET, [Snapshot("1", {"a": 2})])
     write(other, {"1": {"a": 1, "late": "x"}}, revision=2)
     with database.begin() as tx:
         apply.apply(tx, TARGET, prepared, revision=3, now=mirroring.moment(3), point=True)
@@ -161,22 +162,22 @@ def test_a_column_that_another_process_added_is_nulled(database: Database) -> No
 
 def test_two_processes_that_need_the_same_column_add_it_once(database: Database) -> None:
     other = Database(database.url)
-    apply.prepare(database, TARGET, [Snapshot("1", {"a": 1})])
-    apply.prepare(other, TARGET, [Snapshot("1", {"a": 1})])
-    apply.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
-    apply.prepare(other, TARGET, [Snapshot("1", {"b": 1, "c": 1})])
+    prepare.prepare(database, TARGET, [Snapshot("1", {"a": 1})])
+    prepare.prepare(other, TARGET, [Snapshot("1", {"a": 1})])
+    prepare.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
+    prepare.prepare(other, TARGET, [Snapshot("1", {"b": 1, "c": 1})])
     assert ["a", "b", "c"] == [column for _, column, _ in schema_changes(database, "column")]
     other.close()
 
 
 @services.ON_POSTGRESQL
-def test_a_table_that_somebody_holds_is_locked_and_not_waited_for(database: Database) -> None:
+def test_a_table_that_another_transaction_locks_is_not_waited_for(database: Database) -> None:
     write(database, {"1": {"a": 1}})
     with database.begin() as tx:
         tx.execute(sa.text(f"SELECT * FROM {TABLE}"))
         with pytest.raises(schema_evolution.TableLockedError):
-            apply.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
-    apply.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
+            prepare.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
+    prepare.prepare(database, TARGET, [Snapshot("1", {"b": 1})])
 
 
 def test_a_view_survives_new_columns_and_other_types(database: Database) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from models.db import migration, tables
 from models.db.database import Database
-from models.mirror import apply, schema_evolution
+from models.mirror import queries, rebuild, schema_evolution
 from models.mirror.flatten import flatten
 from models.redaction import redact
 from tests.mirroring import Mirror, mirrored
@@ -72,7 +72,7 @@ def test_a_rebuild_keeps_the_mirror_equal(mirrors: Callable[[str], Mirrors], sys
     mirror = mirrors(system).whole
     context = mirror.context(system)
     for resource in context.resources.values():
-        apply.rebuild(mirror.database, context.target(resource), progress=lambda _: None)
+        rebuild.rebuild(mirror.database, context.target(resource), progress=lambda _: None)
     assert {} == mirror.differences()
 
 
@@ -118,7 +118,7 @@ def test_an_omitted_path_is_in_no_raw_no_column_and_no_journal(
 def _raws(mirror: Mirror, system: str, name: str) -> list[Any]:
     target = mirror.context(system).target(mirror.context(system).resources[name])
     with mirror.database.read() as tx:
-        return [raw for _, _, raw in apply.export(tx, target)]
+        return [raw for _, _, raw in queries.export(tx, target)]
 
 
 def _journaled(mirror: Mirror, name: str) -> list[Any]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from models.bookkeeping import inbox
 from models.db import tables
 from models.db.database import Database
-from models.mirror import apply
+from models.mirror import apply, prepare
 from models.values import Cause, Lane, Snapshot
 from tests import services
 from tests.workers import vendor_harness
@@ -136,9 +136,9 @@ def test_a_lower_turn_never_overwrites_a_higher_one(everywhere: Harness) -> None
     six.ref("1")
     six.look()
     target = six.context.target(six.context.resources["goods"])
-    prepared = apply.prepare(six.database, target, [Snapshot("1", {"v": 1})])
+    prepared = prepare.prepare(six.database, target, [Snapshot("1", {"v": 1})])
     older = six.row("1")["_revision"] - 1
-    for tombstones, arrived in (([], prepared), (["1"], apply.prepare(six.database, target, []))):
+    for tombstones, arrived in (([], prepared), (["1"], prepare.prepare(six.database, target, []))):
         with six.database.begin() as tx:
             assert [] == apply.apply(
                 tx,

@@ -11,7 +11,9 @@ import sqlalchemy as sa
 
 from models.bookkeeping import inbox, journal
 from models.db import tables
-from models.mirror import apply
+from models.mirror import prepare, queries
+from models.mirror.rows import Prepared
+from models.mirror.target import Target
 from models.values import Cause, Lane, ObjectRef, Snapshot
 from tests.workers.gate.test_gate import Account, Clock
 from tests.workers.ingest.test_statements import counted
@@ -21,7 +23,7 @@ from workers.ingest.unit_of_work import BackOff, UnitOfWork, proved, renew
 if TYPE_CHECKING:
     from models.db.database import Database
 
-TARGET = apply.Target("books", "directo", "items")
+TARGET = Target("books", "directo", "items")
 
 
 class _BrokenError(Exception):
@@ -42,8 +44,8 @@ def door(database: Database, clock: Clock) -> gate.Gate:
     return gate.Gate(database, Account(name="books", concurrency=2))
 
 
-def prepared(database: Database, **objects: Any) -> apply.Prepared:
-    return apply.prepare(database, TARGET, [Snapshot(key, {"n": value}) for key, value in objects.items()])
+def prepared(database: Database, **objects: Any) -> Prepared:
+    return prepare.prepare(database, TARGET, [Snapshot(key, {"n": value}) for key, value in objects.items()])
 
 
 def journaled(database: Database) -> list[tuple[str, str, int]]:
@@ -54,7 +56,7 @@ def journaled(database: Database) -> list[tuple[str, str, int]]:
 
 def raws(database: Database) -> dict[str, Any]:
     with database.read() as tx:
-        return {key: raw["n"] for key, gone, raw in apply.export(tx, TARGET) if gone is None}
+        return {key: raw["n"] for key, gone, raw in queries.export(tx, TARGET) if gone is None}
 
 
 def test_the_journal_is_the_last_that_a_unit_executes(database: Database, door: gate.Gate) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from models.mirror import apply
+from models.mirror import queries
 from models.values import Snapshot, Tombstone
 from tests.mirroring import mirrored
 from tests.workers.connectors.directo.conftest import Account, options
@@ -207,7 +207,7 @@ def test_a_filter_that_lists_single_days_is_not_split_into_windows(account: Acco
 def alive(database: Database, mirror: Mirror, resource: str) -> dict[str, JsonObject]:
     context = mirror.context("directo")
     with database.read() as tx:
-        rows = list(apply.export(tx, context.target(context.resources[resource], None)))
+        rows = list(queries.export(tx, context.target(context.resources[resource], None)))
     return {key: raw for key, gone, raw in rows if gone is None}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models import exact
-from models.mirror import apply
+from models.mirror.target import Target
 from models.values import Snapshot
 from tests.models.mirroring import kinds, row, rows, schema_changes, write
 from tests.workers.connectors.interpreter.conftest import SAMPLES, Store, document, resource
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from models.values import JsonObject
 
 _KIND = resource()
-TARGET = apply.Target(
+TARGET = Target(
     "goods_in",
     "interpreter",
     "deliverynote",

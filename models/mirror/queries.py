@@ -1,0 +1,108 @@
+"""Queries of a resource's rows: how many are live, which a full sync did not list, their tokens, all as an export."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from models.db import tables
+from models.mirror import schema_evolution
+from models.mirror.statements import RowStatements
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from datetime import datetime
+
+    from models.db.database import Database, Tx
+    from models.mirror.target import Target
+    from models.values import JsonObject
+
+
+_BATCH = 500
+
+
+def fields(database: Database, target: Target) -> set[str]:
+    """The object's own fields that already have a column or a part, in the vendor's spelling."""
+    schema = schema_evolution.cached(database, target.table)
+    if schema is None:
+        return set()
+    return {path.partition(".")[0] for path in (*schema.root.columns, *schema.tables) if path}
+
+
+def table_of(database: Database, target: Target) -> sa.Table | None:
+    """The objects' own table; None if it does not exist yet."""
+    schema = schema_evolution.cached(database, target.table)
+    return None if schema is None else schema.root.sql
+
+
+def count_live(tx: Tx, target: Target) -> int:
+    """The number of objects that are not deleted."""
+    schema = schema_evolution.current(tx, target.table)
+    if schema is None:
+        return 0
+    c = schema.root.sql.c
+    live = sa.select(sa.func.count()).where(c["_connection"] == target.connection, c["_deleted_at"].is_(None))
+    return tx.execute(live).scalar_one()
+
+
+def keys_absent(tx: Tx, target: Target, *, before_revision: int) -> Iterator[str]:
+    """The live keys that a complete full sync did not list (`seen_keys`) and that were not written since it began."""
+    schema = schema_evolution.current(tx, target.table)
+    if schema is None:
+        return
+    c, seen = schema.root.sql.c, tables.seen_keys.c
+    listed = sa.select(seen.key).where(seen.connection == target.connection, seen.resource == target.resource)
+    unwritten = sa.select(c["_key"]).where(
+        c["_connection"] == target.connection, c["_deleted_at"].is_(None), c["_revision"] < before_revision
+    )
+    # EXCEPT rather than NOT EXISTS: without statistics PostgreSQL picks a nested loop.
+    absent = sa.except_(unwritten, listed).order_by(sa.column("_key"))
+    yield from tx.execute(absent, execution_options={"yield_per": _BATCH}).scalars()
+
+
+def listed_tokens(tx: Tx, target: Target, keys: Collection[str]) -> dict[str, tuple[str | None, bool]]:
+    """By key: the token that was listed last, and whether the object is deleted. Unknown keys are left out."""
+    schema = schema_evolution.current(tx, target.table)
+    if schema is None:
+        return {}
+    found = RowStatements(tx, schema, target.connection).states(keys)
+    return {key: (row.listed, not row.live) for key, row in found.items()}
+
+
+def export(tx: Tx, target: Target) -> Iterator[tuple[str, datetime | None, JsonObject]]:
+    """Every object as (key, deleted at, raw), in the order of the keys, read in batches."""
+    schema = schema_evolution.current(tx, target.table)
+    if schema is None:
+        return
+    c = schema.root.sql.c
+    rows = (
+        sa.select(c["_key"], c["_deleted_at"], c["_raw"])
+        .where(c["_connection"] == target.connection)
+        .order_by(c["_key"])
+    )
+    for row in tx.execute(rows, execution_options={"yield_per": _BATCH}):
+        yield row[0], row[1], row[2]
+
+
+def analyze(database: Database, target: Target) -> None:
+    """Run ANALYZE on tables without statistics. Autovacuum would do so only after a minute or more.
+
+    Without statistics PostgreSQL expects few rows per connection, and scans them all to find a thousand by their keys.
+    """
+    schema = None if database.is_sqlite else schema_evolution.cached(database, target.table)
+    if schema is None:
+        return
+    with database.autocommit() as tx:
+        quoted = tx.dialect.identifier_preparer
+        for table in (schema.root, *schema.parts):
+            name = quoted.format_table(table.sql)
+            if tx.execute(_UNKNOWN, {"name": name}).scalar():
+                tx.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {name}")
+
+
+_pg_class = sa.table("pg_class", sa.column("oid"), sa.column("reltuples"))
+_UNKNOWN = sa.select(_pg_class.c.reltuples <= 0).where(
+    _pg_class.c.oid == sa.cast(sa.bindparam("name"), postgresql.REGCLASS)
+)
