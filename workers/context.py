@@ -65,7 +65,7 @@ class ConnectionContext:
     @cached_property
     def gate(self) -> gate.Gate:
         """The account's gate."""
-        return gate.Gate(self.database, self.options, sharing=self.same_account)
+        return gate.Gate(self.database, self.options, same_account=self.same_account)
 
     def target(self, resource: Resource, stream: Stream | None = None) -> apply.Target:
         """The resource as the write path needs it: declared fields are the vendor's metadata where we have it."""

@@ -94,7 +94,7 @@ class Gates(Counted):
     def enter(self, connection: int, subject: str | None, ahead: float, dies: bool) -> None:  # noqa: FBT001
         mine, other = self.connections[connection]
         watch = Wristwatch(self.clock, ahead=ahead)
-        at = Gate(self.database, mine, sharing=[other], stopwatch=watch)
+        at = Gate(self.database, mine, same_account=[other], timer=watch)
         held, began = self.held, self.clock.now
         worker = Worker(partial(at.acquire, subject))
         worker.step()

@@ -108,10 +108,10 @@ class Gate:
         database: Database,
         options: Connection,
         *,
-        sharing: Sequence[Connection] = (),
-        stopwatch: Timer = time,
+        same_account: Sequence[Connection] = (),
+        timer: Timer = time,
     ) -> None:
-        everyone = [options, *sharing]
+        everyone = [options, *same_account]
         self.account = account_of(options)
         self._database = database
         self._concurrency = min(each.concurrency for each in everyone)
@@ -119,7 +119,7 @@ class Gate:
         self._interval = _MINUTE / min(paces) if paces else timedelta(0)
         self._term = options.timeout + GRACE
         self._secret = _secret(options)
-        self._stopwatch = stopwatch
+        self._stopwatch = timer
 
     @property
     def database(self) -> Database:
@@ -127,11 +127,11 @@ class Gate:
         return self._database
 
     @property
-    def paced(self) -> bool:
+    def is_rate_limited(self) -> bool:
         """Whether the vendor sets a pace."""
         return bool(self._interval)
 
-    def acquire(self, subject: str | None = None, *, begin: OnAcquire | None = None) -> Lease:
+    def acquire(self, subject: str | None = None, *, on_acquire: OnAcquire | None = None) -> Lease:
         """Take a slot: for a point read of `subject`, or for a listing (None), which holds the gate alone.
 
         `begin` writes in the same transaction; what it raises leaves no slot. Raises `Shut`. Sleeps at most `MOMENT`,
@@ -148,8 +148,8 @@ class Gate:
             if start - now > MOMENT:
                 raise GateClosed(start, "the vendor's pace")
             revision, tx.now = self._insert_lease(tx, subject, start + self._term), now
-            if begin is not None:
-                begin(tx, revision, start + self._term)
+            if on_acquire is not None:
+                on_acquire(tx, revision, start + self._term)
             if self._interval:  # else the next one may start whenever it comes
                 self._change(tx, next_start_at=start + self._interval)
         failpoints.hit(Point.LEASE_TAKEN)
@@ -328,9 +328,9 @@ def _released(clock: sa.ColumnElement[datetime]) -> Any:
 
 
 @contextmanager
-def acquired(gate: Gate, subject: str | None = None, *, begin: OnAcquire | None = None) -> Iterator[Lease]:
+def acquired(gate: Gate, subject: str | None = None, *, on_acquire: OnAcquire | None = None) -> Iterator[Lease]:
     """A slot for the block, which commits through `leave` or `leave_shut`; given back if the block breaks."""
-    lease = gate.acquire(subject, begin=begin)
+    lease = gate.acquire(subject, on_acquire=on_acquire)
     try:
         yield lease
     except BaseException:  # raised again: also a task that is stopped must not keep others out until its lease ends

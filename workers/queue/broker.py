@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from models.settings.load import Settings
 
-PATIENCE = 4.0
+TIMEOUT = 4.0
 """Seconds until a broker that does not answer counts as away."""
 
 _ONCE = {"max_retries": 0}
@@ -65,13 +65,13 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         return {
             **_ONCE,
             "visibility_timeout": _REDELIVER,
-            "socket_connect_timeout": PATIENCE,
-            "socket_timeout": PATIENCE,
+            "socket_connect_timeout": TIMEOUT,
+            "socket_timeout": TIMEOUT,
             "socket_keepalive": True,
             "health_check_interval": _NOTICED,
         }
     # Without them RabbitMQ confirms nothing, and a client waits for a confirmation for ever.
-    return {**_ONCE, "confirm_publish": True, "read_timeout": PATIENCE, "write_timeout": PATIENCE}
+    return {**_ONCE, "confirm_publish": True, "read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
 
 
 def consumer() -> type[Any]:
@@ -137,7 +137,7 @@ def prepare(settings: Settings) -> None:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
 
-def purge_stale(app: Celery, settings: Settings) -> int:
+def purge_abandoned(app: Celery, settings: Settings) -> int:
     """Delete the event queues of Flowers that are gone, on the filesystem broker; returns how many.
 
     Servers do that by themselves. Here every event would leave one more file for each Flower that ever ran, and every

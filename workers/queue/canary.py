@@ -18,7 +18,7 @@ from workers.queue import wakeup
 
 if TYPE_CHECKING:
     from models.db.database import Database
-    from workers.queue.wakeup import Waker, Which
+    from workers.queue.wakeup import Waker, QueueName
 
 EVERY = timedelta(seconds=15)
 """How often one is sent."""
@@ -43,7 +43,7 @@ class QueueHealth:
 
     queue: str
     now: datetime
-    asked_at: datetime | None = None
+    waiting_since: datetime | None = None
     answered_at: datetime | None = None
     worker: str | None = None
     known: bool = True
@@ -53,18 +53,18 @@ class QueueHealth:
     @property
     def silent_for(self) -> timedelta:
         """How long a canary has been waiting while no message was taken from the queue."""
-        if self.asked_at is None:
+        if self.waiting_since is None:
             return timedelta()
-        return self.now - max(self.asked_at, self.answered_at or self.asked_at)
+        return self.now - max(self.waiting_since, self.answered_at or self.waiting_since)
 
     @property
-    def wrong(self) -> str | None:
+    def problem(self) -> str | None:
         """What is wrong and what to check; None if nothing is, as far as is known."""
         if not self.known:
             return f"{self.queue}: not known yet; is `erpmirror beat` running?"
         if self.refused:
             return f"{self.queue}: the broker took no message; {self._last}"
-        if self.asked_at is None and self.now - (self.answered_at or self.now) > SILENT:
+        if self.waiting_since is None and self.now - (self.answered_at or self.now) > SILENT:
             return f"{self.queue}: {self._last}, no canary was sent since; is `erpmirror beat` running?"
         if self.silent_for > SILENT and not self.busy:
             return f"{self.queue}: no worker has answered for {spell(self.silent_for)}; is `erpmirror worker` running?"
@@ -73,8 +73,8 @@ class QueueHealth:
     @property
     def summary(self) -> str:
         """One line for a person."""
-        if self.wrong is not None:
-            return self.wrong
+        if self.problem is not None:
+            return self.problem
         if self.silent_for > SILENT:
             return f"{self.queue}: {self._last}; a full sync is under way, other work waits for its end"
         return f"{self.queue}: {self._last}"
@@ -107,7 +107,7 @@ def queue_health(database: Database) -> list[QueueHealth]:
     return found
 
 
-def answer(database: Database, queue: str, *, worker: str) -> None:
+def record_answer(database: Database, queue: str, *, worker: str) -> None:
     """Record that a worker took a canary from the queue."""
     with database.begin() as tx:
         _keep(tx, database, queue, answered_at=database.now(tx), worker=worker)
@@ -134,7 +134,7 @@ class Prober:
     def __init__(self, waker: Waker, database: Database) -> None:
         self._waker = waker
         self._database = database
-        self._sent: dict[Which, datetime] = {}
+        self._sent: dict[QueueName, datetime] = {}
 
     def send_due(self) -> None:
         """Send what is due. Raises kombu's `OperationalError` when the broker is away; then none is outstanding."""
@@ -147,7 +147,7 @@ class Prober:
                 tx.execute(sa.update(canaries).values(sent_at=None))
             raise
 
-    def _claimed(self, queue: Which) -> bool:
+    def _claimed(self, queue: QueueName) -> bool:
         """Whether a new one is due, and this sender may send it."""
         with self._database.begin() as tx:
             now = self._database.now(tx)
@@ -166,7 +166,7 @@ class Prober:
             self._sent[queue] = now
         return claimed
 
-    def _lost(self, queue: Which) -> bool:
+    def _lost(self, queue: QueueName) -> bool:
         """Whether the outstanding one is old, and gone from the queue or overtaken by wake-ups that were sent later."""
         with self._database.read() as tx:
             now = self._database.now(tx)
@@ -181,11 +181,11 @@ class Prober:
         return overtaken or not self._waker.depth(queue)
 
 
-def _row(tx: sa.Connection, queue: Which) -> sa.Row[tuple[object, ...]] | None:
+def _row(tx: sa.Connection, queue: QueueName) -> sa.Row[tuple[object, ...]] | None:
     return tx.execute(sa.select(canaries).where(canaries.c.queue == queue)).first()
 
 
-def _acknowledged_at(tx: sa.Connection, queue: Which) -> datetime | None:
+def _acknowledged_at(tx: sa.Connection, queue: QueueName) -> datetime | None:
     """When a worker last acknowledged a wake-up of this queue."""
     c = wakeups.c
     latest = sa.select(c.answered_at).where(c.waker == queue, c.answered_at.is_not(None)).order_by(c.answered_at.desc())

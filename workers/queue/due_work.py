@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from models.db.database import Database
     from models.settings.load import Settings
     from workers.context import ConnectionContext
-    from workers.queue.wakeup import Which
+    from workers.queue.wakeup import QueueName
 
 
 def has_work(context: ConnectionContext, found: Due) -> tuple[bool, bool]:
@@ -46,9 +46,9 @@ class DueWork:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._contexts = {each.name: each for each in all_contexts(database, settings)}
-        self._doubted: dict[tuple[str, Which], datetime] = {}
+        self._doubted: dict[tuple[str, QueueName], datetime] = {}
 
-    def pending(self) -> Iterator[tuple[str, Which]]:
+    def pending(self) -> Iterator[tuple[str, QueueName]]:
         """Connections and bells to ring, but where a ring is on its way; an old one is doubted now and then."""
         found = due.load(self._database)
         for name in sorted(found.connections & self._contexts.keys()):
@@ -60,7 +60,7 @@ class DueWork:
                 if wanted and not self._is_believed(name, which, found):
                     yield name, which
 
-    def _is_believed(self, name: str, which: Which, found: Due) -> bool:
+    def _is_believed(self, name: str, which: QueueName, found: Due) -> bool:
         """Whether the ring that is outstanding needs no second look: it is young, or was looked after just now."""
         woken_at = found.woken.get((name, which))
         if woken_at is None:

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
     Clear = Callable[[sa.Connection], int]
 
-PORTION = 1000
+BATCH_SIZE = 1000
 """Rows that one transaction removes at most."""
 
 _PATIENCE = 5.0
 """Seconds that one clearing-away takes at most: whoever does it has something else to do, and comes again."""
 
 
-def prune(database: Database, settings: Settings, *, portion: int = PORTION) -> None:
+def prune(database: Database, settings: Settings, *, batch_size: int = BATCH_SIZE) -> None:
     """Clear away what is older than the settings say, `portion` rows a transaction."""
     end = time.monotonic() + _PATIENCE
     with database.read() as tx:
         now = tx.now
-    for clear in _everything(settings, now, portion):
-        while _cleared(database, clear) >= portion and time.monotonic() < end:
+    for clear in _everything(settings, now, batch_size):
+        while _cleared(database, clear) >= batch_size and time.monotonic() < end:
             pass
 
 

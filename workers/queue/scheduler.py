@@ -99,7 +99,7 @@ class DueScheduler(Scheduler):
             self._canaries_checked_at = now
             self._canaries.send_due()
 
-    def _wake(self, name: str, which: wakeup.Which) -> None:
+    def _wake(self, name: str, which: wakeup.QueueName) -> None:
         if not self._waker.wake(name, which):
             self._waker.rewake(name, which)
 
@@ -108,7 +108,7 @@ class DueScheduler(Scheduler):
             return
         self._pruned_at = time.monotonic()
         retention.prune(self._database, self._settings)
-        broker.purge_stale(self.app, self._settings)
+        broker.purge_abandoned(self.app, self._settings)
 
     @property
     def info(self) -> str:

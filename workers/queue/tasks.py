@@ -35,7 +35,7 @@ def register(app: Celery, settings: Settings, database: Database, *, soft: timed
     # One cached context per connection and process; its HTTP client stays open.
     context = functools.cache(functools.partial(contexts.connection_context, database, settings, lasting=True))
 
-    def work(name: str, which: wakeup.Which) -> None:
+    def work(name: str, which: wakeup.QueueName) -> None:
         if name in settings.connections:  # a process with other settings may have sent it
             _work(context(name), waker, which)
 
@@ -54,10 +54,10 @@ def register(app: Celery, settings: Settings, database: Database, *, soft: timed
     @app.task(name=canary.TASK, bind=True, **bounded)
     def answer(task: Task, queue: str) -> None:
         """Record that a worker takes messages from the queue."""
-        canary.answer(database, queue, worker=f"{task.request.hostname}, process {os.getpid()}")
+        canary.record_answer(database, queue, worker=f"{task.request.hostname}, process {os.getpid()}")
 
 
-def _work(context: contexts.ConnectionContext, waker: wakeup.Waker, which: wakeup.Which) -> None:
+def _work(context: contexts.ConnectionContext, waker: wakeup.Waker, which: wakeup.QueueName) -> None:
     waker.acknowledge(context.name, which)
     failpoints.hit(Point.WAKEUP_ACKNOWLEDGED)
     work = loop.sync if which == wakeup.SYNC else loop.full_sync

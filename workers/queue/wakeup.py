@@ -20,7 +20,7 @@ from models import failpoints
 from models.db.database import NO_SYNC
 from models.db.tables import Instant, wakeups
 from models.failpoints import Point
-from workers.queue.broker import PATIENCE
+from workers.queue.broker import TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
     from models.db.database import Database
 
-Which = Literal["sync", "full_sync"]
-SYNC: Which = "sync"
+QueueName = Literal["sync", "full_sync"]
+SYNC: QueueName = "sync"
 """Short work: webhooks, polls, point reads."""
 
-FULL_SYNC: Which = "full_sync"
+FULL_SYNC: QueueName = "full_sync"
 """Full syncs, which may take long."""
 
-QUEUES: tuple[Which, ...] = (SYNC, FULL_SYNC)
+QUEUES: tuple[QueueName, ...] = (SYNC, FULL_SYNC)
 """A queue and its task have one name. No dots: the filesystem transport puts queue names into its file names."""
 
 COUNTS_FOR = timedelta(seconds=10)
@@ -51,7 +51,7 @@ class Waker:
         self._app = app
         self._database = database
 
-    def wake(self, connection: str, which: Which = SYNC, *, again: bool = False) -> bool:
+    def wake(self, connection: str, which: QueueName = SYNC, *, again: bool = False) -> bool:
         """Send a wake-up, unless one is outstanding; returns whether a message was sent.
 
         `again`: an outstanding one that is older than `COUNTS_FOR` is repeated. Raises kombu's `OperationalError` when
@@ -71,9 +71,9 @@ class Waker:
     def send(self, task: str, arguments: list[str], *, queue: str) -> None:
         """Send one message, without retries. Raises kombu's `OperationalError` when the broker does not take it."""
         with self._one_error():
-            self._app.send_task(task, args=arguments, queue=queue, retry=False, confirm_timeout=PATIENCE)
+            self._app.send_task(task, args=arguments, queue=queue, retry=False, confirm_timeout=TIMEOUT)
 
-    def rewake(self, connection: str, which: Which) -> bool:
+    def rewake(self, connection: str, which: QueueName) -> bool:
         """Repeat an outstanding wake-up that was lost; returns whether a message was sent.
 
         It was lost if it is older than `COUNTS_FOR` and either the queue is empty or workers have acknowledged younger
@@ -91,7 +91,7 @@ class Waker:
             passed_over = db.execute(sa.select(younger)).scalar_one()
         return bool(passed_over or not self.depth(which)) and self.wake(connection, which, again=True)
 
-    def acknowledge(self, connection: str, which: Which) -> None:
+    def acknowledge(self, connection: str, which: QueueName) -> None:
         """Record that a worker has begun: work that is stored from now on needs a new wake-up."""
         with self._database.autocommit(
             lazily=True
@@ -100,7 +100,7 @@ class Waker:
             answered = _acknowledged(clock.expression, self._database.is_sqlite)
             db.execute(answered, {"its_connection": connection, "its_bell": which, **clock.params})
 
-    def depth(self, which: Which) -> int:
+    def depth(self, which: QueueName) -> int:
         """How many messages wait in the queue. Raises kombu's `OperationalError` when the broker is away."""
         with self._reached() as link:
             # Declared, not asked passively: Redis has no empty queues, and a new RabbitMQ has none yet.
@@ -128,7 +128,7 @@ class Waker:
                 raise OperationalError(str(error)) from error
             raise
 
-    def _claim(self, connection: str, which: Which, *, again: bool) -> bool:
+    def _claim(self, connection: str, which: QueueName, *, again: bool) -> bool:
         clock = self._database.clock_sql()
         with self._database.autocommit(lazily=True) as db:  # a lost claim costs one superfluous message
             values = {"its_connection": connection, "its_bell": which, **clock.params}
@@ -137,7 +137,7 @@ class Waker:
             claimed = _claimed(clock.expression, self._database.is_sqlite, again)
             return db.execute(claimed, values).first() is not None
 
-    def _set(self, connection: str, which: Which, **values: object) -> None:
+    def _set(self, connection: str, which: QueueName, **values: object) -> None:
         with self._database.begin() as db:
             db.execute(
                 sa.update(wakeups).where(wakeups.c.connection == connection, wakeups.c.queue == which).values(**values)

@@ -93,7 +93,7 @@ def test_a_listing_waits_for_point_reads(timed: Database) -> None:
 def test_connections_of_one_account_share_its_gate_and_the_strictest_limits_win(timed: Database, clock: Clock) -> None:
     quick = Account(name="a", requests_per_minute=6000)
     slow = Account(name="b", requests_per_minute=6)
-    first, second = Gate(timed, quick, sharing=[slow]), Gate(timed, slow, sharing=[quick])
+    first, second = Gate(timed, quick, same_account=[slow]), Gate(timed, slow, same_account=[quick])
     assert first.account == second.account
     leave(first, timed, first.acquire())
     with pytest.raises(gate.GateClosed) as shut:

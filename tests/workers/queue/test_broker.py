@@ -71,7 +71,7 @@ def test_a_dead_flowers_queue_is_deleted_with_its_files_and_gets_no_more(
     tell(celery)
     assert 1 == len(list(messages.iterdir()))
     age(messages, 120)
-    assert 1 == broker.purge_stale(celery, settings)
+    assert 1 == broker.purge_abandoned(celery, settings)
     tell(celery)
     assert [] == list(messages.iterdir())
 
@@ -89,7 +89,7 @@ def test_a_flower_that_reads_and_wake_ups_that_wait_are_left_alone(
     fresh = [file for file in before if "celeryev" in file.name]
     for file in fresh:
         os.utime(file)
-    assert 0 == broker.purge_stale(celery, settings)
+    assert 0 == broker.purge_abandoned(celery, settings)
     assert before == sorted(messages.iterdir())
 
 
@@ -99,7 +99,7 @@ def test_servers_need_no_cleaning(tmp_path: Path) -> None:
         file = tmp_path / configuration.FILE
         file.write_text(f'[broker]\nurl = "{address}"\n')
         settings = configuration.load(file)
-        assert 0 == broker.purge_stale(app.create_app(settings), settings)
+        assert 0 == broker.purge_abandoned(app.create_app(settings), settings)
 
 
 def test_a_message_is_there_whole_or_not_at_all(settings: Settings) -> None:

@@ -70,13 +70,13 @@ class Canaries:
         """A worker takes what waits."""
         self.purge()
         for queue in wakeup.QUEUES:
-            canary.answer(self.database, queue, worker="sync@host")
+            canary.record_answer(self.database, queue, worker="sync@host")
 
     def says(self) -> dict[str, str]:
         return {sign.queue: sign.summary for sign in canary.queue_health(self.database)}
 
     def wrong(self) -> dict[str, str]:
-        return {sign.queue: sign.wrong for sign in canary.queue_health(self.database) if sign.wrong is not None}
+        return {sign.queue: sign.problem for sign in canary.queue_health(self.database) if sign.problem is not None}
 
 
 @contextmanager
@@ -295,7 +295,7 @@ def test_a_worker_that_stopped_consuming_is_noticed_though_its_process_lives(tmp
         return all(sign.answered_at is not None for sign in canary.queue_health(database))
 
     def missed() -> list[str]:
-        return [sign.queue for sign in canary.queue_health(later) if "no worker has answered" in (sign.wrong or "")]
+        return [sign.queue for sign in canary.queue_health(later) if "no worker has answered" in (sign.problem or "")]
 
     with installed(database, tmp_path, broker=processes.FILES, systems={}) as (installation, _):
         looks, *_ = (installation.start(*verb) for verb in (processes.SYNC, processes.FULL_SYNC, ("beat",)))

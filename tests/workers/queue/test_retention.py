@@ -131,7 +131,7 @@ def test_much_is_cleared_away_in_small_transactions(six: Harness) -> None:
     six.look()
     _journal(six, 25)
     six.clock.pass_by(days=20)
-    assert 10 == _largest_deletion(six, lambda: retention.prune(six.database, settings, portion=10))
+    assert 10 == _largest_deletion(six, lambda: retention.prune(six.database, settings, batch_size=10))
     assert ([], []) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
 
 
@@ -144,7 +144,7 @@ def test_the_journal_is_trimmed_from_the_oldest_on_without_a_hole(six: Harness) 
     six.clock.pass_by(days=-4)
     _journal(six, 1)
     six.clock.pass_by(days=6)
-    retention.prune(six.database, settings, portion=2)
+    retention.prune(six.database, settings, batch_size=2)
     assert [4, 5] == _ids(six, tables.changes)
     with six.database.read() as tx:
         assert (4, 5) == journal.bounds(tx)[:2]
