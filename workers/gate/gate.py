@@ -27,7 +27,7 @@ from models.db.database import Tx
 from models.db.tables import Instant, gates, leases, revisions
 from models.failpoints import Point
 from models.values import backoff
-from workers.errors import Busy
+from workers.errors import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -399,7 +399,7 @@ class SessionStore:
             if taken.rowcount:
                 return revision
             if time.monotonic() > end:
-                raise Busy("somebody else is logging in", after=_SHORTEST_BACKOFF, shuts_gate=False)
+                raise BusyError("somebody else is logging in", after=_SHORTEST_BACKOFF, closes_gate=False)
             time.sleep(_LOGIN_PAUSE)
 
     def _set(self, session: bytes | None, until: datetime | None) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from models.db import tables
 from models.db.database import Database
 from models.settings.connections import Connection
-from workers.errors import Busy
+from workers.errors import BusyError
 from workers.gate import gate
 from workers.gate.gate import Gate
 
@@ -271,9 +271,9 @@ def test_a_login_that_takes_long_is_waited_for_elsewhere(
     timed: Database, session: Callable[[str], gate.SessionStore]
 ) -> None:
     box = session("k")
-    with box.login_lock(), pytest.raises(Busy, match="logging in") as told, box.login_lock():
+    with box.login_lock(), pytest.raises(BusyError, match="logging in") as told, box.login_lock():
         pass
-    assert not told.value.shuts_gate
+    assert not told.value.closes_gate
     with box.login_lock():
         assert timed is not None
 
@@ -287,7 +287,7 @@ def test_a_login_whose_worker_died_is_taken_over(
     clock.pass_by(minutes=5)
     with later:
         died.__exit__(None, None, None)  # wakes late: must not free what another holds
-        with pytest.raises(Busy), box.login_lock():
+        with pytest.raises(BusyError), box.login_lock():
             pass
     with timed.read() as tx:
         assert tx.execute(sa.select(tables.gates.c.login_revision)).scalar_one() is None

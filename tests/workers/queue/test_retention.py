@@ -67,7 +67,7 @@ def _journal(six: Harness, count: int) -> None:
 
 def _one_page(six: Harness, resource: str = "goods") -> None:
     with six.context.work_session() as session:
-        listing.read(session, six.context.resources[resource], now=six.clock.now, full=True)
+        listing.advance(session, six.context.resources[resource], now=six.clock.now, full=True)
 
 
 def _largest_deletion(six: Harness, work: Callable[[], None]) -> int:
@@ -91,16 +91,16 @@ def _largest_deletion(six: Harness, work: Callable[[], None]) -> int:
 def test_notices_and_the_journal_are_kept_as_long_as_the_settings_say(six: Harness) -> None:
     settings = _kept(six)
     six.webhook("1", "2")
-    six.look()
+    six.sync()
     _journal(six, 2)
-    six.clock.pass_by(days=4)
+    six.clock.advance(days=4)
     retention.prune(six.database, settings)
     assert ([1, 2], [1, 2]) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
-    six.clock.pass_by(days=2)
+    six.clock.advance(days=2)
     _journal(six, 1)
     retention.prune(six.database, settings)
     assert ([1, 2], [3]) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
-    six.clock.pass_by(days=5)
+    six.clock.advance(days=5)
     six.webhook("3")
     retention.prune(six.database, settings)
     assert [3] == _ids(six, tables.webhooks)
@@ -109,18 +109,18 @@ def test_notices_and_the_journal_are_kept_as_long_as_the_settings_say(six: Harne
 def test_without_a_word_the_journal_is_kept_for_ever_and_notices_for_thirty_days(six: Harness) -> None:
     _journal(six, 2)
     six.webhook("1")
-    six.look()
-    six.clock.pass_by(days=29)
+    six.sync()
+    six.clock.advance(days=29)
     retention.prune(six.database, six.settings)
     assert [1] == _ids(six, tables.webhooks)
-    six.clock.pass_by(days=4000)
+    six.clock.advance(days=4000)
     retention.prune(six.database, six.settings)
     assert ([], [1, 2]) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
 
 
 def test_a_notice_that_is_not_folded_is_never_trimmed(six: Harness) -> None:
     six.webhook("1")
-    six.clock.pass_by(days=400)
+    six.clock.advance(days=400)
     retention.prune(six.database, _kept(six))
     assert [1] == _ids(six, tables.webhooks)
 
@@ -128,9 +128,9 @@ def test_a_notice_that_is_not_folded_is_never_trimmed(six: Harness) -> None:
 def test_much_is_cleared_away_in_small_transactions(six: Harness) -> None:
     settings = _kept(six)
     six.webhook(*map(str, range(25)))
-    six.look()
+    six.sync()
     _journal(six, 25)
-    six.clock.pass_by(days=20)
+    six.clock.advance(days=20)
     assert 10 == _largest_deletion(six, lambda: retention.prune(six.database, settings, batch_size=10))
     assert ([], []) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
 
@@ -139,11 +139,11 @@ def test_the_journal_is_trimmed_from_the_oldest_on_without_a_hole(six: Harness) 
     """Also where the clock stepped back."""
     settings = _kept(six)
     _journal(six, 3)
-    six.clock.pass_by(days=4)
+    six.clock.advance(days=4)
     _journal(six, 1)
-    six.clock.pass_by(days=-4)
+    six.clock.advance(days=-4)
     _journal(six, 1)
-    six.clock.pass_by(days=6)
+    six.clock.advance(days=6)
     retention.prune(six.database, settings, batch_size=2)
     assert [4, 5] == _ids(six, tables.changes)
     with six.database.read() as tx:
@@ -162,7 +162,7 @@ def test_readings_are_forgotten_also_those_that_were_given_up(six: Harness) -> N
     under_way = six.stream().full_run
     assert under_way is not None
     assert len(_ids(six, tables.runs)) > 2
-    six.clock.pass_by(days=11)
+    six.clock.advance(days=11)
     retention.prune(six.database, settings)
     assert [under_way] == _ids(six, tables.runs), "the one that goes on is still needed"
 
@@ -178,10 +178,10 @@ def test_what_a_reading_saw_is_forgotten_with_its_resource(connect: Connect) -> 
         fewer = _kept(six)
         context.sync_streams(six.database, fewer)
         assert 2 == _count(six, tables.seen_keys)
-        six.clock.pass_by(days=9)
+        six.clock.advance(days=9)
         retention.prune(six.database, fewer)
         assert 2 == _count(six, tables.seen_keys), "a worker with older settings may still be reading"
-        six.clock.pass_by(days=2)
+        six.clock.advance(days=2)
         retention.prune(six.database, fewer)
         assert 1 == _count(six, tables.seen_keys)
 
@@ -193,23 +193,23 @@ def test_gates_leases_and_bells_of_accounts_that_are_gone_are_forgotten(six: Har
         for name in ("six", "gone"):
             woken = {"connection": name, "queue": "sync", "woken_at": six.clock.now, "answered_at": six.clock.now}
             tx.execute(sa.insert(tables.wakeups).values(**woken))
-    six.clock.pass_by(days=9)
+    six.clock.advance(days=9)
     retention.prune(six.database, settings)
     assert (1, 1, 2) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.wakeups))
-    six.clock.pass_by(days=2)
+    six.clock.advance(days=2)
     retention.prune(six.database, settings)
     assert (0, 0, 1) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.wakeups))
     six.vendor.objects["goods"] = {"1": {"v": 1}}
-    six.ref("1")
-    six.look()
+    six.enqueue("1")
+    six.sync()
     assert {"1": {"v": 1}} == six.live(), "whoever asks again has a gate again"
 
 
 def test_a_gate_that_a_vendor_shut_for_long_stays(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(429, {"Retry-After": str(40 * 86400)}, "see you in spring")]
-    six.ref("1")
-    six.look()
-    six.clock.pass_by(days=11)
+    six.enqueue("1")
+    six.sync()
+    six.clock.advance(days=11)
     retention.prune(six.database, _kept(six))
     assert 1 == _count(six, tables.gates)
 
@@ -218,28 +218,28 @@ def test_work_of_a_resource_or_a_connection_that_left_does_not_grow(six: Harness
     """One row for each key at most, and none of a resource that nobody knows."""
     for _ in range(3):
         six.webhook("1", resource="unheard of")
-        six.look()
+        six.sync()
     assert {} == six.inbox("unheard of")
 
 
 @pytest.mark.parametrize("days", [1, 7])
 def test_a_week_without_the_vendor_leaves_one_row_for_each_object(six: Harness, days: int) -> None:
-    six.vendor.away = (503, {}, "closed for repairs")
+    six.vendor.outage = (503, {}, "closed for repairs")
     for _ in range(days):
         six.webhook(*"12345" * 20)
-        six.look()
-        six.clock.pass_by(days=1)
+        six.sync()
+        six.clock.advance(days=1)
     assert 5 == len(six.inbox())
-    six.clock.pass_by(days=31)
+    six.clock.advance(days=31)
     retention.prune(six.database, six.settings)
     assert [] == _ids(six, tables.webhooks)
 
 
 def test_a_full_reading_that_fails_for_long_leaves_one_run(six: Harness) -> None:
-    six.vendor.away = (503, {}, "closed for repairs")
+    six.vendor.outage = (503, {}, "closed for repairs")
     before = len(_ids(six, tables.runs))
     six.change(full_due_at=six.clock.now)
     for _ in range(24):
-        six.read()
-        six.clock.pass_by(hours=1)
+        six.full_sync()
+        six.clock.advance(hours=1)
     assert before + 1 == len(_ids(six, tables.runs))
