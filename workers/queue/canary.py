@@ -18,7 +18,7 @@ from workers.queue import wakeup
 
 if TYPE_CHECKING:
     from models.db.database import Database
-    from workers.queue.wakeup import Waker, QueueName
+    from workers.queue.wakeup import QueueName, Waker
 
 EVERY = timedelta(seconds=15)
 """How often one is sent."""
