@@ -160,7 +160,7 @@ class WorkSession:
     @contextmanager
     def acquire(self, subject: str | None = None, *, begin: gate.OnAcquire | None = None) -> Iterator[gate.Lease]:
         """A slot at the gate for the block: for a point read of `subject`, or for a listing. Raises `gate.Shut`."""
-        with gate.acquired(self.context.gate, subject, begin=begin) as lease:
+        with gate.acquired(self.context.gate, subject, on_acquire=begin) as lease:
             self._lease = lease
             try:
                 yield lease
