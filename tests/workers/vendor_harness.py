@@ -345,7 +345,9 @@ class BaseHarness(Generic[V]):
         thread.start()
         return thread
 
-    def enqueue(self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK) -> None:
+    def enqueue(
+        self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK
+    ) -> None:
         with self.database.begin() as tx:
             inbox.enqueue(
                 tx,

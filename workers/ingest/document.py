@@ -21,7 +21,7 @@ from models.mirror import apply, schema_evolution
 from workers.errors import SetAside, TryLater, VendorError
 from workers.gate import timing
 from workers.ingest import failures, vendor_schema
-from workers.ingest.unit_of_work import BackOff, UnitOfWork, under_lease, release, renew
+from workers.ingest.unit_of_work import BackOff, UnitOfWork, release, renew, under_lease
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -52,7 +52,10 @@ def send(session: WorkSession, resource: Resource, item: Item) -> None:
         target = context.target(resource, vendor_schema.stream_of(tx, context, resource))
 
     # What rests with its resource is not sent.
-    with suppress(vendor_schema.ResourceNotOpenError), session.acquire(f"{resource.name}\n{item.key}", on_acquire=begin) as lease:
+    with (
+        suppress(vendor_schema.ResourceNotOpenError),
+        session.acquire(f"{resource.name}\n{item.key}", on_acquire=begin) as lease,
+    ):
         document = _begin_sending(context, lease, target, item)
         if document is not None:
             failpoints.hit(Point.DOCUMENT_SENDING)

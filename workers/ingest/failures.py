@@ -15,7 +15,7 @@ from models.mirror import schema_evolution
 from models.values import Cause
 from workers.errors import BusyError, ClosedError, NotForUs, SetAside, TryLater, VendorError
 from workers.gate import timing
-from workers.ingest.unit_of_work import BackOff, under_lease, release, release_unanswered
+from workers.ingest.unit_of_work import BackOff, release, release_unanswered, under_lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,9 @@ def classify(context: ConnectionContext) -> Iterator[None]:
         raise SetAside(f"the answer was not understood: {context.redact_text(one_line(error))}") from None
 
 
-def fail_key(context: ConnectionContext, lease: Lease, item: Item, failure: VendorError, *, of_key: bool = True) -> None:
+def fail_key(
+    context: ConnectionContext, lease: Lease, item: Item, failure: VendorError, *, of_key: bool = True
+) -> None:
     """A fetch failed, or (not its `own`) what had to be asked before it."""
     _log(context, item.resource, failure, key=item.key)
     lease_step = _lease_step(failure, failures=item.attempts)
@@ -81,7 +83,9 @@ def fail_key(context: ConnectionContext, lease: Lease, item: Item, failure: Vend
             inbox.park(tx, item, reason=str(failure))
 
 
-def _postpone(tx: Tx, context: ConnectionContext, item: Item, failure: TryLater, *, until: datetime, of_key: bool) -> None:
+def _postpone(
+    tx: Tx, context: ConnectionContext, item: Item, failure: TryLater, *, until: datetime, of_key: bool
+) -> None:
     """Later again, or aside: what fails time after time while the others are answered will not heal by itself."""
     counts = _counts_as_attempt(failure)
     alone = counts and of_key and _may_be_this_keys_fault(failure) and context.gate.answered_since(tx, item.tried_at)
@@ -169,7 +173,11 @@ def _retry_at(tx: Tx, failure: TryLater, lease_step: LeaseStep, *, failures: int
     if isinstance(failure, ClosedError):
         return max(failure.until, tx.now + _MIN_CLOSED)
     retry_at = tx.now + timing.closed_for(failures, failure.after)
-    return max(retry_at, lease_step.until) if isinstance(lease_step, BackOff) and lease_step.until is not None else retry_at
+    return (
+        max(retry_at, lease_step.until)
+        if isinstance(lease_step, BackOff) and lease_step.until is not None
+        else retry_at
+    )
 
 
 def _counts_as_attempt(failure: TryLater) -> bool:

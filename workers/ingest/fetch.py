@@ -101,7 +101,9 @@ def _fetch_under_lease(session: WorkSession, resource: Resource, item: Item) -> 
             _fetch_under_lease(session, resource, item)
 
 
-def _metadata_failed(context: ConnectionContext, item: Item, lease: Lease, _stream: Stream, failure: VendorError) -> None:
+def _metadata_failed(
+    context: ConnectionContext, item: Item, lease: Lease, _stream: Stream, failure: VendorError
+) -> None:
     failures.fail_key(context, lease, item, failure, of_key=False)
 
 
@@ -130,7 +132,9 @@ def _fetch_and_write(session: WorkSession, lease: Lease, resource: Resource, str
             found = _with_listed_token(visible_snapshot(session.client.fetch(resource, item.key), item), item)
             failpoints.hit(Point.FETCHED)
             if isinstance(found, Snapshot):
-                stream = vendor_schema.refresh_for_new_fields(session, resource, stream, found.raw, asked_at=lease.sent_at)
+                stream = vendor_schema.refresh_for_new_fields(
+                    session, resource, stream, found.raw, asked_at=lease.sent_at
+                )
             target = context.target(resource, stream)
             prepared = apply.prepare(context.database, target, [found] if isinstance(found, Snapshot) else [])
             failpoints.hit(Point.ROW_PREPARED)

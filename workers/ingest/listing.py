@@ -127,7 +127,12 @@ class LeaseBudget:
 
     def __call__(self) -> bool:
         page, context = self._page, self._page.context
-        if not page.full or page.resource.described or context.gate.is_rate_limited or time.monotonic() > self._deadline:
+        if (
+            not page.full
+            or page.resource.described
+            or context.gate.is_rate_limited
+            or time.monotonic() > self._deadline
+        ):
             return False
         names = [context.name, *(each.name for each in context.same_account)]
         with context.database.autocommit() as tx:

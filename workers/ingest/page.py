@@ -142,7 +142,9 @@ class Page:
     ) -> None:
         end = chunk.end
         lease_step = renew if end is None or continues else release
-        with UnitOfWork.under(lease, self.target, self.cause, proof=lease_step, journaled=Point.CHUNK_JOURNALED) as work:
+        with UnitOfWork.under(
+            lease, self.target, self.cause, proof=lease_step, journaled=Point.CHUNK_JOURNALED
+        ) as work:
             tx = work.tx
             listed = {each.key: each.listed for each in chunk.snapshots if each.listed is not None}
             # First, because it may find that objects have to be laid out, and then all of this begins again.

@@ -75,7 +75,13 @@ class UnitOfWork(MirrorWriter):
     @classmethod
     @contextmanager
     def under(
-        cls, lease: Lease, target: Target, cause: Cause, *, lease_step: LeaseStep = release, journaled: Point | None = None
+        cls,
+        lease: Lease,
+        target: Target,
+        cause: Cause,
+        *,
+        lease_step: LeaseStep = release,
+        journaled: Point | None = None,
     ) -> Iterator[UnitOfWork]:
         """Prove the lease, let the block write, journal what changed, commit. Raises `LeaseLost` before the block.
 

@@ -84,7 +84,9 @@ def fetch_metadata(
     return True
 
 
-def refresh_for_new_fields(session: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime) -> Stream:
+def refresh_for_new_fields(
+    session: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime
+) -> Stream:
     """The stream with a shape that knows the fields of this object, asked for again under the slot in hand if need be.
 
     A new custom field so gets its declared type with its first value; one that is never declared is asked about once.

@@ -65,7 +65,9 @@ def scan(context: ConnectionContext, stream: Stream, *, began_at: datetime) -> N
         if folder is not None:
             warnings = _Scan(context, kind, folder).run()
     except OSError as error:
-        _record_failure(context, stream, f"{folder}: {error.strerror}; erpmirror must be able to read and change this folder")
+        _record_failure(
+            context, stream, f"{folder}: {error.strerror}; erpmirror must be able to read and change this folder"
+        )
         return
     warning = storable_text(f"{folder}: {warnings[0]}") if warnings else None
     if warning is not None and len(warnings) > 1:
@@ -122,7 +124,9 @@ class _Scan:
         except FileNotFoundError:
             pass  # somebody else has moved it
         except OSError as error:
-            self.warnings.append(f"{name} cannot be read, made or moved ({error.strerror}); check who owns what is there")
+            self.warnings.append(
+                f"{name} cannot be read, made or moved ({error.strerror}); check who owns what is there"
+            )
 
     def _scan_file(self, path: Path) -> None:
         seen = path.lstat()
@@ -142,7 +146,9 @@ class _Scan:
         elif facts.ends:
             self._settle(path, seen, facts.sha256)
         elif age > _INCOMPLETE_SECONDS:
-            self._park(path, seen, f"It has no end (%%EOF) and has not changed for {_INCOMPLETE_SECONDS:.0f} s: it is cut off.")
+            self._park(
+                path, seen, f"It has no end (%%EOF) and has not changed for {_INCOMPLETE_SECONDS:.0f} s: it is cut off."
+            )
         elif age < 0:
             self.warnings.append(f"{path.name} has no end yet and is dated in the future; check the clocks")
 

@@ -126,7 +126,9 @@ def test_a_document_without_an_answer_is_parked_and_not_sent_again_before_a_pers
         assert {} == six.inbox(KIND)
 
 
-def test_an_answer_that_says_nothing_certain_parks_the_document_and_shuts_the_gate_for_the_others(six: DocumentHarness) -> None:
+def test_an_answer_that_says_nothing_certain_parks_the_document_and_shuts_the_gate_for_the_others(
+    six: DocumentHarness,
+) -> None:
     two = pdf("two")
     six.vendor.instead.append((502, {}, "bad gateway"))
     six.hand_in(ONE)

@@ -16,7 +16,7 @@ from models.values import Cause, Lane, ObjectRef, Snapshot
 from tests.workers.gate.test_gate import Account, Clock
 from tests.workers.ingest.test_statements import counted
 from workers.gate import gate
-from workers.ingest.unit_of_work import BackOff, UnitOfWork, under_lease, renew
+from workers.ingest.unit_of_work import BackOff, UnitOfWork, renew, under_lease
 
 if TYPE_CHECKING:
     from models.db.database import Database

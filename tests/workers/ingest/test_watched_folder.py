@@ -103,7 +103,9 @@ def test_each_kind_has_its_folder(six: DocumentHarness, folder: Path) -> None:
     [(ONE, 0), (CUT, 0), (CUT, 30), (b"", 30), (b"%PD", 30), (ONE, -1), (CUT, -1000)],
     ids=["just now", "under way", "slowly under way", "begun", "hardly begun", "clock askew", "from the future"],
 )
-def test_a_file_that_may_still_be_on_its_way_is_left(six: DocumentHarness, folder: Path, content: bytes, age: float) -> None:
+def test_a_file_that_may_still_be_on_its_way_is_left(
+    six: DocumentHarness, folder: Path, content: bytes, age: float
+) -> None:
     put(folder / "a.pdf", content, age=age)
     again(six)
     assert ({"a.pdf"}, []) == (tree(folder), six.vendor.received)
@@ -164,7 +166,9 @@ def test_a_document_that_is_parked_takes_its_file_along(six: DocumentHarness, fo
     assert f"erpmirror parked retry six {KIND} {KEY}" in why(folder, "a.pdf")
 
 
-def test_a_parked_document_is_not_sent_again_because_its_file_is_there_again(six: DocumentHarness, folder: Path) -> None:
+def test_a_parked_document_is_not_sent_again_because_its_file_is_there_again(
+    six: DocumentHarness, folder: Path
+) -> None:
     six.vendor.instead.append((400, {}, "no supplier"))
     put(folder / "a.pdf")
     again(six)
@@ -288,7 +292,9 @@ def test_a_file_that_cannot_be_moved_is_told_and_stops_no_other(six: DocumentHar
     assert (None, [KEY]) == (six.column("warning", KIND), six.vendor.keys)
 
 
-def test_a_folder_that_cannot_be_looked_at_is_an_error_with_a_remedy_and_comes_back(six: DocumentHarness, folder: Path) -> None:
+def test_a_folder_that_cannot_be_looked_at_is_an_error_with_a_remedy_and_comes_back(
+    six: DocumentHarness, folder: Path
+) -> None:
     before = six.column("last_read_at", KIND)
     shutil.rmtree(folder)
     folder.write_text("no folder")
