@@ -58,9 +58,9 @@ def advance(session: WorkSession, resource: Resource, *, now: datetime, full: bo
     """Request the next page of a poll or full sync. `now`: by the database's clock. Raises `GateClosed`."""
     context = session.context
     if full and (until := context.options.closed_until(now)) is not None:
-        told = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full sync waits until then"
+        warning = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full sync waits until then"
         with context.database.begin() as tx:
-            streams.update(tx, context.name, resource.name, full_due_at=until, warning=told)
+            streams.update(tx, context.name, resource.name, full_due_at=until, warning=warning)
         return
     try:
         _advance(session, resource, full=full)
