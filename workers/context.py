@@ -1,4 +1,4 @@
-"""Everything that is needed to work for one connection, in one place."""
+"""What the workers need to work for one connection: its settings, resources, gate and vendor client."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ConnectionContext:
-    """One connection's desk. Cheap to make; opens nothing before it is used.
+    """One configured connection, with what belongs to it. Cheap to make: it opens nothing before it is used.
 
-    `lasting`: the line to the vendor stays open between two shifts, which must not overlap then.
+    `keeps_client`: the vendor's client stays open between work sessions, which must not overlap then.
     """
 
     database: Database
@@ -47,7 +47,7 @@ class ConnectionContext:
 
     @cached_property
     def system(self) -> System:
-        """The ERP that this connection leads to."""
+        """The ERP that this connection is to."""
         return discovery.systems()[self.options.system]
 
     @cached_property
@@ -57,18 +57,18 @@ class ConnectionContext:
 
     @cached_property
     def same_account(self) -> list[Connection]:
-        """The other connections that lead to the same account."""
-        mine = gate.account_of(self.options)
+        """The other connections to the same account."""
+        account = gate.account_of(self.options)
         others = (each for each in self.settings.connections.values() if each.name != self.name)
-        return [each for each in others if gate.account_of(each) == mine]
+        return [each for each in others if gate.account_of(each) == account]
 
     @cached_property
     def gate(self) -> gate.Gate:
         """The account's gate."""
-        return gate.Gate(self.database, self.options, sharing=self.same_account)
+        return gate.Gate(self.database, self.options, same_account=self.same_account)
 
     def target(self, resource: Resource, stream: Stream | None = None) -> Target:
-        """The resource as the write path needs it: declared fields are the vendor's metadata where we have it."""
+        """The resource as the write path needs it. Its shape is the vendor's metadata, if the stream has it."""
         return Target(
             connection=self.name,
             system=self.options.system,
@@ -86,7 +86,7 @@ class ConnectionContext:
         return redaction.Mask([value.get_secret_value() for value in values if isinstance(value, SecretStr)])
 
     def redact_text(self, text: str) -> str:
-        """The text without this connection's secrets, fit for a table: vendors repeat what they were sent."""
+        """The text without this connection's secrets, storable: a vendor's error may repeat what was sent."""
         return exact.storable_text(self._mask(text))
 
     def now(self) -> datetime:
@@ -96,26 +96,28 @@ class ConnectionContext:
 
     @contextmanager
     def work_session(self) -> Iterator[WorkSession]:
-        """Work with the vendor's client open."""
+        """Open the vendor's client for the block."""
         session = WorkSession(self)
-        line = self._clients.pop() if self._clients else _CachedClient(self)
-        session.client, line.session = line.client, session
+        cached = self._idle_clients.pop() if self._idle_clients else _CachedClient(self)
+        session.client, cached.session = cached.client, session
         try:
             yield session
-            if self.keeps_client:  # after whatever broke off the next shift had better call anew
-                self._clients.append(line)
+            if (
+                self.keeps_client
+            ):  # not after an exception: the connection may be broken, the next session opens a new one
+                self._idle_clients.append(cached)
         finally:
-            line.session = None
-            if line not in self._clients:
-                line.client.close()
+            cached.session = None
+            if cached not in self._idle_clients:
+                cached.client.close()
 
     @cached_property
-    def _clients(self) -> list[_CachedClient]:
-        """What the last shift left open."""
+    def _idle_clients(self) -> list[_CachedClient]:
+        """Clients that earlier work sessions left open."""
         return []
 
     def sync_streams(self) -> None:
-        """Make the streams fit the configuration."""
+        """Bring the streams in line with the configured resources."""
         plans = [
             streams.Plan(
                 resource.name, resource.bound_in_all, polls=resource.every is not None, selection=resource.selection
@@ -127,23 +129,25 @@ class ConnectionContext:
 
 
 class _CachedClient:
-    """A vendor's client, and whose shift it is: who holds its slot renews the lease."""
+    """A vendor's client and the work session that uses it now: arriving bytes renew that session's lease."""
 
     def __init__(self, context: ConnectionContext) -> None:
         self.session: WorkSession | None = None
-        wire = ClientRuntime(heartbeat=self._alive, sessions=context.gate.sessions(), now=context.now)
-        self.client = context.system.client(context.options, wire)
+        runtime = ClientRuntime(heartbeat=self._heartbeat, sessions=context.gate.sessions(), now=context.now)
+        self.client = context.system.client(context.options, runtime)
 
-    def _alive(self) -> None:
+    def _heartbeat(self) -> None:
         if self.session is not None:
             self.session.heartbeat()
 
 
 class WorkSession:
-    """One task's work at a desk: its client, the slot it asks under, and a tally.
+    """One task's work for a connection: its client, the lease it holds, and its counts.
 
-    `more`: the task stopped before everything due was done. `until`: when it is to stop, by the monotonic clock.
-    `steps`: how often it has asked what is due. `settled`: a resource has become complete, as of the last answer.
+    - `has_more`: the task stopped before everything that is due was done
+    - `deadline`: when it has to stop, by the monotonic clock
+    - `steps`: how often it has read what is due
+    - `completed_resource`: a resource has become complete, as of the last step
     """
 
     client: Client
@@ -154,14 +158,17 @@ class WorkSession:
         self.changes = 0
         self.has_more = False
         self.steps = 0
-        self.settled = False
+        self.completed_resource = False
         self.deadline = 0.0
         self._lease: gate.Lease | None = None
 
     @contextmanager
-    def acquire(self, subject: str | None = None, *, begin: gate.OnAcquire | None = None) -> Iterator[gate.Lease]:
-        """A slot at the gate for the block: for a point read of `subject`, or for a listing. Raises `gate.Shut`."""
-        with gate.acquired(self.context.gate, subject, begin=begin) as lease:
+    def acquire(self, subject: str | None = None, *, on_acquire: gate.OnAcquire | None = None) -> Iterator[gate.Lease]:
+        """Hold a lease for the block: for a point read of `subject`, or for a listing (None). Raises `GateClosed`.
+
+        `on_acquire` runs in the transaction that takes the lease.
+        """
+        with gate.acquired(self.context.gate, subject, on_acquire=on_acquire) as lease:
             self._lease = lease
             try:
                 yield lease
@@ -169,29 +176,29 @@ class WorkSession:
                 self._lease = None
 
     def heartbeat(self) -> None:
-        """Bytes arrive: the lease of a long stream is renewed."""
+        """Bytes have arrived: renew the lease, so that a long stream keeps it."""
         if self._lease is not None:
             self.context.gate.heartbeat(self._lease)
 
 
 def all_contexts(database: Database, settings: Settings) -> list[ConnectionContext]:
-    """A desk for every configured connection."""
+    """The context of every configured connection."""
     return [ConnectionContext(database, settings, options) for options in settings.connections.values()]
 
 
 def connection_context(
-    database: Database, settings: Settings, name: str, *, lasting: bool = False
+    database: Database, settings: Settings, name: str, *, keeps_client: bool = False
 ) -> ConnectionContext:
-    """The desk of one connection. LookupError names those that exist."""
+    """The context of one connection. The LookupError for an unknown name lists the configured ones."""
     options = settings.connections.get(name)
     if options is None:
         known = ", ".join(sorted(settings.connections)) or "none"
         raise LookupError(f'no connection "{name}" in {settings.file}; configured: {known}')
-    return ConnectionContext(database, settings, options, lasting)
+    return ConnectionContext(database, settings, options, keeps_client)
 
 
 def sync_streams(database: Database, settings: Settings) -> None:
-    """Make all streams fit the configuration."""
+    """Bring all streams in line with the configuration, and retire those of connections that left it."""
     for each in all_contexts(database, settings):
         each.sync_streams()
     with database.begin() as tx:

@@ -21,8 +21,8 @@ def record(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> No
     """Remember that the full sync under way named these keys."""
     distinct = sorted({storable_text(key) for key in keys}, key=str.encode)
     same = {"connection": connection, "resource": resource}
-    for start in range(0, len(distinct), bulk.MOST):
-        bulk.insert_unless_there(tx, seen_keys, same, seen_keys.c.key, distinct[start : start + bulk.MOST])
+    for start in range(0, len(distinct), bulk.MAX_KEYS):
+        bulk.insert_missing(tx, seen_keys, same, seen_keys.c.key, distinct[start : start + bulk.MAX_KEYS])
 
 
 def forget(tx: Tx, connection: str, resource: str) -> None:

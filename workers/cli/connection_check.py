@@ -72,10 +72,10 @@ class ConnectionCheck:
 
     def _ended(self, what: str, ended: VendorError | GateClosed, remedy: str | None) -> Proof:
         """The result where there was no answer. Closed hours are no failure."""
-        from workers.errors import Closed
+        from workers.errors import ClosedError
         from workers.gate.gate import GateClosed
 
-        if isinstance(ended, Closed):
+        if isinstance(ended, ClosedError):
             return self._proof(what, f"closed until {_moment(ended.until)}: {ended}")
         if isinstance(ended, GateClosed):
             says = f"not checked: the account's gate is closed until {_moment(ended.until)}: {ended}"

@@ -1,7 +1,7 @@
-"""The way of one document: passed in through the gate once at most, to become a row, or aside with the reason.
+"""Sends one document to be interpreted, at most once, and writes the answer into its row; or parks it with the reason.
 
-Before the request its state says, durably, that it may arrive. Whoever finds that state behind the gate knows that the
-sender died or came too late, and sends nothing: only a person may decide to send again what may have arrived.
+The state `sending` is committed before the request. A worker that holds the lease and finds that state knows that the
+sender died or was too late, and parks the document: only a person may send again what may have arrived.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from models.mirror import prepare, schema_evolution
 from models.mirror.rows import Prepared
 from models.mirror.target import Target
 from workers.errors import SetAside, TryLater, VendorError
-from workers.gate import gate
+from workers.gate import timing
 from workers.ingest import failures, vendor_schema
-from workers.ingest.unit_of_work import BackOff, UnitOfWork, proved, release, renew
+from workers.ingest.unit_of_work import BackOff, UnitOfWork, release, renew, under_lease
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from workers.connectors.contract import Resource
     from workers.context import ConnectionContext, WorkSession
     from workers.gate.gate import Lease
-    from workers.ingest.unit_of_work import Proof
+    from workers.ingest.unit_of_work import LeaseStep
 
 log = structlog.get_logger()
 
-_TRIES = 10
-"""How often, some seconds each, a locked table is waited for after the answer."""
+_LOCKED_TABLE_TRIES = 10
+"""How often to wait for a locked table, some seconds each, once the answer is there."""
 
 
 def send(session: WorkSession, resource: Resource, item: Item) -> None:
-    """Have a document read and write what was read, or move it by the fate of the request.
+    """Have the vendor interpret a document and write the answer; after a failure postpone or park it.
 
-    Raises `gate.Shut`, and `gate.LeaseLost` where the answer came too late to be kept.
+    Raises `GateClosed`, and `LeaseLost` if the answer came too late to be kept.
     """
     context, target = session.context, session.context.target(resource)
 
@@ -53,20 +53,23 @@ def send(session: WorkSession, resource: Resource, item: Item) -> None:
         nonlocal target
         target = context.target(resource, vendor_schema.stream_of(tx, context, resource))
 
-    # What rests with its resource is not sent.
-    with suppress(vendor_schema.Resting), session.acquire(f"{resource.name}\n{item.key}", begin=begin) as lease:
-        document = _begun(context, lease, target, item)
+    # A document of a parked resource is not sent.
+    with (
+        suppress(vendor_schema.ResourceNotOpenError),
+        session.acquire(f"{resource.name}\n{item.key}", on_acquire=begin) as lease,
+    ):
+        document = _begin_sending(context, lease, target, item)
         if document is not None:
             failpoints.hit(Point.DOCUMENT_SENDING)
             session.requests += 1
-            _send(session, lease, resource, target, item=item, document=document)
+            _interpret(session, lease, resource, target, item=item, document=document)
 
 
-def _begun(context: ConnectionContext, lease: Lease, target: Target, item: Item) -> Document | None:
-    """The document, on its way from here on; None if there is nothing to send, and then the slot is given back."""
+def _begin_sending(context: ConnectionContext, lease: Lease, target: Target, item: Item) -> Document | None:
+    """Mark the document as being sent; None if there is nothing to send, and then the lease is released."""
     try:
         with failures.classify(context):
-            prepare.prepare(context.database, target, [])  # a locked table is better met before anything is sent
+            prepare.prepare(context.database, target, [])  # finds a locked table before the document is sent
     except VendorError as failure:
         failures.fail_key(context, lease, item, failure)
         return None
@@ -74,17 +77,17 @@ def _begun(context: ConnectionContext, lease: Lease, target: Target, item: Item)
         state = documents.state(tx, item)
         if state in {State.WAITING, State.PARKED} and inbox.is_pending(tx, item):
             renew(tx, lease)
-            documents.begin_sending(tx, item, now=tx.now, until=tx.now + context.options.timeout + gate.GRACE)
+            documents.begin_sending(tx, item, now=tx.now, until=tx.now + context.options.timeout + timing.GRACE)
             return documents.load(tx, item)
         release(tx, lease)
         if state is State.SENDING and inbox.is_pending(tx, item):
-            _park(tx, context, item, "it was sent, but its sender did not live to keep an answer")
+            _park(tx, context, item, "it was sent, but the worker that sent it died before the answer was kept")
         elif state in {State.INTERPRETED, None}:
             inbox.finish(tx, item)
     return None
 
 
-def _send(
+def _interpret(
     session: WorkSession, lease: Lease, resource: Resource, target: Target, *, item: Item, document: Document
 ) -> None:
     context = session.context
@@ -94,25 +97,25 @@ def _send(
             failpoints.hit(Point.DOCUMENT_INTERPRETED)
             prepared = _prepared(context, lease, target, found)
     except VendorError as failure:
-        _failed(context, lease, item, failure)
+        _handle_failure(context, lease, item, failure)
         return
     try:
         changes = _write(lease, target, item=item, prepared=prepared)
     except sa.exc.DBAPIError as error:
         if not failures.is_refusal(error):
             raise
-        _failed(context, lease, item, SetAside(failures.refusal(error)))
+        _handle_failure(context, lease, item, SetAside(failures.refusal(error)))
         return
     session.changes += len(changes)
     log.info("interpreted", connection=context.name, resource=resource.name, key=item.key, changes=len(changes))
 
 
 def _prepared(context: ConnectionContext, lease: Lease, target: Target, found: Snapshot) -> Prepared:
-    """Ready to be written. There is no asking again, so a table that somebody's query locks is waited for a while."""
-    for _ in range(_TRIES):
+    """The answer, ready to be written. It cannot be requested again, so wait for a while if a query locks the table."""
+    for _ in range(_LOCKED_TABLE_TRIES):
         with suppress(schema_evolution.TableLockedError):
             return prepare.prepare(context.database, target, [found])
-        with proved(lease, renew):
+        with under_lease(lease, renew):
             pass
     return prepare.prepare(context.database, target, [found])
 
@@ -120,37 +123,37 @@ def _prepared(context: ConnectionContext, lease: Lease, target: Target, found: S
 def _write(lease: Lease, target: Target, *, item: Item, prepared: Prepared) -> list[Change]:
     with UnitOfWork.under(lease, target, item.cause, journaled=Point.DOCUMENT_JOURNALED) as work:
         known = documents.mark_interpreted(work.tx, item, now=work.tx.now)
-        if known:  # else forgotten meanwhile, and its row with it
+        if known:  # else the document, and its row with it, was erased since
             work.apply(prepared, point=True)
         inbox.finish(work.tx, item)
     return work.changes
 
 
-def _failed(context: ConnectionContext, lease: Lease, item: Item, failure: VendorError) -> None:
-    """Back to waiting where the vendor certainly did not take it, else aside: it may have arrived."""
-    if _refused(failure):
-        with proved(lease, renew) as tx:
+def _handle_failure(context: ConnectionContext, lease: Lease, item: Item, failure: VendorError) -> None:
+    """Let it wait again if the vendor certainly did not take it, else park it: it may have arrived."""
+    if _certainly_not_taken(failure):
+        with under_lease(lease, renew) as tx:
             documents.return_to_waiting(tx, item, now=tx.now)
         failures.fail_key(context, lease, item, failure)
         return
     log.warning("document parked", connection=context.name, resource=item.resource, key=item.key, reason=str(failure))
-    proof: Proof = release
-    if isinstance(failure, TryLater) and failure.shuts_gate:  # the others need not follow it into the same failure
-        proof = BackOff(str(failure), failure.after, counts=True)
-    with proved(lease, proof) as tx:
+    lease_step: LeaseStep = release
+    if isinstance(failure, TryLater) and failure.closes_gate:  # other documents would fail alike
+        lease_step = BackOff(str(failure), failure.after, counts=True)
+    with under_lease(lease, lease_step) as tx:
         if isinstance(failure, TryLater):
             _park(tx, context, item, f"it was sent, but: {failure}")
         else:
             documents.park(tx, item, reason=str(failure))
 
 
-def _refused(failure: VendorError) -> bool:
-    """Whether the vendor certainly did not take it: nobody answered the call, or it is the resource that he refuses."""
+def _certainly_not_taken(failure: VendorError) -> bool:
+    """Whether the vendor certainly did not take it: no connection, or it refuses the whole resource."""
     return (
         failure.refused if isinstance(failure, TryLater) else isinstance(failure, SetAside) and failure.whole_resource
     )
 
 
-def _park(tx: Tx, context: ConnectionContext, item: Item, what: str) -> None:
+def _park(tx: Tx, context: ConnectionContext, item: Item, reason: str) -> None:
     retry = f"erpmirror parked retry {context.name} {item.resource} {item.key}"
-    documents.park(tx, item, reason=f"{what}; it may have arrived, so only you send it again: `{retry}`")
+    documents.park(tx, item, reason=f"{reason}; it may have arrived, so only you send it again: `{retry}`")

@@ -1,4 +1,4 @@
-"""One piece ahead: the next one is asked for and made ready by a thread while the last one is being written."""
+"""Prefetching: a thread requests and prepares the next chunk while the last one is written."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ if TYPE_CHECKING:
 
 Piece = TypeVar("Piece")
 
-_SWITCH = 0.0005
-"""Seconds after which a thread gives way: with Python's 5 ms each short statement of the writer would wait so long."""
+_SWITCH_INTERVAL = 0.0005
+"""Seconds. With Python's default of 5 ms the writer would wait that long after each short statement."""
 
-_MANY = 50_000
+_GC_THRESHOLD = 50_000
 
 
-class Pieces(Generic[Piece]):
-    """The pieces in their order, each made when it is asked for."""
+class ChunkSource(Generic[Piece]):
+    """Chunks in their order, each made when `next` is called."""
 
-    def __init__(self, made: Generator[Piece, None, None]) -> None:
-        self._made = made
+    def __init__(self, chunks: Generator[Piece, None, None]) -> None:
+        self._chunks = chunks
 
     def __iter__(self) -> Iterator[Piece]:
         while (piece := self.next()) is not None:
             yield piece
 
     def next(self) -> Piece | None:
-        """The next one."""
-        return next(self._made, None)
+        """The next chunk, or None after the last."""
+        return next(self._chunks, None)
 
-    def begin(self) -> None:
-        """Now is a good time to make the next one."""
+    def start_next(self) -> None:
+        """Hint: the caller is about to wait, so the next chunk may be made now."""
 
     def close(self) -> None:
-        """No more are wanted."""
-        self._made.close()
+        """End the source; no more chunks are needed."""
+        self._chunks.close()
 
 
-class Prefetcher(Pieces[Piece]):
-    """Made by a thread, from `begin` on.
+class Prefetcher(ChunkSource[Piece]):
+    """Makes the next chunk in a thread, from `start_next` on.
 
-    Two threads of Python hinder each other: the best time is when the writer waits for the database.
+    Two Python threads slow each other down, so the writer calls `start_next` when it waits for the database.
     """
 
-    def __init__(self, made: Generator[Piece, None, None], thread: ThreadPoolExecutor) -> None:
-        super().__init__(made)
+    def __init__(self, chunks: Generator[Piece, None, None], thread: ThreadPoolExecutor) -> None:
+        super().__init__(chunks)
         self._thread = thread
-        self._following: Future[Piece | None] | None = None
+        self._next: Future[Piece | None] | None = None
 
     def next(self) -> Piece | None:
-        """The next one, or the error that there was instead."""
-        self.begin()
-        following, self._following = self._following, None
+        """The next chunk, or the exception that making it raised."""
+        self.start_next()
+        following, self._next = self._next, None
         return following.result() if following is not None else None
 
-    def begin(self) -> None:
-        """See the class."""
-        if self._following is None:
-            self._following = self._thread.submit(super().next)
+    def start_next(self) -> None:
+        """Have the thread make the next chunk."""
+        if self._next is None:
+            self._next = self._thread.submit(super().next)
 
     def close(self) -> None:
-        """Waits for what is under way."""
-        wait([self._following] if self._following is not None else [])
+        """Wait for the chunk that is being made, and end the source."""
+        wait([self._next] if self._next is not None else [])
         super().close()
 
 
 @contextmanager
-def prefetching(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
-    """For long readings."""
-    with _switching_often(), ThreadPoolExecutor(1, "ahead") as thread:
-        pieces = Prefetcher(made, thread)
+def prefetching(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Piece]]:
+    """Prefetch chunks: for full syncs, which bring many."""
+    with _short_switch_interval(), ThreadPoolExecutor(1, "prefetch") as thread:
+        pieces = Prefetcher(chunks, thread)
         try:
             yield pieces
         finally:
@@ -81,9 +81,9 @@ def prefetching(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
 
 
 @contextmanager
-def sequential(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
-    """For short ones."""
-    pieces = Pieces(made)
+def sequential(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Piece]]:
+    """No thread: for polls, which seldom bring more than one chunk."""
+    pieces = ChunkSource(chunks)
     try:
         yield pieces
     finally:
@@ -91,9 +91,9 @@ def sequential(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
 
 
 @contextmanager
-def _switching_often() -> Iterator[None]:
+def _short_switch_interval() -> Iterator[None]:
     before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         yield
     finally:
@@ -102,9 +102,9 @@ def _switching_often() -> Iterator[None]:
 
 @contextmanager
 def relaxed_gc() -> Iterator[None]:
-    """Decoded objects hold no cycles: to look for some after every few hundred of them takes a fifth of the time."""
+    """Collect garbage less often: decoded objects hold no cycles, and searching for some takes a fifth of the time."""
     before = gc.get_threshold()
-    gc.set_threshold(_MANY, *before[1:])
+    gc.set_threshold(_GC_THRESHOLD, *before[1:])
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What a vendor's metadata declares of a resource: asked for once a day, and when an undeclared field shows up."""
+"""The shape that a vendor's metadata declares for a resource: refreshed once a day, and when a new field appears."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.bookkeeping import streams
 from models.mirror import queries
 from workers.errors import SetAside, VendorError
 from workers.ingest import failures
-from workers.ingest.unit_of_work import proved
+from workers.ingest.unit_of_work import under_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from workers.context import ConnectionContext, WorkSession
     from workers.gate.gate import Lease
 
-_AGE = timedelta(hours=24)
-_YOUNG = timedelta(seconds=5)
-"""So often at most an undeclared field makes us ask again: in a table that takes no more columns it stays new."""
+_MAX_AGE = timedelta(hours=24)
+_MIN_AGE = timedelta(seconds=5)
+"""New fields cause at most one request in this time: in a table that takes no more columns they stay new."""
 
 
 _EMPTY: tuple[object, ...] = (None, "", [], {})
-"""What makes no column of its own."""
+"""Values that need no column."""
 
 
-class Resting(Exception):  # noqa: N818 - an answer, not an error
-    """The resource is parked, retired or unknown: nothing of it is asked."""
+class ResourceNotOpenError(Exception):
+    """The resource is parked, retired or unknown: nothing is requested for it."""
 
 
-class Undescribed(Exception):  # noqa: N818 - likewise
-    """The vendor's metadata of this stream has to be asked for first."""
+class MetadataNeededError(Exception):
+    """The vendor's metadata has to be fetched before this stream can be read."""
 
     def __init__(self, stream: Stream) -> None:
         super().__init__()
@@ -46,24 +46,24 @@ class Undescribed(Exception):  # noqa: N818 - likewise
 
 
 def stream_of(tx: Tx, context: ConnectionContext, resource: Resource) -> Stream:
-    """The resource's stream with its shape, read by the transaction that takes the lease.
+    """The resource's stream with its shape, read in the transaction that takes the lease.
 
-    Raises `Resting`, and `Undescribed` where the shape is missing or old.
+    Raises `ResourceNotOpenError`, and `MetadataNeededError` if the shape is missing or old.
     """
     stream = streams.get(tx, context.name, resource.name)
     if stream is None or stream.state != "open":
-        raise Resting
-    if resource.described and (stream.shape_at is None or stream.shape_at <= tx.now - _AGE):
-        raise Undescribed(stream)
+        raise ResourceNotOpenError
+    if resource.described and (stream.shape_at is None or stream.shape_at <= tx.now - _MAX_AGE):
+        raise MetadataNeededError(stream)
     return stream
 
 
-def refresh_metadata(
-    session: WorkSession, resource: Resource, stream: Stream, failed: Callable[[Lease, Stream, VendorError], None]
+def fetch_metadata(
+    session: WorkSession, resource: Resource, stream: Stream, on_failure: Callable[[Lease, Stream, VendorError], None]
 ) -> bool:
-    """Ask for the resource's metadata, under a lease of its own; False if the vendor did not tell just now.
+    """Fetch the resource's metadata, under a lease of its own; False if that failed.
 
-    `failed` moves the work that needs it. Raises `gate.Shut` where the vendor cannot be asked now.
+    `on_failure` postpones the work that needs it. Raises `GateClosed`.
     """
     context = session.context
     with session.acquire(f"{resource.name}\nmetadata") as lease:
@@ -77,18 +77,20 @@ def refresh_metadata(
             )  # without it no key of the resource can be kept
             return False
         except VendorError as failure:
-            failed(lease, stream, failure)
+            on_failure(lease, stream, failure)
             return False
-        with proved(lease) as tx:
+        with under_lease(lease) as tx:
             streams.update(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
     return True
 
 
-def refresh(session: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime) -> Stream:
-    """The stream with a shape that knows the fields of this object, asked for again under the slot in hand if need be.
+def refresh_for_new_fields(
+    session: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime
+) -> Stream:
+    """The stream, with its shape fetched again if this object has a field that is neither declared nor a column.
 
-    A new custom field so gets its declared type with its first value; one that is never declared is asked about once.
-    `asked_at`: when this object was asked for. Raises the families of `workers.errors`.
+    So a new custom field has its declared type from its first value on, and one that is never declared costs one
+    request. Uses the lease that the caller holds. `asked_at`: when the object was requested. Raises `VendorError`.
     """
     context = session.context
     if not resource.described or stream.shape is None:
@@ -97,7 +99,7 @@ def refresh(session: WorkSession, resource: Resource, stream: Stream, raw: JsonO
     new = seen - _declared(stream.shape)
     if not new or new <= queries.fields(context.database, context.target(resource, stream)):
         return stream
-    if stream.shape_at is not None and stream.shape_at > asked_at - _YOUNG:
+    if stream.shape_at is not None and stream.shape_at > asked_at - _MIN_AGE:
         return stream
     session.requests += 1
     shape = exact.storable(session.client.shape(resource))

@@ -51,8 +51,8 @@ def _listed(
     six: Harness, kind: str, wrong: Callable[[dict[str, Any]], dict[str, Any]] = lambda objects: objects
 ) -> None:
     def answer(_: str | None) -> Chunks:
-        shown = wrong(six.vendor.objects["goods"])
-        return vendor_harness.named(shown) if kind == "names" else vendor_harness.whole(shown)
+        listed = wrong(six.vendor.objects["goods"])
+        return vendor_harness.named(listed) if kind == "names" else vendor_harness.whole(listed)
 
     six.vendor.listing["goods"] = answer
 
@@ -68,32 +68,32 @@ def test_one_wrong_listing_deletes_nothing_and_a_true_deletion_comes_all_the_sam
 ) -> None:
     with connect(kinds={"goods": KINDS[kind]}) as six:
         _company(six, kind)
-        six.clock.pass_by(minutes=1)
+        six.clock.advance(minutes=1)
         del six.vendor.objects["goods"]["14"]
         _listed(six, kind, FAULTS[fault])
-        six.read_again()
+        six.full_sync_again()
         _listed(six, kind)
-        six.look()
-        six.clock.pass_by(seconds=60)
+        six.sync()
+        six.clock.advance(seconds=60)
         six.work()
         assert ["14"] == _deletions(six)
         assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
 
 
 @pytest.mark.parametrize("kind", ["no points", "register"])
-def test_a_second_look_that_comes_at_once_confirms_nothing(connect: Connect, kind: str) -> None:
-    """A person polls, or a webhook comes, while the vendor is still wrong: a minute is what he has to get well."""
+def test_a_second_listing_that_comes_at_once_confirms_nothing(connect: Connect, kind: str) -> None:
+    """A person polls, or a webhook comes, while the vendor is still wrong: it has a minute to recover."""
     with connect(kinds={"goods": KINDS[kind]}) as six:
         _company(six, kind)
         _listed(six, kind, FAULTS["empty"])
         for _ in range(3):
-            six.clock.pass_by(seconds=10)
+            six.clock.advance(seconds=10)
             six.webhook("00")
-            six.look()
-            six.read_again()
+            six.sync()
+            six.full_sync_again()
         assert [] == _deletions(six)
         _listed(six, kind)
-        six.clock.pass_by(seconds=60)
+        six.clock.advance(seconds=60)
         six.work()
         assert (six.vendor.objects["goods"], {}, []) == (six.live(), six.states(), _deletions(six))
 
@@ -105,51 +105,51 @@ def test_only_what_a_listing_lacked_before_counts_as_missing_twice(connect: Conn
         _company(six, "no points")
         if waits == "enqueued":
             six.webhook("07")
-            six.look()
+            six.sync()
         else:
             six.vendor.listing["goods"] = lambda _: [
                 {"unreadable": [["07", "odd", {}]]},
                 {"end": {"cursor": "done"}},
             ]
-            six.clock.pass_by(minutes=2)
-            six.look()
+            six.clock.advance(minutes=2)
+            six.sync()
             assert {"07": "parked"} == six.states()
-        six.clock.pass_by(seconds=1)
+        six.clock.advance(seconds=1)
         _listed(six, "no points", lambda objects: {key: raw for key, raw in objects.items() if key != "07"})
-        six.read_again()
+        six.full_sync_again()
         assert [] == _deletions(six)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_two_wrong_listings_in_a_row_are_held_for_a_person_or_mended_by_the_next(connect: Connect, fault: str) -> None:
-    """Twelve and more of forty at once: nobody is deleted, and the next right listing takes them from hold."""
+    """Twelve and more of forty at once: none is deleted, and the next right listing ends the hold."""
     with connect(kinds={"goods": KINDS["no points"]}) as six:
         _company(six, "no points")
         _listed(six, "no points", FAULTS[fault])
-        six.clock.pass_by(minutes=1)
-        six.read_twice()
+        six.clock.advance(minutes=1)
+        six.full_sync_twice()
         missing = six.vendor.objects["goods"].keys() - FAULTS[fault](six.vendor.objects["goods"]).keys()
         assert ([], dict.fromkeys(missing, "held")) == (_deletions(six), six.states())
         _listed(six, "no points")
-        six.clock.pass_by(minutes=1)
-        six.read_again()
+        six.clock.advance(minutes=1)
+        six.full_sync_again()
         assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
 
 
 @pytest.mark.parametrize(("kind", "count"), [("register", 40), ("no points", 8)])
-def test_where_nobody_holds_two_wrong_listings_the_next_right_one_brings_all_back(
+def test_where_deletions_are_not_held_the_next_right_listing_restores_all(
     connect: Connect, kind: str, count: int
 ) -> None:
     """A register, or ten objects at most: the journal tells that they went and that they came back."""
     with connect(kinds={"goods": KINDS[kind]}) as six:
         _company(six, kind, count)
         _listed(six, kind, FAULTS["empty"])
-        six.clock.pass_by(minutes=1)
-        six.read_twice()
+        six.clock.advance(minutes=1)
+        six.full_sync_twice()
         assert ({}, count) == (six.live(), len(_deletions(six)))
         _listed(six, kind)
-        six.clock.pass_by(minutes=1)
-        six.read_again()
+        six.clock.advance(minutes=1)
+        six.full_sync_again()
         assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
         assert 3 * count == len(six.journal())
 
@@ -159,21 +159,21 @@ def test_two_wrong_listings_delete_nothing_that_can_be_fetched(connect: Connect)
         _company(six, "names", 8)
         _listed(six, "names", FAULTS["empty"])
         for _ in range(3):
-            six.clock.pass_by(minutes=1)
-            six.read_again()
+            six.clock.advance(minutes=1)
+            six.full_sync_again()
             six.work()
         assert ([], {}) == (_deletions(six), six.states())
 
 
-def test_the_second_look_is_one_reading_however_much_is_missing(connect: Connect) -> None:
+def test_the_confirmation_is_one_listing_however_much_is_missing(connect: Connect) -> None:
     with connect(kinds={"goods": KINDS["no points"]}) as six:
         _company(six, "no points")
         six.vendor.asked.clear()
         _listed(six, "no points", FAULTS["empty"])
-        six.clock.pass_by(minutes=1)
-        six.read_again()
+        six.clock.advance(minutes=1)
+        six.full_sync_again()
         _listed(six, "no points")
-        six.clock.pass_by(minutes=1)
+        six.clock.advance(minutes=1)
         six.work()
         assert ["goods", "goods"] == six.vendor.asked
 
