@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from models.db import tables
-from models.settings.load import Connection
+from models.settings.connections import Connection
 from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
 from workers.gate import gate, timing

@@ -12,7 +12,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from models.bookkeeping import inbox, parked, webhooks
 from models.db import tables
-from models.settings.load import Connection
+from models.settings.connections import Connection
 from models.values import Cause, Lane, ObjectRef
 from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Staged, Wristwatch, staged

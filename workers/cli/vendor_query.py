@@ -94,7 +94,7 @@ def _answer(session: WorkSession, lease: gate.Lease, question: Callable[[Client]
         with failures.classify(context):
             answer = question(session.client)
     except TryLater as late:
-        if late.shuts_gate:
+        if late.closes_gate:
             with suppress(gate.LeaseLost), context.database.begin() as tx:
                 context.gate.release_and_back_off(tx, lease, reason=str(late), after=late.after, counts=True)
         raise

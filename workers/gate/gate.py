@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from models.db.database import Database
-    from models.settings.load import Connection
+    from models.settings.connections import Connection
     from workers.gate.timing import Timer
 
 OnAcquire = Callable[[Tx, int, datetime], None]

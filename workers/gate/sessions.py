@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from models import failpoints
 from models.db.tables import gates
 from models.failpoints import Point
-from workers.errors import Busy
+from workers.errors import BusyError
 from workers.gate import timing
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class SessionStore:
 
     @contextmanager
     def login_lock(self) -> Iterator[None]:
-        """Log in inside this block: no other worker of the account does. Raises `Busy` if the lock stays taken."""
+        """Log in inside this block: no other worker of the account does. Raises `BusyError` if the lock stays taken."""
         revision = self._lock_login()
         try:
             yield
@@ -76,7 +76,7 @@ class SessionStore:
         end = time.monotonic() + timing.MOMENT.total_seconds()
         while (revision := self._try_lock_login()) is None:
             if time.monotonic() > end:
-                raise Busy("another worker is logging in", after=timing.SHORTEST_BACKOFF, shuts_gate=False)
+                raise BusyError("another worker is logging in", after=timing.SHORTEST_BACKOFF, closes_gate=False)
             time.sleep(timing.LOGIN_POLL)
         return revision
 

@@ -33,7 +33,7 @@ def register(app: Celery, settings: Settings, database: Database, *, soft: timed
     """Register the tasks. `sync` has a time limit; `full_sync` has none, and ends when its stream stalls."""
     waker = wakeup.Waker(app, database)
     # One cached context per connection and process; its HTTP client stays open.
-    context = functools.cache(functools.partial(contexts.connection_context, database, settings, lasting=True))
+    context = functools.cache(functools.partial(contexts.connection_context, database, settings, keeps_client=True))
 
     def work(name: str, queue: wakeup.QueueName) -> None:
         if name in settings.connections:  # a process with other settings may have sent the wake-up

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from models.db import tables
 from models.db.database import Database
-from models.settings.load import Connection
-from workers.errors import Busy
+from models.settings.connections import Connection
+from workers.errors import BusyError
 from workers.gate import gate, timing
 from workers.gate.gate import Gate
 from workers.gate.sessions import SessionStore
@@ -268,9 +268,9 @@ def test_a_login_that_takes_long_lets_other_workers_try_later(
     timed: Database, session: Callable[[str], SessionStore]
 ) -> None:
     store = session("k")
-    with store.login_lock(), pytest.raises(Busy, match="logging in") as busy, store.login_lock():
+    with store.login_lock(), pytest.raises(BusyError, match="logging in") as busy, store.login_lock():
         pass
-    assert not busy.value.shuts_gate
+    assert not busy.value.closes_gate
     with store.login_lock():
         assert timed is not None
 
@@ -284,7 +284,7 @@ def test_the_login_lock_of_a_worker_that_died_is_taken_over(
     clock.pass_by(minutes=5)
     with later:
         died.__exit__(None, None, None)  # a paused worker resumes: it must not free the lock of another
-        with pytest.raises(Busy), store.login_lock():
+        with pytest.raises(BusyError), store.login_lock():
             pass
     with timed.read() as tx:
         assert tx.execute(sa.select(tables.gates.c.login_revision)).scalar_one() is None

@@ -91,16 +91,16 @@ def _largest_deletion(six: Harness, work: Callable[[], None]) -> int:
 def test_webhooks_and_the_journal_are_kept_as_long_as_the_settings_say(six: Harness) -> None:
     settings = _with_retention(six)
     six.webhook("1", "2")
-    six.look()
+    six.sync()
     _journal(six, 2)
-    six.clock.pass_by(days=4)
+    six.clock.advance(days=4)
     retention.prune(six.database, settings)
     assert ([1, 2], [1, 2]) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
-    six.clock.pass_by(days=2)
+    six.clock.advance(days=2)
     _journal(six, 1)
     retention.prune(six.database, settings)
     assert ([1, 2], [3]) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
-    six.clock.pass_by(days=5)
+    six.clock.advance(days=5)
     six.webhook("3")
     retention.prune(six.database, settings)
     assert [3] == _ids(six, tables.webhooks)
@@ -109,18 +109,18 @@ def test_webhooks_and_the_journal_are_kept_as_long_as_the_settings_say(six: Harn
 def test_by_default_the_journal_is_kept_for_ever_and_webhooks_for_thirty_days(six: Harness) -> None:
     _journal(six, 2)
     six.webhook("1")
-    six.look()
-    six.clock.pass_by(days=29)
+    six.sync()
+    six.clock.advance(days=29)
     retention.prune(six.database, six.settings)
     assert [1] == _ids(six, tables.webhooks)
-    six.clock.pass_by(days=4000)
+    six.clock.advance(days=4000)
     retention.prune(six.database, six.settings)
     assert ([], [1, 2]) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
 
 
 def test_a_webhook_that_is_not_in_the_inbox_yet_is_never_deleted(six: Harness) -> None:
     six.webhook("1")
-    six.clock.pass_by(days=400)
+    six.clock.advance(days=400)
     retention.prune(six.database, _with_retention(six))
     assert [1] == _ids(six, tables.webhooks)
 
@@ -128,9 +128,9 @@ def test_a_webhook_that_is_not_in_the_inbox_yet_is_never_deleted(six: Harness) -
 def test_many_rows_are_deleted_in_small_transactions(six: Harness) -> None:
     settings = _with_retention(six)
     six.webhook(*map(str, range(25)))
-    six.look()
+    six.sync()
     _journal(six, 25)
-    six.clock.pass_by(days=20)
+    six.clock.advance(days=20)
     assert 10 == _largest_deletion(six, lambda: retention.prune(six.database, settings, batch_size=10))
     assert ([], []) == (_ids(six, tables.webhooks), _ids(six, tables.changes))
 
@@ -139,11 +139,11 @@ def test_the_journal_is_trimmed_from_its_oldest_entry_without_a_gap(six: Harness
     """Also if the clock was set back."""
     settings = _with_retention(six)
     _journal(six, 3)
-    six.clock.pass_by(days=4)
+    six.clock.advance(days=4)
     _journal(six, 1)
-    six.clock.pass_by(days=-4)
+    six.clock.advance(days=-4)
     _journal(six, 1)
-    six.clock.pass_by(days=6)
+    six.clock.advance(days=6)
     retention.prune(six.database, settings, batch_size=2)
     assert [4, 5] == _ids(six, tables.changes)
     with six.database.read() as tx:
@@ -162,7 +162,7 @@ def test_full_syncs_are_deleted_also_those_that_were_abandoned(six: Harness) -> 
     under_way = six.stream().full_run
     assert under_way is not None
     assert len(_ids(six, tables.runs)) > 2
-    six.clock.pass_by(days=11)
+    six.clock.advance(days=11)
     retention.prune(six.database, settings)
     assert [under_way] == _ids(six, tables.runs), "the full sync that is still running is needed"
 
@@ -178,10 +178,10 @@ def test_the_keys_that_a_full_sync_saw_are_deleted_with_their_resource(connect: 
         fewer = _with_retention(six)
         context.sync_streams(six.database, fewer)
         assert 2 == _count(six, tables.seen_keys)
-        six.clock.pass_by(days=9)
+        six.clock.advance(days=9)
         retention.prune(six.database, fewer)
         assert 2 == _count(six, tables.seen_keys), "a worker with older settings may still run the full sync"
-        six.clock.pass_by(days=2)
+        six.clock.advance(days=2)
         retention.prune(six.database, fewer)
         assert 1 == _count(six, tables.seen_keys)
 
@@ -193,23 +193,23 @@ def test_gates_leases_and_wake_ups_that_are_no_longer_used_are_deleted(six: Harn
         for name in ("six", "gone"):
             woken = {"connection": name, "queue": "sync", "woken_at": six.clock.now, "answered_at": six.clock.now}
             tx.execute(sa.insert(tables.wakeups).values(**woken))
-    six.clock.pass_by(days=9)
+    six.clock.advance(days=9)
     retention.prune(six.database, settings)
     assert (1, 1, 2) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.wakeups))
-    six.clock.pass_by(days=2)
+    six.clock.advance(days=2)
     retention.prune(six.database, settings)
     assert (0, 0, 1) == (_count(six, tables.gates), _count(six, tables.leases), _count(six, tables.wakeups))
     six.vendor.objects["goods"] = {"1": {"v": 1}}
-    six.ref("1")
-    six.look()
+    six.enqueue("1")
+    six.sync()
     assert {"1": {"v": 1}} == six.live(), "the next request makes the gate anew"
 
 
 def test_a_gate_that_is_closed_for_long_stays(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(429, {"Retry-After": str(40 * 86400)}, "quota used up")]
-    six.ref("1")
-    six.look()
-    six.clock.pass_by(days=11)
+    six.enqueue("1")
+    six.sync()
+    six.clock.advance(days=11)
     retention.prune(six.database, _with_retention(six))
     assert 1 == _count(six, tables.gates)
 
@@ -217,28 +217,28 @@ def test_a_gate_that_is_closed_for_long_stays(six: Harness) -> None:
 def test_webhooks_for_an_unknown_resource_leave_no_row_in_the_inbox(six: Harness) -> None:
     for _ in range(3):
         six.webhook("1", resource="unknown")
-        six.look()
+        six.sync()
     assert {} == six.inbox("unknown")
 
 
 @pytest.mark.parametrize("days", [1, 7])
 def test_a_week_without_the_vendor_leaves_one_row_for_each_object(six: Harness, days: int) -> None:
-    six.vendor.away = (503, {}, "closed for repairs")
+    six.vendor.outage = (503, {}, "closed for repairs")
     for _ in range(days):
         six.webhook(*"12345" * 20)
-        six.look()
-        six.clock.pass_by(days=1)
+        six.sync()
+        six.clock.advance(days=1)
     assert 5 == len(six.inbox())
-    six.clock.pass_by(days=31)
+    six.clock.advance(days=31)
     retention.prune(six.database, six.settings)
     assert [] == _ids(six, tables.webhooks)
 
 
 def test_a_full_sync_that_fails_for_long_leaves_one_run(six: Harness) -> None:
-    six.vendor.away = (503, {}, "closed for repairs")
+    six.vendor.outage = (503, {}, "closed for repairs")
     before = len(_ids(six, tables.runs))
     six.change(full_due_at=six.clock.now)
     for _ in range(24):
-        six.read()
-        six.clock.pass_by(hours=1)
+        six.full_sync()
+        six.clock.advance(hours=1)
     assert before + 1 == len(_ids(six, tables.runs))
