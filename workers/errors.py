@@ -24,8 +24,8 @@ class VendorError(Exception):
 class TryLater(VendorError):
     """Unreachable, 5xx, 429, half a body: the same request may succeed later.
 
-    `after`: how long the vendor asked us to wait (None: 1 s doubling to 5 min). `shuts_gate`: nobody else should ask
-    the account before that either. `refused`: the vendor certainly did not take the request (nobody answered the call,
+    `after`: how long the vendor asked us to wait (None: 1 s doubling to 5 min). `closes_gate`: the account's gate closes
+    for that long, so no other request is sent either. `refused`: the vendor certainly did not take the request (nobody answered the call,
     429); without it what was sent may have been done. `of_vendor`: it is not our own side that failed.
     """
 
@@ -34,13 +34,13 @@ class TryLater(VendorError):
         message: str,
         *,
         after: timedelta | None = None,
-        shuts_gate: bool = True,
+        closes_gate: bool = True,
         refused: bool = False,
         of_vendor: bool = True,
     ) -> None:
         super().__init__(message)
         self.after = after
-        self.shuts_gate = shuts_gate
+        self.closes_gate = closes_gate
         self.refused = refused
         self.of_vendor = of_vendor
 
@@ -57,7 +57,7 @@ class Closed(TryLater):
     """Outside opening hours; `until` is the next opening, aware."""
 
     def __init__(self, message: str, *, until: datetime) -> None:
-        super().__init__(message, shuts_gate=False)
+        super().__init__(message, closes_gate=False)
         self.until = until
 
 

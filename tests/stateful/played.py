@@ -27,7 +27,7 @@ vendors: dict[str, Vendor] = {}
 
 FAILURES: dict[str, Callable[[], Exception]] = {
     "unreachable": lambda: TryLater("503"),
-    "not this one": lambda: TryLater("try again", shuts_gate=False),
+    "not this one": lambda: TryLater("try again", closes_gate=False),
     "busy": lambda: Busy("another request is served"),
     "refused": lambda: SetAside("this one cannot be shown"),
     "forbidden": lambda: SetAside("access denied", whole_resource=True),

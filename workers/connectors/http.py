@@ -41,7 +41,7 @@ _BOM = b"\xef\xbb\xbf"
 _PEEK_BYTES = 64
 """Bytes per read while looking for the first character of a body."""
 
-_EXCERPT = 200
+_EXCERPT_LENGTH = 200
 """Characters of a response body that an error message quotes."""
 
 
@@ -63,8 +63,8 @@ class Reply:
         try:
             return exact.loads(self.body)
         except ValueError:
-            excerpt = words(self.body, hidden=self.hidden)
-            raise TryLater(f"the answer is not JSON: {excerpt}", shuts_gate=False) from None
+            quoted = excerpt(self.body, hidden=self.hidden)
+            raise TryLater(f"the answer is not JSON: {quoted}", closes_gate=False) from None
 
 
 class Streamed:
@@ -258,7 +258,7 @@ class Http:
             case httpx.ConnectError():
                 return TryLater(f"{host}: {str(error) or name}", refused=True)
             case httpx.DecodingError():
-                return TryLater(f"{host}: {error}", shuts_gate=False)
+                return TryLater(f"{host}: {error}", closes_gate=False)
         return (
             TimedOut(f"no answer within {self._timeout:g} s")
             if deadline.expired
@@ -299,16 +299,16 @@ def reachable(url: str) -> bool:
         return False
 
 
-def words(body: bytes, *, hidden: Callable[[str], str] = str) -> str:
+def excerpt(body: bytes, *, hidden: Callable[[str], str] = str) -> str:
     """The beginning of a body as one line for an error message. Secrets are removed before it is cut, not after."""
-    return " ".join(hidden(body[: 4 * _EXCERPT].decode(errors="replace")).split())[:_EXCERPT]
+    return " ".join(hidden(body[: 4 * _EXCERPT_LENGTH].decode(errors="replace")).split())[:_EXCERPT_LENGTH]
 
 
 def _raise_for_status(response: httpx.Response, deadline: _Deadline, hidden: Callable[[str], str]) -> None:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
-        excerpt = words(_excerpt_bytes(deadline.body(response)), hidden=hidden)
+        quoted = excerpt(_excerpt_bytes(deadline.body(response)), hidden=hidden)
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
-        raise TryLater(f"HTTP {response.status_code} {excerpt}".strip(), after=_retry_after(response), refused=busy)
+        raise TryLater(f"HTTP {response.status_code} {quoted}".strip(), after=_retry_after(response), refused=busy)
     if response.is_redirect:
         raise SetAside(f"HTTP {response.status_code}: redirected; set `url` to the address that it redirects to")
 
@@ -319,7 +319,7 @@ def _excerpt_bytes(chunks: Iterator[bytes]) -> bytes:
     with suppress(httpx.TransportError, httpx.DecodingError, TimedOut):
         for chunk in chunks:
             body += chunk
-            if len(body) > 4 * _EXCERPT:
+            if len(body) > 4 * _EXCERPT_LENGTH:
                 break
     return bytes(body)
 

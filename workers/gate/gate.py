@@ -399,7 +399,7 @@ class SessionStore:
             if taken.rowcount:
                 return revision
             if time.monotonic() > end:
-                raise Busy("somebody else is logging in", after=_SHORTEST_BACKOFF, shuts_gate=False)
+                raise Busy("somebody else is logging in", after=_SHORTEST_BACKOFF, closes_gate=False)
             time.sleep(_LOGIN_PAUSE)
 
     def _set(self, session: bytes | None, until: datetime | None) -> None:

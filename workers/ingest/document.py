@@ -133,7 +133,7 @@ def _failed(context: ConnectionContext, lease: Lease, item: Item, failure: Vendo
         return
     log.warning("document parked", connection=context.name, resource=item.resource, key=item.key, reason=str(failure))
     proof: Proof = release
-    if isinstance(failure, TryLater) and failure.shuts_gate:  # the others need not follow it into the same failure
+    if isinstance(failure, TryLater) and failure.closes_gate:  # the others need not follow it into the same failure
         proof = BackOff(str(failure), failure.after, counts=True)
     with proved(lease, proof) as tx:
         if isinstance(failure, TryLater):

@@ -56,7 +56,7 @@ def classify(context: ConnectionContext) -> Iterator[None]:
         failure.args = (context.redact_text(str(failure)),)
         raise
     except schema_evolution.TableLockedError:
-        raise TryLater("the table is locked by somebody's long query", shuts_gate=False, of_vendor=False) from None
+        raise TryLater("the table is locked by somebody's long query", closes_gate=False, of_vendor=False) from None
     except _MISREAD as error:
         log.error(
             "answer not understood", connection=context.name, exception=context.redact_text(traceback.format_exc())
@@ -158,7 +158,7 @@ def _proof(failure: VendorError, *, failures: int) -> Proof:
     """How the lease ends: the gate shuts where the failure says something about the whole account."""
     if not isinstance(failure, TryLater):
         return release
-    if isinstance(failure, Closed) or not failure.shuts_gate:
+    if isinstance(failure, Closed) or not failure.closes_gate:
         return release_unanswered
     # Only news makes the gate shut for longer: what fails again by itself must not keep the others out for minutes.
     return BackOff(str(failure), failure.after, counts=_counts(failure) and not failures)

@@ -333,7 +333,7 @@ def _decoded() -> Iterator[None]:
     try:
         yield
     except Malformed as error:
-        raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
+        raise TryLater(f"the answer is not JSON: {error}", closes_gate=False) from None
 
 
 def _is_changed(line: Line, row: tuple[str | None, bool] | None, waiting: str | None) -> bool:

@@ -141,7 +141,7 @@ def test_programs_get_what_people_see() -> None:
 
 def test_a_check_asks_and_leaves_no_trace_at_the_gate(books: Vendor) -> None:
     check()
-    assert set(RESOURCES) == {each.partition("?")[0] for each in books.sandbox.asked}
+    assert set(RESOURCES) == {each.partition("?")[0] for each in books.sandbox.requests}
     loaded = configuration.load()
     database = cli.common.database(loaded)
     door = gate.Gate(database, loaded.connections["it"])
@@ -290,7 +290,8 @@ def test_an_answer_that_nothing_is_open_is_no_failure() -> None:
     proof = interview._ended("items", shut, hints.of_resource(shut, "items", "[connections.it] of f"))
     database.close()
     assert (
-        connection_check.Proof("it", "directo", "items", "closed until 2026-06-01 18:00 UTC: only before 5 AM") == proof
+        connection_check.CheckOutcome("it", "directo", "items", "closed until 2026-06-01 18:00 UTC: only before 5 AM")
+        == proof
     )
 
 
@@ -357,9 +358,11 @@ def test_the_table_fits_100_columns_and_cuts_no_name() -> None:
     long = "informationRegisters.goodsPrices"
     remedy = hints.of_resource(errors.SetAside("no", whole_resource=True), long, "[connections.it] of /etc/x.toml")
     rows = [
-        connection_check.Proof(None, None, "settings", "/etc/erpmirror/erpmirror.toml"),
-        connection_check.Proof("it", "dilovod", "login", "the role sees 300 kinds of objects, " * 5),
-        connection_check.Proof("it", "dilovod", long, "Access denied, check role settings", ok=False, remedy=remedy),
+        connection_check.CheckOutcome(None, None, "settings", "/etc/erpmirror/erpmirror.toml"),
+        connection_check.CheckOutcome("it", "dilovod", "login", "the role sees 300 kinds of objects, " * 5),
+        connection_check.CheckOutcome(
+            "it", "dilovod", long, "Access denied, check role settings", ok=False, remedy=remedy
+        ),
     ]
     console = Console(width=100, file=io.StringIO())
     console.print(check_command.table(rows))

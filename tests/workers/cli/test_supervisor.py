@@ -51,7 +51,7 @@ class Running:
 def supervising(folder: Path, verbs: dict[str, list[str]]) -> Iterator[Running]:
     output = folder / "said"
     script = (
-        "from workers import supervisor\n"
+        "from workers.cli import supervisor\n"
         f"supervisor.run({verbs!r}, print_line=lambda name, line: print(name, line, flush=True))\n"
     )
     with started(output, "-c", script) as running:

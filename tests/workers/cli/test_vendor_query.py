@@ -179,7 +179,7 @@ def test_a_proof_holds_the_gate_and_gives_it_back(books: Books, question: str) -
 
 def test_a_probe_asks_for_that_resource(books: Books) -> None:
     vendor_query.probe(books.context, books.context.resources["orders"])
-    assert {"orders"} == {asked.partition("?")[0] for asked in books.sandbox.asked}
+    assert {"orders"} == {asked.partition("?")[0] for asked in books.sandbox.requests}
 
 
 @pytest.mark.parametrize(
@@ -198,4 +198,4 @@ def test_the_time_that_an_answer_takes_is_no_difference_of_clocks(
 ) -> None:
     books.sandbox.now = lambda: NOON + clock
     moments = iter([NOON, NOON + timedelta(minutes=5)])
-    assert ahead == vendor_query.check(books.context, now=moments.__next__).ahead
+    assert ahead == vendor_query.check(books.context, now=moments.__next__).clock_ahead

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from workers.connectors.contract import ClientRuntime
-from workers.connectors.http import Http, reachable, words
+from workers.connectors.http import Http, reachable, excerpt
 from workers.errors import SetAside, TimedOut, TooLarge, TryLater, VendorError
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def test_a_body_without_length_that_the_deadline_cut_is_not_complete() -> None:
 def test_server_errors_and_too_many_requests_are_tried_later(status: str) -> None:
     error = error_of(reply(b"<html><body>  Sorry,\n we are   closed</body>", status))
     assert type(error) is TryLater
-    assert error.shuts_gate
+    assert error.closes_gate
     assert f"HTTP {status[:3]} <html><body> Sorry, we are closed</body>" == str(error)
 
 
@@ -244,7 +244,7 @@ def test_a_refused_connection_is_tried_later() -> None:
         port = listener.getsockname()[1]
     with http_client(f"http://127.0.0.1:{port}") as http, pytest.raises(TryLater) as raised:
         http.read("GET", "/things")
-    assert raised.value.shuts_gate
+    assert raised.value.closes_gate
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
@@ -268,7 +268,7 @@ def test_a_body_that_is_not_json_is_tried_later_without_closing_the_gate(body: b
         result = http.read("GET", "/things")
     with pytest.raises(TryLater) as raised:
         result.json()
-    assert not raised.value.shuts_gate
+    assert not raised.value.closes_gate
     assert len(str(raised.value)) < 300
 
 
@@ -378,5 +378,5 @@ def test_only_a_2xx_answer_is_reachable() -> None:
 
 
 def test_an_excerpt_fits_one_line() -> None:
-    assert "a b" == words(b" a\n\tb\n")
-    assert 200 == len(words(b"x" * 5000))
+    assert "a b" == excerpt(b" a\n\tb\n")
+    assert 200 == len(excerpt(b"x" * 5000))

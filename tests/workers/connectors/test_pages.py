@@ -14,7 +14,7 @@ from workers.errors import TryLater
 
 
 def page(body: str, key: str = "id") -> pages.Page:
-    return pages.taken_apart(Reply(200, body.encode(), None), "items", key)
+    return pages.split_page(Reply(200, body.encode(), None), "items", key)
 
 
 def test_objects_stay_bytes_and_the_other_fields_are_decoded() -> None:

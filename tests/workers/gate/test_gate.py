@@ -273,7 +273,7 @@ def test_a_login_that_takes_long_is_waited_for_elsewhere(
     box = session("k")
     with box.login_lock(), pytest.raises(Busy, match="logging in") as told, box.login_lock():
         pass
-    assert not told.value.shuts_gate
+    assert not told.value.closes_gate
     with box.login_lock():
         assert timed is not None
 

@@ -51,7 +51,7 @@ _ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] =
     (("bad key",), lambda text: SetAside(text, whole_resource=True)),
     (("access to", "denied"), lambda text: SetAside(text, whole_resource=True)),
     (("object with id", "not found"), GoneError),
-    (("object locked",), lambda text: TryLater(text, shuts_gate=False)),
+    (("object locked",), lambda text: TryLater(text, closes_gate=False)),
 )
 """(lower-case texts that must all occur, error to raise); any other error is a SetAside."""
 
@@ -127,8 +127,8 @@ def iter_rows(streamed: Streamed) -> Iterator[Any]:
     """The rows of a body after `read_head`, as they arrive. TryLater if it is incomplete or not JSON."""
     try:
         yield from streaming.items(_Prepended(b"[", streamed))
-    except streaming.Broken as error:
-        raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
+    except streaming.BrokenReplyError as error:
+        raise TryLater(f"the answer is not JSON: {error}", closes_gate=False) from None
 
 
 class _Prepended:
@@ -148,9 +148,9 @@ class _Prepended:
 
 def not_json_error(status: int, body: bytes, secrets: Collection[str]) -> TryLater:
     """The error for a body that is not JSON. Quotes it only if it does not begin like JSON: data may be private."""
-    words = http.words(mask_secrets(body.decode(errors="replace"), secrets).encode())
+    words = http.excerpt(mask_secrets(body.decode(errors="replace"), secrets).encode())
     detail = "it is incomplete or malformed" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words
-    return TryLater(f"HTTP {status}, and the answer is not JSON: {detail}", shuts_gate=False)
+    return TryLater(f"HTTP {status}, and the answer is not JSON: {detail}", closes_gate=False)
 
 
 def malformed_error(answer: Any, expected: str) -> SetAside:

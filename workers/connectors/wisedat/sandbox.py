@@ -113,7 +113,7 @@ class Sandbox(Server):
         with self.lock:
             return Day(self, random).everyday()
 
-    def story(self) -> Iterator[str]:
+    def scenario(self) -> Iterator[str]:
         """Play a day of changes that mirrors get wrong."""
         for step in Day(self, Random(self._seed)).steps():
             with self.lock:
@@ -126,7 +126,7 @@ class Sandbox(Server):
         """Record the request. Returns the fault for its response, if one is due."""
         with self.lock:
             query = request.scope["query_string"].decode()
-            self.asked.append(f"{request.method} {request.scope['path']}" + (f"?{query}" if query else ""))
+            self.requests.append(f"{request.method} {request.scope['path']}" + (f"?{query}" if query else ""))
             return self.faults.popleft() if self.faults else None
 
     @contextmanager

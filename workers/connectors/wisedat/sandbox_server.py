@@ -80,7 +80,7 @@ class Server:
         self.suppliers_under = "salesmen"  # as documented
         self.addresses_wrapped = False
         self.meanwhile: deque[Callable[[str], object]] = deque()
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.logins = self.refused_logins = 0
         self.max_parallel = 0
         self.lock = threading.RLock()

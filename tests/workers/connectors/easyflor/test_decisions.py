@@ -35,7 +35,7 @@ def test_fields_are_optional_and_the_object_is_kept_as_sent(account: Account) ->
 def test_days_are_first_sent_without_dashes(account: Account) -> None:
     cursor = account.list_all("debtor").end.cursor
     account.list_all("debtor", cursor)
-    assert "GET debtorsincedate/20260530" == account.sandbox.asked[-1]
+    assert "GET debtorsincedate/20260530" == account.sandbox.requests[-1]
 
 
 def test_days_are_sent_with_dashes_after_a_refusal_and_the_form_is_remembered(
@@ -43,11 +43,11 @@ def test_days_are_sent_with_dashes_after_a_refusal_and_the_form_is_remembered(
 ) -> None:
     account.sandbox.form = "%Y-%m-%d"
     cursor = account.list_all("debtor").end.cursor
-    account.sandbox.asked.clear()
+    account.sandbox.requests.clear()
     poll = account.list_all("debtor", cursor)
     again = account.list_all("debtor", poll.end.cursor)
     expected = ["GET debtorsincedate/20260530", "GET debtorsincedate/2026-05-30", "GET debtorsincedate/2026-05-30"]
-    assert expected == account.sandbox.asked
+    assert expected == account.sandbox.requests
     assert [True, False] == [end.more for end in poll.ends]
     assert [False] == [end.more for end in again.ends]
 
@@ -94,13 +94,13 @@ def test_the_logout_uses_the_same_base_address(account: Account) -> None:
     account.list_all("debtor")
     with account.another(auth="token") as client:
         client.fetch(account.resource("debtor"), "417")
-    assert "POST unauthorization" in account.sandbox.asked
+    assert "POST unauthorization" in account.sandbox.requests
     assert options().url.startswith("https://")
 
 
 def test_the_login_is_a_post(account: Account) -> None:
     account.list_all("debtor")
-    assert "POST authorizationtoken" == account.sandbox.asked[0]
+    assert "POST authorizationtoken" == account.sandbox.requests[0]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_after_the_story_no_secret_is_in_any_table_file_or_log(
         sandbox = mirror.sandboxes["easyflor"]
         mirror.work()
         steps = []
-        for step in sandbox.story():
+        for step in sandbox.scenario():
             steps.append(step)
             mirror.catch_up()
         assert {} == mirror.differences()

@@ -99,7 +99,7 @@ def test_an_unclear_outcome_is_not_refused_and_closes_the_gate(store: Store, fau
     with pytest.raises(TryLater) as raised:
         store.interpret()
     assert UNCLEAR[fault] in str(raised.value)
-    assert (False, True) == (raised.value.refused, raised.value.shuts_gate)
+    assert (False, True) == (raised.value.refused, raised.value.closes_gate)
     assert (1, {}) == (store.sandbox.calls[document().sha256], store.sandbox.truth("deliverynote"))
 
 
@@ -175,7 +175,7 @@ def test_a_connection_that_is_lost_after_the_request_is_unclear(answer: Callable
         with pytest.raises(TryLater) as raised:
             opened.interpret(resource(), document())
         opened.close()
-    assert (False, True) == (raised.value.refused, raised.value.shuts_gate)
+    assert (False, True) == (raised.value.refused, raised.value.closes_gate)
 
 
 @contextmanager
