@@ -188,7 +188,7 @@ def _row(tx: sa.Connection, queue: Which) -> sa.Row[tuple[object, ...]] | None:
 def _acknowledged_at(tx: sa.Connection, queue: Which) -> datetime | None:
     """When a worker last acknowledged a wake-up of this queue."""
     c = wakeups.c
-    latest = sa.select(c.answered_at).where(c.waker == queue, c.answered_at.is_not(None)).order_by(c.answered_at.desc())
+    latest = sa.select(c.answered_at).where(c.queue == queue, c.answered_at.is_not(None)).order_by(c.answered_at.desc())
     return tx.execute(latest.limit(1)).scalar()
 
 

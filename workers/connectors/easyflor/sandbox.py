@@ -181,8 +181,8 @@ class Sandbox:
             return Response(headers={"Set-Cookie": f"{_COOKIE}={self._cookie}; Path=/; HttpOnly"})
         token, until = self._issue(), self.now() + self.token_life
         self._tokens[token] = until
-        shown = until.astimezone(sandbox_data.AMSTERDAM).isoformat(timespec="seconds")
-        return _json({"Token": token, "Expiration": shown})
+        expiration = until.astimezone(sandbox_data.AMSTERDAM).isoformat(timespec="seconds")
+        return _json({"Token": token, "Expiration": expiration})
 
     def _log_out(self, request: Request) -> Response:
         if self._cookie is None or request.cookies.get(_COOKIE) != self._cookie:

@@ -99,14 +99,14 @@ class Sandbox(Server):
     def _expected(self, resource: str, thing: Thing) -> JsonObject:
         if self.books.is_withheld(resource, thing):
             return self.books.line(resource, thing) | {"detail_unavailable": True}
-        shown = self.books.detail(resource, thing)
+        answer = self.books.detail(resource, thing)
         if resource == "customers":
-            shown["addresses"] = deepcopy(thing.addresses)
+            answer["addresses"] = deepcopy(thing.addresses)
         if resource == "products":
-            shown["images"] = [_image_digest(image) for image in shown["images"]]
+            answer["images"] = [_image_digest(image) for image in answer["images"]]
         if resource == "categories":
-            shown["image"] = _image_digest(shown["image"])
-        return shown
+            answer["image"] = _image_digest(answer["image"])
+        return answer
 
     def edit(self, random: Random) -> str:
         """Make one everyday change."""

@@ -67,14 +67,14 @@ def test_a_wrong_key_is_an_error_with_http_200(app: Starlette) -> None:
 
 
 def test_an_object_has_the_recorded_shape(app: Starlette, order: VendorObject) -> None:
-    shown = ask(app, "getObject", {"id": order.id})
+    result = ask(app, "getObject", {"id": order.id})
 
-    assert shown["misc"] is False
-    assert {"id": "0", "pr": None} == shown["header"]["baseDoc"]
-    assert shown["header"]["state"]["pr"] == "[access restricted]"
-    assert shown["header"]["supplyDate"] == "0000-00-00 00:00:00"
-    assert {"ru", "uk"} == set(shown["header"]["presentation"])
-    for row_id, row in shown["tableParts"]["tpGoods"].items():
+    assert result["misc"] is False
+    assert {"id": "0", "pr": None} == result["header"]["baseDoc"]
+    assert result["header"]["state"]["pr"] == "[access restricted]"
+    assert result["header"]["supplyDate"] == "0000-00-00 00:00:00"
+    assert {"ru", "uk"} == set(result["header"]["presentation"])
+    for row_id, row in result["tableParts"]["tpGoods"].items():
         assert row_id == row["id"]
         assert {"good", "good__pr", "vatTax", "vatTax__pr"} <= set(row)
         assert all(isinstance(value, str | None) for value in row.values())

@@ -64,7 +64,7 @@ def test_a_language_is_a_text_as_name_or_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "shown"),
+    ("sent", "result"),
     [
         ({"Currency": "GBP", "CurrencyISOCode": "EUR"}, "EUR"),
         ({"Currency": "GBP"}, "GBP"),
@@ -72,8 +72,8 @@ def test_a_language_is_a_text_as_name_or_code() -> None:
         ({"CurrencyISOCode": "EUR"}, "EUR"),
     ],
 )
-def test_the_iso_currency_takes_precedence(sent: dict[str, Any], shown: str) -> None:
-    assert shown == debtor().project({"Id": 1, **sent})["CurrencyISOCode"]
+def test_the_iso_currency_takes_precedence(sent: dict[str, Any], result: str) -> None:
+    assert result == debtor().project({"Id": 1, **sent})["CurrencyISOCode"]
 
 
 def test_a_placeholder_in_a_date_field_goes_into_the_text_column(sqlite: Database, tmp_path: Path) -> None:
@@ -120,15 +120,15 @@ def test_the_login_is_a_post(account: Account) -> None:
     ],
 )
 def test_a_time_span_may_have_one_digit_days_and_its_sign_applies_to_the_days(span: Any, seconds: int | None) -> None:
-    shown = debtor().project({"Id": 1, "OrderDays": [{"MaxDefaultOrderTime": span, "Lists": [{"MinOrderTime": span}]}]})
-    (day,) = shown["OrderDays"]
+    result = debtor().project({"Id": 1, "OrderDays": [{"MaxDefaultOrderTime": span, "Lists": [{"MinOrderTime": span}]}]})
+    (day,) = result["OrderDays"]
     assert (span, seconds) == (day["MaxDefaultOrderTime"], day["MaxDefaultOrderTimeSeconds"])
     assert [{"MinOrderTime": span, "MinOrderTimeSeconds": seconds}] == day["Lists"]
 
 
 def test_a_null_list_has_no_rows(sqlite: Database, tmp_path: Path) -> None:
-    shown = debtor().project({"Id": 1, "Employees": None, "OrderDays": None})
-    assert {"Id": 1, "Employees": [], "OrderDays": None} == shown
+    result = debtor().project({"Id": 1, "Employees": None, "OrderDays": None})
+    assert {"Id": 1, "Employees": [], "OrderDays": None} == result
     with mirrored(sqlite, tmp_path, easyflor={}) as mirror:
         books = mirror.sandboxes["easyflor"].books
         one, other = books.tables["debtor"][:2]

@@ -100,10 +100,10 @@ def test_no_error_contains_values_of_a_reply(body: str) -> None:
             lambda: client.probe(debtor),
         ):
             try:
-                shown = repr(ask())
+                result = repr(ask())
             except VendorError as error:
-                shown = str(error)
-            assert "c2VjcmV0" not in shown
+                result = str(error)
+            assert "c2VjcmV0" not in result
 
 
 @pytest.mark.parametrize("error", ["DocumentNotFound", "ArgumentNotFound", "documentnotfound"])

@@ -40,8 +40,8 @@ def test_a_closed_answer_is_not_a_failure_and_waits_for_the_opening_hours(sqlite
         sandbox = mirror.sandboxes["easyflor"]
         mirror.work()
         assert {"debtor", "article", "purchase"} == set(mirror.differences())
-        shown = mirror.status()["debtor"]
-        assert "ApiOpeningHoursException" in f"{shown.last_error} {shown.warning}"
+        result = mirror.status()["debtor"]
+        assert "ApiOpeningHoursException" in f"{result.last_error} {result.warning}"
         waiting = stream(mirror, "debtor")
         assert ("open", 0) == (waiting.state, waiting.failures)
         assert waiting.full_due_at > datetime.now(UTC)

@@ -145,9 +145,9 @@ def test_personal_fields_have_columns_only_if_they_are_kept(keep: bool) -> None:
 
 
 def test_the_answer_of_ask_contains_no_secret(account: Account) -> None:
-    (shown,) = account.client.ask(["debtor/417"])
-    assert account.sandbox.truth("debtor")["417"] == shown
-    assert not [secret for secret in account.sandbox.books.secrets if secret in repr(shown)]
+    (result,) = account.client.ask(["debtor/417"])
+    assert account.sandbox.truth("debtor")["417"] == result
+    assert not [secret for secret in account.sandbox.books.secrets if secret in repr(result)]
 
 
 def test_an_unreadable_record_has_no_secrets(account: Account) -> None:

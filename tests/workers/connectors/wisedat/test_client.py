@@ -172,7 +172,7 @@ def test_one_call_of_list_makes_one_request(server: Server, client: Client) -> N
 
 def test_a_poll_lists_what_the_vendor_reports_as_changed_whatever_its_token(server: Server) -> None:
     key = some_key(server, "orders")
-    with server.opened(details_every="36500d") as client:  # so long that no token changes because of its period
+    with server.opened(details_every="3650d") as client:  # so long that no token changes because of its period
         full = server.read(client, "orders")
         server.clock.advance(hours=1)
         server.sandbox.books.change("orders", key, notes="só no detalhe")
