@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from workers.connectors.contract import ClientRuntime
-from workers.connectors.http import Http, reachable, excerpt
+from workers.connectors.http import Http, excerpt, reachable
 from workers.errors import SetAside, TimedOut, TooLarge, TryLater, VendorError
 
 if TYPE_CHECKING:

@@ -237,7 +237,7 @@ def test_edits_by_users_send_webhooks_that_the_connector_accepts(sandbox: dilovo
     assert all(isinstance(webhooks.read(hook, made_options()), ObjectRef) for hook in sandbox.hooks)
 
 
-def test_the_story_contains_every_kind_of_change(sandbox: dilovod_sandbox.Sandbox) -> None:
+def test_the_scenario_contains_every_kind_of_change(sandbox: dilovod_sandbox.Sandbox) -> None:
     before = set(sandbox.truth("documents.saleOrder"))
     sentences = list(sandbox.scenario())
     after = sandbox.truth("documents.saleOrder")
@@ -250,7 +250,7 @@ def test_the_story_contains_every_kind_of_change(sandbox: dilovod_sandbox.Sandbo
     assert [] in [raw["tableParts"]["tpGoods"] for raw in after.values()]
 
 
-def test_no_change_of_the_story_renames_a_linked_object(sandbox: dilovod_sandbox.Sandbox) -> None:
+def test_no_change_of_the_scenario_renames_a_linked_object(sandbox: dilovod_sandbox.Sandbox) -> None:
     """The texts of links are as of the last fetch, so renaming a person would make all mirrored orders differ."""
     names = {thing.id: sandbox.books.presentation(thing) for thing in sandbox.books.things.values()}
     for _ in sandbox.scenario():

@@ -120,7 +120,9 @@ def test_the_login_is_a_post(account: Account) -> None:
     ],
 )
 def test_a_time_span_may_have_one_digit_days_and_its_sign_applies_to_the_days(span: Any, seconds: int | None) -> None:
-    result = debtor().project({"Id": 1, "OrderDays": [{"MaxDefaultOrderTime": span, "Lists": [{"MinOrderTime": span}]}]})
+    result = debtor().project(
+        {"Id": 1, "OrderDays": [{"MaxDefaultOrderTime": span, "Lists": [{"MinOrderTime": span}]}]}
+    )
     (day,) = result["OrderDays"]
     assert (span, seconds) == (day["MaxDefaultOrderTime"], day["MaxDefaultOrderTimeSeconds"])
     assert [{"MinOrderTime": span, "MinOrderTimeSeconds": seconds}] == day["Lists"]

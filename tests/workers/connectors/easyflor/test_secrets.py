@@ -58,7 +58,7 @@ def entries(mirror: Mirror) -> int:
 
 
 @pytest.mark.parametrize("auth", ["token", "cookie"])
-def test_after_the_story_no_secret_is_in_any_table_file_or_log(
+def test_after_the_scenario_no_secret_is_in_any_table_file_or_log(
     sqlite: Database,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.mirroring import Mirror
 
 
-def test_the_story_is_mirrored_and_each_document_interpreted_once(sqlite: Database, tmp_path: Path) -> None:
+def test_the_scenario_is_mirrored_and_each_document_interpreted_once(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, interpreter={"seed": 11}) as mirror:
         vendor: sandbox.Sandbox = mirror.sandboxes["interpreter"]
         assert all(vendor.scenario())

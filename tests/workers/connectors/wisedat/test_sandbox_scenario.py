@@ -29,7 +29,7 @@ QUIET = {
 }
 
 
-def test_each_step_of_the_story_changes_the_company_or_the_server(caller: Caller) -> None:
+def test_each_step_of_the_scenario_changes_the_company_or_the_server(caller: Caller) -> None:
     sentences: list[str] = []
     before = _everything(caller.sandbox)
     for sentence in caller.sandbox.scenario():
@@ -42,7 +42,7 @@ def test_each_step_of_the_story_changes_the_company_or_the_server(caller: Caller
     assert [] == [sentence for sentence in sentences if sentences.count(sentence) > 1]
 
 
-def test_the_story_has_every_kind_of_change_that_mirrors_get_wrong(caller: Caller) -> None:
+def test_the_scenario_has_every_kind_of_change_that_mirrors_get_wrong(caller: Caller) -> None:
     """Classify each change by whether the modification date and the list's line show it; all kinds must occur."""
     books = caller.sandbox.books
     seen: set[object] = set()
