@@ -21,7 +21,7 @@ _HEAD = """\
 
 [database]
 url = "sqlite:///var/erpmirror.db"      # in production "postgresql+psycopg://user:password@host/name"
-# keep_notices = "30d"                  # how long webhooks and finished full syncs are kept
+# keep_webhooks = "30d"                 # how long webhooks and finished full syncs are kept
 # keep_changes = "365d"                 # how long the journal is kept; unset: for ever, so a replay gives all live rows
 
 [broker]
