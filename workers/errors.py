@@ -24,8 +24,8 @@ class VendorError(Exception):
 class TryLater(VendorError):
     """Unreachable, 5xx, 429, half a body: the same request may succeed later.
 
-    `after`: how long the vendor asked us to wait (None: 1 s doubling to 5 min). `closes_gate`: the account's gate closes
-    for that long, so no other request is sent either. `refused`: the vendor certainly did not take the request (nobody answered the call,
+    `after`: how long the vendor asked us to wait (None: 1 s doubling to 5 min). `shuts_gate`: nobody else should ask
+    the account before that either. `refused`: the vendor certainly did not take the request (nobody answered the call,
     429); without it what was sent may have been done. `of_vendor`: it is not our own side that failed.
     """
 
@@ -36,24 +36,24 @@ class TryLater(VendorError):
         after: timedelta | None = None,
         closes_gate: bool = True,
         refused: bool = False,
-        of_vendor: bool = True,
+        vendors_fault: bool = True,
     ) -> None:
         super().__init__(message)
         self.after = after
         self.closes_gate = closes_gate
         self.refused = refused
-        self.of_vendor = of_vendor
+        self.vendors_fault = vendors_fault
 
 
-class TimedOut(TryLater):
+class TimedOutError(TryLater):
     """The deadline passed or the stream stalled. A smaller question may be answered."""
 
 
-class Busy(TryLater):
+class BusyError(TryLater):
     """The vendor refuses because somebody else is being served (Dilovod's multithread answer)."""
 
 
-class Closed(TryLater):
+class ClosedError(TryLater):
     """Outside opening hours; `until` is the next opening, aware."""
 
     def __init__(self, message: str, *, until: datetime) -> None:
@@ -72,7 +72,7 @@ class SetAside(VendorError):
         self.whole_resource = whole_resource
 
 
-class TooLarge(SetAside):
+class TooLargeError(SetAside):
     """The reply is larger than is held whole. A smaller question may be answered."""
 
 

@@ -72,10 +72,10 @@ class ConnectionCheck:
 
     def _failed(self, what: str, failure: VendorError | GateClosed, remedy: str | None) -> CheckOutcome:
         """The outcome of a request without a usable answer. Closed hours are not a failure."""
-        from workers.errors import Closed
+        from workers.errors import ClosedError
         from workers.gate.gate import GateClosed
 
-        if isinstance(failure, Closed):
+        if isinstance(failure, ClosedError):
             return self._outcome(what, f"closed until {_moment(failure.until)}: {failure}")
         if isinstance(failure, GateClosed):
             says = f"not checked: the account's gate is closed until {_moment(failure.until)}: {failure}"
@@ -129,7 +129,7 @@ class ConnectionCheck:
 
     def _handed_in(self, resource: Resource) -> CheckOutcome:
         """Check the watched folder. The vendor itself gets no request before a document is handed in."""
-        from models.settings.load import TakesDocuments
+        from models.settings.connections import TakesDocuments
 
         inbox = self._context.options.inbox if isinstance(self._context.options, TakesDocuments) else None
         if inbox is None:

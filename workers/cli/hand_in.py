@@ -79,14 +79,14 @@ def _checked_order(order: str | None) -> str | None:
     from models.bookkeeping import documents
 
     order = (order or "").strip()
-    if len(order) > documents.LONGEST_ORDER or not order.isprintable():
-        raise errors.UserError(f"--order must be one line of at most {documents.LONGEST_ORDER} characters")
+    if len(order) > documents.MAX_ORDER_LENGTH or not order.isprintable():
+        raise errors.UserError(f"--order must be one line of at most {documents.MAX_ORDER_LENGTH} characters")
     return order or None
 
 
 def _check_files(context: ConnectionContext, files: Sequence[Path]) -> None:
     """Check all files before the first is handed in, so that a corrected command can be repeated."""
-    from models.settings.load import TakesDocuments
+    from models.settings.connections import TakesDocuments
 
     largest = context.options.largest if isinstance(context.options, TakesDocuments) else 0
     rejected = [f"  {_printable(path)}: {reason}" for path in files if (reason := _rejection(path, largest))]
@@ -154,7 +154,7 @@ def _in_progress(context: ConnectionContext, kind: str, sha256: str) -> bool:
     from workers.cli import progress
 
     document = _document(context, kind, sha256)
-    if document is None or document.due_at is None or document.ref != "due":
+    if document is None or document.due_at is None or document.inbox_state != "due":
         return False
     if any(each.state != "open" for each in progress.progress(context, [kind])):
         return False

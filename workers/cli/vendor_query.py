@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from workers.errors import TryLater
-from workers.gate import gate
+from workers.gate import gate, timing
 from workers.ingest import failures
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _send(context: ConnectionContext, request: Callable[[Client], Any]) -> Any:
 
 def _outlasts_wait(context: ConnectionContext, closed: gate.GateClosed) -> bool:
     """Whether the gate stays closed for longer than we wait. A lease held by another request is waited for."""
-    return closed.until - context.now() > max(_LONGEST_WAIT, context.options.timeout + gate.GRACE + gate.MOMENT)
+    return closed.until - context.now() > max(_LONGEST_WAIT, context.options.timeout + timing.GRACE + timing.MOMENT)
 
 
 def _reply(session: WorkSession, lease: gate.Lease, request: Callable[[Client], Any]) -> Any:

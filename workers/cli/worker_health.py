@@ -30,7 +30,7 @@ def health_lines(loaded: Settings, database: Database) -> Iterator[HealthLine]:
 
     yield _broker(loaded, database)
     for queue in canary.queue_health(database):
-        yield HealthLine(queue.summary, ok=queue.wrong is None)
+        yield HealthLine(queue.summary, ok=queue.problem is None)
 
 
 def print_health(loaded: Settings, database: Database) -> None:

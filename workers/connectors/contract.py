@@ -43,7 +43,16 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Protocol
 
-from models.settings.load import Connection, Duration, Network, Secret, SendsWebhooks, Strict, TakesDocuments, Url
+from models.settings.connections import (
+    Connection,
+    Duration,
+    Network,
+    Secret,
+    SendsWebhooks,
+    Strict,
+    TakesDocuments,
+    Url,
+)
 from models.values import Chunk, Document, JsonObject, Notes, ObjectRef, Shape, Snapshot, Tombstone, Withheld
 
 __all__ = [
@@ -153,7 +162,7 @@ class Sessions(Protocol):
         """Hold the account's login lock inside the block, so that only one worker logs in at a time.
 
         Call `get` again first thing inside: another worker may have logged in while this one waited. Raises
-        `errors.Busy` if the lock stays taken too long.
+        `errors.BusyError` if the lock stays taken too long.
         """
 
 

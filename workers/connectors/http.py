@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from models import exact
-from workers.errors import SetAside, TimedOut, TooLarge, TryLater, VendorError
+from workers.errors import SetAside, TimedOutError, TooLargeError, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -78,7 +78,7 @@ class Streamed:
         self._buffer = b""
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; empty at the end. A negative size reads all; TooLarge if that exceeds `largest`."""
+        """At most `size` bytes; empty at the end. A negative size reads all; TooLargeError if that exceeds `largest`."""
         if size == 0:
             return b""
         if size < 0:
@@ -139,7 +139,7 @@ class _Deadline:
         self._timer.cancel()
 
     def body(self, response: httpx.Response) -> Iterator[bytes]:
-        """Yield the body. TimedOut if this deadline cut it.
+        """Yield the body. TimedOutError if this deadline cut it.
 
         A body without a declared length ends where the connection ends, so httpx reports no error for a cut one.
         """
@@ -154,7 +154,7 @@ class _Deadline:
 
     def _raise_if_expired(self) -> None:
         if self.expired:
-            raise TimedOut(f"the answer was not complete within {self._seconds:g} s")
+            raise TimedOutError(f"the answer was not complete within {self._seconds:g} s")
 
 
 class Http:
@@ -199,7 +199,7 @@ class Http:
         self._client.close()
 
     def read(self, method: str, path: str, **request: Any) -> Reply:
-        """Make one request and read its whole response; TooLarge if the body exceeds `largest`.
+        """Make one request and read its whole response; TooLargeError if the body exceeds `largest`.
 
         `request`: httpx's `params`, `json`, `content`, `data`, `headers`, `files`.
         """
@@ -211,7 +211,7 @@ class Http:
     def stream(self, method: str, path: str, **request: Any) -> Iterator[Streamed]:
         """Make one request whose body may be long.
 
-        The deadline covers only the time until its headers. After that TimedOut means too little progress within one
+        The deadline covers only the time until its headers. After that TimedOutError means too little progress within one
         timeout; total time and size have no limit.
         """
         with self._exchange(method, path, request) as (response, deadline):
@@ -251,7 +251,7 @@ class Http:
             case httpx.ConnectTimeout():
                 return TryLater(f"{host}: no connection within {self._timeout:g} s", refused=True)
             case httpx.TimeoutException():
-                return TimedOut(f"no answer within {self._timeout:g} s ({name})")
+                return TimedOutError(f"no answer within {self._timeout:g} s ({name})")
             case httpx.LocalProtocolError() | httpx.InvalidURL():
                 # The library's message is left out: it quotes the header, which may hold the key.
                 return SetAside(f"the request cannot be sent: its URL or a header is malformed ({name})")
@@ -260,7 +260,7 @@ class Http:
             case httpx.DecodingError():
                 return TryLater(f"{host}: {error}", closes_gate=False)
         return (
-            TimedOut(f"no answer within {self._timeout:g} s")
+            TimedOutError(f"no answer within {self._timeout:g} s")
             if deadline.expired
             else TryLater(f"{host}: {str(error) or name}")
         )
@@ -271,7 +271,7 @@ class Http:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def body_unless_stalled(self, response: httpx.Response) -> Iterator[bytes]:
-        """Yield the body as it arrives, extending the lease; TimedOut if too few bytes arrive within one timeout."""
+        """Yield the body as it arrives, extending the lease; TimedOutError if too few bytes arrive within one timeout."""
         waited, received, started = 0.0, 0, time.monotonic()
         for chunk in response.iter_bytes():
             self._runtime.heartbeat()
@@ -279,7 +279,7 @@ class Http:
             waited += time.monotonic() - started  # only the wait for the vendor, not the time that the caller takes
             if waited > self._timeout:
                 if received < _MIN_PROGRESS:
-                    raise TimedOut(f"the answer stalled: {received} bytes in {waited:.0f} s")
+                    raise TimedOutError(f"the answer stalled: {received} bytes in {waited:.0f} s")
                 waited, received = 0.0, 0
             yield chunk
             started = time.monotonic()
@@ -316,7 +316,7 @@ def _raise_for_status(response: httpx.Response, deadline: _Deadline, hidden: Cal
 def _excerpt_bytes(chunks: Iterator[bytes]) -> bytes:
     """The bytes of a body that an error message quotes, or fewer if the body breaks off."""
     body = bytearray()
-    with suppress(httpx.TransportError, httpx.DecodingError, TimedOut):
+    with suppress(httpx.TransportError, httpx.DecodingError, TimedOutError):
         for chunk in chunks:
             body += chunk
             if len(body) > 4 * _EXCERPT_LENGTH:
@@ -352,5 +352,5 @@ def _bounded(chunks: Iterator[bytes], largest: int) -> bytes:
     for chunk in chunks:
         body += chunk
         if len(body) > largest:
-            raise TooLarge(f"the answer is larger than {largest / 2**20:g} MiB")
+            raise TooLargeError(f"the answer is larger than {largest / 2**20:g} MiB")
     return bytes(body)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import ijson
 
 from models import exact
-from workers.errors import SetAside, TooLarge
+from workers.errors import SetAside, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,7 @@ class Body(Protocol):
 
 
 class Pieces:
-    """Reads a body in pieces of `PIECE` bytes; TooLarge if a record exceeds `LARGEST_RECORD`."""
+    """Reads a body in pieces of `PIECE` bytes; TooLargeError if a record exceeds `LARGEST_RECORD`."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
@@ -99,7 +99,7 @@ class Pieces:
             piece += more
         self._record_bytes += len(piece)
         if self._record_bytes > LARGEST_RECORD:
-            raise TooLarge(f"a record of the answer is larger than {LARGEST_RECORD / 2**20:g} MiB")
+            raise TooLargeError(f"a record of the answer is larger than {LARGEST_RECORD / 2**20:g} MiB")
         return bytes(piece)
 
     def ended(self) -> None:
@@ -110,7 +110,7 @@ class Pieces:
 def items(body: Body) -> Iterator[Any]:
     """Yield the items of a JSON array as they arrive; numbers are in the normal form of `exact.loads`.
 
-    Raises BrokenReplyError for malformed JSON, TooLarge for a record above `LARGEST_RECORD`, and SetAside for nesting
+    Raises BrokenReplyError for malformed JSON, TooLargeError for a record above `LARGEST_RECORD`, and SetAside for nesting
     or numbers that would exhaust memory or crash the parser.
     """
     pieces = GuardedPieces(body)

@@ -276,7 +276,7 @@ def test_a_reply_that_the_vendor_is_closed_is_no_failure() -> None:
     loaded = configuration.load()
     database = cli.common.database(loaded)
     connection = connection_check.ConnectionCheck(context.connection_context(database, loaded, "it"), lambda _: None)
-    closed = errors.Closed("only before 5 AM", until=datetime(2026, 6, 1, 18, tzinfo=UTC))
+    closed = errors.ClosedError("only before 5 AM", until=datetime(2026, 6, 1, 18, tzinfo=UTC))
     outcome = connection._failed("items", closed, hints.of_resource(closed, "items", "[connections.it] of f"))
     database.close()
     assert (
@@ -333,7 +333,7 @@ def test_the_watched_folder_of_each_kind_must_be_writable() -> None:
 def _failures(base: type[errors.VendorError] = errors.VendorError) -> Iterator[errors.VendorError]:
     for kind in base.__subclasses__():
         if kind.__module__ == errors.__name__:
-            arguments: dict[str, Any] = {"until": datetime.now(UTC)} if kind is errors.Closed else {}
+            arguments: dict[str, Any] = {"until": datetime.now(UTC)} if kind is errors.ClosedError else {}
             yield kind("words", **arguments)
             yield from _failures(kind)
 
@@ -341,7 +341,7 @@ def _failures(base: type[errors.VendorError] = errors.VendorError) -> Iterator[e
 @pytest.mark.parametrize("failure", list(_failures()), ids=lambda failure: type(failure).__name__)
 def test_every_failure_but_closed_hours_has_a_remedy(failure: errors.VendorError) -> None:
     found = hints.of_resource(failure, "items", "[connections.it] of f")
-    assert isinstance(failure, errors.Closed) == (found is None)
+    assert isinstance(failure, errors.ClosedError) == (found is None)
 
 
 def test_the_table_fits_80_columns_and_cuts_no_name() -> None:

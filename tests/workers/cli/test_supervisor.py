@@ -127,10 +127,12 @@ def test_a_running_worker_that_takes_no_messages_is_started_again(tmp_path: Path
     c = tables.canaries.c
 
     def healthy() -> bool:
-        return [None] == [each.wrong for each in canary.queue_health(database) if each.queue == "sync" and each.worker]
+        return [None] == [
+            each.problem for each in canary.queue_health(database) if each.queue == "sync" and each.worker
+        ]
 
     def waiting() -> bool:
-        return any(each.asked_at is not None for each in canary.queue_health(database) if each.queue == "sync")
+        return any(each.waiting_since is not None for each in canary.queue_health(database) if each.queue == "sync")
 
     with started(tmp_path / "output", "-m", "workers.cli", "up", "--concurrency", "1", *beat[1:]) as running:
         running.until(healthy)

@@ -63,7 +63,7 @@ def test_a_request_holds_a_lease(six: Harness) -> None:
 def test_a_request_waits_for_a_lease(six: Harness) -> None:
     lease = six.context.gate.acquire()
     answers: list[object] = []
-    thread = six.aside(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
+    thread = six.in_thread(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
     thread.join(0.4)
     assert [] == six.vendor.asked
     six.context.gate.cancel(lease)
@@ -77,10 +77,10 @@ def test_a_request_waits_for_a_lease_whose_holder_waits_for_the_rate_limit(conne
         six.context.gate.cancel(six.context.gate.acquire())
         lease = six.context.gate.acquire()
         answers: list[object] = []
-        thread = six.aside(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
+        thread = six.in_thread(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
         thread.join(0.4)
         assert thread.is_alive()
-        six.clock.pass_by(seconds=10)
+        six.clock.advance(seconds=10)
         six.context.gate.cancel(lease)
         thread.join(20)
         assert 1 == len(answers)
@@ -109,7 +109,7 @@ def test_a_reply_that_is_not_json_is_an_error(six: Harness) -> None:
 
 
 def test_a_reply_that_took_longer_than_its_lease_is_returned(six: Harness) -> None:
-    six.vendor.meanwhile["goods/1"] = lambda: six.clock.pass_by(minutes=5)
+    six.vendor.meanwhile["goods/1"] = lambda: six.clock.advance(minutes=5)
     assert {"v": 1} == vendor_query.ask(six.context, ["goods", "1"])["raw"]
 
 

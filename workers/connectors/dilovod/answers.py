@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from models import exact
 from workers.connectors import http, streaming
 from workers.connectors.dilovod.resources import ID
-from workers.errors import Busy, SetAside, TryLater
+from workers.errors import BusyError, SetAside, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -46,7 +46,7 @@ class GoneError(SetAside):
 
 _ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] = (
     # A second request with the same key (Dilovod help: "Багатопотокове звернення до API не підтримується").
-    (("multithread",), lambda text: Busy(text, after=_PAUSE)),
+    (("multithread",), lambda text: BusyError(text, after=_PAUSE)),
     # Dilovod would refuse every object alike, so the whole resource is parked.
     (("bad key",), lambda text: SetAside(text, whole_resource=True)),
     (("access to", "denied"), lambda text: SetAside(text, whole_resource=True)),

@@ -13,7 +13,7 @@ from defusedxml import ElementTree as Xml
 from models import exact
 from workers.connectors import http, streaming
 from workers.connectors.directo import queries, resources, table
-from workers.errors import SetAside, TooLarge, TryLater
+from workers.errors import SetAside, TooLargeError, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -224,7 +224,7 @@ def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool,
         if depth > _MAX_DEPTH:
             raise SetAside(f"the answer is nested more than {_MAX_DEPTH} deep")
         if elements > 2 * _MAX_ELEMENTS:
-            raise TooLarge(f"a record of the answer has more than {_MAX_ELEMENTS} elements")
+            raise TooLargeError(f"a record of the answer has more than {_MAX_ELEMENTS} elements")
         yield depth, ends, element
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact
 from workers.connectors import http, streaming
-from workers.errors import Closed, SetAside, TryLater, VendorError
+from workers.errors import ClosedError, SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ class ErrorReply:
     def to_error(self, options: Options, now: datetime, *, of_object: bool = False) -> VendorError:
         """The error to raise. `now`: EasyFlor's clock, aware. `of_object`: the request was for a single object."""
         if self.is_closed:
-            return Closed(self.message, until=next_opening(options, now))
+            return ClosedError(self.message, until=next_opening(options, now))
         if self.status in _LOGIN_REFUSED:
             refused = f"{options.username} has no access to the database {options.database}, even after a new login"
             return SetAside(f"{self.message}: {refused}", whole_resource=True)
