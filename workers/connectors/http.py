@@ -78,7 +78,7 @@ class Streamed:
         self._buffer = b""
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; empty at the end. A negative size reads all; TooLargeError if that exceeds `largest`."""
+        """At most `size` bytes; empty at the end. A negative size reads all; TooLargeError above `largest`."""
         if size == 0:
             return b""
         if size < 0:
@@ -211,8 +211,8 @@ class Http:
     def stream(self, method: str, path: str, **request: Any) -> Iterator[Streamed]:
         """Make one request whose body may be long.
 
-        The deadline covers only the time until its headers. After that TimedOutError means too little progress within one
-        timeout; total time and size have no limit.
+        The deadline covers only the time until its headers. After that TimedOutError means too little progress within
+        one timeout; total time and size have no limit.
         """
         with self._exchange(method, path, request) as (response, deadline):
             deadline.cancel()
@@ -271,7 +271,7 @@ class Http:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def body_unless_stalled(self, response: httpx.Response) -> Iterator[bytes]:
-        """Yield the body as it arrives, extending the lease; TimedOutError if too few bytes arrive within one timeout."""
+        """Yield the body as it arrives, extending the lease; TimedOutError if too few arrive within one timeout."""
         waited, received, started = 0.0, 0, time.monotonic()
         for chunk in response.iter_bytes():
             self._runtime.heartbeat()

@@ -110,8 +110,8 @@ class Pieces:
 def items(body: Body) -> Iterator[Any]:
     """Yield the items of a JSON array as they arrive; numbers are in the normal form of `exact.loads`.
 
-    Raises BrokenReplyError for malformed JSON, TooLargeError for a record above `LARGEST_RECORD`, and SetAside for nesting
-    or numbers that would exhaust memory or crash the parser.
+    Raises BrokenReplyError for malformed JSON, TooLargeError for a record above `LARGEST_RECORD`, and SetAside for
+    nesting or numbers that would exhaust memory or crash the parser.
     """
     pieces = GuardedPieces(body)
     try:
