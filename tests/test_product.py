@@ -54,7 +54,7 @@ def test_a_day_at_both_vendors_is_mirrored(kind: str, tmp_path: Path) -> None:
     ):
         installation.start_all()
         for sandbox in mirror.sandboxes.values():
-            for _ in sandbox.story():
+            for _ in sandbox.scenario():
                 pass
         caught_up(mirror)
         ready = httpx.get(f"{installation.address}/readyz", timeout=10)

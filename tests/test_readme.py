@@ -88,7 +88,7 @@ def test_every_command_is_known_here(page: Path) -> None:
 def test_every_query_answers_on_every_database(database: Database, tmp_path: Path) -> None:
     systems: dict[str, dict[str, Any]] = {"dilovod": {"seed": 2}, "interpreter": {"seed": 2}, "wisedat": {"seed": 2}}
     with mirrored(database, tmp_path, **systems) as mirror:
-        for _ in mirror.sandboxes["interpreter"].story():
+        for _ in mirror.sandboxes["interpreter"].scenario():
             pass
         mirror.work()
         for query in blocks(README, "sql"):

@@ -135,7 +135,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
 
 def _day(mirror: Mirror, system: str) -> None:
     mirror.work()
-    for _ in mirror.sandboxes[system].story():
+    for _ in mirror.sandboxes[system].scenario():
         pass
     for _ in range(5):
         mirror.sandboxes[system].edit(Random(5))

@@ -57,7 +57,7 @@ def test_after_the_story_the_mirror_equals_the_vendor(database: Database, tmp_pa
     with mirrored(database, tmp_path, **{system: {"seed": 3}}) as mirror:
         mirror.work()
         assert {} == mirror.differences(), "the first load"
-        for sentence in mirror.sandboxes[system].story():
+        for sentence in mirror.sandboxes[system].scenario():
             mirror.catch_up()
             assert {} == mirror.differences(), sentence
         for resource in mirror.context(system).resources.values():

@@ -1,4 +1,4 @@
-"""Find and load the settings file, with the options of every system that is installed."""
+"""Finds and loads the settings file, with the options of every system that exists."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from models.settings.load import Settings
 
 VARIABLE = "ERPMIRROR_CONFIG"
-"""The environment variable that names the file; child processes find theirs by it."""
+"""The environment variable that names the file, for child processes too."""
 
 FILE = "erpmirror.toml"
 
 
 def find(path: Path | None = None) -> Path:
-    """The file that was asked for, else `$ERPMIRROR_CONFIG`, else the one in the working directory. Absolute."""
+    """The absolute path: the given one, else `$ERPMIRROR_CONFIG`, else `erpmirror.toml` in the working directory."""
     return Path(path or os.environ.get(VARIABLE) or FILE).absolute()
 
 
@@ -38,11 +38,11 @@ def load(path: Path | None = None) -> Settings:
 
 
 def _shared_tables(loaded: Settings) -> Iterator[str]:
-    """Resources whose names differ, and whose tables would not: each would overwrite the other's rows."""
-    met: dict[str, str] = {}
+    """Complaints about resources of different names that would share a table and overwrite each other's rows."""
+    resources: dict[str, str] = {}
     for name, connection in loaded.connections.items():
         for resource in discovery.systems()[connection.system].resources(connection):
             table = naming.table(connection.system, resource.name)
-            other = met.setdefault(table, resource.name)
+            other = resources.setdefault(table, resource.name)
             if other != resource.name:
                 yield f'connections.{name}.resources: "{resource.name}" and "{other}" have one table, {table}; keep one'

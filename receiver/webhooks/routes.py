@@ -118,7 +118,7 @@ class Hooks:
         packet = await payload.text(request)
         try:
             found = hook.webhooks.read(payload.decode(packet), hook.options)
-        except contract.Malformed as error:
+        except contract.MalformedWebhookError as error:
             raise ApiError(400, "malformed", str(error)) from None
         if isinstance(found, contract.Ignored):
             return AcceptedWebhook(connection, packet, reason=found.reason)

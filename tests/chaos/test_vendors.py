@@ -238,7 +238,7 @@ DATED = ("directo", "wisedat", "easyflor")
 
 def _clock_is(on: Stage, name: str, clock: Clock, off: timedelta) -> None:
     """The vendors' clocks change, and each of them is asked some times."""
-    asked = [on.mirror.sandboxes[each].asked for each in DATED]
+    asked = [on.mirror.sandboxes[each].requests for each in DATED]
     with on.fault(name, pause=PAUSE) as line:
         clock.off = off
         enough = [len(each) + 10 for each in asked]

@@ -1,4 +1,4 @@
-"""The command line. Each verb imports what it needs when it runs, so that `--help` is fast."""
+"""The command line: one module per group of verbs. A verb imports what it needs when it runs: `--help` stays fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Group(TyperGroup):
-    """Expected errors become one block with the remedy and exit status 1; only the unexpected have a traceback."""
+    """Prints an expected error as one block with its remedy, exit status 1; an unexpected one has a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -42,8 +42,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the option's value
-    if wanted:
+def _print_version(is_set: bool) -> None:  # noqa: FBT001 - Typer calls it with the option's value
+    if is_set:
         typer.echo(f"erpmirror {version('erpmirror')}")
         raise typer.Exit
 
@@ -55,11 +55,11 @@ _Version = Annotated[
 
 @app.callback()
 def _root(config: common.Config = None, *, version: _Version = False) -> None:  # noqa: ARG001 - its callback acts
-    common.choose(config)
+    common.choose_config(config)
 
 
 def _verb(panel: str, name: str, function: Callable[..., Any]) -> None:
-    app.command(name, rich_help_panel=panel)(function)
+    app.command(name, rich_help_panel=panel, cls=common.Verb)(function)
 
 
 _START, _RUN, _DATA, _MAINTAIN = "Start", "Run", "Your data", "Maintenance"

@@ -1,19 +1,21 @@
-"""What all verbs share: the settings file, the database, the connection, and where to print."""
+"""Shared by all verbs: common options, the settings, the database, a connection's context, and the consoles."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
 import difflib
+import inspect
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
+from typer.core import TyperCommand
 
 from workers.cli import errors
 
@@ -44,13 +46,25 @@ MaybeResource = Annotated[
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
-_WIDE = 200
-_SECONDS_TO_CONNECT = "10"
+_WIDTH_OF_FILES = 200
+"""Columns of a table that is printed into a file or a pipe."""
+
+_CONNECT_TIMEOUT = "10"
+"""Seconds until a PostgreSQL server that does not answer counts as away."""
 
 _chosen: ContextVar[Path | None] = ContextVar("config", default=None)
 
 
-def choose(config: Path | None) -> None:
+class Verb(TyperCommand):
+    """Joins the lines of each paragraph of a help text: Typer keeps a docstring's line breaks, whatever the width."""
+
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        text = inspect.cleandoc(attributes.pop("help", None) or "")
+        paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+        super().__init__(name, help="\n\n".join(paragraphs), **attributes)
+
+
+def choose_config(config: Path | None) -> None:
     """Remember a `--config` that was given before the verb."""
     _chosen.set(config)
 
@@ -72,7 +86,7 @@ def file(config: Path | None) -> Path:
 
 
 def database(loaded: Settings, *, migrated: bool = True) -> Database:
-    """Open the database. `migrated`: refuse unless its tables are those of this version."""
+    """Open the database. `migrated`: raise `WrongTablesError` unless its tables are those of this version."""
     import sqlalchemy as sa
 
     from models.db import migration
@@ -80,7 +94,7 @@ def database(loaded: Settings, *, migrated: bool = True) -> Database:
 
     url = sa.make_url(loaded.database.url)
     if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
-        url = url.update_query_dict({"connect_timeout": _SECONDS_TO_CONNECT})
+        url = url.update_query_dict({"connect_timeout": _CONNECT_TIMEOUT})
     opened = Database(url)
     if migrated:
         migration.require(opened)
@@ -88,14 +102,16 @@ def database(loaded: Settings, *, migrated: bool = True) -> Database:
 
 
 def options(loaded: Settings, name: str) -> Connection:
-    """Find a connection's settings."""
+    """The settings of a connection; UserError if there is none of that name."""
     if name not in loaded.connections:
-        raise errors.Problem(f'there is no connection "{name}" in {loaded.file}{known(name, list(loaded.connections))}')
+        raise errors.UserError(
+            f'there is no connection "{name}" in {loaded.file}{known(name, list(loaded.connections))}'
+        )
     return loaded.connections[name]
 
 
 def connection_context(config: Path | None, name: str) -> ConnectionContext:
-    """The context of a connection, its database open."""
+    """Open the database and return the context of a connection."""
     from workers import context
 
     loaded = settings(config)
@@ -103,15 +119,15 @@ def connection_context(config: Path | None, name: str) -> ConnectionContext:
     return context.connection_context(database(loaded), loaded, name)
 
 
-def wake(at: ConnectionContext) -> None:
-    """Wake the workers. A broker that is away is no error: the scheduler wakes them when it is back."""
+def wake(context: ConnectionContext) -> None:
+    """Wake the workers. If the broker is away the scheduler wakes them when it is back."""
     from workers.queue import app, broker, wakeup
 
-    broker.prepare(at.settings)
+    broker.prepare(context.settings)
     try:
-        waker = wakeup.Waker(app.create_app(at.settings, at.database), at.database)
-        waker.wake(at.name, wakeup.SYNC)
-        waker.wake(at.name, wakeup.FULL_SYNC)
+        waker = wakeup.Waker(app.create_app(context.settings, context.database), context.database)
+        waker.wake(context.name, wakeup.SYNC)
+        waker.wake(context.name, wakeup.FULL_SYNC)
     except Exception as error:  # raised again unless it is an expected one
         message = errors.explained(error)
         if message is None:
@@ -119,25 +135,25 @@ def wake(at: ConnectionContext) -> None:
         note(f"{message}. The work stays due; a worker does it when the broker is back.")
 
 
-def resources(at: ConnectionContext, resource: str | None) -> list[str]:
-    """The resource, or all of the connection's."""
+def resources(context: ConnectionContext, resource: str | None) -> list[str]:
+    """The names of the connection's resources, or the one that was given."""
     if resource is None:
-        return list(at.resources)
-    if resource not in at.resources:
-        raise errors.Problem(f'{at.name} has no resource "{resource}"{known(resource, list(at.resources))}')
+        return list(context.resources)
+    if resource not in context.resources:
+        raise errors.UserError(f'{context.name} has no resource "{resource}"{known(resource, list(context.resources))}')
     return [resource]
 
 
 def known(word: str, names: list[str]) -> str:
-    """A hint: what was probably meant, else what there is."""
-    close = difflib.get_close_matches(word, names, n=1)
-    if close:
-        return f'; did you mean "{close[0]}"?'
+    """A hint for an unknown name: the closest known one, else all of them."""
+    closest = difflib.get_close_matches(word, names, n=1)
+    if closest:
+        return f'; did you mean "{closest[0]}"?'
     return f"; there are: {', '.join(sorted(names))}" if names else "; there are none yet"
 
 
 def out() -> Console:
-    """Standard output. Tables are wide where it is not a terminal."""
+    """Standard output. Without a terminal its tables are `_WIDTH_OF_FILES` columns wide."""
     return _console(stderr=False)
 
 
@@ -149,12 +165,12 @@ def err() -> Console:
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False)
     if not console.is_terminal:
-        console.width = _WIDE
+        console.width = _WIDTH_OF_FILES
     return console
 
 
 def complain(message: str) -> None:
-    """Print an error: a red block for a person, plain lines for a file."""
+    """Print an error: a red block on a terminal, plain lines into a file."""
     console = err()
     if console.is_terminal:
         console.print(Panel(Text(message), title="Error", title_align="left", border_style="red"))
@@ -163,20 +179,23 @@ def complain(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Print a remark on standard error."""
+    """Print a note on standard error."""
     err().print(Text(message, style="yellow"), soft_wrap=True)
 
 
 @contextmanager
 def counting(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many objects are done. Call what it gives with their number."""
+    """Show a progress bar on a terminal; yields a function that takes the number of objects done."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = err()
-    hidden = not console.is_terminal
-    bar = BarColumn()
-    shown = TextColumn("{task.completed} objects")
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), bar, shown, TimeElapsedColumn(),
-                  console=console, disable=hidden, transient=True) as bars:  # fmt: skip
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} objects"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
         task = bars.add_task(title, total=total)
         yield lambda done: bars.update(task, completed=done)

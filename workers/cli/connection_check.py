@@ -1,6 +1,6 @@
 """The checks of one connection: its login, its clock, each resource, its watched folder."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 _CLOCK_READ_WITHIN = timedelta(seconds=1)
 _LARGEST_CLOCK_DIFFERENCE = timedelta(minutes=2)
-"""A clock that differs by more does not drift: it is set wrong."""
+"""A clock that differs by more is not drifting but set wrong."""
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class CheckOutcome:
     """The result of one check: what was checked, its answer, and the remedy if it failed.
 
     `connection` and `system` are None for what all connections share.
@@ -49,11 +49,11 @@ class ConnectionCheck:
         self._report = report
         self._table = f"[connections.{context.name}] of {context.settings.file}"
 
-    def proofs(self, *, ready: bool) -> Iterator[Proof]:
-        """One result for the login, the clock and each resource. `ready`: the tables exist, so the gate works."""
+    def outcomes(self, *, ready: bool) -> Iterator[CheckOutcome]:
+        """One outcome for the login, the clock and each resource. `ready`: the tables exist, which the gate needs."""
         if not ready:
             remedy = "correct the database first"
-            yield self._proof("login", "not checked: the gate needs the database", remedy, ok=False)
+            yield self._outcome("login", "not checked: the gate needs the database", remedy, ok=False)
             return
         self._report(f"Checking {self._context.name}: login")
         login, *clock = self._login()
@@ -61,51 +61,54 @@ class ConnectionCheck:
         yield from clock
         yield from self._hours()
         resources = self._context.resources.values()
-        asked = [resource for resource in resources if not resource.handed_in]
-        yield from self._readable(asked) if login.ok else self._unasked(asked, "the login failed")
+        to_check = [resource for resource in resources if not resource.handed_in]
+        yield from self._check_resources(to_check) if login.ok else self._skipped(to_check, "the login failed")
         for resource in resources:
             if resource.handed_in:
                 yield self._handed_in(resource)
 
-    def _proof(self, what: str, says: str, remedy: str | None = None, *, ok: bool = True) -> Proof:
-        return Proof(self._context.name, self._context.options.system, what, says, ok, remedy)
+    def _outcome(self, what: str, says: str, remedy: str | None = None, *, ok: bool = True) -> CheckOutcome:
+        return CheckOutcome(self._context.name, self._context.options.system, what, says, ok, remedy)
 
-    def _ended(self, what: str, ended: VendorError | GateClosed, remedy: str | None) -> Proof:
-        """The result where there was no answer. Closed hours are no failure."""
+    def _failed(self, what: str, failure: VendorError | GateClosed, remedy: str | None) -> CheckOutcome:
+        """The outcome of a request without a usable answer. Closed hours are not a failure."""
         from workers.errors import ClosedError
         from workers.gate.gate import GateClosed
 
-        if isinstance(ended, ClosedError):
-            return self._proof(what, f"closed until {_moment(ended.until)}: {ended}")
-        if isinstance(ended, GateClosed):
-            says = f"not checked: the account's gate is closed until {_moment(ended.until)}: {ended}"
-            return self._proof(what, says, remedy, ok=False)
-        return self._proof(what, str(ended), remedy, ok=False)
+        if isinstance(failure, ClosedError):
+            return self._outcome(what, f"closed until {_moment(failure.until)}: {failure}")
+        if isinstance(failure, GateClosed):
+            says = f"not checked: the account's gate is closed until {_moment(failure.until)}: {failure}"
+            return self._outcome(what, says, remedy, ok=False)
+        return self._outcome(what, str(failure), remedy, ok=False)
 
-    def _login(self) -> list[Proof]:
+    def _login(self) -> list[CheckOutcome]:
         from workers.cli import vendor_query
         from workers.errors import VendorError
         from workers.gate.gate import GateClosed
 
         try:
-            greeting = vendor_query.check(self._context)
-        except (VendorError, GateClosed) as ended:
-            return [self._ended("login", ended, hints.of_login(ended, self._context.options, self._table))]
-        return [self._proof("login", greeting.says), *([] if greeting.ahead is None else [self._clock(greeting.ahead)])]
+            handshake = vendor_query.check(self._context)
+        except (VendorError, GateClosed) as failure:
+            return [self._failed("login", failure, hints.of_login(failure, self._context.options, self._table))]
+        return [
+            self._outcome("login", handshake.summary),
+            *([] if handshake.clock_ahead is None else [self._clock(handshake.clock_ahead)]),
+        ]
 
-    def _clock(self, ahead: timedelta) -> Proof:
+    def _clock(self, ahead: timedelta) -> CheckOutcome:
         if abs(ahead) < _CLOCK_READ_WITHIN:
-            return self._proof("clock", "agrees with ours")
+            return self._outcome("clock", "agrees with ours")
         says = f"{spell(abs(ahead))} {'ahead of' if ahead > timedelta(0) else 'behind'} ours"
         ok = abs(ahead) <= _LARGEST_CLOCK_DIFFERENCE
-        return self._proof("clock", says, None if ok else hints.CLOCK, ok=ok)
+        return self._outcome("clock", says, None if ok else hints.CLOCK, ok=ok)
 
-    def _hours(self) -> Iterator[Proof]:
+    def _hours(self) -> Iterator[CheckOutcome]:
         until = self._context.options.closed_until(self._context.now())
         if until is not None:
-            yield self._proof("hours", f"closed for full syncs until {_moment(until)}; changes are polled meanwhile")
+            yield self._outcome("hours", f"closed for full syncs until {_moment(until)}; changes are polled meanwhile")
 
-    def _readable(self, resources: Sequence[Resource]) -> Iterator[Proof]:
+    def _check_resources(self, resources: Sequence[Resource]) -> Iterator[CheckOutcome]:
         from workers.cli import vendor_query
         from workers.errors import VendorError
         from workers.gate.gate import GateClosed
@@ -113,37 +116,40 @@ class ConnectionCheck:
         for number, resource in enumerate(resources, 1):
             self._report(f"Checking {self._context.name}: {resource.name} ({number} of {len(resources)})")
             try:
-                yield self._proof(resource.name, vendor_query.probe(self._context, resource))
-            except (VendorError, GateClosed) as ended:
-                yield self._ended(resource.name, ended, hints.of_resource(ended, resource.name, self._table))
-                if isinstance(ended, GateClosed):  # for all that follow, too
-                    yield from self._unasked(resources[number:], "the gate is closed")
+                yield self._outcome(resource.name, vendor_query.probe(self._context, resource))
+            except (VendorError, GateClosed) as failure:
+                yield self._failed(resource.name, failure, hints.of_resource(failure, resource.name, self._table))
+                if isinstance(failure, GateClosed):  # it stays closed for the resources that follow
+                    yield from self._skipped(resources[number:], "the gate is closed")
                     return
 
-    def _unasked(self, resources: Sequence[Resource], why: str) -> Iterator[Proof]:
+    def _skipped(self, resources: Sequence[Resource], why: str) -> Iterator[CheckOutcome]:
         for resource in resources:
-            yield self._proof(resource.name, f"not checked: {why}", ok=False)
+            yield self._outcome(resource.name, f"not checked: {why}", ok=False)
 
-    def _handed_in(self, resource: Resource) -> Proof:
-        """Nothing is sent to the vendor before a document is handed in, but its watched folder can be checked."""
+    def _handed_in(self, resource: Resource) -> CheckOutcome:
+        """Check the watched folder. The vendor itself gets no request before a document is handed in."""
         from models.settings.connections import TakesDocuments
 
         inbox = self._context.options.inbox if isinstance(self._context.options, TakesDocuments) else None
         if inbox is None:
-            return self._proof(resource.name, "checked by the first document; no folder is watched")
-        # Workers make the folders; if not even the inbox's parent exists, the path is wrong or a disk is not mounted.
+            return self._outcome(resource.name, "checked by the first document; no folder is watched")
+        # Workers create the folders. If not even their parent exists, the path is wrong or a disk is not mounted.
         kind = inbox / resource.name
         folder = next((each for each in (kind, inbox) if each.exists()), inbox.parent)
-        trouble = _trouble(folder)
-        if trouble:
-            says = f"the watched folder {folder} cannot be used: {trouble}"
-            return self._proof(resource.name, says, hints.of_folder(str(folder)), ok=False)
+        defect = _folder_defect(folder)
+        if defect:
+            says = f"the watched folder {folder} cannot be used: {defect}"
+            return self._outcome(resource.name, says, hints.of_folder(str(folder)), ok=False)
         watched = "is watched" if kind.exists() else "will be made and watched"
-        return self._proof(resource.name, f"checked by the first document; {kind} {watched}")
+        return self._outcome(resource.name, f"checked by the first document; {kind} {watched}")
 
 
-def _trouble(folder: Path) -> str | None:
-    """Why the folder cannot be used; None if it can. Tried out: permissions say nothing of root or of a full disk."""
+def _folder_defect(folder: Path) -> str | None:
+    """Why the folder cannot be used; None if it can.
+
+    Writes a file: permission bits do not apply to root, and do not show a full disk.
+    """
     try:
         next(folder.iterdir(), None)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,19 +1,19 @@
-"""Expected errors, each as a message for a person with its remedy."""
+"""Messages for expected errors, each with its remedy."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
 _BROKERS = {"amqp", "kombu", "redis"}
-"""Packages whose errors mean that the broker is away. Recognised by module: kombu is imported by the queue alone."""
+"""Packages whose errors mean that the broker is away. They are known by name: only `workers.queue` imports kombu."""
 
 
-class Problem(Exception):  # noqa: N818 - shown to a person with its remedy
-    """Something that a person can correct; the message says how."""
+class UserError(Exception):
+    """Something that the user can correct; the message says how."""
 
 
 def explained(error: Exception) -> str | None:
-    """The message for a person; None for an unexpected error. Never shows a secret."""
+    """The message that is printed for an error; None if it is unexpected. Contains no secret."""
     from models.db.migration import WrongTablesError
     from models.settings.load import SettingsError
     from workers.connectors.discovery import IncompleteError
@@ -21,17 +21,17 @@ def explained(error: Exception) -> str | None:
     from workers.gate.gate import GateClosed
 
     match error:
-        case Problem() | SettingsError() | WrongTablesError() | IncompleteError():
+        case UserError() | SettingsError() | WrongTablesError() | IncompleteError():
             return str(error)
         case VendorError():
-            return f"the vendor could not be asked, or refused: {error}"
+            return f"the vendor gave no answer, or refused: {error}"
         case GateClosed():
             return f"the account's gate is closed until {error.until:%Y-%m-%d %H:%M:%S} UTC: {error}"
         case _:
-            return _about_a_service(error)
+            return _service_error(error)
 
 
-def _about_a_service(error: Exception) -> str | None:
+def _service_error(error: Exception) -> str | None:
     import sqlalchemy as sa
 
     match error:

@@ -1,6 +1,6 @@
-"""The verb that prints a resource, for files and other programs."""
+"""The verb that prints a resource as JSON lines or CSV."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How `export` writes."""
+    """An output format of `export`."""
 
     JSON = "json"
     CSV = "csv"
@@ -34,7 +34,7 @@ def export(
     resource: Annotated[str, typer.Argument(metavar="RESOURCE", help="The resource, such as catalogs.goods.")],
     *,
     form: Annotated[
-        Format, typer.Option("--format", help="json: one object per line, as sent. csv: the columns of its table.")
+        Format, typer.Option("--format", help="json: one object per line, as sent. csv: the table's columns.")
     ] = Format.JSON,
     config: common.Config = None,
 ) -> None:
@@ -48,51 +48,51 @@ def export(
 
     loaded = common.settings(config)
     database = common.database(loaded)
-    with database.read() as opened:
-        target = Target(connection, _system(opened, connection, resource), resource)
-        with common.counting(f"{connection} {resource}") as counted:
-            (_export_csv if form is Format.CSV else _export_json)(opened, target, counted)
+    with database.read() as tx:
+        target = Target(connection, _system(tx, connection, resource), resource)
+        with common.counting(f"{connection} {resource}") as report:
+            (_export_csv if form is Format.CSV else _export_json)(tx, target, report)
 
 
-def _system(opened: sa.Connection, connection: str, resource: str) -> str:
-    """The system of a resource in the mirror, configured or not."""
+def _system(tx: sa.Connection, connection: str, resource: str) -> str:
+    """The system of a resource that is in the mirror. It need not be configured."""
     import sqlalchemy as sa
 
     from models.db.tables import streams
 
-    held = opened.execute(sa.select(streams.c.connection, streams.c.resource, streams.c.system)).all()
-    systems = {(row.connection, row.resource): row.system for row in held}
+    rows = tx.execute(sa.select(streams.c.connection, streams.c.resource, streams.c.system)).all()
+    systems = {(row.connection, row.resource): row.system for row in rows}
     if (connection, resource) in systems:
         return str(systems[connection, resource])
-    if connection not in {row.connection for row in held}:
-        known = common.known(connection, sorted({row.connection for row in held}))
-        raise errors.Problem(f'the mirror holds nothing of a connection "{connection}"{known}')
-    known = common.known(resource, [row.resource for row in held if row.connection == connection])
-    raise errors.Problem(f'the mirror holds nothing of a resource "{resource}" of {connection}{known}')
+    if connection not in {row.connection for row in rows}:
+        known = common.known(connection, sorted({row.connection for row in rows}))
+        raise errors.UserError(f'the mirror holds nothing of a connection "{connection}"{known}')
+    known = common.known(resource, [row.resource for row in rows if row.connection == connection])
+    raise errors.UserError(f'the mirror holds nothing of a resource "{resource}" of {connection}{known}')
 
 
-def _export_json(opened: Tx, target: Target, counted: Callable[[int], None]) -> None:
+def _export_json(tx: Tx, target: Target, report: Callable[[int], None]) -> None:
     from models import exact
     from models.mirror import queries
 
-    for done, (key, deleted_at, raw) in enumerate(queries.export(opened, target), start=1):
+    for done, (key, deleted_at, raw) in enumerate(queries.export(tx, target), start=1):
         line = {"key": key, "deleted_at": _iso(deleted_at), "raw": raw}
         sys.stdout.write(exact.dumps(line) + "\n")
-        counted(done)
+        report(done)
 
 
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _export_csv(opened: Tx, target: Target, counted: Callable[[int], None]) -> None:
+def _export_csv(tx: Tx, target: Target, report: Callable[[int], None]) -> None:
     import csv
 
     import sqlalchemy as sa
 
     from models.mirror import schema_evolution
 
-    schema = schema_evolution.current(opened, target.table)
+    schema = schema_evolution.current(tx, target.table)
     if schema is None:
         return
     table = schema.root.sql
@@ -104,9 +104,9 @@ def _export_csv(opened: Tx, target: Target, counted: Callable[[int], None]) -> N
         .where(table.c["_connection"] == target.connection)
         .order_by(table.c["_key"])
     )
-    for done, row in enumerate(opened.execute(statement, execution_options={"yield_per": 500}), start=1):
+    for done, row in enumerate(tx.execute(statement, execution_options={"yield_per": 500}), start=1):
         writer.writerow([_cell(value) for value in row])
-        counted(done)
+        report(done)
 
 
 def _cell(value: Any) -> Any:

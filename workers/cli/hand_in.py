@@ -1,6 +1,6 @@
-"""The verb that hands documents in, and shows how the vendor decoded them."""
+"""The verb that hands in documents and prints what the vendor read in them."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Kind = Annotated[str, typer.Argument(metavar="KIND", help="The kind of document,
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="PDFs.")]
 Order = Annotated[
     str | None,
-    typer.Option("--order", metavar="ID", help="The order at the vendor that they belong to.", show_default=False),
+    typer.Option("--order", metavar="ID", help="The vendor's order that the files belong to.", show_default=False),
 ]
 
 _BUDGET = timedelta(seconds=1)
-_PATIENCE = timedelta(seconds=60)
-"""A document that is due later is not waited for: a worker sends it then."""
+_LONGEST_WAIT = timedelta(seconds=60)
+"""A document that is due later is left to the workers."""
 
-_POLL = 0.2
+_POLL_INTERVAL = 0.2
 
 
 def hand_in(
@@ -43,38 +43,36 @@ def hand_in(
     wait: status.Wait = True,
     config: common.Config = None,
 ) -> None:
-    """Hand in PDFs for a vendor that decodes them.
+    """Hand in PDFs for a vendor that reads them.
 
-    Each is sent once: handed in again it is the same document.
+    A PDF is sent once. The same content handed in again is the same document, and is not sent again.
 
     Example: [bold]erpmirror hand-in goods_in deliverynote scans/*.pdf[/]
     """
-    at = common.connection_context(config, connection)
-    _check_kind(at, kind)
+    context = common.connection_context(config, connection)
+    _check_kind(context, kind)
     order = _checked_order(order)
-    _check_files(at, files)
-    at.sync_streams()
-    handed = {str(path): _handed(at, kind, path, order) for path in files}
+    _check_files(context, files)
+    context.sync_streams()
+    keys = {str(path): _hand_in(context, kind, path, order) for path in files}
     if not wait:
-        common.wake(at)
+        common.wake(context)
         return
     try:
         with common.err().status("Waiting for the vendor …"):
-            _wait(at, kind, set(handed.values()))
+            _wait(context, kind, set(keys.values()))
     except KeyboardInterrupt:
-        common.note(
-            "Stopped. A document that was being sent may have arrived, so it will be parked; workers send the rest."
-        )
+        common.note("Stopped. A document that was being sent may have arrived, so it is parked. Workers send the rest.")
         raise typer.Exit(130) from None
-    _show(at, kind, handed)
+    _print_results(context, kind, keys)
 
 
-def _check_kind(at: ConnectionContext, kind: str) -> None:
-    kinds = [name for name, resource in at.resources.items() if resource.handed_in]
+def _check_kind(context: ConnectionContext, kind: str) -> None:
+    kinds = [name for name, resource in context.resources.items() if resource.handed_in]
     if not kinds:
-        raise errors.Problem(f"{at.name} is a connection to {at.options.system}, which takes no documents")
+        raise errors.UserError(f"{context.name} is a connection to {context.options.system}, which takes no documents")
     if kind not in kinds:
-        raise errors.Problem(f'{at.name} takes no documents of a kind "{kind}"{common.known(kind, kinds)}')
+        raise errors.UserError(f'{context.name} takes no documents of a kind "{kind}"{common.known(kind, kinds)}')
 
 
 def _checked_order(order: str | None) -> str | None:
@@ -82,27 +80,27 @@ def _checked_order(order: str | None) -> str | None:
 
     order = (order or "").strip()
     if len(order) > documents.MAX_ORDER_LENGTH or not order.isprintable():
-        raise errors.Problem(f"--order is one line of at most {documents.MAX_ORDER_LENGTH} characters")
+        raise errors.UserError(f"--order must be one line of at most {documents.MAX_ORDER_LENGTH} characters")
     return order or None
 
 
-def _check_files(at: ConnectionContext, files: Sequence[Path]) -> None:
-    """Check all of them before the first is handed in, so that a mistyped line can be repeated."""
+def _check_files(context: ConnectionContext, files: Sequence[Path]) -> None:
+    """Check all files before the first is handed in, so that a corrected command can be repeated."""
     from models.settings.connections import TakesDocuments
 
-    largest = at.options.largest if isinstance(at.options, TakesDocuments) else 0
-    wrong = [f"  {_shown(path)}: {reason}" for path in files if (reason := _wrong(path, largest))]
-    if wrong:
-        raise errors.Problem("\n".join(["nothing was handed in", *wrong]))
+    largest = context.options.largest if isinstance(context.options, TakesDocuments) else 0
+    rejected = [f"  {_printable(path)}: {reason}" for path in files if (reason := _rejection(path, largest))]
+    if rejected:
+        raise errors.UserError("\n".join(["nothing was handed in", *rejected]))
 
 
-def _wrong(path: Path, largest: int) -> str | None:
+def _rejection(path: Path, largest: int) -> str | None:
     from models.bookkeeping import documents
 
     if not path.exists():
         return "there is no such file"
     if not path.is_file():
-        return "this is no file; name the PDFs in it, as in scans/*.pdf"
+        return "this is not a file; name the PDFs in it, as in scans/*.pdf"
     if path.stat().st_size > largest:
         return f"it is larger than {largest} bytes; `largest` of the connection sets the limit"
     if not documents.is_pdf(path.read_bytes()):
@@ -110,97 +108,102 @@ def _wrong(path: Path, largest: int) -> str | None:
     return None
 
 
-def _handed(at: ConnectionContext, kind: str, path: Path, order: str | None) -> str:
-    """Its sha256."""
+def _hand_in(context: ConnectionContext, kind: str, path: Path, order: str | None) -> str:
+    """Store the document, print its state, and return its key: the sha256."""
     from models.bookkeeping import documents
 
     content = path.read_bytes()
-    with at.database.begin() as opened:
-        handed = documents.hand_in(opened, connection=at.name, kind=kind, name=path.name, content=content, order=order)
-    standing = _standing(at, kind, handed.sha256)
-    state = "new" if handed.new or standing is None else f"known already: {standing.state}"
-    common.out().print(f"{_shown(path)}: {state} ({handed.sha256})", markup=False, soft_wrap=True)
-    if order is not None and standing is not None and standing.order != order:
-        common.note(f"{_shown(path)}: it was sent with {standing.order or 'no order'}, and that stays so")
-    return handed.sha256
+    with context.database.begin() as tx:
+        receipt = documents.hand_in(
+            tx, connection=context.name, kind=kind, name=path.name, content=content, order=order
+        )
+    document = _document(context, kind, receipt.sha256)
+    state = "new" if receipt.new or document is None else f"known already: {document.state}"
+    common.out().print(f"{_printable(path)}: {state} ({receipt.sha256})", markup=False, soft_wrap=True)
+    if order is not None and document is not None and document.order != order:
+        common.note(f"{_printable(path)}: it was sent with {document.order or 'no order'}, which cannot be changed")
+    return receipt.sha256
 
 
-def _shown(path: object) -> str:
-    """The path as text, even if its bytes are none."""
+def _printable(path: object) -> str:
+    """The path as text, also if its bytes are not text."""
     from models import exact
 
     return exact.storable_text(str(path))
 
 
-def _standing(at: ConnectionContext, kind: str, sha256: str) -> DocumentRow | None:
+def _document(context: ConnectionContext, kind: str, sha256: str) -> DocumentRow | None:
     from models.bookkeeping import documents
 
-    with at.database.read() as opened:
-        return documents.get(opened, connection=at.name, kind=kind, sha256=sha256)
+    with context.database.read() as tx:
+        return documents.get(tx, connection=context.name, kind=kind, sha256=sha256)
 
 
-def _wait(at: ConnectionContext, kind: str, keys: set[str]) -> None:
-    """Send what is due, or wait while a worker does, until none of these documents makes progress."""
+def _wait(context: ConnectionContext, kind: str, keys: set[str]) -> None:
+    """Send what is due, or wait while a worker does, until no document is being sent or due soon."""
     from workers.ingest import loop
 
-    while any(_moves(at, kind, sha256) for sha256 in keys):
-        if not loop.sync(at, budget=_BUDGET).requests:
-            time.sleep(_POLL)
+    while any(_in_progress(context, kind, sha256) for sha256 in keys):
+        if not loop.sync(context, budget=_BUDGET).requests:
+            time.sleep(_POLL_INTERVAL)
 
 
-def _moves(at: ConnectionContext, kind: str, sha256: str) -> bool:
-    """Whether it is being sent, or is due soon."""
+def _in_progress(context: ConnectionContext, kind: str, sha256: str) -> bool:
+    """Whether the document is being sent, or due soon."""
     from models.bookkeeping.documents import State
     from workers.cli import progress
 
-    standing = _standing(at, kind, sha256)
-    if standing is None or standing.due_at is None or standing.inbox_state != "due":
+    document = _document(context, kind, sha256)
+    if document is None or document.due_at is None or document.inbox_state != "due":
         return False
-    if any(each.state != "open" for each in progress.progress(at, [kind])):
+    if any(each.state != "open" for each in progress.progress(context, [kind])):
         return False
-    now = at.now()
-    # A sender has its answer before the inbox row is due again; if it died, the next one through the gate parks it.
-    being_sent = standing.state is State.SENDING and standing.due_at > now
-    return being_sent or _rests_until(at, standing.due_at) < now + _PATIENCE
+    now = context.now()
+    # A sender has its answer before the inbox row is due again. If it died, the next request of the account parks it.
+    being_sent = document.state is State.SENDING and document.due_at > now
+    return being_sent or _sendable_at(context, document.due_at) < now + _LONGEST_WAIT
 
 
-def _rests_until(at: ConnectionContext, due_at: datetime) -> datetime:
-    """When it is due and the gate is open."""
+def _sendable_at(context: ConnectionContext, due_at: datetime) -> datetime:
+    """The first moment at which the document is due and the gate open."""
     import sqlalchemy as sa
 
     from models.db.tables import gates
 
-    with at.database.read() as opened:
-        shut = opened.execute(sa.select(gates.c.closed_until).where(gates.c.account == at.gate.account)).scalar()
-    return max(due_at, shut or due_at)
+    with context.database.read() as tx:
+        closed_until = tx.execute(
+            sa.select(gates.c.closed_until).where(gates.c.account == context.gate.account)
+        ).scalar()
+    return max(due_at, closed_until or due_at)
 
 
-def _show(at: ConnectionContext, kind: str, handed: Mapping[str, str]) -> None:
+def _print_results(context: ConnectionContext, kind: str, keys: Mapping[str, str]) -> None:
     from models.bookkeeping.documents import State
     from workers.cli import progress
 
-    whole = [each.error for each in progress.progress(at, [kind]) if each.state != "open"]
-    undone = []
-    for path, sha256 in handed.items():
-        standing = _standing(at, kind, sha256)
-        if standing is not None and standing.state is State.INTERPRETED:
-            common.out().print(f"{_shown(path)}: interpreted: {_read(at, kind, sha256)}", markup=False, soft_wrap=True)
-        elif standing is not None:
-            reason = standing.reason or next(iter(whole), None) or "nothing is known yet"
-            undone.append(f"  {_shown(path)}: {standing.state}: {reason}")
-    if undone:
-        raise errors.Problem("\n".join(["not everything could be read", *undone, _NEXT]))
+    resource_errors = [each.error for each in progress.progress(context, [kind]) if each.state != "open"]
+    failed = []
+    for path, sha256 in keys.items():
+        document = _document(context, kind, sha256)
+        if document is not None and document.state is State.INTERPRETED:
+            result = _summary(context, kind, sha256)
+            common.out().print(f"{_printable(path)}: interpreted: {result}", markup=False, soft_wrap=True)
+        elif document is not None:
+            reason = document.reason or next(iter(resource_errors), None) or "nothing is known yet"
+            failed.append(f"  {_printable(path)}: {document.state}: {reason}")
+    if failed:
+        raise errors.UserError("\n".join(["not everything could be read", *failed, _NEXT]))
 
 
-_NEXT = "what is parked waits for `erpmirror parked retry`; the rest stays due and is tried again"
+_NEXT = "`erpmirror parked retry` tries again what is parked; the rest stays due, and workers try it again"
 
 
-def _read(at: ConnectionContext, kind: str, sha256: str) -> str:
-    """The decoded document in a few words."""
+def _summary(context: ConnectionContext, kind: str, sha256: str) -> str:
+    """What the vendor read, in a few words."""
     from models.bookkeeping import documents
 
-    with at.database.read() as opened:
-        raw = documents.result(opened, at.target(at.resources[kind]), sha256) or {}
+    with context.database.read() as tx:
+        raw = documents.result(tx, context.target(context.resources[kind]), sha256) or {}
     articles = raw.get("articles")
     count = f"{len(articles)} articles" if isinstance(articles, list) else "no list of articles"
     return f"{_supplier(raw) or 'no supplier'}, {count}"

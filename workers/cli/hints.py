@@ -1,6 +1,6 @@
-"""What a person does about a failed check of a connection, by the kind of its failure."""
+"""Remedies for a failed check of a connection, by the class of its failure."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ if TYPE_CHECKING:
     from workers.errors import VendorError
     from workers.gate.gate import GateClosed
 
-_AGAIN = "then run `erpmirror check` again"
+_CHECK_AGAIN = "then run `erpmirror check` again"
 
 CLOCK = "set this machine's clock or the vendor's, whichever is wrong (`date -u` shows this one's)"
 
 
-def of_login(ended: VendorError | GateClosed, options: Connection, table: str) -> str | None:
-    """What to do when the login failed. `table`: the connection's table and its file."""
+def of_login(failure: VendorError | GateClosed, options: Connection, table: str) -> str | None:
+    """The remedy for a failed login. `table`: the connection's table and its file."""
     from workers.errors import SetAside
 
-    if not isinstance(ended, SetAside):
-        return _of_delay(ended, table)
+    if not isinstance(failure, SetAside):
+        return _of_try_later(failure, table)
     keys = " and ".join(f"`{name}`" for name in login_keys(options))
-    return f"correct {keys} in {table}; if the message above is no refusal, `url` is not the vendor's"
+    return f"correct {keys} in {table}; if the message above is not a refusal, correct `url`"
 
 
-def of_resource(ended: VendorError | GateClosed, resource: str, table: str) -> str | None:
-    """What to do when a resource could not be read."""
+def of_resource(failure: VendorError | GateClosed, resource: str, table: str) -> str | None:
+    """The remedy for a resource that could not be read."""
     from workers.errors import SetAside
 
-    if not isinstance(ended, SetAside):
-        return _of_delay(ended, table)
-    if ended.whole_resource:
+    if not isinstance(failure, SetAside):
+        return _of_try_later(failure, table)
+    if failure.whole_resource:
         return f"give this login the right to read {resource} at the vendor, or leave it out of `resources` in {table}"
     return (
         f"the answer is not what this vendor documents: check that `url` in {table} is its address and that no proxy "
-        f"changes its answers, {_AGAIN}; `erpmirror ask` shows them"
+        f"changes its answers, {_CHECK_AGAIN}; `erpmirror ask` prints them"
     )
 
 
 def of_folder(folder: str) -> str:
-    """What to do about a watched folder that cannot be used."""
-    return f"make it (`mkdir -p {folder}`) and let the user who runs the workers read and write there"
+    """The remedy for a watched folder that cannot be used."""
+    return f"create it (`mkdir -p {folder}`) and let the workers' user read and write there"
 
 
 def login_keys(options: Connection) -> list[str]:
@@ -61,17 +61,17 @@ def login_keys(options: Connection) -> list[str]:
     return [name for name in names if isinstance(plain(name), str) and plain(name) in login]
 
 
-def _of_delay(ended: VendorError | GateClosed, table: str) -> str | None:
-    """What to do about a failure that may pass. Closed hours need no remedy."""
+def _of_try_later(failure: VendorError | GateClosed, table: str) -> str | None:
+    """The remedy for a failure that may pass. None for closed hours: they need none."""
     from workers.errors import BusyError, ClosedError, TimedOutError, TryLater
     from workers.gate.gate import GateClosed
 
     url = f"`url` in {table}"
-    match ended:
+    match failure:
         case ClosedError():
             return None
         case GateClosed():
-            remedy = f"wait until {ended.until:%Y-%m-%d %H:%M:%S} UTC"
+            remedy = f"wait until {failure.until:%Y-%m-%d %H:%M:%S} UTC"
         case BusyError():
             remedy = "the vendor is serving another client: wait a minute"
         case TimedOutError():
@@ -82,4 +82,4 @@ def _of_delay(ended: VendorError | GateClosed, table: str) -> str | None:
             remedy = f"the answer is not the vendor's, or incomplete: check {url}"
         case _:
             remedy = f"check {url} and the network; if the vendor has an outage, wait"
-    return f"{remedy}, {_AGAIN}"
+    return f"{remedy}, {_CHECK_AGAIN}"

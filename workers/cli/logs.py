@@ -1,4 +1,4 @@
-"""The log of the long-running processes: one line per event, never a packet, a key or local variables."""
+"""Logging of the long-running processes: one line per event, without packets, keys or local variables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_QUIET = ("httpx", "httpcore", "alembic", "amqp", "kombu", "celery", "uvicorn", "tornado.access", "asyncio")
-"""Libraries log from warnings on. httpx logs whole addresses at INFO, and a query may hold a key."""
+_LIBRARIES = ("httpx", "httpcore", "alembic", "amqp", "kombu", "celery", "uvicorn", "tornado.access", "asyncio")
+"""Logged from WARNING on. httpx logs whole URLs at INFO, and their query may hold a key."""
 
-_QUIET_FOR = 60.0
+_REPEAT_AFTER = 60.0
 """Seconds between two lines about a broker that stays away."""
 
 
@@ -31,17 +31,17 @@ class _StandardError(logging.Handler):
 
 
 _OUTAGES = ("Couldn't ack", "Couldn't reject", "WorkerLostError", "TimeLimitExceeded", "SoftTimeLimitExceeded")
-"""Expected when a broker goes away, a child is killed or a vendor is too slow: a traceback adds nothing."""
+"""Expected when a broker goes away, a child process is killed or a vendor is too slow: logged without a traceback."""
 
 _REPEATED = "consumer: Cannot connect"
 
 
-class _Readable(logging.Filter):
-    """Puts each record of Celery and kombu on one line, without an outage's traceback; repetitions once a minute."""
+class _OneLine(logging.Filter):
+    """Puts each record of Celery and kombu on one line; no traceback for outages, repetitions once a minute."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._printed_at = -_QUIET_FOR
+        self._printed_at = -_REPEAT_AFTER
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is printed."""
@@ -57,7 +57,7 @@ class _Readable(logging.Filter):
 
     def _is_due(self) -> bool:
         now = time.monotonic()
-        if now - self._printed_at < _QUIET_FOR:
+        if now - self._printed_at < _REPEAT_AFTER:
             return False
         self._printed_at = now
         return True
@@ -74,19 +74,19 @@ def configure() -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    handler.addFilter(_Readable())
-    for name in _QUIET:
+    handler.addFilter(_OneLine())
+    for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # kombu warns that a folder has no host.
+    # kombu warns that a filesystem URL has no host.
     logging.getLogger("kombu.connection").setLevel(logging.ERROR)
-    # Celery warns root of pickled messages; ours are JSON.
+    # Celery warns root about pickled messages. Ours are JSON.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    # A task may finish after its broker went away: that is our setting.
+    # Celery warns of a setting that we chose: tasks finish although the broker went away.
     warnings.filterwarnings("ignore", message=r"\s*In Celery 5\.1 we introduced")
 
 
 def only_errors() -> None:
-    """Print structlog's errors only, on standard error: standard output holds results alone."""
+    """Print only errors, on standard error, so that standard output holds nothing but results."""
     _structlog(logging.ERROR)
 
 

@@ -1,6 +1,6 @@
-"""The verbs that change the mirror without asking a vendor: rebuild, forget."""
+"""The verbs that change the mirror without a request to a vendor: rebuild, forget."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 def rebuild(connection: common.Name, resource: common.MaybeResource = None, *, config: common.Config = None) -> None:
-    """Make columns and parts anew from `_raw`, without asking the vendor.
+    """Fill columns and parts again from `_raw`, without a request to the vendor.
 
-    Use it after a change of `omit`, or after an update of erpmirror that declares more of a vendor's fields.
+    Use it after a change of `omit`, or after an update of erpmirror that declares more fields of a vendor.
 
     Example: [bold]erpmirror rebuild shop[/]
     """
     from models.bookkeeping import streams
     from models.mirror import queries, rebuild, schema_evolution
 
-    at = common.connection_context(config, connection)
-    for name in common.resources(at, resource):
-        with at.database.read() as opened:
-            target = at.target(at.resources[name], streams.get(opened, connection, name))
-            total = queries.count_live(opened, target)
+    context = common.connection_context(config, connection)
+    for name in common.resources(context, resource):
+        with context.database.read() as tx:
+            target = context.target(context.resources[name], streams.get(tx, connection, name))
+            total = queries.count_live(tx, target)
         try:
-            with common.counting(name, total or None) as counted:
-                done = rebuild.rebuild(at.database, target, progress=counted)
+            with common.counting(name, total or None) as report:
+                done = rebuild.rebuild(context.database, target, progress=report)
         except schema_evolution.TableLockedError:
-            raise errors.Problem(f"{name}: its table is locked by a long query; try again later") from None
+            raise errors.UserError(f"{name}: a long query locks its table; try again later") from None
         common.out().print(f"{name}: {done} objects rebuilt", markup=False)
 
 
@@ -46,45 +46,45 @@ def forget(
 ) -> None:
     """Remove the rows of a connection, or of one of its resources, from the mirror. The ERP is not touched.
 
-    Use it for what is no longer configured. A resource that still is configured begins with a full sync. The journal
-    keeps its entries.
+    Use it for what is no longer configured. A resource that is still configured starts again with a full sync. The
+    journal keeps its entries.
 
     Example: [bold]erpmirror forget old_shop[/]
     """
     loaded = common.settings(config)
     database = common.database(loaded)
-    doomed = _doomed(database, connection, resource)
-    rows = sum(doomed.values())
+    to_remove = _rows_of(database, connection, resource)
+    rows = sum(to_remove.values())
     if not yes:
-        typer.confirm(f"Remove {rows} rows of {connection} ({', '.join(name for _, name in doomed)})?", abort=True)
-    for system, name in doomed:
+        typer.confirm(f"Remove {rows} rows of {connection} ({', '.join(name for _, name in to_remove)})?", abort=True)
+    for system, name in to_remove:
         _forget(database, connection, system, name)
         common.out().print(f"{connection} {name}: forgotten", markup=False)
     if connection in loaded.connections:
-        at = common.connection_context(config, connection)
-        at.sync_streams()
-        for name in at.resources.keys() & {name for _, name in doomed}:
-            common.note(f"{connection} {name} is still configured and begins with a full sync")
+        context = common.connection_context(config, connection)
+        context.sync_streams()
+        for name in context.resources.keys() & {name for _, name in to_remove}:
+            common.note(f"{connection} {name} is still configured, so it begins with a full sync")
 
 
-def _doomed(database: Database, connection: str, resource: str | None) -> dict[tuple[str, str], int]:
-    """(system, resource) -> rows that are to be removed."""
+def _rows_of(database: Database, connection: str, resource: str | None) -> dict[tuple[str, str], int]:
+    """What the mirror holds: (system, resource) -> number of rows. UserError if it holds nothing."""
     from models import status
 
     rows = [row for row in status.resources(database) if row.connection == connection]
-    doomed = {(row.system, row.resource): row.rows for row in rows if resource in {None, row.resource}}
-    if not doomed:
+    found = {(row.system, row.resource): row.rows for row in rows if resource in {None, row.resource}}
+    if not found:
         what = f'a resource "{resource}" of {connection}' if rows else f'a connection "{connection}"'
-        raise errors.Problem(f"the mirror holds nothing of {what}; `erpmirror status` shows what it holds")
-    return doomed
+        raise errors.UserError(f"the mirror holds nothing of {what}; `erpmirror status` shows what it holds")
+    return found
 
 
 def _forget(database: Database, connection: str, system: str, resource: str) -> None:
     from models.bookkeeping import documents, inbox, streams
     from models.mirror import rebuild
 
-    with database.begin() as opened:
-        documents.forget(opened, connection=connection, kind=resource)
-        rebuild.forget(opened, connection=connection, system=system, resource=resource)
-        streams.forget(opened, connection=connection, resource=resource)
-        inbox.forget(opened, connection=connection, resource=resource)
+    with database.begin() as tx:
+        documents.forget(tx, connection=connection, kind=resource)
+        rebuild.forget(tx, connection=connection, system=system, resource=resource)
+        streams.forget(tx, connection=connection, resource=resource)
+        inbox.forget(tx, connection=connection, resource=resource)

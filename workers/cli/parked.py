@@ -1,6 +1,6 @@
-"""The verbs about parked objects and held deletions, which wait for a person."""
+"""The verbs for parked objects and held deletions, which need a person's decision."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Key = Annotated[str | None, typer.Argument(metavar="KEY", help="One object's key
 MaybeName = Annotated[
     str | None, typer.Argument(metavar="CONNECTION", help="One connection. Default: all.", show_default=False)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: a list of objects, times in UTC.")]
 
 app = typer.Typer(
     help=(
-        "What waits for a person: parked (could not be done) and held (too many deletions).\n\n"
-        "Example: [bold]erpmirror parked[/] lists it, [bold]erpmirror parked retry shop[/] tries it again."
+        "Show what needs your decision: parked objects (failed) and held deletions (too many).\n\n"
+        "Example: [bold]erpmirror parked[/] lists them, [bold]erpmirror parked retry shop[/] tries them again."
     ),
     invoke_without_command=True,
     rich_markup_mode="rich",
@@ -34,12 +34,12 @@ def _parked(ctx: typer.Context, config: common.Config = None) -> None:
     if ctx.invoked_subcommand is None:
         parked_list(config=config)
     elif config is not None:
-        common.choose(config)
+        common.choose_config(config)
 
 
-@app.command("list")
+@app.command("list", cls=common.Verb)
 def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config: common.Config = None) -> None:
-    """List what is parked or held, with the reason in the words of the vendor.
+    """List what is parked or held, with the vendor's message.
 
     Example: [bold]erpmirror parked list shop[/]
     """
@@ -80,8 +80,8 @@ def _parked_rows(database: Database, connection: str | None) -> list[dict[str, A
         for row in status.resources(database)
         if row.state == "parked" and connection in {None, row.connection}
     ]
-    with database.read() as opened:
-        keys = parked.rows(opened, connection=connection)
+    with database.read() as tx:
+        keys = parked.rows(tx, connection=connection)
     return whole + [
         {
             "connection": row.connection,
@@ -95,7 +95,7 @@ def _parked_rows(database: Database, connection: str | None) -> list[dict[str, A
     ]
 
 
-@app.command("retry")
+@app.command("retry", cls=common.Verb)
 def parked_retry(
     connection: common.Name,
     resource: common.MaybeResource = None,
@@ -104,30 +104,32 @@ def parked_retry(
     yes: common.Yes = False,
     config: common.Config = None,
 ) -> None:
-    """Try again what is parked. For held deletions this is your approval of exactly these.
+    """Try parked objects again, and approve held deletions.
+
+    Approved deletions are carried out if the objects are still missing at the vendor.
 
     Example: [bold]erpmirror parked retry shop catalogs.goods[/]
     """
     from models.bookkeeping import parked, streams
 
-    at = common.connection_context(config, connection)
-    chosen = _chosen(at.database, connection, resource, key)
+    context = common.connection_context(config, connection)
+    chosen = _chosen(context.database, connection, resource, key)
     if not chosen:
-        raise errors.Problem("no such object is parked or held; `erpmirror parked` lists what is")
+        raise errors.UserError("no such object is parked or held; `erpmirror parked` lists what is")
     held = sum(row["state"] == "held" for row in chosen)
     if held and not yes:
-        typer.confirm(f"{held} deletions are held. Delete those that are still missing at the vendor?", abort=True)
-    with at.database.begin() as opened:
-        retried = parked.retry(opened, connection=connection, resource=resource, key=key)
+        typer.confirm(f"{held} deletions are held. Delete what is still missing at the vendor?", abort=True)
+    with context.database.begin() as tx:
+        retried = parked.retry(tx, connection=connection, resource=resource, key=key)
         if key is None:
-            retried += streams.reopen(opened, connection=connection, resource=resource)
+            retried += streams.reopen(tx, connection=connection, resource=resource)
     common.out().print(f"{retried} of {len(chosen)} will be tried again.")
     if retried < len(chosen):
-        common.note("The others were unreadable in a listing, so there is no key to fetch. `parked drop` removes them.")
-    common.wake(at)
+        common.note("The others had no key in the listing, so they cannot be fetched. `parked drop` removes them.")
+    common.wake(context)
 
 
-@app.command("drop")
+@app.command("drop", cls=common.Verb)
 def parked_drop(
     connection: common.Name,
     resource: common.MaybeResource = None,
@@ -136,7 +138,7 @@ def parked_drop(
     yes: common.Yes = False,
     config: common.Config = None,
 ) -> None:
-    """Remove what is parked or held from the list.
+    """Remove parked objects and held deletions from the list.
 
     The mirror's rows stay as they are until the object changes again.
 
@@ -147,11 +149,11 @@ def parked_drop(
     database = common.database(common.settings(config))
     chosen = [row for row in _chosen(database, connection, resource, key) if row["key"] is not None]
     if not chosen:
-        raise errors.Problem("no such object is parked or held; `erpmirror parked` lists what is")
+        raise errors.UserError("no such object is parked or held; `erpmirror parked` lists what is")
     if not yes:
         typer.confirm(f"Remove {len(chosen)} parked or held objects from the list?", abort=True)
-    with database.begin() as opened:
-        dropped = parked.drop(opened, connection=connection, resource=resource, key=key)
+    with database.begin() as tx:
+        dropped = parked.drop(tx, connection=connection, resource=resource, key=key)
     common.out().print(f"{dropped} removed.")
 
 

@@ -1,6 +1,6 @@
-"""Do what is due for a connection in this process, with progress, until nothing is due any more.
+"""Does the due work of a connection in this process, with progress bars.
 
-Workers may do the same at the same time: the gate decides who gets the lease, and all see the same tables.
+Workers may do the same work at the same time: the gate grants each lease to one of them, and the tables are shared.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
     from workers.context import ConnectionContext
 
 _BUDGET = timedelta(seconds=1)
-_PATIENCE = timedelta(seconds=60)
-"""A gate that stays closed for longer is not waited for: the work stays due, and the workers do it then."""
+_LONGEST_WAIT = timedelta(seconds=60)
+"""If the gate stays closed for longer, the work is left to the workers."""
 
-_POLL = 0.2
-_MANY = 1000
+_POLL_INTERVAL = 0.2
+_KEYS_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed:
-    """The progress of one resource. `read`: objects that the running full sync has read."""
+class ResourceProgress:
+    """The progress of one resource. `objects_read`: by the running full sync; None if none runs."""
 
     resource: str
-    read: int | None
+    objects_read: int | None
     error: str | None
     state: str
 
 
 def until_done(
-    at: ConnectionContext, names: Sequence[str], console: Console, *, rows: Callable[[], dict[str, int]]
-) -> tuple[list[Progressed], bool]:
-    """Work until these resources are synced and what was due then is done; their progress, and whether all is done.
+    context: ConnectionContext, names: Sequence[str], console: Console, *, rows: Callable[[], dict[str, int]]
+) -> tuple[list[ResourceProgress], bool]:
+    """Work until these resources are synced and the keys that were due by then are fetched.
 
-    At a busy ERP something is always due: what came later is left to the workers. `rows`: resource -> objects in the
-    mirror.
+    Returns their progress, and whether all of that is done. Keys that become due later are left to the workers: at a
+    busy ERP some always are. `rows`: resource -> objects in the mirror.
     """
-    known = rows()
+    rows_before = rows()
     bars = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -61,69 +61,70 @@ def until_done(
         disable=not console.is_terminal,
     )
     with bars:
-        ids = {name: bars.add_task(name, total=known.get(name) or None) for name in names}
+        ids = {name: bars.add_task(name, total=rows_before.get(name) or None) for name in names}
 
-        def show() -> None:
-            for each in progress(at, names):
-                if each.read is not None:
-                    bars.update(ids[each.resource], completed=each.read)
+        def report() -> None:
+            for each in progress(context, names):
+                if each.objects_read is not None:
+                    bars.update(ids[each.resource], completed=each.objects_read)
 
-        done = _work(at, names, show)
+        done = _work(context, names, report)
         for name, count in rows().items():
             bars.update(ids[name], completed=count, total=count or 1)
-    return progress(at, names), done
+    return progress(context, names), done
 
 
-def _work(at: ConnectionContext, names: Sequence[str], show: Callable[[], None]) -> bool:
-    began, synced_at = at.now(), None
+def _work(context: ConnectionContext, names: Sequence[str], report: Callable[[], None]) -> bool:
+    started_at, synced_at = context.now(), None
     while True:
-        if synced_at is None and not _streams_due(at, names, began):
-            synced_at = at.now()
-        if synced_at is not None and not _keys_due(at, names, synced_at):
+        if synced_at is None and not _streams_due(context, names, started_at):
+            synced_at = context.now()
+        if synced_at is not None and not _keys_due(context, names, synced_at):
             return True
-        asked = loop.sync(at, budget=_BUDGET).requests + loop.full_sync(at, budget=_BUDGET).requests
-        show()
-        if not asked:
-            if _closed_for(at) > _PATIENCE:
+        requests = loop.sync(context, budget=_BUDGET).requests + loop.full_sync(context, budget=_BUDGET).requests
+        report()
+        if not requests:
+            if _closed_for(context) > _LONGEST_WAIT:
                 return False
-            time.sleep(_POLL)
+            time.sleep(_POLL_INTERVAL)
 
 
-def _streams_due(at: ConnectionContext, names: Sequence[str], began: datetime) -> bool:
-    """Whether a poll or full sync that was due at the beginning is still to be done."""
-    with at.database.read() as tx:
-        rows = streams.open_streams(tx, connection=at.name)
-    return any(_due(at, row, began) for row in rows if row.resource in names)
+def _streams_due(context: ConnectionContext, names: Sequence[str], started_at: datetime) -> bool:
+    """Whether a poll or full sync that was due at the start is not done yet."""
+    with context.database.read() as tx:
+        rows = streams.open_streams(tx, connection=context.name)
+    return any(_due(context, row, started_at) for row in rows if row.resource in names)
 
 
-def _due(at: ConnectionContext, row: streams.Stream, began: datetime) -> bool:
-    is_polled = at.resources[row.resource].every is not None
-    return row.full_due_at <= began or (is_polled and row.cursor is not None and row.due_at <= began)
+def _due(context: ConnectionContext, row: streams.Stream, started_at: datetime) -> bool:
+    is_polled = context.resources[row.resource].every is not None
+    return row.full_due_at <= started_at or (is_polled and row.cursor is not None and row.due_at <= started_at)
 
 
-def _keys_due(at: ConnectionContext, names: Sequence[str], until: datetime) -> bool:
-    """Whether keys are pending that were due by then. (Keys of a parked resource wait with it.)"""
-    with at.database.read() as tx:
-        keys = inbox.due(tx, connection=at.name, now=until, limit=_MANY)
+def _keys_due(context: ConnectionContext, names: Sequence[str], until: datetime) -> bool:
+    """Whether keys are pending that were due by then. Keys of a parked resource do not count."""
+    with context.database.read() as tx:
+        keys = inbox.due(tx, connection=context.name, now=until, limit=_KEYS_LIMIT)
     return any(item.resource in names for item in keys)
 
 
-def _closed_for(at: ConnectionContext) -> timedelta:
-    with at.database.read() as tx:
+def _closed_for(context: ConnectionContext) -> timedelta:
+    """How long the account's gate stays closed."""
+    with context.database.read() as tx:
         until = tx.execute(
-            sa.select(tables.gates.c.closed_until).where(tables.gates.c.account == at.gate.account)
+            sa.select(tables.gates.c.closed_until).where(tables.gates.c.account == context.gate.account)
         ).scalar()
-        return until - at.database.now(tx) if until is not None else timedelta(0)
+        return until - context.database.now(tx) if until is not None else timedelta(0)
 
 
-def progress(at: ConnectionContext, names: Sequence[str]) -> list[Progressed]:
-    """The progress of each of these resources, by one cheap query."""
+def progress(context: ConnectionContext, names: Sequence[str]) -> list[ResourceProgress]:
+    """The progress of each of these resources, by one query."""
     row = tables.streams.c
     statement = (
         sa.select(row.resource, tables.runs.c.objects, row.last_error, row.state)
         .select_from(tables.streams.outerjoin(tables.runs, tables.runs.c.id == row.full_run))
-        .where(row.connection == at.name, row.resource.in_(names))
+        .where(row.connection == context.name, row.resource.in_(names))
         .order_by(row.resource)
     )
-    with at.database.read() as tx:
-        return [Progressed(*found) for found in tx.execute(statement)]
+    with context.database.read() as tx:
+        return [ResourceProgress(*found) for found in tx.execute(statement)]

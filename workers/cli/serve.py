@@ -1,6 +1,6 @@
-"""The verbs that run everything in one terminal, or each process alone."""
+"""The verbs that run the processes: all in one terminal, or each alone."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from models.settings.load import Settings
     from workers.cli import supervisor
 
-_SECONDS_TO_SHOW = 5.0
+_DATABASE_CHECK_TIMEOUT = 5.0
+"""Seconds that the receiver waits for the database before it starts without."""
 
 Concurrency = Annotated[
     int,
@@ -32,8 +33,8 @@ def up(
 ) -> None:
     """Migrate, then run receiver, workers and beat in this terminal.
 
-    A process that ends is started again, and so is a worker that has long taken nothing from its queue. Ctrl-C stops
-    everything in order.
+    A process that ends is started again. So is a worker that has taken no message from its queue for a long time.
+    Ctrl-C stops all processes in order.
 
     Example: [bold]erpmirror up[/]
     """
@@ -41,12 +42,12 @@ def up(
     from workers.cli import supervisor, worker_health
 
     loaded = common.settings(config)
-    opened = common.database(loaded, migrated=False)
-    before = migration.state(opened)
-    migration.migrate(opened)
-    opened.close()
-    if before != "current":
-        common.err().print("The tables are up to date.")
+    database = common.database(loaded, migrated=False)
+    state = migration.state(database)
+    migration.migrate(database)
+    database.close()
+    if state != "current":
+        common.err().print("The tables were migrated.")
     address = f"http://{loaded.receiver.host}:{loaded.receiver.port}{loaded.receiver.root_path}"
     common.err().print(f"The receiver answers at {address}. Ctrl-C stops everything.")
     children = _children(loaded.file, concurrency)
@@ -54,13 +55,13 @@ def up(
 
 
 def _children(file: Path, concurrency: int) -> dict[str, list[str]]:
-    """The processes in the order in which they are stopped: first the one that wakes, last those that work."""
-    amount = ["--concurrency", str(concurrency)]
+    """The arguments of each process, in stop order: the scheduler first, so that it wakes no stopping worker."""
+    processes = ["--concurrency", str(concurrency)]
     verbs = {
         "beat": ["beat"],
         "receiver": ["receiver"],
-        "sync": ["worker", "--queues", "sync", *amount],
-        "full_sync": ["worker", "--queues", "full_sync", *amount],
+        "sync": ["worker", "--queues", "sync", *processes],
+        "full_sync": ["worker", "--queues", "full_sync", *processes],
     }
     return {name: [*verb, "--config", str(file)] for name, verb in verbs.items()}
 
@@ -88,7 +89,8 @@ def receiver(
 ) -> None:
     """Run the receiver alone: webhooks, polls, the journal, health and metrics.
 
-    It starts without a database, too: webhooks then wait in the spool, other requests are answered 503.
+    It also starts without a database. Until the database answers, webhooks are kept in the spool, and other requests
+    are answered 503.
 
     Example: [bold]erpmirror receiver --host 0.0.0.0[/]
     """
@@ -115,7 +117,7 @@ def receiver(
 
 
 def _require_if_reachable(loaded: Settings) -> None:
-    """Refuse tables of another version, if the database answers within seconds: webhooks are waiting."""
+    """Refuse tables of another version; start without this check if the database does not answer soon."""
     import concurrent.futures
     import threading
 
@@ -127,10 +129,10 @@ def _require_if_reachable(loaded: Settings) -> None:
 
     def check() -> None:
         try:
-            opened = common.database(loaded, migrated=False)
-            migration.require(opened)
-            opened.close()
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            database = common.database(loaded, migrated=False)
+            migration.require(database)
+            database.close()
+        except Exception as error:  # noqa: BLE001 - `result` raises it
             checked.set_exception(error)
         else:
             checked.set_result(None)
@@ -138,21 +140,21 @@ def _require_if_reachable(loaded: Settings) -> None:
     # A daemon thread: a database that hangs, or a locked file, must not block the exit.
     threading.Thread(target=check, daemon=True).start()
     try:
-        checked.result(_SECONDS_TO_SHOW)
+        checked.result(_DATABASE_CHECK_TIMEOUT)
     except (sa.exc.OperationalError, TimeoutError):
-        common.note("The database is away; the receiver starts anyway, and keeps webhooks in its spool.")
+        common.note("The database does not answer. The receiver starts, and keeps webhooks in its spool.")
 
 
 def worker(
     config: common.Config = None,
     concurrency: Concurrency = 2,
     queues: Annotated[
-        str, typer.Option(metavar="NAMES", help="sync (webhooks, polls), full_sync (full syncs), or both.")
+        str, typer.Option(metavar="NAMES", help="sync (webhooks and polls), full_sync, or both.")
     ] = "sync,full_sync",
 ) -> None:
-    """Run a worker: it fetches what changed and writes it into the mirror.
+    """Run a worker: it reads the ERPs and writes the mirror.
 
-    Run at least one for each queue, so that a full sync never delays changes.
+    Run at least one for each queue, so that a full sync does not delay changes.
 
     Example: [bold]erpmirror worker --queues sync --concurrency 4[/]
     """
@@ -166,7 +168,7 @@ def worker(
 
 
 def beat(config: common.Config = None) -> None:
-    """Run the scheduler: every second it wakes workers for what is due. Two are harmless.
+    """Run the scheduler: every second it wakes workers for what is due. Running two is harmless.
 
     Example: [bold]erpmirror beat[/]
     """
@@ -184,24 +186,24 @@ def flower(
         typer.Option(
             envvar="ERPMIRROR_FLOWER_AUTH",
             metavar="USER:PASSWORD",
-            help="The login. Better in the environment, where no process list shows it.",
+            help="The login. Set it in the environment: process lists show arguments.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Run Flower, a page that shows the workers and their tasks.
+    """Run Flower, a web page that shows the workers and their tasks.
 
     Example: [bold]ERPMIRROR_FLOWER_AUTH=me:secret erpmirror flower --address 0.0.0.0[/]
     """
     from workers.queue import app
 
     if basic_auth is None and not _is_loopback(address):
-        raise errors.Problem(
-            f"through Flower everyone who reaches {address} can stop your workers; "
+        raise errors.UserError(
+            f"everyone who reaches {address} could stop your workers through Flower; "
             "set ERPMIRROR_FLOWER_AUTH=user:password, or listen on 127.0.0.1"
         )
     if basic_auth is not None and not all(basic_auth.partition(":")):
-        raise errors.Problem("ERPMIRROR_FLOWER_AUTH reads user:password")
+        raise errors.UserError("write ERPMIRROR_FLOWER_AUTH, or --basic-auth, as user:password")
     app.run_flower(_prepared(config), address=address, port=port, basic_auth=basic_auth)
 
 

@@ -1,4 +1,4 @@
-"""The settings file that `init` writes: every setting of every system, as comments."""
+"""Composes the settings file that `init` writes: every setting of every system, as comments."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from workers.connectors.discovery import System
 
 _HEAD = """\
-# erpmirror: what is mirrored, and where it is kept. A changed file takes effect on restart.
+# erpmirror: what is mirrored, and where it is kept. Changes take effect on restart.
 # "${NAME}" takes a value from the environment. Paths are relative to this file. Durations: "30s", "5m", "1h", "1d".
 
 [database]
 url = "sqlite:///var/erpmirror.db"      # in production "postgresql+psycopg://user:password@host/name"
-# keep_notices = "30d"                  # how long webhooks and finished full syncs are kept
+# keep_webhooks = "30d"                 # how long webhooks and finished full syncs are kept
 # keep_changes = "365d"                 # how long the journal is kept; unset: for ever, so a replay gives all live rows
 
 [broker]
@@ -39,8 +39,8 @@ token = "{token}"   # for every route but webhooks and liveness; keep it secret
 # Remove the "# " before the lines that you need.
 """
 
-_SOMEWHERE = "http://erp.example.com:8080"
-_HIDDEN = {"name", "system"}
+_EXAMPLE_URL = "http://erp.example.com:8080"
+_NOT_SETTINGS = {"name", "system"}
 
 
 def text(systems: dict[str, System], token: str) -> str:
@@ -49,34 +49,34 @@ def text(systems: dict[str, System], token: str) -> str:
 
 
 def _table(system: System) -> str:
-    shown = _sandbox_settings(system)
-    fields = {name: field for name, field in system.options.model_fields.items() if name not in _HIDDEN}
-    needed = [name for name, field in fields.items() if _is_needed(field, is_shown=name in shown)]
+    examples = _sandbox_settings(system)
+    fields = {name: field for name, field in system.options.model_fields.items() if name not in _NOT_SETTINGS}
+    required = [name for name, field in fields.items() if _is_required(field, has_example=name in examples)]
     lines = [f"[connections.my_{system.name}]", f'system = "{system.name}"']
-    lines += [_line(system.name, name, fields[name], shown) for name in needed]
-    lines += [f"# {line}" for line in _optional({name: fields[name] for name in fields if name not in needed})]
+    lines += [_line(system.name, name, fields[name], examples) for name in required]
+    lines += [f"# {line}" for line in _optional({name: fields[name] for name in fields if name not in required})]
     return "\n".join(f"# {line}" for line in lines) + "\n"
 
 
-def _is_needed(field: FieldInfo, *, is_shown: bool) -> bool:
-    """Whether it has no default, or one that is of no use: one of several ways to log in, an empty list."""
+def _is_required(field: FieldInfo, *, has_example: bool) -> bool:
+    """Whether a connection needs a value: there is no default, or an empty one (one of several logins, a list)."""
     if field.is_required():
         return True
-    return is_shown and not _takes_path(field) and field.get_default() in {None, ()}
+    return has_example and not _takes_path(field) and field.get_default() in {None, ()}
 
 
 def _sandbox_settings(system: System) -> dict[str, Any]:
-    """The settings for the system's sandbox, which are those that the vendor needs."""
+    """The settings of the system's sandbox. They serve as examples."""
     if not system.has_sandbox:
         return {}
     settings: dict[str, Any] = system.sandbox().state.sandbox.settings()
     return settings
 
 
-def _line(system: str, name: str, field: FieldInfo, shown: dict[str, Any]) -> str:
+def _line(system: str, name: str, field: FieldInfo, examples: dict[str, Any]) -> str:
     if _is_secret(field):
         return f'{name} = "${{{system}_{name}}}"'.replace(f"{system}_{name}", f"{system}_{name}".upper())
-    return f"{name} = {_value(shown.get(name, _SOMEWHERE if name == 'url' else '…'))}"
+    return f"{name} = {_value(examples.get(name, _EXAMPLE_URL if name == 'url' else '…'))}"
 
 
 def _optional(fields: dict[str, FieldInfo]) -> Iterator[str]:
@@ -113,5 +113,5 @@ def _value(value: Any) -> str:
 
 
 def table(name: str, values: dict[str, Any]) -> str:
-    """Write one connection's table, ready to paste."""
+    """The table of one connection, to be pasted into the file."""
     return "".join([f"[connections.{name}]\n", *(f"{key} = {_value(value)}\n" for key, value in values.items())])

@@ -1,6 +1,6 @@
-"""The verbs that show the mirror's state, and those that ask the vendor now."""
+"""The verbs that show the mirror's state, and those that send the vendor a request now."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from workers.cli import progress
     from workers.context import ConnectionContext
 
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Do it here and show progress, or only wake the workers.")]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Do it here with a progress bar, or leave it to the workers.")
+]
 
 _FIELDS = (
     "connection",
@@ -39,8 +41,8 @@ _FIELDS = (
     "last_error",
 )
 
-
 _LONG_AGO = timedelta(days=2)
+"""Older moments are printed as dates."""
 
 _COUNTS = ("rows", "pending", "parked", "held")
 
@@ -50,12 +52,13 @@ def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of objects, times in UTC.")] = False,
 ) -> None:
-    """Show the state of each resource: as of when it is complete, and what waits.
+    """Show each resource: its rows, when it was last synced, as of when it is complete, what is pending.
 
-    First the broker, and when a worker last took a message from each queue. [bold]complete as of[/]: everything that
-    the ERP held then is in the mirror. [bold]bound[/]: within this time the mirror equals the ERP again, whatever was
-    lost. [bold]pending[/]: objects to be fetched. [bold]parked[/] and [bold]held[/] wait for you: see
-    [bold]erpmirror parked[/]. A resource that is no longer configured is not asked for and has no bound.
+    The first lines are the broker, and for each queue when a worker last took a message. [bold]complete as of[/]: the
+    mirror holds everything that the ERP held then. [bold]bound[/]: within this time the mirror equals the ERP again,
+    whichever webhooks are lost. [bold]pending[/]: objects that are to be fetched. [bold]parked[/] and [bold]held[/]
+    need a decision by you: see [bold]erpmirror parked[/]. A resource that is no longer configured is not synced and
+    has no bound.
 
     Example: [bold]erpmirror status --json | jq '.[] | select(.parked > 0)'[/]
     """
@@ -65,20 +68,20 @@ def status(
     loaded = common.settings(config)
     database = common.database(loaded)
     rows = status.resources(database)
-    mine = _configured(loaded)
-    kept = [row for row in rows if (row.connection, row.resource) in mine]
-    unread = _unread(mine, kept)
+    configured = _configured(loaded)
+    kept = [row for row in rows if (row.connection, row.resource) in configured]
+    never_synced = _never_synced(configured, kept)
     if as_json:
-        left = [_fields(row) | {"bound": None} for row in rows if row not in kept]
-        print_json([*map(_fields, kept), *unread, *left])
+        leftovers = [_fields(row) | {"bound": None} for row in rows if row not in kept]
+        print_json([*map(_fields, kept), *never_synced, *leftovers])
         return
-    worker_health.show(loaded, database)
-    _print_table(kept, unread)
-    name_unconfigured(database, loaded)
+    worker_health.print_health(loaded, database)
+    _print_tables(kept, never_synced)
+    note_unconfigured(database, loaded)
 
 
 def _configured(loaded: Settings) -> dict[tuple[str, str], tuple[str, int]]:
-    """(connection, resource) -> (system, bound in seconds) of everything that is configured."""
+    """All configured resources: (connection, resource) -> (system, bound in seconds)."""
     from workers.connectors import discovery
 
     systems = discovery.systems()
@@ -93,19 +96,21 @@ def _fields(row: ResourceStatus) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _FIELDS}
 
 
-def _unread(mine: dict[tuple[str, str], tuple[str, int]], kept: Sequence[ResourceStatus]) -> list[dict[str, Any]]:
-    """What is configured but was never synced."""
+def _never_synced(
+    configured: dict[tuple[str, str], tuple[str, int]], kept: Sequence[ResourceStatus]
+) -> list[dict[str, Any]]:
+    """Rows for resources that are configured but were never synced."""
     seen = {(row.connection, row.resource) for row in kept}
     blank = dict.fromkeys(_FIELDS) | dict.fromkeys(_COUNTS, 0)
     return [
         blank | {"connection": name, "system": system, "resource": resource, "bound": bound}
-        for (name, resource), (system, bound) in mine.items()
+        for (name, resource), (system, bound) in configured.items()
         if (name, resource) not in seen
     ]
 
 
 def print_json(values: Any) -> None:
-    """Print for programs; times in UTC."""
+    """Print JSON; times in UTC."""
     import json
 
     typer.echo(json.dumps(values, ensure_ascii=False, indent=2, default=_iso))
@@ -115,11 +120,11 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()
 
 
-def _print_table(rows: Sequence[ResourceStatus], unread: Sequence[dict[str, Any]]) -> None:
-    """One table for each connection, and below it what went wrong, for a vendor's messages are long."""
+def _print_tables(rows: Sequence[ResourceStatus], never_synced: Sequence[dict[str, Any]]) -> None:
+    """Print one table per connection, and below it the errors: a vendor's messages are too long for a column."""
     from rich.text import Text
 
-    everything = [*(_fields(row) | {"warning": row.warning, "reading": row.full_sync} for row in rows), *unread]
+    everything = [*(_fields(row) | {"warning": row.warning, "full_sync": row.full_sync} for row in rows), *never_synced]
     console = common.out()
     for connection in sorted({values["connection"] for values in everything}):
         mine = [values for values in everything if values["connection"] == connection]
@@ -140,7 +145,7 @@ def _table(rows: Sequence[dict[str, Any]], now: datetime) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("resource", overflow="fold")
-    for name in ("rows", "last look", "complete as of", "bound", "pending", "parked", "held"):
+    for name in ("rows", "last synced", "complete as of", "bound", "pending", "parked", "held"):
         table.add_column(name, justify="right", no_wrap=name != "complete as of")
     for values in rows:
         table.add_row(*(Text(cell) for cell in _cells(values, now)), style=_style(values))
@@ -148,9 +153,9 @@ def _table(rows: Sequence[dict[str, Any]], now: datetime) -> Table:
 
 
 def _cells(values: dict[str, Any], now: datetime) -> list[str]:
-    synced = values.get("reading")
+    full_sync = values.get("full_sync")
     return [
-        values["resource"] + (f" (full sync: {synced})" if synced is not None else ""),
+        values["resource"] + (f" (full sync: {full_sync})" if full_sync is not None else ""),
         str(values["rows"]),
         ago(values["last_read"], now),
         ago(values["complete_as_of"], now),
@@ -166,22 +171,22 @@ def _style(values: dict[str, Any]) -> str:
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
-    """When that was, for a person: how long ago, or the date if it is more than two days."""
+    """How long ago that was, or the date if it is more than two days."""
     if moment is None:
         return "never"
     return f"{spell(now - moment)} ago" if now - moment < _LONG_AGO else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def name_unconfigured(database: Database, loaded: Settings) -> None:
-    """Name the rows of connections and resources that are no longer configured."""
+def note_unconfigured(database: Database, loaded: Settings) -> None:
+    """Print a note for each connection and resource that has rows and is no longer configured."""
     from models import status
 
-    mine = _configured(loaded)
+    configured = _configured(loaded)
     for row in status.resources(database):
-        if (row.connection, row.resource) not in mine:
+        if (row.connection, row.resource) not in configured:
             common.note(
-                f"{row.connection} {row.resource} is no longer configured: its {row.rows} rows are not touched and not "
-                f"asked for; `erpmirror forget {row.connection} {row.resource}` removes them"
+                f"{row.connection} {row.resource} is no longer configured: its {row.rows} rows are kept and no longer "
+                f"synced; `erpmirror forget {row.connection} {row.resource}` removes them"
             )
 
 
@@ -200,12 +205,12 @@ def poll(
     """
     from models.bookkeeping import streams
 
-    at = common.connection_context(config, connection)
-    names = common.resources(at, resource)
-    at.sync_streams()
-    with at.database.begin() as opened:
-        streams.poll_now(opened, connection=at.name, resource=resource)
-    _until_done(at, names, wait=wait)
+    context = common.connection_context(config, connection)
+    names = common.resources(context, resource)
+    context.sync_streams()
+    with context.database.begin() as tx:
+        streams.poll_now(tx, connection=context.name, resource=resource)
+    _until_done(context, names, wait=wait)
 
 
 def backfill(
@@ -223,61 +228,61 @@ def backfill(
     """
     from models.bookkeeping import streams
 
-    at = common.connection_context(config, connection)
-    names = common.resources(at, resource)
-    at.sync_streams()
-    with at.database.begin() as opened:
-        streams.backfill_now(opened, connection=at.name, resource=resource)
-    _until_done(at, names, wait=wait)
+    context = common.connection_context(config, connection)
+    names = common.resources(context, resource)
+    context.sync_streams()
+    with context.database.begin() as tx:
+        streams.backfill_now(tx, connection=context.name, resource=resource)
+    _until_done(context, names, wait=wait)
 
 
-def _until_done(at: ConnectionContext, names: Sequence[str], *, wait: bool) -> None:
-    """Do what is due now, or wake the workers."""
+def _until_done(context: ConnectionContext, names: Sequence[str], *, wait: bool) -> None:
+    """Do what is due in this process and print the result, or only wake the workers."""
     from workers.cli import progress
 
     if not wait:
-        common.wake(at)
+        common.wake(context)
         return
     try:
-        results, done = progress.until_done(at, names, common.err(), rows=lambda: _rows(at, names))
+        results, done = progress.until_done(context, names, common.err(), rows=lambda: _rows(context, names))
     except KeyboardInterrupt:
-        common.note("Stopped. It resumes where it stopped: in a worker, or when you repeat this.")
+        common.note("Stopped. A worker resumes it, or this command when you repeat it.")
         raise typer.Exit(130) from None
-    after = _rows(at, names)
+    after = _rows(context, names)
     for each in results:
         common.out().print(f"{each.resource}: {after.get(each.resource, 0)} rows", markup=False)
-    wrong = [each for each in results if each.error or each.state != "open"]
-    if wrong or not done:
-        raise errors.Problem("\n".join(["not everything could be read", *map(_wrong, wrong), _what_next(wrong)]))
+    failed = [each for each in results if each.error or each.state != "open"]
+    if failed or not done:
+        raise errors.UserError("\n".join(["not everything could be synced", *map(_failure, failed), _remedy(failed)]))
 
 
-def _wrong(each: progress.Progressed) -> str:
+def _failure(each: progress.ResourceProgress) -> str:
     return f"  {each.resource}: {each.error or each.state}"
 
 
-def _what_next(wrong: Sequence[progress.Progressed]) -> str:
-    if any(each.state == "parked" for each in wrong):
-        return "what is parked waits for `erpmirror parked retry`; the rest stays due and is tried again"
-    return "it stays due and is tried again"
+def _remedy(failed: Sequence[progress.ResourceProgress]) -> str:
+    if any(each.state == "parked" for each in failed):
+        return "`erpmirror parked retry` tries again what is parked; the rest stays due, and workers try it again"
+    return "it stays due, and workers try it again"
 
 
-def _rows(at: ConnectionContext, names: Sequence[str]) -> dict[str, int]:
+def _rows(context: ConnectionContext, names: Sequence[str]) -> dict[str, int]:
     from models.mirror import queries
 
-    with at.database.read() as opened:
-        targets = {name: at.target(at.resources[name], None) for name in names}
-        return {name: queries.count_live(opened, target) for name, target in targets.items()}
+    with context.database.read() as tx:
+        targets = {name: context.target(context.resources[name], None) for name in names}
+        return {name: queries.count_live(tx, target) for name, target in targets.items()}
 
 
 def ask(
     connection: common.Name,
     words: Annotated[
-        list[str], typer.Argument(metavar="WORDS…", help="The request in the vendor's own terms; see the example.")
+        list[str], typer.Argument(metavar="WORDS…", help="The request in the vendor's own terms, as in the example.")
     ],
     *,
     config: common.Config = None,
 ) -> None:
-    """Send the vendor one read request and print its answer. It goes through the gate like every request.
+    """Send the vendor one read request and print its answer. It waits at the account's gate like every request.
 
     Example: [bold]erpmirror ask shop getObject 1100300000001001[/]
     """
@@ -285,7 +290,7 @@ def ask(
 
     from workers.cli import vendor_query
 
-    at = common.connection_context(config, connection)
+    context = common.connection_context(config, connection)
     with common.err().status("Asking …"):
-        answer = vendor_query.ask(at, words)
+        answer = vendor_query.ask(context, words)
     typer.echo(simplejson.dumps(answer, use_decimal=True, ensure_ascii=False, indent=2))

@@ -1,4 +1,4 @@
-"""Runs several of our processes in one terminal: restarts those that end, and stops all in order."""
+"""Runs several erpmirror processes in one terminal: restarts those that end, and stops all in order."""
 
 from __future__ import annotations
 
@@ -16,72 +16,74 @@ Print = Callable[[str, str], None]
 """Called with a process's name and a line of its output, from any thread."""
 
 Unhealthy = Callable[[], Mapping[str, str]]
-"""Which processes run but do not work, and why: name -> a sentence's end. May block."""
+"""Returns the processes that run but do not work: name -> the reason, as the predicate of a sentence. May block."""
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
-_STEADY = 60.0
-"""A process that ran for so many seconds was healthy: its next pause is short again."""
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 30.0
+"""Seconds until a process that ended is started again: at first, and after many failures."""
 
-_PATIENCE = 15.0
-"""Seconds for all of them together to stop by themselves."""
+_STABLE_AFTER = 60.0
+"""Seconds. A process that ran for longer was stable, so its restart delay is reset."""
 
-_TURN = 2.0
-"""Seconds until the next process is stopped, if the one before takes longer."""
+_STOP_TIMEOUT = 15.0
+"""Seconds in which all processes together may finish after SIGTERM; then they are killed."""
+
+_STOP_INTERVAL = 2.0
+"""Seconds until the next process gets SIGTERM if the one before has not ended."""
 
 _POLL = 0.1
 
-_ASK = 15.0
-"""Seconds between two health checks."""
+_HEALTH_CHECK_INTERVAL = 15.0
+"""Seconds."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a service manager, a closed terminal."""
 
 
 class Child:
-    """One process, started as `python -m workers.cli …`, in its own process group, so that Ctrl-C reaches only us."""
+    """One process, `python -m workers.cli …`, in its own process group: Ctrl-C reaches the supervisor only."""
 
     def __init__(self, name: str, arguments: Sequence[str], print_line: Print) -> None:
         self.name = name
         self._command = [sys.executable, "-m", "workers.cli", *arguments]
         self._print = print_line
         self._process: subprocess.Popen[str] | None = None
-        self._started = 0.0
-        self._pause = _FIRST_PAUSE
-        self._due = 0.0
+        self._started_at = 0.0
+        self._restart_delay = _FIRST_DELAY
+        self._start_at = 0.0
 
     def start_if_due(self) -> None:
-        """Start it, unless it runs or its pause is not over."""
+        """Start it, unless it runs or its restart delay is not over."""
         if self._process is not None and self._process.poll() is not None:
             self._reap(self._process)
-        if self._process is None and time.monotonic() >= self._due:
+        if self._process is None and time.monotonic() >= self._start_at:
             self._start()
 
     def restart(self, why: str) -> None:
-        """Kill it, so that it is started again: a process that does not work may ignore SIGTERM, too."""
+        """Kill it, so that `start_if_due` starts it again. A process that does not work may ignore SIGTERM."""
         self._print("up", f"{self.name} {why}; starting it again")
         self.kill()
 
-    def ask_to_stop(self) -> None:
-        """Send SIGTERM: it finishes what it is doing."""
+    def terminate(self) -> None:
+        """Send SIGTERM: the process finishes its task."""
         if self._process is not None:
             self._process.terminate()
 
     def wait(self, deadline: float) -> None:
-        """Wait until it is gone, at most until the deadline."""
+        """Wait until it has ended, at most until the deadline."""
         if self._process is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(deadline - time.monotonic(), 0))
 
     def kill(self) -> None:
-        """Kill the rest of its process group: a worker's children may survive even its clean exit."""
+        """Kill its whole process group: a worker's child processes may outlive it."""
         if self._process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def _start(self) -> None:
-        self._started = time.monotonic()
+        self._started_at = time.monotonic()
         process = subprocess.Popen(  # noqa: S603 - our own command
             self._command,
             stdin=subprocess.DEVNULL,
@@ -95,36 +97,38 @@ class Child:
         )
         self._process = process
         self._print("up", f"{self.name} runs as process {process.pid}")
-        assert process.stdout is not None  # noqa: S101 - we asked for a pipe
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
         threading.Thread(target=self._copy, args=(process.stdout,), daemon=True).start()
 
     def _reap(self, process: subprocess.Popen[str]) -> None:
         self.kill()
         self._process = None
-        if time.monotonic() - self._started > _STEADY:
-            self._pause = _FIRST_PAUSE
-        self._print("up", f"{self.name} ended ({_exit(process.returncode)}); starting it again in {self._pause:g} s")
-        self._due = time.monotonic() + self._pause
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        if time.monotonic() - self._started_at > _STABLE_AFTER:
+            self._restart_delay = _FIRST_DELAY
+        self._print(
+            "up", f"{self.name} ended ({_exit(process.returncode)}); starting it again in {self._restart_delay:g} s"
+        )
+        self._start_at = time.monotonic() + self._restart_delay
+        self._restart_delay = min(self._restart_delay * 2, _LONGEST_DELAY)
 
     def _copy(self, output: IO[str]) -> None:
-        with output, suppress(ValueError):  # ValueError: closed while we read
+        with output, suppress(ValueError):  # ValueError: closed during the read
             for line in output:
                 self._print(self.name, line.rstrip("\n"))
 
 
 class _HealthCheck(threading.Thread):
-    """Checks from time to time which processes are unhealthy, in a thread: the check may hang with a database."""
+    """Looks for unhealthy processes in a thread of its own, because the check blocks while a database hangs."""
 
-    def __init__(self, ailing: Unhealthy) -> None:
+    def __init__(self, unhealthy: Unhealthy) -> None:
         super().__init__(name="health-check", daemon=True)
-        self._ailing = ailing
+        self._unhealthy = unhealthy
         self._found: dict[str, str] = {}
-        self._end = threading.Event()
+        self._stopped = threading.Event()
 
     def run(self) -> None:
-        while not self._end.wait(_ASK):
-            self._found = dict(self._ailing())
+        while not self._stopped.wait(_HEALTH_CHECK_INTERVAL):
+            self._found = dict(self._unhealthy())
 
     def found(self) -> dict[str, str]:
         """The processes that were found unhealthy since the last call."""
@@ -132,24 +136,24 @@ class _HealthCheck(threading.Thread):
         return found
 
     def stop(self) -> None:
-        """End the checks."""
-        self._end.set()
+        """Stop checking."""
+        self._stopped.set()
 
 
 def run(children: Mapping[str, Sequence[str]], *, print_line: Print, unhealthy: Unhealthy = dict) -> int:
-    """Keep the processes running until SIGINT, SIGTERM or SIGHUP, then stop them in the given order; the exit status.
+    """Keep the processes running until SIGINT, SIGTERM or SIGHUP, then stop them in the given order. Returns 0.
 
-    `children`: name -> arguments of `erpmirror`. A process that is `ailing` is killed and started again.
+    `children`: name -> arguments of `erpmirror`. A process that `unhealthy` names is killed and started again.
     """
     stop = threading.Event()
     lock = threading.Lock()
 
-    def print_whole(name: str, line: str) -> None:
-        with lock, suppress(OSError):  # the terminal may be gone; the processes must still be stopped
+    def print_locked(name: str, line: str) -> None:
+        with lock, suppress(OSError):  # without a terminal the processes must still be stopped
             print_line(name, line)
 
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
-    running = [Child(name, arguments, print_whole) for name, arguments in children.items()]
+    previous_handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
+    running = [Child(name, arguments, print_locked) for name, arguments in children.items()]
     checks = _HealthCheck(unhealthy)
     checks.start()
     try:
@@ -161,18 +165,18 @@ def run(children: Mapping[str, Sequence[str]], *, print_line: Print, unhealthy: 
                 child.start_if_due()
     finally:
         checks.stop()
-        _stop(running, print_whole)
-        for number, handler in previous.items():
+        _stop(running, print_locked)
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
     return 0
 
 
 def _stop(running: Sequence[Child], print_line: Print) -> None:
     print_line("up", "stopping")
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _STOP_TIMEOUT
     for child in running:
-        child.ask_to_stop()
-        child.wait(min(time.monotonic() + _TURN, deadline))
+        child.terminate()
+        child.wait(min(time.monotonic() + _STOP_INTERVAL, deadline))
     for child in running:
         child.wait(deadline)
         child.kill()

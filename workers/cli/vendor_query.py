@@ -1,4 +1,4 @@
-"""A person's own question to a vendor, through the gate like everybody's."""
+"""Single read requests to a vendor on behalf of a user, through the account's gate."""
 
 from __future__ import annotations
 
@@ -18,26 +18,29 @@ if TYPE_CHECKING:
     from workers.connectors.contract import Client, Resource
     from workers.context import ConnectionContext, WorkSession
 
-_PATIENCE = timedelta(minutes=1)
-"""How long a person waits for a turn."""
+_LONGEST_WAIT = timedelta(minutes=1)
+"""How long a request waits for a lease."""
 
-_PART_OF_A_SECOND = timedelta(seconds=1)
-"""What a `Date` header leaves out."""
+_DATE_RESOLUTION = timedelta(seconds=1)
+"""A `Date` header has whole seconds."""
+
+_RETRY_INTERVAL = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a vendor said when we knocked. `ahead`: how far his clock is before this machine's; None if he shows none.
+    """The result of a login check.
 
-    Zero as long as his clock may be right: he read it at some moment between our question and his answer.
+    `clock_ahead`: how far the vendor's clock is ahead of this machine's; None if it sends no time. Zero if that time
+    lies between our request and its reply.
     """
 
-    says: str
-    ahead: timedelta | None
+    summary: str
+    clock_ahead: timedelta | None
 
 
 def ask(context: ConnectionContext, words: Sequence[str]) -> Any:
-    """One read request in the vendor's own terms; its decoded answer. Raises `errors.Fate`, `gate.Shut`."""
+    """Send one read request in the vendor's own terms; its decoded reply. Raises `VendorError`, `GateClosed`."""
     return _send(context, lambda client: client.ask(words))
 
 
@@ -46,58 +49,58 @@ def _this_machine() -> datetime:
 
 
 def check(context: ConnectionContext, *, now: Callable[[], datetime] = _this_machine) -> Handshake:
-    """Prove address and login, and compare the clocks. `now`: aware. Raises `errors.Fate`, `gate.Shut`."""
+    """Prove address and login, and compare the clocks. `now`: aware. Raises `VendorError`, `GateClosed`."""
 
-    def meet(client: Client) -> Handshake:
-        knocked = now()
-        greeting = client.check()
-        answered = now()
-        clock = greeting.clock
-        return Handshake(greeting.summary, None if clock is None else _ahead(clock, knocked, answered))
+    def check_login(client: Client) -> Handshake:
+        sent_at = now()
+        result = client.check()
+        received_at = now()
+        clock = result.clock
+        return Handshake(result.summary, None if clock is None else _ahead(clock, sent_at, received_at))
 
-    met: Handshake = _send(context, meet)
-    return met
+    handshake: Handshake = _send(context, check_login)
+    return handshake
 
 
 def probe(context: ConnectionContext, resource: Resource) -> str:
-    """Prove that this resource can be read; a few words for a person. Raises `errors.Fate`, `gate.Shut`."""
+    """Prove that this resource can be read; a few words on the reply. Raises `VendorError`, `GateClosed`."""
     return str(_send(context, lambda client: client.probe(resource)))
 
 
-def _ahead(clock: datetime, knocked: datetime, answered: datetime) -> timedelta:
-    """How far the clock lies outside of what it can have been, as a signed duration."""
-    if clock > answered:
-        return clock - answered
-    return min(clock + _PART_OF_A_SECOND - knocked, timedelta(0))
+def _ahead(clock: datetime, sent_at: datetime, received_at: datetime) -> timedelta:
+    """How far the vendor's time lies after the reply (positive) or before the request (negative)."""
+    if clock > received_at:
+        return clock - received_at
+    return min(clock + _DATE_RESOLUTION - sent_at, timedelta(0))
 
 
-def _send(context: ConnectionContext, question: Callable[[Client], Any]) -> Any:
-    deadline = time.monotonic() + _PATIENCE.total_seconds()
+def _send(context: ConnectionContext, request: Callable[[Client], Any]) -> Any:
+    deadline = time.monotonic() + _LONGEST_WAIT.total_seconds()
     while True:
         try:
-            with context.work_session() as session, session.acquire(f"asked by a person for {context.name}") as lease:
-                return _answer(session, lease, question)
-        except gate.GateClosed as shut:
-            if time.monotonic() > deadline or _is_hopeless(context, shut):
+            with context.work_session() as session, session.acquire(f"a request by a user of {context.name}") as lease:
+                return _reply(session, lease, request)
+        except gate.GateClosed as closed:
+            if time.monotonic() > deadline or _outlasts_wait(context, closed):
                 raise
-            time.sleep(0.25)
+            time.sleep(_RETRY_INTERVAL)
 
 
-def _is_hopeless(context: ConnectionContext, shut: gate.GateClosed) -> bool:
-    """Whether the gate is shut for longer than a person waits. Who is asking may leave long before his lease ends."""
-    return shut.until - context.now() > max(_PATIENCE, context.options.timeout + timing.GRACE + timing.MOMENT)
+def _outlasts_wait(context: ConnectionContext, closed: gate.GateClosed) -> bool:
+    """Whether the gate stays closed for longer than we wait. A lease held by another request is waited for."""
+    return closed.until - context.now() > max(_LONGEST_WAIT, context.options.timeout + timing.GRACE + timing.MOMENT)
 
 
-def _answer(session: WorkSession, lease: gate.Lease, question: Callable[[Client], Any]) -> Any:
+def _reply(session: WorkSession, lease: gate.Lease, request: Callable[[Client], Any]) -> Any:
     context = session.context
     try:
         with failures.classify(context):
-            answer = question(session.client)
-    except TryLater as late:
-        if late.closes_gate:
+            reply = request(session.client)
+    except TryLater as error:
+        if error.closes_gate:
             with suppress(gate.LeaseLost), context.database.begin() as tx:
-                context.gate.release_and_back_off(tx, lease, reason=str(late), after=late.after, counts=True)
+                context.gate.release_and_back_off(tx, lease, reason=str(error), after=error.after, counts=True)
         raise
     with suppress(gate.LeaseLost), context.database.begin() as tx:
-        context.gate.release(tx, lease)  # lost or not: nothing is written of this answer
-    return answer
+        context.gate.release(tx, lease)  # a lost lease is harmless: nothing is written
+    return reply

@@ -1,6 +1,6 @@
-"""Whether the broker answers and workers take messages, as `status` shows it."""
+"""Reports whether the broker answers and the workers take messages, for `status`, `check` and `up`."""
 
-# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays quick
+# ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """One line of text, and whether all is well."""
+class HealthLine:
+    """One line of the report. `ok`: nothing is wrong."""
 
-    says: str
+    text: str
     ok: bool
 
 
-def lines(loaded: Settings, database: Database) -> Iterator[Served]:
-    """The broker, then each queue with the last answer of its workers."""
+def health_lines(loaded: Settings, database: Database) -> Iterator[HealthLine]:
+    """A line on the broker, then one on each queue with the last message that its workers took."""
     from workers.queue import canary
 
     yield _broker(loaded, database)
-    for sign in canary.queue_health(database):
-        yield Served(sign.summary, ok=sign.problem is None)
+    for queue in canary.queue_health(database):
+        yield HealthLine(queue.summary, ok=queue.problem is None)
 
 
-def show(loaded: Settings, database: Database) -> None:
-    """Print them for a person."""
+def print_health(loaded: Settings, database: Database) -> None:
+    """Print the report; what is wrong is red."""
     from rich.text import Text
 
-    for line in lines(loaded, database):
-        common.out().print(Text(line.says, style="" if line.ok else "red"), soft_wrap=True)
+    for line in health_lines(loaded, database):
+        common.out().print(Text(line.text, style="" if line.ok else "red"), soft_wrap=True)
 
 
 def stalled_workers(loaded: Settings) -> Callable[[], dict[str, str]]:
-    """For `up`: a check for queues whose workers have long taken nothing while messages wait."""
+    """For `up`: a check that names the workers whose queue has long had messages that nothing takes."""
     from workers.queue import app, broker, canary, wakeup
 
     broker.prepare(loaded)
     database = common.database(loaded, migrated=False)
     waker = wakeup.Waker(app.create_app(loaded, database), database)
 
-    def deaf() -> dict[str, str]:
+    def stalled() -> dict[str, str]:
         try:
             return canary.stalled(waker, database, after=canary.STALLED_AFTER + app.longest_task(loaded))
-        except Exception as error:  # while the database or the broker is away, nothing is known about workers
+        except Exception as error:  # without database or broker nothing is known about the workers
             if errors.explained(error) is None:
                 raise
             return {}
 
-    return deaf
+    return stalled
 
 
 def reach(loaded: Settings, database: Database) -> str:
-    """Reach the broker, and give its kind. Raises what its client raises."""
+    """Connect to the broker and return its URL's scheme. Raises what the client library raises."""
     from workers.queue import app, broker, wakeup
 
     broker.prepare(loaded)
@@ -69,11 +69,11 @@ def reach(loaded: Settings, database: Database) -> str:
     return loaded.broker.url.partition("://")[0]
 
 
-def _broker(loaded: Settings, database: Database) -> Served:
+def _broker(loaded: Settings, database: Database) -> HealthLine:
     try:
-        return Served(f"broker: {reach(loaded, database)} answers", ok=True)
+        return HealthLine(f"broker: {reach(loaded, database)} answers", ok=True)
     except Exception as error:  # raised again unless it is an expected one
         message = errors.explained(error)
         if message is None:
             raise
-        return Served(f"broker: {message}. Work waits in the tables and goes on when it is back.", ok=False)
+        return HealthLine(f"broker: {message}. Work waits in the tables until the broker is back.", ok=False)

@@ -1,7 +1,7 @@
 """The connector contract: what a system's folder provides, and what the core provides to it.
 
-A connector speaks one vendor's API. It lists and fetches objects, declares what can be read, and turns the vendor's
-errors into the classes of `workers.errors`. It knows nothing of the database, the task queue or another connector: of
+A connector speaks one vendor's API. It lists and fetches objects, declares what can be read, and maps the vendor's
+errors to the classes of `workers.errors`. It knows nothing of the database, the task queue or another connector: of
 our modules it may import only this one, `http`, `streaming`, `workers.errors`, `models.values` and `models.exact`.
 
 The core calls a `Client` like this:
@@ -16,7 +16,7 @@ from before the call until its result is committed, so a client needs no locks o
 
 A folder contains these files. `options`, `resources` and `client` are required, the others as the system needs them:
 
-- `options.py`    class `Options(Connection)`, or `Webhooked` or `HandedIn`: the settings of one connection
+- `options.py`    class `Options(Connection)`, or `SendsWebhooks` or `TakesDocuments`: a connection's settings
 - `resources.py`  `resources(options) -> tuple[Resource, ...]`: what is mirrored, one declared row per resource
 - `table.py`      the vendor's whole list of resources as data, if it is long
 - `client.py`     class `Client`, the protocol below
@@ -26,12 +26,12 @@ A folder contains these files. `options`, `resources` and `client` are required,
 - `queries.py`    builds queries in the vendor's query language
 - `node.py`       writes the file that configures the vendor's side
 - `auth.py`       an `httpx.Auth` that logs in
-- `notices.py`    `read(packet, options) -> Notice | Ignored`: decodes a webhook
+- `webhooks.py`   `read(packet, options) -> ObjectRef | Ignored`: decodes a webhook; an `ObjectRef` is enqueued
 - `sandbox.py`    `create(**knobs) -> Starlette`: an HTTP server that behaves like the vendor and enforces its rules;
                   `app.state.sandbox` is its `Sandbox`
-- `sandbox_books.py`  the sandbox's data: an invented company
-- `sandbox_server.py` the sandbox's other state (login, faults), if it is long
-- `sandbox_day.py`    the sandbox's scenario: everyday edits, and a day of changes that mirrors get wrong
+- `sandbox_data.py`      the sandbox's data: an invented company
+- `sandbox_server.py`    the sandbox's other state (login, faults), if it is long
+- `sandbox_scenario.py`  everyday edits, and a scripted day of changes that mirrors get wrong
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from models.settings.connections import (
     TakesDocuments,
     Url,
 )
-from models.values import Chunk, Document, JsonObject, Notes, Shape, Snapshot, Tombstone, Withheld
+from models.values import Chunk, Document, JsonObject, Notes, ObjectRef, Shape, Snapshot, Tombstone, Withheld
 
 __all__ = [
     "CheckResult",
@@ -62,7 +62,7 @@ __all__ = [
     "Connection",
     "Duration",
     "Ignored",
-    "Malformed",
+    "MalformedWebhookError",
     "Network",
     "ObjectRef",
     "Resource",
@@ -162,7 +162,7 @@ class Sessions(Protocol):
         """Hold the account's login lock inside the block, so that only one worker logs in at a time.
 
         Call `get` again first thing inside: another worker may have logged in while this one waited. Raises
-        `errors.Busy` if the lock stays taken too long.
+        `errors.BusyError` if the lock stays taken too long.
         """
 
 
@@ -174,7 +174,7 @@ def _utc_now() -> datetime:
 class ClientRuntime:
     """What the core provides to a client.
 
-    - `alive`: call it as bytes of a long reply arrive; it extends the lease
+    - `heartbeat`: call it as bytes of a long reply arrive; it extends the lease
     - `sessions`: the shared session of this account
     - `now`: the clock that all workers share, aware; session expiry is measured by it
     - `largest`: bytes; a longer reply is refused by `Http.read` and must be read with `Http.stream`
@@ -214,7 +214,7 @@ def standalone() -> ClientRuntime:
 class CheckResult:
     """The result of `Client.check`.
 
-    `says`: one line for a person. `clock`: the vendor's time (`Date` header), aware; None if it sends none.
+    `summary`: one line for a person. `clock`: the vendor's time (`Date` header), aware; None if it sends none.
     """
 
     summary: str
@@ -271,21 +271,13 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectRef:
-    """A webhook that names an object: its key is enqueued, to be fetched."""
-
-    resource: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
 class Ignored:
     """A well-formed webhook that needs no work: answered 200, stored with this reason."""
 
     reason: str
 
 
-class Malformed(ValueError):  # noqa: N818 - read as a sentence: raise Malformed(...)
+class MalformedWebhookError(ValueError):
     """The webhook is not of this vendor's form: answered 400, with this message."""
 
 
@@ -301,5 +293,5 @@ class Sandbox(Protocol):
     def edit(self, random: Random) -> str:
         """Make one everyday change and send its webhooks. Returns a sentence that describes it."""
 
-    def story(self) -> Iterator[str]:
+    def scenario(self) -> Iterator[str]:
         """A scripted day: each step makes one change that mirrors get wrong, and yields a sentence on it."""

@@ -27,10 +27,10 @@ class IncompleteError(Exception):
 
 
 class Webhooks(Protocol):
-    """The interface of a system's `notices.py`."""
+    """The interface of a system's `webhooks.py`."""
 
     def read(self, packet: Any, options: Any) -> ObjectRef | Ignored:
-        """Decode a webhook's packet (parsed JSON). Raises `contract.Malformed`; its message is shown to the sender."""
+        """Decode a webhook's packet (parsed JSON). MalformedWebhookError: the sender gets its message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class System:
         if not self._has_file("webhooks"):
             return None
         self._attribute("webhooks", "read")
-        return cast("Webhooks", importlib.import_module(f"{self._package}.notices"))
+        return cast("Webhooks", importlib.import_module(f"{self._package}.webhooks"))
 
     @property
     def has_sandbox(self) -> bool:

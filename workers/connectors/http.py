@@ -41,7 +41,7 @@ _BOM = b"\xef\xbb\xbf"
 _PEEK_BYTES = 64
 """Bytes per read while looking for the first character of a body."""
 
-_EXCERPT = 200
+_EXCERPT_LENGTH = 200
 """Characters of a response body that an error message quotes."""
 
 
@@ -63,8 +63,8 @@ class Reply:
         try:
             return exact.loads(self.body)
         except ValueError:
-            excerpt = words(self.body, hidden=self.hidden)
-            raise TryLater(f"the answer is not JSON: {excerpt}", closes_gate=False) from None
+            quoted = excerpt(self.body, hidden=self.hidden)
+            raise TryLater(f"the answer is not JSON: {quoted}", closes_gate=False) from None
 
 
 class Streamed:
@@ -78,7 +78,7 @@ class Streamed:
         self._buffer = b""
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; empty at the end. A negative size reads all; TooLarge if that exceeds `largest`."""
+        """At most `size` bytes; empty at the end. A negative size reads all; TooLargeError above `largest`."""
         if size == 0:
             return b""
         if size < 0:
@@ -139,7 +139,7 @@ class _Deadline:
         self._timer.cancel()
 
     def body(self, response: httpx.Response) -> Iterator[bytes]:
-        """Yield the body. TimedOut if this deadline cut it.
+        """Yield the body. TimedOutError if this deadline cut it.
 
         A body without a declared length ends where the connection ends, so httpx reports no error for a cut one.
         """
@@ -199,7 +199,7 @@ class Http:
         self._client.close()
 
     def read(self, method: str, path: str, **request: Any) -> Reply:
-        """Make one request and read its whole response; TooLarge if the body exceeds `largest`.
+        """Make one request and read its whole response; TooLargeError if the body exceeds `largest`.
 
         `request`: httpx's `params`, `json`, `content`, `data`, `headers`, `files`.
         """
@@ -211,8 +211,8 @@ class Http:
     def stream(self, method: str, path: str, **request: Any) -> Iterator[Streamed]:
         """Make one request whose body may be long.
 
-        The deadline covers only the time until its headers. After that TimedOut means too little progress within one
-        timeout; total time and size have no limit.
+        The deadline covers only the time until its headers. After that TimedOutError means too little progress within
+        one timeout; total time and size have no limit.
         """
         with self._exchange(method, path, request) as (response, deadline):
             deadline.cancel()
@@ -271,7 +271,7 @@ class Http:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def body_unless_stalled(self, response: httpx.Response) -> Iterator[bytes]:
-        """Yield the body as it arrives, extending the lease; TimedOut if too few bytes arrive within one timeout."""
+        """Yield the body as it arrives, extending the lease; TimedOutError if too few arrive within one timeout."""
         waited, received, started = 0.0, 0, time.monotonic()
         for chunk in response.iter_bytes():
             self._runtime.heartbeat()
@@ -299,16 +299,16 @@ def reachable(url: str) -> bool:
         return False
 
 
-def words(body: bytes, *, hidden: Callable[[str], str] = str) -> str:
+def excerpt(body: bytes, *, hidden: Callable[[str], str] = str) -> str:
     """The beginning of a body as one line for an error message. Secrets are removed before it is cut, not after."""
-    return " ".join(hidden(body[: 4 * _EXCERPT].decode(errors="replace")).split())[:_EXCERPT]
+    return " ".join(hidden(body[: 4 * _EXCERPT_LENGTH].decode(errors="replace")).split())[:_EXCERPT_LENGTH]
 
 
 def _raise_for_status(response: httpx.Response, deadline: _Deadline, hidden: Callable[[str], str]) -> None:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
-        excerpt = words(_excerpt_bytes(deadline.body(response)), hidden=hidden)
+        quoted = excerpt(_excerpt_bytes(deadline.body(response)), hidden=hidden)
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
-        raise TryLater(f"HTTP {response.status_code} {excerpt}".strip(), after=_retry_after(response), refused=busy)
+        raise TryLater(f"HTTP {response.status_code} {quoted}".strip(), after=_retry_after(response), refused=busy)
     if response.is_redirect:
         raise SetAside(f"HTTP {response.status_code}: redirected; set `url` to the address that it redirects to")
 
@@ -319,7 +319,7 @@ def _excerpt_bytes(chunks: Iterator[bytes]) -> bytes:
     with suppress(httpx.TransportError, httpx.DecodingError, TimedOutError):
         for chunk in chunks:
             body += chunk
-            if len(body) > 4 * _EXCERPT:
+            if len(body) > 4 * _EXCERPT_LENGTH:
                 break
     return bytes(body)
 

@@ -37,7 +37,7 @@ class Page:
     rest: JsonObject
 
 
-def taken_apart(reply: Reply, items: str, key: str) -> Page:
+def split_page(reply: Reply, items: str, key: str) -> Page:
     """Split the reply's list named `items`; `key` names the field with an object's key, a string or an integer.
 
     A page without such a list has no objects. Raises TryLater if the reply is not JSON.

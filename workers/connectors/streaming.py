@@ -39,7 +39,7 @@ _DANGLING_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\\Z")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-class Broken(ValueError):  # noqa: N818 - read as a sentence: except streaming.Broken
+class BrokenReplyError(ValueError):
     """The response breaks off or is malformed. The message is the first line of the parser's error."""
 
 
@@ -53,7 +53,7 @@ class SeenKeys:
         self._database = sqlite3.connect("", isolation_level=None)
         for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
             self._database.execute(f"PRAGMA {pragma}")
-        self._database.execute("CREATE TABLE met (key BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE seen (key BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID")
         self._database.execute("BEGIN")
 
     def __enter__(self) -> Self:
@@ -65,13 +65,13 @@ class SeenKeys:
     def first(self, key: str, state: bytes) -> bytes | None:
         """Store the state of a new key and return None; for a known key return its stored state."""
         name = _key_bytes(key)
-        if self._database.execute("INSERT OR IGNORE INTO met VALUES (?, ?)", (name, state)).rowcount:
+        if self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (name, state)).rowcount:
             return None
-        return bytes(self._database.execute("SELECT state FROM met WHERE key = ?", (name,)).fetchone()[0])
+        return bytes(self._database.execute("SELECT state FROM seen WHERE key = ?", (name,)).fetchone()[0])
 
     def replace(self, key: str, state: bytes) -> None:
         """Replace the stored state of a known key."""
-        self._database.execute("UPDATE met SET state = ? WHERE key = ?", (state, _key_bytes(key)))
+        self._database.execute("UPDATE seen SET state = ? WHERE key = ?", (state, _key_bytes(key)))
 
 
 def _key_bytes(key: str) -> bytes:
@@ -86,7 +86,7 @@ class Body(Protocol):
 
 
 class Pieces:
-    """Reads a body in pieces of `PIECE` bytes; TooLarge if a record exceeds `LARGEST_RECORD`."""
+    """Reads a body in pieces of `PIECE` bytes; TooLargeError if a record exceeds `LARGEST_RECORD`."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
@@ -110,8 +110,8 @@ class Pieces:
 def items(body: Body) -> Iterator[Any]:
     """Yield the items of a JSON array as they arrive; numbers are in the normal form of `exact.loads`.
 
-    Raises Broken for malformed JSON, TooLarge for a record above `LARGEST_RECORD`, and SetAside for nesting or numbers
-    that would exhaust memory or crash the parser.
+    Raises BrokenReplyError for malformed JSON, TooLargeError for a record above `LARGEST_RECORD`, and SetAside for
+    nesting or numbers that would exhaust memory or crash the parser.
     """
     pieces = GuardedPieces(body)
     try:
@@ -119,7 +119,7 @@ def items(body: Body) -> Iterator[Any]:
             pieces.ended()
             yield exact.normalised(item)
     except (ijson.JSONError, ValueError, ArithmeticError) as error:  # a name or a number that Python does not take
-        raise Broken(str(error).strip().partition("\n")[0]) from None
+        raise BrokenReplyError(str(error).strip().partition("\n")[0]) from None
 
 
 class GuardedPieces(Pieces):

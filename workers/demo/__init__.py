@@ -1,0 +1,1 @@
+"""The demo: runs the product against the sandboxes, and compares the mirror with them."""

@@ -51,7 +51,7 @@ _LOST_SHARE, _DOUBLED_SHARE = 0.25, 0.25
 """Shares of the webhooks that the sandboxes lose and send twice on purpose."""
 
 _TIMEOUT = 180.0
-"""Seconds to wait for the receiver, and for the mirror to catch up."""
+"""Seconds to wait for the receiver, and again for the mirror to catch up."""
 
 _EDIT_PAUSE = 0.4
 _EQUAL = "[green]The mirror equals the sandboxes.[/]"
@@ -172,7 +172,7 @@ def _wait_for_receiver(console: Console, port: int) -> None:
 def _play_scenario(console: Console, sandboxes: dict[str, Sandbox], seed: int) -> None:
     """Play the scripted day of every sandbox, interleaved at random."""
     console.rule("A day of edits")
-    scenarios = {name: sandbox.story() for name, sandbox in sandboxes.items()}
+    scenarios = {name: sandbox.scenario() for name, sandbox in sandboxes.items()}
     rng = random.Random(seed)
     while scenarios:
         name = rng.choice(list(scenarios))

@@ -1,4 +1,4 @@
-"""`erpmirror check` with each kind of trouble made on purpose: real files, real databases, sandboxes over HTTP."""
+"""`erpmirror check` with each kind of failure: real files, real databases, sandboxes over HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 from pydantic import SecretStr
 from rich.console import Console
 from starlette.responses import Response
@@ -39,57 +38,48 @@ if TYPE_CHECKING:
 
 SYSTEMS = [name for name, system in discovery.systems().items() if system.has_sandbox]
 RESOURCES = ["items", "orders", "stocklevels", "deleted"]
-NOBODY = "http://127.0.0.1:9"
-
-
-@pytest.fixture(autouse=True)
-def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(configuration.VARIABLE, raising=False)
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
+UNUSED_URL = "http://127.0.0.1:9"
 
 
 @dataclass
-class Door:
-    """Stands before a sandbox. `instead`: the end of a path -> what is answered there."""
+class Proxy:
+    """Forwards requests to a sandbox. `instead`: the end of a path -> the response that is sent instead."""
 
     app: ASGIApp
     instead: dict[str, Response] = field(default_factory=dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = next((each for end, each in self.instead.items() if scope.get("path", "").endswith(end)), self.app)
-        await answer(scope, receive, send)
+        handler = next((each for end, each in self.instead.items() if scope.get("path", "").endswith(end)), self.app)
+        await handler(scope, receive, send)
 
 
 @dataclass(frozen=True)
 class Vendor:
-    """A served sandbox, and the settings that lead to it under the connection `it`."""
+    """A sandbox behind a proxy, for the connection `it`."""
 
     system: str
     sandbox: Any
-    door: Door
+    proxy: Proxy
     url: str
 
     def connect(self, **values: Any) -> None:
-        """Write the settings file; its tables exist."""
-        mine = self.sandbox.settings() | {"url": self.url, "requests_per_minute": 600_000} | values
-        Path("erpmirror.toml").write_text(table("it", mine), encoding="utf-8")
+        """Write the settings file and create the tables."""
+        settings = self.sandbox.settings() | {"url": self.url, "requests_per_minute": 600_000} | values
+        Path("erpmirror.toml").write_text(table("it", settings), encoding="utf-8")
         assert 0 == CliRunner().invoke(cli.app, ["migrate"]).exit_code
 
 
 @contextmanager
 def vendor(system: str, **knobs: Any) -> Iterator[Vendor]:
     app = discovery.systems()[system].sandbox(**knobs)
-    door = Door(app)
-    with served(door, date_header="now" not in knobs) as url:
-        yield Vendor(system, app.state.sandbox, door, url)
+    proxy = Proxy(app)
+    with served(proxy, date_header="now" not in knobs) as url:
+        yield Vendor(system, app.state.sandbox, proxy, url)
 
 
 @pytest.fixture
 def books() -> Iterator[Vendor]:
-    """Directo, three resources."""
+    """Directo with three resources."""
     with vendor("directo") as served_vendor:
         served_vendor.connect(resources=RESOURCES[:-1])
         yield served_vendor
@@ -101,10 +91,10 @@ def check(*words: str) -> Result:
     return result
 
 
-def proofs(*, fine: bool) -> dict[str, dict[str, Any]]:
-    """What was proved of the connection, by what it was."""
+def outcomes(*, ok: bool) -> dict[str, dict[str, Any]]:
+    """The outcomes for the connection: what was checked -> its row."""
     result = check("--json")
-    assert int(not fine) == result.exit_code, result.output
+    assert int(not ok) == result.exit_code, result.output
     return {row["what"]: row for row in json.loads(result.stdout) if row["connection"] == "it"}
 
 
@@ -112,14 +102,14 @@ def oks(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
     return {what: row["ok"] for what, row in found.items()}
 
 
-# What is well
+# Success
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_login_and_every_resource_are_proved_by_themselves(system: str) -> None:
+def test_login_and_each_resource_are_checked(system: str) -> None:
     with vendor(system) as served_vendor:
         served_vendor.connect()
-        found = proofs(fine=True)
+        found = outcomes(ok=True)
         options = configuration.load().connections["it"]
         names = [resource.name for resource in discovery.systems()[system].resources(options)]
     assert names == [what for what in found if what not in {"login", "clock", "hours"}]
@@ -130,22 +120,22 @@ def test_login_and_every_resource_are_proved_by_themselves(system: str) -> None:
 
 
 @pytest.mark.usefixtures("books")
-def test_programs_get_what_people_see() -> None:
+def test_json_has_the_rows_of_the_table() -> None:
     rows = json.loads(check("--json").stdout)
-    shown = check().stdout
+    printed = check().stdout
     assert [{"connection", "system", "what", "says", "ok", "remedy"}] * len(rows) == [set(row) for row in rows]
     assert ["settings", "database", "broker", "login", "clock", *RESOURCES] == [row["what"] for row in rows]
     assert [(None, None)] * 3 + [("it", "directo")] * 6 == [(row["connection"], row["system"]) for row in rows]
-    assert [] == [row["what"] for row in rows if row["what"] not in shown]
+    assert [] == [row["what"] for row in rows if row["what"] not in printed]
 
 
-def test_a_check_asks_and_leaves_no_trace_at_the_gate(books: Vendor) -> None:
+def test_a_check_asks_each_resource_and_gives_the_lease_back(books: Vendor) -> None:
     check()
-    assert set(RESOURCES) == {each.partition("?")[0] for each in books.sandbox.asked}
+    assert set(RESOURCES) == {each.partition("?")[0] for each in books.sandbox.requests}
     loaded = configuration.load()
     database = cli.common.database(loaded)
-    door = gate.Gate(database, loaded.connections["it"])
-    door.cancel(door.acquire())
+    account = gate.Gate(database, loaded.connections["it"])
+    account.cancel(account.acquire())
     database.close()
 
 
@@ -153,46 +143,46 @@ def test_a_check_asks_and_leaves_no_trace_at_the_gate(books: Vendor) -> None:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_wrong_login_names_its_keys_and_nothing_else_is_asked(system: str) -> None:
+def test_the_remedy_for_a_wrong_login_names_its_settings_and_resources_are_skipped(system: str) -> None:
     with vendor(system) as served_vendor:
-        given = served_vendor.sandbox.settings()
-        options = discovery.systems()[system].options.model_validate({"name": "it", "url": NOBODY} | given)
-        secrets = [name for name in given if isinstance(getattr(options, name, None), SecretStr)]
+        values = served_vendor.sandbox.settings()
+        options = discovery.systems()[system].options.model_validate({"name": "it", "url": UNUSED_URL} | values)
+        secrets = [name for name in values if isinstance(getattr(options, name, None), SecretStr)]
         served_vendor.connect(**dict.fromkeys(secrets, "wrong-0-login"))
         result = check()
-        found = proofs(fine=False)
+        found = outcomes(ok=False)
         file = configuration.find()
     login = found.pop("login")
     assert not login["ok"]
     assert [] == [name for name in secrets if f"`{name}`" not in login["remedy"]]
     assert f"[connections.it] of {file}" in login["remedy"]
-    told = "checked by the first document; " if isinstance(options, Interpreter) else "not checked: the login failed"
-    assert [] == [row["says"] for row in found.values() if not row["says"].startswith(told)]
+    answer = "checked by the first document; " if isinstance(options, Interpreter) else "not checked: the login failed"
+    assert [] == [row["says"] for row in found.values() if not row["says"].startswith(answer)]
     assert found
     assert "wrong-0-login" not in result.output + json.dumps(found) + json.dumps(login)
 
 
-def test_a_login_remedy_names_what_identifies_the_account() -> None:
+def test_the_login_settings_are_those_that_identify_the_account() -> None:
     one = Interpreter.model_validate({"name": "it", "system": "interpreter", "store": "3546", "api_key": "k"})
-    person = one.model_copy(update={"api_key": None, "user_id": "17", "user_token": SecretStr("t")})
+    other = one.model_copy(update={"api_key": None, "user_id": "17", "user_token": SecretStr("t")})
     assert ["store", "api_key"] == hints.login_keys(one)
-    assert ["store", "user_id", "user_token"] == hints.login_keys(person)
+    assert ["store", "user_id", "user_token"] == hints.login_keys(other)
 
 
-def test_a_vendor_who_cannot_be_reached_is_told_with_his_url(books: Vendor) -> None:
-    books.connect(url=NOBODY)
-    found = proofs(fine=False)
+def test_the_remedy_for_an_unreachable_vendor_names_its_url(books: Vendor) -> None:
+    books.connect(url=UNUSED_URL)
+    found = outcomes(ok=False)
     assert not found["login"]["ok"]
     assert f"check `url` in [connections.it] of {configuration.find()}" in found["login"]["remedy"]
     assert {"not checked: the login failed"} == {found[name]["says"] for name in RESOURCES}
 
 
 @pytest.mark.usefixtures("books")
-def test_one_connection_that_fails_does_not_stop_the_others() -> None:
+def test_a_failed_connection_does_not_stop_the_others() -> None:
     file = Path("erpmirror.toml")
-    away = table("away", {"system": "dilovod", "api_key": "k", "resources": ["catalogs.goods"], "url": NOBODY})
+    away = table("away", {"system": "dilovod", "api_key": "k", "resources": ["catalogs.goods"], "url": UNUSED_URL})
     file.write_text(away + file.read_text(encoding="utf-8"), encoding="utf-8")
-    assert {True} == {row["ok"] for row in proofs(fine=False).values()}
+    assert {True} == {row["ok"] for row in outcomes(ok=False).values()}
 
 
 # The clock
@@ -209,10 +199,10 @@ def test_one_connection_that_fails_does_not_stop_the_others() -> None:
     ],
     ids=str,
 )
-def test_a_clock_is_wrong_from_two_minutes_on(off: timedelta, says: str, *, ok: bool) -> None:
+def test_a_clock_fails_from_two_minutes_on(off: timedelta, says: str, *, ok: bool) -> None:
     with vendor("directo", now=lambda: datetime.now(UTC) + off) as served_vendor:
         served_vendor.connect(resources=RESOURCES[:-1])
-        found = proofs(fine=ok)
+        found = outcomes(ok=ok)
     assert found["clock"]["says"].endswith(says)
     assert (None if ok else hints.CLOCK) == found["clock"]["remedy"]
     assert {"login": True, "clock": ok} | dict.fromkeys(RESOURCES, True) == oks(found)
@@ -222,9 +212,9 @@ def test_a_clock_is_wrong_from_two_minutes_on(off: timedelta, says: str, *, ok: 
 
 
 @pytest.mark.parametrize("name", ["orders", "items"])
-def test_a_forbidden_resource_fails_alone_and_says_which_right_is_missing(books: Vendor, name: str) -> None:
+def test_a_forbidden_resource_fails_alone_and_its_remedy_names_the_missing_right(books: Vendor, name: str) -> None:
     books.sandbox.refused[name] = directo.FORBIDDEN
-    found = proofs(fine=False)
+    found = outcomes(ok=False)
     assert [name] == [what for what, row in found.items() if not row["ok"]]
     assert "API key lacks required permissions" in found[name]["says"]
     assert (
@@ -233,11 +223,11 @@ def test_a_forbidden_resource_fails_alone_and_says_which_right_is_missing(books:
     ) == found[name]["remedy"]
 
 
-def test_a_role_that_may_not_read_fails_alone() -> None:
+def test_a_resource_that_the_role_may_not_read_fails_alone() -> None:
     with vendor("dilovod") as served_vendor:
         served_vendor.connect(resources=["catalogs.goods", "catalogs.units"])
         served_vendor.sandbox.books.denied.add("catalogs.goods")
-        found = proofs(fine=False)
+        found = outcomes(ok=False)
     assert ["catalogs.goods"] == [what for what, row in found.items() if not row["ok"]]
     assert "the right to read catalogs.goods" in found["catalogs.goods"]["remedy"]
 
@@ -250,47 +240,48 @@ def test_a_role_that_may_not_read_fails_alone() -> None:
         (Response("broken", 500), "if the vendor has an outage, wait"),
         (Response("slow down", 429, {"Retry-After": "1"}), "wait 1 s, as the vendor asks"),
     ],
-    ids=["html", "misread", "500", "429"],
+    ids=["html", "other_json", "500", "429"],
 )
 def test_a_resource_that_cannot_be_read_now_fails_alone(books: Vendor, answer: Response, remedy: str) -> None:
-    books.door.instead["/orders"] = answer
-    found = proofs(fine=False)
+    books.proxy.instead["/orders"] = answer
+    found = outcomes(ok=False)
     assert ["orders"] == [what for what, row in found.items() if not row["ok"]]
     assert remedy in found["orders"]["remedy"]
 
 
-@pytest.mark.timeout(50)  # a person's patience is longer
-def test_a_gate_that_is_shut_for_long_is_not_waited_for(books: Vendor) -> None:
-    books.door.instead["/orders"] = Response("slow down", 429, {"Retry-After": "7200"})
-    found = proofs(fine=False)
-    well = dict.fromkeys(["login", "clock", "items"], True)
-    assert well | dict.fromkeys(["orders", "stocklevels", "deleted"], False) == oks(found)
+@pytest.mark.timeout(50)  # the longest wait for a lease is a minute
+def test_a_gate_that_stays_closed_for_long_is_not_waited_for(books: Vendor) -> None:
+    books.proxy.instead["/orders"] = Response("slow down", 429, {"Retry-After": "7200"})
+    found = outcomes(ok=False)
+    succeeded = dict.fromkeys(["login", "clock", "items"], True)
+    assert succeeded | dict.fromkeys(["orders", "stocklevels", "deleted"], False) == oks(found)
     assert "not checked: the account's gate is closed until" in found["stocklevels"]["says"]
     assert "not checked: the gate is closed" == found["deleted"]["says"]
-    again = proofs(fine=False)
+    again = outcomes(ok=False)
     assert "gate is closed until" in again["login"]["says"]
     assert again["login"]["remedy"].startswith("wait until ")
 
 
-def test_closed_hours_are_no_failure_and_end_at_the_next_opening() -> None:
+def test_closed_hours_are_no_failure_and_the_next_opening_is_printed() -> None:
     opens = datetime.now(UTC) + timedelta(hours=8)
     hours = f"{opens:%H:%M}", f"{opens + timedelta(hours=2):%H:%M}"
     with vendor("easyflor", closed=True, hours=hours) as served_vendor:
         served_vendor.connect()
-        found = proofs(fine=True)
+        found = outcomes(ok=True)
     assert found["hours"]["says"].startswith(f"closed for full syncs until {opens:%Y-%m-%d %H:%M} UTC")
 
 
 @pytest.mark.usefixtures("books")
-def test_an_answer_that_nothing_is_open_is_no_failure() -> None:
+def test_a_reply_that_the_vendor_is_closed_is_no_failure() -> None:
     loaded = configuration.load()
     database = cli.common.database(loaded)
-    interview = connection_check.ConnectionCheck(context.connection_context(database, loaded, "it"), lambda _: None)
-    shut = errors.ClosedError("only before 5 AM", until=datetime(2026, 6, 1, 18, tzinfo=UTC))
-    proof = interview._ended("items", shut, hints.of_resource(shut, "items", "[connections.it] of f"))
+    connection = connection_check.ConnectionCheck(context.connection_context(database, loaded, "it"), lambda _: None)
+    closed = errors.ClosedError("only before 5 AM", until=datetime(2026, 6, 1, 18, tzinfo=UTC))
+    outcome = connection._failed("items", closed, hints.of_resource(closed, "items", "[connections.it] of f"))
     database.close()
     assert (
-        connection_check.Proof("it", "directo", "items", "closed until 2026-06-01 18:00 UTC: only before 5 AM") == proof
+        connection_check.CheckOutcome("it", "directo", "items", "closed until 2026-06-01 18:00 UTC: only before 5 AM")
+        == outcome
     )
 
 
@@ -298,73 +289,75 @@ def test_an_answer_that_nothing_is_open_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("folder", [None, "incoming"])
-def test_what_is_handed_in_is_proved_by_the_first_document(folder: str | None) -> None:
+def test_a_handed_in_resource_is_checked_by_its_first_document(folder: str | None) -> None:
     with vendor("interpreter") as served_vendor:
         if folder is not None:
             Path(folder).mkdir()
         served_vendor.connect(inbox=folder)
-        found = proofs(fine=True)
+        found = outcomes(ok=True)
     assert found["invoice"]["says"].startswith("checked by the first document")
 
 
-def test_a_watched_folder_that_workers_will_make_need_not_be_there() -> None:
+def test_a_watched_folder_that_workers_will_create_need_not_exist() -> None:
     with vendor("interpreter") as served_vendor:
         served_vendor.connect(inbox="incoming")
-        found = proofs(fine=True)
+        found = outcomes(ok=True)
     assert found["invoice"]["says"].endswith("incoming/invoice will be made and watched")
     assert not Path("incoming").exists()
 
 
-def test_a_watched_folder_for_which_there_is_no_place_is_told_with_how_to_make_it() -> None:
+def test_a_watched_folder_without_a_parent_fails_and_the_remedy_creates_it() -> None:
     with vendor("interpreter") as served_vendor:
         served_vendor.connect(inbox="mnt/scans")
-        found = proofs(fine=False)
+        found = outcomes(ok=False)
     missing = Path("mnt").absolute()
     assert {"login": True, "clock": True, "deliverynote": False, "invoice": False} == oks(found)
     assert f"{missing} cannot be used: No such file or directory" in found["invoice"]["says"]
     assert f"mkdir -p {missing}" in found["invoice"]["remedy"]
 
 
-def test_the_folder_of_each_kind_must_take_files() -> None:
+def test_the_watched_folder_of_each_kind_must_be_writable() -> None:
     Path("incoming").mkdir()
     Path("incoming/invoice").write_text("no folder", encoding="utf-8")
     with vendor("interpreter") as served_vendor:
         served_vendor.connect(inbox="incoming")
-        found = proofs(fine=False)
+        found = outcomes(ok=False)
     assert {"login": True, "clock": True, "deliverynote": True, "invoice": False} == oks(found)
     assert "Not a directory" in found["invoice"]["says"]
     assert [Path("incoming/invoice")] == list(Path("incoming").iterdir()), "nothing is left behind"
 
 
-# Words
+# Messages
 
 
 def _failures(base: type[errors.VendorError] = errors.VendorError) -> Iterator[errors.VendorError]:
     for kind in base.__subclasses__():
         if kind.__module__ == errors.__name__:
-            more: dict[str, Any] = {"until": datetime.now(UTC)} if kind is errors.ClosedError else {}
-            yield kind("words", **more)
+            arguments: dict[str, Any] = {"until": datetime.now(UTC)} if kind is errors.ClosedError else {}
+            yield kind("words", **arguments)
             yield from _failures(kind)
 
 
 @pytest.mark.parametrize("failure", list(_failures()), ids=lambda failure: type(failure).__name__)
-def test_every_fate_but_closed_hours_has_a_remedy(failure: errors.VendorError) -> None:
+def test_every_failure_but_closed_hours_has_a_remedy(failure: errors.VendorError) -> None:
     found = hints.of_resource(failure, "items", "[connections.it] of f")
     assert isinstance(failure, errors.ClosedError) == (found is None)
 
 
-def test_the_table_fits_100_columns_and_cuts_no_name() -> None:
+def test_the_table_fits_80_columns_and_cuts_no_name() -> None:
     long = "informationRegisters.goodsPrices"
     remedy = hints.of_resource(errors.SetAside("no", whole_resource=True), long, "[connections.it] of /etc/x.toml")
     rows = [
-        connection_check.Proof(None, None, "settings", "/etc/erpmirror/erpmirror.toml"),
-        connection_check.Proof("it", "dilovod", "login", "the role sees 300 kinds of objects, " * 5),
-        connection_check.Proof("it", "dilovod", long, "Access denied, check role settings", ok=False, remedy=remedy),
+        connection_check.CheckOutcome(None, None, "settings", "/etc/erpmirror/erpmirror.toml"),
+        connection_check.CheckOutcome("it", "dilovod", "login", "the role sees 300 kinds of objects, " * 5),
+        connection_check.CheckOutcome(
+            "it", "dilovod", long, "Access denied, check role settings", ok=False, remedy=remedy
+        ),
     ]
-    console = Console(width=100, file=io.StringIO())
+    console = Console(width=80, file=io.StringIO())
     console.print(check_command.table(rows))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
     assert [["!!", long]] == [line.split()[:2] for line in lines if "!!" in line]
     words = " ".join(" ".join(lines).split())
     assert "→ give this login the right to read" in words
@@ -372,12 +365,12 @@ def test_the_table_fits_100_columns_and_cuts_no_name() -> None:
 
 @pytest.mark.usefixtures("books")
 def test_progress_is_shown_on_a_terminal_and_keeps_the_output_clean() -> None:
-    mine, theirs = pty.openpty()
+    ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "workers.cli", "check", "--json"]
     env = {"TERM": "xterm", **os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, env=env, check=True)
     os.close(theirs)
-    shown = os.read(mine, 100_000).decode()
-    os.close(mine)
-    assert "Asking" in shown
+    progress = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "Checking" in progress
     assert [*RESOURCES] == [row["what"] for row in json.loads(ran.stdout)][-len(RESOURCES) :]

@@ -1,4 +1,4 @@
-"""`up` restarts what ends, and stops everything on a signal."""
+"""The supervisor restarts processes that end, and stops all of them on a signal."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from workers.queue import canary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 60
+TIMEOUT = 60
 
 
 class Running:
-    """A running supervisor, and its output so far."""
+    """A running supervisor and its output."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
         self.process = process
-        self._output = output
+        self._file = output
 
-    def said(self) -> str:
-        return self._output.read_text(encoding="utf-8")
+    def output(self) -> str:
+        return self._file.read_text(encoding="utf-8")
 
     def pids(self, name: str) -> list[int]:
-        return [int(pid) for pid in re.findall(rf"{name} runs as process (\d+)", self.said())]
+        return [int(pid) for pid in re.findall(rf"{name} runs as process (\d+)", self.output())]
 
     def until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
             time.sleep(0.02)
 
 
 @contextmanager
 def supervising(folder: Path, verbs: dict[str, list[str]]) -> Iterator[Running]:
-    output = folder / "said"
+    output = folder / "output"
     script = (
-        "from workers import supervisor\n"
+        "from workers.cli import supervisor\n"
         f"supervisor.run({verbs!r}, print_line=lambda name, line: print(name, line, flush=True))\n"
     )
     with started(output, "-c", script) as running:
@@ -67,7 +67,7 @@ def started(output: Path, *arguments: str) -> Iterator[Running]:
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
 
 
 def alive(pid: int) -> bool:
@@ -79,7 +79,7 @@ def alive(pid: int) -> bool:
 
 
 def group(pid: int) -> list[int]:
-    """The living processes of a group."""
+    """The running processes of a process group."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -101,18 +101,18 @@ def beat(tmp_path: Path) -> list[str]:
     return ["beat", "--config", str(file)]
 
 
-def test_a_killed_child_returns(tmp_path: Path, beat: list[str]) -> None:
+def test_a_killed_process_is_started_again(tmp_path: Path, beat: list[str]) -> None:
     with supervising(tmp_path, {"one": beat, "two": beat}) as running:
         running.until(lambda: running.pids("one") and running.pids("two"))
         first, other = running.pids("one")[0], running.pids("two")[0]
         os.kill(first, signal.SIGKILL)
         running.until(lambda: len(running.pids("one")) > 1)
-        assert "one ended (killed by SIGKILL); starting it again in 0.5 s" in running.said()
+        assert "one ended (killed by SIGKILL); starting it again in 0.5 s" in running.output()
         assert alive(running.pids("one")[1])
         assert [other] == running.pids("two")
 
 
-def test_a_killed_workers_own_children_do_not_outlive_it(tmp_path: Path, beat: list[str]) -> None:
+def test_the_child_processes_of_a_killed_worker_are_killed(tmp_path: Path, beat: list[str]) -> None:
     with supervising(tmp_path, {"sync": ["worker", "--concurrency", "1", *beat[1:]]}) as running:
         running.until(lambda: running.pids("sync"))
         first = running.pids("sync")[0]
@@ -122,47 +122,47 @@ def test_a_killed_workers_own_children_do_not_outlive_it(tmp_path: Path, beat: l
         running.until(lambda: not group(first))
 
 
-def test_a_worker_that_lives_but_takes_nothing_from_its_queue_is_started_again(tmp_path: Path, beat: list[str]) -> None:
+def test_a_running_worker_that_takes_no_messages_is_started_again(tmp_path: Path, beat: list[str]) -> None:
     database = Database(f"sqlite:///{tmp_path / 'var' / 'erpmirror.db'}")
     c = tables.canaries.c
 
-    def served() -> bool:
+    def healthy() -> bool:
         return [None] == [
-            sign.problem for sign in canary.queue_health(database) if sign.queue == "sync" and sign.worker
+            each.problem for each in canary.queue_health(database) if each.queue == "sync" and each.worker
         ]
 
-    def waits() -> bool:
-        return any(sign.waiting_since is not None for sign in canary.queue_health(database) if sign.queue == "sync")
+    def waiting() -> bool:
+        return any(each.waiting_since is not None for each in canary.queue_health(database) if each.queue == "sync")
 
-    with started(tmp_path / "said", "-m", "workers.cli", "up", "--concurrency", "1", *beat[1:]) as running:
-        running.until(served)
-        deaf = running.pids("sync")[0]
-        os.killpg(deaf, signal.SIGSTOP)
-        running.until(waits)
+    with started(tmp_path / "output", "-m", "workers.cli", "up", "--concurrency", "1", *beat[1:]) as running:
+        running.until(healthy)
+        stopped = running.pids("sync")[0]
+        os.killpg(stopped, signal.SIGSTOP)
+        running.until(waiting)
         with database.begin() as tx:  # as if an hour had passed
             earlier = database.now(tx) - timedelta(hours=1)
             tx.execute(sa.update(tables.canaries).where(c.queue == "sync").values(sent_at=earlier))
             tx.execute(sa.update(tables.canaries).where(c.queue == "sync").values(answered_at=None))
         running.until(lambda: len(running.pids("sync")) > 1)
-        assert "sync has taken no message for 60 min; starting it again" in running.said()
-        assert not alive(deaf)
-        running.until(lambda: served() and not waits())
+        assert "sync has taken no message for 60 min; starting it again" in running.output()
+        assert not alive(stopped)
+        running.until(lambda: healthy() and not waiting())
         assert 1 == len(running.pids("full_sync"))
     database.close()
 
 
-def test_pauses_grow_while_a_child_keeps_dying(tmp_path: Path) -> None:
+def test_the_restart_delay_doubles_while_a_process_keeps_ending(tmp_path: Path) -> None:
     with supervising(tmp_path, {"one": ["no-such-verb"]}) as running:
-        running.until(lambda: "starting it again in 1 s" in running.said())
-        assert "one ended (status 2); starting it again in 0.5 s" in running.said()
-        assert "No such command 'no-such-verb'" in running.said()
+        running.until(lambda: "starting it again in 1 s" in running.output())
+        assert "one ended (status 2); starting it again in 0.5 s" in running.output()
+        assert "No such command 'no-such-verb'" in running.output()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_stops_all_and_leaves_nothing_behind(tmp_path: Path, beat: list[str], number: signal.Signals) -> None:
+def test_a_signal_stops_all_processes(tmp_path: Path, beat: list[str], number: signal.Signals) -> None:
     with supervising(tmp_path, {"one": beat, "two": beat}) as running:
         running.until(lambda: running.pids("one") and running.pids("two"))
         children = running.pids("one") + running.pids("two")
         running.process.send_signal(number)
-        assert 0 == running.process.wait(PATIENCE)
+        assert 0 == running.process.wait(TIMEOUT)
         assert [] == [pid for pid in children if alive(pid)]

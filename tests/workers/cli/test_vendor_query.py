@@ -1,4 +1,4 @@
-"""A person's question goes through the gate like everybody's."""
+"""A request on behalf of a user goes through the account's gate."""
 
 from __future__ import annotations
 
@@ -42,51 +42,51 @@ def six(connect: Connect) -> Iterator[Harness]:
         yield connected
 
 
-def test_an_answer_comes_decoded_and_leaves_nothing_held(six: Harness) -> None:
+def test_the_reply_is_decoded_and_the_lease_given_back(six: Harness) -> None:
     assert {"raw": {"v": 1}, "listed": "1"} == vendor_query.ask(six.context, ["goods", "1"])
     assert (0, {}) == (six.leases(), six.inbox())
 
 
-def test_a_question_holds_the_gate(six: Harness) -> None:
+def test_a_request_holds_a_lease(six: Harness) -> None:
     refused = []
 
-    def somebody_asks() -> None:
+    def another_request() -> None:
         with pytest.raises(gate.GateClosed):
             six.context.gate.acquire()
         refused.append(True)
 
-    six.vendor.meanwhile["goods/1"] = somebody_asks
+    six.vendor.meanwhile["goods/1"] = another_request
     vendor_query.ask(six.context, ["goods", "1"])
     assert [True] == refused
 
 
-def test_a_question_waits_for_its_turn(six: Harness) -> None:
+def test_a_request_waits_for_a_lease(six: Harness) -> None:
     lease = six.context.gate.acquire()
     answers: list[object] = []
-    asked = six.in_thread(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
-    asked.join(0.4)
+    thread = six.in_thread(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
+    thread.join(0.4)
     assert [] == six.vendor.asked
     six.context.gate.cancel(lease)
-    asked.join(10)
+    thread.join(10)
     assert 1 == len(answers)
 
 
-def test_whoever_waits_for_the_vendors_pace_before_asking_is_waited_for_too(connect: Connect) -> None:
+def test_a_request_waits_for_a_lease_whose_holder_waits_for_the_rate_limit(connect: Connect) -> None:
     with connect(timeout="60s", requests_per_minute=40) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}}
         six.context.gate.cancel(six.context.gate.acquire())
         lease = six.context.gate.acquire()
         answers: list[object] = []
-        asked = six.in_thread(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
-        asked.join(0.4)
-        assert asked.is_alive()
+        thread = six.in_thread(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
+        thread.join(0.4)
+        assert thread.is_alive()
         six.clock.advance(seconds=10)
         six.context.gate.cancel(lease)
-        asked.join(20)
+        thread.join(20)
         assert 1 == len(answers)
 
 
-def test_a_question_that_the_vendor_cannot_answer_now_shuts_the_gate_for_all(six: Harness) -> None:
+def test_a_429_closes_the_gate_for_all_requests(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(429, {"Retry-After": "30"}, "slow down")]
     with pytest.raises(errors.TryLater, match="slow down"):
         vendor_query.ask(six.context, ["goods", "1"])
@@ -94,7 +94,7 @@ def test_a_question_that_the_vendor_cannot_answer_now_shuts_the_gate_for_all(six
         six.context.gate.acquire()
 
 
-def test_a_refusal_leaves_the_gate_open_and_repeats_no_secret(six: Harness) -> None:
+def test_a_refusal_leaves_the_gate_open_and_its_message_hides_the_secret(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(400, {}, "key very-secret is blocked")]
     with pytest.raises(errors.SetAside, match=r"key \*\*\* is blocked"):
         vendor_query.ask(six.context, ["goods", "1"])
@@ -102,19 +102,19 @@ def test_a_refusal_leaves_the_gate_open_and_repeats_no_secret(six: Harness) -> N
     six.context.gate.acquire()
 
 
-def test_an_answer_that_is_not_understood_is_said_so(six: Harness) -> None:
+def test_a_reply_that_is_not_json_is_an_error(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(200, {}, "<html>")]
     with pytest.raises(errors.TryLater, match="not JSON"):
         vendor_query.ask(six.context, ["goods", "1"])
 
 
-def test_an_answer_that_took_longer_than_its_lease_is_an_answer_still(six: Harness) -> None:
+def test_a_reply_that_took_longer_than_its_lease_is_returned(six: Harness) -> None:
     six.vendor.meanwhile["goods/1"] = lambda: six.clock.advance(minutes=5)
     assert {"v": 1} == vendor_query.ask(six.context, ["goods", "1"])["raw"]
 
 
-@pytest.mark.timeout(50)  # a person's patience is longer
-def test_a_gate_that_opens_too_late_for_a_person_is_not_waited_for(six: Harness) -> None:
+@pytest.mark.timeout(50)  # the longest wait for a lease is a minute
+def test_a_gate_that_opens_after_the_longest_wait_is_not_waited_for(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(429, {"Retry-After": "7200"}, "slow down")]
     with pytest.raises(errors.TryLater):
         vendor_query.ask(six.context, ["goods", "1"])
@@ -122,22 +122,22 @@ def test_a_gate_that_opens_too_late_for_a_person_is_not_waited_for(six: Harness)
         vendor_query.ask(six.context, ["goods", "1"])
 
 
-# The knock at the door
+# Checks
 
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 @dataclass
-class Door:
-    """Tells the test of each request that comes to a vendor."""
+class Proxy:
+    """Calls `on_request` before each request reaches the vendor."""
 
-    told: Callable[[], object] = lambda: None
+    on_request: Callable[[], object] = lambda: None
 
     def before(self, app: ASGIApp) -> ASGIApp:
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http":
-                await to_thread.run_sync(self.told)
+                await to_thread.run_sync(self.on_request)
             await app(scope, receive, send)
 
         return guarded
@@ -145,31 +145,31 @@ class Door:
 
 @dataclass(frozen=True)
 class Books:
-    """Directo, mirrored, its clock and its door in the test's hand."""
+    """Directo's sandbox behind a proxy, with the clock at `NOON`."""
 
     context: ConnectionContext
     sandbox: Any
-    door: Door
+    proxy: Proxy
 
 
 @pytest.fixture
 def books(sqlite: Database, tmp_path: Path) -> Iterator[Books]:
-    door = Door()
-    with mirrored(sqlite, tmp_path, directo={"now": lambda: NOON, "door": door.before}) as mirror:
-        yield Books(mirror.context("directo"), mirror.sandboxes["directo"], door)
+    proxy = Proxy()
+    with mirrored(sqlite, tmp_path, directo={"now": lambda: NOON, "door": proxy.before}) as mirror:
+        yield Books(mirror.context("directo"), mirror.sandboxes["directo"], proxy)
 
 
-@pytest.mark.parametrize("question", ["check", "probe"])
-def test_a_proof_holds_the_gate_and_gives_it_back(books: Books, question: str) -> None:
+@pytest.mark.parametrize("request_name", ["check", "probe"])
+def test_a_check_holds_a_lease_and_gives_it_back(books: Books, request_name: str) -> None:
     refused = []
 
-    def somebody_asks() -> None:
+    def another_request() -> None:
         with pytest.raises(gate.GateClosed):
             books.context.gate.acquire()
         refused.append(True)
 
-    books.door.told = somebody_asks
-    if question == "check":
+    books.proxy.on_request = another_request
+    if request_name == "check":
         vendor_query.check(books.context)
     else:
         assert vendor_query.probe(books.context, books.context.resources["items"])
@@ -177,9 +177,9 @@ def test_a_proof_holds_the_gate_and_gives_it_back(books: Books, question: str) -
     books.context.gate.cancel(books.context.gate.acquire())
 
 
-def test_a_probe_asks_for_that_resource(books: Books) -> None:
+def test_a_probe_reads_only_its_resource(books: Books) -> None:
     vendor_query.probe(books.context, books.context.resources["orders"])
-    assert {"orders"} == {asked.partition("?")[0] for asked in books.sandbox.asked}
+    assert {"orders"} == {asked.partition("?")[0] for asked in books.sandbox.requests}
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,9 @@ def test_a_probe_asks_for_that_resource(books: Books) -> None:
     ],
     ids=str,
 )
-def test_the_time_that_an_answer_takes_is_no_difference_of_clocks(
+def test_the_duration_of_the_request_is_not_a_clock_difference(
     books: Books, clock: timedelta, ahead: timedelta
 ) -> None:
     books.sandbox.now = lambda: NOON + clock
     moments = iter([NOON, NOON + timedelta(minutes=5)])
-    assert ahead == vendor_query.check(books.context, now=moments.__next__).ahead
+    assert ahead == vendor_query.check(books.context, now=moments.__next__).clock_ahead

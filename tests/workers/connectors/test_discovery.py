@@ -11,7 +11,7 @@ import pytest
 from tests.workers import vendor_harness
 from workers import configuration
 from workers.connectors import discovery
-from workers.connectors.contract import Malformed, Resource
+from workers.connectors.contract import MalformedWebhookError, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +31,11 @@ FILES = {
         "def resources(options):\n"
         "    return (Resource('things', full_every=timedelta(days=1), bound=timedelta(days=1)),)\n"
     ),
-    "client": "class Client:\n    def __init__(self, options, wire):\n        self.options = options\n",
+    "client": "class Client:\n    def __init__(self, options, runtime):\n        self.options = options\n",
     "webhooks": (
-        "from workers.connectors.contract import Malformed\ndef read(packet, options):\n    raise Malformed('no')\n"
+        "from workers.connectors.contract import MalformedWebhookError\n"
+        "def read(packet, options):\n"
+        "    raise MalformedWebhookError('no')\n"
     ),
     "sandbox": "def create(**knobs):\n    return knobs\n",
 }
@@ -75,7 +77,7 @@ def test_a_sixth_folder_is_a_sixth_system(folder: Path) -> None:
     assert ["things"] == [resource.name for resource in system.resources(options)]
     assert isinstance(system.resources(options)[0], Resource)
     assert system.webhooks is not None
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedWebhookError):
         system.webhooks.read({}, options)
 
 
@@ -89,7 +91,7 @@ def test_a_sandbox_is_imported_on_first_use(folder: Path) -> None:
     assert "workers.connectors.sixth.sandbox" in sys.modules
 
 
-def test_a_system_without_webhooks_has_no_notices(folder: Path) -> None:
+def test_a_system_without_webhooks_file_has_no_webhooks(folder: Path) -> None:
     _write_connector(folder, without="webhooks")
     assert discovery.systems()["sixth"].webhooks is None
 

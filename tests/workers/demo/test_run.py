@@ -10,7 +10,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 
 
 def test_the_demo_ends_with_an_equal_mirror_that_answers_the_queries_of_the_readme(tmp_path: Path) -> None:

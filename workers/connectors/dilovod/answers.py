@@ -127,7 +127,7 @@ def iter_rows(streamed: Streamed) -> Iterator[Any]:
     """The rows of a body after `read_head`, as they arrive. TryLater if it is incomplete or not JSON."""
     try:
         yield from streaming.items(_Prepended(b"[", streamed))
-    except streaming.Broken as error:
+    except streaming.BrokenReplyError as error:
         raise TryLater(f"the answer is not JSON: {error}", closes_gate=False) from None
 
 
@@ -148,7 +148,7 @@ class _Prepended:
 
 def not_json_error(status: int, body: bytes, secrets: Collection[str]) -> TryLater:
     """The error for a body that is not JSON. Quotes it only if it does not begin like JSON: data may be private."""
-    words = http.words(mask_secrets(body.decode(errors="replace"), secrets).encode())
+    words = http.excerpt(mask_secrets(body.decode(errors="replace"), secrets).encode())
     detail = "it is incomplete or malformed" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words
     return TryLater(f"HTTP {status}, and the answer is not JSON: {detail}", closes_gate=False)
 

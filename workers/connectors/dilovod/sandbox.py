@@ -123,7 +123,7 @@ class Sandbox:
         self.drip = 0.05
         self.slow = 5.0
         self.faults: deque[Fault] = deque()
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.hooks: list[JsonObject] = []
         self.dimensions: dict[str, tuple[str, ...]] = {}
         self.partner_key = "partner-key"
@@ -181,7 +181,7 @@ class Sandbox:
             (change,) = random.choices(list(often), weights=list(often.values()))
             return change(random)
 
-    def story(self) -> Iterator[str]:
+    def scenario(self) -> Iterator[str]:
         """A scripted day of the changes that mirrors most often miss."""
         random = Random(self.books.seed)
         for step in (
@@ -457,7 +457,7 @@ class Sandbox:
         action, params = str(packet.get("action")), packet.get("params")
         params = params if isinstance(params, dict) else {}
         with self.lock:
-            self.asked.append(action)
+            self.requests.append(action)
             call = self._call(packet, action, params)
             answer = self._answer(action, params)
             self.calls[call] += 1

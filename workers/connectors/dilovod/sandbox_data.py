@@ -356,24 +356,24 @@ class Books:
         header: JsonObject = {"id": {"id": thing.id, "pr": self.presentation(thing)}}
         for name, value in thing.header.items():
             header[name] = self._header_value(value, kind.fields[name])
-        shown: JsonObject = {"header": header}
+        answer: JsonObject = {"header": header}
         if kind.parts is not None:
-            shown["tableParts"] = {
+            answer["tableParts"] = {
                 part: {row["id"]: self._show_row(row, fields) for row in thing.parts[part]} or []
                 for part, fields in kind.parts.items()
             }
-        return shown | {"misc": False}
+        return answer | {"misc": False}
 
     def _header_value(self, value: Any, value_type: Any) -> Any:
         return {"id": value, "pr": self.name_of(value, value_type)} if _is_link(value_type) else copy.copy(value)
 
     def _show_row(self, row: JsonObject, fields: dict[str, Any]) -> JsonObject:
-        shown: JsonObject = {}
+        answer: JsonObject = {}
         for name, value in row.items():
-            shown[name] = value
+            answer[name] = value
             if _is_link(fields.get(name)):
-                shown[f"{name}__pr"] = self.name_of(value, fields[name])
-        return shown
+                answer[f"{name}__pr"] = self.name_of(value, fields[name])
+        return answer
 
     def name_of(self, key: str, value_type: Any) -> str | None:
         """A link's `pr`: None if it is empty or its object is gone, a fixed text if the role may not read that kind."""
@@ -493,10 +493,10 @@ class Books:
             values: JsonObject = dict(zip(kept, group, strict=True))
             measures: dict[str, Decimal] = {}
             for (resource, value_type), sums in zip(register.resources.items(), held, strict=True):
-                shown = sums.show(selection, self.spelling.get(selection, ("", "")))
-                measures |= {f"{resource}{suffix}": amount for suffix, amount in shown.items()}
-                values |= {f"{resource}{suffix}": _scaled(amount, value_type) for suffix, amount in shown.items()}
-                types |= {f"{resource}{suffix}": value_type for suffix in shown}
+                amounts = sums.show(selection, self.spelling.get(selection, ("", "")))
+                measures |= {f"{resource}{suffix}": amount for suffix, amount in amounts.items()}
+                values |= {f"{resource}{suffix}": _scaled(amount, value_type) for suffix, amount in amounts.items()}
+                types |= {f"{resource}{suffix}": value_type for suffix in amounts}
             if any(measures.values()):
                 yield Row(values, types)
 
@@ -542,22 +542,22 @@ class Books:
         return self._resolve(self._row(linked), rest) if linked is not None else (None, "varchar")
 
     def _assembled(self, row: Row, fields: dict[str, str], *, multilang: bool) -> JsonObject:
-        shown: JsonObject = {}
+        answer: JsonObject = {}
         for path, alias in fields.items():
             if path == "id__pr":  # cannot be renamed
-                shown[path] = self.name_of(row.values["id"], row.types["id"])
+                answer[path] = self.name_of(row.values["id"], row.types["id"])
                 continue
             value, value_type = self._resolve(row, path)
-            shown |= _text(alias, value, value_type, multilang=multilang)
+            answer |= _text(alias, value, value_type, multilang=multilang)
             if _is_link(value_type):
-                shown[f"{alias}__pr"] = self.name_of(value, value_type)
-        return shown
+                answer[f"{alias}__pr"] = self.name_of(value, value_type)
+        return answer
 
     def _plain(self, row: Row, fields: dict[str, str], *, multilang: bool) -> JsonObject:
-        shown: JsonObject = {}
+        answer: JsonObject = {}
         for path, alias in fields.items():
-            shown |= _text(alias, *self._resolve(row, path), multilang=multilang)
-        return shown
+            answer |= _text(alias, *self._resolve(row, path), multilang=multilang)
+        return answer
 
     # Filtering.
 

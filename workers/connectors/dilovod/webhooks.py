@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workers.connectors.contract import Ignored, Malformed, ObjectRef
+from workers.connectors.contract import Ignored, MalformedWebhookError, ObjectRef
 from workers.connectors.dilovod.resources import ID, is_register
 
 if TYPE_CHECKING:
@@ -35,21 +35,23 @@ _RESOURCES_BY_PREFIX = {prefix: name for name, prefix in PREFIXES.items()}
 
 
 def read(packet: Any, options: Options) -> ObjectRef | Ignored:
-    """The object that the decoded packet names, or why to ignore it. `Malformed` if Dilovod cannot have sent it.
+    """The object that the decoded packet names, or why to ignore it.
+
+    Raises MalformedWebhookError for a packet that Dilovod cannot have sent.
 
     `{"action":"objectChanged","params":{"objectName":"documents.saleOrder","id":"1109…"}}`
     (Dilovod help, API Dilovod, WebHook)
     """
     if not isinstance(packet, dict):
-        raise Malformed("the packet is not a JSON object")
+        raise MalformedWebhookError("the packet is not a JSON object")
     action = packet.get("action")
     if not isinstance(action, str):
-        raise Malformed("the packet names no action")
+        raise MalformedWebhookError("the packet names no action")
     if action != "objectChanged":
         return Ignored(f"unknown action {action[:_MAX_SHOWN]!a}")
     params = packet.get("params")
     if not isinstance(params, dict):
-        raise Malformed("the packet's params are not an object")
+        raise MalformedWebhookError("the packet's params are not an object")
     name, key = _name(params.get("objectName")), _id(params.get("id"))
     _check_prefix(name, key)
     return _accept_or_ignore(name, key, options)
@@ -58,21 +60,21 @@ def read(packet: Any, options: Options) -> ObjectRef | Ignored:
 def _name(value: Any) -> str:
     # isprintable also refuses NUL and lone surrogates, which databases cannot store.
     if not isinstance(value, str) or not value or not value.isprintable():
-        raise Malformed("objectName is not the name of an object")
+        raise MalformedWebhookError("objectName is not the name of an object")
     return value
 
 
 def _id(value: Any) -> str:
     text = str(value) if isinstance(value, int | str) else ""
     if not ID.fullmatch(text):
-        raise Malformed("id is not an id of 16 digits")
+        raise MalformedWebhookError("id is not an id of 16 digits")
     return text
 
 
 def _check_prefix(name: str, key: str) -> None:
     prefix = key[:_PREFIX_DIGITS]
     if PREFIXES.get(name, prefix) != prefix or _RESOURCES_BY_PREFIX.get(prefix, name) != name:
-        raise Malformed("objectName and id contradict each other")
+        raise MalformedWebhookError("objectName and id contradict each other")
 
 
 def _accept_or_ignore(name: str, key: str, options: Options) -> ObjectRef | Ignored:

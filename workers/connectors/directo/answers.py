@@ -191,7 +191,7 @@ def _not_a_list(body: bytes) -> SetAside | TryLater:
 def _json_records(body: http.Peeked) -> Iterator[Any]:
     try:
         yield from streaming.items(body)
-    except streaming.Broken as error:
+    except streaming.BrokenReplyError as error:
         raise _broken_body("JSON", error) from None
 
 
@@ -266,9 +266,9 @@ def _error_text(body: bytes) -> str:
     try:
         decoded = exact.loads(body)
     except ValueError:
-        return http.words(body)
+        return http.excerpt(body)
     error = decoded.get("error", decoded) if isinstance(decoded, dict) else decoded
     if isinstance(error, dict):
         parts = [str(error[name]) for name in ("code", "message", "details") if error.get(name)]
-        return http.words(": ".join(parts).encode()) or http.words(body)
-    return http.words(str(error).encode())
+        return http.excerpt(": ".join(parts).encode()) or http.excerpt(body)
+    return http.excerpt(str(error).encode())

@@ -93,7 +93,7 @@ class Client:
         its lines passes.
 
         Raises SetAside if Directo refuses the request or sends an object that cannot have passed a filter, TryLater if
-        it cannot answer now, TimedOut if it is too slow: add a filter then.
+        it cannot answer now, TimedOutError if it is too slow: add a filter then.
         (Directo API documentation, "API Resources & Endpoints", "Advanced Filtering".)
         """
         if resource not in table.NAMES:

@@ -111,7 +111,7 @@ class Sandbox:
         self.slow_above: int | None = None
         self.slow = 5.0
         self.drip = 0.05
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.lock = threading.RLock()
         self._served: deque[datetime] = deque()
         self._seed = seed
@@ -139,9 +139,9 @@ class Sandbox:
         with self.lock:
             return self.books.everyday(random)
 
-    def story(self) -> Iterator[str]:
+    def scenario(self) -> Iterator[str]:
         """A scripted day of the changes that mirrors most often miss."""
-        steps = self.books.story(Random(self._seed))
+        steps = self.books.scenario(Random(self._seed))
         while True:
             with self.lock:
                 sentence = next(steps, None)
@@ -154,7 +154,7 @@ class Sandbox:
     async def answer(self, request: Request) -> Response:
         """GET /v1/{resource}: all records that pass the filters, in one array."""
         with self.lock:
-            self.asked.append(f"{request.path_params['resource']}?{request.scope['query_string'].decode()}")
+            self.requests.append(f"{request.path_params['resource']}?{request.scope['query_string'].decode()}")
             fault = self.faults.popleft() if self.faults else None
             refusal = self._refusal(request)
             records = refusal or self._select(request)

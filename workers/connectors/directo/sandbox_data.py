@@ -227,7 +227,7 @@ class Books:
         ]
         return random.choice(edits)(random)
 
-    def story(self, random: Random) -> Iterator[str]:
+    def scenario(self, random: Random) -> Iterator[str]:
         """A scripted day of the changes that mirrors most often miss."""
         steps: tuple[Callable[[Random], str], ...] = (
             self.order,

@@ -64,7 +64,7 @@ class ErrorReply:
         if decoded is None or isinstance(decoded, str):
             parts = [decoded or body.decode(errors="replace")]
         error = fields.get("error")
-        message = f"HTTP {status}: {http.words(mask(': '.join(parts)).encode())}".rstrip(": ")
+        message = f"HTTP {status}: {http.excerpt(mask(': '.join(parts)).encode())}".rstrip(": ")
         return cls(status, error.strip().lower() if isinstance(error, str) else "", message)
 
     @property
@@ -113,7 +113,7 @@ def _items(body: http.Peeked, *, keep_personal: bool) -> Iterator[Any]:
     try:
         for item in streaming.items(body):
             yield remove_secrets(item, keep_personal=keep_personal)
-    except streaming.Broken:
+    except streaming.BrokenReplyError:
         # The parser's message is left out, because it may quote the body.
         raise TryLater("the answer is incomplete or not JSON", closes_gate=False) from None
 
@@ -169,7 +169,7 @@ def _not_a_list(body: bytes) -> VendorError:
     except ValueError:
         return _not_json(body)
     if isinstance(decoded, dict) and {name.lower() for name in decoded} <= {"error", "message"}:
-        return SetAside(f"the answer is not a list: {http.words(body)}")
+        return SetAside(f"the answer is not a list: {http.excerpt(body)}")
     if isinstance(decoded, dict):
         return SetAside(f"the answer is not a list but an object with {field_names(decoded)}")
     return SetAside(f"the answer is not a list but a {type(decoded).__name__}")
@@ -178,7 +178,7 @@ def _not_a_list(body: bytes) -> VendorError:
 def _not_json(body: bytes, mask: Mask = str) -> TryLater:
     """The error for a proxy's page or half a body; quotes the body only if it cannot hold objects."""
     begins = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    detail = f": {http.words(body, hidden=mask)}" if begins in {b"", b"<"} else ""
+    detail = f": {http.excerpt(body, hidden=mask)}" if begins in {b"", b"<"} else ""
     return TryLater(f"the answer is incomplete or not JSON{detail}".removesuffix(": "), closes_gate=False)
 
 

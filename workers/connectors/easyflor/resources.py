@@ -113,12 +113,12 @@ def _as_sent(raw: JsonObject) -> JsonObject:
 
 def _project_debtor(raw: JsonObject) -> JsonObject:
     """A debtor as columns see it: null lists are empty, TimeSpans have their seconds beside them."""
-    shown = {name: [] if value is None and name in _LISTS else value for name, value in raw.items()}
-    if shown.get("CurrencyISOCode") in (None, "") and "Currency" in shown:
-        shown["CurrencyISOCode"] = shown["Currency"]
-    if _are_objects(shown.get("OrderDays")):
-        shown["OrderDays"] = [_with_seconds(day) for day in shown["OrderDays"]]
-    return shown
+    projected = {name: [] if value is None and name in _LISTS else value for name, value in raw.items()}
+    if projected.get("CurrencyISOCode") in (None, "") and "Currency" in projected:
+        projected["CurrencyISOCode"] = projected["Currency"]
+    if _are_objects(projected.get("OrderDays")):
+        projected["OrderDays"] = [_with_seconds(day) for day in projected["OrderDays"]]
+    return projected
 
 
 def _with_seconds(item: JsonObject) -> JsonObject:

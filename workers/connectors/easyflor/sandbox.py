@@ -107,7 +107,7 @@ class Sandbox:
         self.form = "%Y%m%d"
         self.token_life = timedelta(hours=1)
         self.latency, self.slow, self.drip = 0.0, 5.0, 0.05
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.logins = self.logouts = self.max_parallel = 0
         self.issued: set[str] = set()
         self.lock = threading.RLock()
@@ -141,9 +141,9 @@ class Sandbox:
         with self.lock:
             return self.day.everyday(random)
 
-    def story(self) -> Iterator[str]:
+    def scenario(self) -> Iterator[str]:
         """A scripted day of the changes that mirrors most often miss, and of sessions that end."""
-        steps = self.day.story(Random(self._seed))
+        steps = self.day.scenario(Random(self._seed))
         endings = {3: self.expire, 7: self.log_in_elsewhere}
         for number in range(1_000):
             with self.lock:
@@ -181,8 +181,8 @@ class Sandbox:
             return Response(headers={"Set-Cookie": f"{_COOKIE}={self._cookie}; Path=/; HttpOnly"})
         token, until = self._issue(), self.now() + self.token_life
         self._tokens[token] = until
-        shown = until.astimezone(sandbox_data.AMSTERDAM).isoformat(timespec="seconds")
-        return _json({"Token": token, "Expiration": shown})
+        expiration = until.astimezone(sandbox_data.AMSTERDAM).isoformat(timespec="seconds")
+        return _json({"Token": token, "Expiration": expiration})
 
     def _log_out(self, request: Request) -> Response:
         if self._cookie is None or request.cookies.get(_COOKIE) != self._cookie:
@@ -205,7 +205,7 @@ class Sandbox:
         with self.lock:
             self._parallel += 1
             self.max_parallel = max(self.max_parallel, self._parallel)
-            self.asked.append(f"{request.method} {request.path_params['path']}")
+            self.requests.append(f"{request.method} {request.path_params['path']}")
         try:
             await asyncio.sleep(self.latency)
             response = await self._respond(request, body)

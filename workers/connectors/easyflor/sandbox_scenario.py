@@ -34,7 +34,7 @@ class Day:
         ]
         return random.choice(edits)(random)
 
-    def story(self, random: Random) -> Iterator[str]:
+    def scenario(self, random: Random) -> Iterator[str]:
         """A scripted day of the changes that mirrors most often miss."""
         steps: tuple[Callable[[Random], str], ...] = (
             self.edit_debtor,

@@ -61,7 +61,7 @@ def parse_error(body: bytes) -> Error | None:
         return None
     field = f"({fields['errorfield']})" if fields.get("errorfield") else ""
     text = f"{code} {fields.get('errormessage') or ''} {field}"
-    return Error(code, http.words(text.encode(errors="replace")))
+    return Error(code, http.excerpt(text.encode(errors="replace")))
 
 
 def parse_interpretation(reply: http.Reply) -> JsonObject:
@@ -72,10 +72,10 @@ def parse_interpretation(reply: http.Reply) -> JsonObject:
     """
     raise_refusal(reply)
     if not httpx.codes.is_success(reply.status):
-        raise TryLater(f"HTTP {reply.status} {http.words(reply.body)}".strip())
+        raise TryLater(f"HTTP {reply.status} {http.excerpt(reply.body)}".strip())
     answer = reply.json()
     if not isinstance(answer, dict) or not answer:
-        raise TryLater(f"the answer is not an order: {http.words(reply.body)}")
+        raise TryLater(f"the answer is not an order: {http.excerpt(reply.body)}")
     return answer
 
 
@@ -83,10 +83,10 @@ def parse_reply(reply: http.Reply) -> Any:
     """The decoded reply to a GET request. Raises as `raise_refusal` does, TryLater if it is not JSON, else SetAside."""
     raise_refusal(reply)
     if not httpx.codes.is_success(reply.status):
-        raise SetAside(f"HTTP {reply.status} {http.words(reply.body)}".strip())
+        raise SetAside(f"HTTP {reply.status} {http.excerpt(reply.body)}".strip())
     answer = reply.json()
     if not isinstance(answer, dict | list):
-        raise SetAside(f"the answer is not an object: {http.words(reply.body)}")
+        raise SetAside(f"the answer is not an object: {http.excerpt(reply.body)}")
     return answer
 
 

@@ -88,8 +88,8 @@ def create(
 ) -> Starlette:
     """Create the app; its `Sandbox` is at `app.state.sandbox`. It serves `/v1/interpreter` and also its root.
 
-    - `seed`: of the story
-    - `inbox`: the folder where `edit` and `story` put documents; a temporary one by default
+    - `seed`: of the scenario
+    - `inbox`: the folder where `edit` and `scenario` put documents; a temporary one by default
     - `now`: the clock of the rate limit, aware
     - `store`, `key`: the login; `store` consists of digits
     """
@@ -185,7 +185,7 @@ class Sandbox:
             self.drop(kind, made.pdf())
             return f"{_title(made)} of {made.supplier} was put into the folder"
 
-    def story(self) -> Iterator[str]:
+    def scenario(self) -> Iterator[str]:
         """Play a day of documents with everything that mirrors get wrong."""
         steps = (
             self._delivery_note,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact
 from models.values import Unreadable
-from workers.connectors.http import words
+from workers.connectors.http import excerpt
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _vendor_message(body: bytes) -> str:
     except (ValueError, AttributeError):
         errors = None
     listed = errors if isinstance(errors, list) else [errors] if errors else []
-    return words("; ".join(map(str, listed)).encode(errors="replace") or body)
+    return excerpt("; ".join(map(str, listed)).encode(errors="replace") or body)
 
 
 def with_image_digests(value: Any) -> Any:

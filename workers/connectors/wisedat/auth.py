@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA1
 
 from models import exact
-from workers.connectors.http import words
+from workers.connectors.http import excerpt
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
@@ -218,10 +218,10 @@ class Login(httpx.Auth):
 
     def _refusal(self, reply: httpx.Response, what: str) -> SetAside:
         """The error for a refused login. It sets the whole resource aside: every object would be refused alike."""
-        excerpt = words(self.redact(reply.read().decode(errors="replace")).encode()) or reply.reason_phrase
+        quoted = excerpt(self.redact(reply.read().decode(errors="replace")).encode()) or reply.reason_phrase
         is_login = reply.status_code == _UNAUTHORIZED
         remedy = "check `api_key`, `user` and `password`, and the user's rights" if is_login else "check `url`"
-        return SetAside(f"HTTP {reply.status_code}: Wisedat refused {what}: {excerpt}; {remedy}", whole_resource=True)
+        return SetAside(f"HTTP {reply.status_code}: Wisedat refused {what}: {quoted}; {remedy}", whole_resource=True)
 
 
 def public_key(answer: Any) -> rsa.RSAPublicKey:

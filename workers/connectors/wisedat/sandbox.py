@@ -99,21 +99,21 @@ class Sandbox(Server):
     def _expected(self, resource: str, thing: Thing) -> JsonObject:
         if self.books.is_withheld(resource, thing):
             return self.books.line(resource, thing) | {"detail_unavailable": True}
-        shown = self.books.detail(resource, thing)
+        answer = self.books.detail(resource, thing)
         if resource == "customers":
-            shown["addresses"] = deepcopy(thing.addresses)
+            answer["addresses"] = deepcopy(thing.addresses)
         if resource == "products":
-            shown["images"] = [_image_digest(image) for image in shown["images"]]
+            answer["images"] = [_image_digest(image) for image in answer["images"]]
         if resource == "categories":
-            shown["image"] = _image_digest(shown["image"])
-        return shown
+            answer["image"] = _image_digest(answer["image"])
+        return answer
 
     def edit(self, random: Random) -> str:
         """Make one everyday change."""
         with self.lock:
             return Day(self, random).everyday()
 
-    def story(self) -> Iterator[str]:
+    def scenario(self) -> Iterator[str]:
         """Play a day of changes that mirrors get wrong."""
         for step in Day(self, Random(self._seed)).steps():
             with self.lock:
@@ -126,7 +126,7 @@ class Sandbox(Server):
         """Record the request. Returns the fault for its response, if one is due."""
         with self.lock:
             query = request.scope["query_string"].decode()
-            self.asked.append(f"{request.method} {request.scope['path']}" + (f"?{query}" if query else ""))
+            self.requests.append(f"{request.method} {request.scope['path']}" + (f"?{query}" if query else ""))
             return self.faults.popleft() if self.faults else None
 
     @contextmanager

@@ -156,17 +156,17 @@ class Books:
 
     def detail(self, resource: str, thing: Thing) -> JsonObject:
         """The object as `?id=` shows it."""
-        shown = deepcopy(thing.data)
-        return shown | self._addresses(thing) if resource == "customers" else shown
+        answer = deepcopy(thing.data)
+        return answer | self._addresses(thing) if resource == "customers" else answer
 
     def line(self, resource: str, thing: Thing) -> JsonObject:
         """The object as a list shows it."""
-        shown = {name: deepcopy(thing.data[name]) for name in _LIST_FIELDS[resource]}
+        answer = {name: deepcopy(thing.data[name]) for name in _LIST_FIELDS[resource]}
         if resource == "products":
-            shown["image"] = thing.data["images"][0] if thing.data["images"] else ""
+            answer["image"] = thing.data["images"][0] if thing.data["images"] else ""
         if resource == "orders":
-            shown["customer"] = {name: shown["customer"][name] for name in _PARTNER}
-        return shown
+            answer["customer"] = {name: answer["customer"][name] for name in _PARTNER}
+        return answer
 
     def listed(
         self, resource: str, params: Mapping[str, str], *, since: datetime | None, inclusive: bool

@@ -80,7 +80,7 @@ class Server:
         self.suppliers_under = "salesmen"  # as documented
         self.addresses_wrapped = False
         self.meanwhile: deque[Callable[[str], object]] = deque()
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.logins = self.refused_logins = 0
         self.max_parallel = 0
         self.lock = threading.RLock()
@@ -125,12 +125,12 @@ class Server:
         elif self.starting:
             self.starting -= 1
             state = _OFFLINE
-        shown: JsonObject = {"State": state}
+        answer: JsonObject = {"State": state}
         if state == _ONLINE:
             numbers = self._private_key().public_key().public_numbers()
             key = {"Modulus": _base64(numbers.n), "Exponent": _base64(numbers.e)}
-            shown["PublicKey"] = list(key.values()) if self.key_as_list else key
-        return shown
+            answer["PublicKey"] = list(key.values()) if self.key_as_list else key
+        return answer
 
     def log_in(self, authorization: str) -> str | None:
         """A new token; None if the login is refused."""

@@ -21,7 +21,7 @@ class Client:
         return Tombstone(key)
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
-        page = pages.taken_apart(self._http.read("GET", cursor or f"/{resource.name}/0"), "items", "id")
+        page = pages.split_page(self._http.read("GET", cursor or f"/{resource.name}/0"), "items", "id")
         following = page.rest["next"]
         yield Chunk(
             snapshots=page.objects,

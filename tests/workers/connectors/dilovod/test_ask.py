@@ -138,7 +138,7 @@ def test_an_invalid_query_is_refused_with_an_example(
         client.ask(words)
 
     assert text in str(raised.value)
-    assert [] == sandbox.asked
+    assert [] == sandbox.requests
 
 
 _ACTIONS = "getObject request balance turnover balanceAndTurnover sliceLast getStatistic listMetadata getMetadata"

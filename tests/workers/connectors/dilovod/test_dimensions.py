@@ -94,7 +94,7 @@ def test_changed_dimensions_start_a_full_sync_and_their_order_does_not_matter(sq
     options = {"resources": [GOODS], SETTING: ["good"]}
     with mirrored(sqlite, tmp_path, dilovod={"seed": 5, "options": options}) as mirror:
         books = mirror.sandboxes["dilovod"].books
-        asked = mirror.sandboxes["dilovod"].asked
+        asked = mirror.sandboxes["dilovod"].requests
         mirror.work()
         assert summed(books, (2,)) == held(mirror)
 

@@ -101,7 +101,7 @@ def test_each_step_of_a_full_sync_is_one_request_and_needs_only_its_cursor() -> 
         cursor = chunk.end.cursor
 
     assert sizes == [0, 500, 500, 1]
-    assert app.state.sandbox.asked == ["getMetadata", "request", "request", "request"]
+    assert app.state.sandbox.requests == ["getMetadata", "request", "request", "request"]
     assert added == named
 
 
@@ -112,7 +112,7 @@ def test_the_metadata_is_requested_once_and_cached(
     client.shape(resource)
     first, _ = read_all(client, resource)
     second, _ = read_all(client, resource)
-    assert ["getMetadata", "request", "request"] == sandbox.asked
+    assert ["getMetadata", "request", "request"] == sandbox.requests
     assert (lines(first), snapshots(first)) == (lines(second), snapshots(second))
 
 
@@ -127,7 +127,7 @@ def test_metadata_older_than_a_day_is_requested_again(sandbox: dilovod_sandbox.S
         now += timedelta(hours=2)
         read_all(client, UNITS)
         client.close()
-    assert ["getMetadata", "request", "request", "getMetadata", "request"] == sandbox.asked
+    assert ["getMetadata", "request", "request", "getMetadata", "request"] == sandbox.requests
 
 
 def test_a_refused_field_causes_a_new_request_for_the_metadata(
@@ -143,7 +143,7 @@ def test_a_refused_field_causes_a_new_request_for_the_metadata(
 
     assert sandbox.truth(STOCK.name) == snapshots(chunks)
     assert end.complete
-    assert ["request", "getMetadata", "request"] == sandbox.asked
+    assert ["request", "getMetadata", "request"] == sandbox.requests
 
 
 def test_a_denied_resource_is_refused_after_one_metadata_request(
@@ -151,10 +151,10 @@ def test_a_denied_resource_is_refused_after_one_metadata_request(
 ) -> None:
     client.shape(ORDERS)
     sandbox.books.denied = {ORDERS.name}
-    sandbox.asked.clear()
+    sandbox.requests.clear()
     with pytest.raises(SetAside, match="denied"):
         read_all(client, ORDERS)
-    assert len(sandbox.asked) <= len(["request", "getMetadata", "request"])
+    assert len(sandbox.requests) <= len(["request", "getMetadata", "request"])
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_register_is_read_whole_and_keyed_by_its_dimensions(
 
     assert sandbox.truth(resource.name) == snapshots(chunks)
     assert end.complete
-    assert sandbox.asked == ["getMetadata", "request"]
+    assert sandbox.requests == ["getMetadata", "request"]
 
 
 def test_a_long_register_is_read_in_bounded_chunks_with_exact_numbers() -> None:

@@ -26,9 +26,9 @@ MISSING = "1109100000099999"
 
 
 def test_an_object_is_read_whole_by_its_id(client: Client, sandbox: dilovod_sandbox.Sandbox) -> None:
-    key, shown = next(iter(sandbox.truth(ORDERS).items()))
+    key, result = next(iter(sandbox.truth(ORDERS).items()))
 
-    assert shown == client.get_object(key)
+    assert result == client.get_object(key)
     with pytest.raises(SetAside, match=f"object with id {MISSING} not found"):
         client.get_object(MISSING)
 

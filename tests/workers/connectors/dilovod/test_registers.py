@@ -224,7 +224,7 @@ def test_a_refusal_for_another_reason_is_not_retried(client: Client, sandbox: di
     with pytest.raises(SetAside, match=r"Access to balanceRegisters\.goods denied"):
         list(client.turnover("goods", *MONTH))
 
-    assert ["getMetadata", "request"] == sandbox.asked
+    assert ["getMetadata", "request"] == sandbox.requests
 
 
 # Probing.

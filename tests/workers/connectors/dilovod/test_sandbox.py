@@ -67,14 +67,14 @@ def test_a_wrong_key_is_an_error_with_http_200(app: Starlette) -> None:
 
 
 def test_an_object_has_the_recorded_shape(app: Starlette, order: VendorObject) -> None:
-    shown = ask(app, "getObject", {"id": order.id})
+    result = ask(app, "getObject", {"id": order.id})
 
-    assert shown["misc"] is False
-    assert {"id": "0", "pr": None} == shown["header"]["baseDoc"]
-    assert shown["header"]["state"]["pr"] == "[access restricted]"
-    assert shown["header"]["supplyDate"] == "0000-00-00 00:00:00"
-    assert {"ru", "uk"} == set(shown["header"]["presentation"])
-    for row_id, row in shown["tableParts"]["tpGoods"].items():
+    assert result["misc"] is False
+    assert {"id": "0", "pr": None} == result["header"]["baseDoc"]
+    assert result["header"]["state"]["pr"] == "[access restricted]"
+    assert result["header"]["supplyDate"] == "0000-00-00 00:00:00"
+    assert {"ru", "uk"} == set(result["header"]["presentation"])
+    for row_id, row in result["tableParts"]["tpGoods"].items():
         assert row_id == row["id"]
         assert {"good", "good__pr", "vatTax", "vatTax__pr"} <= set(row)
         assert all(isinstance(value, str | None) for value in row.values())
@@ -237,9 +237,9 @@ def test_edits_by_users_send_webhooks_that_the_connector_accepts(sandbox: dilovo
     assert all(isinstance(webhooks.read(hook, made_options()), ObjectRef) for hook in sandbox.hooks)
 
 
-def test_the_story_contains_every_kind_of_change(sandbox: dilovod_sandbox.Sandbox) -> None:
+def test_the_scenario_contains_every_kind_of_change(sandbox: dilovod_sandbox.Sandbox) -> None:
     before = set(sandbox.truth("documents.saleOrder"))
-    sentences = list(sandbox.story())
+    sentences = list(sandbox.scenario())
     after = sandbox.truth("documents.saleOrder")
 
     assert len(sentences) == len(set(sentences))
@@ -250,10 +250,10 @@ def test_the_story_contains_every_kind_of_change(sandbox: dilovod_sandbox.Sandbo
     assert [] in [raw["tableParts"]["tpGoods"] for raw in after.values()]
 
 
-def test_no_change_of_the_story_renames_a_linked_object(sandbox: dilovod_sandbox.Sandbox) -> None:
+def test_no_change_of_the_scenario_renames_a_linked_object(sandbox: dilovod_sandbox.Sandbox) -> None:
     """The texts of links are as of the last fetch, so renaming a person would make all mirrored orders differ."""
     names = {thing.id: sandbox.books.presentation(thing) for thing in sandbox.books.things.values()}
-    for _ in sandbox.story():
+    for _ in sandbox.scenario():
         pass
     random = Random(2)
     for _ in range(100):

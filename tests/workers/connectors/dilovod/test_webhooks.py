@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.workers.connectors.dilovod.conftest import made_options
-from workers.connectors.contract import Ignored, Malformed, ObjectRef
+from workers.connectors.contract import Ignored, MalformedWebhookError, ObjectRef
 from workers.connectors.dilovod import webhooks
 
 ORDER = "1109100000001038"
@@ -34,7 +34,7 @@ def packet(object_name: Any = "documents.saleOrder", key: Any = ORDER, action: A
 )
 def test_a_well_formed_packet_is_accepted_or_ignored(sent: Any, read: ObjectRef | Ignored | None) -> None:
     if read is None:
-        with pytest.raises(Malformed, match="contradict"):
+        with pytest.raises(MalformedWebhookError, match="contradict"):
             webhooks.read(sent, made_options())
     else:
         assert read == webhooks.read(sent, made_options())
@@ -77,5 +77,5 @@ def test_a_webhook_of_a_register_is_ignored() -> None:
     ],
 )
 def test_a_packet_that_dilovod_cannot_have_sent_is_malformed(sent: Any) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedWebhookError):
         webhooks.read(sent, made_options())

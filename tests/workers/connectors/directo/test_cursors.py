@@ -15,9 +15,9 @@ ITEMS = "items?ts=%3E"
 def next_since(account: Account, name: str = "items") -> str:
     """The `ts` that the poll after a full sync asks for."""
     cursor = account.list_all(name).end.cursor
-    account.sandbox.asked.clear()
+    account.sandbox.requests.clear()
     account.list_all(name, cursor)
-    return account.sandbox.asked[0].replace("%3A", ":").removeprefix(f"{name}?ts=%3E")
+    return account.sandbox.requests[0].replace("%3A", ":").removeprefix(f"{name}?ts=%3E")
 
 
 def touch(account: Account, ts: str) -> None:
@@ -113,7 +113,7 @@ def test_a_full_sync_that_times_out_continues_by_halving_windows(account: Accoun
     undated = {key: raw for key, raw in truth.items() if not raw["date"]}
     assert truth == listing.objects | undated
     assert listing.end.complete
-    asked = [query.replace("%3A", ":") for query in account.sandbox.asked]
+    asked = [query.replace("%3A", ":") for query in account.sandbox.requests]
     assert ["orders?", "orders?date=%3C2016-01-01T00:00:00"] == asked[:2]
     assert any("date=%3E2015-12-31T23:59:59&date=%3C" in query for query in asked)
     assert "&" not in asked[-1], "the last window has no end"
@@ -148,7 +148,7 @@ def test_a_window_of_one_day_that_times_out_raises(account: Account) -> None:
     with pytest.raises(TimedOutError):
         account.list_all("orders")
     before, after = RECENT - timedelta(days=1), RECENT + timedelta(days=1)
-    assert f"orders?date=%3E{before}T23%3A59%3A59&date=%3C{after}T00%3A00%3A00" == account.sandbox.asked[-1]
+    assert f"orders?date=%3E{before}T23%3A59%3A59&date=%3C{after}T00%3A00%3A00" == account.sandbox.requests[-1]
 
 
 @pytest.mark.parametrize("account", [FAST], indirect=True)

@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 def test_a_poll_filters_by_ts_with_the_operator_in_its_value(account: Account) -> None:
     cursor = account.list_all("items").end.cursor
     account.list_all("items", cursor)
-    assert "items?ts=%3E2026-05-31T14%3A55%3A00" == account.sandbox.asked[-1]
+    assert "items?ts=%3E2026-05-31T14%3A55%3A00" == account.sandbox.requests[-1]
 
 
 def test_ts_without_operator_is_equality_and_an_operator_in_the_name_is_refused(account: Account) -> None:
     latest = max(each["ts"] for each in account.sandbox.truth("items").values())
     assert 1 == len(account.client.ask(["items", f"ts={latest}"]))
     assert 0 == len(account.client.ask(["items", f"ts=>{latest}"]))
-    account.sandbox.asked.clear()
+    account.sandbox.requests.clear()
     with pytest.raises(SetAside, match="put the operator after the =, as in"):
         account.client.ask(["items", f"ts>={latest}"])
-    assert [] == account.sandbox.asked
+    assert [] == account.sandbox.requests
 
 
 def test_not_equal_is_sent_before_the_value(account: Account) -> None:
@@ -90,7 +90,7 @@ def test_dates_are_sent_in_whole_seconds_and_with_z_only_if_they_have_a_zone(
     account: Account, moment: date | str, sent: str
 ) -> None:
     list(account.client.read("orders", queries.field("date").above(moment)))
-    assert f"orders?date=%3E{sent.replace(':', '%3A')}" == account.sandbox.asked[-1]
+    assert f"orders?date=%3E{sent.replace(':', '%3A')}" == account.sandbox.requests[-1]
 
 
 def test_neighbouring_windows_overlap() -> None:
@@ -107,7 +107,7 @@ def test_neighbouring_windows_overlap() -> None:
 def test_the_percent_signs_of_a_partial_filter_are_encoded(account: Account) -> None:
     found = list(account.client.read("customers", queries.field("name").contains("Tamme")))
     assert {"Tamme OÜ"} == {each["name"] for each in found}
-    assert ["customers?name=%25Tamme%25"] == account.sandbox.asked
+    assert ["customers?name=%25Tamme%25"] == account.sandbox.requests
 
 
 def test_undeclared_fields_are_kept_as_sent(account: Account) -> None:
@@ -122,7 +122,7 @@ def test_undeclared_fields_are_kept_as_sent(account: Account) -> None:
 def test_settings_may_name_other_keys_and_filters(account: Account) -> None:
     account.sandbox.books.tables["items"] = [{"barcode": "47400", "salesprice": 5}]
     assert Snapshot("47400", {"barcode": "47400", "salesprice": 5}) == account.fetch("items", "47400")
-    assert ["items?barcode=47400&salesprice=%3E0"] == account.sandbox.asked
+    assert ["items?barcode=47400&salesprice=%3E0"] == account.sandbox.requests
 
 
 def test_the_header_is_sent_in_the_documented_case() -> None:
@@ -173,7 +173,7 @@ def test_all_deletions_are_read_and_only_mirrored_resources_are_enqueued(account
     books.delete_order(Random(1))
     books.remove("customers", books.tables["customers"][0])
     listing = account.list_all("deleted")
-    assert ["deleted?"] == account.sandbox.asked
+    assert ["deleted?"] == account.sandbox.requests
     assert 2 == len(listing.objects)
     assert ["customers"] == [ref.resource for chunk in listing.chunks for ref in chunk.refs]
 
@@ -183,9 +183,9 @@ def test_many_changes_cost_one_request(account: Account) -> None:
     account.clock.advance(minutes=10)
     for order in account.sandbox.books.tables["orders"]:
         account.sandbox.books.touch(order)
-    account.sandbox.asked.clear()
+    account.sandbox.requests.clear()
     assert account.sandbox.truth("orders") == account.list_all("orders", cursor).objects
-    assert 1 == len(account.sandbox.asked)
+    assert 1 == len(account.sandbox.requests)
 
 
 def test_a_value_with_a_comma_cannot_be_filtered_by(account: Account) -> None:
@@ -193,7 +193,7 @@ def test_a_value_with_a_comma_cannot_be_filtered_by(account: Account) -> None:
         queries.field("object").equals("TEAM1,E001")
     with pytest.raises(SetAside, match="a comma is an operator"):
         account.fetch("items", "A,B")
-    assert [] == account.sandbox.asked
+    assert [] == account.sandbox.requests
 
 
 def test_a_field_of_several_codes_does_not_prove_an_ignored_filter(account: Account) -> None:
@@ -212,4 +212,4 @@ def test_every_documented_resource_can_be_read(account: Account) -> None:
     for name in resources.catalogue(account.options):
         account.sandbox.books.tables.setdefault(name, [])
         assert list(account.sandbox.truth(name).values()) == list(account.client.read(name))
-    assert len(resources.catalogue(account.options)) == len(account.sandbox.asked)
+    assert len(resources.catalogue(account.options)) == len(account.sandbox.requests)

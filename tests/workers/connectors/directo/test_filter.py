@@ -115,7 +115,7 @@ def test_every_request_carries_the_filter(account: Account) -> None:
         "customers?country=EE&ts=%3E2026-05-31T14%3A55%3A00",
         "customers?code=CUST001&country=EE",
         "customers?country=EE&ts=%3E2999-12-31T00%3A00%3A00",
-    ] == account.sandbox.asked
+    ] == account.sandbox.requests
 
 
 @pytest.mark.parametrize("account", [ESTONIA], indirect=True)
@@ -183,7 +183,7 @@ def test_windows_stay_within_a_filter_by_date(account: Account) -> None:
     assert 3 < len(inside) < len(truth)
     assert inside == listing.objects
     assert listing.end.complete
-    asked = [query.replace("%3A", ":").replace("%3E", ">").replace("%3C", "<") for query in account.sandbox.asked]
+    asked = [query.replace("%3A", ":").replace("%3E", ">").replace("%3C", "<") for query in account.sandbox.requests]
     assert all(query.count("date=>") == query.count("date=<") == 1 for query in asked)
     bounds = [part[6:] for query in asked for part in query.partition("?")[2].split("&")]
     assert ("2018-01-01T00:00:00", "2023-01-01T00:00:00") == (min(bounds), max(bounds))
@@ -201,7 +201,7 @@ def test_a_filter_that_lists_single_days_is_not_split_into_windows(account: Acco
     account.sandbox.slow_above = 2
     with pytest.raises(TimedOutError):
         account.list_all("orders")
-    assert 1 == len(account.sandbox.asked)
+    assert 1 == len(account.sandbox.requests)
 
 
 def alive(database: Database, mirror: Mirror, resource: str) -> dict[str, JsonObject]:

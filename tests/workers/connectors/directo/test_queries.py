@@ -215,7 +215,7 @@ def test_a_client_works_without_a_database(account: Account) -> None:
 def test_an_unknown_resource_is_refused_without_a_request(account: Account) -> None:
     with pytest.raises(SetAside, match='no resource "products"; it has accounts'):
         list(account.client.read("products"))
-    assert [] == account.sandbox.asked
+    assert [] == account.sandbox.requests
 
 
 @pytest.mark.parametrize(

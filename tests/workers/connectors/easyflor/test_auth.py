@@ -152,28 +152,28 @@ def test_a_cookie_older_than_thirty_minutes_is_logged_out_before_a_new_login(acc
         client.fetch(account.resource("debtor"), "417")
         assert (1, 0) == (account.sandbox.logins, account.sandbox.logouts)
         box.now += timedelta(minutes=1)
-        account.sandbox.asked.clear()
+        account.sandbox.requests.clear()
         client.fetch(account.resource("debtor"), "417")
-    assert ["POST unauthorization", "POST authorization", "GET debtor/417"] == account.sandbox.asked
+    assert ["POST unauthorization", "POST authorization", "GET debtor/417"] == account.sandbox.requests
     assert (2, 1) == (account.sandbox.logins, account.sandbox.logouts)
 
 
 @COOKIE
 def test_a_cookie_replaced_by_a_token_is_logged_out(account: Account) -> None:
     account.list_all("debtor")
-    account.sandbox.asked.clear()
+    account.sandbox.requests.clear()
     with account.another(auth="token") as client:
         client.fetch(account.resource("debtor"), "417")
-    assert ["POST unauthorization", "POST authorizationtoken", "GET debtor/417"] == account.sandbox.asked
+    assert ["POST unauthorization", "POST authorizationtoken", "GET debtor/417"] == account.sandbox.requests
 
 
 @COOKIE
 def test_a_refused_cookie_is_not_logged_out(account: Account) -> None:
     account.list_all("debtor")
     account.sandbox.log_in_elsewhere()
-    account.sandbox.asked.clear()
+    account.sandbox.requests.clear()
     account.list_all("debtor")
-    assert ["GET debtor", "POST authorization", "GET debtor"] == account.sandbox.asked
+    assert ["GET debtor", "POST authorization", "GET debtor"] == account.sandbox.requests
 
 
 @BOTH

@@ -35,7 +35,7 @@ def test_fields_are_optional_and_the_object_is_kept_as_sent(account: Account) ->
 def test_days_are_first_sent_without_dashes(account: Account) -> None:
     cursor = account.list_all("debtor").end.cursor
     account.list_all("debtor", cursor)
-    assert "GET debtorsincedate/20260530" == account.sandbox.asked[-1]
+    assert "GET debtorsincedate/20260530" == account.sandbox.requests[-1]
 
 
 def test_days_are_sent_with_dashes_after_a_refusal_and_the_form_is_remembered(
@@ -43,11 +43,11 @@ def test_days_are_sent_with_dashes_after_a_refusal_and_the_form_is_remembered(
 ) -> None:
     account.sandbox.form = "%Y-%m-%d"
     cursor = account.list_all("debtor").end.cursor
-    account.sandbox.asked.clear()
+    account.sandbox.requests.clear()
     poll = account.list_all("debtor", cursor)
     again = account.list_all("debtor", poll.end.cursor)
     expected = ["GET debtorsincedate/20260530", "GET debtorsincedate/2026-05-30", "GET debtorsincedate/2026-05-30"]
-    assert expected == account.sandbox.asked
+    assert expected == account.sandbox.requests
     assert [True, False] == [end.more for end in poll.ends]
     assert [False] == [end.more for end in again.ends]
 
@@ -64,7 +64,7 @@ def test_a_language_is_a_text_as_name_or_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "shown"),
+    ("sent", "result"),
     [
         ({"Currency": "GBP", "CurrencyISOCode": "EUR"}, "EUR"),
         ({"Currency": "GBP"}, "GBP"),
@@ -72,8 +72,8 @@ def test_a_language_is_a_text_as_name_or_code() -> None:
         ({"CurrencyISOCode": "EUR"}, "EUR"),
     ],
 )
-def test_the_iso_currency_takes_precedence(sent: dict[str, Any], shown: str) -> None:
-    assert shown == debtor().project({"Id": 1, **sent})["CurrencyISOCode"]
+def test_the_iso_currency_takes_precedence(sent: dict[str, Any], result: str) -> None:
+    assert result == debtor().project({"Id": 1, **sent})["CurrencyISOCode"]
 
 
 def test_a_placeholder_in_a_date_field_goes_into_the_text_column(sqlite: Database, tmp_path: Path) -> None:
@@ -94,13 +94,13 @@ def test_the_logout_uses_the_same_base_address(account: Account) -> None:
     account.list_all("debtor")
     with account.another(auth="token") as client:
         client.fetch(account.resource("debtor"), "417")
-    assert "POST unauthorization" in account.sandbox.asked
+    assert "POST unauthorization" in account.sandbox.requests
     assert options().url.startswith("https://")
 
 
 def test_the_login_is_a_post(account: Account) -> None:
     account.list_all("debtor")
-    assert "POST authorizationtoken" == account.sandbox.asked[0]
+    assert "POST authorizationtoken" == account.sandbox.requests[0]
 
 
 @pytest.mark.parametrize(
@@ -120,15 +120,17 @@ def test_the_login_is_a_post(account: Account) -> None:
     ],
 )
 def test_a_time_span_may_have_one_digit_days_and_its_sign_applies_to_the_days(span: Any, seconds: int | None) -> None:
-    shown = debtor().project({"Id": 1, "OrderDays": [{"MaxDefaultOrderTime": span, "Lists": [{"MinOrderTime": span}]}]})
-    (day,) = shown["OrderDays"]
+    result = debtor().project(
+        {"Id": 1, "OrderDays": [{"MaxDefaultOrderTime": span, "Lists": [{"MinOrderTime": span}]}]}
+    )
+    (day,) = result["OrderDays"]
     assert (span, seconds) == (day["MaxDefaultOrderTime"], day["MaxDefaultOrderTimeSeconds"])
     assert [{"MinOrderTime": span, "MinOrderTimeSeconds": seconds}] == day["Lists"]
 
 
 def test_a_null_list_has_no_rows(sqlite: Database, tmp_path: Path) -> None:
-    shown = debtor().project({"Id": 1, "Employees": None, "OrderDays": None})
-    assert {"Id": 1, "Employees": [], "OrderDays": None} == shown
+    result = debtor().project({"Id": 1, "Employees": None, "OrderDays": None})
+    assert {"Id": 1, "Employees": [], "OrderDays": None} == result
     with mirrored(sqlite, tmp_path, easyflor={}) as mirror:
         books = mirror.sandboxes["easyflor"].books
         one, other = books.tables["debtor"][:2]

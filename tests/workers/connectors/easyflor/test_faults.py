@@ -100,10 +100,10 @@ def test_no_error_contains_values_of_a_reply(body: str) -> None:
             lambda: client.probe(debtor),
         ):
             try:
-                shown = repr(ask())
+                result = repr(ask())
             except VendorError as error:
-                shown = str(error)
-            assert "c2VjcmV0" not in shown
+                result = str(error)
+            assert "c2VjcmV0" not in result
 
 
 @pytest.mark.parametrize("error", ["DocumentNotFound", "ArgumentNotFound", "documentnotfound"])
@@ -188,8 +188,8 @@ def test_a_server_error_raises_try_later_with_its_text(account: Account) -> None
 
 def test_a_refused_poll_is_retried_once_in_the_other_form(account: Account) -> None:
     cursor = account.list_all("debtor").end.cursor
-    account.sandbox.asked.clear()
+    account.sandbox.requests.clear()
     account.sandbox.faults.extend([Fault.REFUSED] * 3)
     with pytest.raises(SetAside, match="NoOrInvalidRequest"):
         account.list_all("debtor", cursor)
-    assert 2 == len(account.sandbox.asked)
+    assert 2 == len(account.sandbox.requests)

@@ -30,7 +30,7 @@ def stream(mirror: Mirror, resource: str) -> Any:
 def test_outside_the_configured_hours_no_request_is_sent(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, easyflor={"closed": True, "hours": later_today()}) as mirror:
         mirror.work()
-        assert [] == mirror.sandboxes["easyflor"].asked
+        assert [] == mirror.sandboxes["easyflor"].requests
         assert stream(mirror, "debtor").full_due_at > datetime.now(UTC)
 
 
@@ -40,8 +40,8 @@ def test_a_closed_answer_is_not_a_failure_and_waits_for_the_opening_hours(sqlite
         sandbox = mirror.sandboxes["easyflor"]
         mirror.work()
         assert {"debtor", "article", "purchase"} == set(mirror.differences())
-        shown = mirror.status()["debtor"]
-        assert "ApiOpeningHoursException" in f"{shown.last_error} {shown.warning}"
+        result = mirror.status()["debtor"]
+        assert "ApiOpeningHoursException" in f"{result.last_error} {result.warning}"
         waiting = stream(mirror, "debtor")
         assert ("open", 0) == (waiting.state, waiting.failures)
         assert waiting.full_due_at > datetime.now(UTC)
@@ -55,10 +55,10 @@ def test_a_missing_debtor_is_fetched_and_a_missing_purchase_is_deleted(sqlite: D
         sandbox = mirror.sandboxes["easyflor"]
         mirror.work()
         debtor, purchase = (sandbox.books.tables[name].pop() for name in ("debtor", "purchase"))
-        sandbox.asked.clear()
+        sandbox.requests.clear()
         mirror.catch_up()
         assert {} == mirror.differences()
-        assert [f"GET debtor/{debtor['Id']}"] == [asked for asked in sandbox.asked if "debtor/" in asked]
+        assert [f"GET debtor/{debtor['Id']}"] == [asked for asked in sandbox.requests if "debtor/" in asked]
         with sqlite.read() as tx:
             gone = tx.execute(sa.text("SELECT _key FROM easyflor_purchase WHERE _deleted_at IS NOT NULL")).scalars()
             assert [str(purchase["Id"])] == list(gone)

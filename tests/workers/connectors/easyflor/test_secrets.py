@@ -58,7 +58,7 @@ def entries(mirror: Mirror) -> int:
 
 
 @pytest.mark.parametrize("auth", ["token", "cookie"])
-def test_after_the_story_no_secret_is_in_any_table_file_or_log(
+def test_after_the_scenario_no_secret_is_in_any_table_file_or_log(
     sqlite: Database,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -69,7 +69,7 @@ def test_after_the_story_no_secret_is_in_any_table_file_or_log(
         sandbox = mirror.sandboxes["easyflor"]
         mirror.work()
         steps = []
-        for step in sandbox.story():
+        for step in sandbox.scenario():
             steps.append(step)
             mirror.catch_up()
         assert {} == mirror.differences()
@@ -145,9 +145,9 @@ def test_personal_fields_have_columns_only_if_they_are_kept(keep: bool) -> None:
 
 
 def test_the_answer_of_ask_contains_no_secret(account: Account) -> None:
-    (shown,) = account.client.ask(["debtor/417"])
-    assert account.sandbox.truth("debtor")["417"] == shown
-    assert not [secret for secret in account.sandbox.books.secrets if secret in repr(shown)]
+    (result,) = account.client.ask(["debtor/417"])
+    assert account.sandbox.truth("debtor")["417"] == result
+    assert not [secret for secret in account.sandbox.books.secrets if secret in repr(result)]
 
 
 def test_an_unreadable_record_has_no_secrets(account: Account) -> None:

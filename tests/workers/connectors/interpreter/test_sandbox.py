@@ -1,4 +1,4 @@
-"""The sandbox: its story, its documents, and the vendor's rules that it enforces."""
+"""The sandbox: its scenario, its documents, and the vendor's rules that it enforces."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def interpret_all(store: Store) -> dict[tuple[str, str], Snapshot]:
     return done
 
 
-def test_every_document_of_the_story_can_be_interpreted(store: Store) -> None:
-    sentences = list(store.sandbox.story())
+def test_every_document_of_the_scenario_can_be_interpreted(store: Store) -> None:
+    sentences = list(store.sandbox.scenario())
     assert len(sentences) >= 8
     assert len(sentences) == len(set(sentences))
     done = interpret_all(store)
@@ -51,8 +51,8 @@ def test_every_document_of_the_story_can_be_interpreted(store: Store) -> None:
     assert Counter(sha256 for _, sha256 in done) == store.sandbox.calls
 
 
-def test_the_story_has_every_kind_of_document_that_mirrors_get_wrong(store: Store) -> None:
-    list(store.sandbox.story())
+def test_the_scenario_has_every_kind_of_document_that_mirrors_get_wrong(store: Store) -> None:
+    list(store.sandbox.scenario())
     files = [path.read_bytes() for _, path in files_in_folder(store)]
     assert len(set(files)) < len(files), "a file comes twice"
     answers = [snapshot.raw for snapshot in interpret_all(store).values()]
@@ -65,9 +65,9 @@ def test_the_story_has_every_kind_of_document_that_mirrors_get_wrong(store: Stor
     assert {True, False} == {bool(article["batches"]) for article in articles if article["batches"] is not None}
 
 
-def test_the_story_is_the_same_for_the_same_seed(store: Store, tmp_path: Path) -> None:
+def test_the_scenario_is_the_same_for_the_same_seed(store: Store, tmp_path: Path) -> None:
     other = sandbox.create(inbox=tmp_path / "other", now=store.clock).state.sandbox
-    assert list(store.sandbox.story()) == list(other.story())
+    assert list(store.sandbox.scenario()) == list(other.scenario())
     assert store.sandbox.dropped == other.dropped
 
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from tests.mirroring import Mirror
 
 
-def test_the_story_is_mirrored_and_each_document_interpreted_once(sqlite: Database, tmp_path: Path) -> None:
+def test_the_scenario_is_mirrored_and_each_document_interpreted_once(sqlite: Database, tmp_path: Path) -> None:
     with mirrored(sqlite, tmp_path, interpreter={"seed": 11}) as mirror:
         vendor: sandbox.Sandbox = mirror.sandboxes["interpreter"]
-        assert all(vendor.story())
+        assert all(vendor.scenario())
         dropped = {kind: set(vendor.dropped[kind]) for kind in sandbox.KINDS}
         assert dropped == {kind: set(vendor.truth(kind)) for kind in sandbox.KINDS}
         mirror.catch_up()

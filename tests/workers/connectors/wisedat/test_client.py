@@ -126,7 +126,7 @@ def test_an_unknown_customer_has_no_addresses(client: Client) -> None:
 def test_only_customers_need_a_second_request(server: Server, client: Client) -> None:
     for name in DETAILED:
         client.fetch(server.resource(name), some_key(server, name))
-    assert 1 == len(server.asked("GET /customeraddresses"))
+    assert 1 == len(server.requests("GET /customeraddresses"))
 
 
 # Listings.
@@ -156,23 +156,23 @@ def test_resources_without_detail_are_listed_as_whole_objects(server: Server, cl
 @pytest.mark.parametrize("name", BARE)
 def test_a_bare_list_is_one_request_whatever_the_cursor(server: Server, client: Client, name: str) -> None:
     cursor = server.read(client, name).end.cursor
-    server.sandbox.asked.clear()
+    server.sandbox.requests.clear()
     assert server.sandbox.truth(name).keys() == server.read(client, name, cursor).objects.keys()
-    assert [f"GET /{name}"] == server.sandbox.asked
+    assert [f"GET /{name}"] == server.sandbox.requests
 
 
 def test_one_call_of_list_makes_one_request(server: Server, client: Client) -> None:
     client.read("taxes")
-    server.sandbox.asked.clear()
+    server.sandbox.requests.clear()
     chunks = list(client.list(server.resource("products"), None))
-    assert 1 == len(server.sandbox.asked)
+    assert 1 == len(server.sandbox.requests)
     assert [True] == [chunk.end.more for chunk in chunks if chunk.end]
     assert chunks[-1].end is not None
 
 
 def test_a_poll_lists_what_the_vendor_reports_as_changed_whatever_its_token(server: Server) -> None:
     key = some_key(server, "orders")
-    with server.opened(details_every="36500d") as client:  # so long that no token changes because of its period
+    with server.opened(details_every="3650d") as client:  # so long that no token changes because of its period
         full = server.read(client, "orders")
         server.clock.advance(hours=1)
         server.sandbox.books.change("orders", key, notes="só no detalhe")
@@ -284,7 +284,7 @@ def test_after_a_timeout_the_run_continues_with_smaller_pages(server: Server) ->
         client.read("taxes")
         server.sandbox.faults.append(sandbox_server.Fault.SLOW)
         run = server.read(client, "products")
-    assert ["200", "100"] == [asked.split("limit=")[1].split("&")[0] for asked in server.asked("GET /products")]
+    assert ["200", "100"] == [asked.split("limit=")[1].split("&")[0] for asked in server.requests("GET /products")]
     assert sorted(server.sandbox.truth("products")) == run.keys
 
 
@@ -312,7 +312,7 @@ def with_images(server: Server, *, largest: int) -> contract.ClientRuntime:
 def test_after_a_page_that_is_too_large_the_run_continues_with_smaller_ones(server: Server) -> None:
     with server.opened(with_images(server, largest=30_000), page_size=8) as client:
         run = server.read(client, "products")
-    limits = [asked.split("limit=")[1].split("&")[0] for asked in server.asked("GET /products")]
+    limits = [asked.split("limit=")[1].split("&")[0] for asked in server.requests("GET /products")]
     assert ["8", "4", *["2"] * 6] == limits
     assert sorted(server.sandbox.truth("products")) == run.keys
     assert run.end.complete
@@ -324,10 +324,10 @@ def test_a_poll_with_smaller_pages_still_filters_by_modification_time(server: Se
         cursor = server.read(client, "products").end.cursor
     for thing in server.sandbox.books.tables["products"][:4]:
         server.sandbox.books.touch(thing, notes="changed")
-    server.sandbox.asked.clear()
+    server.sandbox.requests.clear()
     with server.opened(runtime, page_size=8) as client:
         run = server.read(client, "products", cursor)
-    assert all("modified_since=" in asked for asked in server.asked("GET /products"))
+    assert all("modified_since=" in asked for asked in server.requests("GET /products"))
     assert [thing.data["id"] for thing in server.sandbox.books.tables["products"][:4]] == list(map(int, run.keys))
 
 

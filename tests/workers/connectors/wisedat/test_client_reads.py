@@ -24,16 +24,16 @@ def test_the_check_returns_the_company_and_the_servers_clock(server: Server, cli
     result = client.check()
     assert "logged in to Wisedat; company Loja do Bairro, Lda" == result.summary
     assert server.clock.now == result.clock
-    assert ["GET /status", "POST /authentication/login", "GET /company"] == server.sandbox.asked
+    assert ["GET /status", "POST /authentication/login", "GET /company"] == server.sandbox.requests
 
 
 @pytest.mark.parametrize("name", table.NAMES)
 def test_each_resource_is_probed_with_one_request(server: Server, client: Client, name: str) -> None:
     client.read("taxes")
-    server.sandbox.asked.clear()
+    server.sandbox.requests.clear()
     assert client.probe(server.resource(name)).startswith(str(len(server.sandbox.truth(name))))
-    assert 1 == len(server.sandbox.asked)
-    assert not table.ROWS[name].paged or "limit=1&page=1" in server.sandbox.asked[0]
+    assert 1 == len(server.sandbox.requests)
+    assert not table.ROWS[name].paged or "limit=1&page=1" in server.sandbox.requests[0]
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_ask_makes_one_request_in_the_vendors_terms(
     server: Server, client: Client, words: list[str], request_line: str
 ) -> None:
     client.read("taxes")
-    server.sandbox.asked.clear()
+    server.sandbox.requests.clear()
     client.ask(words)
-    assert [request_line] == server.sandbox.asked
+    assert [request_line] == server.sandbox.requests
 
 
 @pytest.mark.parametrize("words", [[], ["invoices"], ["products", "rose"], ["authentication/login"], ["../status"]])
@@ -68,12 +68,12 @@ def test_an_undocumented_parameter_is_refused_because_the_vendor_would_ignore_it
 ) -> None:
     with pytest.raises(SetAside, match="taxes accepts id, but not limit"):
         client.ask(["taxes", "limit=1"])
-    assert [] == server.sandbox.asked
+    assert [] == server.sandbox.requests
 
 
 def test_the_status_needs_no_login(server: Server, client: Client) -> None:
     assert 1 == client.status()["State"]
-    assert ["GET /status"] == server.sandbox.asked
+    assert ["GET /status"] == server.sandbox.requests
 
 
 # Use from a script.
@@ -82,7 +82,7 @@ def test_the_status_needs_no_login(server: Server, client: Client) -> None:
 def test_values_are_sent_in_the_vendors_format(server: Server, client: Client) -> None:
     client.read("orders", closed=False, date=date(2026, 6, 1), series=2026, customer=None)
     client.read("products", modified_since=datetime(2026, 6, 1, 12, tzinfo=UTC), show_inactive=True)
-    assert server.sandbox.asked[2:] == [
+    assert server.sandbox.requests[2:] == [
         "GET /orders?closed=false&date=2026-06-01&series=2026",
         "GET /products?modified_since=2026-06-01T12%3A00%3A00Z&show_inactive=true",
     ]
@@ -140,4 +140,4 @@ def test_a_key_that_changes_between_pages_costs_one_login(server: Server, client
 def test_a_path_in_the_url_is_kept(server: Server) -> None:
     with server.opened(url=f"{server.url}/api/") as client, pytest.raises(SetAside):
         client.read("taxes")
-    assert ["GET /api/status"] == server.sandbox.asked
+    assert ["GET /api/status"] == server.sandbox.requests

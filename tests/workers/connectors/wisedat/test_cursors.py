@@ -192,12 +192,12 @@ def test_a_change_in_the_second_of_the_first_request_is_in_the_next_poll(inclusi
 def test_a_poll_filters_in_utc_by_the_servers_clock(server: Server, client: Client) -> None:
     server.clock.now = datetime(2027, 10, 31, 0, 30, tzinfo=UTC)
     cursor = server.read(client, "orders", server.read(client, "orders").end.cursor).end.cursor
-    server.sandbox.asked.clear()
+    server.sandbox.requests.clear()
     since = cursors.Position.decode(cursor, limit=200).since
     assert since is not None
     assert timedelta() <= datetime(2027, 10, 31, 0, 28, tzinfo=UTC) - since < timedelta(minutes=1)
     server.read(client, "orders", cursor)
-    (asked,) = server.asked("GET /orders?limit=200&page=1&modified_since=")
+    (asked,) = server.requests("GET /orders?limit=200&page=1&modified_since=")
     assert asked.endswith(f"modified_since={since:%Y-%m-%dT%H%%3A%M%%3A%SZ}")
 
 
@@ -205,18 +205,18 @@ def test_pages_are_read_again_until_none_shifts(server: Server, client: Client) 
     gone = min(server.sandbox.truth("products"))
     server.sandbox.meanwhile.append(lambda name: server.sandbox.books.remove(name, gone))
     run = server.read(client, "products")
-    assert ["1", "2", "1", "2", "3"] == [asked.split("page=")[1][0] for asked in server.asked("GET /products")]
+    assert ["1", "2", "1", "2", "3"] == [asked.split("page=")[1][0] for asked in server.requests("GET /products")]
     assert (True, None) == (run.end.complete, run.end.warning)
     assert set(server.sandbox.truth("products")) <= set(run.keys)
 
 
 def test_pages_that_always_shift_end_the_run_incomplete_with_a_warning(server: Server, client: Client) -> None:
     for _ in range(20):
-        server.sandbox.meanwhile.append(lambda _: server.sandbox.books.new_product(900 + len(server.sandbox.asked)))
+        server.sandbox.meanwhile.append(lambda _: server.sandbox.books.new_product(900 + len(server.sandbox.requests)))
     run = server.read(client, "products")
     assert not run.end.complete
     assert "shifted in each of 5 passes" in (run.end.warning or "")
-    assert 10 == len(server.asked("GET /products"))
+    assert 10 == len(server.requests("GET /products"))
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -259,12 +259,12 @@ def test_a_poll_detects_objects_that_move_between_pages_although_the_totals_stay
     for key in sorted(server.sandbox.truth("products")):
         server.clock.advance(seconds=1)
         server.sandbox.books.change("products", key, notes="vista")
-    server.sandbox.asked.clear()
+    server.sandbox.requests.clear()
     server.sandbox.latest_first = True
     server.sandbox.meanwhile.append(server.sandbox.books.save_the_last)
     poll = server.read(client, "products", cursor)
     assert sorted(server.sandbox.truth("products")) == poll.keys
-    assert ["1", "2", "1", "2", "3"] == [asked.split("page=")[1][0] for asked in server.asked("GET /products")]
+    assert ["1", "2", "1", "2", "3"] == [asked.split("page=")[1][0] for asked in server.requests("GET /products")]
 
 
 def test_only_a_poll_stores_the_hashes_of_its_keys_up_to_a_limit() -> None:

@@ -33,20 +33,20 @@ def test_reads_use_the_plural_although_writes_are_documented_in_the_singular(
 ) -> None:
     client.fetch(server.resource(name), min(server.sandbox.truth(name)))
     server.read(client, name)
-    assert {f"/{name}"} == {line.split()[1].partition("?")[0] for line in server.asked(f"GET /{name}")}
-    assert [] == [line for line in server.sandbox.asked if "/product?" in line or "/category" in line]
+    assert {f"/{name}"} == {line.split()[1].partition("?")[0] for line in server.requests(f"GET /{name}")}
+    assert [] == [line for line in server.sandbox.requests if "/product?" in line or "/category" in line]
 
 
 def test_only_reads_are_made(server: Server, client: Client) -> None:
     for name in table.NAMES:
         server.read(client, name)
         client.fetch(server.resource(name), "1")
-    assert {"POST /authentication/login"} == {line for line in server.sandbox.asked if not line.startswith("GET ")}
+    assert {"POST /authentication/login"} == {line for line in server.sandbox.requests if not line.startswith("GET ")}
 
 
 def test_parameters_are_a_plain_query_string_without_the_documents_braces(server: Server, client: Client) -> None:
     server.read(client, "products")
-    assert "GET /products?limit=200&page=1&show_inactive=true" in server.sandbox.asked
+    assert "GET /products?limit=200&page=1&show_inactive=true" in server.sandbox.requests
 
 
 @pytest.mark.parametrize("wrapper", ["suppliers", "salesmen", "fornecedores"])
@@ -148,14 +148,14 @@ def test_a_key_is_text_whether_the_id_is_a_number_or_text(name: str, sent: objec
 
 def test_units_are_read_at_units_although_the_document_copied_taxes(server: Server, client: Client) -> None:
     client.read("taxes")
-    server.sandbox.asked.clear()
+    server.sandbox.requests.clear()
     assert sorted(server.sandbox.truth("units")) == server.read(client, "units").keys
-    assert ["GET /units"] == server.sandbox.asked
+    assert ["GET /units"] == server.sandbox.requests
 
 
 def test_the_list_of_taxes_is_requested_without_the_id_of_its_usage_line(server: Server, client: Client) -> None:
     server.read(client, "taxes")
-    assert ["GET /taxes"] == server.asked("GET /taxes")
+    assert ["GET /taxes"] == server.requests("GET /taxes")
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -169,7 +169,7 @@ def test_addresses_are_requested_by_customer_and_type_and_may_be_wrapped(
     assert server.sandbox.truth("customers")[key]["addresses"] == client.customer_addresses(key)
     client.customer_addresses(key, "Entrega")
     assert [f"GET /customeraddresses?customer={key}", f"GET /customeraddresses?customer={key}&type=Entrega"] == (
-        server.asked("GET /customeraddresses")
+        server.requests("GET /customeraddresses")
     )
 
 
@@ -193,7 +193,7 @@ def test_a_birthday_is_a_date_without_time_zone(server: Server, client: Client) 
 def test_modified_since_is_a_date_with_its_time_in_utc(server: Server, client: Client) -> None:
     cursor = server.read(client, "orders").end.cursor
     server.read(client, "orders", cursor)
-    (asked,) = server.asked("GET /orders?limit=200&page=1&modified_since=")
+    (asked,) = server.requests("GET /orders?limit=200&page=1&modified_since=")
     sent = asked.rpartition("=")[2].replace("%3A", ":")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", sent)
 
@@ -244,4 +244,6 @@ def test_lists_are_requested_with_inactive_objects(server: Server, client: Clien
         key = min(server.sandbox.truth(name))
         server.sandbox.books.change(name, key, active=False)
         assert key in server.read(client, name).keys
-    assert [] == [line for line in server.asked("GET /orders") + server.asked("GET /categories") if "inactive" in line]
+    assert [] == [
+        line for line in server.requests("GET /orders") + server.requests("GET /categories") if "inactive" in line
+    ]

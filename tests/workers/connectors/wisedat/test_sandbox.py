@@ -286,7 +286,7 @@ def test_the_date_header_is_the_servers_clock(caller: Caller) -> None:
 def test_requests_are_recorded_in_order(caller: Caller) -> None:
     caller.get("orders", id="ECL 2026/1")
 
-    assert ["GET /status", "POST /authentication/login", "GET /orders?id=ECL+2026%2F1"] == caller.sandbox.asked
+    assert ["GET /status", "POST /authentication/login", "GET /orders?id=ECL+2026%2F1"] == caller.sandbox.requests
 
 
 def test_parallel_requests_are_counted(caller: Caller) -> None:

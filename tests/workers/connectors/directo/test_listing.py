@@ -35,10 +35,10 @@ def test_a_point_read_finds_each_object_and_nothing_else(account: Account, name:
 
 def test_operators_are_sent_percent_encoded_in_the_value(account: Account) -> None:
     end = account.list_all("orders").end
-    account.sandbox.asked.clear()
+    account.sandbox.requests.clear()
     account.list_all("orders", end.cursor)
     account.fetch("transactions", "OST:1")
-    assert ["orders?ts=%3E2026-05-31T14%3A55%3A00", "transactions?type=OST&number=1"] == account.sandbox.asked
+    assert ["orders?ts=%3E2026-05-31T14%3A55%3A00", "transactions?type=OST&number=1"] == account.sandbox.requests
 
 
 def test_a_poll_lists_what_changed_and_the_overlap(account: Account) -> None:
@@ -84,10 +84,10 @@ def _as_text(value: Any) -> Any:
 
 @pytest.mark.parametrize("key", ["A,B", ">1", "<1", "!1", "%x%"])
 def test_a_key_that_begins_with_an_operator_is_not_requested(account: Account, key: str) -> None:
-    account.sandbox.asked.clear()
+    account.sandbox.requests.clear()
     with pytest.raises(SetAside, match="operator"):
         account.fetch("items", key)
-    assert [] == account.sandbox.asked
+    assert [] == account.sandbox.requests
 
 
 def test_a_point_read_whose_filter_is_ignored_proves_nothing(account: Account) -> None:
@@ -178,7 +178,7 @@ def test_a_resource_whose_records_all_lack_the_key_is_parked_whole(account: Acco
 
 def test_check_proves_the_key_with_one_request(account: Account) -> None:
     assert CheckResult("Directo lets this key read items", account.clock.now) == account.client.check()
-    assert ["items?ts=%3E2999-12-31T00%3A00%3A00"] == account.sandbox.asked
+    assert ["items?ts=%3E2999-12-31T00%3A00%3A00"] == account.sandbox.requests
 
 
 def test_ask_takes_filters_in_directos_syntax(account: Account) -> None:

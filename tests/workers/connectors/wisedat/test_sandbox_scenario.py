@@ -1,4 +1,4 @@
-"""The sandbox's story and everyday edits."""
+"""The sandbox's scenario and everyday edits."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ QUIET = {
 }
 
 
-def test_each_step_of_the_story_changes_the_company_or_the_server(caller: Caller) -> None:
+def test_each_step_of_the_scenario_changes_the_company_or_the_server(caller: Caller) -> None:
     sentences: list[str] = []
     before = _everything(caller.sandbox)
-    for sentence in caller.sandbox.story():
+    for sentence in caller.sandbox.scenario():
         sentences.append(sentence)
         after = _everything(caller.sandbox)
         assert (before != after) or sentence in QUIET, sentence
@@ -42,13 +42,13 @@ def test_each_step_of_the_story_changes_the_company_or_the_server(caller: Caller
     assert [] == [sentence for sentence in sentences if sentences.count(sentence) > 1]
 
 
-def test_the_story_has_every_kind_of_change_that_mirrors_get_wrong(caller: Caller) -> None:
+def test_the_scenario_has_every_kind_of_change_that_mirrors_get_wrong(caller: Caller) -> None:
     """Classify each change by whether the modification date and the list's line show it; all kinds must occur."""
     books = caller.sandbox.books
     seen: set[object] = set()
     lines = _lines(caller)
     truth, stamps = _everything(caller.sandbox), _stamps(caller)
-    for _ in caller.sandbox.story():
+    for _ in caller.sandbox.scenario():
         caller.advance(minutes=1)
         for name in ("products", "customers", "orders"):
             for key in truth[name].keys() & caller.sandbox.truth(name).keys():

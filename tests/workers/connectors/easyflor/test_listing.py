@@ -38,7 +38,7 @@ def test_a_full_sync_by_days_starts_at_the_setting_since_and_is_not_complete(
     account: Account,
 ) -> None:
     assert not account.list_all("invoice").end.complete
-    assert "GET InvoiceSinceDate/20000101" == account.sandbox.asked[-1]
+    assert "GET InvoiceSinceDate/20000101" == account.sandbox.requests[-1]
 
 
 def test_a_point_read_returns_the_debtor_or_a_tombstone(account: Account) -> None:
@@ -49,7 +49,7 @@ def test_a_point_read_returns_the_debtor_or_a_tombstone(account: Account) -> Non
 @pytest.mark.parametrize("key", ["417?x=1", "417/1", "417#1", "%34%31%37"])
 def test_a_key_is_percent_encoded_in_the_address(account: Account, key: str) -> None:
     assert Tombstone(key) == account.fetch("debtor", key)
-    assert f"GET debtor/{key}" == account.sandbox.asked[-1]
+    assert f"GET debtor/{key}" == account.sandbox.requests[-1]
 
 
 def test_a_point_read_accepts_an_object_or_a_list_of_one() -> None:
@@ -79,7 +79,7 @@ def test_a_poll_reads_the_last_days_again_by_easyflors_clock(account: Account) -
     assert 1 == len(poll.objects)
     assert not poll.end.complete
     account.list_all("debtor", poll.end.cursor)
-    days = [asked.removeprefix("GET debtorsincedate/") for asked in account.sandbox.asked[-2:]]
+    days = [asked.removeprefix("GET debtorsincedate/") for asked in account.sandbox.requests[-2:]]
     assert ["20260530", "20260604"] == days
 
 
@@ -87,7 +87,7 @@ def test_a_poll_reads_the_last_days_again_by_easyflors_clock(account: Account) -
 def test_overlap_and_form_of_days_are_configurable(account: Account) -> None:
     account.sandbox.form = "%Y-%m-%d"
     account.list_all("debtor", account.list_all("debtor").end.cursor)
-    assert "GET debtorsincedate/2026-05-28" == account.sandbox.asked[-1]
+    assert "GET debtorsincedate/2026-05-28" == account.sandbox.requests[-1]
 
 
 def test_without_a_date_header_a_poll_asks_from_a_day_earlier() -> None:
@@ -252,14 +252,14 @@ def test_ask_takes_easyflors_addresses(account: Account) -> None:
 def test_ask_refuses_addresses_that_cannot_be_read(account: Account, words: list[str]) -> None:
     with pytest.raises(SetAside, match="as in: debtor/417"):
         account.client.ask(words)
-    assert [] == account.sandbox.asked
+    assert [] == account.sandbox.requests
 
 
 def test_more_ids_than_easyflor_accepts_are_not_sent(account: Account) -> None:
     for words in (["ListArticleSort", ",".join(["1"] * 51)], ["DebtorListArticleSortPrice", "417", ",".join("1" * 26)]):
         with pytest.raises(SetAside, match="ids at once"):
             account.client.ask(words)
-    assert [] == account.sandbox.asked
+    assert [] == account.sandbox.requests
     assert 50 == len(account.client.list_article_sorts(range(1, 51)))
     assert 25 == len(account.client.debtor_list_article_sort_prices(417, range(1, 26)))
 

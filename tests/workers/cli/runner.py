@@ -1,0 +1,101 @@
+"""Runs the command line in tests: in this process, or as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typer.testing import CliRunner
+
+from models.db.database import Database
+from workers import cli, configuration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from typer.testing import Result
+
+TIMEOUT = 60
+"""Seconds for a process to do what a test waits for."""
+
+GOODS = "catalogs.goods"
+
+
+def run(*words: str, answer: str = "") -> Result:
+    """Run `erpmirror WORDS…` in this process; `answer` is its standard input."""
+    result = CliRunner().invoke(cli.app, list(words), input=answer)
+    assert "Traceback" not in result.output
+    return result
+
+
+def ok(*words: str) -> Result:
+    """Run a command that succeeds."""
+    result = run(*words)
+    assert 0 == result.exit_code, result.output
+    return result
+
+
+def refused(*words: str) -> str:
+    """Run a command that fails with exit status 1. Returns its error message on one line."""
+    result = run(*words)
+    assert 1 == result.exit_code, result.output
+    return " ".join(result.stderr.split())
+
+
+def write_settings(text: str) -> Path:
+    """Write `erpmirror.toml` in the working directory."""
+    file = Path("erpmirror.toml").absolute()
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@contextmanager
+def database() -> Iterator[Database]:
+    """The database of the settings file."""
+    opened = Database(configuration.load().database.url)
+    yield opened
+    opened.close()
+
+
+def rows_of(resource: str) -> int:
+    """The number of rows that `status` shows for a resource."""
+    rows = json.loads(ok("status", "--json").output)
+    return int(next(row["rows"] for row in rows if row["resource"] == resource))
+
+
+# Processes
+
+
+def free_port() -> int:
+    """A port that no server uses."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def process(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run `erpmirror WORDS…` as a process inside the block. Yields it and the file with its output."""
+    log = Path(f"{words[0]}.log").absolute()
+    with log.open("wb") as file:
+        started = subprocess.Popen([sys.executable, "-m", "workers.cli", *words], stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield started, log
+    finally:
+        if started.poll() is None:
+            started.send_signal(signal.SIGTERM)
+        started.wait(TIMEOUT)
+
+
+def until(condition: Callable[[], Any], log: Path) -> None:
+    """Wait until the condition holds; fails with the process's output."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+        time.sleep(0.05)

@@ -1,0 +1,79 @@
+"""Every verb has a help text with an example, and `--help` and `--version` need nothing else."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from tests.workers.cli.runner import ok, run, write_settings
+
+VERBS = [
+    ["ask"],
+    ["backfill"],
+    ["beat"],
+    ["check"],
+    ["demo"],
+    ["dilovod-node"],
+    ["export"],
+    ["flower"],
+    ["forget"],
+    ["hand-in"],
+    ["init"],
+    ["migrate"],
+    ["parked"],
+    ["parked", "drop"],
+    ["parked", "list"],
+    ["parked", "retry"],
+    ["poll"],
+    ["rebuild"],
+    ["receiver"],
+    ["sandbox"],
+    ["status"],
+    ["up"],
+    ["worker"],
+]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_the_help_of_every_verb_has_an_example(verb: list[str]) -> None:
+    assert f"Example: {'ERPMIRROR_FLOWER_AUTH=me:secret ' if verb == ['flower'] else ''}erpmirror" in " ".join(
+        ok(*verb, "--help").output.replace("│", " ").split()
+    )
+
+
+def test_the_list_of_verbs_above_is_complete() -> None:
+    listed = {line.split()[1] for line in ok("--help").output.splitlines() if re.match(r"│ [a-z]", line)}
+    assert {verb[0] for verb in VERBS} == listed
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ("sqlalchemy", "celery", "kombu", "httpx", "uvicorn", "pydantic", "starlette", "alembic")
+    script = f"import sys, workers.cli; print([name for name in {heavy!r} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "[]" == ran.stdout.strip()
+
+
+def test_the_version_is_printed_without_settings() -> None:
+    assert f"erpmirror {version('erpmirror')}\n" == ok("--version").stdout
+
+
+def test_a_usage_error_has_exit_status_2() -> None:
+    assert 2 == run("no-such-verb").exit_code
+    assert 2 == run("poll").exit_code
+    write_settings("")
+    ok("migrate")
+    assert 2 == run("worker", "--queues", "lokos").exit_code
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_paragraph_of_a_help_text_fills_its_lines(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = ok("status", "--help").output.partition("Options")[0]
+    (paragraph,) = [block for block in re.split(r"\n *\n", text) if "complete as of:" in block]
+    lines = [line.strip() for line in paragraph.splitlines()]
+    following = [line.split()[0] for line in lines[1:]]
+    assert [] == [line for line, word in zip(lines, following, strict=False) if len(line) + 1 + len(word) <= width - 2]

@@ -1,0 +1,78 @@
+"""`parked` lists, retries and drops what needs a person's decision."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.bookkeeping import inbox, streams
+from models.values import Cause, Lane, ObjectRef
+from tests.workers.cli.runner import GOODS, database, ok, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def enqueue_and_settle(key: str, settle: Callable[..., None], reason: str) -> None:
+    with database() as opened, opened.begin() as tx:
+        inbox.enqueue(
+            tx,
+            connection="shop",
+            refs=[ObjectRef(GOODS, key)],
+            lane=Lane.LIVE,
+            cause=Cause.WEBHOOK,
+        )
+        (item,) = inbox.due(tx, connection="shop", now=opened.now(tx))
+        settle(tx, item, reason=reason)
+
+
+@pytest.mark.usefixtures("shop")
+def test_the_list_contains_key_and_reason() -> None:
+    enqueue_and_settle("1", inbox.park, "the vendor's own words")
+    assert "the vendor's own words" in ok("parked").output
+    listed = json.loads(ok("parked", "list", "shop", "--json").output)
+    assert [("shop", GOODS, "1", "parked")] == [
+        (row["connection"], row["resource"], row["key"], row["state"]) for row in listed
+    ]
+    assert [] == json.loads(ok("parked", "list", "books", "--json").output)
+
+
+@pytest.mark.usefixtures("shop")
+def test_retry_makes_a_parked_key_due_and_wakes_the_workers() -> None:
+    enqueue_and_settle("1", inbox.park, "no")
+    ok("parked", "retry", "shop", GOODS, "1")
+    assert "Nothing is parked" in ok("parked").output
+    assert [] != list(Path("var/broker/messages").iterdir())
+
+
+@pytest.mark.usefixtures("shop")
+def test_retry_approves_held_deletions_only_after_confirmation() -> None:
+    enqueue_and_settle("1", inbox.hold, "too many")
+    assert 0 != run("parked", "retry", "shop", answer="n\n").exit_code
+    assert "held" in ok("parked").output
+    ok("parked", "retry", "shop", "--yes")
+    with database() as opened, opened.read() as tx:
+        (item,) = inbox.due(tx, connection="shop", now=opened.now(tx))
+        assert item.approved
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_dropped_key_is_no_longer_listed() -> None:
+    enqueue_and_settle("1", inbox.park, "no")
+    enqueue_and_settle("2", inbox.park, "no")
+    ok("parked", "drop", "shop", GOODS, "1", "--yes")
+    assert ["2"] == [row["key"] for row in json.loads(ok("parked", "list", "--json").output)]
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_parked_resource_is_listed_and_retried() -> None:
+    ok("poll", "shop", "catalogs.units")
+    with database() as opened, opened.begin() as tx:
+        now = opened.now(tx)
+        streams.park(tx, "shop", "catalogs.units", reason="the role may not", now=now)
+    assert "(all of it)" in ok("parked").output
+    ok("parked", "retry", "shop", "catalogs.units")
+    assert "Nothing is parked" in ok("parked").output

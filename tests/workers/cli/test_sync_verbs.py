@@ -1,0 +1,130 @@
+"""`poll`, `backfill`, `status` and `ask` against Dilovod's sandbox."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from models.bookkeeping import streams
+from tests.workers.cli.runner import GOODS, database, free_port, ok, refused, rows_of, write_settings
+from workers.cli import status
+
+if TYPE_CHECKING:
+    from models.db.database import Database
+
+STATUS_FIELDS = [
+    "connection",
+    "system",
+    "resource",
+    "rows",
+    "last_read",
+    "complete_as_of",
+    "bound",
+    "pending",
+    "parked",
+    "held",
+    "last_error",
+]
+
+
+def test_poll_writes_the_rows_and_status_counts_them(shop: Any) -> None:
+    ok("poll", "shop")
+    rows = {row["resource"]: row for row in json.loads(ok("status", "--json").output)}
+    assert {GOODS, "catalogs.units"} == set(rows)
+    for resource, row in rows.items():
+        assert STATUS_FIELDS == list(row)
+        assert ("shop", "dilovod", len(shop.truth(resource))) == (row["connection"], row["system"], row["rows"])
+        assert (0, 0, 0, None) == (row["pending"], row["parked"], row["held"], row["last_error"])
+        assert row["complete_as_of"] is not None
+    assert GOODS in ok("status").output
+
+
+@pytest.mark.usefixtures("shop")
+def test_status_lists_resources_that_were_never_synced() -> None:
+    rows = json.loads(ok("status", "--json").output)
+    assert {(0, None, None)} == {(row["rows"], row["last_read"], row["complete_as_of"]) for row in rows}
+    assert "never" in ok("status").output
+
+
+@pytest.mark.usefixtures("shop")
+def test_poll_of_one_resource_syncs_only_that() -> None:
+    ok("poll", "shop", "catalogs.units")
+    assert 3 == rows_of("catalogs.units")
+
+
+@pytest.mark.usefixtures("shop")
+def test_poll_without_waiting_only_wakes_the_workers() -> None:
+    ok("poll", "shop", "--no-wait")
+    assert 0 == rows_of(GOODS)
+    assert [] != list(Path("var/broker/messages").iterdir())
+
+
+def test_backfill_reads_everything_again(shop: Any) -> None:
+    ok("poll", "shop")
+    with database() as opened:
+        before = full_syncs_due(opened)
+        ok("backfill", "shop", GOODS)
+        assert {GOODS} == {resource for resource, at in full_syncs_due(opened).items() if at > before[resource]}
+    assert len(shop.truth(GOODS)) == rows_of(GOODS)
+
+
+def full_syncs_due(opened: Database) -> dict[str, Any]:
+    with opened.read() as tx:
+        return {row.resource: row.full_due_at for row in streams.open_streams(tx, connection="shop")}
+
+
+def test_an_unreachable_vendor_is_exit_status_1_and_the_work_stays_due() -> None:
+    write_settings(
+        f'[connections.shop]\nsystem = "dilovod"\napi_key = "k"\nurl = "http://127.0.0.1:{free_port()}"\n'
+        'resources = ["catalogs.goods"]\n'
+    )
+    ok("migrate")
+    message = refused("poll", "shop")
+    assert "it stays due" in message
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["poll", "shp"], 'did you mean "shop"?'),
+        (["backfill", "elsewhere"], "there are: shop"),
+        (["poll", "shop", "catalogs.good"], 'did you mean "catalogs.goods"?'),
+        (["export", "shop", GOODS], "the mirror holds nothing"),
+        (["forget", "elsewhere"], "the mirror holds nothing"),
+        (["parked", "retry", "shop"], "no such object is parked"),
+        (["parked", "drop", "shop"], "no such object is parked"),
+        (["sandbox", "dilovot"], 'did you mean "dilovod"?'),
+        (["sandbox", "directo", "--webhook-url", "http://x"], "sends no webhooks"),
+        (["flower", "--address", "10.0.0.1"], "set ERPMIRROR_FLOWER_AUTH"),
+        (["flower", "--basic-auth", "me"], "reads user:password"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_error_for_a_wrong_argument_names_the_remedy(words: list[str], message: str) -> None:
+    assert message in refused(*words)
+
+
+@pytest.mark.usefixtures("shop")
+def test_ask_prints_the_vendors_reply() -> None:
+    answer = json.loads(ok("ask", "shop", "getObject", "1100300000001001").output)
+    assert "1100300000001001" == answer["header"]["id"]["id"]
+
+
+@pytest.mark.parametrize(
+    ("age", "message"),
+    [
+        (timedelta(seconds=5), "5 s ago"),
+        (timedelta(minutes=5), "5 min ago"),
+        (timedelta(hours=30), "30 h ago"),
+        (timedelta(days=3), "2025-06-01 12:00 UTC"),
+        (timedelta(seconds=-5), "0 s ago"),
+    ],
+)
+def test_a_moment_is_printed_as_an_age_or_a_date(age: timedelta, message: str) -> None:
+    now = datetime(2025, 6, 4, 12, tzinfo=UTC)
+    assert message == status.ago(now - age, now)
