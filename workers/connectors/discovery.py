@@ -63,7 +63,7 @@ class System:
         if not self._has_file("webhooks"):
             return None
         self._attribute("webhooks", "read")
-        return cast("Webhooks", importlib.import_module(f"{self._package}.notices"))
+        return cast("Webhooks", importlib.import_module(f"{self._package}.webhooks"))
 
     @property
     def has_sandbox(self) -> bool:
