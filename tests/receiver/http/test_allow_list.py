@@ -20,7 +20,7 @@ from models.db import tables
 from receiver import app
 from receiver.http import client_address, server
 from receiver.http.client_address import NetworkAllowList
-from tests.receiver.wakers import Quiet
+from tests.receiver.wakers import RecordingWaker
 from tests.serving import served
 
 if TYPE_CHECKING:
@@ -189,15 +189,15 @@ def _packet(number: int) -> str:
 
 
 def _status(address: tuple[str, int], peer: str, lines: list[str], packet: str) -> int:
-    with closing(http.client.HTTPConnection(*address, timeout=30, source_address=(peer, 0))) as wire:
-        wire.putrequest("GET", f"/hooks/shop?packet={quote(packet)}")
+    with closing(http.client.HTTPConnection(*address, timeout=30, source_address=(peer, 0))) as sock:
+        sock.putrequest("GET", f"/hooks/shop?packet={quote(packet)}")
         for line in _wired(lines):
-            wire.putheader("X-Forwarded-For", line)
+            sock.putheader("X-Forwarded-For", line)
         for name in ("X-Real-IP", "True-Client-IP", "CF-Connecting-IP", "X-Forwarded-Host", "X-Client-IP"):
-            wire.putheader(name, VENDOR)
-        wire.putheader("Forwarded", f"for={VENDOR}")
-        wire.endheaders()
-        return wire.getresponse().status
+            sock.putheader(name, VENDOR)
+        sock.putheader("Forwarded", f"for={VENDOR}")
+        sock.endheaders()
+        return sock.getresponse().status
 
 
 def _kept(database: Database) -> list[str]:
@@ -213,7 +213,7 @@ def test_a_refused_sender_leaves_no_row_and_an_allowed_one_leaves_exactly_one(
     database: Database, configure: Callable[..., Settings]
 ) -> None:
     shop, receiver = f"webhook_sources = [{_networks(SOURCES)}]", f"trusted_proxies = [{_networks(PROXIES)}]"
-    made = app.create_app(configure(database.url, receiver, shop), waker=Quiet())
+    made = app.create_app(configure(database.url, receiver, shop), waker=RecordingWaker())
     with served(made, **server.OPTIONS) as url:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         found = {row.why: _status(address, row.peer, row.lines, _packet(number)) for number, row in enumerate(TABLE)}
@@ -237,7 +237,9 @@ def test_a_refused_sender_leaves_no_row_and_an_allowed_one_leaves_exactly_one(
 def test_a_receiver_that_listens_on_ipv6_checks_its_callers_as_well(
     sqlite: Database, configure: Callable[..., Settings], status: int, listens: str, calls: str, sources: list[str]
 ) -> None:
-    made = app.create_app(configure(sqlite.url, "", f"webhook_sources = [{_networks(sources)}]"), waker=Quiet())
+    made = app.create_app(
+        configure(sqlite.url, "", f"webhook_sources = [{_networks(sources)}]"), waker=RecordingWaker()
+    )
     listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind((listens, 0))

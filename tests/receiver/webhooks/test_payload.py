@@ -22,7 +22,7 @@ def test_a_body_that_drips_is_408() -> None:
 
     async def run() -> str:
         scope = {"type": "http", "method": "POST", "query_string": b"", "headers": []}
-        return await payload.text(Request(scope, drip), seconds=0.02)
+        return await payload.read(Request(scope, drip), seconds=0.02)
 
     with pytest.raises(ApiError) as refusal:
         asyncio.run(run())
