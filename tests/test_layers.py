@@ -23,6 +23,7 @@ CELERY_MAY = {
     "workers.queue.scheduler",
     "workers.queue.wakeup",
     "workers.queue.broker",
+    "workers.queue.consumer",
     "workers.queue.filesystem",
     "workers.queue.tasks",
 }

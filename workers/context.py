@@ -64,7 +64,7 @@ class ConnectionContext:
     @cached_property
     def gate(self) -> gate.Gate:
         """The account's gate."""
-        return gate.Gate(self.database, self.options, sharing=self.same_account)
+        return gate.Gate(self.database, self.options, same_account=self.same_account)
 
     def target(self, resource: Resource, stream: Stream | None = None) -> apply.Target:
         """The resource as the write path needs it: declared fields are the vendor's metadata where we have it."""
@@ -160,7 +160,7 @@ class WorkSession:
     @contextmanager
     def acquire(self, subject: str | None = None, *, begin: gate.OnAcquire | None = None) -> Iterator[gate.Lease]:
         """A slot at the gate for the block: for a point read of `subject`, or for a listing. Raises `gate.Shut`."""
-        with gate.acquired(self.context.gate, subject, begin=begin) as lease:
+        with gate.acquired(self.context.gate, subject, on_acquire=begin) as lease:
             self._lease = lease
             try:
                 yield lease

@@ -110,7 +110,7 @@ def _database(database: Database) -> str:
 
 
 def _workers(database: Database) -> str:
-    return "; ".join(queue.wrong for queue in canary.queue_health(database) if queue.wrong is not None) or "ok"
+    return "; ".join(queue.problem for queue in canary.queue_health(database) if queue.problem is not None) or "ok"
 
 
 def _broker(alive: Callable[[], None]) -> str:

@@ -16,7 +16,7 @@ from models.db import tables
 from models.settings.load import Connection
 from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
 from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
-from workers.gate import gate
+from workers.gate import gate, timing
 from workers.gate.gate import Gate, Lease
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Gates(Counted):
     def enter(self, connection: int, subject: str | None, ahead: float, dies: bool) -> None:  # noqa: FBT001
         mine, other = self.connections[connection]
         watch = Wristwatch(self.clock, ahead=ahead)
-        at = Gate(self.database, mine, sharing=[other], stopwatch=watch)
+        at = Gate(self.database, mine, same_account=[other], timer=watch)
         held, began = self.held, self.clock.now
         worker = Worker(partial(at.acquire, subject))
         worker.step()
@@ -171,7 +171,7 @@ class Gates(Counted):
 
     def _sends(self, holder: Holder) -> None:
         assert self.clock.now == holder.lease.sent_at
-        assert holder.until - holder.lease.sent_at <= TIMEOUT + gate.GRACE
+        assert holder.until - holder.lease.sent_at <= TIMEOUT + timing.GRACE
         if holder in self.held:  # who overslept his lease may meet others
             self._keeps_pace()
             self.sent.append(self.clock.now)
@@ -192,11 +192,11 @@ class Gates(Counted):
         holder = self._one(whom)
         before = holder.until
         if arrive:
-            due = holder.watch.monotonic() - holder.lease.renewed_at > (TIMEOUT + gate.GRACE).total_seconds() / 3
+            due = holder.watch.monotonic() - holder.lease.renewed_at > (TIMEOUT + timing.GRACE).total_seconds() / 3
             if due and self._proves(holder, lambda: holder.gate.heartbeat(holder.lease)):
-                holder.until = self.clock.now + TIMEOUT + gate.GRACE
+                holder.until = self.clock.now + TIMEOUT + timing.GRACE
         elif self._proves(holder, lambda: self._write(lambda c: holder.gate.renew(c, holder.lease), dies=dies)):
-            holder.until = before if dies else self.clock.now + TIMEOUT + gate.GRACE
+            holder.until = before if dies else self.clock.now + TIMEOUT + timing.GRACE
 
     @precondition(lambda self: self._awake())
     @rule(whom=which, answered=st.booleans(), dies=seldom)
@@ -267,7 +267,7 @@ class Gates(Counted):
         """Everybody dies, and within a lease the gate is free."""
         while self.alive:
             self.dies(0)
-        self.clock.now = max(self.clock.now + TIMEOUT + gate.GRACE + gate.MOMENT, self.closed_until)
+        self.clock.now = max(self.clock.now + TIMEOUT + timing.GRACE + timing.MOMENT, self.closed_until)
         if hasattr(self, "connections"):
             self.enter(0, None, ahead=0.0, dies=False)
             assert 1 == len(self.alive)

@@ -75,7 +75,7 @@ class Inbox(Counted):
         database.empty()
         self.database, self.clock = database, database.clock
         watch = Wristwatch(self.clock, ahead=1e6)
-        self.gate = gate.Gate(database, Account(name=NAME, concurrency=WORKERS), stopwatch=watch)
+        self.gate = gate.Gate(database, Account(name=NAME, concurrency=WORKERS), timer=watch)
         self.rows: dict[str, Waits] = {}
         self.news: dict[str, int] = {}
         self.just_told: set[str] = set()
@@ -175,7 +175,7 @@ class Inbox(Counted):
         found: list[gate.Lease] = []
         with_it = [each for each in self.looks.values() if each.until is not None and each.until > self.clock.now]
         try:
-            found.append(self.gate.acquire(f"goods\n{look.item.key}", begin=self._begin(look, dies=dies)))
+            found.append(self.gate.acquire(f"goods\n{look.item.key}", on_acquire=self._begin(look, dies=dies)))
         except (Refused, gate.GateClosed):
             del self.looks[worker]
             return

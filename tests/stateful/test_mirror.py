@@ -53,7 +53,7 @@ class Timed(ConnectionContext):
 
     @cached_property
     def gate(self) -> gate.Gate:
-        return gate.Gate(self.database, self.options, stopwatch=Wristwatch(self.database.clock))
+        return gate.Gate(self.database, self.options, timer=Wristwatch(self.database.clock))
 
 
 class Mirroring(Counted):

@@ -19,7 +19,7 @@ from models.bookkeeping.documents import State
 from models.failpoints import Point
 from models.mirror import apply, schema_evolution
 from workers.errors import SetAside, TryLater, VendorError
-from workers.gate import gate
+from workers.gate import timing
 from workers.ingest import failures, vendor_schema
 from workers.ingest.unit_of_work import BackOff, UnitOfWork, proved, release, renew
 
@@ -43,7 +43,7 @@ _TRIES = 10
 def send(session: WorkSession, resource: Resource, item: Item) -> None:
     """Have a document read and write what was read, or move it by the fate of the request.
 
-    Raises `gate.Shut`, and `gate.LeaseLost` where the answer came too late to be kept.
+    Raises `gate.GateClosed`, and `gate.LeaseLost` where the answer came too late to be kept.
     """
     context, target = session.context, session.context.target(resource)
 
@@ -72,7 +72,7 @@ def _begun(context: ConnectionContext, lease: Lease, target: apply.Target, item:
         state = documents.state(tx, item)
         if state in {State.WAITING, State.PARKED} and inbox.is_pending(tx, item):
             renew(tx, lease)
-            documents.begin_sending(tx, item, now=tx.now, until=tx.now + context.options.timeout + gate.GRACE)
+            documents.begin_sending(tx, item, now=tx.now, until=tx.now + context.options.timeout + timing.GRACE)
             return documents.load(tx, item)
         release(tx, lease)
         if state is State.SENDING and inbox.is_pending(tx, item):

@@ -14,7 +14,7 @@ from models.bookkeeping import inbox, streams
 from models.mirror import schema_evolution
 from models.values import Cause
 from workers.errors import Busy, Closed, NotForUs, SetAside, TryLater, VendorError
-from workers.gate import gate
+from workers.gate import timing
 from workers.ingest.unit_of_work import BackOff, proved, release, release_unanswered
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failur
 def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
     """A crash of ours, or a database that went away: the key waits its turn again, behind the others."""
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
-        until = tx.now + gate.closed_for(item.attempts)
+        until = tx.now + timing.closed_for(item.attempts)
         ours = not isinstance(error, sa.exc.SQLAlchemyError)
         reason = f"broke off: {type(error).__name__}"
         inbox.postpone(tx, item, until=until, reason=reason, counts=True, lone=ours)
@@ -129,7 +129,7 @@ def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *
     """
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
         now = tx.now
-        until = now + gate.closed_for(stream.failures)
+        until = now + timing.closed_for(stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         if not full and not isinstance(error, sa.exc.SQLAlchemyError):
             due["full_due_at"] = now
@@ -168,7 +168,7 @@ def _rests_until(tx: Tx, failure: TryLater, proof: Proof, *, failures: int) -> d
     """Until when this work rests: as long as the gate is shut, at least."""
     if isinstance(failure, Closed):
         return max(failure.until, tx.now + _CLOSED_AT_LEAST)
-    rests = tx.now + gate.closed_for(failures, failure.after)
+    rests = tx.now + timing.closed_for(failures, failure.after)
     return max(rests, proof.until) if isinstance(proof, BackOff) and proof.until is not None else rests
 
 

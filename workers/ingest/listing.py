@@ -127,7 +127,7 @@ class LeaseBudget:
 
     def __call__(self) -> bool:
         page, context = self._page, self._page.context
-        if not page.full or page.resource.described or context.gate.paced or time.monotonic() > self._until:
+        if not page.full or page.resource.described or context.gate.is_rate_limited or time.monotonic() > self._until:
             return False
         names = [context.name, *(each.name for each in context.same_account)]
         with context.database.autocommit() as tx:

@@ -79,7 +79,7 @@ def test_each_resource_has_the_figures_of_its_status(sqlite: Database, opened: O
 
 
 def test_the_last_answer_of_a_worker_is_a_metric_by_queue(sqlite: Database, opened: Open) -> None:
-    canary.answer(sqlite, "sync", worker="sync@host")
+    canary.record_answer(sqlite, "sync", worker="sync@host")
     [answered_at] = [health.answered_at for health in canary.queue_health(sqlite) if health.queue == "sync"]
     assert answered_at is not None
     with opened(sqlite) as client:
