@@ -66,7 +66,7 @@ class Metrics:
             registry=self._registry,
         )
         self.wakeup_failures = Counter(
-            "erpmirror_wakeup_failures", "Wake-ups that the broker did not take.", registry=self._registry
+            "erpmirror_wakeup_failures", "Wake-ups that the broker did not accept.", registry=self._registry
         )
         self.spooled = Counter(
             "erpmirror_webhooks_spooled", "Webhooks that went to the spool.", registry=self._registry

@@ -135,7 +135,7 @@ class WebhookBatcher:
                     placement.set_result(place if missing and webhook.id in missing else Placement.STORED)
 
     async def _store(self, accepted: list[AcceptedWebhook]) -> list[AcceptedWebhook]:
-        """The webhooks that the database did not take."""
+        """Returns the webhooks that are not in the database."""
         deadline = asyncio.get_running_loop().time() + _STORE_TIMEOUT
         try:
             if self._inserter is not None:
@@ -153,7 +153,7 @@ class WebhookBatcher:
             return accepted
 
     async def _store_in_thread(self, accepted: list[AcceptedWebhook], deadline: float) -> list[AcceptedWebhook]:
-        """The webhooks that the database refused. Raises `TimeoutError` after abandoning the thread."""
+        """Returns the webhooks that the database refused. Raises `TimeoutError` after abandoning the thread."""
         result = asyncio.wrap_future(self._thread.submit(lambda: self._commit(accepted)))
         left = deadline - asyncio.get_running_loop().time()
         answered, _ = await asyncio.wait([result], timeout=max(0.0, left))

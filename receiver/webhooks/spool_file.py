@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WAITING, REFUSED = ".spool", ".refused"
-"""The names' endings: webhooks to be drained, and those that a person has to look at."""
+"""The names' endings: webhooks to be drained, and those that wait for a person."""
 
 
 @dataclass(frozen=True, slots=True)

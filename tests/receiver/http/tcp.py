@@ -29,7 +29,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class ShortLimits(server.LimitedProtocol):
-    """Its limits are reached in a test's time."""
+    """The receiver's protocol with limits that a test reaches."""
 
     idle_seconds = 0.4
     max_connections = 20
@@ -54,7 +54,7 @@ class Address(tuple[str, int]):
 
 
 def exchange(sock: socket.socket, raw: bytes) -> bytes:
-    """Send the bytes; the next response, complete if it arrives complete."""
+    """Send the bytes and return the next response, up to its end or the connection's."""
     sock.sendall(raw)
     answer = b""
     while chunk := sock.recv(65536):
@@ -73,7 +73,7 @@ def error(answer: bytes) -> tuple[int, str]:
 
 
 def closed(sock: socket.socket) -> bool:
-    """Wait until the other end closes. Where it does not, the socket's own timeout raises."""
+    """Wait until the other end closes; otherwise the socket's timeout raises."""
     with suppress(ConnectionResetError):
         while sock.recv(65536):
             pass

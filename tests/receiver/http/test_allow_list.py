@@ -59,7 +59,7 @@ TABLE = [
     Row(False, "127.8.255.255", [], "just below an allowed network"),
     Row(False, "127.10.0.0", [], "just above an allowed network"),
     Row(False, PROXY, [], "a proxy without the header is not the vendor"),
-    # A peer that is no trusted proxy may write what it likes.
+    # The header of a peer that is not a trusted proxy is ignored.
     Row(False, STRANGER, [VENDOR], "a stranger claims to be the vendor"),
     Row(False, STRANGER, [f"{VENDOR}, {VENDOR}"], "a stranger claims it twice"),
     Row(False, STRANGER, [VENDOR, VENDOR], "a stranger claims it in two headers"),
@@ -88,7 +88,7 @@ TABLE = [
     Row(False, PROXY, [f"{VENDOR}, 127.2.0.1, 127.1.0.2"], "the chain is broken by an untrusted proxy"),
     Row(False, PROXY, ["127.1.0.3, 127.1.0.2"], "nothing but proxies"),
     Row(False, PROXY, [PROXY], "a proxy that names itself"),
-    # Repeated headers are one list.
+    # Repeated headers form one list.
     Row(True, PROXY, [VENDOR, "127.1.0.2"], "two headers, in their order"),
     Row(True, PROXY, [STRANGER, VENDOR], "the last header is the nearest"),
     Row(False, PROXY, [VENDOR, STRANGER], "the same for a stranger"),
@@ -150,7 +150,7 @@ TABLE = [
     Row(False, PROXY, [f"{STRANGER},, {VENDOR}"], "an empty entry in the middle"),
     Row(False, PROXY, [VENDOR, ""], "an empty header after a good one"),
     Row(False, PROXY, ["", VENDOR], "an empty header before a good one"),
-    # An entry that is no address refuses the request wherever it stands: the header is not used in part.
+    # An entry that is not an address refuses the request wherever it stands.
     Row(False, PROXY, ["unknown"], "unknown"),
     Row(False, PROXY, [f"unknown, {VENDOR}"], "unknown further left"),
     Row(False, PROXY, ["_hidden"], "a hidden name"),
@@ -173,7 +173,7 @@ def test_no_row_of_the_table_is_repeated() -> None:
 
 
 def _wired(lines: list[str]) -> list[bytes]:
-    """As a sender's bytes: UTF-8, whatever we make of it."""
+    """The header's bytes as a sender would send them: UTF-8 where Latin-1 does not do."""
     return [line.encode() if max(line, default="") > "\xff" else line.encode("latin-1") for line in lines]
 
 

@@ -1,4 +1,4 @@
-"""Slow, many and huge requests over real sockets. The receiver's limits are short; the tests' own only end a hang."""
+"""Slow, many and huge requests over real sockets. The receiver's limits are short; those of the tests only end hangs."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ def test_a_connection_that_is_not_used_is_closed(limited: tcp.OpenLimited, sent:
 
 
 @pytest.mark.parametrize(
-    ("opening", "drop"),
+    ("opening", "chunk"),
     [
         (b"", b"G"),
         (b"GET /livez HTTP/1.1\r\n", b"X-Slow: 1\r\n"),
         (tcp.ALIVE + b"GET /livez HTTP/1.1\r\n", b"X-Slow: 1\r\n"),
-        # Answered already; the body goes on.
+        # Answered already, while the body goes on.
         (b"POST /livez HTTP/1.1\r\n" + tcp.HOST + tcp.CHUNKED, b"1\r\na\r\n"),
         (b"GET /hooks/shop HTTP/1.1\r\n" + tcp.HOST + b"Content-Length: 10000000\r\n\r\n", b"a"),
     ],
 )
-def test_a_head_or_an_unwanted_body_that_drips_is_cut_off(
-    limited: tcp.OpenLimited, opening: bytes, drop: bytes
+def test_a_slow_head_or_an_unwanted_slow_body_is_cut_off(
+    limited: tcp.OpenLimited, opening: bytes, chunk: bytes
 ) -> None:
     with limited() as address, address.connect() as sock:
         sock.sendall(opening)
-        assert tcp.flood(sock, drop, pause=0.05)
+        assert tcp.flood(sock, chunk, pause=0.05)
         assert address.alive()
 
 
-def test_an_unwanted_body_without_end_is_cut_off_at_full_speed_as_well(limited: tcp.OpenLimited) -> None:
+def test_an_endless_unwanted_body_is_cut_off_at_full_speed_too(limited: tcp.OpenLimited) -> None:
     with limited() as address, address.connect() as sock:
         sock.sendall(b"POST /livez HTTP/1.1\r\n" + tcp.HOST + tcp.CHUNKED)
         assert tcp.flood(sock, b"8000\r\n" + b"a" * 0x8000 + b"\r\n", pause=0.01)
@@ -79,16 +79,16 @@ def test_a_connection_that_is_used_stays(limited: tcp.OpenLimited) -> None:
             time.sleep(tcp.ShortLimits.idle_seconds / 10)
 
 
-def test_a_request_that_is_worked_on_is_waited_for(limited: tcp.OpenLimited, sqlite: Database) -> None:
+def test_a_connection_whose_request_is_being_handled_stays(limited: tcp.OpenLimited, sqlite: Database) -> None:
     with limited() as address, address.connect() as sock:
-        with sqlite.begin():  # the one writer that SQLite allows
+        with sqlite.begin():  # SQLite allows one writer, so the poll has to wait
             sock.sendall(b"POST /polls/shop HTTP/1.1\r\n" + tcp.HOST + b"\r\n")
             time.sleep(4 * tcp.ShortLimits.idle_seconds)
         assert sock.recv(65536).startswith(b"HTTP/1.1 202 ")
 
 
 @pytest.mark.parametrize("kind", ["packet", "form"])
-def test_a_body_that_drips_is_408(kind: str) -> None:
+def test_a_slow_body_is_408(kind: str) -> None:
     async def packet(request: Request) -> JSONResponse:
         return JSONResponse(await payload.read(request, seconds=0.2))
 
@@ -101,19 +101,19 @@ def test_a_body_that_drips_is_408(kind: str) -> None:
         with address.connect() as sock:
             head = f"POST /{kind} HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b\r\n".encode()
             sock.sendall(head + tcp.HOST + tcp.CHUNKED + b"5\r\n--b\r\n\r\n")
-            dripping = threading.Thread(target=tcp.flood, args=[sock, b"1\r\na\r\n"], kwargs={"pause": 0.05})
-            dripping.start()
+            sending = threading.Thread(target=tcp.flood, args=[sock, b"1\r\na\r\n"], kwargs={"pause": 0.05})
+            sending.start()
             answer = b""
             while chunk := sock.recv(65536):
                 answer += chunk
-            dripping.join()
+            sending.join()
     assert (408, "too_slow") == tcp.error(answer)
 
 
-def test_a_webhook_whose_body_stops_half_way_leaves_nothing(limited: tcp.OpenLimited, sqlite: Database) -> None:
+def test_a_webhook_whose_body_stops_half_way_is_not_stored(limited: tcp.OpenLimited, sqlite: Database) -> None:
     with limited() as address, address.connect() as sock:
         sock.sendall(b"POST /hooks/shop HTTP/1.1\r\n" + tcp.HOST + b"Content-Length: 500\r\n\r\n" + tcp.PACKET.encode())
-        # It is waited for as long as a webhook may take, and others meanwhile are served.
+        # The receiver waits as long as a webhook's body may take, and serves others meanwhile.
         assert (408, "too_slow") == tcp.error(tcp.exchange(sock, b""))
         assert address.alive()
     assert 0 == tcp.rows(sqlite)
@@ -131,17 +131,17 @@ def test_a_client_that_opens_many_connections_and_sends_nothing_closes_only_its_
             sock.sendall(b"GET /livez HTTP/1.1\r\n")
         for _ in range(10):
             assert address.alive()
-        # The oldest are gone, whether they began a request or not; the newest are still there.
+        # The oldest are closed, whether they began a request or not; the newest are open.
         assert all(tcp.closed(sock) for sock in idle[: 2 * tcp.ShortLimits.max_connections])
         idle[-1].sendall(tcp.ALIVE)
         assert idle[-1].recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_connection_with_a_request_in_work_is_not_closed_for_idle_ones(
+def test_a_connection_whose_request_is_being_handled_is_not_closed_for_idle_ones(
     limited: tcp.OpenLimited, sqlite: Database
 ) -> None:
     with limited(http=_without_idle_limit()) as address, ExitStack() as opened:
-        with sqlite.begin():  # the one writer that SQLite allows: the poll has to wait
+        with sqlite.begin():  # SQLite allows one writer, so the poll has to wait
             served_one = opened.enter_context(address.connect())
             served_one.sendall(b"POST /polls/shop HTTP/1.1\r\n" + tcp.HOST + b"\r\n")
             assert address.alive()
@@ -192,12 +192,14 @@ BOMBS = {
 }
 
 
-def test_a_bomb_is_malformed(limited: tcp.OpenLimited, sqlite: Database, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_body_made_to_exhaust_the_parser_is_malformed(
+    limited: tcp.OpenLimited, sqlite: Database, capfd: pytest.CaptureFixture[str]
+) -> None:
     with limited() as address, httpx.Client(base_url="http://{}:{}".format(*address), trust_env=False) as client:
         answers = {name: client.post("/hooks/shop", timeout=30, **bomb) for name, bomb in BOMBS.items()}
     found = {name: (answer.status_code, answer.json()["error"]) for name, answer in answers.items()}
     assert dict.fromkeys(BOMBS, (400, "malformed")) == found
     assert 0 == tcp.rows(sqlite)
     output = capfd.readouterr()
-    for trouble in ("Traceback", "ERROR", "WARNING", "boundary"):
-        assert trouble not in output.out + output.err
+    for unwanted in ("Traceback", "ERROR", "WARNING", "boundary"):
+        assert unwanted not in output.out + output.err

@@ -1,4 +1,4 @@
-"""Requests that are no HTTP, or that two readers could read differently, over real sockets."""
+"""Requests that are not HTTP or that a proxy could understand differently, over real sockets."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         ),
     ],
 )
-def test_what_is_too_large_or_no_http_is_refused_in_json_while_it_still_arrives(
+def test_bytes_that_are_too_large_or_not_http_are_refused_in_json_while_they_arrive(
     limited: tcp.OpenLimited,
     sqlite: Database,
     capfd: pytest.CaptureFixture[str],
@@ -73,8 +73,8 @@ def test_what_is_too_large_or_no_http_is_refused_in_json_while_it_still_arrives(
         assert address.alive()
     assert 0 == tcp.rows(sqlite)
     output = capfd.readouterr()
-    for trouble in ("Traceback", "ERROR", "WARNING"):
-        assert trouble not in output.err
+    for unwanted in ("Traceback", "ERROR", "WARNING"):
+        assert unwanted not in output.err
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_what_is_too_large_or_no_http_is_refused_in_json_while_it_still_arrives(
 @pytest.mark.parametrize(
     "target", [b"POST /livez", b"POST /hooks/shop", b"GET /hooks/shop?packet=1", b"POST /polls/shop"]
 )
-def test_a_body_that_is_no_body_ends_the_connection_and_leaves_no_trace(
+def test_a_broken_body_ends_the_connection_and_stores_nothing(
     limited: tcp.OpenLimited, sqlite: Database, capfd: pytest.CaptureFixture[str], target: bytes, rest: bytes
 ) -> None:
     with limited() as address:
-        for pause in (0.0, 0.1):  # with the head, and after what the head alone is answered
+        for pause in (0.0, 0.1):  # together with the head, and after the response to the head alone
             with address.connect() as sock:
                 sock.sendall(target + b" HTTP/1.1\r\n" + tcp.HOST + tcp.CHUNKED)
                 time.sleep(pause)
@@ -108,7 +108,7 @@ def test_a_body_that_is_no_body_ends_the_connection_and_leaves_no_trace(
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_wrong_content_length_is_taken_as_it_is(limited: tcp.OpenLimited, sqlite: Database) -> None:
+def test_a_wrong_content_length_is_obeyed(limited: tcp.OpenLimited, sqlite: Database) -> None:
     head = b"POST /hooks/shop HTTP/1.1\r\n" + tcp.HOST + b"Content-Length: %d\r\n\r\n"
     hidden = b"GET /hooks/shop?packet=1 HTTP/1.1\r\n\r\n"
     with limited() as address:
@@ -138,7 +138,7 @@ def test_pipelined_requests_are_answered_in_their_order(limited: tcp.OpenLimited
     assert 20 == tcp.rows(sqlite)
 
 
-def test_a_large_body_among_pipelined_requests_is_read_in_its_turn(limited: tcp.OpenLimited, sqlite: Database) -> None:
+def test_a_large_body_among_pipelined_requests_is_read_in_order(limited: tcp.OpenLimited, sqlite: Database) -> None:
     packet = tcp.PACKET[:-1] + ',"note":"' + "n" * 30_000 + '"}'
     hook = b"POST /hooks/shop HTTP/1.1\r\n" + tcp.HOST + b"Content-Length: %d\r\n\r\n" % len(packet) + packet.encode()
     with limited() as address, address.connect() as sock:
@@ -179,7 +179,7 @@ def test_an_upgrade_is_declined_and_a_request_inside_its_body_stays_a_body(
                 while answers.count(b'"}') < 2:
                     answers += sock.recv(65536)
                 assert [400, 404] == [int(answer[:3]) for answer in answers.split(b"HTTP/1.1 ")[1:]]
-        with address.connect() as sock:  # what takes the offer of HTTP/2 back is served as ever
+        with address.connect() as sock:  # the request with the declined upgrade is served over HTTP/1.1
             posted = b"POST" + (head % len(tcp.PACKET))[len(method) :] + tcp.PACKET.encode()
             assert tcp.exchange(sock, posted).startswith(b"HTTP/1.1 200 ")
             assert tcp.exchange(sock, tcp.ALIVE[:-2] + UPGRADE + b"\r\n").startswith(b"HTTP/1.1 200 ")

@@ -102,13 +102,13 @@ def test_a_worker_is_woken_for_the_connection_after_its_webhook_is_stored(sqlite
 
 
 def test_a_broker_that_hangs_or_fails_neither_delays_nor_fails_the_response(sqlite: Database, opened: Open) -> None:
-    stuck = HangingWaker()
-    for waker in (stuck, FailingWaker()):
+    hanging = HangingWaker()
+    for waker in (hanging, FailingWaker()):
         with opened(sqlite, waker=waker) as client:
             assert [200] * 3 == [
                 client.get(f"/hooks/shop?{samples.query(samples.packet())}").status_code for _ in range(3)
             ]
-    stuck.released.set()
+    hanging.released.set()
     assert 6 == len(samples.rows(sqlite))
 
 
