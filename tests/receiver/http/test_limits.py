@@ -1,4 +1,4 @@
-"""Slow, many and huge requests over real sockets. The receiver's limits are short; those of the tests only end hangs."""
+"""Slow, many and huge requests over real sockets. The receiver's limits are short; those of the tests end hangs."""
 
 from __future__ import annotations
 
