@@ -1,1 +1,1 @@
-"""The HTTP edge: believes nobody, keeps what it accepts, rings the bell."""
+"""The HTTP edge: stores webhooks and documents before it answers, wakes workers, and serves the journal."""

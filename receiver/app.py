@@ -22,7 +22,7 @@ from receiver.http.errors import HANDLERS
 from receiver.notifier import Notifier
 from receiver.webhooks.batcher import WebhookBatcher
 from receiver.webhooks.drainer import Drainer
-from receiver.webhooks.routes import Hooks, WebhookFastPath
+from receiver.webhooks.routes import WebhookFastPath, WebhookRoutes
 from receiver.webhooks.spool import Spool
 from workers import configuration
 from workers.queue import app as celery_app
@@ -47,59 +47,59 @@ def create() -> Starlette:
     database = db_timeouts.database(settings.database.url)
     app = create_app(settings, waker=wakeup.Waker(celery_app.create_app(settings, database), database))
     gc.collect()
-    gc.freeze()  # the collector need not scan what lives as long as the process
+    gc.freeze()  # these objects live as long as the process, so the collector need not scan them
     return app
 
 
 class _App(Starlette):
-    """Starlette with `Shortcut` before its middleware."""
+    """Starlette with `WebhookFastPath` in front of its middleware."""
 
-    hooks: Hooks
+    webhooks: WebhookRoutes
     root_path: str
 
     def build_middleware_stack(self) -> ASGIApp:
-        """See `Shortcut`."""
-        return WebhookFastPath(super().build_middleware_stack(), hooks=self.hooks, root_path=self.root_path)
+        """Put `WebhookFastPath` outermost."""
+        return WebhookFastPath(super().build_middleware_stack(), webhooks=self.webhooks, root_path=self.root_path)
 
 
 def create_app(settings: Settings, *, waker: Waker) -> Starlette:
-    """The receiver's app. Nothing connects before the first request."""
+    """The receiver's app. It connects to nothing before the first request, unless webhooks wait in the spool."""
     database = db_timeouts.database(settings.database.url)
     spool = Spool(settings.receiver.spool)
-    scraped = db_timeouts.database(settings.database.url, seconds=3)  # Prometheus' own timeout is ten
-    metrics = Metrics(settings, database=scraped, spool=spool)
-    notifier = Notifier(waker, failed=metrics.wakeup_failures.inc)
-    # A pool of its own, so that readers cannot use up the links that webhooks need. A webhook that gets none within
-    # the second goes to the spool.
-    keeper, taker = (db_timeouts.database(settings.database.url, seconds=1) for _ in range(2))
-    letterbox = WebhookBatcher(keeper, spool, batched=metrics.batches.observe, spooled=metrics.spooled.inc)
-    drainer = Drainer(taker, spool, returned=letterbox.resume, drained=notifier.wake)
-    hooks = Hooks(settings, letterbox=letterbox, wake=notifier.wake, outcomes=metrics.webhooks)
+    metrics_database = db_timeouts.database(settings.database.url, seconds=3)  # Prometheus' own timeout is ten
+    metrics = Metrics(settings, database=metrics_database, spool=spool)
+    notifier = Notifier(waker, on_failure=metrics.wakeup_failures.inc)
+    # Pools of their own, so that readers cannot use up the connections that webhooks need. A webhook that gets none
+    # within a second goes to the spool.
+    store_database, drain_database = (db_timeouts.database(settings.database.url, seconds=1) for _ in range(2))
+    batcher = WebhookBatcher(store_database, spool, on_batch=metrics.batches.observe, on_spooled=metrics.spooled.inc)
+    drainer = Drainer(drain_database, spool, on_database_up=batcher.resume, on_drained=notifier.wake)
+    webhooks = WebhookRoutes(settings, batcher=batcher, wake=notifier.wake, outcomes=metrics.webhooks)
     polls = Polls(settings, database=database, wake=notifier.wake)
     documents = Documents(settings, database=database, wake=notifier.wake)
     health = Health(database=database, broker_alive=waker.broker_alive, spool=spool)
 
-    description = OpenApi(root_path=settings.receiver.root_path)
-    pages = [ChangesRoute(database).route, health.readiness, metrics.route, description.route]
+    openapi = OpenApi(root_path=settings.receiver.root_path)
+    other_routes = [ChangesRoute(database).route, health.readiness, metrics.route, openapi.route]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         drainer.start()
         yield
-        await letterbox.close()
+        await batcher.close()
         drainer.close()
         notifier.close()
-        scraped.close()
+        metrics_database.close()
         database.close()
 
     app = _App(
         routes=[
-            Mount("/hooks", routes=hooks.routes),
+            Mount("/hooks", routes=webhooks.routes),
             health.liveness,
             Mount(
                 "/",
-                # No redirects: their address would come from the caller's own Host header.
-                Router([*polls.routes, *documents.routes, *pages], redirect_slashes=False),
+                # No redirects: their target would be taken from the caller's Host header.
+                Router([*polls.routes, *documents.routes, *other_routes], redirect_slashes=False),
                 middleware=[
                     Middleware(TokenAuth, token=settings.receiver.token, proxies=settings.receiver.trusted_proxies)
                 ],
@@ -109,5 +109,5 @@ def create_app(settings: Settings, *, waker: Waker) -> Starlette:
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
-    app.hooks, app.root_path = hooks, settings.receiver.root_path
+    app.webhooks, app.root_path = webhooks, settings.receiver.root_path
     return app

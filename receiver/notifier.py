@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SPACE = 0.05
-"""Seconds until the next wake-up of a connection whose last one no worker has answered: each costs a database query."""
+MIN_INTERVAL = 0.05
+"""Seconds between two wake-ups of a connection while one is outstanding: each costs a database query."""
 
-_QUIET = 60.0
+_LOG_INTERVAL = 60.0
 """Seconds between two log lines about a failing broker."""
 
-_FAREWELL = 1.0
+_CLOSE_TIMEOUT = 1.0
 """Seconds that shutting down waits for the last wake-ups. The scheduler repeats those that were not sent."""
 
 
 class Waker(Protocol):
-    """Sends wake-ups to the workers (`workers.queue.wakeup.Bell`)."""
+    """Sends wake-ups to the workers (`workers.queue.wakeup.Waker`)."""
 
     def wake(self, connection: str) -> object:
-        """Wake workers for a connection; False where a wake-up is outstanding. May block, may raise."""
+        """Wake workers for a connection; False if a wake-up is outstanding already. May block, may raise."""
 
     def broker_alive(self) -> None:
         """Raise unless the broker answers."""
@@ -36,61 +36,62 @@ class Waker(Protocol):
 class Notifier:
     """One background thread that sends wake-ups; those that wait for the same connection become one.
 
-    A wake-up is sent at once, but not within `_SPACE` of one for which another was still outstanding.
+    A wake-up is sent at once, unless the last one for its connection found another outstanding: then `MIN_INTERVAL`
+    must have passed.
     """
 
-    def __init__(self, waker: Waker, *, failed: Callable[[], None]) -> None:
+    def __init__(self, waker: Waker, *, on_failure: Callable[[], None]) -> None:
         self._waker = waker
-        self._failed = failed
-        self._wanted: dict[str, float] = {}
-        self._free_at: dict[str, float] = {}
-        self._changed = threading.Condition()
+        self._on_failure = on_failure
+        self._pending: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
+        self._condition = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._complained_at: float | None = None
+        self._logged_at: float | None = None
 
     def wake(self, connection: str) -> None:
         """Wake workers for a connection soon; returns at once."""
-        if connection in self._wanted:  # it is removed before its wake-up is sent, so this one still covers the caller
+        if connection in self._pending:  # it is removed before it is sent, so it still covers the caller
             return
-        with self._changed:
-            self._wanted.setdefault(connection, self._free_at.get(connection, 0.0))
+        with self._condition:
+            self._pending.setdefault(connection, self._not_before.get(connection, 0.0))
             if self._thread is None:
                 # A daemon: a broker that hangs must not keep the process from ending.
                 self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            self._condition.notify()
 
     def close(self) -> None:
-        """Send what still waits, within `_FAREWELL`."""
-        with self._changed:
+        """Send the wake-ups that still wait, for at most `_CLOSE_TIMEOUT` seconds."""
+        with self._condition:
             self._closing = True
-            self._changed.notify()
+            self._condition.notify()
         if self._thread is not None:
-            self._thread.join(_FAREWELL)
+            self._thread.join(_CLOSE_TIMEOUT)
 
     def _run(self) -> None:
         while (connection := self._next()) is not None:
             try:
                 if self._waker.wake(connection) is False:
-                    self._free_at[connection] = time.monotonic() + _SPACE
-            except Exception as error:  # noqa: BLE001 - of any broker's client; the scheduler wakes again
-                self._failed()
-                self._complain(error)
+                    self._not_before[connection] = time.monotonic() + MIN_INTERVAL
+            except Exception as error:  # noqa: BLE001 - each broker's client has its own; the scheduler repeats it
+                self._on_failure()
+                self._log_failure(error)
 
     def _next(self) -> str | None:
-        with self._changed:
-            while self._wanted or not self._closing:
-                connection = min(self._wanted, key=self._wanted.__getitem__, default=None)
-                left = None if connection is None else self._wanted[connection] - time.monotonic()
+        with self._condition:
+            while self._pending or not self._closing:
+                connection = min(self._pending, key=self._pending.__getitem__, default=None)
+                left = None if connection is None else self._pending[connection] - time.monotonic()
                 if connection is not None and left is not None and (left <= 0 or self._closing):
-                    del self._wanted[connection]
+                    del self._pending[connection]
                     return connection
-                self._changed.wait(left)
+                self._condition.wait(left)
             return None
 
-    def _complain(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         now = time.monotonic()
-        if self._complained_at is None or now - self._complained_at >= _QUIET:
-            self._complained_at = now
+        if self._logged_at is None or now - self._logged_at >= _LOG_INTERVAL:
+            self._logged_at = now
             log.warning("wake-up failed", error=type(error).__name__)

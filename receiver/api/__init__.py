@@ -1,0 +1,1 @@
+"""The routes that need the token, liveness, and their OpenAPI description."""

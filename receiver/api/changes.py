@@ -1,4 +1,4 @@
-"""`GET /changes`: the journal, page by page and exact. It says so when entries were trimmed that the caller missed."""
+"""`GET /changes`: the journal, page by page, with exact numbers. 410 if entries were trimmed that the caller missed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Changes(Answer, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _Query:
     after: int = 0
     limit: int = LIMIT
     connection: str | None = None
@@ -76,14 +76,14 @@ class ChangesRoute:
         return Route("/changes", self.read)
 
     async def read(self, request: Request) -> Response:
-        """One page. Its `last` is the caller's next `after`, and is past the entries that a filter left out."""
-        question = _question(request.query_params)
+        """One page. Its `last` is the caller's next `after`, and passes over the entries that a filter left out."""
+        question = _parse_query(request.query_params)
         return AnswerResponse(await run_in_threadpool(self._page, question))
 
-    def _page(self, question: _Question) -> Changes:
+    def _page(self, question: _Query) -> Changes:
         with self._database.read() as tx:
-            # First the newest id, then the entries: every entry up to that id is visible by then. The oldest id comes
-            # last: what was trimmed in between is noticed.
+            # The newest id is read before the entries: all entries up to it are visible then. The oldest id is read
+            # after them, so that trimming in between is detected.
             _, newest, _ = journal.bounds(tx)
             found = journal.read(
                 tx,
@@ -114,12 +114,12 @@ def _change(row: sa.Row[Any]) -> Change:
     )
 
 
-def _question(query: QueryParams) -> _Question:
+def _parse_query(query: QueryParams) -> _Query:
     given = query.multi_items()
-    known = set(_Question.__slots__)
+    known = set(_Query.__slots__)
     for name, value in given:
         if name not in known:
-            raise _malformed(f"there is no such parameter; there are {', '.join(_Question.__slots__)}")
+            raise _malformed(f"there is no such parameter; there are {', '.join(_Query.__slots__)}")
         if "\x00" in value or not value:
             raise _malformed(f"{name} is empty or holds a NUL")
     values: dict[str, Any] = dict(given)
@@ -128,7 +128,7 @@ def _question(query: QueryParams) -> _Question:
     for name, least, most in (("after", 0, LARGEST_ID), ("limit", 1, LARGEST_LIMIT)):
         if name in values:
             values[name] = _number(name, values[name], least=least, most=most)
-    return _Question(**values)
+    return _Query(**values)
 
 
 def _number(name: str, text: str, *, least: int, most: int) -> int:

@@ -1,4 +1,4 @@
-"""`/documents`: PDFs for a vendor that reads them, stored before the response. A document's id is its hash."""
+"""`/documents`: PDFs for a vendor that interprets them, stored before the response. A document's id is its hash."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from models.settings.load import Settings
     from receiver.http.multipart import Part
 
-_ENVELOPE = 16 * 2**10
-"""Bytes that a form may have beside its file."""
+_FORM_OVERHEAD = 16 * 2**10
+"""Bytes of a form beside its file."""
 
 
 class Receipt(Answer, frozen=True):
@@ -44,7 +44,7 @@ class Receipt(Answer, frozen=True):
 
 
 class DocumentStatus(Answer, frozen=True):
-    """A document's state, and what the vendor read in it."""
+    """A document's state, and the vendor's interpretation of it."""
 
     document: Sha256
     connection: Text
@@ -57,7 +57,7 @@ class DocumentStatus(Answer, frozen=True):
     received_at: Timestamp
     sent_at: Timestamp | None
     answered_at: Timestamp | None
-    result: Annotated[Object | None, Meta(description="What the vendor read in it.")]
+    result: Annotated[Object | None, Meta(description="The vendor's interpretation.")]
 
 
 class Documents:
@@ -72,21 +72,21 @@ class Documents:
     def routes(self) -> list[Route]:
         """The route table."""
         return [
-            Route("/documents/{connection}/{kind}", self.take, methods=["POST"]),
+            Route("/documents/{connection}/{kind}", self.hand_in, methods=["POST"]),
             Route("/documents/{connection}/{kind}/{sha256}", self.show),
         ]
 
-    async def take(self, request: Request) -> Response:
-        """Store one PDF: the part `file` of a multipart form, optionally with `order_id`. 202 once it is durable."""
+    async def hand_in(self, request: Request) -> Response:
+        """Store one PDF: the part `file` of a multipart form, with an optional `order_id`. 202 once it is durable."""
         connection, kind = request.path_params["connection"], request.path_params["kind"]
         options = self._options(connection, kind)
-        name, content, order = await _upload(request, largest=options.largest)
+        name, content, order = await _read_form(request, largest=options.largest)
         try:
-            handed = await run_in_threadpool(self._store, connection, kind, name, content, order)
+            stored = await run_in_threadpool(self._store, connection, kind, name, content, order)
         except (sa.exc.SQLAlchemyError, OSError):
             raise _not_durable("the database did not take it") from None
         self._wake(connection)
-        return AnswerResponse(Receipt(document=handed.sha256, new=handed.new), 202)
+        return AnswerResponse(Receipt(document=stored.sha256, new=stored.new), 202)
 
     async def show(self, request: Request) -> Response:
         """The status of one document."""
@@ -149,9 +149,9 @@ def _kinds(settings: Settings) -> dict[str, tuple[TakesDocuments, set[str]]]:
     return found
 
 
-async def _upload(request: Request, *, largest: int) -> tuple[str, bytes, str | None]:
+async def _read_form(request: Request, *, largest: int) -> tuple[str, bytes, str | None]:
     """The form's one file: its name, its content, and the order that was given with it."""
-    parts = await multipart.read(request, largest=largest + _ENVELOPE)
+    parts = await multipart.read(request, largest=largest + _FORM_OVERHEAD)
     files = [part for part in parts if part.name == "file"]
     if len(files) != 1 or files[0].filename is None:
         raise multipart.malformed("exactly one part `file`, with a file name, belongs into the form")
@@ -160,7 +160,7 @@ async def _upload(request: Request, *, largest: int) -> tuple[str, bytes, str | 
         raise multipart.too_large(largest)
     if not documents.is_pdf(content):
         raise multipart.malformed("this is not a PDF: it does not begin with %PDF-")
-    # Some senders put the file's whole path there.
+    # Some senders give the file's whole path as its name.
     name = PureWindowsPath(files[0].filename).name or "document.pdf"
     return name, content, _order([part for part in parts if part.name == "order_id"])
 

@@ -1,4 +1,4 @@
-"""`/livez`: this process runs. `/readyz`: what it needs runs, too."""
+"""`/livez`: this process runs. `/readyz`: so do the components that it needs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from receiver.webhooks.spool import Spool
 
 _SECONDS = 5.0
-"""A component that has not answered by then counts as away. Its client library may wait far longer."""
+"""Seconds after which a component counts as away. Its client library may wait far longer."""
 
 
 class Readiness(Answer, frozen=True):
-    """Of each component "ok" or what is wrong with it."""
+    """For each component, "ok" or what is wrong with it."""
 
     ok: bool
     database: Text
@@ -40,7 +40,7 @@ class Readiness(Answer, frozen=True):
 class Probe:
     """Checks one component. `check` returns "ok" or what is wrong; it may raise, and it may hang.
 
-    While a check hangs no second one is started: its thread would hang as well.
+    While a check hangs, no second one is started, because its thread would hang, too.
     """
 
     def __init__(self, check: Callable[[], str], *, seconds: float = _SECONDS) -> None:
@@ -48,7 +48,7 @@ class Probe:
         self._seconds = seconds
         self._result: Future[str] | None = None
 
-    async def ask(self) -> str:
+    async def result(self) -> str:
         """One line for a person, within `seconds`."""
         if self._result is None or self._result.done():
             self._result = Future()
@@ -60,7 +60,7 @@ class Probe:
         try:
             result.set_result(self._check())
         except Exception as error:  # noqa: BLE001 - whatever its client raises, the component is away
-            # Only the error's type: an address in its text may hold a password.
+            # Only the error's type: its text may hold a URL with a password.
             result.set_result(f"away: {type(error).__name__}")
 
 
@@ -70,7 +70,7 @@ class Health:
     def __init__(self, *, database: Database, broker_alive: Callable[[], None], spool: Spool) -> None:
         self._database = Probe(functools.partial(_database, database))
         self._broker = Probe(functools.partial(_broker, broker_alive))
-        self._spool = Probe(spool.refusal_notes)
+        self._spool = Probe(spool.status_line)
         self._workers = Probe(functools.partial(_workers, database))
 
     @property
@@ -90,11 +90,11 @@ class Health:
     async def readyz(self, _: Request) -> Response:
         """503 unless database and broker answer.
 
-        A spool with webhooks in it does not count, because they wait for the database anyway; nor do workers that are
-        silent, because a receiver without workers still stores webhooks and must go on getting them.
+        Neither webhooks in the spool nor silent workers make it unready: such a receiver still stores webhooks, and
+        must go on getting them.
         """
         database, broker, spool, workers = await asyncio.gather(
-            self._database.ask(), self._broker.ask(), self._spool.ask(), self._workers.ask()
+            self._database.result(), self._broker.result(), self._spool.result(), self._workers.result()
         )
         ready = database == broker == "ok"
         answer = Readiness(ok=ready, database=database, broker=broker, spool=spool, workers=workers)
@@ -110,7 +110,7 @@ def _database(database: Database) -> str:
 
 
 def _workers(database: Database) -> str:
-    return "; ".join(sign.problem for sign in canary.queue_health(database) if sign.problem is not None) or "ok"
+    return "; ".join(queue.problem for queue in canary.queue_health(database) if queue.problem is not None) or "ok"
 
 
 def _broker(alive: Callable[[], None]) -> str:

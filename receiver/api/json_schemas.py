@@ -1,4 +1,4 @@
-"""JSON Schemas for OpenAPI: what the receiver is sent, by hand, and what it answers, made from the answers' structs."""
+"""JSON Schemas for OpenAPI: of requests, written by hand; of answers, generated from their structs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COUNT: Json = {"type": "integer", "minimum": 0}
 SHA256: Json = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 
 PACKET: Json = {
-    "description": "What Dilovod sends. Only objectChanged causes a fetch; any other action is kept as ignored.",
+    "description": "What Dilovod sends. Only objectChanged causes a fetch; any other action is stored as ignored.",
     **object_of({"action": {"type": "string"}}, params={}),
     "if": {"properties": {"action": {"const": "objectChanged"}}},
     "then": {"required": ["params"], "properties": {"params": schema("ChangedObject")}},
@@ -40,7 +40,7 @@ _CHANGED_OBJECT = object_of(
     {
         "objectName": TEXT | {"examples": ["documents.saleOrder"]},
         "id": {
-            "description": "16 digits, the first five of which are the kind of object.",
+            "description": "16 digits; the first five say the kind of object.",
             "anyOf": [
                 {"type": "string", "pattern": "^[0-9]{16}$", "examples": ["1109100000000001"]},
                 {"type": "integer", "minimum": 10**15, "maximum": 10**16 - 1},
@@ -52,4 +52,4 @@ _ANSWERS = (Ok, Error, Changes, Receipt, DocumentStatus, Readiness)
 _, _ANSWER_SCHEMAS = msgspec.json.schema_components(_ANSWERS, ref_template=_REFERENCE)
 
 SCHEMAS: Json = {"Packet": PACKET, "ChangedObject": _CHANGED_OBJECT, **_ANSWER_SCHEMAS}
-"""By name."""
+"""All components, by name."""

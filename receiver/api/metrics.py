@@ -33,11 +33,11 @@ _BATCHES = (1, 2, 5, 10, 20, 50, 100, 250)
 _GAUGES: dict[str, tuple[str, Callable[[ResourceStatus], float | None]]] = {
     "rows": ("Live objects in the mirror.", lambda row: row.rows),
     "pending": ("Keys in the inbox.", lambda row: row.pending),
-    "parked": ("Work set aside for a person.", lambda row: row.parked),
+    "parked": ("Parked work that waits for a person.", lambda row: row.parked),
     "held": ("Deletions that wait for a person.", lambda row: row.held),
     "bound_seconds": ("Time within which the mirror equals the ERP again.", lambda row: row.bound),
     "last_sync_timestamp_seconds": (
-        "When the resource was last polled or fully read.",
+        "When the resource was last polled or fully synced.",
         lambda row: _stamp(row.last_read),
     ),
     "complete_as_of_timestamp_seconds": (
@@ -49,7 +49,7 @@ _GAUGES: dict[str, tuple[str, Callable[[ResourceStatus], float | None]]] = {
 
 
 class Metrics:
-    """`/metrics`. The registry is the app's own, so that two apps in one process count apart."""
+    """`/metrics`. The registry is the app's own, so that two apps in one process count separately."""
 
     def __init__(self, settings: Settings, *, database: Database, spool: Spool) -> None:
         self._registry = CollectorRegistry()
@@ -61,12 +61,12 @@ class Metrics:
         )
         self.batches = Histogram(
             "erpmirror_webhook_batch_size",
-            "Webhooks that shared one commit, or one write to the spool.",
+            "Webhooks that shared one commit or one write to the spool.",
             buckets=_BATCHES,
             registry=self._registry,
         )
         self.wakeup_failures = Counter(
-            "erpmirror_wakeup_failures", "Wake-ups that the broker did not take.", registry=self._registry
+            "erpmirror_wakeup_failures", "Wake-ups that the broker did not accept.", registry=self._registry
         )
         self.spooled = Counter(
             "erpmirror_webhooks_spooled", "Webhooks that went to the spool.", registry=self._registry
@@ -75,11 +75,11 @@ class Metrics:
         waiting.set_function(spool.waiting)
         refused = Gauge(
             "erpmirror_spool_refused",
-            "Webhooks that the database refused, set aside in this host's spool.",
+            "Webhooks that the database refused, kept in this host's spool for a person.",
             registry=self._registry,
         )
         refused.set_function(spool.refused)
-        self._registry.register(_Mirror(settings, database))
+        self._registry.register(_DatabaseCollector(settings, database))
 
     @property
     def route(self) -> Route:
@@ -92,7 +92,7 @@ class Metrics:
         return Response(page, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
 
 
-class _Mirror:
+class _DatabaseCollector:
     """Queries the database at each scrape, so that all receivers report the same figures."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
@@ -100,28 +100,28 @@ class _Mirror:
         self._database = database
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Nothing: without this method the registry collects, and so connects, when this is registered."""
+        """Nothing. Without this method the registry would call `collect`, and so connect, on registration."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What `erpmirror status` shows. Without a database the other metrics are still served."""
         try:
-            rows, signs = status.resources(self._database, self._settings), canary.queue_health(self._database)
+            rows, queues = status.resources(self._database, self._settings), canary.queue_health(self._database)
         except sa.exc.SQLAlchemyError:
-            rows, signs = None, []
+            rows, queues = None, []
         up = "Whether the database answered this scrape."
         yield GaugeMetricFamily("erpmirror_database_up", up, value=float(rows is not None))
         for name, (meaning, value) in _GAUGES.items():
             yield _gauge(name, meaning, rows or [], value)
-        yield _last_answers(signs)
+        yield _last_answers(queues)
 
 
-def _last_answers(signs: Iterable[QueueHealth]) -> GaugeMetricFamily:
+def _last_answers(queues: Iterable[QueueHealth]) -> GaugeMetricFamily:
     meaning = "When a worker last took a message from the queue."
     family = GaugeMetricFamily("erpmirror_worker_last_answer_timestamp_seconds", meaning, labels=["queue"])
-    for sign in signs:
-        if (answered := _stamp(sign.answered_at)) is not None:
-            family.add_metric([sign.queue], answered)
+    for queue in queues:
+        if (answered := _stamp(queue.answered_at)) is not None:
+            family.add_metric([queue.queue], answered)
     return family
 
 

@@ -1,6 +1,6 @@
 """`/openapi.json`: the receiver's OpenAPI 3.1 description. A test compares it with the route table.
 
-It needs the token like every other page: only the operator has to know which routes there are.
+It needs the token like every other route: only the operator needs to know which routes exist.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def _answer(description: str, content: Json) -> Json:
     return {"description": description, "content": {"application/json": {"schema": content}}}
 
 
-def _refusals(*names: str) -> Json:
+def _errors(*names: str) -> Json:
     return {name[:3]: _ref("responses", name) for name in names}
 
 
 def _operation(summary: str, answers: Json, **more: Any) -> Json:
     """An operation that needs the token."""
-    return {"summary": summary, "responses": answers | _refusals("401", "403"), **more}
+    return {"summary": summary, "responses": answers | _errors("401", "403"), **more}
 
 
 def _parameters(*names: str) -> list[Json]:
@@ -65,39 +65,39 @@ def _path(name: str, description: str, value: Json) -> Json:
 
 # Operations
 
-# Not required: a schema cannot say that the packet is either here or in the query.
+# Not required, because a schema cannot express that the packet is either here or in the query.
 _FORM = object_of({}, packet={"type": "string", "contentMediaType": "application/json", "contentSchema": PACKET})
-_POSTED: Json = {
-    "description": f"The packet, unless it is in the query; at most {payload.LARGEST_BODY} bytes.",
+_WEBHOOK_BODY: Json = {
+    "description": f"The packet, unless it is in the query; at most {payload.MAX_BODY} bytes.",
     "content": {
         "application/json": {"schema": schema("Packet")},
         "application/x-www-form-urlencoded": {"schema": _FORM},
         "multipart/form-data": {"schema": _FORM},
     },
 }
-_HOOK: Json = {
-    "summary": "Take one webhook.",
-    "description": "200 once the webhook is durable. A packet about nothing that is mirrored is kept as ignored.",
+_WEBHOOK: Json = {
+    "summary": "Accept one webhook.",
+    "description": "200 once the webhook is durable. A packet about nothing that is mirrored is stored as ignored.",
     "security": [],
 }
-_HOOK_ANSWERS: Json = {"200": _answer("Durable.", schema("Ok"))}
-_GET_HOOK: Json = _HOOK | {
+_WEBHOOK_ANSWERS: Json = {"200": _answer("Durable.", schema("Ok"))}
+_GET_WEBHOOK: Json = _WEBHOOK | {
     "parameters": _parameters("packet"),
-    "responses": _HOOK_ANSWERS | _refusals("400", "403", "404", "414", "503-not-durable"),
+    "responses": _WEBHOOK_ANSWERS | _errors("400", "403", "404", "414", "503-not-durable"),
 }
-_POST_HOOK: Json = _HOOK | {
-    "requestBody": _POSTED,
+_POST_WEBHOOK: Json = _WEBHOOK | {
+    "requestBody": _WEBHOOK_BODY,
     "parameters": _parameters("posted-packet"),
-    "responses": _HOOK_ANSWERS | _refusals("400", "403", "404", "408", "413", "414", "503-not-durable"),
+    "responses": _WEBHOOK_ANSWERS | _errors("400", "403", "404", "408", "413", "414", "503-not-durable"),
 }
 _POLL = _operation(
-    "Poll now.", {"202": _answer("Due; a worker is woken.", schema("Ok")), **_refusals("404", "503-database")}
+    "Poll now.", {"202": _answer("Due; a worker is woken.", schema("Ok")), **_errors("404", "503-database")}
 )
 _HAND_IN = _operation(
     "Hand in a PDF.",
     {
-        "202": _answer("Durable. The same content is one document, however often it comes.", schema("Receipt")),
-        **_refusals("400", "404", "408", "413", "503-not-durable"),
+        "202": _answer("Durable. The same content is one document, however often it is sent.", schema("Receipt")),
+        **_errors("400", "404", "408", "413", "503-not-durable"),
     },
     requestBody={
         "required": True,
@@ -112,12 +112,12 @@ _HAND_IN = _operation(
     },
 )
 _SHOW_DOCUMENT = _operation(
-    "A document's state, and what the vendor read in it.",
-    {"200": _answer("The document.", schema("DocumentStatus")), **_refusals("404", "503-database")},
+    "A document's state, and the vendor's interpretation of it.",
+    {"200": _answer("The document.", schema("DocumentStatus")), **_errors("404", "503-database")},
 )
 _READ_CHANGES = _operation(
     "The journal, page by page.",
-    {"200": _answer("A page.", schema("Changes")), **_refusals("400", "410", "503-database")},
+    {"200": _answer("A page.", schema("Changes")), **_errors("400", "410", "503-database")},
     parameters=[
         _query("after", "The last id that the caller has.", COUNT | {"maximum": LARGEST_ID, "default": 0}),
         _query(
@@ -149,7 +149,7 @@ _LIVEZ: Json = {
 # The whole
 
 
-def _refusal(description: str, **headers: str) -> Json:
+def _error(description: str, **headers: str) -> Json:
     described = {
         name.replace("_", "-"): {"schema": {"type": "string"}, "description": headers[name]} for name in headers
     }
@@ -159,7 +159,7 @@ def _refusal(description: str, **headers: str) -> Json:
 _PACKET_PARAMETER: Json = {
     "name": "packet",
     "in": "query",
-    "description": f"The packet as JSON. The whole query has at most {payload.LARGEST_QUERY} bytes.",
+    "description": f"The packet as JSON. The whole query has at most {payload.MAX_QUERY} bytes.",
     "content": {"application/json": {"schema": schema("Packet")}},
 }
 
@@ -169,18 +169,18 @@ DESCRIPTION: Json = {
         "title": "erpmirror's receiver",
         "version": "1",
         "description": (
-            "Webhooks and documents in, the journal out. A request that is no HTTP is answered 400, one whose head is "
-            "too large 414 or 431. HEAD is answered wherever GET is, except by webhooks. Without a configured token, "
-            "direct callers on the same machine are let in and all others answered 403."
+            "Webhooks and documents in, the journal out. What is not HTTP is answered 400, a head that is too large "
+            "414 or 431. HEAD is answered wherever GET is, except by webhooks. Without a configured token, "
+            "direct callers on the same machine are allowed and all others answered 403."
         ),
     },
     "security": [{"token": []}],
     "paths": {
-        "/hooks/{connection}": {"parameters": _parameters("connection"), "get": _GET_HOOK, "post": _POST_HOOK},
+        "/hooks/{connection}": {"parameters": _parameters("connection"), "get": _GET_WEBHOOK, "post": _POST_WEBHOOK},
         "/hooks/{connection}/{secret}": {
             "parameters": _parameters("connection", "secret"),
-            "get": _GET_HOOK,
-            "post": _POST_HOOK,
+            "get": _GET_WEBHOOK,
+            "post": _POST_WEBHOOK,
         },
         "/polls/{connection}": {"parameters": _parameters("connection"), "post": _POLL},
         "/polls/{connection}/{resource}": {"parameters": _parameters("connection", "resource"), "post": _POLL},
@@ -210,16 +210,16 @@ DESCRIPTION: Json = {
         },
         "schemas": SCHEMAS,
         "responses": {
-            "400": _refusal("Malformed."),
-            "401": _refusal("The token is missing or wrong.", WWW_Authenticate="Bearer"),
-            "403": _refusal("The sender is not allowed here, or the address ends in a wrong secret."),
-            "404": _refusal("No such connection, resource, kind or document."),
-            "408": _refusal("The body did not arrive in time."),
-            "410": _refusal("Trimmed; start again with after=0."),
-            "413": _refusal("The body is too large."),
-            "414": _refusal("The query is too long."),
-            "503-database": _refusal("The database does not answer."),
-            "503-not-durable": _refusal("It cannot be made durable; send it again later.", Retry_After="Seconds."),
+            "400": _error("Malformed."),
+            "401": _error("The token is missing or wrong.", WWW_Authenticate="Bearer"),
+            "403": _error("The sender is not allowed, or the URL ends in a wrong secret."),
+            "404": _error("No such connection, resource, kind or document."),
+            "408": _error("The body did not arrive in time."),
+            "410": _error("Trimmed; start again with after=0."),
+            "413": _error("The body is too large."),
+            "414": _error("The query is too long."),
+            "503-database": _error("The database does not answer."),
+            "503-not-durable": _error("It cannot be made durable; send it again later.", Retry_After="Seconds."),
         },
     },
 }

@@ -1,4 +1,4 @@
-"""`POST /polls`: another program knows that an ERP has news, and does not wait for the schedule."""
+"""`POST /polls`: lets another program that knows of changes in an ERP have it polled now."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Polls:
         return AnswerResponse(Ok(ok=True), 202)
 
     def _require(self, connection: str, resource: str | None) -> None:
-        """Raise `Refusal` for what is not configured."""
+        """Raise `ApiError` for what is not configured."""
         options = self._settings.connections.get(connection)
         if options is None:
             raise ApiError(404, "unknown_connection", "no connection of this name is configured")

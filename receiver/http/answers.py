@@ -1,6 +1,6 @@
-"""What the receiver answers: each answer is a struct, and its OpenAPI schema is made from that struct.
+"""The receiver's answers are structs, from which their OpenAPI schemas are generated.
 
-An answer stands beside the route that sends it; here are the types and the few answers that routes share.
+A struct stands beside the route that sends it; here are the field types and the answers that several routes share.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Count = Annotated[int, Meta(ge=0)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Object = dict[str, Any]
-"""A vendor's object. Its numbers are `int` or `Decimal`, and are sent digit by digit."""
+"""A vendor's object. Its numbers are `int` or `Decimal`, and are sent with all their digits."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -32,7 +32,7 @@ class TokenAuth:
         self._proxies = NetworkAllowList(proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or raise `Refusal`."""
+        """Pass the request on, or raise `ApiError`."""
         self._authorize(HTTPConnection(scope))
         await self._app(scope, receive, send)
 
@@ -70,5 +70,5 @@ class RootPath:
 def _has_token(headers: Headers, token: str) -> bool:
     given = headers.getlist("Authorization")
     scheme, _, credentials = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-    # Compared before the scheme is looked at, so that the time tells nothing. Starlette decodes headers as Latin-1.
+    # The token is compared whatever the scheme, so that the time reveals nothing. Starlette decodes headers as Latin-1.
     return hmac.compare_digest(credentials.strip().encode("latin-1"), token.encode()) and scheme.lower() == "bearer"

@@ -28,7 +28,7 @@ _LINGER_BYTES = 4 * 2**20
 
 
 class ApiError(HTTPException):
-    """An error that the caller is told: `code` for programs, `message` for a person. Neither repeats what was sent."""
+    """An error response: `code` for programs, `message` for a person. Neither repeats what was sent."""
 
     def __init__(self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, message, headers=headers)
@@ -45,7 +45,7 @@ class BodyError(ApiError):
 class LingeringResponse(AnswerResponse):
     """A response before the end of the request's body.
 
-    To close a socket while the client still sends makes the kernel reset the connection, and the client loses the
+    Closing a socket while the client still sends makes the kernel reset the connection, and the client loses the
     response. So some of the rest is read and discarded first.
     """
 
@@ -68,8 +68,8 @@ async def _discard(receive: Receive) -> None:
         discarded += len(message.get("body", b""))
 
 
-async def answer(_: Request, error: Exception) -> Response:
-    """The response to a `Refusal` or to an exception of Starlette's own (404, 405)."""
+async def http_error(_: Request, error: Exception) -> Response:
+    """The response to an `ApiError` or to an exception of Starlette's own (404, 405)."""
     assert isinstance(error, HTTPException)  # noqa: S101 - HANDLERS registers it for nothing else
     phrase = HTTPStatus(error.status_code).phrase
     code = error.code if isinstance(error, ApiError) else phrase.lower().replace(" ", "_")
@@ -78,27 +78,27 @@ async def answer(_: Request, error: Exception) -> Response:
 
 
 async def _database_failed(_: Request, error: Exception) -> Response:
-    # Only the error's type is logged: its text repeats the statement's parameters, which are customers' data.
+    # Only the error's type is logged: its text holds the statement's parameters, which are customers' data.
     log.warning("database failed", error=type(error).__name__)
-    return _answer(503, "database", "the database does not answer, or its tables are missing; see /readyz")
+    return _respond(503, "database", "the database does not answer, or its tables are missing; see /readyz")
 
 
 async def _disconnected(_request: Request, _error: Exception) -> Response:
-    return _answer(400, "malformed", "the request ended before its body did")
+    return _respond(400, "malformed", "the request ended before its body did")
 
 
-async def _failed(_request: Request, _error: Exception) -> Response:
-    return _answer(500, "failed", "something went wrong here; the log says what")
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    return _respond(500, "failed", "something went wrong here; the log says what")
 
 
-def _answer(status: int, code: str, message: str) -> Response:
+def _respond(status: int, code: str, message: str) -> Response:
     return AnswerResponse(Error(error=code, message=message), status)
 
 
 HANDLERS = {
-    HTTPException: answer,
+    HTTPException: http_error,
     sa.exc.SQLAlchemyError: _database_failed,
     ClientDisconnect: _disconnected,
-    Exception: _failed,
+    Exception: _unexpected,
 }
 """For `Starlette(exception_handlers=…)`."""

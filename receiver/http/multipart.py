@@ -1,8 +1,8 @@
 """Multipart forms, parsed as they arrive: bounded in size, in parts and in time, and held in memory only.
 
 python-multipart bounds the headers of a part. Starlette's parser on top of it was measured and not taken: it is slower,
-and to bound it takes as many lines. It decodes with the sender's charset, of which `idna` raises what it does not
-catch, falls back to Latin-1, takes a form that was cut off for whole, and ignores a `filename*`.
+and needs as many lines to be bounded. It decodes with the sender's charset (`idna` raises an error that it does not
+catch), falls back to Latin-1, accepts a truncated form, and ignores a `filename*`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _MAX_PARTS = 20
 _READ_SECONDS = 300.0
-"""A scanner on a slow line needs minutes for its body."""
+"""A scanner on a slow connection needs minutes to send its body."""
 
 _UNREADABLE = "the form cannot be read"
 
-# It logs a warning for every malformed form without naming the sender; anyone could fill the disk with them.
+# It logs a warning for every malformed form; anyone could fill the disk with them.
 logging.getLogger("python_multipart.multipart").setLevel(logging.ERROR)
 
 
@@ -40,7 +40,7 @@ class Part:
 
     @property
     def text(self) -> str:
-        """A plain field's value. Raises `Refusal`."""
+        """A plain field's value. Raises `ApiError`."""
         try:
             return self.content.decode()
         except UnicodeDecodeError:
@@ -48,9 +48,9 @@ class Part:
 
 
 async def read(request: Request, *, largest: int, seconds: float = _READ_SECONDS) -> list[Part]:
-    """The parts of the request's form, read from at most `largest` bytes within `seconds`. Raises `Refusal`."""
+    """The parts of the request's form, read from at most `largest` bytes within `seconds`. Raises `ApiError`."""
     boundary = _boundary(request.headers.get("Content-Type", ""))
-    # A declared length is refused at once. A missing or wrong one is caught by counting.
+    # A declared length is checked before the body arrives; counting catches a missing or wrong one.
     if int(request.headers.get("Content-Length", "0")) > largest:
         raise too_large(largest)
     try:
@@ -63,7 +63,7 @@ async def read(request: Request, *, largest: int, seconds: float = _READ_SECONDS
 
 
 def parse(content_type: str, body: bytes) -> list[Part]:
-    """The parts of a form whose body was read already. Raises `Refusal`."""
+    """The parts of a form whose body was read already. Raises `ApiError`."""
     form = _Form()
     try:
         form.parser(_boundary(content_type)).write(body)
@@ -114,7 +114,7 @@ class _Form:
         )
 
     def complete(self) -> list[Part]:
-        """The parts, once everything was written. Raises `Refusal` where the form was cut off."""
+        """The parts, once the whole body was written. Raises `ApiError` if the form is truncated."""
         if not self._ended:
             raise malformed("the form has no end")
         return self._parts
@@ -138,10 +138,10 @@ class _Form:
 
 
 def malformed(message: str) -> ApiError:
-    """Not a form, or not the one that is expected."""
+    """A 400: not a form, or not the expected one."""
     return ApiError(400, "malformed", message)
 
 
 def too_large(largest: int) -> ApiError:
-    """The rest of the body is not read."""
+    """A 413; the rest of the body is not read."""
     return BodyError(413, "too_large", f"the body is larger than {largest} bytes")

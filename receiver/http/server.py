@@ -1,7 +1,7 @@
 """How uvicorn runs the receiver. Its defaults trust proxies, log query strings, and limit neither time nor size.
 
-`OPTIONS` holds what an option of uvicorn's gives: WebSockets off, the backlog, the grace at shutdown, no access log and
-no proxy headers. `Guarded` adds only what no option gives, and says at each method why.
+`OPTIONS` holds what uvicorn has options for: no WebSockets, the backlog, the grace at shutdown, no access log and no
+proxy headers. `LimitedProtocol` adds only what no option gives; each method says why.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ _MAX_HEAD = 64 * 2**10
 _MAX_DISCARDED = 4 * 2**20
 """Bytes of a refused request that are read and discarded, so that its sender gets the response."""
 
-_PIECE = 4 * 2**10
-"""Bytes that are parsed at once. It bounds the pipelined requests that wait in memory."""
+_PARSE_SIZE = 4 * 2**10
+"""Bytes that are parsed at once. It bounds how many pipelined requests wait in memory."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with limits on the head of a request and on connections that make no progress.
 
-    In each `idle_seconds` a connection must begin a request, have one in work (the routes limit the time that a body
-    may take), or take some of a response. Above `max_connections` the one that was idle longest is closed: a client
-    that opens many and sends nothing only closes its own.
+    In each `idle_seconds` a connection must begin a request, have one being handled (the routes limit the time that a
+    body may take), or read some of a response. Above `max_connections` the one that was idle longest is closed: a
+    client that opens many and sends nothing only closes its own.
 
-    uvicorn has `timeout_keep_alive`, which starts after a response and so never ends a connection that sends nothing, a
-    head that drips or a response that is not read; and `limit_concurrency`, which answers 503 to the newest client, so
-    that idle connections lock all others out.
+    uvicorn's `timeout_keep_alive` starts after a response, so it never ends a connection that sends nothing, sends its
+    head slowly or does not read its response. Its `limit_concurrency` answers 503 to the newest client, so idle
+    connections lock all others out.
     """
 
     idle_seconds = 10.0
     max_connections = 640
-    """With `backlog` below the 1024 files that a process may usually open; the database and the broker need some."""
+    """Together with `backlog` below the usual limit of 1024 open files; the database and the broker need some."""
 
     linger_seconds = 1.0
-    """Time that a refused sender gets to read the response."""
+    """Seconds that a refused sender has for reading the response."""
 
-    flow: _Flow
+    flow: _ParserFlowControl
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -60,16 +60,16 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed = memoryview(b"")
         self._refused = False
         self._discarded = 0
-        self._finish: Callable[[], None] | None = None
-        self._seen: tuple[object, int] = (None, 0)
-        self._idle_since = time.monotonic()  # finer than the loop's clock, which stands still within one iteration
+        self._final_step: Callable[[], None] | None = None
+        self._last_check: tuple[object, int] = (None, 0)
+        self._idle_since = time.monotonic()  # the loop's clock does not advance within one iteration
         self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Start the idle timer; close the connection that was idle longest if there are too many."""
         coalescing = CoalescingTransport(transport, self.loop)
         super().connection_made(coalescing)
-        self.flow = _Flow(coalescing)
+        self.flow = _ParserFlowControl(coalescing)
         self._idle_timer = self.loop.call_later(self.idle_seconds, self._check_idle)
         if len(self.connections) > self.max_connections:
             _idle_longest(self.connections).transport.abort()
@@ -83,9 +83,9 @@ class LimitedProtocol(HttpToolsProtocol):
     # Requests
 
     def data_received(self, data: bytes) -> None:
-        """Parse in pieces; after a refusal discard.
+        """Parse in small steps; after a refusal discard.
 
-        uvicorn parses all that one read brought, up to 256 KiB: thousands of pipelined requests, each with its state.
+        uvicorn parses all bytes of one read, up to 256 KiB: thousands of pipelined requests, each with its state.
         """
         if self._refused:
             self._discarded += len(data)
@@ -93,25 +93,25 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.transport.abort()
             return
         self._unset_keepalive_if_required()
-        if self._unparsed or len(data) > _PIECE:
+        if self._unparsed or len(data) > _PARSE_SIZE:
             self._unparsed = memoryview(bytes(self._unparsed) + data)
-            self._parse_on()
+            self._parse_rest()
         else:
             self._parse(data)
 
-    def _parse_on(self) -> None:
-        """Parse what was received, until a request has to wait for the response to another."""
+    def _parse_rest(self) -> None:
+        """Parse what was received, until a request waits for the response to an earlier one."""
         while self._unparsed and not self.pipeline:
-            piece, self._unparsed = bytes(self._unparsed[:_PIECE]), self._unparsed[_PIECE:]
+            piece, self._unparsed = bytes(self._unparsed[:_PARSE_SIZE]), self._unparsed[_PARSE_SIZE:]
             self._parse(piece)
-        self.flow.hold(back=bool(self._unparsed))
+        self.flow.pause_for_backlog(backlog=bool(self._unparsed))
 
     def _parse(self, piece: bytes) -> None:
-        """Refuse in JSON what is no request, and a head that is too large.
+        """Answer in JSON what is not HTTP and a head that is too large.
 
-        uvicorn answers in plain text, and logs a warning with which anyone could fill the disk. It limits a head only
-        in its h11 protocol (`h11_max_incomplete_event_size`), which needs three times the CPU, and takes folded headers
-        and a Content-Length beside Transfer-Encoding.
+        uvicorn answers in plain text, and logs a warning each time, with which anyone could fill the disk. It limits a
+        head only in its h11 protocol (`h11_max_incomplete_event_size`), which needs three times the CPU and accepts
+        folded headers and a Content-Length beside Transfer-Encoding.
         """
         self._head_size += len(piece)
         try:
@@ -127,7 +127,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _decline_upgrade(self, rest: bytes) -> None:
         """Parse the request again without its Upgrade header.
 
-        uvicorn loses the body of such a request, also with `ws="none"`. Java's HttpClient offers HTTP/2 this way.
+        uvicorn loses the body of such a request, even with `ws="none"`. Java's HttpClient offers HTTP/2 this way.
         """
         line = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         kept = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
@@ -137,12 +137,12 @@ class LimitedProtocol(HttpToolsProtocol):
     # Callbacks of the parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Ignore a trailer. uvicorn adds it to the headers, where an X-Forwarded-For would be believed unchecked."""
+        """Ignore a trailer. uvicorn adds it to the headers, so an X-Forwarded-For in it would be trusted unchecked."""
         if self._in_head:
             super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """Begin the request, unless two readers could read it differently."""
+        """Begin the request, unless a proxy could have understood it differently."""
         self._require_unambiguous()
         self._head_size = 0
         if not self.parser.should_upgrade():
@@ -150,7 +150,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._in_head = False
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body: what framed it counts no longer."""
+        """Body data: the bytes that framed it no longer count."""
         self._head_size = 0
         super().on_body(body)
 
@@ -162,9 +162,9 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _require_unambiguous(self) -> None:
-        """Raise, which the parser turns into an error of its own, for what a proxy may have read differently.
+        """Raise for what a proxy may have understood differently; the parser turns it into an error of its own.
 
-        llhttp takes no Host or several, CONNECT, a fragment, and Transfer-Encoding: gzip.
+        llhttp accepts a missing or repeated Host, CONNECT, a fragment, and Transfer-Encoding: gzip.
         """
         names = [name for name, _ in self.headers]
         version, hosts = self.parser.get_http_version(), names.count(b"host")
@@ -180,32 +180,32 @@ class LimitedProtocol(HttpToolsProtocol):
     # Responses
 
     def on_response_complete(self) -> None:
-        """The connection is idle until its next request; what was received meanwhile is parsed."""
+        """The connection is idle until its next request; parse what was received during this one."""
         self._idle_since = time.monotonic()
         last = not self.pipeline
         super().on_response_complete()
         if self.transport.is_closing():
             return
-        if last and self._finish is not None:
-            self._finish()
+        if last and self._final_step is not None:
+            self._final_step()
         if self._unparsed:
-            self._parse_on()
+            self._parse_rest()
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """Refuse what is no request, after the responses to the requests before it."""
+        """Refuse the rest of the connection, after the responses to the requests before it."""
         self._refused = True
         self._unparsed = memoryview(b"")
-        self._finish = self._close if not self._in_head else partial(self._respond, status, code, message)
+        self._final_step = self._close if not self._in_head else partial(self._respond, status, code, message)
         if not self._in_head and self.pipeline:
-            broken, _ = self.pipeline.popleft()  # its head was complete, but the app has not seen it
+            broken, _ = self.pipeline.popleft()  # its head was complete, but the app has not got it yet
             broken.response_complete = True
         elif self._in_head and self.cycle is not None and not self.cycle.response_complete:
-            pass  # on_response_complete finishes
+            pass  # on_response_complete takes the final step
         else:
-            self._finish()
+            self._final_step()
 
     def _close(self) -> None:
-        """Close without a response: the request with the broken body is answered already, or the app is at it."""
+        """Close without a response: the request with the broken body is answered already, or the app is handling it."""
         self.cycle.disconnected = not self.cycle.response_complete
         self.transport.close()
 
@@ -219,7 +219,7 @@ class LimitedProtocol(HttpToolsProtocol):
         ]
         lines = [b"%s: %s\r\n" % header for header in headers]
         self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
-        # To close while the client still sends makes the kernel reset the connection, and the response is lost.
+        # Closing while the client still sends makes the kernel reset the connection, and the response is lost.
         self.loop.call_later(self.linger_seconds, self.transport.close)
 
     def _too_large(self) -> tuple[int, str, str]:
@@ -235,24 +235,24 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def idle_since(self) -> float | None:
-        """Since when the connection waits for its client; None while the app works on a request."""
-        works = self.cycle is not None and not self.cycle.response_complete and not self._unsent
-        return None if works else self._idle_since
+        """Since when the connection waits for its client; None while the app handles a request."""
+        handling = self.cycle is not None and not self.cycle.response_complete and not self._unsent
+        return None if handling else self._idle_since
 
     def _check_idle(self) -> None:
-        cycle, unsent = self._seen
+        cycle, unsent = self._last_check
         progress = self.cycle is not cycle or self._unsent < unsent
         if not progress and self.idle_since is not None:
             self.transport.abort()
             return
-        self._seen = (self.cycle, self._unsent)
+        self._last_check = (self.cycle, self._unsent)
         self._idle_timer = self.loop.call_later(self.idle_seconds, self._check_idle)
 
 
 class CoalescingTransport(asyncio.Transport):
     """A transport that joins what is written within one iteration of the loop.
 
-    uvicorn writes the head and the body of a response apart, which costs a system call and a packet more.
+    uvicorn writes the head and the body of a response separately: one more system call and one more packet.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -268,7 +268,7 @@ class CoalescingTransport(asyncio.Transport):
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
 
     def write(self, data: Any) -> None:
-        """Send it at the end of this iteration, or at once where much was written."""
+        """Send it at the end of this iteration, or at once if much was written."""
         if not self._written:
             self._loop.call_soon(self._send)
         self._written.append(data)
@@ -292,27 +292,27 @@ class CoalescingTransport(asyncio.Transport):
                 self._transport.write(data)
 
 
-class _Flow(FlowControl):
-    """uvicorn's flow control, which resumes reading after each response however much is not parsed yet."""
+class _ParserFlowControl(FlowControl):
+    """uvicorn's flow control resumes reading after each response, however much is not parsed yet; this one does not."""
 
-    _held_back = False
+    _has_backlog = False
 
-    def hold(self, *, back: bool) -> None:
-        """Stop reading, or go on."""
-        if back != self._held_back:
-            self._held_back = back
-            (self.pause_reading if back else self.resume_reading)()
+    def pause_for_backlog(self, *, backlog: bool) -> None:
+        """Stop reading while received bytes are not parsed."""
+        if backlog != self._has_backlog:
+            self._has_backlog = backlog
+            (self.pause_reading if backlog else self.resume_reading)()
 
     def resume_reading(self) -> None:
-        """Go on, unless `hold` stopped it."""
-        if not self._held_back:
+        """Read on, unless there is a backlog."""
+        if not self._has_backlog:
             super().resume_reading()
 
 
 def _idle_longest(connections: Iterable[Any]) -> LimitedProtocol:
-    """The connection to close. There is always one: the newest is idle."""
-    guarded = (each for each in connections if isinstance(each, LimitedProtocol) and not each.transport.is_closing())
-    idle = ((each.idle_since, each) for each in guarded)
+    """The connection to close. There always is one, because the newest is idle."""
+    limited = (each for each in connections if isinstance(each, LimitedProtocol) and not each.transport.is_closing())
+    idle = ((each.idle_since, each) for each in limited)
     return min(((since, each) for since, each in idle if since is not None), key=operator.itemgetter(0))[1]
 
 
@@ -320,10 +320,10 @@ OPTIONS: dict[str, Any] = {
     "http": LimitedProtocol,
     "loop": "uvloop",
     "ws": "none",
-    "proxy_headers": False,  # trusted_proxies decides which headers are believed; uvicorn would replace the peer
+    "proxy_headers": False,  # `trusted_proxies` decides which headers are trusted; uvicorn would replace the peer
     "access_log": False,  # it prints query strings, and a webhook's query is its payload
     "server_header": False,
-    "backlog": 256,  # all that wait are accepted at once, before idle connections are closed
+    "backlog": 256,  # all of them are accepted at once, before idle connections are closed
     "timeout_graceful_shutdown": 15,
 }
 """For `uvicorn.run("receiver.app:create", factory=True, **OPTIONS)`."""

@@ -1,6 +1,6 @@
-"""Group commit: webhooks that arrive together share one insert and one commit; one that is refused fails no other.
+"""Group commit: webhooks that arrive together share one insert and one commit. A refused one does not fail the others.
 
-While the database is down they share one commit to the spool instead.
+While the database is down they share one write to the spool instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models import failpoints
 from models.failpoints import Point
 from receiver.webhooks import store
 from receiver.webhooks.pg_insert import PgInserter
-from receiver.webhooks.store import DatabaseDown
+from receiver.webhooks.store import DatabaseDownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_CAPACITY = 1000
-"""How many webhooks may wait. More than that means that no disk answers; the sender gets a 503."""
+CAPACITY = 1000
+"""How many webhooks may wait. The next sender gets a 503: so many wait only if neither disk nor database answers."""
 
-_LARGEST_BATCH = 250
-_PATIENCE = 1.5
-"""Seconds after which a batch goes to the spool, whatever the database is doing with it. Should the database store it
-after all, the webhooks' ids keep the drainer from storing it again."""
+_MAX_BATCH = 250
+_STORE_TIMEOUT = 1.5
+"""Seconds after which a batch goes to the spool, even if its insert is under way. If the database stores it after all,
+the webhooks' ids keep the drainer from storing it twice."""
 
-_QUIET = 60.0
+_LOG_INTERVAL = 60.0
 """Seconds between two log lines about a spool that cannot be written."""
 
 
@@ -50,7 +50,7 @@ class Placement(Enum):
     NOWHERE = "nowhere"
 
 
-class NotDurable(Exception):  # noqa: N818 - says what the webhook is
+class NotDurableError(Exception):
     """The webhook was not stored, or it is not known whether it was."""
 
 
@@ -60,90 +60,91 @@ _Waiting = tuple["AcceptedWebhook", "asyncio.Future[Placement]"]
 class WebhookBatcher:
     """Stores webhooks in batches, one batch at a time.
 
-    The first webhook is written at once; those that arrive meanwhile are the next batch. So an idle receiver adds no
-    delay, and a busy one needs few commits. After the database has failed, everything goes to the spool until `resume`.
-    `batched` is called with the size of each batch, `spooled` with the number of webhooks that went to the spool.
+    The first webhook is written at once; those that arrive during the commit are the next batch. So an idle receiver
+    adds no delay, and a busy one needs few commits. After the database has failed, everything goes to the spool until
+    `resume`. `on_batch` is called with the size of each batch, `on_spooled` with the number of webhooks that went to
+    the spool.
     """
 
     def __init__(
-        self, database: Database, spool: Spool, *, batched: Callable[[int], None], spooled: Callable[[int], None]
+        self, database: Database, spool: Spool, *, on_batch: Callable[[int], None], on_spooled: Callable[[int], None]
     ) -> None:
         self._database = database
         self._spool = spool
-        self._batched = batched
-        self._spooled = spooled
+        self._on_batch = on_batch
+        self._on_spooled = on_spooled
         self._waiting: list[_Waiting] = []
         self._writing: asyncio.Task[None] | None = None
-        self._line = None if database.is_sqlite else PgInserter(database)
-        self._writer = AbandonableThread(ended=database.close)
-        self._spooler = ThreadPoolExecutor(1, thread_name_prefix="spooler")
-        self._away = False
-        self._complained_at: float | None = None
+        self._inserter = None if database.is_sqlite else PgInserter(database)
+        self._thread = AbandonableThread(on_end=database.close)
+        self._spool_executor = ThreadPoolExecutor(1, thread_name_prefix="webhook-spool")
+        self._database_down = False
+        self._logged_at: float | None = None
 
     async def store(self, webhook: AcceptedWebhook) -> Placement:
-        """Return once the webhook is durable. Raises `NotDurable`."""
-        if len(self._waiting) >= _CAPACITY:
-            raise NotDurable("too many webhooks wait")
-        kept: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
-        self._waiting.append((webhook, kept))
+        """Return once the webhook is durable. Raises `NotDurableError`."""
+        if len(self._waiting) >= CAPACITY:
+            raise NotDurableError("too many webhooks wait")
+        placement: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
+        self._waiting.append((webhook, placement))
         if self._writing is None:
-            self._writing = asyncio.create_task(self._write())
-        if (place := await kept) is Placement.NOWHERE:
-            raise NotDurable("neither the database nor the spool took it")
-        return place
+            self._writing = asyncio.create_task(self._write_batches())
+        if (placed := await placement) is Placement.NOWHERE:
+            raise NotDurableError("neither the database nor the spool took it")
+        return placed
 
     def resume(self) -> None:
         """The database takes webhooks again. May be called from any thread."""
-        if self._away:
-            self._away = False
+        if self._database_down:
+            self._database_down = False
             log.info("database back", spool=str(self._spool.folder))
 
     async def close(self) -> None:
-        """Write what still waits, and stop. A database that hangs is not waited for."""
+        """Write the webhooks that still wait, and stop; a database that hangs gets no more than `_STORE_TIMEOUT`."""
         if self._writing is not None:
             await self._writing
-        if self._line is not None:
-            self._line.close()
-        self._writer.leave()
-        await asyncio.get_running_loop().run_in_executor(self._spooler, self._spool.release)
-        self._spooler.shutdown()
+        if self._inserter is not None:
+            self._inserter.close()
+        self._thread.abandon()
+        await asyncio.get_running_loop().run_in_executor(self._spool_executor, self._spool.release)
+        self._spool_executor.shutdown()
 
-    async def _write(self) -> None:
+    async def _write_batches(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:_LARGEST_BATCH], self._waiting[_LARGEST_BATCH:]
-                await self._deliver(batch)
+                batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+                await self._place(batch)
         finally:
             self._writing = None
 
-    async def _deliver(self, batch: list[_Waiting]) -> None:
+    async def _place(self, batch: list[_Waiting]) -> None:
         accepted = [webhook for webhook, _ in batch]
-        left: Sequence[AcceptedWebhook] = accepted
+        unstored: Sequence[AcceptedWebhook] = accepted
         place = Placement.NOWHERE
-        self._batched(len(batch))
+        self._on_batch(len(batch))
         try:
-            if not self._away:
-                left = await self._store(accepted)
-            if left and await self._store_in_spool(left):
+            if not self._database_down:
+                unstored = await self._store(accepted)
+            if unstored and await self._store_in_spool(unstored):
                 place = Placement.SPOOLED
         finally:
-            # Also after an unexpected error, so that no request waits for ever.
-            missing = {webhook.id for webhook in left}
-            for webhook, kept in batch:
-                if not kept.done():  # a sender that has hung up has canceled it
-                    kept.set_result(place if missing and webhook.id in missing else Placement.STORED)
+            # In a finally, so that no request waits for ever after an unexpected error.
+            missing = {webhook.id for webhook in unstored}
+            for webhook, placement in batch:
+                if not placement.done():  # a sender that disconnected has canceled it
+                    placement.set_result(place if missing and webhook.id in missing else Placement.STORED)
 
     async def _store(self, accepted: list[AcceptedWebhook]) -> list[AcceptedWebhook]:
-        """The webhooks that the database did not take."""
-        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        """Returns the webhooks that are not in the database."""
+        deadline = asyncio.get_running_loop().time() + _STORE_TIMEOUT
         try:
-            if self._line is not None:
+            if self._inserter is not None:
                 async with asyncio.timeout_at(deadline):
-                    if await self._line.append(accepted):
+                    if await self._inserter.append(accepted):
                         return []
             return await self._store_in_thread(accepted, deadline)
-        except (TimeoutError, DatabaseDown) as error:
-            self._away = True
+        except (TimeoutError, DatabaseDownError) as error:
+            self._database_down = True
             log.warning(
                 "database down, webhooks go to the spool",
                 error=str(error) or "no answer",
@@ -152,14 +153,14 @@ class WebhookBatcher:
             return accepted
 
     async def _store_in_thread(self, accepted: list[AcceptedWebhook], deadline: float) -> list[AcceptedWebhook]:
-        """The webhooks that the database refused. Raises `TimeoutError`; the thread is left behind then."""
-        result = asyncio.wrap_future(self._writer.submit(lambda: self._commit(accepted)))
+        """Returns the webhooks that the database refused. Raises `TimeoutError` after abandoning the thread."""
+        result = asyncio.wrap_future(self._thread.submit(lambda: self._commit(accepted)))
         left = deadline - asyncio.get_running_loop().time()
         answered, _ = await asyncio.wait([result], timeout=max(0.0, left))
         if not answered:
             result.cancel()
-            self._writer.leave()
-            self._writer = AbandonableThread(ended=self._database.close)
+            self._thread.abandon()
+            self._thread = AbandonableThread(on_end=self._database.close)
             raise TimeoutError
         return result.result()
 
@@ -170,44 +171,45 @@ class WebhookBatcher:
 
     async def _store_in_spool(self, accepted: Sequence[AcceptedWebhook]) -> bool:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._spooler, self._spool.append, accepted)
+            await asyncio.get_running_loop().run_in_executor(self._spool_executor, self._spool.append, accepted)
         except OSError as error:
-            self._complain(error)
-            self._away = False  # with nothing in the spool the drainer never calls `resume`
+            self._log_failure(error)
+            self._database_down = False  # with nothing in the spool the drainer never calls `resume`
             return False
-        self._spooled(len(accepted))
+        self._on_spooled(len(accepted))
         return True
 
-    def _complain(self, error: OSError) -> None:
+    def _log_failure(self, error: OSError) -> None:
         now = time.monotonic()
-        if self._complained_at is None or now - self._complained_at >= _QUIET:
-            self._complained_at = now
+        if self._logged_at is None or now - self._logged_at >= _LOG_INTERVAL:
+            self._logged_at = now
             log.error("webhooks not stored", spool=str(self._spool.folder), error=error.strerror)
 
 
 class AbandonableThread:
-    """A thread that calls the database, and that can be left behind where the database hangs.
+    """A thread that calls the database, and that can be abandoned while the database hangs.
 
-    When the process ends the interpreter waits for an executor's threads. `ended`: called by the thread at its end.
+    Not an executor: at its exit the interpreter waits for an executor's threads. The thread calls `on_end` last.
     """
 
-    def __init__(self, *, ended: Callable[[], None]) -> None:
-        self._ended = ended
+    def __init__(self, *, on_end: Callable[[], None]) -> None:
+        self._on_end = on_end
         self._jobs: SimpleQueue[tuple[Future[list[AcceptedWebhook]], Callable[[], list[AcceptedWebhook]]] | None] = (
             SimpleQueue()
         )
         self._thread: threading.Thread | None = None
 
     def submit(self, job: Callable[[], list[AcceptedWebhook]]) -> Future[list[AcceptedWebhook]]:
+        """The job's future result."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="letterbox", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="webhook-store", daemon=True)
             self._thread.start()
         done: Future[list[AcceptedWebhook]] = Future()
-        done.set_running_or_notify_cancel()  # from here on it cannot be canceled
+        done.set_running_or_notify_cancel()  # a canceled future would raise in `set_result`
         self._jobs.put((done, job))
         return done
 
-    def leave(self) -> None:
+    def abandon(self) -> None:
         """End the thread after the jobs it has, without waiting for it."""
         self._jobs.put(None)
 
@@ -218,4 +220,4 @@ class AbandonableThread:
                 done.set_result(job())
             except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
                 done.set_exception(error)
-        self._ended()
+        self._on_end()

@@ -1,4 +1,4 @@
-"""Brings what waits in the spool into the database once that is back, also what dead receivers have left there."""
+"""Moves webhooks from the spool into the database once that is back, including those that killed receivers left."""
 
 from __future__ import annotations
 
@@ -11,85 +11,92 @@ import structlog
 from models import failpoints
 from models.failpoints import Point
 from receiver.webhooks import store
-from receiver.webhooks.store import DatabaseDown
+from receiver.webhooks.store import DatabaseDownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from models.bookkeeping.webhooks import AcceptedWebhook
     from models.db.database import Database
-    from receiver.webhooks.spool import Spool, SpoolFile
+    from receiver.webhooks.spool import Spool
+    from receiver.webhooks.spool_file import SpoolFile
 
 log = structlog.get_logger(__name__)
 
-_PAUSE = 1.0
-"""Seconds between two looks at the folder, and so at a database that is away."""
+_INTERVAL = 1.0
+"""Seconds between two checks of the folder, and so between two attempts to reach a database that is down."""
 
 _CHUNK = 500
-_FAREWELL = 1.0
-"""Seconds that shutting down waits for a chunk. One that is not done is drained again by the next receiver."""
+_CLOSE_TIMEOUT = 1.0
+"""Seconds that shutting down waits for a chunk. The next receiver drains an unfinished one again."""
 
 
 class Drainer:
-    """One background thread. Nothing connects while the spool is empty.
+    """One background thread. It does not connect to the database while the spool is empty.
 
-    `returned` is told when the database has taken letters again, `drained` the connections whose letters it took.
+    `on_database_up` is called when the database has taken webhooks again, `on_drained` with each connection whose
+    webhooks were stored.
     """
 
     def __init__(
-        self, database: Database, spool: Spool, *, returned: Callable[[], None], drained: Callable[[str], None]
+        self,
+        database: Database,
+        spool: Spool,
+        *,
+        on_database_up: Callable[[], None],
+        on_drained: Callable[[str], None],
     ) -> None:
         self._database = database
         self._spool = spool
-        self._returned = returned
-        self._drained = drained
+        self._on_database_up = on_database_up
+        self._on_drained = on_drained
         self._closing = threading.Event()
-        self._complained: str | None = None
+        self._logged_error: str | None = None
         # A daemon: a database that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
 
     def start(self) -> None:
-        """Look after the spool from now on."""
+        """Check the spool every second from now on."""
         self._thread.start()
 
     def close(self) -> None:
-        """What is not drained stays where it is."""
+        """Stop. What is not drained stays in the spool."""
         self._closing.set()
-        self._thread.join(_FAREWELL)
+        self._thread.join(_CLOSE_TIMEOUT)
         self._database.close()
 
     def _run(self) -> None:
         while True:
             try:
-                self.look()
-                self._complained = None
-            except DatabaseDown:
-                pass  # the letterbox has said so
+                self.drain()
+                self._logged_error = None
+            except DatabaseDownError:
+                pass  # the batcher has logged it
             except OSError as error:
-                self._complain(error)
-            if self._closing.wait(_PAUSE):
+                self._log_error(error)
+            if self._closing.wait(_INTERVAL):
                 return
 
-    def look(self) -> None:
-        """Drain whatever no living process writes. Raises `Away`, and `OSError` of the folder."""
+    def drain(self) -> None:
+        """Drain every file that no living process writes. Raises `DatabaseDownError`, and `OSError` of the folder."""
         if self._spool.is_empty():
             return
         store.ensure_writable(self._database)
-        # Our own file comes last: only when the database has taken the others is a new one worth beginning.
-        self._drain_all()
+        # Our own file comes last: releasing it begins a new one, so the database must have taken the others first.
+        self._drain_files()
         if self._spool.release():
-            self._drain_all()
+            self._drain_files()
         if not self._closing.is_set():
-            self._returned()
+            self._on_database_up()
 
-    def _drain_all(self) -> None:
-        for orphan in self._spool.orphans():
+    def _drain_files(self) -> None:
+        for file in self._spool.claim_files():
             if self._closing.is_set():
                 return
-            self._drain(orphan)
+            self._drain_file(file)
 
-    def _drain(self, orphan: SpoolFile) -> None:
-        contents = orphan.read()
+    def _drain_file(self, file: SpoolFile) -> None:
+        contents = file.read()
         refused: list[AcceptedWebhook] = []
         for chunk in _chunks(contents.accepted):
             if self._closing.is_set():
@@ -97,22 +104,22 @@ class Drainer:
             refused += self._store(chunk)
         failpoints.hit(Point.SPOOL_DRAINED)
         if refused or contents.damaged:
-            path = orphan.set_aside(refused, contents.damaged)
-            log.error("notices set aside", file=str(path), refused=len(refused), damaged=len(contents.damaged))
-        orphan.remove()
-        log.info("spool drained", file=str(orphan.path), webhooks=len(contents.accepted) - len(refused))
+            path = file.keep_refused(refused, contents.damaged)
+            log.error("webhooks set aside", file=str(path), refused=len(refused), damaged=len(contents.damaged))
+        file.remove()
+        log.info("spool drained", file=str(file.path), webhooks=len(contents.accepted) - len(refused))
 
     def _store(self, accepted: Sequence[AcceptedWebhook]) -> list[AcceptedWebhook]:
         refused = store.store(self._database, accepted)
-        self._returned()
-        taken = {webhook.id for webhook in accepted} - {webhook.id for webhook in refused}
-        for name in {webhook.connection for webhook in accepted if webhook.id in taken and webhook.reason is None}:
-            self._drained(name)
+        self._on_database_up()
+        stored = {webhook.id for webhook in accepted} - {webhook.id for webhook in refused}
+        for name in {webhook.connection for webhook in accepted if webhook.id in stored and webhook.reason is None}:
+            self._on_drained(name)
         return refused
 
-    def _complain(self, error: OSError) -> None:
-        if self._complained != str(error):
-            self._complained = str(error)
+    def _log_error(self, error: OSError) -> None:
+        if self._logged_error != str(error):
+            self._logged_error = str(error)
             log.error("spool not drained", error=str(error))
 
 

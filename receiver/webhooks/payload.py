@@ -1,4 +1,4 @@
-"""A webhook's payload: exactly one packet in query, form or body, checked for size, encoding and JSON."""
+"""A webhook's payload: exactly one packet in its query, form or body, checked for size, encoding and JSON."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from receiver.http.errors import ApiError, BodyError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-LARGEST_QUERY = 16 * 2**10
-LARGEST_BODY = 64 * 2**10
-_MOST_FIELDS = 20
+MAX_QUERY = 16 * 2**10
+MAX_BODY = 64 * 2**10
+_MAX_FIELDS = 20
 _FIELD = b"packet="
-_UNUSUAL = re.compile(rb"[^ -%'-~]")
-"""Bytes that mean another field (`&`) or that a query cannot hold."""
+_NEEDS_FULL_PARSER = re.compile(rb"[^ -%'-~]")
+"""A byte that begins another field (`&`) or that a query cannot hold."""
 
 _NUL = "\\u0000"
 _READ_SECONDS = 10.0
-"""A webhook's body is small; one that takes longer only holds a connection."""
+"""A webhook's body is small; one that takes longer only occupies a connection."""
 
 
-async def text(request: Request, *, seconds: float = _READ_SECONDS) -> str:
+async def read(request: Request, *, seconds: float = _READ_SECONDS) -> str:
     """The one packet of the request: the query's `packet`, the form's, or a JSON body itself, within `seconds`."""
     query = request.scope["query_string"]
-    if len(query) > LARGEST_QUERY:
-        raise ApiError(414, "too_large", f"the query is longer than {LARGEST_QUERY} bytes")
+    if len(query) > MAX_QUERY:
+        raise ApiError(414, "too_large", f"the query is longer than {MAX_QUERY} bytes")
     found = _packets(query)
     if request.method == "POST":
         found += _posted(request, await _body(request, seconds))
@@ -48,22 +48,22 @@ async def text(request: Request, *, seconds: float = _READ_SECONDS) -> str:
 def decode(packet: str) -> Any:
     """The packet as JSON, numbers exact. A repeated name is an error: two parsers could take different values."""
     try:
-        # JSON allows no bare NUL in a string, so without an escaped one there is none to look for.
-        return (_NUL_CHECKING if _NUL in packet else _QUICK).decode(packet)
-    except (ValueError, RecursionError, ArithmeticError):  # the last: an exponent that no Decimal holds
+        # JSON allows no bare NUL in a string, so only a packet with an escaped one needs the check.
+        return (_NUL_CHECKING_DECODER if _NUL in packet else _DECODER).decode(packet)
+    except (ValueError, RecursionError, ArithmeticError):  # ArithmeticError: an exponent that no Decimal holds
         raise _malformed("the packet is not JSON") from None
 
 
 async def _body(request: Request, seconds: float) -> bytes:
-    # A declared length is refused at once. A missing or wrong one is caught by counting.
-    if int(request.headers.get("Content-Length", "0")) > LARGEST_BODY:
+    # A declared length is checked before the body arrives; counting catches a missing or wrong one.
+    if int(request.headers.get("Content-Length", "0")) > MAX_BODY:
         raise _too_large()
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > LARGEST_BODY:
+                if len(body) > MAX_BODY:
                     raise _too_large()
     except TimeoutError:
         raise BodyError(408, "too_slow", "the body did not arrive") from None
@@ -75,7 +75,7 @@ def _posted(request: Request, body: bytes) -> list[str]:
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return _multipart(content_type, body)
-    # PHP's curl posts raw JSON with a form's Content-Type unless one is set; Dilovod's own sample does so.
+    # PHP's curl posts raw JSON with a form's Content-Type unless another is set, as in Dilovod's own sample.
     if kind == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
         return _packets(body)
     return [_utf8(body)] if body else []
@@ -90,7 +90,7 @@ def _packets(encoded: bytes) -> list[str]:
     if (only := _only_packet(encoded)) is not None:
         return [only]
     try:
-        fields = parse_qsl(_utf8(encoded), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+        fields = parse_qsl(_utf8(encoded), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise _malformed("the query or form cannot be read") from None
     return [value for name, value in fields if name == "packet"]
@@ -101,7 +101,7 @@ def _only_packet(encoded: bytes) -> str | None:
 
     Quoted-printable differs from percent encoding only in the sign, and the standard library decodes it in C.
     """
-    if not encoded.startswith(_FIELD) or _UNUSUAL.search(encoded):
+    if not encoded.startswith(_FIELD) or _NEEDS_FULL_PARSER.search(encoded):
         return None
     value = encoded[len(_FIELD) :]
     found = binascii.a2b_qp(value.replace(b"=", b"%3D").replace(b"%", b"=").replace(b"+", b" "))
@@ -132,7 +132,7 @@ def _no_constant(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-_QUICK, _NUL_CHECKING = (
+_DECODER, _NUL_CHECKING_DECODER = (
     json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=hook)
     for hook in (_object, _object_without_nul)
 )
@@ -143,4 +143,4 @@ def _malformed(message: str) -> ApiError:
 
 
 def _too_large() -> ApiError:
-    return BodyError(413, "too_large", f"the body is larger than {LARGEST_BODY} bytes")
+    return BodyError(413, "too_large", f"the body is larger than {MAX_BODY} bytes")

@@ -1,6 +1,6 @@
-"""Inserts accepted webhooks on the event loop itself, over one psycopg connection: no thread hand-over for each batch.
+"""Inserts accepted webhooks on the event loop, over one psycopg connection: no batch is handed to a thread.
 
-It only reports that webhooks are committed. `storing` finds out why others are not.
+It reports only whether a batch is committed. If not, `store` finds out why.
 
 psycopg's own execution costs 0.3 to 0.4 ms of CPU more for each batch than libpq called directly: the rate measured
 batch by batch was 0.88 of that at 1 webhook, 0.96 at 32, 0.94 at 128.
@@ -18,7 +18,7 @@ from models import failpoints
 from models.bookkeeping import webhooks
 from models.failpoints import Point
 from receiver import db_timeouts
-from receiver.webhooks.store import DatabaseDown
+from receiver.webhooks.store import DatabaseDownError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,17 +32,17 @@ Result = TypeVar("Result")
 
 
 class PgInserter:
-    """One connection, opened with the first webhooks and again after each failure."""
+    """One connection, opened for the first batch and again after each failure."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._connection: _Connection | None = None
+        self._connection: _InterruptibleConnection | None = None
 
     async def append(self, accepted: Sequence[AcceptedWebhook]) -> bool:
         """Whether the webhooks are known to be committed, in one prepared statement that is its own transaction.
 
-        Raises `Away` where the database answers that it takes nothing now. May be cancelled at any time; whether the
-        webhooks are stored is unknown then.
+        Raises `DatabaseDownError` if the database answers that it takes nothing now. May be canceled at any time; then
+        it is unknown whether the webhooks are stored.
         """
         try:
             if self._connection is None or self._connection.closed:
@@ -51,7 +51,7 @@ class PgInserter:
         except (psycopg.Error, OSError, ValueError) as error:
             answered = self._connection is not None and not self._connection.closed
             if answered and isinstance(error, psycopg.OperationalError):
-                raise DatabaseDown(type(error).__name__) from None
+                raise DatabaseDownError(type(error).__name__) from None
             self.close()
             return False
         failpoints.hit(Point.WEBHOOKS_INSERTED)
@@ -59,27 +59,29 @@ class PgInserter:
         return True
 
     def close(self) -> None:
-        """Hang up until it is used again, whatever the server is doing."""
+        """Close the socket at once, without waiting for the server. The next batch opens another."""
         if self._connection is not None:
             self._connection.pgconn.finish()
             self._connection = None
 
-    async def _open(self) -> _Connection:
+    async def _open(self) -> _InterruptibleConnection:
         arguments, options = self._database.engine.dialect.create_connect_args(self._database.url)
-        connection = await _Connection.connect(*arguments, **{**options, "client_encoding": "UTF8"}, autocommit=True)
+        connection = await _InterruptibleConnection.connect(
+            *arguments, **{**options, "client_encoding": "UTF8"}, autocommit=True
+        )
         try:
             await connection.execute(f"SET lock_timeout = '{db_timeouts.seconds_of(self._database)}s'")
         except psycopg.Error:
-            connection.pgconn.finish()  # the next webhooks must not be sent without a limit
+            connection.pgconn.finish()  # without its lock timeout the connection must not be used
             raise
         return connection
 
 
-class _Connection(psycopg.AsyncConnection[Any]):
-    """Hangs up when a statement is cancelled; psycopg would ask the server to cancel it, and wait for that."""
+class _InterruptibleConnection(psycopg.AsyncConnection[Any]):
+    """Closes its socket when a statement is canceled; psycopg would ask the server to cancel it, and wait for that."""
 
     async def wait(self, gen: PQGen[Result], *arguments: Any, **options: Any) -> Result:
-        """As psycopg does otherwise."""
+        """Run the generator as psycopg does."""
         try:
             return await waiting.wait_async(gen, self.pgconn.socket, *arguments, **{"interval": 0.1, **options})
         except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""`/hooks`: who may send a webhook, what is accepted, and the 200 that is sent only once the webhook is durable."""
+"""`/hooks`: which senders and packets are accepted, and the 200 that is sent only once the webhook is durable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.http.answers import AnswerResponse, Ok
 from receiver.http.client_address import NetworkAllowList
 from receiver.http.errors import ApiError
 from receiver.webhooks import payload
-from receiver.webhooks.batcher import NotDurable, Placement
+from receiver.webhooks.batcher import NotDurableError, Placement
 from workers.connectors import contract, discovery
 
 if TYPE_CHECKING:
@@ -32,44 +32,44 @@ if TYPE_CHECKING:
 _METHODS = ("GET", "POST")
 _ACCEPTED = AnswerResponse(Ok(ok=True))
 _ERROR = "erpmirror.error"
-"""The key of the scope under which `Shortcut` passes an error on to the route."""
+"""The scope's key under which `WebhookFastPath` passes an error on to the route."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Hook:
-    """A connection that takes webhooks."""
+class _WebhookConnection:
+    """A connection that accepts webhooks."""
 
     options: SendsWebhooks
     webhooks: discovery.Webhooks
     senders: NetworkAllowList
 
-    def accepts(self, secret: str) -> bool:
-        """Whether the address ended in this connection's secret, or in nothing where none is configured."""
+    def has_secret(self, secret: str) -> bool:
+        """Whether this is the connection's secret, or empty if none is configured."""
         expected = self.options.webhook_secret
         text = "" if expected is None else expected.get_secret_value()
         return hmac.compare_digest(secret.encode(errors="surrogatepass"), text.encode())
 
 
-class Hooks:
+class WebhookRoutes:
     """`/hooks/{connection}[/{secret}]`. `wake` wakes a worker for the connection after the commit.
 
-    `outcomes` counts by connection and outcome. The name of an unknown connection never becomes a label: anyone could
-    make as many as it likes.
+    `outcomes` counts by connection and outcome. The name of an unknown connection never becomes a label: a caller could
+    create any number of them.
     """
 
     def __init__(
-        self, settings: Settings, *, letterbox: WebhookBatcher, wake: Callable[[str], None], outcomes: Counter
+        self, settings: Settings, *, batcher: WebhookBatcher, wake: Callable[[str], None], outcomes: Counter
     ) -> None:
         self._proxies = NetworkAllowList(settings.receiver.trusted_proxies)
-        self._letterbox = letterbox
+        self._batcher = batcher
         self._wake = wake
         self._outcomes = outcomes
         self._counters: dict[tuple[str, str], Callable[[], None]] = {}
-        self._hooks = _hooks(settings)
+        self._connections = _webhook_connections(settings)
 
     def __contains__(self, name: object) -> bool:
-        """Whether the connection takes webhooks."""
-        return name in self._hooks
+        """Whether the connection accepts webhooks."""
+        return name in self._connections
 
     @property
     def routes(self) -> list[Route]:
@@ -83,15 +83,15 @@ class Hooks:
         """Answer one webhook."""
         if (error := request.scope.get(_ERROR)) is not None:
             raise error
-        await self.take(request.path_params["connection"], request.path_params.get("secret", ""), request)
+        await self.accept(request.path_params["connection"], request.path_params.get("secret", ""), request)
         return _ACCEPTED
 
-    async def take(self, connection: str, secret: str, request: Request) -> None:
-        """Store one webhook and count its outcome. Raises `Refusal`."""
+    async def accept(self, connection: str, secret: str, request: Request) -> None:
+        """Store one webhook and count its outcome. Raises `ApiError`."""
         try:
-            outcome = await self._take(connection, secret, request)
+            outcome = await self._accept(connection, secret, request)
         except ApiError as refusal:
-            self._count(connection if connection in self._hooks else "", refusal.code)
+            self._count(connection if connection in self._connections else "", refusal.code)
             raise
         self._count(connection, outcome)
 
@@ -101,62 +101,63 @@ class Hooks:
             increment = self._counters[connection, outcome] = self._outcomes.labels(connection, outcome).inc
         increment()
 
-    async def _take(self, connection: str, secret: str, request: Request) -> str:
+    async def _accept(self, connection: str, secret: str, request: Request) -> str:
         webhook = await self._read(connection, secret, request)
         try:
-            place = await self._letterbox.store(webhook)
-        except NotDurable as error:
+            placed = await self._batcher.store(webhook)
+        except NotDurableError as error:
             raise ApiError(503, "not_durable", f"{error}; send it again later", headers={"Retry-After": "5"}) from None
         if webhook.reason is not None:
             return "ignored"
-        if place is Placement.STORED:  # for what is in the spool, a worker is woken when it is drained
+        if placed is Placement.STORED:  # the drainer wakes a worker for a spooled webhook
             self._wake(connection)
         return "accepted"
 
     async def _read(self, connection: str, secret: str, request: Request) -> AcceptedWebhook:
-        hook = self._authorize(connection, secret, request)
-        packet = await payload.text(request)
+        target = self._authorize(connection, secret, request)
+        packet = await payload.read(request)
         try:
-            found = hook.webhooks.read(payload.decode(packet), hook.options)
+            found = target.webhooks.read(payload.decode(packet), target.options)
         except contract.MalformedWebhookError as error:
             raise ApiError(400, "malformed", str(error)) from None
         if isinstance(found, contract.Ignored):
             return AcceptedWebhook(connection, packet, reason=found.reason)
         return AcceptedWebhook(connection, packet, resource=found.resource, key=found.key)
 
-    def _authorize(self, connection: str, secret: str, request: Request) -> _Hook:
-        if request.method == "HEAD":  # Starlette adds it to GET; a webhook has no page to describe
+    def _authorize(self, connection: str, secret: str, request: Request) -> _WebhookConnection:
+        if request.method == "HEAD":  # Starlette allows HEAD wherever GET is
             raise ApiError(405, "method_not_allowed", "a webhook is GET or POST", headers={"Allow": "GET, POST"})
-        hook = self._hooks.get(connection)
-        if hook is None:
+        target = self._connections.get(connection)
+        if target is None:
             raise ApiError(404, "unknown_connection", "no connection of this name takes webhooks")
         peer = None if request.client is None else request.client.host
-        if client_address.sender(peer, request.headers, proxies=self._proxies) not in hook.senders:
+        if client_address.sender(peer, request.headers, proxies=self._proxies) not in target.senders:
             raise ApiError(403, "sender", "webhooks are not taken from this address; see webhook_sources")
-        if not hook.accepts(secret):
+        if not target.has_secret(secret):
             raise ApiError(403, "secret", "the address of this webhook is not complete or not right")
-        return hook
+        return target
 
 
 class WebhookFastPath:
-    """ASGI middleware that answers accepted webhooks itself: nearly all requests, and they need no other middleware.
+    """ASGI middleware that answers accepted webhooks itself, past the app's routing and other middleware.
 
-    Every other request, and every error, goes through the app, so that errors are answered in one place.
+    They are nearly all requests. Every other request and every error goes through the app, so that errors are answered
+    in one place.
     """
 
-    def __init__(self, app: ASGIApp, *, hooks: Hooks, root_path: str) -> None:
+    def __init__(self, app: ASGIApp, *, webhooks: WebhookRoutes, root_path: str) -> None:
         self._app = app
-        self._hooks = hooks
+        self._webhooks = webhooks
         self._root = root_path.rstrip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take a webhook, or pass the request on."""
+        """Accept a webhook, or pass the request on."""
         connection, secret = self._parse(scope)
-        if connection not in self._hooks:
+        if connection not in self._webhooks:
             await self._app(scope, receive, send)
             return
         try:
-            await self._hooks.take(connection, secret, Request(scope, receive))
+            await self._webhooks.accept(connection, secret, Request(scope, receive))
         except Exception as error:  # noqa: BLE001 - raised again by the route, whose handlers answer it
             await self._app({**scope, _ERROR: error}, receive, send)
         else:
@@ -175,10 +176,10 @@ class WebhookFastPath:
         return connection, secret
 
 
-def _hooks(settings: Settings) -> dict[str, _Hook]:
+def _webhook_connections(settings: Settings) -> dict[str, _WebhookConnection]:
     found = {}
     for name, options in settings.connections.items():
         webhooks = discovery.systems()[options.system].webhooks
         if webhooks is not None and isinstance(options, SendsWebhooks):
-            found[name] = _Hook(options, webhooks, NetworkAllowList(options.webhook_sources))
+            found[name] = _WebhookConnection(options, webhooks, NetworkAllowList(options.webhook_sources))
     return found

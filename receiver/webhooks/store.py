@@ -1,4 +1,4 @@
-"""Stores accepted webhooks in the database, and tells a webhook that it refuses from a database that is down."""
+"""Stores accepted webhooks in the database, and tells a refused webhook from a database that is down."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FAILURES = (sa.exc.SQLAlchemyError, OSError, ValueError)
 """What a driver raises when the database is down or refuses a row; text that it cannot encode is a ValueError."""
 
 
-class DatabaseDown(Exception):  # noqa: N818 - says how the database is
-    """The database takes no webhooks now. The text is only the error's type: its message could repeat a row."""
+class DatabaseDownError(Exception):
+    """The database takes no webhooks now. The text is only the driver's error type: its message could repeat a row."""
 
 
 def store(database: Database, accepted: Sequence[AcceptedWebhook]) -> list[AcceptedWebhook]:
-    """Commit the webhooks; returns those that the database refuses while it takes others. Raises `Away`.
+    """Commit the webhooks; returns those that the database refuses while it takes others. Raises `DatabaseDownError`.
 
     After a refused batch each of its webhooks is tried alone.
     """
@@ -38,28 +38,28 @@ def store(database: Database, accepted: Sequence[AcceptedWebhook]) -> list[Accep
 
 
 def ensure_writable(database: Database) -> None:
-    """Return if the database takes webhooks; the one it is tried with is rolled back. Raises `Away`."""
+    """Insert one webhook and roll it back. Raises `DatabaseDownError` if the database takes none."""
     try:
         with database.begin() as tx:
             _probe(tx)
     except _FAILURES as error:
-        raise DatabaseDown(type(error).__name__) from None
+        raise DatabaseDownError(type(error).__name__) from None
 
 
 def _append(database: Database, accepted: Sequence[AcceptedWebhook]) -> Exception | None:
-    """The error with which the database refused the batch. Raises `Away` where it cannot be about the webhooks."""
+    """The error with which the database refused the batch, or None. Raises `DatabaseDownError` if it is down."""
     try:
         with database.begin() as tx:
             webhooks.append(tx, accepted)
     except _FAILURES as error:
         if _is_about_the_database(error):
-            raise DatabaseDown(type(error).__name__) from None
+            raise DatabaseDownError(type(error).__name__) from None
         return error
     return None
 
 
 def _refuses(database: Database, webhook: AcceptedWebhook) -> bool:
-    """Whether the database refuses this webhook and takes another in the same transaction."""
+    """Whether the database refuses this webhook while it takes another in the same transaction."""
     if _append(database, [webhook]) is None:
         return False
     try:
@@ -67,7 +67,7 @@ def _refuses(database: Database, webhook: AcceptedWebhook) -> bool:
             refused = _is_refused(tx, webhook)
             _probe(tx)
     except _FAILURES as error:
-        raise DatabaseDown(type(error).__name__) from None
+        raise DatabaseDownError(type(error).__name__) from None
     return refused
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from receiver import app
 from receiver.http import server
-from tests.receiver.http.wires import Address, Hasty
-from tests.receiver.wakers import Quiet
+from tests.receiver.http.tcp import Address, ShortLimits
+from tests.receiver.wakers import RecordingWaker
 from tests.serving import served
 from workers import configuration
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from models.db.database import Database
     from models.settings.load import Settings
     from receiver.notifier import Waker
-    from tests.receiver.http.wires import Limited
+    from tests.receiver.http.tcp import OpenLimited
 
 
 class Open(Protocol):
@@ -72,7 +72,7 @@ def opened(configure: Callable[[sa.URL, str, str], Settings]) -> Open:
     def serve(
         database: Database, *, receiver: str = "", shop: str = "", waker: Waker | None = None
     ) -> Iterator[httpx.Client]:
-        made = app.create_app(configure(database.url, receiver, shop), waker=waker or Quiet())
+        made = app.create_app(configure(database.url, receiver, shop), waker=waker or RecordingWaker())
         options = {**server.OPTIONS, "log_level": "info"}
         with served(made, **options) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
             yield client
@@ -81,13 +81,13 @@ def opened(configure: Callable[[sa.URL, str, str], Settings]) -> Open:
 
 
 @pytest.fixture
-def limited(sqlite: Database, configure: Callable[..., Settings]) -> Limited:
+def limited(sqlite: Database, configure: Callable[..., Settings]) -> OpenLimited:
     """Serve a receiver with short limits: `with limited() as address`."""
 
     @contextmanager
     def serve(**options: Any) -> Iterator[Address]:
-        made = app.create_app(configure(sqlite.url), waker=Quiet())
-        with served(made, **server.OPTIONS | {"http": Hasty, "log_level": "info"} | options) as url:
+        made = app.create_app(configure(sqlite.url), waker=RecordingWaker())
+        with served(made, **server.OPTIONS | {"http": ShortLimits, "log_level": "info"} | options) as url:
             yield Address(("127.0.0.1", int(url.rpartition(":")[2])))
 
     return serve

@@ -1,4 +1,4 @@
-"""Dilovod's webhooks as tests send them, and what they leave in the database."""
+"""Dilovod's webhooks as tests send them, and the rows that they leave."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def refused(expected: tuple[int, str], answer: httpx.Response) -> None:
     assert answer.json()["message"]
 
 
-def wire(client: httpx.Client) -> socket.socket:
+def connect(client: httpx.Client) -> socket.socket:
     return socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=30)
 
 
 def nothing_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     output = capfd.readouterr()
-    for trouble in ("Traceback", "ERROR", "WARNING", "packet", GOODS):
-        assert trouble not in output.out + output.err
+    for unwanted in ("Traceback", "ERROR", "WARNING", "packet", GOODS):
+        assert unwanted not in output.out + output.err
     assert [] == [record for record in caplog.records if record.levelno >= logging.WARNING and record.name != "httpx"]

@@ -12,7 +12,7 @@ from models.db.database import Database
 from receiver import app
 from receiver.http import server
 from tests.processes import until
-from tests.receiver.wakers import Quiet
+from tests.receiver.wakers import RecordingWaker
 from tests.serving import served
 from workers import configuration
 
@@ -53,7 +53,7 @@ def _webhooks(database: Database) -> int:
 
 def test_a_receiver_works_as_soon_as_the_tables_are_made(empty_url: sa.URL, configure: Callable[..., Settings]) -> None:
     database = Database(empty_url)
-    made = app.create_app(configure(empty_url), waker=Quiet())
+    made = app.create_app(configure(empty_url), waker=RecordingWaker())
     with served(made, **server.OPTIONS) as url, httpx.Client(base_url=url, trust_env=False) as client:
         assert 200 == client.post("/hooks/shop", content=PACKET).status_code  # it waits in the spool
         assert 503 == client.get("/readyz").status_code

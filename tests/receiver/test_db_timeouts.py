@@ -65,11 +65,11 @@ def test_while_the_database_does_not_answer_the_receiver_does(server: PostgreSQL
 
 
 @services.ON_POSTGRESQL
-def test_a_transaction_that_was_given_up_does_not_keep_its_locks(database: Database) -> None:
+def test_an_abandoned_transaction_does_not_keep_its_locks(database: Database) -> None:
     webhook = AcceptedWebhook("shop", "{}", resource="catalogs.goods", key="1")
     with closing(db_timeouts.database(database.url, seconds=1)) as first:
         left = Tx(first)
-        webhooks.append(left, [webhook])  # and then nothing: the server is not told that it is given up
+        webhooks.append(left, [webhook])  # the server does not learn that the transaction is abandoned
         with database.begin() as tx:
             tx.execute(sa.text("SET LOCAL lock_timeout = '60s'"))
             webhooks.append(tx, [webhook])

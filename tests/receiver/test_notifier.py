@@ -5,10 +5,9 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from receiver import notifier as ringing
-from receiver.notifier import Notifier
+from receiver.notifier import MIN_INTERVAL, Notifier
 from tests.processes import until
-from tests.receiver.wakers import Broken, Quiet, Stuck
+from tests.receiver.wakers import FailingWaker, HangingWaker, RecordingWaker
 
 if TYPE_CHECKING:
     import pytest
@@ -19,49 +18,49 @@ def _nothing() -> None:
 
 
 def test_a_wake_up_is_sent() -> None:
-    waker = Quiet()
-    notifier = Notifier(waker, failed=_nothing)
+    waker = RecordingWaker()
+    notifier = Notifier(waker, on_failure=_nothing)
     notifier.wake("shop")
     notifier.close()
     assert ["shop"] == waker.woken
 
 
 def test_waiting_wake_ups_become_one_for_each_connection() -> None:
-    waker = Stuck()
-    notifier = Notifier(waker, failed=_nothing)
+    waker = HangingWaker()
+    notifier = Notifier(waker, on_failure=_nothing)
     notifier.wake("shop")
     assert waker.reached.wait(30)
     for _ in range(100):
         notifier.wake("shop")
         notifier.wake("second")
-    waker.let_go.set()
+    waker.released.set()
     notifier.close()
-    # The first wake-up was being sent: what was stored after it needs another.
+    # The first wake-up was being sent, so the webhooks stored after it need another.
     assert {"shop": 2, "second": 1} == Counter(waker.woken)
 
 
 def test_wake_ups_that_no_worker_answers_are_spaced_and_the_last_is_sent() -> None:
     stored = 0
-    heard: list[int] = []
+    at_wake_ups: list[int] = []
 
-    class Outstanding(Quiet):
-        def wake(self, connection: str) -> bool:  # type: ignore[override] # a real bell says so
+    class Outstanding(RecordingWaker):
+        def wake(self, connection: str) -> bool:  # type: ignore[override] # a real waker returns it
             assert "shop" == connection
-            heard.append(stored)
+            at_wake_ups.append(stored)
             return False
 
-    notifier = Notifier(Outstanding(), failed=_nothing)
+    notifier = Notifier(Outstanding(), on_failure=_nothing)
     begun = time.monotonic()
-    for stored in range(1, 5001):  # noqa: B007 - the bell reads it
+    for stored in range(1, 5001):  # noqa: B007 - `Outstanding` reads it
         notifier.wake("shop")
-    until(lambda: heard[-1:] == [5000], seconds=30, what=lambda: str(heard))
-    assert len(heard) <= 2 + (time.monotonic() - begun) / ringing._SPACE
+    until(lambda: at_wake_ups[-1:] == [5000], seconds=30, what=lambda: str(at_wake_ups))
+    assert len(at_wake_ups) <= 2 + (time.monotonic() - begun) / MIN_INTERVAL
     notifier.close()
 
 
 def test_a_failing_broker_is_counted_logged_once_and_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
     failures = threading.Semaphore(0)
-    notifier = Notifier(Broken("amqp://guest:password@broker"), failed=failures.release)
+    notifier = Notifier(FailingWaker("amqp://guest:password@broker"), on_failure=failures.release)
     for _ in range(3):
         notifier.wake("shop")
         assert failures.acquire(timeout=30)
@@ -72,14 +71,14 @@ def test_a_failing_broker_is_counted_logged_once_and_tried_again(capsys: pytest.
 
 
 def test_a_broker_that_hangs_does_not_keep_the_process_from_ending() -> None:
-    waker = Stuck()
-    notifier = Notifier(waker, failed=_nothing)
+    waker = HangingWaker()
+    notifier = Notifier(waker, on_failure=_nothing)
     notifier.wake("shop")
     assert waker.reached.wait(30)
     notifier.close()
     assert [] == waker.woken
-    waker.let_go.set()
+    waker.released.set()
 
 
-def test_a_ringer_that_sent_nothing_can_be_closed() -> None:
-    Notifier(Quiet(), failed=_nothing).close()
+def test_a_notifier_that_sent_nothing_can_be_closed() -> None:
+    Notifier(RecordingWaker(), on_failure=_nothing).close()

@@ -1,12 +1,12 @@
-"""Bells for tests: one that only remembers, one that breaks, one that hangs."""
+"""Wakers for tests: one that only records, one that fails, one that hangs."""
 
 from __future__ import annotations
 
 import threading
 
 
-class Quiet:
-    """Remembers who was rung for."""
+class RecordingWaker:
+    """Records the connections that were to be woken."""
 
     def __init__(self) -> None:
         self.woken: list[str] = []
@@ -18,31 +18,31 @@ class Quiet:
         pass
 
 
-class Broken:
-    """A broker that is away."""
+class FailingWaker:
+    """Behaves as if the broker were away."""
 
-    def __init__(self, words: str = "refused") -> None:
-        self._words = words
+    def __init__(self, message: str = "refused") -> None:
+        self._message = message
 
     def wake(self, connection: str) -> None:
-        raise ConnectionError(f"{self._words} {connection}")
+        raise ConnectionError(f"{self._message} {connection}")
 
     def broker_alive(self) -> None:
-        raise ConnectionError(self._words)
+        raise ConnectionError(self._message)
 
 
-class Stuck(Quiet):
-    """A broker that swallows packets: nothing returns before `let_go`."""
+class HangingWaker(RecordingWaker):
+    """Behaves as if the broker did not answer: no call returns before `released` is set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reached = threading.Event()
-        self.let_go = threading.Event()
+        self.released = threading.Event()
 
     def wake(self, connection: str) -> None:
         self.reached.set()
-        self.let_go.wait(60)
+        self.released.wait(60)
         super().wake(connection)
 
     def broker_alive(self) -> None:
-        self.let_go.wait(60)
+        self.released.wait(60)

@@ -47,7 +47,7 @@ def _ids(page: dict[str, Any]) -> list[int]:
     return [change["id"] for change in page["changes"]]
 
 
-def test_an_entry_is_shown_whole_and_exact(database: Database, opened: Open) -> None:
+def test_an_entry_is_complete_and_with_exact_numbers(database: Database, opened: Open) -> None:
     price = Decimal("1234567890123456789.0123456789")
     change = Change("7", ChangeKind.UPDATED, {"price": Decimal("1.50")}, {"price": price, "name": "мед \U0001f41d"})
     with database.begin() as tx:
@@ -76,8 +76,8 @@ def test_a_deletion_has_no_after(sqlite: Database, opened: Open) -> None:
         change = Change("7", ChangeKind.DELETED, None, None)
         journal.append(tx, "shop", "catalogs.goods", [change], revision=1, cause=Cause.WEBHOOK, now=NOW)
     with opened(sqlite) as client:
-        shown = _page(client)["changes"][0]
-    assert ("deleted", None, None) == (shown["kind"], shown["before"], shown["after"])
+        change = _page(client)["changes"][0]
+    assert ("deleted", None, None) == (change["kind"], change["before"], change["after"])
 
 
 def test_an_empty_journal_is_an_empty_page(database: Database, opened: Open) -> None:
@@ -102,7 +102,7 @@ def test_following_last_reads_every_entry_once(database: Database, opened: Open)
         assert [8] == _ids(_page(client, after=last))
 
 
-def test_a_filter_chooses_and_last_passes_over_the_rest(database: Database, opened: Open) -> None:
+def test_a_filter_selects_entries_and_last_passes_over_the_others(database: Database, opened: Open) -> None:
     _journal(database, "a", "b")
     _journal(database, "c", connection="second")
     _journal(database, "d", resource="catalogs.persons")
@@ -110,7 +110,7 @@ def test_a_filter_chooses_and_last_passes_over_the_rest(database: Database, open
         assert [3] == _ids(_page(client, connection="second"))
         assert [1, 2, 4] == _ids(_page(client, connection="shop"))
         assert [1, 2] == _ids(_page(client, connection="shop", resource="catalogs.goods"))
-        assert [] == _ids(_page(client, connection="nobody"))
+        assert [] == _ids(_page(client, connection="unknown"))
         assert 4 == _page(client, connection="second")["last"]
         assert 1 == _page(client, connection="shop", limit=1)["last"]
 
@@ -122,13 +122,13 @@ def test_an_after_below_the_oldest_entry_is_410(database: Database, opened: Open
         for after in (1, 2):
             answer = client.get("/changes", params={"after": after})
             assert (410, "gone") == (answer.status_code, answer.json()["error"])
-        # A reader that has entry 3 misses nothing.
+        # A caller that has entry 3 misses nothing.
         assert [[4, 5, 6], [5, 6], []] == [_ids(_page(client, after=after)) for after in (3, 4, 6)]
         page = _page(client, after=0)
         assert ([4, 5, 6], 4) == (_ids(page), page["oldest"])
 
 
-def test_from_the_start_is_never_gone(database: Database, opened: Open) -> None:
+def test_reading_from_the_start_is_never_410(database: Database, opened: Open) -> None:
     _journal(database, *"abc", at=NOW - timedelta(days=400))
     with database.begin() as tx:
         journal.trim(tx, NOW)
@@ -161,7 +161,7 @@ def test_from_the_start_is_never_gone(database: Database, opened: Open) -> None:
         "since=5",
     ],
 )
-def test_parameters_that_are_malformed_are_400(sqlite: Database, opened: Open, query: str) -> None:
+def test_malformed_parameters_are_400(sqlite: Database, opened: Open, query: str) -> None:
     with opened(sqlite) as client:
         answer = client.get(f"/changes?{query}")
     assert (400, "malformed") == (answer.status_code, answer.json()["error"])

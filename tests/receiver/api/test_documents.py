@@ -1,4 +1,4 @@
-"""Documents over HTTP: what is accepted is stored, what is refused leaves nothing behind."""
+"""Documents over HTTP: an accepted one is stored, a refused one leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.db import tables
 from receiver import app
 from receiver.http import server
 from tests.mirroring import Mirror, mirrored, table
-from tests.receiver.wakers import Broken, Quiet
+from tests.receiver.wakers import FailingWaker, RecordingWaker
 from tests.serving import served
 from workers import configuration
 
@@ -47,7 +47,7 @@ def opened(tmp_path: Path) -> Open:
         goods_in = {"system": "interpreter", "store": "1", "api_key": "k", "largest": LARGEST, **options}
         books = {"system": "directo", "api_key": "k", "resources": ["items"]}
         file.write_text(head + table("goods_in", goods_in) + table("books", books), encoding="utf-8")
-        made = app.create_app(configuration.load(file), waker=waker or Quiet())
+        made = app.create_app(configuration.load(file), waker=waker or RecordingWaker())
         with served(made, **server.OPTIONS) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
             yield client
 
@@ -64,7 +64,7 @@ def stored(database: Database) -> list[Any]:
 
 
 def test_a_document_is_stored_once_and_enqueued_and_a_worker_is_woken(database: Database, opened: Open) -> None:
-    waker = Quiet()
+    waker = RecordingWaker()
     with opened(database, waker=waker) as client:
         answers = [client.post(NOTES, **form(order_id=" 17 ")) for _ in range(2)]
     assert [202, 202] == [answer.status_code for answer in answers]
@@ -84,7 +84,7 @@ def test_a_document_is_stored_once_and_enqueued_and_a_worker_is_woken(database: 
     assert "goods_in" in waker.woken
 
 
-def test_of_many_that_send_the_same_at_once_one_is_answered_that_it_is_new(database: Database, opened: Open) -> None:
+def test_of_equal_documents_sent_at_once_exactly_one_is_new(database: Database, opened: Open) -> None:
     new: list[bool] = []
     with opened(database) as client:
         threads = [
@@ -99,13 +99,13 @@ def test_of_many_that_send_the_same_at_once_one_is_answered_that_it_is_new(datab
 
 
 def test_a_document_is_accepted_while_the_broker_is_away(sqlite: Database, opened: Open) -> None:
-    with opened(sqlite, waker=Broken()) as client:
+    with opened(sqlite, waker=FailingWaker()) as client:
         assert 202 == client.post(NOTES, **form()).status_code
     assert 1 == len(stored(sqlite))
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("sent", "expected"),
     [
         ("Följesedel 7.pdf", "Följesedel 7.pdf"),
         ("/home/me/a.pdf", "a.pdf"),
@@ -113,10 +113,12 @@ def test_a_document_is_accepted_while_the_broker_is_away(sqlite: Database, opene
         ("C:\\", "document.pdf"),
     ],
 )
-def test_a_name_is_that_of_the_file_without_its_folders(sqlite: Database, opened: Open, name: str, shown: str) -> None:
+def test_a_documents_name_is_its_files_name_without_folders(
+    sqlite: Database, opened: Open, sent: str, expected: str
+) -> None:
     with opened(sqlite) as client:
-        assert 202 == client.post(NOTES, **form(name=name)).status_code
-    assert [shown] == [row.name for row in stored(sqlite)]
+        assert 202 == client.post(NOTES, **form(name=sent)).status_code
+    assert [expected] == [row.name for row in stored(sqlite)]
 
 
 @pytest.mark.parametrize("order", ["", "  "])
@@ -129,7 +131,7 @@ def test_an_empty_order_is_none(sqlite: Database, opened: Open, order: str) -> N
 @pytest.mark.parametrize(
     ("status", "code", "path"),
     [
-        (404, "unknown_connection", "/documents/nobody/deliverynote"),
+        (404, "unknown_connection", "/documents/unknown/deliverynote"),
         (404, "unknown_connection", "/documents/books/items"),
         (404, "unknown_kind", "/documents/goods_in/order"),
         (404, "unknown_kind", "/documents/goods_in/a%00b"),
@@ -137,7 +139,7 @@ def test_an_empty_order_is_none(sqlite: Database, opened: Open, order: str) -> N
         (405, "method_not_allowed", f"{NOTES}/{KEY}"),
     ],
 )
-def test_where_no_documents_are_taken_none_is_kept(
+def test_a_document_sent_to_a_wrong_path_is_not_stored(
     sqlite: Database, opened: Open, status: int, code: str, path: str
 ) -> None:
     with opened(sqlite) as client:
@@ -186,10 +188,10 @@ END = b"--b--\r\n"
         ({}, b""),
     ],
 )
-def test_what_is_not_one_pdf_is_400_and_leaves_nothing(
+def test_a_form_without_exactly_one_pdf_is_400_and_leaves_nothing(
     sqlite: Database, opened: Open, headers: dict[str, str], body: bytes
 ) -> None:
-    waker = Quiet()
+    waker = RecordingWaker()
     with opened(sqlite, waker=waker) as client:
         answer = client.post(NOTES, headers=headers, content=body)
     assert (400, "malformed", [], []) == (answer.status_code, answer.json()["error"], stored(sqlite), waker.woken)
@@ -224,13 +226,15 @@ def test_a_body_that_is_declared_too_large_is_refused_before_it_arrives(sqlite: 
     with opened(sqlite) as client:
         host, port = client.base_url.host, client.base_url.port
         head = f"POST {NOTES} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10000000\r\n"
-        with socket.create_connection((host, port), timeout=20) as wire:
-            wire.sendall(f"{head}Content-Type: {MULTIPART['Content-Type']}\r\n\r\n".encode())
-            assert b"HTTP/1.1 413 " == wire.recv(13)
+        with socket.create_connection((host, port), timeout=20) as sock:
+            sock.sendall(f"{head}Content-Type: {MULTIPART['Content-Type']}\r\n\r\n".encode())
+            assert b"HTTP/1.1 413 " == sock.recv(13)
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", "t0ken-of-the-mirror"])
-def test_nothing_is_taken_or_shown_without_the_token(sqlite: Database, opened: Open, authorization: str | None) -> None:
+def test_nothing_is_stored_or_returned_without_the_token(
+    sqlite: Database, opened: Open, authorization: str | None
+) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
     with opened(sqlite, receiver=TOKEN) as client:
         assert 401 == client.post(NOTES, headers=headers, **form()).status_code
@@ -239,15 +243,15 @@ def test_nothing_is_taken_or_shown_without_the_token(sqlite: Database, opened: O
         assert 202 == client.post(NOTES, headers={"Authorization": "Bearer t0ken-of-the-mirror"}, **form()).status_code
 
 
-@pytest.mark.parametrize("broken", ["documents", "inbox"])
-def test_what_cannot_be_made_durable_is_503_and_may_be_sent_again(
+@pytest.mark.parametrize("broken", ["erpmirror_documents", "erpmirror_inbox"])
+def test_a_document_that_cannot_be_made_durable_is_503_and_may_be_sent_again(
     database: Database, opened: Open, broken: str
 ) -> None:
     def rename(old: str, new: str) -> None:
         with database.begin() as tx:
             tx.execute(sa.text(f"ALTER TABLE {old} RENAME TO {new}"))
 
-    waker = Quiet()
+    waker = RecordingWaker()
     with opened(database, waker=waker) as client:
         rename(broken, "elsewhere")
         answer = client.post(NOTES, **form())
@@ -261,7 +265,7 @@ def test_what_cannot_be_made_durable_is_503_and_may_be_sent_again(
         assert {"document": KEY, "new": True} == client.post(NOTES, **form()).json()
 
 
-# Showing
+# Reading
 
 
 @pytest.mark.parametrize(
@@ -275,20 +279,20 @@ def test_what_cannot_be_made_durable_is_503_and_may_be_sent_again(
         f"/documents/goods_in/invoice/{KEY}",
         f"/documents/goods_in/order/{KEY}",
         f"/documents/books/deliverynote/{KEY}",
-        f"/documents/nobody/deliverynote/{KEY}",
+        f"/documents/unknown/deliverynote/{KEY}",
     ],
 )
-def test_what_was_not_handed_in_is_404(sqlite: Database, opened: Open, path: str) -> None:
+def test_an_unknown_document_is_404(sqlite: Database, opened: Open, path: str) -> None:
     with opened(sqlite) as client:
         assert 202 == client.post(NOTES, **form()).status_code
         assert 404 == client.get(path).status_code
 
 
-def test_a_document_that_waits_is_shown_as_waiting(sqlite: Database, opened: Open) -> None:
+def test_a_document_that_waits_has_the_state_waiting(sqlite: Database, opened: Open) -> None:
     with opened(sqlite) as client:
         client.post(NOTES, **form(order_id="17"))
-        shown = client.get(f"{NOTES}/{KEY}").json()
-    assert shown.pop("received_at").startswith("20")
+        found = client.get(f"{NOTES}/{KEY}").json()
+    assert found.pop("received_at").startswith("20")
     assert {
         "document": KEY,
         "connection": "goods_in",
@@ -301,36 +305,36 @@ def test_a_document_that_waits_is_shown_as_waiting(sqlite: Database, opened: Ope
         "sent_at": None,
         "answered_at": None,
         "result": None,
-    } == shown
+    } == found
 
 
 @contextmanager
 def mirror_and_receiver(database: Database, folder: Path) -> Iterator[tuple[Mirror, httpx.Client]]:
-    """A vendor's stand-in, a mirror that the test drives, and the receiver of the same settings."""
+    """A sandbox, a mirror that the test drives, and a receiver with the same settings."""
     with mirrored(database, folder, interpreter={}) as mirror:
         text = mirror.settings.file.read_text()
         url = database.url.render_as_string(hide_password=False)
         mirror.settings.file.write_text(f'[database]\nurl = "{url}"\n{text}', encoding="utf-8")
-        made = app.create_app(configuration.load(mirror.settings.file), waker=Quiet())
+        made = app.create_app(configuration.load(mirror.settings.file), waker=RecordingWaker())
         with served(made, **server.OPTIONS) as address, httpx.Client(base_url=address, trust_env=False) as client:
             yield mirror, client
 
 
-def test_a_document_that_was_interpreted_is_shown_with_its_result(database: Database, tmp_path: Path) -> None:
+def test_a_document_that_was_interpreted_is_returned_with_its_result(database: Database, tmp_path: Path) -> None:
     with mirror_and_receiver(database, tmp_path) as (mirror, client):
         assert 202 == client.post("/documents/interpreter/deliverynote", **form()).status_code
         mirror.work()
-        shown = client.get(f"/documents/interpreter/deliverynote/{KEY}").json()
+        found = client.get(f"/documents/interpreter/deliverynote/{KEY}").json()
         truth = mirror.sandboxes["interpreter"].truth("deliverynote")
-        assert ("interpreted", None) == (shown["state"], shown["reason"])
-        assert truth[KEY]["poReference"] == shown["result"]["poReference"]
-        assert None not in {shown["sent_at"], shown["answered_at"]}
+        assert ("interpreted", None) == (found["state"], found["reason"])
+        assert truth[KEY]["poReference"] == found["result"]["poReference"]
+        assert None not in {found["sent_at"], found["answered_at"]}
 
 
-def test_a_document_that_is_parked_is_shown_with_the_reason(sqlite: Database, tmp_path: Path) -> None:
+def test_a_document_that_is_parked_is_returned_with_the_reason(sqlite: Database, tmp_path: Path) -> None:
     with mirror_and_receiver(sqlite, tmp_path) as (mirror, client):
         client.post("/documents/interpreter/deliverynote", **form(order_id="999999"))
         mirror.work()
-        shown = client.get(f"/documents/interpreter/deliverynote/{KEY}").json()
-    assert ("parked", None) == (shown["state"], shown["result"])
-    assert "Purchase order not found" in shown["reason"]
+        found = client.get(f"/documents/interpreter/deliverynote/{KEY}").json()
+    assert ("parked", None) == (found["state"], found["result"])
+    assert "Purchase order not found" in found["reason"]

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from models.db import migration, tables
 from models.db.database import Database
 from receiver.api.health import Probe
-from tests.receiver.wakers import Broken
+from tests.receiver.wakers import FailingWaker
 from workers.queue import canary
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.receiver.conftest import Open
 
 
-def test_ready_is_when_database_tables_and_broker_answer(empty_url: sa.URL, opened: Open) -> None:
+def test_the_receiver_is_ready_when_database_tables_and_broker_answer(empty_url: sa.URL, opened: Open) -> None:
     database = Database(empty_url)
     migration.migrate(database)
     with opened(database) as client:
@@ -64,7 +64,7 @@ def test_missing_tables_are_named_with_their_remedy(empty_url: sa.URL, opened: O
 def test_a_broker_that_is_away_is_named_without_its_password(
     sqlite: Database, opened: Open, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with opened(sqlite, waker=Broken("amqp://guest:pa55word@broker")) as client:
+    with opened(sqlite, waker=FailingWaker("amqp://guest:pa55word@broker")) as client:
         answer = client.get("/readyz")
         assert 200 == client.get("/livez").status_code
     assert (503, "away: ConnectionError") == (answer.status_code, answer.json()["broker"])
@@ -72,31 +72,31 @@ def test_a_broker_that_is_away_is_named_without_its_password(
     assert "pa55word" not in answer.text + output.out + output.err
 
 
-def test_a_component_that_hangs_is_away_and_is_not_asked_twice() -> None:
-    asked: list[int] = []
-    let_go = threading.Event()
+def test_a_component_that_hangs_is_away_and_is_not_checked_twice() -> None:
+    checks: list[int] = []
+    released = threading.Event()
 
     def hang() -> str:
-        asked.append(1)
-        assert let_go.wait(60)
+        checks.append(1)
+        assert released.wait(60)
         return "ok"
 
     async def run() -> tuple[list[str], str]:
         probe = Probe(hang, seconds=0.02)
-        hanging = [await probe.ask() for _ in range(3)]
-        let_go.set()
-        while (answer := await probe.ask()) != "ok":
+        hanging = [await probe.result() for _ in range(3)]
+        released.set()
+        while (answer := await probe.result()) != "ok":
             pass
         return hanging, answer
 
-    hanging, healed = asyncio.run(run())
+    hanging, recovered = asyncio.run(run())
     assert ["away: no answer within 0.02 s"] * 3 == hanging
-    assert "ok" == healed
-    assert 1 == len(asked)
+    assert "ok" == recovered
+    assert 1 == len(checks)
 
 
 def test_without_database_and_spool_a_webhook_is_sent_again_later(opened: Open, tmp_path: Path) -> None:
-    tmp_path.joinpath("var").write_text("a file stands where a folder belongs")
+    tmp_path.joinpath("var").write_text("a file in the place of the folder")
     nowhere = Database("postgresql+psycopg://postgres:pa55word@127.0.0.1:1/nothing")
     with opened(nowhere) as client:
         packet = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'

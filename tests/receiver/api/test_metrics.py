@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.bookkeeping import streams
 from models.bookkeeping.streams import Plan
 from models.db import tables
-from tests.receiver.wakers import Broken
+from tests.receiver.wakers import FailingWaker
 from workers.queue import canary
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_webhooks_are_counted_by_connection_and_outcome(sqlite: Database, opened
         for content in (PACKET, PACKET, IGNORED, "{"):
             client.post("/hooks/shop/s3cret", content=content)
         client.post("/hooks/shop", content=PACKET)
-        client.post("/hooks/nobody-we-know", content=PACKET)
+        client.post("/hooks/unknown", content=PACKET)
         client.post("/hooks/books", content=PACKET)
         samples = _samples(client)
     counted = {key[1:]: value for key, value in samples.items() if key[0] == "erpmirror_webhooks_total"}
@@ -53,7 +53,7 @@ def test_webhooks_are_counted_by_connection_and_outcome(sqlite: Database, opened
 
 
 def test_wakeups_that_the_broker_did_not_take_are_counted(sqlite: Database, opened: Open) -> None:
-    with opened(sqlite, waker=Broken()) as client:
+    with opened(sqlite, waker=FailingWaker()) as client:
         client.post("/hooks/shop", content=PACKET)
         for _ in range(1000):
             if _samples(client)["erpmirror_wakeup_failures_total",]:
@@ -61,7 +61,7 @@ def test_wakeups_that_the_broker_did_not_take_are_counted(sqlite: Database, open
     pytest.fail("the failure was not counted")
 
 
-def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Open) -> None:
+def test_each_resource_has_the_figures_of_its_status(sqlite: Database, opened: Open) -> None:
     with sqlite.begin() as tx:
         hour = timedelta(hours=1)
         plans = [Plan("catalogs.goods", hour, polls=False)]
@@ -78,9 +78,9 @@ def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Ope
     assert ("erpmirror_resource_last_sync_timestamp_seconds", *labels) not in samples
 
 
-def test_the_last_answer_of_a_worker_is_shown_by_queue(sqlite: Database, opened: Open) -> None:
+def test_the_last_answer_of_a_worker_is_a_metric_by_queue(sqlite: Database, opened: Open) -> None:
     canary.record_answer(sqlite, "sync", worker="sync@host")
-    [answered_at] = [sign.answered_at for sign in canary.queue_health(sqlite) if sign.queue == "sync"]
+    [answered_at] = [health.answered_at for health in canary.queue_health(sqlite) if health.queue == "sync"]
     assert answered_at is not None
     with opened(sqlite) as client:
         samples = _samples(client)
@@ -102,7 +102,7 @@ def test_without_tables_the_other_metrics_are_still_served(sqlite: Database, ope
     )
 
 
-def test_two_receivers_in_one_process_count_apart(sqlite: Database, opened: Open) -> None:
+def test_two_receivers_in_one_process_count_separately(sqlite: Database, opened: Open) -> None:
     with opened(sqlite) as first, opened(sqlite) as second:
         first.post("/hooks/shop", content=PACKET)
         assert ("erpmirror_webhooks_total", "shop", "accepted") in _samples(first)

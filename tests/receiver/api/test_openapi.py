@@ -9,7 +9,7 @@ from starlette.routing import Mount, Route
 
 from receiver import app
 from receiver.api.openapi import DESCRIPTION
-from tests.receiver.wakers import Quiet
+from tests.receiver.wakers import RecordingWaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
 
 def operations(routes: Iterable[BaseRoute], below: str = "") -> Iterator[tuple[str, str]]:
-    """(method, path) of everything that the app answers. HEAD goes with GET and is not counted."""
+    """(method, path) of every route of the app. HEAD comes with GET and is not counted."""
     for route in routes:
         if isinstance(route, Mount):
             yield from operations(route.routes, below + route.path)
@@ -37,9 +37,9 @@ def operations(routes: Iterable[BaseRoute], below: str = "") -> Iterator[tuple[s
 def test_every_route_of_the_app_is_described_and_nothing_else_is(
     sqlite: Database, configure: Callable[..., Settings]
 ) -> None:
-    there = operations(app.create_app(configure(sqlite.url), waker=Quiet()).routes)
+    existing = operations(app.create_app(configure(sqlite.url), waker=RecordingWaker()).routes)
     described = [(name.upper(), path) for path, item in DESCRIPTION["paths"].items() for name in METHODS & item.keys()]
-    assert sorted(there) == sorted(described)
+    assert sorted(existing) == sorted(described)
 
 
 def test_every_name_in_a_path_is_a_parameter(sqlite: Database, opened: Open) -> None:
@@ -51,7 +51,7 @@ def test_every_name_in_a_path_is_a_parameter(sqlite: Database, opened: Open) -> 
 
 
 @pytest.mark.parametrize(("receiver", "address"), [("", "/"), ('root_path = "/erp/mirror/"', "/erp/mirror")])
-def test_the_page_says_where_the_receiver_is_reached(
+def test_the_description_names_the_receivers_root_path(
     sqlite: Database, opened: Open, receiver: str, address: str
 ) -> None:
     with opened(sqlite, receiver=receiver) as client:
@@ -60,27 +60,27 @@ def test_the_page_says_where_the_receiver_is_reached(
     assert json.loads(json.dumps(DESCRIPTION)) == {key: page[key] for key in page if key != "servers"}
 
 
-def test_every_component_that_is_named_is_there_and_every_one_that_is_there_is_named() -> None:
-    named = set(_references(DESCRIPTION))
+def test_every_referenced_component_exists_and_every_component_is_referenced() -> None:
+    referenced = set(_references(DESCRIPTION))
     components = DESCRIPTION["components"]
-    there = {
+    existing = {
         f"#/components/{kind}/{name}" for kind in components if kind != "securitySchemes" for name in components[kind]
     }
-    assert there == named
+    assert existing == referenced
 
 
-def test_only_webhooks_and_liveness_are_open() -> None:
+def test_only_webhooks_and_liveness_need_no_token() -> None:
     assert [{"token": []}] == DESCRIPTION["security"]
-    open_ones = {
+    without_token = {
         path
         for path, item in DESCRIPTION["paths"].items()
         for name in METHODS & item.keys()
         if "security" in item[name]
     }
-    assert {"/hooks/{connection}", "/hooks/{connection}/{secret}", "/livez"} == open_ones
+    assert {"/hooks/{connection}", "/hooks/{connection}/{secret}", "/livez"} == without_token
 
 
-def test_every_refusal_has_the_one_shape() -> None:
+def test_every_error_has_the_same_schema() -> None:
     shapes = [answer["content"] for answer in DESCRIPTION["components"]["responses"].values()]
     assert [{"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}] * len(shapes) == shapes
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from models.bookkeeping import streams
 from models.bookkeeping.streams import Plan
 from models.db import tables
-from tests.receiver.wakers import Broken, Quiet
+from tests.receiver.wakers import FailingWaker, RecordingWaker
 
 if TYPE_CHECKING:
     from models.db.database import Database
@@ -34,7 +34,7 @@ def _due(database: Database) -> set[str]:
 
 def test_a_poll_makes_every_resource_of_the_connection_due(database: Database, opened: Open) -> None:
     _streams_not_due(database)
-    waker = Quiet()
+    waker = RecordingWaker()
     with opened(database, waker=waker) as client:
         answer = client.post("/polls/shop")
     assert (202, {"ok": True}) == (answer.status_code, answer.json())
@@ -58,7 +58,7 @@ def test_a_poll_twice_is_harmless(sqlite: Database, opened: Open) -> None:
 
 def test_a_poll_is_accepted_while_the_broker_is_away(sqlite: Database, opened: Open) -> None:
     _streams_not_due(sqlite)
-    with opened(sqlite, waker=Broken()) as client:
+    with opened(sqlite, waker=FailingWaker()) as client:
         assert 202 == client.post("/polls/shop").status_code
     assert 2 == len(_due(sqlite))
 
@@ -66,15 +66,15 @@ def test_a_poll_is_accepted_while_the_broker_is_away(sqlite: Database, opened: O
 @pytest.mark.parametrize(
     ("code", "path"),
     [
-        ("unknown_connection", "/polls/nobody"),
-        ("unknown_connection", "/polls/nobody/catalogs.goods"),
+        ("unknown_connection", "/polls/unknown"),
+        ("unknown_connection", "/polls/unknown/catalogs.goods"),
         ("unknown_resource", "/polls/shop/catalogs.persons"),
         ("unknown_resource", "/polls/shop/items"),
         ("unknown_resource", "/polls/shop/a%00b"),
     ],
 )
-def test_what_is_not_configured_is_404(sqlite: Database, opened: Open, code: str, path: str) -> None:
-    waker = Quiet()
+def test_an_unconfigured_connection_or_resource_is_404(sqlite: Database, opened: Open, code: str, path: str) -> None:
+    waker = RecordingWaker()
     with opened(sqlite, waker=waker) as client:
         answer = client.post(path)
     assert (404, code) == (answer.status_code, answer.json()["error"])

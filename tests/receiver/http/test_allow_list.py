@@ -20,7 +20,7 @@ from models.db import tables
 from receiver import app
 from receiver.http import client_address, server
 from receiver.http.client_address import NetworkAllowList
-from tests.receiver.wakers import Quiet
+from tests.receiver.wakers import RecordingWaker
 from tests.serving import served
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ TABLE = [
     Row(False, "127.8.255.255", [], "just below an allowed network"),
     Row(False, "127.10.0.0", [], "just above an allowed network"),
     Row(False, PROXY, [], "a proxy without the header is not the vendor"),
-    # A peer that is no trusted proxy may write what it likes.
+    # The header of a peer that is not a trusted proxy is ignored.
     Row(False, STRANGER, [VENDOR], "a stranger claims to be the vendor"),
     Row(False, STRANGER, [f"{VENDOR}, {VENDOR}"], "a stranger claims it twice"),
     Row(False, STRANGER, [VENDOR, VENDOR], "a stranger claims it in two headers"),
@@ -88,7 +88,7 @@ TABLE = [
     Row(False, PROXY, [f"{VENDOR}, 127.2.0.1, 127.1.0.2"], "the chain is broken by an untrusted proxy"),
     Row(False, PROXY, ["127.1.0.3, 127.1.0.2"], "nothing but proxies"),
     Row(False, PROXY, [PROXY], "a proxy that names itself"),
-    # Repeated headers are one list.
+    # Repeated headers form one list.
     Row(True, PROXY, [VENDOR, "127.1.0.2"], "two headers, in their order"),
     Row(True, PROXY, [STRANGER, VENDOR], "the last header is the nearest"),
     Row(False, PROXY, [VENDOR, STRANGER], "the same for a stranger"),
@@ -150,7 +150,7 @@ TABLE = [
     Row(False, PROXY, [f"{STRANGER},, {VENDOR}"], "an empty entry in the middle"),
     Row(False, PROXY, [VENDOR, ""], "an empty header after a good one"),
     Row(False, PROXY, ["", VENDOR], "an empty header before a good one"),
-    # An entry that is no address refuses the request wherever it stands: the header is not used in part.
+    # An entry that is not an address refuses the request wherever it stands.
     Row(False, PROXY, ["unknown"], "unknown"),
     Row(False, PROXY, [f"unknown, {VENDOR}"], "unknown further left"),
     Row(False, PROXY, ["_hidden"], "a hidden name"),
@@ -173,7 +173,7 @@ def test_no_row_of_the_table_is_repeated() -> None:
 
 
 def _wired(lines: list[str]) -> list[bytes]:
-    """As a sender's bytes: UTF-8, whatever we make of it."""
+    """The header's bytes as a sender would send them: UTF-8 where Latin-1 does not do."""
     return [line.encode() if max(line, default="") > "\xff" else line.encode("latin-1") for line in lines]
 
 
@@ -189,15 +189,15 @@ def _packet(number: int) -> str:
 
 
 def _status(address: tuple[str, int], peer: str, lines: list[str], packet: str) -> int:
-    with closing(http.client.HTTPConnection(*address, timeout=30, source_address=(peer, 0))) as wire:
-        wire.putrequest("GET", f"/hooks/shop?packet={quote(packet)}")
+    with closing(http.client.HTTPConnection(*address, timeout=30, source_address=(peer, 0))) as sock:
+        sock.putrequest("GET", f"/hooks/shop?packet={quote(packet)}")
         for line in _wired(lines):
-            wire.putheader("X-Forwarded-For", line)
+            sock.putheader("X-Forwarded-For", line)
         for name in ("X-Real-IP", "True-Client-IP", "CF-Connecting-IP", "X-Forwarded-Host", "X-Client-IP"):
-            wire.putheader(name, VENDOR)
-        wire.putheader("Forwarded", f"for={VENDOR}")
-        wire.endheaders()
-        return wire.getresponse().status
+            sock.putheader(name, VENDOR)
+        sock.putheader("Forwarded", f"for={VENDOR}")
+        sock.endheaders()
+        return sock.getresponse().status
 
 
 def _kept(database: Database) -> list[str]:
@@ -213,7 +213,7 @@ def test_a_refused_sender_leaves_no_row_and_an_allowed_one_leaves_exactly_one(
     database: Database, configure: Callable[..., Settings]
 ) -> None:
     shop, receiver = f"webhook_sources = [{_networks(SOURCES)}]", f"trusted_proxies = [{_networks(PROXIES)}]"
-    made = app.create_app(configure(database.url, receiver, shop), waker=Quiet())
+    made = app.create_app(configure(database.url, receiver, shop), waker=RecordingWaker())
     with served(made, **server.OPTIONS) as url:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         found = {row.why: _status(address, row.peer, row.lines, _packet(number)) for number, row in enumerate(TABLE)}
@@ -237,7 +237,9 @@ def test_a_refused_sender_leaves_no_row_and_an_allowed_one_leaves_exactly_one(
 def test_a_receiver_that_listens_on_ipv6_checks_its_callers_as_well(
     sqlite: Database, configure: Callable[..., Settings], status: int, listens: str, calls: str, sources: list[str]
 ) -> None:
-    made = app.create_app(configure(sqlite.url, "", f"webhook_sources = [{_networks(sources)}]"), waker=Quiet())
+    made = app.create_app(
+        configure(sqlite.url, "", f"webhook_sources = [{_networks(sources)}]"), waker=RecordingWaker()
+    )
     listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind((listens, 0))

@@ -44,7 +44,7 @@ def _headers(*lines: str, **more: str) -> Headers:
         (False, VENDOR, []),
     ],
 )
-def test_an_address_is_let_in_by_its_network_alone(
+def test_an_address_is_allowed_by_its_network_alone(
     expected: bool,  # noqa: FBT001 - a column of a truth table
     text: str,
     networks: list[str],
@@ -55,7 +55,7 @@ def test_an_address_is_let_in_by_its_network_alone(
 @pytest.mark.parametrize(
     ("expected", "peer", "lines"),
     [
-        # Peers that no test can have; the others stand in test_allow_list.py.
+        # Peers that no test can connect from; test_allow_list.py has the others.
         (VENDOR, "::ffff:88.198.50.253", []),
         ("2001:db8::1", "2001:db8::1", []),
         ("2001:db8::1", "2001:db8::1", [VENDOR]),
@@ -63,7 +63,7 @@ def test_an_address_is_let_in_by_its_network_alone(
         (VENDOR, "fd00::1", [f"{VENDOR}, [fd00::2]:80"]),
         ("2001:db8::1", "fd00::1", [f"{VENDOR}, 2001:db8::1"]),
         (VENDOR, "::ffff:10.0.0.1", [VENDOR]),
-        # Nothing but proxies: the farthest.
+        # Nothing but proxies: the first entry.
         ("10.0.0.3", "10.0.0.1", ["10.0.0.3, 10.0.0.2"]),
         # A peer without an address: a socket file, a link-local zone.
         (None, None, []),
@@ -120,6 +120,6 @@ def test_a_direct_loopback_caller_is_not_forwarded(
     assert not client_address.is_direct_loopback(peer, _headers(**headers), version="1.0", proxies=proxies)
 
 
-def test_two_host_headers_count_as_none() -> None:
+def test_a_repeated_host_header_is_refused() -> None:
     headers = Headers(raw=[(b"host", b"localhost"), (b"host", b"mirror.example")])
     assert not client_address.is_direct_loopback("127.0.0.1", headers, version="1.1", proxies=NetworkAllowList([]))

@@ -31,7 +31,7 @@ from receiver import app
 from receiver.api.openapi import DESCRIPTION
 from receiver.http import server
 from tests.mirroring import table
-from tests.receiver.wakers import Quiet
+from tests.receiver.wakers import RecordingWaker
 from tests.serving import served
 from workers import configuration
 
@@ -50,19 +50,19 @@ CONNECTIONS: dict[str, dict[str, Any]] = {
     "books": {"system": "directo", "api_key": "k", "resources": ["items"]},
     "goods_in": {"system": "interpreter", "store": "1", "api_key": "k", "largest": 5_000},
 }
-THERE = {
-    "connection": ["guarded", "shop", "goods_in", "nobody"],
+PATH_NAMES = {
+    "connection": ["guarded", "shop", "goods_in", "unknown"],
     "secret": ["s3cret", "s3cre"],
     "resource": ["catalogs.goods", "nothing"],
     "kind": ["deliverynote", "nothing"],
     "sha256": [KEY, "0" * 64],
 }
-"""Names in paths, some of which exist: with generated names every answer would be 404."""
+"""Names in paths, existing and not: with generated names every answer would be 404."""
 
 ON_BOTH = pytest.mark.parametrize(
     "empty_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
 )
-HURRIED = settings(
+MANY_EXAMPLES = settings(
     max_examples=600, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 
@@ -74,7 +74,7 @@ def receiving(database: Database, folder: Path) -> Iterator[httpx.Client]:
     url = database.url.render_as_string(hide_password=False)
     head = f'[database]\nurl = "{url}"\n[receiver]\ntoken = "{TOKEN}"\n'
     file.write_text(head + "".join(table(name, options) for name, options in CONNECTIONS.items()), encoding="utf-8")
-    made = app.create_app(configuration.load(file), waker=Quiet())
+    made = app.create_app(configuration.load(file), waker=RecordingWaker())
     token = {"Authorization": f"Bearer {TOKEN}"}
     with (
         served(made, **server.OPTIONS, log_level="info") as address,
@@ -92,8 +92,8 @@ def migrated(empty_url: sa.URL) -> Iterator[Database]:
 
 
 @pytest.fixture
-def lone(tmp_path: Path) -> Iterator[Database]:
-    """SQLite, for what never reaches a database."""
+def sqlite_only(tmp_path: Path) -> Iterator[Database]:
+    """SQLite is enough for requests that never reach the database."""
     database = Database(f"sqlite:///{tmp_path / 'mirror.db'}")
     migration.migrate(database)
     yield database
@@ -101,17 +101,17 @@ def lone(tmp_path: Path) -> Iterator[Database]:
 
 
 def rows(database: Database) -> dict[str, int]:
-    """What requests leave."""
+    """Rows that requests left, by table."""
     counted = (tables.webhooks, tables.documents)
     with database.read() as tx:
         return {each.name: tx.execute(sa.select(sa.func.count()).select_from(each)).scalar_one() for each in counted}
 
 
-# What the description allows
+# Requests that the description allows
 
 
 def _journal(database: Database) -> None:
-    """Something to read."""
+    """Entries for `/changes`."""
     changes = [
         Change("1", ChangeKind.UPDATED, {"price": Decimal("1.50")}, {"price": Decimal("1.234567890123456789")}),
         Change("2", ChangeKind.DELETED, None, None),
@@ -122,11 +122,11 @@ def _journal(database: Database) -> None:
 
 
 def _description() -> dict[str, Any]:
-    """As it is served, and with names that are there."""
+    """The served description, with names that exist."""
     found = copy.deepcopy(DESCRIPTION)
-    for name, values in THERE.items():
+    for name, values in PATH_NAMES.items():
         found["components"]["parameters"][name]["schema"] = {"enum": values}
-    # Two names that must fit each other would meet too seldom.
+    # A connection and its secret would match too rarely if both were generated.
     guarded = copy.deepcopy(found["components"]["parameters"]["connection"]) | {"schema": {"enum": ["guarded"]}}
     found["paths"]["/hooks/{connection}/{secret}"]["parameters"][0] = guarded
     form = found["paths"]["/documents/{connection}/{kind}"]["post"]["requestBody"]["content"]["multipart/form-data"]
@@ -142,7 +142,7 @@ def _config(address: str) -> SchemathesisConfig:
             "headers": {"Authorization": f"Bearer {TOKEN}"},
             "generation": {"max-examples": 40, "deterministic": True, "database": "none"},
             "phases": {"stateful": {"enabled": False}},
-            # A packet may be well-formed and contradict itself; that an id's first digits say its kind, no schema says.
+            # A packet that fits the schema may contradict itself: its id's first digits must fit its kind.
             "checks": {"positive_data_acceptance": {"enabled": False}},
             # The token is checked first: with other methods /livez is answered like an unknown page.
             "operations": [{"include-path": "/livez", "checks": {"unsupported_method": {"enabled": False}}}],
@@ -180,16 +180,16 @@ def test_every_answer_is_one_that_the_description_names_and_a_refused_request_le
                 ]
     assert [] == failures
     accepted = sum(found[200] for label, found in statuses.items() if "/hooks/" in label)
-    assert {"webhooks": accepted, "documents": new} == rows(migrated)
-    # Each operation was really reached.
+    assert {tables.webhooks.name: accepted, tables.documents.name: new} == rows(migrated)
+    # Each operation succeeded at least once.
     assert [] == [label for label, found in statuses.items() if not any(200 <= status < 300 for status in found)]
     assert len([method for path in DESCRIPTION["paths"].values() for method in path if method != "parameters"]) == len(
         statuses
     )
-    _nothing_broke(capfd)
+    _require_no_errors_logged(capfd)
 
 
-# What no description allows
+# Requests that no description allows
 
 PATHS = ["/hooks/shop", "/hooks/guarded/s3cret", "/polls/books", "/documents/goods_in/deliverynote", "/changes", "/"]
 WORDS = [
@@ -238,27 +238,27 @@ def _request(method: bytes, address: bytes, headers: list[tuple[bytes, bytes]], 
     return b"\r\n".join([method + b" " + address + b" HTTP/1.1", *lines, b"", body])
 
 
-def _wire(client: httpx.Client) -> socket.socket:
+def _connect(client: httpx.Client) -> socket.socket:
     parts = urlsplit(str(client.base_url))
     return socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=30)
 
 
 def _answered(client: httpx.Client, raw: bytes, method: bytes) -> tuple[int, bytes]:
-    with _wire(client) as wire:
-        wire.sendall(raw)
-        with closing(http.client.HTTPResponse(wire, method=method.decode())) as answer:
+    with _connect(client) as sock:
+        sock.sendall(raw)
+        with closing(http.client.HTTPResponse(sock, method=method.decode())) as answer:
             answer.begin()
             return answer.status, answer.read()
 
 
 def test_every_well_framed_request_is_answered_in_json(
-    lone: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    sqlite_only: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     methods = st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"BREW"])
 
-    with receiving(lone, tmp_path) as client:
+    with receiving(sqlite_only, tmp_path) as client:
 
-        @HURRIED
+        @MANY_EXAMPLES
         @given(methods, addresses, st.lists(st.tuples(names, values), max_size=4), bodies)
         def ask(method: bytes, address: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
             status, content = _answered(client, _request(method, address, headers, body), method)
@@ -267,8 +267,8 @@ def test_every_well_framed_request_is_answered_in_json(
                 assert {"error", "message"} == set(json.loads(content))
 
         ask()
-    assert 0 == rows(lone)["webhooks"]
-    _nothing_broke(capfd)
+    assert 0 == rows(sqlite_only)[tables.webhooks.name]
+    _require_no_errors_logged(capfd)
 
 
 LINES = [b"GET /livez HTTP/1.1\r\n", b"POST /hooks/shop HTTP/1.1\r\n", b"GET / HTTP/1.0\r\n", b"PRI * HTTP/2.0\r\n\r\n"]
@@ -295,41 +295,41 @@ rubbish = st.lists(
 
 
 def test_any_bytes_are_answered_or_end_the_connection_and_the_next_request_is_served(
-    lone: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    sqlite_only: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with receiving(lone, tmp_path) as client:
+    with receiving(sqlite_only, tmp_path) as client:
 
-        @HURRIED
+        @MANY_EXAMPLES
         @given(rubbish, st.booleans())
         def send(pieces: list[bytes], at_once: bool) -> None:  # noqa: FBT001 - drawn
-            with _wire(client) as wire:
-                answer = _sent(wire, [b"".join(pieces)] if at_once else pieces)
+            with _connect(client) as sock:
+                answer = _sent(sock, [b"".join(pieces)] if at_once else pieces)
             assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
             assert b"HTTP/1.1 5" not in answer
             assert 200 == client.get("/livez").status_code
 
         send()
-    assert {"webhooks": 0, "documents": 0} == rows(lone)
-    _nothing_broke(capfd)
+    assert {tables.webhooks.name: 0, tables.documents.name: 0} == rows(sqlite_only)
+    _require_no_errors_logged(capfd)
 
 
-def _sent(wire: socket.socket, pieces: list[bytes]) -> bytes:
-    """What came back until the server closed, which it may do while we still send."""
+def _sent(sock: socket.socket, pieces: list[bytes]) -> bytes:
+    """The response until the server closed, which it may do while the test still sends."""
     answer = b""
     try:
         for piece in pieces:
-            wire.sendall(piece)
-        wire.shutdown(socket.SHUT_WR)
-        while chunk := wire.recv(65536):
+            sock.sendall(piece)
+        sock.shutdown(socket.SHUT_WR)
+        while chunk := sock.recv(65536):
             answer += chunk
     except TimeoutError:
         raise
-    except OSError:  # reset, broken pipe, ...: the other end is gone
+    except OSError:  # reset or broken pipe: the server has closed
         pass
     return answer
 
 
-def _nothing_broke(capfd: pytest.CaptureFixture[str]) -> None:
+def _require_no_errors_logged(capfd: pytest.CaptureFixture[str]) -> None:
     output = capfd.readouterr()
-    for trouble in ("Traceback", "ERROR", "Exception"):
-        assert trouble not in output.out + output.err
+    for unwanted in ("Traceback", "ERROR", "Exception"):
+        assert unwanted not in output.out + output.err

@@ -1,4 +1,4 @@
-"""Slow, many and huge requests over real sockets. The receiver's limits are short; the tests' own only end a hang."""
+"""Slow, many and huge requests over real sockets. The receiver's limits are short; those of the tests end hangs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.routing import Route
 from receiver.http import multipart, server
 from receiver.http.errors import HANDLERS
 from receiver.webhooks import payload
-from tests.receiver.http import wires
+from tests.receiver.http import tcp
 from tests.serving import served
 
 if TYPE_CHECKING:
@@ -28,132 +28,132 @@ if TYPE_CHECKING:
 # Slow
 
 
-@pytest.mark.parametrize(
-    "sent", [b"", b"G", b"GET /livez HTTP/1.1\r\nHost: loc", wires.ALIVE, wires.ALIVE + b"GET /li"]
-)
-def test_a_connection_that_is_not_used_is_closed(limited: wires.Limited, sent: bytes) -> None:
-    with limited(timeout_keep_alive=60) as address, address.wire() as wire:
-        wire.sendall(sent)
-        assert wires.closed(wire)
+@pytest.mark.parametrize("sent", [b"", b"G", b"GET /livez HTTP/1.1\r\nHost: loc", tcp.ALIVE, tcp.ALIVE + b"GET /li"])
+def test_a_connection_that_is_not_used_is_closed(limited: tcp.OpenLimited, sent: bytes) -> None:
+    with limited(timeout_keep_alive=60) as address, address.connect() as sock:
+        sock.sendall(sent)
+        assert tcp.closed(sock)
 
 
 @pytest.mark.parametrize(
-    ("opening", "drop"),
+    ("opening", "chunk"),
     [
         (b"", b"G"),
         (b"GET /livez HTTP/1.1\r\n", b"X-Slow: 1\r\n"),
-        (wires.ALIVE + b"GET /livez HTTP/1.1\r\n", b"X-Slow: 1\r\n"),
-        # Answered already; the body goes on.
-        (b"POST /livez HTTP/1.1\r\n" + wires.HOST + wires.CHUNKED, b"1\r\na\r\n"),
-        (b"GET /hooks/shop HTTP/1.1\r\n" + wires.HOST + b"Content-Length: 10000000\r\n\r\n", b"a"),
+        (tcp.ALIVE + b"GET /livez HTTP/1.1\r\n", b"X-Slow: 1\r\n"),
+        # Answered already, while the body goes on.
+        (b"POST /livez HTTP/1.1\r\n" + tcp.HOST + tcp.CHUNKED, b"1\r\na\r\n"),
+        (b"GET /hooks/shop HTTP/1.1\r\n" + tcp.HOST + b"Content-Length: 10000000\r\n\r\n", b"a"),
     ],
 )
-def test_a_head_or_an_unwanted_body_that_drips_is_cut_off(limited: wires.Limited, opening: bytes, drop: bytes) -> None:
-    with limited() as address, address.wire() as wire:
-        wire.sendall(opening)
-        assert wires.flood(wire, drop, pause=0.05)
+def test_a_slow_head_or_an_unwanted_slow_body_is_cut_off(
+    limited: tcp.OpenLimited, opening: bytes, chunk: bytes
+) -> None:
+    with limited() as address, address.connect() as sock:
+        sock.sendall(opening)
+        assert tcp.flood(sock, chunk, pause=0.05)
         assert address.alive()
 
 
-def test_an_unwanted_body_without_end_is_cut_off_at_full_speed_as_well(limited: wires.Limited) -> None:
-    with limited() as address, address.wire() as wire:
-        wire.sendall(b"POST /livez HTTP/1.1\r\n" + wires.HOST + wires.CHUNKED)
-        assert wires.flood(wire, b"8000\r\n" + b"a" * 0x8000 + b"\r\n", pause=0.01)
+def test_an_endless_unwanted_body_is_cut_off_at_full_speed_too(limited: tcp.OpenLimited) -> None:
+    with limited() as address, address.connect() as sock:
+        sock.sendall(b"POST /livez HTTP/1.1\r\n" + tcp.HOST + tcp.CHUNKED)
+        assert tcp.flood(sock, b"8000\r\n" + b"a" * 0x8000 + b"\r\n", pause=0.01)
 
 
-def test_responses_that_are_not_read_are_not_kept(limited: wires.Limited) -> None:
-    with limited() as address, socket.socket() as wire:
-        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        wire.settimeout(60)
-        wire.connect(address)
-        assert wires.flood(wire, b"GET /openapi.json HTTP/1.1\r\n" + wires.HOST + b"\r\n", pause=0)
+def test_responses_that_are_not_read_are_not_kept(limited: tcp.OpenLimited) -> None:
+    with limited() as address, socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(60)
+        sock.connect(address)
+        assert tcp.flood(sock, b"GET /openapi.json HTTP/1.1\r\n" + tcp.HOST + b"\r\n", pause=0)
         assert address.alive()
 
 
-def test_a_connection_that_is_used_stays(limited: wires.Limited) -> None:
-    assert server.OPTIONS["http"] is wires.Hasty.__base__
-    with limited() as address, address.wire() as wire:
-        until = time.monotonic() + 5 * wires.Hasty.idle_seconds
+def test_a_connection_that_is_used_stays(limited: tcp.OpenLimited) -> None:
+    assert server.OPTIONS["http"] is tcp.ShortLimits.__base__
+    with limited() as address, address.connect() as sock:
+        until = time.monotonic() + 5 * tcp.ShortLimits.idle_seconds
         while time.monotonic() < until:
-            assert wires.exchange(wire, wires.ALIVE).startswith(b"HTTP/1.1 200 ")
-            time.sleep(wires.Hasty.idle_seconds / 10)
+            assert tcp.exchange(sock, tcp.ALIVE).startswith(b"HTTP/1.1 200 ")
+            time.sleep(tcp.ShortLimits.idle_seconds / 10)
 
 
-def test_a_request_that_is_worked_on_is_waited_for(limited: wires.Limited, sqlite: Database) -> None:
-    with limited() as address, address.wire() as wire:
-        with sqlite.begin():  # the one writer that SQLite allows
-            wire.sendall(b"POST /polls/shop HTTP/1.1\r\n" + wires.HOST + b"\r\n")
-            time.sleep(4 * wires.Hasty.idle_seconds)
-        assert wire.recv(65536).startswith(b"HTTP/1.1 202 ")
+def test_a_connection_whose_request_is_being_handled_stays(limited: tcp.OpenLimited, sqlite: Database) -> None:
+    with limited() as address, address.connect() as sock:
+        with sqlite.begin():  # SQLite allows one writer, so the poll has to wait
+            sock.sendall(b"POST /polls/shop HTTP/1.1\r\n" + tcp.HOST + b"\r\n")
+            time.sleep(4 * tcp.ShortLimits.idle_seconds)
+        assert sock.recv(65536).startswith(b"HTTP/1.1 202 ")
 
 
 @pytest.mark.parametrize("kind", ["packet", "form"])
-def test_a_body_that_drips_is_408(kind: str) -> None:
+def test_a_slow_body_is_408(kind: str) -> None:
     async def packet(request: Request) -> JSONResponse:
-        return JSONResponse(await payload.text(request, seconds=0.2))
+        return JSONResponse(await payload.read(request, seconds=0.2))
 
     async def form(request: Request) -> JSONResponse:
         return JSONResponse(len(await multipart.read(request, largest=10**9, seconds=0.2)))
 
     routes = [Route("/packet", packet, methods=["POST"]), Route("/form", form, methods=["POST"])]
     with served(Starlette(routes=routes, exception_handlers=HANDLERS), **server.OPTIONS) as url:
-        address = wires.Address(("127.0.0.1", int(url.rpartition(":")[2])))
-        with address.wire() as wire:
+        address = tcp.Address(("127.0.0.1", int(url.rpartition(":")[2])))
+        with address.connect() as sock:
             head = f"POST /{kind} HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b\r\n".encode()
-            wire.sendall(head + wires.HOST + wires.CHUNKED + b"5\r\n--b\r\n\r\n")
-            dripping = threading.Thread(target=wires.flood, args=[wire, b"1\r\na\r\n"], kwargs={"pause": 0.05})
-            dripping.start()
+            sock.sendall(head + tcp.HOST + tcp.CHUNKED + b"5\r\n--b\r\n\r\n")
+            sending = threading.Thread(target=tcp.flood, args=[sock, b"1\r\na\r\n"], kwargs={"pause": 0.05})
+            sending.start()
             answer = b""
-            while chunk := wire.recv(65536):
+            while chunk := sock.recv(65536):
                 answer += chunk
-            dripping.join()
-    assert (408, "too_slow") == wires.error(answer)
+            sending.join()
+    assert (408, "too_slow") == tcp.error(answer)
 
 
-def test_a_webhook_whose_body_stops_half_way_leaves_nothing(limited: wires.Limited, sqlite: Database) -> None:
-    with limited() as address, address.wire() as wire:
-        wire.sendall(
-            b"POST /hooks/shop HTTP/1.1\r\n" + wires.HOST + b"Content-Length: 500\r\n\r\n" + wires.PACKET.encode()
-        )
-        # It is waited for as long as a webhook may take, and others meanwhile are served.
-        assert (408, "too_slow") == wires.error(wires.exchange(wire, b""))
+def test_a_webhook_whose_body_stops_half_way_is_not_stored(limited: tcp.OpenLimited, sqlite: Database) -> None:
+    with limited() as address, address.connect() as sock:
+        sock.sendall(b"POST /hooks/shop HTTP/1.1\r\n" + tcp.HOST + b"Content-Length: 500\r\n\r\n" + tcp.PACKET.encode())
+        # The receiver waits as long as a webhook's body may take, and serves others meanwhile.
+        assert (408, "too_slow") == tcp.error(tcp.exchange(sock, b""))
         assert address.alive()
-    assert 0 == wires.rows(sqlite)
+    assert 0 == tcp.rows(sqlite)
 
 
 # Many
 
 
-def test_a_client_that_opens_many_connections_and_sends_nothing_closes_only_its_own(limited: wires.Limited) -> None:
+def test_a_client_that_opens_many_connections_and_sends_nothing_closes_only_its_own(
+    limited: tcp.OpenLimited,
+) -> None:
     with limited(http=_without_idle_limit()) as address, ExitStack() as opened:
-        idle = [opened.enter_context(address.wire()) for _ in range(3 * wires.Hasty.max_connections)]
-        for wire in idle[::2]:
-            wire.sendall(b"GET /livez HTTP/1.1\r\n")
+        idle = [opened.enter_context(address.connect()) for _ in range(3 * tcp.ShortLimits.max_connections)]
+        for sock in idle[::2]:
+            sock.sendall(b"GET /livez HTTP/1.1\r\n")
         for _ in range(10):
             assert address.alive()
-        # The oldest are gone, whether they began a request or not; the newest are still there.
-        assert all(wires.closed(wire) for wire in idle[: 2 * wires.Hasty.max_connections])
-        idle[-1].sendall(wires.ALIVE)
+        # The oldest are closed, whether they began a request or not; the newest are open.
+        assert all(tcp.closed(sock) for sock in idle[: 2 * tcp.ShortLimits.max_connections])
+        idle[-1].sendall(tcp.ALIVE)
         assert idle[-1].recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_connection_with_a_request_in_work_is_not_closed_for_idle_ones(
-    limited: wires.Limited, sqlite: Database
+def test_a_connection_whose_request_is_being_handled_is_not_closed_for_idle_ones(
+    limited: tcp.OpenLimited, sqlite: Database
 ) -> None:
     with limited(http=_without_idle_limit()) as address, ExitStack() as opened:
-        with sqlite.begin():  # the one writer that SQLite allows: the poll has to wait
-            served_one = opened.enter_context(address.wire())
-            served_one.sendall(b"POST /polls/shop HTTP/1.1\r\n" + wires.HOST + b"\r\n")
+        with sqlite.begin():  # SQLite allows one writer, so the poll has to wait
+            served_one = opened.enter_context(address.connect())
+            served_one.sendall(b"POST /polls/shop HTTP/1.1\r\n" + tcp.HOST + b"\r\n")
             assert address.alive()
-            for _ in range(3 * wires.Hasty.max_connections):
-                opened.enter_context(address.wire())
+            for _ in range(3 * tcp.ShortLimits.max_connections):
+                opened.enter_context(address.connect())
             assert address.alive()
         assert served_one.recv(65536).startswith(b"HTTP/1.1 202 ")
 
 
 def _without_idle_limit() -> type[server.LimitedProtocol]:
     """Few connections, and an idle limit that is not reached."""
-    return type("WithoutIdleLimit", (wires.Hasty,), {"idle_seconds": 120.0})
+    return type("WithoutIdleLimit", (tcp.ShortLimits,), {"idle_seconds": 120.0})
 
 
 # Bombs
@@ -192,12 +192,14 @@ BOMBS = {
 }
 
 
-def test_a_bomb_is_malformed(limited: wires.Limited, sqlite: Database, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_body_made_to_exhaust_the_parser_is_malformed(
+    limited: tcp.OpenLimited, sqlite: Database, capfd: pytest.CaptureFixture[str]
+) -> None:
     with limited() as address, httpx.Client(base_url="http://{}:{}".format(*address), trust_env=False) as client:
         answers = {name: client.post("/hooks/shop", timeout=30, **bomb) for name, bomb in BOMBS.items()}
     found = {name: (answer.status_code, answer.json()["error"]) for name, answer in answers.items()}
     assert dict.fromkeys(BOMBS, (400, "malformed")) == found
-    assert 0 == wires.rows(sqlite)
+    assert 0 == tcp.rows(sqlite)
     output = capfd.readouterr()
-    for trouble in ("Traceback", "ERROR", "WARNING", "boundary"):
-        assert trouble not in output.out + output.err
+    for unwanted in ("Traceback", "ERROR", "WARNING", "boundary"):
+        assert unwanted not in output.out + output.err

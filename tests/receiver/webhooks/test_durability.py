@@ -1,4 +1,4 @@
-"""Whatever happens to the database and to the receiver: what was answered 200 is one row in the end."""
+"""Through outages of the database and kills of the receiver, each webhook that was answered 200 becomes one row."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MANY = 300
 
 @dataclass
 class Sending:
-    """What senders know: which packets they sent, and how each was answered, 0 where the receiver died over it."""
+    """The packets that the senders sent, each with its status; 0 if the receiver died before it answered."""
 
     answers: dict[str, int] = field(default_factory=dict)
 
@@ -57,18 +57,18 @@ class Sending:
 
 @contextmanager
 def sending(address: str, *, first: int = 0) -> Iterator[Sending]:
-    """Several senders, each sending one webhook after the other while the block runs; `first`: their first number."""
-    known, over, numbers = Sending(), threading.Event(), count(first)
+    """Several senders, each sending one webhook after another while the block runs, numbered from `first` on."""
+    known, stopping, numbers = Sending(), threading.Event(), count(first)
 
     def send() -> None:
         with httpx.Client(timeout=60, trust_env=False) as client:
-            while not over.is_set():
+            while not stopping.is_set():
                 packet = PACKET % next(numbers)
                 try:
                     answer = client.get(f"{address}/hooks/shop", params={"packet": packet}).status_code
                 except httpx.TransportError:
                     answer = 0
-                    over.wait(0.05)
+                    stopping.wait(0.05)
                 known.answers[packet] = answer
 
     senders = [threading.Thread(target=send, daemon=True) for _ in range(SENDERS)]
@@ -77,14 +77,14 @@ def sending(address: str, *, first: int = 0) -> Iterator[Sending]:
     try:
         yield known
     finally:
-        over.set()
+        stopping.set()
         for sender in senders:
             sender.join(PATIENCE)
 
 
 @dataclass
 class Stage:
-    """A receiver as a process of its own, and its database."""
+    """A receiver in a process of its own, and its database."""
 
     database: Database
     installation: Installation
@@ -102,7 +102,7 @@ class Stage:
         return process
 
     def strike(self, point: Point, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        """The receiver dies at the point, and is started again."""
+        """Let the receiver die at the point, and start another."""
         self.armed.joinpath(point).touch()
         assert -signal.SIGKILL == process.wait(PATIENCE)
         return self.start()
@@ -112,7 +112,7 @@ class Stage:
         until(
             self.spool.is_empty,
             seconds=PATIENCE,
-            what=lambda: f"{self.spool.refusal_notes()} {self.installation.logs()}",
+            what=lambda: f"{self.spool.status_line()} {self.installation.logs()}",
         )
         with self.database.read() as tx:
             rows = Counter(tx.execute(sa.select(tables.webhooks.c.packet)).scalars())
@@ -160,17 +160,17 @@ OUTAGES: dict[str, tuple[Callable[[PostgreSQL], None], Callable[[PostgreSQL], No
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("outage", at_length(OUTAGES, quick="paused"))
-def test_while_the_database_is_away_every_webhook_is_answered_200_and_kept_once(
+def test_while_the_database_is_down_every_webhook_is_answered_200_and_stored_once(
     stage: Stage, server: PostgreSQL, outage: str
 ) -> None:
-    leave, return_ = OUTAGES[outage]
+    begin_outage, end_outage = OUTAGES[outage]
     stage.start()
     with sending(stage.installation.address) as sent:
         sent.wait_for(MANY)
         for _ in range(2):
-            leave(server)
+            begin_outage(server)
             sent.wait_for(MANY)
-            return_(server)
+            end_outage(server)
             sent.wait_for(MANY)
     assert {200} == set(sent.answers.values())
     stage.require_each_once(sent)
@@ -179,20 +179,18 @@ def test_while_the_database_is_away_every_webhook_is_answered_200_and_kept_once(
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("outage", at_length(OUTAGES, quick="killed"))
-def test_what_a_killed_receiver_left_in_the_spool_is_drained_by_the_next(
-    stage: Stage, server: PostgreSQL, outage: str
-) -> None:
-    leave, return_ = OUTAGES[outage]
+def test_the_spool_of_a_killed_receiver_is_drained_by_the_next(stage: Stage, server: PostgreSQL, outage: str) -> None:
+    begin_outage, end_outage = OUTAGES[outage]
     process = stage.start()
     with sending(stage.installation.address) as sent:
         sent.wait_for(MANY)
-        leave(server)
+        begin_outage(server)
         sent.wait_for(MANY)
         kill_group(process)
         process = stage.start()
         sent.wait_for(MANY)
         kill_group(process)
-    return_(server)
+    end_outage(server)
     stage.start()
     assert {0, 200} == set(sent.answers.values())
     stage.require_each_once(sent)
@@ -201,7 +199,7 @@ def test_what_a_killed_receiver_left_in_the_spool_is_drained_by_the_next(
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("point", at_length([Point.SPOOL_WRITTEN, Point.SPOOL_SYNCED], quick=Point.SPOOL_SYNCED))
-def test_killed_while_it_writes_the_spool_each_answered_webhook_is_kept_once(
+def test_when_killed_while_writing_the_spool_each_answered_webhook_is_stored_once(
     stage: Stage, server: PostgreSQL, point: Point
 ) -> None:
     process = stage.start()
@@ -219,20 +217,20 @@ def test_killed_while_it_writes_the_spool_each_answered_webhook_is_kept_once(
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("point", at_length([Point.WEBHOOKS_INSERTED, Point.SPOOL_DRAINED], quick=Point.SPOOL_DRAINED))
-def test_killed_while_it_drains_the_spool_each_answered_webhook_is_kept_once(
+def test_when_killed_while_draining_the_spool_each_answered_webhook_is_stored_once(
     stage: Stage, server: PostgreSQL, point: Point
 ) -> None:
     process = stage.start()
     with sending(stage.installation.address) as sent:
         server.stop()
         sent.wait_for(MANY)
-        until(lambda: not stage.spool.is_empty(), seconds=PATIENCE, what="something waits in the spool")
+        until(lambda: not stage.spool.is_empty(), seconds=PATIENCE, what="webhooks wait in the spool")
     stage.armed.joinpath(point).touch()
     server.start()
     assert -signal.SIGKILL == process.wait(PATIENCE)
     assert not stage.spool.is_empty()
     with sending(stage.installation.address, first=1_000_000) as later:
-        stage.armed.joinpath(point).touch()  # before: what is left is drained within a moment
+        stage.armed.joinpath(point).touch()  # before the start, because the rest is drained within a moment
         stage.strike(point, stage.begin())
         later.wait_for(MANY)
     sent.answers.update(later.answers)
@@ -244,7 +242,7 @@ def test_killed_while_it_drains_the_spool_each_answered_webhook_is_kept_once(
 @pytest.mark.parametrize(
     "point", at_length([Point.WEBHOOKS_INSERTED, Point.WEBHOOKS_COMMITTED], quick=Point.WEBHOOKS_COMMITTED)
 )
-def test_killed_around_its_commit_each_answered_webhook_is_kept_once(stage: Stage, point: Point) -> None:
+def test_when_killed_around_a_commit_each_answered_webhook_is_stored_once(stage: Stage, point: Point) -> None:
     process = stage.start()
     with sending(stage.installation.address) as sent:
         for _ in range(2):
@@ -259,23 +257,23 @@ def test_killed_around_its_commit_each_answered_webhook_is_kept_once(stage: Stag
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("outage", at_length(OUTAGES, quick="stopped"))
-def test_a_receiver_that_is_told_to_end_waits_for_no_database(stage: Stage, server: PostgreSQL, outage: str) -> None:
-    leave, return_ = OUTAGES[outage]
+def test_a_terminated_receiver_does_not_wait_for_the_database(stage: Stage, server: PostgreSQL, outage: str) -> None:
+    begin_outage, end_outage = OUTAGES[outage]
     process = stage.start()
     with sending(stage.installation.address) as sent:
         sent.wait_for(MANY)
-        leave(server)
+        begin_outage(server)
         sent.wait_for(MANY)
     process.terminate()
     process.wait(PATIENCE)
     assert MANY <= stage.spool.waiting()
-    return_(server)
+    end_outage(server)
     stage.start()
     stage.require_each_once(sent)
 
 
 @pytest.mark.timeout(600)
-def test_a_database_file_that_another_program_has_locked_holds_nobody_up(
+def test_a_database_file_that_another_program_has_locked_delays_no_webhook(
     configure: Callable[..., Settings], tmp_path: Path
 ) -> None:
     database = Database(f"sqlite:///{tmp_path / 'mirror.db'}")

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from starlette.types import Message
 
 
-def test_a_body_that_drips_is_408() -> None:
-    async def drip() -> Message:
+def test_a_slow_body_is_408() -> None:
+    async def receive_slowly() -> Message:
         await asyncio.sleep(0.001)
         return {"type": "http.request", "body": b" ", "more_body": True}
 
     async def run() -> str:
         scope = {"type": "http", "method": "POST", "query_string": b"", "headers": []}
-        return await payload.text(Request(scope, drip), seconds=0.02)
+        return await payload.read(Request(scope, receive_slowly), seconds=0.02)
 
-    with pytest.raises(ApiError) as refusal:
+    with pytest.raises(ApiError) as refused:
         asyncio.run(run())
-    assert (408, "too_slow") == (refusal.value.status_code, refusal.value.code)
+    assert (408, "too_slow") == (refused.value.status_code, refused.value.code)
 
 
 PIECES = [
@@ -52,7 +52,7 @@ PIECES = [
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.characters(max_codepoint=0x450)), max_size=8).map("".join))
-def test_a_packet_by_itself_reads_as_it_does_among_other_fields(encoded: str) -> None:
+def test_a_single_packet_is_decoded_as_it_is_among_other_fields(encoded: str) -> None:
     def read(query: str) -> list[str] | None:
         try:
             return payload._packets(query.encode())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.receiver import samples
-from tests.receiver.wakers import Quiet
+from tests.receiver.wakers import RecordingWaker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,10 +65,10 @@ BAD_QUERIES = {
 }
 
 
-def test_a_bad_query_is_refused_in_json_and_leaves_nothing(
+def test_a_bad_query_is_refused_in_json_and_stores_nothing(
     sqlite: Database, opened: Open, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    waker = Quiet()
+    waker = RecordingWaker()
     with opened(sqlite, waker=waker) as client:
         for method in ("GET", "POST"):
             answers = {name: _ask(client, method, query) for name, (query, _) in BAD_QUERIES.items()}
@@ -80,10 +80,10 @@ def test_a_bad_query_is_refused_in_json_and_leaves_nothing(
 
 def _ask(client: httpx.Client, method: str, query: str) -> tuple[int, str]:
     """Status and error of a webhook. Not by httpx, which refuses to send a long query."""
-    wire = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=30)
-    with closing(wire):
-        wire.request(method, f"/hooks/shop?{query}")
-        answer = wire.getresponse()
+    sock = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=30)
+    with closing(sock):
+        sock.request(method, f"/hooks/shop?{query}")
+        answer = sock.getresponse()
         page = json.loads(answer.read())
     assert {"error", "message"} == set(page)
     assert page["message"]
@@ -116,7 +116,7 @@ BAD_BODIES: dict[str, tuple[str | bytes, str | None, tuple[int, str]]] = {
 }
 
 
-def test_a_bad_body_is_refused_in_json_and_leaves_nothing(
+def test_a_bad_body_is_refused_in_json_and_stores_nothing(
     sqlite: Database, opened: Open, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = {}
@@ -130,7 +130,7 @@ def test_a_bad_body_is_refused_in_json_and_leaves_nothing(
     samples.nothing_logged(capfd, caplog)
 
 
-def test_a_packet_in_the_query_and_another_in_the_body_are_two(sqlite: Database, opened: Open) -> None:
+def test_a_packet_in_the_query_and_another_in_the_body_are_refused(sqlite: Database, opened: Open) -> None:
     with opened(sqlite) as client:
         samples.refused(
             MALFORMED, client.post(f"/hooks/shop?{samples.query(samples.packet())}", content=samples.packet())
@@ -138,7 +138,7 @@ def test_a_packet_in_the_query_and_another_in_the_body_are_two(sqlite: Database,
     assert [] == samples.rows(sqlite)
 
 
-def test_a_sender_that_sends_more_than_is_read_gets_the_response_all_the_same(sqlite: Database, opened: Open) -> None:
+def test_a_sender_that_sends_more_than_is_read_still_gets_the_response(sqlite: Database, opened: Open) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(20):
             yield b"1" * 100_000
@@ -152,16 +152,16 @@ def test_a_sender_that_sends_more_than_is_read_gets_the_response_all_the_same(sq
 
 def test_a_body_without_a_stated_length_is_not_read_further_than_the_limit(sqlite: Database, opened: Open) -> None:
     with opened(sqlite) as client:
-        with samples.wire(client) as wire:
-            wire.sendall(
+        with samples.connect(client) as sock:
+            sock.sendall(
                 b"POST /hooks/shop HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Transfer-Encoding: chunked\r\n\r\n"
             )
             for _ in range(17):
-                wire.sendall(b"1000\r\n" + b"1" * 0x1000 + b"\r\n")
-            # The body never ends, and is answered all the same.
+                sock.sendall(b"1000\r\n" + b"1" * 0x1000 + b"\r\n")
+            # The response comes although the body never ends.
             answer = b""
-            while chunk := wire.recv(65536):
+            while chunk := sock.recv(65536):
                 answer += chunk
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert {"error", "message"} == set(json.loads(answer.partition(b"\r\n\r\n")[2]))
@@ -169,18 +169,18 @@ def test_a_body_without_a_stated_length_is_not_read_further_than_the_limit(sqlit
 
 
 def test_a_stated_length_over_the_limit_is_refused_before_the_body_comes(sqlite: Database, opened: Open) -> None:
-    with opened(sqlite) as client, samples.wire(client) as wire:
-        wire.sendall(b"POST /hooks/shop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
-        assert wire.recv(65536).startswith(b"HTTP/1.1 413 ")
+    with opened(sqlite) as client, samples.connect(client) as sock:
+        sock.sendall(b"POST /hooks/shop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 413 ")
     assert [] == samples.rows(sqlite)
 
 
-def test_a_sender_that_goes_away_half_way_leaves_nothing(
+def test_a_sender_that_disconnects_half_way_stores_nothing(
     sqlite: Database, opened: Open, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(sqlite) as client:
-        with samples.wire(client) as wire:
-            wire.sendall(b"POST /hooks/shop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{")
+        with samples.connect(client) as sock:
+            sock.sendall(b"POST /hooks/shop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{")
         assert 200 == client.get("/livez").status_code
     assert [] == samples.rows(sqlite)
     samples.nothing_logged(capfd, caplog)
@@ -189,18 +189,18 @@ def test_a_sender_that_goes_away_half_way_leaves_nothing(
 def test_an_unknown_connection_is_404(sqlite: Database, opened: Open) -> None:
     unknown = (404, "unknown_connection")
     with opened(sqlite) as client:
-        for path in ("/hooks/nobody", "/hooks/nobody/secret", "/hooks/shop%00", "/hooks/%FF", "/hooks/shop%2Fx"):
+        for path in ("/hooks/unknown", "/hooks/unknown/secret", "/hooks/shop%00", "/hooks/%FF", "/hooks/shop%2Fx"):
             answer = client.get(f"{path}?{samples.query(samples.packet())}")
             assert answer.status_code in {403, 404}
-        samples.refused(unknown, client.get(f"/hooks/nobody?{samples.query(samples.packet())}"))
-        samples.refused(unknown, client.post("/hooks/nobody", content=samples.packet()))
+        samples.refused(unknown, client.get(f"/hooks/unknown?{samples.query(samples.packet())}"))
+        samples.refused(unknown, client.post("/hooks/unknown", content=samples.packet()))
         assert 404 == client.get("/hooks/").status_code
     assert [] == samples.rows(sqlite)
 
 
-def test_a_connection_that_takes_no_webhooks_is_answered_like_an_unknown_one(sqlite: Database, opened: Open) -> None:
+def test_a_connection_that_accepts_no_webhooks_is_answered_like_an_unknown_one(sqlite: Database, opened: Open) -> None:
     with opened(sqlite) as client:
-        unknown, books = client.get("/hooks/nobody"), client.get("/hooks/books")
+        unknown, books = client.get("/hooks/unknown"), client.get("/hooks/books")
     assert (unknown.status_code, unknown.json()) == (books.status_code, books.json())
 
 
@@ -266,7 +266,7 @@ def test_the_address_ends_in_the_secret_and_in_nothing_else(
         (False, "10.0.0.0/8", [samples.VENDOR]),
     ],
 )
-def test_only_a_trusted_proxy_may_say_that_the_vendor_called(
+def test_only_a_trusted_proxys_header_names_the_sender(
     sqlite: Database,
     opened: Open,
     allowed: bool,  # noqa: FBT001 - a column of a truth table

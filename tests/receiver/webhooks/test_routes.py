@@ -13,7 +13,7 @@ from models.db import tables
 from models.values import ObjectRef
 from tests.processes import until
 from tests.receiver import samples
-from tests.receiver.wakers import Broken, Quiet, Stuck
+from tests.receiver.wakers import FailingWaker, HangingWaker, RecordingWaker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,10 @@ def test_the_vendors_own_get_is_answered_once_it_is_stored(database: Database, o
         (samples.packet(), "application/json; charset=utf-8"),
         (samples.packet(), "text/plain"),
         (samples.packet(), None),
-        (samples.packet(), "application/x-www-form-urlencoded"),  # PHP's curl with a JSON text and no type
+        (
+            samples.packet(),
+            "application/x-www-form-urlencoded",
+        ),  # PHP's curl sends this type with JSON unless another is set
         (
             f'--b\r\nContent-Disposition: form-data; name="packet"\r\n\r\n{samples.packet()}\r\n--b--\r\n',
             "multipart/form-data; boundary=b",
@@ -81,10 +84,10 @@ def test_an_id_may_be_a_number(sqlite: Database, opened: Open) -> None:
 @pytest.mark.parametrize(
     "packet", [samples.packet(action="objectPraised"), samples.packet("catalogs.persons", "1100100000000001")]
 )
-def test_a_webhook_about_nothing_that_is_mirrored_is_kept_as_ignored(
+def test_a_webhook_about_nothing_that_is_mirrored_is_stored_as_ignored(
     sqlite: Database, opened: Open, packet: str
 ) -> None:
-    waker = Quiet()
+    waker = RecordingWaker()
     with opened(sqlite, waker=waker) as client:
         assert 200 == client.get(f"/hooks/shop?{samples.query(packet)}").status_code
     assert [("shop", "ignored", None, None, packet)] == samples.rows(sqlite)
@@ -92,20 +95,20 @@ def test_a_webhook_about_nothing_that_is_mirrored_is_kept_as_ignored(
 
 
 def test_a_worker_is_woken_for_the_connection_after_its_webhook_is_stored(sqlite: Database, opened: Open) -> None:
-    waker = Quiet()
+    waker = RecordingWaker()
     with opened(sqlite, waker=waker) as client:
         client.get(f"/hooks/shop?{samples.query(samples.packet())}")
     assert ["shop"] == waker.woken
 
 
 def test_a_broker_that_hangs_or_fails_neither_delays_nor_fails_the_response(sqlite: Database, opened: Open) -> None:
-    stuck = Stuck()
-    for waker in (stuck, Broken()):
+    hanging = HangingWaker()
+    for waker in (hanging, FailingWaker()):
         with opened(sqlite, waker=waker) as client:
             assert [200] * 3 == [
                 client.get(f"/hooks/shop?{samples.query(samples.packet())}").status_code for _ in range(3)
             ]
-    stuck.let_go.set()
+    hanging.released.set()
     assert 6 == len(samples.rows(sqlite))
 
 
@@ -126,14 +129,14 @@ def test_requests_that_arrive_together_are_all_stored_once(database: Database, o
 def test_requests_that_arrive_during_a_commit_share_the_next_one(sqlite: Database, opened: Open) -> None:
     address = f"/hooks/shop?{samples.query(samples.packet())}"
     request = f"GET {address} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
-    with opened(sqlite) as client, ExitStack() as wires:
-        with sqlite.begin():  # the one writer that SQLite allows: the first commit has to wait
-            waiting = [wires.enter_context(samples.wire(client)) for _ in range(20)]
-            for wire in waiting:
-                wire.sendall(request)
-                # What was sent before this is read before this is answered.
+    with opened(sqlite) as client, ExitStack() as stack:
+        with sqlite.begin():  # SQLite allows one writer, so the first commit has to wait
+            waiting = [stack.enter_context(samples.connect(client)) for _ in range(20)]
+            for sock in waiting:
+                sock.sendall(request)
+                # When this is answered, the receiver has read what was sent before it.
                 assert 200 == client.get("/livez").status_code
-        answers = [wire.recv(65536) for wire in waiting]
+        answers = [sock.recv(65536) for sock in waiting]
         page = client.get("/metrics").text
     assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
     assert 20 == len(samples.rows(sqlite))
@@ -141,17 +144,17 @@ def test_requests_that_arrive_during_a_commit_share_the_next_one(sqlite: Databas
     assert "erpmirror_webhook_batch_size_sum 20.0" in page
 
 
-def test_what_cannot_be_stored_waits_in_the_spool_and_wakes_a_worker_once_it_is_stored(
+def test_a_webhook_that_cannot_be_stored_waits_in_the_spool_and_wakes_a_worker_once_it_is_stored(
     database: Database, opened: Open, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    waker = Quiet()
+    waker = RecordingWaker()
     with opened(database, waker=waker) as client:
         with database.begin() as tx:
             tx.execute(sa.text("ALTER TABLE erpmirror_webhooks RENAME TO elsewhere"))
         assert 200 == client.get(f"/hooks/shop?{samples.query(samples.packet())}").status_code
         assert [] == waker.woken
         with database.begin() as tx:
-            tx.execute(sa.text("ALTER TABLE elsewhere RENAME TO notices"))
+            tx.execute(sa.text("ALTER TABLE elsewhere RENAME TO erpmirror_webhooks"))
         until(lambda: waker.woken, seconds=60, what=lambda: client.get("/readyz").text)
     assert [samples.new(samples.packet())] == samples.rows(database)
     assert ["shop"] == waker.woken

@@ -19,7 +19,7 @@ from models.exact import storable_text
 from receiver import db_timeouts
 from receiver.webhooks.drainer import Drainer
 from receiver.webhooks.spool import Spool
-from receiver.webhooks.store import DatabaseDown
+from receiver.webhooks.store import DatabaseDownError
 from tests import services
 from tests.processes import until
 
@@ -44,13 +44,13 @@ def _keys(database: Database) -> list[str]:
 
 
 def _drainer(database: Database, spool: Spool, drained: list[str] | None = None) -> Drainer:
-    told: list[str] = [] if drained is None else drained
-    return Drainer(database, spool, returned=lambda: told.append("returned"), drained=told.append)
+    calls: list[str] = [] if drained is None else drained
+    return Drainer(database, spool, on_database_up=lambda: calls.append("database up"), on_drained=calls.append)
 
 
 def _left(spool: Spool) -> list[AcceptedWebhook]:
-    """What another process would find to drain."""
-    return [webhook for orphan in spool.orphans() for webhook in orphan.read().accepted]
+    """The webhooks that another process would find to drain."""
+    return [webhook for file in spool.claim_files() for webhook in file.read().accepted]
 
 
 def _files(spool: Spool) -> list[Path]:
@@ -67,7 +67,7 @@ def spool(tmp_path: Path) -> Spool:
 
 @settings(max_examples=50, deadline=None)
 @given(packets=st.lists(st.text(st.characters(codec=None)), min_size=1, max_size=5))
-def test_whatever_a_packet_holds_is_read_as_the_database_would_store_it(
+def test_any_packet_is_read_back_as_the_database_would_store_it(
     tmp_path_factory: pytest.TempPathFactory, packets: list[str]
 ) -> None:
     spool = Spool(tmp_path_factory.mktemp("spool"))
@@ -79,23 +79,23 @@ def test_whatever_a_packet_holds_is_read_as_the_database_would_store_it(
     assert [webhook.id for webhook in accepted] == [webhook.id for webhook in found]
 
 
-def test_only_its_owner_may_read_what_waits(spool: Spool) -> None:
+def test_only_their_owner_may_read_the_folder_and_its_files(spool: Spool) -> None:
     spool.append(_accepted("1"))
     (file,) = _files(spool)
     assert (0o700, 0o600) == (spool.folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777)
 
 
-def test_a_file_grows_until_it_is_large_and_then_there_is_another(spool: Spool) -> None:
+def test_a_large_file_is_released_and_another_begun(spool: Spool) -> None:
     large = [_webhook(str(number), packet="x" * 60_000) for number in range(280)]
     spool.append(_accepted("first"))
     spool.append(large)
     spool.append(_accepted("next"))
     assert 2 == len(_files(spool))
-    assert 281 == len(_left(spool))  # the first file is given up, the second is still written to
+    assert 281 == len(_left(spool))  # the first file is released, the second is still being written
     assert 282 == spool.waiting()
 
 
-def test_a_last_line_that_is_not_whole_is_left_out_wherever_it_was_torn(spool: Spool) -> None:
+def test_an_incomplete_last_line_is_left_out_wherever_it_ends(spool: Spool) -> None:
     spool.append(_accepted("1", "2"))
     spool.release()
     (file,) = _files(spool)
@@ -103,8 +103,8 @@ def test_a_last_line_that_is_not_whole_is_left_out_wherever_it_was_torn(spool: S
     second = whole.index(b"\n") + 1
     for size in range(second, len(whole)):
         file.write_bytes(whole[:size])
-        (orphan,) = spool.orphans()
-        contents = orphan.read()
+        (claimed,) = spool.claim_files()
+        contents = claimed.read()
         assert (["1"], []) == ([webhook.key for webhook in contents.accepted], contents.damaged)
 
 
@@ -120,7 +120,7 @@ def _no_file_grows_beyond(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, before)
 
 
-def test_a_write_that_fails_half_way_leaves_nothing_and_spoils_nothing(spool: Spool) -> None:
+def test_a_failed_write_is_truncated_and_damages_no_other_line(spool: Spool) -> None:
     spool.append(_accepted("1"))
     (file,) = _files(spool)
     with _no_file_grows_beyond(file.stat().st_size + 10):
@@ -131,11 +131,11 @@ def test_a_write_that_fails_half_way_leaves_nothing_and_spoils_nothing(spool: Sp
     spool.append(_accepted("2"))
     spool.release()
     assert ["1", "2"] == [webhook.key for webhook in _left(spool)]
-    assert all(not orphan.read().damaged for orphan in spool.orphans())
+    assert all(not file.read().damaged for file in spool.claim_files())
 
 
-def test_a_spool_that_is_full_takes_no_more_and_keeps_what_it_has(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", most=1000)
+def test_a_full_spool_refuses_webhooks_and_keeps_the_others(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", max_bytes=1000)
     spool.append(_accepted("1"))
     with pytest.raises(OSError, match="the spool is full"):
         spool.append([_webhook("2", packet="x" * 1000)])
@@ -144,7 +144,7 @@ def test_a_spool_that_is_full_takes_no_more_and_keeps_what_it_has(tmp_path: Path
     assert ["1", "3"] == [webhook.key for webhook in _left(spool)]
 
 
-def test_a_file_that_somebody_removed_takes_no_more(spool: Spool) -> None:
+def test_a_file_removed_from_outside_is_not_written_again(spool: Spool) -> None:
     spool.append(_accepted("1"))
     _files(spool)[0].unlink()
     spool.append(_accepted("2"))
@@ -155,16 +155,16 @@ def test_a_file_that_somebody_removed_takes_no_more(spool: Spool) -> None:
 _WRITE_AND_WAIT = """
 import sys
 from pathlib import Path
-from models.bookkeeping.webhooks import Letter
+from models.bookkeeping.webhooks import AcceptedWebhook
 from receiver.webhooks.spool import Spool
 spool = Spool(Path(sys.argv[1]))
-spool.append([Letter("shop", "{}", key="theirs")])
+spool.append([AcceptedWebhook("shop", "{}", key="theirs")])
 print("written", flush=True)
 sys.stdin.read()
 """
 
 
-def test_a_file_belongs_to_its_process_until_that_is_dead(spool: Spool) -> None:
+def test_a_file_cannot_be_claimed_while_its_writer_lives(spool: Spool) -> None:
     command = [sys.executable, "-c", _WRITE_AND_WAIT, str(spool.folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
@@ -175,63 +175,63 @@ def test_a_file_belongs_to_its_process_until_that_is_dead(spool: Spool) -> None:
         assert ["theirs"] == [webhook.key for webhook in _left(spool)]
 
 
-def test_a_file_that_is_being_drained_is_nobody_elses(spool: Spool) -> None:
+def test_a_file_that_is_being_drained_cannot_be_claimed_again(spool: Spool) -> None:
     spool.append(_accepted("1"))
     spool.release()
-    for _ in spool.orphans():
+    for _ in spool.claim_files():
         assert [] == _left(Spool(spool.folder))
     assert 1 == len(_left(Spool(spool.folder)))
 
 
-def test_what_waits_is_told(spool: Spool) -> None:
-    assert "ok" == spool.refusal_notes()
+def test_the_status_line_counts_the_waiting_webhooks(spool: Spool) -> None:
+    assert "ok" == spool.status_line()
     spool.append(_accepted("1", "2"))
-    assert "2 notices wait" == spool.refusal_notes()
+    assert "2 webhooks wait" == spool.status_line()
     spool.append(_accepted("3"))
     spool.release()
-    assert "3 notices wait" == spool.refusal_notes()
-    for orphan in spool.orphans():
-        orphan.remove()
-    assert "ok" == spool.refusal_notes()
+    assert "3 webhooks wait" == spool.status_line()
+    for file in spool.claim_files():
+        file.remove()
+    assert "ok" == spool.status_line()
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_it_is_needed(tmp_path: Path) -> None:
-    tmp_path.joinpath("var").write_text("a file stands where a folder belongs")
-    assert "cannot be written" in Spool(tmp_path / "var" / "spool").refusal_notes()
+def test_the_status_line_names_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.joinpath("var").write_text("a file in the place of the folder")
+    assert "cannot be written" in Spool(tmp_path / "var" / "spool").status_line()
 
 
 # Draining
 
 
-def test_what_waits_is_drained_and_its_connections_are_rung_for(database: Database, spool: Spool) -> None:
+def test_waiting_webhooks_are_drained_and_their_connections_woken(database: Database, spool: Spool) -> None:
     spool.append([*_accepted("1", "2"), _webhook("3", connection="other"), _webhook("4", connection="x", reason="no")])
-    told: list[str] = []
-    _drainer(database, spool, told).look()
+    calls: list[str] = []
+    _drainer(database, spool, calls).drain()
     assert ["1", "2", "3", "4"] == _keys(database)
     assert [] == _files(spool)
-    assert {"returned", "shop", "other"} == set(told)
+    assert {"database up", "shop", "other"} == set(calls)
 
 
-def test_what_is_drained_again_is_kept_once(database: Database, spool: Spool) -> None:
+def test_webhooks_that_are_drained_again_are_stored_once(database: Database, spool: Spool) -> None:
     accepted = [*_accepted("1", "2"), _webhook("3", packet="a\x00b\ud800c")]
     with database.begin() as tx:
         webhooks.append(tx, accepted)
     spool.append(accepted)
-    _drainer(database, spool).look()
+    _drainer(database, spool).drain()
     assert ["1", "2", "3"] == _keys(database)
 
 
-def test_nothing_is_drained_and_nobody_is_told_while_the_database_is_away(empty_url: sa.URL, spool: Spool) -> None:
+def test_nothing_is_drained_and_no_connection_woken_while_the_database_is_down(empty_url: sa.URL, spool: Spool) -> None:
     spool.append(_accepted("1"))
-    told: list[str] = []
-    away = db_timeouts.database(empty_url)  # it has no tables
+    calls: list[str] = []
+    down = db_timeouts.database(empty_url)  # it has no tables
     for _ in range(2):
-        with pytest.raises(DatabaseDown):
-            _drainer(away, spool, told).look()
-    away.close()
-    assert [] == told
+        with pytest.raises(DatabaseDownError):
+            _drainer(down, spool, calls).drain()
+    down.close()
+    assert [] == calls
     assert 1 == len(_files(spool))
-    assert [] == _left(spool)  # still being written to: no file is begun for each attempt
+    assert [] == _left(spool)  # the file is still being written: an attempt does not begin a new one
 
 
 def _refuse(database: Database, keys: Iterable[str]) -> None:
@@ -244,46 +244,46 @@ def _refuse(database: Database, keys: Iterable[str]) -> None:
             tx.execute(sa.text(f"ALTER TABLE erpmirror_webhooks ADD CONSTRAINT refuse CHECK (key NOT IN ({listed}))"))
 
 
-def _forgive(database: Database) -> None:
+def _accept_again(database: Database) -> None:
     undo = "DROP TRIGGER refuse" if database.is_sqlite else "ALTER TABLE erpmirror_webhooks DROP CONSTRAINT refuse"
     with database.begin() as tx:
         tx.execute(sa.text(undo))
 
 
-def test_letters_that_the_database_refuses_are_set_aside_for_a_person(
+def test_webhooks_that_the_database_refuses_are_kept_for_a_person(
     database: Database, spool: Spool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _refuse(database, ["poison", "venom"])
     spool.append(_accepted("1", "poison", "2", "venom", "3"))
-    _drainer(database, spool).look()
-    _drainer(database, spool).look()
+    _drainer(database, spool).drain()
+    _drainer(database, spool).drain()
     assert ["1", "2", "3"] == _keys(database)
     assert (0, 2) == (spool.waiting(), spool.refused())
-    (aside,) = _files(spool)
-    assert (".refused", 0o600) == (aside.suffix, aside.stat().st_mode & 0o777)
-    assert spool.refusal_notes().startswith("2 notices were refused")
-    assert 1 == capsys.readouterr().out.count("notices set aside")
-    # The person has mended the database, and hands them in again.
-    _forgive(database)
-    aside.rename(aside.with_suffix(".spool"))
-    _drainer(database, spool).look()
+    (refused_file,) = _files(spool)
+    assert (".refused", 0o600) == (refused_file.suffix, refused_file.stat().st_mode & 0o777)
+    assert spool.status_line().startswith("2 webhooks were refused")
+    assert 1 == capsys.readouterr().out.count("webhooks set aside")
+    # The person repairs the database and renames the file, so that it is drained again.
+    _accept_again(database)
+    refused_file.rename(refused_file.with_suffix(".spool"))
+    _drainer(database, spool).drain()
     assert ["1", "2", "3", "poison", "venom"] == _keys(database)
 
 
-def test_damaged_lines_are_set_aside_as_they_are(database: Database, spool: Spool) -> None:
+def test_damaged_lines_are_kept_unchanged_for_a_person(database: Database, spool: Spool) -> None:
     spool.append(_accepted("1", "2", "3"))
     spool.release()
     (file,) = _files(spool)
     first, second, third, _ = file.read_bytes().split(b"\n")
     damaged = second.replace(b'"2"', b'"7"')
     file.write_bytes(b"\n".join([first, damaged, third, b""]))
-    _drainer(database, spool).look()
+    _drainer(database, spool).drain()
     assert ["1", "3"] == _keys(database)
     assert damaged + b"\n" == file.with_suffix(".refused").read_bytes()
 
 
 @services.ON_POSTGRESQL
-def test_a_database_that_only_reads_refuses_nobody(database: Database, spool: Spool) -> None:
+def test_a_read_only_database_counts_as_down(database: Database, spool: Spool) -> None:
     spool.append(_accepted("1"))
     reader = db_timeouts.database(database.url)
 
@@ -292,22 +292,22 @@ def test_a_database_that_only_reads_refuses_nobody(database: Database, spool: Sp
         raw.commit()
 
     sa.event.listen(reader.engine, "connect", forbid)
-    with pytest.raises(DatabaseDown, match="InternalError"):
-        _drainer(reader, spool).look()
+    with pytest.raises(DatabaseDownError, match="InternalError"):
+        _drainer(reader, spool).drain()
     reader.close()
     assert (1, 0) == (spool.waiting(), spool.refused())
-    _drainer(database, spool).look()
+    _drainer(database, spool).drain()
     assert ["1"] == _keys(database)
 
 
-def test_the_drainer_finds_what_another_process_left(database: Database, spool: Spool) -> None:
+def test_the_drainer_finds_the_files_of_another_process(database: Database, spool: Spool) -> None:
     other = Spool(spool.folder)
     other.append(_accepted("theirs"))
     drainer = _drainer(db_timeouts.database(database.url), spool)
     drainer.start()
     try:
         other.release()
-        until(spool.is_empty, seconds=60, what=spool.refusal_notes)
+        until(spool.is_empty, seconds=60, what=spool.status_line)
     finally:
         drainer.close()
     assert ["theirs"] == _keys(database)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from models.db.database import Database
 
-    Limited = Callable[..., AbstractContextManager["Address"]]
+    OpenLimited = Callable[..., AbstractContextManager["Address"]]
 
 PACKET = '{"action":"objectChanged","params":{"objectName":"catalogs.goods","id":"1100300000000001"}}'
 HOST = b"Host: localhost\r\n"
@@ -28,8 +28,8 @@ HOOK = b"POST /hooks/shop HTTP/1.1\r\n" + HOST
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-class Hasty(server.LimitedProtocol):
-    """Its limits are reached in a test's time."""
+class ShortLimits(server.LimitedProtocol):
+    """The receiver's protocol with limits that a test reaches."""
 
     idle_seconds = 0.4
     max_connections = 20
@@ -40,24 +40,24 @@ class Address(tuple[str, int]):
 
     __slots__ = ()
 
-    def wire(self) -> socket.socket:
+    def connect(self) -> socket.socket:
         return socket.create_connection(self, timeout=60)
 
     def alive(self) -> bool:
-        with self.wire() as wire:
-            return exchange(wire, ALIVE).startswith(b"HTTP/1.1 200 ")
+        with self.connect() as sock:
+            return exchange(sock, ALIVE).startswith(b"HTTP/1.1 200 ")
 
     def error(self, raw: bytes) -> tuple[int, str]:
         """Status and error code of the first response to these bytes."""
-        with self.wire() as wire:
-            return error(exchange(wire, raw))
+        with self.connect() as sock:
+            return error(exchange(sock, raw))
 
 
-def exchange(wire: socket.socket, raw: bytes) -> bytes:
-    """Send the bytes; the next response, complete if it arrives complete."""
-    wire.sendall(raw)
+def exchange(sock: socket.socket, raw: bytes) -> bytes:
+    """Send the bytes and return the next response, up to its end or the connection's."""
+    sock.sendall(raw)
     answer = b""
-    while chunk := wire.recv(65536):
+    while chunk := sock.recv(65536):
         answer += chunk
         head, _, body = answer.partition(b"\r\n\r\n")
         if b"content-length: %d\r\n" % len(body) in head + b"\r\n":
@@ -72,20 +72,20 @@ def error(answer: bytes) -> tuple[int, str]:
     return int(answer.split(b" ", 2)[1]), page["error"]
 
 
-def closed(wire: socket.socket) -> bool:
-    """Wait until the other end closes. Where it does not, the socket's own timeout raises."""
+def closed(sock: socket.socket) -> bool:
+    """Wait until the other end closes; otherwise the socket's timeout raises."""
     with suppress(ConnectionResetError):
-        while wire.recv(65536):
+        while sock.recv(65536):
             pass
     return True
 
 
-def flood(wire: socket.socket, piece: bytes, *, pause: float) -> bool:
+def flood(sock: socket.socket, piece: bytes, *, pause: float) -> bool:
     """Send the piece again and again; whether the other end closed."""
     deadline = time.monotonic() + 60
     try:
         while time.monotonic() < deadline:
-            wire.sendall(piece)
+            sock.sendall(piece)
             time.sleep(pause)
     except (ConnectionResetError, BrokenPipeError):
         return True
