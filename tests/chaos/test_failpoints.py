@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models.failpoints import Point
-from tests import processes
+from tests import layers, processes
 from tests.chaos.stage import Stage, stage
 from tests.processes import until
-from tests.test_layers import MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
     from tests.chaos.ledger import Ledger
+
+ROOT = Path(__file__).parent.parent.parent
 
 _DOCUMENTS = [point for point in Point if point.startswith(("document", "file"))]
 _SELDOM = [Point.COLUMNS_ADDED, Point.COLUMNS_COMMITTED, Point.SESSION_KEPT]
@@ -33,7 +34,7 @@ WAYS = {
 
 def test_every_point_is_reached_somewhere() -> None:
     reached = set()
-    for path in MODULES.values():
+    for path in layers.Tree(ROOT).modules.values():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Point":
                 reached.add(node.attr)
