@@ -142,7 +142,7 @@ def test_a_vendor_who_is_away_gets_a_document_once_when_he_is_back(tmp_path: Pat
     with stage("files", tmp_path) as (installation, database, sandbox):
         text = installation.file.read_text()
         address = next(line for line in text.splitlines() if line.startswith("url") and "127.0.0.1" in line)
-        with processes.Line(address.split('"')[1]) as line:
+        with processes.TcpProxy(address.split('"')[1]) as line:
             installation.file.write_text(text.replace(address.split('"')[1], line.address))
             line.cut()
             installation.start_all()

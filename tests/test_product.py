@@ -10,7 +10,7 @@ import pytest
 
 from models.db.database import Database
 from tests import processes
-from tests.processes import equal, installed, until, waiting
+from tests.processes import equal, installed, until, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def place(kind: str, folder: Path) -> Iterator[tuple[Database, str]]:
 
 
 def caught_up(mirror: Mirror) -> None:
-    until(lambda: equal(mirror), seconds=90, what=lambda: waiting(mirror))
+    until(lambda: equal(mirror), seconds=90, what=lambda: unfinished(mirror))
 
 
 @pytest.mark.timeout(400)

@@ -60,9 +60,9 @@ def answers(rounds: int) -> list[Answer]:
             say(f"  idle: round {number + 1} of {rounds}, {mine[-1]:.2f} s of {passed[-1]:.1f} s")
     beat, backends = (sorted(each)[rounds // 2] for each in zip(*split, strict=True))
     note = (
-        f"beat {beat:.2%}, its {len(processes.backends)} PostgreSQL backend(s) {backends:.2%}; due "
-        f"work checked each second, canaries and retention included; {CONNECTIONS} connections, 4 resources each; started within "
-        f"{processes.started:.0f} s, after {processes.synced:.0f} s for syncing the streams"
+        f"beat {beat:.2%}, its {len(processes.backends)} PostgreSQL backend(s) {backends:.2%}; "
+        f"due work checked each second, canaries and retention included; {CONNECTIONS} connections, "
+        f"4 resources each; started within {processes.started:.0f} s, after {processes.synced:.0f} s for syncing the streams"
     )
     return [
         Answer(

@@ -217,7 +217,7 @@ def _spread(rounds: int) -> Answer:
         needed.append(wanted)
         say(f"  requests: {MANY:,} webhooks one by one, round {number + 1} of {rounds}: {made}, {wanted} needed")
     note = (
-        f"a webhook each {_BETWEEN * 1000:g} ms, a vendor that answers after {_ANSWERS_AFTER * 1000:g} ms and takes one "
+        f"a webhook each {_BETWEEN * 1000:g} ms, a vendor that answers after {_ANSWERS_AFTER * 1000:g} ms, one "
         "request at a time: at most one request is under way and one waits, however many webhooks come"
     )
     return _answer(f"{MANY:,} webhooks of one object, one by one", ours, needed, note)

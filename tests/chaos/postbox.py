@@ -1,4 +1,4 @@
-"""Between the vendor and the receivers: sends every webhook on, or as told, and remembers what became of it."""
+"""Between the vendor and the receivers: forwards, drops, doubles or holds each webhook, and records the answers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Postbox:
         self._receivers = cycle(receivers)
 
     async def post(self, request: Request) -> Response:
-        """One webhook; the answer is the receiver's, 503 where it has none. Of what is lost or held nobody knows."""
+        """Answer as the receiver does, 503 without one. A lost or held webhook is answered 200 and not forwarded."""
         packet = request.query_params["packet"]
         with self._lock:
             habit = self.habit
