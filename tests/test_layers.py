@@ -185,7 +185,7 @@ def test_the_real_tree_is_what_the_rules_read() -> None:
     assert {"dilovod", "directo", "easyflor", "interpreter", "wisedat"} <= set(OURS.connectors)
     assert set(layers.TOP_PACKAGES) == {layers.top_of(name) for name in OURS.modules}
     assert "models.db.tables" in OURS.imports["models.bookkeeping.inbox"].runtime
-    assert "models.db.database" in OURS.imports["models.mirror.lookup"].typing
+    assert "models.db.database" in OURS.imports["models.mirror.writer"].typing
 
 
 @pytest.mark.parametrize("rule", [*RULES, kiosk_imports], ids=lambda rule: rule.__name__)

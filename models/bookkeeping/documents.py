@@ -16,6 +16,8 @@ from models.db import tables
 from models.db.tables import documents
 from models.exact import storable_text
 from models.failpoints import Point
+from models.mirror import schema_evolution
+from models.mirror.statements import Writer
 from models.values import Cause, Document, Lane, ObjectRef
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from models.bookkeeping.inbox import Item
     from models.db.database import Tx
+    from models.mirror.prepare import Target
     from models.values import JsonObject
 
 LONGEST_ORDER = 200
@@ -163,6 +166,13 @@ def waiting(tx: Tx, *, connection: str, kind: str) -> set[str]:
     c = tables.inbox.c
     mine = (c.connection == connection, c.resource == kind, c.state == "due")
     return set(tx.execute(sa.select(c.key).where(*mine)).scalars())
+
+
+def result(tx: Tx, target: Target, sha256: str) -> JsonObject | None:
+    """What the vendor read in a document, as its row keeps it; None while there is no row."""
+    schema = schema_evolution.current(tx, target.table)
+    seen = {} if schema is None else Writer(tx, schema, target.connection).stored([sha256])
+    return seen[sha256].raw if sha256 in seen else None
 
 
 def state(tx: Tx, item: Item) -> State | None:

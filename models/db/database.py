@@ -19,6 +19,7 @@ from models.db import tables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from models.mirror.schemas import Schema
 
 _READ_ONLY = "erpmirror_reading"
 _NO_SYNC = "erpmirror_lazily"
@@ -62,6 +63,8 @@ class Tx(sa.Connection):
         super().__init__(database.engine)
         self.database = database
         self._now: datetime | None = None
+        self.schemas: dict[str, Schema] = {}
+        """Of the tables whose rows this transaction has locked: they stay as they are until it ends."""
 
     @property
     def is_sqlite(self) -> bool:

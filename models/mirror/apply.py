@@ -358,12 +358,11 @@ def _lock_resource(tx: Tx, target: Target) -> schemas.Schema | None:
     One lock for all its rows is taken before any of them, so two writers cannot lock each other out, and a row that is
     not there yet cannot appear in between. SQLite has one writer anyway.
     """
-    pinned = schema_evolution.pinned_schema(tx, target.table)
-    if pinned is not None:
-        return pinned
+    if target.table in tx.schemas:
+        return tx.schemas[target.table]
     if not tx.is_sqlite:
         schema_evolution.pin(tx, f"rows of {target.connection} {target.resource}")
     schema = schema_evolution.current(tx, target.table)
     if schema is not None:
-        schema_evolution.pin_schema(tx, target.table, schema)
+        tx.schemas[target.table] = schema
     return schema

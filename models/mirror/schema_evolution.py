@@ -69,9 +69,6 @@ class SchemaGap:
 _known: WeakKeyDictionary[Database, dict[str, schemas.Schema]] = WeakKeyDictionary()
 """What this process has seen. Never wrong, only old: a field keeps its column for good."""
 
-_pinned: WeakKeyDictionary[Tx, dict[str, schemas.Schema]] = WeakKeyDictionary()
-"""Schemas of the tables whose rows a transaction has locked: they stay as they are until it ends."""
-
 
 def cached(database: Database, owner: str) -> schemas.Schema | None:
     """The schema as last seen by this process, else as the database has it now; None before the first `grow`."""
@@ -84,23 +81,12 @@ def cached(database: Database, owner: str) -> schemas.Schema | None:
 
 def current(tx: Tx, owner: str) -> schemas.Schema | None:
     """The schema as it is inside this transaction; one query while nothing has changed, none behind its lock."""
-    pinned = pinned_schema(tx, owner)
-    if pinned is not None:
-        return pinned
+    if owner in tx.schemas:
+        return tx.schemas[owner]
     schema = _known.get(tx.database, {}).get(owner)
     if schema is not None and schema.mark == schemas.mark(tx, owner):
         return schema
     return schemas.load(tx, owner)
-
-
-def pinned_schema(tx: Tx, owner: str) -> schemas.Schema | None:
-    """The schema if this transaction has locked the table's rows."""
-    return _pinned.get(tx, {}).get(owner)
-
-
-def pin_schema(tx: Tx, owner: str, schema: schemas.Schema) -> None:
-    """Remember the schema until the transaction ends; the caller holds the lock on the table's rows."""
-    _pinned.setdefault(tx, {})[owner] = schema
 
 
 def add_columns(database: Database, origin: Origin, owner: str, missing: SchemaGap) -> schemas.Schema:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from models.bookkeeping import documents
 from models.bookkeeping.documents import State
-from models.mirror import apply, lookup
+from models.mirror import apply
 from models.settings.load import TakesDocuments
 from receiver.http import multipart
 from receiver.http.answers import Answer, AnswerResponse, Count, Object, Sha256, Text, Timestamp
@@ -118,7 +118,7 @@ class Documents:
             found = documents.get(tx, connection=options.name, kind=kind, sha256=sha256)
             if found is None:
                 return None
-            result = lookup.raw_of(tx, target, sha256)
+            result = documents.result(tx, target, sha256)
         return DocumentStatus(
             document=sha256,
             connection=options.name,

@@ -198,10 +198,9 @@ _NEXT = "what is parked waits for `erpmirror parked retry`; the rest stays due a
 def _read(at: ConnectionContext, kind: str, sha256: str) -> str:
     """The decoded document in a few words."""
     from models.bookkeeping import documents
-    from models.mirror import lookup
 
     with at.database.read() as opened:
-        raw = lookup.raw_of(opened, at.target(at.resources[kind]), sha256) or {}
+        raw = documents.result(opened, at.target(at.resources[kind]), sha256) or {}
     articles = raw.get("articles")
     count = f"{len(articles)} articles" if isinstance(articles, list) else "no list of articles"
     return f"{_supplier(raw) or 'no supplier'}, {count}"

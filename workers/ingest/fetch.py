@@ -12,9 +12,9 @@ import sqlalchemy as sa
 import structlog
 
 from models import failpoints
-from models.bookkeeping import inbox, parked, streams
+from models.bookkeeping import deletion_guard, inbox, parked, streams
 from models.failpoints import Point
-from models.mirror import apply, deletion_guard
+from models.mirror import apply
 from models.values import Cause, Snapshot, Withheld, backoff
 from workers.errors import SetAside, VendorError
 from workers.gate import gate

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 import structlog
 
 from models import exact, failpoints, redaction
-from models.bookkeeping import inbox, parked, streams
+from models.bookkeeping import deletion_guard, inbox, parked, streams
 from models.failpoints import Point
-from models.mirror import apply, deletion_guard, schema_evolution
+from models.mirror import apply, schema_evolution
 from models.values import Cause, Chunk, Lane, Malformed, ObjectRef, Unreadable
 from workers.errors import SetAside, TryLater
 from workers.ingest import failures

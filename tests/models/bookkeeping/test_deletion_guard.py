@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models.bookkeeping import streams
-from models.mirror import apply, deletion_guard
+from models.bookkeeping import deletion_guard, streams
+from models.mirror import apply
 from tests.models import mirroring
 
 if TYPE_CHECKING:
