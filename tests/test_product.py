@@ -10,7 +10,7 @@ import pytest
 
 from models.db.database import Database
 from tests import processes
-from tests.processes import equal, installed, until, unfinished
+from tests.processes import equal, installed, unfinished, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ ON_RABBITMQ = pytest.param(
 
 @contextmanager
 def place(kind: str, folder: Path) -> Iterator[tuple[Database, str]]:
-    """A database and a broker that go together."""
+    """A database and a broker of one kind."""
     with ExitStack() as stack:
         if kind == "files":
             database = Database(f"sqlite:///{folder / 'mirror.db'}")

@@ -62,7 +62,8 @@ def answers(rounds: int) -> list[Answer]:
     note = (
         f"beat {beat:.2%}, its {len(processes.backends)} PostgreSQL backend(s) {backends:.2%}; "
         f"due work checked each second, canaries and retention included; {CONNECTIONS} connections, "
-        f"4 resources each; started within {processes.started:.0f} s, after {processes.synced:.0f} s for syncing the streams"
+        f"4 resources each; started within {processes.started:.0f} s, "
+        f"after {processes.synced:.0f} s for syncing the streams"
     )
     return [
         Answer(

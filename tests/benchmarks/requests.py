@@ -147,16 +147,16 @@ def _counted(system: str, resource: str, objects: int) -> dict[str, tuple[int, i
     fewest, found = FEWEST[system, resource], {}
     with (
         _database() as (database, folder),
-        counted(database, folder, system, resource, objects) as (mirror, door, clock),
+        counted(database, folder, system, resource, objects) as (mirror, counter, clock),
     ):
         mirror.work()
         held = 0 if resource == LOGIN else len(mirror.sandboxes[system].truth(resource))
-        found[FIRST] = (door.count, expected(fewest.first, held))
-        an_hour(mirror, door, clock)
-        quiet = an_hour(mirror, door, clock)
+        found[FIRST] = (counter.count, expected(fewest.first, held))
+        an_hour(mirror, counter, clock)
+        quiet = an_hour(mirror, counter, clock)
         found[HOUR] = (quiet, expected(fewest.hour, held))
         _burst(mirror, clock, system, resource)
-        found[BURST] = (an_hour(mirror, door, clock) - quiet, expected(fewest.burst, held))
+        found[BURST] = (an_hour(mirror, counter, clock) - quiet, expected(fewest.burst, held))
         mirror.catch_up()
         if different := mirror.differences():
             raise AssertionError(f"the mirror is not equal: {different}")
