@@ -252,7 +252,7 @@ class Mirroring(Counted):
         return bool(waiting) or any(row.failures for row in rows)
 
     def _check_polled(self) -> None:
-        """Polls alone bring every change, but not in pages, whose rows move, nor after a first load that lacked rows."""
+        """Polls alone bring every change, not in pages, whose rows move, nor after a first load that lacked rows."""
         if "debtors" not in self.vendor.has_lacked:
             truth = {("debtors", key): raw for key, raw in self.vendor.truth("debtors").items()}
             late = {key for key, raw in truth.items() if self.watch.states.get(key) != raw}
