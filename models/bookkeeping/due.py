@@ -127,8 +127,8 @@ def _streams(tx: Tx, now: datetime) -> dict[str, list[DueStream]]:
 def _woken(tx: Tx) -> dict[tuple[str, str], datetime]:
     c = wakeups.c
     unanswered = sa.or_(c.answered_at.is_(None), c.answered_at < c.woken_at)
-    rows = tx.execute(sa.select(c.connection, c.queue, c.woken_at).where(c.woken_at.is_not(None), unanswered))
-    return {(name, queue): woken_at for name, queue, woken_at in rows}
+    rows = tx.execute(sa.select(c.connection, c.waker, c.woken_at).where(c.woken_at.is_not(None), unanswered))
+    return {(name, waker): woken_at for name, waker, woken_at in rows}
 
 
 def _texts(tx: Tx, statement: sa.Select[Any]) -> frozenset[str]:

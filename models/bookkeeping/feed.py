@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from models.db.database import Database
 
 _IDENTITY = (
-    "SELECT to_regclass('erpmirror_changes')::oid::text",
+    "SELECT to_regclass('changes')::oid::text",
     "SELECT system_identifier::text FROM pg_control_system()",
     "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)",
 )

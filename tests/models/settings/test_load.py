@@ -154,8 +154,8 @@ def test_the_environment_is_put_into_any_text(tmp_path: Path, monkeypatch: pytes
         ("${TEST_NOWHERE}", "set the environment variable TEST_NOWHERE"),
         ("${TEST_EMPTY}", "${TEST_EMPTY} is empty"),
         ("x${TEST_NOWHERE}y", "${TEST_NOWHERE} is not set"),
-        ("${TEST_NOWHERE", "reads"),
-        ("${}", "reads"),
+        ("${TEST_NOWHERE", "full_sync"),
+        ("${}", "full_sync"),
     ],
 )
 def test_a_reference_to_nothing_is_refused(
