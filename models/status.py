@@ -47,13 +47,13 @@ def resources(database: Database, settings: Settings | None = None) -> list[Reso
     with database.read() as tx:
         waiting = _pending(tx)
         unfolded = _unfolded(tx)
-        told = tx.execute(_WORDS.order_by(streams.c.connection, streams.c.resource)).all()
+        told = tx.execute(_STATEMENT.order_by(streams.c.connection, streams.c.resource)).all()
         rows = [row for row in told if settings is None or row.connection in settings.connections]
         live = _live(tx, {(row.system, row.resource) for row in rows})
         return [_status(row, live, waiting, unfolded) for row in rows]
 
 
-_PARKED_WORDS = (
+_OLDEST_REASON = (
     sa.select(inbox.c.reason)
     .where(
         inbox.c.connection == streams.c.connection,
@@ -66,7 +66,7 @@ _PARKED_WORDS = (
 )
 """The reason of what waits longest, in the vendor's own words."""
 
-_NAMED = (
+_COLUMNS = (
     "connection",
     "system",
     "resource",
@@ -77,10 +77,10 @@ _NAMED = (
     "last_error",
     "warning",
 )
-_WORDS = sa.select(
-    *(streams.c[name] for name in _NAMED),
+_STATEMENT = sa.select(
+    *(streams.c[name] for name in _COLUMNS),
     runs.c.objects.label("reading"),
-    sa.case((streams.c.last_error.is_(None), _PARKED_WORDS)).label("parked_words"),
+    sa.case((streams.c.last_error.is_(None), _OLDEST_REASON)).label("parked_words"),
 ).outerjoin(runs, runs.c.id == streams.c.full_run)
 
 

@@ -69,7 +69,7 @@ class Mirror:
             for name in self.sandboxes:
                 streams.poll_now(tx, connection=name)
                 for row in streams.open_streams(tx, connection=name):
-                    streams.change(tx, name, row.resource, full_due_at=self.database.now(tx))
+                    streams.update(tx, name, row.resource, full_due_at=self.database.now(tx))
         self.work()
         self._let_a_minute_pass()
         self.work()

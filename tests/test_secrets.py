@@ -193,7 +193,7 @@ def _sync_once(mirror: Mirror, system: str) -> None:
     with mirror.database.begin() as tx:
         streams.poll_now(tx, connection=system)
         for row in streams.open_streams(tx, connection=system):
-            streams.change(tx, system, row.resource, full_due_at=mirror.database.now(tx))
+            streams.update(tx, system, row.resource, full_due_at=mirror.database.now(tx))
     loop.sync(mirror.context(system))
     loop.full_sync(mirror.context(system))
 

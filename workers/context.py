@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from models.bookkeeping.streams import Stream
     from models.db.database import Database
-    from models.settings.load import Connection, Settings
+    from models.settings.connections import Connection
+    from models.settings.load import Settings
     from workers.connectors.contract import Client, Resource
     from workers.connectors.discovery import System
 
@@ -64,7 +65,7 @@ class ConnectionContext:
     @cached_property
     def gate(self) -> gate.Gate:
         """The account's gate."""
-        return gate.Gate(self.database, self.options, sharing=self.same_account)
+        return gate.Gate(self.database, self.options, same_account=self.same_account)
 
     def target(self, resource: Resource, stream: Stream | None = None) -> apply.Target:
         """The resource as the write path needs it: declared fields are the vendor's metadata where we have it."""
@@ -97,19 +98,19 @@ class ConnectionContext:
     def work_session(self) -> Iterator[WorkSession]:
         """Work with the vendor's client open."""
         session = WorkSession(self)
-        line = self._clients.pop() if self._clients else _CachedClient(self)
-        session.client, line.session = line.client, session
+        cached = self._idle_clients.pop() if self._idle_clients else _CachedClient(self)
+        session.client, cached.session = cached.client, session
         try:
             yield session
             if self.keeps_client:  # after whatever broke off the next shift had better call anew
-                self._clients.append(line)
+                self._idle_clients.append(cached)
         finally:
-            line.session = None
-            if line not in self._clients:
-                line.client.close()
+            cached.session = None
+            if cached not in self._idle_clients:
+                cached.client.close()
 
     @cached_property
-    def _clients(self) -> list[_CachedClient]:
+    def _idle_clients(self) -> list[_CachedClient]:
         """What the last shift left open."""
         return []
 
@@ -130,10 +131,10 @@ class _CachedClient:
 
     def __init__(self, context: ConnectionContext) -> None:
         self.session: WorkSession | None = None
-        wire = ClientRuntime(heartbeat=self._alive, sessions=context.gate.sessions(), now=context.now)
-        self.client = context.system.client(context.options, wire)
+        runtime = ClientRuntime(heartbeat=self._heartbeat, sessions=context.gate.sessions(), now=context.now)
+        self.client = context.system.client(context.options, runtime)
 
-    def _alive(self) -> None:
+    def _heartbeat(self) -> None:
         if self.session is not None:
             self.session.heartbeat()
 
@@ -153,14 +154,14 @@ class WorkSession:
         self.changes = 0
         self.has_more = False
         self.steps = 0
-        self.settled = False
+        self.completed_resource = False
         self.deadline = 0.0
         self._lease: gate.Lease | None = None
 
     @contextmanager
-    def acquire(self, subject: str | None = None, *, begin: gate.OnAcquire | None = None) -> Iterator[gate.Lease]:
+    def acquire(self, subject: str | None = None, *, on_acquire: gate.OnAcquire | None = None) -> Iterator[gate.Lease]:
         """A slot at the gate for the block: for a point read of `subject`, or for a listing. Raises `gate.Shut`."""
-        with gate.acquired(self.context.gate, subject, begin=begin) as lease:
+        with gate.acquired(self.context.gate, subject, on_acquire=on_acquire) as lease:
             self._lease = lease
             try:
                 yield lease
@@ -179,14 +180,14 @@ def all_contexts(database: Database, settings: Settings) -> list[ConnectionConte
 
 
 def connection_context(
-    database: Database, settings: Settings, name: str, *, lasting: bool = False
+    database: Database, settings: Settings, name: str, *, keeps_client: bool = False
 ) -> ConnectionContext:
     """The desk of one connection. LookupError names those that exist."""
     options = settings.connections.get(name)
     if options is None:
         known = ", ".join(sorted(settings.connections)) or "none"
         raise LookupError(f'no connection "{name}" in {settings.file}; configured: {known}')
-    return ConnectionContext(database, settings, options, lasting)
+    return ConnectionContext(database, settings, options, keeps_client)
 
 
 def sync_streams(database: Database, settings: Settings) -> None:

@@ -34,30 +34,30 @@ class TryLater(VendorError):
         message: str,
         *,
         after: timedelta | None = None,
-        shuts_gate: bool = True,
+        closes_gate: bool = True,
         refused: bool = False,
-        of_vendor: bool = True,
+        vendors_fault: bool = True,
     ) -> None:
         super().__init__(message)
         self.after = after
-        self.shuts_gate = shuts_gate
+        self.closes_gate = closes_gate
         self.refused = refused
-        self.of_vendor = of_vendor
+        self.vendors_fault = vendors_fault
 
 
-class TimedOut(TryLater):
+class TimedOutError(TryLater):
     """The deadline passed or the stream stalled. A smaller question may be answered."""
 
 
-class Busy(TryLater):
+class BusyError(TryLater):
     """The vendor refuses because somebody else is being served (Dilovod's multithread answer)."""
 
 
-class Closed(TryLater):
+class ClosedError(TryLater):
     """Outside opening hours; `until` is the next opening, aware."""
 
     def __init__(self, message: str, *, until: datetime) -> None:
-        super().__init__(message, shuts_gate=False)
+        super().__init__(message, closes_gate=False)
         self.until = until
 
 
@@ -72,7 +72,7 @@ class SetAside(VendorError):
         self.whole_resource = whole_resource
 
 
-class TooLarge(SetAside):
+class TooLargeError(SetAside):
     """The reply is larger than is held whole. A smaller question may be answered."""
 
 

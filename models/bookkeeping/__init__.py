@@ -1,0 +1,1 @@
+"""What erpmirror keeps about its own work: webhooks, pending keys, streams, documents and the journal of changes."""

@@ -35,21 +35,21 @@ def permits(
     now: datetime,
 ) -> bool:
     """Whether `count` more deletions of this resource stay within its share of what was alive."""
-    recent = _recent(tx, target, now)
+    recent = _recent_deletions(tx, target, now)
     if recent + count <= FLOOR:
         return True
     # So many living are enough; counting them all would take as long as the table is large.
     enough = math.ceil((recent + count) / max_deletions) + 1 if max_deletions else 0
-    alive = _alive(tx, target, at_most=enough)
+    alive = _live_objects(tx, target, at_most=enough)
     return recent + count <= max_deletions * (alive + recent)
 
 
 def record_approval(tx: Tx, target: apply.Target, *, now: datetime) -> None:
     """A person agreed: what was deleted until now is no longer held against later deletions."""
-    streams.change(tx, target.connection, target.resource, deletions_after=now)
+    streams.update(tx, target.connection, target.resource, deletions_after=now)
 
 
-def _alive(tx: Tx, target: apply.Target, *, at_most: int) -> int:
+def _live_objects(tx: Tx, target: apply.Target, *, at_most: int) -> int:
     schema = schema_evolution.current(tx, target.table)
     if schema is None:
         return 0
@@ -58,7 +58,7 @@ def _alive(tx: Tx, target: apply.Target, *, at_most: int) -> int:
     return tx.execute(sa.select(sa.func.count()).select_from(live.limit(at_most).subquery())).scalar_one()
 
 
-def _recent(tx: Tx, target: apply.Target, now: datetime) -> int:
+def _recent_deletions(tx: Tx, target: apply.Target, now: datetime) -> int:
     after = tx.execute(
         sa.select(streams_table.c.deletions_after).where(
             streams_table.c.connection == target.connection, streams_table.c.resource == target.resource

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from models.mirror.prepare import Target
     from models.values import JsonObject
 
-LONGEST_ORDER = 200
+MAX_ORDER_LENGTH = 200
 """Characters of an order's name at the vendor."""
 
-_LONGEST_NAME = 255
+_MAX_NAME_LENGTH = 255
 _MAGIC = b"%PDF-"
-_BEGINNING = 1024
+_MAGIC_WITHIN = 1024
 """Bytes. PDF readers look so far for the magic, because mail programs and scanners put things before it."""
 
 
@@ -70,14 +70,14 @@ class DocumentRow:
     received_at: datetime
     sent_at: datetime | None
     answered_at: datetime | None
-    ref: str | None
+    inbox_state: str | None
     due_at: datetime | None
     reason: str | None
 
 
 def is_pdf(content: bytes) -> bool:
     """Whether it begins like a PDF."""
-    return _MAGIC in content[:_BEGINNING]
+    return _MAGIC in content[:_MAGIC_WITHIN]
 
 
 def hand_in(
@@ -95,13 +95,13 @@ def hand_in(
     What is parked stays so, and waits for a person's retry; one that a person dropped is mentioned if this is a person
     (`again`), who also may name another order for what is parked, or none. While it waits, an order may be added.
     """
-    _keep_apart(tx, connection, kind, shared=True)
+    _lock_kind(tx, connection, kind, shared=True)
     sha256 = hashlib.sha256(content).hexdigest()
     row = {
         "connection": connection,
         "kind": kind,
         "sha256": sha256,
-        "name": storable_text(name)[:_LONGEST_NAME],
+        "name": storable_text(name)[:_MAX_NAME_LENGTH],
         "order": None if order is None else storable_text(order),
         "size": len(content),
         "content": content,
@@ -110,7 +110,7 @@ def hand_in(
     }
     insert = tx.insert(documents).values(row).on_conflict_do_nothing().returning(documents.c.sha256)
     new = tx.execute(insert).first() is not None
-    if new or _enqueue_again(tx, row, again=again):
+    if new or _needs_enqueuing(tx, row, again=again):
         inbox.enqueue(
             tx,
             connection=connection,
@@ -122,7 +122,7 @@ def hand_in(
     return StoredDocument(sha256, new)
 
 
-def _enqueue_again(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
+def _needs_enqueuing(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
     """Whether a known document needs a mention; takes the order that was named now."""
     here = _is(row["connection"], row["kind"], row["sha256"])
     state = tx.execute(sa.select(documents.c.state).where(here).with_for_update()).scalar()
@@ -130,9 +130,9 @@ def _enqueue_again(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
         return False  # None: forgotten just now
     if (again and state == State.PARKED) or (row["order"] is not None and state == State.WAITING):
         tx.execute(sa.update(documents).where(here).values(order=row["order"]))
-    enqueued = sa.exists().where(_is_ref_to(row["connection"], row["kind"], row["sha256"]))
-    waits = tx.execute(sa.select(enqueued)).scalar_one()
-    return not waits and (again or state != State.PARKED)
+    enqueued = sa.exists().where(_is_inbox_row(row["connection"], row["kind"], row["sha256"]))
+    pending = tx.execute(sa.select(enqueued)).scalar_one()
+    return not pending and (again or state != State.PARKED)
 
 
 def get(tx: Tx, *, connection: str, kind: str, sha256: str) -> DocumentRow | None:
@@ -177,48 +177,48 @@ def result(tx: Tx, target: Target, sha256: str) -> JsonObject | None:
 
 def state(tx: Tx, item: Item) -> State | None:
     """Where a mentioned document stands until this transaction ends; None if it was forgotten."""
-    found = tx.execute(sa.select(documents.c.state).where(_of(item)).with_for_update()).scalar()
+    found = tx.execute(sa.select(documents.c.state).where(_is_item(item)).with_for_update()).scalar()
     return None if found is None else State(found)
 
 
 def load(tx: Tx, item: Item) -> Document:
     """The document that a mention names, content and all."""
     c = documents.c
-    found = tx.execute(sa.select(c.sha256, c.name, c.content, c.order).where(_of(item))).one()
+    found = tx.execute(sa.select(c.sha256, c.name, c.content, c.order).where(_is_item(item))).one()
     return Document(*found)
 
 
 def begin_sending(tx: Tx, item: Item, *, now: datetime, until: datetime) -> None:
     """It may arrive from here on. Its mention rests until then, when whoever sends it has an answer or is dead."""
-    tx.execute(sa.update(documents).where(_of(item)).values(state=State.SENDING, sent_at=now))
-    _rest(tx, item, until=until)
+    tx.execute(sa.update(documents).where(_is_item(item)).values(state=State.SENDING, sent_at=now))
+    _postpone(tx, item, until=until)
 
 
-def answered(tx: Tx, item: Item, *, now: datetime) -> bool:
+def mark_interpreted(tx: Tx, item: Item, *, now: datetime) -> bool:
     """The vendor has read it. False if it was forgotten meanwhile."""
     values = {"state": State.INTERPRETED, "answered_at": now}
-    return tx.execute(sa.update(documents).where(_of(item)).values(values)).rowcount == 1
+    return tx.execute(sa.update(documents).where(_is_item(item)).values(values)).rowcount == 1
 
 
 def park(tx: Tx, item: Item, *, reason: str) -> None:
     """Set it aside for a person."""
-    tx.execute(sa.update(documents).where(_of(item)).values(state=State.PARKED))
+    tx.execute(sa.update(documents).where(_is_item(item)).values(state=State.PARKED))
     inbox.park(tx, item, reason=reason)
 
 
 def return_to_waiting(tx: Tx, item: Item, *, now: datetime) -> None:
     """The vendor certainly did not take it: it waits as if it had not been sent."""
-    tx.execute(sa.update(documents).where(_of(item)).values(state=State.WAITING, sent_at=None))
-    _rest(tx, item, until=now)
+    tx.execute(sa.update(documents).where(_is_item(item)).values(state=State.WAITING, sent_at=None))
+    _postpone(tx, item, until=now)
 
 
 def forget(tx: Tx, *, connection: str, kind: str) -> None:
     """Remove every document of a kind. None is handed in until this transaction ends, which removes mentions, too."""
-    _keep_apart(tx, connection, kind, shared=False)
+    _lock_kind(tx, connection, kind, shared=False)
     tx.execute(sa.delete(documents).where(documents.c.connection == connection, documents.c.kind == kind))
 
 
-def _keep_apart(tx: Tx, connection: str, kind: str, *, shared: bool) -> None:
+def _lock_kind(tx: Tx, connection: str, kind: str, *, shared: bool) -> None:
     """Many may hand in at once, but not while the kind is forgotten: a document without its mention waits for ever."""
     if tx.dialect.name != "postgresql":
         return  # BEGIN IMMEDIATE is the lock
@@ -227,13 +227,13 @@ def _keep_apart(tx: Tx, connection: str, kind: str, *, shared: bool) -> None:
     tx.execute(sa.select(take(sa.func.hashtextextended(name, 0))))
 
 
-def _rest(tx: Tx, item: Item, *, until: datetime) -> None:
-    here = _is_ref_to(item.connection, item.resource, item.key)
+def _postpone(tx: Tx, item: Item, *, until: datetime) -> None:
+    here = _is_inbox_row(item.connection, item.resource, item.key)
     unchanged = tables.inbox.c.wanted == item.wanted
     tx.execute(sa.update(tables.inbox).where(here, unchanged).values(due_at=until, reason=None))
 
 
-def _of(item: Item) -> sa.ColumnElement[bool]:
+def _is_item(item: Item) -> sa.ColumnElement[bool]:
     return _is(item.connection, item.resource, item.key)
 
 
@@ -242,6 +242,6 @@ def _is(connection: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
     return sa.and_(c.connection == connection, c.kind == kind, c.sha256 == sha256)
 
 
-def _is_ref_to(connection: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
+def _is_inbox_row(connection: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
     c = tables.inbox.c
     return sa.and_(c.connection == connection, c.resource == kind, c.key == sha256)

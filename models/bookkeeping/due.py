@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping.streams import has_rested
+from models.bookkeeping.streams import backoff_over
 from models.db.tables import FULL_READING, POLLED, Instant, gates, inbox, streams, wakeups, webhooks
 from models.values import Lane
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from models.db.database import Database, Tx
 
-_NEW = sa.text("state = 'new'")
-_DUE = sa.text("state = 'due'")
+_IS_NEW = sa.text("state = 'new'")
+_IS_DUE = sa.text("state = 'due'")
 """Written out, not bound: an index of these rows alone serves no plan that is made for any state."""
 
 
@@ -56,7 +56,7 @@ def load(database: Database) -> Due:
     """What is due now."""
     with database.read() as tx:
         now = tx.now
-        announced = _texts(tx, _each(webhooks.c.connection, _NEW))
+        announced = _texts(tx, _distinct(webhooks.c.connection, _IS_NEW))
         keyed = _with_keys(tx, now)
         full_syncs = _streams(tx, now)
         if not (announced or keyed or full_syncs):
@@ -65,7 +65,7 @@ def load(database: Database) -> Due:
         return Due(now, announced, keyed, full_syncs, shut, _woken(tx))
 
 
-def _each(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
+def _distinct(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
     """The different values of an index's first column, by one probe each: thousands of rows may have the same."""
     first = sa.select(sa.func.min(column).label("one")).where(condition).cte("each_one", recursive=True)
     following = sa.select(sa.func.min(column)).where(condition, column > first.c.one).scalar_subquery()
@@ -75,18 +75,18 @@ def _each(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
 
 def _with_keys(tx: Tx, now: datetime) -> frozenset[str]:
     """Connections with a key that is due. Keys of a resource that is parked or not configured rest with it."""
-    name = _each(inbox.c.connection, _DUE).subquery("waiting").c.one
+    name = _distinct(inbox.c.connection, _IS_DUE).subquery("waiting").c.one
     mine = inbox.c.connection == name, inbox.c.lane.in_([lane.value for lane in Lane])
-    found = _texts(tx, sa.select(name).where(_first(*mine, *_due(now)).is_not(None)))
+    found = _texts(tx, sa.select(name).where(_probe(*mine, *_due(now)).is_not(None)))
     if not found:
         return found
     # What rests may be due by the thousand: where some does, each resource is asked about by itself.
     resting = sa.select(streams.c.connection).where(streams.c.connection.in_(found), streams.c.state != "open")
     doubted = _texts(tx, resting.distinct())
-    return found - doubted | _texts(tx, _awake(resting.distinct(), now)) if doubted else found
+    return found - doubted | _texts(tx, _with_open_keys(resting.distinct(), now)) if doubted else found
 
 
-def _first(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+def _probe(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
     """1, or NULL where there is no such row: a probe, which no planner turns into a join with all that is due."""
     return sa.select(sa.literal(1)).where(*where).limit(1).scalar_subquery()
 
@@ -95,7 +95,7 @@ def _due(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     return inbox.c.state == "due", inbox.c.due_at <= sa.literal(now, Instant)
 
 
-def _awake(names: sa.Select[Any], now: datetime) -> sa.Select[Any]:
+def _with_open_keys(names: sa.Select[Any], now: datetime) -> sa.Select[Any]:
     """Those of the connections that have a key that is due of a resource that does not rest."""
     name, i, s = names.subquery("doubted").c.connection, inbox.c, streams.c
     least = sa.select(sa.func.min(i.resource))
@@ -103,8 +103,8 @@ def _awake(names: sa.Select[Any], now: datetime) -> sa.Select[Any]:
     first = pair.cte("pair", recursive=True)
     following = least.where(i.connection == first.c.connection, i.resource > first.c.resource).scalar_subquery()
     each = first.union_all(sa.select(first.c.connection, following).where(first.c.resource.is_not(None)))
-    rests = _first(s.connection == each.c.connection, s.resource == each.c.resource, s.state != "open")
-    due = _first(i.connection == each.c.connection, i.resource == each.c.resource, *_due(now))
+    rests = _probe(s.connection == each.c.connection, s.resource == each.c.resource, s.state != "open")
+    due = _probe(i.connection == each.c.connection, i.resource == each.c.resource, *_due(now))
     awake = sa.case((rests.is_(None), due)).is_not(None)
     return sa.select(each.c.connection).where(each.c.resource.is_not(None), awake).distinct()
 
@@ -119,7 +119,7 @@ def _streams(tx: Tx, now: datetime) -> dict[str, list[DueStream]]:
     ]
     found: dict[str, list[DueStream]] = defaultdict(list)
     for name, resource, failures, tried_at, full in tx.execute(sa.union_all(*chosen)):
-        if has_rested(failures, tried_at, now):
+        if backoff_over(failures, tried_at, now):
             found[name].append(DueStream(resource, bool(full)))
     return dict(found)
 
@@ -127,8 +127,8 @@ def _streams(tx: Tx, now: datetime) -> dict[str, list[DueStream]]:
 def _woken(tx: Tx) -> dict[tuple[str, str], datetime]:
     c = wakeups.c
     unanswered = sa.or_(c.answered_at.is_(None), c.answered_at < c.woken_at)
-    rows = tx.execute(sa.select(c.connection, c.waker, c.woken_at).where(c.woken_at.is_not(None), unanswered))
-    return {(name, waker): woken_at for name, waker, woken_at in rows}
+    rows = tx.execute(sa.select(c.connection, c.queue, c.woken_at).where(c.woken_at.is_not(None), unanswered))
+    return {(name, queue): woken_at for name, queue, woken_at in rows}
 
 
 def _texts(tx: Tx, statement: sa.Select[Any]) -> frozenset[str]:

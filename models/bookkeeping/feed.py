@@ -26,15 +26,15 @@ from models.db.tables import changes, feed
 if TYPE_CHECKING:
     from models.db.database import Database
 
-_IDENTITY = (
-    "SELECT to_regclass('changes')::oid::text",
+_IDENTITY_QUERIES = (
+    "SELECT to_regclass('erpmirror_changes')::oid::text",
     "SELECT system_identifier::text FROM pg_control_system()",
     "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class _LastShown:
+class _LastServed:
     """The newest entry that was told: its feed, its id and when it was written (None when it was trimmed by then)."""
 
     name: str
@@ -49,23 +49,23 @@ class Feed:
         self._database = database
         self._lock = threading.Lock()
         self._file = Path(f"{database.url.database}.told") if database.is_sqlite else None
-        self._memory: _LastShown | None = None
+        self._memory: _LastServed | None = None
 
     def name(self, last: int) -> str:
         """The name to be told together with the journal up to the entry `last`."""
         with self._lock:
-            told = self._recall()
+            told = self._load_last_served()
             with self._database.read() as tx:
                 name, newest = tx.execute(sa.select(feed.c.name, feed.c.last)).one()
-                goes_on = told is None or self._goes_on(tx, told, name=name, newest=newest)
+                goes_on = told is None or self._continues(tx, told, name=name, newest=newest)
                 at = _written_at(tx, last)
             if not goes_on:
                 name = self._rename(name)
             if told is None or told.name != name or last > told.last:
-                self._remember(_LastShown(name, last, at))
-            return self._identified(name)
+                self._save_last_served(_LastServed(name, last, at))
+            return self._with_identity(name)
 
-    def _goes_on(self, tx: sa.Connection, told: _LastShown, *, name: str, newest: int) -> bool:
+    def _continues(self, tx: sa.Connection, told: _LastServed, *, name: str, newest: int) -> bool:
         if told.name != name:
             # In memory: another process noticed first. Beside the file: an old name came back with an old file.
             return self._file is None
@@ -77,24 +77,24 @@ class Feed:
             tx.execute(sa.update(feed).where(feed.c.name == old).values(name=secrets.token_hex(6)))
             return str(tx.execute(sa.select(feed.c.name)).scalar_one())
 
-    def _identified(self, name: str) -> str:
+    def _with_identity(self, name: str) -> str:
         if self._database.is_sqlite:
             return name
         digest = hashlib.blake2b(name.encode(), digest_size=6)
         with self._database.read() as tx:
-            for question in _IDENTITY:
+            for question in _IDENTITY_QUERIES:
                 # A managed server may not let everybody ask; what it does tell has to do.
                 with suppress(sa.exc.ProgrammingError), tx.begin_nested():
                     digest.update(f"/{tx.execute(sa.text(question)).scalar()}".encode())
         return digest.hexdigest()
 
-    def _recall(self) -> _LastShown | None:
+    def _load_last_served(self) -> _LastServed | None:
         if self._file is not None:
             with suppress(OSError, ValueError, TypeError):
-                self._memory = _LastShown(**json.loads(self._file.read_text("utf-8")))
+                self._memory = _LastServed(**json.loads(self._file.read_text("utf-8")))
         return self._memory
 
-    def _remember(self, told: _LastShown) -> None:
+    def _save_last_served(self, told: _LastServed) -> None:
         self._memory = told
         if self._file is not None:
             # Replaced whole: a reader never sees half of it. Two writers may share a process id, in two containers.

@@ -156,8 +156,8 @@ def live_is_pending(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, dateti
     What failed holds up nobody.
     """
     clock = tx.database.clock_sql(steady=True)
-    waits, now = tx.execute(sa.select(live_work(connections, clock.expression), clock.expression), clock.params).one()
-    return bool(waits), now
+    pending, now = tx.execute(sa.select(live_work(connections, clock.expression), clock.expression), clock.params).one()
+    return bool(pending), now
 
 
 def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
@@ -169,7 +169,7 @@ def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnE
         inbox.c.lane == Lane.LIVE,
         inbox.c.due_at <= clock,
         inbox.c.attempts == 0,
-        ~resting_resource(),  # what waits with its resource must not hold up the others
+        ~resource_not_open(),  # what waits with its resource must not hold up the others
     )
     return sa.or_(unfolded, live)
 
@@ -196,7 +196,7 @@ def claim(tx: Tx, item: Item, *, now: datetime, until: datetime) -> bool:
     The attempt counts from here on, so that one which no worker survives counts, too.
     """
     tried = {"now": now, "its_end": until, "its_attempts": item.attempts + 1, "times_alone": item.lone_failures + 1}
-    return tx.execute(_CLAIM, _named(item) | tried).rowcount == 1
+    return tx.execute(_CLAIM, _bound(item) | tried).rowcount == 1
 
 
 def finish_listed(tx: Tx, *, connection: str, resource: str, keys: Sequence[str], before: int) -> None:
@@ -228,9 +228,9 @@ def finish(tx: Tx, item: Item) -> bool:
 
     A person's approval was of what this fetch found: it is used up either way.
     """
-    finished = tx.execute(_FINISH, _named(item)).rowcount == 1
+    finished = tx.execute(_FINISH, _bound(item)).rowcount == 1
     if not finished:
-        _recount(tx, item, approved=False, attempts=0, lone_failures=0)
+        _reset_counts(tx, item, approved=False, attempts=0, lone_failures=0)
     return finished
 
 
@@ -241,7 +241,7 @@ def postpone(tx: Tx, item: Item, *, until: datetime, reason: str | None, counts:
     """
     failures = {"attempts": item.attempts + counts, "lone_failures": item.lone_failures + lone}
     if not _update(tx, item, due_at=until, reason=reason, **failures):
-        _recount(tx, item, **failures)
+        _reset_counts(tx, item, **failures)
 
 
 def defer_all(tx: Tx, *, connection: str, resource: str, now: datetime, until: datetime) -> int:
@@ -254,13 +254,13 @@ def defer_all(tx: Tx, *, connection: str, resource: str, now: datetime, until: d
 def park(tx: Tx, item: Item, *, reason: str) -> None:
     """Set aside for a person. News that came meanwhile is looked at first, with all its attempts."""
     if not _update(tx, item, state="parked", reason=reason):
-        _recount(tx, item, attempts=0, lone_failures=0)
+        _reset_counts(tx, item, attempts=0, lone_failures=0)
 
 
 def hold(tx: Tx, item: Item, *, reason: str) -> None:
     """A deletion that waits for a person's approval. News likewise."""
     if not _update(tx, item, state="held", reason=reason):
-        _recount(tx, item, attempts=0, lone_failures=0)
+        _reset_counts(tx, item, attempts=0, lone_failures=0)
 
 
 def finish_all(
@@ -306,7 +306,7 @@ def forget(tx: Tx, *, connection: str, resource: str) -> None:
     tx.execute(sa.delete(inbox).where(inbox.c.connection == connection, inbox.c.resource == resource))
 
 
-def resting_resource() -> sa.ColumnElement[bool]:
+def resource_not_open() -> sa.ColumnElement[bool]:
     """The condition: a key's resource is parked or retired."""
     return sa.exists().where(
         streams.c.connection == inbox.c.connection,
@@ -319,7 +319,7 @@ def _update(tx: Tx, item: Item, **values: Any) -> bool:
     return tx.execute(sa.update(inbox).where(_unchanged(item)).values(**values)).rowcount == 1
 
 
-def _recount(tx: Tx, item: Item, **values: Any) -> None:
+def _reset_counts(tx: Tx, item: Item, **values: Any) -> None:
     """What the attempt that just ended says of the key, whatever was mentioned meanwhile: `begin` took it for lost."""
     tx.execute(sa.update(inbox).where(_of_key(item)).values(**values))
 
@@ -336,12 +336,12 @@ def _bytewise(pair: tuple[str, str]) -> tuple[bytes, bytes]:
     return pair[0].encode(), pair[1].encode()
 
 
-def _named(item: Item) -> dict[str, Any]:
+def _bound(item: Item) -> dict[str, Any]:
     named = {"its_connection": item.connection, "its_resource": item.resource, "its_key": item.key}
     return {**named, "its_wanted": item.wanted}
 
 
-_STILL = (
+_UNCHANGED = (
     inbox.c.connection == sa.bindparam("its_connection"),
     inbox.c.resource == sa.bindparam("its_resource"),
     inbox.c.key == sa.bindparam("its_key"),
@@ -349,7 +349,7 @@ _STILL = (
 )
 _CLAIM = (
     sa.update(inbox)
-    .where(*_STILL, inbox.c.state == "due", inbox.c.due_at <= sa.bindparam("now"))
+    .where(*_UNCHANGED, inbox.c.state == "due", inbox.c.due_at <= sa.bindparam("now"))
     .values(
         due_at=sa.bindparam("its_end"),
         tried_at=sa.bindparam("now"),
@@ -357,11 +357,11 @@ _CLAIM = (
         lone_failures=sa.bindparam("times_alone"),
     )
 )
-_FINISH = sa.delete(inbox).where(*_STILL)
+_FINISH = sa.delete(inbox).where(*_UNCHANGED)
 _DUE = (
     sa.select(*[inbox.c[name] for name in Item.__slots__])
     .where(inbox.c.connection == sa.bindparam("its_connection"), inbox.c.state == "due")
-    .where(inbox.c.due_at <= sa.bindparam("now"), ~resting_resource())
+    .where(inbox.c.due_at <= sa.bindparam("now"), ~resource_not_open())
     .order_by(inbox.c.lane, inbox.c.due_at)
     .limit(sa.bindparam("most", type_=sa.Integer))
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _Numbered = tuple[int, "Change"]
 
-_MANY = 100
+_INSERT_SELECT_FROM = 100
 """Entries from which on it pays to read them where they stand."""
 
 
@@ -46,7 +46,7 @@ def append(
     last = tx.execute(sa.update(feed).values(last=feed.c.last + len(changes)).returning(feed.c.last)).scalar_one()
     same = {"at": now, "connection": connection, "resource": resource, "revision": revision, "cause": cause.value}
     numbered = enumerate(changes, last - len(changes) + 1)
-    if rows is None or len(changes) < _MANY or tx.dialect.name == "sqlite":
+    if rows is None or len(changes) < _INSERT_SELECT_FROM or tx.dialect.name == "sqlite":
         _insert(tx, list(numbered), same)
         return
     created: list[_Numbered] = []

@@ -87,12 +87,12 @@ def _insert(
     )
 
 
-def any_undecided(tx: Tx, *, connection: str, resource: str, besides: str) -> bool:
+def any_other_deletion_held(tx: Tx, *, connection: str, resource: str, key: str) -> bool:
     """Whether another deletion of this resource still waits for a person, or was approved and not looked at yet."""
     other = sa.exists().where(
         inbox.c.connection == connection,
         inbox.c.resource == resource,
-        inbox.c.key != besides,
+        inbox.c.key != key,
         sa.or_(inbox.c.state == "held", inbox.c.approved),
     )
     return bool(tx.execute(sa.select(other)).scalar_one())

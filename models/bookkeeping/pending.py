@@ -99,7 +99,7 @@ def _first(which: int, lane: Lane, clock: sa.ColumnElement[datetime], *also: sa.
     """The longest waiting key of a lane. Keys of a parked resource rest with it."""
     c = inbox_table.c
     mine = (c.connection == sa.bindparam("its_connection"), c.state == "due", c.lane == lane, c.due_at <= clock)
-    awake = ~inbox.resting_resource()
+    awake = ~inbox.resource_not_open()
     chosen = (sa.literal(which).label("which"), *(c[name] for name in Item.__slots__))
     first = sa.select(*chosen).where(*mine, awake, *also)
     return sa.select(first.order_by(c.due_at).limit(1).subquery())

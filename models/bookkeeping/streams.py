@@ -48,7 +48,7 @@ class Stream:
 
     def is_due(self, now: datetime, *, full: bool) -> bool:
         """Whether a full reading is due, or else a tick. A tick needs a cursor, which the first full reading leaves."""
-        if self.state != "open" or not has_rested(self.failures, self.tried_at, now):
+        if self.state != "open" or not backoff_over(self.failures, self.tried_at, now):
             return False
         return self.full_due_at <= now if full else self.polls and self.cursor is not None and self.due_at <= now
 
@@ -60,7 +60,7 @@ class Stream:
         return self.poll_cursor if fresh else self.cursor
 
 
-def has_rested(failures: int, tried_at: datetime | None, now: datetime) -> bool:
+def backoff_over(failures: int, tried_at: datetime | None, now: datetime) -> bool:
     """Whether it may be tried again: whoever asked last may not have lived to say when."""
     return not failures or tried_at is None or tried_at + backoff(failures - 1) <= now
 
@@ -97,17 +97,17 @@ def sync(tx: Tx, *, connection: str, system: str, plans: Sequence[Plan]) -> None
             values |= fresh | identity | {"failures": 0, "asked_for": False}
             tx.execute(tx.insert(streams).values(**values).on_conflict_do_nothing())
         elif (row.selection or "") != plan.selection:
-            change(tx, connection, plan.resource, **fresh, **incomplete, **values, failures=0)
+            update(tx, connection, plan.resource, **fresh, **incomplete, **values, failures=0)
         elif row.state == "retired":
-            change(tx, connection, plan.resource, **fresh, **values, failures=0)
+            update(tx, connection, plan.resource, **fresh, **values, failures=0)
         elif (row.bound, row.polls) != (values["bound"], plan.polls):
             # A shorter schedule applies at once; a longer one from the next look on.
             soon = min(row.full_due_at, now + plan.bound)
-            change(tx, connection, plan.resource, **values, full_due_at=soon)
+            update(tx, connection, plan.resource, **values, full_due_at=soon)
     configured = {plan.resource for plan in plans}
     gone = [resource for resource, row in known.items() if resource not in configured and row.state != "retired"]
     for resource in gone:
-        change(tx, connection, resource, state="retired")
+        update(tx, connection, resource, state="retired")
 
 
 def retire(tx: Tx, *, configured: Iterable[str]) -> None:
@@ -135,7 +135,7 @@ def open_streams(tx: Tx, *, connection: str) -> list[Stream]:
     return [Stream(*row) for row in tx.execute(statement)]
 
 
-def change(tx: Tx, connection: str, resource: str, **values: Any) -> None:
+def update(tx: Tx, connection: str, resource: str, **values: Any) -> None:
     """Write columns of one row."""
     tx.execute(sa.update(streams).where(_is(connection, resource)).values(**values))
 
@@ -145,7 +145,7 @@ def poll_now(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     now = tx.now
     full_due_at = sa.case((streams.c.polls, streams.c.full_due_at), else_=sa.literal(now, Instant))
     values = {"due_at": now, "full_due_at": full_due_at, "asked": tx.draw()}
-    return _hasten(tx, connection, resource, values)
+    return _make_due(tx, connection, resource, values)
 
 
 def backfill_now(tx: Tx, *, connection: str, resource: str | None = None) -> int:
@@ -161,7 +161,7 @@ def backfill_now(tx: Tx, *, connection: str, resource: str | None = None) -> int
         "full_run": sa.case((goes_on, streams.c.full_run), else_=None),
         "full_cursor": sa.case((goes_on, streams.c.full_cursor), else_=None),
     }
-    return _hasten(tx, connection, resource, values)
+    return _make_due(tx, connection, resource, values)
 
 
 def reopen(tx: Tx, *, connection: str, resource: str | None = None) -> int:
@@ -172,7 +172,7 @@ def reopen(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     return tx.execute(sa.update(streams).where(condition).values(state="open", failures=0)).rowcount
 
 
-def _hasten(tx: Tx, connection: str, resource: str | None, values: dict[str, Any]) -> int:
+def _make_due(tx: Tx, connection: str, resource: str | None, values: dict[str, Any]) -> int:
     condition = sa.and_(streams.c.connection == connection, streams.c.state != "retired")
     if resource is not None:
         condition = sa.and_(condition, streams.c.resource == resource)
@@ -188,16 +188,16 @@ def begin_full_sync(tx: Tx, stream: Stream, *, revision: int, cause: Cause, now:
         .returning(runs.c.id)
     ).scalar_one()
     values = {"full_run": inserted, "full_cursor": None, "full_revision": revision, "full_started_at": now}
-    change(tx, stream.connection, stream.resource, **values, **_tried(stream, now))
+    update(tx, stream.connection, stream.resource, **values, **_attempt(stream, now))
     return int(inserted)
 
 
-def begin(tx: Tx, stream: Stream, *, now: datetime) -> None:
+def record_attempt(tx: Tx, stream: Stream, *, now: datetime) -> None:
     """Somebody asks. It counts as a failure until an answer is written: one that no worker survives counts, too."""
-    change(tx, stream.connection, stream.resource, **_tried(stream, now))
+    update(tx, stream.connection, stream.resource, **_attempt(stream, now))
 
 
-def _tried(stream: Stream, now: datetime) -> dict[str, Any]:
+def _attempt(stream: Stream, now: datetime) -> dict[str, Any]:
     return {"tried_at": now, "failures": stream.failures + 1}
 
 
@@ -301,9 +301,9 @@ def finish_scan(
     )
 
 
-def fail_scan(tx: Tx, stream: Stream, *, next_at: datetime, now: datetime, words: str) -> None:
+def fail_scan(tx: Tx, stream: Stream, *, next_at: datetime, now: datetime, error: str) -> None:
     """A watched folder could not be looked at."""
-    _end_scan(tx, stream, next_at=next_at, last_error=words, last_error_at=now)
+    _end_scan(tx, stream, next_at=next_at, last_error=error, last_error_at=now)
 
 
 def _end_scan(tx: Tx, stream: Stream, *, next_at: datetime, **values: Any) -> None:
@@ -340,7 +340,7 @@ def trim_sightings(tx: Tx, *, before: datetime, limit: int) -> int:
 
 def advance_poll(tx: Tx, stream: Stream, *, cursor: str, now: datetime) -> None:
     """A page of a tick is written and more follow."""
-    change(tx, stream.connection, stream.resource, poll_cursor=cursor, poll_at=now, failures=0)
+    update(tx, stream.connection, stream.resource, poll_cursor=cursor, poll_at=now, failures=0)
 
 
 def finish_poll(
@@ -356,12 +356,12 @@ def finish_poll(
     values = {"cursor": cursor, "due_at": due_at, "poll_cursor": None, "poll_at": None}
     if warning is not None:
         values["warning"] = warning
-    change(tx, stream.connection, stream.resource, **values, **_healthy(now))
+    update(tx, stream.connection, stream.resource, **values, **_healthy(now))
 
 
 def park(tx: Tx, connection: str, resource: str, *, reason: str, now: datetime) -> None:
     """Set the resource aside for a person, once, with the vendor's own words."""
-    change(tx, connection, resource, state="parked", last_error=reason, last_error_at=now)
+    update(tx, connection, resource, state="parked", last_error=reason, last_error_at=now)
 
 
 def _change_run(tx: Tx, stream: Stream, run: int, **values: Any) -> None:

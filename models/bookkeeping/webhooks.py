@@ -51,16 +51,16 @@ def append(tx: Tx, accepted: Iterable[AcceptedWebhook]) -> None:
         insert = tx.insert(webhooks).on_conflict_do_nothing(index_elements=[webhooks.c.accepted_id])
         tx.execute(insert, [{"at": now, **row} for row in rows])
     elif rows:
-        tx.exec_driver_sql(APPEND, (now, _packed(rows)))
+        tx.exec_driver_sql(APPEND, (now, _as_json(rows)))
     failpoints.hit(Point.WEBHOOKS_INSERTED)
 
 
-def packed(accepted: Iterable[AcceptedWebhook]) -> str:
+def as_json(accepted: Iterable[AcceptedWebhook]) -> str:
     """The letters as `APPEND` takes them."""
-    return _packed([_row(webhook) for webhook in accepted])
+    return _as_json([_row(webhook) for webhook in accepted])
 
 
-def _packed(rows: list[dict[str, str | None]]) -> str:
+def _as_json(rows: list[dict[str, str | None]]) -> str:
     return json.dumps(rows, ensure_ascii=False)
 
 

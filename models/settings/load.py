@@ -1,4 +1,4 @@
-"""The settings of one installation: one file, checked, with a remedy for every mistake in it.
+"""The settings of one installation: reads the file, checks all of it, and reports every mistake with its remedy.
 
 `workers.configuration` finds the file and knows the systems.
 """
@@ -7,42 +7,30 @@ from __future__ import annotations
 
 import re
 import tomllib
-import zoneinfo
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from models.settings import messages
+from models.settings.connections import (
+    CONNECTION_NAME,
+    Connection,
+    Duration,
+    Network,
+    Secret,
+    Strict,
+    Whole,
+    beside_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Secret = SecretStr
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_LONGEST = timedelta(days=3650)
 _SHORTEST_JOURNAL = timedelta(days=2)
-_MAPPED = ip_network("::ffff:0:0/96")
-_PORTS = {"http": 80, "https": 443}
-
-CONNECTION_NAME = re.compile("[a-z0-9][a-z0-9_-]*")
-"""What a connection may be called."""
 
 
 class SettingsError(Exception):
@@ -55,160 +43,11 @@ class SettingsError(Exception):
         super().__init__("\n".join([f"{file}: {count}", *(f"  {complaint}" for complaint in complaints)]))
 
 
-def _duration(value: Any) -> Any:
-    if isinstance(value, timedelta):
-        return value
-    match = re.fullmatch(r"([0-9]{1,9})\s*([smhd])", value) if isinstance(value, str) else None
-    if match is None or not int(match[1]):
-        raise ValueError('a duration is a whole number and a unit s, m, h or d, as in "5m", and at least "1s"')
-    duration = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    if duration > _LONGEST:
-        raise ValueError(f'a duration is at most "{_LONGEST.days}d"')
-    return duration
-
-
-def _network(value: Any) -> Any:
-    if isinstance(value, IPv4Network | IPv6Network):
-        return value
-    try:
-        network = ip_network(value if isinstance(value, str) else "")  # a number would be accepted as an address
-    except ValueError as error:
-        raise ValueError(f'{error}; write an address or a network, as in "88.198.50.253" or "10.0.0.0/8"') from None
-    return _unmapped(network)
-
-
-def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    # Client addresses are compared as IPv4 where possible; a mapped network would never match.
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):  # type: ignore[arg-type]
-        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
-    return network
-
-
-def _url(value: str) -> str:
-    # The message does not repeat the value: addresses may hold passwords.
-    parts = urlsplit(value)
-    if parts.scheme not in _PORTS or not parts.hostname or any(character.isspace() for character in value):
-        raise ValueError('an address begins with http:// or https:// and names a host, as in "https://erp.example.com"')
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("an address holds no login; use the connection's own keys for it")
-    if parts.query or parts.fragment:
-        raise ValueError("an address ends with its path; remove what follows ? or #")
-    if parts.port == 0:
-        raise ValueError("an address has no port 0")
-    # One spelling, because the address identifies the account: two spellings would have two gates.
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = "" if parts.port in {None, _PORTS[parts.scheme]} else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a number belongs here, not true or false")  # noqa: TRY004 - pydantic collects ValueErrors
-    return value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-Url = Annotated[str, AfterValidator(_url)]
-Whole = Annotated[int, BeforeValidator(_number)]
-
-
-class Strict(BaseModel):
-    """A model that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Connection(Strict):
-    """One configured account at a system: the settings that all systems share.
-
-    A validator of a path finds the settings file's folder in its context: `info.context["folder"]`.
-    """
-
-    name: str
-    system: str
-    url: Url
-    resources: tuple[str, ...] = ()
-    every: Duration = timedelta(minutes=5)
-    timezone: str = "UTC"
-    timeout: Duration = timedelta(seconds=30)
-    requests_per_minute: Whole | None = Field(default=None, gt=0)
-    concurrency: Whole = Field(default=1, ge=1)
-    omit: tuple[str, ...] = ()
-    max_deletions: Annotated[float, BeforeValidator(_number)] = Field(default=0.2, ge=0, le=1)
-
-    secrets: ClassVar[tuple[str, ...]] = ()
-    """Paths that are never stored, in addition to `omit`."""
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, timezone: str) -> str:
-        try:
-            zoneinfo.ZoneInfo(timezone)
-        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
-            known = zoneinfo.available_timezones()
-            if not known:
-                raise ValueError("this machine knows no time zones; install the package tzdata") from None
-            guess = messages.did_you_mean(timezone, known)
-            raise ValueError(f'there is no time zone "{timezone}"{guess}; write one as in "Europe/Kyiv"') from None
-        return timezone
-
-    @property
-    def zone(self) -> zoneinfo.ZoneInfo:
-        """The zone of the vendor's local times."""
-        return zoneinfo.ZoneInfo(self.timezone)
-
-    def login(self) -> tuple[str, ...]:
-        """What identifies the account at the vendor, in addition to its address. Secret."""
-        raise NotImplementedError
-
-    def closed_until(self, now: datetime) -> datetime | None:  # noqa: ARG002 - most vendors have no opening hours
-        """When full syncs are possible again; None while they are."""
-        return None
-
-
-class SendsWebhooks(Connection):
-    """A connection whose system sends webhooks."""
-
-    webhook_sources: tuple[Network, ...]
-    webhook_secret: Secret | None = None
-
-    @field_validator("webhook_sources")
-    @classmethod
-    def _not_empty(cls, sources: tuple[Network, ...]) -> tuple[Network, ...]:
-        if not sources:
-            raise ValueError("an empty list refuses every sender; remove the key for the default, or name a network")
-        return sources
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _fits_an_address(cls, secret: Secret | None) -> Secret | None:
-        if secret is not None and not re.fullmatch(r"[A-Za-z0-9._~-]+", secret.get_secret_value()):
-            raise ValueError("the secret ends an address: use letters, digits and . _ ~ - only, and at least one")
-        return secret
-
-
-class TakesDocuments(Connection):
-    """A connection whose system decodes documents that are handed in.
-
-    `inbox`: a folder that is watched for PDFs, with one folder per kind (`incoming/deliverynote/*.pdf`); absolute after
-    loading. `largest`: bytes of a document.
-    """
-
-    inbox: Path | None = None
-    largest: Whole = Field(default=20_000_000, gt=0)
-
-    @field_validator("inbox")
-    @classmethod
-    def _beside_the_file(cls, inbox: Path | None, info: ValidationInfo) -> Path | None:
-        return None if inbox is None else _beside(info, str(inbox))
-
-
 class DatabaseSettings(Strict):
     """Where the mirror lives. A SQLite path is absolute after loading; its folder need not exist.
 
-    `keep_notices`: how long webhooks and finished full syncs are kept. `keep_changes`: how long journal entries are,
-    None for ever: a trimmed journal no longer gives all live rows when it is replayed.
+    `keep_webhooks`: how long webhooks and finished full syncs are kept. `keep_changes`: how long journal entries are,
+    None for ever. Replaying a trimmed journal no longer gives all live rows.
     """
 
     url: str = Field(default="sqlite:///var/erpmirror.db", repr=False, validate_default=True)
@@ -235,7 +74,7 @@ class DatabaseSettings(Strict):
             raise ValueError(f"{parsed.drivername} is not supported; {_DATABASES}")
         if parsed.host or parsed.database in {None, "", ":memory:"} or str(parsed.database).startswith("file:"):
             raise ValueError(f"SQLite needs a file that all processes share; {_DATABASES}")
-        return parsed.set(database=str(_beside(info, str(parsed.database)))).render_as_string(hide_password=False)
+        return parsed.set(database=str(beside_file(info, str(parsed.database)))).render_as_string(hide_password=False)
 
 
 class BrokerSettings(Strict):
@@ -248,7 +87,7 @@ class BrokerSettings(Strict):
     def _known_transport(cls, url: str, info: ValidationInfo) -> str:
         scheme, separator, rest = url.partition("://")
         if scheme == "filesystem" and rest[:1] == "/" and rest[1:]:
-            return f"filesystem:///{_beside(info, rest[1:])}"
+            return f"filesystem:///{beside_file(info, rest[1:])}"
         if scheme not in {"redis", "rediss", "amqp", "amqps"} or not separator or not rest:
             raise ValueError(_BROKERS)
         return url
@@ -262,10 +101,6 @@ class BrokerSettings(Strict):
 
 _DATABASES = 'write "sqlite:///var/erpmirror.db" or "postgresql+psycopg://user:password@host/name"'
 _BROKERS = 'write "filesystem:///var/broker", "redis://host:6379/0" or "amqp://user:password@host:5672//"'
-
-
-def _beside(info: ValidationInfo, path: str) -> Path:
-    return (info.context["folder"] if info.context else Path.cwd()) / path
 
 
 class ReceiverSettings(Strict):
@@ -284,7 +119,7 @@ class ReceiverSettings(Strict):
     @field_validator("spool")
     @classmethod
     def _beside_the_file(cls, spool: Path, info: ValidationInfo) -> Path:
-        return _beside(info, str(spool))
+        return beside_file(info, str(spool))
 
     @field_validator("root_path")
     @classmethod
@@ -320,7 +155,7 @@ _SECTIONS: dict[str, type[Strict]] = {
 
 
 def load(path: Path, options: Mapping[str, type[Connection]]) -> Settings:
-    """The settings in this file. `options`: system -> its part of a connection's settings. Raises `SettingsError`."""
+    """The settings in this file. `options`: system -> its class of connections. Raises `SettingsError`."""
     file = path.absolute()
     content = _parse(file)
     loader = _Loader(file, options)
@@ -335,7 +170,7 @@ def load(path: Path, options: Mapping[str, type[Connection]]) -> Settings:
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))  # editors on Windows begin with a mark
+        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))  # editors on Windows write a byte order mark
     except FileNotFoundError:
         raise SettingsError(file, ["there is no such file; `erpmirror init` writes one"]) from None
     except OSError as error:
@@ -371,7 +206,7 @@ class _Loader:
         try:
             return model.model_validate(table, context=self._context)
         except ValidationError as error:
-            # A value whose `${NAME}` is undefined has a complaint already.
+            # A value whose `${NAME}` is undefined was reported by `expanded`.
             reported = {complaint.partition(": ")[0] for complaint in self.complaints}
             found = messages.describe(error, prefix=name, known=[key for key in model.model_fields if key != "name"])
             self.complaints += [each for each in found if each.partition(": ")[0] not in reported]

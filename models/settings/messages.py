@@ -1,4 +1,4 @@
-"""Mistakes in a settings file, said so that whoever made one can mend it. No value is ever repeated."""
+"""Messages about mistakes in a settings file. Each names place and remedy; none repeats a value, which may be secret."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def unknown(place: str, known: Iterable[str]) -> str:
-    """The complaint about a key that nobody knows."""
+    """The complaint about an unknown key."""
     known = sorted(known)
     key = place.rpartition(".")[2]
     guess = did_you_mean(key, known) or f"; known: {', '.join(known)}"
@@ -48,13 +48,13 @@ def _describe(details: ErrorDetails, prefix: str, known: list[str]) -> str:
         case "value_error":
             return f"{place}: {details['ctx']['error']}"
         case _:
-            said = (
+            message = (
                 details["msg"]
                 .replace("Input should", "it should")
                 .replace("tuple", "list")
                 .replace("dictionary", "table")
             )
-            return f"{place}: {said}"
+            return f"{place}: {message}"
 
 
 def _place(prefix: str, location: tuple[int | str, ...]) -> str:
@@ -74,7 +74,7 @@ def _expand(value: Any, place: str, complaints: list[str]) -> Any:
         return [_expand(item, f"{place}[{index}]", complaints) for index, item in enumerate(value)]
     if isinstance(value, str):
         complaints += [f"{place}: {problem}" for problem in _problems(value)]
-        # What the environment holds is not expanded again, so a password may contain "${".
+        # The environment's values are not expanded in turn, so a password may contain "${".
         return _REFERENCE.sub(lambda match: os.environ.get(match[1], ""), value)
     return value
 

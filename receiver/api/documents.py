@@ -15,7 +15,7 @@ from starlette.routing import Route
 from models.bookkeeping import documents
 from models.bookkeeping.documents import State
 from models.mirror import apply
-from models.settings.load import TakesDocuments
+from models.settings.connections import TakesDocuments
 from receiver.http import multipart
 from receiver.http.answers import Answer, AnswerResponse, Count, Object, Sha256, Text, Timestamp
 from receiver.http.errors import ApiError
@@ -169,8 +169,8 @@ def _order(given: list[Part]) -> str | None:
     if len(given) > 1 or any(part.filename is not None for part in given):
         raise multipart.malformed("order_id is one text")
     order = given[0].text.strip() if given else ""
-    if len(order) > documents.LONGEST_ORDER or not order.isprintable():
-        raise multipart.malformed(f"order_id is one line of at most {documents.LONGEST_ORDER} characters")
+    if len(order) > documents.MAX_ORDER_LENGTH or not order.isprintable():
+        raise multipart.malformed(f"order_id is one line of at most {documents.MAX_ORDER_LENGTH} characters")
     return order or None
 
 

@@ -110,7 +110,7 @@ def _database(database: Database) -> str:
 
 
 def _workers(database: Database) -> str:
-    return "; ".join(sign.wrong for sign in canary.queue_health(database) if sign.wrong is not None) or "ok"
+    return "; ".join(sign.problem for sign in canary.queue_health(database) if sign.problem is not None) or "ok"
 
 
 def _broker(alive: Callable[[], None]) -> str:

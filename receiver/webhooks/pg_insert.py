@@ -47,7 +47,7 @@ class PgInserter:
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = await self._open()
-            await self._connection.execute(webhooks.APPEND, (None, webhooks.packed(accepted)), prepare=True)
+            await self._connection.execute(webhooks.APPEND, (None, webhooks.as_json(accepted)), prepare=True)
         except (psycopg.Error, OSError, ValueError) as error:
             answered = self._connection is not None and not self._connection.closed
             if answered and isinstance(error, psycopg.OperationalError):

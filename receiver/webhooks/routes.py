@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models.bookkeeping.webhooks import AcceptedWebhook
-from models.settings.load import SendsWebhooks
+from models.settings.connections import SendsWebhooks
 from receiver.http import client_address
 from receiver.http.answers import AnswerResponse, Ok
 from receiver.http.client_address import NetworkAllowList

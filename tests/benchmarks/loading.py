@@ -49,7 +49,7 @@ def ours(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[flo
             loop.full_sync(mine)
         yield time.perf_counter() - began
         with database.begin() as tx:
-            streams.change(tx, "shop", "orders", full_due_at=database.now(tx))
+            streams.update(tx, "shop", "orders", full_due_at=database.now(tx))
 
 
 def dlt(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[float]:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from models.durations import spell
-from models.settings.load import Duration
+from models.settings.connections import Duration
 
 
 @pytest.mark.parametrize(

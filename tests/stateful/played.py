@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.values import Chunk, End, Line, Snapshot, Tombstone
 from tests.stateful.staging import stop
-from workers.errors import Busy, SetAside, TryLater, VendorError
+from workers.errors import BusyError, SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ vendors: dict[str, Vendor] = {}
 
 FAILURES: dict[str, Callable[[], Exception]] = {
     "unreachable": lambda: TryLater("503"),
-    "not this one": lambda: TryLater("try again", shuts_gate=False),
-    "busy": lambda: Busy("another request is served"),
+    "not this one": lambda: TryLater("try again", closes_gate=False),
+    "busy": lambda: BusyError("another request is served"),
     "refused": lambda: SetAside("this one cannot be shown"),
     "forbidden": lambda: SetAside("access denied", whole_resource=True),
     "decoding error": lambda: TypeError("not what was expected"),

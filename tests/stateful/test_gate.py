@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from models.db import tables
-from models.settings.load import Connection
+from models.settings.connections import Connection
 from tests.stateful.running import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
 from tests.stateful.staging import Died, MonotonicClock, Staged, Worker, staged
-from workers.gate import gate
+from workers.gate import gate, timing
 from workers.gate.gate import Gate, Lease
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Gates(Counted):
     def acquire(self, connection: int, subject: str | None, ahead: float, dies: bool) -> None:  # noqa: FBT001
         mine, other = self.connections[connection]
         watch = MonotonicClock(self.clock, ahead=ahead)
-        at = Gate(self.database, mine, sharing=[other], stopwatch=watch)
+        at = Gate(self.database, mine, same_account=[other], timer=watch)
         held, began = self.held, self.clock.now
         worker = Worker(partial(at.acquire, subject))
         worker.step()
@@ -171,7 +171,7 @@ class Gates(Counted):
 
     def _sends(self, holder: Holder) -> None:
         assert self.clock.now == holder.lease.sent_at
-        assert holder.until - holder.lease.sent_at <= TIMEOUT + gate.GRACE
+        assert holder.until - holder.lease.sent_at <= TIMEOUT + timing.GRACE
         if holder in self.held:  # a holder past its lease may overlap with others
             self._keeps_pace()
             self.sent.append(self.clock.now)
@@ -192,11 +192,11 @@ class Gates(Counted):
         holder = self._one(number)
         before = holder.until
         if by_heartbeat:
-            due = holder.watch.monotonic() - holder.lease.renewed_at > (TIMEOUT + gate.GRACE).total_seconds() / 3
+            due = holder.watch.monotonic() - holder.lease.renewed_at > (TIMEOUT + timing.GRACE).total_seconds() / 3
             if due and self._proves(holder, lambda: holder.gate.heartbeat(holder.lease)):
-                holder.until = self.clock.now + TIMEOUT + gate.GRACE
+                holder.until = self.clock.now + TIMEOUT + timing.GRACE
         elif self._proves(holder, lambda: self._write(lambda c: holder.gate.renew(c, holder.lease), dies=dies)):
-            holder.until = before if dies else self.clock.now + TIMEOUT + gate.GRACE
+            holder.until = before if dies else self.clock.now + TIMEOUT + timing.GRACE
 
     @precondition(lambda self: self._awake())
     @rule(number=which, answered=st.booleans(), dies=seldom)
@@ -269,7 +269,7 @@ class Gates(Counted):
         """All workers die; after the length of a lease the gate is free."""
         while self.alive:
             self.dies(0)
-        self.clock.now = max(self.clock.now + TIMEOUT + gate.GRACE + gate.MOMENT, self.closed_until)
+        self.clock.now = max(self.clock.now + TIMEOUT + timing.GRACE + timing.MOMENT, self.closed_until)
         if hasattr(self, "connections"):
             self.acquire(0, None, ahead=0.0, dies=False)
             assert 1 == len(self.alive)

@@ -12,7 +12,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from models.bookkeeping import inbox, parked, webhooks
 from models.db import tables
-from models.settings.load import Connection
+from models.settings.connections import Connection
 from models.values import Cause, Lane, ObjectRef
 from tests.stateful.running import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
 from tests.stateful.staging import MonotonicClock, Staged, staged
@@ -75,7 +75,7 @@ class Inbox(Counted):
         database.empty()
         self.database, self.clock = database, database.clock
         watch = MonotonicClock(self.clock, ahead=1e6)
-        self.gate = gate.Gate(database, Account(name=NAME, concurrency=WORKERS), stopwatch=watch)
+        self.gate = gate.Gate(database, Account(name=NAME, concurrency=WORKERS), timer=watch)
         self.rows: dict[str, Row] = {}
         self.news: dict[str, int] = {}
         self.just_enqueued: set[str] = set()
@@ -175,7 +175,7 @@ class Inbox(Counted):
         found: list[gate.Lease] = []
         with_it = [each for each in self.fetches.values() if each.until is not None and each.until > self.clock.now]
         try:
-            found.append(self.gate.acquire(f"goods\n{fetch.item.key}", begin=self._begin(fetch, dies=dies)))
+            found.append(self.gate.acquire(f"goods\n{fetch.item.key}", on_acquire=self._begin(fetch, dies=dies)))
         except (RolledBackError, gate.GateClosed):
             del self.fetches[worker]
             return

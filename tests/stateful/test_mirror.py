@@ -20,7 +20,7 @@ from tests.stateful import played
 from tests.stateful.mirror_rules import NAME, RESOURCES, Watch, parts
 from tests.stateful.running import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
 from tests.stateful.staging import Died, MonotonicClock, Staged, Worker, staged
-from tests.workers.vendor_harness import beside
+from tests.workers.vendor_harness import connectors_in
 from workers import configuration, context
 from workers.context import ConnectionContext
 from workers.demo.compare import compare
@@ -53,7 +53,7 @@ class Timed(ConnectionContext):
 
     @cached_property
     def gate(self) -> gate.Gate:
-        return gate.Gate(self.database, self.options, stopwatch=MonotonicClock(self.database.clock))
+        return gate.Gate(self.database, self.options, timer=MonotonicClock(self.database.clock))
 
 
 class Mirroring(Counted):
@@ -263,7 +263,7 @@ class Mirroring(Counted):
         with self.database.begin() as tx:
             now = self.database.now(tx)
             for resource in RESOURCES:
-                streams.change(tx, NAME, resource, due_at=now, full_due_at=now)
+                streams.update(tx, NAME, resource, due_at=now, full_due_at=now)
         self._work()
         self.database.clock.pass_by(60)
         self._work()
@@ -310,7 +310,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     """The settings of a connection to the vendor that the test plays."""
     file = tmp_path / "erpmirror.toml"
     file.write_text(table(NAME, {"system": "played", "url": ADDRESS, "api_key": "very-secret"}), encoding="utf-8")
-    with beside(Path(__file__).parent / "systems"):
+    with connectors_in(Path(__file__).parent / "systems"):
         yield configuration.load(file)
 
 

@@ -86,7 +86,7 @@ def test_settings_that_are_shown_show_no_secret(connect: Connect) -> None:
 
 def test_a_lasting_desk_leaves_its_line_to_the_vendor_open(connect: Connect) -> None:
     with connect() as six:
-        lasting = context.connection_context(six.database, six.settings, "six", lasting=True)
+        lasting = context.connection_context(six.database, six.settings, "six", keeps_client=True)
         clients = []
         for _ in range(2):
             with lasting.work_session() as session:
@@ -98,7 +98,7 @@ def test_a_lasting_desk_leaves_its_line_to_the_vendor_open(connect: Connect) -> 
 
 def test_after_a_shift_that_broke_off_the_vendor_is_called_anew(connect: Connect) -> None:
     with connect() as six:
-        lasting = context.connection_context(six.database, six.settings, "six", lasting=True)
+        lasting = context.connection_context(six.database, six.settings, "six", keeps_client=True)
         clients = []
         with suppress(TimeoutError), lasting.work_session() as session:
             clients.append(session.client)

@@ -71,18 +71,18 @@ def _arguments(kind):
 """,
     "client": """
 from datetime import datetime
-from models.values import Chunk, End, Line, Mention, Received, Snapshot, Tombstone, Unreadable, Withheld
-from workers.connectors.contract import Greeting
+from models.values import Chunk, End, Line, ObjectRef, Received, Snapshot, Tombstone, Unreadable, Withheld
+from workers.connectors.contract import CheckResult
 from workers.connectors.http import Http
-from workers.errors import Busy, Closed, NotForUs, SetAside
+from workers.errors import BusyError, ClosedError, NotForUs, SetAside
 
 class Killed(BaseException):
     pass
 
 class Client:
-    def __init__(self, options, wire):
+    def __init__(self, options, runtime):
         key = options.api_key.get_secret_value()
-        self._http = Http(wire, base_url=options.url, timeout=options.timeout, headers={"X-Key": key})
+        self._http = Http(runtime, base_url=options.url, timeout=options.timeout, headers={"X-Key": key})
 
     def close(self):
         self._http.close()
@@ -111,7 +111,7 @@ class Client:
             yield Chunk(
                 snapshots=received or [Snapshot(key, raw) for key, raw in chunk.get("snapshots", {}).items()],
                 lines=[Line(*line) for line in chunk.get("lines", ())],
-                mentions=[Mention(*mention) for mention in chunk.get("mentions", ())],
+                refs=[ObjectRef(*ref) for ref in chunk.get("refs", ())],
                 unreadable=[Unreadable(*row) for row in chunk.get("unreadable", ())],
                 end=None if end is None else End(**end),
             )
@@ -121,7 +121,7 @@ class Client:
 
     def check(self):
         reply = self._asked("/check")
-        return Greeting(str(reply.json()), reply.date)
+        return CheckResult(str(reply.json()), reply.date)
 
     def probe(self, resource):
         return str(self._asked("/check").json())
@@ -138,28 +138,29 @@ class Client:
             case 403:
                 raise SetAside(said, whole_resource=True)
             case 409:
-                raise Busy(said)
+                raise BusyError(said)
             case 410:
                 raise NotForUs(said)
             case 423:
-                raise Closed("closed", until=datetime.fromisoformat(said))
+                raise ClosedError("closed", until=datetime.fromisoformat(said))
         return reply
 """,
 }
 
-ELSEWHERE = """
+SYNC_SCRIPT = """
 import sys
 from datetime import datetime
 from pathlib import Path
 
 folder, file, url, now, name = sys.argv[1:]
-from workers import configuration, connectors, desk, ingest
+from workers import configuration, connectors, context
+from workers.ingest import loop
 from models.db.database import Database
 
 connectors.__path__.append(folder)
 clock = datetime.fromisoformat(now)
 database = Database(url, clock=lambda: clock)
-ingest.look(desk.desk(database, configuration.load(Path(file)), name))
+loop.sync(context.connection_context(database, configuration.load(Path(file)), name))
 """
 """What `Six.look_elsewhere` runs."""
 
@@ -177,7 +178,7 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
-    def pass_by(self, **duration: float) -> None:
+    def advance(self, **duration: float) -> None:
         self.now += timedelta(**duration)
 
 
@@ -195,7 +196,7 @@ class Vendor:
         self.listing: dict[str, Callable[[str | None], Chunks]] = {}
         self.instead: dict[str, list[tuple[int, dict[str, str], str]]] = {}
         self.meanwhile: dict[str, Callable[[], None]] = {}
-        self.away: tuple[int, dict[str, str], str] | None = None
+        self.outage: tuple[int, dict[str, str], str] | None = None
         self.stuck = False
         self.asked: list[str] = []
         self.cursors: list[str | None] = []
@@ -211,10 +212,10 @@ class Vendor:
         return answer
 
     def _instead(self, path: str) -> Response | None:
-        answers = [self.away] if self.away is not None else self.instead.get(path)
+        answers = [self.outage] if self.outage is not None else self.instead.get(path)
         if not answers:
             return None
-        stays = self.away is not None or (self.stuck and len(answers) == 1)
+        stays = self.outage is not None or (self.stuck and len(answers) == 1)
         status, headers, body = answers[0] if stays else answers.pop(0)
         return Response(body, status, headers)
 
@@ -265,10 +266,10 @@ class BaseHarness(Generic[V]):
     def context(self) -> ConnectionContext:
         return context.connection_context(self.database, self.settings, self.name)
 
-    def look(self) -> WorkSession:
+    def sync(self) -> WorkSession:
         return loop.sync(self.context)
 
-    def read(self) -> WorkSession:
+    def full_sync(self) -> WorkSession:
         return loop.full_sync(self.context)
 
     def work(self) -> None:
@@ -276,39 +277,39 @@ class BaseHarness(Generic[V]):
         for _ in range(100):
             look, read = due_work.has_work(self.context, due.load(self.database))
             if read:
-                self.read()
+                self.full_sync()
             if look:
-                self.look()
+                self.sync()
             if not (look or read):
                 return
         raise AssertionError("there is always something due")
 
-    def read_again(self, resource: str = "goods") -> None:
+    def full_sync_again(self, resource: str = "goods") -> None:
         """A full reading, as if its schedule had come round."""
         self.change(resource, full_due_at=self.clock.now)
-        self.read()
+        self.full_sync()
 
-    def read_twice(self, resource: str = "goods") -> None:
+    def full_sync_twice(self, resource: str = "goods") -> None:
         """A full reading and, after what it lacked has rested, the one that confirms it."""
-        self.read_again(resource)
-        self.clock.pass_by(minutes=1)
+        self.full_sync_again(resource)
+        self.clock.advance(minutes=1)
         self.work()
 
-    def in_time(self, until: Callable[[], bool], *, hours: float = 1) -> None:
+    def run_until(self, until: Callable[[], bool], *, hours: float = 1) -> None:
         """Let time pass until then, from one moment at which something is due to the next, with a worker for it."""
         end = self.clock.now + timedelta(hours=hours)
         while not until():
             assert self.clock.now < end, f"not within {hours} h: {self.inbox()} {self.stream()}"
             look, read = due_work.has_work(self.context, due.load(self.database))
-            for wanted, work in ((read, self.read), (look, self.look)):
+            for wanted, work in ((read, self.full_sync), (look, self.sync)):
                 with suppress(RuntimeError):  # a mistake of ours: Celery logs it and takes the next message
                     _ = wanted and work()
             self.clock.now = min(self._next_due(), end)
 
-    def hours_pass(self, hours: float) -> None:
+    def run_for(self, hours: float) -> None:
         """The same, without anything to wait for."""
         end = self.clock.now + timedelta(hours=hours)
-        self.in_time(lambda: self.clock.now >= end, hours=hours)
+        self.run_until(lambda: self.clock.now >= end, hours=hours)
 
     def _next_due(self) -> datetime:
         i, s, g = tables.inbox.c, tables.streams.c, tables.gates.c
@@ -320,23 +321,23 @@ class BaseHarness(Generic[V]):
         at_least, at_most = now + timedelta(seconds=1), now + timedelta(minutes=5)
         return max(at_least, min([at_most, *moments]))
 
-    def look_elsewhere(self) -> subprocess.Popen[bytes]:
+    def sync_in_subprocess(self) -> subprocess.Popen[bytes]:
         """A worker of its own, which looks once, by the clock as it stands."""
         folder = str(self.settings.file.parent / "systems")
         url = self.database.url.render_as_string(hide_password=False)
         words = [folder, str(self.settings.file), url, self.clock.now.isoformat(), self.name]
-        return subprocess.Popen([sys.executable, "-c", ELSEWHERE, *words], stdout=subprocess.DEVNULL)
+        return subprocess.Popen([sys.executable, "-c", SYNC_SCRIPT, *words], stdout=subprocess.DEVNULL)
 
     def change(self, resource: str = "goods", **values: Any) -> None:
         with self.database.begin() as tx:
-            streams.change(tx, self.name, resource, **values)
+            streams.update(tx, self.name, resource, **values)
 
-    def aside(self, look: Callable[[], object]) -> threading.Thread:
+    def in_thread(self, work: Callable[[], object]) -> threading.Thread:
         """Let another worker do this."""
 
         def guarded() -> None:
             try:
-                look()
+                work()
             except BaseException as error:  # noqa: BLE001 - a thread's failure must reach the test
                 self.failures.append(error)
 
@@ -344,7 +345,9 @@ class BaseHarness(Generic[V]):
         thread.start()
         return thread
 
-    def ref(self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK) -> None:
+    def enqueue(
+        self, *keys: str, resource: str = "goods", lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK
+    ) -> None:
         with self.database.begin() as tx:
             inbox.enqueue(
                 tx,
@@ -435,7 +438,7 @@ def connected(
         (put / "sixth" / f"{name}.py").write_text(text, encoding="utf-8")
     clock, vendor = Clock(), Vendor()
     database._clock = clock
-    with beside(put), ExitStack() as stack:
+    with connectors_in(put), ExitStack() as stack:
         url, line = stack.enter_context(served(vendor.app)), None
         if on_a_line:
             line = stack.enter_context(TcpProxy(url))
@@ -454,7 +457,7 @@ def connected(
 
 
 @contextmanager
-def beside(folder: Path) -> Iterator[None]:
+def connectors_in(folder: Path) -> Iterator[None]:
     """Have the connector folders in there found beside ours."""
     connectors.__path__.append(str(folder))
     try:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from models.db.database import Database
-    from models.settings.load import Connection, Settings
+    from models.settings.connections import Connection
+    from models.settings.load import Settings
     from workers.context import ConnectionContext
 
 Config = Annotated[

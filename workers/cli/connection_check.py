@@ -72,10 +72,10 @@ class ConnectionCheck:
 
     def _ended(self, what: str, ended: VendorError | GateClosed, remedy: str | None) -> Proof:
         """The result where there was no answer. Closed hours are no failure."""
-        from workers.errors import Closed
+        from workers.errors import ClosedError
         from workers.gate.gate import GateClosed
 
-        if isinstance(ended, Closed):
+        if isinstance(ended, ClosedError):
             return self._proof(what, f"closed until {_moment(ended.until)}: {ended}")
         if isinstance(ended, GateClosed):
             says = f"not checked: the account's gate is closed until {_moment(ended.until)}: {ended}"
@@ -126,7 +126,7 @@ class ConnectionCheck:
 
     def _handed_in(self, resource: Resource) -> Proof:
         """Nothing is sent to the vendor before a document is handed in, but its watched folder can be checked."""
-        from models.settings.load import TakesDocuments
+        from models.settings.connections import TakesDocuments
 
         inbox = self._context.options.inbox if isinstance(self._context.options, TakesDocuments) else None
         if inbox is None:

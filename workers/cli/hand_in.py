@@ -81,14 +81,14 @@ def _checked_order(order: str | None) -> str | None:
     from models.bookkeeping import documents
 
     order = (order or "").strip()
-    if len(order) > documents.LONGEST_ORDER or not order.isprintable():
-        raise errors.Problem(f"--order is one line of at most {documents.LONGEST_ORDER} characters")
+    if len(order) > documents.MAX_ORDER_LENGTH or not order.isprintable():
+        raise errors.Problem(f"--order is one line of at most {documents.MAX_ORDER_LENGTH} characters")
     return order or None
 
 
 def _check_files(at: ConnectionContext, files: Sequence[Path]) -> None:
     """Check all of them before the first is handed in, so that a mistyped line can be repeated."""
-    from models.settings.load import TakesDocuments
+    from models.settings.connections import TakesDocuments
 
     largest = at.options.largest if isinstance(at.options, TakesDocuments) else 0
     wrong = [f"  {_shown(path)}: {reason}" for path in files if (reason := _wrong(path, largest))]
@@ -154,7 +154,7 @@ def _moves(at: ConnectionContext, kind: str, sha256: str) -> bool:
     from workers.cli import progress
 
     standing = _standing(at, kind, sha256)
-    if standing is None or standing.due_at is None or standing.ref != "due":
+    if standing is None or standing.due_at is None or standing.inbox_state != "due":
         return False
     if any(each.state != "open" for each in progress.progress(at, [kind])):
         return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from models.durations import spell
 
 if TYPE_CHECKING:
-    from models.settings.load import Connection
+    from models.settings.connections import Connection
     from workers.errors import VendorError
     from workers.gate.gate import GateClosed
 
@@ -63,22 +63,22 @@ def login_keys(options: Connection) -> list[str]:
 
 def _of_delay(ended: VendorError | GateClosed, table: str) -> str | None:
     """What to do about a failure that may pass. Closed hours need no remedy."""
-    from workers.errors import Busy, Closed, TimedOut, TryLater
+    from workers.errors import BusyError, ClosedError, TimedOutError, TryLater
     from workers.gate.gate import GateClosed
 
     url = f"`url` in {table}"
     match ended:
-        case Closed():
+        case ClosedError():
             return None
         case GateClosed():
             remedy = f"wait until {ended.until:%Y-%m-%d %H:%M:%S} UTC"
-        case Busy():
+        case BusyError():
             remedy = "the vendor is serving another client: wait a minute"
-        case TimedOut():
+        case TimedOutError():
             remedy = f"check {url} and the network; for a slow vendor set a longer `timeout` there"
         case TryLater(after=after) if after is not None:
             remedy = f"wait {spell(after)}, as the vendor asks"
-        case TryLater(shuts_gate=False):
+        case TryLater(closes_gate=False):
             remedy = f"the answer is not the vendor's, or incomplete: check {url}"
         case _:
             remedy = f"check {url} and the network; if the vendor has an outage, wait"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from workers.errors import TryLater
-from workers.gate import gate
+from workers.gate import gate, timing
 from workers.ingest import failures
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _send(context: ConnectionContext, question: Callable[[Client], Any]) -> Any:
 
 def _is_hopeless(context: ConnectionContext, shut: gate.GateClosed) -> bool:
     """Whether the gate is shut for longer than a person waits. Who is asking may leave long before his lease ends."""
-    return shut.until - context.now() > max(_PATIENCE, context.options.timeout + gate.GRACE + gate.MOMENT)
+    return shut.until - context.now() > max(_PATIENCE, context.options.timeout + timing.GRACE + timing.MOMENT)
 
 
 def _answer(session: WorkSession, lease: gate.Lease, question: Callable[[Client], Any]) -> Any:
@@ -94,7 +94,7 @@ def _answer(session: WorkSession, lease: gate.Lease, question: Callable[[Client]
         with failures.classify(context):
             answer = question(session.client)
     except TryLater as late:
-        if late.shuts_gate:
+        if late.closes_gate:
             with suppress(gate.LeaseLost), context.database.begin() as tx:
                 context.gate.release_and_back_off(tx, lease, reason=str(late), after=late.after, counts=True)
         raise

@@ -30,7 +30,7 @@ def lines(loaded: Settings, database: Database) -> Iterator[Served]:
 
     yield _broker(loaded, database)
     for sign in canary.queue_health(database):
-        yield Served(sign.summary, ok=sign.wrong is None)
+        yield Served(sign.summary, ok=sign.problem is None)
 
 
 def show(loaded: Settings, database: Database) -> None:

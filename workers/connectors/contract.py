@@ -43,7 +43,16 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Protocol
 
-from models.settings.load import Connection, Duration, Network, Secret, SendsWebhooks, Strict, TakesDocuments, Url
+from models.settings.connections import (
+    Connection,
+    Duration,
+    Network,
+    Secret,
+    SendsWebhooks,
+    Strict,
+    TakesDocuments,
+    Url,
+)
 from models.values import Chunk, Document, JsonObject, Notes, Shape, Snapshot, Tombstone, Withheld
 
 __all__ = [

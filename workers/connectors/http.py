@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from models import exact
-from workers.errors import SetAside, TimedOut, TooLarge, TryLater, VendorError
+from workers.errors import SetAside, TimedOutError, TooLargeError, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -64,7 +64,7 @@ class Reply:
             return exact.loads(self.body)
         except ValueError:
             excerpt = words(self.body, hidden=self.hidden)
-            raise TryLater(f"the answer is not JSON: {excerpt}", shuts_gate=False) from None
+            raise TryLater(f"the answer is not JSON: {excerpt}", closes_gate=False) from None
 
 
 class Streamed:
@@ -154,7 +154,7 @@ class _Deadline:
 
     def _raise_if_expired(self) -> None:
         if self.expired:
-            raise TimedOut(f"the answer was not complete within {self._seconds:g} s")
+            raise TimedOutError(f"the answer was not complete within {self._seconds:g} s")
 
 
 class Http:
@@ -251,16 +251,16 @@ class Http:
             case httpx.ConnectTimeout():
                 return TryLater(f"{host}: no connection within {self._timeout:g} s", refused=True)
             case httpx.TimeoutException():
-                return TimedOut(f"no answer within {self._timeout:g} s ({name})")
+                return TimedOutError(f"no answer within {self._timeout:g} s ({name})")
             case httpx.LocalProtocolError() | httpx.InvalidURL():
                 # The library's message is left out: it quotes the header, which may hold the key.
                 return SetAside(f"the request cannot be sent: its URL or a header is malformed ({name})")
             case httpx.ConnectError():
                 return TryLater(f"{host}: {str(error) or name}", refused=True)
             case httpx.DecodingError():
-                return TryLater(f"{host}: {error}", shuts_gate=False)
+                return TryLater(f"{host}: {error}", closes_gate=False)
         return (
-            TimedOut(f"no answer within {self._timeout:g} s")
+            TimedOutError(f"no answer within {self._timeout:g} s")
             if deadline.expired
             else TryLater(f"{host}: {str(error) or name}")
         )
@@ -279,7 +279,7 @@ class Http:
             waited += time.monotonic() - started  # only the wait for the vendor, not the time that the caller takes
             if waited > self._timeout:
                 if received < _MIN_PROGRESS:
-                    raise TimedOut(f"the answer stalled: {received} bytes in {waited:.0f} s")
+                    raise TimedOutError(f"the answer stalled: {received} bytes in {waited:.0f} s")
                 waited, received = 0.0, 0
             yield chunk
             started = time.monotonic()
@@ -316,7 +316,7 @@ def _raise_for_status(response: httpx.Response, deadline: _Deadline, hidden: Cal
 def _excerpt_bytes(chunks: Iterator[bytes]) -> bytes:
     """The bytes of a body that an error message quotes, or fewer if the body breaks off."""
     body = bytearray()
-    with suppress(httpx.TransportError, httpx.DecodingError, TimedOut):
+    with suppress(httpx.TransportError, httpx.DecodingError, TimedOutError):
         for chunk in chunks:
             body += chunk
             if len(body) > 4 * _EXCERPT:
@@ -352,5 +352,5 @@ def _bounded(chunks: Iterator[bytes], largest: int) -> bytes:
     for chunk in chunks:
         body += chunk
         if len(body) > largest:
-            raise TooLarge(f"the answer is larger than {largest / 2**20:g} MiB")
+            raise TooLargeError(f"the answer is larger than {largest / 2**20:g} MiB")
     return bytes(body)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import ijson
 
 from models import exact
-from workers.errors import SetAside, TooLarge
+from workers.errors import SetAside, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +99,7 @@ class Pieces:
             piece += more
         self._record_bytes += len(piece)
         if self._record_bytes > LARGEST_RECORD:
-            raise TooLarge(f"a record of the answer is larger than {LARGEST_RECORD / 2**20:g} MiB")
+            raise TooLargeError(f"a record of the answer is larger than {LARGEST_RECORD / 2**20:g} MiB")
         return bytes(piece)
 
     def ended(self) -> None:

@@ -19,9 +19,9 @@ from models.bookkeeping.documents import State
 from models.failpoints import Point
 from models.mirror import apply, schema_evolution
 from workers.errors import SetAside, TryLater, VendorError
-from workers.gate import gate
+from workers.gate import timing
 from workers.ingest import failures, vendor_schema
-from workers.ingest.unit_of_work import BackOff, UnitOfWork, proved, release, renew
+from workers.ingest.unit_of_work import BackOff, UnitOfWork, release, renew, under_lease
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from workers.connectors.contract import Resource
     from workers.context import ConnectionContext, WorkSession
     from workers.gate.gate import Lease
-    from workers.ingest.unit_of_work import Proof
+    from workers.ingest.unit_of_work import LeaseStep
 
 log = structlog.get_logger()
 
-_TRIES = 10
+_LOCKED_TABLE_TRIES = 10
 """How often, some seconds each, a locked table is waited for after the answer."""
 
 
 def send(session: WorkSession, resource: Resource, item: Item) -> None:
     """Have a document read and write what was read, or move it by the fate of the request.
 
-    Raises `gate.Shut`, and `gate.LeaseLost` where the answer came too late to be kept.
+    Raises `gate.GateClosed`, and `gate.LeaseLost` where the answer came too late to be kept.
     """
     context, target = session.context, session.context.target(resource)
 
@@ -52,15 +52,18 @@ def send(session: WorkSession, resource: Resource, item: Item) -> None:
         target = context.target(resource, vendor_schema.stream_of(tx, context, resource))
 
     # What rests with its resource is not sent.
-    with suppress(vendor_schema.Resting), session.acquire(f"{resource.name}\n{item.key}", begin=begin) as lease:
-        document = _begun(context, lease, target, item)
+    with (
+        suppress(vendor_schema.ResourceNotOpenError),
+        session.acquire(f"{resource.name}\n{item.key}", on_acquire=begin) as lease,
+    ):
+        document = _begin_sending(context, lease, target, item)
         if document is not None:
             failpoints.hit(Point.DOCUMENT_SENDING)
             session.requests += 1
-            _send(session, lease, resource, target, item=item, document=document)
+            _interpret(session, lease, resource, target, item=item, document=document)
 
 
-def _begun(context: ConnectionContext, lease: Lease, target: apply.Target, item: Item) -> Document | None:
+def _begin_sending(context: ConnectionContext, lease: Lease, target: apply.Target, item: Item) -> Document | None:
     """The document, on its way from here on; None if there is nothing to send, and then the slot is given back."""
     try:
         with failures.classify(context):
@@ -72,7 +75,7 @@ def _begun(context: ConnectionContext, lease: Lease, target: apply.Target, item:
         state = documents.state(tx, item)
         if state in {State.WAITING, State.PARKED} and inbox.is_pending(tx, item):
             renew(tx, lease)
-            documents.begin_sending(tx, item, now=tx.now, until=tx.now + context.options.timeout + gate.GRACE)
+            documents.begin_sending(tx, item, now=tx.now, until=tx.now + context.options.timeout + timing.GRACE)
             return documents.load(tx, item)
         release(tx, lease)
         if state is State.SENDING and inbox.is_pending(tx, item):
@@ -82,7 +85,7 @@ def _begun(context: ConnectionContext, lease: Lease, target: apply.Target, item:
     return None
 
 
-def _send(
+def _interpret(
     session: WorkSession, lease: Lease, resource: Resource, target: apply.Target, *, item: Item, document: Document
 ) -> None:
     context = session.context
@@ -92,14 +95,14 @@ def _send(
             failpoints.hit(Point.DOCUMENT_INTERPRETED)
             prepared = _prepared(context, lease, target, found)
     except VendorError as failure:
-        _failed(context, lease, item, failure)
+        _handle_failure(context, lease, item, failure)
         return
     try:
         changes = _write(lease, target, item=item, prepared=prepared)
     except sa.exc.DBAPIError as error:
         if not failures.is_refusal(error):
             raise
-        _failed(context, lease, item, SetAside(failures.refusal(error)))
+        _handle_failure(context, lease, item, SetAside(failures.refusal(error)))
         return
     session.changes += len(changes)
     log.info("interpreted", connection=context.name, resource=resource.name, key=item.key, changes=len(changes))
@@ -107,42 +110,42 @@ def _send(
 
 def _prepared(context: ConnectionContext, lease: Lease, target: apply.Target, found: Snapshot) -> apply.Prepared:
     """Ready to be written. There is no asking again, so a table that somebody's query locks is waited for a while."""
-    for _ in range(_TRIES):
+    for _ in range(_LOCKED_TABLE_TRIES):
         with suppress(schema_evolution.TableLockedError):
             return apply.prepare(context.database, target, [found])
-        with proved(lease, renew):
+        with under_lease(lease, renew):
             pass
     return apply.prepare(context.database, target, [found])
 
 
 def _write(lease: Lease, target: apply.Target, *, item: Item, prepared: apply.Prepared) -> list[Change]:
     with UnitOfWork.under(lease, target, item.cause, journaled=Point.DOCUMENT_JOURNALED) as work:
-        known = documents.answered(work.tx, item, now=work.tx.now)
+        known = documents.mark_interpreted(work.tx, item, now=work.tx.now)
         if known:  # else forgotten meanwhile, and its row with it
             work.apply(prepared, point=True)
         inbox.finish(work.tx, item)
     return work.changes
 
 
-def _failed(context: ConnectionContext, lease: Lease, item: Item, failure: VendorError) -> None:
+def _handle_failure(context: ConnectionContext, lease: Lease, item: Item, failure: VendorError) -> None:
     """Back to waiting where the vendor certainly did not take it, else aside: it may have arrived."""
-    if _refused(failure):
-        with proved(lease, renew) as tx:
+    if _certainly_not_taken(failure):
+        with under_lease(lease, renew) as tx:
             documents.return_to_waiting(tx, item, now=tx.now)
         failures.fail_key(context, lease, item, failure)
         return
     log.warning("document parked", connection=context.name, resource=item.resource, key=item.key, reason=str(failure))
-    proof: Proof = release
-    if isinstance(failure, TryLater) and failure.shuts_gate:  # the others need not follow it into the same failure
-        proof = BackOff(str(failure), failure.after, counts=True)
-    with proved(lease, proof) as tx:
+    lease_step: LeaseStep = release
+    if isinstance(failure, TryLater) and failure.closes_gate:  # the others need not follow it into the same failure
+        lease_step = BackOff(str(failure), failure.after, counts=True)
+    with under_lease(lease, lease_step) as tx:
         if isinstance(failure, TryLater):
             _park(tx, context, item, f"it was sent, but: {failure}")
         else:
             documents.park(tx, item, reason=str(failure))
 
 
-def _refused(failure: VendorError) -> bool:
+def _certainly_not_taken(failure: VendorError) -> bool:
     """Whether the vendor certainly did not take it: nobody answered the call, or it is the resource that he refuses."""
     return (
         failure.refused if isinstance(failure, TryLater) else isinstance(failure, SetAside) and failure.whole_resource

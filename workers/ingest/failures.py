@@ -13,9 +13,9 @@ import structlog
 from models.bookkeeping import inbox, streams
 from models.mirror import schema_evolution
 from models.values import Cause
-from workers.errors import Busy, Closed, NotForUs, SetAside, TryLater, VendorError
-from workers.gate import gate
-from workers.ingest.unit_of_work import BackOff, proved, release, release_unanswered
+from workers.errors import BusyError, ClosedError, NotForUs, SetAside, TryLater, VendorError
+from workers.gate import timing
+from workers.ingest.unit_of_work import BackOff, release, release_unanswered, under_lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from models.db.database import Tx
     from workers.context import ConnectionContext
     from workers.gate.gate import Lease
-    from workers.ingest.unit_of_work import Proof
+    from workers.ingest.unit_of_work import LeaseStep
 
 log = structlog.get_logger()
 
-_MISREAD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+_DECODING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """What a connector raises when an answer is not what it was written for."""
 
 
-_CLOSED_AT_LEAST = timedelta(minutes=5)
+_MIN_CLOSED = timedelta(minutes=5)
 """A vendor who is closed while his hours say that he is open is not asked again at once."""
 
-ATTEMPTS = 8
+MAX_ATTEMPTS = 8
 """So often in a row a key may fail while others are answered, for four minutes at least; then it is a person's."""
 
 _PROGRAM_LIMITS = "54"
@@ -56,22 +56,24 @@ def classify(context: ConnectionContext) -> Iterator[None]:
         failure.args = (context.redact_text(str(failure)),)
         raise
     except schema_evolution.TableLockedError:
-        raise TryLater("the table is locked by somebody's long query", shuts_gate=False, of_vendor=False) from None
-    except _MISREAD as error:
+        raise TryLater("the table is locked by somebody's long query", closes_gate=False, vendors_fault=False) from None
+    except _DECODING_ERRORS as error:
         log.error(
             "answer not understood", connection=context.name, exception=context.redact_text(traceback.format_exc())
         )
         raise SetAside(f"the answer was not understood: {context.redact_text(one_line(error))}") from None
 
 
-def fail_key(context: ConnectionContext, lease: Lease, item: Item, failure: VendorError, *, own: bool = True) -> None:
+def fail_key(
+    context: ConnectionContext, lease: Lease, item: Item, failure: VendorError, *, of_key: bool = True
+) -> None:
     """A fetch failed, or (not its `own`) what had to be asked before it."""
     _log(context, item.resource, failure, key=item.key)
-    proof = _proof(failure, failures=item.attempts)
-    with proved(lease, proof) as tx:
+    lease_step = _lease_step(failure, failures=item.attempts)
+    with under_lease(lease, lease_step) as tx:
         if isinstance(failure, TryLater):
-            until = _rests_until(tx, failure, proof, failures=item.attempts)
-            _postpone(tx, context, item, failure, until=until, own=own)
+            until = _retry_at(tx, failure, lease_step, failures=item.attempts)
+            _postpone(tx, context, item, failure, until=until, of_key=of_key)
         elif isinstance(failure, NotForUs):
             inbox.finish(tx, item)
         elif isinstance(failure, SetAside) and failure.whole_resource:
@@ -81,42 +83,44 @@ def fail_key(context: ConnectionContext, lease: Lease, item: Item, failure: Vend
             inbox.park(tx, item, reason=str(failure))
 
 
-def _postpone(tx: Tx, context: ConnectionContext, item: Item, failure: TryLater, *, until: datetime, own: bool) -> None:
+def _postpone(
+    tx: Tx, context: ConnectionContext, item: Item, failure: TryLater, *, until: datetime, of_key: bool
+) -> None:
     """Later again, or aside: what fails time after time while the others are answered will not heal by itself."""
-    counts = _counts(failure)
-    alone = counts and own and _is_of_key(failure) and context.gate.answered_since(tx, item.tried_at)
-    if alone and item.lone_failures + 1 >= ATTEMPTS and item.cause is not Cause.DOCUMENT:
-        inbox.park(tx, item, reason=f"failed {ATTEMPTS} times while others were answered: {failure}")
+    counts = _counts_as_attempt(failure)
+    alone = counts and of_key and _may_be_this_keys_fault(failure) and context.gate.answered_since(tx, item.tried_at)
+    if alone and item.lone_failures + 1 >= MAX_ATTEMPTS and item.cause is not Cause.DOCUMENT:
+        inbox.park(tx, item, reason=f"failed {MAX_ATTEMPTS} times while others were answered: {failure}")
     else:
         inbox.postpone(tx, item, until=until, reason=str(failure), counts=counts, lone=alone)
 
 
-def _is_of_key(failure: TryLater) -> bool:
+def _may_be_this_keys_fault(failure: TryLater) -> bool:
     """Whether it may be this key's own fault: one request too many (429), or nobody there, is nobody's."""
-    return failure.of_vendor and not failure.refused
+    return failure.vendors_fault and not failure.refused
 
 
 def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failure: VendorError, *, full: bool) -> None:
     """A listing, or the question for a resource's metadata, failed."""
     _log(context, stream.resource, failure)
-    proof = _proof(failure, failures=stream.failures)
-    with proved(lease, proof) as tx:
+    lease_step = _lease_step(failure, failures=stream.failures)
+    with under_lease(lease, lease_step) as tx:
         if not isinstance(failure, TryLater):
             _park_resource(tx, context, stream.resource, failure)
             return
-        until = _rests_until(tx, failure, proof, failures=stream.failures)
+        until = _retry_at(tx, failure, lease_step, failures=stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
-        told: dict[str, Any] = {"last_error": str(failure), "last_error_at": tx.now}
-        if isinstance(failure, Closed):  # nothing is wrong
-            told = {"warning": str(failure)}
-        failures = stream.failures + _counts(failure)
-        streams.change(tx, context.name, stream.resource, failures=failures, **due, **told)
+        values: dict[str, Any] = {"last_error": str(failure), "last_error_at": tx.now}
+        if isinstance(failure, ClosedError):  # nothing is wrong
+            values = {"warning": str(failure)}
+        failures = stream.failures + _counts_as_attempt(failure)
+        streams.update(tx, context.name, stream.resource, failures=failures, **due, **values)
 
 
 def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
     """A crash of ours, or a database that went away: the key waits its turn again, behind the others."""
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
-        until = tx.now + gate.closed_for(item.attempts)
+        until = tx.now + timing.closed_for(item.attempts)
         ours = not isinstance(error, sa.exc.SQLAlchemyError)
         reason = f"broke off: {type(error).__name__}"
         inbox.postpone(tx, item, until=until, reason=reason, counts=True, lone=ours)
@@ -129,12 +133,12 @@ def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *
     """
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
         now = tx.now
-        until = now + gate.closed_for(stream.failures)
+        until = now + timing.closed_for(stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         if not full and not isinstance(error, sa.exc.SQLAlchemyError):
             due["full_due_at"] = now
-        told = {"last_error": f"broke off: {type(error).__name__}", "last_error_at": now}
-        streams.change(tx, context.name, stream.resource, failures=stream.failures + 1, **due, **told)
+        values = {"last_error": f"broke off: {type(error).__name__}", "last_error_at": now}
+        streams.update(tx, context.name, stream.resource, failures=stream.failures + 1, **due, **values)
 
 
 def one_line(error: BaseException | None) -> str:
@@ -150,30 +154,34 @@ def is_refusal(error: sa.exc.DBAPIError) -> bool:
 
 def refusal(error: sa.exc.DBAPIError) -> str:
     """Why the database did not take a row, without the row, which PostgreSQL repeats in its detail."""
-    said = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
-    return f"the database refused a value: {' '.join(said.split())[:200]}"
+    message = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
+    return f"the database refused a value: {' '.join(message.split())[:200]}"
 
 
-def _proof(failure: VendorError, *, failures: int) -> Proof:
+def _lease_step(failure: VendorError, *, failures: int) -> LeaseStep:
     """How the lease ends: the gate shuts where the failure says something about the whole account."""
     if not isinstance(failure, TryLater):
         return release
-    if isinstance(failure, Closed) or not failure.shuts_gate:
+    if isinstance(failure, ClosedError) or not failure.closes_gate:
         return release_unanswered
     # Only news makes the gate shut for longer: what fails again by itself must not keep the others out for minutes.
-    return BackOff(str(failure), failure.after, counts=_counts(failure) and not failures)
+    return BackOff(str(failure), failure.after, counts=_counts_as_attempt(failure) and not failures)
 
 
-def _rests_until(tx: Tx, failure: TryLater, proof: Proof, *, failures: int) -> datetime:
+def _retry_at(tx: Tx, failure: TryLater, lease_step: LeaseStep, *, failures: int) -> datetime:
     """Until when this work rests: as long as the gate is shut, at least."""
-    if isinstance(failure, Closed):
-        return max(failure.until, tx.now + _CLOSED_AT_LEAST)
-    rests = tx.now + gate.closed_for(failures, failure.after)
-    return max(rests, proof.until) if isinstance(proof, BackOff) and proof.until is not None else rests
+    if isinstance(failure, ClosedError):
+        return max(failure.until, tx.now + _MIN_CLOSED)
+    retry_at = tx.now + timing.closed_for(failures, failure.after)
+    return (
+        max(retry_at, lease_step.until)
+        if isinstance(lease_step, BackOff) and lease_step.until is not None
+        else retry_at
+    )
 
 
-def _counts(failure: TryLater) -> bool:
-    return not isinstance(failure, Busy | Closed)
+def _counts_as_attempt(failure: TryLater) -> bool:
+    return not isinstance(failure, BusyError | ClosedError)
 
 
 def _park_resource(tx: Tx, context: ConnectionContext, resource: str, failure: VendorError) -> None:

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_NEWER = timedelta(minutes=1)
+_WAIT_FOR_NEWER_SETTINGS = timedelta(minutes=1)
 """How long a document of a resource that only newer settings have waits for a worker who has them."""
 
 
-class AlreadyClaimed(Exception):
+class AlreadyClaimedError(Exception):
     """Somebody else asks for this key, or has finished it."""
 
 
@@ -50,16 +50,16 @@ def fetch(session: WorkSession, item: Item) -> None:
     if resource is None:
         log.info("not configured", **told)
         with context.database.begin() as tx:
-            _not_ours(tx, item)
+            _settle_unconfigured(tx, item)
         return
     try:
         if resource.handed_in:
             document.send(session, resource, item)
         elif resource.points:
-            _ask(session, resource, item)
+            _fetch_under_lease(session, resource, item)
         else:
             with context.database.begin() as tx:
-                _read_instead(tx, context, item)
+                _full_sync_instead(tx, context, item)
     except gate.LeaseLost:
         log.warning("lease lost", **told)  # the row is still in the inbox
 
@@ -77,12 +77,12 @@ class _Claim:
         item = self._item
         # After a death longer and longer: or the key would come first again as soon as its dead worker's lease is over.
         if not inbox.claim(tx, item, now=tx.now, until=until + backoff(item.attempts)):
-            raise AlreadyClaimed
+            raise AlreadyClaimedError
 
 
-def _ask(session: WorkSession, resource: Resource, item: Item) -> None:
+def _fetch_under_lease(session: WorkSession, resource: Resource, item: Item) -> None:
     context = session.context
-    if item.lone_failures >= failures.ATTEMPTS:
+    if item.lone_failures >= failures.MAX_ATTEMPTS:
         reason = f"{item.lone_failures} attempts broke off without an answer; the workers' log may say why"
         with context.database.begin() as tx:
             inbox.park(tx, item, reason=reason)
@@ -90,47 +90,51 @@ def _ask(session: WorkSession, resource: Resource, item: Item) -> None:
     claim = _Claim(context, resource, item)
     try:
         with (
-            suppress(AlreadyClaimed, vendor_schema.Resting),
-            session.acquire(f"{resource.name}\n{item.key}", begin=claim) as lease,
+            suppress(AlreadyClaimedError, vendor_schema.ResourceNotOpenError),
+            session.acquire(f"{resource.name}\n{item.key}", on_acquire=claim) as lease,
         ):
             session.requests += 1
-            _fetch(session, lease, resource, claim.stream, item=item)
-    except vendor_schema.Undescribed as undescribed:
-        failed = partial(_undescribed, context, item)
-        if vendor_schema.refresh_metadata(session, resource, undescribed.stream, failed):
-            _ask(session, resource, item)
+            _fetch_and_write(session, lease, resource, claim.stream, item=item)
+    except vendor_schema.MetadataNeededError as undescribed:
+        failed = partial(_metadata_failed, context, item)
+        if vendor_schema.fetch_metadata(session, resource, undescribed.stream, failed):
+            _fetch_under_lease(session, resource, item)
 
 
-def _undescribed(context: ConnectionContext, item: Item, lease: Lease, _stream: Stream, failure: VendorError) -> None:
-    failures.fail_key(context, lease, item, failure, own=False)
+def _metadata_failed(
+    context: ConnectionContext, item: Item, lease: Lease, _stream: Stream, failure: VendorError
+) -> None:
+    failures.fail_key(context, lease, item, failure, of_key=False)
 
 
-def _not_ours(tx: Tx, item: Item) -> None:
+def _settle_unconfigured(tx: Tx, item: Item) -> None:
     """Nothing here knows this resource. A document that was accepted waits: its resource is only newer than we are."""
     if item.cause is Cause.DOCUMENT:
-        until = tx.now + _NEWER
+        until = tx.now + _WAIT_FOR_NEWER_SETTINGS
         inbox.postpone(tx, item, until=until, reason="this worker's settings do not have it", counts=False)
     else:
         inbox.finish(tx, item)
 
 
-def _read_instead(tx: Tx, context: ConnectionContext, item: Item) -> None:
+def _full_sync_instead(tx: Tx, context: ConnectionContext, item: Item) -> None:
     """Nobody can ask for one key of this resource: everything is read at once, and answers for all its keys."""
     now = tx.now
     until = now + context.resources[item.resource].full_every
     inbox.lock(tx, connection=context.name)
     if inbox.defer_all(tx, connection=context.name, resource=item.resource, now=now, until=until):
-        streams.change(tx, context.name, item.resource, full_due_at=now)
+        streams.update(tx, context.name, item.resource, full_due_at=now)
 
 
-def _fetch(session: WorkSession, lease: Lease, resource: Resource, stream: Stream, *, item: Item) -> None:
+def _fetch_and_write(session: WorkSession, lease: Lease, resource: Resource, stream: Stream, *, item: Item) -> None:
     context = session.context
     try:
         with failures.classify(context):
-            found = _as_listed(visible_snapshot(session.client.fetch(resource, item.key), item), item)
+            found = _with_listed_token(visible_snapshot(session.client.fetch(resource, item.key), item), item)
             failpoints.hit(Point.FETCHED)
             if isinstance(found, Snapshot):
-                stream = vendor_schema.refresh(session, resource, stream, found.raw, asked_at=lease.sent_at)
+                stream = vendor_schema.refresh_for_new_fields(
+                    session, resource, stream, found.raw, asked_at=lease.sent_at
+                )
             target = context.target(resource, stream)
             prepared = apply.prepare(context.database, target, [found] if isinstance(found, Snapshot) else [])
             failpoints.hit(Point.ROW_PREPARED)
@@ -158,7 +162,7 @@ def visible_snapshot(found: Snapshot | Tombstone | Withheld, item: Item) -> Snap
     return Snapshot(found.key, item.summary | found.mark)
 
 
-def _as_listed(found: Snapshot | Tombstone, item: Item) -> Snapshot | Tombstone:
+def _with_listed_token(found: Snapshot | Tombstone, item: Item) -> Snapshot | Tombstone:
     # What the listing itself showed is what the next listing is compared with: a vendor may show more in a point read.
     return replace(found, listed=item.listed) if isinstance(found, Snapshot) and item.listed is not None else found
 
@@ -197,7 +201,7 @@ def _may_delete(work: UnitOfWork, context: ConnectionContext, resource: Resource
     if deleted or resource.register:
         return True
     if item.approved:
-        if not parked.any_undecided(tx, connection=context.name, resource=resource.name, besides=item.key):
+        if not parked.any_other_deletion_held(tx, connection=context.name, resource=resource.name, key=item.key):
             deletion_guard.record_approval(tx, target, now=tx.now)
         return True
     return deletion_guard.permits(tx, target, count=1, max_deletions=context.options.max_deletions, now=tx.now)

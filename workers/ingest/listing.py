@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_LONGEST_LEASE = 5.0
+_MAX_LEASE_SECONDS = 5.0
 """Seconds for which a full reading keeps the gate from page to page: others have their turn in between."""
 
 
@@ -43,44 +43,44 @@ class _Start:
     page: Page
 
     def __init__(self, session: WorkSession, resource: Resource, *, full: bool) -> None:
-        self._shift, self._resource, self._full = session, resource, full
+        self._session, self._resource, self._full = session, resource, full
 
     def __call__(self, tx: Tx, revision: int, _until: datetime) -> None:
         # A listing holds the gate alone: nobody else moves this position from here on.
-        stream = vendor_schema.stream_of(tx, self._shift.context, self._resource)
+        stream = vendor_schema.stream_of(tx, self._session.context, self._resource)
         if not stream.is_due(tx.now, full=self._full):
             raise _NotDueError
-        self.page = Page(self._shift, stream, self._resource, full=self._full)
+        self.page = Page(self._session, stream, self._resource, full=self._full)
         self.page.begin(tx, revision)
 
 
-def read(session: WorkSession, resource: Resource, *, now: datetime, full: bool) -> None:
+def advance(session: WorkSession, resource: Resource, *, now: datetime, full: bool) -> None:
     """One request of a tick or of a full reading. `now`: the database's clock. Raises `gate.Shut`."""
     context = session.context
     if full and (until := context.options.closed_until(now)) is not None:
         told = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full reading waits for that"
         with context.database.begin() as tx:
-            streams.change(tx, context.name, resource.name, full_due_at=until, warning=told)
+            streams.update(tx, context.name, resource.name, full_due_at=until, warning=told)
         return
     try:
-        _read(session, resource, full=full)
+        _advance(session, resource, full=full)
     except gate.LeaseLost:
         log.warning("lease lost", connection=context.name, resource=resource.name)  # its stream is still due
 
 
-def _read(session: WorkSession, resource: Resource, *, full: bool) -> None:
+def _advance(session: WorkSession, resource: Resource, *, full: bool) -> None:
     try:
-        _list(session, resource, full=full)
-    except vendor_schema.Undescribed as undescribed:
-        if vendor_schema.refresh_metadata(
+        _list_under_lease(session, resource, full=full)
+    except vendor_schema.MetadataNeededError as undescribed:
+        if vendor_schema.fetch_metadata(
             session, resource, undescribed.stream, partial(failures.fail_stream, session.context, full=full)
         ):
-            _list(session, resource, full=full)
+            _list_under_lease(session, resource, full=full)
 
 
-def _list(session: WorkSession, resource: Resource, *, full: bool) -> None:
+def _list_under_lease(session: WorkSession, resource: Resource, *, full: bool) -> None:
     start = _Start(session, resource, full=full)
-    with suppress(_NotDueError, vendor_schema.Resting), session.acquire(begin=start) as lease:
+    with suppress(_NotDueError, vendor_schema.ResourceNotOpenError), session.acquire(on_acquire=start) as lease:
         failpoints.hit(Point.LISTING_BEGUN)
         session.requests += 1
         store_replies(start.page, lease)
@@ -94,8 +94,8 @@ def store_replies(page: Page, lease: Lease) -> None:
             made = replies(page, asked_at=lease.sent_at)
             with prefetch.prefetching(made) if page.full else prefetch.sequential(made) as pieces:
                 for piece in pieces:
-                    page.write(lease, piece, pieces.begin)
-                    if piece.goes_on and not page.next_page():
+                    page.write(lease, piece, pieces.start_next)
+                    if piece.continues and not page.next_page():
                         pieces.close()
                         context.gate.cancel(lease)
                         return
@@ -112,7 +112,7 @@ def replies(page: Page, *, asked_at: datetime) -> Generator[PreparedChunk, None,
         for chunk in page.session.client.list(page.resource, position):
             end = chunk.end
             goes_on = end is not None and end.more and may_go_on()
-            yield page.prepared(chunk, goes_on=goes_on)
+            yield page.prepare(chunk, continues=goes_on)
         if end is None:
             raise SetAside("the connector's listing had no end")
         position = end.cursor
@@ -123,11 +123,16 @@ class LeaseBudget:
 
     def __init__(self, page: Page) -> None:
         self._page = page
-        self._until = min(page.session.deadline, time.monotonic() + _LONGEST_LEASE)
+        self._deadline = min(page.session.deadline, time.monotonic() + _MAX_LEASE_SECONDS)
 
     def __call__(self) -> bool:
         page, context = self._page, self._page.context
-        if not page.full or page.resource.described or context.gate.paced or time.monotonic() > self._until:
+        if (
+            not page.full
+            or page.resource.described
+            or context.gate.is_rate_limited
+            or time.monotonic() > self._deadline
+        ):
             return False
         names = [context.name, *(each.name for each in context.same_account)]
         with context.database.autocommit() as tx:

@@ -66,7 +66,7 @@ def _work(context: ConnectionContext, next_step: Callable[[WorkSession], bool], 
                     break
         except gate.GateClosed as shut:
             log.info("gate closed", connection=context.name, until=shut.until.isoformat(), reason=str(shut))
-    if session.settled:
+    if session.completed_resource:
         with context.database.begin() as tx:
             streams.mark_complete(tx, connection=context.name)
     return session
@@ -138,7 +138,7 @@ def _fetch(session: WorkSession, item: Item) -> None:
 
 def _read(session: WorkSession, stream: Stream, due: Pending, *, full: bool) -> None:
     with _moved(session.context, stream, full=full):
-        listing.read(session, session.context.resources[stream.resource], now=due.now, full=full)
+        listing.advance(session, session.context.resources[stream.resource], now=due.now, full=full)
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def _pending(session: WorkSession, *, full: bool, fold: bool = False) -> Pending
             folded = webhooks.fold(tx, connection=context.name, limit=_FOLD)
             due = _due(tx, context, full=full)
     session.steps += 1
-    session.settled = due.settled
+    session.completed_resource = due.settled
     return replace(due, streams=[row for row in due.streams if row.resource in context.resources])
 
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_LONGEST_KEY = 1000
+_MAX_KEY_BYTES = 1000
 """Bytes. PostgreSQL indexes some 2,700 at most; no vendor's code is a tenth of this."""
 
-_SURELY_SHORT = _LONGEST_KEY // 4
+_SHORT_KEY_CHARACTERS = _MAX_KEY_BYTES // 4
 """Characters, whichever they are."""
 
 
@@ -45,7 +45,7 @@ class PreparedChunk:
 
     chunk: Chunk
     prepared: apply.Prepared | None = None
-    goes_on: bool = False
+    continues: bool = False
 
 
 class Page:
@@ -57,8 +57,8 @@ class Page:
         self.target = session.context.target(resource, stream)
         self.run = stream.full_run
         self.first_revision = stream.full_revision
-        self.surveyed = False
-        self.following: Stream | None = None
+        self.analyzed = False
+        self.next_stream: Stream | None = None
 
     @property
     def cause(self) -> Cause:
@@ -73,11 +73,11 @@ class Page:
             self.run = streams.begin_full_sync(tx, self.stream, revision=revision, cause=self.cause, now=tx.now)
             self.first_revision = revision
         else:
-            streams.begin(tx, self.stream, now=tx.now)
+            streams.record_attempt(tx, self.stream, now=tx.now)
 
     def next_page(self) -> bool:
         """Go on to the next reply; False where somebody had the reading begin anew, or stopped it, meanwhile."""
-        stream = self.following
+        stream = self.next_stream
         if stream is None:
             return False
         self.stream = stream
@@ -85,51 +85,51 @@ class Page:
         self.session.requests += 1
         return True
 
-    def _follow(self, tx: Tx) -> None:
+    def _reload_stream(self, tx: Tx) -> None:
         """Read the stream again, behind its own change: whether the next reply is still wanted."""
         stream = streams.get(tx, self.context.name, self.resource.name)
         if stream is None or stream.full_run != self.run:
-            self.following = None
+            self.next_stream = None
             return
         stream = replace(stream, failures=0)  # the one that is counted since the last page is this one
-        self.following = stream if stream.is_due(tx.now, full=True) else None
+        self.next_stream = stream if stream.is_due(tx.now, full=True) else None
 
-    def prepared(self, chunk: Chunk, *, goes_on: bool) -> PreparedChunk:
+    def prepare(self, chunk: Chunk, *, continues: bool) -> PreparedChunk:
         """The chunk with all done that needs no transaction."""
         chunk = _with_short_keys(chunk)
         try:
             # All but the first reading find most objects as they were.
             known = self.stream.cursor is not None
-            with _decoded():
+            with _malformed_is_temporary():
                 prepared = apply.prepare(self.database, self.target, chunk.snapshots, as_known=known)
             if not (known or self.database.is_sqlite):
                 prepared.encode()
-            return PreparedChunk(chunk, prepared, goes_on)
+            return PreparedChunk(chunk, prepared, continues)
         except schema_evolution.TableLockedError:
-            return PreparedChunk(chunk, None, goes_on)  # perhaps by ourselves: once more when the last one is written
+            return PreparedChunk(chunk, None, continues)  # perhaps by ourselves: once more when the last one is written
 
-    def write(self, lease: Lease, piece: PreparedChunk, meanwhile: Callable[[], None]) -> None:
+    def write(self, lease: Lease, ready: PreparedChunk, meanwhile: Callable[[], None]) -> None:
         """Write one chunk; where the database refuses a value, that row alone is parked.
 
         `meanwhile` is called when there is little to do but to wait for the database.
         """
         failpoints.hit(Point.CHUNK_ARRIVED)
-        chunk = piece.chunk
-        with _decoded():
-            prepared = piece.prepared or apply.prepare(self.database, self.target, chunk.snapshots)
+        chunk = ready.chunk
+        with _malformed_is_temporary():
+            prepared = ready.prepared or apply.prepare(self.database, self.target, chunk.snapshots)
         try:
-            self._commit(lease, chunk, prepared, meanwhile, goes_on=piece.goes_on)
+            self._commit(lease, chunk, prepared, meanwhile, continues=ready.continues)
         except apply.NeedsLayout as stale:
-            with _decoded():
+            with _malformed_is_temporary():
                 prepared = apply.lay_out(self.database, self.target, prepared, stale.keys)
-            self.write(lease, replace(piece, prepared=prepared), meanwhile)
+            self.write(lease, replace(ready, prepared=prepared), meanwhile)
         except sa.exc.DBAPIError as error:
             if not failures.is_refusal(error):
                 raise
             if not chunk.snapshots:
                 raise SetAside(failures.refusal(error)) from error
-            for smaller in _smaller(chunk, failures.refusal(error)):
-                self.write(lease, PreparedChunk(smaller, goes_on=piece.goes_on), meanwhile)
+            for smaller in _split(chunk, failures.refusal(error)):
+                self.write(lease, PreparedChunk(smaller, continues=ready.continues), meanwhile)
 
     def _commit(
         self,
@@ -138,11 +138,13 @@ class Page:
         prepared: apply.Prepared,
         meanwhile: Callable[[], None],
         *,
-        goes_on: bool,
+        continues: bool,
     ) -> None:
         end = chunk.end
-        proof = renew if end is None or goes_on else release
-        with UnitOfWork.under(lease, self.target, self.cause, proof=proof, journaled=Point.CHUNK_JOURNALED) as work:
+        lease_step = renew if end is None or continues else release
+        with UnitOfWork.under(
+            lease, self.target, self.cause, proof=lease_step, journaled=Point.CHUNK_JOURNALED
+        ) as work:
             tx = work.tx
             listed = {each.key: each.listed for each in chunk.snapshots if each.listed is not None}
             # First, because it may find that objects have to be laid out, and then all of this begins again.
@@ -155,17 +157,17 @@ class Page:
                 if end is not None and end.complete:
                     work.delete(self._missing(tx, tx.now), point=False)
             failpoints.hit(Point.CHUNK_APPLIED)
-            self._advance(tx, chunk, tx.now, goes_on=goes_on)
-            if goes_on:
-                self._follow(tx)
+            self._advance(tx, chunk, tx.now, continues=continues)
+            if continues:
+                self._reload_stream(tx)
             failpoints.hit(Point.CHUNK_ADVANCED)
         failpoints.hit(Point.CHUNK_COMMITTED)
-        if self.full and work.changes and not self.surveyed:
+        if self.full and work.changes and not self.analyzed:
             apply.analyze(self.database, self.target)
-            self.surveyed = True
+            self.analyzed = True
         self.session.changes += len(work.changes)
-        told = {"connection": self.context.name, "resource": self.resource.name}
-        log.info("read", **told, objects=_size(chunk), changes=len(work.changes), cause=self.cause.value)
+        names = {"connection": self.context.name, "resource": self.resource.name}
+        log.info("read", **names, objects=_size(chunk), changes=len(work.changes), cause=self.cause.value)
 
     def _record_seen(self, tx: Tx, chunk: Chunk, changes: Sequence[Change]) -> None:
         """Remember which keys the reading named; a row that this turn wrote says so itself."""
@@ -182,12 +184,12 @@ class Page:
         keys = [row.key for row in chunk.snapshots]
         inbox.finish_listed(tx, connection=name, resource=resource, keys=keys, before=revision)
         lines = [replace(line, key=exact.storable_text(line.key)) for line in chunk.lines]
-        news = self._changed_lines(tx, lines)
+        changed = self._changed_lines(tx, lines)
         self._enqueue(
             tx,
-            [ObjectRef(resource, line.key) for line in news],
-            tokens={line.key: line.token for line in news},
-            summaries={line.key: redaction.redact(line.summary, self.target.omit) for line in news if line.summary},
+            [ObjectRef(resource, line.key) for line in changed],
+            tokens={line.key: line.token for line in changed},
+            summaries={line.key: redaction.redact(line.summary, self.target.omit) for line in changed if line.summary},
         )
         self._enqueue(tx, [each for each in chunk.refs if each.resource in self.context.resources])
         parked.park_unreadable(
@@ -250,7 +252,7 @@ class Page:
             return []  # pages shift while data changes: absence from them alone proves nothing
         approved, again = self._finish_all(tx, absent, now)
         name = self.context.name
-        if approved and not parked.any_undecided(tx, connection=name, resource=self.resource.name, besides=""):
+        if approved and not parked.any_other_deletion_held(tx, connection=name, resource=self.resource.name, key=""):
             deletion_guard.record_approval(tx, self.target, now=now)
         self._confirm_later(tx, [key for key in absent if key not in approved and key not in again])
         absent = [key for key in absent if key in again]
@@ -291,7 +293,7 @@ class Page:
             confirms_after=self.resource.confirms_after,
         )
 
-    def _advance(self, tx: Tx, chunk: Chunk, now: datetime, *, goes_on: bool) -> None:
+    def _advance(self, tx: Tx, chunk: Chunk, now: datetime, *, continues: bool) -> None:
         """Move the position; the cursor only with the last page of a complete run."""
         end, stream = chunk.end, self.stream
         if self.full and end is not None and not end.more:
@@ -319,7 +321,7 @@ class Page:
                 cursor=position,
                 pages=pages,
                 objects=_size(chunk),
-                next_tried_at=now if goes_on else None,
+                next_tried_at=now if continues else None,
             )
         elif end is not None and end.more:
             streams.advance_poll(tx, stream, cursor=end.cursor, now=now)
@@ -329,11 +331,11 @@ class Page:
 
 
 @contextmanager
-def _decoded() -> Iterator[None]:
+def _malformed_is_temporary() -> Iterator[None]:
     try:
         yield
     except Malformed as error:
-        raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
+        raise TryLater(f"the answer is not JSON: {error}", closes_gate=False) from None
 
 
 def _is_changed(line: Line, row: tuple[str | None, bool] | None, waiting: str | None) -> bool:
@@ -348,9 +350,9 @@ def _is_changed(line: Line, row: tuple[str | None, bool] | None, waiting: str | 
 def _with_short_keys(chunk: Chunk) -> Chunk:
     """Keys that no index holds come from a vendor's mistake: their rows are parked under a key of ours."""
     keys = [row.key for rows in (chunk.snapshots, chunk.lines, chunk.refs) for row in rows]
-    if max(map(len, keys), default=0) <= _SURELY_SHORT:
+    if max(map(len, keys), default=0) <= _SHORT_KEY_CHARACTERS:
         return chunk
-    long = {key for key in keys if len(key.encode(errors="replace")) > _LONGEST_KEY}
+    long = {key for key in keys if len(key.encode(errors="replace")) > _MAX_KEY_BYTES}
     if not long:
         return chunk
     parked = [Unreadable(f"?{exact.fingerprint(key)}", "its key is too long", {"key": key}) for key in sorted(long)]
@@ -363,7 +365,7 @@ def _with_short_keys(chunk: Chunk) -> Chunk:
     )
 
 
-def _smaller(chunk: Chunk, reason: str) -> list[Chunk]:
+def _split(chunk: Chunk, reason: str) -> list[Chunk]:
     """The chunk in halves; a single snapshot as a row to be parked, to be looked at again by its key."""
     half = len(chunk.snapshots) // 2
     if half:

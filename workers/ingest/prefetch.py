@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 Piece = TypeVar("Piece")
 
-_SWITCH = 0.0005
+_SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread gives way: with Python's 5 ms each short statement of the writer would wait so long."""
 
-_MANY = 50_000
+_GC_THRESHOLD = 50_000
 
 
-class Pieces(Generic[Piece]):
+class ChunkSource(Generic[Piece]):
     """The pieces in their order, each made when it is asked for."""
 
-    def __init__(self, made: Generator[Piece, None, None]) -> None:
-        self._made = made
+    def __init__(self, chunks: Generator[Piece, None, None]) -> None:
+        self._chunks = chunks
 
     def __iter__(self) -> Iterator[Piece]:
         while (piece := self.next()) is not None:
@@ -31,49 +31,49 @@ class Pieces(Generic[Piece]):
 
     def next(self) -> Piece | None:
         """The next one."""
-        return next(self._made, None)
+        return next(self._chunks, None)
 
-    def begin(self) -> None:
+    def start_next(self) -> None:
         """Now is a good time to make the next one."""
 
     def close(self) -> None:
         """No more are wanted."""
-        self._made.close()
+        self._chunks.close()
 
 
-class Prefetcher(Pieces[Piece]):
+class Prefetcher(ChunkSource[Piece]):
     """Made by a thread, from `begin` on.
 
     Two threads of Python hinder each other: the best time is when the writer waits for the database.
     """
 
-    def __init__(self, made: Generator[Piece, None, None], thread: ThreadPoolExecutor) -> None:
-        super().__init__(made)
+    def __init__(self, chunks: Generator[Piece, None, None], thread: ThreadPoolExecutor) -> None:
+        super().__init__(chunks)
         self._thread = thread
-        self._following: Future[Piece | None] | None = None
+        self._next: Future[Piece | None] | None = None
 
     def next(self) -> Piece | None:
         """The next one, or the error that there was instead."""
-        self.begin()
-        following, self._following = self._following, None
+        self.start_next()
+        following, self._next = self._next, None
         return following.result() if following is not None else None
 
-    def begin(self) -> None:
+    def start_next(self) -> None:
         """See the class."""
-        if self._following is None:
-            self._following = self._thread.submit(super().next)
+        if self._next is None:
+            self._next = self._thread.submit(super().next)
 
     def close(self) -> None:
         """Waits for what is under way."""
-        wait([self._following] if self._following is not None else [])
+        wait([self._next] if self._next is not None else [])
         super().close()
 
 
 @contextmanager
-def prefetching(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
+def prefetching(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Piece]]:
     """For long readings."""
-    with _switching_often(), ThreadPoolExecutor(1, "ahead") as thread:
-        pieces = Prefetcher(made, thread)
+    with _short_switch_interval(), ThreadPoolExecutor(1, "ahead") as thread:
+        pieces = Prefetcher(chunks, thread)
         try:
             yield pieces
         finally:
@@ -81,9 +81,9 @@ def prefetching(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
 
 
 @contextmanager
-def sequential(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
+def sequential(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Piece]]:
     """For short ones."""
-    pieces = Pieces(made)
+    pieces = ChunkSource(chunks)
     try:
         yield pieces
     finally:
@@ -91,9 +91,9 @@ def sequential(made: Generator[Piece, None, None]) -> Iterator[Pieces[Piece]]:
 
 
 @contextmanager
-def _switching_often() -> Iterator[None]:
+def _short_switch_interval() -> Iterator[None]:
     before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         yield
     finally:
@@ -104,7 +104,7 @@ def _switching_often() -> Iterator[None]:
 def relaxed_gc() -> Iterator[None]:
     """Decoded objects hold no cycles: to look for some after every few hundred of them takes a fifth of the time."""
     before = gc.get_threshold()
-    gc.set_threshold(_MANY, *before[1:])
+    gc.set_threshold(_GC_THRESHOLD, *before[1:])
     try:
         yield
     finally:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from models.values import Cause
     from workers.gate.gate import Lease
 
-    Proof = Callable[[Tx, Lease], object]
+    LeaseStep = Callable[[Tx, Lease], object]
     """What proves the lease as a transaction's first statement. Raises `LeaseLost`."""
 
 
@@ -62,10 +62,10 @@ class BackOff:
 
 
 @contextmanager
-def proved(lease: Lease, proof: Proof = release) -> Iterator[Tx]:
+def under_lease(lease: Lease, lease_step: LeaseStep = release) -> Iterator[Tx]:
     """A transaction that begins with the proof of its lease, for what writes no rows. Raises `LeaseLost`."""
     with lease.gate.database.begin() as tx:
-        proof(tx, lease)
+        lease_step(tx, lease)
         yield tx
 
 
@@ -75,14 +75,20 @@ class UnitOfWork(MirrorWriter):
     @classmethod
     @contextmanager
     def under(
-        cls, lease: Lease, target: Target, cause: Cause, *, proof: Proof = release, journaled: Point | None = None
+        cls,
+        lease: Lease,
+        target: Target,
+        cause: Cause,
+        *,
+        lease_step: LeaseStep = release,
+        journaled: Point | None = None,
     ) -> Iterator[UnitOfWork]:
         """Prove the lease, let the block write, journal what changed, commit. Raises `LeaseLost` before the block.
 
         The journal is appended when the block has ended, so nothing can be executed after it. `journaled`: the
         failpoint between the journal and the commit.
         """
-        with proved(lease, proof) as tx:
+        with under_lease(lease, lease_step) as tx:
             work = cls(tx, target, revision=lease.revision, cause=cause)
             yield work
             work.close()

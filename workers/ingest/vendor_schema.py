@@ -11,7 +11,7 @@ from models.bookkeeping import streams
 from models.mirror import apply
 from workers.errors import SetAside, VendorError
 from workers.ingest import failures
-from workers.ingest.unit_of_work import proved
+from workers.ingest.unit_of_work import under_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from workers.context import ConnectionContext, WorkSession
     from workers.gate.gate import Lease
 
-_AGE = timedelta(hours=24)
-_YOUNG = timedelta(seconds=5)
+_MAX_AGE = timedelta(hours=24)
+_MIN_AGE = timedelta(seconds=5)
 """So often at most an undeclared field makes us ask again: in a table that takes no more columns it stays new."""
 
 
@@ -33,11 +33,11 @@ _EMPTY: tuple[object, ...] = (None, "", [], {})
 """What makes no column of its own."""
 
 
-class Resting(Exception):  # noqa: N818 - an answer, not an error
+class ResourceNotOpenError(Exception):  # noqa: N818 - an answer, not an error
     """The resource is parked, retired or unknown: nothing of it is asked."""
 
 
-class Undescribed(Exception):  # noqa: N818 - likewise
+class MetadataNeededError(Exception):  # noqa: N818 - likewise
     """The vendor's metadata of this stream has to be asked for first."""
 
     def __init__(self, stream: Stream) -> None:
@@ -52,14 +52,14 @@ def stream_of(tx: Tx, context: ConnectionContext, resource: Resource) -> Stream:
     """
     stream = streams.get(tx, context.name, resource.name)
     if stream is None or stream.state != "open":
-        raise Resting
-    if resource.described and (stream.shape_at is None or stream.shape_at <= tx.now - _AGE):
-        raise Undescribed(stream)
+        raise ResourceNotOpenError
+    if resource.described and (stream.shape_at is None or stream.shape_at <= tx.now - _MAX_AGE):
+        raise MetadataNeededError(stream)
     return stream
 
 
-def refresh_metadata(
-    session: WorkSession, resource: Resource, stream: Stream, failed: Callable[[Lease, Stream, VendorError], None]
+def fetch_metadata(
+    session: WorkSession, resource: Resource, stream: Stream, on_failure: Callable[[Lease, Stream, VendorError], None]
 ) -> bool:
     """Ask for the resource's metadata, under a lease of its own; False if the vendor did not tell just now.
 
@@ -77,14 +77,16 @@ def refresh_metadata(
             )  # without it no key of the resource can be kept
             return False
         except VendorError as failure:
-            failed(lease, stream, failure)
+            on_failure(lease, stream, failure)
             return False
-        with proved(lease) as tx:
-            streams.change(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
+        with under_lease(lease) as tx:
+            streams.update(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
     return True
 
 
-def refresh(session: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime) -> Stream:
+def refresh_for_new_fields(
+    session: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime
+) -> Stream:
     """The stream with a shape that knows the fields of this object, asked for again under the slot in hand if need be.
 
     A new custom field so gets its declared type with its first value; one that is never declared is asked about once.
@@ -97,12 +99,12 @@ def refresh(session: WorkSession, resource: Resource, stream: Stream, raw: JsonO
     new = seen - _declared(stream.shape)
     if not new or new <= apply.fields(context.database, context.target(resource, stream)):
         return stream
-    if stream.shape_at is not None and stream.shape_at > asked_at - _YOUNG:
+    if stream.shape_at is not None and stream.shape_at > asked_at - _MIN_AGE:
         return stream
     session.requests += 1
     shape = exact.storable(session.client.shape(resource))
     with context.database.begin() as tx:
-        streams.change(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
+        streams.update(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
     return replace(stream, shape=shape)
 
 

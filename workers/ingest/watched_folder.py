@@ -23,7 +23,7 @@ from models.bookkeeping import documents, streams
 from models.bookkeeping.documents import State
 from models.exact import storable_text
 from models.failpoints import Point
-from models.settings.load import TakesDocuments
+from models.settings.connections import TakesDocuments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 DONE, PARKED = "done", "parked"
-WHY = ".why.txt"
+REASON_SUFFIX = ".why.txt"
 
-_QUIET = 2.0
+_UNCHANGED_SECONDS = 2.0
 """Seconds for which a file must not have changed before it is believed to be whole."""
 
-_PATIENCE = 60.0
+_INCOMPLETE_SECONDS = 60.0
 """Seconds after which a file that still has no end is no longer on its way."""
 
 _EOF = b"%%EOF"
-_ENDING = 1024
+_EOF_WINDOW = 1024
 """Bytes. PDF readers look so far from the end."""
 
-_LONGEST_NAME = 255 - len(WHY) - len(" (9999)")
+_MAX_NAME_BYTES = 255 - len(REASON_SUFFIX) - len(" (9999)")
 """Bytes of a name on most file systems, less what may be added."""
 
 
@@ -60,27 +60,29 @@ def scan(context: ConnectionContext, stream: Stream, *, began_at: datetime) -> N
     """
     kind, options = stream.resource, context.options
     folder = options.inbox / kind if isinstance(options, TakesDocuments) and options.inbox is not None else None
-    told: list[str] = []
+    warnings: list[str] = []
     try:
         if folder is not None:
-            told = _Scan(context, kind, folder).work()
+            warnings = _Scan(context, kind, folder).run()
     except OSError as error:
-        _failed(context, stream, f"{folder}: {error.strerror}; erpmirror must be able to read and change this folder")
+        _record_failure(
+            context, stream, f"{folder}: {error.strerror}; erpmirror must be able to read and change this folder"
+        )
         return
-    warning = storable_text(f"{folder}: {told[0]}") if told else None
-    if warning is not None and len(told) > 1:
-        warning += f" ({len(told) - 1} more)"
+    warning = storable_text(f"{folder}: {warnings[0]}") if warnings else None
+    if warning is not None and len(warnings) > 1:
+        warning += f" ({len(warnings) - 1} more)"
     with context.database.begin() as tx:
         now = tx.now
         next_at = now + context.resources[kind].full_every
         streams.finish_scan(tx, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
 
 
-def _failed(context: ConnectionContext, stream: Stream, words: str) -> None:
+def _record_failure(context: ConnectionContext, stream: Stream, error: str) -> None:
     with context.database.begin() as tx:
         now = tx.now
         next_at = now + context.resources[stream.resource].full_every
-        streams.fail_scan(tx, stream, next_at=next_at, now=now, words=storable_text(words))
+        streams.fail_scan(tx, stream, next_at=next_at, now=now, error=storable_text(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,76 +102,80 @@ class _Scan:
     context: ConnectionContext
     kind: str
     folder: Path
-    told: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     waiting: set[str] = field(default_factory=set)
 
-    def work(self) -> list[str]:
+    def run(self) -> list[str]:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in (DONE, PARKED):
-            self._careful(name, lambda name: (self.folder / name).mkdir(exist_ok=True))
+            self._guarded(name, lambda name: (self.folder / name).mkdir(exist_ok=True))
         with os.scandir(self.folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.lower().endswith(".pdf"))
         with self.context.database.read() as tx:
             self.waiting = documents.waiting(tx, connection=self.context.name, kind=self.kind)
         for name in names:
-            self._careful(name, lambda name: self._file(self.folder / name))
-        return self.told
+            self._guarded(name, lambda name: self._scan_file(self.folder / name))
+        return self.warnings
 
-    def _careful(self, name: str, step: Callable[[str], None]) -> None:
+    def _guarded(self, name: str, step: Callable[[str], None]) -> None:
         """One file that makes trouble stops no other."""
         try:
             step(name)
         except FileNotFoundError:
             pass  # somebody else has moved it
         except OSError as error:
-            self.told.append(f"{name} cannot be read, made or moved ({error.strerror}); check who owns what is there")
+            self.warnings.append(
+                f"{name} cannot be read, made or moved ({error.strerror}); check who owns what is there"
+            )
 
-    def _file(self, path: Path) -> None:
+    def _scan_file(self, path: Path) -> None:
         seen = path.lstat()
         if not modes.S_ISREG(seen.st_mode):
-            self.told.append(f"{path.name} is no plain file and is left alone; put the PDF itself here")
+            self.warnings.append(f"{path.name} is no plain file and is left alone; put the PDF itself here")
             return
         age = time.time() - seen.st_mtime
-        if abs(age) < _QUIET:
+        if abs(age) < _UNCHANGED_SECONDS:
             return
         if seen.st_size > self._largest:
             why = f"It is larger than {self._largest} bytes; `largest` of the connection sets the limit."
             self._park(path, seen, why)
             return
         facts = _facts(path, _identity(seen))
-        if not facts.begins and (not facts.may_begin or age > _PATIENCE):
+        if not facts.begins and (not facts.may_begin or age > _INCOMPLETE_SECONDS):
             self._park(path, seen, "It does not begin like a PDF (%PDF-).")
         elif facts.ends:
-            self._complete(path, seen, facts.sha256)
-        elif age > _PATIENCE:
-            self._park(path, seen, f"It has no end (%%EOF) and has not changed for {_PATIENCE:.0f} s: it is cut off.")
+            self._settle(path, seen, facts.sha256)
+        elif age > _INCOMPLETE_SECONDS:
+            self._park(
+                path, seen, f"It has no end (%%EOF) and has not changed for {_INCOMPLETE_SECONDS:.0f} s: it is cut off."
+            )
         elif age < 0:
-            self.told.append(f"{path.name} has no end yet and is dated in the future; check the clocks")
+            self.warnings.append(f"{path.name} has no end yet and is dated in the future; check the clocks")
 
     @property
     def _largest(self) -> int:
         options = self.context.options
         return options.largest if isinstance(options, TakesDocuments) else 0
 
-    def _complete(self, path: Path, seen: os.stat_result, sha256: str) -> None:
+    def _settle(self, path: Path, seen: os.stat_result, sha256: str) -> None:
         if sha256 in self.waiting:
             return
-        standing = self._standing(sha256)
-        if standing is not None and standing.state is State.INTERPRETED:
+        document = self._document(sha256)
+        if document is not None and document.state is State.INTERPRETED:
             _move(path, self.folder / DONE, seen)
-        elif standing is not None and standing.state is State.PARKED:
-            self._move_to_parked(path, seen, standing)
-        elif standing is None or standing.ref is None:
+        elif document is not None and document.state is State.PARKED:
+            self._move_to_parked(path, seen, document)
+        elif document is None or document.inbox_state is None:
             self._hand_in(path, seen)
 
-    def _move_to_parked(self, path: Path, seen: os.stat_result, standing: DocumentRow) -> None:
-        if standing.ref is None:
+    def _move_to_parked(self, path: Path, seen: os.stat_result, document: DocumentRow) -> None:
+        if document.inbox_state is None:
             self._park(path, seen, "It was parked, and then dropped. `erpmirror hand-in` hands it in again.")
-        elif standing.ref == "parked":
-            retry = f"erpmirror parked retry {self.context.name} {self.kind} {standing.sha256}"
-            self._park(path, seen, f"{standing.reason}\n`{retry}` has it tried again.")
+        elif document.inbox_state == "parked":
+            retry = f"erpmirror parked retry {self.context.name} {self.kind} {document.sha256}"
+            self._park(path, seen, f"{document.reason}\n`{retry}` has it tried again.")
 
-    def _standing(self, sha256: str) -> DocumentRow | None:
+    def _document(self, sha256: str) -> DocumentRow | None:
         with self.context.database.read() as tx:
             return documents.get(tx, connection=self.context.name, kind=self.kind, sha256=sha256)
 
@@ -190,11 +196,11 @@ class _Scan:
         failpoints.hit(Point.FILE_KEPT)
         log.info("handed in", connection=self.context.name, resource=self.kind, key=handed.sha256, new=handed.new)
 
-    def _park(self, path: Path, seen: os.stat_result, why: str) -> None:
+    def _park(self, path: Path, seen: os.stat_result, reason: str) -> None:
         moved = _move(path, self.folder / PARKED, seen)
         if moved is not None:
-            log.warning("file parked", connection=self.context.name, resource=self.kind, why=why)
-            moved.with_name(moved.name + WHY).write_text(f"{why}\n", encoding="utf-8", errors="replace")
+            log.warning("file parked", connection=self.context.name, resource=self.kind, why=reason)
+            moved.with_name(moved.name + REASON_SUFFIX).write_text(f"{reason}\n", encoding="utf-8", errors="replace")
 
 
 def _identity(seen: os.stat_result) -> tuple[int, ...]:
@@ -208,7 +214,7 @@ def _facts(path: Path, _identity: tuple[int, ...]) -> _FileFacts:
     content, _ = _content(path)
     begins = documents.is_pdf(content)
     whole = hashlib.sha256(content).hexdigest()
-    return _FileFacts(whole, begins, begins or b"%PDF-".startswith(content), _EOF in content[-_ENDING:])
+    return _FileFacts(whole, begins, begins or b"%PDF-".startswith(content), _EOF in content[-_EOF_WINDOW:])
 
 
 def _content(path: Path) -> tuple[bytes, os.stat_result]:
@@ -227,7 +233,7 @@ def _move(path: Path, folder: Path, seen: os.stat_result) -> Path | None:
 
     None if somebody else moved it first, or put another one in its place, which is then back where it was.
     """
-    target = _reserved(folder, path.name)
+    target = _reserve_name(folder, path.name)
     try:
         path.replace(target)
     except OSError as error:
@@ -236,21 +242,21 @@ def _move(path: Path, folder: Path, seen: os.stat_result) -> Path | None:
         if isinstance(error, FileNotFoundError):
             return None
         raise
-    if _same(target.lstat(), seen):
+    if _same_file(target.lstat(), seen):
         return target
-    target.replace(_reserved(path.parent, path.name))
+    target.replace(_reserve_name(path.parent, path.name))
     return None
 
 
-def _same(one: os.stat_result, other: os.stat_result) -> bool:
+def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
     """Also after a renaming, which changes the time of the entry."""
     return (one.st_ino, one.st_size, one.st_mtime_ns) == (other.st_ino, other.st_size, other.st_mtime_ns)
 
 
-def _reserved(folder: Path, name: str) -> Path:
+def _reserve_name(folder: Path, name: str) -> Path:
     """A free name in the folder, taken by an empty file: renaming alone would cover what has the name already."""
     stem, suffix = Path(name).stem, Path(name).suffix
-    while len(os.fsencode(stem + suffix)) > _LONGEST_NAME:
+    while len(os.fsencode(stem + suffix)) > _MAX_NAME_BYTES:
         stem = stem[:-1]
     number = 1
     while True:

@@ -1,4 +1,4 @@
-"""The Celery app: messages are wake-ups, so JSON only, no results, nothing that must not be lost."""
+"""The Celery app and the processes that run it. Messages are wake-ups: JSON, no results, harmless to lose or repeat."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ if TYPE_CHECKING:
 
 SYNC = wakeup.SYNC
 FULL_SYNC = wakeup.FULL_SYNC
-"""The queues."""
 
 _TASKS_PER_CHILD = 500
-_COLUMNS = "name,args,state,received,runtime,worker"
-"""The columns of Flower's page of tasks. Its default leaves out the arguments, which name the connection."""
+_FLOWER_COLUMNS = "name,args,state,received,runtime,worker"
+"""The columns of Flower's task page. By default it leaves out the arguments, which name the connection."""
 
-_GONE = 3600
-"""Seconds until Flower forgets a worker that is gone: every worker process has a new name."""
+_PURGE_OFFLINE_AFTER = 3600
+"""Seconds until Flower forgets a worker that has ended: each start has a new name."""
 
 _SOFT_MARGIN = timedelta(minutes=1)
 _HARD_MARGIN = timedelta(seconds=30)
 
 
 def create_app(settings: Settings, database: Database | None = None) -> Celery:
-    """The app for these settings. Nothing connects before the first message."""
+    """The app for these settings. It connects with the first message."""
     database = database or Database(settings.database.url)
     app = Celery("erpmirror", set_as_current=False, broker=broker.url(settings))
     app.conf.update(
@@ -55,10 +54,10 @@ def create_app(settings: Settings, database: Database | None = None) -> Celery:
         task_create_missing_queues=False,
         beat_enable_remote_control=False,
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # a worker waits for its broker as long as it takes
-        broker_connection_timeout=broker.PATIENCE,
+        broker_connection_max_retries=None,  # a worker waits for its broker without limit
+        broker_connection_timeout=broker.TIMEOUT,
         broker_heartbeat=broker.HEARTBEAT,
-        broker_channel_error_retry=True,  # RabbitMQ closes the channel of a task that takes longer than half an hour
+        broker_channel_error_retry=True,  # RabbitMQ closes the channel of a task that takes over 30 min
         worker_cancel_long_running_tasks_on_connection_loss=False,  # a task may finish: its work is in rows
         broker_transport_options=broker.transport_options(settings),
         timezone="UTC",
@@ -69,25 +68,25 @@ def create_app(settings: Settings, database: Database | None = None) -> Celery:
 
 
 def longest_task(settings: Settings) -> timedelta:
-    """How long a task may take that is not a full sync."""
+    """The time limit of every task but a full sync."""
     longest = max((each.timeout for each in settings.connections.values()), default=timedelta(seconds=30))
     return longest + _SOFT_MARGIN + _HARD_MARGIN
 
 
 def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> None:
-    """Work until stopped."""
+    """Run a worker for these queues until it is stopped."""
     database = Database(settings.database.url)
     broker.prepare(settings)
     app = create_app(settings, database)
 
     def forked(**_: Any) -> None:
-        database.dispose()  # connections opened before the fork belong to the parent
-        gc.freeze()  # modules stay loaded; collecting through them takes longer than a task
+        database.dispose()  # database connections opened before the fork belong to the parent
+        gc.freeze()  # without it each collection walks all loaded modules, which takes longer than a task
 
     signals.worker_process_init.connect(forked, weak=False)
     context.sync_streams(database, settings)
     database.close()
-    app.conf.worker_consumer = broker.consumer()
+    app.conf.worker_consumer = "workers.queue.consumer:ReconnectingConsumer"
     app.Worker(
         queues=queues,
         concurrency=concurrency,
@@ -103,7 +102,7 @@ def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> No
 
 
 def run_beat(settings: Settings) -> None:
-    """Read the tables and wake workers for what is due, until stopped."""
+    """Run the scheduler until it is stopped: it reads the tables and wakes workers for what is due."""
     database = Database(settings.database.url)
     broker.prepare(settings)
     app = create_app(settings, database)
@@ -112,10 +111,10 @@ def run_beat(settings: Settings) -> None:
 
 
 def run_flower(settings: Settings, *, address: str, port: int, basic_auth: str | None) -> None:
-    """Flower on this app."""
+    """Run Flower on this app until it is stopped."""
     broker.prepare(settings)
-    arguments = ["flower", f"--address={address}", f"--port={port}", f"--tasks-columns={_COLUMNS}"]
-    arguments.append(f"--purge-offline-workers={_GONE}")
+    arguments = ["flower", f"--address={address}", f"--port={port}", f"--tasks-columns={_FLOWER_COLUMNS}"]
+    arguments.append(f"--purge-offline-workers={_PURGE_OFFLINE_AFTER}")
     if basic_auth:
         arguments.append(f"--basic-auth={basic_auth}")
     create_app(settings).start(arguments)

@@ -1,4 +1,4 @@
-"""Whom to ring for: what the tables say is due, as the configuration sees it."""
+"""The connections that have work due, and the queue to wake: the tables' due rows as the configuration sees them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from models.db.database import Database
     from models.settings.load import Settings
     from workers.context import ConnectionContext
-    from workers.queue.wakeup import Which
+    from workers.queue.wakeup import QueueName
 
 
 def has_work(context: ConnectionContext, found: Due) -> tuple[bool, bool]:
-    """Whether something is due for `ingest.look`, and whether something is due for `ingest.read`."""
-    full_syncs = _configured(context, found)
-    waits = context.name in found.with_webhooks or context.name in found.with_keys
-    return waits or not all(each.full for each in full_syncs), any(each.full for each in full_syncs)
+    """Whether `loop.sync` has work due, and whether `loop.full_sync` has."""
+    streams = _configured(context, found)
+    is_pending = context.name in found.with_webhooks or context.name in found.with_keys
+    return is_pending or not all(each.full for each in streams), any(each.full for each in streams)
 
 
 def has_local_work(context: ConnectionContext, found: Due) -> tuple[bool, bool]:
-    """The same while nobody may ask the vendor: notices are folded and folders looked into whether he answers or not.
+    """The same while the gate is closed: only work that needs no request to the vendor.
 
-    Or a week without him would leave a week of notices, which are trimmed only once they are folded.
+    Webhooks still move into the inbox, because only those that have may be deleted: otherwise a vendor that is down for
+    a week would leave a week of them. Watched folders are still scanned.
     """
     folders = (each for each in _configured(context, found) if each.full and context.resources[each.resource].handed_in)
     return context.name in found.with_webhooks, any(folders)
@@ -41,32 +42,31 @@ def _configured(context: ConnectionContext, found: Due) -> list[DueStream]:
 
 
 class DueWork:
-    """Looks for what is due. Its desks are made once: the connections stay what they are."""
+    """Finds the connections to wake. It keeps its contexts: the configured connections do not change."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._contexts = {each.name: each for each in all_contexts(database, settings)}
-        self._doubted: dict[tuple[str, Which], datetime] = {}
+        self._checked_at: dict[tuple[str, QueueName], datetime] = {}
 
-    def pending(self) -> Iterator[tuple[str, Which]]:
-        """Connections and bells to ring, but where a ring is on its way; an old one is doubted now and then."""
+    def pending(self) -> Iterator[tuple[str, QueueName]]:
+        """The connections and queues that need a wake-up, or whose outstanding one may be lost."""
         found = due.load(self._database)
         for name in sorted(found.connections & self._contexts.keys()):
             context = self._contexts[name]
-            shut = gate.account_of(context.options) in found.closed
-            for which, wanted in zip(
-                wakeup.QUEUES, (has_local_work if shut else has_work)(context, found), strict=True
-            ):
-                if wanted and not self._is_believed(name, which, found):
-                    yield name, which
+            is_closed = gate.account_of(context.options) in found.closed
+            work = (has_local_work if is_closed else has_work)(context, found)
+            for queue, is_due in zip(wakeup.QUEUES, work, strict=True):
+                if is_due and not self._is_outstanding(name, queue, found):
+                    yield name, queue
 
-    def _is_believed(self, name: str, which: Which, found: Due) -> bool:
-        """Whether the ring that is outstanding needs no second look: it is young, or was looked after just now."""
-        woken_at = found.woken.get((name, which))
+    def _is_outstanding(self, name: str, queue: QueueName, found: Due) -> bool:
+        """Whether a wake-up is outstanding that needs no check: it is young, or was checked shortly before."""
+        woken_at = found.woken.get((name, queue))
         if woken_at is None:
             return False
-        doubted = max(woken_at, self._doubted.get((name, which), woken_at))
-        if found.now - doubted <= wakeup.COUNTS_FOR:
+        checked_at = max(woken_at, self._checked_at.get((name, queue), woken_at))
+        if found.now - checked_at <= wakeup.COUNTS_FOR:
             return True
-        self._doubted[name, which] = found.now
+        self._checked_at[name, queue] = found.now
         return False

@@ -1,4 +1,4 @@
-"""What Celery needs on the filesystem broker: messages that are written whole, and children that may be killed."""
+"""The filesystem broker: messages that appear whole, and a pool that survives the killing of a child."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _STATUS = 70
 
 
 class Channel(filesystem.Channel):
-    """Writes a message under another name and then renames it.
+    """Writes a message under a temporary name and then renames it.
 
-    kombu writes under the final name, and a worker that finds half a message ends with an error.
+    kombu writes under the final name, and a worker that reads half a message ends with an error.
     """
 
     def _put(self, queue: str, message: Any, **_: Any) -> None:  # type: ignore[override] # as the base class has it
-        # The time comes first: messages are taken in the order of their names.
+        # Messages are taken in the order of their names, so the time comes first.
         final = Path(self.data_folder_out, f"{round(time.monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg")
         part = final.with_suffix(".part")
         try:
@@ -40,7 +40,7 @@ class Channel(filesystem.Channel):
 
 
 class Transport(filesystem.Transport):
-    """For Celery's `broker_transport`."""
+    """kombu's transport with our channel, for Celery's `broker_transport`."""
 
     Channel = Channel
 
@@ -48,22 +48,22 @@ class Transport(filesystem.Transport):
 class Pool(TaskPool):
     """Celery's pool of child processes, which ends the whole worker when a child was killed.
 
-    The filesystem transport has no event loop, so the children share one pipe and one lock on it. A child that waits
-    for work holds the lock; if it is killed, the lock is held for ever and no other child, nor its replacement, gets
-    work. A supervisor starts the worker again.
+    The filesystem transport has no event loop, so the children share one pipe and one lock on it. The child that waits
+    for work holds the lock; if it is killed, the lock is never released, and neither the other children nor its
+    replacement get work. The supervisor restarts the worker.
     """
 
     def on_start(self) -> None:
-        """Start the children, and be told when one exits."""
+        """Start the children, with a callback for when one exits."""
         super().on_start()
-        self._pool.on_process_down = self._down
+        self._pool.on_process_down = self._on_child_exit
 
-    def _down(self, child: Any) -> None:
+    def _on_child_exit(self, child: Any) -> None:
         stopped = getattr(child, "_controlled_termination", False) or child.exitcode == -signal.SIGTERM
         if stopped or (child.exitcode or 0) >= 0:
             return  # it exited by itself, or Celery stopped it
         log.error("child was killed, worker exits", child=child.pid)
-        for other in self._pool._pool:  # noqa: SLF001 - it has no other name
+        for other in self._pool._pool:  # noqa: SLF001 - billiard offers no public access
             with suppress(ProcessLookupError):
                 os.kill(other.pid, signal.SIGKILL)
-        os._exit(_STATUS)  # an orderly exit would wait for that lock
+        os._exit(_STATUS)  # an orderly exit would wait for the lock

@@ -1,4 +1,4 @@
-"""What is old is cleared away in portions, so that nothing grows without bound and no lock is held for long."""
+"""Retention: deletes old rows in batches, so that no table grows without bound and no lock is held for long."""
 
 from __future__ import annotations
 
@@ -18,54 +18,55 @@ if TYPE_CHECKING:
     from models.db.database import Database, Tx
     from models.settings.load import Settings
 
-    Clear = Callable[[sa.Connection], int]
+    Step = Callable[[Tx], int]
 
-PORTION = 1000
-"""Rows that one transaction removes at most."""
+BATCH_SIZE = 1000
+"""The most rows that one transaction deletes."""
 
-_PATIENCE = 5.0
-"""Seconds that one clearing-away takes at most: whoever does it has something else to do, and comes again."""
+_TIME_LIMIT = 5.0
+"""Seconds after which a run stops: the scheduler has wake-ups to send, and runs it again."""
 
 
-def prune(database: Database, settings: Settings, *, portion: int = PORTION) -> None:
-    """Clear away what is older than the settings say, `portion` rows a transaction."""
-    end = time.monotonic() + _PATIENCE
+def prune(database: Database, settings: Settings, *, batch_size: int = BATCH_SIZE) -> None:
+    """Delete what is older than the settings say, `batch_size` rows a transaction."""
+    end = time.monotonic() + _TIME_LIMIT
     with database.read() as tx:
         now = tx.now
-    for clear in _everything(settings, now, portion):
-        while _cleared(database, clear) >= portion and time.monotonic() < end:
+    for step in _steps(settings, now, batch_size):
+        while _run(database, step) >= batch_size and time.monotonic() < end:
             pass
 
 
-def _cleared(database: Database, clear: Clear) -> int:
+def _run(database: Database, step: Step) -> int:
+    """Delete one batch; returns how many rows."""
     with database.begin() as tx:
-        return clear(tx)
+        return step(tx)
 
 
-def _everything(settings: Settings, now: datetime, portion: int) -> Iterator[Clear]:
-    kept = settings.database
-    old = now - kept.keep_webhooks
-    yield partial(webhooks.trim, before=old, limit=portion)
-    yield partial(streams.trim_runs, before=old, limit=portion)
-    yield partial(streams.trim_sightings, before=old, limit=portion)
-    if kept.keep_changes is not None:
-        yield partial(journal.trim, before=now - kept.keep_changes, limit=portion)
-    yield partial(_forget_accounts, before=old)
-    yield partial(_forget_wakeups, before=old, configured=list(settings.connections))
+def _steps(settings: Settings, now: datetime, batch_size: int) -> Iterator[Step]:
+    keep = settings.database
+    old = now - keep.keep_webhooks
+    yield partial(webhooks.trim, before=old, limit=batch_size)
+    yield partial(streams.trim_runs, before=old, limit=batch_size)
+    yield partial(streams.trim_sightings, before=old, limit=batch_size)
+    if keep.keep_changes is not None:
+        yield partial(journal.trim, before=now - keep.keep_changes, limit=batch_size)
+    yield partial(_prune_gates, before=old)
+    yield partial(_prune_wakeups, before=old, configured=list(settings.connections))
 
 
-def _forget_accounts(tx: Tx, *, before: datetime) -> int:
-    """Gates and leases of accounts that nobody has asked for so long: their address or login is another one now."""
+def _prune_gates(tx: Tx, *, before: datetime) -> int:
+    """Delete gates and leases of accounts without requests for so long: their address or login has changed."""
     tx.execute(sa.delete(leases).where(leases.c.until < before))
     unused = gates.c.next_start_at < before
-    unshut = sa.or_(gates.c.closed_until.is_(None), gates.c.closed_until < before)
-    asking = sa.exists().where(leases.c.account == gates.c.account)
-    tx.execute(sa.delete(gates).where(unused, unshut, ~asking))
-    return 0  # a handful: never another portion
+    opened = sa.or_(gates.c.closed_until.is_(None), gates.c.closed_until < before)
+    has_lease = sa.exists().where(leases.c.account == gates.c.account)
+    tx.execute(sa.delete(gates).where(unused, opened, ~has_lease))
+    return 0  # few rows: one batch is enough
 
 
-def _forget_wakeups(tx: Tx, *, before: datetime, configured: list[str]) -> int:
-    """Bells of connections that are gone."""
-    silent = sa.func.coalesce(wakeups.c.answered_at, wakeups.c.woken_at) < before
-    tx.execute(sa.delete(wakeups).where(wakeups.c.connection.not_in(configured), silent))
+def _prune_wakeups(tx: Tx, *, before: datetime, configured: list[str]) -> int:
+    """Delete wake-ups of connections that are no longer configured."""
+    unused = sa.func.coalesce(wakeups.c.answered_at, wakeups.c.woken_at) < before
+    tx.execute(sa.delete(wakeups).where(wakeups.c.connection.not_in(configured), unused))
     return 0

@@ -1,6 +1,6 @@
-"""The scheduler inside Celery beat: it reads the tables every second and wakes workers for what is due.
+"""The scheduler inside Celery beat: reads the tables every second, wakes workers for what is due, runs retention.
 
-In memory, without a schedule file.
+It keeps its state in memory and has no schedule file.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 INTERVAL = 1.0
-"""Seconds between two reads of what is due."""
+"""Seconds between two checks for due work."""
 
-_CANARIES = 5.0
+_CANARY_INTERVAL = 5.0
 """Seconds between two checks whether a canary is due."""
 
-_QUIET = 60.0
-"""Seconds between two log lines about a service that stays away."""
+_LOG_INTERVAL = 60.0
+"""Seconds between two log lines about a service that stays down."""
 
-_RETENTION = 60.0
-"""Seconds between two runs of the retention."""
+_RETENTION_INTERVAL = 60.0
+"""Seconds between two runs of retention."""
 
 
 class DueScheduler(Scheduler):
-    """Wakes for every connection that has work due. Two are harmless: a wake-up is claimed in the database."""
+    """Wakes every connection that has work due. Two schedulers are harmless: a wake-up is claimed in the database."""
 
     def __init__(self, app: Celery, settings: Settings, database: Database, **options: Any) -> None:
         self._settings = settings
         self._database = database
         self._waker = wakeup.Waker(app, database)
-        self._sweep = DueWork(database, settings)
+        self._due_work = DueWork(database, settings)
         self._canaries = canary.Prober(self._waker, database)
         self._canaries_checked_at: float | None = None
         self._pruned_at = 0.0
@@ -55,7 +55,7 @@ class DueScheduler(Scheduler):
         super().__init__(app, **options)
 
     def setup_schedule(self) -> None:
-        """No schedule entries: the tables say what is due."""
+        """Add no schedule entries: the tables say what is due."""
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Wake for what is due; returns the seconds until the next call."""
@@ -68,7 +68,7 @@ class DueScheduler(Scheduler):
         return INTERVAL
 
     def _failure(self, step: Callable[[], None]) -> Exception | None:
-        """The step's error if the broker or the database is away: they come back, so the process must not end."""
+        """The step's error if the broker or the database is down. They come back, so the process must not end."""
         try:
             step()
         except (OSError, OperationalError, sa.exc.OperationalError) as error:
@@ -76,39 +76,36 @@ class DueScheduler(Scheduler):
         return None
 
     def _log(self, error: Exception) -> None:
-        """Log it once, and from time to time while it lasts."""
+        """Log the first error of an outage, then one a minute."""
         away = "database" if isinstance(error, sa.exc.SQLAlchemyError) else "broker"
-        if away != self._away or time.monotonic() - self._logged_at >= _QUIET:
+        if away != self._away or time.monotonic() - self._logged_at >= _LOG_INTERVAL:
             self._away, self._logged_at = away, time.monotonic()
             log.warning("scheduler failed", away=away, error=type(error).__name__)
 
     def wake_due(self) -> None:
-        """Wake for what is due, then delete what is old, also while the broker is away."""
+        """Wake for what is due, then delete what is old, also while the broker is down."""
         try:
             self._wake_for_due()
         finally:
             self._prune()
 
     def _wake_for_due(self) -> None:
-        for name, which in self._sweep.pending():
-            self._wake(name, which)
+        for connection, queue in self._due_work.pending():
+            if not self._waker.wake(connection, queue):
+                self._waker.rewake(connection, queue)
 
     def _send_canaries(self) -> None:
         now = time.monotonic()
-        if self._canaries_checked_at is None or now - self._canaries_checked_at >= _CANARIES:
+        if self._canaries_checked_at is None or now - self._canaries_checked_at >= _CANARY_INTERVAL:
             self._canaries_checked_at = now
             self._canaries.send_due()
 
-    def _wake(self, name: str, which: wakeup.Which) -> None:
-        if not self._waker.wake(name, which):
-            self._waker.rewake(name, which)
-
     def _prune(self) -> None:
-        if time.monotonic() - self._pruned_at < _RETENTION and self._pruned_at:
+        if time.monotonic() - self._pruned_at < _RETENTION_INTERVAL and self._pruned_at:
             return
         self._pruned_at = time.monotonic()
         retention.prune(self._database, self._settings)
-        broker.purge_stale(self.app, self._settings)
+        broker.purge_abandoned(self.app, self._settings)
 
     @property
     def info(self) -> str:
@@ -117,7 +114,7 @@ class DueScheduler(Scheduler):
 
 
 def run(app: Celery, settings: Settings, database: Database) -> None:
-    """Schedule until stopped."""
+    """Run Celery beat with this scheduler until it is stopped."""
 
     def make(*_: Any, **options: Any) -> DueScheduler:
         options.pop("app", None)

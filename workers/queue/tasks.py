@@ -1,4 +1,4 @@
-"""Thin tasks: unpack, call a plain function, wake again if work is left."""
+"""The tasks: unpack the message, call a plain function, wake again if work is left."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ FULL_SYNC = f"erpmirror.{wakeup.FULL_SYNC}"
 
 
 def register(app: Celery, settings: Settings, database: Database, *, soft: timedelta, hard: timedelta) -> None:
-    """Put the tasks on the app. `sync` has a time limit; `full_sync` ends when its stream stalls."""
+    """Register the tasks. `sync` has a time limit; `full_sync` has none, and ends when its stream stalls."""
     waker = wakeup.Waker(app, database)
     # One cached context per connection and process; its HTTP client stays open.
-    context = functools.cache(functools.partial(contexts.connection_context, database, settings, lasting=True))
+    context = functools.cache(functools.partial(contexts.connection_context, database, settings, keeps_client=True))
 
-    def work(name: str, which: wakeup.Which) -> None:
-        if name in settings.connections:  # a process with other settings may have sent it
-            _work(context(name), waker, which)
+    def work(name: str, queue: wakeup.QueueName) -> None:
+        if name in settings.connections:  # a process with other settings may have sent the wake-up
+            _work(context(name), waker, queue)
 
-    bounded = {"soft_time_limit": soft.total_seconds(), "time_limit": hard.total_seconds()}
+    limits = {"soft_time_limit": soft.total_seconds(), "time_limit": hard.total_seconds()}
 
-    @app.task(name=SYNC, **bounded)
+    @app.task(name=SYNC, **limits)
     def sync(connection: str) -> None:
         """Do a connection's short work that is due."""
         work(connection, wakeup.SYNC)
 
     @app.task(name=FULL_SYNC)
     def full_sync(connection: str) -> None:
-        """Go on with a connection's full syncs."""
+        """Continue a connection's full syncs."""
         work(connection, wakeup.FULL_SYNC)
 
-    @app.task(name=canary.TASK, bind=True, **bounded)
+    @app.task(name=canary.TASK, bind=True, **limits)
     def answer(task: Task, queue: str) -> None:
         """Record that a worker takes messages from the queue."""
-        canary.answer(database, queue, worker=f"{task.request.hostname}, process {os.getpid()}")
+        canary.record_answer(database, queue, worker=f"{task.request.hostname}, process {os.getpid()}")
 
 
-def _work(context: contexts.ConnectionContext, waker: wakeup.Waker, which: wakeup.Which) -> None:
-    waker.acknowledge(context.name, which)
+def _work(context: contexts.ConnectionContext, waker: wakeup.Waker, queue: wakeup.QueueName) -> None:
+    waker.acknowledge(context.name, queue)
     failpoints.hit(Point.WAKEUP_ACKNOWLEDGED)
-    work = loop.sync if which == wakeup.SYNC else loop.full_sync
+    work = loop.sync if queue == wakeup.SYNC else loop.full_sync
     if work(context).has_more:
         try:
-            waker.wake(context.name, which)
+            waker.wake(context.name, queue)
         except OperationalError as error:  # the work is committed; the scheduler wakes for the rest
             log.warning("wake-up failed", connection=context.name, error=type(error).__name__)

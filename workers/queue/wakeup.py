@@ -1,4 +1,4 @@
-"""Wake-ups: Celery messages that only say "this connection has work". They may be lost, doubled or late.
+"""Wake-ups: Celery messages that only say "this connection has work". They may be lost, repeated or late.
 
 A wake-up is outstanding until a worker acknowledges it. Until then only the scheduler sends another, after about ten
 seconds and if the queue is empty (the message was lost). So a week without workers leaves one message for each
@@ -20,7 +20,7 @@ from models import failpoints
 from models.db.database import NO_SYNC
 from models.db.tables import Instant, wakeups
 from models.failpoints import Point
-from workers.queue.broker import PATIENCE
+from workers.queue.broker import TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,140 +30,141 @@ if TYPE_CHECKING:
 
     from models.db.database import Database
 
-Which = Literal["sync", "full_sync"]
-SYNC: Which = "sync"
+QueueName = Literal["sync", "full_sync"]
+SYNC: QueueName = "sync"
 """Short work: webhooks, polls, point reads."""
 
-FULL_SYNC: Which = "full_sync"
+FULL_SYNC: QueueName = "full_sync"
 """Full syncs, which may take long."""
 
-QUEUES: tuple[Which, ...] = (SYNC, FULL_SYNC)
-"""A queue and its task have one name. No dots: the filesystem transport puts queue names into its file names."""
+QUEUES: tuple[QueueName, ...] = (SYNC, FULL_SYNC)
+"""The task of a queue is `erpmirror.` and its name. No dots: file names of the filesystem broker contain the name."""
 
 COUNTS_FOR = timedelta(seconds=10)
-"""How long an unacknowledged wake-up is believed to be on its way."""
+"""How long an unacknowledged wake-up counts as on its way."""
 
 
 class Waker:
-    """Sends wake-ups for connections."""
+    """Sends wake-ups, and records what was sent and acknowledged in `erpmirror_wakeups`."""
 
     def __init__(self, app: Celery, database: Database) -> None:
         self._app = app
         self._database = database
 
-    def wake(self, connection: str, which: Which = SYNC, *, again: bool = False) -> bool:
+    def wake(self, connection: str, queue: QueueName = SYNC, *, again: bool = False) -> bool:
         """Send a wake-up, unless one is outstanding; returns whether a message was sent.
 
         `again`: an outstanding one that is older than `COUNTS_FOR` is repeated. Raises kombu's `OperationalError` when
-        the broker is away; the wake-up then does not count as outstanding, whatever the error was.
+        the broker is down; after any error the wake-up does not count as outstanding.
         """
-        if not self._claim(connection, which, again=again):
+        if not self._claim(connection, queue, again=again):
             return False
         try:
             failpoints.hit(Point.WAKEUP_CLAIMED)
-            self.send(f"erpmirror.{which}", [connection], queue=which)
-        except Exception:  # raised again: a message that was not sent must not count as outstanding
-            self._set(connection, which, woken_at=None)
+            self.send(f"erpmirror.{queue}", [connection], queue=queue)
+        except Exception:  # raised again: an unsent message must not count as outstanding
+            self._set(connection, queue, woken_at=None)
             raise
         failpoints.hit(Point.WAKEUP_SENT)
         return True
 
     def send(self, task: str, arguments: list[str], *, queue: str) -> None:
         """Send one message, without retries. Raises kombu's `OperationalError` when the broker does not take it."""
-        with self._one_error():
-            self._app.send_task(task, args=arguments, queue=queue, retry=False, confirm_timeout=PATIENCE)
+        with self._translated_errors():
+            self._app.send_task(task, args=arguments, queue=queue, retry=False, confirm_timeout=TIMEOUT)
 
-    def rewake(self, connection: str, which: Which) -> bool:
+    def rewake(self, connection: str, queue: QueueName) -> bool:
         """Repeat an outstanding wake-up that was lost; returns whether a message was sent.
 
         It was lost if it is older than `COUNTS_FOR` and either the queue is empty or workers have acknowledged younger
-        ones. While no worker acknowledges anything, a message that waits in the queue is not repeated.
+        ones. While no worker acknowledges any, a message that waits in the queue is not repeated.
         """
-        with self._database.read() as db:
-            overdue = wakeups.c.woken_at < self._database.now(db) - COUNTS_FOR
-            mine = sa.select(wakeups.c.woken_at).where(
-                wakeups.c.connection == connection, wakeups.c.queue == which, overdue
+        with self._database.read() as tx:
+            overdue = wakeups.c.woken_at < self._database.now(tx) - COUNTS_FOR
+            select = sa.select(wakeups.c.woken_at).where(
+                wakeups.c.connection == connection, wakeups.c.queue == queue, overdue
             )
-            woken_at = db.execute(mine).scalar()
+            woken_at = tx.execute(select).scalar()
             if woken_at is None:
                 return False
-            younger = sa.exists().where(wakeups.c.queue == which, wakeups.c.answered_at > woken_at + COUNTS_FOR)
-            passed_over = db.execute(sa.select(younger)).scalar_one()
-        return bool(passed_over or not self.depth(which)) and self.wake(connection, which, again=True)
+            acknowledged_later = sa.exists().where(
+                wakeups.c.queue == queue, wakeups.c.answered_at > woken_at + COUNTS_FOR
+            )
+            overtaken = tx.execute(sa.select(acknowledged_later)).scalar_one()
+        return bool(overtaken or not self.depth(queue)) and self.wake(connection, queue, again=True)
 
-    def acknowledge(self, connection: str, which: Which) -> None:
+    def acknowledge(self, connection: str, queue: QueueName) -> None:
         """Record that a worker has begun: work that is stored from now on needs a new wake-up."""
-        with self._database.autocommit(
-            lazily=True
-        ) as db:  # a lost acknowledgement looks like a lost wake-up: it is repeated
+        # After a crash a lost acknowledgement looks like a lost wake-up, which is repeated: no fsync.
+        with self._database.autocommit(lazily=True) as tx:
             clock = self._database.clock_sql()
-            answered = _acknowledged(clock.expression, self._database.is_sqlite)
-            db.execute(answered, {"its_connection": connection, "its_bell": which, **clock.params})
+            statement = _acknowledge_statement(clock.expression, self._database.is_sqlite)
+            tx.execute(statement, {"of_connection": connection, "of_queue": queue, **clock.params})
 
-    def depth(self, which: Which) -> int:
-        """How many messages wait in the queue. Raises kombu's `OperationalError` when the broker is away."""
-        with self._reached() as link:
-            # Declared, not asked passively: Redis has no empty queues, and a new RabbitMQ has none yet.
-            return int(self._app.amqp.queues[which].bind(link.default_channel).queue_declare().message_count)
+    def depth(self, queue: QueueName) -> int:
+        """How many messages wait in the queue. Raises kombu's `OperationalError` when the broker is down."""
+        with self._link() as link:
+            # Declared rather than only looked up: Redis keeps no empty queue, and a new RabbitMQ has none yet.
+            return int(self._app.amqp.queues[queue].bind(link.default_channel).queue_declare().message_count)
 
     def broker_alive(self) -> None:
-        """Reach the broker. Raises kombu's `OperationalError` when it is away."""
-        with self._reached() as link:
+        """Connect to the broker. Raises kombu's `OperationalError` when it is away."""
+        with self._link() as link:
             link.ensure_connection(max_retries=0)  # type: ignore[no-untyped-call]
 
     @contextmanager
-    def _reached(self) -> Iterator[Connection]:
+    def _link(self) -> Iterator[Connection]:
         """A link to the broker for the block."""
-        with self._one_error(), self._app.connection_for_read() as link:
+        with self._translated_errors(), self._app.connection_for_read() as link:
             yield link
 
     @contextmanager
-    def _one_error(self) -> Iterator[None]:
-        """Turn each transport's own errors into one."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Turn each transport's own errors into kombu's `OperationalError`."""
         try:
             yield
-        except Exception as error:  # raised again: which errors a transport has is known only after it was made
+        except Exception as error:  # raised again: only an instance of a transport lists its errors
             transport = self._app.connection_for_write()
             if isinstance(error, (OSError, *transport.connection_errors, *transport.channel_errors)):
                 raise OperationalError(str(error)) from error
             raise
 
-    def _claim(self, connection: str, which: Which, *, again: bool) -> bool:
+    def _claim(self, connection: str, queue: QueueName, *, again: bool) -> bool:
         clock = self._database.clock_sql()
-        with self._database.autocommit(lazily=True) as db:  # a lost claim costs one superfluous message
-            values = {"its_connection": connection, "its_bell": which, **clock.params}
+        with self._database.autocommit(lazily=True) as tx:  # no fsync: a lost claim costs one superfluous message
+            values = {"of_connection": connection, "of_queue": queue, **clock.params}
             if again:
-                values["overdue"] = self._database.now(db) - COUNTS_FOR
-            claimed = _claimed(clock.expression, self._database.is_sqlite, again)
-            return db.execute(claimed, values).first() is not None
+                values["overdue"] = self._database.now(tx) - COUNTS_FOR
+            statement = _claim_statement(clock.expression, self._database.is_sqlite, again)
+            return tx.execute(statement, values).first() is not None
 
-    def _set(self, connection: str, which: Which, **values: object) -> None:
-        with self._database.begin() as db:
-            db.execute(
-                sa.update(wakeups).where(wakeups.c.connection == connection, wakeups.c.queue == which).values(**values)
+    def _set(self, connection: str, queue: QueueName, **values: object) -> None:
+        with self._database.begin() as tx:
+            tx.execute(
+                sa.update(wakeups).where(wakeups.c.connection == connection, wakeups.c.queue == queue).values(**values)
             )
 
 
 @cache
-def _claimed(clock: sa.ColumnElement[datetime], is_sqlite: bool, again: bool) -> Any:  # noqa: FBT001 - the cache key
+def _claim_statement(clock: sa.ColumnElement[datetime], is_sqlite: bool, again: bool) -> Any:  # noqa: FBT001 - the cache key
     insert = _insert(is_sqlite).values(woken_at=clock)
     free = sa.or_(wakeups.c.woken_at.is_(None), wakeups.c.answered_at >= wakeups.c.woken_at)
     if again:
         free = sa.or_(free, wakeups.c.woken_at < sa.bindparam("overdue", type_=Instant))
     keys = [wakeups.c.connection, wakeups.c.queue]
     set_ = {"woken_at": insert.excluded.woken_at}
-    claimed = insert.on_conflict_do_update(index_elements=keys, set_=set_, where=free)
-    return claimed.returning(wakeups.c.woken_at if is_sqlite else NO_SYNC)
+    upsert = insert.on_conflict_do_update(index_elements=keys, set_=set_, where=free)
+    return upsert.returning(wakeups.c.woken_at if is_sqlite else NO_SYNC)
 
 
 @cache
-def _acknowledged(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise
+def _acknowledge_statement(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise
     insert = _insert(is_sqlite).values(answered_at=clock)
     keys = [wakeups.c.connection, wakeups.c.queue]
-    answered = insert.on_conflict_do_update(index_elements=keys, set_={"answered_at": insert.excluded.answered_at})
-    return answered if is_sqlite else answered.returning(NO_SYNC)
+    upsert = insert.on_conflict_do_update(index_elements=keys, set_={"answered_at": insert.excluded.answered_at})
+    return upsert if is_sqlite else upsert.returning(NO_SYNC)
 
 
 def _insert(is_sqlite: bool) -> Any:  # noqa: FBT001 - likewise
     insert = (sqlite if is_sqlite else postgresql).insert(wakeups)
-    return insert.values(connection=sa.bindparam("its_connection"), waker=sa.bindparam("its_bell"))
+    return insert.values(connection=sa.bindparam("of_connection"), queue=sa.bindparam("of_queue"))

@@ -46,7 +46,7 @@ def park(database: Database) -> None:
 def interpret(database: Database) -> None:
     [item] = waiting(database)
     with database.begin() as tx:
-        assert documents.answered(tx, item, now=database.now(tx))
+        assert documents.mark_interpreted(tx, item, now=database.now(tx))
         inbox.finish(tx, item)
 
 
@@ -62,7 +62,7 @@ def test_a_document_is_kept_and_mentioned_once(database: Database) -> None:
     with database.begin() as tx:
         assert Document(KEY, "a.pdf", PDF) == documents.load(tx, item)
     stands = standing(database)
-    assert ("a.pdf", len(PDF), State.WAITING, "due") == (stands.name, stands.size, stands.state, stands.ref)
+    assert ("a.pdf", len(PDF), State.WAITING, "due") == (stands.name, stands.size, stands.state, stands.inbox_state)
 
 
 def test_of_many_who_hand_in_the_same_at_once_one_hears_that_it_is_new(database: Database) -> None:
@@ -93,7 +93,7 @@ def test_what_is_parked_stays_so_when_it_is_handed_in_again(database: Database) 
     park(database)
     hand_in(database)
     stands = standing(database)
-    assert ([], State.PARKED, "parked", "no") == (waiting(database), stands.state, stands.ref, stands.reason)
+    assert ([], State.PARKED, "parked", "no") == (waiting(database), stands.state, stands.inbox_state, stands.reason)
 
 
 @pytest.mark.parametrize(("again", "refs"), [(True, 1), (False, 0)])

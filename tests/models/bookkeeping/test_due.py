@@ -32,7 +32,7 @@ def align(database: Database, *names: str, **changes: object) -> None:
             streams.sync(tx, connection=name, system="directo", plans=PLANS)
             for plan in PLANS:
                 values = {"cursor": "x", "due_at": later, "full_due_at": later} | changes
-                streams.change(tx, name, plan.resource, **values)
+                streams.update(tx, name, plan.resource, **values)
 
 
 def ref(database: Database, name: str, *keys: str, resource: str = "items", after: timedelta = -SOON) -> None:
@@ -96,7 +96,7 @@ def test_beside_a_parked_resource_another_is_awake(database: Database) -> None:
     align(database, "a", "b", "c", state="parked")
     with database.begin() as tx:
         for name in ("a", "b"):
-            streams.change(tx, name, "stocklevels", state="open")
+            streams.update(tx, name, "stocklevels", state="open")
     for name in ("a", "b", "c"):
         ref(database, name, "1", "2")
         ref(database, name, "1", resource="stocklevels", after=-SOON if name == "a" else SOON)

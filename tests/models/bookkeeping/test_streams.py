@@ -101,7 +101,7 @@ def test_a_shorter_bound_applies_at_once(database: Database) -> None:
     align(database, "items", bound=24 * HOUR)
     with database.begin() as tx:
         later = database.now(tx) + 24 * HOUR
-        streams.change(tx, "books", "items", full_due_at=later)
+        streams.update(tx, "books", "items", full_due_at=later)
     align(database, "items", bound=HOUR)
     assert get(database).full_due_at < later
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from models.settings import load
-from models.settings.load import Connection, Duration, Secret, SendsWebhooks, SettingsError, Url
+from models.settings.connections import Connection, Duration, Secret, SendsWebhooks, Url
+from models.settings.load import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,8 +155,8 @@ def test_the_environment_is_put_into_any_text(tmp_path: Path, monkeypatch: pytes
         ("${TEST_NOWHERE}", "set the environment variable TEST_NOWHERE"),
         ("${TEST_EMPTY}", "${TEST_EMPTY} is empty"),
         ("x${TEST_NOWHERE}y", "${TEST_NOWHERE} is not set"),
-        ("${TEST_NOWHERE", "full_sync"),
-        ("${}", "full_sync"),
+        ("${TEST_NOWHERE", "reads"),
+        ("${}", "reads"),
     ],
 )
 def test_a_reference_to_nothing_is_refused(

@@ -46,7 +46,7 @@ def test_silent_workers_are_named_but_a_receiver_that_stores_webhooks_stays_read
             answer.status_code,
             answer.json()["workers"],
         )
-        canary.answer(database, "sync", worker="sync@host")
+        canary.record_answer(database, "sync", worker="sync@host")
         assert "ok" == client.get("/readyz").json()["workers"]
     database.close()
 

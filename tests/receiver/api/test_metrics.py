@@ -79,7 +79,7 @@ def test_each_resource_is_shown_as_status_shows_it(sqlite: Database, opened: Ope
 
 
 def test_the_last_answer_of_a_worker_is_shown_by_queue(sqlite: Database, opened: Open) -> None:
-    canary.answer(sqlite, "sync", worker="sync@host")
+    canary.record_answer(sqlite, "sync", worker="sync@host")
     [answered_at] = [sign.answered_at for sign in canary.queue_health(sqlite) if sign.queue == "sync"]
     assert answered_at is not None
     with opened(sqlite) as client:

@@ -286,7 +286,7 @@ def test_an_answer_that_nothing_is_open_is_no_failure() -> None:
     loaded = configuration.load()
     database = cli.common.database(loaded)
     interview = connection_check.ConnectionCheck(context.connection_context(database, loaded, "it"), lambda _: None)
-    shut = errors.Closed("only before 5 AM", until=datetime(2026, 6, 1, 18, tzinfo=UTC))
+    shut = errors.ClosedError("only before 5 AM", until=datetime(2026, 6, 1, 18, tzinfo=UTC))
     proof = interview._ended("items", shut, hints.of_resource(shut, "items", "[connections.it] of f"))
     database.close()
     assert (
@@ -342,7 +342,7 @@ def test_the_folder_of_each_kind_must_take_files() -> None:
 def _failures(base: type[errors.VendorError] = errors.VendorError) -> Iterator[errors.VendorError]:
     for kind in base.__subclasses__():
         if kind.__module__ == errors.__name__:
-            more: dict[str, Any] = {"until": datetime.now(UTC)} if kind is errors.Closed else {}
+            more: dict[str, Any] = {"until": datetime.now(UTC)} if kind is errors.ClosedError else {}
             yield kind("words", **more)
             yield from _failures(kind)
 
@@ -350,7 +350,7 @@ def _failures(base: type[errors.VendorError] = errors.VendorError) -> Iterator[e
 @pytest.mark.parametrize("failure", list(_failures()), ids=lambda failure: type(failure).__name__)
 def test_every_fate_but_closed_hours_has_a_remedy(failure: errors.VendorError) -> None:
     found = hints.of_resource(failure, "items", "[connections.it] of f")
-    assert isinstance(failure, errors.Closed) == (found is None)
+    assert isinstance(failure, errors.ClosedError) == (found is None)
 
 
 def test_the_table_fits_100_columns_and_cuts_no_name() -> None:

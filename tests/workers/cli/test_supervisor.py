@@ -127,10 +127,12 @@ def test_a_worker_that_lives_but_takes_nothing_from_its_queue_is_started_again(t
     c = tables.canaries.c
 
     def served() -> bool:
-        return [None] == [sign.wrong for sign in canary.queue_health(database) if sign.queue == "sync" and sign.worker]
+        return [None] == [
+            sign.problem for sign in canary.queue_health(database) if sign.queue == "sync" and sign.worker
+        ]
 
     def waits() -> bool:
-        return any(sign.asked_at is not None for sign in canary.queue_health(database) if sign.queue == "sync")
+        return any(sign.waiting_since is not None for sign in canary.queue_health(database) if sign.queue == "sync")
 
     with started(tmp_path / "said", "-m", "workers.cli", "up", "--concurrency", "1", *beat[1:]) as running:
         running.until(served)

@@ -63,7 +63,7 @@ def test_a_question_holds_the_gate(six: Harness) -> None:
 def test_a_question_waits_for_its_turn(six: Harness) -> None:
     lease = six.context.gate.acquire()
     answers: list[object] = []
-    asked = six.aside(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
+    asked = six.in_thread(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
     asked.join(0.4)
     assert [] == six.vendor.asked
     six.context.gate.cancel(lease)
@@ -77,10 +77,10 @@ def test_whoever_waits_for_the_vendors_pace_before_asking_is_waited_for_too(conn
         six.context.gate.cancel(six.context.gate.acquire())
         lease = six.context.gate.acquire()
         answers: list[object] = []
-        asked = six.aside(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
+        asked = six.in_thread(lambda: answers.append(vendor_query.ask(six.context, ["goods", "1"])))
         asked.join(0.4)
         assert asked.is_alive()
-        six.clock.pass_by(seconds=10)
+        six.clock.advance(seconds=10)
         six.context.gate.cancel(lease)
         asked.join(20)
         assert 1 == len(answers)
@@ -109,7 +109,7 @@ def test_an_answer_that_is_not_understood_is_said_so(six: Harness) -> None:
 
 
 def test_an_answer_that_took_longer_than_its_lease_is_an_answer_still(six: Harness) -> None:
-    six.vendor.meanwhile["goods/1"] = lambda: six.clock.pass_by(minutes=5)
+    six.vendor.meanwhile["goods/1"] = lambda: six.clock.advance(minutes=5)
     assert {"v": 1} == vendor_query.ask(six.context, ["goods", "1"])["raw"]
 
 

@@ -42,7 +42,7 @@ FILES = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A second folder that is searched for connectors."""
-    with vendor_harness.beside(tmp_path):
+    with vendor_harness.connectors_in(tmp_path):
         yield tmp_path
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from workers.connectors.contract import ClientRuntime
 from workers.connectors.http import Http, reachable, words
-from workers.errors import SetAside, TimedOut, TooLarge, TryLater, VendorError
+from workers.errors import SetAside, TimedOutError, TooLargeError, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,7 +141,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
     ids=["silence", "dripping head", "silent body", "dripping body", "body without length", "chunks"],
 )
 def test_the_deadline_covers_headers_and_body(script: Script) -> None:
-    assert isinstance(error_of(*script, timeout=SHORT), TimedOut)
+    assert isinstance(error_of(*script, timeout=SHORT), TimedOutError)
 
 
 def test_a_body_that_stops_just_before_the_deadline_gets_no_second_timeout() -> None:
@@ -149,21 +149,21 @@ def test_a_body_that_stops_just_before_the_deadline_gets_no_second_timeout() -> 
     with (
         scripted_server([HEAD + b"[1", 0.25, b",2", 5.0]) as url,
         http_client(url, timeout=SHORT) as http,
-        pytest.raises(TimedOut, match=r"no answer within|not complete within"),
+        pytest.raises(TimedOutError, match=r"no answer within|not complete within"),
     ):
         http.read("GET", "/things")
 
 
 def test_a_body_without_length_that_the_deadline_cut_is_not_complete() -> None:
     error = error_of(b"HTTP/1.1 200 OK\r\n\r\n[1,2]", 5.0, timeout=SHORT)
-    assert isinstance(error, TimedOut)
+    assert isinstance(error, TimedOutError)
 
 
 @pytest.mark.parametrize("status", ["500 Oops", "502 Bad Gateway", "503 Away", "599 Odd", "429 Too Many"])
 def test_server_errors_and_too_many_requests_are_tried_later(status: str) -> None:
     error = error_of(reply(b"<html><body>  Sorry,\n we are   closed</body>", status))
     assert type(error) is TryLater
-    assert error.shuts_gate
+    assert error.closes_gate
     assert f"HTTP {status[:3]} <html><body> Sorry, we are closed</body>" == str(error)
 
 
@@ -244,7 +244,7 @@ def test_a_refused_connection_is_tried_later() -> None:
         port = listener.getsockname()[1]
     with http_client(f"http://127.0.0.1:{port}") as http, pytest.raises(TryLater) as raised:
         http.read("GET", "/things")
-    assert raised.value.shuts_gate
+    assert raised.value.closes_gate
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
@@ -268,7 +268,7 @@ def test_a_body_that_is_not_json_is_tried_later_without_closing_the_gate(body: b
         result = http.read("GET", "/things")
     with pytest.raises(TryLater) as raised:
         result.json()
-    assert not raised.value.shuts_gate
+    assert not raised.value.closes_gate
     assert len(str(raised.value)) < 300
 
 
@@ -276,7 +276,7 @@ def test_a_body_that_is_too_large_raises_too_large() -> None:
     size = 65 * 2**20
     chunks: Script = [reply(b"", length=size), *[b" " * 2**20] * 65]
     error = error_of(*chunks)
-    assert isinstance(error, TooLarge)
+    assert isinstance(error, TooLargeError)
     assert isinstance(error, SetAside)
     assert "larger than 64 MiB" in str(error)
 
@@ -285,9 +285,9 @@ def test_a_body_that_is_too_large_raises_too_large() -> None:
 def test_the_runtime_sets_the_largest_body(size: int) -> None:
     sent = [reply(b" " * size)]
     with scripted_server(sent, sent) as url, http_client(url, largest=1000) as http:
-        with nullcontext() if size <= 1000 else pytest.raises(TooLarge):
+        with nullcontext() if size <= 1000 else pytest.raises(TooLargeError):
             assert size == len(http.read("GET", "/things").body)
-        with nullcontext() if size <= 1000 else pytest.raises(TooLarge), http.stream("GET", "/things") as streamed:
+        with nullcontext() if size <= 1000 else pytest.raises(TooLargeError), http.stream("GET", "/things") as streamed:
             assert size == len(streamed.read(-1))
 
 
@@ -329,7 +329,7 @@ def test_a_stream_that_stalls_is_ended(script: Script) -> None:
     with (
         scripted_server(script) as url,
         http_client(url, timeout=SHORT) as http,
-        pytest.raises(TimedOut),
+        pytest.raises(TimedOutError),
         http.stream("GET", "/things") as streamed,
     ):
         streamed.read(-1)
@@ -339,7 +339,7 @@ def test_the_headers_of_a_stream_have_a_deadline() -> None:
     with (
         scripted_server([-1.0, b"HTTP/1.1 200 OK\r\n" + b"X-Slow: yes\r\n" * 50]) as url,
         http_client(url, timeout=SHORT) as http,
-        pytest.raises(TimedOut),
+        pytest.raises(TimedOutError),
         http.stream("GET", "/things"),
     ):
         pass

@@ -17,7 +17,7 @@ from models.values import Snapshot, Tombstone, Withheld
 from tests.workers.connectors import stands
 from tests.workers.connectors.stands import SYSTEMS, Question, Stand, by_resource, by_resource_and
 from workers.connectors.contract import Connection
-from workers.errors import Closed, SetAside, TryLater, VendorError
+from workers.errors import ClosedError, SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -218,7 +218,7 @@ def test_closed_hours_stop_only_full_syncs_and_report_the_next_opening(
         if outcome.error is None:
             continue
         assert ("list", None) == (question.method, question.argument), "polls and fetches are allowed all day"
-        assert isinstance(outcome.error, Closed)
+        assert isinstance(outcome.error, ClosedError)
         assert stand.options.closed_until(moment) == outcome.error.until
         assert outcome.end is None
 
@@ -229,4 +229,4 @@ def test_a_vendor_with_opening_hours_closes_some_listing(
 ) -> None:
     stand, _ = closed(system)
     errors = [stand.put(Question("list", resource)).error for resource in stand.readable]
-    assert Closed in {type(error) for error in errors}
+    assert ClosedError in {type(error) for error in errors}

@@ -1,4 +1,4 @@
-"""The gate: one request at a time for an account, whoever asks, and nothing written under a lease that ran out."""
+"""The gate: one request at a time for an account, from any worker, and nothing written under a lease that ran out."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from models.db import tables
 from models.db.database import Database
-from models.settings.load import Connection
-from workers.errors import Busy
-from workers.gate import gate
+from models.settings.connections import Connection
+from workers.errors import BusyError
+from workers.gate import gate, timing
 from workers.gate.gate import Gate
+from workers.gate.sessions import SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,9 +60,9 @@ def timed(database: Database, clock: Clock) -> Database:
     return database
 
 
-def leave(gate_: Gate, database: Database, lease: gate.Lease) -> None:
+def release(at: Gate, database: Database, lease: gate.Lease) -> None:
     with database.begin() as tx:
-        gate_.release(tx, lease)
+        at.release(tx, lease)
 
 
 def test_a_listing_holds_the_gate_alone(timed: Database) -> None:
@@ -69,7 +70,7 @@ def test_a_listing_holds_the_gate_alone(timed: Database) -> None:
     lease = first.acquire()
     with pytest.raises(gate.GateClosed):
         first.acquire("items\n1")
-    leave(first, timed, lease)
+    release(first, timed, lease)
     assert first.acquire("items\n1").revision > lease.revision
 
 
@@ -93,12 +94,12 @@ def test_a_listing_waits_for_point_reads(timed: Database) -> None:
 def test_connections_of_one_account_share_its_gate_and_the_strictest_limits_win(timed: Database, clock: Clock) -> None:
     quick = Account(name="a", requests_per_minute=6000)
     slow = Account(name="b", requests_per_minute=6)
-    first, second = Gate(timed, quick, sharing=[slow]), Gate(timed, slow, sharing=[quick])
+    first, second = Gate(timed, quick, same_account=[slow]), Gate(timed, slow, same_account=[quick])
     assert first.account == second.account
-    leave(first, timed, first.acquire())
-    with pytest.raises(gate.GateClosed) as shut:
+    release(first, timed, first.acquire())
+    with pytest.raises(gate.GateClosed) as closed:
         second.acquire()
-    assert shut.value.until >= START + timedelta(seconds=10)
+    assert closed.value.until >= START + timedelta(seconds=10)
     clock.pass_by(seconds=11)
     second.acquire()
 
@@ -114,23 +115,23 @@ def test_other_logins_and_other_addresses_have_other_gates(timed: Database) -> N
         Gate(timed, each).acquire()
 
 
-def test_the_account_name_does_not_tell_the_login() -> None:
+def test_the_account_name_does_not_reveal_the_login() -> None:
     assert "k-very-secret" not in gate.account_of(Account(name="a", key="k-very-secret"))
 
 
-def test_pace_is_counted_from_the_actual_send(timed: Database, clock: Clock) -> None:
-    paced = Gate(timed, Account(name="a", requests_per_minute=6))
-    lease = paced.acquire()
-    lease.sent_at += timedelta(seconds=7)  # the process was paused between its turn and its request
+def test_the_rate_limit_is_counted_from_the_actual_send(timed: Database, clock: Clock) -> None:
+    limited = Gate(timed, Account(name="a", requests_per_minute=6))
+    lease = limited.acquire()
+    lease.sent_at += timedelta(seconds=7)  # the process was paused between taking its lease and its request
     clock.pass_by(seconds=9)
-    leave(paced, timed, lease)
+    release(limited, timed, lease)
     clock.pass_by(seconds=3)
-    with pytest.raises(gate.GateClosed) as shut:
-        paced.acquire()
-    assert timedelta(seconds=61) / 6 == shut.value.until - lease.sent_at  # a sixth of a minute, and a little
+    with pytest.raises(gate.GateClosed) as closed:
+        limited.acquire()
+    assert timedelta(seconds=61) / 6 == closed.value.until - lease.sent_at  # a sixth of a minute, and a little
 
 
-@pytest.mark.parametrize("commit", ["leave", "keep"])
+@pytest.mark.parametrize("commit", ["release", "renew"])
 def test_a_result_is_discarded_when_its_lease_ran_out(timed: Database, clock: Clock, commit: str) -> None:
     lost = Gate(timed, Account(name="a"))
     lease = lost.acquire()
@@ -139,15 +140,15 @@ def test_a_result_is_discarded_when_its_lease_ran_out(timed: Database, clock: Cl
     assert successor.revision > lease.revision
     with pytest.raises(gate.LeaseLost), timed.begin() as tx:
         getattr(lost, commit)(tx, lease)
-    leave(lost, timed, successor)
+    release(lost, timed, successor)
 
 
-def test_a_lease_that_ran_out_is_lost_even_if_nobody_took_it(timed: Database, clock: Clock) -> None:
+def test_a_lease_that_ran_out_is_lost_even_if_no_other_was_taken(timed: Database, clock: Clock) -> None:
     lost = Gate(timed, Account(name="a"))
     lease = lost.acquire()
     clock.pass_by(seconds=46)
     with pytest.raises(gate.LeaseLost):
-        leave(lost, timed, lease)
+        release(lost, timed, lease)
 
 
 def test_a_lease_ends_at_most_15_seconds_after_the_timeout(timed: Database) -> None:
@@ -163,22 +164,22 @@ def test_arriving_bytes_renew_the_lease_of_a_long_stream(timed: Database, clock:
         clock.pass_by(seconds=40)
         lease.renewed_at -= 40  # as the process's own clock would show
         long.heartbeat(lease)
-    leave(long, timed, lease)
+    release(long, timed, lease)
 
 
-def test_a_shut_gate_lets_nobody_in_until_its_time(timed: Database, clock: Clock) -> None:
+def test_a_closed_gate_gives_no_lease_until_its_time(timed: Database, clock: Clock) -> None:
     busy = Gate(timed, Account(name="a"))
     lease = busy.acquire()
     with timed.begin() as tx:
         until = busy.release_and_back_off(tx, lease, reason="busy", after=timedelta(seconds=30), counts=False)
-    with pytest.raises(gate.GateClosed) as shut:
+    with pytest.raises(gate.GateClosed) as closed:
         busy.acquire()
-    assert (START + timedelta(seconds=30), until) == (until, shut.value.until)
+    assert (START + timedelta(seconds=30), until) == (until, closed.value.until)
     clock.pass_by(seconds=30)
     busy.acquire()
 
 
-def test_without_retry_after_the_gate_stays_shut_twice_as_long_each_time_up_to_five_minutes(
+def test_without_retry_after_the_gate_stays_closed_twice_as_long_each_time_up_to_five_minutes(
     timed: Database, clock: Clock
 ) -> None:
     failing = Gate(timed, Account(name="a"))
@@ -190,21 +191,21 @@ def test_without_retry_after_the_gate_stays_shut_twice_as_long_each_time_up_to_f
         waits.append((until - clock.now).total_seconds())
         clock.now = until
     assert [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] == waits
-    leave(failing, timed, failing.acquire())
+    release(failing, timed, failing.acquire())
     lease = failing.acquire()
     with timed.begin() as tx:
         until = failing.release_and_back_off(tx, lease, reason="away", after=None, counts=True)
     assert clock.now + timedelta(seconds=1) == until
 
 
-def test_a_block_that_breaks_gives_its_slot_back(timed: Database) -> None:
+def test_a_block_that_raises_gives_its_lease_back(timed: Database) -> None:
     broken = Gate(timed, Account(name="a"))
     with pytest.raises(ZeroDivisionError), gate.acquired(broken):
         raise ZeroDivisionError
     broken.acquire()
 
 
-def test_turns_come_from_the_one_counter_and_only_rise(timed: Database) -> None:
+def test_revisions_come_from_the_one_counter_and_only_rise(timed: Database) -> None:
     with timed.begin() as tx:
         drawn = timed.draw(tx)
     fresh = Gate(timed, Account(name="never seen before"))
@@ -212,17 +213,17 @@ def test_turns_come_from_the_one_counter_and_only_rise(timed: Database) -> None:
 
 
 @pytest.fixture
-def session(timed: Database) -> Callable[[str], gate.SessionStore]:
-    def of(key: str) -> gate.SessionStore:
+def session(timed: Database) -> Callable[[str], SessionStore]:
+    def of(key: str) -> SessionStore:
         opened = Gate(timed, Account(name="a", key=key))
-        leave(opened, timed, opened.acquire())
+        release(opened, timed, opened.acquire())
         return opened.sessions()
 
     return of
 
 
-def test_a_session_is_shared_encrypted_and_forgotten_when_it_ends(
-    timed: Database, clock: Clock, session: Callable[[str], gate.SessionStore]
+def test_a_session_is_shared_encrypted_and_forgotten_when_it_expires(
+    timed: Database, clock: Clock, session: Callable[[str], SessionStore]
 ) -> None:
     session("k").put(b"token-in-clear", START + timedelta(minutes=30))
     assert session("k").get() == b"token-in-clear"
@@ -232,62 +233,58 @@ def test_a_session_is_shared_encrypted_and_forgotten_when_it_ends(
     assert session("k").get() is None
 
 
-def test_a_session_that_another_key_encrypted_is_none(
-    timed: Database, session: Callable[[str], gate.SessionStore]
-) -> None:
+def test_a_session_that_another_key_encrypted_is_none(timed: Database, session: Callable[[str], SessionStore]) -> None:
     mine = session("k")
     mine.put(b"token", START + timedelta(minutes=30))
-    assert (
-        gate.SessionStore(timed, gate.account_of(Account(name="a")), b"another secret", lease=gate.GRACE).get() is None
-    )
+    assert SessionStore(timed, gate.account_of(Account(name="a")), b"another secret", lease=timing.GRACE).get() is None
     mine.drop()
     assert mine.get() is None
 
 
 def test_one_worker_at_a_time_logs_in_and_the_next_finds_its_session(
-    timed: Database, session: Callable[[str], gate.SessionStore]
+    timed: Database, session: Callable[[str], SessionStore]
 ) -> None:
     logins: list[str] = []
 
     def log_in(name: str) -> None:
-        box = Gate(timed, Account(name=name)).sessions()
-        with box.login_lock():
-            if box.get() is None:
+        store = Gate(timed, Account(name=name)).sessions()
+        with store.login_lock():
+            if store.get() is None:
                 logins.append(name)
                 time.sleep(0.2)
-                box.put(name.encode(), START + timedelta(minutes=30))
+                store.put(name.encode(), START + timedelta(minutes=30))
 
-    box = session("k")
+    store = session("k")
     threads = [threading.Thread(target=log_in, args=(f"w{number}",)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert 1 == len(logins)
-    assert logins[0].encode() == box.get()
+    assert logins[0].encode() == store.get()
 
 
-def test_a_login_that_takes_long_is_waited_for_elsewhere(
-    timed: Database, session: Callable[[str], gate.SessionStore]
+def test_a_login_that_takes_long_lets_other_workers_try_later(
+    timed: Database, session: Callable[[str], SessionStore]
 ) -> None:
-    box = session("k")
-    with box.login_lock(), pytest.raises(Busy, match="logging in") as told, box.login_lock():
+    store = session("k")
+    with store.login_lock(), pytest.raises(BusyError, match="logging in") as busy, store.login_lock():
         pass
-    assert not told.value.shuts_gate
-    with box.login_lock():
+    assert not busy.value.closes_gate
+    with store.login_lock():
         assert timed is not None
 
 
-def test_a_login_whose_worker_died_is_taken_over(
-    timed: Database, clock: Clock, session: Callable[[str], gate.SessionStore]
+def test_the_login_lock_of_a_worker_that_died_is_taken_over(
+    timed: Database, clock: Clock, session: Callable[[str], SessionStore]
 ) -> None:
-    box = session("k")
-    died, later = box.login_lock(), box.login_lock()
+    store = session("k")
+    died, later = store.login_lock(), store.login_lock()
     died.__enter__()
     clock.pass_by(minutes=5)
     with later:
-        died.__exit__(None, None, None)  # wakes late: must not free what another holds
-        with pytest.raises(Busy), box.login_lock():
+        died.__exit__(None, None, None)  # a paused worker resumes: it must not free the lock of another
+        with pytest.raises(BusyError), store.login_lock():
             pass
     with timed.read() as tx:
         assert tx.execute(sa.select(tables.gates.c.login_revision)).scalar_one() is None

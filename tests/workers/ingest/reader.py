@@ -37,9 +37,9 @@ FILES = {
     "__init__": '"""A system that reads documents."""\n',
     "options": """
 from datetime import timedelta
-from workers.connectors.contract import Duration, HandedIn, Secret, Url
+from workers.connectors.contract import Duration, Secret, TakesDocuments, Url
 
-class Options(HandedIn):
+class Options(TakesDocuments):
     url: Url
     api_key: Secret
     resources: tuple[str, ...] = ("deliverynote", "invoice")
@@ -64,8 +64,8 @@ class Killed(BaseException):
     pass
 
 class Client:
-    def __init__(self, options, wire):
-        self._http = Http(wire, base_url=options.url, timeout=options.timeout)
+    def __init__(self, options, runtime):
+        self._http = Http(runtime, base_url=options.url, timeout=options.timeout)
 
     def close(self):
         self._http.close()
@@ -115,8 +115,8 @@ class Vendor:
         self.instead: list[tuple[int, dict[str, str], str]] = []
         self.meanwhile: Callable[[], None] | None = None
         self.busy = threading.Event()
-        self.reads_on = threading.Event()
-        self.reads_on.set()
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.app = Starlette(routes=[Route("/{kind}", self._take, methods=["POST"])])
 
     @property
@@ -132,22 +132,22 @@ class Vendor:
 
     def _read(self, kind: str, content: bytes, order: str | None) -> Response:
         self.received.append((kind, sha256(content), order))
-        status, headers, body = self.instead.pop(0) if self.instead else (200, {}, json.dumps(reading(content)))
+        status, headers, body = self.instead.pop(0) if self.instead else (200, {}, json.dumps(interpretation(content)))
         happens, self.meanwhile = self.meanwhile, None
         if happens is not None:
             happens()
         self.busy.set()
-        self.reads_on.wait(30)
+        self.may_answer.wait(30)
         return Response(body, status, headers)
 
 
-def reading(content: bytes) -> dict[str, Any]:
+def interpretation(content: bytes) -> dict[str, Any]:
     """What the vendor reads in a document."""
     text = content.decode().splitlines()[1]
     return {"supplierName": text, "orderValue": 12.5, "articles": [{"articleId": "007"}, {"articleId": "8"}]}
 
 
-class Reader(vendor_harness.BaseHarness[Vendor]):
+class DocumentHarness(vendor_harness.BaseHarness[Vendor]):
     """A connection to the vendor, its mirror, and what a test does with both."""
 
     def hand_in(
@@ -163,23 +163,23 @@ class Reader(vendor_harness.BaseHarness[Vendor]):
                 order=order,
             )
 
-    def standing(self, content: bytes, kind: str = KIND) -> DocumentRow | None:
+    def document_row(self, content: bytes, kind: str = KIND) -> DocumentRow | None:
         with self.database.read() as tx:
             return documents.get(tx, connection=self.name, kind=kind, sha256=sha256(content))
 
     def state(self, content: bytes, kind: str = KIND) -> str | None:
-        found = self.standing(content, kind)
+        found = self.document_row(content, kind)
         return None if found is None else found.state.value
 
     def reason(self, content: bytes) -> str:
-        found = self.standing(content)
+        found = self.document_row(content)
         assert found is not None
         return found.reason or ""
 
     def settle(self) -> None:
         """Everything that is due, now and whenever a lease has run out."""
         self.work()
-        self.clock.pass_by(minutes=10)
+        self.clock.advance(minutes=10)
         self.work()
 
     def count(self, name: str) -> int:
@@ -188,7 +188,7 @@ class Reader(vendor_harness.BaseHarness[Vendor]):
 
 
 @contextmanager
-def connected(database: Database, folder: Path, *, url: str | None = None, **options: Any) -> Iterator[Reader]:
+def connected(database: Database, folder: Path, *, url: str | None = None, **options: Any) -> Iterator[DocumentHarness]:
     """The system's folder on the path, its vendor served, a connection `six` aligned. `url`: a way to the vendor."""
     put = folder / "systems"
     (put / "sixth").mkdir(parents=True)
@@ -196,11 +196,11 @@ def connected(database: Database, folder: Path, *, url: str | None = None, **opt
         (put / "sixth" / f"{name}.py").write_text(text, encoding="utf-8")
     clock, vendor = vendor_harness.Clock(), Vendor()
     database._clock = clock
-    with vendor_harness.beside(put), served(vendor.app) as address:
+    with vendor_harness.connectors_in(put), served(vendor.app) as address:
         file = folder / "erpmirror.toml"
         values = {"system": "sixth", "url": url or address, "api_key": "very-secret", **options}
         file.write_text(table("six", values), encoding="utf-8")
-        reader = Reader(database, configuration.load(file), vendor, clock)
+        reader = DocumentHarness(database, configuration.load(file), vendor, clock)
         context.sync_streams(database, reader.settings)
         yield reader
     assert [] == reader.failures

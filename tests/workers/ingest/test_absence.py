@@ -68,13 +68,13 @@ def test_one_wrong_listing_deletes_nothing_and_a_true_deletion_comes_all_the_sam
 ) -> None:
     with connect(kinds={"goods": KINDS[kind]}) as six:
         _company(six, kind)
-        six.clock.pass_by(minutes=1)
+        six.clock.advance(minutes=1)
         del six.vendor.objects["goods"]["14"]
         _listed(six, kind, FAULTS[fault])
-        six.read_again()
+        six.full_sync_again()
         _listed(six, kind)
-        six.look()
-        six.clock.pass_by(seconds=60)
+        six.sync()
+        six.clock.advance(seconds=60)
         six.work()
         assert ["14"] == _deletions(six)
         assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
@@ -87,13 +87,13 @@ def test_a_second_look_that_comes_at_once_confirms_nothing(connect: Connect, kin
         _company(six, kind)
         _listed(six, kind, FAULTS["empty"])
         for _ in range(3):
-            six.clock.pass_by(seconds=10)
+            six.clock.advance(seconds=10)
             six.webhook("00")
-            six.look()
-            six.read_again()
+            six.sync()
+            six.full_sync_again()
         assert [] == _deletions(six)
         _listed(six, kind)
-        six.clock.pass_by(seconds=60)
+        six.clock.advance(seconds=60)
         six.work()
         assert (six.vendor.objects["goods"], {}, []) == (six.live(), six.states(), _deletions(six))
 
@@ -105,18 +105,18 @@ def test_only_what_a_listing_lacked_before_counts_as_missing_twice(connect: Conn
         _company(six, "no points")
         if waits == "enqueued":
             six.webhook("07")
-            six.look()
+            six.sync()
         else:
             six.vendor.listing["goods"] = lambda _: [
                 {"unreadable": [["07", "odd", {}]]},
                 {"end": {"cursor": "done"}},
             ]
-            six.clock.pass_by(minutes=2)
-            six.look()
+            six.clock.advance(minutes=2)
+            six.sync()
             assert {"07": "parked"} == six.states()
-        six.clock.pass_by(seconds=1)
+        six.clock.advance(seconds=1)
         _listed(six, "no points", lambda objects: {key: raw for key, raw in objects.items() if key != "07"})
-        six.read_again()
+        six.full_sync_again()
         assert [] == _deletions(six)
 
 
@@ -126,13 +126,13 @@ def test_two_wrong_listings_in_a_row_are_held_for_a_person_or_mended_by_the_next
     with connect(kinds={"goods": KINDS["no points"]}) as six:
         _company(six, "no points")
         _listed(six, "no points", FAULTS[fault])
-        six.clock.pass_by(minutes=1)
-        six.read_twice()
+        six.clock.advance(minutes=1)
+        six.full_sync_twice()
         missing = six.vendor.objects["goods"].keys() - FAULTS[fault](six.vendor.objects["goods"]).keys()
         assert ([], dict.fromkeys(missing, "held")) == (_deletions(six), six.states())
         _listed(six, "no points")
-        six.clock.pass_by(minutes=1)
-        six.read_again()
+        six.clock.advance(minutes=1)
+        six.full_sync_again()
         assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
 
 
@@ -144,12 +144,12 @@ def test_where_nobody_holds_two_wrong_listings_the_next_right_one_brings_all_bac
     with connect(kinds={"goods": KINDS[kind]}) as six:
         _company(six, kind, count)
         _listed(six, kind, FAULTS["empty"])
-        six.clock.pass_by(minutes=1)
-        six.read_twice()
+        six.clock.advance(minutes=1)
+        six.full_sync_twice()
         assert ({}, count) == (six.live(), len(_deletions(six)))
         _listed(six, kind)
-        six.clock.pass_by(minutes=1)
-        six.read_again()
+        six.clock.advance(minutes=1)
+        six.full_sync_again()
         assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
         assert 3 * count == len(six.journal())
 
@@ -159,8 +159,8 @@ def test_two_wrong_listings_delete_nothing_that_can_be_fetched(connect: Connect)
         _company(six, "names", 8)
         _listed(six, "names", FAULTS["empty"])
         for _ in range(3):
-            six.clock.pass_by(minutes=1)
-            six.read_again()
+            six.clock.advance(minutes=1)
+            six.full_sync_again()
             six.work()
         assert ([], {}) == (_deletions(six), six.states())
 
@@ -170,10 +170,10 @@ def test_the_second_look_is_one_reading_however_much_is_missing(connect: Connect
         _company(six, "no points")
         six.vendor.asked.clear()
         _listed(six, "no points", FAULTS["empty"])
-        six.clock.pass_by(minutes=1)
-        six.read_again()
+        six.clock.advance(minutes=1)
+        six.full_sync_again()
         _listed(six, "no points")
-        six.clock.pass_by(minutes=1)
+        six.clock.advance(minutes=1)
         six.work()
         assert ["goods", "goods"] == six.vendor.asked
 

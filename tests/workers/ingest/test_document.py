@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.db.database import Database
-    from tests.workers.ingest.reader import Reader
+    from tests.workers.ingest.reader import DocumentHarness
 
-    Connect = Callable[..., AbstractContextManager[Reader]]
+    Connect = Callable[..., AbstractContextManager[DocumentHarness]]
 
 ONE = pdf("one")
 KEY = sha256(ONE)
@@ -40,32 +40,32 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
 
 
 @pytest.fixture
-def six(connect: Connect) -> Iterator[Reader]:
+def six(connect: Connect) -> Iterator[DocumentHarness]:
     with connect() as connected:
         yield connected
 
 
 @pytest.fixture
-def everywhere(database: Database, tmp_path: Path) -> Iterator[Reader]:
+def everywhere(database: Database, tmp_path: Path) -> Iterator[DocumentHarness]:
     """The same on every kind of database."""
     with reader.connected(database, tmp_path) as connected:
         yield connected
 
 
-def test_a_document_becomes_a_row_its_parts_and_one_journal_entry(everywhere: Reader) -> None:
+def test_a_document_becomes_a_row_its_parts_and_one_journal_entry(everywhere: DocumentHarness) -> None:
     everywhere.hand_in(ONE, order="17")
     everywhere.work()
     assert [(KIND, KEY, "17")] == everywhere.vendor.received
-    assert {KEY: reader.reading(ONE)} == everywhere.live(KIND)
+    assert {KEY: reader.interpretation(ONE)} == everywhere.live(KIND)
     assert "one" == everywhere.row(KEY, KIND)["supplier_name"]
     assert [(KEY, "created", "document")] == everywhere.journal(KIND)
     assert ("interpreted", {}) == (everywhere.state(ONE), everywhere.inbox(KIND))
-    standing = everywhere.standing(ONE)
+    standing = everywhere.document_row(ONE)
     assert standing is not None
     assert None not in {standing.sent_at, standing.answered_at}
 
 
-def test_what_was_read_is_not_sent_again_however_often_it_is_handed_in(everywhere: Reader) -> None:
+def test_what_was_read_is_not_sent_again_however_often_it_is_handed_in(everywhere: DocumentHarness) -> None:
     assert everywhere.hand_in(ONE).new
     everywhere.work()
     assert not everywhere.hand_in(ONE).new
@@ -74,22 +74,22 @@ def test_what_was_read_is_not_sent_again_however_often_it_is_handed_in(everywher
     assert 1 == len(everywhere.journal(KIND))
 
 
-def test_the_same_file_is_another_document_as_another_kind(six: Reader) -> None:
+def test_the_same_file_is_another_document_as_another_kind(six: DocumentHarness) -> None:
     six.hand_in(ONE)
     six.hand_in(ONE, kind="invoice")
     six.work()
     assert {(KIND, KEY, None), ("invoice", KEY, None)} == set(six.vendor.received)
 
 
-def test_what_the_vendor_did_not_take_is_tried_later_and_sent_once(six: Reader) -> None:
+def test_what_the_vendor_did_not_take_is_tried_later_and_sent_once(six: DocumentHarness) -> None:
     six.vendor.instead.append((429, {"Retry-After": "30"}, "slowly"))
     six.hand_in(ONE)
     six.work()
-    standing = six.standing(ONE)
+    standing = six.document_row(ONE)
     assert standing is not None
     assert ("waiting", None) == (standing.state, standing.sent_at)
     assert "HTTP 429 slowly" == six.reason(ONE)
-    six.clock.pass_by(seconds=31)
+    six.clock.advance(seconds=31)
     six.work()
     assert "interpreted" == six.state(ONE)
     six.settle()
@@ -110,10 +110,10 @@ def test_a_vendor_who_is_away_gets_the_document_once_when_he_is_back(connect: Co
 
 def test_a_document_without_an_answer_is_parked_and_not_sent_again_before_a_person_says_so(connect: Connect) -> None:
     with connect(timeout="1s") as six:
-        six.vendor.reads_on.clear()
+        six.vendor.may_answer.clear()
         six.hand_in(ONE)
         six.work()
-        six.vendor.reads_on.set()
+        six.vendor.may_answer.set()
         assert ("parked", {KEY: "parked"}) == (six.state(ONE), six.states(KIND))
         assert "it may have arrived" in six.reason(ONE)
         assert f"erpmirror parked retry six {KIND} {KEY}" in six.reason(ONE)
@@ -126,15 +126,17 @@ def test_a_document_without_an_answer_is_parked_and_not_sent_again_before_a_pers
         assert {} == six.inbox(KIND)
 
 
-def test_an_answer_that_says_nothing_certain_parks_the_document_and_shuts_the_gate_for_the_others(six: Reader) -> None:
+def test_an_answer_that_says_nothing_certain_parks_the_document_and_shuts_the_gate_for_the_others(
+    six: DocumentHarness,
+) -> None:
     two = pdf("two")
     six.vendor.instead.append((502, {}, "bad gateway"))
     six.hand_in(ONE)
     six.hand_in(two)
-    six.look()
+    six.sync()
     assert (six.state(ONE), six.state(two)) in {("parked", "waiting"), ("waiting", "parked")}
     assert 1 == len(six.vendor.received)
-    six.clock.pass_by(minutes=10)
+    six.clock.advance(minutes=10)
     six.settle()
     assert {"parked", "interpreted"} == {six.state(ONE), six.state(two)}
     assert {KEY, sha256(two)} == set(six.vendor.keys)
@@ -151,7 +153,7 @@ def test_an_answer_that_says_nothing_certain_parks_the_document_and_shuts_the_ga
     ],
 )
 def test_what_the_vendor_refuses_or_nobody_understands_is_parked_with_its_words(
-    six: Reader, answer: tuple[int, dict[str, str], str], words: str
+    six: DocumentHarness, answer: tuple[int, dict[str, str], str], words: str
 ) -> None:
     six.vendor.instead.append(answer)
     six.hand_in(ONE)
@@ -160,7 +162,7 @@ def test_what_the_vendor_refuses_or_nobody_understands_is_parked_with_its_words(
     assert words in six.reason(ONE)
 
 
-def test_a_resource_that_is_refused_is_parked_and_its_documents_wait_unsent(six: Reader) -> None:
+def test_a_resource_that_is_refused_is_parked_and_its_documents_wait_unsent(six: DocumentHarness) -> None:
     six.vendor.instead.append((401, {}, "credentials do not match"))
     six.hand_in(ONE)
     six.hand_in(pdf("two"))
@@ -174,23 +176,23 @@ def test_a_resource_that_is_refused_is_parked_and_its_documents_wait_unsent(six:
     assert 3 == len(six.vendor.received)
 
 
-def test_a_crash_of_ours_after_the_answer_parks_the_document(six: Reader) -> None:
+def test_a_crash_of_ours_after_the_answer_parks_the_document(six: DocumentHarness) -> None:
     six.vendor.instead.append((200, {}, '{"crash": 1}'))
     six.hand_in(ONE)
     with pytest.raises(RuntimeError):
-        six.look()
+        six.sync()
     assert "sending" == six.state(ONE)
     six.settle()
     assert ("parked", [KEY], 0) == (six.state(ONE), six.vendor.keys, six.leases())
     assert "it may have arrived" in six.reason(ONE)
 
 
-def test_a_document_whose_sender_died_rests_until_his_lease_is_over_and_is_parked(everywhere: Reader) -> None:
+def test_a_document_whose_sender_died_rests_until_his_lease_is_over_and_is_parked(everywhere: DocumentHarness) -> None:
     six = everywhere
     six.vendor.instead.append((200, {}, '{"kill": 1}'))
     six.hand_in(ONE)
     with pytest.raises(BaseException, match=r"^$"):
-        six.look()
+        six.sync()
     six.work()
     assert ("sending", {KEY: "due"}) == (six.state(ONE), six.states(KIND))
     six.settle()
@@ -198,9 +200,9 @@ def test_a_document_whose_sender_died_rests_until_his_lease_is_over_and_is_parke
     assert "it may have arrived" in six.reason(ONE)
 
 
-def test_an_answer_that_came_after_the_lease_is_discarded_and_the_document_parked(everywhere: Reader) -> None:
+def test_an_answer_that_came_after_the_lease_is_discarded_and_the_document_parked(everywhere: DocumentHarness) -> None:
     six = everywhere
-    six.vendor.meanwhile = lambda: six.clock.pass_by(minutes=5)
+    six.vendor.meanwhile = lambda: six.clock.advance(minutes=5)
     six.hand_in(ONE)
     six.work()
     assert ("parked", [KEY]) == (six.state(ONE), six.vendor.keys)
@@ -210,29 +212,29 @@ def test_an_answer_that_came_after_the_lease_is_discarded_and_the_document_parke
 
 @pytest.mark.parametrize("answer", [(429, {}, "slowly"), (401, {}, "not you"), (400, {}, "no"), (500, {}, "oh")])
 def test_who_came_too_late_moves_nothing_that_somebody_else_has_begun(
-    six: Reader, answer: tuple[int, dict[str, str], str]
+    six: DocumentHarness, answer: tuple[int, dict[str, str], str]
 ) -> None:
     """A person had it sent again, and that sender died: who believes the first's refusal sends a third time."""
 
     def parked_retried_and_sent_again() -> None:
-        six.clock.pass_by(minutes=5)
+        six.clock.advance(minutes=5)
         six.work()
         assert "parked" == six.state(ONE)
         six.retry(KEY, resource=KIND)
         six.vendor.instead.append((200, {}, '{"kill": 1}'))
         with pytest.raises(BaseException, match=r"^$"):
-            six.look()
+            six.sync()
 
     six.vendor.instead.append(answer)
     six.vendor.meanwhile = parked_retried_and_sent_again
     six.hand_in(ONE)
-    six.look()
+    six.sync()
     assert "sending" == six.state(ONE)
     six.settle()
     assert ("parked", "open", [KEY, KEY]) == (six.state(ONE), six.stream(KIND).state, six.vendor.keys)
 
 
-def test_a_database_that_breaks_between_answer_and_commit_parks_the_document(six: Reader) -> None:
+def test_a_database_that_breaks_between_answer_and_commit_parks_the_document(six: DocumentHarness) -> None:
     def rename(old: str, new: str) -> None:
         with six.database.begin() as tx:
             tx.execute(sa.text(f"ALTER TABLE {old} RENAME TO {new}"))
@@ -240,14 +242,14 @@ def test_a_database_that_breaks_between_answer_and_commit_parks_the_document(six
     six.vendor.meanwhile = partial(rename, "changes", "elsewhere")
     six.hand_in(ONE)
     with pytest.raises(sa.exc.OperationalError):
-        six.look()
+        six.sync()
     rename("elsewhere", "changes")
     assert {} == six.live(KIND)
     six.settle()
     assert ("parked", [KEY]) == (six.state(ONE), six.vendor.keys)
 
 
-def test_a_reading_that_the_database_refuses_is_parked_with_its_words(six: Reader) -> None:
+def test_a_reading_that_the_database_refuses_is_parked_with_its_words(six: DocumentHarness) -> None:
     six.hand_in(pdf("first"))
     six.work()
     with six.database.begin() as tx:
@@ -259,7 +261,7 @@ def test_a_reading_that_the_database_refuses_is_parked_with_its_words(six: Reade
 
 
 @services.ON_POSTGRESQL
-def test_an_answer_waits_while_somebodys_query_locks_the_table(everywhere: Reader) -> None:
+def test_an_answer_waits_while_somebodys_query_locks_the_table(everywhere: DocumentHarness) -> None:
     six = everywhere
     six.hand_in(pdf("first"))
     six.work()
@@ -278,18 +280,18 @@ def test_an_answer_waits_while_somebodys_query_locks_the_table(everywhere: Reade
     assert 1 == six.row(KEY, KIND)["a_new_field"]
 
 
-def test_a_worker_who_read_of_a_document_before_it_was_parked_does_not_send_it(six: Reader) -> None:
+def test_a_worker_who_read_of_a_document_before_it_was_parked_does_not_send_it(six: DocumentHarness) -> None:
     six.vendor.instead.append((400, {}, "no"))
     six.hand_in(ONE)
     with six.database.read() as tx:
         [stale] = inbox.due(tx, connection="six", now=six.clock.now)
-    six.look()
+    six.sync()
     with six.context.work_session() as session:
         fetch.fetch(session, stale)
     assert ("parked", [KEY]) == (six.state(ONE), six.vendor.keys)
 
 
-def test_a_document_that_was_forgotten_is_not_sent(six: Reader) -> None:
+def test_a_document_that_was_forgotten_is_not_sent(six: DocumentHarness) -> None:
     six.hand_in(ONE)
     with six.database.begin() as tx:
         documents.forget(tx, connection="six", kind=KIND)
@@ -297,7 +299,7 @@ def test_a_document_that_was_forgotten_is_not_sent(six: Reader) -> None:
     assert ([], {}) == (six.vendor.received, six.inbox(KIND))
 
 
-def test_a_document_that_is_forgotten_while_it_is_read_leaves_no_row(everywhere: Reader) -> None:
+def test_a_document_that_is_forgotten_while_it_is_read_leaves_no_row(everywhere: DocumentHarness) -> None:
     six = everywhere
 
     def forget() -> None:
@@ -311,12 +313,12 @@ def test_a_document_that_is_forgotten_while_it_is_read_leaves_no_row(everywhere:
 
 
 @services.ON_POSTGRESQL
-def test_a_document_that_is_handed_in_while_its_kind_is_forgotten_is_read(everywhere: Reader) -> None:
+def test_a_document_that_is_handed_in_while_its_kind_is_forgotten_is_read(everywhere: DocumentHarness) -> None:
     """Without its mention it would wait for ever."""
     six = everywhere
     with six.database.begin() as tx:
         documents.forget(tx, connection="six", kind=KIND)
-        person = six.aside(lambda: six.hand_in(ONE))
+        person = six.in_thread(lambda: six.hand_in(ONE))
         person.join(1)
         inbox.forget(tx, connection="six", resource=KIND)
     person.join(30)
@@ -326,27 +328,27 @@ def test_a_document_that_is_handed_in_while_its_kind_is_forgotten_is_read(everyw
 
 def test_several_documents_are_read_at_once_up_to_the_concurrency(database: Database, tmp_path: Path) -> None:
     with reader.connected(database, tmp_path, concurrency=2) as six:
-        six.vendor.reads_on.clear()
+        six.vendor.may_answer.clear()
         workers = []
         for text in ("one", "two", "three"):
             six.hand_in(pdf(text))
         for _ in range(2):
-            workers.append(six.aside(six.look))
+            workers.append(six.in_thread(six.sync))
             assert six.vendor.busy.wait(20)
             six.vendor.busy.clear()
-        six.look()
+        six.sync()
         assert 2 == len(six.vendor.received)
-        six.vendor.reads_on.set()
+        six.vendor.may_answer.set()
         for worker in workers:
             worker.join(30)
         six.work()
         assert {"interpreted"} == {six.state(pdf(text)) for text in ("one", "two", "three")}
 
 
-def test_one_document_is_never_read_twice_at_once(everywhere: Reader) -> None:
+def test_one_document_is_never_read_twice_at_once(everywhere: DocumentHarness) -> None:
     six = everywhere
     six.hand_in(ONE)
-    workers = [six.aside(six.look) for _ in range(6)]
+    workers = [six.in_thread(six.sync) for _ in range(6)]
     for worker in workers:
         worker.join(60)
     six.work()
@@ -356,12 +358,12 @@ def test_one_document_is_never_read_twice_at_once(everywhere: Reader) -> None:
 def test_while_one_document_is_read_by_another_worker_there_is_nothing_to_do(connect: Connect) -> None:
     with connect() as six:
         six.work()
-        six.vendor.reads_on.clear()
+        six.vendor.may_answer.clear()
         six.hand_in(ONE)
-        worker = six.aside(six.look)
+        worker = six.in_thread(six.sync)
         assert six.vendor.busy.wait(20)
         assert (False, False) == due_work.has_work(six.context, due.load(six.database))
-        six.vendor.reads_on.set()
+        six.vendor.may_answer.set()
         worker.join(30)
         assert "interpreted" == six.state(ONE)
 
@@ -377,12 +379,12 @@ def test_a_document_of_a_resource_that_only_newer_settings_have_waits_for_a_work
         loop.sync(ConnectionContext(six.database, six.settings, older))
         assert ([], {KEY: "due"}) == (six.vendor.received, six.states(KIND))
         six.context.sync_streams()
-        six.clock.pass_by(minutes=2)
+        six.clock.advance(minutes=2)
         six.work()
         assert [KEY] == six.vendor.keys
 
 
-def test_bulk_work_and_documents_of_another_kind_do_not_wait_for_a_parked_resource(six: Reader) -> None:
+def test_bulk_work_and_documents_of_another_kind_do_not_wait_for_a_parked_resource(six: DocumentHarness) -> None:
     six.change(KIND, state="parked")
     six.hand_in(ONE)
     six.hand_in(ONE, kind="invoice")

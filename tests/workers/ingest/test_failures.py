@@ -52,19 +52,19 @@ def _always(six: Harness, path: str, status: int, body: str = "", **headers: str
 
 def test_a_failing_key_is_tried_after_1_s_doubling_to_5_min_and_never_given_up(six: Harness) -> None:
     _always(six, "goods/1", 500, "broken")
-    six.ref("1")
+    six.enqueue("1")
     waits = []
     for _ in range(11):
         asked = len(six.vendor.asked)
-        six.look()
-        six.look()
+        six.sync()
+        six.sync()
         assert asked + 1 == len(six.vendor.asked), "once, not twice"
         until = six.inbox()["1"].due_at
         waits.append((until - six.clock.now).total_seconds())
         six.clock.now = until
     assert [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] == waits
     six.vendor.instead.clear()
-    six.look()
+    six.sync()
     assert {"1": {"v": 1}} == six.live()
 
 
@@ -73,21 +73,21 @@ def test_a_failing_listing_waits_likewise_and_says_why(six: Harness) -> None:
     six.change("orders", full_due_at=six.clock.now + timedelta(days=1))
     waits = []
     for _ in range(3):
-        six.read()
+        six.full_sync()
         waits.append((six.stream().full_due_at - six.clock.now).total_seconds())
         six.clock.now = six.stream().full_due_at
     assert [1, 2, 4] == waits
     assert "HTTP 503 under maintenance" == six.column("last_error")
     six.vendor.instead.clear()
-    six.read()
+    six.full_sync()
     assert (0, None) == (six.stream().failures, six.column("last_error"))
 
 
 def test_retry_after_is_honoured_by_the_whole_account(six: Harness) -> None:
     _always(six, "goods/1", 429, "slow down", **{"Retry-After": "77"})
-    six.ref("1")
-    six.ref("7", resource="orders")
-    six.look()
+    six.enqueue("1")
+    six.enqueue("7", resource="orders")
+    six.sync()
     assert ["goods/1"] == six.vendor.asked
     until = six.clock.now + timedelta(seconds=77)
     assert (until, until) == (six.inbox()["1"].due_at, _closed_until(six))
@@ -95,17 +95,17 @@ def test_retry_after_is_honoured_by_the_whole_account(six: Harness) -> None:
 
 def test_a_vendor_who_says_to_retry_at_once_is_not_asked_without_end(six: Harness) -> None:
     _always(six, "goods/1", 429, "slow down", **{"Retry-After": "0"})
-    six.ref("1")
-    six.look()
+    six.enqueue("1")
+    six.sync()
     assert ["goods/1"] == six.vendor.asked
 
 
 def test_busy_does_not_count_as_an_attempt(six: Harness) -> None:
     _always(six, "goods/1", 409, "multithread")
-    six.ref("1")
+    six.enqueue("1")
     for _ in range(5):
-        six.look()
-        six.clock.pass_by(seconds=1)
+        six.sync()
+        six.clock.advance(seconds=1)
     assert 5 == len(six.vendor.asked)
     assert 0 == six.inbox()["1"].attempts
 
@@ -122,16 +122,16 @@ def test_closed_does_not_count_and_shuts_nobody_else_out(six: Harness) -> None:
 def test_a_vendor_who_is_closed_during_his_hours_is_not_asked_again_at_once(six: Harness) -> None:
     six.vendor.instead["goods"] = [(423, {}, vendor_harness.START.isoformat())]
     six.change(full_due_at=vendor_harness.START)
-    six.read()
+    six.full_sync()
     assert vendor_harness.START < six.stream().full_due_at
     assert 1 == six.vendor.asked.count("goods")
 
 
 def test_an_answer_that_is_no_json_shuts_nobody_else_out(six: Harness) -> None:
     _always(six, "goods/1", 200, "<html>proxy</html>")
-    six.ref("1")
-    six.ref("7", resource="orders")
-    six.look()
+    six.enqueue("1")
+    six.enqueue("7", resource="orders")
+    six.sync()
     assert ["goods/1", "orders/7"] == sorted(six.vendor.asked)
     assert 1 == six.inbox()["1"].attempts
 
@@ -139,36 +139,36 @@ def test_an_answer_that_is_no_json_shuts_nobody_else_out(six: Harness) -> None:
 def test_a_refused_object_is_parked_in_the_vendors_words_and_the_others_go_on(six: Harness) -> None:
     six.vendor.objects["goods"]["2"] = {"v": 1}
     six.vendor.instead["goods/1"] = [(400, {}, "Ви не маєте доступу")]
-    six.ref("1", "2")
-    six.look()
+    six.enqueue("1", "2")
+    six.sync()
     assert {"2"} == six.live().keys()
     assert ("parked", "Ви не маєте доступу") == (six.states()["1"], six.inbox()["1"].reason)
     assert 1 == six.retry("1")
-    six.look()
+    six.sync()
     assert {"1", "2"} == six.live().keys()
 
 
 def test_a_refused_resource_is_parked_once_its_keys_wait_with_it_and_the_others_go_on(six: Harness) -> None:
     _always(six, "goods/1", 403, "access denied")
-    six.ref("1", "2", "3")
-    six.ref("7", resource="orders")
-    six.look()
+    six.enqueue("1", "2", "3")
+    six.enqueue("7", resource="orders")
+    six.sync()
     assert ["goods/1", "orders/7"] == sorted(six.vendor.asked)
     assert ("parked", "access denied") == (six.stream().state, six.column("last_error"))
     assert dict.fromkeys("123", "due") == six.states()
-    six.read()
+    six.full_sync()
     assert "goods" not in six.vendor.asked
     six.vendor.instead.clear()
     with six.database.begin() as tx:
         assert 1 == streams.reopen(tx, connection="six")
-    six.look()
+    six.sync()
     assert ({"1"}, {}) == (set(six.live()), six.states())
 
 
 def test_an_answer_that_nobody_understands_parks_that_key_alone(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(200, {}, '{"no": "raw"}')]
-    six.ref("1")
-    six.look()
+    six.enqueue("1")
+    six.sync()
     assert {"1": "parked"} == six.states()
     assert "not understood" in six.inbox()["1"].reason
     assert 0 == six.leases()
@@ -184,8 +184,8 @@ def test_a_listing_that_nobody_understands_parks_that_resource_alone(six: Harnes
 
 def test_what_is_not_for_us_is_finished(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(410, {}, "another company's")]
-    six.ref("1")
-    six.look()
+    six.enqueue("1")
+    six.sync()
     assert ({}, {}) == (six.inbox(), six.live())
 
 
@@ -206,10 +206,10 @@ def test_no_secret_reaches_a_table_or_the_log(six: Harness, path: str, status: i
     _always(six, path, status, body)
     with structlog.testing.capture_logs() as logs:
         if path == "goods":
-            six.read()
+            six.full_sync()
         else:
-            six.ref("1")
-            six.look()
+            six.enqueue("1")
+            six.sync()
     told = [str(entry) for entry in logs]
     with six.database.read() as tx:
         for table in (tables.inbox, tables.streams, tables.gates):
@@ -221,16 +221,16 @@ def test_no_secret_reaches_a_table_or_the_log(six: Harness, path: str, status: i
 def test_words_that_no_database_takes_are_kept_visibly(database: Database, tmp_path: Path) -> None:
     with vendor_harness.connected(database, tmp_path) as six:
         six.vendor.instead["goods/1"] = [(400, {}, "odd \x00 words")]
-        six.ref("1")
-        six.look()
+        six.enqueue("1")
+        six.sync()
         assert "odd \\u0000 words" == six.inbox()["1"].reason
 
 
 def test_a_mention_that_came_during_a_failing_request_is_not_postponed(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(400, {}, "odd")]
-    six.vendor.meanwhile["goods/1"] = lambda: six.ref("1")
-    six.ref("1")
-    six.look()
+    six.vendor.meanwhile["goods/1"] = lambda: six.enqueue("1")
+    six.enqueue("1")
+    six.sync()
     assert {"1": {"v": 1}} == six.live()
     with six.database.read() as tx:
         assert [] == parked.rows(tx)

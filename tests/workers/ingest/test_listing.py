@@ -67,7 +67,7 @@ def test_a_listing_holds_the_gate_alone_until_its_last_chunk_is_written(connect:
             refused.append(True)
 
         six.vendor.meanwhile["goods"] = somebody_asks
-        six.read()
+        six.full_sync()
         assert [True] == refused
         assert 0 == six.leases()
 
@@ -89,7 +89,7 @@ def _five(six: Harness, during_the_first: Callable[[], None] = lambda: None) -> 
 def test_the_pages_of_a_full_reading_follow_each_other_under_one_slot(anywhere: Connect) -> None:
     with anywhere() as six:
         objects = _five(six)
-        six.read()
+        six.full_sync()
         assert objects == six.live()
         assert 1 == len({six.row(key)["_revision"] for key in objects})
         assert ["goods"] * 5 == six.vendor.asked
@@ -135,7 +135,7 @@ def test_postgresql_learns_at_once_how_many_rows_a_first_reading_brought(tmp_pat
         migration.migrate(database)
         with vendor_harness.connected(database, tmp_path) as six:
             _five(six)
-            six.read()
+            six.full_sync()
         with database.read() as tx:
             known = sa.text("SELECT reltuples > 0 FROM pg_class WHERE oid = 'sixth_goods'::regclass")
             assert tx.execute(known).scalar_one()
@@ -146,13 +146,13 @@ def test_a_page_that_was_paused_past_its_lease_writes_nothing(anywhere: Connect)
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
 
         def meanwhile() -> None:
-            six.clock.pass_by(minutes=2)
+            six.clock.advance(minutes=2)
             del six.vendor.objects["goods"]["2"]
-            six.ref("2")
-            six.look()
+            six.enqueue("2")
+            six.sync()
 
         six.vendor.meanwhile["goods"] = meanwhile
-        six.read()
+        six.full_sync()
         assert {"1": {"v": 1}} == six.live()
         assert ["1"] == [key for key, _, _ in six.journal()], "nobody ever saw the other"
 
@@ -164,16 +164,16 @@ def test_the_cursor_moves_only_with_the_last_chunk_of_a_complete_run(anywhere: C
     with anywhere(kinds={"goods": {"every": 60}}) as six:
         six.work()
         assert "done" == six.stream().cursor
-        six.clock.pass_by(minutes=2)
+        six.clock.advance(minutes=2)
         chunks: Chunks = [{"snapshots": {"1": {"v": 1}}}, {"fail": "kill"}, {"end": {"cursor": "later"}}]
         six.vendor.listing["goods"] = lambda _: chunks
         with pytest.raises(BaseException, match=r"^$") as killed:
-            six.look()
+            six.sync()
         assert "Killed" == killed.typename
         assert ("done", {"1": {"v": 1}}) == (six.stream().cursor, six.live())
         chunks.pop(1)
-        six.clock.pass_by(seconds=1)
-        six.look()
+        six.clock.advance(seconds=1)
+        six.sync()
         assert "later" == six.stream().cursor
         assert [None, "done", "done"] == six.vendor.cursors
         assert 1 == len(six.journal()), "overlap is free"
@@ -182,7 +182,7 @@ def test_the_cursor_moves_only_with_the_last_chunk_of_a_complete_run(anywhere: C
 def test_a_tick_of_several_pages_moves_the_cursor_at_its_end_only(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
-        six.clock.pass_by(minutes=2)
+        six.clock.advance(minutes=2)
         seen = []
 
         def answer(cursor: str | None) -> Chunks:
@@ -190,7 +190,7 @@ def test_a_tick_of_several_pages_moves_the_cursor_at_its_end_only(connect: Conne
             return [{"end": {"cursor": "page" if cursor == "done" else "later", "more": cursor == "done"}}]
 
         six.vendor.listing["goods"] = answer
-        six.look()
+        six.sync()
         assert [("done", "done"), ("page", "done")] == seen
         assert ("later", None) == (six.stream().cursor, six.stream().poll_cursor)
 
@@ -199,8 +199,8 @@ def test_a_tick_that_stopped_long_ago_between_two_pages_starts_again(connect: Co
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
         six.change(poll_cursor="shifted", poll_at=six.clock.now)
-        six.clock.pass_by(minutes=11)
-        six.look()
+        six.clock.advance(minutes=11)
+        six.sync()
         assert "shifted" not in six.vendor.cursors
         assert 2 == len(six.vendor.cursors)
 
@@ -212,11 +212,11 @@ def test_a_full_reading_goes_on_at_the_page_where_it_was_killed(anywhere: Connec
         right = _paged(objects, 2)
         six.vendor.listing["goods"] = lambda cursor: [{"fail": "kill"}] if cursor == "4" else right(cursor)
         with pytest.raises(BaseException, match=r"^$"):
-            six.read()
+            six.full_sync()
         assert (4, None) == (len(six.live()), six.stream().cursor)
         six.vendor.listing["goods"] = right
-        six.clock.pass_by(seconds=1)
-        six.read()
+        six.clock.advance(seconds=1)
+        six.full_sync()
         assert [None, "2", "4", "4"] == six.vendor.cursors
         assert (objects, "done", None) == (six.live(), six.stream().cursor, six.stream().full_run)
         with six.database.read() as tx:
@@ -227,20 +227,20 @@ def test_a_full_reading_goes_on_at_the_page_where_it_was_killed(anywhere: Connec
 def test_a_tick_during_a_full_reading_keeps_its_own_cursor(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
-        six.clock.pass_by(minutes=2)
+        six.clock.advance(minutes=2)
         pages = {None: {"cursor": "page 2", "more": True}, "page 2": {"cursor": "full", "complete": True}}
         six.vendor.listing["goods"] = lambda cursor: [{"end": pages.get(cursor, {"cursor": "poll"})}]
         six.change(full_due_at=six.clock.now)
         loop.full_sync(six.context, budget=timedelta(0))
-        six.look()
-        six.read()
+        six.sync()
+        six.full_sync()
         assert "poll" == six.stream().cursor
 
 
 def test_a_listing_without_an_end_is_set_aside_and_moves_nothing(connect: Connect) -> None:
     with connect() as six:
         six.vendor.listing["goods"] = lambda _: [{"snapshots": {"1": {"v": 1}}}]
-        six.read()
+        six.full_sync()
         assert ("parked", None) == (six.stream().state, six.stream().cursor)
         assert "had no end" in six.column("last_error")
 
@@ -249,16 +249,16 @@ def test_an_object_that_is_half_is_asked_for_again_and_the_gate_stays_open(anywh
     with anywhere() as six:
         sent = {"1": '{"v": 1}', "2": '{"v": 1}'}
         six.vendor.listing["goods"] = lambda _: [{"received": sent, "end": {"cursor": "done", "complete": True}}]
-        six.read()
-        six.clock.pass_by(minutes=1)
+        six.full_sync()
+        six.clock.advance(minutes=1)
         for half in ('{"v": 2', '{"v": 2'):
             sent["2"] = half
-            six.read_again()
+            six.full_sync_again()
             assert "the answer is not JSON: 2 is not JSON" == six.column("last_error")
             assert ("open", 0) == (six.stream().state, six.leases())
-            six.clock.pass_by(hours=1)
+            six.clock.advance(hours=1)
         sent["2"] = '{"v": 2}'
-        six.read_again()
+        six.full_sync_again()
         assert {"1": {"v": 1}, "2": {"v": 2}} == six.live()
         assert [("1", "created"), ("2", "created"), ("2", "updated")] == [entry[:2] for entry in six.journal()]
 
@@ -273,10 +273,10 @@ def test_what_is_equal_as_a_value_changes_and_journals_nothing(anywhere: Connect
             [{"snapshots": {"1": {"b": "2", "a": 1}}, "end": {"cursor": "d", "complete": True}}],
         ]
         six.vendor.listing["goods"] = lambda _: listed.pop(0)
-        six.read()
+        six.full_sync()
         changed_at = six.row("1")["_changed_at"]
-        six.clock.pass_by(hours=1)
-        six.read_again()
+        six.clock.advance(hours=1)
+        six.full_sync_again()
         assert 1 == len(six.journal())
         assert changed_at == six.row("1")["_changed_at"]
 
@@ -288,7 +288,7 @@ def test_a_new_omit_rule_rewrites_what_it_touches(connect: Connect, sqlite: Data
         file = tmp_path / "erpmirror.toml"
         file.write_text(file.read_text(encoding="utf-8") + 'omit = ["secret"]\n', encoding="utf-8")
         ruled = vendor_harness.Harness(sqlite, configuration.load(file), six.vendor, six.clock)
-        ruled.read_again()
+        ruled.full_sync_again()
         assert {"1": {"v": 1}} == ruled.live()
         assert ["created", "updated"] == [kind for _, kind, _ in ruled.journal()]
 
@@ -301,9 +301,9 @@ def test_absence_from_two_complete_unpaged_replies_deletes_where_nothing_can_be_
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.work()
         del six.vendor.objects["goods"]["2"]
-        six.read_again()
+        six.full_sync_again()
         assert ({"1", "2"}, {"2": "due"}) == (set(six.live()), six.states())
-        six.clock.pass_by(minutes=1)
+        six.clock.advance(minutes=1)
         six.work()
         assert ({"1"}, {}) == (set(six.live()), six.states())
 
@@ -314,7 +314,7 @@ def test_absence_from_pages_deletes_nothing_where_nothing_can_be_fetched(connect
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.work()
         six.vendor.listing["goods"] = lambda _: [{"end": {"cursor": "done", "complete": complete}}]
-        six.read_again()
+        six.full_sync_again()
         assert {"1", "2"} == six.live().keys()
 
 
@@ -324,7 +324,7 @@ def test_a_reply_that_is_not_complete_proves_nothing(connect: Connect, kinds: di
         six.vendor.objects["goods"] = {"1": {"v": 1}}
         six.work()
         six.vendor.listing["goods"] = lambda _: [{"end": {"cursor": "done", "complete": False}}]
-        six.read_again()
+        six.full_sync_again()
         assert ({"1": {"v": 1}}, {}) == (six.live(), six.inbox())
 
 
@@ -333,7 +333,7 @@ def test_a_reply_that_broke_off_proves_nothing(connect: Connect) -> None:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.work()
         six.vendor.listing["goods"] = lambda _: [{"snapshots": {"1": {"v": 1}}}, {"fail": "half"}]
-        six.read_again()
+        six.full_sync_again()
         assert {"1", "2"} == six.live().keys()
 
 
@@ -348,15 +348,15 @@ def test_what_was_written_during_the_reading_is_not_missing(anywhere: Connect) -
                 return [{"snapshots": {"1": {"v": 1}}, "end": {"cursor": "more", "more": True}}]
             if cursor == "done":
                 return [{"snapshots": {"2": {"v": 1}}, "end": {"cursor": "done"}}]
-            six.clock.pass_by(minutes=2)
+            six.clock.advance(minutes=2)
             return [{"end": {"cursor": "done", "complete": True}}]
 
         six.vendor.listing["goods"] = answer
         six.change(full_due_at=six.clock.now)
         loop.full_sync(six.context, budget=timedelta(0))
-        six.clock.pass_by(minutes=2)
-        six.look()
-        six.read()
+        six.clock.advance(minutes=2)
+        six.sync()
+        six.full_sync()
         assert {"1", "2"} == six.live().keys()
 
 
@@ -364,8 +364,8 @@ def _mass_deletion(six: Harness) -> list[str]:
     six.vendor.objects["goods"] = {f"{number:02}": {"v": 1} for number in range(40)}
     six.work()
     six.vendor.objects["goods"] = {"00": {"v": 1}}
-    six.clock.pass_by(minutes=1)
-    six.read_twice()
+    six.clock.advance(minutes=1)
+    six.full_sync_twice()
     return sorted(six.states())
 
 
@@ -373,11 +373,11 @@ def test_a_mass_absence_is_held_until_a_person_approves_it(anywhere: Connect) ->
     with anywhere(kinds=KEYLESS) as six:
         held = _mass_deletion(six)
         assert (39, 40) == (len(held), len(six.live()))
-        six.clock.pass_by(minutes=1)
-        six.read_again()
+        six.clock.advance(minutes=1)
+        six.full_sync_again()
         assert (39, 40) == (len(six.states()), len(six.live())), "still held"
         six.vendor.objects["goods"][held[0]] = {"v": 2}
-        six.clock.pass_by(minutes=1)
+        six.clock.advance(minutes=1)
         assert 20 == six.retry(*held[:20])
         six.work()
         assert 40 - 19 == len(six.live()), "nineteen were still missing"
@@ -389,8 +389,8 @@ def test_what_was_held_and_came_back_waits_for_nobody(connect: Connect) -> None:
     with connect(kinds=KEYLESS) as six:
         held = _mass_deletion(six)
         six.vendor.objects["goods"] |= {key: {"v": 1} for key in held}
-        six.clock.pass_by(minutes=1)
-        six.read_again()
+        six.clock.advance(minutes=1)
+        six.full_sync_again()
         assert ({}, 40) == (six.states(), len(six.live()))
 
 
@@ -408,7 +408,7 @@ def test_a_first_reading_has_told_what_changed_so_the_first_tick_waits(anywhere:
         six.vendor.listing["goods"] = lambda _: [{"end": {"cursor": "since", "complete": True}}]
         six.work()
         assert [None] == six.vendor.cursors
-        six.clock.pass_by(seconds=60)
+        six.clock.advance(seconds=60)
         six.work()
         assert [None, "since"] == six.vendor.cursors
 
@@ -421,8 +421,8 @@ def test_only_a_line_that_differs_is_a_mention(anywhere: Connect) -> None:
         assert objects == six.live()
         objects["2"]["v"] = 2
         six.vendor.asked.clear()
-        six.read_again()
-        six.look()
+        six.full_sync_again()
+        six.sync()
         assert ["goods", "goods/2"] == six.vendor.asked
         assert objects == six.live()
 
@@ -433,8 +433,8 @@ def test_a_persons_backfill_fetches_everything_again_even_if_tokens_are_equal(an
         six.vendor.listing["goods"] = lambda _: vendor_harness.named(objects)
         six.work()
         objects["1"]["a"] = 2  # under the same version
-        six.read_again()
-        six.look()
+        six.full_sync_again()
+        six.sync()
         assert 1 == six.live()["1"]["a"]
         with six.database.begin() as tx:
             streams.backfill_now(tx, connection="six")
@@ -452,8 +452,8 @@ def test_a_line_that_the_vendor_calls_changed_is_looked_at_whatever_its_token_sa
         changed = {"lines": [["1", "1", False, True], ["2", "1"]], "end": {"cursor": "d", "complete": True}}
         six.vendor.listing["goods"] = lambda _: [changed]
         six.vendor.asked.clear()
-        six.read_again()
-        six.look()
+        six.full_sync_again()
+        six.sync()
         assert ["goods", "goods/1"] == six.vendor.asked
         assert objects == six.live()
 
@@ -466,12 +466,12 @@ def test_a_full_reading_of_summaries_leaves_to_the_next_tick_what_changed_since_
         six.vendor.objects["goods"] = {"1": {"v": "t"}}
         six.work()
         six.vendor.listing["goods"] = lambda _: [{"lines": [["1", "t"]], "end": {"cursor": "later", "complete": True}}]
-        six.read_again()
+        six.full_sync_again()
         assert "first" == six.stream().cursor
-        six.clock.pass_by(seconds=1)
+        six.clock.advance(seconds=1)
         with six.database.begin() as tx:  # then every object is fetched, whatever its summary shows
             streams.backfill_now(tx, connection="six")
-        six.read()
+        six.full_sync()
         assert "later" == six.stream().cursor
 
 
@@ -481,12 +481,12 @@ def test_where_the_detail_is_withheld_the_listings_line_is_kept_marked_and_redac
         line = ["1", "t", False, False, {"id": "1", "total": 7, "pin": "1234"}]
         six.vendor.listing["goods"] = lambda _: [{"lines": [line], "end": {"cursor": "d", "complete": True}}]
         six.vendor.instead["goods/1"] = [(406, {}, "")]
-        six.read()
+        six.full_sync()
         assert {"id": "1", "total": 7} == six.inbox()["1"].summary
         six.work()
         assert {"1": {"id": "1", "total": 7, "withheld": True}} == six.live()
         six.vendor.asked.clear()
-        six.read_again()
+        six.full_sync_again()
         six.work()
         assert ["goods"] == six.vendor.asked, "it is asked again only when it is listed differently"
 
@@ -495,7 +495,7 @@ def test_what_no_listing_showed_and_the_vendor_withholds_is_parked(connect: Conn
     with connect() as six:
         six.work()
         six.vendor.instead["goods/1"] = [(406, {}, "")]
-        six.ref("1")
+        six.enqueue("1")
         six.work()
         assert {"1": "parked"} == six.states()
 
@@ -541,11 +541,11 @@ def test_a_look_that_is_asked_for_while_the_answer_is_on_its_way_is_not_lost(
 ) -> None:
     with connect(kinds=kinds) as six:
         six.work()
-        six.clock.pass_by(minutes=2)
+        six.clock.advance(minutes=2)
 
         def changed_and_told() -> None:
             six.vendor.objects["goods"] = {"1": {"v": 1}}
-            six.clock.pass_by(seconds=1)
+            six.clock.advance(seconds=1)
             with six.database.begin() as tx:
                 streams.poll_now(tx, connection="six")
 
@@ -563,9 +563,9 @@ def test_a_resource_that_left_and_returned_begins_with_a_full_reading(anywhere: 
         six.change(poll_cursor="old", poll_at=six.clock.now)
         with six.database.begin() as tx:
             streams.retire(tx, configured=[])
-        six.clock.pass_by(minutes=2)
-        six.look()
-        six.read()
+        six.clock.advance(minutes=2)
+        six.sync()
+        six.full_sync()
         assert [] == six.vendor.cursors, "what is not configured is not asked"
         context.sync_streams(six.database, six.settings)
         six.work()
@@ -590,7 +590,7 @@ def test_an_unreadable_row_is_parked_without_what_is_never_stored(connect: Conne
     with connect(omit=["password"]) as six:
         row = ["?1", "no key", {"a": 1, "password": "p"}]
         six.vendor.listing["goods"] = lambda _: [{"unreadable": [row], "end": {"cursor": "d", "complete": True}}]
-        six.read()
+        six.full_sync()
         (waits,) = six.inbox().values()
         assert ("?1", "parked", "no key", {"a": 1}) == (waits.key, waits.state, waits.reason, waits.material)
 
@@ -606,7 +606,7 @@ def test_keys_and_reasons_with_characters_no_database_takes_stop_nothing(anywher
                 "end": {"cursor": "d", "complete": True},
             }
         ]
-        six.read()
+        six.full_sync()
         assert "open" == six.stream().state
         assert 2 == len(six.live())
         assert ["due", "parked"] == sorted(six.states().values())
@@ -617,18 +617,18 @@ def test_of_a_page_the_refused_row_alone_is_parked(anywhere: Connect) -> None:
     """A rule that the mirror's owner made."""
     with anywhere() as six:
         objects = six.vendor.objects["goods"] = {f"{number}": {"price": number + 1} for number in range(8)}
-        six.read()
+        six.full_sync()
         with six.database.begin() as tx:
             tx.execute(sa.text("ALTER TABLE sixth_goods ADD CONSTRAINT dear CHECK (price > 0) NOT VALID"))
         six.vendor.objects["goods"] = {key: {"price": 20} for key in objects} | {"5": {"price": -1}}
-        six.read_again()
+        six.full_sync_again()
         assert {key: 6 if key == "5" else 20 for key in objects} == {k: raw["price"] for k, raw in six.live().items()}
         assert {"5": "parked"} == six.states()
         assert ("open", None) == (six.stream().state, six.stream().full_run)
         with six.database.begin() as tx:
             tx.execute(sa.text("ALTER TABLE sixth_goods DROP CONSTRAINT dear"))
         assert 1 == six.retry("5"), "once the rule is gone a person can retry it"
-        six.look()
+        six.sync()
         assert -1 == six.live()["5"]["price"]
 
 
@@ -637,7 +637,7 @@ def test_numbers_of_any_size_and_nesting_of_any_depth_stop_nothing(anywhere: Con
     chunk = '[{"snapshots": {"1": {"n": 1e200000, "d": %s}, "2": {"n": 2}}, "end": {"cursor": "d"}}]'
     with anywhere() as six:
         six.vendor.instead["goods"] = [(200, {}, chunk % deep)]
-        six.read()
+        six.full_sync()
         assert ({"1", "2"}, {}) == (set(six.live()), six.inbox())
 
 
@@ -667,7 +667,7 @@ def test_complete_as_of_waits_for_what_the_last_page_mentioned(anywhere: Connect
 
 def test_complete_as_of_is_the_readings_start(connect: Connect) -> None:
     with connect() as six:
-        six.vendor.meanwhile["goods"] = lambda: six.clock.pass_by(seconds=20)
+        six.vendor.meanwhile["goods"] = lambda: six.clock.advance(seconds=20)
         six.work()
         assert vendor_harness.START == _complete(six)
 
@@ -727,7 +727,7 @@ def test_a_key_that_no_index_holds_is_parked_and_the_others_go_on(anywhere: Conn
             {"snapshots": {long: {"v": 1}, "1": {"v": 1}}, "refs": [["goods", long]]},
             {"end": {"cursor": "done", "complete": True}},
         ]
-        six.read()
+        six.full_sync()
         assert {"1": {"v": 1}} == six.live()
         (row,) = six.inbox().values()
         assert ("parked", "its key is too long", {"key": long}) == (row.state, row.reason, row.material)
@@ -736,9 +736,9 @@ def test_a_key_that_no_index_holds_is_parked_and_the_others_go_on(anywhere: Conn
 def test_a_listing_answers_what_was_mentioned_before_it_was_asked_for(connect: Connect) -> None:
     with connect() as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
-        six.ref("1", "2", lane=Lane.BULK)
-        six.vendor.meanwhile["goods"] = lambda: six.ref("2", lane=Lane.BULK)
-        six.read()
+        six.enqueue("1", "2", lane=Lane.BULK)
+        six.vendor.meanwhile["goods"] = lambda: six.enqueue("2", lane=Lane.BULK)
+        six.full_sync()
         assert ["2"] == list(six.inbox()), "what came while it was answered is still to be looked at"
 
 
@@ -752,22 +752,22 @@ def test_a_look_asked_for_between_two_pages_is_still_due_after_the_last(connect:
         loop.full_sync(six.context, budget=timedelta(0))
         assert six.stream().full_run is None
         assert six.stream().is_due(six.clock.now, full=True)
-        six.read()
+        six.full_sync()
         assert not six.stream().is_due(six.clock.now, full=True)
 
 
 def test_a_tick_that_breaks_off_goes_on_as_a_full_reading_but_not_because_of_the_database(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
-        six.clock.pass_by(minutes=2)
+        six.clock.advance(minutes=2)
         away = sa.exc.OperationalError("SELECT 1", {}, OSError())
         failures.crash_stream(six.context, six.stream(), away, full=False)
         assert [False, False] == [six.stream().is_due(six.clock.now, full=full) for full in (False, True)]
-        six.clock.pass_by(minutes=2)
+        six.clock.advance(minutes=2)
         six.vendor.listing["goods"] = lambda _: [{"fail": "crash"}]
         with pytest.raises(RuntimeError):
-            six.look()
+            six.sync()
         assert [False, False] == [six.stream().is_due(six.clock.now, full=full) for full in (False, True)]
-        six.clock.pass_by(seconds=2)  # the second failure in a row
+        six.clock.advance(seconds=2)  # the second failure in a row
         assert six.stream().is_due(six.clock.now, full=True)
         assert ("broke off: RuntimeError", 0) == (six.column("last_error"), six.leases())

@@ -47,7 +47,7 @@ def test_live_work_goes_first_between_the_pages_of_a_full_reading(connect: Conne
     with connect() as six:
         six.vendor.objects["goods"]["1"] = {"v": 1}
         six.vendor.listing["goods"] = _pages(3, lambda page: six.webhook("1") if page == 1 else None)
-        six.read()
+        six.full_sync()
         assert ["goods", "goods", "goods/1", "goods"] == six.vendor.asked
 
 
@@ -58,10 +58,10 @@ def test_a_full_reading_gives_the_gate_up_while_live_work_of_another_connection_
         seven = vendor_harness.Harness(six.database, six.settings, six.vendor, six.clock, name="seven")
         six.vendor.objects["goods"]["1"] = {"v": 1}
         six.vendor.listing["goods"] = _pages(3, lambda page: seven.webhook("1") if page == 1 else None)
-        six.read()
+        six.full_sync()
         assert ["goods", "goods"] == six.vendor.asked
-        seven.look()
-        six.read()
+        seven.sync()
+        six.full_sync()
         assert ["goods", "goods", "goods/1", "goods"] == six.vendor.asked
 
 
@@ -74,11 +74,11 @@ def test_two_connections_of_one_account_share_its_gate(connect: Connect) -> None
         def the_others_try() -> None:
             for other in (seven, stranger):
                 before = len(six.vendor.asked)
-                six.aside(other.read).join(10)
+                six.in_thread(other.full_sync).join(10)
                 asked.append(len(six.vendor.asked) - before)
 
         six.vendor.meanwhile["goods"] = the_others_try
-        six.read()
+        six.full_sync()
         assert [0, 1] == asked
         assert ["seven"] == [other.name for other in six.context.same_account]
 
@@ -89,9 +89,9 @@ def test_live_keys_of_a_parked_resource_do_not_stop_the_reading_of_the_others(co
         six.work()
         assert "parked" == six.stream("orders").state
         six.webhook("7", resource="orders")
-        six.look()
+        six.sync()
         six.vendor.asked.clear()
-        six.read_again("goods")
+        six.full_sync_again("goods")
         assert ["goods"] == six.vendor.asked
 
 
@@ -102,8 +102,8 @@ def test_neither_ticks_nor_bulk_keys_starve_the_other(connect: Connect) -> None:
         six.vendor.objects["orders"] = {f"{number}": {"v": 1} for number in range(30)}
         six.vendor.asked.clear()
         for key in six.vendor.objects["orders"]:
-            six.ref(key, resource="orders", lane=Lane.BULK, cause=Cause.RECONCILE)
-            six.clock.pass_by(seconds=2)
+            six.enqueue(key, resource="orders", lane=Lane.BULK, cause=Cause.RECONCILE)
+            six.clock.advance(seconds=2)
             loop.sync(six.context, budget=ONE_STEP)
         polls = six.vendor.asked.count("goods")
         assert 5 <= polls <= 20
@@ -113,7 +113,7 @@ def test_a_resource_that_is_always_due_again_does_not_keep_the_others_from_being
     with connect(kinds={"a": {"full_every": 1}, "b": {"full_every": 60}}) as six:
         for _ in range(6):
             loop.full_sync(six.context, budget=ONE_STEP)
-            six.clock.pass_by(seconds=2)
+            six.clock.advance(seconds=2)
         assert "b" in six.vendor.asked
 
 
@@ -121,36 +121,36 @@ def test_a_reading_under_way_goes_on_before_another_begins(connect: Connect) -> 
     with connect(kinds={"a": {}, "b": {}}) as six:
         six.vendor.listing["a"] = _pages(3)
         six.vendor.listing["b"] = _pages(2)
-        six.read()
+        six.full_sync()
         assert ["a", "a", "a", "b", "b"] == six.vendor.asked
 
 
 def test_the_pace_is_kept_across_workers(connect: Connect) -> None:
     with connect(requests_per_minute=6) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
-        six.ref("1", "2")
-        six.look()
+        six.enqueue("1", "2")
+        six.sync()
         assert ["goods/1"] == six.vendor.asked
-        six.look()
-        six.read()
+        six.sync()
+        six.full_sync()
         assert ["goods/1"] == six.vendor.asked
-        six.clock.pass_by(seconds=11)
-        six.look()
+        six.clock.advance(seconds=11)
+        six.sync()
         assert ["goods/1", "goods/2"] == six.vendor.asked
         assert {"1", "2"} == six.live().keys()
 
 
 def test_a_look_does_not_begin_a_full_reading_nor_a_read_a_tick(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
-        six.look()
+        six.sync()
         assert [] == six.vendor.cursors
-        six.read()
+        six.full_sync()
         assert [None] == six.vendor.cursors
-        six.clock.pass_by(seconds=60)
+        six.clock.advance(seconds=60)
         assert (True, False) == due_work.has_work(six.context, due.load(six.database))
-        six.read()
+        six.full_sync()
         assert [None] == six.vendor.cursors
-        six.look()
+        six.sync()
         assert [None, "done"] == six.vendor.cursors
         assert (False, False) == due_work.has_work(six.context, due.load(six.database))
 
@@ -158,7 +158,7 @@ def test_a_look_does_not_begin_a_full_reading_nor_a_read_a_tick(connect: Connect
 def test_what_is_left_when_the_time_is_up_is_told(connect: Connect) -> None:
     with connect() as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
-        six.ref("1", "2")
+        six.enqueue("1", "2")
         session = loop.sync(six.context, budget=ONE_STEP)
         assert (True, 1, 1) == (session.has_more, session.requests, session.changes)
         session = loop.sync(six.context)
@@ -170,7 +170,7 @@ def test_every_notice_is_folded(connect: Connect, count: int) -> None:
     with connect() as six:
         six.change(state="parked")  # so that nothing is fetched
         six.webhook(*(f"{number}" for number in range(count)))
-        six.look()
+        six.sync()
         assert count == len(six.inbox())
         assert "six" not in due.load(six.database).with_webhooks
 
@@ -181,7 +181,7 @@ def test_a_closed_vendor_is_not_read_in_full_but_asked_for_the_rest(connect: Con
         six.change(cursor="since")
         six.vendor.objects["goods"]["1"] = {"v": 1}
         six.vendor.listing["goods"] = lambda cursor: [{"end": {"cursor": "since", "complete": cursor is None}}]
-        six.ref("1")
+        six.enqueue("1")
         six.work()
         assert ["goods/1", "goods"] == six.vendor.asked
         assert ["since"] == six.vendor.cursors
@@ -190,7 +190,7 @@ def test_a_closed_vendor_is_not_read_in_full_but_asked_for_the_rest(connect: Con
         told = "closed until 2026-03-01 18:00 UTC: the next full reading waits for that"
         assert told == six.column("warning")
         six.clock.now = opening
-        six.read()
+        six.full_sync()
         assert ["since", None] == six.vendor.cursors
 
 
@@ -198,7 +198,7 @@ def test_a_parked_resource_goes_on_where_a_person_has_it_looked_at(connect: Conn
     with connect() as six:
         six.vendor.objects["goods"]["1"] = {"v": 1}
         six.vendor.instead["goods"] = [(403, {}, "not enabled")]
-        six.read()
+        six.full_sync()
         six.webhook("1")
         six.work()
         assert ["goods"] == six.vendor.asked
@@ -217,10 +217,10 @@ def test_a_worker_that_dies_leaves_nothing_held(connect: Connect, path: str) -> 
         six.vendor.objects["goods"]["1"] = {"v": 1}
         if path == "goods":
             with pytest.raises(BaseException, match=r"^$"):
-                six.read()
+                six.full_sync()
         else:
-            six.ref("1")
-            six.look()
+            six.enqueue("1")
+            six.sync()
         assert 0 == six.leases()
 
 
@@ -231,10 +231,10 @@ def test_bulk_keys_give_way_to_live_work_of_another_connection_at_the_account(co
         seven.work()
         six.vendor.asked.clear()
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
-        six.ref("1", lane=Lane.BULK)
+        six.enqueue("1", lane=Lane.BULK)
         seven.webhook("2")
-        six.look()
+        six.sync()
         assert [] == six.vendor.asked
-        seven.look()
-        six.look()
+        seven.sync()
+        six.sync()
         assert ["goods/2", "goods/1"] == six.vendor.asked

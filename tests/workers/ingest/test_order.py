@@ -116,26 +116,26 @@ def _told(six: Harness, company: Company, *, poll: int, listing: int, during: bo
             if during:
                 six.vendor.meanwhile["goods"] = lambda: company.event(listing)
                 happened = number + 1
-            six.read_again()
+            six.full_sync_again()
         if number == poll:
-            six.clock.pass_by(seconds=61)
-            six.look()
+            six.clock.advance(seconds=61)
+            six.sync()
         if number < 3:
             if happened <= number:
                 company.event(number)
             six.webhook(*company.hooks(number, "!"))
-            six.look()
+            six.sync()
     for number in (2, 0, 1, 2):
         six.webhook(*company.hooks(number, "~"))
-    six.look()
+    six.sync()
 
 
 def _polled(six: Harness) -> None:
     """One polling interval, and the second look at what was missing."""
-    six.clock.pass_by(seconds=61)
+    six.clock.advance(seconds=61)
     six.change(full_due_at=six.clock.now)
     six.work()
-    six.clock.pass_by(seconds=61)
+    six.clock.advance(seconds=61)
     six.work()
 
 
@@ -238,7 +238,7 @@ def test_a_vendors_objects_end_as_he_has_them_in_every_order(
         stories = dict(zip(company.keys, product(company.stories, HOOKS.values()), strict=False))
         late: list[str] = []
         for number in range(3):
-            clock.pass_by(minutes=6)
+            clock.advance(minutes=6)
             if number == listing:
                 _listed_in_full(mirror, vendor.system)
             for key, (story, hooks) in stories.items():
@@ -246,7 +246,7 @@ def test_a_vendors_objects_end_as_he_has_them_in_every_order(
                 late += [key, key] if hooks[number] == "~" else []
             _hooks(mirror, vendor, [key for key, (_, hooks) in stories.items() if hooks[number] == "!"])
         _hooks(mirror, vendor, late[::-1])
-        clock.pass_by(minutes=6)
+        clock.advance(minutes=6)
         mirror.catch_up()
         assert {} == mirror.differences()
         context = mirror.context(vendor.system)
@@ -259,7 +259,7 @@ def _listed_in_full(mirror: Mirror, system: str) -> None:
     with mirror.database.begin() as tx:
         now = mirror.database.now(tx)
         for row in streams.open_streams(tx, connection=system):
-            streams.change(tx, system, row.resource, full_due_at=now)
+            streams.update(tx, system, row.resource, full_due_at=now)
     mirror.work()
 
 
@@ -320,7 +320,7 @@ def test_nothing_that_changes_around_a_clocks_change_is_lost(
         _open(mirror, system)
         for number in range(9):
             edit(mirror.sandboxes[system], f"edit {number}")
-            clock.pass_by(minutes=20)
+            clock.advance(minutes=20)
             with sqlite.begin() as tx:
                 streams.poll_now(tx, connection=system)
             mirror.work()
@@ -343,11 +343,11 @@ def test_a_stamp_in_the_future_hides_no_later_change(sqlite: Database, tmp_path:
         books.touch(books.tables["items"][0], name="from a clock that runs ahead")
         books.tables["items"][0]["ts"] = "2031-01-01 00:00:00"
         for number in range(1, 4):
-            clock.pass_by(minutes=6)
+            clock.advance(minutes=6)
             mirror.work()
             assert {} == mirror.differences()
             books.touch(books.tables["items"][number], name=f"later {number}")
-        clock.pass_by(minutes=6)
+        clock.advance(minutes=6)
         mirror.work()
         assert {} == mirror.differences()
 
@@ -366,6 +366,6 @@ def test_a_vendor_whose_clock_is_an_hour_off_loses_nothing(
         _open(mirror, system)
         for number in range(3):
             edit(mirror.sandboxes[system], f"edit {number}")
-            clock.pass_by(minutes=61)
+            clock.advance(minutes=61)
             mirror.work()
             assert {} == mirror.differences()

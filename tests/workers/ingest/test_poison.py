@@ -90,8 +90,8 @@ def _others_go_on(six: Harness) -> None:
         six.webhook("2")
         return _parked(six)
 
-    six.in_time(edited)
-    six.hours_pass(0.05)
+    six.run_until(edited)
+    six.run_for(0.05)
     assert version > 1
     assert (version, version) == (six.live()["2"]["v"], six.live("orders")["7"]["v"])
 
@@ -108,7 +108,7 @@ def test_an_object_that_always_fails_is_parked_after_its_attempts_and_the_others
         six.webhook("1")
         _others_go_on(six)
         assert six.inbox()["1"].reason
-        assert failures.ATTEMPTS <= _attempts(six) <= 2 * failures.ATTEMPTS
+        assert failures.MAX_ATTEMPTS <= _attempts(six) <= 2 * failures.MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize("news", ["a person's retry", "a webhook"])
@@ -120,12 +120,12 @@ def test_what_was_parked_comes_back_with_all_its_attempts(
         six.work()
         poison(six)
         six.webhook("1")
-        six.in_time(partial(_parked, six))
+        six.run_until(partial(_parked, six))
         for again in (2, 3):
             six.webhook("1") if news == "a webhook" else six.retry("1")
-            six.in_time(lambda: six.states() == {"1": "due"})
-            six.in_time(partial(_parked, six))
-            assert again * failures.ATTEMPTS <= _attempts(six)
+            six.run_until(lambda: six.states() == {"1": "due"})
+            six.run_until(partial(_parked, six))
+            assert again * failures.MAX_ATTEMPTS <= _attempts(six)
         _healed(six)
         six.webhook("1") if news == "a webhook" else six.retry("1")
         six.work()
@@ -140,17 +140,17 @@ def test_an_object_that_no_worker_survives_is_parked_and_the_others_go_on(connec
         six.webhook("1")
         kills = 0
         while not _parked(six):
-            six.ref("2", lane=Lane.BULK, cause=Cause.RECONCILE)
-            worker = six.look_elsewhere()
+            six.enqueue("2", lane=Lane.BULK, cause=Cause.RECONCILE)
+            worker = six.sync_in_subprocess()
             six.vendor.meanwhile["goods/1"] = worker.kill
             kills += worker.wait(60) == -9
             six.vendor.meanwhile.clear()
-            six.clock.pass_by(seconds=45.5)  # the dead one's lease
-            six.look()
+            six.clock.advance(seconds=45.5)  # the dead one's lease
+            six.sync()
             assert "2" not in six.states(), "the others come first after each death"
-            six.clock.pass_by(minutes=5)
-            assert kills <= failures.ATTEMPTS
-        assert failures.ATTEMPTS == kills
+            six.clock.advance(minutes=5)
+            assert kills <= failures.MAX_ATTEMPTS
+        assert failures.MAX_ATTEMPTS == kills
         assert "without an answer" in six.inbox()["1"].reason
         six.webhook("1")
         six.work()
@@ -166,7 +166,7 @@ def _refuses(six: Harness) -> None:
 
 
 def _answers(six: Harness) -> None:
-    six.vendor.away = None
+    six.vendor.outage = None
 
 
 def _reached_again(six: Harness) -> None:
@@ -176,7 +176,7 @@ def _reached_again(six: Harness) -> None:
 
 def _says(status: int, body: str, **headers: str) -> Callable[[Harness], None]:
     def away(six: Harness) -> None:
-        six.vendor.away = (status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+        six.vendor.outage = (status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
     return away
 
@@ -207,19 +207,19 @@ def test_a_vendor_who_is_away_for_hours_has_nothing_parked_and_everything_comes_
         six.vendor.objects["goods"] = {key: {"v": 1} for key in "12345"}
         six.vendor.objects["orders"] = {key: {"v": 1} for key in "789"}
         six.work()
-        six.clock.pass_by(hours=23.5)
+        six.clock.advance(hours=23.5)
         six.work()
         leave(six)
         for objects in (six.vendor.objects["goods"], six.vendor.objects["orders"]):
             objects |= {key: {"v": 2} for key in objects}
         six.webhook("1", "2", "3")
         six.webhook("7", "8", resource="orders")
-        six.hours_pass(SHORT.get(how, 3))  # so that what the metadata said is a day old, too
+        six.run_for(SHORT.get(how, 3))  # so that what the metadata said is a day old, too
         come_back(six)
         waits = six.states() | six.states("orders")
         assert dict.fromkeys("12378", "due") == waits
         assert ("open", "open") == (six.stream().state, six.stream("orders").state)
-        six.hours_pass(0.5)
+        six.run_for(0.5)
         assert six.vendor.objects == {"goods": six.live(), "orders": six.live("orders")}
         assert ({}, {}) == (six.states(), six.states("orders"))
 
@@ -231,9 +231,9 @@ def test_in_a_quiet_account_an_object_that_always_fails_keeps_the_gate_shut_for_
         _broken(six)
         six.vendor.objects["goods"] = {"2": {"v": 1}}
         six.webhook("1")
-        six.hours_pass(1)
+        six.run_for(1)
         six.webhook("2")
-        six.in_time(lambda: six.live() == {"2": {"v": 1}}, hours=3 / 3600)
+        six.run_until(lambda: six.live() == {"2": {"v": 1}}, hours=3 / 3600)
 
 
 def test_an_outage_during_which_webhooks_go_on_coming_parks_nothing(connect: Connect) -> None:
@@ -241,14 +241,14 @@ def test_an_outage_during_which_webhooks_go_on_coming_parks_nothing(connect: Con
     with connect() as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}}
         six.work()
-        six.vendor.away = (500, {}, "broken")
+        six.vendor.outage = (500, {}, "broken")
         six.webhook("1")
-        for _ in range(3 * failures.ATTEMPTS):
-            six.vendor.meanwhile["goods/1"] = lambda: six.ref("1")
-            six.look()
-            six.clock.pass_by(minutes=5)
+        for _ in range(3 * failures.MAX_ATTEMPTS):
+            six.vendor.meanwhile["goods/1"] = lambda: six.enqueue("1")
+            six.sync()
+            six.clock.advance(minutes=5)
             assert {"1": "due"} == six.states()
-        six.vendor.away, six.vendor.meanwhile = None, {}
+        six.vendor.outage, six.vendor.meanwhile = None, {}
         six.vendor.objects["goods"] = {"1": {"v": 2}}
         six.work()
         assert {"1": {"v": 2}} == six.live()
@@ -261,10 +261,10 @@ def test_a_vendor_who_is_busy_now_and_then_has_nothing_parked(connect: Connect) 
         six.vendor.stuck = True
         six.vendor.instead["goods/1"] = [(429, {"Retry-After": "100"}, "slow down")]
         six.webhook("1")
-        six.hours_pass(1)
+        six.run_for(1)
         assert ("due", {}) == (six.states()["1"], six.live())
         _healed(six)
-        six.in_time(lambda: six.live() == {"1": {"v": 2}})
+        six.run_until(lambda: six.live() == {"1": {"v": 2}})
 
 
 def test_metadata_that_always_fails_parks_no_key(connect: Connect) -> None:
@@ -273,10 +273,10 @@ def test_metadata_that_always_fails_parks_no_key(connect: Connect) -> None:
         six.vendor.instead["goods/metadata"] = [(500, {}, "broken")]
         six.vendor.objects["goods"] = {"1": {"v": 1}}
         six.webhook("1")
-        six.hours_pass(2)
+        six.run_for(2)
         assert {"1": "due"} == six.states()
         six.vendor.instead.clear()
-        six.in_time(lambda: six.live() == {"1": {"v": 1}})
+        six.run_until(lambda: six.live() == {"1": {"v": 1}})
 
 
 # The same at a real vendor's stand-in.
@@ -325,7 +325,7 @@ def test_a_poisoned_good_at_dilovod_is_parked_and_the_others_go_on(sqlite: Datab
             streams.backfill_now(tx, connection="dilovod")
         context = mirror.context("dilovod")
         sandbox = mirror.sandboxes["dilovod"]
-        while not mirror.status()["catalogs.goods"].parked and door.broken <= 2 * failures.ATTEMPTS:
+        while not mirror.status()["catalogs.goods"].parked and door.broken <= 2 * failures.MAX_ATTEMPTS:
             sandbox.books.touch(sandbox.books.things[goods[1]], productNum=f"edit {door.broken}")
             with sqlite.begin() as tx:
                 enqueued = [ObjectRef("catalogs.goods", goods[1])]
@@ -338,7 +338,7 @@ def test_a_poisoned_good_at_dilovod_is_parked_and_the_others_go_on(sqlite: Datab
                 )
             loop.full_sync(context)
             loop.sync(context)
-            clock.pass_by(seconds=30)
+            clock.advance(seconds=30)
         assert {} == {key: row for key, row in mirror.differences().items() if goods[1] in row}
-        assert failures.ATTEMPTS <= door.broken <= 2 * failures.ATTEMPTS
+        assert failures.MAX_ATTEMPTS <= door.broken <= 2 * failures.MAX_ATTEMPTS
         assert (1, 0) == (mirror.status()["catalogs.goods"].parked, mirror.status()["catalogs.goods"].pending)

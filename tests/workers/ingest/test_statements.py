@@ -79,11 +79,11 @@ def test_a_full_sync_of_one_page(database: Database, tmp_path: Path) -> None:
     with vendor_harness.connected(database, tmp_path) as six:
         database._clock = None  # the database's own, which has to be asked
         six.vendor.objects["goods"] = {str(number): {"v": number} for number in range(6)}
-        six.read()
+        six.full_sync()
         six.vendor.objects["goods"]["1"] = {"v": 10}
         six.change(full_due_at=vendor_harness.START)
         with counted(database) as traffic:
-            session = six.read()
+            session = six.full_sync()
         assert (1, 1) == (session.requests, session.changes)
         assert {"v": 10} == six.live()["1"]
     assert PAGE[database.engine.dialect.name] == traffic.figures(), "\n".join(traffic.statements)

@@ -16,7 +16,7 @@ from models.values import Cause, Lane, ObjectRef, Snapshot
 from tests.workers.gate.test_gate import Account, Clock
 from tests.workers.ingest.test_statements import counted
 from workers.gate import gate
-from workers.ingest.unit_of_work import BackOff, UnitOfWork, proved, renew
+from workers.ingest.unit_of_work import BackOff, UnitOfWork, renew, under_lease
 
 if TYPE_CHECKING:
     from models.db.database import Database
@@ -113,18 +113,18 @@ def test_a_renewed_lease_is_proved_again_by_the_next_unit(door: gate.Gate, clock
     lease = door.acquire()
     for _ in range(3):
         clock.pass_by(seconds=40)
-        with proved(lease, renew):
+        with under_lease(lease, renew):
             pass
     clock.pass_by(hours=1)
-    with pytest.raises(gate.LeaseLost), proved(lease, renew):
+    with pytest.raises(gate.LeaseLost), under_lease(lease, renew):
         pass
 
 
 def test_backing_off_shuts_the_gate_with_the_same_transaction(database: Database, door: gate.Gate) -> None:
     proof = BackOff("busy", timedelta(seconds=30), counts=True)
-    with suppress(_BrokenError), proved(lease := door.acquire(), proof):
+    with suppress(_BrokenError), under_lease(lease := door.acquire(), proof):
         raise _BrokenError
-    with proved(lease, proof) as tx:
+    with under_lease(lease, proof) as tx:
         until = tx.now + timedelta(seconds=30)
     assert until == proof.until
     with pytest.raises(gate.GateClosed) as shut:

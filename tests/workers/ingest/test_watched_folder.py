@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from models.db.database import Database
-    from tests.workers.ingest.reader import Reader
+    from tests.workers.ingest.reader import DocumentHarness
 
-    Connect = Callable[..., AbstractContextManager[Reader]]
+    Connect = Callable[..., AbstractContextManager[DocumentHarness]]
 
 ONE = pdf("one")
 KEY = sha256(ONE)
@@ -38,7 +38,7 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
 
 
 @pytest.fixture
-def six(connect: Connect) -> Iterator[Reader]:
+def six(connect: Connect) -> Iterator[DocumentHarness]:
     with connect() as connected:
         connected.work()
         yield connected
@@ -55,9 +55,9 @@ def put(path: Path, content: bytes = ONE, *, age: float = 10) -> None:
     os.utime(path, (changed, changed))
 
 
-def again(six: Reader) -> None:
+def again(six: DocumentHarness) -> None:
     """As if the time of the next look had come."""
-    six.clock.pass_by(seconds=11)
+    six.clock.advance(seconds=11)
     six.work()
 
 
@@ -69,14 +69,14 @@ def why(folder: Path, name: str) -> str:
     return (folder / "parked" / f"{name}.why.txt").read_text(encoding="utf-8")
 
 
-def test_the_folders_are_made(six: Reader, tmp_path: Path) -> None:
+def test_the_folders_are_made(six: DocumentHarness, tmp_path: Path) -> None:
     folders = {str(path.relative_to(tmp_path)) for path in (tmp_path / "incoming").rglob("*")}
     assert {f"incoming/{kind}{below}" for kind in (KIND, "invoice") for below in ("", "/done", "/parked")} == folders
     assert six.column("last_error", KIND) is None
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "A.PDF", "Lieferschein Nr. 7 – Ä.Pdf", "-rf.pdf", ".hidden.pdf"])
-def test_a_whole_pdf_is_read_and_moves_to_done(six: Reader, folder: Path, name: str) -> None:
+def test_a_whole_pdf_is_read_and_moves_to_done(six: DocumentHarness, folder: Path, name: str) -> None:
     put(folder / name)
     again(six)
     assert [(KIND, KEY, None)] == six.vendor.received
@@ -85,14 +85,14 @@ def test_a_whole_pdf_is_read_and_moves_to_done(six: Reader, folder: Path, name: 
     assert ONE == (folder / "done" / name).read_bytes()
 
 
-def test_the_shift_that_finds_a_file_goes_on_with_it(six: Reader, folder: Path) -> None:
+def test_the_shift_that_finds_a_file_goes_on_with_it(six: DocumentHarness, folder: Path) -> None:
     put(folder / "a.pdf")
-    six.clock.pass_by(seconds=11)
-    six.read()
+    six.clock.advance(seconds=11)
+    six.full_sync()
     assert "interpreted" == six.state(ONE)
 
 
-def test_each_kind_has_its_folder(six: Reader, folder: Path) -> None:
+def test_each_kind_has_its_folder(six: DocumentHarness, folder: Path) -> None:
     put(folder.parent / "invoice" / "a.pdf")
     again(six)
     assert [("invoice", KEY, None)] == six.vendor.received
@@ -103,19 +103,21 @@ def test_each_kind_has_its_folder(six: Reader, folder: Path) -> None:
     [(ONE, 0), (CUT, 0), (CUT, 30), (b"", 30), (b"%PD", 30), (ONE, -1), (CUT, -1000)],
     ids=["just now", "under way", "slowly under way", "begun", "hardly begun", "clock askew", "from the future"],
 )
-def test_a_file_that_may_still_be_on_its_way_is_left(six: Reader, folder: Path, content: bytes, age: float) -> None:
+def test_a_file_that_may_still_be_on_its_way_is_left(
+    six: DocumentHarness, folder: Path, content: bytes, age: float
+) -> None:
     put(folder / "a.pdf", content, age=age)
     again(six)
     assert ({"a.pdf"}, []) == (tree(folder), six.vendor.received)
 
 
-def test_a_whole_file_from_the_future_is_read(six: Reader, folder: Path) -> None:
+def test_a_whole_file_from_the_future_is_read(six: DocumentHarness, folder: Path) -> None:
     put(folder / "a.pdf", age=-1000)
     again(six)
     assert [KEY] == six.vendor.keys
 
 
-def test_a_file_that_arrived_slowly_is_read_once_it_is_whole(six: Reader, folder: Path) -> None:
+def test_a_file_that_arrived_slowly_is_read_once_it_is_whole(six: DocumentHarness, folder: Path) -> None:
     put(folder / "a.pdf", ONE[:12], age=30)
     again(six)
     put(folder / "a.pdf")
@@ -146,7 +148,7 @@ def test_what_is_no_usable_pdf_is_parked_with_the_reason_beside_it(
         assert ([], 0) == (six.vendor.received, six.count("documents"))
 
 
-def test_an_end_that_is_not_at_the_end_does_not_count(six: Reader, folder: Path) -> None:
+def test_an_end_that_is_not_at_the_end_does_not_count(six: DocumentHarness, folder: Path) -> None:
     put(folder / "a.pdf", b"%PDF-1.7\n%%EOF\n" + b"x" * 1025, age=61)
     put(folder / "b.pdf", b"%PDF-1.7\n%%EOF" + b"x" * 1019, age=61)
     again(six)
@@ -154,7 +156,7 @@ def test_an_end_that_is_not_at_the_end_does_not_count(six: Reader, folder: Path)
     assert 1 == len(six.vendor.received)
 
 
-def test_a_document_that_is_parked_takes_its_file_along(six: Reader, folder: Path) -> None:
+def test_a_document_that_is_parked_takes_its_file_along(six: DocumentHarness, folder: Path) -> None:
     six.vendor.instead.append((400, {}, "no supplier"))
     put(folder / "a.pdf")
     again(six)
@@ -164,7 +166,9 @@ def test_a_document_that_is_parked_takes_its_file_along(six: Reader, folder: Pat
     assert f"erpmirror parked retry six {KIND} {KEY}" in why(folder, "a.pdf")
 
 
-def test_a_parked_document_is_not_sent_again_because_its_file_is_there_again(six: Reader, folder: Path) -> None:
+def test_a_parked_document_is_not_sent_again_because_its_file_is_there_again(
+    six: DocumentHarness, folder: Path
+) -> None:
     six.vendor.instead.append((400, {}, "no supplier"))
     put(folder / "a.pdf")
     again(six)
@@ -180,27 +184,27 @@ def test_a_parked_document_is_not_sent_again_because_its_file_is_there_again(six
     assert "dropped" in why(folder, "a (3).pdf")
 
 
-def test_a_file_whose_document_waits_or_is_being_sent_is_left(six: Reader, folder: Path) -> None:
+def test_a_file_whose_document_waits_or_is_being_sent_is_left(six: DocumentHarness, folder: Path) -> None:
     six.vendor.instead.append((429, {"Retry-After": "3600"}, "slowly"))
     put(folder / "a.pdf")
     again(six)
     again(six)
     assert ("waiting", {"a.pdf"}, 1) == (six.state(ONE), tree(folder), len(six.vendor.received))
-    six.clock.pass_by(hours=1)
+    six.clock.advance(hours=1)
     six.vendor.meanwhile = lambda: again_by_another(six)
-    six.look()
+    six.sync()
     assert {"a.pdf"} == tree(folder)
     again(six)
     assert {"done/a.pdf"} == tree(folder)
 
 
-def again_by_another(six: Reader) -> None:
+def again_by_another(six: DocumentHarness) -> None:
     six.change(KIND, full_due_at=six.clock.now)
-    six.read()
+    six.full_sync()
     assert "sending" == six.state(ONE)
 
 
-def test_a_file_that_was_handed_in_another_way_moves_on_too(six: Reader, folder: Path) -> None:
+def test_a_file_that_was_handed_in_another_way_moves_on_too(six: DocumentHarness, folder: Path) -> None:
     six.hand_in(ONE)
     six.work()
     put(folder / "copy.pdf")
@@ -208,7 +212,7 @@ def test_a_file_that_was_handed_in_another_way_moves_on_too(six: Reader, folder:
     assert ({"done/copy.pdf"}, [KEY]) == (tree(folder), six.vendor.keys)
 
 
-def test_nothing_that_lies_in_done_or_parked_is_covered(six: Reader, folder: Path) -> None:
+def test_nothing_that_lies_in_done_or_parked_is_covered(six: DocumentHarness, folder: Path) -> None:
     for text in ("one", "two", "three"):
         put(folder / "a.pdf", pdf(text))
         again(six)
@@ -219,7 +223,7 @@ def test_nothing_that_lies_in_done_or_parked_is_covered(six: Reader, folder: Pat
     }
 
 
-def test_a_name_as_long_as_the_file_system_takes_is_moved_and_explained(six: Reader, folder: Path) -> None:
+def test_a_name_as_long_as_the_file_system_takes_is_moved_and_explained(six: DocumentHarness, folder: Path) -> None:
     name = "ä" * 125 + ".pdf"
     put(folder / name, b"<html>")
     again(six)
@@ -228,7 +232,7 @@ def test_a_name_as_long_as_the_file_system_takes_is_moved_and_explained(six: Rea
     assert (folder / "parked" / f"{moved.name}.why.txt").exists()
 
 
-def test_a_name_that_is_no_text_is_no_obstacle(six: Reader, folder: Path) -> None:
+def test_a_name_that_is_no_text_is_no_obstacle(six: DocumentHarness, folder: Path) -> None:
     put(Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.pdf")))
     again(six)
     again(six)
@@ -236,7 +240,7 @@ def test_a_name_that_is_no_text_is_no_obstacle(six: Reader, folder: Path) -> Non
     assert [b"caf\xe9.pdf"] == [os.fsencode(path.name) for path in (folder / "done").iterdir()]
 
 
-def test_a_warning_may_name_what_is_no_text(six: Reader, folder: Path) -> None:
+def test_a_warning_may_name_what_is_no_text(six: DocumentHarness, folder: Path) -> None:
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.pdf")).mkdir()
     again(six)
     assert r"caf\udce9.pdf is no plain file" in six.column("warning", KIND)
@@ -258,7 +262,7 @@ def test_a_file_that_took_the_place_of_the_one_that_was_seen_is_put_back(folder:
     assert pdf("two") == (folder / "scan.pdf").read_bytes()
 
 
-def test_only_plain_files_with_the_right_ending_are_taken(six: Reader, folder: Path, tmp_path: Path) -> None:
+def test_only_plain_files_with_the_right_ending_are_taken(six: DocumentHarness, folder: Path, tmp_path: Path) -> None:
     put(tmp_path / "secret.pdf")
     (folder / "link.pdf").symlink_to(tmp_path / "secret.pdf")
     (folder / "folder.pdf").mkdir()
@@ -273,7 +277,7 @@ def test_only_plain_files_with_the_right_ending_are_taken(six: Reader, folder: P
     assert "(2 more)" in warning
 
 
-def test_a_file_that_cannot_be_moved_is_told_and_stops_no_other(six: Reader, folder: Path) -> None:
+def test_a_file_that_cannot_be_moved_is_told_and_stops_no_other(six: DocumentHarness, folder: Path) -> None:
     (folder / "done").rmdir()
     (folder / "done").write_text("in the way")
     put(folder / "a.pdf")
@@ -288,7 +292,9 @@ def test_a_file_that_cannot_be_moved_is_told_and_stops_no_other(six: Reader, fol
     assert (None, [KEY]) == (six.column("warning", KIND), six.vendor.keys)
 
 
-def test_a_folder_that_cannot_be_looked_at_is_an_error_with_a_remedy_and_comes_back(six: Reader, folder: Path) -> None:
+def test_a_folder_that_cannot_be_looked_at_is_an_error_with_a_remedy_and_comes_back(
+    six: DocumentHarness, folder: Path
+) -> None:
     before = six.column("last_read_at", KIND)
     shutil.rmtree(folder)
     folder.write_text("no folder")
@@ -302,12 +308,12 @@ def test_a_folder_that_cannot_be_looked_at_is_an_error_with_a_remedy_and_comes_b
 
 @pytest.mark.parametrize("fails", [False, True], ids=["well", "failing"])
 def test_a_look_leaves_the_reason_of_a_resource_that_was_parked_meanwhile(
-    six: Reader, folder: Path, *, fails: bool
+    six: DocumentHarness, folder: Path, *, fails: bool
 ) -> None:
     begun = six.stream(KIND)
     six.vendor.instead.append((401, {}, "credentials do not match"))
     six.hand_in(ONE)
-    six.look()
+    six.sync()
     if fails:
         shutil.rmtree(folder)
         folder.write_text("no folder")
@@ -316,9 +322,9 @@ def test_a_look_leaves_the_reason_of_a_resource_that_was_parked_meanwhile(
     assert "credentials do not match" in six.column("last_error", KIND)
 
 
-def test_a_look_that_was_asked_for_while_one_failed_is_still_due(six: Reader, folder: Path) -> None:
+def test_a_look_that_was_asked_for_while_one_failed_is_still_due(six: DocumentHarness, folder: Path) -> None:
     begun = six.stream(KIND)
-    six.clock.pass_by(seconds=1)
+    six.clock.advance(seconds=1)
     with six.database.begin() as tx:
         streams.poll_now(tx, connection="six", resource=KIND)
     shutil.rmtree(folder)
@@ -335,7 +341,7 @@ def test_a_connection_without_a_folder_looks_at_nothing_and_is_complete(sqlite: 
         assert not (tmp_path / "incoming").exists()
 
 
-def test_a_look_leaves_no_run_and_plans_the_next(six: Reader) -> None:
+def test_a_look_leaves_no_run_and_plans_the_next(six: DocumentHarness) -> None:
     assert 0 == six.count("runs")
     due = six.stream(KIND).full_due_at
     assert six.clock.now < due
@@ -343,7 +349,7 @@ def test_a_look_leaves_no_run_and_plans_the_next(six: Reader) -> None:
     assert due < six.stream(KIND).full_due_at
 
 
-def test_it_is_complete_once_nothing_that_was_handed_in_before_waits(six: Reader, folder: Path) -> None:
+def test_it_is_complete_once_nothing_that_was_handed_in_before_waits(six: DocumentHarness, folder: Path) -> None:
     before = six.column("complete_as_of", KIND)
     six.vendor.instead.append((400, {}, "no supplier"))
     put(folder / "a.pdf")
@@ -358,23 +364,23 @@ def test_it_is_complete_once_nothing_that_was_handed_in_before_waits(six: Reader
     assert six.clock.now == six.column("complete_as_of", KIND)
 
 
-def test_it_becomes_complete_also_where_something_always_waits(six: Reader) -> None:
+def test_it_becomes_complete_also_where_something_always_waits(six: DocumentHarness) -> None:
     """Each look finds a document waiting that was not there at the look before."""
     before = six.column("complete_as_of", KIND)
     for number in range(6):
         content = pdf(str(number))
         six.vendor.instead.append((429, {"Retry-After": "15"}, "slowly"))
         six.hand_in(content)
-        six.look()
-        six.clock.pass_by(seconds=11)
-        six.read()
-        six.clock.pass_by(seconds=11)
-        six.look()
-        six.look()
+        six.sync()
+        six.clock.advance(seconds=11)
+        six.full_sync()
+        six.clock.advance(seconds=11)
+        six.sync()
+        six.sync()
     assert before < six.column("complete_as_of", KIND)
 
 
-def test_a_backfill_sends_nothing_again(six: Reader, folder: Path) -> None:
+def test_a_backfill_sends_nothing_again(six: DocumentHarness, folder: Path) -> None:
     put(folder / "a.pdf")
     again(six)
     put(folder / "a.pdf")
@@ -386,10 +392,10 @@ def test_a_backfill_sends_nothing_again(six: Reader, folder: Path) -> None:
     assert [KEY] == six.vendor.keys
 
 
-def test_a_look_that_was_asked_for_while_one_went_on_is_still_due(six: Reader, folder: Path) -> None:
+def test_a_look_that_was_asked_for_while_one_went_on_is_still_due(six: DocumentHarness, folder: Path) -> None:
     stale = six.stream(KIND)
     with six.database.begin() as tx:
-        six.clock.pass_by(seconds=1)
+        six.clock.advance(seconds=1)
         streams.poll_now(tx, connection="six", resource=KIND)
         now = six.clock.now
         later = timedelta(hours=1) + now
@@ -409,7 +415,7 @@ def test_several_workers_who_look_at_once_have_every_file_read_once(database: Da
             for number, content in enumerate(contents):
                 put(folder / f"{round_}-{number}.pdf", content)
             six.change(KIND, full_due_at=six.clock.now)
-            workers = [six.aside(six.read) for _ in range(4)]
+            workers = [six.in_thread(six.full_sync) for _ in range(4)]
             for worker in workers:
                 worker.join(60)
             six.work()
@@ -424,14 +430,14 @@ def test_several_workers_who_look_at_once_have_every_file_read_once(database: Da
 def test_the_folder_is_looked_at_while_the_vendor_is_busy(connect: Connect, folder: Path) -> None:
     with connect(concurrency=1) as six:
         six.work()
-        six.vendor.reads_on.clear()
+        six.vendor.may_answer.clear()
         six.hand_in(ONE)
-        worker = six.aside(six.look)
+        worker = six.in_thread(six.sync)
         assert six.vendor.busy.wait(20)
         six.hand_in(pdf("two"))
         put(folder / "no.pdf", b"<html>")
-        six.clock.pass_by(seconds=11)
-        six.read()
+        six.clock.advance(seconds=11)
+        six.full_sync()
         assert "parked/no.pdf" in tree(folder)
-        six.vendor.reads_on.set()
+        six.vendor.may_answer.set()
         worker.join(30)

@@ -1,4 +1,4 @@
-"""The canary: a worker that takes no messages is noticed, one that works is not, and canaries do not pile up."""
+"""The canary: a worker that takes no messages is reported, one that works is not, and canaries do not pile up."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def clock() -> Clock:
 
 
 class Canaries:
-    """Senders on a broker of files, and the worker's side of it."""
+    """A prober on the filesystem broker, and the worker's side of it."""
 
     def __init__(self, database: Database, celery: Celery) -> None:
         self.database, self.celery = database, celery
-        self.sender = self.another()
+        self.prober = self.another()
 
     def another(self) -> canary.Prober:
-        """As a second beat, or the same after a restart, has one."""
+        """The prober of a second beat, or of the same beat after a restart."""
         return canary.Prober(wakeup.Waker(self.celery, self.database), self.database)
 
     def waiting(self) -> dict[str, int]:
@@ -62,21 +62,23 @@ class Canaries:
         return {queue: waker.depth(queue) for queue in wakeup.QUEUES}
 
     def purge(self) -> None:
-        with self.celery.connection_for_write() as connection:
+        with self.celery.connection_for_write() as link:
             for queue in wakeup.QUEUES:
-                connection.default_channel.queue_purge(queue)
+                link.default_channel.queue_purge(queue)
 
     def answer(self) -> None:
-        """A worker takes what waits."""
+        """A worker takes the messages that wait."""
         self.purge()
         for queue in wakeup.QUEUES:
-            canary.answer(self.database, queue, worker="sync@host")
+            canary.record_answer(self.database, queue, worker="sync@host")
 
-    def says(self) -> dict[str, str]:
-        return {sign.queue: sign.summary for sign in canary.queue_health(self.database)}
+    def summaries(self) -> dict[str, str]:
+        return {health.queue: health.summary for health in canary.queue_health(self.database)}
 
-    def wrong(self) -> dict[str, str]:
-        return {sign.queue: sign.wrong for sign in canary.queue_health(self.database) if sign.wrong is not None}
+    def problems(self) -> dict[str, str]:
+        return {
+            health.queue: health.problem for health in canary.queue_health(self.database) if health.problem is not None
+        }
 
 
 @contextmanager
@@ -101,116 +103,116 @@ def sent(database: Database, tmp_path: Path, clock: Clock) -> Iterator[Canaries]
 
 @pytest.fixture
 def quick(sqlite: Database, tmp_path: Path, clock: Clock) -> Iterator[Canaries]:
-    """For what does not differ between databases."""
+    """On SQLite only, for rules that do not depend on the database."""
     with canaries(sqlite, tmp_path, clock) as made:
         yield made
 
 
-def test_one_is_sent_on_each_queue_and_none_follows_while_it_is_outstanding(sent: Canaries, clock: Clock) -> None:
+def test_one_is_sent_to_each_queue_and_none_follows_while_it_is_outstanding(sent: Canaries, clock: Clock) -> None:
     for _ in range(5):
-        sent.sender.send_due()
+        sent.prober.send_due()
         clock.pass_(seconds=5)
     assert {"sync": 1, "full_sync": 1} == sent.waiting()
 
 
 def test_an_answer_is_followed_by_the_next_canary_after_15_seconds(sent: Canaries, clock: Clock) -> None:
-    sent.sender.send_due()
+    sent.prober.send_due()
     clock.pass_(seconds=1)
     sent.answer()
     clock.pass_(seconds=13)
-    sent.sender.send_due()
+    sent.prober.send_due()
     assert {"sync": 0, "full_sync": 0} == sent.waiting()
     clock.pass_(seconds=1)
-    sent.sender.send_due()
+    sent.prober.send_due()
     assert {"sync": 1, "full_sync": 1} == sent.waiting()
 
 
 def test_a_lost_one_is_repeated(sent: Canaries, clock: Clock) -> None:
-    sent.sender.send_due()
+    sent.prober.send_due()
     sent.purge()
     clock.pass_(seconds=10)
-    sent.sender.send_due()
+    sent.prober.send_due()
     assert {"sync": 0, "full_sync": 0} == sent.waiting()
     clock.pass_(seconds=5)
-    sent.sender.send_due()
+    sent.prober.send_due()
     assert {"sync": 1, "full_sync": 1} == sent.waiting()
 
 
 def test_one_that_is_lost_again_and_again_counts_since_the_first(quick: Canaries, clock: Clock) -> None:
     for _ in range(20):
-        quick.sender.send_due()
+        quick.prober.send_due()
         quick.purge()
         clock.pass_(seconds=15)
-    assert "sync: no worker has answered for 5 min; is `erpmirror worker` running?" == quick.wrong()["sync"]
+    assert "sync: no worker has answered for 5 min; is `erpmirror worker` running?" == quick.problems()["sync"]
 
 
-def test_a_week_without_workers_leaves_one_on_each_queue(quick: Canaries, clock: Clock) -> None:
+def test_a_week_without_workers_leaves_one_in_each_queue(quick: Canaries, clock: Clock) -> None:
     for _ in range(7 * 24):
-        quick.sender.send_due()
+        quick.prober.send_due()
         quick.another().send_due()
         clock.pass_(hours=1)
     assert {"sync": 1, "full_sync": 1} == quick.waiting()
 
 
 def test_two_beats_send_one(sent: Canaries) -> None:
-    for sender in (sent.sender, sent.another()):
-        sender.send_due()
+    for prober in (sent.prober, sent.another()):
+        prober.send_due()
     assert {"sync": 1, "full_sync": 1} == sent.waiting()
 
 
 def test_one_that_wake_ups_overtook_is_repeated_though_the_queue_is_not_empty(quick: Canaries, clock: Clock) -> None:
     waker = wakeup.Waker(quick.celery, quick.database)
-    quick.sender.send_due()
+    quick.prober.send_due()
     quick.purge()
     waker.wake("queued")
     clock.pass_(seconds=20)
-    quick.sender.send_due()
+    quick.prober.send_due()
     assert 1 == quick.waiting()["sync"], "no worker answers: it may wait in the queue"
     clock.pass_(seconds=20)
     waker.acknowledge("other", wakeup.SYNC)
-    quick.sender.send_due()
+    quick.prober.send_due()
     assert 2 == quick.waiting()["sync"]
 
 
 def test_an_answer_that_comes_twice_is_one(sent: Canaries) -> None:
-    sent.sender.send_due()
+    sent.prober.send_due()
     sent.answer()
     sent.answer()
-    assert {} == sent.wrong()
+    assert {} == sent.problems()
 
 
 def test_the_last_answer_is_shown(sent: Canaries, clock: Clock) -> None:
-    sent.sender.send_due()
+    sent.prober.send_due()
     sent.answer()
     clock.pass_(seconds=4)
-    shown = {"sync": "sync: a worker answered 4 s ago", "full_sync": "full_sync: a worker answered 4 s ago"}
-    assert (shown, {}) == (sent.says(), sent.wrong())
+    expected = {"sync": "sync: a worker answered 4 s ago", "full_sync": "full_sync: a worker answered 4 s ago"}
+    assert (expected, {}) == (sent.summaries(), sent.problems())
 
 
 def test_an_acknowledged_wake_up_is_an_answer(quick: Canaries, clock: Clock) -> None:
-    quick.sender.send_due()
+    quick.prober.send_due()
     clock.pass_(minutes=4)
     wakeup.Waker(quick.celery, quick.database).acknowledge("shop", wakeup.SYNC)
-    assert ["full_sync"] == list(quick.wrong())
+    assert ["full_sync"] == list(quick.problems())
 
 
-def test_without_a_scheduler_workers_are_not_called_silent(quick: Canaries, clock: Clock) -> None:
+def test_without_a_scheduler_no_worker_is_blamed(quick: Canaries, clock: Clock) -> None:
     assert {
         "sync": "sync: not known yet; is `erpmirror beat` running?",
         "full_sync": "full_sync: not known yet; is `erpmirror beat` running?",
-    } == quick.wrong()
-    quick.sender.send_due()
+    } == quick.problems()
+    quick.prober.send_due()
     quick.answer()
     clock.pass_(minutes=10)
-    asked = "a worker answered 10 min ago, no canary was sent since; is `erpmirror beat` running?"
-    assert f"sync: {asked}" == quick.wrong()["sync"]
+    expected = "a worker answered 10 min ago, no canary was sent since; is `erpmirror beat` running?"
+    assert f"sync: {expected}" == quick.problems()["sync"]
 
 
-def test_a_worker_that_was_never_there_is_missed_after_a_while(quick: Canaries, clock: Clock) -> None:
-    quick.sender.send_due()
-    assert ({}, "sync: no worker has answered yet") == (quick.wrong(), quick.says()["sync"])
+def test_a_worker_that_never_started_is_reported_after_a_while(quick: Canaries, clock: Clock) -> None:
+    quick.prober.send_due()
+    assert ({}, "sync: no worker has answered yet") == (quick.problems(), quick.summaries()["sync"])
     clock.pass_(minutes=4)
-    assert "sync: no worker has answered for 4 min; is `erpmirror worker` running?" == quick.wrong()["sync"]
+    assert "sync: no worker has answered for 4 min; is `erpmirror worker` running?" == quick.problems()["sync"]
 
 
 def lease(sent: Canaries, *, subject: str | None) -> None:
@@ -220,45 +222,45 @@ def lease(sent: Canaries, *, subject: str | None) -> None:
         tx.execute(sa.insert(tables.leases).values(held))
 
 
-def test_a_full_sync_of_hours_is_no_silence_but_the_other_queue_still_counts(sent: Canaries, clock: Clock) -> None:
-    sent.sender.send_due()
+def test_a_full_sync_of_hours_is_no_problem_but_the_other_queue_still_counts(sent: Canaries, clock: Clock) -> None:
+    sent.prober.send_due()
     sent.answer()
     clock.pass_(seconds=20)
-    sent.sender.send_due()
+    sent.prober.send_due()
     lease(sent, subject=None)
     clock.pass_(hours=1)
-    assert ["sync"] == list(sent.wrong())
+    assert ["sync"] == list(sent.problems())
     long = "full_sync: a worker answered 60 min ago; a full sync is under way, other work waits for its end"
-    assert long == sent.says()["full_sync"]
+    assert long == sent.summaries()["full_sync"]
     clock.pass_(hours=2)
-    assert ["sync", "full_sync"] == list(sent.wrong()), "the lease ran out: its holder is gone"
+    assert ["sync", "full_sync"] == list(sent.problems()), "the lease ran out: its worker has died"
 
 
 def test_a_lease_of_one_object_is_no_full_sync(quick: Canaries, clock: Clock) -> None:
-    quick.sender.send_due()
+    quick.prober.send_due()
     lease(quick, subject="items 1")
     clock.pass_(hours=1)
-    assert ["sync", "full_sync"] == list(quick.wrong())
+    assert ["sync", "full_sync"] == list(quick.problems())
 
 
-def test_a_broker_that_takes_nothing_is_shown_and_the_next_is_sent_when_it_is_back(
+def test_a_broker_that_takes_nothing_is_reported_and_the_next_is_sent_when_it_is_back(
     sent: Canaries, clock: Clock, tmp_path: Path
 ) -> None:
-    sent.sender.send_due()
+    sent.prober.send_due()
     sent.answer()
     clock.pass_(minutes=1)
     messages = tmp_path / "var" / "broker" / "messages"
     messages.rmdir()
     for _ in range(2):
         with pytest.raises(OperationalError):
-            sent.sender.send_due()
+            sent.prober.send_due()
         clock.pass_(minutes=1)
     assert {
         "sync": "sync: the broker took no message; a worker answered 3 min ago",
         "full_sync": "full_sync: the broker took no message; a worker answered 3 min ago",
-    } == sent.wrong()
+    } == sent.problems()
     messages.mkdir()
-    sent.sender.send_due()
+    sent.prober.send_due()
     assert {"sync": 1, "full_sync": 1} == sent.waiting()
 
 
@@ -267,7 +269,7 @@ def stalled(sent: Canaries) -> dict[str, str]:
 
 
 def test_a_worker_that_takes_nothing_while_messages_wait_is_reported_once(sent: Canaries, clock: Clock) -> None:
-    sent.sender.send_due()
+    sent.prober.send_due()
     clock.pass_(minutes=5)
     assert {} == stalled(sent)
     clock.pass_(minutes=1)
@@ -278,7 +280,7 @@ def test_a_worker_that_takes_nothing_while_messages_wait_is_reported_once(sent: 
 
 
 def test_a_full_sync_is_no_stall_nor_is_an_empty_queue(quick: Canaries, clock: Clock) -> None:
-    quick.sender.send_due()
+    quick.prober.send_due()
     lease(quick, subject=None)
     clock.pass_(hours=1)
     assert ["sync"] == list(stalled(quick))
@@ -287,27 +289,29 @@ def test_a_full_sync_is_no_stall_nor_is_an_empty_queue(quick: Canaries, clock: C
     assert {} == stalled(quick)
 
 
-def test_a_worker_that_stopped_consuming_is_noticed_though_its_process_lives(tmp_path: Path) -> None:
+def test_a_worker_that_stopped_consuming_is_reported_though_its_process_lives(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'mirror.db'}")
     later = Database(database.url, clock=lambda: datetime.now(UTC) + timedelta(minutes=4))
 
     def served() -> bool:
-        return all(sign.answered_at is not None for sign in canary.queue_health(database))
+        return all(health.answered_at is not None for health in canary.queue_health(database))
 
-    def missed() -> list[str]:
-        return [sign.queue for sign in canary.queue_health(later) if "no worker has answered" in (sign.wrong or "")]
+    def missing() -> list[str]:
+        return [
+            health.queue for health in canary.queue_health(later) if "no worker has answered" in (health.problem or "")
+        ]
 
     with installed(database, tmp_path, broker=processes.FILES, systems={}) as (installation, _):
-        looks, *_ = (installation.start(*verb) for verb in (processes.SYNC, processes.FULL_SYNC, ("beat",)))
+        worker, *_ = (installation.start(*verb) for verb in (processes.SYNC, processes.FULL_SYNC, ("beat",)))
         until(served, seconds=60, what=installation.logs)
-        assert {f"sync@{socket.gethostname()}.{looks.pid}"} == {
-            sign.worker.partition(",")[0]
-            for sign in canary.queue_health(database)
-            if sign.queue == "sync" and sign.worker
+        assert {f"sync@{socket.gethostname()}.{worker.pid}"} == {
+            health.worker.partition(",")[0]
+            for health in canary.queue_health(database)
+            if health.queue == "sync" and health.worker
         }
-        signal_group(looks, signal.SIGSTOP)
-        until(lambda: ["sync"] == missed(), seconds=60, what=installation.logs)
-        signal_group(looks, signal.SIGCONT)
-        until(lambda: not missed(), seconds=60, what=installation.logs)
+        signal_group(worker, signal.SIGSTOP)
+        until(lambda: ["sync"] == missing(), seconds=60, what=installation.logs)
+        signal_group(worker, signal.SIGCONT)
+        until(lambda: not missing(), seconds=60, what=installation.logs)
     later.close()
     database.close()

@@ -1,4 +1,4 @@
-"""Flower shows our workers and our tasks, readable, to whoever knows the password."""
+"""Flower shows our workers and our tasks to anyone with the password."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AUTH = ("watcher", "sunflower")
 
 
 @pytest.mark.redis
-def test_flower_shows_tasks_and_workers_to_whoever_knows_the_password(tmp_path: Path) -> None:
+def test_flower_shows_tasks_and_workers_with_the_password_and_nothing_without(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'mirror.db'}")
     with (
         processes.own_redis() as broker,
@@ -36,25 +36,25 @@ def test_flower_shows_tasks_and_workers_to_whoever_knows_the_password(tmp_path: 
 
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=AUTH, trust_env=False, timeout=10) as client:
 
-            def shown(path: str) -> Any:
+            def api(path: str) -> Any:
                 try:
                     answer = client.get(path)
                 except httpx.TransportError:
                     return {}
                 return answer.json() if answer.is_success else {}
 
-            until(lambda: len(shown("/api/workers?refresh=1")) == 2, seconds=60, what=installation.logs)
+            until(lambda: len(api("/api/workers?refresh=1")) == 2, seconds=60, what=installation.logs)
             for which in (wakeup.SYNC, wakeup.FULL_SYNC):
                 waker.wake("directo", which)
             until(
-                lambda: ["SUCCESS", "SUCCESS"] == [task["state"] for task in shown("/api/tasks").values()],
+                lambda: ["SUCCESS", "SUCCESS"] == [task["state"] for task in api("/api/tasks").values()],
                 seconds=60,
-                what=lambda: f"{shown('/api/tasks')} {installation.logs()}",
+                what=lambda: f"{api('/api/tasks')} {installation.logs()}",
             )
-            tasks = sorted((task["name"], task["args"]) for task in shown("/api/tasks").values())
+            tasks = sorted((task["name"], task["args"]) for task in api("/api/tasks").values())
             assert [("erpmirror.sync", "['directo']"), ("erpmirror.full_sync", "['directo']")] == tasks
             assert 'data-column="args"' in client.get("/tasks").text
-            names = sorted(name.partition("@")[0] for name in shown("/api/workers"))
+            names = sorted(name.partition("@")[0] for name in api("/api/workers"))
             assert ["sync", "full_sync"] == names
             for path in ("/", "/tasks", "/api/tasks", "/api/workers"):
                 assert 401 == httpx.get(client.base_url.join(path), trust_env=False).status_code

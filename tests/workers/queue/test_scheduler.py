@@ -1,4 +1,4 @@
-"""The scheduler wakes for what is due and for nothing else, and survives a service that is away."""
+"""The scheduler wakes for what is due and for nothing else, and survives a service that is down."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def mirror(sqlite: Database, tmp_path: Path, clock: Clock) -> Iterator[Mirror]:
-    """Two connections, everything synced and nothing due, on a clock that stands."""
+    """Two connections with everything synced and nothing due, on a clock that the test moves."""
     timed = Database(sqlite.url, clock=clock)
     quiet = {"options": {"every": "1d", "full_every": "30d"}}
     shop = {"options": {"reconcile_every": "30d"}}
@@ -70,7 +70,7 @@ def scheduler_of(mirror: Mirror) -> DueScheduler:
     return DueScheduler(app.create_app(mirror.settings, mirror.database), mirror.settings, mirror.database)
 
 
-def woken(mirror: Mirror) -> dict[str, int]:
+def depths(mirror: Mirror) -> dict[str, int]:
     """How many messages wait in each queue."""
     waker = wakeup.Waker(app.create_app(mirror.settings, mirror.database), mirror.database)
     return {"sync": waker.depth("sync"), "full_sync": waker.depth("full_sync")}
@@ -105,7 +105,7 @@ def full_sync(mirror: Mirror) -> None:
 
 def test_no_wake_up_is_sent_while_nothing_is_due(mirror: Mirror, scheduler: DueScheduler) -> None:
     scheduler.wake_due()
-    assert {"sync": 0, "full_sync": 0} == woken(mirror)
+    assert {"sync": 0, "full_sync": 0} == depths(mirror)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_is_due_is_woken_for(
 ) -> None:
     due(mirror)
     scheduler.wake_due()
-    assert expected == woken(mirror)
+    assert expected == depths(mirror)
 
 
 def test_two_schedulers_wake_once(mirror: Mirror, scheduler: DueScheduler) -> None:
@@ -131,7 +131,7 @@ def test_two_schedulers_wake_once(mirror: Mirror, scheduler: DueScheduler) -> No
     other = scheduler_of(mirror)
     for each in (scheduler, other, scheduler):
         each.wake_due()
-    assert {"sync": 1, "full_sync": 0} == woken(mirror)
+    assert {"sync": 1, "full_sync": 0} == depths(mirror)
 
 
 def test_a_week_without_workers_leaves_one_message_for_each_connection(
@@ -142,7 +142,7 @@ def test_a_week_without_workers_leaves_one_message_for_each_connection(
     for _ in range(7 * 24):
         clock.pass_(hours=1)
         scheduler.wake_due()
-    assert {"sync": 2, "full_sync": 0} == woken(mirror)
+    assert {"sync": 2, "full_sync": 0} == depths(mirror)
 
 
 def test_a_lost_wake_up_is_repeated(mirror: Mirror, scheduler: DueScheduler, clock: Clock) -> None:
@@ -152,10 +152,10 @@ def test_a_lost_wake_up_is_repeated(mirror: Mirror, scheduler: DueScheduler, clo
         link.default_channel.queue_purge(app.SYNC)
     clock.pass_(seconds=5)
     scheduler.wake_due()
-    assert 0 == woken(mirror)["sync"]
+    assert 0 == depths(mirror)["sync"]
     clock.pass_(seconds=6)
     scheduler.wake_due()
-    assert 1 == woken(mirror)["sync"]
+    assert 1 == depths(mirror)["sync"]
 
 
 def _close(mirror: Mirror, name: str, *, until: datetime) -> None:
@@ -169,25 +169,27 @@ def test_a_closed_gate_is_not_woken_for_until_it_opens(mirror: Mirror, scheduler
     poll(mirror)
     _close(mirror, BOOKS, until=clock() + timedelta(minutes=1))
     scheduler.wake_due()
-    assert 0 == woken(mirror)["sync"]
+    assert 0 == depths(mirror)["sync"]
     clock.pass_(minutes=1)
     scheduler.wake_due()
-    assert 1 == woken(mirror)["sync"]
+    assert 1 == depths(mirror)["sync"]
 
 
-def test_notices_are_folded_also_while_the_gate_is_close(mirror: Mirror, scheduler: DueScheduler, clock: Clock) -> None:
-    """Else a vendor that is away for a week would leave a week of webhooks, which may not be deleted."""
+def test_webhooks_move_to_the_inbox_also_while_the_gate_is_closed(
+    mirror: Mirror, scheduler: DueScheduler, clock: Clock
+) -> None:
+    """Otherwise a vendor that is down for a week would leave a week of webhooks, which may not be deleted."""
     _close(mirror, SHOP, until=clock() + timedelta(days=7))
     scheduler.wake_due()
-    assert {"sync": 0, "full_sync": 0} == woken(mirror)
+    assert {"sync": 0, "full_sync": 0} == depths(mirror)
     webhook(mirror)
     scheduler.wake_due()
-    assert {"sync": 1, "full_sync": 0} == woken(mirror)
+    assert {"sync": 1, "full_sync": 0} == depths(mirror)
     assert not loop.sync(mirror.context(SHOP)).requests
     assert SHOP not in due.load(mirror.database).with_webhooks
     wakeup.Waker(scheduler.app, mirror.database).acknowledge(SHOP, wakeup.SYNC)
     scheduler.wake_due()
-    assert {"sync": 1, "full_sync": 0} == woken(mirror), "what is left waits for the vendor"
+    assert {"sync": 1, "full_sync": 0} == depths(mirror), "the rest waits until the gate opens"
 
 
 def test_a_watched_folder_is_scanned_also_while_the_gate_is_closed(
@@ -201,11 +203,11 @@ def test_a_watched_folder_is_scanned_also_while_the_gate_is_closed(
         _close(mirror, "interpreter", until=clock() + timedelta(days=7))
         mirror.sandboxes["interpreter"]._delivery_note()
         scheduler_of(mirror).wake_due()
-        assert {"sync": 0, "full_sync": 1} == woken(mirror)
+        assert {"sync": 0, "full_sync": 1} == depths(mirror)
         assert not loop.full_sync(mirror.context("interpreter")).requests
         with timed.read() as tx:
-            kept = tx.execute(sa.select(tables.documents.c.state)).scalars().all()
-        assert ["waiting"] == kept
+            states = tx.execute(sa.select(tables.documents.c.state)).scalars().all()
+        assert ["waiting"] == states
     timed.close()
 
 
@@ -215,10 +217,10 @@ def test_a_parked_resource_is_not_woken_for(mirror: Mirror, scheduler: DueSchedu
     with mirror.database.begin() as tx:
         streams.park(tx, BOOKS, "items", reason="no licence", now=clock())
     scheduler.wake_due()
-    assert {"sync": 0, "full_sync": 0} == woken(mirror)
+    assert {"sync": 0, "full_sync": 0} == depths(mirror)
 
 
-def test_a_broker_that_is_away_does_not_end_the_scheduler(
+def test_a_broker_that_is_down_does_not_end_the_scheduler(
     mirror: Mirror, scheduler: DueScheduler, tmp_path: Path, clock: Clock
 ) -> None:
     poll(mirror)
@@ -231,30 +233,30 @@ def test_a_broker_that_is_away_does_not_end_the_scheduler(
     messages.mkdir()
     clock.pass_(seconds=1)
     scheduler.tick()
-    assert 1 == woken(mirror)["sync"]
+    assert 1 == depths(mirror)["sync"]
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_server_that_is_away_does_not_end_the_scheduler(mirror: Mirror, tmp_path: Path, scheme: str) -> None:
+def test_a_server_that_is_down_does_not_end_the_scheduler(mirror: Mirror, tmp_path: Path, scheme: str) -> None:
     poll(mirror)
     file = tmp_path / "erpmirror.toml"
     address = f"{scheme}://127.0.0.1:{processes.free_port()}/0"
     file.write_text(f'[broker]\nurl = "{address}"\n{file.read_text()}')
     away = Mirror(mirror.database, configuration.load(file), mirror.sandboxes)
     scheduler = scheduler_of(away)
-    with mirror.database.begin() as tx:  # an outstanding ring: then the queue is asked, not filled
+    with mirror.database.begin() as tx:  # an outstanding wake-up: the queue's depth is read instead
         wakeups = {"connection": BOOKS, "queue": "sync", "woken_at": mirror.database.now(tx)}
         tx.execute(sa.insert(tables.wakeups).values(**wakeups))
     assert [True, True] == [scheduler.tick() > 0, scheduler.tick() > 0]
 
 
-def test_a_database_that_is_away_does_not_end_the_scheduler(mirror: Mirror) -> None:
+def test_a_database_that_is_down_does_not_end_the_scheduler(mirror: Mirror) -> None:
     nowhere = Database(f"postgresql+psycopg://nobody@127.0.0.1:{processes.free_port()}/none")
     scheduler = DueScheduler(app.create_app(mirror.settings, nowhere), mirror.settings, nowhere)
     assert [True, True] == [scheduler.tick() > 0, scheduler.tick() > 0]
 
 
-def test_notices_are_kept_for_thirty_days_and_those_not_folded_for_ever(
+def test_webhooks_are_kept_for_thirty_days_and_those_not_in_the_inbox_for_ever(
     mirror: Mirror, clock: Clock, scheduler: DueScheduler
 ) -> None:
     webhook(mirror)
@@ -262,12 +264,12 @@ def test_notices_are_kept_for_thirty_days_and_those_not_folded_for_ever(
     with mirror.database.begin() as tx:
         tx.execute(sa.update(tables.webhooks).where(tables.webhooks.c.id == 1).values(state="folded"))
     scheduler.wake_due()
-    assert [1, 2] == kept(mirror)
+    assert [1, 2] == webhook_ids(mirror)
     clock.pass_(days=31)
     scheduler_of(mirror).wake_due()
-    assert [2] == kept(mirror)
+    assert [2] == webhook_ids(mirror)
 
 
-def kept(mirror: Mirror) -> list[int]:
+def webhook_ids(mirror: Mirror) -> list[int]:
     with mirror.database.read() as tx:
         return list(tx.execute(sa.select(tables.webhooks.c.id).order_by(tables.webhooks.c.id)).scalars())

@@ -138,7 +138,7 @@ def test_the_database_on_postgresql_claims_alike(tmp_path: Path, clock: Clock) -
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_broker_that_is_away_raises_and_the_wake_up_does_not_count(
+def test_a_broker_that_is_down_raises_and_the_wake_up_does_not_count(
     sqlite: Database, tmp_path: Path, clock: Clock, scheme: str
 ) -> None:
     closed_port = f"{scheme}://127.0.0.1:{processes.free_port()}/0"
@@ -150,7 +150,7 @@ def test_a_broker_that_is_away_raises_and_the_wake_up_does_not_count(
         assert waker.wake("shop")
 
 
-def test_a_broker_that_never_answers_is_away(sqlite: Database, tmp_path: Path, clock: Clock) -> None:
+def test_a_broker_that_never_answers_is_down(sqlite: Database, tmp_path: Path, clock: Clock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"amqp://127.0.0.1:{silent.getsockname()[1]}//"
         with waking(sqlite, tmp_path, address, clock) as waker, pytest.raises(OperationalError):
@@ -175,6 +175,6 @@ def test_an_overtaken_wake_up_is_repeated_though_the_queue_is_not_empty(waker: W
     waker.wake("lost")
     waker.wake("queued")
     clock.pass_(seconds=15)
-    assert not waker.rewake("lost", SYNC), "no worker answers: it may wait in the queue"
+    assert not waker.rewake("lost", SYNC), "no worker acknowledges: it may wait in the queue"
     waker.acknowledge("other", SYNC)
     assert waker.rewake("lost", SYNC)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from models import exact
 from workers.connectors import http, streaming
 from workers.connectors.dilovod.resources import ID
-from workers.errors import Busy, SetAside, TryLater
+from workers.errors import BusyError, SetAside, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -46,12 +46,12 @@ class GoneError(SetAside):
 
 _ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] = (
     # A second request with the same key (Dilovod help: "Багатопотокове звернення до API не підтримується").
-    (("multithread",), lambda text: Busy(text, after=_PAUSE)),
+    (("multithread",), lambda text: BusyError(text, after=_PAUSE)),
     # Dilovod would refuse every object alike, so the whole resource is parked.
     (("bad key",), lambda text: SetAside(text, whole_resource=True)),
     (("access to", "denied"), lambda text: SetAside(text, whole_resource=True)),
     (("object with id", "not found"), GoneError),
-    (("object locked",), lambda text: TryLater(text, shuts_gate=False)),
+    (("object locked",), lambda text: TryLater(text, closes_gate=False)),
 )
 """(lower-case texts that must all occur, error to raise); any other error is a SetAside."""
 
@@ -128,7 +128,7 @@ def iter_rows(streamed: Streamed) -> Iterator[Any]:
     try:
         yield from streaming.items(_Prepended(b"[", streamed))
     except streaming.Broken as error:
-        raise TryLater(f"the answer is not JSON: {error}", shuts_gate=False) from None
+        raise TryLater(f"the answer is not JSON: {error}", closes_gate=False) from None
 
 
 class _Prepended:
@@ -150,7 +150,7 @@ def not_json_error(status: int, body: bytes, secrets: Collection[str]) -> TryLat
     """The error for a body that is not JSON. Quotes it only if it does not begin like JSON: data may be private."""
     words = http.words(mask_secrets(body.decode(errors="replace"), secrets).encode())
     detail = "it is incomplete or malformed" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words
-    return TryLater(f"HTTP {status}, and the answer is not JSON: {detail}", shuts_gate=False)
+    return TryLater(f"HTTP {status}, and the answer is not JSON: {detail}", closes_gate=False)
 
 
 def malformed_error(answer: Any, expected: str) -> SetAside:

@@ -13,7 +13,7 @@ from defusedxml import ElementTree as Xml
 from models import exact
 from workers.connectors import http, streaming
 from workers.connectors.directo import queries, resources, table
-from workers.errors import SetAside, TooLarge, TryLater
+from workers.errors import SetAside, TooLargeError, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -182,7 +182,7 @@ def _not_a_list(body: bytes) -> SetAside | TryLater:
     try:
         decoded = exact.loads(body)
     except ValueError:
-        return TryLater(f"the answer is not a list: {_error_text(body) or 'empty'}", shuts_gate=False)
+        return TryLater(f"the answer is not a list: {_error_text(body) or 'empty'}", closes_gate=False)
     if isinstance(decoded, dict) and decoded.keys() & {"error", "message"}:
         return _refusal(_OK, body)
     return SetAside(f"the answer is not a list: {_error_text(body)}")
@@ -224,13 +224,13 @@ def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool,
         if depth > _MAX_DEPTH:
             raise SetAside(f"the answer is nested more than {_MAX_DEPTH} deep")
         if elements > 2 * _MAX_ELEMENTS:
-            raise TooLarge(f"a record of the answer has more than {_MAX_ELEMENTS} elements")
+            raise TooLargeError(f"a record of the answer has more than {_MAX_ELEMENTS} elements")
         yield depth, ends, element
 
 
 def _broken_body(form: str, error: Exception) -> TryLater:
     reason = str(error).strip().partition("\n")[0]
-    return TryLater(f"the answer is incomplete or not {form}: {reason}", shuts_gate=False)
+    return TryLater(f"the answer is incomplete or not {form}: {reason}", closes_gate=False)
 
 
 def _to_json_shape(element: Element) -> Any:

@@ -18,7 +18,7 @@ from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, To
 from workers.connectors import http, streaming
 from workers.connectors.contract import CheckResult
 from workers.connectors.directo import answers, cursors, queries, resources, table, wall_clock
-from workers.errors import SetAside, TimedOut
+from workers.errors import SetAside, TimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -172,7 +172,7 @@ class Client:
             with self._request(resource.name, selection.params) as answer:
                 run.observe_clock(answer.date)
                 yield from self._chunks(resource, answer.records, run, checker)
-        except TimedOut:
+        except TimedOutError:
             # Raising would lose the cursor, so the run continues with smaller requests.
             window = self._initial_window(resource, selection)
             if window is None:
@@ -198,7 +198,7 @@ class Client:
                 answered_quickly = monotonic() - started < self._options.timeout.total_seconds() / 4
                 run.observe_clock(answer.date)
                 yield from self._chunks(resource, answer.records, run, checker)
-        except TimedOut:
+        except TimedOutError:
             smaller = _first_matching_window(selection, window.halved())
             if smaller is None:
                 raise
@@ -239,7 +239,7 @@ class Client:
                     chunk = self._deletions_chunk(batch, run, seen)
                     _refuse_if_all_unreadable(chunk)
                     yield chunk
-        except TimedOut:
+        except TimedOutError:
             if position.since is not None:
                 raise
             yield Chunk(end=End(cursors.Position.recent(self._options).encode(), more=True))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact
 from workers.connectors import http, streaming
-from workers.errors import Closed, SetAside, TryLater, VendorError
+from workers.errors import ClosedError, SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ class ErrorReply:
     def to_error(self, options: Options, now: datetime, *, of_object: bool = False) -> VendorError:
         """The error to raise. `now`: EasyFlor's clock, aware. `of_object`: the request was for a single object."""
         if self.is_closed:
-            return Closed(self.message, until=next_opening(options, now))
+            return ClosedError(self.message, until=next_opening(options, now))
         if self.status in _LOGIN_REFUSED:
             refused = f"{options.username} has no access to the database {options.database}, even after a new login"
             return SetAside(f"{self.message}: {refused}", whole_resource=True)
@@ -115,7 +115,7 @@ def _items(body: http.Peeked, *, keep_personal: bool) -> Iterator[Any]:
             yield remove_secrets(item, keep_personal=keep_personal)
     except streaming.Broken:
         # The parser's message is left out, because it may quote the body.
-        raise TryLater("the answer is incomplete or not JSON", shuts_gate=False) from None
+        raise TryLater("the answer is incomplete or not JSON", closes_gate=False) from None
 
 
 def decode_bounded(reply: http.Streamed, *, limit: int, keep_personal: bool) -> Any:
@@ -179,7 +179,7 @@ def _not_json(body: bytes, mask: Mask = str) -> TryLater:
     """The error for a proxy's page or half a body; quotes the body only if it cannot hold objects."""
     begins = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     detail = f": {http.words(body, hidden=mask)}" if begins in {b"", b"<"} else ""
-    return TryLater(f"the answer is incomplete or not JSON{detail}".removesuffix(": "), shuts_gate=False)
+    return TryLater(f"the answer is incomplete or not JSON{detail}".removesuffix(": "), closes_gate=False)
 
 
 def field_names(record: JsonObject) -> str:

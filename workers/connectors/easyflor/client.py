@@ -15,7 +15,7 @@ from workers.connectors import http, streaming
 from workers.connectors.contract import CheckResult
 from workers.connectors.easyflor import answers, cursors, resources, table
 from workers.connectors.easyflor.auth import Auth
-from workers.errors import Closed, SetAside
+from workers.errors import ClosedError, SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -143,7 +143,7 @@ class Client:
         row = self._rows[resource.name]
         try:
             found = self._changed_today(row)[1] if row.since else self._first(str(row.path))
-        except Closed as closed:
+        except ClosedError as closed:
             return _with_confirmation(row, f"closed until {closed.until:%Y-%m-%d %H:%M} UTC")
         if found is None:
             return _with_confirmation(row, "nothing changed today" if row.since else "it is empty")

@@ -66,7 +66,7 @@ class Client:
             with self._redacting():
                 return Snapshot(document.sha256, answers.parse_interpretation(self._upload(resource.name, document)))
         except TryLater as error:
-            error.shuts_gate = True  # back off the account: each further unclear document would need a person
+            error.closes_gate = True  # back off the account: each further unclear document would need a person
             raise
 
     def check(self) -> CheckResult:

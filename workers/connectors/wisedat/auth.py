@@ -293,4 +293,4 @@ def _decoded(reply: httpx.Response) -> Any:
         return exact.loads(body)
     except ValueError:
         # The body is not quoted: half a reply to the login contains half a token.
-        raise TryLater("the reply to the login is not JSON", shuts_gate=False) from None
+        raise TryLater("the reply to the login is not JSON", closes_gate=False) from None

@@ -16,7 +16,7 @@ from models.values import Chunk, End, Line, Snapshot, Tombstone, Withheld
 from workers.connectors.contract import CheckResult
 from workers.connectors.http import Http
 from workers.connectors.wisedat import answers, auth, cursors, table
-from workers.errors import SetAside, TimedOut, TooLarge, VendorError
+from workers.errors import SetAside, TimedOutError, TooLargeError, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -184,7 +184,7 @@ class Client:
         row, started = table.ROWS[resource.name], monotonic()
         try:
             reply = self._get(row.name, position.params(row))
-        except (TimedOut, TooLarge) as error:
+        except (TimedOutError, TooLargeError) as error:
             # Raising would repeat the same page, so the run restarts with smaller pages.
             yield Chunk(end=End(_smaller(position, row, error).encode(), more=True))
             return
@@ -239,9 +239,9 @@ class Client:
 _Batch = Sequence[tuple[str, "JsonObject"]]
 
 
-def _smaller(position: cursors.Position, row: table.Row, error: TimedOut | TooLarge) -> cursors.Position:
+def _smaller(position: cursors.Position, row: table.Row, error: TimedOutError | TooLargeError) -> cursors.Position:
     """The run's position with smaller pages after a page that failed. Raises if the page cannot get smaller."""
-    is_large = isinstance(error, TooLarge)
+    is_large = isinstance(error, TooLargeError)
     smaller = position.with_smaller_pages(minimum=1) if is_large else position.with_smaller_pages()
     if smaller is not None:
         return smaller

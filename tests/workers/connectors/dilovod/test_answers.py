@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from workers.connectors.dilovod import answers
-from workers.errors import Busy, SetAside, TryLater, VendorError
+from workers.errors import BusyError, SetAside, TryLater, VendorError
 
 ORDER = "1109100000001038"
 
@@ -20,7 +20,7 @@ ORDER = "1109100000001038"
         ({"error": "bad key"}, SetAside),
         ({"error": "Bad Key"}, SetAside),
         ({"error": "Access to catalogs.goods denied, check role settings", "clientMessages": []}, SetAside),
-        ({"error": "multithreadApiSession multithread api request blocked"}, Busy),
+        ({"error": "multithreadApiSession multithread api request blocked"}, BusyError),
         ({"error": f"object with id {ORDER} not found"}, answers.GoneError),
         ({"error": "object locked by user"}, TryLater),
         ({"error": "applicationLayerError <html><b>no</b></html>"}, SetAside),
@@ -52,7 +52,7 @@ def test_a_refusal_of_every_object_parks_the_whole_resource(text: str) -> None:
 
 
 def test_the_multithread_answer_is_retried_after_30_seconds() -> None:
-    with pytest.raises(Busy) as raised:
+    with pytest.raises(BusyError) as raised:
         answers.raise_for_error({"error": "multithreadApiSession multithread api request blocked"})
 
     assert timedelta(seconds=30) == raised.value.after

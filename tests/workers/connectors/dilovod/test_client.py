@@ -20,7 +20,7 @@ from workers.connectors.dilovod import cursors
 from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod.client import Client
 from workers.connectors.dilovod.resources import resources
-from workers.errors import Busy, SetAside, TimedOut, TryLater, VendorError
+from workers.errors import BusyError, SetAside, TimedOutError, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ _OBJECTS = cursors.Position(("id", "version", "delMark"), versioned=True).encode
     [
         ('{"error":"bad key"}', SetAside),
         ('{"error":"Access to catalogs.goods denied, check role settings","clientMessages":[]}', SetAside),
-        ('{"error":"multithreadApiSession multithread api request blocked"}', Busy),
+        ('{"error":"multithreadApiSession multithread api request blocked"}', BusyError),
         ('\ufeff {"error":"object locked"}', TryLater),
         ("{}", SetAside),
         ('"ok"', SetAside),
@@ -143,8 +143,8 @@ def test_an_unexpected_status_raises_try_later(
         (dilovod_sandbox.Fault.SCALAR, SetAside),
         (dilovod_sandbox.Fault.LIST, SetAside),
         (dilovod_sandbox.Fault.OBJECT, SetAside),
-        (dilovod_sandbox.Fault.DRIP, TimedOut),
-        (dilovod_sandbox.Fault.SLOW, TimedOut),
+        (dilovod_sandbox.Fault.DRIP, TimedOutError),
+        (dilovod_sandbox.Fault.SLOW, TimedOutError),
     ],
 )
 def test_each_fault_raises_the_right_error_and_the_next_request_works(
@@ -163,7 +163,7 @@ def test_each_fault_raises_the_right_error_and_the_next_request_works(
             try:
                 assert isinstance(client.fetch(ORDERS, key), Snapshot)
                 break
-            except Busy:
+            except BusyError:
                 continue  # the sandbox is still busy with the abandoned request
 
 
@@ -173,7 +173,7 @@ def test_a_second_request_at_the_same_time_is_refused_as_busy(app: Starlette) ->
     def check(client: Client) -> str:
         try:
             return client.check().summary
-        except Busy as busy:
+        except BusyError as busy:
             return str(busy)
 
     with opened(app) as one, opened(app) as two, ThreadPoolExecutor(2) as pool:

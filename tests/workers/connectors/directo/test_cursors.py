@@ -7,7 +7,7 @@ import pytest
 
 from tests.workers.connectors.directo.conftest import Account, options
 from workers.connectors.directo import cursors
-from workers.errors import TimedOut
+from workers.errors import TimedOutError
 
 ITEMS = "items?ts=%3E"
 
@@ -145,7 +145,7 @@ RECENT = datetime.now(UTC).date() - timedelta(days=4)
 def test_a_window_of_one_day_that_times_out_raises(account: Account) -> None:
     account.sandbox.slow_above = 2
     account.sandbox.books.tables["orders"] = [{"number": number, "date": f"{RECENT}T12:00:00"} for number in range(3)]
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOutError):
         account.list_all("orders")
     before, after = RECENT - timedelta(days=1), RECENT + timedelta(days=1)
     assert f"orders?date=%3E{before}T23%3A59%3A59&date=%3C{after}T00%3A00%3A00" == account.sandbox.asked[-1]
@@ -154,7 +154,7 @@ def test_a_window_of_one_day_that_times_out_raises(account: Account) -> None:
 @pytest.mark.parametrize("account", [FAST], indirect=True)
 def test_a_resource_without_dates_is_not_split_into_windows(account: Account) -> None:
     account.sandbox.slow_above = 5
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOutError):
         account.list_all("items")
 
 

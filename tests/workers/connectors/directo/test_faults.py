@@ -8,7 +8,7 @@ import pytest
 from tests.workers.connectors.directo.conftest import Account, client
 from workers.connectors.directo import sandbox
 from workers.connectors.directo.sandbox import Fault
-from workers.errors import SetAside, TimedOut, TryLater, VendorError
+from workers.errors import SetAside, TimedOutError, TryLater, VendorError
 
 QUICK = {"timeout": timedelta(seconds=1)}
 ERRORS = {
@@ -19,8 +19,8 @@ ERRORS = {
     Fault.OBJECT: SetAside,
     Fault.BUSY: TryLater,
     Fault.BROKEN: TryLater,
-    Fault.SLOW: TimedOut,
-    Fault.DRIP: TimedOut,
+    Fault.SLOW: TimedOutError,
+    Fault.DRIP: TimedOutError,
     Fault.XML_REFUSAL: SetAside,
 }
 

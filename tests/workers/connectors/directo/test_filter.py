@@ -14,7 +14,7 @@ from tests.workers.connectors.directo.conftest import Account, options
 from workers import configuration
 from workers.connectors.directo import resources
 from workers.connectors.directo.sandbox import CalculatedFilter
-from workers.errors import SetAside, TimedOut
+from workers.errors import SetAside, TimedOutError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,7 +199,7 @@ def test_a_filter_that_lists_single_days_is_not_split_into_windows(account: Acco
         {"number": each, "date": "2020-01-01T00:00:00" if each < 3 else "2020-01-01"} for each in range(6)
     ]
     account.sandbox.slow_above = 2
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOutError):
         account.list_all("orders")
     assert 1 == len(account.sandbox.asked)
 

@@ -17,7 +17,7 @@ from tests.serving import served
 from tests.workers.connectors.directo.conftest import client, options
 from workers.connectors import streaming
 from workers.connectors.directo import resources
-from workers.errors import SetAside, TooLarge, TryLater, VendorError
+from workers.errors import SetAside, TooLargeError, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -266,7 +266,7 @@ def test_a_record_without_end_is_abandoned_within_bounded_memory(
     vendor: tuple[HostileVendor, str], ask: Callable[[str], Any], start: bytes, more: bytes
 ) -> None:
     vendor[0].repeats(start, more, times=2**30 // len(more))
-    assert TooLarge is type(ask("list"))
+    assert TooLargeError is type(ask("list"))
     assert vendor[0].sent < 3 * streaming.LARGEST_RECORD
 
 

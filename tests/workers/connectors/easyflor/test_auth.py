@@ -13,7 +13,7 @@ from tests.workers.connectors.easyflor.conftest import Account, options, shared_
 from workers.connectors import contract
 from workers.connectors.easyflor.auth import Session
 from workers.connectors.easyflor.sandbox import Fault
-from workers.errors import SetAside, TimedOut, TryLater, VendorError
+from workers.errors import SetAside, TimedOutError, TryLater, VendorError
 from workers.gate.gate import Gate
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def test_a_login_without_a_cookie_raises_try_later(account: Account, fault: Faul
 @pytest.mark.parametrize("fault", [Fault.SLOW, Fault.DRIP])
 def test_a_slow_login_is_ended_by_the_deadline_of_the_request(account: Account, fault: Fault) -> None:
     account.sandbox.login_faults.append(fault)
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOutError):
         account.list_all("debtor")
     account.sandbox.slow = 0.0
     assert account.list_all("debtor").end.complete

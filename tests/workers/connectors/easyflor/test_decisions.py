@@ -13,7 +13,7 @@ from tests.mirroring import mirrored
 from tests.workers.connectors.easyflor.conftest import Account, options
 from workers.connectors.easyflor import resources, table
 from workers.connectors.easyflor.sandbox import Fault
-from workers.errors import Closed, SetAside
+from workers.errors import ClosedError, SetAside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,7 +156,7 @@ def test_a_401_causes_a_login_and_after_the_second_login_an_error(account: Accou
 @pytest.mark.parametrize("account", [{"closed": True}], indirect=True)
 def test_opening_hours_of_large_collections_are_utc_and_configurable(account: Account) -> None:
     account.clock.now = datetime(2026, 6, 1, 17, 59, tzinfo=UTC)
-    with pytest.raises(Closed) as raised:
+    with pytest.raises(ClosedError) as raised:
         account.list_all("debtor")
     assert datetime(2026, 6, 1, 18, tzinfo=UTC) == raised.value.until
     assert raised.value.until == account.options.closed_until(account.clock.now)

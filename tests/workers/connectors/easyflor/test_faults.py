@@ -16,7 +16,7 @@ from workers.connectors import contract
 from workers.connectors.easyflor import resources
 from workers.connectors.easyflor.client import Client
 from workers.connectors.easyflor.sandbox import Fault
-from workers.errors import SetAside, TimedOut, TryLater, VendorError
+from workers.errors import SetAside, TimedOutError, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,14 +27,14 @@ QUICK = {"timeout": timedelta(seconds=1.5)}
 ERRORS: dict[Fault, type[VendorError]] = {
     Fault.HTML: TryLater,
     Fault.HALF: TryLater,
-    Fault.DRIP: TimedOut,
+    Fault.DRIP: TimedOutError,
     Fault.EMPTY: TryLater,
     Fault.SCALAR: SetAside,
     Fault.NULL: SetAside,
     Fault.OBJECT: SetAside,
     Fault.BUSY: TryLater,
     Fault.BROKEN: TryLater,
-    Fault.SLOW: TimedOut,
+    Fault.SLOW: TimedOutError,
     Fault.MALFORMED: SetAside,
     Fault.REFUSED: SetAside,
 }
@@ -53,7 +53,7 @@ def test_a_bad_reply_raises_the_right_error_and_the_next_is_read(account: Accoun
         with pytest.raises(VendorError) as raised:
             ask()
         assert issubclass(type(raised.value), ERRORS[fault])
-        assert (ERRORS[fault] is TimedOut) == isinstance(raised.value, TimedOut)
+        assert (ERRORS[fault] is TimedOutError) == isinstance(raised.value, TimedOutError)
     assert len(account.sandbox.truth("debtor")) == len(account.list_all("debtor").objects)
 
 

@@ -17,7 +17,7 @@ from workers.connectors import contract
 from workers.connectors.easyflor import resources
 from workers.connectors.easyflor.client import Client
 from workers.connectors.easyflor.sandbox_data import TABLES
-from workers.errors import Closed, SetAside
+from workers.errors import ClosedError, SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +117,7 @@ def test_only_full_syncs_of_large_collections_are_refused_as_closed(account: Acc
     cursor = account.list_all("debtor").end.cursor
     account.clock.now = datetime(2026, 6, 2, 12, tzinfo=UTC)
     for name in ("debtor", "article", "purchase"):
-        with pytest.raises(Closed, match="ApiOpeningHoursException"):
+        with pytest.raises(ClosedError, match="ApiOpeningHoursException"):
             account.list_all(name)
     account.list_all("debtor", cursor)
     account.fetch("debtor", "417")
@@ -141,7 +141,7 @@ def test_a_closed_answer_names_the_next_opening_by_settings_or_document(
 ) -> None:
     account.sandbox.hours = ("22:00", "05:00")
     account.clock.now = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    with account.another(opening_hours=configured) as client, pytest.raises(Closed) as raised:
+    with account.another(opening_hours=configured) as client, pytest.raises(ClosedError) as raised:
         list(client.list(account.resource("debtor"), None))
     assert datetime.fromisoformat(until).replace(tzinfo=UTC) == raised.value.until
 

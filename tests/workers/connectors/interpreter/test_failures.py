@@ -17,7 +17,7 @@ from starlette.routing import Route
 from tests.serving import served
 from tests.workers.connectors.interpreter.conftest import Store, client, document, resource
 from workers.connectors.interpreter.sandbox import Fault
-from workers.errors import SetAside, TimedOut, TryLater, VendorError
+from workers.errors import SetAside, TimedOutError, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,14 +99,14 @@ def test_an_unclear_outcome_is_not_refused_and_closes_the_gate(store: Store, fau
     with pytest.raises(TryLater) as raised:
         store.interpret()
     assert UNCLEAR[fault] in str(raised.value)
-    assert (False, True) == (raised.value.refused, raised.value.shuts_gate)
+    assert (False, True) == (raised.value.refused, raised.value.closes_gate)
     assert (1, {}) == (store.sandbox.calls[document().sha256], store.sandbox.truth("deliverynote"))
 
 
 @pytest.mark.parametrize("store", [QUICK], indirect=True)
 def test_a_document_sent_again_gets_the_same_answer(store: Store) -> None:
     store.sandbox.faults.append(Fault.SLOW)
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOutError):
         store.interpret()
     snapshot = store.interpret()
     assert {snapshot.key: snapshot.raw} == store.sandbox.truth("deliverynote")
@@ -175,7 +175,7 @@ def test_a_connection_that_is_lost_after_the_request_is_unclear(answer: Callable
         with pytest.raises(TryLater) as raised:
             opened.interpret(resource(), document())
         opened.close()
-    assert (False, True) == (raised.value.refused, raised.value.shuts_gate)
+    assert (False, True) == (raised.value.refused, raised.value.closes_gate)
 
 
 @contextmanager

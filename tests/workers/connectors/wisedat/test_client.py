@@ -15,7 +15,7 @@ from tests.workers.connectors.wisedat.conftest import intercepted, some_key
 from workers.connectors import contract
 from workers.connectors.wisedat import sandbox_server, table
 from workers.connectors.wisedat.answers import NotFoundError
-from workers.errors import SetAside, TimedOut, TooLarge, TryLater, VendorError
+from workers.errors import SetAside, TimedOutError, TooLargeError, TryLater, VendorError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -293,7 +293,7 @@ def test_a_timeout_of_the_smallest_page_is_tried_later(server: Server) -> None:
     with server.opened(timeout="1s", page_size=40) as client:
         client.read("taxes")
         server.sandbox.faults.append(sandbox_server.Fault.SLOW)
-        with pytest.raises(TimedOut):
+        with pytest.raises(TimedOutError):
             server.read(client, "products")
 
 
@@ -336,7 +336,7 @@ def test_a_single_object_that_is_too_large_sets_its_resource_aside_with_a_remedy
         with pytest.raises(SetAside, match=r"larger than .* MiB with a `page_size` of 1: .*`images`") as raised:
             server.read(client, "products")
         assert type(raised.value) is SetAside
-        with pytest.raises(TooLarge):
+        with pytest.raises(TooLargeError):
             client.fetch(server.resource("products"), some_key(server, "products"))
 
 

@@ -1,0 +1,191 @@
+"""A connection's part of the settings file: what all systems share, and the types of the values.
+
+A connector's `options` module subclasses `Connection` and adds its system's own settings.
+"""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from models.settings import messages
+
+Secret = SecretStr
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_MAX_DURATION = timedelta(days=3650)
+_IPV4_MAPPED = ip_network("::ffff:0:0/96")
+_PORTS = {"http": 80, "https": 443}
+
+CONNECTION_NAME = re.compile("[a-z0-9][a-z0-9_-]*")
+"""A connection's name: it stands in addresses, tables and logs."""
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"([0-9]{1,9})\s*([smhd])", value) if isinstance(value, str) else None
+    if match is None or not int(match[1]):
+        raise ValueError('a duration is a whole number and a unit s, m, h or d, as in "5m", and at least "1s"')
+    duration = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if duration > _MAX_DURATION:
+        raise ValueError(f'a duration is at most "{_MAX_DURATION.days}d"')
+    return duration
+
+
+def _network(value: Any) -> Any:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        network = ip_network(value if isinstance(value, str) else "")  # ip_network would take a number for an address
+    except ValueError as error:
+        raise ValueError(f'{error}; write an address or a network, as in "88.198.50.253" or "10.0.0.0/8"') from None
+    return _without_ipv4_mapping(network)
+
+
+def _without_ipv4_mapping(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    # Client addresses are unmapped before they are compared, so a mapped network would never match.
+    if isinstance(network, IPv6Network) and network.subnet_of(_IPV4_MAPPED):  # type: ignore[arg-type]
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _IPV4_MAPPED.prefixlen))
+    return network
+
+
+def _url(value: str) -> str:
+    # No message repeats the value: an address may hold a password.
+    parts = urlsplit(value)
+    if parts.scheme not in _PORTS or not parts.hostname or any(character.isspace() for character in value):
+        raise ValueError('an address begins with http:// or https:// and names a host, as in "https://erp.example.com"')
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("an address holds no login; use the connection's own keys for it")
+    if parts.query or parts.fragment:
+        raise ValueError("an address ends with its path; remove what follows ? or #")
+    if parts.port == 0:
+        raise ValueError("an address has no port 0")
+    # Normalised, because the address identifies the account: two spellings would get two gates.
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = "" if parts.port in {None, _PORTS[parts.scheme]} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number belongs here, not true or false")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Url = Annotated[str, AfterValidator(_url)]
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def beside_file(info: ValidationInfo, path: str) -> Path:
+    """The path, relative to the settings file's folder, which the loader passes in the validation context."""
+    return (info.context["folder"] if info.context else Path.cwd()) / path
+
+
+class Connection(Strict):
+    """One configured account at a system: the settings that all systems share.
+
+    A validator of a path makes it absolute by `beside_file`.
+    """
+
+    name: str
+    system: str
+    url: Url
+    resources: tuple[str, ...] = ()
+    every: Duration = timedelta(minutes=5)
+    timezone: str = "UTC"
+    timeout: Duration = timedelta(seconds=30)
+    requests_per_minute: Whole | None = Field(default=None, gt=0)
+    concurrency: Whole = Field(default=1, ge=1)
+    omit: tuple[str, ...] = ()
+    max_deletions: Annotated[float, BeforeValidator(_no_boolean)] = Field(default=0.2, ge=0, le=1)
+
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """Paths that are never stored, in addition to `omit`."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, timezone: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(timezone)
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+            known = zoneinfo.available_timezones()
+            if not known:
+                raise ValueError("this machine knows no time zones; install the package tzdata") from None
+            guess = messages.did_you_mean(timezone, known)
+            raise ValueError(f'there is no time zone "{timezone}"{guess}; write one as in "Europe/Kyiv"') from None
+        return timezone
+
+    @property
+    def zone(self) -> zoneinfo.ZoneInfo:
+        """The zone of the vendor's local times."""
+        return zoneinfo.ZoneInfo(self.timezone)
+
+    def login(self) -> tuple[str, ...]:
+        """What identifies the account at the vendor, in addition to its address. Secret."""
+        raise NotImplementedError
+
+    def closed_until(self, now: datetime) -> datetime | None:  # noqa: ARG002 - most vendors have no opening hours
+        """When the vendor takes full syncs again; None while it does."""
+        return None
+
+
+class SendsWebhooks(Connection):
+    """A connection whose system sends webhooks. `webhook_sources`: the networks that may send them."""
+
+    webhook_sources: tuple[Network, ...]
+    webhook_secret: Secret | None = None
+
+    @field_validator("webhook_sources")
+    @classmethod
+    def _not_empty(cls, sources: tuple[Network, ...]) -> tuple[Network, ...]:
+        if not sources:
+            raise ValueError("an empty list refuses every sender; remove the key for the default, or name a network")
+        return sources
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _fits_an_address(cls, secret: Secret | None) -> Secret | None:
+        if secret is not None and not re.fullmatch(r"[A-Za-z0-9._~-]+", secret.get_secret_value()):
+            raise ValueError("the secret ends an address: use letters, digits and . _ ~ - only, and at least one")
+        return secret
+
+
+class TakesDocuments(Connection):
+    """A connection whose system reads documents that are handed in.
+
+    `inbox`: a folder that is watched for PDFs, with a subfolder per resource (`incoming/deliverynote/*.pdf`); absolute
+    after loading. `largest`: the most bytes that a document may have.
+    """
+
+    inbox: Path | None = None
+    largest: Whole = Field(default=20_000_000, gt=0)
+
+    @field_validator("inbox")
+    @classmethod
+    def _beside_the_file(cls, inbox: Path | None, info: ValidationInfo) -> Path | None:
+        return None if inbox is None else beside_file(info, str(inbox))

@@ -1,0 +1,43 @@
+"""How long the gate waits, leases and backs off, and the timer that measures it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Protocol
+
+from models.values import backoff
+
+GRACE = timedelta(seconds=15)
+"""A lease outlives its request's deadline by this, for the commit."""
+
+MOMENT = timedelta(seconds=2)
+"""The longest sleep at the gate; longer waits leave the work due later."""
+
+SLACK = timedelta(seconds=1)
+"""Added to the rate limit's minute, because requests that are sent evenly do not arrive evenly."""
+
+MINUTE = timedelta(minutes=1) + SLACK
+"""The minute over which a rate limit is spread."""
+
+SHORTEST_BACKOFF = timedelta(seconds=1)
+"""The least backoff: `429` with `Retry-After: 0` would otherwise be retried in a tight loop."""
+
+LOGIN_POLL = 0.05
+"""Seconds between two checks whether another worker's login has ended."""
+
+
+class Timer(Protocol):
+    """The process's own timer: the module `time`, or a test's replacement."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary start."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Return after so long, or later."""
+
+
+def closed_for(failures: int, after: timedelta | None = None) -> timedelta:
+    """The backoff after so many failures in a row: the vendor's `Retry-After`, else 1 s doubling to 5 min."""
+    if after is not None:
+        return max(after, SHORTEST_BACKOFF)
+    return backoff(failures)
