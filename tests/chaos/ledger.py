@@ -18,7 +18,7 @@ PROPERTY = "chaos"
 class Line:
     """One fault.
 
-    `webhooks`, `edits`: under way while it struck. `lost`: webhooks that were answered 200 and not kept, and objects
+    `webhooks`, `edits`: under way during the fault. `lost`: webhooks that were answered 200 and not kept, and objects
     that differ in the end. `doubled`: webhooks kept more often than sent, and changes journaled more than once.
     `backwards`: rows that returned to an older state. `seconds`: the longest time to equality, once it was over.
     """

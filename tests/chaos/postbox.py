@@ -34,12 +34,12 @@ class Postbox:
     """`receivers`: the addresses of their hooks; each webhook goes to the next one.
 
     `sent`: packets by how often they were sent; `accepted`: by how often the answer was 200. `habit`: what becomes of
-    webhooks from now on; `struck`: how many were lost, doubled or held. `held`: those that wait for `release`.
+    webhooks from now on; `affected`: how many were lost, doubled or held. `held`: those that wait for `release`.
     """
 
     def __init__(self) -> None:
         self.habit = Habit.SEND
-        self.struck = 0
+        self.affected = 0
         self.held: list[str] = []
         self.sent: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
@@ -57,7 +57,7 @@ class Postbox:
         packet = request.query_params["packet"]
         with self._lock:
             habit = self.habit
-            self.struck += habit is not Habit.SEND
+            self.affected += habit is not Habit.SEND
             if habit is Habit.HOLD:
                 self.held.append(packet)
         if habit in {Habit.LOSE, Habit.HOLD}:

@@ -129,7 +129,7 @@ class Stage:
         """The first process to reach the point gets the signal (SIGKILL by default)."""
         self.armed.joinpath(point).write_text(signal_name)
 
-    def struck(self, point: failpoints.Point) -> bool:
+    def was_hit(self, point: failpoints.Point) -> bool:
         """Whether a process has reached the armed point."""
         return not self.armed.joinpath(point).exists()
 

@@ -105,8 +105,8 @@ def _survived(on: Stage) -> None:
     assert "Traceback" not in on.installation.logs()
 
 
-def _away(on: Stage, strike: Callable[[], None], mend: Callable[[], None]) -> None:
-    strike()
+def _away(on: Stage, inject: Callable[[], None], mend: Callable[[], None]) -> None:
+    inject()
     until(lambda: _ready(on)["broker"] != "ok", seconds=30, what="the receiver says that the broker is away")
     assert not _ready(on)["ok"]
     time.sleep(AWAY)
@@ -114,22 +114,22 @@ def _away(on: Stage, strike: Callable[[], None], mend: Callable[[], None]) -> No
     _works(on)
 
 
-def _blows(broker: Broker) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    blows = {"killed": (broker.kill, broker.start), "paused": (broker.pause, broker.resume)}
+def _faults(broker: Broker) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    faults = {"killed": (broker.kill, broker.start), "paused": (broker.pause, broker.resume)}
     # Redis stores nothing on disk here, so stopping and killing it are the same.
-    return blows if isinstance(broker, Redis) else {"stopped": (broker.stop, broker.start), **blows}
+    return faults if isinstance(broker, Redis) else {"stopped": (broker.stop, broker.start), **faults}
 
 
 def _stopped_in_a_task(on: Stage, point: Point) -> None:
     """Stop a worker's child in a task, with its message unacknowledged."""
     on.arm(point, "SIGSTOP")
-    until(lambda: on.struck(point), seconds=PATIENCE, what=lambda: f"{point} is reached: {on.report()}")
+    until(lambda: on.was_hit(point), seconds=PATIENCE, what=lambda: f"{point} is reached: {on.report()}")
 
 
 def _goes_away(on: Stage, broker: Broker) -> None:
-    for name, (strike, mend) in _blows(broker).items():
+    for name, (inject, mend) in _faults(broker).items():
         with on.fault(f"{broker.name} {name}", pause=0.2) as line:
-            _away(on, strike, mend)
+            _away(on, inject, mend)
             line.times = 1
     with on.fault(f"{broker.name} emptied", pause=0.2) as line:
         for line.times in range(1, 3):

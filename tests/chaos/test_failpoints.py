@@ -50,13 +50,13 @@ def _killed_at_each(on: Stage, way: str, points: Sequence[Point]) -> None:
 
 def _killed_at(on: Stage, point: Point) -> None:
     on.arm(point)
-    _await_strike(on, point)
+    _await_hit(on, point)
 
 
-def _await_strike(on: Stage, point: Point) -> None:
+def _await_hit(on: Stage, point: Point) -> None:
     def passed() -> bool:
         on.revive()  # in each round: the process that takes the point's file dies a moment later
-        return on.struck(point)
+        return on.was_hit(point)
 
     until(passed, seconds=150, what=lambda: f"{point} is reached: {on.report()}")
     on.revive()
@@ -79,9 +79,9 @@ def test_killed_at_each_everyday_step_nothing_is_lost(tmp_path: Path, ledger: Le
 
 
 def test_every_failpoint_is_in_a_chaos_test() -> None:
-    struck = [point for begins in WAYS.values() for point in Point if point.startswith(begins)]
+    hit = [point for begins in WAYS.values() for point in Point if point.startswith(begins)]
     spooled = [point for point in Point if point.startswith("spool-")]
-    assert sorted(Point) == sorted([*struck, *spooled, *_SELDOM, *_DOCUMENTS])
+    assert sorted(Point) == sorted([*hit, *spooled, *_SELDOM, *_DOCUMENTS])
 
 
 _UNCERTAIN = {Point.DOCUMENT_SENDING, Point.DOCUMENT_INTERPRETED, Point.DOCUMENT_JOURNALED}
@@ -107,7 +107,7 @@ def test_killed_while_columns_are_added_and_after_a_login_nothing_is_lost(
         on.revive()
         with on.fault("killed while columns are added, and after a login", hurried=True) as line:
             for point in _SELDOM:
-                _await_strike(on, point)
+                _await_hit(on, point)
                 line.times += 1
 
 

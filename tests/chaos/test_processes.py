@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 
-def _strike(on: Stage, name: str, blow: Callable[[], object], *, times: int) -> None:
+def _inject(on: Stage, name: str, fault: Callable[[], object], *, times: int) -> None:
     """Inject a fault several times at random moments, starting again what dies of it."""
     with on.fault(name, hurried=True) as line:
         for _ in range(times):
             time.sleep(0.2 + on.random.random())
-            blow()
+            fault()
             on.revive()
             on.leases_run_out()
             line.times += 1
@@ -42,10 +42,10 @@ _TITLES = {"receiver": "receiver", "sync": "sync workers", "full_sync": "full_sy
 
 def _killed(on: Stage, *, times: int) -> None:
     for name, title in _TITLES.items():
-        _strike(on, f"{title} killed", partial(on.kill, name), times=times)
-    _strike(on, "worker's parent killed, its children left", on.kill_a_parent, times=times)
-    _strike(on, "worker's child killed", on.kill_a_child, times=times)
-    _strike(on, "everything killed at once", on.kill_everything, times=1)
+        _inject(on, f"{title} killed", partial(on.kill, name), times=times)
+    _inject(on, "worker's parent killed, its children left", on.kill_a_parent, times=times)
+    _inject(on, "worker's child killed", on.kill_a_child, times=times)
+    _inject(on, "everything killed at once", on.kill_everything, times=1)
 
 
 @pytest.mark.redis
@@ -61,7 +61,7 @@ def test_killed_at_any_moment_and_paused_past_a_lease_on_postgresql_and_redis(
             for point in (Point.FETCHED, Point.ROW_PREPARED, Point.CHUNK_ARRIVED):
                 _paused_with_an_answer_in_hand(on, point)
             _killed(on, times=2)
-            _strike(on, "database connections terminated", lambda: _terminate(database, tmp_path.name), times=3)
+            _inject(on, "database connections terminated", lambda: _terminate(database, tmp_path.name), times=3)
 
 
 def _terminate(database: Database, name: str) -> None:
@@ -88,16 +88,16 @@ def test_killed_at_any_moment_on_postgresql_and_rabbitmq(tmp_path: Path, ledger:
         stage(database, tmp_path, processes.emptied_rabbitmq(), ledger=ledger, random=random) as on,
     ):
         on.start()
-        _strike(on, "sync workers killed", lambda: on.kill("sync"), times=2)
-        _strike(on, "worker's child killed", on.kill_a_child, times=3)
-        _strike(on, "everything killed at once", on.kill_everything, times=1)
+        _inject(on, "sync workers killed", lambda: on.kill("sync"), times=2)
+        _inject(on, "worker's child killed", on.kill_a_child, times=3)
+        _inject(on, "everything killed at once", on.kill_everything, times=1)
 
 
 def _paused_with_an_answer_in_hand(on: Stage, point: Point) -> None:
     late = on.installation.logs().count("lease lost")
     with on.fault("paused past its lease, with an answer in hand") as line:
         on.arm(point, "SIGSTOP")
-        until(lambda: on.struck(point), seconds=150, what=lambda: f"{point} is reached: {on.report()}")
+        until(lambda: on.was_hit(point), seconds=150, what=lambda: f"{point} is reached: {on.report()}")
         on.leases_run_out()
         time.sleep(1)  # the others take over, and the objects change
         line.times = 1

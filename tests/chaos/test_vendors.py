@@ -115,11 +115,11 @@ def _wait(on: Stage, meddlers: dict[str, Meddler], has_enough: Callable[[Meddler
     until(lambda: all(map(has_enough, meddlers.values())), seconds=200, what=report)
 
 
-def _blows(on: Stage, name: str, *blows: Callable[[], object]) -> None:
+def _faults(on: Stage, name: str, *faults: Callable[[], object]) -> None:
     with on.fault(name, pause=PAUSE) as line:
-        for blow in blows:
+        for fault in faults:
             time.sleep(0.3 + on.random.random() / 2)
-            blow()
+            fault()
             line.times += 1
 
 
@@ -128,11 +128,11 @@ def _blows(on: Stage, name: str, *blows: Callable[[], object]) -> None:
 
 def _apply_habit(on: Stage, line: Line, habit: Habit, *, least: int) -> None:
     """Treat at least so many webhooks in this way."""
-    before = on.postbox.struck
+    before = on.postbox.affected
     on.postbox.habit = habit
-    until(lambda: on.postbox.struck - before >= least, seconds=120, what=on.report)
+    until(lambda: on.postbox.affected - before >= least, seconds=120, what=on.report)
     on.postbox.habit = Habit.SEND
-    line.times += on.postbox.struck - before
+    line.times += on.postbox.affected - before
 
 
 def _spoil_webhooks(on: Stage) -> None:
@@ -179,9 +179,9 @@ def _parked(database: Database) -> set[str]:
 
 def _logins_end(on: Stage) -> None:
     wisedat, easyflor = on.mirror.sandboxes["wisedat"], on.mirror.sandboxes["easyflor"]
-    _blows(on, "sessions killed", *[wisedat.expire, easyflor.expire, easyflor.log_in_elsewhere] * 3)
+    _faults(on, "sessions killed", *[wisedat.expire, easyflor.expire, easyflor.log_in_elsewhere] * 3)
     between = partial(wisedat.meanwhile.append, lambda _: wisedat.rotate())
-    _blows(on, "key rotated", *[wisedat.rotate, partial(wisedat.restart, starting=2), between] * 2)
+    _faults(on, "key rotated", *[wisedat.rotate, partial(wisedat.restart, starting=2), between] * 2)
 
 
 @pytest.mark.redis
@@ -228,7 +228,7 @@ def _listings_lack_rows(on: Stage, meddlers: dict[str, Meddler]) -> None:
 def _rows_move(on: Stage) -> None:
     wisedat = on.mirror.sandboxes["wisedat"]
     wisedat.largest_page, wisedat.latest_first = 5, True
-    _blows(on, "rows move between pages", *[partial(wisedat.meanwhile.append, wisedat.books.save_the_last)] * 8)
+    _faults(on, "rows move between pages", *[partial(wisedat.meanwhile.append, wisedat.books.save_the_last)] * 8)
 
 
 HOUR = timedelta(hours=1)

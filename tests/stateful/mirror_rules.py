@@ -78,7 +78,7 @@ class Watch:
         )
         live = {}
         for key, deleted_at, raw, revision in rows:
-            assert self.revisions.get((resource, key), 0) <= revision, f"the turn of {resource} {key} fell"
+            assert self.revisions.get((resource, key), 0) <= revision, f"the revision of {resource} {key} fell"
             self.revisions[resource, key] = revision
             if deleted_at is None:
                 live[key] = raw

@@ -138,14 +138,14 @@ class Staged(Database):
 
     @contextmanager
     def begin(self, *, lazily: bool = False) -> Iterator[Tx]:
-        stop("a writing transaction")
+        stop("a write transaction")
         with super().begin(lazily=lazily) as tx, _within():
             yield tx
         self.commits += 1
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
-        stop("a reading transaction")
+        stop("a read transaction")
         with super().read() as tx, _within():
             yield tx
 

@@ -43,7 +43,7 @@ class Account(Connection):
 
 @dataclass
 class Holder:
-    """The holder of a lease. Its `worker` has no lease to show yet while it sleeps until its turn."""
+    """The holder of a lease. Its `worker` returns the lease only after it has slept until its start."""
 
     gate: Gate
     subject: str | None
@@ -98,7 +98,7 @@ class Gates(Counted):
         held, began = self.held, self.clock.now
         worker = Worker(partial(at.acquire, subject))
         worker.step()
-        assert "a writing transaction" == worker.at
+        assert "a write transaction" == worker.at
         if dies and not held:
             worker.die(in_a_transaction=True)
             return
