@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--chaos-seed", default="4", help="What decides the chance in the chaos tests.")
+    parser.addoption("--chaos-seed", default="4", help="The seed of the chaos tests.")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -30,7 +30,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, and chaos beside one other chaos at most: each starts a dozen processes."""
+    """Start the longest tests first; at most two chaos tests run at once, because each starts a dozen processes."""
     longest_first = ("chaos", "slow", "timeout")
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in longest_first])
     chaos = [item for item in items if item.get_closest_marker("chaos")]
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the chaos tests did and found."""
+    """Print the table of the chaos tests."""
     every = [report for some in terminalreporter.stats.values() for report in some]
     reports = [report for report in every if isinstance(report, pytest.TestReport)]
     lines = list(ledger.table(ledger.lines(reports)))

@@ -1,4 +1,4 @@
-"""What the plain run leaves out: a rule is shown once there, and with its other values where there is time."""
+"""Parameters that the plain run leaves out: it tests each rule with one value, `-m slow` with the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mirror of sandboxes without Celery: the same desks and the same ingest, driven by the test."""
+"""A mirror of sandboxes without Celery: the same connection contexts and ingest, driven by the test."""
 
 from __future__ import annotations
 
@@ -47,38 +47,38 @@ class Mirror:
         return context.connection_context(self.database, self.settings, name)
 
     def work(self) -> None:
-        """Do what is due, until nothing is."""
+        """Do due work until nothing is due."""
         for _ in range(_ROUNDS):
             busy = False
             for name in self.sandboxes:
                 each = self.context(name)
-                look, read = due_work.has_work(each, due.load(self.database))
-                busy = busy or look or read
-                if read:
+                to_sync, to_read = due_work.has_work(each, due.load(self.database))
+                busy = busy or to_sync or to_read
+                if to_read:
                     loop.full_sync(each)
-                if look:
+                if to_sync:
                     loop.sync(each)
             if not busy:
                 return
             time.sleep(0.005)
-        raise AssertionError(f"there is always something due: {self.status()}")
+        raise AssertionError(f"work never ends: {self.status()}")
 
     def catch_up(self) -> None:
-        """As if every schedule had come round: tick and read everything in full."""
+        """Make every poll and full sync due, and do them."""
         with self.database.begin() as tx:
             for name in self.sandboxes:
                 streams.poll_now(tx, connection=name)
                 for row in streams.open_streams(tx, connection=name):
                     streams.update(tx, name, row.resource, full_due_at=self.database.now(tx))
         self.work()
-        self._a_minute_passes()
+        self._let_a_minute_pass()
         self.work()
-        while self._soon():
+        while self._is_due_soon():
             time.sleep(0.05)
             self.work()
 
-    def _a_minute_passes(self) -> None:
-        """What is missing from a listing is asked for once more before it is gone."""
+    def _let_a_minute_pass(self) -> None:
+        """Make keys due that are missing from one listing: a minute later a second request confirms their deletion."""
         c = tables.inbox.c
         with self.database.begin() as tx:
             now = self.database.now(tx)
@@ -86,8 +86,8 @@ class Mirror:
             earlier = {c.due_at: now, c.first_at: now - timedelta(minutes=1)}
             tx.execute(sa.update(tables.inbox).where(*later).values(earlier))
 
-    def _soon(self) -> bool:
-        """Whether a key only waits because its vendor said so a moment ago."""
+    def _is_due_soon(self) -> bool:
+        """Whether a key is only postponed for a moment, as its vendor asked."""
         c = tables.inbox.c
         with self.database.read() as tx:
             latest = self.database.now(tx) + _A_MOMENT
@@ -106,9 +106,9 @@ class Mirror:
 
 @contextmanager
 def mirrored(database: Database, folder: Path, **systems: dict[str, Any]) -> Iterator[Mirror]:
-    """Serve a sandbox for each system (name -> knobs), align the mirror.
+    """Serve a sandbox for each system (name -> arguments) and sync the mirror's streams.
 
-    Two knobs are ours: `options` for the settings, `door` for what stands before the sandbox (an app that wraps it).
+    Two arguments are not the sandbox's: `options` for the settings, `door` for a wrapper around its app.
     """
     tables = []
     with ExitStack() as stack:
@@ -116,7 +116,7 @@ def mirrored(database: Database, folder: Path, **systems: dict[str, Any]) -> Ite
         for name, knobs in systems.items():
             options, door = knobs.pop("options", {}), knobs.pop("door", lambda app: app)
             app = discovery.systems()[name].sandbox(**knobs)
-            # A vendor with a clock of its own shows that one.
+            # A sandbox with a clock of its own sends its own Date header.
             url = stack.enter_context(served(door(app), date_header="now" not in knobs))
             sandboxes[name] = app.state.sandbox
             tables.append(table(name, app.state.sandbox.settings() | {"url": url, **_UNPACED} | options))

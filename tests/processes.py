@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HURRIED = {"every": "1s", "full_every": "3s", "reconcile_every": "2s", "requests_per_minute": 600_000}
-"""What an installation does in hours, in seconds."""
+"""Intervals of seconds instead of minutes and hours."""
 
 SYNC = ("worker", "--queues", "sync", "--concurrency", "2")
 FULL_SYNC = ("worker", "--queues", "full_sync", "--concurrency", "1")
@@ -43,7 +43,7 @@ FULL_SYNC = ("worker", "--queues", "full_sync", "--concurrency", "1")
 FILES = "filesystem:///var/broker"
 
 
-# Services of a test's own
+# Services for one test
 
 
 @contextmanager
@@ -61,21 +61,21 @@ def own_postgresql() -> Iterator[Database]:
 
 @contextmanager
 def own_redis() -> Iterator[str]:
-    """The address of one of the server's databases, empty, which no other test uses meanwhile."""
+    """The address of an empty database of the Redis server that no other test uses at the same time."""
     server = urlsplit(services.need(services.REDIS))
 
     def address(number: int) -> str:
         return server._replace(path=f"/{number}").geturl()
 
-    with redis.Redis.from_url(address(0)) as clerk:
-        number = next(n for n in range(1, 16) if clerk.set(_claim(n), os.getpid(), nx=True, ex=300))
+    with redis.Redis.from_url(address(0)) as registry:
+        number = next(n for n in range(1, 16) if registry.set(_claim(n), os.getpid(), nx=True, ex=300))
         try:
             with redis.Redis.from_url(address(number)) as client:
                 client.flushdb()
                 yield address(number)
                 client.flushdb()
         finally:
-            clerk.delete(_claim(number))
+            registry.delete(_claim(number))
 
 
 def _claim(number: int) -> str:
@@ -83,7 +83,7 @@ def _claim(number: int) -> str:
 
 
 def emptied_rabbitmq() -> str:
-    """RabbitMQ with nothing in our queues. Their names are fixed: such tests run one after the other."""
+    """RabbitMQ with our queues emptied. Their names are fixed, so such tests run one after the other."""
     address = services.need(services.RABBITMQ)
     with Connection(address) as connection, connection.channel() as channel:
         for name in ("sync", "full_sync"):
@@ -92,8 +92,8 @@ def emptied_rabbitmq() -> str:
     return address
 
 
-class Line:
-    """A TCP line to a service, which the test cuts and mends. It begins at `host`."""
+class TcpProxy:
+    """A TCP proxy before a service, listening on `host`. The test cuts and mends it."""
 
     def __init__(self, address: str, *, host: str = "127.0.0.1") -> None:
         parts = urlsplit(address)
@@ -112,7 +112,7 @@ class Line:
         self.cut()
 
     def cut(self) -> None:
-        """Nobody gets through, and who is through is thrown out."""
+        """Refuse connections and close the open ones."""
         for end in (self._listener, *self._ends):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -121,7 +121,7 @@ class Line:
         self._thread.join(5)
 
     def mend(self) -> None:
-        """As before."""
+        """Accept connections again, on the same port."""
         self._listener = socket.create_server(self._here)
         self._serve()
 
@@ -137,7 +137,7 @@ class Line:
                 return
             try:
                 service = socket.create_connection(self._target)
-            except OSError:  # the service is away: so is its line
+            except OSError:  # the service is down
                 caller.close()
                 continue
             self._ends += [caller, service]
@@ -250,10 +250,10 @@ def installed(
     doors: dict[str, Callable[[Any], Any]] | None = None,
     **options: Any,
 ) -> Iterator[tuple[Installation, Mirror]]:
-    """Sandboxes, migrated tables, a settings file, and the mirror to compare with. No process is started yet.
+    """Sandboxes, migrated tables, a settings file, and the mirror to compare with. Starts no process.
 
-    `systems`: system -> its sandbox's knobs, and `options` of this connection. `url`: the database as the processes
-    reach it. `doors`: system -> what stands before its sandbox (an app that wraps it). `options`: of all connections.
+    `systems`: system -> its sandbox's arguments, and `options` of this connection. `url`: the database's address for
+    the processes. `doors`: system -> a wrapper around its sandbox's app. `options`: of all connections.
     """
     migration.migrate(database)
     port = free_port()
@@ -263,13 +263,13 @@ def installed(
         sandboxes = {}
         for name, knobs in systems.items():
             system = discovery.systems()[name]
-            knobs = dict(knobs)  # noqa: PLW2901 - of our own
+            knobs = dict(knobs)  # noqa: PLW2901 - a copy that may be changed
             own = knobs.pop("options", {})
             if system.webhooks is not None:
                 knobs.setdefault("webhook_url", f"http://127.0.0.1:{port}/hooks/{name}")
             app = system.sandbox(**knobs)
             door = (doors or {}).get(name, lambda app: app)
-            # A vendor with a clock of its own shows that one.
+            # A sandbox with a clock of its own sends its own Date header.
             url_ = stack.enter_context(served(door(app), date_header="now" not in knobs))
             values = app.state.sandbox.settings() | {"url": url_}
             hurried = {key: value for key, value in HURRIED.items() if key in system.options.model_fields}
@@ -283,12 +283,12 @@ def installed(
 
 
 def equal(mirror: Mirror) -> bool:
-    """Nothing differs and nothing waits."""
-    # What waits is counted sooner than everything is compared.
+    """Whether nothing differs and nothing is pending."""
+    # Counting pending work is cheaper than comparing everything, so it comes first.
     return not any(row.pending for row in status.resources(mirror.database)) and not mirror.differences()
 
 
-def waiting(mirror: Mirror) -> str:
-    """What differs and what waits, for a failing test."""
+def unfinished(mirror: Mirror) -> str:
+    """What differs and what is pending, parked or held, for the message of a failing test."""
     rows = [row for row in status.resources(mirror.database) if row.pending or row.parked or row.held or row.last_error]
     return f"{mirror.differences()} {rows}"

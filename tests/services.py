@@ -1,4 +1,4 @@
-"""The real services that tests talk to: where they are, and what happens when one is away."""
+"""The real services that tests talk to: their addresses, and skipping when one is down."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ REQUIRED = os.environ.get("ERPMIRROR_TEST_SERVICES") == "required"
 
 
 def need(url: str) -> str:
-    """The address, if somebody listens there; else skip, or fail where services are required."""
+    """The address, if a service listens there; else skip, or fail where services are required."""
     parts = urlsplit(url)
     try:
         socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 0), timeout=5).close()
     except OSError as error:
-        message = f"{parts.scheme} at {parts.hostname}:{parts.port} is away ({error})"
+        message = f"{parts.scheme} at {parts.hostname}:{parts.port} is down ({error})"
         if REQUIRED:
             pytest.fail(message)
         pytest.skip(message)

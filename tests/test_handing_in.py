@@ -1,4 +1,4 @@
-"""Documents through the whole product as real processes: sent once, whoever hands them in, whoever is killed when."""
+"""Documents through the whole product as real processes: sent once, however handed in, whichever process is killed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PLACES = pytest.mark.parametrize("kind", ["files", ON_REDIS])
 
 @contextmanager
 def stage(kind: str, folder: Path) -> Iterator[tuple[Installation, Database, Any]]:
-    """An installation with nothing started yet, its database, the vendor's stand-in."""
+    """An installation without running processes, its database, and the vendor's sandbox."""
     systems: dict[str, dict[str, Any]] = {"interpreter": {"inbox": folder / "incoming"}}
     with (
         place(kind, folder) as (database, broker),
@@ -64,9 +64,9 @@ def journaled(database: Database) -> list[tuple[str, str, str]]:
 
 
 @PLACES
-def test_a_file_that_comes_ten_times_at_once_by_every_door_is_read_once(kind: str, tmp_path: Path) -> None:
+def test_a_file_handed_in_ten_times_at_once_in_every_way_is_interpreted_once(kind: str, tmp_path: Path) -> None:
     with stage(kind, tmp_path) as (installation, database, sandbox):
-        sandbox.latency = 1.0  # so that the others come while it is being read
+        sandbox.latency = 1.0  # so that the others arrive during its request
         installation.start_all()
         installation.start(*SYNC)
         (tmp_path / "a.pdf").write_bytes(PDF)
@@ -91,7 +91,7 @@ def test_a_file_that_comes_ten_times_at_once_by_every_door_is_read_once(kind: st
 
 
 def time_passes(database: Database) -> None:
-    """As if so much time had gone by that whoever died no longer holds anything."""
+    """Expire all leases and make all keys due, as after a long time."""
     with database.begin() as tx:
         past = database.now(tx)
         tx.execute(sa.update(tables.leases).values(until=past))
@@ -99,10 +99,8 @@ def time_passes(database: Database) -> None:
 
 
 @PLACES
-@pytest.mark.parametrize("whom", ["worker", "child"])
-def test_a_document_whose_worker_is_killed_while_the_vendor_reads_waits_for_a_person(
-    kind: str, whom: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("killed", ["worker", "child"])
+def test_a_document_whose_worker_is_killed_during_its_request_is_parked(kind: str, killed: str, tmp_path: Path) -> None:
     with stage(kind, tmp_path) as (installation, database, sandbox):
         sandbox.latency = 600.0
         installation.start("receiver")
@@ -112,7 +110,7 @@ def test_a_document_whose_worker_is_killed_while_the_vendor_reads_waits_for_a_pe
         assert 202 == post(installation).status_code
         until(lambda: sandbox.uploads, seconds=60, what=installation.logs)
         assert "sending" == state(database)
-        if whom == "worker":
+        if killed == "worker":
             kill_group(worker)
         else:
             for pid in children(worker):
@@ -138,18 +136,18 @@ def test_a_document_whose_worker_is_killed_while_the_vendor_reads_waits_for_a_pe
         assert "sandbox-key" not in installation.logs()
 
 
-def test_a_vendor_who_is_away_gets_a_document_once_when_he_is_back(tmp_path: Path) -> None:
+def test_an_unreachable_vendor_gets_a_document_once_when_it_is_back(tmp_path: Path) -> None:
     with stage("files", tmp_path) as (installation, database, sandbox):
         text = installation.file.read_text()
         address = next(line for line in text.splitlines() if line.startswith("url") and "127.0.0.1" in line)
-        with processes.Line(address.split('"')[1]) as line:
-            installation.file.write_text(text.replace(address.split('"')[1], line.address))
-            line.cut()
+        with processes.TcpProxy(address.split('"')[1]) as proxy:
+            installation.file.write_text(text.replace(address.split('"')[1], proxy.address))
+            proxy.cut()
             installation.start_all()
             assert 202 == post(installation).status_code
             until(lambda: _reason(database), seconds=60, what=installation.logs)
             assert ("waiting", []) == (state(database), sandbox.uploads)
-            line.mend()
+            proxy.mend()
             until(lambda: state(database) == "interpreted", seconds=90, what=installation.logs)
             assert 1 == len(sandbox.uploads)
 

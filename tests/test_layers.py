@@ -1,96 +1,206 @@
-"""Who may import whom: receiver -> workers -> models, and a connector folder knows only the contract."""
+"""Imports run receiver -> workers -> models without circles, and a connector folder knows only the contract."""
 
 from __future__ import annotations
 
-import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import layers
+from tests.layers import Tree
+
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("receiver", "workers", "models")
-
-CONNECTOR_MAY = {
-    "models.exact",
-    "models.values",
-    "workers.connectors.contract",
-    "workers.connectors.http",
-    "workers.connectors.streaming",
-    "workers.errors",
+OURS = Tree(ROOT)
+TOP_LEVEL = {
+    "pyproject.toml",
+    "README.md",
+    "docker-compose.yml",
+    "LICENSE",
+    "requirements.lock",
+    *layers.TOP_PACKAGES,
+    "tests",
 }
-CELERY_MAY = {
-    "workers.queue.app",
-    "workers.queue.scheduler",
-    "workers.queue.wakeup",
-    "workers.queue.broker",
-    "workers.queue.consumer",
-    "workers.queue.filesystem",
-    "workers.queue.tasks",
+
+Rule = Callable[[Tree], list[str]]
+RULES: tuple[Rule, ...] = (
+    layers.relative_imports,
+    layers.backward_imports,
+    layers.unplaced_packages,
+    layers.celery_outside_queue,
+    layers.httpx_outside_connectors,
+    layers.module_circles,
+    layers.typing_circles,
+    layers.package_circles,
+    layers.crowded_packages,
+    layers.long_files,
+)
+
+
+def kiosk_imports(tree: Tree) -> list[str]:
+    return layers.connector_imports(tree, "kiosk")
+
+
+CONNECTOR = "workers/connectors/kiosk/client.py"
+SOUND = {
+    "receiver/app.py": "from receiver.api import changes",
+    "receiver/api/changes.py": "import sqlalchemy\nfrom models.bookkeeping import journal\nfrom workers import context",
+    "workers/context.py": "from workers.connectors import http",
+    "workers/queue/tasks.py": "import celery\nimport kombu.pools\nfrom workers import context",
+    "workers/connectors/http.py": "import httpx\nfrom workers.errors import TryLater",
+    "workers/connectors/kiosk/__init__.py": "",
+    CONNECTOR: (
+        "from models.values import Kind\nfrom workers.connectors.http import Client\n"
+        "from workers.connectors.kiosk import options"
+    ),
+    "workers/connectors/kiosk/options.py": "from workers.connectors.contract import Options",
+    "workers/connectors/kiosk/sandbox.py": "pass\n" * (layers.MOST_LINES + 1),
+    "workers/connectors/contract.py": "from models.values import Kind",
+    "workers/errors.py": "class TryLater(Exception): pass",
+    "models/bookkeeping/journal.py": "from models.db import tables",
+    "models/db/tables.py": "import sqlalchemy",
+    "models/values.py": "Kind = str",
 }
-TOP_LEVEL = {"pyproject.toml", "README.md", "docker-compose.yml", "LICENSE", "requirements.lock", *PACKAGES, "tests"}
+"""A small tree that keeps every rule."""
+
+VIOLATIONS: dict[str, tuple[Rule, dict[str, str], str]] = {
+    "a relative import": (
+        layers.relative_imports,
+        {"workers/context.py": "from .errors import TryLater"},
+        "workers.context imports .errors",
+    ),
+    "models import workers": (
+        layers.backward_imports,
+        {"models/db/tables.py": "from workers import errors"},
+        "models.db.tables imports workers.errors",
+    ),
+    "workers import the receiver, inside a function": (
+        layers.backward_imports,
+        {"workers/queue/tasks.py": "def run():\n    import receiver.app"},
+        "workers.queue.tasks imports receiver.app",
+    ),
+    "models import the receiver, for types alone": (
+        layers.backward_imports,
+        {"models/values.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from receiver.app import App"},
+        "models.values imports receiver.app",
+    ),
+    "the ground imports the edge inside a top package": (
+        layers.backward_imports,
+        {"models/db/tables.py": "from models.bookkeeping import journal"},
+        "models.db.tables imports models.bookkeeping.journal",
+    ),
+    "a package without a place": (layers.unplaced_packages, {"workers/helpers.py": ""}, "workers.helpers"),
+    "Celery in the ingest": (
+        layers.celery_outside_queue,
+        {"workers/ingest/loop.py": "from celery import Task"},
+        "workers.ingest.loop imports celery",
+    ),
+    "kombu in the receiver": (
+        layers.celery_outside_queue,
+        {"receiver/app.py": "import kombu.pools"},
+        "receiver.app imports kombu.pools",
+    ),
+    "httpx in the command line": (
+        layers.httpx_outside_connectors,
+        {"workers/cli/check.py": "import httpx"},
+        "workers.cli.check imports httpx",
+    ),
+    "a connector knows the database": (
+        kiosk_imports,
+        {CONNECTOR: "from models.db import tables"},
+        "workers.connectors.kiosk.client imports models.db.tables",
+    ),
+    "a connector knows another system": (
+        kiosk_imports,
+        {CONNECTOR: "from workers.connectors.kiosk_two import client"},
+        "workers.connectors.kiosk.client imports workers.connectors.kiosk_two",
+    ),
+    "a connector uses SQLAlchemy": (
+        kiosk_imports,
+        {CONNECTOR: "import sqlalchemy as sa"},
+        "workers.connectors.kiosk.client imports sqlalchemy",
+    ),
+    "a circle of three modules": (
+        layers.module_circles,
+        {
+            "workers/queue/a.py": "import workers.queue.b",
+            "workers/queue/b.py": "def run():\n    from workers.queue import c",
+            "workers/queue/c.py": "from workers.queue.a import run",
+        },
+        "workers.queue.a <-> workers.queue.b <-> workers.queue.c",
+    ),
+    "a module imports itself": (
+        layers.module_circles,
+        {"workers/context.py": "from workers.context import x"},
+        "workers.context",
+    ),
+    "a circle that a type alone closes": (
+        layers.typing_circles,
+        {
+            "workers/queue/a.py": "import workers.queue.b",
+            "workers/queue/b.py": "import typing\nif typing.TYPE_CHECKING:\n    from workers.queue import a",
+        },
+        "workers.queue.a <-> workers.queue.b",
+    ),
+    "a circle of packages without one of modules": (
+        layers.package_circles,
+        {
+            "models/mirror/apply.py": "from models.bookkeeping import journal",
+            "models/bookkeeping/parked.py": "from models.mirror import naming",
+            "models/mirror/naming.py": "",
+        },
+        "models.bookkeeping <-> models.mirror",
+    ),
+    "ten flat files": (
+        layers.crowded_packages,
+        {f"receiver/file_{number}.py": "" for number in range(9)},
+        "receiver has 10 flat files",
+    ),
+    "a long file": (
+        layers.long_files,
+        {"models/values.py": "pass\n" * (layers.MOST_LINES + 1)},
+        "models/values.py has 401 lines",
+    ),
+}
 
 
-def modules() -> dict[str, Path]:
-    """Every module of ours by its dotted name."""
-    found = {}
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+def plant(root: Path, files: dict[str, str]) -> Tree:
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+    return Tree(root)
 
 
-MODULES = modules()
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_packages_keep_the_rule(rule: Rule) -> None:
+    assert [] == rule(OURS)
 
 
-def imports(name: str) -> set[str]:
-    """The modules that a module imports, anywhere in it: `from a import b` counts as a.b where that is a module."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name} imports relatively"
-            module = node.module or ""
-            found |= {f"{module}.{a.name}" if f"{module}.{a.name}" in MODULES else module for a in node.names}
-    return found
+@pytest.mark.parametrize("folder", OURS.connectors)
+def test_a_connector_folder_imports_only_the_contract(folder: str) -> None:
+    assert [] == layers.connector_imports(OURS, folder)
 
 
-def top(module: str) -> str:
-    return module.partition(".")[0]
+def test_the_real_tree_is_what_the_rules_read() -> None:
+    assert {"dilovod", "directo", "easyflor", "interpreter", "wisedat"} <= set(OURS.connectors)
+    assert set(layers.TOP_PACKAGES) == {layers.top_of(name) for name in OURS.modules}
+    assert "models.db.tables" in OURS.imports["models.bookkeeping.inbox"].runtime
+    assert "models.db.database" in OURS.imports["models.mirror.writer"].typing
 
 
-def connector(name: str) -> str | None:
-    """The connector folder that a module lies in."""
-    parts = name.split(".")
-    inside = parts[:2] == ["workers", "connectors"] and len(parts) > 2
-    return parts[2] if inside and ROOT.joinpath(*parts[:3]).is_dir() else None
+@pytest.mark.parametrize("rule", [*RULES, kiosk_imports], ids=lambda rule: rule.__name__)
+def test_a_sound_tree_keeps_every_rule(rule: Rule, tmp_path: Path) -> None:
+    assert [] == rule(plant(tmp_path, SOUND))
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_run_from_receiver_to_workers_to_models_and_never_back(name: str) -> None:
-    forbidden = {"models": {"workers", "receiver"}, "workers": {"receiver"}, "receiver": set()}[top(name)]
-    assert set() == {top(each) for each in imports(name)} & forbidden
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_a_planted_violation_breaks_its_rule(name: str, tmp_path: Path) -> None:
+    rule, files, found = VIOLATIONS[name]
+    assert [found] == rule(plant(tmp_path, SOUND | files))
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if connector(name)])
-def test_a_connector_folder_imports_only_the_contract(name: str) -> None:
-    own = f"workers.connectors.{connector(name)}"
-    ours = {each for each in imports(name) if top(each) in PACKAGES}
-    assert set() == {
-        each for each in ours if each not in CONNECTOR_MAY and each != own and not each.startswith(f"{own}.")
-    }
-    assert set() == {top(each) for each in imports(name)} & {"celery", "kombu", "sqlalchemy"}
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in CELERY_MAY])
-def test_celery_and_kombu_stay_in_the_task_modules(name: str) -> None:
-    assert set() == {top(each) for each in imports(name)} & {"celery", "kombu"}
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("workers.connectors")])
-def test_httpx_stays_under_the_connectors(name: str) -> None:
-    assert "httpx" not in {top(each) for each in imports(name)}
+def test_every_rule_has_a_planted_violation() -> None:
+    assert {*RULES, kiosk_imports} == {rule for rule, _, _ in VIOLATIONS.values()}
 
 
 def test_nothing_else_stands_at_the_top_level() -> None:

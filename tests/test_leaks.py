@@ -1,4 +1,4 @@
-"""A whole installation at a vendor who repeats what he is sent: no secret is in its folder, answers or output."""
+"""A whole installation at a vendor that repeats its requests: no secret is in the folder, the answers or the output."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TOKEN = "the-receivers-own-token/+&=%"
 HOOK = "the-webhooks-own-secret.~"
-ASKED = ("/readyz", "/metrics", "/changes?after=0", "/livez", "/openapi.json")
+ROUTES = ("/readyz", "/metrics", "/changes?after=0", "/livez", "/openapi.json")
 VERBS = (("status", "--json"), ("parked", "list", "--json"), ("parked", "list"), ("status",), ("check",))
 
 
@@ -45,24 +45,24 @@ def written(asked: str) -> Iterator[tuple[int, str, dict[str, str]]]:
         yield status, quote(asked, safe=""), {}
         yield status, base64.b64encode(asked.encode()).decode(), {}
         yield status, json.dumps({"error": asked, "message": asked}), {"content-type": "application/json"}
-        yield status, asked[: len(asked) // 2], {"x-said": quote(asked), "set-cookie": f"said={quote(asked, safe='')}"}
+        yield status, asked[: len(asked) // 2], {"x-echo": quote(asked), "set-cookie": f"echo={quote(asked, safe='')}"}
     yield 302, asked, {"location": f"https://127.0.0.1:9/{quote(asked, safe='')}"}
     yield 429, asked, {"retry-after": "1"}
 
 
 class Echo(Tap):
-    """Lets through what comes first, then repeats each request in another way."""
+    """Passes requests on at first, then answers each by repeating it, each time in another way."""
 
     def __init__(self) -> None:
         super().__init__()
         self.repeating = False
 
     def before(self, app: ASGIApp) -> ASGIApp:
-        learning = super().before(app)
+        recording = super().before(app)
 
         async def echoed(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or not self.repeating:
-                await learning(scope, receive, send)
+                await recording(scope, receive, send)
                 return
             self._learn_from({name.decode().lower(): value.decode() for name, value in scope["headers"]})
             asked = stands.describe(scope, await _body(receive))
@@ -75,7 +75,7 @@ class Echo(Tap):
 
 
 def seen(secrets: set[str], content: str) -> bool:
-    """Whether one of them, or its longer half, is in there, as it is or as it may be written."""
+    """Whether the content has one of them, or the larger half of one, plain or encoded."""
     return any(
         half in content
         for secret in secrets
@@ -90,11 +90,13 @@ def in_folder(secrets: set[str], installation: Installation) -> list[str]:
     return [each.name for each in files if seen(secrets, each.read_bytes().decode("latin-1"))]
 
 
-def told(installation: Installation) -> dict[str, str]:
-    """What the routes and the verbs answer."""
+def outputs(installation: Installation) -> dict[str, str]:
+    """Route or verb -> what it answers."""
     bearer = {"Authorization": f"Bearer {TOKEN}"}
-    answers = {route: httpx.get(f"{installation.address}{route}", headers=bearer, timeout=30).text for route in ASKED}
-    answers |= {f"{route} unasked": httpx.get(f"{installation.address}{route}", timeout=30).text for route in ASKED}
+    answers = {route: httpx.get(f"{installation.address}{route}", headers=bearer, timeout=30).text for route in ROUTES}
+    answers |= {
+        f"{route} without the token": httpx.get(f"{installation.address}{route}", timeout=30).text for route in ROUTES
+    }
     for verb in VERBS:
         command = [sys.executable, "-m", "workers.cli", *verb, "--config", str(installation.file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=os.environ)
@@ -134,7 +136,7 @@ def test_no_secret_leaves_an_installation_whatever_its_vendor_repeats(tmp_path: 
         until(lambda: echo.repeated >= 6, seconds=200, what=installation.logs)
         options = configuration.load(installation.file).connections[system]
         secrets = {each for each in echo.secrets | secrets_of(options) | {TOKEN, HOOK} if len(each) > 5}
-        answers = told(installation)
+        answers = outputs(installation)
         assert [] == [where for where, text in answers.items() if seen(secrets, text)]
         assert [] == in_folder(secrets, installation)
 

@@ -10,7 +10,7 @@ import pytest
 
 from models.db.database import Database
 from tests import processes
-from tests.processes import equal, installed, until, waiting
+from tests.processes import equal, installed, unfinished, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ ON_RABBITMQ = pytest.param(
 
 @contextmanager
 def place(kind: str, folder: Path) -> Iterator[tuple[Database, str]]:
-    """A database and a broker that go together."""
+    """A database and a broker of one kind."""
     with ExitStack() as stack:
         if kind == "files":
             database = Database(f"sqlite:///{folder / 'mirror.db'}")
@@ -42,7 +42,7 @@ def place(kind: str, folder: Path) -> Iterator[tuple[Database, str]]:
 
 
 def caught_up(mirror: Mirror) -> None:
-    until(lambda: equal(mirror), seconds=90, what=lambda: waiting(mirror))
+    until(lambda: equal(mirror), seconds=90, what=lambda: unfinished(mirror))
 
 
 @pytest.mark.timeout(400)

@@ -1,4 +1,4 @@
-"""What the mirror asks of a vendor, counted at his door and held against the formulas that OPERATING.md states."""
+"""How many requests a vendor gets, counted before its sandbox and compared with the formulas in OPERATING.md."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 class Clock:
-    """The mirror's clock and the vendor's, moved by the test."""
+    """The clock of the mirror and its vendor, set by the test."""
 
     def __init__(self) -> None:
         self.now = START
@@ -40,8 +40,8 @@ class Clock:
         return self.now
 
 
-class Door:
-    """Counts the requests that reach a vendor and whose path has one of these in it."""
+class RequestCounter:
+    """Counts the requests to a sandbox whose path contains one of `named`."""
 
     def __init__(self, *named: str) -> None:
         self.count = 0
@@ -86,7 +86,7 @@ def _dilovod_good(mirror: Mirror) -> None:
 
 
 def _wisedat(resource: str, **changes: Any) -> Callable[[Mirror], None]:
-    """Somebody saves the first object of a resource."""
+    """A user saves the first object of a resource."""
 
     def edit(mirror: Mirror) -> None:
         sandbox = mirror.sandboxes["wisedat"]
@@ -96,7 +96,7 @@ def _wisedat(resource: str, **changes: Any) -> Callable[[Mirror], None]:
 
 
 def _paper(mirror: Mirror) -> None:
-    """Somebody puts a delivery note into the watched folder."""
+    """A user puts a delivery note into the watched folder."""
     mirror.sandboxes["interpreter"]._delivery_note()
 
 
@@ -145,38 +145,38 @@ def expected(formula: str, objects: int) -> int:
 @contextmanager
 def counted(
     database: Database, folder: Path, system: str, resource: str, objects: int
-) -> Iterator[tuple[Mirror, Door, Clock]]:
-    """A mirror of one resource, its vendor's door, and the clock of both."""
-    clock, door = Clock(), _door(system, resource)
+) -> Iterator[tuple[Mirror, RequestCounter, Clock]]:
+    """A mirror of one resource, the counter of its vendor's requests, and the clock of both."""
+    clock, counter = Clock(), _counter(system, resource)
     database._clock = clock
     real = {"deleted": "items", LOGIN: {"wisedat": "orders", "easyflor": "debtor"}.get(system)}.get(resource, resource)
-    knobs: dict[str, Any] = {"seed": 2, "now": clock, "door": door.before, "options": {"resources": [real]}}
+    knobs: dict[str, Any] = {"seed": 2, "now": clock, "door": counter.before, "options": {"resources": [real]}}
     if system != "interpreter":
         knobs["objects"] = objects
     with mirrored(database, folder, **{system: knobs}) as mirror:
         if system == "wisedat":
-            mirror.sandboxes[system].largest_page = None  # as many as are asked for
+            mirror.sandboxes[system].largest_page = None  # no limit but the request's own
         if system == "interpreter":
             for _ in range(objects):
                 _paper(mirror)
-        yield mirror, door, clock
+        yield mirror, counter, clock
 
 
-def _door(system: str, resource: str) -> Door:
+def _counter(system: str, resource: str) -> RequestCounter:
     if resource == LOGIN:
-        return Door(*_LOGINS[system])
+        return RequestCounter(*_LOGINS[system])
     if system in {"dilovod", "interpreter"}:
-        return Door("/")
-    return Door(NAMED.get((system, resource), resource))
+        return RequestCounter("/")
+    return RequestCounter(NAMED.get((system, resource), resource))
 
 
-def an_hour(mirror: Mirror, door: Door, clock: Clock) -> int:
+def an_hour(mirror: Mirror, counter: RequestCounter, clock: Clock) -> int:
     """The requests of the next sixty minutes."""
-    before = door.count
+    before = counter.count
     for _ in range(12):
         clock.now += timedelta(minutes=5)
         mirror.work()
-    return door.count - before
+    return counter.count - before
 
 
 @pytest.mark.parametrize(
@@ -188,21 +188,21 @@ def an_hour(mirror: Mirror, door: Door, clock: Clock) -> int:
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_the_vendor_is_asked_as_often_as_operating_says(
+def test_a_vendor_gets_as_many_requests_as_operating_states(
     sqlite: Database, tmp_path: Path, system: str, resource: str, formulas: dict[str, str], objects: int
 ) -> None:
-    with counted(sqlite, tmp_path, system, resource, objects) as (mirror, door, clock):
+    with counted(sqlite, tmp_path, system, resource, objects) as (mirror, counter, clock):
         mirror.work()
-        found = {"first load": door.count}
-        an_hour(mirror, door, clock)
-        found["quiet hour"] = an_hour(mirror, door, clock)
+        found = {"first load": counter.count}
+        an_hour(mirror, counter, clock)
+        found["quiet hour"] = an_hour(mirror, counter, clock)
         EDITS.get((system, resource), no_edit)(mirror)
-        found["one edit"] = an_hour(mirror, door, clock) - found["quiet hour"]
+        found["one edit"] = an_hour(mirror, counter, clock) - found["quiet hour"]
         count = 0 if resource == LOGIN else len(mirror.sandboxes[system].truth(resource))
         mirror.catch_up()
         assert {} == mirror.differences()
     if system == "interpreter":
-        count -= 1  # the one that came last
+        count -= 1  # the edit added one
     assert {head: expected(formula, count) for head, formula in formulas.items() if head in found} == found
 
 

@@ -1,4 +1,4 @@
-"""What lets us in, and what lets others in at a vendor's, is found nowhere: no table, no log, no error, no repr."""
+"""No secret, ours or of a vendor's users, is in any table, log, error or repr."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
     from models.db.database import Database
     from tests.mirroring import Mirror
 
-_SAID = re.compile(r'"[^"]*(?:password|salt|token|secret)[^"]*"\s*:\s*"([^"]{6,})"', re.IGNORECASE)
-"""What a vendor calls a secret in his answers: sessions, and other people's passwords."""
+_SECRET_FIELD = re.compile(r'"[^"]*(?:password|salt|token|secret)[^"]*"\s*:\s*"([^"]{6,})"', re.IGNORECASE)
+"""Secrets in a vendor's answers: sessions, and passwords of its users."""
 
-_SHOWN = ("authorization", "cookie")
-"""Headers that carry a session."""
+_SESSION_HEADERS = ("authorization", "cookie")
+"""Lower-case names."""
 
 _SHORTEST = 6
-"""Shorter words are found by chance."""
+"""Shorter words are in other texts by chance."""
 
 _TIMES = 9
-"""How often a request is repeated in one answer: whoever keeps the beginning of it cuts it somewhere."""
+"""How often a request is repeated in one answer, so that a text cut at any length cuts one of them."""
 
 _ECHOES = {"400": 400, "401": 401, "403": 403, "409": 409, "429": 429, "500": 500, "html": 200}
 
 
 class Tap:
-    """Stands at a vendor's door and learns every secret that passes.
+    """A proxy before a sandbox that records every secret that passes.
 
-    `echo`: a status with which it answers everything by repeating what it was asked, as the worst of vendors do.
+    `echo`: if set, every request is answered with this status and its own text, as some vendors do.
     `repeated`: how often it did.
     """
 
@@ -63,7 +63,7 @@ class Tap:
             headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
             self._learn_from(headers)
             if self.echo is None:
-                await app(scope, receive, self._listening(send))
+                await app(scope, receive, self._recording(send))
                 return
             self.repeated += 1
             asked = stands.describe(scope, await _body(receive))
@@ -72,20 +72,20 @@ class Tap:
         return tapped
 
     def _learn_from(self, headers: dict[str, str]) -> None:
-        for name in _SHOWN:
+        for name in _SESSION_HEADERS:
             words = re.split(r"[ ;=]+", headers.get(name, ""))
             self.secrets |= {word for word in words if len(word) > 2 * _SHORTEST}
 
-    def _listening(self, send: Send) -> Send:
+    def _recording(self, send: Send) -> Send:
         body = bytearray()
 
-        async def heard(message: Message) -> None:
+        async def record(message: Message) -> None:
             body.extend(message.get("body", b""))
             if not message.get("more_body"):
-                self.secrets |= set(_SAID.findall(body.decode(errors="replace")))
+                self.secrets |= set(_SECRET_FIELD.findall(body.decode(errors="replace")))
             await send(message)
 
-        return heard
+        return record
 
 
 async def _body(receive: Receive) -> bytes:
@@ -98,35 +98,35 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _repeating(asked: str, status: int) -> Response:
-    said = f"{asked} " * _TIMES
+    repeated = f"{asked} " * _TIMES
     if status == _ECHOES["html"]:
-        return Response(f"<html>{said}</html>", status, media_type="text/html")
-    return Response(said, status, media_type="text/plain")
+        return Response(f"<html>{repeated}</html>", status, media_type="text/html")
+    return Response(repeated, status, media_type="text/plain")
 
 
 def _shows(text: str, secrets: set[str]) -> bool:
-    """Whether a secret is in there, or the first half of a long one: a text may have been cut before it was masked."""
+    """Whether the text has a secret, or the first half of a long one: it may have been cut before it was masked."""
     return any(secret[: max(2 * _SHORTEST, len(secret) // 2)] in text for secret in secrets)
 
 
 def _cells(database: Database) -> Iterator[tuple[str, str]]:
-    """Where and what: every value of every table, as text."""
+    """Place and text of every value of every table."""
     with database.read() as tx:
         for name in sa.inspect(tx).get_table_names():
             for row in tx.execute(sa.text(f'SELECT * FROM "{name}"')).mappings():
                 for column, value in row.items():
-                    shown = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-                    yield f"{name}.{column}", shown
+                    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+                    yield f"{name}.{column}", text
 
 
-def _found(secrets: set[str], database: Database, told: list[str]) -> list[str]:
-    """Where a secret is seen, without repeating it."""
-    places = [place for place, shown in _cells(database) if _shows(shown, secrets)]
-    return sorted({*places, *(f"log: {line}" for line in told if _shows(line, secrets))})
+def _found(secrets: set[str], database: Database, logged: list[str]) -> list[str]:
+    """The places that show a secret."""
+    places = [place for place, text in _cells(database) if _shows(text, secrets)]
+    return sorted({*places, *(f"log: {line}" for line in logged if _shows(line, secrets))})
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
     """Every log line so far, ours and the libraries'."""
     caplog.set_level(logging.INFO)
     with structlog.testing.capture_logs() as ours:
@@ -144,7 +144,7 @@ def _day(mirror: Mirror, system: str) -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_mirrored_day_leaves_no_secret_in_any_table_or_log(
-    sqlite: Database, tmp_path: Path, told: Callable[[], list[str]], system: str
+    sqlite: Database, tmp_path: Path, logged: Callable[[], list[str]], system: str
 ) -> None:
     tap = Tap()
     with mirrored(sqlite, tmp_path, **{system: {"seed": 3, "door": tap.before}}) as mirror:
@@ -152,44 +152,44 @@ def test_a_mirrored_day_leaves_no_secret_in_any_table_or_log(
         secrets = tap.secrets | secrets_of(mirror.context(system).options)
         rows = [place for place, _ in _cells(sqlite) if place.endswith("._raw")]
         assert rows, "something was mirrored"
-        assert [] == _found(secrets, sqlite, told())
+        assert [] == _found(secrets, sqlite, logged())
 
 
-def test_a_tap_learns_what_passes(sqlite: Database, tmp_path: Path) -> None:
+def test_a_tap_records_the_secrets_that_pass(sqlite: Database, tmp_path: Path) -> None:
     tap = Tap()
     with mirrored(sqlite, tmp_path, easyflor={"seed": 3, "door": tap.before}) as mirror:
         mirror.work()
-        shown = mirror.sandboxes["easyflor"].issued
-    assert shown
-    assert shown <= tap.secrets
-    assert len(tap.secrets) > len(shown), "passwords of the vendor's own users pass, too"
+        issued = mirror.sandboxes["easyflor"].issued
+    assert issued
+    assert issued <= tap.secrets
+    assert len(tap.secrets) > len(issued), "passwords of the vendor's own users pass, too"
 
 
 def test_a_secret_in_a_table_or_in_a_log_is_found(sqlite: Database) -> None:
     with sqlite.begin() as tx:
-        tx.execute(sa.text("CREATE TABLE mine (told TEXT, kept BLOB)"))
+        tx.execute(sa.text("CREATE TABLE mine (words TEXT, bytes BLOB)"))
         tx.execute(sa.text("INSERT INTO mine VALUES ('the key very-secret', X'766572792d736563726574')"))
-    assert ["log: so very-secret", "mine.kept", "mine.told"] == _found({"very-secret"}, sqlite, ["so very-secret"])
+    assert ["log: so very-secret", "mine.bytes", "mine.words"] == _found({"very-secret"}, sqlite, ["so very-secret"])
 
 
 @pytest.mark.parametrize("echo", at_length(["400", "401", "500", "html"], quick="401"))
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_vendor_who_repeats_what_he_was_sent_is_not_repeated(
-    sqlite: Database, tmp_path: Path, told: Callable[[], list[str]], system: str, echo: str
+def test_a_vendors_repetition_of_a_request_is_not_stored_or_logged(
+    sqlite: Database, tmp_path: Path, logged: Callable[[], list[str]], system: str, echo: str
 ) -> None:
     tap = Tap()
     with mirrored(sqlite, tmp_path, **{system: {"seed": 3, "door": tap.before}}) as mirror:
         mirror.work()
         tap.echo = _ECHOES[echo]
         mirror.sandboxes[system].edit(Random(5))
-        _look_once(mirror, system)
-        assert tap.repeated, "somebody asked"
+        _sync_once(mirror, system)
+        assert tap.repeated, "there was a request"
         secrets = tap.secrets | secrets_of(mirror.context(system).options)
-        assert [] == _found(secrets, sqlite, told())
+        assert [] == _found(secrets, sqlite, logged())
 
 
-def _look_once(mirror: Mirror, system: str) -> None:
-    """As if every schedule had come round; what fails is not tried again."""
+def _sync_once(mirror: Mirror, system: str) -> None:
+    """One poll and one full sync of everything; failures are not retried."""
     with mirror.database.begin() as tx:
         streams.poll_now(tx, connection=system)
         for row in streams.open_streams(tx, connection=system):
@@ -212,8 +212,8 @@ def test_no_error_and_no_repr_shows_a_secret(served: Callable[[str], Stand], sys
         outcome = stand.put(question, spoil=lambda _: _repeating(stand.proxy.last_request, _ECHOES[echo]))
         secrets = stand.secrets()
         assert secrets
-        shown = [str(outcome.error), repr(outcome.error), repr(outcome.end), repr(outcome.found)]
-        assert [] == [each for each in shown if _shows(each, secrets)]
+        texts = [str(outcome.error), repr(outcome.error), repr(outcome.end), repr(outcome.found)]
+        assert [] == [each for each in texts if _shows(each, secrets)]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -222,5 +222,5 @@ def test_no_client_and_no_settings_show_a_secret(served: Callable[[str], Stand],
     client = stand.known()
     client.check()
     assert (stand.session is None) == (stand.secrets() == secrets_of(stand.options)), "a session's token is a secret"
-    shown = [repr(client), repr(stand.options), str(stand.options), repr(stand.options.model_dump())]
-    assert [] == [each for each in shown if _shows(each, stand.secrets())]
+    texts = [repr(client), repr(stand.options), str(stand.options), repr(stand.options.model_dump())]
+    assert [] == [each for each in texts if _shows(each, stand.secrets())]

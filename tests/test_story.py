@@ -1,4 +1,4 @@
-"""A day at each vendor, with everything that mirrors get wrong: in the evening the mirror equals the ERP."""
+"""A day at each vendor with everything that mirrors get wrong; at its end the mirror equals the ERP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SYSTEMS = [name for name, system in discovery.systems().items() if system.has_sa
 
 
 def replayed(database: Database, resource: str) -> dict[str, Any]:
-    """The live objects that the journal tells of, from its first entry to its last."""
+    """The live objects after replaying the journal from its first entry."""
     with database.read() as tx:
         entries = tx.execute(
             sa.select(tables.changes.c.key, tables.changes.c.after)
@@ -53,7 +53,9 @@ def days() -> Iterator[ParameterSet]:
 
 
 @pytest.mark.parametrize(("empty_url", "system"), list(days()), indirect=["empty_url"])
-def test_after_the_story_the_mirror_equals_the_vendor(database: Database, tmp_path: Path, system: str) -> None:
+def test_after_each_step_of_the_scenario_the_mirror_equals_the_vendor(
+    database: Database, tmp_path: Path, system: str
+) -> None:
     with mirrored(database, tmp_path, **{system: {"seed": 3}}) as mirror:
         mirror.work()
         assert {} == mirror.differences(), "the first load"
@@ -66,9 +68,7 @@ def test_after_the_story_the_mirror_equals_the_vendor(database: Database, tmp_pa
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_hundred_everyday_edits_in_any_order_are_caught_up_with(
-    sqlite: Database, tmp_path: Path, system: str
-) -> None:
+def test_the_mirror_catches_up_with_a_hundred_random_edits(sqlite: Database, tmp_path: Path, system: str) -> None:
     with mirrored(sqlite, tmp_path, **{system: {"seed": 5}}) as mirror:
         mirror.work()
         random = Random(5)
@@ -80,7 +80,7 @@ def test_a_hundred_everyday_edits_in_any_order_are_caught_up_with(
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_second_reading_of_a_quiet_vendor_changes_and_journals_nothing(
+def test_a_second_full_sync_of_a_quiet_vendor_changes_and_journals_nothing(
     sqlite: Database, tmp_path: Path, system: str
 ) -> None:
     with mirrored(sqlite, tmp_path, **{system: {"seed": 7}}) as mirror:

@@ -32,10 +32,10 @@ def main() -> int:
         parser.error(f"no question {', '.join(sorted(unknown))}; there are {', '.join(questions)}")
     for name in chosen.name or questions:
         say(f"{name}: {questions[name].QUESTION}")
-        report.keep(name, questions[name].answers(chosen.rounds))
-    answers = [answer for name, some in report.kept().items() if name in (chosen.name or questions) for answer in some]
+        report.save(name, questions[name].answers(chosen.rounds))
+    answers = [answer for name, some in report.load().items() if name in (chosen.name or questions) for answer in some]
     report.table(answers)
-    report.chart([answer for some in report.kept().values() for answer in some])
+    report.chart([answer for some in report.load().values() for answer in some])
     return 0 if all(answer.reaches(answer.must) for answer in answers) else 1
 
 

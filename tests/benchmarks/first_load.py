@@ -1,4 +1,4 @@
-"""How fast a first load is: against dlt's, against a bare COPY of the finished rows; and reading the same again."""
+"""How fast a first load is, against dlt's and a bare COPY of the rows; and how fast a full sync without changes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.conftest import fresh_schema
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-QUESTION = "objects for the first time, and once more: seconds against dlt's merge and a bare COPY"
+QUESTION = "a first load and a full sync without changes: seconds against dlt's merge and a bare COPY"
 
 OBJECTS = int(os.environ.get("ERPMIRROR_BENCHMARK_OBJECTS", "100000"))
-"""20 fields, nested objects and two lists each; fewer for a quick look."""
+"""20 fields, nested objects and two lists each; set fewer for a quick run."""
 
 _DLT = {
     "RUNTIME__DLTHUB_TELEMETRY": "false",
@@ -37,7 +37,7 @@ _DLT = {
     "EXTRACT__DATA_WRITER__BUFFER_MAX_ITEMS": "5000",
     "NORMALIZE__DATA_WRITER__BUFFER_MAX_ITEMS": "5000",
 }
-"""As dlt's page on performance has it, for two cores."""
+"""As dlt's page on performance recommends, for two cores."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class _Seconds:
 
 
 def answers(rounds: int) -> list[Answer]:
-    """Each round loads and reads again with both, then copies what we wrote; now the one first and now the other."""
+    """Each round loads twice with both, in alternating order, then copies the rows that ours wrote."""
     seconds = _Seconds()
     with paged.serving(OBJECTS) as source:
         for number in range(rounds):
@@ -78,7 +78,7 @@ def answers(rounds: int) -> list[Answer]:
             versions=psycopg,
         ),
         Answer(
-            f"reading the same {OBJECTS:,} objects again",
+            f"full sync of the same {OBJECTS:,} objects",
             against,
             "higher",
             10,
@@ -114,7 +114,7 @@ def _schema() -> Iterator[tuple[str, str]]:
         with engine.connect() as tx:
             for each in (schema, f"{schema}_staging"):  # dlt makes a second one
                 tx.execute(sa.text(f"DROP SCHEMA IF EXISTS {each} CASCADE"))
-            tx.execute(sa.text("CHECKPOINT"))  # nobody begins with what another one left to be written
+            tx.execute(sa.text("CHECKPOINT"))  # so that no side starts with another one's dirty pages
 
 
 def _run(side: str, source: str, server: str, schema: str, **environment: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Whether a webhook's way stays as short as it was once millions of rows and notices are there."""
+"""Whether a webhook becomes a row as fast as before once there are millions of rows and archived webhooks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.processes import own_postgresql, own_redis
 if TYPE_CHECKING:
     from models.db.database import Database
 
-QUESTION = "one webhook's whole way among 5,000,000 rows and 1,000,000 archived notices (some minutes, 6 GB)"
+QUESTION = "one webhook to its row among 5,000,000 rows and 1,000,000 archived webhooks (some minutes, 6 GB)"
 
 _MANY, _FEW = (5_000_000, 1_000_000), (50_000, 10_000)
-"""Rows and notices."""
+"""Rows and archived webhooks."""
 
 _AT_ONCE = 500_000
 _ALTERNATIONS = 60
@@ -34,7 +34,7 @@ _PAUSES = (0.04, 0.12)
 
 
 def answers(rounds: int) -> list[Answer]:
-    """Two installations side by side, webhooks to the one and to the other in turn."""
+    """Two installations side by side, which receive webhooks alternately."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         large, small = (
@@ -50,8 +50,8 @@ def answers(rounds: int) -> list[Answer]:
             say(f"  round {number + 1} of {rounds}, among many {ours:.4g}, among few {theirs:.4g} ms")
     return [
         Answer(
-            question="webhook to row among 5,000,000 rows and 1,000,000 notices, p50",
-            against="the same among 50,000 rows and 10,000 notices",
+            question="webhook to row among 5,000,000 rows and 1,000,000 webhooks, p50",
+            against="the same among 50,000 rows and 10,000 webhooks",
             better="lower",
             must=1.3,
             aim=1.1,
@@ -68,7 +68,7 @@ def _running(stack: ExitStack, folder: Path, *, rows: int, archived: int) -> qui
     vendor = stack.enter_context(quiet.vendor())
     database, broker = stack.enter_context(own_postgresql()), stack.enter_context(own_redis())
     grow = partial(_grow, rows=rows, archived=archived)
-    return stack.enter_context(quiet.mirror(database, folder, broker=broker, selling=vendor, grow=grow))
+    return stack.enter_context(quiet.mirror(database, folder, broker=broker, source=vendor, grow=grow))
 
 
 def _alternately(large: quiet.Mirror, small: quiet.Mirror, *, alternations: int) -> tuple[float, float]:
@@ -77,28 +77,28 @@ def _alternately(large: quiet.Mirror, small: quiet.Mirror, *, alternations: int)
         for side, mirror in random.sample(list(enumerate((large, small))), 2):
             time.sleep(random.uniform(*_PAUSES))
             key = random.choice(mirror.vendor.keys)
-            took[side].append(1000 * mirror.way(key, f"{number} {time.time()}"))
+            took[side].append(1000 * mirror.webhook_to_row(key, f"{number} {time.time()}"))
     return statistics.median(took[0]), statistics.median(took[1])
 
 
 def _grow(database: Database, *, rows: int, archived: int) -> None:
-    """Rows like those that are there, under keys that the vendor does not have, and notices of a month."""
-    with database.begin() as connection:
-        table = sa.Table(quiet.TABLE, sa.MetaData(), autoload_with=connection)
-        sample = dict(connection.execute(sa.select(table).limit(1)).mappings().one())
+    """Rows like those that are there, under keys that the vendor does not have, and the webhooks of a month."""
+    with database.begin() as tx:
+        table = sa.Table(quiet.TABLE, sa.MetaData(), autoload_with=tx)
+        sample = dict(tx.execute(sa.select(table).limit(1)).mappings().one())
     for start in range(1, rows + 1, _AT_ONCE):
         last = min(start + _AT_ONCE - 1, rows)
-        with database.begin() as connection:
+        with database.begin() as tx:
             number = sa.func.generate_series(start, last).column_valued("number")
-            connection.execute(sa.insert(table).from_select(list(sample), _alike(table, sample, number)))
+            tx.execute(sa.insert(table).from_select(list(sample), _alike(table, sample, number)))
         say(f"  {last} of {rows} rows")
-    with database.begin() as connection:
+    with database.begin() as tx:
         number = sa.func.generate_series(1, archived).column_valued("number")
-        connection.execute(sa.insert(webhooks).from_select(list(_WEBHOOK), _archived(number)))
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        tx.execute(sa.insert(webhooks).from_select(list(_WEBHOOK), _archived(number)))
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as link:
         for name in (quiet.TABLE, webhooks.name):
-            connection.exec_driver_sql(f"VACUUM ANALYZE {name}")
-        connection.exec_driver_sql("CHECKPOINT")
+            link.exec_driver_sql(f"VACUUM ANALYZE {name}")
+        link.exec_driver_sql("CHECKPOINT")
 
 
 def _alike(table: sa.Table, sample: dict[str, object], number: sa.ColumnElement[int]) -> sa.Select[tuple[object, ...]]:
@@ -117,5 +117,5 @@ def _archived(number: sa.ColumnElement[int]) -> sa.Select[tuple[object, ...]]:
         {"action": "objectChanged", "params": {"objectName": quiet.RESOURCE, "id": "1109900000000000"}}
     )
     ago = sa.func.make_interval(0, 0, 0, number % 29)
-    said = (sa.func.now() - ago, "shop", "folded", quiet.RESOURCE, key, packet, sa.func.md5(sa.cast(number, sa.Text)))
-    return sa.select(*[value if isinstance(value, sa.ColumnElement) else sa.literal(value) for value in said])
+    values = (sa.func.now() - ago, "shop", "folded", quiet.RESOURCE, key, packet, sa.func.md5(sa.cast(number, sa.Text)))
+    return sa.select(*[value if isinstance(value, sa.ColumnElement) else sa.literal(value) for value in values])

@@ -1,4 +1,4 @@
-"""What a thousand connections cost while nothing is due: the sweep, and beat around it."""
+"""What a thousand connections cost while nothing is due: the CPU of the scheduler and its database backends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ QUESTION = "What do 1,000 idle connections cost?"
 CONNECTIONS = 1000
 SECONDS = 20.0
 NAME = "erpmirror idle benchmark"
-_POLLS = os.sysconf("SC_CLK_TCK")
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _NOWHERE = "http://127.0.0.1:9"
 _RESOURCES = {
     "dilovod": ["catalogs.goods", "catalogs.persons", "documents.saleOrder", "balanceRegisters.goods"],
@@ -43,12 +43,12 @@ _RESOURCES = {
 
 
 def answers(rounds: int) -> list[Answer]:
-    """CPU seconds of beat and of its database backends, to the seconds that passed: the share of one core."""
+    """CPU seconds of beat and its database backends over the seconds passed: the share of one core."""
     mine, passed, split = [], [], []
     with (
         tempfile.TemporaryDirectory() as folder,
         own_postgresql() as database,
-        swept(database, Path(folder)) as processes,
+        scheduled(database, Path(folder)) as processes,
     ):
         for number in range(rounds):
             before, began = [_cpu(pid) for pid in processes.all], time.monotonic()
@@ -60,13 +60,14 @@ def answers(rounds: int) -> list[Answer]:
             say(f"  idle: round {number + 1} of {rounds}, {mine[-1]:.2f} s of {passed[-1]:.1f} s")
     beat, backends = (sorted(each)[rounds // 2] for each in zip(*split, strict=True))
     note = (
-        f"beat {beat:.2%}, its {len(processes.backends)} PostgreSQL backend(s) {backends:.2%}; a sweep each second, "
-        f"canaries and housekeeping included; {CONNECTIONS} connections, 4 resources each; started within "
-        f"{processes.started:.0f} s, after {processes.aligned:.0f} s for aligning"
+        f"beat {beat:.2%}, its {len(processes.backends)} PostgreSQL backend(s) {backends:.2%}; "
+        f"due work checked each second, canaries and retention included; {CONNECTIONS} connections, "
+        f"4 resources each; started within {processes.started:.0f} s, "
+        f"after {processes.synced:.0f} s for syncing the streams"
     )
     return [
         Answer(
-            f"{CONNECTIONS:,} idle connections: CPU of sweep and beat",
+            f"{CONNECTIONS:,} idle connections: CPU of beat",
             "one core",
             "lower",
             must=0.05,
@@ -83,22 +84,22 @@ def answers(rounds: int) -> list[Answer]:
 
 @dataclass(frozen=True)
 class Processes:
-    """Beat and the backends that work for it, and how many seconds it took until they were there."""
+    """Beat and its database backends. `synced`, `started`: the seconds that syncing the streams and starting took."""
 
     beat: int
     backends: Sequence[int]
-    aligned: float
+    synced: float
     started: float
 
     @property
     def all(self) -> list[int]:
-        """Whose CPU counts."""
+        """The processes whose CPU counts."""
         return [self.beat, *self.backends]
 
 
 @contextmanager
-def swept(database: Database, folder: Path) -> Iterator[Processes]:
-    """Beat as a process of its own, over connections that were all read a while ago."""
+def scheduled(database: Database, folder: Path) -> Iterator[Processes]:
+    """Beat in a process of its own; all its connections had their full sync a while ago."""
     migration.migrate(database)
     file = folder / configuration.FILE
     url = database.url.update_query_dict({"application_name": NAME}).render_as_string(hide_password=False)
@@ -109,15 +110,15 @@ def swept(database: Database, folder: Path) -> Iterator[Processes]:
     began = time.monotonic()
     settings = configuration.load(file)
     context.sync_streams(database, settings)
-    aligned = time.monotonic() - began
-    _at_rest(database, settings)
+    synced = time.monotonic() - began
+    _nothing_due(database, settings)
     beat = Installation(file, free_port())
     began = time.monotonic()
     try:
         process = beat.start("beat")
-        until(lambda: _backends(database), seconds=120, what=lambda: f"beat sweeps: {beat.logs()}")
-        _settled(process.pid)
-        yield Processes(process.pid, _backends(database), aligned, time.monotonic() - began)
+        until(lambda: _backends(database), seconds=120, what=lambda: f"beat checks for due work: {beat.logs()}")
+        _await_calm(process.pid)
+        yield Processes(process.pid, _backends(database), synced, time.monotonic() - began)
     finally:
         beat.stop()
 
@@ -128,13 +129,13 @@ def _connection(number: int) -> str:
     return table(f"c{number:04}", values)
 
 
-def _at_rest(database: Database, settings: Settings) -> None:
-    """As a day's work leaves the tables: cursors set, gates used, rings answered, nothing due for hours."""
+def _nothing_due(database: Database, settings: Settings) -> None:
+    """Fill the tables as after a day of work: cursors set, gates used, wake-ups acknowledged, nothing due for hours."""
     with database.begin() as tx:
         now = database.now(tx)
         later = now + timedelta(hours=12)
-        rested = {"cursor": "x", "due_at": later, "full_due_at": later, "last_read_at": now, "complete_as_of": now}
-        tx.execute(sa.update(tables.streams).values(rested))
+        values = {"cursor": "x", "due_at": later, "full_due_at": later, "last_read_at": now, "complete_as_of": now}
+        tx.execute(sa.update(tables.streams).values(values))
         accounts = [
             {"account": gate.account_of(each), "failures": 0, "next_start_at": now, "answered_at": now}
             for each in settings.connections.values()
@@ -155,8 +156,8 @@ def _backends(database: Database) -> list[int]:
     return [pid for pid in found if Path(f"/proc/{pid}/stat").exists()]
 
 
-def _settled(pid: int) -> None:
-    """Until it no longer starts, but sweeps: two calm moments after another."""
+def _await_calm(pid: int) -> None:
+    """Wait until it has started: until it uses little CPU in two consecutive intervals."""
     calm = 0
     while calm < 2:
         before = _cpu(pid)
@@ -165,6 +166,6 @@ def _settled(pid: int) -> None:
 
 
 def _cpu(pid: int) -> float:
-    """Seconds of CPU so far, its own and the kernel's for it."""
+    """Seconds of CPU so far, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _POLLS
+    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS

@@ -1,4 +1,4 @@
-"""How long a webhook takes to become a row, against the doorbell that it needs anyway."""
+"""How long a webhook takes to become a row, against a bare Celery message, which it needs anyway."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ QUESTION = "from one webhook sent to its row committed, less the vendor's own ti
 _ALTERNATIONS = 200
 _FEWER = 40
 _PAUSES = (0.04, 0.12)
-"""Seconds, so that nothing waits for anything: a task that ends still asks whether more is due."""
+"""Seconds between two webhooks, so that none queues behind another: a task that ends still asks for more due work."""
 
 _FILES = "filesystem:///var/broker"
 
 
 def answers(rounds: int) -> list[Answer]:
-    """On PostgreSQL and Redis the median and the slowest hundredth, on the embedded default the median."""
+    """On PostgreSQL and Redis the median and the 99th percentile, on the embedded default the median."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database = stack.enter_context(own_postgresql())
@@ -52,15 +52,15 @@ _Rounds = list[tuple[list[float], list[float]]]
 def _measured(database: Database, folder: Path, broker: str, plain: str, *, rounds: int, alternations: int) -> _Rounds:
     with (
         quiet.vendor() as vendor,
-        quiet.mirror(database, folder, broker=broker, selling=vendor) as mirror,
+        quiet.mirror(database, folder, broker=broker, source=vendor) as mirror,
         quiet.plain_worker(plain, folder) as hop,
     ):
-        _alternately(mirror, hop, alternations=20)  # a worker that has just started has never seen a row
+        _alternately(mirror, hop, alternations=20)  # warm-up: a fresh worker has empty caches
         measured = []
         for number in range(rounds):
             measured.append(_alternately(mirror, hop, alternations=alternations))
-            told = [f"{statistics.median(each):.4g}, p99 {percentile(each, 0.99):.4g} ms" for each in measured[-1]]
-            say(f"  round {number + 1} of {rounds}, ours {told[0]}, reference {told[1]}")
+            figures = [f"{statistics.median(each):.4g}, p99 {percentile(each, 0.99):.4g} ms" for each in measured[-1]]
+            say(f"  round {number + 1} of {rounds}, ours {figures[0]}, reference {figures[1]}")
         return measured
 
 
@@ -69,7 +69,7 @@ def _alternately(mirror: quiet.Mirror, hop: quiet.Hop, *, alternations: int) -> 
     for number in range(alternations):
         key = random.choice(mirror.vendor.keys)
         time.sleep(random.uniform(*_PAUSES))
-        ours.append(1000 * mirror.way(key, f"телефонував {number} раз, {time.time()}"))
+        ours.append(1000 * mirror.webhook_to_row(key, f"телефонував {number} раз, {time.time()}"))
         time.sleep(random.uniform(*_PAUSES))
         theirs.append(1000 * hop())
     return ours, theirs

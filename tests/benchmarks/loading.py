@@ -1,4 +1,4 @@
-"""The three that load, each in a process of its own: `python -m tests.benchmarks.loading SIDE …` prints its seconds."""
+"""The three sides of a load, a process each: `python -m tests.benchmarks.loading SIDE …` prints the seconds."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 SECRET = "k" * 16
 
-TABLES = ("paged_orders", "paged_orders__rows", "paged_orders__deliveries", "changes")
-"""What stands in the mirror afterwards."""
+TABLES = ("paged_orders", "paged_orders__rows", "paged_orders__deliveries", "erpmirror_changes")
+"""The tables that a load writes."""
 
 
 def ours(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[float]:
-    """A worker's way: full readings until none is due. The first load, then the same again."""
-    from models.bookkeeping import due, streams
-    from models.db import migration
-    from models.db.database import Database
-    from workers import configuration, connectors, context
-    from workers.ingest import loop
-    from workers.queue import due_work
+    """As a worker does it: full syncs until none is due. Yields the seconds of the first load, then of a second one."""
+    from models.bookkeeping import due, streams  # noqa: PLC0415 - the other two sides must not load ours
+    from models.db import migration  # noqa: PLC0415
+    from models.db.database import Database  # noqa: PLC0415
+    from workers import configuration, connectors, context  # noqa: PLC0415
+    from workers.ingest import loop  # noqa: PLC0415
+    from workers.queue import due_work  # noqa: PLC0415
 
     connectors.__path__.append(str(Path(systems.__file__).parent))
     file = folder / "erpmirror.toml"
@@ -53,11 +53,11 @@ def ours(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[flo
 
 
 def dlt(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[float]:
-    """Its own REST source into its own dataset. The first load, then the same again."""
-    import dlt as library  # noqa: PLC0415 - see above
+    """dlt's REST source into a dataset of its own. Yields the seconds of the first load, then of a second one."""
+    import dlt as library  # noqa: PLC0415 - likewise
     from dlt.sources.rest_api import rest_api_source  # noqa: PLC0415
 
-    plain = server.set(drivername="postgresql", password=server.password or "none")  # it insists on one
+    plain = server.set(drivername="postgresql", password=server.password or "none")  # dlt requires a password
     destination = library.destinations.postgres(plain.render_as_string(hide_password=False))
     pipeline = library.pipeline(
         "orders", pipelines_dir=str(folder), destination=destination, dataset_name=schema, progress=None
@@ -81,7 +81,7 @@ def dlt(source: str, server: sa.URL, schema: str, folder: Path) -> Iterable[floa
 
 
 class _Json(str):
-    """JSON that is a text already."""
+    """JSON that is already encoded."""
 
     __slots__ = ()
 
@@ -99,41 +99,42 @@ class _JsonBinary(_JsonText):
 
 
 _FINISHED: dict[str, Callable[[Any], Any]] = {"jsonb": _Json, "int8": Int8, "int4": Int4}
-"""What a driver cannot tell from a Python value alone."""
+"""Column types that psycopg cannot infer from the Python value."""
 
 
 def copy(_source: str, server: sa.URL, schema: str, _folder: Path) -> Iterable[float]:
-    """The rows as they stand in the mirror, from memory into tables without index or constraint: as text, as binary."""
+    """COPY of the mirror's rows, from memory into tables without index or constraint: as text, then as binary."""
     plain = server.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(plain, options=f"-csearch_path={schema}") as connection:
-        connection.adapters.register_dumper(_Json, _JsonText)
-        connection.adapters.register_dumper(_Json, _JsonBinary)
-        rows = {table: _held(connection, table) for table in TABLES}
+    with psycopg.connect(plain, options=f"-csearch_path={schema}") as link:
+        link.adapters.register_dumper(_Json, _JsonText)
+        link.adapters.register_dumper(_Json, _JsonBinary)
+        rows = {table: _fetch_rows(link, table) for table in TABLES}
         for how in ("", " (FORMAT binary)"):
             for table in TABLES:
-                connection.execute(f"DROP TABLE IF EXISTS copied_{table}")
-                connection.execute(f"CREATE TABLE copied_{table} AS SELECT * FROM {table} WITH NO DATA")
-            connection.commit()
+                link.execute(f"DROP TABLE IF EXISTS copied_{table}")
+                link.execute(f"CREATE TABLE copied_{table} AS SELECT * FROM {table} WITH NO DATA")
+            link.commit()
             began = time.perf_counter()
-            for table, held in rows.items():
-                with connection.cursor() as cursor, cursor.copy(f"COPY copied_{table} FROM STDIN{how}") as into:
-                    for row in held:
+            for table, finished in rows.items():
+                with link.cursor() as cursor, cursor.copy(f"COPY copied_{table} FROM STDIN{how}") as into:
+                    for row in finished:
                         into.write_row(row)
-            connection.commit()
+            link.commit()
             yield time.perf_counter() - began
 
 
-def _held(connection: psycopg.Connection, table: str) -> list[tuple[Any, ...]]:
-    described = connection.execute(f"SELECT * FROM {table} LIMIT 0").description or []
+def _fetch_rows(link: psycopg.Connection, table: str) -> list[tuple[Any, ...]]:
+    described = link.execute(f"SELECT * FROM {table} LIMIT 0").description or []
     chosen = ", ".join(f'"{column.name}"' + "::text" * (column.type_display == "jsonb") for column in described)
-    finish = [_FINISHED.get(column.type_display, _as_it_is) for column in described]
-    rows = connection.execute(f"SELECT {chosen} FROM {table}").fetchall()
+    converters = [_FINISHED.get(column.type_display, _unchanged) for column in described]
+    rows = link.execute(f"SELECT {chosen} FROM {table}").fetchall()
     return [
-        tuple(None if value is None else as_(value) for as_, value in zip(finish, row, strict=True)) for row in rows
+        tuple(None if value is None else convert(value) for convert, value in zip(converters, row, strict=True))
+        for row in rows
     ]
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 

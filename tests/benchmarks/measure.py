@@ -57,15 +57,15 @@ Measured = tuple[list[float], list[float]]
 """Ours and the reference's, a figure for each round."""
 
 
-def interleaved(ours: Callable[[], float], reference: Callable[[], float], *, rounds: int, told: str) -> Measured:
-    """Measure both in each round, now the one first and now the other, so that a busy minute strikes both."""
+def interleaved(ours: Callable[[], float], reference: Callable[[], float], *, rounds: int, label: str) -> Measured:
+    """Measure both in each round, in alternating order, so that a busy minute affects both."""
     mine: list[float] = []
     theirs: list[float] = []
     for number in range(rounds):
         sides = [(ours, mine), (reference, theirs)]
         for measure, figures in sides if number % 2 == 0 else reversed(sides):
             figures.append(measure())
-        say(f"  {told}: round {number + 1} of {rounds}, ours {mine[-1]:.4g}, reference {theirs[-1]:.4g}")
+        say(f"  {label}: round {number + 1} of {rounds}, ours {mine[-1]:.4g}, reference {theirs[-1]:.4g}")
     return mine, theirs
 
 

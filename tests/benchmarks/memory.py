@@ -1,4 +1,4 @@
-"""What a worker holds of an answer that is longer than its memory should be."""
+"""How much memory a worker needs while it reads a very long reply."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from workers.ingest import loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-QUESTION = "How much memory does a worker need for a long answer?"
+QUESTION = "How much memory does a worker need for a long reply?"
 
 FEW = 10_000
 MANY = 100_000
@@ -37,7 +37,7 @@ _PIECE = 500
 
 
 def answers(rounds: int) -> list[Answer]:
-    """Peak resident memory of the process that reads, to its peak for `FEW` rows."""
+    """Peak resident memory of the worker, against its peak for `FEW` rows."""
     return [_measured(MANY, rounds), _measured(MOST, 1)]
 
 
@@ -65,7 +65,7 @@ def _measured(rows: int, rounds: int) -> Answer:
         ours=mine,
         reference=few,
         ratios=quotients(mine, few),
-        note=f"a first reading of Directo's items in JSON, PostgreSQL, VmHWM of the process; up to {seconds:.0f} s",
+        note=f"a first load of Directo's items in JSON, PostgreSQL, VmHWM of the process; up to {seconds:.0f} s",
         versions={"ijson": version("ijson"), "httpx": version("httpx")},
     )
 
@@ -87,7 +87,7 @@ def _peak(rows: int) -> float:
 
 @contextmanager
 def _vendor(rows: int) -> Iterator[str]:
-    """A vendor in a process of his own, who makes his answer while he sends it."""
+    """A vendor in a process of its own, which generates its reply while sending it."""
     command = [sys.executable, "-m", __name__, "serve", str(rows)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -101,7 +101,7 @@ def _vendor(rows: int) -> Iterator[str]:
 
 
 def read(file: str, rows: str) -> None:
-    """Work as one worker does until everything is read, and print the peak of this process."""
+    """Run full syncs as a worker does until the cursor is set, then print the peak memory of this process."""
     settings = configuration.load(Path(file))
     database = Database(settings.database.url)
     context.sync_streams(database, settings)
@@ -118,7 +118,7 @@ def read(file: str, rows: str) -> None:
 
 
 def serve(rows: str) -> None:
-    """Print the address, then answer whoever asks."""
+    """Print the address, then answer every request."""
 
     class Vendor(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -133,7 +133,7 @@ def serve(rows: str) -> None:
             self.wfile.write(b"0\r\n\r\n")
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Suppress the log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Vendor)
     sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
@@ -150,8 +150,8 @@ def _answer(rows: int) -> Iterator[bytes]:
 
 
 def _row(number: int) -> bytes:
-    """An item as Directo shows it, some 600 bytes."""
-    shown = {
+    """An item as Directo sends it, some 600 bytes."""
+    item = {
         "code": f"ITEM{number:08}",
         "name": f"Rosa 'Explorer' {number % 90 + 10} cm, pakis {number % 7 + 1}",
         "class": number % 40,
@@ -173,7 +173,7 @@ def _row(number: int) -> bytes:
         "tscreated": "2025-11-03 08:00:00",
         "datafields": [{"code": "PAKEND", "param": "EST", "content": f"karp {number % 12}"}],
     }
-    return json.dumps(shown, ensure_ascii=False).encode()
+    return json.dumps(item, ensure_ascii=False).encode()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The reference for the doorbell: Celery alone, one task, whose first line says when it began.
+"""The reference for wake-ups: Celery alone, one task, whose first line reports when it began.
 
 `python -m tests.benchmarks.plainly BROKER FOLDER PORT` works; FOLDER is the filesystem broker's, "-" for any other.
 """
@@ -17,7 +17,7 @@ _QUEUE = "plain"
 
 
 def app(address: str, folder: str, port: int) -> Celery:
-    """One task, on a broker of any kind. Nothing else is set but where the messages lie and how often is looked."""
+    """One task, on a broker of any kind. Only the message folder and the polling interval are configured."""
     made = Celery("plainly", broker="filesystem://localhost//" if folder != "-" else address, set_as_current=False)
     made.conf.update(task_ignore_result=True, task_default_queue=_QUEUE)
     if folder != "-":
@@ -27,8 +27,8 @@ def app(address: str, folder: str, port: int) -> Celery:
     @made.task(name="plainly.first_line", shared=False)
     def first_line() -> None:
         began = time.time()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as telling:
-            telling.sendto(repr(began).encode(), ("127.0.0.1", port))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reporter:
+            reporter.sendto(repr(began).encode(), ("127.0.0.1", port))
 
     return made
 

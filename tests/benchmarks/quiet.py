@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 RESOURCE = "documents.saleOrder"
 TABLE = naming.table_name("dilovod", RESOURCE)
 
-_HEARD = "erpmirror_benchmark"
+_CHANNEL = "erpmirror_benchmark"
 _LONGEST = 60.0
-_GLANCE = 0.0005
-"""Seconds between two looks at a file that tells nobody when it changes."""
+_FILE_POLL = 0.0005
+"""Seconds between two polls of SQLite, which cannot notify."""
 
 
 Hop = Callable[[], float]
@@ -59,11 +59,11 @@ class Vendor:
     _pipe: Connection
 
     def edit(self, key: str, word: str) -> None:
-        """Somebody edits an object, and nobody sends a webhook."""
+        """A user edits an object; no webhook is sent."""
         self._ask(("edit", key, word))
 
     def spent(self) -> float:
-        """Seconds that the vendor had requests in hand since this was last asked."""
+        """Seconds that the vendor spent on requests since the last call."""
         return float(self._ask(("spent",)))
 
     def _ask(self, question: tuple[str, ...]) -> Any:
@@ -73,9 +73,9 @@ class Vendor:
 
 @contextmanager
 def vendor(*, objects: int = 12) -> Iterator[Vendor]:
-    """A company's books behind an address."""
+    """A sandbox in a process of its own."""
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_sell, args=(there, objects), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_serve_sandbox, args=(there, objects), daemon=True)
     process.start()
     try:
         url, keys = here.recv()
@@ -85,7 +85,7 @@ def vendor(*, objects: int = 12) -> Iterator[Vendor]:
         process.join()
 
 
-def _sell(pipe: Connection, objects: int) -> None:
+def _serve_sandbox(pipe: Connection, objects: int) -> None:
     app = sandbox.create(objects=objects)
     books = app.state.sandbox.books
     with served(app, http=_Timed) as url:
@@ -101,7 +101,7 @@ def _sell(pipe: Connection, objects: int) -> None:
 
 
 class _Timed(H11Protocol):
-    """Notes how long requests were in hand: from their first byte read to their answer's last byte written."""
+    """Measures how long requests take: from their first byte read to the last byte of the answer written."""
 
     spent: ClassVar[float] = 0.0
     _since: float | None = None
@@ -126,8 +126,8 @@ class Mirror:
     _hooks: http.client.HTTPConnection
     _committed: Callable[[str], Callable[[], float]]
 
-    def way(self, key: str, word: str) -> float:
-        """Seconds from sending one webhook to its row's commit, less those that the vendor had the question in hand."""
+    def webhook_to_row(self, key: str, word: str) -> float:
+        """Seconds from sending one webhook to its row's commit, less those that the vendor spent on the request."""
         self.vendor.edit(key, word)
         self.vendor.spent()
         committed = self._committed(key)
@@ -145,28 +145,28 @@ class Mirror:
 
 @contextmanager
 def mirror(
-    database: Database, folder: Path, *, broker: str, selling: Vendor, grow: Callable[[Database], None] | None = None
+    database: Database, folder: Path, *, broker: str, source: Vendor, grow: Callable[[Database], None] | None = None
 ) -> Iterator[Mirror]:
     """Receiver, workers and beat with the schedule that users have, once the first load is in.
 
-    `grow`: what is done to the database before the processes that are measured start.
+    `grow`: called with the database before the webhooks that are measured.
     """
     folder.mkdir(parents=True, exist_ok=True)
     migration.migrate(database)
     port = free_port()
     address = database.url.render_as_string(hide_password=False)
-    shop = {"system": "dilovod", "api_key": "sandbox-key", "url": selling.url, "webhook_sources": ["127.0.0.1"]}
+    shop = {"system": "dilovod", "api_key": "sandbox-key", "url": source.url, "webhook_sources": ["127.0.0.1"]}
     file = folder / configuration.FILE
     ours = f'[database]\nurl = "{address}"\n[broker]\nurl = "{broker}"\n[receiver]\nport = {port}\n'
     file.write_text(f"{ours}{table('shop', shop | {'resources': [RESOURCE]})}", encoding="utf-8")
     installation = Installation(file, port)
     try:
         installation.start_all()
-        until(partial(_loaded, database, len(selling.keys)), seconds=_LONGEST, what=installation.logs)
+        until(partial(_loaded, database, len(source.keys)), seconds=_LONGEST, what=installation.logs)
         if grow is not None:
             grow(database)
-        with _told(database) as committed, closing(http.client.HTTPConnection("127.0.0.1", port)) as hooks:
-            yield Mirror(database, selling, hooks, committed)
+        with _commit_times(database) as committed, closing(http.client.HTTPConnection("127.0.0.1", port)) as hooks:
+            yield Mirror(database, source, hooks, committed)
     finally:
         installation.stop()
 
@@ -176,48 +176,48 @@ def _loaded(database: Database, objects: int) -> bool:
 
 
 @contextmanager
-def _told(database: Database) -> Iterator[Callable[[str], Callable[[], float]]]:
-    """How one hears that a row is committed: PostgreSQL says so itself, a file has to be looked at."""
+def _commit_times(database: Database) -> Iterator[Callable[[str], Callable[[], float]]]:
+    """Key -> a function that returns when its row is committed: PostgreSQL notifies, SQLite is polled."""
     if database.is_sqlite:
         with sqlite3.connect(str(database.url.database), isolation_level=None) as file:
-            yield partial(_seen, file)
+            yield partial(_poll_for_commit, file)
         return
     with database.begin() as tx:
         tx.execute(
             sa.text(
-                f"CREATE OR REPLACE FUNCTION {_HEARD}() RETURNS trigger LANGUAGE plpgsql AS "
-                f"$$ BEGIN PERFORM pg_notify('{_HEARD}_' || current_schema(), ''); RETURN NULL; END $$"
+                f"CREATE OR REPLACE FUNCTION {_CHANNEL}() RETURNS trigger LANGUAGE plpgsql AS "
+                f"$$ BEGIN PERFORM pg_notify('{_CHANNEL}_' || current_schema(), ''); RETURN NULL; END $$"
             )
         )
         tx.execute(
             sa.text(
-                f"CREATE OR REPLACE TRIGGER {_HEARD} AFTER INSERT OR UPDATE ON {TABLE} "
-                f"FOR EACH STATEMENT EXECUTE FUNCTION {_HEARD}()"
+                f"CREATE OR REPLACE TRIGGER {_CHANNEL} AFTER INSERT OR UPDATE ON {TABLE} "
+                f"FOR EACH STATEMENT EXECUTE FUNCTION {_CHANNEL}()"
             )
         )
         schema = tx.execute(sa.select(sa.func.current_schema())).scalar_one()
     address = database.url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
-    with psycopg.connect(address, autocommit=True) as listening:
-        listening.execute(f'LISTEN "{_HEARD}_{schema}"'.encode())
-        yield lambda _: partial(_notified, listening)
+    with psycopg.connect(address, autocommit=True) as listener:
+        listener.execute(f'LISTEN "{_CHANNEL}_{schema}"'.encode())
+        yield lambda _: partial(_await_notification, listener)
 
 
-def _notified(listening: psycopg.Connection[Any]) -> float:
-    for _ in listening.notifies(timeout=_LONGEST, stop_after=1):
+def _await_notification(listener: psycopg.Connection[Any]) -> float:
+    for _ in listener.notifies(timeout=_LONGEST, stop_after=1):
         return time.perf_counter()
     raise RuntimeError("no row was committed")
 
 
-def _seen(file: sqlite3.Connection, key: str) -> Callable[[], float]:
-    revision = f"SELECT _turn FROM {TABLE} WHERE _key = ?"
-    before = file.execute(revision, (key,)).fetchone()
+def _poll_for_commit(file: sqlite3.Connection, key: str) -> Callable[[], float]:
+    query = f"SELECT _revision FROM {TABLE} WHERE _key = ?"
+    before = file.execute(query, (key,)).fetchone()
 
     def changed() -> float:
         end = time.perf_counter() + _LONGEST
-        while file.execute(revision, (key,)).fetchone() == before:
+        while file.execute(query, (key,)).fetchone() == before:
             if time.perf_counter() > end:
                 raise RuntimeError("no row was committed")
-            time.sleep(_GLANCE)
+            time.sleep(_FILE_POLL)
         return time.perf_counter()
 
     return changed
@@ -226,17 +226,17 @@ def _seen(file: sqlite3.Connection, key: str) -> Callable[[], float]:
 @contextmanager
 def plain_worker(broker: str, folder: Path) -> Iterator[Hop]:
     """A worker with Celery alone."""
-    from tests.benchmarks import plainly  # noqa: PLC0415 - nobody else needs Celery
+    from tests.benchmarks import plainly  # noqa: PLC0415 - the other benchmarks do not need Celery
 
     place = "-"
     if broker.startswith("filesystem"):
         place = str(folder / "plain")
         for each in (place, f"{place}-control"):
             Path(each).mkdir(parents=True, exist_ok=True)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
-        ear.bind(("127.0.0.1", 0))
-        ear.settimeout(_LONGEST)
-        port = ear.getsockname()[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(_LONGEST)
+        port = receiver.getsockname()[1]
         log = (folder / "plain.log").open("wb")
         command = [sys.executable, "-m", plainly.__name__, broker, place, str(port)]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -245,7 +245,7 @@ def plain_worker(broker: str, folder: Path) -> Iterator[Hop]:
         def hop() -> float:
             began = time.time()
             task.delay()
-            return float(ear.recv(64)) - began
+            return float(receiver.recv(64)) - began
 
         try:
             hop()

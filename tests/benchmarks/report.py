@@ -1,4 +1,4 @@
-"""The table and the chart. Results are kept in a file, so that one question can be asked again by itself."""
+"""The table and the chart. Results are stored in a file, so that one question can be measured again alone."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ RESULTS = Path(__file__).with_name("results.json")
 CHART = Path(__file__).with_name("results.svg")
 
 
-def kept() -> dict[str, list[Answer]]:
-    """Name -> what was answered last."""
+def load() -> dict[str, list[Answer]]:
+    """Name -> the answers of its last run."""
     if not RESULTS.exists():
         return {}
     return {
-        name: [Answer(**answer) for answer in said["answers"]] for name, said in json.loads(RESULTS.read_text()).items()
+        name: [Answer(**answer) for answer in result["answers"]]
+        for name, result in json.loads(RESULTS.read_text()).items()
     }
 
 
-def keep(name: str, answers: Iterable[Answer]) -> None:
-    """Put these in the place of the last ones."""
-    said = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    said[name] = {
+def save(name: str, answers: Iterable[Answer]) -> None:
+    """Replace the answers of the last run."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results[name] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "answers": [answer.as_json() for answer in answers],
     }
-    RESULTS.write_text(json.dumps(dict(sorted(said.items())), indent=1) + "\n")
+    RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
 
 
 def table(answers: Sequence[Answer]) -> None:
     """Print one line an answer."""
-    shown = Table(title="erpmirror against references of the same run")
+    printed = Table(title="erpmirror against references of the same run")
     for column in ("question", "reference", "ratio", "spread", "must", "aim", "ours", "reference's", ""):
-        shown.add_column(column, justify="left" if column in {"question", "reference", ""} else "right")
+        printed.add_column(column, justify="left" if column in {"question", "reference", ""} else "right")
     for answer in answers:
         least, most = answer.spread
         sign = "≥" if answer.better == "higher" else "≤"
-        shown.add_row(
+        printed.add_row(
             answer.question,
             answer.against,
             f"{answer.ratio:.3g}",
@@ -59,7 +60,7 @@ def table(answers: Sequence[Answer]) -> None:
             f"{_median(answer.reference):.4g} {answer.unit}",
             _verdict(answer),
         )
-    Console(width=200).print(shown)
+    Console(width=200).print(printed)
     for answer in answers:
         if answer.note:
             Console(width=200).print(f"{answer.question}: {answer.note}", highlight=False)
@@ -67,7 +68,7 @@ def table(answers: Sequence[Answer]) -> None:
 
 def chart(answers: Sequence[Answer]) -> None:
     """Draw how far each ratio is beyond what it must reach (1 = just reached; further right is better)."""
-    import matplotlib as mpl  # noqa: PLC0415 - only whoever draws needs it
+    import matplotlib as mpl  # noqa: PLC0415 - only the chart needs it
 
     mpl.use("svg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - after the choice above

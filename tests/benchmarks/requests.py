@@ -1,4 +1,4 @@
-"""How many requests each vendor gets, against the fewest that his API allows for the same knowledge and bounds."""
+"""How many requests each vendor gets, against the fewest that its API allows for the same knowledge and bounds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.mirroring import Mirror
     from tests.test_requests import Clock
 
-QUESTION = "Does a vendor get more requests than he must?"
+QUESTION = "Does a vendor get more requests than necessary?"
 
 MANY = 1000
 SIZES = (6, 30, 60, 110, 210)
@@ -62,10 +62,10 @@ FEWEST = {
         "1 + floor(N / 500) + 1 + N",
         "floor(N / 500) + 1",
         "1",
-        "getMetadata names the fields to list, once in 24 h; a page holds 500 and no count is told, so only a page "
+        "getMetadata names the fields to list, once in 24 h; a page holds 500 and no count is given, so only a page "
         "that is not full ends a listing; table parts, links' texts and languages are in getObject alone. Nothing "
-        "tells what changed since, so `reconcile_every` (1 h) is one listing. A webhook tells no content, so the last "
-        "of them costs one getObject; those that wait together cost one",
+        "shows what changed since, so `reconcile_every` (1 h) is one listing. A webhook has no content, so the last "
+        "one costs one getObject; those that wait together cost one",
     ),
     ("dilovod", "balanceRegisters.goods"): Fewest(
         "1 + 1", "12", "0", "getMetadata names the dimensions, then all rows in one reply; each `every` (5 min) anew"
@@ -77,20 +77,20 @@ FEWEST = {
         "ceil(N / 200) + N",
         "12",
         "1",
-        "pages of `page_size` (200), the page count is told; lines are in the detail by id alone; one "
+        "pages of `page_size` (200), the page count is given; lines are in the detail by id alone; one "
         "`modified_since` for each `every` (5 min)",
     ),
     ("wisedat", "customers"): Fewest(
         "ceil(N / 200) + 2 * N", "12", "2", "likewise, and customeraddresses takes one customer"
     ),
     ("wisedat", "categories"): Fewest("ceil(N / 200)", "12", "0", "whole objects in the list"),
-    ("wisedat", "taxes"): Fewest("1", "1", "0", "a bare list, looked at once an hour"),
+    ("wisedat", "taxes"): Fewest("1", "1", "0", "a bare list, read once an hour"),
     ("wisedat", LOGIN): Fewest(
         "2",
         "2 * 2",
         "0",
         "the status shows the key, which a day or a restart ends; a token lasts 30 min. A key that is "
-        "kept would be a refused login after each restart, which a server may hold against the user",
+        "stored would be a refused login after each restart, which a server may hold against the user",
     ),
     ("easyflor", "debtor"): Fewest("1", "1", "0", "one stream; one `since` for each `every` (1 h)"),
     ("easyflor", "article"): Fewest("1", "0", "0", "one stream, no since; `full_every` (24 h)"),
@@ -101,24 +101,24 @@ FEWEST = {
 
 
 def answers(rounds: int) -> list[Answer]:
-    """Requests at the vendors' doors, all resources together."""
+    """Requests that the vendors received, all resources together."""
     ours: dict[str, list[float]] = defaultdict(list)
     fewest: dict[str, list[float]] = defaultdict(list)
-    told: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    by_vendor: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     for number in range(rounds):
         objects = SIZES[number % len(SIZES)]
         sums: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for system, resource in FEWEST:
             for situation, found in _counted(system, resource, objects).items():
                 sums[situation].append(found)
-                ours_so_far, fewest_so_far = told[situation].get(system, (0, 0))
-                told[situation][system] = (ours_so_far + found[0], fewest_so_far + found[1])
+                ours_so_far, fewest_so_far = by_vendor[situation].get(system, (0, 0))
+                by_vendor[situation][system] = (ours_so_far + found[0], fewest_so_far + found[1])
         for situation, pairs in sums.items():
             ours[situation].append(sum(one for one, _ in pairs))
             fewest[situation].append(sum(other for _, other in pairs))
         say(f"  requests: round {number + 1} of {rounds}, {objects} objects, {dict(sums)}")
     answered = [
-        _answer(situation, ours[situation], fewest[situation], _by_vendor(told[situation])) for situation in ours
+        _answer(situation, ours[situation], fewest[situation], _by_vendor(by_vendor[situation])) for situation in ours
     ]
     return [*answered, _spread(rounds)]
 
@@ -138,8 +138,8 @@ def _answer(situation: str, ours: list[float], fewest: list[float], note: str) -
     )
 
 
-def _by_vendor(told: dict[str, tuple[int, int]]) -> str:
-    return "; ".join(f"{system} {ours} of {fewest}" for system, (ours, fewest) in told.items())
+def _by_vendor(counts: dict[str, tuple[int, int]]) -> str:
+    return "; ".join(f"{system} {ours} of {fewest}" for system, (ours, fewest) in counts.items())
 
 
 def _counted(system: str, resource: str, objects: int) -> dict[str, tuple[int, int]]:
@@ -147,16 +147,16 @@ def _counted(system: str, resource: str, objects: int) -> dict[str, tuple[int, i
     fewest, found = FEWEST[system, resource], {}
     with (
         _database() as (database, folder),
-        counted(database, folder, system, resource, objects) as (mirror, door, clock),
+        counted(database, folder, system, resource, objects) as (mirror, counter, clock),
     ):
         mirror.work()
         held = 0 if resource == LOGIN else len(mirror.sandboxes[system].truth(resource))
-        found[FIRST] = (door.count, expected(fewest.first, held))
-        an_hour(mirror, door, clock)
-        quiet = an_hour(mirror, door, clock)
+        found[FIRST] = (counter.count, expected(fewest.first, held))
+        an_hour(mirror, counter, clock)
+        quiet = an_hour(mirror, counter, clock)
         found[HOUR] = (quiet, expected(fewest.hour, held))
         _burst(mirror, clock, system, resource)
-        found[BURST] = (an_hour(mirror, door, clock) - quiet, expected(fewest.burst, held))
+        found[BURST] = (an_hour(mirror, counter, clock) - quiet, expected(fewest.burst, held))
         mirror.catch_up()
         if different := mirror.differences():
             raise AssertionError(f"the mirror is not equal: {different}")
@@ -164,7 +164,7 @@ def _counted(system: str, resource: str, objects: int) -> dict[str, tuple[int, i
 
 
 def _burst(mirror: Mirror, clock: Clock, system: str, resource: str) -> None:
-    """Edits of one object within a minute, right after a tick."""
+    """Edits of one object within a minute, right after a poll."""
     edit = EDITS.get((system, resource), no_edit)
     if system == "interpreter":
         sandbox = mirror.sandboxes[system]
@@ -193,7 +193,7 @@ def _edited(mirror: Mirror) -> None:
 
 @dataclass
 class _Slow:
-    """A vendor who takes his time, and when he was asked."""
+    """A vendor that answers slowly, and the moments of its requests."""
 
     begun: list[float] = field(default_factory=list)
 
@@ -208,7 +208,7 @@ class _Slow:
 
 
 def _spread(rounds: int) -> Answer:
-    """A request is needed for what was announced after the one before had begun: that one may not show it."""
+    """A request is needed for a webhook that came after the request before had begun: that one may miss the edit."""
     ours: list[float] = []
     needed: list[float] = []
     for number in range(rounds):
@@ -217,14 +217,14 @@ def _spread(rounds: int) -> Answer:
         needed.append(wanted)
         say(f"  requests: {MANY:,} webhooks one by one, round {number + 1} of {rounds}: {made}, {wanted} needed")
     note = (
-        f"a webhook each {_BETWEEN * 1000:g} ms, a vendor who answers after {_ANSWERS_AFTER * 1000:g} ms and lets one "
-        "ask at a time: never more than one request under way and one after it, so a minute full of answers at most"
+        f"a webhook each {_BETWEEN * 1000:g} ms, a vendor that answers after {_ANSWERS_AFTER * 1000:g} ms, one "
+        "request at a time: at most one request is under way and one waits, however many webhooks come"
     )
     return _answer(f"{MANY:,} webhooks of one object, one by one", ours, needed, note)
 
 
 def _asked_meanwhile() -> tuple[int, int]:
-    door, told, done = _Slow(), [], threading.Event()
+    door, announced, done = _Slow(), [], threading.Event()
     options = {"resources": ["catalogs.goods"]}
     with (
         _database() as (database, folder),
@@ -236,7 +236,7 @@ def _asked_meanwhile() -> tuple[int, int]:
         def edit() -> None:
             for _ in range(MANY):
                 _edited(mirror)
-                told.append(time.monotonic())
+                announced.append(time.monotonic())
                 time.sleep(_BETWEEN)
             done.set()
 
@@ -250,7 +250,7 @@ def _asked_meanwhile() -> tuple[int, int]:
             raise AssertionError(f"the mirror is not equal: {different}")
     asked = sorted(door.begun)
     needed = sum(
-        any(earlier < at <= later for at in told) for earlier, later in zip([0.0, *asked], asked, strict=False)
+        any(earlier < at <= later for at in announced) for earlier, later in zip([0.0, *asked], asked, strict=False)
     )
     return len(asked), needed
 

@@ -1,4 +1,4 @@
-"""What durability costs a webhook: beside a route that keeps nothing, and beside one that people write by hand."""
+"""What durability costs a webhook, against a route that stores nothing and against a usual hand-written one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUESTION = "webhooks accepted a second, durable on PostgreSQL before the answer"
 
 TOTAL = 20_000
 BY_HAND = 4_000
-"""Requests to what takes many times as long for each: fewer say as much."""
+"""Requests to the hand-written route: each takes many times as long, so fewer measure as well."""
 
 MANY, FEW = 256, 32
 _WARMUP = 1024
@@ -71,7 +71,7 @@ def _answer(
         lambda: ours(connections),
         lambda: _rate(reference, connections, total=fewer),
         rounds=rounds,
-        told=f"{connections} connections, {against}",
+        label=f"{connections} connections, {against}",
     )
     packages = ("uvicorn", "httptools", "uvloop", "starlette", *(("celery", "redis") if "delay" in against else ()))
     return Answer(
@@ -118,7 +118,7 @@ def _rows(database: Database) -> int:
 
 @contextmanager
 def _receiver(database: Database) -> Iterator[int]:
-    """`erpmirror receiver`, with nobody who answers its rings."""
+    """`erpmirror receiver`, without workers: its wake-ups stay unanswered."""
     migration.migrate(database)
     url, broker, port = database.url.render_as_string(hide_password=False), services.need(services.REDIS), free_port()
     with tempfile.TemporaryDirectory() as folder:
@@ -147,8 +147,8 @@ def _served(name: str) -> Iterator[int]:
 
 
 def _listens(port: int) -> bool:
-    with socket.socket() as wire:
-        return wire.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _forget() -> None:

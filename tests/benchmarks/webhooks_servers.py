@@ -53,7 +53,7 @@ APPS = {
 
 
 class _Nothing(asyncio.Protocol):
-    """Answers every request that arrives in one piece, without a look at it: the load generator's own ceiling."""
+    """Answers every request that arrives in one piece, without parsing it: the load generator's own ceiling."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as it is called
         self._transport = transport

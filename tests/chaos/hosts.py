@@ -1,6 +1,6 @@
 """Several hosts on one machine: network namespaces with addresses and clocks of their own, joined by one bridge.
 
-They reach each other and the test at the bridge's address, and nobody else: they have no other route.
+They reach each other and the test at the bridge's address, and nothing else: they have no other route.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def _vacant() -> ipaddress.IPv4Network:
     routes = json.loads(_ip("-json", "-4", "route", "show", "table", "all"))
     known = [ipaddress.ip_network(route["dst"]) for route in routes if route["dst"] != "default"]
     networks = list(ipaddress.IPv4Network("10.64.0.0/10").subnets(new_prefix=24))
-    first = os.getpid() % len(networks)  # others look for one at the same time
-    in_turn = [*networks[first:], *networks[:first]]
-    return next(network for network in in_turn if not any(network.overlaps(each) for each in known))
+    first = os.getpid() % len(networks)  # other test processes choose one at the same time
+    candidates = [*networks[first:], *networks[:first]]
+    return next(network for network in candidates if not any(network.overlaps(each) for each in known))
 
 
 def _faketime() -> str:
-    """The library that shifts the clock of whoever loads it."""
+    """The library that shifts the wall clock of the process that loads it."""
     found = importlib.util.find_spec("libfaketime")
     if found is None or found.origin is None:
         missing("the package libfaketime is not installed")
@@ -90,7 +90,7 @@ class Host:
         return [_program(), "netns", "exec", self.name, *map(str, command)]
 
     def environment(self) -> dict[str, str]:
-        """What shifts the wall clock of a process and of all that it starts; waits last as long as ever."""
+        """Variables that shift the wall clock of a process and its children; the monotonic clock stays right."""
         if not self.clock:
             return {}
         return {
@@ -100,7 +100,7 @@ class Host:
         }
 
     def pids(self) -> list[int]:
-        """Whoever runs here."""
+        """The processes that run here."""
         return [int(pid) for pid in _ip("netns", "pids", self.name).split()]
 
     def stop(self) -> None:

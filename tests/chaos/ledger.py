@@ -18,7 +18,7 @@ PROPERTY = "chaos"
 class Line:
     """One fault.
 
-    `webhooks`, `edits`: under way while it struck. `lost`: webhooks that were answered 200 and not kept, and objects
+    `webhooks`, `edits`: under way during the fault. `lost`: webhooks that were answered 200 and not kept, and objects
     that differ in the end. `doubled`: webhooks kept more often than sent, and changes journaled more than once.
     `backwards`: rows that returned to an older state. `seconds`: the longest time to equality, once it was over.
     """
@@ -46,13 +46,13 @@ class Line:
 
 
 class Ledger:
-    """Where a test writes its lines, for whoever prints them."""
+    """Stores a test's lines in its report, from which the run prints the table."""
 
     def __init__(self, node: pytest.Item) -> None:
         self._node = node
 
     def write(self, line: Line) -> None:
-        """Keep the line, and hold it to the promise: nothing lost, nothing doubled, nothing backwards."""
+        """Store the line, then assert that nothing was lost, doubled or moved backwards."""
         self._node.user_properties.append((PROPERTY, asdict(line)))
         assert (0, 0, 0) == (line.lost, line.doubled, line.backwards), line
 

@@ -1,6 +1,6 @@
-"""A server's life in a test: it starts, answers, ends in good order or is killed, is paused, and starts again.
+"""Servers that a test starts, stops, kills, pauses and starts again.
 
-It keeps its port over every restart, and is gone with its processes and its data when its block ends.
+A server keeps its port over restarts. When its block ends, its processes and data are removed.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def missing(what: str) -> NoReturn:
 
 
 def program(name: str, *, folders: Iterable[Path] = ()) -> Path:
-    """Where the program lies: in one of the folders, else wherever the shell finds it."""
+    """The path of the program: in one of the folders, else on PATH."""
     found = next((folder / name for folder in folders if (folder / name).exists()), None) or shutil.which(name)
     return Path(found or missing(f"the program {name} is not installed"))
 
 
 def vacant_port(host: str) -> int:
-    """A port nobody uses, below those that the kernel gives to clients.
+    """An unused port, below those that the kernel gives to clients.
 
     While a server is away, no client's own end can take its port (nor can a client meet itself there).
     """
@@ -81,7 +81,7 @@ def freeze(pid: int) -> list[int]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; that nobody has asked for its last word yet is no matter."""
+    """Whether a process has ended; a zombie counts as ended."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -139,7 +139,7 @@ class Server(ABC):
             self._process = None
 
     def pause(self) -> None:
-        """SIGSTOP it and all its children: connections stay open, nobody answers."""
+        """SIGSTOP it and all its children: connections stay open, no request is answered."""
         if self._process is not None:
             freeze(self._process.pid)
 

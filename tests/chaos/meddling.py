@@ -1,4 +1,4 @@
-"""A door before a vendor's stand-in that spoils his answers: refused, late, torn, cut, or listings that lack rows."""
+"""A proxy before a sandbox that spoils its answers: refused, late, torn, cut, or listings that lack rows."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ALWAYS = 10**9
 
 _NARROWING = frozenset({"ts", "limit", "page", "show_inactive"})
-"""Parameters of listings. By any other somebody asks for one object, and that answer is proof; `modified_since` is not
-among them, because what Wisedat does not name there is looked for by the listing of everything."""
+"""Parameters of listings. A request with any other is for one object, and its answer is proof. `modified_since` is not
+among them: an object that Wisedat omits there is still found by the full listing."""
 
 _FEWEST = 2
 """A list of fewer rows may be an object that was asked for."""
@@ -46,7 +46,7 @@ class Asked:
         return self.packet.partition(" ")[0] in {"", "request"} and self.parameters <= _NARROWING
 
     @property
-    def is_reading(self) -> bool:
+    def is_full_sync(self) -> bool:
         """Whether everything is asked for, and not only what changed since."""
         return self.is_listing and "ts" not in self.parameters and "since" not in self.path.lower()
 
@@ -81,18 +81,18 @@ class Meddler:
     def play(
         self, trick: Callable[[Asked, Answer], Answer | None] | Answer, *, each: int = 1, most: int = ALWAYS
     ) -> None:
-        """From now on spoil `each` question so often, and no more than `most` in all. An `Answer` is given unasked."""
+        """From now on spoil `each` question so often, and no more than `most` in all. An `Answer` replaces them."""
         self.spoilt.clear()
         self._each, self._most = each, most
         self._trick = trick
 
     @property
     def full_syncs(self) -> int:
-        """How many answers that should have shown everything were spoilt."""
-        return sum(count for asked, count in self.spoilt.items() if asked.is_reading)
+        """How many spoilt answers were to full listings."""
+        return sum(count for asked, count in self.spoilt.items() if asked.is_full_sync)
 
-    def rest(self) -> None:
-        """No more."""
+    def stop(self) -> None:
+        """Spoil no more answers."""
         self._trick = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,7 +132,7 @@ def torn(_asked: Asked, answer: Answer) -> Answer:
 
 
 def a_minute_late(_asked: Asked, answer: Answer) -> Answer:
-    """Far longer than anybody waits."""
+    """Far longer than any timeout."""
     return replace(answer, late=60.0)
 
 
@@ -185,20 +185,20 @@ def _with_rows(asked: Asked, answer: Answer, change: Callable[[list[Any]], list[
         return None
     whole, name = listed
     rows = change(whole if name is None else whole[name])
-    shown: Any = rows if name is None else whole | {name: rows}
-    if "pagination" in shown:
-        shown["pagination"] = _last_page(shown["pagination"], len(rows))
-    return replace(answer, body=exact.dumps(shown).encode())
+    listing: Any = rows if name is None else whole | {name: rows}
+    if "pagination" in listing:
+        listing["pagination"] = _last_page(listing["pagination"], len(rows))
+    return replace(answer, body=exact.dumps(listing).encode())
 
 
-def _last_page(said: dict[str, Any], rows: int) -> dict[str, Any]:
-    """What a server says who believes that this page is the last."""
-    items = (said["page"] - 1) * said["limit"] + rows
-    return said | {"number_items": items, "number_pages": -(-items // said["limit"])}
+def _last_page(pagination: dict[str, Any], rows: int) -> dict[str, Any]:
+    """The pagination of a server for which this page is the last."""
+    items = (pagination["page"] - 1) * pagination["limit"] + rows
+    return pagination | {"number_items": items, "number_pages": -(-items // pagination["limit"])}
 
 
 def _rows(asked: Asked, answer: Answer) -> tuple[Any, str | None] | None:
-    """A listing's answer, decoded, and where in it its rows are (None: it is they); None for anything else."""
+    """A listing's answer, decoded, and the name of its rows (None: the body is the list); None for anything else."""
     if not asked.is_listing:
         return None
     whole = exact.loads(answer.body)
@@ -213,7 +213,7 @@ def _names(whole: Any) -> list[str | None]:
     return [name for name, value in whole.items() if isinstance(value, list) and name != "columns"]
 
 
-# The wire.
+# Requests and answers.
 
 
 def _asked(scope: Scope, body: bytes) -> Asked:
@@ -238,18 +238,18 @@ async def _read(receive: Receive) -> bytes:
 
 
 async def _answered(app: ASGIApp, scope: Scope, body: bytes, receive: Receive) -> Answer:
-    """The right answer, held whole."""
-    told: list[Message] = []
+    """The sandbox's own answer, buffered."""
+    messages: list[Message] = []
     asked = [{"type": "http.request", "body": body}]
 
     async def again() -> Message:
         return asked.pop() if asked else await receive()
 
     async def hold(message: Message) -> None:
-        told.append(message)
+        messages.append(message)
 
     await app(scope, again, hold)
-    begun, *pieces = told
+    begun, *pieces = messages
     headers = {name.decode().lower(): value.decode() for name, value in begun["headers"]}
     return Answer(begun["status"], b"".join(piece.get("body", b"") for piece in pieces), headers)
 
@@ -266,11 +266,11 @@ async def _give(answer: Answer, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body[: len(answer.body) // 2], "more_body": True})
     await asyncio.sleep(0.05)  # what was sent has left
     _reset(send)
-    await receive()  # until the server has noticed
+    await receive()  # until the server notices the reset
 
 
 async def _waited(seconds: float, receive: Receive) -> bool:
-    """Wait, but not for a caller who has left; whether he is still there."""
+    """Wait, but end when the caller disconnects; return whether it is still connected."""
     try:
         await asyncio.wait_for(receive(), seconds)
     except TimeoutError:
@@ -279,7 +279,7 @@ async def _waited(seconds: float, receive: Receive) -> bool:
 
 
 def _reset(send: Send) -> None:
-    """RST instead of an orderly end. ASGI has no word for that, so the server's own transport is asked."""
+    """Send RST instead of closing in order. ASGI has no message for that, so use the server's transport."""
     transport = send.__self__.transport  # type: ignore[attr-defined]
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()

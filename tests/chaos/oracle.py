@@ -27,13 +27,13 @@ def lost(mirror: Mirror, postbox: Postbox) -> int:
     """Webhooks answered 200 of which nothing is kept, and objects that differ from their vendor's."""
     unkept = postbox.accepted - packets(mirror.database)
     differing = sum(len(keys) for keys in mirror.differences().values())
-    return unkept.total() + differing + len(_set_aside(mirror.database))
+    return unkept.total() + differing + len(_parked(mirror.database))
 
 
 class Watch:
-    """Looks at the vendors' books while they are edited. `gone`: the objects that were seen to go.
+    """Observes the vendors' objects while they are edited. `gone`: the objects that disappeared.
 
-    No other may ever be called deleted. Registers' rows come and go, and documents are not the vendor's to delete.
+    No other may be journaled as deleted. Registers' rows come and go, and documents are not the vendor's to delete.
     """
 
     def __init__(self, mirror: Mirror) -> None:
@@ -47,15 +47,15 @@ class Watch:
             for name in mirror.sandboxes
         }
 
-    def look(self, name: str) -> None:
-        """What this vendor has no more, and had at the last look."""
+    def observe(self, name: str) -> None:
+        """Record the objects that this vendor had at the last observation and has no longer."""
         for resource in self._objects[name]:
             has = set(self._mirror.sandboxes[name].truth(resource))
             self.gone |= {(name, resource, key) for key in self._had.get((name, resource), set()) - has}
             self._had[name, resource] = has
 
-    def wronged(self) -> int:
-        """Objects that the journal calls deleted although their vendor had them all the time."""
+    def wrongly_deleted(self) -> int:
+        """The number of objects journaled as deleted although their vendor always had them."""
         watched = {(name, resource) for name, resources in self._objects.items() for resource in resources}
         deleted = {
             (entry.connection, entry.resource, entry.key)
@@ -66,22 +66,22 @@ class Watch:
 
 
 def doubled(mirror: Mirror, postbox: Postbox) -> int:
-    """Webhooks kept more often than they were sent, and entries that repeat the one before or leave a hole."""
+    """Webhooks kept more often than they were sent, and journal entries that repeat the one before or leave a gap."""
     surplus = packets(mirror.database) - postbox.sent
     entries = _entries(mirror.database)
     repeated: int = sum(_repeats(one, other) for one, other in _successive(entries))
-    holes: int = sum(other.id != one.id + 1 for one, other in pairwise(entries))
-    return surplus.total() + repeated + holes
+    gaps: int = sum(other.id != one.id + 1 for one, other in pairwise(entries))
+    return surplus.total() + repeated + gaps
 
 
 def backwards(mirror: Mirror, *, stamps_rise: bool = True) -> int:
-    """Entries older than the one before, and resources whose rows are not what the journal tells.
+    """Entries older than the one before, and resources whose rows are not what the replayed journal gives.
 
     `stamps_rise`: no vendor's clock was set back.
     """
     pairs = _successive(_entries(mirror.database))
     older = sum(_is_older(one, other, stamps_rise=stamps_rise) for one, other in pairs)
-    return older + sum(not _told(mirror, name) for name in mirror.sandboxes)
+    return older + sum(not _replays_to_rows(mirror, name) for name in mirror.sandboxes)
 
 
 def packets(database: Database) -> Counter[str]:
@@ -90,8 +90,8 @@ def packets(database: Database) -> Counter[str]:
         return Counter(tx.execute(sa.select(tables.webhooks.c.packet)).scalars())
 
 
-def _set_aside(database: Database) -> list[Entry]:
-    """Nothing here needs a person: what is parked was lost sight of."""
+def _parked(database: Database) -> list[Entry]:
+    """What is parked or held; no chaos test should leave any."""
     with database.read() as tx:
         keys = tx.execute(sa.select(tables.inbox).where(tables.inbox.c.state != "due")).all()
         whole = tx.execute(sa.select(tables.streams).where(tables.streams.c.state == "parked")).all()
@@ -133,7 +133,7 @@ def _version(raw: Any, *, stamps_rise: bool) -> Any:
     return raw.get("ts") if stamps_rise else None
 
 
-def _told(mirror: Mirror, name: str) -> bool:
+def _replays_to_rows(mirror: Mirror, name: str) -> bool:
     """Whether the journal, replayed, gives this connection's live rows."""
     context, database = mirror.context(name), mirror.database
     replayed: defaultdict[str, dict[str, Any]] = defaultdict(dict)
@@ -144,5 +144,5 @@ def _told(mirror: Mirror, name: str) -> bool:
     return all(alive(database, target) == _live(replayed[target.resource]) for target in targets)
 
 
-def _live(told: dict[str, Any]) -> dict[str, Any]:
-    return {key: after for key, after in told.items() if after is not None}
+def _live(replayed: dict[str, Any]) -> dict[str, Any]:
+    return {key: after for key, after in replayed.items() if after is not None}

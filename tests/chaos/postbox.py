@@ -1,4 +1,4 @@
-"""Between the vendor and the receivers: sends every webhook on, or as told, and remembers what became of it."""
+"""Between the vendor and the receivers: forwards, drops, doubles or holds each webhook, and records the answers."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Postbox:
     """`receivers`: the addresses of their hooks; each webhook goes to the next one.
 
     `sent`: packets by how often they were sent; `accepted`: by how often the answer was 200. `habit`: what becomes of
-    webhooks from now on; `struck`: how many were lost, doubled or held. `held`: those that wait for `release`.
+    webhooks from now on; `affected`: how many were lost, doubled or held. `held`: those that wait for `release`.
     """
 
     def __init__(self) -> None:
         self.habit = Habit.SEND
-        self.struck = 0
+        self.affected = 0
         self.held: list[str] = []
         self.sent: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
@@ -53,11 +53,11 @@ class Postbox:
         self._receivers = cycle(receivers)
 
     async def post(self, request: Request) -> Response:
-        """One webhook; the answer is the receiver's, 503 where it has none. Of what is lost or held nobody knows."""
+        """Answer as the receiver does, 503 without one. A lost or held webhook is answered 200 and not forwarded."""
         packet = request.query_params["packet"]
         with self._lock:
             habit = self.habit
-            self.struck += habit is not Habit.SEND
+            self.affected += habit is not Habit.SEND
             if habit is Habit.HOLD:
                 self.held.append(packet)
         if habit in {Habit.LOSE, Habit.HOLD}:

@@ -36,7 +36,7 @@ EVERYBODY = "host all all 0.0.0.0/0 trust\nhost all all ::/0 trust\n"
 
 @cache
 def _account() -> dict[str, Any]:
-    """As whom PostgreSQL runs, which refuses to be root; in the words of `subprocess`."""
+    """The account that PostgreSQL runs as, because it refuses root; as arguments of `subprocess`."""
     if os.geteuid() != 0:
         return {}
     known = {account.pw_name: account for account in pwd.getpwall()}
@@ -46,13 +46,13 @@ def _account() -> dict[str, Any]:
 
 def _postgresql(name: str) -> Path:
     config = shutil.which("pg_config")
-    told = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True).stdout if config else ""
+    bindir = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True).stdout if config else ""
     packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return program(name, folders=[Path(told.strip()), *packaged])
+    return program(name, folders=[Path(bindir.strip()), *packaged])
 
 
 def _let_through(folder: Path) -> None:
-    """Let PostgreSQL's account walk to its folder: pytest shuts the folders of its tests to others."""
+    """Let PostgreSQL's account walk to its folder: pytest creates its folders for the owner only."""
     if _account():
         for parent in (folder, *folder.parents):
             parent.chmod(parent.stat().st_mode | 0o011)
@@ -79,7 +79,7 @@ class PostgreSQL(Server):
     """PostgreSQL with an empty database, durable as in production."""
 
     name = "postgresql"
-    farewell = signal.SIGINT  # its "fast" end: who is connected is thrown out
+    farewell = signal.SIGINT  # "fast shutdown": connected clients are disconnected
 
     @property
     def address(self) -> sa.URL:
@@ -197,7 +197,7 @@ class RabbitMQ(Server):
             return True
 
     def empty(self) -> None:
-        """Purge every queue, whoever declared it; what a consumer has in hands stays there."""
+        """Purge every queue; messages that a consumer holds unacknowledged stay."""
         purge = "[rabbit_amqqueue:purge(Queue) || Queue <- rabbit_amqqueue:list()]."
         subprocess.run([_rabbitmq("rabbitmqctl"), "eval", purge], check=True, capture_output=True, env=self._own())
 

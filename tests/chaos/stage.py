@@ -1,4 +1,4 @@
-"""The stage: the whole product as processes, vendors who are edited all the time, and the blows that strike it."""
+"""The stage: the whole product as processes, vendors that are edited all the time, and the faults that hit it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -37,7 +36,7 @@ LOST, DOUBLED = 0.2, 0.2
 """Shares of Dilovod's webhooks."""
 
 TIMEOUT = 3
-"""Seconds. A request that its process did not survive keeps the gate for fifteen more."""
+"""Seconds. The lease of a killed process's request holds the gate for fifteen more."""
 
 VERBS = {"receiver": ("receiver",), "sync": SYNC, "more sync": SYNC, "full_sync": FULL_SYNC, "beat": ("beat",)}
 
@@ -46,7 +45,7 @@ VERBS = {"receiver": ("receiver",), "sync": SYNC, "more sync": SYNC, "full_sync"
 class Stage:
     """One installation, its vendors, and what happens to them.
 
-    `stamps_rise`: no vendor's clock was set back. `attended`: the connection whose parked work a person sends again.
+    `stamps_rise`: no vendor's clock was set back. `attended`: the connection whose parked work a person retries.
     """
 
     installation: Installation
@@ -66,13 +65,13 @@ class Stage:
     # Processes.
 
     def start(self) -> None:
-        """Everything runs, and the first load is in."""
+        """Start everything and wait for the first load."""
         self.revive()
         until(self.installation.answers, seconds=60, what=lambda: f"the receiver answers: {self.installation.logs()}")
         self.settle()
 
     def revive(self) -> None:
-        """What is not there, or dead, is started, as `erpmirror up` does."""
+        """Start every process that is missing or dead, as `erpmirror up` does."""
         for name, verb in self.verbs.items():
             process = self.running.get(name)
             if process is None or process.poll() is not None:
@@ -112,11 +111,11 @@ class Stage:
         signal_group(self.running[name], signal.SIGCONT)
 
     def leases_run_out(self) -> None:
-        """As if so much time had passed: whoever holds one is late, whoever died keeps nobody waiting."""
+        """Expire all leases: a holder that still runs loses its lease, and a dead one blocks no other."""
         database, revision, until_ = self.mirror.database, tables.leases.c.revision, tables.leases.c.until
         with database.begin() as tx:
             now = database.now(tx)
-            # Who is committing right now may be paused, too, and its row is locked.
+            # A process that is paused in its commit keeps its row locked.
             free = sa.select(revision).with_for_update(skip_locked=True)
             past = now - timedelta(seconds=1)
             tx.execute(sa.update(tables.leases).where(revision.in_(free)).values({until_: past}))
@@ -124,14 +123,14 @@ class Stage:
             asked = tables.inbox.c.state == "due"
             tx.execute(sa.update(tables.inbox).where(asked).values({tables.inbox.c.due_at: now}))
 
-    # Fault points.
+    # Failpoints.
 
     def arm(self, point: failpoints.Point, signal_name: str = "") -> None:
-        """Whoever reaches the point first is struck."""
+        """The first process to reach the point gets the signal (SIGKILL by default)."""
         self.armed.joinpath(point).write_text(signal_name)
 
-    def struck(self, point: failpoints.Point) -> bool:
-        """Whether somebody was."""
+    def was_hit(self, point: failpoints.Point) -> bool:
+        """Whether a process has reached the armed point."""
         return not self.armed.joinpath(point).exists()
 
     # What the vendors and the mirror do.
@@ -140,7 +139,7 @@ class Stage:
     def edits(self, *, pause: float = 0.05, at: Sequence[str] = ()) -> Iterator[Edits]:
         """Everyday edits at these vendors (none: at all) while the block runs."""
         for name in self.mirror.sandboxes:
-            self.watch.look(name)
+            self.watch.observe(name)
         edits = Edits(self, Random(self.random.random()), pause=pause, at=at or list(self.mirror.sandboxes))
         edits.start()
         try:
@@ -149,39 +148,39 @@ class Stage:
             edits.stop()
 
     def settle(self) -> float:
-        """The vendors are quiet: wait until nothing differs and nothing waits; the seconds that took."""
+        """Wait, without edits, until nothing differs and nothing is pending; return the seconds that took."""
         for sandbox in self.mirror.sandboxes.values():
             if hasattr(sandbox, "drain"):
                 sandbox.drain()
         began = time.monotonic()
-        until(self._is_equal, seconds=120, what=self.told, every=0.4)
+        until(self._is_equal, seconds=120, what=self.report, every=0.4)
         return time.monotonic() - began
 
     def _is_equal(self) -> bool:
-        self.revive()  # a worker whose child was killed may give itself up a moment later
-        if self.attended is not None and self.is_aside(self.attended):
-            self.send_again(self.attended)
+        self.revive()  # a worker whose child was killed may exit a moment later
+        if self.attended is not None and self.is_parked(self.attended):
+            self.retry_parked(self.attended)
         return equal(self.mirror)
 
-    def is_aside(self, connection: str) -> bool:
-        """Whether something of this connection waits for a person."""
+    def is_parked(self, connection: str) -> bool:
+        """Whether some work of this connection is parked."""
         with self.mirror.database.read() as tx:
             return bool(parked.rows(tx, connection=connection))
 
-    def send_again(self, connection: str) -> None:
-        """A person's decision."""
+    def retry_parked(self, connection: str) -> None:
+        """Retry all parked work of this connection, as a person decides."""
         retried = self.installation.start("parked", "retry", connection, "--yes")
         assert 0 == retried.wait(60)
 
-    def told(self) -> str:
+    def report(self) -> str:
         """Everything that a failing test should show."""
-        return f"{processes.waiting(self.mirror)}\n{self.installation.logs()[-8000:]}"
+        return f"{processes.unfinished(self.mirror)}\n{self.installation.logs()[-8000:]}"
 
     @contextmanager
     def fault(self, name: str, *, hurried: bool = False, pause: float = 0.05, at: Sequence[str] = ()) -> Iterator[Line]:
-        """Edits go on while the block strikes (it counts `times`); afterwards the promises are proven and written.
+        """Edit while the block injects the fault (it counts `times`), then check the promises and record the result.
 
-        `hurried`: the dead one's lease runs out at once, to save the time. `pause`, `at`: see `edits`.
+        `hurried`: a dead process's lease expires at once, to save the time. `pause`, `at`: see `edits`.
         """
         line, before = Line(name), self.postbox.sent.total()
         with self.edits(pause=pause, at=at) as edits:
@@ -192,35 +191,33 @@ class Stage:
         line.edits = edits.count
         try:
             line.seconds = self.settle()
-        finally:  # what is not equal after so long is lost, and belongs into the table, too
+        finally:  # what is not equal in time is lost, and belongs in the table, too
             line.webhooks = self.postbox.sent.total() - before
-            line.lost = oracle.lost(self.mirror, self.postbox) + self.watch.wronged()
+            line.lost = oracle.lost(self.mirror, self.postbox) + self.watch.wrongly_deleted()
             line.doubled = oracle.doubled(self.mirror, self.postbox)
             line.backwards = oracle.backwards(self.mirror, stamps_rise=self.stamps_rise)
             self.ledger.write(line)
 
 
 class Edits(threading.Thread):
-    """Everyday edits at some vendors, until told to stop."""
+    """Everyday edits at some vendors, until stopped."""
 
     def __init__(self, on: Stage, random: Random, *, pause: float, at: Sequence[str]) -> None:
         super().__init__(daemon=True)
         self._on, self._random, self._pause, self._at = on, random, pause, at
         self._over = threading.Event()
         self.count = 0
-        self.told: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Edit one of them after the other, as chance has it."""
+        """Edit vendors at random."""
         while not self._over.wait(self._pause):
             name = self._random.choice(self._at)
             self._on.mirror.sandboxes[name].edit(self._random)
-            self._on.watch.look(name)
-            self.told[name] += 1
+            self._on.watch.observe(name)
             self.count += 1
 
     def stop(self) -> None:
-        """No more."""
+        """Stop editing."""
         self._over.set()
         self.join(20)
 
@@ -240,8 +237,8 @@ def stage(
 ) -> Iterator[Stage]:
     """An installation with a postbox before its receiver; no process runs yet.
 
-    Deletions are not held: the mirror would rightly differ. `systems`: sandbox -> knobs. `doors`: what stands before a
-    sandbox (an app that wraps it). `options`: of all connections.
+    Deletions are not held, because the mirror would rightly differ. `systems`: sandbox -> options. `doors`: wrappers
+    around a sandbox's app. `options`: of all connections.
     """
     postbox = Postbox()
     with ExitStack() as stack:

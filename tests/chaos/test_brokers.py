@@ -1,4 +1,4 @@
-"""The broker away, hung, emptied, killed and started again: intake goes on, nothing is lost, and nobody stays deaf."""
+"""The broker down, hung, emptied, killed, started again: intake goes on, nothing is lost, all workers still consume."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATIENCE = 90
 """Seconds. Work resumes within a few of the broker's return; this is only a safety net."""
 
 AWAY = 6.0
-"""Seconds: longer than anybody waits for a broker that does not answer."""
+"""Seconds: longer than any timeout for a broker that does not answer."""
 
 WORKERS = ("sync", "more sync", "full_sync")
 
@@ -61,13 +61,13 @@ def play(tmp_path: Path, ledger: Ledger, random: Random) -> Iterator[Callable[[B
         yield lambda broker: stage(database, tmp_path, broker.address, ledger=ledger, random=random)
 
 
-def _answered(on: Stage) -> dict[str, datetime]:
-    """When a worker last answered each bell."""
+def _acknowledged(on: Stage) -> dict[str, datetime]:
+    """Queue -> when a worker last acknowledged a wake-up."""
     c = tables.wakeups.c
     latest = sa.func.max(c.answered_at).label("latest")
     with on.mirror.database.read() as tx:
-        rows = tx.execute(sa.select(c.waker, latest).group_by(c.waker))
-        return {row.waker: row.latest for row in rows if row.latest is not None}
+        rows = tx.execute(sa.select(c.queue, latest).group_by(c.queue))
+        return {row.queue: row.latest for row in rows if row.latest is not None}
 
 
 def _now(on: Stage) -> datetime:
@@ -75,17 +75,17 @@ def _now(on: Stage) -> datetime:
         return on.mirror.database.now(tx)
 
 
-def _works(on: Stage, *bells: str) -> None:
-    """Wait until workers answer what was rung from now on."""
+def _works(on: Stage, *queues: str) -> None:
+    """Wait until workers acknowledge wake-ups sent from now on."""
     began = _now(on)
     until(
-        lambda: all(_answered(on).get(waker, began) > began for waker in bells or ("sync", "full_sync")),
+        lambda: all(_acknowledged(on).get(queue, began) > began for queue in queues or ("sync", "full_sync")),
         seconds=PATIENCE,
-        what=lambda: f"work resumes: {_answered(on)} {on.told()}",
+        what=lambda: f"work resumes: {_acknowledged(on)} {on.report()}",
     )
 
 
-def _nobody_is_deaf(on: Stage) -> None:
+def _every_worker_consumes(on: Stage) -> None:
     """Each worker of the queue that has two does the work alone."""
     for other in ("sync", "more sync"):
         on.pause(other)
@@ -99,14 +99,14 @@ def _ready(on: Stage) -> dict[str, Any]:
 
 
 def _survived(on: Stage) -> None:
-    """Nobody died, every webhook was taken, and the log can be read."""
+    """No process died, every webhook was accepted, and the log has no traceback."""
     assert [] == [name for name, process in on.running.items() if process.poll() is not None], on.installation.logs()
     assert set(on.postbox.answers) <= {200}  # none at all where chance edited the other vendor only
     assert "Traceback" not in on.installation.logs()
 
 
-def _away(on: Stage, strike: Callable[[], None], mend: Callable[[], None]) -> None:
-    strike()
+def _away(on: Stage, inject: Callable[[], None], mend: Callable[[], None]) -> None:
+    inject()
     until(lambda: _ready(on)["broker"] != "ok", seconds=30, what="the receiver says that the broker is away")
     assert not _ready(on)["ok"]
     time.sleep(AWAY)
@@ -114,22 +114,22 @@ def _away(on: Stage, strike: Callable[[], None], mend: Callable[[], None]) -> No
     _works(on)
 
 
-def _blows(broker: Broker) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    blows = {"killed": (broker.kill, broker.start), "paused": (broker.pause, broker.resume)}
-    # Redis keeps nothing either way: to be stopped and to be killed are one to it.
-    return blows if isinstance(broker, Redis) else {"stopped": (broker.stop, broker.start), **blows}
+def _faults(broker: Broker) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    faults = {"killed": (broker.kill, broker.start), "paused": (broker.pause, broker.resume)}
+    # Redis stores nothing on disk here, so stopping and killing it are the same.
+    return faults if isinstance(broker, Redis) else {"stopped": (broker.stop, broker.start), **faults}
 
 
 def _stopped_in_a_task(on: Stage, point: Point) -> None:
-    """A worker's child stands still, its message not acknowledged."""
+    """Stop a worker's child in a task, with its message unacknowledged."""
     on.arm(point, "SIGSTOP")
-    until(lambda: on.struck(point), seconds=PATIENCE, what=lambda: f"{point} is reached: {on.told()}")
+    until(lambda: on.was_hit(point), seconds=PATIENCE, what=lambda: f"{point} is reached: {on.report()}")
 
 
 def _goes_away(on: Stage, broker: Broker) -> None:
-    for name, (strike, mend) in _blows(broker).items():
+    for name, (inject, mend) in _faults(broker).items():
         with on.fault(f"{broker.name} {name}", pause=0.2) as line:
-            _away(on, strike, mend)
+            _away(on, inject, mend)
             line.times = 1
     with on.fault(f"{broker.name} emptied", pause=0.2) as line:
         for line.times in range(1, 3):
@@ -167,13 +167,13 @@ def test_a_broker_that_goes_away_and_comes_back_loses_nothing(broker: Broker, pl
         on.start()
         _goes_away(on, broker)
         _goes_away_in_the_middle(on, broker)
-        _nobody_is_deaf(on)
+        _every_worker_consumes(on)
         _survived(on)
         assert (True, "ok", "ok") == tuple(_ready(on)[name] for name in ("ok", "broker", "workers"))
 
 
-class Impatient(RabbitMQ):
-    """It takes a message back whose task takes longer than a moment; a real one does after half an hour."""
+class ShortTimeoutRabbitMQ(RabbitMQ):
+    """Requeues a message that stays unacknowledged for five seconds; by default that is half an hour."""
 
     def prepare(self) -> None:
         super().prepare()
@@ -188,11 +188,11 @@ class Impatient(RabbitMQ):
 def test_a_task_that_takes_longer_than_rabbitmq_waits_ends_no_worker(
     tmp_path: Path, play: Callable[[Broker], Any]
 ) -> None:
-    with Impatient(tmp_path) as broker, play(broker) as on:
+    with ShortTimeoutRabbitMQ(tmp_path) as broker, play(broker) as on:
         on.start()
-        with on.fault("rabbitmq out of patience with a long task", pause=0.2) as line:
+        with on.fault("rabbitmq's consumer timeout during a long task", pause=0.2) as line:
             _stopped_in_a_task(on, Point.CHUNK_ARRIVED)
-            until(lambda: "timed out" in broker.log.read_text(), seconds=PATIENCE, what="RabbitMQ loses patience")
+            until(lambda: "timed out" in broker.log.read_text(), seconds=PATIENCE, what="the consumer timeout")
             _wake(on)
             line.times = 1
         _survived(on)
@@ -220,12 +220,14 @@ def _verb(on: Stage, *words: str) -> tuple[int, str]:
 
 def test_verbs_do_without_the_broker_and_say_so(broker: Broker, play: Callable[[Broker], Any]) -> None:
     with play(broker) as on:
-        # One refuses to be called, the other says nothing at all.
+        # A stopped Redis refuses connections, a paused RabbitMQ does not answer.
         broker.stop() if isinstance(broker, Redis) else broker.pause()
-        marked, told = _verb(on, "poll", "dilovod", "--no-wait")
-        assert (0, True, True) == (marked, "the broker cannot be reached" in told, "The work stays due" in told), told
-        shown, told = _verb(on, "status")
-        assert (0, True, True) == (shown, "the broker cannot be reached" in told, "catalogs.goods" in told), told
+        status, output = _verb(on, "poll", "dilovod", "--no-wait")
+        assert (0, True, True) == (status, "the broker cannot be reached" in output, "The work stays due" in output), (
+            output
+        )
+        status, output = _verb(on, "status")
+        assert (0, True, True) == (status, "the broker cannot be reached" in output, "catalogs.goods" in output), output
         assert 0 == _verb(on, "parked", "list")[0]
-        refused, told = _verb(on, "check")
-        assert (1, True) == (refused, "the broker cannot be reached" in told), told
+        status, output = _verb(on, "check")
+        assert (1, True) == (status, "the broker cannot be reached" in output), output

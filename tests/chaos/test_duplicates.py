@@ -47,10 +47,10 @@ def _two_of_everything(on: Stage) -> None:
     for name, resource in (("dilovod", "documents.saleOrder"), ("directo", "orders")):
         with on.fault("two receivers, four workers, two beats, two backfills") as line:
             backfills = [on.installation.start("backfill", name, resource) for _ in range(2)]
-            until(lambda: all(_ended(each) for each in backfills), seconds=120, what=on.told)  # noqa: B023 - this round's
+            until(lambda: all(_ended(each) for each in backfills), seconds=120, what=on.report)  # noqa: B023 - this round's
             time.sleep(1)
             line.times = 1
-        assert [0, 0] == [each.returncode for each in backfills], on.told()
+        assert [0, 0] == [each.returncode for each in backfills], on.report()
     assert 0 == on.mirror.sandboxes["dilovod"].overlaps
 
 
@@ -81,7 +81,9 @@ def _installed(kind: str, folder: Path) -> Iterator[tuple[Database, str]]:
         ),
     ],
 )
-def test_two_of_everything_are_one_to_the_vendor(tmp_path: Path, ledger: Ledger, random: Random, kind: str) -> None:
+def test_two_of_everything_are_one_client_to_the_vendor(
+    tmp_path: Path, ledger: Ledger, random: Random, kind: str
+) -> None:
     with (
         _installed(kind, tmp_path) as (database, broker),
         stage(database, tmp_path, broker, ledger=ledger, random=random) as on,
@@ -90,7 +92,7 @@ def test_two_of_everything_are_one_to_the_vendor(tmp_path: Path, ledger: Ledger,
 
 
 class Counted:
-    """Before a sandbox: when each request arrived."""
+    """Wraps a sandbox and records when each request arrived."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -103,7 +105,7 @@ class Counted:
         await self._app(scope, receive, send)
 
     def most_in_a_minute(self) -> int:
-        """In any sliding one."""
+        """The most requests in any sliding minute."""
         minute = timedelta(minutes=1).total_seconds()
         return max(sum(begin <= each < begin + minute for each in self.arrived) for begin in self.arrived)
 
@@ -135,7 +137,7 @@ def test_limits_per_minute_hold_in_every_sliding_minute(tmp_path: Path, ledger: 
         on.verbs = TWICE
         on.revive()
         # Everything is always due: the pace alone decides.
-        until(lambda: _seconds(counted[0]) > 70, seconds=150, what=on.told)
+        until(lambda: _seconds(counted[0]) > 70, seconds=150, what=on.report)
         with on.fault("more work than the vendor's limit allows") as line:
             line.times = 1
         assert limit // 2 < counted[0].most_in_a_minute() <= limit

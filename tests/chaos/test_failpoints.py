@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models.failpoints import Point
-from tests import processes
+from tests import layers, processes
 from tests.chaos.stage import Stage, stage
 from tests.processes import until
-from tests.test_layers import MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,20 +19,22 @@ if TYPE_CHECKING:
 
     from tests.chaos.ledger import Ledger
 
+ROOT = Path(__file__).parent.parent.parent
+
 _DOCUMENTS = [point for point in Point if point.startswith(("document", "file"))]
 _SELDOM = [Point.COLUMNS_ADDED, Point.COLUMNS_COMMITTED, Point.SESSION_KEPT]
 WAYS = {
-    "a webhook's way": ("notices-", "ring-"),
-    "a key's way": ("slot-", "fetched", "row-", "key-"),
+    "a webhook's way": ("webhooks-", "wakeup-"),
+    "a key's way": ("lease-", "fetched", "row-", "key-"),
     "its rows and parts": ("rows-", "parts-"),
-    "a listing's way": ("reading-", "chunk-"),
+    "a listing's way": ("listing-", "chunk-"),
 }
-"""Way -> how the names of its steps begin. (What the spool adds is struck where the database is away.)"""
+"""Way -> how the names of its steps begin. (The spool's are reached in the tests that take the database down.)"""
 
 
-def test_every_point_is_reached_somewhere() -> None:
+def test_every_failpoint_is_hit_somewhere_in_the_code() -> None:
     reached = set()
-    for path in MODULES.values():
+    for path in layers.Tree(ROOT).modules.values():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Point":
                 reached.add(node.attr)
@@ -49,15 +50,15 @@ def _killed_at_each(on: Stage, way: str, points: Sequence[Point]) -> None:
 
 def _killed_at(on: Stage, point: Point) -> None:
     on.arm(point)
-    _await_strike(on, point)
+    _await_hit(on, point)
 
 
-def _await_strike(on: Stage, point: Point) -> None:
+def _await_hit(on: Stage, point: Point) -> None:
     def passed() -> bool:
-        on.revive()  # all the while: whoever takes the point's file dies a moment later
-        return on.struck(point)
+        on.revive()  # in each round: the process that takes the point's file dies a moment later
+        return on.was_hit(point)
 
-    until(passed, seconds=150, what=lambda: f"{point} is reached: {on.told()}")
+    until(passed, seconds=150, what=lambda: f"{point} is reached: {on.report()}")
     on.revive()
     on.leases_run_out()
 
@@ -77,14 +78,14 @@ def test_killed_at_each_everyday_step_nothing_is_lost(tmp_path: Path, ledger: Le
             _killed_at_each(on, way, [point for point in Point if point.startswith(begins)])
 
 
-def test_no_step_is_left_out() -> None:
-    struck = [point for begins in WAYS.values() for point in Point if point.startswith(begins)]
+def test_every_failpoint_is_in_a_chaos_test() -> None:
+    hit = [point for begins in WAYS.values() for point in Point if point.startswith(begins)]
     spooled = [point for point in Point if point.startswith("spool-")]
-    assert sorted(Point) == sorted([*struck, *spooled, *_SELDOM, *_DOCUMENTS])
+    assert sorted(Point) == sorted([*hit, *spooled, *_SELDOM, *_DOCUMENTS])
 
 
 _UNCERTAIN = {Point.DOCUMENT_SENDING, Point.DOCUMENT_INTERPRETED, Point.DOCUMENT_JOURNALED}
-"""Whoever finds such a document cannot know whether it arrived, and leaves it to a person."""
+"""After these it is unknown whether the document arrived, so it is parked."""
 
 
 @pytest.mark.chaos
@@ -94,7 +95,7 @@ _UNCERTAIN = {Point.DOCUMENT_SENDING, Point.DOCUMENT_INTERPRETED, Point.DOCUMENT
 def test_killed_while_columns_are_added_and_after_a_login_nothing_is_lost(
     tmp_path: Path, ledger: Ledger, random: Random
 ) -> None:
-    # What changed within Wisedat's overlap is fetched at every tick.
+    # What changed within Wisedat's overlap is fetched at every poll.
     systems: dict[str, dict[str, Any]] = {"wisedat": {"seed": 4, "options": {"overlap": "10s"}}, "dilovod": {"seed": 4}}
     with (
         processes.own_postgresql() as database,
@@ -106,7 +107,7 @@ def test_killed_while_columns_are_added_and_after_a_login_nothing_is_lost(
         on.revive()
         with on.fault("killed while columns are added, and after a login", hurried=True) as line:
             for point in _SELDOM:
-                _await_strike(on, point)
+                _await_hit(on, point)
                 line.times += 1
 
 
@@ -120,12 +121,12 @@ def test_killed_at_each_step_of_a_document_nothing_is_lost(tmp_path: Path, ledge
         processes.own_redis() as broker,
         stage(database, tmp_path, broker, ledger=ledger, random=random, systems={"interpreter": {"seed": 4}}) as on,
     ):
-        on.attended = "interpreter"  # the hurry ends the lease of whoever is sending then, too
+        on.attended = "interpreter"  # expiring all leases also expires that of a running upload
         on.start()
         with on.fault("killed at each step of a document's way", hurried=True, pause=0.3) as line:
             for point in _DOCUMENTS:
                 _killed_at(on, point)
                 if point in _UNCERTAIN:
-                    until(lambda: on.is_aside("interpreter"), seconds=150, what=lambda: f"it is parked: {on.told()}")
-                    on.send_again("interpreter")
+                    until(lambda: on.is_parked("interpreter"), seconds=150, what=lambda: f"it is parked: {on.report()}")
+                    on.retry_parked("interpreter")
                 line.times += 1

@@ -17,7 +17,7 @@ import pytest
 
 from tests.chaos import lifecycle
 from tests.chaos.hosts import Host, Hosts, _ip
-from tests.processes import Line, until
+from tests.processes import TcpProxy, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ print(*(waited(each) for each in asleep), sep="\\n")
 
 @contextmanager
 def greeter(address: str) -> Iterator[str]:
-    """The port of a service there that greets whoever comes."""
+    """The port of a service there that greets every caller."""
     with socket.create_server((address, 0)) as listener:
         threading.Thread(target=greet, args=[listener], daemon=True).start()
         yield str(listener.getsockname()[1])
@@ -86,7 +86,7 @@ def hosts() -> Iterator[Hosts]:
         yield made
 
 
-def told(host: Host, script: str, *words: str) -> list[str]:
+def output_of(host: Host, script: str, *words: str) -> list[str]:
     command, environment = host.command([sys.executable, "-c", script, *words]), os.environ | host.environment()
     return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.splitlines()
 
@@ -101,45 +101,47 @@ def ours() -> list[str]:
 def test_hosts_reach_each_other_and_the_test_until_one_is_cut_off(hosts: Hosts) -> None:
     with greeter(hosts.address) as port:
         assert [["hello to " + host.address] for host in hosts] == [
-            told(host, ASK, hosts.address, port) for host in hosts
+            output_of(host, ASK, hosts.address, port) for host in hosts
         ]
         hosts.cut(hosts[0])
-        assert [["away"], ["hello to " + hosts[1].address]] == [told(host, ASK, hosts.address, port) for host in hosts]
+        assert [["away"], ["hello to " + hosts[1].address]] == [
+            output_of(host, ASK, hosts.address, port) for host in hosts
+        ]
         hosts.mend(hosts[0])
-        assert ["hello to " + hosts[0].address] == told(hosts[0], ASK, hosts.address, port)
+        assert ["hello to " + hosts[0].address] == output_of(hosts[0], ASK, hosts.address, port)
 
 
-def test_a_host_has_no_way_to_anybody_else(hosts: Hosts) -> None:
+def test_a_host_has_no_route_to_anything_else(hosts: Hosts) -> None:
     routes = [line.split() for line in _ip("-n", hosts[0].name, "route").splitlines()]
     assert [["dev", "eth0"]] == [words[1:3] for words in routes]
     with greeter("127.0.0.1") as port:
-        assert ["away"] == told(hosts[0], ASK, "127.0.0.1", port)
+        assert ["away"] == output_of(hosts[0], ASK, "127.0.0.1", port)
 
 
-def test_a_line_brings_a_loopback_service_to_the_hosts(hosts: Hosts) -> None:
-    with greeter("127.0.0.1") as port, Line(f"tcp://127.0.0.1:{port}", host=hosts.address) as line:
+def test_a_forwarder_brings_a_loopback_service_to_the_hosts(hosts: Hosts) -> None:
+    with greeter("127.0.0.1") as port, TcpProxy(f"tcp://127.0.0.1:{port}", host=hosts.address) as line:
         there = line.address.rpartition(":")[2]
-        assert ["hello to " + hosts[0].address] == told(hosts[0], ASK, hosts.address, there)
+        assert ["hello to " + hosts[0].address] == output_of(hosts[0], ASK, hosts.address, there)
         line.cut()
-        assert ["away"] == told(hosts[0], ASK, hosts.address, there)
+        assert ["away"] == output_of(hosts[0], ASK, hosts.address, there)
         line.mend()
-        assert ["hello to " + hosts[0].address] == told(hosts[0], ASK, hosts.address, there)
+        assert ["hello to " + hosts[0].address] == output_of(hosts[0], ASK, hosts.address, there)
 
 
-SHIFTS = [timedelta(hours=1), timedelta(hours=-1), timedelta(seconds=-7.5)]
+OFFSETS = [timedelta(hours=1), timedelta(hours=-1), timedelta(seconds=-7.5)]
 
 
-@pytest.mark.parametrize("session", SHIFTS, ids=str)
-def test_a_hosts_clock_is_apart_in_all_its_processes_and_waits_last_as_long_as_ever(
-    hosts: Hosts, session: timedelta
+@pytest.mark.parametrize("offset", OFFSETS, ids=str)
+def test_a_hosts_clock_is_apart_in_all_its_processes_and_its_waits_are_as_long_as_elsewhere(
+    hosts: Hosts, offset: timedelta
 ) -> None:
-    hosts[0].clock = session
-    for host, expected in ((hosts[0], session.total_seconds()), (hosts[1], 0.0)):
+    hosts[0].clock = offset
+    for host, expected in ((hosts[0], offset.total_seconds()), (hosts[1], 0.0)):
         before = time.time()
-        walls = [int(wall) - expected for wall in told(host, CLOCKS)]
+        walls = [int(wall) - expected for wall in output_of(host, CLOCKS)]
         assert 3 == len(walls)
         assert before - 1 <= min(walls) <= max(walls) <= time.time() + 1
-    waits = [float(wait) for wait in told(hosts[0], WAITS)]
+    waits = [float(wait) for wait in output_of(hosts[0], WAITS)]
     assert 6 == len(waits)
     assert min(waits) > 0.25
 

@@ -14,7 +14,7 @@ import pytest
 from tests import processes
 from tests.chaos.hosts import Host, Hosts
 from tests.chaos.stage import Stage, stage
-from tests.processes import FULL_SYNC, SYNC, Line, free_port
+from tests.processes import FULL_SYNC, SYNC, TcpProxy, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def _reachable(on: Stage, hosts: Hosts) -> Iterator[Path]:
     services = [settings.database.url, settings.broker.url, *(each.url for each in settings.connections.values())]
     with ExitStack() as stack:
         for address in services:
-            line = stack.enter_context(Line(address, host=hosts.address))
+            line = stack.enter_context(TcpProxy(address, host=hosts.address))
             text = text.replace(_place(address), _place(line.address))
         file = on.installation.file.with_name("hosts.toml")
         file.write_text(text.replace('"127.0.0.1"', f'"{hosts.address}"'), encoding="utf-8")

@@ -25,23 +25,27 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 
-def _strike(on: Stage, name: str, blow: Callable[[], object], *, times: int) -> None:
-    """The same blow several times, each at a moment that chance decides; what dies of it is started again."""
+def _inject(on: Stage, name: str, fault: Callable[[], object], *, times: int) -> None:
+    """Inject a fault several times at random moments, starting again what dies of it."""
     with on.fault(name, hurried=True) as line:
         for _ in range(times):
             time.sleep(0.2 + on.random.random())
-            blow()
+            fault()
             on.revive()
             on.leases_run_out()
             line.times += 1
 
 
+_TITLES = {"receiver": "receiver", "sync": "sync workers", "full_sync": "full_sync workers", "beat": "beat"}
+"""Process -> its name in the table."""
+
+
 def _killed(on: Stage, *, times: int) -> None:
-    for name in ("receiver", "sync", "full_sync", "beat"):
-        _strike(on, f"{name} killed", partial(on.kill, name), times=times)
-    _strike(on, "worker's parent killed, its children left", on.kill_a_parent, times=times)
-    _strike(on, "worker's child killed", on.kill_a_child, times=times)
-    _strike(on, "everything killed at once", on.kill_everything, times=1)
+    for name, title in _TITLES.items():
+        _inject(on, f"{title} killed", partial(on.kill, name), times=times)
+    _inject(on, "worker's parent killed, its children left", on.kill_a_parent, times=times)
+    _inject(on, "worker's child killed", on.kill_a_child, times=times)
+    _inject(on, "everything killed at once", on.kill_everything, times=1)
 
 
 @pytest.mark.redis
@@ -57,7 +61,7 @@ def test_killed_at_any_moment_and_paused_past_a_lease_on_postgresql_and_redis(
             for point in (Point.FETCHED, Point.ROW_PREPARED, Point.CHUNK_ARRIVED):
                 _paused_with_an_answer_in_hand(on, point)
             _killed(on, times=2)
-            _strike(on, "database connections terminated", lambda: _terminate(database, tmp_path.name), times=3)
+            _inject(on, "database connections terminated", lambda: _terminate(database, tmp_path.name), times=3)
 
 
 def _terminate(database: Database, name: str) -> None:
@@ -84,21 +88,23 @@ def test_killed_at_any_moment_on_postgresql_and_rabbitmq(tmp_path: Path, ledger:
         stage(database, tmp_path, processes.emptied_rabbitmq(), ledger=ledger, random=random) as on,
     ):
         on.start()
-        _strike(on, "sync killed", lambda: on.kill("sync"), times=2)
-        _strike(on, "worker's child killed", on.kill_a_child, times=3)
-        _strike(on, "everything killed at once", on.kill_everything, times=1)
+        _inject(on, "sync workers killed", lambda: on.kill("sync"), times=2)
+        _inject(on, "worker's child killed", on.kill_a_child, times=3)
+        _inject(on, "everything killed at once", on.kill_everything, times=1)
 
 
 def _paused_with_an_answer_in_hand(on: Stage, point: Point) -> None:
     late = on.installation.logs().count("lease lost")
     with on.fault("paused past its lease, with an answer in hand") as line:
         on.arm(point, "SIGSTOP")
-        until(lambda: on.struck(point), seconds=150, what=lambda: f"{point} is reached: {on.told()}")
+        until(lambda: on.was_hit(point), seconds=150, what=lambda: f"{point} is reached: {on.report()}")
         on.leases_run_out()
         time.sleep(1)  # the others take over, and the objects change
         line.times = 1
     for name in on.verbs:
         on.resume(name)
-    until(lambda: on.installation.logs().count("lease lost") > late, seconds=30, what="the sleeper notices")
+    until(
+        lambda: on.installation.logs().count("lease lost") > late, seconds=30, what="the paused worker loses its lease"
+    )
     with on.fault("woken after its lease was taken over") as line:
         line.times = 1

@@ -13,7 +13,7 @@ from kombu.connection import Connection
 
 from tests.chaos import lifecycle
 from tests.chaos.servers import PostgreSQL, RabbitMQ, Redis
-from tests.processes import Line
+from tests.processes import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def client(server: Redis, **options: Any) -> redis.Redis:
 
 
 def memory(maker: int) -> list[str]:
-    """The pieces of shared memory that this process made, and nobody would clear away."""
+    """The shared memory segments that this process made and that would stay."""
     pieces = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
     return [piece[1] for piece in pieces if piece[4] == str(maker)]
 
@@ -122,7 +122,7 @@ def test_rabbitmq_keeps_what_it_confirmed_until_it_is_emptied(tmp_path: Path) ->
         address = server.address
         for end in (server.stop, server.kill):
             with queue(server) as accepted:
-                accepted.put("a letter")
+                accepted.put("a message")
             end()
             assert not server.answers()
             server.start()
@@ -134,10 +134,10 @@ def test_rabbitmq_keeps_what_it_confirmed_until_it_is_emptied(tmp_path: Path) ->
 
 
 @pytest.mark.redis
-def test_a_line_serves_again_when_its_server_is_back(tmp_path: Path) -> None:
+def test_a_proxy_serves_again_when_its_server_is_back(tmp_path: Path) -> None:
     with (
         Redis(tmp_path) as server,
-        Line(server.address) as line,
+        TcpProxy(server.address) as line,
         redis.Redis.from_url(line.address, retry=None) as caller,
     ):
         assert caller.ping()

@@ -1,4 +1,4 @@
-"""Vendors who lose, refuse, delay, tear and forget: whatever they answer, no live row is deleted and no change lost."""
+"""Vendors that lose, refuse, delay, cut and forget: whatever they answer, no live row is deleted and no change lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RESOURCES = {
 """Of each kind of resource one or two: with point reads and without, paged and not, registers."""
 
 SLOWER = {"every": "2s", "full_every": "6s", "reconcile_every": "4s"}
-"""Four vendors take four times as long as one. (What changed within Wisedat's overlap is fetched at every tick.)"""
+"""Four vendors take four times as long as one. (What changed within Wisedat's overlap is fetched at every poll.)"""
 
 PAUSE = 0.2
 """Seconds between two edits."""
@@ -60,7 +60,7 @@ class Clock:
 
 
 def four(**knobs: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The vendors who are asked, each with its knobs."""
+    """The four vendors that are polled, each with its options."""
     found: dict[str, dict[str, Any]] = {}
     for name, resources in RESOURCES.items():
         known = discovery.systems()[name].options.model_fields
@@ -75,7 +75,7 @@ def four(**knobs: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def vendors(
     database: Database, folder: Path, broker: str, *, systems: dict[str, dict[str, Any]], **how: Any
 ) -> Iterator[tuple[Stage, dict[str, Meddler]]]:
-    """A stage that runs, and who stands before each vendor."""
+    """A running stage, and the meddler before each vendor."""
     meddlers = {name: Meddler() for name in systems}
     doors: dict[str, Callable[[Any], Any]] = {name: meddler.before for name, meddler in meddlers.items()}
     with stage(database, folder, broker, systems=systems, doors=doors, **how) as on:
@@ -91,7 +91,7 @@ def play(on: Stage, meddlers: dict[str, Meddler], name: str, trick: Trick, *, mo
 
 
 def play_once(on: Stage, meddlers: dict[str, Meddler], name: str, trick: Trick) -> None:
-    """Spoil each listing once, and of each vendor three at least that should have shown everything."""
+    """Spoil each listing once, and of each vendor at least three full listings."""
     with on.fault(name, pause=PAUSE) as line, _played(meddlers, trick, line, each=1):
         _wait(on, meddlers, lambda meddler: meddler.full_syncs >= 3)
 
@@ -104,69 +104,69 @@ def _played(
         meddler.play(trick, each=each, most=most)
     yield
     for meddler in meddlers.values():
-        meddler.rest()
+        meddler.stop()
         line.times += meddler.spoilt.total()
 
 
 def _wait(on: Stage, meddlers: dict[str, Meddler], has_enough: Callable[[Meddler], bool]) -> None:
-    def told() -> str:
-        return f"{ {name: meddler.spoilt for name, meddler in meddlers.items()} } {on.told()}"
+    def report() -> str:
+        return f"{ {name: meddler.spoilt for name, meddler in meddlers.items()} } {on.report()}"
 
-    until(lambda: all(map(has_enough, meddlers.values())), seconds=200, what=told)
+    until(lambda: all(map(has_enough, meddlers.values())), seconds=200, what=report)
 
 
-def _blows(on: Stage, name: str, *blows: Callable[[], object]) -> None:
+def _faults(on: Stage, name: str, *faults: Callable[[], object]) -> None:
     with on.fault(name, pause=PAUSE) as line:
-        for blow in blows:
+        for fault in faults:
             time.sleep(0.3 + on.random.random() / 2)
-            blow()
+            fault()
             line.times += 1
 
 
 # Webhooks.
 
 
-def _treated(on: Stage, line: Line, habit: Habit, *, least: int) -> None:
-    """So many webhooks are treated in this way."""
-    before = on.postbox.struck
+def _apply_habit(on: Stage, line: Line, habit: Habit, *, least: int) -> None:
+    """Treat at least so many webhooks in this way."""
+    before = on.postbox.affected
     on.postbox.habit = habit
-    until(lambda: on.postbox.struck - before >= least, seconds=120, what=on.told)
+    until(lambda: on.postbox.affected - before >= least, seconds=120, what=on.report)
     on.postbox.habit = Habit.SEND
-    line.times += on.postbox.struck - before
+    line.times += on.postbox.affected - before
 
 
-def _webhooks_go_astray(on: Stage) -> None:
+def _spoil_webhooks(on: Stage) -> None:
     at = ("dilovod",)
     with on.fault("webhooks dropped", at=at) as line:
-        _treated(on, line, Habit.LOSE, least=15)
+        _apply_habit(on, line, Habit.LOSE, least=15)
     with on.fault("webhooks doubled", at=at) as line:
-        _treated(on, line, Habit.DOUBLE, least=15)
-    with on.fault("webhooks delayed beyond the sweep", at=at) as line:
-        _treated(on, line, Habit.HOLD, least=15)
+        _apply_habit(on, line, Habit.DOUBLE, least=15)
+    with on.fault("webhooks delayed beyond the reconciliation", at=at) as line:
+        _apply_habit(on, line, Habit.HOLD, least=15)
         time.sleep(3)
         on.postbox.release()
     with on.fault("webhooks reordered", at=at) as line:
         for _ in range(3):
-            _treated(on, line, Habit.HOLD, least=6)
+            _apply_habit(on, line, Habit.HOLD, least=6)
             on.postbox.release(on.random)
 
 
 # Answers and logins.
 
 
-def _answers_go_astray(on: Stage, meddlers: dict[str, Meddler]) -> None:
+def _spoil_answers(on: Stage, meddlers: dict[str, Meddler]) -> None:
     play(on, meddlers, "429", meddling.BUSY, most=3)
     play(on, meddlers, "503", meddling.BROKEN, most=2)
     play(on, meddlers, "reset in the middle of a body", meddling.torn, most=3)
     play(on, meddlers, "an answer takes a minute", meddling.a_minute_late, most=2)
 
 
-def _documents_go_astray(on: Stage, meddler: Meddler) -> None:
+def _spoil_documents(on: Stage, meddler: Meddler) -> None:
     play(on, {"interpreter": meddler}, "429 for a document", meddling.BUSY, most=3)
     with on.fault("reset in the middle of a document's answer", pause=PAUSE, at=("interpreter",)) as line:
         meddler.play(meddling.torn)
-        until(lambda: _parked(on.mirror.database) == {"interpreter"}, seconds=60, what=on.told)
-        meddler.rest()
+        until(lambda: _parked(on.mirror.database) == {"interpreter"}, seconds=60, what=on.report)
+        meddler.stop()
         line.times = meddler.spoilt.total()
         on.attended = "interpreter"
 
@@ -179,14 +179,14 @@ def _parked(database: Database) -> set[str]:
 
 def _logins_end(on: Stage) -> None:
     wisedat, easyflor = on.mirror.sandboxes["wisedat"], on.mirror.sandboxes["easyflor"]
-    _blows(on, "sessions killed", *[wisedat.expire, easyflor.expire, easyflor.log_in_elsewhere] * 3)
+    _faults(on, "sessions killed", *[wisedat.expire, easyflor.expire, easyflor.log_in_elsewhere] * 3)
     between = partial(wisedat.meanwhile.append, lambda _: wisedat.rotate())
-    _blows(on, "key rotated", *[wisedat.rotate, partial(wisedat.restart, starting=2), between] * 2)
+    _faults(on, "key rotated", *[wisedat.rotate, partial(wisedat.restart, starting=2), between] * 2)
 
 
 @pytest.mark.redis
 @pytest.mark.postgresql
-def test_whatever_becomes_of_webhooks_and_documents_nothing_is_lost(
+def test_lost_doubled_and_late_webhooks_and_torn_document_answers_lose_nothing(
     tmp_path: Path, ledger: Ledger, random: Random
 ) -> None:
     systems: dict[str, dict[str, Any]] = {"dilovod": {"seed": 4}, "interpreter": {"inbox": tmp_path / "incoming"}}
@@ -195,13 +195,13 @@ def test_whatever_becomes_of_webhooks_and_documents_nothing_is_lost(
         processes.own_redis() as broker,
         vendors(database, tmp_path, broker, systems=systems, ledger=ledger, random=random) as (on, meddlers),
     ):
-        _webhooks_go_astray(on)
-        _documents_go_astray(on, meddlers["interpreter"])
+        _spoil_webhooks(on)
+        _spoil_documents(on, meddlers["interpreter"])
 
 
 @pytest.mark.redis
 @pytest.mark.postgresql
-def test_whatever_becomes_of_answers_and_logins_nothing_is_lost(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+def test_spoilt_answers_and_ended_sessions_lose_nothing(tmp_path: Path, ledger: Ledger, random: Random) -> None:
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
@@ -209,7 +209,7 @@ def test_whatever_becomes_of_answers_and_logins_nothing_is_lost(tmp_path: Path, 
             database, tmp_path, broker, systems=four(easyflor={"auth": "cookie"}), ledger=ledger, random=random
         ) as (on, meddlers),
     ):
-        _answers_go_astray(on, meddlers)
+        _spoil_answers(on, meddlers)
         _logins_end(on)
 
 
@@ -228,12 +228,12 @@ def _listings_lack_rows(on: Stage, meddlers: dict[str, Meddler]) -> None:
 def _rows_move(on: Stage) -> None:
     wisedat = on.mirror.sandboxes["wisedat"]
     wisedat.largest_page, wisedat.latest_first = 5, True
-    _blows(on, "rows move between pages", *[partial(wisedat.meanwhile.append, wisedat.books.save_the_last)] * 8)
+    _faults(on, "rows move between pages", *[partial(wisedat.meanwhile.append, wisedat.books.save_the_last)] * 8)
 
 
 HOUR = timedelta(hours=1)
 DATED = ("directo", "wisedat", "easyflor")
-"""Who is asked for what changed since a moment of his own clock."""
+"""Vendors that are asked for changes since a moment of their own clock."""
 
 
 def _clock_is(on: Stage, name: str, clock: Clock, off: timedelta) -> None:
@@ -245,7 +245,7 @@ def _clock_is(on: Stage, name: str, clock: Clock, off: timedelta) -> None:
         until(
             lambda: all(len(each) >= least for each, least in zip(asked, enough, strict=True)),
             seconds=120,
-            what=on.told,
+            what=on.report,
         )
         line.times = 1
 
@@ -255,7 +255,7 @@ def _clocks_go_wrong(on: Stage, meddlers: dict[str, Meddler], clock: Clock) -> N
     _clock_is(on, "clock an hour behind", clock, -HOUR)
     _clock_is(on, "clock an hour ahead", clock, HOUR)
     _clock_is(on, "clock set back by an hour", clock, timedelta())
-    # Wisedat's objects bear no stamp that could be held against his clock: he is believed.
+    # Wisedat's objects have no stamp to compare with its clock, so its clock is trusted.
     dated = {name: meddlers[name] for name in ("directo", "easyflor")}
     play(on, dated, "Date an hour ahead of the stamps", meddling.shifted(HOUR), most=20)
     play(on, dated, "Date an hour behind the stamps", meddling.shifted(-HOUR), most=20)
@@ -263,7 +263,7 @@ def _clocks_go_wrong(on: Stage, meddlers: dict[str, Meddler], clock: Clock) -> N
 
 @pytest.mark.redis
 @pytest.mark.postgresql
-def test_whatever_listings_say_no_live_row_is_deleted(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+def test_incomplete_listings_delete_no_live_row(tmp_path: Path, ledger: Ledger, random: Random) -> None:
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
@@ -275,7 +275,7 @@ def test_whatever_listings_say_no_live_row_is_deleted(tmp_path: Path, ledger: Le
 
 @pytest.mark.redis
 @pytest.mark.postgresql
-def test_whatever_clocks_say_no_change_is_lost(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+def test_wrong_vendor_clocks_lose_no_change(tmp_path: Path, ledger: Ledger, random: Random) -> None:
     clock = Clock()
     systems = {name: knobs for name, knobs in four(**{name: {"now": clock} for name in DATED}).items() if name in DATED}
     with (
@@ -297,7 +297,7 @@ def _held(on: Stage) -> int:
 
 @pytest.mark.redis
 @pytest.mark.postgresql
-def test_what_two_wrong_listings_in_a_row_do_not_name_is_held_until_a_right_one_names_it(
+def test_keys_missing_from_two_wrong_listings_are_held_until_a_right_one_names_them(
     tmp_path: Path, ledger: Ledger, random: Random
 ) -> None:
     systems = {name: knobs for name, knobs in four().items() if name in LISTED}
@@ -314,5 +314,5 @@ def test_what_two_wrong_listings_in_a_row_do_not_name_is_held_until_a_right_one_
     ):
         with _played(meddlers, meddling.emptied, line, each=2):
             _wait(on, meddlers, lambda meddler: meddler.full_syncs >= 4)
-            until(lambda: _held(on) >= 12, seconds=60, what=on.told)
-        until(lambda: not _held(on), seconds=60, what=on.told)
+            until(lambda: _held(on) >= 12, seconds=60, what=on.report)
+        until(lambda: not _held(on), seconds=60, what=on.report)

@@ -1,4 +1,4 @@
-"""What must hold of a mirror at every moment, checked against all that the vendor's objects ever were."""
+"""What must hold of a mirror at every moment, checked against all earlier states of the vendor's objects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Key = tuple[str, str]
 
 @dataclass
 class Watch:
-    """What was seen of a mirror so far. `dropped`: keys about which a person decided that they may differ."""
+    """The observed states of a mirror. `dropped`: keys that a person dropped, so they may differ."""
 
     database: Staged
     vendor: Vendor
@@ -40,8 +40,8 @@ class Watch:
     complete: dict[str, datetime] = field(default_factory=dict)
     dropped: set[_Key] = field(default_factory=set)
 
-    def look(self) -> None:
-        """Check what was written since the last look."""
+    def check(self) -> None:
+        """Check what was written since the last check."""
         if self.commits == self.database.commits:
             return
         self.commits = self.database.commits
@@ -54,12 +54,12 @@ class Watch:
     def _journal(self, tx: Tx) -> None:
         c = tables.changes.c
         for entry in tx.execute(sa.select(tables.changes).where(c.id > self.last_id).order_by(c.id)):
-            assert self.last_id + 1 == entry.id, "ids have no holes"
+            assert self.last_id + 1 == entry.id, "ids have no gaps"
             self.last_id = entry.id
             key, earlier = (entry.resource, entry.key), self.states.get((entry.resource, entry.key))
             assert earlier != entry.after, f"{key} repeats its predecessor's state"
             assert _kind(key in self.states, earlier, entry.after) == entry.kind, key
-            assert self.entry_revisions.get(key, 0) <= entry.revision, f"a turn of {key} fell"
+            assert self.entry_revisions.get(key, 0) <= entry.revision, f"a revision of {key} fell"
             self.entry_revisions[key] = entry.revision
             self._forward(key, entry.after)
             self.states[key] = entry.after
@@ -78,7 +78,7 @@ class Watch:
         )
         live = {}
         for key, deleted_at, raw, revision in rows:
-            assert self.revisions.get((resource, key), 0) <= revision, f"the turn of {resource} {key} fell"
+            assert self.revisions.get((resource, key), 0) <= revision, f"the revision of {resource} {key} fell"
             self.revisions[resource, key] = revision
             if deleted_at is None:
                 live[key] = raw
@@ -96,7 +96,7 @@ class Watch:
                 self._complete(resource, as_of)
 
     def _complete(self, resource: str, as_of: datetime) -> None:
-        """Each object that the mirror knows is shown as it was then, or later."""
+        """Each object that the mirror has is as it was at that time, or later."""
         for key, history in self.vendor.history.items():
             if key[0] != resource or key not in self.states or key in self.dropped:
                 continue

@@ -1,4 +1,4 @@
-"""A vendor in the test's own process: objects with every state they ever had, hooks, listings in pages, faults."""
+"""A vendor in the test's own process: objects with all their earlier states, webhooks, listings in pages, faults."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ FAILURES: dict[str, Callable[[], Exception]] = {
     "busy": lambda: BusyError("another request is served"),
     "refused": lambda: SetAside("this one cannot be shown"),
     "forbidden": lambda: SetAside("access denied", whole_resource=True),
-    "misread": lambda: TypeError("not what was expected"),
-    "a mistake of ours": lambda: RuntimeError("a mistake of ours"),
+    "decoding error": lambda: TypeError("not what was expected"),
+    "a bug of ours": lambda: RuntimeError("a bug of ours"),
 }
 """What the vendor may answer instead."""
 
 
 @dataclass
 class Thing:
-    """An object. `stamp` tells when it changed, in changes of the whole company."""
+    """An object. `stamp`: the number of its last change among all changes of the vendor."""
 
     raw: JsonObject
     stamp: int
     marked: bool = False
 
     @property
-    def shown(self) -> JsonObject | None:
+    def visible(self) -> JsonObject | None:
         return None if self.marked else self.raw
 
 
 @dataclass
 class Vendor:
-    """`things`: resource -> key -> object. `history`: (resource, key) -> (when, state) of all that it ever was."""
+    """`things`: resource -> key -> object. `history`: (resource, key) -> (when, state) of all its states."""
 
     now: Callable[[], datetime]
     stamp: int = 0
@@ -71,7 +71,7 @@ class Vendor:
         self._set(resource, key, Thing({"number": self.stamp, "name": f"{key} {self.stamp}", "rows": rows}, self.stamp))
 
     def revert(self, resource: str, key: str) -> None:
-        """Make it once more what it was before its last change."""
+        """Set it back to its state before its last change."""
         earlier = [raw for _, raw in self.history.get((resource, key), ()) if raw is not None]
         if len(earlier) > 1 and key in self.things[resource]:
             self.stamp += 1
@@ -87,10 +87,10 @@ class Vendor:
         if thing is not None:
             self.stamp += 1
             thing.marked, thing.stamp = not thing.marked, self.stamp
-            self._remember(resource, key, thing.shown)
+            self._remember(resource, key, thing.visible)
 
     def lack(self, resource: str, count: int) -> None:
-        """The next page of a full reading lacks so many rows by mistake: only once where nothing else can tell."""
+        """Let the next page of a full sync lack so many rows; only once for a resource without point reads."""
         if resource in PAGED or resource not in self.has_lacked:
             self.lacking[resource] = count
             self.has_lacked.add(resource)
@@ -103,7 +103,7 @@ class Vendor:
         with self._asked(resource):
             self.asked.append((resource, key))
             thing = self.things[resource].get(key)
-            if thing is None or thing.shown is None:
+            if thing is None or thing.visible is None:
                 found: Snapshot | Tombstone = Tombstone(key)
             else:
                 token = str(thing.stamp) if resource == LISTED_BY_NAME else None
@@ -137,7 +137,7 @@ class Vendor:
 
     @contextmanager
     def _asked(self, resource: str) -> Iterator[None]:
-        """The request is on its way, is answered at one moment, and the answer is on its way."""
+        """Stops before and after the moment at which the vendor answers."""
         stop("a request on its way")
         self._fail(resource, "")
         yield
@@ -151,7 +151,7 @@ class Vendor:
 
     def _set(self, resource: str, key: str, thing: Thing) -> None:
         self.things[resource][key] = thing
-        self._remember(resource, key, thing.shown)
+        self._remember(resource, key, thing.visible)
 
     def _remember(self, resource: str, key: str, state: JsonObject | None) -> None:
         self.history.setdefault((resource, key), [(self.now(), None)]).append((self.now(), state))
@@ -164,5 +164,5 @@ def _chunk(resource: str, rows: list[tuple[str, Thing]], end: End | None) -> Chu
 
 
 def expected(error: BaseException) -> bool:
-    """Whether a worker may end so: what the vendor was told to do to it."""
-    return isinstance(error, RuntimeError) and str(error) == "a mistake of ours" and not isinstance(error, VendorError)
+    """Whether a worker may end so: with the failure that the test gave it."""
+    return isinstance(error, RuntimeError) and str(error) == "a bug of ours" and not isinstance(error, VendorError)

@@ -1,4 +1,4 @@
-"""How long the machines run: the same bounded examples each time, or new ones for `$ERPMIRROR_STATEFUL` seconds."""
+"""Runs the state machines: the same bounded examples each time, or new ones for `$ERPMIRROR_STATEFUL` seconds."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 LONG = float(os.environ.get("ERPMIRROR_STATEFUL", "0"))
 
 SEEDS = (1, 2, 3)
-"""One derandomized run may be blind to something for ever; three with few examples each see more than one with many."""
+"""A fixed seed may never reach some states; three seeds with few examples each reach more than one with many."""
 
-AT_LENGTH = pytest.mark.parametrize(
+BY_SEEDS = pytest.mark.parametrize(
     "seeds",
     [pytest.param((), id="at random")]
     if LONG
     else [pytest.param(SEEDS[:1], id="short"), pytest.param(SEEDS[1:], id="long", marks=pytest.mark.slow)],
 )
-"""Every run plays the first seed; the long one plays the others, too."""
+"""Every run uses the first seed; tests marked slow use the others."""
 
 ON_BOTH = pytest.mark.parametrize(
     "empty_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
 )
 
-PATIENT = pytest.mark.timeout(600 + 2 * LONG)
-"""Where an example fails, finding its shortest form takes a while."""
+STATEFUL_TIMEOUT = pytest.mark.timeout(600 + 2 * LONG)
+"""Shrinking a failing example takes a while."""
 
 
 class Counted(RuleBasedStateMachine):
     """A machine that counts its examples and steps."""
 
-    tally: ClassVar[Counter[str]] = Counter()
+    counts: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
-        self.tally["examples"] += 1
+        self.counts["examples"] += 1
 
     def check_invariants(self, *arguments: Any, **named: Any) -> None:
-        self.tally["steps"] += 1
+        self.counts["steps"] += 1
         super().check_invariants(*arguments, **named)
 
 
 def _as_class(factory: Callable[[], RuleBasedStateMachine]) -> type[RuleBasedStateMachine]:
-    """Hypothesis calls any factory, but its annotation asks for a class."""
+    """Hypothesis calls any factory, but its annotation requires a class."""
     return cast("type[RuleBasedStateMachine]", factory)
 
 
@@ -66,10 +66,10 @@ def run(machine: Callable[[], RuleBasedStateMachine], *, seeds: Sequence[int], e
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    Counted.tally.clear()
+    Counted.counts.clear()
     end = time.monotonic() + LONG
     for number in seeds:
         run_state_machine_as_test(_as_class(seed(number)(partial(machine))), settings=chosen)
     while time.monotonic() < end:
         run_state_machine_as_test(_as_class(machine), settings=chosen)
-    sys.stdout.write(f"{Counted.tally['examples']} examples, {Counted.tally['steps']} steps\n")
+    sys.stdout.write(f"{Counted.counts['examples']} examples, {Counted.counts['steps']} steps\n")

@@ -1,4 +1,4 @@
-"""Workers whose steps a test puts in order: each stops before every transaction and while its vendor answers.
+"""Workers whose steps a test orders: each stops before every transaction and while its vendor answers.
 
 One thread runs at a time, so that an order of steps found once is found again.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from models.db import tables
 from models.db.database import Database, Tx
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ _here = threading.local()
 
 
 class Died(BaseException):
-    """Nothing that a dead worker does reaches the database any more."""
+    """Ends a killed worker before it can write anything more."""
 
 
 class Clock:
-    """The database's clock, which the test moves."""
+    """The database's clock, set by the test."""
 
     def __init__(self) -> None:
         self.now = START
@@ -39,8 +40,8 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
-class Wristwatch:
-    """A worker's own stopwatch, which began at some time of its own. Who sleeps lets others act, and may oversleep."""
+class MonotonicClock:
+    """A worker's monotonic clock, with an offset of its own. During a sleep others act, and it may last too long."""
 
     def __init__(self, clock: Clock, *, ahead: float = 0.0) -> None:
         self._clock, self._ahead = clock, ahead
@@ -56,14 +57,14 @@ class Wristwatch:
 
 
 class Worker:
-    """One worker's errand, step by step. `error` is what it raised, `result` what it returned."""
+    """Runs one task step by step in a thread. `error` is what it raised, `result` what it returned."""
 
-    def __init__(self, errand: Callable[[], Any]) -> None:
-        self.at = "the door"
+    def __init__(self, task: Callable[[], Any]) -> None:
+        self.at = "its start"
         self.done = self.dead = self.within = False
         self.error: BaseException | None = None
         self.result: Any = None
-        self._errand = errand
+        self._task = task
         self._dies_before_its_commit = False
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         threading.Thread(target=self._live, daemon=True).start()
@@ -80,7 +81,7 @@ class Worker:
             self.step()
 
     def die(self, *, in_a_transaction: bool = False) -> None:
-        """Kill it where it stands, or at the end of its next transaction, which is rolled back."""
+        """Kill it where it is, or at the end of its next transaction, which is rolled back."""
         if in_a_transaction:
             self._dies_before_its_commit = True
             self.finish()
@@ -89,7 +90,7 @@ class Worker:
             self.step()
 
     def stop(self, where: str) -> None:
-        """Called by the errand: others may act now."""
+        """Called by the task: others may act now."""
         if self.dead:
             raise Died
         self.at = where
@@ -99,7 +100,7 @@ class Worker:
             raise Died
 
     def commits(self) -> None:
-        """Called by the errand before each commit."""
+        """Called by the task before each commit."""
         if self._dies_before_its_commit:
             self.dead = True
         if self.dead:
@@ -110,7 +111,7 @@ class Worker:
         self._go.acquire()
         try:
             if not self.dead:
-                self.result = self._errand()
+                self.result = self._task()
         except BaseException as error:  # noqa: BLE001 - a worker's failure must reach the test
             self.error = error
         self.done = True
@@ -126,7 +127,7 @@ def stop(where: str) -> None:
 
 
 class Staged(Database):
-    """A database between whose transactions others act. `commits` counts what was written."""
+    """A database that stops its worker before each transaction. `commits` counts the writing ones."""
 
     commits = 0
 
@@ -137,14 +138,14 @@ class Staged(Database):
 
     @contextmanager
     def begin(self, *, durable: bool = True) -> Iterator[Tx]:
-        stop("a writing transaction")
+        stop("a write transaction")
         with super().begin(durable=durable) as tx, _within():
             yield tx
         self.commits += 1
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
-        stop("a reading transaction")
+        stop("a read transaction")
         with super().read() as tx, _within():
             yield tx
 
@@ -154,8 +155,8 @@ class Staged(Database):
             yield tx
 
     def empty(self) -> None:
-        """Start afresh: no rows but those of the counters, which go on; the resources' tables and columns stay."""
-        kept = {"counter", "feed", "columns", "parts"}
+        """Delete all rows except those of the counters, which go on, and of the resources' tables and columns."""
+        kept = {table.name for table in (tables.counter, tables.feed, tables.columns, tables.parts)}
         found = sa.inspect(self.engine).get_table_names()
         with self.begin() as tx:
             for name in sorted(set(found) - kept):
@@ -178,16 +179,16 @@ def _within() -> Iterator[None]:
 
 
 def staged(database: Database) -> Staged:
-    """The same database under a clock and in an order of the test's own; what survives a power cut is not asked."""
+    """The same database with a clock and order of steps that the test sets; it does not survive a power cut."""
     made = Staged(database.url, clock=Clock())
-    sa.event.listen(made.engine, "connect", _careless if made.is_sqlite else _careless_server)
+    sa.event.listen(made.engine, "connect", _without_sync_on_sqlite if made.is_sqlite else _without_sync_on_postgresql)
     return made
 
 
-def _careless(connection: Any, _record: object) -> None:
+def _without_sync_on_sqlite(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA synchronous=OFF")
 
 
-def _careless_server(connection: Any, _record: object) -> None:
+def _without_sync_on_postgresql(connection: Any, _record: object) -> None:
     connection.execute("SET synchronous_commit = off")
     connection.commit()

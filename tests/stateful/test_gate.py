@@ -1,4 +1,4 @@
-"""The gate: workers with clocks of their own ask, sleep, oversleep, fail and die at it in any order."""
+"""The gate under workers that acquire, sleep, oversleep, fail and die in any order, with clocks of their own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from models.db import tables
 from models.settings.connections import Connection
-from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
-from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
+from tests.stateful.running import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
+from tests.stateful.staging import Died, MonotonicClock, Staged, Worker, staged
 from workers.gate import gate, timing
 from workers.gate.gate import Gate, Lease
 
@@ -43,14 +43,14 @@ class Account(Connection):
 
 @dataclass
 class Holder:
-    """Who holds a lease. `worker` is still asleep as long as there is no `slot`."""
+    """The holder of a lease. Its `worker` returns the lease only after it has slept until its start."""
 
     gate: Gate
     subject: str | None
     revision: int
     until: datetime
     worker: Worker
-    watch: Wristwatch
+    watch: MonotonicClock
 
     @property
     def lease(self) -> Lease:
@@ -58,12 +58,12 @@ class Holder:
         return self.worker.result
 
 
-class RolledBack(Exception):  # noqa: N818 - leaves the transaction
+class RolledBackError(Exception):
     """Its worker dies before the commit."""
 
 
 class Gates(Counted):
-    """Two connections that share an account. `leases`: whoever entered and has not given back; some of them died."""
+    """Two connections of one account. `leases`: those acquired and not released; some of their workers are dead."""
 
     def __init__(self, database: Staged) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Gates(Counted):
         self.alive: list[Holder] = []
         self.sent: list[datetime] = []
         self.closed_until = self.clock.now
-        self.entered = 0
+        self.last_revision = 0
 
     @initialize(first=st.sampled_from([3, 2, 1]), second=st.sampled_from([3, 2, 1]), pace=paces, other=paces)
     def opens(self, first: int, second: int, pace: int | None, other: int | None) -> None:
@@ -85,33 +85,33 @@ class Gates(Counted):
 
     @property
     def held(self) -> list[Holder]:
-        """Whose lease is alive by the database's clock."""
+        """The holders whose lease has not expired by the database's clock."""
         return [holder for holder in self.leases.values() if holder.until > self.clock.now]
 
-    # Asking.
+    # Acquiring.
 
     @rule(connection=st.integers(0, 1), subject=subjects, ahead=st.sampled_from([0.0, 1e4, -1e4]), dies=seldom)
-    def enter(self, connection: int, subject: str | None, ahead: float, dies: bool) -> None:  # noqa: FBT001
+    def acquire(self, connection: int, subject: str | None, ahead: float, dies: bool) -> None:  # noqa: FBT001
         mine, other = self.connections[connection]
-        watch = Wristwatch(self.clock, ahead=ahead)
+        watch = MonotonicClock(self.clock, ahead=ahead)
         at = Gate(self.database, mine, same_account=[other], timer=watch)
         held, began = self.held, self.clock.now
         worker = Worker(partial(at.acquire, subject))
         worker.step()
-        assert "a writing transaction" == worker.at
+        assert "a write transaction" == worker.at
         if dies and not held:
             worker.die(in_a_transaction=True)
             return
         worker.step()
         if isinstance(worker.error, gate.GateClosed):
-            self._is_shut(worker.error, subject, held)
+            self._has_reason(worker.error, subject, held)
             return
         assert worker.error is None
         self._has_room(subject, held)
         assert self.closed_until <= began
         holder = Holder(at, subject, *self._newest(), worker, watch)
-        assert self.entered < holder.revision
-        self.entered = holder.revision
+        assert self.last_revision < holder.revision
+        self.last_revision = holder.revision
         self.leases[holder.revision] = holder
         self.alive.append(holder)
         if worker.done:
@@ -119,20 +119,20 @@ class Gates(Counted):
 
     @precondition(lambda self: self.alive)
     @rule(connection=st.integers(0, 1), number=st.integers(1, 9))
-    def enter_too(self, connection: int, number: int) -> None:
-        """Somebody else asks for a key of his own."""
-        self.enter(connection, f"orders\n{number}", ahead=0.0, dies=False)
+    def acquire_another_key(self, connection: int, number: int) -> None:
+        """Another worker acquires a lease for another key."""
+        self.acquire(connection, f"orders\n{number}", ahead=0.0, dies=False)
 
     def _has_room(self, subject: str | None, held: list[Holder]) -> None:
         assert len(held) < self.concurrency
         if held:
             assert subject is not None, "a listing is alone"
-            assert None not in [holder.subject for holder in held], "nobody comes in beside a listing"
-            assert subject not in [holder.subject for holder in held], "a key is asked for once at a time"
+            assert None not in [holder.subject for holder in held], "no request runs beside a listing"
+            assert subject not in [holder.subject for holder in held], "one request per key at a time"
 
-    def _is_shut(self, shut: gate.GateClosed, subject: str | None, held: list[Holder]) -> None:
-        """There is a reason, and it ends."""
-        assert shut.until > self.clock.now
+    def _has_reason(self, closed: gate.GateClosed, subject: str | None, held: list[Holder]) -> None:
+        """A closed gate has a reason and an end."""
+        assert closed.until > self.clock.now
         alone = subject is None or None in [holder.subject for holder in held]
         same = subject in [holder.subject for holder in held]
         full = bool(held) and (alone or same or len(held) >= self.concurrency)
@@ -149,14 +149,14 @@ class Gates(Counted):
         c = tables.leases.c
         with self.database.read() as tx:
             found = tx.execute(sa.select(c.until).where(c.revision == holder.revision)).scalar()
-        return found or holder.until  # somebody else has cleared away what ran out
+        return found or holder.until  # another worker has removed the expired lease
 
     @precondition(lambda self: self._asleep())
-    @rule(whom=which, late=st.sampled_from([0, 0, 0.5, 2]))
-    def wakes(self, whom: int, late: float) -> None:
-        """It sends, or takes another place because it overslept; not under a lease that ran out."""
+    @rule(number=which, late=st.sampled_from([0, 0, 0.5, 2]))
+    def wakes(self, number: int, late: float) -> None:
+        """The worker sends, or waits for another start because it overslept; never under an expired lease."""
         self.clock.pass_by(late)
-        holder = self._asleep()[whom % len(self._asleep())]
+        holder = self._asleep()[number % len(self._asleep())]
         holder.worker.step()
         while not holder.worker.done and holder.worker.at != "asleep":
             holder.worker.step()
@@ -172,26 +172,26 @@ class Gates(Counted):
     def _sends(self, holder: Holder) -> None:
         assert self.clock.now == holder.lease.sent_at
         assert holder.until - holder.lease.sent_at <= TIMEOUT + timing.GRACE
-        if holder in self.held:  # who overslept his lease may meet others
+        if holder in self.held:  # a holder past its lease may overlap with others
             self._keeps_pace()
             self.sent.append(self.clock.now)
 
     def _keeps_pace(self) -> None:
         if self.pace is None or not self.sent:
             return
-        if self.concurrency == 1:  # beside others, who overslept a little may come closer
+        if self.concurrency == 1:  # with concurrency, a worker that overslept a little may come closer
             assert MINUTE / self.pace <= self.clock.now - self.sent[-1], "two requests come closer than the pace allows"
         assert len([sent for sent in self.sent if sent > self.clock.now - MINUTE]) < self.pace
 
-    # Holding.
+    # Using the lease.
 
     @precondition(lambda self: self._awake())
-    @rule(whom=which, arrive=st.booleans(), dies=seldom)
-    def keep(self, whom: int, arrive: bool, dies: bool) -> None:  # noqa: FBT001
-        """The lease is proven and renewed, now or when it is time for that."""
-        holder = self._one(whom)
+    @rule(number=which, by_heartbeat=st.booleans(), dies=seldom)
+    def renew(self, number: int, by_heartbeat: bool, dies: bool) -> None:  # noqa: FBT001
+        """The lease is proven and renewed, at once or by a heartbeat when it is due."""
+        holder = self._one(number)
         before = holder.until
-        if arrive:
+        if by_heartbeat:
             due = holder.watch.monotonic() - holder.lease.renewed_at > (TIMEOUT + timing.GRACE).total_seconds() / 3
             if due and self._proves(holder, lambda: holder.gate.heartbeat(holder.lease)):
                 holder.until = self.clock.now + TIMEOUT + timing.GRACE
@@ -199,57 +199,59 @@ class Gates(Counted):
             holder.until = before if dies else self.clock.now + TIMEOUT + timing.GRACE
 
     @precondition(lambda self: self._awake())
-    @rule(whom=which, answered=st.booleans(), dies=seldom)
-    def leave(self, whom: int, answered: bool, dies: bool) -> None:  # noqa: FBT001
-        holder = self._one(whom)
+    @rule(number=which, answered=st.booleans(), dies=seldom)
+    def release(self, number: int, answered: bool, dies: bool) -> None:  # noqa: FBT001
+        holder = self._one(number)
         self._proves(
             holder, lambda: self._write(lambda c: holder.gate.release(c, holder.lease, answered=answered), dies=dies)
         )
         self._gone(holder, dies=dies)
 
     @precondition(lambda self: self._awake())
-    @rule(whom=which, after=st.sampled_from([None, 0, 3, 40]), counts=st.booleans(), dies=seldom)
-    def leave_shut(self, whom: int, after: int | None, counts: bool, dies: bool) -> None:  # noqa: FBT001
-        holder = self._one(whom)
-        told: list[datetime] = []
+    @rule(number=which, after=st.sampled_from([None, 0, 3, 40]), counts=st.booleans(), dies=seldom)
+    def release_and_back_off(self, number: int, after: int | None, counts: bool, dies: bool) -> None:  # noqa: FBT001
+        holder = self._one(number)
+        closed_until: list[datetime] = []
         wait = None if after is None else timedelta(seconds=after)
 
-        def shuts(tx: Tx) -> None:
-            told.append(holder.gate.release_and_back_off(tx, holder.lease, reason="429", after=wait, counts=counts))
+        def back_off(tx: Tx) -> None:
+            closed_until.append(
+                holder.gate.release_and_back_off(tx, holder.lease, reason="429", after=wait, counts=counts)
+            )
 
-        if self._proves(holder, lambda: self._write(shuts, dies=dies)) and not dies:
-            assert self.clock.now + timedelta(seconds=max(after or 0, 1)) <= told[0]
-            assert self.closed_until <= told[0]
-            self.closed_until = told[0]
+        if self._proves(holder, lambda: self._write(back_off, dies=dies)) and not dies:
+            assert self.clock.now + timedelta(seconds=max(after or 0, 1)) <= closed_until[0]
+            assert self.closed_until <= closed_until[0]
+            self.closed_until = closed_until[0]
         self._gone(holder, dies=dies)
 
     @precondition(lambda self: len(self._awake()) > 1)
     @rule(first=st.sampled_from([3, 40]), second=st.sampled_from([None, 0, 3]))
     def two_are_refused(self, first: int, second: int | None) -> None:
-        self.leave_shut(0, after=first, counts=True, dies=False)
-        self.leave_shut(0, after=second, counts=True, dies=False)
+        self.release_and_back_off(0, after=first, counts=True, dies=False)
+        self.release_and_back_off(0, after=second, counts=True, dies=False)
 
     @precondition(lambda self: self._asleep())
     @rule(subject=subjects)
     def oversleeps_and_another_comes(self, subject: str | None) -> None:
         self.wakes(0, late=2)
         if self._awake():
-            self.leave(len(self._awake()) - 1, answered=True, dies=False)
-        self.enter(0, subject, ahead=0.0, dies=False)
+            self.release(len(self._awake()) - 1, answered=True, dies=False)
+        self.acquire(0, subject, ahead=0.0, dies=False)
 
     @precondition(lambda self: self._awake())
-    @rule(whom=which)
-    def abandon(self, whom: int) -> None:
-        """A crash of ours."""
-        holder = self._one(whom)
+    @rule(number=which)
+    def cancel(self, number: int) -> None:
+        """The worker crashes."""
+        holder = self._one(number)
         holder.gate.cancel(holder.lease)
         self._gone(holder, dies=False)
 
     @precondition(lambda self: self.alive)
-    @rule(whom=which)
-    def dies(self, whom: int) -> None:
-        """Its process is gone; its lease runs out by itself."""
-        holder = self.alive.pop(whom % len(self.alive))
+    @rule(number=which)
+    def dies(self, number: int) -> None:
+        """Its process is killed; its lease expires."""
+        holder = self.alive.pop(number % len(self.alive))
         holder.worker.die()
         assert holder.worker.error is None or isinstance(holder.worker.error, Died)
 
@@ -258,18 +260,18 @@ class Gates(Counted):
         self.clock.pass_by(seconds)
 
     @invariant()
-    def nobody_is_one_too_many(self) -> None:
+    def no_more_leases_than_allowed(self) -> None:
         held = self.held
         assert not held or len(held) <= self.concurrency
         assert None not in [holder.subject for holder in held] or len(held) == 1
 
     def teardown(self) -> None:
-        """Everybody dies, and within a lease the gate is free."""
+        """All workers die; after the length of a lease the gate is free."""
         while self.alive:
             self.dies(0)
         self.clock.now = max(self.clock.now + TIMEOUT + timing.GRACE + timing.MOMENT, self.closed_until)
         if hasattr(self, "connections"):
-            self.enter(0, None, ahead=0.0, dies=False)
+            self.acquire(0, None, ahead=0.0, dies=False)
             assert 1 == len(self.alive)
             self.dies(0)
 
@@ -287,8 +289,8 @@ class Gates(Counted):
             with self.database.begin() as tx:
                 does(tx)
                 if dies:
-                    raise RolledBack  # noqa: TRY301 - as a death does
-        except RolledBack:
+                    raise RolledBackError  # noqa: TRY301 - as a death does
+        except RolledBackError:
             return
 
     def _gone(self, holder: Holder, *, dies: bool) -> None:
@@ -296,8 +298,8 @@ class Gates(Counted):
         if not dies:
             self.leases.pop(holder.revision)
 
-    def _one(self, whom: int) -> Holder:
-        return self._awake()[whom % len(self._awake())]
+    def _one(self, number: int) -> Holder:
+        return self._awake()[number % len(self._awake())]
 
     def _awake(self) -> list[Holder]:
         return [holder for holder in self.alive if holder.worker.done]
@@ -306,10 +308,10 @@ class Gates(Counted):
         return [holder for holder in self.alive if not holder.worker.done]
 
 
-@PATIENT
-@AT_LENGTH
+@STATEFUL_TIMEOUT
+@BY_SEEDS
 @ON_BOTH
-def test_the_gate_lets_in_no_more_than_it_may_and_nobody_commits_under_a_lease_that_ran_out(
+def test_the_gate_grants_no_more_leases_than_allowed_and_expired_leases_commit_nothing(
     database: Database, seeds: tuple[int, ...]
 ) -> None:
     timed = staged(database)

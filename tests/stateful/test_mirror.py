@@ -1,4 +1,4 @@
-"""The whole: edits, hooks, fetches, listings, deaths and retries in any order, one transaction at a time."""
+"""The whole mirror: edits, webhooks, fetches, listings, deaths and retries in any order, one transaction at a time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from models.settings.load import Settings
 from tests.mirroring import table
 from tests.stateful import played
 from tests.stateful.mirror_rules import NAME, RESOURCES, Watch, parts
-from tests.stateful.running import AT_LENGTH, ON_BOTH, PATIENT, Counted, run
-from tests.stateful.staging import Died, Staged, Worker, Wristwatch, staged
+from tests.stateful.running import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
+from tests.stateful.staging import Died, MonotonicClock, Staged, Worker, staged
 from tests.workers.vendor_harness import connectors_in
 from workers import configuration, context
 from workers.context import ConnectionContext
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from workers.context import WorkSession
 
 ADDRESS = "http://vendor.example"
-UNHURRIED = timedelta(days=1)
+ONE_DAY = timedelta(days=1)
 LEASE = 45
 WORKERS = 3
 
@@ -47,13 +47,13 @@ chosen = st.integers(0, WORKERS - 1)
 
 
 class Timed(ConnectionContext):
-    """A desk whose workers wait by the clock that the test moves."""
+    """A connection context whose workers wait by the clock that the test sets."""
 
     database: Staged
 
     @cached_property
     def gate(self) -> gate.Gate:
-        return gate.Gate(self.database, self.options, timer=Wristwatch(self.database.clock))
+        return gate.Gate(self.database, self.options, timer=MonotonicClock(self.database.clock))
 
 
 class Mirroring(Counted):
@@ -73,7 +73,7 @@ class Mirroring(Counted):
     def context(self) -> ConnectionContext:
         return Timed(self.database, self.settings, self.settings.connections[NAME])
 
-    # The vendor's day.
+    # The vendor.
 
     @initialize(stocked=st.dictionaries(resources, st.sets(keys), max_size=4), read=st.booleans())
     def opens(self, stocked: dict[str, set[str]], read: bool) -> None:  # noqa: FBT001
@@ -83,25 +83,25 @@ class Mirroring(Counted):
         if read:
             self._work()
 
-    @rule(resource=resources, key=keys, told=st.booleans())
-    def edit(self, resource: str, key: str, told: bool) -> None:  # noqa: FBT001
+    @rule(resource=resources, key=keys, announced=st.booleans())
+    def edit(self, resource: str, key: str, announced: bool) -> None:  # noqa: FBT001
         self.vendor.edit(resource, key)
-        self._tell(resource, key, told)
+        self._announce(resource, key, announced)
 
-    @rule(resource=resources, key=keys, told=st.booleans())
-    def revert(self, resource: str, key: str, told: bool) -> None:  # noqa: FBT001
+    @rule(resource=resources, key=keys, announced=st.booleans())
+    def revert(self, resource: str, key: str, announced: bool) -> None:  # noqa: FBT001
         self.vendor.revert(resource, key)
-        self._tell(resource, key, told)
+        self._announce(resource, key, announced)
 
-    @rule(resource=resources, key=keys, told=st.booleans())
-    def delete(self, resource: str, key: str, told: bool) -> None:  # noqa: FBT001
+    @rule(resource=resources, key=keys, announced=st.booleans())
+    def delete(self, resource: str, key: str, announced: bool) -> None:  # noqa: FBT001
         self.vendor.delete(resource, key)
-        self._tell(resource, key, told)
+        self._announce(resource, key, announced)
 
-    @rule(key=keys, told=st.booleans())
-    def mark(self, key: str, told: bool) -> None:  # noqa: FBT001
+    @rule(key=keys, announced=st.booleans())
+    def mark(self, key: str, announced: bool) -> None:  # noqa: FBT001
         self.vendor.mark("goods", key)
-        self._tell("goods", key, told)
+        self._announce("goods", key, announced)
 
     @rule(resource=resources)
     def delete_everything(self, resource: str) -> None:
@@ -113,14 +113,14 @@ class Mirroring(Counted):
         for key in KEYS:
             self.vendor.edit(resource, key)
 
-    def _tell(self, resource: str, key: str, told: bool) -> None:  # noqa: FBT001
-        if told and resource in played.PAGED:
+    def _announce(self, resource: str, key: str, announced: bool) -> None:  # noqa: FBT001
+        if announced and resource in played.PAGED:
             self.vendor.hooks.append((resource, key))
 
     @precondition(lambda self: self.vendor.hooks)
     @rule(which=st.integers(0, 5), times=st.integers(0, 2), stays=st.booleans())
     def hook(self, which: int, times: int, stays: bool) -> None:  # noqa: FBT001
-        """It arrives: out of order, doubled, later again, or never."""
+        """A webhook arrives: out of order, doubled, later again, or never."""
         hooks = self.vendor.hooks
         resource, key = hooks[which % len(hooks)]
         accepted = [webhooks.AcceptedWebhook(NAME, "{}", resource, key) for _ in range(times)]
@@ -138,14 +138,14 @@ class Mirroring(Counted):
     def lacks(self, resource: str, count: int) -> None:
         self.vendor.lack(resource, count)
 
-    # Ours.
+    # The mirror.
 
     @rule(seconds=st.sampled_from([1, 3, 30, 50, 70, 330, 700]))
     def time_passes(self, seconds: int) -> None:
         self.database.clock.pass_by(seconds)
 
     @rule(resource=resources, again=st.booleans())
-    def asked_for(self, resource: str, again: bool) -> None:  # noqa: FBT001
+    def request_sync(self, resource: str, again: bool) -> None:  # noqa: FBT001
         now = streams.backfill_now if again else streams.poll_now
         with self.database.begin() as tx:
             now(tx, connection=NAME, resource=resource)
@@ -164,7 +164,7 @@ class Mirroring(Counted):
     @precondition(lambda self: len(self.workers) < WORKERS)
     @rule(work=st.sampled_from([loop.sync, loop.full_sync]), steps=st.integers(1, 25))
     def starts(self, work: Callable[..., WorkSession], steps: int) -> None:
-        worker = Worker(partial(work, self.context, budget=UNHURRIED))
+        worker = Worker(partial(work, self.context, budget=ONE_DAY))
         self.workers.append(worker)
         self._step(worker, steps)
 
@@ -181,10 +181,10 @@ class Mirroring(Counted):
     @precondition(lambda self: self.vendor.asked and self._paused())
     @rule(which=chosen, seconds=st.sampled_from([1, 60]))
     def is_overtaken(self, which: int, seconds: int) -> None:
-        """While an answer is on its way the object changes, is told of, and somebody else may look at it first."""
+        """While an answer is on its way the object changes, is announced, and another worker may fetch it first."""
         worker = self._paused()[which % len(self._paused())]
         resource, key = self.vendor.asked[-1]
-        self.edit(resource, key, told=True)
+        self.edit(resource, key, announced=True)
         self.hook(len(self.vendor.hooks) - 1, times=1, stays=False)
         self.time_passes(seconds)
         self.starts(loop.sync, steps=1_000)
@@ -204,7 +204,7 @@ class Mirroring(Counted):
         for _ in range(steps):
             if not worker.done:
                 worker.step()
-                self.watch.look()
+                self.watch.check()
         if worker.done:
             self.workers.remove(worker)
             if worker.error is not None and not isinstance(worker.error, Died) and not played.expected(worker.error):
@@ -212,9 +212,9 @@ class Mirroring(Counted):
 
     @invariant()
     def holds(self) -> None:
-        self.watch.look()
+        self.watch.check()
 
-    # The evening.
+    # The end.
 
     def teardown(self) -> None:
         for worker in list(self.workers):
@@ -222,44 +222,44 @@ class Mirroring(Counted):
         self.vendor.failures.clear()
         self.vendor.lacking.clear()
         try:
-            self._rest()
-            self._polls_have_named()
-            self._read_again()
-            self._is_equal(besides=self._aside())
+            self._settle()
+            self._check_polled()
+            self._sync_fully()
+            self._is_equal(besides=self._parked())
             for _ in range(5):
-                if self._aside():
+                if self._parked():
                     for resource in RESOURCES:
                         self._retry(resource)
-                    self._rest()
-                    self._read_again()
+                    self._settle()
+                    self._sync_fully()
             self._is_equal(besides=set())
         finally:
             del played.vendors[ADDRESS]
 
-    def _rest(self) -> None:
-        """Until whatever waits for a lease, a shut gate or its next attempt has come to its turn."""
+    def _settle(self) -> None:
+        """Work until nothing waits for a lease, a closed gate or its next attempt."""
         for _ in range(30):
             self.database.clock.pass_by(60)
             self._work()
-            self.watch.look()
+            self.watch.check()
             if not self._unfinished():
                 return
 
     def _unfinished(self) -> bool:
         with self.database.read() as tx:
             rows = streams.open_streams(tx, connection=NAME)
-            waiting = inbox.due(tx, connection=NAME, now=self.database.clock.now + UNHURRIED)
+            waiting = inbox.due(tx, connection=NAME, now=self.database.clock.now + ONE_DAY)
         return bool(waiting) or any(row.failures for row in rows)
 
-    def _polls_have_named(self) -> None:
-        """What changed is there before all is read again. Pages shift, and a faulty first reading is not told twice."""
+    def _check_polled(self) -> None:
+        """Polls alone bring every change, not in pages, whose rows move, nor after a first load that lacked rows."""
         if "debtors" not in self.vendor.has_lacked:
             truth = {("debtors", key): raw for key, raw in self.vendor.truth("debtors").items()}
             late = {key for key, raw in truth.items() if self.watch.states.get(key) != raw}
-            assert set() == late - self._aside()
+            assert set() == late - self._parked()
 
-    def _read_again(self) -> None:
-        """One tick and one full reading, and the second look at what it lacked."""
+    def _sync_fully(self) -> None:
+        """One poll and one full sync, and the second request for the keys that it lacked."""
         with self.database.begin() as tx:
             now = self.database.now(tx)
             for resource in RESOURCES:
@@ -267,16 +267,16 @@ class Mirroring(Counted):
         self._work()
         self.database.clock.pass_by(60)
         self._work()
-        self.watch.look()
+        self.watch.check()
 
     def _work(self) -> None:
         for _ in range(100):
-            look, read = due_work.has_work(self.context, due.load(self.database))
-            if look:
-                loop.sync(self.context, budget=UNHURRIED)
-            if read:
-                loop.full_sync(self.context, budget=UNHURRIED)
-            if not (look or read):
+            to_poll, to_read = due_work.has_work(self.context, due.load(self.database))
+            if to_poll:
+                loop.sync(self.context, budget=ONE_DAY)
+            if to_read:
+                loop.full_sync(self.context, budget=ONE_DAY)
+            if not (to_poll or to_read):
                 return
 
     def _retry(self, resource: str) -> None:
@@ -284,7 +284,7 @@ class Mirroring(Counted):
             streams.reopen(tx, connection=NAME, resource=resource)
             parked_rows.retry(tx, connection=NAME, resource=resource)
 
-    def _aside(self) -> set[tuple[str, str]]:
+    def _parked(self) -> set[tuple[str, str]]:
         with self.database.read() as tx:
             rows = {(row.resource, row.key) for row in parked_rows.rows(tx, connection=NAME)}
             found = {name: streams.get(tx, NAME, name) for name in RESOURCES}
@@ -307,17 +307,17 @@ class Mirroring(Counted):
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
-    """A connection to the vendor that the test plays."""
+    """The settings of a connection to the vendor that the test plays."""
     file = tmp_path / "erpmirror.toml"
     file.write_text(table(NAME, {"system": "played", "url": ADDRESS, "api_key": "very-secret"}), encoding="utf-8")
     with connectors_in(Path(__file__).parent / "systems"):
         yield configuration.load(file)
 
 
-@PATIENT
-@AT_LENGTH
+@STATEFUL_TIMEOUT
+@BY_SEEDS
 @ON_BOTH
-def test_whatever_happens_in_whatever_order_the_mirror_goes_forward_and_equals_the_vendor(
+def test_in_any_order_of_events_the_mirror_never_goes_backwards_and_ends_equal_to_the_vendor(
     database: Database, settings: Settings, seeds: tuple[int, ...]
 ) -> None:
     mirror = staged(database)

@@ -21,7 +21,7 @@ from models.db import tables
 from models.mirror import queries, schema_evolution
 from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import table
-from tests.processes import Line
+from tests.processes import TcpProxy
 from tests.serving import served
 from workers import configuration, connectors, context
 from workers.ingest import loop
@@ -259,7 +259,7 @@ class BaseHarness(Generic[V]):
     vendor: V
     clock: Clock
     name: str = "six"
-    line: Line | None = None
+    line: TcpProxy | None = None
     failures: list[BaseException] = field(default_factory=list)
 
     @property
@@ -450,7 +450,7 @@ def connected(
     with connectors_in(put), ExitStack() as stack:
         url, line = stack.enter_context(served(vendor.app)), None
         if on_a_line:
-            line = stack.enter_context(Line(url))
+            line = stack.enter_context(TcpProxy(url))
             url = line.address
         common = {"system": "sixth", "url": url, "api_key": "very-secret", "kinds": json.dumps(kinds or {"goods": {}})}
         common |= options

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from models.bookkeeping import documents, due, inbox, streams
 from tests import services
-from tests.processes import Line
+from tests.processes import TcpProxy
 from tests.serving import served
 from tests.workers.ingest import reader
 from tests.workers.ingest.reader import KIND, pdf, sha256
@@ -98,7 +98,7 @@ def test_what_the_vendor_did_not_take_is_tried_later_and_sent_once(six: Document
 
 def test_a_vendor_that_was_unreachable_gets_the_document_once(connect: Connect) -> None:
     vendor = reader.Vendor()
-    with served(vendor.app) as address, Line(address) as line, connect(url=line.address) as six:
+    with served(vendor.app) as address, TcpProxy(address) as line, connect(url=line.address) as six:
         line.cut()
         six.hand_in(ONE)
         six.work()

@@ -1,1 +1,1 @@
-"""A system for benchmarks: a vendor who lists whole objects, a thousand a page."""
+"""A system for benchmarks: a vendor that lists whole objects, a thousand a page."""

@@ -10,9 +10,9 @@ from workers.connectors.http import Http
 
 
 class Client:
-    def __init__(self, options: Options, wire: ClientRuntime) -> None:
+    def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         headers = {"X-Key": options.api_key.get_secret_value()}
-        self._http = Http(wire, base_url=options.url, timeout=options.timeout, headers=headers)
+        self._http = Http(runtime, base_url=options.url, timeout=options.timeout, headers=headers)
 
     def close(self) -> None:
         self._http.close()

@@ -1,4 +1,4 @@
-"""Asks the vendor that the test plays. While he answers, others act."""
+"""Asks the vendor that the test plays. While it answers, other workers act."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,11 @@ from workers.connectors.contract import ClientRuntime, Resource
 
 
 class Client:
-    def __init__(self, options: Options, _wire: ClientRuntime) -> None:
+    def __init__(self, options: Options, _runtime: ClientRuntime) -> None:
         self._vendor = played.vendors[options.url]
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:
         return self._vendor.fetch(resource.name, key)

@@ -1,4 +1,4 @@
-"""Nothing but an address and a key."""
+"""An address and a key."""
 
 from workers.connectors.contract import Connection, Secret
 

@@ -1,4 +1,4 @@
-"""One resource of each kind that differs in how it is looked at."""
+"""One resource of each way to be synced."""
 
 from datetime import timedelta
 from functools import partial
@@ -12,8 +12,8 @@ _resource = partial(Resource, full_every=10 * MINUTE, bound=11 * MINUTE)
 
 def resources(_options: Options) -> tuple[Resource, ...]:
     return (
-        _resource("goods"),  # its listing brings names; hooks tell of it
-        _resource("orders", every=MINUTE),  # its listing brings all, and knows "since"
+        _resource("goods"),  # its listing brings names; webhooks announce its changes
+        _resource("orders", every=MINUTE),  # its listing brings whole objects and takes "since"
         _resource("debtors", every=MINUTE, points=False, unpaged=True),
         _resource("stock", points=False, unpaged=True, register=True),
     )
