@@ -12,6 +12,12 @@ README = ROOT / "README.md"
 OPERATING = ROOT / ".github" / "OPERATING.md"
 ADD_A_SYSTEM = ROOT / ".github" / "ADD_A_SYSTEM.md"
 PAGES = (README, OPERATING, ADD_A_SYSTEM)
+LINKED = [
+    OPERATING,
+    ADD_A_SYSTEM,
+    *(ROOT / ".github" / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+]
+"""The pages that README sends its reader to."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"\s{2,}#.*$")
