@@ -1,4 +1,4 @@
-"""What runs by itself: hooks, the workflow and the forms parse, and the workflow runs `.ci/run` with every service."""
+"""Hooks, workflow, forms and compose file parse; the workflow runs `.ci/run`, the compose file commands that exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 import yaml
+
+from workers.cli import app
+from workers.queue import wakeup
 
 ROOT = Path(__file__).parent.parent
 GITHUB = ROOT / ".github"
@@ -129,6 +133,54 @@ def test_the_hooks_use_this_environment_and_check_what_ci_checks_quickly() -> No
     assert all(hook["entry"].startswith("python -m ") for hook in hooks.values())
     layers = hooks["layers"]["entry"].split()[-1]
     assert (ROOT / layers).is_file()
+
+
+# The compose file
+
+
+@pytest.fixture(scope="module")
+def compose() -> Any:
+    return parsed(ROOT / "docker-compose.yml")
+
+
+def _commands(compose: Any) -> list[list[str]]:
+    """The command lines of the services that run our image."""
+    image = compose["x-erpmirror"]["image"]
+    return [service["command"] for service in compose["services"].values() if service["image"] == image]
+
+
+def test_each_service_runs_a_command_that_exists(compose: Any) -> None:
+    verbs = typer.main.get_group(app).commands
+    for verb, *arguments in _commands(compose):
+        verbs[verb].make_context(verb, arguments).close()  # raises for an unknown option or value
+
+
+def test_each_queue_has_a_service_of_its_own(compose: Any) -> None:
+    workers = [command for command in _commands(compose) if command[0] == "worker"]
+    assert sorted(wakeup.QUEUES) == sorted(command[command.index("--queues") + 1] for command in workers)
+
+
+def test_each_variable_stands_in_the_example_or_has_a_default() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    required = set(re.findall(r"(?<!\$)\$\{(\w+)(?!\w|:-)", text))
+    assert {"POSTGRES_PASSWORD", "REDIS_PASSWORD"} <= required
+    assert set() == required - set(re.findall(r"^(\w+)=", example, re.MULTILINE))
+
+
+def test_each_service_waits_for_services_that_exist(compose: Any) -> None:
+    for name, service in compose["services"].items():
+        assert service.get("depends_on", {}).keys() <= compose["services"].keys() - {name}
+    assert set(compose["services"]) - {"postgres", "redis"} == {
+        name for name, service in compose["services"].items() if "depends_on" in service
+    }
+
+
+def test_the_image_has_every_package_and_file_that_the_build_copies(compose: Any) -> None:
+    copied = re.findall(r"^COPY (.+) \S+$", compose["x-erpmirror"]["build"]["dockerfile_inline"], re.MULTILINE)
+    names = {name for each in copied for name in each.split()}
+    assert {"receiver", "workers", "models", "requirements.lock", "pyproject.toml"} <= names
+    assert [] == sorted(name for name in names if not (ROOT / name).exists())
 
 
 # The forms
