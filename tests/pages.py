@@ -1,4 +1,4 @@
-"""The project's own pages as tests read them: their code blocks, their commands, and what they name."""
+"""Parses the project's own pages for tests: code blocks, commands, cited names, links and headings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def commands(page: Path) -> list[str]:
 
 
 def files(page: Path) -> dict[str, str]:
-    """The files that the page has its reader write: path -> content. Each stands under a heading that names it."""
+    """The files that the page has its reader create: path -> content. Each is under a heading that names it."""
     found = re.findall(
         r"^## \d+\. `([\w./]+)`$.*?^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
@@ -43,7 +43,7 @@ def files(page: Path) -> dict[str, str]:
 
 
 def cited(page: Path) -> set[str]:
-    """What the page's prose puts in backticks."""
+    """Everything that the page's prose has in backticks."""
     return set(re.findall(r"`([^`\n]+)`", _FENCE.sub("", page.read_text(encoding="utf-8"))))
 
 

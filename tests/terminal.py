@@ -22,13 +22,13 @@ ROWS = 14
 """Rows of the table that are kept, from its beginning."""
 
 _REDRAWN = re.compile(r"^.*\x1b\[2K|\x1b\[\?25[lh]|\x1b\[\d*[A-HJ]|\r")
-"""What a progress bar drew over, and how it moved the cursor."""
+"""Text that a progress bar overwrote, and its cursor movements."""
 
 _TRANSIENT = re.compile(r"Starting receiver|differ (?:\x1b\[\d+m)?\d:\d\d:\d\d")
 
 _WINDOW = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
-<!-- Real output, shortened. tests/terminal.py made this and says how to make it again. -->
+<!-- Real output, shortened. tests/terminal.py made this and explains how to make it again. -->
 <style>
 .{unique_id}-matrix {{
   font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
@@ -54,7 +54,7 @@ _WINDOW = """\
 
 
 def captured(command: list[str]) -> str:
-    """What the command prints on a terminal of that width."""
+    """The command's output on a terminal of that width."""
     printed = bytearray()
 
     def read(descriptor: int) -> bytes:
@@ -67,8 +67,8 @@ def captured(command: list[str]) -> str:
     return printed.decode()
 
 
-def shown(printed: str) -> list[str]:
-    """The lines as they stand at the end, without most of the day and of the table."""
+def shortened(printed: str) -> list[str]:
+    """The final lines, without most of the day and of the table."""
     lines = [_REDRAWN.sub("", line) for line in printed.split("\n") if not _TRANSIENT.search(line)]
     plain = [Text.from_ansi(line).plain for line in lines]
     title = next(number for number, line in enumerate(plain) if "beside the vendors" in line)
@@ -88,7 +88,7 @@ def main() -> None:
     target, *command = sys.argv[1:]
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=int(COLUMNS), file=nowhere, force_terminal=True)
-        for line in shown(captured(command)):
+        for line in shortened(captured(command)):
             console.print(Text.from_ansi(line), soft_wrap=True)
         drawn = console.export_svg(title=" ".join(command), code_format=_WINDOW, unique_id="demo")
     Path(target).write_text(drawn, encoding="utf-8")

@@ -58,7 +58,7 @@ def test_each_yaml_file_parses_and_names_no_key_twice(path: Path) -> None:
     assert isinstance(parsed(path), dict)
 
 
-def test_the_files_are_where_the_forge_and_the_hooks_look_for_them() -> None:
+def test_the_files_are_where_github_and_the_hooks_expect_them() -> None:
     expected = {"docker-compose.yml", ".pre-commit-config.yaml", "ci.yml", "dependabot.yml", "config.yml"}
     assert set() == expected - {path.name for path in YAML}
     documents = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "PULL_REQUEST_TEMPLATE.md")
@@ -79,13 +79,13 @@ def test_the_workflow_runs_the_script_that_developers_run(job: Any) -> None:
     assert os.access(script, os.X_OK)
     assert 1 == len([line for line in commands(job) if line.split()[-1] == ".ci/run"])
     others = [line for line in commands(job) if re.search(r"\b(pytest|ruff|mypy|coverage|pip)\b", line)]
-    assert [] == others, "what is checked stands in .ci/run alone"
+    assert [] == others, "checks belong into .ci/run alone"
 
 
 def test_the_script_requires_the_services_and_runs_the_long_tests_too() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "export ERPMIRROR_TEST_SERVICES=required" in script
-    assert "python -m pip install -e '.[test]' && python -m pytest\n" in script, "as README says it"
+    assert "python -m pip install -e '.[test]' && python -m pytest\n" in script, "as in README"
     assert '-m "chaos or slow"' in script
     for tool in ("ruff check .", "ruff format --check .", "mypy", ".ci/audit"):
         assert f"\n{tool}\n" in script
@@ -181,6 +181,12 @@ def test_the_image_has_every_package_and_file_that_the_build_copies(compose: Any
     names = {name for each in copied for name in each.split()}
     assert {"receiver", "workers", "models", "requirements.lock", "pyproject.toml"} <= names
     assert [] == sorted(name for name in names if not (ROOT / name).exists())
+
+
+def test_the_settings_file_is_given_to_the_group_of_the_image(compose: Any) -> None:
+    (group,) = re.findall(r"groupadd --gid (\d+)", compose["x-erpmirror"]["build"]["dockerfile_inline"])
+    for path in (ROOT / "docker-compose.yml", GITHUB / "OPERATING.md"):
+        assert [group] == re.findall(r"chgrp (\d+) erpmirror.toml", path.read_text(encoding="utf-8"))
 
 
 # The forms
