@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from models.db.database import Database
 
-NOTHING_WAITS = "nothing like this is parked or held"
+NOTHING_PARKED = "no such object is parked or held"
 
 THEIRS = {"consumer_timeout"}
 """Names in backticks that are other programs' (RabbitMQ's)."""
@@ -139,7 +139,7 @@ def test_every_command_succeeds(newcomer: Newcomer) -> None:
     failed = {
         command: printed
         for command, (status, printed) in newcomer.results.items()
-        if status and NOTHING_WAITS not in printed
+        if status and NOTHING_PARKED not in printed
     }
     assert {} == failed
     assert {"check", "up", "hand-in", "poll", "ask", "worker", "parked"} <= {verb(each) for each in newcomer.results}
