@@ -22,7 +22,7 @@ ROWS = 14
 """Rows of the table that are kept, from its beginning."""
 
 _REDRAWN = re.compile(r"^.*\x1b\[2K|\x1b\[\?25[lh]|\x1b\[\d*[A-HJ]|\r")
-"""Text that a progress bar overwrote, and its cursor movements."""
+"""Lines that a progress bar overwrote, and cursor movements."""
 
 _TRANSIENT = re.compile(r"Starting receiver|differ (?:\x1b\[\d+m)?\d:\d\d:\d\d")
 
@@ -54,7 +54,7 @@ _WINDOW = """\
 
 
 def captured(command: list[str]) -> str:
-    """The command's output on a terminal of that width."""
+    """The output of the command in a terminal of `COLUMNS` columns."""
     printed = bytearray()
 
     def read(descriptor: int) -> bytes:
@@ -67,7 +67,7 @@ def captured(command: list[str]) -> str:
     return printed.decode()
 
 
-def shortened(printed: str) -> list[str]:
+def shorten(printed: str) -> list[str]:
     """The final lines, without most of the day and of the table."""
     lines = [_REDRAWN.sub("", line) for line in printed.split("\n") if not _TRANSIENT.search(line)]
     plain = [Text.from_ansi(line).plain for line in lines]
@@ -84,11 +84,11 @@ def shortened(printed: str) -> list[str]:
 
 
 def main() -> None:
-    """Draw."""
+    """Draw the command's output into the target file."""
     target, *command = sys.argv[1:]
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=int(COLUMNS), file=nowhere, force_terminal=True)
-        for line in shortened(captured(command)):
+        for line in shorten(captured(command)):
             console.print(Text.from_ansi(line), soft_wrap=True)
         drawn = console.export_svg(title=" ".join(command), code_format=_WINDOW, unique_id="demo")
     Path(target).write_text(drawn, encoding="utf-8")
