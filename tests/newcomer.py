@@ -1,4 +1,4 @@
-"""A person in an empty folder who types what README and the pages beside it say."""
+"""Runs the commands of README and the pages beside it in an empty folder, against sandboxes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ SILENT = ("worker", "beat", "flower")
 """Those that print nothing while all is well."""
 
 ELSEWHERE = (
-    "python3 -m venv",  # how everybody got here
-    "python -m pip install",  # .ci/run does exactly that
-    "python -m pytest",  # this is it
+    "python3 -m venv",  # the tests' own environment
+    "python -m pip install",  # .ci/run
+    "python -m pytest",  # .ci/run
     "ruff check",  # .ci/run
-    "docker",  # no Docker in the tests; the names are looked up below
-    "cp .env.example",
+    "docker",  # no Docker in the tests; test_automation.py checks the names
+    "cp .env.example",  # for Docker
+    "sudo chgrp 10001",  # for Docker
 )
 """Commands that another test or the continuous integration runs."""
 
@@ -52,16 +53,16 @@ def verb(command: str) -> str:
 
 @dataclass
 class Newcomer:
-    """A person in an empty folder who types what the pages say. The vendors are sandboxes.
+    """A person in an empty folder who types the pages' commands. The vendors are sandboxes.
 
-    `ended`: command -> exit status and what it printed. `shown`: whatever the product itself prints about its names.
+    `results`: command -> exit status and output. `own_names`: the product's output that its names are looked up in.
     """
 
     folder: Path
     environment: dict[str, str]
     port: int
-    ended: dict[str, tuple[int, str]] = field(default_factory=dict)
-    shown: str = ""
+    results: dict[str, tuple[int, str]] = field(default_factory=dict)
+    own_names: str = ""
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -70,26 +71,26 @@ class Newcomer:
         text = (self.folder / "erpmirror.toml").read_text(encoding="utf-8")
         return str(tomllib.loads(text)["receiver"]["token"])
 
-    def types(self, command: str) -> None:
-        """One line of a page, as it stands there but for the ports."""
-        if command in self.ended or command.startswith(ELSEWHERE) or (verb(command) == "init" and self.has_settings):
+    def type_command(self, command: str) -> None:
+        """Run one line of a page, unchanged but for the ports; each line once."""
+        if command in self.results or command.startswith(ELSEWHERE) or (verb(command) == "init" and self.has_settings):
             return
         typed = command.replace("9001", str(free_port()))
         if typed.startswith("curl"):
-            self.ended[command] = self._request(typed)
+            self.results[command] = self._request(typed)
         elif verb(typed) in STAYS:
-            self.ended[command] = self._start(typed)
+            self.results[command] = self._start(typed)
         else:
-            self.ended[command] = self.run(typed)
+            self.results[command] = self.run(typed)
 
     @property
     def has_settings(self) -> bool:
         return (self.folder / "erpmirror.toml").exists()
 
     def run(self, command: str) -> tuple[int, str]:
-        """In a shell, answering yes to a question."""
+        """Run in a shell, answering yes to a question; the exit status and the output."""
         done = subprocess.run(
-            ["bash", "-c", command],  # noqa: S607 - the newcomer's own
+            ["bash", "-c", command],  # noqa: S607 - the PATH is the test's
             cwd=self.folder,
             env=self.environment,
             input="y\n",
@@ -101,13 +102,13 @@ class Newcomer:
         return done.returncode, done.stdout + done.stderr
 
     def _start(self, command: str) -> tuple[int, str]:
-        """Start what stays; 0 if it lives and complains of nothing."""
+        """Start a verb that stays; 0 if it is alive and has printed no error."""
         log = self.folder / f"{len(self.running)}.log"
         if verb(command) == "flower":
             command += f" --port {free_port()}"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["bash", "-c", f"exec env {command}"],  # noqa: S607 - the newcomer's own
+                ["bash", "-c", f"exec env {command}"],  # noqa: S607 - the PATH is the test's
                 cwd=self.folder,
                 env=self.environment,
                 stdout=output,
@@ -116,7 +117,7 @@ class Newcomer:
             )
         self.running.append(process)
         if verb(command) in SILENT:
-            self.run("erpmirror status")  # takes longer than a refused command lives
+            self.run("erpmirror status")  # takes longer than a refused command does
         else:
             answers = verb(command) in {"up", "receiver"}
             until(
@@ -145,7 +146,7 @@ class Newcomer:
         return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=bearer, timeout=SECONDS).text
 
     def stop(self) -> None:
-        """End what stays, as Ctrl-C does, else by force."""
+        """Stop what is running, with SIGTERM, else by force."""
         for process in self.running:
             process.send_signal(signal.SIGTERM)
         for process in self.running:
@@ -169,20 +170,20 @@ file.write_text(text + {tables!r}, encoding="utf-8")
 @contextmanager
 def settled(folder: Path) -> Iterator[Newcomer]:
     """An empty folder, sandboxes of all vendors, and an editor that adds the README's connections to the settings."""
-    (shown,) = [block for block in blocks(README, "toml") if "[connections.shop]" in block]
+    (tables,) = [block for block in blocks(README, "toml") if "[connections.shop]" in block]
     port = free_port()
     secrets: dict[str, str] = {}
     with ExitStack() as stack:
         for name, system in CONNECTIONS.items():
             app = discovery.systems()[system].sandbox(seed=2)
             url = stack.enter_context(served(app))
-            mine = tomllib.loads(shown)["connections"][name]
+            mine = tomllib.loads(tables)["connections"][name]
             sandbox = app.state.sandbox.settings()
             secrets |= {each[2:-1]: str(sandbox[key]) for key, each in mine.items() if str(each).startswith("${")}
-            shown = re.sub(r'^url = "http://wisedat.local:8080"\n', "", shown, flags=re.MULTILINE)
-            shown = shown.replace(f"[connections.{name}]\n", f'[connections.{name}]\nurl = "{url}"\n')
+            tables = re.sub(r'^url = "http://wisedat.local:8080"\n', "", tables, flags=re.MULTILINE)
+            tables = tables.replace(f"[connections.{name}]\n", f'[connections.{name}]\nurl = "{url}"\n')
         editor = folder / "editor.py"
-        editor.write_text(EDITOR.format(port=port, tables=f"\n{shown}"), encoding="utf-8")
+        editor.write_text(EDITOR.format(port=port, tables=f"\n{tables}"), encoding="utf-8")
         (folder / "note.pdf").write_bytes(stands.document("a delivery").content)
         environment = (
             os.environ

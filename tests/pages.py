@@ -1,4 +1,4 @@
-"""The project's own pages as tests read them: their code blocks, their commands, and what they name."""
+"""Parses the project's own pages for tests: code blocks, commands, cited names, links and headings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ README = ROOT / "README.md"
 OPERATING = ROOT / ".github" / "OPERATING.md"
 ADD_A_SYSTEM = ROOT / ".github" / "ADD_A_SYSTEM.md"
 PAGES = (README, OPERATING, ADD_A_SYSTEM)
+LINKED = [
+    OPERATING,
+    ADD_A_SYSTEM,
+    *(ROOT / ".github" / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+]
+"""The pages that README sends its reader to."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"\s{2,}#.*$")
@@ -29,7 +35,7 @@ def commands(page: Path) -> list[str]:
 
 
 def files(page: Path) -> dict[str, str]:
-    """The files that the page has its reader write: path -> content. Each stands under a heading that names it."""
+    """The files that the page has its reader create: path -> content. Each is under a heading that names it."""
     found = re.findall(
         r"^## \d+\. `([\w./]+)`$.*?^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
@@ -37,7 +43,7 @@ def files(page: Path) -> dict[str, str]:
 
 
 def cited(page: Path) -> set[str]:
-    """What the page's prose puts in backticks."""
+    """Everything that the page's prose has in backticks."""
     return set(re.findall(r"`([^`\n]+)`", _FENCE.sub("", page.read_text(encoding="utf-8"))))
 
 

@@ -28,7 +28,7 @@ _TRANSIENT = re.compile(r"Starting receiver|differ (?:\x1b\[\d+m)?\d:\d\d:\d\d")
 
 _WINDOW = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
-<!-- Real output, shortened. tests/terminal.py made this and says how to make it again. -->
+<!-- Real output, shortened. tests/terminal.py made this and explains how to make it again. -->
 <style>
 .{unique_id}-matrix {{
   font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;

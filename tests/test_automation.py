@@ -1,4 +1,4 @@
-"""What runs by itself: hooks, the workflow and the forms parse, and the workflow runs `.ci/run` with every service."""
+"""Hooks, workflow, forms and compose file parse; the workflow runs `.ci/run`, the compose file commands that exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 import yaml
+
+from workers.cli import app
+from workers.queue import wakeup
 
 ROOT = Path(__file__).parent.parent
 GITHUB = ROOT / ".github"
@@ -54,7 +58,7 @@ def test_each_yaml_file_parses_and_names_no_key_twice(path: Path) -> None:
     assert isinstance(parsed(path), dict)
 
 
-def test_the_files_are_where_the_forge_and_the_hooks_look_for_them() -> None:
+def test_the_files_are_where_github_and_the_hooks_expect_them() -> None:
     expected = {"docker-compose.yml", ".pre-commit-config.yaml", "ci.yml", "dependabot.yml", "config.yml"}
     assert set() == expected - {path.name for path in YAML}
     documents = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "PULL_REQUEST_TEMPLATE.md")
@@ -75,13 +79,13 @@ def test_the_workflow_runs_the_script_that_developers_run(job: Any) -> None:
     assert os.access(script, os.X_OK)
     assert 1 == len([line for line in commands(job) if line.split()[-1] == ".ci/run"])
     others = [line for line in commands(job) if re.search(r"\b(pytest|ruff|mypy|coverage|pip)\b", line)]
-    assert [] == others, "what is checked stands in .ci/run alone"
+    assert [] == others, "checks belong into .ci/run alone"
 
 
 def test_the_script_requires_the_services_and_runs_the_long_tests_too() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "export ERPMIRROR_TEST_SERVICES=required" in script
-    assert "python -m pip install -e '.[test]' && python -m pytest\n" in script, "as README says it"
+    assert "python -m pip install -e '.[test]' && python -m pytest\n" in script, "as in README"
     assert '-m "chaos or slow"' in script
     for tool in ("ruff check .", "ruff format --check .", "mypy", ".ci/audit"):
         assert f"\n{tool}\n" in script
@@ -129,6 +133,60 @@ def test_the_hooks_use_this_environment_and_check_what_ci_checks_quickly() -> No
     assert all(hook["entry"].startswith("python -m ") for hook in hooks.values())
     layers = hooks["layers"]["entry"].split()[-1]
     assert (ROOT / layers).is_file()
+
+
+# The compose file
+
+
+@pytest.fixture(scope="module")
+def compose() -> Any:
+    return parsed(ROOT / "docker-compose.yml")
+
+
+def _commands(compose: Any) -> list[list[str]]:
+    """The command lines of the services that run our image."""
+    image = compose["x-erpmirror"]["image"]
+    return [service["command"] for service in compose["services"].values() if service["image"] == image]
+
+
+def test_each_service_runs_a_command_that_exists(compose: Any) -> None:
+    verbs = typer.main.get_group(app).commands
+    for verb, *arguments in _commands(compose):
+        verbs[verb].make_context(verb, arguments).close()  # raises for an unknown option or value
+
+
+def test_each_queue_has_a_service_of_its_own(compose: Any) -> None:
+    workers = [command for command in _commands(compose) if command[0] == "worker"]
+    assert sorted(wakeup.QUEUES) == sorted(command[command.index("--queues") + 1] for command in workers)
+
+
+def test_each_variable_stands_in_the_example_or_has_a_default() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    required = set(re.findall(r"(?<!\$)\$\{(\w+)(?!\w|:-)", text))
+    assert {"POSTGRES_PASSWORD", "REDIS_PASSWORD"} <= required
+    assert set() == required - set(re.findall(r"^(\w+)=", example, re.MULTILINE))
+
+
+def test_each_service_waits_for_services_that_exist(compose: Any) -> None:
+    for name, service in compose["services"].items():
+        assert service.get("depends_on", {}).keys() <= compose["services"].keys() - {name}
+    assert set(compose["services"]) - {"postgres", "redis"} == {
+        name for name, service in compose["services"].items() if "depends_on" in service
+    }
+
+
+def test_the_image_has_every_package_and_file_that_the_build_copies(compose: Any) -> None:
+    copied = re.findall(r"^COPY (.+) \S+$", compose["x-erpmirror"]["build"]["dockerfile_inline"], re.MULTILINE)
+    names = {name for each in copied for name in each.split()}
+    assert {"receiver", "workers", "models", "requirements.lock", "pyproject.toml"} <= names
+    assert [] == sorted(name for name in names if not (ROOT / name).exists())
+
+
+def test_the_settings_file_is_given_to_the_group_of_the_image(compose: Any) -> None:
+    (group,) = re.findall(r"groupadd --gid (\d+)", compose["x-erpmirror"]["build"]["dockerfile_inline"])
+    for path in (ROOT / "docker-compose.yml", GITHUB / "OPERATING.md"):
+        assert [group] == re.findall(r"chgrp (\d+) erpmirror.toml", path.read_text(encoding="utf-8"))
 
 
 # The forms

@@ -1,7 +1,4 @@
-"""README and the pages beside it are true: every command runs, every query answers, every name exists.
-
-A wrong command, path, table, column or setting on one of these pages fails here.
-"""
+"""README and the pages beside it are true: every command runs, every query has rows, every name and link exists."""
 
 from __future__ import annotations
 
@@ -21,7 +18,20 @@ import sqlalchemy as sa
 
 from tests.mirroring import mirrored
 from tests.newcomer import BIN, CONNECTIONS, ELSEWHERE, SECONDS, Newcomer, settled, verb
-from tests.pages import ADD_A_SYSTEM, OPERATING, PAGES, README, ROOT, blocks, cited, commands, files, headings, links
+from tests.pages import (
+    ADD_A_SYSTEM,
+    LINKED,
+    OPERATING,
+    PAGES,
+    README,
+    ROOT,
+    blocks,
+    cited,
+    commands,
+    files,
+    headings,
+    links,
+)
 from tests.processes import free_port, until
 
 if TYPE_CHECKING:
@@ -29,20 +39,25 @@ if TYPE_CHECKING:
 
     from models.db.database import Database
 
-NOTHING_WAITS = "nothing like this is parked or held"
+NOTHING_PARKED = "no such object is parked or held"
 
 THEIRS = {"consumer_timeout"}
 """Names in backticks that are other programs' (RabbitMQ's)."""
 
-# What the pages name
+# Names, paths and links
 
 
-def test_the_readme_is_read_in_ten_minutes() -> None:
+def test_the_readme_has_at_most_350_lines() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 350
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_the_readme_links_every_other_page() -> None:
+    linked = {(README.parent / link.partition("#")[0]).resolve() for link in links(README)}
+    assert [] == [page.name for page in LINKED if page not in linked]
+
+
+@pytest.mark.parametrize("page", [README, *LINKED], ids=lambda page: page.name)
+def test_every_link_resolves(page: Path) -> None:
     for link in links(page):
         path, _, heading = link.partition("#")
         target = page.parent / path if path else page
@@ -63,9 +78,9 @@ def test_every_path_exists(page: Path) -> None:
     assert [] == [each for each in sorted(named) if not (ROOT / each.partition("<")[0]).exists()]
 
 
-def test_what_pip_docker_and_python_are_told_to_use_is_there() -> None:
+def test_extras_modules_and_services_in_commands_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    services = re.findall(r"^  (\w+):$", (ROOT / "docker-compose.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    services = re.findall(r"^  ([\w-]+):$", (ROOT / "docker-compose.yml").read_text(encoding="utf-8"), re.MULTILINE)
     for command in (command for page in PAGES for command in commands(page)):
         for wanted in re.findall(r"'\.\[([\w,]+)\]'", command):
             assert set(wanted.split(",")) <= extras.keys(), command
@@ -76,7 +91,7 @@ def test_what_pip_docker_and_python_are_told_to_use_is_there() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_is_known_here(page: Path) -> None:
+def test_every_command_is_ours_or_tested_elsewhere(page: Path) -> None:
     ours = re.compile(r"(?:[A-Z_]+=\S+ )?erpmirror |curl |\$EDITOR ")
     unknown = [each for each in commands(page) if not ours.match(each) and not each.startswith(ELSEWHERE)]
     assert [] == unknown
@@ -85,7 +100,7 @@ def test_every_command_is_known_here(page: Path) -> None:
 # Queries
 
 
-def test_every_query_answers_on_every_database(database: Database, tmp_path: Path) -> None:
+def test_every_query_has_rows_on_every_database(database: Database, tmp_path: Path) -> None:
     systems: dict[str, dict[str, Any]] = {"dilovod": {"seed": 2}, "interpreter": {"seed": 2}, "wisedat": {"seed": 2}}
     with mirrored(database, tmp_path, **systems) as mirror:
         for _ in mirror.sandboxes["interpreter"].scenario():
@@ -101,11 +116,11 @@ def test_every_query_answers_on_every_database(database: Database, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
-    """All commands of README and OPERATING.md, typed one after the other."""
+    """Runs all commands of README, then those of OPERATING.md."""
     with settled(tmp_path_factory.mktemp("newcomer")) as person:
         for command in commands(README):
-            person.types(command)
-        person.shown = "\n".join(
+            person.type_command(command)
+        person.own_names = "\n".join(
             [
                 (person.folder / "erpmirror.toml").read_text(encoding="utf-8"),
                 person.run("erpmirror status --json")[1],
@@ -114,20 +129,20 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
         )
         person.stop()
         for command in commands(OPERATING):
-            person.types(command)
+            person.type_command(command)
         yield person
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
-def test_every_command_does_what_the_pages_say(newcomer: Newcomer) -> None:
+def test_every_command_succeeds(newcomer: Newcomer) -> None:
     failed = {
         command: printed
-        for command, (status, printed) in newcomer.ended.items()
-        if status and NOTHING_WAITS not in printed
+        for command, (status, printed) in newcomer.results.items()
+        if status and NOTHING_PARKED not in printed
     }
     assert {} == failed
-    assert {"check", "up", "hand-in", "poll", "ask", "worker", "parked"} <= {verb(each) for each in newcomer.ended}
+    assert {"check", "up", "hand-in", "poll", "ask", "worker", "parked"} <= {verb(each) for each in newcomer.results}
 
 
 @pytest.mark.timeout(1800)
@@ -144,7 +159,7 @@ def test_every_name_in_backticks_is_the_products_own(newcomer: Newcomer) -> None
         inspector = sa.inspect(engine)
         tables = inspector.get_table_names()
         known = {*tables, *(column["name"] for table in tables for column in inspector.get_columns(table))}
-    known |= set(re.findall(r"\w+", newcomer.shown))
+    known |= set(re.findall(r"\w+", newcomer.own_names))
     named = {
         each
         for page in (README, OPERATING)
@@ -205,23 +220,23 @@ def test_a_system_is_added_by_following_the_page_word_for_word(tmp_path: Path) -
 
 
 def _causes(person: Newcomer) -> set[str]:
-    """What made erpmirror read the objects in the journal."""
+    """The causes in the journal."""
     return {change["cause"] for change in json.loads(person.get("/changes?after=0"))["changes"]}
 
 
 def _watch(person: Newcomer) -> None:
-    """The page's last step: the sandbox in one terminal, `erpmirror up` in another, until every cause was seen."""
+    """The page's last step: the sandbox and `erpmirror up`, until a webhook and another cause are in the journal."""
     sandbox, up = [command for command in commands(ADD_A_SYSTEM) if command.startswith("erpmirror")]
     person.port = free_port()
     hook = sandbox.replace("127.0.0.1:8000", f"127.0.0.1:{person.port}")
     try:
-        person.types(hook)
+        person.type_command(hook)
         log = person.folder / "0.log"
         until(lambda: "\n\n" in log.read_text(encoding="utf-8"), seconds=SECONDS, what=log.read_text)
         table = log.read_text(encoding="utf-8").partition("\n\n")[0]
         hurried = f'{table}\nevery = "2s"\n[receiver]\nport = {person.port}\ntoken = "t"\n'
         (person.folder / "erpmirror.toml").write_text(hurried, encoding="utf-8")
-        person.types(up)
+        person.type_command(up)
         until(lambda: {"webhook"} < _causes(person), seconds=SECONDS, what=up)
         assert '"rows"' in person.run("erpmirror status --json")[1]
     finally:

@@ -17,7 +17,10 @@ from models.db import tables
 if TYPE_CHECKING:
     from models.db.database import Database
 
-State = Literal["missing", "old", "current", "newer"]
+State = Literal["missing", "old", "current", "newer", "unsupported"]
+
+_UNSUPPORTED = {"0001", "0002", "0003", "0004", "0005"}
+"""Revisions before the first release, which no migration leads away from: the tables had other names."""
 
 VERSION_TABLE = "erpmirror_version"
 """Not Alembic's default name: another application may use Alembic in the same database."""
@@ -28,6 +31,10 @@ _REMEDIES: dict[State, str] = {
     "missing": "the database has no tables of ours yet; run `erpmirror migrate`",
     "old": "the database's tables are older than this erpmirror; run `erpmirror migrate`",
     "newer": "the database's tables are newer than this erpmirror; install the version that made them",
+    "unsupported": (
+        "the database's tables are of an erpmirror that this one cannot migrate; name a new database in [database], "
+        "then run `erpmirror migrate` and `erpmirror backfill` for each connection"
+    ),
 }
 
 
@@ -40,14 +47,15 @@ class WrongTablesError(Exception):
 
 
 def migrate(database: Database) -> None:
-    """Create or upgrade the tables, in one transaction. Raises `WrongTablesError` where a newer version made them."""
+    """Create or upgrade the tables, in one transaction. Raises `WrongTablesError` for tables that it cannot migrate."""
     if database.is_sqlite:
         Path(str(database.url.database)).parent.mkdir(parents=True, exist_ok=True)
     with database.begin() as tx:
         if not database.is_sqlite:  # on SQLite `begin` has locked the whole database
             tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        if _state(tx) == "newer":
-            raise WrongTablesError("newer")
+        found = _state(tx)
+        if found in {"newer", "unsupported"}:
+            raise WrongTablesError(found)
         command.upgrade(_config(tx), "head")
         _seed(tx, database)
 
@@ -80,6 +88,8 @@ def _state(tx: sa.Connection) -> State:
         return "missing"
     if revision == scripts.get_current_head():
         return "current"
+    if revision in _UNSUPPORTED:
+        return "unsupported"
     return "old" if revision in {script.revision for script in scripts.walk_revisions()} else "newer"
 
 

@@ -144,14 +144,22 @@ def test_migrating_creates_the_folder_of_a_new_database(tmp_path: Path) -> None:
     database.close()
 
 
-def test_tables_of_a_newer_version_are_left_alone(empty: Database) -> None:
+@pytest.mark.parametrize(
+    ("revision", "state", "remedy"),
+    [
+        ("9999", "newer", "newer than this erpmirror"),
+        ("0001", "unsupported", "name a new database"),  # the first and the last revision before this one
+        ("0005", "unsupported", "name a new database"),
+    ],
+)
+def test_tables_that_cannot_be_migrated_are_left_alone(empty: Database, revision: str, state: str, remedy: str) -> None:
     migration.migrate(empty)
     with empty.begin() as tx:
-        tx.execute(sa.text(f"UPDATE {migration.VERSION_TABLE} SET version_num = '9999'"))
-    assert "newer" == migration.state(empty)
-    with pytest.raises(migration.WrongTablesError, match="newer than this erpmirror"):
+        tx.execute(sa.text(f"UPDATE {migration.VERSION_TABLE} SET version_num = '{revision}'"))
+    assert state == migration.state(empty)
+    with pytest.raises(migration.WrongTablesError, match=remedy):
         migration.require(empty)
-    with pytest.raises(migration.WrongTablesError, match="newer than this erpmirror"):
+    with pytest.raises(migration.WrongTablesError, match=remedy):
         migration.migrate(empty)
 
 

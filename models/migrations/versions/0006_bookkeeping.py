@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0001"
+revision = "0006"  # 0001 to 0005 made tables of other names; see `models.db.migration`
 down_revision = None
 
 # A copy of `models.db.types`: a change there must not change a released migration.
