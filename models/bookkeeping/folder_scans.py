@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.bookkeeping.streams import is_stream, success_values
-from models.db.tables import Instant, streams
+from models.db.tables import streams
+from models.db.types import Instant
 
 if TYPE_CHECKING:
     from datetime import datetime

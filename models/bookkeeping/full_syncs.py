@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from models.bookkeeping import seen_keys
 from models.bookkeeping.streams import attempt_values, is_stream, success_values, update
-from models.db.tables import Instant, runs, streams
+from models.db.tables import runs, streams
+from models.db.types import Instant
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -21,7 +21,6 @@ import sqlalchemy as sa
 from models import failpoints
 from models.db.database import Tx
 from models.db.tables import gates, leases
-from models.db.types import Instant
 from models.failpoints import Point
 from workers.gate import statements, timing
 from workers.gate.sessions import SessionStore

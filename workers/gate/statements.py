@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.db.tables import Instant, gates, leases, revisions
+from models.db.tables import gates, leases, revisions
+from models.db.types import Instant
 
 if TYPE_CHECKING:
     from datetime import datetime

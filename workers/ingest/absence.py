@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from models.bookkeeping import deletion_guard, inbox, parked
-from models.mirror import apply
+from models.mirror import queries
 from models.values import Lane, ObjectRef
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def settle_missing(work: UnitOfWork, context: ConnectionContext, resource: Resource, *, first_revision: int) -> None:
     """Enqueue, delete or hold what a complete full sync, whose first request had `first_revision`, did not name."""
-    missing = list(apply.keys_absent(work.tx, work.target, before_revision=first_revision))
+    missing = list(queries.keys_absent(work.tx, work.target, before_revision=first_revision))
     if resource.points:
         # A key that already waits, or is held, is left as it is.
         _enqueue(work, missing)
