@@ -1,4 +1,4 @@
-"""One piece ahead: the next one is asked for and made ready by a thread while the last one is being written."""
+"""Prefetching: a thread requests and prepares the next chunk while the last one is written."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 Piece = TypeVar("Piece")
 
 _SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread gives way: with Python's 5 ms each short statement of the writer would wait so long."""
+"""Seconds. With Python's default of 5 ms the writer would wait that long after each short statement."""
 
 _GC_THRESHOLD = 50_000
 
 
 class ChunkSource(Generic[Piece]):
-    """The pieces in their order, each made when it is asked for."""
+    """Chunks in their order, each made when `next` is called."""
 
     def __init__(self, chunks: Generator[Piece, None, None]) -> None:
         self._chunks = chunks
@@ -30,21 +30,21 @@ class ChunkSource(Generic[Piece]):
             yield piece
 
     def next(self) -> Piece | None:
-        """The next one."""
+        """The next chunk, or None after the last."""
         return next(self._chunks, None)
 
     def start_next(self) -> None:
-        """Now is a good time to make the next one."""
+        """Hint: the caller is about to wait, so the next chunk may be made now."""
 
     def close(self) -> None:
-        """No more are wanted."""
+        """End the source; no more chunks are needed."""
         self._chunks.close()
 
 
 class Prefetcher(ChunkSource[Piece]):
-    """Made by a thread, from `begin` on.
+    """Makes the next chunk in a thread, from `start_next` on.
 
-    Two threads of Python hinder each other: the best time is when the writer waits for the database.
+    Two Python threads slow each other down, so the writer calls `start_next` when it waits for the database.
     """
 
     def __init__(self, chunks: Generator[Piece, None, None], thread: ThreadPoolExecutor) -> None:
@@ -53,26 +53,26 @@ class Prefetcher(ChunkSource[Piece]):
         self._next: Future[Piece | None] | None = None
 
     def next(self) -> Piece | None:
-        """The next one, or the error that there was instead."""
+        """The next chunk, or the exception that making it raised."""
         self.start_next()
         following, self._next = self._next, None
         return following.result() if following is not None else None
 
     def start_next(self) -> None:
-        """See the class."""
+        """Have the thread make the next chunk."""
         if self._next is None:
             self._next = self._thread.submit(super().next)
 
     def close(self) -> None:
-        """Waits for what is under way."""
+        """Wait for the chunk that is being made, and end the source."""
         wait([self._next] if self._next is not None else [])
         super().close()
 
 
 @contextmanager
 def prefetching(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Piece]]:
-    """For long readings."""
-    with _short_switch_interval(), ThreadPoolExecutor(1, "ahead") as thread:
+    """Prefetch chunks: for full syncs, which bring many."""
+    with _short_switch_interval(), ThreadPoolExecutor(1, "prefetch") as thread:
         pieces = Prefetcher(chunks, thread)
         try:
             yield pieces
@@ -82,7 +82,7 @@ def prefetching(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Pi
 
 @contextmanager
 def sequential(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Piece]]:
-    """For short ones."""
+    """No thread: for polls, which seldom bring more than one chunk."""
     pieces = ChunkSource(chunks)
     try:
         yield pieces
@@ -102,7 +102,7 @@ def _short_switch_interval() -> Iterator[None]:
 
 @contextmanager
 def relaxed_gc() -> Iterator[None]:
-    """Decoded objects hold no cycles: to look for some after every few hundred of them takes a fifth of the time."""
+    """Collect garbage less often: decoded objects hold no cycles, and searching for some takes a fifth of the time."""
     before = gc.get_threshold()
     gc.set_threshold(_GC_THRESHOLD, *before[1:])
     try:
