@@ -151,7 +151,7 @@ def get(tx: Tx, *, connection: str, kind: str, sha256: str) -> DocumentRow | Non
             c.received_at,
             c.sent_at,
             c.answered_at,
-            tables.inbox.c.state.label("ref"),
+            tables.inbox.c.state.label("inbox_state"),
             tables.inbox.c.due_at,
             tables.inbox.c.reason,
         )

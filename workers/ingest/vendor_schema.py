@@ -33,11 +33,11 @@ _EMPTY: tuple[object, ...] = (None, "", [], {})
 """What makes no column of its own."""
 
 
-class ResourceNotOpenError(Exception):
+class ResourceNotOpenError(Exception):  # noqa: N818 - an answer, not an error
     """The resource is parked, retired or unknown: nothing of it is asked."""
 
 
-class MetadataNeededError(Exception):
+class MetadataNeededError(Exception):  # noqa: N818 - likewise
     """The vendor's metadata of this stream has to be asked for first."""
 
     def __init__(self, stream: Stream) -> None:
