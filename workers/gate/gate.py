@@ -53,7 +53,7 @@ class LeaseLost(Exception):  # noqa: N818 - likewise
 class Lease:
     """The right to make one request.
 
-    `revision` orders what is written; `sent_at` is when the request really started; `renewed_at` is the timer's reading
+    `revision` orders what is written; `sent_at` is when the request really started; `renewed_at` is the timer's value
     when the lease was last taken or renewed.
     """
 
