@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import structlog
 
 from models import exact, failpoints, redaction
-from models.bookkeeping import inbox, parked, streams
+from models.bookkeeping import full_syncs, inbox, parked, seen_keys, streams
 from models.failpoints import Point
 from models.mirror import apply, schema_evolution
 from models.values import Cause, Chunk, Lane, Malformed, ObjectRef, Unreadable
@@ -69,7 +69,7 @@ class Page:
     def begin(self, tx: Tx, revision: int) -> None:
         """Record the attempt; a full sync that starts gets its run."""
         if self.full and self.run is None:
-            self.run = streams.begin_full_sync(tx, self.stream, revision=revision, cause=self.cause, now=tx.now)
+            self.run = full_syncs.begin(tx, self.stream, revision=revision, cause=self.cause, now=tx.now)
             self.first_revision = revision
         else:
             streams.record_attempt(tx, self.stream, now=tx.now)
@@ -175,7 +175,7 @@ class Page:
             exact.storable_text(row.key) for rows in (chunk.snapshots, chunk.lines, chunk.unreadable) for row in rows
         ]
         keys = [key for key in keys if key not in written]
-        streams.record_seen(tx, connection=self.context.name, resource=self.resource.name, keys=keys)
+        seen_keys.record(tx, connection=self.context.name, resource=self.resource.name, keys=keys)
 
     def _enqueue_all(self, tx: Tx, chunk: Chunk, revision: int) -> None:
         """Finish the keys whose objects came, enqueue the changed and referenced ones, park what is unreadable."""
@@ -239,7 +239,7 @@ class Page:
         if self.full and end is not None and not end.more:
             # A stream of events does not list what exists, so nothing can be missing from it.
             complete = end.complete or not (self.resource.points or self.resource.unpaged)
-            streams.finish_full_sync(
+            full_syncs.finish(
                 tx,
                 stream,
                 run=self.run or 0,
@@ -254,7 +254,7 @@ class Page:
             )
         elif self.full:
             pages, position = (0, None) if end is None else (1, end.cursor)
-            streams.advance_full_sync(
+            full_syncs.advance(
                 tx,
                 stream,
                 run=self.run or 0,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models import failpoints
-from models.bookkeeping import documents, streams
+from models.bookkeeping import documents, folder_scans
 from models.bookkeeping.documents import State
 from models.exact import storable_text
 from models.failpoints import Point
@@ -75,14 +75,14 @@ def scan(context: ConnectionContext, stream: Stream, *, began_at: datetime) -> N
     with context.database.begin() as tx:
         now = tx.now
         next_at = now + context.resources[kind].full_every
-        streams.finish_scan(tx, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
+        folder_scans.finish(tx, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
 
 
 def _record_failure(context: ConnectionContext, stream: Stream, error: str) -> None:
     with context.database.begin() as tx:
         now = tx.now
         next_at = now + context.resources[stream.resource].full_every
-        streams.fail_scan(tx, stream, next_at=next_at, now=now, error=storable_text(error))
+        folder_scans.fail(tx, stream, next_at=next_at, now=now, error=storable_text(error))
 
 
 @dataclass(frozen=True, slots=True)

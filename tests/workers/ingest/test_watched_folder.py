@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models.bookkeeping import parked, streams
+from models.bookkeeping import folder_scans, parked, streams
 from models.db import tables
 from tests.workers.ingest import reader
 from tests.workers.ingest.reader import KIND, pdf, sha256
@@ -399,7 +399,7 @@ def test_a_scan_requested_during_a_scan_is_still_due(six: DocumentHarness, folde
         streams.poll_now(tx, connection="six", resource=KIND)
         now = six.clock.now
         later = timedelta(hours=1) + now
-        streams.finish_scan(tx, stale, began_at=now, next_at=later, now=now, warning=None)
+        folder_scans.finish(tx, stale, began_at=now, next_at=later, now=now, warning=None)
     assert now == six.stream(KIND).full_due_at
     put(folder / "a.pdf")
     six.work()
