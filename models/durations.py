@@ -1,4 +1,4 @@
-"""How a duration is written: for a person (`4 s`, `10 min`), or as a settings file takes it (`90s`, `1h`)."""
+"""How a duration is written: for people (`4 s`, `10 min`), or as a settings file takes it (`90s`, `1h`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = ((86_400, "d", "d"), (3600, "h", "h"), (60, "min", "m"), (1, "s", "s"))
 
 
 def spell(duration: timedelta, *, exact: bool = False) -> str:
-    """The duration in one unit, a negative one as nothing.
+    """The duration in one unit; a negative one is written as 0 s.
 
     Rounded, in the largest unit of which there are at least two: `90 s`, `2 min`, `47 h`. `exact`: in whole seconds as
     settings write them, in the largest unit that divides them.

@@ -1,4 +1,4 @@
-"""How the mirror stands, resource by resource: what `erpmirror status` and the metrics show."""
+"""The state of the mirror, resource by resource, as `erpmirror status` and the metrics show it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ResourceStatus:
 
     `rows`: live objects in the mirror. `bound`: seconds within which the mirror equals the ERP again. `pending`,
     `parked`, `held`: rows of the inbox (a parked resource counts as one parked). `state`: open, parked, or retired (no
-    longer configured: not touched and not asked). `reading`: objects that the full reading under way has brought, None
+    longer configured: not touched and not asked). `full_sync`: objects that the full sync under way has brought, None
     if none is.
     """
 
@@ -45,12 +45,12 @@ class ResourceStatus:
 def resources(database: Database, settings: Settings | None = None) -> list[ResourceStatus]:
     """Every resource that the mirror knows, configured or not. `settings` limits it to what is configured."""
     with database.read() as tx:
-        waiting = _pending(tx)
+        inbox_rows = _inbox_rows(tx)
         unfolded = _unfolded(tx)
-        told = tx.execute(_STATEMENT.order_by(streams.c.connection, streams.c.resource)).all()
-        rows = [row for row in told if settings is None or row.connection in settings.connections]
+        found = tx.execute(_STATEMENT.order_by(streams.c.connection, streams.c.resource)).all()
+        rows = [row for row in found if settings is None or row.connection in settings.connections]
         live = _live(tx, {(row.system, row.resource) for row in rows})
-        return [_status(row, live, waiting, unfolded) for row in rows]
+        return [_status(row, live, inbox_rows, unfolded) for row in rows]
 
 
 _OLDEST_REASON = (
@@ -64,7 +64,7 @@ _OLDEST_REASON = (
     .limit(1)
     .scalar_subquery()
 )
-"""The reason of what waits longest, in the vendor's own words."""
+"""The reason of the row that has waited longest, in the vendor's own words."""
 
 _COLUMNS = (
     "connection",
@@ -79,13 +79,13 @@ _COLUMNS = (
 )
 _STATEMENT = sa.select(
     *(streams.c[name] for name in _COLUMNS),
-    runs.c.objects.label("reading"),
-    sa.case((streams.c.last_error.is_(None), _OLDEST_REASON)).label("parked_words"),
+    runs.c.objects.label("full_sync"),
+    sa.case((streams.c.last_error.is_(None), _OLDEST_REASON)).label("oldest_reason"),
 ).outerjoin(runs, runs.c.id == streams.c.full_run)
 
 
 def _live(tx: Tx, kinds: set[tuple[str, str]]) -> dict[tuple[str, str, str], int]:
-    """Connection, system and resource -> live objects: one count a table, which all connections of a system share."""
+    """Connection, system and resource -> live objects. One count for each table, which a system's connections share."""
     found = {}
     for system, resource in sorted(kinds):
         schema = schema_evolution.current(tx, apply.table_name(system, resource))
@@ -98,7 +98,7 @@ def _live(tx: Tx, kinds: set[tuple[str, str]]) -> dict[tuple[str, str, str], int
     return found
 
 
-def _pending(tx: sa.Connection) -> dict[tuple[str, str, str], int]:
+def _inbox_rows(tx: sa.Connection) -> dict[tuple[str, str, str], int]:
     counted = tx.execute(
         sa.select(inbox.c.connection, inbox.c.resource, inbox.c.state, sa.func.count()).group_by(
             inbox.c.connection, inbox.c.resource, inbox.c.state
@@ -119,7 +119,7 @@ def _unfolded(tx: sa.Connection) -> dict[tuple[str, str | None], int]:
 def _status(
     row: Any,
     live: dict[tuple[str, str, str], int],
-    waiting: dict[tuple[str, str, str], int],
+    inbox_rows: dict[tuple[str, str, str], int],
     unfolded: dict[tuple[str, str | None], int],
 ) -> ResourceStatus:
     here = (row.connection, row.resource)
@@ -132,10 +132,10 @@ def _status(
         last_read=row.last_read_at,
         complete_as_of=row.complete_as_of,
         bound=row.bound,
-        pending=waiting.get((*here, "due"), 0) + unfolded.get(here, 0),
-        parked=waiting.get((*here, "parked"), 0) + (row.state == "parked"),
-        held=waiting.get((*here, "held"), 0),
-        last_error=row.last_error or row.parked_words,
+        pending=inbox_rows.get((*here, "due"), 0) + unfolded.get(here, 0),
+        parked=inbox_rows.get((*here, "parked"), 0) + (row.state == "parked"),
+        held=inbox_rows.get((*here, "held"), 0),
+        last_error=row.last_error or row.oldest_reason,
         warning=row.warning,
-        full_sync=row.reading,
+        full_sync=row.full_sync,
     )

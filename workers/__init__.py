@@ -1,1 +1,1 @@
-"""The work: the Celery app, its thin tasks, ingest (read this first), the gate, the connectors, the command line."""
+"""The work: Celery app and tasks, ingest (start with `ingest/loop.py`), the gate, the connectors, the command line."""

@@ -1,4 +1,4 @@
-"""Everything that is needed to work for one connection, in one place."""
+"""What the workers need to work for one connection: its settings, resources, gate and vendor client."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ConnectionContext:
-    """One connection's desk. Cheap to make; opens nothing before it is used.
+    """One configured connection, with what belongs to it. Cheap to make: it opens nothing before it is used.
 
-    `lasting`: the line to the vendor stays open between two shifts, which must not overlap then.
+    `keeps_client`: the vendor's client stays open between work sessions, which must not overlap then.
     """
 
     database: Database
@@ -47,7 +47,7 @@ class ConnectionContext:
 
     @cached_property
     def system(self) -> System:
-        """The ERP that this connection leads to."""
+        """The ERP that this connection is to."""
         return discovery.systems()[self.options.system]
 
     @cached_property
@@ -57,10 +57,10 @@ class ConnectionContext:
 
     @cached_property
     def same_account(self) -> list[Connection]:
-        """The other connections that lead to the same account."""
-        mine = gate.account_of(self.options)
+        """The other connections to the same account."""
+        account = gate.account_of(self.options)
         others = (each for each in self.settings.connections.values() if each.name != self.name)
-        return [each for each in others if gate.account_of(each) == mine]
+        return [each for each in others if gate.account_of(each) == account]
 
     @cached_property
     def gate(self) -> gate.Gate:
@@ -68,7 +68,7 @@ class ConnectionContext:
         return gate.Gate(self.database, self.options, same_account=self.same_account)
 
     def target(self, resource: Resource, stream: Stream | None = None) -> apply.Target:
-        """The resource as the write path needs it: declared fields are the vendor's metadata where we have it."""
+        """The resource as the write path needs it. Its shape is the vendor's metadata, if the stream has it."""
         return apply.Target(
             connection=self.name,
             system=self.options.system,
@@ -86,7 +86,7 @@ class ConnectionContext:
         return redaction.Mask([value.get_secret_value() for value in values if isinstance(value, SecretStr)])
 
     def redact_text(self, text: str) -> str:
-        """The text without this connection's secrets, fit for a table: vendors repeat what they were sent."""
+        """The text without this connection's secrets, storable: a vendor's error may repeat what was sent."""
         return exact.storable_text(self._mask(text))
 
     def now(self) -> datetime:
@@ -96,13 +96,15 @@ class ConnectionContext:
 
     @contextmanager
     def work_session(self) -> Iterator[WorkSession]:
-        """Work with the vendor's client open."""
+        """Open the vendor's client for the block."""
         session = WorkSession(self)
         cached = self._idle_clients.pop() if self._idle_clients else _CachedClient(self)
         session.client, cached.session = cached.client, session
         try:
             yield session
-            if self.keeps_client:  # after whatever broke off the next shift had better call anew
+            if (
+                self.keeps_client
+            ):  # not after an exception: the connection may be broken, the next session opens a new one
                 self._idle_clients.append(cached)
         finally:
             cached.session = None
@@ -111,11 +113,11 @@ class ConnectionContext:
 
     @cached_property
     def _idle_clients(self) -> list[_CachedClient]:
-        """What the last shift left open."""
+        """Clients that earlier work sessions left open."""
         return []
 
     def sync_streams(self) -> None:
-        """Make the streams fit the configuration."""
+        """Bring the streams in line with the configured resources."""
         plans = [
             streams.Plan(
                 resource.name, resource.bound_in_all, polls=resource.every is not None, selection=resource.selection
@@ -127,7 +129,7 @@ class ConnectionContext:
 
 
 class _CachedClient:
-    """A vendor's client, and whose shift it is: who holds its slot renews the lease."""
+    """A vendor's client and the work session that uses it now: arriving bytes renew that session's lease."""
 
     def __init__(self, context: ConnectionContext) -> None:
         self.session: WorkSession | None = None
@@ -140,10 +142,12 @@ class _CachedClient:
 
 
 class WorkSession:
-    """One task's work at a desk: its client, the slot it asks under, and a tally.
+    """One task's work for a connection: its client, the lease it holds, and its counts.
 
-    `more`: the task stopped before everything due was done. `until`: when it is to stop, by the monotonic clock.
-    `steps`: how often it has asked what is due. `settled`: a resource has become complete, as of the last answer.
+    - `has_more`: the task stopped before everything that is due was done
+    - `deadline`: when it has to stop, by the monotonic clock
+    - `steps`: how often it has read what is due
+    - `completed_resource`: a resource has become complete, as of the last step
     """
 
     client: Client
@@ -160,7 +164,10 @@ class WorkSession:
 
     @contextmanager
     def acquire(self, subject: str | None = None, *, on_acquire: gate.OnAcquire | None = None) -> Iterator[gate.Lease]:
-        """A slot at the gate for the block: for a point read of `subject`, or for a listing. Raises `gate.Shut`."""
+        """Hold a lease for the block: for a point read of `subject`, or for a listing (None). Raises `GateClosed`.
+
+        `on_acquire` runs in the transaction that takes the lease.
+        """
         with gate.acquired(self.context.gate, subject, on_acquire=on_acquire) as lease:
             self._lease = lease
             try:
@@ -169,20 +176,20 @@ class WorkSession:
                 self._lease = None
 
     def heartbeat(self) -> None:
-        """Bytes arrive: the lease of a long stream is renewed."""
+        """Bytes have arrived: renew the lease, so that a long stream keeps it."""
         if self._lease is not None:
             self.context.gate.heartbeat(self._lease)
 
 
 def all_contexts(database: Database, settings: Settings) -> list[ConnectionContext]:
-    """A desk for every configured connection."""
+    """The context of every configured connection."""
     return [ConnectionContext(database, settings, options) for options in settings.connections.values()]
 
 
 def connection_context(
     database: Database, settings: Settings, name: str, *, keeps_client: bool = False
 ) -> ConnectionContext:
-    """The desk of one connection. LookupError names those that exist."""
+    """The context of one connection. The LookupError for an unknown name lists the configured ones."""
     options = settings.connections.get(name)
     if options is None:
         known = ", ".join(sorted(settings.connections)) or "none"
@@ -191,7 +198,7 @@ def connection_context(
 
 
 def sync_streams(database: Database, settings: Settings) -> None:
-    """Make all streams fit the configuration."""
+    """Bring all streams in line with the configuration, and retire those of connections that left it."""
     for each in all_contexts(database, settings):
         each.sync_streams()
     with database.begin() as tx:

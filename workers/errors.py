@@ -1,15 +1,15 @@
 """What can go wrong with a vendor, grouped by what happens to the work.
 
-Fate
-├── TryLater        the work stays, its due_at moves, the account's gate may shut
-│   ├── TimedOut    no answer within the deadline, or a stream that stalled
-│   ├── Busy        the vendor serves somebody else right now; not counted as an attempt
-│   └── Closed      outside the vendor's opening hours; shuts full readings only, not counted
-├── SetAside        malformed, refused, forbidden: parked with its reason, others go on
-│   └── TooLarge    a reply larger than is held whole; a smaller question may be answered
-└── NotForUs        nothing of ours: finished, one line in the log
+VendorError
+├── TryLater           the work stays, its due_at moves, the account's gate may close
+│   ├── TimedOutError  no answer within the deadline, or a stream that stalled
+│   ├── BusyError      the vendor serves another client right now; not counted as an attempt
+│   └── ClosedError    outside the vendor's opening hours; stops full syncs only, not counted
+├── SetAside           malformed, refused, forbidden: parked with its reason, other work goes on
+│   └── TooLargeError  a reply above the size limit; a smaller request may be answered
+└── NotForUs           concerns nothing that is mirrored: finished, one line in the log
 
-Gone is no error: a connector returns a `Tombstone`. Messages carry the vendor's own words and never a secret.
+A missing object is no error: a connector returns a `Tombstone`. Messages carry the vendor's own words and no secret.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ class VendorError(Exception):
     """Base of the families below."""
 
 
-class TryLater(VendorError):
+class TryLater(VendorError):  # noqa: N818 - says what to do, and reads well where it is raised
     """Unreachable, 5xx, 429, half a body: the same request may succeed later.
 
-    `after`: how long the vendor asked us to wait (None: 1 s doubling to 5 min). `shuts_gate`: nobody else should ask
-    the account before that either. `refused`: the vendor certainly did not take the request (nobody answered the call,
-    429); without it what was sent may have been done. `of_vendor`: it is not our own side that failed.
+    - `after`: the delay that the vendor asked for (None: 1 s doubling to 5 min)
+    - `closes_gate`: no other request of the account should be sent before that either
+    - `refused`: the vendor certainly did not take the request (no connection, 429). Otherwise it may have been done
+    - `vendors_fault`: the failure is not on our own side
     """
 
     def __init__(
@@ -46,11 +47,11 @@ class TryLater(VendorError):
 
 
 class TimedOutError(TryLater):
-    """The deadline passed or the stream stalled. A smaller question may be answered."""
+    """The deadline passed or the stream stalled. A smaller request may be answered."""
 
 
 class BusyError(TryLater):
-    """The vendor refuses because somebody else is being served (Dilovod's multithread answer)."""
+    """The vendor refuses because it serves another request of the account (Dilovod's multithread answer)."""
 
 
 class ClosedError(TryLater):
@@ -61,7 +62,7 @@ class ClosedError(TryLater):
         self.until = until
 
 
-class SetAside(VendorError):
+class SetAside(VendorError):  # noqa: N818 - likewise
     """Only a person can help: malformed, refused, forbidden.
 
     `whole_resource`: the vendor refuses the resource itself (a role or a licence lacks it), not one object of it.
@@ -73,8 +74,8 @@ class SetAside(VendorError):
 
 
 class TooLargeError(SetAside):
-    """The reply is larger than is held whole. A smaller question may be answered."""
+    """The reply is above the size limit. A smaller request may be answered."""
 
 
-class NotForUs(VendorError):
-    """Nothing of ours."""
+class NotForUs(VendorError):  # noqa: N818 - likewise
+    """Concerns nothing that is mirrored."""

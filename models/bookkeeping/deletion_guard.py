@@ -1,4 +1,4 @@
-"""A brake on deletions: more of them than usual wait for a person instead of emptying the mirror."""
+"""The limit on deletions: more of them than `max_deletions` allows are held for a person."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from models.db.database import Tx
 
 WINDOW = timedelta(hours=24)
-"""Deletions are counted over this long, so that a mass deletion cannot trickle through one key at a time."""
+"""Deletions are counted over this window, so that a mass deletion cannot pass one key at a time."""
 
 FLOOR = 10
-"""So many deletions in a window are everyday life, however few objects there are."""
+"""So many deletions in a window are always allowed: a share of a few objects would allow none."""
 
 
 def permits(
@@ -38,14 +38,14 @@ def permits(
     recent = _recent_deletions(tx, target, now)
     if recent + count <= FLOOR:
         return True
-    # So many living are enough; counting them all would take as long as the table is large.
+    # Counting stops at the number that suffices: counting all rows takes longer the larger the table is.
     enough = math.ceil((recent + count) / max_deletions) + 1 if max_deletions else 0
     alive = _live_objects(tx, target, at_most=enough)
     return recent + count <= max_deletions * (alive + recent)
 
 
 def record_approval(tx: Tx, target: apply.Target, *, now: datetime) -> None:
-    """A person agreed: what was deleted until now is no longer held against later deletions."""
+    """A person approved: deletions until now no longer count towards the limit."""
     streams.update(tx, target.connection, target.resource, deletions_after=now)
 
 

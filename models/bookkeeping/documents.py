@@ -1,4 +1,4 @@
-"""Files that people handed in: each is kept, is sent to its vendor once at most, and becomes one row of the mirror."""
+"""Documents that people handed in: each is stored, sent to its vendor at most once, and becomes a row of the mirror."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ MAX_ORDER_LENGTH = 200
 _MAX_NAME_LENGTH = 255
 _MAGIC = b"%PDF-"
 _MAGIC_WITHIN = 1024
-"""Bytes. PDF readers look so far for the magic, because mail programs and scanners put things before it."""
+"""Bytes. PDF readers search so far for the magic, because mail programs and scanners write things before it."""
 
 
 class State(StrEnum):
-    """Where a document stands. `sending` is committed before the request: what may have arrived is not sent again."""
+    """The state of a document. `sending` is committed before the request: what may have arrived is not sent again."""
 
     WAITING = "waiting"
     SENDING = "sending"
@@ -48,7 +48,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """What became of a file that was handed in. `sha256`: of its content, in lower-case hex; the row's key."""
+    """The answer to a document that was handed in. `sha256`: of its content, in lower-case hex; the row's key."""
 
     sha256: str
     new: bool
@@ -58,8 +58,8 @@ class StoredDocument:
 class DocumentRow:
     """A document without its content. `size`: bytes.
 
-    `mention` (due or parked), `due_at` and `reason` are those of its row of the inbox, None where there is none. A
-    parked document whose mention is due is tried again for a person.
+    `inbox_state` (due or parked), `due_at` and `reason` are those of its row of the inbox, None where there is none. A
+    parked document whose inbox row is due is tried again, because a person asked for it.
     """
 
     sha256: str
@@ -76,7 +76,7 @@ class DocumentRow:
 
 
 def is_pdf(content: bytes) -> bool:
-    """Whether it begins like a PDF."""
+    """Whether the content begins like a PDF."""
     return _MAGIC in content[:_MAGIC_WITHIN]
 
 
@@ -90,10 +90,11 @@ def hand_in(
     order: str | None,
     again: bool = True,
 ) -> StoredDocument:
-    """Keep a file and mention it. One that is known is mentioned only if nothing of it waits and nobody has read it.
+    """Store a document and enqueue it. A known one is enqueued only if it has no inbox row and was not interpreted yet.
 
-    What is parked stays so, and waits for a person's retry; one that a person dropped is mentioned if this is a person
-    (`again`), who also may name another order for what is parked, or none. While it waits, an order may be added.
+    A parked document stays parked until a person retries it. One that a person dropped is enqueued only if a person
+    hands it in (`again`); a person may also set or remove the order of a parked one. While it waits, an order may be
+    added.
     """
     _lock_kind(tx, connection, kind, shared=True)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -123,11 +124,11 @@ def hand_in(
 
 
 def _needs_enqueuing(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
-    """Whether a known document needs a mention; takes the order that was named now."""
+    """Whether a known document has to be enqueued. Takes over the order that was named now."""
     here = _is(row["connection"], row["kind"], row["sha256"])
     state = tx.execute(sa.select(documents.c.state).where(here).with_for_update()).scalar()
     if state is None or state == State.INTERPRETED:
-        return False  # None: forgotten just now
+        return False  # None: it was forgotten just now
     if (again and state == State.PARKED) or (row["order"] is not None and state == State.WAITING):
         tx.execute(sa.update(documents).where(here).values(order=row["order"]))
     enqueued = sa.exists().where(_is_inbox_row(row["connection"], row["kind"], row["sha256"]))
@@ -136,7 +137,7 @@ def _needs_enqueuing(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
 
 
 def get(tx: Tx, *, connection: str, kind: str, sha256: str) -> DocumentRow | None:
-    """How a document stands; None for one that nobody handed in."""
+    """A document without its content; None if it is not known."""
     c = documents.c
     ref = sa.and_(
         tables.inbox.c.connection == c.connection, tables.inbox.c.resource == c.kind, tables.inbox.c.key == c.sha256
@@ -151,7 +152,7 @@ def get(tx: Tx, *, connection: str, kind: str, sha256: str) -> DocumentRow | Non
             c.received_at,
             c.sent_at,
             c.answered_at,
-            tables.inbox.c.state.label("ref"),
+            tables.inbox.c.state.label("inbox_state"),
             tables.inbox.c.due_at,
             tables.inbox.c.reason,
         )
@@ -162,66 +163,69 @@ def get(tx: Tx, *, connection: str, kind: str, sha256: str) -> DocumentRow | Non
 
 
 def waiting(tx: Tx, *, connection: str, kind: str) -> set[str]:
-    """The sha256 of every document of a kind that is to be sent or under way."""
+    """The sha256 of every document of a kind that is due or being sent."""
     c = tables.inbox.c
     mine = (c.connection == connection, c.resource == kind, c.state == "due")
     return set(tx.execute(sa.select(c.key).where(*mine)).scalars())
 
 
 def result(tx: Tx, target: Target, sha256: str) -> JsonObject | None:
-    """What the vendor read in a document, as its row keeps it; None while there is no row."""
+    """What the vendor read in a document, as the mirror's row has it; None while there is no row."""
     schema = schema_evolution.current(tx, target.table)
-    seen = {} if schema is None else Writer(tx, schema, target.connection).stored([sha256])
-    return seen[sha256].raw if sha256 in seen else None
+    stored = {} if schema is None else Writer(tx, schema, target.connection).stored([sha256])
+    return stored[sha256].raw if sha256 in stored else None
 
 
 def state(tx: Tx, item: Item) -> State | None:
-    """Where a mentioned document stands until this transaction ends; None if it was forgotten."""
+    """The state of an enqueued document, locked until this transaction ends; None if it was forgotten."""
     found = tx.execute(sa.select(documents.c.state).where(_is_item(item)).with_for_update()).scalar()
     return None if found is None else State(found)
 
 
 def load(tx: Tx, item: Item) -> Document:
-    """The document that a mention names, content and all."""
+    """The document of an inbox row, with its content."""
     c = documents.c
     found = tx.execute(sa.select(c.sha256, c.name, c.content, c.order).where(_is_item(item))).one()
     return Document(*found)
 
 
 def begin_sending(tx: Tx, item: Item, *, now: datetime, until: datetime) -> None:
-    """It may arrive from here on. Its mention rests until then, when whoever sends it has an answer or is dead."""
+    """The request follows, and may arrive. The inbox row is due again at `until`, when the request has ended."""
     tx.execute(sa.update(documents).where(_is_item(item)).values(state=State.SENDING, sent_at=now))
     _postpone(tx, item, until=until)
 
 
 def mark_interpreted(tx: Tx, item: Item, *, now: datetime) -> bool:
-    """The vendor has read it. False if it was forgotten meanwhile."""
+    """The vendor has interpreted it. False if it was forgotten meanwhile."""
     values = {"state": State.INTERPRETED, "answered_at": now}
     return tx.execute(sa.update(documents).where(_is_item(item)).values(values)).rowcount == 1
 
 
 def park(tx: Tx, item: Item, *, reason: str) -> None:
-    """Set it aside for a person."""
+    """Park it for a person."""
     tx.execute(sa.update(documents).where(_is_item(item)).values(state=State.PARKED))
     inbox.park(tx, item, reason=reason)
 
 
 def return_to_waiting(tx: Tx, item: Item, *, now: datetime) -> None:
-    """The vendor certainly did not take it: it waits as if it had not been sent."""
+    """The vendor certainly did not accept it, so it waits as if it had not been sent."""
     tx.execute(sa.update(documents).where(_is_item(item)).values(state=State.WAITING, sent_at=None))
     _postpone(tx, item, until=now)
 
 
 def forget(tx: Tx, *, connection: str, kind: str) -> None:
-    """Remove every document of a kind. None is handed in until this transaction ends, which removes mentions, too."""
+    """Remove every document of a kind. None is handed in until this transaction ends, which removes inbox rows, too."""
     _lock_kind(tx, connection, kind, shared=False)
     tx.execute(sa.delete(documents).where(documents.c.connection == connection, documents.c.kind == kind))
 
 
 def _lock_kind(tx: Tx, connection: str, kind: str, *, shared: bool) -> None:
-    """Many may hand in at once, but not while the kind is forgotten: a document without its mention waits for ever."""
+    """Lock a kind: shared to hand in, exclusive to forget.
+
+    A document that is stored between the removal of documents and of inbox rows would lose its row, and never be sent.
+    """
     if tx.dialect.name != "postgresql":
-        return  # BEGIN IMMEDIATE is the lock
+        return  # BEGIN IMMEDIATE has locked the database
     name = sa.func.concat(sa.func.current_schema(), f" documents {connection} {kind}")
     take = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
     tx.execute(sa.select(take(sa.func.hashtextextended(name, 0))))

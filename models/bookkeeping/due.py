@@ -1,4 +1,4 @@
-"""What is due, asked once for all connections: while nothing is, a few probes of indexes, however many there are."""
+"""What is due, asked once for all connections: a few index probes while nothing is, however many connections exist."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _IS_NEW = sa.text("state = 'new'")
 _IS_DUE = sa.text("state = 'due'")
-"""Written out, not bound: an index of these rows alone serves no plan that is made for any state."""
+"""Literals, not bound values: a plan for any state cannot use a partial index over one."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueStream:
-    """A resource that is due: for a tick, or (`full`) to be read in full."""
+    """A resource that is due: for a poll, or (`full`) for a full sync."""
 
     resource: str
     full: bool
@@ -35,8 +35,9 @@ class DueStream:
 class Due:
     """What was due at `now`, of all connections that have rows, configured or not.
 
-    `noticed`: those with notices to fold; `keyed`: those with keys to fetch; `readings`: by connection, what to read.
-    `shut`: accounts whose vendor is not to be asked. `rung`: connection and bell -> since when nobody has answered.
+    `with_webhooks`: connections with webhooks to move into the inbox. `with_keys`: connections with keys to fetch.
+    `streams`: connection -> resources to sync. `closed`: accounts whose gate is closed. `woken`: connection and queue
+    -> when the wake-up was sent that no worker has answered yet.
     """
 
     now: datetime
@@ -48,7 +49,7 @@ class Due:
 
     @property
     def connections(self) -> set[str]:
-        """Those that have something due."""
+        """Connections that have something due."""
         return {*self.with_webhooks, *self.with_keys, *self.streams}
 
 
@@ -56,17 +57,17 @@ def load(database: Database) -> Due:
     """What is due now."""
     with database.read() as tx:
         now = tx.now
-        announced = _texts(tx, _distinct(webhooks.c.connection, _IS_NEW))
-        keyed = _with_keys(tx, now)
-        full_syncs = _streams(tx, now)
-        if not (announced or keyed or full_syncs):
+        with_webhooks = _names(tx, _distinct(webhooks.c.connection, _IS_NEW))
+        with_keys = _with_keys(tx, now)
+        due_streams = _streams(tx, now)
+        if not (with_webhooks or with_keys or due_streams):
             return Due(now)
-        shut = _texts(tx, sa.select(gates.c.account).where(gates.c.closed_until > now))
-        return Due(now, announced, keyed, full_syncs, shut, _woken(tx))
+        closed = _names(tx, sa.select(gates.c.account).where(gates.c.closed_until > now))
+        return Due(now, with_webhooks, with_keys, due_streams, closed, _woken(tx))
 
 
 def _distinct(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
-    """The different values of an index's first column, by one probe each: thousands of rows may have the same."""
+    """The distinct values of an index's first column, by one probe each (a loose index scan): many rows share one."""
     first = sa.select(sa.func.min(column).label("one")).where(condition).cte("each_one", recursive=True)
     following = sa.select(sa.func.min(column)).where(condition, column > first.c.one).scalar_subquery()
     each = first.union_all(sa.select(following).where(first.c.one.is_not(None)))
@@ -74,20 +75,20 @@ def _distinct(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any
 
 
 def _with_keys(tx: Tx, now: datetime) -> frozenset[str]:
-    """Connections with a key that is due. Keys of a resource that is parked or not configured rest with it."""
+    """Connections with a key that is due. Keys of a resource that is parked or retired are not."""
     name = _distinct(inbox.c.connection, _IS_DUE).subquery("waiting").c.one
     mine = inbox.c.connection == name, inbox.c.lane.in_([lane.value for lane in Lane])
-    found = _texts(tx, sa.select(name).where(_probe(*mine, *_due(now)).is_not(None)))
+    found = _names(tx, sa.select(name).where(_probe(*mine, *_due(now)).is_not(None)))
     if not found:
         return found
-    # What rests may be due by the thousand: where some does, each resource is asked about by itself.
-    resting = sa.select(streams.c.connection).where(streams.c.connection.in_(found), streams.c.state != "open")
-    doubted = _texts(tx, resting.distinct())
-    return found - doubted | _texts(tx, _with_open_keys(resting.distinct(), now)) if doubted else found
+    # A parked resource may have thousands of such keys. Where one has, each resource is probed by itself.
+    not_open = sa.select(streams.c.connection).where(streams.c.connection.in_(found), streams.c.state != "open")
+    partly_open = _names(tx, not_open.distinct())
+    return found - partly_open | _names(tx, _with_open_keys(not_open.distinct(), now)) if partly_open else found
 
 
 def _probe(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
-    """1, or NULL where there is no such row: a probe, which no planner turns into a join with all that is due."""
+    """1, or NULL where there is no such row. Not EXISTS, which a planner may turn into a join with all due rows."""
     return sa.select(sa.literal(1)).where(*where).limit(1).scalar_subquery()
 
 
@@ -96,17 +97,17 @@ def _due(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _with_open_keys(names: sa.Select[Any], now: datetime) -> sa.Select[Any]:
-    """Those of the connections that have a key that is due of a resource that does not rest."""
-    name, i, s = names.subquery("doubted").c.connection, inbox.c, streams.c
+    """Those of the connections that have a key that is due, of a resource that is open or not known."""
+    name, i, s = names.subquery("partly_open").c.connection, inbox.c, streams.c
     least = sa.select(sa.func.min(i.resource))
     pair = sa.select(name, least.where(i.connection == name).scalar_subquery().label("resource"))
     first = pair.cte("pair", recursive=True)
     following = least.where(i.connection == first.c.connection, i.resource > first.c.resource).scalar_subquery()
     each = first.union_all(sa.select(first.c.connection, following).where(first.c.resource.is_not(None)))
-    rests = _probe(s.connection == each.c.connection, s.resource == each.c.resource, s.state != "open")
+    not_open = _probe(s.connection == each.c.connection, s.resource == each.c.resource, s.state != "open")
     due = _probe(i.connection == each.c.connection, i.resource == each.c.resource, *_due(now))
-    awake = sa.case((rests.is_(None), due)).is_not(None)
-    return sa.select(each.c.connection).where(each.c.resource.is_not(None), awake).distinct()
+    has_due_key = sa.case((not_open.is_(None), due)).is_not(None)
+    return sa.select(each.c.connection).where(each.c.resource.is_not(None), has_due_key).distinct()
 
 
 def _streams(tx: Tx, now: datetime) -> dict[str, list[DueStream]]:
@@ -131,6 +132,6 @@ def _woken(tx: Tx) -> dict[tuple[str, str], datetime]:
     return {(name, queue): woken_at for name, queue, woken_at in rows}
 
 
-def _texts(tx: Tx, statement: sa.Select[Any]) -> frozenset[str]:
+def _names(tx: Tx, statement: sa.Select[Any]) -> frozenset[str]:
     found: Iterable[str] = tx.execute(statement).scalars()
     return frozenset(found)

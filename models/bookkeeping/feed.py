@@ -1,11 +1,11 @@
-"""The name of the journal's history. It changes when a backup was restored: then an id may mean something else.
+"""The name of the journal's history. It changes when a backup was restored, because an id may then mean something else.
 
-PostgreSQL says which history it is: the identifier of its data directory (initdb), the timeline of its log (a restored
-base backup and a promoted replica begin a new one) and the number of the table `changes` (a restored dump makes a new
-one). SQLite is a file that can be copied back at any time, so a small file beside it, `<database>.told`, holds the
-newest entry that was ever told: a journal that ends before it, or has another entry in its place, is a restored one
-and gets a new name. The same is kept in memory for PostgreSQL. Whoever restores `<database>.told` together with the
-database deceives us.
+PostgreSQL identifies the history itself: the identifier of its data directory (initdb), the timeline of its log (a
+restored base backup and a promoted replica begin a new one) and the number of the table `erpmirror_changes` (a restored
+dump makes a new one). A SQLite file can be copied back at any time, so a small file beside it, `<database>.feed`, keeps
+the newest entry that was ever served: a journal that ends before it, or has another entry in its place, is a restored
+one and gets a new name. PostgreSQL has the same check in memory. A `<database>.feed` that is restored together with the
+database defeats it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _IDENTITY_QUERIES = (
 
 @dataclass(frozen=True, slots=True)
 class _LastServed:
-    """The newest entry that was told: its feed, its id and when it was written (None when it was trimmed by then)."""
+    """The newest entry that was served: its feed, its id and when it was written (None if it was trimmed by then)."""
 
     name: str
     last: int
@@ -48,32 +48,32 @@ class Feed:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._file = Path(f"{database.url.database}.told") if database.is_sqlite else None
+        self._file = Path(f"{database.url.database}.feed") if database.is_sqlite else None
         self._memory: _LastServed | None = None
 
     def name(self, last: int) -> str:
-        """The name to be told together with the journal up to the entry `last`."""
+        """The name to serve together with the journal up to the entry `last`."""
         with self._lock:
-            told = self._load_last_served()
+            served = self._load_last_served()
             with self._database.read() as tx:
                 name, newest = tx.execute(sa.select(feed.c.name, feed.c.last)).one()
-                goes_on = told is None or self._continues(tx, told, name=name, newest=newest)
+                continues = served is None or self._continues(tx, served, name=name, newest=newest)
                 at = _written_at(tx, last)
-            if not goes_on:
+            if not continues:
                 name = self._rename(name)
-            if told is None or told.name != name or last > told.last:
+            if served is None or served.name != name or last > served.last:
                 self._save_last_served(_LastServed(name, last, at))
             return self._with_identity(name)
 
-    def _continues(self, tx: sa.Connection, told: _LastServed, *, name: str, newest: int) -> bool:
-        if told.name != name:
-            # In memory: another process noticed first. Beside the file: an old name came back with an old file.
+    def _continues(self, tx: sa.Connection, served: _LastServed, *, name: str, newest: int) -> bool:
+        if served.name != name:
+            # PostgreSQL: another process has renamed the feed. SQLite: the old name came back with an old file.
             return self._file is None
-        return newest >= told.last and _written_at(tx, told.last) in {told.at, None}
+        return newest >= served.last and _written_at(tx, served.last) in {served.at, None}
 
     def _rename(self, old: str) -> str:
         with self._database.begin() as tx:
-            # Where two processes notice at once, the first one's name stands.
+            # If two processes rename at once, the first one's name stays.
             tx.execute(sa.update(feed).where(feed.c.name == old).values(name=secrets.token_hex(6)))
             return str(tx.execute(sa.select(feed.c.name)).scalar_one())
 
@@ -82,10 +82,10 @@ class Feed:
             return name
         digest = hashlib.blake2b(name.encode(), digest_size=6)
         with self._database.read() as tx:
-            for question in _IDENTITY_QUERIES:
-                # A managed server may not let everybody ask; what it does tell has to do.
+            for query in _IDENTITY_QUERIES:
+                # A managed server may refuse some of these to ordinary roles. The others then have to suffice.
                 with suppress(sa.exc.ProgrammingError), tx.begin_nested():
-                    digest.update(f"/{tx.execute(sa.text(question)).scalar()}".encode())
+                    digest.update(f"/{tx.execute(sa.text(query)).scalar()}".encode())
         return digest.hexdigest()
 
     def _load_last_served(self) -> _LastServed | None:
@@ -94,13 +94,14 @@ class Feed:
                 self._memory = _LastServed(**json.loads(self._file.read_text("utf-8")))
         return self._memory
 
-    def _save_last_served(self, told: _LastServed) -> None:
-        self._memory = told
+    def _save_last_served(self, served: _LastServed) -> None:
+        self._memory = served
         if self._file is not None:
-            # Replaced whole: a reader never sees half of it. Two writers may share a process id, in two containers.
-            written = self._file.with_name(f"{self._file.name}.{secrets.token_hex(4)}")
-            written.write_text(json.dumps(asdict(told)), "utf-8")
-            written.replace(self._file)
+            # Renamed into place, so that no reader sees half of it. The name is random, because processes in two
+            # containers may have the same id.
+            temporary = self._file.with_name(f"{self._file.name}.{secrets.token_hex(4)}")
+            temporary.write_text(json.dumps(asdict(served)), "utf-8")
+            temporary.replace(self._file)
 
 
 def _written_at(tx: sa.Connection, number: int) -> str | None:

@@ -1,4 +1,4 @@
-"""One dirty set for every door: a row for each (connection, resource, key) that needs a fresh look."""
+"""The inbox: one row for each (connection, resource, key) that has to be fetched, whatever announced the change."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 _BATCH = 500
 
 MISSING = ""
-"""In place of a token: the last listing lacked the key, and only the next one can say whether it is gone."""
+"""In place of a token: the last listing lacked the key, and only the next one can confirm that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row of the inbox as a fetch takes it. `wanted` was read before the fetch takes its turn."""
+    """A row of the inbox as a fetch takes it. `wanted` was read before the fetch acquires its lease."""
 
     connection: str
     resource: str
@@ -58,12 +58,12 @@ def enqueue(
     unless_known: bool = False,
     after: timedelta = timedelta(0),
 ) -> int:
-    """Ask for a fresh look at each key; returns how many keys that were.
+    """Have each key fetched; returns how many keys that were.
 
-    A key that is already there gets a new `wanted`, so that a fetch under way does not finish it; news also wakes what
-    was parked or held. `tokens`: key -> what stands for the listing's line; `summaries`: key -> the line itself, after
-    redaction. `unless_known`: leave rows that are already there alone (a key that is still missing is no news).
-    `after`: not before so much time has passed.
+    A key that is already there gets a new `wanted`, so that a fetch under way does not finish it. A parked or held one
+    becomes due again. `tokens`: key -> the hash of the listing's line; `summaries`: key -> the line itself, after
+    redaction. `unless_known`: leave rows that are already there alone (a key that is still missing is not a change).
+    `after`: due only after so much time.
     """
     distinct = sorted({(ref.resource, storable_text(ref.key)) for ref in refs}, key=_bytewise)
     if not distinct:
@@ -73,7 +73,7 @@ def enqueue(
         return 1
     wanted, now = tx.draw_now()
     listed = {storable_text(key): token for key, token in (tokens or {}).items()}
-    shown = {storable_text(key): storable(line) for key, line in (summaries or {}).items()}
+    lines = {storable_text(key): storable(line) for key, line in (summaries or {}).items()}
     for start in range(0, len(distinct), _BATCH):
         rows = [
             {
@@ -89,7 +89,7 @@ def enqueue(
                 "attempts": 0,
                 "approved": False,
                 "listed": listed.get(key),
-                "summary": shown.get(key),
+                "summary": lines.get(key),
             }
             for resource, key in distinct[start : start + _BATCH]
         ]
@@ -101,7 +101,7 @@ def enqueue(
 
 
 def _enqueue_one(tx: Tx, key: tuple[str, str, str], *, lane: Lane, cause: Cause) -> None:
-    """What a webhook does, in one statement that was spelt before."""
+    """What one webhook needs: a single statement, compiled before."""
     clock = tx.clock_sql()
     row: dict[str, Any] = {
         **dict(zip(("connection", "resource", "key"), key, strict=True)),
@@ -115,17 +115,17 @@ def _enqueue_one(tx: Tx, key: tuple[str, str, str], *, lane: Lane, cause: Cause)
 
 def _upsert(insert: Any) -> Any:
     new = insert.excluded
-    asleep = inbox.c.state != "due"
+    not_due = inbox.c.state != "due"
     return insert.on_conflict_do_update(
         index_elements=[inbox.c.connection, inbox.c.resource, inbox.c.key],
         set_={
             "wanted": new.wanted,
             "lane": sa.case((new.lane < inbox.c.lane, new.lane), else_=inbox.c.lane),
             "state": "due",
-            # What is due already keeps its place: a key that changes all the time would never come first.
-            "due_at": sa.case((sa.and_(~asleep, inbox.c.due_at < new.due_at), inbox.c.due_at), else_=new.due_at),
-            "attempts": sa.case((asleep, 0), else_=inbox.c.attempts),
-            "lone_failures": sa.case((asleep, 0), else_=inbox.c.lone_failures),
+            # A key that is due keeps its place, else one that changes all the time would never come first.
+            "due_at": sa.case((sa.and_(~not_due, inbox.c.due_at < new.due_at), inbox.c.due_at), else_=new.due_at),
+            "attempts": sa.case((not_due, 0), else_=inbox.c.attempts),
+            "lone_failures": sa.case((not_due, 0), else_=inbox.c.lone_failures),
             "listed": sa.func.coalesce(new.listed, inbox.c.listed),
             "summary": sa.func.coalesce(new.summary, inbox.c.summary),
         },
@@ -133,8 +133,8 @@ def _upsert(insert: Any) -> Any:
 
 
 @cache
-def _upsert_one(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - what it is remembered by
-    """The statement for a single row: spelling it takes longer than executing it."""
+def _upsert_one(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - the cache key
+    """The statement for a single row, cached: building it takes longer than executing it."""
     given = {"state": "due", "due_at": clock, "first_at": clock, "attempts": 0, "approved": False}
     if is_sqlite:
         return _upsert(sqlite.insert(inbox).values(given))
@@ -142,7 +142,7 @@ def _upsert_one(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # n
 
 
 def due(tx: Tx, *, connection: str, now: datetime, limit: int = 1) -> list[Item]:
-    """The next rows to fetch: live before bulk, then the longest waiting. Keys of a parked resource rest with it."""
+    """The next rows to fetch: live before bulk, then the longest overdue. Keys of a parked resource are left out."""
     found = tx.execute(_DUE, {"its_connection": connection, "now": now, "most": limit})
     return [
         Item(**{**row._mapping, "lane": Lane(row.lane), "cause": Cause(row.cause)})  # noqa: SLF001 - SQLAlchemy's public name
@@ -151,9 +151,9 @@ def due(tx: Tx, *, connection: str, now: datetime, limit: int = 1) -> list[Item]
 
 
 def live_is_pending(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, datetime]:
-    """Whether a notice or a live key of any of these connections waits for the gate, and the clock.
+    """Whether a webhook or a live key of any of these connections waits for the gate, and the database's time.
 
-    What failed holds up nobody.
+    A key that has failed does not count.
     """
     clock = tx.database.clock_sql(steady=True)
     pending, now = tx.execute(sa.select(live_work(connections, clock.expression), clock.expression), clock.params).one()
@@ -169,13 +169,13 @@ def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnE
         inbox.c.lane == Lane.LIVE,
         inbox.c.due_at <= clock,
         inbox.c.attempts == 0,
-        ~resource_not_open(),  # what waits with its resource must not hold up the others
+        ~resource_not_open(),  # a key that cannot be fetched must not stop bulk work
     )
     return sa.or_(unfolded, live)
 
 
 def tokens(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> dict[str, str]:
-    """What the last listing showed of keys that still wait here."""
+    """Key -> its token in the last listing, of keys that still wait."""
     statement = sa.select(inbox.c.key, inbox.c.listed).where(
         inbox.c.connection == connection,
         inbox.c.resource == resource,
@@ -186,21 +186,21 @@ def tokens(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> di
 
 
 def is_pending(tx: Tx, item: Item) -> bool:
-    """Whether the row still waits as it was read: nobody has finished or moved it meanwhile."""
+    """Whether the row is due and unchanged since it was read."""
     return tx.execute(sa.select(sa.exists().where(_unchanged(item), inbox.c.state == "due"))).scalar_one()
 
 
 def claim(tx: Tx, item: Item, *, now: datetime, until: datetime) -> bool:
-    """Somebody asks for it: it rests until then, when he has an answer or is dead. False if it no longer waits.
+    """Claim the row until `until`, the end of the request's lease. False if it is no longer due.
 
-    The attempt counts from here on, so that one which no worker survives counts, too.
+    The attempt counts before it is made, so that one which kills the worker counts, too.
     """
     tried = {"now": now, "its_end": until, "its_attempts": item.attempts + 1, "times_alone": item.lone_failures + 1}
     return tx.execute(_CLAIM, _bound(item) | tried).rowcount == 1
 
 
 def finish_listed(tx: Tx, *, connection: str, resource: str, keys: Sequence[str], before: int) -> None:
-    """A listing brought these objects as they are now: what was mentioned before it was asked for is done."""
+    """A listing brought these objects, so what was enqueued before its request is done."""
     for start in range(0, len(keys), bulk.MOST):
         named = [storable_text(key) for key in keys[start : start + bulk.MOST]]
         tx.execute(
@@ -214,9 +214,10 @@ def finish_listed(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]
 
 
 def lock(tx: Tx, *, connection: str) -> None:
-    """Before a transaction writes many rows of a connection in several statements: one such writer at a time.
+    """Admit one transaction at a time that writes many rows of a connection in several statements.
 
-    Each statement goes through its rows in the order of their keys; two statements of one transaction cannot.
+    Within a statement rows are locked in the order of their keys, across statements they are not: without this lock two
+    such transactions could deadlock.
     """
     if not tx.is_sqlite:
         name = f"erpmirror inbox {connection}"
@@ -224,9 +225,9 @@ def lock(tx: Tx, *, connection: str) -> None:
 
 
 def finish(tx: Tx, item: Item) -> bool:
-    """The fetch is written. False when the key was mentioned meanwhile: then the row stays for another look.
+    """The fetch is written. False if the key was enqueued meanwhile: then the row stays, and is fetched again.
 
-    A person's approval was of what this fetch found: it is used up either way.
+    A person's approval covered what this fetch found, so it ends either way.
     """
     finished = tx.execute(_FINISH, _bound(item)).rowcount == 1
     if not finished:
@@ -235,9 +236,9 @@ def finish(tx: Tx, item: Item) -> bool:
 
 
 def postpone(tx: Tx, item: Item, *, until: datetime, reason: str | None, counts: bool, lone: bool = False) -> None:
-    """Try again then. A mention that came meanwhile is news and keeps its own time, but forgets no failure.
+    """Try again at `until`. A key that was enqueued meanwhile keeps its own time, but its failures count on.
 
-    `counts`: as an attempt. `alone`: others were answered since the last one.
+    `counts`: it was an attempt. `lone`: other keys succeeded since the last attempt.
     """
     failures = {"attempts": item.attempts + counts, "lone_failures": item.lone_failures + lone}
     if not _update(tx, item, due_at=until, reason=reason, **failures):
@@ -245,20 +246,20 @@ def postpone(tx: Tx, item: Item, *, until: datetime, reason: str | None, counts:
 
 
 def defer_all(tx: Tx, *, connection: str, resource: str, now: datetime, until: datetime) -> int:
-    """Everything of a resource is asked for at once: what is due of it rests until then. Returns how many keys."""
+    """A full sync reads everything: what is due of the resource waits until then. Returns how many keys."""
     here = (inbox.c.connection == connection, inbox.c.resource == resource, inbox.c.state == "due")
-    values = {"due_at": until, "reason": "waits for a full reading"}
+    values = {"due_at": until, "reason": "waits for a full sync"}
     return tx.execute(sa.update(inbox).where(*here, inbox.c.due_at <= now).values(**values)).rowcount
 
 
 def park(tx: Tx, item: Item, *, reason: str) -> None:
-    """Set aside for a person. News that came meanwhile is looked at first, with all its attempts."""
+    """Park the key for a person. One that was enqueued meanwhile stays due, with all its attempts."""
     if not _update(tx, item, state="parked", reason=reason):
         _reset_counts(tx, item, attempts=0, lone_failures=0)
 
 
 def hold(tx: Tx, item: Item, *, reason: str) -> None:
-    """A deletion that waits for a person's approval. News likewise."""
+    """Hold the deletion for a person's approval. A key that was enqueued meanwhile stays due."""
     if not _update(tx, item, state="held", reason=reason):
         _reset_counts(tx, item, attempts=0, lone_failures=0)
 
@@ -273,29 +274,29 @@ def finish_all(
     now: datetime,
     confirms_after: timedelta,
 ) -> tuple[set[str], set[str]]:
-    """A complete reply has answered what waited here before it was asked for.
+    """A complete reply settles the rows that were enqueued before its request. For resources without point reads.
 
-    Returns which of the `missing` keys a person approved, and which a reply lacked `confirms_after` ago, too. For
-    resources whose keys cannot be fetched. What is held and still missing goes on waiting for a person.
+    Returns the `missing` keys whose deletion a person approved, and those that a reply at least `confirms_after` ago
+    lacked, too. A held key that is still missing stays held.
     """
     here = (inbox.c.connection == connection, inbox.c.resource == resource)
     absent = set(missing)
     chosen: sa.Select[Any] = sa.select(*[inbox.c[name] for name in ("key", "state", "approved", "listed", "first_at")])
     waiting = chosen.where(*here, inbox.c.wanted < before, inbox.c.material.is_(None)).with_for_update()
     rows = tx.execute(waiting).all()
-    # A reply that follows hard upon the one that lacked the key may have the same mistake.
+    # A reply that follows soon after the one that lacked the key may have the same mistake.
     young = [row for row in rows if row.listed == MISSING and row.first_at + confirms_after > now and row.key in absent]
-    for moment in {row.first_at for row in young}:
-        again = [row.key for row in young if row.first_at == moment]
-        _each_batch(tx, sa.update(inbox).values(due_at=moment + confirms_after).where(*here), again)
-    waits = {row.key for row in young} | {row.key for row in rows if row.state == "held" and row.key in absent}
-    _each_batch(tx, sa.delete(inbox).where(*here), [row.key for row in rows if row.key not in waits])
-    gone = [row for row in rows if row.key in absent - waits]
+    for first_at in {row.first_at for row in young}:
+        unconfirmed = [row.key for row in young if row.first_at == first_at]
+        _in_batches(tx, sa.update(inbox).values(due_at=first_at + confirms_after).where(*here), unconfirmed)
+    kept = {row.key for row in young} | {row.key for row in rows if row.state == "held" and row.key in absent}
+    _in_batches(tx, sa.delete(inbox).where(*here), [row.key for row in rows if row.key not in kept])
+    gone = [row for row in rows if row.key in absent - kept]
     approved = {row.key for row in gone if row.approved}
     return approved, {row.key for row in gone if row.listed == MISSING} - approved
 
 
-def _each_batch(tx: Tx, statement: sa.Update | sa.Delete, keys: Sequence[str]) -> None:
+def _in_batches(tx: Tx, statement: sa.Update | sa.Delete, keys: Sequence[str]) -> None:
     ordered = sorted(keys, key=str.encode)
     for start in range(0, len(ordered), _BATCH):
         tx.execute(statement.where(inbox.c.key.in_(ordered[start : start + _BATCH])))
@@ -320,7 +321,7 @@ def _update(tx: Tx, item: Item, **values: Any) -> bool:
 
 
 def _reset_counts(tx: Tx, item: Item, **values: Any) -> None:
-    """What the attempt that just ended says of the key, whatever was mentioned meanwhile: `begin` took it for lost."""
+    """Set what an ended attempt means for a key that was enqueued meanwhile: `claim` has counted it as failed."""
     tx.execute(sa.update(inbox).where(_of_key(item)).values(**values))
 
 
@@ -337,8 +338,8 @@ def _bytewise(pair: tuple[str, str]) -> tuple[bytes, bytes]:
 
 
 def _bound(item: Item) -> dict[str, Any]:
-    named = {"its_connection": item.connection, "its_resource": item.resource, "its_key": item.key}
-    return {**named, "its_wanted": item.wanted}
+    key = {"its_connection": item.connection, "its_resource": item.resource, "its_key": item.key}
+    return {**key, "its_wanted": item.wanted}
 
 
 _UNCHANGED = (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _Numbered = tuple[int, "Change"]
 
 _INSERT_SELECT_FROM = 100
-"""Entries from which on it pays to read them where they stand."""
+"""From so many created rows on, `INSERT … SELECT` from the resource's table is faster than sending them."""
 
 
 def append(
@@ -36,10 +36,10 @@ def append(
     now: datetime,
     rows: sa.Table | None = None,
 ) -> None:
-    """Write entries as the LAST statements of the transaction. `rows`: the table in which what was created stands.
+    """Write entries, as the LAST statements of the transaction. `rows`: the table that holds the created rows.
 
-    The row of `feed` is the one lock: whoever holds it commits before the next id is given out. An id handed out by a
-    sequence could commit after a higher one, and a reader by id would miss it.
+    The row of `erpmirror_feed` is the lock: its holder commits before the next id is drawn. An id drawn from a sequence
+    could commit after a higher one, and a reader by id would miss it.
     """
     if not changes:
         return
@@ -71,7 +71,7 @@ def _insert(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any]) -> None
 
 
 def _insert_as_stored(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any], rows: sa.Table) -> None:
-    """What was created is read where it stands: to send and decode it twice takes longer."""
+    """Copy created objects from the resource's table: sending and decoding them a second time takes longer."""
     if not numbered:
         return
     ids = sa.cast(bulk.array([str(number) for number, _ in numbered]), postgresql.ARRAY(sa.BigInteger))
@@ -83,9 +83,9 @@ def _insert_as_stored(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any
         rows.c["_connection"] == same["connection"], rows.c["_key"] == new.c.key
     )
     insert = sa.insert(entries).from_select(["id", "key", "after", *given], stored)
-    told = tx.execute(insert, execution_options={"preserve_rowcount": True}).rowcount
-    if told != len(numbered):
-        raise RuntimeError(f"of {len(numbered)} created rows {told} are there")
+    inserted = tx.execute(insert, execution_options={"preserve_rowcount": True}).rowcount
+    if inserted != len(numbered):
+        raise RuntimeError(f"of {len(numbered)} created rows {inserted} are in the table")
 
 
 def read(
@@ -106,14 +106,14 @@ def read(
 
 
 def bounds(tx: Tx) -> tuple[int, int, str]:
-    """The oldest id that is kept (the next one, if none is), the last id given out, and the feed's name."""
+    """The oldest id that is kept (the next one, if none is), the last id drawn, and the feed's name."""
     oldest = sa.select(sa.func.min(entries.c.id)).scalar_subquery()
     row = tx.execute(sa.select(sa.func.coalesce(oldest, feed.c.last + 1), feed.c.last, feed.c.name)).one()
     return (row[0], row[1], row[2])
 
 
 def trim(tx: Tx, before: datetime, *, limit: int = 1000) -> int:
-    """Forget at most `limit` entries older than `before`, from the oldest on without a hole. How many."""
+    """Remove at most `limit` entries older than `before`, oldest first and without a gap; returns how many."""
     oldest = sa.select(entries.c.id, entries.c.at).order_by(entries.c.id).limit(limit).subquery()
     kept = sa.select(sa.func.min(oldest.c.id)).where(oldest.c.at >= before).scalar_subquery()
     ended = sa.select(sa.func.max(oldest.c.id) + 1).scalar_subquery()

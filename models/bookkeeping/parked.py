@@ -1,4 +1,4 @@
-"""What waits for a person: parked and held rows of the inbox."""
+"""Rows of the inbox that wait for a person: parked keys and held deletions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hold_missing(
     cause: Cause,
     reason: str,
 ) -> None:
-    """Hold deletions that came without a mention: keys that a complete reply did not name."""
+    """Hold the deletion of keys that a complete reply did not name. They need no row in the inbox before."""
     _insert(
         tx,
         connection=connection,
@@ -43,7 +43,7 @@ def park_unreadable(
     unreadable: Sequence[Unreadable],
     cause: Cause,
 ) -> None:
-    """Park rows that nobody understands, raw and all. One with an empty raw has a key to look at again."""
+    """Park rows that could not be decoded, with their raw. One with an empty raw can be retried by its key."""
     rows = {
         key: {"key": key, "state": "parked", "cause": cause, "reason": storable_text(row.reason), "material": material}
         for row in unreadable
@@ -88,7 +88,7 @@ def _insert(
 
 
 def any_other_deletion_held(tx: Tx, *, connection: str, resource: str, key: str) -> bool:
-    """Whether another deletion of this resource still waits for a person, or was approved and not looked at yet."""
+    """Whether a deletion of another key of this resource is held, or was approved and not carried out yet."""
     other = sa.exists().where(
         inbox.c.connection == connection,
         inbox.c.resource == resource,
@@ -125,7 +125,7 @@ def retry(
     resource: str | None = None,
     key: str | None = None,
 ) -> int:
-    """Look again at what is parked; for what is held this is a person's approval of exactly these deletions."""
+    """Retry what is parked. For what is held this is a person's approval of exactly these deletions."""
     statement = (
         sa.update(inbox)
         .where(_chosen(connection, resource, key), inbox.c.material.is_(None))
@@ -142,7 +142,7 @@ def retry(
 
 
 def drop(tx: Tx, *, connection: str, resource: str | None = None, key: str | None = None) -> int:
-    """Forget what is parked or held. The mirror's rows stay as they are."""
+    """Remove what is parked or held. The mirror's rows stay as they are."""
     return tx.execute(sa.delete(inbox).where(_chosen(connection, resource, key))).rowcount
 
 

@@ -1,4 +1,4 @@
-"""What one connection has to do next, asked in one transaction: two statements at most, however much waits."""
+"""What one connection has to do next, asked in at most two statements, however much waits."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Pending:
     """What was due at `now`.
 
     `unfolded`: webhooks wait to be moved into the inbox. `fresh`: the live key to fetch first, left out while the
-    account fails and the key has failed itself. `key`: the longest overdue one of either lane. `streams`: the longest
-    overdue first. `others_wait`: live work of another connection at the same account. `settled`: a resource is complete
-    that was not yet.
+    account fails and the key has failed itself. `key`: the longest overdue key of either lane. `streams`: the longest
+    overdue first. `others_wait`: live work of another connection at the same account. `settled`: a resource can be
+    marked as complete.
     """
 
     now: datetime
@@ -71,13 +71,13 @@ def _item(row: sa.Row[Any]) -> Item:
 def _streams(tx: Tx, connection: str, clock: Clock, *, full: bool) -> list[Stream]:
     rows = tx.execute(_due_streams(clock.expression, full), {"its_connection": connection, **clock.params})
     due = [stream for row in rows if (stream := Stream(*row)).is_due(tx.now, full=full)]
-    # The longest overdue: a resource that is always due again must not starve the others.
+    # The longest overdue first: a resource that is always due must not starve the others.
     return sorted(due, key=lambda stream: stream.full_due_at if full else stream.due_at)
 
 
 @cache
 def _next(clock: sa.ColumnElement[datetime], shares: bool) -> sa.Select[Any]:  # noqa: FBT001 - the cache key
-    """The clock and three flags, beside each of the keys that may come first: one statement for all."""
+    """The clock and three flags, repeated beside each key that may come first: one statement for all."""
     name: sa.BindParameter[str] = sa.bindparam("its_connection")
     others = inbox.live_work(sa.bindparam("sharing", expanding=True), clock) if shares else sa.false()
     flags = sa.select(
@@ -96,12 +96,12 @@ def _next(clock: sa.ColumnElement[datetime], shares: bool) -> sa.Select[Any]:  #
 
 
 def _first(which: int, lane: Lane, clock: sa.ColumnElement[datetime], *also: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """The longest waiting key of a lane. Keys of a parked resource rest with it."""
+    """The longest overdue key of a lane. Keys of a parked resource are left out."""
     c = inbox_table.c
     mine = (c.connection == sa.bindparam("its_connection"), c.state == "due", c.lane == lane, c.due_at <= clock)
-    awake = ~inbox.resource_not_open()
+    fetchable = ~inbox.resource_not_open()
     chosen = (sa.literal(which).label("which"), *(c[name] for name in Item.__slots__))
-    first = sa.select(*chosen).where(*mine, awake, *also)
+    first = sa.select(*chosen).where(*mine, fetchable, *also)
     return sa.select(first.order_by(c.due_at).limit(1).subquery())
 
 

@@ -1,4 +1,4 @@
-"""The letterbox: webhooks as they were received, kept before they are answered and folded into the inbox later."""
+"""Webhooks as received: stored before they are answered, folded into the inbox later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _new_id() -> str:
-    # Its beginning is the time, so that the index over it grows at one end.
+    # It begins with the time, so that its index grows at one end.
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
@@ -33,7 +33,7 @@ def _new_id() -> str:
 class AcceptedWebhook:
     """One webhook. `packet`: its text as received. Either `resource` and `key`, or the `reason` why it is ignored.
 
-    `id` is given once, when the webhook is accepted: whoever stores the letter twice has one notice.
+    `id` is drawn once, when the webhook is accepted: storing it twice makes one row.
     """
 
     connection: str
@@ -45,7 +45,7 @@ class AcceptedWebhook:
 
 
 def append(tx: Tx, accepted: Iterable[AcceptedWebhook]) -> None:
-    """Keep letters: one insert for all of them. Those that are kept already stay as they are."""
+    """Store webhooks by one insert. Those that are stored already stay as they are."""
     now, rows = tx.now, [_row(webhook) for webhook in accepted]
     if rows and tx.is_sqlite:
         insert = tx.insert(webhooks).on_conflict_do_nothing(index_elements=[webhooks.c.accepted_id])
@@ -56,7 +56,7 @@ def append(tx: Tx, accepted: Iterable[AcceptedWebhook]) -> None:
 
 
 def as_json(accepted: Iterable[AcceptedWebhook]) -> str:
-    """The letters as `APPEND` takes them."""
+    """The webhooks as the JSON parameter of `APPEND`."""
     return _as_json([_row(webhook) for webhook in accepted])
 
 
@@ -106,14 +106,14 @@ _TAKE = (
 
 
 def fold(tx: Tx, *, connection: str, limit: int) -> int:
-    """Turn up to `limit` new notices, oldest first, into mentions; returns how many notices that were.
+    """Enqueue the objects of up to `limit` new webhooks, oldest first; returns how many webhooks that were.
 
-    Notices that another worker is folding are left to it.
+    Webhooks that another worker is folding are left to it.
     """
     folded = tx.execute(_TAKE, {"its_connection": connection, "most": limit}).all()
     failpoints.hit(Point.WEBHOOKS_TAKEN)
     refs = {ObjectRef(resource, key) for resource, key in folded}
-    if len(refs) > 1:  # who takes a single row holds none that another writer could wait for meanwhile
+    if len(refs) > 1:  # a writer of a single row holds nothing while it waits, so it cannot deadlock
         inbox.lock(tx, connection=connection)
     inbox.enqueue(
         tx,
@@ -127,7 +127,7 @@ def fold(tx: Tx, *, connection: str, limit: int) -> int:
 
 
 def trim(tx: Tx, before: datetime, *, limit: int) -> int:
-    """Remove at most `limit` notices received before then, except those not folded yet; returns how many."""
+    """Remove at most `limit` webhooks received before then, except those not folded yet; returns how many."""
     old = sa.select(webhooks.c.id).where(webhooks.c.at < before, webhooks.c.state != "new").order_by(webhooks.c.at)
     return tx.execute(sa.delete(webhooks).where(webhooks.c.id.in_(old.limit(limit)))).rowcount
 

@@ -1,4 +1,4 @@
-"""Messages about mistakes in a settings file. Each names place and remedy; none repeats a value, which may be secret."""
+"""Messages about mistakes in a settings file: each names place and remedy, none repeats a value (it may be secret)."""
 
 from __future__ import annotations
 

@@ -34,5 +34,5 @@ def test_a_duration_is_spelled_for_people_and_for_settings(seconds: float, perso
 
 
 @pytest.mark.parametrize("seconds", [0, 0.4, -5])
-def test_what_is_not_a_second_long_is_nothing(seconds: float) -> None:
+def test_less_than_a_second_is_0_s(seconds: float) -> None:
     assert "0 s" == spell(timedelta(seconds=seconds))

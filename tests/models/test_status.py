@@ -1,4 +1,4 @@
-"""What a person is told about each resource."""
+"""What `status` says of each resource."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models import status
-from models.bookkeeping import inbox, streams, webhooks
+from models.bookkeeping import full_syncs, inbox, streams, webhooks
 from models.values import Cause, Lane, ObjectRef
 from tests.models import mirroring
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from models.status import ResourceStatus
 
 
-def align(database: Database, *resources: str) -> None:
+def sync_streams(database: Database, *resources: str) -> None:
     plans = [streams.Plan(name, timedelta(hours=1), polls=True) for name in resources]
     with database.begin() as tx:
         streams.sync(tx, connection="books", system="directo", plans=plans)
 
 
-def told(database: Database, resource: str = "invoices") -> ResourceStatus:
+def status_of(database: Database, resource: str = "invoices") -> ResourceStatus:
     (found,) = (row for row in status.resources(database) if row.resource == resource)
     return found
 
 
-def ref(database: Database, *keys: str) -> list[inbox.Item]:
+def enqueue(database: Database, *keys: str) -> list[inbox.Item]:
     with database.begin() as tx:
         inbox.enqueue(
             tx,
@@ -40,9 +40,9 @@ def ref(database: Database, *keys: str) -> list[inbox.Item]:
         return inbox.due(tx, connection="books", now=database.now(tx), limit=100)
 
 
-def test_a_resource_that_was_never_read_promises_nothing(database: Database) -> None:
-    align(database, "invoices")
-    row = told(database)
+def test_a_resource_without_a_full_sync_is_complete_as_of_never(database: Database) -> None:
+    sync_streams(database, "invoices")
+    row = status_of(database)
     assert ("books", "directo", "invoices", "open", 0) == (
         row.connection,
         row.system,
@@ -60,45 +60,45 @@ def test_a_resource_that_was_never_read_promises_nothing(database: Database) -> 
 
 
 def test_rows_are_the_live_ones(database: Database) -> None:
-    align(database, "invoices")
+    sync_streams(database, "invoices")
     mirroring.write(database, {key: {"n": 1} for key in "123"})
     mirroring.write(database, tombstones=["2"], revision=2)
-    assert 2 == told(database).rows
+    assert 2 == status_of(database).rows
 
 
 def test_what_waits_is_counted_by_how_it_waits(database: Database) -> None:
-    align(database, "invoices")
-    first, second, *_ = ref(database, "1", "2", "3")
+    sync_streams(database, "invoices")
+    first, second, *_ = enqueue(database, "1", "2", "3")
     with database.begin() as tx:
         inbox.park(tx, first, reason="Ви не маєте доступу")
         inbox.hold(tx, second, reason="many")
         webhooks.append(tx, [webhooks.AcceptedWebhook("books", "{}", "invoices", "9")])
-    row = told(database)
+    row = status_of(database)
     assert (2, 1, 1) == (row.pending, row.parked, row.held)
     assert row.last_error in {"Ви не маєте доступу", "many"}
 
 
 def test_a_parked_resource_counts_as_one_parked_and_says_why(database: Database) -> None:
-    align(database, "invoices", "orders")
+    sync_streams(database, "invoices", "orders")
     with database.begin() as tx:
         streams.park(tx, "books", "invoices", reason="API not enabled", now=database.now(tx))
-    assert (1, "API not enabled") == (told(database).parked, told(database).last_error)
-    assert (0, None) == (told(database, "orders").parked, told(database, "orders").last_error)
+    assert (1, "API not enabled") == (status_of(database).parked, status_of(database).last_error)
+    assert (0, None) == (status_of(database, "orders").parked, status_of(database, "orders").last_error)
 
 
-def test_a_reading_under_way_tells_how_far_it_is(database: Database) -> None:
-    align(database, "invoices")
+def test_a_full_sync_under_way_shows_its_progress(database: Database) -> None:
+    sync_streams(database, "invoices")
     with database.begin() as tx:
         stream = streams.get(tx, "books", "invoices")
         assert stream is not None
         now = database.now(tx)
-        run = streams.begin_full_sync(tx, stream, revision=1, cause=Cause.BACKFILL, now=now)
-        streams.advance_full_sync(tx, stream, run=run, cursor="p2", pages=1, objects=500)
-    assert 500 == told(database).full_sync
+        run = full_syncs.begin(tx, stream, revision=1, cause=Cause.BACKFILL, now=now)
+        full_syncs.advance(tx, stream, run=run, cursor="p2", pages=1, objects=500)
+    assert 500 == status_of(database).full_sync
 
 
-def test_many_connections_cost_as_many_statements_as_one(database: Database) -> None:
-    def asked(*names: str) -> int:
+def test_many_connections_take_as_many_statements_as_one(database: Database) -> None:
+    def count_statements(*names: str) -> int:
         with database.begin() as tx:
             for name in names:
                 plans = [streams.Plan("invoices", timedelta(hours=1), polls=True)]
@@ -115,4 +115,4 @@ def test_many_connections_cost_as_many_statements_as_one(database: Database) -> 
         return len(statements)
 
     mirroring.write(database, {"1": {"v": 1}})
-    assert asked("books") == asked(*(f"c{number}" for number in range(30)))
+    assert count_statements("books") == count_statements(*(f"c{number}" for number in range(30)))

@@ -1,4 +1,4 @@
-"""A connection's desk: its schedule, who shares its account, and which of its words are secret."""
+"""A connection's context: its streams, the connections that share its account, and its secrets."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
     return partial(vendor_harness.connected, sqlite, tmp_path)
 
 
-def test_a_connection_that_nobody_configured_is_named_with_those_that_are(connect: Connect) -> None:
+def test_an_unknown_connection_is_named_with_the_configured_ones(connect: Connect) -> None:
     with connect() as six, pytest.raises(LookupError, match=r'"seven".*configured: six'):
         context.connection_context(six.database, six.settings, "seven")
 
 
-def test_a_desk_is_made_for_every_connection(connect: Connect) -> None:
+def test_there_is_a_context_for_every_connection(connect: Connect) -> None:
     with connect(also={"seven": {}}) as six:
         assert ["six", "seven"] == [each.name for each in context.all_contexts(six.database, six.settings)]
 
 
-def test_who_has_another_login_shares_nothing(connect: Connect) -> None:
+def test_connections_with_different_logins_share_no_account(connect: Connect) -> None:
     with connect(also={"same": {}, "other": {"api_key": "other"}}) as six:
         assert ["same"] == [each.name for each in six.context.same_account]
         assert six.context.gate.account != context.connection_context(six.database, six.settings, "other").gate.account
@@ -84,7 +84,7 @@ def test_settings_that_are_shown_show_no_secret(connect: Connect) -> None:
         assert "very-secret" not in repr(six.settings)
 
 
-def test_a_lasting_desk_leaves_its_line_to_the_vendor_open(connect: Connect) -> None:
+def test_a_context_that_keeps_its_client_leaves_it_open(connect: Connect) -> None:
     with connect() as six:
         lasting = context.connection_context(six.database, six.settings, "six", keeps_client=True)
         clients = []
@@ -96,7 +96,7 @@ def test_a_lasting_desk_leaves_its_line_to_the_vendor_open(connect: Connect) -> 
             assert first.client is not second.client
 
 
-def test_after_a_shift_that_broke_off_the_vendor_is_called_anew(connect: Connect) -> None:
+def test_after_a_session_that_broke_off_a_new_client_is_opened(connect: Connect) -> None:
     with connect() as six:
         lasting = context.connection_context(six.database, six.settings, "six", keeps_client=True)
         clients = []

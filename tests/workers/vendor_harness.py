@@ -131,18 +131,18 @@ class Client:
 
     def _asked(self, path, cursor=None):
         reply = self._http.read("GET", path, params={} if cursor is None else {"cursor": cursor})
-        said = reply.body.decode()
+        text = reply.body.decode()
         match reply.status:
             case 400:
-                raise SetAside(said)
+                raise SetAside(text)
             case 403:
-                raise SetAside(said, whole_resource=True)
+                raise SetAside(text, whole_resource=True)
             case 409:
-                raise BusyError(said)
+                raise BusyError(text)
             case 410:
-                raise NotForUs(said)
+                raise NotForUs(text)
             case 423:
-                raise ClosedError("closed", until=datetime.fromisoformat(said))
+                raise ClosedError("closed", until=datetime.fromisoformat(text))
         return reply
 """,
 }
@@ -162,7 +162,7 @@ clock = datetime.fromisoformat(now)
 database = Database(url, clock=lambda: clock)
 loop.sync(context.connection_context(database, configuration.load(Path(file)), name))
 """
-"""What `Six.look_elsewhere` runs."""
+"""What `BaseHarness.sync_in_subprocess` runs."""
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -187,7 +187,7 @@ class Vendor:
 
     `objects`: resource -> key -> object. `listing`: resource -> what a listing answers to a cursor, instead of one
     complete page of snapshots. `instead`: path -> answers (status, headers, body) that come first, one each; the last
-    one stays if `stuck`. `away`: what he answers to everybody. `meanwhile`: path -> what happens while that request,
+    one stays if `stuck`. `outage`: the answer to every request. `meanwhile`: path -> what happens while that request,
     whose answer is made, is on its way.
     """
 
@@ -267,30 +267,32 @@ class BaseHarness(Generic[V]):
         return context.connection_context(self.database, self.settings, self.name)
 
     def sync(self) -> WorkSession:
-        return loop.sync(self.context)
+        """All short work that is due: on a busy machine it takes more than one session, as it would a worker."""
+        return _finished(lambda: loop.sync(self.context))
 
     def full_sync(self) -> WorkSession:
-        return loop.full_sync(self.context)
+        """All long work that is due, likewise."""
+        return _finished(lambda: loop.full_sync(self.context))
 
     def work(self) -> None:
         """Everything that is due at this moment."""
         for _ in range(100):
-            look, read = due_work.has_work(self.context, due.load(self.database))
-            if read:
+            short, long = due_work.has_work(self.context, due.load(self.database))
+            if long:
                 self.full_sync()
-            if look:
+            if short:
                 self.sync()
-            if not (look or read):
+            if not (short or long):
                 return
         raise AssertionError("there is always something due")
 
     def full_sync_again(self, resource: str = "goods") -> None:
-        """A full reading, as if its schedule had come round."""
+        """A full sync, as if its schedule had come round."""
         self.change(resource, full_due_at=self.clock.now)
         self.full_sync()
 
     def full_sync_twice(self, resource: str = "goods") -> None:
-        """A full reading and, after what it lacked has rested, the one that confirms it."""
+        """A full sync and, after the confirmation delay, the one that confirms it."""
         self.full_sync_again(resource)
         self.clock.advance(minutes=1)
         self.work()
@@ -300,9 +302,9 @@ class BaseHarness(Generic[V]):
         end = self.clock.now + timedelta(hours=hours)
         while not until():
             assert self.clock.now < end, f"not within {hours} h: {self.inbox()} {self.stream()}"
-            look, read = due_work.has_work(self.context, due.load(self.database))
-            for wanted, work in ((read, self.full_sync), (look, self.sync)):
-                with suppress(RuntimeError):  # a mistake of ours: Celery logs it and takes the next message
+            short, long = due_work.has_work(self.context, due.load(self.database))
+            for wanted, work in ((long, self.full_sync), (short, self.sync)):
+                with suppress(RuntimeError):  # a crash of our own: Celery logs it and takes the next message
                     _ = wanted and work()
             self.clock.now = min(self._next_due(), end)
 
@@ -322,7 +324,7 @@ class BaseHarness(Generic[V]):
         return max(at_least, min([at_most, *moments]))
 
     def sync_in_subprocess(self) -> subprocess.Popen[bytes]:
-        """A worker of its own, which looks once, by the clock as it stands."""
+        """Run `loop.sync` once in a process of its own, by the clock as it stands."""
         folder = str(self.settings.file.parent / "systems")
         url = self.database.url.render_as_string(hide_password=False)
         words = [folder, str(self.settings.file), url, self.clock.now.isoformat(), self.name]
@@ -413,6 +415,13 @@ class BaseHarness(Generic[V]):
             return tx.execute(sa.select(sa.func.count()).select_from(tables.leases)).scalar_one()
 
 
+def _finished(work: Callable[[], WorkSession]) -> WorkSession:
+    session = work()
+    while session.has_more:
+        session = work()
+    return session
+
+
 class Harness(BaseHarness[Vendor]):
     """A connection to the sixth system's vendor."""
 
@@ -427,7 +436,7 @@ def connected(
     on_a_line: bool = False,
     **options: Any,
 ) -> Iterator[Harness]:
-    """The sixth system's folder on the path, its vendor served, a connection `six` aligned; `also`: more connections.
+    """The sixth system's folder on the path, its vendor served, a connection `six`; `also`: more connections.
 
     `kinds`: resource -> fields of its `Resource` (`every` and `full_every` in seconds). `on_a_line`: the vendor is
     reached over a line that the test can cut.

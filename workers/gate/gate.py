@@ -53,7 +53,7 @@ class LeaseLost(Exception):  # noqa: N818 - likewise
 class Lease:
     """The right to make one request.
 
-    `revision` orders what is written; `sent_at` is when the request really started; `renewed_at` is the timer's reading
+    `revision` orders what is written; `sent_at` is when the request really started; `renewed_at` is the timer's value
     when the lease was last taken or renewed.
     """
 
@@ -267,7 +267,8 @@ class Gate:
     def _delay_next_start(self, tx: Tx, lease: Lease, **values: object) -> None:
         """Count the rate limit from the actual send, and set the columns."""
         new = {f"new_{column}": value for column, value in values.items()}
-        earliest = lease.sent_at + self._interval
+        # Without a rate limit it only says when the account was last used.
+        earliest = lease.sent_at + self._interval if self._interval else tx.now
         tx.execute(statements.delay_next_start(tuple(values)), {OF_ACCOUNT: self.account, "earliest": earliest, **new})
 
     def _update_row(self, tx: Tx, **values: object) -> None:

@@ -1,0 +1,1 @@
+"""Bringing objects from a vendor into the mirror: start with `loop`."""

@@ -1,7 +1,7 @@
-"""The way of one document: passed in through the gate once at most, to become a row, or aside with the reason.
+"""Sends one document to be interpreted, at most once, and writes the answer into its row; or parks it with the reason.
 
-Before the request its state says, durably, that it may arrive. Whoever finds that state behind the gate knows that the
-sender died or came too late, and sends nothing: only a person may decide to send again what may have arrived.
+The state `sending` is committed before the request. A worker that holds the lease and finds that state knows that the
+sender died or was too late, and parks the document: only a person may send again what may have arrived.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _LOCKED_TABLE_TRIES = 10
-"""How often, some seconds each, a locked table is waited for after the answer."""
+"""How often to wait for a locked table, some seconds each, once the answer is there."""
 
 
 def send(session: WorkSession, resource: Resource, item: Item) -> None:
-    """Have a document read and write what was read, or move it by the fate of the request.
+    """Have the vendor interpret a document and write the answer; after a failure postpone or park it.
 
-    Raises `gate.GateClosed`, and `gate.LeaseLost` where the answer came too late to be kept.
+    Raises `GateClosed`, and `LeaseLost` if the answer came too late to be kept.
     """
     context, target = session.context, session.context.target(resource)
 
@@ -51,7 +51,7 @@ def send(session: WorkSession, resource: Resource, item: Item) -> None:
         nonlocal target
         target = context.target(resource, vendor_schema.stream_of(tx, context, resource))
 
-    # What rests with its resource is not sent.
+    # A document of a parked resource is not sent.
     with (
         suppress(vendor_schema.ResourceNotOpenError),
         session.acquire(f"{resource.name}\n{item.key}", on_acquire=begin) as lease,
@@ -64,10 +64,10 @@ def send(session: WorkSession, resource: Resource, item: Item) -> None:
 
 
 def _begin_sending(context: ConnectionContext, lease: Lease, target: apply.Target, item: Item) -> Document | None:
-    """The document, on its way from here on; None if there is nothing to send, and then the slot is given back."""
+    """Mark the document as being sent; None if there is nothing to send, and then the lease is released."""
     try:
         with failures.classify(context):
-            apply.prepare(context.database, target, [])  # a locked table is better met before anything is sent
+            apply.prepare(context.database, target, [])  # finds a locked table before the document is sent
     except VendorError as failure:
         failures.fail_key(context, lease, item, failure)
         return None
@@ -79,7 +79,7 @@ def _begin_sending(context: ConnectionContext, lease: Lease, target: apply.Targe
             return documents.load(tx, item)
         release(tx, lease)
         if state is State.SENDING and inbox.is_pending(tx, item):
-            _park(tx, context, item, "it was sent, but its sender did not live to keep an answer")
+            _park(tx, context, item, "it was sent, but the worker that sent it died before the answer was kept")
         elif state in {State.INTERPRETED, None}:
             inbox.finish(tx, item)
     return None
@@ -109,7 +109,7 @@ def _interpret(
 
 
 def _prepared(context: ConnectionContext, lease: Lease, target: apply.Target, found: Snapshot) -> apply.Prepared:
-    """Ready to be written. There is no asking again, so a table that somebody's query locks is waited for a while."""
+    """The answer, ready to be written. It cannot be requested again, so wait for a while if a query locks the table."""
     for _ in range(_LOCKED_TABLE_TRIES):
         with suppress(schema_evolution.TableLockedError):
             return apply.prepare(context.database, target, [found])
@@ -121,14 +121,14 @@ def _prepared(context: ConnectionContext, lease: Lease, target: apply.Target, fo
 def _write(lease: Lease, target: apply.Target, *, item: Item, prepared: apply.Prepared) -> list[Change]:
     with UnitOfWork.under(lease, target, item.cause, journaled=Point.DOCUMENT_JOURNALED) as work:
         known = documents.mark_interpreted(work.tx, item, now=work.tx.now)
-        if known:  # else forgotten meanwhile, and its row with it
+        if known:  # else the document, and its row with it, was erased since
             work.apply(prepared, point=True)
         inbox.finish(work.tx, item)
     return work.changes
 
 
 def _handle_failure(context: ConnectionContext, lease: Lease, item: Item, failure: VendorError) -> None:
-    """Back to waiting where the vendor certainly did not take it, else aside: it may have arrived."""
+    """Let it wait again if the vendor certainly did not take it, else park it: it may have arrived."""
     if _certainly_not_taken(failure):
         with under_lease(lease, renew) as tx:
             documents.return_to_waiting(tx, item, now=tx.now)
@@ -136,7 +136,7 @@ def _handle_failure(context: ConnectionContext, lease: Lease, item: Item, failur
         return
     log.warning("document parked", connection=context.name, resource=item.resource, key=item.key, reason=str(failure))
     lease_step: LeaseStep = release
-    if isinstance(failure, TryLater) and failure.closes_gate:  # the others need not follow it into the same failure
+    if isinstance(failure, TryLater) and failure.closes_gate:  # other documents would fail alike
         lease_step = BackOff(str(failure), failure.after, counts=True)
     with under_lease(lease, lease_step) as tx:
         if isinstance(failure, TryLater):
@@ -146,12 +146,12 @@ def _handle_failure(context: ConnectionContext, lease: Lease, item: Item, failur
 
 
 def _certainly_not_taken(failure: VendorError) -> bool:
-    """Whether the vendor certainly did not take it: nobody answered the call, or it is the resource that he refuses."""
+    """Whether the vendor certainly did not take it: no connection, or it refuses the whole resource."""
     return (
         failure.refused if isinstance(failure, TryLater) else isinstance(failure, SetAside) and failure.whole_resource
     )
 
 
-def _park(tx: Tx, context: ConnectionContext, item: Item, what: str) -> None:
+def _park(tx: Tx, context: ConnectionContext, item: Item, reason: str) -> None:
     retry = f"erpmirror parked retry {context.name} {item.resource} {item.key}"
-    documents.park(tx, item, reason=f"{what}; it may have arrived, so only you send it again: `{retry}`")
+    documents.park(tx, item, reason=f"{reason}; it may have arrived, so only you send it again: `{retry}`")

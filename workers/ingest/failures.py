@@ -1,4 +1,4 @@
-"""What happens to work whose request failed: the slot goes back, the work moves, the gate may shut."""
+"""What happens to work whose request failed: it is postponed or parked, the lease is released, the gate may close."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _DECODING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
-"""What a connector raises when an answer is not what it was written for."""
+"""What a connector's decoding raises when an answer is not of the expected form."""
 
 
 _MIN_CLOSED = timedelta(minutes=5)
-"""A vendor who is closed while his hours say that he is open is not asked again at once."""
+"""For a vendor that answers that it is closed during its stated opening hours."""
 
 MAX_ATTEMPTS = 8
-"""So often in a row a key may fail while others are answered, for four minutes at least; then it is a person's."""
+"""How often in a row a key may fail while others are answered, which takes four minutes or more; then it is parked."""
 
 _PROGRAM_LIMITS = "54"
 """PostgreSQL's class of errors for rows and index entries that are too large (SQLSTATE)."""
@@ -46,9 +46,9 @@ _PROGRAM_LIMITS = "54"
 
 @contextmanager
 def classify(context: ConnectionContext) -> Iterator[None]:
-    """Give a fate to what may go wrong between a request and its transaction, and keep secrets out of its words.
+    """Turn what goes wrong between a request and its transaction into a `VendorError` without secrets in its message.
 
-    No change on the vendor's side stops ingestion: an answer that nobody understood is set aside, for a person.
+    No change on the vendor's side stops ingestion: an answer that cannot be decoded is parked, for a person.
     """
     try:
         yield
@@ -56,9 +56,9 @@ def classify(context: ConnectionContext) -> Iterator[None]:
         failure.args = (context.redact_text(str(failure)),)
         raise
     except schema_evolution.TableLockedError:
-        raise TryLater("the table is locked by somebody's long query", closes_gate=False, vendors_fault=False) from None
+        raise TryLater("a long query locks the table", closes_gate=False, vendors_fault=False) from None
     except _DECODING_ERRORS as error:
-        log.error(
+        log.error(  # noqa: TRY400 - the traceback is redacted first
             "answer not understood", connection=context.name, exception=context.redact_text(traceback.format_exc())
         )
         raise SetAside(f"the answer was not understood: {context.redact_text(one_line(error))}") from None
@@ -67,7 +67,10 @@ def classify(context: ConnectionContext) -> Iterator[None]:
 def fail_key(
     context: ConnectionContext, lease: Lease, item: Item, failure: VendorError, *, of_key: bool = True
 ) -> None:
-    """A fetch failed, or (not its `own`) what had to be asked before it."""
+    """A fetch failed: release the lease, and postpone, park or finish the key.
+
+    `of_key`: the request for the key itself failed, not one for metadata before it.
+    """
     _log(context, item.resource, failure, key=item.key)
     lease_step = _lease_step(failure, failures=item.attempts)
     with under_lease(lease, lease_step) as tx:
@@ -86,7 +89,7 @@ def fail_key(
 def _postpone(
     tx: Tx, context: ConnectionContext, item: Item, failure: TryLater, *, until: datetime, of_key: bool
 ) -> None:
-    """Later again, or aside: what fails time after time while the others are answered will not heal by itself."""
+    """Postpone the key; park it if it has failed `MAX_ATTEMPTS` times while other requests were answered."""
     counts = _counts_as_attempt(failure)
     alone = counts and of_key and _may_be_this_keys_fault(failure) and context.gate.answered_since(tx, item.tried_at)
     if alone and item.lone_failures + 1 >= MAX_ATTEMPTS and item.cause is not Cause.DOCUMENT:
@@ -96,12 +99,12 @@ def _postpone(
 
 
 def _may_be_this_keys_fault(failure: TryLater) -> bool:
-    """Whether it may be this key's own fault: one request too many (429), or nobody there, is nobody's."""
+    """Whether the key may be the cause: it is not of a 429 or an unreachable vendor."""
     return failure.vendors_fault and not failure.refused
 
 
 def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failure: VendorError, *, full: bool) -> None:
-    """A listing, or the question for a resource's metadata, failed."""
+    """A listing or a request for metadata failed: release the lease, and postpone the stream or park the resource."""
     _log(context, stream.resource, failure)
     lease_step = _lease_step(failure, failures=stream.failures)
     with under_lease(lease, lease_step) as tx:
@@ -111,14 +114,14 @@ def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failur
         until = _retry_at(tx, failure, lease_step, failures=stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         values: dict[str, Any] = {"last_error": str(failure), "last_error_at": tx.now}
-        if isinstance(failure, ClosedError):  # nothing is wrong
+        if isinstance(failure, ClosedError):  # no error
             values = {"warning": str(failure)}
         failures = stream.failures + _counts_as_attempt(failure)
         streams.update(tx, context.name, stream.resource, failures=failures, **due, **values)
 
 
 def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
-    """A crash of ours, or a database that went away: the key waits its turn again, behind the others."""
+    """Our own code crashed, or the database went away: postpone the key behind the others."""
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
         until = tx.now + timing.closed_for(item.attempts)
         ours = not isinstance(error, sa.exc.SQLAlchemyError)
@@ -127,9 +130,8 @@ def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
 
 
 def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *, full: bool) -> None:
-    """The same for a reading. A tick that took too long for its task goes on as a full reading, which may take long.
-
-    A database that broke off says nothing about the tick: that is only asked again.
+    """The same for a poll or full sync. A full sync is due after a poll that crashed, because the poll may have been
+    too long for its task. If the database went away, which says nothing about the poll, it is only repeated.
     """
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
         now = tx.now
@@ -147,29 +149,29 @@ def one_line(error: BaseException | None) -> str:
 
 
 def is_refusal(error: sa.exc.DBAPIError) -> bool:
-    """Whether the database takes every row but this one: no such number, too large, a rule that its owner made."""
+    """Whether the database refuses this row alone: a number out of range, too large, against a user's constraint."""
     state = str(getattr(error.orig, "sqlstate", None) or "")
     return isinstance(error, sa.exc.DataError | sa.exc.IntegrityError) or state.startswith(_PROGRAM_LIMITS)
 
 
 def refusal(error: sa.exc.DBAPIError) -> str:
-    """Why the database did not take a row, without the row, which PostgreSQL repeats in its detail."""
+    """Why the database refused a row, without the row itself, which PostgreSQL repeats in its detail."""
     message = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
     return f"the database refused a value: {' '.join(message.split())[:200]}"
 
 
 def _lease_step(failure: VendorError, *, failures: int) -> LeaseStep:
-    """How the lease ends: the gate shuts where the failure says something about the whole account."""
+    """How to end the lease: with a backoff if the failure concerns the whole account."""
     if not isinstance(failure, TryLater):
         return release
     if isinstance(failure, ClosedError) or not failure.closes_gate:
         return release_unanswered
-    # Only news makes the gate shut for longer: what fails again by itself must not keep the others out for minutes.
+    # Only a first failure lengthens the backoff: one key that fails again and again must not stop all others.
     return BackOff(str(failure), failure.after, counts=_counts_as_attempt(failure) and not failures)
 
 
 def _retry_at(tx: Tx, failure: TryLater, lease_step: LeaseStep, *, failures: int) -> datetime:
-    """Until when this work rests: as long as the gate is shut, at least."""
+    """When to try this work again: not before the gate opens."""
     if isinstance(failure, ClosedError):
         return max(failure.until, tx.now + _MIN_CLOSED)
     retry_at = tx.now + timing.closed_for(failures, failure.after)

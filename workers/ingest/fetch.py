@@ -1,4 +1,4 @@
-"""The way of one key: from the inbox through the gate to its row, or aside with the reason."""
+"""Fetches one key of the inbox: under a lease, into its row; or parks it with the reason."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _WAIT_FOR_NEWER_SETTINGS = timedelta(minutes=1)
-"""How long a document of a resource that only newer settings have waits for a worker who has them."""
+"""How long a document waits for a worker with newer settings if this worker's do not have its resource."""
 
 
 class AlreadyClaimedError(Exception):
-    """Somebody else asks for this key, or has finished it."""
+    """Another worker fetches this key, or has finished it."""
 
 
 def fetch(session: WorkSession, item: Item) -> None:
-    """Fetch one key and write what came, or move its row by the fate of the request. Raises `gate.Shut`."""
+    """Fetch one key and write the answer; after a failure postpone or park the key. Raises `GateClosed`."""
     context = session.context
-    told = {"connection": context.name, "resource": item.resource, "key": item.key}
+    names = {"connection": context.name, "resource": item.resource, "key": item.key}
     resource = context.resources.get(item.resource)
     if resource is None:
-        log.info("not configured", **told)
+        log.info("not configured", **names)
         with context.database.begin() as tx:
             _settle_unconfigured(tx, item)
         return
@@ -61,11 +61,11 @@ def fetch(session: WorkSession, item: Item) -> None:
             with context.database.begin() as tx:
                 _full_sync_instead(tx, context, item)
     except gate.LeaseLost:
-        log.warning("lease lost", **told)  # the row is still in the inbox
+        log.warning("lease lost", **names)  # the key is still in the inbox
 
 
 class _Claim:
-    """Runs in the transaction that takes the lease: reads the stream and has the key's row rest meanwhile."""
+    """Runs in the transaction that takes the lease: reads the stream and claims the key until the lease ends."""
 
     stream: Stream
 
@@ -75,12 +75,13 @@ class _Claim:
     def __call__(self, tx: Tx, _revision: int, until: datetime) -> None:
         self.stream = vendor_schema.stream_of(tx, self._context, self._resource)
         item = self._item
-        # After a death longer and longer: or the key would come first again as soon as its dead worker's lease is over.
+        # Longer with each attempt: a key that kills its worker must not come first as soon as that lease is over.
         if not inbox.claim(tx, item, now=tx.now, until=until + backoff(item.attempts)):
             raise AlreadyClaimedError
 
 
 def _fetch_under_lease(session: WorkSession, resource: Resource, item: Item) -> None:
+    """Fetch a key under a lease of its own, after the vendor's metadata if that has to be fetched first."""
     context = session.context
     if item.lone_failures >= failures.MAX_ATTEMPTS:
         reason = f"{item.lone_failures} attempts broke off without an answer; the workers' log may say why"
@@ -95,9 +96,9 @@ def _fetch_under_lease(session: WorkSession, resource: Resource, item: Item) -> 
         ):
             session.requests += 1
             _fetch_and_write(session, lease, resource, claim.stream, item=item)
-    except vendor_schema.MetadataNeededError as undescribed:
-        failed = partial(_metadata_failed, context, item)
-        if vendor_schema.fetch_metadata(session, resource, undescribed.stream, failed):
+    except vendor_schema.MetadataNeededError as needed:
+        on_failure = partial(_metadata_failed, context, item)
+        if vendor_schema.fetch_metadata(session, resource, needed.stream, on_failure):
             _fetch_under_lease(session, resource, item)
 
 
@@ -108,7 +109,7 @@ def _metadata_failed(
 
 
 def _settle_unconfigured(tx: Tx, item: Item) -> None:
-    """Nothing here knows this resource. A document that was accepted waits: its resource is only newer than we are."""
+    """The resource is not configured: drop the key. An accepted document waits, for a worker with newer settings."""
     if item.cause is Cause.DOCUMENT:
         until = tx.now + _WAIT_FOR_NEWER_SETTINGS
         inbox.postpone(tx, item, until=until, reason="this worker's settings do not have it", counts=False)
@@ -117,7 +118,7 @@ def _settle_unconfigured(tx: Tx, item: Item) -> None:
 
 
 def _full_sync_instead(tx: Tx, context: ConnectionContext, item: Item) -> None:
-    """Nobody can ask for one key of this resource: everything is read at once, and answers for all its keys."""
+    """The vendor has no point reads for this resource: request a full sync now, which settles all its keys."""
     now = tx.now
     until = now + context.resources[item.resource].full_every
     inbox.lock(tx, connection=context.name)
@@ -126,6 +127,7 @@ def _full_sync_instead(tx: Tx, context: ConnectionContext, item: Item) -> None:
 
 
 def _fetch_and_write(session: WorkSession, lease: Lease, resource: Resource, stream: Stream, *, item: Item) -> None:
+    """Request the object and commit the answer, or the failure, under the lease."""
     context = session.context
     try:
         with failures.classify(context):
@@ -154,16 +156,16 @@ def _fetch_and_write(session: WorkSession, lease: Lease, resource: Resource, str
 
 
 def visible_snapshot(found: Snapshot | Tombstone | Withheld, item: Item) -> Snapshot | Tombstone:
-    """What there is to keep. SetAside where the vendor withholds the detail and no listing showed the object either."""
+    """What can be kept of an answer; of a withheld detail the summary that a listing showed. Without one, SetAside."""
     if not isinstance(found, Withheld):
         return found
     if item.summary is None:
-        raise SetAside("the vendor cannot show this object in detail, and no listing showed it; the next one may")
+        raise SetAside("the vendor withholds this object's detail, and no listing showed it yet")
     return Snapshot(found.key, item.summary | found.mark)
 
 
 def _with_listed_token(found: Snapshot | Tombstone, item: Item) -> Snapshot | Tombstone:
-    # What the listing itself showed is what the next listing is compared with: a vendor may show more in a point read.
+    # The next listing is compared with the token of the last one, because a point read may show another token.
     return replace(found, listed=item.listed) if isinstance(found, Snapshot) and item.listed is not None else found
 
 

@@ -1,4 +1,4 @@
-"""A listing: its replies, one after the other, are asked for and written under one slot of the gate."""
+"""Advances a poll or full sync: requests replies to a listing and writes them, under one lease."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _MAX_LEASE_SECONDS = 5.0
-"""Seconds for which a full reading keeps the gate from page to page: others have their turn in between."""
+"""For how long a full sync keeps its lease from page to page, before other work may take the gate."""
 
 
 class _NotDueError(Exception):
-    """Another worker has read it meanwhile."""
+    """Another worker has advanced it since."""
 
 
 class _Start:
@@ -46,7 +46,7 @@ class _Start:
         self._session, self._resource, self._full = session, resource, full
 
     def __call__(self, tx: Tx, revision: int, _until: datetime) -> None:
-        # A listing holds the gate alone: nobody else moves this position from here on.
+        # A listing holds the gate alone, so no other worker moves this position until the lease ends.
         stream = vendor_schema.stream_of(tx, self._session.context, self._resource)
         if not stream.is_due(tx.now, full=self._full):
             raise _NotDueError
@@ -55,12 +55,12 @@ class _Start:
 
 
 def advance(session: WorkSession, resource: Resource, *, now: datetime, full: bool) -> None:
-    """One request of a tick or of a full reading. `now`: the database's clock. Raises `gate.Shut`."""
+    """Request the next page of a poll or full sync. `now`: by the database's clock. Raises `GateClosed`."""
     context = session.context
     if full and (until := context.options.closed_until(now)) is not None:
-        told = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full reading waits for that"
+        warning = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full sync waits until then"
         with context.database.begin() as tx:
-            streams.update(tx, context.name, resource.name, full_due_at=until, warning=told)
+            streams.update(tx, context.name, resource.name, full_due_at=until, warning=warning)
         return
     try:
         _advance(session, resource, full=full)
@@ -69,11 +69,12 @@ def advance(session: WorkSession, resource: Resource, *, now: datetime, full: bo
 
 
 def _advance(session: WorkSession, resource: Resource, *, full: bool) -> None:
+    """List; if the vendor's metadata has to be fetched first, do that and try once more."""
     try:
         _list_under_lease(session, resource, full=full)
-    except vendor_schema.MetadataNeededError as undescribed:
+    except vendor_schema.MetadataNeededError as needed:
         if vendor_schema.fetch_metadata(
-            session, resource, undescribed.stream, partial(failures.fail_stream, session.context, full=full)
+            session, resource, needed.stream, partial(failures.fail_stream, session.context, full=full)
         ):
             _list_under_lease(session, resource, full=full)
 
@@ -87,16 +88,16 @@ def _list_under_lease(session: WorkSession, resource: Resource, *, full: bool) -
 
 
 def store_replies(page: Page, lease: Lease) -> None:
-    """Write the reply, and under the same slot those that follow while nobody else waits."""
+    """Write the reply, and under the same lease the following ones while no live work waits."""
     context = page.context
     try:
         with failures.classify(context), prefetch.relaxed_gc():
-            made = replies(page, asked_at=lease.sent_at)
-            with prefetch.prefetching(made) if page.full else prefetch.sequential(made) as pieces:
-                for piece in pieces:
-                    page.write(lease, piece, pieces.start_next)
-                    if piece.continues and not page.next_page():
-                        pieces.close()
+            prepared = replies(page, asked_at=lease.sent_at)
+            with prefetch.prefetching(prepared) if page.full else prefetch.sequential(prepared) as chunks:
+                for chunk in chunks:
+                    page.write(lease, chunk, chunks.start_next)
+                    if chunk.continues and not page.next_page():
+                        chunks.close()
                         context.gate.cancel(lease)
                         return
     except VendorError as failure:
@@ -104,28 +105,29 @@ def store_replies(page: Page, lease: Lease) -> None:
 
 
 def replies(page: Page, *, asked_at: datetime) -> Generator[PreparedChunk, None, None]:
-    """What the vendor replies, reply after reply; each must end with an end."""
-    position, goes_on = page.stream.position(asked_at, full=page.full), True
-    may_go_on = LeaseBudget(page)
-    while goes_on:
+    """The vendor's replies, chunk by chunk, ready to be written. SetAside if a reply has no end."""
+    position, continues = page.stream.position(asked_at, full=page.full), True
+    may_continue = LeaseBudget(page)
+    while continues:
         end = None
         for chunk in page.session.client.list(page.resource, position):
             end = chunk.end
-            goes_on = end is not None and end.more and may_go_on()
-            yield page.prepare(chunk, continues=goes_on)
+            continues = end is not None and end.more and may_continue()
+            yield page.prepare(chunk, continues=continues)
         if end is None:
             raise SetAside("the connector's listing had no end")
         position = end.cursor
 
 
 class LeaseBudget:
-    """Whether a full reading may ask for its next page under the slot that it has, while the last is written."""
+    """Whether a full sync may request its next page under the lease that it has, while the last one is written."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
         self._deadline = min(page.session.deadline, time.monotonic() + _MAX_LEASE_SECONDS)
 
     def __call__(self) -> bool:
+        """Not for polls, nor if each request has to wait for a rate limit, nor while live work waits."""
         page, context = self._page, self._page.context
         if (
             not page.full

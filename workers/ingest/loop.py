@@ -1,16 +1,26 @@
-"""What happens to everything that is due. Read this first.
+"""Does everything that is due for one connection. Read this file first.
 
-    notice ─► notices ─fold─┐
-    listing of names ───────┤
-    missing key, /deleted ──┼─► inbox ──fetch───┐
-    document handed in ─────┘     └──passed in──┼─► redact ─► one transaction:
-    tick, full reading ───────────────list──────┘            rows, parts, inbox or cursor, journal
+    webhook ─► webhooks ─fold─┐
+    listing of names ─────────┤
+    missing key, /deleted ────┼─► inbox ──fetch──────┐
+    document handed in ───────┘     └────interpret───┼─► redact ─► one transaction:
+    poll, full sync ───────────────────list──────────┘             rows, parts, inbox or cursor, journal
 
-`look` works off what is short (notices, mentions, ticks), `read` what is long (full readings) and the watched folders.
-Both ask only through the gate, never inside a transaction, and commit under the lease they asked with. `fetching` has
-the way of one key, `sending` that of one document, which is passed in; `reading` has the way of one page, `incoming`
-that of a file; `unit_of_work` is the transaction of all three; `fates` says what happens when a vendor fails.
-`gate.Shut` ends a task early (what is due stays due), `gate.LeaseLost` discards one result (its work is still due).
+The two tasks of a worker are `sync` for short work (webhooks, keys in the inbox, polls) and `full_sync` for long work
+(full syncs, watched folders). Both repeat one step until nothing is due or their time is up: read what is due, do the
+most urgent item, live keys first.
+
+Each request to a vendor runs under a lease of the account's gate and outside any database transaction; its result is
+committed under the same lease. The modules of this package, by the kind of work:
+
+- `fetch`           one key of the inbox
+- `document`        one document that was handed in
+- `listing`         the replies to a poll or full sync; `page` writes them, `absence` handles keys they do not name
+- `watched_folder`  the PDFs in a folder
+- `unit_of_work`    the transaction in which all of them write
+- `failures`        what happens to the work when a vendor fails
+
+`GateClosed` ends a task early: what is due stays due. `LeaseLost` discards one result: its work stays due.
 """
 
 from __future__ import annotations
@@ -39,48 +49,49 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 BUDGET = timedelta(seconds=10)
-"""How long one task works before it rings again and lets others have the worker."""
+"""How long a task works before it ends and wakes a worker again, so that other connections get their share."""
 
-_FOLD = 500
-_SOON = timedelta(seconds=1)
+_FOLD_BATCH = 500
+_GIVE_WAY = timedelta(seconds=1)
 
 
 def sync(context: ConnectionContext, *, budget: timedelta = BUDGET) -> WorkSession:
-    """Fold notices, fetch what was mentioned, ask for what changed; live keys first, for about `budget`."""
-    return _work(context, _next_short, budget)
+    """Do the short work: fold webhooks, fetch keys, poll; for about `budget`."""
+    return _repeat(context, _sync_step, budget)
 
 
 def full_sync(context: ConnectionContext, *, budget: timedelta = BUDGET) -> WorkSession:
-    """Read in full what is due for it, page by page, for about `budget`; live keys go first between pages."""
-    return _work(context, _next_page, budget)
+    """Do the long work: full syncs and watched folders, with live keys first between pages; for about `budget`."""
+    return _repeat(context, _full_sync_step, budget)
 
 
-def _work(context: ConnectionContext, next_step: Callable[[WorkSession], bool], budget: timedelta) -> WorkSession:
-    end = time.monotonic() + budget.total_seconds()
+def _repeat(context: ConnectionContext, step: Callable[[WorkSession], bool], budget: timedelta) -> WorkSession:
+    """Repeat `step` until nothing is due, the time is up or the gate is closed."""
+    deadline = time.monotonic() + budget.total_seconds()
     with context.work_session() as session:
-        session.deadline = end
+        session.deadline = deadline
         try:
-            while next_step(session):
-                if time.monotonic() > end:
+            while step(session):
+                if time.monotonic() > deadline:
                     session.has_more = True
                     break
-        except gate.GateClosed as shut:
-            log.info("gate closed", connection=context.name, until=shut.until.isoformat(), reason=str(shut))
+        except gate.GateClosed as closed:
+            log.info("gate closed", connection=context.name, until=closed.until.isoformat(), reason=str(closed))
     if session.completed_resource:
         with context.database.begin() as tx:
             streams.mark_complete(tx, connection=context.name)
     return session
 
 
-def _next_short(session: WorkSession) -> bool:
-    """Do the most urgent thing; False when nothing is due."""
-    due = _pending(session, full=False, fold=session.steps == 0)  # what woke us is a webhook most of the time
-    if _next_live(session, due):
+def _sync_step(session: WorkSession) -> bool:
+    """Do the most urgent short work; False when nothing is due."""
+    due = _read_due(session, full=False, fold_first=session.steps == 0)  # a webhook is the usual cause of a wake-up
+    if _fetch_live(session, due):
         return True
     stream, item = next(iter(due.streams), None), due.key
-    # The longest overdue of the two: at a slow vendor neither ticks nor bulk keys may starve the other.
+    # The longer overdue of the two, so that at a slow vendor neither polls nor bulk keys starve the other.
     if stream is not None and (item is None or stream.due_at <= item.due_at):
-        _read(session, stream, due, full=False)
+        _advance_listing(session, stream, due, full=False)
     elif item is not None:
         _fetch(session, item)
     else:
@@ -88,86 +99,91 @@ def _next_short(session: WorkSession) -> bool:
     return True
 
 
-def _next_page(session: WorkSession) -> bool:
-    """Read the next page of a full reading, live keys first; False when nothing is due."""
-    due = _pending(session, full=True)
-    if _next_folder(session, due) or _next_live(session, due):
+def _full_sync_step(session: WorkSession) -> bool:
+    """Scan a folder, fetch a live key or request the next page of a full sync; False when nothing is due."""
+    due = _read_due(session, full=True)
+    if _scan_folder(session, due) or _fetch_live(session, due):
         return True
     stream = next((row for row in due.streams if not session.context.resources[row.resource].handed_in), None)
     if stream is None:
         return False
-    _read(session, stream, due, full=True)
+    _advance_listing(session, stream, due, full=True)
     return True
 
 
-def _next_folder(session: WorkSession, due: Pending) -> bool:
-    """Look into a watched folder, which needs no vendor: it waits for nobody's answer. False when none is due."""
+def _scan_folder(session: WorkSession, due: Pending) -> bool:
+    """Scan a watched folder, before all else because it needs no vendor; False when none is due."""
     context = session.context
     stream = next((row for row in due.streams if context.resources[row.resource].handed_in), None)
     if stream is None:
         return False
-    with _moved(context, stream, full=True):
+    with _postponed_on_crash(context, stream, full=True):
         watched_folder.scan(context, stream, began_at=due.now)
     return True
 
 
-def _next_live(session: WorkSession, due: Pending) -> bool:
+def _fetch_live(session: WorkSession, due: Pending) -> bool:
     """Fetch the next live key; False when there is none.
 
-    While the account's last request has failed only keys that have not failed yet go first: one that always fails would
-    shut the gate again each time that it opens, and neither a tick nor anything else would ever get through.
-    Raises `gate.Shut` while one of a connection that shares the account waits: the gate is for it now.
+    While the account's last request has failed, only keys that have not failed yet are fetched first: a key that
+    always fails would close the gate again each time it opens, and no poll would ever be sent.
+
+    Raises `GateClosed` while live work of another connection at the same account waits, so that it gets the gate.
     """
     if due.fresh is not None:
         _fetch(session, due.fresh)
         return True
     if due.others_wait:
-        raise gate.GateClosed(due.now + _SOON, "live work of a connection that shares the account goes first")
+        raise gate.GateClosed(due.now + _GIVE_WAY, "live work of a connection that shares the account goes first")
     return False
 
 
 def _fetch(session: WorkSession, item: Item) -> None:
+    """Fetch one key. If our own code crashes, postpone the key, so that it does not come first for ever."""
     try:
         fetch.fetch(session, item)
     except gate.GateClosed:
         raise
-    except Exception as error:  # raised again: only moved, so that the same crash does not come first for ever
+    except Exception as error:  # raised again: it is only postponed here
         failures.crash_key(session.context, item, error)
         raise
 
 
-def _read(session: WorkSession, stream: Stream, due: Pending, *, full: bool) -> None:
-    with _moved(session.context, stream, full=full):
+def _advance_listing(session: WorkSession, stream: Stream, due: Pending, *, full: bool) -> None:
+    """Request the next page of a poll or full sync."""
+    with _postponed_on_crash(session.context, stream, full=full):
         listing.advance(session, session.context.resources[stream.resource], now=due.now, full=full)
 
 
 @contextmanager
-def _moved(context: ConnectionContext, stream: Stream, *, full: bool) -> Iterator[None]:
+def _postponed_on_crash(context: ConnectionContext, stream: Stream, *, full: bool) -> Iterator[None]:
+    """If our own code crashes, postpone the stream, so that it does not come first for ever."""
     try:
         yield
     except gate.GateClosed:
         raise
-    except Exception as error:  # likewise
+    except Exception as error:  # raised again: it is only postponed here
         failures.crash_stream(context, stream, error, full=full)
         raise
 
 
-def _pending(session: WorkSession, *, full: bool, fold: bool = False) -> Pending:
-    """What is due, of what this process is configured for. Webhooks are folded first, in the same transaction."""
-    context, folded = session.context, _FOLD
-    due = None if fold else _look(session, full=full)
-    while due is None or (due.unfolded and folded == _FOLD):
-        with context.database.begin(lazily=True) as tx:  # lost, they are webhooks again, and folded again
-            folded = webhooks.fold(tx, connection=context.name, limit=_FOLD)
+def _read_due(session: WorkSession, *, full: bool, fold_first: bool = False) -> Pending:
+    """What is due of the configured resources, after all webhooks have been folded into the inbox.
+
+    Folding and reading share a transaction. With `fold_first` a read that only finds webhooks to fold is saved.
+    """
+    context, folded = session.context, _FOLD_BATCH
+    due = None
+    if not fold_first:
+        with context.database.read() as tx:
+            due = _due(tx, context, full=full)
+    while due is None or (due.unfolded and folded == _FOLD_BATCH):
+        with context.database.begin(lazily=True) as tx:  # not durable: if it is lost, the webhooks are folded again
+            folded = webhooks.fold(tx, connection=context.name, limit=_FOLD_BATCH)
             due = _due(tx, context, full=full)
     session.steps += 1
     session.completed_resource = due.settled
     return replace(due, streams=[row for row in due.streams if row.resource in context.resources])
-
-
-def _look(session: WorkSession, *, full: bool) -> Pending:
-    with session.context.database.read() as tx:
-        return _due(tx, session.context, full=full)
 
 
 def _due(tx: Tx, context: ConnectionContext, *, full: bool) -> Pending:

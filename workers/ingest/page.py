@@ -1,22 +1,21 @@
-"""One reply to a listing on its way into the mirror, chunk by chunk."""
+"""Writes one reply to a listing into the mirror, chunk by chunk."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 import structlog
 
 from models import exact, failpoints, redaction
-from models.bookkeeping import deletion_guard, inbox, parked, streams
+from models.bookkeeping import full_syncs, inbox, parked, seen_keys, streams
 from models.failpoints import Point
 from models.mirror import apply, schema_evolution
 from models.values import Cause, Chunk, Lane, Malformed, ObjectRef, Unreadable
 from workers.errors import SetAside, TryLater
-from workers.ingest import failures
+from workers.ingest import absence, failures
 from workers.ingest.unit_of_work import UnitOfWork, release, renew
 
 if TYPE_CHECKING:
@@ -33,15 +32,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _MAX_KEY_BYTES = 1000
-"""Bytes. PostgreSQL indexes some 2,700 at most; no vendor's code is a tenth of this."""
+"""PostgreSQL indexes some 2,700 bytes at most; no vendor's keys have a tenth of this."""
 
 _SHORT_KEY_CHARACTERS = _MAX_KEY_BYTES // 4
-"""Characters, whichever they are."""
+"""A key of so many characters is short enough in any script: UTF-8 uses four bytes for one at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedChunk:
-    """A chunk, ready to be written. `goes_on`: the next reply is already asked for, under the same slot."""
+    """A chunk, ready to be written. `continues`: the next reply is requested under the same lease."""
 
     chunk: Chunk
     prepared: apply.Prepared | None = None
@@ -49,7 +48,7 @@ class PreparedChunk:
 
 
 class Page:
-    """One reply to a listing on its way into the mirror."""
+    """A reply to a listing, and what its chunks need to be written. `next_page` moves it on to the following reply."""
 
     def __init__(self, session: WorkSession, stream: Stream, resource: Resource, *, full: bool) -> None:
         self.session, self.stream, self.resource, self.full = session, stream, resource, full
@@ -62,21 +61,21 @@ class Page:
 
     @property
     def cause(self) -> Cause:
-        """A tick (for a register too), the first full reading or one that a person asked for, or a later one."""
+        """`backfill` for the first full sync and one that a person requested, else `reconcile`, or `poll`."""
         if self.full and (self.stream.cursor is None or self.stream.asked_for):
             return Cause.BACKFILL
         return Cause.RECONCILE if self.full and not self.resource.register else Cause.POLL
 
     def begin(self, tx: Tx, revision: int) -> None:
-        """It is tried from here on; a full reading that starts gets its run."""
+        """Record the attempt; a full sync that starts gets its run."""
         if self.full and self.run is None:
-            self.run = streams.begin_full_sync(tx, self.stream, revision=revision, cause=self.cause, now=tx.now)
+            self.run = full_syncs.begin(tx, self.stream, revision=revision, cause=self.cause, now=tx.now)
             self.first_revision = revision
         else:
             streams.record_attempt(tx, self.stream, now=tx.now)
 
     def next_page(self) -> bool:
-        """Go on to the next reply; False where somebody had the reading begin anew, or stopped it, meanwhile."""
+        """Move on to the next reply; False if the full sync was restarted or stopped since."""
         stream = self.next_stream
         if stream is None:
             return False
@@ -86,19 +85,19 @@ class Page:
         return True
 
     def _reload_stream(self, tx: Tx) -> None:
-        """Read the stream again, behind its own change: whether the next reply is still wanted."""
+        """Read the stream as this transaction leaves it, to know whether the next reply is still wanted."""
         stream = streams.get(tx, self.context.name, self.resource.name)
         if stream is None or stream.full_run != self.run:
             self.next_stream = None
             return
-        stream = replace(stream, failures=0)  # the one that is counted since the last page is this one
+        stream = replace(stream, failures=0)  # the attempt counted since the last page is this one
         self.next_stream = stream if stream.is_due(tx.now, full=True) else None
 
     def prepare(self, chunk: Chunk, *, continues: bool) -> PreparedChunk:
-        """The chunk with all done that needs no transaction."""
+        """Do all the work on a chunk that needs no transaction."""
         chunk = _with_short_keys(chunk)
         try:
-            # All but the first reading find most objects as they were.
+            # In all but the first full sync most objects are unchanged.
             known = self.stream.cursor is not None
             with _malformed_is_temporary():
                 prepared = apply.prepare(self.database, self.target, chunk.snapshots, as_known=known)
@@ -106,12 +105,12 @@ class Page:
                 prepared.encode()
             return PreparedChunk(chunk, prepared, continues)
         except schema_evolution.TableLockedError:
-            return PreparedChunk(chunk, None, continues)  # perhaps by ourselves: once more when the last one is written
+            return PreparedChunk(chunk, None, continues)  # perhaps by our own writer: `write` prepares it again
 
     def write(self, lease: Lease, ready: PreparedChunk, meanwhile: Callable[[], None]) -> None:
-        """Write one chunk; where the database refuses a value, that row alone is parked.
+        """Write one chunk; if the database refuses a value, park that row alone.
 
-        `meanwhile` is called when there is little to do but to wait for the database.
+        `meanwhile` is called when this thread is about to wait for the database.
         """
         failpoints.hit(Point.CHUNK_ARRIVED)
         chunk = ready.chunk
@@ -143,11 +142,11 @@ class Page:
         end = chunk.end
         lease_step = renew if end is None or continues else release
         with UnitOfWork.under(
-            lease, self.target, self.cause, proof=lease_step, journaled=Point.CHUNK_JOURNALED
+            lease, self.target, self.cause, lease_step=lease_step, journaled=Point.CHUNK_JOURNALED
         ) as work:
             tx = work.tx
             listed = {each.key: each.listed for each in chunk.snapshots if each.listed is not None}
-            # First, because it may find that objects have to be laid out, and then all of this begins again.
+            # First, because it may raise `NeedsLayout`, and then all of this is repeated.
             changes = work.apply(prepared, listed=listed, point=False, meanwhile=meanwhile)
             inbox.lock(tx, connection=self.context.name)
             self._enqueue_all(tx, chunk, lease.revision)
@@ -155,7 +154,7 @@ class Page:
             if self.full:
                 self._record_seen(tx, chunk, changes)
                 if end is not None and end.complete:
-                    work.delete(self._missing(tx, tx.now), point=False)
+                    absence.settle_missing(work, self.context, self.resource, first_revision=self.first_revision or 0)
             failpoints.hit(Point.CHUNK_APPLIED)
             self._advance(tx, chunk, tx.now, continues=continues)
             if continues:
@@ -167,19 +166,19 @@ class Page:
             self.analyzed = True
         self.session.changes += len(work.changes)
         names = {"connection": self.context.name, "resource": self.resource.name}
-        log.info("read", **names, objects=_size(chunk), changes=len(work.changes), cause=self.cause.value)
+        log.info("listed", **names, objects=_size(chunk), changes=len(work.changes), cause=self.cause.value)
 
     def _record_seen(self, tx: Tx, chunk: Chunk, changes: Sequence[Change]) -> None:
-        """Remember which keys the reading named; a row that this turn wrote says so itself."""
+        """Record which keys the full sync named; a row that this request wrote shows it by its revision."""
         written = {change.key for change in changes}
         keys = [
             exact.storable_text(row.key) for rows in (chunk.snapshots, chunk.lines, chunk.unreadable) for row in rows
         ]
         keys = [key for key in keys if key not in written]
-        streams.record_seen(tx, connection=self.context.name, resource=self.resource.name, keys=keys)
+        seen_keys.record(tx, connection=self.context.name, resource=self.resource.name, keys=keys)
 
     def _enqueue_all(self, tx: Tx, chunk: Chunk, revision: int) -> None:
-        """What this chunk says about keys: named, different from before, told of, or not understood."""
+        """Finish the keys whose objects came, enqueue the changed and referenced ones, park what is unreadable."""
         name, resource = self.context.name, self.resource.name
         keys = [row.key for row in chunk.snapshots]
         inbox.finish_listed(tx, connection=name, resource=resource, keys=keys, before=revision)
@@ -207,8 +206,6 @@ class Page:
         *,
         tokens: dict[str, str] | None = None,
         summaries: dict[str, JsonObject] | None = None,
-        unless_known: bool = False,
-        after: timedelta = timedelta(0),
     ) -> None:
         inbox.enqueue(
             tx,
@@ -218,13 +215,11 @@ class Page:
             cause=self.cause,
             tokens=tokens,
             summaries=summaries,
-            unless_known=unless_known,
-            after=after,
         )
 
     def _changed_lines(self, tx: Tx, lines: Sequence[Line]) -> list[Line]:
-        """The lines that the vendor calls changed or that differ from what was listed last; every line where a person
-        asked to read all.
+        """The lines that the vendor calls changed, or that differ from what was listed last; all of them in a backfill
+        that a person requested.
         """
         if not lines:
             return []
@@ -238,68 +233,13 @@ class Page:
             if asked_for or line.changed or _is_changed(line, rows.get(line.key), waiting.get(line.key))
         ]
 
-    def _missing(self, tx: Tx, now: datetime) -> list[str]:
-        """A complete reading has ended: mention what it did not name.
-
-        Where nothing can be fetched, what the one before did not name either is deleted: one reply may be wrong.
-        """
-        absent = list(apply.keys_absent(tx, self.target, before_revision=self.first_revision or 0))
-        if self.resource.points:
-            # A key that waits already, or is held, is still missing: that is no news.
-            self._enqueue(tx, [ObjectRef(self.resource.name, key) for key in absent], unless_known=True)
-            return []
-        if not self.resource.unpaged:
-            return []  # pages shift while data changes: absence from them alone proves nothing
-        approved, again = self._finish_all(tx, absent, now)
-        name = self.context.name
-        if approved and not parked.any_other_deletion_held(tx, connection=name, resource=self.resource.name, key=""):
-            deletion_guard.record_approval(tx, self.target, now=now)
-        self._confirm_later(tx, [key for key in absent if key not in approved and key not in again])
-        absent = [key for key in absent if key in again]
-        share = self.context.options.max_deletions
-        if self.resource.register or deletion_guard.permits(
-            tx, self.target, count=len(absent), max_deletions=share, now=now
-        ):
-            return [*approved, *absent]
-        parked.hold_missing(
-            tx,
-            connection=self.context.name,
-            resource=self.resource.name,
-            keys=absent,
-            cause=self.cause,
-            reason=f"missing, one of {len(absent)} at once",
-        )
-        return sorted(approved)
-
-    def _confirm_later(self, tx: Tx, keys: Sequence[str]) -> None:
-        """Missing for the first time: a second reading, soon, decides."""
-        self._enqueue(
-            tx,
-            [ObjectRef(self.resource.name, key) for key in keys],
-            tokens=dict.fromkeys(keys, inbox.MISSING),
-            unless_known=True,
-            after=self.resource.confirms_after,
-        )
-
-    def _finish_all(self, tx: Tx, absent: Sequence[str], now: datetime) -> tuple[set[str], set[str]]:
-        """This reply answers whatever waited for it. The missing keys that a person approved; those missing before."""
-        return inbox.finish_all(
-            tx,
-            connection=self.context.name,
-            resource=self.resource.name,
-            missing=absent,
-            before=self.first_revision or 0,
-            now=now,
-            confirms_after=self.resource.confirms_after,
-        )
-
     def _advance(self, tx: Tx, chunk: Chunk, now: datetime, *, continues: bool) -> None:
-        """Move the position; the cursor only with the last page of a complete run."""
+        """Move the position; the cursor moves only with the last page of a complete run."""
         end, stream = chunk.end, self.stream
         if self.full and end is not None and not end.more:
-            # A stream of news names nothing that exists, so nothing is missing from it either.
+            # A stream of events does not list what exists, so nothing can be missing from it.
             complete = end.complete or not (self.resource.points or self.resource.unpaged)
-            streams.finish_full_sync(
+            full_syncs.finish(
                 tx,
                 stream,
                 run=self.run or 0,
@@ -314,7 +254,7 @@ class Page:
             )
         elif self.full:
             pages, position = (0, None) if end is None else (1, end.cursor)
-            streams.advance_full_sync(
+            full_syncs.advance(
                 tx,
                 stream,
                 run=self.run or 0,
@@ -341,14 +281,14 @@ def _malformed_is_temporary() -> Iterator[None]:
 def _is_changed(line: Line, row: tuple[str | None, bool] | None, waiting: str | None) -> bool:
     token, deleted = row if row is not None else (None, True)
     if line.marked and deleted:
-        return False  # gone here, gone there
+        return False  # deleted here and there
     if waiting is not None:
         return waiting != line.token
     return token != line.token or deleted
 
 
 def _with_short_keys(chunk: Chunk) -> Chunk:
-    """Keys that no index holds come from a vendor's mistake: their rows are parked under a key of ours."""
+    """Park rows whose key is too long for an index, which is a vendor's mistake, under a fingerprint of the key."""
     keys = [row.key for rows in (chunk.snapshots, chunk.lines, chunk.refs) for row in rows]
     if max(map(len, keys), default=0) <= _SHORT_KEY_CHARACTERS:
         return chunk
@@ -366,7 +306,7 @@ def _with_short_keys(chunk: Chunk) -> Chunk:
 
 
 def _split(chunk: Chunk, reason: str) -> list[Chunk]:
-    """The chunk in halves; a single snapshot as a row to be parked, to be looked at again by its key."""
+    """The chunk in halves; a single snapshot as an unreadable row, so that its key is parked and can be retried."""
     half = len(chunk.snapshots) // 2
     if half:
         return [Chunk(snapshots=chunk.snapshots[:half]), replace(chunk, snapshots=chunk.snapshots[half:])]

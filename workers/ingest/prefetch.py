@@ -1,4 +1,4 @@
-"""One piece ahead: the next one is asked for and made ready by a thread while the last one is being written."""
+"""Prefetching: a thread requests and prepares the next chunk while the last one is written."""
 
 from __future__ import annotations
 
@@ -11,83 +11,83 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-Piece = TypeVar("Piece")
+Chunk = TypeVar("Chunk")
 
 _SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread gives way: with Python's 5 ms each short statement of the writer would wait so long."""
+"""Seconds. With Python's default of 5 ms the writer would wait that long after each short statement."""
 
 _GC_THRESHOLD = 50_000
 
 
-class ChunkSource(Generic[Piece]):
-    """The pieces in their order, each made when it is asked for."""
+class ChunkSource(Generic[Chunk]):
+    """Chunks in their order, each made when `next` is called."""
 
-    def __init__(self, chunks: Generator[Piece, None, None]) -> None:
+    def __init__(self, chunks: Generator[Chunk, None, None]) -> None:
         self._chunks = chunks
 
-    def __iter__(self) -> Iterator[Piece]:
-        while (piece := self.next()) is not None:
-            yield piece
+    def __iter__(self) -> Iterator[Chunk]:
+        while (chunk := self.next()) is not None:
+            yield chunk
 
-    def next(self) -> Piece | None:
-        """The next one."""
+    def next(self) -> Chunk | None:
+        """The next chunk, or None after the last."""
         return next(self._chunks, None)
 
     def start_next(self) -> None:
-        """Now is a good time to make the next one."""
+        """Hint: the caller is about to wait, so the next chunk may be made now."""
 
     def close(self) -> None:
-        """No more are wanted."""
+        """End the source; no more chunks are needed."""
         self._chunks.close()
 
 
-class Prefetcher(ChunkSource[Piece]):
-    """Made by a thread, from `begin` on.
+class Prefetcher(ChunkSource[Chunk]):
+    """Makes the next chunk in a thread, from `start_next` on.
 
-    Two threads of Python hinder each other: the best time is when the writer waits for the database.
+    Two Python threads slow each other down, so the writer calls `start_next` when it waits for the database.
     """
 
-    def __init__(self, chunks: Generator[Piece, None, None], thread: ThreadPoolExecutor) -> None:
+    def __init__(self, chunks: Generator[Chunk, None, None], thread: ThreadPoolExecutor) -> None:
         super().__init__(chunks)
         self._thread = thread
-        self._next: Future[Piece | None] | None = None
+        self._next: Future[Chunk | None] | None = None
 
-    def next(self) -> Piece | None:
-        """The next one, or the error that there was instead."""
+    def next(self) -> Chunk | None:
+        """The next chunk, or the exception that making it raised."""
         self.start_next()
         following, self._next = self._next, None
         return following.result() if following is not None else None
 
     def start_next(self) -> None:
-        """See the class."""
+        """Have the thread make the next chunk."""
         if self._next is None:
             self._next = self._thread.submit(super().next)
 
     def close(self) -> None:
-        """Waits for what is under way."""
+        """Wait for the chunk that is being made, and end the source."""
         wait([self._next] if self._next is not None else [])
         super().close()
 
 
 @contextmanager
-def prefetching(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Piece]]:
-    """For long readings."""
-    with _short_switch_interval(), ThreadPoolExecutor(1, "ahead") as thread:
-        pieces = Prefetcher(chunks, thread)
+def prefetching(chunks: Generator[Chunk, None, None]) -> Iterator[ChunkSource[Chunk]]:
+    """Prefetch chunks: for full syncs, which bring many."""
+    with _short_switch_interval(), ThreadPoolExecutor(1, "prefetch") as thread:
+        source = Prefetcher(chunks, thread)
         try:
-            yield pieces
+            yield source
         finally:
-            pieces.close()
+            source.close()
 
 
 @contextmanager
-def sequential(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Piece]]:
-    """For short ones."""
-    pieces = ChunkSource(chunks)
+def sequential(chunks: Generator[Chunk, None, None]) -> Iterator[ChunkSource[Chunk]]:
+    """No thread: for polls, which seldom bring more than one chunk."""
+    source = ChunkSource(chunks)
     try:
-        yield pieces
+        yield source
     finally:
-        pieces.close()
+        source.close()
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _short_switch_interval() -> Iterator[None]:
 
 @contextmanager
 def relaxed_gc() -> Iterator[None]:
-    """Decoded objects hold no cycles: to look for some after every few hundred of them takes a fifth of the time."""
+    """Collect garbage less often: decoded objects hold no cycles, and searching for some takes a fifth of the time."""
     before = gc.get_threshold()
     gc.set_threshold(_GC_THRESHOLD, *before[1:])
     try:

@@ -1,4 +1,4 @@
-"""One unit of work: the lease proved first, rows and parts, inbox or cursor in between, the journal last.
+"""One unit of work: the lease is checked first, then rows, parts and inbox or cursor are written, the journal last.
 
 A fetch, a chunk of a listing and a document commit through it. A new caller needs a lease, a target and a cause:
 
@@ -27,27 +27,33 @@ if TYPE_CHECKING:
     from workers.gate.gate import Lease
 
     LeaseStep = Callable[[Tx, Lease], object]
-    """What proves the lease as a transaction's first statement. Raises `LeaseLost`."""
+    """A transaction's first statement: checks that the lease is still ours, and releases or renews it in the same
+    statement. Raises `LeaseLost`.
+    """
 
 
 def release(tx: Tx, lease: Lease) -> datetime:
-    """Give the lease back: the vendor has answered."""
+    """Release the lease: the vendor has answered."""
     return lease.gate.release(tx, lease)
 
 
 def release_unanswered(tx: Tx, lease: Lease) -> datetime:
-    """Give the lease back without an answer that could be used."""
+    """Release the lease without a usable answer."""
     return lease.gate.release(tx, lease, answered=False)
 
 
 def renew(tx: Tx, lease: Lease) -> datetime:
-    """Keep the lease: more is asked under it."""
+    """Renew the lease: another request follows under it."""
     return lease.gate.renew(tx, lease)
 
 
 @dataclass
 class BackOff:
-    """Give the lease back and shut the gate for the whole account; `until` then says until when."""
+    """Release the lease and close the gate for the whole account.
+
+    `after`: the delay that the vendor asked for. `counts`: the failure lengthens the next backoff. `until`: set by the
+    call, when the gate opens again.
+    """
 
     reason: str
     after: timedelta | None
@@ -55,7 +61,7 @@ class BackOff:
     until: datetime | None = None
 
     def __call__(self, tx: Tx, lease: Lease) -> None:
-        """Prove the lease so."""
+        """Run as a transaction's lease step."""
         self.until = lease.gate.release_and_back_off(
             tx, lease, reason=self.reason, after=self.after, counts=self.counts
         )
@@ -63,7 +69,7 @@ class BackOff:
 
 @contextmanager
 def under_lease(lease: Lease, lease_step: LeaseStep = release) -> Iterator[Tx]:
-    """A transaction that begins with the proof of its lease, for what writes no rows. Raises `LeaseLost`."""
+    """A transaction that begins with a lease step, for work that writes no rows. Raises `LeaseLost`."""
     with lease.gate.database.begin() as tx:
         lease_step(tx, lease)
         yield tx
@@ -83,10 +89,10 @@ class UnitOfWork(MirrorWriter):
         lease_step: LeaseStep = release,
         journaled: Point | None = None,
     ) -> Iterator[UnitOfWork]:
-        """Prove the lease, let the block write, journal what changed, commit. Raises `LeaseLost` before the block.
+        """Check the lease, let the block write, journal what changed, commit. Raises `LeaseLost` before the block.
 
-        The journal is appended when the block has ended, so nothing can be executed after it. `journaled`: the
-        failpoint between the journal and the commit.
+        The journal is appended after the block, so it is always the last statement. `journaled`: the failpoint between
+        the journal and the commit.
         """
         with under_lease(lease, lease_step) as tx:
             work = cls(tx, target, revision=lease.revision, cause=cause)

@@ -1,4 +1,4 @@
-"""What a vendor's metadata declares of a resource: asked for once a day, and when an undeclared field shows up."""
+"""The shape that a vendor's metadata declares for a resource: refreshed once a day, and when a new field appears."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 _MAX_AGE = timedelta(hours=24)
 _MIN_AGE = timedelta(seconds=5)
-"""So often at most an undeclared field makes us ask again: in a table that takes no more columns it stays new."""
+"""New fields cause at most one request in this time: in a table that takes no more columns they stay new."""
 
 
 _EMPTY: tuple[object, ...] = (None, "", [], {})
-"""What makes no column of its own."""
+"""Values that need no column."""
 
 
-class ResourceNotOpenError(Exception):  # noqa: N818 - an answer, not an error
-    """The resource is parked, retired or unknown: nothing of it is asked."""
+class ResourceNotOpenError(Exception):
+    """The resource is parked, retired or unknown: nothing is requested for it."""
 
 
-class MetadataNeededError(Exception):  # noqa: N818 - likewise
-    """The vendor's metadata of this stream has to be asked for first."""
+class MetadataNeededError(Exception):
+    """The vendor's metadata has to be fetched before this stream can be read."""
 
     def __init__(self, stream: Stream) -> None:
         super().__init__()
@@ -46,9 +46,9 @@ class MetadataNeededError(Exception):  # noqa: N818 - likewise
 
 
 def stream_of(tx: Tx, context: ConnectionContext, resource: Resource) -> Stream:
-    """The resource's stream with its shape, read by the transaction that takes the lease.
+    """The resource's stream with its shape, read in the transaction that takes the lease.
 
-    Raises `Resting`, and `Undescribed` where the shape is missing or old.
+    Raises `ResourceNotOpenError`, and `MetadataNeededError` if the shape is missing or old.
     """
     stream = streams.get(tx, context.name, resource.name)
     if stream is None or stream.state != "open":
@@ -61,9 +61,9 @@ def stream_of(tx: Tx, context: ConnectionContext, resource: Resource) -> Stream:
 def fetch_metadata(
     session: WorkSession, resource: Resource, stream: Stream, on_failure: Callable[[Lease, Stream, VendorError], None]
 ) -> bool:
-    """Ask for the resource's metadata, under a lease of its own; False if the vendor did not tell just now.
+    """Fetch the resource's metadata, under a lease of its own; False if that failed.
 
-    `failed` moves the work that needs it. Raises `gate.Shut` where the vendor cannot be asked now.
+    `on_failure` postpones the work that needs it. Raises `GateClosed`.
     """
     context = session.context
     with session.acquire(f"{resource.name}\nmetadata") as lease:
@@ -87,10 +87,10 @@ def fetch_metadata(
 def refresh_for_new_fields(
     session: WorkSession, resource: Resource, stream: Stream, raw: JsonObject, *, asked_at: datetime
 ) -> Stream:
-    """The stream with a shape that knows the fields of this object, asked for again under the slot in hand if need be.
+    """The stream, with its shape fetched again if this object has a field that is neither declared nor a column.
 
-    A new custom field so gets its declared type with its first value; one that is never declared is asked about once.
-    `asked_at`: when this object was asked for. Raises the families of `workers.errors`.
+    So a new custom field has its declared type from its first value on, and one that is never declared costs one
+    request. Uses the lease that the caller holds. `asked_at`: when the object was requested. Raises `VendorError`.
     """
     context = session.context
     if not resource.described or stream.shape is None:

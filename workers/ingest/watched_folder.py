@@ -1,7 +1,7 @@
-"""The watched folder: PDFs that are put into it are handed in, and move on once their fate is known.
+"""The watched folder: hands in the PDFs that lie in it, and moves each to `done` or `parked` once it is interpreted.
 
-Nothing is asked of the vendor here, so a look waits for no gate. Two looks at once are harmless: what is handed in
-twice is one document, and of two who move a file one finds it gone.
+A scan sends no request, so it needs no lease. Two scans at the same time are harmless: a file handed in twice is one
+document, and if two workers move a file, one finds it gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models import failpoints
-from models.bookkeeping import documents, streams
+from models.bookkeeping import documents, folder_scans
 from models.bookkeeping.documents import State
 from models.exact import storable_text
 from models.failpoints import Point
@@ -39,24 +39,24 @@ DONE, PARKED = "done", "parked"
 REASON_SUFFIX = ".why.txt"
 
 _UNCHANGED_SECONDS = 2.0
-"""Seconds for which a file must not have changed before it is believed to be whole."""
+"""Seconds for which a file must not have changed before it counts as completely written."""
 
 _INCOMPLETE_SECONDS = 60.0
-"""Seconds after which a file that still has no end is no longer on its way."""
+"""Seconds after which an unchanged file without an end counts as cut off."""
 
 _EOF = b"%%EOF"
 _EOF_WINDOW = 1024
-"""Bytes. PDF readers look so far from the end."""
+"""Bytes from the end in which PDF readers search for the end marker."""
 
 _MAX_NAME_BYTES = 255 - len(REASON_SUFFIX) - len(" (9999)")
-"""Bytes of a name on most file systems, less what may be added."""
+"""The longest name on most file systems, less what is added here."""
 
 
 def scan(context: ConnectionContext, stream: Stream, *, began_at: datetime) -> None:
-    """Hand in what lies in the folder of a kind, move on what is known; plan the next look.
+    """Hand in the files of a kind's folder, move those that are interpreted or parked, and plan the next scan.
 
-    `began_at`: the database's clock. What keeps a look from working at all becomes the stream's error, what concerns
-    single files its warning.
+    `began_at`: by the database's clock. A failure of the whole folder becomes the stream's error, one of single files
+    its warning.
     """
     kind, options = stream.resource, context.options
     folder = options.inbox / kind if isinstance(options, TakesDocuments) and options.inbox is not None else None
@@ -75,19 +75,19 @@ def scan(context: ConnectionContext, stream: Stream, *, began_at: datetime) -> N
     with context.database.begin() as tx:
         now = tx.now
         next_at = now + context.resources[kind].full_every
-        streams.finish_scan(tx, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
+        folder_scans.finish(tx, stream, began_at=began_at, next_at=next_at, now=now, warning=warning)
 
 
 def _record_failure(context: ConnectionContext, stream: Stream, error: str) -> None:
     with context.database.begin() as tx:
         now = tx.now
         next_at = now + context.resources[stream.resource].full_every
-        streams.fail_scan(tx, stream, next_at=next_at, now=now, error=storable_text(error))
+        folder_scans.fail(tx, stream, next_at=next_at, now=now, error=storable_text(error))
 
 
 @dataclass(frozen=True, slots=True)
 class _FileFacts:
-    """What the content of a file shows."""
+    """What a file's content shows. `may_begin`: it is too short to tell whether it is a PDF."""
 
     sha256: str
     begins: bool
@@ -97,7 +97,7 @@ class _FileFacts:
 
 @dataclass
 class _Scan:
-    """One look into one folder. `told`: what a person should know of single files. `waiting`: keys to leave alone."""
+    """One scan of one folder. `warnings`: about single files, for a person. `waiting`: documents that are not done."""
 
     context: ConnectionContext
     kind: str
@@ -118,11 +118,11 @@ class _Scan:
         return self.warnings
 
     def _guarded(self, name: str, step: Callable[[str], None]) -> None:
-        """One file that makes trouble stops no other."""
+        """Run a step for one file; its failure stops no other file."""
         try:
             step(name)
         except FileNotFoundError:
-            pass  # somebody else has moved it
+            pass  # another worker or a person has moved it
         except OSError as error:
             self.warnings.append(
                 f"{name} cannot be read, made or moved ({error.strerror}); check who owns what is there"
@@ -182,7 +182,7 @@ class _Scan:
     def _hand_in(self, path: Path, seen: os.stat_result) -> None:
         content, now = _content(path)
         if _identity(now) != _identity(seen):
-            return  # it changed under our eyes: the next look sees what it is
+            return  # it changed since: the next scan reads it
         with self.context.database.begin() as tx:
             handed = documents.hand_in(
                 tx,
@@ -199,7 +199,7 @@ class _Scan:
     def _park(self, path: Path, seen: os.stat_result, reason: str) -> None:
         moved = _move(path, self.folder / PARKED, seen)
         if moved is not None:
-            log.warning("file parked", connection=self.context.name, resource=self.kind, why=reason)
+            log.warning("file parked", connection=self.context.name, resource=self.kind, reason=reason)
             moved.with_name(moved.name + REASON_SUFFIX).write_text(f"{reason}\n", encoding="utf-8", errors="replace")
 
 
@@ -210,7 +210,7 @@ def _identity(seen: os.stat_result) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=10_000)
 def _facts(path: Path, _identity: tuple[int, ...]) -> _FileFacts:
-    """Remembered: a file that waits for its answer is looked at every few seconds, and need not be read each time."""
+    """Cached: a file whose document waits for its answer is scanned every few seconds, and need not be read again."""
     content, _ = _content(path)
     begins = documents.is_pdf(content)
     whole = hashlib.sha256(content).hexdigest()
@@ -218,7 +218,7 @@ def _facts(path: Path, _identity: tuple[int, ...]) -> _FileFacts:
 
 
 def _content(path: Path) -> tuple[bytes, os.stat_result]:
-    """A plain file's content, and how it was when that was read. No link is followed, no pipe waited for."""
+    """A plain file's content and its status when that was read. Follows no link and waits for no pipe."""
     with open(path, "rb", opener=_open_plain) as file:
         content = file.read() or b""  # None from a pipe that took the file's place
         return content, os.fstat(file.fileno())
@@ -229,9 +229,9 @@ def _open_plain(path: str, flags: int) -> int:
 
 
 def _move(path: Path, folder: Path, seen: os.stat_result) -> Path | None:
-    """Move the file that was seen, without covering another; where it lies now.
+    """Move the file that was scanned, without overwriting another; returns its new path.
 
-    None if somebody else moved it first, or put another one in its place, which is then back where it was.
+    None if it was moved by another process, or replaced by another file, which is then put back.
     """
     target = _reserve_name(folder, path.name)
     try:
@@ -249,12 +249,12 @@ def _move(path: Path, folder: Path, seen: os.stat_result) -> Path | None:
 
 
 def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
-    """Also after a renaming, which changes the time of the entry."""
+    """Whether both describe the same file; a rename changes the entry's time only."""
     return (one.st_ino, one.st_size, one.st_mtime_ns) == (other.st_ino, other.st_size, other.st_mtime_ns)
 
 
 def _reserve_name(folder: Path, name: str) -> Path:
-    """A free name in the folder, taken by an empty file: renaming alone would cover what has the name already."""
+    """A free name in the folder, reserved by an empty file: a rename alone would overwrite a file of that name."""
     stem, suffix = Path(name).stem, Path(name).suffix
     while len(os.fsencode(stem + suffix)) > _MAX_NAME_BYTES:
         stem = stem[:-1]

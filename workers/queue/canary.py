@@ -101,9 +101,9 @@ def queue_health(database: Database) -> list[QueueHealth]:
             found.append(QueueHealth(queue, now, answered_at=acknowledged[queue], known=False))
             continue
         answered_at = max(filter(None, (row.answered_at, acknowledged[queue])), default=None)
-        asked_at = None if _answered(row) else row.sent_at
+        waiting_since = None if _answered(row) else row.sent_at
         refused = row.sent_at is None
-        found.append(QueueHealth(queue, now, asked_at, answered_at, row.worker, refused=refused, busy=busy))
+        found.append(QueueHealth(queue, now, waiting_since, answered_at, row.worker, refused=refused, busy=busy))
     return found
 
 
@@ -140,7 +140,7 @@ class Prober:
         """Send the canaries that are due. Raises kombu's `OperationalError` when the broker is down."""
         try:
             for queue in wakeup.QUEUES:
-                if self._claim(queue) or self._claim_repeat(queue):
+                if self._claim(queue) or self._is_lost(queue):
                     self._waker.send(TASK, [queue], queue=queue)
         except Exception:  # raised again: an unsent canary must not count as outstanding
             with self._database.begin() as tx:
@@ -166,7 +166,7 @@ class Prober:
             self._sent[queue] = now
         return claimed
 
-    def _claim_repeat(self, queue: QueueName) -> bool:
+    def _is_lost(self, queue: QueueName) -> bool:
         """Whether the outstanding canary is old and was lost: the queue is empty, or later wake-ups overtook it."""
         with self._database.read() as tx:
             now = self._database.now(tx)

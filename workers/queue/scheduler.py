@@ -47,10 +47,10 @@ class DueScheduler(Scheduler):
         self._database = database
         self._waker = wakeup.Waker(app, database)
         self._due_work = DueWork(database, settings)
-        self._canaries = canary.Prober(self._waker, database)
+        self._prober = canary.Prober(self._waker, database)
         self._canaries_checked_at: float | None = None
         self._pruned_at = 0.0
-        self._away = ""
+        self._down = ""
         self._logged_at = 0.0
         super().__init__(app, **options)
 
@@ -59,15 +59,15 @@ class DueScheduler(Scheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Wake for what is due; returns the seconds until the next call."""
-        failed = self._failure(self._send_canaries) or self._failure(self.wake_due)
-        if failed is not None:
-            self._log(failed)
-        elif self._away:
-            log.info("scheduler works again", back=self._away)
-            self._away = ""
+        error = self._outage(self._send_canaries) or self._outage(self.wake_due)
+        if error is not None:
+            self._log_outage(error)
+        elif self._down:
+            log.info("scheduler recovered", service=self._down)
+            self._down = ""
         return INTERVAL
 
-    def _failure(self, step: Callable[[], None]) -> Exception | None:
+    def _outage(self, step: Callable[[], None]) -> Exception | None:
         """The step's error if the broker or the database is down. They come back, so the process must not end."""
         try:
             step()
@@ -75,12 +75,12 @@ class DueScheduler(Scheduler):
             return error
         return None
 
-    def _log(self, error: Exception) -> None:
+    def _log_outage(self, error: Exception) -> None:
         """Log the first error of an outage, then one a minute."""
-        away = "database" if isinstance(error, sa.exc.SQLAlchemyError) else "broker"
-        if away != self._away or time.monotonic() - self._logged_at >= _LOG_INTERVAL:
-            self._away, self._logged_at = away, time.monotonic()
-            log.warning("scheduler failed", away=away, error=type(error).__name__)
+        service = "database" if isinstance(error, sa.exc.SQLAlchemyError) else "broker"
+        if service != self._down or time.monotonic() - self._logged_at >= _LOG_INTERVAL:
+            self._down, self._logged_at = service, time.monotonic()
+            log.warning("scheduler failed", service=service, error=type(error).__name__)
 
     def wake_due(self) -> None:
         """Wake for what is due, then delete what is old, also while the broker is down."""
@@ -98,7 +98,7 @@ class DueScheduler(Scheduler):
         now = time.monotonic()
         if self._canaries_checked_at is None or now - self._canaries_checked_at >= _CANARY_INTERVAL:
             self._canaries_checked_at = now
-            self._canaries.send_due()
+            self._prober.send_due()
 
     def _prune(self) -> None:
         if time.monotonic() - self._pruned_at < _RETENTION_INTERVAL and self._pruned_at:

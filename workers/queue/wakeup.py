@@ -81,10 +81,10 @@ class Waker:
         """
         with self._database.read() as tx:
             overdue = wakeups.c.woken_at < self._database.now(tx) - COUNTS_FOR
-            select = sa.select(wakeups.c.woken_at).where(
+            sent_at = sa.select(wakeups.c.woken_at).where(
                 wakeups.c.connection == connection, wakeups.c.queue == queue, overdue
             )
-            woken_at = tx.execute(select).scalar()
+            woken_at = tx.execute(sent_at).scalar()
             if woken_at is None:
                 return False
             acknowledged_later = sa.exists().where(
@@ -108,7 +108,7 @@ class Waker:
             return int(self._app.amqp.queues[queue].bind(link.default_channel).queue_declare().message_count)
 
     def broker_alive(self) -> None:
-        """Connect to the broker. Raises kombu's `OperationalError` when it is away."""
+        """Connect to the broker. Raises kombu's `OperationalError` when it is down."""
         with self._link() as link:
             link.ensure_connection(max_retries=0)  # type: ignore[no-untyped-call]
 

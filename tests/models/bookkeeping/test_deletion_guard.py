@@ -1,4 +1,4 @@
-"""The brake on deletions: a share with a floor, over a window, until a person says otherwise."""
+"""The limit on deletions: a share with a floor, over a window, until a person approves."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def test_deletions_of_the_window_count_together(hundred: Database) -> None:
     assert not permitted(hundred, 6)
 
 
-def test_deletions_of_more_than_a_day_ago_count_no_more(hundred: Database) -> None:
+def test_deletions_older_than_a_day_no_longer_count(hundred: Database) -> None:
     mirroring.write(hundred, tombstones=KEYS[:20], revision=5)
     day = 24 * 60
     assert not permitted(hundred, 1, revision=5 + day - 1)
     assert permitted(hundred, 16, revision=5 + day)
 
 
-def test_what_a_person_approved_is_not_held_against_later_deletions(hundred: Database) -> None:
+def test_approved_deletions_no_longer_count(hundred: Database) -> None:
     mirroring.write(hundred, tombstones=KEYS[:20], revision=5)
     with hundred.begin() as tx:
         deletion_guard.record_approval(tx, mirroring.TARGET, now=mirroring.moment(5))

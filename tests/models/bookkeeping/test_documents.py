@@ -25,7 +25,7 @@ def hand_in(database: Database, content: bytes = PDF, **values: Any) -> StoredDo
         return documents.hand_in(tx, content=content, **given)
 
 
-def standing(database: Database) -> documents.DocumentRow:
+def stored(database: Database) -> documents.DocumentRow:
     with database.read() as tx:
         found = documents.get(tx, connection="in", kind="note", sha256=KEY)
     assert found is not None
@@ -55,62 +55,72 @@ def drop(database: Database) -> None:
         assert 1 == parked.drop(tx, connection="in")
 
 
-def test_a_document_is_kept_and_mentioned_once(database: Database) -> None:
+def test_a_document_is_stored_and_enqueued_once(database: Database) -> None:
     assert [StoredDocument(KEY, new=True), StoredDocument(KEY, new=False)] == [hand_in(database) for _ in range(2)]
     [item] = waiting(database)
     assert ("note", KEY, Lane.LIVE, Cause.DOCUMENT) == (item.resource, item.key, item.lane, item.cause)
     with database.begin() as tx:
         assert Document(KEY, "a.pdf", PDF) == documents.load(tx, item)
-    stands = standing(database)
-    assert ("a.pdf", len(PDF), State.WAITING, "due") == (stands.name, stands.size, stands.state, stands.inbox_state)
+    document = stored(database)
+    assert ("a.pdf", len(PDF), State.WAITING, "due") == (
+        document.name,
+        document.size,
+        document.state,
+        document.inbox_state,
+    )
 
 
-def test_of_many_who_hand_in_the_same_at_once_one_hears_that_it_is_new(database: Database) -> None:
-    start, heard = threading.Barrier(8), []
+def test_of_many_concurrent_requests_with_one_document_one_stores_it(database: Database) -> None:
+    start, answers = threading.Barrier(8), []
 
     def one_of_many() -> None:
         start.wait()
-        heard.append(hand_in(database).new)
+        answers.append(hand_in(database).new)
 
     threads = [threading.Thread(target=one_of_many) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [False] * 7 + [True] == sorted(heard)
+    assert [False] * 7 + [True] == sorted(answers)
     assert 1 == len(waiting(database))
 
 
-def test_what_was_read_is_not_mentioned_again(database: Database) -> None:
+def test_an_interpreted_document_is_not_enqueued_again(database: Database) -> None:
     hand_in(database)
     interpret(database)
     hand_in(database)
-    assert ([], State.INTERPRETED) == (waiting(database), standing(database).state)
+    assert ([], State.INTERPRETED) == (waiting(database), stored(database).state)
 
 
-def test_what_is_parked_stays_so_when_it_is_handed_in_again(database: Database) -> None:
+def test_a_parked_document_stays_parked_when_it_is_handed_in_again(database: Database) -> None:
     hand_in(database)
     park(database)
     hand_in(database)
-    stands = standing(database)
-    assert ([], State.PARKED, "parked", "no") == (waiting(database), stands.state, stands.inbox_state, stands.reason)
+    document = stored(database)
+    assert ([], State.PARKED, "parked", "no") == (
+        waiting(database),
+        document.state,
+        document.inbox_state,
+        document.reason,
+    )
 
 
-@pytest.mark.parametrize(("again", "refs"), [(True, 1), (False, 0)])
-def test_what_was_parked_and_dropped_is_mentioned_for_a_person_and_for_nobody_else(
+@pytest.mark.parametrize(("again", "enqueued"), [(True, 1), (False, 0)])
+def test_a_dropped_document_is_enqueued_for_a_person_only(
     database: Database,
     again: bool,  # noqa: FBT001 - a column of a truth table
-    refs: int,
+    enqueued: int,
 ) -> None:
     hand_in(database)
     park(database)
     drop(database)
     hand_in(database, again=again)
-    assert refs == len(waiting(database))
+    assert enqueued == len(waiting(database))
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_what_waits_without_a_mention_is_mentioned(database: Database, again: bool) -> None:  # noqa: FBT001 - likewise
+def test_a_waiting_document_without_an_inbox_row_is_enqueued(database: Database, again: bool) -> None:  # noqa: FBT001 - likewise
     hand_in(database)
     with database.begin() as tx:
         inbox.forget(tx, connection="in", resource="note")
@@ -121,19 +131,19 @@ def test_what_waits_without_a_mention_is_mentioned(database: Database, again: bo
 def test_an_order_may_be_added_while_the_document_waits(database: Database) -> None:
     for given, kept in ((None, None), ("17", "17"), (None, "17"), ("18", "18")):
         hand_in(database, order=given)
-        assert kept == standing(database).order
+        assert kept == stored(database).order
 
 
-def test_a_person_may_name_another_order_or_none_for_what_is_parked_and_the_folder_may_not(database: Database) -> None:
+def test_a_person_may_change_the_order_of_a_parked_document_and_the_folder_may_not(database: Database) -> None:
     hand_in(database, order="17")
     park(database)
     hand_in(database, again=False)
-    assert "17" == standing(database).order
+    assert "17" == stored(database).order
     hand_in(database)
-    assert standing(database).order is None
+    assert stored(database).order is None
 
 
-def test_what_is_under_way_or_read_keeps_its_order(database: Database) -> None:
+def test_a_document_that_is_sending_or_interpreted_keeps_its_order(database: Database) -> None:
     hand_in(database, order="17")
     [item] = waiting(database)
     with database.begin() as tx:
@@ -142,11 +152,11 @@ def test_what_is_under_way_or_read_keeps_its_order(database: Database) -> None:
     hand_in(database, order="18")
     interpret(database)
     hand_in(database, order="18")
-    assert "17" == standing(database).order
+    assert "17" == stored(database).order
 
 
-def test_a_document_that_is_handed_in_while_it_is_read_is_not_mentioned_anew(database: Database) -> None:
-    """A new mention would leave the row in the inbox after the answer."""
+def test_a_document_that_is_handed_in_while_it_is_sending_is_not_enqueued_again(database: Database) -> None:
+    """A new `wanted` would leave the row in the inbox after the answer."""
     hand_in(database)
     [item] = waiting(database)
     hand_in(database)
@@ -154,7 +164,7 @@ def test_a_document_that_is_handed_in_while_it_is_read_is_not_mentioned_anew(dat
         assert inbox.finish(tx, item)
 
 
-def test_kinds_and_connections_are_apart(database: Database) -> None:
+def test_each_kind_and_connection_has_its_own_documents(database: Database) -> None:
     assert hand_in(database).new
     assert hand_in(database, kind="other").new
     assert hand_in(database, connection="out").new
@@ -166,9 +176,9 @@ def test_kinds_and_connections_are_apart(database: Database) -> None:
     assert hand_in(database).new
 
 
-def test_names_that_no_database_takes_are_kept_visibly(database: Database) -> None:
+def test_names_that_no_database_takes_are_stored_escaped(database: Database) -> None:
     hand_in(database, name=f"a\0\udce9{'x' * 400}.pdf", order="\0")
-    assert (r"a\u0000\udce9xxx", 255) == (standing(database).name[:16], len(standing(database).name))
+    assert (r"a\u0000\udce9xxx", 255) == (stored(database).name[:16], len(stored(database).name))
 
 
 @pytest.mark.parametrize(
@@ -183,5 +193,5 @@ def test_names_that_no_database_takes_are_kept_visibly(database: Database) -> No
         (False, b""),
     ],
 )
-def test_a_pdf_is_told_by_its_beginning(expected: bool, content: bytes) -> None:  # noqa: FBT001 - a truth table
+def test_a_pdf_is_recognised_by_its_beginning(expected: bool, content: bytes) -> None:  # noqa: FBT001 - a truth table
     assert expected == documents.is_pdf(content)

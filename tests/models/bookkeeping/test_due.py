@@ -1,4 +1,4 @@
-"""What is due is asked for all connections at once, and by the same rules as for each alone."""
+"""What is due is asked for all connections at once, by the same rules as for each alone."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SOON = timedelta(minutes=1)
 PLANS = [streams.Plan("items", SOON, polls=True), streams.Plan("stocklevels", SOON, polls=False)]
 
 
-def align(database: Database, *names: str, **changes: object) -> None:
-    """Connections of two resources each, both read and due for nothing but these changes."""
+def sync_streams(database: Database, *names: str, **changes: object) -> None:
+    """Connections of two resources each, both synced and due for nothing but these changes."""
     with database.begin() as tx:
         later = database.now(tx) + timedelta(hours=1)
         for name in names:
@@ -35,7 +35,7 @@ def align(database: Database, *names: str, **changes: object) -> None:
                 streams.update(tx, name, plan.resource, **values)
 
 
-def ref(database: Database, name: str, *keys: str, resource: str = "items", after: timedelta = -SOON) -> None:
+def enqueue(database: Database, name: str, *keys: str, resource: str = "items", after: timedelta = -SOON) -> None:
     with database.begin() as tx:
         inbox.enqueue(
             tx,
@@ -47,59 +47,59 @@ def ref(database: Database, name: str, *keys: str, resource: str = "items", afte
         )
 
 
-def webhook(database: Database, *names: str) -> None:
+def receive(database: Database, *names: str) -> None:
     with database.begin() as tx:
         webhooks.append(tx, [AcceptedWebhook(name, "{}", resource="items", key="1") for name in names])
 
 
-def moment(database: Database, delta: timedelta) -> object:
+def now_plus(database: Database, delta: timedelta) -> object:
     with database.read() as tx:
         return database.now(tx) + delta
 
 
 def test_nothing_is_due(database: Database) -> None:
-    align(database, "a", "b")
-    ref(database, "a", "1", after=SOON)
+    sync_streams(database, "a", "b")
+    enqueue(database, "a", "1", after=SOON)
     assert set() == due.load(database).connections
 
 
-def test_each_connection_with_new_notices_is_named_once(database: Database) -> None:
-    webhook(database, "c", "a", "a", "c", "a")
+def test_each_connection_with_new_webhooks_is_named_once(database: Database) -> None:
+    receive(database, "c", "a", "a", "c", "a")
     assert {"a", "c"} == due.load(database).with_webhooks
 
 
 def test_each_connection_with_a_key_that_is_due_is_named_once(database: Database) -> None:
-    align(database, "a", "b", "c")
-    ref(database, "a", "1", "2", "3")
-    ref(database, "b", "1", after=SOON)
-    ref(database, "c", "1")
+    sync_streams(database, "a", "b", "c")
+    enqueue(database, "a", "1", "2", "3")
+    enqueue(database, "b", "1", after=SOON)
+    enqueue(database, "c", "1")
     assert {"a", "c"} == due.load(database).with_keys
 
 
 def test_a_parked_key_is_not_due(database: Database) -> None:
-    align(database, "a")
-    ref(database, "a", "1")
+    sync_streams(database, "a")
+    enqueue(database, "a", "1")
     with database.begin() as tx:
         tx.execute(sa.update(tables.inbox).values(state="parked"))
     assert set() == due.load(database).with_keys
 
 
-def test_keys_of_a_parked_resource_rest_and_those_of_one_that_nobody_configured_do_not(database: Database) -> None:
-    align(database, "a", state="parked")
-    ref(database, "a", "1", "2")
+def test_keys_of_a_parked_resource_are_not_due_and_those_of_an_unknown_one_are(database: Database) -> None:
+    sync_streams(database, "a", state="parked")
+    enqueue(database, "a", "1", "2")
     assert set() == due.load(database).with_keys
-    ref(database, "a", "3", resource="unheard of")
+    enqueue(database, "a", "3", resource="unknown")
     assert {"a"} == due.load(database).with_keys
 
 
-def test_beside_a_parked_resource_another_is_awake(database: Database) -> None:
-    align(database, "a", "b", "c", state="parked")
+def test_keys_of_an_open_resource_beside_a_parked_one_are_due(database: Database) -> None:
+    sync_streams(database, "a", "b", "c", state="parked")
     with database.begin() as tx:
         for name in ("a", "b"):
             streams.update(tx, name, "stocklevels", state="open")
     for name in ("a", "b", "c"):
-        ref(database, name, "1", "2")
-        ref(database, name, "1", resource="stocklevels", after=-SOON if name == "a" else SOON)
+        enqueue(database, name, "1", "2")
+        enqueue(database, name, "1", resource="stocklevels", after=-SOON if name == "a" else SOON)
     assert {"a"} == due.load(database).with_keys
 
 
@@ -113,20 +113,20 @@ def test_beside_a_parked_resource_another_is_awake(database: Database) -> None:
         ({"due_at": -SOON, "failures": 10, "tried_at": -timedelta(seconds=2)}, []),
         ({"due_at": -SOON, "failures": 2, "tried_at": -timedelta(seconds=5)}, [DueStream("items", full=False)]),
     ],
-    ids=["poll", "full reading", "tick before the first reading", "parked", "tried just now", "rested"],
+    ids=["poll", "full sync", "poll before the first full sync", "parked", "tried just now", "backoff over"],
 )
 def test_a_resource_is_due_as_its_own_row_says(
     database: Database, changes: dict[str, object], expected: list[DueStream]
 ) -> None:
     timed = {
-        name: moment(database, value) if isinstance(value, timedelta) else value for name, value in changes.items()
+        name: now_plus(database, value) if isinstance(value, timedelta) else value for name, value in changes.items()
     }
-    align(database, "a", "b")
-    align(database, "b", **timed)
+    sync_streams(database, "a", "b")
+    sync_streams(database, "b", **timed)
     found = due.load(database).streams
     assert ({"b"} if expected else set(), expected) == (
         set(found),
-        sorted(found.get("b", []), key=lambda reading: reading.resource),
+        sorted(found.get("b", []), key=lambda stream: stream.resource),
     )
     with database.read() as tx:
         now = database.now(tx)
@@ -136,35 +136,35 @@ def test_a_resource_is_due_as_its_own_row_says(
 
 
 @contextmanager
-def counted(database: Database) -> Iterator[list[str]]:
-    """The statements that are executed meanwhile."""
-    asked: list[str] = []
+def executed(database: Database) -> Iterator[list[str]]:
+    """The statements that are executed inside the block."""
+    statements: list[str] = []
 
     def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        asked.append(statement)
+        statements.append(statement)
 
     sa.event.listen(database.engine, "before_cursor_execute", count)
-    yield asked
+    yield statements
     sa.event.remove(database.engine, "before_cursor_execute", count)
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-def test_many_connections_are_asked_about_in_as_many_statements_as_one(database: Database, *, busy: bool) -> None:
-    def asked(*names: str) -> int:
-        align(database, *names)
+def test_many_connections_take_as_many_statements_as_one(database: Database, *, busy: bool) -> None:
+    def count(*names: str) -> int:
+        sync_streams(database, *names)
         for name in names if busy else ():
-            webhook(database, name)
-            ref(database, name, "1")
+            receive(database, name)
+            enqueue(database, name, "1")
         due.load(database)
-        with counted(database) as statements:
+        with executed(database) as statements:
             due.load(database)
         return len(statements)
 
-    assert asked("one") == asked(*(f"c{number}" for number in range(30)))
+    assert count("one") == count(*(f"c{number}" for number in range(30)))
 
 
-def test_shut_accounts_and_rings_without_an_answer_are_told_with_what_is_due(database: Database) -> None:
-    webhook(database, "a")
+def test_closed_accounts_and_unanswered_wake_ups_come_with_what_is_due(database: Database) -> None:
+    receive(database, "a")
     with database.begin() as tx:
         now = database.now(tx)
         gates = [

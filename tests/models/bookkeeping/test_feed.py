@@ -23,7 +23,7 @@ NOW = datetime(2026, 2, 1, 12, 30, tzinfo=UTC)
 
 
 def _journal(database: Database, count: int, *, at: datetime = NOW) -> int:
-    """Write entries; the id of the last."""
+    """Write entries; returns the id of the last."""
     changes = [Change(str(number), ChangeKind.CREATED, None, {}) for number in range(count)]
     with database.begin() as tx:
         journal.append(tx, "shop", "catalogs.goods", changes, revision=1, cause=Cause.WEBHOOK, now=at)
@@ -53,7 +53,7 @@ def test_the_name_stays_while_the_journal_grows(database: Database) -> None:
     assert 1 == len(names)
 
 
-def test_every_process_tells_the_same_name(database: Database) -> None:
+def test_every_process_serves_the_same_name(database: Database) -> None:
     last = _journal(database, 3)
     other = Database(database.url)
     assert Feed(database).name(last) == Feed(other).name(last) == Feed(other).name(1)
@@ -80,7 +80,7 @@ def test_a_restored_backup_has_another_name(sqlite: Database, backup: Callable[[
     assert after == Feed(sqlite).name(_journal(sqlite, 1))
 
 
-def test_a_restored_backup_is_noticed_after_it_has_grown_past_what_was_told(
+def test_a_restored_backup_is_noticed_after_it_has_grown_past_what_was_served(
     sqlite: Database, backup: Callable[[], Callable[[], None]]
 ) -> None:
     before = Feed(sqlite).name(_journal(sqlite, 3))
@@ -101,7 +101,7 @@ def test_a_backup_restored_twice_has_a_third_name(sqlite: Database, backup: Call
     assert 3 == len(set(names))
 
 
-def test_a_backup_of_which_nothing_newer_was_told_keeps_its_name(
+def test_a_backup_of_which_nothing_newer_was_served_keeps_its_name(
     sqlite: Database, backup: Callable[[], Callable[[], None]]
 ) -> None:
     before = Feed(sqlite).name(_journal(sqlite, 3))
@@ -114,13 +114,13 @@ def test_a_backup_of_which_nothing_newer_was_told_keeps_its_name(
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", "{}", '{"name": "a"}'])
 def test_a_damaged_file_beside_the_database_is_written_anew(sqlite: Database, content: str) -> None:
     before = Feed(sqlite).name(_journal(sqlite, 3))
-    Path(f"{sqlite.url.database}.told").write_text(content)
+    Path(f"{sqlite.url.database}.feed").write_text(content)
     assert before == Feed(sqlite).name(3) == Feed(sqlite).name(3)
 
 
 @pytest.mark.postgresql
 def test_a_restored_dump_has_another_name() -> None:
-    """A dump brings the same rows into new tables."""
+    """Restoring a dump brings the same rows into new tables."""
     names = []
     for _ in range(2):
         url, engine, schema = fresh_schema(sa.make_url(services.need(services.POSTGRESQL)))
@@ -136,18 +136,18 @@ def test_a_restored_dump_has_another_name() -> None:
 
 
 @pytest.mark.postgresql
-def test_a_journal_that_ends_earlier_than_what_this_process_told_has_another_name() -> None:
+def test_a_journal_that_ends_before_what_this_process_served_has_another_name() -> None:
     url, engine, schema = fresh_schema(sa.make_url(services.need(services.POSTGRESQL)))
     database, other = Database(url), Database(url)
     tables.metadata.create_all(database.engine)
     with database.begin() as tx:
         tx.execute(sa.insert(tables.feed).values(one=1, last=0, name="same"))
-    here, there = Feed(database), Feed(other)
-    before = {here.name(_journal(database, 5)), there.name(5)}
+    first, second = Feed(database), Feed(other)
+    before = {first.name(_journal(database, 5)), second.name(5)}
     with database.begin() as tx:
         tx.execute(sa.delete(tables.changes).where(tables.changes.c.id > 3))
         tx.execute(sa.update(tables.feed).values(last=3))
-    after = {here.name(3), there.name(3), here.name(3)}
+    after = {first.name(3), second.name(3), first.name(3)}
     assert (1, 1) == (len(before), len(after))
     assert before != after
     database.close()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from models.db.database import Database
 
 
-def ref(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK, **more: Any) -> int:
+def enqueue(database: Database, *keys: str, lane: Lane = Lane.LIVE, cause: Cause = Cause.WEBHOOK, **more: Any) -> int:
     with database.begin() as tx:
         return inbox.enqueue(
             tx,
@@ -39,16 +39,16 @@ def rows(database: Database) -> list[sa.Row[tuple[object, ...]]]:
         return list(tx.execute(sa.select(tables.inbox).order_by(tables.inbox.c.key)))
 
 
-def test_a_burst_of_mentions_is_one_row(database: Database) -> None:
+def test_a_burst_is_one_row(database: Database) -> None:
     for _ in range(5):
-        ref(database, "7")
+        enqueue(database, "7")
     assert ["7"] == [item.key for item in due(database)]
 
 
-def test_a_mention_during_a_fetch_is_fetched_again(database: Database) -> None:
-    ref(database, "7")
+def test_a_key_enqueued_during_a_fetch_is_fetched_again(database: Database) -> None:
+    enqueue(database, "7")
     (item,) = due(database)
-    ref(database, "7")
+    enqueue(database, "7")
     with database.begin() as tx:
         assert not inbox.finish(tx, item)
     (again,) = due(database)
@@ -58,26 +58,26 @@ def test_a_mention_during_a_fetch_is_fetched_again(database: Database) -> None:
 
 
 def test_wanted_never_returns_to_an_earlier_number(database: Database) -> None:
-    ref(database, "7")
+    enqueue(database, "7")
     (first,) = due(database)
     with database.begin() as tx:
         inbox.finish(tx, first)
-    ref(database, "7")
+    enqueue(database, "7")
     (second,) = due(database)
     assert second.wanted > first.wanted
 
 
-def test_live_goes_before_bulk_and_a_notice_raises_the_lane(database: Database) -> None:
-    ref(database, "1", "2", "3", lane=Lane.BULK, cause=Cause.RECONCILE)
-    ref(database, "3")
+def test_live_goes_before_bulk_and_a_webhook_raises_the_lane(database: Database) -> None:
+    enqueue(database, "1", "2", "3", lane=Lane.BULK, cause=Cause.RECONCILE)
+    enqueue(database, "3")
     assert "3" == due(database)[0].key
-    ref(database, "3", lane=Lane.BULK, cause=Cause.RECONCILE)
+    enqueue(database, "3", lane=Lane.BULK, cause=Cause.RECONCILE)
     first = due(database)[0]
     assert ("3", Lane.LIVE, Cause.RECONCILE) == (first.key, first.lane, first.cause)
 
 
 def test_a_postponed_key_waits_and_its_attempts_count(database: Database) -> None:
-    ref(database, "7")
+    enqueue(database, "7")
     (item,) = due(database)
     with database.begin() as tx:
         until = database.now(tx) + timedelta(hours=1)
@@ -87,30 +87,30 @@ def test_a_postponed_key_waits_and_its_attempts_count(database: Database) -> Non
     assert (1, "HTTP 500") == (row.attempts, row.reason)
 
 
-def test_news_wakes_what_was_parked_or_held(database: Database) -> None:
-    ref(database, "1", "2")
+def test_enqueuing_makes_parked_and_held_keys_due(database: Database) -> None:
+    enqueue(database, "1", "2")
     first, second = due(database)
     with database.begin() as tx:
         inbox.park(tx, first, reason="odd")
         inbox.hold(tx, second, reason="many")
     assert [] == due(database)
-    ref(database, "1", "2")
+    enqueue(database, "1", "2")
     assert ["1", "2"] == sorted(item.key for item in due(database))
 
 
-def test_a_key_that_is_still_missing_is_no_news(database: Database) -> None:
-    ref(database, "1")
+def test_a_key_that_is_still_missing_stays_held(database: Database) -> None:
+    enqueue(database, "1")
     (item,) = due(database)
     with database.begin() as tx:
         inbox.hold(tx, item, reason="many")
-    ref(database, "1", "2", lane=Lane.BULK, cause=Cause.RECONCILE, unless_known=True)
+    enqueue(database, "1", "2", lane=Lane.BULK, cause=Cause.RECONCILE, unless_known=True)
     assert ["held", "due"] == [row.state for row in rows(database)]
 
 
-def test_a_mention_that_came_meanwhile_keeps_its_own_time(database: Database) -> None:
-    ref(database, "7")
+def test_a_key_enqueued_meanwhile_keeps_its_own_time(database: Database) -> None:
+    enqueue(database, "7")
     (item,) = due(database)
-    ref(database, "7")
+    enqueue(database, "7")
     with database.begin() as tx:
         inbox.park(tx, item, reason="odd")
         inbox.postpone(tx, item, until=database.now(tx) + timedelta(hours=1), reason="late", counts=True)
@@ -118,7 +118,7 @@ def test_a_mention_that_came_meanwhile_keeps_its_own_time(database: Database) ->
 
 
 def test_approval_covers_exactly_the_held_keys(database: Database) -> None:
-    ref(database, "1", "2")
+    enqueue(database, "1", "2")
     first, second = due(database)
     with database.begin() as tx:
         inbox.hold(tx, first, reason="many")
@@ -133,7 +133,7 @@ def test_keys_of_a_parked_resource_wait_with_it(database: Database) -> None:
         plan = streams.Plan("goods", timedelta(hours=1), polls=False)
         streams.sync(tx, connection="shop", system="dilovod", plans=[plan])
         streams.park(tx, "shop", "goods", reason="access denied", now=database.now(tx))
-    ref(database, "7")
+    enqueue(database, "7")
     assert [] == due(database)
     with database.begin() as tx:
         assert 1 == streams.reopen(tx, connection="shop")
@@ -157,14 +157,14 @@ def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database
 
 
 @services.ON_POSTGRESQL
-def test_two_writers_in_opposite_orders_do_not_lock_each_other_out(database: Database) -> None:
-    keys = [f"{webhook}{number}" for webhook in "aAzZäÄ_-" for number in range(20)]
+def test_two_writers_in_opposite_orders_do_not_deadlock(database: Database) -> None:
+    keys = [f"{letter}{number}" for letter in "aAzZäÄ_-" for number in range(20)]
     failures: list[BaseException] = []
 
     def write(order: list[str]) -> None:
         try:
             for _ in range(15):
-                ref(database, *order)
+                enqueue(database, *order)
         except BaseException as error:  # noqa: BLE001 - a thread's failure must reach the test
             failures.append(error)
 
@@ -177,7 +177,7 @@ def test_two_writers_in_opposite_orders_do_not_lock_each_other_out(database: Dat
 
 
 def test_a_key_that_changes_all_the_time_keeps_its_place(database: Database) -> None:
-    ref(database, "busy")
-    ref(database, "quiet")
-    ref(database, "busy")
+    enqueue(database, "busy")
+    enqueue(database, "quiet")
+    enqueue(database, "busy")
     assert ["busy", "quiet"] == [item.key for item in due(database)]

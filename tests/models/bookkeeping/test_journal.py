@@ -1,4 +1,4 @@
-"""Whoever reads the journal by `id > last` misses nothing, and no id comes twice."""
+"""A reader of the journal by `id > last` misses nothing, and no id comes twice."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def test_a_reader_pages_and_chooses(database: Database) -> None:
     assert [2, 3] == ids(database, after=1, limit=2)
     with database.read() as tx:
         (entry,) = journal.read(tx, after=0, limit=9, connection="books", resource="items")
-        assert [] == journal.read(tx, after=0, limit=9, connection="nobody")
+        assert [] == journal.read(tx, after=0, limit=9, connection="unknown")
     assert (4, START, "books", "items", "0", "created", 1, "poll", None, {"n": 0}) == tuple(entry)
 
 
-def test_trimming_keeps_a_gapless_rest_and_gives_no_id_again(database: Database) -> None:
+def test_trimming_leaves_no_gap_and_reuses_no_id(database: Database) -> None:
     append(database, 2, at=START)
     append(database, 1, at=START + timedelta(days=2))
     append(database, 1, at=START)  # a clock that stepped back

@@ -1,4 +1,4 @@
-"""Where a resource stands: the cursor moves only with a complete run, and complete_as_of only when nothing waits."""
+"""The state of a resource: the cursor moves with a complete run only, and complete_as_of when nothing waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models.bookkeeping import inbox, parked, streams
+from models.bookkeeping import full_syncs, inbox, parked, streams
 from models.db import tables
 from models.values import Cause, Lane, ObjectRef
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 
 
-def align(database: Database, *resources: str, bound: timedelta = HOUR, selection: str = "") -> None:
+def sync(database: Database, *resources: str, bound: timedelta = HOUR, selection: str = "") -> None:
     plans = [streams.Plan(name, bound, polls=True, selection=selection) for name in resources]
     with database.begin() as tx:
         streams.sync(tx, connection="books", system="directo", plans=plans)
@@ -31,11 +31,11 @@ def get(database: Database, resource: str = "items") -> Stream:
     return found
 
 
-def full(database: Database, *, cursor: str) -> None:
+def full_sync(database: Database, *, cursor: str) -> None:
     with database.begin() as tx:
         now = database.now(tx)
-        run = streams.begin_full_sync(tx, get(database), revision=1, cause=Cause.BACKFILL, now=now)
-        streams.finish_full_sync(tx, get_in(tx), run=run, cursor=cursor, next_at=now + HOUR, now=now)
+        run = full_syncs.begin(tx, get(database), revision=1, cause=Cause.BACKFILL, now=now)
+        full_syncs.finish(tx, get_in(tx), run=run, cursor=cursor, next_at=now + HOUR, now=now)
 
 
 def get_in(tx: Tx) -> Stream:
@@ -50,81 +50,79 @@ def complete_as_of(database: Database) -> object:
         return tx.execute(sa.select(tables.streams.c.complete_as_of)).scalar_one()
 
 
-def test_a_new_resource_is_read_in_full_at_once(database: Database) -> None:
-    align(database, "items")
+def test_a_new_resource_is_due_for_a_full_sync_at_once(database: Database) -> None:
+    sync(database, "items")
     stream = get(database)
     assert ("open", None) == (stream.state, stream.cursor)
     with database.read() as tx:
         assert stream.full_due_at <= database.now(tx)
 
 
-def test_aligning_twice_changes_nothing(database: Database) -> None:
-    align(database, "items")
-    full(database, cursor="c")
+def test_syncing_the_same_configuration_twice_changes_nothing(database: Database) -> None:
+    sync(database, "items")
+    full_sync(database, cursor="c")
     before = get(database)
-    align(database, "items")
+    sync(database, "items")
     assert before == get(database)
 
 
-def test_another_selection_of_the_vendors_objects_is_read_from_the_start(database: Database) -> None:
-    align(database, "items", selection="warehouse=AALTR")
-    full(database, cursor="c")
-    align(database, "items", selection="warehouse=AALTR")
+def test_another_selection_of_the_vendors_objects_starts_again(database: Database) -> None:
+    sync(database, "items", selection="warehouse=AALTR")
+    full_sync(database, cursor="c")
+    sync(database, "items", selection="warehouse=AALTR")
     assert "c" == get(database).cursor
-    align(database, "items", selection="warehouse=AIPM")
+    sync(database, "items", selection="warehouse=AIPM")
     with database.read() as tx:
         now = database.now(tx)
     assert (None, True) == (get(database).cursor, get(database).is_due(now, full=True))
 
 
-def test_what_left_the_configuration_is_not_asked_and_begins_with_a_full_reading_when_it_returns(
-    database: Database,
-) -> None:
-    align(database, "items", "orders")
-    full(database, cursor="c")
-    align(database, "orders")
+def test_a_resource_that_left_the_configuration_is_retired_and_starts_again_when_it_returns(database: Database) -> None:
+    sync(database, "items", "orders")
+    full_sync(database, cursor="c")
+    sync(database, "orders")
     assert "retired" == get(database).state
     with database.read() as tx:
         assert ["orders"] == [row.resource for row in streams.open_streams(tx, connection="books")]
-    align(database, "items", "orders")
+    sync(database, "items", "orders")
     assert ("open", None) == (get(database).state, get(database).cursor)
 
 
 def test_a_connection_that_left_the_configuration_is_retired(database: Database) -> None:
-    align(database, "items")
+    sync(database, "items")
     with database.begin() as tx:
         streams.retire(tx, configured=["shop"])
     assert "retired" == get(database).state
 
 
 def test_a_shorter_bound_applies_at_once(database: Database) -> None:
-    align(database, "items", bound=24 * HOUR)
+    sync(database, "items", bound=24 * HOUR)
     with database.begin() as tx:
         later = database.now(tx) + 24 * HOUR
         streams.update(tx, "books", "items", full_due_at=later)
-    align(database, "items", bound=HOUR)
+    sync(database, "items", bound=HOUR)
     assert get(database).full_due_at < later
 
 
-def test_a_full_reading_does_not_turn_a_ticks_cursor_back(database: Database) -> None:
-    align(database, "items")
+def test_a_full_sync_does_not_set_a_polls_cursor_back(database: Database) -> None:
+    sync(database, "items")
     with database.begin() as tx:
         now = database.now(tx)
-        run = streams.begin_full_sync(tx, get_in(tx), revision=1, cause=Cause.BACKFILL, now=now)
+        run = full_syncs.begin(tx, get_in(tx), revision=1, cause=Cause.BACKFILL, now=now)
         streams.finish_poll(tx, get_in(tx), cursor="later", next_at=now, now=now)
-        streams.finish_full_sync(tx, get_in(tx), run=run, cursor="earlier", next_at=now + HOUR, now=now)
+        full_syncs.finish(tx, get_in(tx), run=run, cursor="earlier", next_at=now + HOUR, now=now)
     assert "later" == get(database).cursor
 
 
-def test_a_full_reading_frees_ticks_that_never_end(database: Database) -> None:
-    align(database, "items")
-    full(database, cursor="long ago")
-    full(database, cursor="just now")
+def test_a_full_sync_moves_the_cursor_of_polls_that_never_end(database: Database) -> None:
+    sync(database, "items")
+    full_sync(database, cursor="long ago")
+    full_sync(database, cursor="just now")
     assert "just now" == get(database).cursor
 
 
-def test_complete_as_of_waits_for_what_the_reading_mentioned(database: Database) -> None:
-    align(database, "items")
+def test_complete_as_of_waits_for_what_the_full_sync_enqueued(database: Database) -> None:
+    sync(database, "items")
     with database.begin() as tx:
         inbox.enqueue(
             tx,
@@ -133,7 +131,7 @@ def test_complete_as_of_waits_for_what_the_reading_mentioned(database: Database)
             lane=Lane.BULK,
             cause=Cause.RECONCILE,
         )
-    full(database, cursor="c")
+    full_sync(database, cursor="c")
     assert complete_as_of(database) is None
     with database.begin() as tx:
         (item,) = inbox.due(tx, connection="books", now=database.now(tx))
@@ -144,9 +142,9 @@ def test_complete_as_of_waits_for_what_the_reading_mentioned(database: Database)
     assert complete_as_of(database) is not None
 
 
-def test_what_is_mentioned_after_the_reading_does_not_hold_complete_as_of_back(database: Database) -> None:
-    align(database, "items")
-    full(database, cursor="c")
+def test_complete_as_of_does_not_wait_for_keys_enqueued_after_the_full_sync(database: Database) -> None:
+    sync(database, "items")
+    full_sync(database, cursor="c")
     with database.begin() as tx:
         inbox.enqueue(
             tx,
@@ -159,18 +157,18 @@ def test_what_is_mentioned_after_the_reading_does_not_hold_complete_as_of_back(d
 
 
 def test_another_selection_is_not_complete_because_the_earlier_one_was(database: Database) -> None:
-    align(database, "items", selection="some")
-    full(database, cursor="c")
+    sync(database, "items", selection="some")
+    full_sync(database, cursor="c")
     assert complete_as_of(database) is not None
-    full(database, cursor="d")
-    align(database, "items", selection="all")
+    full_sync(database, cursor="d")
+    sync(database, "items", selection="all")
     assert complete_as_of(database) is None
-    full(database, cursor="e")
+    full_sync(database, cursor="e")
     assert complete_as_of(database) is not None
 
 
-def test_look_now_reopens_a_parked_resource(database: Database) -> None:
-    align(database, "items", "orders")
+def test_poll_now_reopens_a_parked_resource(database: Database) -> None:
+    sync(database, "items", "orders")
     with database.begin() as tx:
         streams.park(tx, "books", "items", reason="API not enabled", now=database.now(tx))
     with database.begin() as tx:
@@ -178,6 +176,6 @@ def test_look_now_reopens_a_parked_resource(database: Database) -> None:
     assert "open" == get(database).state
 
 
-def test_looking_at_a_resource_nobody_knows_concerns_none(database: Database) -> None:
+def test_poll_now_of_an_unknown_resource_changes_nothing(database: Database) -> None:
     with database.begin() as tx:
         assert 0 == streams.poll_now(tx, connection="books", resource="nothing")

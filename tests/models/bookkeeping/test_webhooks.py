@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from models.db.database import Database
 
 
-def _keep(database: Database, *accepted: AcceptedWebhook) -> None:
+def _append(database: Database, *accepted: AcceptedWebhook) -> None:
     with database.begin() as tx:
         webhooks.append(tx, accepted)
 
@@ -42,9 +42,9 @@ def _webhook(key: str, *, connection: str = "shop") -> AcceptedWebhook:
     return AcceptedWebhook(connection, f'{{"id": "{key}"}}', resource="catalogs.goods", key=key)
 
 
-def test_a_letter_is_kept_as_it_was_received(database: Database) -> None:
+def test_a_webhook_is_stored_as_it_was_received(database: Database) -> None:
     packet = '{"id": "1", "note": "ціна 1.50 \U0001f41d"}'
-    _keep(database, AcceptedWebhook("shop", packet, resource="catalogs.goods", key="1"))
+    _append(database, AcceptedWebhook("shop", packet, resource="catalogs.goods", key="1"))
     with database.read() as tx:
         row = tx.execute(sa.select(tables.webhooks)).one()
     assert ("shop", "new", "catalogs.goods", "1", packet, None) == (
@@ -58,27 +58,27 @@ def test_a_letter_is_kept_as_it_was_received(database: Database) -> None:
     assert row.at.tzinfo is not None
 
 
-def test_an_ignored_letter_is_kept_with_its_reason_and_mentions_nothing(database: Database) -> None:
-    _keep(database, AcceptedWebhook("shop", "{}", reason="unknown action"))
+def test_an_ignored_webhook_is_stored_with_its_reason_and_enqueues_nothing(database: Database) -> None:
+    _append(database, AcceptedWebhook("shop", "{}", reason="unknown action"))
     assert 0 == _fold(database)
     assert [(None, "ignored")] == _states(database)
     assert {} == _wanted(database)
 
 
 def test_text_that_no_database_stores_is_escaped(database: Database) -> None:
-    _keep(database, AcceptedWebhook("shop", "a\x00b\ud800c", reason="\x00"))
+    _append(database, AcceptedWebhook("shop", "a\x00b\ud800c", reason="\x00"))
     with database.read() as tx:
         row = tx.execute(sa.select(tables.webhooks)).one()
     assert ("a\\u0000b\\ud800c", "\\u0000") == (row.packet, row.reason)
 
 
-def test_no_letters_are_no_statement(database: Database) -> None:
-    _keep(database)
+def test_no_webhooks_store_nothing(database: Database) -> None:
+    _append(database)
     assert [] == _states(database)
 
 
-def test_folding_mentions_each_object_once_however_often_it_was_noticed(database: Database) -> None:
-    _keep(database, _webhook("1"), _webhook("2"), _webhook("1"), _webhook("1"))
+def test_folding_enqueues_each_object_once_however_many_webhooks_it_has(database: Database) -> None:
+    _append(database, _webhook("1"), _webhook("2"), _webhook("1"), _webhook("1"))
     assert 4 == _fold(database)
     assert {("catalogs.goods", "1"), ("catalogs.goods", "2")} == set(_wanted(database))
     assert {"folded"} == {state for _, state in _states(database)}
@@ -88,35 +88,35 @@ def test_folding_mentions_each_object_once_however_often_it_was_noticed(database
 
 
 def test_folding_twice_folds_nothing_twice(database: Database) -> None:
-    _keep(database, _webhook("1"))
+    _append(database, _webhook("1"))
     assert [1, 0] == [_fold(database), _fold(database)]
 
 
 def test_folding_takes_the_oldest_first_and_no_more_than_the_limit(database: Database) -> None:
-    _keep(database, *(_webhook(str(number)) for number in range(5)))
+    _append(database, *(_webhook(str(number)) for number in range(5)))
     assert [2, 2, 1, 0] == [_fold(database, 2) for _ in range(4)]
-    _keep(database, _webhook("5"), _webhook("6"))
+    _append(database, _webhook("5"), _webhook("6"))
     assert 1 == _fold(database, 1)
     assert [("5", "folded"), ("6", "new")] == _states(database)[5:]
 
 
 def test_folding_leaves_other_connections_alone(database: Database) -> None:
-    _keep(database, _webhook("1"), _webhook("2", connection="second"))
+    _append(database, _webhook("1"), _webhook("2", connection="second"))
     assert 1 == _fold(database)
     assert [("1", "folded"), ("2", "new")] == _states(database)
 
 
-def test_a_notice_after_a_fold_wants_a_newer_look(database: Database) -> None:
-    _keep(database, _webhook("1"))
+def test_a_webhook_after_a_fold_raises_wanted(database: Database) -> None:
+    _append(database, _webhook("1"))
     _fold(database)
     before = _wanted(database)
-    _keep(database, _webhook("1"))
+    _append(database, _webhook("1"))
     _fold(database)
     assert _wanted(database)["catalogs.goods", "1"] > before["catalogs.goods", "1"]
 
 
-def test_a_fold_that_is_undone_loses_no_notice(database: Database) -> None:
-    _keep(database, _webhook("1"))
+def test_a_fold_that_is_rolled_back_loses_no_webhook(database: Database) -> None:
+    _append(database, _webhook("1"))
     tx = Tx(database)
     with tx, tx.begin() as transaction:
         assert 1 == webhooks.fold(tx, connection="shop", limit=10)
@@ -126,8 +126,8 @@ def test_a_fold_that_is_undone_loses_no_notice(database: Database) -> None:
 
 
 @services.ON_POSTGRESQL
-def test_notices_that_another_worker_folds_are_left_to_it(database: Database) -> None:
-    _keep(database, _webhook("1"), _webhook("2"))
+def test_webhooks_that_another_worker_folds_are_left_to_it(database: Database) -> None:
+    _append(database, _webhook("1"), _webhook("2"))
     with database.begin() as tx:
         assert 1 == webhooks.fold(tx, connection="shop", limit=1)
         other: list[int] = []
@@ -139,9 +139,9 @@ def test_notices_that_another_worker_folds_are_left_to_it(database: Database) ->
 
 
 def test_trimming_keeps_what_is_young_and_what_is_not_folded(database: Database) -> None:
-    _keep(database, _webhook("1"))
+    _append(database, _webhook("1"))
     _fold(database)
-    _keep(database, AcceptedWebhook("shop", "{}", reason="unknown action"), _webhook("2"))
+    _append(database, AcceptedWebhook("shop", "{}", reason="unknown action"), _webhook("2"))
     long_ago, soon = datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)
     with database.begin() as tx:
         assert 0 == webhooks.trim(tx, long_ago, limit=10)

@@ -1,4 +1,4 @@
-"""The settings file: what it may say, and how each mistake in it is answered."""
+"""The settings file: what it may hold, and how each mistake in it is reported."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_empty_file_means_the_defaults_beside_it(tmp_path: Path) -> None:
     assert ["erpmirror.toml"] == [path.name for path in tmp_path.iterdir()]
 
 
-def test_a_connection_is_read_with_its_systems_own_options(tmp_path: Path) -> None:
+def test_a_connection_is_loaded_with_its_systems_own_options(tmp_path: Path) -> None:
     shop = read(tmp_path, SHOP + 'every = "90s"\nurl = "http://localhost:8080/base/"\n').connections["shop"]
     assert isinstance(shop, ShopOptions)
     assert ("shop", timedelta(seconds=90), "http://localhost:8080/base") == (shop.name, shop.every, shop.url)
@@ -75,7 +75,7 @@ def test_a_connection_is_read_with_its_systems_own_options(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("written", "read_as"),
+    ("written", "loaded_as"),
     [
         ("HTTPS://ERP.Example.COM/Api/", "https://erp.example.com/Api"),
         ("https://erp.example.com:443", "https://erp.example.com"),
@@ -87,12 +87,12 @@ def test_a_connection_is_read_with_its_systems_own_options(tmp_path: Path) -> No
         ("http://[::1]:8080", "http://[::1]:8080"),
     ],
 )
-def test_an_address_has_one_spelling(tmp_path: Path, written: str, read_as: str) -> None:
-    assert read_as == read(tmp_path, SHOP + f'url = "{written}"\n').connections["shop"].url
+def test_an_address_has_one_spelling(tmp_path: Path, written: str, loaded_as: str) -> None:
+    assert loaded_as == read(tmp_path, SHOP + f'url = "{written}"\n').connections["shop"].url
 
 
 @pytest.mark.parametrize(
-    ("written", "read_as"),
+    ("written", "loaded_as"),
     [
         ("sqlite:///mirror.db", "sqlite:///{folder}/mirror.db"),
         ("sqlite:////srv/mirror.db", "sqlite:////srv/mirror.db"),
@@ -100,9 +100,9 @@ def test_an_address_has_one_spelling(tmp_path: Path, written: str, read_as: str)
         ("postgresql+psycopg://me:pw@db/mirror", "postgresql+psycopg://me:pw@db/mirror"),
     ],
 )
-def test_a_database_is_sqlite_or_postgresql(tmp_path: Path, written: str, read_as: str) -> None:
+def test_a_database_is_sqlite_or_postgresql(tmp_path: Path, written: str, loaded_as: str) -> None:
     loaded = read(tmp_path, f'[database]\nurl = "{written}"\n')
-    assert read_as.format(folder=tmp_path) == loaded.database.url
+    assert loaded_as.format(folder=tmp_path) == loaded.database.url
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_the_environment_is_put_into_any_text(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "expected"),
     [
         ("${TEST_NOWHERE}", "set the environment variable TEST_NOWHERE"),
         ("${TEST_EMPTY}", "${TEST_EMPTY} is empty"),
@@ -160,16 +160,16 @@ def test_the_environment_is_put_into_any_text(tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_a_reference_to_nothing_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, expected: str
 ) -> None:
     monkeypatch.setenv("TEST_EMPTY", "")
     message = refused(tmp_path, SHOP.replace('"k"', f'"{value}"'))
     assert "connections.shop.api_key: " in message
-    assert said in message
+    assert expected in message
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("[databse]\n", 'databse: unknown key; did you mean "database"?'),
         ("[receiver]\nprot = 1\n", 'receiver.prot: unknown key; did you mean "port"?'),
@@ -212,11 +212,11 @@ def test_a_reference_to_nothing_is_refused(
         ("nonsense\n", "it is not TOML"),
     ],
 )
-def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path: Path, text: str, said: str) -> None:
-    assert said in refused(tmp_path, text)
+def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in refused(tmp_path, text)
 
 
-def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     message = refused(tmp_path, f'[receiver]\nport = "{SECRET}"\n[connections.shop]\nsystem = "shopware"\nevry = 1\n')
     assert [
         f"{tmp_path / 'erpmirror.toml'}: 4 mistakes",
@@ -227,7 +227,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     ] == message.splitlines()
 
 
-def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_with_the_command_that_writes_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="`erpmirror init` writes one"):
         load.load(tmp_path / "nowhere.toml", OPTIONS)
 

@@ -74,14 +74,14 @@ class Client:
         order = {} if document.order is None else {"order_id": document.order}
         file = {"file": (document.name, document.content, "application/pdf")}
         reply = self._http.read("POST", f"/{resource.name}", files=file, data=order)
-        said = reply.body.decode()
+        text = reply.body.decode()
         match reply.status:
             case 400:
-                raise SetAside(said)
+                raise SetAside(text)
             case 401:
-                raise SetAside(said, whole_resource=True)
+                raise SetAside(text, whole_resource=True)
             case 410:
-                raise NotForUs(said)
+                raise NotForUs(text)
         found = reply.json()
         if "kill" in found:
             raise Killed
@@ -95,7 +95,7 @@ class Client:
 
 
 def pdf(text: str = "one", *, end: bytes = b"%%EOF\n") -> bytes:
-    """As much of a PDF as anybody here looks at."""
+    """A PDF, as far as erpmirror and the test's vendor read one."""
     return b"%PDF-1.7\n" + text.encode() + b"\n" + end
 
 
@@ -107,7 +107,7 @@ class Vendor:
     """Reads documents. `received`: (kind, sha256, order) of each that arrived.
 
     `instead`: answers (status, headers, body) that come first, one each. `meanwhile`: what happens, once, while a
-    document is being read. `busy`: set while one is being read; `reads_on`: who is busy waits for it.
+    document is being read. `busy`: set while one is being interpreted; `may_answer`: the answer waits for it.
     """
 
     def __init__(self) -> None:
@@ -189,7 +189,7 @@ class DocumentHarness(vendor_harness.BaseHarness[Vendor]):
 
 @contextmanager
 def connected(database: Database, folder: Path, *, url: str | None = None, **options: Any) -> Iterator[DocumentHarness]:
-    """The system's folder on the path, its vendor served, a connection `six` aligned. `url`: a way to the vendor."""
+    """The system's folder on the path, its vendor served, a connection `six` configured. `url`: a way to the vendor."""
     put = folder / "systems"
     (put / "sixth").mkdir(parents=True)
     for name, text in FILES.items():

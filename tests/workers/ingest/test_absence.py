@@ -51,8 +51,8 @@ def _listed(
     six: Harness, kind: str, wrong: Callable[[dict[str, Any]], dict[str, Any]] = lambda objects: objects
 ) -> None:
     def answer(_: str | None) -> Chunks:
-        shown = wrong(six.vendor.objects["goods"])
-        return vendor_harness.named(shown) if kind == "names" else vendor_harness.whole(shown)
+        listed = wrong(six.vendor.objects["goods"])
+        return vendor_harness.named(listed) if kind == "names" else vendor_harness.whole(listed)
 
     six.vendor.listing["goods"] = answer
 
@@ -81,8 +81,8 @@ def test_one_wrong_listing_deletes_nothing_and_a_true_deletion_comes_all_the_sam
 
 
 @pytest.mark.parametrize("kind", ["no points", "register"])
-def test_a_second_look_that_comes_at_once_confirms_nothing(connect: Connect, kind: str) -> None:
-    """A person polls, or a webhook comes, while the vendor is still wrong: a minute is what he has to get well."""
+def test_a_second_listing_that_comes_at_once_confirms_nothing(connect: Connect, kind: str) -> None:
+    """A person polls, or a webhook comes, while the vendor is still wrong: it has a minute to recover."""
     with connect(kinds={"goods": KINDS[kind]}) as six:
         _company(six, kind)
         _listed(six, kind, FAULTS["empty"])
@@ -122,7 +122,7 @@ def test_only_what_a_listing_lacked_before_counts_as_missing_twice(connect: Conn
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_two_wrong_listings_in_a_row_are_held_for_a_person_or_mended_by_the_next(connect: Connect, fault: str) -> None:
-    """Twelve and more of forty at once: nobody is deleted, and the next right listing takes them from hold."""
+    """Twelve and more of forty at once: none is deleted, and the next right listing ends the hold."""
     with connect(kinds={"goods": KINDS["no points"]}) as six:
         _company(six, "no points")
         _listed(six, "no points", FAULTS[fault])
@@ -137,7 +137,7 @@ def test_two_wrong_listings_in_a_row_are_held_for_a_person_or_mended_by_the_next
 
 
 @pytest.mark.parametrize(("kind", "count"), [("register", 40), ("no points", 8)])
-def test_where_nobody_holds_two_wrong_listings_the_next_right_one_brings_all_back(
+def test_where_deletions_are_not_held_the_next_right_listing_restores_all(
     connect: Connect, kind: str, count: int
 ) -> None:
     """A register, or ten objects at most: the journal tells that they went and that they came back."""
@@ -165,7 +165,7 @@ def test_two_wrong_listings_delete_nothing_that_can_be_fetched(connect: Connect)
         assert ([], {}) == (_deletions(six), six.states())
 
 
-def test_the_second_look_is_one_reading_however_much_is_missing(connect: Connect) -> None:
+def test_the_confirmation_is_one_listing_however_much_is_missing(connect: Connect) -> None:
     with connect(kinds={"goods": KINDS["no points"]}) as six:
         _company(six, "no points")
         six.vendor.asked.clear()

@@ -1,4 +1,4 @@
-"""The way of one document, walked by somebody who wants it sent twice, or its answer lost in silence."""
+"""One document, under everything that could have it sent twice or lose its answer in silence."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_document_becomes_a_row_its_parts_and_one_journal_entry(everywhere: Do
     assert None not in {standing.sent_at, standing.answered_at}
 
 
-def test_what_was_read_is_not_sent_again_however_often_it_is_handed_in(everywhere: DocumentHarness) -> None:
+def test_an_interpreted_document_is_not_sent_again_however_often_it_is_handed_in(everywhere: DocumentHarness) -> None:
     assert everywhere.hand_in(ONE).new
     everywhere.work()
     assert not everywhere.hand_in(ONE).new
@@ -96,7 +96,7 @@ def test_what_the_vendor_did_not_take_is_tried_later_and_sent_once(six: Document
     assert 2 == len(six.vendor.received)
 
 
-def test_a_vendor_who_is_away_gets_the_document_once_when_he_is_back(connect: Connect) -> None:
+def test_a_vendor_that_was_unreachable_gets_the_document_once(connect: Connect) -> None:
     vendor = reader.Vendor()
     with served(vendor.app) as address, TcpProxy(address) as line, connect(url=line.address) as six:
         line.cut()
@@ -126,7 +126,7 @@ def test_a_document_without_an_answer_is_parked_and_not_sent_again_before_a_pers
         assert {} == six.inbox(KIND)
 
 
-def test_an_answer_that_says_nothing_certain_parks_the_document_and_shuts_the_gate_for_the_others(
+def test_an_uncertain_answer_parks_the_document_and_closes_the_gate(
     six: DocumentHarness,
 ) -> None:
     two = pdf("two")
@@ -152,7 +152,7 @@ def test_an_answer_that_says_nothing_certain_parks_the_document_and_shuts_the_ga
         ((200, {}, '{"misread": 1}'), "not what we were written for"),
     ],
 )
-def test_what_the_vendor_refuses_or_nobody_understands_is_parked_with_its_words(
+def test_what_the_vendor_refuses_or_cannot_be_decoded_is_parked_with_the_reason(
     six: DocumentHarness, answer: tuple[int, dict[str, str], str], words: str
 ) -> None:
     six.vendor.instead.append(answer)
@@ -187,7 +187,7 @@ def test_a_crash_of_ours_after_the_answer_parks_the_document(six: DocumentHarnes
     assert "it may have arrived" in six.reason(ONE)
 
 
-def test_a_document_whose_sender_died_rests_until_his_lease_is_over_and_is_parked(everywhere: DocumentHarness) -> None:
+def test_a_document_whose_sender_died_waits_for_the_lease_to_end_and_is_parked(everywhere: DocumentHarness) -> None:
     six = everywhere
     six.vendor.instead.append((200, {}, '{"kill": 1}'))
     six.hand_in(ONE)
@@ -211,7 +211,7 @@ def test_an_answer_that_came_after_the_lease_is_discarded_and_the_document_parke
 
 
 @pytest.mark.parametrize("answer", [(429, {}, "slowly"), (401, {}, "not you"), (400, {}, "no"), (500, {}, "oh")])
-def test_who_came_too_late_moves_nothing_that_somebody_else_has_begun(
+def test_a_late_worker_moves_nothing_that_another_has_begun(
     six: DocumentHarness, answer: tuple[int, dict[str, str], str]
 ) -> None:
     """A person had it sent again, and that sender died: who believes the first's refusal sends a third time."""
@@ -249,7 +249,7 @@ def test_a_database_that_breaks_between_answer_and_commit_parks_the_document(six
     assert ("parked", [KEY]) == (six.state(ONE), six.vendor.keys)
 
 
-def test_a_reading_that_the_database_refuses_is_parked_with_its_words(six: DocumentHarness) -> None:
+def test_an_answer_that_the_database_refuses_is_parked_with_the_reason(six: DocumentHarness) -> None:
     six.hand_in(pdf("first"))
     six.work()
     with six.database.begin() as tx:
@@ -261,7 +261,7 @@ def test_a_reading_that_the_database_refuses_is_parked_with_its_words(six: Docum
 
 
 @services.ON_POSTGRESQL
-def test_an_answer_waits_while_somebodys_query_locks_the_table(everywhere: DocumentHarness) -> None:
+def test_an_answer_waits_while_a_query_locks_the_table(everywhere: DocumentHarness) -> None:
     six = everywhere
     six.hand_in(pdf("first"))
     six.work()
@@ -280,7 +280,7 @@ def test_an_answer_waits_while_somebodys_query_locks_the_table(everywhere: Docum
     assert 1 == six.row(KEY, KIND)["a_new_field"]
 
 
-def test_a_worker_who_read_of_a_document_before_it_was_parked_does_not_send_it(six: DocumentHarness) -> None:
+def test_a_worker_that_read_the_key_before_the_document_was_parked_does_not_send_it(six: DocumentHarness) -> None:
     six.vendor.instead.append((400, {}, "no"))
     six.hand_in(ONE)
     with six.database.read() as tx:
@@ -299,7 +299,7 @@ def test_a_document_that_was_forgotten_is_not_sent(six: DocumentHarness) -> None
     assert ([], {}) == (six.vendor.received, six.inbox(KIND))
 
 
-def test_a_document_that_is_forgotten_while_it_is_read_leaves_no_row(everywhere: DocumentHarness) -> None:
+def test_a_document_that_is_erased_while_it_is_interpreted_leaves_no_row(everywhere: DocumentHarness) -> None:
     six = everywhere
 
     def forget() -> None:
@@ -313,8 +313,8 @@ def test_a_document_that_is_forgotten_while_it_is_read_leaves_no_row(everywhere:
 
 
 @services.ON_POSTGRESQL
-def test_a_document_that_is_handed_in_while_its_kind_is_forgotten_is_read(everywhere: DocumentHarness) -> None:
-    """Without its mention it would wait for ever."""
+def test_a_document_that_is_handed_in_while_its_kind_is_erased_is_interpreted(everywhere: DocumentHarness) -> None:
+    """Without its inbox row it would wait for ever."""
     six = everywhere
     with six.database.begin() as tx:
         documents.forget(tx, connection="six", kind=KIND)
@@ -326,7 +326,7 @@ def test_a_document_that_is_handed_in_while_its_kind_is_forgotten_is_read(everyw
     assert ("interpreted", [KEY]) == (six.state(ONE), six.vendor.keys)
 
 
-def test_several_documents_are_read_at_once_up_to_the_concurrency(database: Database, tmp_path: Path) -> None:
+def test_several_documents_are_interpreted_at_once_up_to_the_concurrency(database: Database, tmp_path: Path) -> None:
     with reader.connected(database, tmp_path, concurrency=2) as six:
         six.vendor.may_answer.clear()
         workers = []
@@ -345,7 +345,7 @@ def test_several_documents_are_read_at_once_up_to_the_concurrency(database: Data
         assert {"interpreted"} == {six.state(pdf(text)) for text in ("one", "two", "three")}
 
 
-def test_one_document_is_never_read_twice_at_once(everywhere: DocumentHarness) -> None:
+def test_one_document_is_never_sent_twice_at_once(everywhere: DocumentHarness) -> None:
     six = everywhere
     six.hand_in(ONE)
     workers = [six.in_thread(six.sync) for _ in range(6)]
@@ -355,7 +355,7 @@ def test_one_document_is_never_read_twice_at_once(everywhere: DocumentHarness) -
     assert ("interpreted", [KEY]) == (six.state(ONE), six.vendor.keys)
 
 
-def test_while_one_document_is_read_by_another_worker_there_is_nothing_to_do(connect: Connect) -> None:
+def test_while_another_worker_sends_the_document_nothing_is_due(connect: Connect) -> None:
     with connect() as six:
         six.work()
         six.vendor.may_answer.clear()
@@ -368,7 +368,7 @@ def test_while_one_document_is_read_by_another_worker_there_is_nothing_to_do(con
         assert "interpreted" == six.state(ONE)
 
 
-def test_a_document_of_a_resource_that_only_newer_settings_have_waits_for_a_worker_who_has_them(
+def test_a_document_of_a_resource_that_only_newer_settings_have_waits_for_a_worker_with_them(
     connect: Connect,
 ) -> None:
     with connect() as six:

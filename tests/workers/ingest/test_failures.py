@@ -1,4 +1,4 @@
-"""What becomes of work whose request failed: nothing is dropped, nobody is hammered, and no secret is told."""
+"""What happens to work whose request failed: nothing is dropped, no vendor is flooded, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_retry_after_is_honoured_by_the_whole_account(six: Harness) -> None:
     assert (until, until) == (six.inbox()["1"].due_at, _closed_until(six))
 
 
-def test_a_vendor_who_says_to_retry_at_once_is_not_asked_without_end(six: Harness) -> None:
+def test_a_vendor_that_says_to_retry_at_once_is_not_asked_without_end(six: Harness) -> None:
     _always(six, "goods/1", 429, "slow down", **{"Retry-After": "0"})
     six.enqueue("1")
     six.sync()
@@ -110,7 +110,7 @@ def test_busy_does_not_count_as_an_attempt(six: Harness) -> None:
     assert 0 == six.inbox()["1"].attempts
 
 
-def test_closed_does_not_count_and_shuts_nobody_else_out(six: Harness) -> None:
+def test_closed_does_not_count_and_does_not_close_the_gate(six: Harness) -> None:
     opening = six.clock.now + timedelta(hours=5)
     six.vendor.instead["goods"] = [(423, {}, opening.isoformat())]
     six.work()
@@ -119,7 +119,7 @@ def test_closed_does_not_count_and_shuts_nobody_else_out(six: Harness) -> None:
     assert {"7"} == six.live("orders").keys()
 
 
-def test_a_vendor_who_is_closed_during_his_hours_is_not_asked_again_at_once(six: Harness) -> None:
+def test_a_vendor_that_is_closed_during_its_opening_hours_is_not_asked_again_at_once(six: Harness) -> None:
     six.vendor.instead["goods"] = [(423, {}, vendor_harness.START.isoformat())]
     six.change(full_due_at=vendor_harness.START)
     six.full_sync()
@@ -127,7 +127,7 @@ def test_a_vendor_who_is_closed_during_his_hours_is_not_asked_again_at_once(six:
     assert 1 == six.vendor.asked.count("goods")
 
 
-def test_an_answer_that_is_no_json_shuts_nobody_else_out(six: Harness) -> None:
+def test_an_answer_that_is_no_json_does_not_close_the_gate(six: Harness) -> None:
     _always(six, "goods/1", 200, "<html>proxy</html>")
     six.enqueue("1")
     six.enqueue("7", resource="orders")
@@ -165,7 +165,7 @@ def test_a_refused_resource_is_parked_once_its_keys_wait_with_it_and_the_others_
     assert ({"1"}, {}) == (set(six.live()), six.states())
 
 
-def test_an_answer_that_nobody_understands_parks_that_key_alone(six: Harness) -> None:
+def test_an_answer_that_cannot_be_decoded_parks_that_key_alone(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(200, {}, '{"no": "raw"}')]
     six.enqueue("1")
     six.sync()
@@ -174,7 +174,7 @@ def test_an_answer_that_nobody_understands_parks_that_key_alone(six: Harness) ->
     assert 0 == six.leases()
 
 
-def test_a_listing_that_nobody_understands_parks_that_resource_alone(six: Harness) -> None:
+def test_a_listing_that_cannot_be_decoded_parks_that_resource_alone(six: Harness) -> None:
     six.vendor.listing["goods"] = lambda _: [{"fail": "TypeError: no such thing"}]
     six.work()
     assert ("parked", "open") == (six.stream().state, six.stream("orders").state)
@@ -210,15 +210,15 @@ def test_no_secret_reaches_a_table_or_the_log(six: Harness, path: str, status: i
         else:
             six.enqueue("1")
             six.sync()
-    told = [str(entry) for entry in logs]
+    texts = [str(entry) for entry in logs]
     with six.database.read() as tx:
         for table in (tables.inbox, tables.streams, tables.gates):
-            told += [str(row) for row in tx.execute(sa.select(table))]
+            texts += [str(row) for row in tx.execute(sa.select(table))]
     assert path in six.vendor.asked
-    assert not [text for text in told if SECRET in text]
+    assert not [text for text in texts if SECRET in text]
 
 
-def test_words_that_no_database_takes_are_kept_visibly(database: Database, tmp_path: Path) -> None:
+def test_messages_with_characters_that_no_database_takes_are_kept_escaped(database: Database, tmp_path: Path) -> None:
     with vendor_harness.connected(database, tmp_path) as six:
         six.vendor.instead["goods/1"] = [(400, {}, "odd \x00 words")]
         six.enqueue("1")
@@ -226,7 +226,7 @@ def test_words_that_no_database_takes_are_kept_visibly(database: Database, tmp_p
         assert "odd \\u0000 words" == six.inbox()["1"].reason
 
 
-def test_a_mention_that_came_during_a_failing_request_is_not_postponed(six: Harness) -> None:
+def test_a_key_enqueued_during_a_failing_request_is_not_postponed(six: Harness) -> None:
     six.vendor.instead["goods/1"] = [(400, {}, "odd")]
     six.vendor.meanwhile["goods/1"] = lambda: six.enqueue("1")
     six.enqueue("1")

@@ -1,4 +1,4 @@
-"""The way of one key, walked by somebody who wants the mirror to go backwards, lose a mention or empty itself."""
+"""One key, under everything that could make the mirror go backwards, lose an enqueued key or empty itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
 @pytest.fixture
 def six(connect: Connect) -> Iterator[Harness]:
     with connect() as connected:
-        connected.work()  # the first full reading of an empty vendor
+        connected.work()  # the first full sync of an empty vendor
         yield connected
 
 
@@ -49,13 +49,13 @@ def everywhere(database: Database, tmp_path: Path) -> Iterator[Harness]:
         yield connected
 
 
-def test_a_mention_during_a_fetch_is_fetched_again(everywhere: Harness) -> None:
+def test_a_key_enqueued_during_a_fetch_is_fetched_again(everywhere: Harness) -> None:
     vendor = everywhere.vendor
     vendor.objects["goods"]["1"] = {"v": 1}
 
     def edited_on_the_way() -> None:
         vendor.objects["goods"]["1"] = {"v": 2}
-        everywhere.enqueue("1")  # as another worker does who folds its notice
+        everywhere.enqueue("1")  # as another worker does that folds a webhook
 
     vendor.meanwhile["goods/1"] = edited_on_the_way
     everywhere.webhook("1")
@@ -65,14 +65,14 @@ def test_a_mention_during_a_fetch_is_fetched_again(everywhere: Harness) -> None:
     assert 2 == vendor.asked.count("goods/1")
 
 
-def test_a_burst_of_notices_is_one_fetch(six: Harness) -> None:
+def test_a_burst_of_webhooks_is_one_fetch(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     six.webhook(*["1"] * 20)
     six.sync()
     assert 1 == six.vendor.asked.count("goods/1")
 
 
-def test_wanted_and_turns_come_from_one_counter_that_only_rises(everywhere: Harness) -> None:
+def test_wanted_and_revisions_come_from_one_counter_that_only_rises(everywhere: Harness) -> None:
     everywhere.vendor.objects["goods"]["1"] = {"v": 1}
     numbers = []
     for _ in range(3):
@@ -92,7 +92,7 @@ def _late_answer(six: Harness, meanwhile: Callable[[], None]) -> None:
 
 
 def test_a_fetch_that_was_paused_past_its_lease_does_not_bring_back_what_is_gone(everywhere: Harness) -> None:
-    """The second fetch leaves no row whose turn could guard it, so the lease alone must."""
+    """The second fetch leaves no row whose revision could guard it, so the lease alone must."""
     six = everywhere
     six.vendor.objects["goods"]["1"] = {"v": 1}
 
@@ -130,7 +130,7 @@ def test_a_result_that_was_discarded_is_asked_for_again(six: Harness) -> None:
     assert {"1": {"v": 1}} == six.live()
 
 
-def test_a_lower_turn_never_overwrites_a_higher_one(everywhere: Harness) -> None:
+def test_a_lower_revision_never_overwrites_a_higher_one(everywhere: Harness) -> None:
     six = everywhere
     six.vendor.objects["goods"]["1"] = {"v": 2}
     six.enqueue("1")
@@ -152,7 +152,7 @@ def test_a_lower_turn_never_overwrites_a_higher_one(everywhere: Harness) -> None
     assert {"1": {"v": 2}} == six.live()
 
 
-def test_the_slot_is_held_until_the_result_is_committed(everywhere: Harness) -> None:
+def test_the_lease_is_held_until_the_result_is_committed(everywhere: Harness) -> None:
     """Seen from another connection, at the very moment when the row and its change are committed."""
     six = everywhere
     six.vendor.objects["goods"]["1"] = {"v": 1}
@@ -176,7 +176,7 @@ def test_the_slot_is_held_until_the_result_is_committed(everywhere: Harness) -> 
     assert 0 == six.leases()
 
 
-def test_two_workers_never_read_one_key_at_once(connect: Connect) -> None:
+def test_two_workers_never_fetch_one_key_at_once(connect: Connect) -> None:
     with connect(concurrency=4) as six:
         six.work()
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
@@ -223,7 +223,7 @@ def test_absence_is_decided_by_the_fetch_alone(six: Harness) -> None:
     six.vendor.listing["goods"] = lambda _: vendor_harness.whole({"1": {"v": 1}})
     six.full_sync_again()
     assert {"2": "due"} == six.states()
-    assert {"1", "2"} == six.live().keys(), "absence from a listing is a mention"
+    assert {"1", "2"} == six.live().keys(), "absence from a listing enqueues the key"
     six.sync()
     assert {"1", "2"} == six.live().keys(), "the fetch still found it"
     del six.vendor.objects["goods"]["2"]
@@ -282,7 +282,7 @@ def test_deletions_are_forgotten_after_a_day(full: Harness) -> None:
     assert {} == full.states()
 
 
-def test_ten_deletions_are_everyday_life_however_few_objects_there_are(connect: Connect) -> None:
+def test_ten_deletions_are_never_held_however_few_objects_there_are(connect: Connect) -> None:
     with connect(max_deletions=0.0) as six:
         six.vendor.objects["goods"] = {f"{number:03}": {"v": 1} for number in range(12)}
         six.work()
@@ -307,7 +307,7 @@ def test_approval_covers_exactly_the_held_keys_that_are_still_missing(full: Harn
     assert 19 == full.retry(*held[:19])
     full.sync()
     assert held[0] in full.live(), "it came back"
-    assert {held[19]: "held"} == full.states(), "nobody approved this one"
+    assert {held[19]: "held"} == full.states(), "this one was not approved"
     assert 100 - 20 - 18 == len(full.live())
 
 
@@ -328,7 +328,7 @@ def test_an_approval_is_used_up_by_the_fetch_that_found_the_object(full: Harness
     assert {key: "held"} == full.states()
 
 
-def test_news_of_a_held_key_looks_again_and_does_not_approve(full: Harness) -> None:
+def test_enqueuing_a_held_key_fetches_it_again_and_does_not_approve(full: Harness) -> None:
     _lose(full, 0, 21)
     ((key, _),) = full.states().items()
     full.enqueue(key)
@@ -369,7 +369,7 @@ def test_a_row_that_the_database_refuses_is_parked_alone_and_can_be_retried(ever
     assert -2 == six.live()["2"]["price"]
 
 
-def test_a_resource_whose_keys_cannot_be_fetched_is_read_instead(connect: Connect) -> None:
+def test_a_resource_whose_keys_cannot_be_fetched_gets_a_full_sync_instead(connect: Connect) -> None:
     with connect(kinds={"goods": {"points": False, "unpaged": True}}) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}}
         six.work()
@@ -405,7 +405,7 @@ def test_a_declared_field_has_its_column_before_any_object_has_it(connect: Conne
 def test_a_worker_that_dies_during_a_fetch_costs_a_repeated_fetch(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     six.enqueue("1")
-    six.context.gate.acquire("goods\n1")  # and was never heard of again
+    six.context.gate.acquire("goods\n1")  # and then died
     six.sync()
     assert {"1": "due"} == six.states()
     six.clock.advance(minutes=1)
@@ -470,7 +470,7 @@ def test_a_crash_of_ours_on_one_key_lets_the_others_go_first(six: Harness) -> No
     assert waits.due_at > six.clock.now
 
 
-def test_a_key_that_somebody_else_fetched_meanwhile_is_not_asked_for_again(six: Harness) -> None:
+def test_a_key_that_another_worker_has_fetched_is_not_requested_again(six: Harness) -> None:
     six.vendor.objects["goods"]["1"] = {"v": 1}
     six.enqueue("1")
     with six.database.read() as tx:
@@ -496,7 +496,7 @@ def test_a_new_field_has_the_metadata_asked_again_once_and_gets_its_declared_typ
             assert [17.5, 17.5] == list(tx.scalars(sa.text("SELECT fresh FROM sixth_goods")))
 
 
-def test_a_field_that_is_never_declared_is_asked_about_once(connect: Connect) -> None:
+def test_a_field_that_is_never_declared_has_the_metadata_fetched_once(connect: Connect) -> None:
     with connect(kinds={"goods": {"described": True}}) as six:
         six.work()
         for value in range(3):

@@ -1,4 +1,4 @@
-"""The way of one page, with workers that die between chunks, vendors that lie, and rows that nobody understands."""
+"""One page, with workers that die between chunks, vendors that answer wrongly, and rows that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _paged(objects: dict[str, Any], size: int) -> Callable[[str | None], Chunks]
     return answer
 
 
-# The gate and the slot.
+# The gate and the lease.
 
 
 def test_a_listing_holds_the_gate_alone_until_its_last_chunk_is_written(connect: Connect) -> None:
@@ -86,7 +86,7 @@ def _five(six: Harness, during_the_first: Callable[[], None] = lambda: None) -> 
     return objects
 
 
-def test_the_pages_of_a_full_reading_follow_each_other_under_one_slot(anywhere: Connect) -> None:
+def test_the_pages_of_a_full_sync_follow_each_other_under_one_lease(anywhere: Connect) -> None:
     with anywhere() as six:
         objects = _five(six)
         six.full_sync()
@@ -95,7 +95,7 @@ def test_the_pages_of_a_full_reading_follow_each_other_under_one_slot(anywhere: 
         assert ["goods"] * 5 == six.vendor.asked
 
 
-def test_a_full_reading_gives_way_to_what_a_webhook_told(anywhere: Connect) -> None:
+def test_a_full_sync_gives_way_to_a_webhook(anywhere: Connect) -> None:
     with anywhere() as six:
         objects = _five(six, lambda: six.webhook("3"))
         six.work()
@@ -103,7 +103,7 @@ def test_a_full_reading_gives_way_to_what_a_webhook_told(anywhere: Connect) -> N
         assert 1 < len({six.row(key)["_revision"] for key in objects})
 
 
-def test_a_vendor_who_sets_a_pace_is_asked_for_each_page_under_a_slot_of_its_own(anywhere: Connect) -> None:
+def test_with_a_rate_limit_each_page_is_requested_under_a_lease_of_its_own(anywhere: Connect) -> None:
     with anywhere(requests_per_minute=60_000) as six:
         objects = _five(six)
         six.work()
@@ -111,7 +111,7 @@ def test_a_vendor_who_sets_a_pace_is_asked_for_each_page_under_a_slot_of_its_own
         assert 5 == len({six.row(key)["_revision"] for key in objects})
 
 
-def test_a_reading_that_a_person_has_begin_anew_is_not_continued(anywhere: Connect) -> None:
+def test_a_full_sync_that_a_person_restarts_is_not_continued(anywhere: Connect) -> None:
     with anywhere() as six:
         asked: list[int] = []
 
@@ -125,12 +125,12 @@ def test_a_reading_that_a_person_has_begin_anew_is_not_continued(anywhere: Conne
         six.work()
         assert objects == six.live()
         assert 2 == len(asked)
-        assert asked[1] - asked[0] < 5, "the first reading ended soon after its first page"
+        assert asked[1] - asked[0] < 5, "the first full sync ended soon after its first page"
         assert 0 == six.leases()
 
 
 @pytest.mark.postgresql
-def test_postgresql_learns_at_once_how_many_rows_a_first_reading_brought(tmp_path: Path) -> None:
+def test_postgresql_has_statistics_at_once_after_a_first_full_sync(tmp_path: Path) -> None:
     with processes.own_postgresql() as database:
         migration.migrate(database)
         with vendor_harness.connected(database, tmp_path) as six:
@@ -154,7 +154,7 @@ def test_a_page_that_was_paused_past_its_lease_writes_nothing(anywhere: Connect)
         six.vendor.meanwhile["goods"] = meanwhile
         six.full_sync()
         assert {"1": {"v": 1}} == six.live()
-        assert ["1"] == [key for key, _, _ in six.journal()], "nobody ever saw the other"
+        assert ["1"] == [key for key, _, _ in six.journal()], "the other was never observed"
 
 
 # The cursor.
@@ -179,7 +179,7 @@ def test_the_cursor_moves_only_with_the_last_chunk_of_a_complete_run(anywhere: C
         assert 1 == len(six.journal()), "overlap is free"
 
 
-def test_a_tick_of_several_pages_moves_the_cursor_at_its_end_only(connect: Connect) -> None:
+def test_a_poll_of_several_pages_moves_the_cursor_at_its_end_only(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
         six.clock.advance(minutes=2)
@@ -195,7 +195,7 @@ def test_a_tick_of_several_pages_moves_the_cursor_at_its_end_only(connect: Conne
         assert ("later", None) == (six.stream().cursor, six.stream().poll_cursor)
 
 
-def test_a_tick_that_stopped_long_ago_between_two_pages_starts_again(connect: Connect) -> None:
+def test_a_poll_that_stopped_long_ago_between_two_pages_starts_again(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
         six.change(poll_cursor="shifted", poll_at=six.clock.now)
@@ -205,7 +205,7 @@ def test_a_tick_that_stopped_long_ago_between_two_pages_starts_again(connect: Co
         assert 2 == len(six.vendor.cursors)
 
 
-def test_a_full_reading_goes_on_at_the_page_where_it_was_killed(anywhere: Connect) -> None:
+def test_a_full_sync_resumes_at_the_page_where_it_was_killed(anywhere: Connect) -> None:
     with anywhere() as six:
         objects = {f"{number}": {"v": 1} for number in range(6)}
         six.vendor.objects["goods"] = objects
@@ -224,7 +224,7 @@ def test_a_full_reading_goes_on_at_the_page_where_it_was_killed(anywhere: Connec
         assert (3, 6) == (run.pages, run.objects)
 
 
-def test_a_tick_during_a_full_reading_keeps_its_own_cursor(connect: Connect) -> None:
+def test_a_poll_during_a_full_sync_keeps_its_own_cursor(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
         six.clock.advance(minutes=2)
@@ -237,7 +237,7 @@ def test_a_tick_during_a_full_reading_keeps_its_own_cursor(connect: Connect) -> 
         assert "poll" == six.stream().cursor
 
 
-def test_a_listing_without_an_end_is_set_aside_and_moves_nothing(connect: Connect) -> None:
+def test_a_listing_without_an_end_is_parked_and_moves_nothing(connect: Connect) -> None:
     with connect() as six:
         six.vendor.listing["goods"] = lambda _: [{"snapshots": {"1": {"v": 1}}}]
         six.full_sync()
@@ -245,7 +245,7 @@ def test_a_listing_without_an_end_is_set_aside_and_moves_nothing(connect: Connec
         assert "had no end" in six.column("last_error")
 
 
-def test_an_object_that_is_half_is_asked_for_again_and_the_gate_stays_open(anywhere: Connect) -> None:
+def test_a_truncated_object_is_requested_again_and_the_gate_stays_open(anywhere: Connect) -> None:
     with anywhere() as six:
         sent = {"1": '{"v": 1}', "2": '{"v": 1}'}
         six.vendor.listing["goods"] = lambda _: [{"received": sent, "end": {"cursor": "done", "complete": True}}]
@@ -337,7 +337,7 @@ def test_a_reply_that_broke_off_proves_nothing(connect: Connect) -> None:
         assert {"1", "2"} == six.live().keys()
 
 
-def test_what_was_written_during_the_reading_is_not_missing(anywhere: Connect) -> None:
+def test_what_was_written_during_the_full_sync_is_not_missing(anywhere: Connect) -> None:
     """Its page was passed before it was there."""
     with anywhere(kinds={"goods": {"points": False, "unpaged": True, "every": 60}}) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}}
@@ -385,7 +385,7 @@ def test_a_mass_absence_is_held_until_a_person_approves_it(anywhere: Connect) ->
         assert dict.fromkeys(held[20:], "held") == six.states()
 
 
-def test_what_was_held_and_came_back_waits_for_nobody(connect: Connect) -> None:
+def test_what_was_held_and_came_back_is_no_longer_held(connect: Connect) -> None:
     with connect(kinds=KEYLESS) as six:
         held = _mass_deletion(six)
         six.vendor.objects["goods"] |= {key: {"v": 1} for key in held}
@@ -394,16 +394,16 @@ def test_what_was_held_and_came_back_waits_for_nobody(connect: Connect) -> None:
         assert ({}, 40) == (six.states(), len(six.live()))
 
 
-def test_registers_are_exempt_from_the_brake(connect: Connect) -> None:
+def test_registers_are_exempt_from_max_deletions(connect: Connect) -> None:
     with connect(kinds={"goods": {"points": False, "unpaged": True, "register": True}}) as six:
         assert [] == _mass_deletion(six)
         assert {"00"} == six.live().keys()
 
 
-# Names, mentions, backfills.
+# Names, references, backfills.
 
 
-def test_a_first_reading_has_told_what_changed_so_the_first_tick_waits(anywhere: Connect) -> None:
+def test_the_first_poll_waits_its_interval_after_the_first_full_sync(anywhere: Connect) -> None:
     with anywhere(kinds={"goods": {"every": 60}}) as six:
         six.vendor.listing["goods"] = lambda _: [{"end": {"cursor": "since", "complete": True}}]
         six.work()
@@ -413,7 +413,7 @@ def test_a_first_reading_has_told_what_changed_so_the_first_tick_waits(anywhere:
         assert [None, "since"] == six.vendor.cursors
 
 
-def test_only_a_line_that_differs_is_a_mention(anywhere: Connect) -> None:
+def test_only_a_line_that_differs_is_enqueued(anywhere: Connect) -> None:
     with anywhere() as six:
         objects = six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.vendor.listing["goods"] = lambda _: vendor_harness.named(objects)
@@ -443,7 +443,7 @@ def test_a_persons_backfill_fetches_everything_again_even_if_tokens_are_equal(an
         assert ("1", "updated", "backfill") == six.journal()[-1]
 
 
-def test_a_line_that_the_vendor_calls_changed_is_looked_at_whatever_its_token_says(anywhere: Connect) -> None:
+def test_a_line_that_the_vendor_calls_changed_is_fetched_whatever_its_token(anywhere: Connect) -> None:
     with anywhere() as six:
         objects = six.vendor.objects["goods"] = {"1": {"v": 1, "a": 1}, "2": {"v": 1, "a": 1}}
         six.vendor.listing["goods"] = lambda _: vendor_harness.named(objects)
@@ -458,7 +458,7 @@ def test_a_line_that_the_vendor_calls_changed_is_looked_at_whatever_its_token_sa
         assert objects == six.live()
 
 
-def test_a_full_reading_of_summaries_leaves_to_the_next_tick_what_changed_since_the_tick_before(
+def test_a_full_sync_of_summaries_does_not_move_the_cursor_of_polls(
     anywhere: Connect,
 ) -> None:
     with anywhere(kinds={"goods": {"every": 60, "summaries": True}}) as six:
@@ -512,10 +512,10 @@ def _two_pages(objects: dict[str, Any]) -> Callable[[str | None], Chunks]:
 
 
 @pytest.mark.parametrize("during", [None, "more"])
-def test_a_backfill_that_a_person_asks_for_during_a_reading_reads_everything_too(
+def test_a_backfill_that_a_person_requests_during_a_full_sync_reads_everything_too(
     anywhere: Connect, during: str | None
 ) -> None:
-    """The reading passed over what looked unchanged; asked for during its last page, it must not be forgotten."""
+    """The full sync skipped what seemed unchanged; a backfill requested during its last page must not be lost."""
     with anywhere() as six:
         objects = six.vendor.objects["goods"] = {"1": {"v": 1, "a": 1}, "2": {"v": 1, "a": 1}}
         pages = _two_pages(objects)
@@ -536,9 +536,7 @@ def test_a_backfill_that_a_person_asks_for_during_a_reading_reads_everything_too
 
 
 @pytest.mark.parametrize("kinds", [{"goods": {"every": 60}}, {"goods": {}}])
-def test_a_look_that_is_asked_for_while_the_answer_is_on_its_way_is_not_lost(
-    connect: Connect, kinds: dict[str, Any]
-) -> None:
+def test_a_poll_that_is_requested_during_a_request_is_not_lost(connect: Connect, kinds: dict[str, Any]) -> None:
     with connect(kinds=kinds) as six:
         six.work()
         six.clock.advance(minutes=2)
@@ -556,7 +554,7 @@ def test_a_look_that_is_asked_for_while_the_answer_is_on_its_way_is_not_lost(
         assert {"1": {"v": 1}} == six.live()
 
 
-def test_a_resource_that_left_and_returned_begins_with_a_full_reading(anywhere: Connect) -> None:
+def test_a_resource_that_left_and_returned_begins_with_a_full_sync(anywhere: Connect) -> None:
     with anywhere(kinds={"goods": {"every": 60}}) as six:
         six.work()
         six.vendor.cursors.clear()
@@ -572,18 +570,18 @@ def test_a_resource_that_left_and_returned_begins_with_a_full_reading(anywhere: 
         assert [None] == six.vendor.cursors
 
 
-def test_mentions_of_another_resource_are_taken_if_it_is_configured(connect: Connect) -> None:
+def test_references_to_another_resource_are_enqueued_if_it_is_configured(connect: Connect) -> None:
     with connect(kinds={"goods": {}, "orders": {}}) as six:
         six.vendor.objects["orders"]["7"] = {"v": 1}
-        told = [["orders", "7"], ["invoices", "8"]]
-        six.vendor.listing["goods"] = lambda _: [{"refs": told, "end": {"cursor": "d", "complete": True}}]
+        refs = [["orders", "7"], ["invoices", "8"]]
+        six.vendor.listing["goods"] = lambda _: [{"refs": refs, "end": {"cursor": "d", "complete": True}}]
         six.vendor.listing["orders"] = lambda _: vendor_harness.named({})
         six.work()
         assert {"7": {"v": 1}} == six.live("orders")
         assert {} == six.inbox("invoices")
 
 
-# Rows that nobody takes.
+# Rows that the database or the decoding refuses.
 
 
 def test_an_unreadable_row_is_parked_without_what_is_never_stored(connect: Connect) -> None:
@@ -648,7 +646,7 @@ def _complete(six: Harness) -> object:
     return six.column("complete_as_of")
 
 
-def test_complete_as_of_waits_for_what_the_last_page_mentioned(anywhere: Connect) -> None:
+def test_complete_as_of_waits_for_what_the_last_page_enqueued(anywhere: Connect) -> None:
     """With a clock that moves by itself, as clocks do."""
     with anywhere() as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}}
@@ -665,14 +663,14 @@ def test_complete_as_of_waits_for_what_the_last_page_mentioned(anywhere: Connect
         assert _complete(six) is not None
 
 
-def test_complete_as_of_is_the_readings_start(connect: Connect) -> None:
+def test_complete_as_of_is_the_full_syncs_start(connect: Connect) -> None:
     with connect() as six:
         six.vendor.meanwhile["goods"] = lambda: six.clock.advance(seconds=20)
         six.work()
         assert vendor_harness.START == _complete(six)
 
 
-def test_a_reading_that_did_not_name_everything_is_not_complete(connect: Connect) -> None:
+def test_a_full_sync_that_did_not_name_everything_is_not_complete(connect: Connect) -> None:
     with connect() as six:
         end = {"cursor": "d", "complete": False, "warning": "the vendor repeats a page"}
         six.vendor.listing["goods"] = lambda _: [{"end": end}]
@@ -681,7 +679,7 @@ def test_a_reading_that_did_not_name_everything_is_not_complete(connect: Connect
         assert "the vendor repeats a page" == six.column("warning")
 
 
-def test_a_stream_of_news_is_complete_though_nothing_can_be_missing_from_it(connect: Connect) -> None:
+def test_a_stream_of_events_is_complete_though_nothing_can_be_missing_from_it(connect: Connect) -> None:
     with connect(kinds={"goods": {"points": False}}) as six:
         six.vendor.listing["goods"] = lambda _: [{"end": {"cursor": "d"}}]
         six.work()
@@ -733,16 +731,16 @@ def test_a_key_that_no_index_holds_is_parked_and_the_others_go_on(anywhere: Conn
         assert ("parked", "its key is too long", {"key": long}) == (row.state, row.reason, row.material)
 
 
-def test_a_listing_answers_what_was_mentioned_before_it_was_asked_for(connect: Connect) -> None:
+def test_a_listing_finishes_keys_enqueued_before_its_request(connect: Connect) -> None:
     with connect() as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.enqueue("1", "2", lane=Lane.BULK)
         six.vendor.meanwhile["goods"] = lambda: six.enqueue("2", lane=Lane.BULK)
         six.full_sync()
-        assert ["2"] == list(six.inbox()), "what came while it was answered is still to be looked at"
+        assert ["2"] == list(six.inbox()), "a key enqueued during the request still waits"
 
 
-def test_a_look_asked_for_between_two_pages_is_still_due_after_the_last(connect: Connect) -> None:
+def test_a_poll_requested_between_two_pages_is_still_due_after_the_last(connect: Connect) -> None:
     with connect() as six:
         pages = {None: {"cursor": "page 2", "more": True}, "page 2": {"cursor": "done", "complete": True}}
         six.vendor.listing["goods"] = lambda cursor: [{"end": pages[cursor]}]
@@ -756,7 +754,7 @@ def test_a_look_asked_for_between_two_pages_is_still_due_after_the_last(connect:
         assert not six.stream().is_due(six.clock.now, full=True)
 
 
-def test_a_tick_that_breaks_off_goes_on_as_a_full_reading_but_not_because_of_the_database(connect: Connect) -> None:
+def test_a_poll_that_crashes_becomes_a_full_sync_but_not_if_the_database_fails(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
         six.clock.advance(minutes=2)

@@ -1,4 +1,4 @@
-"""What is done first, and who goes hungry: live before bulk, and nobody starves."""
+"""The order of the work: live before bulk, and no work starves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def connect(sqlite: Database, tmp_path: Path) -> Connect:
 
 
 def _pages(count: int, on: Callable[[int], None] = lambda _: None) -> Callable[[str | None], Chunks]:
-    """A full reading of so many pages; `on` hears of each while it is answered."""
+    """A full sync of so many pages; `on` is called with each while it is answered."""
 
     def answer(cursor: str | None) -> Chunks:
         page = int(cursor or 0)
@@ -43,7 +43,7 @@ def _pages(count: int, on: Callable[[int], None] = lambda _: None) -> Callable[[
     return answer
 
 
-def test_live_work_goes_first_between_the_pages_of_a_full_reading(connect: Connect) -> None:
+def test_live_work_goes_first_between_the_pages_of_a_full_sync(connect: Connect) -> None:
     with connect() as six:
         six.vendor.objects["goods"]["1"] = {"v": 1}
         six.vendor.listing["goods"] = _pages(3, lambda page: six.webhook("1") if page == 1 else None)
@@ -51,7 +51,7 @@ def test_live_work_goes_first_between_the_pages_of_a_full_reading(connect: Conne
         assert ["goods", "goods", "goods/1", "goods"] == six.vendor.asked
 
 
-def test_a_full_reading_gives_the_gate_up_while_live_work_of_another_connection_at_the_account_waits(
+def test_a_full_sync_gives_the_gate_up_while_live_work_of_another_connection_waits(
     connect: Connect,
 ) -> None:
     with connect(also={"seven": {}}) as six:
@@ -83,7 +83,7 @@ def test_two_connections_of_one_account_share_its_gate(connect: Connect) -> None
         assert ["seven"] == [other.name for other in six.context.same_account]
 
 
-def test_live_keys_of_a_parked_resource_do_not_stop_the_reading_of_the_others(connect: Connect) -> None:
+def test_live_keys_of_a_parked_resource_do_not_stop_full_syncs_of_the_others(connect: Connect) -> None:
     with connect(kinds={"goods": {}, "orders": {}}) as six:
         six.vendor.instead["orders"] = [(403, {}, "access denied")]
         six.work()
@@ -95,8 +95,8 @@ def test_live_keys_of_a_parked_resource_do_not_stop_the_reading_of_the_others(co
         assert ["goods"] == six.vendor.asked
 
 
-def test_neither_ticks_nor_bulk_keys_starve_the_other(connect: Connect) -> None:
-    """At a slow vendor: with each request a tick is due again and another key is mentioned."""
+def test_neither_polls_nor_bulk_keys_starve_the_other(connect: Connect) -> None:
+    """At a slow vendor: with each request a poll is due again and another key is enqueued."""
     with connect(kinds={"goods": {"every": 1}, "orders": {}}) as six:
         six.work()
         six.vendor.objects["orders"] = {f"{number}": {"v": 1} for number in range(30)}
@@ -109,7 +109,7 @@ def test_neither_ticks_nor_bulk_keys_starve_the_other(connect: Connect) -> None:
         assert 5 <= polls <= 20
 
 
-def test_a_resource_that_is_always_due_again_does_not_keep_the_others_from_being_read(connect: Connect) -> None:
+def test_a_resource_that_is_always_due_again_does_not_starve_the_others(connect: Connect) -> None:
     with connect(kinds={"a": {"full_every": 1}, "b": {"full_every": 60}}) as six:
         for _ in range(6):
             loop.full_sync(six.context, budget=ONE_STEP)
@@ -117,7 +117,7 @@ def test_a_resource_that_is_always_due_again_does_not_keep_the_others_from_being
         assert "b" in six.vendor.asked
 
 
-def test_a_reading_under_way_goes_on_before_another_begins(connect: Connect) -> None:
+def test_a_running_full_sync_goes_on_before_another_begins(connect: Connect) -> None:
     with connect(kinds={"a": {}, "b": {}}) as six:
         six.vendor.listing["a"] = _pages(3)
         six.vendor.listing["b"] = _pages(2)
@@ -125,7 +125,7 @@ def test_a_reading_under_way_goes_on_before_another_begins(connect: Connect) -> 
         assert ["a", "a", "a", "b", "b"] == six.vendor.asked
 
 
-def test_the_pace_is_kept_across_workers(connect: Connect) -> None:
+def test_the_rate_limit_holds_across_workers(connect: Connect) -> None:
     with connect(requests_per_minute=6) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.enqueue("1", "2")
@@ -140,7 +140,7 @@ def test_the_pace_is_kept_across_workers(connect: Connect) -> None:
         assert {"1", "2"} == six.live().keys()
 
 
-def test_a_look_does_not_begin_a_full_reading_nor_a_read_a_tick(connect: Connect) -> None:
+def test_sync_starts_no_full_sync_and_full_sync_no_poll(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.sync()
         assert [] == six.vendor.cursors
@@ -155,7 +155,7 @@ def test_a_look_does_not_begin_a_full_reading_nor_a_read_a_tick(connect: Connect
         assert (False, False) == due_work.has_work(six.context, due.load(six.database))
 
 
-def test_what_is_left_when_the_time_is_up_is_told(connect: Connect) -> None:
+def test_a_session_reports_that_work_is_left_when_its_time_is_up(connect: Connect) -> None:
     with connect() as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.enqueue("1", "2")
@@ -166,7 +166,7 @@ def test_what_is_left_when_the_time_is_up_is_told(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1100])
-def test_every_notice_is_folded(connect: Connect, count: int) -> None:
+def test_every_webhook_is_folded(connect: Connect, count: int) -> None:
     with connect() as six:
         six.change(state="parked")  # so that nothing is fetched
         six.webhook(*(f"{number}" for number in range(count)))
@@ -175,7 +175,7 @@ def test_every_notice_is_folded(connect: Connect, count: int) -> None:
         assert "six" not in due.load(six.database).with_webhooks
 
 
-def test_a_closed_vendor_is_not_read_in_full_but_asked_for_the_rest(connect: Connect) -> None:
+def test_a_closed_vendor_gets_fetches_and_polls_but_no_full_sync(connect: Connect) -> None:
     opening = vendor_harness.START + timedelta(hours=6)
     with connect(kinds={"goods": {"every": 60}}, opens_at=opening.isoformat()) as six:
         six.change(cursor="since")
@@ -187,14 +187,14 @@ def test_a_closed_vendor_is_not_read_in_full_but_asked_for_the_rest(connect: Con
         assert ["since"] == six.vendor.cursors
         stream = six.stream()
         assert (opening, 0, None) == (stream.full_due_at, stream.failures, six.column("last_error"))
-        told = "closed until 2026-03-01 18:00 UTC: the next full reading waits for that"
-        assert told == six.column("warning")
+        expected = "closed until 2026-03-01 18:00 UTC: the next full sync waits until then"
+        assert expected == six.column("warning")
         six.clock.now = opening
         six.full_sync()
         assert ["since", None] == six.vendor.cursors
 
 
-def test_a_parked_resource_goes_on_where_a_person_has_it_looked_at(connect: Connect) -> None:
+def test_a_parked_resource_goes_on_when_a_person_requests_a_poll(connect: Connect) -> None:
     with connect() as six:
         six.vendor.objects["goods"]["1"] = {"v": 1}
         six.vendor.instead["goods"] = [(403, {}, "not enabled")]

@@ -1,4 +1,4 @@
-"""Whatever order hooks, ticks and listings come in, whatever of them is lost: it ends as the vendor has it."""
+"""Whatever order hooks, polls and listings come in, whatever of them is lost: it ends as the vendor has it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LISTINGS = [(when, during) for when in range(4) for during in (False, True) if w
 
 
 class Company:
-    """The made-up vendor's objects, one for each story and each fate of its hooks, and what changed since when."""
+    """The made-up vendor's objects, one per story and way that its webhooks arrive, and when each changed."""
 
     def __init__(self, six: Harness, stories: Iterable[str]) -> None:
         self.six = six
@@ -60,8 +60,8 @@ class Company:
 
     def begin(self, number: int) -> None:
         """Every object as it is before its story; a third of the fates of its hooks, another one each time."""
-        told = product(self.stories, list(HOOKS)[number % 3 :: 3])
-        self.keys = {f"{place:02}": pair for place, pair in enumerate(told)}
+        pairs = product(self.stories, list(HOOKS)[number % 3 :: 3])
+        self.keys = {f"{place:02}": pair for place, pair in enumerate(pairs)}
         for key in self.keys:
             self._becomes(key, 1)
 
@@ -82,13 +82,13 @@ class Company:
 
     def _listed(self, cursor: str | None) -> Chunks:
         since = int(cursor or 0)
-        shown = {key: raw for key, raw in self.objects.items() if self.changed[key] > since}
-        return [{"snapshots": shown, "end": {"cursor": str(self.counter), "complete": cursor is None}}]
+        listed = {key: raw for key, raw in self.objects.items() if self.changed[key] > since}
+        return [{"snapshots": listed, "end": {"cursor": str(self.counter), "complete": cursor is None}}]
 
 
 @pytest.mark.parametrize("points", [True, False], ids=["point reads", "listings alone"])
 @pytest.mark.parametrize(("poll", "stories"), [(1, list(STATES)[:2]), (2, list(STATES)[2:])])
-def test_every_order_of_events_hooks_ticks_and_listings_ends_as_the_vendor_has_it(
+def test_every_order_of_events_webhooks_polls_and_listings_ends_equal_to_the_vendor(
     sqlite: Database, tmp_path: Path, *, points: bool, poll: int, stories: list[str]
 ) -> None:
     kinds = {"goods": {"points": points, "unpaged": not points, "every": 60}}
@@ -109,7 +109,7 @@ def test_every_order_of_events_hooks_ticks_and_listings_ends_as_the_vendor_has_i
 
 
 def _told(six: Harness, company: Company, *, poll: int, listing: int, during: bool) -> None:
-    """The three events, with their hooks, one tick and one listing between them."""
+    """The three events, with their hooks, one poll and one listing between them."""
     happened = 0
     for number in range(4):
         if number == listing:
@@ -131,7 +131,7 @@ def _told(six: Harness, company: Company, *, poll: int, listing: int, during: bo
 
 
 def _polled(six: Harness) -> None:
-    """One polling interval, and the second look at what was missing."""
+    """One polling interval, and the listing that confirms what was missing."""
     six.clock.advance(seconds=61)
     six.change(full_due_at=six.clock.now)
     six.work()
@@ -150,14 +150,14 @@ def _histories(database: Database) -> Iterable[list[Any]]:
 
 
 def _fallen(database: Database) -> list[Any]:
-    """Entries of a lower turn than the one before."""
+    """Entries of a lower revision than the one before."""
     return [
         other for history in _histories(database) for one, other in pairwise(history) if other.revision < one.revision
     ]
 
 
 def _repeated(database: Database) -> list[Any]:
-    """Entries that tell what the one before told."""
+    """Entries that tell what an earlier entry already reported."""
     pairs = [pair for history in _histories(database) for pair in pairwise(history)]
     return [other for one, other in pairs if exact.canonical(one.after) == exact.canonical(other.after)]
 
@@ -197,7 +197,7 @@ class Dilovod:
 
 
 class Directo:
-    """Items at Directo: no hooks, but ticks that tell what changed, and a list of deletions that may be silent."""
+    """Items at Directo: no hooks, but polls that tell what changed, and a list of deletions that may be silent."""
 
     system, resource = "directo", "items"
     knobs: dict[str, Any] = {"options": {"resources": ["items"], "max_deletions": 1.0}}  # noqa: RUF012 - constant
@@ -226,7 +226,7 @@ class Directo:
 
 @pytest.mark.parametrize("listing", [1, 2])
 @pytest.mark.parametrize("vendor", [Dilovod, Directo])
-def test_a_vendors_objects_end_as_he_has_them_in_every_order(
+def test_each_systems_objects_end_equal_to_the_vendor_in_every_order(
     sqlite: Database, tmp_path: Path, vendor: type[Dilovod | Directo], listing: int
 ) -> None:
     clock = vendor_harness.Clock()
@@ -264,7 +264,7 @@ def _listed_in_full(mirror: Mirror, system: str) -> None:
 
 
 def _hooks(mirror: Mirror, vendor: type[Dilovod | Directo], keys: list[str]) -> None:
-    """As if webhooks had come and been folded, at Directo as if somebody had named the keys."""
+    """As if webhooks had come and been folded, at Directo as if the keys had been enqueued."""
     with mirror.database.begin() as tx:
         inbox.enqueue(
             tx,
@@ -296,7 +296,7 @@ SINCE: dict[str, tuple[str, Callable[[Any, str], None]]] = {
     "wisedat": ("orders", _edited_order),
     "easyflor": ("debtor", _edited_debtor),
 }
-"""The systems that tell what changed since, a resource of each, and how somebody edits an object of it."""
+"""The systems that list what changed since, a resource of each, and how an object of it is edited."""
 
 
 @pytest.mark.parametrize("system", SINCE)
@@ -308,10 +308,10 @@ SINCE: dict[str, tuple[str, Callable[[Any, str], None]]] = {
         datetime(2026, 3, 29, 0, 30, tzinfo=UTC),  # spring leaves an hour out
     ],
 )
-def test_nothing_that_changes_around_a_clocks_change_is_lost(
+def test_nothing_that_changes_around_a_clock_change_is_lost(
     sqlite: Database, tmp_path: Path, system: str, first: datetime
 ) -> None:
-    """Ticks alone, no full reading, every few minutes for three hours, an edit before each."""
+    """Polls alone, no full sync, every few minutes for three hours, an edit before each."""
     clock = vendor_harness.Clock()
     clock.now, sqlite._clock = first, clock
     resource, edit = SINCE[system]
@@ -354,7 +354,7 @@ def test_a_stamp_in_the_future_hides_no_later_change(sqlite: Database, tmp_path:
 
 @pytest.mark.parametrize("system", SINCE)
 @pytest.mark.parametrize("off", [timedelta(hours=1), -timedelta(hours=1)], ids=["ahead", "behind"])
-def test_a_vendor_whose_clock_is_an_hour_off_loses_nothing(
+def test_with_a_vendor_whose_clock_is_an_hour_off_nothing_is_lost(
     sqlite: Database, tmp_path: Path, system: str, off: timedelta
 ) -> None:
     clock = vendor_harness.Clock()

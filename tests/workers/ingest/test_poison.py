@@ -1,4 +1,4 @@
-"""What always fails is parked and delays nobody else; a vendor who is away has nothing parked."""
+"""What always fails is parked and delays nothing else; a vendor that is away has nothing parked."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _parked(six: Harness) -> bool:
 
 
 def _others_go_on(six: Harness) -> None:
-    """While the poisoned key is tried, others are edited; of one a webhook comes, the other one a tick finds."""
+    """While the poisoned key is tried, others are edited; of one a webhook comes, the other one a poll finds."""
     version = 0
 
     def edited() -> bool:
@@ -132,8 +132,8 @@ def test_what_was_parked_comes_back_with_all_its_attempts(
         assert ({"v": 2}, {}) == (six.live()["1"], six.states())
 
 
-def test_an_object_that_no_worker_survives_is_parked_and_the_others_go_on(connect: Connect) -> None:
-    """The vendor kills whoever asks for it: really, by SIGKILL."""
+def test_an_object_that_kills_each_worker_is_parked_and_the_others_go_on(connect: Connect) -> None:
+    """The vendor kills each worker that requests it, by SIGKILL."""
     with connect(kinds={"goods": {}, "orders": {}}) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.work()
@@ -157,7 +157,7 @@ def test_an_object_that_no_worker_survives_is_parked_and_the_others_go_on(connec
         assert {} == six.states()
 
 
-# A vendor who is away.
+# A vendor that is away.
 
 
 def _refuses(six: Harness) -> None:
@@ -198,9 +198,7 @@ SHORT = {"429 for a moment": 0.02, "busy": 0.02}
 
 
 @pytest.mark.parametrize("how", AWAY)
-def test_a_vendor_who_is_away_for_hours_has_nothing_parked_and_everything_comes_when_he_is_back(
-    connect: Connect, how: str
-) -> None:
+def test_an_outage_of_hours_parks_nothing_and_everything_comes_afterwards(connect: Connect, how: str) -> None:
     leave, come_back = AWAY[how]
     kinds = ASKED | {"orders": {"every": 60, "full_every": 3600, "described": True}}
     with connect(kinds=kinds, on_a_line=True) as six:
@@ -214,7 +212,7 @@ def test_a_vendor_who_is_away_for_hours_has_nothing_parked_and_everything_comes_
             objects |= {key: {"v": 2} for key in objects}
         six.webhook("1", "2", "3")
         six.webhook("7", "8", resource="orders")
-        six.run_for(SHORT.get(how, 3))  # so that what the metadata said is a day old, too
+        six.run_for(SHORT.get(how, 3))  # so that the metadata is a day old, too
         come_back(six)
         waits = six.states() | six.states("orders")
         assert dict.fromkeys("12378", "due") == waits
@@ -224,8 +222,8 @@ def test_a_vendor_who_is_away_for_hours_has_nothing_parked_and_everything_comes_
         assert ({}, {}) == (six.states(), six.states("orders"))
 
 
-def test_in_a_quiet_account_an_object_that_always_fails_keeps_the_gate_shut_for_nobody(connect: Connect) -> None:
-    """Nothing else is asked, so nobody knows whose fault it is; but whoever comes is not kept waiting for minutes."""
+def test_in_a_quiet_account_an_object_that_always_fails_does_not_keep_the_gate_closed(connect: Connect) -> None:
+    """Nothing else is requested, so the key is not parked; but the next request does not wait for minutes."""
     with connect() as six:
         six.work()
         _broken(six)
@@ -254,7 +252,7 @@ def test_an_outage_during_which_webhooks_go_on_coming_parks_nothing(connect: Con
         assert {"1": {"v": 2}} == six.live()
 
 
-def test_a_vendor_who_is_busy_now_and_then_has_nothing_parked(connect: Connect) -> None:
+def test_a_vendor_that_is_busy_now_and_then_has_nothing_parked(connect: Connect) -> None:
     """429 says that this request was one too many, and nothing about its object."""
     with connect(kinds=ASKED) as six:
         six.work()

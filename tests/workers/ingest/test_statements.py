@@ -58,7 +58,7 @@ def counted(database: Database) -> Iterator[Traffic]:
 
 
 def test_one_webhooks_update(database: Database, tmp_path: Path) -> None:
-    """`look` moves one webhook into the inbox, fetches its object and writes what changed."""
+    """`sync` moves one webhook into the inbox, fetches its object and writes what changed."""
     knobs = {"seed": 2, "objects": 6, "options": {"resources": [GOODS]}}
     with mirrored(database, tmp_path, dilovod=knobs) as mirror:
         mirror.work()

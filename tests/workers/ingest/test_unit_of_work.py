@@ -68,7 +68,7 @@ def test_the_journal_is_the_last_that_a_unit_executes(database: Database, door: 
     assert "changes" in after_inbox or "update feed" in after_inbox  # PostgreSQL takes the entries by COPY
 
 
-def test_under_a_lease_that_ran_out_the_block_is_not_even_begun(door: gate.Gate, clock: Clock) -> None:
+def test_under_a_lease_that_ran_out_the_block_does_not_run(door: gate.Gate, clock: Clock) -> None:
     lease, begun = door.acquire(), []
     clock.pass_by(hours=1)
     with pytest.raises(gate.LeaseLost), UnitOfWork.under(lease, TARGET, Cause.POLL) as work:
@@ -109,7 +109,7 @@ def test_what_several_calls_changed_is_journaled_in_the_order_of_the_keys(databa
     assert ["b", "a", "b"] == [key for key, _, _ in journaled(database)]
 
 
-def test_a_renewed_lease_is_proved_again_by_the_next_unit(door: gate.Gate, clock: Clock) -> None:
+def test_a_renewed_lease_is_checked_again_by_the_next_unit(door: gate.Gate, clock: Clock) -> None:
     lease = door.acquire()
     for _ in range(3):
         clock.pass_by(seconds=40)
@@ -120,15 +120,15 @@ def test_a_renewed_lease_is_proved_again_by_the_next_unit(door: gate.Gate, clock
         pass
 
 
-def test_backing_off_shuts_the_gate_with_the_same_transaction(database: Database, door: gate.Gate) -> None:
+def test_backing_off_closes_the_gate_in_the_same_transaction(database: Database, door: gate.Gate) -> None:
     proof = BackOff("busy", timedelta(seconds=30), counts=True)
     with suppress(_BrokenError), under_lease(lease := door.acquire(), proof):
         raise _BrokenError
     with under_lease(lease, proof) as tx:
         until = tx.now + timedelta(seconds=30)
     assert until == proof.until
-    with pytest.raises(gate.GateClosed) as shut:
+    with pytest.raises(gate.GateClosed) as closed:
         door.acquire()
-    assert until == shut.value.until
+    assert until == closed.value.until
     with database.read() as tx:
         assert 1 == tx.execute(sa.select(tables.gates.c.failures)).scalar_one()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models.bookkeeping import parked, streams
+from models.bookkeeping import folder_scans, parked, streams
 from models.db import tables
 from tests.workers.ingest import reader
 from tests.workers.ingest.reader import KIND, pdf, sha256
@@ -56,7 +56,7 @@ def put(path: Path, content: bytes = ONE, *, age: float = 10) -> None:
 
 
 def again(six: DocumentHarness) -> None:
-    """As if the time of the next look had come."""
+    """As if the next scan were due."""
     six.clock.advance(seconds=11)
     six.work()
 
@@ -76,7 +76,7 @@ def test_the_folders_are_made(six: DocumentHarness, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "A.PDF", "Lieferschein Nr. 7 – Ä.Pdf", "-rf.pdf", ".hidden.pdf"])
-def test_a_whole_pdf_is_read_and_moves_to_done(six: DocumentHarness, folder: Path, name: str) -> None:
+def test_a_whole_pdf_is_interpreted_and_moves_to_done(six: DocumentHarness, folder: Path, name: str) -> None:
     put(folder / name)
     again(six)
     assert [(KIND, KEY, None)] == six.vendor.received
@@ -85,7 +85,7 @@ def test_a_whole_pdf_is_read_and_moves_to_done(six: DocumentHarness, folder: Pat
     assert ONE == (folder / "done" / name).read_bytes()
 
 
-def test_the_shift_that_finds_a_file_goes_on_with_it(six: DocumentHarness, folder: Path) -> None:
+def test_the_work_session_that_finds_a_file_goes_on_with_it(six: DocumentHarness, folder: Path) -> None:
     put(folder / "a.pdf")
     six.clock.advance(seconds=11)
     six.full_sync()
@@ -103,7 +103,7 @@ def test_each_kind_has_its_folder(six: DocumentHarness, folder: Path) -> None:
     [(ONE, 0), (CUT, 0), (CUT, 30), (b"", 30), (b"%PD", 30), (ONE, -1), (CUT, -1000)],
     ids=["just now", "under way", "slowly under way", "begun", "hardly begun", "clock askew", "from the future"],
 )
-def test_a_file_that_may_still_be_on_its_way_is_left(
+def test_a_file_that_may_still_be_being_written_is_left(
     six: DocumentHarness, folder: Path, content: bytes, age: float
 ) -> None:
     put(folder / "a.pdf", content, age=age)
@@ -111,13 +111,13 @@ def test_a_file_that_may_still_be_on_its_way_is_left(
     assert ({"a.pdf"}, []) == (tree(folder), six.vendor.received)
 
 
-def test_a_whole_file_from_the_future_is_read(six: DocumentHarness, folder: Path) -> None:
+def test_a_whole_file_from_the_future_is_interpreted(six: DocumentHarness, folder: Path) -> None:
     put(folder / "a.pdf", age=-1000)
     again(six)
     assert [KEY] == six.vendor.keys
 
 
-def test_a_file_that_arrived_slowly_is_read_once_it_is_whole(six: DocumentHarness, folder: Path) -> None:
+def test_a_file_that_arrived_slowly_is_interpreted_once_it_is_whole(six: DocumentHarness, folder: Path) -> None:
     put(folder / "a.pdf", ONE[:12], age=30)
     again(six)
     put(folder / "a.pdf")
@@ -212,7 +212,7 @@ def test_a_file_that_was_handed_in_another_way_moves_on_too(six: DocumentHarness
     assert ({"done/copy.pdf"}, [KEY]) == (tree(folder), six.vendor.keys)
 
 
-def test_nothing_that_lies_in_done_or_parked_is_covered(six: DocumentHarness, folder: Path) -> None:
+def test_no_file_in_done_or_parked_is_overwritten(six: DocumentHarness, folder: Path) -> None:
     for text in ("one", "two", "three"):
         put(folder / "a.pdf", pdf(text))
         again(six)
@@ -232,7 +232,7 @@ def test_a_name_as_long_as_the_file_system_takes_is_moved_and_explained(six: Doc
     assert (folder / "parked" / f"{moved.name}.why.txt").exists()
 
 
-def test_a_name_that_is_no_text_is_no_obstacle(six: DocumentHarness, folder: Path) -> None:
+def test_a_name_that_is_no_text_is_accepted(six: DocumentHarness, folder: Path) -> None:
     put(Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.pdf")))
     again(six)
     again(six)
@@ -248,7 +248,7 @@ def test_a_warning_may_name_what_is_no_text(six: DocumentHarness, folder: Path) 
 
 @pytest.mark.parametrize("how", ["renamed over", "written over"])
 def test_a_file_that_took_the_place_of_the_one_that_was_seen_is_put_back(folder: Path, how: str) -> None:
-    """A scanner may use one name for all: the next paper must not move on under the last one's fate."""
+    """A scanner may use one name for all: the next document must not be moved by the state of the last one."""
     (folder / "done").mkdir(parents=True)
     put(folder / "scan.pdf")
     seen = (folder / "scan.pdf").lstat()
@@ -277,7 +277,7 @@ def test_only_plain_files_with_the_right_ending_are_taken(six: DocumentHarness, 
     assert "(2 more)" in warning
 
 
-def test_a_file_that_cannot_be_moved_is_told_and_stops_no_other(six: DocumentHarness, folder: Path) -> None:
+def test_a_file_that_cannot_be_moved_is_reported_and_stops_no_other(six: DocumentHarness, folder: Path) -> None:
     (folder / "done").rmdir()
     (folder / "done").write_text("in the way")
     put(folder / "a.pdf")
@@ -292,7 +292,7 @@ def test_a_file_that_cannot_be_moved_is_told_and_stops_no_other(six: DocumentHar
     assert (None, [KEY]) == (six.column("warning", KIND), six.vendor.keys)
 
 
-def test_a_folder_that_cannot_be_looked_at_is_an_error_with_a_remedy_and_comes_back(
+def test_a_folder_that_cannot_be_scanned_is_an_error_with_a_remedy_and_recovers(
     six: DocumentHarness, folder: Path
 ) -> None:
     before = six.column("last_read_at", KIND)
@@ -307,7 +307,7 @@ def test_a_folder_that_cannot_be_looked_at_is_an_error_with_a_remedy_and_comes_b
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["well", "failing"])
-def test_a_look_leaves_the_reason_of_a_resource_that_was_parked_meanwhile(
+def test_a_scan_leaves_the_reason_of_a_resource_that_was_parked_since(
     six: DocumentHarness, folder: Path, *, fails: bool
 ) -> None:
     begun = six.stream(KIND)
@@ -322,7 +322,7 @@ def test_a_look_leaves_the_reason_of_a_resource_that_was_parked_meanwhile(
     assert "credentials do not match" in six.column("last_error", KIND)
 
 
-def test_a_look_that_was_asked_for_while_one_failed_is_still_due(six: DocumentHarness, folder: Path) -> None:
+def test_a_scan_requested_while_one_failed_is_still_due(six: DocumentHarness, folder: Path) -> None:
     begun = six.stream(KIND)
     six.clock.advance(seconds=1)
     with six.database.begin() as tx:
@@ -334,14 +334,14 @@ def test_a_look_that_was_asked_for_while_one_failed_is_still_due(six: DocumentHa
     assert "must be able to read and change" in six.column("last_error", KIND)
 
 
-def test_a_connection_without_a_folder_looks_at_nothing_and_is_complete(sqlite: Database, tmp_path: Path) -> None:
+def test_a_connection_without_a_folder_scans_nothing_and_is_complete(sqlite: Database, tmp_path: Path) -> None:
     with reader.connected(sqlite, tmp_path) as six:
         six.work()
         assert (six.clock.now, None) == (six.column("complete_as_of", KIND), six.column("last_error", KIND))
         assert not (tmp_path / "incoming").exists()
 
 
-def test_a_look_leaves_no_run_and_plans_the_next(six: DocumentHarness) -> None:
+def test_a_scan_leaves_no_run_and_plans_the_next(six: DocumentHarness) -> None:
     assert 0 == six.count("runs")
     due = six.stream(KIND).full_due_at
     assert six.clock.now < due
@@ -365,7 +365,7 @@ def test_it_is_complete_once_nothing_that_was_handed_in_before_waits(six: Docume
 
 
 def test_it_becomes_complete_also_where_something_always_waits(six: DocumentHarness) -> None:
-    """Each look finds a document waiting that was not there at the look before."""
+    """Each scan finds a document waiting that was not there at the scan before."""
     before = six.column("complete_as_of", KIND)
     for number in range(6):
         content = pdf(str(number))
@@ -392,21 +392,21 @@ def test_a_backfill_sends_nothing_again(six: DocumentHarness, folder: Path) -> N
     assert [KEY] == six.vendor.keys
 
 
-def test_a_look_that_was_asked_for_while_one_went_on_is_still_due(six: DocumentHarness, folder: Path) -> None:
+def test_a_scan_requested_during_a_scan_is_still_due(six: DocumentHarness, folder: Path) -> None:
     stale = six.stream(KIND)
     with six.database.begin() as tx:
         six.clock.advance(seconds=1)
         streams.poll_now(tx, connection="six", resource=KIND)
         now = six.clock.now
         later = timedelta(hours=1) + now
-        streams.finish_scan(tx, stale, began_at=now, next_at=later, now=now, warning=None)
+        folder_scans.finish(tx, stale, began_at=now, next_at=later, now=now, warning=None)
     assert now == six.stream(KIND).full_due_at
     put(folder / "a.pdf")
     six.work()
     assert [KEY] == six.vendor.keys
 
 
-def test_several_workers_who_look_at_once_have_every_file_read_once(database: Database, tmp_path: Path) -> None:
+def test_several_workers_that_scan_at_once_have_every_file_interpreted_once(database: Database, tmp_path: Path) -> None:
     with reader.connected(database, tmp_path, inbox="incoming", concurrency=3) as six:
         six.work()
         folder = tmp_path / "incoming" / KIND
@@ -427,7 +427,7 @@ def test_several_workers_who_look_at_once_have_every_file_read_once(database: Da
             assert [] == tx.execute(tables.inbox.select()).all()
 
 
-def test_the_folder_is_looked_at_while_the_vendor_is_busy(connect: Connect, folder: Path) -> None:
+def test_the_folder_is_scanned_while_the_vendor_is_busy(connect: Connect, folder: Path) -> None:
     with connect(concurrency=1) as six:
         six.work()
         six.vendor.may_answer.clear()

@@ -52,10 +52,10 @@ def test_flower_shows_tasks_and_workers_with_the_password_and_nothing_without(tm
                 what=lambda: f"{api('/api/tasks')} {installation.logs()}",
             )
             tasks = sorted((task["name"], task["args"]) for task in api("/api/tasks").values())
-            assert [("erpmirror.sync", "['directo']"), ("erpmirror.full_sync", "['directo']")] == tasks
+            assert [("erpmirror.full_sync", "['directo']"), ("erpmirror.sync", "['directo']")] == tasks
             assert 'data-column="args"' in client.get("/tasks").text
             names = sorted(name.partition("@")[0] for name in api("/api/workers"))
-            assert ["sync", "full_sync"] == names
+            assert ["full_sync", "sync"] == names
             for path in ("/", "/tasks", "/api/tasks", "/api/workers"):
                 assert 401 == httpx.get(client.base_url.join(path), trust_env=False).status_code
     database.close()

@@ -67,7 +67,7 @@ def _journal(six: Harness, count: int) -> None:
 
 def _one_page(six: Harness, resource: str = "goods") -> None:
     with six.context.work_session() as session:
-        listing.read(session, six.context.resources[resource], now=six.clock.now, full=True)
+        listing.advance(session, six.context.resources[resource], now=six.clock.now, full=True)
 
 
 def _largest_deletion(six: Harness, work: Callable[[], None]) -> int:

@@ -1,0 +1,56 @@
+"""The result of a scan of a watched folder, written to the stream of its documents. A scan has no run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from models.bookkeeping.streams import is_stream, success_values
+from models.db.tables import Instant, streams
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from models.bookkeeping.streams import Stream
+    from models.db.database import Tx
+
+
+def finish(
+    tx: Tx,
+    stream: Stream,
+    *,
+    began_at: datetime,
+    next_at: datetime,
+    now: datetime,
+    warning: str | None,
+) -> None:
+    """A scan has ended. The resource is complete as of its beginning, once everything that waits now is settled.
+
+    If an earlier scan's work is still settling, that goes on. Each scan would otherwise move the goal, and a folder
+    that always has something waiting would never be complete.
+    """
+    settling = streams.c.settling_at.is_not(None)
+    _end(
+        tx,
+        stream,
+        next_at=next_at,
+        settling_as_of=sa.case((settling, streams.c.settling_as_of), else_=sa.literal(began_at, Instant)),
+        settling_at=sa.case((settling, streams.c.settling_at), else_=sa.literal(now, Instant)),
+        warning=warning,
+        **success_values(now),
+    )
+
+
+def fail(tx: Tx, stream: Stream, *, next_at: datetime, now: datetime, error: str) -> None:
+    """The folder could not be read or changed."""
+    _end(tx, stream, next_at=next_at, last_error=error, last_error_at=now)
+
+
+def _end(tx: Tx, stream: Stream, *, next_at: datetime, **values: Any) -> None:
+    """Write the result. A scan that was asked for meanwhile stays due; a resource parked meanwhile keeps its reason."""
+    asked = streams.c.full_due_at != sa.literal(stream.full_due_at, Instant)
+    values |= {"full_due_at": sa.case((asked, streams.c.full_due_at), else_=sa.literal(next_at, Instant))}
+    here = is_stream(stream.connection, stream.resource)
+    still_open = streams.c.state == "open"  # a scan holds no lease, so another worker may have parked the resource
+    tx.execute(sa.update(streams).where(here, still_open).values(asked_for=False, **values))
