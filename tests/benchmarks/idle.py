@@ -67,7 +67,7 @@ def answers(rounds: int) -> list[Answer]:
     )
     return [
         Answer(
-            f"{CONNECTIONS:,} idle connections: CPU of beat",
+            f"{CONNECTIONS:,} idle connections: CPU of due work and beat",
             "one core",
             "lower",
             must=0.05,

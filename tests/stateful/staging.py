@@ -138,14 +138,14 @@ class Staged(Database):
 
     @contextmanager
     def begin(self, *, durable: bool = True) -> Iterator[Tx]:
-        stop("a write transaction")
+        stop("a writing transaction")
         with super().begin(durable=durable) as tx, _within():
             yield tx
         self.commits += 1
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
-        stop("a read transaction")
+        stop("a reading transaction")
         with super().read() as tx, _within():
             yield tx
 

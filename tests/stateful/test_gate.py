@@ -98,7 +98,7 @@ class Gates(Counted):
         held, began = self.held, self.clock.now
         worker = Worker(partial(at.acquire, subject))
         worker.step()
-        assert "a write transaction" == worker.at
+        assert "a writing transaction" == worker.at
         if dies and not held:
             worker.die(in_a_transaction=True)
             return

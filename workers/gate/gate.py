@@ -267,7 +267,8 @@ class Gate:
     def _delay_next_start(self, tx: Tx, lease: Lease, **values: object) -> None:
         """Count the rate limit from the actual send, and set the columns."""
         new = {f"new_{column}": value for column, value in values.items()}
-        earliest = lease.sent_at + self._interval if self._interval else None  # else at any time
+        # Without a rate limit it only says when the account was last used.
+        earliest = lease.sent_at + self._interval if self._interval else tx.now
         tx.execute(statements.delay_next_start(tuple(values)), {OF_ACCOUNT: self.account, "earliest": earliest, **new})
 
     def _update_row(self, tx: Tx, **values: object) -> None:

@@ -83,6 +83,7 @@ class _Claim:
 
 
 def _fetch_under_lease(session: WorkSession, resource: Resource, item: Item) -> None:
+    """Fetch a key under a lease of its own, after the vendor's metadata if that has to be fetched first."""
     context = session.context
     if item.lone_failures >= failures.MAX_ATTEMPTS:
         reason = f"{item.lone_failures} attempts broke off without an answer; the workers' log may say why"
@@ -97,9 +98,9 @@ def _fetch_under_lease(session: WorkSession, resource: Resource, item: Item) -> 
         ):
             session.requests += 1
             _fetch_and_write(session, lease, resource, claim.stream, item=item)
-    except vendor_schema.MetadataNeededError as undescribed:
-        failed = partial(_metadata_failed, context, item)
-        if vendor_schema.fetch_metadata(session, resource, undescribed.stream, failed):
+    except vendor_schema.MetadataNeededError as needed:
+        on_failure = partial(_metadata_failed, context, item)
+        if vendor_schema.fetch_metadata(session, resource, needed.stream, on_failure):
             _fetch_under_lease(session, resource, item)
 
 
@@ -128,6 +129,7 @@ def _full_sync_instead(tx: Tx, context: ConnectionContext, item: Item) -> None:
 
 
 def _fetch_and_write(session: WorkSession, lease: Lease, resource: Resource, stream: Stream, *, item: Item) -> None:
+    """Request the object and commit the answer, or the failure, under the lease."""
     context = session.context
     try:
         with failures.classify(context):

@@ -69,11 +69,12 @@ def advance(session: WorkSession, resource: Resource, *, now: datetime, full: bo
 
 
 def _advance(session: WorkSession, resource: Resource, *, full: bool) -> None:
+    """List; if the vendor's metadata has to be fetched first, do that and try once more."""
     try:
         _list_under_lease(session, resource, full=full)
-    except vendor_schema.MetadataNeededError as undescribed:
+    except vendor_schema.MetadataNeededError as needed:
         if vendor_schema.fetch_metadata(
-            session, resource, undescribed.stream, partial(failures.fail_stream, session.context, full=full)
+            session, resource, needed.stream, partial(failures.fail_stream, session.context, full=full)
         ):
             _list_under_lease(session, resource, full=full)
 
@@ -91,12 +92,12 @@ def store_replies(page: Page, lease: Lease) -> None:
     context = page.context
     try:
         with failures.classify(context), prefetch.relaxed_gc():
-            made = replies(page, asked_at=lease.sent_at)
-            with prefetch.prefetching(made) if page.full else prefetch.sequential(made) as pieces:
-                for piece in pieces:
-                    page.write(lease, piece, pieces.start_next)
-                    if piece.continues and not page.next_page():
-                        pieces.close()
+            prepared = replies(page, asked_at=lease.sent_at)
+            with prefetch.prefetching(prepared) if page.full else prefetch.sequential(prepared) as chunks:
+                for chunk in chunks:
+                    page.write(lease, chunk, chunks.start_next)
+                    if chunk.continues and not page.next_page():
+                        chunks.close()
                         context.gate.cancel(lease)
                         return
     except VendorError as failure:
@@ -105,14 +106,14 @@ def store_replies(page: Page, lease: Lease) -> None:
 
 def replies(page: Page, *, asked_at: datetime) -> Generator[PreparedChunk, None, None]:
     """The vendor's replies, chunk by chunk, ready to be written. SetAside if a reply has no end."""
-    position, goes_on = page.stream.position(asked_at, full=page.full), True
-    may_go_on = LeaseBudget(page)
-    while goes_on:
+    position, continues = page.stream.position(asked_at, full=page.full), True
+    may_continue = LeaseBudget(page)
+    while continues:
         end = None
         for chunk in page.session.client.list(page.resource, position):
             end = chunk.end
-            goes_on = end is not None and end.more and may_go_on()
-            yield page.prepare(chunk, continues=goes_on)
+            continues = end is not None and end.more and may_continue()
+            yield page.prepare(chunk, continues=continues)
         if end is None:
             raise SetAside("the connector's listing had no end")
         position = end.cursor

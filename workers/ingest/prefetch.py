@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-Piece = TypeVar("Piece")
+Chunk = TypeVar("Chunk")
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds. With Python's default of 5 ms the writer would wait that long after each short statement."""
@@ -19,17 +19,17 @@ _SWITCH_INTERVAL = 0.0005
 _GC_THRESHOLD = 50_000
 
 
-class ChunkSource(Generic[Piece]):
+class ChunkSource(Generic[Chunk]):
     """Chunks in their order, each made when `next` is called."""
 
-    def __init__(self, chunks: Generator[Piece, None, None]) -> None:
+    def __init__(self, chunks: Generator[Chunk, None, None]) -> None:
         self._chunks = chunks
 
-    def __iter__(self) -> Iterator[Piece]:
-        while (piece := self.next()) is not None:
-            yield piece
+    def __iter__(self) -> Iterator[Chunk]:
+        while (chunk := self.next()) is not None:
+            yield chunk
 
-    def next(self) -> Piece | None:
+    def next(self) -> Chunk | None:
         """The next chunk, or None after the last."""
         return next(self._chunks, None)
 
@@ -41,18 +41,18 @@ class ChunkSource(Generic[Piece]):
         self._chunks.close()
 
 
-class Prefetcher(ChunkSource[Piece]):
+class Prefetcher(ChunkSource[Chunk]):
     """Makes the next chunk in a thread, from `start_next` on.
 
     Two Python threads slow each other down, so the writer calls `start_next` when it waits for the database.
     """
 
-    def __init__(self, chunks: Generator[Piece, None, None], thread: ThreadPoolExecutor) -> None:
+    def __init__(self, chunks: Generator[Chunk, None, None], thread: ThreadPoolExecutor) -> None:
         super().__init__(chunks)
         self._thread = thread
-        self._next: Future[Piece | None] | None = None
+        self._next: Future[Chunk | None] | None = None
 
-    def next(self) -> Piece | None:
+    def next(self) -> Chunk | None:
         """The next chunk, or the exception that making it raised."""
         self.start_next()
         following, self._next = self._next, None
@@ -70,24 +70,24 @@ class Prefetcher(ChunkSource[Piece]):
 
 
 @contextmanager
-def prefetching(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Piece]]:
+def prefetching(chunks: Generator[Chunk, None, None]) -> Iterator[ChunkSource[Chunk]]:
     """Prefetch chunks: for full syncs, which bring many."""
     with _short_switch_interval(), ThreadPoolExecutor(1, "prefetch") as thread:
-        pieces = Prefetcher(chunks, thread)
+        source = Prefetcher(chunks, thread)
         try:
-            yield pieces
+            yield source
         finally:
-            pieces.close()
+            source.close()
 
 
 @contextmanager
-def sequential(chunks: Generator[Piece, None, None]) -> Iterator[ChunkSource[Piece]]:
+def sequential(chunks: Generator[Chunk, None, None]) -> Iterator[ChunkSource[Chunk]]:
     """No thread: for polls, which seldom bring more than one chunk."""
-    pieces = ChunkSource(chunks)
+    source = ChunkSource(chunks)
     try:
-        yield pieces
+        yield source
     finally:
-        pieces.close()
+        source.close()
 
 
 @contextmanager

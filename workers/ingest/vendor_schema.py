@@ -33,11 +33,11 @@ _EMPTY: tuple[object, ...] = (None, "", [], {})
 """Values that need no column."""
 
 
-class ResourceNotOpenError(Exception):  # noqa: N818 - an answer, not an error
+class ResourceNotOpenError(Exception):
     """The resource is parked, retired or unknown: nothing is requested for it."""
 
 
-class MetadataNeededError(Exception):  # noqa: N818 - likewise
+class MetadataNeededError(Exception):
     """The vendor's metadata has to be fetched before this stream can be read."""
 
     def __init__(self, stream: Stream) -> None:
