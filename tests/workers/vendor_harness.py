@@ -436,13 +436,7 @@ def connected(
     on_a_line: bool = False,
     **options: Any,
 ) -> Iterator[Harness]:
-<<<<<<< HEAD
-    """The sixth system's folder on the path, its vendor served, a connection `six` configured.
-||||||| merged common ancestors
-    """The sixth system's folder on the path, its vendor served, a connection `six` configured; `also`: more connections.
-=======
     """The sixth system's folder on the path, its vendor served, a connection `six`; `also`: more connections.
->>>>>>> w7
 
     `kinds`: resource -> fields of its `Resource` (`every` and `full_every` in seconds). `on_a_line`: the vendor is
     reached over a line that the test can cut.

@@ -43,13 +43,7 @@ LISTINGS = [(when, during) for when in range(4) for during in (False, True) if w
 
 
 class Company:
-<<<<<<< HEAD
-    """The objects of each story and each way its webhooks arrive, and what changed since when."""
-||||||| merged common ancestors
-    """The made-up vendor's objects, one for each story and each way that its webhooks arrive, and what changed since when."""
-=======
     """The made-up vendor's objects, one per story and way that its webhooks arrive, and when each changed."""
->>>>>>> w7
 
     def __init__(self, six: Harness, stories: Iterable[str]) -> None:
         self.six = six
