@@ -16,8 +16,6 @@ from models.db import tables
 from models.db.tables import documents
 from models.exact import storable_text
 from models.failpoints import Point
-from models.mirror import schema_evolution
-from models.mirror.statements import RowStatements
 from models.values import Cause, Document, Lane, ObjectRef
 
 if TYPE_CHECKING:
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 
     from models.bookkeeping.inbox import Item
     from models.db.database import Tx
-    from models.mirror.target import Target
-    from models.values import JsonObject
 
 MAX_ORDER_LENGTH = 200
 """Characters of an order's name at the vendor."""
@@ -167,13 +163,6 @@ def waiting(tx: Tx, *, connection: str, kind: str) -> set[str]:
     c = tables.inbox.c
     mine = (c.connection == connection, c.resource == kind, c.state == "due")
     return set(tx.execute(sa.select(c.key).where(*mine)).scalars())
-
-
-def result(tx: Tx, target: Target, sha256: str) -> JsonObject | None:
-    """What the vendor read in a document, as the mirror's row has it; None while there is no row."""
-    schema = schema_evolution.current(tx, target.table)
-    stored = {} if schema is None else RowStatements(tx, schema, target.connection).stored([sha256])
-    return stored[sha256].raw if sha256 in stored else None
 
 
 def state(tx: Tx, item: Item) -> State | None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from models.db.clock import Clock
-    from models.mirror.schemas import Schema
 
 _READ_ONLY = "erpmirror_read_only"
 _DURABLE = "erpmirror_durable"
@@ -41,8 +40,6 @@ class Tx(sa.Connection):
         super().__init__(database.engine)
         self.database = database
         self._now: datetime | None = None
-        self.schemas: dict[str, Schema] = {}
-        """By table, of the resources whose rows this transaction has locked: they cannot change until it ends."""
 
     @property
     def is_sqlite(self) -> bool:

@@ -106,3 +106,10 @@ _pg_class = sa.table("pg_class", sa.column("oid"), sa.column("reltuples"))
 _UNKNOWN = sa.select(_pg_class.c.reltuples <= 0).where(
     _pg_class.c.oid == sa.cast(sa.bindparam("name"), postgresql.REGCLASS)
 )
+
+
+def raw_of(tx: Tx, target: Target, key: str) -> JsonObject | None:
+    """The object as its vendor sent it, redacted; None while it has no row."""
+    schema = schema_evolution.current(tx, target.table)
+    stored = {} if schema is None else RowStatements(tx, schema, target.connection).stored([key])
+    return stored[key].raw if key in stored else None

@@ -80,10 +80,25 @@ def cached(database: Database, owner: str) -> schemas.Schema | None:
     return schema
 
 
+_pinned: WeakKeyDictionary[Tx, dict[str, schemas.Schema]] = WeakKeyDictionary()
+"""Schemas of the tables whose rows a transaction has locked: they cannot change until it ends."""
+
+
+def pinned_schema(tx: Tx, owner: str) -> schemas.Schema | None:
+    """The schema if this transaction has locked the table's rows."""
+    return _pinned.get(tx, {}).get(owner)
+
+
+def pin_schema(tx: Tx, owner: str, schema: schemas.Schema) -> None:
+    """Remember the schema until the transaction ends; the caller holds the lock on the table's rows."""
+    _pinned.setdefault(tx, {})[owner] = schema
+
+
 def current(tx: Tx, owner: str) -> schemas.Schema | None:
     """The schema as this transaction sees it: one query if the cached one is current, none under `lock_rows`."""
-    if owner in tx.schemas:
-        return tx.schemas[owner]
+    pinned = pinned_schema(tx, owner)
+    if pinned is not None:
+        return pinned
     schema = _cache.get(tx.database, {}).get(owner)
     if schema is not None and schema.mark == schemas.mark(tx, owner):
         return schema
@@ -152,13 +167,14 @@ def lock_rows(tx: Tx, target: Target) -> schemas.Schema | None:
     One lock for all rows is taken before any of them, so that two writers cannot lock each other out and no row can
     appear after the check that it is missing. SQLite needs none: it has one writer at a time.
     """
-    if target.table in tx.schemas:
-        return tx.schemas[target.table]
+    pinned = pinned_schema(tx, target.table)
+    if pinned is not None:
+        return pinned
     if not tx.is_sqlite:
         advisory_lock(tx, f"rows of {target.connection} {target.resource}")
     schema = current(tx, target.table)
     if schema is not None:
-        tx.schemas[target.table] = schema
+        pin_schema(tx, target.table, schema)
     return schema
 
 

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from models.bookkeeping import documents
 from models.bookkeeping.documents import State
+from models.mirror import queries
 from models.mirror.target import Target
 from models.settings.connections import TakesDocuments
 from receiver.http import multipart
@@ -118,7 +119,7 @@ class Documents:
             found = documents.get(tx, connection=options.name, kind=kind, sha256=sha256)
             if found is None:
                 return None
-            result = documents.result(tx, target, sha256)
+            result = queries.raw_of(tx, target, sha256)
         return DocumentStatus(
             document=sha256,
             connection=options.name,

@@ -200,10 +200,10 @@ _NEXT = "`erpmirror parked retry` tries again what is parked; the rest stays due
 
 def _summary(context: ConnectionContext, kind: str, sha256: str) -> str:
     """What the vendor read, in a few words."""
-    from models.bookkeeping import documents
+    from models.mirror import queries
 
     with context.database.read() as tx:
-        raw = documents.result(tx, context.target(context.resources[kind]), sha256) or {}
+        raw = queries.raw_of(tx, context.target(context.resources[kind]), sha256) or {}
     articles = raw.get("articles")
     count = f"{len(articles)} articles" if isinstance(articles, list) else "no list of articles"
     return f"{_supplier(raw) or 'no supplier'}, {count}"

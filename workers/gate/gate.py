@@ -132,7 +132,8 @@ class Gate:
         if row.closed_until is not None and row.closed_until > now:
             raise GateClosed(row.closed_until, row.closed_reason or "the gate is closed")
         self._check_leases(tx, subject, now)
-        start = max(now, row.next_start_at or now)
+        # Without a rate limit `next_start_at` only tells retention when the gate was last used.
+        start = max(now, row.next_start_at or now) if self._interval else now
         if start - now > timing.MOMENT:
             raise GateClosed(start, "the vendor's rate limit")
         return start
@@ -267,8 +268,7 @@ class Gate:
     def _delay_next_start(self, tx: Tx, lease: Lease, **values: object) -> None:
         """Count the rate limit from the actual send, and set the columns."""
         new = {f"new_{column}": value for column, value in values.items()}
-        # Without a rate limit it only says when the account was last used.
-        earliest = lease.sent_at + self._interval if self._interval else tx.now
+        earliest = lease.sent_at + self._interval
         tx.execute(statements.delay_next_start(tuple(values)), {OF_ACCOUNT: self.account, "earliest": earliest, **new})
 
     def _update_row(self, tx: Tx, **values: object) -> None:

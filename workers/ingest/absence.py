@@ -11,8 +11,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from models.bookkeeping import deletion_guard, inbox, parked
-from models.mirror import queries
+from models.bookkeeping import inbox, parked
+from models.mirror import deletion_guard, queries
 from models.values import Lane, ObjectRef
 
 if TYPE_CHECKING:

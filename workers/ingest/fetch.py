@@ -12,9 +12,9 @@ import sqlalchemy as sa
 import structlog
 
 from models import failpoints
-from models.bookkeeping import deletion_guard, inbox, parked, streams
+from models.bookkeeping import inbox, parked, streams
 from models.failpoints import Point
-from models.mirror import prepare, queries
+from models.mirror import deletion_guard, prepare, queries
 from models.mirror.rows import Prepared
 from models.mirror.target import Target
 from models.values import Cause, Snapshot, Withheld, backoff

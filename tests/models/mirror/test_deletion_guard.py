@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models.bookkeeping import deletion_guard, streams
+from models.bookkeeping import streams
+from models.mirror import deletion_guard
 from models.mirror.target import Target
 from tests.models import mirroring
 
