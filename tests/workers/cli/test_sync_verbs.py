@@ -101,7 +101,7 @@ def test_an_unreachable_vendor_is_exit_status_1_and_the_work_stays_due() -> None
         (["sandbox", "dilovot"], 'did you mean "dilovod"?'),
         (["sandbox", "directo", "--webhook-url", "http://x"], "sends no webhooks"),
         (["flower", "--address", "10.0.0.1"], "set ERPMIRROR_FLOWER_AUTH"),
-        (["flower", "--basic-auth", "me"], "reads user:password"),
+        (["flower", "--basic-auth", "me"], "as user:password"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
