@@ -37,7 +37,7 @@ class Running:
         return self._file.read_text(encoding="utf-8")
 
     def pids(self, name: str) -> list[int]:
-        return [int(pid) for pid in re.findall(rf"{name} runs as process (\d+)", self.output())]
+        return [int(pid) for pid in re.findall(rf"(?<!\w){name} runs as process (\d+)", self.output())]
 
     def until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + TIMEOUT
