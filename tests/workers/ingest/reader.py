@@ -184,7 +184,9 @@ class DocumentHarness(vendor_harness.BaseHarness[Vendor]):
 
     def count(self, name: str) -> int:
         with self.database.read() as tx:
-            return tx.execute(sa.select(sa.func.count()).select_from(tables.metadata.tables[name])).scalar_one()
+            return tx.execute(
+                sa.select(sa.func.count()).select_from(tables.metadata.tables[f"erpmirror_{name}"])
+            ).scalar_one()
 
 
 @contextmanager

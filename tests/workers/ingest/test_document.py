@@ -239,11 +239,11 @@ def test_a_database_that_breaks_between_answer_and_commit_parks_the_document(six
         with six.database.begin() as tx:
             tx.execute(sa.text(f"ALTER TABLE {old} RENAME TO {new}"))
 
-    six.vendor.meanwhile = partial(rename, "changes", "elsewhere")
+    six.vendor.meanwhile = partial(rename, "erpmirror_changes", "elsewhere")
     six.hand_in(ONE)
     with pytest.raises(sa.exc.OperationalError):
         six.sync()
-    rename("elsewhere", "changes")
+    rename("elsewhere", "erpmirror_changes")
     assert {} == six.live(KIND)
     six.settle()
     assert ("parked", [KEY]) == (six.state(ONE), six.vendor.keys)

@@ -67,7 +67,9 @@ def test_the_journal_is_the_last_that_a_unit_executes(database: Database, door: 
     assert [("a", "created", lease.revision), ("b", "created", lease.revision)] == journaled(database)
     first, after_inbox = traffic.statements[0], traffic.statements[-1].lower()
     assert first.startswith("DELETE FROM erpmirror_leases")
-    assert "changes" in after_inbox or "update feed" in after_inbox  # PostgreSQL takes the entries by COPY
+    assert (
+        "erpmirror_changes" in after_inbox or "update erpmirror_feed" in after_inbox
+    )  # PostgreSQL takes the entries by COPY
 
 
 def test_under_a_lease_that_ran_out_the_block_does_not_run(door: gate.Gate, clock: Clock) -> None:
