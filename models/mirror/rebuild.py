@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models import exact
-from models.bookkeeping import journal
 from models.mirror import schema_evolution
 from models.mirror.prepare import prepare
 from models.mirror.statements import RowStatements, Update
 from models.mirror.target import Target
+from models.mirror.writer import MirrorWriter
 from models.values import Cause, Change, ChangeKind, Snapshot
 
 if TYPE_CHECKING:
@@ -59,30 +59,21 @@ def _stored_after(tx: Tx, target: Target, after: str) -> list[tuple[str, JsonObj
     return [(key, raw) for key, raw in tx.execute(rows.limit(_BATCH))]
 
 
-def _rewrite(
-    tx: Tx,
-    target: Target,
-    prepared: Prepared,
-    before: Mapping[str, JsonObject],
-) -> None:
+def _rewrite(tx: Tx, target: Target, prepared: Prepared, before: Mapping[str, JsonObject]) -> None:
     schema = schema_evolution.lock_rows(tx, target)
     if schema is None:
         return
-    writer = RowStatements(tx, schema, target.connection)
-    states, stored = writer.states(before), writer.stored(before)
+    rows = RowStatements(tx, schema, target.connection)
+    states, stored = rows.states(before), rows.stored(before)
     # A row that was written after it was read here already follows the current rules.
     unchanged = [key for key in prepared.rows if key in stored and exact.same(stored[key].raw, before[key])]
-    revision, now = tx.draw(), tx.now
     updates = [_update(prepared.rows[key], states[key], stored[key]) for key in unchanged]
-    writer.write([], updates, prepared, revision=revision, now=now)
     redacted = [
         key for key in unchanged if states[key].live and not exact.same(stored[key].raw, prepared.rows[key].raw)
     ]
-    if redacted:
-        changes = [Change(key, ChangeKind.UPDATED, {}, prepared.rows[key].raw) for key in redacted]
-        journal.append(
-            tx, target.connection, target.resource, changes, revision=revision, cause=Cause.BACKFILL, now=now
-        )
+    with MirrorWriter(tx, target, revision=tx.draw(), cause=Cause.BACKFILL) as writer:
+        rows.write([], updates, prepared, revision=writer.revision, now=tx.now)
+        writer.changes += [Change(key, ChangeKind.UPDATED, {}, prepared.rows[key].raw) for key in redacted]
 
 
 def _update(row: Row, state: RowState, stored: StoredObject) -> Update:

@@ -10,6 +10,7 @@ from models.mirror.rows import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Self
 
     from models.db.database import Tx
     from models.mirror.target import Target
@@ -19,14 +20,22 @@ _NOTHING = Prepared({})
 
 
 class MirrorWriter:
-    """Writes rows inside one transaction and collects the changes; `close` journals them with the last statements.
+    """Writes rows inside one transaction, as a context manager: what changed is journaled when its block ends.
 
-    Never backwards: rows are compared under one lock, and a row that a higher revision wrote stays as it is.
+    So the journal's entries are the last statements: nothing may follow but the commit. Never backwards: rows are
+    compared under one lock, and a row that a higher revision wrote stays as it is.
     """
 
     def __init__(self, tx: Tx, target: Target, *, revision: int, cause: Cause) -> None:
         self.tx, self.target, self.revision, self.cause = tx, target, revision, cause
         self.changes: list[Change] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        if failed is None:
+            self._journal()
 
     def apply(
         self,
@@ -66,8 +75,7 @@ class MirrorWriter:
         self.changes += changes
         return changes
 
-    def close(self) -> None:
-        """Journal the changes, in the order of the keys. Nothing may follow but the commit."""
+    def _journal(self) -> None:
         self.changes.sort(key=lambda change: change.key)
         journal.append(
             self.tx,

@@ -95,8 +95,7 @@ class UnitOfWork(MirrorWriter):
         the journal and the commit.
         """
         with under_lease(lease, lease_step) as tx:
-            work = cls(tx, target, revision=lease.revision, cause=cause)
-            yield work
-            work.close()
+            with cls(tx, target, revision=lease.revision, cause=cause) as work:
+                yield work
             if journaled is not None:
                 failpoints.hit(journaled)
