@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -71,12 +70,6 @@ def rows_of(resource: str) -> int:
 
 
 # Processes
-
-
-def free_port() -> int:
-    """A port that no server uses."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.workers.cli.runner import GOODS, TIMEOUT, free_port, ok, process, rows_of, until, write_settings
+from tests.processes import free_port
+from tests.workers.cli.runner import GOODS, TIMEOUT, ok, process, rows_of, until, write_settings
 from workers.connectors import discovery
 
 

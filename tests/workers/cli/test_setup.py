@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from models.db import migration
-from tests.workers.cli.runner import GOODS, database, free_port, ok, refused, run, write_settings
+from tests.processes import free_port
+from tests.workers.cli.runner import GOODS, database, ok, refused, run, write_settings
 from workers import configuration
 from workers.connectors import discovery
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models.bookkeeping import streams
-from tests.workers.cli.runner import GOODS, database, free_port, ok, refused, rows_of, write_settings
+from tests.processes import free_port
+from tests.workers.cli.runner import GOODS, database, ok, refused, rows_of, write_settings
 from workers.cli import status
 
 if TYPE_CHECKING:
