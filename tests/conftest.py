@@ -24,8 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores: many tests wait for processes, leases and vendors, and compute little meanwhile."""
-    return (os.cpu_count() or 1) + 1
+    """Twice the cores: many tests wait for processes, leases and vendors, and compute little meanwhile."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -87,7 +87,7 @@ def fresh_schema(url: sa.URL) -> tuple[sa.URL, sa.Engine, str]:
     params=[
         "sqlite",
         pytest.param("postgresql", marks=pytest.mark.postgresql),
-        pytest.param("icu", marks=pytest.mark.postgresql),
+        pytest.param("icu", marks=[pytest.mark.postgresql, pytest.mark.slow]),
     ]
 )
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.URL]:

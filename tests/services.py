@@ -29,7 +29,10 @@ def need(url: str) -> str:
 
 ON_POSTGRESQL = pytest.mark.parametrize(
     "empty_url",
-    [pytest.param(kind, marks=pytest.mark.postgresql) for kind in ("postgresql", "icu")],
+    [
+        pytest.param("postgresql", marks=pytest.mark.postgresql),
+        pytest.param("icu", marks=[pytest.mark.postgresql, pytest.mark.slow]),
+    ],
     indirect=True,
 )
 """For what only a server can do, where the fixture `database` would also bring SQLite."""

@@ -133,6 +133,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
         yield person
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
 def test_every_command_succeeds(newcomer: Newcomer) -> None:
@@ -145,6 +146,7 @@ def test_every_command_succeeds(newcomer: Newcomer) -> None:
     assert {"check", "up", "hand-in", "poll", "ask", "worker", "parked"} <= {verb(each) for each in newcomer.results}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
 def test_the_readmes_connections_are_mirrored(newcomer: Newcomer) -> None:
@@ -152,6 +154,7 @@ def test_the_readmes_connections_are_mirrored(newcomer: Newcomer) -> None:
     assert CONNECTIONS.keys() <= {row["connection"] for row in rows}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
 def test_every_name_in_backticks_is_the_products_own(newcomer: Newcomer) -> None:
@@ -177,6 +180,7 @@ def closing_engine(file: Path) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
 def test_a_client_works_without_a_mirror(newcomer: Newcomer) -> None:
@@ -194,6 +198,7 @@ def test_a_client_works_without_a_mirror(newcomer: Newcomer) -> None:
 # A sixth system
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_system_is_added_by_following_the_page_word_for_word(tmp_path: Path) -> None:
     clone = tmp_path / "clone"

@@ -22,6 +22,8 @@ from tests.processes import TcpProxy, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.chaos
+
 ASK = """
 import socket, sys
 try:

@@ -18,6 +18,8 @@ from tests.processes import TcpProxy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.chaos
+
 
 @contextmanager
 def connected(server: PostgreSQL) -> Iterator[psycopg.Connection[Any]]:

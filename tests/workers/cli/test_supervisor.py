@@ -122,6 +122,7 @@ def test_the_child_processes_of_a_killed_worker_are_killed(tmp_path: Path, beat:
         running.until(lambda: not group(first))
 
 
+@pytest.mark.slow
 def test_a_running_worker_that_takes_no_messages_is_started_again(tmp_path: Path, beat: list[str]) -> None:
     database = Database(f"sqlite:///{tmp_path / 'var' / 'erpmirror.db'}")
     c = tables.canaries.c

@@ -10,9 +10,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[3] / "README.md"
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_an_equal_mirror_that_answers_the_queries_of_the_readme(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "workers.cli", "demo", "--once", "--folder", str(tmp_path)]
     environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "120"}

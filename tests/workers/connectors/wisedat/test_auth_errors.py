@@ -169,10 +169,12 @@ def test_no_fragment_of_a_secret_remains_where_an_excerpt_is_cut(server: Server,
     password = server.options().login()[2]
     with server.opened(shared.runtime) as client:
         client.read("taxes")
-    for length in range(150, 200):
-        page = Response(f"{'x' * length}{password}", status)
-        with intercepted(lambda _, page=page: page) as (other, _), other.opened(shared.runtime) as client:  # type: ignore[misc]
-            assert "sandb" not in str(error_of(client))
+    pages: list[str] = []
+    with intercepted(lambda _: Response(pages[-1], status)) as (other, _):
+        for length in range(150, 200):
+            pages.append(f"{'x' * length}{password}")
+            with other.opened(shared.runtime) as client:
+                assert "sandb" not in str(error_of(client))
 
 
 def test_the_stored_session_contains_no_login(server: Server) -> None:
