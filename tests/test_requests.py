@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,13 +32,17 @@ START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 class Clock:
-    """The clock of the mirror and its vendor, set by the test."""
+    """The clock of the mirror and its vendor, which the test advances.
+
+    It also runs by itself: if it stood still, the gate, which sleeps in real time, would wait longer for each request.
+    """
 
     def __init__(self) -> None:
         self.now = START
+        self._begun = time.monotonic()
 
     def __call__(self) -> datetime:
-        return self.now
+        return self.now + timedelta(seconds=time.monotonic() - self._begun)
 
 
 class RequestCounter:
