@@ -37,7 +37,8 @@ app = typer.Typer(
     help=(
         "A live, typed SQL mirror of your company's ERP.\n\n"
         "New here? [bold]erpmirror demo[/] shows it with made-up companies. For your own: "
-        "[bold]erpmirror init[/], fill in erpmirror.toml, [bold]erpmirror check[/], [bold]erpmirror up[/]."
+        "[bold]erpmirror init[/], fill in erpmirror.toml, [bold]erpmirror migrate[/], "
+        "[bold]erpmirror check[/], [bold]erpmirror up[/]."
     ),
 )
 
