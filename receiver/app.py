@@ -77,7 +77,7 @@ def create_app(settings: Settings, *, waker: Waker) -> Starlette:
     webhooks = WebhookRoutes(settings, batcher=batcher, wake=notifier.wake, outcomes=metrics.webhooks)
     polls = Polls(settings, database=database, wake=notifier.wake)
     documents = Documents(settings, database=database, wake=notifier.wake)
-    health = Health(database=database, broker_alive=waker.broker_alive, spool=spool)
+    health = Health(database=database, check_broker=waker.check_broker, spool=spool)
 
     openapi = OpenApi(root_path=settings.receiver.root_path)
     other_routes = [ChangesRoute(database).route, health.readiness, metrics.route, openapi.route]

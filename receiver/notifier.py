@@ -29,7 +29,7 @@ class Waker(Protocol):
     def wake(self, connection: str) -> object:
         """Wake workers for a connection; False if a wake-up is outstanding already. May block, may raise."""
 
-    def broker_alive(self) -> None:
+    def check_broker(self) -> None:
         """Raise unless the broker answers."""
 
 

@@ -120,7 +120,7 @@ class ConnectionContext:
         """Bring the streams in line with the configured resources."""
         plans = [
             streams.Plan(
-                resource.name, resource.bound_in_all, polls=resource.every is not None, selection=resource.selection
+                resource.name, resource.total_bound, polls=resource.every is not None, selection=resource.selection
             )
             for resource in self.resources.values()
         ]
@@ -147,7 +147,7 @@ class WorkSession:
     - `has_more`: the task stopped before everything that is due was done
     - `deadline`: when it has to stop, by the monotonic clock
     - `steps`: how often it has read what is due
-    - `completed_resource`: a resource has become complete, as of the last step
+    - `has_complete_resource`: a resource has become complete, as of the last step
     """
 
     client: Client
@@ -158,7 +158,7 @@ class WorkSession:
         self.changes = 0
         self.has_more = False
         self.steps = 0
-        self.completed_resource = False
+        self.has_complete_resource = False
         self.deadline = 0.0
         self._lease: gate.Lease | None = None
 

@@ -65,11 +65,11 @@ class Probe:
 
 
 class Health:
-    """`/livez` and `/readyz`. `broker_alive` raises unless the broker answers."""
+    """`/livez` and `/readyz`. `check_broker` raises unless the broker answers."""
 
-    def __init__(self, *, database: Database, broker_alive: Callable[[], None], spool: Spool) -> None:
+    def __init__(self, *, database: Database, check_broker: Callable[[], None], spool: Spool) -> None:
         self._database = Probe(functools.partial(_database, database))
-        self._broker = Probe(functools.partial(_broker, broker_alive))
+        self._broker = Probe(functools.partial(_broker, check_broker))
         self._spool = Probe(spool.status_line)
         self._workers = Probe(functools.partial(_workers, database))
 

@@ -180,7 +180,7 @@ def _parked(database: Database) -> set[str]:
 def _logins_end(on: Stage) -> None:
     wisedat, easyflor = on.mirror.sandboxes["wisedat"], on.mirror.sandboxes["easyflor"]
     _faults(on, "sessions killed", *[wisedat.expire, easyflor.expire, easyflor.log_in_elsewhere] * 3)
-    between = partial(wisedat.meanwhile.append, lambda _: wisedat.rotate())
+    between = partial(wisedat.between_pages.append, lambda _: wisedat.rotate())
     _faults(on, "key rotated", *[wisedat.rotate, partial(wisedat.restart, starting=2), between] * 2)
 
 
@@ -228,7 +228,7 @@ def _listings_lack_rows(on: Stage, meddlers: dict[str, Meddler]) -> None:
 def _rows_move(on: Stage) -> None:
     wisedat = on.mirror.sandboxes["wisedat"]
     wisedat.largest_page, wisedat.latest_first = 5, True
-    _faults(on, "rows move between pages", *[partial(wisedat.meanwhile.append, wisedat.books.save_the_last)] * 8)
+    _faults(on, "rows move between pages", *[partial(wisedat.between_pages.append, wisedat.books.save_the_last)] * 8)
 
 
 HOUR = timedelta(hours=1)

@@ -14,7 +14,7 @@ class RecordingWaker:
     def wake(self, connection: str) -> None:
         self.woken.append(connection)
 
-    def broker_alive(self) -> None:
+    def check_broker(self) -> None:
         pass
 
 
@@ -27,7 +27,7 @@ class FailingWaker:
     def wake(self, connection: str) -> None:
         raise ConnectionError(f"{self._message} {connection}")
 
-    def broker_alive(self) -> None:
+    def check_broker(self) -> None:
         raise ConnectionError(self._message)
 
 
@@ -44,5 +44,5 @@ class HangingWaker(RecordingWaker):
         self.released.wait(60)
         super().wake(connection)
 
-    def broker_alive(self) -> None:
+    def check_broker(self) -> None:
         self.released.wait(60)

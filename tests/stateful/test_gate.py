@@ -269,7 +269,7 @@ class Gates(Counted):
         """All workers die; after the length of a lease the gate is free."""
         while self.alive:
             self.dies(0)
-        self.clock.now = max(self.clock.now + TIMEOUT + timing.GRACE + timing.MOMENT, self.closed_until)
+        self.clock.now = max(self.clock.now + TIMEOUT + timing.GRACE + timing.LONGEST_SLEEP, self.closed_until)
         if hasattr(self, "connections"):
             self.acquire(0, None, ahead=0.0, dies=False)
             assert 1 == len(self.alive)

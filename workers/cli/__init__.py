@@ -24,7 +24,7 @@ class _Group(TyperGroup):
             message = errors.explained(error)
             if message is None:
                 raise
-            common.complain(message)
+            common.print_error(message)
             raise typer.Exit(1) from None
 
 

@@ -78,7 +78,7 @@ def settings(config: Path | None) -> Settings:
     return configuration.load(config or _chosen.get())
 
 
-def file(config: Path | None) -> Path:
+def settings_file(config: Path | None) -> Path:
     """Find the settings file, which need not exist."""
     from workers import configuration
 
@@ -105,7 +105,7 @@ def options(loaded: Settings, name: str) -> Connection:
     """The settings of a connection; UserError if there is none of that name."""
     if name not in loaded.connections:
         raise errors.UserError(
-            f'there is no connection "{name}" in {loaded.file}{known(name, list(loaded.connections))}'
+            f'there is no connection "{name}" in {loaded.file}{suggestion(name, list(loaded.connections))}'
         )
     return loaded.connections[name]
 
@@ -140,11 +140,13 @@ def resources(context: ConnectionContext, resource: str | None) -> list[str]:
     if resource is None:
         return list(context.resources)
     if resource not in context.resources:
-        raise errors.UserError(f'{context.name} has no resource "{resource}"{known(resource, list(context.resources))}')
+        raise errors.UserError(
+            f'{context.name} has no resource "{resource}"{suggestion(resource, list(context.resources))}'
+        )
     return [resource]
 
 
-def known(word: str, names: list[str]) -> str:
+def suggestion(word: str, names: list[str]) -> str:
     """A hint for an unknown name: the closest known one, else all of them."""
     closest = difflib.get_close_matches(word, names, n=1)
     if closest:
@@ -169,7 +171,7 @@ def _console(*, stderr: bool) -> Console:
     return console
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """Print an error: a red block on a terminal, plain lines into a file."""
     console = err()
     if console.is_terminal:
@@ -184,7 +186,7 @@ def note(message: str) -> None:
 
 
 @contextmanager
-def counting(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on a terminal; yields a function that takes the number of objects done."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -50,7 +50,7 @@ def export(
     database = common.database(loaded)
     with database.read() as tx:
         target = Target(connection, _system(tx, connection, resource), resource)
-        with common.counting(f"{connection} {resource}") as report:
+        with common.progress_bar(f"{connection} {resource}") as report:
             (_export_csv if form is Format.CSV else _export_json)(tx, target, report)
 
 
@@ -65,10 +65,10 @@ def _system(tx: sa.Connection, connection: str, resource: str) -> str:
     if (connection, resource) in systems:
         return str(systems[connection, resource])
     if connection not in {row.connection for row in rows}:
-        known = common.known(connection, sorted({row.connection for row in rows}))
-        raise errors.UserError(f'the mirror holds nothing of a connection "{connection}"{known}')
-    known = common.known(resource, [row.resource for row in rows if row.connection == connection])
-    raise errors.UserError(f'the mirror holds nothing of a resource "{resource}" of {connection}{known}')
+        hint = common.suggestion(connection, sorted({row.connection for row in rows}))
+        raise errors.UserError(f'the mirror holds nothing of a connection "{connection}"{hint}')
+    hint = common.suggestion(resource, [row.resource for row in rows if row.connection == connection])
+    raise errors.UserError(f'the mirror holds nothing of a resource "{resource}" of {connection}{hint}')
 
 
 def _export_json(tx: Tx, target: Target, report: Callable[[int], None]) -> None:

@@ -72,7 +72,7 @@ def _check_kind(context: ConnectionContext, kind: str) -> None:
     if not kinds:
         raise errors.UserError(f"{context.name} is a connection to {context.options.system}, which takes no documents")
     if kind not in kinds:
-        raise errors.UserError(f'{context.name} takes no documents of a kind "{kind}"{common.known(kind, kinds)}')
+        raise errors.UserError(f'{context.name} takes no documents of a kind "{kind}"{common.suggestion(kind, kinds)}')
 
 
 def _checked_order(order: str | None) -> str | None:

@@ -30,7 +30,7 @@ def rebuild(connection: common.Name, resource: common.MaybeResource = None, *, c
             target = context.target(context.resources[name], streams.get(tx, connection, name))
             total = queries.count_live(tx, target)
         try:
-            with common.counting(name, total or None) as report:
+            with common.progress_bar(name, total or None) as report:
                 done = rebuild.rebuild(context.database, target, progress=report)
         except schema_evolution.TableLockedError:
             raise errors.UserError(f"{name}: a long query locks its table; try again later") from None

@@ -47,7 +47,7 @@ def init(config: common.Config = None) -> None:
     from workers.cli import settings_template
     from workers.connectors import discovery
 
-    file = common.file(config)
+    file = common.settings_file(config)
     content = settings_template.text(discovery.systems(), secrets.token_urlsafe(32))
     try:
         # Only its owner may read it: it holds the token, and later API keys.
@@ -119,7 +119,7 @@ def _sandbox_app(system: str, seed: int, webhook_url: str | None) -> Any:
 
     known = {name: each for name, each in discovery.systems().items() if each.has_sandbox}
     if system not in known:
-        raise errors.UserError(f'there is no sandbox of "{system}"{common.known(system, list(known))}')
+        raise errors.UserError(f'there is no sandbox of "{system}"{common.suggestion(system, list(known))}')
     knobs: dict[str, Any] = {"seed": seed}
     if webhook_url is not None:
         if known[system].webhooks is None:

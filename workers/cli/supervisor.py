@@ -98,7 +98,7 @@ class Child:
         self._process = process
         self._print("up", f"{self.name} runs as process {process.pid}")
         assert process.stdout is not None  # noqa: S101 - it is a pipe
-        threading.Thread(target=self._copy, args=(process.stdout,), daemon=True).start()
+        threading.Thread(target=self._forward_output, args=(process.stdout,), daemon=True).start()
 
     def _reap(self, process: subprocess.Popen[str]) -> None:
         self.kill()
@@ -106,12 +106,13 @@ class Child:
         if time.monotonic() - self._started_at > _STABLE_AFTER:
             self._restart_delay = _FIRST_DELAY
         self._print(
-            "up", f"{self.name} ended ({_exit(process.returncode)}); starting it again in {self._restart_delay:g} s"
+            "up",
+            f"{self.name} ended ({_exit_text(process.returncode)}); starting it again in {self._restart_delay:g} s",
         )
         self._start_at = time.monotonic() + self._restart_delay
         self._restart_delay = min(self._restart_delay * 2, _LONGEST_DELAY)
 
-    def _copy(self, output: IO[str]) -> None:
+    def _forward_output(self, output: IO[str]) -> None:
         with output, suppress(ValueError):  # ValueError: closed during the read
             for line in output:
                 self._print(self.name, line.rstrip("\n"))
@@ -182,5 +183,5 @@ def _stop(running: Sequence[Child], print_line: Print) -> None:
         child.kill()
 
 
-def _exit(status: int) -> str:
+def _exit_text(status: int) -> str:
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"

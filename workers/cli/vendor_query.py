@@ -44,11 +44,11 @@ def ask(context: ConnectionContext, words: Sequence[str]) -> Any:
     return _send(context, lambda client: client.ask(words))
 
 
-def _this_machine() -> datetime:
+def _local_now() -> datetime:
     return datetime.now(UTC)
 
 
-def check(context: ConnectionContext, *, now: Callable[[], datetime] = _this_machine) -> Handshake:
+def check(context: ConnectionContext, *, now: Callable[[], datetime] = _local_now) -> Handshake:
     """Prove address and login, and compare the clocks. `now`: aware. Raises `VendorError`, `GateClosed`."""
 
     def check_login(client: Client) -> Handshake:
@@ -88,7 +88,9 @@ def _send(context: ConnectionContext, request: Callable[[Client], Any]) -> Any:
 
 def _outlasts_wait(context: ConnectionContext, closed: gate.GateClosed) -> bool:
     """Whether the gate stays closed for longer than we wait. A lease held by another request is waited for."""
-    return closed.until - context.now() > max(_LONGEST_WAIT, context.options.timeout + timing.GRACE + timing.MOMENT)
+    return closed.until - context.now() > max(
+        _LONGEST_WAIT, context.options.timeout + timing.GRACE + timing.LONGEST_SLEEP
+    )
 
 
 def _reply(session: WorkSession, lease: gate.Lease, request: Callable[[Client], Any]) -> Any:

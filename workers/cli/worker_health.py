@@ -65,7 +65,7 @@ def reach(loaded: Settings, database: Database) -> str:
     from workers.queue import app, broker, wakeup
 
     broker.prepare(loaded)
-    wakeup.Waker(app.create_app(loaded, database), database).broker_alive()
+    wakeup.Waker(app.create_app(loaded, database), database).check_broker()
     return loaded.broker.url.partition("://")[0]
 
 

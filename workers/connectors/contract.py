@@ -138,7 +138,7 @@ class Resource:
         return min(_CONFIRMATION_DELAY, self.full_every)
 
     @property
-    def bound_in_all(self) -> timedelta:
+    def total_bound(self) -> timedelta:
         """`bound`, plus `confirms_after` for resources whose deletions need two replies as proof."""
         return self.bound + self.confirms_after if self.unpaged and not self.points else self.bound
 

@@ -49,21 +49,21 @@ _EXCERPT_LENGTH = 200
 class Reply:
     """A complete response, with any status that is neither 429, 5xx nor a redirect.
 
-    `date`: the vendor's time (`Date` header), aware; None if it sends none. `hidden`: removes secrets from a text that
+    `date`: the vendor's time (`Date` header), aware; None if it sends none. `redact`: removes secrets from a text that
     an error message quotes.
     """
 
     status: int
     body: bytes
     date: datetime | None
-    hidden: Callable[[str], str] = field(default=str, repr=False, compare=False)
+    redact: Callable[[str], str] = field(default=str, repr=False, compare=False)
 
     def json(self) -> Any:
         """The decoded body; numbers are int or Decimal. TryLater if it is not JSON (a proxy's page, a cut body)."""
         try:
             return exact.loads(self.body)
         except ValueError:
-            quoted = excerpt(self.body, hidden=self.hidden)
+            quoted = excerpt(self.body, redact=self.redact)
             raise TryLater(f"the answer is not JSON: {quoted}", closes_gate=False) from None
 
 
@@ -161,7 +161,7 @@ class Http:
     """An HTTP client for one vendor account, with one kept-alive connection.
 
     - `timeout`: for the whole request, headers and body
-    - `hidden`: removes secrets from a text. Error messages quote the response, and a vendor may echo what it was sent
+    - `redact`: removes secrets from a text. Error messages quote the response, and a vendor may echo what it was sent
     - `largest`: bytes of a body that `read` accepts
 
     429, 5xx and transport errors raise `TryLater`, a redirect `SetAside`; the caller handles every other status.
@@ -175,11 +175,11 @@ class Http:
         timeout: timedelta,
         headers: Mapping[str, str] | None = None,
         auth: httpx.Auth | None = None,
-        hidden: Callable[[str], str] = str,
+        redact: Callable[[str], str] = str,
     ) -> None:
         self._runtime = runtime
         self.largest = runtime.largest
-        self._hidden = hidden
+        self._redact = redact
         self._timeout = timeout.total_seconds()
         self._socket: socket.socket | None = None
         self._client = httpx.Client(
@@ -205,7 +205,7 @@ class Http:
         """
         with self._exchange(method, path, request) as (response, deadline):
             body = _bounded(deadline.body(response), self.largest)
-            return Reply(response.status_code, body, _date(response), hidden=self._hidden)
+            return Reply(response.status_code, body, _date(response), redact=self._redact)
 
     @contextmanager
     def stream(self, method: str, path: str, **request: Any) -> Iterator[Streamed]:
@@ -232,14 +232,14 @@ class Http:
             built = self._client.build_request(method, path, extensions={"trace": trace}, **request)
             response = self._client.send(built, stream=True)
             try:
-                _raise_for_status(response, deadline, self._hidden)
+                _raise_for_status(response, deadline, self._redact)
                 yield response, deadline
             finally:
                 response.close()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._classified(error, deadline) from None
         except VendorError as error:
-            error.args = (self._hidden(str(error)),)
+            error.args = (self._redact(str(error)),)
             raise
         finally:
             deadline.cancel()
@@ -299,14 +299,14 @@ def reachable(url: str) -> bool:
         return False
 
 
-def excerpt(body: bytes, *, hidden: Callable[[str], str] = str) -> str:
+def excerpt(body: bytes, *, redact: Callable[[str], str] = str) -> str:
     """The beginning of a body as one line for an error message. Secrets are removed before it is cut, not after."""
-    return " ".join(hidden(body[: 4 * _EXCERPT_LENGTH].decode(errors="replace")).split())[:_EXCERPT_LENGTH]
+    return " ".join(redact(body[: 4 * _EXCERPT_LENGTH].decode(errors="replace")).split())[:_EXCERPT_LENGTH]
 
 
-def _raise_for_status(response: httpx.Response, deadline: _Deadline, hidden: Callable[[str], str]) -> None:
+def _raise_for_status(response: httpx.Response, deadline: _Deadline, redact: Callable[[str], str]) -> None:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
-        quoted = excerpt(_excerpt_bytes(deadline.body(response)), hidden=hidden)
+        quoted = excerpt(_excerpt_bytes(deadline.body(response)), redact=redact)
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
         raise TryLater(f"HTTP {response.status_code} {quoted}".strip(), after=_retry_after(response), refused=busy)
     if response.is_redirect:

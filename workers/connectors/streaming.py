@@ -62,7 +62,7 @@ class SeenKeys:
     def __exit__(self, *_: object) -> None:
         self._database.close()
 
-    def first(self, key: str, state: bytes) -> bytes | None:
+    def remember(self, key: str, state: bytes) -> bytes | None:
         """Store the state of a new key and return None; for a known key return its stored state."""
         name = _key_bytes(key)
         if self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (name, state)).rowcount:
@@ -102,7 +102,7 @@ class Pieces:
             raise TooLargeError(f"a record of the answer is larger than {LARGEST_RECORD / 2**20:g} MiB")
         return bytes(piece)
 
-    def ended(self) -> None:
+    def record_ended(self) -> None:
         """Call it after each record: starts the count for the next one."""
         self._record_bytes = 0
 
@@ -116,7 +116,7 @@ def items(body: Body) -> Iterator[Any]:
     pieces = GuardedPieces(body)
     try:
         for item in ijson.items(pieces, "item", buf_size=PIECE):
-            pieces.ended()
+            pieces.record_ended()
             yield exact.normalised(item)
     except (ijson.JSONError, ValueError, ArithmeticError) as error:  # a name or a number that Python does not take
         raise BrokenReplyError(str(error).strip().partition("\n")[0]) from None

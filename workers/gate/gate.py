@@ -106,7 +106,7 @@ class Gate:
         """Take a lease: for a point read of `subject`, or for a listing (None), which holds the gate alone.
 
         `on_acquire` writes in the same transaction; if it raises, no lease is taken. Raises `GateClosed`. Sleeps at
-        most `MOMENT`, until the rate limit allows the request.
+        most `LONGEST_SLEEP`, until the rate limit allows the request.
         """
         # SQLite: a power cut ends the workers too, so this commit needs no fsync. A server's client may survive it.
         with self._database.begin(durable=not self._database.is_sqlite) as tx:
@@ -127,14 +127,14 @@ class Gate:
         return lease
 
     def _earliest_start(self, tx: Tx, row: sa.Row[Any], subject: str | None) -> datetime:
-        """When the request may start, at most `MOMENT` from now. Raises `GateClosed`."""
+        """When the request may start, at most `LONGEST_SLEEP` from now. Raises `GateClosed`."""
         now: datetime = row.now
         if row.closed_until is not None and row.closed_until > now:
             raise GateClosed(row.closed_until, row.closed_reason or "the gate is closed")
         self._check_leases(tx, subject, now)
         # Without a rate limit `next_start_at` only tells retention when the gate was last used.
         start = max(now, row.next_start_at or now) if self._interval else now
-        if start - now > timing.MOMENT:
+        if start - now > timing.LONGEST_SLEEP:
             raise GateClosed(start, "the vendor's rate limit")
         return start
 
@@ -201,7 +201,7 @@ class Gate:
         self._delete_lease(tx, lease)
         row = self._lock_row(tx)
         failures, closed_until = row.failures, row.closed_until
-        until: datetime = row.now + timing.closed_for(failures, after)
+        until: datetime = row.now + timing.retry_delay(failures, after)
         if closed_until is not None and closed_until > until:
             until = closed_until  # another request of this account closed the gate for longer
         self._delay_next_start(tx, lease, failures=failures + counts, closed_until=until, closed_reason=reason[:500])
@@ -218,7 +218,7 @@ class Gate:
 
     @cached_property
     def _sessions(self) -> SessionStore:
-        return SessionStore(self._database, self.account, self._secret, lease=self._lease_duration)
+        return SessionStore(self._database, self.account, self._secret, lock_duration=self._lease_duration)
 
     def _lock_row(self, tx: Tx) -> sa.Row[Any]:
         """The gate's row, locked, and as `now` the clock once it is locked."""

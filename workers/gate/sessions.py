@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 class SessionStore:
     """One account's session, encrypted under a key that is derived from the connection's own secret."""
 
-    def __init__(self, database: Database, account: str, secret: bytes, *, lease: timedelta) -> None:
+    def __init__(self, database: Database, account: str, secret: bytes, *, lock_duration: timedelta) -> None:
         self._database = database
         self._account = account
-        self._lease_duration = lease
+        self._lock_duration = lock_duration
         derived = HKDF(hashes.SHA256(), length=32, salt=None, info=b"erpmirror session").derive(secret)
         self._cipher = Fernet(urlsafe_b64encode(derived))
 
@@ -73,7 +73,7 @@ class SessionStore:
                 )
 
     def _lock_login(self) -> int:
-        end = time.monotonic() + timing.MOMENT.total_seconds()
+        end = time.monotonic() + timing.LONGEST_SLEEP.total_seconds()
         while (revision := self._try_lock_login()) is None:
             if time.monotonic() > end:
                 raise BusyError("another worker is logging in", after=timing.SHORTEST_BACKOFF, closes_gate=False)
@@ -88,7 +88,7 @@ class SessionStore:
             locked = tx.execute(
                 sa.update(gates)
                 .where(gates.c.account == self._account, free)
-                .values(login_revision=revision, login_until=now + self._lease_duration)
+                .values(login_revision=revision, login_until=now + self._lock_duration)
             )
         return revision if locked.rowcount else None
 

@@ -10,8 +10,8 @@ from models.values import backoff
 GRACE = timedelta(seconds=15)
 """A lease outlives its request's deadline by this, for the commit."""
 
-MOMENT = timedelta(seconds=2)
-"""The longest sleep at the gate; longer waits leave the work due later."""
+LONGEST_SLEEP = timedelta(seconds=2)
+"""The longest sleep at the gate. A task that would have to wait longer ends, and its work is due later."""
 
 SLACK = timedelta(seconds=1)
 """Added to the rate limit's minute, because requests that are sent evenly do not arrive evenly."""
@@ -36,8 +36,8 @@ class Timer(Protocol):
         """Return after so long, or later."""
 
 
-def closed_for(failures: int, after: timedelta | None = None) -> timedelta:
-    """The backoff after so many failures in a row: the vendor's `Retry-After`, else 1 s doubling to 5 min."""
+def retry_delay(failures: int, after: timedelta | None = None) -> timedelta:
+    """The delay after so many failures in a row: the vendor's `Retry-After`, else 1 s doubling to 5 min."""
     if after is not None:
         return max(after, SHORTEST_BACKOFF)
     return backoff(failures)

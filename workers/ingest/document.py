@@ -121,7 +121,7 @@ def _prepared(context: ConnectionContext, lease: Lease, target: Target, found: S
 
 
 def _write(lease: Lease, target: Target, *, item: Item, prepared: Prepared) -> list[Change]:
-    with UnitOfWork.under(lease, target, item.cause, journaled=Point.DOCUMENT_JOURNALED) as work:
+    with UnitOfWork.under(lease, target, item.cause, failpoint=Point.DOCUMENT_JOURNALED) as work:
         known = documents.mark_interpreted(work.tx, item, now=work.tx.now)
         if known:  # else the document, and its row with it, was erased since
             work.apply(prepared, point=True)

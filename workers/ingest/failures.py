@@ -123,7 +123,7 @@ def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failur
 def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
     """Our own code crashed, or the database went away: postpone the key behind the others."""
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
-        until = tx.now + timing.closed_for(item.attempts)
+        until = tx.now + timing.retry_delay(item.attempts)
         ours = not isinstance(error, sa.exc.SQLAlchemyError)
         reason = f"broke off: {type(error).__name__}"
         inbox.postpone(tx, item, until=until, reason=reason, counts=True, lone=ours)
@@ -135,7 +135,7 @@ def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *
     """
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
         now = tx.now
-        until = now + timing.closed_for(stream.failures)
+        until = now + timing.retry_delay(stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         if not full and not isinstance(error, sa.exc.SQLAlchemyError):
             due["full_due_at"] = now
@@ -174,7 +174,7 @@ def _retry_at(tx: Tx, failure: TryLater, lease_step: LeaseStep, *, failures: int
     """When to try this work again: not before the gate opens."""
     if isinstance(failure, ClosedError):
         return max(failure.until, tx.now + _MIN_CLOSED)
-    retry_at = tx.now + timing.closed_for(failures, failure.after)
+    retry_at = tx.now + timing.retry_delay(failures, failure.after)
     return (
         max(retry_at, lease_step.until)
         if isinstance(lease_step, BackOff) and lease_step.until is not None

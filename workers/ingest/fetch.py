@@ -183,7 +183,7 @@ def _write(
 ) -> list[Change]:
     token = found.listed if isinstance(found, Snapshot) else item.listed
     listed = {item.key: token} if token is not None else {}
-    with UnitOfWork.under(lease, target, item.cause, journaled=Point.KEY_JOURNALED) as work:
+    with UnitOfWork.under(lease, target, item.cause, failpoint=Point.KEY_JOURNALED) as work:
         if isinstance(found, Snapshot):
             work.apply(prepared, listed=listed, point=True)
         elif _may_delete(work, context, resource, item=item):

@@ -77,7 +77,7 @@ def _repeat(context: ConnectionContext, step: Callable[[WorkSession], bool], bud
                     break
         except gate.GateClosed as closed:
             log.info("gate closed", connection=context.name, until=closed.until.isoformat(), reason=str(closed))
-    if session.completed_resource:
+    if session.has_complete_resource:
         with context.database.begin() as tx:
             streams.mark_complete(tx, connection=context.name)
     return session
@@ -182,7 +182,7 @@ def _read_due(session: WorkSession, *, full: bool, fold_first: bool = False) -> 
             folded = webhooks.fold(tx, connection=context.name, limit=_FOLD_BATCH)
             due = _due(tx, context, full=full)
     session.steps += 1
-    session.completed_resource = due.settled
+    session.has_complete_resource = due.settled
     return replace(due, streams=[row for row in due.streams if row.resource in context.resources])
 
 

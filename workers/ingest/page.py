@@ -143,7 +143,7 @@ class Page:
         end = chunk.end
         lease_step = renew if end is None or continues else release
         with UnitOfWork.under(
-            lease, self.target, self.cause, lease_step=lease_step, journaled=Point.CHUNK_JOURNALED
+            lease, self.target, self.cause, lease_step=lease_step, failpoint=Point.CHUNK_JOURNALED
         ) as work:
             tx = work.tx
             listed = {each.key: each.listed for each in chunk.snapshots if each.listed is not None}

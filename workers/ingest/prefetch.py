@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-Chunk = TypeVar("Chunk")
+T = TypeVar("T")
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds. With Python's default of 5 ms the writer would wait that long after each short statement."""
@@ -19,17 +19,17 @@ _SWITCH_INTERVAL = 0.0005
 _GC_THRESHOLD = 50_000
 
 
-class ChunkSource(Generic[Chunk]):
+class ChunkSource(Generic[T]):
     """Chunks in their order, each made when `next` is called."""
 
-    def __init__(self, chunks: Generator[Chunk, None, None]) -> None:
+    def __init__(self, chunks: Generator[T, None, None]) -> None:
         self._chunks = chunks
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[T]:
         while (chunk := self.next()) is not None:
             yield chunk
 
-    def next(self) -> Chunk | None:
+    def next(self) -> T | None:
         """The next chunk, or None after the last."""
         return next(self._chunks, None)
 
@@ -41,18 +41,18 @@ class ChunkSource(Generic[Chunk]):
         self._chunks.close()
 
 
-class Prefetcher(ChunkSource[Chunk]):
+class Prefetcher(ChunkSource[T]):
     """Makes the next chunk in a thread, from `start_next` on.
 
     Two Python threads slow each other down, so the writer calls `start_next` when it waits for the database.
     """
 
-    def __init__(self, chunks: Generator[Chunk, None, None], thread: ThreadPoolExecutor) -> None:
+    def __init__(self, chunks: Generator[T, None, None], thread: ThreadPoolExecutor) -> None:
         super().__init__(chunks)
         self._thread = thread
-        self._next: Future[Chunk | None] | None = None
+        self._next: Future[T | None] | None = None
 
-    def next(self) -> Chunk | None:
+    def next(self) -> T | None:
         """The next chunk, or the exception that making it raised."""
         self.start_next()
         following, self._next = self._next, None
@@ -70,7 +70,7 @@ class Prefetcher(ChunkSource[Chunk]):
 
 
 @contextmanager
-def prefetching(chunks: Generator[Chunk, None, None]) -> Iterator[ChunkSource[Chunk]]:
+def prefetching(chunks: Generator[T, None, None]) -> Iterator[ChunkSource[T]]:
     """Prefetch chunks: for full syncs, which bring many."""
     with _short_switch_interval(), ThreadPoolExecutor(1, "prefetch") as thread:
         source = Prefetcher(chunks, thread)
@@ -81,7 +81,7 @@ def prefetching(chunks: Generator[Chunk, None, None]) -> Iterator[ChunkSource[Ch
 
 
 @contextmanager
-def sequential(chunks: Generator[Chunk, None, None]) -> Iterator[ChunkSource[Chunk]]:
+def sequential(chunks: Generator[T, None, None]) -> Iterator[ChunkSource[T]]:
     """No thread: for polls, which seldom bring more than one chunk."""
     source = ChunkSource(chunks)
     try:

@@ -87,15 +87,15 @@ class UnitOfWork(MirrorWriter):
         cause: Cause,
         *,
         lease_step: LeaseStep = release,
-        journaled: Point | None = None,
+        failpoint: Point | None = None,
     ) -> Iterator[UnitOfWork]:
         """Check the lease, let the block write, journal what changed, commit. Raises `LeaseLost` before the block.
 
-        The journal is appended after the block, so it is always the last statement. `journaled`: the failpoint between
-        the journal and the commit.
+        The journal is appended after the block, so it is always the last statement. `failpoint`: where a test can kill
+        the process between the journal and the commit.
         """
         with under_lease(lease, lease_step) as tx:
             with cls(tx, target, revision=lease.revision, cause=cause) as work:
                 yield work
-            if journaled is not None:
-                failpoints.hit(journaled)
+            if failpoint is not None:
+                failpoints.hit(failpoint)

@@ -44,6 +44,7 @@ _UNCHANGED_SECONDS = 2.0
 _INCOMPLETE_SECONDS = 60.0
 """Seconds after which an unchanged file without an end counts as cut off."""
 
+_HEADER = b"%PDF-"
 _EOF = b"%%EOF"
 _EOF_WINDOW = 1024
 """Bytes from the end in which PDF readers search for the end marker."""
@@ -86,13 +87,17 @@ def _record_failure(context: ConnectionContext, stream: Stream, error: str) -> N
 
 
 @dataclass(frozen=True, slots=True)
-class _FileFacts:
-    """What a file's content shows. `may_begin`: it is too short to tell whether it is a PDF."""
+class _Inspection:
+    """What a file's content shows.
+
+    `has_header`: it begins with `%PDF-`. `may_get_header`: so far it is shorter than that, and begins like it.
+    `has_eof`: the end marker is where PDF readers search for it.
+    """
 
     sha256: str
-    begins: bool
-    may_begin: bool
-    ends: bool
+    has_header: bool
+    may_get_header: bool
+    has_eof: bool
 
 
 @dataclass
@@ -129,25 +134,27 @@ class _Scan:
             )
 
     def _scan_file(self, path: Path) -> None:
-        seen = path.lstat()
-        if not modes.S_ISREG(seen.st_mode):
+        status = path.lstat()
+        if not modes.S_ISREG(status.st_mode):
             self.warnings.append(f"{path.name} is no plain file and is left alone; put the PDF itself here")
             return
-        age = time.time() - seen.st_mtime
+        age = time.time() - status.st_mtime
         if abs(age) < _UNCHANGED_SECONDS:
             return
-        if seen.st_size > self._largest:
+        if status.st_size > self._largest:
             why = f"It is larger than {self._largest} bytes; `largest` of the connection sets the limit."
-            self._park(path, seen, why)
+            self._park(path, status, why)
             return
-        facts = _facts(path, _identity(seen))
-        if not facts.begins and (not facts.may_begin or age > _INCOMPLETE_SECONDS):
-            self._park(path, seen, "It does not begin like a PDF (%PDF-).")
-        elif facts.ends:
-            self._settle(path, seen, facts.sha256)
+        found = _inspect(path, _identity(status))
+        if not found.has_header and (not found.may_get_header or age > _INCOMPLETE_SECONDS):
+            self._park(path, status, "It does not begin like a PDF (%PDF-).")
+        elif found.has_eof:
+            self._move_or_hand_in(path, status, found.sha256)
         elif age > _INCOMPLETE_SECONDS:
             self._park(
-                path, seen, f"It has no end (%%EOF) and has not changed for {_INCOMPLETE_SECONDS:.0f} s: it is cut off."
+                path,
+                status,
+                f"It has no end (%%EOF) and has not changed for {_INCOMPLETE_SECONDS:.0f} s: it is cut off.",
             )
         elif age < 0:
             self.warnings.append(f"{path.name} has no end yet and is dated in the future; check the clocks")
@@ -157,34 +164,34 @@ class _Scan:
         options = self.context.options
         return options.largest if isinstance(options, TakesDocuments) else 0
 
-    def _settle(self, path: Path, seen: os.stat_result, sha256: str) -> None:
+    def _move_or_hand_in(self, path: Path, status: os.stat_result, sha256: str) -> None:
         if sha256 in self.waiting:
             return
         document = self._document(sha256)
         if document is not None and document.state is State.INTERPRETED:
-            _move(path, self.folder / DONE, seen)
+            _move(path, self.folder / DONE, status)
         elif document is not None and document.state is State.PARKED:
-            self._move_to_parked(path, seen, document)
+            self._move_to_parked(path, status, document)
         elif document is None or document.inbox_state is None:
-            self._hand_in(path, seen)
+            self._hand_in(path, status)
 
-    def _move_to_parked(self, path: Path, seen: os.stat_result, document: DocumentRow) -> None:
+    def _move_to_parked(self, path: Path, status: os.stat_result, document: DocumentRow) -> None:
         if document.inbox_state is None:
-            self._park(path, seen, "It was parked, and then dropped. `erpmirror hand-in` hands it in again.")
+            self._park(path, status, "It was parked, and then dropped. `erpmirror hand-in` hands it in again.")
         elif document.inbox_state == "parked":
             retry = f"erpmirror parked retry {self.context.name} {self.kind} {document.sha256}"
-            self._park(path, seen, f"{document.reason}\n`{retry}` has it tried again.")
+            self._park(path, status, f"{document.reason}\n`{retry}` has it tried again.")
 
     def _document(self, sha256: str) -> DocumentRow | None:
         with self.context.database.read() as tx:
             return documents.get(tx, connection=self.context.name, kind=self.kind, sha256=sha256)
 
-    def _hand_in(self, path: Path, seen: os.stat_result) -> None:
-        content, now = _content(path)
-        if _identity(now) != _identity(seen):
+    def _hand_in(self, path: Path, status: os.stat_result) -> None:
+        content, status_when_read = _read(path)
+        if _identity(status_when_read) != _identity(status):
             return  # it changed since: the next scan reads it
         with self.context.database.begin() as tx:
-            handed = documents.hand_in(
+            receipt = documents.hand_in(
                 tx,
                 connection=self.context.name,
                 kind=self.kind,
@@ -194,31 +201,34 @@ class _Scan:
                 again=False,
             )
         failpoints.hit(Point.FILE_KEPT)
-        log.info("handed in", connection=self.context.name, resource=self.kind, key=handed.sha256, new=handed.new)
+        log.info("handed in", connection=self.context.name, resource=self.kind, key=receipt.sha256, new=receipt.new)
 
-    def _park(self, path: Path, seen: os.stat_result, reason: str) -> None:
-        moved = _move(path, self.folder / PARKED, seen)
+    def _park(self, path: Path, status: os.stat_result, reason: str) -> None:
+        moved = _move(path, self.folder / PARKED, status)
         if moved is not None:
             log.warning("file parked", connection=self.context.name, resource=self.kind, reason=reason)
             moved.with_name(moved.name + REASON_SUFFIX).write_text(f"{reason}\n", encoding="utf-8", errors="replace")
 
 
-def _identity(seen: os.stat_result) -> tuple[int, ...]:
+def _identity(status: os.stat_result) -> tuple[int, ...]:
     """What changes when a file's content does."""
-    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @functools.lru_cache(maxsize=10_000)
-def _facts(path: Path, _identity: tuple[int, ...]) -> _FileFacts:
+def _inspect(path: Path, _identity: tuple[int, ...]) -> _Inspection:
     """Cached: a file whose document waits for its answer is scanned every few seconds, and need not be read again."""
-    content, _ = _content(path)
-    begins = documents.is_pdf(content)
-    whole = hashlib.sha256(content).hexdigest()
-    return _FileFacts(whole, begins, begins or b"%PDF-".startswith(content), _EOF in content[-_EOF_WINDOW:])
+    content, _ = _read(path)
+    return _Inspection(
+        sha256=hashlib.sha256(content).hexdigest(),
+        has_header=documents.is_pdf(content),
+        may_get_header=_HEADER.startswith(content),
+        has_eof=_EOF in content[-_EOF_WINDOW:],
+    )
 
 
-def _content(path: Path) -> tuple[bytes, os.stat_result]:
-    """A plain file's content and its status when that was read. Follows no link and waits for no pipe."""
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
+    """A plain file's content, and its status when that was read. Does not follow a link or block on a pipe."""
     with open(path, "rb", opener=_open_plain) as file:
         content = file.read() or b""  # None from a pipe that took the file's place
         return content, os.fstat(file.fileno())
@@ -228,7 +238,7 @@ def _open_plain(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def _move(path: Path, folder: Path, seen: os.stat_result) -> Path | None:
+def _move(path: Path, folder: Path, status: os.stat_result) -> Path | None:
     """Move the file that was scanned, without overwriting another; returns its new path.
 
     None if it was moved by another process, or replaced by another file, which is then put back.
@@ -242,7 +252,7 @@ def _move(path: Path, folder: Path, seen: os.stat_result) -> Path | None:
         if isinstance(error, FileNotFoundError):
             return None
         raise
-    if _same_file(target.lstat(), seen):
+    if _same_file(target.lstat(), status):
         return target
     target.replace(_reserve_name(path.parent, path.name))
     return None

@@ -66,7 +66,7 @@ class DueWork:
         if woken_at is None:
             return False
         checked_at = max(woken_at, self._checked_at.get((name, queue), woken_at))
-        if found.now - checked_at <= wakeup.COUNTS_FOR:
+        if found.now - checked_at <= wakeup.REPEAT_AFTER:
             return True
         self._checked_at[name, queue] = found.now
         return False

@@ -35,33 +35,33 @@ def register(app: Celery, settings: Settings, database: Database, *, soft: timed
     # One cached context per connection and process; its HTTP client stays open.
     context = functools.cache(functools.partial(contexts.connection_context, database, settings, keeps_client=True))
 
-    def work(name: str, queue: wakeup.QueueName) -> None:
-        if name in settings.connections:  # a process with other settings may have sent the wake-up
-            _work(context(name), waker, queue)
+    def handle(connection: str, queue: wakeup.QueueName) -> None:
+        if connection in settings.connections:  # a process with other settings may have sent the wake-up
+            _handle_wakeup(context(connection), waker, queue)
 
     limits = {"soft_time_limit": soft.total_seconds(), "time_limit": hard.total_seconds()}
 
     @app.task(name=SYNC, **limits)
     def sync(connection: str) -> None:
         """Do a connection's short work that is due."""
-        work(connection, wakeup.SYNC)
+        handle(connection, wakeup.SYNC)
 
     @app.task(name=FULL_SYNC)
     def full_sync(connection: str) -> None:
         """Continue a connection's full syncs."""
-        work(connection, wakeup.FULL_SYNC)
+        handle(connection, wakeup.FULL_SYNC)
 
     @app.task(name=canary.TASK, bind=True, **limits)
-    def answer(task: Task, queue: str) -> None:
+    def answer_canary(task: Task, queue: str) -> None:
         """Record that a worker takes messages from the queue."""
         canary.record_answer(database, queue, worker=f"{task.request.hostname}, process {os.getpid()}")
 
 
-def _work(context: contexts.ConnectionContext, waker: wakeup.Waker, queue: wakeup.QueueName) -> None:
+def _handle_wakeup(context: contexts.ConnectionContext, waker: wakeup.Waker, queue: wakeup.QueueName) -> None:
     waker.acknowledge(context.name, queue)
     failpoints.hit(Point.WAKEUP_ACKNOWLEDGED)
-    work = loop.sync if queue == wakeup.SYNC else loop.full_sync
-    if work(context).has_more:
+    do_due_work = loop.sync if queue == wakeup.SYNC else loop.full_sync
+    if do_due_work(context).has_more:
         try:
             waker.wake(context.name, queue)
         except OperationalError as error:  # the work is committed; the scheduler wakes for the rest

@@ -41,8 +41,8 @@ FULL_SYNC: QueueName = "full_sync"
 QUEUES: tuple[QueueName, ...] = (SYNC, FULL_SYNC)
 """The task of a queue is `erpmirror.` and its name. No dots: file names of the filesystem broker contain the name."""
 
-COUNTS_FOR = timedelta(seconds=10)
-"""How long an unacknowledged wake-up counts as on its way."""
+REPEAT_AFTER = timedelta(seconds=10)
+"""An unacknowledged wake-up counts as outstanding for this long; after that it may be repeated."""
 
 
 class Waker:
@@ -55,8 +55,8 @@ class Waker:
     def wake(self, connection: str, queue: QueueName = SYNC, *, again: bool = False) -> bool:
         """Send a wake-up, unless one is outstanding; returns whether a message was sent.
 
-        `again`: an outstanding one that is older than `COUNTS_FOR` is repeated. Raises kombu's `OperationalError` when
-        the broker is down; after any error the wake-up does not count as outstanding.
+        `again`: repeat an outstanding one that is older than `REPEAT_AFTER`. Raises kombu's `OperationalError` when the
+        broker is down; after any error the wake-up does not count as outstanding.
         """
         if not self._claim(connection, queue, again=again):
             return False
@@ -77,11 +77,11 @@ class Waker:
     def rewake(self, connection: str, queue: QueueName) -> bool:
         """Repeat an outstanding wake-up that was lost; returns whether a message was sent.
 
-        It was lost if it is older than `COUNTS_FOR` and either the queue is empty or workers have acknowledged younger
+        It was lost if it is older than `REPEAT_AFTER` and either the queue is empty or workers have acknowledged later
         ones. While no worker acknowledges any, a message that waits in the queue is not repeated.
         """
         with self._database.read() as tx:
-            overdue = wakeups.c.woken_at < self._database.now(tx) - COUNTS_FOR
+            overdue = wakeups.c.woken_at < self._database.now(tx) - REPEAT_AFTER
             sent_at = sa.select(wakeups.c.woken_at).where(
                 wakeups.c.connection == connection, wakeups.c.queue == queue, overdue
             )
@@ -89,7 +89,7 @@ class Waker:
             if woken_at is None:
                 return False
             acknowledged_later = sa.exists().where(
-                wakeups.c.queue == queue, wakeups.c.answered_at > woken_at + COUNTS_FOR
+                wakeups.c.queue == queue, wakeups.c.answered_at > woken_at + REPEAT_AFTER
             )
             overtaken = tx.execute(sa.select(acknowledged_later)).scalar_one()
         return bool(overtaken or not self.depth(queue)) and self.wake(connection, queue, again=True)
@@ -108,8 +108,8 @@ class Waker:
             # Declared rather than only looked up: Redis keeps no empty queue, and a new RabbitMQ has none yet.
             return int(self._app.amqp.queues[queue].bind(link.default_channel).queue_declare().message_count)
 
-    def broker_alive(self) -> None:
-        """Connect to the broker. Raises kombu's `OperationalError` when it is down."""
+    def check_broker(self) -> None:
+        """Connect to the broker, to see whether it is up. Raises kombu's `OperationalError` when it is down."""
         with self._link() as link:
             link.ensure_connection(max_retries=0)  # type: ignore[no-untyped-call]
 
@@ -135,7 +135,7 @@ class Waker:
         with self._database.autocommit(durable=False) as tx:  # no fsync: a lost claim costs one superfluous message
             values = {"of_connection": connection, "of_queue": queue, **clock.params}
             if again:
-                values["overdue"] = self._database.now(tx) - COUNTS_FOR
+                values["overdue"] = self._database.now(tx) - REPEAT_AFTER
             statement = _claim_statement(clock.expression, self._database.is_sqlite, again)
             return tx.execute(statement, values).first() is not None
 

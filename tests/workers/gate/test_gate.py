@@ -236,7 +236,10 @@ def test_a_session_is_shared_encrypted_and_forgotten_when_it_expires(
 def test_a_session_that_another_key_encrypted_is_none(timed: Database, session: Callable[[str], SessionStore]) -> None:
     mine = session("k")
     mine.put(b"token", START + timedelta(minutes=30))
-    assert SessionStore(timed, gate.account_of(Account(name="a")), b"another secret", lease=timing.GRACE).get() is None
+    assert (
+        SessionStore(timed, gate.account_of(Account(name="a")), b"another secret", lock_duration=timing.GRACE).get()
+        is None
+    )
     mine.drop()
     assert mine.get() is None
 

@@ -199,7 +199,7 @@ def test_a_true_deletion_comes_within_the_bound(sqlite: Database, tmp_path: Path
         _vanishes(mirror.sandboxes[system], system)
         assert before > len(mirror.sandboxes[system].truth(resource))
         rule = mirror.context(system).resources[resource]
-        for passes in (rule.bound, rule.bound_in_all - rule.bound):
+        for passes in (rule.bound, rule.total_bound - rule.bound):
             clock.now += passes
             mirror.work()
         assert {} == mirror.differences()

@@ -143,7 +143,7 @@ def test_a_broker_that_is_down_raises_and_the_wake_up_does_not_count(
 ) -> None:
     closed_port = f"{scheme}://127.0.0.1:{processes.free_port()}/0"
     with waking(sqlite, tmp_path, closed_port, clock) as waker:
-        for attempt in (lambda: waker.wake("shop"), lambda: waker.depth(SYNC), waker.broker_alive):
+        for attempt in (lambda: waker.wake("shop"), lambda: waker.depth(SYNC), waker.check_broker):
             with pytest.raises(OperationalError):
                 attempt()
     with waking(sqlite, tmp_path, processes.FILES, clock) as waker:

@@ -78,7 +78,7 @@ def _error_of(answer: Any) -> Any:
     return None
 
 
-def mask_secrets(text: str, secrets: Collection[str]) -> str:
+def redact(text: str, secrets: Collection[str]) -> str:
     """The text with each secret replaced: an error may repeat the request."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
@@ -86,7 +86,7 @@ def mask_secrets(text: str, secrets: Collection[str]) -> str:
 
 
 def _plain_text(error: Any, secrets: Collection[str]) -> str:
-    text = mask_secrets(error if isinstance(error, str) else exact.dumps(error), secrets)
+    text = redact(error if isinstance(error, str) else exact.dumps(error), secrets)
     return exact.storable_text(" ".join(html.unescape(_TAG.sub(" ", text)).split())[:_MAX_TEXT])
 
 
@@ -148,7 +148,7 @@ class _Prepended:
 
 def not_json_error(status: int, body: bytes, secrets: Collection[str]) -> TryLater:
     """The error for a body that is not JSON. Quotes it only if it does not begin like JSON: data may be private."""
-    words = http.excerpt(mask_secrets(body.decode(errors="replace"), secrets).encode())
+    words = http.excerpt(redact(body.decode(errors="replace"), secrets).encode())
     detail = "it is incomplete or malformed" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words
     return TryLater(f"HTTP {status}, and the answer is not JSON: {detail}", closes_gate=False)
 

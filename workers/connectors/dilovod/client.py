@@ -41,14 +41,14 @@ class Client:
         self._key = options.api_key.get_secret_value()
         self._secrets = {self._key}  # partners' keys are added when they are sent
         self._metadata_cache = metadata.MetadataCache(runtime)
-        self._http = Http(runtime, base_url=options.url, timeout=options.timeout, hidden=self._mask)
+        self._http = Http(runtime, base_url=options.url, timeout=options.timeout, redact=self._redact)
 
     def close(self) -> None:
         """Close the HTTP connection."""
         self._http.close()
 
-    def _mask(self, text: str) -> str:
-        return answers.mask_secrets(text, self._secrets)
+    def _redact(self, text: str) -> str:
+        return answers.redact(text, self._secrets)
 
     # The contract.
 
@@ -300,7 +300,8 @@ class Client:
         selection = SelectionType(source["type"])
         spellings = [fields] if fields else self._field_spellings(queries.full_name(selection, register), source)
         yield from metadata.try_spellings(
-            spellings, lambda spelling: _start(self._stream_rows(queries.request_params(source, spelling, **options)))
+            spellings,
+            lambda spelling: _with_first_read(self._stream_rows(queries.request_params(source, spelling, **options))),
         )
 
     def _field_spellings(self, register: str, source: JsonObject) -> Sequence[Mapping[str, str]]:
@@ -351,6 +352,6 @@ class Client:
         return answer
 
 
-def _start(rows: Iterator[_T]) -> Iterator[_T]:
+def _with_first_read(rows: Iterator[_T]) -> Iterator[_T]:
     """The same rows, the first already read: an error of the request is raised here and not while iterating."""
     return chain(list(islice(rows, 1)), rows)

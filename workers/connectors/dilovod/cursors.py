@@ -164,7 +164,7 @@ def _deduplicated_chunks(
 def _is_new(row: Snapshot, seen: streaming.SeenKeys) -> bool:
     """Whether no different row with this key came before; an equal row may repeat."""
     state = bytes.fromhex(exact.fingerprint(exact.storable(row.raw)))
-    return seen.first(row.key, state) in {None, state}
+    return seen.remember(row.key, state) in {None, state}
 
 
 def _to_chunk(found: Sequence[Snapshot | Unreadable]) -> Chunk:

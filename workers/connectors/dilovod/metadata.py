@@ -130,11 +130,12 @@ _SUM_SUFFIXES: dict[SelectionType, tuple[tuple[str, ...], ...]] = {
 
 def sum_fields(metadata: JsonObject, selection: SelectionType) -> list[tuple[str, ...]]:
     """The fields of a selection's sums, one tuple for each spelling to try; one only, if the metadata lists it."""
-    counted, declared = resources(metadata), _by_name(metadata.get("resources"))
+    quantities, declared = resources(metadata), _by_name(metadata.get("resources"))
     spellings = [
-        tuple(f"{name}{suffix}" for name in counted for suffix in way) for way in _SUM_SUFFIXES.get(selection, (("",),))
+        tuple(f"{name}{suffix}" for name in quantities for suffix in suffixes)
+        for suffixes in _SUM_SUFFIXES.get(selection, (("",),))
     ]
-    return [way for way in spellings if declared.keys() >= set(way)] or spellings
+    return [fields for fields in spellings if declared.keys() >= set(fields)] or spellings
 
 
 def try_spellings(spellings: Sequence[Mapping[str, str]], ask: Callable[[Mapping[str, str]], _T]) -> _T:
@@ -164,8 +165,8 @@ def object_shape(metadata: JsonObject) -> Shape:
 def register_shape(metadata: JsonObject, wanted: Sequence[str] = ()) -> Shape:
     """The shape of a register's rows by the wanted dimensions (none given: all); links flat, `good` and `good__pr`."""
     own: dict[str, Kind] = {}
-    by = {name: declared for name, declared in dimensions(metadata).items() if not wanted or name in wanted}
-    for field, declared in {**by, **resources(metadata)}.items():
+    chosen = {name: declared for name, declared in dimensions(metadata).items() if not wanted or name in wanted}
+    for field, declared in {**chosen, **resources(metadata)}.items():
         own |= _row_field(field, declared)
     return {"": own}
 

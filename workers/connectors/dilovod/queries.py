@@ -99,19 +99,19 @@ def request_params(
     unknown = {condition.alias for condition in filters} - set(fields.values())
     if unknown:
         raise ValueError(f"filters on {', '.join(sorted(unknown))}: add these to the fields")
-    made: JsonObject = {"from": from_ if isinstance(from_, str) else dict(from_), "fields": dict(fields)}
+    params: JsonObject = {"from": from_ if isinstance(from_, str) else dict(from_), "fields": dict(fields)}
     if filters:
-        made["filters"] = [
+        params["filters"] = [
             {"alias": condition.alias, "operator": condition.operator.value, "value": condition.value}
             for condition in filters
         ]
     if limit is not None:
-        made["limit"] = {"offset": limit.offset, "count": limit.count}
+        params["limit"] = {"offset": limit.offset, "count": limit.count}
     if multilang:
-        made["multilang"] = True
+        params["multilang"] = True
     if not assemble_links:
-        made["assembleLinks"] = False
-    return made
+        params["assembleLinks"] = False
+    return params
 
 
 def register_source(
@@ -126,14 +126,14 @@ def register_source(
 
     The help calls `dimensions` a parameter of the selection, but its samples and public clients send them in `from`.
     """
-    made: JsonObject = {"type": selection.value, "register": name.rpartition(".")[2]}
+    source: JsonObject = {"type": selection.value, "register": name.rpartition(".")[2]}
     if date is not None:
-        made["date"] = to_timestamp(date)
+        source["date"] = to_timestamp(date)
     if period is not None:
-        made["startDate"], made["endDate"] = to_timestamp(period[0]), to_timestamp(period[1], _END_OF_DAY)
+        source["startDate"], source["endDate"] = to_timestamp(period[0]), to_timestamp(period[1], _END_OF_DAY)
     if dimensions:
-        made["dimensions"] = list(dimensions)
-    return made
+        source["dimensions"] = list(dimensions)
+    return source
 
 
 def full_name(selection: SelectionType, name: str) -> str:
@@ -145,14 +145,14 @@ def statistic_params(
     date_from: str | None = None, date_to: str | None = None, *, partner_key: str | None = None
 ) -> JsonObject:
     """The params of `getStatistic`. The help's sample has `"dateTo "` with a blank, its table has none, nor have we."""
-    made: JsonObject = {"type": "partnersIntegrations"}  # the only documented type
+    params: JsonObject = {"type": "partnersIntegrations"}  # the only documented type
     if date_from is not None:
-        made["dateFrom"] = to_timestamp(date_from)
+        params["dateFrom"] = to_timestamp(date_from)
     if date_to is not None:
-        made["dateTo"] = to_timestamp(date_to, _END_OF_DAY)
+        params["dateTo"] = to_timestamp(date_to, _END_OF_DAY)
     if partner_key is not None:
-        made["partnerAPIkey"] = partner_key
-    return made
+        params["partnerAPIkey"] = partner_key
+    return params
 
 
 def metadata_params(name: str, lang: str = "uk") -> JsonObject:
@@ -283,10 +283,10 @@ def _register_query(selection: SelectionType, arguments: dict[str, str]) -> Quer
 
 def _request_options(arguments: dict[str, str]) -> JsonObject:
     """The options in a request's form; `offset` gets a `count`, without which it has no effect (see `Limit`)."""
-    made = {name: _value(name, text) for name, text in _pick(arguments, *_REQUEST_OPTIONS).items()}
-    if "offset" in made:
-        made["limit"] = {"offset": made.pop("offset"), "count": made.get("limit", _DEFAULT_COUNT)}
-    return made
+    options = {name: _value(name, text) for name, text in _pick(arguments, *_REQUEST_OPTIONS).items()}
+    if "offset" in options:
+        options["limit"] = {"offset": options.pop("offset"), "count": options.get("limit", _DEFAULT_COUNT)}
+    return options
 
 
 def _pick(arguments: dict[str, str], *names: str) -> dict[str, str]:

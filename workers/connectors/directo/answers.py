@@ -204,7 +204,7 @@ def _xml_records(body: streaming.Pieces, secret: str) -> Iterator[Any]:
             if root is None:
                 root, is_list = element, element.tag.lower() not in _FAILURE_ROOTS | {"html"}
             if ends and depth == 1 and is_list:
-                body.ended()
+                body.record_ended()
                 yield _to_json_shape(element)
                 root.clear()
     except (ParseError, ValueError, LookupError) as error:

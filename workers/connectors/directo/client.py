@@ -49,7 +49,7 @@ class Client:
                 "X-Directo-Key": options.api_key.get_secret_value(),
                 "Accept": f"application/{options.format}",
             },
-            hidden=lambda text: text.replace(options.api_key.get_secret_value(), "***"),
+            redact=lambda text: text.replace(options.api_key.get_secret_value(), "***"),
         )
 
     def close(self) -> None:

@@ -256,7 +256,7 @@ class Deduplicator:
                 unreadable.append(Unreadable(row_digest(raw), _missing_key(self._resource, raw), raw))
                 continue
             state = _State.from_record(raw, self._zone)
-            earlier = self._seen.first(key, state.encode())
+            earlier = self._seen.remember(key, state.encode())
             previous = state if earlier is None else _State.decode(earlier)
             if earlier is None:
                 found[key] = raw

@@ -34,7 +34,7 @@ _OPENING_HOUR = 18
 _SECRET = "password"  # noqa: S105 - part of the names of secret fields
 _PERSONAL = frozenset({"dateofbirth", "nationality", "gender"})
 
-Mask = Callable[[str], str]
+Redact = Callable[[str], str]
 
 
 class BadRequestError(SetAside):
@@ -53,8 +53,8 @@ class ErrorReply:
     message: str
 
     @classmethod
-    def decode(cls, status: int, body: bytes, *, mask: Mask) -> ErrorReply:
-        """The reply with its body decoded. `mask` removes secrets from a text."""
+    def decode(cls, status: int, body: bytes, *, redact: Redact) -> ErrorReply:
+        """The reply with its body decoded. `redact` removes secrets from a text."""
         try:
             decoded = exact.loads(body)
         except ValueError:
@@ -64,7 +64,7 @@ class ErrorReply:
         if decoded is None or isinstance(decoded, str):
             parts = [decoded or body.decode(errors="replace")]
         error = fields.get("error")
-        message = f"HTTP {status}: {http.excerpt(mask(': '.join(parts)).encode())}".rstrip(": ")
+        message = f"HTTP {status}: {http.excerpt(redact(': '.join(parts)).encode())}".rstrip(": ")
         return cls(status, error.strip().lower() if isinstance(error, str) else "", message)
 
     @property
@@ -129,12 +129,12 @@ def decode_bounded(reply: http.Streamed, *, limit: int, keep_personal: bool) -> 
     return found
 
 
-def decode_whole(body: bytes, *, keep_personal: bool, mask: Mask = str) -> Any:
-    """A whole body decoded. TryLater if it is not JSON. `mask` removes secrets from a text."""
+def decode_whole(body: bytes, *, keep_personal: bool, redact: Redact = str) -> Any:
+    """A whole body decoded. TryLater if it is not JSON. `redact` removes secrets from a text."""
     try:
         return remove_secrets(exact.loads(body), keep_personal=keep_personal)
     except ValueError:
-        raise _not_json(body, mask) from None
+        raise _not_json(body, redact) from None
 
 
 def remove_secrets(item: Any, *, keep_personal: bool) -> Any:
@@ -175,10 +175,10 @@ def _not_a_list(body: bytes) -> VendorError:
     return SetAside(f"the answer is not a list but a {type(decoded).__name__}")
 
 
-def _not_json(body: bytes, mask: Mask = str) -> TryLater:
+def _not_json(body: bytes, redact: Redact = str) -> TryLater:
     """The error for a proxy's page or half a body; quotes the body only if it cannot hold objects."""
     begins = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    detail = f": {http.excerpt(body, hidden=mask)}" if begins in {b"", b"<"} else ""
+    detail = f": {http.excerpt(body, redact=redact)}" if begins in {b"", b"<"} else ""
     return TryLater(f"the answer is incomplete or not JSON{detail}".removesuffix(": "), closes_gate=False)
 
 

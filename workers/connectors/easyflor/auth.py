@@ -61,7 +61,7 @@ class Session:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """The texts to mask: `value`, and the value of each cookie that is longer than 4 characters."""
+        """The texts to redact: `value`, and the value of each cookie that is longer than 4 characters."""
         pairs = self.value.split("; ") if self.kind == "cookie" else ()
         bare = (pair.partition("=")[2] for pair in pairs)
         return frozenset({self.value, *(value for value in bare if len(value) > _MIN_REVEALING)})
@@ -94,10 +94,10 @@ class Auth(httpx.Auth):
         self._now = runtime.now
         self._secrets = {options.password.get_secret_value()}
 
-    def mask(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The text with the password and all tokens and cookies used masked, also one cut off by the text's end."""
         for secret in sorted(self._secrets, key=len, reverse=True):
-            text = _mask_cut_secret(text.replace(secret, _MASKED), secret)
+            text = _redact_cut_secret(text.replace(secret, _MASKED), secret)
         return text
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -163,19 +163,19 @@ class Auth(httpx.Auth):
     def _store(self, response: httpx.Response) -> Session:
         if response.status_code != httpx.codes.OK:
             raise self._refusal(response)
-        value, kept = _cookie(response) if self._options.auth == "cookie" else _token(response)
+        value, stored_for = _cookie(response) if self._options.auth == "cookie" else _token(response)
         now = self._now()
         session = Session(self._options.auth, value, now)
-        self._sessions.put(session.encode(), now + kept)
+        self._sessions.put(session.encode(), now + stored_for)
         return session
 
     def _refusal(self, response: httpx.Response) -> SetAside:
-        failure = answers.ErrorReply.decode(response.status_code, response.content, mask=self.mask)
+        failure = answers.ErrorReply.decode(response.status_code, response.content, redact=self.redact)
         login = f"{self._options.username} at the database {self._options.database}"
         return SetAside(f"EasyFlor refuses the login of {login}: {failure.message}", whole_resource=True)
 
 
-def _mask_cut_secret(text: str, secret: str) -> str:
+def _redact_cut_secret(text: str, secret: str) -> str:
     for length in range(len(secret) - 1, _MIN_REVEALING - 1, -1):
         if text.endswith(secret[:length]):
             return text[:-length] + _MASKED

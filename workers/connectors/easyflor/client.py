@@ -54,7 +54,7 @@ class Client:
             timeout=options.timeout,
             headers={"Accept": "application/json"},
             auth=self._auth,
-            hidden=self._auth.mask,
+            redact=self._auth.redact,
         )
 
     def close(self) -> None:
@@ -74,11 +74,11 @@ class Client:
             raise SetAside(f"EasyFlor has no address for a single {resource.name}")
         reply = self._http.read("GET", point.replace(table.KEY, quote(key, safe="")))
         if reply.status != answers.OK:
-            failure = answers.ErrorReply.decode(reply.status, reply.body, mask=self._auth.mask)
+            failure = answers.ErrorReply.decode(reply.status, reply.body, redact=self._auth.redact)
             if failure.is_gone:
                 return Tombstone(key)
             raise failure.to_error(self._options, _clock(reply.date), of_object=True)
-        found = answers.decode_whole(reply.body, keep_personal=self._options.keep_personal, mask=self._auth.mask)
+        found = answers.decode_whole(reply.body, keep_personal=self._options.keep_personal, redact=self._auth.redact)
         # The documented reply is a list of one.
         records = found if isinstance(found, list) else [found]
         if not records:
@@ -196,7 +196,7 @@ class Client:
         """A streamed reply of 200; any other status raises an error of `workers.errors`."""
         with self._http.stream(method, path, **request) as reply:
             if reply.status != answers.OK:
-                failure = answers.ErrorReply.decode(reply.status, reply.read(-1), mask=self._auth.mask)
+                failure = answers.ErrorReply.decode(reply.status, reply.read(-1), redact=self._auth.redact)
                 raise failure.to_error(self._options, _clock(reply.date))
             yield reply
 
@@ -222,11 +222,11 @@ class _Deduplicator:
             if key is None:
                 unreadable.append(Unreadable(resources.record_digest(raw), _missing_key(self._resource, raw), raw))
                 continue
-            state = _state(raw)
-            earlier = self._seen.first(key, state)
+            fingerprint = _fingerprint(raw)
+            earlier = self._seen.remember(key, fingerprint)
             if earlier is None:
                 snapshots.append(Snapshot(key, raw))
-            elif earlier != state:
+            elif earlier != fingerprint:
                 self._add_different(key, raw, refs, unreadable)
         self.unreadable += len(unreadable)
         if len(unreadable) > _MAX_UNREADABLE and not snapshots:
@@ -248,7 +248,7 @@ def _is_reserved(path: str) -> bool:
     return path.strip("/").lower() in {*_LOGIN_PATHS, table.SORTS.lower(), table.PRICES.lower()}
 
 
-def _state(raw: JsonObject) -> bytes:
+def _fingerprint(raw: JsonObject) -> bytes:
     return bytes.fromhex(exact.fingerprint(exact.storable(raw)))
 
 

@@ -42,7 +42,7 @@ def _valid_address(path: str) -> str:
 _Address = Annotated[str, AfterValidator(_valid_address)]
 
 
-class Own(Strict):
+class OwnResource(Strict):
     """A resource of EasyFlor's that `table.py` lacks or has at another address.
 
     `path`: the address of all its objects. `since`: the address of changes, with `{date}` in it. `key`: the field that
@@ -98,7 +98,7 @@ class Options(Connection):
     overlap_days: int = Field(default=2, ge=1, le=366)
     since: date = date(2000, 1, 1)
     keep_personal: bool = False
-    own: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Own] = Field(default_factory=dict)
+    own: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], OwnResource] = Field(default_factory=dict)
     concurrency: int = Field(default=2, ge=1, le=4)
     timeout: Duration = timedelta(minutes=5)
 

@@ -115,10 +115,11 @@ class Sandbox:
 
     Behaviours that tests set:
 
-    - `faults`: done to the next documents, in order; `troubles`: the same for one document, by sha256
+    - `faults`: done to the next documents, in order; `faults_of`: the same for one document, by sha256
     - `per_minute`: the rate limit; `error_status`: the HTTP status of errors
     - `slow`: seconds of a slow response; `latency`: seconds for each document
-    - `other_edition`: answer in the form of the other edition of the vendor's page; `others`: only for these sha256
+    - `other_edition`: answer in the form of the other edition of the vendor's page; `in_other_edition`: only for these
+      sha256
 
     Records:
 
@@ -132,13 +133,13 @@ class Sandbox:
         self.now = now
         self.inbox = inbox or _temporary_folder(self)
         self.faults: deque[Fault] = deque()
-        self.troubles: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self.faults_of: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self.per_minute: int | None = None
         self.error_status = 400
         self.slow = 5.0
         self.latency = 0.0
         self.other_edition = False
-        self.others: set[str] = set()
+        self.in_other_edition: set[str] = set()
         self.calls: Counter[str] = Counter()
         self.uploads: list[Upload] = []
         self.dropped: dict[str, list[str]] = {kind: [] for kind in KINDS}
@@ -250,13 +251,13 @@ class Sandbox:
 
     def _other_edition(self) -> str:
         content = self._paper("deliverynote").pdf()
-        self.others.add(hashlib.sha256(content).hexdigest())
+        self.in_other_edition.add(hashlib.sha256(content).hexdigest())
         self.drop("deliverynote", content)
         return "a delivery note is answered in the vendor's other format"
 
     def _too_many(self) -> str:
         content = self._paper("invoice").pdf()
-        self.troubles[hashlib.sha256(content).hexdigest()].append(Fault.BUSY)
+        self.faults_of[hashlib.sha256(content).hexdigest()].append(Fault.BUSY)
         self.drop("invoice", content)
         return "an invoice has to wait: too many requests"
 
@@ -321,13 +322,13 @@ class Sandbox:
         return self._interpreted.setdefault((kind, sha256), self._interpretation(kind, sha256, content))
 
     def _interpretation(self, kind: str, sha256: str, content: bytes) -> JsonObject:
-        if self.other_edition or sha256 in self.others:
+        if self.other_edition or sha256 in self.in_other_edition:
             return sandbox_data.other_edition(kind, content)
         return sandbox_data.purchase_order(kind, content, store=int(self.store))
 
     def _fault(self, sha256: str) -> Fault | None:
         with self.lock:
-            pending = self.troubles[sha256] or self.faults
+            pending = self.faults_of[sha256] or self.faults
             return pending.popleft() if pending else None
 
     async def _delay(self, request: Request, seconds: float) -> bool:

@@ -44,15 +44,15 @@ class DetailWithheldError(SetAside):
     """HTTP 409: another application edited the order so that the API cannot show it (Wisedat API 1.3, Orders)."""
 
 
-def decode(reply: Reply, *, images: bool = False) -> Any:
-    """The reply's JSON; images are replaced by SHA-256 and size unless `images`.
+def decode(reply: Reply, *, keep_images: bool = False) -> Any:
+    """The reply's JSON; images are replaced by SHA-256 and size unless `keep_images`.
 
     Raises NotFoundError, DetailWithheldError or SetAside for a refusal, TryLater for what is not JSON.
     """
     if reply.status != _OK:
         raise _refusal(reply)
     answer = reply.json()
-    return answer if images else with_image_digests(answer)
+    return answer if keep_images else with_image_digests(answer)
 
 
 def _refusal(reply: Reply) -> SetAside:

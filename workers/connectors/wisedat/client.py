@@ -93,8 +93,8 @@ class Client:
         """
         return self._decoded(self._get(name, _query(name, parameters)))
 
-    def every(self, name: str, /, **filters: Any) -> Iterator[JsonObject]:
-        """Yield all objects that match the filters, one request per page: `every("orders", closed=False)`.
+    def read_all(self, name: str, /, **filters: Any) -> Iterator[JsonObject]:
+        """Yield all objects that match the filters, one request per page: `read_all("orders", closed=False)`.
 
         Paged resources yield summaries. Inactive objects are included only with `show_inactive=True`.
         """
@@ -230,7 +230,7 @@ class Client:
 
     def _decoded(self, reply: Reply) -> Any:
         try:
-            return answers.decode(reply, images=self._options.images == "keep")
+            return answers.decode(reply, keep_images=self._options.keeps_images)
         except VendorError as error:
             error.args = (self._login.redact(str(error)),)
             raise

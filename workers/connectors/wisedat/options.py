@@ -69,6 +69,11 @@ class Options(Connection):
             raise ValueError("a Wisedat server gets one request at a time; remove the key")
         return concurrency
 
+    @property
+    def keeps_images(self) -> bool:
+        """Whether images are mirrored as sent; else their digest and size are."""
+        return self.images == "keep"
+
     def login(self) -> tuple[str, ...]:
         """API key, user and password, which together identify the account."""
         return tuple(part.get_secret_value() for part in (self.api_key, self.user, self.password))

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from workers.connectors.wisedat.options import Options
 
-KEEP = "keep"
-"""The value of the setting `images` that mirrors Base64 texts as sent; otherwise digest and size are mirrored."""
-
 _SMALL_LIST_EVERY = timedelta(hours=1)
 
 _Fields = dict[str, tuple[Kind, str]]
@@ -32,7 +29,7 @@ def resources(options: Options) -> tuple[Resource, ...]:
 
 
 def _resource(row: table.Row, options: Options) -> Resource:
-    parts = _parts(row.name, keep_images=options.images == KEEP)
+    parts = _parts(row.name, keep_images=options.keeps_images)
     # Unpaged lists cannot be filtered by modification time, so each sync reads them completely, and they hardly ever
     # change. Once an hour keeps the load low on a server that handles one request at a time, and is fine for tax rates.
     full_every = options.full_every if row.paged else min(options.full_every, max(options.every, _SMALL_LIST_EVERY))

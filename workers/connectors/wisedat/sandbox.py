@@ -205,8 +205,8 @@ class Sandbox(Server):
         pages = -(-len(things) // limit)
         lines = [self.books.line(name, thing) for thing in things[(page - 1) * limit : page * limit]]
         pagination = {"limit": limit, "page": page, "number_pages": pages, "number_items": len(things)}
-        if page < pages and self.meanwhile:
-            self.meanwhile.popleft()(name)
+        if page < pages and self.between_pages:
+            self.between_pages.popleft()(name)
         return _json({"pagination": pagination, self.suppliers_under if name == "suppliers" else name: lines})
 
     def _customer_addresses(self, params: Mapping[str, str]) -> Response:

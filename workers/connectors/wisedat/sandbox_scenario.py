@@ -327,7 +327,7 @@ class Day:
 
     def rotate_between_pages(self) -> str:
         """Invalidate all tokens between two pages of the next listing."""
-        self.server.meanwhile.append(lambda _resource: self.server.rotate())
+        self.server.between_pages.append(lambda _resource: self.server.rotate())
         return "the key will change between two pages of a list"
 
     def restart(self) -> str:
@@ -339,5 +339,5 @@ class Day:
     def move_between_pages(self) -> str:
         """Move an object to an earlier page between two pages of the next listing."""
         self.server.latest_first = True
-        self.server.meanwhile.append(self.books.save_the_last)
+        self.server.between_pages.append(self.books.save_the_last)
         return "an object will move between two pages of a list"

@@ -57,7 +57,7 @@ class Server:
     - `inclusive`: whether `modified_since` includes its moment; `largest_page`: the maximum of `limit`;
       `latest_first`: the order of lists; `suppliers_under`: the name of the list of suppliers; `addresses_wrapped`:
       whether customer addresses come inside an object
-    - `meanwhile`: called (with the resource's name) right after a page that is not the last, one after each page
+    - `between_pages`: called (with the resource's name) right after a page that is not the last, one after each page
 
     Records: `asked`: method, path and query of each request; `logins` and `refused_logins`; `max_parallel`: the
     highest number of requests at one time.
@@ -79,7 +79,7 @@ class Server:
         self.latest_first = False
         self.suppliers_under = "salesmen"  # as documented
         self.addresses_wrapped = False
-        self.meanwhile: deque[Callable[[str], object]] = deque()
+        self.between_pages: deque[Callable[[str], object]] = deque()
         self.requests: list[str] = []
         self.logins = self.refused_logins = 0
         self.max_parallel = 0

@@ -133,9 +133,9 @@ def test_no_token_is_stored_for_longer_than_a_day(account: Account) -> None:
 def test_no_text_contains_a_cookie_or_its_bare_value(account: Account) -> None:
     account.list_all("debtor")
     (issued,) = account.sandbox.issued
-    hidden = account.client._auth.mask
-    assert "***" == hidden(issued)
-    assert "the session *** is bad" == hidden(f"the session {issued} is bad")
+    redact = account.client._auth.redact
+    assert "***" == redact(issued)
+    assert "the session *** is bad" == redact(f"the session {issued} is bad")
 
 
 def test_a_short_cookie_value_is_not_masked() -> None:

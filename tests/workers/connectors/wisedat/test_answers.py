@@ -106,7 +106,7 @@ def test_an_image_that_is_not_base64_is_hashed_as_text(text: str) -> None:
 
 
 def test_images_are_kept_on_request() -> None:
-    assert {"image": BASE64} == answers.decode(reply(200, f'{{"image":"{BASE64}"}}'), images=True)
+    assert {"image": BASE64} == answers.decode(reply(200, f'{{"image":"{BASE64}"}}'), keep_images=True)
 
 
 def pagination(**fields: Any) -> dict[str, Any]:

@@ -91,22 +91,22 @@ def test_values_are_sent_in_the_vendors_format(server: Server, client: Client) -
 def test_every_yields_all_matching_objects_page_by_page(server: Server, client: Client) -> None:
     hidden = {key for key, raw in server.sandbox.truth("customers").items() if not raw["active"]}
     assert hidden
-    shown = {str(raw["id"]) for raw in client.every("customers")}
+    shown = {str(raw["id"]) for raw in client.read_all("customers")}
     assert server.sandbox.truth("customers").keys() - hidden == shown
     assert server.sandbox.truth("customers").keys() == {
-        str(raw["id"]) for raw in client.every("customers", show_inactive=True)
+        str(raw["id"]) for raw in client.read_all("customers", show_inactive=True)
     }
-    assert server.sandbox.truth("taxes").keys() == {raw["id"] for raw in client.every("taxes")}
+    assert server.sandbox.truth("taxes").keys() == {raw["id"] for raw in client.read_all("taxes")}
     name = min(server.sandbox.truth("customers").values(), key=lambda raw: str(raw["name"]))["name"]
-    assert name in {raw["name"] for raw in client.every("customers", name=name)}
+    assert name in {raw["name"] for raw in client.read_all("customers", name=name)}
     with pytest.raises(SetAside, match="Wisedat has no status to list"):
-        list(client.every("status"))
+        list(client.read_all("status"))
 
 
 def test_orders_can_be_filtered_by_closed(server: Server, client: Client) -> None:
     for closed in (False, True):
         expected = {key for key, raw in server.sandbox.truth("orders").items() if raw["closed"] is closed}
-        assert expected == {raw["id"] for raw in client.every("orders", closed=closed)}
+        assert expected == {raw["id"] for raw in client.read_all("orders", closed=closed)}
 
 
 def test_a_read_raises_for_unknown_and_withheld_objects(server: Server, client: Client) -> None:
@@ -132,7 +132,7 @@ def test_requests_are_made_one_at_a_time(server: Server, client: Client) -> None
 
 
 def test_a_key_that_changes_between_pages_costs_one_login(server: Server, client: Client) -> None:
-    server.sandbox.meanwhile.append(lambda _: server.sandbox.rotate())
+    server.sandbox.between_pages.append(lambda _: server.sandbox.rotate())
     assert sorted(server.sandbox.truth("products")) == server.read(client, "products").keys
     assert 2 == server.sandbox.logins
 

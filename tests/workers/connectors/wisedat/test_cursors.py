@@ -203,7 +203,7 @@ def test_a_poll_filters_in_utc_by_the_servers_clock(server: Server, client: Clie
 
 def test_pages_are_read_again_until_none_shifts(server: Server, client: Client) -> None:
     gone = min(server.sandbox.truth("products"))
-    server.sandbox.meanwhile.append(lambda name: server.sandbox.books.remove(name, gone))
+    server.sandbox.between_pages.append(lambda name: server.sandbox.books.remove(name, gone))
     run = server.read(client, "products")
     assert ["1", "2", "1", "2", "3"] == [asked.split("page=")[1][0] for asked in server.requests("GET /products")]
     assert (True, None) == (run.end.complete, run.end.warning)
@@ -212,7 +212,9 @@ def test_pages_are_read_again_until_none_shifts(server: Server, client: Client) 
 
 def test_pages_that_always_shift_end_the_run_incomplete_with_a_warning(server: Server, client: Client) -> None:
     for _ in range(20):
-        server.sandbox.meanwhile.append(lambda _: server.sandbox.books.new_product(900 + len(server.sandbox.requests)))
+        server.sandbox.between_pages.append(
+            lambda _: server.sandbox.books.new_product(900 + len(server.sandbox.requests))
+        )
     run = server.read(client, "products")
     assert not run.end.complete
     assert "shifted in each of 5 passes" in (run.end.warning or "")
@@ -261,7 +263,7 @@ def test_a_poll_detects_objects_that_move_between_pages_although_the_totals_stay
         server.sandbox.books.change("products", key, notes="vista")
     server.sandbox.requests.clear()
     server.sandbox.latest_first = True
-    server.sandbox.meanwhile.append(server.sandbox.books.save_the_last)
+    server.sandbox.between_pages.append(server.sandbox.books.save_the_last)
     poll = server.read(client, "products", cursor)
     assert sorted(server.sandbox.truth("products")) == poll.keys
     assert ["1", "2", "1", "2", "3"] == [asked.split("page=")[1][0] for asked in server.requests("GET /products")]
@@ -281,7 +283,7 @@ def test_only_a_poll_stores_the_hashes_of_its_keys_up_to_a_limit() -> None:
 
 def test_a_change_during_a_run_is_listed_by_the_next_poll(server: Server, client: Client) -> None:
     key = min(server.sandbox.truth("products"))
-    server.sandbox.meanwhile.append(lambda name: server.sandbox.books.change(name, key, notes="entretanto"))
+    server.sandbox.between_pages.append(lambda name: server.sandbox.books.change(name, key, notes="entretanto"))
     cursor = server.read(client, "products").end.cursor
     server.clock.advance(minutes=5)
     assert [key] == server.read(client, "products", cursor).keys

@@ -93,7 +93,7 @@ def test_a_409_means_an_order_that_the_api_cannot_show_and_nothing_else(name: st
 @pytest.mark.parametrize("name", ["customers", "salesmen", "suppliers"])
 def test_the_parameter_that_is_documented_as_a_second_name_is_code(server: Server, client: Client, name: str) -> None:
     truth = min(server.sandbox.truth(name).values(), key=lambda raw: str(raw["code"]))
-    (found,) = client.every(name, code=truth["code"], show_inactive=True)
+    (found,) = client.read_all(name, code=truth["code"], show_inactive=True)
     assert truth["code"] == found["code"]
 
 

@@ -250,7 +250,7 @@ def test_orders_can_be_filtered_by_closed(caller: Caller, *, closed: bool) -> No
 
 def test_an_object_saved_between_two_pages_moves_if_the_latest_come_first(caller: Caller) -> None:
     caller.sandbox.latest_first = True
-    caller.sandbox.meanwhile.append(caller.sandbox.books.save_the_last)
+    caller.sandbox.between_pages.append(caller.sandbox.books.save_the_last)
     caller.advance(seconds=1)
 
     keys = [line["id"] for line in caller.listed("orders")]
@@ -260,7 +260,7 @@ def test_an_object_saved_between_two_pages_moves_if_the_latest_come_first(caller
 
 
 def test_the_key_may_change_between_two_pages(caller: Caller) -> None:
-    caller.sandbox.meanwhile.append(lambda _: caller.sandbox.rotate())
+    caller.sandbox.between_pages.append(lambda _: caller.sandbox.rotate())
 
     assert [200, 401] == [caller.get("orders", page=page).status_code for page in (1, 2)]
     assert 200 == caller.log_in().status_code
