@@ -53,6 +53,7 @@ CONNECTOR_MAY = {
     "models.values",
     "workers.connectors.contract",
     "workers.connectors.http",
+    "workers.connectors.objects",
     "workers.connectors.streaming",
     "workers.errors",
 }

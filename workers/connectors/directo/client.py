@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, Tombstone, Unreadable
-from workers.connectors import http, streaming
+from workers.connectors import http, objects, streaming
 from workers.connectors.contract import CheckResult
 from workers.connectors.directo import answers, cursors, queries, resources, table, wall_clock
 from workers.errors import SetAside, TimedOutError
@@ -103,7 +103,7 @@ class Client:
         with self._request(resource, selection.params) as answer:
             for record in answer.records:
                 checker.check(record)
-                yield resources.as_object(record)
+                yield objects.as_object(record)
 
     def ask(self, words: Sequence[str]) -> list[Any]:
         """`items code=1011 'ts=>2026-01-01'`: a resource and filters in Directo's syntax; the records found.
@@ -134,7 +134,7 @@ class Client:
         selection = self._selection(resource.name).without(resource.key)
         with self._request(resource.name, [*_key_filter(resource, key), *selection.params]) as answer:
             records = list(islice(answer.records, _MAX_SHOWN))
-        found = [each for each in records if isinstance(each, dict) and resources.key_of(resource, each) == key]
+        found = [each for each in records if isinstance(each, dict) and objects.key_of(resource, each) == key]
         if not records:
             return Tombstone(key)
         if not found:
@@ -250,14 +250,14 @@ class Client:
         snapshots: dict[str, Snapshot] = {}
         refs: dict[ObjectRef, None] = {}
         unreadable = []
-        for raw in map(resources.as_object, batch):
+        for raw in map(objects.as_object, batch):
             deletion = resources.parse_deletion(raw, self._resources)
             if deletion is None:
-                unreadable.append(Unreadable(resources.row_digest(raw), _unknown_deletion(raw), raw))
+                unreadable.append(Unreadable(objects.digest(raw), _unknown_deletion(raw), raw))
                 continue
             ref, stamp = deletion.ref, wall_clock.parse(deletion.deleted_at, self._options.zone)
             run.observe_stamp(stamp)
-            key = f"{ref.resource}:{ref.key}:{deletion.deleted_at or resources.row_digest(raw)}"
+            key = f"{ref.resource}:{ref.key}:{deletion.deleted_at or objects.digest(raw)}"
             snapshots[key] = Snapshot(key, raw)
             if ref.resource in self._mirrored and seen.is_new(key, stamp) and not run.is_covered_by_full_sync(stamp):
                 refs[ref] = None
@@ -288,7 +288,7 @@ def _refuse_if_all_unreadable(chunk: Chunk) -> None:
 
 
 def _unknown_deletion(record: JsonObject) -> str:
-    return f"a row of /deleted that does not identify an object; it has {resources.field_names(record)}"
+    return f"a row of /deleted that does not identify an object; it has {objects.field_names(record)}"
 
 
 def _key_filter(resource: Resource, key: str) -> queries.Params:

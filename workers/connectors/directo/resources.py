@@ -6,15 +6,13 @@ that apply when a field first appears.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from models import exact
 from models.values import Chunk, JsonObject, Kind, ObjectRef, Shape, Snapshot, Unreadable
+from workers.connectors import objects
 from workers.connectors.contract import Resource
 from workers.connectors.directo import table, wall_clock
 from workers.errors import SetAside
@@ -108,46 +106,15 @@ def _resource(row: table.Row, options: Options) -> Resource:
     )
 
 
-def key_of(resource: Resource, record: JsonObject) -> str | None:
-    """The record's key; None if one of its fields is missing or empty."""
-    return join([_text(record.get(field)) for field in resource.key])
-
-
-def join(parts: list[str]) -> str | None:
-    """Several values joined by `:`, with `:` and `%` inside them percent-encoded; None if one is empty."""
-    if not all(parts):
-        return None
-    return parts[0] if len(parts) == 1 else ":".join(p.replace("%", "%25").replace(":", "%3A") for p in parts)
-
-
 def split(resource: Resource, key: str) -> list[str]:
     """The values of the key's fields. SetAside if their number differs: the key predates a change of `keys`."""
-    if len(resource.key) == 1:
-        return [key]
-    parts = [part.replace("%3A", ":").replace("%25", "%") for part in key.split(":")]
-    if len(parts) != len(resource.key):
+    parts = objects.split_key(resource, key)
+    if parts is None:
         raise SetAside(
             f"{key!r} is not a key of {resource.name}, which needs {' and '.join(resource.key)}. If the setting `keys` "
             f"was changed, `erpmirror forget` this resource: the next full sync stores it under its new keys"
         )
     return parts
-
-
-_MAX_KEY_DIGITS = 100
-"""Digits of a numeric key: `1e999999999` written out would exhaust memory."""
-
-
-def _text(value: Any) -> str:
-    # Directo sends the same number as 7, "7" and 7.0000.
-    if isinstance(value, Decimal) and value.adjusted() < _MAX_KEY_DIGITS and value == value.to_integral_value():
-        return str(int(value))
-    return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
-
-
-def row_digest(value: Any) -> str:
-    """A short hash as the key of a row that has none."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +142,7 @@ def parse_deletion(record: JsonObject, known: Mapping[str, Resource]) -> Deletio
         return None
     resource = known[_resource_named(row.pop(resource_field), known)]
     key = _deleted_key(resource, row)
-    return Deletion(ObjectRef(resource.name, key), _text(_first(row, _TIME_FIELDS))) if key else None
+    return Deletion(ObjectRef(resource.name, key), objects.key_text(_first(row, _TIME_FIELDS))) if key else None
 
 
 def _resource_named(value: Any, known: Mapping[str, Resource]) -> str:
@@ -184,10 +151,10 @@ def _resource_named(value: Any, known: Mapping[str, Resource]) -> str:
 
 
 def _deleted_key(resource: Resource, row: JsonObject) -> str | None:
-    by_fields = join([_text(row.get(field.lower())) for field in resource.key])
+    by_fields = objects.join_key([objects.key_text(row.get(field.lower())) for field in resource.key])
     if by_fields:
         return by_fields
-    value = _text(_first(row, _KEY_FIELDS))
+    value = objects.key_text(_first(row, _KEY_FIELDS))
     if len(resource.key) > 1 and len(value.split(":")) != len(resource.key):
         return None
     return value or None
@@ -195,11 +162,6 @@ def _deleted_key(resource: Resource, row: JsonObject) -> str | None:
 
 def _first(row: JsonObject, names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
-
-
-def as_object(record: Any) -> JsonObject:
-    """The record; anything else wrapped as `{"value": record}`."""
-    return record if isinstance(record, dict) else {"value": record}
 
 
 _FINGERPRINT_BYTES = 16
@@ -250,10 +212,10 @@ class Deduplicator:
         """
         found: dict[str, JsonObject] = {}
         unreadable = []
-        for raw in map(as_object, batch):
-            key = key_of(self._resource, raw)
+        for raw in map(objects.as_object, batch):
+            key = objects.key_of(self._resource, raw)
             if key is None:
-                unreadable.append(Unreadable(row_digest(raw), _missing_key(self._resource, raw), raw))
+                unreadable.append(Unreadable(objects.digest(raw), _missing_key(self._resource, raw), raw))
                 continue
             state = _State.from_record(raw, self._zone)
             earlier = self._seen.remember(key, state.encode())
@@ -265,15 +227,10 @@ class Deduplicator:
                 found[key] = raw
             elif previous.fingerprint != state.fingerprint and not previous.is_later(state):
                 reason = f"{self._resource.name} has different records with the key {key}; correct the setting `keys`"
-                unreadable.append(Unreadable(row_digest(raw), reason, raw))
+                unreadable.append(Unreadable(objects.digest(raw), reason, raw))
         return Chunk(tuple(Snapshot(key, raw) for key, raw in found.items()), unreadable=tuple(unreadable))
 
 
 def _missing_key(resource: Resource, record: JsonObject) -> str:
-    wanted, found = " and ".join(resource.key), field_names(record)
+    wanted, found = " and ".join(resource.key), objects.field_names(record)
     return f"a record of {resource.name} without {wanted}; it has {found}; name its key in the setting `keys`"
-
-
-def field_names(record: JsonObject) -> str:
-    """The names of a record's fields, for an error; never their values."""
-    return ", ".join(sorted(record)[:20]) or "no fields"

@@ -13,13 +13,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from models import exact
-from workers.connectors import http, streaming
+from workers.connectors import http, objects, streaming
 from workers.errors import ClosedError, SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.values import JsonObject
     from workers.connectors.easyflor.options import Options
 
 OK = 200
@@ -158,11 +157,6 @@ def _is_removed(name: str, *, keep_personal: bool) -> bool:
     return _SECRET in name or (name in _PERSONAL and not keep_personal)
 
 
-def as_object(item: Any) -> JsonObject:
-    """The object; anything else wrapped as `{"value": item}`."""
-    return item if isinstance(item, dict) else {"value": item}
-
-
 def _not_a_list(body: bytes) -> VendorError:
     try:
         decoded = exact.loads(body)
@@ -171,7 +165,7 @@ def _not_a_list(body: bytes) -> VendorError:
     if isinstance(decoded, dict) and {name.lower() for name in decoded} <= {"error", "message"}:
         return SetAside(f"the answer is not a list: {http.excerpt(body)}")
     if isinstance(decoded, dict):
-        return SetAside(f"the answer is not a list but an object with {field_names(decoded)}")
+        return SetAside(f"the answer is not a list but an object with {objects.field_names(decoded)}")
     return SetAside(f"the answer is not a list but a {type(decoded).__name__}")
 
 
@@ -180,8 +174,3 @@ def _not_json(body: bytes, redact: Redact = str) -> TryLater:
     begins = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     detail = f": {http.excerpt(body, redact=redact)}" if begins in {b"", b"<"} else ""
     return TryLater(f"the answer is incomplete or not JSON{detail}".removesuffix(": "), closes_gate=False)
-
-
-def field_names(record: JsonObject) -> str:
-    """The names of a record's fields, for a person; never their values."""
-    return ", ".join(sorted(record)[:20]) or "no fields"

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from models import exact
 from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, Tombstone, Unreadable
-from workers.connectors import http, streaming
+from workers.connectors import http, objects, streaming
 from workers.connectors.contract import CheckResult
 from workers.connectors.easyflor import answers, cursors, resources, table
 from workers.connectors.easyflor.auth import Auth
@@ -83,7 +83,7 @@ class Client:
         records = found if isinstance(found, list) else [found]
         if not records:
             return Tombstone(key)
-        if len(records) == 1 and isinstance(records[0], dict) and resources.key_of(resource, records[0]) == key:
+        if len(records) == 1 and isinstance(records[0], dict) and objects.key_of(resource, records[0]) == key:
             return Snapshot(key, records[0])
         raise SetAside(f"EasyFlor did not answer with {resource.name} {key} when asked for it")
 
@@ -147,10 +147,10 @@ class Client:
             return _with_confirmation(row, f"closed until {closed.until:%Y-%m-%d %H:%M} UTC")
         if found is None:
             return _with_confirmation(row, "nothing changed today" if row.since else "it is empty")
-        record = answers.as_object(found)
-        if resources.key_of(resource, record) is None:
+        record = objects.as_object(found)
+        if objects.key_of(resource, record) is None:
             raise SetAside(_missing_key(resource, record), whole_resource=True)
-        return _with_confirmation(row, f"its objects have {answers.field_names(record)}")
+        return _with_confirmation(row, f"its objects have {objects.field_names(record)}")
 
     def ask(self, words: Sequence[str]) -> Any:
         """`debtor/417`, `debtorsincedate/20260101`, `ListArticleSort 1,2,3`, `DebtorListArticleSortPrice 417 1,2,3`."""
@@ -217,10 +217,10 @@ class _Deduplicator:
         snapshots: list[Snapshot] = []
         refs: list[ObjectRef] = []
         unreadable: list[Unreadable] = []
-        for raw in map(answers.as_object, batch):
-            key = resources.key_of(self._resource, raw)
+        for raw in map(objects.as_object, batch):
+            key = objects.key_of(self._resource, raw)
             if key is None:
-                unreadable.append(Unreadable(resources.record_digest(raw), _missing_key(self._resource, raw), raw))
+                unreadable.append(Unreadable(objects.digest(raw), _missing_key(self._resource, raw), raw))
                 continue
             fingerprint = _fingerprint(raw)
             earlier = self._seen.remember(key, fingerprint)
@@ -240,7 +240,7 @@ class _Deduplicator:
         reason = (
             f"{self._resource.name} has different objects with the key {key}; name another key in the setting `own`"
         )
-        unreadable.append(Unreadable(resources.record_digest(raw), reason, raw))
+        unreadable.append(Unreadable(objects.digest(raw), reason, raw))
 
 
 def _is_reserved(path: str) -> bool:
@@ -254,7 +254,7 @@ def _fingerprint(raw: JsonObject) -> bytes:
 
 def _missing_key(resource: Resource, record: JsonObject) -> str:
     return (
-        f"an object of {resource.name} without {' and '.join(resource.key)}; it has {answers.field_names(record)}; "
+        f"an object of {resource.name} without {' and '.join(resource.key)}; it has {objects.field_names(record)}; "
         f"name its key in the setting `own`"
     )
 

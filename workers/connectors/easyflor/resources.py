@@ -6,10 +6,7 @@ optional. No field of any other resource is documented.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from models.values import JsonObject, Kind, Notes
@@ -67,30 +64,6 @@ def _selection(row: table.Row, options: Options) -> str:
 def _notes(parts: Mapping[str, _Fields]) -> Notes:
     noted = {part: {path: note for path, (_, note) in fields.items() if note} for part, fields in parts.items()}
     return {part: notes for part, notes in noted.items() if notes}
-
-
-def key_of(resource: Resource, record: JsonObject) -> str | None:
-    """The record's key; None if one of its fields is missing or empty. EasyFlor sends ids as numbers and as texts."""
-    parts = [_text(record.get(field)) for field in resource.key]
-    if not all(parts):
-        return None
-    return parts[0] if len(parts) == 1 else ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
-
-
-_MAX_KEY_DIGITS = 100
-"""Digits of a numeric key: `1e999999999` written out would exhaust memory."""
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Decimal) and value.adjusted() < _MAX_KEY_DIGITS and value == value.to_integral_value():
-        return str(int(value))
-    return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
-
-
-def record_digest(value: Any) -> str:
-    """A short hash as the key of a record that has none."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
 
 
 def seconds(span: Any) -> int | None:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.workers.connectors.directo.conftest import options
+from workers.connectors import objects
 from workers.connectors.directo import resources, table
 
 VENDORS_LIST = [
@@ -109,6 +110,6 @@ def test_settings_may_name_other_keys() -> None:
 )
 def test_a_key_of_several_fields_is_joined_and_split(record: dict[str, object], key: str | None) -> None:
     transactions = resources.catalogue(options("http://localhost"))["transactions"]
-    assert key == resources.key_of(transactions, record)
+    assert key == objects.key_of(transactions, record)
     if key is not None:
         assert [str(record["type"]), str(record["number"])] == resources.split(transactions, key)
