@@ -133,7 +133,7 @@ class _CachedClient:
 
     def __init__(self, context: ConnectionContext) -> None:
         self.session: WorkSession | None = None
-        runtime = ClientRuntime(heartbeat=self._heartbeat, sessions=context.gate.sessions(), now=context.now)
+        runtime = ClientRuntime(heartbeat=self._heartbeat, sessions=context.gate.sessions, now=context.now)
         self.client = context.system.client(context.options, runtime)
 
     def _heartbeat(self) -> None:

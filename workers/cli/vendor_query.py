@@ -6,17 +6,21 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from workers.errors import TryLater
 from workers.gate import gate, timing
 from workers.ingest import failures
+from workers.ingest.unit_of_work import BackOff, release, under_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from workers.connectors.contract import Client, Resource
     from workers.context import ConnectionContext, WorkSession
+    from workers.ingest.unit_of_work import LeaseStep
+
+T = TypeVar("T")
 
 _LONGEST_WAIT = timedelta(minutes=1)
 """How long a request waits for a lease."""
@@ -25,6 +29,7 @@ _DATE_RESOLUTION = timedelta(seconds=1)
 """A `Date` header has whole seconds."""
 
 _RETRY_INTERVAL = 0.25
+"""Seconds between two attempts to take a lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,12 @@ def check(context: ConnectionContext, *, now: Callable[[], datetime] = _local_no
         clock = result.clock
         return Handshake(result.summary, None if clock is None else _ahead(clock, sent_at, received_at))
 
-    handshake: Handshake = _send(context, check_login)
-    return handshake
+    return _send(context, check_login)
 
 
 def probe(context: ConnectionContext, resource: Resource) -> str:
     """Prove that this resource can be read; a few words on the reply. Raises `VendorError`, `GateClosed`."""
-    return str(_send(context, lambda client: client.probe(resource)))
+    return _send(context, lambda client: client.probe(resource))
 
 
 def _ahead(clock: datetime, sent_at: datetime, received_at: datetime) -> timedelta:
@@ -74,7 +78,8 @@ def _ahead(clock: datetime, sent_at: datetime, received_at: datetime) -> timedel
     return min(clock + _DATE_RESOLUTION - sent_at, timedelta(0))
 
 
-def _send(context: ConnectionContext, request: Callable[[Client], Any]) -> Any:
+def _send(context: ConnectionContext, request: Callable[[Client], T]) -> T:
+    """Make the request as soon as a lease is free. Raises `VendorError`, `GateClosed`."""
     deadline = time.monotonic() + _LONGEST_WAIT.total_seconds()
     while True:
         try:
@@ -93,16 +98,20 @@ def _outlasts_wait(context: ConnectionContext, closed: gate.GateClosed) -> bool:
     )
 
 
-def _reply(session: WorkSession, lease: gate.Lease, request: Callable[[Client], Any]) -> Any:
-    context = session.context
+def _reply(session: WorkSession, lease: gate.Lease, request: Callable[[Client], T]) -> T:
+    """Make the request and release the lease. A failure that closes the gate backs off the whole account."""
     try:
-        with failures.classify(context):
+        with failures.classify(session.context):
             reply = request(session.client)
-    except TryLater as error:
-        if error.closes_gate:
-            with suppress(gate.LeaseLost), context.database.begin() as tx:
-                context.gate.release_and_back_off(tx, lease, reason=str(error), after=error.after, counts=True)
+    except TryLater as failure:
+        if failure.closes_gate:
+            _end_lease(lease, BackOff(str(failure), failure.after, counts=True))
         raise
-    with suppress(gate.LeaseLost), context.database.begin() as tx:
-        context.gate.release(tx, lease)  # a lost lease is harmless: nothing is written
+    _end_lease(lease, release)
     return reply
+
+
+def _end_lease(lease: gate.Lease, lease_step: LeaseStep) -> None:
+    """A lost lease is harmless: nothing is written under it."""
+    with suppress(gate.LeaseLost), under_lease(lease, lease_step):
+        pass

@@ -149,7 +149,7 @@ class Gate:
         lease.sent_at = now + timedelta(seconds=lease.renewed_at - read_at)
 
     def _reschedule(self, lease: Lease, start: datetime) -> datetime:
-        """A new start for a request that overslept its own: another may have been given this moment.
+        """A new start for a request that woke long after its own: another request may start at the present moment.
 
         Raises `LeaseLost`.
         """
@@ -181,7 +181,7 @@ class Gate:
     def release(self, tx: Tx, lease: Lease, *, answered: bool = True) -> datetime:
         """Prove that the lease has not run out, and give it back; returns the clock. Raises `LeaseLost`.
 
-        The failures in a row end here: the vendor was reached. `answered`: its answer could also be used.
+        The count of failures starts anew, because the vendor was reached. `answered`: its answer could also be used.
         """
         now = self._delete_lease(tx, lease)
         values = {"answered_at": now} if answered else {}
@@ -208,16 +208,18 @@ class Gate:
         return until
 
     def cancel(self, lease: Lease) -> None:
-        """Give the lease back after a crash of ours, if it is still there."""
+        """Delete the lease, if it is still there, without a result. Counts neither an answer nor a failure."""
         with self._database.begin() as tx:
             tx.execute(sa.delete(leases).where(leases.c.revision == lease.revision))
 
-    def sessions(self) -> SessionStore:
-        """The store of this account's vendor session."""
-        return self._sessions
+    def closed_until(self, tx: Tx) -> datetime | None:
+        """When the last backoff ends or ended; None if there was none."""
+        closed = sa.select(gates.c.closed_until).where(gates.c.account == self.account)
+        return tx.execute(closed).scalar()
 
     @cached_property
-    def _sessions(self) -> SessionStore:
+    def sessions(self) -> SessionStore:
+        """The store of this account's vendor session."""
         return SessionStore(self._database, self.account, self._secret, lock_duration=self._lease_duration)
 
     def _lock_row(self, tx: Tx) -> sa.Row[Any]:

@@ -67,7 +67,10 @@ def fetch(session: WorkSession, item: Item) -> None:
 
 
 class _Claim:
-    """Runs in the transaction that takes the lease: reads the stream and claims the key until the lease ends."""
+    """Runs in the transaction that takes the lease: reads the stream, and claims the key.
+
+    The claim ends with the lease, or later if attempts have failed before.
+    """
 
     stream: Stream
 
@@ -77,7 +80,7 @@ class _Claim:
     def __call__(self, tx: Tx, _revision: int, until: datetime) -> None:
         self.stream = vendor_schema.stream_of(tx, self._context, self._resource)
         item = self._item
-        # Longer with each attempt: a key that kills its worker must not come first as soon as that lease is over.
+        # Longer with each attempt: a key that kills its worker must not come first as soon as the lease has ended.
         if not inbox.claim(tx, item, now=tx.now, until=until + backoff(item.attempts)):
             raise AlreadyClaimedError
 
@@ -99,15 +102,9 @@ def _fetch_under_lease(session: WorkSession, resource: Resource, item: Item) -> 
             session.requests += 1
             _fetch_and_write(session, lease, resource, claim.stream, item=item)
     except vendor_schema.MetadataNeededError as needed:
-        on_failure = partial(_metadata_failed, context, item)
+        on_failure = partial(failures.fail_key, context, item=item, of_key=False)
         if vendor_schema.fetch_metadata(session, resource, needed.stream, on_failure):
             _fetch_under_lease(session, resource, item)
-
-
-def _metadata_failed(
-    context: ConnectionContext, item: Item, lease: Lease, _stream: Stream, failure: VendorError
-) -> None:
-    failures.fail_key(context, lease, item, failure, of_key=False)
 
 
 def _settle_unconfigured(tx: Tx, item: Item) -> None:

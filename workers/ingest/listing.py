@@ -73,9 +73,8 @@ def _advance(session: WorkSession, resource: Resource, *, full: bool) -> None:
     try:
         _list_under_lease(session, resource, full=full)
     except vendor_schema.MetadataNeededError as needed:
-        if vendor_schema.fetch_metadata(
-            session, resource, needed.stream, partial(failures.fail_stream, session.context, full=full)
-        ):
+        on_failure = partial(failures.fail_stream, session.context, stream=needed.stream, full=full)
+        if vendor_schema.fetch_metadata(session, resource, needed.stream, on_failure):
             _list_under_lease(session, resource, full=full)
 
 

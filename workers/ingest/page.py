@@ -21,11 +21,11 @@ from workers.ingest.unit_of_work import UnitOfWork, release, renew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
+    from datetime import timedelta
 
     from models.bookkeeping.streams import Stream
     from models.db.database import Tx
-    from models.values import Change, JsonObject, Line
+    from models.values import Change, End, JsonObject, Line
     from workers.connectors.contract import Resource
     from workers.context import WorkSession
     from workers.gate.gate import Lease
@@ -147,7 +147,7 @@ class Page:
         ) as work:
             tx = work.tx
             listed = {each.key: each.listed for each in chunk.snapshots if each.listed is not None}
-            # First, because it may raise `NeedsLayout`, and then all of this is repeated.
+            # First, because it may raise `NeedsLayoutError`, and then all of this is repeated.
             changes = work.apply(prepared, listed=listed, point=False, meanwhile=meanwhile)
             inbox.lock(tx, connection=self.context.name)
             self._enqueue_all(tx, chunk, lease.revision)
@@ -157,7 +157,7 @@ class Page:
                 if end is not None and end.complete:
                     absence.settle_missing(work, self.context, self.resource, first_revision=self.first_revision or 0)
             failpoints.hit(Point.CHUNK_APPLIED)
-            self._advance(tx, chunk, tx.now, continues=continues)
+            self._advance(tx, chunk, continues=continues)
             if continues:
                 self._reload_stream(tx)
             failpoints.hit(Point.CHUNK_ADVANCED)
@@ -234,41 +234,47 @@ class Page:
             if asked_for or line.changed or _is_changed(line, rows.get(line.key), waiting.get(line.key))
         ]
 
-    def _advance(self, tx: Tx, chunk: Chunk, now: datetime, *, continues: bool) -> None:
+    def _advance(self, tx: Tx, chunk: Chunk, *, continues: bool) -> None:
         """Move the position; the cursor moves only with the last page of a complete run."""
-        end, stream = chunk.end, self.stream
+        end = chunk.end
         if self.full and end is not None and not end.more:
-            # A stream of events does not list what exists, so nothing can be missing from it.
-            complete = end.complete or not (self.resource.points or self.resource.unpaged)
-            full_syncs.finish(
-                tx,
-                stream,
-                run=self.run or 0,
-                objects=_size(chunk),
-                cursor=end.cursor,
-                next_at=now + self.resource.full_every,
-                now=now,
-                poll_at=now + (self.resource.every or self.resource.full_every),
-                moves_cursor=stream.asked_for or not self.resource.summaries,
-                complete=complete,
-                warning=end.warning,
-            )
+            self._finish_full_sync(tx, chunk, end)
         elif self.full:
-            pages, position = (0, None) if end is None else (1, end.cursor)
             full_syncs.advance(
                 tx,
-                stream,
+                self.stream,
                 run=self.run or 0,
-                cursor=position,
-                pages=pages,
+                cursor=None if end is None else end.cursor,
+                pages=0 if end is None else 1,
                 objects=_size(chunk),
-                next_tried_at=now if continues else None,
+                next_tried_at=tx.now if continues else None,
             )
         elif end is not None and end.more:
-            streams.advance_poll(tx, stream, cursor=end.cursor, now=now)
+            streams.advance_poll(tx, self.stream, cursor=end.cursor, now=tx.now)
         elif end is not None:
-            next_at = now + (self.resource.every or self.resource.full_every)
-            streams.finish_poll(tx, stream, cursor=end.cursor, next_at=next_at, now=now, warning=end.warning)
+            next_at = tx.now + self._poll_interval
+            streams.finish_poll(tx, self.stream, cursor=end.cursor, next_at=next_at, now=tx.now, warning=end.warning)
+
+    def _finish_full_sync(self, tx: Tx, chunk: Chunk, end: End) -> None:
+        # A stream of events does not list what exists, so nothing can be missing from it.
+        lists_what_exists = self.resource.points or self.resource.unpaged
+        full_syncs.finish(
+            tx,
+            self.stream,
+            run=self.run or 0,
+            objects=_size(chunk),
+            cursor=end.cursor,
+            next_at=tx.now + self.resource.full_every,
+            now=tx.now,
+            poll_at=tx.now + self._poll_interval,
+            moves_cursor=self.stream.asked_for or not self.resource.summaries,
+            complete=end.complete or not lists_what_exists,
+            warning=end.warning,
+        )
+
+    @property
+    def _poll_interval(self) -> timedelta:
+        return self.resource.every or self.resource.full_every
 
 
 @contextmanager

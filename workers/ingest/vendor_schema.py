@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from models import exact
 from models.bookkeeping import streams
@@ -14,7 +14,6 @@ from workers.ingest import failures
 from workers.ingest.unit_of_work import under_lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from models.bookkeeping.streams import Stream
@@ -25,9 +24,10 @@ if TYPE_CHECKING:
     from workers.gate.gate import Lease
 
 _MAX_AGE = timedelta(hours=24)
-_MIN_AGE = timedelta(seconds=5)
-"""New fields cause at most one request in this time: in a table that takes no more columns they stay new."""
+"""A shape of this age is fetched again before the resource is read."""
 
+_MIN_AGE = timedelta(seconds=5)
+"""A younger shape is not fetched again for a new field. A field that gets no column, as in a full table, stays new."""
 
 _EMPTY: tuple[object, ...] = (None, "", [], {})
 """Values that need no column."""
@@ -35,6 +35,13 @@ _EMPTY: tuple[object, ...] = (None, "", [], {})
 
 class ResourceNotOpenError(Exception):
     """The resource is parked, retired or unknown: nothing is requested for it."""
+
+
+class OnFailure(Protocol):
+    """What to do with the work that needs the metadata, when the request for it has failed; releases the lease."""
+
+    def __call__(self, *, lease: Lease, failure: VendorError) -> None:
+        """Postpone or park the work."""
 
 
 class MetadataNeededError(Exception):
@@ -58,26 +65,23 @@ def stream_of(tx: Tx, context: ConnectionContext, resource: Resource) -> Stream:
     return stream
 
 
-def fetch_metadata(
-    session: WorkSession, resource: Resource, stream: Stream, on_failure: Callable[[Lease, Stream, VendorError], None]
-) -> bool:
+def fetch_metadata(session: WorkSession, resource: Resource, stream: Stream, on_failure: OnFailure) -> bool:
     """Fetch the resource's metadata, under a lease of its own; False if that failed.
 
-    `on_failure` postpones the work that needs it. Raises `GateClosed`.
+    A refusal parks the resource, because without metadata none of its keys can be kept; for any other failure
+    `on_failure` is called. Raises `GateClosed`.
     """
     context = session.context
     with session.acquire(f"{resource.name}\nmetadata") as lease:
         session.requests += 1
         try:
             with failures.classify(context):
-                shape = exact.storable(session.client.shape(resource))  # as the objects' names are
-        except SetAside as refused:
-            failures.fail_stream(
-                context, lease, stream, refused, full=True
-            )  # without it no key of the resource can be kept
+                shape = exact.storable(session.client.shape(resource))  # field names escaped like those of the objects
+        except SetAside as refusal:
+            failures.fail_stream(context, lease, stream, refusal, full=True)
             return False
         except VendorError as failure:
-            on_failure(lease, stream, failure)
+            on_failure(lease=lease, failure=failure)
             return False
         with under_lease(lease) as tx:
             streams.update(tx, context.name, resource.name, shape=shape, shape_at=tx.now)

@@ -217,7 +217,7 @@ def session(timed: Database) -> Callable[[str], SessionStore]:
     def of(key: str) -> SessionStore:
         opened = Gate(timed, Account(name="a", key=key))
         release(opened, timed, opened.acquire())
-        return opened.sessions()
+        return opened.sessions
 
     return of
 
@@ -250,7 +250,7 @@ def test_one_worker_at_a_time_logs_in_and_the_next_finds_its_session(
     logins: list[str] = []
 
     def log_in(name: str) -> None:
-        store = Gate(timed, Account(name=name)).sessions()
+        store = Gate(timed, Account(name=name)).sessions
         with store.login_lock():
             if store.get() is None:
                 logins.append(name)

@@ -113,7 +113,7 @@ def options(url: str = "https://api.easyflor.eu", **settings: Any) -> Options:
 def shared_sessions(database: Database, settings: Options) -> contract.ClientRuntime:
     """A runtime with the account's session store, which all its workers share."""
     gate = Gate(database, settings)
-    return contract.ClientRuntime(heartbeat=lambda: None, sessions=gate.sessions())
+    return contract.ClientRuntime(heartbeat=lambda: None, sessions=gate.sessions)
 
 
 @pytest.fixture
