@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from workers.cli import check, common, errors, export, hand_in, maintenance, parked, serve, setup, status
+from workers.cli import check, common, errors, export, hand_in, maintenance, parked, run_now, serve, setup, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,10 +75,10 @@ _verb(_RUN, "worker", serve.worker)
 _verb(_RUN, "beat", serve.beat)
 _verb(_RUN, "flower", serve.flower)
 _verb(_DATA, "status", status.status)
-_verb(_DATA, "poll", status.poll)
-_verb(_DATA, "backfill", status.backfill)
+_verb(_DATA, "poll", run_now.poll)
+_verb(_DATA, "backfill", run_now.backfill)
 _verb(_DATA, "export", export.export)
-_verb(_DATA, "ask", status.ask)
+_verb(_DATA, "ask", run_now.ask)
 _verb(_DATA, "hand-in", hand_in.hand_in)
 app.add_typer(parked.app, name="parked", rich_help_panel=_MAINTAIN)
 _verb(_MAINTAIN, "rebuild", maintenance.rebuild)

@@ -41,9 +41,7 @@ def check(
     with common.err().status("Checking …") as spinner:
         outcomes = list(_outcomes(loaded, spinner.update))
     if as_json:
-        from workers.cli import status
-
-        status.print_json([asdict(outcome) for outcome in outcomes])
+        common.print_json([asdict(outcome) for outcome in outcomes])
     else:
         common.out().print(table(outcomes))
     if not loaded.connections:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -183,6 +185,15 @@ def print_error(message: str) -> None:
 def note(message: str) -> None:
     """Print a note on standard error."""
     err().print(Text(message, style="yellow"), soft_wrap=True)
+
+
+def print_json(values: Any) -> None:
+    """Print JSON; times in UTC."""
+    typer.echo(json.dumps(values, ensure_ascii=False, indent=2, default=_iso))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import common, errors, status
+from workers.cli import common, errors, run_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def hand_in(
     files: Files,
     *,
     order: Order = None,
-    wait: status.Wait = True,
+    wait: run_now.Wait = True,
     config: common.Config = None,
 ) -> None:
     """Hand in PDFs for a vendor that reads them.
@@ -166,14 +166,8 @@ def _in_progress(context: ConnectionContext, kind: str, sha256: str) -> bool:
 
 def _sendable_at(context: ConnectionContext, due_at: datetime) -> datetime:
     """The first moment at which the document is due and the gate open."""
-    import sqlalchemy as sa
-
-    from models.db.tables import gates
-
     with context.database.read() as tx:
-        closed_until = tx.execute(
-            sa.select(gates.c.closed_until).where(gates.c.account == context.gate.account)
-        ).scalar()
+        closed_until = context.gate.closed_until(tx)
     return max(due_at, closed_until or due_at)
 
 
@@ -192,10 +186,7 @@ def _print_results(context: ConnectionContext, kind: str, keys: Mapping[str, str
             reason = document.reason or next(iter(resource_errors), None) or "nothing is known yet"
             failed.append(f"  {_printable(path)}: {document.state}: {reason}")
     if failed:
-        raise errors.UserError("\n".join(["not everything could be read", *failed, _NEXT]))
-
-
-_NEXT = "`erpmirror parked retry` tries again what is parked; the rest stays due, and workers try it again"
+        raise errors.UserError("\n".join(["not everything could be read", *failed, run_now.RETRY_PARKED]))
 
 
 def _summary(context: ConnectionContext, kind: str, sha256: str) -> str:

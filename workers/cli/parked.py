@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import common, errors, status
+from workers.cli import common, errors
 
 if TYPE_CHECKING:
     from models.db.database import Database
@@ -49,7 +49,7 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
     database = common.database(common.settings(config))
     rows = _parked_rows(database, connection)
     if as_json:
-        status.print_json(rows)
+        common.print_json(rows)
         return
     if not rows:
         common.out().print("Nothing is parked, nothing is held.")

@@ -25,11 +25,16 @@ if TYPE_CHECKING:
     from workers.context import ConnectionContext
 
 _BUDGET = timedelta(seconds=1)
+"""How long to work between two updates of the bars."""
+
 _LONGEST_WAIT = timedelta(seconds=60)
 """If the gate stays closed for longer, the work is left to the workers."""
 
 _POLL_INTERVAL = 0.2
-_KEYS_LIMIT = 1000
+"""Seconds between two checks of what is due, while workers do it."""
+
+_MAX_KEYS = 1000
+"""Due keys that are read at once, of all the connection's resources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +109,14 @@ def _due(context: ConnectionContext, row: streams.Stream, started_at: datetime) 
 def _keys_due(context: ConnectionContext, names: Sequence[str], until: datetime) -> bool:
     """Whether keys are pending that were due by then. Keys of a parked resource do not count."""
     with context.database.read() as tx:
-        keys = inbox.due(tx, connection=context.name, now=until, limit=_KEYS_LIMIT)
+        keys = inbox.due(tx, connection=context.name, now=until, limit=_MAX_KEYS)
     return any(item.resource in names for item in keys)
 
 
 def _closed_for(context: ConnectionContext) -> timedelta:
     """How long the account's gate stays closed."""
     with context.database.read() as tx:
-        until = tx.execute(
-            sa.select(tables.gates.c.closed_until).where(tables.gates.c.account == context.gate.account)
-        ).scalar()
+        until = context.gate.closed_until(tx)
         return until - context.database.now(tx) if until is not None else timedelta(0)
 
 

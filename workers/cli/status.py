@@ -1,4 +1,4 @@
-"""The verbs that show the mirror's state, and those that send the vendor a request now."""
+"""The verb that shows the mirror's state."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.durations import spell
-from workers.cli import common, errors
+from workers.cli import common
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from models.db.database import Database
     from models.settings.load import Settings
     from models.status import ResourceStatus
-    from workers.cli import progress
-    from workers.context import ConnectionContext
-
-Wait = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="Do it here with a progress bar, or leave it to the workers.")
-]
 
 _FIELDS = (
     "connection",
@@ -73,7 +67,7 @@ def status(
     never_synced = _never_synced(configured, kept)
     if as_json:
         leftovers = [_fields(row) | {"bound": None} for row in rows if row not in kept]
-        print_json([*map(_fields, kept), *never_synced, *leftovers])
+        common.print_json([*map(_fields, kept), *never_synced, *leftovers])
         return
     worker_health.print_health(loaded, database)
     _print_tables(kept, never_synced)
@@ -107,17 +101,6 @@ def _never_synced(
         for (name, resource), (system, bound) in configured.items()
         if (name, resource) not in seen
     ]
-
-
-def print_json(values: Any) -> None:
-    """Print JSON; times in UTC."""
-    import json
-
-    typer.echo(json.dumps(values, ensure_ascii=False, indent=2, default=_iso))
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
 
 
 def _print_tables(rows: Sequence[ResourceStatus], never_synced: Sequence[dict[str, Any]]) -> None:
@@ -188,109 +171,3 @@ def note_unconfigured(database: Database, loaded: Settings) -> None:
                 f"{row.connection} {row.resource} is no longer configured: its {row.rows} rows are kept and no longer "
                 f"synced; `erpmirror forget {row.connection} {row.resource}` removes them"
             )
-
-
-def poll(
-    connection: common.Name,
-    resource: common.MaybeResource = None,
-    *,
-    wait: Wait = True,
-    config: common.Config = None,
-) -> None:
-    """Poll now for what changed, without waiting for the schedule.
-
-    A resource that was parked as a whole is tried again.
-
-    Example: [bold]erpmirror poll shop catalogs.goods[/]
-    """
-    from models.bookkeeping import streams
-
-    context = common.connection_context(config, connection)
-    names = common.resources(context, resource)
-    context.sync_streams()
-    with context.database.begin() as tx:
-        streams.poll_now(tx, connection=context.name, resource=resource)
-    _until_done(context, names, wait=wait)
-
-
-def backfill(
-    connection: common.Name,
-    resource: common.MaybeResource = None,
-    *,
-    wait: Wait = True,
-    config: common.Config = None,
-) -> None:
-    """Read everything again: a full sync. After Ctrl-C it resumes where it stopped, here or in a worker.
-
-    Equal objects change nothing. A key that the vendor no longer lists is fetched before it counts as deleted.
-
-    Example: [bold]erpmirror backfill books invoices[/]
-    """
-    from models.bookkeeping import streams
-
-    context = common.connection_context(config, connection)
-    names = common.resources(context, resource)
-    context.sync_streams()
-    with context.database.begin() as tx:
-        streams.backfill_now(tx, connection=context.name, resource=resource)
-    _until_done(context, names, wait=wait)
-
-
-def _until_done(context: ConnectionContext, names: Sequence[str], *, wait: bool) -> None:
-    """Do what is due in this process and print the result, or only wake the workers."""
-    from workers.cli import progress
-
-    if not wait:
-        common.wake(context)
-        return
-    try:
-        results, done = progress.until_done(context, names, common.err(), rows=lambda: _rows(context, names))
-    except KeyboardInterrupt:
-        common.note("Stopped. A worker resumes it, or this command when you repeat it.")
-        raise typer.Exit(130) from None
-    after = _rows(context, names)
-    for each in results:
-        common.out().print(f"{each.resource}: {after.get(each.resource, 0)} rows", markup=False)
-    failed = [each for each in results if each.error or each.state != "open"]
-    if failed or not done:
-        raise errors.UserError("\n".join(["not everything could be synced", *map(_failure, failed), _remedy(failed)]))
-
-
-def _failure(each: progress.ResourceProgress) -> str:
-    return f"  {each.resource}: {each.error or each.state}"
-
-
-def _remedy(failed: Sequence[progress.ResourceProgress]) -> str:
-    if any(each.state == "parked" for each in failed):
-        return "`erpmirror parked retry` tries again what is parked; the rest stays due, and workers try it again"
-    return "it stays due, and workers try it again"
-
-
-def _rows(context: ConnectionContext, names: Sequence[str]) -> dict[str, int]:
-    from models.mirror import queries
-
-    with context.database.read() as tx:
-        targets = {name: context.target(context.resources[name], None) for name in names}
-        return {name: queries.count_live(tx, target) for name, target in targets.items()}
-
-
-def ask(
-    connection: common.Name,
-    words: Annotated[
-        list[str], typer.Argument(metavar="WORDS…", help="The request in the vendor's own terms, as in the example.")
-    ],
-    *,
-    config: common.Config = None,
-) -> None:
-    """Send the vendor one read request and print its answer. It waits at the account's gate like every request.
-
-    Example: [bold]erpmirror ask shop getObject 1100300000001001[/]
-    """
-    import simplejson
-
-    from workers.cli import vendor_query
-
-    context = common.connection_context(config, connection)
-    with common.err().status("Asking …"):
-        answer = vendor_query.ask(context, words)
-    typer.echo(simplejson.dumps(answer, use_decimal=True, ensure_ascii=False, indent=2))
