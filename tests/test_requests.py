@@ -78,7 +78,7 @@ def _dilovod_good(mirror: Mirror) -> None:
     """A user edits a good, and the webhook comes."""
     sandbox = mirror.sandboxes["dilovod"]
     sandbox._edit_good(Random(1))
-    hook = sandbox.hooks[-1]["params"]
+    hook = sandbox.sent_webhooks[-1]["params"]
     with mirror.database.begin() as tx:
         enqueued = [ObjectRef(hook["objectName"], hook["id"])]
         inbox.enqueue(

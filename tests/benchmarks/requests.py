@@ -182,7 +182,7 @@ def _edited(mirror: Mirror) -> None:
     """A user saves a good, and its webhook is accepted."""
     sandbox = mirror.sandboxes["dilovod"]
     sandbox._edit_good(Random(1))
-    hook = sandbox.hooks[-1]["params"]
+    hook = sandbox.sent_webhooks[-1]["params"]
     with mirror.database.begin() as tx:
         webhook = AcceptedWebhook("dilovod", "{}", resource=hook["objectName"], key=hook["id"])
         webhooks.append(tx, [webhook])

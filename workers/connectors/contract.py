@@ -98,8 +98,9 @@ class Resource:
     How it can be read:
 
     - `key`: the fields that identify an object; their values are joined by `:`
-    - `points`: `fetch` works. A key that a listing no longer has is then fetched, and the fetch decides whether it is
-      deleted. Without `points`, a key missing from two complete replies, `confirms_after` apart, is deleted
+    - `fetchable`: the vendor has point reads, so `fetch` works. A key that a listing no longer has is then fetched, and
+      the fetch decides whether it is deleted. Otherwise a key missing from two complete replies, `confirms_after`
+      apart, is deleted
     - `summaries`: a listing shows only part of each object, so a full sync does not replace a poll
     - `unpaged`: a full sync is a single reply
     - `register`: its rows come and go in normal use, so its deletions do not count against `max_deletions`
@@ -109,7 +110,7 @@ class Resource:
 
     Columns (`models.values.Shape` maps part and field path to a type):
 
-    - `described`: the vendor's metadata declares the fields: the core asks `Client.shape`
+    - `has_metadata`: the vendor's metadata declares the fields: the core asks `Client.shape`
     - `shape`: fields whose columns exist from the start
     - `hints`: types for fields that get their column when they first appear
     - `notes`: the meaning of fields, from the vendor's document; stored as column comments
@@ -121,13 +122,13 @@ class Resource:
     bound: timedelta
     key: tuple[str, ...] = ("id",)
     every: timedelta | None = None
-    points: bool = True
+    fetchable: bool = True
     summaries: bool = False
     unpaged: bool = False
     register: bool = False
     handed_in: bool = False
     selection: str = ""
-    described: bool = False
+    has_metadata: bool = False
     shape: Shape = field(default_factory=dict)
     hints: Shape = field(default_factory=dict)
     notes: Notes = field(default_factory=dict)
@@ -141,7 +142,7 @@ class Resource:
     @property
     def total_bound(self) -> timedelta:
         """`bound`, plus `confirms_after` for resources whose deletions need two replies as proof."""
-        return self.bound + self.confirms_after if self.unpaged and not self.points else self.bound
+        return self.bound + self.confirms_after if self.unpaged and not self.fetchable else self.bound
 
 
 class Sessions(Protocol):

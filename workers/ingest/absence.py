@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def settle_missing(work: UnitOfWork, context: ConnectionContext, resource: Resource, *, first_revision: int) -> None:
     """Enqueue, delete or hold what a complete full sync, whose first request had `first_revision`, did not name."""
     missing = list(queries.keys_absent(work.tx, work.target, before_revision=first_revision))
-    if resource.points:
+    if resource.fetchable:
         # A key that already waits, or is held, is left as it is.
         _enqueue(work, missing)
     elif resource.unpaged:

@@ -57,7 +57,7 @@ def fetch(session: WorkSession, item: Item) -> None:
     try:
         if resource.handed_in:
             document.send(session, resource, item)
-        elif resource.points:
+        elif resource.fetchable:
             _fetch_under_lease(session, resource, item)
         else:
             with context.database.begin() as tx:

@@ -130,7 +130,7 @@ class LeaseBudget:
         page, context = self._page, self._page.context
         if (
             not page.full
-            or page.resource.described
+            or page.resource.has_metadata
             or context.gate.is_rate_limited
             or time.monotonic() > self._deadline
         ):

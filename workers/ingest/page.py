@@ -257,7 +257,7 @@ class Page:
 
     def _finish_full_sync(self, tx: Tx, chunk: Chunk, end: End) -> None:
         # A stream of events does not list what exists, so nothing can be missing from it.
-        lists_what_exists = self.resource.points or self.resource.unpaged
+        lists_what_exists = self.resource.fetchable or self.resource.unpaged
         full_syncs.finish(
             tx,
             self.stream,

@@ -60,7 +60,7 @@ def stream_of(tx: Tx, context: ConnectionContext, resource: Resource) -> Stream:
     stream = streams.get(tx, context.name, resource.name)
     if stream is None or stream.state != "open":
         raise ResourceNotOpenError
-    if resource.described and (stream.shape_at is None or stream.shape_at <= tx.now - _MAX_AGE):
+    if resource.has_metadata and (stream.shape_at is None or stream.shape_at <= tx.now - _MAX_AGE):
         raise MetadataNeededError(stream)
     return stream
 
@@ -97,7 +97,7 @@ def refresh_for_new_fields(
     request. Uses the lease that the caller holds. `asked_at`: when the object was requested. Raises `VendorError`.
     """
     context = session.context
-    if not resource.described or stream.shape is None:
+    if not resource.has_metadata or stream.shape is None:
         return stream
     seen = {name for name, value in resource.project(raw).items() if value not in _EMPTY}
     new = seen - _declared(stream.shape)

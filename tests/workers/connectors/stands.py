@@ -213,14 +213,14 @@ class Stand:
             cursors.append(ends[-1].cursor)
         return [Question("list", resource, cursor) for cursor in dict.fromkeys(cursors)]
 
-    def points(self, resource: Resource) -> list[Question]:
+    def point_reads(self, resource: Resource) -> list[Question]:
         """A fetch of one object, or a document to interpret."""
         if resource.handed_in:
             return [Question("interpret", resource)]
-        return [Question("fetch", resource, min(self.sandbox.truth(resource.name)))] if resource.points else []
+        return [Question("fetch", resource, min(self.sandbox.truth(resource.name)))] if resource.fetchable else []
 
     def questions(self, resource: Resource) -> list[Question]:
-        return [*([] if resource.handed_in else self.listings(resource)), *self.points(resource)]
+        return [*([] if resource.handed_in else self.listings(resource)), *self.point_reads(resource)]
 
     def requests(self, question: Question) -> int:
         """The number of requests that the question needs when logged in."""

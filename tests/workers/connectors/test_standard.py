@@ -77,7 +77,7 @@ def test_a_probe_returns_a_line_for_a_person(served: Callable[[str], Stand], sys
         assert client.probe(stand.resource(name))
 
 
-@pytest.mark.parametrize(("system", "name"), by_resource(of=lambda resource: resource.points))
+@pytest.mark.parametrize(("system", "name"), by_resource(of=lambda resource: resource.fetchable))
 def test_a_fetch_returns_the_object_or_a_tombstone(served: Callable[[str], Stand], system: str, name: str) -> None:
     stand = served(system)
     resource = stand.resource(name)
@@ -118,7 +118,7 @@ def test_a_full_sync_lists_every_object_once_in_bounded_chunks(
     assert all(len(chunk.snapshots) + len(chunk.lines) <= _MOST_IN_A_CHUNK for chunk in chunks)
     end = run[-1].end
     assert end is not None
-    assert end.complete == (resource.points or resource.unpaged)
+    assert end.complete == (resource.fetchable or resource.unpaged)
     for snapshot in (row for chunk in chunks for row in chunk.snapshots):
         assert exact.canonical(truth[snapshot.key]) == exact.canonical(snapshot.raw)
         assert _is_normal(snapshot.raw)
@@ -204,8 +204,8 @@ def _plain(value: Any) -> Any:
 def test_shapes_consist_of_kinds(stand: Stand) -> None:
     with stand.client() as client:
         for resource in stand.readable:
-            shape = client.shape(resource) if resource.described else None
-            assert resource.described == (shape is not None)
+            shape = client.shape(resource) if resource.has_metadata else None
+            assert resource.has_metadata == (shape is not None)
             for kinds in (shape or {}).values():
                 assert set(kinds.values()) <= set(Kind)
 

@@ -52,7 +52,7 @@ class Options(TakesDocuments):
 from workers.connectors.contract import Resource
 
 def resources(options):
-    common = {"full_every": options.every, "bound": options.every, "points": False, "handed_in": True}
+    common = {"full_every": options.every, "bound": options.every, "fetchable": False, "handed_in": True}
     return tuple(Resource(name, **common) for name in options.resources)
 """,
     "client": """

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     Connect = Callable[..., AbstractContextManager[Harness]]
 
 KINDS: dict[str, dict[str, Any]] = {
-    "points": {},
+    "fetchable": {},
     "names": {},
-    "no points": {"points": False, "unpaged": True},
-    "register": {"points": False, "unpaged": True, "register": True},
+    "not fetchable": {"fetchable": False, "unpaged": True},
+    "register": {"fetchable": False, "unpaged": True, "register": True},
 }
 
 FAULTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -80,7 +80,7 @@ def test_one_wrong_listing_deletes_nothing_and_a_true_deletion_comes_all_the_sam
         assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
 
 
-@pytest.mark.parametrize("kind", ["no points", "register"])
+@pytest.mark.parametrize("kind", ["not fetchable", "register"])
 def test_a_second_listing_that_comes_at_once_confirms_nothing(connect: Connect, kind: str) -> None:
     """A person polls, or a webhook comes, while the vendor is still wrong: it has a minute to recover."""
     with connect(kinds={"goods": KINDS[kind]}) as six:
@@ -101,8 +101,8 @@ def test_a_second_listing_that_comes_at_once_confirms_nothing(connect: Connect, 
 @pytest.mark.parametrize("waits", ["enqueued", "parked"])
 def test_only_what_a_listing_lacked_before_counts_as_missing_twice(connect: Connect, waits: str) -> None:
     """Not what waits for another reason: that a webhook came says nothing against an object."""
-    with connect(kinds={"goods": KINDS["no points"] | {"every": 60}}) as six:
-        _company(six, "no points")
+    with connect(kinds={"goods": KINDS["not fetchable"] | {"every": 60}}) as six:
+        _company(six, "not fetchable")
         if waits == "enqueued":
             six.webhook("07")
             six.sync()
@@ -115,7 +115,7 @@ def test_only_what_a_listing_lacked_before_counts_as_missing_twice(connect: Conn
             six.sync()
             assert {"07": "parked"} == six.states()
         six.clock.advance(seconds=1)
-        _listed(six, "no points", lambda objects: {key: raw for key, raw in objects.items() if key != "07"})
+        _listed(six, "not fetchable", lambda objects: {key: raw for key, raw in objects.items() if key != "07"})
         six.full_sync_again()
         assert [] == _deletions(six)
 
@@ -123,20 +123,20 @@ def test_only_what_a_listing_lacked_before_counts_as_missing_twice(connect: Conn
 @pytest.mark.parametrize("fault", FAULTS)
 def test_two_wrong_listings_in_a_row_are_held_for_a_person_or_mended_by_the_next(connect: Connect, fault: str) -> None:
     """Twelve and more of forty at once: none is deleted, and the next right listing ends the hold."""
-    with connect(kinds={"goods": KINDS["no points"]}) as six:
-        _company(six, "no points")
-        _listed(six, "no points", FAULTS[fault])
+    with connect(kinds={"goods": KINDS["not fetchable"]}) as six:
+        _company(six, "not fetchable")
+        _listed(six, "not fetchable", FAULTS[fault])
         six.clock.advance(minutes=1)
         six.full_sync_twice()
         missing = six.vendor.objects["goods"].keys() - FAULTS[fault](six.vendor.objects["goods"]).keys()
         assert ([], dict.fromkeys(missing, "held")) == (_deletions(six), six.states())
-        _listed(six, "no points")
+        _listed(six, "not fetchable")
         six.clock.advance(minutes=1)
         six.full_sync_again()
         assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
 
 
-@pytest.mark.parametrize(("kind", "count"), [("register", 40), ("no points", 8)])
+@pytest.mark.parametrize(("kind", "count"), [("register", 40), ("not fetchable", 8)])
 def test_where_deletions_are_not_held_the_next_right_listing_restores_all(
     connect: Connect, kind: str, count: int
 ) -> None:
@@ -166,13 +166,13 @@ def test_two_wrong_listings_delete_nothing_that_can_be_fetched(connect: Connect)
 
 
 def test_the_confirmation_is_one_listing_however_much_is_missing(connect: Connect) -> None:
-    with connect(kinds={"goods": KINDS["no points"]}) as six:
-        _company(six, "no points")
+    with connect(kinds={"goods": KINDS["not fetchable"]}) as six:
+        _company(six, "not fetchable")
         six.vendor.asked.clear()
-        _listed(six, "no points", FAULTS["empty"])
+        _listed(six, "not fetchable", FAULTS["empty"])
         six.clock.advance(minutes=1)
         six.full_sync_again()
-        _listed(six, "no points")
+        _listed(six, "not fetchable")
         six.clock.advance(minutes=1)
         six.work()
         assert ["goods", "goods"] == six.vendor.asked

@@ -370,7 +370,7 @@ def test_a_row_that_the_database_refuses_is_parked_alone_and_can_be_retried(ever
 
 
 def test_a_resource_whose_keys_cannot_be_fetched_gets_a_full_sync_instead(connect: Connect) -> None:
-    with connect(kinds={"goods": {"points": False, "unpaged": True}}) as six:
+    with connect(kinds={"goods": {"fetchable": False, "unpaged": True}}) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}}
         six.work()
         six.vendor.objects["goods"] = {"1": {"v": 2}}
@@ -383,7 +383,7 @@ def test_a_resource_whose_keys_cannot_be_fetched_gets_a_full_sync_instead(connec
 
 
 def test_metadata_that_is_no_json_is_not_asked_for_in_a_loop(connect: Connect) -> None:
-    with connect(kinds={"goods": {"described": True}}) as six:
+    with connect(kinds={"goods": {"has_metadata": True}}) as six:
         six.vendor.stuck = True
         six.vendor.instead["goods/metadata"] = [(200, {}, "<html>a proxy</html>")]
         six.enqueue("1", "2")
@@ -395,7 +395,7 @@ def test_metadata_that_is_no_json_is_not_asked_for_in_a_loop(connect: Connect) -
 
 
 def test_a_declared_field_has_its_column_before_any_object_has_it(connect: Connect) -> None:
-    with connect(kinds={"goods": {"described": True}}) as six:
+    with connect(kinds={"goods": {"has_metadata": True}}) as six:
         six.vendor.objects["goods"]["1"] = {"v": 1}
         six.enqueue("1")
         six.sync()
@@ -483,7 +483,7 @@ def test_a_key_that_another_worker_has_fetched_is_not_requested_again(six: Harne
 
 
 def test_a_new_field_has_the_metadata_asked_again_once_and_gets_its_declared_type(connect: Connect) -> None:
-    with connect(kinds={"goods": {"described": True}}) as six:
+    with connect(kinds={"goods": {"has_metadata": True}}) as six:
         six.work()
         six.clock.advance(minutes=2)
         six.vendor.asked.clear()
@@ -497,7 +497,7 @@ def test_a_new_field_has_the_metadata_asked_again_once_and_gets_its_declared_typ
 
 
 def test_a_field_that_is_never_declared_has_the_metadata_fetched_once(connect: Connect) -> None:
-    with connect(kinds={"goods": {"described": True}}) as six:
+    with connect(kinds={"goods": {"has_metadata": True}}) as six:
         six.work()
         for value in range(3):
             six.clock.advance(minutes=2)

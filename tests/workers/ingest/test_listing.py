@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., AbstractContextManager[Harness]]
 
-KEYLESS = {"goods": {"points": False, "unpaged": True}}
+KEYLESS = {"goods": {"fetchable": False, "unpaged": True}}
 
 
 @pytest.fixture
@@ -310,7 +310,7 @@ def test_absence_from_two_complete_unpaged_replies_deletes_where_nothing_can_be_
 
 @pytest.mark.parametrize("complete", [False, True])
 def test_absence_from_pages_deletes_nothing_where_nothing_can_be_fetched(connect: Connect, *, complete: bool) -> None:
-    with connect(kinds={"goods": {"points": False}}) as six:
+    with connect(kinds={"goods": {"fetchable": False}}) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}, "2": {"v": 1}}
         six.work()
         six.vendor.listing["goods"] = lambda _: [{"end": {"cursor": "done", "complete": complete}}]
@@ -339,7 +339,7 @@ def test_a_reply_that_broke_off_proves_nothing(connect: Connect) -> None:
 
 def test_what_was_written_during_the_full_sync_is_not_missing(anywhere: Connect) -> None:
     """Its page was passed before it was there."""
-    with anywhere(kinds={"goods": {"points": False, "unpaged": True, "every": 60}}) as six:
+    with anywhere(kinds={"goods": {"fetchable": False, "unpaged": True, "every": 60}}) as six:
         six.vendor.objects["goods"] = {"1": {"v": 1}}
         six.work()
 
@@ -395,7 +395,7 @@ def test_what_was_held_and_came_back_is_no_longer_held(connect: Connect) -> None
 
 
 def test_registers_are_exempt_from_max_deletions(connect: Connect) -> None:
-    with connect(kinds={"goods": {"points": False, "unpaged": True, "register": True}}) as six:
+    with connect(kinds={"goods": {"fetchable": False, "unpaged": True, "register": True}}) as six:
         assert [] == _mass_deletion(six)
         assert {"00"} == six.live().keys()
 
@@ -680,7 +680,7 @@ def test_a_full_sync_that_did_not_name_everything_is_not_complete(connect: Conne
 
 
 def test_a_stream_of_events_is_complete_though_nothing_can_be_missing_from_it(connect: Connect) -> None:
-    with connect(kinds={"goods": {"points": False}}) as six:
+    with connect(kinds={"goods": {"fetchable": False}}) as six:
         six.vendor.listing["goods"] = lambda _: [{"end": {"cursor": "d"}}]
         six.work()
         assert _complete(six) is not None

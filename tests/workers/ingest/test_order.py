@@ -86,12 +86,12 @@ class Company:
         return [{"snapshots": listed, "end": {"cursor": str(self.counter), "complete": cursor is None}}]
 
 
-@pytest.mark.parametrize("points", [True, False], ids=["point reads", "listings alone"])
+@pytest.mark.parametrize("fetchable", [True, False], ids=["point reads", "listings alone"])
 @pytest.mark.parametrize(("poll", "stories"), [(1, list(STATES)[:2]), (2, list(STATES)[2:])])
 def test_every_order_of_events_webhooks_polls_and_listings_ends_equal_to_the_vendor(
-    sqlite: Database, tmp_path: Path, *, points: bool, poll: int, stories: list[str]
+    sqlite: Database, tmp_path: Path, *, fetchable: bool, poll: int, stories: list[str]
 ) -> None:
-    kinds = {"goods": {"points": points, "unpaged": not points, "every": 60}}
+    kinds = {"goods": {"fetchable": fetchable, "unpaged": not fetchable, "every": 60}}
     with vendor_harness.connected(sqlite, tmp_path, kinds=kinds, max_deletions=1.0, concurrency=2) as six:
         company = Company(six, stories)
         _polled(six)

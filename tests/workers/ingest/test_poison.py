@@ -200,7 +200,7 @@ SHORT = {"429 for a moment": 0.02, "busy": 0.02}
 @pytest.mark.parametrize("how", AWAY)
 def test_an_outage_of_hours_parks_nothing_and_everything_comes_afterwards(connect: Connect, how: str) -> None:
     leave, come_back = AWAY[how]
-    kinds = ASKED | {"orders": {"every": 60, "full_every": 3600, "described": True}}
+    kinds = ASKED | {"orders": {"every": 60, "full_every": 3600, "has_metadata": True}}
     with connect(kinds=kinds, on_a_line=True) as six:
         six.vendor.objects["goods"] = {key: {"v": 1} for key in "12345"}
         six.vendor.objects["orders"] = {key: {"v": 1} for key in "789"}
@@ -266,7 +266,7 @@ def test_a_vendor_that_is_busy_now_and_then_has_nothing_parked(connect: Connect)
 
 
 def test_metadata_that_always_fails_parks_no_key(connect: Connect) -> None:
-    with connect(kinds={"goods": {"described": True}, "orders": {"every": 60}}) as six:
+    with connect(kinds={"goods": {"has_metadata": True}, "orders": {"every": 60}}) as six:
         six.vendor.stuck = True
         six.vendor.instead["goods/metadata"] = [(500, {}, "broken")]
         six.vendor.objects["goods"] = {"1": {"v": 1}}

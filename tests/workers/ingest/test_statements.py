@@ -75,7 +75,7 @@ def test_one_webhooks_update(database: Database, tmp_path: Path) -> None:
     with mirrored(database, tmp_path, dilovod=knobs) as mirror:
         mirror.work()
         mirror.sandboxes["dilovod"]._edit_good(Random(1))
-        hook = mirror.sandboxes["dilovod"].hooks[-1]["params"]
+        hook = mirror.sandboxes["dilovod"].sent_webhooks[-1]["params"]
         with database.begin() as tx:
             webhooks.append(tx, [webhooks.AcceptedWebhook("dilovod", "{}", hook["objectName"], hook["id"])])
         context = mirror.context("dilovod")

@@ -38,7 +38,7 @@ def is_slice(name: str) -> bool:
 def _object_resource(options: Options, name: str) -> Resource:
     # Dilovod has no modification date, so there are no polls: only full syncs find changes whose webhook was lost.
     return Resource(
-        name, full_every=options.reconcile_every, bound=options.reconcile_every, described=True, project=project
+        name, full_every=options.reconcile_every, bound=options.reconcile_every, has_metadata=True, project=project
     )
 
 
@@ -50,11 +50,11 @@ def _register_resource(options: Options, name: str) -> Resource:
         full_every=options.every,
         bound=options.every,
         key=(),
-        points=False,
+        fetchable=False,
         unpaged=True,
         register=True,
         selection=f"dimensions={','.join(sorted(chosen))}" if chosen else "",
-        described=True,
+        has_metadata=True,
     )
 
 

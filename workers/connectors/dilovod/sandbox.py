@@ -106,7 +106,7 @@ class Sandbox:
     - `faults`: applied to the next replies, one each; `drip`: seconds between two bytes of a reply with `Fault.DRIP`;
       `slow`: seconds before one with `Fault.SLOW`
     - `asked`: the actions received; `overlaps`: the number refused because the key was busy
-    - `hooks`: the packets of the webhooks sent
+    - `sent_webhooks`: the packets of the webhooks sent
     - `books.denied`: what the key's role may not read
     - `dimensions`: register -> the dimensions that the mirror keeps its rows by, if not all
     - `partner_key`: the partner's API key that `getStatistic` accepts
@@ -124,7 +124,7 @@ class Sandbox:
         self.slow = 5.0
         self.faults: deque[Fault] = deque()
         self.requests: list[str] = []
-        self.hooks: list[JsonObject] = []
+        self.sent_webhooks: list[JsonObject] = []
         self.dimensions: dict[str, tuple[str, ...]] = {}
         self.partner_key = "partner-key"
         self.calls: Counter[_Call] = Counter()
@@ -221,7 +221,7 @@ class Sandbox:
             self._send_webhook(_webhook_packet(thing))
 
     def _send_webhook(self, packet: JsonObject) -> None:
-        self.hooks.append(packet)
+        self.sent_webhooks.append(packet)
         if self.webhook_url is None:
             return
         if self._sender is None:

@@ -98,7 +98,7 @@ def _resource(row: table.Row, options: Options) -> Resource:
         every=None if row.computed else options.every,
         full_every=full_every,
         bound=full_every,
-        points=row.name != table.DELETED,
+        fetchable=row.name != table.DELETED,
         unpaged=row.computed,
         register=row.computed,
         selection=options.selection(row.name).text,

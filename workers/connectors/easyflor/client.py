@@ -109,7 +109,7 @@ class Client:
             yield Chunk(end=End(position.with_other_form().encode(self._options), more=True))
             return
         # If absence deletes, a run with an unreadable record is not complete: that object would count as missing.
-        readable = resource.points or not deduplicator.unreadable
+        readable = resource.fetchable or not deduplicator.unreadable
         yield Chunk(end=End(run.next_cursor(position), complete=day is None and readable))
 
     def list_article_sorts(self, ids: Sequence[int | str]) -> Any:
@@ -234,7 +234,7 @@ class _Deduplicator:
         return Chunk(tuple(snapshots), refs=tuple(refs), unreadable=tuple(unreadable))
 
     def _add_different(self, key: str, raw: JsonObject, refs: list[ObjectRef], unreadable: list[Unreadable]) -> None:
-        if self._resource.points:
+        if self._resource.fetchable:
             refs.append(ObjectRef(self._resource.name, key))
             return
         reason = (

@@ -45,7 +45,7 @@ def _resource(row: table.Row, options: Options) -> Resource:
         full_every=options.full_every,
         # Only a full sync finds a deletion, and it may have to wait for the opening hours.
         bound=options.full_every + options.longest_closed,
-        points=row.point is not None,
+        fetchable=row.point is not None,
         unpaged=row.point is None and row.path is not None,
         selection=_selection(row, options),
         shape={part: {path: kind for path, (kind, _) in fields.items()} for part, fields in parts.items()},

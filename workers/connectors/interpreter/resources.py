@@ -124,7 +124,7 @@ def _resource(name: str, options: Options) -> Resource:
         key=("sha256",),
         full_every=scan_every,
         bound=scan_every,
-        points=False,
+        fetchable=False,
         handed_in=True,
         shape=_SHAPE,
         hints=_HINTS,

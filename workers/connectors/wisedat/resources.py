@@ -41,7 +41,7 @@ def _resource(row: table.Row, options: Options) -> Resource:
         # Only a full sync finds hard deletions. Some changes are only in the detail, which the first full sync after
         # `details_every` fetches.
         bound=full_every + options.details_every if row.detail else full_every,
-        points=row.paged,
+        fetchable=row.paged,
         summaries=row.detail,
         unpaged=not row.paged,
         selection=f"images={options.images}" if row.name in _WITH_IMAGES else "",

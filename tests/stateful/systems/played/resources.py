@@ -14,6 +14,6 @@ def resources(_options: Options) -> tuple[Resource, ...]:
     return (
         _resource("goods"),  # its listing brings names; webhooks announce its changes
         _resource("orders", every=MINUTE),  # its listing brings whole objects and takes "since"
-        _resource("debtors", every=MINUTE, points=False, unpaged=True),
-        _resource("stock", points=False, unpaged=True, register=True),
+        _resource("debtors", every=MINUTE, fetchable=False, unpaged=True),
+        _resource("stock", fetchable=False, unpaged=True, register=True),
     )

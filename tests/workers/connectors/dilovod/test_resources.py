@@ -18,7 +18,7 @@ def test_each_configured_name_is_a_resource() -> None:
 def test_objects_have_point_reads_and_full_syncs_every_reconcile_interval() -> None:
     (goods,) = resources(made_options(resources=["catalogs.goods"], reconcile_every="2h"))
 
-    assert (goods.points, goods.register, goods.unpaged, goods.every) == (True, False, False, None)
+    assert (goods.fetchable, goods.register, goods.unpaged, goods.every) == (True, False, False, None)
     assert (goods.full_every, goods.bound) == (timedelta(hours=2), timedelta(hours=2))
 
 
@@ -26,7 +26,7 @@ def test_objects_have_point_reads_and_full_syncs_every_reconcile_interval() -> N
 def test_registers_are_read_whole_by_every_poll(name: str) -> None:
     (register,) = resources(made_options(resources=[name], every="7m"))
 
-    assert (register.points, register.register, register.unpaged, register.every) == (False, True, True, None)
+    assert (register.fetchable, register.register, register.unpaged, register.every) == (False, True, True, None)
     assert (register.full_every, register.bound) == (timedelta(minutes=7), timedelta(minutes=7))
 
 

@@ -126,7 +126,7 @@ def test_saving_creates_and_changes_objects_without_webhook_and_keeps_the_mark(
     assert {"code": "8", "name": name, "delMark": "1"} == {
         field: header[field] for field in ("code", "name", "delMark")
     }
-    assert [] == sandbox.hooks
+    assert [] == sandbox.sent_webhooks
 
 
 def test_saving_an_unknown_field_is_refused(app: Starlette) -> None:
@@ -233,8 +233,8 @@ def test_edits_by_users_send_webhooks_that_the_connector_accepts(sandbox: dilovo
     for _ in range(60):
         assert sandbox.edit(random)
 
-    assert sandbox.hooks
-    assert all(isinstance(webhooks.read(hook, made_options()), ObjectRef) for hook in sandbox.hooks)
+    assert sandbox.sent_webhooks
+    assert all(isinstance(webhooks.read(hook, made_options()), ObjectRef) for hook in sandbox.sent_webhooks)
 
 
 def test_the_scenario_contains_every_kind_of_change(sandbox: dilovod_sandbox.Sandbox) -> None:
@@ -272,7 +272,7 @@ def test_webhooks_are_lost_and_doubled_as_configured(lost: float, doubled: float
 
     sandbox.notify(sandbox.books.of("documents.saleOrder")[0])
 
-    assert sent == len(sandbox.hooks)
+    assert sent == len(sandbox.sent_webhooks)
 
 
 def test_a_webhook_is_a_get_with_a_packet_and_is_not_retried() -> None:

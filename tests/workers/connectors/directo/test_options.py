@@ -83,7 +83,7 @@ def test_computed_figures_are_read_whole_by_every_poll() -> None:
     assert levels.register
     assert levels.unpaged
     assert (timedelta(minutes=1), timedelta(hours=24)) == (orders.every, orders.bound)
-    assert not deleted.points
+    assert not deleted.fetchable
 
 
 def test_deletions_are_always_read() -> None:

@@ -149,7 +149,7 @@ def test_an_own_resource_is_mirrored_without_being_listed_in_resources() -> None
     made = options(own={"pricelist": {"path": "PriceList/", "since": "PriceListSinceDate/{date}", "key": "Shop:Id"}})
     debtor, pricelist = resources.resources(made)
     assert ("debtor", "pricelist") == (debtor.name, pricelist.name)
-    assert (pricelist.key, pricelist.points, pricelist.unpaged) == (("Shop", "Id"), False, True)
+    assert (pricelist.key, pricelist.fetchable, pricelist.unpaged) == (("Shop", "Id"), False, True)
     assert not resources.catalogue(made)["pricelist"].confirmed
 
 
@@ -182,7 +182,7 @@ def test_every_known_resource_can_be_mirrored(row: table.Row) -> None:
     (made,) = resources.resources(options(resources=[row.name]))
     assert row.name == made.name
     assert (row.since is not None) == (made.every is not None)
-    assert (row.point is not None) == made.points
+    assert (row.point is not None) == made.fetchable
     assert made.unpaged == (row.path is not None and row.point is None)
 
 

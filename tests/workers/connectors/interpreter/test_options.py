@@ -72,7 +72,7 @@ def test_a_kind_that_is_listed_twice_is_one_resource() -> None:
 def test_documents_are_handed_in_and_nothing_can_be_listed_or_fetched() -> None:
     for kind in ("deliverynote", "invoice"):
         found = resource(kind)
-        assert (True, False, False, None) == (found.handed_in, found.points, found.unpaged, found.every)
+        assert (True, False, False, None) == (found.handed_in, found.fetchable, found.unpaged, found.every)
         assert ("sha256",) == found.key
 
 

@@ -55,7 +55,7 @@ def test_paged_resources_can_be_polled_and_fetched_and_others_are_unpaged(row: t
     found = resource(row.name, every="7m")
 
     assert row.key == found.key
-    assert (row.paged, not row.paged) == (found.points, found.unpaged)
+    assert (row.paged, not row.paged) == (found.fetchable, found.unpaged)
     assert (timedelta(minutes=7) if row.paged else None) == found.every
 
 
