@@ -102,9 +102,7 @@ class ConnectionContext:
         session.client, cached.session = cached.client, session
         try:
             yield session
-            if (
-                self.keeps_client
-            ):  # not after an exception: the connection may be broken, the next session opens a new one
+            if self.keeps_client:  # not after an exception, because its connection may be broken
                 self._idle_clients.append(cached)
         finally:
             cached.session = None

@@ -3,7 +3,7 @@
 VendorError
 ├── TryLater           the work stays, its due_at moves, the account's gate may close
 │   ├── TimedOutError  no answer within the deadline, or a stream that stalled
-│   ├── BusyError      the vendor serves another client right now; not counted as an attempt
+│   ├── BusyError      another request or login of the account is in progress; not counted as an attempt
 │   └── ClosedError    outside the vendor's opening hours; stops full syncs only, not counted
 ├── SetAside           malformed, refused, forbidden: parked with its reason, other work goes on
 │   └── TooLargeError  a reply above the size limit; a smaller request may be answered
@@ -51,7 +51,7 @@ class TimedOutError(TryLater):
 
 
 class BusyError(TryLater):
-    """The vendor refuses because it serves another request of the account (Dilovod's multithread answer)."""
+    """The account is in use: the vendor serves another request of it (Dilovod), or another worker is logging in."""
 
 
 class ClosedError(TryLater):

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from workers.errors import VendorError
     from workers.gate.gate import GateClosed
 
-_CLOCK_READ_WITHIN = timedelta(seconds=1)
+_CLOCK_TOLERANCE = timedelta(seconds=1)
+"""A smaller difference counts as none."""
+
 _LARGEST_CLOCK_DIFFERENCE = timedelta(minutes=2)
 """A clock that differs by more is not drifting but set wrong."""
 
@@ -97,7 +99,7 @@ class ConnectionCheck:
         ]
 
     def _clock(self, ahead: timedelta) -> CheckOutcome:
-        if abs(ahead) < _CLOCK_READ_WITHIN:
+        if abs(ahead) < _CLOCK_TOLERANCE:
             return self._outcome("clock", "agrees with ours")
         says = f"{spell(abs(ahead))} {'ahead of' if ahead > timedelta(0) else 'behind'} ours"
         ok = abs(ahead) <= _LARGEST_CLOCK_DIFFERENCE

@@ -102,7 +102,7 @@ def receiver(
 
     loaded = common.settings(config)
     _require_if_reachable(loaded)
-    _log()
+    _configure_log()
     os.environ[configuration.VARIABLE] = str(loaded.file)
     # By name: imports run from the receiver to the workers and never back.
     options = pkgutil.resolve_name("receiver.http.server:OPTIONS")
@@ -164,7 +164,7 @@ def worker(
     unknown = set(names) - {app.SYNC, app.FULL_SYNC}
     if unknown or not names:
         raise typer.BadParameter(f"write {app.SYNC}, {app.FULL_SYNC} or both with a comma", param_hint="--queues")
-    app.run_worker(_prepared(config), queues=names, concurrency=concurrency)
+    app.run_worker(_load_for_process(config), queues=names, concurrency=concurrency)
 
 
 def beat(config: common.Config = None) -> None:
@@ -174,7 +174,7 @@ def beat(config: common.Config = None) -> None:
     """
     from workers.queue import app
 
-    app.run_beat(_prepared(config))
+    app.run_beat(_load_for_process(config))
 
 
 def flower(
@@ -204,7 +204,7 @@ def flower(
         )
     if basic_auth is not None and not all(basic_auth.partition(":")):
         raise errors.UserError("write ERPMIRROR_FLOWER_AUTH, or --basic-auth, as user:password")
-    app.run_flower(_prepared(config), address=address, port=port, basic_auth=basic_auth)
+    app.run_flower(_load_for_process(config), address=address, port=port, basic_auth=basic_auth)
 
 
 def _is_loopback(address: str) -> bool:
@@ -214,15 +214,15 @@ def _is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def _prepared(config: Path | None) -> Settings:
+def _load_for_process(config: Path | None) -> Settings:
     """Load the settings, refuse tables of another version, set up the log."""
     loaded = common.settings(config)
     common.database(loaded).close()
-    _log()
+    _configure_log()
     return loaded
 
 
-def _log() -> None:
+def _configure_log() -> None:
     from workers.cli import logs
 
     logs.configure()

@@ -110,10 +110,10 @@ def _print_tables(rows: Sequence[ResourceStatus], never_synced: Sequence[dict[st
     everything = [*(_fields(row) | {"warning": row.warning, "full_sync": row.full_sync} for row in rows), *never_synced]
     console = common.out()
     for connection in sorted({values["connection"] for values in everything}):
-        mine = [values for values in everything if values["connection"] == connection]
-        console.print(Text(f"{connection} ({mine[0]['system']})", style="bold"))
-        console.print(_table(mine, datetime.now(UTC)))
-        for values in mine:
+        of_connection = [values for values in everything if values["connection"] == connection]
+        console.print(Text(f"{connection} ({of_connection[0]['system']})", style="bold"))
+        console.print(_table(of_connection, datetime.now(UTC)))
+        for values in of_connection:
             for message, style in ((values["last_error"], "red"), (values.get("warning"), "yellow")):
                 if message:
                     console.print(Text(f"  {values['resource']}: {message}", style=style), soft_wrap=True)

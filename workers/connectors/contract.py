@@ -230,7 +230,7 @@ class Client(Protocol):
     a database transaction. What it caches must not grow from task to task.
 
     Every method that makes a request raises the classes of `workers.errors`: `TryLater` if the same request may succeed
-    later, `SetAside` if a person has to act, `NotForUs` if the object is none of ours.
+    later, `SetAside` if a person has to act, `NotForUs` if the object is of no mirrored resource.
 
     A client whose resources are all `handed_in` has `interpret`, and has no `fetch`, `list` or `shape`.
     """

@@ -1,7 +1,6 @@
 """Splits a JSON page into the bytes of its objects without decoding each one: most are unchanged since the last sync.
 
-Only the benchmark's connector (`tests/benchmarks/systems/paged`) uses this module; no real connector does. The next
-performance issue decides whether a real connector takes it up or it is removed.
+Only the benchmark's connector (`tests/benchmarks/systems/paged`) uses this module; no vendor's connector does.
 """
 
 from __future__ import annotations

@@ -74,6 +74,7 @@ def _begin_sending(context: ConnectionContext, lease: Lease, target: Target, ite
         failures.fail_key(context, lease, item, failure)
         return None
     with context.database.begin() as tx:
+        # Read before the lease step: the state decides whether the lease is renewed or released.
         state = documents.state(tx, item)
         if state in {State.WAITING, State.PARKED} and inbox.is_pending(tx, item):
             renew(tx, lease)
@@ -90,6 +91,7 @@ def _begin_sending(context: ConnectionContext, lease: Lease, target: Target, ite
 def _interpret(
     session: WorkSession, lease: Lease, resource: Resource, target: Target, *, item: Item, document: Document
 ) -> None:
+    """Send the document, and commit the answer, or the failure, under the lease."""
     context = session.context
     try:
         with failures.classify(context):
@@ -122,16 +124,16 @@ def _prepared(context: ConnectionContext, lease: Lease, target: Target, found: S
 
 def _write(lease: Lease, target: Target, *, item: Item, prepared: Prepared) -> list[Change]:
     with UnitOfWork.under(lease, target, item.cause, failpoint=Point.DOCUMENT_JOURNALED) as work:
-        known = documents.mark_interpreted(work.tx, item, now=work.tx.now)
-        if known:  # else the document, and its row with it, was erased since
+        is_stored = documents.mark_interpreted(work.tx, item, now=work.tx.now)
+        if is_stored:  # a document that was forgotten meanwhile gets no row
             work.apply(prepared, point=True)
         inbox.finish(work.tx, item)
     return work.changes
 
 
 def _handle_failure(context: ConnectionContext, lease: Lease, item: Item, failure: VendorError) -> None:
-    """Let it wait again if the vendor certainly did not take it, else park it: it may have arrived."""
-    if _certainly_not_taken(failure):
+    """Have the document sent again if the vendor certainly did not process it; else park it, as it may have arrived."""
+    if _certainly_not_processed(failure):
         with under_lease(lease, renew) as tx:
             documents.return_to_waiting(tx, item, now=tx.now)
         failures.fail_key(context, lease, item, failure)
@@ -147,8 +149,8 @@ def _handle_failure(context: ConnectionContext, lease: Lease, item: Item, failur
             documents.park(tx, item, reason=str(failure))
 
 
-def _certainly_not_taken(failure: VendorError) -> bool:
-    """Whether the vendor certainly did not take it: no connection, or it refuses the whole resource."""
+def _certainly_not_processed(failure: VendorError) -> bool:
+    """Whether there was no connection, or the vendor refused the request before it read the document."""
     return (
         failure.refused if isinstance(failure, TryLater) else isinstance(failure, SetAside) and failure.whole_resource
     )

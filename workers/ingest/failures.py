@@ -33,9 +33,8 @@ log = structlog.get_logger()
 _DECODING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """What a connector's decoding raises when an answer is not of the expected form."""
 
-
 _MIN_CLOSED = timedelta(minutes=5)
-"""For a vendor that answers that it is closed during its stated opening hours."""
+"""The least wait if a vendor answers that it is closed although its stated opening hours say otherwise."""
 
 MAX_ATTEMPTS = 8
 """How often in a row a key may fail while others are answered, which takes four minutes or more; then it is parked."""
@@ -99,7 +98,7 @@ def _postpone(
 
 
 def _may_be_this_keys_fault(failure: TryLater) -> bool:
-    """Whether the key may be the cause: it is not of a 429 or an unreachable vendor."""
+    """Whether the object itself may be the cause. It is not if the vendor was unreachable or answered 429."""
     return failure.vendors_fault and not failure.refused
 
 
@@ -114,7 +113,7 @@ def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failur
         until = _retry_at(tx, failure, lease_step, failures=stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         values: dict[str, Any] = {"last_error": str(failure), "last_error_at": tx.now}
-        if isinstance(failure, ClosedError):  # no error
+        if isinstance(failure, ClosedError):  # closed hours are not an error
             values = {"warning": str(failure)}
         failures = stream.failures + _counts_as_attempt(failure)
         streams.update(tx, context.name, stream.resource, failures=failures, **due, **values)
@@ -124,14 +123,16 @@ def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
     """Our own code crashed, or the database went away: postpone the key behind the others."""
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
         until = tx.now + timing.retry_delay(item.attempts)
-        ours = not isinstance(error, sa.exc.SQLAlchemyError)
+        is_crash = not isinstance(error, sa.exc.SQLAlchemyError)
         reason = f"broke off: {type(error).__name__}"
-        inbox.postpone(tx, item, until=until, reason=reason, counts=True, lone=ours)
+        inbox.postpone(tx, item, until=until, reason=reason, counts=True, lone=is_crash)
 
 
 def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *, full: bool) -> None:
-    """The same for a poll or full sync. A full sync is due after a poll that crashed, because the poll may have been
-    too long for its task. If the database went away, which says nothing about the poll, it is only repeated.
+    """Our own code crashed, or the database went away: postpone the poll or full sync.
+
+    A poll that crashed also makes a full sync due, because it may have been too long for its task's time limit, and
+    full syncs have none. Not if the database went away: that says nothing about the poll.
     """
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
         now = tx.now
@@ -192,4 +193,4 @@ def _park_resource(tx: Tx, context: ConnectionContext, resource: str, failure: V
 
 def _log(context: ConnectionContext, resource: str, failure: VendorError, **key: str) -> None:
     kind = type(failure).__name__
-    log.warning("not answered", connection=context.name, resource=resource, **key, failure=kind, reason=str(failure))
+    log.warning("request failed", connection=context.name, resource=resource, **key, failure=kind, reason=str(failure))

@@ -50,7 +50,7 @@ def fetch(session: WorkSession, item: Item) -> None:
     names = {"connection": context.name, "resource": item.resource, "key": item.key}
     resource = context.resources.get(item.resource)
     if resource is None:
-        log.info("not configured", **names)
+        log.info("resource not configured", **names)
         with context.database.begin() as tx:
             _settle_unconfigured(tx, item)
         return
@@ -155,7 +155,7 @@ def _fetch_and_write(session: WorkSession, lease: Lease, resource: Resource, str
 
 
 def visible_snapshot(found: Snapshot | Tombstone | Withheld, item: Item) -> Snapshot | Tombstone:
-    """What can be kept of an answer; of a withheld detail the summary that a listing showed. Without one, SetAside."""
+    """The answer to store. For a withheld detail it is the summary that a listing showed; SetAside if none did."""
     if not isinstance(found, Withheld):
         return found
     if item.summary is None:
@@ -197,6 +197,7 @@ def _write(
 
 
 def _may_delete(work: UnitOfWork, context: ConnectionContext, resource: Resource, *, item: Item) -> bool:
+    """Whether the deletion stays within `max_deletions`, or a person has approved it; registers are exempt."""
     tx, target = work.tx, work.target
     _, deleted = queries.listed_tokens(tx, target, [item.key]).get(item.key, (None, True))
     if deleted or resource.register:

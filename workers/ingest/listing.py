@@ -55,7 +55,10 @@ class _Start:
 
 
 def advance(session: WorkSession, resource: Resource, *, now: datetime, full: bool) -> None:
-    """Request the next page of a poll or full sync. `now`: by the database's clock. Raises `GateClosed`."""
+    """Request the next page of a poll or full sync; outside opening hours postpone a full sync instead.
+
+    `now`: by the database's clock. Raises `GateClosed`.
+    """
     context = session.context
     if full and (until := context.options.closed_until(now)) is not None:
         warning = f"closed until {until:%Y-%m-%d %H:%M} UTC: the next full sync waits until then"
@@ -126,7 +129,11 @@ class LeaseBudget:
         self._deadline = min(page.session.deadline, time.monotonic() + _MAX_LEASE_SECONDS)
 
     def __call__(self) -> bool:
-        """Not for polls, nor if each request has to wait for a rate limit, nor while live work waits."""
+        """True for a full sync until the time is up, live work waits or the vendor closes.
+
+        Always False if a lease gains nothing (each request waits for a rate limit), and where the vendor's metadata
+        declares the fields, because its age is checked only when a lease is taken.
+        """
         page, context = self._page, self._page.context
         if (
             not page.full

@@ -6,6 +6,8 @@
     document handed in ───────┘     └────interpret───┼─► redact ─► one transaction:
     poll, full sync ───────────────────list──────────┘             rows, parts, inbox or cursor, journal
 
+To fold webhooks is to move them into the inbox, which has one row per key however many webhooks name it.
+
 The two tasks of a worker are `sync` for short work (webhooks, keys in the inbox, polls) and `full_sync` for long work
 (full syncs, watched folders). Both repeat one step until nothing is due or their time is up: read what is due, do the
 most urgent item, live keys first.
@@ -52,7 +54,10 @@ BUDGET = timedelta(seconds=10)
 """How long a task works before it ends and wakes a worker again, so that other connections get their share."""
 
 _FOLD_BATCH = 500
+"""Webhooks that one transaction folds."""
+
 _GIVE_WAY = timedelta(seconds=1)
+"""How long this connection leaves the gate to another connection of the account whose live work waits."""
 
 
 def sync(context: ConnectionContext, *, budget: timedelta = BUDGET) -> WorkSession:
@@ -170,7 +175,8 @@ def _postponed_on_crash(context: ConnectionContext, stream: Stream, *, full: boo
 def _read_due(session: WorkSession, *, full: bool, fold_first: bool = False) -> Pending:
     """What is due of the configured resources, after all webhooks have been folded into the inbox.
 
-    Folding and reading share a transaction. With `fold_first` a read that only finds webhooks to fold is saved.
+    Folding and reading share a transaction. `fold_first`: there probably are webhooks, so fold them without looking for
+    them first.
     """
     context, folded = session.context, _FOLD_BATCH
     due = None

@@ -17,6 +17,7 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds. With Python's default of 5 ms the writer would wait that long after each short statement."""
 
 _GC_THRESHOLD = 50_000
+"""Allocations, less deallocations, until the next collection of the youngest objects."""
 
 
 class ChunkSource(Generic[T]):

@@ -79,11 +79,11 @@ def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> No
     broker.prepare(settings)
     app = create_app(settings, database)
 
-    def forked(**_: Any) -> None:
+    def after_fork(**_: Any) -> None:
         database.dispose()  # database connections opened before the fork belong to the parent
         gc.freeze()  # without it each collection walks all loaded modules, which takes longer than a task
 
-    signals.worker_process_init.connect(forked, weak=False)
+    signals.worker_process_init.connect(after_fork, weak=False)
     context.sync_streams(database, settings)
     database.close()
     app.conf.worker_consumer = "workers.queue.consumer:ReconnectingConsumer"

@@ -1,7 +1,7 @@
 """Whether each queue's messages reach a worker. A canary proves it: a message through the queue, not a ping.
 
 The scheduler sends one to each queue every 15 seconds; the worker that takes it only records that. While one is
-outstanding none follows, unless it was lost: a week without workers leaves one in each queue.
+outstanding, no other is sent unless it was lost, so a week without workers leaves one message in each queue.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class QueueHealth:
 
     `waiting_since`: when the outstanding canary was sent; None if there is none. `answered_at`: when a worker last took
     a canary or a wake-up from this queue. `known`: a canary was sent. `refused`: the broker did not take the last
-    one. `busy`: a full sync runs, and this is its queue, whose worker may be occupied for long.
+    one. `busy`: a listing is in progress somewhere, and this is the queue of full syncs: its workers may take no
+    message for long.
     """
 
     queue: str

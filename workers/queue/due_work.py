@@ -30,8 +30,8 @@ def has_work(context: ConnectionContext, found: Due) -> tuple[bool, bool]:
 def has_local_work(context: ConnectionContext, found: Due) -> tuple[bool, bool]:
     """The same while the gate is closed: only work that needs no request to the vendor.
 
-    Webhooks still move into the inbox, because only those that have may be deleted: otherwise a vendor that is down for
-    a week would leave a week of them. Watched folders are still scanned.
+    Webhooks are folded into the inbox, because retention deletes only folded ones: else a vendor that is down for a
+    week would leave a week of them. Watched folders are scanned.
     """
     folders = (each for each in _configured(context, found) if each.full and context.resources[each.resource].handed_in)
     return context.name in found.with_webhooks, any(folders)

@@ -63,7 +63,7 @@ class DueScheduler(Scheduler):
         if error is not None:
             self._log_outage(error)
         elif self._down:
-            log.info("scheduler recovered", service=self._down)
+            log.info("service reachable again", service=self._down)
             self._down = ""
         return INTERVAL
 
@@ -80,7 +80,7 @@ class DueScheduler(Scheduler):
         service = "database" if isinstance(error, sa.exc.SQLAlchemyError) else "broker"
         if service != self._down or time.monotonic() - self._logged_at >= _LOG_INTERVAL:
             self._down, self._logged_at = service, time.monotonic()
-            log.warning("scheduler failed", service=service, error=type(error).__name__)
+            log.warning("service unreachable", service=service, error=type(error).__name__)
 
     def wake_due(self) -> None:
         """Wake for what is due, then delete what is old, also while the broker is down."""

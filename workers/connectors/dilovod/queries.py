@@ -144,7 +144,7 @@ def full_name(selection: SelectionType, name: str) -> str:
 def statistic_params(
     date_from: str | None = None, date_to: str | None = None, *, partner_key: str | None = None
 ) -> JsonObject:
-    """The params of `getStatistic`. The help's sample has `"dateTo "` with a blank, its table has none, nor have we."""
+    """The params of `getStatistic`. `dateTo` is sent without the trailing blank of the help's sample."""
     params: JsonObject = {"type": "partnersIntegrations"}  # the only documented type
     if date_from is not None:
         params["dateFrom"] = to_timestamp(date_from)

@@ -105,7 +105,7 @@ class Sandbox:
     - `latency`: seconds that each reply takes, during which the key is busy
     - `faults`: applied to the next replies, one each; `drip`: seconds between two bytes of a reply with `Fault.DRIP`;
       `slow`: seconds before one with `Fault.SLOW`
-    - `asked`: the actions received; `overlaps`: the number refused because the key was busy
+    - `requests`: the actions received; `overlaps`: the number refused because the key was busy
     - `sent_webhooks`: the packets of the webhooks sent
     - `books.denied`: what the key's role may not read
     - `dimensions`: register -> the dimensions that the mirror keeps its rows by, if not all

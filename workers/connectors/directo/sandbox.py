@@ -94,7 +94,7 @@ class Sandbox:
     - `shape`: of the rows of `/deleted`
     - `slow_above`: a reply of more records than this takes `slow` seconds
     - `drip`: seconds between two bytes of a reply with `Fault.DRIP`
-    - `asked`: path and query of each request received
+    - `requests`: path and query of each request received
     """
 
     def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:

@@ -95,7 +95,7 @@ class Auth(httpx.Auth):
         self._secrets = {options.password.get_secret_value()}
 
     def redact(self, text: str) -> str:
-        """The text with the password and all tokens and cookies used masked, also one cut off by the text's end."""
+        """The text without the password and the tokens and cookies used, also if the text's end cuts one off."""
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = _redact_cut_secret(text.replace(secret, _MASKED), secret)
         return text

@@ -89,7 +89,7 @@ class Sandbox:
     - `token_life`: a token's lifetime
     - `latency`: seconds before each reply; `slow`: before one with `Fault.SLOW`; `drip`: between two bytes of one with
       `Fault.DRIP`
-    - `asked`: method and address of each request received, logins included
+    - `requests`: method and address of each request received, logins included
     - `logins`, `logouts`: the number of successful ones
     - `max_parallel`: the most requests answered at the same time
     - `issued`: every token and cookie

@@ -60,8 +60,8 @@ _ASK_HINT = "give a resource and its parameters, for example: products query=ros
 class Client:
     """The client of one company; implements `workers.connectors.contract.Client`.
 
-    Scripts can use it without erpmirror: `Client(options, contract.alone())`. Methods that make a request raise the
-    classes of `workers.errors`.
+    Scripts can use it without erpmirror: `Client(options, contract.standalone())`. Methods that make a request raise
+    the classes of `workers.errors`.
     """
 
     def __init__(self, options: Options, runtime: ClientRuntime) -> None:

@@ -59,7 +59,7 @@ class Server:
       whether customer addresses come inside an object
     - `between_pages`: called (with the resource's name) right after a page that is not the last, one after each page
 
-    Records: `asked`: method, path and query of each request; `logins` and `refused_logins`; `max_parallel`: the
+    Records: `requests`: method, path and query of each request; `logins` and `refused_logins`; `max_parallel`: the
     highest number of requests at one time.
     """
 
