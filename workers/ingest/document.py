@@ -62,7 +62,7 @@ def send(session: WorkSession, resource: Resource, item: Item) -> None:
         if document is not None:
             failpoints.hit(Point.DOCUMENT_SENDING)
             session.requests += 1
-            _interpret(session, lease, resource, target, item=item, document=document)
+            _interpret(session, lease, target, item=item, document=document)
 
 
 def _begin_sending(context: ConnectionContext, lease: Lease, target: Target, item: Item) -> Document | None:
@@ -88,11 +88,10 @@ def _begin_sending(context: ConnectionContext, lease: Lease, target: Target, ite
     return None
 
 
-def _interpret(
-    session: WorkSession, lease: Lease, resource: Resource, target: Target, *, item: Item, document: Document
-) -> None:
+def _interpret(session: WorkSession, lease: Lease, target: Target, *, item: Item, document: Document) -> None:
     """Send the document, and commit the answer, or the failure, under the lease."""
     context = session.context
+    resource = context.resources[item.resource]
     try:
         with failures.classify(context):
             found = replace(session.client.interpret(resource, document), key=item.key)
@@ -109,7 +108,7 @@ def _interpret(
         _handle_failure(context, lease, item, SetAside(failures.refusal(error)))
         return
     session.changes += len(changes)
-    log.info("interpreted", connection=context.name, resource=resource.name, key=item.key, changes=len(changes))
+    log.info("interpreted", connection=context.name, resource=item.resource, key=item.key, changes=len(changes))
 
 
 def _prepared(context: ConnectionContext, lease: Lease, target: Target, found: Snapshot) -> Prepared:

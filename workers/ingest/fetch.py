@@ -143,7 +143,7 @@ def _fetch_and_write(session: WorkSession, lease: Lease, resource: Resource, str
         failures.fail_key(context, lease, item, failure)
         return
     try:
-        changes = _write(context, lease, resource, target, item=item, found=found, prepared=prepared)
+        changes = _write(context, lease, target, item=item, found=found, prepared=prepared)
     except sa.exc.DBAPIError as error:
         if not failures.is_refusal(error):
             raise
@@ -171,7 +171,6 @@ def _with_listed_token(found: Snapshot | Tombstone, item: Item) -> Snapshot | To
 def _write(
     context: ConnectionContext,
     lease: Lease,
-    resource: Resource,
     target: Target,
     *,
     item: Item,
@@ -183,11 +182,11 @@ def _write(
     with UnitOfWork.under(lease, target, item.cause, failpoint=Point.KEY_JOURNALED) as work:
         if isinstance(found, Snapshot):
             work.apply(prepared, listed=listed, point=True)
-        elif _may_delete(work, context, resource, item=item):
+        elif _may_delete(work, context, item):
             work.delete([item.key], listed=listed, point=True)
         else:
             share = f"{context.options.max_deletions:.0%}"
-            inbox.hold(work.tx, item, reason=f"gone, like more than {share} of {resource.name} within a day")
+            inbox.hold(work.tx, item, reason=f"gone, like more than {share} of {item.resource} within a day")
             return []
         failpoints.hit(Point.ROW_APPLIED)
         inbox.finish(work.tx, item)
@@ -196,14 +195,14 @@ def _write(
     return work.changes
 
 
-def _may_delete(work: UnitOfWork, context: ConnectionContext, resource: Resource, *, item: Item) -> bool:
+def _may_delete(work: UnitOfWork, context: ConnectionContext, item: Item) -> bool:
     """Whether the deletion stays within `max_deletions`, or a person has approved it; registers are exempt."""
     tx, target = work.tx, work.target
     _, deleted = queries.listed_tokens(tx, target, [item.key]).get(item.key, (None, True))
-    if deleted or resource.register:
+    if deleted or context.resources[item.resource].register:
         return True
     if item.approved:
-        if not parked.any_other_deletion_held(tx, connection=context.name, resource=resource.name, key=item.key):
+        if not parked.any_other_deletion_held(tx, connection=context.name, resource=item.resource, key=item.key):
             deletion_guard.record_approval(tx, target, now=tx.now)
         return True
     return deletion_guard.permits(tx, target, count=1, max_deletions=context.options.max_deletions, now=tx.now)

@@ -182,16 +182,16 @@ def _read_due(session: WorkSession, *, full: bool, fold_first: bool = False) -> 
     due = None
     if not fold_first:
         with context.database.read() as tx:
-            due = _due(tx, context, full=full)
+            due = _load_pending(tx, context, full=full)
     while due is None or (due.unfolded and folded == _FOLD_BATCH):
         with context.database.begin(durable=False) as tx:  # not durable: if it is lost, the webhooks are folded again
             folded = webhooks.fold(tx, connection=context.name, limit=_FOLD_BATCH)
-            due = _due(tx, context, full=full)
+            due = _load_pending(tx, context, full=full)
     session.steps += 1
     session.has_complete_resource = due.settled
     return replace(due, streams=[row for row in due.streams if row.resource in context.resources])
 
 
-def _due(tx: Tx, context: ConnectionContext, *, full: bool) -> Pending:
+def _load_pending(tx: Tx, context: ConnectionContext, *, full: bool) -> Pending:
     names = [each.name for each in context.same_account]
     return pending.load(tx, connection=context.name, account=context.gate.account, sharing=names, full=full)

@@ -162,12 +162,16 @@ class Page:
                 self._reload_stream(tx)
             failpoints.hit(Point.CHUNK_ADVANCED)
         failpoints.hit(Point.CHUNK_COMMITTED)
-        if self.full and work.changes and not self.analyzed:
+        self._after_commit(chunk, changes=len(work.changes))
+
+    def _after_commit(self, chunk: Chunk, *, changes: int) -> None:
+        """Count and log; analyze the table once, after the first chunk of a full sync that changed it."""
+        if self.full and changes and not self.analyzed:
             queries.analyze(self.database, self.target)
             self.analyzed = True
-        self.session.changes += len(work.changes)
+        self.session.changes += changes
         names = {"connection": self.context.name, "resource": self.resource.name}
-        log.info("listed", **names, objects=_size(chunk), changes=len(work.changes), cause=self.cause.value)
+        log.info("listed", **names, objects=_size(chunk), changes=changes, cause=self.cause.value)
 
     def _record_seen(self, tx: Tx, chunk: Chunk, changes: Sequence[Change]) -> None:
         """Record which keys the full sync named; a row that this request wrote shows it by its revision."""
