@@ -60,7 +60,7 @@ _OLDEST_REASON = (
         inbox.c.resource == streams.c.resource,
         inbox.c.reason.is_not(None),
     )
-    .order_by(inbox.c.first_at)
+    .order_by(inbox.c.first_enqueued_at)
     .limit(1)
     .scalar_subquery()
 )

@@ -127,13 +127,13 @@ class Withheld:
 class Document:
     """A file that was handed in for a vendor to interpret. `sha256`: of its content, in lower-case hex; the key.
 
-    `order`: the order at the vendor that it belongs to, if one was given.
+    `order_id`: the vendor's order that it belongs to, if one was given.
     """
 
     sha256: str
     name: str
     content: bytes = field(repr=False)
-    order: str | None = None
+    order_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class Mirror:
         with self.database.begin() as tx:
             now = self.database.now(tx)
             later = (c.state == "due", c.attempts == 0, c.due_at > now, c.due_at < now + timedelta(minutes=1))
-            earlier = {c.due_at: now, c.first_at: now - timedelta(minutes=1)}
+            earlier = {c.due_at: now, c.first_enqueued_at: now - timedelta(minutes=1)}
             tx.execute(sa.update(tables.inbox).where(*later).values(earlier))
 
     def _is_due_soon(self) -> bool:

@@ -74,7 +74,7 @@ class ConnectionContext:
             system=self.options.system,
             resource=resource.name,
             omit=(*self.options.omit, *self.options.secrets),
-            shape=(stream.shape if stream else None) or resource.shape,
+            shape=(stream.declared_fields if stream else None) or resource.shape,
             hints=resource.hints,
             notes=resource.notes,
             project=resource.project,

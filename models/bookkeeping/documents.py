@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from models.bookkeeping.inbox import Item
     from models.db.database import Tx
 
-MAX_ORDER_LENGTH = 200
-"""Characters of an order's name at the vendor."""
+MAX_ORDER_ID_LENGTH = 200
+"""Characters of an order's id at the vendor."""
 
 _MAX_NAME_LENGTH = 255
 _MAGIC = b"%PDF-"
@@ -60,7 +60,7 @@ class DocumentRow:
 
     sha256: str
     name: str
-    order: str | None
+    order_id: str | None
     size: int
     state: State
     received_at: datetime
@@ -83,7 +83,7 @@ def hand_in(
     kind: str,
     name: str,
     content: bytes,
-    order: str | None,
+    order_id: str | None,
     again: bool = True,
 ) -> StoredDocument:
     """Store a document and enqueue it. A known one is enqueued only if it has no inbox row and was not interpreted yet.
@@ -99,7 +99,7 @@ def hand_in(
         "kind": kind,
         "sha256": sha256,
         "name": storable_text(name)[:_MAX_NAME_LENGTH],
-        "order": None if order is None else storable_text(order),
+        "order_id": None if order_id is None else storable_text(order_id),
         "size": len(content),
         "content": content,
         "state": State.WAITING,
@@ -125,8 +125,8 @@ def _needs_enqueuing(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
     state = tx.execute(sa.select(documents.c.state).where(here).with_for_update()).scalar()
     if state is None or state == State.INTERPRETED:
         return False  # None: it was forgotten just now
-    if (again and state == State.PARKED) or (row["order"] is not None and state == State.WAITING):
-        tx.execute(sa.update(documents).where(here).values(order=row["order"]))
+    if (again and state == State.PARKED) or (row["order_id"] is not None and state == State.WAITING):
+        tx.execute(sa.update(documents).where(here).values(order_id=row["order_id"]))
     enqueued = sa.exists().where(_is_inbox_row(row["connection"], row["kind"], row["sha256"]))
     pending = tx.execute(sa.select(enqueued)).scalar_one()
     return not pending and (again or state != State.PARKED)
@@ -142,7 +142,7 @@ def get(tx: Tx, *, connection: str, kind: str, sha256: str) -> DocumentRow | Non
         sa.select(
             c.sha256,
             c.name,
-            c.order,
+            c.order_id,
             c.size,
             c.state,
             c.received_at,
@@ -174,7 +174,7 @@ def state(tx: Tx, item: Item) -> State | None:
 def load(tx: Tx, item: Item) -> Document:
     """The document of an inbox row, with its content."""
     c = documents.c
-    found = tx.execute(sa.select(c.sha256, c.name, c.content, c.order).where(_is_item(item))).one()
+    found = tx.execute(sa.select(c.sha256, c.name, c.content, c.order_id).where(_is_item(item))).one()
     return Document(*found)
 
 

@@ -31,13 +31,13 @@ def finish(
     If an earlier scan's work is still settling, that goes on. Each scan would otherwise move the goal, and a folder
     that always has something waiting would never be complete.
     """
-    settling = streams.c.settling_at.is_not(None)
+    settling = streams.c.next_complete_cutoff_at.is_not(None)
     _end(
         tx,
         stream,
         next_at=next_at,
-        settling_as_of=sa.case((settling, streams.c.settling_as_of), else_=sa.literal(began_at, Instant)),
-        settling_at=sa.case((settling, streams.c.settling_at), else_=sa.literal(now, Instant)),
+        next_complete_as_of=sa.case((settling, streams.c.next_complete_as_of), else_=sa.literal(began_at, Instant)),
+        next_complete_cutoff_at=sa.case((settling, streams.c.next_complete_cutoff_at), else_=sa.literal(now, Instant)),
         warning=warning,
         **success_values(now),
     )
@@ -54,4 +54,4 @@ def _end(tx: Tx, stream: Stream, *, next_at: datetime, **values: Any) -> None:
     values |= {"full_due_at": sa.case((asked, streams.c.full_due_at), else_=sa.literal(next_at, Instant))}
     here = is_stream(stream.connection, stream.resource)
     still_open = streams.c.state == "open"  # a scan holds no lease, so another worker may have parked the resource
-    tx.execute(sa.update(streams).where(here, still_open).values(asked_for=False, **values))
+    tx.execute(sa.update(streams).where(here, still_open).values(full_requested=False, **values))

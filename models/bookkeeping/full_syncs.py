@@ -63,7 +63,7 @@ def finish(
     next_at: datetime,
     now: datetime,
     objects: int = 0,
-    poll_at: datetime | None = None,
+    first_poll_at: datetime | None = None,
     moves_cursor: bool = True,
     complete: bool = True,
     warning: str | None = None,
@@ -76,16 +76,16 @@ def finish(
 
     `complete`: it named everything that exists, so the resource is complete once all that waits now is settled.
     What a person asked for since the full sync's first revision stays due, also a full sync that was started anew.
-    `poll_at`: when to poll first, after a first full sync.
+    `first_poll_at`: when to poll first, after a first full sync.
     """
-    newer = streams.c.asked > streams.c.full_revision
+    newer = streams.c.requested_revision > streams.c.full_revision
     polled = sa.and_(streams.c.cursor.is_not(None), streams.c.last_read_at >= streams.c.full_started_at)
     if not moves_cursor:
         polled = streams.c.cursor.is_not(None)
     counted = {"pages": runs.c.pages + 1, "objects": runs.c.objects + objects}
     tx.execute(sa.update(runs).where(runs.c.id == run).values(finished_at=now, **counted))
     seen_keys.forget(tx, stream.connection, stream.resource)
-    settling = {"settling_as_of": streams.c.full_started_at, "settling_at": now} if complete else {}
+    settling = {"next_complete_as_of": streams.c.full_started_at, "next_complete_cutoff_at": now} if complete else {}
     _update_run(
         tx,
         stream,
@@ -94,14 +94,14 @@ def finish(
         full_cursor=None,
         full_revision=None,
         full_due_at=sa.case((newer, streams.c.full_due_at), else_=sa.literal(next_at, Instant)),
-        asked_for=sa.and_(newer, streams.c.asked_for),
+        full_requested=sa.and_(newer, streams.c.full_requested),
         cursor=sa.case((polled, streams.c.cursor), else_=cursor),
         due_at=sa.case(
             (sa.or_(newer, streams.c.cursor.is_not(None)), streams.c.due_at),
-            else_=sa.literal(poll_at or now, Instant),
+            else_=sa.literal(first_poll_at or now, Instant),
         ),
         poll_cursor=None,
-        poll_at=None,
+        poll_cursor_at=None,
         warning=warning,
         **settling,
         **success_values(now),

@@ -85,7 +85,7 @@ def enqueue(
                 "cause": cause,
                 "state": "due",
                 "due_at": now + after,
-                "first_at": now,
+                "first_enqueued_at": now,
                 "attempts": 0,
                 "approved": False,
                 "listed": listed.get(key),
@@ -135,7 +135,7 @@ def _upsert(insert: Any) -> Any:
 @cache
 def _upsert_one(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # noqa: FBT001 - the cache key
     """The statement for a single row, cached: building it takes longer than executing it."""
-    given = {"state": "due", "due_at": clock, "first_at": clock, "attempts": 0, "approved": False}
+    given = {"state": "due", "due_at": clock, "first_enqueued_at": clock, "attempts": 0, "approved": False}
     if is_sqlite:
         return _upsert(sqlite.insert(inbox).values(given))
     return _upsert(postgresql.insert(inbox).values(**given, wanted=revisions.next_value()))
@@ -281,14 +281,20 @@ def finish_all(
     """
     here = (inbox.c.connection == connection, inbox.c.resource == resource)
     absent = set(missing)
-    chosen: sa.Select[Any] = sa.select(*[inbox.c[name] for name in ("key", "state", "approved", "listed", "first_at")])
-    waiting = chosen.where(*here, inbox.c.wanted < before, inbox.c.material.is_(None)).with_for_update()
+    chosen: sa.Select[Any] = sa.select(
+        *[inbox.c[name] for name in ("key", "state", "approved", "listed", "first_enqueued_at")]
+    )
+    waiting = chosen.where(*here, inbox.c.wanted < before, inbox.c.unreadable_raw.is_(None)).with_for_update()
     rows = tx.execute(waiting).all()
     # A reply that follows soon after the one that lacked the key may have the same mistake.
-    young = [row for row in rows if row.listed == MISSING and row.first_at + confirms_after > now and row.key in absent]
-    for first_at in {row.first_at for row in young}:
-        unconfirmed = [row.key for row in young if row.first_at == first_at]
-        _in_batches(tx, sa.update(inbox).values(due_at=first_at + confirms_after).where(*here), unconfirmed)
+    young = [
+        row
+        for row in rows
+        if row.listed == MISSING and row.first_enqueued_at + confirms_after > now and row.key in absent
+    ]
+    for first_enqueued_at in {row.first_enqueued_at for row in young}:
+        unconfirmed = [row.key for row in young if row.first_enqueued_at == first_enqueued_at]
+        _in_batches(tx, sa.update(inbox).values(due_at=first_enqueued_at + confirms_after).where(*here), unconfirmed)
     kept = {row.key for row in young} | {row.key for row in rows if row.state == "held" and row.key in absent}
     _in_batches(tx, sa.delete(inbox).where(*here), [row.key for row in rows if row.key not in kept])
     gone = [row for row in rows if row.key in absent - kept]

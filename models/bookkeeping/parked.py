@@ -31,7 +31,7 @@ def hold_missing(
         tx,
         connection=connection,
         resource=resource,
-        rows=[{"key": key, "state": "held", "cause": cause, "reason": reason, "material": None} for key in keys],
+        rows=[{"key": key, "state": "held", "cause": cause, "reason": reason, "unreadable_raw": None} for key in keys],
     )
 
 
@@ -45,9 +45,15 @@ def park_unreadable(
 ) -> None:
     """Park rows that could not be decoded, with their raw. One with an empty raw can be retried by its key."""
     rows = {
-        key: {"key": key, "state": "parked", "cause": cause, "reason": storable_text(row.reason), "material": material}
+        key: {
+            "key": key,
+            "state": "parked",
+            "cause": cause,
+            "reason": storable_text(row.reason),
+            "unreadable_raw": unreadable_raw,
+        }
         for row in unreadable
-        for key, material in [(storable_text(row.key), storable(row.raw) or None)]
+        for key, unreadable_raw in [(storable_text(row.key), storable(row.raw) or None)]
     }
     _insert(
         tx,
@@ -73,7 +79,7 @@ def _insert(
         "wanted": wanted,
         "lane": Lane.BULK,
         "due_at": now,
-        "first_at": now,
+        "first_enqueued_at": now,
         "attempts": 0,
         "approved": False,
     }
@@ -81,7 +87,7 @@ def _insert(
     tx.execute(
         insert.on_conflict_do_update(
             index_elements=[inbox.c.connection, inbox.c.resource, inbox.c.key],
-            set_={name: insert.excluded[name] for name in ("state", "reason", "material")},
+            set_={name: insert.excluded[name] for name in ("state", "reason", "unreadable_raw")},
         ),
         [common | row for row in rows],
     )
@@ -99,7 +105,7 @@ def any_other_deletion_held(tx: Tx, *, connection: str, resource: str, key: str)
 
 
 def rows(tx: Tx, *, connection: str | None = None) -> list[sa.Row[Any]]:
-    """What is parked or held: connection, resource, key, state, reason, first_at, material."""
+    """What is parked or held: connection, resource, key, state, reason, first_enqueued_at, unreadable_raw."""
     statement = (
         sa.select(
             inbox.c.connection,
@@ -107,8 +113,8 @@ def rows(tx: Tx, *, connection: str | None = None) -> list[sa.Row[Any]]:
             inbox.c.key,
             inbox.c.state,
             inbox.c.reason,
-            inbox.c.first_at,
-            inbox.c.material,
+            inbox.c.first_enqueued_at,
+            inbox.c.unreadable_raw,
         )
         .where(inbox.c.state != "due")
         .order_by(inbox.c.connection, inbox.c.resource, inbox.c.key)
@@ -128,7 +134,7 @@ def retry(
     """Retry what is parked. For what is held this is a person's approval of exactly these deletions."""
     statement = (
         sa.update(inbox)
-        .where(_chosen(connection, resource, key), inbox.c.material.is_(None))
+        .where(_chosen(connection, resource, key), inbox.c.unreadable_raw.is_(None))
         .values(
             state="due",
             due_at=tx.now,

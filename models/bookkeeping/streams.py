@@ -34,16 +34,16 @@ class Stream:
     cursor: str | None
     due_at: datetime
     poll_cursor: str | None
-    poll_at: datetime | None
+    poll_cursor_at: datetime | None
     full_due_at: datetime
     full_run: int | None
-    asked_for: bool
+    full_requested: bool
     full_cursor: str | None
     full_revision: int | None
     failures: int
     polls: bool
-    shape: Shape | None
-    shape_at: datetime | None
+    declared_fields: Shape | None
+    metadata_read_at: datetime | None
     tried_at: datetime | None
 
     def is_due(self, now: datetime, *, full: bool) -> bool:
@@ -56,7 +56,7 @@ class Stream:
         """The position of the next request: inside a run that is under way, else the cursor (None: from the start)."""
         if full:
             return self.full_cursor if self.full_run is not None else None
-        recent = self.poll_at is not None and self.poll_at > now - _POSITION_AGE
+        recent = self.poll_cursor_at is not None and self.poll_cursor_at > now - _POSITION_AGE
         return self.poll_cursor if recent else self.cursor
 
 
@@ -88,17 +88,17 @@ def sync(tx: Tx, *, connection: str, system: str, plans: Sequence[Plan]) -> None
     mine = streams.c.connection == connection
     columns = (*_FIELDS, streams.c.bound, streams.c.selection)
     known = {row.resource: row for row in tx.execute(sa.select(*columns).where(mine))}
-    unread = dict.fromkeys(("cursor", "full_run", "full_cursor", "poll_cursor", "poll_at"))
+    unread = dict.fromkeys(("cursor", "full_run", "full_cursor", "poll_cursor", "poll_cursor_at"))
     fresh = {**unread, "state": "open", "due_at": now, "full_due_at": now}
     # The earlier selection may have been complete; nothing is known of the new one.
-    incomplete = dict.fromkeys(("settling_as_of", "settling_at", "complete_as_of"))
+    incomplete = dict.fromkeys(("next_complete_as_of", "next_complete_cutoff_at", "complete_as_of"))
     for plan in sorted(plans, key=lambda plan: plan.resource.encode()):
         row = known.get(plan.resource)
         values = {"system": system, "bound": int(plan.bound.total_seconds()), "polls": plan.polls}
         values |= {"selection": plan.selection}
         if row is None:
             identity = {"connection": connection, "resource": plan.resource}
-            values |= fresh | identity | {"failures": 0, "asked_for": False}
+            values |= fresh | identity | {"failures": 0, "full_requested": False}
             tx.execute(tx.insert(streams).values(**values).on_conflict_do_nothing())
         elif (row.selection or "") != plan.selection:
             update(tx, connection, plan.resource, **fresh, **incomplete, **values, failures=0)
@@ -151,7 +151,7 @@ def poll_now(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     """
     now = tx.now
     full_due_at = sa.case((streams.c.polls, streams.c.full_due_at), else_=sa.literal(now, Instant))
-    values = {"due_at": now, "full_due_at": full_due_at, "asked": tx.draw()}
+    values = {"due_at": now, "full_due_at": full_due_at, "requested_revision": tx.draw()}
     return _make_due(tx, connection, resource, values)
 
 
@@ -161,11 +161,11 @@ def backfill_now(tx: Tx, *, connection: str, resource: str | None = None) -> int
     One that a person asked for and that is under way continues where it stopped. A scheduled one starts again, because
     it skips keys that seem unchanged.
     """
-    continues = sa.and_(streams.c.asked_for, streams.c.full_run.is_not(None))
+    continues = sa.and_(streams.c.full_requested, streams.c.full_run.is_not(None))
     values = {
         "full_due_at": tx.now,
-        "asked_for": True,
-        "asked": sa.case((continues, streams.c.asked), else_=tx.draw()),
+        "full_requested": True,
+        "requested_revision": sa.case((continues, streams.c.requested_revision), else_=tx.draw()),
         "full_run": sa.case((continues, streams.c.full_run), else_=None),
         "full_cursor": sa.case((continues, streams.c.full_cursor), else_=None),
     }
@@ -199,7 +199,7 @@ def attempt_values(stream: Stream, now: datetime) -> dict[str, Any]:
 
 def advance_poll(tx: Tx, stream: Stream, *, cursor: str, now: datetime) -> None:
     """A page of a poll is written and more follow."""
-    update(tx, stream.connection, stream.resource, poll_cursor=cursor, poll_at=now, failures=0)
+    update(tx, stream.connection, stream.resource, poll_cursor=cursor, poll_cursor_at=now, failures=0)
 
 
 def finish_poll(
@@ -209,7 +209,7 @@ def finish_poll(
     due_at = sa.case(
         (streams.c.due_at == sa.literal(stream.due_at, Instant), sa.literal(next_at, Instant)), else_=streams.c.due_at
     )
-    values = {"cursor": cursor, "due_at": due_at, "poll_cursor": None, "poll_at": None}
+    values = {"cursor": cursor, "due_at": due_at, "poll_cursor": None, "poll_cursor_at": None}
     if warning is not None:
         values["warning"] = warning
     update(tx, stream.connection, stream.resource, **values, **success_values(now))
@@ -227,7 +227,11 @@ def success_values(now: datetime) -> dict[str, Any]:
 
 def mark_complete(tx: Tx, *, connection: str) -> None:
     """Set `complete_as_of` to a full sync's start, once every key that waited when it ended has been fetched."""
-    settled = {"complete_as_of": streams.c.settling_as_of, "settling_as_of": None, "settling_at": None}
+    settled = {
+        "complete_as_of": streams.c.next_complete_as_of,
+        "next_complete_as_of": None,
+        "next_complete_cutoff_at": None,
+    }
     tx.execute(sa.update(streams).where(*is_settled(connection)).values(settled))
 
 
@@ -236,9 +240,9 @@ def is_settled(connection: Any) -> tuple[sa.ColumnElement[bool], ...]:
     waiting = sa.exists().where(
         inbox.c.connection == streams.c.connection,
         inbox.c.resource == streams.c.resource,
-        inbox.c.first_at <= streams.c.settling_at,
+        inbox.c.first_enqueued_at <= streams.c.next_complete_cutoff_at,
     )
-    return streams.c.connection == connection, streams.c.settling_at.is_not(None), ~waiting
+    return streams.c.connection == connection, streams.c.next_complete_cutoff_at.is_not(None), ~waiting
 
 
 def forget(tx: Tx, *, connection: str, resource: str) -> None:

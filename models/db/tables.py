@@ -69,13 +69,13 @@ inbox = sa.Table(
     sa.Column("cause", sa.Text, nullable=False),  # values.Cause: why it was enqueued first
     sa.Column("state", sa.Text, nullable=False),  # due | parked | held (a deletion waiting for approval)
     sa.Column("due_at", Instant, nullable=False),  # when it may be fetched; later after a failure
-    sa.Column("first_at", Instant, nullable=False),  # when it was enqueued first: since then the key is pending
+    sa.Column("first_enqueued_at", Instant, nullable=False),  # since then the key is pending
     sa.Column("attempts", sa.Integer, nullable=False),  # failed fetches in a row; counted before the request is sent
     sa.Column("approved", sa.Boolean, nullable=False),  # a person approved this deletion
     sa.Column("listed", sa.Text),  # the token that a listing of names showed; becomes the row's `_listed`
     sa.Column("summary", ExactJSON),  # the listing's line, redacted: stored if the vendor withholds the object
     sa.Column("reason", sa.Text),  # why it is parked, held or retried, in the vendor's words where there are any
-    sa.Column("material", ExactJSON),  # an unreadable row of a listing, as sent, for the person who examines it
+    sa.Column("unreadable_raw", ExactJSON),  # a listing's row that could not be decoded, for the person who examines it
     sa.Column("tried_at", Instant),  # when it was last requested
     sa.Column("lone_failures", sa.Integer, nullable=False, server_default="0"),  # failures in a row while other keys
     # of the account were answered
@@ -90,7 +90,7 @@ documents = sa.Table(
     sa.Column("kind", KeyText, primary_key=True),  # the resource whose row it becomes
     sa.Column("sha256", KeyText, primary_key=True),  # of the content, in lower-case hex; the key of that row
     sa.Column("name", sa.Text, nullable=False),  # the file's name, as first handed in
-    sa.Column("order", sa.Text),  # the order at the vendor that it belongs to, if one was given
+    sa.Column("order_id", sa.Text),  # the vendor's order that it belongs to, if one was given
     sa.Column("size", sa.Integer, nullable=False),  # bytes
     sa.Column("state", sa.Text, nullable=False),  # waiting | sending | interpreted | parked
     sa.Column("received_at", Instant, nullable=False),  # when it was handed in
@@ -121,19 +121,19 @@ streams = sa.Table(
     sa.Column("cursor", sa.Text),  # the connector's own text; NULL before the first complete full sync
     sa.Column("due_at", Instant, nullable=False),  # when the next poll is due
     sa.Column("poll_cursor", sa.Text),  # how far a poll of several pages has come
-    sa.Column("poll_at", Instant),  # when it came there: pages shift, so an old position is not resumed
+    sa.Column("poll_cursor_at", Instant),  # when that was stored: pages shift, so an old position is not resumed
     # Full syncs.
     sa.Column("full_due_at", Instant, nullable=False),  # when the next full sync is due
     sa.Column("full_run", sa.BigInteger),  # the `erpmirror_runs.id` of the one that is running
-    sa.Column("asked_for", sa.Boolean, nullable=False),  # a person requested it: fetches unchanged keys too
+    sa.Column("full_requested", sa.Boolean, nullable=False),  # by a person: it fetches unchanged keys, too
     sa.Column("full_cursor", sa.Text),  # its position, kept apart from `cursor`
     sa.Column("full_revision", sa.BigInteger),  # its first revision: a row written since then is not missing
     sa.Column("full_started_at", Instant),
     sa.Column("last_read_at", Instant),  # when the last listing ended
     # Completeness.
-    sa.Column("settling_as_of", Instant),  # the next `complete_as_of`, once all keys that were
-    sa.Column("settling_at", Instant),  # enqueued until `settling_at` have been fetched
     sa.Column("complete_as_of", Instant),  # the mirror has every change that the ERP made before this
+    sa.Column("next_complete_as_of", Instant),  # becomes `complete_as_of`, once the keys that were enqueued
+    sa.Column("next_complete_cutoff_at", Instant),  # until this time have been fetched
     sa.Column("bound", sa.Integer, nullable=False),  # seconds in which the mirror equals a quiet ERP again
     # Failures.
     sa.Column("failures", sa.Integer, nullable=False),  # failed listings in a row
@@ -141,12 +141,12 @@ streams = sa.Table(
     sa.Column("last_error_at", Instant),
     sa.Column("warning", sa.Text),  # what a person should know although the listing worked
     # Fields.
-    sa.Column("shape", ExactJSON),  # the fields that the vendor's metadata declares, as a values.Shape
-    sa.Column("shape_at", Instant),  # when the metadata was read
+    sa.Column("declared_fields", ExactJSON),  # what the vendor's metadata declares, as a values.Shape
+    sa.Column("metadata_read_at", Instant),  # when that metadata was read
     # Requests by a person, and the configuration.
-    sa.Column("asked", sa.BigInteger),  # the revision at which a person requested a sync: one that began earlier
-    # does not answer it
-    sa.Column("deletions_after", Instant),  # earlier deletions were approved: they do not count towards max_deletions
+    sa.Column("requested_revision", sa.BigInteger),  # drawn when a person requested a sync: one that began earlier
+    # does not fulfill the request
+    sa.Column("deletions_approved_at", Instant),  # earlier deletions do not count towards max_deletions
     sa.Column("tried_at", Instant),  # when a listing was last requested
     sa.Column("selection", sa.Text),  # which objects the configuration selects; if it changes, a full sync begins
     sa.Index("ix_erpmirror_streams_due", "due_at", sqlite_where=POLLED, postgresql_where=POLLED),
@@ -282,9 +282,9 @@ schema_changes = sa.Table(
     sa.Column("connection", sa.Text, nullable=False),  # whose object needed it
     sa.Column("resource", sa.Text, nullable=False),
     sa.Column("table_name", sa.Text, nullable=False),
-    sa.Column("column_name", sa.Text),  # NULL where `what` is about a table
+    sa.Column("column_name", sa.Text),  # NULL where `kind` is about a table
     sa.Column("path", sa.Text, nullable=False),  # of the field or part
-    sa.Column("what", sa.Text, nullable=False),  # table (created) | column | overflow (added) | capped (no room for it)
+    sa.Column("kind", sa.Text, nullable=False),  # table (created) | column | overflow (added) | capped (no room)
     sqlite_autoincrement=True,
 )
 """What was added to the mirror's tables, and what could not be."""

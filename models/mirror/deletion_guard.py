@@ -47,7 +47,7 @@ def permits(
 
 def record_approval(tx: Tx, target: Target, *, now: datetime) -> None:
     """A person approved: deletions until now no longer count towards the limit."""
-    streams.update(tx, target.connection, target.resource, deletions_after=now)
+    streams.update(tx, target.connection, target.resource, deletions_approved_at=now)
 
 
 def _live_objects(tx: Tx, target: Target, *, at_most: int) -> int:
@@ -61,7 +61,7 @@ def _live_objects(tx: Tx, target: Target, *, at_most: int) -> int:
 
 def _recent_deletions(tx: Tx, target: Target, now: datetime) -> int:
     after = tx.execute(
-        sa.select(streams_table.c.deletions_after).where(
+        sa.select(streams_table.c.deletions_approved_at).where(
             streams_table.c.connection == target.connection, streams_table.c.resource == target.resource
         )
     ).scalar()

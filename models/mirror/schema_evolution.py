@@ -284,7 +284,7 @@ class _SchemaChange:
             self._tx.execute(sa.insert(tables.columns), rows)
         if self._entries:
             self._tx.execute(sa.insert(tables.schema_changes), self._entries)
-            counts = Counter(entry["what"] for entry in self._entries)
+            counts = Counter(entry["kind"] for entry in self._entries)
             log.info("columns added", connection=self._origin.connection, table=self._owner, counts=dict(counts))
 
     def _row(self, table: schemas.Table, column: schemas.Column) -> dict[str, Any]:
@@ -326,7 +326,7 @@ class _SchemaChange:
             self._parts_capped = True
             self._report(self._tables[""], None, part, "capped")
 
-    def _report(self, table: schemas.Table, column: str | None, path: str, what: str) -> None:
+    def _report(self, table: schemas.Table, column: str | None, path: str, kind: str) -> None:
         self._entries.append(
             {
                 "at": self._now,
@@ -335,7 +335,7 @@ class _SchemaChange:
                 "table_name": table.name,
                 "column_name": column,
                 "path": path,
-                "what": what,
+                "kind": kind,
             }
         )
 

@@ -122,7 +122,7 @@ def _capped(tx: sa.Connection, owner: str) -> set[tuple[str, bool]]:
     entries = tables.schema_changes
     rows = tx.execute(
         sa.select(entries.c.table_name, entries.c.column_name.is_not(None)).where(
-            entries.c.what == "capped", entries.c.table_name.in_(_of_owner(owner))
+            entries.c.kind == "capped", entries.c.table_name.in_(_of_owner(owner))
         )
     )
     return {(name, bool(column)) for name, column in rows}

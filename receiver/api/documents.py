@@ -81,9 +81,9 @@ class Documents:
         """Store one PDF: the part `file` of a multipart form, with an optional `order_id`. 202 once it is durable."""
         connection, kind = request.path_params["connection"], request.path_params["kind"]
         options = self._options(connection, kind)
-        name, content, order = await _read_form(request, largest=options.largest)
+        name, content, order_id = await _read_form(request, largest=options.largest)
         try:
-            stored = await run_in_threadpool(self._store, connection, kind, name, content, order)
+            stored = await run_in_threadpool(self._store, connection, kind, name, content, order_id)
         except (sa.exc.SQLAlchemyError, OSError):
             raise _not_durable("the database did not take it") from None
         self._wake(connection)
@@ -109,9 +109,11 @@ class Documents:
             raise ApiError(404, "unknown_kind", "this connection takes no documents of this kind; see resources")
         return options
 
-    def _store(self, connection: str, kind: str, name: str, content: bytes, order: str | None) -> StoredDocument:
+    def _store(self, connection: str, kind: str, name: str, content: bytes, order_id: str | None) -> StoredDocument:
         with self._database.begin() as tx:
-            return documents.hand_in(tx, connection=connection, kind=kind, name=name, content=content, order=order)
+            return documents.hand_in(
+                tx, connection=connection, kind=kind, name=name, content=content, order_id=order_id
+            )
 
     def _status(self, options: TakesDocuments, kind: str, sha256: str) -> DocumentStatus | None:
         target = Target(options.name, options.system, kind)
@@ -125,7 +127,7 @@ class Documents:
             connection=options.name,
             kind=kind,
             name=found.name,
-            order_id=found.order,
+            order_id=found.order_id,
             size=found.size,
             state=found.state,
             reason=found.reason,
@@ -151,7 +153,7 @@ def _kinds(settings: Settings) -> dict[str, tuple[TakesDocuments, set[str]]]:
 
 
 async def _read_form(request: Request, *, largest: int) -> tuple[str, bytes, str | None]:
-    """The form's one file: its name, its content, and the order that was given with it."""
+    """The form's one file: its name, its content, and the order id that was given with it."""
     parts = await multipart.read(request, largest=largest + _FORM_OVERHEAD)
     files = [part for part in parts if part.name == "file"]
     if len(files) != 1 or files[0].filename is None:
@@ -163,16 +165,16 @@ async def _read_form(request: Request, *, largest: int) -> tuple[str, bytes, str
         raise multipart.malformed("this is not a PDF: it does not begin with %PDF-")
     # Some senders give the file's whole path as its name.
     name = PureWindowsPath(files[0].filename).name or "document.pdf"
-    return name, content, _order([part for part in parts if part.name == "order_id"])
+    return name, content, _order_id([part for part in parts if part.name == "order_id"])
 
 
-def _order(given: list[Part]) -> str | None:
+def _order_id(given: list[Part]) -> str | None:
     if len(given) > 1 or any(part.filename is not None for part in given):
         raise multipart.malformed("order_id is one text")
-    order = given[0].text.strip() if given else ""
-    if len(order) > documents.MAX_ORDER_LENGTH or not order.isprintable():
-        raise multipart.malformed(f"order_id is one line of at most {documents.MAX_ORDER_LENGTH} characters")
-    return order or None
+    order_id = given[0].text.strip() if given else ""
+    if len(order_id) > documents.MAX_ORDER_ID_LENGTH or not order_id.isprintable():
+        raise multipart.malformed(f"order_id is one line of at most {documents.MAX_ORDER_ID_LENGTH} characters")
+    return order_id or None
 
 
 def _not_durable(why: str) -> ApiError:

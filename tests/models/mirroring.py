@@ -101,11 +101,11 @@ def fields(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if not name.startswith("_")}
 
 
-def schema_changes(database: Database, what: str) -> list[tuple[str, str | None, str]]:
+def schema_changes(database: Database, kind: str) -> list[tuple[str, str | None, str]]:
     """The reported schema changes of this kind: table, column, path."""
     entries = tables.schema_changes.c
     with database.read() as tx:
-        chosen = sa.select(entries.table_name, entries.column_name, entries.path).where(entries.what == what)
+        chosen = sa.select(entries.table_name, entries.column_name, entries.path).where(entries.kind == kind)
         return [(entry[0], entry[1], entry[2]) for entry in tx.execute(chosen.order_by(entries.id))]
 
 

@@ -79,8 +79,8 @@ def _checked_order(order: str | None) -> str | None:
     from models.bookkeeping import documents
 
     order = (order or "").strip()
-    if len(order) > documents.MAX_ORDER_LENGTH or not order.isprintable():
-        raise errors.UserError(f"--order must be one line of at most {documents.MAX_ORDER_LENGTH} characters")
+    if len(order) > documents.MAX_ORDER_ID_LENGTH or not order.isprintable():
+        raise errors.UserError(f"--order must be one line of at most {documents.MAX_ORDER_ID_LENGTH} characters")
     return order or None
 
 
@@ -115,13 +115,13 @@ def _hand_in(context: ConnectionContext, kind: str, path: Path, order: str | Non
     content = path.read_bytes()
     with context.database.begin() as tx:
         receipt = documents.hand_in(
-            tx, connection=context.name, kind=kind, name=path.name, content=content, order=order
+            tx, connection=context.name, kind=kind, name=path.name, content=content, order_id=order
         )
     document = _document(context, kind, receipt.sha256)
     state = "new" if receipt.new or document is None else f"known already: {document.state}"
     common.out().print(f"{_printable(path)}: {state} ({receipt.sha256})", markup=False, soft_wrap=True)
-    if order is not None and document is not None and document.order != order:
-        common.note(f"{_printable(path)}: it was sent with {document.order or 'no order'}, which cannot be changed")
+    if order is not None and document is not None and document.order_id != order:
+        common.note(f"{_printable(path)}: it was sent with {document.order_id or 'no order'}, which cannot be changed")
     return receipt.sha256
 
 

@@ -89,7 +89,7 @@ def _parked_rows(database: Database, connection: str | None) -> list[dict[str, A
             "key": row.key,
             "state": row.state,
             "reason": row.reason,
-            "since": row.first_at,
+            "since": row.first_enqueued_at,
         }
         for row in keys
     ]

@@ -63,7 +63,7 @@ class Page:
     @property
     def cause(self) -> Cause:
         """`backfill` for the first full sync and one that a person requested, else `reconcile`, or `poll`."""
-        if self.full and (self.stream.cursor is None or self.stream.asked_for):
+        if self.full and (self.stream.cursor is None or self.stream.full_requested):
             return Cause.BACKFILL
         return Cause.RECONCILE if self.full and not self.resource.register else Cause.POLL
 
@@ -231,11 +231,11 @@ class Page:
         keys = [line.key for line in lines]
         rows = queries.listed_tokens(tx, self.target, keys)
         waiting = inbox.tokens(tx, connection=self.context.name, resource=self.resource.name, keys=keys)
-        asked_for = self.stream.asked_for
+        full_requested = self.stream.full_requested
         return [
             line
             for line in lines
-            if asked_for or line.changed or _is_changed(line, rows.get(line.key), waiting.get(line.key))
+            if full_requested or line.changed or _is_changed(line, rows.get(line.key), waiting.get(line.key))
         ]
 
     def _advance(self, tx: Tx, chunk: Chunk, *, continues: bool) -> None:
@@ -270,8 +270,8 @@ class Page:
             cursor=end.cursor,
             next_at=tx.now + self.resource.full_every,
             now=tx.now,
-            poll_at=tx.now + self._poll_interval,
-            moves_cursor=self.stream.asked_for or not self.resource.summaries,
+            first_poll_at=tx.now + self._poll_interval,
+            moves_cursor=self.stream.full_requested or not self.resource.summaries,
             complete=end.complete or not lists_what_exists,
             warning=end.warning,
         )

@@ -60,7 +60,7 @@ def stream_of(tx: Tx, context: ConnectionContext, resource: Resource) -> Stream:
     stream = streams.get(tx, context.name, resource.name)
     if stream is None or stream.state != "open":
         raise ResourceNotOpenError
-    if resource.has_metadata and (stream.shape_at is None or stream.shape_at <= tx.now - _MAX_AGE):
+    if resource.has_metadata and (stream.metadata_read_at is None or stream.metadata_read_at <= tx.now - _MAX_AGE):
         raise MetadataNeededError(stream)
     return stream
 
@@ -84,7 +84,7 @@ def fetch_metadata(session: WorkSession, resource: Resource, stream: Stream, on_
             on_failure(lease=lease, failure=failure)
             return False
         with under_lease(lease) as tx:
-            streams.update(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
+            streams.update(tx, context.name, resource.name, declared_fields=shape, metadata_read_at=tx.now)
     return True
 
 
@@ -97,19 +97,19 @@ def refresh_for_new_fields(
     request. Uses the lease that the caller holds. `asked_at`: when the object was requested. Raises `VendorError`.
     """
     context = session.context
-    if not resource.has_metadata or stream.shape is None:
+    if not resource.has_metadata or stream.declared_fields is None:
         return stream
     seen = {name for name, value in resource.project(raw).items() if value not in _EMPTY}
-    new = seen - _declared(stream.shape)
+    new = seen - _declared(stream.declared_fields)
     if not new or new <= queries.fields(context.database, context.target(resource, stream)):
         return stream
-    if stream.shape_at is not None and stream.shape_at > asked_at - _MIN_AGE:
+    if stream.metadata_read_at is not None and stream.metadata_read_at > asked_at - _MIN_AGE:
         return stream
     session.requests += 1
     shape = exact.storable(session.client.shape(resource))
     with context.database.begin() as tx:
-        streams.update(tx, context.name, resource.name, shape=shape, shape_at=tx.now)
-    return replace(stream, shape=shape)
+        streams.update(tx, context.name, resource.name, declared_fields=shape, metadata_read_at=tx.now)
+    return replace(stream, declared_fields=shape)
 
 
 def _declared(shape: Shape) -> set[str]:

@@ -197,7 +197,7 @@ class _Scan:
                 kind=self.kind,
                 name=path.name,
                 content=content,
-                order=None,
+                order_id=None,
                 again=False,
             )
         failpoints.hit(Point.FILE_KEPT)

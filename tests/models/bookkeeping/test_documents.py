@@ -20,7 +20,7 @@ KEY = "80e90e1c75cff86e96e166dd61e1322b360e9b646dcdd7ccf4b79925bc621b82"
 
 
 def hand_in(database: Database, content: bytes = PDF, **values: Any) -> StoredDocument:
-    given = {"connection": "in", "kind": "note", "name": "a.pdf", "order": None} | values
+    given = {"connection": "in", "kind": "note", "name": "a.pdf", "order_id": None} | values
     with database.begin() as tx:
         return documents.hand_in(tx, content=content, **given)
 
@@ -130,29 +130,29 @@ def test_a_waiting_document_without_an_inbox_row_is_enqueued(database: Database,
 
 def test_an_order_may_be_added_while_the_document_waits(database: Database) -> None:
     for given, kept in ((None, None), ("17", "17"), (None, "17"), ("18", "18")):
-        hand_in(database, order=given)
-        assert kept == stored(database).order
+        hand_in(database, order_id=given)
+        assert kept == stored(database).order_id
 
 
 def test_a_person_may_change_the_order_of_a_parked_document_and_the_folder_may_not(database: Database) -> None:
-    hand_in(database, order="17")
+    hand_in(database, order_id="17")
     park(database)
     hand_in(database, again=False)
-    assert "17" == stored(database).order
+    assert "17" == stored(database).order_id
     hand_in(database)
-    assert stored(database).order is None
+    assert stored(database).order_id is None
 
 
 def test_a_document_that_is_sending_or_interpreted_keeps_its_order(database: Database) -> None:
-    hand_in(database, order="17")
+    hand_in(database, order_id="17")
     [item] = waiting(database)
     with database.begin() as tx:
         now = database.now(tx)
         documents.begin_sending(tx, item, now=now, until=now)
-    hand_in(database, order="18")
+    hand_in(database, order_id="18")
     interpret(database)
-    hand_in(database, order="18")
-    assert "17" == stored(database).order
+    hand_in(database, order_id="18")
+    assert "17" == stored(database).order_id
 
 
 def test_a_document_that_is_handed_in_while_it_is_sending_is_not_enqueued_again(database: Database) -> None:
@@ -177,7 +177,7 @@ def test_each_kind_and_connection_has_its_own_documents(database: Database) -> N
 
 
 def test_names_that_no_database_takes_are_stored_escaped(database: Database) -> None:
-    hand_in(database, name=f"a\0\udce9{'x' * 400}.pdf", order="\0")
+    hand_in(database, name=f"a\0\udce9{'x' * 400}.pdf", order_id="\0")
     assert (r"a\u0000\udce9xxx", 255) == (stored(database).name[:16], len(stored(database).name))
 
 

@@ -152,7 +152,7 @@ def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database
     with database.begin() as tx:
         assert 0 == parked.retry(tx, connection="shop")
         (row,) = parked.rows(tx)
-        assert ("parked", {"a": 2}) == (row.state, row.material)
+        assert ("parked", {"a": 2}) == (row.state, row.unreadable_raw)
         assert 1 == parked.drop(tx, connection="shop")
 
 

@@ -75,7 +75,7 @@ def test_a_document_is_stored_once_and_enqueued_and_a_worker_is_woken(database: 
         row.kind,
         row.sha256,
         row.name,
-        row.order,
+        row.order_id,
         bytes(row.content),
     )
     with database.read() as tx:
@@ -125,7 +125,7 @@ def test_a_documents_name_is_its_files_name_without_folders(
 def test_an_empty_order_is_none(sqlite: Database, opened: Open, order: str) -> None:
     with opened(sqlite) as client:
         assert 202 == client.post(NOTES, **form(order_id=order)).status_code
-    assert [None] == [row.order for row in stored(sqlite)]
+    assert [None] == [row.order_id for row in stored(sqlite)]
 
 
 @pytest.mark.parametrize(

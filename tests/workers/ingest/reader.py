@@ -71,7 +71,7 @@ class Client:
         self._http.close()
 
     def interpret(self, resource, document):
-        order = {} if document.order is None else {"order_id": document.order}
+        order = {} if document.order_id is None else {"order_id": document.order_id}
         file = {"file": (document.name, document.content, "application/pdf")}
         reply = self._http.read("POST", f"/{resource.name}", files=file, data=order)
         text = reply.body.decode()
@@ -160,7 +160,7 @@ class DocumentHarness(vendor_harness.BaseHarness[Vendor]):
                 kind=kind,
                 name=name,
                 content=content,
-                order=order,
+                order_id=order,
             )
 
     def document_row(self, content: bytes, kind: str = KIND) -> DocumentRow | None:

@@ -198,7 +198,7 @@ def test_a_poll_of_several_pages_moves_the_cursor_at_its_end_only(connect: Conne
 def test_a_poll_that_stopped_long_ago_between_two_pages_starts_again(connect: Connect) -> None:
     with connect(kinds={"goods": {"every": 60}}) as six:
         six.work()
-        six.change(poll_cursor="shifted", poll_at=six.clock.now)
+        six.change(poll_cursor="shifted", poll_cursor_at=six.clock.now)
         six.clock.advance(minutes=11)
         six.sync()
         assert "shifted" not in six.vendor.cursors
@@ -524,7 +524,7 @@ def test_a_backfill_that_a_person_requests_during_a_full_sync_reads_everything_t
         objects["1"]["a"] = objects["2"]["a"] = 2
 
         def answer(cursor: str | None) -> Chunks:
-            if cursor == during and not six.column("asked_for"):
+            if cursor == during and not six.column("full_requested"):
                 with six.database.begin() as tx:
                     streams.backfill_now(tx, connection="six")
             return pages(cursor)
@@ -558,7 +558,7 @@ def test_a_resource_that_left_and_returned_begins_with_a_full_sync(anywhere: Con
     with anywhere(kinds={"goods": {"every": 60}}) as six:
         six.work()
         six.vendor.cursors.clear()
-        six.change(poll_cursor="old", poll_at=six.clock.now)
+        six.change(poll_cursor="old", poll_cursor_at=six.clock.now)
         with six.database.begin() as tx:
             streams.retire(tx, configured=[])
         six.clock.advance(minutes=2)
@@ -590,7 +590,7 @@ def test_an_unreadable_row_is_parked_without_what_is_never_stored(connect: Conne
         six.vendor.listing["goods"] = lambda _: [{"unreadable": [row], "end": {"cursor": "d", "complete": True}}]
         six.full_sync()
         (waits,) = six.inbox().values()
-        assert ("?1", "parked", "no key", {"a": 1}) == (waits.key, waits.state, waits.reason, waits.material)
+        assert ("?1", "parked", "no key", {"a": 1}) == (waits.key, waits.state, waits.reason, waits.unreadable_raw)
 
 
 def test_keys_and_reasons_with_characters_no_database_takes_stop_nothing(anywhere: Connect) -> None:
@@ -728,7 +728,7 @@ def test_a_key_that_no_index_holds_is_parked_and_the_others_go_on(anywhere: Conn
         six.full_sync()
         assert {"1": {"v": 1}} == six.live()
         (row,) = six.inbox().values()
-        assert ("parked", "its key is too long", {"key": long}) == (row.state, row.reason, row.material)
+        assert ("parked", "its key is too long", {"key": long}) == (row.state, row.reason, row.unreadable_raw)
 
 
 def test_a_listing_finishes_keys_enqueued_before_its_request(connect: Connect) -> None:

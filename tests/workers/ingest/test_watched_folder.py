@@ -387,7 +387,7 @@ def test_a_backfill_sends_nothing_again(six: DocumentHarness, folder: Path) -> N
     with six.database.begin() as tx:
         streams.backfill_now(tx, connection="six")
     six.work()
-    assert ([KEY], False) == (six.vendor.keys, six.column("asked_for", KIND))
+    assert ([KEY], False) == (six.vendor.keys, six.column("full_requested", KIND))
     again(six)
     assert [KEY] == six.vendor.keys
 

@@ -157,7 +157,7 @@ def test_full_syncs_are_deleted_also_those_that_were_abandoned(six: Harness) -> 
     for _ in range(3):
         with six.database.begin() as tx:
             streams.backfill_now(tx, connection="six")
-        six.change(asked_for=False)
+        six.change(full_requested=False)
         _one_page(six)
     under_way = six.stream().full_run
     assert under_way is not None

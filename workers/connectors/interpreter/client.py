@@ -50,17 +50,17 @@ class Client:
     def interpret(self, resource: Resource, document: Document) -> Snapshot:
         """POST the PDF. The snapshot's key is the document's sha256, its raw the whole answer (a PurchaseOrderDto).
 
-        `document.order` is sent with delivery notes (Interpreter API, DeliveryNote: order_id, an existing purchase
+        `document.order_id` is sent with delivery notes (Interpreter API, DeliveryNote: order_id, an existing purchase
         order). Raises:
 
         - TryLater with `refused`: no connection, HTTP 429 or errorCode 900429. Nothing was processed
         - TryLater without `refused`: 5xx, a proxy's page, a cut body, a timeout. It may have been processed
         - SetAside: the vendor refused it; the message is the vendor's
         """
-        if document.order and resource.name != _ACCEPTS_ORDER:
+        if document.order_id and resource.name != _ACCEPTS_ORDER:
             raise SetAside(
                 f"only a {_ACCEPTS_ORDER} can have an order; this {resource.name} has order "
-                f"{document.order}: hand it in without one"
+                f"{document.order_id}: hand it in without one"
             )
         try:
             with self._redacting():
@@ -108,7 +108,7 @@ class Client:
 
     def _upload(self, kind: str, document: Document) -> http.Reply:
         name = document.name.encode(errors="replace").decode()  # file names in a folder may not be UTF-8
-        order = {"order_id": document.order} if document.order else {}
+        order = {"order_id": document.order_id} if document.order_id else {}
         file = (name, document.content, "application/pdf")
         return self._http.read("POST", f"{self._options.url}/{kind}", files={"file": file}, data=order)
 
