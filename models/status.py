@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 class ResourceStatus:
     """One resource of one connection.
 
-    `rows`: live objects in the mirror. `bound`: seconds within which the mirror equals the ERP again. `pending`,
-    `parked`, `held`: rows of the inbox (a parked resource counts as one parked). `state`: open, parked, or retired (no
-    longer configured: not touched and not asked). `full_sync`: objects that the full sync under way has brought, None
-    if none is.
+    `state`: open, parked, or retired (no longer configured: its rows are kept, and no request is sent). `rows`: live
+    objects in the mirror. `last_read`: when the last listing ended. `complete_as_of`: the mirror has every change that
+    the ERP made before this. `bound`: seconds within which the mirror equals the ERP again. `pending`: keys that are
+    due and webhooks that wait. `parked`: parked keys, and 1 for a parked resource. `held`: deletions that wait for a
+    person. `full_sync`: objects that the full sync under way has brought, None if none is.
     """
 
     connection: str
@@ -45,12 +46,12 @@ class ResourceStatus:
 def resources(database: Database, settings: Settings | None = None) -> list[ResourceStatus]:
     """Every resource that the mirror knows, configured or not. `settings` limits it to what is configured."""
     with database.read() as tx:
-        inbox_rows = _inbox_rows(tx)
-        unfolded = _unfolded(tx)
+        inbox_counts = _count_inbox(tx)
+        new_webhooks = _count_new_webhooks(tx)
         found = tx.execute(_STATEMENT.order_by(streams.c.connection, streams.c.resource)).all()
         rows = [row for row in found if settings is None or row.connection in settings.connections]
-        live = _live(tx, {(row.system, row.resource) for row in rows})
-        return [_status(row, live, inbox_rows, unfolded) for row in rows]
+        live = _count_live(tx, {(row.system, row.resource) for row in rows})
+        return [_status(row, live, inbox_counts, new_webhooks) for row in rows]
 
 
 _OLDEST_REASON = (
@@ -84,10 +85,10 @@ _STATEMENT = sa.select(
 ).outerjoin(runs, runs.c.id == streams.c.full_run)
 
 
-def _live(tx: Tx, kinds: set[tuple[str, str]]) -> dict[tuple[str, str, str], int]:
+def _count_live(tx: Tx, resources_of_systems: set[tuple[str, str]]) -> dict[tuple[str, str, str], int]:
     """Connection, system and resource -> live objects. One count for each table, which a system's connections share."""
     found = {}
-    for system, resource in sorted(kinds):
+    for system, resource in sorted(resources_of_systems):
         schema = schema_evolution.current(tx, naming.table_name(system, resource))
         if schema is None:
             continue
@@ -98,7 +99,8 @@ def _live(tx: Tx, kinds: set[tuple[str, str]]) -> dict[tuple[str, str, str], int
     return found
 
 
-def _inbox_rows(tx: sa.Connection) -> dict[tuple[str, str, str], int]:
+def _count_inbox(tx: sa.Connection) -> dict[tuple[str, str, str], int]:
+    """Connection, resource and state -> keys."""
     counted = tx.execute(
         sa.select(inbox.c.connection, inbox.c.resource, inbox.c.state, sa.func.count()).group_by(
             inbox.c.connection, inbox.c.resource, inbox.c.state
@@ -107,7 +109,8 @@ def _inbox_rows(tx: sa.Connection) -> dict[tuple[str, str, str], int]:
     return {(row[0], row[1], row[2]): row[3] for row in counted}
 
 
-def _unfolded(tx: sa.Connection) -> dict[tuple[str, str | None], int]:
+def _count_new_webhooks(tx: sa.Connection) -> dict[tuple[str, str | None], int]:
+    """Connection and resource -> webhooks that wait to be moved into the inbox."""
     counted = tx.execute(
         sa.select(webhooks.c.connection, webhooks.c.resource, sa.func.count())
         .where(webhooks.c.state == "new")
@@ -119,8 +122,8 @@ def _unfolded(tx: sa.Connection) -> dict[tuple[str, str | None], int]:
 def _status(
     row: Any,
     live: dict[tuple[str, str, str], int],
-    inbox_rows: dict[tuple[str, str, str], int],
-    unfolded: dict[tuple[str, str | None], int],
+    inbox_counts: dict[tuple[str, str, str], int],
+    new_webhooks: dict[tuple[str, str | None], int],
 ) -> ResourceStatus:
     here = (row.connection, row.resource)
     return ResourceStatus(
@@ -132,9 +135,9 @@ def _status(
         last_read=row.last_read_at,
         complete_as_of=row.complete_as_of,
         bound=row.bound,
-        pending=inbox_rows.get((*here, "due"), 0) + unfolded.get(here, 0),
-        parked=inbox_rows.get((*here, "parked"), 0) + (row.state == "parked"),
-        held=inbox_rows.get((*here, "held"), 0),
+        pending=inbox_counts.get((*here, "due"), 0) + new_webhooks.get(here, 0),
+        parked=inbox_counts.get((*here, "parked"), 0) + (row.state == "parked"),
+        held=inbox_counts.get((*here, "held"), 0),
         last_error=row.last_error or row.oldest_reason,
         warning=row.warning,
         full_sync=row.full_sync,

@@ -81,21 +81,22 @@ class Snapshot:
     listed: str | None = None
 
 
-class Received(NamedTuple):
+class UndecodedSnapshot(NamedTuple):
     """A `Snapshot` that is still JSON text: an object that was received in the same bytes before is not decoded again.
 
-    Its key was read from the text, so it begins like a JSON object, but it may be truncated.
+    `encoded`: the bytes as received. The key was read from them, so they begin like a JSON object, but they may be
+    truncated.
     """
 
     key: str
-    sent: bytes
+    encoded: bytes
     listed: str | None = None
 
     @property
     def raw(self) -> JsonObject:
         """The object as sent. Raises `MalformedError` if it is not JSON."""
         try:
-            decoded: JsonObject = exact.loads(self.sent)
+            decoded: JsonObject = exact.loads(self.encoded)
         except ValueError:
             raise MalformedError(f"{self.key} is not JSON") from None
         return decoded
@@ -188,7 +189,7 @@ class End:
 class Chunk:
     """A bounded piece of a reply to a listing. Only the reply's last chunk has an `end`."""
 
-    snapshots: Sequence[Snapshot | Received] = ()
+    snapshots: Sequence[Snapshot | UndecodedSnapshot] = ()
     lines: Sequence[Line] = ()
     refs: Sequence[ObjectRef] = ()
     unreadable: Sequence[Unreadable] = ()
@@ -210,5 +211,5 @@ class Change:
 
 
 def backoff(failures: int) -> timedelta:
-    """How long to wait after this many failures in a row: from 1 s, doubled each time, to 5 min."""
+    """How long to wait after a failure: 1 s, doubled for each of the `failures` in a row before it, up to 5 min."""
     return min(timedelta(seconds=2 ** min(failures, 10)), _LONGEST_BACKOFF)

@@ -43,8 +43,8 @@ class Notifier:
     def __init__(self, waker: Waker, *, on_failure: Callable[[], None]) -> None:
         self._waker = waker
         self._on_failure = on_failure
-        self._pending: dict[str, float] = {}
-        self._not_before: dict[str, float] = {}
+        self._pending: dict[str, float] = {}  # connection -> when to send its wake-up, by the monotonic clock
+        self._not_before: dict[str, float] = {}  # connection -> the earliest time of its next wake-up, likewise
         self._condition = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -80,14 +80,15 @@ class Notifier:
                 self._log_failure(error)
 
     def _next(self) -> str | None:
+        """Wait for the next connection to wake workers for; None once everything is sent and `close` was called."""
         with self._condition:
             while self._pending or not self._closing:
                 connection = min(self._pending, key=self._pending.__getitem__, default=None)
-                left = None if connection is None else self._pending[connection] - time.monotonic()
-                if connection is not None and left is not None and (left <= 0 or self._closing):
+                delay = None if connection is None else self._pending[connection] - time.monotonic()
+                if connection is not None and delay is not None and (delay <= 0 or self._closing):
                     del self._pending[connection]
                     return connection
-                self._condition.wait(left)
+                self._condition.wait(delay)
             return None
 
     def _log_failure(self, error: Exception) -> None:

@@ -104,6 +104,6 @@ class Feed:
             temporary.replace(self._file)
 
 
-def _written_at(tx: sa.Connection, number: int) -> str | None:
-    at = tx.execute(sa.select(changes.c.at).where(changes.c.id == number)).scalar()
+def _written_at(tx: sa.Connection, entry_id: int) -> str | None:
+    at = tx.execute(sa.select(changes.c.at).where(changes.c.id == entry_id)).scalar()
     return None if at is None else at.isoformat()

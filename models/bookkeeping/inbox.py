@@ -264,7 +264,7 @@ def hold(tx: Tx, item: Item, *, reason: str) -> None:
         _reset_counts(tx, item, attempts=0, lone_failures=0)
 
 
-def finish_all(
+def finish_unpaged(
     tx: Tx,
     *,
     connection: str,

@@ -44,20 +44,20 @@ def append(
     if not changes:
         return
     last = tx.execute(sa.update(feed).values(last=feed.c.last + len(changes)).returning(feed.c.last)).scalar_one()
-    same = {"at": now, "connection": connection, "resource": resource, "revision": revision, "cause": cause.value}
+    constants = {"at": now, "connection": connection, "resource": resource, "revision": revision, "cause": cause.value}
     numbered = enumerate(changes, last - len(changes) + 1)
     if rows is None or len(changes) < _INSERT_SELECT_FROM or tx.dialect.name == "sqlite":
-        _insert(tx, list(numbered), same)
+        _insert(tx, list(numbered), constants)
         return
     created: list[_Numbered] = []
     others: list[_Numbered] = []
     for each in numbered:
         (created if each[1].kind is ChangeKind.CREATED else others).append(each)
-    _insert(tx, others, same)
-    _insert_as_stored(tx, created, same, rows)
+    _insert(tx, others, constants)
+    _insert_as_stored(tx, created, constants, rows)
 
 
-def _insert(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any]) -> None:
+def _insert(tx: Tx, numbered: Sequence[_Numbered], constants: dict[str, Any]) -> None:
     changes = [change for _, change in numbered]
     columns: dict[str, Sequence[Any]] = {
         "id": [number for number, _ in numbered],
@@ -67,20 +67,20 @@ def _insert(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any]) -> None
         "after": [change.after for change in changes],
     }
     texts = {"after": [change.text for change in changes]}
-    bulk.insert(tx, entries, columns, constants=same, lines=lambda: bulk.encode(entries, columns, texts))
+    bulk.insert(tx, entries, columns, constants=constants, lines=lambda: bulk.encode(entries, columns, texts))
 
 
-def _insert_as_stored(tx: Tx, numbered: Sequence[_Numbered], same: dict[str, Any], rows: sa.Table) -> None:
+def _insert_as_stored(tx: Tx, numbered: Sequence[_Numbered], constants: dict[str, Any], rows: sa.Table) -> None:
     """Copy created objects from the resource's table: sending and decoding them a second time takes longer."""
     if not numbered:
         return
     ids = sa.cast(bulk.text_array([str(number) for number, _ in numbered]), postgresql.ARRAY(sa.BigInteger))
     keys = bulk.text_array([change.key for _, change in numbered])
     new = sa.func.unnest(ids, keys).table_valued("id", sa.column("key", sa.Text), name="new").render_derived()
-    given = {name: sa.literal(value, entries.c[name].type) for name, value in same.items()}
+    given = {name: sa.literal(value, entries.c[name].type) for name, value in constants.items()}
     given["kind"] = sa.literal(ChangeKind.CREATED.value)
     stored = sa.select(new.c.id, new.c.key, rows.c["_raw"], *given.values()).where(
-        rows.c["_connection"] == same["connection"], rows.c["_key"] == new.c.key
+        rows.c["_connection"] == constants["connection"], rows.c["_key"] == new.c.key
     )
     insert = sa.insert(entries).from_select(["id", "key", "after", *given], stored)
     inserted = tx.execute(insert, execution_options={"preserve_rowcount": True}).rowcount

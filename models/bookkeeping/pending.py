@@ -1,4 +1,4 @@
-"""What one connection has to do next, asked in at most two statements, however much waits."""
+"""What one connection has to do next, read in at most two statements, however much waits."""
 
 from __future__ import annotations
 
@@ -23,44 +23,48 @@ if TYPE_CHECKING:
     from models.db.clock import Clock
     from models.db.database import Tx
 
-_FRESH, _LIVE, _BULK = range(3)
+_LIVE_FIRST, _OLDEST_LIVE, _OLDEST_BULK = range(3)
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
     """What was due at `now`.
 
-    `unfolded`: webhooks wait to be moved into the inbox. `fresh`: the live key to fetch first, left out while the
-    account fails and the key has failed itself. `key`: the longest overdue key of either lane. `streams`: the longest
-    overdue first. `others_wait`: live work of another connection at the same account. `settled`: a resource can be
-    marked as complete.
+    `unfolded`: webhooks wait to be moved into the inbox. `others_wait`: live work of another connection at the same
+    account is due. `completable`: a resource can be marked as complete. `live_item`: the live key to fetch before
+    anything else; while the account fails, only a key that has not failed itself. `oldest_item`: the longest overdue
+    key of either lane. `streams`: the longest overdue first.
     """
 
     now: datetime
     unfolded: bool
     others_wait: bool
-    settled: bool
-    fresh: Item | None
-    key: Item | None
+    completable: bool
+    live_item: Item | None
+    oldest_item: Item | None
     streams: Sequence[Stream]
 
 
-def load(tx: Tx, *, connection: str, account: str, sharing: Sequence[str], full: bool) -> Pending:
-    """What is due for a connection. `full`: streams for a full sync, else for a poll; polls come after fresh keys."""
+def load(tx: Tx, *, connection: str, account: str, same_account: Sequence[str], full: bool) -> Pending:
+    """What is due for a connection. `account`: its gate's key. `same_account`: the other connections to it.
+
+    `full`: streams for a full sync, else for a poll. Polls are left out while there is a `live_item`.
+    """
     clock = tx.database.clock_sql(steady=True)
-    given = {"its_connection": connection, "account": account, "sharing": list(sharing)}
-    rows = tx.execute(_next(clock.expression, bool(sharing)), {**given, **clock.params}).all()
+    given = {"its_connection": connection, "account": account, "same_account": list(same_account)}
+    rows = tx.execute(_next(clock.expression, bool(same_account)), {**given, **clock.params}).all()
     first = rows[0]
     found = {row.which: _item(row) for row in rows if row.which is not None}
+    oldest = [found[which] for which in (_OLDEST_LIVE, _OLDEST_BULK) if which in found]
     tx.now = first.now
     return Pending(
         now=first.now,
         unfolded=bool(first.unfolded),
         others_wait=bool(first.others_wait),
-        settled=bool(first.settled),
-        fresh=found.get(_FRESH),
-        key=min((found[lane] for lane in (_LIVE, _BULK) if lane in found), key=lambda item: item.due_at, default=None),
-        streams=[] if _FRESH in found and not full else _streams(tx, connection, clock, full=full),
+        completable=bool(first.completable),
+        live_item=found.get(_LIVE_FIRST),
+        oldest_item=min(oldest, key=lambda item: item.due_at, default=None),
+        streams=[] if _LIVE_FIRST in found and not full else _streams(tx, connection, clock, full=full),
     )
 
 
@@ -77,21 +81,21 @@ def _streams(tx: Tx, connection: str, clock: Clock, *, full: bool) -> list[Strea
 
 
 @cache
-def _next(clock: sa.ColumnElement[datetime], shares: bool) -> sa.Select[Any]:  # noqa: FBT001 - the cache key
+def _next(clock: sa.ColumnElement[datetime], shared: bool) -> sa.Select[Any]:  # noqa: FBT001 - the cache key
     """The clock and three flags, repeated beside each key that may come first: one statement for all."""
     name: sa.BindParameter[str] = sa.bindparam("its_connection")
-    others = inbox.live_work(sa.bindparam("sharing", expanding=True), clock) if shares else sa.false()
+    others = inbox.live_work(sa.bindparam("same_account", expanding=True), clock) if shared else sa.false()
     flags = sa.select(
         clock.label("now"),
         sa.exists().where(webhooks.c.connection == name, webhooks.c.state == "new").label("unfolded"),
         sa.type_coerce(others, sa.Boolean).label("others_wait"),
-        sa.exists().where(*streams.is_settled(name)).label("settled"),
+        sa.exists().where(*streams.is_completable(name)).label("completable"),
     ).subquery("flags")
     failing = sa.exists().where(gates.c.account == sa.bindparam("account"), gates.c.failures > 0)
     keys = sa.union_all(
-        _first(_FRESH, Lane.LIVE, clock, sa.or_(inbox_table.c.attempts == 0, ~failing)),
-        _first(_LIVE, Lane.LIVE, clock),
-        _first(_BULK, Lane.BULK, clock),
+        _first(_LIVE_FIRST, Lane.LIVE, clock, sa.or_(inbox_table.c.attempts == 0, ~failing)),
+        _first(_OLDEST_LIVE, Lane.LIVE, clock),
+        _first(_OLDEST_BULK, Lane.BULK, clock),
     ).subquery("keys")
     return sa.select(flags, keys).select_from(flags.outerjoin(keys, sa.true()))
 
@@ -109,6 +113,6 @@ def _first(which: int, lane: Lane, clock: sa.ColumnElement[datetime], *also: sa.
 @cache
 def _due_streams(clock: sa.ColumnElement[datetime], full: bool) -> sa.Select[Any]:  # noqa: FBT001 - the cache key
     c = streams_table.c
-    when, at = (FULLY_SYNCED, c.full_due_at) if full else (POLLED, c.due_at)
-    mine = (c.connection == sa.bindparam("its_connection"), when, at <= clock)
+    synced, due_at = (FULLY_SYNCED, c.full_due_at) if full else (POLLED, c.due_at)
+    mine = (c.connection == sa.bindparam("its_connection"), synced, due_at <= clock)
     return sa.select(*(c[name] for name in Stream.__slots__)).where(*mine)

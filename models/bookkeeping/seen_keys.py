@@ -1,4 +1,4 @@
-"""The keys that a full sync under way has named, so that its end finds those that are missing."""
+"""The keys that a full sync under way has listed, so that its end finds those that are missing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def record(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> None:
-    """Remember that the full sync under way named these keys."""
+    """Record that the full sync under way listed these keys."""
     distinct = sorted({storable_text(key) for key in keys}, key=str.encode)
-    same = {"connection": connection, "resource": resource}
+    constants = {"connection": connection, "resource": resource}
     for start in range(0, len(distinct), bulk.MAX_KEYS):
-        bulk.insert_missing(tx, seen_keys, same, seen_keys.c.key, distinct[start : start + bulk.MAX_KEYS])
+        bulk.insert_missing(tx, seen_keys, constants, seen_keys.c.key, distinct[start : start + bulk.MAX_KEYS])
 
 
 def forget(tx: Tx, connection: str, resource: str) -> None:

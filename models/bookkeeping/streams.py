@@ -232,10 +232,10 @@ def mark_complete(tx: Tx, *, connection: str) -> None:
         "next_complete_as_of": None,
         "next_complete_cutoff_at": None,
     }
-    tx.execute(sa.update(streams).where(*is_settled(connection)).values(settled))
+    tx.execute(sa.update(streams).where(*is_completable(connection)).values(settled))
 
 
-def is_settled(connection: Any) -> tuple[sa.ColumnElement[bool], ...]:
+def is_completable(connection: Any) -> tuple[sa.ColumnElement[bool], ...]:
     """The conditions: a full sync of this connection has ended, and no key that waited then still does."""
     waiting = sa.exists().where(
         inbox.c.connection == streams.c.connection,

@@ -93,7 +93,7 @@ _taken = (
     sa.select(webhooks.c.id)
     .where(webhooks.c.connection == sa.bindparam("its_connection"), webhooks.c.state == "new")
     .order_by(webhooks.c.id)
-    .limit(sa.bindparam("most", type_=sa.Integer))
+    .limit(sa.bindparam("max_rows", type_=sa.Integer))
     .with_for_update(skip_locked=True)
     .cte("taken")
 )
@@ -110,7 +110,7 @@ def fold(tx: Tx, *, connection: str, limit: int) -> int:
 
     Webhooks that another worker is folding are left to it.
     """
-    folded = tx.execute(_TAKE, {"its_connection": connection, "most": limit}).all()
+    folded = tx.execute(_TAKE, {"its_connection": connection, "max_rows": limit}).all()
     failpoints.hit(Point.WEBHOOKS_TAKEN)
     refs = {ObjectRef(resource, key) for resource, key in folded}
     if len(refs) > 1:  # a writer of a single row holds nothing while it waits, so it cannot deadlock

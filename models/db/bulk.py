@@ -46,15 +46,15 @@ def insert(
 ) -> None:
     """Insert rows, given as equally long columns; a column that is not given is NULL.
 
-    `constants`: columns with one value for all rows. `lines`: the columns as `encode` returns them, if that was done
-    before. The caller knows that none of the keys exists.
+    `constants`: columns with one value for all rows. `lines`: returns the columns as `encode` does, if the caller has
+    encoded them before. None of the primary keys may exist.
     """
     size, constants = _row_count(columns), constants or {}
     if not size:
         return
     if tx.dialect.name == "sqlite":
-        whole = {**columns, **{name: [value] * size for name, value in constants.items()}}
-        _insert_on_sqlite(tx, table, sqlite.insert(table), whole)
+        all_columns = {**columns, **{name: [value] * size for name, value in constants.items()}}
+        _insert_on_sqlite(tx, table, sqlite.insert(table), all_columns)
     else:
         _copy(tx, table, [*columns], lines() if lines is not None else encode(table, columns), constants)
 
@@ -70,7 +70,7 @@ def encode(table: sa.Table, columns: Columns, texts: Texts | None = None) -> lis
 
 
 def any_of(tx: sa.Connection, column: sa.ColumnElement[str], keys: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Whether the column's text is one of these; on PostgreSQL an array, so one parameter."""
+    """The condition: the column's text is one of these; on PostgreSQL one array parameter, whatever their number."""
     if tx.dialect.name == "sqlite":
         return column.in_(keys)
     return column == sa.any_(text_array(keys))
@@ -83,12 +83,12 @@ def insert_missing(
     if not texts:
         return
     if tx.dialect.name == "sqlite":
-        rows = [{**constants, column.name: text} for text in texts]
-        tx.execute(sqlite.insert(table).values(rows).on_conflict_do_nothing())
+        values = [{**constants, column.name: text} for text in texts]
+        tx.execute(sqlite.insert(table).values(values).on_conflict_do_nothing())
         return
-    each = sa.func.unnest(text_array(texts))
-    chosen = sa.select(*(sa.literal(value).label(name) for name, value in constants.items()), each.label(column.name))
-    statement = postgresql.insert(table).from_select([*constants, column.name], chosen)
+    text = sa.func.unnest(text_array(texts)).label(column.name)
+    rows = sa.select(*(sa.literal(value).label(name) for name, value in constants.items()), text)
+    statement = postgresql.insert(table).from_select([*constants, column.name], rows)
     tx.execute(statement.on_conflict_do_nothing())
 
 
@@ -110,7 +110,7 @@ def _upsert_statement(table: sa.Table, on_sqlite: bool, keep: frozenset[str]) ->
     """Cached: for a wide table, building the statement takes longer than executing it for one row."""
     statement: Any = sqlite.insert(table) if on_sqlite else postgresql.insert(table)
     if not on_sqlite:
-        statement = statement.from_select(table.c.keys(), _as_rows(table))
+        statement = statement.from_select(table.c.keys(), _unpack(table))
     excluded = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keep}
     key = [column.name for column in table.primary_key]
     return statement.on_conflict_do_update(index_elements=key, set_=excluded)
@@ -131,7 +131,7 @@ def _insert_on_sqlite(tx: sa.Connection, table: sa.Table, statement: Any, column
     tx.execute(statement.returning(key), [{**blank, **row} for row in _rows(columns)]).close()
 
 
-def _as_rows(table: sa.Table) -> sa.Select[Any]:
+def _unpack(table: sa.Table) -> sa.Select[Any]:
     packed = sa.cast(sa.bindparam("packed", type_=sa.Text()), postgresql.JSON())
     typed = [sa.column(column.name, column.type) for column in table.c]
     unpacked = sa.func.json_to_recordset(packed).table_valued(*typed, name="unpacked")
@@ -152,14 +152,14 @@ def _copy(
     tx: sa.Connection, table: sa.Table, names: Sequence[str], lines: Sequence[str], constants: Mapping[str, Any]
 ) -> None:
     dialect = tx.dialect
-    quoted = dialect.identifier_preparer
-    named = ", ".join(quoted.quote(table.c[name].name) for name in [*names, *constants])
-    statement = f"COPY {quoted.format_table(table)} ({named}) FROM STDIN"
-    end = "\t".join(["", *encode(table, {name: [value] for name, value in constants.items()})]) + "\n"
+    preparer = dialect.identifier_preparer
+    column_list = ", ".join(preparer.quote(table.c[name].name) for name in [*names, *constants])
+    statement = f"COPY {preparer.format_table(table)} ({column_list}) FROM STDIN"
+    line_end = "\t".join(["", *encode(table, {name: [value] for name, value in constants.items()})]) + "\n"
     try:
         with tx.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
             for start in range(0, len(lines), _COPY_CHUNK_ROWS):
-                copy.write(end.join(lines[start : start + _COPY_CHUNK_ROWS]) + end)
+                copy.write(line_end.join(lines[start : start + _COPY_CHUNK_ROWS]) + line_end)
     except psycopg.Error as error:
         raise _as_sqlalchemy_error(tx, error, statement) from error
 
@@ -211,10 +211,10 @@ def _escape_all(values: Sequence[str]) -> Sequence[str]:
 
 
 def _encode_json(values: Sequence[Any], texts: Sequence[str | None] | None) -> Sequence[str]:
-    made = texts if texts is not None else [None] * len(values)
+    encoded = texts if texts is not None else [None] * len(values)
     return [
         (_NULL if value is None else exact.dumps(value).replace("\\", "\\\\"))
         if text is None
         else text.replace("\\", "\\\\")
-        for value, text in zip(values, made, strict=True)
+        for value, text in zip(values, encoded, strict=True)
     ]

@@ -49,7 +49,7 @@ def apply(
         return []
     writer = RowStatements(tx, schema, target.connection)
     gone = {exact.storable_text(key) for key in tombstones} - prepared.rows.keys()
-    if meanwhile is not None and not prepared.numbers:
+    if meanwhile is not None and not prepared.laid_out:
         meanwhile()  # most rows are unchanged, so start prefetching now
     old = writer.states({*prepared.rows, *gone})
     plan = _MergePlan(old, revision, now, listed or {})
@@ -57,7 +57,7 @@ def apply(
         plan.add_snapshot(row)
     for key in sorted(gone):
         plan.add_tombstone(key)
-    plan.require_layout(prepared.numbers)
+    plan.require_layout(prepared.laid_out)
     changes = plan.changes(writer.stored(plan.differing), target.omit)
     if meanwhile is not None:
         meanwhile()
@@ -66,7 +66,7 @@ def apply(
     if point:
         writer.mark_observed(plan.observed, revision=revision, now=now)
     writer.set_listed(plan.new_listed)
-    writer.set_sent(plan.new_sent)
+    writer.set_sent_hashes(plan.new_sent_hashes)
     return changes
 
 
@@ -80,7 +80,12 @@ class NeedsLayoutError(Exception):
 
 @dataclass(slots=True)
 class _MergePlan:
-    """What to write for each key of a batch."""
+    """What to write for each key of a batch, collected by `add_snapshot` and `add_tombstone`.
+
+    `states`: the existing rows. `listed`: tokens in a listing of names. `written`: rows to insert or rewrite.
+    `observed`: keys of unchanged rows. `new_listed`, `new_sent_hashes`: what changes in those. `same_object`: rows that
+    are rewritten although the object is equal, because the rules changed; known after `changes`.
+    """
 
     states: Mapping[str, RowState]
     revision: int
@@ -90,7 +95,7 @@ class _MergePlan:
     deleted: list[str] = field(default_factory=list)
     observed: list[str] = field(default_factory=list)
     new_listed: dict[str, str] = field(default_factory=dict)
-    new_sent: dict[str, str] = field(default_factory=dict)
+    new_sent_hashes: dict[str, str] = field(default_factory=dict)
     same_object: dict[str, StoredObject] = field(default_factory=dict)
 
     @property
@@ -103,10 +108,10 @@ class _MergePlan:
         if old is None:
             self.written[row.key] = row
         elif old.revision <= self.revision:
-            if old.live and (old.hash == row.hash or (row.sent is not None and old.sent == row.sent)):
+            if old.live and (old.hash == row.hash or (row.sent_hash is not None and old.sent_hash == row.sent_hash)):
                 self._keep(old, self._token(row))
-                if row.sent is not None and row.sent != old.sent:
-                    self.new_sent[row.key] = row.sent
+                if row.sent_hash is not None and row.sent_hash != old.sent_hash:
+                    self.new_sent_hashes[row.key] = row.sent_hash
             else:
                 self.written[row.key] = row
 
@@ -121,17 +126,18 @@ class _MergePlan:
         else:
             self._keep(old, self.listed.get(key))
 
-    def changes(self, seen: Mapping[str, StoredObject], omit: Sequence[str]) -> list[Change]:
+    def changes(self, stored: Mapping[str, StoredObject], omit: Sequence[str]) -> list[Change]:
+        """The journal entries. `stored`: the objects of `differing`."""
         changes = [Change(key, ChangeKind.DELETED, None, None) for key in self.deleted]
         for key, row in self.written.items():
-            if key not in seen:
+            if key not in stored:
                 kind = ChangeKind.RESTORED if key in self.states else ChangeKind.CREATED
                 changes.append(Change(key, kind, None, row.raw, row.text))
-            elif exact.same(seen[key].raw, row.raw):
-                self.same_object[key] = seen[key]  # only the rules changed: the object is equal
+            elif exact.same(stored[key].raw, row.raw):
+                self.same_object[key] = stored[key]  # only the rules changed: the object is equal
             else:
                 # A new `omit` rule applies to the earlier values too: they would put the secret into the journal.
-                before = diff.between(exact.storable(redaction.redact(seen[key].raw, omit)), row.raw)
+                before = diff.between(exact.storable(redaction.redact(stored[key].raw, omit)), row.raw)
                 changes.append(Change(key, ChangeKind.UPDATED, before, row.raw, row.text))
         return sorted(changes, key=lambda change: change.key)
 

@@ -80,12 +80,12 @@ def coerce(kind: Kind, value: Any) -> Any:
 
 def coerce_all(kind: Kind, values: Sequence[Any]) -> Sequence[Any]:
     """`coerce` of each value; integers stay integers in a column of numbers."""
-    types = set(map(type, values))
-    if types <= _UNCHANGED.get(kind, _NO_TYPES):
+    found = set(map(type, values))
+    if found <= _UNCHANGED.get(kind, _NO_TYPES):
         return values
-    if types <= _TEXTS:
-        fitted = {value: coerce(kind, value) for value in set(values)}
-        return [fitted[value] for value in values]
+    if found <= _TEXTS:
+        coerced = {value: coerce(kind, value) for value in set(values)}
+        return [coerced[value] for value in values]
     return [coerce(kind, value) for value in values]
 
 
@@ -116,13 +116,15 @@ def _coerce_text(value: Any) -> Any:
 
 
 def _typed(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def fitted(value: Any) -> Any:
+    """The coercion for a typed column. `convert` returns None for a value that does not fit."""
+
+    def coerced(value: Any) -> Any:
         if _is_empty(value):
             return None
         converted = convert(value)
         return DOES_NOT_FIT if converted is None else converted
 
-    return fitted
+    return coerced
 
 
 def _to_number(value: Any) -> Decimal | None:

@@ -59,7 +59,7 @@ class _Walk:
         if part in self.parts:
             raise _AmbiguousOrderError
         self.parts[part] = into
-        _PartBuilder(self, part, into, depth).objects(rows, range(len(rows)), "", 0)
+        _PartBuilder(self, part, into, depth).add_objects(rows, range(len(rows)), "", 0)
 
     def declared(self, part: str) -> dict[str, Kind]:
         return self._declared.get(part, {})
@@ -72,41 +72,42 @@ class _PartBuilder:
         self._walk, self._part, self._into, self._depth = walk, part, into, depth
         self._declared = walk.declared(part)
 
-    def objects(self, items: Sequence[JsonObject], rows: Sequence[int], prefix: str, level: int) -> None:
+    def add_objects(self, items: Sequence[JsonObject], rows: Sequence[int], prefix: str, level: int) -> None:
         """Lay out objects that are nested in these rows under the same path."""
         for key, values, where in _by_key(items, rows):
-            self._field(naming.join(prefix, key), values, where, level)
+            self._add_field(naming.join(prefix, key), values, where, level)
 
-    def _field(self, path: str, values: Sequence[Any], rows: Sequence[int], level: int) -> None:
+    def _add_field(self, path: str, values: Sequence[Any], rows: Sequence[int], level: int) -> None:
         if _has_only_scalars(values):
-            self._put(path, values, rows)
+            self._add_column(path, values, rows)
             return
         as_json = self._declared.get(path) == Kind.JSON
         if not as_json and self._depth < flatten.DEEPEST_PART and _are_all_lists(values):
-            self._list(path, values, rows)
+            self._add_part(path, values, rows)
             return
         lists, objects, others = _Subset(), _Subset(), _Subset()
         for row, value in zip(rows, values, strict=True):
-            listed = None if as_json or self._depth == flatten.DEEPEST_PART else flatten.as_rows(value)
-            if listed is not None:
-                lists.add(row, listed)
-            elif isinstance(value, dict) and not as_json and self._is_open(value, level):
+            part_rows = None if as_json or self._depth == flatten.DEEPEST_PART else flatten.as_rows(value)
+            if part_rows is not None:
+                lists.add(row, part_rows)
+            elif isinstance(value, dict) and not as_json and self._becomes_columns(value, level):
                 objects.add(row, value)
             else:
                 others.add(row, value)
         if others.values:
-            self._put(path, others.values, others.rows)
+            self._add_column(path, others.values, others.rows)
         if objects.values:
-            self.objects(objects.values, objects.rows, path, level + 1)
+            self.add_objects(objects.values, objects.rows, path, level + 1)
         if lists.values:
-            self._list(path, lists.values, lists.rows)
+            self._add_part(path, lists.values, lists.rows)
 
-    def _is_open(self, value: JsonObject, level: int) -> bool:
+    def _becomes_columns(self, value: JsonObject, level: int) -> bool:
+        """Whether each of the object's fields gets a column; else the object is kept whole."""
         if level == flatten.DEEPEST_OBJECT:
             return False
         return self._depth < flatten.DEEPEST_PART or flatten.as_rows(value) is None
 
-    def _put(self, path: str, values: Sequence[Any], rows: Sequence[int]) -> None:
+    def _add_column(self, path: str, values: Sequence[Any], rows: Sequence[int]) -> None:
         size = len(self._into.owners)
         if len(rows) == size:
             self._into.fields[path] = list(values)
@@ -115,20 +116,20 @@ class _PartBuilder:
         for row, value in zip(rows, values, strict=True):
             column[row] = value
 
-    def _list(self, path: str, values: Sequence[list[JsonObject]], rows: Sequence[int]) -> None:
+    def _add_part(self, path: str, values: Sequence[list[JsonObject]], rows: Sequence[int]) -> None:
         into = self._into
         owners: list[int] = []
         positions: list[int] = []
         parents: list[int | None] = []
         count, last = 0, None
-        for row, listed in zip(rows, values, strict=True):
+        for row, part_rows in zip(rows, values, strict=True):
             owner = into.owners[row]
             count = count if owner == last else 0
             last = owner
-            owners += [owner] * len(listed)
-            positions += range(count, count + len(listed))
-            parents += [into.positions[row] if self._part else None] * len(listed)
-            count += len(listed)
+            owners += [owner] * len(part_rows)
+            positions += range(count, count + len(part_rows))
+            parents += [into.positions[row] if self._part else None] * len(part_rows)
+            count += len(part_rows)
         part = f"{self._part}.{path}" if self._part else path
         items = list(chain.from_iterable(values))
         self._walk.part(part, items, FlatBatch(owners, positions, parents), depth=self._depth + 1)
@@ -158,11 +159,11 @@ def _are_all_lists(values: Sequence[Any]) -> bool:
 
 def _by_key(items: Sequence[JsonObject], rows: Sequence[int]) -> Iterator[tuple[str, Sequence[Any], Sequence[int]]]:
     """Each key, the values of those objects that have it, and their rows."""
-    shapes = dict.fromkeys(map(tuple, items))
-    keys = dict.fromkeys(chain.from_iterable(shapes))
+    key_orders = dict.fromkeys(map(tuple, items))
+    keys = dict.fromkeys(chain.from_iterable(key_orders))
     if flatten.has_links(keys):
         items = list(map(flatten.without_empty_links, items))
-    if len(shapes) == 1:
+    if len(key_orders) == 1:
         for key, values in zip(keys, zip(*map(dict.values, items), strict=True), strict=True):
             yield key, values, rows
         return

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from models.values import JsonObject, Shape
 
 
-_MANY_VALUES = 200
 _MAX_ROW_BYTES = 7000
-"""PostgreSQL stores at most 8,160 bytes per row, after moving longer values out. A row of fewer than `_MANY_VALUES`
-values always fits."""
+"""PostgreSQL stores at most 8,160 bytes per row, after it has moved long values out of it."""
+
 _MAX_INLINE_BYTES = 26
+"""What a value takes inside its row at most, as a pointer if it was moved out."""
+
 _BOOLEAN_BYTES = 12
+_MANY_VALUES = 200
+"""A row of fewer values always fits."""
 
 
 class Layout:
@@ -43,8 +46,8 @@ class Layout:
             table = self._schema.tables.get(part)
             values = self._values(table, part, each)
             if table is not None:
-                place = self._part_batch if part else self._object_batch
-                batches[part] = place(rows, table.sql, each, values)
+                build = self._part_batch if part else self._object_batch
+                batches[part] = build(rows, table.sql, each, values)
         return batches
 
     def _object_batch(
@@ -55,7 +58,7 @@ class Layout:
             "_key": [row.key for row in rows],
             "_raw": [row.raw for row in rows],
             "_hash": [row.hash for row in rows],
-            "_sent": [row.sent for row in rows],
+            "_sent_hash": [row.sent_hash for row in rows],
         }
         return ColumnBatch(table, len(rows), flat.owners, {**columns, **values}, {"_raw": [row.text for row in rows]})
 
@@ -85,7 +88,9 @@ class Layout:
                 found |= self._overflow_values(table, path, values, fitted)
                 fitted = [None if value is column_types.DOES_NOT_FIT else value for value in fitted]
             found[column.name] = fitted
-        return self._narrowed(table, flat, found) if table is not None and len(found) > _MANY_VALUES else found
+        if table is None or len(found) <= _MANY_VALUES:
+            return found
+        return self._cut_to_row_size(table, flat, found)
 
     def _overflow_values(
         self, table: schemas.Table, path: str, values: Sequence[Any], fitted: Sequence[Any]
@@ -118,7 +123,7 @@ class Layout:
         elif table is None or not table.capped:
             self.missing.kinds[part, path] |= kinds
 
-    def _narrowed(
+    def _cut_to_row_size(
         self, table: schemas.Table, flat: FlatBatch, found: dict[str, Sequence[Any]]
     ) -> dict[str, Sequence[Any]]:
         """The values that fit into PostgreSQL's row size; the others stay in `_raw` only, and are reported."""
@@ -135,12 +140,12 @@ class Layout:
         undeclared = {column.name for column in table.columns.values() if not column.declared}
         ordered = sorted((name for name in order if name in values), key=undeclared.__contains__)
         width = 0
-        for place, name in enumerate(ordered):
+        for index, name in enumerate(ordered):
             width += _width(values[name])
             if width > _MAX_ROW_BYTES:
                 if not table.capped:
                     self.missing.narrow.add((table.part, name))
-                return ordered[place:]
+                return ordered[index:]
         return ()
 
     def _order(self, table: schemas.Table, owner: int, position: int) -> list[str]:
@@ -148,10 +153,10 @@ class Layout:
         flat = flatten.flatten(self._projected[owner], self._declared)
         rows = (row.fields for row in flat.rows if (row.part, row.position) == (table.part, position))
         fields = next(rows) if table.part else flat.fields
-        places = (places.get(path) for path in fields for places in (table.columns, table.overflows))
-        return [column.name for column in places if column is not None]
+        columns = (by_path.get(path) for path in fields for by_path in (table.columns, table.overflows))
+        return [column.name for column in columns if column is not None]
 
 
 def _width(value: Any) -> int:
-    """The most bytes that a value takes inside its row: longer ones move out."""
+    """The most bytes that a value takes inside its row."""
     return min(len(str(value).encode()) + 2, _MAX_INLINE_BYTES) if not isinstance(value, bool) else _BOOLEAN_BYTES

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from models.values import JsonObject, Received
+    from models.values import JsonObject, UndecodedSnapshot
 
 
 class Row(NamedTuple):
     """An object ready to be written.
 
-    `text`: `raw` as canonical JSON, unless it has to be changed to be storable. `sent`: the hash of the bytes as
-    received, if known. `received`: an object that is not decoded yet; `raw` and `hash` are then empty.
+    `text`: `raw` as canonical JSON; None if `raw` had to be changed to be storable. `sent_hash`: of the bytes as
+    received, if they are known. `undecoded`: the object, if it is not decoded yet; `raw` and `hash` are then empty.
     """
 
     key: str
@@ -29,8 +29,8 @@ class Row(NamedTuple):
     hash: str
     listed: str | None
     text: str | None = None
-    sent: str | None = None
-    received: Received | None = None
+    sent_hash: str | None = None
+    undecoded: UndecodedSnapshot | None = None
 
 
 @dataclass(slots=True)
@@ -54,33 +54,33 @@ class ColumnBatch:
             self._lines = bulk.encode(self.table, self.columns, self.texts)
         return self._lines
 
-    def of(self, numbers: AbstractSet[int]) -> ColumnBatch:
-        """The rows of these objects alone, in the same order."""
-        if len(numbers) == self.objects:
+    def of(self, indexes: AbstractSet[int]) -> ColumnBatch:
+        """The rows of the objects with these indexes alone, in the same order."""
+        if len(indexes) == self.objects:
             return self
-        chosen = [owner in numbers for owner in self.owners]
+        chosen = [owner in indexes for owner in self.owners]
         columns, texts = (
             {name: list(compress(values, chosen)) for name, values in each.items()}
             for each in (self.columns, self.texts)
         )
         lines = None if self._lines is None else list(compress(self._lines, chosen))
-        return ColumnBatch(self.table, len(numbers), list(compress(self.owners, chosen)), columns, texts, lines)
+        return ColumnBatch(self.table, len(indexes), list(compress(self.owners, chosen)), columns, texts, lines)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A batch ready for `apply`: objects by key, in the order of the keys, and their rows by part.
 
-    `numbers`: the index in `batches` of each object that was laid out. The others are expected to be unchanged.
+    `laid_out`: key -> index in `batches`, of the objects that were laid out. The others are expected to be unchanged.
     """
 
     rows: Mapping[str, Row]
     batches: Mapping[str, ColumnBatch] = field(default_factory=dict)
-    numbers: Mapping[str, int] = field(default_factory=dict)
+    laid_out: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, part: str, rows: Iterable[Row]) -> ColumnBatch:
         """The rows of these objects in a part's table. All of them must have been laid out."""
-        return self.batches[part].of({self.numbers[row.key] for row in rows})
+        return self.batches[part].of({self.laid_out[row.key] for row in rows})
 
     def encode(self) -> None:
         """Encode the rows for COPY now, to shorten the transaction that writes them."""

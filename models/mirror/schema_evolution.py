@@ -100,7 +100,7 @@ def current(tx: Tx, owner: str) -> schemas.Schema | None:
     if pinned is not None:
         return pinned
     schema = _cache.get(tx.database, {}).get(owner)
-    if schema is not None and schema.mark == schemas.mark(tx, owner):
+    if schema is not None and schema.version == schemas.current_version(tx, owner):
         return schema
     return schemas.load(tx, owner)
 

@@ -57,11 +57,11 @@ class Table:
 class Schema:
     """A resource's tables by part ("" for the object itself).
 
-    `mark`: rises with every change. `capped`: no more parts get tables.
+    `version`: rises with every change. `capped`: no more parts get tables.
     """
 
     owner: str
-    mark: tuple[int, int]
+    version: tuple[int, int]
     tables: Mapping[str, Table]
     capped: bool
 
@@ -80,17 +80,17 @@ def _of_owner(owner: str | sa.ColumnElement[str]) -> sa.Select[Any]:
     return sa.select(tables.parts.c.table_name).where(tables.parts.c.owner == owner)
 
 
-def mark(tx: sa.Connection, owner: str) -> tuple[int, int]:
-    """The schema's mark: the number of tables, and the newest column's version."""
-    row = tx.execute(_MARK, {"this": owner}).one()
+def current_version(tx: sa.Connection, owner: str) -> tuple[int, int]:
+    """The number of tables, and the newest column's version."""
+    row = tx.execute(_CURRENT_VERSION, {"owner": owner}).one()
     return (row[0], row[1] or 0)
 
 
-_this = sa.bindparam("this", type_=types.KeyText)
-_MARK = sa.select(  # built once: every write executes it
-    sa.select(sa.func.count()).select_from(tables.parts).where(tables.parts.c.owner == _this).scalar_subquery(),
+_owner = sa.bindparam("owner", type_=types.KeyText)
+_CURRENT_VERSION = sa.select(  # built once: every write executes it
+    sa.select(sa.func.count()).select_from(tables.parts).where(tables.parts.c.owner == _owner).scalar_subquery(),
     sa.select(sa.func.max(tables.columns.c.version))
-    .where(tables.columns.c.table_name.in_(_of_owner(_this)))
+    .where(tables.columns.c.table_name.in_(_of_owner(_owner)))
     .scalar_subquery(),
 )
 
@@ -159,7 +159,7 @@ def _root_columns() -> list[sa.Column[Any]]:
         sa.Column("_key", types.KeyText, primary_key=True),
         sa.Column("_raw", types.ExactJSON, nullable=False),
         sa.Column("_hash", sa.Text, nullable=False),
-        sa.Column("_sent", sa.Text),
+        sa.Column("_sent_hash", sa.Text),
         sa.Column("_listed", sa.Text),
         sa.Column("_revision", sa.BigInteger, nullable=False),
         sa.Column("_first_seen_at", types.Instant, nullable=False),

@@ -27,7 +27,7 @@ class RowState(NamedTuple):
 
     key: str
     hash: str
-    sent: str | None
+    sent_hash: str | None
     listed: str | None
     revision: int
     live: bool
@@ -73,14 +73,14 @@ class RowStatements:
     def states(self, keys: Collection[str]) -> dict[str, RowState]:
         """The bookkeeping of those rows that exist."""
         c = self._root.c
-        ours = [c["_key"], c["_hash"], c["_sent"], c["_listed"], c["_revision"], c["_deleted_at"].is_(None)]
-        return {old.key: old for old in map(RowState._make, self._select(ours, keys))}
+        columns = [c["_key"], c["_hash"], c["_sent_hash"], c["_listed"], c["_revision"], c["_deleted_at"].is_(None)]
+        return {row.key: row for row in map(RowState._make, self._select(columns, keys))}
 
     def stored(self, keys: Collection[str]) -> dict[str, StoredObject]:
         """The objects of those rows that exist, as last seen."""
         c = self._root.c
-        ours = [c["_key"], c["_raw"], c["_changed_at"], c["_observed_at"], c["_deleted_at"]]
-        return {seen.key: seen for seen in map(StoredObject._make, self._select(ours, keys))}
+        columns = [c["_key"], c["_raw"], c["_changed_at"], c["_observed_at"], c["_deleted_at"]]
+        return {row.key: row for row in map(StoredObject._make, self._select(columns, keys))}
 
     def write(
         self,
@@ -97,17 +97,17 @@ class RowStatements:
         if inserts:
             self._insert(inserts, prepared.of("", (each.row for each in inserts)), revision=revision, now=now)
         if updates:
-            again = prepared.of("", (new.row for new in updates))
-            bulk.upsert(self._tx, self._root, self._update_columns(updates, again, now=now), keep=_NEVER_UPDATED)
+            batch = prepared.of("", (each.row for each in updates))
+            bulk.upsert(self._tx, self._root, self._update_columns(updates, batch, now=now), keep=_NEVER_UPDATED)
         failpoints.hit(Point.ROWS_WRITTEN)
-        self.clear_parts([new.row.key for new in updates])
+        self.clear_parts([each.row.key for each in updates])
         failpoints.hit(Point.PARTS_CLEARED)
-        live = [each.row for each in inserts] + [new.row for new in updates if new.deleted_at is None]
+        live = [each.row for each in inserts] + [each.row for each in updates if each.deleted_at is None]
         for table in self._schema.parts:
             if table.part in prepared.batches:
                 batch = prepared.of(table.part, live)
-                same = {"_connection": self._connection}
-                bulk.insert(self._tx, table.sql, batch.columns, constants=same, lines=batch.lines)
+                constants = {"_connection": self._connection}
+                bulk.insert(self._tx, table.sql, batch.columns, constants=constants, lines=batch.lines)
         failpoints.hit(Point.PARTS_WRITTEN)
 
     def clear_parts(self, keys: Collection[str]) -> None:
@@ -133,9 +133,9 @@ class RowStatements:
         """Store the tokens under which unchanged rows are listed now."""
         self._set_text("_listed", tokens)
 
-    def set_sent(self, digests: Mapping[str, str]) -> None:
-        """Store the hashes of the bytes in which unchanged rows were sent now."""
-        self._set_text("_sent", digests)
+    def set_sent_hashes(self, hashes: Mapping[str, str]) -> None:
+        """Store the hashes of the bytes in which unchanged objects were received now."""
+        self._set_text("_sent_hash", hashes)
 
     def _set_text(self, column: str, texts: Mapping[str, str]) -> None:
         for batched in _batches(texts):
@@ -150,24 +150,24 @@ class RowStatements:
     def _has_key(self, table: sa.Table, keys: Sequence[str]) -> list[sa.ColumnElement[bool]]:
         return [table.c["_connection"] == self._connection, bulk.any_of(self._tx, table.c["_key"], keys)]
 
-    def _select(self, wanted: Sequence[sa.ColumnElement[Any]], keys: Collection[str]) -> Iterator[Sequence[Any]]:
+    def _select(self, columns: Sequence[sa.ColumnElement[Any]], keys: Collection[str]) -> Iterator[Sequence[Any]]:
         for batched in _batches(keys):
-            chosen = sa.select(*wanted).where(*self._has_key(self._root, batched))
+            chosen = sa.select(*columns).where(*self._has_key(self._root, batched))
             yield from self._tx.execute(chosen)
 
     def _insert(self, inserts: Sequence[Insert], batch: ColumnBatch, *, revision: int, now: datetime) -> None:
         stamps = dict.fromkeys(("_first_seen_at", "_changed_at", "_observed_at"), now)
-        same = {"_connection": self._connection, "_revision": revision, **stamps}
+        constants = {"_connection": self._connection, "_revision": revision, **stamps}
         listed = {"_listed": [each.listed for each in inserts]}
         if not any(listed["_listed"]):
-            bulk.insert(self._tx, self._root, batch.columns, constants=same, lines=batch.lines)
+            bulk.insert(self._tx, self._root, batch.columns, constants=constants, lines=batch.lines)
             return
 
         def lines() -> list[str]:
             pairs = zip(batch.lines(), bulk.encode(self._root, listed), strict=True)
             return list(map("\t".join, pairs))
 
-        bulk.insert(self._tx, self._root, {**batch.columns, **listed}, constants=same, lines=lines)
+        bulk.insert(self._tx, self._root, {**batch.columns, **listed}, constants=constants, lines=lines)
 
     def _update_columns(
         self, updates: Sequence[Update], batch: ColumnBatch, *, now: datetime
@@ -175,12 +175,12 @@ class RowStatements:
         size = len(updates)
         return {
             "_connection": [self._connection] * size,
-            "_listed": [new.listed for new in updates],
-            "_revision": [new.revision for new in updates],
+            "_listed": [each.listed for each in updates],
+            "_revision": [each.revision for each in updates],
             "_first_seen_at": [now] * size,  # of new rows only: `_NEVER_UPDATED`
-            "_changed_at": [new.changed_at for new in updates],
-            "_observed_at": [new.observed_at for new in updates],
-            "_deleted_at": [new.deleted_at for new in updates],
+            "_changed_at": [each.changed_at for each in updates],
+            "_observed_at": [each.observed_at for each in updates],
+            "_deleted_at": [each.deleted_at for each in updates],
             **batch.columns,
         }
 

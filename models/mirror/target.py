@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.values import JsonObject, Notes, Shape
 
 
-RULES = 2
+RULES_VERSION = 2
 """The version of the rules that turn fields into columns. Raising it has every row rewritten when it is next seen."""
 
 
@@ -56,4 +56,4 @@ class Target:
         shape = {
             part: {path: Kind(kind).value for path, kind in each.items()} for part, each in self.declared().items()
         }
-        return exact.canonical([RULES, sorted(self.omit), shape])
+        return exact.canonical([RULES_VERSION, sorted(self.omit), shape])

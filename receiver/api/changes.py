@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from models.db.database import Database
 
-LIMIT = 100
+DEFAULT_LIMIT = 100
 LARGEST_LIMIT = 1000
 LARGEST_ID = 2**63 - 1
 
@@ -58,7 +58,7 @@ class Changes(Answer, frozen=True):
 @dataclass(frozen=True, slots=True)
 class _Query:
     after: int = 0
-    limit: int = LIMIT
+    limit: int = DEFAULT_LIMIT
     connection: str | None = None
     resource: str | None = None
 
@@ -77,25 +77,25 @@ class ChangesRoute:
 
     async def read(self, request: Request) -> Response:
         """One page. Its `last` is the caller's next `after`, and passes over the entries that a filter left out."""
-        question = _parse_query(request.query_params)
-        return AnswerResponse(await run_in_threadpool(self._page, question))
+        query = _parse_query(request.query_params)
+        return AnswerResponse(await run_in_threadpool(self._page, query))
 
-    def _page(self, question: _Query) -> Changes:
+    def _page(self, query: _Query) -> Changes:
         with self._database.read() as tx:
             # The newest id is read before the entries: all entries up to it are visible then. The oldest id is read
             # after them, so that trimming in between is detected.
             _, newest, _ = journal.bounds(tx)
             found = journal.read(
                 tx,
-                after=question.after,
-                limit=question.limit,
-                connection=question.connection,
-                resource=question.resource,
+                after=query.after,
+                limit=query.limit,
+                connection=query.connection,
+                resource=query.resource,
             )
             oldest, _, _ = journal.bounds(tx)
-        if 0 < question.after < oldest - 1:
+        if 0 < query.after < oldest - 1:
             raise ApiError(410, "gone", f"the oldest entry is {oldest} now; start again with after=0")
-        last = found[-1].id if len(found) == question.limit else max([newest, *(row.id for row in found)])
+        last = found[-1].id if len(found) == query.limit else max([newest, *(row.id for row in found)])
         return Changes(changes=[_change(row) for row in found], last=last, oldest=oldest, feed=self._feed.name(last))
 
 
@@ -114,8 +114,8 @@ def _change(row: sa.Row[Any]) -> Change:
     )
 
 
-def _parse_query(query: QueryParams) -> _Query:
-    given = query.multi_items()
+def _parse_query(params: QueryParams) -> _Query:
+    given = params.multi_items()
     known = set(_Query.__slots__)
     for name, value in given:
         if name not in known:

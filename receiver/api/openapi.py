@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from receiver.api.changes import LARGEST_ID, LARGEST_LIMIT, LIMIT
+from receiver.api.changes import DEFAULT_LIMIT, LARGEST_ID, LARGEST_LIMIT
 from receiver.api.json_schemas import COUNT, PACKET, SCHEMAS, SHA256, TEXT, Json, object_of, schema
 from receiver.webhooks import payload
 
@@ -123,7 +123,7 @@ _READ_CHANGES = _operation(
         _query(
             "limit",
             "At most so many.",
-            {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT, "default": LIMIT},
+            {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT, "default": DEFAULT_LIMIT},
         ),
         _query("connection", "Only its entries.", TEXT | {"pattern": "^[^\\x00]+$"}),
         _query("resource", "Only its entries.", TEXT | {"pattern": "^[^\\x00]+$"}),

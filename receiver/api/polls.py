@@ -41,13 +41,13 @@ class Polls:
     async def poll(self, request: Request) -> Response:
         """Make one resource or all of the connection's due now, and wake a worker."""
         connection, resource = request.path_params["connection"], request.path_params.get("resource")
-        self._require(connection, resource)
+        self._require_configured(connection, resource)
         await run_in_threadpool(self._make_due, connection, resource)
         self._wake(connection)
         return AnswerResponse(Ok(ok=True), 202)
 
-    def _require(self, connection: str, resource: str | None) -> None:
-        """Raise `ApiError` for what is not configured."""
+    def _require_configured(self, connection: str, resource: str | None) -> None:
+        """Raise `ApiError` for a connection or resource that is not configured."""
         options = self._settings.connections.get(connection)
         if options is None:
             raise ApiError(404, "unknown_connection", "no connection of this name is configured")

@@ -129,10 +129,10 @@ class WebhookBatcher:
                 place = Placement.SPOOLED
         finally:
             # In a finally, so that no request waits for ever after an unexpected error.
-            missing = {webhook.id for webhook in unstored}
+            unstored_ids = {webhook.id for webhook in unstored}
             for webhook, placement in batch:
                 if not placement.done():  # a sender that disconnected has canceled it
-                    placement.set_result(place if missing and webhook.id in missing else Placement.STORED)
+                    placement.set_result(place if webhook.id in unstored_ids else Placement.STORED)
 
     async def _store(self, accepted: list[AcceptedWebhook]) -> list[AcceptedWebhook]:
         """Returns the webhooks that are not in the database."""

@@ -36,7 +36,7 @@ _RESERVED = 64 * 2**20
 
 
 class Spool:
-    """The files of one folder, which is made when it is first needed. All receivers of a host share it."""
+    """The files of one folder, which is created when it is first needed. All receivers of a host share it."""
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self.folder = folder
@@ -64,7 +64,7 @@ class Spool:
                 self._close()
 
     def release(self) -> bool:
-        """Unlock the file that is being written, so that it can be drained; returns whether there was one."""
+        """Close and unlock the file that is being written, so that it can be drained; returns whether there was one."""
         with self._lock:
             return self._close()
 
@@ -73,7 +73,7 @@ class Spool:
         return not self._paths(WAITING)
 
     def claim_files(self) -> Iterator[SpoolFile]:
-        """The files that no living process writes, oldest first. Each is locked until the next is asked for."""
+        """The files that no living process writes, oldest first. Each stays locked until the next one is requested."""
         for path in self._paths(WAITING):
             try:
                 descriptor = os.open(path, os.O_RDONLY)
@@ -109,15 +109,15 @@ class Spool:
         self._file = None
         return True
 
-    def _paths(self, ending: str) -> list[Path]:
+    def _paths(self, suffix: str) -> list[Path]:
         try:
-            return sorted(path for path in self.folder.iterdir() if path.name.endswith(ending))
+            return sorted(path for path in self.folder.iterdir() if path.name.endswith(suffix))
         except FileNotFoundError:
             return []
 
     def _require_room(self, size: int) -> None:
         _make_folder(self.folder)
-        used = sum(_size(path) for ending in (WAITING, REFUSED) for path in self._paths(ending))
+        used = sum(_size(path) for suffix in (WAITING, REFUSED) for path in self._paths(suffix))
         disk = os.statvfs(self.folder)
         if used + size > self._max_bytes or disk.f_bavail * disk.f_frsize < _RESERVED + size:
             raise OSError(errno.ENOSPC, "the spool is full")

@@ -1,6 +1,6 @@
 """One file of the spool: written and synced by one process, drained by another once the writer's lock is free.
 
-A line is a checksum and one accepted webhook as JSON.
+A line is a CRC-32 in eight hexadecimal digits, a space, and one accepted webhook as JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WAITING, REFUSED = ".spool", ".refused"
-"""The names' endings: webhooks to be drained, and those that wait for a person."""
+"""Suffixes of file names: webhooks to be drained, and those that wait for a person."""
 
 
 @dataclass(frozen=True, slots=True)

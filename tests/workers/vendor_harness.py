@@ -71,7 +71,7 @@ def _arguments(kind):
 """,
     "client": """
 from datetime import datetime
-from models.values import Chunk, End, Line, ObjectRef, Received, Snapshot, Tombstone, Unreadable, Withheld
+from models.values import Chunk, End, Line, ObjectRef, UndecodedSnapshot, Snapshot, Tombstone, Unreadable, Withheld
 from workers.connectors.contract import CheckResult
 from workers.connectors.http import Http
 from workers.errors import BusyError, ClosedError, NotForUs, SetAside
@@ -107,7 +107,7 @@ class Client:
             if chunk.get("fail"):
                 raise TypeError(chunk["fail"])
             end = chunk.get("end")
-            received = [Received(key, sent.encode()) for key, sent in chunk.get("received", {}).items()]
+            received = [UndecodedSnapshot(key, sent.encode()) for key, sent in chunk.get("received", {}).items()]
             yield Chunk(
                 snapshots=received or [Snapshot(key, raw) for key, raw in chunk.get("snapshots", {}).items()],
                 lines=[Line(*line) for line in chunk.get("lines", ())],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from models import exact
-from models.values import Received, Snapshot, Unreadable
+from models.values import Snapshot, UndecodedSnapshot, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Page:
     `objects`: in the reply's order. `unreadable`: items without a usable key. `rest`: the other fields, decoded.
     """
 
-    objects: Sequence[Snapshot | Received]
+    objects: Sequence[Snapshot | UndecodedSnapshot]
     unreadable: Sequence[Unreadable]
     rest: JsonObject
 
@@ -50,7 +50,7 @@ def split_page(reply: Reply, items: str, key: str) -> Page:
     except (msgspec.MsgspecError, KeyError, ValueError):
         return _decoded_page(reply.json(), items, key)
     pairs = zip(keys, contents, strict=True)
-    return Page([Received(str(item.key), bytes(content)) for item, content in pairs], (), rest)
+    return Page([UndecodedSnapshot(str(item.key), bytes(content)) for item, content in pairs], (), rest)
 
 
 @cache

@@ -43,7 +43,7 @@ def _delete_confirmed(
 ) -> None:
     """Delete the keys that were missing before or whose deletion a person approved; have the others confirmed."""
     tx, name = work.tx, context.name
-    approved, missing_before = inbox.finish_all(
+    approved, missing_before = inbox.finish_unpaged(
         tx,
         connection=name,
         resource=resource.name,

@@ -93,7 +93,7 @@ def _sync_step(session: WorkSession) -> bool:
     due = _read_due(session, full=False, fold_first=session.steps == 0)  # a webhook is the usual cause of a wake-up
     if _fetch_live(session, due):
         return True
-    stream, item = next(iter(due.streams), None), due.key
+    stream, item = next(iter(due.streams), None), due.oldest_item
     # The longer overdue of the two, so that at a slow vendor neither polls nor bulk keys starve the other.
     if stream is not None and (item is None or stream.due_at <= item.due_at):
         _advance_listing(session, stream, due, full=False)
@@ -135,8 +135,8 @@ def _fetch_live(session: WorkSession, due: Pending) -> bool:
 
     Raises `GateClosed` while live work of another connection at the same account waits, so that it gets the gate.
     """
-    if due.fresh is not None:
-        _fetch(session, due.fresh)
+    if due.live_item is not None:
+        _fetch(session, due.live_item)
         return True
     if due.others_wait:
         raise gate.GateClosed(due.now + _GIVE_WAY, "live work of a connection that shares the account goes first")
@@ -188,10 +188,10 @@ def _read_due(session: WorkSession, *, full: bool, fold_first: bool = False) -> 
             folded = webhooks.fold(tx, connection=context.name, limit=_FOLD_BATCH)
             due = _load_pending(tx, context, full=full)
     session.steps += 1
-    session.has_complete_resource = due.settled
+    session.has_complete_resource = due.completable
     return replace(due, streams=[row for row in due.streams if row.resource in context.resources])
 
 
 def _load_pending(tx: Tx, context: ConnectionContext, *, full: bool) -> Pending:
     names = [each.name for each in context.same_account]
-    return pending.load(tx, connection=context.name, account=context.gate.account, sharing=names, full=full)
+    return pending.load(tx, connection=context.name, account=context.gate.account, same_account=names, full=full)

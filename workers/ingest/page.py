@@ -101,7 +101,7 @@ class Page:
             # In all but the first full sync most objects are unchanged.
             known = self.stream.cursor is not None
             with _malformed_is_temporary():
-                prepared = prepare.prepare(self.database, self.target, chunk.snapshots, as_known=known)
+                prepared = prepare.prepare(self.database, self.target, chunk.snapshots, expect_unchanged=known)
             if not (known or self.database.is_sqlite):
                 prepared.encode()
             return PreparedChunk(chunk, prepared, continues)

@@ -85,7 +85,7 @@ OURS = [
         "_key",
         "_raw",
         "_hash",
-        "_sent",
+        "_sent_hash",
         "_listed",
         "_revision",
         "_first_seen_at",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models import exact
-from models.values import Received, Snapshot
+from models.values import Snapshot, UndecodedSnapshot
 from workers.connectors import pages
 from workers.connectors.http import Reply
 from workers.errors import TryLater
@@ -19,7 +19,10 @@ def page(body: str, key: str = "id") -> pages.Page:
 
 def test_objects_stay_bytes_and_the_other_fields_are_decoded() -> None:
     found = page('{"next": "/2", "items": [{"id": "7", "n": 1.50}, {"n": {"id": 0}, "id": 8}], "total": 2.0}')
-    assert [Received("7", b'{"id": "7", "n": 1.50}'), Received("8", b'{"n": {"id": 0}, "id": 8}')] == found.objects
+    assert [
+        UndecodedSnapshot("7", b'{"id": "7", "n": 1.50}'),
+        UndecodedSnapshot("8", b'{"n": {"id": 0}, "id": 8}'),
+    ] == found.objects
     assert "1.5" == str(found.objects[0].raw["n"])
     assert {"next": "/2", "total": exact.loads("2.0")} == found.rest
     assert not found.unreadable

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from models import exact
-from models.values import Kind, Received, Snapshot, Tombstone
+from models.values import Kind, Snapshot, Tombstone, UndecodedSnapshot
 from tests.workers.connectors import stands
 from tests.workers.connectors.stands import Question, Stand, by_resource
 from workers.errors import TryLater
@@ -182,7 +182,7 @@ def test_keys_are_present_unique_and_made_of_their_fields(
             assert ":".join(str(each) for each in fields) == snapshot.key
 
 
-def _snapshots(stand: Stand, resource: Resource) -> list[Snapshot | Received]:
+def _snapshots(stand: Stand, resource: Resource) -> list[Snapshot | UndecodedSnapshot]:
     """Each object once: interpreted, listed, or fetched if the listing has only its key."""
     if resource.handed_in:
         documents = [stands.document(f"paper {number}") for number in range(3)]

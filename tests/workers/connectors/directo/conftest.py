@@ -17,7 +17,7 @@ from workers.connectors.directo.options import Options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from models.values import Chunk, End, JsonObject, Received, Snapshot
+    from models.values import Chunk, End, JsonObject, Snapshot, UndecodedSnapshot
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Listing:
         return {snapshot.key: snapshot.raw for chunk in self.chunks for snapshot in chunk.snapshots}
 
     @property
-    def snapshots(self) -> list[Snapshot | Received]:
+    def snapshots(self) -> list[Snapshot | UndecodedSnapshot]:
         return [snapshot for chunk in self.chunks for snapshot in chunk.snapshots]
 
     @property
