@@ -88,9 +88,11 @@ def hand_in(
 ) -> StoredDocument:
     """Store a document and enqueue it. A known one is enqueued only if it has no inbox row and was not interpreted yet.
 
-    A parked document stays parked until a person retries it. One that a person dropped is enqueued only if a person
-    hands it in (`again`); a person may also set or remove the order of a parked one. While it waits, an order may be
-    added.
+    `kind`: the resource. `name`: the file's. `order_id`: the vendor's order that it belongs to. `again`: a person hands
+    it in, not a watched folder.
+
+    A parked document stays parked until a person retries it. One that a person dropped is enqueued only with `again`,
+    which may also set or remove the order id of a parked one. While a document waits, an order id may be added.
     """
     _lock_kind(tx, connection, kind, shared=True)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -120,8 +122,8 @@ def hand_in(
 
 
 def _needs_enqueuing(tx: Tx, row: Mapping[str, Any], *, again: bool) -> bool:
-    """Whether a known document has to be enqueued. Takes over the order that was named now."""
-    here = _is(row["connection"], row["kind"], row["sha256"])
+    """Whether a known document has to be enqueued. Stores the order id that was given now."""
+    here = _is_document(row["connection"], row["kind"], row["sha256"])
     state = tx.execute(sa.select(documents.c.state).where(here).with_for_update()).scalar()
     if state is None or state == State.INTERPRETED:
         return False  # None: it was forgotten just now
@@ -153,7 +155,7 @@ def get(tx: Tx, *, connection: str, kind: str, sha256: str) -> DocumentRow | Non
             tables.inbox.c.reason,
         )
         .select_from(documents.outerjoin(tables.inbox, ref))
-        .where(_is(connection, kind, sha256))
+        .where(_is_document(connection, kind, sha256))
     ).one_or_none()
     return None if found is None else DocumentRow(**{**found._mapping, "state": State(found.state)})  # noqa: SLF001 - SQLAlchemy's public name
 
@@ -167,38 +169,38 @@ def waiting(tx: Tx, *, connection: str, kind: str) -> set[str]:
 
 def state(tx: Tx, item: Item) -> State | None:
     """The state of an enqueued document, locked until this transaction ends; None if it was forgotten."""
-    found = tx.execute(sa.select(documents.c.state).where(_is_item(item)).with_for_update()).scalar()
+    found = tx.execute(sa.select(documents.c.state).where(_is_document_of(item)).with_for_update()).scalar()
     return None if found is None else State(found)
 
 
 def load(tx: Tx, item: Item) -> Document:
     """The document of an inbox row, with its content."""
     c = documents.c
-    found = tx.execute(sa.select(c.sha256, c.name, c.content, c.order_id).where(_is_item(item))).one()
+    found = tx.execute(sa.select(c.sha256, c.name, c.content, c.order_id).where(_is_document_of(item))).one()
     return Document(*found)
 
 
 def begin_sending(tx: Tx, item: Item, *, now: datetime, until: datetime) -> None:
-    """The request follows, and may arrive. The inbox row is due again at `until`, when the request has ended."""
-    tx.execute(sa.update(documents).where(_is_item(item)).values(state=State.SENDING, sent_at=now))
+    """Record that the request follows, and may arrive. The inbox row is due again at `until`, when it has ended."""
+    tx.execute(sa.update(documents).where(_is_document_of(item)).values(state=State.SENDING, sent_at=now))
     _postpone(tx, item, until=until)
 
 
 def mark_interpreted(tx: Tx, item: Item, *, now: datetime) -> bool:
-    """The vendor has interpreted it. False if it was forgotten meanwhile."""
+    """Record that the vendor has interpreted it. False if it was forgotten meanwhile."""
     values = {"state": State.INTERPRETED, "answered_at": now}
-    return tx.execute(sa.update(documents).where(_is_item(item)).values(values)).rowcount == 1
+    return tx.execute(sa.update(documents).where(_is_document_of(item)).values(values)).rowcount == 1
 
 
 def park(tx: Tx, item: Item, *, reason: str) -> None:
     """Park it for a person."""
-    tx.execute(sa.update(documents).where(_is_item(item)).values(state=State.PARKED))
+    tx.execute(sa.update(documents).where(_is_document_of(item)).values(state=State.PARKED))
     inbox.park(tx, item, reason=reason)
 
 
 def return_to_waiting(tx: Tx, item: Item, *, now: datetime) -> None:
-    """The vendor certainly did not accept it, so it waits as if it had not been sent."""
-    tx.execute(sa.update(documents).where(_is_item(item)).values(state=State.WAITING, sent_at=None))
+    """Record that the vendor certainly did not accept it: it waits as if it had not been sent."""
+    tx.execute(sa.update(documents).where(_is_document_of(item)).values(state=State.WAITING, sent_at=None))
     _postpone(tx, item, until=now)
 
 
@@ -213,11 +215,7 @@ def _lock_kind(tx: Tx, connection: str, kind: str, *, shared: bool) -> None:
 
     A document that is stored between the removal of documents and of inbox rows would lose its row, and never be sent.
     """
-    if tx.dialect.name != "postgresql":
-        return  # BEGIN IMMEDIATE has locked the database
-    name = sa.func.concat(sa.func.current_schema(), f" documents {connection} {kind}")
-    take = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
-    tx.execute(sa.select(take(sa.func.hashtextextended(name, 0))))
+    tx.lock(f"documents {connection} {kind}", shared=shared)
 
 
 def _postpone(tx: Tx, item: Item, *, until: datetime) -> None:
@@ -226,11 +224,11 @@ def _postpone(tx: Tx, item: Item, *, until: datetime) -> None:
     tx.execute(sa.update(tables.inbox).where(here, unchanged).values(due_at=until, reason=None))
 
 
-def _is_item(item: Item) -> sa.ColumnElement[bool]:
-    return _is(item.connection, item.resource, item.key)
+def _is_document_of(item: Item) -> sa.ColumnElement[bool]:
+    return _is_document(item.connection, item.resource, item.key)
 
 
-def _is(connection: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
+def _is_document(connection: str, kind: str, sha256: str) -> sa.ColumnElement[bool]:
     c = documents.c
     return sa.and_(c.connection == connection, c.kind == kind, c.sha256 == sha256)
 

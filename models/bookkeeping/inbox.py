@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _BATCH = 500
 
 MISSING = ""
-"""In place of a token: the last listing lacked the key, and only the next one can confirm that it is gone."""
+"""In place of a token: the last listing did not name the key, and only the next one can confirm that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def enqueue(
     """Have each key fetched; returns how many keys that were.
 
     A key that is already there gets a new `wanted`, so that a fetch under way does not finish it. A parked or held one
-    becomes due again. `tokens`: key -> the hash of the listing's line; `summaries`: key -> the line itself, after
+    becomes due again. `tokens`: key -> the token in its line of the listing; `summaries`: key -> the line itself, after
     redaction. `unless_known`: leave rows that are already there alone (a key that is still missing is not a change).
     `after`: due only after so much time.
     """
@@ -69,45 +69,37 @@ def enqueue(
     if not distinct:
         return 0
     if len(distinct) == 1 and not (tokens or summaries or unless_known or after):
-        _enqueue_one(tx, (connection, *distinct[0]), lane=lane, cause=cause)
+        resource, key = distinct[0]
+        _enqueue_one(tx, {"connection": connection, "resource": resource, "key": key}, lane=lane, cause=cause)
         return 1
     wanted, now = tx.draw_now()
+    constants = {
+        "connection": connection,
+        "wanted": wanted,
+        "lane": lane,
+        "cause": cause,
+        "state": "due",
+        "due_at": now + after,
+        "first_enqueued_at": now,
+        "attempts": 0,
+        "approved": False,
+    }
     listed = {storable_text(key): token for key, token in (tokens or {}).items()}
     lines = {storable_text(key): storable(line) for key, line in (summaries or {}).items()}
     for start in range(0, len(distinct), _BATCH):
         rows = [
-            {
-                "connection": connection,
-                "resource": resource,
-                "key": key,
-                "wanted": wanted,
-                "lane": lane,
-                "cause": cause,
-                "state": "due",
-                "due_at": now + after,
-                "first_enqueued_at": now,
-                "attempts": 0,
-                "approved": False,
-                "listed": listed.get(key),
-                "summary": lines.get(key),
-            }
+            {**constants, "resource": resource, "key": key, "listed": listed.get(key), "summary": lines.get(key)}
             for resource, key in distinct[start : start + _BATCH]
         ]
-        if unless_known:
-            tx.execute(tx.insert(inbox).values(rows).on_conflict_do_nothing())
-        else:
-            tx.execute(_upsert(tx.insert(inbox).values(rows)))
+        insert = tx.insert(inbox).values(rows)
+        tx.execute(insert.on_conflict_do_nothing() if unless_known else _upsert(insert))
     return len(distinct)
 
 
-def _enqueue_one(tx: Tx, key: tuple[str, str, str], *, lane: Lane, cause: Cause) -> None:
-    """What one webhook needs: a single statement, compiled before."""
+def _enqueue_one(tx: Tx, primary_key: dict[str, str], *, lane: Lane, cause: Cause) -> None:
+    """Enqueue one key, as a webhook does, by a cached statement."""
     clock = tx.clock_sql()
-    row: dict[str, Any] = {
-        **dict(zip(("connection", "resource", "key"), key, strict=True)),
-        "lane": lane,
-        "cause": cause,
-    }
+    row: dict[str, Any] = {**primary_key, "lane": lane, "cause": cause}
     if tx.is_sqlite:
         row["wanted"] = tx.draw()
     tx.execute(_upsert_one(clock.expression, tx.is_sqlite), {**row, **clock.params})
@@ -143,7 +135,7 @@ def _upsert_one(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # n
 
 def due(tx: Tx, *, connection: str, now: datetime, limit: int = 1) -> list[Item]:
     """The next rows to fetch: live before bulk, then the longest overdue. Keys of a parked resource are left out."""
-    found = tx.execute(_DUE, {"its_connection": connection, "now": now, "most": limit})
+    found = tx.execute(_DUE, {"its_connection": connection, "now": now, "max_rows": limit})
     return [
         Item(**{**row._mapping, "lane": Lane(row.lane), "cause": Cause(row.cause)})  # noqa: SLF001 - SQLAlchemy's public name
         for row in found
@@ -175,7 +167,7 @@ def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnE
 
 
 def tokens(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> dict[str, str]:
-    """Key -> its token in the last listing, of keys that still wait."""
+    """Key -> its token in the last listing, of those keys that are in the inbox with one."""
     statement = sa.select(inbox.c.key, inbox.c.listed).where(
         inbox.c.connection == connection,
         inbox.c.resource == resource,
@@ -195,12 +187,12 @@ def claim(tx: Tx, item: Item, *, now: datetime, until: datetime) -> bool:
 
     The attempt counts before it is made, so that one which kills the worker counts, too.
     """
-    tried = {"now": now, "its_end": until, "its_attempts": item.attempts + 1, "times_alone": item.lone_failures + 1}
-    return tx.execute(_CLAIM, _bound(item) | tried).rowcount == 1
+    attempt = {"now": now, "until": until, "failed": item.attempts + 1, "failed_alone": item.lone_failures + 1}
+    return tx.execute(_CLAIM, _parameters(item) | attempt).rowcount == 1
 
 
 def finish_listed(tx: Tx, *, connection: str, resource: str, keys: Sequence[str], before: int) -> None:
-    """A listing brought these objects, so what was enqueued before its request is done."""
+    """Remove the rows of objects that a listing brought, if they were enqueued before its request (`before`)."""
     for start in range(0, len(keys), bulk.MAX_KEYS):
         named = [storable_text(key) for key in keys[start : start + bulk.MAX_KEYS]]
         tx.execute(
@@ -219,17 +211,15 @@ def lock(tx: Tx, *, connection: str) -> None:
     Within a statement rows are locked in the order of their keys, across statements they are not: without this lock two
     such transactions could deadlock.
     """
-    if not tx.is_sqlite:
-        name = f"erpmirror inbox {connection}"
-        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+    tx.lock(f"inbox {connection}")
 
 
 def finish(tx: Tx, item: Item) -> bool:
-    """The fetch is written. False if the key was enqueued meanwhile: then the row stays, and is fetched again.
+    """Remove the row, because its fetch is written. False if the key was enqueued meanwhile: the row stays due.
 
     A person's approval covered what this fetch found, so it ends either way.
     """
-    finished = tx.execute(_FINISH, _bound(item)).rowcount == 1
+    finished = tx.execute(_FINISH, _parameters(item)).rowcount == 1
     if not finished:
         _reset_counts(tx, item, approved=False, attempts=0, lone_failures=0)
     return finished
@@ -238,7 +228,7 @@ def finish(tx: Tx, item: Item) -> bool:
 def postpone(tx: Tx, item: Item, *, until: datetime, reason: str | None, counts: bool, lone: bool = False) -> None:
     """Try again at `until`. A key that was enqueued meanwhile keeps its own time, but its failures count on.
 
-    `counts`: it was an attempt. `lone`: other keys succeeded since the last attempt.
+    `counts`: it was an attempt. `lone`: other keys of the account were answered since the last attempt.
     """
     failures = {"attempts": item.attempts + counts, "lone_failures": item.lone_failures + lone}
     if not _update(tx, item, due_at=until, reason=reason, **failures):
@@ -246,7 +236,7 @@ def postpone(tx: Tx, item: Item, *, until: datetime, reason: str | None, counts:
 
 
 def defer_all(tx: Tx, *, connection: str, resource: str, now: datetime, until: datetime) -> int:
-    """A full sync reads everything: what is due of the resource waits until then. Returns how many keys."""
+    """Have the resource's due keys wait until `until`, because a full sync reads them instead; returns how many."""
     here = (inbox.c.connection == connection, inbox.c.resource == resource, inbox.c.state == "due")
     values = {"due_at": until, "reason": "waits for a full sync"}
     return tx.execute(sa.update(inbox).where(*here, inbox.c.due_at <= now).values(**values)).rowcount
@@ -274,28 +264,27 @@ def finish_unpaged(
     now: datetime,
     confirms_after: timedelta,
 ) -> tuple[set[str], set[str]]:
-    """A complete reply settles the rows that were enqueued before its request. For resources without point reads.
+    """Remove the rows enqueued before a complete unpaged reply was requested. For resources without point reads.
 
-    Returns the `missing` keys whose deletion a person approved, and those that a reply at least `confirms_after` ago
-    lacked, too. A held key that is still missing stays held.
+    `missing`: the keys that the reply did not name. `before`: the revision of its request. Returns the missing keys
+    whose deletion a person approved, and those that a reply at least `confirms_after` ago did not name either. A held
+    key that is still missing stays held; one that was first missing less than `confirms_after` ago waits.
     """
     here = (inbox.c.connection == connection, inbox.c.resource == resource)
     absent = set(missing)
-    chosen: sa.Select[Any] = sa.select(
-        *[inbox.c[name] for name in ("key", "state", "approved", "listed", "first_enqueued_at")]
-    )
-    waiting = chosen.where(*here, inbox.c.wanted < before, inbox.c.unreadable_raw.is_(None)).with_for_update()
-    rows = tx.execute(waiting).all()
+    columns = [inbox.c[name] for name in ("key", "state", "approved", "listed", "first_enqueued_at")]
+    enqueued = (inbox.c.wanted < before, inbox.c.unreadable_raw.is_(None))
+    rows = tx.execute(sa.select(*columns).where(*here, *enqueued).with_for_update()).all()
     # A reply that follows soon after the one that lacked the key may have the same mistake.
-    young = [
-        row
+    too_soon = {
+        row.key: row.first_enqueued_at + confirms_after
         for row in rows
         if row.listed == MISSING and row.first_enqueued_at + confirms_after > now and row.key in absent
-    ]
-    for first_enqueued_at in {row.first_enqueued_at for row in young}:
-        unconfirmed = [row.key for row in young if row.first_enqueued_at == first_enqueued_at]
-        _in_batches(tx, sa.update(inbox).values(due_at=first_enqueued_at + confirms_after).where(*here), unconfirmed)
-    kept = {row.key for row in young} | {row.key for row in rows if row.state == "held" and row.key in absent}
+    }
+    for due_at in set(too_soon.values()):
+        keys = [key for key, at in too_soon.items() if at == due_at]
+        _in_batches(tx, sa.update(inbox).values(due_at=due_at).where(*here), keys)
+    kept = too_soon.keys() | {row.key for row in rows if row.state == "held" and row.key in absent}
     _in_batches(tx, sa.delete(inbox).where(*here), [row.key for row in rows if row.key not in kept])
     gone = [row for row in rows if row.key in absent - kept]
     approved = {row.key for row in gone if row.approved}
@@ -327,15 +316,15 @@ def _update(tx: Tx, item: Item, **values: Any) -> bool:
 
 
 def _reset_counts(tx: Tx, item: Item, **values: Any) -> None:
-    """Set what an ended attempt means for a key that was enqueued meanwhile: `claim` has counted it as failed."""
-    tx.execute(sa.update(inbox).where(_of_key(item)).values(**values))
+    """After an attempt, set the counts of a key that was enqueued meanwhile: `claim` has counted it as failed."""
+    tx.execute(sa.update(inbox).where(_is_row(item)).values(**values))
 
 
 def _unchanged(item: Item) -> sa.ColumnElement[bool]:
-    return sa.and_(_of_key(item), inbox.c.wanted == item.wanted)
+    return sa.and_(_is_row(item), inbox.c.wanted == item.wanted)
 
 
-def _of_key(item: Item) -> sa.ColumnElement[bool]:
+def _is_row(item: Item) -> sa.ColumnElement[bool]:
     return sa.and_(inbox.c.connection == item.connection, inbox.c.resource == item.resource, inbox.c.key == item.key)
 
 
@@ -343,11 +332,12 @@ def _bytewise(pair: tuple[str, str]) -> tuple[bytes, bytes]:
     return pair[0].encode(), pair[1].encode()
 
 
-def _bound(item: Item) -> dict[str, Any]:
+def _parameters(item: Item) -> dict[str, Any]:
     key = {"its_connection": item.connection, "its_resource": item.resource, "its_key": item.key}
     return {**key, "its_wanted": item.wanted}
 
 
+# Parameters are not named like columns: in an UPDATE, SQLAlchemy reserves those names for the values to be set.
 _UNCHANGED = (
     inbox.c.connection == sa.bindparam("its_connection"),
     inbox.c.resource == sa.bindparam("its_resource"),
@@ -358,10 +348,10 @@ _CLAIM = (
     sa.update(inbox)
     .where(*_UNCHANGED, inbox.c.state == "due", inbox.c.due_at <= sa.bindparam("now"))
     .values(
-        due_at=sa.bindparam("its_end"),
+        due_at=sa.bindparam("until"),
         tried_at=sa.bindparam("now"),
-        attempts=sa.bindparam("its_attempts"),
-        lone_failures=sa.bindparam("times_alone"),
+        attempts=sa.bindparam("failed"),
+        lone_failures=sa.bindparam("failed_alone"),
     )
 )
 _FINISH = sa.delete(inbox).where(*_UNCHANGED)
@@ -370,5 +360,5 @@ _DUE = (
     .where(inbox.c.connection == sa.bindparam("its_connection"), inbox.c.state == "due")
     .where(inbox.c.due_at <= sa.bindparam("now"), ~resource_not_open())
     .order_by(inbox.c.lane, inbox.c.due_at)
-    .limit(sa.bindparam("most", type_=sa.Integer))
+    .limit(sa.bindparam("max_rows", type_=sa.Integer))
 )

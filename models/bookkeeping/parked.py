@@ -26,7 +26,7 @@ def hold_missing(
     cause: Cause,
     reason: str,
 ) -> None:
-    """Hold the deletion of keys that a complete reply did not name. They need no row in the inbox before."""
+    """Hold the deletion of keys that a complete reply did not name, whether or not they are in the inbox."""
     _insert(
         tx,
         connection=connection,
@@ -44,36 +44,20 @@ def park_unreadable(
     cause: Cause,
 ) -> None:
     """Park rows that could not be decoded, with their raw. One with an empty raw can be retried by its key."""
-    rows = {
-        key: {
-            "key": key,
-            "state": "parked",
-            "cause": cause,
-            "reason": storable_text(row.reason),
-            "unreadable_raw": unreadable_raw,
-        }
-        for row in unreadable
-        for key, unreadable_raw in [(storable_text(row.key), storable(row.raw) or None)]
-    }
-    _insert(
-        tx,
-        connection=connection,
-        resource=resource,
-        rows=[rows[key] for key in sorted(rows, key=str.encode)],
-    )
+    rows = {}
+    for row in unreadable:
+        key, reason = storable_text(row.key), storable_text(row.reason)
+        raw = storable(row.raw) or None
+        rows[key] = {"key": key, "state": "parked", "cause": cause, "reason": reason, "unreadable_raw": raw}
+    ordered = [rows[key] for key in sorted(rows, key=str.encode)]
+    _insert(tx, connection=connection, resource=resource, rows=ordered)
 
 
-def _insert(
-    tx: Tx,
-    *,
-    connection: str,
-    resource: str,
-    rows: Sequence[dict[str, Any]],
-) -> None:
+def _insert(tx: Tx, *, connection: str, resource: str, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
-    wanted, now = tx.draw(), tx.now
-    common = {
+    wanted, now = tx.draw_now()
+    constants = {
         "connection": connection,
         "resource": resource,
         "wanted": wanted,
@@ -89,7 +73,7 @@ def _insert(
             index_elements=[inbox.c.connection, inbox.c.resource, inbox.c.key],
             set_={name: insert.excluded[name] for name in ("state", "reason", "unreadable_raw")},
         ),
-        [common | row for row in rows],
+        [constants | row for row in rows],
     )
 
 
@@ -131,7 +115,7 @@ def retry(
     resource: str | None = None,
     key: str | None = None,
 ) -> int:
-    """Retry what is parked. For what is held this is a person's approval of exactly these deletions."""
+    """Make what is parked due again; returns how many rows. It approves the deletions among them that are held."""
     statement = (
         sa.update(inbox)
         .where(_chosen(connection, resource, key), inbox.c.unreadable_raw.is_(None))
@@ -148,7 +132,7 @@ def retry(
 
 
 def drop(tx: Tx, *, connection: str, resource: str | None = None, key: str | None = None) -> int:
-    """Remove what is parked or held. The mirror's rows stay as they are."""
+    """Remove what is parked or held; returns how many rows. The mirror's rows stay as they are."""
     return tx.execute(sa.delete(inbox).where(_chosen(connection, resource, key))).rowcount
 
 

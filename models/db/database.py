@@ -29,8 +29,16 @@ NO_SYNC: sa.ColumnElement[str] = sa.func.set_config("synchronous_commit", "off",
 
 
 @cache
-def _number_and_clock(now: sa.ColumnElement[datetime]) -> sa.Select[int, datetime]:
+def _revision_and_clock(now: sa.ColumnElement[datetime]) -> sa.Select[int, datetime]:
     return sa.select(tables.revisions.next_value(), now)
+
+
+_lock_name = sa.func.concat(sa.func.current_schema(), " ", sa.bindparam("name", type_=sa.Text))
+_LOCK, _LOCK_SHARED = (
+    sa.select(lock(sa.func.hashtextextended(_lock_name, 0)))
+    for lock in (sa.func.pg_advisory_xact_lock, sa.func.pg_advisory_xact_lock_shared)
+)
+"""Each schema of the database has locks of its own."""
 
 
 class Tx(sa.Connection):
@@ -63,15 +71,23 @@ class Tx(sa.Connection):
         return self.database.clock_sql() if self._now is None else clock.at(self._now)
 
     def draw(self) -> int:
-        """The next number of the counter of revisions."""
+        """The next revision: higher than every one drawn before."""
         return self.database.draw(self)
 
     def draw_now(self) -> tuple[int, datetime]:
         """The next revision and the time, in one statement."""
         if self._now is not None:
             return self.draw(), self._now
-        number, self._now = self.database.draw_now(self)
-        return number, self._now
+        revision, self._now = self.database.draw_now(self)
+        return revision, self._now
+
+    def lock(self, name: str, *, shared: bool = False) -> None:
+        """Hold the lock of this name until the transaction ends, alone or `shared` with others that share it.
+
+        SQLite needs none: a writing transaction has locked the whole database.
+        """
+        if not self.is_sqlite:
+            self.execute(_LOCK_SHARED if shared else _LOCK, {"name": name})
 
     def insert(self, table: sa.Table) -> Any:
         """The dialect's own INSERT, which knows ON CONFLICT."""
@@ -112,7 +128,7 @@ class Database:
         else:
             engine = sa.create_engine(self.url, **arguments)
             sa.event.listen(engine, "connect", _prepare_postgresql)
-            sa.event.listen(engine, "checkout", _discard_dead_connection)
+            sa.event.listen(engine, "checkout", _discard_dead_link)
         return engine
 
     def dispose(self) -> None:
@@ -189,7 +205,7 @@ class Database:
         return clock.STATEMENT if steady else clock.RUNNING
 
     def draw(self, tx: sa.Connection) -> int:
-        """The next revision: higher than every number drawn before, by any transaction."""
+        """The next revision: higher than every one drawn before, by any transaction."""
         if self.is_sqlite:
             last = tables.counter.c.last
             statement = sa.update(tables.counter).values(last=last + 1).returning(last)
@@ -201,8 +217,8 @@ class Database:
         if self.is_sqlite:
             return self.draw(tx), self.now(tx)
         running = self.clock_sql()
-        number, now = tx.execute(_number_and_clock(running.expression), running.params).one()
-        return number, now
+        revision, now = tx.execute(_revision_and_clock(running.expression), running.params).one()
+        return revision, now
 
     def insert(self, table: sa.Table) -> Any:
         """The dialect's own INSERT, which knows ON CONFLICT."""
@@ -211,26 +227,26 @@ class Database:
         return postgresql.insert(table)
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver sends no BEGIN; `_begin_sqlite` does
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA foreign_keys=ON")
+def _prepare_sqlite(link: Any, _record: object) -> None:
+    link.isolation_level = None  # the driver sends no BEGIN; `_begin_sqlite` does
+    link.execute("PRAGMA journal_mode=WAL")
+    link.execute("PRAGMA foreign_keys=ON")
 
 
-def _prepare_postgresql(connection: Any, _record: object) -> None:
-    connection.execute("SET TIME ZONE 'UTC'")  # else the driver shows instants in the server's zone
-    connection.commit()
+def _prepare_postgresql(link: Any, _record: object) -> None:
+    link.execute("SET TIME ZONE 'UTC'")  # else the driver shows instants in the server's zone
+    link.commit()
 
 
-def _discard_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
+def _discard_dead_link(link: Any, _record: object, _proxy: object) -> None:
     """Have the pool replace a connection that the server has closed.
 
     An idle connection becomes readable only when the server closes it. This costs no round trip, unlike a ping.
     """
     poller = select.poll()
-    if not connection.closed:
-        poller.register(connection, select.POLLIN)
-    if connection.closed or poller.poll(0):
+    if not link.closed:
+        poller.register(link, select.POLLIN)
+    if link.closed or poller.poll(0):
         raise sa.exc.InvalidatePoolError("the server has ended the connection")
 
 

@@ -84,19 +84,9 @@ _pinned: WeakKeyDictionary[Tx, dict[str, schemas.Schema]] = WeakKeyDictionary()
 """Schemas of the tables whose rows a transaction has locked: they cannot change until it ends."""
 
 
-def pinned_schema(tx: Tx, owner: str) -> schemas.Schema | None:
-    """The schema if this transaction has locked the table's rows."""
-    return _pinned.get(tx, {}).get(owner)
-
-
-def pin_schema(tx: Tx, owner: str, schema: schemas.Schema) -> None:
-    """Remember the schema until the transaction ends; the caller holds the lock on the table's rows."""
-    _pinned.setdefault(tx, {})[owner] = schema
-
-
 def current(tx: Tx, owner: str) -> schemas.Schema | None:
     """The schema as this transaction sees it: one query if the cached one is current, none under `lock_rows`."""
-    pinned = pinned_schema(tx, owner)
+    pinned = _pinned.get(tx, {}).get(owner)
     if pinned is not None:
         return pinned
     schema = _cache.get(tx.database, {}).get(owner)
@@ -107,10 +97,10 @@ def current(tx: Tx, owner: str) -> schemas.Schema | None:
 
 def add_columns(database: Database, origin: Origin, owner: str, missing: SchemaGap) -> schemas.Schema:
     """Create what is missing, in a short transaction of its own under one lock. Raises `TableLockedError`."""
-    with _raise_locked(), database.begin() as tx:
-        _take_lock(tx, owner)
-        growth = _SchemaChange(tx, origin, owner, schemas.load(tx, owner))
-        growth.add(missing)
+    with _lock_errors(), database.begin() as tx:
+        _lock_columns(tx, owner)
+        change = _SchemaChange(tx, origin, owner, schemas.load(tx, owner))
+        change.add(missing)
         failpoints.hit(Point.COLUMNS_ADDED)
         schema = schemas.load(tx, owner)
     failpoints.hit(Point.COLUMNS_COMMITTED)
@@ -140,7 +130,8 @@ def _remember(database: Database, owner: str, schema: schemas.Schema | None) -> 
 
 
 @contextmanager
-def _raise_locked() -> Iterator[None]:
+def _lock_errors() -> Iterator[None]:
+    """Raise `TableLockedError` where the database reports that a lock could not be had."""
     try:
         yield
     except sa.exc.OperationalError as error:
@@ -149,37 +140,26 @@ def _raise_locked() -> Iterator[None]:
         raise
 
 
-def _take_lock(tx: Tx, owner: str) -> None:
-    if tx.is_sqlite:
-        return  # BEGIN IMMEDIATE has locked the whole database
-    tx.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
-    advisory_lock(tx, f"columns of {owner}")
-
-
-def advisory_lock(tx: Tx, what: str) -> None:
-    """PostgreSQL: take a named lock until the transaction ends. Each schema of the database has locks of its own."""
-    tx.execute(_ADVISORY_LOCK, {"what": what})
+def _lock_columns(tx: Tx, owner: str) -> None:
+    if not tx.is_sqlite:
+        tx.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+    tx.lock(f"columns of {owner}")
 
 
 def lock_rows(tx: Tx, target: Target) -> schemas.Schema | None:
     """Lock the rows of this connection's resource until the transaction ends; the schema as it then is.
 
-    One lock for all rows is taken before any of them, so that two writers cannot lock each other out and no row can
-    appear after the check that it is missing. SQLite needs none: it has one writer at a time.
+    One lock for all rows is taken before any of them, so that two writers cannot deadlock and no row can appear after
+    the check that it is missing.
     """
-    pinned = pinned_schema(tx, target.table)
+    pinned = _pinned.get(tx, {}).get(target.table)
     if pinned is not None:
         return pinned
-    if not tx.is_sqlite:
-        advisory_lock(tx, f"rows of {target.connection} {target.resource}")
+    tx.lock(f"rows of {target.connection} {target.resource}")
     schema = current(tx, target.table)
     if schema is not None:
-        pin_schema(tx, target.table, schema)
+        _pinned.setdefault(tx, {})[target.table] = schema
     return schema
-
-
-_what = sa.func.concat(sa.func.current_schema(), " ", sa.bindparam("what", type_=sa.Text))
-_ADVISORY_LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(_what, 0)))
 
 
 _Added = defaultdict[str, list[schemas.Column]]
@@ -264,10 +244,11 @@ class _SchemaChange:
         dialect = self._tx.dialect
         quoted = dialect.identifier_preparer.format_table(table.sql)
         built = schemas.build(table.name, table.part, columns).columns
-        made = [sa.schema.CreateColumn(column) for column in built if not column.name.startswith("_")]
-        additions = [f"ADD COLUMN {column.compile(dialect=dialect)}" for column in made]
-        at_once = [", ".join(additions)] if dialect.name == "postgresql" else additions
-        for addition in at_once:
+        clauses = [sa.schema.CreateColumn(column) for column in built if not column.name.startswith("_")]
+        additions = [f"ADD COLUMN {clause.compile(dialect=dialect)}" for clause in clauses]
+        if dialect.name == "postgresql":
+            additions = [", ".join(additions)]  # one statement; SQLite adds one column at a time
+        for addition in additions:
             self._tx.exec_driver_sql(f"ALTER TABLE {quoted} {addition}")
 
     def _record(self, created: set[str], added: _Added) -> None:
@@ -275,7 +256,7 @@ class _SchemaChange:
         for part, columns in added.items():
             table = self._tables[part]
             for column in columns:
-                rows.append(self._row(table, column))
+                rows.append(self._column_row(table, column))
                 if column.overflow:
                     self._report(table, column.name, column.path, "overflow")
                 elif part not in created:
@@ -287,7 +268,7 @@ class _SchemaChange:
             counts = Counter(entry["kind"] for entry in self._entries)
             log.info("columns added", connection=self._origin.connection, table=self._owner, counts=dict(counts))
 
-    def _row(self, table: schemas.Table, column: schemas.Column) -> dict[str, Any]:
+    def _column_row(self, table: schemas.Table, column: schemas.Column) -> dict[str, Any]:
         return {
             "table_name": table.name,
             "column_name": column.name,
