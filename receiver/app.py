@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Router
+from starlette.routing import Mount, Route, Router
 
 from receiver import db_timeouts
 from receiver.api.changes import ChangesRoute
@@ -54,60 +54,84 @@ def create() -> Starlette:
 class _App(Starlette):
     """Starlette with `WebhookFastPath` in front of its middleware."""
 
-    webhooks: WebhookRoutes
-    root_path: str
+    def __init__(self, *, webhooks: WebhookRoutes, root_path: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._webhooks = webhooks
+        self._root_path = root_path
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put `WebhookFastPath` outermost."""
-        return WebhookFastPath(super().build_middleware_stack(), webhooks=self.webhooks, root_path=self.root_path)
+        return WebhookFastPath(super().build_middleware_stack(), webhooks=self._webhooks, root_path=self._root_path)
+
+
+class _Services:
+    """What the routes of one app share: databases, spool, metrics and the threads in the background."""
+
+    def __init__(self, settings: Settings, waker: Waker) -> None:
+        url = settings.database.url
+        self.database = db_timeouts.database(url)
+        self.metrics_database = db_timeouts.database(url, seconds=3)  # Prometheus' own timeout is ten
+        self.spool = Spool(settings.receiver.spool)
+        self.metrics = Metrics(settings, database=self.metrics_database, spool=self.spool)
+        self.notifier = Notifier(waker, on_failure=self.metrics.wakeup_failures.inc)
+        # Pools of their own, so that readers cannot use up the connections that webhooks need. A webhook that gets none
+        # within a second goes to the spool.
+        store_database, drain_database = (db_timeouts.database(url, seconds=1) for _ in range(2))
+        self.batcher = WebhookBatcher(
+            store_database,
+            self.spool,
+            on_batch=self.metrics.batches.observe,
+            on_spooled=self.metrics.spooled.inc,
+        )
+        self.drainer = Drainer(
+            drain_database, self.spool, on_database_up=self.batcher.resume, on_drained=self.notifier.wake
+        )
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """Drain the spool from the start on; at shutdown write what waits, then close everything."""
+        self.drainer.start()
+        yield
+        await self.batcher.close()
+        self.drainer.close()
+        self.notifier.close()
+        self.metrics_database.close()
+        self.database.close()
 
 
 def create_app(settings: Settings, *, waker: Waker) -> Starlette:
     """The receiver's app. It connects to nothing before the first request, unless webhooks wait in the spool."""
-    database = db_timeouts.database(settings.database.url)
-    spool = Spool(settings.receiver.spool)
-    metrics_database = db_timeouts.database(settings.database.url, seconds=3)  # Prometheus' own timeout is ten
-    metrics = Metrics(settings, database=metrics_database, spool=spool)
-    notifier = Notifier(waker, on_failure=metrics.wakeup_failures.inc)
-    # Pools of their own, so that readers cannot use up the connections that webhooks need. A webhook that gets none
-    # within a second goes to the spool.
-    store_database, drain_database = (db_timeouts.database(settings.database.url, seconds=1) for _ in range(2))
-    batcher = WebhookBatcher(store_database, spool, on_batch=metrics.batches.observe, on_spooled=metrics.spooled.inc)
-    drainer = Drainer(drain_database, spool, on_database_up=batcher.resume, on_drained=notifier.wake)
-    webhooks = WebhookRoutes(settings, batcher=batcher, wake=notifier.wake, outcomes=metrics.webhooks)
-    polls = Polls(settings, database=database, wake=notifier.wake)
-    documents = Documents(settings, database=database, wake=notifier.wake)
-    health = Health(database=database, check_broker=waker.check_broker, spool=spool)
-
-    openapi = OpenApi(root_path=settings.receiver.root_path)
-    other_routes = [ChangesRoute(database).route, health.readiness, metrics.route, openapi.route]
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        drainer.start()
-        yield
-        await batcher.close()
-        drainer.close()
-        notifier.close()
-        metrics_database.close()
-        database.close()
-
-    app = _App(
+    services, receiver = _Services(settings, waker), settings.receiver
+    webhooks = WebhookRoutes(
+        settings, batcher=services.batcher, wake=services.notifier.wake, outcomes=services.metrics.webhooks
+    )
+    health = Health(database=services.database, check_broker=waker.check_broker, spool=services.spool)
+    protected = [health.readiness, *_protected_routes(settings, services)]
+    return _App(
+        webhooks=webhooks,
+        root_path=receiver.root_path,
         routes=[
             Mount("/hooks", routes=webhooks.routes),
             health.liveness,
             Mount(
                 "/",
-                # No redirects: their target would be taken from the caller's Host header.
-                Router([*polls.routes, *documents.routes, *other_routes], redirect_slashes=False),
-                middleware=[
-                    Middleware(TokenAuth, token=settings.receiver.token, proxies=settings.receiver.trusted_proxies)
-                ],
+                Router(protected, redirect_slashes=False),  # a redirect's target would come from the caller's Host
+                middleware=[Middleware(TokenAuth, token=receiver.token, proxies=receiver.trusted_proxies)],
             ),
         ],
-        middleware=[Middleware(RootPath, root_path=settings.receiver.root_path)],
+        middleware=[Middleware(RootPath, root_path=receiver.root_path)],
         exception_handlers=HANDLERS,
-        lifespan=lifespan,
+        lifespan=services.lifespan,
     )
-    app.webhooks, app.root_path = webhooks, settings.receiver.root_path
-    return app
+
+
+def _protected_routes(settings: Settings, services: _Services) -> list[Route]:
+    """The routes that need the token, except `/readyz`."""
+    database, wake = services.database, services.notifier.wake
+    return [
+        *Polls(settings, database=database, wake=wake).routes,
+        *Documents(settings, database=database, wake=wake).routes,
+        ChangesRoute(database).route,
+        services.metrics.route,
+        OpenApi(root_path=settings.receiver.root_path).route,
+    ]
