@@ -1,4 +1,4 @@
-"""What is due, asked once for all connections: a few index probes while nothing is, however many connections exist."""
+"""What is due, read for all connections at once: a few index probes while nothing is, however many there are."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ def load(database: Database) -> Due:
 
 def _distinct(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
     """The distinct values of an index's first column, by one probe each (a loose index scan): many rows share one."""
-    first = sa.select(sa.func.min(column).label("one")).where(condition).cte("each_one", recursive=True)
-    following = sa.select(sa.func.min(column)).where(condition, column > first.c.one).scalar_subquery()
-    each = first.union_all(sa.select(following).where(first.c.one.is_not(None)))
-    return sa.select(each.c.one).where(each.c.one.is_not(None))
+    first = sa.select(sa.func.min(column).label("value")).where(condition).cte("distinct_values", recursive=True)
+    following = sa.select(sa.func.min(column)).where(condition, column > first.c.value).scalar_subquery()
+    each = first.union_all(sa.select(following).where(first.c.value.is_not(None)))
+    return sa.select(each.c.value).where(each.c.value.is_not(None))
 
 
 def _with_keys(tx: Tx, now: datetime) -> frozenset[str]:
-    """Connections with a key that is due. Keys of a resource that is parked or retired are not."""
-    name = _distinct(inbox.c.connection, _IS_DUE).subquery("waiting").c.one
+    """Connections with a key that is due. Keys of a parked or retired resource are not due."""
+    name = _distinct(inbox.c.connection, _IS_DUE).subquery("waiting").c.value
     mine = inbox.c.connection == name, inbox.c.lane.in_([lane.value for lane in Lane])
     found = _names(tx, sa.select(name).where(_probe(*mine, *_due(now)).is_not(None)))
     if not found:
@@ -85,7 +85,9 @@ def _with_keys(tx: Tx, now: datetime) -> frozenset[str]:
     # A parked resource may have thousands of such keys. Where one has, each resource is probed by itself.
     not_open = sa.select(streams.c.connection).where(streams.c.connection.in_(found), streams.c.state != "open")
     partly_open = _names(tx, not_open.distinct())
-    return found - partly_open | _names(tx, _with_open_keys(not_open.distinct(), now)) if partly_open else found
+    if not partly_open:
+        return found
+    return (found - partly_open) | _names(tx, _with_open_keys(not_open.distinct(), now))
 
 
 def _probe(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
@@ -115,9 +117,9 @@ def _streams(tx: Tx, now: datetime) -> dict[str, list[DueStream]]:
     c = streams.c
     chosen = [
         sa.select(c.connection, c.resource, c.failures, c.tried_at, sa.literal(full).label("full")).where(
-            when, at <= now
+            synced, due_at <= now
         )
-        for full, when, at in ((False, POLLED, c.due_at), (True, FULLY_SYNCED, c.full_due_at))
+        for full, synced, due_at in ((False, POLLED, c.due_at), (True, FULLY_SYNCED, c.full_due_at))
     ]
     found: dict[str, list[DueStream]] = defaultdict(list)
     for name, resource, failures, tried_at, full in tx.execute(sa.union_all(*chosen)):

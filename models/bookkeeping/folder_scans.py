@@ -26,32 +26,36 @@ def finish(
     now: datetime,
     warning: str | None,
 ) -> None:
-    """A scan has ended. The resource is complete as of its beginning, once everything that waits now is settled.
+    """Record a scan that has ended. The resource is complete as of `began_at`, once all keys that wait now are fetched.
 
-    If an earlier scan's work is still settling, that goes on. Each scan would otherwise move the goal, and a folder
-    that always has something waiting would never be complete.
+    While keys of an earlier scan wait, its cutoff stays: if each scan replaced it, a folder in which something always
+    waits would never be complete. `next_at`: when the next scan is due.
     """
-    settling = streams.c.next_complete_cutoff_at.is_not(None)
+    earlier_waits = streams.c.next_complete_cutoff_at.is_not(None)
     _end(
         tx,
         stream,
         next_at=next_at,
-        next_complete_as_of=sa.case((settling, streams.c.next_complete_as_of), else_=sa.literal(began_at, Instant)),
-        next_complete_cutoff_at=sa.case((settling, streams.c.next_complete_cutoff_at), else_=sa.literal(now, Instant)),
+        next_complete_as_of=sa.case(
+            (earlier_waits, streams.c.next_complete_as_of), else_=sa.literal(began_at, Instant)
+        ),
+        next_complete_cutoff_at=sa.case(
+            (earlier_waits, streams.c.next_complete_cutoff_at), else_=sa.literal(now, Instant)
+        ),
         warning=warning,
         **success_values(now),
     )
 
 
 def fail(tx: Tx, stream: Stream, *, next_at: datetime, now: datetime, error: str) -> None:
-    """The folder could not be read or changed."""
+    """Record a scan that failed, because the folder could not be read or changed."""
     _end(tx, stream, next_at=next_at, last_error=error, last_error_at=now)
 
 
 def _end(tx: Tx, stream: Stream, *, next_at: datetime, **values: Any) -> None:
-    """Write the result. A scan that was asked for meanwhile stays due; a resource parked meanwhile keeps its reason."""
-    asked = streams.c.full_due_at != sa.literal(stream.full_due_at, Instant)
-    values |= {"full_due_at": sa.case((asked, streams.c.full_due_at), else_=sa.literal(next_at, Instant))}
+    """Write the result. A scan requested meanwhile stays due; a resource parked meanwhile keeps its reason."""
+    requested = streams.c.full_due_at != sa.literal(stream.full_due_at, Instant)
+    values |= {"full_due_at": sa.case((requested, streams.c.full_due_at), else_=sa.literal(next_at, Instant))}
     here = is_stream(stream.connection, stream.resource)
     still_open = streams.c.state == "open"  # a scan holds no lease, so another worker may have parked the resource
     tx.execute(sa.update(streams).where(here, still_open).values(full_requested=False, **values))

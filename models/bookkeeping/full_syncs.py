@@ -68,24 +68,24 @@ def finish(
     complete: bool = True,
     warning: str | None = None,
 ) -> None:
-    """The last page, of `objects` objects, is written.
+    """End a full sync, because its last page, of `objects` objects, is written. `next_at`: when the next one is due.
 
     The cursor is set unless a poll moved it meanwhile: polls that never reach their last page restart from here.
     Without `moves_cursor` only a first full sync sets it: later ones skip objects that seem unchanged, so the next poll
-    still has to ask what changed.
+    still has to list what changed. `first_poll_at`: when to poll first, after a first full sync.
 
-    `complete`: it named everything that exists, so the resource is complete once all that waits now is settled.
-    What a person asked for since the full sync's first revision stays due, also a full sync that was started anew.
-    `first_poll_at`: when to poll first, after a first full sync.
+    `complete`: it listed everything that exists, so the resource is complete once all keys that wait now are fetched.
+    What a person requested since the full sync's first revision stays due, also a full sync that was started anew.
     """
-    newer = streams.c.requested_revision > streams.c.full_revision
-    polled = sa.and_(streams.c.cursor.is_not(None), streams.c.last_read_at >= streams.c.full_started_at)
-    if not moves_cursor:
-        polled = streams.c.cursor.is_not(None)
-    counted = {"pages": runs.c.pages + 1, "objects": runs.c.objects + objects}
-    tx.execute(sa.update(runs).where(runs.c.id == run).values(finished_at=now, **counted))
+    row = streams.c
+    requested_since = row.requested_revision > row.full_revision
+    has_cursor = row.cursor.is_not(None)
+    polled = sa.and_(has_cursor, row.last_read_at >= row.full_started_at) if moves_cursor else has_cursor
+    counts = {"pages": runs.c.pages + 1, "objects": runs.c.objects + objects}
+    tx.execute(sa.update(runs).where(runs.c.id == run).values(finished_at=now, **counts))
     seen_keys.forget(tx, stream.connection, stream.resource)
-    settling = {"next_complete_as_of": streams.c.full_started_at, "next_complete_cutoff_at": now} if complete else {}
+    completeness = {"next_complete_as_of": row.full_started_at, "next_complete_cutoff_at": now} if complete else {}
+    keeps_due_at = sa.or_(requested_since, has_cursor)
     _update_run(
         tx,
         stream,
@@ -93,17 +93,14 @@ def finish(
         full_run=None,
         full_cursor=None,
         full_revision=None,
-        full_due_at=sa.case((newer, streams.c.full_due_at), else_=sa.literal(next_at, Instant)),
-        full_requested=sa.and_(newer, streams.c.full_requested),
-        cursor=sa.case((polled, streams.c.cursor), else_=cursor),
-        due_at=sa.case(
-            (sa.or_(newer, streams.c.cursor.is_not(None)), streams.c.due_at),
-            else_=sa.literal(first_poll_at or now, Instant),
-        ),
+        full_due_at=sa.case((requested_since, row.full_due_at), else_=sa.literal(next_at, Instant)),
+        full_requested=sa.and_(requested_since, row.full_requested),
+        cursor=sa.case((polled, row.cursor), else_=cursor),
+        due_at=sa.case((keeps_due_at, row.due_at), else_=sa.literal(first_poll_at or now, Instant)),
         poll_cursor=None,
         poll_cursor_at=None,
         warning=warning,
-        **settling,
+        **completeness,
         **success_values(now),
     )
 

@@ -61,7 +61,7 @@ class Stream:
 
 
 def backoff_over(failures: int, tried_at: datetime | None, now: datetime) -> bool:
-    """Whether the wait after the last attempt is over. Computed, because the worker may have died in that attempt."""
+    """Whether the wait after the last attempt is over. No column holds its end: the worker may die in an attempt."""
     return not failures or tried_at is None or tried_at + backoff(failures - 1) <= now
 
 
@@ -82,36 +82,39 @@ class Plan:
 _FIELDS = [streams.c[name] for name in Stream.__slots__]
 
 
+_NOT_READ = dict.fromkeys(("cursor", "full_run", "full_cursor", "poll_cursor", "poll_cursor_at"))
+_NOT_COMPLETE = dict.fromkeys(("complete_as_of", "next_complete_as_of", "next_complete_cutoff_at"))
+
+
 def sync(tx: Tx, *, connection: str, system: str, plans: Sequence[Plan]) -> None:
     """Make the rows match the configuration. Resources that left it are retired; those that came back start again."""
-    now = tx.now
-    mine = streams.c.connection == connection
     columns = (*_FIELDS, streams.c.bound, streams.c.selection)
-    known = {row.resource: row for row in tx.execute(sa.select(*columns).where(mine))}
-    unread = dict.fromkeys(("cursor", "full_run", "full_cursor", "poll_cursor", "poll_cursor_at"))
-    fresh = {**unread, "state": "open", "due_at": now, "full_due_at": now}
-    # The earlier selection may have been complete; nothing is known of the new one.
-    incomplete = dict.fromkeys(("next_complete_as_of", "next_complete_cutoff_at", "complete_as_of"))
+    rows = tx.execute(sa.select(*columns).where(streams.c.connection == connection))
+    known = {row.resource: row for row in rows}
     for plan in sorted(plans, key=lambda plan: plan.resource.encode()):
-        row = known.get(plan.resource)
-        values = {"system": system, "bound": int(plan.bound.total_seconds()), "polls": plan.polls}
-        values |= {"selection": plan.selection}
-        if row is None:
-            identity = {"connection": connection, "resource": plan.resource}
-            values |= fresh | identity | {"failures": 0, "full_requested": False}
-            tx.execute(tx.insert(streams).values(**values).on_conflict_do_nothing())
-        elif (row.selection or "") != plan.selection:
-            update(tx, connection, plan.resource, **fresh, **incomplete, **values, failures=0)
-        elif row.state == "retired":
-            update(tx, connection, plan.resource, **fresh, **values, failures=0)
-        elif (row.bound, row.polls) != (values["bound"], plan.polls):
-            # A shorter schedule applies at once; a longer one after the next full sync.
-            soon = min(row.full_due_at, now + plan.bound)
-            update(tx, connection, plan.resource, **values, full_due_at=soon)
+        _sync_one(tx, connection, system, plan, known.get(plan.resource))
     configured = {plan.resource for plan in plans}
-    gone = [resource for resource, row in known.items() if resource not in configured and row.state != "retired"]
-    for resource in gone:
-        update(tx, connection, resource, state="retired")
+    for resource, row in known.items():
+        if resource not in configured and row.state != "retired":
+            update(tx, connection, resource, state="retired")
+
+
+def _sync_one(tx: Tx, connection: str, system: str, plan: Plan, row: sa.Row[Any] | None) -> None:
+    """Make one row match its plan. `row`: as it is now, None for a new resource."""
+    now, bound = tx.now, int(plan.bound.total_seconds())
+    values = {"system": system, "bound": bound, "polls": plan.polls, "selection": plan.selection}
+    from_the_start = {**values, **_NOT_READ, "state": "open", "due_at": now, "full_due_at": now, "failures": 0}
+    if row is None:
+        new = {"connection": connection, "resource": plan.resource, "full_requested": False, **from_the_start}
+        tx.execute(tx.insert(streams).values(**new).on_conflict_do_nothing())
+    elif (row.selection or "") != plan.selection:
+        # The earlier selection may have been complete; nothing is known of the new one.
+        update(tx, connection, plan.resource, **from_the_start, **_NOT_COMPLETE)
+    elif row.state == "retired":
+        update(tx, connection, plan.resource, **from_the_start)
+    elif (row.bound, row.polls) != (bound, plan.polls):
+        # A shorter schedule applies at once; a longer one after the next full sync.
+        update(tx, connection, plan.resource, **values, full_due_at=min(row.full_due_at, now + plan.bound))
 
 
 def retire(tx: Tx, *, configured: Iterable[str]) -> None:
@@ -124,7 +127,7 @@ def retire(tx: Tx, *, configured: Iterable[str]) -> None:
 
 
 def get(tx: Tx, connection: str, resource: str) -> Stream | None:
-    """One row."""
+    """The row of one resource; None if there is none."""
     found = tx.execute(sa.select(*_FIELDS).where(is_stream(connection, resource))).one_or_none()
     return None if found is None else Stream(*found)
 
@@ -140,7 +143,7 @@ def open_streams(tx: Tx, *, connection: str) -> list[Stream]:
 
 
 def update(tx: Tx, connection: str, resource: str, **values: Any) -> None:
-    """Write columns of one row."""
+    """Write columns of one resource's row."""
     tx.execute(sa.update(streams).where(is_stream(connection, resource)).values(**values))
 
 
@@ -158,8 +161,8 @@ def poll_now(tx: Tx, *, connection: str, resource: str | None = None) -> int:
 def backfill_now(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     """Make a full sync due at once; returns for how many resources.
 
-    One that a person asked for and that is under way continues where it stopped. A scheduled one starts again, because
-    it skips keys that seem unchanged.
+    One that a person requested before and that is under way continues where it stopped. A scheduled one starts again,
+    because it skips keys that seem unchanged.
     """
     continues = sa.and_(streams.c.full_requested, streams.c.full_run.is_not(None))
     values = {
@@ -188,7 +191,7 @@ def _make_due(tx: Tx, connection: str, resource: str | None, values: dict[str, A
 
 
 def record_attempt(tx: Tx, stream: Stream, *, now: datetime) -> None:
-    """A request follows. It counts as failed until its result is written, so one that kills the worker counts."""
+    """Record that a request follows. It counts as failed until its result is written: one may kill the worker."""
     update(tx, stream.connection, stream.resource, **attempt_values(stream, now))
 
 
@@ -198,14 +201,14 @@ def attempt_values(stream: Stream, now: datetime) -> dict[str, Any]:
 
 
 def advance_poll(tx: Tx, stream: Stream, *, cursor: str, now: datetime) -> None:
-    """A page of a poll is written and more follow."""
+    """Record that a page of a poll is written and more follow."""
     update(tx, stream.connection, stream.resource, poll_cursor=cursor, poll_cursor_at=now, failures=0)
 
 
 def finish_poll(
     tx: Tx, stream: Stream, *, cursor: str, next_at: datetime, now: datetime, warning: str | None = None
 ) -> None:
-    """The last page of a poll is written, so the cursor moves. A poll that was asked for meanwhile stays due."""
+    """Move the cursor, because a poll's last page is written. A poll that was requested meanwhile stays due."""
     due_at = sa.case(
         (streams.c.due_at == sa.literal(stream.due_at, Instant), sa.literal(next_at, Instant)), else_=streams.c.due_at
     )
@@ -227,12 +230,12 @@ def success_values(now: datetime) -> dict[str, Any]:
 
 def mark_complete(tx: Tx, *, connection: str) -> None:
     """Set `complete_as_of` to a full sync's start, once every key that waited when it ended has been fetched."""
-    settled = {
+    completed = {
         "complete_as_of": streams.c.next_complete_as_of,
         "next_complete_as_of": None,
         "next_complete_cutoff_at": None,
     }
-    tx.execute(sa.update(streams).where(*is_completable(connection)).values(settled))
+    tx.execute(sa.update(streams).where(*is_completable(connection)).values(completed))
 
 
 def is_completable(connection: Any) -> tuple[sa.ColumnElement[bool], ...]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from models.bookkeeping import streams
 from models.db.tables import changes
 from models.db.tables import streams as streams_table
-from models.mirror import schema_evolution
+from models.mirror import queries
 from models.mirror.target import Target
 from models.values import ChangeKind
 
@@ -24,7 +24,7 @@ WINDOW = timedelta(hours=24)
 """Deletions are counted over this window, so that a mass deletion cannot pass one key at a time."""
 
 FLOOR = 10
-"""So many deletions in a window are always allowed: a share of a few objects would allow none."""
+"""Deletions in a window that are always allowed: a share of a few objects would allow none."""
 
 
 def permits(
@@ -35,28 +35,21 @@ def permits(
     max_deletions: float,
     now: datetime,
 ) -> bool:
-    """Whether `count` more deletions of this resource stay within its share of what was alive."""
+    """Whether `count` more deletions, with those in the window, stay within the limit.
+
+    `max_deletions`: the limit as a share (0 to 1) of the objects that were live when the window began.
+    """
     recent = _recent_deletions(tx, target, now)
     if recent + count <= FLOOR:
         return True
-    # Counting stops at the number that suffices: counting all rows takes longer the larger the table is.
     enough = math.ceil((recent + count) / max_deletions) + 1 if max_deletions else 0
-    alive = _live_objects(tx, target, at_most=enough)
-    return recent + count <= max_deletions * (alive + recent)
+    live = queries.count_live(tx, target, at_most=enough)
+    return recent + count <= max_deletions * (live + recent)
 
 
 def record_approval(tx: Tx, target: Target, *, now: datetime) -> None:
-    """A person approved: deletions until now no longer count towards the limit."""
+    """Record a person's approval: deletions until now no longer count towards the limit."""
     streams.update(tx, target.connection, target.resource, deletions_approved_at=now)
-
-
-def _live_objects(tx: Tx, target: Target, *, at_most: int) -> int:
-    schema = schema_evolution.current(tx, target.table)
-    if schema is None:
-        return 0
-    c = schema.root.sql.c
-    live = sa.select(c["_key"]).where(c["_connection"] == target.connection, c["_deleted_at"].is_(None))
-    return tx.execute(sa.select(sa.func.count()).select_from(live.limit(at_most).subquery())).scalar_one()
 
 
 def _recent_deletions(tx: Tx, target: Target, now: datetime) -> int:

@@ -1,4 +1,4 @@
-"""Queries of a resource's rows: how many are live, which a full sync did not list, their tokens, all as an export."""
+"""Queries of a resource's rows: how many are live, which a full sync did not list, their tokens, an export."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BATCH = 500
 
 
 def fields(database: Database, target: Target) -> set[str]:
-    """The object's own fields that already have a column or a part, in the vendor's spelling."""
+    """The object's top-level fields that already have a column or a part, in the vendor's spelling."""
     schema = schema_evolution.cached(database, target.table)
     if schema is None:
         return set()
@@ -37,14 +37,14 @@ def table_of(database: Database, target: Target) -> sa.Table | None:
     return None if schema is None else schema.root.sql
 
 
-def count_live(tx: Tx, target: Target) -> int:
-    """The number of objects that are not deleted."""
+def count_live(tx: Tx, target: Target, *, at_most: int | None = None) -> int:
+    """The number of objects that are not deleted. `at_most`: where counting stops, because a large table takes long."""
     schema = schema_evolution.current(tx, target.table)
     if schema is None:
         return 0
     c = schema.root.sql.c
-    live = sa.select(sa.func.count()).where(c["_connection"] == target.connection, c["_deleted_at"].is_(None))
-    return tx.execute(live).scalar_one()
+    live = sa.select(c["_key"]).where(c["_connection"] == target.connection, c["_deleted_at"].is_(None))
+    return tx.execute(sa.select(sa.func.count()).select_from(live.limit(at_most).subquery())).scalar_one()
 
 
 def keys_absent(tx: Tx, target: Target, *, before_revision: int) -> Iterator[str]:
@@ -98,18 +98,18 @@ def analyze(database: Database, target: Target) -> None:
         quoted = tx.dialect.identifier_preparer
         for table in (schema.root, *schema.parts):
             name = quoted.format_table(table.sql)
-            if tx.execute(_UNKNOWN, {"name": name}).scalar():
+            if tx.execute(_HAS_NO_STATISTICS, {"name": name}).scalar():
                 tx.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {name}")
 
 
 _pg_class = sa.table("pg_class", sa.column("oid"), sa.column("reltuples"))
-_UNKNOWN = sa.select(_pg_class.c.reltuples <= 0).where(
+_HAS_NO_STATISTICS = sa.select(_pg_class.c.reltuples <= 0).where(
     _pg_class.c.oid == sa.cast(sa.bindparam("name"), postgresql.REGCLASS)
 )
 
 
 def raw_of(tx: Tx, target: Target, key: str) -> JsonObject | None:
-    """The object as its vendor sent it, redacted; None while it has no row."""
+    """The object as its vendor sent it, redacted, also after it was deleted; None if it has no row."""
     schema = schema_evolution.current(tx, target.table)
     stored = {} if schema is None else RowStatements(tx, schema, target.connection).stored([key])
     return stored[key].raw if key in stored else None
