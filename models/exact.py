@@ -96,9 +96,9 @@ def normalised(value: Any) -> Any:
     while waiting:
         container = waiting.pop()
         items: Iterable[tuple[Any, Any]] = container.items() if isinstance(container, dict) else enumerate(container)
-        for place, item in items:
+        for key_or_index, item in items:
             if isinstance(item, Decimal):
-                container[place] = _normal_form(item)
+                container[key_or_index] = _normal_form(item)
             elif isinstance(item, dict | list):
                 waiting.append(item)
     return whole[0]
@@ -152,9 +152,9 @@ def fingerprint(value: Any, *, salt: str = "") -> str:
     return digest(canonical(value).encode(errors="surrogatepass"), salt=salt)
 
 
-def digest(text: bytes, *, salt: str) -> str:
-    """The `fingerprint` of the value whose canonical text this is."""
-    hashed = hashlib.blake2b(text, digest_size=16, person=b"erpmirror")
+def digest(content: bytes, *, salt: str) -> str:
+    """A salted hash of bytes: 32 hexadecimal digits. Of a value's canonical text it is the value's `fingerprint`."""
+    hashed = hashlib.blake2b(content, digest_size=16, person=b"erpmirror")
     hashed.update(salt.encode())
     return hashed.hexdigest()
 
@@ -198,8 +198,8 @@ def _has_storable_size(value: Decimal | int) -> bool:
         return -_LARGEST_INTEGER < value < _LARGEST_INTEGER
     if not value.is_finite():
         return False
-    smallest = int(value.as_tuple().exponent)
-    return abs(value.adjusted()) <= _LARGEST_EXPONENT and abs(smallest) <= _LARGEST_EXPONENT
+    last_digit = int(value.as_tuple().exponent)
+    return abs(value.adjusted()) <= _LARGEST_EXPONENT and abs(last_digit) <= _LARGEST_EXPONENT
 
 
 def storable_text(text: str) -> str:

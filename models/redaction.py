@@ -58,19 +58,19 @@ def _kept(item: Any, rules: frozenset[_Rule], waiting: list[_Waiting]) -> Any:
 
 def _follow(rules: frozenset[_Rule], key: str) -> frozenset[_Rule] | None:
     """The rules as they apply one level below `key`; None if a rule names `key` itself."""
-    left: set[_Rule] = set()
+    deeper: set[_Rule] = set()
     for rule in rules:
         for head, rest in _heads(rule):
             if head not in (key, _ONE_LEVEL, _ANY_DEPTH):
                 continue
             if not rest:
                 return None
-            left.add(rest)
-    return frozenset(left)
+            deeper.add(rest)
+    return frozenset(deeper)
 
 
 def _heads(rule: _Rule) -> list[tuple[str, _Rule]]:
-    """What the next level must match, with the rest of the rule. `**` also matches no level."""
+    """What the next level must match, each with the rest of the rule. `**` also stands for no level."""
     if rule[0] != _ANY_DEPTH or len(rule) == 1:
         return [(rule[0], rule[1:])]
     return [(_ANY_DEPTH, rule), *_heads(rule[1:])]
@@ -84,7 +84,7 @@ _HIDDEN = "***"
 class Mask:
     """Masks secrets in a text, plain or encoded, whole or in part: vendors repeat them in messages and cut those.
 
-    Half of a secret is masked, and eight characters of a long one.
+    A part of a secret is masked from half of its length on, but not below five characters, and always from eight on.
     """
 
     def __init__(self, secrets: Collection[str]) -> None:
@@ -126,9 +126,8 @@ def _encodings(secret: str) -> Iterator[str]:
         yield written
         yield written.replace("/", "\\/")
     yield html.escape(secret)
-    for before in range(
-        3
-    ):  # in Basic authentication it follows a user name, so it begins at any byte of a group of three
+    # In Basic authentication the secret follows a user name, so it begins at any byte of a group of three.
+    for before in range(3):
         raw = b"\0" * before + secret.encode(errors="surrogatepass")
         first, last = (before * 8 + 5) // 6, len(raw) * 8 // 6
         if last - first >= _SHORTEST_PIECE:

@@ -24,7 +24,8 @@ _MANY_BRACKETS = 100
 def of(objects: Sequence[JsonObject]) -> list[str | None]:
     """The canonical text of each object; None for one that `exact.storable` may have to change.
 
-    The objects' numbers are as `exact.loads` and `exact.normalised` make them, so encoding them is all there is to do.
+    The objects' numbers have to be in the normal form of `exact.number`, as `exact.loads` and `exact.normalised` return
+    them.
     """
     try:
         encoded = _ENCODER.encode_lines(objects)

@@ -2,8 +2,8 @@
 
 It reports only whether a batch is committed. If not, `store` finds out why.
 
-psycopg's own execution costs 0.3 to 0.4 ms of CPU more for each batch than libpq called directly: the rate measured
-batch by batch was 0.88 of that at 1 webhook, 0.96 at 32, 0.94 at 128.
+Measured batch by batch, it reaches 0.88 of the rate of libpq called directly at 1 webhook, 0.96 at 32 and 0.94 at 128:
+psycopg's own execution costs 0.3 to 0.4 ms of CPU more for each batch.
 """
 
 from __future__ import annotations

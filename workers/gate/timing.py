@@ -37,7 +37,10 @@ class Timer(Protocol):
 
 
 def retry_delay(failures: int, after: timedelta | None = None) -> timedelta:
-    """The delay after so many failures in a row: the vendor's `Retry-After`, else 1 s doubling to 5 min."""
+    """The backoff after a failure: `after`, the vendor's `Retry-After`, if there is one, but at least 1 s.
+
+    Else 1 s, doubled for each of the `failures` in a row before it, up to 5 min.
+    """
     if after is not None:
         return max(after, SHORTEST_BACKOFF)
     return backoff(failures)
