@@ -105,7 +105,7 @@ class Drainer:
         failpoints.hit(Point.SPOOL_DRAINED)
         if refused or contents.damaged:
             path = file.keep_refused(refused, contents.damaged)
-            log.error("webhooks set aside", file=str(path), refused=len(refused), damaged=len(contents.damaged))
+            log.error("webhooks refused", file=str(path), refused=len(refused), damaged=len(contents.damaged))
         file.remove()
         log.info("spool drained", file=str(file.path), webhooks=len(contents.accepted) - len(refused))
 

@@ -262,7 +262,7 @@ def test_webhooks_that_the_database_refuses_are_kept_for_a_person(
     (refused_file,) = _files(spool)
     assert (".refused", 0o600) == (refused_file.suffix, refused_file.stat().st_mode & 0o777)
     assert spool.status_line().startswith("2 webhooks were refused")
-    assert 1 == capsys.readouterr().out.count("webhooks set aside")
+    assert 1 == capsys.readouterr().out.count("webhooks refused")
     # The person repairs the database and renames the file, so that it is drained again.
     _accept_again(database)
     refused_file.rename(refused_file.with_suffix(".spool"))
