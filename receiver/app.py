@@ -17,8 +17,9 @@ from receiver.api.health import Health
 from receiver.api.metrics import Metrics
 from receiver.api.openapi import OpenApi
 from receiver.api.polls import Polls
-from receiver.http.auth import RootPath, TokenAuth
+from receiver.http.auth import TokenAuth
 from receiver.http.errors import HANDLERS
+from receiver.http.root_path import RootPath
 from receiver.notifier import Notifier
 from receiver.webhooks.batcher import WebhookBatcher
 from receiver.webhooks.drainer import Drainer

@@ -1,1 +1,1 @@
-"""What every route shares: the server's limits, authentication, client addresses, forms, answers and errors."""
+"""What every route shares: the server's limits, authentication, addresses and paths, forms, answers and errors."""
