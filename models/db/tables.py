@@ -104,10 +104,10 @@ documents = sa.Table(
 # Where each resource stands.
 
 POLLED = sa.text("state = 'open' AND polls AND cursor IS NOT NULL")
-"""Streams that are polled."""
+"""The condition of streams that are polled; the same text as in the partial index, so that a plan can use that."""
 
 FULLY_SYNCED = sa.text("state = 'open'")
-"""Streams that have full syncs."""
+"""The condition of streams that have full syncs, likewise."""
 
 streams = sa.Table(
     "erpmirror_streams",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.db.database import Database
     from receiver.webhooks.spool import Spool
 
-_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 """Seconds after which a component counts as away. Its client library may wait far longer."""
 
 
@@ -43,7 +43,7 @@ class Probe:
     While a check hangs, no second one is started, because its thread would hang, too.
     """
 
-    def __init__(self, check: Callable[[], str], *, seconds: float = _SECONDS) -> None:
+    def __init__(self, check: Callable[[], str], *, seconds: float = _TIMEOUT_SECONDS) -> None:
         self._check = check
         self._seconds = seconds
         self._result: Future[str] | None = None
