@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from models.db import tables
 from models.db.database import Database
 from tests import services
-from tests.chaos import ledger
+from tests.chaos import results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table of the chaos tests."""
     every = [report for some in terminalreporter.stats.values() for report in some]
     reports = [report for report in every if isinstance(report, pytest.TestReport)]
-    lines = list(ledger.table(ledger.lines(reports)))
+    lines = list(results.table(results.by_fault(reports)))
     if lines:
         terminalreporter.section("chaos")
         for line in lines:

@@ -1,4 +1,4 @@
-"""What every chaos test is given: a place for its figures, and chance that one seed decides."""
+"""What every chaos test is given: a place for its results, and chance that one seed decides."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from random import Random
 
 import pytest
 
-from tests.chaos.ledger import Ledger
+from tests.chaos.results import Results
 
 
 @pytest.fixture
-def ledger(request: pytest.FixtureRequest) -> Ledger:
+def results(request: pytest.FixtureRequest) -> Results:
     """Where the test writes what it did and found."""
-    return Ledger(request.node)
+    return Results(request.node)
 
 
 @pytest.fixture

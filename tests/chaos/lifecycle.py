@@ -53,7 +53,7 @@ def vacant_port(host: str) -> int:
             return port
 
 
-def family(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """A process and all that descend from it: servers put their children into groups of their own."""
     found, youngest = [pid], [pid]
     while youngest:
@@ -74,7 +74,7 @@ def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
 def freeze(pid: int) -> list[int]:
     """SIGSTOP a process and all that descend from it, also those it forks meanwhile; returns them all."""
     stopped: list[int] = []
-    while running := [one for one in family(pid) if one not in stopped]:
+    while running := [one for one in process_tree(pid) if one not in stopped]:
         signal_all(running, signal.SIGSTOP)
         stopped += running
     return stopped
@@ -93,7 +93,7 @@ class Server(ABC):
     """One server, started by its block and ended with it."""
 
     name: str
-    farewell = signal.SIGTERM
+    stop_signal = signal.SIGTERM
 
     def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
         self.folder, self.host = folder / self.name, host
@@ -125,7 +125,7 @@ class Server(ABC):
         """End it in its own orderly way."""
         if self._process is not None:
             self.resume()
-            self._process.send_signal(self.farewell)
+            self._process.send_signal(self.stop_signal)
             self._process.wait(PATIENCE)
             self._process = None
 
@@ -146,7 +146,7 @@ class Server(ABC):
     def resume(self) -> None:
         """SIGCONT it and all its children."""
         if self._process is not None:
-            signal_all(family(self._process.pid), signal.SIGCONT)
+            signal_all(process_tree(self._process.pid), signal.SIGCONT)
 
     @property
     def pid(self) -> int:

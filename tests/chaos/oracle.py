@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from models.db.database import Database
-    from tests.chaos.postbox import Postbox
+    from tests.chaos.webhook_proxy import WebhookProxy
     from tests.mirroring import Mirror
 
 Entry = sa.Row[Any]
 
 
-def lost(mirror: Mirror, postbox: Postbox) -> int:
+def lost(mirror: Mirror, webhook_proxy: WebhookProxy) -> int:
     """Webhooks answered 200 of which nothing is kept, and objects that differ from their vendor's."""
-    unkept = postbox.accepted - packets(mirror.database)
+    unkept = webhook_proxy.accepted - packets(mirror.database)
     differing = sum(len(keys) for keys in mirror.differences().values())
     return unkept.total() + differing + len(_parked(mirror.database))
 
@@ -65,9 +65,9 @@ class Watch:
         return len(deleted - self.gone)
 
 
-def doubled(mirror: Mirror, postbox: Postbox) -> int:
+def doubled(mirror: Mirror, webhook_proxy: WebhookProxy) -> int:
     """Webhooks kept more often than they were sent, and journal entries that repeat the one before or leave a gap."""
-    surplus = packets(mirror.database) - postbox.sent
+    surplus = packets(mirror.database) - webhook_proxy.sent
     entries = _entries(mirror.database)
     repeated: int = sum(_repeats(one, other) for one, other in _successive(entries))
     gaps: int = sum(other.id != one.id + 1 for one, other in pairwise(entries))

@@ -79,7 +79,7 @@ class PostgreSQL(Server):
     """PostgreSQL with an empty database, durable as in production."""
 
     name = "postgresql"
-    farewell = signal.SIGINT  # "fast shutdown": connected clients are disconnected
+    stop_signal = signal.SIGINT  # "fast shutdown": connected clients are disconnected
 
     @property
     def address(self) -> sa.URL:

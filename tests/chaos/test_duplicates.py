@@ -12,7 +12,7 @@ import pytest
 
 from models.db.database import Database
 from tests import processes
-from tests.chaos.stage import Stage, stage
+from tests.chaos.harness import ChaosHarness, chaos_harness
 from tests.processes import FULL_SYNC, SYNC, free_port, until
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from tests.chaos.ledger import Ledger
+    from tests.chaos.results import Results
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
@@ -38,20 +38,20 @@ TWICE = {
 }
 
 
-def _two_of_everything(on: Stage) -> None:
+def _two_of_everything(harness: ChaosHarness) -> None:
     port = free_port()
-    on.verbs = {**TWICE, "other receiver": ("receiver", "--port", str(port))}
-    on.start()
+    harness.verbs = {**TWICE, "other receiver": ("receiver", "--port", str(port))}
+    harness.start()
     other = f"http://127.0.0.1:{port}/hooks/dilovod"
-    on.postbox.lead_to([f"{on.installation.address}/hooks/dilovod", other])
+    harness.webhook_proxy.forward_to([f"{harness.installation.address}/hooks/dilovod", other])
     for name, resource in (("dilovod", "documents.saleOrder"), ("directo", "orders")):
-        with on.fault("two receivers, four workers, two beats, two backfills") as line:
-            backfills = [on.installation.start("backfill", name, resource) for _ in range(2)]
-            until(lambda: all(_ended(each) for each in backfills), seconds=120, what=on.report)  # noqa: B023 - this round's
+        with harness.fault("two receivers, four workers, two beats, two backfills") as result:
+            backfills = [harness.installation.start("backfill", name, resource) for _ in range(2)]
+            until(lambda: all(_ended(each) for each in backfills), seconds=120, what=harness.report)  # noqa: B023 - this round's
             time.sleep(1)
-            line.times = 1
-        assert [0, 0] == [each.returncode for each in backfills], on.report()
-    assert 0 == on.mirror.sandboxes["dilovod"].overlaps
+            result.times = 1
+        assert [0, 0] == [each.returncode for each in backfills], harness.report()
+    assert 0 == harness.mirror.sandboxes["dilovod"].overlaps
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
@@ -82,13 +82,13 @@ def _installed(kind: str, folder: Path) -> Iterator[tuple[Database, str]]:
     ],
 )
 def test_two_of_everything_are_one_client_to_the_vendor(
-    tmp_path: Path, ledger: Ledger, random: Random, kind: str
+    tmp_path: Path, results: Results, random: Random, kind: str
 ) -> None:
     with (
         _installed(kind, tmp_path) as (database, broker),
-        stage(database, tmp_path, broker, ledger=ledger, random=random) as on,
+        chaos_harness(database, tmp_path, broker, results=results, random=random) as harness,
     ):
-        _two_of_everything(on)
+        _two_of_everything(harness)
 
 
 class Counted:
@@ -112,7 +112,7 @@ class Counted:
 
 @pytest.mark.redis
 @pytest.mark.postgresql
-def test_limits_per_minute_hold_in_every_sliding_minute(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+def test_limits_per_minute_hold_in_every_sliding_minute(tmp_path: Path, results: Results, random: Random) -> None:
     limit, counted = 120, []
 
     def door(app: ASGIApp) -> Counted:
@@ -122,24 +122,24 @@ def test_limits_per_minute_hold_in_every_sliding_minute(tmp_path: Path, ledger: 
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
-        stage(
+        chaos_harness(
             database,
             tmp_path,
             broker,
-            ledger=ledger,
+            results=results,
             random=random,
             systems={"directo": {"seed": 4}},
             doors={"directo": door},
             requests_per_minute=limit,
             full_every="2s",
-        ) as on,
+        ) as harness,
     ):
-        on.verbs = TWICE
-        on.revive()
+        harness.verbs = TWICE
+        harness.revive()
         # Everything is always due: the pace alone decides.
-        until(lambda: _seconds(counted[0]) > 70, seconds=150, what=on.report)
-        with on.fault("more work than the vendor's limit allows") as line:
-            line.times = 1
+        until(lambda: _seconds(counted[0]) > 70, seconds=150, what=harness.report)
+        with harness.fault("more work than the vendor's limit allows") as result:
+            result.times = 1
         assert limit // 2 < counted[0].most_in_a_minute() <= limit
 
 

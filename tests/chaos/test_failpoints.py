@@ -10,14 +10,14 @@ import pytest
 
 from models.failpoints import Point
 from tests import layers, processes
-from tests.chaos.stage import Stage, stage
+from tests.chaos.harness import ChaosHarness, chaos_harness
 from tests.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from tests.chaos.ledger import Ledger
+    from tests.chaos.results import Results
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -41,41 +41,41 @@ def test_every_failpoint_is_hit_somewhere_in_the_code() -> None:
     assert {point.name for point in Point} == reached
 
 
-def _killed_at_each(on: Stage, way: str, points: Sequence[Point]) -> None:
-    with on.fault(f"killed at each step of {way}", hurried=True) as line:
+def _killed_at_each(harness: ChaosHarness, way: str, points: Sequence[Point]) -> None:
+    with harness.fault(f"killed at each step of {way}", hurried=True) as result:
         for point in points:
-            _killed_at(on, point)
-            line.times += 1
+            _killed_at(harness, point)
+            result.times += 1
 
 
-def _killed_at(on: Stage, point: Point) -> None:
-    on.arm(point)
-    _await_hit(on, point)
+def _killed_at(harness: ChaosHarness, point: Point) -> None:
+    harness.arm(point)
+    _await_hit(harness, point)
 
 
-def _await_hit(on: Stage, point: Point) -> None:
+def _await_hit(harness: ChaosHarness, point: Point) -> None:
     def passed() -> bool:
-        on.revive()  # in each round: the process that takes the point's file dies a moment later
-        return on.was_hit(point)
+        harness.revive()  # in each round: the process that takes the point's file dies a moment later
+        return harness.was_hit(point)
 
-    until(passed, seconds=150, what=lambda: f"{point} is reached: {on.report()}")
-    on.revive()
-    on.leases_run_out()
+    until(passed, seconds=150, what=lambda: f"{point} is reached: {harness.report()}")
+    harness.revive()
+    harness.leases_run_out()
 
 
 @pytest.mark.chaos
 @pytest.mark.redis
 @pytest.mark.postgresql
 @pytest.mark.timeout(900)
-def test_killed_at_each_everyday_step_nothing_is_lost(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+def test_killed_at_each_everyday_step_nothing_is_lost(tmp_path: Path, results: Results, random: Random) -> None:
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
-        stage(database, tmp_path, broker, ledger=ledger, random=random) as on,
+        chaos_harness(database, tmp_path, broker, results=results, random=random) as harness,
     ):
-        on.start()
+        harness.start()
         for way, begins in WAYS.items():
-            _killed_at_each(on, way, [point for point in Point if point.startswith(begins)])
+            _killed_at_each(harness, way, [point for point in Point if point.startswith(begins)])
 
 
 def test_every_failpoint_is_in_a_chaos_test() -> None:
@@ -93,40 +93,46 @@ _UNCERTAIN = {Point.DOCUMENT_SENDING, Point.DOCUMENT_INTERPRETED, Point.DOCUMENT
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
 def test_killed_while_columns_are_added_and_after_a_login_nothing_is_lost(
-    tmp_path: Path, ledger: Ledger, random: Random
+    tmp_path: Path, results: Results, random: Random
 ) -> None:
     # What changed within Wisedat's overlap is fetched at every poll.
     systems: dict[str, dict[str, Any]] = {"wisedat": {"seed": 4, "options": {"overlap": "10s"}}, "dilovod": {"seed": 4}}
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
-        stage(database, tmp_path, broker, ledger=ledger, random=random, systems=systems) as on,
+        chaos_harness(database, tmp_path, broker, results=results, random=random, systems=systems) as harness,
     ):
         for point in _SELDOM:
-            on.arm(point)  # the first load is where they are reached
-        on.revive()
-        with on.fault("killed while columns are added, and after a login", hurried=True) as line:
+            harness.arm(point)  # the first load is where they are reached
+        harness.revive()
+        with harness.fault("killed while columns are added, and after a login", hurried=True) as result:
             for point in _SELDOM:
-                _await_hit(on, point)
-                line.times += 1
+                _await_hit(harness, point)
+                result.times += 1
 
 
 @pytest.mark.chaos
 @pytest.mark.redis
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-def test_killed_at_each_step_of_a_document_nothing_is_lost(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+def test_killed_at_each_step_of_a_document_nothing_is_lost(tmp_path: Path, results: Results, random: Random) -> None:
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
-        stage(database, tmp_path, broker, ledger=ledger, random=random, systems={"interpreter": {"seed": 4}}) as on,
+        chaos_harness(
+            database, tmp_path, broker, results=results, random=random, systems={"interpreter": {"seed": 4}}
+        ) as harness,
     ):
-        on.attended = "interpreter"  # expiring all leases also expires that of a running upload
-        on.start()
-        with on.fault("killed at each step of a document's way", hurried=True, pause=0.3) as line:
+        harness.attended = "interpreter"  # expiring all leases also expires that of a running upload
+        harness.start()
+        with harness.fault("killed at each step of a document's way", hurried=True, pause=0.3) as result:
             for point in _DOCUMENTS:
-                _killed_at(on, point)
+                _killed_at(harness, point)
                 if point in _UNCERTAIN:
-                    until(lambda: on.is_parked("interpreter"), seconds=150, what=lambda: f"it is parked: {on.report()}")
-                    on.retry_parked("interpreter")
-                line.times += 1
+                    until(
+                        lambda: harness.is_parked("interpreter"),
+                        seconds=150,
+                        what=lambda: f"it is parked: {harness.report()}",
+                    )
+                    harness.retry_parked("interpreter")
+                result.times += 1

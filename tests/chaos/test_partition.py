@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests import processes
+from tests.chaos.harness import ChaosHarness, chaos_harness
 from tests.chaos.hosts import Host, Hosts
-from tests.chaos.stage import Stage, stage
 from tests.processes import FULL_SYNC, SYNC, TcpProxy, free_port
 
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-    from tests.chaos.ledger import Ledger
+    from tests.chaos.results import Results
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 
 @contextmanager
-def _reachable(on: Stage, hosts: Hosts) -> Iterator[Path]:
+def _reachable(harness: ChaosHarness, hosts: Hosts) -> Iterator[Path]:
     """A settings file for the hosts: every service of this machine stands at the bridge's address."""
-    text = on.installation.file.read_text(encoding="utf-8")
-    settings = on.mirror.settings
+    text = harness.installation.file.read_text(encoding="utf-8")
+    settings = harness.mirror.settings
     services = [settings.database.url, settings.broker.url, *(each.url for each in settings.connections.values())]
     with ExitStack() as stack:
         for address in services:
-            line = stack.enter_context(TcpProxy(address, host=hosts.address))
-            text = text.replace(_place(address), _place(line.address))
-        file = on.installation.file.with_name("hosts.toml")
+            proxy = stack.enter_context(TcpProxy(address, host=hosts.address))
+            text = text.replace(_place(address), _place(proxy.address))
+        file = harness.installation.file.with_name("hosts.toml")
         file.write_text(text.replace('"127.0.0.1"', f'"{hosts.address}"'), encoding="utf-8")
         yield file
 
@@ -56,27 +56,27 @@ def _begin(host: Host, file: Path, port: int) -> str:
 
 @pytest.mark.redis
 @pytest.mark.postgresql
-def test_hosts_with_clocks_apart_are_one_mirror(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+def test_hosts_with_clocks_apart_are_one_mirror(tmp_path: Path, results: Results, random: Random) -> None:
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
         Hosts(2) as hosts,
-        stage(database, tmp_path, broker, ledger=ledger, random=random) as on,
-        _reachable(on, hosts) as file,
+        chaos_harness(database, tmp_path, broker, results=results, random=random) as harness,
+        _reachable(harness, hosts) as file,
     ):
         hosts[0].clock, hosts[1].clock = timedelta(hours=1), timedelta(hours=-1)
         hooks = [_begin(host, file, free_port()) for host in hosts]
-        on.postbox.lead_to(hooks)
-        on.settle()
-        with on.fault("two hosts with clocks two hours apart") as line:
+        harness.webhook_proxy.forward_to(hooks)
+        harness.settle()
+        with harness.fault("two hosts with clocks two hours apart") as result:
             time.sleep(4)
-            line.times = 1
-        assert 0 == on.mirror.sandboxes["dilovod"].overlaps
-        on.postbox.lead_to(hooks[1:])
-        with on.fault("a host lost by the network past its leases") as line:
+            result.times = 1
+        assert 0 == harness.mirror.sandboxes["dilovod"].overlaps
+        harness.webhook_proxy.forward_to(hooks[1:])
+        with harness.fault("a host lost by the network past its leases") as result:
             hosts.cut(hosts[0])
             time.sleep(2)
-            on.leases_run_out()
+            harness.leases_run_out()
             time.sleep(3)
             hosts.mend(hosts[0])
-            line.times = 1
+            result.times = 1

@@ -75,7 +75,7 @@ def test_a_paused_postgresql_answers_nobody_and_goes_on_where_it_was(tmp_path: P
 @pytest.mark.postgresql
 def test_postgresql_leaves_no_process_no_memory_and_no_data(tmp_path: Path) -> None:
     with PostgreSQL(tmp_path) as server:
-        maker, pids = server.pid, lifecycle.family(server.pid)
+        maker, pids = server.pid, lifecycle.process_tree(server.pid)
         assert memory(maker)
     assert [] == [pid for pid in pids if not lifecycle.gone(pid)]
     assert [] == memory(maker)
@@ -101,7 +101,7 @@ def test_redis_forgets_when_it_ends_and_when_it_is_flushed(tmp_path: Path, end: 
 def test_a_server_ends_also_when_its_test_fails_while_it_is_paused(tmp_path: Path) -> None:
     def fail() -> None:
         with Redis(tmp_path) as server:
-            pids.extend(lifecycle.family(server.pid))
+            pids.extend(lifecycle.process_tree(server.pid))
             server.pause()
             raise KeyError("as a test fails")
 

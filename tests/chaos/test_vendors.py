@@ -15,10 +15,10 @@ from models import status
 from models.db import tables
 from models.db.database import Database
 from tests import processes
-from tests.chaos import meddling
-from tests.chaos.meddling import Meddler
-from tests.chaos.postbox import Habit
-from tests.chaos.stage import Stage, stage
+from tests.chaos import fault_injector
+from tests.chaos.fault_injector import FaultInjector
+from tests.chaos.harness import ChaosHarness, chaos_harness
+from tests.chaos.webhook_proxy import Handling
 from tests.processes import until
 from workers.connectors import discovery
 
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-    from tests.chaos.ledger import Ledger, Line
-    from tests.chaos.meddling import Answer, Asked
-
-    Trick = Callable[[Asked, Answer], Answer | None] | Answer
+    from tests.chaos.fault_injector import Answer, Fault
+    from tests.chaos.results import FaultResult, Results
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -74,101 +72,110 @@ def four(**knobs: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @contextmanager
 def vendors(
     database: Database, folder: Path, broker: str, *, systems: dict[str, dict[str, Any]], **how: Any
-) -> Iterator[tuple[Stage, dict[str, Meddler]]]:
-    """A running stage, and the meddler before each vendor."""
-    meddlers = {name: Meddler() for name in systems}
-    doors: dict[str, Callable[[Any], Any]] = {name: meddler.before for name, meddler in meddlers.items()}
-    with stage(database, folder, broker, systems=systems, doors=doors, **how) as on:
-        del on.verbs["more sync"]
-        on.start()
-        yield on, meddlers
+) -> Iterator[tuple[ChaosHarness, dict[str, FaultInjector]]]:
+    """A running installation, and the fault injector of each vendor."""
+    injectors = {name: FaultInjector() for name in systems}
+    doors: dict[str, Callable[[Any], Any]] = {name: injector.wrap for name, injector in injectors.items()}
+    with chaos_harness(database, folder, broker, systems=systems, doors=doors, **how) as harness:
+        del harness.verbs["more sync"]
+        harness.start()
+        yield harness, injectors
 
 
-def play(on: Stage, meddlers: dict[str, Meddler], name: str, trick: Trick, *, most: int) -> None:
+def inject(
+    harness: ChaosHarness, injectors: dict[str, FaultInjector], name: str, fault: Fault | Answer, *, most: int
+) -> None:
     """Spoil so many answers of each vendor in this way."""
-    with on.fault(name, pause=PAUSE) as line, _played(meddlers, trick, line, each=most, most=most):
-        _wait(on, meddlers, lambda meddler: meddler.spoilt.total() >= most)
+    with harness.fault(name, pause=PAUSE) as result, _injecting(injectors, fault, result, each=most, most=most):
+        _wait(harness, injectors, lambda injector: injector.spoilt.total() >= most)
 
 
-def play_once(on: Stage, meddlers: dict[str, Meddler], name: str, trick: Trick) -> None:
+def inject_once(harness: ChaosHarness, injectors: dict[str, FaultInjector], name: str, fault: Fault | Answer) -> None:
     """Spoil each listing once, and of each vendor at least three full listings."""
-    with on.fault(name, pause=PAUSE) as line, _played(meddlers, trick, line, each=1):
-        _wait(on, meddlers, lambda meddler: meddler.full_syncs >= 3)
+    with harness.fault(name, pause=PAUSE) as result, _injecting(injectors, fault, result, each=1):
+        _wait(harness, injectors, lambda injector: injector.full_syncs >= 3)
 
 
 @contextmanager
-def _played(
-    meddlers: dict[str, Meddler], trick: Trick, line: Line, *, each: int, most: int = meddling.ALWAYS
+def _injecting(
+    injectors: dict[str, FaultInjector],
+    fault: Fault | Answer,
+    result: FaultResult,
+    *,
+    each: int,
+    most: int = fault_injector.ALWAYS,
 ) -> Iterator[None]:
-    for meddler in meddlers.values():
-        meddler.play(trick, each=each, most=most)
+    for injector in injectors.values():
+        injector.inject(fault, each=each, most=most)
     yield
-    for meddler in meddlers.values():
-        meddler.stop()
-        line.times += meddler.spoilt.total()
+    for injector in injectors.values():
+        injector.stop()
+        result.times += injector.spoilt.total()
 
 
-def _wait(on: Stage, meddlers: dict[str, Meddler], has_enough: Callable[[Meddler], bool]) -> None:
+def _wait(
+    harness: ChaosHarness, injectors: dict[str, FaultInjector], has_enough: Callable[[FaultInjector], bool]
+) -> None:
     def report() -> str:
-        return f"{ {name: meddler.spoilt for name, meddler in meddlers.items()} } {on.report()}"
+        return f"{ {name: injector.spoilt for name, injector in injectors.items()} } {harness.report()}"
 
-    until(lambda: all(map(has_enough, meddlers.values())), seconds=200, what=report)
+    until(lambda: all(map(has_enough, injectors.values())), seconds=200, what=report)
 
 
-def _faults(on: Stage, name: str, *faults: Callable[[], object]) -> None:
-    with on.fault(name, pause=PAUSE) as line:
+def _faults(harness: ChaosHarness, name: str, *faults: Callable[[], object]) -> None:
+    with harness.fault(name, pause=PAUSE) as result:
         for fault in faults:
-            time.sleep(0.3 + on.random.random() / 2)
+            time.sleep(0.3 + harness.random.random() / 2)
             fault()
-            line.times += 1
+            result.times += 1
 
 
 # Webhooks.
 
 
-def _apply_habit(on: Stage, line: Line, habit: Habit, *, least: int) -> None:
-    """Treat at least so many webhooks in this way."""
-    before = on.postbox.affected
-    on.postbox.habit = habit
-    until(lambda: on.postbox.affected - before >= least, seconds=120, what=on.report)
-    on.postbox.habit = Habit.SEND
-    line.times += on.postbox.affected - before
+def _apply_handling(harness: ChaosHarness, result: FaultResult, handling: Handling, *, least: int) -> None:
+    """Handle at least so many webhooks in this way."""
+    before = harness.webhook_proxy.affected
+    harness.webhook_proxy.handling = handling
+    until(lambda: harness.webhook_proxy.affected - before >= least, seconds=120, what=harness.report)
+    harness.webhook_proxy.handling = Handling.FORWARD
+    result.times += harness.webhook_proxy.affected - before
 
 
-def _spoil_webhooks(on: Stage) -> None:
+def _spoil_webhooks(harness: ChaosHarness) -> None:
     at = ("dilovod",)
-    with on.fault("webhooks dropped", at=at) as line:
-        _apply_habit(on, line, Habit.LOSE, least=15)
-    with on.fault("webhooks doubled", at=at) as line:
-        _apply_habit(on, line, Habit.DOUBLE, least=15)
-    with on.fault("webhooks delayed beyond the reconciliation", at=at) as line:
-        _apply_habit(on, line, Habit.HOLD, least=15)
+    with harness.fault("webhooks dropped", at=at) as result:
+        _apply_handling(harness, result, Handling.DROP, least=15)
+    with harness.fault("webhooks doubled", at=at) as result:
+        _apply_handling(harness, result, Handling.DOUBLE, least=15)
+    with harness.fault("webhooks delayed beyond the reconciliation", at=at) as result:
+        _apply_handling(harness, result, Handling.HOLD, least=15)
         time.sleep(3)
-        on.postbox.release()
-    with on.fault("webhooks reordered", at=at) as line:
+        harness.webhook_proxy.release()
+    with harness.fault("webhooks reordered", at=at) as result:
         for _ in range(3):
-            _apply_habit(on, line, Habit.HOLD, least=6)
-            on.postbox.release(on.random)
+            _apply_handling(harness, result, Handling.HOLD, least=6)
+            harness.webhook_proxy.release(harness.random)
 
 
 # Answers and logins.
 
 
-def _spoil_answers(on: Stage, meddlers: dict[str, Meddler]) -> None:
-    play(on, meddlers, "429", meddling.BUSY, most=3)
-    play(on, meddlers, "503", meddling.BROKEN, most=2)
-    play(on, meddlers, "reset in the middle of a body", meddling.torn, most=3)
-    play(on, meddlers, "an answer takes a minute", meddling.a_minute_late, most=2)
+def _spoil_answers(harness: ChaosHarness, injectors: dict[str, FaultInjector]) -> None:
+    inject(harness, injectors, "429", fault_injector.BUSY, most=3)
+    inject(harness, injectors, "503", fault_injector.BROKEN, most=2)
+    inject(harness, injectors, "reset in the middle of a body", fault_injector.torn, most=3)
+    inject(harness, injectors, "an answer takes a minute", fault_injector.a_minute_late, most=2)
 
 
-def _spoil_documents(on: Stage, meddler: Meddler) -> None:
-    play(on, {"interpreter": meddler}, "429 for a document", meddling.BUSY, most=3)
-    with on.fault("reset in the middle of a document's answer", pause=PAUSE, at=("interpreter",)) as line:
-        meddler.play(meddling.torn)
-        until(lambda: _parked(on.mirror.database) == {"interpreter"}, seconds=60, what=on.report)
-        meddler.stop()
-        line.times = meddler.spoilt.total()
-        on.attended = "interpreter"
+def _spoil_documents(harness: ChaosHarness, injector: FaultInjector) -> None:
+    inject(harness, {"interpreter": injector}, "429 for a document", fault_injector.BUSY, most=3)
+    with harness.fault("reset in the middle of a document's answer", pause=PAUSE, at=("interpreter",)) as result:
+        injector.inject(fault_injector.torn)
+        until(lambda: _parked(harness.mirror.database) == {"interpreter"}, seconds=60, what=harness.report)
+        injector.stop()
+        result.times = injector.spoilt.total()
+        harness.attended = "interpreter"
 
 
 def _parked(database: Database) -> set[str]:
@@ -177,58 +184,60 @@ def _parked(database: Database) -> set[str]:
         return set(tx.execute(sa.select(c.connection).where(c.state == "parked")).scalars())
 
 
-def _logins_end(on: Stage) -> None:
-    wisedat, easyflor = on.mirror.sandboxes["wisedat"], on.mirror.sandboxes["easyflor"]
-    _faults(on, "sessions killed", *[wisedat.expire, easyflor.expire, easyflor.log_in_elsewhere] * 3)
+def _logins_end(harness: ChaosHarness) -> None:
+    wisedat, easyflor = harness.mirror.sandboxes["wisedat"], harness.mirror.sandboxes["easyflor"]
+    _faults(harness, "sessions killed", *[wisedat.expire, easyflor.expire, easyflor.log_in_elsewhere] * 3)
     between = partial(wisedat.between_pages.append, lambda _: wisedat.rotate())
-    _faults(on, "key rotated", *[wisedat.rotate, partial(wisedat.restart, starting=2), between] * 2)
+    _faults(harness, "key rotated", *[wisedat.rotate, partial(wisedat.restart, starting=2), between] * 2)
 
 
 @pytest.mark.redis
 @pytest.mark.postgresql
 def test_lost_doubled_and_late_webhooks_and_torn_document_answers_lose_nothing(
-    tmp_path: Path, ledger: Ledger, random: Random
+    tmp_path: Path, results: Results, random: Random
 ) -> None:
     systems: dict[str, dict[str, Any]] = {"dilovod": {"seed": 4}, "interpreter": {"inbox": tmp_path / "incoming"}}
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
-        vendors(database, tmp_path, broker, systems=systems, ledger=ledger, random=random) as (on, meddlers),
+        vendors(database, tmp_path, broker, systems=systems, results=results, random=random) as (harness, injectors),
     ):
-        _spoil_webhooks(on)
-        _spoil_documents(on, meddlers["interpreter"])
+        _spoil_webhooks(harness)
+        _spoil_documents(harness, injectors["interpreter"])
 
 
 @pytest.mark.redis
 @pytest.mark.postgresql
-def test_spoilt_answers_and_ended_sessions_lose_nothing(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+def test_spoilt_answers_and_ended_sessions_lose_nothing(tmp_path: Path, results: Results, random: Random) -> None:
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
         vendors(
-            database, tmp_path, broker, systems=four(easyflor={"auth": "cookie"}), ledger=ledger, random=random
-        ) as (on, meddlers),
+            database, tmp_path, broker, systems=four(easyflor={"auth": "cookie"}), results=results, random=random
+        ) as (harness, injectors),
     ):
-        _spoil_answers(on, meddlers)
-        _logins_end(on)
+        _spoil_answers(harness, injectors)
+        _logins_end(harness)
 
 
 # Listings and clocks.
 
 
-def _listings_lack_rows(on: Stage, meddlers: dict[str, Meddler]) -> None:
-    wisedat = on.mirror.sandboxes["wisedat"]
-    play_once(on, meddlers, "a listing ends early, well-formed", meddling.ended_early)
-    play_once(on, meddlers, "a listing ends early, within a row", meddling.cut)
+def _listings_lack_rows(harness: ChaosHarness, injectors: dict[str, FaultInjector]) -> None:
+    wisedat = harness.mirror.sandboxes["wisedat"]
+    inject_once(harness, injectors, "a listing ends early, well-formed", fault_injector.ended_early)
+    inject_once(harness, injectors, "a listing ends early, within a row", fault_injector.cut)
     wisedat.largest_page = None  # a listing is one page
-    play_once(on, meddlers, "an empty listing by mistake", meddling.emptied)
-    play_once(on, meddlers, "30 % of all rows missing from a listing", meddling.lacking(0.3, on.random))
+    inject_once(harness, injectors, "an empty listing by mistake", fault_injector.emptied)
+    inject_once(
+        harness, injectors, "30 % of all rows missing from a listing", fault_injector.lacking(0.3, harness.random)
+    )
 
 
-def _rows_move(on: Stage) -> None:
-    wisedat = on.mirror.sandboxes["wisedat"]
+def _rows_move(harness: ChaosHarness) -> None:
+    wisedat = harness.mirror.sandboxes["wisedat"]
     wisedat.largest_page, wisedat.latest_first = 5, True
-    _faults(on, "rows move between pages", *[partial(wisedat.between_pages.append, wisedat.books.save_the_last)] * 8)
+    _faults(harness, "rows move between pages", *[partial(wisedat.between_pages.append, wisedat.books.save_the_last)] * 8)
 
 
 HOUR = timedelta(hours=1)
@@ -236,54 +245,54 @@ DATED = ("directo", "wisedat", "easyflor")
 """Vendors that are asked for changes since a moment of their own clock."""
 
 
-def _clock_is(on: Stage, name: str, clock: Clock, off: timedelta) -> None:
+def _clock_is(harness: ChaosHarness, name: str, clock: Clock, off: timedelta) -> None:
     """The vendors' clocks change, and each of them is asked some times."""
-    asked = [on.mirror.sandboxes[each].requests for each in DATED]
-    with on.fault(name, pause=PAUSE) as line:
+    asked = [harness.mirror.sandboxes[each].requests for each in DATED]
+    with harness.fault(name, pause=PAUSE) as result:
         clock.off = off
         enough = [len(each) + 10 for each in asked]
         until(
             lambda: all(len(each) >= least for each, least in zip(asked, enough, strict=True)),
             seconds=120,
-            what=on.report,
+            what=harness.report,
         )
-        line.times = 1
+        result.times = 1
 
 
-def _clocks_go_wrong(on: Stage, meddlers: dict[str, Meddler], clock: Clock) -> None:
-    on.stamps_rise = False
-    _clock_is(on, "clock an hour behind", clock, -HOUR)
-    _clock_is(on, "clock an hour ahead", clock, HOUR)
-    _clock_is(on, "clock set back by an hour", clock, timedelta())
+def _clocks_go_wrong(harness: ChaosHarness, injectors: dict[str, FaultInjector], clock: Clock) -> None:
+    harness.stamps_rise = False
+    _clock_is(harness, "clock an hour behind", clock, -HOUR)
+    _clock_is(harness, "clock an hour ahead", clock, HOUR)
+    _clock_is(harness, "clock set back by an hour", clock, timedelta())
     # Wisedat's objects have no stamp to compare with its clock, so its clock is trusted.
-    dated = {name: meddlers[name] for name in ("directo", "easyflor")}
-    play(on, dated, "Date an hour ahead of the stamps", meddling.shifted(HOUR), most=20)
-    play(on, dated, "Date an hour behind the stamps", meddling.shifted(-HOUR), most=20)
+    dated = {name: injectors[name] for name in ("directo", "easyflor")}
+    inject(harness, dated, "Date an hour ahead of the stamps", fault_injector.shifted(HOUR), most=20)
+    inject(harness, dated, "Date an hour behind the stamps", fault_injector.shifted(-HOUR), most=20)
 
 
 @pytest.mark.redis
 @pytest.mark.postgresql
-def test_incomplete_listings_delete_no_live_row(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+def test_incomplete_listings_delete_no_live_row(tmp_path: Path, results: Results, random: Random) -> None:
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
-        vendors(database, tmp_path, broker, systems=four(), ledger=ledger, random=random) as (on, meddlers),
+        vendors(database, tmp_path, broker, systems=four(), results=results, random=random) as (harness, injectors),
     ):
-        _listings_lack_rows(on, meddlers)
-        _rows_move(on)
+        _listings_lack_rows(harness, injectors)
+        _rows_move(harness)
 
 
 @pytest.mark.redis
 @pytest.mark.postgresql
-def test_wrong_vendor_clocks_lose_no_change(tmp_path: Path, ledger: Ledger, random: Random) -> None:
+def test_wrong_vendor_clocks_lose_no_change(tmp_path: Path, results: Results, random: Random) -> None:
     clock = Clock()
     systems = {name: knobs for name, knobs in four(**{name: {"now": clock} for name in DATED}).items() if name in DATED}
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
-        vendors(database, tmp_path, broker, systems=systems, ledger=ledger, random=random) as (on, meddlers),
+        vendors(database, tmp_path, broker, systems=systems, results=results, random=random) as (harness, injectors),
     ):
-        _clocks_go_wrong(on, meddlers, clock)
+        _clocks_go_wrong(harness, injectors, clock)
 
 
 # Two wrong ones in a row, where nothing but listings can be asked.
@@ -291,14 +300,14 @@ def test_wrong_vendor_clocks_lose_no_change(tmp_path: Path, ledger: Ledger, rand
 LISTED = {"directo": ["items", "orders"], "wisedat": ["products", "orders"], "easyflor": ["debtor", "article"]}
 
 
-def _held(on: Stage) -> int:
-    return sum(row.held for row in status.resources(on.mirror.database))
+def _held(harness: ChaosHarness) -> int:
+    return sum(row.held for row in status.resources(harness.mirror.database))
 
 
 @pytest.mark.redis
 @pytest.mark.postgresql
 def test_keys_missing_from_two_wrong_listings_are_held_until_a_right_one_names_them(
-    tmp_path: Path, ledger: Ledger, random: Random
+    tmp_path: Path, results: Results, random: Random
 ) -> None:
     systems = {name: knobs for name, knobs in four().items() if name in LISTED}
     for name, resources in LISTED.items():
@@ -306,13 +315,13 @@ def test_keys_missing_from_two_wrong_listings_are_held_until_a_right_one_names_t
     with (
         processes.own_postgresql() as database,
         processes.own_redis() as broker,
-        vendors(database, tmp_path, broker, systems=systems, ledger=ledger, random=random, max_deletions=0.2) as (
-            on,
-            meddlers,
+        vendors(database, tmp_path, broker, systems=systems, results=results, random=random, max_deletions=0.2) as (
+            harness,
+            injectors,
         ),
-        on.fault("two empty listings in a row", pause=1) as line,
+        harness.fault("two empty listings in a row", pause=1) as result,
     ):
-        with _played(meddlers, meddling.emptied, line, each=2):
-            _wait(on, meddlers, lambda meddler: meddler.full_syncs >= 4)
-            until(lambda: _held(on) >= 12, seconds=60, what=on.report)
-        until(lambda: not _held(on), seconds=60, what=on.report)
+        with _injecting(injectors, fault_injector.emptied, result, each=2):
+            _wait(harness, injectors, lambda injector: injector.full_syncs >= 4)
+            until(lambda: _held(harness) >= 12, seconds=60, what=harness.report)
+        until(lambda: not _held(harness), seconds=60, what=harness.report)

@@ -1,4 +1,4 @@
-"""The stage: the whole product as processes, vendors that are edited all the time, and the faults that hit it."""
+"""The harness of the chaos tests: all processes of an installation, edits at its vendors, and the faults injected."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from models.bookkeeping import parked
 from models.db import tables
 from tests import processes
 from tests.chaos import oracle
-from tests.chaos.ledger import Ledger, Line
-from tests.chaos.postbox import Postbox
+from tests.chaos.results import FaultResult, Results
+from tests.chaos.webhook_proxy import WebhookProxy
 from tests.processes import FULL_SYNC, SYNC, Installation, children, equal, installed, kill_group, signal_group, until
 from tests.serving import served
 
@@ -42,7 +42,7 @@ VERBS = {"receiver": ("receiver",), "sync": SYNC, "more sync": SYNC, "full_sync"
 
 
 @dataclass
-class Stage:
+class ChaosHarness:
     """One installation, its vendors, and what happens to them.
 
     `stamps_rise`: no vendor's clock was set back. `attended`: the connection whose parked work a person retries.
@@ -50,8 +50,8 @@ class Stage:
 
     installation: Installation
     mirror: Mirror
-    postbox: Postbox
-    ledger: Ledger
+    webhook_proxy: WebhookProxy
+    results: Results
     random: Random
     armed: Path
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -177,34 +177,36 @@ class Stage:
         return f"{processes.unfinished(self.mirror)}\n{self.installation.logs()[-8000:]}"
 
     @contextmanager
-    def fault(self, name: str, *, hurried: bool = False, pause: float = 0.05, at: Sequence[str] = ()) -> Iterator[Line]:
+    def fault(
+        self, name: str, *, hurried: bool = False, pause: float = 0.05, at: Sequence[str] = ()
+    ) -> Iterator[FaultResult]:
         """Edit while the block injects the fault (it counts `times`), then check the promises and record the result.
 
         `hurried`: a dead process's lease expires at once, to save the time. `pause`, `at`: see `edits`.
         """
-        line, before = Line(name), self.postbox.sent.total()
+        result, before = FaultResult(name), self.webhook_proxy.sent.total()
         with self.edits(pause=pause, at=at) as edits:
-            yield line
+            yield result
         self.revive()
         if hurried:
             self.leases_run_out()
-        line.edits = edits.count
+        result.edits = edits.count
         try:
-            line.seconds = self.settle()
+            result.seconds = self.settle()
         finally:  # what is not equal in time is lost, and belongs in the table, too
-            line.webhooks = self.postbox.sent.total() - before
-            line.lost = oracle.lost(self.mirror, self.postbox) + self.watch.wrongly_deleted()
-            line.doubled = oracle.doubled(self.mirror, self.postbox)
-            line.backwards = oracle.backwards(self.mirror, stamps_rise=self.stamps_rise)
-            self.ledger.write(line)
+            result.webhooks = self.webhook_proxy.sent.total() - before
+            result.lost = oracle.lost(self.mirror, self.webhook_proxy) + self.watch.wrongly_deleted()
+            result.doubled = oracle.doubled(self.mirror, self.webhook_proxy)
+            result.backwards = oracle.backwards(self.mirror, stamps_rise=self.stamps_rise)
+            self.results.record(result)
 
 
 class Edits(threading.Thread):
     """Everyday edits at some vendors, until stopped."""
 
-    def __init__(self, on: Stage, random: Random, *, pause: float, at: Sequence[str]) -> None:
+    def __init__(self, harness: ChaosHarness, random: Random, *, pause: float, at: Sequence[str]) -> None:
         super().__init__(daemon=True)
-        self._on, self._random, self._pause, self._at = on, random, pause, at
+        self._harness, self._random, self._pause, self._at = harness, random, pause, at
         self._over = threading.Event()
         self.count = 0
 
@@ -212,8 +214,8 @@ class Edits(threading.Thread):
         """Edit vendors at random."""
         while not self._over.wait(self._pause):
             name = self._random.choice(self._at)
-            self._on.mirror.sandboxes[name].edit(self._random)
-            self._on.watch.observe(name)
+            self._harness.mirror.sandboxes[name].edit(self._random)
+            self._harness.watch.observe(name)
             self.count += 1
 
     def stop(self) -> None:
@@ -223,33 +225,33 @@ class Edits(threading.Thread):
 
 
 @contextmanager
-def stage(
+def chaos_harness(
     database: Database,
     folder: Path,
     broker: str,
     *,
-    ledger: Ledger,
+    results: Results,
     random: Random,
     url: sa.URL | None = None,
     systems: dict[str, dict[str, Any]] | None = None,
     doors: dict[str, Callable[[Any], Any]] | None = None,
     **options: Any,
-) -> Iterator[Stage]:
-    """An installation with a postbox before its receiver; no process runs yet.
+) -> Iterator[ChaosHarness]:
+    """An installation with a proxy for its webhooks; no process runs yet.
 
     Deletions are not held, because the mirror would rightly differ. `systems`: sandbox -> options. `doors`: wrappers
     around a sandbox's app. `options`: of all connections.
     """
-    postbox = Postbox()
+    webhook_proxy = WebhookProxy()
     with ExitStack() as stack:
-        hooks = {"webhook_url": stack.enter_context(served(postbox.app)), "lost": LOST, "doubled": DOUBLED}
+        hooks = {"webhook_url": stack.enter_context(served(webhook_proxy.app)), "lost": LOST, "doubled": DOUBLED}
         chosen: dict[str, dict[str, Any]] = systems or {"dilovod": {"seed": 4}, "directo": {"seed": 4}}
         known = {name: knobs | (hooks if name == "dilovod" else {}) for name, knobs in chosen.items()}
         given = {"timeout": f"{TIMEOUT}s", "max_deletions": 1} | options
         installation, mirror = stack.enter_context(
             installed(database, folder, broker=broker, systems=known, url=url, doors=doors, **given)
         )
-        postbox.lead_to([f"{installation.address}/hooks/dilovod"])
+        webhook_proxy.forward_to([f"{installation.address}/hooks/dilovod"])
         armed = folder / "armed"
         armed.mkdir()
-        yield Stage(installation, mirror, postbox, ledger, random, armed)
+        yield ChaosHarness(installation, mirror, webhook_proxy, results, random, armed)

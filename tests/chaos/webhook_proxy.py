@@ -21,53 +21,54 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 
-class Habit(Enum):
-    """What becomes of a webhook."""
+class Handling(Enum):
+    """What the proxy does with a webhook."""
 
-    SEND = auto()
-    LOSE = auto()
+    FORWARD = auto()
+    DROP = auto()
     DOUBLE = auto()
     HOLD = auto()
 
 
-class Postbox:
-    """`receivers`: the addresses of their hooks; each webhook goes to the next one.
+class WebhookProxy:
+    """An app that the vendor sends its webhooks to; it forwards each one to the next receiver in turn.
 
-    `sent`: packets by how often they were sent; `accepted`: by how often the answer was 200. `habit`: what becomes of
-    webhooks from now on; `affected`: how many were lost, doubled or held. `held`: those that wait for `release`.
+    `sent`: packets by how often they were forwarded; `accepted`: by how often the answer was 200. `handling`: what
+    happens to webhooks from now on; `affected`: how many were dropped, doubled or held. `held`: those that wait for
+    `release`. `answers`: the receivers' status codes by how often they came.
     """
 
     def __init__(self) -> None:
-        self.habit = Habit.SEND
+        self.handling = Handling.FORWARD
         self.affected = 0
         self.held: list[str] = []
         self.sent: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
         self.answers: Counter[int] = Counter()
-        self.app = Starlette(routes=[Route("/", self.post)])
+        self.app = Starlette(routes=[Route("/", self.receive)])
         self._lock = threading.Lock()
         self._receivers = cycle([""])
 
-    def lead_to(self, receivers: Sequence[str]) -> None:
-        """Where webhooks go from now on."""
+    def forward_to(self, receivers: Sequence[str]) -> None:
+        """Forward webhooks to these hooks from now on."""
         self._receivers = cycle(receivers)
 
-    async def post(self, request: Request) -> Response:
-        """Answer as the receiver does, 503 without one. A lost or held webhook is answered 200 and not forwarded."""
+    async def receive(self, request: Request) -> Response:
+        """Answer as the receiver does, 503 without one. A dropped or held webhook is answered 200 and not forwarded."""
         packet = request.query_params["packet"]
         with self._lock:
-            habit = self.habit
-            self.affected += habit is not Habit.SEND
-            if habit is Habit.HOLD:
+            handling = self.handling
+            self.affected += handling is not Handling.FORWARD
+            if handling is Handling.HOLD:
                 self.held.append(packet)
-        if habit in {Habit.LOSE, Habit.HOLD}:
+        if handling in {Handling.DROP, Handling.HOLD}:
             return Response()
-        if habit is Habit.DOUBLE:
+        if handling is Handling.DOUBLE:
             await self._send(packet)
         return Response(status_code=await self._send(packet))
 
     def release(self, random: Random | None = None) -> int:
-        """Send what was held, in the order of chance if given one; how many these were."""
+        """Send the held webhooks, in random order if `random` is given; returns how many there were."""
         with self._lock:
             held, self.held = self.held, []
         if random is not None:
@@ -80,14 +81,14 @@ class Postbox:
             await self._send(packet)
 
     async def _send(self, packet: str) -> int:
-        status = await self._carry(packet)
+        status = await self._forward(packet)
         with self._lock:
             self.answers[status] += 1
             if status == httpx.codes.OK:
                 self.accepted[packet] += 1
         return status
 
-    async def _carry(self, packet: str) -> int:
+    async def _forward(self, packet: str) -> int:
         with self._lock:
             self.sent[packet] += 1
             receiver = next(self._receivers)

@@ -1,4 +1,4 @@
-"""What the chaos tests did and found: one line for each fault, printed as a table at the end of the run."""
+"""What the chaos tests did and found: one result for each fault, printed as a table at the end of the run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PROPERTY = "chaos"
 
 
 @dataclass(slots=True)
-class Line:
-    """One fault.
+class FaultResult:
+    """One row of the table: a fault, and what it did to the mirror.
 
     `webhooks`, `edits`: under way during the fault. `lost`: webhooks that were answered 200 and not kept, and objects
     that differ in the end. `doubled`: webhooks kept more often than sent, and changes journaled more than once.
@@ -32,8 +32,8 @@ class Line:
     backwards: int = 0
     seconds: float = 0.0
 
-    def __add__(self, other: Line) -> Line:
-        return Line(
+    def __add__(self, other: FaultResult) -> FaultResult:
+        return FaultResult(
             self.fault,
             self.times + other.times,
             self.webhooks + other.webhooks,
@@ -45,36 +45,36 @@ class Line:
         )
 
 
-class Ledger:
-    """Stores a test's lines in its report, from which the run prints the table."""
+class Results:
+    """Stores a test's results in its report, from which the run prints the table."""
 
     def __init__(self, node: pytest.Item) -> None:
         self._node = node
 
-    def write(self, line: Line) -> None:
-        """Store the line, then assert that nothing was lost, doubled or moved backwards."""
-        self._node.user_properties.append((PROPERTY, asdict(line)))
-        assert (0, 0, 0) == (line.lost, line.doubled, line.backwards), line
+    def record(self, result: FaultResult) -> None:
+        """Store the result, then assert that nothing was lost, doubled or moved backwards."""
+        self._node.user_properties.append((PROPERTY, asdict(result)))
+        assert (0, 0, 0) == (result.lost, result.doubled, result.backwards), result
 
 
-def lines(reports: Iterable[pytest.TestReport]) -> list[Line]:
-    """The lines of a run, those of one fault added up."""
-    found: defaultdict[str, list[Line]] = defaultdict(list)
+def by_fault(reports: Iterable[pytest.TestReport]) -> list[FaultResult]:
+    """The results of a run, those of one fault added up."""
+    found: defaultdict[str, list[FaultResult]] = defaultdict(list)
     for report in reports:
         for name, value in report.user_properties:
             if name == PROPERTY and report.when == "call":
                 assert isinstance(value, dict)
-                line = Line(**value)
-                found[line.fault].append(line)
-    return [sum(each, Line(fault)) for fault, each in sorted(found.items())]
+                result = FaultResult(**value)
+                found[result.fault].append(result)
+    return [sum(each, FaultResult(fault)) for fault, each in sorted(found.items())]
 
 
 _TITLES = ("times", "webhooks", "edits", "lost", "doubled", "backwards", "equal after")
 
 
-def table(written: Iterable[Line]) -> Iterator[str]:
-    """The lines as text, in columns."""
-    rows = [(line.fault, *_cells(line)) for line in written]
+def table(results: Iterable[FaultResult]) -> Iterator[str]:
+    """The results as lines of text, in columns."""
+    rows = [(result.fault, *_cells(result)) for result in results]
     if not rows:
         return
     width = max(len(row[0]) for row in rows)
@@ -83,7 +83,7 @@ def table(written: Iterable[Line]) -> Iterator[str]:
         yield f"{fault:<{width}}" + "".join(f"{cell:>13}" for cell in cells)
 
 
-def _cells(line: Line) -> Iterator[str]:
-    for value in (line.times, line.webhooks, line.edits, line.lost, line.doubled, line.backwards):
+def _cells(result: FaultResult) -> Iterator[str]:
+    for value in (result.times, result.webhooks, result.edits, result.lost, result.doubled, result.backwards):
         yield str(value)
-    yield f"{line.seconds:.1f} s"
+    yield f"{result.seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""A proxy before a sandbox that spoils its answers: refused, late, torn, cut, or listings that lack rows."""
+"""Wraps a sandbox and injects faults into its answers: refused, late, torn, cut, or listings that lack rows."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    Fault = Callable[["RequestKind", "Answer"], "Answer | None"]
+
 ALWAYS = 10**9
 
 _NARROWING = frozenset({"ts", "limit", "page", "show_inactive"})
@@ -33,8 +35,8 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question, as far as it is always the same: `parameters` by name, Dilovod's packet by what it asks for."""
+class RequestKind:
+    """A request without its values: `parameters` by name, Dilovod's packet by what it asks for."""
 
     path: str
     parameters: frozenset[str]
@@ -62,116 +64,117 @@ class Answer:
     torn: bool = False
 
 
-class Meddler:
-    """Stands before a sandbox. A trick is what is done to an answer; it gives None for one that it cannot spoil.
+class FaultInjector:
+    """An app around a sandbox's. A fault changes an answer, or returns None if it cannot be applied to it.
 
-    `spoilt`: questions by how often their answers were spoilt by the trick of now.
+    `spoilt`: kinds of requests by how often the present fault was injected into their answers.
     """
 
     def __init__(self) -> None:
-        self.spoilt: Counter[Asked] = Counter()
-        self._trick: Callable[[Asked, Answer], Answer | None] | Answer | None = None
+        self.spoilt: Counter[RequestKind] = Counter()
+        self._fault: Fault | Answer | None = None
         self._each = self._most = 0
 
-    def before(self, app: ASGIApp) -> Meddler:
-        """Stand before this app."""
+    def wrap(self, app: ASGIApp) -> FaultInjector:
+        """Pass requests on to this app."""
         self._app = app
         return self
 
-    def play(
-        self, trick: Callable[[Asked, Answer], Answer | None] | Answer, *, each: int = 1, most: int = ALWAYS
-    ) -> None:
-        """From now on spoil `each` question so often, and no more than `most` in all. An `Answer` replaces them."""
+    def inject(self, fault: Fault | Answer, *, each: int = 1, most: int = ALWAYS) -> None:
+        """From now on spoil the answers to each kind of request `each` times, but no more than `most` in all.
+
+        An `Answer` replaces the sandbox's, which is not asked then.
+        """
         self.spoilt.clear()
         self._each, self._most = each, most
-        self._trick = trick
+        self._fault = fault
 
     @property
     def full_syncs(self) -> int:
         """How many spoilt answers were to full listings."""
-        return sum(count for asked, count in self.spoilt.items() if asked.is_full_sync)
+        return sum(count for request, count in self.spoilt.items() if request.is_full_sync)
 
     def stop(self) -> None:
         """Spoil no more answers."""
-        self._trick = None
+        self._fault = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         body = await _read(receive)
-        asked = _asked(scope, body)
-        if isinstance(self._trick, Answer) and self._may(asked):
-            self.spoilt[asked] += 1
-            await _give(self._trick, receive, send)
+        request = _kind(scope, body)
+        if isinstance(self._fault, Answer) and self._may(request):
+            self.spoilt[request] += 1
+            await _give(self._fault, receive, send)
             return
         answer = await _answered(self._app, scope, body, receive)
-        await _give(self._spoilt(asked, answer), receive, send)
+        await _give(self._spoilt(request, answer), receive, send)
 
-    def _may(self, asked: Asked) -> bool:
-        return self.spoilt[asked] < self._each and self.spoilt.total() < self._most
+    def _may(self, request: RequestKind) -> bool:
+        return self.spoilt[request] < self._each and self.spoilt.total() < self._most
 
-    def _spoilt(self, asked: Asked, answer: Answer) -> Answer:
-        trick = self._trick
-        if trick is None or isinstance(trick, Answer) or answer.status != 200 or not self._may(asked):
+    def _spoilt(self, request: RequestKind, answer: Answer) -> Answer:
+        fault = self._fault
+        if fault is None or isinstance(fault, Answer) or answer.status != 200 or not self._may(request):
             return answer
-        spoilt = trick(asked, answer)
-        self.spoilt[asked] += spoilt is not None
+        spoilt = fault(request, answer)
+        self.spoilt[request] += spoilt is not None
         return spoilt or answer
 
 
-# Tricks.
+# Faults.
 
 BUSY = Answer(429, b"Too many requests", {"Retry-After": "1"})
 BROKEN = Answer(503, b"<html><body>Service Unavailable</body></html>", {"Content-Type": "text/html"})
 
 
-def torn(_asked: Asked, answer: Answer) -> Answer:
+def torn(_request: RequestKind, answer: Answer) -> Answer:
     """Half of the body, then a reset."""
     return replace(answer, torn=True)
 
 
-def a_minute_late(_asked: Asked, answer: Answer) -> Answer:
+def a_minute_late(_request: RequestKind, answer: Answer) -> Answer:
     """Far longer than any timeout."""
     return replace(answer, late=60.0)
 
 
-def shifted(by: timedelta) -> Callable[[Asked, Answer], Answer | None]:
+def shifted(by: timedelta) -> Fault:
     """The `Date` header of another clock than the vendor's."""
 
-    def trick(_asked: Asked, answer: Answer) -> Answer | None:
+    def fault(_request: RequestKind, answer: Answer) -> Answer | None:
         date = answer.headers.get("date")
         if date is None:
             return None
         moved = format_datetime(parsedate_to_datetime(date) + by, usegmt=True)
         return replace(answer, headers=answer.headers | {"date": moved})
 
-    return trick
+    return fault
 
 
-def cut(asked: Asked, answer: Answer) -> Answer | None:
+def cut(request: RequestKind, answer: Answer) -> Answer | None:
     """A listing that ends within a row: all is well with HTTP, but it is no JSON."""
-    listed = _rows(asked, answer)
+    listed = _rows(request, answer)
     return replace(answer, body=answer.body[: len(answer.body) // 2]) if listed else None
 
 
-def emptied(asked: Asked, answer: Answer) -> Answer | None:
+def emptied(request: RequestKind, answer: Answer) -> Answer | None:
     """A listing without any row, which says that this is all."""
-    return _with_rows(asked, answer, lambda _: [])
+    return _with_rows(request, answer, lambda _: [])
 
 
-def ended_early(asked: Asked, answer: Answer) -> Answer | None:
+def ended_early(request: RequestKind, answer: Answer) -> Answer | None:
     """The first half of a listing, which says that this is all."""
-    return _with_rows(asked, answer, lambda rows: rows[: len(rows) // 2])
+    return _with_rows(request, answer, lambda rows: rows[: len(rows) // 2])
 
 
-def lacking(share: float, random: Random) -> Callable[[Asked, Answer], Answer | None]:
+def lacking(share: float, random: Random) -> Fault:
     """A listing without this share of its rows, and at least one."""
 
-    def trick(asked: Asked, answer: Answer) -> Answer | None:
-        return _with_rows(asked, answer, lambda rows: _without(rows, max(round(len(rows) * share), 1), random))
+    def fault(request: RequestKind, answer: Answer) -> Answer | None:
+        return _with_rows(request, answer, lambda rows: _without(rows, max(round(len(rows) * share), 1), random))
 
-    return trick
+    return fault
 
 
 def _without(rows: list[Any], few: int, random: Random) -> list[Any]:
@@ -179,8 +182,8 @@ def _without(rows: list[Any], few: int, random: Random) -> list[Any]:
     return [row for number, row in enumerate(rows) if number not in gone]
 
 
-def _with_rows(asked: Asked, answer: Answer, change: Callable[[list[Any]], list[Any]]) -> Answer | None:
-    listed = _rows(asked, answer)
+def _with_rows(request: RequestKind, answer: Answer, change: Callable[[list[Any]], list[Any]]) -> Answer | None:
+    listed = _rows(request, answer)
     if listed is None:
         return None
     whole, name = listed
@@ -197,9 +200,9 @@ def _last_page(pagination: dict[str, Any], rows: int) -> dict[str, Any]:
     return pagination | {"number_items": items, "number_pages": -(-items // pagination["limit"])}
 
 
-def _rows(asked: Asked, answer: Answer) -> tuple[Any, str | None] | None:
+def _rows(request: RequestKind, answer: Answer) -> tuple[Any, str | None] | None:
     """A listing's answer, decoded, and the name of its rows (None: the body is the list); None for anything else."""
-    if not asked.is_listing:
+    if not request.is_listing:
         return None
     whole = exact.loads(answer.body)
     names = [None] if isinstance(whole, list) else _names(whole)
@@ -216,9 +219,9 @@ def _names(whole: Any) -> list[str | None]:
 # Requests and answers.
 
 
-def _asked(scope: Scope, body: bytes) -> Asked:
+def _kind(scope: Scope, body: bytes) -> RequestKind:
     parameters = frozenset(parse_qs(scope["query_string"].decode(), keep_blank_values=True))
-    return Asked(scope["path"], parameters, _packet(body) if body.startswith(b"{") else "")
+    return RequestKind(scope["path"], parameters, _packet(body) if body.startswith(b"{") else "")
 
 
 def _packet(body: bytes) -> str:
@@ -240,10 +243,10 @@ async def _read(receive: Receive) -> bytes:
 async def _answered(app: ASGIApp, scope: Scope, body: bytes, receive: Receive) -> Answer:
     """The sandbox's own answer, buffered."""
     messages: list[Message] = []
-    asked = [{"type": "http.request", "body": body}]
+    requests = [{"type": "http.request", "body": body}]
 
     async def again() -> Message:
-        return asked.pop() if asked else await receive()
+        return requests.pop() if requests else await receive()
 
     async def hold(message: Message) -> None:
         messages.append(message)
