@@ -108,16 +108,16 @@ class Mirror:
 def mirrored(database: Database, folder: Path, **systems: dict[str, Any]) -> Iterator[Mirror]:
     """Serve a sandbox for each system (name -> arguments) and sync the mirror's streams.
 
-    Two arguments are not the sandbox's: `options` for the settings, `door` for a wrapper around its app.
+    Two arguments are not the sandbox's: `options` for the settings, `wrapper` for a wrapper around its app.
     """
     tables = []
     with ExitStack() as stack:
         sandboxes = {}
         for name, knobs in systems.items():
-            options, door = knobs.pop("options", {}), knobs.pop("door", lambda app: app)
+            options, wrapper = knobs.pop("options", {}), knobs.pop("wrapper", lambda app: app)
             app = discovery.systems()[name].sandbox(**knobs)
             # A sandbox with a clock of its own sends its own Date header.
-            url = stack.enter_context(served(door(app), date_header="now" not in knobs))
+            url = stack.enter_context(served(wrapper(app), date_header="now" not in knobs))
             sandboxes[name] = app.state.sandbox
             tables.append(table(name, app.state.sandbox.settings() | {"url": url, **_UNPACED} | options))
         file = folder / "erpmirror.toml"

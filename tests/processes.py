@@ -254,13 +254,13 @@ def installed(
     broker: str,
     systems: dict[str, dict[str, Any]],
     url: sa.URL | None = None,
-    doors: dict[str, Callable[[Any], Any]] | None = None,
+    wrappers: dict[str, Callable[[Any], Any]] | None = None,
     **options: Any,
 ) -> Iterator[tuple[Installation, Mirror]]:
     """Sandboxes, migrated tables, a settings file, and the mirror to compare with. Starts no process.
 
     `systems`: system -> its sandbox's arguments, and `options` of this connection. `url`: the database's address for
-    the processes. `doors`: system -> a wrapper around its sandbox's app. `options`: of all connections.
+    the processes. `wrappers`: system -> a wrapper around its sandbox's app. `options`: of all connections.
     """
     migration.migrate(database)
     port = free_port()
@@ -275,9 +275,9 @@ def installed(
             if system.webhooks is not None:
                 knobs.setdefault("webhook_url", f"http://127.0.0.1:{port}/hooks/{name}")
             app = system.sandbox(**knobs)
-            door = (doors or {}).get(name, lambda app: app)
+            wrapper = (wrappers or {}).get(name, lambda app: app)
             # A sandbox with a clock of its own sends its own Date header.
-            url_ = stack.enter_context(served(door(app), date_header="now" not in knobs))
+            url_ = stack.enter_context(served(wrapper(app), date_header="now" not in knobs))
             values = app.state.sandbox.settings() | {"url": url_}
             hurried = {key: value for key, value in HURRIED.items() if key in system.options.model_fields}
             sandboxes[name] = app.state.sandbox

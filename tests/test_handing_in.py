@@ -36,7 +36,7 @@ PLACES = pytest.mark.parametrize("kind", ["files", ON_REDIS])
 
 
 @contextmanager
-def stage(kind: str, folder: Path) -> Iterator[tuple[Installation, Database, Any]]:
+def installation_on(kind: str, folder: Path) -> Iterator[tuple[Installation, Database, Any]]:
     """An installation without running processes, its database, and the vendor's sandbox."""
     systems: dict[str, dict[str, Any]] = {"interpreter": {"inbox": folder / "incoming"}}
     with (
@@ -65,7 +65,7 @@ def journaled(database: Database) -> list[tuple[str, str, str]]:
 
 @PLACES
 def test_a_file_handed_in_ten_times_at_once_in_every_way_is_interpreted_once(kind: str, tmp_path: Path) -> None:
-    with stage(kind, tmp_path) as (installation, database, sandbox):
+    with installation_on(kind, tmp_path) as (installation, database, sandbox):
         sandbox.latency = 1.0  # so that the others arrive during its request
         installation.start_all()
         installation.start(*SYNC)
@@ -101,7 +101,7 @@ def time_passes(database: Database) -> None:
 @PLACES
 @pytest.mark.parametrize("killed", ["worker", "child"])
 def test_a_document_whose_worker_is_killed_during_its_request_is_parked(kind: str, killed: str, tmp_path: Path) -> None:
-    with stage(kind, tmp_path) as (installation, database, sandbox):
+    with installation_on(kind, tmp_path) as (installation, database, sandbox):
         sandbox.latency = 600.0
         installation.start("receiver")
         until(installation.answers, seconds=60, what=installation.logs)
@@ -137,7 +137,7 @@ def test_a_document_whose_worker_is_killed_during_its_request_is_parked(kind: st
 
 
 def test_an_unreachable_vendor_gets_a_document_once_when_it_is_back(tmp_path: Path) -> None:
-    with stage("files", tmp_path) as (installation, database, sandbox):
+    with installation_on("files", tmp_path) as (installation, database, sandbox):
         text = installation.file.read_text()
         address = next(line for line in text.splitlines() if line.startswith("url") and "127.0.0.1" in line)
         with processes.TcpProxy(address.split('"')[1]) as proxy:

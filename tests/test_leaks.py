@@ -16,11 +16,11 @@ import pytest
 from starlette.responses import Response
 
 from models.db.database import Database
-from tests.lengths import at_length
 from tests.processes import FILES, installed, until
+from tests.slow_params import slow_except
 from tests.test_secrets import Tap, _body
-from tests.workers.connectors import stands
-from tests.workers.connectors.stands import SYSTEMS, secrets_of
+from tests.workers.connectors import sandbox_harness
+from tests.workers.connectors.sandbox_harness import SYSTEMS, secrets_of
 from workers import configuration
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Echo(Tap):
                 await recording(scope, receive, send)
                 return
             self._learn_from({name.decode().lower(): value.decode() for name, value in scope["headers"]})
-            asked = stands.describe(scope, await _body(receive))
+            asked = sandbox_harness.describe(scope, await _body(receive))
             ways = list(written(asked))
             status, body, headers = ways[self.repeated % len(ways)]
             self.repeated += 1
@@ -117,12 +117,12 @@ def _hook(address: str, secret: str) -> int:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("system", at_length([each for each in SYSTEMS if each != "interpreter"], quick="dilovod"))
+@pytest.mark.parametrize("system", slow_except([each for each in SYSTEMS if each != "interpreter"], quick="dilovod"))
 def test_no_secret_leaves_an_installation_whatever_its_vendor_repeats(tmp_path: Path, system: str) -> None:
     echo = Echo()
     with (
         closing(Database(f"sqlite:///{tmp_path / 'mirror.db'}")) as database,
-        installed(database, tmp_path, broker=FILES, systems={system: {"seed": 3}}, doors={system: echo.before}) as (
+        installed(database, tmp_path, broker=FILES, systems={system: {"seed": 3}}, wrappers={system: echo.before}) as (
             installation,
             _,
         ),

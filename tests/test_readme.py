@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from tests.mirroring import mirrored
-from tests.newcomer import BIN, CONNECTIONS, ELSEWHERE, SECONDS, Newcomer, settled, verb
-from tests.pages import (
+from tests.documentation import (
     ADD_A_SYSTEM,
     LINKED,
     OPERATING,
@@ -32,6 +30,8 @@ from tests.pages import (
     headings,
     links,
 )
+from tests.documented_commands import BIN, CONNECTIONS, ELSEWHERE, SECONDS, CommandRunner, prepared, verb
+from tests.mirroring import mirrored
 from tests.processes import free_port, until
 
 if TYPE_CHECKING:
@@ -115,54 +115,54 @@ def test_every_query_has_rows_on_every_database(database: Database, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandRunner]:
     """Runs all commands of README, then those of OPERATING.md."""
-    with settled(tmp_path_factory.mktemp("newcomer")) as person:
+    with prepared(tmp_path_factory.mktemp("runner")) as runner:
         for command in commands(README):
-            person.type_command(command)
-        person.own_names = "\n".join(
+            runner.type_command(command)
+        runner.own_names = "\n".join(
             [
-                (person.folder / "erpmirror.toml").read_text(encoding="utf-8"),
-                person.run("erpmirror status --json")[1],
-                *(person.get(path) for path in ("/metrics", "/openapi.json", "/readyz", "/changes?after=0")),
+                (runner.folder / "erpmirror.toml").read_text(encoding="utf-8"),
+                runner.run("erpmirror status --json")[1],
+                *(runner.get(path) for path in ("/metrics", "/openapi.json", "/readyz", "/changes?after=0")),
             ]
         )
-        person.stop()
+        runner.stop()
         for command in commands(OPERATING):
-            person.type_command(command)
-        yield person
+            runner.type_command(command)
+        yield runner
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
-def test_every_command_succeeds(newcomer: Newcomer) -> None:
+def test_every_command_succeeds(runner: CommandRunner) -> None:
     failed = {
         command: printed
-        for command, (status, printed) in newcomer.results.items()
+        for command, (status, printed) in runner.results.items()
         if status and NOTHING_PARKED not in printed
     }
     assert {} == failed
-    assert {"check", "up", "hand-in", "poll", "ask", "worker", "parked"} <= {verb(each) for each in newcomer.results}
+    assert {"check", "up", "hand-in", "poll", "ask", "worker", "parked"} <= {verb(each) for each in runner.results}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
-def test_the_readmes_connections_are_mirrored(newcomer: Newcomer) -> None:
-    rows = json.loads(newcomer.run("erpmirror status --json")[1])
+def test_the_readmes_connections_are_mirrored(runner: CommandRunner) -> None:
+    rows = json.loads(runner.run("erpmirror status --json")[1])
     assert CONNECTIONS.keys() <= {row["connection"] for row in rows}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
-def test_every_name_in_backticks_is_the_products_own(newcomer: Newcomer) -> None:
-    with closing_engine(newcomer.folder / "var" / "erpmirror.db") as engine:
+def test_every_name_in_backticks_is_the_products_own(runner: CommandRunner) -> None:
+    with closing_engine(runner.folder / "var" / "erpmirror.db") as engine:
         inspector = sa.inspect(engine)
         tables = inspector.get_table_names()
         known = {*tables, *(column["name"] for table in tables for column in inspector.get_columns(table))}
-    known |= set(re.findall(r"\w+", newcomer.own_names))
+    known |= set(re.findall(r"\w+", runner.own_names))
     named = {
         each
         for page in (README, OPERATING)
@@ -183,15 +183,15 @@ def closing_engine(file: Path) -> Iterator[sa.Engine]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("readme")
-def test_a_client_works_without_a_mirror(newcomer: Newcomer) -> None:
+def test_a_client_works_without_a_mirror(runner: CommandRunner) -> None:
     (example,) = blocks(OPERATING, "python")
-    settings = tomllib.loads((newcomer.folder / "erpmirror.toml").read_text(encoding="utf-8"))["connections"]["loja"]
+    settings = tomllib.loads((runner.folder / "erpmirror.toml").read_text(encoding="utf-8"))["connections"]["loja"]
     example = example.replace("http://wisedat.local:8080", settings["url"])
     for key in ("api_key", "user", "password"):
-        value = newcomer.environment[settings[key].strip("${}")]
+        value = runner.environment[settings[key].strip("${}")]
         example = example.replace(f'"{key}": "…"', f'"{key}": {value!r}')
-    (newcomer.folder / "example.py").write_text(example, encoding="utf-8")
-    status, printed = newcomer.run(f"{sys.executable} example.py")
+    (runner.folder / "example.py").write_text(example, encoding="utf-8")
+    status, printed = runner.run(f"{sys.executable} example.py")
     assert (0, True) == (status, "[" in printed), printed
 
 
@@ -212,37 +212,37 @@ def test_a_system_is_added_by_following_the_page_word_for_word(tmp_path: Path) -
         "PYTEST_ADDOPTS": "-n 0 -p no:cacheprovider",
         "NO_COLOR": "1",
     }
-    person = Newcomer(clone, {name: value for name, value in environment.items() if "PYTEST_XDIST" not in name}, 0)
+    runner = CommandRunner(clone, {name: value for name, value in environment.items() if "PYTEST_XDIST" not in name}, 0)
     prove = [command for command in commands(ADD_A_SYSTEM) if not command.startswith("erpmirror")]
     assert 2 == len(prove)
     for command in prove:
-        status, printed = person.run(command)
+        status, printed = runner.run(command)
         assert 0 == status, printed
     passed = re.search(r"(\d+) passed", printed)
     assert passed is not None
     assert 50 < int(passed[1])
-    _watch(person)
+    _watch(runner)
 
 
-def _causes(person: Newcomer) -> set[str]:
+def _causes(runner: CommandRunner) -> set[str]:
     """The causes in the journal."""
-    return {change["cause"] for change in json.loads(person.get("/changes?after=0"))["changes"]}
+    return {change["cause"] for change in json.loads(runner.get("/changes?after=0"))["changes"]}
 
 
-def _watch(person: Newcomer) -> None:
+def _watch(runner: CommandRunner) -> None:
     """The page's last step: the sandbox and `erpmirror up`, until a webhook and another cause are in the journal."""
     sandbox, up = [command for command in commands(ADD_A_SYSTEM) if command.startswith("erpmirror")]
-    person.port = free_port()
-    hook = sandbox.replace("127.0.0.1:8000", f"127.0.0.1:{person.port}")
+    runner.port = free_port()
+    hook = sandbox.replace("127.0.0.1:8000", f"127.0.0.1:{runner.port}")
     try:
-        person.type_command(hook)
-        log = person.folder / "0.log"
+        runner.type_command(hook)
+        log = runner.folder / "0.log"
         until(lambda: "\n\n" in log.read_text(encoding="utf-8"), seconds=SECONDS, what=log.read_text)
         table = log.read_text(encoding="utf-8").partition("\n\n")[0]
-        hurried = f'{table}\nevery = "2s"\n[receiver]\nport = {person.port}\ntoken = "t"\n'
-        (person.folder / "erpmirror.toml").write_text(hurried, encoding="utf-8")
-        person.type_command(up)
-        until(lambda: {"webhook"} < _causes(person), seconds=SECONDS, what=up)
-        assert '"rows"' in person.run("erpmirror status --json")[1]
+        hurried = f'{table}\nevery = "2s"\n[receiver]\nport = {runner.port}\ntoken = "t"\n'
+        (runner.folder / "erpmirror.toml").write_text(hurried, encoding="utf-8")
+        runner.type_command(up)
+        until(lambda: {"webhook"} < _causes(runner), seconds=SECONDS, what=up)
+        assert '"rows"' in runner.run("erpmirror status --json")[1]
     finally:
-        person.stop()
+        runner.stop()

@@ -155,7 +155,7 @@ def counted(
     clock, counter = Clock(), _counter(system, resource)
     database._clock = clock
     real = {"deleted": "items", LOGIN: {"wisedat": "orders", "easyflor": "debtor"}.get(system)}.get(resource, resource)
-    knobs: dict[str, Any] = {"seed": 2, "now": clock, "door": counter.before, "options": {"resources": [real]}}
+    knobs: dict[str, Any] = {"seed": 2, "now": clock, "wrapper": counter.before, "options": {"resources": [real]}}
     if system != "interpreter":
         knobs["objects"] = objects
     with mirrored(database, folder, **{system: knobs}) as mirror:

@@ -13,10 +13,10 @@ import structlog
 from starlette.responses import Response
 
 from models.bookkeeping import streams
-from tests.lengths import at_length
 from tests.mirroring import mirrored
-from tests.workers.connectors import stands
-from tests.workers.connectors.stands import SYSTEMS, Stand, secrets_of
+from tests.slow_params import slow_except
+from tests.workers.connectors import sandbox_harness
+from tests.workers.connectors.sandbox_harness import SYSTEMS, SandboxHarness, secrets_of
 from workers.ingest import loop
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Tap:
                 await app(scope, receive, self._recording(send))
                 return
             self.repeated += 1
-            asked = stands.describe(scope, await _body(receive))
+            asked = sandbox_harness.describe(scope, await _body(receive))
             await _repeating(asked, self.echo)(scope, receive, send)
 
         return tapped
@@ -147,7 +147,7 @@ def test_a_mirrored_day_leaves_no_secret_in_any_table_or_log(
     sqlite: Database, tmp_path: Path, logged: Callable[[], list[str]], system: str
 ) -> None:
     tap = Tap()
-    with mirrored(sqlite, tmp_path, **{system: {"seed": 3, "door": tap.before}}) as mirror:
+    with mirrored(sqlite, tmp_path, **{system: {"seed": 3, "wrapper": tap.before}}) as mirror:
         _day(mirror, system)
         secrets = tap.secrets | secrets_of(mirror.context(system).options)
         rows = [place for place, _ in _cells(sqlite) if place.endswith("._raw")]
@@ -157,7 +157,7 @@ def test_a_mirrored_day_leaves_no_secret_in_any_table_or_log(
 
 def test_a_tap_records_the_secrets_that_pass(sqlite: Database, tmp_path: Path) -> None:
     tap = Tap()
-    with mirrored(sqlite, tmp_path, easyflor={"seed": 3, "door": tap.before}) as mirror:
+    with mirrored(sqlite, tmp_path, easyflor={"seed": 3, "wrapper": tap.before}) as mirror:
         mirror.work()
         issued = mirror.sandboxes["easyflor"].issued
     assert issued
@@ -172,13 +172,13 @@ def test_a_secret_in_a_table_or_in_a_log_is_found(sqlite: Database) -> None:
     assert ["log: so very-secret", "mine.bytes", "mine.words"] == _found({"very-secret"}, sqlite, ["so very-secret"])
 
 
-@pytest.mark.parametrize("echo", at_length(["400", "401", "500", "html"], quick="401"))
+@pytest.mark.parametrize("echo", slow_except(["400", "401", "500", "html"], quick="401"))
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_vendors_repetition_of_a_request_is_not_stored_or_logged(
     sqlite: Database, tmp_path: Path, logged: Callable[[], list[str]], system: str, echo: str
 ) -> None:
     tap = Tap()
-    with mirrored(sqlite, tmp_path, **{system: {"seed": 3, "door": tap.before}}) as mirror:
+    with mirrored(sqlite, tmp_path, **{system: {"seed": 3, "wrapper": tap.before}}) as mirror:
         mirror.work()
         tap.echo = _ECHOES[echo]
         mirror.sandboxes[system].edit(Random(5))
@@ -199,28 +199,30 @@ def _sync_once(mirror: Mirror, system: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Callable[[str], Stand]]:
-    with stands.stands() as of:
+def served() -> Iterator[Callable[[str], SandboxHarness]]:
+    with sandbox_harness.serve_all() as of:
         yield of
 
 
 @pytest.mark.parametrize("echo", _ECHOES)
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_no_error_and_no_repr_shows_a_secret(served: Callable[[str], Stand], system: str, echo: str) -> None:
-    stand = served(system)
-    for question in (each for resource in stand.resources for each in stand.questions(resource)):
-        outcome = stand.put(question, spoil=lambda _: _repeating(stand.proxy.last_request, _ECHOES[echo]))
-        secrets = stand.secrets()
+def test_no_error_and_no_repr_shows_a_secret(served: Callable[[str], SandboxHarness], system: str, echo: str) -> None:
+    harness = served(system)
+    for question in (each for resource in harness.resources for each in harness.questions(resource)):
+        outcome = harness.put(question, spoil=lambda _: _repeating(harness.proxy.last_request, _ECHOES[echo]))
+        secrets = harness.secrets()
         assert secrets
         texts = [str(outcome.error), repr(outcome.error), repr(outcome.end), repr(outcome.found)]
         assert [] == [each for each in texts if _shows(each, secrets)]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_no_client_and_no_settings_show_a_secret(served: Callable[[str], Stand], system: str) -> None:
-    stand = served(system)
-    client = stand.known()
+def test_no_client_and_no_settings_show_a_secret(served: Callable[[str], SandboxHarness], system: str) -> None:
+    harness = served(system)
+    client = harness.known()
     client.check()
-    assert (stand.session is None) == (stand.secrets() == secrets_of(stand.options)), "a session's token is a secret"
-    texts = [repr(client), repr(stand.options), str(stand.options), repr(stand.options.model_dump())]
-    assert [] == [each for each in texts if _shows(each, stand.secrets())]
+    assert (harness.session is None) == (harness.secrets() == secrets_of(harness.options)), (
+        "a session's token is a secret"
+    )
+    texts = [repr(client), repr(harness.options), str(harness.options), repr(harness.options.model_dump())]
+    assert [] == [each for each in texts if _shows(each, harness.secrets())]

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from models import exact
 from models.db.tables import webhooks
-from tests.benchmarks import quiet
+from tests.benchmarks import quiet_installation
 from tests.benchmarks.measure import Answer, quotients, say
 from tests.processes import own_postgresql, own_redis
 
@@ -64,14 +64,16 @@ def answers(rounds: int) -> list[Answer]:
     ]
 
 
-def _running(stack: ExitStack, folder: Path, *, rows: int, archived: int) -> quiet.Mirror:
-    vendor = stack.enter_context(quiet.vendor())
+def _running(stack: ExitStack, folder: Path, *, rows: int, archived: int) -> quiet_installation.Mirror:
+    vendor = stack.enter_context(quiet_installation.vendor())
     database, broker = stack.enter_context(own_postgresql()), stack.enter_context(own_redis())
     grow = partial(_grow, rows=rows, archived=archived)
-    return stack.enter_context(quiet.mirror(database, folder, broker=broker, source=vendor, grow=grow))
+    return stack.enter_context(quiet_installation.mirror(database, folder, broker=broker, source=vendor, grow=grow))
 
 
-def _alternately(large: quiet.Mirror, small: quiet.Mirror, *, alternations: int) -> tuple[float, float]:
+def _alternately(
+    large: quiet_installation.Mirror, small: quiet_installation.Mirror, *, alternations: int
+) -> tuple[float, float]:
     took: dict[int, list[float]] = {0: [], 1: []}
     for number in range(alternations):
         for side, mirror in random.sample(list(enumerate((large, small))), 2):
@@ -84,7 +86,7 @@ def _alternately(large: quiet.Mirror, small: quiet.Mirror, *, alternations: int)
 def _grow(database: Database, *, rows: int, archived: int) -> None:
     """Rows like those that are there, under keys that the vendor does not have, and the webhooks of a month."""
     with database.begin() as tx:
-        table = sa.Table(quiet.TABLE, sa.MetaData(), autoload_with=tx)
+        table = sa.Table(quiet_installation.TABLE, sa.MetaData(), autoload_with=tx)
         sample = dict(tx.execute(sa.select(table).limit(1)).mappings().one())
     for start in range(1, rows + 1, _AT_ONCE):
         last = min(start + _AT_ONCE - 1, rows)
@@ -96,7 +98,7 @@ def _grow(database: Database, *, rows: int, archived: int) -> None:
         number = sa.func.generate_series(1, archived).column_valued("number")
         tx.execute(sa.insert(webhooks).from_select(list(_WEBHOOK), _archived(number)))
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as link:
-        for name in (quiet.TABLE, webhooks.name):
+        for name in (quiet_installation.TABLE, webhooks.name):
             link.exec_driver_sql(f"VACUUM ANALYZE {name}")
         link.exec_driver_sql("CHECKPOINT")
 
@@ -114,8 +116,16 @@ _WEBHOOK = ("at", "connection", "state", "resource", "key", "packet", "accepted_
 def _archived(number: sa.ColumnElement[int]) -> sa.Select[tuple[object, ...]]:
     key = sa.cast(number % 5000 + 1109900000000000, sa.Text)
     packet = exact.dumps(
-        {"action": "objectChanged", "params": {"objectName": quiet.RESOURCE, "id": "1109900000000000"}}
+        {"action": "objectChanged", "params": {"objectName": quiet_installation.RESOURCE, "id": "1109900000000000"}}
     )
     ago = sa.func.make_interval(0, 0, 0, number % 29)
-    values = (sa.func.now() - ago, "shop", "folded", quiet.RESOURCE, key, packet, sa.func.md5(sa.cast(number, sa.Text)))
+    values = (
+        sa.func.now() - ago,
+        "shop",
+        "folded",
+        quiet_installation.RESOURCE,
+        key,
+        packet,
+        sa.func.md5(sa.cast(number, sa.Text)),
+    )
     return sa.select(*[value if isinstance(value, sa.ColumnElement) else sa.literal(value) for value in values])

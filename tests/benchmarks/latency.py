@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from models.db.database import Database
-from tests.benchmarks import quiet
+from tests.benchmarks import quiet_installation
 from tests.benchmarks.measure import Answer, percentile, quotients, say
 from tests.processes import own_postgresql, own_redis
 
@@ -51,9 +51,9 @@ _Rounds = list[tuple[list[float], list[float]]]
 
 def _measured(database: Database, folder: Path, broker: str, plain: str, *, rounds: int, alternations: int) -> _Rounds:
     with (
-        quiet.vendor() as vendor,
-        quiet.mirror(database, folder, broker=broker, source=vendor) as mirror,
-        quiet.plain_worker(plain, folder) as hop,
+        quiet_installation.vendor() as vendor,
+        quiet_installation.mirror(database, folder, broker=broker, source=vendor) as mirror,
+        quiet_installation.plain_worker(plain, folder) as hop,
     ):
         _alternately(mirror, hop, alternations=20)  # warm-up: a fresh worker has empty caches
         measured = []
@@ -64,7 +64,9 @@ def _measured(database: Database, folder: Path, broker: str, plain: str, *, roun
         return measured
 
 
-def _alternately(mirror: quiet.Mirror, hop: quiet.Hop, *, alternations: int) -> tuple[list[float], list[float]]:
+def _alternately(
+    mirror: quiet_installation.Mirror, hop: quiet_installation.Hop, *, alternations: int
+) -> tuple[list[float], list[float]]:
     ours, theirs = [], []
     for number in range(alternations):
         key = random.choice(mirror.vendor.keys)

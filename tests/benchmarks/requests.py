@@ -224,14 +224,14 @@ def _spread(rounds: int) -> Answer:
 
 
 def _asked_meanwhile() -> tuple[int, int]:
-    door, announced, done = _Slow(), [], threading.Event()
+    proxy, announced, done = _Slow(), [], threading.Event()
     options = {"resources": ["catalogs.goods"]}
     with (
         _database() as (database, folder),
-        mirrored(database, folder, dilovod={"door": door.before, "objects": 6, "options": options}) as mirror,
+        mirrored(database, folder, dilovod={"wrapper": proxy.before, "objects": 6, "options": options}) as mirror,
     ):
         mirror.work()
-        door.begun.clear()
+        proxy.begun.clear()
 
         def edit() -> None:
             for _ in range(MANY):
@@ -248,7 +248,7 @@ def _asked_meanwhile() -> tuple[int, int]:
         mirror.work()
         if different := mirror.differences():
             raise AssertionError(f"the mirror is not equal: {different}")
-    asked = sorted(door.begun)
+    asked = sorted(proxy.begun)
     needed = sum(
         any(earlier < at <= later for at in announced) for earlier, later in zip([0.0, *asked], asked, strict=False)
     )

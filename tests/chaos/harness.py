@@ -234,12 +234,12 @@ def chaos_harness(
     random: Random,
     url: sa.URL | None = None,
     systems: dict[str, dict[str, Any]] | None = None,
-    doors: dict[str, Callable[[Any], Any]] | None = None,
+    wrappers: dict[str, Callable[[Any], Any]] | None = None,
     **options: Any,
 ) -> Iterator[ChaosHarness]:
     """An installation with a proxy for its webhooks; no process runs yet.
 
-    Deletions are not held, because the mirror would rightly differ. `systems`: sandbox -> options. `doors`: wrappers
+    Deletions are not held, because the mirror would rightly differ. `systems`: sandbox -> options. `wrappers`: wrappers
     around a sandbox's app. `options`: of all connections.
     """
     webhook_proxy = WebhookProxy()
@@ -249,7 +249,7 @@ def chaos_harness(
         known = {name: knobs | (hooks if name == "dilovod" else {}) for name, knobs in chosen.items()}
         given = {"timeout": f"{TIMEOUT}s", "max_deletions": 1} | options
         installation, mirror = stack.enter_context(
-            installed(database, folder, broker=broker, systems=known, url=url, doors=doors, **given)
+            installed(database, folder, broker=broker, systems=known, url=url, wrappers=wrappers, **given)
         )
         webhook_proxy.forward_to([f"{installation.address}/hooks/dilovod"])
         armed = folder / "armed"

@@ -115,7 +115,7 @@ class Counted:
 def test_limits_per_minute_hold_in_every_sliding_minute(tmp_path: Path, results: Results, random: Random) -> None:
     limit, counted = 120, []
 
-    def door(app: ASGIApp) -> Counted:
+    def wrapper(app: ASGIApp) -> Counted:
         counted.append(Counted(app))
         return counted[0]
 
@@ -129,7 +129,7 @@ def test_limits_per_minute_hold_in_every_sliding_minute(tmp_path: Path, results:
             results=results,
             random=random,
             systems={"directo": {"seed": 4}},
-            doors={"directo": door},
+            wrappers={"directo": wrapper},
             requests_per_minute=limit,
             full_every="2s",
         ) as harness,

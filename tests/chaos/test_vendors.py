@@ -75,8 +75,8 @@ def vendors(
 ) -> Iterator[tuple[ChaosHarness, dict[str, FaultInjector]]]:
     """A running installation, and the fault injector of each vendor."""
     injectors = {name: FaultInjector() for name in systems}
-    doors: dict[str, Callable[[Any], Any]] = {name: injector.wrap for name, injector in injectors.items()}
-    with chaos_harness(database, folder, broker, systems=systems, doors=doors, **how) as harness:
+    wrappers: dict[str, Callable[[Any], Any]] = {name: injector.wrap for name, injector in injectors.items()}
+    with chaos_harness(database, folder, broker, systems=systems, wrappers=wrappers, **how) as harness:
         del harness.verbs["more sync"]
         harness.start()
         yield harness, injectors
@@ -237,7 +237,9 @@ def _listings_lack_rows(harness: ChaosHarness, injectors: dict[str, FaultInjecto
 def _rows_move(harness: ChaosHarness) -> None:
     wisedat = harness.mirror.sandboxes["wisedat"]
     wisedat.largest_page, wisedat.latest_first = 5, True
-    _faults(harness, "rows move between pages", *[partial(wisedat.between_pages.append, wisedat.books.save_the_last)] * 8)
+    _faults(
+        harness, "rows move between pages", *[partial(wisedat.between_pages.append, wisedat.books.save_the_last)] * 8
+    )
 
 
 HOUR = timedelta(hours=1)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from models import status
 from models.bookkeeping import full_syncs, inbox, streams, webhooks
 from models.values import Cause, Lane, ObjectRef
-from tests.models import mirroring
+from tests.models import write_path
 
 if TYPE_CHECKING:
     from models.db.database import Database
@@ -61,8 +61,8 @@ def test_a_resource_without_a_full_sync_is_complete_as_of_never(database: Databa
 
 def test_rows_are_the_live_ones(database: Database) -> None:
     sync_streams(database, "invoices")
-    mirroring.write(database, {key: {"n": 1} for key in "123"})
-    mirroring.write(database, tombstones=["2"], revision=2)
+    write_path.write(database, {key: {"n": 1} for key in "123"})
+    write_path.write(database, tombstones=["2"], revision=2)
     assert 2 == status_of(database).rows
 
 
@@ -114,5 +114,5 @@ def test_many_connections_take_as_many_statements_as_one(database: Database) -> 
         sa.event.remove(database.engine, "before_cursor_execute", count)
         return len(statements)
 
-    mirroring.write(database, {"1": {"v": 1}})
+    write_path.write(database, {"1": {"v": 1}})
     assert count_statements("books") == count_statements(*(f"c{number}" for number in range(30)))

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from tests.stateful.played import Vendor
-    from tests.stateful.staging import Staged
+    from tests.stateful.interleaving import InterleavedDatabase
+    from tests.stateful.simulated_vendor import Vendor
 
-NAME = "played"
+NAME = "simulated"
 RESOURCES = ("goods", "orders", "debtors", "stock")
 
 _Key = tuple[str, str]
@@ -29,7 +29,7 @@ _Key = tuple[str, str]
 class Watch:
     """The observed states of a mirror. `dropped`: keys that a person dropped, so they may differ."""
 
-    database: Staged
+    database: InterleavedDatabase
     vendor: Vendor
     last_id: int
     commits: int = -1
@@ -114,7 +114,7 @@ def _kind(known: bool, before: Any, after: Any) -> str:  # noqa: FBT001
     return "restored" if known else "created"
 
 
-def parts(database: Staged, resource: str) -> dict[str, list[Any]]:
+def parts(database: InterleavedDatabase, resource: str) -> dict[str, list[Any]]:
     """The rows of the part `rows` by the key of their object, in their order."""
     found: dict[str, list[Any]] = {}
     with database.read() as tx:

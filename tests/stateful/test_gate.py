@@ -14,8 +14,8 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from models.db import tables
 from models.settings.connections import Connection
-from tests.stateful.running import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
-from tests.stateful.staging import Died, MonotonicClock, Staged, Worker, staged
+from tests.stateful.interleaving import Died, InterleavedDatabase, MonotonicClock, Worker, interleaved
+from tests.stateful.state_machines import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
 from workers.gate import gate, timing
 from workers.gate.gate import Gate, Lease
 
@@ -34,7 +34,7 @@ which = st.integers(0, 5)
 
 
 class Account(Connection):
-    system: str = "played"
+    system: str = "simulated"
     url: str = "https://vendor.example"
 
     def login(self) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class RolledBackError(Exception):
 class Gates(Counted):
     """Two connections of one account. `leases`: those acquired and not released; some of their workers are dead."""
 
-    def __init__(self, database: Staged) -> None:
+    def __init__(self, database: InterleavedDatabase) -> None:
         super().__init__()
         database.empty()
         self.database, self.clock = database, database.clock
@@ -314,6 +314,6 @@ class Gates(Counted):
 def test_the_gate_grants_no_more_leases_than_allowed_and_expired_leases_commit_nothing(
     database: Database, seeds: tuple[int, ...]
 ) -> None:
-    timed = staged(database)
+    timed = interleaved(database)
     run(lambda: Gates(timed), seeds=seeds, examples=60 if timed.is_sqlite else 15, steps=40)
     timed.close()

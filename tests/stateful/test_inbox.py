@@ -14,8 +14,8 @@ from models.bookkeeping import inbox, parked, webhooks
 from models.db import tables
 from models.settings.connections import Connection
 from models.values import Cause, Lane, ObjectRef
-from tests.stateful.running import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
-from tests.stateful.staging import MonotonicClock, Staged, staged
+from tests.stateful.interleaving import InterleavedDatabase, MonotonicClock, interleaved
+from tests.stateful.state_machines import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
 from workers.gate import gate
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ workers = st.integers(0, WORKERS - 1)
 
 
 class Account(Connection):
-    system: str = "played"
+    system: str = "simulated"
     url: str = "https://vendor.example"
 
     def login(self) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ class RolledBackError(Exception):
 class Inbox(Counted):
     """`rows`: key -> what must wait. `news`: key -> the number of its latest enqueue that no fetch has followed."""
 
-    def __init__(self, database: Staged) -> None:
+    def __init__(self, database: InterleavedDatabase) -> None:
         super().__init__()
         database.empty()
         self.database, self.clock = database, database.clock
@@ -346,6 +346,6 @@ class Inbox(Counted):
 def test_no_enqueued_key_is_missing_from_the_inbox_in_any_order_of_events(
     database: Database, seeds: tuple[int, ...]
 ) -> None:
-    timed = staged(database)
+    timed = interleaved(database)
     run(lambda: Inbox(timed), seeds=seeds, examples=60 if timed.is_sqlite else 15, steps=40)
     timed.close()

@@ -16,10 +16,10 @@ from models.bookkeeping import parked as parked_rows
 from models.db import tables
 from models.settings.load import Settings
 from tests.mirroring import table
-from tests.stateful import played
+from tests.stateful import simulated_vendor
+from tests.stateful.interleaving import Died, InterleavedDatabase, MonotonicClock, Worker, interleaved
 from tests.stateful.mirror_rules import NAME, RESOURCES, Watch, parts
-from tests.stateful.running import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
-from tests.stateful.staging import Died, MonotonicClock, Staged, Worker, staged
+from tests.stateful.state_machines import BY_SEEDS, ON_BOTH, STATEFUL_TIMEOUT, Counted, run
 from tests.workers.vendor_harness import connectors_in
 from workers import configuration, context
 from workers.context import ConnectionContext
@@ -49,7 +49,7 @@ chosen = st.integers(0, WORKERS - 1)
 class Timed(ConnectionContext):
     """A connection context whose workers wait by the clock that the test sets."""
 
-    database: Staged
+    database: InterleavedDatabase
 
     @cached_property
     def gate(self) -> gate.Gate:
@@ -59,11 +59,11 @@ class Timed(ConnectionContext):
 class Mirroring(Counted):
     """A mirror, its vendor, and up to three workers under way."""
 
-    def __init__(self, database: Staged, settings: Settings) -> None:
+    def __init__(self, database: InterleavedDatabase, settings: Settings) -> None:
         super().__init__()
         database.empty()
         self.database, self.settings = database, settings
-        self.vendor = played.vendors[ADDRESS] = played.Vendor(database.clock)
+        self.vendor = simulated_vendor.vendors[ADDRESS] = simulated_vendor.Vendor(database.clock)
         with database.read() as tx:
             self.watch = Watch(database, self.vendor, last_id=journal.bounds(tx)[1])
         self.workers: list[Worker] = []
@@ -114,7 +114,7 @@ class Mirroring(Counted):
             self.vendor.edit(resource, key)
 
     def _announce(self, resource: str, key: str, announced: bool) -> None:  # noqa: FBT001
-        if announced and resource in played.PAGED:
+        if announced and resource in simulated_vendor.PAGED:
             self.vendor.hooks.append((resource, key))
 
     @precondition(lambda self: self.vendor.hooks)
@@ -130,11 +130,11 @@ class Mirroring(Counted):
         if not stays:
             hooks.remove((resource, key))
 
-    @rule(resource=resources, failure=st.sampled_from(sorted(played.FAILURES)), middle=st.booleans())
+    @rule(resource=resources, failure=st.sampled_from(sorted(simulated_vendor.FAILURES)), middle=st.booleans())
     def fails(self, resource: str, failure: str, middle: bool) -> None:  # noqa: FBT001
         self.vendor.failures[resource].append(("in the middle of a reply: " if middle else "") + failure)
 
-    @rule(resource=resources, count=st.integers(1, played.PAGE))
+    @rule(resource=resources, count=st.integers(1, simulated_vendor.PAGE))
     def lacks(self, resource: str, count: int) -> None:
         self.vendor.lack(resource, count)
 
@@ -207,7 +207,11 @@ class Mirroring(Counted):
                 self.watch.check()
         if worker.done:
             self.workers.remove(worker)
-            if worker.error is not None and not isinstance(worker.error, Died) and not played.expected(worker.error):
+            if (
+                worker.error is not None
+                and not isinstance(worker.error, Died)
+                and not simulated_vendor.expected(worker.error)
+            ):
                 raise worker.error
 
     @invariant()
@@ -234,7 +238,7 @@ class Mirroring(Counted):
                     self._sync_fully()
             self._is_equal(besides=set())
         finally:
-            del played.vendors[ADDRESS]
+            del simulated_vendor.vendors[ADDRESS]
 
     def _settle(self) -> None:
         """Work until nothing waits for a lease, a closed gate or its next attempt."""
@@ -307,9 +311,9 @@ class Mirroring(Counted):
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
-    """The settings of a connection to the vendor that the test plays."""
+    """The settings of a connection to the simulated vendor."""
     file = tmp_path / "erpmirror.toml"
-    file.write_text(table(NAME, {"system": "played", "url": ADDRESS, "api_key": "very-secret"}), encoding="utf-8")
+    file.write_text(table(NAME, {"system": "simulated", "url": ADDRESS, "api_key": "very-secret"}), encoding="utf-8")
     with connectors_in(Path(__file__).parent / "systems"):
         yield configuration.load(file)
 
@@ -320,6 +324,6 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 def test_in_any_order_of_events_the_mirror_never_goes_backwards_and_ends_equal_to_the_vendor(
     database: Database, settings: Settings, seeds: tuple[int, ...]
 ) -> None:
-    mirror = staged(database)
+    mirror = interleaved(database)
     run(lambda: Mirroring(mirror, settings), seeds=seeds, examples=40 if mirror.is_sqlite else 10, steps=40)
     mirror.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from models.bookkeeping import journal
 from models.db.database import Database, Tx
 from models.values import Cause, Change, ChangeKind
-from tests.models.mirroring import START
+from tests.models.write_path import START
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -14,7 +14,7 @@ from models import exact
 from models.db import tables
 from models.mirror import naming, schema_evolution
 from models.mirror.target import Target
-from tests.models.mirroring import fields, moment, rows, write
+from tests.models.write_path import fields, moment, rows, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.models.mirror.identifiers import NASTY, TARGET, Witness, assert_kept, assert_sound
-from tests.models.mirroring import write
+from tests.models.write_path import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

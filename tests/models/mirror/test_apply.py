@@ -18,7 +18,7 @@ from models.bookkeeping import journal
 from models.db.database import Database
 from models.mirror import naming, prepare, queries
 from models.values import ChangeKind, Kind, Snapshot
-from tests.models.mirroring import INVOICE, START, TARGET, fields, kinds, live, moment, replayed, row, rows, write
+from tests.models.write_path import INVOICE, START, TARGET, fields, kinds, live, moment, replayed, row, rows, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import pytest
 from models.bookkeeping import streams
 from models.mirror import deletion_guard
 from models.mirror.target import Target
-from tests.models import mirroring
+from tests.models import write_path
 
 if TYPE_CHECKING:
     from models.db.database import Database
@@ -23,7 +23,7 @@ def hundred(database: Database) -> Database:
     with database.begin() as tx:
         plan = streams.Plan("invoices", timedelta(hours=1), polls=True)
         streams.sync(tx, connection="books", system="directo", plans=[plan])
-    mirroring.write(database, {key: {"n": 1} for key in KEYS})
+    write_path.write(database, {key: {"n": 1} for key in KEYS})
     return database
 
 
@@ -31,10 +31,10 @@ def permitted(database: Database, count: int, *, share: float = 0.2, revision: i
     with database.read() as tx:
         return deletion_guard.permits(
             tx,
-            mirroring.TARGET,
+            write_path.TARGET,
             count=count,
             max_deletions=share,
-            now=mirroring.moment(revision),
+            now=write_path.moment(revision),
         )
 
 
@@ -56,28 +56,28 @@ def test_the_share_is_of_what_was_alive_with_a_floor_of_ten(
 
 
 def test_deletions_of_the_window_count_together(hundred: Database) -> None:
-    mirroring.write(hundred, tombstones=KEYS[:15], revision=5)
+    write_path.write(hundred, tombstones=KEYS[:15], revision=5)
     assert permitted(hundred, 5)
     assert not permitted(hundred, 6)
 
 
 def test_deletions_older_than_a_day_no_longer_count(hundred: Database) -> None:
-    mirroring.write(hundred, tombstones=KEYS[:20], revision=5)
+    write_path.write(hundred, tombstones=KEYS[:20], revision=5)
     day = 24 * 60
     assert not permitted(hundred, 1, revision=5 + day - 1)
     assert permitted(hundred, 16, revision=5 + day)
 
 
 def test_approved_deletions_no_longer_count(hundred: Database) -> None:
-    mirroring.write(hundred, tombstones=KEYS[:20], revision=5)
+    write_path.write(hundred, tombstones=KEYS[:20], revision=5)
     with hundred.begin() as tx:
-        deletion_guard.record_approval(tx, mirroring.TARGET, now=mirroring.moment(5))
+        deletion_guard.record_approval(tx, write_path.TARGET, now=write_path.moment(5))
     assert permitted(hundred, 10, revision=6)
 
 
 def test_deletions_of_other_resources_and_connections_do_not_count(hundred: Database) -> None:
     for connection, resource in (("books", "orders"), ("shop", "invoices")):
         target = Target(connection, "directo", resource)
-        mirroring.write(hundred, {key: {"n": 1} for key in KEYS}, target=target)
-        mirroring.write(hundred, tombstones=KEYS, revision=5, target=target)
+        write_path.write(hundred, {key: {"n": 1} for key in KEYS}, target=target)
+        write_path.write(hundred, tombstones=KEYS, revision=5, target=target)
     assert permitted(hundred, 20)

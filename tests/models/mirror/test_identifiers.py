@@ -26,7 +26,7 @@ from tests.models.mirror.identifiers import (
     row_of,
     visible,
 )
-from tests.models.mirroring import fields, row, rows, schema_changes, write
+from tests.models.write_path import fields, row, rows, schema_changes, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

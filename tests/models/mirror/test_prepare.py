@@ -9,7 +9,7 @@ import pytest
 from models.db.database import Database
 from models.mirror import apply, prepare
 from models.values import Snapshot, UndecodedSnapshot
-from tests.models.mirroring import TARGET, kinds, moment, row, rows, write
+from tests.models.write_path import TARGET, kinds, moment, row, rows, write
 
 
 def _read(database: Database, sent: str, *, revision: int, omit: tuple[str, ...] = ()) -> tuple[bool, list[str]]:

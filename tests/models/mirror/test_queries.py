@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.db import tables
 from models.db.database import Database
 from models.mirror import queries, rebuild
-from tests.models.mirroring import INVOICE, TABLE, TARGET, kinds, live, moment, replayed, rows, write
+from tests.models.write_path import INVOICE, TABLE, TARGET, kinds, live, moment, replayed, rows, write
 
 
 def test_two_connections_share_a_table_and_nothing_else(database: Database) -> None:

@@ -14,8 +14,8 @@ from models.mirror import apply, prepare, schema_evolution
 from models.mirror.target import Target
 from models.values import Kind, Snapshot
 from tests import services
-from tests.models import mirroring
-from tests.models.mirroring import TABLE, TARGET, fields, row, rows, schema_changes, write
+from tests.models import write_path
+from tests.models.write_path import TABLE, TARGET, fields, row, rows, schema_changes, write
 
 if TYPE_CHECKING:
     import sqlite3
@@ -155,7 +155,7 @@ def test_a_column_that_another_process_added_is_nulled(database: Database) -> No
     prepared = prepare.prepare(database, TARGET, [Snapshot("1", {"a": 2})])
     write(other, {"1": {"a": 1, "late": "x"}}, revision=2)
     with database.begin() as tx:
-        apply.apply(tx, TARGET, prepared, revision=3, now=mirroring.moment(3), point=True)
+        apply.apply(tx, TARGET, prepared, revision=3, now=write_path.moment(3), point=True)
     assert {"a": Decimal(2), "late": None} == fields(row(database, "1"))
     other.close()
 

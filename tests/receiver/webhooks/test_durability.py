@@ -21,8 +21,8 @@ from models.failpoints import Point
 from receiver.webhooks.spool import Spool
 from tests.chaos.lifecycle import PATIENCE
 from tests.chaos.servers import PostgreSQL
-from tests.lengths import at_length
 from tests.processes import Installation, free_port, kill_group, until
+from tests.slow_params import slow_except
 
 if TYPE_CHECKING:
     import subprocess
@@ -83,7 +83,7 @@ def sending(address: str, *, first: int = 0) -> Iterator[Sending]:
 
 
 @dataclass
-class Stage:
+class ReceiverHarness:
     """A receiver in a process of its own, and its database."""
 
     database: Database
@@ -123,14 +123,14 @@ class Stage:
 
 
 @contextmanager
-def staged(database: Database, configure: Callable[..., Settings], folder: Path) -> Iterator[Stage]:
+def receiver_harness(database: Database, configure: Callable[..., Settings], folder: Path) -> Iterator[ReceiverHarness]:
     port = free_port()
     settings = configure(database.url, f"port = {port}")
     installation = Installation(settings.file, port)
     armed = folder / "armed"
     armed.mkdir()
     try:
-        yield Stage(database, installation, Spool(settings.receiver.spool), armed)
+        yield ReceiverHarness(database, installation, Spool(settings.receiver.spool), armed)
     finally:
         installation.stop()
         database.close()
@@ -143,10 +143,10 @@ def server(tmp_path: Path) -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture
-def stage(server: PostgreSQL, configure: Callable[..., Settings], tmp_path: Path) -> Iterator[Stage]:
+def harness(server: PostgreSQL, configure: Callable[..., Settings], tmp_path: Path) -> Iterator[ReceiverHarness]:
     database = Database(server.address)
     migration.migrate(database)
-    with staged(database, configure, tmp_path) as made:
+    with receiver_harness(database, configure, tmp_path) as made:
         yield made
 
 
@@ -159,13 +159,13 @@ OUTAGES: dict[str, tuple[Callable[[PostgreSQL], None], Callable[[PostgreSQL], No
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="paused"))
+@pytest.mark.parametrize("outage", slow_except(OUTAGES, quick="paused"))
 def test_while_the_database_is_down_every_webhook_is_answered_200_and_stored_once(
-    stage: Stage, server: PostgreSQL, outage: str
+    harness: ReceiverHarness, server: PostgreSQL, outage: str
 ) -> None:
     begin_outage, end_outage = OUTAGES[outage]
-    stage.start()
-    with sending(stage.installation.address) as sent:
+    harness.start()
+    with sending(harness.installation.address) as sent:
         sent.wait_for(MANY)
         for _ in range(2):
             begin_outage(server)
@@ -173,103 +173,111 @@ def test_while_the_database_is_down_every_webhook_is_answered_200_and_stored_onc
             end_outage(server)
             sent.wait_for(MANY)
     assert {200} == set(sent.answers.values())
-    stage.require_each_once(sent)
+    harness.require_each_once(sent)
 
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="killed"))
-def test_the_spool_of_a_killed_receiver_is_drained_by_the_next(stage: Stage, server: PostgreSQL, outage: str) -> None:
+@pytest.mark.parametrize("outage", slow_except(OUTAGES, quick="killed"))
+def test_the_spool_of_a_killed_receiver_is_drained_by_the_next(
+    harness: ReceiverHarness, server: PostgreSQL, outage: str
+) -> None:
     begin_outage, end_outage = OUTAGES[outage]
-    process = stage.start()
-    with sending(stage.installation.address) as sent:
+    process = harness.start()
+    with sending(harness.installation.address) as sent:
         sent.wait_for(MANY)
         begin_outage(server)
         sent.wait_for(MANY)
         kill_group(process)
-        process = stage.start()
+        process = harness.start()
         sent.wait_for(MANY)
         kill_group(process)
     end_outage(server)
-    stage.start()
+    harness.start()
     assert {0, 200} == set(sent.answers.values())
-    stage.require_each_once(sent)
+    harness.require_each_once(sent)
 
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", at_length([Point.SPOOL_WRITTEN, Point.SPOOL_SYNCED], quick=Point.SPOOL_SYNCED))
+@pytest.mark.parametrize("point", slow_except([Point.SPOOL_WRITTEN, Point.SPOOL_SYNCED], quick=Point.SPOOL_SYNCED))
 def test_when_killed_while_writing_the_spool_each_answered_webhook_is_stored_once(
-    stage: Stage, server: PostgreSQL, point: Point
+    harness: ReceiverHarness, server: PostgreSQL, point: Point
 ) -> None:
-    process = stage.start()
-    with sending(stage.installation.address) as sent:
+    process = harness.start()
+    with sending(harness.installation.address) as sent:
         server.stop()
         for _ in range(2):
             sent.wait_for(MANY // 3)
-            process = stage.strike(point, process)
+            process = harness.strike(point, process)
         sent.wait_for(MANY // 3)
         server.start()
         sent.wait_for(MANY // 3)
-    stage.require_each_once(sent)
-
-
-@pytest.mark.postgresql
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", at_length([Point.WEBHOOKS_INSERTED, Point.SPOOL_DRAINED], quick=Point.SPOOL_DRAINED))
-def test_when_killed_while_draining_the_spool_each_answered_webhook_is_stored_once(
-    stage: Stage, server: PostgreSQL, point: Point
-) -> None:
-    process = stage.start()
-    with sending(stage.installation.address) as sent:
-        server.stop()
-        sent.wait_for(MANY)
-        until(lambda: not stage.spool.is_empty(), seconds=PATIENCE, what="webhooks wait in the spool")
-    stage.armed.joinpath(point).touch()
-    server.start()
-    assert -signal.SIGKILL == process.wait(PATIENCE)
-    assert not stage.spool.is_empty()
-    with sending(stage.installation.address, first=1_000_000) as later:
-        stage.armed.joinpath(point).touch()  # before the start, because the rest is drained within a moment
-        stage.strike(point, stage.begin())
-        later.wait_for(MANY)
-    sent.answers.update(later.answers)
-    stage.require_each_once(sent)
+    harness.require_each_once(sent)
 
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "point", at_length([Point.WEBHOOKS_INSERTED, Point.WEBHOOKS_COMMITTED], quick=Point.WEBHOOKS_COMMITTED)
+    "point", slow_except([Point.WEBHOOKS_INSERTED, Point.SPOOL_DRAINED], quick=Point.SPOOL_DRAINED)
 )
-def test_when_killed_around_a_commit_each_answered_webhook_is_stored_once(stage: Stage, point: Point) -> None:
-    process = stage.start()
-    with sending(stage.installation.address) as sent:
-        for _ in range(2):
-            sent.wait_for(MANY)
-            process = stage.strike(point, process)
+def test_when_killed_while_draining_the_spool_each_answered_webhook_is_stored_once(
+    harness: ReceiverHarness, server: PostgreSQL, point: Point
+) -> None:
+    process = harness.start()
+    with sending(harness.installation.address) as sent:
+        server.stop()
         sent.wait_for(MANY)
-        kill_group(process)
-    stage.start()
-    stage.require_each_once(sent)
+        until(lambda: not harness.spool.is_empty(), seconds=PATIENCE, what="webhooks wait in the spool")
+    harness.armed.joinpath(point).touch()
+    server.start()
+    assert -signal.SIGKILL == process.wait(PATIENCE)
+    assert not harness.spool.is_empty()
+    with sending(harness.installation.address, first=1_000_000) as later:
+        harness.armed.joinpath(point).touch()  # before the start, because the rest is drained within a moment
+        harness.strike(point, harness.begin())
+        later.wait_for(MANY)
+    sent.answers.update(later.answers)
+    harness.require_each_once(sent)
 
 
 @pytest.mark.postgresql
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("outage", at_length(OUTAGES, quick="stopped"))
-def test_a_terminated_receiver_does_not_wait_for_the_database(stage: Stage, server: PostgreSQL, outage: str) -> None:
+@pytest.mark.parametrize(
+    "point", slow_except([Point.WEBHOOKS_INSERTED, Point.WEBHOOKS_COMMITTED], quick=Point.WEBHOOKS_COMMITTED)
+)
+def test_when_killed_around_a_commit_each_answered_webhook_is_stored_once(
+    harness: ReceiverHarness, point: Point
+) -> None:
+    process = harness.start()
+    with sending(harness.installation.address) as sent:
+        for _ in range(2):
+            sent.wait_for(MANY)
+            process = harness.strike(point, process)
+        sent.wait_for(MANY)
+        kill_group(process)
+    harness.start()
+    harness.require_each_once(sent)
+
+
+@pytest.mark.postgresql
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("outage", slow_except(OUTAGES, quick="stopped"))
+def test_a_terminated_receiver_does_not_wait_for_the_database(
+    harness: ReceiverHarness, server: PostgreSQL, outage: str
+) -> None:
     begin_outage, end_outage = OUTAGES[outage]
-    process = stage.start()
-    with sending(stage.installation.address) as sent:
+    process = harness.start()
+    with sending(harness.installation.address) as sent:
         sent.wait_for(MANY)
         begin_outage(server)
         sent.wait_for(MANY)
     process.terminate()
     process.wait(PATIENCE)
-    assert MANY <= stage.spool.waiting()
+    assert MANY <= harness.spool.waiting()
     end_outage(server)
-    stage.start()
-    stage.require_each_once(sent)
+    harness.start()
+    harness.require_each_once(sent)
 
 
 @pytest.mark.timeout(600)
@@ -278,13 +286,13 @@ def test_a_database_file_that_another_program_has_locked_delays_no_webhook(
 ) -> None:
     database = Database(f"sqlite:///{tmp_path / 'mirror.db'}")
     migration.migrate(database)
-    with staged(database, configure, tmp_path) as stage:
-        stage.start()
-        with sending(stage.installation.address) as sent:
+    with receiver_harness(database, configure, tmp_path) as harness:
+        harness.start()
+        with sending(harness.installation.address) as sent:
             sent.wait_for(MANY)
             with database.begin():
                 sent.wait_for(MANY)
-                assert MANY <= stage.spool.waiting()
+                assert MANY <= harness.spool.waiting()
             sent.wait_for(MANY)
         assert {200} == set(sent.answers.values())
-        stage.require_each_once(sent)
+        harness.require_each_once(sent)

@@ -17,7 +17,7 @@ from models.bookkeeping import documents, inbox
 from models.db.database import Database
 from tests.serving import served
 from tests.workers.cli.runner import ok, refused, run, write_settings
-from tests.workers.ingest.reader import pdf, sha256
+from tests.workers.ingest.document_harness import pdf, sha256
 from workers import configuration, context
 from workers.cli import settings_template
 from workers.connectors import discovery

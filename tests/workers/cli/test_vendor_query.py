@@ -155,7 +155,7 @@ class Books:
 @pytest.fixture
 def books(sqlite: Database, tmp_path: Path) -> Iterator[Books]:
     proxy = Proxy()
-    with mirrored(sqlite, tmp_path, directo={"now": lambda: NOON, "door": proxy.before}) as mirror:
+    with mirrored(sqlite, tmp_path, directo={"now": lambda: NOON, "wrapper": proxy.before}) as mirror:
         yield Books(mirror.context("directo"), mirror.sandboxes["directo"], proxy)
 
 

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.workers.connectors import stands
-from tests.workers.connectors.stands import SYSTEMS, Stand
+from tests.workers.connectors import sandbox_harness
+from tests.workers.connectors.sandbox_harness import SYSTEMS, SandboxHarness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Callable[[str], Stand]]:
-    """Returns a system's stand, for tests that only read."""
-    with stands.stands() as of:
+def served() -> Iterator[Callable[[str], SandboxHarness]]:
+    """Returns a system's harness, for tests that only read."""
+    with sandbox_harness.serve_all() as of:
         yield of
 
 
 @pytest.fixture(params=SYSTEMS)
-def stand(request: pytest.FixtureRequest, served: Callable[[str], Stand]) -> Stand:
+def harness(request: pytest.FixtureRequest, served: Callable[[str], SandboxHarness]) -> SandboxHarness:
     return served(request.param)

@@ -11,15 +11,15 @@ from pydantic import ValidationError
 
 from models import exact
 from models.values import Kind, Snapshot, Tombstone, UndecodedSnapshot
-from tests.workers.connectors import stands
-from tests.workers.connectors.stands import Question, Stand, by_resource
+from tests.workers.connectors import sandbox_harness
+from tests.workers.connectors.sandbox_harness import Question, SandboxHarness, by_resource
 from workers.errors import TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.values import JsonObject
-    from tests.workers.connectors.stands import Outcome
+    from tests.workers.connectors.sandbox_harness import Outcome
     from workers.connectors.contract import Resource
 
 _MOST_IN_A_CHUNK = 1000
@@ -33,26 +33,26 @@ HANDED_IN = by_resource(of=lambda resource: resource.handed_in)
 # Settings
 
 
-def test_options_refuse_unknown_keys(stand: Stand) -> None:
+def test_options_refuse_unknown_keys(harness: SandboxHarness) -> None:
     with pytest.raises(ValidationError, match="no_such_key"):
-        stand.system.options.model_validate(stand.given() | {"no_such_key": 1})
+        harness.system.options.model_validate(harness.given() | {"no_such_key": 1})
 
 
-def test_the_login_identifies_the_account_and_is_in_no_repr(stand: Stand) -> None:
-    login = stand.options.login()
+def test_the_login_identifies_the_account_and_is_in_no_repr(harness: SandboxHarness) -> None:
+    login = harness.options.login()
     assert login
     assert all(isinstance(word, str) and word for word in login)
-    secrets = stand.secrets()
+    secrets = harness.secrets()
     assert secrets, "the login has a secret"
-    with stand.client() as client:
-        shown = [repr(stand.options), str(stand.options), repr(client), str(client), repr(stand.resources)]
+    with harness.client() as client:
+        shown = [repr(harness.options), str(harness.options), repr(client), str(client), repr(harness.resources)]
     assert [] == [secret for secret in sorted(secrets) if any(secret in each for each in shown)]
 
 
-def test_resources_have_unique_names_and_consistent_intervals(stand: Stand) -> None:
-    names = [resource.name for resource in stand.resources]
+def test_resources_have_unique_names_and_consistent_intervals(harness: SandboxHarness) -> None:
+    names = [resource.name for resource in harness.resources]
     assert sorted(set(names)) == sorted(names)
-    for resource in stand.resources:
+    for resource in harness.resources:
         assert resource.bound >= resource.full_every or resource.every is not None
         assert resource.full_every.total_seconds() >= 1
         assert resource.every is None or resource.every <= resource.bound
@@ -60,8 +60,8 @@ def test_resources_have_unique_names_and_consistent_intervals(stand: Stand) -> N
             assert set(kinds.values()) <= set(Kind)
 
 
-def test_the_check_returns_a_line_for_a_person(stand: Stand) -> None:
-    with stand.client() as client:
+def test_the_check_returns_a_line_for_a_person(harness: SandboxHarness) -> None:
+    with harness.client() as client:
         result = client.check()
     assert result.summary
     assert result.clock is None or result.clock.utcoffset() is not None
@@ -71,20 +71,22 @@ def test_the_check_returns_a_line_for_a_person(stand: Stand) -> None:
 
 
 @pytest.mark.parametrize(("system", "name"), by_resource())
-def test_a_probe_returns_a_line_for_a_person(served: Callable[[str], Stand], system: str, name: str) -> None:
-    stand = served(system)
-    with stand.client() as client:
-        assert client.probe(stand.resource(name))
+def test_a_probe_returns_a_line_for_a_person(served: Callable[[str], SandboxHarness], system: str, name: str) -> None:
+    harness = served(system)
+    with harness.client() as client:
+        assert client.probe(harness.resource(name))
 
 
 @pytest.mark.parametrize(("system", "name"), by_resource(of=lambda resource: resource.fetchable))
-def test_a_fetch_returns_the_object_or_a_tombstone(served: Callable[[str], Stand], system: str, name: str) -> None:
-    stand = served(system)
-    resource = stand.resource(name)
-    truth = stand.sandbox.truth(name)
+def test_a_fetch_returns_the_object_or_a_tombstone(
+    served: Callable[[str], SandboxHarness], system: str, name: str
+) -> None:
+    harness = served(system)
+    resource = harness.resource(name)
+    truth = harness.sandbox.truth(name)
     assert truth, f"the sandbox has some {name}"
     unknown = _unknown_key(min(truth), truth)
-    with stand.client() as client:
+    with harness.client() as client:
         for key in sorted(truth)[:3]:
             found = client.fetch(resource, key)
             assert isinstance(found, Snapshot)
@@ -105,14 +107,14 @@ def _unknown_key(key: str, known: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize(("system", "name"), LISTED)
 def test_a_full_sync_lists_every_object_once_in_bounded_chunks(
-    served: Callable[[str], Stand], system: str, name: str
+    served: Callable[[str], SandboxHarness], system: str, name: str
 ) -> None:
-    stand = served(system)
-    resource, run = _listed(stand, name)
+    harness = served(system)
+    resource, run = _listed(harness, name)
     chunks = [chunk for page in run for chunk in page.chunks]
     keys = [row.key for chunk in chunks for row in chunk.snapshots]
     keys += [row.key for chunk in chunks for row in chunk.lines if not row.marked]
-    truth = stand.sandbox.truth(name)
+    truth = harness.sandbox.truth(name)
     assert sorted(truth) == sorted(keys)
     assert [] == [row for chunk in chunks for row in chunk.unreadable]
     assert all(len(chunk.snapshots) + len(chunk.lines) <= _MOST_IN_A_CHUNK for chunk in chunks)
@@ -129,13 +131,15 @@ def _is_normal(raw: JsonObject) -> bool:
     return repr(exact.normalised(deepcopy(raw))) == repr(raw)
 
 
-def _listed(stand: Stand, name: str) -> tuple[Resource, list[Outcome]]:
-    resource = stand.resource(name)
-    return resource, stand.run(resource)
+def _listed(harness: SandboxHarness, name: str) -> tuple[Resource, list[Outcome]]:
+    resource = harness.resource(name)
+    return resource, harness.run(resource)
 
 
 @pytest.mark.parametrize(("system", "name"), LISTED)
-def test_only_the_last_chunk_of_a_page_has_an_end(served: Callable[[str], Stand], system: str, name: str) -> None:
+def test_only_the_last_chunk_of_a_page_has_an_end(
+    served: Callable[[str], SandboxHarness], system: str, name: str
+) -> None:
     _, run = _listed(served(system), name)
     for page in run:
         *before, last = page.chunks
@@ -147,12 +151,12 @@ def test_only_the_last_chunk_of_a_page_has_an_end(served: Callable[[str], Stand]
 
 @pytest.mark.parametrize(("system", "name"), LISTED)
 def test_the_same_cursor_returns_the_same_page_if_nothing_changed(
-    served: Callable[[str], Stand], system: str, name: str
+    served: Callable[[str], SandboxHarness], system: str, name: str
 ) -> None:
-    stand = served(system)
-    resource, _ = _listed(stand, name)
-    for question in stand.listings(resource):
-        first, second = stand.put(question), stand.put(question)
+    harness = served(system)
+    resource, _ = _listed(harness, name)
+    for question in harness.listings(resource):
+        first, second = harness.put(question), harness.put(question)
         assert (None, None) == (first.error, second.error)
         assert first.end is not None
         assert second.end is not None
@@ -166,13 +170,13 @@ def test_the_same_cursor_returns_the_same_page_if_nothing_changed(
 
 @pytest.mark.parametrize(("system", "name"), by_resource())
 def test_keys_are_present_unique_and_made_of_their_fields(
-    served: Callable[[str], Stand], system: str, name: str
+    served: Callable[[str], SandboxHarness], system: str, name: str
 ) -> None:
-    stand = served(system)
-    resource = stand.resource(name)
-    found = _snapshots(stand, resource)
+    harness = served(system)
+    resource = harness.resource(name)
+    found = _snapshots(harness, resource)
     keys = [snapshot.key for snapshot in found]
-    assert bool(stand.sandbox.truth(name)) == bool(keys)
+    assert bool(harness.sandbox.truth(name)) == bool(keys)
     assert sorted(set(keys)) == sorted(keys)
     assert [] == [key for key in keys if not key.strip()]
     for snapshot in found:
@@ -182,16 +186,16 @@ def test_keys_are_present_unique_and_made_of_their_fields(
             assert ":".join(str(each) for each in fields) == snapshot.key
 
 
-def _snapshots(stand: Stand, resource: Resource) -> list[Snapshot | UndecodedSnapshot]:
+def _snapshots(harness: SandboxHarness, resource: Resource) -> list[Snapshot | UndecodedSnapshot]:
     """Each object once: interpreted, listed, or fetched if the listing has only its key."""
     if resource.handed_in:
-        documents = [stands.document(f"paper {number}") for number in range(3)]
-        with stand.client() as client:
+        documents = [sandbox_harness.document(f"paper {number}") for number in range(3)]
+        with harness.client() as client:
             return [client.interpret(resource, document) for document in documents]
-    chunks = [chunk for page in stand.run(resource) for chunk in page.chunks]
+    chunks = [chunk for page in harness.run(resource) for chunk in page.chunks]
     found = [row for chunk in chunks for row in chunk.snapshots]
     lines = [row for chunk in chunks for row in chunk.lines if not row.marked]
-    fetched = [stand.put(Question("fetch", resource, line.key)).found for line in lines]
+    fetched = [harness.put(Question("fetch", resource, line.key)).found for line in lines]
     return [*found, *(row for row in fetched if isinstance(row, Snapshot))]
 
 
@@ -201,18 +205,18 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, dict | list | bool) else value
 
 
-def test_shapes_consist_of_kinds(stand: Stand) -> None:
-    with stand.client() as client:
-        for resource in stand.readable:
+def test_shapes_consist_of_kinds(harness: SandboxHarness) -> None:
+    with harness.client() as client:
+        for resource in harness.readable:
             shape = client.shape(resource) if resource.has_metadata else None
             assert resource.has_metadata == (shape is not None)
             for kinds in (shape or {}).values():
                 assert set(kinds.values()) <= set(Kind)
 
 
-def test_project_does_not_modify_its_argument(stand: Stand) -> None:
-    for resource in stand.resources:
-        for raw in stand.sandbox.truth(resource.name).values():
+def test_project_does_not_modify_its_argument(harness: SandboxHarness) -> None:
+    for resource in harness.resources:
+        for raw in harness.sandbox.truth(resource.name).values():
             before = deepcopy(raw)
             assert resource.project(raw) == resource.project(raw)
             assert before == raw
@@ -223,22 +227,24 @@ def test_project_does_not_modify_its_argument(stand: Stand) -> None:
 
 @pytest.mark.parametrize(("system", "name"), HANDED_IN)
 def test_a_document_becomes_the_vendors_answer_under_the_documents_key(
-    served: Callable[[str], Stand], system: str, name: str
+    served: Callable[[str], SandboxHarness], system: str, name: str
 ) -> None:
-    stand = served(system)
-    document = stands.document("a paper of its own")
-    with stand.client() as client:
-        found = client.interpret(stand.resource(name), document)
+    harness = served(system)
+    document = sandbox_harness.document("a paper of its own")
+    with harness.client() as client:
+        found = client.interpret(harness.resource(name), document)
     assert document.sha256 == found.key
-    assert exact.canonical(stand.sandbox.truth(name)[document.sha256]) == exact.canonical(found.raw)
+    assert exact.canonical(harness.sandbox.truth(name)[document.sha256]) == exact.canonical(found.raw)
     assert _is_normal(found.raw)
 
 
 @pytest.mark.parametrize(("system", "name"), HANDED_IN)
-def test_a_document_that_was_not_sent_may_be_sent_again(served: Callable[[str], Stand], system: str, name: str) -> None:
-    stand = served(system)
-    away = stand.options.model_copy(update={"url": _CLOSED_PORT})
-    (question,) = stand.questions(stand.resource(name))
-    error = stand.put(question, options=away).error
+def test_a_document_that_was_not_sent_may_be_sent_again(
+    served: Callable[[str], SandboxHarness], system: str, name: str
+) -> None:
+    harness = served(system)
+    away = harness.options.model_copy(update={"url": _CLOSED_PORT})
+    (question,) = harness.questions(harness.resource(name))
+    error = harness.put(question, options=away).error
     assert isinstance(error, TryLater)
     assert error.refused

@@ -14,15 +14,15 @@ from pydantic import SecretStr
 from starlette.responses import Response, StreamingResponse
 
 from models.values import Snapshot, Tombstone, Withheld
-from tests.workers.connectors import stands
-from tests.workers.connectors.stands import SYSTEMS, Question, Stand, by_resource, by_resource_and
+from tests.workers.connectors import sandbox_harness
+from tests.workers.connectors.sandbox_harness import SYSTEMS, Question, SandboxHarness, by_resource, by_resource_and
 from workers.connectors.contract import Connection
 from workers.errors import ClosedError, SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from tests.workers.connectors.stands import Outcome, Spoil
+    from tests.workers.connectors.sandbox_harness import Outcome, Spoil
 
 _MOST_IN_A_CHUNK = 1000
 _QUICK = timedelta(milliseconds=150)
@@ -35,34 +35,34 @@ HANDED_IN = by_resource(of=lambda resource: resource.handed_in)
 # Failing logins and vendors
 
 
-def _errors_without_login(stand: Stand, options: Connection) -> Iterator[VendorError]:
+def _errors_without_login(harness: SandboxHarness, options: Connection) -> Iterator[VendorError]:
     """The error of the check and of every question, each with a client that is not logged in."""
-    for resource in stand.resources:
-        for question in stand.questions(resource):
-            with stand.client(options) as client:
-                outcome = stands.ask(client, question)
+    for resource in harness.resources:
+        for question in harness.questions(resource):
+            with harness.client(options) as client:
+                outcome = sandbox_harness.ask(client, question)
             assert outcome.error is not None, question
             yield outcome.error
-    with stand.client(options) as client, pytest.raises(VendorError) as checked:
+    with harness.client(options) as client, pytest.raises(VendorError) as checked:
         client.check()
     yield checked.value
 
 
-def test_a_wrong_login_is_set_aside_and_not_quoted(stand: Stand) -> None:
+def test_a_wrong_login_is_set_aside_and_not_quoted(harness: SandboxHarness) -> None:
     wrong = {
         name: "wrong-0-login"
-        for name in type(stand.options).model_fields
-        if isinstance(getattr(stand.options, name), SecretStr) and name in stand.given()
+        for name in type(harness.options).model_fields
+        if isinstance(getattr(harness.options, name), SecretStr) and name in harness.given()
     }
-    options = stand.system.options.model_validate(stand.given() | wrong)
-    for error in _errors_without_login(stand, options):
+    options = harness.system.options.model_validate(harness.given() | wrong)
+    for error in _errors_without_login(harness, options):
         assert isinstance(error, SetAside), error
         assert "wrong-0-login" not in str(error) + repr(error)
 
 
-def test_an_unreachable_vendor_is_tried_later(stand: Stand) -> None:
-    away = stand.options.model_copy(update={"url": _CLOSED_PORT})
-    for error in _errors_without_login(stand, away):
+def test_an_unreachable_vendor_is_tried_later(harness: SandboxHarness) -> None:
+    away = harness.options.model_copy(update={"url": _CLOSED_PORT})
+    for error in _errors_without_login(harness, away):
         assert isinstance(error, TryLater), error
 
 
@@ -130,23 +130,27 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_answer_to_the_check_raises_a_vendor_error(stand: Stand, fault: str) -> None:
+def test_a_faulty_answer_to_the_check_raises_a_vendor_error(harness: SandboxHarness, fault: str) -> None:
     expected = FAULTS[fault]
-    options = stand.options.model_copy(update={"timeout": expected.timeout or stand.options.timeout})
-    with stand.client(options) as client, stand.proxy.spoiling(expected.spoil), pytest.raises(VendorError) as checked:
+    options = harness.options.model_copy(update={"timeout": expected.timeout or harness.options.timeout})
+    with (
+        harness.client(options) as client,
+        harness.proxy.spoiling(expected.spoil),
+        pytest.raises(VendorError) as checked,
+    ):
         client.check()
     assert isinstance(checked.value, expected.errors), checked.value
 
 
 @pytest.mark.parametrize(("system", "name", "fault"), by_resource_and(FAULTS))
 def test_a_faulty_answer_proves_nothing_and_raises_a_vendor_error(
-    served: Callable[[str], Stand], system: str, name: str, fault: str
+    served: Callable[[str], SandboxHarness], system: str, name: str, fault: str
 ) -> None:
-    stand, expected = served(system), FAULTS[fault]
-    options = stand.options.model_copy(update={"timeout": expected.timeout or stand.options.timeout})
-    for question in stand.questions(stand.resource(name)):
-        for skipped in range(stand.requests(question)):
-            outcome = stand.put(question, spoil=expected.spoil, skipped=skipped, options=options)
+    harness, expected = served(system), FAULTS[fault]
+    options = harness.options.model_copy(update={"timeout": expected.timeout or harness.options.timeout})
+    for question in harness.questions(harness.resource(name)):
+        for skipped in range(harness.requests(question)):
+            outcome = harness.put(question, spoil=expected.spoil, skipped=skipped, options=options)
             if question.method == "interpret":
                 _judge_document(outcome, expected)
             else:
@@ -187,13 +191,13 @@ def _closed_at(options: Connection) -> datetime | None:
 
 
 @pytest.fixture(scope="module")
-def closed() -> Iterator[Callable[[str], tuple[Stand, datetime]]]:
+def closed() -> Iterator[Callable[[str], tuple[SandboxHarness, datetime]]]:
     """Stands of closed vendors, and the time at their clock."""
     with ExitStack() as stack:
 
         @cache
-        def of(system: str) -> tuple[Stand, datetime]:
-            opens = stack.enter_context(stands.stand(system, closed=True))
+        def of(system: str) -> tuple[SandboxHarness, datetime]:
+            opens = stack.enter_context(sandbox_harness.serve(system, closed=True))
             moment = _closed_at(opens.options)
             assert moment is not None
             opens.sandbox.now = lambda: moment
@@ -202,31 +206,40 @@ def closed() -> Iterator[Callable[[str], tuple[Stand, datetime]]]:
         yield of
 
 
-CLOSING = [name for name in SYSTEMS if type(stands.options_of(name)).closed_until is not Connection.closed_until]
+CLOSING = [
+    name for name in SYSTEMS if type(sandbox_harness.options_of(name)).closed_until is not Connection.closed_until
+]
 
 
 @pytest.mark.parametrize(
     ("system", "name"),
-    [pytest.param(name, each.name, id=f"{name}-{each.name}-closed") for name, each in stands.CASES if name in CLOSING],
+    [
+        pytest.param(name, each.name, id=f"{name}-{each.name}-closed")
+        for name, each in sandbox_harness.CASES
+        if name in CLOSING
+    ],
 )
 def test_closed_hours_stop_only_full_syncs_and_report_the_next_opening(
-    served: Callable[[str], Stand], closed: Callable[[str], tuple[Stand, datetime]], system: str, name: str
+    served: Callable[[str], SandboxHarness],
+    closed: Callable[[str], tuple[SandboxHarness, datetime]],
+    system: str,
+    name: str,
 ) -> None:
-    stand, moment = closed(system)
+    harness, moment = closed(system)
     for question in served(system).questions(served(system).resource(name)):
-        outcome = stand.put(question)
+        outcome = harness.put(question)
         if outcome.error is None:
             continue
         assert ("list", None) == (question.method, question.argument), "polls and fetches are allowed all day"
         assert isinstance(outcome.error, ClosedError)
-        assert stand.options.closed_until(moment) == outcome.error.until
+        assert harness.options.closed_until(moment) == outcome.error.until
         assert outcome.end is None
 
 
 @pytest.mark.parametrize("system", CLOSING)
 def test_a_vendor_with_opening_hours_closes_some_listing(
-    closed: Callable[[str], tuple[Stand, datetime]], system: str
+    closed: Callable[[str], tuple[SandboxHarness, datetime]], system: str
 ) -> None:
-    stand, _ = closed(system)
-    errors = [stand.put(Question("list", resource)).error for resource in stand.readable]
+    harness, _ = closed(system)
+    errors = [harness.put(Question("list", resource)).error for resource in harness.readable]
     assert ClosedError in {type(error) for error in errors}

@@ -17,7 +17,7 @@ from models.mirror import queries, rebuild, schema_evolution
 from models.mirror.flatten import flatten
 from models.redaction import redact
 from tests.mirroring import Mirror, mirrored
-from tests.workers.connectors.stands import SYSTEMS, by_resource
+from tests.workers.connectors.sandbox_harness import SYSTEMS, by_resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

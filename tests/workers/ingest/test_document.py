@@ -14,8 +14,8 @@ from models.bookkeeping import documents, due, inbox, streams
 from tests import services
 from tests.processes import TcpProxy
 from tests.serving import served
-from tests.workers.ingest import reader
-from tests.workers.ingest.reader import KIND, pdf, sha256
+from tests.workers.ingest import document_harness
+from tests.workers.ingest.document_harness import KIND, pdf, sha256
 from workers.context import ConnectionContext
 from workers.ingest import fetch, loop
 from workers.queue import due_work
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.db.database import Database
-    from tests.workers.ingest.reader import DocumentHarness
+    from tests.workers.ingest.document_harness import DocumentHarness
 
     Connect = Callable[..., AbstractContextManager[DocumentHarness]]
 
@@ -36,7 +36,7 @@ KEY = sha256(ONE)
 
 @pytest.fixture
 def connect(sqlite: Database, tmp_path: Path) -> Connect:
-    return partial(reader.connected, sqlite, tmp_path)
+    return partial(document_harness.connected, sqlite, tmp_path)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def six(connect: Connect) -> Iterator[DocumentHarness]:
 @pytest.fixture
 def everywhere(database: Database, tmp_path: Path) -> Iterator[DocumentHarness]:
     """The same on every kind of database."""
-    with reader.connected(database, tmp_path) as connected:
+    with document_harness.connected(database, tmp_path) as connected:
         yield connected
 
 
@@ -56,7 +56,7 @@ def test_a_document_becomes_a_row_its_parts_and_one_journal_entry(everywhere: Do
     everywhere.hand_in(ONE, order="17")
     everywhere.work()
     assert [(KIND, KEY, "17")] == everywhere.vendor.received
-    assert {KEY: reader.interpretation(ONE)} == everywhere.live(KIND)
+    assert {KEY: document_harness.interpretation(ONE)} == everywhere.live(KIND)
     assert "one" == everywhere.row(KEY, KIND)["supplier_name"]
     assert [(KEY, "created", "document")] == everywhere.journal(KIND)
     assert ("interpreted", {}) == (everywhere.state(ONE), everywhere.inbox(KIND))
@@ -97,7 +97,7 @@ def test_what_the_vendor_did_not_take_is_tried_later_and_sent_once(six: Document
 
 
 def test_a_vendor_that_was_unreachable_gets_the_document_once(connect: Connect) -> None:
-    vendor = reader.Vendor()
+    vendor = document_harness.Vendor()
     with served(vendor.app) as address, TcpProxy(address) as line, connect(url=line.address) as six:
         line.cut()
         six.hand_in(ONE)
@@ -327,7 +327,7 @@ def test_a_document_that_is_handed_in_while_its_kind_is_erased_is_interpreted(ev
 
 
 def test_several_documents_are_interpreted_at_once_up_to_the_concurrency(database: Database, tmp_path: Path) -> None:
-    with reader.connected(database, tmp_path, concurrency=2) as six:
+    with document_harness.connected(database, tmp_path, concurrency=2) as six:
         six.vendor.may_answer.clear()
         workers = []
         for text in ("one", "two", "three"):

@@ -311,20 +311,20 @@ def _first(message: Message, receive: Receive) -> Receive:
 
 
 def test_a_poisoned_good_at_dilovod_is_parked_and_the_others_go_on(sqlite: Database, tmp_path: Path) -> None:
-    clock, door = vendor_harness.Clock(), Poisoned()
+    clock, proxy = vendor_harness.Clock(), Poisoned()
     sqlite._clock = clock
     resources = ["catalogs.goods"]
-    knobs = {"seed": 1, "objects": 8, "now": clock, "door": door, "options": {"resources": resources}}
+    knobs = {"seed": 1, "objects": 8, "now": clock, "wrapper": proxy, "options": {"resources": resources}}
     with mirrored(sqlite, tmp_path, dilovod=knobs) as mirror:
         mirror.work()
         goods = sorted(mirror.sandboxes["dilovod"].truth("catalogs.goods"))
-        door.needle = f'getObject","params":{{"id":"{goods[0]}"'.encode()
+        proxy.needle = f'getObject","params":{{"id":"{goods[0]}"'.encode()
         with sqlite.begin() as tx:
             streams.backfill_now(tx, connection="dilovod")
         context = mirror.context("dilovod")
         sandbox = mirror.sandboxes["dilovod"]
-        while not mirror.status()["catalogs.goods"].parked and door.broken <= 2 * failures.MAX_ATTEMPTS:
-            sandbox.books.touch(sandbox.books.things[goods[1]], productNum=f"edit {door.broken}")
+        while not mirror.status()["catalogs.goods"].parked and proxy.broken <= 2 * failures.MAX_ATTEMPTS:
+            sandbox.books.touch(sandbox.books.things[goods[1]], productNum=f"edit {proxy.broken}")
             with sqlite.begin() as tx:
                 enqueued = [ObjectRef("catalogs.goods", goods[1])]
                 inbox.enqueue(
@@ -338,5 +338,5 @@ def test_a_poisoned_good_at_dilovod_is_parked_and_the_others_go_on(sqlite: Datab
             loop.sync(context)
             clock.advance(seconds=30)
         assert {} == {key: row for key, row in mirror.differences().items() if goods[1] in row}
-        assert failures.MAX_ATTEMPTS <= door.broken <= 2 * failures.MAX_ATTEMPTS
+        assert failures.MAX_ATTEMPTS <= proxy.broken <= 2 * failures.MAX_ATTEMPTS
         assert (1, 0) == (mirror.status()["catalogs.goods"].parked, mirror.status()["catalogs.goods"].pending)

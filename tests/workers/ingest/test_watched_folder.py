@@ -14,8 +14,8 @@ import pytest
 
 from models.bookkeeping import folder_scans, parked, streams
 from models.db import tables
-from tests.workers.ingest import reader
-from tests.workers.ingest.reader import KIND, pdf, sha256
+from tests.workers.ingest import document_harness
+from tests.workers.ingest.document_harness import KIND, pdf, sha256
 from workers.ingest import watched_folder
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from models.db.database import Database
-    from tests.workers.ingest.reader import DocumentHarness
+    from tests.workers.ingest.document_harness import DocumentHarness
 
     Connect = Callable[..., AbstractContextManager[DocumentHarness]]
 
@@ -34,7 +34,7 @@ CUT = pdf("cut", end=b"")
 
 @pytest.fixture
 def connect(sqlite: Database, tmp_path: Path) -> Connect:
-    return partial(reader.connected, sqlite, tmp_path, inbox="incoming")
+    return partial(document_harness.connected, sqlite, tmp_path, inbox="incoming")
 
 
 @pytest.fixture
@@ -335,7 +335,7 @@ def test_a_scan_requested_while_one_failed_is_still_due(six: DocumentHarness, fo
 
 
 def test_a_connection_without_a_folder_scans_nothing_and_is_complete(sqlite: Database, tmp_path: Path) -> None:
-    with reader.connected(sqlite, tmp_path) as six:
+    with document_harness.connected(sqlite, tmp_path) as six:
         six.work()
         assert (six.clock.now, None) == (six.column("complete_as_of", KIND), six.column("last_error", KIND))
         assert not (tmp_path / "incoming").exists()
@@ -407,7 +407,7 @@ def test_a_scan_requested_during_a_scan_is_still_due(six: DocumentHarness, folde
 
 
 def test_several_workers_that_scan_at_once_have_every_file_interpreted_once(database: Database, tmp_path: Path) -> None:
-    with reader.connected(database, tmp_path, inbox="incoming", concurrency=3) as six:
+    with document_harness.connected(database, tmp_path, inbox="incoming", concurrency=3) as six:
         six.work()
         folder = tmp_path / "incoming" / KIND
         contents = [pdf(str(number)) for number in range(5)]

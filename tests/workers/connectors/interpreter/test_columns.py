@@ -11,7 +11,7 @@ import pytest
 from models import exact
 from models.mirror.target import Target
 from models.values import Snapshot
-from tests.models.mirroring import kinds, row, rows, schema_changes, write
+from tests.models.write_path import kinds, row, rows, schema_changes, write
 from tests.workers.connectors.interpreter.conftest import SAMPLES, Store, document, resource
 from workers.connectors.interpreter.sandbox_data import Row
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.pages import README, ROOT, Curl, blocks
+from tests.documentation import README, ROOT, Curl, blocks
 from tests.processes import free_port, kill_group, until
 from tests.serving import served
-from tests.workers.connectors import stands
+from tests.workers.connectors import sandbox_harness
 from workers.connectors import discovery
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def verb(command: str) -> str:
 
 
 @dataclass
-class Newcomer:
-    """A person in an empty folder who types the pages' commands. The vendors are sandboxes.
+class CommandRunner:
+    """Runs the pages' commands in an empty folder, as a user types them. The vendors are sandboxes.
 
     `results`: command -> exit status and output. `own_names`: the product's output that its names are looked up in.
     """
@@ -168,7 +168,7 @@ file.write_text(text + {tables!r}, encoding="utf-8")
 
 
 @contextmanager
-def settled(folder: Path) -> Iterator[Newcomer]:
+def prepared(folder: Path) -> Iterator[CommandRunner]:
     """An empty folder, sandboxes of all vendors, and an editor that adds the README's connections to the settings."""
     (tables,) = [block for block in blocks(README, "toml") if "[connections.shop]" in block]
     port = free_port()
@@ -184,7 +184,7 @@ def settled(folder: Path) -> Iterator[Newcomer]:
             tables = tables.replace(f"[connections.{name}]\n", f'[connections.{name}]\nurl = "{url}"\n')
         editor = folder / "editor.py"
         editor.write_text(EDITOR.format(port=port, tables=f"\n{tables}"), encoding="utf-8")
-        (folder / "note.pdf").write_bytes(stands.document("a delivery").content)
+        (folder / "note.pdf").write_bytes(sandbox_harness.document("a delivery").content)
         environment = (
             os.environ
             | secrets
@@ -195,6 +195,6 @@ def settled(folder: Path) -> Iterator[Newcomer]:
                 "NO_COLOR": "1",
             }
         )
-        person = Newcomer(folder, environment, port)
-        stack.callback(person.stop)
-        yield person
+        runner = CommandRunner(folder, environment, port)
+        stack.callback(runner.stop)
+        yield runner

@@ -226,7 +226,7 @@ def _poll_for_commit(file: sqlite3.Connection, key: str) -> Callable[[], float]:
 @contextmanager
 def plain_worker(broker: str, folder: Path) -> Iterator[Hop]:
     """A worker with Celery alone."""
-    from tests.benchmarks import plainly  # noqa: PLC0415 - the other benchmarks do not need Celery
+    from tests.benchmarks import bare_celery  # noqa: PLC0415 - the other benchmarks do not need Celery
 
     place = "-"
     if broker.startswith("filesystem"):
@@ -238,9 +238,9 @@ def plain_worker(broker: str, folder: Path) -> Iterator[Hop]:
         receiver.settimeout(_LONGEST)
         port = receiver.getsockname()[1]
         log = (folder / "plain.log").open("wb")
-        command = [sys.executable, "-m", plainly.__name__, broker, place, str(port)]
+        command = [sys.executable, "-m", bare_celery.__name__, broker, place, str(port)]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        task = plainly.app(broker, place, port).tasks["plainly.first_line"]
+        task = bare_celery.app(broker, place, port).tasks["bare_celery.first_line"]
 
         def hop() -> float:
             began = time.time()

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from functools import partial
 
-from tests.stateful.systems.played.options import Options
+from tests.stateful.systems.simulated.options import Options
 from workers.connectors.contract import Resource
 
 MINUTE = timedelta(minutes=1)

@@ -121,7 +121,7 @@ class Outcome:
 
 
 @dataclass
-class Stand:
+class SandboxHarness:
     """A served sandbox and its clients. The sandbox's clock stands still."""
 
     system: Any
@@ -173,7 +173,7 @@ class Stand:
             created.close()
 
     def known(self, options: Connection | None = None) -> Client:
-        """The client that shares the stand's session; one per URL and timeout."""
+        """The client that shares the harness's session; one per URL and timeout."""
         options = options or self.options
         account = f"{options.url} {options.timeout}"
         if account not in self._clients:
@@ -268,7 +268,7 @@ def document(text: str) -> Document:
 
 
 @contextmanager
-def stand(name: str, **knobs: Any) -> Iterator[Stand]:
+def serve(name: str, **knobs: Any) -> Iterator[SandboxHarness]:
     """Serve the system's sandbox. `knobs`: arguments of its `create`."""
     system, moment = discovery.systems()[name], datetime.now(UTC)
     app = system.sandbox(**{"seed": _SEED, "now": lambda: moment} | knobs)
@@ -276,18 +276,18 @@ def stand(name: str, **knobs: Any) -> Iterator[Stand]:
     with served(proxy, date_header=False) as url:
         options = system.options.model_validate({"name": "it", "url": url} | app.state.sandbox.settings())
         with ExitStack() as stack:
-            yield Stand(system, app.state.sandbox, proxy, options, stack)
+            yield SandboxHarness(system, app.state.sandbox, proxy, options, stack)
 
 
 @contextmanager
-def stands() -> Iterator[Callable[[str], Stand]]:
-    """A function that returns a system's stand; each is served once, for tests that only read."""
+def serve_all() -> Iterator[Callable[[str], SandboxHarness]]:
+    """A function that returns a system's harness; each is served once, for tests that only read."""
     with ExitStack() as stack:
-        created: dict[str, Stand] = {}
+        created: dict[str, SandboxHarness] = {}
 
-        def of(name: str) -> Stand:
+        def of(name: str) -> SandboxHarness:
             if name not in created:
-                created[name] = stack.enter_context(stand(name))
+                created[name] = stack.enter_context(serve(name))
             return created[name]
 
         yield of

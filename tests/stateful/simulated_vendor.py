@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from models.values import Chunk, End, Line, Snapshot, Tombstone
-from tests.stateful.staging import stop
+from tests.stateful.interleaving import stop
 from workers.errors import BusyError, SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Workers whose steps a test orders: each stops before every transaction and while its vendor answers.
+"""Workers whose steps a test interleaves: each stops before every transaction and while its vendor answers.
 
 One thread runs at a time, so that an order of steps found once is found again.
 """
@@ -126,7 +126,7 @@ def stop(where: str) -> None:
         worker.stop(where)
 
 
-class Staged(Database):
+class InterleavedDatabase(Database):
     """A database that stops its worker before each transaction. `commits` counts the writing ones."""
 
     commits = 0
@@ -178,9 +178,9 @@ def _within() -> Iterator[None]:
         worker.within = False
 
 
-def staged(database: Database) -> Staged:
+def interleaved(database: Database) -> InterleavedDatabase:
     """The same database with a clock and order of steps that the test sets; it does not survive a power cut."""
-    made = Staged(database.url, clock=Clock())
+    made = InterleavedDatabase(database.url, clock=Clock())
     sa.event.listen(made.engine, "connect", _without_sync_on_sqlite if made.is_sqlite else _without_sync_on_postgresql)
     return made
 

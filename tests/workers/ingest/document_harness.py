@@ -202,7 +202,7 @@ def connected(database: Database, folder: Path, *, url: str | None = None, **opt
         file = folder / "erpmirror.toml"
         values = {"system": "sixth", "url": url or address, "api_key": "very-secret", **options}
         file.write_text(table("six", values), encoding="utf-8")
-        reader = DocumentHarness(database, configuration.load(file), vendor, clock)
-        context.sync_streams(database, reader.settings)
-        yield reader
-    assert [] == reader.failures
+        six = DocumentHarness(database, configuration.load(file), vendor, clock)
+        context.sync_streams(database, six.settings)
+        yield six
+    assert [] == six.failures

@@ -1,16 +1,16 @@
-"""Asks the vendor that the test plays. While it answers, other workers act."""
+"""Asks the simulated vendor. While it answers, other workers act."""
 
 from collections.abc import Iterator
 
 from models.values import Chunk, Snapshot, Tombstone
-from tests.stateful import played
-from tests.stateful.systems.played.options import Options
+from tests.stateful import simulated_vendor
+from tests.stateful.systems.simulated.options import Options
 from workers.connectors.contract import ClientRuntime, Resource
 
 
 class Client:
     def __init__(self, options: Options, _runtime: ClientRuntime) -> None:
-        self._vendor = played.vendors[options.url]
+        self._vendor = simulated_vendor.vendors[options.url]
 
     def close(self) -> None:
         """Nothing to close."""

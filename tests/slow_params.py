@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def at_length(values: Iterable[T], *, quick: T) -> list[T | ParameterSet]:
+def slow_except(values: Iterable[T], *, quick: T) -> list[T | ParameterSet]:
     """The values of a parameter: `quick` as it is, the others marked `slow`."""
     every = list(values)
     assert quick in every, f"{quick!r} is none of {every}"

@@ -1,1 +1,0 @@
-"""A system whose vendor the test plays in its own process."""

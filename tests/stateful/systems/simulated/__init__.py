@@ -1,0 +1,1 @@
+"""A system whose vendor is simulated in the test's own process."""
