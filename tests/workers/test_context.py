@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -14,19 +13,7 @@ from tests.workers import vendor_harness
 from workers import configuration, context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
-    from models.db.database import Database
-    from tests.workers.vendor_harness import Harness
-
-    Connect = Callable[..., AbstractContextManager[Harness]]
-
-
-@pytest.fixture
-def connect(sqlite: Database, tmp_path: Path) -> Connect:
-    return partial(vendor_harness.connected, sqlite, tmp_path)
+    from tests.workers.conftest import Connect
 
 
 def test_an_unknown_connection_is_named_with_the_configured_ones(connect: Connect) -> None:

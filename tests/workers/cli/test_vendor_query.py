@@ -4,35 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from anyio import to_thread
 
 from tests.mirroring import mirrored
-from tests.workers import vendor_harness
 from workers import errors
 from workers.cli import vendor_query
 from workers.gate import gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from models.db.database import Database
+    from tests.workers.conftest import Connect
     from tests.workers.vendor_harness import Harness
     from workers.context import ConnectionContext
-
-    Connect = Callable[..., AbstractContextManager[Harness]]
-
-
-@pytest.fixture
-def connect(sqlite: Database, tmp_path: Path) -> Connect:
-    return partial(vendor_harness.connected, sqlite, tmp_path)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A system that reads documents, made for a test: its connector folder, and a vendor that the test plays itself."""
+"""A system that reads documents: its connector, its vendor, simulated by the test, and the harness of a connection."""
 
 from __future__ import annotations
 

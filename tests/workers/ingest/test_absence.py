@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,13 +11,11 @@ from tests.workers import vendor_harness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from models.db.database import Database
+    from tests.workers.conftest import Connect
     from tests.workers.vendor_harness import Chunks, Harness
-
-    Connect = Callable[..., AbstractContextManager[Harness]]
 
 KINDS: dict[str, dict[str, Any]] = {
     "fetchable": {},
@@ -32,11 +29,6 @@ FAULTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "30 % missing": lambda objects: {key: raw for key, raw in objects.items() if int(key) % 10 not in {1, 4, 8}},
     "ends early": lambda objects: dict(list(objects.items())[: len(objects) // 2]),
 }
-
-
-@pytest.fixture
-def connect(sqlite: Database, tmp_path: Path) -> Connect:
-    return partial(vendor_harness.connected, sqlite, tmp_path)
 
 
 def _company(six: Harness, kind: str, count: int = 40) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,21 +14,14 @@ from models.db import tables
 from tests.workers import vendor_harness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from pathlib import Path
 
     from models.db.database import Database
+    from tests.workers.conftest import Connect
     from tests.workers.vendor_harness import Harness
 
-    Connect = Callable[..., AbstractContextManager[Harness]]
-
-SECRET = "very-secret"  # the key in `sixth.connected`
-
-
-@pytest.fixture
-def connect(sqlite: Database, tmp_path: Path) -> Connect:
-    return partial(vendor_harness.connected, sqlite, tmp_path)
+SECRET = "very-secret"  # the key in `vendor_harness.connected`
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,20 +15,11 @@ from workers.queue import due_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
-    from pathlib import Path
 
-    from models.db.database import Database
-    from tests.workers.vendor_harness import Chunks, Harness
-
-    Connect = Callable[..., AbstractContextManager[Harness]]
+    from tests.workers.conftest import Connect
+    from tests.workers.vendor_harness import Chunks
 
 ONE_STEP = timedelta(0)
-
-
-@pytest.fixture
-def connect(sqlite: Database, tmp_path: Path) -> Connect:
-    return partial(vendor_harness.connected, sqlite, tmp_path)
 
 
 def _pages(count: int, on: Callable[[int], None] = lambda _: None) -> Callable[[str | None], Chunks]:

@@ -16,22 +16,15 @@ from workers.ingest import failures, loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from models.db.database import Database
+    from tests.workers.conftest import Connect
     from tests.workers.vendor_harness import Harness
 
-    Connect = Callable[..., AbstractContextManager[Harness]]
-
 ASKED = {"goods": {"every": 60, "full_every": 3600}, "orders": {"every": 60, "full_every": 3600}}
-
-
-@pytest.fixture
-def connect(sqlite: Database, tmp_path: Path) -> Connect:
-    return partial(vendor_harness.connected, sqlite, tmp_path)
 
 
 def _broken(six: Harness) -> None:

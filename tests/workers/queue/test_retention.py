@@ -18,14 +18,12 @@ from workers.queue import retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from models.db.database import Database
     from models.settings.load import Settings
+    from tests.workers.conftest import Connect
     from tests.workers.vendor_harness import Harness
-
-    Connect = Callable[..., AbstractContextManager[Harness]]
 
 KEPT = '[database]\nkeep_webhooks = "10d"\nkeep_changes = "5d"\n'
 
