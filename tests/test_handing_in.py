@@ -19,6 +19,7 @@ from models.bookkeeping import documents
 from models.db import tables
 from tests import processes
 from tests.processes import FULL_SYNC, SYNC, children, installed, kill_group, until
+from tests.slow_params import slow_except
 from tests.test_product import ON_REDIS, place
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def time_passes(database: Database) -> None:
 
 
 @PLACES
-@pytest.mark.parametrize("killed", ["worker", "child"])
+@pytest.mark.parametrize("killed", slow_except(["worker", "child"], quick="child"))
 def test_a_document_whose_worker_is_killed_during_its_request_is_parked(kind: str, killed: str, tmp_path: Path) -> None:
     with installation_on(kind, tmp_path) as (installation, database, sandbox):
         sandbox.latency = 600.0

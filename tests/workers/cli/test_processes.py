@@ -14,8 +14,11 @@ from urllib.request import urlopen
 import pytest
 
 from tests.processes import free_port
+from tests.slow_params import slow_except
 from tests.workers.cli.runner import GOODS, TIMEOUT, ok, process, rows_of, until, write_settings
 from workers.connectors import discovery
+
+SYSTEMS = [name for name, each in discovery.systems().items() if each.has_sandbox]
 
 
 def answers(port: int, path: str) -> bool:
@@ -37,7 +40,7 @@ def test_the_receiver_starts_without_a_database() -> None:
         assert "hunter2" not in log.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("system", [name for name, each in discovery.systems().items() if each.has_sandbox])
+@pytest.mark.parametrize("system", slow_except(SYSTEMS, quick="directo"))
 def test_a_sandbox_prints_the_settings_of_a_working_connection(system: str) -> None:
     with process("sandbox", system, "--edits-per-minute", "6000") as (_, log):
         until(lambda: "Ctrl-C stops it" in log.read_text(encoding="utf-8"), log)

@@ -309,10 +309,14 @@ CASES = [(name, resource) for name in SYSTEMS for resource in resources_of(name)
 """Every resource of every sandbox, with its system."""
 
 
-def by_resource(*, of: Callable[[Resource], bool] = lambda _: True) -> list[Any]:
-    """A test's parameters: system and resource, with ids like `wisedat-orders`."""
+def by_resource(
+    *,
+    of: Callable[[Resource], bool] = lambda _: True,
+    marks: Callable[[str], pytest.MarkDecorator | tuple[()]] = lambda _: (),
+) -> list[Any]:
+    """A test's parameters: system and resource, with ids like `wisedat-orders`. `marks`: of a system's tests."""
     chosen = [(system, resource.name) for system, resource in CASES if of(resource)]
-    return [pytest.param(system, name, id=f"{system}-{name}") for system, name in chosen]
+    return [pytest.param(system, name, id=f"{system}-{name}", marks=marks(system)) for system, name in chosen]
 
 
 def by_resource_and(more: Iterable[str]) -> list[Any]:

@@ -67,7 +67,12 @@ def mirrors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
         yield of
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+def _together(system: str) -> pytest.MarkDecorator:
+    """One process runs the tests of a system, so its mirrors are made once."""
+    return pytest.mark.xdist_group(f"mirrors of {system}")
+
+
+@pytest.mark.parametrize("system", [pytest.param(system, marks=_together(system)) for system in SYSTEMS])
 def test_a_rebuild_keeps_the_mirror_equal(mirrors: Callable[[str], Mirrors], system: str) -> None:
     mirror = mirrors(system).whole
     context = mirror.context(system)
@@ -102,7 +107,7 @@ def _has(raw: Any, path: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("system", "name"), by_resource())
+@pytest.mark.parametrize(("system", "name"), by_resource(marks=_together))
 def test_an_omitted_path_is_in_no_raw_no_column_and_no_journal(
     mirrors: Callable[[str], Mirrors], system: str, name: str
 ) -> None:

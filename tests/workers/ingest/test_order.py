@@ -15,6 +15,7 @@ from models.bookkeeping import inbox, streams
 from models.db import tables
 from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import mirrored
+from tests.slow_params import slow_except
 from tests.test_story import alive, replayed
 from tests.workers import vendor_harness
 
@@ -87,7 +88,10 @@ class Company:
 
 
 @pytest.mark.parametrize("fetchable", [True, False], ids=["point reads", "listings alone"])
-@pytest.mark.parametrize(("poll", "stories"), [(1, list(STATES)[:2]), (2, list(STATES)[2:])])
+@pytest.mark.parametrize(
+    ("poll", "stories"),
+    [(1, list(STATES)[:2]), pytest.param(2, list(STATES)[2:], marks=pytest.mark.slow)],
+)
 def test_every_order_of_events_webhooks_polls_and_listings_ends_equal_to_the_vendor(
     sqlite: Database, tmp_path: Path, *, fetchable: bool, poll: int, stories: list[str]
 ) -> None:
@@ -224,7 +228,7 @@ class Directo:
                 self.items[key] = self.books.add("items", dict(self.first[key]))
 
 
-@pytest.mark.parametrize("listing", [1, 2])
+@pytest.mark.parametrize("listing", slow_except([1, 2], quick=1))
 @pytest.mark.parametrize("vendor", [Dilovod, Directo])
 def test_each_systems_objects_end_equal_to_the_vendor_in_every_order(
     sqlite: Database, tmp_path: Path, vendor: type[Dilovod | Directo], listing: int

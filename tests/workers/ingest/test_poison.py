@@ -11,6 +11,7 @@ import pytest
 from models.bookkeeping import inbox, streams
 from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import mirrored
+from tests.slow_params import slow_except
 from tests.workers import vendor_harness
 from workers.ingest import failures, loop
 
@@ -89,7 +90,7 @@ def _others_go_on(six: Harness) -> None:
     assert (version, version) == (six.live()["2"]["v"], six.live("orders")["7"]["v"])
 
 
-@pytest.mark.parametrize("poison", [_broken, _half, _no_json, _mistake_of_ours, _silent])
+@pytest.mark.parametrize("poison", slow_except([_broken, _half, _no_json, _mistake_of_ours, _silent], quick=_half))
 def test_an_object_that_always_fails_is_parked_after_its_attempts_and_the_others_go_on(
     connect: Connect, poison: Callable[[Harness], None]
 ) -> None:
@@ -105,7 +106,7 @@ def test_an_object_that_always_fails_is_parked_after_its_attempts_and_the_others
 
 
 @pytest.mark.parametrize("news", ["a person's retry", "a webhook"])
-@pytest.mark.parametrize("poison", [_broken, _mistake_of_ours])
+@pytest.mark.parametrize("poison", slow_except([_broken, _mistake_of_ours], quick=_broken))
 def test_what_was_parked_comes_back_with_all_its_attempts(
     connect: Connect, poison: Callable[[Harness], None], news: str
 ) -> None:
@@ -190,7 +191,7 @@ SHORT = {"429 for a moment": 0.02, "busy": 0.02}
 """Hours of those who are asked again each second."""
 
 
-@pytest.mark.parametrize("how", AWAY)
+@pytest.mark.parametrize("how", slow_except(AWAY, quick="connection refused"))
 def test_an_outage_of_hours_parks_nothing_and_everything_comes_afterwards(connect: Connect, how: str) -> None:
     leave, come_back = AWAY[how]
     kinds = ASKED | {"orders": {"every": 60, "full_every": 3600, "has_metadata": True}}

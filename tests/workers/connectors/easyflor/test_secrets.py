@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from models import redaction
 from tests.mirroring import Mirror, mirrored
+from tests.slow_params import slow_except
 from tests.workers.connectors.easyflor.conftest import options
 from workers.connectors.easyflor import answers, resources
 
@@ -57,7 +58,7 @@ def entries(mirror: Mirror) -> int:
         return int(tx.execute(sa.text("SELECT count(*) FROM erpmirror_changes")).scalar_one())
 
 
-@pytest.mark.parametrize("auth", ["token", "cookie"])
+@pytest.mark.parametrize("auth", slow_except(["token", "cookie"], quick="token"))
 def test_after_the_scenario_no_secret_is_in_any_table_file_or_log(
     sqlite: Database,
     tmp_path: Path,
