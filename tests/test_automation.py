@@ -91,6 +91,14 @@ def test_the_script_requires_the_services_and_runs_the_long_tests_too() -> None:
         assert f"\n{tool}\n" in script
 
 
+def test_the_script_measures_the_plain_run_against_a_floor() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    started, reported = script.index("COVERAGE_PROCESS_START="), script.index("&& coverage report")
+    assert started < script.index("python -m pytest\n") < reported
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert 90 < tools["coverage"]["report"]["fail_under"]
+
+
 def test_the_workflow_has_every_service_that_tests_talk_to(job: Any) -> None:
     read = set(re.findall(r"ERPMIRROR_TEST_[A-Z]+", (ROOT / "tests" / "services.py").read_text(encoding="utf-8")))
     addresses = read - {"ERPMIRROR_TEST_SERVICES"}  # .ci/run sets that one
