@@ -2,8 +2,7 @@
 
 It reports only whether a batch is committed. If not, `store` finds out why.
 
-Measured batch by batch, it reaches 0.88 of the rate of libpq called directly at 1 webhook, 0.96 at 32 and 0.94 at 128:
-psycopg's own execution costs 0.3 to 0.4 ms of CPU more for each batch.
+Measured for batches of one webhook it takes 0.11 ms each, 0.06 ms of it CPU; libpq called directly takes 0.02 ms less.
 """
 
 from __future__ import annotations
