@@ -197,7 +197,7 @@ def _iso(moment: datetime) -> str:
 
 
 @contextmanager
-def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int | None = None, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on a terminal; yields a function that takes the number of objects done."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -209,6 +209,8 @@ def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[[int
         TextColumn("{task.completed} objects"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+    disable = hidden or not console.is_terminal
+    # Without `redirect_stdout=False` Rich prints what goes to stdout above the bar, on the terminal.
+    with Progress(*columns, console=console, disable=disable, transient=True, redirect_stdout=False) as bars:
         task = bars.add_task(title, total=total)
         yield lambda done: bars.update(task, completed=done)

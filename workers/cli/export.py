@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,8 +52,16 @@ def export(
     database = common.database(loaded)
     with database.read() as tx:
         target = Target(connection, _system(tx, connection, resource), resource)
-        with common.progress_bar(f"{connection} {resource}") as report:
+        with common.progress_bar(f"{connection} {resource}", hidden=not _goes_to_a_file()) as report:
             (_export_csv if form is Format.CSV else _export_json)(tx, target, report)
+
+
+def _goes_to_a_file() -> bool:
+    """Whether stdout is a file. A pipe may end on the terminal, where a bar would stand between the lines."""
+    try:
+        return stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    except OSError:
+        return False
 
 
 def _system(tx: sa.Connection, connection: str, resource: str) -> str:

@@ -186,7 +186,7 @@ def _print_results(context: ConnectionContext, kind: str, keys: Mapping[str, str
             reason = document.reason or next(iter(resource_errors), None) or "nothing is known yet"
             failed.append(f"  {_printable(path)}: {document.state}: {reason}")
     if failed:
-        raise errors.UserError("\n".join(["not everything could be read", *failed, run_now.RETRY_PARKED]))
+        raise errors.UserError("\n".join(["not everything could be read", *failed, run_now.retry_parked(context.name)]))
 
 
 def _summary(context: ConnectionContext, kind: str, sha256: str) -> str:

@@ -20,8 +20,13 @@ Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Do it here with a progress bar, or leave it to the workers.")
 ]
 
-RETRY_PARKED = "`erpmirror parked retry` tries again what is parked; the rest stays due, and workers try it again"
-"""The remedy where some work is parked."""
+
+def retry_parked(connection: str) -> str:
+    """The remedy where some work is parked."""
+    return (
+        f"remove the cause (`erpmirror check` may name it), then run `erpmirror parked retry {connection}`; "
+        "what is not parked stays due, and workers try it again"
+    )
 
 
 def poll(
@@ -87,16 +92,18 @@ def _until_done(context: ConnectionContext, names: Sequence[str], *, wait: bool)
         common.out().print(f"{each.resource}: {after.get(each.resource, 0)} rows", markup=False)
     failed = [each for each in results if each.error or each.state != "open"]
     if failed or not done:
-        raise errors.UserError("\n".join(["not everything could be synced", *map(_failure, failed), _remedy(failed)]))
+        raise errors.UserError(
+            "\n".join(["not everything could be synced", *map(_failure, failed), _remedy(context.name, failed)])
+        )
 
 
 def _failure(each: progress.ResourceProgress) -> str:
     return f"  {each.resource}: {each.error or each.state}"
 
 
-def _remedy(failed: Sequence[progress.ResourceProgress]) -> str:
+def _remedy(connection: str, failed: Sequence[progress.ResourceProgress]) -> str:
     if any(each.state == "parked" for each in failed):
-        return RETRY_PARKED
+        return retry_parked(connection)
     return "it stays due, and workers try it again"
 
 

@@ -96,7 +96,7 @@ def sandbox(
 
     It prints the connection's settings, to be pasted into erpmirror.toml, and runs until Ctrl-C.
 
-    Example: [bold]erpmirror sandbox dilovod --port 9001 --edits-per-minute 12[/]
+    Example: [bold]erpmirror sandbox dilovod --port 9001 --edits-per-minute 12 --webhook-url http://127.0.0.1:8000/hooks/dilovod_sandbox[/]
     """
     import uvicorn
 
@@ -105,7 +105,7 @@ def sandbox(
     app = _sandbox_app(system, seed, webhook_url)
     controls: Sandbox = app.state.sandbox
     with listening.bind("127.0.0.1", port) as listener:
-        _print_connection(system, controls, listener.getsockname()[1])
+        _print_connection(system, controls, listener.getsockname()[1], webhook_url)
         stop = _start_edits(controls, edits_per_minute, seed)
         try:
             config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
@@ -128,7 +128,7 @@ def _sandbox_app(system: str, seed: int, webhook_url: str | None) -> Any:
     return known[system].sandbox(**knobs)
 
 
-def _print_connection(system: str, controls: Sandbox, port: int) -> None:
+def _print_connection(system: str, controls: Sandbox, port: int, webhook_url: str | None) -> None:
     from workers.cli import settings_template
     from workers.connectors import discovery
 
@@ -137,6 +137,9 @@ def _print_connection(system: str, controls: Sandbox, port: int) -> None:
         values["webhook_sources"] = ["127.0.0.1"]
     typer.echo(settings_template.table(f"{system}_sandbox", values))
     common.err().print(f"# The sandbox of {system} answers on port {port}. Ctrl-C stops it.")
+    if discovery.systems()[system].webhooks is not None and webhook_url is None:
+        hook = f"--webhook-url http://127.0.0.1:8000/hooks/{system}_sandbox"
+        common.err().print(f"# It sends no webhooks; {hook} sends them to a receiver.", soft_wrap=True)
 
 
 def _start_edits(controls: Sandbox, per_minute: float, seed: int) -> threading.Event:

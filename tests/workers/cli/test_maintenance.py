@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,20 @@ def test_export_prints_one_object_per_line(shop: Any) -> None:
     lines = [json.loads(line) for line in ok("export", "shop", GOODS).output.splitlines()]
     assert [["key", "deleted_at", "raw"]] * len(lines) == [list(line) for line in lines]
     assert shop.truth(GOODS).keys() == {line["key"] for line in lines}
+
+
+def test_export_to_a_file_is_whole_though_a_bar_is_on_the_terminal(shop: Any, tmp_path: Path) -> None:
+    ok("poll", "shop", GOODS)
+    master, terminal = pty.openpty()
+    with (tmp_path / "goods.jsonl").open("wb") as file:
+        command = [sys.executable, "-m", "workers.cli", "export", "shop", GOODS]
+        exported = subprocess.run(command, stdout=file, stderr=terminal, env=os.environ | {"TERM": "xterm"}, check=True)
+    os.close(terminal)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert (0, True) == (exported.returncode, "objects" in shown)
+    lines = (tmp_path / "goods.jsonl").read_text(encoding="utf-8").splitlines()
+    assert shop.truth(GOODS).keys() == {json.loads(line)["key"] for line in lines}
 
 
 def test_export_as_csv_has_the_columns_of_the_table(shop: Any) -> None:

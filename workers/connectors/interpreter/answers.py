@@ -26,7 +26,7 @@ _NOT_ENABLED = "909003"
 _WHOLE_RESOURCE = frozenset({_CREDENTIALS, _NOT_ENABLED})
 """Codes that would refuse every document."""
 
-_RETRY_HINT = "`erpmirror parked retry` sends it again"
+_RETRY_HINT = "`erpmirror parked retry CONNECTION` sends it again"
 _REMEDIES = {
     _CREDENTIALS: "check `store` and `api_key` (or `user_id` and `user_token`), and that no proxy removes headers "
     "with an underscore in their names",

@@ -211,7 +211,7 @@ def test_an_undocumented_error_has_the_vendors_message() -> None:
     body = '{"errorCode": 909004, "errorMessage": "Too blurred", "errorField": "file"}'
     with (
         _responding(lambda _: Response(body, 422)) as made,
-        pytest.raises(SetAside, match=r"^909004 Too blurred \(file\); .*`erpmirror parked retry`"),
+        pytest.raises(SetAside, match=r"^909004 Too blurred \(file\); .*`erpmirror parked retry CONNECTION`"),
     ):
         made.interpret(resource(), document())
 
