@@ -43,7 +43,7 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
 
     Example: [bold]erpmirror parked list shop[/]
     """
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
     database = common.database(common.settings(config))
@@ -54,13 +54,13 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
     if not rows:
         common.out().print("Nothing is parked, nothing is held.")
         return
-    table = Table("connection", "resource", "key", "state", "since", "reason")
+    console = common.out()
     for row in rows:
-        since = f"{row['since']:%Y-%m-%d %H:%M}" if row["since"] else ""
+        since = f" since {row['since']:%Y-%m-%d %H:%M} UTC" if row["since"] else ""
         key = row["key"] if row["key"] is not None else "(all of it)"
-        cells = (row["connection"], row["resource"], key, row["state"], since, row["reason"] or "")
-        table.add_row(*(Text(cell) for cell in cells))
-    common.out().print(table)
+        console.print(Text(f"{row['connection']} {row['resource']} {key}  {row['state']}{since}"), soft_wrap=True)
+        if row["reason"]:
+            console.print(Padding.indent(Text(row["reason"], overflow="fold"), 4))
 
 
 def _parked_rows(database: Database, connection: str | None) -> list[dict[str, Any]]:

@@ -36,3 +36,11 @@ def shop() -> Iterator[Any]:
         write_settings(settings_template.table("shop", values))
         ok("migrate")
         yield app.state.sandbox
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands print as on a terminal of 80 columns without colours."""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "80")

@@ -40,6 +40,17 @@ def test_the_list_contains_key_and_reason() -> None:
     assert [] == json.loads(ok("parked", "list", "books", "--json").output)
 
 
+@pytest.mark.usefixtures("shop", "terminal")
+def test_nothing_is_cut_on_a_narrow_terminal() -> None:
+    key, reason = "9d63" * 16, "the vendor's own words about it, " * 4 + "0123456789" * 12
+    enqueue_and_settle(key, inbox.park, reason)
+    first, *below = ok("parked").output.splitlines()
+    assert first.startswith(f"shop {GOODS} {key}  parked since 20")
+    assert {"    "} == {line[:4] for line in below}
+    assert max(map(len, below)) <= 80
+    assert reason.replace(" ", "") == "".join("".join(below).split())
+
+
 @pytest.mark.usefixtures("shop")
 def test_retry_makes_a_parked_key_due_and_wakes_the_workers() -> None:
     enqueue_and_settle("1", inbox.park, "no")
