@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,3 +25,13 @@ def spell(duration: timedelta, *, exact: bool = False) -> str:
         if not exact and seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def spell_in_two_units(duration: timedelta) -> str:
+    """The duration as settings write it, rounded to the second of its two largest units: `1d 23h`, `2h 29m`, `7m`."""
+    seconds = max(duration.total_seconds(), 0)
+    for (size, _, short), (smaller, _, smaller_short) in pairwise(_UNITS):
+        if seconds >= size:
+            count, rest = divmod(round(seconds / smaller), size // smaller)
+            return f"{count}{short} {rest}{smaller_short}" if rest else f"{count}{short}"
+    return f"{seconds:.0f}s"

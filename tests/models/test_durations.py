@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from pydantic import TypeAdapter
 
-from models.durations import spell
+from models.durations import spell, spell_in_two_units
 from models.settings.connections import Duration
 
 
@@ -36,3 +36,22 @@ def test_a_duration_is_spelled_for_people_and_for_settings(seconds: float, perso
 @pytest.mark.parametrize("seconds", [0, 0.4, -5])
 def test_less_than_a_second_is_0_s(seconds: float) -> None:
     assert "0 s" == spell(timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0s"),
+        (45, "45s"),
+        (90, "1m 30s"),
+        (420, "7m"),
+        (3600, "1h"),
+        (8940, "2h 29m"),
+        (86_399, "24h"),
+        (86_400, "1d"),
+        (2821 * 60, "1d 23h"),
+        (172_799, "2d"),
+    ],
+)
+def test_a_long_duration_is_written_in_two_units_at_most(seconds: int, text: str) -> None:
+    assert text == spell_in_two_units(timedelta(seconds=seconds))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.durations import spell
+from models.durations import spell, spell_in_two_units
 from workers.cli import common
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.table import Table
 
@@ -39,6 +39,11 @@ _LONG_AGO = timedelta(days=2)
 """Older moments are printed as dates."""
 
 _COUNTS = ("rows", "pending", "parked", "held")
+
+_NEVER_WRAPPED = (*_COUNTS, "bound")
+
+_WIDEST = 1000
+"""Columns for which a table is measured: more than any has."""
 
 
 def status(
@@ -104,45 +109,58 @@ def _never_synced(
 
 
 def _print_tables(rows: Sequence[ResourceStatus], never_synced: Sequence[dict[str, Any]]) -> None:
-    """Print one table per connection, and below it the errors: a vendor's messages are too long for a column."""
+    """Print one table per connection, and below it what is too long for a column: full syncs, a vendor's messages."""
     from rich.text import Text
 
     everything = [*(_fields(row) | {"warning": row.warning, "full_sync": row.full_sync} for row in rows), *never_synced]
     console = common.out()
     for connection in sorted({values["connection"] for values in everything}):
         of_connection = [values for values in everything if values["connection"] == connection]
+        console.print()
         console.print(Text(f"{connection} ({of_connection[0]['system']})", style="bold"))
-        console.print(_table(of_connection, datetime.now(UTC)))
+        table = _table(of_connection, datetime.now(UTC))
+        if console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum > console.width:
+            table.padding = 0
+        console.print(table, crop=False)
         for values in of_connection:
-            for message, style in ((values["last_error"], "red"), (values.get("warning"), "yellow")):
-                if message:
-                    console.print(Text(f"  {values['resource']}: {message}", style=style), soft_wrap=True)
+            for message, style in _messages(values):
+                console.print(Text(f"  {values['resource']}: {message}", style=style), soft_wrap=True)
     if not everything:
         console.print("No connection is configured yet.")
 
 
+def _messages(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The lines below the table about one resource, each with its style."""
+    if values.get("full_sync") is not None:
+        yield f"full sync under way, {values['full_sync']} objects so far", ""
+    if values["last_error"]:
+        yield values["last_error"], "red"
+    if values.get("warning"):
+        yield values["warning"], "yellow"
+
+
 def _table(rows: Sequence[dict[str, Any]], now: datetime) -> Table:
+    """The resources' names are never wrapped or cut: a person types them. Where there is no room, the ages wrap."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("resource", overflow="fold")
-    for name in ("rows", "last synced", "complete as of", "bound", "pending", "parked", "held"):
-        table.add_column(name, justify="right", no_wrap=name != "complete as of")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("resource", no_wrap=True, min_width=max(len(values["resource"]) for values in rows))
+    for name in ("rows", "last\nsynced", "complete\nas of", "bound", "pending", "parked", "held"):
+        table.add_column(name, justify="right", overflow="fold", no_wrap=name in _NEVER_WRAPPED)
     for values in rows:
         table.add_row(*(Text(cell) for cell in _cells(values, now)), style=_style(values))
     return table
 
 
 def _cells(values: dict[str, Any], now: datetime) -> list[str]:
-    full_sync = values.get("full_sync")
     return [
-        values["resource"] + (f" (full sync: {full_sync})" if full_sync is not None else ""),
+        values["resource"],
         str(values["rows"]),
         ago(values["last_read"], now),
         ago(values["complete_as_of"], now),
-        spell(timedelta(seconds=values["bound"]), exact=True),
+        spell_in_two_units(timedelta(seconds=values["bound"])),
         *(str(values[name]) for name in _COUNTS[1:]),
     ]
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
 from models.bookkeeping import streams
+from models.db import tables
 from tests.processes import free_port
 from tests.workers.cli.runner import GOODS, database, ok, refused, rows_of, write_settings
 from workers.cli import status
@@ -17,6 +19,7 @@ from workers.cli import status
 if TYPE_CHECKING:
     from models.db.database import Database
 
+PRICES = "informationRegisters.goodsPrices"
 STATUS_FIELDS = [
     "connection",
     "system",
@@ -49,6 +52,36 @@ def test_status_lists_resources_that_were_never_synced() -> None:
     rows = json.loads(ok("status", "--json").output)
     assert {(0, None, None)} == {(row["rows"], row["last_read"], row["complete_as_of"]) for row in rows}
     assert "never" in ok("status").output
+
+
+@pytest.mark.usefixtures("shop", "terminal")
+def test_status_keeps_the_names_whole_on_a_narrow_terminal() -> None:
+    settings = Path("erpmirror.toml")
+    settings.write_text(settings.read_text(encoding="utf-8").replace("catalogs.units", PRICES), encoding="utf-8")
+    ok("poll", "shop")
+    with database() as opened, opened.begin() as tx:
+        runs, rows = tables.runs.c, tables.streams.c
+        full_run = sa.select(sa.func.max(runs.id)).where(runs.resource == PRICES).scalar_subquery()
+        values = {"full_run": full_run, "last_error": "it is away", "complete_as_of": tx.now - timedelta(days=3)}
+        tx.execute(sa.update(tables.streams).where(rows.resource == PRICES).values(values))
+    lines = ok("status").output.splitlines()
+    heading = lines.index("shop (dilovod)")
+    assert "" == lines[heading - 1]
+    assert ["last", "complete"] == lines[heading + 1].split()
+    assert ["resource", "rows", "synced", "as", "of"] == lines[heading + 2].split()[:5]
+    assert {GOODS, PRICES} <= {line.split(" ")[0] for line in lines}
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    assert [f"  {PRICES}: full sync under way, 3 objects so far", f"  {PRICES}: it is away"] == lines[-2:]
+
+
+@pytest.mark.usefixtures("shop")
+def test_status_shows_a_long_bound_in_two_units() -> None:
+    ok("poll", "shop")
+    with database() as opened, opened.begin() as tx:
+        tx.execute(sa.update(tables.streams).values(bound=2821 * 60))
+    (line,) = [line for line in ok("status").output.splitlines() if line.startswith(GOODS)]
+    assert " 1d 23h " in line
 
 
 @pytest.mark.usefixtures("shop")
