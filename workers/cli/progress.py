@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from models.bookkeeping import inbox, streams
 from models.db import tables
 from workers.ingest import loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from workers.context import ConnectionContext
 
@@ -47,6 +48,18 @@ class ResourceProgress:
     state: str
 
 
+class Bars(Progress):
+    """Progress bars, and below them the last error of each task, one line each. A task has the field `error`."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bars, then the errors."""
+        yield from super().get_renderables()
+        for task in self.tasks:
+            if task.fields["error"]:
+                line = f"{task.description}: {' '.join(task.fields['error'].split())}"
+                yield Text(line, style="red", no_wrap=True, overflow="ellipsis")
+
+
 def until_done(
     context: ConnectionContext, names: Sequence[str], console: Console, *, rows: Callable[[], dict[str, int]]
 ) -> tuple[list[ResourceProgress], bool]:
@@ -56,7 +69,7 @@ def until_done(
     busy ERP some always are. `rows`: resource -> objects in the mirror.
     """
     rows_before = rows()
-    bars = Progress(
+    bars = Bars(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -66,16 +79,17 @@ def until_done(
         disable=not console.is_terminal,
     )
     with bars:
-        ids = {name: bars.add_task(name, total=rows_before.get(name) or None) for name in names}
+        ids = {name: bars.add_task(name, total=rows_before.get(name) or None, error=None) for name in names}
 
         def report() -> None:
             for each in progress(context, names):
+                bars.update(ids[each.resource], error=each.error)
                 if each.objects_read is not None:
                     bars.update(ids[each.resource], completed=each.objects_read)
 
         done = _work(context, names, report)
         for name, count in rows().items():
-            bars.update(ids[name], completed=count, total=count or 1)
+            bars.update(ids[name], completed=count, total=count or 1, error=None)
     return progress(context, names), done
 
 

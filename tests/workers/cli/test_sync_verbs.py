@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+from rich.console import Console
+from rich.progress import BarColumn
 
 from models.bookkeeping import streams
 from models.db import tables
 from tests.processes import free_port
-from tests.workers.cli.runner import GOODS, database, ok, refused, rows_of, write_settings
-from workers.cli import status
+from tests.workers.cli.runner import GOODS, database, ok, refused, rows_of, run, write_settings
+from workers.cli import progress, status
 
 if TYPE_CHECKING:
     from models.db.database import Database
@@ -119,6 +122,30 @@ def test_an_unreachable_vendor_is_exit_status_1_and_the_work_stays_due() -> None
     ok("migrate")
     message = refused("poll", "shop")
     assert "it stays due" in message
+
+
+def test_an_error_stands_below_the_bars_on_one_line() -> None:
+    console = Console(width=80, file=io.StringIO())
+    bars = progress.Bars(BarColumn(), console=console)
+    bars.add_task(GOODS, error=None)
+    bars.add_task(PRICES, error="no answer\n" + "from the vendor, " * 9)
+    console.print(bars.get_renderable())
+    *_, last = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert 3 == len(console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+    assert last.startswith(f"{PRICES}: no answer from the vendor, from")
+    assert (80, "…") == (len(last), last[-1])
+
+
+@pytest.mark.usefixtures("terminal")
+def test_poll_shows_why_a_vendor_is_not_read_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    write_settings(
+        f'[connections.shop]\nsystem = "dilovod"\napi_key = "k"\nurl = "http://127.0.0.1:{free_port()}"\n'
+        'resources = ["catalogs.goods", "catalogs.units"]\n'
+    )
+    ok("migrate")
+    printed = run("poll", "shop").stderr
+    assert "catalogs.goods: 127.0.0.1" in printed.partition("Error")[0]
 
 
 @pytest.mark.usefixtures("shop")
