@@ -71,7 +71,7 @@ def shorten(printed: str) -> list[str]:
     """The final lines, without most of the day and of the table."""
     lines = [_REDRAWN.sub("", line) for line in printed.split("\n") if not _TRANSIENT.search(line)]
     plain = [Text.from_ansi(line).plain for line in lines]
-    title = next(number for number, line in enumerate(plain) if "beside the vendors" in line)
+    title = next(number for number, line in enumerate(plain) if "Objects in the sandboxes" in line)
     rows = [number for number, line in enumerate(plain) if number > title and line.startswith("│")]
     edits = [number for number in range(title) if plain[number].strip()][:EDITS]
     left = "│ " + f"… and {len(rows) - ROWS} more resources".ljust(len(plain[rows[0]]) - 4) + " │"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -90,6 +91,7 @@ class BrokerSettings(Strict):
             return f"filesystem:///{beside_file(info, rest[1:])}"
         if scheme not in {"redis", "rediss", "amqp", "amqps"} or not separator or not rest:
             raise ValueError(_BROKERS)
+        _require_address(url)
         return url
 
     @property
@@ -97,6 +99,17 @@ class BrokerSettings(Strict):
         """The embedded broker's folder, absolute; None for a server. It need not exist."""
         embedded = self.url.startswith("filesystem:///")
         return Path(self.url.removeprefix("filesystem:///")) if embedded else None
+
+
+def _require_address(url: str) -> None:
+    """Raise `ValueError` for a broken host, a port that is no number, or a Redis database that is none."""
+    try:
+        parts = urlsplit(url)
+        numbered = parts.port is None or parts.port > 0
+    except ValueError:
+        numbered = False
+    if not numbered or (parts.scheme.startswith("redis") and not re.fullmatch(r"/?\d*", parts.path)):
+        raise ValueError(_BROKERS)
 
 
 _DATABASES = 'write "sqlite:///var/erpmirror.db" or "postgresql+psycopg://user:password@host/name"'

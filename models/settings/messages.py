@@ -17,6 +17,10 @@ _REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
+_RENAMED = {"keep_notices": "keep_webhooks"}
+"""Keys of earlier versions; a key that merely looks alike may mean something else."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean "…"?` where something known is close, else nothing."""
     folded = {each.casefold(): each for each in known}
@@ -28,7 +32,8 @@ def unknown(place: str, known: Iterable[str]) -> str:
     """The complaint about an unknown key."""
     known = sorted(known)
     key = place.rpartition(".")[2]
-    guess = did_you_mean(key, known) or f"; known: {', '.join(known)}"
+    renamed = f'; it is called "{_RENAMED[key]}" now' if _RENAMED.get(key) in known else ""
+    guess = renamed or did_you_mean(key, known) or f"; known: {', '.join(known)}"
     return f"{place}: unknown key{guess}"
 
 

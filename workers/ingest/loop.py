@@ -82,9 +82,10 @@ def _repeat(context: ConnectionContext, step: Callable[[WorkSession], bool], bud
                     break
         except gate.GateClosed as closed:
             log.info("gate closed", connection=context.name, until=closed.until.isoformat(), reason=str(closed))
-    if session.has_complete_resource:
-        with context.database.begin() as tx:
-            streams.mark_complete(tx, connection=context.name)
+        finally:  # a resource that crashes holds no other one back
+            if session.has_complete_resource:
+                with context.database.begin() as tx:
+                    streams.mark_complete(tx, connection=context.name)
     return session
 
 

@@ -173,6 +173,11 @@ def test_a_reference_to_nothing_is_refused(
     [
         ("[databse]\n", 'databse: unknown key; did you mean "database"?'),
         ("[receiver]\nprot = 1\n", 'receiver.prot: unknown key; did you mean "port"?'),
+        ("[database]\nkeep_notices = '30d'\n", 'database.keep_notices: unknown key; it is called "keep_webhooks" now'),
+        ("[broker]\nurl = 'redis://127.0.0.1:6379/zz'\n", 'broker.url: write "filesystem:'),
+        ("[broker]\nurl = 'redis://127.0.0.1:abc/0'\n", 'broker.url: write "filesystem:'),
+        ("[broker]\nurl = 'redis://[::1/0'\n", 'broker.url: write "filesystem:'),
+        ("[broker]\nurl = 'amqp://guest:guest@127.0.0.1:abc//'\n", 'broker.url: write "filesystem:'),
         ("[receiver]\nzzz = 1\n", "receiver.zzz: unknown key; known: host, port"),
         (SHOP + "evry = '5m'\n", 'connections.shop.evry: unknown key; did you mean "every"?'),
         (SHOP + 'name = "x"\n', "connections.shop.name: unknown key; the name stands in the brackets"),

@@ -121,8 +121,8 @@ def test_registers_are_exempt_from_max_deletions(connect: Connect) -> None:
         assert {"00"} == six.live().keys()
 
 
-def _complete(six: Harness) -> object:
-    return six.column("complete_as_of")
+def _complete(six: Harness, resource: str = "goods") -> object:
+    return six.column("complete_as_of", resource)
 
 
 def test_complete_as_of_waits_for_what_the_last_page_enqueued(anywhere: Connect) -> None:
@@ -170,3 +170,11 @@ def test_a_held_deletion_is_not_complete(connect: Connect) -> None:
         first = six.clock.now
         _mass_deletion(six)
         assert first == _complete(six)
+
+
+def test_a_resource_that_crashes_keeps_no_other_one_from_being_complete(connect: Connect) -> None:
+    with connect(kinds={"articles": {}, "goods": {}}) as six:
+        six.vendor.listing["goods"] = lambda _: [{"fail": "crash"}]
+        with pytest.raises(RuntimeError, match="a mistake of ours"):
+            loop.full_sync(six.context)
+        assert (vendor_harness.START, None) == (_complete(six, "articles"), _complete(six, "goods"))
