@@ -2,7 +2,8 @@
 
 It reports only whether a batch is committed. If not, `store` finds out why.
 
-Measured for batches of one webhook it takes 0.11 ms each, 0.06 ms of it CPU; libpq called directly takes 0.02 ms less.
+Measured for batches of one webhook, with commits that do not wait for the disk, it takes 0.11 ms each, 0.06 ms of it
+CPU; libpq called directly takes 0.02 ms less.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def test_one_webhooks_update(database: Database, tmp_path: Path) -> None:
 
 
 def test_a_full_sync_of_one_page(database: Database, tmp_path: Path) -> None:
-    """`read` lists six objects on one page, one of which has changed."""
+    """`full_sync` lists six objects on one page, one of which has changed."""
     with vendor_harness.connected(database, tmp_path) as six:
         database._clock = None  # the database's own, which has to be asked
         six.vendor.objects["goods"] = {str(number): {"v": number} for number in range(6)}
