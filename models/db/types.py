@@ -22,16 +22,19 @@ KeyText = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 """Text compared byte by byte on every database, so that all writers lock their rows in one order."""
 
 _SQLITE_INTEGER = 2**63
+_INSTANT_WIDTH = len("0001-01-01 00:00:00.000000+00:00")
 _DOUBLE_DIGITS = 15
 """Any decimal of this many significant digits survives a double."""
 
 
 class Instant(TypeDecorator[datetime]):
-    """An aware datetime, stored as UTC; on SQLite as text of a fixed width, so that texts sort by time."""
+    """An aware datetime, stored as UTC; on SQLite as text of a fixed width, so that texts sort by time.
+
+    `isoformat` writes four digits of every year from 1 to 9999; `strftime` writes year 1 as `1` on Linux.
+    """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
-    _format = "%Y-%m-%d %H:%M:%S.%f+00:00"
 
     def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
         """`timestamptz` on PostgreSQL, text on SQLite."""
@@ -47,14 +50,14 @@ class Instant(TypeDecorator[datetime]):
             msg = f"an instant needs a zone: {value!r}"
             raise ValueError(msg)
         value = value.astimezone(UTC)
-        return value.strftime(self._format) if dialect.name == "sqlite" else value
+        return value.isoformat(" ", "microseconds") if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """An aware datetime in UTC."""
         if value is None:
             return None
         if dialect.name == "sqlite":
-            return datetime.fromisoformat(value)
+            return datetime.fromisoformat(value.rjust(_INSTANT_WIDTH, "0"))  # earlier versions wrote year 1 as `1`
         return value.astimezone(UTC)  # type: ignore[no-any-return]
 
 

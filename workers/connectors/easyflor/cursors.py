@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from workers.connectors.easyflor.options import Options
 
-_FORMATS = {"yyyyMMdd": "%Y%m%d", "yyyy-MM-dd": "%Y-%m-%d"}
+_FORMS = {"yyyyMMdd", "yyyy-MM-dd"}
 
 _UNKNOWN_CLOCK_MARGIN = timedelta(days=1)
 """Subtracted from our own clock if EasyFlor sends no Date header."""
@@ -18,12 +18,12 @@ _UNKNOWN_CLOCK_MARGIN = timedelta(days=1)
 
 def format_day(day: date, form: str) -> str:
     """A day as part of an address. `form`: `yyyyMMdd` or `yyyy-MM-dd`."""
-    return day.strftime(_FORMATS[form])
+    return day.isoformat() if "-" in form else day.isoformat().replace("-", "")
 
 
 def other_form(form: str) -> str:
     """The other of the two forms."""
-    (found,) = _FORMATS.keys() - {form}
+    (found,) = _FORMS - {form}
     return found
 
 

@@ -158,7 +158,7 @@ def _json_value(value: Any) -> Any:
 
 def utc_text(moment: datetime) -> str:
     """A moment in the filters' format: ISO 8601, UTC, whole seconds (Wisedat API 1.3, Products)."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def token(key: str, summary: JsonObject, *, selection: str, now: datetime, details_every: timedelta) -> str:

@@ -287,3 +287,7 @@ def test_a_change_during_a_run_is_listed_by_the_next_poll(server: Server, client
     cursor = server.read(client, "products").end.cursor
     server.clock.advance(minutes=5)
     assert [key] == server.read(client, "products", cursor).keys
+
+
+def test_a_moment_of_any_year_is_sent_with_all_its_digits() -> None:
+    assert "0001-01-01T00:00:00Z" == cursors.utc_text(datetime(1, 1, 1, tzinfo=UTC))
