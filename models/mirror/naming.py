@@ -64,8 +64,13 @@ def table(system: str, resource: str) -> str:
     return _unique(folded, of=f"{system} {resource}", taken=(), longest=MAX_NAME_BYTES)
 
 
+def root_table(owner: str, taken: Collection[str]) -> str:
+    """The objects' own table: named like `owner`, unless a table of somebody else has that name."""
+    return _unique(owner, of=owner, taken=taken, longest=MAX_NAME_BYTES)
+
+
 def part_table(owner: str, part: str, taken: Collection[str]) -> str:
-    """The table of a part; it always contains `__`. `part`: its dotted path. `taken`: all resource tables."""
+    """The table of a part; it always contains `__`. `part`: its dotted path. `taken`: all tables' names."""
     folded = "__".join([owner, *(snake_case(key) for key in steps(part))])
     return _unique(folded, of=f"{owner} {part}", taken=taken, longest=MAX_NAME_BYTES, joint="__")
 

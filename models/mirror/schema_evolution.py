@@ -14,7 +14,7 @@ import structlog
 from models import failpoints
 from models.db import tables
 from models.failpoints import Point
-from models.mirror import naming, schemas
+from models.mirror import naming, present, schemas
 from models.values import Kind
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ class _SchemaChange:
         self._tables: dict[str, schemas.Table] = dict(schema.tables) if schema is not None else {}
         self._parts_capped = schema is not None and schema.capped
         self._entries: list[dict[str, Any]] = []
+        self._present: dict[str, set[str]] = {}  # part -> the columns that its table has in the database
 
     def add(self, missing: SchemaGap) -> None:
         """Add what is still missing now that the lock is held: another process may have added some of it."""
@@ -202,12 +203,13 @@ class _SchemaChange:
         declared = {"", *(part for part, _ in missing.declared)}
         wanted = {*missing.parts, *declared} - self._tables.keys()
         taken = set(self._tx.execute(sa.select(tables.parts.c.table_name)).scalars())
+        taken |= present.taken_tables(self._tx) if wanted else set()
         created = set()
         for part in sorted(wanted):
             if part not in declared and len(self._tables) >= MAX_PARTS:
                 self._cap_parts(part)
                 continue
-            name = naming.part_table(self._owner, part, taken) if part else self._owner
+            name = naming.part_table(self._owner, part, taken) if part else naming.root_table(self._owner, taken)
             taken.add(name)
             self._tables[part] = schemas.with_columns(name, part, [], capped=False)
             created.add(part)
@@ -219,7 +221,7 @@ class _SchemaChange:
         table = self._tables.get(part)
         if table is None or path in table.columns or any(column.path == path for column in added[part]):
             return
-        name = naming.column(path, _taken_names(table, added[part]))
+        name = naming.column(path, self._taken_columns(table, added[part]))
         columns = [*table.columns.values(), *added[part]]
         undeclared = sum(not (column.declared or column.overflow) for column in columns)
         if len(columns) + len(table.overflows) >= schemas.MAX_COLUMNS or (
@@ -234,11 +236,17 @@ class _SchemaChange:
         column = table.columns.get(path) if table is not None else None
         if table is None or column is None or path in table.overflows:
             return
-        name = naming.overflow(column.name, path, _taken_names(table, added[part]))
+        name = naming.overflow(column.name, path, self._taken_columns(table, added[part]))
         if len(table.names) + len(added[part]) >= schemas.MAX_COLUMNS:
             self._cap_columns(table, name, path)
             return
         added[part].append(schemas.Column(name, path, Kind.TEXT, overflow=True, declared=column.declared))
+
+    def _taken_columns(self, table: schemas.Table, added: Iterable[schemas.Column]) -> set[str]:
+        """The names that a new column may not have: ours, and those that the database's owner gave to own columns."""
+        if table.part not in self._present:
+            self._present[table.part] = present.columns(self._tx, table.name)
+        return {*self._present[table.part], *table.names, *(column.name for column in added)}
 
     def _alter(self, table: schemas.Table, columns: list[schemas.Column]) -> None:
         dialect = self._tx.dialect
@@ -319,10 +327,6 @@ class _SchemaChange:
                 "kind": kind,
             }
         )
-
-
-def _taken_names(table: schemas.Table, added: Iterable[schemas.Column]) -> set[str]:
-    return {*table.names, *(column.name for column in added)}
 
 
 def _common_kind(kinds: set[Kind]) -> Kind:
