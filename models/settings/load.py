@@ -9,14 +9,13 @@ import re
 import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import sqlalchemy as sa
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from models.settings import messages
+from models.settings import messages, service_urls
 from models.settings.connections import (
     CONNECTION_NAME,
     Connection,
@@ -47,10 +46,12 @@ class SettingsError(Exception):
 class DatabaseSettings(Strict):
     """Where the mirror lives. A SQLite path is absolute after loading; its folder need not exist.
 
+    `password`: the server's, as it is; in `url` it would have to be percent-encoded. After loading `url` contains it.
     `keep_webhooks`: how long webhooks and finished full syncs are kept. `keep_changes`: how long journal entries are,
     None for ever. Replaying a trimmed journal no longer gives all live rows.
     """
 
+    password: Secret | None = None
     url: str = Field(default="sqlite:///var/erpmirror.db", repr=False, validate_default=True)
     keep_webhooks: Duration = timedelta(days=30)
     keep_changes: Duration | None = None
@@ -65,55 +66,25 @@ class DatabaseSettings(Strict):
     @field_validator("url")
     @classmethod
     def _known_engine(cls, url: str, info: ValidationInfo) -> str:
-        try:
-            parsed = sa.make_url(url)
-        except (sa.exc.ArgumentError, ValueError):
-            raise ValueError(_DATABASES) from None
-        if parsed.drivername in {"postgresql", "postgresql+psycopg"}:
-            return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-        if parsed.drivername != "sqlite":
-            raise ValueError(f"{parsed.drivername} is not supported; {_DATABASES}")
-        if parsed.host or parsed.database in {None, "", ":memory:"} or str(parsed.database).startswith("file:"):
-            raise ValueError(f"SQLite needs a file that all processes share; {_DATABASES}")
-        return parsed.set(database=str(beside_file(info, str(parsed.database)))).render_as_string(hide_password=False)
+        return service_urls.database(url, password=info.data.get("password"), beside_file=partial(beside_file, info))
 
 
 class BrokerSettings(Strict):
-    """Where wake-ups are sent."""
+    """Where wake-ups are sent. `password`: as that of the database."""
 
+    password: Secret | None = None
     url: str = Field(default="filesystem:///var/broker", repr=False, validate_default=True)
 
     @field_validator("url")
     @classmethod
     def _known_transport(cls, url: str, info: ValidationInfo) -> str:
-        scheme, separator, rest = url.partition("://")
-        if scheme == "filesystem" and rest[:1] == "/" and rest[1:]:
-            return f"filesystem:///{beside_file(info, rest[1:])}"
-        if scheme not in {"redis", "rediss", "amqp", "amqps"} or not separator or not rest:
-            raise ValueError(_BROKERS)
-        _require_address(url)
-        return url
+        return service_urls.broker(url, password=info.data.get("password"), beside_file=partial(beside_file, info))
 
     @property
     def folder(self) -> Path | None:
         """The embedded broker's folder, absolute; None for a server. It need not exist."""
-        embedded = self.url.startswith("filesystem:///")
-        return Path(self.url.removeprefix("filesystem:///")) if embedded else None
-
-
-def _require_address(url: str) -> None:
-    """Raise `ValueError` for a broken host, a port that is no number, or a Redis database that is none."""
-    try:
-        parts = urlsplit(url)
-        numbered = parts.port is None or parts.port > 0
-    except ValueError:
-        numbered = False
-    if not numbered or (parts.scheme.startswith("redis") and not re.fullmatch(r"/?\d*", parts.path)):
-        raise ValueError(_BROKERS)
-
-
-_DATABASES = 'write "sqlite:///var/erpmirror.db" or "postgresql+psycopg://user:password@host/name"'
-_BROKERS = 'write "filesystem:///var/broker", "redis://host:6379/0" or "amqp://user:password@host:5672//"'
+        folder = service_urls.broker_folder(self.url)
+        return None if folder is None else Path(folder)
 
 
 class ReceiverSettings(Strict):
