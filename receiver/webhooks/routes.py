@@ -18,6 +18,7 @@ from receiver.http.client_address import NetworkAllowList
 from receiver.http.errors import ApiError
 from receiver.webhooks import payload
 from receiver.webhooks.batcher import NotDurableError, Placement
+from receiver.webhooks.refusal_log import RefusalLog
 from workers.connectors import contract, discovery
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class WebhookRoutes:
         self, settings: Settings, *, batcher: WebhookBatcher, wake: Callable[[str], None], outcomes: Counter
     ) -> None:
         self._proxies = NetworkAllowList(settings.receiver.trusted_proxies)
+        self._refusals = RefusalLog(self._proxies)
         self._batcher = batcher
         self._wake = wake
         self._outcomes = outcomes
@@ -131,9 +133,13 @@ class WebhookRoutes:
         if target is None:
             raise ApiError(404, "unknown_connection", "no connection of this name takes webhooks")
         peer = None if request.client is None else request.client.host
-        if client_address.sender(peer, request.headers, proxies=self._proxies) not in target.senders:
+        sender = client_address.sender(peer, request.headers, proxies=self._proxies)
+        if sender not in target.senders:
+            nearest, forwarded = client_address.address(peer or ""), "X-Forwarded-For" in request.headers
+            self._refusals.sender(connection, sender=sender, peer=nearest, forwarded=forwarded)
             raise ApiError(403, "sender", "webhooks are not taken from this address; see webhook_sources")
         if not target.has_secret(secret):
+            self._refusals.secret(connection, sender=sender)
             raise ApiError(403, "secret", "the address of this webhook is not complete or not right")
         return target
 
