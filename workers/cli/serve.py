@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -204,6 +205,8 @@ def flower(
         )
     if basic_auth is not None and not all(basic_auth.partition(":")):
         raise errors.UserError("write ERPMIRROR_FLOWER_AUTH, or --basic-auth, as user:password")
+    if basic_auth is not None and not re.fullmatch(r"[!-+\x2d-~]+", basic_auth):  # Flower splits it at each comma
+        raise errors.UserError("write Flower's login in printable ASCII without a space or a comma")
     app.run_flower(_load_for_process(config), address=address, port=port, basic_auth=basic_auth)
 
 

@@ -112,9 +112,15 @@ def run_beat(settings: Settings) -> None:
 
 def run_flower(settings: Settings, *, address: str, port: int, basic_auth: str | None) -> None:
     """Run Flower on this app until it is stopped."""
+    from flower.views import monitor  # noqa: PLC0415 - takes a second, which no other process should wait
+    from tornado import web  # noqa: PLC0415
+
     broker.prepare(settings)
     arguments = ["flower", f"--address={address}", f"--port={port}", f"--tasks-columns={_FLOWER_COLUMNS}"]
     arguments.append(f"--purge-offline-workers={_PURGE_OFFLINE_AFTER}")
     if basic_auth:
         arguments.append(f"--basic-auth={basic_auth}")
+    # Flower answers these without its login, and has no option that changes it.
+    for open_page in (monitor.Metrics, monitor.Healthcheck):
+        open_page.get = web.authenticated(open_page.get)
     create_app(settings).start(arguments)

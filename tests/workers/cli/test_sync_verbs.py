@@ -163,6 +163,8 @@ def test_poll_shows_why_a_vendor_is_not_read_while_it_waits(monkeypatch: pytest.
         (["sandbox", "directo", "--webhook-url", "http://x"], "sends no webhooks"),
         (["flower", "--address", "10.0.0.1"], "set ERPMIRROR_FLOWER_AUTH"),
         (["flower", "--basic-auth", "me"], "as user:password"),
+        (["flower", "--basic-auth", "me:secret,word"], "without a space or a comma"),
+        (["flower", "--basic-auth", "me:geheimnüs"], "in printable ASCII"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -56,6 +56,7 @@ def test_flower_shows_tasks_and_workers_with_the_password_and_nothing_without(tm
             assert 'data-column="args"' in client.get("/tasks").text
             names = sorted(name.partition("@")[0] for name in api("/api/workers"))
             assert ["full_sync", "sync"] == names
-            for path in ("/", "/tasks", "/api/tasks", "/api/workers"):
+            for path in ("/", "/tasks", "/api/tasks", "/api/workers", "/metrics", "/healthcheck"):
+                assert 200 == client.get(path).status_code
                 assert 401 == httpx.get(client.base_url.join(path), trust_env=False).status_code
     database.close()
