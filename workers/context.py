@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
-
 from models import exact, redaction
 from models.bookkeeping import streams
 from models.mirror.target import Target
@@ -82,8 +80,7 @@ class ConnectionContext:
 
     @cached_property
     def _mask(self) -> redaction.Mask:
-        values = (getattr(self.options, name) for name in type(self.options).model_fields)
-        return redaction.Mask([value.get_secret_value() for value in values if isinstance(value, SecretStr)])
+        return redaction.Mask(self.options.secret_values)
 
     def redact_text(self, text: str) -> str:
         """The text without this connection's secrets, storable: a vendor's error may repeat what was sent."""

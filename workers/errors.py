@@ -3,6 +3,7 @@
 VendorError
 ├── TryLater           the work stays, its due_at moves, the account's gate may close
 │   ├── TimedOutError  no answer within the deadline, or a stream that stalled
+│   ├── InsecureError  no TLS connection that can be trusted: the message names the setting that helps
 │   ├── BusyError      another request or login of the account is in progress; not counted as an attempt
 │   └── ClosedError    outside the vendor's opening hours; stops full syncs only, not counted
 ├── SetAside           malformed, refused, forbidden: parked with its reason, other work goes on
@@ -48,6 +49,10 @@ class TryLater(VendorError):  # noqa: N818 - says what to do, and reads well whe
 
 class TimedOutError(TryLater):
     """The deadline passed or the stream stalled. A smaller request may be answered."""
+
+
+class InsecureError(TryLater):
+    """No TLS connection that can be trusted. Nothing was sent. The message names the setting that helps."""
 
 
 class BusyError(TryLater):

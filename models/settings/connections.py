@@ -5,12 +5,14 @@ A connector's `options` module subclasses `Connection` and adds its system's own
 
 from __future__ import annotations
 
+import os
 import re
 import zoneinfo
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -19,12 +21,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
-from models.settings import messages
+from models.settings import messages, network
 
 Secret = SecretStr
 
@@ -106,6 +110,11 @@ def beside_file(info: ValidationInfo, path: str) -> Path:
     return (info.context["folder"] if info.context else Path.cwd()) / path
 
 
+def environment(info: ValidationInfo) -> Mapping[str, str]:
+    """The environment, with the `.env` beside the file, which the loader passes in the validation context."""
+    return info.context["environment"] if info.context else os.environ
+
+
 class Connection(Strict):
     """One configured account at a system: the settings that all systems share.
 
@@ -123,6 +132,11 @@ class Connection(Strict):
     concurrency: Whole = Field(default=1, ge=1)
     omit: tuple[str, ...] = ()
     max_deletions: Annotated[float, BeforeValidator(_no_boolean)] = Field(default=0.2, ge=0, le=1)
+    ca_file: Path | None = None
+    client_certificate: Path | tuple[Path, Path] | None = None
+    proxy: Secret | None = None
+
+    _route: network.Route = PrivateAttr(default=network.DIRECT)
 
     secrets: ClassVar[tuple[str, ...]] = ()
     """Paths that are never stored, in addition to `omit`."""
@@ -139,6 +153,69 @@ class Connection(Strict):
             guess = messages.did_you_mean(timezone, known)
             raise ValueError(f'there is no time zone "{timezone}"{guess}; write one as in "Europe/Kyiv"') from None
         return timezone
+
+    @field_validator("ca_file")
+    @classmethod
+    def _holds_cas(cls, ca_file: Path | None, info: ValidationInfo) -> Path | None:
+        if ca_file is None:
+            return None
+        path = beside_file(info, str(ca_file))
+        network.read_ca_file(path)
+        return path
+
+    @field_validator("client_certificate")
+    @classmethod
+    def _holds_certificate_and_key(
+        cls, given: Path | tuple[Path, Path] | None, info: ValidationInfo
+    ) -> Path | tuple[Path, Path] | None:
+        if given is None:
+            return None
+        if isinstance(given, tuple):
+            certificate, key = (beside_file(info, str(each)) for each in given)
+            network.read_client_certificate((certificate, key))
+            return certificate, key
+        path = beside_file(info, str(given))
+        network.read_client_certificate((path,))
+        return path
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_a_proxy(cls, proxy: Secret | None) -> Secret | None:
+        if proxy is not None and proxy.get_secret_value():
+            network.proxy_address(proxy.get_secret_value())
+        return proxy
+
+    @model_validator(mode="after")
+    def _find_route(self, info: ValidationInfo) -> Self:
+        """Take from the environment what is not set, once and here, so that a mistake there refuses to start, too."""
+        variables = environment(info)
+        if self.proxy is None:
+            proxy = network.environment_proxy(self.url, variables)
+        else:
+            proxy = network.proxy_address(self.proxy.get_secret_value()) if self.proxy.get_secret_value() else None
+        uses_tls = any(address is not None and address.startswith("https:") for address in (self.url, proxy))
+        certificate = self.client_certificate
+        self._route = network.Route(
+            ca_file=self.ca_file,
+            extra_cas=network.environment_cas(variables) if uses_tls and self.ca_file is None else (),
+            client_certificate=certificate if isinstance(certificate, tuple) else (certificate,) if certificate else (),
+            proxy=proxy,
+        )
+        return self
+
+    @property
+    def route(self) -> network.Route:
+        """How requests reach the vendor: `ca_file`, `client_certificate` and `proxy`, or what the environment says."""
+        return self._route
+
+    @property
+    def secret_values(self) -> list[str]:
+        """What no message may show. Of a proxy's address only the password is secret."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if name != "proxy"}
+        return [
+            *(value.get_secret_value() for value in values.values() if isinstance(value, SecretStr)),
+            *self.route.secrets,
+        ]
 
     @property
     def zone(self) -> zoneinfo.ZoneInfo:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ class _Loader:
     def __init__(self, file: Path, options: Mapping[str, type[Connection]]) -> None:
         self.complaints: list[str] = []
         self._options = options
-        self._context = {"folder": file.parent}
+        self._context = {"folder": file.parent, "environment": os.environ}
 
     def expanded(self, content: dict[str, Any]) -> dict[str, Any]:
         expanded, complaints = messages.expand(content)

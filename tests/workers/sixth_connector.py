@@ -46,7 +46,9 @@ class Killed(BaseException):
 class Client:
     def __init__(self, options, runtime):
         key = options.api_key.get_secret_value()
-        self._http = Http(runtime, base_url=options.url, timeout=options.timeout, headers={"X-Key": key})
+        self._http = Http(
+            runtime, base_url=options.url, timeout=options.timeout, route=options.route, headers={"X-Key": key}
+        )
 
     def close(self):
         self._http.close()

@@ -63,7 +63,7 @@ def login_keys(options: Connection) -> list[str]:
 
 def _of_try_later(failure: VendorError | GateClosed, table: str) -> str | None:
     """The remedy for a failure that may pass. None for closed hours: they need none."""
-    from workers.errors import BusyError, ClosedError, TimedOutError, TryLater
+    from workers.errors import BusyError, ClosedError, InsecureError, TimedOutError, TryLater
     from workers.gate.gate import GateClosed
 
     url = f"`url` in {table}"
@@ -72,6 +72,8 @@ def _of_try_later(failure: VendorError | GateClosed, table: str) -> str | None:
             return None
         case GateClosed():
             remedy = f"wait until {failure.until:%Y-%m-%d %H:%M:%S} UTC"
+        case InsecureError():
+            remedy = f"correct what the message names, in {table} or at the server"
         case BusyError():
             remedy = "the vendor is serving another client: wait a minute"
         case TimedOutError():

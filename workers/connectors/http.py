@@ -9,25 +9,25 @@ from __future__ import annotations
 import itertools
 import re
 import socket
-import ssl
 import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from models import exact
-from workers.errors import SetAside, TimedOutError, TooLargeError, TryLater, VendorError
+from workers.connectors import transport
+from workers.errors import InsecureError, SetAside, TimedOutError, TooLargeError, TryLater, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from models.settings.network import Route
     from workers.connectors.contract import ClientRuntime
 
 _MIN_PROGRESS = 1024
@@ -161,6 +161,7 @@ class Http:
     """An HTTP client for one vendor account, with one kept-alive connection.
 
     - `timeout`: for the whole request, headers and body
+    - `route`: the connection's `options.route`: trusted CAs, client certificate, proxy
     - `redact`: removes secrets from a text. Error messages quote the response, and a vendor may echo what it was sent
     - `largest`: bytes of a body that `read` accepts
 
@@ -173,30 +174,33 @@ class Http:
         *,
         base_url: str,
         timeout: timedelta,
+        route: Route,
         headers: Mapping[str, str] | None = None,
         auth: httpx.Auth | None = None,
         redact: Callable[[str], str] = str,
     ) -> None:
         self._runtime = runtime
         self.largest = runtime.largest
-        self._redact = redact
+        self._redact = transport.redacting(redact, route)
         self._timeout = timeout.total_seconds()
+        self._route = route
         self._socket: socket.socket | None = None
-        self._client = httpx.Client(
-            base_url=base_url,
-            headers=dict(headers or {}),
-            auth=auth,
-            timeout=self._timeout,
-            trust_env=False,
-            # The client is reused by later tasks. Sessions belong in `Sessions`, shared and encrypted, not in cookies.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            verify=_tls_context(),
-            limits=httpx.Limits(max_connections=1),
+        self._base_url = base_url
+        self._headers = dict(headers or {})
+        self._auth = auth
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        """Opened by the first request, which then has a vendor's error if a certificate became unusable."""
+        return transport.open_client(
+            self._route, base_url=self._base_url, timeout=self._timeout, headers=self._headers, auth=self._auth
         )
 
     def close(self) -> None:
-        """Close the HTTP connection."""
-        self._client.close()
+        """Close the HTTP connection. A further request opens it again, with the certificates as they are then."""
+        client = self.__dict__.pop("_client", None)
+        if client is not None:
+            client.close()
 
     def read(self, method: str, path: str, **request: Any) -> Reply:
         """Make one request and read its whole response; TooLargeError if the body exceeds `largest`.
@@ -223,7 +227,7 @@ class Http:
         deadline = _Deadline(self._timeout, self._shut_down_socket)
 
         def trace(event: str, info: Mapping[str, Any]) -> None:
-            if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            if event in transport.CONNECTED:
                 self._socket = info["return_value"].get_extra_info("socket")
                 if deadline.expired:
                     self._shut_down_socket()  # connected only after the deadline
@@ -237,7 +241,10 @@ class Http:
             finally:
                 response.close()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._classified(error, deadline) from None
+            failure = self._classified(error, deadline)
+            if isinstance(failure, InsecureError):
+                self.close()  # the file that lets the next request through may be a new one
+            raise failure from None
         except VendorError as error:
             error.args = (self._redact(str(error)),)
             raise
@@ -246,17 +253,15 @@ class Http:
 
     def _classified(self, error: Exception, deadline: _Deadline) -> VendorError:
         """The vendor error for a transport error. `refused` only while connecting: nothing has been sent by then."""
-        host, name = self._client.base_url.host, type(error).__name__
+        host, name = httpx.URL(self._base_url).host, type(error).__name__
+        if unreached := transport.unreached(error, host=host, route=self._route, timeout=self._timeout):
+            return unreached
         match error:
-            case httpx.ConnectTimeout():
-                return TryLater(f"{host}: no connection within {self._timeout:g} s", refused=True)
             case httpx.TimeoutException():
                 return TimedOutError(f"no answer within {self._timeout:g} s ({name})")
             case httpx.LocalProtocolError() | httpx.InvalidURL():
                 # The library's message is left out: it quotes the header, which may hold the key.
                 return SetAside(f"the request cannot be sent: its URL or a header is malformed ({name})")
-            case httpx.ConnectError():
-                return TryLater(f"{host}: {str(error) or name}", refused=True)
             case httpx.DecodingError():
                 return TryLater(f"{host}: {error}", closes_gate=False)
         return (
@@ -283,12 +288,6 @@ class Http:
                 waited, received = 0.0, 0
             yield chunk
             started = time.monotonic()
-
-
-@cache
-def _tls_context() -> ssl.SSLContext:
-    """The TLS settings and trusted certificates, loaded once: loading takes longer than many requests."""
-    return httpx.create_ssl_context(trust_env=False)
 
 
 def reachable(url: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from models.settings.network import DIRECT
 from workers.connectors.contract import ClientRuntime
 from workers.connectors.http import Http, excerpt, reachable
 from workers.errors import SetAside, TimedOutError, TooLargeError, TryLater, VendorError
@@ -92,7 +93,7 @@ def http_client(url: str, *, alive: Callable[[], None] = lambda: None, **options
     headers = {"X-Key": KEY} | options.pop("headers", {})
     limits = {"largest": options.pop("largest")} if "largest" in options else {}
     runtime = ClientRuntime(heartbeat=alive, sessions=NoSessions(), **limits)
-    http = Http(runtime, base_url=url, headers=headers, **{"timeout": LONG, **options})
+    http = Http(runtime, base_url=url, headers=headers, **{"timeout": LONG, "route": DIRECT, **options})
     try:
         yield http
     finally:

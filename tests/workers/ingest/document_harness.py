@@ -65,7 +65,7 @@ class Killed(BaseException):
 
 class Client:
     def __init__(self, options, runtime):
-        self._http = Http(runtime, base_url=options.url, timeout=options.timeout)
+        self._http = Http(runtime, base_url=options.url, timeout=options.timeout, route=options.route)
 
     def close(self):
         self._http.close()

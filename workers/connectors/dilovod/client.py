@@ -41,7 +41,9 @@ class Client:
         self._key = options.api_key.get_secret_value()
         self._secrets = {self._key}  # partners' keys are added when they are sent
         self._metadata_cache = metadata.MetadataCache(runtime)
-        self._http = Http(runtime, base_url=options.url, timeout=options.timeout, redact=self._redact)
+        self._http = Http(
+            runtime, base_url=options.url, timeout=options.timeout, route=options.route, redact=self._redact
+        )
 
     def close(self) -> None:
         """Close the HTTP connection."""

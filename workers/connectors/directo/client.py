@@ -45,6 +45,7 @@ class Client:
             runtime,
             base_url=f"{options.url}/v1/",
             timeout=options.timeout,
+            route=options.route,
             headers={
                 "X-Directo-Key": options.api_key.get_secret_value(),
                 "Accept": f"application/{options.format}",

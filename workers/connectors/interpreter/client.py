@@ -38,6 +38,7 @@ class Client:
             # The other resources are siblings of /interpreter, not below it.
             base_url=f"{options.url.removesuffix(_INTERPRETER_PATH)}/",
             timeout=options.timeout,
+            route=options.route,
             # A kept-alive connection may be dead, and it would be unclear whether an upload lost on it arrived.
             headers={"Accept": "application/json", "Connection": "close"},
             auth=auth.Login(options.headers()),

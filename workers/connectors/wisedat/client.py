@@ -71,6 +71,7 @@ class Client:
             runtime,
             base_url=f"{options.url}/",
             timeout=options.timeout,
+            route=options.route,
             headers={"Accept": "application/json"},
             auth=self._login,
         )

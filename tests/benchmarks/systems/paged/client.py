@@ -12,7 +12,7 @@ from workers.connectors.http import Http
 class Client:
     def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         headers = {"X-Key": options.api_key.get_secret_value()}
-        self._http = Http(runtime, base_url=options.url, timeout=options.timeout, headers=headers)
+        self._http = Http(runtime, base_url=options.url, timeout=options.timeout, route=options.route, headers=headers)
 
     def close(self) -> None:
         self._http.close()
