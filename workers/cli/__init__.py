@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import os
+import select
+import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from workers import lifeline
 from workers.cli import check, common, errors, export, hand_in, maintenance, parked, run_now, serve, setup, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_BROKEN_PIPE = 141
+"""The exit status of a program that SIGPIPE ended, as shells show it."""
+
+
 class _Group(TyperGroup):
-    """Prints an expected error as one block with its remedy, exit status 1; an unexpected one has a traceback."""
+    """Prints an expected error as one block with its remedy, exit status 1; an unexpected one has a traceback.
+
+    Where the program that reads our output has ended, as after `| head`, it ends quietly.
+    """
 
     def invoke(self, ctx: Any) -> Any:
+        try:
+            try:
+                return self._explained(ctx)
+            finally:
+                sys.stdout.flush()  # else it fails at the exit, with a message of the interpreter's own
+        except BrokenPipeError:
+            if not _silence_broken_output():
+                raise
+            raise typer.Exit(_BROKEN_PIPE) from None
+
+    def _explained(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except Exception as error:  # raised again unless it is an expected one
@@ -25,7 +47,23 @@ class _Group(TyperGroup):
             if message is None:
                 raise
             common.print_error(message)
-            raise typer.Exit(1) from None
+            raise typer.Exit(getattr(error, "status", 1)) from None
+
+
+def _silence_broken_output() -> bool:
+    """Send to nowhere what is left for a pipe that nothing reads; returns whether there is one."""
+    broken = [descriptor for descriptor in (1, 2) if _is_broken(descriptor)]
+    for descriptor in broken:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    return bool(broken)
+
+
+def _is_broken(descriptor: int) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
 
 
 app = typer.Typer(
@@ -89,4 +127,5 @@ _verb(_START, "dilovod-node", setup.dilovod_node)
 
 def main() -> None:
     """Run the console script."""
+    lifeline.follow_parent()
     app(prog_name="erpmirror")

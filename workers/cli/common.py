@@ -166,8 +166,15 @@ def err() -> Console:
     return _console(stderr=True)
 
 
+class _Console(Console):
+    """Raises `BrokenPipeError`; Rich's own console would end the process with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - called while the error is handled
+
+
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False)
+    console = _Console(stderr=stderr, highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH_OF_FILES
     return console

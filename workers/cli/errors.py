@@ -9,7 +9,15 @@ _BROKERS = {"amqp", "kombu", "redis"}
 
 
 class UserError(Exception):
-    """Something that the user can correct; the message says how."""
+    """Something that the user can correct; the message says how. `status`: the exit status."""
+
+    status = 1
+
+
+class CannotStartError(UserError):
+    """A process that is to run for long cannot start, nor could it a second later: `up` does not try again."""
+
+    status = 78  # EX_CONFIG of sysexits.h
 
 
 def explained(error: Exception) -> str | None:

@@ -1,4 +1,7 @@
-"""Logging of the long-running processes: one line per event, without packets, keys or local variables."""
+"""Logging of the long-running processes: one line per event, without packets, keys or local variables.
+
+A log that cannot be written stops no work: what a closed pipe, a closed terminal or a full disk does not take is lost.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import logging
 import sys
 import time
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,6 +22,31 @@ _LIBRARIES = ("httpx", "httpcore", "alembic", "amqp", "kombu", "celery", "uvicor
 
 _REPEAT_AFTER = 60.0
 """Seconds between two lines about a broker that stays away."""
+
+
+class _LossyStream:
+    """A standard stream whose failed writes are dropped."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def drop_failed_writes() -> None:
+    """From now on a write to standard output or error never fails, whatever became of its reader."""
+    if not isinstance(sys.stderr, _LossyStream):
+        sys.stdout, sys.stderr = _LossyStream(sys.stdout), _LossyStream(sys.stderr)
 
 
 class _StandardError(logging.Handler):
@@ -65,6 +94,7 @@ class _OneLine(logging.Filter):
 
 def configure() -> None:
     """Send structlog's events and all log records to standard error, in one form."""
+    drop_failed_writes()
     renderer = _structlog(logging.INFO)
     handler = _StandardError()
     handler.setFormatter(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli import common, errors
+from workers.cli import common, errors, ports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,16 +35,18 @@ def up(
     """Migrate, then run receiver, workers and beat in this terminal.
 
     A process that ends is started again. So is a worker that has taken no message from its queue for a long time.
-    Ctrl-C stops all processes in order.
+    Ctrl-C stops all processes in order, and none of them outlives this one. A database that is away is waited for.
 
     Example: [bold]erpmirror up[/]
     """
     from models.db import migration
-    from workers.cli import supervisor, worker_health
+    from workers.cli import logs, supervisor, waiting, worker_health
 
+    logs.drop_failed_writes()
     loaded = common.settings(config)
+    ports.require_free(loaded.receiver.host, loaded.receiver.port, setting=_port_setting(loaded))
     database = common.database(loaded, migrated=False)
-    state = migration.state(database)
+    state = waiting.for_database(lambda: migration.state(database))
     migration.migrate(database)
     database.close()
     if state != "current":
@@ -53,6 +55,10 @@ def up(
     common.err().print(f"The receiver answers at {address}. Ctrl-C stops everything.")
     children = _children(loaded.file, concurrency)
     raise typer.Exit(supervisor.run(children, print_line=_printer(), unhealthy=worker_health.stalled_workers(loaded)))
+
+
+def _port_setting(loaded: Settings) -> str:
+    return f"`port` in [receiver] of {loaded.file}"
 
 
 def _children(file: Path, concurrency: int) -> dict[str, list[str]]:
@@ -102,6 +108,8 @@ def receiver(
     from workers import configuration
 
     loaded = common.settings(config)
+    host, port = loaded.receiver.host if host is None else host, loaded.receiver.port if port is None else port
+    ports.require_free(host, port, setting=f"--port, or {_port_setting(loaded)}")
     _require_if_reachable(loaded)
     _configure_log()
     os.environ[configuration.VARIABLE] = str(loaded.file)
@@ -110,8 +118,8 @@ def receiver(
     uvicorn.run(
         "receiver.app:create",
         factory=True,
-        host=loaded.receiver.host if host is None else host,
-        port=loaded.receiver.port if port is None else port,
+        host=host,
+        port=port,
         log_config=None,
         **options,
     )
@@ -207,6 +215,7 @@ def flower(
         raise errors.UserError("write ERPMIRROR_FLOWER_AUTH, or --basic-auth, as user:password")
     if basic_auth is not None and not re.fullmatch(r"[!-+\x2d-~]+", basic_auth):  # Flower splits it at each comma
         raise errors.UserError("write Flower's login in printable ASCII without a space or a comma")
+    ports.require_free(address, port, setting="--port")
     app.run_flower(_load_for_process(config), address=address, port=port, basic_auth=basic_auth)
 
 
@@ -218,9 +227,12 @@ def _is_loopback(address: str) -> bool:
 
 
 def _load_for_process(config: Path | None) -> Settings:
-    """Load the settings, refuse tables of another version, set up the log."""
+    """Load the settings, wait for the database, refuse tables of another version, set up the log."""
+    from workers.cli import logs, waiting
+
+    logs.drop_failed_writes()
     loaded = common.settings(config)
-    common.database(loaded).close()
+    waiting.for_database(lambda: common.database(loaded)).close()
     _configure_log()
     return loaded
 

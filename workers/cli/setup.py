@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import common, errors
+from workers.cli import common, errors, ports
 
 if TYPE_CHECKING:
     import threading
@@ -103,6 +103,7 @@ def sandbox(
     from workers.demo import listening
 
     app = _sandbox_app(system, seed, webhook_url)
+    ports.require_free("127.0.0.1", port, setting="--port")
     controls: Sandbox = app.state.sandbox
     with listening.bind("127.0.0.1", port) as listener:
         _print_connection(system, controls, listener.getsockname()[1], webhook_url)

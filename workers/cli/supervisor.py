@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
+from workers import lifeline
+from workers.cli import errors
+
 Print = Callable[[str, str], None]
 """Called with a process's name and a line of its output, from any thread."""
 
@@ -41,7 +44,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child:
-    """One process, `python -m workers.cli …`, in its own process group: Ctrl-C reaches the supervisor only."""
+    """One process, `python -m workers.cli …`, in its own process group: Ctrl-C reaches the supervisor only.
+
+    It ends with the supervisor, however that ends: its standard input is its lifeline.
+    """
 
     def __init__(self, name: str, arguments: Sequence[str], print_line: Print) -> None:
         self.name = name
@@ -51,12 +57,14 @@ class Child:
         self._started_at = 0.0
         self._restart_delay = _FIRST_DELAY
         self._start_at = 0.0
+        self.cannot_start = False
+        """It found that it can never run as it is configured, so it is not started again."""
 
     def start_if_due(self) -> None:
         """Start it, unless it runs or its restart delay is not over."""
         if self._process is not None and self._process.poll() is not None:
             self._reap(self._process)
-        if self._process is None and time.monotonic() >= self._start_at:
+        if self._process is None and not self.cannot_start and time.monotonic() >= self._start_at:
             self._start()
 
     def restart(self, why: str) -> None:
@@ -86,14 +94,14 @@ class Child:
         self._started_at = time.monotonic()
         process = subprocess.Popen(  # noqa: S603 - our own command
             self._command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
             bufsize=1,
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=lifeline.environment() | {"PYTHONUNBUFFERED": "1"},
         )
         self._process = process
         self._print("up", f"{self.name} runs as process {process.pid}")
@@ -103,6 +111,12 @@ class Child:
     def _reap(self, process: subprocess.Popen[str]) -> None:
         self.kill()
         self._process = None
+        if process.stdin is not None:
+            process.stdin.close()
+        if process.returncode == errors.CannotStartError.status:
+            self.cannot_start = True
+            self._print("up", f"{self.name} cannot start, as it says above")
+            return
         if time.monotonic() - self._started_at > _STABLE_AFTER:
             self._restart_delay = _FIRST_DELAY
         self._print(
@@ -144,7 +158,8 @@ class _HealthCheck(threading.Thread):
 def run(children: Mapping[str, Sequence[str]], *, print_line: Print, unhealthy: Unhealthy = dict) -> int:
     """Keep the processes running until SIGINT, SIGTERM or SIGHUP, then stop them in the given order. Returns 0.
 
-    `children`: name -> arguments of `erpmirror`. A process that `unhealthy` names is killed and started again.
+    `children`: name -> arguments of `erpmirror`. A process that `unhealthy` names is killed and started again. Where
+    one cannot start at all, as with a port that is taken, all are stopped and the status is 1.
     """
     stop = threading.Event()
     lock = threading.Lock()
@@ -158,7 +173,7 @@ def run(children: Mapping[str, Sequence[str]], *, print_line: Print, unhealthy: 
     checks = _HealthCheck(unhealthy)
     checks.start()
     try:
-        while not stop.wait(_POLL):
+        while not (stop.wait(_POLL) or any(child.cannot_start for child in running)):
             found = checks.found()
             for child in running:
                 if child.name in found:
@@ -169,7 +184,7 @@ def run(children: Mapping[str, Sequence[str]], *, print_line: Print, unhealthy: 
         _stop(running, print_locked)
         for number, handler in previous_handlers.items():
             signal.signal(number, handler)
-    return 0
+    return 1 if any(child.cannot_start for child in running) else 0
 
 
 def _stop(running: Sequence[Child], print_line: Print) -> None:

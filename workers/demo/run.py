@@ -28,7 +28,7 @@ from rich.table import Table
 
 from models import status
 from models.db.database import Database
-from workers import configuration
+from workers import configuration, lifeline
 from workers.connectors import discovery
 from workers.connectors.http import reachable
 from workers.context import all_contexts
@@ -74,8 +74,7 @@ def run(*, once: bool, folder: Path | None = None, seed: int = 1) -> int:
         settings = configuration.load(home / configuration.FILE)
         database = Database(settings.database.url)
         stack.callback(database.close)
-        stack.enter_context(_run_up(home))
-        _wait_for_receiver(console, port)
+        _wait_for_receiver(console, port, stack.enter_context(_run_up(home)))
         monitor = _Monitor(database, settings, sandboxes)
         _wait_until_equal(console, monitor, "First full sync")
         try:
@@ -137,13 +136,20 @@ def _serve(app: Starlette) -> Iterator[str]:
 
 
 @contextmanager
-def _run_up(home: Path) -> Iterator[None]:
+def _run_up(home: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `erpmirror up` inside the block; its output goes to `up.log`."""
     with (home / "up.log").open("w", encoding="utf-8") as log:
         command = [sys.executable, "-m", "workers.cli", "up", "--config", str(home / configuration.FILE)]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)  # noqa: S603 - our own command
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            stdin=subprocess.PIPE,  # its lifeline: it ends with the demo
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=lifeline.environment(),
+        )
         try:
-            yield
+            yield process
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -157,10 +163,12 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait_for_receiver(console: Console, port: int) -> None:
+def _wait_for_receiver(console: Console, port: int, up: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _TIMEOUT
     with console.status("Starting receiver, workers and scheduler …"):
         while not reachable(f"http://{_HOST}:{port}/livez"):
+            if up.poll() is not None:
+                raise ChildProcessError("`erpmirror up` ended; up.log in the demo's folder says why")
             if time.monotonic() > deadline:
                 raise TimeoutError("the receiver did not start; see up.log in the demo's folder")
             time.sleep(0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from celery import Celery, signals
 from kombu.entity import Queue
 
 from models.db.database import Database
-from workers import context
+from workers import context, lifeline
 from workers.queue import broker, scheduler, tasks, wakeup
 
 if TYPE_CHECKING:
@@ -79,7 +80,11 @@ def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> No
     broker.prepare(settings)
     app = create_app(settings, database)
 
+    reader, writer = os.pipe()
+
     def after_fork(**_: Any) -> None:
+        os.close(writer)
+        lifeline.end_when_closed(reader)  # a child must not go on where this process was killed
         database.dispose()  # database connections opened before the fork belong to the parent
         gc.freeze()  # without it each collection walks all loaded modules, which takes longer than a task
 
@@ -87,7 +92,7 @@ def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> No
     context.sync_streams(database, settings)
     database.close()
     app.conf.worker_consumer = "workers.queue.consumer:ReconnectingConsumer"
-    app.Worker(
+    _worker_class(app)(
         queues=queues,
         concurrency=concurrency,
         pool="workers.queue.filesystem:Pool" if settings.broker.folder else None,
@@ -99,6 +104,16 @@ def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> No
         hostname=f"{'-'.join(queues)}@{socket.gethostname()}.{os.getpid()}",
         loglevel="WARNING",
     ).start()
+
+
+def _worker_class(app: Celery) -> Any:
+    class Worker(app.Worker):
+        def install_platform_tweaks(self, worker: Any) -> None:
+            """A closed terminal ends the worker. Celery would start it again, in the background."""
+            super().install_platform_tweaks(worker)
+            signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+
+    return Worker
 
 
 def run_beat(settings: Settings) -> None:
