@@ -17,6 +17,23 @@ if TYPE_CHECKING:
     from models.values import Unreadable
 
 
+REFUSED_BY_DATABASE = "the database refused a value"
+"""How the reason of a row begins that was parked because the database, or a rule of its owner, refused it."""
+
+
+def retry_refused(tx: Tx, *, connection: str, resource: str) -> None:
+    """Try the rows again that the database refused: its owner may have removed the rule, and tells nobody."""
+    c = inbox.c
+    chosen = sa.select(c.key).where(
+        c.connection == connection,
+        c.resource == resource,
+        c.state == "parked",
+        c.reason.startswith(REFUSED_BY_DATABASE),
+    )
+    for key in tx.execute(chosen.order_by(c.key)).scalars().all():
+        retry(tx, connection=connection, resource=resource, key=key)
+
+
 def hold_missing(
     tx: Tx,
     *,

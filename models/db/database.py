@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import sqlite3
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -18,14 +19,28 @@ from models.db.types import Instant
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import psycopg
+
     from models.db.clock import Clock
 
 _READ_ONLY = "erpmirror_read_only"
 _DURABLE = "erpmirror_durable"
-_SQLITE_BUSY_SECONDS = 60
+_SQLITE_LOCK_SECONDS = 60
+_POSTGRESQL_LOCK_SECONDS = 5
+"""How long a statement waits for a lock before it fails. SQLite has one for all writers, PostgreSQL one per table."""
+
+_OLDEST_SQLITE = (3, 35, 0)
+"""The first with RETURNING."""
+
+_OLDEST_POSTGRESQL = 12
+"""The first with `ANALYZE (SKIP_LOCKED)`."""
 
 NO_SYNC: sa.ColumnElement[str] = sa.func.set_config("synchronous_commit", "off", True, type_=sa.Text)
 """Turns synchronous_commit off for this transaction; to be returned by its only statement."""
+
+
+class UnsupportedDatabaseError(sa.exc.SQLAlchemyError):
+    """The database cannot hold a mirror. The message says why, and what to do."""
 
 
 @cache
@@ -97,13 +112,16 @@ class Tx(sa.Connection):
 class Database:
     """A SQLite or PostgreSQL database.
 
-    `clock` replaces the database's clock, for tests. Nothing connects before the first transaction, so the object may
-    be created before a fork; call `dispose` in the child.
+    `clock` replaces the database's clock, for tests. `lock_seconds`: how long a statement waits for a lock. Nothing
+    connects before the first transaction, so the object may be created before a fork; call `dispose` in the child.
     """
 
-    def __init__(self, url: str | sa.URL, *, clock: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self, url: str | sa.URL, *, clock: Callable[[], datetime] | None = None, lock_seconds: int | None = None
+    ) -> None:
         self.url = sa.make_url(url)
         self._clock = clock
+        self._lock_seconds = lock_seconds
 
     def __repr__(self) -> str:
         return f"Database({self.url.render_as_string(hide_password=True)})"
@@ -122,12 +140,15 @@ class Database:
             "hide_parameters": True,  # an error message must not show a customer's data
         }
         if self.is_sqlite:
-            engine = sa.create_engine(self.url, connect_args={"timeout": _SQLITE_BUSY_SECONDS}, **arguments)
+            seconds = self._lock_seconds or _SQLITE_LOCK_SECONDS
+            engine = sa.create_engine(self.url, connect_args={"timeout": seconds}, **arguments)
             sa.event.listen(engine, "connect", _prepare_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
         else:
-            engine = sa.create_engine(self.url, **arguments)
-            sa.event.listen(engine, "connect", _prepare_postgresql)
+            # Whatever $PGCLIENTENCODING says: in another encoding the driver could not send every text.
+            engine = sa.create_engine(self.url, connect_args={"client_encoding": "UTF8"}, **arguments)
+            seconds = self._lock_seconds or _POSTGRESQL_LOCK_SECONDS
+            sa.event.listen(engine, "connect", lambda link, _: _prepare_postgresql(link, seconds))
             sa.event.listen(engine, "checkout", _discard_dead_link)
         return engine
 
@@ -227,14 +248,52 @@ class Database:
         return postgresql.insert(table)
 
 
+def unsupported_sqlite(version: tuple[int, ...]) -> str | None:
+    """Why this version of SQLite's library cannot be used; None if it can."""
+    if version >= _OLDEST_SQLITE:
+        return None
+    found, oldest = (".".join(map(str, each)) for each in (version, _OLDEST_SQLITE))
+    return f"this Python has SQLite {found}, and erpmirror needs {oldest}: install a newer Python, or use PostgreSQL"
+
+
+def unsupported_postgresql(version: int, encoding: str, name: str) -> str | None:
+    """Why this server or its database cannot be used; None if it can.
+
+    `version`: as libpq counts, such as 150004. `encoding`: the database's. `name`: the database.
+    """
+    if version // 10_000 < _OLDEST_POSTGRESQL:
+        return f"the server is PostgreSQL {version // 10_000}, and erpmirror needs {_OLDEST_POSTGRESQL} or later"
+    if encoding.upper().replace("-", "") == "UTF8":
+        return None
+    return (
+        f"the database {name} is encoded in {encoding}, which cannot hold every text that a vendor sends. Make "
+        f"another, `createdb --encoding UTF8 --template template0 {name}_utf8`, and name it in [database] url"
+    )
+
+
+def _require(reason: str | None) -> None:
+    if reason is not None:
+        raise UnsupportedDatabaseError(reason)
+
+
 def _prepare_sqlite(link: Any, _record: object) -> None:
+    _require(unsupported_sqlite(sqlite3.sqlite_version_info))
     link.isolation_level = None  # the driver sends no BEGIN; `_begin_sqlite` does
     link.execute("PRAGMA journal_mode=WAL")
     link.execute("PRAGMA foreign_keys=ON")
 
 
-def _prepare_postgresql(link: Any, _record: object) -> None:
+def require_supported(link: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Raise `UnsupportedDatabaseError` unless the server and its database can be used. Costs no round trip."""
+    info = link.info
+    encoding = info.parameter_status("server_encoding") or "UTF8"
+    _require(unsupported_postgresql(info.server_version, encoding, info.dbname))
+
+
+def _prepare_postgresql(link: psycopg.Connection[Any], lock_seconds: int) -> None:
+    require_supported(link)
     link.execute("SET TIME ZONE 'UTC'")  # else the driver shows instants in the server's zone
+    link.execute(f"SET lock_timeout = '{lock_seconds}s'")
     link.commit()
 
 

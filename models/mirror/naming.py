@@ -75,6 +75,11 @@ def part_table(owner: str, part: str, taken: Collection[str]) -> str:
     return _unique(folded, of=f"{owner} {part}", taken=taken, longest=MAX_NAME_BYTES, joint="__")
 
 
+def key(table: str, taken: Collection[str]) -> str:
+    """The primary key of a table: its index is a relation of its own, which outlives a renaming of its table."""
+    return _unique(f"pk_{table}", of=table, taken=taken, longest=_MAX_OVERFLOW_BYTES)
+
+
 def table_name(system: str, resource: str, part: str = "") -> str:
     """The table of a resource, or of one of its parts if no other table has taken that name."""
     owner = table(system, resource)

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 import structlog
 
 from models import failpoints
-from models.db import tables
+from models.db import additions, faults, present, tables
 from models.failpoints import Point
-from models.mirror import naming, present, schemas
+from models.mirror import naming, schemas
 from models.values import Kind
 
 if TYPE_CHECKING:
@@ -33,11 +33,10 @@ MAX_PARTS = 100
 """Tables for one resource: an object keyed by arbitrary values could hold a list under each of them."""
 
 _LOCK_TIMEOUT = "2s"
-_LOCKED_STATES = {"55P03", "40P01"}  # lock_not_available, deadlock_detected
 
 
 class TableLockedError(Exception):
-    """Another transaction has locked the table, so no column can be added now: try the work again later."""
+    """Another transaction has locked the table, which the message names, so no column can be added now: try later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,8 @@ def current(tx: Tx, owner: str) -> schemas.Schema | None:
 
 def add_columns(database: Database, origin: Origin, owner: str, missing: SchemaGap) -> schemas.Schema:
     """Create what is missing, in a short transaction of its own under one lock. Raises `TableLockedError`."""
-    with _lock_errors(), database.begin() as tx:
-        _lock_columns(tx, owner)
+    with lock_errors(), database.begin() as tx:
+        lock_columns(tx, owner)
         change = _SchemaChange(tx, origin, owner, schemas.load(tx, owner))
         change.add(missing)
         failpoints.hit(Point.COLUMNS_ADDED)
@@ -130,17 +129,18 @@ def _remember(database: Database, owner: str, schema: schemas.Schema | None) -> 
 
 
 @contextmanager
-def _lock_errors() -> Iterator[None]:
+def lock_errors() -> Iterator[None]:
     """Raise `TableLockedError` where the database reports that a lock could not be had."""
     try:
         yield
-    except sa.exc.OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) in _LOCKED_STATES or "database is locked" in str(error.orig):
-            raise TableLockedError(str(error.orig)) from None
+    except sa.exc.DBAPIError as error:
+        if faults.of(error) is faults.Fault.LOCKED:
+            raise TableLockedError(faults.remedy(error)) from None
         raise
 
 
-def _lock_columns(tx: Tx, owner: str) -> None:
+def lock_columns(tx: Tx, owner: str) -> None:
+    """Hold the lock under which this resource's tables change, until the transaction ends."""
     if not tx.is_sqlite:
         tx.execute(sa.text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
     tx.lock(f"columns of {owner}")
@@ -249,15 +249,8 @@ class _SchemaChange:
         return {*self._present[table.part], *table.names, *(column.name for column in added)}
 
     def _alter(self, table: schemas.Table, columns: list[schemas.Column]) -> None:
-        dialect = self._tx.dialect
-        quoted = dialect.identifier_preparer.format_table(table.sql)
-        built = schemas.build(table.name, table.part, columns).columns
-        clauses = [sa.schema.CreateColumn(column) for column in built if not column.name.startswith("_")]
-        additions = [f"ADD COLUMN {clause.compile(dialect=dialect)}" for clause in clauses]
-        if dialect.name == "postgresql":
-            additions = [", ".join(additions)]  # one statement; SQLite adds one column at a time
-        for addition in additions:
-            self._tx.exec_driver_sql(f"ALTER TABLE {quoted} {addition}")
+        built = schemas.build(table.name, table.part, columns)
+        additions.add_columns(self._tx, built, [built.c[column.name] for column in columns])
 
     def _record(self, created: set[str], added: _Added) -> None:
         rows = []

@@ -16,6 +16,7 @@ from psycopg import waiting
 
 from models import failpoints
 from models.bookkeeping import webhooks
+from models.db.database import UnsupportedDatabaseError, require_supported
 from models.failpoints import Point
 from receiver import db_timeouts
 from receiver.webhooks.store import DatabaseDownError
@@ -48,6 +49,8 @@ class PgInserter:
             if self._connection is None or self._connection.closed:
                 self._connection = await self._open()
             await self._connection.execute(webhooks.APPEND, (None, webhooks.as_json(accepted)), prepare=True)
+        except UnsupportedDatabaseError as error:
+            raise DatabaseDownError(type(error).__name__) from None
         except (psycopg.Error, OSError, ValueError) as error:
             answered = self._connection is not None and not self._connection.closed
             if answered and isinstance(error, psycopg.OperationalError):
@@ -70,8 +73,9 @@ class PgInserter:
             *arguments, **{**options, "client_encoding": "UTF8"}, autocommit=True
         )
         try:
+            require_supported(connection)
             await connection.execute(f"SET lock_timeout = '{db_timeouts.seconds_of(self._database)}s'")
-        except psycopg.Error:
+        except (psycopg.Error, UnsupportedDatabaseError):
             connection.pgconn.finish()  # without its lock timeout the connection must not be used
             raise
         return connection

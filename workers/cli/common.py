@@ -54,6 +54,9 @@ _WIDTH_OF_FILES = 200
 _CONNECT_TIMEOUT = "10"
 """Seconds until a PostgreSQL server that does not answer counts as away."""
 
+_LOCK_SECONDS = 5
+"""For how long a person waits for another program's lock."""
+
 _chosen: ContextVar[Path | None] = ContextVar("config", default=None)
 
 
@@ -97,7 +100,7 @@ def database(loaded: Settings, *, migrated: bool = True) -> Database:
     url = sa.make_url(loaded.database.url)
     if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
         url = url.update_query_dict({"connect_timeout": _CONNECT_TIMEOUT})
-    opened = Database(url)
+    opened = Database(url, lock_seconds=_LOCK_SECONDS)
     if migrated:
         migration.require(opened)
     return opened

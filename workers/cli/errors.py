@@ -22,6 +22,7 @@ class CannotStartError(UserError):
 
 def explained(error: Exception) -> str | None:
     """The message that is printed for an error; None if it is unexpected. Contains no secret."""
+    from models.db.database import UnsupportedDatabaseError
     from models.db.migration import WrongTablesError
     from models.settings.load import SettingsError
     from workers.connectors.discovery import IncompleteError
@@ -29,7 +30,7 @@ def explained(error: Exception) -> str | None:
     from workers.gate.gate import GateClosed
 
     match error:
-        case UserError() | SettingsError() | WrongTablesError() | IncompleteError():
+        case UserError() | SettingsError() | WrongTablesError() | UnsupportedDatabaseError() | IncompleteError():
             return str(error)
         case VendorError():
             return f"the vendor gave no answer, or refused: {error}"
@@ -42,7 +43,11 @@ def explained(error: Exception) -> str | None:
 def _service_error(error: Exception) -> str | None:
     import sqlalchemy as sa
 
+    from models.db import faults
+
     match error:
+        case sa.exc.DBAPIError() if faults.of(error) is not faults.Fault.AWAY:
+            return faults.remedy(error)
         case sa.exc.OperationalError():
             return f"the database cannot be used: {_first_line(error.orig or error)}; see [database] url"
         case _ if type(error).__module__.partition(".")[0] in _BROKERS:

@@ -103,9 +103,7 @@ def _interpret(session: WorkSession, lease: Lease, target: Target, *, item: Item
     try:
         changes = _write(lease, target, item=item, prepared=prepared)
     except sa.exc.DBAPIError as error:
-        if not failures.is_refusal(error):
-            raise
-        _handle_failure(context, lease, item, SetAside(failures.refusal(error)))
+        _handle_failure(context, lease, item, failures.of_database(context, error))
         return
     session.changes += len(changes)
     log.info("interpreted", connection=context.name, resource=item.resource, key=item.key, changes=len(changes))

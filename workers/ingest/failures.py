@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 import structlog
 
-from models.bookkeeping import inbox, streams
+from models.bookkeeping import inbox, parked, streams
+from models.db import faults
+from models.db.faults import Fault
 from models.mirror import schema_evolution
 from models.values import Cause
 from workers.errors import BusyError, ClosedError, NotForUs, SetAside, TryLater, VendorError
@@ -39,8 +41,12 @@ _MIN_CLOSED = timedelta(minutes=5)
 MAX_ATTEMPTS = 8
 """How often in a row a key may fail while others are answered, which takes four minutes or more; then it is parked."""
 
-_PROGRAM_LIMITS = "54"
-"""PostgreSQL's class of errors for rows and index entries that are too large (SQLSTATE)."""
+
+class TableError(TryLater):
+    """A table cannot be written or read now, whatever the object: it is locked or missing, or a right is."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, closes_gate=False, vendors_fault=False)
 
 
 @contextmanager
@@ -54,8 +60,12 @@ def classify(context: ConnectionContext) -> Iterator[None]:
     except VendorError as failure:
         failure.args = (context.redact_text(str(failure)),)
         raise
-    except schema_evolution.TableLockedError:
-        raise TryLater("a long query locks the table", closes_gate=False, vendors_fault=False) from None
+    except schema_evolution.TableLockedError as error:
+        raise TableError(str(error)) from None
+    except sa.exc.DBAPIError as error:
+        if faults.of(error) is Fault.AWAY:
+            raise
+        raise TableError(faults.remedy(error, context.database)) from None
     except _DECODING_ERRORS as error:
         log.error(  # noqa: TRY400 - the traceback is redacted first
             "answer not understood", connection=context.name, exception=context.redact_text(traceback.format_exc())
@@ -76,6 +86,9 @@ def fail_key(
         if isinstance(failure, TryLater):
             until = _retry_at(tx, failure, lease_step, failures=item.attempts)
             _postpone(tx, context, item, failure, until=until, of_key=of_key)
+            if isinstance(failure, TableError):  # each of its other keys would wait for the table likewise
+                inbox.lock(tx, connection=context.name)
+                inbox.postpone_all(tx, item, until=until, reason=str(failure))
         elif isinstance(failure, NotForUs):
             inbox.finish(tx, item)
         elif isinstance(failure, SetAside) and failure.whole_resource:
@@ -124,8 +137,7 @@ def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
         until = tx.now + timing.retry_delay(item.attempts)
         is_crash = not isinstance(error, sa.exc.SQLAlchemyError)
-        reason = f"broke off: {type(error).__name__}"
-        inbox.postpone(tx, item, until=until, reason=reason, counts=True, lone=is_crash)
+        inbox.postpone(tx, item, until=until, reason=_crash(error), counts=True, lone=is_crash)
 
 
 def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *, full: bool) -> None:
@@ -140,7 +152,7 @@ def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *
         due = {"full_due_at": until} if full else {"due_at": until}
         if not full and not isinstance(error, sa.exc.SQLAlchemyError):
             due["full_due_at"] = now
-        values = {"last_error": f"broke off: {type(error).__name__}", "last_error_at": now}
+        values = {"last_error": _crash(error), "last_error_at": now}
         streams.update(tx, context.name, stream.resource, failures=stream.failures + 1, **due, **values)
 
 
@@ -149,16 +161,22 @@ def one_line(error: BaseException | None) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def is_refusal(error: sa.exc.DBAPIError) -> bool:
-    """Whether the database refuses this row alone: a number out of range, too large, against a user's constraint."""
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    return isinstance(error, sa.exc.DataError | sa.exc.IntegrityError) or state.startswith(_PROGRAM_LIMITS)
+def of_database(context: ConnectionContext, error: sa.exc.DBAPIError) -> VendorError:
+    """What an error of the database means for one object's work. Raises the error if the database is away."""
+    found = faults.of(error)
+    if found is Fault.AWAY:
+        raise error
+    return SetAside(refusal(context, error)) if found is Fault.REFUSED else TableError(faults.remedy(error))
 
 
-def refusal(error: sa.exc.DBAPIError) -> str:
-    """Why the database refused a row, without the row itself, which PostgreSQL repeats in its detail."""
-    message = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
-    return f"the database refused a value: {' '.join(message.split())[:200]}"
+def refusal(context: ConnectionContext, error: sa.exc.DBAPIError) -> str:
+    """Why the database refuses a row, without the row itself."""
+    return f"{parked.REFUSED_BY_DATABASE}: {faults.words(error, context.database)}"
+
+
+def _crash(error: Exception) -> str:
+    words = faults.remedy(error) if isinstance(error, sa.exc.DBAPIError) else type(error).__name__
+    return f"broke off: {words}"
 
 
 def _lease_step(failure: VendorError, *, failures: int) -> LeaseStep:

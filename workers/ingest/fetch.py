@@ -145,9 +145,7 @@ def _fetch_and_write(session: WorkSession, lease: Lease, resource: Resource, str
     try:
         changes = _write(context, lease, target, item=item, found=found, prepared=prepared)
     except sa.exc.DBAPIError as error:
-        if not failures.is_refusal(error):
-            raise
-        failures.fail_key(context, lease, item, SetAside(failures.refusal(error)))
+        failures.fail_key(context, lease, item, failures.of_database(context, error))
         return
     session.changes += len(changes)
     kinds = [change.kind.value for change in changes]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 import structlog
 
 from models import exact, failpoints, redaction
 from models.bookkeeping import full_syncs, inbox, parked, seen_keys, streams
+from models.db import faults
+from models.db.faults import Fault
 from models.failpoints import Point
 from models.mirror import apply, prepare, queries, schema_evolution
 from models.mirror.rows import Prepared
 from models.values import Cause, Chunk, Lane, MalformedError, ObjectRef, Unreadable
-from workers.errors import SetAside, TryLater
+from workers.errors import TryLater
 from workers.ingest import absence, failures
 from workers.ingest.unit_of_work import UnitOfWork, release, renew
 
@@ -32,11 +34,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 _MAX_KEY_BYTES = 1000
 """PostgreSQL indexes some 2,700 bytes at most; no vendor's keys have a tenth of this."""
 
 _SHORT_KEY_CHARACTERS = _MAX_KEY_BYTES // 4
 """A key of so many characters is short enough in any script: UTF-8 uses four bytes for one at most."""
+
+
+_MANY = 20
+"""Objects: where the database refuses all of so many, it is not for what they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ class Page:
     def begin(self, tx: Tx, revision: int) -> None:
         """Record the attempt; a full sync that starts gets its run."""
         if self.full and self.run is None:
+            if self.resource.fetchable:  # else the listing itself brings what was parked
+                parked.retry_refused(tx, connection=self.context.name, resource=self.resource.name)
             self.run = full_syncs.begin(tx, self.stream, revision=revision, cause=self.cause, now=tx.now)
             self.first_revision = revision
         else:
@@ -124,12 +134,42 @@ class Page:
                 prepared = prepare.lay_out(self.database, self.target, prepared, stale.keys)
             self.write(lease, replace(ready, prepared=prepared), meanwhile)
         except sa.exc.DBAPIError as error:
-            if not failures.is_refusal(error):
+            if faults.of(error) is not Fault.REFUSED or not chunk.snapshots:
                 raise
-            if not chunk.snapshots:
-                raise SetAside(failures.refusal(error)) from error
-            for smaller in _split(chunk, failures.refusal(error)):
-                self.write(lease, PreparedChunk(smaller, continues=ready.continues), meanwhile)
+            self._write_apart(lease, ready, error, meanwhile)
+
+    def _write_apart(
+        self, lease: Lease, ready: PreparedChunk, error: sa.exc.DBAPIError, meanwhile: Callable[[], None]
+    ) -> None:
+        """Write the chunk in halves, until each snapshot that the database refuses is alone, and park those.
+
+        Raises the error if it refuses each of many: then something stands in the way of the whole resource.
+        """
+        chunk, refused = ready.chunk, list[Unreadable]()
+        waiting = [(chunk.snapshots, error)]
+        while waiting:
+            snapshots, error = waiting.pop()
+            if len(snapshots) == 1:
+                # Without a raw, so that it can be retried by its key.
+                refused.append(Unreadable(snapshots[0].key, failures.refusal(self.context, error), {}))
+                continue
+            for half in _halves(snapshots):
+                try:
+                    self._write_alone(lease, Chunk(snapshots=half), meanwhile)
+                except sa.exc.DBAPIError as again:
+                    if faults.of(again) is not Fault.REFUSED:
+                        raise
+                    waiting.append((half, again))
+        if len(refused) == len(chunk.snapshots) >= _MANY:
+            raise error
+        rest = replace(chunk, snapshots=(), unreadable=[*chunk.unreadable, *refused])
+        self.write(lease, PreparedChunk(rest, continues=ready.continues), meanwhile)
+
+    def _write_alone(self, lease: Lease, chunk: Chunk, meanwhile: Callable[[], None]) -> None:
+        """Write a part of a chunk. Raises the database's refusal."""
+        with _malformed_is_temporary():
+            prepared = prepare.prepare(self.database, self.target, chunk.snapshots)
+        self._commit(lease, chunk, prepared, meanwhile, continues=False)
 
     def _commit(
         self,
@@ -316,13 +356,9 @@ def _with_short_keys(chunk: Chunk) -> Chunk:
     )
 
 
-def _split(chunk: Chunk, reason: str) -> list[Chunk]:
-    """The chunk in halves; a single snapshot as an unreadable row, so that its key is parked and can be retried."""
-    half = len(chunk.snapshots) // 2
-    if half:
-        return [Chunk(snapshots=chunk.snapshots[:half]), replace(chunk, snapshots=chunk.snapshots[half:])]
-    refused = [Unreadable(snapshot.key, reason, {}) for snapshot in chunk.snapshots]
-    return [replace(chunk, snapshots=(), unreadable=[*chunk.unreadable, *refused])]
+def _halves(snapshots: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    half = len(snapshots) // 2
+    return snapshots[:half], snapshots[half:]
 
 
 def _size(chunk: Chunk) -> int:

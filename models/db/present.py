@@ -1,7 +1,8 @@
-"""What the database really holds, whoever made it: a person may add to the mirror's tables, rename and drop them."""
+"""What the database really holds, whoever made it: its owner may add to our tables, rename and drop them."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -22,9 +23,17 @@ _POSTGRESQL_COLUMNS = sa.text(
     "WHERE relnamespace = current_schema()::regnamespace AND relname = :name AND NOT attisdropped"
 )
 
-_SQLITE_TABLES = sa.text("SELECT name FROM sqlite_master WHERE type = 'table'")
-_POSTGRESQL_TABLES = sa.text(
-    "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')"
+_SQLITE_ALL = sa.text(
+    "SELECT made.name, field.name FROM sqlite_master AS made, pragma_table_xinfo(made.name) AS field "
+    "WHERE made.type = 'table'"
+)
+_POSTGRESQL_ALL = sa.text(
+    "SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
+    "WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT attisdropped AND attnum > 0"
+)
+_POSTGRESQL_KEYS = sa.text(
+    "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indrelid "
+    "WHERE relnamespace = current_schema()::regnamespace AND indisprimary"
 )
 
 _KEY_PREFIX = "pk_"
@@ -42,9 +51,17 @@ def taken_tables(tx: Tx) -> set[str]:
     return names | {name.removeprefix(_KEY_PREFIX) for name in names}
 
 
-def tables(tx: Tx) -> set[str]:
-    """The names of the tables, as they are spelt."""
-    return set(tx.execute(_SQLITE_TABLES if tx.is_sqlite else _POSTGRESQL_TABLES).scalars())
+def tables(tx: Tx) -> dict[str, set[str]]:
+    """Each table and its columns, as they are spelt."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for table, column in tx.execute(_SQLITE_ALL if tx.is_sqlite else _POSTGRESQL_ALL):
+        found[table].add(column)
+    return dict(found)
+
+
+def keyed(tx: Tx) -> set[str]:
+    """The tables that have a primary key; on SQLite nobody can drop it."""
+    return set(tables(tx)) if tx.is_sqlite else set(tx.execute(_POSTGRESQL_KEYS).scalars())
 
 
 def columns(tx: Tx, table: str) -> set[str]:
