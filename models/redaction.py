@@ -31,6 +31,20 @@ def redact(raw: JsonObject, omit: Sequence[str]) -> JsonObject:
     return _without(raw, rules) if rules else raw
 
 
+def redact_at(steps: Sequence[str], value: Any, omit: Sequence[str]) -> tuple[Any, ...]:
+    """The value at this place inside an object, without what the rules name; () if they name the place itself.
+
+    `steps`: names of fields and indexes of lists. A number may be either, so a rule that fits one of them applies.
+    """
+    rules = frozenset(tuple(rule.casefold().split(".")) for rule in omit if rule)
+    for step in steps:
+        deeper = _follow(rules, step.casefold())
+        if deeper is None:
+            return ()
+        rules = deeper | rules if step.isdecimal() else deeper
+    return (_without({"": value}, frozenset(("", *rule) for rule in rules))[""],)
+
+
 def _without(raw: JsonObject, rules: frozenset[_Rule]) -> JsonObject:
     # An explicit stack: deep nesting must not end in a RecursionError that lets a secret pass.
     whole: JsonObject = {}

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from models.bookkeeping import journal, omitted
+from models.db import faults
+from models.db.faults import Fault
 from models.db.tables import inbox, runs, streams, webhooks
-from models.mirror import naming, schema_evolution
+from models.mirror import mending, naming, schema_evolution
 
 if TYPE_CHECKING:
     from models.db.database import Database, Tx
     from models.settings.load import Settings
+
+
+_LOCK_TIMEOUT = "1s"
+"""For how long the state of all resources waits for one of their tables."""
+
+
+_MOST_COUNTED = 100_000
+"""Where counting what is to be cleared stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +35,16 @@ class ResourceStatus:
     objects in the mirror. `last_read`: when the last listing ended. `complete_as_of`: the mirror has every change that
     the ERP made before this. `bound`: seconds within which the mirror equals the ERP again. `pending`: keys that are
     due and webhooks that wait. `parked`: parked keys, and 1 for a parked resource. `held`: deletions that wait for a
-    person. `full_sync`: objects that the full sync under way has brought, None if none is.
+    person. `full_sync`: objects that the full sync under way has brought, None if none is. `rows` is None where a
+    person's transaction locks the table. `last_error`: first of all what is wrong with the table itself.
+    `unredacted_rows`, `unredacted_entries`: rows and journal entries that may hold what `omit` names since later.
     """
 
     connection: str
     system: str
     resource: str
     state: str
-    rows: int
+    rows: int | None
     last_read: datetime | None
     complete_as_of: datetime | None
     bound: int
@@ -41,6 +54,8 @@ class ResourceStatus:
     last_error: str | None
     warning: str | None
     full_sync: int | None
+    unredacted_rows: int = 0
+    unredacted_entries: int = 0
 
 
 def resources(database: Database, settings: Settings | None = None) -> list[ResourceStatus]:
@@ -50,8 +65,13 @@ def resources(database: Database, settings: Settings | None = None) -> list[Reso
         new_webhooks = _count_new_webhooks(tx)
         found = tx.execute(_STATEMENT.order_by(streams.c.connection, streams.c.resource)).all()
         rows = [row for row in found if settings is None or row.connection in settings.connections]
-        live = _count_live(tx, {(row.system, row.resource) for row in rows})
-        return [_status(row, live, inbox_counts, new_webhooks) for row in rows]
+        owners = {naming.table_name(row.system, row.resource) for row in rows}
+        troubles = _damages(tx)
+        live = _count_live(tx, owners - troubles.keys(), troubles)
+        return [
+            _with_unredacted(tx, row.redaction, _status(row, live, troubles, inbox_counts, new_webhooks))
+            for row in rows
+        ]
 
 
 _OLDEST_REASON = (
@@ -77,6 +97,8 @@ _COLUMNS = (
     "bound",
     "last_error",
     "warning",
+    "unfilled",
+    "redaction",
 )
 _STATEMENT = sa.select(
     *(streams.c[name] for name in _COLUMNS),
@@ -85,17 +107,34 @@ _STATEMENT = sa.select(
 ).outerjoin(runs, runs.c.id == streams.c.full_run)
 
 
-def _count_live(tx: Tx, resources_of_systems: set[tuple[str, str]]) -> dict[tuple[str, str, str], int]:
-    """Connection, system and resource -> live objects. One count for each table, which a system's connections share."""
+def _damages(tx: Tx) -> dict[str, str]:
+    """Owner -> what its tables lack, and what to do."""
+    found = {damage.owner: str(damage) for damage in reversed(mending.damages(tx))}
+    return {owner: f"{words}; run `erpmirror migrate`, which makes it anew" for owner, words in found.items()}
+
+
+def _count_live(tx: Tx, owners: set[str], troubles: dict[str, str]) -> dict[tuple[str, str], int]:
+    """Connection and owner -> live objects. One count for each table, which a system's connections share.
+
+    A table that cannot be read now is added to `troubles`, and costs the others nothing.
+    """
     found = {}
-    for system, resource in sorted(resources_of_systems):
-        schema = schema_evolution.current(tx, naming.table_name(system, resource))
+    if not tx.is_sqlite:
+        tx.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+    for owner in sorted(owners):
+        schema = schema_evolution.current(tx, owner)
         if schema is None:
             continue
         c = schema.root.sql.c
         counted = sa.select(c["_connection"], sa.func.count()).where(c["_deleted_at"].is_(None))
-        for name, count in tx.execute(counted.group_by(c["_connection"])):
-            found[name, system, resource] = count
+        try:
+            with tx.begin_nested():
+                for name, count in tx.execute(counted.group_by(c["_connection"])):
+                    found[name, owner] = count
+        except sa.exc.DBAPIError as error:
+            if faults.of(error) is Fault.AWAY:
+                raise
+            troubles[owner] = faults.remedy(error)
     return found
 
 
@@ -121,24 +160,59 @@ def _count_new_webhooks(tx: sa.Connection) -> dict[tuple[str, str | None], int]:
 
 def _status(
     row: Any,
-    live: dict[tuple[str, str, str], int],
+    live: dict[tuple[str, str], int],
+    troubles: dict[str, str],
     inbox_counts: dict[tuple[str, str, str], int],
     new_webhooks: dict[tuple[str, str | None], int],
 ) -> ResourceStatus:
     here = (row.connection, row.resource)
+    owner = naming.table_name(row.system, row.resource)
     return ResourceStatus(
         connection=row.connection,
         system=row.system,
         resource=row.resource,
         state=row.state,
-        rows=live.get((row.connection, row.system, row.resource), 0),
+        rows=None if owner in troubles else live.get((row.connection, owner), 0),
         last_read=row.last_read_at,
         complete_as_of=row.complete_as_of,
         bound=row.bound,
         pending=inbox_counts.get((*here, "due"), 0) + new_webhooks.get(here, 0),
         parked=inbox_counts.get((*here, "parked"), 0) + (row.state == "parked"),
         held=inbox_counts.get((*here, "held"), 0),
-        last_error=row.last_error or row.oldest_reason,
-        warning=row.warning,
+        last_error=troubles.get(owner) or row.last_error or row.oldest_reason,
+        warning=_unfilled(row) or row.warning,
         full_sync=row.full_sync,
     )
+
+
+def _unfilled(row: Any) -> str | None:
+    if row.unfilled is None:
+        return None
+    return f"its tables were made anew and are not filled yet; run `erpmirror rebuild {row.connection} {row.resource}`"
+
+
+def _with_unredacted(tx: Tx, redaction: dict[str, Any] | None, status: ResourceStatus) -> ResourceStatus:
+    """Count what was stored before the newest `omit` rules; a deleted row keeps its object, whatever its revision."""
+    waiting = omitted.pending(redaction)
+    schema = schema_evolution.current(tx, naming.table_name(status.system, status.resource)) if waiting else None
+    if waiting is None or schema is None or status.rows is None:
+        return status
+    c = schema.root.sql.c
+    older = sa.or_(c["_revision"] < waiting.since, c["_deleted_at"].is_not(None))
+    chosen = sa.select(c["_key"]).where(c["_connection"] == status.connection, older).limit(_MOST_COUNTED)
+    rows = tx.execute(sa.select(sa.func.count()).select_from(chosen.subquery())).scalar_one()
+    entries = journal.count_older(
+        tx,
+        connection=status.connection,
+        resource=status.resource,
+        revision=waiting.since,
+        after=waiting.cleared,
+        at_most=_MOST_COUNTED,
+    )
+    if not rows and not entries:
+        return status
+    warning = (
+        f"`omit` names more than when up to {rows} rows and {entries} journal entries were stored, so they may still "
+        f"hold it; run `erpmirror rebuild {status.connection} {status.resource}`, which removes it from both"
+    )
+    return replace(status, warning=warning, unredacted_rows=rows, unredacted_entries=entries)

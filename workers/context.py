@@ -65,13 +65,18 @@ class ConnectionContext:
         """The account's gate."""
         return gate.Gate(self.database, self.options, same_account=self.same_account)
 
+    @property
+    def omit(self) -> tuple[str, ...]:
+        """The rules that say what is never stored."""
+        return (*self.options.omit, *self.options.secrets)
+
     def target(self, resource: Resource, stream: Stream | None = None) -> Target:
         """The resource as the write path needs it. Its shape is the vendor's metadata, if the stream has it."""
         return Target(
             connection=self.name,
             system=self.options.system,
             resource=resource.name,
-            omit=(*self.options.omit, *self.options.secrets),
+            omit=self.omit,
             shape=(stream.declared_fields if stream else None) or resource.shape,
             hints=resource.hints,
             notes=resource.notes,
@@ -115,7 +120,11 @@ class ConnectionContext:
         """Bring the streams in line with the configured resources."""
         plans = [
             streams.Plan(
-                resource.name, resource.total_bound, polls=resource.every is not None, selection=resource.selection
+                resource.name,
+                resource.total_bound,
+                polls=resource.every is not None,
+                selection=resource.selection,
+                omit=self.omit,
             )
             for resource in self.resources.values()
         ]

@@ -13,7 +13,7 @@ from models.db.tables import feed
 from models.values import ChangeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from models.db.database import Tx
@@ -103,6 +103,54 @@ def read(
     if resource is not None:
         chosen = chosen.where(entries.c.resource == resource)
     return tx.execute(chosen.order_by(entries.c.id).limit(limit)).all()
+
+
+def latest(tx: Tx, *, connection: str, resource: str) -> dict[str, int]:
+    """Key -> id of its last entry, of the objects that are not deleted."""
+    last: dict[str, int] = {}
+    chosen = sa.select(entries.c.key, entries.c.id, entries.c.kind).where(
+        entries.c.connection == connection, entries.c.resource == resource
+    )
+    for key, id_, kind in tx.execute(chosen.order_by(entries.c.id), execution_options={"yield_per": 1000}):
+        if kind == ChangeKind.DELETED.value:
+            last.pop(key, None)
+        else:
+            last[key] = id_
+    return last
+
+
+def objects(tx: Tx, ids: Sequence[int]) -> dict[str, Any]:
+    """Key -> the whole object, of these entries."""
+    chosen = sa.select(entries.c.key, entries.c.after).where(entries.c.id.in_(ids))
+    return {row.key: row.after for row in tx.execute(chosen)}
+
+
+def count_older(tx: Tx, *, connection: str, resource: str, revision: int, after: int, at_most: int) -> int:
+    """The number of entries above the id `after` that were written before this revision, counted up to `at_most`."""
+    chosen = sa.select(entries.c.id).where(
+        entries.c.connection == connection,
+        entries.c.id > after,
+        entries.c.resource == resource,
+        entries.c.revision < revision,
+    )
+    return tx.execute(sa.select(sa.func.count()).select_from(chosen.limit(at_most).subquery())).scalar_one()
+
+
+def rewrite(
+    tx: Tx, *, connection: str, resource: str, after: int, limit: int, redact: Callable[[Any, Any], tuple[Any, Any]]
+) -> int | None:
+    """Pass the next entries above the id `after` through `redact`, which returns (before, after) anew.
+
+    Returns the last id, None if there was none. In no other way does an entry change.
+    """
+    c = entries.c
+    chosen = sa.select(c.id, c.before, c.after).where(c.connection == connection, c.resource == resource, c.id > after)
+    rows = tx.execute(chosen.order_by(c.id).limit(limit)).all()
+    for row in rows:
+        redacted = redact(row.before, row.after)
+        if redacted != (row.before, row.after):
+            tx.execute(sa.update(entries).where(c.id == row.id).values(before=redacted[0], after=redacted[1]))
+    return rows[-1].id if rows else None
 
 
 def bounds(tx: Tx) -> tuple[int, int, str]:

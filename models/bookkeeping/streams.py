@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping import seen_keys
+from models.bookkeeping import omitted, seen_keys
 from models.db.tables import inbox, streams
 from models.db.types import Instant
 from models.values import backoff
@@ -70,17 +70,21 @@ class Plan:
     """A resource as configured.
 
     `bound`: the time within which the mirror equals the ERP again. `selection`: which of the vendor's objects are
-    synced.
+    synced. `omit`: the rules that say what is never stored.
     """
 
     resource: str
     bound: timedelta
     polls: bool
     selection: str = ""
+    omit: Sequence[str] = ()
 
 
 _FIELDS = [streams.c[name] for name in Stream.__slots__]
 
+
+EMPTY, LOST = "empty", "lost"
+"""Values of `unfilled`: columns or parts were made anew, or the table of the objects themselves."""
 
 _NOT_READ = dict.fromkeys(("cursor", "full_run", "full_cursor", "poll_cursor", "poll_cursor_at"))
 _NOT_COMPLETE = dict.fromkeys(("complete_as_of", "next_complete_as_of", "next_complete_cutoff_at"))
@@ -88,7 +92,7 @@ _NOT_COMPLETE = dict.fromkeys(("complete_as_of", "next_complete_as_of", "next_co
 
 def sync(tx: Tx, *, connection: str, system: str, plans: Sequence[Plan]) -> None:
     """Make the rows match the configuration. Resources that left it are retired; those that came back start again."""
-    columns = (*_FIELDS, streams.c.bound, streams.c.selection)
+    columns = (*_FIELDS, streams.c.bound, streams.c.selection, streams.c.redaction)
     rows = tx.execute(sa.select(*columns).where(streams.c.connection == connection))
     known = {row.resource: row for row in rows}
     for plan in sorted(plans, key=lambda plan: plan.resource.encode()):
@@ -106,8 +110,12 @@ def _sync_one(tx: Tx, connection: str, system: str, plan: Plan, row: sa.Row[Any]
     from_the_start = {**values, **_NOT_READ, "state": "open", "due_at": now, "full_due_at": now, "failures": 0}
     if row is None:
         new = {"connection": connection, "resource": plan.resource, "full_requested": False, **from_the_start}
+        new["redaction"] = omitted.followed(plan.omit)
         tx.execute(tx.insert(streams).values(**new).on_conflict_do_nothing())
-    elif (row.selection or "") != plan.selection:
+        return
+    if (redaction := omitted.with_rules(tx, row.redaction, plan.omit)) != row.redaction:
+        update(tx, connection, plan.resource, redaction=redaction)
+    if (row.selection or "") != plan.selection:
         # The earlier selection may have been complete; nothing is known of the new one.
         update(tx, connection, plan.resource, **from_the_start, **_NOT_COMPLETE)
     elif row.state == "retired":
@@ -130,6 +138,11 @@ def get(tx: Tx, connection: str, resource: str) -> Stream | None:
     """The row of one resource; None if there is none."""
     found = tx.execute(sa.select(*_FIELDS).where(is_stream(connection, resource))).one_or_none()
     return None if found is None else Stream(*found)
+
+
+def redaction_of(tx: Tx, *, connection: str, resource: str) -> dict[str, Any] | None:
+    """The column `redaction`, for `omitted`."""
+    return tx.execute(sa.select(streams.c.redaction).where(is_stream(connection, resource))).scalar_one_or_none()
 
 
 def open_streams(tx: Tx, *, connection: str) -> list[Stream]:
@@ -181,6 +194,23 @@ def reopen(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     if resource is not None:
         condition = sa.and_(condition, streams.c.resource == resource)
     return tx.execute(sa.update(streams).where(condition).values(state="open", failures=0)).rowcount
+
+
+def mark_unfilled(tx: Tx, *, connection: str, resource: str, is_lost: bool) -> None:
+    """Record that tables were made anew and are to be filled. `is_lost`: the objects are gone, so sync all again."""
+    if is_lost:
+        update(tx, connection, resource, unfilled=LOST, **_NOT_READ, **_NOT_COMPLETE)
+        backfill_now(tx, connection=connection, resource=resource)
+    else:
+        condition = sa.and_(is_stream(connection, resource), streams.c.unfilled.is_(None))
+        tx.execute(sa.update(streams).where(condition).values(unfilled=EMPTY))
+
+
+def unfilled(tx: Tx) -> dict[tuple[str, str], str]:
+    """(connection, resource) -> `EMPTY` or `LOST`, where tables were made anew and are not filled yet."""
+    c = streams.c
+    chosen = sa.select(c.connection, c.resource, c.unfilled).where(c.unfilled.is_not(None))
+    return {(row[0], row[1]): row[2] for row in tx.execute(chosen.order_by(c.connection, c.resource))}
 
 
 def _make_due(tx: Tx, connection: str, resource: str | None, values: dict[str, Any]) -> int:

@@ -12,15 +12,20 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from models.db import tables
+from models.db import repair, tables
 
 if TYPE_CHECKING:
-    from models.db.database import Database
+    from collections.abc import Sequence
 
-State = Literal["missing", "old", "current", "newer", "unsupported"]
+    from models.db.database import Database, Tx
+
+State = Literal["missing", "old", "current", "newer", "unsupported", "damaged", "taken"]
 
 _UNSUPPORTED = {"0001", "0002", "0003", "0004", "0005"}
 """Revisions before the first release, which no migration leads away from: the tables had other names."""
+
+_SHOWN = 3
+"""Names in a message."""
 
 VERSION_TABLE = "erpmirror_version"
 """Not Alembic's default name: another application may use Alembic in the same database."""
@@ -35,14 +40,20 @@ _REMEDIES: dict[State, str] = {
         "the database's tables are of an erpmirror that this one cannot migrate; name a new database in [database], "
         "then run `erpmirror migrate` and `erpmirror backfill` for each connection"
     ),
+    "damaged": "the database lacks {names}; run `erpmirror migrate`, which makes it anew",
+    "taken": (
+        "the database has {names} already, which erpmirror did not make: rename or drop it, or name another database "
+        "or schema in [database], then run `erpmirror migrate`"
+    ),
 }
 
 
 class WrongTablesError(Exception):
     """The tables are not those of this version. The message says what to do."""
 
-    def __init__(self, state: State) -> None:
-        super().__init__(_REMEDIES[state])
+    def __init__(self, state: State, names: Sequence[str] = ()) -> None:
+        shown = [*names[:_SHOWN], *([f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else [])]
+        super().__init__(_REMEDIES[state].format(names=", ".join(shown)))
         self.state = state
 
 
@@ -52,27 +63,39 @@ def migrate(database: Database) -> None:
         Path(str(database.url.database)).parent.mkdir(parents=True, exist_ok=True)
     with database.begin() as tx:
         if not database.is_sqlite:  # on SQLite `begin` has locked the whole database
+            tx.exec_driver_sql("SET LOCAL lock_timeout = 0")  # another process that migrates takes as long as it takes
             tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        found = _state(tx)
-        if found in {"newer", "unsupported"}:
-            raise WrongTablesError(found)
+            tx.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
+        found, names = _state(tx)
+        if found in {"newer", "unsupported", "taken"}:
+            raise WrongTablesError(found, names)
+        if found == "damaged":
+            command.stamp(_config(tx), "head")  # in case that Alembic's own table is missing
         command.upgrade(_config(tx), "head")
+        repair.repair(tx)
         _seed(tx, database)
 
 
 def state(database: Database) -> State:
     """Whether the tables are those of this version. Creates nothing, not even the file."""
-    if database.is_sqlite and not Path(str(database.url.database)).exists():
+    if _has_no_file(database):
         return "missing"
     with database.read() as tx:
-        return _state(tx)
+        return _state(tx)[0]
 
 
 def require(database: Database) -> None:
     """Raise `WrongTablesError` unless the tables are those of this version."""
-    found = state(database)
+    if _has_no_file(database):
+        raise WrongTablesError("missing")
+    with database.read() as tx:
+        found, names = _state(tx)
     if found != "current":
-        raise WrongTablesError(found)
+        raise WrongTablesError(found, names)
+
+
+def _has_no_file(database: Database) -> bool:
+    return database.is_sqlite and not Path(str(database.url.database)).exists()
 
 
 def is_ours(_object: object, name: str | None, type_: str, _reflected: object, _compare_to: object) -> bool:
@@ -80,7 +103,17 @@ def is_ours(_object: object, name: str | None, type_: str, _reflected: object, _
     return type_ != "table" or name in tables.metadata.tables
 
 
-def _state(tx: sa.Connection) -> State:
+def _state(tx: Tx) -> tuple[State, list[str]]:
+    """The state, and what is missing or in the way."""
+    found = _version_state(tx)
+    if found == "missing" and (names := repair.in_the_way(tx)):
+        return ("taken", names) if repair.missing(tx) else ("damaged", [f"the table {VERSION_TABLE}"])
+    if found == "current" and (names := repair.missing(tx)):
+        return "damaged", names
+    return found, []
+
+
+def _version_state(tx: sa.Connection) -> State:
     context = MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE})
     revision = context.get_current_revision()
     scripts = ScriptDirectory.from_config(_config(tx))
@@ -99,10 +132,12 @@ def _config(tx: sa.Connection) -> Config:
     return config
 
 
-def _seed(tx: sa.Connection, database: Database) -> None:
+def _seed(tx: Tx, database: Database) -> None:
+    last = tx.execute(sa.select(sa.func.coalesce(sa.func.max(tables.changes.c.id), 0))).scalar_one()
     rows: list[tuple[sa.Table, dict[str, Any]]] = [
-        (tables.counter, {"one": 1, "last": 0}),
-        (tables.feed, {"one": 1, "last": 0, "name": secrets.token_hex(6)}),
+        (tables.counter, {"one": 1, "last": repair.highest_revision(tx)}),
+        (tables.feed, {"one": 1, "last": last, "name": secrets.token_hex(6)}),
     ]
     for table, row in rows:
-        tx.execute(database.insert(table).values(**row).on_conflict_do_nothing())
+        if tx.execute(sa.select(table.c.one)).scalar() is None:
+            tx.execute(database.insert(table).values(**row).on_conflict_do_nothing())

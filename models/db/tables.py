@@ -149,6 +149,9 @@ streams = sa.Table(
     sa.Column("deletions_approved_at", Instant),  # earlier deletions do not count towards max_deletions
     sa.Column("tried_at", Instant),  # when a listing was last requested
     sa.Column("selection", sa.Text),  # which objects the configuration selects; if it changes, a full sync begins
+    # What a person did to the tables, or to `omit`.
+    sa.Column("redaction", ExactJSON),  # which `omit` rules all that is stored follows; see bookkeeping.omitted
+    sa.Column("unfilled", sa.Text),  # empty | lost: tables were made anew, and `rebuild` has not filled them yet
     sa.Index("ix_erpmirror_streams_due", "due_at", sqlite_where=POLLED, postgresql_where=POLLED),
     sa.Index("ix_erpmirror_streams_full_due", "full_due_at", sqlite_where=FULLY_SYNCED, postgresql_where=FULLY_SYNCED),
 )

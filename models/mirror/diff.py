@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from models import exact
+from models import exact, redaction
 from models.mirror import naming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from models.values import JsonObject
 
@@ -19,6 +19,12 @@ def between(earlier: JsonObject, later: JsonObject) -> dict[str, Any]:
     Items of a list are compared by index: `rows.0.price`.
     """
     return dict(_differences(earlier, later, ""))
+
+
+def redact(before: dict[str, Any], omit: Sequence[str]) -> dict[str, Any]:
+    """Earlier values, as `between` returns them, without what the rules of `redaction.redact` name."""
+    kept = {path: redaction.redact_at(naming.steps(path), value, omit) for path, value in before.items()}
+    return {path: value[0] for path, value in kept.items() if value}
 
 
 def _differences(earlier: Any, later: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models import exact
-from models.mirror import schema_evolution
+from models import exact, redaction
+from models.bookkeeping import inbox, journal, omitted, streams
+from models.db import present
+from models.mirror import apply, diff, schema_evolution
 from models.mirror.prepare import prepare
 from models.mirror.statements import RowStatements, Update
 from models.mirror.target import Target
@@ -30,7 +33,8 @@ def rebuild(database: Database, target: Target, *, progress: Callable[[int], Non
     """Write columns and parts anew from `_raw`, by the current rules. Returns the number of objects.
 
     `progress` is called with the number done so far. An object from which a new `omit` rule removes something is
-    journaled as an update, so that replaying the journal still gives the rows. Raises `TableLockedError`.
+    journaled as an update, so that replaying the journal still gives the rows; then the rule is applied to the
+    journal's earlier entries and to the inbox, too. Raises `TableLockedError`.
     """
     done, after = 0, ""
     prepare(database, target, [])
@@ -38,12 +42,57 @@ def rebuild(database: Database, target: Target, *, progress: Callable[[int], Non
         with database.read() as tx:
             batch = _stored_after(tx, target, after)
         if not batch:
-            return done
+            break
         prepared = prepare(database, target, [Snapshot(key, raw) for key, raw in batch])
         with database.begin() as tx:
             _rewrite(tx, target, prepared, dict(batch))
         done, after = done + len(batch), batch[-1][0]
         progress(done)
+    _clear(database, target)
+    with database.begin() as tx:
+        followed = omitted.followed(target.omit)
+        streams.update(tx, target.connection, target.resource, unfilled=None, redaction=followed)
+    return done
+
+
+def _clear(database: Database, target: Target) -> None:
+    """Remove what later `omit` rules name from the journal and the inbox, in short transactions; resumes."""
+    here = {"connection": target.connection, "resource": target.resource}
+
+    def redact(before: Any, after: Any) -> tuple[Any, Any]:
+        return (
+            None if before is None else diff.redact(before, target.omit),
+            None if after is None else redaction.redact(after, target.omit),
+        )
+
+    while True:
+        with database.begin() as tx:
+            stored = streams.redaction_of(tx, **here)
+            waiting = omitted.pending(stored)
+            if stored is None or waiting is None:
+                return
+            last = journal.rewrite(tx, **here, after=waiting.cleared, limit=_BATCH, redact=redact)
+            if last is None:
+                inbox.redact(tx, **here, redact=lambda raw: redaction.redact(raw, target.omit))
+                return
+            streams.update(tx, target.connection, target.resource, redaction={**stored, "cleared": last})
+
+
+def restore(database: Database, target: Target) -> None:
+    """Insert the live objects that the journal has and the table, made anew, lacks. None of them is journaled again."""
+    with database.read() as tx:
+        last = sorted(journal.latest(tx, connection=target.connection, resource=target.resource).items())
+    for start in range(0, len(last), _BATCH):
+        with database.read() as tx:
+            found = journal.objects(tx, [id_ for _, id_ in last[start : start + _BATCH]])
+        prepared = prepare(database, target, [Snapshot(key, raw) for key, raw in found.items()])
+        with database.begin() as tx:
+            schema = schema_evolution.lock_rows(tx, target)
+            there = {} if schema is None else RowStatements(tx, schema, target.connection).states(prepared.rows)
+            lacking = {key: row for key, row in prepared.rows.items() if key not in there or not there[key].hash}
+            apply.apply(
+                tx, target, replace(prepared, rows=lacking), revision=tx.draw(), now=tx.now, listed={}, point=False
+            )
 
 
 def _stored_after(tx: Tx, target: Target, after: str) -> list[tuple[str, JsonObject]]:
@@ -82,12 +131,16 @@ def _update(row: Row, state: RowState, stored: StoredObject) -> Update:
 
 
 def forget(tx: Tx, *, connection: str, system: str, resource: str) -> int:
-    """Remove all rows of a connection's resource, parts included. Returns the number of objects."""
+    """Remove all rows of a connection's resource, parts included, as far as there are any. Returns how many objects."""
     target = Target(connection, system, resource)
     schema = schema_evolution.lock_rows(tx, target)
     if schema is None:
         return 0
+    there = present.tables(tx)
     for table in schema.parts:
-        tx.execute(sa.delete(table.sql).where(table.sql.c["_connection"] == connection))
+        if table.name in there:
+            tx.execute(sa.delete(table.sql).where(table.sql.c["_connection"] == connection))
     root = schema.root.sql
+    if root.name not in there:
+        return 0
     return tx.execute(sa.delete(root).where(root.c["_connection"] == connection)).rowcount

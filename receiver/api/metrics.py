@@ -31,7 +31,7 @@ _LABELS = ("connection", "system", "resource")
 _BATCHES = (1, 2, 5, 10, 20, 50, 100, 250)
 
 _GAUGES: dict[str, tuple[str, Callable[[ResourceStatus], float | None]]] = {
-    "rows": ("Live objects in the mirror.", lambda row: row.rows),
+    "rows": ("Live objects in the mirror.", lambda row: row.rows or 0),
     "pending": ("Keys in the inbox.", lambda row: row.pending),
     "parked": ("Parked work that waits for a person.", lambda row: row.parked),
     "held": ("Deletions that wait for a person.", lambda row: row.held),

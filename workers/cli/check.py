@@ -70,11 +70,30 @@ def _outcomes(loaded: Settings, report: Callable[[str], None]) -> Iterator[Check
     answer, ready = _attempt(lambda: _tables(database))
     remedy = f"run `erpmirror migrate`, or correct `url` in [database] of {loaded.file}"
     yield CheckOutcome(None, None, "database", answer, ready, None if ready else remedy)
+    if ready:
+        yield from _damages(database)
     answer, reached = _attempt(lambda: worker_health.reach(loaded, database))
     remedy = f"start the broker, or correct `url` in [broker] of {loaded.file}"
     yield CheckOutcome(None, None, "broker", answer, reached, None if reached else remedy)
     for each in context.all_contexts(database, loaded):
         yield from connection_check.ConnectionCheck(each, report).outcomes(ready=ready)
+
+
+def _damages(database: Database) -> Iterator[CheckOutcome]:
+    """What a person's changes of tables and settings leave to do: dropped tables and columns, new `omit` rules."""
+    from models import status
+    from models.mirror import mending
+
+    with database.read() as tx:
+        for damage in mending.damages(tx):
+            yield CheckOutcome(None, None, "mirror", str(damage), ok=False, remedy="run `erpmirror migrate`")
+    for row in status.resources(database):
+        if row.unredacted_rows or row.unredacted_entries:
+            says = (
+                f"up to {row.unredacted_rows} rows and {row.unredacted_entries} journal entries may hold what it names"
+            )
+            remedy = f"run `erpmirror rebuild {row.connection} {row.resource}`"
+            yield CheckOutcome(row.connection, row.system, f"omit {row.resource}", says, ok=False, remedy=remedy)
 
 
 def _attempt(check: Callable[[], str]) -> tuple[str, bool]:

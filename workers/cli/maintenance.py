@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from workers.cli import common, errors
+from workers.cli import common, errors, mending
 
 if TYPE_CHECKING:
     from models.db.database import Database
@@ -17,24 +17,16 @@ if TYPE_CHECKING:
 def rebuild(connection: common.Name, resource: common.MaybeResource = None, *, config: common.Config = None) -> None:
     """Fill columns and parts again from `_raw`, without a request to the vendor.
 
-    Use it after a change of `omit`, or after an update of erpmirror that declares more fields of a vendor.
+    Use it after a change of `omit`, or after an update of erpmirror that declares more fields of a vendor. It also
+    makes anew what is missing of the tables.
 
     Example: [bold]erpmirror rebuild shop[/]
     """
-    from models.bookkeeping import streams
-    from models.mirror import queries, rebuild, schema_evolution
-
     context = common.connection_context(config, connection)
     for name in common.resources(context, resource):
-        with context.database.read() as tx:
-            target = context.target(context.resources[name], streams.get(tx, connection, name))
-            total = queries.count_live(tx, target)
-        try:
-            with common.progress_bar(name, total or None) as report:
-                done = rebuild.rebuild(context.database, target, progress=report)
-        except schema_evolution.TableLockedError:
-            raise errors.UserError(f"{name}: a long query locks its table; try again later") from None
-        common.out().print(f"{name}: {done} objects rebuilt", markup=False)
+        table = context.target(context.resources[name]).table
+        if (connection, name) not in mending.mend(context.database, context.settings, table):
+            mending.rebuild(context, name)
 
 
 def forget(
@@ -72,7 +64,7 @@ def _rows_of(database: Database, connection: str, resource: str | None) -> dict[
     from models import status
 
     rows = [row for row in status.resources(database) if row.connection == connection]
-    found = {(row.system, row.resource): row.rows for row in rows if resource in {None, row.resource}}
+    found = {(row.system, row.resource): row.rows or 0 for row in rows if resource in {None, row.resource}}
     if not found:
         what = f'a resource "{resource}" of {connection}' if rows else f'a connection "{connection}"'
         raise errors.UserError(f"the mirror holds nothing of {what}; `erpmirror status` shows what it holds")

@@ -40,14 +40,14 @@ def up(
     Example: [bold]erpmirror up[/]
     """
     from models.db import migration
-    from workers.cli import logs, supervisor, waiting, worker_health
+    from workers.cli import logs, mending, supervisor, waiting, worker_health
 
     logs.drop_failed_writes()
     loaded = common.settings(config)
     ports.require_free(loaded.receiver.host, loaded.receiver.port, setting=_port_setting(loaded))
     database = common.database(loaded, migrated=False)
     state = waiting.for_database(lambda: migration.state(database))
-    migration.migrate(database)
+    mending.migrate(database, loaded)
     database.close()
     if state != "current":
         common.err().print("The tables were migrated.")

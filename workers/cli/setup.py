@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli import common, errors, ports
+from workers.cli import common, errors, mending, ports
 
 if TYPE_CHECKING:
     import threading
@@ -66,16 +66,23 @@ def init(config: common.Config = None) -> None:
 
 
 def migrate(config: common.Config = None) -> None:
-    """Create the database's tables, or migrate them to this version. Repeating it is harmless.
+    """Create the database's tables, migrate them to this version, and make anew what is missing of them.
+
+    Repeating it is harmless.
 
     Example: [bold]erpmirror migrate[/]
     """
     from models.db import migration
 
-    database = common.database(common.settings(config), migrated=False)
+    loaded = common.settings(config)
+    database = common.database(loaded, migrated=False)
     state = migration.state(database)
-    migration.migrate(database)
-    messages = {"missing": "The tables are created.", "old": "The tables are migrated to this version."}
+    mending.migrate(database, loaded)
+    messages = {
+        "missing": "The tables are created.",
+        "old": "The tables are migrated to this version.",
+        "damaged": "What was missing of the tables is made anew.",
+    }
     common.out().print(messages.get(state, "The tables are those of this version already."))
 
 

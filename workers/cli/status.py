@@ -33,12 +33,15 @@ _FIELDS = (
     "parked",
     "held",
     "last_error",
+    "warning",
+    "unredacted_rows",
+    "unredacted_entries",
 )
 
 _LONG_AGO = timedelta(days=2)
 """Older moments are printed as dates."""
 
-_COUNTS = ("rows", "pending", "parked", "held")
+_COUNTS = ("rows", "pending", "parked", "held", "unredacted_rows", "unredacted_entries")
 
 _NEVER_WRAPPED = (*_COUNTS, "bound")
 
@@ -112,7 +115,7 @@ def _print_tables(rows: Sequence[ResourceStatus], never_synced: Sequence[dict[st
     """Print one table per connection, and below it what is too long for a column: full syncs, a vendor's messages."""
     from rich.text import Text
 
-    everything = [*(_fields(row) | {"warning": row.warning, "full_sync": row.full_sync} for row in rows), *never_synced]
+    everything = [*(_fields(row) | {"full_sync": row.full_sync} for row in rows), *never_synced]
     console = common.out()
     for connection in sorted({values["connection"] for values in everything}):
         of_connection = [values for values in everything if values["connection"] == connection]
@@ -157,11 +160,11 @@ def _table(rows: Sequence[dict[str, Any]], now: datetime) -> Table:
 def _cells(values: dict[str, Any], now: datetime) -> list[str]:
     return [
         values["resource"],
-        str(values["rows"]),
+        "?" if values["rows"] is None else str(values["rows"]),
         ago(values["last_read"], now),
         ago(values["complete_as_of"], now),
         spell_in_two_units(timedelta(seconds=values["bound"])),
-        *(str(values[name]) for name in _COUNTS[1:]),
+        *(str(values[name]) for name in ("pending", "parked", "held")),
     ]
 
 
@@ -186,6 +189,6 @@ def note_unconfigured(database: Database, loaded: Settings) -> None:
     for row in status.resources(database):
         if (row.connection, row.resource) not in configured:
             common.note(
-                f"{row.connection} {row.resource} is no longer configured: its {row.rows} rows are kept and no longer "
-                f"synced; `erpmirror forget {row.connection} {row.resource}` removes them"
+                f"{row.connection} {row.resource} is no longer configured: its {row.rows or 0} rows are kept and no "
+                f"longer synced; `erpmirror forget {row.connection} {row.resource}` removes them"
             )

@@ -145,6 +145,68 @@ def test_migrating_creates_the_folder_of_a_new_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("damage", "lacks"),
+    [
+        ("DROP TABLE erpmirror_parts", "the table erpmirror_parts"),
+        ("DROP TABLE erpmirror_version", "the table erpmirror_version"),
+        ("ALTER TABLE erpmirror_streams DROP COLUMN warning", "erpmirror_streams.warning"),
+        ("ALTER TABLE erpmirror_inbox DROP COLUMN attempts", "erpmirror_inbox.attempts"),
+        ("DROP INDEX ix_erpmirror_inbox_due", "the index ix_erpmirror_inbox_due"),
+    ],
+)
+def test_what_was_dropped_is_named_and_made_anew(empty: Database, damage: str, lacks: str) -> None:
+    migration.migrate(empty)
+    with empty.begin() as tx:
+        tx.execute(sa.text(damage))
+    assert "damaged" == migration.state(empty)
+    with pytest.raises(migration.WrongTablesError, match=f"lacks {lacks}; run `erpmirror migrate`"):
+        migration.require(empty)
+    migration.migrate(empty)
+    migration.require(empty)
+
+
+def test_a_counter_that_was_dropped_goes_on_where_it_was(empty: Database) -> None:
+    migration.migrate(empty)
+    with empty.begin() as tx:
+        for _ in range(5):
+            last = empty.draw(tx)
+        stream = {"connection": "shop", "resource": "goods", "key": "1", "kind": "deleted", "cause": "poll"}
+        tx.execute(sa.insert(tables.changes).values(id=7, at=tx.now, revision=last, **stream))
+        for damage in (
+            "TABLE erpmirror_counter",
+            "TABLE erpmirror_feed",
+            *([] if empty.is_sqlite else ["SEQUENCE erpmirror_revisions"]),
+        ):
+            tx.execute(sa.text(f"DROP {damage}"))
+    migration.migrate(empty)
+    with empty.begin() as tx:
+        assert last < empty.draw(tx)
+        assert 7 == tx.execute(sa.select(tables.feed.c.last)).scalar_one()
+
+
+@pytest.mark.parametrize(
+    ("own", "remedied"),
+    [
+        ("CREATE TABLE erpmirror_inbox (mine text)", "DROP TABLE erpmirror_inbox"),
+        ("CREATE VIEW erpmirror_inbox AS SELECT 1 AS mine", "DROP VIEW erpmirror_inbox"),
+        ("CREATE TABLE mine (a text); CREATE INDEX ix_erpmirror_inbox_due ON mine (a)", "DROP TABLE mine"),
+    ],
+)
+def test_a_persons_own_table_of_our_name_is_left_alone_and_named(empty: Database, own: str, remedied: str) -> None:
+    with empty.begin() as tx:
+        for statement in own.split("; "):
+            tx.execute(sa.text(statement))
+    remedy = "erpmirror_inbox.* already, which erpmirror did not make: rename or drop it"
+    for attempt in (migration.require, migration.migrate):
+        with pytest.raises(migration.WrongTablesError, match=remedy):
+            attempt(empty)
+    with empty.begin() as tx:
+        tx.execute(sa.text(remedied))
+    migration.migrate(empty)
+    migration.require(empty)
+
+
+@pytest.mark.parametrize(
     ("revision", "state", "remedy"),
     [
         ("9999", "newer", "newer than this erpmirror"),

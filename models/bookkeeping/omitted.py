@@ -1,0 +1,52 @@
+"""Which `omit` rules everything stored of a resource follows, and how far older rows and entries were cleared.
+
+A rule applies to what is stored from then on. What was stored before is cleared by `rebuild`; until then the column
+`redaction` of a stream has, beside the rules that all follows (`followed`), those that came later (`added`), a revision
+drawn when they came (`since`: what was written since follows them), and the journal's last cleared id (`cleared`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from models.db.database import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Rules that came after something was stored. `since`, `cleared`: see above."""
+
+    rules: tuple[str, ...]
+    since: int
+    cleared: int
+
+
+def followed(rules: Iterable[str]) -> dict[str, Any]:
+    """The column's value where all that is stored follows these rules."""
+    return {"followed": _sorted(rules), "added": []}
+
+
+def with_rules(tx: Tx, stored: dict[str, Any] | None, rules: Iterable[str]) -> dict[str, Any]:
+    """The column's value once these rules are configured. `stored`: the one so far, None if nothing is known."""
+    configured = _sorted(rules)
+    known = stored or followed(())
+    kept = [rule for rule in configured if rule in known["followed"]]
+    added = [rule for rule in configured if rule not in kept]
+    if added == known["added"]:
+        return {**known, "followed": kept}
+    return {"followed": kept, "added": added, **({"since": tx.draw(), "cleared": 0} if added else {})}
+
+
+def pending(stored: dict[str, Any] | None) -> Pending | None:
+    """The rules that older rows and entries may not follow; None if all follow them."""
+    if not stored or not stored["added"]:
+        return None
+    return Pending(tuple(stored["added"]), stored["since"], stored["cleared"])
+
+
+def _sorted(rules: Iterable[str]) -> list[str]:
+    return sorted({rule.casefold() for rule in rules if rule})

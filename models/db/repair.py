@@ -1,0 +1,68 @@
+"""Finds what is missing of the bookkeeping tables, or stands in their way, and makes it anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from models.db import additions, present, tables
+
+if TYPE_CHECKING:
+    from models.db.database import Tx
+
+
+def names() -> set[str]:
+    """The names of our tables, indexes and PostgreSQL's sequence."""
+    made = tables.metadata.tables.values()
+    return {table.name for table in made} | {str(index.name) for table in made for index in table.indexes}
+
+
+def in_the_way(tx: Tx) -> list[str]:
+    """What has one of our names."""
+    return sorted((names() | {tables.revisions.name}) & present.relations(tx))
+
+
+def missing(tx: Tx) -> list[str]:
+    """What is missing, in words."""
+    there, relations = present.tables(tx), present.relations(tx)
+    found = []
+    for table in tables.metadata.sorted_tables:
+        if table.name not in there:
+            found.append(f"the table {table.name}")
+            continue
+        found += [f"{table.name}.{name}" for name in sorted(set(table.c.keys()) - there[table.name])]
+        found += [f"the index {index.name}" for index in table.indexes if str(index.name) not in relations]
+    if not tx.is_sqlite and tables.revisions.name not in relations:
+        found.append(f"the sequence {tables.revisions.name}")
+    return found
+
+
+def repair(tx: Tx) -> None:
+    """Make what is missing anew, empty. The counter goes on above every revision that is known."""
+    there, relations = present.tables(tx), present.relations(tx)
+    for table in tables.metadata.sorted_tables:
+        if table.name not in there:
+            table.create(tx)
+            continue
+        additions.add_columns(tx, table, [column for column in table.c if column.name not in there[table.name]])
+        for index in table.indexes:
+            if str(index.name) not in relations:
+                index.create(tx)
+    if not tx.is_sqlite and tables.revisions.name not in relations:
+        sequence = sa.Sequence(str(tables.revisions.name), start=highest_revision(tx) + 1)
+        tx.execute(sa.schema.CreateSequence(sequence))
+
+
+def highest_revision(tx: Tx) -> int:
+    """The highest revision that a table still shows."""
+    s = tables.streams.c
+    shown = [tables.changes.c.revision, tables.inbox.c.wanted, tables.columns.c.version, tables.leases.c.revision]
+    shown += [s.full_revision, s.requested_revision]
+    highest = [tx.execute(sa.select(sa.func.max(column))).scalar() or 0 for column in shown]
+    there = present.tables(tx)
+    for name in tx.execute(sa.select(tables.parts.c.table_name).where(tables.parts.c.path == "")).scalars().all():
+        if "_revision" in there.get(name, ()):
+            column: sa.ColumnElement[int] = sa.column("_revision", sa.BigInteger)
+            highest.append(tx.execute(sa.select(sa.func.max(column)).select_from(sa.table(name))).scalar() or 0)
+    return int(max(highest))
