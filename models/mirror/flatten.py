@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from models.mirror import naming
+from models.mirror.spelling import NO_SPELLINGS, Spellings, respelled
 from models.values import Kind
 
 if TYPE_CHECKING:
@@ -43,22 +44,26 @@ class Flat:
     rows: list[PartRow] = field(default_factory=list)
 
 
-def flatten(projected: JsonObject, declared: Shape) -> Flat:
-    """Lay the object out. A field that `declared` calls JSON is kept whole; empty links are None."""
-    walk = _Walk(declared)
+def flatten(projected: JsonObject, declared: Shape, spellings: Spellings = NO_SPELLINGS) -> Flat:
+    """Lay the object out. A field that `declared` calls JSON is kept whole; empty links are None.
+
+    `spellings`: under which names fields are known already.
+    """
+    walk = _Walk(declared, spellings)
     return Flat(walk.fields(projected, part="", position=None, depth=0), walk.rows)
 
 
 class _Walk:
-    def __init__(self, declared: Shape) -> None:
+    def __init__(self, declared: Shape, spellings: Spellings) -> None:
         self.rows: list[PartRow] = []
         self._declared = declared
+        self._spellings = spellings
         self._counts: Counter[str] = Counter()
 
     def fields(self, item: JsonObject, *, part: str, position: int | None, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         declared = self._declared.get(part, {})
-        for path, value in _scalars(item, declared, "", 0):
+        for path, value in self._scalars(item, part, "", 0):
             rows = None if declared.get(path) == Kind.JSON else as_rows(value)
             if rows is None or depth == DEEPEST_PART:
                 found[path] = value
@@ -73,16 +78,17 @@ class _Walk:
             fields = self.fields(row, part=part, position=position, depth=depth)
             self.rows.append(PartRow(part, position, parent, fields))
 
-
-def _scalars(item: JsonObject, declared: dict[str, Kind], prefix: str, level: int) -> Iterator[tuple[str, Any]]:
-    """All values of the object that are not objects themselves, by dotted path."""
-    for key, value in without_empty_links(item).items():
-        path = naming.join(prefix, key)
-        whole = level == DEEPEST_OBJECT or declared.get(path) == Kind.JSON or as_rows(value) is not None
-        if isinstance(value, dict) and not whole:
-            yield from _scalars(value, declared, path, level + 1)
-        else:
-            yield path, value
+    def _scalars(self, item: JsonObject, part: str, prefix: str, level: int) -> Iterator[tuple[str, Any]]:
+        """All values of the object that are not objects themselves, by dotted path."""
+        declared = self._declared.get(part, {})
+        spelled = respelled(item, self._spellings.of_keys(part, prefix, item))
+        for key, value in without_empty_links(spelled).items():
+            path = naming.join(prefix, key)
+            whole = level == DEEPEST_OBJECT or declared.get(path) == Kind.JSON or as_rows(value) is not None
+            if isinstance(value, dict) and not whole:
+                yield from self._scalars(value, part, path, level + 1)
+            else:
+                yield path, value
 
 
 def as_rows(value: Any) -> list[JsonObject] | None:

@@ -11,10 +11,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from models.mirror import flatten, naming
+from models.mirror.spelling import NO_SPELLINGS, Spellings, respelled
 from models.values import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from models.values import JsonObject, Shape
 
@@ -35,14 +36,16 @@ class FlatBatch:
     fields: dict[str, list[Any]] = field(default_factory=dict)
 
 
-def flatten_batch(projected: Sequence[JsonObject], declared: Shape) -> dict[str, FlatBatch]:
-    """Part -> its rows."""
-    walk = _Walk(declared)
+def flatten_batch(
+    projected: Sequence[JsonObject], declared: Shape, spellings: Spellings = NO_SPELLINGS
+) -> dict[str, FlatBatch]:
+    """Part -> its rows. `spellings`: under which names fields are known already."""
+    walk = _Walk(declared, spellings)
     owners = range(len(projected))
     try:
         walk.part("", projected, FlatBatch(owners, [0] * len(projected), [None] * len(projected)), depth=0)
     except _AmbiguousOrderError:
-        return _one_by_one(projected, declared)
+        return _one_by_one(projected, declared, spellings)
     return walk.parts
 
 
@@ -51,8 +54,9 @@ class _AmbiguousOrderError(Exception):
 
 
 class _Walk:
-    def __init__(self, declared: Shape) -> None:
+    def __init__(self, declared: Shape, spellings: Spellings) -> None:
         self.parts: dict[str, FlatBatch] = {}
+        self.spellings = spellings
         self._declared = declared
 
     def part(self, part: str, rows: Sequence[JsonObject], into: FlatBatch, *, depth: int) -> None:
@@ -74,7 +78,12 @@ class _PartBuilder:
 
     def add_objects(self, items: Sequence[JsonObject], rows: Sequence[int], prefix: str, level: int) -> None:
         """Lay out objects that are nested in these rows under the same path."""
-        for key, values, where in _by_key(items, rows):
+        key_orders = _key_orders(items)
+        spellings = self._walk.spellings.of_keys(self._part, prefix, chain.from_iterable(key_orders))
+        if spellings:
+            items = [respelled(item, spellings) for item in items]
+            key_orders = _key_orders(items)
+        for key, values, where in _by_key(items, rows, key_orders):
             self._add_field(naming.join(prefix, key), values, where, level)
 
     def _add_field(self, path: str, values: Sequence[Any], rows: Sequence[int], level: int) -> None:
@@ -157,9 +166,14 @@ def _are_all_lists(values: Sequence[Any]) -> bool:
     return set(map(type, values)) == {list} and all(values) and set(map(type, chain.from_iterable(values))) == {dict}
 
 
-def _by_key(items: Sequence[JsonObject], rows: Sequence[int]) -> Iterator[tuple[str, Sequence[Any], Sequence[int]]]:
+def _key_orders(items: Sequence[JsonObject]) -> dict[tuple[str, ...], None]:
+    return dict.fromkeys(map(tuple, items))
+
+
+def _by_key(
+    items: Sequence[JsonObject], rows: Sequence[int], key_orders: Collection[tuple[str, ...]]
+) -> Iterator[tuple[str, Sequence[Any], Sequence[int]]]:
     """Each key, the values of those objects that have it, and their rows."""
-    key_orders = dict.fromkeys(map(tuple, items))
     keys = dict.fromkeys(chain.from_iterable(key_orders))
     if flatten.has_links(keys):
         items = list(map(flatten.without_empty_links, items))
@@ -172,10 +186,10 @@ def _by_key(items: Sequence[JsonObject], rows: Sequence[int]) -> Iterator[tuple[
         yield key, [value for _, value in having], [row for row, _ in having]
 
 
-def _one_by_one(projected: Iterable[JsonObject], declared: Shape) -> dict[str, FlatBatch]:
+def _one_by_one(projected: Iterable[JsonObject], declared: Shape, spellings: Spellings) -> dict[str, FlatBatch]:
     found: dict[str, list[tuple[int, int, int | None, dict[str, Any]]]] = {"": []}
     for number, item in enumerate(projected):
-        flat = flatten.flatten(item, declared)
+        flat = flatten.flatten(item, declared, spellings)
         found[""].append((number, 0, None, flat.fields))
         for row in sorted(flat.rows, key=lambda row: row.position):
             found.setdefault(row.part, []).append((number, row.position, row.parent, row.fields))

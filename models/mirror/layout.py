@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from models.mirror import schemas
     from models.mirror.flatten_batch import FlatBatch
     from models.mirror.rows import Row
+    from models.mirror.spelling import Spellings
     from models.values import JsonObject, Shape
 
 
@@ -33,11 +34,14 @@ _MANY_VALUES = 200
 class Layout:
     """Puts a batch into the columns of a schema. `missing` collects what the schema lacks."""
 
-    def __init__(self, schema: schemas.Schema, declared: Shape, projected: Sequence[JsonObject]) -> None:
+    def __init__(
+        self, schema: schemas.Schema, declared: Shape, projected: Sequence[JsonObject], spellings: Spellings
+    ) -> None:
         self.missing = schema_evolution.SchemaGap()
         self._schema = schema
         self._declared = declared
         self._projected = projected
+        self._spellings = spellings
 
     def batches(self, rows: Sequence[Row], flat: dict[str, FlatBatch]) -> dict[str, ColumnBatch]:
         """The rows by part."""
@@ -150,7 +154,7 @@ class Layout:
 
     def _order(self, table: schemas.Table, owner: int, position: int) -> list[str]:
         """The columns in the order of the object's fields: the result must not depend on the rest of the batch."""
-        flat = flatten.flatten(self._projected[owner], self._declared)
+        flat = flatten.flatten(self._projected[owner], self._declared, self._spellings)
         rows = (row.fields for row in flat.rows if (row.part, row.position) == (table.part, position))
         fields = next(rows) if table.part else flat.fields
         columns = (by_path.get(path) for path in fields for by_path in (table.columns, table.overflows))

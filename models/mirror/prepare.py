@@ -9,14 +9,16 @@ from models import exact, redaction
 from models.mirror import canonical_json, flatten_batch, schema_evolution
 from models.mirror.layout import Layout
 from models.mirror.rows import Prepared, Row
+from models.mirror.spelling import Spellings
 from models.values import UndecodedSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from models.db.database import Database
+    from models.mirror.schemas import Schema
     from models.mirror.target import Target
-    from models.values import JsonObject, Snapshot
+    from models.values import JsonObject, Shape, Snapshot
 
 
 _KEY = attrgetter("key")
@@ -61,11 +63,12 @@ def _laid_out(database: Database, target: Target, all_rows: Iterable[Row], rows:
     declared = target.declared()
     schema = schema_evolution.cached(database, target.table)
     projected = [target.project(row.raw) for row in rows]
-    flat = flatten_batch.flatten_batch(projected, declared)
+    spellings = _spellings(declared, schema)
+    flat = flatten_batch.flatten_batch(projected, declared, spellings)
     missing = schema_evolution.gap(schema, target.shape)
     while True:
         if schema is not None and not missing:
-            layout = Layout(schema, declared, projected)
+            layout = Layout(schema, declared, projected, spellings)
             batches = layout.batches(rows, flat)
             missing = layout.missing
             if not missing:
@@ -73,6 +76,13 @@ def _laid_out(database: Database, target: Target, all_rows: Iterable[Row], rows:
                 return Prepared({row.key: row for row in all_rows}, batches, laid_out)
         schema = schema_evolution.add_columns(database, origin, target.table, missing)
         missing = schema_evolution.SchemaGap()
+
+
+def _spellings(declared: Shape, schema: Schema | None) -> Spellings:
+    """The declared fields' spellings first, then those of the columns."""
+    tables = schema.tables if schema is not None else {}
+    columns = {part: table.columns for part, table in tables.items()}
+    return Spellings({part: (*declared.get(part, ()), *columns.get(part, ())) for part in {**declared, **columns}})
 
 
 def _rows(target: Target, salt: str, snapshots: Mapping[str, Snapshot | UndecodedSnapshot]) -> list[Row]:

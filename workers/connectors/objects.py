@@ -1,4 +1,7 @@
-"""The objects in a vendor's reply: their keys, and what an error may say of an object that has none."""
+"""The objects in a vendor's reply: their fields and keys, and what an error may say of an object that has none.
+
+Names are compared without case: ASP.NET Core sends `id` for `Id` by default, and documents and servers disagree.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from models.values import JsonObject
     from workers.connectors.contract import Resource
@@ -22,9 +25,32 @@ def as_object(item: Any) -> JsonObject:
     return item if isinstance(item, dict) else {"value": item}
 
 
+def field(item: JsonObject, name: str) -> Any:
+    """The value of the field of this name, else of one that differs only in case; None if there is none."""
+    if name in item:
+        return item[name]
+    folded = name.casefold()
+    return next((value for key, value in item.items() if key.casefold() == folded), None)
+
+
+def folded(item: Any) -> JsonObject:
+    """The fields by their names in lower case; empty for what is not an object."""
+    return {name.casefold(): value for name, value in item.items()} if isinstance(item, dict) else {}
+
+
+def with_documented_names(item: JsonObject, documented: Iterable[str]) -> JsonObject:
+    """A copy in which names take the documented case, unless the object also has a field of that name."""
+    names = {name.casefold(): name for name in documented}
+    result: JsonObject = {}
+    for key, value in item.items():
+        name = names.get(key.casefold(), key)
+        result[key if name != key and (name in item or name in result) else name] = value
+    return result
+
+
 def key_of(resource: Resource, item: JsonObject) -> str | None:
     """The object's key; None if one of its fields is missing or empty."""
-    return join_key([key_text(item.get(field)) for field in resource.key])
+    return join_key([key_text(field(item, name)) for name in resource.key])
 
 
 def key_text(value: Any) -> str:

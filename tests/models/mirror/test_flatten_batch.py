@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models.mirror.flatten import flatten
 from models.mirror.flatten_batch import flatten_batch
+from models.mirror.spelling import Spellings
 from models.values import Kind
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 Rows = dict[str, list[tuple[int, int, int | None, dict[str, Any]]]]
 
-keys = st.sampled_from(["a", "b", "c", "id", "pr", "a__pr", "1", "22", "a.b", ""])
+keys = st.sampled_from(["a", "b", "c", "A", "C", "id", "pr", "a__pr", "1", "22", "a.b", ""])
 SCALARS: list[Any] = [None, "", "0", 0, 1, True, "x", "[access restricted]", Decimal("1.50"), [], {}, ["x", 1]]
 scalars = st.sampled_from(SCALARS)
 values = st.recursive(
@@ -26,7 +27,9 @@ values = st.recursive(
 objects = st.dictionaries(keys, values, max_size=5)
 shapes = st.dictionaries(
     st.sampled_from(["", "a", "b", "a.b"]),
-    st.dictionaries(st.sampled_from(["a", "b", "a.b", "c.a"]), st.sampled_from([Kind.JSON, Kind.TEXT]), max_size=3),
+    st.dictionaries(
+        st.sampled_from(["a", "b", "a.b", "c.a", "A", "B"]), st.sampled_from([Kind.JSON, Kind.TEXT]), max_size=3
+    ),
     max_size=2,
 )
 
@@ -35,7 +38,7 @@ def one_by_one(batch: list[JsonObject], declared: Shape) -> Rows:
     """Part -> object, position, parent and fields of each row; a field without a value counts as missing."""
     found: Rows = {}
     for number, item in enumerate(batch):
-        flat = flatten(item, declared)
+        flat = flatten(item, declared, Spellings(declared))
         found.setdefault("", []).append((number, 0, None, flat.fields))
         for row in sorted(flat.rows, key=lambda row: row.position):
             found.setdefault(row.part, []).append((number, row.position, row.parent, row.fields))
@@ -51,7 +54,7 @@ def at_once(batch: list[JsonObject], declared: Shape) -> Rows:
             (owner, position, parent, _given({path: column[row] for path, column in each.fields.items()}))
             for row, (owner, position, parent) in enumerate(zip(each.owners, each.positions, each.parents, strict=True))
         ]
-        for part, each in flatten_batch(batch, declared).items()
+        for part, each in flatten_batch(batch, declared, Spellings(declared)).items()
     }
 
 

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import ElementTree as Xml
 
 from models import exact
-from workers.connectors import http, streaming
+from workers.connectors import http, objects, streaming
 from workers.connectors.directo import queries, resources, table
 from workers.errors import SetAside, TooLargeError, TryLater
 
@@ -122,17 +122,19 @@ class FilterChecker:
 
 def _values_of(record: JsonObject, name: str) -> list[Any]:
     """The values that a filter of this name tests: of a field, of the lines, or of custom fields; [] if absent."""
-    if name in record:
-        return [record[name]]
-    bare = name.removeprefix(table.ROW)
-    lines = [line for line in _objects(record, "rows") if bare in line] if bare != name else []
-    if lines:
-        return [line.get(bare) for line in _objects(record, "rows")]
-    return [each.get("content") for each in _objects(record, "datafields") if each.get("code") == name]
+    wanted, fields = name.casefold(), objects.folded(record)
+    if wanted in fields:
+        return [fields[wanted]]
+    bare = wanted.removeprefix(table.ROW)
+    lines = list(map(objects.folded, _objects(record, "rows"))) if bare != wanted else []
+    if any(bare in line for line in lines):
+        return [line.get(bare) for line in lines]
+    datafields = map(objects.folded, _objects(record, "datafields"))
+    return [each.get("content") for each in datafields if each.get("code") == name]
 
 
 def _objects(record: JsonObject, part: str) -> list[JsonObject]:
-    found = record.get(part)
+    found = objects.field(record, part)
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact
 from models.values import End
+from workers.connectors import objects
 from workers.connectors.directo import wall_clock
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Run:
     def observe_record(self, record: Any) -> None:
         """Take the `ts` of a record, if it has one."""
         if isinstance(record, dict):
-            self.observe_stamp(wall_clock.parse(record.get("ts"), self._options.zone))
+            self.observe_stamp(wall_clock.parse(objects.field(record, "ts"), self._options.zone))
 
     def observe_stamp(self, stamp: datetime | None) -> None:
         """Take a `ts` as a wall clock; None is ignored."""

@@ -136,7 +136,7 @@ def parse_deletion(record: JsonObject, known: Mapping[str, Resource]) -> Deletio
     The row's shape is not documented (Directo API documentation shows only the address). So the usual field names are
     recognised in upper or lower case, and resource names in the singular too.
     """
-    row = {name.lower(): value for name, value in record.items()}
+    row = objects.folded(record)
     resource_field = next((name for name in _RESOURCE_FIELDS if _resource_named(row.get(name), known)), None)
     if resource_field is None:
         return None
@@ -151,7 +151,7 @@ def _resource_named(value: Any, known: Mapping[str, Resource]) -> str:
 
 
 def _deleted_key(resource: Resource, row: JsonObject) -> str | None:
-    by_fields = objects.join_key([objects.key_text(row.get(field.lower())) for field in resource.key])
+    by_fields = objects.join_key([objects.key_text(row.get(field.casefold())) for field in resource.key])
     if by_fields:
         return by_fields
     value = objects.key_text(_first(row, _KEY_FIELDS))
@@ -178,7 +178,7 @@ class _State:
     @classmethod
     def from_record(cls, raw: JsonObject, zone: ZoneInfo) -> _State:
         fingerprint = bytes.fromhex(exact.fingerprint(exact.storable(raw)))
-        return cls(fingerprint, wall_clock.parse(raw.get("ts"), zone))
+        return cls(fingerprint, wall_clock.parse(objects.field(raw, "ts"), zone))
 
     @classmethod
     def decode(cls, encoded: bytes) -> _State:

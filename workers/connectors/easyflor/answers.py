@@ -58,7 +58,7 @@ class ErrorReply:
             decoded = exact.loads(body)
         except ValueError:
             decoded = None
-        fields = {name.lower(): value for name, value in decoded.items()} if isinstance(decoded, dict) else {}
+        fields = objects.folded(decoded)
         parts = [fields[name] for name in ("error", "message") if isinstance(fields.get(name), str) and fields[name]]
         if decoded is None or isinstance(decoded, str):
             parts = [decoded or body.decode(errors="replace")]
@@ -162,7 +162,7 @@ def _not_a_list(body: bytes) -> VendorError:
         decoded = exact.loads(body)
     except ValueError:
         return _not_json(body)
-    if isinstance(decoded, dict) and {name.lower() for name in decoded} <= {"error", "message"}:
+    if isinstance(decoded, dict) and objects.folded(decoded).keys() <= {"error", "message"}:
         return SetAside(f"the answer is not a list: {http.excerpt(body)}")
     if isinstance(decoded, dict):
         return SetAside(f"the answer is not a list but an object with {objects.field_names(decoded)}")

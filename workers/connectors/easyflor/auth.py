@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from models import exact
+from workers.connectors import objects
 from workers.connectors.easyflor import answers
 from workers.errors import SetAside, TryLater
 
@@ -202,7 +203,7 @@ def _token(response: httpx.Response) -> tuple[str, timedelta]:
         decoded = exact.loads(response.content)
     except ValueError:
         decoded = None
-    fields = {name.lower(): value for name, value in decoded.items()} if isinstance(decoded, dict) else {}
+    fields = objects.folded(decoded)
     token = fields.get("token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
         raise TryLater("the login was answered without a token")

@@ -63,6 +63,11 @@ class OwnResource(Strict):
             raise ValueError('since needs {date} once in place of the day, as in "PriceListSinceDate/{date}"')
         return self
 
+    def has_addresses_of(self, row: table.Row) -> bool:
+        """Whether the addresses given here are those of the row."""
+        pairs = ((self.path, row.path), (self.since, row.since))
+        return all(given is None or given.strip("/").lower() == known for given, known in pairs)
+
     def row(self, name: str) -> table.Row:
         """The row of this resource, unconfirmed like those from EasyFlor's test program."""
         return table.Row(name, self.path, since=self.since, key=tuple(self.key.split(":")))
@@ -77,7 +82,7 @@ class Options(Connection):
     - `overlap_days`: days that each poll reads again, because addresses take whole days
     - `since`: the first day to read for resources that can only be read by days
     - `keep_personal`: mirror dates of birth, nationalities and genders, which are otherwise left out
-    - `own`: name -> address of further resources, which are mirrored like those in `resources`
+    - `own`: name -> address of further resources, which are mirrored like those in `resources`; for `debtor` its key
     - `timeout`: until the first byte of a reply, which takes long for large collections; after that a full sync may
       take as long as bytes arrive
 
@@ -119,8 +124,11 @@ class Options(Connection):
                 f'EasyFlor has no known resource "{unknown[0]}"; choose from {", ".join(sorted(known))}. '
                 f'If you know its address, add [connections.{self.name}.own.{unknown[0]}] with path = "…/"'
             )
-        if table.DEBTOR.name in self.own:
-            raise ValueError("own.debtor: the address of debtors is documented and fixed; remove this table")
+        if table.DEBTOR.name in self.own and not self.own[table.DEBTOR.name].has_addresses_of(table.DEBTOR):
+            raise ValueError(
+                "own.debtor: the addresses of debtors are documented and fixed, only their key can be set; write "
+                'path = "debtor" and key = "…" in this table, without since'
+            )
         if not self.resources and not self.own:
             raise ValueError('resources: an empty list mirrors nothing; remove the key for the default, ["debtor"]')
         return self

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from models.values import JsonObject, Kind, Notes
+from workers.connectors import objects
 from workers.connectors.contract import Resource
 from workers.connectors.easyflor import table
 
@@ -33,7 +34,10 @@ def resources(options: Options) -> tuple[Resource, ...]:
 
 def catalogue(options: Options) -> dict[str, table.Row]:
     """Every resource with a known address, by name; `own` takes precedence over the table."""
-    return table.ROWS | {name: own.row(name) for name, own in options.own.items()}
+    own = {name: each.row(name) for name, each in options.own.items()}
+    if table.DEBTOR.name in own:
+        own[table.DEBTOR.name] = table.debtor(own[table.DEBTOR.name].key)
+    return table.ROWS | own
 
 
 def _resource(row: table.Row, options: Options) -> Resource:
@@ -85,8 +89,9 @@ def _as_sent(raw: JsonObject) -> JsonObject:
 
 
 def _project_debtor(raw: JsonObject) -> JsonObject:
-    """A debtor as columns see it: null lists are empty, TimeSpans have their seconds beside them."""
-    projected = {name: [] if value is None and name in _LISTS else value for name, value in raw.items()}
+    """A debtor as columns see it: documented names, null lists are empty, TimeSpans have their seconds beside them."""
+    named = objects.with_documented_names(raw, (*_DEBTOR, "OrderDays"))
+    projected = {name: [] if value is None and name in _LISTS else value for name, value in named.items()}
     if projected.get("CurrencyISOCode") in (None, "") and "Currency" in projected:
         projected["CurrencyISOCode"] = projected["Currency"]
     if _are_objects(projected.get("OrderDays")):
@@ -94,7 +99,8 @@ def _project_debtor(raw: JsonObject) -> JsonObject:
     return projected
 
 
-def _with_seconds(item: JsonObject) -> JsonObject:
+def _with_seconds(raw: JsonObject) -> JsonObject:
+    item = objects.with_documented_names(raw, (*_SPANS, "Lists"))
     spans = {f"{name}{_SECONDS}": seconds(item[name]) for name in _SPANS if name in item}
     below = {"Lists": [_with_seconds(each) for each in item["Lists"]]} if _are_objects(item.get("Lists")) else {}
     return spans | item | below

@@ -61,15 +61,16 @@ def create(
     hours: tuple[str, str] = ("18:00", "05:00"),
     closed: bool = False,
     auth: str = "token",
+    camel: bool = False,
 ) -> Starlette:
     """The app; its `Sandbox` is at `app.state.sandbox`.
 
     `objects`: the number of debtors, articles, purchases and invoices. `now`: an aware clock, sent in the `Date` header
     (switch off the `Date` that the serving process adds). `closed`: large collections can be read in full only between
     `hours` (UTC) of that clock; by default always, so that a demo works at noon. `auth`: the kind of login in
-    `settings`; the sandbox accepts both.
+    `settings`; the sandbox accepts both. `camel`: names begin with a small letter, ASP.NET Core's default.
     """
-    sandbox = Sandbox(seed=seed, now=now or _utc_now, hours=hours if closed else None, auth=auth)
+    sandbox = Sandbox(seed=seed, now=now or _utc_now, hours=hours if closed else None, auth=auth, camel=camel)
     sandbox.books.fill(objects)
     app = Starlette(routes=[Route("/api/{path:path}", sandbox.answer, methods=["GET", "POST", "PUT"])])
     app.state.sandbox = sandbox
@@ -93,13 +94,20 @@ class Sandbox:
     - `logins`, `logouts`: the number of successful ones
     - `max_parallel`: the most requests answered at the same time
     - `issued`: every token and cookie
+    - `camel`: whether names in replies begin with a small letter
     """
 
     def __init__(
-        self, *, seed: int, now: Callable[[], datetime], hours: tuple[str, str] | None, auth: str = "token"
+        self,
+        *,
+        seed: int,
+        now: Callable[[], datetime],
+        hours: tuple[str, str] | None,
+        auth: str = "token",
+        camel: bool = False,
     ) -> None:
         self.username, self.password, self.database = "api", "wouldntyouliketoknow", "EasyFlor-Demo"
-        self.now, self.hours, self.auth = now, hours, auth
+        self.now, self.hours, self.auth, self.camel = now, hours, auth, camel
         self.books = sandbox_data.Books(seed, now)
         self.day = sandbox_scenario.Day(self.books)
         self.faults: deque[Fault] = deque()
@@ -134,7 +142,8 @@ class Sandbox:
     def truth(self, resource: str) -> dict[str, JsonObject]:
         """The objects by id, without secrets and personal data."""
         with self.lock:
-            return {str(record["Id"]): _without_secrets(record) for record in self.books.tables[resource]}
+            shown = {str(record["Id"]): _without_secrets(record) for record in self.books.tables[resource]}
+            return {key: self._cased(record) for key, record in shown.items()}
 
     def edit(self, random: Random) -> str:
         """One everyday change."""
@@ -222,6 +231,8 @@ class Sandbox:
             faults = self.login_faults if logs_in else self.faults
             fault = faults.popleft() if faults else None
             response = self._log_in(path, body) if logs_in else self._handle(request, path, body)
+        if self.camel and response.media_type == "application/json":
+            response = _json(_camel_cased(exact.loads(bytes(response.body))), response.status_code)
         if fault in _FAULTY_REPLIES:
             return _FAULTY_REPLIES[fault]()
         if fault is Fault.SLOW:
@@ -266,6 +277,9 @@ class Sandbox:
         # The order of properties is not guaranteed (EasyFlor API v1, Tips).
         return _json([dict(self._chance.sample(list(record.items()), len(record))) for record in records])
 
+    def _cased(self, value: Any) -> Any:
+        return _camel_cased(value) if self.camel else value
+
     def _is_open(self) -> bool:
         if self.hours is None:
             return True
@@ -285,8 +299,16 @@ class Sandbox:
             await asyncio.sleep(self.drip)
 
 
-def _json(value: Any) -> Response:
-    return Response(exact.dumps(value), media_type="application/json")
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(exact.dumps(value), status, media_type="application/json")
+
+
+def _camel_cased(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_camel_cased(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {name[:1].lower() + name[1:]: _camel_cased(item) for name, item in value.items()}
 
 
 def _error(status: int, error: str, message: str) -> Response:

@@ -10,7 +10,7 @@ one once its address is known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DATE, KEY = "{date}", "{key}"
 """Placeholders for the day and for the key in an address."""
@@ -39,6 +39,13 @@ def _incremental(name: str, path: str) -> Row:
 
 
 DEBTOR = Row("debtor", "debtor", since=f"debtorsincedate/{DATE}", point=f"debtor/{KEY}", confirmed=True)
+
+
+def debtor(key: tuple[str, ...]) -> Row:
+    """The debtors with another key. The address of one debtor takes its `Id`, so any other key has no point reads."""
+    is_id = [name.casefold() for name in key] == [name.casefold() for name in DEBTOR.key]
+    return replace(DEBTOR, key=key, point=DEBTOR.point if is_id else None)
+
 
 TABLE = (
     DEBTOR,

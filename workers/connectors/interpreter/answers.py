@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from models import exact
-from workers.connectors import http
+from workers.connectors import http, objects
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ def parse_error(body: bytes) -> Error | None:
     `{"errorCode": 900101, "errorMessage": text, "errorField": text or null, "errorData": any}` (Interpreter API,
     Errors).
     """
-    answer = _decoded(body)
-    if not isinstance(answer, dict):
-        return None
-    fields = {name.lower(): value for name, value in answer.items()}
+    fields = objects.folded(_decoded(body))
     code = str(fields.get("errorcode") or "").strip()
     if code in _NO_ERROR:
         return None

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from models.values import JsonObject, Kind, Notes, Shape
+from workers.connectors import objects
 from workers.connectors.contract import Resource
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _unit(raw: JsonObject) -> JsonObject:
     unit_row = _typed(raw, _UNIT, other=("unit",))
     unit = unit_row.get("unit")
     if isinstance(unit, dict):
-        unit_row["unit"] = _with_documented_names(unit, ("id", "externalId", "name"))
+        unit_row["unit"] = objects.with_documented_names(unit, ("id", "externalId", "name"))
     elif unit is not None:
         unit_row["unit"] = {"id": unit}
     return unit_row
@@ -169,18 +170,8 @@ def _each(rows: Any, convert: Callable[[JsonObject], JsonObject]) -> Any:
 
 def _typed(raw: JsonObject, kinds: Mapping[str, Kind], *, other: Iterable[str] = ()) -> JsonObject:
     """A copy with the documented names, and with values converted for columns of these types."""
-    result = _with_documented_names(raw, (*kinds, *other))
+    result = objects.with_documented_names(raw, (*kinds, *other))
     return {name: _CONVERT.get(kinds.get(name, Kind.TEXT), _unchanged)(value) for name, value in result.items()}
-
-
-def _with_documented_names(raw: JsonObject, documented: Iterable[str]) -> JsonObject:
-    """A copy in which names take the documented case, unless the object also has a field of that name."""
-    names = {name.lower(): name for name in documented}
-    result: JsonObject = {}
-    for field, value in raw.items():
-        name = names.get(field.lower(), field)
-        result[field if name != field and (name in raw or name in result) else name] = value
-    return result
 
 
 def _unchanged(value: Any) -> Any:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact
 from models.values import Unreadable
+from workers.connectors import objects
 from workers.connectors.http import excerpt
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from models.values import JsonObject
     from workers.connectors.http import Reply
@@ -67,8 +68,8 @@ def _refusal(reply: Reply) -> SetAside:
 def _vendor_message(body: bytes) -> str:
     """The messages of `{"errors": ["…"]}`, else the beginning of the body."""
     try:
-        errors = exact.loads(body).get("errors")
-    except (ValueError, AttributeError):
+        errors = objects.folded(exact.loads(body)).get("errors")
+    except ValueError:
         errors = None
     listed = errors if isinstance(errors, list) else [errors] if errors else []
     return excerpt("; ".join(map(str, listed)).encode(errors="replace") or body)
@@ -78,7 +79,7 @@ def with_image_digests(value: Any) -> Any:
     """A copy with `{"sha256", "size"}` (hex, bytes) for every image: images are large and rarely change."""
     if isinstance(value, dict):
         return {
-            name: _image_digest(item) if name in _IMAGE_FIELDS else with_image_digests(item)
+            name: _image_digest(item) if name.lower() in _IMAGE_FIELDS else with_image_digests(item)
             for name, item in value.items()
         }
     if isinstance(value, list):
@@ -114,19 +115,20 @@ class Page:
 
 def parse_page(row: Row, answer: Any) -> Page:
     """Parse `{"pagination": {limit, page, number_pages, number_items}, "<name>": […]}`. SetAside for any other form."""
-    pagination = answer.get(_PAGINATION) if isinstance(answer, dict) else None
+    pagination = objects.folded(answer).get(_PAGINATION)
     if not isinstance(pagination, dict):
         raise malformed(answer, f"a page of {row.name}")
     number, pages = _count(pagination, "page"), _count(pagination, "number_pages")
     limit, items = (
-        None if pagination.get(name) is None else _count(pagination, name) for name in ("limit", "number_items")
+        None if objects.field(pagination, name) is None else _count(pagination, name)
+        for name in ("limit", "number_items")
     )
     is_total = items is not None and limit is not None and pages == -(-items // max(limit, 1))
     return Page(_rows(row, answer, pages if items is None else items), number, pages, items if is_total else None)
 
 
 def _count(pagination: JsonObject, name: str) -> int:
-    value = str(pagination.get(name))
+    value = str(objects.field(pagination, name))
     if not re.fullmatch("[0-9]{1,12}", value):
         raise SetAside(f"malformed: the pagination's {name} is not a number")
     return int(value)
@@ -134,7 +136,8 @@ def _count(pagination: JsonObject, name: str) -> int:
 
 def _rows(row: Row, answer: JsonObject, expected: int) -> list[Any]:
     """The list under the resource's name. The document has suppliers under `salesmen` (Wisedat API 1.3, Suppliers)."""
-    lists = {name: value for name, value in answer.items() if name != _PAGINATION and isinstance(value, list)}
+    fields = objects.folded(answer)
+    lists = {name: value for name, value in fields.items() if name != _PAGINATION and isinstance(value, list)}
     if row.name in lists:
         return lists[row.name]
     if row.name == "suppliers" and "salesmen" in lists:
@@ -166,7 +169,7 @@ def parse_addresses(answer: Any) -> list[Any]:
 def parse_object(row: Row, answer: Any, key: str) -> JsonObject:
     """The object that was requested by `key`. SetAside if the reply is another object or a list."""
     found = require_object(answer)
-    if _PAGINATION in found:
+    if _PAGINATION in objects.folded(found):
         raise malformed(answer, f"an object of {row.name}")
     found_key = key_of(row, found)
     if found_key != key:
@@ -188,19 +191,19 @@ def malformed(answer: Any, expected: str) -> SetAside:
     return SetAside(exact.storable_text(f"malformed: expected {expected}, got {found}"))
 
 
-def key_of(row: Row, found: Mapping[str, Any]) -> str | None:
+def key_of(row: Row, found: JsonObject) -> str | None:
     """The object's key; None if a key field is missing or empty. Ids come as numbers or text; an order's is text."""
-    values = [found.get(name) for name in row.key]
+    values = [objects.field(found, name) for name in row.key]
     if any(isinstance(value, bool) or not isinstance(value, str | int) or value == "" for value in values):
         return None
     return ":".join(map(str, values))
 
 
-def by_key(row: Row, objects: Iterable[Any]) -> tuple[dict[str, JsonObject], list[Unreadable]]:
+def by_key(row: Row, items: Iterable[Any]) -> tuple[dict[str, JsonObject], list[Unreadable]]:
     """The objects by key, and those without a key or with the key of a different object."""
     found: dict[str, JsonObject] = {}
     unreadable = []
-    for item in objects:
+    for item in items:
         raw = item if isinstance(item, dict) else {"value": item}
         key = key_of(row, raw)
         if key is None:

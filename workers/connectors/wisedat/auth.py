@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA1
 
 from models import exact
+from workers.connectors import objects
 from workers.connectors.http import excerpt
 from workers.errors import SetAside, TryLater
 
@@ -226,13 +227,13 @@ class Login(httpx.Auth):
 
 def public_key(answer: Any) -> rsa.RSAPublicKey:
     """The RSA key in a reply of `/status`. TryLater if the server is offline, SetAside if a person has to act."""
-    fields = answer if isinstance(answer, dict) else {}
-    digits = str(fields.get("State"))
+    fields = objects.folded(answer)
+    digits = str(fields.get("state"))
     state = int(digits) if digits.isdecimal() else None
     if state == _OFFLINE:
         raise TryLater("Wisedat reports that this company's server is offline (State 0)")
-    if state == _ONLINE or (state == _TABLES_INACTIVE and fields.get("PublicKey")):
-        return _rsa_key(fields.get("PublicKey"))
+    if state == _ONLINE or (state == _TABLES_INACTIVE and fields.get("publickey")):
+        return _rsa_key(fields.get("publickey"))
     if state in _STATE_REMEDIES:
         raise SetAside(f"Wisedat's State {state}: {_STATE_REMEDIES[state]}", whole_resource=True)
     raise SetAside("the reply of /status has no State that Wisedat documents; check `url`", whole_resource=True)
@@ -245,7 +246,9 @@ def capacity(key: rsa.RSAPublicKey, padding: str) -> int:
 
 def _rsa_key(value: Any) -> rsa.RSAPublicKey:
     """Parse modulus and exponent (Base64, big-endian): an object, or the list that the document shows."""
-    pair: Any = [value.get("Modulus"), value.get("Exponent")] if isinstance(value, dict) else value
+    pair: Any = (
+        [objects.field(value, "Modulus"), objects.field(value, "Exponent")] if isinstance(value, dict) else value
+    )
     try:
         modulus, exponent = (int.from_bytes(base64.b64decode(part, validate=True)) for part in pair)
         return rsa.RSAPublicNumbers(exponent, modulus).public_key()
@@ -277,7 +280,7 @@ def _too_long(login: bytes, key: rsa.RSAPublicKey, paddings: Sequence[str]) -> S
 
 
 def _auth_token(answer: Any) -> str:
-    token = answer.get("auth_token") if isinstance(answer, dict) else None
+    token = objects.folded(answer).get("auth_token")
     if isinstance(token, str) and re.fullmatch("[!-~]+", token):
         return token
     raise SetAside("the reply to the login has no auth_token that fits a header", whole_resource=True)

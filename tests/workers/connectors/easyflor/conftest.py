@@ -123,9 +123,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def account(clock: Clock, request: pytest.FixtureRequest) -> Iterator[Account]:
-    """The served sandbox. A test's parameter adds settings; `auth`, `closed` and `objects` go to the sandbox."""
+    """The served sandbox. A test's parameter adds settings; `auth`, `closed`, `objects`, `camel` go to the sandbox."""
     settings = dict(getattr(request, "param", {}))
-    knobs = {name: settings.pop(name) for name in ("auth", "closed", "objects") if name in settings}
+    knobs = {name: settings.pop(name) for name in ("auth", "closed", "objects", "camel") if name in settings}
     app = sandbox.create(now=clock, **knobs)
     made: sandbox.Sandbox = app.state.sandbox
     with served(app, date_header=False) as url:  # the sandbox sends a Date by its own clock

@@ -81,3 +81,42 @@ def test_a_debtor_whose_fields_change_type_keeps_its_columns(sqlite: Database, t
                 {"key": str(debtor["Id"])},
             ).one()
     assert (None, "intracommunautair", "Roos", 3, "EUR") == tuple(row)
+
+
+def tables_of(database: Database) -> dict[str, set[str]]:
+    """EasyFlor's tables with their columns, less those for values that did not fit."""
+    inspector = sa.inspect(database.engine)
+    names = [name for name in inspector.get_table_names() if name.startswith("easyflor_")]
+    return {name: {column["name"] for column in inspector.get_columns(name)} for name in names}
+
+
+def test_a_server_with_small_first_letters_fills_the_same_columns(database: Database, tmp_path: Path) -> None:
+    with mirrored(database, tmp_path, easyflor={}) as mirror:
+        mirror.work()
+        columns = tables_of(database)
+        sandbox = mirror.sandboxes["easyflor"]
+        sandbox.camel = True
+        sandbox.expire()
+        mirror.catch_up()
+        assert {} == mirror.differences()
+        assert columns == tables_of(database)
+        with database.read() as tx:
+            rows = tx.execute(sa.text("SELECT _key, id, name FROM easyflor_debtor WHERE _deleted_at IS NULL")).all()
+            owners = tx.execute(sa.text("SELECT _key FROM easyflor_debtor__contacts")).scalars().all()
+            seconds = tx.execute(sa.text("SELECT max_default_order_time_seconds FROM easyflor_debtor__order_days"))
+            assert any(seconds.scalars())
+        truth = sandbox.truth("debtor")
+        assert {(key, int(key), raw["name"]) for key, raw in truth.items()} == {
+            (k, int(id_), name) for k, id_, name in rows
+        }
+        assert sorted(key for key, raw in truth.items() for _ in raw.get("contacts") or []) == sorted(owners)
+
+
+def test_a_server_with_small_first_letters_shows_no_secrets(sqlite: Database, tmp_path: Path) -> None:
+    with mirrored(sqlite, tmp_path, easyflor={"camel": True}) as mirror:
+        mirror.catch_up()
+        assert {} == mirror.differences()
+        with sqlite.read() as tx:
+            raws = "".join(tx.execute(sa.text("SELECT _raw FROM easyflor_debtor")).scalars())
+        assert "username" in raws
+        assert "password" not in raws.lower()

@@ -141,8 +141,23 @@ def test_an_own_resource_without_a_valid_address_is_refused(own: dict[str, Any],
 
 
 def test_the_address_of_debtors_cannot_be_changed() -> None:
-    with pytest.raises(ValidationError, match=r"own\.debtor"):
+    with pytest.raises(ValidationError, match=r'own\.debtor.* write path = "debtor" and key'):
         options(own={"debtor": {"path": "Debtors/"}})
+
+
+@pytest.mark.parametrize(
+    ("fetchable", "own"),
+    [
+        (True, {"path": "debtor", "key": "id"}),
+        (True, {"path": "Debtor/", "since": "DebtorSinceDate/{date}", "key": "Id"}),
+        (False, {"path": "debtor", "key": "Code"}),  # the address of one debtor takes its Id
+    ],
+)
+def test_the_key_of_debtors_can_be_set(fetchable: bool, own: dict[str, Any]) -> None:  # noqa: FBT001
+    made = options(own={"debtor": own})
+    (debtor,) = resources.resources(made)
+    assert ((own["key"],), fetchable, not fetchable) == (debtor.key, debtor.fetchable, debtor.unpaged)
+    assert "debtorsincedate/{date}" == resources.catalogue(made)["debtor"].since
 
 
 def test_an_own_resource_is_mirrored_without_being_listed_in_resources() -> None:

@@ -296,12 +296,23 @@ def test_a_key_is_big_endian_base64_and_makes_state_4_irrelevant(state: object) 
         {"State": 1, "PublicKey": {"Modulus": "not base64!", "Exponent": "AQAB"}},
         {"State": 1, "PublicKey": {"Modulus": "", "Exponent": ""}},
         {"State": 1, "PublicKey": {"Modulus": MODULUS, "Exponent": "AA=="}},
-        {"State": 1, "PublicKey": {"modulus": MODULUS, "exponent": "AQAB"}},
     ],
 )
 def test_a_malformed_status_is_set_aside(answer: object) -> None:
     with pytest.raises(SetAside):
         auth.public_key(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"State": 1, "PublicKey": {"Modulus": MODULUS, "Exponent": "AQAB"}},
+        {"state": 1, "publicKey": {"modulus": MODULUS, "exponent": "AQAB"}},
+        {"STATE": "1", "PUBLICKEY": [MODULUS, "AQAB"]},
+    ],
+)
+def test_a_status_is_read_whatever_the_case_of_its_names(answer: object) -> None:
+    assert 65537 == auth.public_key(answer).public_numbers().e
 
 
 EVEN = base64.b64encode(b"\xf1" + bytes(126) + b"\x0a").decode()
