@@ -24,6 +24,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -93,8 +94,12 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,9}\s*[smhd]$"}),
+]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
 Url = Annotated[str, AfterValidator(_url)]
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 
@@ -118,23 +123,55 @@ def environment(info: ValidationInfo) -> Mapping[str, str]:
 class Connection(Strict):
     """One configured account at a system: the settings that all systems share.
 
-    A validator of a path makes it absolute by `beside_file`.
+    A validator of a path makes it absolute by `beside_file`. The descriptions are what `init` writes and editors show;
+    a field that a system only gives another default keeps its description (`descriptions.of`).
     """
 
-    name: str
-    system: str
-    url: Url
-    resources: tuple[str, ...] = ()
-    every: Duration = timedelta(minutes=5)
-    timezone: str = "UTC"
-    timeout: Duration = timedelta(seconds=30)
-    requests_per_minute: Whole | None = Field(default=None, gt=0)
-    concurrency: Whole = Field(default=1, ge=1)
-    omit: tuple[str, ...] = ()
-    max_deletions: Annotated[float, BeforeValidator(_no_boolean)] = Field(default=0.2, ge=0, le=1)
-    ca_file: Path | None = None
-    client_certificate: Path | tuple[Path, Path] | None = None
-    proxy: Secret | None = None
+    name: str = Field(description="The connection's name, which stands in the brackets.")
+    system: str = Field(description="The system that this account is at.")
+    url: Url = Field(
+        description="The vendor's address, without a login, a query or a trailing path of a single resource.",
+        examples=["https://erp.example.com"],
+    )
+    resources: tuple[str, ...] = Field(default=(), description="What is mirrored, under the vendor's own names.")
+    every: Duration = Field(default=timedelta(minutes=5), description="How often changes are polled.")
+    timezone: str = Field(default="UTC", description="The zone of the vendor's times that have no offset.")
+    timeout: Duration = Field(
+        default=timedelta(seconds=30), description="How long one request may take until its answer is complete."
+    )
+    requests_per_minute: Whole | None = Field(
+        default=None, gt=0, description="The most requests per minute to this account; unset: no limit.", examples=[60]
+    )
+    concurrency: Whole = Field(default=1, ge=1, description="How many single objects may be requested at once.")
+    omit: tuple[str, ...] = Field(
+        default=(),
+        description='Fields that are never stored, as dotted paths; "*" is one level, "**" any number of them.',
+        examples=[["**.phone", "contacts.*.email"]],
+    )
+    max_deletions: Annotated[float, BeforeValidator(_no_boolean)] = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="The share of a resource that may be deleted within a day; more is held until you approve it.",
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description="The company's CA in PEM, if it signed the server's certificate; unset: the public CAs, this "
+        "machine's, and those in SSL_CERT_FILE, SSL_CERT_DIR or REQUESTS_CA_BUNDLE.",
+        examples=["company-ca.pem"],
+    )
+    client_certificate: Path | tuple[Path, Path] | None = Field(
+        default=None,
+        description="The certificate that the server wants of us: one PEM file with certificate and key, or a list "
+        "of the two files.",
+        examples=[["client.crt", "client.key"], "client.pem"],
+    )
+    proxy: Secret | None = Field(
+        default=None,
+        description='The HTTP proxy on the way to the vendor; unset: that of HTTPS_PROXY, HTTP_PROXY and NO_PROXY; "": '
+        "none.",
+        examples=["http://proxy.example.com:3128"],
+    )
 
     _route: network.Route = PrivateAttr(default=network.DIRECT)
 
@@ -232,10 +269,16 @@ class Connection(Strict):
 
 
 class SendsWebhooks(Connection):
-    """A connection whose system sends webhooks. `webhook_sources`: the networks that may send them."""
+    """A connection whose system sends webhooks."""
 
-    webhook_sources: tuple[Network, ...]
-    webhook_secret: Secret | None = None
+    webhook_sources: tuple[Network, ...] = Field(
+        description="The addresses and networks that may send webhooks.", examples=[["88.198.50.253"]]
+    )
+    webhook_secret: Secret | None = Field(
+        default=None,
+        description="A secret that the webhooks' address has to end in: /hooks/NAME/SECRET.",
+        examples=["a-long-random-word"],
+    )
 
     @field_validator("webhook_sources")
     @classmethod
@@ -253,14 +296,14 @@ class SendsWebhooks(Connection):
 
 
 class TakesDocuments(Connection):
-    """A connection whose system reads documents that are handed in.
+    """A connection whose system reads documents that are handed in. `inbox` is absolute after loading."""
 
-    `inbox`: a folder that is watched for PDFs, with a subfolder per resource (`incoming/deliverynote/*.pdf`); absolute
-    after loading. `largest`: the most bytes that a document may have.
-    """
-
-    inbox: Path | None = None
-    largest: Whole = Field(default=20_000_000, gt=0)
+    inbox: Path | None = Field(
+        default=None,
+        description="A folder that is watched for PDFs, with a subfolder for each resource.",
+        examples=["incoming"],
+    )
+    largest: Whole = Field(default=20_000_000, gt=0, description="The most bytes that a document may have.")
 
     @field_validator("inbox")
     @classmethod

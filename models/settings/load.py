@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from models.settings import messages, service_urls
+from models.settings import messages, references, service_urls
 from models.settings.connections import (
     CONNECTION_NAME,
     Connection,
@@ -45,17 +44,27 @@ class SettingsError(Exception):
 
 
 class DatabaseSettings(Strict):
-    """Where the mirror lives. A SQLite path is absolute after loading; its folder need not exist.
+    """Where the mirror lives. After loading a SQLite path is absolute, and `url` contains the password."""
 
-    `password`: the server's, as it is; in `url` it would have to be percent-encoded. After loading `url` contains it.
-    `keep_webhooks`: how long webhooks and finished full syncs are kept. `keep_changes`: how long journal entries are,
-    None for ever. Replaying a trimmed journal no longer gives all live rows.
-    """
-
-    password: Secret | None = None
-    url: str = Field(default="sqlite:///var/erpmirror.db", repr=False, validate_default=True)
-    keep_webhooks: Duration = timedelta(days=30)
-    keep_changes: Duration | None = None
+    password: Secret | None = Field(
+        default=None,
+        description="The server's password as it is, for one that an address would have to encode.",
+        examples=["${POSTGRES_PASSWORD}"],
+    )
+    url: str = Field(
+        default="sqlite:///var/erpmirror.db",
+        repr=False,
+        validate_default=True,
+        description='Where the mirror is kept; in production "postgresql+psycopg://user@host/name".',
+    )
+    keep_webhooks: Duration = Field(
+        default=timedelta(days=30), description="How long webhooks and finished full syncs are kept."
+    )
+    keep_changes: Duration | None = Field(
+        default=None,
+        description="How long the journal is kept; unset: for ever, so that a replay gives all live rows.",
+        examples=["365d"],
+    )
 
     @field_validator("keep_changes")
     @classmethod
@@ -71,10 +80,19 @@ class DatabaseSettings(Strict):
 
 
 class BrokerSettings(Strict):
-    """Where wake-ups are sent. `password`: as that of the database."""
+    """Where wake-ups are sent. After loading `url` contains the password."""
 
-    password: Secret | None = None
-    url: str = Field(default="filesystem:///var/broker", repr=False, validate_default=True)
+    password: Secret | None = Field(
+        default=None,
+        description="The server's password as it is, for one that an address would have to encode.",
+        examples=["${REDIS_PASSWORD}"],
+    )
+    url: str = Field(
+        default="filesystem:///var/broker",
+        repr=False,
+        validate_default=True,
+        description='What wakes the workers; in production "redis://host:6379/0" or "amqp://user@host:5672//".',
+    )
 
     @field_validator("url")
     @classmethod
@@ -89,17 +107,30 @@ class BrokerSettings(Strict):
 
 
 class ReceiverSettings(Strict):
-    """How the receiver is reached, and which proxies it trusts.
+    """How the receiver is reached, and which proxies it trusts. `spool` is absolute after loading."""
 
-    `spool`: the folder that keeps webhooks while the database is away; absolute after loading, need not exist.
-    """
-
-    host: str = Field(default="127.0.0.1", min_length=1)
-    port: Whole = Field(default=8000, ge=0, le=65535)
-    root_path: str = ""
-    trusted_proxies: tuple[Network, ...] = ()
-    token: Secret | None = None
-    spool: Path = Field(default=Path("var/spool"), validate_default=True)
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="The address on which the receiver answers; 0.0.0.0: on all."
+    )
+    port: Whole = Field(default=8000, ge=0, le=65535, description="The port on which the receiver answers.")
+    root_path: str = Field(
+        default="", description="The prefix below which a proxy serves it; empty: none.", examples=["/erpmirror"]
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(),
+        description="The proxies before the receiver, whose X-Forwarded-For is believed.",
+        examples=[["10.0.0.0/8"]],
+    )
+    token: Secret | None = Field(
+        default=None,
+        description="What callers of every route but webhooks and liveness have to show; keep it secret.",
+        examples=["${ERPMIRROR_TOKEN}"],
+    )
+    spool: Path = Field(
+        default=Path("var/spool"),
+        validate_default=True,
+        description="The folder that keeps webhooks while the database is away; it belongs on a persistent disk.",
+    )
 
     @field_validator("spool")
     @classmethod
@@ -132,11 +163,12 @@ class Settings:
     connections: dict[str, Connection]
 
 
-_SECTIONS: dict[str, type[Strict]] = {
+SECTIONS: dict[str, type[Strict]] = {
     "database": DatabaseSettings,
     "broker": BrokerSettings,
     "receiver": ReceiverSettings,
 }
+"""The tables of the file beside the connections."""
 
 
 def load(path: Path, options: Mapping[str, type[Connection]]) -> Settings:
@@ -146,7 +178,7 @@ def load(path: Path, options: Mapping[str, type[Connection]]) -> Settings:
     loader = _Loader(file, options)
     content = loader.expanded(content)
     loader.refuse_unknown(content)
-    sections = {name: loader.section(name, model, content.get(name, {})) for name, model in _SECTIONS.items()}
+    sections = {name: loader.section(name, model, content.get(name, {})) for name, model in SECTIONS.items()}
     connections = loader.connections(content.get("connections", {}))
     if loader.complaints:
         raise SettingsError(file, loader.complaints)
@@ -172,15 +204,14 @@ class _Loader:
     def __init__(self, file: Path, options: Mapping[str, type[Connection]]) -> None:
         self.complaints: list[str] = []
         self._options = options
-        self._context = {"folder": file.parent, "environment": os.environ}
+        self._references = references.References(file.parent, self.complaints)
+        self._context = {"folder": file.parent, "environment": self._references.environment}
 
     def expanded(self, content: dict[str, Any]) -> dict[str, Any]:
-        expanded, complaints = messages.expand(content)
-        self.complaints += complaints
-        return expanded
+        return {key: self._references.expanded(value, key) for key, value in content.items()}
 
     def refuse_unknown(self, content: dict[str, Any]) -> None:
-        known = [*_SECTIONS, "connections"]
+        known = [*SECTIONS, "connections"]
         self.complaints += [messages.unknown(name, known) for name in content if name not in known]
 
     def section(self, name: str, model: type[Strict], table: Any) -> Any:

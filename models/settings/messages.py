@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import os
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
-
-_REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")
-_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
-
 
 _RENAMED = {"keep_notices": "keep_webhooks"}
 """Keys of earlier versions; a key that merely looks alike may mean something else."""
@@ -64,30 +58,3 @@ def _describe(details: ErrorDetails, prefix: str, known: list[str]) -> str:
 
 def _place(prefix: str, location: tuple[int | str, ...]) -> str:
     return prefix + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-
-
-def expand(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The content with each `${NAME}` replaced from the environment, and the complaints about those that cannot be."""
-    complaints: list[str] = []
-    return {key: _expand(value, key, complaints) for key, value in content.items()}, complaints
-
-
-def _expand(value: Any, place: str, complaints: list[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _expand(item, f"{place}.{key}", complaints) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, f"{place}[{index}]", complaints) for index, item in enumerate(value)]
-    if isinstance(value, str):
-        complaints += [f"{place}: {problem}" for problem in _problems(value)]
-        # The environment's values are not expanded in turn, so a password may contain "${".
-        return _REFERENCE.sub(lambda match: os.environ.get(match[1], ""), value)
-    return value
-
-
-def _problems(text: str) -> Iterator[str]:
-    for name, closed in _REFERENCE.findall(text):
-        if not closed or not _NAME.fullmatch(name):
-            yield 'a reference to the environment reads "${NAME}"; a value with "${" in it belongs into the environment'
-        elif not os.environ.get(name):
-            state = "is empty" if name in os.environ else "is not set"
-            yield f"${{{name}}} {state}; set the environment variable {name}, or remove the key"

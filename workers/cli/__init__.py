@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from workers import lifeline
-from workers.cli import check, common, errors, export, hand_in, maintenance, parked, run_now, serve, setup, status
+from workers.cli import check, common, errors, export, hand_in, init, maintenance, parked, run_now, serve, setup, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ def _verb(panel: str, name: str, function: Callable[..., Any]) -> None:
 _START, _RUN, _DATA, _MAINTAIN = "Start", "Run", "Your data", "Maintenance"
 
 _verb(_START, "demo", setup.demo)
-_verb(_START, "init", setup.init)
+_verb(_START, "init", init.init)
 _verb(_START, "check", check.check)
 _verb(_START, "migrate", setup.migrate)
 _verb(_RUN, "up", serve.up)
@@ -122,6 +122,7 @@ app.add_typer(parked.app, name="parked", rich_help_panel=_MAINTAIN)
 _verb(_MAINTAIN, "rebuild", maintenance.rebuild)
 _verb(_MAINTAIN, "forget", maintenance.forget)
 _verb(_START, "sandbox", setup.sandbox)
+_verb(_START, "settings-schema", init.settings_schema)
 _verb(_START, "dilovod-node", setup.dilovod_node)
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
@@ -46,9 +47,22 @@ def check(
         common.out().print(table(outcomes))
     if not loaded.connections:
         common.note(f"No connection is configured yet; add one to {loaded.file}.")
+    _note_readable(loaded)
     _note_leftovers(loaded)
     if not all(outcome.ok for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _note_readable(loaded: Settings) -> None:
+    """Print a note for files with secrets that every account of this machine can read."""
+    from models.settings import references
+
+    for file in (loaded.file, loaded.file.parent / references.FILE):
+        if file.exists() and file.stat().st_mode & stat.S_IROTH:
+            note = (
+                f"Every account of this machine can read {file}, which holds secrets; `chmod o-rwx {file}` ends that."
+            )
+            common.note(note)
 
 
 def _note_leftovers(loaded: Settings) -> None:

@@ -1,117 +1,115 @@
-"""Composes the settings file that `init` writes: every setting of every system, as comments."""
+"""Composes the settings file that `init` writes: every setting of every system, with its sentence, as comments."""
 
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+import textwrap
 from typing import TYPE_CHECKING, Any
 
-from models.durations import spell
+from models.settings import descriptions, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
     from workers.connectors.discovery import System
 
 _HEAD = """\
+#:schema erpmirror.schema.json
 # erpmirror: what is mirrored, and where it is kept. Changes take effect on restart.
-# "${NAME}" takes a value from the environment. Paths are relative to this file. Durations: "30s", "5m", "1h", "1d".
-
-[database]
-url = "sqlite:///var/erpmirror.db"      # in production "postgresql+psycopg://user:password@host/name"
-# keep_webhooks = "30d"                 # how long webhooks and finished full syncs are kept
-# keep_changes = "365d"                 # how long the journal is kept; unset: for ever, so a replay gives all live rows
-
-[broker]
-url = "filesystem:///var/broker"        # in production "redis://host:6379/0" or "amqp://user:password@host:5672//"
-
-[receiver]
-host = "127.0.0.1"
-port = 8000
-# root_path = "/erpmirror"              # when a proxy serves it below a prefix
-# trusted_proxies = ["10.0.0.0/8"]      # networks whose X-Forwarded-For is believed
-# spool = "var/spool"                   # keeps webhooks while the database is away; use a persistent disk
-token = "{token}"   # for every route but webhooks and liveness; keep it secret
-
-# Connections: one table for each account. The name in the brackets is yours: lower-case letters, digits, "_" and "-".
-# Remove the "# " before the lines that you need.
+#
+# "${NAME}" takes a value from the environment, or from the file .env beside this one; "${file:secrets/key}" takes it
+# from a file. Paths are relative to this file. Durations: "30s", "5m", "1h", "1d". `erpmirror settings-schema >
+# erpmirror.schema.json` lets your editor complete and check this file.
 """
 
-_EXAMPLE_URL = "http://erp.example.com:8080"
+_BETWEEN = """\
+# Connections: one table for each account. The name in the brackets is yours: lower-case letters, digits, "_" and "-".
+# Remove the "# " before the lines that you need. What stands behind a second "# " is optional, with its default or
+# with an example.
+"""
+
+_WIDTH = 112
+_SHOWN = {"database": ("url",), "broker": ("url",), "receiver": ("host", "port", "token")}
+"""The settings of the sections that stand in the file without a `# `."""
+
 _NOT_SETTINGS = {"name", "system"}
 
 
-def text(systems: dict[str, System], token: str) -> str:
-    """Compose the whole file."""
-    return "\n".join([_HEAD.replace("{token}", token), *(_table(system) for system in systems.values())])
+def text(systems: Mapping[str, System], token: str, connections: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Compose the whole file. `connections`: name -> the settings of those that it begins with."""
+    ready = [table(name, values) for name, values in (connections or {}).items()]
+    sections = [_section(name, model, token) for name, model in load.SECTIONS.items()]
+    return "\n".join([_HEAD, *sections, _BETWEEN, *ready, *(_connection(system) for system in systems.values())])
 
 
-def _table(system: System) -> str:
-    examples = _sandbox_settings(system)
-    fields = {name: field for name, field in system.options.model_fields.items() if name not in _NOT_SETTINGS}
-    required = [name for name, field in fields.items() if _is_required(field, has_example=name in examples)]
+def _section(name: str, model: type[BaseModel], token: str) -> str:
+    lines = [f"[{name}]"]
+    for setting in model.model_fields:
+        line = f'token = "{token}"' if setting == "token" else _line(model, setting)
+        lines += [*_sentence(model, setting), line if setting in _SHOWN[name] else f"# {line}"]
+    return "\n".join(lines) + "\n"
+
+
+def _connection(system: System) -> str:
+    model = system.options
+    names = [name for name in model.model_fields if name not in _NOT_SETTINGS]
+    required = [name for name in names if _is_required(system, name, model.model_fields[name])]
     lines = [f"[connections.my_{system.name}]", f'system = "{system.name}"']
-    lines += [_line(system.name, name, fields[name], examples) for name in required]
-    lines += [f"# {line}" for line in _optional({name: fields[name] for name in fields if name not in required})]
+    for name in required:
+        lines += [*_sentence(model, name), _line(model, name, example_first=True)]
+    for name in names:
+        if name not in required:
+            lines += [*_sentence(model, name), f"# {_line(model, name)}"]
     return "\n".join(f"# {line}" for line in lines) + "\n"
 
 
-def _is_required(field: FieldInfo, *, has_example: bool) -> bool:
-    """Whether a connection needs a value: there is no default, or an empty one (one of several logins, a list)."""
+def _is_required(system: System, name: str, field: FieldInfo) -> bool:
+    """Whether a connection needs a value: there is no default, or an empty one that its sandbox sets, too."""
     if field.is_required():
         return True
-    return has_example and not _takes_path(field) and field.get_default() in {None, ()}
+    return (
+        field.get_default() in {None, ()} and name in _sandbox_settings(system) and "Path" not in str(field.annotation)
+    )
 
 
 def _sandbox_settings(system: System) -> dict[str, Any]:
-    """The settings of the system's sandbox. They serve as examples."""
     if not system.has_sandbox:
         return {}
     settings: dict[str, Any] = system.sandbox().state.sandbox.settings()
     return settings
 
 
-def _line(system: str, name: str, field: FieldInfo, examples: dict[str, Any]) -> str:
-    if _is_secret(field):
-        return f'{name} = "${{{system}_{name}}}"'.replace(f"{system}_{name}", f"{system}_{name}".upper())
-    return f"{name} = {_value(examples.get(name, _EXAMPLE_URL if name == 'url' else '…'))}"
+def _sentence(model: type[BaseModel], name: str) -> Iterator[str]:
+    for line in textwrap.wrap(descriptions.of(model, name), _WIDTH, break_long_words=False, break_on_hyphens=False):
+        yield f"# {line}"
 
 
-def _optional(fields: dict[str, FieldInfo]) -> Iterator[str]:
-    for name, field in fields.items():
-        default = field.get_default(call_default_factory=True, validated_data={})
-        if default == {}:
-            yield f"{name} = {{}}"
-        elif default is None:
-            yield f'{name} = "…"' if _takes_text(field) else f"{name} = …"
-        else:
-            yield f"{name} = {_value(default)}"
-
-
-def _is_secret(field: FieldInfo) -> bool:
-    return "SecretStr" in str(field.annotation)
-
-
-def _takes_text(field: FieldInfo) -> bool:
-    return "str" in str(field.annotation).casefold() or "Literal" in str(field.annotation) or _takes_path(field)
-
-
-def _takes_path(field: FieldInfo) -> bool:
-    return "Path" in str(field.annotation)
+def _line(model: type[BaseModel], name: str, *, example_first: bool = False) -> str:
+    """The setting with its default; with its example where that says nothing (or `example_first`)."""
+    field = model.model_fields[name]
+    default = None if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
+    example = descriptions.example(model, name)
+    says_nothing = default is None or default in ((), {}, "")
+    shown = example if example is not None and (says_nothing or example_first) else default
+    return f"{name} = {_value('…' if shown is None else shown)}"
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, timedelta):
-        return f'"{spell(value, exact=True)}"'
-    if isinstance(value, tuple | list):
+    value = descriptions.plain(value)
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(key)} = {_value(item)}' for key, item in value.items())} }}"
+    if isinstance(value, list):
         return f"[{', '.join(_value(item) for item in value)}]"
-    if isinstance(value, bool | int | float | str):
-        return json.dumps(value, ensure_ascii=False)
-    return json.dumps(str(value).removesuffix("/32"), ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False)
 
 
-def table(name: str, values: dict[str, Any]) -> str:
+def _key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+
+
+def table(name: str, values: Mapping[str, Any]) -> str:
     """The table of one connection, to be pasted into the file."""
     return "".join([f"[connections.{name}]\n", *(f"{key} = {_value(value)}\n" for key, value in values.items())])

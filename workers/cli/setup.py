@@ -1,4 +1,4 @@
-"""The verbs for setting up: the demo, the settings file, the tables, a vendor's sandbox, Dilovod's API node."""
+"""The verbs for setting up: the demo, the tables, a vendor's sandbox, Dilovod's API node."""
 
 # ruff: noqa: PLC0415 - what a verb needs is imported when it runs: `--help` stays fast
 
@@ -34,35 +34,6 @@ def demo(
     from workers.demo import run
 
     raise typer.Exit(run.run(once=once, folder=folder))
-
-
-def init(config: common.Config = None) -> None:
-    """Write erpmirror.toml with every setting as a comment, and a new token. An existing file is kept.
-
-    Example: [bold]erpmirror init[/]
-    """
-    import os
-    import secrets
-
-    from workers.cli import settings_template
-    from workers.connectors import discovery
-
-    file = common.settings_file(config)
-    content = settings_template.text(discovery.systems(), secrets.token_urlsafe(32))
-    try:
-        # Only its owner may read it: it holds the token, and later API keys.
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise errors.UserError(f"{file} exists already; edit it, or remove it first") from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(content)
-    out = common.out()
-    out.print(f"Wrote {file}", soft_wrap=True)
-    out.print("Next:")
-    out.print("  1. open it and fill in your connections")
-    out.print("  2. erpmirror migrate    creates the tables")
-    out.print("  3. erpmirror check      checks each connection")
-    out.print("  4. erpmirror up         mirrors them")
 
 
 def migrate(config: common.Config = None) -> None:

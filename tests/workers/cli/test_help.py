@@ -32,6 +32,7 @@ VERBS = [
     ["rebuild"],
     ["receiver"],
     ["sandbox"],
+    ["settings-schema"],
     ["status"],
     ["up"],
     ["worker"],

@@ -1,10 +1,8 @@
-"""`init`, `migrate`, `check` and `dilovod-node`, and the refusals of a missing or wrong installation."""
+"""`migrate`, `check` and `dilovod-node`, and the refusals of a missing or wrong installation."""
 
 from __future__ import annotations
 
 import json
-import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +11,8 @@ import pytest
 from models.db import migration
 from tests.processes import free_port
 from tests.workers.cli.runner import GOODS, database, ok, refused, run, write_settings
-from workers import configuration
-from workers.connectors import discovery
 
 # Settings
-
-
-def test_init_writes_a_valid_file() -> None:
-    ok("init")
-    loaded = configuration.load()
-    assert loaded.receiver.token is not None
-    assert {} == loaded.connections
-    ok("migrate")
-    ok("check")
-
-
-def test_init_writes_a_new_token_into_a_file_that_only_its_owner_reads() -> None:
-    ok("init", "--config", "one.toml")
-    ok("init", "--config", "two.toml")
-    tokens = {
-        tomllib.loads(Path(name).read_text(encoding="utf-8"))["receiver"]["token"] for name in ("one.toml", "two.toml")
-    }
-    assert 2 == len(tokens)
-    assert 0o600 == Path("one.toml").stat().st_mode & 0o777
-
-
-def test_init_keeps_an_existing_file() -> None:
-    file = write_settings("[receiver]\nport = 1\n")
-    assert "exists already" in refused("init")
-    assert "[receiver]\nport = 1\n" == file.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("system", sorted(discovery.systems()))
-def test_the_table_of_each_system_is_valid_when_uncommented(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ok("init")
-    text = Path("erpmirror.toml").read_text(encoding="utf-8")
-    head, table = re.split(rf"(?=^# \[connections\.my_{system}\]$)", text, flags=re.MULTILINE)
-    table = table.partition("\n\n")[0]
-    for name in re.findall(r"\$\{(\w+)\}", table):
-        monkeypatch.setenv(name, "key")
-    write_settings(head + re.sub("^# ", "", table, flags=re.MULTILINE))
-    assert system == configuration.load().connections[f"my_{system}"].system
 
 
 def test_config_may_be_given_before_and_after_the_verb() -> None:
@@ -174,3 +133,14 @@ def test_the_node_file_contains_the_hook_and_the_rights() -> None:
 def test_only_dilovod_has_a_node_file() -> None:
     write_settings('[connections.books]\nsystem = "directo"\napi_key = "k"\nresources = ["items"]\n')
     assert "only Dilovod has such a file" in refused("dilovod-node", "books", "--url", "https://x")
+
+
+def test_check_says_which_files_with_secrets_everybody_can_read() -> None:
+    settings, beside = write_settings(""), Path(".env").absolute()
+    beside.write_text("KEY=secret\n", encoding="utf-8")
+    ok("migrate")
+    for file, mode in ((settings, 0o640), (beside, 0o644)):
+        file.chmod(mode)
+    notes = ok("check").stderr
+    assert f"can read {beside}, which holds secrets; `chmod o-rwx {beside}`" in notes
+    assert f"can read {settings}" not in notes

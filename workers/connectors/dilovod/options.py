@@ -19,25 +19,41 @@ _SUMMED_FAMILIES = ("balanceRegisters", "accumulationRegisters")
 
 
 class Options(SendsWebhooks):
-    """The key of one API node ("Підключення до API Dilovod"), whose role decides what it can read.
-
-    - `dimensions`: register -> the dimensions that its rows are kept by, as in
-      {"balanceRegisters.goods": ["good", "storage"]}; balances are summed over those left out. Default: all it has
-    - `packet`: whether requests are sent as JSON or as a form field named `packet` (Dilovod help, API Dilovod, shows
-      both)
-    """
+    """The key of one API node ("Підключення до API Dilovod")."""
 
     url: Url = "https://api.dilovod.ua"
-    api_key: Secret
-    resources: tuple[str, ...] = Field(default=(), validate_default=True)
-    dimensions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    version: str = "0.25"
-    packet: Literal["json", "form"] = "json"
-    client_id: str | None = None
+    api_key: Secret = Field(
+        description="The key of one API node (Сервіс - Підключення до API Dilovod); its role decides what can be read.",
+        examples=["${DILOVOD_KEY}"],
+    )
+    resources: tuple[str, ...] = Field(
+        default=(),
+        validate_default=True,
+        description="The catalogues, documents and registers that are mirrored.",
+        examples=[["catalogs.goods", "catalogs.persons", "documents.saleOrder", "balanceRegisters.goods"]],
+    )
+    dimensions: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="The dimensions that a register's rows are kept by; balances are summed over those left out. "
+        "Default: all it has.",
+        examples=[{"balanceRegisters.goods": ["good", "storage"]}],
+    )
+    version: str = Field(default="0.25", description="The version of Dilovod's API.")
+    packet: Literal["json", "form"] = Field(
+        # Dilovod help, API Dilovod, shows both.
+        default="json",
+        description="Whether requests are sent as JSON or as a form field named packet.",
+    )
+    client_id: str | None = Field(
+        default=None, description="The clientID of an API partner, if your key belongs to one.", examples=["partner-7"]
+    )
     timezone: str = "Europe/Kyiv"
+    # Dilovod sends webhooks from this address only (Dilovod help, API Dilovod, WebHook).
     webhook_sources: tuple[Network, ...] = (ip_network("88.198.50.253"),)
-    """Dilovod sends webhooks from this address only (Dilovod help, API Dilovod, WebHook)."""
-    reconcile_every: Duration = timedelta(hours=1)
+    every: Duration = Field(default=timedelta(minutes=5), description="How often registers are polled.")
+    reconcile_every: Duration = Field(
+        default=timedelta(hours=1), description="How often a full sync finds what no webhook announced."
+    )
 
     @field_validator("api_key")
     @classmethod

@@ -30,33 +30,51 @@ def _refuse_reserved(resource: str, name: str, setting: Any, keys: dict[str, tup
         raise ValueError('it identifies the object, so list its exact values, as in "AALTR,AIPM"')
 
 
-_Name = Annotated[str, AfterValidator(_known_resource)]
+_Name = Annotated[str, AfterValidator(_known_resource), Field(json_schema_extra={"enum": sorted(table.NAMES)})]
 
 
 class Options(Connection):
     """One Directo account.
 
-    - `full_every`: time between full syncs, which find changes and deletions that neither `ts` nor `/deleted` reports
-    - `since`: first day of the date windows that split a full sync too large for one reply; older documents form one
-      more window
-    - `keys`: resource -> the fields that identify its objects, if this company's differ from those in `table.py`
-    - `filter`: resource -> field -> value, for the objects to mirror (values: see `queries.parse`), as in
-      `[connections.books.filter]` with `items = { warehouse = "AALTR,AIPM", closed = 0 }`; all fields must match.
-      An object that no longer passes is deleted from the mirror by the next full sync, and restored if it passes again
+    The values of `filter`: see `queries.parse`. An object that no longer passes is deleted from the mirror by the next
+    full sync, and restored if it passes again.
     """
 
     url: Url = "https://login.directo.ee/apidirect"
-    api_key: Secret
-    format: Literal["json", "xml"] = "json"
-    resources: tuple[_Name, ...] = Field(min_length=1)
-    overlap: Duration = timedelta(minutes=5)
-    full_every: Duration = timedelta(hours=24)
+    api_key: Secret = Field(
+        description="The key of Directo's API; its permissions must cover the resources.", examples=["${DIRECTO_KEY}"]
+    )
+    format: Literal["json", "xml"] = Field(default="json", description="The form of Directo's answers.")
+    resources: tuple[_Name, ...] = Field(
+        min_length=1,
+        description="What is mirrored, under Directo's own names.",
+        examples=[["items", "customers", "orders", "invoices", "stocklevels"]],
+    )
+    overlap: Duration = Field(
+        default=timedelta(minutes=5), description="How far each poll reaches back before the previous one."
+    )
+    full_every: Duration = Field(
+        default=timedelta(hours=24), description="How often everything is read, which finds what polls do not show."
+    )
     requests_per_minute: int | None = Field(default=60, gt=0)
     timezone: str = "Europe/Tallinn"
     timeout: Duration = timedelta(seconds=60)
-    since: date = date(2000, 1, 1)
-    keys: dict[_Name, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
-    filter: dict[_Name, dict[str, Any]] = Field(default_factory=dict)
+    since: date = Field(
+        default=date(2000, 1, 1),
+        description="The first day of the windows by which a full sync is read that is too large for one reply; older "
+        "documents form one more.",
+    )
+    keys: dict[_Name, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="The fields that identify a resource's objects, where your company's differ from Directo's usual.",
+        examples=[{"stocklevels": ["item", "stock"]}],
+    )
+    filter: dict[_Name, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="The objects that are mirrored: for each resource fields with the vendor's own values, all of "
+        "which must match.",
+        examples=[{"items": {"closed": 0}, "stocklevels": {"warehouse": "AALTR,AIPM"}}],
+    )
 
     @field_validator("api_key")
     @classmethod

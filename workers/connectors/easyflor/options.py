@@ -43,15 +43,19 @@ _Address = Annotated[str, AfterValidator(_valid_address)]
 
 
 class OwnResource(Strict):
-    """A resource of EasyFlor's that `table.py` lacks or has at another address.
+    """A resource of EasyFlor's that `table.py` lacks or has at another address."""
 
-    `path`: the address of all its objects. `since`: the address of changes, with `{date}` in it. `key`: the field that
-    identifies an object; several are joined by `:`.
-    """
-
-    path: _Address | None = None
-    since: _Address | None = None
-    key: str = Field(default="Id", min_length=1)
+    path: _Address | None = Field(
+        default=None, description="The address of all its objects, below /api/.", examples=["PriceList/"]
+    )
+    since: _Address | None = Field(
+        default=None,
+        description="The address of its changes, with {date} in place of the day.",
+        examples=["PriceListSinceDate/{date}"],
+    )
+    key: str = Field(
+        default="Id", min_length=1, description='The field that identifies an object; several as in "Debtor:Article".'
+    )
 
     @model_validator(mode="after")
     def _addresses_are_valid(self) -> Self:
@@ -76,36 +80,55 @@ class OwnResource(Strict):
 class Options(Connection):
     """One user of one EasyFlor database.
 
-    - `auth`: the kind of login. A second login of the same user ends the first one's cookie, but not a token
-    - `opening_hours`: when full syncs are allowed, in UTC; empty: always
-    - `since_format`: the form of days in addresses; if EasyFlor refuses it, the other form is tried
-    - `overlap_days`: days that each poll reads again, because addresses take whole days
-    - `since`: the first day to read for resources that can only be read by days
-    - `keep_personal`: mirror dates of birth, nationalities and genders, which are otherwise left out
-    - `own`: name -> address of further resources, which are mirrored like those in `resources`; for `debtor` its key
-    - `timeout`: until the first byte of a reply, which takes long for large collections; after that a full sync may
-      take as long as bytes arrive
-
     To sync large collections less often, put them into another connection with a longer `full_every`; both share the
     account's gate and login.
     """
 
     url: Url = "https://api.easyflor.eu/api"
-    username: str = Field(min_length=1)
-    password: Secret = Field(min_length=1)
-    database: str = Field(min_length=1)
-    auth: Literal["token", "cookie"] = "token"
+    username: str = Field(min_length=1, description="The user of EasyFlor's API.", examples=["${EASYFLOR_USER}"])
+    password: Secret = Field(min_length=1, description="That user's password.", examples=["${EASYFLOR_PASSWORD}"])
+    database: str = Field(
+        min_length=1, description="The database that is mirrored, as EasyFlor calls it.", examples=["EasyFlor-Demo"]
+    )
+    auth: Literal["token", "cookie"] = Field(
+        default="token",
+        description="The kind of login; a second login of the same user ends a cookie, but not a token.",
+    )
     resources: tuple[str, ...] = (table.DEBTOR.name,)
     every: Duration = timedelta(hours=1)
-    full_every: Duration = timedelta(hours=24)
-    opening_hours: tuple[Annotated[str, AfterValidator(_valid_hours)], ...] = ("18:00-05:00",)
-    since_format: Literal["yyyyMMdd", "yyyy-MM-dd"] = "yyyyMMdd"
-    overlap_days: int = Field(default=2, ge=1, le=366)
-    since: date = date(2000, 1, 1)
-    keep_personal: bool = False
-    own: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], OwnResource] = Field(default_factory=dict)
+    full_every: Duration = Field(
+        default=timedelta(hours=24), description="How often everything is read, within the opening hours."
+    )
+    opening_hours: tuple[Annotated[str, AfterValidator(_valid_hours)], ...] = Field(
+        default=("18:00-05:00",), description="When EasyFlor allows full syncs, in UTC; empty: always."
+    )
+    since_format: Literal["yyyyMMdd", "yyyy-MM-dd"] = Field(
+        default="yyyyMMdd",
+        description="The form of days in addresses; if EasyFlor refuses it, the other form is tried.",
+    )
+    overlap_days: int = Field(
+        default=2,
+        ge=1,
+        le=366,
+        description="How many days each poll reads again, because addresses take whole days.",
+    )
+    since: date = Field(
+        default=date(2000, 1, 1), description="The first day of resources that can only be read by days."
+    )
+    keep_personal: bool = Field(
+        default=False, description="Whether dates of birth, nationalities and genders are mirrored."
+    )
+    own: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], OwnResource] = Field(
+        default_factory=dict,
+        description="Further resources by name, or other addresses and keys of known ones: path is the address of all "
+        "objects, since that of changes, key the field that identifies an object.",
+        examples=[{"pricelist": {"path": "PriceList/", "since": "PriceListSinceDate/{date}", "key": "Id"}}],
+    )
     concurrency: int = Field(default=2, ge=1, le=4)
-    timeout: Duration = timedelta(minutes=5)
+    timeout: Duration = Field(
+        default=timedelta(minutes=5),
+        description="How long a reply may take to begin; after that it may take as long as bytes arrive.",
+    )
 
     secrets: ClassVar[tuple[str, ...]] = ("**.password", "**.passwordsalt")
 

@@ -17,19 +17,32 @@ _ONE_LOGIN = (
 
 
 class Options(TakesDocuments):
-    """One store at Lagerkoll, with the login `api_key`, or `user_id` and `user_token` (Interpreter API, Headers).
-
-    `every`: time between two scans of the folder `inbox`. `timeout`: for one document, which the vendor reads slowly.
-    """
+    """One store at Lagerkoll, with the login `api_key`, or `user_id` and `user_token` (Interpreter API, Headers)."""
 
     url: Url = "https://capi.lagerkoll.com/v1/interpreter"
-    store: str
-    api_key: Secret | None = None
-    user_id: str | None = None
-    user_token: Secret | None = None
-    resources: tuple[Literal["deliverynote", "invoice"], ...] = Field(default=("deliverynote", "invoice"), min_length=1)
-    every: Duration = timedelta(seconds=10)
-    timeout: Duration = timedelta(seconds=120)
+    store: str = Field(
+        description="The store, as shown where the API was activated in Lagerkoll.", examples=["${LAGERKOLL_STORE}"]
+    )
+    api_key: Secret | None = Field(
+        default=None,
+        description="The store's API key; leave it out where user_id and user_token are set.",
+        examples=["${LAGERKOLL_KEY}"],
+    )
+    user_id: str | None = Field(
+        default=None, description="The id of a user's login, in place of api_key.", examples=["1234"]
+    )
+    user_token: Secret | None = Field(
+        default=None,
+        description="The token of that user's login, in place of api_key.",
+        examples=["${LAGERKOLL_USER_TOKEN}"],
+    )
+    resources: tuple[Literal["deliverynote", "invoice"], ...] = Field(
+        default=("deliverynote", "invoice"), min_length=1, description="The kinds of documents that are interpreted."
+    )
+    every: Duration = Field(default=timedelta(seconds=10), description="How often the folder inbox is scanned.")
+    timeout: Duration = Field(
+        default=timedelta(seconds=120), description="How long the vendor may take to read one document."
+    )
     requests_per_minute: int | None = Field(default=200, gt=0)
     concurrency: int = Field(default=4, ge=1)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from workers.connectors.contract import Connection, Duration, Secret
+from workers.connectors.contract import Connection, Duration, Secret, Url
 from workers.connectors.wisedat import table
 
 
@@ -18,28 +18,46 @@ def _known(name: str) -> str:
     return name
 
 
+_Name = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": sorted(table.NAMES)})]
+
+
 class Options(Connection):
-    """One company on one Wisedat server. The server runs at the customer's site, so `url` has no default.
+    """One company on one Wisedat server. The server runs at the customer's site, so `url` has no default."""
 
-    - `full_every`: time between two full syncs, which find deletions
-    - `overlap`: how far each poll reaches back before the previous one
-    - `details_every`: how often each object's detail is fetched although its summary and modification date are
-      unchanged. The vendor does not document whether a change of stock or addresses moves that date
-    - `rsa_padding`: of the login; unset: PKCS#1 v1.5 is tried, then OAEP with SHA-1, and the one that works is stored
-    - `images`: "hash" stores SHA-256 and size, "keep" the Base64 text as sent
-    - `page_size`: objects per page; the vendor's default is 50 (Wisedat API 1.3, Products)
-    """
-
-    resources: tuple[Annotated[str, AfterValidator(_known)], ...] = Field(default=table.NAMES, min_length=1)
-    api_key: Secret
-    user: Secret
-    password: Secret
-    full_every: Duration = timedelta(hours=24)
-    overlap: Duration = timedelta(minutes=2)
-    details_every: Duration = timedelta(days=7)
-    rsa_padding: Literal["pkcs1", "oaep"] | None = None
-    images: Literal["hash", "keep"] = "hash"
-    page_size: int = Field(default=200, ge=1, le=1000, strict=True)
+    url: Url = Field(
+        description="The address of your Wisedat server, with its port.", examples=["http://wisedat.local:8080"]
+    )
+    resources: tuple[_Name, ...] = Field(default=table.NAMES, min_length=1)
+    api_key: Secret = Field(description="The API key of your Wisedat server.", examples=["${WISEDAT_KEY}"])
+    user: Secret = Field(description="The user whose rights decide what can be read.", examples=["${WISEDAT_USER}"])
+    password: Secret = Field(description="That user's password.", examples=["${WISEDAT_PASSWORD}"])
+    full_every: Duration = Field(
+        default=timedelta(hours=24), description="How often everything is listed, which finds deletions."
+    )
+    overlap: Duration = Field(
+        default=timedelta(minutes=2), description="How far each poll reaches back before the previous one."
+    )
+    details_every: Duration = Field(
+        # The vendor does not document whether a change of stock or addresses moves the date of modification.
+        default=timedelta(days=7),
+        description="How often each object is fetched although its line in the list is unchanged.",
+    )
+    rsa_padding: Literal["pkcs1", "oaep"] | None = Field(
+        default=None,
+        description="How the login is padded before its encryption, pkcs1 or oaep (with SHA-1); unset: both are tried.",
+        examples=["oaep"],
+    )
+    images: Literal["hash", "keep"] = Field(
+        default="hash", description='What is kept of images: "hash", their SHA-256 and size, or "keep", their Base64.'
+    )
+    page_size: int = Field(
+        # The vendor's own default is 50 (Wisedat API 1.3, Products).
+        default=200,
+        ge=1,
+        le=1000,
+        strict=True,
+        description="How many objects are listed per request.",
+    )
     timeout: Duration = timedelta(seconds=60)
 
     @field_validator("api_key", "user", "password")
