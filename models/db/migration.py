@@ -85,13 +85,20 @@ def state(database: Database) -> State:
 
 
 def require(database: Database) -> None:
-    """Raise `WrongTablesError` unless the tables are those of this version."""
+    """Raise `WrongTablesError` unless the tables are those of this version. A missing index only makes them slow."""
     if _has_no_file(database):
         raise WrongTablesError("missing")
     with database.read() as tx:
         found, names = _state(tx)
-    if found != "current":
-        raise WrongTablesError(found, names)
+    needed = [name for name in names if not name.startswith(repair.INDEX)]
+    if found != "current" and not (found == "damaged" and not needed):
+        raise WrongTablesError(found, needed)
+
+
+def missing(database: Database) -> list[str]:
+    """What is missing of tables of this version, in words."""
+    with database.read() as tx:
+        return _state(tx)[1]
 
 
 def _has_no_file(database: Database) -> bool:

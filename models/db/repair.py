@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from models.db.database import Tx
 
 
+INDEX = "the index"
+"""How `missing` begins for an index."""
+
+
 def names() -> set[str]:
     """The names of our tables, indexes and PostgreSQL's sequence."""
     made = tables.metadata.tables.values()
@@ -32,7 +36,7 @@ def missing(tx: Tx) -> list[str]:
             found.append(f"the table {table.name}")
             continue
         found += [f"{table.name}.{name}" for name in sorted(set(table.c.keys()) - there[table.name])]
-        found += [f"the index {index.name}" for index in table.indexes if str(index.name) not in relations]
+        found += [f"{INDEX} {index.name}" for index in table.indexes if str(index.name) not in relations]
     if not tx.is_sqlite and tables.revisions.name not in relations:
         found.append(f"the sequence {tables.revisions.name}")
     return found

@@ -96,7 +96,12 @@ def _outcomes(loaded: Settings, report: Callable[[str], None]) -> Iterator[Check
 def _damages(database: Database) -> Iterator[CheckOutcome]:
     """What a person's changes of tables and settings leave to do: dropped tables and columns, new `omit` rules."""
     from models import status
+    from models.db import migration
     from models.mirror import mending
+
+    for name in migration.missing(database):
+        remedy = "run `erpmirror migrate`"
+        yield CheckOutcome(None, None, "tables", f"{name} is missing", ok=False, remedy=remedy)
 
     with database.read() as tx:
         for damage in mending.damages(tx):

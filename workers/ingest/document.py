@@ -16,8 +16,10 @@ import structlog
 from models import failpoints
 from models.bookkeeping import documents, inbox
 from models.bookkeeping.documents import State
+from models.db import faults
+from models.db.faults import Fault
 from models.failpoints import Point
-from models.mirror import prepare, schema_evolution
+from models.mirror import mending, prepare, schema_evolution
 from models.mirror.rows import Prepared
 from models.mirror.target import Target
 from workers.errors import SetAside, TryLater, VendorError
@@ -69,7 +71,7 @@ def _begin_sending(context: ConnectionContext, lease: Lease, target: Target, ite
     """Mark the document as being sent; None if there is nothing to send, and then the lease is released."""
     try:
         with failures.classify(context):
-            prepare.prepare(context.database, target, [])  # finds a locked table before the document is sent
+            _require_tables(context, target)
     except VendorError as failure:
         failures.fail_key(context, lease, item, failure)
         return None
@@ -86,6 +88,15 @@ def _begin_sending(context: ConnectionContext, lease: Lease, target: Target, ite
         elif state in {State.INTERPRETED, None}:
             inbox.finish(tx, item)
     return None
+
+
+def _require_tables(context: ConnectionContext, target: Target) -> None:
+    """Find a locked or missing table before the document is sent, because it is sent only once."""
+    prepare.prepare(context.database, target, [])
+    with context.database.read() as tx:
+        damages = mending.damages(tx, target.table)
+    if damages:
+        raise failures.TableError(f"{damages[0]}; run `erpmirror migrate`, which makes it anew")
 
 
 def _interpret(session: WorkSession, lease: Lease, target: Target, *, item: Item, document: Document) -> None:
@@ -120,6 +131,19 @@ def _prepared(context: ConnectionContext, lease: Lease, target: Target, found: S
 
 
 def _write(lease: Lease, target: Target, *, item: Item, prepared: Prepared) -> list[Change]:
+    """Write the answer. It cannot be requested again, so wait for a while if a transaction locks the table."""
+    for _ in range(_LOCKED_TABLE_TRIES):
+        try:
+            return _write_once(lease, target, item=item, prepared=prepared)
+        except sa.exc.DBAPIError as error:
+            if faults.of(error) is not Fault.LOCKED:
+                raise
+        with under_lease(lease, renew):
+            pass
+    return _write_once(lease, target, item=item, prepared=prepared)
+
+
+def _write_once(lease: Lease, target: Target, *, item: Item, prepared: Prepared) -> list[Change]:
     with UnitOfWork.under(lease, target, item.cause, failpoint=Point.DOCUMENT_JOURNALED) as work:
         is_stored = documents.mark_interpreted(work.tx, item, now=work.tx.now)
         if is_stored:  # a document that was forgotten meanwhile gets no row

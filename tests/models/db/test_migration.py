@@ -158,11 +158,14 @@ def test_what_was_dropped_is_named_and_made_anew(empty: Database, damage: str, l
     migration.migrate(empty)
     with empty.begin() as tx:
         tx.execute(sa.text(damage))
-    assert "damaged" == migration.state(empty)
-    with pytest.raises(migration.WrongTablesError, match=f"lacks {lacks}; run `erpmirror migrate`"):
-        migration.require(empty)
+    assert ("damaged", [lacks]) == (migration.state(empty), migration.missing(empty))
+    if "index" in lacks:
+        migration.require(empty)  # it only makes statements slow
+    else:
+        with pytest.raises(migration.WrongTablesError, match=f"lacks {lacks}; run `erpmirror migrate`"):
+            migration.require(empty)
     migration.migrate(empty)
-    migration.require(empty)
+    assert ("current", []) == (migration.state(empty), migration.missing(empty))
 
 
 def test_a_counter_that_was_dropped_goes_on_where_it_was(empty: Database) -> None:

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from models.bookkeeping import documents, due, inbox, streams
+from models.mirror import mending
 from tests import services
 from tests.processes import TcpProxy
 from tests.serving import served
@@ -257,11 +258,29 @@ def test_an_answer_that_the_database_refuses_is_parked_with_the_reason(six: Docu
     six.hand_in(ONE)
     six.settle()
     assert ("parked", 2) == (six.state(ONE), len(six.vendor.received))
-    assert "the database refused a value: never" == six.reason(ONE)
+    assert f'the database refused a value: the trigger "no" on sixth_{KIND} refuses it: never' == six.reason(ONE)
+
+
+def test_a_document_whose_table_was_dropped_waits_for_it(everywhere: DocumentHarness) -> None:
+    six = everywhere
+    six.hand_in(pdf("first"))
+    six.work()
+    with six.database.begin() as tx:
+        tx.execute(sa.text(f"DROP TABLE sixth_{KIND}"))
+    six.hand_in(ONE)
+    six.work()
+    assert ("waiting", 1) == (six.state(ONE), len(six.vendor.received))
+    assert f"the table sixth_{KIND} is missing; run `erpmirror migrate`" in six.reason(ONE)
+    mending.mend(six.database)
+    six.settle()
+    assert ("interpreted", 2) == (six.state(ONE), len(six.vendor.received))
 
 
 @services.ON_POSTGRESQL
-def test_an_answer_waits_while_a_query_locks_the_table(everywhere: DocumentHarness) -> None:
+@pytest.mark.parametrize(("mode", "seconds"), [("ACCESS SHARE", 3), ("ACCESS EXCLUSIVE", 7)])
+def test_an_answer_waits_while_a_transaction_locks_the_table(
+    everywhere: DocumentHarness, mode: str, seconds: int
+) -> None:
     six = everywhere
     six.hand_in(pdf("first"))
     six.work()
@@ -269,8 +288,8 @@ def test_an_answer_waits_while_a_query_locks_the_table(everywhere: DocumentHarne
 
         def somebody_reads() -> None:
             held = query.enter_context(six.database.begin())
-            held.execute(sa.text(f"LOCK TABLE sixth_{KIND} IN ACCESS SHARE MODE"))
-            threading.Timer(3, query.close).start()  # longer than one try
+            held.execute(sa.text(f"LOCK TABLE sixth_{KIND} IN {mode} MODE"))
+            threading.Timer(seconds, query.close).start()  # longer than one try
 
         six.vendor.instead.append((200, {}, '{"a_new_field": 1}'))
         six.vendor.meanwhile = somebody_reads
