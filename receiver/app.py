@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Route, Router
 
+from models import private
 from receiver import db_timeouts
 from receiver.api.changes import ChangesRoute
 from receiver.api.documents import Documents
@@ -43,7 +44,9 @@ def create() -> Starlette:
 
     `receiver.http.server.OPTIONS` says which of uvicorn's defaults must be changed.
     """
+    private.keep_private()
     settings = configuration.load()
+    private.tighten(settings)
     broker.prepare(settings)
     database = db_timeouts.database(settings.database.url)
     app = create_app(settings, waker=wakeup.Waker(celery_app.create_app(settings, database), database))
@@ -132,7 +135,7 @@ def _protected_routes(settings: Settings, services: _Services) -> list[Route]:
     return [
         *Polls(settings, database=database, wake=wake).routes,
         *Documents(settings, database=database, wake=wake).routes,
-        ChangesRoute(database).route,
+        ChangesRoute(database, witness=settings.receiver.spool / "journal.feed").route,
         services.metrics.route,
         OpenApi(root_path=settings.receiver.root_path).route,
     ]

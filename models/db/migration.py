@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from models import private
 from models.db import repair, tables
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class WrongTablesError(Exception):
 def migrate(database: Database) -> None:
     """Create or upgrade the tables, in one transaction. Raises `WrongTablesError` for tables that it cannot migrate."""
     if database.is_sqlite:
-        Path(str(database.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(str(database.url.database))
+        private.make_folder(file.parent)
+        private.make_file(file)
     with database.begin() as tx:
         if not database.is_sqlite:  # on SQLite `begin` has locked the whole database
             tx.exec_driver_sql("SET LOCAL lock_timeout = 0")  # another process that migrates takes as long as it takes

@@ -1,4 +1,7 @@
-"""`GET /changes`: the journal, page by page, with exact numbers. 410 if entries were trimmed that the caller missed."""
+"""`GET /changes`: the journal, page by page, with exact numbers. 410 if entries are missing that the caller needs.
+
+They were trimmed, or the database was set back to before the entries that the caller has read.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from receiver.http.answers import Answer, AnswerResponse, Count, Object, Text, T
 from receiver.http.errors import ApiError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import sqlalchemy as sa
     from starlette.datastructures import QueryParams
     from starlette.requests import Request
@@ -66,9 +71,9 @@ class _Query:
 class ChangesRoute:
     """`/changes?after=&limit=&connection=&resource=`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, witness: Path | None = None) -> None:
         self._database = database
-        self._feed = Feed(database)
+        self._feed = Feed(database, witness=witness)
 
     @property
     def route(self) -> Route:
@@ -93,6 +98,14 @@ class ChangesRoute:
                 resource=query.resource,
             )
             oldest, _, _ = journal.bounds(tx)
+        if query.after > newest:
+            self._feed.read_beyond(query.after)
+            raise ApiError(
+                410,
+                "gone",
+                f"the journal ends at {newest}, so a backup was restored since the entry {query.after} was read; "
+                "start again with after=0",
+            )
         if 0 < query.after < oldest - 1:
             raise ApiError(410, "gone", f"the oldest entry is {oldest} now; start again with after=0")
         last = found[-1].id if len(found) == query.limit else max([newest, *(row.id for row in found)])

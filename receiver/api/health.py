@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import shutil
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.routing import Route
 
+from models.bookkeeping import clock_steps
 from models.db import migration
 from receiver.http.answers import Answer, AnswerResponse, Ok, Text
 from workers.queue import canary
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 5.0
 """Seconds after which a component counts as away. Its client library may wait far longer."""
+
+_LEAST_FREE = 2**20
+"""Bytes without which SQLite's file cannot grow. A server's disk is not seen from here: its errors are."""
 
 
 class Readiness(Answer, frozen=True):
@@ -102,6 +108,10 @@ class Health:
 
 
 def _database(database: Database) -> str:
+    if database.is_sqlite:  # first: on a full disk SQLite may fail to read, too, with an error about something else
+        folder = Path(str(database.url.database)).parent
+        if folder.exists() and shutil.disk_usage(folder).free < _LEAST_FREE:
+            return f"the disk of {folder} is full: nothing can be stored; free disk space"
     try:
         migration.require(database)
     except migration.WrongTablesError as error:
@@ -110,7 +120,10 @@ def _database(database: Database) -> str:
 
 
 def _workers(database: Database) -> str:
-    return "; ".join(queue.problem for queue in canary.queue_health(database) if queue.problem is not None) or "ok"
+    problems = [queue.problem for queue in canary.queue_health(database) if queue.problem is not None]
+    with database.read() as tx:
+        step = clock_steps.find(tx)
+    return "; ".join([*problems, *([] if step is None else [step.problem])]) or "ok"
 
 
 def _broker(alive: Callable[[], None]) -> str:

@@ -215,7 +215,7 @@ DESCRIPTION: Json = {
             "403": _error("The sender is not allowed, or the URL ends in a wrong secret."),
             "404": _error("No such connection, resource, kind or document."),
             "408": _error("The body did not arrive in time."),
-            "410": _error("Trimmed; start again with after=0."),
+            "410": _error("Entries after it were trimmed, or a backup was restored; start again with after=0."),
             "413": _error("The body is too large."),
             "414": _error("The query is too long."),
             "503-database": _error("The database does not answer."),

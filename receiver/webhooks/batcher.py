@@ -39,7 +39,7 @@ _STORE_TIMEOUT = 1.5
 the webhooks' ids keep the drainer from storing it twice."""
 
 _LOG_INTERVAL = 60.0
-"""Seconds between two log lines about a spool that cannot be written."""
+"""Seconds between two log lines about a database that is down, and about a spool that cannot be written."""
 
 
 class Placement(Enum):
@@ -80,6 +80,7 @@ class WebhookBatcher:
         self._spool_executor = ThreadPoolExecutor(1, thread_name_prefix="webhook-spool")
         self._database_down = False
         self._logged_at: float | None = None
+        self._outage_logged_at: float | None = None
 
     async def store(self, webhook: AcceptedWebhook) -> Placement:
         """Return once the webhook is durable. Raises `NotDurableError`."""
@@ -97,6 +98,7 @@ class WebhookBatcher:
         """The database takes webhooks again. May be called from any thread."""
         if self._database_down:
             self._database_down = False
+            self._outage_logged_at = None
             log.info("database back", spool=str(self._spool.folder))
 
     async def close(self) -> None:
@@ -145,11 +147,7 @@ class WebhookBatcher:
             return await self._store_in_thread(accepted, deadline)
         except (TimeoutError, DatabaseDownError) as error:
             self._database_down = True
-            log.warning(
-                "database down, webhooks go to the spool",
-                error=str(error) or "no answer",
-                spool=str(self._spool.folder),
-            )
+            self._log_outage(str(error) or "no answer")
             return accepted
 
     async def _store_in_thread(self, accepted: list[AcceptedWebhook], deadline: float) -> list[AcceptedWebhook]:
@@ -178,6 +176,13 @@ class WebhookBatcher:
             return False
         self._on_spooled(len(accepted))
         return True
+
+    def _log_outage(self, error: str) -> None:
+        """Log it once a minute: while the spool is full, too, each batch tries the database anew."""
+        now = time.monotonic()
+        if self._outage_logged_at is None or now - self._outage_logged_at >= _LOG_INTERVAL:
+            self._outage_logged_at = now
+            log.warning("database down, webhooks go to the spool", error=error, spool=str(self._spool.folder))
 
     def _log_failure(self, error: OSError) -> None:
         now = time.monotonic()

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+from models import private
 from receiver.webhooks import spool_file
 from receiver.webhooks.line_counter import LineCounter
 from receiver.webhooks.spool_file import REFUSED, WAITING, OpenSpoolFile, SpoolFile
@@ -97,6 +99,8 @@ class Spool:
         """One line for a person: "ok", what waits, or what is wrong."""
         if not _is_writable(self.folder):
             return f"{self.folder} cannot be written: webhooks are refused while the database is down"
+        if not self._has_room(0):
+            return f"no room in {self.folder}: webhooks are refused while the database is down; free disk space"
         if refused := self.refused():
             return f"{refused} webhooks were refused by the database: see {self.folder}/*{REFUSED}"
         waiting = self.waiting()
@@ -117,16 +121,18 @@ class Spool:
 
     def _require_room(self, size: int) -> None:
         _make_folder(self.folder)
-        used = sum(_size(path) for suffix in (WAITING, REFUSED) for path in self._paths(suffix))
-        disk = os.statvfs(self.folder)
-        if used + size > self._max_bytes or disk.f_bavail * disk.f_frsize < _RESERVED + size:
+        if not self._has_room(size):
             raise OSError(errno.ENOSPC, "the spool is full")
+
+    def _has_room(self, size: int) -> bool:
+        used = sum(_size(path) for suffix in (WAITING, REFUSED) for path in self._paths(suffix))
+        free = shutil.disk_usage(_existing(self.folder)).free
+        return used + size <= self._max_bytes and free >= _RESERVED + size
 
 
 def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        private.make_folder(folder)
         spool_file.sync_folder(folder.parent)
 
 
@@ -137,6 +143,11 @@ def _size(path: Path) -> int:
         return 0
 
 
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
 def _is_writable(folder: Path) -> bool:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = _existing(folder)
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

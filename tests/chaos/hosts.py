@@ -54,7 +54,7 @@ def _vacant() -> ipaddress.IPv4Network:
     return next(network for network in candidates if not any(network.overlaps(each) for each in known))
 
 
-def _faketime() -> str:
+def faketime() -> str:
     """The library that shifts the wall clock of the process that loads it."""
     found = importlib.util.find_spec("libfaketime")
     if found is None or found.origin is None:
@@ -94,7 +94,7 @@ class Host:
         if not self.clock:
             return {}
         return {
-            "LD_PRELOAD": _faketime(),
+            "LD_PRELOAD": faketime(),
             "FAKETIME": f"{self.clock.total_seconds():+f}s",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from models import private
 from workers import lifeline
 from workers.cli import check, common, errors, export, hand_in, init, maintenance, parked, run_now, serve, setup, status
 
@@ -128,5 +129,6 @@ _verb(_START, "dilovod-node", setup.dilovod_node)
 
 def main() -> None:
     """Run the console script."""
+    private.keep_private()
     lifeline.follow_parent()
     app(prog_name="erpmirror")

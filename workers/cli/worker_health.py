@@ -25,12 +25,17 @@ class HealthLine:
 
 
 def health_lines(loaded: Settings, database: Database) -> Iterator[HealthLine]:
-    """A line on the broker, then one on each queue with the last message that its workers took."""
+    """A line on the broker, one on each queue with the last message that its workers took, one on a wrong clock."""
+    from models.bookkeeping import clock_steps
     from workers.queue import canary
 
     yield _broker(loaded, database)
     for queue in canary.queue_health(database):
         yield HealthLine(queue.summary, ok=queue.problem is None)
+    with database.read() as tx:
+        step = clock_steps.find(tx)
+    if step is not None:
+        yield HealthLine(f"clock: {step.problem}", ok=False)
 
 
 def print_health(loaded: Settings, database: Database) -> None:

@@ -27,7 +27,7 @@ from workers.gate.sessions import SessionStore
 from workers.gate.statements import OF_ACCOUNT, OF_REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from models.db.database import Database
     from models.settings.connections import Connection
@@ -66,6 +66,11 @@ class Lease:
 def account_of(options: Connection) -> str:
     """The account's name, a keyed hash of address and login: connections that share an account share its gate."""
     return hmac.new(_secret(options), options.url.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def longest_lease(connections: Iterable[Connection]) -> timedelta:
+    """The longest time for which a lease of these connections is taken or renewed."""
+    return max((each.timeout for each in connections), default=timedelta(0)) + timing.GRACE
 
 
 class Gate:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from models import failpoints
+from models import failpoints, private
 from models.bookkeeping import documents, folder_scans
 from models.bookkeeping.documents import State
 from models.exact import storable_text
@@ -111,9 +111,9 @@ class _Scan:
     waiting: set[str] = field(default_factory=set)
 
     def run(self) -> list[str]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self.folder)
         for name in (DONE, PARKED):
-            self._guarded(name, lambda name: (self.folder / name).mkdir(exist_ok=True))
+            self._guarded(name, lambda name: private.make_folder(self.folder / name))
         with os.scandir(self.folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.lower().endswith(".pdf"))
         with self.context.database.read() as tx:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from celery.events.event import get_exchange
 from kombu.entity import Queue
 
+from models import private
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -74,7 +76,7 @@ def prepare(settings: Settings) -> None:
     folder = settings.broker.folder
     if folder is not None:
         for name in ("messages", "control"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+            private.make_folder(folder / name)
 
 
 def purge_abandoned(app: Celery, settings: Settings) -> int:

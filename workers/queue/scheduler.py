@@ -13,8 +13,12 @@ import structlog
 from celery.beat import Scheduler
 from kombu.exceptions import OperationalError
 
+from models.bookkeeping import clock_steps
+from models.durations import spell
+from workers.gate import gate
 from workers.queue import broker, canary, retention, wakeup
 from workers.queue.due_work import DueWork
+from workers.queue.host_clock import HostClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +40,7 @@ _LOG_INTERVAL = 60.0
 """Seconds between two log lines about a service that stays down."""
 
 _RETENTION_INTERVAL = 60.0
-"""Seconds between two runs of retention."""
+"""Seconds between two runs of retention, and between two looks whether the clock has stepped back."""
 
 
 class DueScheduler(Scheduler):
@@ -50,6 +54,7 @@ class DueScheduler(Scheduler):
         self._prober = canary.Prober(self._waker, database)
         self._canaries_checked_at: float | None = None
         self._pruned_at = 0.0
+        self._clock = HostClock()
         self._down = ""
         self._logged_at = 0.0
         super().__init__(app, **options)
@@ -85,9 +90,21 @@ class DueScheduler(Scheduler):
     def wake_due(self) -> None:
         """Wake for what is due, then delete what is old, also while the broker is down."""
         try:
+            if self._clock.stepped_back() or self._is_minute_over():
+                self._mend_clock_step()
             self._wake_for_due()
         finally:
             self._prune()
+
+    def _mend_clock_step(self) -> None:
+        """Make due what a clock that was ahead has planned."""
+        with self._database.begin() as tx:
+            step = clock_steps.mend(tx, longest_lease=gate.longest_lease(self._settings.connections.values()))
+        if step is not None:
+            log.warning("clock has stepped back, what was planned before is due now", by=spell(step.by))
+            # Both remember times of the clock that was ahead.
+            self._due_work = DueWork(self._database, self._settings)
+            self._prober = canary.Prober(self._waker, self._database)
 
     def _wake_for_due(self) -> None:
         for connection, queue in self._due_work.pending():
@@ -100,8 +117,11 @@ class DueScheduler(Scheduler):
             self._canaries_checked_at = now
             self._prober.send_due()
 
+    def _is_minute_over(self) -> bool:
+        return not self._pruned_at or time.monotonic() - self._pruned_at >= _RETENTION_INTERVAL
+
     def _prune(self) -> None:
-        if time.monotonic() - self._pruned_at < _RETENTION_INTERVAL and self._pruned_at:
+        if not self._is_minute_over():
             return
         self._pruned_at = time.monotonic()
         retention.prune(self._database, self._settings)

@@ -13,11 +13,11 @@ from models.bookkeeping.feed import Feed
 from models.db import tables
 from models.db.database import Database
 from models.values import Cause, Change, ChangeKind
-from tests import services
+from tests import processes, services
 from tests.conftest import fresh_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NOW = datetime(2026, 2, 1, 12, 30, tzinfo=UTC)
 
@@ -133,6 +133,61 @@ def test_a_restored_dump_has_another_name() -> None:
         with engine.connect() as tx:
             tx.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
     assert 2 == len(set(names))
+
+
+@pytest.fixture
+def on_postgresql() -> Iterator[Database]:
+    with processes.own_postgresql() as database:
+        tables.metadata.create_all(database.engine)
+        with database.begin() as tx:
+            tx.execute(sa.insert(tables.feed).values(one=1, last=0, name="same"))
+        yield database
+
+
+def _set_back(database: Database, last: int, name: str) -> None:
+    """As after the data folder was copied back: rows of then, in the same tables of the same cluster."""
+    with database.begin() as tx:
+        tx.execute(sa.delete(tables.changes).where(tables.changes.c.id > last))
+        tx.execute(sa.update(tables.feed).values(last=last, name=name))
+
+
+@pytest.mark.postgresql
+def test_a_receiver_that_was_started_again_notices_a_restored_server(on_postgresql: Database, tmp_path: Path) -> None:
+    witness = tmp_path / "spool" / "journal.feed"
+    names = [Feed(on_postgresql, witness=witness).name(_journal(on_postgresql, 5))]
+    for _ in range(2):  # the second time the old name comes back, too
+        _set_back(on_postgresql, 3, "same")
+        names.append(Feed(on_postgresql, witness=witness).name(3))
+        assert names[-1] == Feed(on_postgresql, witness=witness).name(_journal(on_postgresql, 2))
+    assert 3 == len(set(names))
+    assert 0o600 == witness.stat().st_mode & 0o777
+
+
+@pytest.mark.postgresql
+def test_a_restored_server_is_noticed_after_it_has_grown_past_what_was_served(
+    on_postgresql: Database, tmp_path: Path
+) -> None:
+    witness = tmp_path / "journal.feed"
+    before = Feed(on_postgresql, witness=witness).name(_journal(on_postgresql, 5))
+    _set_back(on_postgresql, 3, "same")
+    last = _journal(on_postgresql, 10, at=NOW + timedelta(hours=1))
+    assert before != Feed(on_postgresql, witness=witness).name(last)
+
+
+@pytest.mark.postgresql
+def test_receivers_with_witnesses_of_their_own_serve_one_name(on_postgresql: Database, tmp_path: Path) -> None:
+    first, second = (Feed(on_postgresql, witness=tmp_path / name) for name in ("first", "second"))
+    last = _journal(on_postgresql, 5)
+    assert first.name(last) == second.name(last)
+    _set_back(on_postgresql, 3, "same")
+    assert first.name(3) == second.name(3) == first.name(3)
+
+
+@pytest.mark.postgresql
+def test_a_witness_that_cannot_be_written_fails_no_reader(on_postgresql: Database, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    feed = Feed(on_postgresql, witness=tmp_path / "file" / "journal.feed")
+    assert feed.name(_journal(on_postgresql, 1)) == feed.name(_journal(on_postgresql, 1))
 
 
 @pytest.mark.postgresql

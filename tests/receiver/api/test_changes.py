@@ -168,9 +168,21 @@ def test_malformed_parameters_are_400(sqlite: Database, opened: Open, query: str
     assert answer.json()["message"]
 
 
-def test_the_largest_id_is_allowed(database: Database, opened: Open) -> None:
+@pytest.mark.parametrize("beyond", [4, 100, 2**63 - 1])
+def test_a_reader_that_has_read_beyond_the_end_shows_that_a_backup_was_restored(
+    database: Database, opened: Open, beyond: int
+) -> None:
+    """Nothing else may know: a machine's snapshot brings back every file of ours, too."""
+    _journal(database, *"abc")
     with opened(database) as client:
-        assert [] == _ids(_page(client, after=2**63 - 1))
+        before = _page(client, after=3)["feed"]
+        answer = client.get("/changes", params={"after": beyond})
+        assert (410, "gone") == (answer.status_code, answer.json()["error"])
+        assert "a backup was restored" in answer.json()["message"]
+        after = _page(client, after=0)["feed"]
+        assert before != after  # so every other reader learns it, too
+        client.get("/changes", params={"after": beyond})
+        assert after == _page(client, after=3)["feed"]  # the same proof once more proves nothing new
 
 
 def test_a_database_without_tables_is_503(opened: Open, sqlite: Database) -> None:
