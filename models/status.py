@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping import journal, omitted
+from models.bookkeeping import journal, omitted, unkeyed
 from models.db import faults
 from models.db.faults import Fault
 from models.db.tables import inbox, runs, streams, webhooks
@@ -33,11 +33,13 @@ class ResourceStatus:
 
     `state`: open, parked, or retired (no longer configured: its rows are kept, and no request is sent). `rows`: live
     objects in the mirror. `last_read`: when the last listing ended. `complete_as_of`: the mirror has every change that
-    the ERP made before this. `bound`: seconds within which the mirror equals the ERP again. `pending`: keys that are
-    due and webhooks that wait. `parked`: parked keys, and 1 for a parked resource. `held`: deletions that wait for a
-    person. `full_sync`: objects that the full sync under way has brought, None if none is. `rows` is None where a
-    person's transaction locks the table. `last_error`: first of all what is wrong with the table itself.
-    `unredacted_rows`, `unredacted_entries`: rows and journal entries that may hold what `omit` names since later.
+    the ERP made before this, except of records without a key. `bound`: seconds within which the mirror equals the ERP
+    again. `pending`: keys that are due and webhooks that wait. `parked`: parked keys, 1 for a parked resource, and 1
+    for each reason why records have no key. `held`: deletions that wait for a person. `warning`: what a person should
+    know, such as those reasons. `full_sync`: objects that the full sync under way has brought, None if none is. `rows`
+    is None where a person's transaction locks the table. `last_error`: first of all what is wrong with the table
+    itself. `unredacted_rows`, `unredacted_entries`: rows and journal entries that may hold what `omit` names since
+    later.
     """
 
     connection: str
@@ -63,13 +65,14 @@ def resources(database: Database, settings: Settings | None = None) -> list[Reso
     with database.read() as tx:
         inbox_counts = _count_inbox(tx)
         new_webhooks = _count_new_webhooks(tx)
+        not_mirrored = _not_mirrored(tx)
         found = tx.execute(_STATEMENT.order_by(streams.c.connection, streams.c.resource)).all()
         rows = [row for row in found if settings is None or row.connection in settings.connections]
         owners = {naming.table_name(row.system, row.resource) for row in rows}
         troubles = _damages(tx)
         live = _count_live(tx, owners - troubles.keys(), troubles)
         return [
-            _with_unredacted(tx, row.redaction, _status(row, live, troubles, inbox_counts, new_webhooks))
+            _with_unredacted(tx, row.redaction, _status(row, live, troubles, inbox_counts, new_webhooks, not_mirrored))
             for row in rows
         ]
 
@@ -80,6 +83,7 @@ _OLDEST_REASON = (
         inbox.c.connection == streams.c.connection,
         inbox.c.resource == streams.c.resource,
         inbox.c.reason.is_not(None),
+        ~unkeyed.is_unkeyed(),
     )
     .order_by(inbox.c.first_enqueued_at)
     .limit(1)
@@ -158,12 +162,23 @@ def _count_new_webhooks(tx: sa.Connection) -> dict[tuple[str, str | None], int]:
     return {(row[0], row[1]): row[2] for row in counted}
 
 
+def _not_mirrored(tx: sa.Connection) -> dict[tuple[str, str], list[str]]:
+    """Connection and resource -> the reasons why some of its records have no key, each with a count and a remedy."""
+    columns = (inbox.c.connection, inbox.c.resource, inbox.c.reason)
+    rows = tx.execute(sa.select(*columns).where(unkeyed.is_unkeyed()).order_by(inbox.c.key))
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for connection, resource, reason in rows:
+        reasons.setdefault((connection, resource), []).append(reason)
+    return reasons
+
+
 def _status(
     row: Any,
     live: dict[tuple[str, str], int],
     troubles: dict[str, str],
     inbox_counts: dict[tuple[str, str, str], int],
     new_webhooks: dict[tuple[str, str | None], int],
+    not_mirrored: dict[tuple[str, str], list[str]],
 ) -> ResourceStatus:
     here = (row.connection, row.resource)
     owner = naming.table_name(row.system, row.resource)
@@ -180,7 +195,7 @@ def _status(
         parked=inbox_counts.get((*here, "parked"), 0) + (row.state == "parked"),
         held=inbox_counts.get((*here, "held"), 0),
         last_error=troubles.get(owner) or row.last_error or row.oldest_reason,
-        warning=_unfilled(row) or row.warning,
+        warning="; ".join(filter(None, [_unfilled(row) or row.warning, *not_mirrored.get(here, ())])) or None,
         full_sync=row.full_sync,
     )
 
@@ -215,4 +230,5 @@ def _with_unredacted(tx: Tx, redaction: dict[str, Any] | None, status: ResourceS
         f"`omit` names more than when up to {rows} rows and {entries} journal entries were stored, so they may still "
         f"hold it; run `erpmirror rebuild {status.connection} {status.resource}`, which removes it from both"
     )
+    warning = "; ".join(filter(None, [warning, status.warning]))
     return replace(status, warning=warning, unredacted_rows=rows, unredacted_entries=entries)

@@ -163,11 +163,21 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row of a listing that has no usable key or meaning: it is parked with its reason and with `raw`."""
+    """A row of a listing that has no usable key or meaning: it is parked with its reason and with `raw`.
+
+    Rows with an empty `raw` have a key, and each is parked by it. Of the others one entry is kept for each `reason`,
+    which therefore names no values. `remedy`: what a person can do; it may differ from row to row.
+    """
 
     key: str
     reason: str
     raw: JsonObject
+    remedy: str = ""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the row can be parked, and fetched again, by its key."""
+        return not self.raw and not self.key.startswith("?")
 
 
 @dataclass(frozen=True, slots=True)

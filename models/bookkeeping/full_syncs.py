@@ -105,6 +105,11 @@ def finish(
     )
 
 
+def objects(tx: Tx, *, run: int) -> int:
+    """How many objects and keys the full sync has brought so far."""
+    return int(tx.execute(sa.select(runs.c.objects).where(runs.c.id == run)).scalar_one_or_none() or 0)
+
+
 def trim(tx: Tx, *, before: datetime, limit: int) -> int:
     """Remove at most `limit` runs that ended before then, or began before then and were given up; returns how many."""
     under_way = sa.exists().where(streams.c.full_run == runs.c.id)

@@ -235,11 +235,19 @@ def postpone(tx: Tx, item: Item, *, until: datetime, reason: str | None, counts:
         _reset_counts(tx, item, **failures)
 
 
-def defer_all(tx: Tx, *, connection: str, resource: str, now: datetime, until: datetime) -> int:
-    """Have the resource's due keys wait until `until`, because a full sync reads them instead; returns how many."""
+def defer_all(
+    tx: Tx, *, connection: str, resource: str, chosen: Callable[[str], bool], now: datetime, until: datetime
+) -> int:
+    """Have the resource's due keys that are `chosen` wait until `until`, because a full sync reads them instead.
+
+    Returns how many these are.
+    """
     here = (inbox.c.connection == connection, inbox.c.resource == resource, inbox.c.state == "due")
+    due_keys = tx.execute(sa.select(inbox.c.key).where(*here, inbox.c.due_at <= now)).scalars()
+    keys = [key for key in due_keys if chosen(key)]
     values = {"due_at": until, "reason": "waits for a full sync"}
-    return tx.execute(sa.update(inbox).where(*here, inbox.c.due_at <= now).values(**values)).rowcount
+    _in_batches(tx, sa.update(inbox).values(**values).where(*here), keys)
+    return len(keys)
 
 
 def postpone_all(tx: Tx, item: Item, *, until: datetime, reason: str) -> None:
@@ -260,27 +268,29 @@ def hold(tx: Tx, item: Item, *, reason: str) -> None:
         _reset_counts(tx, item, attempts=0, lone_failures=0)
 
 
-def finish_unpaged(
+def finish_absent(
     tx: Tx,
     *,
     connection: str,
     resource: str,
+    decides: Callable[[str], bool],
     missing: Sequence[str],
     before: int,
     now: datetime,
     confirms_after: timedelta,
 ) -> tuple[set[str], set[str]]:
-    """Remove the rows enqueued before a complete unpaged reply was requested. For resources without point reads.
+    """Remove the rows enqueued before a complete full sync, of the keys that it `decides` because no fetch can.
 
-    `missing`: the keys that the reply did not name. `before`: the revision of its request. Returns the missing keys
-    whose deletion a person approved, and those that a reply at least `confirms_after` ago did not name either. A held
+    `missing`: those of the keys that it did not name. `before`: the revision of its first request. Returns the missing
+    keys whose deletion a person approved, and those that one at least `confirms_after` ago did not name either. A held
     key that is still missing stays held; one that was first missing less than `confirms_after` ago waits.
     """
     here = (inbox.c.connection == connection, inbox.c.resource == resource)
     absent = set(missing)
     columns = [inbox.c[name] for name in ("key", "state", "approved", "listed", "first_enqueued_at")]
     enqueued = (inbox.c.wanted < before, inbox.c.unreadable_raw.is_(None))
-    rows = tx.execute(sa.select(*columns).where(*here, *enqueued).with_for_update()).all()
+    found = tx.execute(sa.select(*columns).where(*here, *enqueued).with_for_update())
+    rows = [row for row in found if decides(row.key)]
     # A reply that follows soon after the one that lacked the key may have the same mistake.
     too_soon = {
         row.key: row.first_enqueued_at + confirms_after

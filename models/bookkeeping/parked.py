@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.db.tables import inbox
-from models.exact import storable, storable_text
+from models.exact import storable_text
 from models.values import Cause, Lane
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def hold_missing(
         tx,
         connection=connection,
         resource=resource,
-        rows=[{"key": key, "state": "held", "cause": cause, "reason": reason, "unreadable_raw": None} for key in keys],
+        rows=[{"key": key, "state": "held", "cause": cause, "reason": reason} for key in keys],
     )
 
 
@@ -60,12 +60,11 @@ def park_unreadable(
     unreadable: Sequence[Unreadable],
     cause: Cause,
 ) -> None:
-    """Park rows that could not be decoded, with their raw. One with an empty raw can be retried by its key."""
+    """Park rows of a listing by their keys, by which they can be retried. Those without a key: `unkeyed.record`."""
     rows = {}
     for row in unreadable:
         key, reason = storable_text(row.key), storable_text(row.reason)
-        raw = storable(row.raw) or None
-        rows[key] = {"key": key, "state": "parked", "cause": cause, "reason": reason, "unreadable_raw": raw}
+        rows[key] = {"key": key, "state": "parked", "cause": cause, "reason": reason}
     ordered = [rows[key] for key in sorted(rows, key=str.encode)]
     _insert(tx, connection=connection, resource=resource, rows=ordered)
 
@@ -88,7 +87,7 @@ def _insert(tx: Tx, *, connection: str, resource: str, rows: Sequence[dict[str, 
     tx.execute(
         insert.on_conflict_do_update(
             index_elements=[inbox.c.connection, inbox.c.resource, inbox.c.key],
-            set_={name: insert.excluded[name] for name in ("state", "reason", "unreadable_raw")},
+            set_={name: insert.excluded[name] for name in ("state", "reason")},
         ),
         [constants | row for row in rows],
     )

@@ -274,6 +274,8 @@ def is_completable(connection: Any) -> tuple[sa.ColumnElement[bool], ...]:
         inbox.c.connection == streams.c.connection,
         inbox.c.resource == streams.c.resource,
         inbox.c.first_enqueued_at <= streams.c.next_complete_cutoff_at,
+        # Records without a key (`unkeyed`) are told beside it: no row of the mirror is older for them.
+        inbox.c.unreadable_raw.is_(None),
     )
     return streams.c.connection == connection, streams.c.next_complete_cutoff_at.is_not(None), ~waiting
 

@@ -75,7 +75,7 @@ inbox = sa.Table(
     sa.Column("listed", sa.Text),  # the token that a listing of names showed; becomes the row's `_listed`
     sa.Column("summary", ExactJSON),  # the listing's line, redacted: stored if the vendor withholds the object
     sa.Column("reason", sa.Text),  # why it is parked, held or retried, in the vendor's words where there are any
-    sa.Column("unreadable_raw", ExactJSON),  # a listing's row that could not be decoded, for the person who examines it
+    sa.Column("unreadable_raw", ExactJSON),  # records of a listing that have no key: their count, and samples of them
     sa.Column("tried_at", Instant),  # when it was last requested
     sa.Column("lone_failures", sa.Integer, nullable=False, server_default="0"),  # failures in a row while other keys
     # of the account were answered

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -94,6 +94,21 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
+ROW = "row"
+"""In place of key fields: a hash of the whole row is its key."""
+
+
+def _key(value: Any) -> Any:
+    if value == ROW:
+        return value
+    fields = list(value) if isinstance(value, list | tuple) else []
+    if not fields or not all(isinstance(each, str) and each for each in fields) or len(set(fields)) < len(fields):
+        raise ValueError('name the fields that identify an object, as in ["code", "stock"], or write "row"')
+    return tuple(fields)
+
+
+Key = Annotated[Literal["row"] | tuple[str, ...], BeforeValidator(_key)]
+"""The fields that identify an object, or "row": its key is a hash of the whole row, so a changed row is another one."""
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),

@@ -22,6 +22,7 @@ class Options(Connection):
 """,
     "resources": """
 import json
+import re
 from datetime import timedelta
 from workers.connectors.contract import Resource
 
@@ -31,7 +32,9 @@ def resources(options):
 def _arguments(kind):
     full_every = timedelta(seconds=kind.get("full_every", 86400))
     every = timedelta(seconds=kind["every"]) if "every" in kind else None
-    return kind | {"full_every": full_every, "every": every, "bound": full_every}
+    unsayable = kind.pop("unsayable", None)
+    can_fetch_key = None if unsayable is None else lambda key: not re.search(unsayable, key)
+    return kind | {"full_every": full_every, "every": every, "bound": full_every, "can_fetch_key": can_fetch_key}
 """,
     "client": """
 from datetime import datetime

@@ -41,6 +41,8 @@ def _parked(ctx: typer.Context, config: common.Config = None) -> None:
 def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config: common.Config = None) -> None:
     """List what is parked or held, with the vendor's message.
 
+    Records that have no key share one entry for each reason; --json shows some of them.
+
     Example: [bold]erpmirror parked list shop[/]
     """
     from rich.padding import Padding
@@ -90,9 +92,15 @@ def _parked_rows(database: Database, connection: str | None) -> list[dict[str, A
             "state": row.state,
             "reason": row.reason,
             "since": row.first_enqueued_at,
+            **_samples(row.unreadable_raw),
         }
         for row in keys
     ]
+
+
+def _samples(unkeyed: dict[str, Any] | None) -> dict[str, Any]:
+    """How many records without a key an entry stands for, and some of them."""
+    return {} if unkeyed is None else {"count": unkeyed.get("count", 1), "samples": unkeyed.get("samples", [unkeyed])}
 
 
 @app.command("retry", cls=common.Verb)
@@ -125,7 +133,9 @@ def parked_retry(
             retried += streams.reopen(tx, connection=connection, resource=resource)
     common.out().print(f"{retried} of {len(chosen)} will be tried again.")
     if retried < len(chosen):
-        common.note("The others had no key in the listing, so they cannot be fetched. `parked drop` removes them.")
+        common.note(
+            "The others stand for records without a key. Each full sync counts them anew, and ends those it lacks."
+        )
     common.wake(context)
 
 

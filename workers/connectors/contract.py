@@ -45,8 +45,10 @@ from random import Random
 from typing import Any, Protocol
 
 from models.settings.connections import (
+    ROW,
     Connection,
     Duration,
+    Key,
     Network,
     Secret,
     SendsWebhooks,
@@ -57,12 +59,14 @@ from models.settings.connections import (
 from models.values import Chunk, Document, JsonObject, Notes, ObjectRef, Shape, Snapshot, Tombstone, Withheld
 
 __all__ = [
+    "ROW",
     "CheckResult",
     "Client",
     "ClientRuntime",
     "Connection",
     "Duration",
     "Ignored",
+    "Key",
     "MalformedWebhookError",
     "Network",
     "ObjectRef",
@@ -98,9 +102,14 @@ class Resource:
     How it can be read:
 
     - `key`: the fields that identify an object; their values are joined by `:`
+    - `optional_key`: those of its fields that may be empty; an empty text then stands in their place
+    - `keyed_by_row`: objects have no such fields; the key is a hash of the whole object, so one that changes is
+      deleted and another is created
     - `fetchable`: the vendor has point reads, so `fetch` works. A key that a listing no longer has is then fetched, and
       the fetch decides whether it is deleted. Otherwise a key missing from two complete replies, `confirms_after`
       apart, is deleted
+    - `can_fetch_key`: whether `fetch` can ask for this key; None: for any. The vendor's query language or address may
+      not be able to say it. Such a key is treated as one of a resource without point reads
     - `summaries`: a listing shows only part of each object, so a full sync does not replace a poll
     - `unpaged`: a full sync is a single reply
     - `register`: its rows come and go in normal use, so its deletions do not count against `max_deletions`
@@ -121,8 +130,11 @@ class Resource:
     full_every: timedelta
     bound: timedelta
     key: tuple[str, ...] = ("id",)
+    optional_key: tuple[str, ...] = ()
+    keyed_by_row: bool = False
     every: timedelta | None = None
     fetchable: bool = True
+    can_fetch_key: Callable[[str], bool] | None = None
     summaries: bool = False
     unpaged: bool = False
     register: bool = False
@@ -134,6 +146,15 @@ class Resource:
     notes: Notes = field(default_factory=dict)
     project: Callable[[JsonObject], JsonObject] = _unchanged
 
+    def fetches(self, key: str) -> bool:
+        """Whether `fetch` can decide about this key; otherwise only its absence from complete replies can."""
+        return self.fetchable and (self.can_fetch_key is None or self.can_fetch_key(key))
+
+    @property
+    def absence_deletes(self) -> bool:
+        """Whether there may be keys that a fetch cannot decide about, and whose absence from full syncs can."""
+        return self.can_fetch_key is not None if self.fetchable else self.unpaged
+
     @property
     def confirms_after(self) -> timedelta:
         """The delay before a reply with missing rows is requested again; only rows missing from both are deleted."""
@@ -142,7 +163,7 @@ class Resource:
     @property
     def total_bound(self) -> timedelta:
         """`bound`, plus `confirms_after` for resources whose deletions need two replies as proof."""
-        return self.bound + self.confirms_after if self.unpaged and not self.fetchable else self.bound
+        return self.bound + self.confirms_after if self.absence_deletes else self.bound
 
 
 class Sessions(Protocol):

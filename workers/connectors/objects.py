@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from decimal import Decimal
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
+
+from models import exact
+from models.values import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,8 +54,12 @@ def with_documented_names(item: JsonObject, documented: Iterable[str]) -> JsonOb
 
 
 def key_of(resource: Resource, item: JsonObject) -> str | None:
-    """The object's key; None if one of its fields is missing or empty."""
-    return join_key([key_text(field(item, name)) for name in resource.key])
+    """The object's key; None if one of its fields is missing or empty and not in `Resource.optional_key`."""
+    if resource.keyed_by_row:
+        return exact.fingerprint(exact.storable(item))
+    values = {name: key_text(field(item, name)) for name in resource.key}
+    lacking = {name for name, value in values.items() if not value}
+    return join_key(list(values.values())) if lacking <= set(resource.optional_key) else None
 
 
 def key_text(value: Any) -> str:
@@ -60,25 +69,73 @@ def key_text(value: Any) -> str:
     return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""
 
 
-def join_key(parts: Sequence[str]) -> str | None:
-    """Several values joined by `:`, with `:` and `%` inside them percent-encoded; None if one is empty."""
-    if not all(parts):
-        return None
+def join_key(parts: Sequence[str]) -> str:
+    """Several values joined by `:`, with `:` and `%` inside them percent-encoded."""
     return parts[0] if len(parts) == 1 else ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
 
 
 def split_key(resource: Resource, key: str) -> list[str] | None:
     """The values that `join_key` joined; None if their number is not that of the resource's key fields."""
-    if len(resource.key) == 1:
+    return split_values(resource.key, key)
+
+
+def split_values(fields: Sequence[str], key: str) -> list[str] | None:
+    """The values of these key fields that `join_key` joined; None if the key has another number of them."""
+    if len(fields) == 1:
         return [key]
     parts = [part.replace("%3A", ":").replace("%25", "%") for part in key.split(":")]
-    return parts if len(parts) == len(resource.key) else None
+    return parts if len(parts) == len(fields) else None
+
+
+def without_key(item: JsonObject, reason: str, remedy: str = "") -> Unreadable:
+    """The record as one that has no usable key. `reason` is shared by all such records, so it names no values."""
+    return Unreadable(f"?{exact.fingerprint(exact.storable(item))}", reason, item, remedy)
+
+
+def keys_remedy(resource: Resource, records: Sequence[JsonObject]) -> str:
+    """What to write into the setting `keys`, as far as these records show which of their fields tell them apart."""
+    name = resource.name if re.fullmatch(r"\w+", resource.name, re.ASCII) else f'"{resource.name}"'
+    fields = distinguishing_fields(records)
+    named = f"keys.{name} = {json.dumps(fields, ensure_ascii=False)}" if fields else ""
+    whole = f'keys.{name} = "row" (then a hash of the whole row is its key)'
+    return f"set {' or '.join(filter(None, [named, whole]))}"
+
+
+def distinguishing_fields(records: Sequence[JsonObject]) -> list[str]:
+    """The fewest fields, at most three, whose values together differ in all of these records; [] if none do.
+
+    Fields with texts come before those with numbers, which are quantities more often. Times are none.
+    """
+    distinct = list({exact.fingerprint(exact.storable(each)): each for each in records[:_MAX_COMPARED]}.values())
+    if len(distinct) < 2:  # noqa: PLR2004 - one record shows nothing
+        return []
+    texts = [name for name in distinct[0] if all(_is_code(each.get(name)) for each in distinct)]
+    numbers = [name for name in distinct[0] if all(_is_number(each.get(name)) for each in distinct)]
+    for names in (texts[:_MAX_FIELDS], [*texts, *numbers][:_MAX_FIELDS]):
+        for count in (1, 2, 3):
+            for fields in combinations(names, count):
+                if len({tuple(key_text(each.get(field)) for field in fields) for each in distinct}) == len(distinct):
+                    return list(fields)
+    return []
 
 
 def digest(item: Any) -> str:
-    """A short hash, as the key of an object that has none."""
+    """A short hash of the item."""
     text = json.dumps(item, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
+
+
+_MAX_COMPARED = 200
+_MAX_FIELDS = 12
+_TIME = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def _is_code(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not _TIME.match(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def field_names(item: JsonObject) -> str:

@@ -1,9 +1,9 @@
 """Handles the keys that a complete full sync did not name. Absence from a listing alone deletes nothing.
 
-- With point reads: each missing key is enqueued, and its fetch decides.
-- Without, if the whole resource comes in one reply: a key missing from two complete replies is deleted. Above
-  `max_deletions` the keys are held for a person.
-- Without, in pages: nothing. Pages shift while data changes, so a key missing from them may exist.
+- A key that can be fetched is enqueued, and its fetch decides.
+- One that cannot, because the vendor has no point reads or they cannot ask for this key, is deleted if two complete
+  full syncs did not name it. Above `max_deletions` the keys are held for a person.
+- In pages without point reads: nothing. Pages shift while data changes, so a key missing from them may exist.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 def settle_missing(work: UnitOfWork, context: ConnectionContext, resource: Resource, *, first_revision: int) -> None:
     """Enqueue, delete or hold what a complete full sync, whose first request had `first_revision`, did not name."""
     missing = list(queries.keys_absent(work.tx, work.target, before_revision=first_revision))
-    if resource.fetchable:
-        # A key that already waits, or is held, is left as it is.
-        _enqueue(work, missing)
-    elif resource.unpaged:
-        _delete_confirmed(work, context, resource, missing, first_revision=first_revision)
+    # A key that already waits, or is held, is left as it is.
+    _enqueue(work, [key for key in missing if resource.fetches(key)])
+    if resource.absence_deletes:
+        undecided = [key for key in missing if not resource.fetches(key)]
+        _delete_confirmed(work, context, resource, undecided, first_revision=first_revision)
 
 
 def _delete_confirmed(
@@ -43,10 +43,11 @@ def _delete_confirmed(
 ) -> None:
     """Delete the keys that were missing before or whose deletion a person approved; have the others confirmed."""
     tx, name = work.tx, context.name
-    approved, missing_before = inbox.finish_unpaged(
+    approved, missing_before = inbox.finish_absent(
         tx,
         connection=name,
         resource=resource.name,
+        decides=lambda key: not resource.fetches(key),
         missing=missing,
         before=first_revision,
         now=tx.now,

@@ -57,7 +57,7 @@ def fetch(session: WorkSession, item: Item) -> None:
     try:
         if resource.handed_in:
             document.send(session, resource, item)
-        elif resource.fetchable:
+        elif resource.fetches(item.key):
             _fetch_under_lease(session, resource, item)
         else:
             with context.database.begin() as tx:
@@ -117,11 +117,17 @@ def _settle_unconfigured(tx: Tx, item: Item) -> None:
 
 
 def _full_sync_instead(tx: Tx, context: ConnectionContext, item: Item) -> None:
-    """The vendor has no point reads for this resource: request a full sync now, which settles all its keys."""
-    now = tx.now
-    until = now + context.resources[item.resource].full_every
+    """No point read can ask for this key: request a full sync now, which settles all such keys of the resource."""
+    now, resource = tx.now, context.resources[item.resource]
     inbox.lock(tx, connection=context.name)
-    if inbox.defer_all(tx, connection=context.name, resource=item.resource, now=now, until=until):
+    if inbox.defer_all(
+        tx,
+        connection=context.name,
+        resource=resource.name,
+        chosen=lambda key: not resource.fetches(key),
+        now=now,
+        until=now + resource.full_every,
+    ):
         streams.update(tx, context.name, item.resource, full_due_at=now)
 
 

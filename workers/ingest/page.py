@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import structlog
 
 from models import exact, failpoints, redaction
-from models.bookkeeping import full_syncs, inbox, parked, seen_keys, streams
+from models.bookkeeping import full_syncs, inbox, parked, seen_keys, streams, unkeyed
 from models.db import faults
 from models.db.faults import Fault
 from models.failpoints import Point
@@ -194,8 +194,8 @@ class Page:
             failpoints.hit(Point.CHUNK_ENQUEUED)
             if self.full:
                 self._record_seen(tx, chunk, changes)
-                if end is not None and end.complete:
-                    absence.settle_missing(work, self.context, self.resource, first_revision=self.first_revision or 0)
+                if end is not None and end.complete and self._brought_objects(tx, chunk):
+                    absence.settle_missing(work, self.context, self.resource, first_revision=self._reading)
             failpoints.hit(Point.CHUNK_APPLIED)
             self._advance(tx, chunk, continues=continues)
             if continues:
@@ -240,8 +240,18 @@ class Page:
             tx,
             connection=name,
             resource=resource,
-            unreadable=[replace(row, raw=redaction.redact(row.raw, self.target.omit)) for row in chunk.unreadable],
+            unreadable=[row for row in chunk.unreadable if row.has_key],
             cause=self.cause,
+        )
+        without_key = [row for row in chunk.unreadable if not row.has_key]
+        unkeyed.record(
+            tx,
+            connection=name,
+            resource=resource,
+            unreadable=[replace(row, raw=redaction.redact(row.raw, self.target.omit)) for row in without_key],
+            cause=self.cause,
+            reading=self._reading if self.full else revision,
+            full=self.full,
         )
 
     def _enqueue(
@@ -299,9 +309,23 @@ class Page:
             next_at = tx.now + self._poll_interval
             streams.finish_poll(tx, self.stream, cursor=end.cursor, next_at=next_at, now=tx.now, warning=end.warning)
 
+    @property
+    def _reading(self) -> int:
+        """The number of the full sync: the revision of its first request."""
+        return self.first_revision or 0
+
+    def _brought_objects(self, tx: Tx, chunk: Chunk) -> bool:
+        """False if all that the full sync listed has no key. Then the key is named wrongly, and nothing is missing."""
+        if _size(chunk) or full_syncs.objects(tx, run=self.run or 0):
+            return True
+        name, resource = self.context.name, self.resource.name
+        return not unkeyed.found(tx, connection=name, resource=resource, reading=self._reading)
+
     def _finish_full_sync(self, tx: Tx, chunk: Chunk, end: End) -> None:
         # A stream of events does not list what exists, so nothing can be missing from it.
         lists_what_exists = self.resource.fetchable or self.resource.unpaged
+        complete = (end.complete or not lists_what_exists) and self._brought_objects(tx, chunk)
+        unkeyed.finish(tx, connection=self.context.name, resource=self.resource.name, reading=self._reading)
         full_syncs.finish(
             tx,
             self.stream,
@@ -312,7 +336,7 @@ class Page:
             now=tx.now,
             first_poll_at=tx.now + self._poll_interval,
             moves_cursor=self.stream.full_requested or not self.resource.summaries,
-            complete=end.complete or not lists_what_exists,
+            complete=complete,
             warning=end.warning,
         )
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from models.bookkeeping import inbox, parked, streams
 from models.db import tables
-from models.values import Cause, Lane, ObjectRef, Unreadable
+from models.values import Cause, Lane, ObjectRef
 from tests import services
 
 if TYPE_CHECKING:
@@ -138,22 +138,6 @@ def test_keys_of_a_parked_resource_wait_with_it(database: Database) -> None:
     with database.begin() as tx:
         assert 1 == streams.reopen(tx, connection="shop")
     assert ["7"] == [item.key for item in due(database)]
-
-
-def test_an_unreadable_row_is_parked_with_its_raw_and_cannot_be_retried(database: Database) -> None:
-    with database.begin() as tx:
-        parked.park_unreadable(
-            tx,
-            connection="shop",
-            resource="deleted",
-            unreadable=[Unreadable("h1", "no code", {"a": 1}), Unreadable("h1", "no code", {"a": 2})],
-            cause=Cause.POLL,
-        )
-    with database.begin() as tx:
-        assert 0 == parked.retry(tx, connection="shop")
-        (row,) = parked.rows(tx)
-        assert ("parked", {"a": 2}) == (row.state, row.unreadable_raw)
-        assert 1 == parked.drop(tx, connection="shop")
 
 
 @services.ON_POSTGRESQL

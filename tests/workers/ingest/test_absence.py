@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from models.bookkeeping import inbox
+from models.values import Lane
 from tests.mirroring import mirrored
 from tests.workers import vendor_harness
 
@@ -22,6 +24,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "names": {},
     "not fetchable": {"fetchable": False, "unpaged": True},
     "register": {"fetchable": False, "unpaged": True, "register": True},
+    "no key can be asked for": {"unsayable": "."},
 }
 
 FAULTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -72,7 +75,7 @@ def test_one_wrong_listing_deletes_nothing_and_a_true_deletion_comes_all_the_sam
         assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
 
 
-@pytest.mark.parametrize("kind", ["not fetchable", "register"])
+@pytest.mark.parametrize("kind", ["not fetchable", "register", "no key can be asked for"])
 def test_a_second_listing_that_comes_at_once_confirms_nothing(connect: Connect, kind: str) -> None:
     """A person polls, or a webhook comes, while the vendor is still wrong: it has a minute to recover."""
     with connect(kinds={"goods": KINDS[kind]}) as six:
@@ -113,16 +116,19 @@ def test_only_what_a_listing_lacked_before_counts_as_missing_twice(connect: Conn
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_two_wrong_listings_in_a_row_are_held_for_a_person_or_mended_by_the_next(connect: Connect, fault: str) -> None:
+@pytest.mark.parametrize("kind", ["not fetchable", "no key can be asked for"])
+def test_two_wrong_listings_in_a_row_are_held_for_a_person_or_mended_by_the_next(
+    connect: Connect, kind: str, fault: str
+) -> None:
     """Twelve and more of forty at once: none is deleted, and the next right listing ends the hold."""
-    with connect(kinds={"goods": KINDS["not fetchable"]}) as six:
-        _company(six, "not fetchable")
-        _listed(six, "not fetchable", FAULTS[fault])
+    with connect(kinds={"goods": KINDS[kind]}) as six:
+        _company(six, kind)
+        _listed(six, kind, FAULTS[fault])
         six.clock.advance(minutes=1)
         six.full_sync_twice()
         missing = six.vendor.objects["goods"].keys() - FAULTS[fault](six.vendor.objects["goods"]).keys()
         assert ([], dict.fromkeys(missing, "held")) == (_deletions(six), six.states())
-        _listed(six, "not fetchable")
+        _listed(six, kind)
         six.clock.advance(minutes=1)
         six.full_sync_again()
         assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
@@ -167,6 +173,49 @@ def test_the_confirmation_is_one_listing_however_much_is_missing(connect: Connec
         _listed(six, "not fetchable")
         six.clock.advance(minutes=1)
         six.work()
+        assert ["goods", "goods"] == six.vendor.asked
+
+
+def test_a_key_that_no_fetch_can_ask_for_is_decided_by_listings_and_its_neighbours_by_fetches(
+    connect: Connect,
+) -> None:
+    with connect(kinds={"goods": {"unsayable": "[,%]"}}) as six:
+        six.vendor.objects["goods"] = {key: {"v": 1} for key in ("plain", "a,b", "100%", "kept", "k,ept")}
+        six.work()
+        for key in ("plain", "a,b", "100%"):
+            del six.vendor.objects["goods"][key]
+        six.vendor.asked.clear()
+        six.clock.advance(minutes=1)
+        six.full_sync_again()
+        six.work()
+        assert ["plain"] == _deletions(six)
+        six.clock.advance(minutes=1)
+        six.work()
+        assert ["100%", "a,b", "plain"] == _deletions(six)
+        assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
+        assert ["goods", "goods/plain", "goods"] == six.vendor.asked
+
+
+@pytest.mark.parametrize("state", ["due", "parked"])
+def test_an_announced_change_of_such_a_key_is_read_by_a_full_sync_and_no_request_fails(
+    connect: Connect, state: str
+) -> None:
+    with connect(kinds={"goods": {"unsayable": ","}}) as six:
+        six.vendor.objects["goods"] = {"a,b": {"v": 1}, "c,d": {"v": 1}, "plain": {"v": 1}}
+        six.work()
+        six.vendor.objects["goods"] = {"a,b": {"v": 2}, "plain": {"v": 1}}
+        six.vendor.asked.clear()
+        six.clock.advance(hours=1)
+        six.enqueue("a,b", "c,d", "x,y", lane=Lane.BULK)
+        if state == "parked":
+            with six.database.begin() as tx:
+                for item in inbox.due(tx, connection="six", now=six.clock.now, limit=3):
+                    inbox.park(tx, item, reason="cannot be asked for")
+            six.full_sync_again()
+        six.work()
+        six.clock.advance(minutes=1)
+        six.work()
+        assert (six.vendor.objects["goods"], {}) == (six.live(), six.states())
         assert ["goods", "goods"] == six.vendor.asked
 
 

@@ -92,12 +92,12 @@ class Client:
     def _read_step(self, resource: Resource, position: cursors.Position) -> Iterator[Chunk]:
         if is_register(resource.name):
             rows = self._register_rows(resource.name, position)
-            yield from cursors.register_chunks(rows, position.dimensions, summed=not is_slice(resource.name))
+            yield from cursors.register_chunks(rows, resource, position.dimensions, summed=not is_slice(resource.name))
         else:
             yield self._page(resource.name, position)
 
     def _first_position(self, resource: Resource, declared: JsonObject) -> cursors.Position:
-        return cursors.Position.first(resource.name, declared, self._chosen_dimensions(resource))
+        return cursors.Position.first(resource, declared, self._chosen_dimensions(resource))
 
     def _refresh_metadata(self, resource: Resource) -> JsonObject:
         declared = self.get_metadata(resource.name)

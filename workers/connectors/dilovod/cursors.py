@@ -7,11 +7,12 @@ request.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from models import exact
-from models.values import Chunk, End, Line, Snapshot, Unreadable
-from workers.connectors import streaming
+from models.values import Chunk, End, Line, Snapshot
+from workers.connectors import objects, streaming
 from workers.connectors.dilovod import answers, metadata
 from workers.connectors.dilovod.resources import ID, is_register
 from workers.errors import SetAside
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from models.values import JsonObject
+    from workers.connectors.contract import Resource
 
 PAGE = 500
 _MAX_PAGES = 20_000
@@ -69,11 +71,12 @@ class Position:
             return None
 
     @classmethod
-    def first(cls, name: str, declared_metadata: JsonObject, dimensions: Sequence[str] = ()) -> Position:
-        """The start of a run over `name`, from its metadata. `dimensions`: of a register; empty: all it has."""
-        if is_register(name):
+    def first(cls, resource: Resource, declared_metadata: JsonObject, dimensions: Sequence[str] = ()) -> Position:
+        """The start of a run, from the resource's metadata. `dimensions`: of a register; empty: all it has."""
+        if is_register(resource.name):
             kept = metadata.selected_dimensions(declared_metadata, dimensions)
-            return cls(fields=tuple(dict.fromkeys((*kept, *metadata.resources(declared_metadata)))), dimensions=kept)
+            fields = dict.fromkeys((*kept, *metadata.resources(declared_metadata), *resource.key))
+            return cls(fields=tuple(fields), dimensions=kept)
         declared = metadata.requisites(declared_metadata)
         header_fields = tuple(dict.fromkeys(("id", *declared, "delMark")))
         if "version" in declared or not declared:
@@ -101,7 +104,7 @@ class Position:
         return Chunk(
             lines=[self._line(row) for row in with_id],
             unreadable=[
-                Unreadable(f"?{exact.fingerprint(row)}", "the listed row has no id", row)
+                objects.without_key(row, "a listed row without an id of 16 digits")
                 for row in rows
                 if not ID.fullmatch(answers.link_id(row.get("id")))
             ],
@@ -132,52 +135,56 @@ _NO_VERSION_WARNING = (
 )
 
 
-def register_chunks(rows: Iterable[Any], dimensions: Sequence[str], *, summed: bool) -> Iterator[Chunk]:
+def register_chunks(
+    rows: Iterable[Any], resource: Resource, dimensions: Sequence[str], *, summed: bool
+) -> Iterator[Chunk]:
     """A register's rows as they arrive, in bounded chunks; the run ends with them.
 
-    Two different rows with the same dimensions are reported. If rows are sums (`summed`), neither is the register's
-    balance: SetAside of the whole resource. Otherwise the first is kept and the others are unreadable.
+    They are keyed by the setting `keys`, else by `dimensions`. Two different rows with the same key are reported. If
+    rows are sums (`summed`), neither is the register's balance: SetAside of the whole resource. Otherwise the first is
+    kept and the others are unreadable.
     """
+    keyed = replace(resource, key=resource.key or tuple(dimensions))
+    iterator = iter(rows)
     with streaming.SeenKeys() as seen:
-        yield from _deduplicated_chunks(rows, dimensions, seen, summed=summed)
+        while batch := [objects.as_object(row) for row in islice(iterator, PAGE)]:
+            yield _register_chunk(batch, keyed, seen, summed=summed)
+    yield Chunk(end=End(DONE, complete=True))
 
 
-def _deduplicated_chunks(
-    rows: Iterable[Any], dimensions: Sequence[str], seen: streaming.SeenKeys, *, summed: bool
-) -> Iterator[Chunk]:
-    batch: list[Snapshot | Unreadable] = []
-    for row in rows:
-        found = _to_snapshot(row, dimensions)
-        if isinstance(found, Snapshot) and not _is_new(found, seen):
-            reason = f"different rows have the same {', '.join(dimensions)}"
+def _register_chunk(
+    batch: Sequence[JsonObject], resource: Resource, seen: streaming.SeenKeys, *, summed: bool
+) -> Chunk:
+    snapshots: list[Snapshot] = []
+    unkeyed: list[tuple[str, JsonObject]] = []
+    names = ", ".join(resource.key)
+    for row in batch:
+        key = _register_key(row, resource)
+        if key is None:
+            unkeyed.append((f"a row without the field {names}", row))
+        elif _is_new(key, row, seen):
+            snapshots.append(Snapshot(key, row))
+        else:
             if summed:
                 remedy = "name all dimensions of the register in the setting `dimensions`, or remove the setting"
-                raise SetAside(f"{reason}: Dilovod does not sum by these; {remedy}", whole_resource=True)
-            found = Unreadable(f"?{exact.fingerprint(found.raw)}", reason, found.raw)
-        batch.append(found)
-        if len(batch) == PAGE:
-            yield _to_chunk(batch)
-            batch = []
-    yield replace(_to_chunk(batch), end=End(DONE, complete=True))
+                reason = f"different rows have the same {names}: Dilovod does not sum by these; {remedy}"
+                raise SetAside(reason, whole_resource=True)
+            unkeyed.append((f"different rows with the same {names}", row))
+    remedy = objects.keys_remedy(resource, batch) if unkeyed else ""
+    return Chunk(snapshots=snapshots, unreadable=[objects.without_key(row, reason, remedy) for reason, row in unkeyed])
 
 
-def _is_new(row: Snapshot, seen: streaming.SeenKeys) -> bool:
+def _register_key(row: JsonObject, resource: Resource) -> str | None:
+    """A row's key. An empty dimension is a value, an absent one is not; an empty link is "0"."""
+    if resource.keyed_by_row:
+        return objects.key_of(resource, row)
+    values = [row.get(name, []) for name in resource.key]
+    if any(isinstance(value, dict | list) for value in values):
+        return None
+    return objects.join_key([objects.key_text(value) for value in values])
+
+
+def _is_new(key: str, row: JsonObject, seen: streaming.SeenKeys) -> bool:
     """Whether no different row with this key came before; an equal row may repeat."""
-    state = bytes.fromhex(exact.fingerprint(exact.storable(row.raw)))
-    return seen.remember(row.key, state) in {None, state}
-
-
-def _to_chunk(found: Sequence[Snapshot | Unreadable]) -> Chunk:
-    return Chunk(
-        snapshots=[each for each in found if isinstance(each, Snapshot)],
-        unreadable=[each for each in found if isinstance(each, Unreadable)],
-    )
-
-
-def _to_snapshot(row: Any, dimensions: Sequence[str]) -> Snapshot | Unreadable:
-    """A register's row keyed by its dimensions; unreadable if one is absent (an empty link is "0", not absent)."""
-    raw = row if isinstance(row, dict) else {"value": row}
-    missing = [name for name in dimensions if not isinstance(raw.get(name), str | int)]
-    if missing:
-        return Unreadable(f"?{exact.fingerprint(raw)}", f"the row has no value of {', '.join(missing)}", raw)
-    return Snapshot(":".join(str(raw[name]) for name in dimensions), raw)
+    state = bytes.fromhex(exact.fingerprint(exact.storable(row)))
+    return seen.remember(key, state) in {None, state}

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from workers.connectors.contract import Duration, Network, Secret, SendsWebhooks, Url
+from workers.connectors.contract import Duration, Key, Network, Secret, SendsWebhooks, Url
 
 _RESOURCE = re.compile(
     r"(catalogs|documents|balanceRegisters|informationRegisters|accumulationRegisters)\.[A-Za-z][A-Za-z0-9_]*"
@@ -37,6 +37,12 @@ class Options(SendsWebhooks):
         description="The dimensions that a register's rows are kept by; balances are summed over those left out. "
         "Default: all it has.",
         examples=[{"balanceRegisters.goods": ["good", "storage"]}],
+    )
+    keys: dict[str, Key] = Field(
+        default_factory=dict,
+        description="The fields that identify a register's rows, where its dimensions do not; "
+        '"row": a hash of the whole row.',
+        examples=[{"informationRegisters.barCodes": ["good", "barCode"]}],
     )
     version: str = Field(default="0.25", description="The version of Dilovod's API.")
     packet: Literal["json", "form"] = Field(
@@ -86,10 +92,20 @@ class Options(SendsWebhooks):
             if "resources" in info.data and register not in info.data["resources"]:
                 raise ValueError(f'"{register}" is not among the resources; add it there, or remove it here')
             if register.partition(".")[0] not in _SUMMED_FAMILIES:
-                raise ValueError(f'"{register}" has no balances to sum; remove it here')
+                raise ValueError(f'"{register}" has no balances to sum; remove it here, or name its key in `keys`')
             if not names or len(set(names)) < len(names) or not all(_DIMENSION.fullmatch(name) for name in names):
                 raise ValueError(f'name some dimensions of "{register}", each once, as in ["good", "storage"]')
         return dimensions
+
+    @field_validator("keys")
+    @classmethod
+    def _keys_are_valid(cls, keys: dict[str, Key], info: ValidationInfo) -> dict[str, Key]:
+        for register in keys:
+            if "resources" in info.data and register not in info.data["resources"]:
+                raise ValueError(f'"{register}" is not among the resources; add it there, or remove it here')
+            if not register.partition(".")[0].endswith("Registers"):
+                raise ValueError(f'"{register}" is identified by its id; remove it here')
+        return keys
 
     @field_validator("concurrency")
     @classmethod

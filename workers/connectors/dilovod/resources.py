@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from workers.connectors.contract import Resource
+from workers.connectors.contract import ROW, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,17 +43,19 @@ def _object_resource(options: Options, name: str) -> Resource:
 
 
 def _register_resource(options: Options, name: str) -> Resource:
-    # `key` is empty because only the metadata has the dimensions and their order.
-    chosen = options.dimensions.get(name, ())
+    # Unless it is set, `key` is empty: only the metadata has the dimensions and their order.
+    chosen, key = options.dimensions.get(name, ()), options.keys.get(name, ())
+    selection = [f"dimensions={','.join(sorted(chosen))}"] if chosen else []
     return Resource(
         name,
         full_every=options.every,
         bound=options.every,
-        key=(),
+        key=() if isinstance(key, str) else key,
+        keyed_by_row=key == ROW,
         fetchable=False,
         unpaged=True,
         register=True,
-        selection=f"dimensions={','.join(sorted(chosen))}" if chosen else "",
+        selection=" ".join([*selection, *([f"keys={key}"] if key else [])]),
         has_metadata=True,
     )
 

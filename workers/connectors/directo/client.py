@@ -14,7 +14,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, Tombstone, Unreadable
+from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, Tombstone
 from workers.connectors import http, objects, streaming
 from workers.connectors.contract import CheckResult
 from workers.connectors.directo import answers, cursors, queries, resources, table, wall_clock
@@ -30,6 +30,11 @@ _CHUNK = 500
 
 _MAX_SHOWN = 1000
 """Most records that `ask` returns, and that a point read compares before it concludes that its filter was ignored."""
+
+_PROBED = 200
+"""Records that a probe reads of a resource whose key is inferred, to see whether they have it."""
+
+_UNKNOWN_DELETION = "a row of /deleted that does not identify an object"
 
 _FAR_FUTURE = ">2999-12-31T00:00:00"
 
@@ -74,8 +79,14 @@ class Client:
         return CheckResult(f"Directo lets this key read {name}", clock=date)
 
     def probe(self, resource: Resource) -> str:
-        """Prove by an empty request that the resource can be read with its filter, and whether Directo applies `ts`."""
+        """Prove by an empty request that the resource can be read with its filter, and whether Directo applies `ts`.
+
+        SetAside if the first stock levels, of which no public sample shows the key, do not have it.
+        """
         selection = self._selection(resource.name)
+        if table.ROWS[resource.name].computed:
+            with self._request(resource.name, selection.params) as answer:
+                resources.require_key(resource, list(islice(answer.records, _PROBED)))
         _, ts_works = self._request_empty(resource.name, selection.params)
         result = "can be read" if ts_works or resource.every is None else "can be read, but its `ts` is ignored"
         return f"{result}, filtered by {selection.text}" if selection.text else result
@@ -222,9 +233,7 @@ class Client:
                 for record in batch:
                     run.observe_record(record)
                     checker.check(record)
-                chunk = deduplicator.chunk(batch)
-                _refuse_if_all_unreadable(chunk)
-                yield chunk
+                yield deduplicator.chunk(batch)
 
     def _deletions(self, position: cursors.Position) -> Iterator[Chunk]:
         """Rows of `/deleted`: each enqueues its object, and only the point read proves the deletion.
@@ -237,9 +246,7 @@ class Client:
             with self._request(table.DELETED, run.params()) as answer:
                 run.observe_clock(answer.date)
                 while batch := list(islice(answer.records, _CHUNK)):
-                    chunk = self._deletions_chunk(batch, run, seen)
-                    _refuse_if_all_unreadable(chunk)
-                    yield chunk
+                    yield self._deletions_chunk(batch, run, seen)
         except TimedOutError:
             if position.since is not None:
                 raise
@@ -254,7 +261,7 @@ class Client:
         for raw in map(objects.as_object, batch):
             deletion = resources.parse_deletion(raw, self._resources)
             if deletion is None:
-                unreadable.append(Unreadable(objects.digest(raw), _unknown_deletion(raw), raw))
+                unreadable.append(objects.without_key(raw, _UNKNOWN_DELETION))
                 continue
             ref, stamp = deletion.ref, wall_clock.parse(deletion.deleted_at, self._options.zone)
             run.observe_stamp(stamp)
@@ -280,16 +287,6 @@ class _Reply:
 
     date: datetime | None
     records: Iterator[Any]
-
-
-def _refuse_if_all_unreadable(chunk: Chunk) -> None:
-    """SetAside of the whole resource if a full chunk has no readable row, so that not every row is parked singly."""
-    if len(chunk.unreadable) == _CHUNK:
-        raise SetAside(chunk.unreadable[0].reason, whole_resource=True)
-
-
-def _unknown_deletion(record: JsonObject) -> str:
-    return f"a row of /deleted that does not identify an object; it has {objects.field_names(record)}"
 
 
 def _key_filter(resource: Resource, key: str) -> queries.Params:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from workers.connectors.contract import Connection, Duration, Secret, Url
+from workers.connectors.contract import ROW, Connection, Duration, Key, Secret, Url
 from workers.connectors.directo import queries, table
 
 
@@ -19,14 +19,15 @@ def _known_resource(name: str) -> str:
     return name
 
 
-def _refuse_reserved(resource: str, name: str, setting: Any, keys: dict[str, tuple[str, ...]]) -> None:
+def _refuse_reserved(resource: str, name: str, setting: Any, keys: dict[str, Key]) -> None:
     """ValueError for a filter that would interfere with the connector's own parameters."""
     if resource == table.DELETED:
         raise ValueError("the mirror needs all deletions; remove this filter")
     if name.strip("<>!=% ").casefold() == "ts":
         raise ValueError("the mirror itself filters by `ts` to find changes; remove this filter")
     conditions = queries.parse(name, setting).conditions
-    if name in keys.get(resource, table.ROWS[resource].key) and any(each.operator for each in conditions):
+    key = keys.get(resource, table.ROWS[resource].key)
+    if key != ROW and name in key and any(each.operator for each in conditions):
         raise ValueError('it identifies the object, so list its exact values, as in "AALTR,AIPM"')
 
 
@@ -64,9 +65,10 @@ class Options(Connection):
         description="The first day of the windows by which a full sync is read that is too large for one reply; older "
         "documents form one more.",
     )
-    keys: dict[_Name, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+    keys: dict[_Name, Key] = Field(
         default_factory=dict,
-        description="The fields that identify a resource's objects, where your company's differ from Directo's usual.",
+        description="The fields that identify a resource's objects, where your company's differ from Directo's usual; "
+        '"row": a hash of the whole row.',
         examples=[{"stocklevels": ["item", "stock"]}],
     )
     filter: dict[_Name, dict[str, Any]] = Field(
@@ -84,6 +86,13 @@ class Options(Connection):
                 "the key is empty or contains spaces or other invalid characters; ask your Directo administrator for it"
             )
         return key
+
+    @field_validator("keys")
+    @classmethod
+    def _keys_are_valid(cls, keys: dict[str, Key]) -> dict[str, Key]:
+        if table.DELETED in keys:
+            raise ValueError(f"{table.DELETED}: its rows name objects of the other resources; remove this key")
+        return keys
 
     @field_validator("filter")
     @classmethod

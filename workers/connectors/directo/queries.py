@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from workers.connectors.directo import table, wall_clock
 
@@ -231,6 +232,23 @@ def _operand(value: Any) -> str:
     if text[0] in _OPERATORS:
         raise ValueError(f'"{text[0]}" before a value is an operator of Directo\'s filters; use one operator only')
     return text
+
+
+_MAX_ENCODED = 500
+"""Characters of a percent-encoded value: web servers refuse queries that are much longer."""
+
+
+def finds_exactly(value: str) -> bool:
+    """Whether `field=value` surely asks for this text and no other.
+
+    Not if it has an operator or what may be a wildcard (Directo API documentation, "Example 3", writes `*Tallinn*`),
+    nor if it has spaces or control characters that a server may cut off, nor if it is too long for an address.
+    """
+    try:
+        plain = _operand(value) == value.strip() and "*" not in value
+    except ValueError:
+        return False
+    return plain and value.isprintable() and len(quote(value, safe="")) <= _MAX_ENCODED
 
 
 def _as_text(value: Any) -> str:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from models import exact
-from models.values import Chunk, JsonObject, Kind, ObjectRef, Shape, Snapshot, Unreadable
+from models.values import Chunk, JsonObject, Kind, ObjectRef, Shape, Snapshot
 from workers.connectors import objects
-from workers.connectors.contract import Resource
-from workers.connectors.directo import table, wall_clock
+from workers.connectors.contract import ROW, Resource
+from workers.connectors.directo import queries, table, wall_clock
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from workers.connectors import streaming
@@ -90,20 +91,41 @@ def catalogue(options: Options) -> dict[str, Resource]:
 
 
 def _resource(row: table.Row, options: Options) -> Resource:
-    # A deletion that /deleted does not list is found by the next full sync, hence the bound.
-    full_every = options.every if row.computed else options.full_every
+    # A deletion that /deleted does not list is found by the next full sync, hence the bound. A poll brings the row
+    # that replaced another, but not that the other is gone, so there are none where a row's key is its hash.
+    key = options.keys.get(row.name, row.key)
+    by_row = key == ROW
+    fields = row.key if isinstance(key, str) else key
+    whole = row.computed or by_row
+    fetchable = row.name != table.DELETED and not by_row
+    full_every = options.every if whole else options.full_every
     return Resource(
         name=row.name,
-        key=options.keys.get(row.name, row.key),
-        every=None if row.computed else options.every,
+        key=fields,
+        optional_key=fields[1:] if row.name in options.keys else row.optional,
+        keyed_by_row=by_row,
+        every=None if whole else options.every,
         full_every=full_every,
         bound=full_every,
-        fetchable=row.name != table.DELETED,
-        unpaged=row.computed,
-        register=row.computed,
-        selection=options.selection(row.name).text,
+        fetchable=fetchable,
+        can_fetch_key=partial(_can_ask_for, fields) if fetchable else None,
+        unpaged=whole,
+        register=whole,
+        selection=_selection(row.name, options),
         hints=_HINTS,
     )
+
+
+def _selection(name: str, options: Options) -> str:
+    """The filter, and the key if it is set: with another key all objects are read anew."""
+    chosen = options.selection(name).text
+    return " ".join(filter(None, [chosen, f"keys={options.keys[name]}" if name in options.keys else ""]))
+
+
+def _can_ask_for(fields: tuple[str, ...], key: str) -> bool:
+    """Whether a filter on the key's fields finds this object and no other. Not if the key predates other `keys`."""
+    values = objects.split_values(fields, key)
+    return values is not None and all(map(queries.finds_exactly, values))
 
 
 def split(resource: Resource, key: str) -> list[str]:
@@ -151,9 +173,10 @@ def _resource_named(value: Any, known: Mapping[str, Resource]) -> str:
 
 
 def _deleted_key(resource: Resource, row: JsonObject) -> str | None:
-    by_fields = objects.join_key([objects.key_text(row.get(field.casefold())) for field in resource.key])
-    if by_fields:
-        return by_fields
+    names = [field.casefold() for field in resource.key]
+    values = [objects.key_text(row.get(name)) for name in names]
+    if all(value or field in resource.optional_key for field, value in zip(resource.key, values, strict=True)):
+        return objects.join_key(values)
     value = objects.key_text(_first(row, _KEY_FIELDS))
     if len(resource.key) > 1 and len(value.split(":")) != len(resource.key):
         return None
@@ -204,18 +227,22 @@ class Deduplicator:
         self._resource = resource
         self._zone = zone
         self._seen = seen
+        self._fields: set[str] = set()
 
-    def chunk(self, batch: Iterable[Any]) -> Chunk:
+    def chunk(self, batch: Sequence[Any]) -> Chunk:
         """The batch by key: of two states, the one with the later `ts`; without an order, the first.
 
         In the second case the other record is unreadable: the key does not identify the object.
         """
         found: dict[str, JsonObject] = {}
-        unreadable = []
-        for raw in map(objects.as_object, batch):
-            key = objects.key_of(self._resource, raw)
+        unkeyed: list[tuple[str, JsonObject]] = []
+        records = [objects.as_object(each) for each in batch]
+        for raw in records:
+            self._fields.update(map(str.casefold, raw))
+        for raw in records:
+            key = self._key_of(raw)
             if key is None:
-                unreadable.append(Unreadable(objects.digest(raw), _missing_key(self._resource, raw), raw))
+                unkeyed.append((_missing_key(self._resource), raw))
                 continue
             state = _State.from_record(raw, self._zone)
             earlier = self._seen.remember(key, state.encode())
@@ -226,11 +253,33 @@ class Deduplicator:
                 self._seen.replace(key, state.encode())
                 found[key] = raw
             elif previous.fingerprint != state.fingerprint and not previous.is_later(state):
-                reason = f"{self._resource.name} has different records with the key {key}; correct the setting `keys`"
-                unreadable.append(Unreadable(objects.digest(raw), reason, raw))
-        return Chunk(tuple(Snapshot(key, raw) for key, raw in found.items()), unreadable=tuple(unreadable))
+                unkeyed.append((_same_key(self._resource), raw))
+        remedy = objects.keys_remedy(self._resource, records) if unkeyed else ""
+        return Chunk(
+            tuple(Snapshot(key, raw) for key, raw in found.items()),
+            unreadable=tuple(objects.without_key(raw, reason, remedy) for reason, raw in unkeyed),
+        )
+
+    def _key_of(self, raw: JsonObject) -> str | None:
+        """The record's key. A field that Directo omits is empty, but one that no record has is named wrongly."""
+        if not self._resource.keyed_by_row and not self._fields.issuperset(map(str.casefold, self._resource.key)):
+            return None
+        return objects.key_of(self._resource, raw)
 
 
-def _missing_key(resource: Resource, record: JsonObject) -> str:
-    wanted, found = " and ".join(resource.key), objects.field_names(record)
-    return f"a record of {resource.name} without {wanted}; it has {found}; name its key in the setting `keys`"
+def require_key(resource: Resource, batch: Sequence[Any]) -> None:
+    """SetAside with the remedy if none of these records has the resource's key."""
+    records = [objects.as_object(each) for each in batch]
+    fields = {name for raw in records for name in objects.folded(raw)}
+    named = resource.keyed_by_row or fields.issuperset(map(str.casefold, resource.key))
+    if records and not (named and any(objects.key_of(resource, raw) for raw in records)):
+        found = objects.field_names(records[0])
+        raise SetAside(f"{_missing_key(resource)}; it has {found}; {objects.keys_remedy(resource, records)}")
+
+
+def _missing_key(resource: Resource) -> str:
+    return f"a record of {resource.name} without {' and '.join(resource.key)}"
+
+
+def _same_key(resource: Resource) -> str:
+    return f"different records of {resource.name} with the same {' and '.join(resource.key)}"

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 class Row:
     """A resource of Directo's list.
 
-    `key`: the fields that identify an object. `dated`: documents with a `date` to filter by, so that a full sync too
-    large for one reply can be split into windows. `computed`: figures whose `ts` does not change with them (stock
-    movements leave it as it is), so every poll reads all of them.
+    `key`: the fields that identify an object. `optional`: those of them that may be empty. `dated`: documents with a
+    `date` to filter by, so that a full sync too large for one reply can be split into windows. `computed`: figures
+    whose `ts` does not change with them (stock movements leave it as it is), so every poll reads all of them.
     """
 
     name: str
     key: tuple[str, ...]
     dated: bool = False
     computed: bool = False
+    optional: tuple[str, ...] = ()
 
 
 DELETED = "deleted"
@@ -42,9 +43,10 @@ TABLE = (
     Row("items", ("code",)),
     Row("itemclasses", ("code",)),
     Row("priceformulas", ("code",)),
-    Row("stocklevels", ("item_code", "warehouse"), computed=True),  # inferred from the documented stock fields
-    Row("stocklevels_sn", ("item_code", "warehouse", "serial_number"), computed=True),  # inferred likewise
-    Row("allocations", ("item_code", "warehouse", "number"), computed=True),  # inferred: stock reserved by a document
+    # The three keys are inferred: from the documented stock fields, likewise, and as stock reserved by a document.
+    Row("stocklevels", ("item_code", "warehouse"), computed=True, optional=("warehouse",)),
+    Row("stocklevels_sn", ("item_code", "warehouse", "serial_number"), computed=True, optional=("warehouse",)),
+    Row("allocations", ("item_code", "warehouse", "number"), computed=True, optional=("warehouse",)),
     Row("accounts", ("code",)),
     Row("transactions", ("type", "number"), dated=True),  # numbers repeat between types
     Row(DELETED, ("resource", "key", "ts")),  # the shape is not documented, see `resources.parse_deletion`

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from models import exact
-from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, Tombstone, Unreadable
+from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, Tombstone
 from workers.connectors import http, objects, streaming
 from workers.connectors.contract import CheckResult
 from workers.connectors.easyflor import answers, cursors, resources, table
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from workers.connectors.easyflor.options import Options
 
 _CHUNK = 500
-
-_MAX_UNREADABLE = 10
-"""A chunk with more records without a key than this, and none with one, parks the whole resource."""
 
 _MAX_SHOWN = 1000
 """Most objects that `ask` returns."""
@@ -109,9 +106,7 @@ class Client:
             # Raising would lose the cursor, so the run continues with the other date format.
             yield Chunk(end=End(position.with_other_form().encode(self._options), more=True))
             return
-        # If absence deletes, a run with an unreadable record is not complete: that object would count as missing.
-        readable = resource.fetchable or not deduplicator.unreadable
-        yield Chunk(end=End(run.next_cursor(position), complete=day is None and readable))
+        yield Chunk(end=End(run.next_cursor(position), complete=day is None))
 
     def list_article_sorts(self, ids: Sequence[int | str]) -> Any:
         """Article sorts of lists, by at most 50 ids. Their fields are not documented.
@@ -150,7 +145,10 @@ class Client:
             return _with_confirmation(row, "nothing changed today" if row.since else "it is empty")
         record = objects.as_object(found)
         if objects.key_of(resource, record) is None:
-            raise SetAside(_missing_key(resource, record), whole_resource=True)
+            remedy = objects.keys_remedy(resource, [record])
+            raise SetAside(
+                f"{_missing_key(resource)}; it has {objects.field_names(record)}; {remedy}", whole_resource=True
+            )
         return _with_confirmation(row, f"its objects have {objects.field_names(record)}")
 
     def ask(self, words: Sequence[str]) -> Any:
@@ -209,39 +207,31 @@ class _Deduplicator:
     """
 
     def __init__(self, resource: Resource, seen: streaming.SeenKeys) -> None:
-        self.unreadable = 0
         self._resource = resource
         self._seen = seen
 
     def chunk(self, batch: Iterable[Any]) -> Chunk:
-        """The batch by key. SetAside of the whole resource if no record of many has a key."""
+        """The batch by key. Of two different objects with a key, a point read decides; without one, the first stays."""
         snapshots: list[Snapshot] = []
         refs: list[ObjectRef] = []
-        unreadable: list[Unreadable] = []
-        for raw in map(objects.as_object, batch):
+        unkeyed: list[tuple[str, JsonObject]] = []
+        records = [objects.as_object(each) for each in batch]
+        for raw in records:
             key = objects.key_of(self._resource, raw)
             if key is None:
-                unreadable.append(Unreadable(objects.digest(raw), _missing_key(self._resource, raw), raw))
+                unkeyed.append((_missing_key(self._resource), raw))
                 continue
             fingerprint = _fingerprint(raw)
             earlier = self._seen.remember(key, fingerprint)
             if earlier is None:
                 snapshots.append(Snapshot(key, raw))
+            elif earlier != fingerprint and self._resource.fetches(key):
+                refs.append(ObjectRef(self._resource.name, key))
             elif earlier != fingerprint:
-                self._add_different(key, raw, refs, unreadable)
-        self.unreadable += len(unreadable)
-        if len(unreadable) > _MAX_UNREADABLE and not snapshots:
-            raise SetAside(unreadable[0].reason, whole_resource=True)
-        return Chunk(tuple(snapshots), refs=tuple(refs), unreadable=tuple(unreadable))
-
-    def _add_different(self, key: str, raw: JsonObject, refs: list[ObjectRef], unreadable: list[Unreadable]) -> None:
-        if self._resource.fetchable:
-            refs.append(ObjectRef(self._resource.name, key))
-            return
-        reason = (
-            f"{self._resource.name} has different objects with the key {key}; name another key in the setting `own`"
-        )
-        unreadable.append(Unreadable(objects.digest(raw), reason, raw))
+                unkeyed.append((_same_key(self._resource), raw))
+        remedy = objects.keys_remedy(self._resource, records) if unkeyed and not self._resource.fetchable else ""
+        unreadable = tuple(objects.without_key(raw, reason, remedy) for reason, raw in unkeyed)
+        return Chunk(tuple(snapshots), refs=tuple(refs), unreadable=unreadable)
 
 
 def _is_reserved(path: str) -> bool:
@@ -253,11 +243,12 @@ def _fingerprint(raw: JsonObject) -> bytes:
     return bytes.fromhex(exact.fingerprint(exact.storable(raw)))
 
 
-def _missing_key(resource: Resource, record: JsonObject) -> str:
-    return (
-        f"an object of {resource.name} without {' and '.join(resource.key)}; it has {objects.field_names(record)}; "
-        f"name its key in the setting `own`"
-    )
+def _missing_key(resource: Resource) -> str:
+    return f"an object of {resource.name} without {' and '.join(resource.key)}"
+
+
+def _same_key(resource: Resource) -> str:
+    return f"different objects of {resource.name} with the same {' and '.join(resource.key)}"
 
 
 def _since_path(row: table.Row, day: str) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from workers.connectors.contract import Connection, Duration, Secret, Strict, Url
+from workers.connectors.contract import ROW, Connection, Duration, Key, Secret, Strict, Url
 from workers.connectors.easyflor import table
 
 _DAY = 24 * 60
@@ -118,6 +118,12 @@ class Options(Connection):
     keep_personal: bool = Field(
         default=False, description="Whether dates of birth, nationalities and genders are mirrored."
     )
+    keys: dict[str, Key] = Field(
+        default_factory=dict,
+        description="The fields that identify the objects of a resource other than debtor, where Id does not; "
+        '"row": a hash of the whole row.',
+        examples=[{"articlegroup": ["Code"]}],
+    )
     own: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], OwnResource] = Field(
         default_factory=dict,
         description="Further resources by name, or other addresses and keys of known ones: path is the address of all "
@@ -152,6 +158,11 @@ class Options(Connection):
                 "own.debtor: the addresses of debtors are documented and fixed, only their key can be set; write "
                 'path = "debtor" and key = "…" in this table, without since'
             )
+        for name, key in self.keys.items():
+            if name not in {*self.resources, *self.own} or name == table.DEBTOR.name:
+                raise ValueError(f"keys.{name}: only a mirrored resource other than debtor takes a key; remove it here")
+            if key == ROW and name in table.ROWS and table.ROWS[name].path is None:
+                raise ValueError(f"keys.{name}: only its changes can be read, so its key has to be of fields")
         if not self.resources and not self.own:
             raise ValueError('resources: an empty list mirrors nothing; remove the key for the default, ["debtor"]')
         return self

@@ -7,11 +7,13 @@ optional. No field of any other resource is documented.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from models.values import JsonObject, Kind, Notes
 from workers.connectors import objects
-from workers.connectors.contract import Resource
+from workers.connectors.contract import ROW, Resource
 from workers.connectors.easyflor import table
 
 if TYPE_CHECKING:
@@ -33,24 +35,32 @@ def resources(options: Options) -> tuple[Resource, ...]:
 
 
 def catalogue(options: Options) -> dict[str, table.Row]:
-    """Every resource with a known address, by name; `own` takes precedence over the table."""
+    """Every resource with a known address, by name; `own` and `keys` take precedence over the table."""
     own = {name: each.row(name) for name, each in options.own.items()}
     if table.DEBTOR.name in own:
         own[table.DEBTOR.name] = table.debtor(own[table.DEBTOR.name].key)
-    return table.ROWS | own
+    rows = table.ROWS | own
+    keys = {name: key for name, key in options.keys.items() if not isinstance(key, str)}
+    return rows | {name: replace(rows[name], key=key) for name, key in keys.items()}
 
 
 def _resource(row: table.Row, options: Options) -> Resource:
     parts = _debtor(keep_personal=options.keep_personal) if row.name == table.DEBTOR.name else _undocumented(row)
+    by_row = options.keys.get(row.name) == ROW
     return Resource(
         name=row.name,
         key=row.key,
-        every=options.every if row.since else None,
+        optional_key=row.key[1:] if row.name in options.keys else (),
+        keyed_by_row=by_row,
+        # A poll brings the row that replaced another, but not that the other is gone.
+        every=options.every if row.since and not by_row else None,
         full_every=options.full_every,
         # Only a full sync finds a deletion, and it may have to wait for the opening hours.
         bound=options.full_every + options.longest_closed,
         fetchable=row.point is not None,
+        can_fetch_key=None if row.point is None else _fits_an_address,
         unpaged=row.point is None and row.path is not None,
+        register=by_row,
         selection=_selection(row, options),
         shape={part: {path: kind for path, (kind, _) in fields.items()} for part, fields in parts.items()},
         notes=_notes(parts),
@@ -58,10 +68,26 @@ def _resource(row: table.Row, options: Options) -> Resource:
     )
 
 
+_UNSAFE_IN_ADDRESSES = re.compile(r"[<>*%&:?#/\\\\]|[. ]$|^[. ]")
+_MAX_ENCODED = 200
+"""Characters of a percent-encoded key: ASP.NET refuses addresses above 260 (`maxUrlLength`)."""
+
+
+def _fits_an_address(key: str) -> bool:
+    """Whether an address that ends in this key reaches the object, however the key is encoded.
+
+    Web servers decode an address before they divide it, so `%2F` and `..` name another one, and they refuse or cut off
+    other characters (ASP.NET, `requestPathInvalidCharacters`).
+    """
+    return key.isprintable() and not _UNSAFE_IN_ADDRESSES.search(key) and len(quote(key, safe="")) <= _MAX_ENCODED
+
+
 def _selection(row: table.Row, options: Options) -> str:
     chosen = ["keep_personal"] if options.keep_personal else []
     if row.path is None:
         chosen.append(f"since={options.since}")
+    if row.name in options.keys:
+        chosen.append(f"keys={options.keys[row.name]}")
     return " ".join(chosen)
 
 

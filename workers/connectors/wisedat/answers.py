@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models import exact
-from models.values import Unreadable
 from workers.connectors import objects
 from workers.connectors.http import excerpt
 from workers.errors import SetAside
@@ -18,7 +17,8 @@ from workers.errors import SetAside
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from models.values import JsonObject
+    from models.values import JsonObject, Unreadable
+    from workers.connectors.contract import Resource
     from workers.connectors.http import Reply
     from workers.connectors.wisedat.table import Row
 
@@ -199,19 +199,17 @@ def key_of(row: Row, found: JsonObject) -> str | None:
     return ":".join(map(str, values))
 
 
-def by_key(row: Row, items: Iterable[Any]) -> tuple[dict[str, JsonObject], list[Unreadable]]:
+def by_key(resource: Resource, listed: Iterable[Any]) -> tuple[dict[str, JsonObject], list[Unreadable]]:
     """The objects by key, and those without a key or with the key of a different object."""
     found: dict[str, JsonObject] = {}
-    unreadable = []
-    for item in items:
-        raw = item if isinstance(item, dict) else {"value": item}
-        key = key_of(row, raw)
+    unkeyed = []
+    records = [objects.as_object(item) for item in listed]
+    names = " and ".join(resource.key)
+    for raw in records:
+        key = objects.key_of(resource, raw)
         if key is None:
-            unreadable.append(_unreadable(raw, f"an object of {row.name} without {' and '.join(row.key)}"))
+            unkeyed.append((f"an object of {resource.name} without {names}", raw))
         elif not exact.same(found.setdefault(key, raw), raw):
-            unreadable.append(_unreadable(raw, f"two different {row.name} with the key {key}"))
-    return found, unreadable
-
-
-def _unreadable(raw: JsonObject, reason: str) -> Unreadable:
-    return Unreadable(f"?{exact.fingerprint(exact.storable(raw))}", reason, raw)
+            unkeyed.append((f"different {resource.name} with the same {names}", raw))
+    remedy = objects.keys_remedy(resource, records) if unkeyed and not resource.fetchable else ""
+    return found, [objects.without_key(raw, reason, remedy) for reason, raw in unkeyed]

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 500
 
-_ALL_UNREADABLE = 20
-"""If none of at least this many rows is readable, the resource is set aside instead of each row."""
-
 _STATUS = "status"
 _ADDRESSES = "customeraddresses"
 
@@ -152,7 +149,7 @@ class Client:
         row = table.ROWS[resource.name]
         if row.paged:
             return self._page(resource, cursors.Position.decode(cursor, limit=self._options.page_size))
-        return self._unpaged(row)
+        return self._unpaged(resource, row)
 
     def shape(self, resource: Resource) -> Shape | None:  # noqa: ARG002 - the vendor has no metadata
         """None: the vendor's document declares the fields, see `resources.py`."""
@@ -191,7 +188,7 @@ class Client:
             return
         position = position.with_clock(reply.date, age=timedelta(seconds=monotonic() - started))
         page = answers.parse_page(row, self._decoded(reply))
-        found, unreadable = answers.by_key(row, page.rows)
+        found, unreadable = answers.by_key(resource, page.rows)
         end = position.end_after(page, found, overlap=self._options.overlap)
         if not row.detail:
             yield from _chunks(found, unreadable, end, _as_snapshots)
@@ -214,10 +211,9 @@ class Client:
             ]
         )
 
-    def _unpaged(self, row: table.Row) -> Iterator[Chunk]:
-        found, unreadable = answers.by_key(row, answers.parse_list(row, self.read(row.name)))
-        # An unreadable row could be any missing object, so such a list proves no deletion.
-        yield from _chunks(found, unreadable, End(cursors.UNPAGED, complete=not unreadable), _as_snapshots)
+    def _unpaged(self, resource: Resource, row: table.Row) -> Iterator[Chunk]:
+        found, unreadable = answers.by_key(resource, answers.parse_list(row, self.read(row.name)))
+        yield from _chunks(found, unreadable, End(cursors.UNPAGED, complete=True), _as_snapshots)
 
     # HTTP.
 
@@ -262,8 +258,6 @@ def _chunks(
     found: dict[str, JsonObject], unreadable: Sequence[Unreadable], end: End, to_chunk: Callable[[_Batch], Chunk]
 ) -> Iterator[Chunk]:
     """Split a reply into bounded chunks; the last one has the `end`."""
-    if not found and len(unreadable) >= _ALL_UNREADABLE:
-        raise SetAside(unreadable[0].reason, whole_resource=True)
     objects = iter(found.items())
     while batch := list(islice(objects, _CHUNK)):
         yield to_chunk(batch)

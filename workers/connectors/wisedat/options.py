@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from workers.connectors.contract import Connection, Duration, Secret, Url
+from workers.connectors.contract import Connection, Duration, Key, Secret, Url
 from workers.connectors.wisedat import table
 
 
@@ -50,6 +50,12 @@ class Options(Connection):
     images: Literal["hash", "keep"] = Field(
         default="hash", description='What is kept of images: "hash", their SHA-256 and size, or "keep", their Base64.'
     )
+    keys: dict[str, Key] = Field(
+        default_factory=dict,
+        description="The fields that identify the objects of a list that comes whole, where id does not; "
+        '"row": a hash of the whole row.',
+        examples=[{"series": ["type", "description"]}],
+    )
     page_size: int = Field(
         # The vendor's own default is 50 (Wisedat API 1.3, Products).
         default=200,
@@ -79,6 +85,19 @@ class Options(Connection):
         if len(set(resources)) < len(resources):
             raise ValueError("a resource is listed twice; remove one")
         return resources
+
+    @field_validator("keys")
+    @classmethod
+    def _keys_are_valid(cls, keys: dict[str, Key], info: ValidationInfo) -> dict[str, Key]:
+        lists = [name for name, row in table.ROWS.items() if not (row.paged or row.single)]
+        for name in keys:
+            if name not in lists:
+                raise ValueError(
+                    f"{name}: only these take a key, the others are fetched by their id: {', '.join(lists)}"
+                )
+            if "resources" in info.data and name not in info.data["resources"]:
+                raise ValueError(f"{name} is not among `resources`; add it there, or remove its key")
+        return keys
 
     @field_validator("concurrency")
     @classmethod

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from models.values import Kind, Notes, Shape
-from workers.connectors.contract import Resource
+from workers.connectors.contract import ROW, Resource
 from workers.connectors.wisedat import table
 
 if TYPE_CHECKING:
@@ -33,9 +33,15 @@ def _resource(row: table.Row, options: Options) -> Resource:
     # Unpaged lists cannot be filtered by modification time, so each sync reads them completely, and they hardly ever
     # change. Once an hour keeps the load low on a server that handles one request at a time, and is fine for tax rates.
     full_every = options.full_every if row.paged else min(options.full_every, max(options.every, _SMALL_LIST_EVERY))
+    key = options.keys.get(row.name, row.key)
+    selection = [f"images={options.images}"] if row.name in _WITH_IMAGES else []
+    selection += [f"keys={key}"] if row.name in options.keys else []
     return Resource(
         name=row.name,
-        key=row.key,
+        key=row.key if isinstance(key, str) else key,
+        optional_key=() if isinstance(key, str) else key[1:],
+        keyed_by_row=key == ROW,
+        register=key == ROW,
         every=options.every if row.paged else None,
         full_every=full_every,
         # Only a full sync finds hard deletions. Some changes are only in the detail, which the first full sync after
@@ -44,7 +50,7 @@ def _resource(row: table.Row, options: Options) -> Resource:
         fetchable=row.paged,
         summaries=row.detail,
         unpaged=not row.paged,
-        selection=f"images={options.images}" if row.name in _WITH_IMAGES else "",
+        selection=" ".join(selection),
         shape=_shape(parts),
         notes=_notes(parts),
     )

@@ -254,19 +254,63 @@ def test_a_long_register_is_read_in_bounded_chunks_with_exact_numbers() -> None:
     with opened(answering(f" \n[{rows}] ")) as client:
         chunks, end = read_all(client, STOCK, position.encode())
 
-    assert [500, 500, 201] == [len(chunk.snapshots) for chunk in chunks]
+    assert [500, 500, 201, 0] == [len(chunk.snapshots) for chunk in chunks]
     assert str(snapshots(chunks)["7"]["qty"]) == "0.10000000000000000001"
     assert end.complete
 
 
-def test_a_row_without_a_dimension_is_unreadable_and_an_empty_link_is_a_value() -> None:
-    rows = '[{"good":"0","firm":"1"},{"good":null,"firm":"1"},{"firm":"1","qty":1},"odd"]'
+def test_an_empty_dimension_is_a_value_and_an_absent_one_is_unreadable() -> None:
+    rows = (
+        '[{"good":"0","firm":"1"},{"good":null,"firm":"1"},{"good":"","firm":"2"},{"good":"3","firm":null},'
+        '{"good":null,"firm":null},{"firm":"1","qty":1},"odd",{"good":{},"firm":"1"}]'
+    )
     position = cursors.Position(("good", "firm"), dimensions=("good", "firm"))
     with opened(answering(rows)) as client:
         chunks, _ = read_all(client, STOCK, position.encode())
 
-    assert ["0:1"] == list(snapshots(chunks))
-    assert 3 == len({row.key for chunk in chunks for row in chunk.unreadable})
+    assert ["0:1", ":1", ":2", "3:", ":"] == list(snapshots(chunks))
+    assert ["a row without the field good, firm"] * 3 == [row.reason for chunk in chunks for row in chunk.unreadable]
+
+
+def test_a_register_of_one_dimension_has_a_row_for_the_empty_one() -> None:
+    position = cursors.Position(("good", "qty"), dimensions=("good",))
+    with opened(answering('[{"good":null,"qty":"1"},{"good":"7","qty":"2"}]')) as client:
+        assert ["", "7"] == list(snapshots(read_all(client, STOCK, position.encode())[0]))
+
+
+BAR_CODES = [{"good": good, "barCode": f"{good}{number}", "unit": "1"} for good in "78" for number in range(3)]
+
+
+def _keyed(key: str | list[str] | None) -> Resource:
+    name = "informationRegisters.barCodes"
+    (resource,) = resources(made_options(resources=[name], keys={name: key} if key else {}))
+    return resource
+
+
+def test_several_bar_codes_of_one_article_need_a_key_that_the_entry_names() -> None:
+    position = cursors.Position(("good", "barCode", "unit"), dimensions=("good",))
+    with opened(answering(exact.dumps(BAR_CODES))) as client:
+        chunks, _ = read_all(client, _keyed(None), position.encode())
+        named, _ = read_all(client, _keyed(["good", "barCode"]), position.encode())
+        by_row, _ = read_all(client, _keyed("row"), position.encode())
+
+    unreadable = [row for chunk in chunks for row in chunk.unreadable]
+    assert ["different rows with the same good"] * 4 == [row.reason for row in unreadable]
+    assert 'set keys."informationRegisters.barCodes" = ["barCode"] or keys.' in unreadable[0].remedy
+    assert {f"{good}:{good}{number}" for good in "78" for number in range(3)} == set(snapshots(named))
+    assert 6 == len(snapshots(by_row))
+    assert 3 == len({_keyed(key).selection for key in (None, ["good", "barCode"], "row")})
+
+
+def test_a_field_that_only_the_key_names_is_asked_for() -> None:
+    declared = {"dimensions": ["good"], "resources": ["price"], "reqs": []}
+    assert ("good", "price", "date") == cursors.Position.first(_keyed(["good", "date"]), declared).fields
+
+
+@pytest.mark.parametrize("keys", [{"catalogs.goods": ["code"]}, {"balanceRegisters.buyers": ["person"]}])
+def test_only_a_mirrored_register_takes_a_key(keys: dict[str, list[str]]) -> None:
+    with pytest.raises(ValueError, match="remove it here"):
+        made_options(keys=keys)
 
 
 ROWS = '[{"good":"1","qty":"5"},{"good":"1","qty":"5"},{"good":"1","qty":"7"},{"good":"2","qty":"1"}]'

@@ -131,7 +131,8 @@ def test_a_second_record_with_the_same_key_is_unreadable(account: Account, ts: d
     listing = account.list_all("stocklevels")
     (unreadable,) = [each for chunk in listing.chunks for each in chunk.unreadable]
     assert unreadable.raw == levels[-1]
-    assert "keys" in unreadable.reason
+    assert "different records of stocklevels with the same item_code and warehouse" == unreadable.reason
+    assert 'keys.stocklevels = "row"' in unreadable.remedy
 
 
 @pytest.mark.parametrize("account", [{}, {"format": "xml"}], indirect=True, ids=["json", "xml"])
@@ -167,13 +168,51 @@ def test_a_key_from_before_keys_was_changed_raises_set_aside_with_a_remedy(accou
         account.fetch("transactions", "7")
 
 
-def test_a_resource_whose_records_all_lack_the_key_is_parked_whole(account: Account) -> None:
-    account.sandbox.books.tables["stocklevels"] = [{"item": str(number), "stock": "A"} for number in range(500)]
-    with pytest.raises(
-        SetAside, match=r"without item_code and warehouse; it has item, stock; name its key in the setting `keys`"
-    ) as raised:
-        account.list_all("stocklevels")
-    assert raised.value.whole_resource
+STOCK = [
+    {"code": f"I{number}", "stock": stock, "freequantity": number, "ts": "2026-01-01 10:00:00"}
+    for number in range(300)
+    for stock in ("A", "B")
+]
+
+
+def test_records_without_the_key_share_a_reason_and_name_the_setting_that_tells_them_apart(account: Account) -> None:
+    account.sandbox.books.tables["stocklevels"] = STOCK
+    listing = account.list_all("stocklevels")
+    unreadable = [each for chunk in listing.chunks for each in chunk.unreadable]
+    assert {"a record of stocklevels without item_code and warehouse"} == {each.reason for each in unreadable}
+    assert all('set keys.stocklevels = ["code", "stock"] or keys' in each.remedy for each in unreadable)
+    with pytest.raises(SetAside, match=r'it has code, .*; set keys.stocklevels = \["code", "stock"\] or'):
+        account.client.probe(account.resource("stocklevels"))
+
+
+@pytest.mark.parametrize("account", [{"keys": {"stocklevels": ["code", "stock"]}}], indirect=True)
+def test_a_named_key_is_used_and_an_empty_field_is_a_value(account: Account) -> None:
+    central = [{"code": "I1", "stock": empty, "freequantity": 1} for empty in ("", None)] + [{"code": "I1"}]
+    account.sandbox.books.tables["stocklevels"] = [*STOCK, central[0]]
+    assert {f"I{number}:{stock}" for number in range(300) for stock in "AB"} | {"I1:"} == set(
+        account.list_all("stocklevels").objects
+    )
+    for record in central:
+        account.sandbox.books.tables["stocklevels"] = [STOCK[0], record]
+        assert ["I0:A", "I1:"] == list(account.list_all("stocklevels").objects)
+    assert "can be read" in account.client.probe(account.resource("stocklevels"))
+
+
+def test_a_key_field_that_no_record_has_is_named_wrongly_and_not_empty(account: Account) -> None:
+    account.sandbox.books.tables["stocklevels"] = [{"item_code": "1", "stock": "A"}, {"item_code": "2", "stock": "A"}]
+    listing = account.list_all("stocklevels")
+    assert ({}, 2) == (listing.objects, sum(len(chunk.unreadable) for chunk in listing.chunks))
+
+
+@pytest.mark.parametrize("account", [{"keys": {"stocklevels": "row"}}], indirect=True)
+def test_a_hash_of_the_whole_row_may_be_the_key(account: Account) -> None:
+    account.sandbox.books.tables["stocklevels"] = [{"a": 1, "b": None}, {"a": 1, "b": 2}, {"a": 1, "b": 2}]
+    resource = account.resource("stocklevels")
+    before = account.list_all("stocklevels").objects
+    account.sandbox.books.tables["stocklevels"][0]["a"] = 2
+    after = account.list_all("stocklevels").objects
+    assert (2, 2, 1) == (len(before), len(after), len(before.keys() & after.keys()))
+    assert (True, True, False, None) == (resource.unpaged, resource.register, resource.fetchable, resource.every)
 
 
 def test_check_proves_the_key_with_one_request(account: Account) -> None:

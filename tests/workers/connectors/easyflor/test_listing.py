@@ -163,7 +163,7 @@ def test_a_probe_reads_only_the_first_object(account: Account) -> None:
 def test_a_probe_names_the_fields_of_objects_that_have_another_key(account: Account) -> None:
     account.sandbox.books.tables["country"][:] = [{"IsoCode": "NLD", "Secret": "value"}]
     with pytest.raises(
-        SetAside, match=r"country without Id; it has IsoCode, Secret; name its key in the setting `own`"
+        SetAside, match=r'country without Id; it has IsoCode, Secret; set keys.country = "row"'
     ) as raised:
         account.client.probe(account.resource("country"))
     assert "value" not in str(raised.value)
@@ -188,17 +188,35 @@ def test_a_record_without_key_is_unreadable_and_others_are_kept(record: Any) -> 
     assert (record if isinstance(record, dict) else {"value": record}) == unreadable.raw
 
 
-def test_a_run_with_an_unreadable_record_is_not_complete_if_absence_deletes() -> None:
-    with _serving([{"Id": 1}, {"Name": "no id"}]) as (client, country):
-        end = list(client.list(country, None))[-1].end
-    assert end is not None
-    assert not end.complete
+def test_records_without_the_key_share_a_reason_and_name_the_setting_that_tells_them_apart() -> None:
+    records = [{"Code": f"C{number}", "Price": number % 3} for number in range(20)]
+    with _serving([{"Id": 1}, *records]) as (client, country):
+        chunks = list(client.list(country, None))
+    unreadable = [row for chunk in chunks for row in chunk.unreadable]
+    assert {"an object of country without Id"} == {row.reason for row in unreadable}
+    assert {'set keys.country = "row" (then a hash of the whole row is its key)'} == {row.remedy for row in unreadable}
+    with _serving(records) as (client, country):
+        (row, *_) = next(iter(client.list(country, None))).unreadable
+    assert 'set keys.country = ["Code"] or keys.country = "row"' in row.remedy
 
 
-def test_a_resource_without_any_readable_record_is_parked_whole() -> None:
-    with _serving([{"Code": number} for number in range(20)]) as (client, country), pytest.raises(SetAside) as raised:
-        list(client.list(country, None))
-    assert raised.value.whole_resource
+def test_settings_may_name_other_keys_or_the_whole_row() -> None:
+    records = [{"Code": "A", "Lang": None, "Name": "x"}, {"Code": "A", "Lang": "nl", "Name": "x"}]
+    named, by_row, default = (
+        {each.name: each for each in resources.resources(options(resources=["country"], keys=keys))}["country"]
+        for keys in ({"country": ["Code", "Lang"]}, {"country": "row"}, {})
+    )
+    with _serving(records) as (client, _):
+        assert ["A:", "A:nl"] == [row.key for chunk in client.list(named, None) for row in chunk.snapshots]
+        assert 2 == len({row.key for chunk in client.list(by_row, None) for row in chunk.snapshots})
+    assert (True, False, None) == (by_row.register, by_row.fetchable, by_row.every)
+    assert 3 == len({named.selection, by_row.selection, default.selection})
+
+
+@pytest.mark.parametrize("keys", [{"debtor": ["Name"]}, {"article": "row"}, {"country": []}, {"country": "Code"}])
+def test_a_key_that_cannot_be_is_refused(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="key"):
+        options(resources=["country", "debtor"], keys=keys)
 
 
 def test_ids_become_texts() -> None:

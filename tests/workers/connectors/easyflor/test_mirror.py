@@ -9,6 +9,8 @@ import sqlalchemy as sa
 
 from models.bookkeeping import streams
 from tests.mirroring import Mirror, mirrored
+from tests.workers.connectors.easyflor.conftest import options
+from workers.connectors.easyflor import resources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,3 +122,46 @@ def test_a_server_with_small_first_letters_shows_no_secrets(sqlite: Database, tm
             raws = "".join(tx.execute(sa.text("SELECT _raw FROM easyflor_debtor")).scalars())
         assert "username" in raws
         assert "password" not in raws.lower()
+
+
+ODD_IDS = (
+    "a/b",
+    "a?b",
+    "a#b",
+    "..",
+    ".",
+    "a%2Fb",
+    "a:b",
+    "a\\b",
+    "a*",
+    "<a>",
+    "a&b",
+    " a",
+    "a ",
+    "a.",
+    "a\n",
+    "x" * 201,
+)
+
+
+def test_ids_that_no_address_can_hold_are_decided_by_full_syncs_and_others_by_fetches(
+    sqlite: Database, tmp_path: Path
+) -> None:
+    knobs = {"objects": 40, "options": {"resources": ["debtor"], "max_deletions": 1}}
+    with mirrored(sqlite, tmp_path, easyflor=knobs) as mirror:
+        sandbox, odd = mirror.sandboxes["easyflor"], ODD_IDS[:-1]
+        debtors = [sandbox.books.tables["debtor"][0] | {"Id": name} for name in (*odd, "a b", "ä-1")]
+        sandbox.books.tables["debtor"] += debtors
+        mirror.work()
+        assert {} == mirror.differences()
+        sandbox.books.tables["debtor"] = sandbox.books.tables["debtor"][: -len(debtors)]
+        sandbox.requests.clear()
+        mirror.catch_up()
+        assert ({}, 0) == (mirror.differences(), mirror.status()["debtor"].pending)
+        assert ["GET debtor/a b", "GET debtor/ä-1"] == sorted(each for each in sandbox.requests if "debtor/" in each)
+
+
+def test_only_ids_that_an_address_surely_reaches_are_fetched() -> None:
+    debtor = resources.resources(options())[0]
+    assert [] == [each for each in ODD_IDS if debtor.fetches(each)]
+    assert all(map(debtor.fetches, ("417", "a-b", "a.b", "a b", "ä", "a~_b")))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from workers.connectors.contract import Resource
 from workers.connectors.http import Reply
 from workers.connectors.wisedat import answers, table
 from workers.errors import SetAside, TryLater
@@ -220,10 +222,11 @@ def test_a_key_is_the_id_as_text(row: table.Row, found: dict[str, Any], key: str
 
 
 def test_rows_without_a_usable_key_are_reported_with_a_reason() -> None:
-    found, unreadable = answers.by_key(PRODUCTS, [{"id": 1}, {"name": "no id"}, "text", {"id": 1}, {"id": 1, "x": 2}])
+    products = Resource("products", full_every=timedelta(days=1), bound=timedelta(days=1))
+    found, unreadable = answers.by_key(products, [{"id": 1}, {"name": "no id"}, "text", {"id": 1}, {"id": 1, "x": 2}])
     assert {"1": {"id": 1}} == found
     assert [{"name": "no id"}, {"value": "text"}, {"id": 1, "x": 2}] == [row.raw for row in unreadable]
-    assert "two different products with the key 1" == unreadable[2].reason
+    assert "different products with the same id" == unreadable[2].reason
 
 
 @pytest.mark.parametrize(

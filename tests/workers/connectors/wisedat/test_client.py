@@ -248,25 +248,17 @@ def test_a_large_reply_comes_in_bounded_chunks() -> None:
     assert [500, 500, 200, 0] == [len(chunk.snapshots) for chunk in chunks]
 
 
-def test_rows_without_an_id_are_reported_and_a_list_of_nothing_else_is_set_aside() -> None:
-    strange = [{"description": f"{number}"} for number in range(20)]
-    sent = [*strange[:19], {"id": "UN"}]
+def test_rows_without_an_id_share_a_reason_and_name_the_setting_that_tells_them_apart() -> None:
+    sent = [*({"description": f"{number}"} for number in range(19)), {"id": "UN", "description": "x"}]
     with intercepted(lambda asked: JSONResponse(sent) if asked.url.path == "/units" else None) as (server, client):
-        (_, last) = client.list(server.resource("units"), None)
-        assert 19 == len(last.unreadable)
-        sent[-1] = strange[-1]
-        with pytest.raises(SetAside) as raised:
-            list(client.list(server.resource("units"), None))
-        assert raised.value.whole_resource
-
-
-@pytest.mark.parametrize(("name", "answer"), [("company", {"Message": "busy"}), ("taxes", [{"Id": "NO"}])])
-def test_a_list_with_an_unreadable_row_proves_no_deletion(name: str, answer: Any) -> None:
-    with intercepted(lambda asked: JSONResponse(answer) if asked.url.path == f"/{name}" else None) as (server, client):
-        (last,) = client.list(server.resource(name), None)
-        assert 1 == len(last.unreadable)
-        assert last.end is not None
-        assert not last.end.complete
+        (first, last) = client.list(server.resource("units"), None)
+        by_row = client.list(server.resource("units", keys={"units": "row"}), None)
+        named = client.list(server.resource("units", keys={"units": ["description"]}), None)
+        assert 20 == len({row.key for chunk in by_row for row in chunk.snapshots})
+        assert {"x", *map(str, range(19))} == {row.key for chunk in named for row in chunk.snapshots}
+    assert ["UN"] == [row.key for row in first.snapshots]
+    assert {"an object of units without id"} == {row.reason for row in last.unreadable}
+    assert all('keys.units = ["description"] or keys.units = "row"' in row.remedy for row in last.unreadable)
 
 
 def test_a_company_without_an_id_is_not_deleted() -> None:
