@@ -133,11 +133,16 @@ class ConnectionContext:
 
 
 class _CachedClient:
-    """A vendor's client and the work session that uses it now: arriving bytes renew that session's lease."""
+    """A vendor's client and the work session that uses it now: requests and arriving bytes renew its lease."""
 
     def __init__(self, context: ConnectionContext) -> None:
         self.session: WorkSession | None = None
-        runtime = ClientRuntime(heartbeat=self._heartbeat, sessions=context.gate.sessions, now=context.now)
+        runtime = ClientRuntime(
+            heartbeat=self._heartbeat,
+            sessions=context.gate.sessions,
+            now=context.now,
+            before_request=self._before_request,
+        )
         self.client = context.system.client(context.options, runtime)
 
     def _heartbeat(self) -> None:
@@ -153,10 +158,15 @@ class WorkSession:
     - `steps`: how often it has read what is due
     - `has_complete_resource`: a resource has become complete, as of the last step
     """
+    def _before_request(self) -> None:
+        if self.session is not None:
+            self.session.before_request()
+
 
     client: Client
 
     def __init__(self, context: ConnectionContext) -> None:
+    - `requests`: how many it has sent to the vendor, logins included
         self.context = context
         self.requests = 0
         self.changes = 0
@@ -188,6 +198,12 @@ class WorkSession:
 def all_contexts(database: Database, settings: Settings) -> list[ConnectionContext]:
     """The context of every configured connection."""
     return [ConnectionContext(database, settings, options) for options in settings.connections.values()]
+    def before_request(self) -> None:
+        """A request is about to be sent: count it, renew the lease and wait for the rate limit."""
+        self.requests += 1
+        if self._lease is not None:
+            self.context.gate.before_request(self._lease)
+
 
 
 def connection_context(

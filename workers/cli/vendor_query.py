@@ -107,6 +107,8 @@ def _reply(session: WorkSession, lease: gate.Lease, request: Callable[[Client], 
         if failure.closes_gate:
             _end_lease(lease, BackOff(str(failure), failure.after, counts=True))
         raise
+    except gate.LeaseLost:
+        raise TryLater("interrupted for so long that another request may be in progress", closes_gate=False) from None
     _end_lease(lease, release)
     return reply
 

@@ -13,7 +13,8 @@ The core calls a `Client` like this:
 - for a document: `interpret(resource, document)`, at vendors that read PDFs
 
 Each call makes one request or a few, outside any database transaction. The core holds a lease on the vendor account
-from before the call until its result is committed, so a client needs no locks of its own.
+from before the call until its result is committed, so a client needs no locks of its own. `Http` announces each request
+before it is sent: the core renews the lease and waits for the rate limit.
 
 A folder contains these files. `options`, `resources` and `client` are required, the others as the system needs them:
 
@@ -199,10 +200,15 @@ class ClientRuntime:
 
     - `heartbeat`: call it as bytes of a long reply arrive; it extends the lease
     - `sessions`: the shared session of this account
+def _unlimited() -> None:
+    """No lease, and no rate limit."""
+
+
     - `now`: the clock that all workers share, aware; session expiry is measured by it
     - `largest`: bytes; a longer reply is refused by `Http.read` and must be read with `Http.stream`
     """
 
+    - `before_request`: called before each request is sent, logins included; it waits for the vendor's rate limit
     heartbeat: Callable[[], None]
     sessions: Sessions
     now: Callable[[], datetime] = _utc_now
@@ -213,6 +219,7 @@ class _ProcessSessions:
     """`Sessions` in this process's memory, shared with no other worker."""
 
     def __init__(self) -> None:
+    before_request: Callable[[], None] = _unlimited
         self._session: tuple[bytes, datetime] | None = None
 
     def get(self) -> bytes | None:

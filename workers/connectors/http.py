@@ -120,7 +120,7 @@ class Peeked:
 
 
 class _Deadline:
-    """Limits a request by the wall clock, from a timer thread.
+    """Limits a request by the wall clock, from a timer thread, from `start` on: again for each request of a login.
 
     When the time is over it shuts down the socket, because a read that waits for the next byte cannot be stopped from
     its own thread. `expired`: it has done so.
@@ -130,13 +130,18 @@ class _Deadline:
         self.expired = False
         self._seconds = seconds
         self._shut_down = shut_down
-        self._timer = threading.Timer(seconds, self._expire)
+        self._timer: threading.Timer | None = None
+
+    def start(self) -> None:
+        """Start the timer: the request is about to be sent."""
+        self._timer = threading.Timer(self._seconds, self._expire)
         self._timer.daemon = True
         self._timer.start()
 
     def cancel(self) -> None:
         """Stop the timer: the request is complete, or is limited by its progress from here on."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def body(self, response: httpx.Response) -> Iterator[bytes]:
         """Yield the body. TimedOutError if this deadline cut it.
@@ -160,7 +165,7 @@ class _Deadline:
 class Http:
     """An HTTP client for one vendor account, with one kept-alive connection.
 
-    - `timeout`: for the whole request, headers and body
+    - `timeout`: for each whole request, headers and body; those of a login count on their own
     - `route`: the connection's `options.route`: trusted CAs, client certificate, proxy
     - `redact`: removes secrets from a text. Error messages quote the response, and a vendor may echo what it was sent
     - `largest`: bytes of a body that `read` accepts
@@ -185,6 +190,7 @@ class Http:
         self._timeout = timeout.total_seconds()
         self._route = route
         self._socket: socket.socket | None = None
+        self._deadline: _Deadline | None = None
         self._base_url = base_url
         self._headers = dict(headers or {})
         self._auth = auth
@@ -192,9 +198,11 @@ class Http:
     @cached_property
     def _client(self) -> httpx.Client:
         """Opened by the first request, which then has a vendor's error if a certificate became unusable."""
-        return transport.open_client(
+        client = transport.open_client(
             self._route, base_url=self._base_url, timeout=self._timeout, headers=self._headers, auth=self._auth
         )
+        client.event_hooks = {"request": [self._before_request]}
+        return client
 
     def close(self) -> None:
         """Close the HTTP connection. A further request opens it again, with the certificates as they are then."""
@@ -224,7 +232,7 @@ class Http:
 
     @contextmanager
     def _exchange(self, method: str, path: str, request: dict[str, Any]) -> Iterator[tuple[httpx.Response, _Deadline]]:
-        deadline = _Deadline(self._timeout, self._shut_down_socket)
+        deadline = self._deadline = _Deadline(self._timeout, self._shut_down_socket)
 
         def trace(event: str, info: Mapping[str, Any]) -> None:
             if event in transport.CONNECTED:
@@ -250,6 +258,13 @@ class Http:
             raise
         finally:
             deadline.cancel()
+
+    def _before_request(self, _: httpx.Request) -> None:
+        """Called by httpx before it sends a request, also one that `auth` sends before or after the caller's."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._runtime.before_request()
+            self._deadline.start()
 
     def _classified(self, error: Exception, deadline: _Deadline) -> VendorError:
         """The vendor error for a transport error. `refused` only while connecting: nothing has been sent by then."""

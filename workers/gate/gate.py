@@ -1,7 +1,8 @@
 """One gate per vendor account: which request may start, when, and until when its lease lasts.
 
-A lease is held from the request's start until its result is committed, and the committing transaction proves that the
-lease has not run out (`release`, `renew`). So what was read first is written first, without comparing clocks.
+A lease is held from the first request's start until the result is committed, and the committing transaction proves that
+the lease has not run out (`release`, `renew`). So what was read first is written first, without comparing clocks. Each
+further request under the lease renews it and waits for the rate limit (`before_request`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 OnAcquire = Callable[[Tx, int, datetime], None]
 """Called inside the transaction that takes a lease, with its revision and its end."""
+_FRESH_FOR = 1.0
+"""Seconds for which a renewed lease covers the next request without being renewed for it: the commit has `GRACE`."""
+
 
 
 class GateClosed(Exception):  # noqa: N818 - an answer of the gate, not an error
@@ -51,10 +55,10 @@ class LeaseLost(Exception):  # noqa: N818 - likewise
 
 @dataclass(slots=True)
 class Lease:
-    """The right to make one request.
+    """The right to make requests for one result, one after the other.
 
-    `revision` orders what is written; `sent_at` is when the request really started; `renewed_at` is the timer's value
-    when the lease was last taken or renewed.
+    `revision` orders what is written; `sent_at` is when the first request really started, `last_sent_at` the last one;
+    `renewed_at` is the timer's value when the lease was last taken or renewed; `requests` counts those that were sent.
     """
 
     revision: int
@@ -63,6 +67,8 @@ class Lease:
     gate: Gate = field(repr=False, compare=False)
 
 
+    last_sent_at: datetime | None = None
+    requests: int = 0
 def account_of(options: Connection) -> str:
     """The account's name, a keyed hash of address and login: connections that share an account share its gate."""
     return hmac.new(_secret(options), options.url.encode(), hashlib.sha256).hexdigest()[:32]
@@ -169,9 +175,12 @@ class Gate:
 
     def heartbeat(self, lease: Lease) -> None:
         """Renew the lease of a request whose bytes still arrive, once a third of it is over. Raises `LeaseLost`."""
-        if self._timer.monotonic() - lease.renewed_at > self._lease_duration.total_seconds() / 3:
+        self._renew_if_older(lease, self._lease_duration.total_seconds() / 3)
+
+    def _renew_if_older(self, lease: Lease, seconds: float) -> None:
+        if self._timer.monotonic() - lease.renewed_at > seconds:
             with self._database.begin() as tx:
-                self.renew(tx, lease)
+                self.sessions.renew_login_lock(tx, self.renew(tx, lease))
 
     def renew(self, tx: Tx, lease: Lease) -> datetime:
         """Prove that the lease has not run out, and renew it; returns the clock. Raises `LeaseLost`."""
@@ -180,6 +189,35 @@ class Gate:
         end = {"until": clock.params["clock"] + duration} if clock.params else {"duration": duration}
         statement = statements.renew_lease(clock.expression, bool(clock.params))
         now = self._prove(tx, statement, {OF_REVISION: lease.revision, **end, **clock.params})
+    def before_request(self, lease: Lease) -> None:
+        """Call this before each request that is sent under the lease: logins and metadata, too. Raises `LeaseLost`.
+
+        For the first one the lease has just been taken and the rate limit waited for. Before any other the lease is
+        renewed, so that it covers that request's whole `timeout`, and the rate limit is waited for here: the work is
+        half done, so it is not left due.
+        """
+        lease.requests += 1
+        if lease.requests > 1:
+            if self._interval:
+                while not self._await_turn(lease):
+                    pass
+            self._renew_if_older(lease, _FRESH_FOR)
+
+    def _await_turn(self, lease: Lease) -> bool:
+        """Reserve the next start and sleep until then; False if it woke so late that another may start now, too."""
+        with self._database.begin() as tx:
+            row = self._lock_row(tx)
+            self.sessions.renew_login_lock(tx, self.renew(tx, lease))
+            now, read_at = row.now, lease.renewed_at
+            # Each other lease has reserved at most one start. A later one was written by a clock that was ahead.
+            start = min(max(now, row.next_start_at or now), now + self._concurrency * self._interval)
+            self._update_row(tx, next_start_at=start + self._interval)
+        while (left := (start - now).total_seconds() - (self._timer.monotonic() - read_at)) > 0:
+            self._timer.sleep(min(left, self._lease_duration.total_seconds() / 3))
+            self.heartbeat(lease)
+        lease.last_sent_at = now + timedelta(seconds=self._timer.monotonic() - read_at)
+        return self._concurrency == 1 or lease.last_sent_at - start <= timing.SLACK
+
         lease.renewed_at = self._timer.monotonic()
         return now
 
@@ -275,7 +313,7 @@ class Gate:
     def _delay_next_start(self, tx: Tx, lease: Lease, **values: object) -> None:
         """Count the rate limit from the actual send, and set the columns."""
         new = {f"new_{column}": value for column, value in values.items()}
-        earliest = lease.sent_at + self._interval
+        earliest = (lease.last_sent_at or lease.sent_at) + self._interval
         tx.execute(statements.delay_next_start(tuple(values)), {OF_ACCOUNT: self.account, "earliest": earliest, **new})
 
     def _update_row(self, tx: Tx, **values: object) -> None:

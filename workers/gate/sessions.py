@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime, timedelta
 
-    from models.db.database import Database
+    from models.db.database import Database, Tx
 
 
 class SessionStore:
@@ -33,6 +33,7 @@ class SessionStore:
         self._account = account
         self._lock_duration = lock_duration
         derived = HKDF(hashes.SHA256(), length=32, salt=None, info=b"erpmirror session").derive(secret)
+        self._login_revision: int | None = None
         self._cipher = Fernet(urlsafe_b64encode(derived))
 
     def get(self) -> bytes | None:
@@ -61,16 +62,26 @@ class SessionStore:
     @contextmanager
     def login_lock(self) -> Iterator[None]:
         """Log in inside this block: no other worker of the account does. Raises `BusyError` if the lock stays taken."""
-        revision = self._lock_login()
+        revision = self._login_revision = self._lock_login()
         try:
             yield
         finally:
+            self._login_revision = None
             with self._database.begin() as tx:
                 tx.execute(
                     sa.update(gates)
                     .where(gates.c.account == self._account, gates.c.login_revision == revision)
                     .values(login_revision=None, login_until=None)
                 )
+
+    def renew_login_lock(self, tx: Tx, now: datetime) -> None:
+        """Keep the lock for a login of several requests, while this worker has it."""
+        if self._login_revision is not None:
+            tx.execute(
+                sa.update(gates)
+                .where(gates.c.account == self._account, gates.c.login_revision == self._login_revision)
+                .values(login_until=now + self._lock_duration)
+            )
 
     def _lock_login(self) -> int:
         end = time.monotonic() + timing.LONGEST_SLEEP.total_seconds()

@@ -63,7 +63,6 @@ def send(session: WorkSession, resource: Resource, item: Item) -> None:
         document = _begin_sending(context, lease, target, item)
         if document is not None:
             failpoints.hit(Point.DOCUMENT_SENDING)
-            session.requests += 1
             _interpret(session, lease, target, item=item, document=document)
 
 

@@ -99,7 +99,6 @@ def _fetch_under_lease(session: WorkSession, resource: Resource, item: Item) -> 
             suppress(AlreadyClaimedError, vendor_schema.ResourceNotOpenError),
             session.acquire(f"{resource.name}\n{item.key}", on_acquire=claim) as lease,
         ):
-            session.requests += 1
             _fetch_and_write(session, lease, resource, claim.stream, item=item)
     except vendor_schema.MetadataNeededError as needed:
         on_failure = partial(failures.fail_key, context, item=item, of_key=False)

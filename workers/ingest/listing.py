@@ -85,7 +85,6 @@ def _list_under_lease(session: WorkSession, resource: Resource, *, full: bool) -
     start = _Start(session, resource, full=full)
     with suppress(_NotDueError, vendor_schema.ResourceNotOpenError), session.acquire(on_acquire=start) as lease:
         failpoints.hit(Point.LISTING_BEGUN)
-        session.requests += 1
         store_replies(start.page, lease)
 
 

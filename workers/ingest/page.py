@@ -92,7 +92,6 @@ class Page:
             return False
         self.stream = stream
         self.target = self.context.target(self.resource, stream)
-        self.session.requests += 1
         return True
 
     def _reload_stream(self, tx: Tx) -> None:

@@ -73,7 +73,6 @@ def fetch_metadata(session: WorkSession, resource: Resource, stream: Stream, on_
     """
     context = session.context
     with session.acquire(f"{resource.name}\nmetadata") as lease:
-        session.requests += 1
         try:
             with failures.classify(context):
                 shape = exact.storable(session.client.shape(resource))  # field names escaped like those of the objects
@@ -105,7 +104,6 @@ def refresh_for_new_fields(
         return stream
     if stream.metadata_read_at is not None and stream.metadata_read_at > asked_at - _MIN_AGE:
         return stream
-    session.requests += 1
     shape = exact.storable(session.client.shape(resource))
     with context.database.begin() as tx:
         streams.update(tx, context.name, resource.name, declared_fields=shape, metadata_read_at=tx.now)

@@ -14,9 +14,11 @@ from kombu.entity import Queue
 
 from models.db.database import Database
 from workers import context, lifeline
+from workers.gate import timing
 from workers.queue import broker, scheduler, tasks, wakeup
 
 if TYPE_CHECKING:
+    from models.settings.connections import Connection
     from models.settings.load import Settings
 
 SYNC = wakeup.SYNC
@@ -28,6 +30,9 @@ _FLOWER_COLUMNS = "name,args,state,received,runtime,worker"
 
 _PURGE_OFFLINE_AFTER = 3600
 """Seconds until Flower forgets a worker that has ended: each start has a new name."""
+
+_REQUESTS = 4
+"""Requests for one result: two for a login, and two for an object."""
 
 _SOFT_MARGIN = timedelta(minutes=1)
 _HARD_MARGIN = timedelta(seconds=30)
@@ -70,8 +75,14 @@ def create_app(settings: Settings, database: Database | None = None) -> Celery:
 
 def longest_task(settings: Settings) -> timedelta:
     """The time limit of every task but a full sync."""
-    longest = max((each.timeout for each in settings.connections.values()), default=timedelta(seconds=30))
+    longest = max(map(_longest_work, settings.connections.values()), default=timedelta(seconds=30))
     return longest + _SOFT_MARGIN + _HARD_MARGIN
+
+
+def _longest_work(options: Connection) -> timedelta:
+    """How long the requests for one result may take, each with its wait for the rate limit."""
+    interval = timing.MINUTE / options.requests_per_minute if options.requests_per_minute else timedelta(0)
+    return _REQUESTS * (options.timeout + interval)
 
 
 def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from models.settings.network import DIRECT
@@ -89,10 +91,16 @@ def scripted_server(*scripts: Script) -> Iterator[str]:
 
 
 @contextmanager
-def http_client(url: str, *, alive: Callable[[], None] = lambda: None, **options: Any) -> Iterator[Http]:
+def http_client(
+    url: str,
+    *,
+    alive: Callable[[], None] = lambda: None,
+    before_request: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Iterator[Http]:
     headers = {"X-Key": KEY} | options.pop("headers", {})
     limits = {"largest": options.pop("largest")} if "largest" in options else {}
-    runtime = ClientRuntime(heartbeat=alive, sessions=NoSessions(), **limits)
+    runtime = ClientRuntime(heartbeat=alive, sessions=NoSessions(), before_request=before_request, **limits)
     http = Http(runtime, base_url=url, headers=headers, **{"timeout": LONG, "route": DIRECT, **options})
     try:
         yield http
@@ -246,6 +254,50 @@ def test_a_refused_connection_is_tried_later() -> None:
     with http_client(f"http://127.0.0.1:{port}") as http, pytest.raises(TryLater) as raised:
         http.read("GET", "/things")
     assert raised.value.closes_gate
+
+
+class TwoRequests(httpx.Auth):
+    """A login before the request."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        yield httpx.Request("POST", request.url.join("/login"), extensions=request.extensions)
+        yield request
+
+
+def test_each_request_is_announced_before_it_is_sent_a_login_too() -> None:
+    announced: list[int] = []
+    scripts = [[reply(b"{}", Connection="close")], [reply(b"{}", Connection="close")]]
+    with (
+        scripted_server(*scripts) as url,
+        http_client(url, auth=TwoRequests(), before_request=lambda: announced.append(1)) as http,
+    ):
+        http.read("GET", "/things")
+    assert 2 == len(announced)
+
+
+def test_the_wait_before_a_request_and_the_login_do_not_count_against_its_deadline() -> None:
+    timeout = timedelta(seconds=2)
+    slow: Script = [1.2, reply(b"{}", Connection="close")]
+    with (
+        scripted_server(slow, slow) as url,
+        http_client(url, auth=TwoRequests(), timeout=timeout, before_request=lambda: time.sleep(1.2)) as http,
+    ):
+        assert 200 == http.read("GET", "/things").status
+
+
+def test_a_request_whose_announcement_raises_is_not_sent() -> None:
+    class LostError(Exception):
+        pass
+
+    def lost() -> None:
+        raise LostError
+
+    with (
+        scripted_server([reply(b"{}")]) as url,
+        http_client(url, before_request=lost) as http,
+        pytest.raises(LostError),
+    ):
+        http.read("GET", "/things")
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])

@@ -48,6 +48,19 @@ class Clock:
         self.now += timedelta(**duration)
 
 
+class SteppedTimer:
+    """A process's timer in step with the database's clock: sleeping moves both."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def monotonic(self) -> float:
+        return (self._clock.now - START).total_seconds()
+
+    def sleep(self, seconds: float, /) -> None:
+        self._clock.pass_by(seconds=seconds, microseconds=1)  # what is less than that would not pass at all
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -165,6 +178,86 @@ def test_arriving_bytes_renew_the_lease_of_a_long_stream(timed: Database, clock:
         lease.renewed_at -= 40  # as the process's own clock would show
         long.heartbeat(lease)
     release(long, timed, lease)
+
+
+def test_each_further_request_renews_the_lease_for_its_whole_timeout(timed: Database, clock: Clock) -> None:
+    long = Gate(timed, Account(name="a"), timer=SteppedTimer(clock))
+    lease = long.acquire()
+    for _ in range(4):
+        long.before_request(lease)
+        clock.pass_by(seconds=29)  # answered within the timeout of 30 s; two are longer than the lease of 45 s
+        with pytest.raises(gate.GateClosed):
+            long.acquire()
+    release(long, timed, lease)
+
+
+def test_a_request_under_a_lease_that_ran_out_is_not_sent(timed: Database, clock: Clock) -> None:
+    slow = Gate(timed, Account(name="a"), timer=SteppedTimer(clock))
+    lease = slow.acquire()
+    slow.before_request(lease)
+    clock.pass_by(seconds=46)
+    successor = slow.acquire()
+    with pytest.raises(gate.LeaseLost):
+        slow.before_request(lease)
+    release(slow, timed, successor)
+
+
+def test_a_login_of_several_requests_keeps_its_lock(timed: Database, clock: Clock) -> None:
+    long = Gate(timed, Account(name="a"), timer=SteppedTimer(clock))
+    other = Gate(timed, Account(name="a"))
+    lease = long.acquire()
+    with long.sessions.login_lock():
+        for _ in range(3):
+            long.before_request(lease)
+            clock.pass_by(seconds=29)
+        assert other.sessions._try_lock_login() is None
+    assert other.sessions._try_lock_login() is not None
+
+
+@pytest.mark.parametrize("limit", [1, 6, 20])
+@pytest.mark.parametrize("requests", [1, 2, 4])
+def test_no_minute_has_more_requests_than_allowed_however_many_each_lease_makes(
+    timed: Database, clock: Clock, limit: int, requests: int
+) -> None:
+    options = Account(name="a", requests_per_minute=limit, concurrency=2)
+    gates = [Gate(timed, options, timer=SteppedTimer(clock)) for _ in range(2)]
+    sent: list[datetime] = []
+    for number in range(2 * limit // requests + 3):
+        at = gates[number % 2]
+        lease = _acquired_in_time(at, clock, f"items\n{number}")
+        for _ in range(requests):
+            at.before_request(lease)
+            sent.append(clock.now)
+        release(at, timed, lease)
+    minute = timedelta(minutes=1)
+    assert max(sum(first <= each < first + minute for each in sent) for first in sent) <= limit
+
+
+def _acquired_in_time(at: Gate, clock: Clock, subject: str) -> gate.Lease:
+    while True:
+        try:
+            return at.acquire(subject)
+        except gate.GateClosed as closed:
+            clock.now = closed.until
+
+
+def test_a_start_that_a_clock_ahead_reserved_is_not_waited_for(timed: Database, clock: Clock) -> None:
+    limited = Gate(timed, Account(name="a", requests_per_minute=6), timer=SteppedTimer(clock))
+    lease = limited.acquire()
+    limited.before_request(lease)
+    with timed.begin() as tx:
+        tx.execute(sa.update(tables.gates).values(next_start_at=clock.now + timedelta(hours=3)))
+    limited.before_request(lease)
+    assert clock.now < START + timedelta(minutes=1)
+
+
+def test_a_first_request_costs_no_statement_of_its_own(timed: Database) -> None:
+    limited = Gate(timed, Account(name="a", requests_per_minute=6))
+    lease = limited.acquire()
+    statements: list[str] = []
+    sa.event.listen(timed.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    limited.before_request(lease)
+    assert [] == statements
 
 
 def test_a_closed_gate_gives_no_lease_until_its_time(timed: Database, clock: Clock) -> None:
