@@ -39,7 +39,7 @@ class ResourceStatus:
     know, such as those reasons. `full_sync`: objects that the full sync under way has brought, None if none is. `rows`
     is None where a person's transaction locks the table. `last_error`: first of all what is wrong with the table
     itself. `unredacted_rows`, `unredacted_entries`: rows and journal entries that may hold what `omit` names since
-    later.
+    later. `retry_at`: when a parked resource is tried again by itself.
     """
 
     connection: str
@@ -58,6 +58,7 @@ class ResourceStatus:
     full_sync: int | None
     unredacted_rows: int = 0
     unredacted_entries: int = 0
+    retry_at: datetime | None = None
 
 
 def resources(database: Database, settings: Settings | None = None) -> list[ResourceStatus]:
@@ -103,6 +104,7 @@ _COLUMNS = (
     "warning",
     "unfilled",
     "redaction",
+    "retry_at",
 )
 _STATEMENT = sa.select(
     *(streams.c[name] for name in _COLUMNS),
@@ -197,6 +199,7 @@ def _status(
         last_error=troubles.get(owner) or row.last_error or row.oldest_reason,
         warning="; ".join(filter(None, [_unfilled(row) or row.warning, *not_mirrored.get(here, ())])) or None,
         full_sync=row.full_sync,
+        retry_at=row.retry_at,
     )
 
 

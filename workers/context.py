@@ -70,6 +70,11 @@ class ConnectionContext:
         """The rules that say what is never stored."""
         return (*self.options.omit, *self.options.secrets)
 
+    @cached_property
+    def settings_fingerprint(self) -> str:
+        """A keyed hash of the connection's settings."""
+        return gate.fingerprint_of(self.options)
+
     def target(self, resource: Resource, stream: Stream | None = None) -> Target:
         """The resource as the write path needs it. Its shape is the vendor's metadata, if the stream has it."""
         return Target(
@@ -125,6 +130,7 @@ class ConnectionContext:
                 polls=resource.every is not None,
                 selection=resource.selection,
                 omit=self.omit,
+                settings=self.settings_fingerprint,
             )
             for resource in self.resources.values()
         ]
@@ -149,24 +155,24 @@ class _CachedClient:
         if self.session is not None:
             self.session.heartbeat()
 
-
-class WorkSession:
-    """One task's work for a connection: its client, the lease it holds, and its counts.
-
-    - `has_more`: the task stopped before everything that is due was done
-    - `deadline`: when it has to stop, by the monotonic clock
-    - `steps`: how often it has read what is due
-    - `has_complete_resource`: a resource has become complete, as of the last step
-    """
     def _before_request(self) -> None:
         if self.session is not None:
             self.session.before_request()
 
 
+class WorkSession:
+    """One task's work for a connection: its client, the lease it holds, and its counts.
+
+    - `requests`: how many it has sent to the vendor, logins included
+    - `has_more`: the task stopped before everything that is due was done
+    - `deadline`: when it has to stop, by the monotonic clock
+    - `steps`: how often it has read what is due
+    - `has_complete_resource`: a resource has become complete, as of the last step
+    """
+
     client: Client
 
     def __init__(self, context: ConnectionContext) -> None:
-    - `requests`: how many it has sent to the vendor, logins included
         self.context = context
         self.requests = 0
         self.changes = 0
@@ -189,6 +195,12 @@ class WorkSession:
             finally:
                 self._lease = None
 
+    def before_request(self) -> None:
+        """A request is about to be sent: count it, renew the lease and wait for the rate limit."""
+        self.requests += 1
+        if self._lease is not None:
+            self.context.gate.before_request(self._lease)
+
     def heartbeat(self) -> None:
         """Bytes have arrived: renew the lease, so that a long stream keeps it."""
         if self._lease is not None:
@@ -198,12 +210,6 @@ class WorkSession:
 def all_contexts(database: Database, settings: Settings) -> list[ConnectionContext]:
     """The context of every configured connection."""
     return [ConnectionContext(database, settings, options) for options in settings.connections.values()]
-    def before_request(self) -> None:
-        """A request is about to be sent: count it, renew the lease and wait for the rate limit."""
-        self.requests += 1
-        if self._lease is not None:
-            self.context.gate.before_request(self._lease)
-
 
 
 def connection_context(

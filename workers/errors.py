@@ -6,7 +6,8 @@ VendorError
 │   ├── InsecureError  no TLS connection that can be trusted: the message names the setting that helps
 │   ├── BusyError      another request or login of the account is in progress; not counted as an attempt
 │   └── ClosedError    outside the vendor's opening hours; stops full syncs only, not counted
-├── SetAside           malformed, refused, forbidden: parked with its reason, other work goes on
+├── SetAside           refused in the vendor's own words, or malformed: the key is parked with its reason. A listing
+│   │                  is tried again; only a refusal of the `whole_resource` parks it, until it is tried again, seldom
 │   └── TooLargeError  a reply above the size limit; a smaller request may be answered
 └── NotForUs           concerns nothing that is mirrored: finished, one line in the log
 
@@ -23,7 +24,7 @@ class VendorError(Exception):
 
 
 class TryLater(VendorError):  # noqa: N818 - says what to do, and reads well where it is raised
-    """Unreachable, 5xx, 429, half a body: the same request may succeed later.
+    """Unreachable, 5xx, 429, half a body, a reply that is not the vendor's: the same request may succeed later.
 
     - `after`: the delay that the vendor asked for (None: 1 s doubling to 5 min)
     - `closes_gate`: no other request of the account should be sent before that either
@@ -68,9 +69,9 @@ class ClosedError(TryLater):
 
 
 class SetAside(VendorError):  # noqa: N818 - likewise
-    """Only a person can help: malformed, refused, forbidden.
+    """Only a person can help: malformed, refused, forbidden. Never for a body that the vendor did not write.
 
-    `whole_resource`: the vendor refuses the resource itself (a role or a licence lacks it), not one object of it.
+    `whole_resource`: the vendor's own words refuse the resource itself (a role or a licence lacks it), not one object.
     """
 
     def __init__(self, reason: str, *, whole_resource: bool = False) -> None:

@@ -76,18 +76,18 @@ def _distinct(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any
 
 
 def _with_keys(tx: Tx, now: datetime) -> frozenset[str]:
-    """Connections with a key that is due. Keys of a parked or retired resource are not due."""
+    """Connections with a key that is due. Keys of a retired resource are not due."""
     name = _distinct(inbox.c.connection, _IS_DUE).subquery("waiting").c.value
     mine = inbox.c.connection == name, inbox.c.lane.in_([lane.value for lane in Lane])
     found = _names(tx, sa.select(name).where(_probe(*mine, *_due(now)).is_not(None)))
     if not found:
         return found
-    # A parked resource may have thousands of such keys. Where one has, each resource is probed by itself.
-    not_open = sa.select(streams.c.connection).where(streams.c.connection.in_(found), streams.c.state != "open")
-    partly_open = _names(tx, not_open.distinct())
-    if not partly_open:
+    # A retired resource may have thousands of such keys. Where one has, each resource is probed by itself.
+    retired = sa.select(streams.c.connection).where(streams.c.connection.in_(found), streams.c.state == "retired")
+    partly_retired = _names(tx, retired.distinct())
+    if not partly_retired:
         return found
-    return (found - partly_open) | _names(tx, _with_open_keys(not_open.distinct(), now))
+    return (found - partly_retired) | _names(tx, _with_fetchable_keys(retired.distinct(), now))
 
 
 def _probe(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
@@ -99,17 +99,17 @@ def _due(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     return inbox.c.state == "due", inbox.c.due_at <= sa.literal(now, Instant)
 
 
-def _with_open_keys(names: sa.Select[Any], now: datetime) -> sa.Select[Any]:
-    """Those of the connections that have a key that is due, of a resource that is open or not known."""
-    name, i, s = names.subquery("partly_open").c.connection, inbox.c, streams.c
+def _with_fetchable_keys(names: sa.Select[Any], now: datetime) -> sa.Select[Any]:
+    """Those of the connections that have a key that is due, of a resource that is not retired."""
+    name, i, s = names.subquery("partly_retired").c.connection, inbox.c, streams.c
     least = sa.select(sa.func.min(i.resource))
     pair = sa.select(name, least.where(i.connection == name).scalar_subquery().label("resource"))
     first = pair.cte("pair", recursive=True)
     following = least.where(i.connection == first.c.connection, i.resource > first.c.resource).scalar_subquery()
     each = first.union_all(sa.select(first.c.connection, following).where(first.c.resource.is_not(None)))
-    not_open = _probe(s.connection == each.c.connection, s.resource == each.c.resource, s.state != "open")
+    retired = _probe(s.connection == each.c.connection, s.resource == each.c.resource, s.state == "retired")
     due = _probe(i.connection == each.c.connection, i.resource == each.c.resource, *_due(now))
-    has_due_key = sa.case((not_open.is_(None), due)).is_not(None)
+    has_due_key = sa.case((retired.is_(None), due)).is_not(None)
     return sa.select(each.c.connection).where(each.c.resource.is_not(None), has_due_key).distinct()
 
 

@@ -53,9 +53,13 @@ def fail(tx: Tx, stream: Stream, *, next_at: datetime, now: datetime, error: str
 
 
 def _end(tx: Tx, stream: Stream, *, next_at: datetime, **values: Any) -> None:
-    """Write the result. A scan requested meanwhile stays due; a resource parked meanwhile keeps its reason."""
+    """Write the result. A scan requested meanwhile stays due; a parked resource keeps its reason."""
     requested = streams.c.full_due_at != sa.literal(stream.full_due_at, Instant)
     values |= {"full_due_at": sa.case((requested, streams.c.full_due_at), else_=sa.literal(next_at, Instant))}
-    here = is_stream(stream.connection, stream.resource)
-    still_open = streams.c.state == "open"  # a scan holds no lease, so another worker may have parked the resource
-    tx.execute(sa.update(streams).where(here, still_open).values(full_requested=False, **values))
+    # A scan holds no lease, so another worker may have parked the resource since. Files are taken all the same.
+    parked = streams.c.state == "parked"
+    for name in ("last_error", "last_error_at"):
+        if name in values:
+            values[name] = sa.case((parked, streams.c[name]), else_=sa.literal(values[name], streams.c[name].type))
+    here = sa.and_(is_stream(stream.connection, stream.resource), streams.c.state != "retired")
+    tx.execute(sa.update(streams).where(here).values(full_requested=False, **values))

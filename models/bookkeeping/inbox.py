@@ -26,6 +26,9 @@ _BATCH = 500
 MISSING = ""
 """In place of a token: the last listing did not name the key, and only the next one can confirm that it is gone."""
 
+_REFUSED = "waits until the vendor lets the resource be read again"
+"""The reason of keys that wait because the vendor refused to fetch any key of their resource."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -134,7 +137,7 @@ def _upsert_one(clock: sa.ColumnElement[datetime], is_sqlite: bool) -> Any:  # n
 
 
 def due(tx: Tx, *, connection: str, now: datetime, limit: int = 1) -> list[Item]:
-    """The next rows to fetch: live before bulk, then the longest overdue. Keys of a parked resource are left out."""
+    """The next rows to fetch: live before bulk, then the longest overdue. Keys of a retired resource are left out."""
     found = tx.execute(_DUE, {"its_connection": connection, "now": now, "max_rows": limit})
     return [
         Item(**{**row._mapping, "lane": Lane(row.lane), "cause": Cause(row.cause)})  # noqa: SLF001 - SQLAlchemy's public name
@@ -161,7 +164,7 @@ def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnE
         inbox.c.lane == Lane.LIVE,
         inbox.c.due_at <= clock,
         inbox.c.attempts == 0,
-        ~resource_not_open(),  # a key that cannot be fetched must not stop bulk work
+        ~resource_is_retired(),  # a key that cannot be fetched must not stop bulk work
     )
     return sa.or_(unfolded, live)
 
@@ -256,6 +259,26 @@ def postpone_all(tx: Tx, item: Item, *, until: datetime, reason: str) -> None:
     tx.execute(sa.update(inbox).where(*here, inbox.c.due_at < until).values(due_at=until, reason=reason))
 
 
+def wait_until_allowed(tx: Tx, item: Item, *, until: datetime) -> None:
+    """Have this key and all that are due of its resource wait, because the vendor refused the resource.
+
+    One that is enqueued later is still tried at once: a webhook says that something is there to be read. Call `lock`
+    first.
+    """
+    postpone(tx, item, until=until, reason=_REFUSED, counts=False)
+    here = (inbox.c.connection == item.connection, inbox.c.resource == item.resource, inbox.c.state == "due")
+    values = {"due_at": until, "reason": _REFUSED}
+    tx.execute(sa.update(inbox).where(*here, inbox.c.due_at <= tx.now).values(**values))
+
+
+def resume_refused(tx: Tx, *, connection: str, resource: str | None = None) -> None:
+    """Make the keys due that wait because their resource was refused. Call `lock` first."""
+    mine = [inbox.c.connection == connection, inbox.c.state == "due", inbox.c.reason == _REFUSED]
+    if resource is not None:
+        mine.append(inbox.c.resource == resource)
+    tx.execute(sa.update(inbox).where(*mine).values(due_at=tx.now, reason=None))
+
+
 def park(tx: Tx, item: Item, *, reason: str) -> None:
     """Park the key for a person. One that was enqueued meanwhile stays due, with all its attempts."""
     if not _update(tx, item, state="parked", reason=reason):
@@ -329,12 +352,14 @@ def forget(tx: Tx, *, connection: str, resource: str) -> None:
     tx.execute(sa.delete(inbox).where(inbox.c.connection == connection, inbox.c.resource == resource))
 
 
-def resource_not_open() -> sa.ColumnElement[bool]:
-    """The condition: a key's resource is parked or retired."""
+def resource_is_retired() -> sa.ColumnElement[bool]:
+    """The condition: a key's resource is no longer configured. Keys of a parked one are fetched: its listing may be
+    refused while its objects are not.
+    """
     return sa.exists().where(
         streams.c.connection == inbox.c.connection,
         streams.c.resource == inbox.c.resource,
-        streams.c.state != "open",
+        streams.c.state == "retired",
     )
 
 
@@ -385,7 +410,7 @@ _FINISH = sa.delete(inbox).where(*_UNCHANGED)
 _DUE = (
     sa.select(*[inbox.c[name] for name in Item.__slots__])
     .where(inbox.c.connection == sa.bindparam("its_connection"), inbox.c.state == "due")
-    .where(inbox.c.due_at <= sa.bindparam("now"), ~resource_not_open())
+    .where(inbox.c.due_at <= sa.bindparam("now"), ~resource_is_retired())
     .order_by(inbox.c.lane, inbox.c.due_at)
     .limit(sa.bindparam("max_rows", type_=sa.Integer))
 )

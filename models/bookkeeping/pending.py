@@ -101,10 +101,10 @@ def _next(clock: sa.ColumnElement[datetime], shared: bool) -> sa.Select[Any]:  #
 
 
 def _first(which: int, lane: Lane, clock: sa.ColumnElement[datetime], *also: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """The longest overdue key of a lane. Keys of a parked resource are left out."""
+    """The longest overdue key of a lane. Keys of a retired resource are left out."""
     c = inbox_table.c
     mine = (c.connection == sa.bindparam("its_connection"), c.state == "due", c.lane == lane, c.due_at <= clock)
-    fetchable = ~inbox.resource_not_open()
+    fetchable = ~inbox.resource_is_retired()
     chosen = (sa.literal(which).label("which"), *(c[name] for name in Item.__slots__))
     first = sa.select(*chosen).where(*mine, fetchable, *also)
     return sa.select(first.order_by(c.due_at).limit(1).subquery())

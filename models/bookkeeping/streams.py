@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping import omitted, seen_keys
-from models.db.tables import inbox, streams
+from models.bookkeeping import inbox, omitted, seen_keys
+from models.db.tables import inbox as inbox_table
+from models.db.tables import streams
 from models.db.types import Instant
 from models.values import backoff
 
@@ -45,12 +46,18 @@ class Stream:
     declared_fields: Shape | None
     metadata_read_at: datetime | None
     tried_at: datetime | None
+    refused_request: str | None
 
     def is_due(self, now: datetime, *, full: bool) -> bool:
-        """Whether a full sync is due, or else a poll. A poll needs a cursor, which the first full sync sets."""
-        if self.state != "open" or not backoff_over(self.failures, self.tried_at, now):
+        """Whether a full sync is due, or else a poll. A poll needs a cursor, which the first full sync sets.
+
+        A parked resource is not polled. Its full sync is due when it is tried again.
+        """
+        if self.state == "retired" or not backoff_over(self.failures, self.tried_at, now):
             return False
-        return self.full_due_at <= now if full else self.polls and self.cursor is not None and self.due_at <= now
+        if full:
+            return self.full_due_at <= now
+        return self.state == "open" and self.polls and self.cursor is not None and self.due_at <= now
 
     def position(self, now: datetime, *, full: bool) -> str | None:
         """The position of the next request: inside a run that is under way, else the cursor (None: from the start)."""
@@ -70,7 +77,8 @@ class Plan:
     """A resource as configured.
 
     `bound`: the time within which the mirror equals the ERP again. `selection`: which of the vendor's objects are
-    synced. `omit`: the rules that say what is never stored.
+    synced. `omit`: the rules that say what is never stored. `settings`: a keyed hash of the connection's settings, by
+    which corrected ones are noticed.
     """
 
     resource: str
@@ -78,7 +86,11 @@ class Plan:
     polls: bool
     selection: str = ""
     omit: Sequence[str] = ()
+    settings: str = ""
 
+
+LISTING, FETCH = "listing", "fetch"
+"""Values of `refused_request`: which kind of request the vendor refused."""
 
 _FIELDS = [streams.c[name] for name in Stream.__slots__]
 
@@ -87,12 +99,14 @@ EMPTY, LOST = "empty", "lost"
 """Values of `unfilled`: columns or parts were made anew, or the table of the objects themselves."""
 
 _NOT_READ = dict.fromkeys(("cursor", "full_run", "full_cursor", "poll_cursor", "poll_cursor_at"))
+_OPEN = {"state": "open", "failures": 0, **dict.fromkeys(("retry_at", "refused_request", "refused_settings"))}
 _NOT_COMPLETE = dict.fromkeys(("complete_as_of", "next_complete_as_of", "next_complete_cutoff_at"))
 
 
 def sync(tx: Tx, *, connection: str, system: str, plans: Sequence[Plan]) -> None:
     """Make the rows match the configuration. Resources that left it are retired; those that came back start again."""
-    columns = (*_FIELDS, streams.c.bound, streams.c.selection, streams.c.redaction)
+    inbox.lock(tx, connection=connection)
+    columns = (*_FIELDS, *(streams.c[name] for name in ("bound", "selection", "redaction", "refused_settings")))
     rows = tx.execute(sa.select(*columns).where(streams.c.connection == connection))
     known = {row.resource: row for row in rows}
     for plan in sorted(plans, key=lambda plan: plan.resource.encode()):
@@ -107,7 +121,7 @@ def _sync_one(tx: Tx, connection: str, system: str, plan: Plan, row: sa.Row[Any]
     """Make one row match its plan. `row`: as it is now, None for a new resource."""
     now, bound = tx.now, int(plan.bound.total_seconds())
     values = {"system": system, "bound": bound, "polls": plan.polls, "selection": plan.selection}
-    from_the_start = {**values, **_NOT_READ, "state": "open", "due_at": now, "full_due_at": now, "failures": 0}
+    from_the_start = {**values, **_NOT_READ, **_OPEN, "due_at": now, "full_due_at": now}
     if row is None:
         new = {"connection": connection, "resource": plan.resource, "full_requested": False, **from_the_start}
         new["redaction"] = omitted.followed(plan.omit)
@@ -118,8 +132,13 @@ def _sync_one(tx: Tx, connection: str, system: str, plan: Plan, row: sa.Row[Any]
     if (row.selection or "") != plan.selection:
         # The earlier selection may have been complete; nothing is known of the new one.
         update(tx, connection, plan.resource, **from_the_start, **_NOT_COMPLETE)
+        inbox.resume_refused(tx, connection=connection, resource=plan.resource)
     elif row.state == "retired":
         update(tx, connection, plan.resource, **from_the_start)
+    elif row.state == "parked" and row.refused_settings != plan.settings:
+        # Refused under other settings: a key or a password may have been corrected.
+        update(tx, connection, plan.resource, **values, **_OPEN, full_due_at=now)
+        inbox.resume_refused(tx, connection=connection, resource=plan.resource)
     elif (row.bound, row.polls) != (bound, plan.polls):
         # A shorter schedule applies at once; a longer one after the next full sync.
         update(tx, connection, plan.resource, **values, full_due_at=min(row.full_due_at, now + plan.bound))
@@ -166,7 +185,8 @@ def poll_now(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     Parked resources are reopened.
     """
     now = tx.now
-    full_due_at = sa.case((streams.c.polls, streams.c.full_due_at), else_=sa.literal(now, Instant))
+    polled = sa.and_(streams.c.polls, streams.c.state == "open")
+    full_due_at = sa.case((polled, streams.c.full_due_at), else_=sa.literal(now, Instant))
     values = {"due_at": now, "full_due_at": full_due_at, "requested_revision": tx.draw()}
     return _make_due(tx, connection, resource, values)
 
@@ -188,12 +208,38 @@ def backfill_now(tx: Tx, *, connection: str, resource: str | None = None) -> int
     return _make_due(tx, connection, resource, values)
 
 
+def request_full_sync(tx: Tx, connection: str, resource: str) -> None:
+    """Make a full sync due now, unless the resource is parked and so waits for its next attempt."""
+    here = sa.and_(is_stream(connection, resource), streams.c.state == "open")
+    tx.execute(sa.update(streams).where(here).values(full_due_at=tx.now))
+
+
 def reopen(tx: Tx, *, connection: str, resource: str | None = None) -> int:
-    """Try parked resources again; returns how many."""
+    """Open parked resources and make the keys due that wait for them; returns how many resources."""
+    inbox.lock(tx, connection=connection)
+    inbox.resume_refused(tx, connection=connection, resource=resource)
     condition = sa.and_(streams.c.connection == connection, streams.c.state == "parked")
     if resource is not None:
         condition = sa.and_(condition, streams.c.resource == resource)
-    return tx.execute(sa.update(streams).where(condition).values(state="open", failures=0)).rowcount
+    now = sa.literal(tx.now, Instant)
+    return tx.execute(sa.update(streams).where(condition).values(**_OPEN, full_due_at=now)).rowcount
+
+
+def reopen_listed(tx: Tx, stream: Stream) -> None:
+    """Open the resource if it is parked: the vendor has just answered a listing. Call `inbox.lock` first."""
+    if stream.state == "parked":
+        update(tx, stream.connection, stream.resource, **_OPEN, last_error=None, last_error_at=None)
+        inbox.resume_refused(tx, connection=stream.connection, resource=stream.resource)
+
+
+def reopen_fetched(tx: Tx, stream: Stream) -> None:
+    """Open the resource if it is parked because a fetch was refused: the vendor has just answered one.
+
+    Where only listings are refused, objects that webhooks name are answered all the time, which proves nothing.
+    """
+    if stream.state == "parked" and stream.refused_request == FETCH:
+        inbox.lock(tx, connection=stream.connection)
+        reopen_listed(tx, stream)
 
 
 def mark_unfilled(tx: Tx, *, connection: str, resource: str, is_lost: bool) -> None:
@@ -214,10 +260,12 @@ def unfilled(tx: Tx) -> dict[tuple[str, str], str]:
 
 
 def _make_due(tx: Tx, connection: str, resource: str | None, values: dict[str, Any]) -> int:
+    inbox.lock(tx, connection=connection)
+    inbox.resume_refused(tx, connection=connection, resource=resource)
     condition = sa.and_(streams.c.connection == connection, streams.c.state != "retired")
     if resource is not None:
         condition = sa.and_(condition, streams.c.resource == resource)
-    return tx.execute(sa.update(streams).where(condition).values(state="open", failures=0, **values)).rowcount
+    return tx.execute(sa.update(streams).where(condition).values(**_OPEN, **values)).rowcount
 
 
 def record_attempt(tx: Tx, stream: Stream, *, now: datetime) -> None:
@@ -248,9 +296,34 @@ def finish_poll(
     update(tx, stream.connection, stream.resource, **values, **success_values(now))
 
 
-def park(tx: Tx, connection: str, resource: str, *, reason: str, now: datetime) -> None:
-    """Park the resource for a person, with the vendor's own words."""
-    update(tx, connection, resource, state="parked", last_error=reason, last_error_at=now)
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The vendor's own words, what it refused (`LISTING` or `FETCH`), and under which settings (a keyed hash)."""
+
+    reason: str
+    request: str
+    settings: str
+
+
+def park(tx: Tx, connection: str, resource: str, refusal: Refusal, *, until: datetime, by_full_sync: bool) -> None:
+    """Park the resource, which the vendor refuses, until it is tried again: rights are given back without notice.
+
+    `by_full_sync`: a full sync tries it; else the keys that wait for it do.
+    """
+    due = {"full_due_at": until} if by_full_sync else {}
+    update(
+        tx,
+        connection,
+        resource,
+        state="parked",
+        last_error=refusal.reason,
+        last_error_at=tx.now,
+        failures=0,
+        retry_at=until,
+        refused_request=refusal.request,
+        refused_settings=refusal.settings,
+        **due,
+    )
 
 
 def success_values(now: datetime) -> dict[str, Any]:
@@ -271,11 +344,11 @@ def mark_complete(tx: Tx, *, connection: str) -> None:
 def is_completable(connection: Any) -> tuple[sa.ColumnElement[bool], ...]:
     """The conditions: a full sync of this connection has ended, and no key that waited then still does."""
     waiting = sa.exists().where(
-        inbox.c.connection == streams.c.connection,
-        inbox.c.resource == streams.c.resource,
-        inbox.c.first_enqueued_at <= streams.c.next_complete_cutoff_at,
+        inbox_table.c.connection == streams.c.connection,
+        inbox_table.c.resource == streams.c.resource,
+        inbox_table.c.first_enqueued_at <= streams.c.next_complete_cutoff_at,
         # Records without a key (`unkeyed`) are told beside it: no row of the mirror is older for them.
-        inbox.c.unreadable_raw.is_(None),
+        inbox_table.c.unreadable_raw.is_(None),
     )
     return streams.c.connection == connection, streams.c.next_complete_cutoff_at.is_not(None), ~waiting
 

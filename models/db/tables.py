@@ -106,8 +106,8 @@ documents = sa.Table(
 POLLED = sa.text("state = 'open' AND polls AND cursor IS NOT NULL")
 """The condition of streams that are polled; the same text as in the partial index, so that a plan can use that."""
 
-FULLY_SYNCED = sa.text("state = 'open'")
-"""The condition of streams that have full syncs, likewise."""
+FULLY_SYNCED = sa.text("state <> 'retired'")
+"""The condition of streams that have full syncs, likewise. That of a parked one tries whether it is still refused."""
 
 streams = sa.Table(
     "erpmirror_streams",
@@ -115,7 +115,7 @@ streams = sa.Table(
     sa.Column("connection", KeyText, primary_key=True),
     sa.Column("resource", KeyText, primary_key=True),
     sa.Column("system", sa.Text, nullable=False),  # the ERP: the name of its connector's folder
-    sa.Column("state", sa.Text, nullable=False),  # open | parked
+    sa.Column("state", sa.Text, nullable=False),  # open | parked (refused by the vendor) | retired
     sa.Column("polls", sa.Boolean, nullable=False),  # the vendor can list changes since a cursor, so it is polled
     # Polls.
     sa.Column("cursor", sa.Text),  # the connector's own text; NULL before the first complete full sync
@@ -140,6 +140,10 @@ streams = sa.Table(
     sa.Column("last_error", sa.Text),  # the last failure's message
     sa.Column("last_error_at", Instant),
     sa.Column("warning", sa.Text),  # what a person should know although the listing worked
+    # Refusals.
+    sa.Column("retry_at", Instant),  # when a parked resource is tried again by itself
+    sa.Column("refused_request", sa.Text),  # what the vendor refused: listing | fetch. A success of its kind reopens
+    sa.Column("refused_settings", sa.Text),  # a keyed hash of the settings that were refused: others are tried at once
     # Fields.
     sa.Column("declared_fields", ExactJSON),  # what the vendor's metadata declares, as a values.Shape
     sa.Column("metadata_read_at", Instant),  # when that metadata was read

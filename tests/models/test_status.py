@@ -81,8 +81,10 @@ def test_what_waits_is_counted_by_how_it_waits(database: Database) -> None:
 def test_a_parked_resource_counts_as_one_parked_and_says_why(database: Database) -> None:
     sync_streams(database, "invoices", "orders")
     with database.begin() as tx:
-        streams.park(tx, "books", "invoices", reason="API not enabled", now=database.now(tx))
+        refusal, until = streams.Refusal("API not enabled", streams.LISTING, ""), tx.now + timedelta(hours=1)
+        streams.park(tx, "books", "invoices", refusal, until=until, by_full_sync=True)
     assert (1, "API not enabled") == (status_of(database).parked, status_of(database).last_error)
+    assert (until, None) == (status_of(database).retry_at, status_of(database, "orders").retry_at)
     assert (0, None) == (status_of(database, "orders").parked, status_of(database, "orders").last_error)
 
 

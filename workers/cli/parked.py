@@ -60,13 +60,15 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
     for row in rows:
         since = f" since {row['since']:%Y-%m-%d %H:%M} UTC" if row["since"] else ""
         key = row["key"] if row["key"] is not None else "(all of it)"
-        console.print(Text(f"{row['connection']} {row['resource']} {key}  {row['state']}{since}"), soft_wrap=True)
+        again = f", tried again at {row['retry_at']:%Y-%m-%d %H:%M} UTC" if row["retry_at"] else ""
+        line = f"{row['connection']} {row['resource']} {key}  {row['state']}{since}{again}"
+        console.print(Text(line), soft_wrap=True)
         if row["reason"]:
             console.print(Padding.indent(Text(row["reason"], overflow="fold"), 4))
 
 
 def _parked_rows(database: Database, connection: str | None) -> list[dict[str, Any]]:
-    """Parked resources (key None), then parked and held keys."""
+    """Parked resources (key None), then parked and held keys. `retry_at`: when it is tried again by itself."""
     from models import status
     from models.bookkeeping import parked
 
@@ -78,6 +80,7 @@ def _parked_rows(database: Database, connection: str | None) -> list[dict[str, A
             "state": "parked",
             "reason": row.last_error,
             "since": row.last_read,
+            "retry_at": row.retry_at,
         }
         for row in status.resources(database)
         if row.state == "parked" and connection in {None, row.connection}
@@ -93,6 +96,7 @@ def _parked_rows(database: Database, connection: str | None) -> list[dict[str, A
             "reason": row.reason,
             "since": row.first_enqueued_at,
             **_samples(row.unreadable_raw),
+            "retry_at": None,
         }
         for row in keys
     ]

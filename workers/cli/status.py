@@ -41,6 +41,9 @@ _FIELDS = (
 _LONG_AGO = timedelta(days=2)
 """Older moments are printed as dates."""
 
+_BELOW = ("full_sync", "retry_at")
+"""What stands below the table, and not in `--json`."""
+
 _COUNTS = ("rows", "pending", "parked", "held", "unredacted_rows", "unredacted_entries")
 
 _NEVER_WRAPPED = (*_COUNTS, "bound")
@@ -115,7 +118,7 @@ def _print_tables(rows: Sequence[ResourceStatus], never_synced: Sequence[dict[st
     """Print one table per connection, and below it what is too long for a column: full syncs, a vendor's messages."""
     from rich.text import Text
 
-    everything = [*(_fields(row) | {"full_sync": row.full_sync} for row in rows), *never_synced]
+    everything = [*(_fields(row) | {name: getattr(row, name) for name in _BELOW} for row in rows), *never_synced]
     console = common.out()
     for connection in sorted({values["connection"] for values in everything}):
         of_connection = [values for values in everything if values["connection"] == connection]
@@ -138,6 +141,8 @@ def _messages(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"full sync under way, {values['full_sync']} objects so far", ""
     if values["last_error"]:
         yield values["last_error"], "red"
+    if values.get("retry_at"):
+        yield f"refused; tried again by itself at {values['retry_at']:%Y-%m-%d %H:%M} UTC", "red"
     if values.get("warning"):
         yield values["warning"], "yellow"
 

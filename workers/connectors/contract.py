@@ -84,6 +84,7 @@ __all__ = [
 
 
 _CONFIRMATION_DELAY = timedelta(minutes=1)
+_DOCUMENTS_REFUSED = timedelta(hours=1)
 
 
 def _unchanged(raw: JsonObject) -> JsonObject:
@@ -162,6 +163,11 @@ class Resource:
         return min(_CONFIRMATION_DELAY, self.full_every)
 
     @property
+    def refused_for(self) -> timedelta:
+        """The wait after a refusal until the resource is tried again: rights are given back without notice."""
+        return _DOCUMENTS_REFUSED if self.handed_in else self.full_every
+
+    @property
     def total_bound(self) -> timedelta:
         """`bound`, plus `confirms_after` for resources whose deletions need two replies as proof."""
         return self.bound + self.confirms_after if self.absence_deletes else self.bound
@@ -194,32 +200,32 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class ClientRuntime:
-    """What the core provides to a client.
-
-    - `heartbeat`: call it as bytes of a long reply arrive; it extends the lease
-    - `sessions`: the shared session of this account
 def _unlimited() -> None:
     """No lease, and no rate limit."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClientRuntime:
+    """What the core provides to a client.
+
+    - `before_request`: called before each request is sent, logins included; it waits for the vendor's rate limit
+    - `heartbeat`: call it as bytes of a long reply arrive; it extends the lease
+    - `sessions`: the shared session of this account
     - `now`: the clock that all workers share, aware; session expiry is measured by it
     - `largest`: bytes; a longer reply is refused by `Http.read` and must be read with `Http.stream`
     """
 
-    - `before_request`: called before each request is sent, logins included; it waits for the vendor's rate limit
     heartbeat: Callable[[], None]
     sessions: Sessions
     now: Callable[[], datetime] = _utc_now
     largest: int = 64 * 2**20
+    before_request: Callable[[], None] = _unlimited
 
 
 class _ProcessSessions:
     """`Sessions` in this process's memory, shared with no other worker."""
 
     def __init__(self) -> None:
-    before_request: Callable[[], None] = _unlimited
         self._session: tuple[bytes, datetime] | None = None
 
     def get(self) -> bytes | None:

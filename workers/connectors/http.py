@@ -170,7 +170,7 @@ class Http:
     - `redact`: removes secrets from a text. Error messages quote the response, and a vendor may echo what it was sent
     - `largest`: bytes of a body that `read` accepts
 
-    429, 5xx and transport errors raise `TryLater`, a redirect `SetAside`; the caller handles every other status.
+    429, 5xx, a redirect and transport errors raise `TryLater`; the caller handles every other status.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class Http:
         client = transport.open_client(
             self._route, base_url=self._base_url, timeout=self._timeout, headers=self._headers, auth=self._auth
         )
-        client.event_hooks = {"request": [self._before_request]}
+        client.event_hooks["request"].append(self._before_request)
         return client
 
     def close(self) -> None:
@@ -318,13 +318,29 @@ def excerpt(body: bytes, *, redact: Callable[[str], str] = str) -> str:
     return " ".join(redact(body[: 4 * _EXCERPT_LENGTH].decode(errors="replace")).split())[:_EXCERPT_LENGTH]
 
 
+def foreign_error(status: int, body: bytes, *, redact: Callable[[str], str] = str) -> TryLater:
+    """The error for a reply that the vendor did not write: the page of a firewall or a proxy, or nothing at all.
+
+    It refuses nothing, whatever its status: the same request may be answered when whoever stands between lets it pass.
+    """
+    quoted = excerpt(body, redact=redact) or "an empty body"
+    return TryLater(f"HTTP {status}, not in the vendor's own words: {quoted}", closes_gate=False)
+
+
+def is_page(body: bytes) -> bool:
+    """Whether the body is markup, such as an HTML page."""
+    return body.removeprefix(_BOM).lstrip().startswith(b"<")
+
+
 def _raise_for_status(response: httpx.Response, deadline: _Deadline, redact: Callable[[str], str]) -> None:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
         quoted = excerpt(_excerpt_bytes(deadline.body(response)), redact=redact)
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
         raise TryLater(f"HTTP {response.status_code} {quoted}".strip(), after=_retry_after(response), refused=busy)
     if response.is_redirect:
-        raise SetAside(f"HTTP {response.status_code}: redirected; set `url` to the address that it redirects to")
+        # A captive portal or a server in restart redirects for a while; a moved one until `url` is corrected.
+        text = f"HTTP {response.status_code}: redirected; set `url` to the address that it redirects to"
+        raise TryLater(text, closes_gate=False, refused=True)
 
 
 def _excerpt_bytes(chunks: Iterator[bytes]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from models import failpoints
 from models.db.database import Tx
@@ -34,11 +36,11 @@ if TYPE_CHECKING:
     from models.settings.connections import Connection
     from workers.gate.timing import Timer
 
-OnAcquire = Callable[[Tx, int, datetime], None]
-"""Called inside the transaction that takes a lease, with its revision and its end."""
 _FRESH_FOR = 1.0
 """Seconds for which a renewed lease covers the next request without being renewed for it: the commit has `GRACE`."""
 
+OnAcquire = Callable[[Tx, int, datetime], None]
+"""Called inside the transaction that takes a lease, with its revision and its end."""
 
 
 class GateClosed(Exception):  # noqa: N818 - an answer of the gate, not an error
@@ -65,10 +67,10 @@ class Lease:
     sent_at: datetime
     renewed_at: float
     gate: Gate = field(repr=False, compare=False)
-
-
     last_sent_at: datetime | None = None
     requests: int = 0
+
+
 def account_of(options: Connection) -> str:
     """The account's name, a keyed hash of address and login: connections that share an account share its gate."""
     return hmac.new(_secret(options), options.url.encode(), hashlib.sha256).hexdigest()[:32]
@@ -77,6 +79,17 @@ def account_of(options: Connection) -> str:
 def longest_lease(connections: Iterable[Connection]) -> timedelta:
     """The longest time for which a lease of these connections is taken or renewed."""
     return max((each.timeout for each in connections), default=timedelta(0)) + timing.GRACE
+
+
+def fingerprint_of(options: Connection) -> str:
+    """A keyed hash of all settings of a connection, secrets included: whether what was refused has been corrected."""
+    values = options.model_dump()
+    written = json.dumps(values, default=_revealed, sort_keys=True)
+    return hmac.new(_secret(options), written.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _revealed(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 class Gate:
@@ -173,22 +186,6 @@ class Gate:
             self._update_row(tx, next_start_at=start + self._interval)
         return start
 
-    def heartbeat(self, lease: Lease) -> None:
-        """Renew the lease of a request whose bytes still arrive, once a third of it is over. Raises `LeaseLost`."""
-        self._renew_if_older(lease, self._lease_duration.total_seconds() / 3)
-
-    def _renew_if_older(self, lease: Lease, seconds: float) -> None:
-        if self._timer.monotonic() - lease.renewed_at > seconds:
-            with self._database.begin() as tx:
-                self.sessions.renew_login_lock(tx, self.renew(tx, lease))
-
-    def renew(self, tx: Tx, lease: Lease) -> datetime:
-        """Prove that the lease has not run out, and renew it; returns the clock. Raises `LeaseLost`."""
-        clock = self._database.clock_sql()
-        duration = self._lease_duration
-        end = {"until": clock.params["clock"] + duration} if clock.params else {"duration": duration}
-        statement = statements.renew_lease(clock.expression, bool(clock.params))
-        now = self._prove(tx, statement, {OF_REVISION: lease.revision, **end, **clock.params})
     def before_request(self, lease: Lease) -> None:
         """Call this before each request that is sent under the lease: logins and metadata, too. Raises `LeaseLost`.
 
@@ -218,6 +215,22 @@ class Gate:
         lease.last_sent_at = now + timedelta(seconds=self._timer.monotonic() - read_at)
         return self._concurrency == 1 or lease.last_sent_at - start <= timing.SLACK
 
+    def heartbeat(self, lease: Lease) -> None:
+        """Renew the lease of a request whose bytes still arrive, once a third of it is over. Raises `LeaseLost`."""
+        self._renew_if_older(lease, self._lease_duration.total_seconds() / 3)
+
+    def _renew_if_older(self, lease: Lease, seconds: float) -> None:
+        if self._timer.monotonic() - lease.renewed_at > seconds:
+            with self._database.begin() as tx:
+                self.sessions.renew_login_lock(tx, self.renew(tx, lease))
+
+    def renew(self, tx: Tx, lease: Lease) -> datetime:
+        """Prove that the lease has not run out, and renew it; returns the clock. Raises `LeaseLost`."""
+        clock = self._database.clock_sql()
+        duration = self._lease_duration
+        end = {"until": clock.params["clock"] + duration} if clock.params else {"duration": duration}
+        statement = statements.renew_lease(clock.expression, bool(clock.params))
+        now = self._prove(tx, statement, {OF_REVISION: lease.revision, **end, **clock.params})
         lease.renewed_at = self._timer.monotonic()
         return now
 

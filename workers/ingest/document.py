@@ -14,7 +14,7 @@ import sqlalchemy as sa
 import structlog
 
 from models import failpoints
-from models.bookkeeping import documents, inbox
+from models.bookkeeping import documents, inbox, streams
 from models.bookkeeping.documents import State
 from models.db import faults
 from models.db.faults import Fault
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from models.bookkeeping.inbox import Item
+    from models.bookkeeping.streams import Stream
     from models.db.database import Tx
     from models.values import Change, Document, Snapshot
     from workers.connectors.contract import Resource
@@ -49,21 +50,28 @@ def send(session: WorkSession, resource: Resource, item: Item) -> None:
 
     Raises `GateClosed`, and `LeaseLost` if the answer came too late to be kept.
     """
-    context, target = session.context, session.context.target(resource)
-
-    def begin(tx: Tx, _revision: int, _until: datetime) -> None:
-        nonlocal target
-        target = context.target(resource, vendor_schema.stream_of(tx, context, resource))
-
-    # A document of a parked resource is not sent.
+    context, start = session.context, _Start(session.context, resource)
     with (
-        suppress(vendor_schema.ResourceNotOpenError),
-        session.acquire(f"{resource.name}\n{item.key}", on_acquire=begin) as lease,
+        suppress(vendor_schema.ResourceRetiredError),
+        session.acquire(f"{resource.name}\n{item.key}", on_acquire=start) as lease,
     ):
+        target = context.target(resource, start.stream)
         document = _begin_sending(context, lease, target, item)
         if document is not None:
             failpoints.hit(Point.DOCUMENT_SENDING)
-            _interpret(session, lease, target, item=item, document=document)
+            _interpret(session, lease, start.stream, item=item, document=document)
+
+
+class _Start:
+    """Runs in the transaction that takes the lease: reads the stream."""
+
+    stream: Stream
+
+    def __init__(self, context: ConnectionContext, resource: Resource) -> None:
+        self._context, self._resource = context, resource
+
+    def __call__(self, tx: Tx, _revision: int, _until: datetime) -> None:
+        self.stream = vendor_schema.stream_of(tx, self._context, self._resource)
 
 
 def _begin_sending(context: ConnectionContext, lease: Lease, target: Target, item: Item) -> Document | None:
@@ -98,10 +106,11 @@ def _require_tables(context: ConnectionContext, target: Target) -> None:
         raise failures.TableError(f"{damages[0]}; run `erpmirror migrate`, which makes it anew")
 
 
-def _interpret(session: WorkSession, lease: Lease, target: Target, *, item: Item, document: Document) -> None:
+def _interpret(session: WorkSession, lease: Lease, stream: Stream, *, item: Item, document: Document) -> None:
     """Send the document, and commit the answer, or the failure, under the lease."""
     context = session.context
     resource = context.resources[item.resource]
+    target = context.target(resource, stream)
     try:
         with failures.classify(context):
             found = replace(session.client.interpret(resource, document), key=item.key)
@@ -111,7 +120,7 @@ def _interpret(session: WorkSession, lease: Lease, target: Target, *, item: Item
         _handle_failure(context, lease, item, failure)
         return
     try:
-        changes = _write(lease, target, item=item, prepared=prepared)
+        changes = _write(lease, target, stream, item=item, prepared=prepared)
     except sa.exc.DBAPIError as error:
         _handle_failure(context, lease, item, failures.of_database(context, error))
         return
@@ -129,24 +138,25 @@ def _prepared(context: ConnectionContext, lease: Lease, target: Target, found: S
     return prepare.prepare(context.database, target, [found])
 
 
-def _write(lease: Lease, target: Target, *, item: Item, prepared: Prepared) -> list[Change]:
+def _write(lease: Lease, target: Target, stream: Stream, *, item: Item, prepared: Prepared) -> list[Change]:
     """Write the answer. It cannot be requested again, so wait for a while if a transaction locks the table."""
     for _ in range(_LOCKED_TABLE_TRIES):
         try:
-            return _write_once(lease, target, item=item, prepared=prepared)
+            return _write_once(lease, target, stream, item=item, prepared=prepared)
         except sa.exc.DBAPIError as error:
             if faults.of(error) is not Fault.LOCKED:
                 raise
         with under_lease(lease, renew):
             pass
-    return _write_once(lease, target, item=item, prepared=prepared)
+    return _write_once(lease, target, stream, item=item, prepared=prepared)
 
 
-def _write_once(lease: Lease, target: Target, *, item: Item, prepared: Prepared) -> list[Change]:
+def _write_once(lease: Lease, target: Target, stream: Stream, *, item: Item, prepared: Prepared) -> list[Change]:
     with UnitOfWork.under(lease, target, item.cause, failpoint=Point.DOCUMENT_JOURNALED) as work:
         is_stored = documents.mark_interpreted(work.tx, item, now=work.tx.now)
         if is_stored:  # a document that was forgotten meanwhile gets no row
             work.apply(prepared, point=True)
+        streams.reopen_fetched(work.tx, stream)
         inbox.finish(work.tx, item)
     return work.changes
 

@@ -15,7 +15,7 @@ from models.db import faults
 from models.db.faults import Fault
 from models.mirror import schema_evolution
 from models.values import Cause
-from workers.errors import BusyError, ClosedError, NotForUs, SetAside, TryLater, VendorError
+from workers.errors import BusyError, ClosedError, NotForUs, SetAside, TooLargeError, TryLater, VendorError
 from workers.gate import timing
 from workers.ingest.unit_of_work import BackOff, release, release_unanswered, under_lease
 
@@ -53,7 +53,8 @@ class TableError(TryLater):
 def classify(context: ConnectionContext) -> Iterator[None]:
     """Turn what goes wrong between a request and its transaction into a `VendorError` without secrets in its message.
 
-    No change on the vendor's side stops ingestion: an answer that cannot be decoded is parked, for a person.
+    No change on the vendor's side stops ingestion: a key whose answer cannot be decoded is parked, for a person; a
+    listing is tried again.
     """
     try:
         yield
@@ -92,8 +93,9 @@ def fail_key(
         elif isinstance(failure, NotForUs):
             inbox.finish(tx, item)
         elif isinstance(failure, SetAside) and failure.whole_resource:
-            _park_resource(tx, context, item.resource, failure)
-            inbox.postpone(tx, item, until=item.due_at, reason=None, counts=False)
+            inbox.lock(tx, connection=context.name)
+            until = _park_resource(tx, context, item.resource, failure, request=streams.FETCH)
+            inbox.wait_until_allowed(tx, item, until=until)
         else:
             inbox.park(tx, item, reason=str(failure))
 
@@ -116,18 +118,24 @@ def _may_be_this_keys_fault(failure: TryLater) -> bool:
 
 
 def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failure: VendorError, *, full: bool) -> None:
-    """A listing or a request for metadata failed: release the lease, and postpone the stream or park the resource."""
+    """A listing or a request for metadata failed: release the lease, and postpone the stream or park the resource.
+
+    One stray reply must not stop a resource, so only what the vendor refuses in its own words parks it, and a reply
+    that is too large, because each further one would be loaded in vain.
+    """
     _log(context, stream.resource, failure)
     lease_step = _lease_step(failure, failures=stream.failures)
     with under_lease(lease, lease_step) as tx:
-        if not isinstance(failure, TryLater):
-            _park_resource(tx, context, stream.resource, failure)
+        if isinstance(failure, TooLargeError) or (isinstance(failure, SetAside) and failure.whole_resource):
+            _park_resource(tx, context, stream.resource, failure, request=streams.LISTING)
             return
         until = _retry_at(tx, failure, lease_step, failures=stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         values: dict[str, Any] = {"last_error": str(failure), "last_error_at": tx.now}
         if isinstance(failure, ClosedError):  # closed hours are not an error
             values = {"warning": str(failure)}
+        if stream.state == "parked":
+            values["retry_at"] = until
         failures = stream.failures + _counts_as_attempt(failure)
         streams.update(tx, context.name, stream.resource, failures=failures, **due, **values)
 
@@ -189,11 +197,11 @@ def _lease_step(failure: VendorError, *, failures: int) -> LeaseStep:
     return BackOff(str(failure), failure.after, counts=_counts_as_attempt(failure) and not failures)
 
 
-def _retry_at(tx: Tx, failure: TryLater, lease_step: LeaseStep, *, failures: int) -> datetime:
+def _retry_at(tx: Tx, failure: VendorError, lease_step: LeaseStep, *, failures: int) -> datetime:
     """When to try this work again: not before the gate opens."""
     if isinstance(failure, ClosedError):
         return max(failure.until, tx.now + _MIN_CLOSED)
-    retry_at = tx.now + timing.retry_delay(failures, failure.after)
+    retry_at = tx.now + timing.retry_delay(failures, failure.after if isinstance(failure, TryLater) else None)
     return (
         max(retry_at, lease_step.until)
         if isinstance(lease_step, BackOff) and lease_step.until is not None
@@ -201,12 +209,17 @@ def _retry_at(tx: Tx, failure: TryLater, lease_step: LeaseStep, *, failures: int
     )
 
 
-def _counts_as_attempt(failure: TryLater) -> bool:
+def _counts_as_attempt(failure: VendorError) -> bool:
     return not isinstance(failure, BusyError | ClosedError)
 
 
-def _park_resource(tx: Tx, context: ConnectionContext, resource: str, failure: VendorError) -> None:
-    streams.park(tx, context.name, resource, reason=str(failure), now=tx.now)
+def _park_resource(tx: Tx, context: ConnectionContext, name: str, failure: VendorError, *, request: str) -> datetime:
+    """Park the resource; returns when it is tried again."""
+    resource = context.resources[name]
+    until = tx.now + resource.refused_for
+    refusal = streams.Refusal(str(failure), request, context.settings_fingerprint)
+    streams.park(tx, context.name, name, refusal, until=until, by_full_sync=not resource.handed_in)
+    return until
 
 
 def _log(context: ConnectionContext, resource: str, failure: VendorError, **key: str) -> None:

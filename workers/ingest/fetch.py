@@ -96,13 +96,13 @@ def _fetch_under_lease(session: WorkSession, resource: Resource, item: Item) -> 
     claim = _Claim(context, resource, item)
     try:
         with (
-            suppress(AlreadyClaimedError, vendor_schema.ResourceNotOpenError),
+            suppress(AlreadyClaimedError, vendor_schema.ResourceRetiredError),
             session.acquire(f"{resource.name}\n{item.key}", on_acquire=claim) as lease,
         ):
             _fetch_and_write(session, lease, resource, claim.stream, item=item)
-    except vendor_schema.MetadataNeededError as needed:
+    except vendor_schema.MetadataNeededError:
         on_failure = partial(failures.fail_key, context, item=item, of_key=False)
-        if vendor_schema.fetch_metadata(session, resource, needed.stream, on_failure):
+        if vendor_schema.fetch_metadata(session, resource, on_failure):
             _fetch_under_lease(session, resource, item)
 
 
@@ -127,7 +127,7 @@ def _full_sync_instead(tx: Tx, context: ConnectionContext, item: Item) -> None:
         now=now,
         until=now + resource.full_every,
     ):
-        streams.update(tx, context.name, item.resource, full_due_at=now)
+        streams.request_full_sync(tx, context.name, item.resource)
 
 
 def _fetch_and_write(session: WorkSession, lease: Lease, resource: Resource, stream: Stream, *, item: Item) -> None:
@@ -148,7 +148,7 @@ def _fetch_and_write(session: WorkSession, lease: Lease, resource: Resource, str
         failures.fail_key(context, lease, item, failure)
         return
     try:
-        changes = _write(context, lease, target, item=item, found=found, prepared=prepared)
+        changes = _write(context, lease, target, stream, item=item, found=found, prepared=prepared)
     except sa.exc.DBAPIError as error:
         failures.fail_key(context, lease, item, failures.of_database(context, error))
         return
@@ -175,6 +175,7 @@ def _write(
     context: ConnectionContext,
     lease: Lease,
     target: Target,
+    stream: Stream,
     *,
     item: Item,
     found: Snapshot | Tombstone,
@@ -192,6 +193,7 @@ def _write(
             inbox.hold(work.tx, item, reason=f"gone, like more than {share} of {item.resource} within a day")
             return []
         failpoints.hit(Point.ROW_APPLIED)
+        streams.reopen_fetched(work.tx, stream)
         inbox.finish(work.tx, item)
         failpoints.hit(Point.KEY_FINISHED)
     failpoints.hit(Point.KEY_COMMITTED)

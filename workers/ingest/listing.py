@@ -77,13 +77,13 @@ def _advance(session: WorkSession, resource: Resource, *, full: bool) -> None:
         _list_under_lease(session, resource, full=full)
     except vendor_schema.MetadataNeededError as needed:
         on_failure = partial(failures.fail_stream, session.context, stream=needed.stream, full=full)
-        if vendor_schema.fetch_metadata(session, resource, needed.stream, on_failure):
+        if vendor_schema.fetch_metadata(session, resource, on_failure):
             _list_under_lease(session, resource, full=full)
 
 
 def _list_under_lease(session: WorkSession, resource: Resource, *, full: bool) -> None:
     start = _Start(session, resource, full=full)
-    with suppress(_NotDueError, vendor_schema.ResourceNotOpenError), session.acquire(on_acquire=start) as lease:
+    with suppress(_NotDueError, vendor_schema.ResourceRetiredError), session.acquire(on_acquire=start) as lease:
         failpoints.hit(Point.LISTING_BEGUN)
         store_replies(start.page, lease)
 

@@ -290,6 +290,7 @@ class Page:
     def _advance(self, tx: Tx, chunk: Chunk, *, continues: bool) -> None:
         """Move the position; the cursor moves only with the last page of a complete run."""
         end = chunk.end
+        streams.reopen_listed(tx, self.stream)
         if self.full and end is not None and not end.more:
             self._finish_full_sync(tx, chunk, end)
         elif self.full:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from models import exact
 from models.bookkeeping import streams
 from models.mirror import queries
-from workers.errors import SetAside, VendorError
+from workers.errors import SetAside, TryLater, VendorError
 from workers.ingest import failures
 from workers.ingest.unit_of_work import under_lease
 
@@ -33,8 +33,8 @@ _EMPTY: tuple[object, ...] = (None, "", [], {})
 """Values that need no column."""
 
 
-class ResourceNotOpenError(Exception):
-    """The resource is parked, retired or unknown: nothing is requested for it."""
+class ResourceRetiredError(Exception):
+    """The resource is retired or unknown: nothing is requested for it."""
 
 
 class OnFailure(Protocol):
@@ -55,30 +55,26 @@ class MetadataNeededError(Exception):
 def stream_of(tx: Tx, context: ConnectionContext, resource: Resource) -> Stream:
     """The resource's stream with its shape, read in the transaction that takes the lease.
 
-    Raises `ResourceNotOpenError`, and `MetadataNeededError` if the shape is missing or old.
+    Raises `ResourceRetiredError`, and `MetadataNeededError` if the shape is missing or old.
     """
     stream = streams.get(tx, context.name, resource.name)
-    if stream is None or stream.state != "open":
-        raise ResourceNotOpenError
+    if stream is None or stream.state == "retired":
+        raise ResourceRetiredError
     if resource.has_metadata and (stream.metadata_read_at is None or stream.metadata_read_at <= tx.now - _MAX_AGE):
         raise MetadataNeededError(stream)
     return stream
 
 
-def fetch_metadata(session: WorkSession, resource: Resource, stream: Stream, on_failure: OnFailure) -> bool:
+def fetch_metadata(session: WorkSession, resource: Resource, on_failure: OnFailure) -> bool:
     """Fetch the resource's metadata, under a lease of its own; False if that failed.
 
-    A refusal parks the resource, because without metadata none of its keys can be kept; for any other failure
-    `on_failure` is called. Raises `GateClosed`.
+    `on_failure` is called for a failure. Raises `GateClosed`.
     """
     context = session.context
     with session.acquire(f"{resource.name}\nmetadata") as lease:
         try:
             with failures.classify(context):
-                shape = exact.storable(session.client.shape(resource))  # field names escaped like those of the objects
-        except SetAside as refusal:
-            failures.fail_stream(context, lease, stream, refusal, full=True)
-            return False
+                shape = _declared_shape(session, resource)
         except VendorError as failure:
             on_failure(lease=lease, failure=failure)
             return False
@@ -104,10 +100,24 @@ def refresh_for_new_fields(
         return stream
     if stream.metadata_read_at is not None and stream.metadata_read_at > asked_at - _MIN_AGE:
         return stream
-    shape = exact.storable(session.client.shape(resource))
+    shape = _declared_shape(session, resource)
     with context.database.begin() as tx:
         streams.update(tx, context.name, resource.name, declared_fields=shape, metadata_read_at=tx.now)
     return replace(stream, declared_fields=shape)
+
+
+def _declared_shape(session: WorkSession, resource: Resource) -> Shape | None:
+    """What the vendor's metadata declares, its field names escaped like those of the objects.
+
+    Metadata that cannot be decoded is requested again: no key or resource is to blame for it.
+    """
+    try:
+        shape: Shape | None = exact.storable(session.client.shape(resource))
+    except SetAside as failure:
+        if failure.whole_resource:
+            raise
+        raise TryLater(str(failure), closes_gate=False) from failure
+    return shape
 
 
 def _declared(shape: Shape) -> set[str]:

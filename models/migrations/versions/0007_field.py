@@ -9,10 +9,14 @@ from sqlalchemy.dialects import postgresql
 revision = "0007"
 down_revision = "0006"
 
+# A copy of `models.db.types`: a change there must not change a released migration.
+INSTANT = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
+
 
 def upgrade() -> None:
     """Each step adds what one rule needs; nothing that is stored changes."""
     _mending()
+    _retry_refused_resources()
 
 
 def _mending() -> None:
@@ -20,3 +24,22 @@ def _mending() -> None:
     json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
     op.add_column("erpmirror_streams", sa.Column("redaction", json))
     op.add_column("erpmirror_streams", sa.Column("unfilled", sa.Text))
+
+
+def _retry_refused_resources() -> None:
+    """A parked resource is due again at its `full_due_at`, so the index of full syncs has to contain it."""
+    for column in (
+        sa.Column("retry_at", INSTANT),
+        sa.Column("refused_request", sa.Text),
+        sa.Column("refused_settings", sa.Text),
+    ):
+        op.add_column("erpmirror_streams", column)
+    op.drop_index("ix_erpmirror_streams_full_due", "erpmirror_streams")
+    condition = sa.text("state <> 'retired'")
+    op.create_index(
+        "ix_erpmirror_streams_full_due",
+        "erpmirror_streams",
+        ["full_due_at"],
+        sqlite_where=condition,
+        postgresql_where=condition,
+    )

@@ -84,16 +84,22 @@ def test_a_parked_key_is_not_due(database: Database) -> None:
     assert set() == due.load(database).with_keys
 
 
-def test_keys_of_a_parked_resource_are_not_due_and_those_of_an_unknown_one_are(database: Database) -> None:
+def test_keys_of_a_parked_resource_are_due(database: Database) -> None:
     sync_streams(database, "a", state="parked")
+    enqueue(database, "a", "1")
+    assert {"a"} == due.load(database).with_keys
+
+
+def test_keys_of_a_retired_resource_are_not_due_and_those_of_an_unknown_one_are(database: Database) -> None:
+    sync_streams(database, "a", state="retired")
     enqueue(database, "a", "1", "2")
     assert set() == due.load(database).with_keys
     enqueue(database, "a", "3", resource="unknown")
     assert {"a"} == due.load(database).with_keys
 
 
-def test_keys_of_an_open_resource_beside_a_parked_one_are_due(database: Database) -> None:
-    sync_streams(database, "a", "b", "c", state="parked")
+def test_keys_of_an_open_resource_beside_a_retired_one_are_due(database: Database) -> None:
+    sync_streams(database, "a", "b", "c", state="retired")
     with database.begin() as tx:
         for name in ("a", "b"):
             streams.update(tx, name, "stocklevels", state="open")
@@ -109,11 +115,25 @@ def test_keys_of_an_open_resource_beside_a_parked_one_are_due(database: Database
         ({"due_at": -SOON}, [DueStream("items", full=False)]),
         ({"full_due_at": -SOON}, [DueStream("items", full=True), DueStream("stocklevels", full=True)]),
         ({"due_at": -SOON, "cursor": None}, []),
-        ({"due_at": -SOON, "full_due_at": -SOON, "state": "parked"}, []),
+        ({"due_at": -SOON, "state": "parked"}, []),
+        (
+            {"due_at": -SOON, "full_due_at": -SOON, "state": "parked"},
+            [DueStream("items", full=True), DueStream("stocklevels", full=True)],
+        ),
+        ({"due_at": -SOON, "full_due_at": -SOON, "state": "retired"}, []),
         ({"due_at": -SOON, "failures": 10, "tried_at": -timedelta(seconds=2)}, []),
         ({"due_at": -SOON, "failures": 2, "tried_at": -timedelta(seconds=5)}, [DueStream("items", full=False)]),
     ],
-    ids=["poll", "full sync", "poll before the first full sync", "parked", "tried just now", "backoff over"],
+    ids=[
+        "poll",
+        "full sync",
+        "poll before the first full sync",
+        "parked",
+        "parked and tried again",
+        "retired",
+        "tried just now",
+        "backoff over",
+    ],
 )
 def test_a_resource_is_due_as_its_own_row_says(
     database: Database, changes: dict[str, object], expected: list[DueStream]
@@ -130,7 +150,7 @@ def test_a_resource_is_due_as_its_own_row_says(
     )
     with database.read() as tx:
         now = database.now(tx)
-        rows = streams.open_streams(tx, connection="b")
+        rows = [row for name in ("items", "stocklevels") if (row := streams.get(tx, "b", name)) is not None]
     alone = {DueStream(row.resource, full) for row in rows for full in (False, True) if row.is_due(now, full=full)}
     assert set(expected) == alone
 

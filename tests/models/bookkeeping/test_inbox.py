@@ -128,16 +128,31 @@ def test_approval_covers_exactly_the_held_keys(database: Database) -> None:
     assert {"1": True, "2": False} == {item.key: item.approved for item in due(database)}
 
 
-def test_keys_of_a_parked_resource_wait_with_it(database: Database) -> None:
+def test_keys_wait_for_a_resource_whose_fetches_are_refused_and_later_ones_are_tried(database: Database) -> None:
     with database.begin() as tx:
         plan = streams.Plan("goods", timedelta(hours=1), polls=False)
         streams.sync(tx, connection="shop", system="dilovod", plans=[plan])
-        streams.park(tx, "shop", "goods", reason="access denied", now=database.now(tx))
-    enqueue(database, "7")
+        refusal, until = streams.Refusal("access denied", streams.FETCH, ""), tx.now + timedelta(hours=1)
+        streams.park(tx, "shop", "goods", refusal, until=until, by_full_sync=True)
+    enqueue(database, "5", "6")
+    first, _ = due(database)
+    with database.begin() as tx:
+        inbox.wait_until_allowed(tx, first, until=until)
     assert [] == due(database)
+    enqueue(database, "7")
+    assert ["7"] == [item.key for item in due(database)]
     with database.begin() as tx:
         assert 1 == streams.reopen(tx, connection="shop")
-    assert ["7"] == [item.key for item in due(database)]
+    assert {"5", "6", "7"} == {item.key for item in due(database)}
+
+
+def test_keys_of_a_retired_resource_are_not_due(database: Database) -> None:
+    with database.begin() as tx:
+        plan = streams.Plan("goods", timedelta(hours=1), polls=False)
+        streams.sync(tx, connection="shop", system="dilovod", plans=[plan])
+        streams.sync(tx, connection="shop", system="dilovod", plans=[])
+    enqueue(database, "7")
+    assert [] == due(database)
 
 
 @services.ON_POSTGRESQL

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
 import sqlalchemy as sa
 
 from models.bookkeeping import full_syncs, inbox, parked, streams
@@ -167,13 +169,49 @@ def test_another_selection_is_not_complete_because_the_earlier_one_was(database:
     assert complete_as_of(database) is not None
 
 
+def park(tx: Tx, resource: str, *, settings: str = "") -> None:
+    """Park it for an hour."""
+    refusal = streams.Refusal("API not enabled", streams.LISTING, settings)
+    streams.park(tx, "books", resource, refusal, until=tx.now + HOUR, by_full_sync=True)
+
+
 def test_poll_now_reopens_a_parked_resource(database: Database) -> None:
     sync(database, "items", "orders")
     with database.begin() as tx:
-        streams.park(tx, "books", "items", reason="API not enabled", now=database.now(tx))
+        park(tx, "items")
     with database.begin() as tx:
         assert 2 == streams.poll_now(tx, connection="books")
-    assert "open" == get(database).state
+        now = tx.now
+    assert ("open", now) == (get(database).state, get(database).full_due_at)
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_resource_that_other_settings_were_refused_for_opens_at_the_next_start(
+    database: Database, *, corrected: bool
+) -> None:
+    plan = streams.Plan("items", HOUR, polls=True, settings="wrong key")
+    with database.begin() as tx:
+        streams.sync(tx, connection="books", system="directo", plans=[plan])
+        park(tx, "items", settings="wrong key")
+    plan = replace(plan, settings="right key" if corrected else "wrong key")
+    with database.begin() as tx:
+        streams.sync(tx, connection="books", system="directo", plans=[plan])
+        now = tx.now
+    stream = get(database)
+    assert ("open" if corrected else "parked") == stream.state
+    assert corrected == stream.is_due(now, full=True)
+
+
+def test_a_parked_resource_is_due_again_by_a_full_sync_and_never_polled(database: Database) -> None:
+    sync(database, "items")
+    full_sync(database, cursor="c")
+    with database.begin() as tx:
+        park(tx, "items")
+        now = tx.now
+    stream = get(database)
+    assert not stream.is_due(now + HOUR / 2, full=True)
+    assert stream.is_due(now + HOUR, full=True)
+    assert not stream.is_due(now + HOUR, full=False)
 
 
 def test_poll_now_of_an_unknown_resource_changes_nothing(database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,8 +83,11 @@ def test_a_dropped_key_is_no_longer_listed() -> None:
 def test_a_parked_resource_is_listed_and_retried() -> None:
     ok("poll", "shop", "catalogs.units")
     with database() as opened, opened.begin() as tx:
-        now = opened.now(tx)
-        streams.park(tx, "shop", "catalogs.units", reason="the role may not", now=now)
-    assert "(all of it)" in ok("parked").output
+        refusal, until = streams.Refusal("the role may not", streams.LISTING, ""), tx.now + timedelta(hours=1)
+        streams.park(tx, "shop", "catalogs.units", refusal, until=until, by_full_sync=True)
+    listed = ok("parked").output
+    assert "(all of it)  parked since" in listed
+    assert f", tried again at {until:%Y-%m-%d %H:%M} UTC" in listed
+    assert [until.isoformat()] == [row["retry_at"] for row in json.loads(ok("parked", "list", "--json").output)]
     ok("parked", "retry", "shop", "catalogs.units")
     assert "Nothing is parked" in ok("parked").output

@@ -303,7 +303,9 @@ def test_a_request_whose_announcement_raises_is_not_sent() -> None:
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
 def test_a_redirect_is_not_followed_with_our_key(status: str) -> None:
     error = error_of(reply(b"", status, Location=f"http://elsewhere.example/?key={KEY}"))
-    assert isinstance(error, SetAside)
+    assert isinstance(error, TryLater)
+    assert (False, True) == (error.closes_gate, error.refused), "other resources go on, and nothing was taken"
+    assert "set `url` to the address that it redirects to" in str(error)
 
 
 @pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404, 418])

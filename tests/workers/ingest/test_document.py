@@ -174,6 +174,20 @@ def test_a_resource_that_is_refused_is_parked_and_its_documents_wait_unsent(six:
         streams.reopen(tx, connection="six", resource=KIND)
     six.work()
     assert {"interpreted"} == {six.state(ONE), six.state(pdf("two"))}
+
+
+def test_documents_of_a_refused_resource_are_tried_again_after_an_hour_by_themselves(six: DocumentHarness) -> None:
+    six.vendor.instead.append((401, {}, "the feature is missing"))
+    six.hand_in(ONE)
+    six.hand_in(pdf("two"))
+    six.work()
+    assert ("parked", 1) == (six.stream(KIND).state, len(six.vendor.received))
+    six.clock.advance(minutes=59)
+    six.work()
+    assert 1 == len(six.vendor.received)
+    six.clock.advance(minutes=1)
+    six.work()
+    assert ("open", {"interpreted"}) == (six.stream(KIND).state, {six.state(ONE), six.state(pdf("two"))})
     assert 3 == len(six.vendor.received)
 
 
@@ -403,8 +417,8 @@ def test_a_document_of_a_resource_that_only_newer_settings_have_waits_for_a_work
         assert [KEY] == six.vendor.keys
 
 
-def test_bulk_work_and_documents_of_another_kind_do_not_wait_for_a_parked_resource(six: DocumentHarness) -> None:
-    six.change(KIND, state="parked")
+def test_documents_of_another_kind_do_not_wait_for_a_retired_resource(six: DocumentHarness) -> None:
+    six.change(KIND, state="retired")
     six.hand_in(ONE)
     six.hand_in(ONE, kind="invoice")
     six.work()

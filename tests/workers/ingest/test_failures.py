@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import structlog
 from models.bookkeeping import parked, streams
 from models.db import tables
 from tests.workers import vendor_harness
+from workers import configuration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,12 +168,104 @@ def test_an_answer_that_cannot_be_decoded_parks_that_key_alone(six: Harness) -> 
     assert 0 == six.leases()
 
 
-def test_a_listing_that_cannot_be_decoded_parks_that_resource_alone(six: Harness) -> None:
-    six.vendor.listing["goods"] = lambda _: [{"fail": "TypeError: no such thing"}]
+@pytest.mark.parametrize("reply", [(200, {}, '[{"fail": "no such thing"}]'), (200, {}, "{}"), (400, {}, "odd words")])
+def test_a_stray_reply_to_a_listing_stops_nothing(six: Harness, reply: tuple[int, dict[str, str], str]) -> None:
+    six.vendor.instead["goods"] = [reply] * 3
     six.work()
-    assert ("parked", "open") == (six.stream().state, six.stream("orders").state)
-    assert "no such thing" in six.column("last_error")
+    assert ("open", "open") == (six.stream().state, six.stream("orders").state)
+    assert 1 == six.stream().failures
+    assert six.column("last_error")
     assert {"7"} == six.live("orders").keys()
+    six.run_for(1 / 60)
+    assert {"1"} == six.live().keys()
+    assert (0, None) == (six.stream().failures, six.column("last_error"))
+
+
+def test_a_stray_reply_to_a_request_for_metadata_parks_no_key(connect: Connect) -> None:
+    with connect(kinds={"goods": {"has_metadata": True}}) as six:
+        six.vendor.objects["goods"] = {"1": {"v": 1}}
+        six.vendor.instead["goods/metadata"] = [(400, {}, "odd words")]
+        six.change(full_due_at=six.clock.now + timedelta(days=1))
+        six.enqueue("1")
+        six.sync()
+        assert ({"1": "due"}, "open") == (six.states(), six.stream().state)
+        six.clock.advance(seconds=1)
+        six.sync()
+        assert {"1": {"v": 1}} == six.live()
+
+
+# A refused resource
+
+
+HOURLY = {"goods": {"full_every": 3600, "every": 300}}
+
+
+def test_a_refused_resource_is_tried_again_once_in_full_every_and_leaves_parked_by_itself(connect: Connect) -> None:
+    with connect(kinds=HOURLY) as six:
+        six.vendor.objects["goods"] = {"1": {"v": 1}}
+        six.full_sync()
+        _always(six, "goods", 403, "the role lost its right")
+        six.clock.advance(minutes=5)
+        six.work()
+        refused_at, asked = six.clock.now, len(six.vendor.asked)
+        assert ("parked", "the role lost its right") == (six.stream().state, six.column("last_error"))
+        assert refused_at + timedelta(hours=1) == six.column("retry_at")
+        six.run_for(59 / 60)
+        assert asked == len(six.vendor.asked)
+        six.run_for(2.5)
+        assert ("parked", asked + 3) == (six.stream().state, len(six.vendor.asked))
+        six.vendor.objects["goods"]["1"] = {"v": 2}
+        six.vendor.instead.clear()
+        six.run_for(1)
+        assert ("open", None, None) == (six.stream().state, six.column("last_error"), six.column("retry_at"))
+        assert {"1": {"v": 2}} == six.live()
+
+
+def test_a_vendor_that_is_away_when_a_refused_resource_is_tried_again_is_tried_later(connect: Connect) -> None:
+    with connect(kinds=HOURLY) as six:
+        six.vendor.objects["goods"] = {"1": {"v": 1}}
+        six.vendor.instead["goods"] = [(403, {}, "denied"), (503, {}, "away"), (503, {}, "away")]
+        six.full_sync()
+        six.run_for(62 / 60)
+        assert ("open", {"1"}) == (six.stream().state, set(six.live()))
+
+
+def test_webhooks_of_a_resource_whose_listing_is_refused_are_fetched(six: Harness) -> None:
+    _always(six, "goods", 403, "the role may not list")
+    six.full_sync()
+    assert "parked" == six.stream().state
+    six.webhook("1")
+    six.sync()
+    assert ({"1": {"v": 1}}, {}) == (six.live(), six.inbox())
+    assert ("parked", "the role may not list") == (six.stream().state, six.column("last_error"))
+
+
+def test_a_webhook_that_is_answered_again_brings_the_keys_that_were_refused(six: Harness) -> None:
+    six.vendor.objects["goods"]["2"] = {"v": 2}
+    six.change(full_due_at=six.clock.now + timedelta(days=9))
+    six.vendor.instead["goods/1"] = [(403, {}, "denied")]
+    six.enqueue("1", "2")
+    six.sync()
+    assert ("parked", ["goods/1"], {"1", "2"}) == (six.stream().state, six.vendor.asked, set(six.inbox()))
+    six.webhook("2")
+    six.sync()
+    assert ("open", {"1": {"v": 1}, "2": {"v": 2}}) == (six.stream().state, six.live())
+
+
+def test_corrected_settings_open_what_was_refused_at_the_next_start(six: Harness) -> None:
+    _always(six, "goods", 403, "wrong key")
+    six.full_sync()
+    six.context.sync_streams()
+    assert "parked" == six.stream().state
+    six.vendor.instead.clear()
+    file = six.settings.file
+    file.write_text(file.read_text(encoding="utf-8").replace(SECRET, "right-key"), encoding="utf-8")
+    corrected = replace(six, settings=configuration.load(file))
+    corrected.context.sync_streams()
+    corrected.full_sync()
+    assert ("open", {"1"}) == (six.stream().state, set(six.live()))
+    with six.database.read() as tx:
+        assert SECRET not in str(tx.execute(sa.select(tables.streams)).all())
 
 
 def test_what_is_not_for_us_is_finished(six: Harness) -> None:

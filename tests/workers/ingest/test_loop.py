@@ -158,7 +158,7 @@ def test_a_session_reports_that_work_is_left_when_its_time_is_up(connect: Connec
 @pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1100])
 def test_every_webhook_is_folded(connect: Connect, count: int) -> None:
     with connect() as six:
-        six.change(state="parked")  # so that nothing is fetched
+        six.change(state="retired")  # so that nothing is fetched
         six.webhook(*(f"{number}" for number in range(count)))
         six.sync()
         assert count == len(six.inbox())

@@ -211,13 +211,19 @@ def test_a_watched_folder_is_scanned_also_while_the_gate_is_closed(
     timed.close()
 
 
-def test_a_parked_resource_is_not_woken_for(mirror: Mirror, scheduler: DueScheduler, clock: Clock) -> None:
+def test_a_parked_resource_is_woken_for_when_it_is_tried_again(
+    mirror: Mirror, scheduler: DueScheduler, clock: Clock
+) -> None:
     poll(mirror)
-    enqueue(mirror, BOOKS, "items")
     with mirror.database.begin() as tx:
-        streams.park(tx, BOOKS, "items", reason="no licence", now=clock())
+        refusal, until = streams.Refusal("no licence", streams.LISTING, ""), clock() + timedelta(days=1)
+        streams.park(tx, BOOKS, "items", refusal, until=until, by_full_sync=True)
+    clock.pass_(hours=2)
     scheduler.wake_due()
     assert {"sync": 0, "full_sync": 0} == depths(mirror)
+    clock.pass_(hours=22)
+    scheduler.wake_due()
+    assert 1 == depths(mirror)["full_sync"]
 
 
 def test_a_broker_that_is_down_does_not_end_the_scheduler(

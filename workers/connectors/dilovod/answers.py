@@ -40,8 +40,26 @@ BLANKS = b" \t\r\n\xef\xbb\xbf"
 _TAG = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
+_DENIED_FOR = timedelta(hours=1)
+"""The wait after Dilovod has denied a single object: its rights may be given back, and nothing says when."""
+
+
 class GoneError(SetAside):
     """No object has this id. A fetch turns it into a tombstone; any other request is refused by it."""
+
+
+class UnknownError(TryLater):
+    """An error text that is not known to be a refusal, and so may be gone at the next attempt."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, closes_gate=False)
+
+
+def _denied(text: str) -> VendorError:
+    """A role lacks the right to a resource, which concerns every object alike; or to the one that the text names."""
+    if ID.search(text):
+        return TryLater(text, after=_DENIED_FOR, closes_gate=False, refused=True)
+    return SetAside(text, whole_resource=True)
 
 
 _ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] = (
@@ -49,11 +67,11 @@ _ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] =
     (("multithread",), lambda text: BusyError(text, after=_PAUSE)),
     # Dilovod would refuse every object alike, so the whole resource is parked.
     (("bad key",), lambda text: SetAside(text, whole_resource=True)),
-    (("access to", "denied"), lambda text: SetAside(text, whole_resource=True)),
+    (("access to", "denied"), _denied),
     (("object with id", "not found"), GoneError),
     (("object locked",), lambda text: TryLater(text, closes_gate=False)),
 )
-"""(lower-case texts that must all occur, error to raise); any other error is a SetAside."""
+"""(lower-case texts that must all occur, error to raise); any other error is an `UnknownError`."""
 
 
 def raise_for_error(answer: Any, *, secrets: Collection[str] = ()) -> Any:
@@ -65,7 +83,7 @@ def raise_for_error(answer: Any, *, secrets: Collection[str] = ()) -> Any:
     for needles, make_error in _ERROR_RULES:
         if all(needle in text.lower() for needle in needles):
             raise make_error(text)
-    raise SetAside(text)
+    raise UnknownError(text)
 
 
 def _error_of(answer: Any) -> Any:
@@ -91,7 +109,7 @@ def _plain_text(error: Any, secrets: Collection[str]) -> str:
 
 
 def as_object(answer: Any) -> JsonObject:
-    """The answer, if it is a JSON object; else raises SetAside."""
+    """The answer, if it is a JSON object; else raises TryLater."""
     if isinstance(answer, dict):
         return answer
     raise malformed_error(answer, "an object")
@@ -100,7 +118,7 @@ def as_object(answer: Any) -> JsonObject:
 def rows(answer: Any) -> list[JsonObject]:
     """The rows of a `request`: from a list of objects, or from `columns` and `data` (assembleLinks false).
 
-    SetAside for anything else, `{}` included: an empty result is `[]`, and a malformed reply must not delete objects.
+    TryLater for anything else, `{}` included: an empty result is `[]`, and a malformed reply must not delete objects.
     """
     if isinstance(answer, dict) and isinstance(answer.get("columns"), list) and isinstance(answer.get("data"), list):
         return [_row(answer["columns"], values) for values in answer["data"]]
@@ -153,9 +171,9 @@ def not_json_error(status: int, body: bytes, secrets: Collection[str]) -> TryLat
     return TryLater(f"HTTP {status}, and the answer is not JSON: {detail}", closes_gate=False)
 
 
-def malformed_error(answer: Any, expected: str) -> SetAside:
-    """The error for an answer of an unexpected type."""
-    return SetAside(f"malformed: {expected} was expected, not {describe(answer)}")
+def malformed_error(answer: Any, expected: str) -> TryLater:
+    """The error for an answer of an unexpected type: a single stray one proves nothing."""
+    return TryLater(f"malformed: {expected} was expected, not {describe(answer)}", closes_gate=False)
 
 
 def describe(answer: Any) -> str:
@@ -166,7 +184,7 @@ def describe(answer: Any) -> str:
 
 
 def header(answer: Any, key: str) -> JsonObject:
-    """The header of a `getObject` answer. SetAside if it is malformed or belongs to another object than `key`."""
+    """The header of a `getObject` answer. TryLater if it is malformed or belongs to another object than `key`."""
     found = as_object(answer).get("header")
     if not isinstance(found, dict):
         raise malformed_error(answer, "an object with a header")
@@ -175,7 +193,8 @@ def header(answer: Any, key: str) -> JsonObject:
     if not isinstance(parts, dict) or any(part and not isinstance(part, dict | list) for part in parts.values()):
         raise malformed_error(parts, "an object of table parts")
     if link_id(found.get("id")) != key:
-        raise SetAside(f"malformed: asked for {key}, the answer describes {_describe_id(found.get('id'))}")
+        described = _describe_id(found.get("id"))
+        raise TryLater(f"malformed: asked for {key}, the answer describes {described}", closes_gate=False)
     return found
 
 

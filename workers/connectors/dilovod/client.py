@@ -83,7 +83,7 @@ class Client:
             first = self._first_position(resource, cached)
             try:
                 yield from self._read_step(resource, first)
-            except SetAside:
+            except (SetAside, answers.UnknownError):
                 newer = self._first_position(resource, self._refresh_metadata(resource))
                 if newer == first:
                     raise
@@ -136,9 +136,7 @@ class Client:
             return self._answer(query.action, query.params)
         try:
             spellings = self._field_spellings(query.register, query.params["from"])
-        except SetAside as refused:
-            if refused.whole_resource:
-                raise
+        except answers.UnknownError as refused:
             raise SetAside(f"{refused}; {queries.FULL_NAME_HINT}") from None
         return metadata.try_spellings(
             spellings, lambda fields: self._answer(query.action, query.params | {"fields": fields})
@@ -254,7 +252,10 @@ class Client:
 
         (Dilovod help, getMetadata)
         """
-        return answers.as_object(self._answer("getMetadata", queries.metadata_params(name, lang)))
+        declared = answers.as_object(self._answer("getMetadata", queries.metadata_params(name, lang)))
+        if not declared:
+            raise answers.malformed_error(declared, "an object with fields")
+        return declared
 
     def get_statistic(
         self, date_from: str | None = None, date_to: str | None = None, *, partner_key: str | None = None
@@ -279,7 +280,7 @@ class Client:
         )
         try:
             rows = answers.rows(self._answer("request", params))
-        except SetAside as refused:
+        except (SetAside, answers.UnknownError) as refused:
             if not position.is_version_refusal(refused):
                 raise
             return position.without_version()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from models.values import JsonObject
     from workers.connectors.contract import Resource
+    from workers.errors import VendorError
 
 PAGE = 500
 _MAX_PAGES = 20_000
@@ -88,9 +89,10 @@ class Position:
         """The cursor as text."""
         return exact.dumps({name: getattr(self, name) for name in self.__slots__})
 
-    def is_version_refusal(self, error: SetAside) -> bool:
+    def is_version_refusal(self, error: VendorError) -> bool:
         """Whether Dilovod refused the field `version`."""
-        return self.versioned and not error.whole_resource and "version" in str(error).lower()
+        whole = isinstance(error, SetAside) and error.whole_resource
+        return self.versioned and not whole and "version" in str(error).lower()
 
     def without_version(self) -> Chunk:
         """An end that restarts the run without `version`: hashes of the listed rows become the tokens."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from models import exact
 from models.values import Kind
+from workers.connectors.dilovod import answers
 from workers.connectors.dilovod.queries import SelectionType
 from workers.errors import SetAside
 
@@ -143,11 +144,9 @@ def try_spellings(spellings: Sequence[Mapping[str, str]], ask: Callable[[Mapping
     for fields in spellings[:-1]:
         try:
             return ask(fields)
-        except SetAside as refused:
+        except answers.UnknownError as refused:
             message = str(refused).lower()
-            if refused.whole_resource or not any(
-                name.lower() in message for name in fields.keys() - spellings[-1].keys()
-            ):
+            if not any(name.lower() in message for name in fields.keys() - spellings[-1].keys()):
                 raise
     return ask(spellings[-1])
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _OK = 200
 _A_DAY = timedelta(days=1)
+_BAD_REQUEST = 400
 _UNKNOWN_KEY = 401
 _REFUSED = frozenset({403, 404})
 """Directo would refuse every record alike: the key may not read the resource, or the resource does not exist."""
@@ -36,6 +37,8 @@ _MAX_DEPTH = 100
 
 _FAILURE_ROOTS = frozenset({"result", "results", "err", "error", "errors"})
 """Roots of XML replies that are errors: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`."""
+
+_FAILURE_MARKUP = re.compile(rb"\s*(<\?xml[^>]*>\s*)?<(result|results|err|error|errors)\b", re.IGNORECASE)
 
 
 class ForbiddenError(SetAside):
@@ -165,29 +168,42 @@ def _without_secret(body: bytes, secret: str) -> bytes:
     return body.replace(secret.encode(), b"...")
 
 
-def _refusal(status: int, body: bytes) -> SetAside:
-    """Directo's refusal as an error.
+def _refusal(status: int, body: bytes) -> SetAside | TryLater:
+    """The error for a reply that is no list; TryLater if Directo did not write it."""
+    return _refused(status, _error_text(body)) if _is_directos(body) else http.foreign_error(status, body)
+
+
+def _refused(status: int, message: str) -> SetAside | TryLater:
+    """Directo's own words as an error; TryLater if they say nothing known.
 
     A resource that is not enabled for the key: 400 with such a text, 403 or 404 (Directo API documentation). An unknown
     key: 401, or in the XML format 200 with such a text.
     """
-    message = _error_text(body)
     reason = message if status == _OK else f"HTTP {status}: {message}"
     if status == _UNKNOWN_KEY or _UNKNOWN_KEY_WORDS.search(message):
         return SetAside(reason, whole_resource=True)
     if status in _REFUSED or _FORBIDDEN_WORDS.search(message):
         return ForbiddenError(reason, whole_resource=True)
-    return SetAside(reason)
+    return SetAside(reason) if status == _BAD_REQUEST else TryLater(reason, closes_gate=False)
 
 
-def _not_a_list(body: bytes) -> SetAside | TryLater:
+def _is_directos(body: bytes) -> bool:
+    """Whether Directo wrote this error: its JSON or XML, or a plain text with its words."""
+    if http.is_page(body):
+        return _FAILURE_MARKUP.match(body) is not None
     try:
         decoded = exact.loads(body)
     except ValueError:
-        return TryLater(f"the answer is not a list: {_error_text(body) or 'empty'}", closes_gate=False)
-    if isinstance(decoded, dict) and decoded.keys() & {"error", "message"}:
+        decoded = body.decode(errors="replace")
+    if isinstance(decoded, str):
+        return any(words.search(decoded) for words in (_UNKNOWN_KEY_WORDS, _FORBIDDEN_WORDS))
+    return isinstance(decoded, dict) and bool(decoded.keys() & {"error", "message"})
+
+
+def _not_a_list(body: bytes) -> SetAside | TryLater:
+    if not http.is_page(body) and _is_directos(body):
         return _refusal(_OK, body)
-    return SetAside(f"the answer is not a list: {_error_text(body)}")
+    return TryLater(f"the answer is not a list: {_error_text(body) or 'empty'}", closes_gate=False)
 
 
 def _json_records(body: http.Peeked) -> Iterator[Any]:
@@ -213,7 +229,9 @@ def _xml_records(body: streaming.Pieces, secret: str) -> Iterator[Any]:
         raise _broken_body("XML", error) from None
     if root is not None and not is_list:
         message = _without_secret(_xml_text(root).encode(), secret)
-        raise _refusal(_OK, message) if root.tag.lower() in _FAILURE_ROOTS else _not_a_list(message)
+        if root.tag.lower() in _FAILURE_ROOTS:
+            raise _refused(_OK, _error_text(message))
+        raise TryLater(f"the answer is not a list: {_error_text(message) or 'empty'}", closes_gate=False)
 
 
 def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool, Element]]:

@@ -44,12 +44,14 @@ class BadRequestError(SetAside):
 class ErrorReply:
     """A reply other than 200, with `{"error", "message"}` if EasyFlor itself sent it (EasyFlor API v1, Status codes).
 
-    `error`: in lower case, "" if the body has none. `message`: for a person, without secrets.
+    `error`: in lower case, "" if the body has none. `message`: for a person, without secrets. `is_easyflors`: whether
+    the body is such an object, and not the page of whoever stands between.
     """
 
     status: int
     error: str
     message: str
+    is_easyflors: bool
 
     @classmethod
     def decode(cls, status: int, body: bytes, *, redact: Redact) -> ErrorReply:
@@ -64,7 +66,8 @@ class ErrorReply:
             parts = [decoded or body.decode(errors="replace")]
         error = fields.get("error")
         message = f"HTTP {status}: {http.excerpt(redact(': '.join(parts)).encode())}".rstrip(": ")
-        return cls(status, error.strip().lower() if isinstance(error, str) else "", message)
+        is_easyflors = bool(fields) and bool(parts)
+        return cls(status, error.strip().lower() if isinstance(error, str) else "", message, is_easyflors)
 
     @property
     def is_gone(self) -> bool:
@@ -80,12 +83,18 @@ class ErrorReply:
         """The error to raise. `now`: EasyFlor's clock, aware. `of_object`: the request was for a single object."""
         if self.is_closed:
             return ClosedError(self.message, until=next_opening(options, now))
+        if not self.is_easyflors:
+            return self.to_foreign_error()
         if self.status in _LOGIN_REFUSED:
             refused = f"{options.username} has no access to the database {options.database}, even after a new login"
             return SetAside(f"{self.message}: {refused}", whole_resource=True)
         if self.status == _BAD_REQUEST:
             return BadRequestError(self.message)
         return SetAside(self.message, whole_resource=not of_object)
+
+    def to_foreign_error(self, *, closes_gate: bool = False) -> TryLater:
+        """The error for a reply that EasyFlor did not write: it refuses nothing, whatever its status."""
+        return TryLater(f"{self.message}: not in EasyFlor's own words", closes_gate=closes_gate)
 
 
 def next_opening(options: Options, now: datetime) -> datetime:
@@ -100,7 +109,7 @@ def next_opening(options: Options, now: datetime) -> datetime:
 def records(reply: http.Streamed, *, keep_personal: bool) -> Iterator[Any]:
     """The objects of an array as they arrive, never all in memory; numbers are int or Decimal.
 
-    SetAside if the body is JSON but not an array, TryLater if it is not JSON or incomplete.
+    TryLater if the body is not an array, or incomplete; SetAside for an error of EasyFlor's.
     """
     body = http.Peeked(reply)
     if body.first != b"[":
@@ -162,11 +171,10 @@ def _not_a_list(body: bytes) -> VendorError:
         decoded = exact.loads(body)
     except ValueError:
         return _not_json(body)
-    if isinstance(decoded, dict) and objects.folded(decoded).keys() <= {"error", "message"}:
+    if isinstance(decoded, dict) and decoded and objects.folded(decoded).keys() <= {"error", "message"}:
         return SetAside(f"the answer is not a list: {http.excerpt(body)}")
-    if isinstance(decoded, dict):
-        return SetAside(f"the answer is not a list but an object with {objects.field_names(decoded)}")
-    return SetAside(f"the answer is not a list but a {type(decoded).__name__}")
+    found = f"an object with {objects.field_names(decoded)}" if isinstance(decoded, dict) else type(decoded).__name__
+    return TryLater(f"the answer is not a list but {found}", closes_gate=False)
 
 
 def _not_json(body: bytes, redact: Redact = str) -> TryLater:

@@ -85,8 +85,8 @@ class Auth(httpx.Auth):
 
     If the new session is refused at once, it logs in once more: another program's login may have just ended it.
 
-    Raises SetAside if the login is refused. A login answered by 429, 5xx or a redirect ends the flow, so that
-    `http.Http` treats that reply like any other.
+    Raises SetAside if EasyFlor refuses the login in its own words, else TryLater. A login answered by 429, 5xx or a
+    redirect ends the flow, so that `http.Http` treats that reply like any other.
     """
 
     def __init__(self, options: Options, runtime: ClientRuntime) -> None:
@@ -170,8 +170,10 @@ class Auth(httpx.Auth):
         self._sessions.put(session.encode(), now + stored_for)
         return session
 
-    def _refusal(self, response: httpx.Response) -> SetAside:
+    def _refusal(self, response: httpx.Response) -> SetAside | TryLater:
         failure = answers.ErrorReply.decode(response.status_code, response.content, redact=self.redact)
+        if not failure.is_easyflors:
+            return failure.to_foreign_error(closes_gate=True)  # each request of the account needs the login
         login = f"{self._options.username} at the database {self._options.database}"
         return SetAside(f"EasyFlor refuses the login of {login}: {failure.message}", whole_resource=True)
 

@@ -15,7 +15,7 @@ from workers.connectors import http, objects, streaming
 from workers.connectors.contract import CheckResult
 from workers.connectors.easyflor import answers, cursors, resources, table
 from workers.connectors.easyflor.auth import Auth
-from workers.errors import ClosedError, SetAside
+from workers.errors import ClosedError, SetAside, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -66,7 +66,7 @@ class Client:
     # The contract.
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:
-        """The object by its id. SetAside if the reply describes another object or several."""
+        """The object by its id. TryLater if the reply describes another object or several."""
         point = self._rows[resource.name].point
         if point is None:
             raise SetAside(f"EasyFlor has no address for a single {resource.name}")
@@ -83,7 +83,7 @@ class Client:
             return Tombstone(key)
         if len(records) == 1 and isinstance(records[0], dict) and objects.key_of(resource, records[0]) == key:
             return Snapshot(key, records[0])
-        raise SetAside(f"EasyFlor did not answer with {resource.name} {key} when asked for it")
+        raise TryLater(f"EasyFlor did not answer with {resource.name} {key} when asked for it", closes_gate=False)
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
         """A poll (changes since a day) or a full sync, in one reply.

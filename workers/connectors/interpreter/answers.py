@@ -77,13 +77,13 @@ def parse_interpretation(reply: http.Reply) -> JsonObject:
 
 
 def parse_reply(reply: http.Reply) -> Any:
-    """The decoded reply to a GET request. Raises as `raise_refusal` does, TryLater if it is not JSON, else SetAside."""
+    """The decoded reply to a GET request. Raises as `raise_refusal` does, TryLater if Lagerkoll did not write it."""
     raise_refusal(reply)
     if not httpx.codes.is_success(reply.status):
-        raise SetAside(f"HTTP {reply.status} {http.excerpt(reply.body)}".strip())
+        raise http.foreign_error(reply.status, reply.body, redact=reply.redact)
     answer = reply.json()
     if not isinstance(answer, dict | list):
-        raise SetAside(f"the answer is not an object: {http.excerpt(reply.body)}")
+        raise TryLater(f"the answer is not an object: {http.excerpt(reply.body)}", closes_gate=False)
     return answer
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact
 from workers.connectors import objects
-from workers.connectors.http import excerpt
-from workers.errors import SetAside
+from workers.connectors.http import excerpt, foreign_error, is_page
+from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,19 +26,21 @@ _OK = 200
 _RESOURCE_REFUSED = frozenset({401, 403})
 """Statuses that would refuse every object of the resource."""
 
+_WORDS = re.compile(
+    r"\btoken\b|login failed|authorization property|exist\b|mandatory|numeric|edited by|permission", re.IGNORECASE
+)
+"""Words of its sentences (Wisedat API 1.3, Error 400 to 409): "Invalid/Inexistent/Expired token", "Login failed", …"""
+
 _IMAGE_FIELDS = frozenset({"image", "images"})
 _PAGINATION = "pagination"
 
 
 class NotFoundError(SetAside):
-    """HTTP 404: the id does not exist. A fetch returns a tombstone; elsewhere it is a refusal.
+    """HTTP 404 in Wisedat's words: the id does not exist. A fetch returns a tombstone; elsewhere it is a refusal."""
 
-    `certain`: the body is not HTML. A web server's own error page may mean a wrong URL instead of an unknown id.
-    """
 
-    def __init__(self, reason: str, *, certain: bool) -> None:
-        super().__init__(reason)
-        self.certain = certain
+class MaybeGoneError(TryLater):
+    """HTTP 404 with an empty body or a page: a server in restart, a proxy, a wrong URL, or Wisedat after all."""
 
 
 class DetailWithheldError(SetAside):
@@ -48,7 +50,8 @@ class DetailWithheldError(SetAside):
 def decode(reply: Reply, *, keep_images: bool = False) -> Any:
     """The reply's JSON; images are replaced by SHA-256 and size unless `keep_images`.
 
-    Raises NotFoundError, DetailWithheldError or SetAside for a refusal, TryLater for what is not JSON.
+    Raises NotFoundError, DetailWithheldError or SetAside for a refusal, MaybeGoneError or TryLater for what Wisedat did
+    not write.
     """
     if reply.status != _OK:
         raise _refusal(reply)
@@ -56,13 +59,27 @@ def decode(reply: Reply, *, keep_images: bool = False) -> Any:
     return answer if keep_images else with_image_digests(answer)
 
 
-def _refusal(reply: Reply) -> SetAside:
+def _refusal(reply: Reply) -> SetAside | TryLater:
     message = f"HTTP {reply.status} {_vendor_message(reply.body)}".strip()
+    if not is_wisedats(reply.body):
+        error = foreign_error(reply.status, reply.body, redact=reply.redact)
+        return MaybeGoneError(str(error), closes_gate=False) if reply.status == 404 else error  # noqa: PLR2004
     if reply.status == 404:  # noqa: PLR2004
-        return NotFoundError(message, certain=not reply.body.lstrip().startswith(b"<"))
+        return NotFoundError(message)
     if reply.status == 409:  # noqa: PLR2004
         return DetailWithheldError(message)
     return SetAside(message, whole_resource=reply.status in _RESOURCE_REFUSED)
+
+
+def is_wisedats(body: bytes) -> bool:
+    """Whether Wisedat wrote this error: `{"errors": […]}`, .NET's `{"Message"}`, or a sentence with its words."""
+    try:
+        decoded = exact.loads(body)
+    except ValueError:
+        decoded = "" if is_page(body) else body.decode(errors="replace")
+    if isinstance(decoded, dict):
+        return any(objects.folded(decoded).get(name) for name in ("errors", "message"))
+    return isinstance(decoded, str) and _WORDS.search(decoded) is not None
 
 
 def _vendor_message(body: bytes) -> str:
@@ -114,7 +131,7 @@ class Page:
 
 
 def parse_page(row: Row, answer: Any) -> Page:
-    """Parse `{"pagination": {limit, page, number_pages, number_items}, "<name>": […]}`. SetAside for any other form."""
+    """Parse `{"pagination": {limit, page, number_pages, number_items}, "<name>": […]}`. TryLater for any other form."""
     pagination = objects.folded(answer).get(_PAGINATION)
     if not isinstance(pagination, dict):
         raise malformed(answer, f"a page of {row.name}")
@@ -130,7 +147,7 @@ def parse_page(row: Row, answer: Any) -> Page:
 def _count(pagination: JsonObject, name: str) -> int:
     value = str(objects.field(pagination, name))
     if not re.fullmatch("[0-9]{1,12}", value):
-        raise SetAside(f"malformed: the pagination's {name} is not a number")
+        raise TryLater(f"malformed: the pagination's {name} is not a number", closes_gate=False)
     return int(value)
 
 
@@ -167,28 +184,31 @@ def parse_addresses(answer: Any) -> list[Any]:
 
 
 def parse_object(row: Row, answer: Any, key: str) -> JsonObject:
-    """The object that was requested by `key`. SetAside if the reply is another object or a list."""
+    """The object that was requested by `key`. TryLater if the reply is another object or a list."""
     found = require_object(answer)
     if _PAGINATION in objects.folded(found):
         raise malformed(answer, f"an object of {row.name}")
     found_key = key_of(row, found)
     if found_key != key:
         content = "no key" if found_key is None else f"the key {found_key!r}"
-        raise SetAside(f"malformed: requested {row.name} {key!r}, but the reply has {content}")
+        raise TryLater(f"malformed: requested {row.name} {key!r}, but the reply has {content}", closes_gate=False)
     return found
 
 
 def require_object(answer: Any) -> JsonObject:
-    """The reply, if it is an object; else SetAside."""
+    """The reply, if it is an object; else TryLater."""
     if isinstance(answer, dict):
         return answer
     raise malformed(answer, "an object")
 
 
-def malformed(answer: Any, expected: str) -> SetAside:
-    """The error for a reply of the wrong form. It quotes field names, never values, which may be personal data."""
+def malformed(answer: Any, expected: str) -> TryLater:
+    """The error for a reply of the wrong form. It quotes field names, never values, which may be personal data.
+
+    A single stray reply proves nothing, so it is requested again.
+    """
     found = f"an object with {', '.join(answer)}"[:200] if isinstance(answer, dict) else f"a {type(answer).__name__}"
-    return SetAside(exact.storable_text(f"malformed: expected {expected}, got {found}"))
+    return TryLater(exact.storable_text(f"malformed: expected {expected}, got {found}"), closes_gate=False)
 
 
 def key_of(row: Row, found: JsonObject) -> str | None:

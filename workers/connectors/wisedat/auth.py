@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA1
 
 from models import exact
 from workers.connectors import objects
-from workers.connectors.http import excerpt
+from workers.connectors.http import excerpt, foreign_error, is_page
+from workers.connectors.wisedat import answers
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
@@ -203,8 +204,10 @@ class Login(httpx.Auth):
         reply = next((reply for reply in refusals if reply.status_code == _UNAUTHORIZED), refusals[-1])
         if _is_handled_by_http(reply):
             return None
-        refusal = self._refusal(reply, f"the login (RSA padding {' and '.join(usable)})")
-        raise _LoginRefusedError(str(refusal), whole_resource=True)
+        # Wisedat has just answered `/status`, so its refusal may be bare.
+        what = f"the login (RSA padding {' and '.join(usable)})"
+        refusal = self._refusal(reply, what, is_wisedats=not is_page(reply.read()))
+        raise _LoginRefusedError(str(refusal), whole_resource=True) if isinstance(refusal, SetAside) else refusal
 
     def _paddings(self, known: _Session | None) -> list[str]:
         """The paddings to try: the configured one, else the one that worked last and then the other."""
@@ -217,16 +220,22 @@ class Login(httpx.Auth):
         headers = {"Authorization": authorization, "Accept": "application/json"}
         return httpx.Request(method, f"{self._url}/{path}", headers=headers, extensions=request.extensions)
 
-    def _refusal(self, reply: httpx.Response, what: str) -> SetAside:
-        """The error for a refused login. It sets the whole resource aside: every object would be refused alike."""
-        quoted = excerpt(self.redact(reply.read().decode(errors="replace")).encode()) or reply.reason_phrase
+    def _refusal(self, reply: httpx.Response, what: str, *, is_wisedats: bool = False) -> SetAside | TryLater:
+        """The error for a refused login. It sets the whole resource aside: every object would be refused alike.
+
+        TryLater for the whole account if Wisedat did not write the reply.
+        """
+        body = reply.read()
+        if not (is_wisedats or answers.is_wisedats(body)):
+            return TryLater(str(foreign_error(reply.status_code, body, redact=self.redact)))
+        quoted = excerpt(self.redact(body.decode(errors="replace")).encode()) or reply.reason_phrase
         is_login = reply.status_code == _UNAUTHORIZED
         remedy = "check `api_key`, `user` and `password`, and the user's rights" if is_login else "check `url`"
         return SetAside(f"HTTP {reply.status_code}: Wisedat refused {what}: {quoted}; {remedy}", whole_resource=True)
 
 
 def public_key(answer: Any) -> rsa.RSAPublicKey:
-    """The RSA key in a reply of `/status`. TryLater if the server is offline, SetAside if a person has to act."""
+    """The RSA key in a reply of `/status`. SetAside if its State says that a person has to act, else TryLater."""
     fields = objects.folded(answer)
     digits = str(fields.get("state"))
     state = int(digits) if digits.isdecimal() else None
@@ -236,7 +245,7 @@ def public_key(answer: Any) -> rsa.RSAPublicKey:
         return _rsa_key(fields.get("publickey"))
     if state in _STATE_REMEDIES:
         raise SetAside(f"Wisedat's State {state}: {_STATE_REMEDIES[state]}", whole_resource=True)
-    raise SetAside("the reply of /status has no State that Wisedat documents; check `url`", whole_resource=True)
+    raise TryLater("the reply of /status has no State that Wisedat documents; check `url`")
 
 
 def capacity(key: rsa.RSAPublicKey, padding: str) -> int:
@@ -253,7 +262,7 @@ def _rsa_key(value: Any) -> rsa.RSAPublicKey:
         modulus, exponent = (int.from_bytes(base64.b64decode(part, validate=True)) for part in pair)
         return rsa.RSAPublicNumbers(exponent, modulus).public_key()
     except (binascii.Error, TypeError, ValueError):
-        raise SetAside("the PublicKey of /status is not an RSA key in Base64", whole_resource=True) from None
+        raise TryLater("the PublicKey of /status is not an RSA key in Base64") from None
 
 
 def _scheme(padding: str) -> schemes.AsymmetricPadding:
@@ -283,7 +292,7 @@ def _auth_token(answer: Any) -> str:
     token = objects.folded(answer).get("auth_token")
     if isinstance(token, str) and re.fullmatch("[!-~]+", token):
         return token
-    raise SetAside("the reply to the login has no auth_token that fits a header", whole_resource=True)
+    raise TryLater("the reply to the login has no auth_token that fits a header")
 
 
 def _is_handled_by_http(reply: httpx.Response) -> bool:

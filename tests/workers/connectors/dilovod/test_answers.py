@@ -23,11 +23,11 @@ ORDER = "1109100000001038"
         ({"error": "multithreadApiSession multithread api request blocked"}, BusyError),
         ({"error": f"object with id {ORDER} not found"}, answers.GoneError),
         ({"error": "object locked by user"}, TryLater),
-        ({"error": "applicationLayerError <html><b>no</b></html>"}, SetAside),
-        ({"error": "emptyRequiredReq field (Label)|field2 (Label2)"}, SetAside),
-        ({"status": "error", "data": [], "errorMessage": "Bad value type for column person"}, SetAside),
-        ({"status": "error", "data": []}, SetAside),
-        ({"error": {"code": 5}}, SetAside),
+        ({"error": "applicationLayerError <html><b>no</b></html>"}, answers.UnknownError),
+        ({"error": "emptyRequiredReq field (Label)|field2 (Label2)"}, answers.UnknownError),
+        ({"status": "error", "data": [], "errorMessage": "Bad value type for column person"}, answers.UnknownError),
+        ({"status": "error", "data": []}, answers.UnknownError),
+        ({"error": {"code": 5}}, answers.UnknownError),
     ],
 )
 def test_each_error_text_raises_its_error(answer: Any, error: type[VendorError]) -> None:
@@ -51,6 +51,13 @@ def test_a_refusal_of_every_object_parks_the_whole_resource(text: str) -> None:
     assert text == str(raised.value)
 
 
+def test_a_refusal_that_names_one_object_parks_no_resource_and_is_tried_again_seldom() -> None:
+    with pytest.raises(TryLater) as raised:
+        answers.raise_for_error({"error": f"Access to object {ORDER} denied"})
+
+    assert (timedelta(hours=1), False, True) == (raised.value.after, raised.value.closes_gate, raised.value.refused)
+
+
 def test_the_multithread_answer_is_retried_after_30_seconds() -> None:
     with pytest.raises(BusyError) as raised:
         answers.raise_for_error({"error": "multithreadApiSession multithread api request blocked"})
@@ -61,7 +68,7 @@ def test_the_multithread_answer_is_retried_after_30_seconds() -> None:
 def test_markup_entities_and_the_key_are_removed_from_error_texts() -> None:
     text = "<html><style>b{}</style><b>Не&nbsp;збережено</b><br>k3y &lt;1&gt;\x00</html>"
 
-    with pytest.raises(SetAside) as raised:
+    with pytest.raises(answers.UnknownError) as raised:
         answers.raise_for_error({"error": text}, secrets=["", "k3y"])
 
     assert str(raised.value) == "Не збережено *** <1>\\u0000"
@@ -99,9 +106,9 @@ def test_the_error_for_a_malformed_answer_shows_its_type_and_no_values(answer: A
 
 def test_the_error_for_another_object_shows_only_its_id() -> None:
     another = {"header": {"id": {"id": "1109100000001039", "pr": "s3cret"}}}
-    with pytest.raises(SetAside, match=f"asked for {ORDER}, the answer describes 1109100000001039$"):
+    with pytest.raises(TryLater, match=f"asked for {ORDER}, the answer describes 1109100000001039$"):
         answers.header(another, ORDER)
-    with pytest.raises(SetAside, match=r"describes an object with pr$"):
+    with pytest.raises(TryLater, match=r"describes an object with pr$"):
         answers.header({"header": {"id": {"pr": "s3cret"}}}, ORDER)
 
 
@@ -109,8 +116,8 @@ def test_the_error_for_another_object_shows_only_its_id() -> None:
     "answer",
     [{}, "ok", 5, None, ["ok"], [[]], {"columns": ["a"], "data": [["1", "2"]]}, {"columns": ["a"], "data": ["1"]}],
 )
-def test_an_answer_that_is_not_a_list_of_rows_raises_set_aside(answer: Any) -> None:
-    with pytest.raises(SetAside, match="malformed"):
+def test_an_answer_that_is_not_a_list_of_rows_is_tried_later(answer: Any) -> None:
+    with pytest.raises(TryLater, match="malformed"):
         answers.rows(answer)
 
 
@@ -130,8 +137,8 @@ def test_an_answer_that_is_not_a_list_of_rows_raises_set_aside(answer: Any) -> N
         {"header": {"id": ORDER}, "tableParts": {"tpGoods": "row"}},
     ],
 )
-def test_an_answer_that_is_not_the_requested_object_raises_set_aside(answer: Any) -> None:
-    with pytest.raises(SetAside, match="malformed"):
+def test_an_answer_that_is_not_the_requested_object_is_tried_later(answer: Any) -> None:
+    with pytest.raises(TryLater, match="malformed"):
         answers.header(answer, ORDER)
 
 

@@ -9,7 +9,7 @@ import pytest
 from workers.connectors.dilovod import queries
 from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod.queries import Filter, Limit, Operator
-from workers.errors import SetAside
+from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,7 +168,7 @@ def _example(text: str, action: str) -> list[str]:
 
 
 def test_errors_that_only_dilovod_can_detect_are_passed_on(client: Client) -> None:
-    with pytest.raises(SetAside, match="unknown operator ~"):
+    with pytest.raises(TryLater, match="unknown operator ~"):
         client.ask(["request", UNITS, "id", 'filters=[{"alias":"id","operator":"~","value":1}]'])
     with pytest.raises(SetAside, match=r"balanceRegisters\.saleIncomes not found; .* as in accumulationRegisters\."):
         client.ask(["turnover", "saleIncomes", "2015-01-01", "2015-06-30"])

@@ -59,9 +59,9 @@ def test_a_list_decodes_to_the_same_shape_in_json_and_xml(body: str, records: li
         ("<err>token required</err>", SetAside, "token required"),
         ('<results><Result Type="5" Desc="Unauthorized"/></results>', SetAside, "5 Unauthorized"),
         ('{"error":{"code":"X","message":"API not enabled"}}', SetAside, "X: API not enabled"),
-        ('{"message":"no, sandbox-key"}', SetAside, r"no, \.\.\."),
-        ('"ok"', SetAside, "the answer is not a list: ok"),
-        ("null", SetAside, "not a list"),
+        ('{"message":"no, sandbox-key"}', TryLater, r"no, \.\.\."),
+        ('"ok"', TryLater, "the answer is not a list: ok"),
+        ("null", TryLater, "not a list"),
         ("<html><body>Hooldus</body></html>", TryLater, "Hooldus"),
         ('<!DOCTYPE x [<!ENTITY a "b">]><items/>', TryLater, "not XML"),
         ("Service unavailable", TryLater, "Service unavailable"),
@@ -75,6 +75,30 @@ def test_a_reply_that_is_not_a_list_raises_the_right_error_with_its_text(
 ) -> None:
     with pytest.raises(error, match=text):
         asked(body)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+@pytest.mark.parametrize("body", ["", "<html><h1>403 Forbidden</h1></html>", "busy", "{}", "[]", "Not found"])
+def test_a_status_that_directo_did_not_write_refuses_nothing(status: int, body: str) -> None:
+    with pytest.raises(TryLater, match=f"HTTP {status}, not in the vendor's own words") as raised:
+        asked(body, status)
+    assert not raised.value.closes_gate
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, '{"error": {"code": "INVALID_API_KEY", "message": "expired"}}'),
+        (403, '{"message": "no"}'),
+        (400, "API not enabled"),
+        (403, "<err>permission denied</err>"),
+        (200, "<err>token required</err>"),
+    ],
+)
+def test_directos_own_words_refuse_the_resource(status: int, body: str) -> None:
+    with pytest.raises(SetAside) as raised:
+        asked(body, status)
+    assert raised.value.whole_resource
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 503])

@@ -29,9 +29,9 @@ ERRORS: dict[Fault, type[VendorError]] = {
     Fault.HALF: TryLater,
     Fault.DRIP: TimedOutError,
     Fault.EMPTY: TryLater,
-    Fault.SCALAR: SetAside,
-    Fault.NULL: SetAside,
-    Fault.OBJECT: SetAside,
+    Fault.SCALAR: TryLater,
+    Fault.NULL: TryLater,
+    Fault.OBJECT: TryLater,
     Fault.BUSY: TryLater,
     Fault.BROKEN: TryLater,
     Fault.SLOW: TimedOutError,
@@ -117,12 +117,24 @@ def test_only_a_400_with_the_right_error_is_a_tombstone(error: str) -> None:
             client.fetch(debtor, "9")
 
 
-@pytest.mark.parametrize(("status", "whole"), [(401, True), (403, True), (204, False), (404, False), (410, False)])
+@pytest.mark.parametrize(("status", "whole"), [(401, True), (403, True), (404, False), (410, False)])
 def test_an_unexpected_status_of_a_point_read_parks_only_that_object(status: int, *, whole: bool) -> None:
     debtor = resources.resources(options())[0]
-    with answering("" if status == 204 else "no such page", status) as client, pytest.raises(SetAside) as raised:
+    body = '{"error": "Refused", "message": "no"}'
+    with answering(body, status) as client, pytest.raises(SetAside) as raised:
         client.fetch(debtor, "9")
     assert whole == raised.value.whole_resource
+
+
+@pytest.mark.parametrize("status", [204, 400, 401, 403, 404])
+@pytest.mark.parametrize("body", ["", "<html><h1>Forbidden</h1></html>", "no such page", "{}", "[]", '"no"'])
+def test_a_status_that_easyflor_did_not_write_refuses_nothing(status: int, body: str) -> None:
+    debtor = resources.resources(options())[0]
+    with answering("" if status == 204 else body, status) as client:
+        for ask in (lambda: client.fetch(debtor, "9"), lambda: list(client.list(debtor, None))):
+            with pytest.raises(TryLater) as raised:
+                ask()
+            assert not raised.value.closes_gate
 
 
 ECHO = '{"error": "Refused", "message": "my-token of wouldntyouliketoknow is bad"}'

@@ -17,7 +17,7 @@ from workers.connectors import contract
 from workers.connectors.easyflor import resources
 from workers.connectors.easyflor.client import Client
 from workers.connectors.easyflor.sandbox_data import TABLES
-from workers.errors import ClosedError, SetAside
+from workers.errors import ClosedError, SetAside, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def test_a_point_read_accepts_an_object_or_a_list_of_one() -> None:
         assert Snapshot("417", {"Id": 417}) == client.fetch(debtor, "417")
         assert Tombstone("418") == client.fetch(debtor, "418")
         for key in ("419", "420"):
-            with pytest.raises(SetAside, match=f"did not answer with debtor {key} when asked"):
+            with pytest.raises(TryLater, match=f"did not answer with debtor {key} when asked"):
                 client.fetch(debtor, key)
         client.close()
 

@@ -235,7 +235,7 @@ def test_a_page_of_another_server_is_unclear_whatever_its_status(status: int) ->
 def test_a_redirect_is_not_followed() -> None:
     with (
         _responding(lambda _: RedirectResponse("/elsewhere")) as made,
-        pytest.raises(SetAside, match="set `url` to the address that it redirects to"),
+        pytest.raises(TryLater, match="set `url` to the address that it redirects to"),
     ):
         made.interpret(resource(), document())
 

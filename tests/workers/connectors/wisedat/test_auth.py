@@ -233,7 +233,6 @@ def test_the_longest_login_that_fits_works() -> None:
         (4, "table management"),
         (5, "module Wisedat API Server"),
         (6, "plan is inactive"),
-        (9, "no State that Wisedat documents"),
     ],
 )
 def test_each_state_except_online_names_its_remedy(server: Server, state: int, message: str) -> None:
@@ -244,6 +243,14 @@ def test_each_state_except_online_names_its_remedy(server: Server, state: int, m
     assert error.whole_resource
     assert message in str(error)
     assert ["GET /status"] == server.sandbox.requests
+
+
+def test_a_state_that_wisedat_does_not_document_refuses_nothing(server: Server) -> None:
+    server.sandbox.state = 9
+    with server.opened() as client:
+        error = error_of(client)
+    assert isinstance(error, TryLater)
+    assert "no State that Wisedat documents" in str(error)
 
 
 def test_an_offline_server_is_tried_later(server: Server, client: Client) -> None:
@@ -298,8 +305,8 @@ def test_a_key_is_big_endian_base64_and_makes_state_4_irrelevant(state: object) 
         {"State": 1, "PublicKey": {"Modulus": MODULUS, "Exponent": "AA=="}},
     ],
 )
-def test_a_malformed_status_is_set_aside(answer: object) -> None:
-    with pytest.raises(SetAside):
+def test_a_malformed_status_is_tried_later(answer: object) -> None:
+    with pytest.raises(TryLater):
         auth.public_key(answer)
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.workers.connectors.wisedat.conftest import some_key
 from workers.connectors.wisedat import table
 from workers.connectors.wisedat.answers import DetailWithheldError, NotFoundError
-from workers.errors import SetAside
+from workers.errors import SetAside, VendorError
 
 if TYPE_CHECKING:
     from tests.workers.connectors.wisedat.conftest import Server
@@ -138,6 +138,6 @@ def test_a_key_that_changes_between_pages_costs_one_login(server: Server, client
 
 
 def test_a_path_in_the_url_is_kept(server: Server) -> None:
-    with server.opened(url=f"{server.url}/api/") as client, pytest.raises(SetAside):
+    with server.opened(url=f"{server.url}/api/") as client, pytest.raises(VendorError):
         client.read("taxes")
     assert ["GET /api/status"] == server.sandbox.requests
