@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models import exact
-from models.db import types
+from models.db import faults, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -100,9 +100,10 @@ def upsert(tx: sa.Connection, table: sa.Table, columns: Columns, *, keep: Collec
     statement = _upsert_statement(table, on_sqlite, frozenset(keep))
     if on_sqlite:
         _insert_on_sqlite(tx, table, statement, columns)
-    else:
-        # One JSON parameter for all rows: PostgreSQL allows 65,535 parameters.
-        tx.execute(statement, {"packed": _pack(_rows(columns))})
+        return
+    # One JSON parameter for all rows: PostgreSQL allows 65,535 parameters.
+    sent = tx.execute(statement, {"packed": _pack(_rows(columns))}, execution_options={"preserve_rowcount": True})
+    faults.require_written("INSERT", table.name, rows=_row_count(columns), written=sent.rowcount)
 
 
 @lru_cache
@@ -128,7 +129,8 @@ def _insert_on_sqlite(tx: sa.Connection, table: sa.Table, statement: Any, column
     blank = dict.fromkeys(table.c.keys())
     # With RETURNING SQLAlchemy sends many rows in one statement instead of one statement per row.
     key = next(iter(table.primary_key))
-    tx.execute(statement.returning(key), [{**blank, **row} for row in _rows(columns)]).close()
+    written = tx.execute(statement.returning(key), [{**blank, **row} for row in _rows(columns)]).all()
+    faults.require_written("INSERT", table.name, rows=_row_count(columns), written=len(written))
 
 
 def _unpack(table: sa.Table) -> sa.Select[Any]:
@@ -157,11 +159,14 @@ def _copy(
     statement = f"COPY {preparer.format_table(table)} ({column_list}) FROM STDIN"
     line_end = "\t".join(["", *encode(table, {name: [value] for name, value in constants.items()})]) + "\n"
     try:
-        with tx.connection.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
-            for start in range(0, len(lines), _COPY_CHUNK_ROWS):
-                copy.write(line_end.join(lines[start : start + _COPY_CHUNK_ROWS]) + line_end)
+        with tx.connection.cursor() as cursor:
+            with cursor.copy(statement) as copy:  # type: ignore[attr-defined]
+                for start in range(0, len(lines), _COPY_CHUNK_ROWS):
+                    copy.write(line_end.join(lines[start : start + _COPY_CHUNK_ROWS]) + line_end)
+            written = cursor.rowcount
     except psycopg.Error as error:
         raise _as_sqlalchemy_error(tx, error, statement) from error
+    faults.require_written(statement, table.name, rows=len(lines), written=written)
 
 
 def text_array(texts: Sequence[str]) -> sa.ColumnElement[Any]:

@@ -47,14 +47,28 @@ _VALUES = "22"
 """PostgreSQL's class of errors about a value (SQLSTATE), whose messages quote it."""
 
 _TABLE = re.compile(r'\b(?:COPY|INTO|UPDATE|FROM|TABLE)\s+(?:"?\w+"?\.)?"?([\w$]+)', re.IGNORECASE)
+_NO_TABLE = re.compile(r"no such table: (?:main\.)?(\S+)")
 _FUNCTION = re.compile(r'function ("[^"]+"|[\w.$]+)\(')
 _WORD_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+class RowsDroppedError(Exception):
+    """A trigger or rule of the database's owner drops rows in silence."""
+
+
+def require_written(statement: str, table: str, *, rows: int, written: int) -> None:
+    """Raise an IntegrityError if the database says that it wrote fewer rows than were given."""
+    if written < rows:
+        dropped = RowsDroppedError(f"a trigger or rule drops rows of {table} in silence")
+        raise sa.exc.IntegrityError(statement, None, dropped)
 
 
 def of(error: sa.exc.DBAPIError) -> Fault:
     """What went wrong."""
     if error.connection_invalidated:
         return Fault.AWAY
+    if isinstance(error.orig, RowsDroppedError):
+        return Fault.REFUSED
     if isinstance(error.orig, sqlite3.Error):
         return _of_sqlite(error, str(error.orig))
     state = _state(error)
@@ -76,7 +90,9 @@ def _of_statement(error: sa.exc.DBAPIError, state: str) -> Fault:
 def _of_sqlite(error: sa.exc.DBAPIError, message: str) -> Fault:
     if isinstance(error, sa.exc.IntegrityError | sa.exc.DataError):
         return Fault.REFUSED
-    # SQLite finds the mistakes of a trigger when it prepares our statement, and names the trigger's own objects.
+    named = _NO_TABLE.search(message)
+    if named and named[1] not in (error.statement or ""):
+        return Fault.REFUSED  # a trigger of the owner's needs a table that is gone
     known = {"locked": Fault.LOCKED, "no such": Fault.MISSING, "has no column": Fault.MISSING, "readonly": Fault.DENIED}
     broken = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
     return next((found for part, found in known.items() if part in message), Fault.AWAY if broken else Fault.REFUSED)
@@ -84,15 +100,14 @@ def _of_sqlite(error: sa.exc.DBAPIError, message: str) -> Fault:
 
 def table(error: sa.exc.DBAPIError) -> str | None:
     """The table that the failed statement wrote or read."""
-    named = re.search(r"no such table: (?:main\.)?(\S+)", str(error.orig))
-    if named:
-        return named[1]
     found = _TABLE.search(error.statement or "")
     return _diag(error, "table_name") or (found[1] if found else None)
 
 
 def words(error: sa.exc.DBAPIError, database: Database | None = None) -> str:
     """What the database says, by names alone. `database`: where to look up the name of a trigger that raised it."""
+    if isinstance(error.orig, RowsDroppedError):
+        return str(error.orig)
     if database is not None and _raised(error) and (trigger := _trigger(database, error)) is not None:
         return trigger
     if isinstance(error.orig, sqlite3.Error):

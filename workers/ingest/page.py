@@ -147,6 +147,7 @@ class Page:
         chunk, refused = ready.chunk, list[Unreadable]()
         waiting = [(chunk.snapshots, error)]
         while waiting:
+            self.session.heartbeat()  # what is refused is rolled back, and the lease's renewal with it
             snapshots, error = waiting.pop()
             if len(snapshots) == 1:
                 # Without a raw, so that it can be retried by its key.

@@ -132,6 +132,44 @@ def test_a_message_that_holds_a_value_is_not_repeated(anywhere: Connect) -> None
         assert (True, False) == ("sixth_goods" in reason or "CHECK" in reason, SECRET in reason), reason
 
 
+def test_a_trigger_that_drops_rows_in_silence_is_named(anywhere: Connect) -> None:
+    with anywhere(kinds=KINDS) as six:
+        six.work()
+        six.vendor.objects["goods"] = {"0": {"v": 0}}
+        six.full_sync_again()
+        if six.database.is_sqlite:
+            execute(
+                six.database,
+                "CREATE TRIGGER own BEFORE INSERT ON sixth_goods WHEN NEW.v = 13 BEGIN SELECT RAISE(IGNORE); END",
+            )
+        else:
+            execute(
+                six.database,
+                "CREATE FUNCTION dropping() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN IF NEW.v = 13 THEN RETURN NULL; END IF; RETURN NEW; END $$",
+                "CREATE TRIGGER own BEFORE INSERT ON sixth_goods FOR EACH ROW EXECUTE FUNCTION dropping()",
+            )
+        six.vendor.objects["goods"] = {"0": {"v": 0}, "1": {"v": 13}, "2": {"v": 2}}
+        six.full_sync_again()
+        assert ({"0", "2"}, {"1": "parked"}) == (set(six.live()), six.states())
+        assert "a trigger or rule drops rows of sixth_goods in silence" in reasons(six)[0]
+        assert [] == [key for key, _, _ in six.journal() if key == "1"]
+
+
+def test_a_trigger_whose_own_table_is_gone_is_not_taken_for_ours(connect: Connect) -> None:
+    with connect(kinds=KINDS) as six:
+        six.vendor.objects["goods"] = {"1": {"v": 1}}
+        six.work()
+        execute(
+            six.database,
+            "CREATE TRIGGER own AFTER UPDATE ON sixth_goods BEGIN INSERT INTO gone VALUES (1); END",
+        )
+        six.vendor.objects["goods"] = {"1": {"v": 2}}
+        six.webhook("1")
+        six.sync()
+        assert ("parked", True) == (six.states()["1"], "no such table: main.gone" in reasons(six)[0])
+
+
 RULES = {
     "a unique index": (
         "CREATE UNIQUE INDEX own ON sixth_goods (v)",
