@@ -5,15 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from models.settings.load import Settings
+    from pathlib import Path
 
 _OTHERS = 0o077
 
@@ -36,30 +31,9 @@ def make_file(file: Path) -> None:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def tighten(settings: Settings) -> None:
-    """Take from others what an earlier version or a looser umask left them of this installation's data.
-
-    A folder that a person chose outside the settings file's own keeps its mode, and so does what belongs to another
-    user.
-    """
-    for path in _data(settings):
-        with suppress(OSError):
-            mode = stat.S_IMODE(path.lstat().st_mode)
-            if mode & _OTHERS and not path.is_symlink():
-                path.chmod(mode & ~_OTHERS)
-
-
-def _data(settings: Settings) -> Iterator[Path]:
-    ours = [settings.receiver.spool]
-    if settings.broker.folder is not None:
-        ours.append(settings.broker.folder)
-    for folder in ours:
-        yield folder
-        yield from folder.rglob("*")
-    url = sa.make_url(settings.database.url)
-    if url.get_backend_name() == "sqlite":
-        database = Path(str(url.database))
-        ours.append(database)
-        yield from (database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", ".feed"))
-    home = settings.file.parent
-    yield from (folder for folder in {each.parent for each in ours} if home in folder.parents)
+def close_to_others(path: Path) -> None:
+    """Take from others what rights they have on this file or folder; one of another user keeps its mode."""
+    with suppress(OSError):
+        found = path.lstat()
+        if found.st_uid == os.geteuid() and found.st_mode & _OTHERS and not stat.S_ISLNK(found.st_mode):
+            path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)

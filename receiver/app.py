@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Route, Router
 
 from models import private
+from models.settings import own_files
 from receiver import db_timeouts
 from receiver.api.changes import ChangesRoute
 from receiver.api.documents import Documents
@@ -46,7 +47,7 @@ def create() -> Starlette:
     """
     private.keep_private()
     settings = configuration.load()
-    private.tighten(settings)
+    own_files.tighten(settings)
     broker.prepare(settings)
     database = db_timeouts.database(settings.database.url)
     app = create_app(settings, waker=wakeup.Waker(celery_app.create_app(settings, database), database))

@@ -11,6 +11,7 @@ import pytest
 from models import private
 from models.db import migration
 from models.db.database import Database
+from models.settings import own_files
 from tests.processes import free_port
 from workers import configuration
 
@@ -65,7 +66,7 @@ def test_what_an_earlier_version_left_open_is_tightened(tmp_path: Path, verb: st
     if verb == "migrate":
         subprocess.run([sys.executable, "-m", "workers.cli", "migrate"], check=True, cwd=tmp_path, capture_output=True)
     else:
-        private.tighten(settings)  # as each long-running process does first
+        own_files.tighten(settings)  # as each long-running process does first
     assert {configuration.FILE: "0o644"} == _open_to_others(tmp_path)  # the settings are a person's own file
 
 
@@ -79,7 +80,7 @@ def test_a_folder_that_a_person_chose_elsewhere_keeps_its_mode(tmp_path: Path) -
     settings = configuration.load(file)
     database = Database(settings.database.url)
     migration.migrate(database)
-    private.tighten(settings)
+    own_files.tighten(settings)
     assert 0o755 == elsewhere.stat().st_mode & 0o777
     assert 0o600 == (elsewhere / "mirror.db").stat().st_mode & 0o777
 

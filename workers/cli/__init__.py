@@ -34,7 +34,8 @@ class _Group(TyperGroup):
             try:
                 return self._explained(ctx)
             finally:
-                sys.stdout.flush()  # else it fails at the exit, with a message of the interpreter's own
+                if sys.stdout is not None:  # it is None where it was closed before the start
+                    sys.stdout.flush()  # else it fails at the exit, with a message of the interpreter's own
         except BrokenPipeError:
             if not _silence_broken_output():
                 raise

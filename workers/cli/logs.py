@@ -31,12 +31,12 @@ class _LossyStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # AttributeError: None, because it was closed before the start
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models import private
+from models.settings import own_files
 from workers.cli import common, errors, ports
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def up(
 
     logs.drop_failed_writes()
     loaded = common.settings(config)
-    private.tighten(loaded)
+    own_files.tighten(loaded)
     ports.require_free(loaded.receiver.host, loaded.receiver.port, setting=_port_setting(loaded))
     database = common.database(loaded, migrated=False)
     state = waiting.for_database(lambda: migration.state(database))
@@ -234,7 +234,7 @@ def _load_for_process(config: Path | None) -> Settings:
 
     logs.drop_failed_writes()
     loaded = common.settings(config)
-    private.tighten(loaded)
+    own_files.tighten(loaded)
     waiting.for_database(lambda: common.database(loaded)).close()
     _configure_log()
     return loaded

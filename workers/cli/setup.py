@@ -43,11 +43,11 @@ def migrate(config: common.Config = None) -> None:
 
     Example: [bold]erpmirror migrate[/]
     """
-    from models import private
     from models.db import migration
+    from models.settings import own_files
 
     loaded = common.settings(config)
-    private.tighten(loaded)
+    own_files.tighten(loaded)
     database = common.database(loaded, migrated=False)
     state = migration.state(database)
     mending.migrate(database, loaded)

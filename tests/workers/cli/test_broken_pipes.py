@@ -27,6 +27,7 @@ VERBS = {
     "init": ["init", "--config", "another.toml"],
     "dilovod-node": ["dilovod-node", "shop", "--url", "https://mirror.example.com"],
     "sandbox": ["sandbox", "directo"],
+    "settings-schema": ["settings-schema"],
     "an error": ["status", "--config", "none.toml"],
     "a typo": ["statsu"],
     "help": ["status", "--help"],

@@ -62,6 +62,24 @@ def test_nothing_outlives_up(tmp_path: Path, number: signal.Signals) -> None:
         assert not answers(port, "/livez")
 
 
+def test_nothing_outlives_the_demo(tmp_path: Path) -> None:
+    log = tmp_path / "demo.log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "workers.cli", "demo", "--folder", str(tmp_path / "demo")]
+        started = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    processes: list[int] = []
+    try:
+        until(lambda: len(descendants(started.pid)) >= 5, log)  # `up`, the receiver, two workers and beat
+        processes += descendants(started.pid)
+        os.kill(started.pid, signal.SIGKILL)
+        until(lambda: not any(map(alive, processes)), log)
+    finally:
+        for pid in (*descendants(started.pid), *processes, started.pid):
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        started.wait(TIMEOUT)
+
+
 def test_the_processes_that_a_worker_forked_end_with_it(tmp_path: Path) -> None:
     port = free_port()
     with up(write_settings(f"[receiver]\nport = {port}\n"), log=tmp_path / "up.log", port=port) as started:
