@@ -186,12 +186,15 @@ class End:
 
     `cursor`: the connector's opaque text, given to the next `list`. `more`: the run needs another request.
     `complete`: with this reply the run has listed every object that exists, so a key that it did not list is missing.
-    `warning`: what a person should know although the run worked (such as a filter that the vendor ignored).
+    `gap`: what a complete run may not have seen all the same. Then a missing key is fetched but not deleted without
+    that, and `complete_as_of` stays. `warning`: what a person should know although the run worked (such as a filter
+    that the vendor ignored).
     """
 
     cursor: str
     more: bool = False
     complete: bool = False
+    gap: str | None = None
     warning: str | None = None
 
 

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from workers.ingest.unit_of_work import UnitOfWork
 
 
-def settle_missing(work: UnitOfWork, context: ConnectionContext, resource: Resource, *, first_revision: int) -> None:
-    """Enqueue, delete or hold what a complete full sync, whose first request had `first_revision`, did not name."""
+def settle_missing(
+    work: UnitOfWork, context: ConnectionContext, resource: Resource, *, first_revision: int, proven: bool
+) -> None:
+    """Enqueue, delete or hold what a complete full sync, whose first request had `first_revision`, did not name.
+
+    `proven`: it named all that exists. Otherwise only fetches decide.
+    """
     missing = list(queries.keys_absent(work.tx, work.target, before_revision=first_revision))
     # A key that already waits, or is held, is left as it is.
     _enqueue(work, [key for key in missing if resource.fetches(key)])
-    if resource.absence_deletes:
+    if resource.absence_deletes and proven:
         undecided = [key for key in missing if not resource.fetches(key)]
         _delete_confirmed(work, context, resource, undecided, first_revision=first_revision)
 

@@ -195,7 +195,9 @@ class Page:
             if self.full:
                 self._record_seen(tx, chunk, changes)
                 if end is not None and end.complete and self._brought_objects(tx, chunk):
-                    absence.settle_missing(work, self.context, self.resource, first_revision=self._reading)
+                    absence.settle_missing(
+                        work, self.context, self.resource, first_revision=self._reading, proven=end.gap is None
+                    )
             failpoints.hit(Point.CHUNK_APPLIED)
             self._advance(tx, chunk, continues=continues)
             if continues:
@@ -325,7 +327,7 @@ class Page:
     def _finish_full_sync(self, tx: Tx, chunk: Chunk, end: End) -> None:
         # A stream of events does not list what exists, so nothing can be missing from it.
         lists_what_exists = self.resource.fetchable or self.resource.unpaged
-        complete = (end.complete or not lists_what_exists) and self._brought_objects(tx, chunk)
+        complete = (end.complete or not lists_what_exists) and end.gap is None and self._brought_objects(tx, chunk)
         unkeyed.finish(tx, connection=self.context.name, resource=self.resource.name, reading=self._reading)
         full_syncs.finish(
             tx,
@@ -338,7 +340,7 @@ class Page:
             first_poll_at=tx.now + self._poll_interval,
             moves_cursor=self.stream.full_requested or not self.resource.summaries,
             complete=complete,
-            warning=end.warning,
+            warning="; ".join(filter(None, [end.gap, end.warning])) or None,
         )
 
     @property

@@ -283,7 +283,7 @@ class Client:
         except (SetAside, answers.UnknownError) as refused:
             if not position.is_version_refusal(refused):
                 raise
-            return position.without_version()
+            return position.without_version(refused=True)
         return position.chunk(rows)
 
     def _chosen_dimensions(self, resource: Resource) -> Sequence[str]:

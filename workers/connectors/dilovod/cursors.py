@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PAGE = 500
 _MAX_PAGES = 20_000
+_VERSION = "version"
 _TUPLES = ("fields", "dimensions", "fallback_fields")
 
 DONE = "done"
@@ -45,8 +46,9 @@ class Position:
     """The position of a full sync.
 
     - `fields`: the fields to ask for; `dimensions`: those of a register that its rows are kept by
-    - `versioned`: the token is built from `version`; else it is a hash of the row
-    - `fallback_fields`: the fields to ask for if Dilovod refuses `version`
+    - `versioned`: only `version` is asked for, so an object without one shows nothing of its state
+    - `fallback_fields`: the fields to ask for if Dilovod refuses `version`, or lists many objects without one
+    - `unversioned`: objects listed without a version so far
     - `offset`, `page`: of the next page
     - `previous_page`: fingerprint of the ids on the page before
     """
@@ -55,6 +57,7 @@ class Position:
     dimensions: tuple[str, ...] = ()
     versioned: bool = False
     fallback_fields: tuple[str, ...] = ()
+    unversioned: int = 0
     offset: int = 0
     page: int = 0
     previous_page: str = ""
@@ -94,47 +97,75 @@ class Position:
         whole = isinstance(error, SetAside) and error.whole_resource
         return self.versioned and not whole and "version" in str(error).lower()
 
-    def without_version(self) -> Chunk:
-        """An end that restarts the run without `version`: hashes of the listed rows become the tokens."""
-        return Chunk(end=End(Position(fields=self.fallback_fields).encode(), more=True))
+    def without_version(self, *, refused: bool) -> Chunk:
+        """An end that restarts the run with all header fields, whose hash is the token of an object without a version.
+
+        `refused`: Dilovod refuses the field `version`, so it is not among them.
+        """
+        fields = self.fallback_fields if refused else (*self.fallback_fields, _VERSION)
+        return Chunk(end=End(Position(fields=fields).encode(), more=True))
 
     def chunk(self, rows: Sequence[JsonObject]) -> Chunk:
         """The chunk of a page: a line for each row with an id, and the position of the next page."""
-        if self.versioned and any(token(row) is None for row in rows):
-            return self.without_version()
         with_id = [row for row in rows if ID.fullmatch(answers.link_id(row.get("id")))]
+        before = self.unversioned
+        unversioned = before + sum(token(row) is None for row in with_id)
+        if self.versioned and unversioned > MAX_UNVERSIONED:
+            return self.without_version(refused=False)
         return Chunk(
-            lines=[self._line(row) for row in with_id],
+            lines=self._lines(with_id, before),
             unreadable=[
                 objects.without_key(row, "a listed row without an id of 16 digits")
                 for row in rows
                 if not ID.fullmatch(answers.link_id(row.get("id")))
             ],
-            end=self._end(len(rows), exact.fingerprint(sorted(answers.link_id(row.get("id")) for row in with_id))),
+            end=self._end(
+                len(rows),
+                exact.fingerprint(sorted(answers.link_id(row.get("id")) for row in with_id)),
+                unversioned,
+            ),
         )
 
-    def _line(self, row: JsonObject) -> Line:
-        state = token(row) if self.versioned else None
-        return Line(
-            answers.link_id(row["id"]), state or exact.fingerprint(row), marked=answers.is_marked(row.get("delMark"))
-        )
+    def _lines(self, rows: Sequence[JsonObject], unversioned: int) -> list[Line]:
+        """A line for each row. Of an object without a version no listing shows all of its state, so it is fetched.
 
-    def _end(self, count: int, this_page: str) -> End:
+        Only the first `MAX_UNVERSIONED` of a run are, `unversioned` of which came before. The others are compared by
+        their header fields.
+        """
+        lines = []
+        for row in rows:
+            state, marked = token(row), answers.is_marked(row.get("delMark"))
+            unversioned += state is None
+            is_fetched = state is None and not marked and unversioned <= MAX_UNVERSIONED
+            seen = {name: value for name, value in row.items() if name != _VERSION}
+            lines.append(
+                Line(answers.link_id(row["id"]), state or exact.fingerprint(seen), marked=marked, changed=is_fetched)
+            )
+        return lines
+
+    def _end(self, count: int, this_page: str, unversioned: int) -> End:
         if count < PAGE:
-            return End(DONE, complete=True, warning=None if self.versioned else _NO_VERSION_WARNING)
+            return End(DONE, complete=True, gap=_gap(unversioned))
         if this_page == self.previous_page:
             return End(DONE, warning="Dilovod repeated a page of its listing, so some objects may be missing from it")
         if self.page + 1 >= _MAX_PAGES:
             return End(DONE, warning=f"the listing did not end after {_MAX_PAGES} pages")
-        return End(
-            replace(self, offset=self.offset + PAGE, page=self.page + 1, previous_page=this_page).encode(), more=True
-        )
+        position = replace(self, offset=self.offset + PAGE, page=self.page + 1, previous_page=this_page)
+        return End(replace(position, unversioned=unversioned).encode(), more=True)
 
 
-_NO_VERSION_WARNING = (
-    "Dilovod lists no version here: full syncs compare header fields, so a change to table parts alone is found only "
-    "by its webhook"
-)
+def _gap(unversioned: int) -> str | None:
+    """What a person should know of the objects without a version that were not fetched; None if there are none."""
+    if unversioned <= MAX_UNVERSIONED:
+        return None
+    return (
+        f"Dilovod lists {unversioned} objects without a version: full syncs compare their header fields, so a change "
+        f"to table parts alone is found only by its webhook, and no full sync proves that all is complete"
+    )
+
+
+MAX_UNVERSIONED = 100
+"""Objects without a version that each full sync fetches, so that they too are equal within the bound."""
 
 
 def register_chunks(

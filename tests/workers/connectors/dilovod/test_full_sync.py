@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.applications import Starlette
 
 from models import exact
-from models.values import Line, Snapshot
+from models.values import End, Line, Snapshot
 from tests.serving import served
 from tests.workers.connectors.dilovod.conftest import answering, made_options, opened
 from workers.connectors.contract import standalone
@@ -23,7 +23,7 @@ from workers.errors import SetAside
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.values import Chunk, End, JsonObject
+    from models.values import Chunk, JsonObject
     from workers.connectors.contract import Resource
 
 RESOURCES = {resource.name: resource for resource in resources(made_options())}
@@ -177,7 +177,6 @@ def test_if_the_version_is_refused_the_token_is_a_hash_of_the_row(
     after, _ = read_all(client, ORDERS)
 
     assert end.complete
-    assert end.warning is not None
     assert [changed.id] == [line.key for line in set(lines(after)) - set(lines(before))]
 
 
@@ -214,14 +213,41 @@ def test_a_listing_without_end_is_abandoned() -> None:
     assert end.warning == "the listing did not end after 20000 pages"
 
 
-def test_a_listing_that_omits_the_version_restarts_without_it() -> None:
-    first = cursors.Position(("id", "version", "delMark"), versioned=True, fallback_fields=("id", "code"), offset=500)
+def _versionless(count: int) -> list[dict[str, Any]]:
+    return [{"id": f"11091{number:011d}", "version": None, "delMark": "0"} for number in range(count)]
 
-    end = first.chunk([{"id": "1109100000000001", "version": None, "delMark": "0"}]).end
 
+def test_an_object_without_a_version_is_fetched_and_the_others_are_judged_by_theirs() -> None:
+    first = cursors.Position(("id", "version", "delMark"), versioned=True, fallback_fields=("id", "code"))
+    odd, marked = _versionless(2)
+    rows = [odd, {"id": "1109100000000003", "version": "4", "delMark": "0"}, marked | {"delMark": "1"}]
+    chunk = first.chunk(rows)
+
+    assert [True, False, False] == [line.changed for line in chunk.lines]
+    assert "4:0" == chunk.lines[1].token
+    assert chunk.end is not None
+    assert (True, None) == (chunk.end.complete, chunk.end.gap)
+
+
+def test_many_objects_without_a_version_are_compared_by_header_fields_and_are_not_complete() -> None:
+    first = cursors.Position(
+        ("id", "version", "delMark"), versioned=True, fallback_fields=("id", "code"), unversioned=99
+    )
+    assert first.chunk(_versionless(1)).end == End(cursors.DONE, complete=True)
+    end = first.chunk(_versionless(2)).end
     assert end is not None
     assert end.more
-    assert cursors.Position(("id", "code")) == cursors.Position.decode(end.cursor)
+    again = cursors.Position.decode(end.cursor)
+    assert cursors.Position(("id", "code", "version")) == again
+
+    rows = [row | {"code": "1"} for row in _versionless(150)]
+    chunk = again.chunk([*rows, {"id": "1109100000000999", "version": "4", "delMark": "0", "code": "1"}])
+    changed = again.chunk([rows[0] | {"code": "2"}])
+    assert ([True] * 100 + [False] * 51, "4:0") == ([line.changed for line in chunk.lines], chunk.lines[-1].token)
+    assert changed.lines[0].token != chunk.lines[0].token
+    assert chunk.end is not None
+    assert chunk.end.gap is not None
+    assert "Dilovod lists 150 objects without a version" in chunk.end.gap
 
 
 def test_a_listed_row_without_an_id_is_unreadable() -> None:
