@@ -12,8 +12,8 @@ from decimal import Decimal
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from models import exact
-from models.values import Unreadable
+from models import exact, notation
+from models.values import Kind, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,13 +57,24 @@ def key_of(resource: Resource, item: JsonObject) -> str | None:
     """The object's key; None if one of its fields is missing or empty and not in `Resource.optional_key`."""
     if resource.keyed_by_row:
         return exact.fingerprint(exact.storable(item))
-    values = {name: key_text(field(item, name)) for name in resource.key}
+    values = {name: key_text(field(item, name), is_number=_is_numeric(resource, name)) for name in resource.key}
     lacking = {name for name, value in values.items() if not value}
     return join_key(list(values.values())) if lacking <= set(resource.optional_key) else None
 
 
-def key_text(value: Any) -> str:
-    """A key field's value as text, the same for 7, "7" and 7.0000; "" for what is neither text nor a number."""
+def _is_numeric(resource: Resource, name: str) -> bool:
+    declared = (field(fields.get("", {}), name) for fields in (resource.shape, resource.hints))
+    return next((kind == Kind.NUMBER for kind in declared if kind is not None), False)
+
+
+def key_text(value: Any, *, is_number: bool = False) -> str:
+    """A key field's value as text, the same for 7, "7" and 7.0000; "" for what is neither text nor a number.
+
+    `is_number`: the vendor's ids are numbers, so that the texts "7.0" and " 7 " are 7, too. Elsewhere "7.0" is a code.
+    """
+    if is_number and isinstance(value, str):
+        number = notation.number(value)
+        value = value if number is None else number
     if isinstance(value, Decimal) and value.adjusted() < _MAX_KEY_DIGITS and value == value.to_integral_value():
         return str(int(value))
     return str(value) if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -38,3 +39,25 @@ def test_a_field_is_found_whatever_its_case(value: Any, item: dict[str, Any]) ->
 )
 def test_a_key_is_found_whatever_the_case_of_its_field(key: str | None, item: dict[str, Any]) -> None:
     assert key == objects.key_of(resource("Id"), item)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "value"),
+    [
+        ("3", Kind.NUMBER, 3),
+        ("3", Kind.NUMBER, Decimal("3.0")),
+        ("3", Kind.NUMBER, "3"),
+        ("3", Kind.NUMBER, "3.0"),
+        ("3", Kind.NUMBER, " 3 "),
+        ("1109100000000001", Kind.NUMBER, "1109100000000001.000"),
+        ("3.5", Kind.NUMBER, "3.5"),
+        ("007", Kind.NUMBER, "007"),
+        ("4,705", Kind.NUMBER, "4,705"),
+        ("A.0", Kind.NUMBER, "A.0"),
+        ("3", Kind.TEXT, Decimal("3.0")),
+        ("3.0", Kind.TEXT, "3.0"),
+        (None, Kind.NUMBER, True),
+    ],
+)
+def test_a_number_is_one_key_however_it_is_written_and_a_code_stays(key: str | None, kind: Kind, value: Any) -> None:
+    assert key == objects.key_of(resource("id", id=kind), {"id": value})

@@ -9,8 +9,8 @@ from decimal import Decimal
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from models import exact
-from workers.connectors import http, streaming
+from models import exact, notation
+from workers.connectors import http, objects, streaming
 from workers.connectors.dilovod.resources import ID
 from workers.errors import BusyError, SetAside, TryLater
 
@@ -203,10 +203,10 @@ def _describe_id(value: Any) -> str:
 
 
 def link_id(value: Any) -> str:
-    """The id in a link: `{"id","pr"}` in headers, the bare id in rows; ids are text or numbers."""
-    return str(value.get("id") if isinstance(value, dict) else value)
+    """The id in a link: `{"id","pr"}` in headers, the bare id in rows; ids are text or numbers. "" for neither."""
+    return objects.key_text(value.get("id") if isinstance(value, dict) else value, is_number=True)
 
 
 def is_marked(value: Any) -> bool:
     """Whether `delMark` is set. Booleans are "0" and "1" (Dilovod help, API Dilovod, "Формати даних")."""
-    return str(value) in {"1", "True"}
+    return notation.boolean(str(value)) is True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from workers.connectors import objects
 from workers.connectors.contract import Ignored, MalformedWebhookError, ObjectRef
 from workers.connectors.dilovod.resources import ID, is_register
 
@@ -65,7 +66,7 @@ def _name(value: Any) -> str:
 
 
 def _id(value: Any) -> str:
-    text = str(value) if isinstance(value, int | str) else ""
+    text = objects.key_text(value)
     if not ID.fullmatch(text):
         raise MalformedWebhookError("id is not an id of 16 digits")
     return text

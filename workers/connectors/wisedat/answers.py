@@ -213,10 +213,8 @@ def malformed(answer: Any, expected: str) -> TryLater:
 
 def key_of(row: Row, found: JsonObject) -> str | None:
     """The object's key; None if a key field is missing or empty. Ids come as numbers or text; an order's is text."""
-    values = [objects.field(found, name) for name in row.key]
-    if any(isinstance(value, bool) or not isinstance(value, str | int) or value == "" for value in values):
-        return None
-    return ":".join(map(str, values))
+    values = [objects.key_text(objects.field(found, name), is_number=True) for name in row.key]
+    return ":".join(values) if all(values) else None
 
 
 def by_key(resource: Resource, listed: Iterable[Any]) -> tuple[dict[str, JsonObject], list[Unreadable]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -79,3 +80,7 @@ def test_a_webhook_of_a_register_is_ignored() -> None:
 def test_a_packet_that_dilovod_cannot_have_sent_is_malformed(sent: Any) -> None:
     with pytest.raises(MalformedWebhookError):
         webhooks.read(sent, made_options())
+
+
+def test_an_id_that_is_a_json_number_with_a_point_is_the_id() -> None:
+    assert webhooks.read(packet(), made_options()) == webhooks.read(packet(key=Decimal(f"{ORDER}.0")), made_options())
