@@ -42,6 +42,7 @@ PACKAGES = {
         "redaction",
         "values",
         "failpoints",
+        "notation",
         "exact",
         "durations",
     ),
@@ -50,6 +51,7 @@ PACKAGES = {
 
 CONNECTOR_MAY = {
     "models.exact",
+    "models.notation",
     "models.values",
     "workers.connectors.contract",
     "workers.connectors.http",

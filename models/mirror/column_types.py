@@ -1,15 +1,40 @@
-"""Which column type a value suggests, and whether a value fits a typed column without change."""
+"""Which column type a value suggests, and what a typed column holds of a value.
+
+One rule for all systems. Where the meaning is sure the column has the value; where more was written than it holds, the
+whole text stands beside it in `<field>__text`, too; where the meaning is not sure, the text stands there alone.
+
+| column | the value as sent | the column has | beside it |
+|---|---|---|---|
+| number | `12.5` `1.25E+1` `.5` `5.` `+3` ` 4 ` `1,5` `0,705` | the number | |
+| number | `4 705,21` (also with no-break spaces) `4.705,21` `4,705.21` `1.234.567` | the number | |
+| number | `4,705` `007` `12 %` `true` | NULL | the text |
+| boolean | `true` `True` `yes` `1` `false` `FALSE` `no` `0`, 1, 0 | the boolean | |
+| date | `2026-02-01` `2026-02-01T00:00:00` (midnight, with any zone) | the date | |
+| date | `2026-02-01T10:30:00` | the date | the text |
+| date | `2026-02-01T10:30:00Z` (the zone decides on the day) | NULL | the text |
+| timestamp | `2026-02-01 10:30` `2026-02-01` (midnight) | the local time | |
+| timestamp | `2026-02-01T10:30:00Z` | NULL | the text |
+| instant | `…Z` `…z` `…+02` `…+0200` `… +02:00` `/Date(1767103347340+0200)/` | the time in UTC | |
+| instant | `2026-02-01T10:30:00` `2026-02-01` (no zone) | NULL | the text |
+| either time | seven decimals of a second; `24:00:00`, the next midnight | the time, cut to six decimals | the text |
+| any but text | an empty or blank text, `0000-00-00…`, `[access restricted]` | NULL | |
+| text | any scalar | its text | |
+
+A field that nobody declared gets its type at first sight: JSON numbers, booleans, and dates and times in any of these
+forms. Other text stays text, so that `007`, `1E5` and `4,71` keep their spelling there.
+"""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from models import exact
+from models import exact, notation
 from models.db import types
 from models.mirror.flatten import RESTRICTED
 from models.values import Kind
@@ -29,13 +54,18 @@ SQL_TYPES: Final[dict[Kind, sa.types.TypeEngine[Any]]] = {
 """The SQL type of each kind of column."""
 
 
-class _DoesNotFit:
-    def __repr__(self) -> str:
-        return "DOES_NOT_FIT"
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What `coerce` returns for a value that the column cannot hold whole, so that it goes into the overflow column.
+
+    `value`: what the column itself has of it; None for NULL.
+    """
+
+    value: Any
 
 
-DOES_NOT_FIT: Final = _DoesNotFit()
-"""What `coerce` returns for a value that goes into the overflow column."""
+DOES_NOT_FIT: Final = Beside(None)
+"""The column has nothing of the value."""
 
 _NONE_TYPE = type(None)
 _TEXTS: Final[frozenset[type]] = frozenset({str, _NONE_TYPE})
@@ -48,15 +78,8 @@ _UNCHANGED: Final[dict[Kind, frozenset[type]]] = {
 
 _NO_TYPES: Final[frozenset[type]] = frozenset()
 
-_EMPTY_TEXTS = frozenset({"", RESTRICTED, "0000-00-00", "0000-00-00 00:00:00", "0000-00-00T00:00:00"})
-_LONGEST_NUMBER = 1000
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_DATETIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]"
-    # A database keeps six digits of a second; further ones must be zeros.
-    r"(?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:(?<=\.[0-9]{6})0+)?"
-    r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+_EMPTY_TEXT = re.compile(
+    rf"|{re.escape(RESTRICTED)}|0000-00-00(?:[T ]00:00(?::00(?:\.0+)?)?(?: ?(?:[Zz]|[+-][0-9:]+))?)?"
 )
 
 
@@ -72,7 +95,7 @@ def of(value: Any) -> Kind | None:
 
 
 def coerce(kind: Kind, value: Any) -> Any:
-    """What a column of this kind stores for the value: None for SQL NULL, `DOES_NOT_FIT` if it would have to change."""
+    """What a column of this kind stores for the value: None for SQL NULL, `Beside` if it cannot hold the whole."""
     if value is None:
         return None
     return _COERCIONS[kind](value)
@@ -96,17 +119,19 @@ def overflow(value: Any) -> str:
 
 def _is_empty(value: Any) -> bool:
     if isinstance(value, str):
-        return value in _EMPTY_TEXTS
+        return _EMPTY_TEXT.fullmatch(value.strip()) is not None
     return value is None or value in ([], {})
 
 
 def _of_text(text: str) -> Kind:
-    if _to_date(text) is not None:
-        return Kind.DATE
-    moment = _to_datetime(text)
+    moment = notation.moment(text)
     if moment is None:
         return Kind.TEXT
-    return Kind.TIMESTAMP if moment.tzinfo is None else Kind.INSTANT
+    if not moment.has_time:
+        return Kind.DATE
+    if moment.offset is None:
+        return Kind.TIMESTAMP
+    return Kind.TEXT if moment.instant is None else Kind.INSTANT
 
 
 def _coerce_text(value: Any) -> Any:
@@ -128,50 +153,45 @@ def _typed(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _to_number(value: Any) -> Decimal | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | Decimal):
-        return Decimal(value)
-    if isinstance(value, str) and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value):
-        return Decimal(value)
-    return None
+    if isinstance(value, str):
+        return notation.number(value)
+    return Decimal(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else None
 
 
 def _to_boolean(value: Any) -> bool | None:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return {"1": True, "true": True, "0": False, "false": False}.get(value)
+        return notation.boolean(value)
     return bool(value) if isinstance(value, int | Decimal) and value in (0, 1) else None
 
 
-def _to_date(value: Any) -> date | None:
-    if not isinstance(value, str) or not _DATE.fullmatch(value):
+def _to_date(value: Any) -> date | Beside | None:
+    moment = _moment(value)
+    if moment is None:
         return None
-    try:
-        return date.fromisoformat(value)
-    except ValueError:  # a year 0, a month 13: no database takes it
+    if moment.whole and moment.wall.time() == time.min:
+        return moment.wall.date()
+    is_sure = moment.offset is None and moment.wall.time() != time.min
+    return Beside(moment.wall.date()) if is_sure else None
+
+
+def _to_timestamp(value: Any) -> datetime | Beside | None:
+    moment = _moment(value)
+    if moment is None or moment.offset is not None:
         return None
+    return moment.wall if moment.whole else Beside(moment.wall)
 
 
-def _to_datetime(value: Any) -> datetime | None:
-    if not isinstance(value, str) or not _DATETIME.fullmatch(value):
+def _to_instant(value: Any) -> datetime | Beside | None:
+    moment = _moment(value)
+    if moment is None or moment.instant is None:
         return None
-    try:
-        moment = datetime.fromisoformat(value)
-        return moment if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+    return moment.instant if moment.whole else Beside(moment.instant)
 
 
-def _to_timestamp(value: Any) -> datetime | None:
-    moment = _to_datetime(value)
-    return moment if moment is not None and moment.tzinfo is None else None
-
-
-def _to_instant(value: Any) -> datetime | None:
-    moment = _to_datetime(value)
-    return moment if moment is not None and moment.tzinfo is not None else None
+def _moment(value: Any) -> notation.Moment | None:
+    return notation.moment(value) if isinstance(value, str) else None
 
 
 _COERCIONS: Final[dict[Kind, Callable[[Any], Any]]] = {
@@ -181,5 +201,5 @@ _COERCIONS: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.DATE: _typed(_to_date),
     Kind.TIMESTAMP: _typed(_to_timestamp),
     Kind.INSTANT: _typed(_to_instant),
-    Kind.JSON: lambda value: None if isinstance(value, str) and value in _EMPTY_TEXTS else value,
+    Kind.JSON: lambda value: None if isinstance(value, str) and _is_empty(value) else value,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from models.mirror import column_types, flatten, schema_evolution
+from models.mirror.column_types import Beside
 from models.mirror.rows import ColumnBatch
 from models.values import Kind
 
@@ -88,9 +89,9 @@ class Layout:
                 self._request_column(table, part, path, values)
                 continue
             fitted = column_types.coerce_all(column.kind, values)
-            if fitted is not values and column_types.DOES_NOT_FIT in fitted:
+            if fitted is not values and Beside in set(map(type, fitted)):
                 found |= self._overflow_values(table, path, values, fitted)
-                fitted = [None if value is column_types.DOES_NOT_FIT else value for value in fitted]
+                fitted = [value.value if isinstance(value, Beside) else value for value in fitted]
             found[column.name] = fitted
         if table is None or len(found) <= _MANY_VALUES:
             return found
@@ -104,7 +105,7 @@ class Layout:
             pairs = zip(values, fitted, strict=True)
             return {
                 overflow.name: [
-                    column_types.overflow(value) if fit is column_types.DOES_NOT_FIT else None for value, fit in pairs
+                    column_types.overflow(value) if isinstance(fit, Beside) else None for value, fit in pairs
                 ]
             }
         if not table.full:

@@ -323,8 +323,13 @@ class _SchemaChange:
 
 
 def _common_kind(kinds: set[Kind]) -> Kind:
-    """One kind for values of several kinds: text, which holds every scalar, whichever came first."""
+    """One kind for values of several kinds: text, which holds every scalar, whichever came first.
+
+    A date is also the midnight that begins it.
+    """
     scalars = kinds - {Kind.JSON}
+    if scalars == {Kind.DATE, Kind.TIMESTAMP}:
+        return Kind.TIMESTAMP
     if not scalars:
         return Kind.JSON
     return next(iter(scalars)) if len(scalars) == 1 else Kind.TEXT

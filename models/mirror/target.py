@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.values import JsonObject, Notes, Shape
 
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """The version of the rules that turn fields into columns. Raising it has every row rewritten when it is next seen."""
 
 

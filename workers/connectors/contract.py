@@ -2,8 +2,8 @@
 
 A connector speaks one vendor's API. It lists and fetches objects, declares what can be read, and maps the vendor's
 errors to the classes of `workers.errors`. It knows nothing of the database, the task queue or another connector: of
-our modules it may import only this one, `http`, `objects`, `streaming`, `workers.errors`, `models.values` and
-`models.exact`.
+our modules it may import only this one, `http`, `objects`, `streaming`, `workers.errors`, `models.values`,
+`models.exact` and `models.notation`.
 
 The core calls a `Client` like this:
 
