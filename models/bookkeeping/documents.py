@@ -28,9 +28,17 @@ MAX_ORDER_ID_LENGTH = 200
 """Characters of an order's id at the vendor."""
 
 _MAX_NAME_LENGTH = 255
-_MAGIC = b"%PDF-"
-_MAGIC_WITHIN = 1024
-"""Bytes. PDF readers search so far for the magic, because mail programs and scanners write things before it."""
+_MAGIC, _EOF = b"%PDF-", b"%%EOF"
+_SEARCHED = 1024
+"""Bytes. PDF readers search so far for the magic from the beginning, because mail programs and scanners write things
+before it, and for the end marker from the end, less what `_PADDING` has.
+"""
+
+_PADDING = b"\0\t\n\f\r \xef\xbb\xbf"
+"""White space, a byte order mark, and the NULs with which some programs fill the last block of a file."""
+
+NO_PDF = f"it has no {_MAGIC.decode()} within its first {_SEARCHED:,} bytes"
+"""Why `is_pdf` is false, for a person."""
 
 
 class State(StrEnum):
@@ -72,8 +80,18 @@ class DocumentRow:
 
 
 def is_pdf(content: bytes) -> bool:
-    """Whether the content begins like a PDF."""
-    return _MAGIC in content[:_MAGIC_WITHIN]
+    """Whether the content begins like a PDF, perhaps after something else; the same for every way in."""
+    return _MAGIC in content[:_SEARCHED]
+
+
+def may_become_pdf(content: bytes) -> bool:
+    """Whether content that is still arriving may begin like a PDF."""
+    return _MAGIC.startswith(content[:_SEARCHED].lstrip(_PADDING))
+
+
+def has_end(content: bytes) -> bool:
+    """Whether the end marker is where PDF readers search for it."""
+    return _EOF in content.rstrip(_PADDING)[-_SEARCHED:]
 
 
 def hand_in(

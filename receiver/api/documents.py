@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Annotated
 
 import sqlalchemy as sa
@@ -162,10 +161,8 @@ async def _read_form(request: Request, *, largest: int) -> tuple[str, bytes, str
     if len(content) > largest:
         raise multipart.too_large(largest)
     if not documents.is_pdf(content):
-        raise multipart.malformed("this is not a PDF: it does not begin with %PDF-")
-    # Some senders give the file's whole path as its name.
-    name = PureWindowsPath(files[0].filename).name or "document.pdf"
-    return name, content, _order_id([part for part in parts if part.name == "order_id"])
+        raise multipart.malformed(f"this is not a PDF: {documents.NO_PDF}")
+    return files[0].filename or "document.pdf", content, _order_id([part for part in parts if part.name == "order_id"])
 
 
 def _order_id(given: list[Part]) -> str | None:

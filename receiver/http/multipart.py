@@ -2,7 +2,8 @@
 
 python-multipart bounds the headers of a part. Starlette's parser on top of it was measured and not taken: it is slower,
 and needs as many lines to be bounded. It decodes with the sender's charset (`idna` raises an error that it does not
-catch), falls back to Latin-1, accepts a truncated form, and ignores a `filename*`.
+catch), falls back to Latin-1, accepts a truncated form, and ignores a `filename*`, as python-multipart does: those are
+read by `file_names`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from receiver.http import file_names
 from receiver.http.errors import ApiError, BodyError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ logging.getLogger("python_multipart.multipart").setLevel(logging.ERROR)
 
 @dataclass(slots=True)
 class Part:
-    """One part. `filename`: None for a plain field."""
+    """One part. `filename`: without folders, "" if it has none; None for a plain field."""
 
     name: str = ""
     filename: str | None = None
@@ -127,9 +129,8 @@ class _Form:
     def _end_header(self) -> None:
         if self._header.lower() == b"content-disposition":
             _, options = parse_options_header(bytes(self._value))
-            name, filename = options.get(b"name", b""), options.get(b"filename")
-            self._parts[-1].name = name.decode(errors="replace")
-            self._parts[-1].filename = None if filename is None else filename.decode(errors="replace")
+            self._parts[-1].name = options.get(b"name", b"").decode(errors="replace")
+            self._parts[-1].filename = file_names.from_disposition(bytes(self._value), options)
         self._header.clear()
         self._value.clear()
 

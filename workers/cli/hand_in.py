@@ -104,7 +104,7 @@ def _rejection(path: Path, largest: int) -> str | None:
     if path.stat().st_size > largest:
         return f"it is larger than {largest} bytes; `largest` of the connection sets the limit"
     if not documents.is_pdf(path.read_bytes()):
-        return "this is not a PDF: it does not begin with %PDF-"
+        return f"this is not a PDF: {documents.NO_PDF}"
     return None
 
 

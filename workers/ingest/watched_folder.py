@@ -44,11 +44,6 @@ _UNCHANGED_SECONDS = 2.0
 _INCOMPLETE_SECONDS = 60.0
 """Seconds after which an unchanged file without an end counts as cut off."""
 
-_HEADER = b"%PDF-"
-_EOF = b"%%EOF"
-_EOF_WINDOW = 1024
-"""Bytes from the end in which PDF readers search for the end marker."""
-
 _MAX_NAME_BYTES = 255 - len(REASON_SUFFIX) - len(" (9999)")
 """The longest name on most file systems, less what is added here."""
 
@@ -90,7 +85,7 @@ def _record_failure(context: ConnectionContext, stream: Stream, error: str) -> N
 class _Inspection:
     """What a file's content shows.
 
-    `has_header`: it begins with `%PDF-`. `may_get_header`: so far it is shorter than that, and begins like it.
+    `has_header`: it begins like a PDF. `may_get_header`: so far it is shorter than that, and begins like it.
     `has_eof`: the end marker is where PDF readers search for it.
     """
 
@@ -147,7 +142,7 @@ class _Scan:
             return
         found = _inspect(path, _identity(status))
         if not found.has_header and (not found.may_get_header or age > _INCOMPLETE_SECONDS):
-            self._park(path, status, "It does not begin like a PDF (%PDF-).")
+            self._park(path, status, f"It does not begin like a PDF: {documents.NO_PDF}.")
         elif found.has_eof:
             self._move_or_hand_in(path, status, found.sha256)
         elif age > _INCOMPLETE_SECONDS:
@@ -222,8 +217,8 @@ def _inspect(path: Path, _identity: tuple[int, ...]) -> _Inspection:
     return _Inspection(
         sha256=hashlib.sha256(content).hexdigest(),
         has_header=documents.is_pdf(content),
-        may_get_header=_HEADER.startswith(content),
-        has_eof=_EOF in content[-_EOF_WINDOW:],
+        may_get_header=documents.may_become_pdf(content),
+        has_eof=documents.has_end(content),
     )
 
 

@@ -195,3 +195,18 @@ def test_names_that_no_database_takes_are_stored_escaped(database: Database) -> 
 )
 def test_a_pdf_is_recognised_by_its_beginning(expected: bool, content: bytes) -> None:  # noqa: FBT001 - a truth table
     assert expected == documents.is_pdf(content)
+
+
+@pytest.mark.parametrize(
+    ("expected", "content"),
+    [
+        (True, PDF),
+        (True, PDF + b"\0" * 5000),
+        (True, PDF + b" \r\n" * 2000),
+        (True, PDF + b"x" * 1018),
+        (False, PDF + b"x" * 1024),
+        (False, b"%PDF-1.7"),
+    ],
+)
+def test_a_pdf_may_be_padded_after_its_end(expected: bool, content: bytes) -> None:  # noqa: FBT001 - a truth table
+    assert expected == documents.has_end(content)

@@ -121,6 +121,28 @@ def test_a_documents_name_is_its_files_name_without_folders(
     assert [expected] == [row.name for row in stored(sqlite)]
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "filename=\"=?utf-8?B?ZsO2bGplc2VkZWwucGRm?=\"; filename*=utf-8''f%C3%B6ljesedel.pdf",
+        "filename*=utf-8''f%C3%B6ljesedel.pdf",
+    ],
+)
+def test_a_documents_name_may_be_encoded(sqlite: Database, opened: Open, parameters: str) -> None:
+    part = f"--b\r\ncontent-disposition: form-data; name=file; {parameters}\r\n\r\n".encode() + PDF + b"\r\n--b--\r\n"
+    with opened(sqlite) as client:
+        answer = client.post(NOTES, headers={"Content-Type": "multipart/form-data; boundary=b"}, content=part)
+    assert (202, ["följesedel.pdf"]) == (answer.status_code, [row.name for row in stored(sqlite)])
+
+
+def test_a_pdf_with_junk_before_and_nulls_after_is_stored_as_it_is(sqlite: Database, opened: Open) -> None:
+    content = b"From: scanner\r\n\r\n" + PDF + b"\0" * 2000
+    with opened(sqlite) as client:
+        answer = client.post(NOTES, **form(content))
+    assert (202, hashlib.sha256(content).hexdigest()) == (answer.status_code, answer.json()["document"])
+    assert [content] == [bytes(row.content) for row in stored(sqlite)]
+
+
 @pytest.mark.parametrize("order", ["", "  "])
 def test_an_empty_order_is_none(sqlite: Database, opened: Open, order: str) -> None:
     with opened(sqlite) as client:

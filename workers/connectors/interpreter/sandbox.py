@@ -292,7 +292,7 @@ class Sandbox:
                 files = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
                 contents = [(part.filename or "", await part.read()) for part in files]
                 order = form.get("order_id")
-            if len(contents) != 1 or not contents[0][1].startswith(b"%PDF-"):
+            if len(contents) != 1 or b"%PDF-" not in contents[0][1][:1024]:
                 return _error(self.error_status, "900101", "One file, a PDF, is expected", field="file")
             ((name, content),) = contents
             sha256 = hashlib.sha256(content).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,6 +96,13 @@ def test_an_end_that_is_not_at_the_end_does_not_count(six: DocumentHarness, fold
     again(six)
     assert {"parked/a.pdf", "parked/a.pdf.why.txt", "b.pdf"} <= tree(folder)
     assert 1 == len(six.vendor.received)
+
+
+def test_a_pdf_with_junk_before_and_nulls_after_is_sent_as_it_is(six: DocumentHarness, folder: Path) -> None:
+    content = b"From: scanner\r\n\r\n" + ONE + b"\0" * 2000
+    put(folder / "a.pdf", content)
+    again(six)
+    assert [hashlib.sha256(content).hexdigest()] == six.vendor.keys
 
 
 def test_only_plain_files_with_the_right_ending_are_taken(six: DocumentHarness, folder: Path, tmp_path: Path) -> None:
