@@ -191,7 +191,7 @@ def test_a_parked_resource_goes_on_when_a_person_requests_a_poll(connect: Connec
         six.full_sync()
         six.webhook("1")
         six.work()
-        assert ["goods"] == six.vendor.asked
+        assert (["goods", "goods/1"], "parked") == (six.vendor.asked, six.stream().state)
         with six.database.begin() as tx:
             streams.poll_now(tx, connection="six")
         six.work()

