@@ -159,8 +159,8 @@ def _copy(
     statement = f"COPY {preparer.format_table(table)} ({column_list}) FROM STDIN"
     line_end = "\t".join(["", *encode(table, {name: [value] for name, value in constants.items()})]) + "\n"
     try:
-        with tx.connection.cursor() as cursor:
-            with cursor.copy(statement) as copy:  # type: ignore[attr-defined]
+        with tx.connection.cursor() as cursor:  # type: ignore[attr-defined]
+            with cursor.copy(statement) as copy:
                 for start in range(0, len(lines), _COPY_CHUNK_ROWS):
                     copy.write(line_end.join(lines[start : start + _COPY_CHUNK_ROWS]) + line_end)
             written = cursor.rowcount
