@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GOODS = "catalogs.goods"
 
 UPDATE = {"sqlite": (23, 4), "postgresql": (22, 4)}
-PAGE = {"sqlite": (32, 6), "postgresql": (35, 7)}
+PAGE = {"sqlite": (33, 6), "postgresql": (36, 7)}
 """Dialect -> statements and transactions. Change a number only on purpose."""
 
 
