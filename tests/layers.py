@@ -31,6 +31,7 @@ PACKAGES = {
         "configuration",
         "connectors",
         "errors",
+        "lifeline",
     ),
     "models": (
         "status",
@@ -45,6 +46,7 @@ PACKAGES = {
         "notation",
         "exact",
         "durations",
+        "private",
     ),
 }
 """Inside each top package, likewise from the edge to the ground."""
