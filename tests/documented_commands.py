@@ -38,9 +38,11 @@ ELSEWHERE = (
     "python -m pip install",  # .ci/run
     "python -m pytest",  # .ci/run
     "ruff check",  # .ci/run
-    "docker",  # no Docker in the tests; test_automation.py checks the names
-    "cp .env.example",  # for Docker
-    "sudo chgrp 10001",  # for Docker
+    "docker",  # tests/compose
+    "cp .env.example",  # tests/compose
+    "git pull",  # before an upgrade
+    "sudo ",  # systemd: tests/test_systemd.py has the units
+    "journalctl",  # likewise
 )
 """Commands that another test or the continuous integration runs."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -154,7 +156,8 @@ def compose() -> Any:
 def _commands(compose: Any) -> list[list[str]]:
     """The command lines of the services that run our image."""
     image = compose["x-erpmirror"]["image"]
-    return [service["command"] for service in compose["services"].values() if service["image"] == image]
+    services = [service for service in compose["services"].values() if service["image"] == image]
+    return [service["command"] for service in services if "entrypoint" not in service]
 
 
 def test_each_service_runs_a_command_that_exists(compose: Any) -> None:
@@ -179,22 +182,54 @@ def test_each_variable_stands_in_the_example_or_has_a_default() -> None:
 def test_each_service_waits_for_services_that_exist(compose: Any) -> None:
     for name, service in compose["services"].items():
         assert service.get("depends_on", {}).keys() <= compose["services"].keys() - {name}
-    assert set(compose["services"]) - {"postgres", "redis"} == {
+    assert set(compose["services"]) - {"postgres", "redis", "init"} == {
         name for name, service in compose["services"].items() if "depends_on" in service
     }
 
 
 def test_the_image_has_every_package_and_file_that_the_build_copies(compose: Any) -> None:
-    copied = re.findall(r"^COPY (.+) \S+$", compose["x-erpmirror"]["build"]["dockerfile_inline"], re.MULTILINE)
+    copied = re.findall(r"^COPY (.+) \S+$", compose["services"]["init"]["build"]["dockerfile_inline"], re.MULTILINE)
     names = {name for each in copied for name in each.split()}
     assert {"receiver", "workers", "models", "requirements.lock", "pyproject.toml"} <= names
     assert [] == sorted(name for name in names if not (ROOT / name).exists())
 
 
 def test_the_settings_file_is_given_to_the_group_of_the_image(compose: Any) -> None:
-    (group,) = re.findall(r"groupadd --gid (\d+)", compose["x-erpmirror"]["build"]["dockerfile_inline"])
-    for path in (ROOT / "docker-compose.yml", GITHUB / "OPERATING.md"):
-        assert [group] == re.findall(r"chgrp (\d+) erpmirror.toml", path.read_text(encoding="utf-8"))
+    init = compose["services"]["init"]
+    (group,) = re.findall(r"groupadd --gid \d+ (\w+)", init["build"]["dockerfile_inline"])
+    assert f"chgrp {group} erpmirror.toml" in init["command"][0]
+
+
+def test_one_service_builds_the_image_and_the_others_never_pull_it(compose: Any) -> None:
+    ours = {name: each for name, each in compose["services"].items() if "ERPMIRROR_IMAGE" in each["image"]}
+    assert ["init"] == [name for name, service in ours.items() if "build" in service]
+    assert {"never"} == {service["pull_policy"] for service in ours.values()}
+
+
+def test_every_log_is_bounded_and_every_port_is_the_hosts_own(compose: Any) -> None:
+    assert all(service["logging"]["options"]["max-size"] for service in compose["services"].values())
+    ports = [port for service in compose["services"].values() for port in service.get("ports", ())]
+    assert 2 == len([port for port in ports if port.startswith("127.0.0.1:")]) == len(ports)
+
+
+def test_no_password_is_part_of_an_address_in_the_compose_file() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    assert [] == re.findall(r"://\S*PASSWORD", text)
+
+
+def test_git_and_the_image_know_nothing_of_what_is_secret(tmp_path: Path) -> None:
+    secret = [".env", ".env.local", "erpmirror.toml", "incoming/invoice/1.pdf", "mirror.dump", "var/erpmirror.db"]
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)  # noqa: S607 - wherever it lies
+    found = subprocess.run(
+        ["git", "check-ignore", *secret, ".env.example"],  # noqa: S607
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert secret == found.stdout.split()
+    assert "*" == next(line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#"))
 
 
 # The forms

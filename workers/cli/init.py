@@ -40,6 +40,9 @@ def init(
         bool,
         typer.Option("--sandbox", help="Write connections to sandboxes, create the tables, and run the sandboxes."),
     ] = False,
+    compose: Annotated[
+        bool, typer.Option("--compose", help="Write it for the services of docker-compose.yml.")
+    ] = False,
 ) -> None:
     """Write erpmirror.toml with every setting explained, and a new token. An existing file is kept.
 
@@ -51,16 +54,21 @@ def init(
     Example: [bold]erpmirror init --sandbox dilovod directo[/]
     """
     file = common.settings_file(config)
+    if sandbox and compose:
+        raise errors.UserError("--sandbox runs without containers, --compose in them; choose one")
     if sandbox:
         _run_sandboxes(file, systems or [])
         return
     if systems:
         raise errors.UserError("systems are named with --sandbox only; `erpmirror init` writes all of them")
-    _write(file, {})
+    _write(file, {}, compose=compose)
     out = common.out()
     out.print(f"Wrote {file}", soft_wrap=True)
     out.print("Next:")
     out.print("  1. open it and fill in your connections")
+    if compose:
+        out.print("  2. docker compose up -d    mirrors them")
+        return
     out.print("  2. erpmirror migrate    creates the tables")
     out.print("  3. erpmirror check      checks each connection")
     out.print("  4. erpmirror up         mirrors them")
@@ -82,7 +90,7 @@ def settings_schema() -> None:
     typer.echo(json.dumps(descriptions.schema(options), ensure_ascii=False, indent=2))
 
 
-def _write(file: Path, connections: Mapping[str, Mapping[str, Any]]) -> None:
+def _write(file: Path, connections: Mapping[str, Mapping[str, Any]], *, compose: bool = False) -> None:
     import os
     import secrets
 
@@ -90,6 +98,8 @@ def _write(file: Path, connections: Mapping[str, Mapping[str, Any]]) -> None:
     from workers.connectors import discovery
 
     content = settings_template.text(discovery.systems(), secrets.token_urlsafe(32), connections)
+    if compose:
+        content = settings_template.for_compose(content)
     try:
         # Only its owner may read it: it holds the token, and later API keys.
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

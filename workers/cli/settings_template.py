@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,28 @@ def text(systems: Mapping[str, System], token: str, connections: Mapping[str, Ma
     ready = [table(name, values) for name, values in (connections or {}).items()]
     sections = [_section(name, model, token) for name, model in load.SECTIONS.items()]
     return "\n".join([_HEAD, *sections, _BETWEEN, *ready, *(_connection(system) for system in systems.values())])
+
+
+_COMPOSE = {
+    r'^url = "sqlite:.*$': (
+        'url = "postgresql+psycopg://erpmirror@postgres/erpmirror"   # the services of docker-compose.yml\n'
+        'password = "${POSTGRES_PASSWORD}"                            # from .env'
+    ),
+    r'^url = "filesystem:.*$': 'url = "redis://redis:6379/0"\npassword = "${REDIS_PASSWORD}"',
+    r"^# trusted_proxies = .*$": (
+        'trusted_proxies = ["${ERPMIRROR_SUBNET}"]   # a proxy on this machine; the containers see their own gateway'
+    ),
+}
+"""What a file for docker-compose.yml has instead of the embedded default: line -> lines."""
+
+
+def for_compose(text: str) -> str:
+    """The file for docker-compose.yml, from that for one machine without containers."""
+    for line, lines in _COMPOSE.items():
+        text, found = re.subn(line, lines, text, flags=re.MULTILINE)
+        if found != 1:
+            raise AssertionError(f"the template has {found} lines that match {line}")
+    return text
 
 
 def _section(name: str, model: type[BaseModel], token: str) -> str:

@@ -7,11 +7,13 @@ import re
 import socket
 import time
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 import pytest
+import sqlalchemy as sa
 from pydantic import BaseModel
 
 from models.settings import descriptions, load
@@ -224,3 +226,17 @@ def test_two_commands_lead_to_rows() -> None:
     with process("init", "--sandbox") as (_, log):  # it finds the file, and starts what is in it
         until(lambda: "erpmirror up" in log.read_text(encoding="utf-8"), log)
         ok("check")
+
+
+def test_the_file_for_compose_names_its_services_and_takes_their_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", "p@ss/word")
+    monkeypatch.setenv("REDIS_PASSWORD", "r@d/is")
+    monkeypatch.setenv("ERPMIRROR_SUBNET", "10.9.8.0/24")
+    assert "docker compose up -d" in ok("init", "--compose").output
+    loaded = configuration.load()
+    database = sa.make_url(loaded.database.url)
+    assert ("erpmirror", "p@ss/word", "postgres") == (database.username, database.password, database.host)
+    assert "redis://:r%40d%2Fis@redis:6379/0" == loaded.broker.url
+    assert (ip_network("10.9.8.0/24"),) == loaded.receiver.trusted_proxies
+    assert loaded.receiver.token is not None
+    assert "choose one" in refused("init", "--compose", "--sandbox")
