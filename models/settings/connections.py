@@ -203,7 +203,9 @@ class Connection(Strict):
             if not known:
                 raise ValueError("this machine knows no time zones; install the package tzdata") from None
             guess = messages.did_you_mean(timezone, known)
-            raise ValueError(f'there is no time zone "{timezone}"{guess}; write one as in "Europe/Kyiv"') from None
+            raise ValueError(
+                f'there is no time zone "{timezone}"{guess or ";"} write one as in "Europe/Kyiv"'
+            ) from None
         return timezone
 
     @field_validator("ca_file")

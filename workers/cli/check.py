@@ -81,9 +81,9 @@ def _outcomes(loaded: Settings, report: Callable[[str], None]) -> Iterator[Check
 
     yield CheckOutcome(None, None, "settings", str(loaded.file))
     database = common.database(loaded, migrated=False)
-    answer, ready = _attempt(lambda: _tables(database))
-    remedy = f"run `erpmirror migrate`, or correct `url` in [database] of {loaded.file}"
-    yield CheckOutcome(None, None, "database", answer, ready, None if ready else remedy)
+    of_database = _database(database)
+    ready = of_database.ok
+    yield of_database
     if ready:
         yield from _damages(database)
     answer, reached = _attempt(lambda: worker_health.reach(loaded, database))
@@ -124,6 +124,23 @@ def _attempt(check: Callable[[], str]) -> tuple[str, bool]:
         if message is None:
             raise
         return message, False
+
+
+def _database(database: Database) -> CheckOutcome:
+    """Whether it can be used, and has the tables of this version. The remedy fits the reason."""
+    from models.db.migration import WrongTablesError
+    from workers.cli import database_errors
+
+    try:
+        return CheckOutcome(None, None, "database", _tables(database))
+    except WrongTablesError as wrong:
+        what, _, remedy = str(wrong).partition("; ")
+        return CheckOutcome(None, None, "database", what, ok=False, remedy=remedy)
+    except Exception as error:  # raised again unless it is an expected one
+        explanation = database_errors.explained(error)
+        if explanation is None:
+            raise
+        return CheckOutcome(None, None, "database", explanation.what, ok=False, remedy=explanation.remedy)
 
 
 def _tables(database: Database) -> str:

@@ -4,8 +4,23 @@
 
 from __future__ import annotations
 
+import errno
+
 _BROKERS = {"amqp", "kombu", "redis"}
 """Packages whose errors mean that the broker is away. They are known by name: only `workers.queue` imports kombu."""
+
+
+_NO_RIGHT = "let this user write there, or name another place in the settings"
+_OF_FILES = {
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: _NO_RIGHT,
+    errno.ENOENT: "make its folder, or correct the path in the settings",
+    errno.ENOTDIR: "a part of this path is a file: correct the path in the settings",
+    errno.ENOSPC: "free some of its disk",
+    errno.EDQUOT: "free some of its disk",
+}
+"""What helps where a file or folder cannot be used."""
 
 
 class UserError(Exception):
@@ -41,19 +56,17 @@ def explained(error: Exception) -> str | None:
 
 
 def _service_error(error: Exception) -> str | None:
-    import sqlalchemy as sa
-
-    from models.db import faults
+    from workers.cli import database_errors
 
     match error:
-        case sa.exc.DBAPIError() if faults.of(error) is not faults.Fault.AWAY:
-            return faults.remedy(error)
-        case sa.exc.OperationalError():
-            return f"the database cannot be used: {_first_line(error.orig or error)}; see [database] url"
+        case _ if (explanation := database_errors.explained(error)) is not None:
+            return str(explanation)
         case _ if type(error).__module__.partition(".")[0] in _BROKERS:
             return f"the broker cannot be reached: {_first_line(error)}; see [broker] url"
         case OSError() if not isinstance(error, BrokenPipeError):  # the program that reads our output has ended
-            return f"{error.filename or 'the operating system'}: {error.strerror or error}"
+            remedy = _OF_FILES.get(error.errno or 0)
+            said = f"{error.filename or 'the operating system'}: {error.strerror or error}"
+            return f"{said}; {remedy}" if remedy and error.filename else said
         case _:
             return None
 

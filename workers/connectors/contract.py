@@ -57,6 +57,7 @@ from models.settings.connections import (
     TakesDocuments,
     Url,
 )
+from models.settings.messages import did_you_mean
 from models.values import Chunk, Document, JsonObject, Notes, ObjectRef, Shape, Snapshot, Tombstone, Withheld
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "Strict",
     "TakesDocuments",
     "Url",
+    "did_you_mean",
     "standalone",
 ]
 

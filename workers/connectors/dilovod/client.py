@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from models import exact
 from models.values import Chunk, End, Snapshot, Tombstone
-from workers.connectors.contract import CheckResult
+from workers.connectors.contract import CheckResult, did_you_mean
 from workers.connectors.dilovod import answers, cursors, metadata, queries
 from workers.connectors.dilovod.queries import SelectionType
 from workers.connectors.dilovod.resources import ID, is_register, is_slice
@@ -15,7 +15,7 @@ from workers.connectors.http import Http
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from typing import Unpack
 
@@ -115,7 +115,7 @@ class Client:
         """Prove address and key, and name the configured resources that the key's role does not see."""
         answer, clock = self._answer_and_clock("listMetadata", {"lang": "uk"})
         offered = answers.as_object(answer)
-        unknown = [name for name in self._options.resources if name not in offered]
+        unknown = [_with_guess(name, offered) for name in self._options.resources if name not in offered]
         summary = f"the role sees {len(offered)} kinds of objects"
         missing = f"; not among them: {', '.join(unknown)}" if unknown else ", the configured ones among them"
         return CheckResult(f"{summary}{missing}", clock)
@@ -358,3 +358,11 @@ class Client:
 def _with_first_read(rows: Iterator[_T]) -> Iterator[_T]:
     """The same rows, the first already read: an error of the request is raised here and not while iterating."""
     return chain(list(islice(rows, 1)), rows)
+
+
+def _with_guess(name: str, offered: Iterable[str]) -> str:
+    """The name, with one of its family that is spelt alike: all names of a family begin alike."""
+    family, _, own = name.partition(".")
+    alike = did_you_mean(own, [each.partition(".")[2] for each in offered if each.startswith(f"{family}.")])
+    guess = alike.removeprefix("; ").replace('"', f'"{family}.', 1)
+    return f"{name} ({guess})" if guess else name

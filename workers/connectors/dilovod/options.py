@@ -9,11 +9,18 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from workers.connectors.contract import Duration, Key, Network, Secret, SendsWebhooks, Url
+from workers.connectors.contract import Duration, Key, Network, Secret, SendsWebhooks, Url, did_you_mean
 
 _RESOURCE = re.compile(
     r"(catalogs|documents|balanceRegisters|informationRegisters|accumulationRegisters)\.[A-Za-z][A-Za-z0-9_]*"
 )
+_KNOWN = (
+    *("catalogs.goods", "catalogs.persons", "catalogs.units", "catalogs.employees", "catalogs.contacts"),
+    *("catalogs.storages", "catalogs.firms", "catalogs.contracts", "catalogs.cashAccounts", "catalogs.priceTypes"),
+    *("catalogs.currency", "catalogs.taxes", "catalogs.states", "catalogs.departments", "catalogs.deliveryMethods"),
+    *("documents.saleOrder", "documents.saleInvoice", "balanceRegisters.goods", "informationRegisters.currencyRates"),
+)
+"""Names that the help mentions, to guess at what is meant. An account has many more: `check` knows them."""
 _DIMENSION = re.compile("[A-Za-z][A-Za-z0-9_]*")
 _SUMMED_FAMILIES = ("balanceRegisters", "accumulationRegisters")
 
@@ -75,9 +82,10 @@ class Options(SendsWebhooks):
             raise ValueError('name at least one resource, as in resources = ["catalogs.goods", "documents.saleOrder"]')
         for resource in resources:
             if not _RESOURCE.fullmatch(resource):
+                guess = did_you_mean(resource, _KNOWN)
                 raise ValueError(
-                    f'"{resource}" is not a resource of Dilovod; write catalogs.…, documents.…, balanceRegisters.…, '
-                    'informationRegisters.… or accumulationRegisters.…, as in "catalogs.goods"'
+                    f'"{resource}" is not a resource of Dilovod{guess or ";"} write catalogs.…, documents.…, '
+                    'balanceRegisters.…, informationRegisters.… or accumulationRegisters.…, as in "catalogs.goods"'
                 )
         if len(set(resources)) < len(resources):
             raise ValueError("a resource is listed twice; remove one of them")

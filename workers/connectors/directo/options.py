@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from workers.connectors.contract import ROW, Connection, Duration, Key, Secret, Url
+from workers.connectors.contract import ROW, Connection, Duration, Key, Secret, Url, did_you_mean
 from workers.connectors.directo import queries, table
 
 
 def _known_resource(name: str) -> str:
     if name not in table.NAMES:
-        raise ValueError(f'Directo has no resource "{name}"; it has {", ".join(sorted(table.NAMES))}')
+        guess = did_you_mean(name, table.NAMES)
+        raise ValueError(f'Directo has no resource "{name}"{guess or ";"} it has {", ".join(sorted(table.NAMES))}')
     return name
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from workers.connectors.contract import ROW, Connection, Duration, Key, Secret, Strict, Url
+from workers.connectors.contract import ROW, Connection, Duration, Key, Secret, Strict, Url, did_you_mean
 from workers.connectors.easyflor import table
 
 _DAY = 24 * 60
@@ -149,8 +149,9 @@ class Options(Connection):
         known = {*table.NAMES, *self.own}
         unknown = sorted(set(self.resources) - known)
         if unknown:
+            guess = did_you_mean(unknown[0], known)
             raise ValueError(
-                f'EasyFlor has no known resource "{unknown[0]}"; choose from {", ".join(sorted(known))}. '
+                f'EasyFlor has no known resource "{unknown[0]}"{guess or ";"} choose from {", ".join(sorted(known))}. '
                 f'If you know its address, add [connections.{self.name}.own.{unknown[0]}] with path = "…/"'
             )
         if table.DEBTOR.name in self.own and not self.own[table.DEBTOR.name].has_addresses_of(table.DEBTOR):

@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from workers.connectors.contract import Connection, Duration, Key, Secret, Url
+from workers.connectors.contract import Connection, Duration, Key, Secret, Url, did_you_mean
 from workers.connectors.wisedat import table
 
 
 def _known(name: str) -> str:
     if name not in table.NAMES:
-        raise ValueError(f'Wisedat has no resource "{name}"; it has {", ".join(table.NAMES)}')
+        guess = did_you_mean(name, table.NAMES)
+        raise ValueError(f'Wisedat has no resource "{name}"{guess or ";"} it has {", ".join(table.NAMES)}')
     return name
 
 

@@ -257,6 +257,9 @@ def test_check_counts_the_kinds_and_names_unknown_resources(app: Starlette, clie
     assert client.check().summary == "the role sees 12 kinds of objects, the configured ones among them"
     with opened(app, resources=["catalogs.goods", "documents.nothing"]) as other:
         assert other.check().summary == "the role sees 12 kinds of objects; not among them: documents.nothing"
+    with opened(app, resources=["catalogs.godos", "balanceRegisters.good"]) as other:
+        names = 'catalogs.godos (did you mean "catalogs.goods"?), balanceRegisters.good (did you mean "balance'
+        assert names in other.check().summary
 
 
 def test_check_returns_dilovods_clock() -> None:

@@ -42,6 +42,8 @@ def test_at_least_one_resource_is_required() -> None:
     [
         ({"resources": []}, "name at least one resource"),
         ({"resources": ["goods"]}, "write catalogs"),
+        ({"resources": ["catalog.goods"]}, 'did you mean "catalogs.goods"\\? write catalogs'),
+        ({"resources": ["documents.saleOrder."]}, 'did you mean "documents.saleOrder"'),
         ({"resources": ["catalogs.goods.tpGoods"]}, "write catalogs"),
         ({"resources": ["catalogs.goods", "catalogs.goods"]}, "listed twice"),
         ({"webhook_sources": []}, "remove the key"),

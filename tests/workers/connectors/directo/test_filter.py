@@ -34,6 +34,7 @@ def filtered(**wanted: Any) -> dict[str, Any]:
     ("wanted", "complaint"),
     [
         ({"products": {"a": 1}}, 'Directo has no resource "products"'),
+        ({"itmes": {"a": 1}}, 'Directo has no resource "itmes"; did you mean "items"\\? it has '),
         ({"items": {"closed": 0}}, "items is not among `resources`; add it there, or remove its filter"),
         (
             {"customers": {"ts": ">2025-01-01"}},

@@ -96,6 +96,7 @@ def test_an_api_key_that_does_not_fit_a_header_is_refused() -> None:
     ("given", "message"),
     [
         ({"resources": ["products", "invoices"]}, 'Wisedat has no resource "invoices"; it has company, products'),
+        ({"resources": ["prodcuts"]}, 'Wisedat has no resource "prodcuts"; did you mean "products"? it has company'),
         ({"resources": ["customeraddresses"]}, "no resource"),
         ({"resources": ["taxes", "taxes"]}, "listed twice"),
         ({"resources": []}, "at least 1"),
