@@ -12,7 +12,7 @@ from defusedxml import ElementTree as Xml
 
 from models import exact
 from workers.connectors import http, objects, streaming
-from workers.connectors.directo import queries, resources, table
+from workers.connectors.directo import queries, resources, table, xml_shape
 from workers.errors import SetAside, TooLargeError, TryLater
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ _FORBIDDEN_WORDS = re.compile(r"not enabled|permission|forbidden|denied", re.IGN
 _MAX_ELEMENTS = 1_000_000
 _MAX_DEPTH = 100
 """Bounds of one record in XML."""
-
-_FAILURE_ROOTS = frozenset({"result", "results", "err", "error", "errors"})
-"""Roots of XML replies that are errors: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`."""
 
 _FAILURE_MARKUP = re.compile(rb"\s*(<\?xml[^>]*>\s*)?<(result|results|err|error|errors)\b", re.IGNORECASE)
 
@@ -214,24 +211,25 @@ def _json_records(body: http.Peeked) -> Iterator[Any]:
 
 
 def _xml_records(body: streaming.Pieces, secret: str) -> Iterator[Any]:
-    """Each child of the root in the JSON's shape; the tree is cleared after each, so memory stays bounded."""
-    root, is_list = None, False
+    """Each record in the JSON's shape; the tree is cleared after each, so memory stays bounded."""
+    reader = xml_shape.Reader()
     # ValueError: a DTD, which the parser refuses. LookupError: an unknown encoding.
     try:
         for depth, ends, element in _bounded(Xml.iterparse(body, events=("start", "end"), forbid_dtd=True)):
-            if root is None:
-                root, is_list = element, element.tag.lower() not in _FAILURE_ROOTS | {"html"}
-            if ends and depth == 1 and is_list:
+            for record in reader.records(depth, element, ends=ends):
                 body.record_ended()
-                yield _to_json_shape(element)
-                root.clear()
+                yield record
     except (ParseError, ValueError, LookupError) as error:
         raise _broken_body("XML", error) from None
-    if root is not None and not is_list:
-        message = _without_secret(_xml_text(root).encode(), secret)
-        if root.tag.lower() in _FAILURE_ROOTS:
+    root = reader.root
+    if root is not None and reader.is_no_list:
+        message = _without_secret(xml_shape.text_of(root).encode(), secret)
+        if xml_shape.is_failure(root):
             raise _refused(_OK, _error_text(message))
-        raise TryLater(f"the answer is not a list: {_error_text(message) or 'empty'}", closes_gate=False)
+        if xml_shape.is_page(root):
+            raise TryLater(f"the answer is not a list: {_error_text(message) or 'empty'}", closes_gate=False)
+        found = ", ".join(sorted({f"<{child.tag}>" for child in root})[:20]) or "no elements"
+        raise TryLater(f"the answer is not a list of objects: <{root.tag}> holds {found}", closes_gate=False)
 
 
 def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool, Element]]:
@@ -251,34 +249,6 @@ def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool,
 def _broken_body(form: str, error: Exception) -> TryLater:
     reason = str(error).strip().partition("\n")[0]
     return TryLater(f"the answer is incomplete or not {form}: {reason}", closes_gate=False)
-
-
-def _to_json_shape(element: Element) -> Any:
-    """An XML element in the JSON's shape: attributes and text as text, elements that wrap lists as lists."""
-    children = list(element)
-    if _is_list(element, children):
-        return [_to_json_shape(child) for child in children]
-    text = (element.text or "").strip()
-    if not children and not element.attrib:
-        return element.text or ""
-    # A name that occurs more than once becomes a list of its values.
-    values: dict[str, list[Any]] = {name: [value] for name, value in element.attrib.items()}
-    for child in children:
-        values.setdefault(child.tag, []).append(_to_json_shape(child))
-    shaped: JsonObject = {name: items if len(items) > 1 else items[0] for name, items in values.items()}
-    return shaped | {"text": text} if text and "text" not in shaped else shaped
-
-
-def _is_list(element: Element, children: list[Element]) -> bool:
-    if element.tag in {"rows", "datafields"}:
-        return True
-    tags = {child.tag for child in children}
-    return len(tags) == 1 and not element.attrib and element.tag in {tag + end for tag in tags for end in ("s", "es")}
-
-
-def _xml_text(root: Element) -> str:
-    attributes = (value for element in root.iter() for value in element.attrib.values())
-    return " ".join([*attributes, *root.itertext()])
 
 
 def _error_text(body: bytes) -> str:

@@ -47,6 +47,40 @@ def asked(body: str, status: int = 200) -> Any:
             "<items><item><tag>1</tag><tag>2</tag><tag>3</tag><code>1</code></item></items>",
             [{"tag": ["1", "2", "3"], "code": "1"}],
         ),
+        # Lists within a container, and roots that are names of errors elsewhere.
+        ("<results><items><item><code>1</code></item></items></results>", [{"code": "1"}]),
+        ('<results><items><item code="1"/><item code="2"/></items></results>', [{"code": "1"}, {"code": "2"}]),
+        ('<response><data><items><item code="1"/></items></data></response>', [{"code": "1"}]),
+        ("<results><item><code>1</code></item></results>", [{"code": "1"}]),
+        ("<results><result><code>1</code><name>a</name></result></results>", [{"code": "1", "name": "a"}]),
+        ("<results><count>1</count><items><item><code>1</code></item></items></results>", [{"code": "1"}]),
+        ("<results/>", []),
+        ("<results><items/></results>", []),
+        ("<transport><items></items></transport>", []),
+        ("<item><code>1</code></item>", [{"code": "1"}]),
+        (
+            "<transport><item><code>1</code><rows><row rn='1'/></rows></item></transport>",
+            [{"code": "1", "rows": [{"rn": "1"}]}],
+        ),
+        ("<x><order><rows><row rn='1'/><row rn='2'/></rows></order></x>", [{"rows": [{"rn": "1"}, {"rn": "2"}]}]),
+        # Parts without their container, or within one more.
+        ("<items><item><row rn='1'/><code>1</code></item></items>", [{"rows": [{"rn": "1"}], "code": "1"}]),
+        ("<items><item><rows><rows><row rn='1'/></rows></rows></item></items>", [{"rows": [{"rn": "1"}]}]),
+        ("<items><item><rows/><datafields></datafields></item></items>", [{"rows": [], "datafields": []}]),
+        # Character data, empty elements, namespaces, attributes beside elements.
+        (
+            "<items><item><code>1</code><name><![CDATA[<a> & b]]></name></item></items>",
+            [{"code": "1", "name": "<a> & b"}],
+        ),
+        (
+            (
+                "<items xmlns='urn:directo' xmlns:i='http://www.w3.org/2001/XMLSchema-instance'>"
+                "<item i:type='x'><code>1</code><date i:nil='true'/></item></items>"
+            ),
+            [{"type": "x", "code": "1", "date": None}],
+        ),
+        ("<items><item code='1'><code>1</code><name>a</name></item></items>", [{"code": "1", "name": "a"}]),
+        ("<items><item code='1'><code>2</code></item></items>", [{"code": ["1", "2"]}]),
     ],
 )
 def test_a_list_decodes_to_the_same_shape_in_json_and_xml(body: str, records: list[Any]) -> None:
@@ -58,6 +92,10 @@ def test_a_list_decodes_to_the_same_shape_in_json_and_xml(body: str, records: li
     [
         ("<err>token required</err>", SetAside, "token required"),
         ('<results><Result Type="5" Desc="Unauthorized"/></results>', SetAside, "5 Unauthorized"),
+        ("<results><result><type>5</type><desc>Unauthorized</desc></result></results>", SetAside, "5.*Unauthorized"),
+        ("<error><code>5</code><message>Unauthorized</message></error>", SetAside, "Unauthorized"),
+        ("<message>Server busy</message>", TryLater, "not a list of objects: <message> holds no elements"),
+        ("<items><code>secret</code></items>", TryLater, "<items> holds <code>"),
         ('{"error":{"code":"X","message":"API not enabled"}}', SetAside, "X: API not enabled"),
         ('{"message":"no, sandbox-key"}', TryLater, r"no, \.\.\."),
         ('"ok"', TryLater, "the answer is not a list: ok"),

@@ -1,0 +1,172 @@
+"""Directo's XML in the shape of its JSON: where the records of a reply are, and each as an object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from xml.etree.ElementTree import Element
+
+    from models.values import JsonObject
+
+_FAILURES = frozenset({"result", "results", "err", "error", "errors"})
+"""Elements of errors: `<result type="5" desc="Unauthorized"/>`, `<err>token required</err>`; also roots of lists."""
+
+_ERROR_TEXTS = frozenset({"desc", "message", "error"})
+_ERROR_FIELDS = _ERROR_TEXTS | {"type", "code", "details"}
+
+_WRAPPERS = frozenset({"body", "content", "data", "response", "result", "results", "root"})
+"""Elements that hold the list and nothing else."""
+
+_LISTS = {"row": "rows", "datafield": "datafields"}
+"""An element of a part -> the part's name in JSON."""
+
+_NIL = "nil"
+_TRUE = frozenset({"1", "true"})
+
+
+class Reader:
+    """Finds the records while a reply is parsed: the root's children, or those of a container inside it.
+
+    `<items><item/>…</items>`, `<results><items><item/>…</items></results>`: a container is named as the plural of its
+    children, and has no attributes. Until the first record is known nothing is cleared.
+    """
+
+    def __init__(self) -> None:
+        self.root: Element | None = None
+        self._open: list[Element] = []
+        self._depth: int | None = None
+        self._found = False
+
+    @property
+    def is_no_list(self) -> bool:
+        """Whether the root is an error, a page, a text or one value, and not a list, which may be empty."""
+        root = self.root
+        if root is None or self._found:
+            return False
+        if (root.text or "").strip() or is_page(root):
+            return True
+        if len(root):
+            return not (len(root) == 1 and _is_empty_list(root[0]))
+        return bool(root.attrib) if not is_failure(root) else bool(root.attrib) or root.tag.lower() != "results"
+
+    def records(self, depth: int, element: Element, *, ends: bool) -> Iterator[Any]:
+        """The records that end with this event. `depth`: the number of elements that are open after it."""
+        if not ends:
+            _without_namespaces(element)
+            self._begin(element)
+            return
+        self._open.pop()
+        if self._depth is None and depth > 0 and (len(element) or element.attrib):
+            self._depth = 1  # no container: the root's children are the records
+        if depth == 0 and self._is_single_record(element):
+            self._found = True
+            yield to_json(element)
+        elif self._depth is not None and depth == self._depth and self._is_record(element):
+            self._found = True
+            yield to_json(element)
+            self._open[-1].clear()
+
+    def _begin(self, element: Element) -> None:
+        if self.root is None:
+            self.root = element
+        self._open.append(element)
+        if self._depth is None and len(self._open) > 1 and self._is_container(self._open[-2], element):
+            self._depth = len(self._open) - 1
+
+    def _is_container(self, container: Element, child: Element) -> bool:
+        """Whether the children of `container` are the records; `child` is its first."""
+        outer = self._open[1:-2]
+        are_wrappers = all(each.tag.lower() in _WRAPPERS for each in outer)
+        return _is_plural(container.tag, child.tag) and not container.attrib and are_wrappers
+
+    def _is_record(self, element: Element) -> bool:
+        """Whether this is a record, and not an error that is reported in its place."""
+        if self.root is None or is_page(self.root):
+            return False
+        return not (is_failure(self.root) and _is_error(element))
+
+    def _is_single_record(self, root: Element) -> bool:
+        """Whether the root itself is one object instead of a list: `<item><code>1</code></item>`."""
+        name = root.tag.lower()
+        is_object = name not in _FAILURES | _WRAPPERS and not name.endswith("s") and not is_page(root)
+        return self._depth is None and is_object and len(root) > 0 and not _is_empty_list(root[0])
+
+
+def is_page(root: Element) -> bool:
+    """Whether it is a web page."""
+    return root.tag.lower() == "html"
+
+
+def _is_error(element: Element) -> bool:
+    """Whether this, in a root such as `<results>`, is an error: `<result type="5" desc="Unauthorized"/>`."""
+    names = {child.tag.lower() for child in element}
+    return is_failure(element) and names <= _ERROR_FIELDS and (not names or bool(names & _ERROR_TEXTS))
+
+
+def _is_empty_list(element: Element) -> bool:
+    """Whether it is a container without children: `<items/>` in `<results>`."""
+    is_named_so = element.tag.lower().endswith("s") and element.tag.lower() not in _LISTS.values()
+    return is_named_so and not len(element) and not element.attrib and not (element.text or "").strip()
+
+
+def is_failure(element: Element) -> bool:
+    """Whether the element's name is that of an error."""
+    return element.tag.lower() in _FAILURES
+
+
+def text_of(root: Element) -> str:
+    """All attributes and texts, in the document's order."""
+    attributes = (value for element in root.iter() for value in element.attrib.values())
+    return " ".join([*attributes, *root.itertext()])
+
+
+def to_json(element: Element) -> Any:
+    """An element in the JSON's shape: attributes and text as text, elements that wrap lists as lists, `nil` as null."""
+    children = list(element)
+    if _is_list(element, children):
+        # A list within one more container is still the list.
+        inner = children[0] if len(children) == 1 else None
+        if inner is not None and not inner.attrib and len(inner) and _is_list(inner, list(inner)):
+            children = list(inner)
+        return [to_json(child) for child in children]
+    if element.attrib.get(_NIL, "").lower() in _TRUE and not children:
+        return None
+    text = (element.text or "").strip()
+    if not children and not element.attrib:
+        return element.text or ""
+    # A name that occurs more than once becomes a list of its values.
+    values: dict[str, list[Any]] = {name: [value] for name, value in element.attrib.items()}
+    for child in children:
+        value, known = to_json(child), values.setdefault(child.tag, [])
+        if child.tag not in element.attrib or known != [value]:  # the same as an attribute and as an element
+            known.append(value)
+    shaped: JsonObject = {name: items if len(items) > 1 else items[0] for name, items in values.items()}
+    for one, many in _LISTS.items():
+        if many not in shaped and all(isinstance(each, dict) for each in values.get(one, ("",))):
+            shaped = {many if name == one else name: value for name, value in shaped.items()}
+            shaped[many] = values[one]
+    return shaped | {"text": text} if text and "text" not in shaped else shaped
+
+
+def _is_list(element: Element, children: list[Element]) -> bool:
+    if element.tag.lower() in _LISTS.values():
+        return True
+    tags = {child.tag for child in children}
+    return len(tags) == 1 and not element.attrib and _is_plural(element.tag, next(iter(tags)))
+
+
+def _is_plural(tag: str, one: str) -> bool:
+    return tag.lower() in {f"{one.lower()}{end}" for end in ("s", "es")}
+
+
+def _without_namespaces(element: Element) -> None:
+    """Directo's names need none: `{urn:directo}item` is `item`."""
+    element.tag = _local(element.tag)
+    for name in [name for name in element.attrib if name.startswith("{")]:
+        element.attrib[_local(name)] = element.attrib.pop(name)
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
