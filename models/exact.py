@@ -12,9 +12,16 @@ import msgspec
 import simplejson
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_UTF8_CHARACTER = re.compile(
+    rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}",
+)
+_HALF_CHARACTER = re.compile(rb'(?:[\xc2-\xc5\xd0-\xd2]|\xe2[\x80-\xbf]|\xf0\x9f[\x80-\xbf]?)"\Z')
+"""A text's end after which half a character was cut off, in the scripts that these vendors' customers write."""
 
 _LARGEST_EXPONENT = 1000
 """PostgreSQL's numeric ends at 10**131072; no price comes near. A number with a larger exponent is stored as text."""
@@ -71,9 +78,40 @@ def loads(text: str | bytes) -> Any:
         return _loads_stdlib(text)
 
 
-def _loads_stdlib(text: str | bytes) -> Any:
+def loads_leniently(data: bytes) -> Any:
+    """Decode JSON in which a vendor broke the rules but said clearly what it meant; else as `loads`.
+
+    - a control character inside a text is kept: a tab, a newline, NUL
+    - NaN, Infinity and -Infinity become these words as text: a number column gets none, and nothing is lost
+    - a text that is no UTF-8 is read as Windows-1252, if it is evident (`_in_utf8`)
+    """
     try:
-        return json.loads(text, parse_float=number, parse_int=_integer, parse_constant=_refuse_constant)
+        return loads(data)
+    except ValueError:
+        text = _TEXT.sub(_in_utf8, data).decode("utf-8", "surrogatepass")
+        return _loads_stdlib(text, strict=False, parse_constant=str)
+
+
+def _in_utf8(match: re.Match[bytes]) -> bytes:
+    """A text in UTF-8. If it is none it is Windows-1252; ValueError where that is not evident.
+
+    Not evident: it also holds characters in UTF-8, it ends like one that was cut in half, or it has a byte that
+    Windows-1252 does not define.
+    """
+    text = match[0]
+    try:
+        text.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        if _UTF8_CHARACTER.search(text) or _HALF_CHARACTER.search(text):
+            raise
+        return text.decode("cp1252").encode()
+    return text
+
+
+def _loads_stdlib(text: str | bytes, *, strict: bool = True, parse_constant: Callable[[str], Any] | None = None) -> Any:
+    constant = parse_constant or _refuse_constant
+    try:
+        return json.loads(text, strict=strict, parse_float=number, parse_int=_integer, parse_constant=constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -166,13 +166,15 @@ class Unreadable:
     """A row of a listing that has no usable key or meaning: it is parked with its reason and with `raw`.
 
     Rows with an empty `raw` have a key, and each is parked by it. Of the others one entry is kept for each `reason`,
-    which therefore names no values. `remedy`: what a person can do; it may differ from row to row.
+    which therefore names no values. `remedy`: what a person can do; it may differ from row to row. `hides_key`: it
+    could not be read as far as its key, so it could be any object that seems to be missing.
     """
 
     key: str
     reason: str
     raw: JsonObject
     remedy: str = ""
+    hides_key: bool = False
 
     @property
     def has_key(self) -> bool:

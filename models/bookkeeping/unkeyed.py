@@ -7,6 +7,7 @@ object from being complete, because no row of the mirror is older for it.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -56,18 +57,23 @@ def record(
         _put(tx, {"connection": connection, "resource": resource, "key": key}, cause, text, details)
 
 
-def finish(tx: Tx, *, connection: str, resource: str, reading: int) -> None:
-    """Remove the rows whose records this full sync, the resource's latest, did not find."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a full sync found. `some`: records without a key. `hidden`: some could not be read as far as their key."""
+
+    some: bool
+    hidden: bool
+
+
+def finish(tx: Tx, *, connection: str, resource: str, reading: int) -> Found:
+    """Remove the rows whose records this full sync, the resource's latest, did not find; returns what it did."""
     known = _details(tx, connection, resource)
     gone = sorted(key for key, details in known.items() if details.get("reading") != reading)
     here = (inbox.c.connection == connection, inbox.c.resource == resource, inbox.c.unreadable_raw.is_not(None))
     for key in gone:
         tx.execute(sa.delete(inbox).where(*here, inbox.c.key == key))
-
-
-def found(tx: Tx, *, connection: str, resource: str, reading: int) -> bool:
-    """Whether this full sync found records without a key."""
-    return any(details.get("reading") == reading for details in _details(tx, connection, resource).values())
+    kept = [details for key, details in known.items() if key not in gone]
+    return Found(some=bool(kept), hidden=any(details.get("hides_keys") for details in kept))
 
 
 def is_unkeyed() -> sa.ColumnElement[bool]:
@@ -84,8 +90,11 @@ def _details(tx: Tx, connection: str, resource: str) -> dict[str, JsonObject]:
 
 def _merged(known: JsonObject | None, records: Sequence[Unreadable], *, reading: int, full: bool) -> JsonObject:
     samples = [_sample(each.raw) for each in records[:_SAMPLES]]
+    fresh = {"reading": reading, "count": len(records), "samples": samples}
+    if any(each.hides_key for each in records):  # they share a reason, so all do or none does
+        fresh["hides_keys"] = True
     if known is None or "reading" not in known or (full and known["reading"] != reading):
-        return {"reading": reading, "count": len(records), "samples": samples}
+        return fresh
     if known["reading"] == reading:
         return {**known, "count": known["count"] + len(records), "samples": [*known["samples"], *samples][:_SAMPLES]}
     return {**known, "count": max(known["count"], len(records)), "samples": samples}

@@ -66,7 +66,7 @@ def _measured(rows: int, rounds: int) -> Answer:
         reference=few,
         ratios=quotients(mine, few),
         note=f"a first load of Directo's items in JSON, PostgreSQL, VmHWM of the process; up to {seconds:.0f} s",
-        versions={"ijson": version("ijson"), "httpx": version("httpx")},
+        versions={"msgspec": version("msgspec"), "httpx": version("httpx")},
     )
 
 

@@ -6,6 +6,7 @@ limits the whole request by the wall clock; `Http.stream` is for long bodies and
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import re
 import socket
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from models import exact
-from workers.connectors import transport
+from workers.connectors import bodies, streaming, transport
+from workers.connectors.quoting import error_words, excerpt, one_line
 from workers.errors import InsecureError, SetAside, TimedOutError, TooLargeError, TryLater, VendorError
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from models.settings.network import Route
     from workers.connectors.contract import ClientRuntime
 
+__all__ = ["Http", "Peeked", "Reply", "Streamed", "error_words", "excerpt", "one_line", "reachable", "read_login"]
+
 _MIN_PROGRESS = 1024
 """Bytes. A stream that delivers less than this within one timeout has stalled."""
 
@@ -37,20 +41,19 @@ _MAX_RETRY_AFTER = timedelta(days=1)
 _MAX_DIGITS = 9
 """A `Retry-After` with this many digits is a mistake and counts as the longest wait."""
 
-_BOM = b"\xef\xbb\xbf"
 _PEEK_BYTES = 64
 """Bytes per read while looking for the first character of a body."""
 
-_EXCERPT_LENGTH = 200
-"""Characters of a response body that an error message quotes."""
+_EXCERPT_BYTES = 2**12
+"""Bytes of the body of a server error that are read for its words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A complete response, with any status that is neither 429, 5xx nor a redirect.
 
-    `date`: the vendor's time (`Date` header), aware; None if it sends none. `redact`: removes secrets from a text that
-    an error message quotes.
+    `body`: in UTF-8, if it is text. `date`: the vendor's time (`Date` header), aware; None if it sends none. `redact`:
+    removes secrets from a text that an error message quotes.
     """
 
     status: int
@@ -61,10 +64,22 @@ class Reply:
     def json(self) -> Any:
         """The decoded body; numbers are int or Decimal. TryLater if it is not JSON (a proxy's page, a cut body)."""
         try:
-            return exact.loads(self.body)
+            return exact.loads_leniently(self.body)
         except ValueError:
-            quoted = excerpt(self.body, redact=self.redact)
-            raise TryLater(f"the answer is not JSON: {quoted}", closes_gate=False) from None
+            raise self._not_json() from None
+
+    def json_listing(self) -> Any:
+        """As `json`, but an item of a list that cannot be read leaves an `UnreadableRecord` in its place.
+
+        In the list that the body is, or in the lists of the object that it is.
+        """
+        try:
+            return streaming.decode_listing(self.body)
+        except ValueError:
+            raise self._not_json() from None
+
+    def _not_json(self) -> TryLater:
+        return TryLater(f"the answer is not JSON: {excerpt(self.body, redact=self.redact)}", closes_gate=False)
 
 
 class Streamed:
@@ -73,6 +88,7 @@ class Streamed:
     def __init__(self, http: Http, response: httpx.Response) -> None:
         self.status = response.status_code
         self.date = _date(response)
+        self.charset = response.charset_encoding
         self._chunks = http.body_unless_stalled(response)
         self._largest = http.largest
         self._buffer = b""
@@ -96,27 +112,35 @@ class Streamed:
 class Peeked:
     """A body whose first character is known before it is parsed, to tell JSON from XML or a refusal from data.
 
-    `first`: one byte, after a byte order mark and whitespace; empty for an empty body.
+    `first`: one byte, after a byte order mark and whitespace; empty for an empty body. The body is read in UTF-8,
+    except XML, which declares its own encoding.
     """
 
     def __init__(self, reply: Streamed) -> None:
         self._reply = reply
-        self._head = b""
-        while not self._head:
-            read = reply.read(_PEEK_BYTES)
-            self._head = read.removeprefix(_BOM).lstrip()
-            if not read:
-                break
+        raw = b""
+        while len(raw) < bodies.HEAD and (more := reply.read(_PEEK_BYTES)):
+            raw += more
+        self._convert = bodies.utf8_converter(raw, reply.charset)
+        self._head = self._in_utf8(raw).removeprefix(codecs.BOM_UTF8).lstrip()
+        while not self._head and (more := reply.read(_PEEK_BYTES)):
+            self._head = self._in_utf8(more).lstrip()
         self.first = self._head[:1]
+        if self.first == b"<" and self._convert is not None:
+            self._convert, self._head = None, raw
 
     def read(self, size: int = -1) -> bytes:
         """As `Streamed.read`."""
         if size < 0:
-            return self._head + self._reply.read(-1)
-        if self._head:
-            taken, self._head = self._head[:size], self._head[size:]
-            return taken
-        return self._reply.read(size)
+            head, self._head = self._head, b""
+            return head + self._in_utf8(self._reply.read(-1))
+        while size and not self._head and (more := self._reply.read(size)):
+            self._head = self._in_utf8(more)
+        taken, self._head = self._head[:size], self._head[size:]
+        return taken
+
+    def _in_utf8(self, part: bytes) -> bytes:
+        return part if self._convert is None else self._convert(part, False)
 
 
 class _Deadline:
@@ -216,7 +240,7 @@ class Http:
         `request`: httpx's `params`, `json`, `content`, `data`, `headers`, `files`.
         """
         with self._exchange(method, path, request) as (response, deadline):
-            body = _bounded(deadline.body(response), self.largest)
+            body = bodies.in_utf8(_bounded(deadline.body(response), self.largest), response.charset_encoding)
             return Reply(response.status_code, body, _date(response), redact=self._redact)
 
     @contextmanager
@@ -243,6 +267,7 @@ class Http:
         try:
             built = self._client.build_request(method, path, extensions={"trace": trace}, **request)
             response = self._client.send(built, stream=True)
+            bodies.ArrivingBody.lift_limit(response)
             try:
                 _raise_for_status(response, deadline, self._redact)
                 yield response, deadline
@@ -313,9 +338,9 @@ def reachable(url: str) -> bool:
         return False
 
 
-def excerpt(body: bytes, *, redact: Callable[[str], str] = str) -> str:
-    """The beginning of a body as one line for an error message. Secrets are removed before it is cut, not after."""
-    return " ".join(redact(body[: 4 * _EXCERPT_LENGTH].decode(errors="replace")).split())[:_EXCERPT_LENGTH]
+def read_login(response: httpx.Response) -> bytes:
+    """The whole body of a reply to a login, in UTF-8. TooLargeError above `bodies.ArrivingBody.largest`."""
+    return bodies.in_utf8(response.read(), response.charset_encoding)
 
 
 def foreign_error(status: int, body: bytes, *, redact: Callable[[str], str] = str) -> TryLater:
@@ -334,7 +359,7 @@ def is_page(body: bytes) -> bool:
 
 def _raise_for_status(response: httpx.Response, deadline: _Deadline, redact: Callable[[str], str]) -> None:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
-        quoted = excerpt(_excerpt_bytes(deadline.body(response)), redact=redact)
+        quoted = excerpt(_excerpt_bytes(deadline.body(response)), redact=redact, is_error=True)
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
         raise TryLater(f"HTTP {response.status_code} {quoted}".strip(), after=_retry_after(response), refused=busy)
     if response.is_redirect:
@@ -344,12 +369,12 @@ def _raise_for_status(response: httpx.Response, deadline: _Deadline, redact: Cal
 
 
 def _excerpt_bytes(chunks: Iterator[bytes]) -> bytes:
-    """The bytes of a body that an error message quotes, or fewer if the body breaks off."""
+    """The bytes of a body in which an error message finds the vendor's words, or fewer if the body breaks off."""
     body = bytearray()
     with suppress(httpx.TransportError, httpx.DecodingError, TimedOutError):
         for chunk in chunks:
             body += chunk
-            if len(body) > 4 * _EXCERPT_LENGTH:
+            if len(body) > _EXCERPT_BYTES:
                 break
     return bytes(body)
 

@@ -1,4 +1,4 @@
-"""The objects in a vendor's reply: their fields and keys, and what an error may say of an object that has none.
+"""The objects in a vendor's reply: their fields and keys, and what an error may say of one that has none.
 
 Names are compared without case: ASP.NET Core sends `id` for `Id` by default, and documents and servers disagree.
 """
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact, notation
 from models.values import Kind, Unreadable
+from workers.connectors.streaming import UnreadableRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from models.values import JsonObject
     from workers.connectors.contract import Resource
@@ -147,6 +148,34 @@ def _is_code(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def told_key(resource: Resource, told: JsonObject) -> str | None:
+    """The key of a record of which only some fields could be read."""
+    return None if resource.keyed_by_row else key_of(resource, told)
+
+
+def readable(
+    batch: Sequence[Any], key_of_told: Callable[[JsonObject], str | None]
+) -> tuple[list[JsonObject], list[Unreadable]]:
+    """The records that could be read, and what is parked in the place of the others.
+
+    `key_of_told`: the key of a record of which only some fields could be read.
+    """
+    broken = [unreadable(each, key_of_told(each.told)) for each in batch if isinstance(each, UnreadableRecord)]
+    return [as_object(each) for each in batch if not isinstance(each, UnreadableRecord)], broken
+
+
+def unreadable(record: UnreadableRecord, key: str | None) -> Unreadable:
+    """What is parked in the place of a record that cannot be read: under its key, if that could be read.
+
+    It can be retried by that key. Without one its place in the reply names it.
+    """
+    if key is not None:
+        return Unreadable(key, record.reason, {})
+    reason = f"{record.reason}, and its key cannot be told"
+    place = f"the first is number {record.place} of its list"
+    return Unreadable(f"?{record.digest}", reason, {"place": record.place}, place, hides_key=True)
 
 
 def field_names(item: JsonObject) -> str:

@@ -1,4 +1,4 @@
-"""Parses a long JSON response record by record, with limits on a record's size, depth and numbers.
+"""Parses a long JSON response record by record, with limits on a record's size, depth and number of values.
 
 A full sync may be one response of gigabytes. What has to be kept about all its records goes to a temporary database, so
 a worker's memory does not grow with the response.
@@ -8,39 +8,37 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from typing import TYPE_CHECKING, Any, Protocol, Self
-
-import ijson
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Self
 
 from models import exact
+from workers.connectors.json_cutter import LARGEST_RECORD, PIECE, BrokenReplyError, Cutter, UnreadableRecord, members
 from workers.errors import SetAside, TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-LARGEST_RECORD = 16 * 2**20
-"""Bytes. One record at a time is held in memory."""
+    from workers.connectors.json_cutter import Body
 
-PIECE = 2**17
-"""Bytes per read. XML parsers restart an unfinished tag with each piece: with small ones a long tag takes minutes."""
+__all__ = [
+    "LARGEST_RECORD",
+    "PIECE",
+    "BrokenReplyError",
+    "Pieces",
+    "SeenKeys",
+    "UnreadableRecord",
+    "decode_listing",
+    "items",
+    "readable",
+]
 
-_MAX_DEPTH = 1000
-"""Levels. ijson stores the path of every level, so its memory grows with the square of the depth."""
-
-_MAX_DIGITS = 4000
-"""Digits. For an integer that Python refuses to parse, ijson's C code crashes the process (segmentation fault)."""
+_MOST_VALUES = 1_000_000
+"""Values of one record. Each takes some 100 bytes of memory, however short it is."""
 
 _CACHE_KIB = 2048
 """KiB of the temporary database that stay in memory."""
 
-_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_MAX_DIGITS + 1))
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_DANGLING_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\\Z")
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-
-
-class BrokenReplyError(ValueError):
-    """The response breaks off or is malformed. The message is the first line of the parser's error."""
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 class SeenKeys:
@@ -78,13 +76,6 @@ def _key_bytes(key: str) -> bytes:
     return key.encode(errors="surrogatepass")
 
 
-class Body(Protocol):
-    """A response body with a file's `read`."""
-
-    def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; empty at the end."""
-
-
 class Pieces:
     """Reads a body in pieces of `PIECE` bytes; TooLargeError if a record exceeds `LARGEST_RECORD`."""
 
@@ -108,54 +99,52 @@ class Pieces:
 
 
 def items(body: Body) -> Iterator[Any]:
-    """Yield the items of a JSON array as they arrive; numbers are in the normal form of `exact.loads`.
+    """Yield the items of a JSON array as they arrive, decoded as by `exact.loads_leniently`.
 
-    Raises BrokenReplyError for malformed JSON, TooLargeError for a record above `LARGEST_RECORD`, and SetAside for
-    nesting or numbers that would exhaust memory or crash the parser.
+    An item that cannot be read is an `UnreadableRecord`: it is malformed, larger than `LARGEST_RECORD`, nested too
+    deeply or has too many values. Raises TooLargeError for one without end, BrokenReplyError if the array itself is
+    malformed or breaks off.
     """
-    pieces = GuardedPieces(body)
+    for place, item in enumerate(Cutter(body), 1):
+        yield item if isinstance(item, UnreadableRecord) else _decoded(item, place)
+
+
+def decode_listing(body: bytes) -> Any:
+    """A whole body decoded; an item of its list, or of a list in the object that it is, may be an `UnreadableRecord`.
+
+    Only if it cannot be decoded as a whole, which is the quickest. ValueError if it is neither a list nor an object, or
+    malformed outside of those lists.
+    """
     try:
-        for item in ijson.items(pieces, "item", buf_size=PIECE):
-            pieces.record_ended()
-            yield exact.normalised(item)
-    except (ijson.JSONError, ValueError, ArithmeticError) as error:  # a name or a number that Python does not take
-        raise BrokenReplyError(str(error).strip().partition("\n")[0]) from None
+        return exact.loads_leniently(body)
+    except ValueError:
+        if not body.lstrip().startswith(b"{"):
+            return list(items(BytesIO(body)))
+        return {
+            exact.loads_leniently(name): list(items(BytesIO(value)))
+            if value.startswith(b"[")
+            else exact.loads_leniently(value)
+            for name, value in members(body)
+        }
 
 
-class GuardedPieces(Pieces):
-    """Checks JSON before the parser sees it: SetAside for nesting beyond `_MAX_DEPTH` or numbers beyond `_MAX_DIGITS`.
-
-    It removes strings, then counts digits and brackets in what is left. State is kept across pieces: `_pending` (an
-    unfinished string), `_tail` (the last digits), `_brackets` (those still open).
-    """
-
-    def __init__(self, body: Body) -> None:
-        super().__init__(body)
-        self._brackets = b""
-        self._pending = b""
-        self._tail = b""
-
-    def read(self, size: int = -1) -> bytes:
-        """As `Pieces.read`."""
-        piece = super().read(size)
-        outside, quote, unfinished = _STRING.sub(b"", self._pending + piece).partition(b'"')
-        # Of an unfinished string only its opening quote is needed, and the backslash that escapes the next byte.
-        self._pending = quote + (b"\\" if _DANGLING_ESCAPE.search(unfinished[-_MAX_DIGITS:]) else b"")
-        self._tail += outside
-        if _LONG_NUMBER.search(self._tail):
-            raise SetAside(f"the answer has a number of more than {_MAX_DIGITS} digits")
-        self._tail = self._tail[-_MAX_DIGITS:]
-        self._brackets = _unclosed(self._brackets + outside.translate(None, _NOT_BRACKETS))
-        return piece
+def readable(records: Iterable[Any]) -> Iterator[Any]:
+    """The same records; SetAside at one that cannot be read, for callers that have no place to park it."""
+    for record in records:
+        if isinstance(record, UnreadableRecord):
+            raise SetAside(record.reason)
+        yield record
 
 
-def _unclosed(brackets: bytes) -> bytes:
-    """The brackets still open: removes adjacent pairs until none is left. SetAside above `_MAX_DEPTH`."""
-    for _ in range(_MAX_DEPTH):
-        left = brackets.replace(b"[]", b"").replace(b"{}", b"")
-        if len(left) == len(brackets):
-            break
-        brackets = left
-    if len(brackets) > _MAX_DEPTH:
-        raise SetAside(f"the answer is nested more than {_MAX_DEPTH} deep")
-    return brackets
+def _decoded(item: bytes, place: int) -> Any:
+    if len(item) > _MOST_VALUES and _count_values(item) > _MOST_VALUES:
+        return UnreadableRecord.of(item, place, f"the record has more than {_MOST_VALUES} values")
+    try:
+        return exact.loads_leniently(item)
+    except ValueError:  # its message is left out, because it may quote the record
+        return UnreadableRecord.of(item, place, "the record is no JSON")
+
+
+def _count_values(item: bytes) -> int:
+    outside = _STRING.sub(b"", item)
+    return sum(map(outside.count, (b",", b"[", b"{")))

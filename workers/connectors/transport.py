@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from models import redaction
+from workers.connectors import bodies
 from workers.errors import InsecureError, TryLater
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def open_client(
 
     return httpx.Client(
         base_url=base_url,
-        headers=headers,
+        headers={"Accept-Encoding": bodies.ACCEPT_ENCODING, **headers},
         auth=auth,
         timeout=timeout,
         trust_env=False,  # the settings have looked at the environment already
@@ -59,7 +60,7 @@ def open_client(
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         verify=tls,
         proxy=proxy,
-        event_hooks={"response": [refuse_proxy_login] if proxy else []},
+        event_hooks={"response": [bodies.ArrivingBody.attach, *([refuse_proxy_login] if proxy else [])]},
         limits=httpx.Limits(max_connections=1),
     )
 

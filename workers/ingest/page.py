@@ -56,6 +56,20 @@ class PreparedChunk:
     continues: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What a full sync proves at its end.
+
+    - `absence`: a key that it did not name may be gone; a fetch decides
+    - `deletion`: where no fetch can, its absence does
+    - `complete`: once what it found is worked off, the mirror has every change that was made before it
+    """
+
+    absence: bool
+    deletion: bool
+    complete: bool
+
+
 class Page:
     """A reply to a listing, and what its chunks need to be written. `next_page` moves it on to the following reply."""
 
@@ -192,14 +206,16 @@ class Page:
             inbox.lock(tx, connection=self.context.name)
             self._enqueue_all(tx, chunk, lease.revision)
             failpoints.hit(Point.CHUNK_ENQUEUED)
+            proof = None
             if self.full:
                 self._record_seen(tx, chunk, changes)
-                if end is not None and end.complete and self._brought_objects(tx, chunk):
+                proof = self._prove(tx, chunk)
+                if proof is not None and proof.absence:
                     absence.settle_missing(
-                        work, self.context, self.resource, first_revision=self._reading, proven=end.gap is None
+                        work, self.context, self.resource, first_revision=self._reading, proven=proof.deletion
                     )
             failpoints.hit(Point.CHUNK_APPLIED)
-            self._advance(tx, chunk, continues=continues)
+            self._advance(tx, chunk, proof, continues=continues)
             if continues:
                 self._reload_stream(tx)
             failpoints.hit(Point.CHUNK_ADVANCED)
@@ -290,12 +306,12 @@ class Page:
             if full_requested or line.changed or _is_changed(line, rows.get(line.key), waiting.get(line.key))
         ]
 
-    def _advance(self, tx: Tx, chunk: Chunk, *, continues: bool) -> None:
+    def _advance(self, tx: Tx, chunk: Chunk, proof: _Proof | None, *, continues: bool) -> None:
         """Move the position; the cursor moves only with the last page of a complete run."""
         end = chunk.end
         streams.reopen_listed(tx, self.stream)
-        if self.full and end is not None and not end.more:
-            self._finish_full_sync(tx, chunk, end)
+        if end is not None and proof is not None:
+            self._finish_full_sync(tx, chunk, end, complete=proof.complete)
         elif self.full:
             full_syncs.advance(
                 tx,
@@ -317,18 +333,26 @@ class Page:
         """The number of the full sync: the revision of its first request."""
         return self.first_revision or 0
 
-    def _brought_objects(self, tx: Tx, chunk: Chunk) -> bool:
-        """False if all that the full sync listed has no key. Then the key is named wrongly, and nothing is missing."""
-        if _size(chunk) or full_syncs.objects(tx, run=self.run or 0):
-            return True
-        name, resource = self.context.name, self.resource.name
-        return not unkeyed.found(tx, connection=name, resource=resource, reading=self._reading)
-
-    def _finish_full_sync(self, tx: Tx, chunk: Chunk, end: End) -> None:
+    def _prove(self, tx: Tx, chunk: Chunk) -> _Proof | None:
+        """What the full sync proves, if it ends with this chunk."""
+        end = chunk.end
+        if end is None or end.more:
+            return None
+        found = unkeyed.finish(tx, connection=self.context.name, resource=self.resource.name, reading=self._reading)
+        # If all that was listed has no key, the key is named wrongly, and nothing is missing.
+        keyed = not found.some or _size(chunk) > 0 or full_syncs.objects(tx, run=self.run or 0) > 0
+        # A record that hides its key could be any object that seems to be missing; a fetch of that one decides.
+        all_named = end.gap is None and not found.hidden
         # A stream of events does not list what exists, so nothing can be missing from it.
         lists_what_exists = self.resource.fetchable or self.resource.unpaged
-        complete = (end.complete or not lists_what_exists) and end.gap is None and self._brought_objects(tx, chunk)
-        unkeyed.finish(tx, connection=self.context.name, resource=self.resource.name, reading=self._reading)
+        is_whole = end.complete or not lists_what_exists
+        return _Proof(
+            absence=end.complete and keyed,
+            deletion=all_named,
+            complete=is_whole and keyed and end.gap is None and (all_named or self.resource.fetchable),
+        )
+
+    def _finish_full_sync(self, tx: Tx, chunk: Chunk, end: End, *, complete: bool) -> None:
         full_syncs.finish(
             tx,
             self.stream,

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from models.values import JsonObject
-    from workers.connectors.http import Streamed
     from workers.errors import VendorError
 
 _PAUSE = timedelta(seconds=30)
@@ -34,9 +33,6 @@ _TYPE_NAMES = {
     Decimal: "a number",
     NoneType: "null",
 }
-BLANKS = b" \t\r\n\xef\xbb\xbf"
-"""JSON's white space, and the byte order mark that a PHP file may begin with."""
-
 _TAG = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
@@ -104,7 +100,7 @@ def redact(text: str, secrets: Collection[str]) -> str:
 
 
 def _plain_text(error: Any, secrets: Collection[str]) -> str:
-    text = redact(error if isinstance(error, str) else exact.dumps(error), secrets)
+    text = redact(error if isinstance(error, str) else http.error_words({"error": error}), secrets)
     return exact.storable_text(" ".join(html.unescape(_TAG.sub(" ", text)).split())[:_MAX_TEXT])
 
 
@@ -115,60 +111,39 @@ def as_object(answer: Any) -> JsonObject:
     raise malformed_error(answer, "an object")
 
 
-def rows(answer: Any) -> list[JsonObject]:
+def rows(answer: Any) -> list[Any]:
     """The rows of a `request`: from a list of objects, or from `columns` and `data` (assembleLinks false).
 
-    TryLater for anything else, `{}` included: an empty result is `[]`, and a malformed reply must not delete objects.
+    A row that cannot be read is an `UnreadableRecord`. TryLater for anything else, `{}` included: an empty result is
+    `[]`, and a malformed reply must not delete objects.
     """
     if isinstance(answer, dict) and isinstance(answer.get("columns"), list) and isinstance(answer.get("data"), list):
         return [_row(answer["columns"], values) for values in answer["data"]]
-    if isinstance(answer, list) and all(isinstance(row, dict) for row in answer):
+    if isinstance(answer, list) and all(isinstance(row, dict | streaming.UnreadableRecord) for row in answer):
         return answer
     raise malformed_error(answer, "a list of rows")
 
 
-def _row(columns: list[Any], values: Any) -> JsonObject:
+def _row(columns: list[Any], values: Any) -> Any:
+    if isinstance(values, streaming.UnreadableRecord):
+        return values
     if not isinstance(values, list) or len(values) != len(columns):
         raise malformed_error(values, f"a row of {len(columns)} values")
     return {str(column): value for column, value in zip(columns, values, strict=True)}
 
 
-def read_head(streamed: Streamed) -> bytes:
-    """The body up to its first character that is not white space: `[` begins a list of rows."""
-    read = b""
-    while (byte := streamed.read(1)) and byte in BLANKS:
-        read = b""
-    return read + byte
-
-
-def iter_rows(streamed: Streamed) -> Iterator[Any]:
-    """The rows of a body after `read_head`, as they arrive. TryLater if it is incomplete or not JSON."""
+def iter_rows(body: http.Peeked) -> Iterator[Any]:
+    """The rows of a list as they arrive. TryLater if it is incomplete or not JSON."""
     try:
-        yield from streaming.items(_Prepended(b"[", streamed))
+        yield from streaming.items(body)
     except streaming.BrokenReplyError as error:
         raise TryLater(f"the answer is not JSON: {error}", closes_gate=False) from None
 
 
-class _Prepended:
-    """A file of bytes that were already read and the rest of the stream."""
-
-    def __init__(self, before: bytes, rest: Streamed) -> None:
-        self._before = before
-        self._rest = rest
-
-    def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes. ijson first reads 0 bytes to detect a binary file, which consumes nothing."""
-        if size == 0 or not self._before:
-            return self._rest.read(size)
-        before, self._before = self._before, b""
-        return before
-
-
 def not_json_error(status: int, body: bytes, secrets: Collection[str]) -> TryLater:
-    """The error for a body that is not JSON. Quotes it only if it does not begin like JSON: data may be private."""
-    words = http.excerpt(redact(body.decode(errors="replace"), secrets).encode())
-    detail = "it is incomplete or malformed" if body.lstrip(BLANKS)[:1] in {b"{", b"["} else words
-    return TryLater(f"HTTP {status}, and the answer is not JSON: {detail}", closes_gate=False)
+    """The error for a body that is not JSON."""
+    quoted = http.excerpt(body, redact=lambda text: redact(text, secrets), is_error=status != 200)  # noqa: PLR2004
+    return TryLater(f"HTTP {status}, and the answer is not JSON: {quoted or 'it is empty'}", closes_gate=False)
 
 
 def malformed_error(answer: Any, expected: str) -> TryLater:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from models import exact
 from models.values import Chunk, End, Snapshot, Tombstone
+from workers.connectors import http, streaming
 from workers.connectors.contract import CheckResult, did_you_mean
 from workers.connectors.dilovod import answers, cursors, metadata, queries
 from workers.connectors.dilovod.queries import SelectionType
 from workers.connectors.dilovod.resources import ID, is_register, is_slice
-from workers.connectors.http import Http
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Client:
         self._key = options.api_key.get_secret_value()
         self._secrets = {self._key}  # partners' keys are added when they are sent
         self._metadata_cache = metadata.MetadataCache(runtime)
-        self._http = Http(
+        self._http = http.Http(
             runtime, base_url=options.url, timeout=options.timeout, route=options.route, redact=self._redact
         )
 
@@ -184,7 +184,8 @@ class Client:
 
         `register`: `goods` or `balanceRegisters.goods`; an accumulation register by its full name. `fields`: data path
         -> alias, of dimensions, linked objects (`good.code`) and resources (`qty`); None: all in the metadata. Yields
-        rows as they arrive, because a register may not fit in memory. (Dilovod help, balance)
+        rows as they arrive, because a register may not fit in memory; a row that cannot be read is a
+        `streaming.UnreadableRecord`. (Dilovod help, balance)
         """
         source = queries.register_source(SelectionType.BALANCE, register, date=date, dimensions=dimensions)
         return self._read_register(register, source, fields, options)
@@ -279,7 +280,7 @@ class Client:
             assemble_links=False,
         )
         try:
-            rows = answers.rows(self._answer("request", params))
+            rows = answers.rows(self._answer("request", params, listing=True))
         except (SetAside, answers.UnknownError) as refused:
             if not position.is_version_refusal(refused):
                 raise
@@ -318,22 +319,24 @@ class Client:
 
     def _stream_rows(self, params: JsonObject) -> Iterator[Any]:
         with self._http.stream("POST", "", **self._request_body("request", params)) as streamed:
-            head = answers.read_head(streamed)
-            if streamed.status != _OK or not head.endswith(b"["):
-                answer = self._decode(streamed.status, head + streamed.read())
+            body = http.Peeked(streamed)
+            if streamed.status != _OK or body.first != b"[":
+                answer = self._decode(streamed.status, body.read())
                 raise answers.malformed_error(answer, "a list of rows")
-            yield from answers.iter_rows(streamed)
+            yield from answers.iter_rows(body)
 
     # HTTP.
 
-    def _answer(self, action: str, params: JsonObject) -> Any:
-        return self._answer_and_clock(action, params)[0]
+    def _answer(self, action: str, params: JsonObject, *, listing: bool = False) -> Any:
+        return self._answer_and_clock(action, params, listing=listing)[0]
 
-    def _answer_and_clock(self, action: str, params: JsonObject) -> tuple[Any, datetime | None]:
+    def _answer_and_clock(
+        self, action: str, params: JsonObject, *, listing: bool = False
+    ) -> tuple[Any, datetime | None]:
         """The decoded answer, and Dilovod's clock (aware; None without a Date header)."""
         self._secrets |= {str(params.get("partnerAPIkey", ""))}
         reply = self._http.read("POST", "", **self._request_body(action, params))
-        return self._decode(reply.status, reply.body), reply.date
+        return self._decode(reply.status, reply.body, listing=listing), reply.date
 
     def _request_body(self, action: str, params: JsonObject) -> dict[str, Any]:
         packet: JsonObject = {"version": self._options.version, "key": self._key}
@@ -344,9 +347,10 @@ class Client:
             return {"data": {"packet": exact.dumps(packet)}}  # percent-encoded, unlike the sample in the help
         return {"content": exact.dumps(packet).encode(), "headers": {"Content-Type": "application/json"}}
 
-    def _decode(self, status: int, body: bytes) -> Any:
+    def _decode(self, status: int, body: bytes, *, listing: bool = False) -> Any:
+        """The answer unless it is an error. `listing`: it may have rows that cannot be read."""
         try:
-            answer = exact.loads(body)
+            answer = streaming.decode_listing(body) if listing else exact.loads_leniently(body)
         except ValueError:
             raise answers.not_json_error(status, body, self._secrets) from None
         answers.raise_for_error(answer, secrets=self._secrets)

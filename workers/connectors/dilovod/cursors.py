@@ -105,25 +105,30 @@ class Position:
         fields = self.fallback_fields if refused else (*self.fallback_fields, _VERSION)
         return Chunk(end=End(Position(fields=fields).encode(), more=True))
 
-    def chunk(self, rows: Sequence[JsonObject]) -> Chunk:
-        """The chunk of a page: a line for each row with an id, and the position of the next page."""
-        with_id = [row for row in rows if ID.fullmatch(answers.link_id(row.get("id")))]
+    def chunk(self, rows: Sequence[Any]) -> Chunk:
+        """The chunk of a page: a line for each row with an id, and the position of the next page.
+
+        A row that cannot be read has a line, too, if its id could be: the object itself may be readable.
+        """
+        broken = [row for row in rows if isinstance(row, streaming.UnreadableRecord)]
+        listed = [row for row in rows if not isinstance(row, streaming.UnreadableRecord)]
+        with_id = [row for row in listed if ID.fullmatch(answers.link_id(row.get("id")))]
+        named = [row for row in broken if ID.fullmatch(answers.link_id(row.told.get("id")))]
         before = self.unversioned
         unversioned = before + sum(token(row) is None for row in with_id)
         if self.versioned and unversioned > MAX_UNVERSIONED:
             return self.without_version(refused=False)
+        ids = [answers.link_id(row.get("id")) for row in with_id] + [answers.link_id(row.told["id"]) for row in named]
         return Chunk(
-            lines=self._lines(with_id, before),
-            unreadable=[
-                objects.without_key(row, "a listed row without an id of 16 digits")
-                for row in rows
-                if not ID.fullmatch(answers.link_id(row.get("id")))
+            lines=[
+                *self._lines(with_id, before),
+                *(Line(answers.link_id(row.told["id"]), row.digest) for row in named),
             ],
-            end=self._end(
-                len(rows),
-                exact.fingerprint(sorted(answers.link_id(row.get("id")) for row in with_id)),
-                unversioned,
-            ),
+            unreadable=[
+                *(objects.unreadable(row, None) for row in broken if row not in named),
+                *(objects.without_key(row, "a listed row without an id of 16 digits") for row in _without_id(listed)),
+            ],
+            end=self._end(len(rows), exact.fingerprint(sorted(ids)), unversioned),
         )
 
     def _lines(self, rows: Sequence[JsonObject], unversioned: int) -> list[Line]:
@@ -154,6 +159,10 @@ class Position:
         return End(replace(position, unversioned=unversioned).encode(), more=True)
 
 
+def _without_id(rows: Sequence[JsonObject]) -> list[JsonObject]:
+    return [row for row in rows if not ID.fullmatch(answers.link_id(row.get("id")))]
+
+
 def _gap(unversioned: int) -> str | None:
     """What a person should know of the objects without a version that were not fetched; None if there are none."""
     if unversioned <= MAX_UNVERSIONED:
@@ -180,18 +189,17 @@ def register_chunks(
     keyed = replace(resource, key=resource.key or tuple(dimensions))
     iterator = iter(rows)
     with streaming.SeenKeys() as seen:
-        while batch := [objects.as_object(row) for row in islice(iterator, PAGE)]:
+        while batch := list(islice(iterator, PAGE)):
             yield _register_chunk(batch, keyed, seen, summed=summed)
     yield Chunk(end=End(DONE, complete=True))
 
 
-def _register_chunk(
-    batch: Sequence[JsonObject], resource: Resource, seen: streaming.SeenKeys, *, summed: bool
-) -> Chunk:
+def _register_chunk(batch: Sequence[Any], resource: Resource, seen: streaming.SeenKeys, *, summed: bool) -> Chunk:
+    records, broken = objects.readable(batch, lambda told: _register_key(told, resource))
     snapshots: list[Snapshot] = []
     unkeyed: list[tuple[str, JsonObject]] = []
     names = ", ".join(resource.key)
-    for row in batch:
+    for row in records:
         key = _register_key(row, resource)
         if key is None:
             unkeyed.append((f"a row without the field {names}", row))
@@ -203,8 +211,9 @@ def _register_chunk(
                 reason = f"different rows have the same {names}: Dilovod does not sum by these; {remedy}"
                 raise SetAside(reason, whole_resource=True)
             unkeyed.append((f"different rows with the same {names}", row))
-    remedy = objects.keys_remedy(resource, batch) if unkeyed else ""
-    return Chunk(snapshots=snapshots, unreadable=[objects.without_key(row, reason, remedy) for reason, row in unkeyed])
+    remedy = objects.keys_remedy(resource, records) if unkeyed else ""
+    unreadable = [*broken, *(objects.without_key(row, reason, remedy) for reason, row in unkeyed)]
+    return Chunk(snapshots=snapshots, unreadable=unreadable)
 
 
 def _register_key(row: JsonObject, resource: Resource) -> str | None:

@@ -50,7 +50,7 @@ def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
     `secret` is masked in errors.
     """
     if reply.status != _OK:
-        raise _refusal(reply.status, _without_secret(reply.read(-1), secret))
+        raise _refusal(reply.status, _without_secret(http.Peeked(reply).read(-1), secret))
     body = http.Peeked(reply)
     if body.first == b"[":
         return _json_records(body)
@@ -167,16 +167,18 @@ def _without_secret(body: bytes, secret: str) -> bytes:
 
 def _refusal(status: int, body: bytes) -> SetAside | TryLater:
     """The error for a reply that is no list; TryLater if Directo did not write it."""
-    return _refused(status, _error_text(body)) if _is_directos(body) else http.foreign_error(status, body)
+    if not _is_directos(body):
+        return http.foreign_error(status, body)
+    return _refused(status, body.decode(errors="replace"), http.excerpt(body, is_error=status != _OK))
 
 
-def _refused(status: int, message: str) -> SetAside | TryLater:
-    """Directo's own words as an error; TryLater if they say nothing known.
+def _refused(status: int, message: str, quoted: str) -> SetAside | TryLater:
+    """Directo's own words as an error; TryLater if they say nothing known. `quoted`: what of `message` may be quoted.
 
     A resource that is not enabled for the key: 400 with such a text, 403 or 404 (Directo API documentation). An unknown
     key: 401, or in the XML format 200 with such a text.
     """
-    reason = message if status == _OK else f"HTTP {status}: {message}"
+    reason = quoted if status == _OK else f"HTTP {status}: {quoted}"
     if status == _UNKNOWN_KEY or _UNKNOWN_KEY_WORDS.search(message):
         return SetAside(reason, whole_resource=True)
     if status in _REFUSED or _FORBIDDEN_WORDS.search(message):
@@ -189,7 +191,7 @@ def _is_directos(body: bytes) -> bool:
     if http.is_page(body):
         return _FAILURE_MARKUP.match(body) is not None
     try:
-        decoded = exact.loads(body)
+        decoded = exact.loads_leniently(body)
     except ValueError:
         decoded = body.decode(errors="replace")
     if isinstance(decoded, str):
@@ -200,7 +202,7 @@ def _is_directos(body: bytes) -> bool:
 def _not_a_list(body: bytes) -> SetAside | TryLater:
     if not http.is_page(body) and _is_directos(body):
         return _refusal(_OK, body)
-    return TryLater(f"the answer is not a list: {_error_text(body) or 'empty'}", closes_gate=False)
+    return TryLater(f"the answer is not a list: {http.excerpt(body) or 'empty'}", closes_gate=False)
 
 
 def _json_records(body: http.Peeked) -> Iterator[Any]:
@@ -223,11 +225,11 @@ def _xml_records(body: streaming.Pieces, secret: str) -> Iterator[Any]:
         raise _broken_body("XML", error) from None
     root = reader.root
     if root is not None and reader.is_no_list:
-        message = _without_secret(xml_shape.text_of(root).encode(), secret)
         if xml_shape.is_failure(root):
-            raise _refused(_OK, _error_text(message))
+            words = xml_shape.error_words(root).replace(secret, "...")
+            raise _refused(_OK, words, http.one_line(words))
         if xml_shape.is_page(root):
-            raise TryLater(f"the answer is not a list: {_error_text(message) or 'empty'}", closes_gate=False)
+            raise TryLater("the answer is not a list but a web page", closes_gate=False)
         found = ", ".join(sorted({f"<{child.tag}>" for child in root})[:20]) or "no elements"
         raise TryLater(f"the answer is not a list of objects: <{root.tag}> holds {found}", closes_gate=False)
 
@@ -249,16 +251,3 @@ def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool,
 def _broken_body(form: str, error: Exception) -> TryLater:
     reason = str(error).strip().partition("\n")[0]
     return TryLater(f"the answer is incomplete or not {form}: {reason}", closes_gate=False)
-
-
-def _error_text(body: bytes) -> str:
-    """`error.code`, `error.message` and `error.details`, or `message`; else the beginning of the body."""
-    try:
-        decoded = exact.loads(body)
-    except ValueError:
-        return http.excerpt(body)
-    error = decoded.get("error", decoded) if isinstance(decoded, dict) else decoded
-    if isinstance(error, dict):
-        parts = [str(error[name]) for name in ("code", "message", "details") if error.get(name)]
-        return http.excerpt(": ".join(parts).encode()) or http.excerpt(body)
-    return http.excerpt(str(error).encode())

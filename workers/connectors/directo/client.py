@@ -113,7 +113,7 @@ class Client:
         selection = queries.Selection(filters, self._options.zone)
         checker = answers.FilterChecker(resource, selection)
         with self._request(resource, selection.params) as answer:
-            for record in answer.records:
+            for record in streaming.readable(answer.records):
                 checker.check(record)
                 yield objects.as_object(record)
 
@@ -130,7 +130,7 @@ class Client:
             # Directo's document makes this mistake too: the server ignores the unknown field `ts>` and sends all.
             raise SetAside("put the operator after the =, as in: customers country=!EE 'ts=>2026-01-01T00:00:00'")
         with self._request(name, params) as answer:
-            records = list(islice(answer.records, _MAX_SHOWN + 1))
+            records = list(islice(streaming.readable(answer.records), _MAX_SHOWN + 1))
         if len(records) > _MAX_SHOWN:
             raise SetAside(f"{name} answers with more than {_MAX_SHOWN} records: add a filter")
         return records
@@ -145,7 +145,7 @@ class Client:
             return Tombstone(key)
         selection = self._selection(resource.name).without(resource.key)
         with self._request(resource.name, [*_key_filter(resource, key), *selection.params]) as answer:
-            records = list(islice(answer.records, _MAX_SHOWN))
+            records = list(islice(streaming.readable(answer.records), _MAX_SHOWN))
         found = [each for each in records if isinstance(each, dict) and objects.key_of(resource, each) == key]
         if not records:
             return Tombstone(key)
@@ -258,7 +258,11 @@ class Client:
         snapshots: dict[str, Snapshot] = {}
         refs: dict[ObjectRef, None] = {}
         unreadable = []
-        for raw in map(objects.as_object, batch):
+        for record in batch:
+            if isinstance(record, streaming.UnreadableRecord):
+                unreadable.append(objects.unreadable(record, None))
+                continue
+            raw = objects.as_object(record)
             deletion = resources.parse_deletion(raw, self._resources)
             if deletion is None:
                 unreadable.append(objects.without_key(raw, _UNKNOWN_DELETION))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact
 from models.values import End
-from workers.connectors import objects
+from workers.connectors import objects, streaming
 from workers.connectors.directo import wall_clock
 
 if TYPE_CHECKING:
@@ -151,7 +151,9 @@ class Run:
             self._position = replace(self._position, vendor_started=vendor_started)
 
     def observe_record(self, record: Any) -> None:
-        """Take the `ts` of a record, if it has one."""
+        """Take the `ts` of a record, if it has one: also of one that cannot be read, as it is parked."""
+        if isinstance(record, streaming.UnreadableRecord):
+            record = record.told
         if isinstance(record, dict):
             self.observe_stamp(wall_clock.parse(objects.field(record, "ts"), self._options.zone))
 

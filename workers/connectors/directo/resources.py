@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from workers.connectors import streaming
     from workers.connectors.directo.options import Options
 
 
@@ -236,7 +235,7 @@ class Deduplicator:
         """
         found: dict[str, JsonObject] = {}
         unkeyed: list[tuple[str, JsonObject]] = []
-        records = [objects.as_object(each) for each in batch]
+        records, broken = objects.readable(batch, partial(objects.told_key, self._resource))
         for raw in records:
             self._fields.update(map(str.casefold, raw))
         for raw in records:
@@ -257,7 +256,7 @@ class Deduplicator:
         remedy = objects.keys_remedy(self._resource, records) if unkeyed else ""
         return Chunk(
             tuple(Snapshot(key, raw) for key, raw in found.items()),
-            unreadable=tuple(objects.without_key(raw, reason, remedy) for reason, raw in unkeyed),
+            unreadable=(*broken, *(objects.without_key(raw, reason, remedy) for reason, raw in unkeyed)),
         )
 
     def _key_of(self, raw: JsonObject) -> str | None:
@@ -269,7 +268,7 @@ class Deduplicator:
 
 def require_key(resource: Resource, batch: Sequence[Any]) -> None:
     """SetAside with the remedy if none of these records has the resource's key."""
-    records = [objects.as_object(each) for each in batch]
+    records, _ = objects.readable(batch, partial(objects.told_key, resource))
     fields = {name for raw in records for name in objects.folded(raw)}
     named = resource.keyed_by_row or fields.issuperset(map(str.casefold, resource.key))
     if records and not (named and any(objects.key_of(resource, raw) for raw in records)):

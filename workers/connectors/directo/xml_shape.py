@@ -116,10 +116,12 @@ def is_failure(element: Element) -> bool:
     return element.tag.lower() in _FAILURES
 
 
-def text_of(root: Element) -> str:
-    """All attributes and texts, in the document's order."""
-    attributes = (value for element in root.iter() for value in element.attrib.values())
-    return " ".join([*attributes, *root.itertext()])
+def error_words(root: Element) -> str:
+    """The words of an error: those of its root, and of the elements in it that an error consists of."""
+    inner = (each for each in root.iter() if each.tag.lower() in _FAILURES | _ERROR_FIELDS | {"description"})
+    parts = [root, *(each for each in inner if each is not root)]
+    words = (text.strip() for each in parts for text in (*each.attrib.values(), each.text or ""))
+    return " ".join(filter(None, words))
 
 
 def to_json(element: Element) -> Any:

@@ -57,16 +57,13 @@ class ErrorReply:
     def decode(cls, status: int, body: bytes, *, redact: Redact) -> ErrorReply:
         """The reply with its body decoded. `redact` removes secrets from a text."""
         try:
-            decoded = exact.loads(body)
+            decoded = exact.loads_leniently(body)
         except ValueError:
             decoded = None
         fields = objects.folded(decoded)
-        parts = [fields[name] for name in ("error", "message") if isinstance(fields.get(name), str) and fields[name]]
-        if decoded is None or isinstance(decoded, str):
-            parts = [decoded or body.decode(errors="replace")]
         error = fields.get("error")
-        message = f"HTTP {status}: {http.excerpt(redact(': '.join(parts)).encode())}".rstrip(": ")
-        is_easyflors = bool(fields) and bool(parts)
+        message = f"HTTP {status}: {http.excerpt(body, redact=redact, is_error=True)}".rstrip(": ")
+        is_easyflors = any(isinstance(fields.get(name), str) and fields[name] for name in ("error", "message"))
         return cls(status, error.strip().lower() if isinstance(error, str) else "", message, is_easyflors)
 
     @property
@@ -131,7 +128,7 @@ def decode_bounded(reply: http.Streamed, *, limit: int, keep_personal: bool) -> 
     body = http.Peeked(reply)
     if body.first != b"[":
         return decode_whole(body.read(-1), keep_personal=keep_personal)
-    found = list(islice(_items(body, keep_personal=keep_personal), limit + 1))
+    found = list(islice(streaming.readable(_items(body, keep_personal=keep_personal)), limit + 1))
     if len(found) > limit:
         raise SetAside(f"the answer has more than {limit} objects: ask for what changed since a day")
     return found
@@ -140,7 +137,7 @@ def decode_bounded(reply: http.Streamed, *, limit: int, keep_personal: bool) -> 
 def decode_whole(body: bytes, *, keep_personal: bool, redact: Redact = str) -> Any:
     """A whole body decoded. TryLater if it is not JSON. `redact` removes secrets from a text."""
     try:
-        return remove_secrets(exact.loads(body), keep_personal=keep_personal)
+        return remove_secrets(exact.loads_leniently(body), keep_personal=keep_personal)
     except ValueError:
         raise _not_json(body, redact) from None
 
@@ -168,7 +165,7 @@ def _is_removed(name: str, *, keep_personal: bool) -> bool:
 
 def _not_a_list(body: bytes) -> VendorError:
     try:
-        decoded = exact.loads(body)
+        decoded = exact.loads_leniently(body)
     except ValueError:
         return _not_json(body)
     if isinstance(decoded, dict) and decoded and objects.folded(decoded).keys() <= {"error", "message"}:
@@ -178,7 +175,6 @@ def _not_a_list(body: bytes) -> VendorError:
 
 
 def _not_json(body: bytes, redact: Redact = str) -> TryLater:
-    """The error for a proxy's page or half a body; quotes the body only if it cannot hold objects."""
-    begins = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    detail = f": {http.excerpt(body, redact=redact)}" if begins in {b"", b"<"} else ""
-    return TryLater(f"the answer is incomplete or not JSON{detail}".removesuffix(": "), closes_gate=False)
+    """The error for a proxy's page or half a body."""
+    detail = f": {http.excerpt(body, redact=redact)}".removesuffix(": ")
+    return TryLater(f"the answer is incomplete or not JSON{detail}", closes_gate=False)

@@ -14,6 +14,7 @@ import httpx
 from models import exact
 from workers.connectors import objects
 from workers.connectors.easyflor import answers
+from workers.connectors.http import read_login
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
@@ -135,8 +136,7 @@ class Auth(httpx.Auth):
             response = yield self._login(request)
             if _is_unrelated_to_login(response):
                 return None
-            response.read()
-            return self._store(response)
+            return self._store(response, read_login(response))
 
     def _login(self, request: httpx.Request) -> httpx.Request:
         """The login request: POST (EasyFlor API v1, Authorization), although EasyFlor's test program sends PUT."""
@@ -161,17 +161,17 @@ class Auth(httpx.Auth):
             **body,
         )
 
-    def _store(self, response: httpx.Response) -> Session:
+    def _store(self, response: httpx.Response, body: bytes) -> Session:
         if response.status_code != httpx.codes.OK:
-            raise self._refusal(response)
-        value, stored_for = _cookie(response) if self._options.auth == "cookie" else _token(response)
+            raise self._refusal(response.status_code, body)
+        value, stored_for = _cookie(response) if self._options.auth == "cookie" else _token(response, body)
         now = self._now()
         session = Session(self._options.auth, value, now)
         self._sessions.put(session.encode(), now + stored_for)
         return session
 
-    def _refusal(self, response: httpx.Response) -> SetAside | TryLater:
-        failure = answers.ErrorReply.decode(response.status_code, response.content, redact=self.redact)
+    def _refusal(self, status: int, body: bytes) -> SetAside | TryLater:
+        failure = answers.ErrorReply.decode(status, body, redact=self.redact)
         if not failure.is_easyflors:
             return failure.to_foreign_error(closes_gate=True)  # each request of the account needs the login
         login = f"{self._options.username} at the database {self._options.database}"
@@ -199,10 +199,10 @@ def _cookie(response: httpx.Response) -> tuple[str, timedelta]:
     return "; ".join(cookies), _MAX_STORED
 
 
-def _token(response: httpx.Response) -> tuple[str, timedelta]:
+def _token(response: httpx.Response, body: bytes) -> tuple[str, timedelta]:
     """The token of `{"Token", "Expiration"}`, and how long to use it. TryLater without one; never quotes it."""
     try:
-        decoded = exact.loads(response.content)
+        decoded = exact.loads_leniently(body)
     except ValueError:
         decoded = None
     fields = objects.folded(decoded)

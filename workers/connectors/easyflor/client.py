@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -181,7 +182,7 @@ class Client:
     def _first_and_clock(self, path: str) -> tuple[datetime | None, Any]:
         """EasyFlor's clock (aware; None without a Date header), and the first object of an array, or None."""
         with self._reply(path) as reply:
-            return reply.date, next(self._records(reply), None)
+            return reply.date, next(streaming.readable(self._records(reply)), None)
 
     def _read_bounded(self, method: str, path: str, **request: Any) -> Any:
         with self._reply(path, method, **request) as reply:
@@ -195,7 +196,7 @@ class Client:
         """A streamed reply of 200; any other status raises an error of `workers.errors`."""
         with self._http.stream(method, path, **request) as reply:
             if reply.status != answers.OK:
-                failure = answers.ErrorReply.decode(reply.status, reply.read(-1), redact=self._auth.redact)
+                failure = answers.ErrorReply.decode(reply.status, http.Peeked(reply).read(-1), redact=self._auth.redact)
                 raise failure.to_error(self._options, _clock(reply.date))
             yield reply
 
@@ -215,7 +216,7 @@ class _Deduplicator:
         snapshots: list[Snapshot] = []
         refs: list[ObjectRef] = []
         unkeyed: list[tuple[str, JsonObject]] = []
-        records = [objects.as_object(each) for each in batch]
+        records, broken = objects.readable(list(batch), partial(objects.told_key, self._resource))
         for raw in records:
             key = objects.key_of(self._resource, raw)
             if key is None:
@@ -230,7 +231,7 @@ class _Deduplicator:
             elif earlier != fingerprint:
                 unkeyed.append((_same_key(self._resource), raw))
         remedy = objects.keys_remedy(self._resource, records) if unkeyed and not self._resource.fetchable else ""
-        unreadable = tuple(objects.without_key(raw, reason, remedy) for reason, raw in unkeyed)
+        unreadable = (*broken, *(objects.without_key(raw, reason, remedy) for reason, raw in unkeyed))
         return Chunk(tuple(snapshots), refs=tuple(refs), unreadable=unreadable)
 
 

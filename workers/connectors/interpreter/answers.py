@@ -58,7 +58,7 @@ def parse_error(body: bytes) -> Error | None:
         return None
     field = f"({fields['errorfield']})" if fields.get("errorfield") else ""
     text = f"{code} {fields.get('errormessage') or ''} {field}"
-    return Error(code, http.excerpt(text.encode(errors="replace")))
+    return Error(code, http.one_line(text))
 
 
 def parse_interpretation(reply: http.Reply) -> JsonObject:
@@ -69,7 +69,7 @@ def parse_interpretation(reply: http.Reply) -> JsonObject:
     """
     raise_refusal(reply)
     if not httpx.codes.is_success(reply.status):
-        raise TryLater(f"HTTP {reply.status} {http.excerpt(reply.body)}".strip())
+        raise TryLater(f"HTTP {reply.status} {http.excerpt(reply.body, is_error=True)}".strip())
     answer = reply.json()
     if not isinstance(answer, dict) or not answer:
         raise TryLater(f"the answer is not an order: {http.excerpt(reply.body)}")
@@ -105,6 +105,6 @@ def raise_refusal(reply: http.Reply) -> None:
 def _decoded(body: bytes) -> Any:
     """The body as JSON; None if it is not JSON."""
     try:
-        return exact.loads(body)
+        return exact.loads_leniently(body)
     except ValueError:
         return None

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from models import exact
@@ -47,20 +48,20 @@ class DetailWithheldError(SetAside):
     """HTTP 409: another application edited the order so that the API cannot show it (Wisedat API 1.3, Orders)."""
 
 
-def decode(reply: Reply, *, keep_images: bool = False) -> Any:
+def decode(reply: Reply, *, keep_images: bool = False, listing: bool = False) -> Any:
     """The reply's JSON; images are replaced by SHA-256 and size unless `keep_images`.
 
-    Raises NotFoundError, DetailWithheldError or SetAside for a refusal, MaybeGoneError or TryLater for what Wisedat did
-    not write.
+    `listing`: its list may have rows that cannot be read, each an `UnreadableRecord`. Raises NotFoundError,
+    DetailWithheldError or SetAside for a refusal, MaybeGoneError or TryLater for what Wisedat did not write.
     """
     if reply.status != _OK:
         raise _refusal(reply)
-    answer = reply.json()
+    answer = reply.json_listing() if listing else reply.json()
     return answer if keep_images else with_image_digests(answer)
 
 
 def _refusal(reply: Reply) -> SetAside | TryLater:
-    message = f"HTTP {reply.status} {_vendor_message(reply.body)}".strip()
+    message = f"HTTP {reply.status} {excerpt(reply.body, redact=reply.redact, is_error=True)}".strip()
     if not is_wisedats(reply.body):
         error = foreign_error(reply.status, reply.body, redact=reply.redact)
         return MaybeGoneError(str(error), closes_gate=False) if reply.status == 404 else error  # noqa: PLR2004
@@ -74,22 +75,12 @@ def _refusal(reply: Reply) -> SetAside | TryLater:
 def is_wisedats(body: bytes) -> bool:
     """Whether Wisedat wrote this error: `{"errors": […]}`, .NET's `{"Message"}`, or a sentence with its words."""
     try:
-        decoded = exact.loads(body)
+        decoded = exact.loads_leniently(body)
     except ValueError:
         decoded = "" if is_page(body) else body.decode(errors="replace")
     if isinstance(decoded, dict):
         return any(objects.folded(decoded).get(name) for name in ("errors", "message"))
     return isinstance(decoded, str) and _WORDS.search(decoded) is not None
-
-
-def _vendor_message(body: bytes) -> str:
-    """The messages of `{"errors": ["…"]}`, else the beginning of the body."""
-    try:
-        errors = objects.folded(exact.loads(body)).get("errors")
-    except ValueError:
-        errors = None
-    listed = errors if isinstance(errors, list) else [errors] if errors else []
-    return excerpt("; ".join(map(str, listed)).encode(errors="replace") or body)
 
 
 def with_image_digests(value: Any) -> Any:
@@ -221,7 +212,7 @@ def by_key(resource: Resource, listed: Iterable[Any]) -> tuple[dict[str, JsonObj
     """The objects by key, and those without a key or with the key of a different object."""
     found: dict[str, JsonObject] = {}
     unkeyed = []
-    records = [objects.as_object(item) for item in listed]
+    records, broken = objects.readable(list(listed), partial(objects.told_key, resource))
     names = " and ".join(resource.key)
     for raw in records:
         key = objects.key_of(resource, raw)
@@ -230,4 +221,4 @@ def by_key(resource: Resource, listed: Iterable[Any]) -> tuple[dict[str, JsonObj
         elif not exact.same(found.setdefault(key, raw), raw):
             unkeyed.append((f"different {resource.name} with the same {names}", raw))
     remedy = objects.keys_remedy(resource, records) if unkeyed and not resource.fetchable else ""
-    return found, [objects.without_key(raw, reason, remedy) for reason, raw in unkeyed]
+    return found, [*broken, *(objects.without_key(raw, reason, remedy) for reason, raw in unkeyed)]

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 
 from models import exact
 from workers.connectors import objects
-from workers.connectors.http import excerpt, foreign_error, is_page
+from workers.connectors.http import excerpt, foreign_error, is_page, read_login
 from workers.connectors.wisedat import answers
 from workers.errors import SetAside, TryLater
 
@@ -225,10 +225,10 @@ class Login(httpx.Auth):
 
         TryLater for the whole account if Wisedat did not write the reply.
         """
-        body = reply.read()
+        body = read_login(reply)
         if not (is_wisedats or answers.is_wisedats(body)):
             return TryLater(str(foreign_error(reply.status_code, body, redact=self.redact)))
-        quoted = excerpt(self.redact(body.decode(errors="replace")).encode()) or reply.reason_phrase
+        quoted = excerpt(body, redact=self.redact, is_error=True) or reply.reason_phrase
         is_login = reply.status_code == _UNAUTHORIZED
         remedy = "check `api_key`, `user` and `password`, and the user's rights" if is_login else "check `url`"
         return SetAside(f"HTTP {reply.status_code}: Wisedat refused {what}: {quoted}; {remedy}", whole_resource=True)
@@ -300,9 +300,8 @@ def _is_handled_by_http(reply: httpx.Response) -> bool:
 
 
 def _decoded(reply: httpx.Response) -> Any:
-    body = reply.read()
     try:
-        return exact.loads(body)
+        return exact.loads_leniently(read_login(reply))
     except ValueError:
         # The body is not quoted: half a reply to the login contains half a token.
         raise TryLater("the reply to the login is not JSON", closes_gate=False) from None

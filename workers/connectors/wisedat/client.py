@@ -13,7 +13,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from models.values import Chunk, End, Line, Snapshot, Tombstone, Withheld
+from models.values import Chunk, End, Line, ObjectRef, Snapshot, Tombstone, Withheld
 from workers.connectors.contract import CheckResult
 from workers.connectors.http import Http
 from workers.connectors.wisedat import answers, auth, cursors, table
@@ -198,12 +198,17 @@ class Client:
             yield Chunk(end=End(_smaller(position, row, error).encode(), more=True))
             return
         position = position.with_clock(reply.date, age=timedelta(seconds=monotonic() - started))
-        page = answers.parse_page(row, self._decoded(reply))
+        page = answers.parse_page(row, self._decoded(reply, listing=True))
         found, unreadable = answers.by_key(resource, page.rows)
         end = position.end_after(page, found, overlap=self._options.overlap)
         if not row.detail:
             yield from _chunks(found, unreadable, end, _as_snapshots)
             return
+        # Of a summary that cannot be read the detail may be readable.
+        refs = tuple(ObjectRef(row.name, each.key) for each in unreadable if not each.raw)
+        unreadable = [each for each in unreadable if each.raw]
+        if refs:
+            yield Chunk(refs=refs)
         changed, now = position.since is not None, reply.date or datetime.now(UTC)
         yield from _chunks(found, unreadable, end, partial(self._as_lines, resource, changed=changed, now=now))
 
@@ -223,7 +228,8 @@ class Client:
         )
 
     def _unpaged(self, resource: Resource, row: table.Row) -> Iterator[Chunk]:
-        found, unreadable = answers.by_key(resource, answers.parse_list(row, self.read(row.name)))
+        reply = self._decoded(self._get(row.name, {}), listing=True)
+        found, unreadable = answers.by_key(resource, answers.parse_list(row, reply))
         yield from _chunks(found, unreadable, End(cursors.UNPAGED, complete=True), _as_snapshots)
 
     # HTTP.
@@ -236,9 +242,9 @@ class Client:
             error.args = (self._login.redact(str(error)),)
             raise
 
-    def _decoded(self, reply: Reply) -> Any:
+    def _decoded(self, reply: Reply, *, listing: bool = False) -> Any:
         try:
-            return answers.decode(reply, keep_images=self._options.keeps_images)
+            return answers.decode(reply, keep_images=self._options.keeps_images, listing=listing)
         except VendorError as error:
             error.args = (self._login.redact(str(error)),)
             raise

@@ -36,14 +36,14 @@ REFUSED = {
     Fault.NOT_ENABLED: (True, "909003 Feature interpreter missing; activate the Interpreter"),
 }
 UNCLEAR = {
-    Fault.HTML: "not JSON: <!DOCTYPE html>",
+    Fault.HTML: "not JSON: [0-9]+ bytes of HTML",
     Fault.BROKEN: "HTTP 500 Internal Server Error",
-    Fault.GATEWAY: "HTTP 502 <!DOCTYPE html>",
-    Fault.HALF: 'not JSON: {"id":1003',
+    Fault.GATEWAY: "HTTP 502 [0-9]+ bytes of HTML",
+    Fault.HALF: "not JSON: [0-9]+ bytes of what begins like JSON",
     Fault.TORN: "without sending complete message body",
     Fault.EMPTY: "not JSON",
-    Fault.SCALAR: "not an order: 42",
-    Fault.NOTHING: "not an order: {}",
+    Fault.SCALAR: "not an order: 2 bytes of text",
+    Fault.NOTHING: "not an order: 2 bytes of what begins like JSON",
     Fault.SLOW: "no answer within 2 s",
 }
 
@@ -241,7 +241,7 @@ def test_a_redirect_is_not_followed() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 429, 500])
-@pytest.mark.parametrize("page", ["<p>{}</p>", '{{"errorCode": 900101, "errorMessage": "{}"}}'])
+@pytest.mark.parametrize("page", ["<title>{}</title>", "{}", '{{"errorCode": 900101, "errorMessage": "{}"}}'])
 def test_no_secret_is_in_an_error_even_if_the_server_echoes_it(page: str, status: int) -> None:
     before: list[str] = []
 
