@@ -143,8 +143,9 @@ def normalised(value: Any) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """Encode JSON, decimals digit by digit."""
-    return simplejson.dumps(value, use_decimal=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Encode JSON: decimals digit by digit, lone surrogates as escapes, so that the text can be sent and kept."""
+    text = simplejson.dumps(value, use_decimal=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text if text.isascii() else _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def canonical(value: Any) -> str:

@@ -7,7 +7,7 @@ import binascii
 import json
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from receiver.http import multipart
@@ -128,12 +128,9 @@ def _object_without_nul(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return _object(pairs)
 
 
-def _no_constant(constant: str) -> NoReturn:
-    raise ValueError(constant)
-
-
 _DECODER, _NUL_CHECKING_DECODER = (
-    json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=hook)
+    # A raw tab or newline in a text, and NaN, say nothing about which object changed.
+    json.JSONDecoder(parse_float=Decimal, parse_constant=str, strict=False, object_pairs_hook=hook)
     for hook in (_object, _object_without_nul)
 )
 

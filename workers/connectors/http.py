@@ -354,7 +354,7 @@ def foreign_error(status: int, body: bytes, *, redact: Callable[[str], str] = st
 
 def is_page(body: bytes) -> bool:
     """Whether the body is markup, such as an HTML page."""
-    return body.removeprefix(_BOM).lstrip().startswith(b"<")
+    return body.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<")
 
 
 def _raise_for_status(response: httpx.Response, deadline: _Deadline, redact: Callable[[str], str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -68,10 +69,11 @@ def classify(context: ConnectionContext) -> Iterator[None]:
             raise
         raise TableError(faults.remedy(error, context.database)) from None
     except _DECODING_ERRORS as error:
-        log.error(  # noqa: TRY400 - the traceback is redacted first
-            "answer not understood", connection=context.name, exception=context.redact_text(traceback.format_exc())
-        )
-        raise SetAside(f"the answer was not understood: {context.redact_text(one_line(error))}") from None
+        # Of the error only its type and the places in our code: its message may quote the answer.
+        places = "".join(traceback.format_tb(error.__traceback__))
+        kind = type(error).__name__
+        log.error("answer not understood", connection=context.name, exception=f"{kind}\n{places}")  # noqa: TRY400
+        raise SetAside(f"the answer was not understood: {kind} {_place(error)}") from None
 
 
 def fail_key(
@@ -164,9 +166,10 @@ def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *
         streams.update(tx, context.name, stream.resource, failures=stream.failures + 1, **due, **values)
 
 
-def one_line(error: BaseException | None) -> str:
-    """An exception in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+def _place(error: BaseException) -> str:
+    """Where in our code it was raised."""
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    return f"in {raised.name} ({Path(raised.filename).name}, line {raised.lineno})"
 
 
 def of_database(context: ConnectionContext, error: sa.exc.DBAPIError) -> VendorError:

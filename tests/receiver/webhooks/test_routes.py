@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -168,3 +169,30 @@ def test_a_proxy_may_strip_the_prefix_or_leave_it(sqlite: Database, opened: Open
             assert 200 == client.get(f"{prefix}/hooks/shop?{samples.query(samples.packet())}").status_code
             assert 200 == client.get(f"{prefix}/livez").status_code
     assert 2 == len(samples.rows(sqlite))
+
+
+@pytest.mark.parametrize(
+    "note",
+    ['"x\\ud83c"', '"x\\udf39y"', '"x"}, "\\udf39": {"a": "\\ud83c"', '"a\tb\r\nc"', "NaN", "-Infinity"],
+    ids=["high half", "low half", "half in a name", "controls", "NaN", "infinite"],
+)
+def test_a_packet_that_is_not_quite_json_is_accepted_because_it_says_what_changed(
+    sqlite: Database, opened: Open, note: str
+) -> None:
+    packet = samples.packet()[:-1] + f', "note": {{"text": {note}}}}}'
+    with opened(sqlite) as client:
+        for answer in (
+            client.get(f"/hooks/shop?{samples.query(packet)}"),
+            client.post("/hooks/shop", content=packet.encode(), headers={"Content-Type": "application/json"}),
+        ):
+            assert 200 == answer.status_code, answer.text
+    assert [samples.new(packet)] * 2 == samples.rows(sqlite)
+
+
+def test_a_compressed_body_is_never_inflated(sqlite: Database, opened: Open) -> None:
+    bomb = gzip.compress(gzip.compress(b" " * 2**20))
+    with opened(sqlite) as client:
+        for content in (bomb, gzip.compress(samples.packet().encode())):
+            headers = {"Content-Type": "application/json", "Content-Encoding": "gzip, gzip"}
+            assert 400 == client.post("/hooks/shop", content=content, headers=headers).status_code
+    assert [] == samples.rows(sqlite)

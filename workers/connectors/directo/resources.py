@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
+    from workers.connectors import streaming
     from workers.connectors.directo.options import Options
 
 
