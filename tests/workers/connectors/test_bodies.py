@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 BODY = b'[{"code":"1","name":"' + b"x" * 300_000 + b'"}]'
 MOST_MEMORY = 48
-"""MiB by which reading a bomb may raise the peak memory of a process; it would inflate to gigabytes."""
+"""MiB by which reading a bomb may raise the peak memory of a process; it would inflate to 256 MiB, layer by layer."""
 
 _RAW_DEFLATE = zlib.compressobj(wbits=-zlib.MAX_WBITS)
 
 
 def _bomb(layers: int) -> bytes:
-    """At most a few kilobytes that inflate to 2 GiB of zeros."""
+    """At most a few kilobytes that inflate to 256 MiB of zeros."""
     packed = zlib.compressobj(9, wbits=zlib.MAX_WBITS + 16)
-    body = b"".join([packed.compress(bytes(2**22)) for _ in range(2**9)] + [packed.flush()])
+    body = b"".join([packed.compress(bytes(2**22)) for _ in range(2**6)] + [packed.flush()])
     for _ in range(layers - 1):
         body = gzip.compress(body)
     return body
@@ -95,6 +95,7 @@ def _stream(http: Http) -> None:
 CHILD = """
 import resource, sys
 from datetime import timedelta
+from models.settings.network import DIRECT
 from workers.connectors import contract, streaming
 from workers.connectors.http import Http, Peeked
 from workers.errors import VendorError
@@ -102,7 +103,7 @@ from workers.errors import VendorError
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-http = Http(contract.standalone(), base_url=sys.argv[1], timeout=timedelta(seconds=120))
+http = Http(contract.standalone(), base_url=sys.argv[1], timeout=timedelta(seconds=120), route=DIRECT)
 before = peak()
 try:
     if sys.argv[2] == "read":
