@@ -34,13 +34,17 @@ _MAX_SEEN = 2000
 class Window:
     """A range of document dates, `days` long, that one request asks for.
 
-    `start` None: everything before `first`. `start` at or after `until`: everything from there on, without an end.
+    `by_ts`: a range of `ts` instead. Windows of `ts` follow those of `date`, because a document without a date is in
+    none of the latter (all resources have the filter `ts`, Directo API documentation, "Common Filter Parameters by
+    Resource"). `start` None: everything before `first`. `start` at or after `until`: everything from there on, without
+    an end.
     """
 
     start: date | None
     days: int
     first: date
     until: date
+    by_ts: bool = False
 
     @classmethod
     def initial(cls, options: Options) -> Window:
@@ -82,7 +86,8 @@ class Window:
     def decode(cls, fields: dict[str, Any]) -> Window:
         """The window from its fields in a cursor."""
         days = {name: date.fromisoformat(fields[name]) for name in ("first", "until")}
-        return cls(date.fromisoformat(fields["start"]) if fields["start"] else None, fields["days"], **days)
+        start = date.fromisoformat(fields["start"]) if fields["start"] else None
+        return cls(start, fields["days"], **days, by_ts=fields.get("by_ts", False))
 
 
 @dataclass(frozen=True, slots=True)

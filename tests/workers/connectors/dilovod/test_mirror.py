@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from models.db.database import Database
 
 ORDERS = "documents.saleOrder"
-KNOBS = {"objects": 6, "options": {"resources": [ORDERS]}}
+
+
+def _knobs(objects: int = 6) -> dict[str, Any]:
+    return {"objects": objects, "options": {"resources": [ORDERS]}}
 
 
 def _without_version(mirror: Mirror, count: int) -> None:
@@ -36,7 +39,7 @@ def _change_a_line_of_each(mirror: Mirror) -> None:
 def test_a_changed_line_whose_webhook_was_lost_is_found_in_every_object(
     sqlite: Database, tmp_path: Path, unversioned: int
 ) -> None:
-    with mirrored(sqlite, tmp_path, dilovod=KNOBS) as mirror:
+    with mirrored(sqlite, tmp_path, dilovod=_knobs()) as mirror:
         _without_version(mirror, unversioned)
         mirror.work()
         assert {} == mirror.differences()
@@ -52,7 +55,7 @@ def test_a_changed_line_whose_webhook_was_lost_is_found_in_every_object(
 
 def test_a_resource_with_too_many_such_objects_says_so_and_is_not_complete(sqlite: Database, tmp_path: Path) -> None:
     many = cursors.MAX_UNVERSIONED + 1
-    with mirrored(sqlite, tmp_path, dilovod=KNOBS | {"objects": many + 20}) as mirror:
+    with mirrored(sqlite, tmp_path, dilovod=_knobs(many + 20)) as mirror:
         _without_version(mirror, many)
         mirror.work()
         result = mirror.status()[ORDERS]

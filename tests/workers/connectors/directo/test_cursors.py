@@ -110,13 +110,29 @@ def test_a_full_sync_that_times_out_continues_by_halving_windows(account: Accoun
     account.sandbox.slow_above = 5
     listing = account.list_all("orders")
     truth = account.sandbox.truth("orders")
-    undated = {key: raw for key, raw in truth.items() if not raw["date"]}
-    assert truth == listing.objects | undated
-    assert listing.end.complete
+    assert "" in {raw["date"] for raw in truth.values()}
+    assert truth == listing.objects
+    assert (True, None) == (listing.end.complete, listing.end.gap)
     asked = [query.replace("%3A", ":") for query in account.sandbox.requests]
     assert ["orders?", "orders?date=%3C2016-01-01T00:00:00"] == asked[:2]
     assert any("date=%3E2015-12-31T23:59:59&date=%3C" in query for query in asked)
     assert "&" not in asked[-1], "the last window has no end"
+    by_ts = [query for query in asked if "ts=" in query]
+    assert ("orders?ts=%3C2016-01-01T00:00:00", by_ts) == (by_ts[0], asked[-len(by_ts) :])
+
+
+@pytest.mark.parametrize("account", [FAST], indirect=True)
+def test_documents_that_were_all_saved_on_one_day_are_read_by_date_and_the_proof_is_said_to_lack(
+    account: Account,
+) -> None:
+    account.sandbox.slow_above = 5
+    for order in account.sandbox.books.tables["orders"]:
+        order["ts"] = "2026-05-01 10:00:00"
+    listing = account.list_all("orders")
+    undated = {key: raw for key, raw in account.sandbox.truth("orders").items() if not raw["date"]}
+    assert account.sandbox.truth("orders") == listing.objects | undated
+    assert listing.end.complete
+    assert "a document without a date may be missing" in str(listing.end.gap)
     (key,) = undated
     assert account.fetch("orders", key).raw == undated[key]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
@@ -101,3 +102,37 @@ def test_deletions_of_such_codes_count_towards_max_deletions(sqlite: Database, t
 
 def test_a_deletion_at_directo_is_mirrored_within_the_stated_bound() -> None:
     assert ITEMS.bound + ITEMS.confirms_after == ITEMS.total_bound
+
+
+SINCE = datetime.now(UTC).date() - timedelta(days=8)
+
+
+def _windows() -> dict[str, Any]:
+    return {"options": {"resources": ["orders"], "timeout": "3s", "since": SINCE.isoformat()}}
+
+
+def test_documents_without_a_date_are_mirrored_also_where_windows_are_needed(sqlite: Database, tmp_path: Path) -> None:
+    with mirrored(sqlite, tmp_path, directo=_windows()) as mirror:
+        sandbox = mirror.sandboxes["directo"]
+        sandbox.slow_above = len(sandbox.books.tables["orders"]) - 1
+        mirror.work()
+        assert {} == mirror.differences()
+        assert mirror.status()["orders"].complete_as_of is not None
+        mirror.catch_up()
+        assert ({}, 0) == (mirror.differences(), _parked(mirror))
+
+
+def test_without_the_proof_a_known_document_without_a_date_stays_and_status_says_what_is_not_proved(
+    sqlite: Database, tmp_path: Path
+) -> None:
+    with mirrored(sqlite, tmp_path, directo=_windows()) as mirror:
+        sandbox = mirror.sandboxes["directo"]
+        mirror.work()
+        began = mirror.status()["orders"].complete_as_of
+        for order in sandbox.books.tables["orders"]:
+            order["ts"] = f"{SINCE + timedelta(days=2)} 10:00:00"
+        sandbox.slow_above = len(sandbox.books.tables["orders"]) - 1
+        mirror.catch_up()
+        result = mirror.status()["orders"]
+        assert ({}, began) == (mirror.differences(), result.complete_as_of)
+        assert "a document without a date may be missing" in str(result.warning)
