@@ -26,9 +26,6 @@ _BATCH = 500
 MISSING = ""
 """In place of a token: the last listing did not name the key, and only the next one can confirm that it is gone."""
 
-_REFUSED = "waits until the vendor lets the resource be read again"
-"""The reason of keys that wait because the vendor refused to fetch any key of their resource."""
-
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -257,26 +254,6 @@ def postpone_all(tx: Tx, item: Item, *, until: datetime, reason: str) -> None:
     """Have all keys of the item's resource that are due wait, too. The caller holds `lock`."""
     here = (inbox.c.connection == item.connection, inbox.c.resource == item.resource, inbox.c.state == "due")
     tx.execute(sa.update(inbox).where(*here, inbox.c.due_at < until).values(due_at=until, reason=reason))
-
-
-def wait_until_allowed(tx: Tx, item: Item, *, until: datetime) -> None:
-    """Have this key and all that are due of its resource wait, because the vendor refused the resource.
-
-    One that is enqueued later is still tried at once: a webhook says that something is there to be read. Call `lock`
-    first.
-    """
-    postpone(tx, item, until=until, reason=_REFUSED, counts=False)
-    here = (inbox.c.connection == item.connection, inbox.c.resource == item.resource, inbox.c.state == "due")
-    values = {"due_at": until, "reason": _REFUSED}
-    tx.execute(sa.update(inbox).where(*here, inbox.c.due_at <= tx.now).values(**values))
-
-
-def resume_refused(tx: Tx, *, connection: str, resource: str | None = None) -> None:
-    """Make the keys due that wait because their resource was refused. Call `lock` first."""
-    mine = [inbox.c.connection == connection, inbox.c.state == "due", inbox.c.reason == _REFUSED]
-    if resource is not None:
-        mine.append(inbox.c.resource == resource)
-    tx.execute(sa.update(inbox).where(*mine).values(due_at=tx.now, reason=None))
 
 
 def park(tx: Tx, item: Item, *, reason: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping import inbox, omitted, seen_keys
+from models.bookkeeping import inbox, omitted, refused_keys, seen_keys
 from models.db.tables import inbox as inbox_table
 from models.db.tables import streams
 from models.db.types import Instant
@@ -132,13 +132,13 @@ def _sync_one(tx: Tx, connection: str, system: str, plan: Plan, row: sa.Row[Any]
     if (row.selection or "") != plan.selection:
         # The earlier selection may have been complete; nothing is known of the new one.
         update(tx, connection, plan.resource, **from_the_start, **_NOT_COMPLETE)
-        inbox.resume_refused(tx, connection=connection, resource=plan.resource)
+        refused_keys.resume(tx, connection=connection, resource=plan.resource)
     elif row.state == "retired":
         update(tx, connection, plan.resource, **from_the_start)
     elif row.state == "parked" and row.refused_settings != plan.settings:
         # Refused under other settings: a key or a password may have been corrected.
         update(tx, connection, plan.resource, **values, **_OPEN, full_due_at=now)
-        inbox.resume_refused(tx, connection=connection, resource=plan.resource)
+        refused_keys.resume(tx, connection=connection, resource=plan.resource)
     elif (row.bound, row.polls) != (bound, plan.polls):
         # A shorter schedule applies at once; a longer one after the next full sync.
         update(tx, connection, plan.resource, **values, full_due_at=min(row.full_due_at, now + plan.bound))
@@ -217,7 +217,7 @@ def request_full_sync(tx: Tx, connection: str, resource: str) -> None:
 def reopen(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     """Open parked resources and make the keys due that wait for them; returns how many resources."""
     inbox.lock(tx, connection=connection)
-    inbox.resume_refused(tx, connection=connection, resource=resource)
+    refused_keys.resume(tx, connection=connection, resource=resource)
     condition = sa.and_(streams.c.connection == connection, streams.c.state == "parked")
     if resource is not None:
         condition = sa.and_(condition, streams.c.resource == resource)
@@ -229,7 +229,7 @@ def reopen_listed(tx: Tx, stream: Stream) -> None:
     """Open the resource if it is parked: the vendor has just answered a listing. Call `inbox.lock` first."""
     if stream.state == "parked":
         update(tx, stream.connection, stream.resource, **_OPEN, last_error=None, last_error_at=None)
-        inbox.resume_refused(tx, connection=stream.connection, resource=stream.resource)
+        refused_keys.resume(tx, connection=stream.connection, resource=stream.resource)
 
 
 def reopen_fetched(tx: Tx, stream: Stream) -> None:
@@ -261,7 +261,7 @@ def unfilled(tx: Tx) -> dict[tuple[str, str], str]:
 
 def _make_due(tx: Tx, connection: str, resource: str | None, values: dict[str, Any]) -> int:
     inbox.lock(tx, connection=connection)
-    inbox.resume_refused(tx, connection=connection, resource=resource)
+    refused_keys.resume(tx, connection=connection, resource=resource)
     condition = sa.and_(streams.c.connection == connection, streams.c.state != "retired")
     if resource is not None:
         condition = sa.and_(condition, streams.c.resource == resource)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 import structlog
 
-from models.bookkeeping import inbox, parked, streams
+from models.bookkeeping import inbox, parked, refused_keys, streams
 from models.db import faults
 from models.db.faults import Fault
 from models.mirror import schema_evolution
@@ -97,7 +97,7 @@ def fail_key(
         elif isinstance(failure, SetAside) and failure.whole_resource:
             inbox.lock(tx, connection=context.name)
             until = _park_resource(tx, context, item.resource, failure, request=streams.FETCH)
-            inbox.wait_until_allowed(tx, item, until=until)
+            refused_keys.wait_until_allowed(tx, item, until=until)
         else:
             inbox.park(tx, item, reason=str(failure))
 

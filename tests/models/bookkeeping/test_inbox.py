@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping import inbox, parked, streams
+from models.bookkeeping import inbox, parked, refused_keys, streams
 from models.db import tables
 from models.values import Cause, Lane, ObjectRef
 from tests import services
@@ -137,7 +137,7 @@ def test_keys_wait_for_a_resource_whose_fetches_are_refused_and_later_ones_are_t
     enqueue(database, "5", "6")
     first, _ = due(database)
     with database.begin() as tx:
-        inbox.wait_until_allowed(tx, first, until=until)
+        refused_keys.wait_until_allowed(tx, first, until=until)
     assert [] == due(database)
     enqueue(database, "7")
     assert ["7"] == [item.key for item in due(database)]
