@@ -250,12 +250,6 @@ def defer_all(
     return len(keys)
 
 
-def postpone_all(tx: Tx, item: Item, *, until: datetime, reason: str) -> None:
-    """Have all keys of the item's resource that are due wait, too. The caller holds `lock`."""
-    here = (inbox.c.connection == item.connection, inbox.c.resource == item.resource, inbox.c.state == "due")
-    tx.execute(sa.update(inbox).where(*here, inbox.c.due_at < until).values(due_at=until, reason=reason))
-
-
 def park(tx: Tx, item: Item, *, reason: str) -> None:
     """Park the key for a person. One that was enqueued meanwhile stays due, with all its attempts."""
     if not _update(tx, item, state="parked", reason=reason):
@@ -311,17 +305,6 @@ def _in_batches(tx: Tx, statement: sa.Update | sa.Delete, keys: Sequence[str]) -
     ordered = sorted(keys, key=str.encode)
     for start in range(0, len(ordered), _BATCH):
         tx.execute(statement.where(inbox.c.key.in_(ordered[start : start + _BATCH])))
-
-
-def redact(tx: Tx, *, connection: str, resource: str, redact: Callable[[JsonObject], JsonObject]) -> None:
-    """Pass the summaries and unreadable rows that wait through `redact`."""
-    c = inbox.c
-    here = (c.connection == connection, c.resource == resource)
-    held = sa.or_(c.summary.is_not(None), c.unreadable_raw.is_not(None))
-    for row in tx.execute(sa.select(c.key, c.summary, c.unreadable_raw).where(*here, held).order_by(c.key)).all():
-        summary, raw = (None if each is None else redact(each) for each in (row.summary, row.unreadable_raw))
-        if (summary, raw) != (row.summary, row.unreadable_raw):
-            tx.execute(sa.update(inbox).where(*here, c.key == row.key).values(summary=summary, unreadable_raw=raw))
 
 
 def forget(tx: Tx, *, connection: str, resource: str) -> None:

@@ -10,10 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
+from models.db.tables import inbox
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from models.db.database import Tx
+    from models.values import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,17 @@ def pending(stored: dict[str, Any] | None) -> Pending | None:
     if not stored or not stored["added"]:
         return None
     return Pending(tuple(stored["added"]), stored["since"], stored["cleared"])
+
+
+def redact_waiting(tx: Tx, *, connection: str, resource: str, redact: Callable[[JsonObject], JsonObject]) -> None:
+    """Pass the summaries and unreadable rows that wait through `redact`."""
+    c = inbox.c
+    here = (c.connection == connection, c.resource == resource)
+    held = sa.or_(c.summary.is_not(None), c.unreadable_raw.is_not(None))
+    for row in tx.execute(sa.select(c.key, c.summary, c.unreadable_raw).where(*here, held).order_by(c.key)).all():
+        summary, raw = (None if each is None else redact(each) for each in (row.summary, row.unreadable_raw))
+        if (summary, raw) != (row.summary, row.unreadable_raw):
+            tx.execute(sa.update(inbox).where(*here, c.key == row.key).values(summary=summary, unreadable_raw=raw))
 
 
 def _sorted(rules: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from models.values import Cause, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from models.db.database import Tx
     from models.values import Unreadable
@@ -32,6 +33,13 @@ def retry_refused(tx: Tx, *, connection: str, resource: str) -> None:
     )
     for key in tx.execute(chosen.order_by(c.key)).scalars().all():
         retry(tx, connection=connection, resource=resource, key=key)
+
+
+def postpone_resource(tx: Tx, *, connection: str, resource: str, until: datetime, reason: str) -> None:
+    """Have all due keys of a resource wait whose table a person has to see to. The caller holds `inbox.lock`."""
+    c = inbox.c
+    here = (c.connection == connection, c.resource == resource, c.state == "due", c.due_at < until)
+    tx.execute(sa.update(inbox).where(*here).values(due_at=until, reason=reason))
 
 
 def hold_missing(

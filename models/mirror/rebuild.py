@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models import exact, redaction
-from models.bookkeeping import inbox, journal, omitted, streams
+from models.bookkeeping import journal, omitted, streams
 from models.db import present
 from models.mirror import apply, diff, schema_evolution
 from models.mirror.prepare import prepare
@@ -73,7 +73,7 @@ def _clear(database: Database, target: Target) -> None:
                 return
             last = journal.rewrite(tx, **here, after=waiting.cleared, limit=_BATCH, redact=redact)
             if last is None:
-                inbox.redact(tx, **here, redact=lambda raw: redaction.redact(raw, target.omit))
+                omitted.redact_waiting(tx, **here, redact=lambda raw: redaction.redact(raw, target.omit))
                 return
             streams.update(tx, target.connection, target.resource, redaction={**stored, "cleared": last})
 

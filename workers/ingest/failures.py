@@ -91,7 +91,8 @@ def fail_key(
             _postpone(tx, context, item, failure, until=until, of_key=of_key)
             if isinstance(failure, TableError):  # each of its other keys would wait for the table likewise
                 inbox.lock(tx, connection=context.name)
-                inbox.postpone_all(tx, item, until=until, reason=str(failure))
+                where = {"connection": context.name, "resource": item.resource}
+                parked.postpone_resource(tx, **where, until=until, reason=str(failure))
         elif isinstance(failure, NotForUs):
             inbox.finish(tx, item)
         elif isinstance(failure, SetAside) and failure.whole_resource:
