@@ -35,8 +35,8 @@ def test_every_service_stops_when_it_is_told_to(site: Site) -> None:
     began = time.monotonic()
     site.compose("stop")
     site.note(f"`stop` of all services: {time.monotonic() - began:.1f} s")
-    codes = {service: site.container(service)["State"]["ExitCode"] for service in SERVICES}
-    assert dict.fromkeys(SERVICES, 0) == codes
+    killed = [service for service in SERVICES if site.container(service)["State"]["ExitCode"] == 137]
+    assert [] == killed
     site.compose("up -d")
     site.catches_up("stopped and started")
 
