@@ -32,7 +32,7 @@ _QUICK = {"every": "15s", "full_every": "1m", "reconcile_every": "1m", "requests
 def init(
     systems: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SYSTEM]…", help="With --sandbox: which. Default: all.", show_default=False),
+        typer.Argument(metavar="SYSTEM", help="With --sandbox: which. Default: all.", show_default=False),
     ] = None,
     *,
     config: common.Config = None,

@@ -53,7 +53,7 @@ def test_up_waits_for_its_database(late: Late) -> None:
     late.settings(f"[receiver]\nport = {free_port()}\n")
     with process("up", "--concurrency", "1") as (started, log):
         until(lambda: "Waiting" in _read(log), log)
-        assert "see [database] url" in _read(log)
+        assert "`url` of [database]" in _read(log)
         assert "answers at" not in _read(log)
         late.proxy.mend()
         until(lambda: "full_sync runs as process" in _read(log), log)
@@ -98,4 +98,4 @@ def test_a_database_that_a_person_must_correct_is_not_waited_for(wrong: str) -> 
     url = sa.make_url(services.need(services.POSTGRESQL))
     url = url.set(database="cli_none") if wrong == "database" else url.set(username="cli_nobody")
     write_settings(f'[database]\nurl = "{url.render_as_string(hide_password=False)}"\n')
-    assert "see [database] url" in refused("up")
+    assert "`url` of [database]" in refused("up")
