@@ -54,6 +54,30 @@ def with_documented_names(item: JsonObject, documented: Iterable[str]) -> JsonOb
     return result
 
 
+_LIST_NAMES = frozenset({"content", "data", "items", "list", "objects", "records", "result", "results", "value"})
+_COUNT_NAMES = frozenset({"count", "total", "totalcount", "@odata.count"})
+_SAYS_NOTHING = frozenset({"@odata.context", "success", "ok"})
+"""The names, in lower case, of what an envelope may hold: its list, the list's length, and what tells nothing."""
+
+
+def listed(answer: Any) -> list[Any] | None:
+    """The list in an envelope such as `{"value": […], "count": 2}`; None where that is not sure.
+
+    Sure is one list of objects, not empty, under a usual name, with its whole length beside it or none. Any other field
+    could be an error, the next page, or part of one object that has a list.
+    """
+    fields = folded(answer)
+    names = fields.keys() & _LIST_NAMES
+    if len(names) != 1 or not fields.keys() <= names | _COUNT_NAMES | _SAYS_NOTHING:
+        return None
+    found = fields[next(iter(names))]
+    if not isinstance(found, list) or not found or not all(isinstance(item, dict) for item in found):
+        return None
+    counts = (fields[name] for name in fields.keys() & _COUNT_NAMES)
+    is_refused = any(fields.get(name) is False for name in _SAYS_NOTHING)
+    return None if is_refused or any(count not in (None, len(found)) for count in counts) else found
+
+
 def key_of(resource: Resource, item: JsonObject) -> str | None:
     """The object's key; None if one of its fields is missing or empty and not in `Resource.optional_key`."""
     if resource.keyed_by_row:

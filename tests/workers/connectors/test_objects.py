@@ -61,3 +61,32 @@ def test_a_key_is_found_whatever_the_case_of_its_field(key: str | None, item: di
 )
 def test_a_number_is_one_key_however_it_is_written_and_a_code_stays(key: str | None, kind: Kind, value: Any) -> None:
     assert key == objects.key_of(resource("id", id=kind), {"id": value})
+
+
+ONE = {"code": "A"}
+
+
+@pytest.mark.parametrize(
+    ("found", "answer"),
+    [
+        ([ONE], {"items": [ONE]}),
+        ([ONE], {"Data": [ONE], "Count": 1, "success": True}),
+        ([ONE], {"@odata.context": "x", "@odata.count": 1, "value": [ONE]}),
+        (None, {"value": [ONE], "@odata.count": 2}),  # not the whole
+        (None, {"value": [ONE], "@odata.nextLink": "x"}),
+        (None, {"items": [ONE], "page": 1}),
+        (None, {"items": [ONE], "error": "x"}),
+        (None, {"items": [ONE], "success": False}),
+        (None, {"items": [ONE], "data": [ONE]}),
+        (None, {"items": [ONE], "code": "A"}),  # one object that has a list
+        (None, {"rows": [ONE]}),
+        (None, {"items": []}),  # nobody says that this is all
+        (None, {"items": ["A"]}),
+        (None, {"items": ONE}),
+        (None, {}),
+        (None, None),
+        (None, "x"),
+    ],
+)
+def test_a_list_in_an_envelope_is_found_where_that_is_sure(found: list[Any] | None, answer: Any) -> None:
+    assert found == objects.listed(answer)

@@ -161,9 +161,10 @@ def parse_list(row: Row, answer: Any) -> list[Any]:
     """All objects of an unpaged resource: a bare array, or one object if the row is `single`."""
     if row.single:
         return [require_object(answer)]
-    if isinstance(answer, list):
-        return answer
-    raise malformed(answer, f"a list of {row.name}")
+    found = answer if isinstance(answer, list) else objects.listed(answer)
+    if found is None:
+        raise malformed(answer, f"a list of {row.name}")
+    return found
 
 
 def parse_addresses(answer: Any) -> list[Any]:

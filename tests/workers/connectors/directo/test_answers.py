@@ -29,6 +29,7 @@ def asked(body: str, status: int = 200) -> Any:
     [
         ("[]", []),
         ("\ufeff \n[]", []),
+        ('{"items":[{"code":"1"}],"count":1}', [{"code": "1"}]),
         (
             '[{"price":80.0000,"number":12345678901234567890}]',
             [{"price": Decimal("80.0000"), "number": 12345678901234567890}],
