@@ -19,10 +19,16 @@ def keep_private() -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and those above it that are missing."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
+    """Make the folder and those above it that are missing. FileExistsError if something else has its name."""
+    missing = [each for each in folder.parents if not each.exists()]
+    for each in [*reversed(missing), folder]:
         each.mkdir(mode=0o700, exist_ok=True)
+
+
+def share_like(path: Path, folder: Path) -> None:
+    """Let those read and write the path who may read and write this folder: people have to see what was set aside."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    path.chmod(mode if path.is_dir() else mode & 0o666)
 
 
 def make_file(file: Path) -> None:

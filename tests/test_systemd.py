@@ -13,6 +13,7 @@ import typer.main
 
 from tests.documentation import ROOT
 from workers.cli import app
+from workers.cli.errors import CannotStartError
 from workers.queue import wakeup
 
 UNITS = sorted((ROOT / ".github" / "systemd").iterdir())
@@ -77,6 +78,12 @@ def test_all_units_are_confined_alike() -> None:
         unit.read_text(encoding="utf-8").partition("User=")[2].partition("\n\n[Install]")[0].strip() for unit in UNITS
     }
     assert 1 == len(confined)
+
+
+def test_a_unit_whose_configuration_is_wrong_is_not_started_again() -> None:
+    restarted = [unit for unit in UNITS if "Restart" in settings(unit)]
+    assert 3 == len(restarted)
+    assert {str(CannotStartError.status)} == {settings(unit)["RestartPreventExitStatus"] for unit in restarted}
 
 
 def test_a_worker_has_longer_to_stop_than_its_longest_task() -> None:

@@ -108,7 +108,7 @@ class _Scan:
     def run(self) -> list[str]:
         private.make_folder(self.folder)
         for name in (DONE, PARKED):
-            self._guarded(name, lambda name: private.make_folder(self.folder / name))
+            self._guarded(name, self._make_subfolder)
         with os.scandir(self.folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.lower().endswith(".pdf"))
         with self.context.database.read() as tx:
@@ -116,6 +116,11 @@ class _Scan:
         for name in names:
             self._guarded(name, lambda name: self._scan_file(self.folder / name))
         return self.warnings
+
+    def _make_subfolder(self, name: str) -> None:
+        if not (self.folder / name).is_dir():
+            private.make_folder(self.folder / name)
+            private.share_like(self.folder / name, self.folder)
 
     def _guarded(self, name: str, step: Callable[[str], None]) -> None:
         """Run a step for one file; its failure stops no other file."""
@@ -202,7 +207,9 @@ class _Scan:
         moved = _move(path, self.folder / PARKED, status)
         if moved is not None:
             log.warning("file parked", connection=self.context.name, resource=self.kind, reason=reason)
-            moved.with_name(moved.name + REASON_SUFFIX).write_text(f"{reason}\n", encoding="utf-8", errors="replace")
+            why = moved.with_name(moved.name + REASON_SUFFIX)
+            why.write_text(f"{reason}\n", encoding="utf-8", errors="replace")
+            private.share_like(why, why.parent)
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

@@ -90,6 +90,21 @@ def test_what_is_no_usable_pdf_is_parked_with_the_reason_beside_it(
         assert ([], 0) == (six.vendor.received, six.count("documents"))
 
 
+def test_people_who_may_read_the_folder_may_read_what_was_parked(six: DocumentHarness, folder: Path) -> None:
+    for each in ("done", "parked"):
+        (folder / each).rmdir()
+    folder.chmod(0o2770)
+    put(folder / "a.pdf", b"no PDF at all, though it ends like one\n%%EOF\n")
+    umask = os.umask(0o077)
+    try:
+        again(six)
+    finally:
+        os.umask(umask)
+    parked = folder / "parked"
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (parked, folder / "done", *parked.glob("*.txt"))}
+    assert {"parked": "0o770", "done": "0o770", "a.pdf.why.txt": "0o660"} == modes
+
+
 def test_an_end_that_is_not_at_the_end_does_not_count(six: DocumentHarness, folder: Path) -> None:
     put(folder / "a.pdf", b"%PDF-1.7\n%%EOF\n" + b"x" * 1025, age=61)
     put(folder / "b.pdf", b"%PDF-1.7\n%%EOF" + b"x" * 1019, age=61)
