@@ -67,7 +67,9 @@ def test_a_coding_that_nobody_asked_for_is_refused(coding: str) -> None:
             assert not raised.value.closes_gate
 
 
-@pytest.mark.parametrize("body", [gzip.compress(BODY)[:-9], gzip.compress(BODY)[:100] + b"?" * 500])
+@pytest.mark.parametrize(
+    "body", [gzip.compress(BODY)[:-9], gzip.compress(BODY)[:100] + b"?" * 500], ids=["cut", "broken"]
+)
 def test_a_compressed_answer_that_is_cut_or_broken_is_tried_later(body: bytes) -> None:
     sent = [reply(body, Content_Encoding="gzip")]
     with scripted_server(sent, sent) as url, http_client(url) as http:
