@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.settings import own_files
 from workers.cli import common, errors, ports
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ def up(
     Example: [bold]erpmirror up[/]
     """
     from models.db import migration
+    from models.settings import own_files
     from workers.cli import logs, mending, supervisor, waiting, worker_health
 
     logs.drop_failed_writes()
@@ -230,6 +230,7 @@ def _is_loopback(address: str) -> bool:
 
 def _load_for_process(config: Path | None) -> Settings:
     """Load the settings, wait for the database, refuse tables of another version, set up the log."""
+    from models.settings import own_files
     from workers.cli import logs, waiting
 
     logs.drop_failed_writes()

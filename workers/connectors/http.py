@@ -32,7 +32,19 @@ if TYPE_CHECKING:
     from models.settings.network import Route
     from workers.connectors.contract import ClientRuntime
 
-__all__ = ["Http", "Peeked", "Reply", "Streamed", "error_words", "excerpt", "one_line", "reachable", "read_login"]
+__all__ = [
+    "Http",
+    "Peeked",
+    "Reply",
+    "Streamed",
+    "error_words",
+    "excerpt",
+    "foreign_error",
+    "is_page",
+    "one_line",
+    "reachable",
+    "read_login",
+]
 
 _MIN_PROGRESS = 1024
 """Bytes. A stream that delivers less than this within one timeout has stalled."""
@@ -341,20 +353,6 @@ def reachable(url: str) -> bool:
 def read_login(response: httpx.Response) -> bytes:
     """The whole body of a reply to a login, in UTF-8. TooLargeError above `bodies.ArrivingBody.largest`."""
     return bodies.in_utf8(response.read(), response.charset_encoding)
-
-
-def foreign_error(status: int, body: bytes, *, redact: Callable[[str], str] = str) -> TryLater:
-    """The error for a reply that the vendor did not write: the page of a firewall or a proxy, or nothing at all.
-
-    It refuses nothing, whatever its status: the same request may be answered when whoever stands between lets it pass.
-    """
-    quoted = excerpt(body, redact=redact) or "an empty body"
-    return TryLater(f"HTTP {status}, not in the vendor's own words: {quoted}", closes_gate=False)
-
-
-def is_page(body: bytes) -> bool:
-    """Whether the body is markup, such as an HTML page."""
-    return body.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<")
 
 
 def _raise_for_status(response: httpx.Response, deadline: _Deadline, redact: Callable[[str], str]) -> None:

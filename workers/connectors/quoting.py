@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import html
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from models import exact
+from workers.errors import TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,3 +86,17 @@ def _words(value: Any) -> str:
         fields = {name.lower().replace("_", ""): each for name, each in value.items()}
         return ": ".join(filter(None, (_words(each) for name, each in fields.items() if name in _INSIDE)))
     return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def foreign_error(status: int, body: bytes, *, redact: Callable[[str], str] = str) -> TryLater:
+    """The error for a reply that the vendor did not write: the page of a firewall or a proxy, or nothing at all.
+
+    It refuses nothing, whatever its status: the same request may be answered when whoever stands between lets it pass.
+    """
+    quoted = excerpt(body, redact=redact) or "an empty body"
+    return TryLater(f"HTTP {status}, not in the vendor's own words: {quoted}", closes_gate=False)
+
+
+def is_page(body: bytes) -> bool:
+    """Whether the body is markup, such as an HTML page."""
+    return body.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 import structlog
@@ -18,7 +18,7 @@ from models.mirror import apply, prepare, queries, schema_evolution
 from models.mirror.rows import Prepared
 from models.values import Cause, Chunk, Lane, MalformedError, ObjectRef, Unreadable
 from workers.errors import TryLater
-from workers.ingest import absence, failures
+from workers.ingest import absence, chunks, failures
 from workers.ingest.unit_of_work import UnitOfWork, release, renew
 
 if TYPE_CHECKING:
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
     from workers.gate.gate import Lease
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
-
-_MAX_KEY_BYTES = 1000
-"""PostgreSQL indexes some 2,700 bytes at most; no vendor's keys have a tenth of this."""
-
-_SHORT_KEY_CHARACTERS = _MAX_KEY_BYTES // 4
-"""A key of so many characters is short enough in any script: UTF-8 uses four bytes for one at most."""
 
 
 _MANY = 20
@@ -119,7 +111,7 @@ class Page:
 
     def prepare(self, chunk: Chunk, *, continues: bool) -> PreparedChunk:
         """Do all the work on a chunk that needs no transaction."""
-        chunk = _with_short_keys(chunk)
+        chunk = chunks.with_short_keys(chunk)
         try:
             # In all but the first full sync most objects are unchanged.
             known = self.stream.cursor is not None
@@ -167,7 +159,7 @@ class Page:
                 # Without a raw, so that it can be retried by its key.
                 refused.append(Unreadable(snapshots[0].key, failures.refusal(self.context, error), {}))
                 continue
-            for half in _halves(snapshots):
+            for half in chunks.halves(snapshots):
                 try:
                     self._write_alone(lease, Chunk(snapshots=half), meanwhile)
                 except sa.exc.DBAPIError as again:
@@ -229,7 +221,7 @@ class Page:
             self.analyzed = True
         self.session.changes += changes
         names = {"connection": self.context.name, "resource": self.resource.name}
-        log.info("listed", **names, objects=_size(chunk), changes=changes, cause=self.cause.value)
+        log.info("listed", **names, objects=chunks.size(chunk), changes=changes, cause=self.cause.value)
 
     def _record_seen(self, tx: Tx, chunk: Chunk, changes: Sequence[Change]) -> None:
         """Record which keys the full sync named; a row that this request wrote shows it by its revision."""
@@ -319,7 +311,7 @@ class Page:
                 run=self.run or 0,
                 cursor=None if end is None else end.cursor,
                 pages=0 if end is None else 1,
-                objects=_size(chunk),
+                objects=chunks.size(chunk),
                 next_tried_at=tx.now if continues else None,
             )
         elif end is not None and end.more:
@@ -340,7 +332,7 @@ class Page:
             return None
         found = unkeyed.finish(tx, connection=self.context.name, resource=self.resource.name, reading=self._reading)
         # If all that was listed has no key, the key is named wrongly, and nothing is missing.
-        keyed = not found.some or _size(chunk) > 0 or full_syncs.objects(tx, run=self.run or 0) > 0
+        keyed = not found.some or chunks.size(chunk) > 0 or full_syncs.objects(tx, run=self.run or 0) > 0
         # A record that hides its key could be any object that seems to be missing; a fetch of that one decides.
         all_named = end.gap is None and not found.hidden
         # A stream of events does not list what exists, so nothing can be missing from it.
@@ -357,7 +349,7 @@ class Page:
             tx,
             self.stream,
             run=self.run or 0,
-            objects=_size(chunk),
+            objects=chunks.size(chunk),
             cursor=end.cursor,
             next_at=tx.now + self.resource.full_every,
             now=tx.now,
@@ -387,30 +379,3 @@ def _is_changed(line: Line, row: tuple[str | None, bool] | None, waiting: str | 
     if waiting is not None:
         return waiting != line.token
     return token != line.token or deleted
-
-
-def _with_short_keys(chunk: Chunk) -> Chunk:
-    """Park rows whose key is too long for an index, which is a vendor's mistake, under a fingerprint of the key."""
-    keys = [row.key for rows in (chunk.snapshots, chunk.lines, chunk.refs) for row in rows]
-    if max(map(len, keys), default=0) <= _SHORT_KEY_CHARACTERS:
-        return chunk
-    long = {key for key in keys if len(key.encode(errors="replace")) > _MAX_KEY_BYTES}
-    if not long:
-        return chunk
-    parked = [Unreadable(f"?{exact.fingerprint(key)}", "its key is too long", {"key": key}) for key in sorted(long)]
-    return replace(
-        chunk,
-        snapshots=[row for row in chunk.snapshots if row.key not in long],
-        lines=[row for row in chunk.lines if row.key not in long],
-        refs=[each for each in chunk.refs if each.key not in long],
-        unreadable=[*chunk.unreadable, *parked],
-    )
-
-
-def _halves(snapshots: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
-    half = len(snapshots) // 2
-    return snapshots[:half], snapshots[half:]
-
-
-def _size(chunk: Chunk) -> int:
-    return len(chunk.snapshots) + len(chunk.lines)

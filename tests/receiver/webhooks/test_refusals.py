@@ -32,7 +32,6 @@ BAD_QUERIES = {
     "a scalar": (samples.query("1"), MALFORMED),
     "null": (samples.query("null"), MALFORMED),
     "a list": (samples.query(f"[{samples.packet()}]"), MALFORMED),
-    "NaN": (samples.query('{"action": NaN}'), MALFORMED),
     "a number without end": (samples.query("1" * 10_000), MALFORMED),
     "a nesting bomb": (samples.query("[" * 5000), MALFORMED),
     "a nesting bomb of objects": (samples.query('{"a":' * 1000), MALFORMED),

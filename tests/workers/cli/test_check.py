@@ -236,7 +236,7 @@ def test_a_resource_that_the_role_may_not_read_fails_alone() -> None:
     ("answer", "remedy"),
     [
         (Response("<html>Sorry</html>"), "the answer is not the vendor's"),
-        (Response('{"surprise": 1}', media_type="application/json"), "the answer is not what this vendor documents"),
+        (Response('{"surprise": 1}', media_type="application/json"), "the answer is not the vendor's, or incomplete"),
         (Response("broken", 500), "if the vendor has an outage, wait"),
         (Response("slow down", 429, {"Retry-After": "1"}), "wait 1 s, as the vendor asks"),
     ],

@@ -35,6 +35,9 @@ STATUS_FIELDS = [
     "parked",
     "held",
     "last_error",
+    "warning",
+    "unredacted_rows",
+    "unredacted_entries",
 ]
 
 

@@ -150,7 +150,7 @@ def test_an_uncertain_answer_parks_the_document_and_closes_the_gate(
         ((400, {}, "no order 17"), "no order 17"),
         ((410, {}, "whose is it"), "whose is it"),
         ((200, {}, "<html>"), "it may have arrived"),
-        ((200, {}, '{"misread": 1}'), "not what we were written for"),
+        ((200, {}, '{"misread": 1}'), "not understood: TypeError in "),
     ],
 )
 def test_what_the_vendor_refuses_or_cannot_be_decoded_is_parked_with_the_reason(
@@ -256,8 +256,7 @@ def test_a_database_that_breaks_between_answer_and_commit_parks_the_document(six
 
     six.vendor.meanwhile = partial(rename, "erpmirror_changes", "elsewhere")
     six.hand_in(ONE)
-    with pytest.raises(sa.exc.OperationalError):
-        six.sync()
+    six.sync()
     rename("elsewhere", "erpmirror_changes")
     assert {} == six.live(KIND)
     six.settle()

@@ -11,7 +11,7 @@ from tests.workers.connectors.dilovod.conftest import opened
 from workers.connectors.dilovod import queries
 from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod.queries import Filter, Limit, Operator
-from workers.errors import SetAside
+from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -221,7 +221,7 @@ def test_a_statistic_counts_requests_and_errors_by_day_and_kind(
     with opened(app, client_id="mirror") as client:
         for _ in range(3):
             client.get_object(key)
-        with pytest.raises(SetAside):
+        with pytest.raises(TryLater, match="unknown field"):
             client.request(UNITS, {"nothing": "nothing"})
         day = sandbox.books.wall_clock()[:10]
         rows = client.get_statistic(day, day, partner_key="partner-key")
@@ -236,7 +236,7 @@ def test_a_statistic_counts_requests_and_errors_by_day_and_kind(
 
 
 def test_an_error_never_contains_a_partners_key(client: Client) -> None:
-    with pytest.raises(SetAside, match=r"bad partnerAPIkey \*\*\*") as raised:
+    with pytest.raises(TryLater, match=r"bad partnerAPIkey \*\*\*") as raised:
         client.get_statistic(partner_key="s3cret-of-a-partner")
 
     assert "s3cret-of-a-partner" not in str(raised.value)

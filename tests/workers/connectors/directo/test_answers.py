@@ -141,8 +141,8 @@ def test_directos_own_words_refuse_the_resource(status: int, body: str) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 503])
 def test_no_refusal_contains_the_key(status: int) -> None:
-    with pytest.raises(VendorError, match=r"bad key (\.\.\.|\*\*\*)") as raised:
-        asked("bad key sandbox-key", status)
+    with pytest.raises(VendorError, match=r"unauthorized key (\.\.\.|\*\*\*)") as raised:
+        asked("unauthorized key sandbox-key", status)
     assert "sandbox-key" not in str(raised.value)
 
 

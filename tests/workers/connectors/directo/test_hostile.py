@@ -202,7 +202,7 @@ def test_a_record_that_cannot_be_read_is_parked_alone(
     assert _peak() - before < MOST_MEMORY
     [parked] = ask("unreadable")
     assert reason in parked.reason
-    assert (key, {}) == (parked.key, parked.raw) if key else "number 2 of its list" in parked.reason
+    assert (key, {}) == (parked.key, parked.raw) if key else "number 2 of its list" in parked.remedy
     vendor[0].answers_with(b"[" + content + b"]")
     refused = ask("fetch")
     assert SetAside is type(refused)
@@ -345,7 +345,7 @@ def test_no_piece_of_a_reply_is_special() -> None:
     """However the bytes of a list are cut into pieces, the same records come out."""
     body = '[{"code":"1","a":"\\"]}\\\\","b":[1,{"c":"õ"}]} ,"text", -1.50 ,null,[],{},[[]],NaN]'.encode()
     expected = list(streaming.items(Drops([body])))
-    for at in range(len(body)):
+    for at in range(1, len(body)):
         assert expected == list(streaming.items(Drops([body[:at], body[at:]])))
     assert expected == list(streaming.items(Drops([bytes([byte]) for byte in body])))
     assert ["text", Decimal("-1.5"), None, [], {}, [[]], "NaN"] == expected[1:]

@@ -59,7 +59,10 @@ def test_omitted_settings_have_the_documented_defaults() -> None:
 
 
 def test_the_error_for_an_unknown_resource_lists_the_known_ones() -> None:
-    with pytest.raises(ValidationError, match=r'no resource "products"; it has accounts, allocations, .*transactions'):
+    with pytest.raises(
+        ValidationError,
+        match=r'no resource "products"; did you mean "projects"\? it has accounts, allocations, .*transactions',
+    ):
         options("http://localhost", resources=["products"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from contextlib import contextmanager
@@ -36,9 +37,9 @@ REFUSED = {
     Fault.NOT_ENABLED: (True, "909003 Feature interpreter missing; activate the Interpreter"),
 }
 UNCLEAR = {
-    Fault.HTML: "not JSON: [0-9]+ bytes of HTML",
+    Fault.HTML: "not JSON: Underhåll",
     Fault.BROKEN: "HTTP 500 Internal Server Error",
-    Fault.GATEWAY: "HTTP 502 [0-9]+ bytes of HTML",
+    Fault.GATEWAY: "HTTP 502 Underhåll",
     Fault.HALF: "not JSON: [0-9]+ bytes of what begins like JSON",
     Fault.TORN: "without sending complete message body",
     Fault.EMPTY: "not JSON",
@@ -98,7 +99,7 @@ def test_an_unclear_outcome_is_not_refused_and_closes_the_gate(store: Store, fau
     store.sandbox.faults.append(fault)
     with pytest.raises(TryLater) as raised:
         store.interpret()
-    assert UNCLEAR[fault] in str(raised.value)
+    assert re.search(UNCLEAR[fault], str(raised.value))
     assert (False, True) == (raised.value.refused, raised.value.closes_gate)
     assert (1, {}) == (store.sandbox.calls[document().sha256], store.sandbox.truth("deliverynote"))
 
@@ -226,7 +227,7 @@ def test_an_empty_error_code_is_no_error(code: str) -> None:
 def test_a_page_of_another_server_is_unclear_whatever_its_status(status: int) -> None:
     with (
         _responding(lambda _: Response("<html>No</html>", status, {"Retry-After": "5"})) as made,
-        pytest.raises(TryLater, match=rf"HTTP {status} <html>No</html>") as raised,
+        pytest.raises(TryLater, match=rf"HTTP {status} 15 bytes of HTML") as raised,
     ):
         made.interpret(resource(), document())
     assert not raised.value.refused

@@ -113,7 +113,11 @@ def test_no_secret_is_in_any_error_or_repr(server: Server) -> None:
         statuses = {"/status": None, "/units": 500}
         status = statuses.get(asked.url.path, 400)
         sent.append(asked.headers["Authorization"].partition(" ")[2])
-        return Response(f"{asked.headers['Authorization']} of {' '.join(login)}", status) if status else None
+        return (
+            Response(f"Invalid token: {asked.headers['Authorization']} of {' '.join(login)}", status)
+            if status
+            else None
+        )
 
     sent: list[str] = []
     with intercepted(echo) as (other, _):
@@ -137,7 +141,7 @@ def test_a_sent_token_is_in_no_error_although_a_newer_one_exists(server: Server)
     def echo(asked: Request) -> Response | None:
         sent.append(asked.headers["Authorization"].removeprefix("Bearer "))
         shared.drop()  # another client is about to log in
-        return Response(f"{asked.headers['Authorization']} is of no use", 400)
+        return Response(f"Invalid token: {asked.headers['Authorization']} is of no use", 400)
 
     with server.opened(shared.runtime) as client:
         client.read("taxes")

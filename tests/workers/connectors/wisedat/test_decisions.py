@@ -12,7 +12,7 @@ from models.values import Kind, Snapshot, Tombstone, Withheld
 from tests.workers.connectors.wisedat.conftest import intercepted
 from workers.connectors.wisedat import answers, auth, table
 from workers.connectors.wisedat.client import PARAMETERS
-from workers.errors import SetAside
+from workers.errors import SetAside, TryLater, VendorError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -61,7 +61,7 @@ def test_a_list_named_suppliers_takes_precedence_over_salesmen() -> None:
     pagination = {"limit": 1, "page": 1, "number_pages": 1, "number_items": 1}
     both = {"pagination": pagination, "salesmen": [{"id": 1}], "suppliers": [{"id": 2}]}
     assert [{"id": 2}] == answers.parse_page(table.ROWS["suppliers"], both).rows
-    with pytest.raises(SetAside):
+    with pytest.raises(TryLater):
         answers.parse_page(table.ROWS["suppliers"], {"pagination": pagination, "one": [], "two": []})
 
 
@@ -86,7 +86,7 @@ def test_a_409_means_an_order_that_the_api_cannot_show_and_nothing_else(name: st
             server.resource("orders"), "ECL 2026/1"
         )
         resource = server.resource(name)
-        with pytest.raises(SetAside, match="HTTP 409"):
+        with pytest.raises(VendorError, match="HTTP 409"):
             client.fetch(resource, "1")
 
 
