@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import codecs
 import itertools
-import re
 import socket
 import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from models import exact
-from workers.connectors import bodies, streaming, transport
-from workers.connectors.quoting import error_words, excerpt, one_line
+from workers.connectors import bodies, response_headers, streaming, transport
+from workers.connectors.quoting import error_words, excerpt, foreign_error, is_page, one_line
 from workers.errors import InsecureError, SetAside, TimedOutError, TooLargeError, TryLater, VendorError
 
 if TYPE_CHECKING:
@@ -48,10 +46,6 @@ __all__ = [
 
 _MIN_PROGRESS = 1024
 """Bytes. A stream that delivers less than this within one timeout has stalled."""
-
-_MAX_RETRY_AFTER = timedelta(days=1)
-_MAX_DIGITS = 9
-"""A `Retry-After` with this many digits is a mistake and counts as the longest wait."""
 
 _PEEK_BYTES = 64
 """Bytes per read while looking for the first character of a body."""
@@ -99,7 +93,7 @@ class Streamed:
 
     def __init__(self, http: Http, response: httpx.Response) -> None:
         self.status = response.status_code
-        self.date = _date(response)
+        self.date = response_headers.date(response)
         self.charset = response.charset_encoding
         self._chunks = http.body_unless_stalled(response)
         self._largest = http.largest
@@ -253,7 +247,7 @@ class Http:
         """
         with self._exchange(method, path, request) as (response, deadline):
             body = bodies.in_utf8(_bounded(deadline.body(response), self.largest), response.charset_encoding)
-            return Reply(response.status_code, body, _date(response), redact=self._redact)
+            return Reply(response.status_code, body, response_headers.date(response), redact=self._redact)
 
     @contextmanager
     def stream(self, method: str, path: str, **request: Any) -> Iterator[Streamed]:
@@ -359,7 +353,9 @@ def _raise_for_status(response: httpx.Response, deadline: _Deadline, redact: Cal
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
         quoted = excerpt(_excerpt_bytes(deadline.body(response)), redact=redact, is_error=True)
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
-        raise TryLater(f"HTTP {response.status_code} {quoted}".strip(), after=_retry_after(response), refused=busy)
+        raise TryLater(
+            f"HTTP {response.status_code} {quoted}".strip(), after=response_headers.retry_after(response), refused=busy
+        )
     if response.is_redirect:
         # A captive portal or a server in restart redirects for a while; a moved one until `url` is corrected.
         text = f"HTTP {response.status_code}: redirected; set `url` to the address that it redirects to"
@@ -375,29 +371,6 @@ def _excerpt_bytes(chunks: Iterator[bytes]) -> bytes:
             if len(body) > _EXCERPT_BYTES:
                 break
     return bytes(body)
-
-
-def _retry_after(response: httpx.Response) -> timedelta | None:
-    """The wait that the vendor asks for, at most a day: a wrong value must not stop the connection for a year."""
-    value = response.headers.get("Retry-After", "").strip()
-    if re.fullmatch("[0-9]+", value):
-        return min(timedelta(seconds=int(value)), _MAX_RETRY_AFTER) if len(value) < _MAX_DIGITS else _MAX_RETRY_AFTER
-    moment = _parsed_date(value)
-    return None if moment is None else min(max(moment - datetime.now(UTC), timedelta(0)), _MAX_RETRY_AFTER)
-
-
-def _date(response: httpx.Response) -> datetime | None:
-    return _parsed_date(response.headers.get("Date", ""))
-
-
-def _parsed_date(header: str) -> datetime | None:
-    with suppress(ValueError, OverflowError, TypeError, IndexError):
-        return _aware(parsedate_to_datetime(header))
-    return None
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _bounded(chunks: Iterator[bytes], largest: int) -> bytes:
