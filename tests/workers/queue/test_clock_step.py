@@ -35,7 +35,8 @@ def test_after_a_clock_was_three_hours_ahead_everything_goes_on_at_once(tmp_path
     }
     database = Database(f"sqlite:///{tmp_path / 'mirror.db'}")
     seldom = {"reconcile_every": "1h", "resources": ["catalogs.goods"]}
-    systems: dict[str, dict[str, Any]] = {"dilovod": {"objects": 3, "options": seldom}, "directo": {}}
+    directo = {"options": {"every": "5s", "full_every": "1h", "resources": ["items", "orders"]}}
+    systems: dict[str, dict[str, Any]] = {"dilovod": {"objects": 3, "options": seldom}, "directo": directo}
     with installed(database, tmp_path, broker=processes.FILES, systems=systems) as (installation, mirror):
         for verb in (("receiver",), ("worker", "--concurrency", "2")):
             installation.start(*verb, **environment)
