@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT = "1s"
 """For how long the state of all resources waits for one of their tables."""
 
-
 _MOST_COUNTED = 100_000
 """Where counting what is to be cleared stops."""
 

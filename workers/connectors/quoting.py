@@ -21,7 +21,10 @@ _LONGEST_HEAD = 2**12
 """Bytes of a page in which its title is looked for."""
 
 _MOST_WORDS = 20
-_DATA = re.compile(r"""[{\[<"\t|;]""")
+_DATA = re.compile(r"""[{\[<"]""")
+_SEPARATOR = re.compile(r"[\t|;]")
+"""What stands between the fields of a table, whose first field is data as well."""
+
 _JSON_BEGINS = frozenset({b"{", b"[", b'"'})
 
 _ERROR_NAMES = frozenset({"error", "errors", "errormessage", "errorcode"})
@@ -63,7 +66,8 @@ def _words_in_json(content: bytes, *, is_error: bool) -> str:
 
 
 def _words_in_text(content: bytes) -> str:
-    return _DATA.split(content[:_LONGEST_HEAD].decode(errors="replace"), maxsplit=1)[0]
+    head = content[:_LONGEST_HEAD].decode(errors="replace")
+    return "" if _SEPARATOR.search(head) else _DATA.split(head, maxsplit=1)[0]
 
 
 def error_words(answer: Any) -> str:

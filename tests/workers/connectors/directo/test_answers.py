@@ -144,6 +144,9 @@ def test_no_refusal_contains_the_key(status: int) -> None:
     with pytest.raises(VendorError, match=r"unauthorized key (\.\.\.|\*\*\*)") as raised:
         asked("unauthorized key sandbox-key", status)
     assert "sandbox-key" not in str(raised.value)
+    with pytest.raises(VendorError) as unknown:
+        asked("bad key sandbox-key", status)
+    assert "sandbox-key" not in str(unknown.value)
 
 
 @pytest.mark.parametrize(
