@@ -73,7 +73,7 @@ def test_tables_of_another_version_are_refused(words: list[str]) -> None:
     assert "newer than this erpmirror" in refused(*words)
 
 
-@pytest.mark.parametrize("words", [["status"], ["worker"], ["migrate"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["status"], ["check"], ["migrate"]], ids=" ".join)
 def test_the_error_of_an_unreachable_database_hides_its_password(words: list[str]) -> None:
     write_settings(f'[database]\nurl = "postgresql://me:hunter2@127.0.0.1:{free_port()}/mirror"\n')
     message = refused(*words)

@@ -30,7 +30,9 @@ class Late:
         plain = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
         self.proxy = TcpProxy(plain)
         self.proxy.cut()
-        self.url = sa.make_url(self.proxy.address).set(drivername="postgresql+psycopg")
+        self.url = sa.make_url(self.proxy.address).set(
+            drivername="postgresql+psycopg", password="hunter2"
+        )  # the server trusts without one
 
     def settings(self, more: str = "") -> None:
         url = self.url.render_as_string(hide_password=False)
@@ -54,6 +56,7 @@ def test_up_waits_for_its_database(late: Late) -> None:
     with process("up", "--concurrency", "1") as (started, log):
         until(lambda: "Waiting" in _read(log), log)
         assert "`url` of [database]" in _read(log)
+        assert "hunter2" not in _read(log)
         assert "answers at" not in _read(log)
         late.proxy.mend()
         until(lambda: "full_sync runs as process" in _read(log), log)

@@ -45,7 +45,10 @@ class MaybeGoneError(TryLater):
 
 
 class DetailWithheldError(SetAside):
-    """HTTP 409: another application edited the order so that the API cannot show it (Wisedat API 1.3, Orders)."""
+    """HTTP 409: another application edited the order so that the API cannot show it (Wisedat API 1.3, Orders).
+
+    No proxy answers 409 by itself, so any text but a page means it.
+    """
 
 
 def decode(reply: Reply, *, keep_images: bool = False, listing: bool = False) -> Any:
@@ -62,13 +65,13 @@ def decode(reply: Reply, *, keep_images: bool = False, listing: bool = False) ->
 
 def _refusal(reply: Reply) -> SetAside | TryLater:
     message = f"HTTP {reply.status} {excerpt(reply.body, redact=reply.redact, is_error=True)}".strip()
+    if reply.status == 409 and not is_page(reply.body):  # noqa: PLR2004
+        return DetailWithheldError(message)
     if not is_wisedats(reply.body):
         error = foreign_error(reply.status, reply.body, redact=reply.redact)
         return MaybeGoneError(str(error), closes_gate=False) if reply.status == 404 else error  # noqa: PLR2004
     if reply.status == 404:  # noqa: PLR2004
         return NotFoundError(message)
-    if reply.status == 409:  # noqa: PLR2004
-        return DetailWithheldError(message)
     return SetAside(message, whole_resource=reply.status in _RESOURCE_REFUSED)
 
 

@@ -51,12 +51,23 @@ def test_only_refusals_of_the_whole_resource_set_it_aside(status: int, whole: bo
     assert whole == refused(status, '{"errors": ["no"]}').whole_resource
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 405, 409, 204])
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 204])
 @pytest.mark.parametrize("body", ["", "<html><h1>Forbidden</h1></html>", "Forbidden", "{}", '{"errors":[]}', '["one"]'])
 def test_a_status_that_wisedat_did_not_write_refuses_nothing(status: int, body: str) -> None:
     with pytest.raises(TryLater) as raised:
         answers.decode(reply(status, body))
     assert not raised.value.closes_gate
+
+
+@pytest.mark.parametrize("body", ["", "Conflict", "{}", '{"errors":["The order was edited by another application"]}'])
+def test_a_409_withholds_the_detail_whatever_its_words(body: str) -> None:
+    with pytest.raises(answers.DetailWithheldError, match="HTTP 409"):
+        answers.decode(reply(409, body))
+
+
+def test_a_409_that_is_a_page_withholds_nothing() -> None:
+    with pytest.raises(TryLater, match="HTTP 409"):
+        answers.decode(reply(409, "<html><h1>Conflict</h1></html>"))
 
 
 @pytest.mark.parametrize(
