@@ -246,3 +246,9 @@ def test_each_form_asks_for_something(path: Path) -> None:
     assert sorted(set(names)) == sorted(names)
     assert all(element["attributes"]["label"] for element in fields)
     assert any(element.get("validations", {}).get("required") for element in fields)
+
+
+def test_the_database_is_healthy_only_once_it_answers_over_tcp() -> None:
+    """On its first start the image runs a server for the socket alone, which ends again."""
+    words = parsed(ROOT / "docker-compose.yml")["services"]["postgres"]["healthcheck"]["test"]
+    assert ["127.0.0.1"] == [words[at + 1] for at, word in enumerate(words) if word in {"-h", "-qh", "--host"}]

@@ -8,12 +8,16 @@ import sys
 import zlib
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.workers.connectors.test_http import http_client, reply, scripted_server
+from workers.connectors.http import read_login
 from workers.errors import TooLargeError, TryLater
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from workers.connectors.http import Http
 
 BODY = b'[{"code":"1","name":"' + b"x" * 300_000 + b'"}]'
@@ -133,3 +137,46 @@ def test_a_bomb_takes_little_memory(how: str, status: str, layers: int) -> None:
 
 
 BOMBS = {layers: _bomb(layers) for layers in (1, 2)}
+
+
+WORDS = "Kõrge €"
+
+
+@pytest.mark.parametrize(
+    ("body", "declared"),
+    [
+        (WORDS.encode("cp1252"), "application/json; charset=windows-1252"),
+        (WORDS.encode("iso8859_15"), 'application/json; charset="ISO-8859-15"'),
+        (WORDS.encode("utf-16"), "application/json"),
+        (WORDS.encode("utf-16-le"), "application/json; charset=utf-16le"),
+        (WORDS.encode("utf-8-sig"), "application/json"),
+        (WORDS.encode(), "application/json; charset=no-such-set"),
+        (WORDS.encode(), "application/json; charset=iso-8859-1"),
+    ],
+    ids=["cp1252", "latin9", "utf-16 with a mark", "utf-16", "utf-8 with a mark", "unknown name", "a server's default"],
+)
+def test_a_whole_reply_is_read_in_the_character_set_that_it_declares_or_shows(body: bytes, declared: str) -> None:
+    with scripted_server([reply(body, Content_Type=declared)]) as url, http_client(url) as http:
+        assert WORDS.encode() == http.read("GET", "/things").body
+    with scripted_server([reply(body, Content_Type=declared)]) as url:
+        response = httpx.get(url, trust_env=False)
+        assert WORDS.encode() == read_login(response)
+
+
+class _Login(httpx.Auth):
+    """Logs in before each request, as the connectors' do."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        response = yield httpx.Request("POST", request.url, extensions=request.extensions)
+        read_login(response)
+        yield request
+
+    requires_response_body = True
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+def test_the_reply_to_a_login_is_read_as_far_as_a_limit(coding: str) -> None:
+    large = bytes(2**21)
+    sent = reply(gzip.compress(large), Content_Encoding="gzip") if coding else reply(large)
+    with scripted_server([sent]) as url, http_client(url, auth=_Login()) as http, pytest.raises(TooLargeError):
+        http.read("GET", "/things")

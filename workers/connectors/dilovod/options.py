@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from workers.connectors.contract import Duration, Key, Network, Secret, SendsWebhooks, Url, did_you_mean
+from workers.connectors.dilovod.resources import is_register
 
 _RESOURCE = re.compile(
     r"(catalogs|documents|balanceRegisters|informationRegisters|accumulationRegisters)\.[A-Za-z][A-Za-z0-9_]*"
@@ -22,7 +23,6 @@ _KNOWN = (
 )
 """Names that the help mentions, to guess at what is meant. An account has many more: `check` knows them."""
 _DIMENSION = re.compile("[A-Za-z][A-Za-z0-9_]*")
-_SUMMED_FAMILIES = ("balanceRegisters", "accumulationRegisters")
 
 
 class Options(SendsWebhooks):
@@ -99,8 +99,8 @@ class Options(SendsWebhooks):
         for register, names in dimensions.items():
             if "resources" in info.data and register not in info.data["resources"]:
                 raise ValueError(f'"{register}" is not among the resources; add it there, or remove it here')
-            if register.partition(".")[0] not in _SUMMED_FAMILIES:
-                raise ValueError(f'"{register}" has no balances to sum; remove it here, or name its key in `keys`')
+            if not is_register(register):
+                raise ValueError(f'"{register}" is identified by its id; remove it here')
             if not names or len(set(names)) < len(names) or not all(_DIMENSION.fullmatch(name) for name in names):
                 raise ValueError(f'name some dimensions of "{register}", each once, as in ["good", "storage"]')
         return dimensions
@@ -111,7 +111,7 @@ class Options(SendsWebhooks):
         for register in keys:
             if "resources" in info.data and register not in info.data["resources"]:
                 raise ValueError(f'"{register}" is not among the resources; add it there, or remove it here')
-            if not register.partition(".")[0].endswith("Registers"):
+            if not is_register(register):
                 raise ValueError(f'"{register}" is identified by its id; remove it here')
         return keys
 

@@ -146,7 +146,7 @@ class Client:
             return _with_confirmation(row, "nothing changed today" if row.since else "it is empty")
         record = objects.as_object(found)
         if objects.key_of(resource, record) is None:
-            remedy = objects.keys_remedy(resource, [record])
+            remedy = _remedy(resource, [record])
             raise SetAside(
                 f"{_missing_key(resource)}; it has {objects.field_names(record)}; {remedy}", whole_resource=True
             )
@@ -230,7 +230,7 @@ class _Deduplicator:
                 refs.append(ObjectRef(self._resource.name, key))
             elif earlier != fingerprint:
                 unkeyed.append((_same_key(self._resource), raw))
-        remedy = objects.keys_remedy(self._resource, records) if unkeyed and not self._resource.fetchable else ""
+        remedy = _remedy(self._resource, records) if unkeyed else ""
         unreadable = (*broken, *(objects.without_key(raw, reason, remedy) for reason, raw in unkeyed))
         return Chunk(tuple(snapshots), refs=tuple(refs), unreadable=unreadable)
 
@@ -242,6 +242,15 @@ def _is_reserved(path: str) -> bool:
 
 def _fingerprint(raw: JsonObject) -> bytes:
     return bytes.fromhex(exact.fingerprint(exact.storable(raw)))
+
+
+def _remedy(resource: Resource, records: Sequence[JsonObject]) -> str:
+    """The setting that names another key. Of debtors it is in `own`: their addresses are documented, and fixed."""
+    if resource.name != table.DEBTOR.name:
+        return objects.keys_remedy(resource, records)
+    guessed = objects.distinguishing_fields(records)
+    field = guessed[0] if len(guessed) == 1 else "…"
+    return f'set own.debtor = {{ path = "debtor", key = "{field}" }}, with the field that identifies a debtor'
 
 
 def _missing_key(resource: Resource) -> str:

@@ -328,6 +328,17 @@ def test_several_bar_codes_of_one_article_need_a_key_that_the_entry_names() -> N
     assert 3 == len({_keyed(key).selection for key in (None, ["good", "barCode"], "row")})
 
 
+def test_an_information_register_may_be_kept_by_some_of_its_dimensions() -> None:
+    name = "informationRegisters.barCodes"
+    (resource,) = resources(made_options(resources=[name], dimensions={name: ["barCode"]}))
+    declared = {"dimensions": ["good", "barCode"], "resources": ["unit"], "reqs": []}
+    position = cursors.Position.first(resource, declared, ["barCode"])
+    assert ("barCode", "unit") == position.fields
+    with opened(answering(exact.dumps(BAR_CODES))) as client:
+        chunks, _ = read_all(client, resource, position.encode())
+    assert {f"{good}{number}" for good in "78" for number in range(3)} == set(snapshots(chunks))
+
+
 def test_a_field_that_only_the_key_names_is_asked_for() -> None:
     declared = {"dimensions": ["good"], "resources": ["price"], "reqs": []}
     assert ("good", "price", "date") == cursors.Position.first(_keyed(["good", "date"]), declared).fields

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 import tracemalloc
 from datetime import UTC, date, datetime
 from random import Random
@@ -200,6 +201,19 @@ def test_records_without_the_key_share_a_reason_and_name_the_setting_that_tells_
     assert 'set keys.country = ["Code"] or keys.country = "row"' in row.remedy
 
 
+def test_debtors_without_an_id_name_the_setting_that_is_accepted_for_them() -> None:
+    debtors = [{"Code": f"C{number}", "Name": "same"} for number in range(3)]
+    with _serving(debtors, resource="debtor") as (client, debtor):
+        (row, *_) = next(iter(client.list(debtor, None))).unreadable
+        with pytest.raises(SetAside) as refused:
+            client.probe(debtor)
+    assert row.remedy.startswith('set own.debtor = { path = "debtor", key = "Code" }')
+    assert "set own.debtor" in str(refused.value)
+    set_as_told = tomllib.loads(row.remedy.removeprefix("set ").partition(", with")[0])
+    with _serving(debtors, resource="debtor", **set_as_told) as (client, debtor):
+        assert ["C0", "C1", "C2"] == [row.key for chunk in client.list(debtor, None) for row in chunk.snapshots]
+
+
 def test_settings_may_name_other_keys_or_the_whole_row() -> None:
     records = [{"Code": "A", "Lang": None, "Name": "x"}, {"Code": "A", "Lang": "nl", "Name": "x"}]
     named, by_row, default = (
@@ -316,20 +330,21 @@ def test_a_collection_is_never_all_in_memory() -> None:
 
 
 class _serving:  # noqa: N801 - read as a sentence: with _serving(records)
-    """(client, resource): of an app whose countries are `records`."""
+    """(client, resource): of an app whose countries, or debtors, are `records`."""
 
-    def __init__(self, records: Any) -> None:
+    def __init__(self, records: Any, *, resource: str = "country", **settings: Any) -> None:
         def answer(request: Request) -> Any:
             if request.method == "POST":
                 return JSONResponse({"Token": "t", "Expiration": "2099-01-01T00:00:00Z"})
-            if not request.path_params["path"].startswith("Country"):
+            if not request.path_params["path"].lower().startswith(resource):
                 return JSONResponse([])
             return StreamingResponse(records()) if callable(records) else JSONResponse(records)
 
+        self._settings = {"resources": [resource], **settings}
         self._served = served(Starlette(routes=[Route("/api/{path:path}", answer, methods=["GET", "POST"])]))
 
     def __enter__(self) -> tuple[Client, contract.Resource]:
-        given = options(self._served.__enter__(), resources=["country"])
+        given = options(self._served.__enter__(), **self._settings)
         self._client = Client(given, contract.standalone())
         return self._client, resources.resources(given)[0]
 
