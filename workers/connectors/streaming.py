@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from models import exact
 from workers.connectors.json_cutter import LARGEST_RECORD, PIECE, BrokenReplyError, Cutter, UnreadableRecord, members
-from workers.errors import SetAside, TooLargeError
+from workers.errors import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LARGEST_RECORD",
+    "MOST_VALUES",
     "PIECE",
     "BrokenReplyError",
-    "Pieces",
     "SeenKeys",
     "UnreadableRecord",
     "decode_listing",
@@ -32,7 +32,7 @@ __all__ = [
     "readable",
 ]
 
-_MOST_VALUES = 1_000_000
+MOST_VALUES = 1_000_000
 """Values of one record. Each takes some 100 bytes of memory, however short it is."""
 
 _CACHE_KIB = 2048
@@ -76,28 +76,6 @@ def _key_bytes(key: str) -> bytes:
     return key.encode(errors="surrogatepass")
 
 
-class Pieces:
-    """Reads a body in pieces of `PIECE` bytes; TooLargeError if a record exceeds `LARGEST_RECORD`."""
-
-    def __init__(self, body: Body) -> None:
-        self._body = body
-        self._record_bytes = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """One piece, whatever size the parser asks for; empty at the end, and for size 0."""
-        piece = bytearray()
-        while size and len(piece) < PIECE and (more := self._body.read(PIECE - len(piece))):
-            piece += more
-        self._record_bytes += len(piece)
-        if self._record_bytes > LARGEST_RECORD:
-            raise TooLargeError(f"a record of the answer is larger than {LARGEST_RECORD / 2**20:g} MiB")
-        return bytes(piece)
-
-    def record_ended(self) -> None:
-        """Call it after each record: starts the count for the next one."""
-        self._record_bytes = 0
-
-
 def items(body: Body) -> Iterator[Any]:
     """Yield the items of a JSON array as they arrive, decoded as by `exact.loads_leniently`.
 
@@ -137,8 +115,8 @@ def readable(records: Iterable[Any]) -> Iterator[Any]:
 
 
 def _decoded(item: bytes, place: int) -> Any:
-    if len(item) > _MOST_VALUES and _count_values(item) > _MOST_VALUES:
-        return UnreadableRecord.of(item, place, f"the record has more than {_MOST_VALUES} values")
+    if len(item) > MOST_VALUES and _count_values(item) > MOST_VALUES:
+        return UnreadableRecord.of(item, place, f"the record has more than {MOST_VALUES} values")
     try:
         return exact.loads_leniently(item)
     except ValueError:  # its message is left out, because it may quote the record

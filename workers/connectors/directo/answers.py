@@ -7,17 +7,15 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
-
-from defusedxml import ElementTree as Xml
+from xml.parsers.expat import ErrorString
 
 from models import exact
 from workers.connectors import http, objects, streaming
-from workers.connectors.directo import queries, resources, table, xml_shape
-from workers.errors import SetAside, TooLargeError, TryLater
+from workers.connectors.directo import queries, resources, table, xml_parser, xml_shape
+from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from xml.etree.ElementTree import Element
+    from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
     from models.values import JsonObject
@@ -31,10 +29,6 @@ _REFUSED = frozenset({403, 404})
 
 _UNKNOWN_KEY_WORDS = re.compile(r"unauthorized|token required", re.IGNORECASE)
 _FORBIDDEN_WORDS = re.compile(r"not enabled|permission|forbidden|denied", re.IGNORECASE)
-_MAX_ELEMENTS = 1_000_000
-_MAX_DEPTH = 100
-"""Bounds of one record in XML."""
-
 _FAILURE_MARKUP = re.compile(rb"\s*(<\?xml[^>]*>\s*)?<(result|results|err|error|errors)\b", re.IGNORECASE)
 
 
@@ -55,7 +49,7 @@ def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
     if body.first == b"[":
         return _json_records(body)
     if body.first == b"<":
-        return _xml_records(streaming.Pieces(body), secret)
+        return _xml_records(body, secret)
     whole = body.read(-1)
     found = _enveloped(whole)
     if found is None:
@@ -223,15 +217,13 @@ def _json_records(body: http.Peeked) -> Iterator[Any]:
         raise _broken_body("JSON", error) from None
 
 
-def _xml_records(body: streaming.Pieces, secret: str) -> Iterator[Any]:
-    """Each record in the JSON's shape; the tree is cleared after each, so memory stays bounded."""
-    reader = xml_shape.Reader()
+def _xml_records(body: http.Peeked, secret: str) -> Iterator[Any]:
+    """Each record in the JSON's shape. Memory is bounded by the largest record."""
+    parser = xml_parser.RecordParser(body)
+    reader = parser.reader
     # ValueError: a DTD, which the parser refuses. LookupError: an unknown encoding.
     try:
-        for depth, ends, element in _bounded(Xml.iterparse(body, events=("start", "end"), forbid_dtd=True)):
-            for record in reader.records(depth, element, ends=ends):
-                body.record_ended()
-                yield record
+        yield from parser
     except (ParseError, ValueError, LookupError) as error:
         raise _broken_body("XML", error) from None
     root = reader.root
@@ -245,20 +237,11 @@ def _xml_records(body: streaming.Pieces, secret: str) -> Iterator[Any]:
         raise TryLater(f"the answer is not a list of objects: <{root.tag}> holds {found}", closes_gate=False)
 
 
-def _bounded(events: Iterable[tuple[str, Element]]) -> Iterator[tuple[int, bool, Element]]:
-    """(number of open elements, whether the event ends the element, the element), within the bounds of a record."""
-    depth, elements = 0, 0
-    for event, element in events:
-        ends = event == "end"
-        depth += -1 if ends else 1
-        elements = 0 if depth == 1 else elements + 1
-        if depth > _MAX_DEPTH:
-            raise SetAside(f"the answer is nested more than {_MAX_DEPTH} deep")
-        if elements > 2 * _MAX_ELEMENTS:
-            raise TooLargeError(f"a record of the answer has more than {_MAX_ELEMENTS} elements")
-        yield depth, ends, element
-
-
 def _broken_body(form: str, error: Exception) -> TryLater:
-    reason = str(error).strip().partition("\n")[0]
+    """`error`: its words are quoted, except where they could be the record's: "undefined entity &Sons;"."""
+    if isinstance(error, ParseError):
+        line, column = error.position
+        reason = f"{ErrorString(error.code)}: line {line}, column {column}"
+    else:
+        reason = str(error).strip().partition("\n")[0]
     return TryLater(f"the answer is incomplete or not {form}: {reason}", closes_gate=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from xml.etree.ElementTree import Element
 
     from models.values import JsonObject
@@ -21,6 +20,12 @@ _WRAPPERS = frozenset({"body", "content", "data", "response", "result", "results
 
 _LISTS = {"row": "rows", "datafield": "datafields"}
 """An element of a part -> the part's name in JSON."""
+
+_MOST_TOLD = 1000
+"""Fields of an unreadable record that are looked at for its key."""
+
+_LONGEST_TOLD = 1000
+"""Characters. A longer value is no part of a key."""
 
 _NIL = "nil"
 _TRUE = frozenset({"1", "true"})
@@ -51,29 +56,41 @@ class Reader:
             return not (len(root) == 1 and _is_empty_list(root[0]))
         return bool(root.attrib) if not is_failure(root) else bool(root.attrib) or root.tag.lower() != "results"
 
-    def records(self, depth: int, element: Element, *, ends: bool) -> Iterator[Any]:
-        """The records that end with this event. `depth`: the number of elements that are open after it."""
-        if not ends:
-            _without_namespaces(element)
-            self._begin(element)
-            return
-        self._open.pop()
-        if self._depth is None and depth > 0 and (len(element) or element.attrib):
-            self._depth = 1  # no container: the root's children are the records
-        if depth == 0 and self._is_single_record(element):
-            self._found = True
-            yield to_json(element)
-        elif self._depth is not None and depth == self._depth and self._is_record(element):
-            self._found = True
-            yield to_json(element)
-            self._open[-1].clear()
-
-    def _begin(self, element: Element) -> None:
+    def begin(self, element: Element) -> None:
+        """An element begins."""
+        _without_namespaces(element)
         if self.root is None:
             self.root = element
         self._open.append(element)
         if self._depth is None and len(self._open) > 1 and self._is_container(self._open[-2], element):
             self._depth = len(self._open) - 1
+
+    def end(self, element: Element) -> bool:
+        """An element ends; whether it is a record."""
+        self._open.pop()
+        depth = len(self._open)
+        if self._depth is None and depth > 0 and (len(element) or element.attrib):
+            self._depth = 1  # no container: the root's children are the records
+        is_record = self._is_record(element) if depth == self._depth else depth == 0 and self._is_single_record(element)
+        self._found = self._found or is_record
+        return is_record
+
+    def clear(self) -> None:
+        """Forget the records that have ended, and what stands between them."""
+        if self._open:
+            self._open[-1].clear()
+
+    def cut(self) -> list[Element]:
+        """End the record that is open before its time: its open elements, itself the first; [] if none is open."""
+        if self._depth is None and self._open:
+            is_single = _names_an_object(self._open[0]) and all(map(_is_text, self._open[1:]))
+            self._depth = 0 if is_single else 1
+        cut = self._open[self._depth :] if self._depth is not None else []
+        if not cut or not self._is_record(cut[0]):
+            return []
+        self._open = self._open[: self._depth]
+        self._found = True
+        return cut
 
     def _is_container(self, container: Element, child: Element) -> bool:
         """Whether the children of `container` are the records; `child` is its first."""
@@ -89,14 +106,17 @@ class Reader:
 
     def _is_single_record(self, root: Element) -> bool:
         """Whether the root itself is one object instead of a list: `<item><code>1</code></item>`."""
-        name = root.tag.lower()
-        is_object = name not in _FAILURES | _WRAPPERS and not name.endswith("s") and not is_page(root)
-        return self._depth is None and is_object and len(root) > 0 and not _is_empty_list(root[0])
+        return self._depth is None and _names_an_object(root) and len(root) > 0 and not _is_empty_list(root[0])
 
 
 def is_page(root: Element) -> bool:
     """Whether it is a web page."""
     return root.tag.lower() == "html"
+
+
+def _names_an_object(root: Element) -> bool:
+    name = root.tag.lower()
+    return name not in _FAILURES | _WRAPPERS and not name.endswith("s") and not is_page(root)
 
 
 def _is_error(element: Element) -> bool:
@@ -150,6 +170,21 @@ def to_json(element: Element) -> Any:
             shaped = {many if name == one else name: value for name, value in shaped.items()}
             shaped[many] = values[one]
     return shaped | {"text": text} if text and "text" not in shaped else shaped
+
+
+def told(record: Element, *unfinished: Element) -> JsonObject:
+    """The short texts among the record's attributes and elements, less those of an element that has no end yet."""
+    texts = [*record.attrib.items(), *((each.tag, each.text or "") for each in record if _is_text(each))]
+    values: dict[str, set[str]] = {}
+    for name, value in texts[:_MOST_TOLD]:
+        values.setdefault(name, set()).add(value)
+    sure = {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
+    open_names = {each.tag for each in unfinished}
+    return {name: value for name, value in sure.items() if name not in open_names and len(value) <= _LONGEST_TOLD}
+
+
+def _is_text(element: Element) -> bool:
+    return not len(element) and not element.attrib
 
 
 def _is_list(element: Element, children: list[Element]) -> bool:
