@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 from xml.parsers.expat import ErrorString
 
-from models import exact
+from models import exact, notation
 from workers.connectors import http, objects, streaming
 from workers.connectors.directo import queries, resources, table, xml_parser, xml_shape
 from workers.errors import SetAside, TryLater
@@ -144,7 +144,7 @@ def _objects(record: JsonObject, part: str) -> list[JsonObject]:
 
 
 def _surely_equals(value: Any, wanted: str) -> bool:
-    same = not isinstance(value, str) and Decimal(value) == _number(wanted)
+    same = not isinstance(value, str) and Decimal(value) == notation.number(wanted)
     return same or str(value) == wanted
 
 
@@ -157,13 +157,6 @@ def _may_equal(value: Any, wanted: str, zone: ZoneInfo) -> bool:
         return actual == expected
     # Documented both as an exact match and as a "name search".
     return wanted_text.casefold() in text.casefold()
-
-
-def _number(text: str) -> Decimal | None:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        return None
 
 
 def _without_secret(body: bytes, secret: str) -> bytes:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from models import notation
 from workers.connectors.directo import table, wall_clock
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _DATE_FIELD = "date"
 
 _NAME = re.compile(r"[\w.-]+")
 _OPERATORS = "<>!="
+_LEADING_ZEROS = re.compile(r"\s*([+-]?)0+(?=[0-9])")
 _DATE = re.compile(r"\d{4}-\d\d?-")
 
 _NO_COMMA = 'a comma is an operator of Directo\'s filters ("or"), so a value that contains one cannot be filtered by'
@@ -341,11 +343,16 @@ def comparable(value: Any, zone: ZoneInfo) -> Decimal | datetime | None:
     """The value as a number or as a moment on Directo's wall clock; None if it is neither."""
     if isinstance(value, str) and _DATE.match(value):
         return wall_clock.parse(value, zone)
-    try:
-        number = Decimal(value) if isinstance(value, str | int | Decimal) else None
-    except InvalidOperation:
-        return None
-    return number if number is not None and number.is_finite() else None
+    number = _number(value) if isinstance(value, str) else value
+    return Decimal(number) if isinstance(number, int | Decimal) and Decimal(number).is_finite() else None
+
+
+def _number(text: str) -> Decimal | None:
+    """The number; also one with leading zeros, which is no code here, because Directo may compare both as numbers."""
+    sure = notation.number(text)
+    if sure is not None or not _LEADING_ZEROS.match(text):
+        return sure
+    return notation.number(_LEADING_ZEROS.sub(r"\1", text))
 
 
 def may_be_less(lower: Decimal | datetime | None, upper: Decimal | datetime | None) -> bool:

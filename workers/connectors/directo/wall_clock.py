@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
+from models import notation
+
 _EARLIEST = datetime(1900, 1, 1)  # noqa: DTZ001 - a wall clock; a stamp up to here is a placeholder such as year 1
 
 
@@ -13,10 +15,15 @@ def parse(value: Any, zone: tzinfo) -> datetime | None:
 
     Directo sends it with a space and without a zone, though its document shows `…T…Z`; both are accepted.
     """
+    found = notation.moment(value) if isinstance(value, str) else None
+    if found is None:
+        return None
+    moment = found.wall if found.offset is None else found.instant
+    if moment is None:
+        return None
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else _EARLIEST
         stamp = localize(moment, zone)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return None
     return stamp if stamp > _EARLIEST else None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from models import exact
+from models import exact, notation
 from workers.connectors import objects
 from workers.connectors.easyflor import answers
 from workers.connectors.http import read_login
@@ -215,12 +215,12 @@ def _token(response: httpx.Response, body: bytes) -> tuple[str, timedelta]:
 
 def _lifetime(expiration: Any, clock: datetime) -> timedelta:
     """The time from `clock`, EasyFlor's own, to the expiration: our clock may differ from it."""
-    with suppress(ValueError, TypeError, OverflowError):
-        moment = datetime.fromisoformat(expiration)
-        lifetime = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - clock
-        # .NET encodes "not set" as year 1, so a new token that has already expired has no expiration.
-        return min(lifetime, _MAX_STORED) if lifetime > timedelta(0) else _DEFAULT_LIFETIME
-    return _DEFAULT_LIFETIME
+    found = notation.moment(expiration) if isinstance(expiration, str) else None
+    if found is None:
+        return _DEFAULT_LIFETIME
+    moment = found.wall.replace(tzinfo=UTC) if found.offset is None else found.instant
+    # .NET encodes "not set" as year 1, so a new token that has already expired has no expiration.
+    return min(moment - clock, _MAX_STORED) if moment is not None and moment > clock else _DEFAULT_LIFETIME
 
 
 def _clock(response: httpx.Response) -> datetime:

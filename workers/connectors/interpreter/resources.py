@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _SCAN_WITHOUT_FOLDER = timedelta(hours=24)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile("-?[0-9]{1,18}")
-_JAVA_DOUBLE = re.compile(r"-?[0-9]\.[0-9]+E-?[0-9]{1,3}")
 
 
 def _fields_of(kind: Kind, fields: str) -> dict[str, Kind]:
@@ -169,13 +168,9 @@ def _each(rows: Any, convert: Callable[[JsonObject], JsonObject]) -> Any:
 
 
 def _typed(raw: JsonObject, kinds: Mapping[str, Kind], *, other: Iterable[str] = ()) -> JsonObject:
-    """A copy with the documented names, and with values converted for columns of these types."""
+    """A copy with the documented names, and with dates as ISO text; columns read the other types as they are."""
     result = objects.with_documented_names(raw, (*kinds, *other))
-    return {name: _CONVERT.get(kinds.get(name, Kind.TEXT), _unchanged)(value) for name, value in result.items()}
-
-
-def _unchanged(value: Any) -> Any:
-    return value
+    return {name: _instant(value) if kinds.get(name) is Kind.INSTANT else value for name, value in result.items()}
 
 
 def _instant(value: Any) -> Any:
@@ -194,11 +189,3 @@ def _is_integer(value: Any) -> bool:
     if isinstance(value, Decimal):
         return value == value.to_integral_value() and abs(value) < Decimal(10) ** 18
     return isinstance(value, int | str) and not isinstance(value, bool) and bool(_INTEGER.fullmatch(str(value)))
-
-
-def _number(value: Any) -> Any:
-    """Convert a quoted number in Java's notation (`"1.25E7"`); anything else stays unchanged."""
-    return Decimal(value) if isinstance(value, str) and _JAVA_DOUBLE.fullmatch(value) else value
-
-
-_CONVERT: dict[Kind, Callable[[Any], Any]] = {Kind.INSTANT: _instant, Kind.NUMBER: _number}

@@ -29,7 +29,16 @@ def test_the_cursor_is_the_greatest_stamp_less_the_overlap(account: Account) -> 
     assert next_since(account) == "2026-06-01T14:25:00"
 
 
-@pytest.mark.parametrize("ts", ["2026-06-01T11:30:00Z", "2026-06-01T11:30:00.129Z", "2026-06-01T14:30:00+03:00"])
+@pytest.mark.parametrize(
+    "ts",
+    [
+        "2026-06-01T11:30:00Z",
+        "2026-06-01T11:30:00.129Z",
+        "2026-06-01T14:30:00+03:00",
+        "2026-06-01T11:30:00.0000001 +00:00",
+        "/Date(1780313400000)/",
+    ],
+)
 def test_a_stamp_with_a_zone_is_converted_to_directos_wall_clock(account: Account, ts: str) -> None:
     touch(account, ts)
     assert next_since(account) == "2026-06-01T14:25:00"

@@ -12,7 +12,7 @@ from models.values import Snapshot, Tombstone
 from tests.mirroring import mirrored
 from tests.workers.connectors.directo.conftest import Account, options
 from workers import configuration
-from workers.connectors.directo import resources
+from workers.connectors.directo import answers, resources
 from workers.connectors.directo.sandbox import CalculatedFilter
 from workers.errors import SetAside, TimedOutError
 
@@ -286,3 +286,26 @@ def test_a_resource_whose_filter_is_ignored_is_parked_with_the_reason(sqlite: Da
         assert ("parked", 0) == (status.state, status.rows)
         assert "Directo ignores the filter country=EE of customers" in str(status.last_error)
         assert "open" == mirror.status()["items"].state
+
+
+@pytest.mark.parametrize("account", [filtered(items={"salesprice": ">12"})], indirect=True)
+@pytest.mark.parametrize("price", ["1.25E+1", " 12,5 ", "12.50", "4 705,21", "4.705,21", "4,705", "012.5", "", "free"])
+def test_a_price_in_another_notation_that_passes_or_may_pass_is_no_ignored_filter(account: Account, price: str) -> None:
+    assert not _is_refused(account, price)
+
+
+@pytest.mark.parametrize("account", [filtered(items={"salesprice": ">12"})], indirect=True)
+@pytest.mark.parametrize("price", ["1.19E+1", ".5", "11,9", "011.5", "-4 705,21"])
+def test_a_price_in_another_notation_that_cannot_pass_shows_that_the_filter_is_ignored(
+    account: Account, price: str
+) -> None:
+    assert _is_refused(account, price)
+
+
+def _is_refused(account: Account, price: str) -> bool:
+    checker = answers.FilterChecker("items", account.options.selection("items"))
+    try:
+        checker.check({"code": "1", "salesprice": price})
+    except SetAside:
+        return True
+    return False

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +12,7 @@ from starlette.routing import Route
 from models.values import Snapshot, Tombstone
 from tests.serving import served
 from tests.workers.connectors.easyflor.conftest import Account, options
+from tests.workers.connectors.easyflor.test_auth import SessionBox
 from workers.connectors import contract
 from workers.connectors.easyflor import resources
 from workers.connectors.easyflor.client import Client
@@ -59,7 +60,12 @@ def test_a_bad_reply_raises_the_right_error_and_the_next_is_read(account: Accoun
 
 @contextmanager
 def answering(
-    body: str, status: int = 200, *, expiration: str = "2099-01-01T00:00:00Z", logins: list[str] | None = None
+    body: str,
+    status: int = 200,
+    *,
+    expiration: str = "2099-01-01T00:00:00Z",
+    logins: list[str] | None = None,
+    runtime: contract.ClientRuntime | None = None,
 ) -> Iterator[Client]:
     """A client of an app that answers all but logins with `body`. `logins`: receives the path of each login."""
 
@@ -71,7 +77,7 @@ def answering(
         return Response(body, status, media_type="application/json")
 
     with served(Starlette(routes=[Route("/api/{path:path}", answer, methods=["GET", "POST"])])) as url:
-        client = Client(options(url), contract.standalone())
+        client = Client(options(url), runtime or contract.standalone())
         try:
             yield client
         finally:
@@ -162,6 +168,16 @@ def test_a_token_with_an_unreadable_expiration_is_used(expiration: str) -> None:
     with answering('[{"Id": 9}]', expiration=expiration, logins=logins) as client:
         assert [Snapshot("9", {"Id": 9})] * 3 == [client.fetch(debtor, "9") for _ in range(3)]
     assert ["authorizationtoken"] == logins
+
+
+@pytest.mark.parametrize("form", ["/Date({milliseconds})/", "{iso}.0000000Z", "{iso}.0000000 +00:00"])
+def test_a_tokens_expiration_is_read_in_every_notation_of_dotnet(form: str) -> None:
+    box, soon = SessionBox(), datetime.now(UTC) + timedelta(hours=10)
+    iso, milliseconds = soon.isoformat(timespec="seconds")[:19], int(soon.timestamp() * 1000)
+    expiration = form.format(iso=iso, milliseconds=milliseconds)
+    with answering('[{"Id": 9}]', expiration=expiration, runtime=box.runtime()) as client:
+        client.fetch(resources.resources(options())[0], "9")
+    assert box.until > box.now + timedelta(hours=9)  # without an expiration, half an hour
 
 
 @pytest.mark.parametrize("before", [*("x" * length for length in range(180, 200, 3)), "x" + " " * 790])
