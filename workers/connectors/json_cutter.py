@@ -203,7 +203,9 @@ def end_of(pattern: re.Pattern[bytes], data: bytes | bytearray, at: int) -> int:
 
 
 def members(data: bytes | bytearray) -> Iterator[tuple[bytes, bytes]]:
-    """The names and values of a JSON object, each as its bytes. BrokenReplyError where it breaks off or is malformed.
+    """The names and values of a JSON object, each as its bytes.
+
+    BrokenReplyError where it breaks off, is malformed, or something follows it.
 
     What stands between two members is not checked: decoding them is.
     """
@@ -218,6 +220,8 @@ def members(data: bytes | bytearray) -> Iterator[tuple[bytes, bytes]]:
             continue
         start, at = at, _end_of_container(data, at)
         yield member[1], bytes(data[start:at])
+    if end_of(_BLANK, data, end + 1) != len(data):
+        raise BrokenReplyError("more follows its end")
 
 
 def _end_of_container(data: bytes | bytearray, at: int) -> int:
