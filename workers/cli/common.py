@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -198,12 +197,20 @@ def note(message: str) -> None:
 
 
 def print_json(values: Any) -> None:
-    """Print JSON; times in UTC."""
-    typer.echo(json.dumps(values, ensure_ascii=False, indent=2, default=_iso))
+    """Print JSON; times in UTC, numbers in full."""
+    import msgspec
+
+    from models import exact
+
+    typer.echo(msgspec.json.format(exact.dumps(_with_times_as_text(values)), indent=2))
 
 
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
+def _with_times_as_text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_times_as_text(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_times_as_text(each) for each in value]
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
 @contextmanager

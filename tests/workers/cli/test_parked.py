@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from models.bookkeeping import inbox, streams
 from models.values import Cause, Lane, ObjectRef
 from tests.workers.cli.runner import GOODS, database, ok, run
+from workers.cli import common
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,3 +93,12 @@ def test_a_parked_resource_is_listed_and_retried() -> None:
     assert [until.isoformat()] == [row["retry_at"] for row in json.loads(ok("parked", "list", "--json").output)]
     ok("parked", "retry", "shop", "catalogs.units")
     assert "Nothing is parked" in ok("parked").output
+
+
+def test_a_sample_with_a_decimal_number_is_printed_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    moment = datetime(2026, 3, 1, 14, tzinfo=timezone(timedelta(hours=2)))
+    common.print_json([{"since": moment, "samples": ({"price": Decimal("1234567890123456.0001"), "name": "õ"},)}])
+    printed = capsys.readouterr().out
+    assert '"price": 1234567890123456.0001' in printed
+    assert '"name": "õ"' in printed
+    assert [{"since": "2026-03-01T12:00:00+00:00"}] == [{"since": row["since"]} for row in json.loads(printed)]
