@@ -250,6 +250,19 @@ def test_many_objects_without_a_version_are_compared_by_header_fields_and_are_no
     assert "Dilovod lists 150 objects without a version" in chunk.end.gap
 
 
+def test_a_row_that_cannot_be_read_has_a_line_by_its_id_or_is_parked() -> None:
+    page = (
+        '[{"id":"1109100000000001","version":"4","delMark":"0"},{"id":"1109100000000002","version":None},{"id":None}]'
+    )
+    position = cursors.Position(("id", "version", "delMark"), versioned=True)
+    with opened(answering(page)) as client:
+        (chunk,) = client.list(ORDERS, position.encode())
+    first, second = chunk.lines
+    assert Line("1109100000000001", "4:0") == first
+    assert "1109100000000002" == second.key
+    assert ["the record is no JSON, and its key cannot be told"] == [row.reason for row in chunk.unreadable]
+
+
 def test_a_listed_row_without_an_id_is_unreadable() -> None:
     page = [{"id": "1109100000000001", "version": "4", "delMark": "0"}, {"id": None, "version": "1", "delMark": "0"}]
     position = cursors.Position(("id", "version", "delMark"), versioned=True)

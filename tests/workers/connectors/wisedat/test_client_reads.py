@@ -6,13 +6,17 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from starlette.responses import Response
 
-from tests.workers.connectors.wisedat.conftest import some_key
+from models.values import ObjectRef
+from tests.workers.connectors.wisedat.conftest import intercepted, some_key
 from workers.connectors.wisedat import table
 from workers.connectors.wisedat.answers import DetailWithheldError, NotFoundError
 from workers.errors import SetAside, VendorError
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from tests.workers.connectors.wisedat.conftest import Server
     from workers.connectors.wisedat.client import Client
 
@@ -141,3 +145,20 @@ def test_a_path_in_the_url_is_kept(server: Server) -> None:
     with server.opened(url=f"{server.url}/api/") as client, pytest.raises(VendorError):
         client.read("taxes")
     assert ["GET /api/status"] == server.sandbox.requests
+
+
+def test_a_summary_that_cannot_be_read_has_its_detail_read_or_is_parked() -> None:
+    page = (
+        '{"pagination":{"limit":200,"page":1,"number_pages":1,"number_items":3},'
+        '"products":[{"id":1,"name":"a"},{"id":2,"name":None},{"name":None}]}'
+    )
+
+    def intercept(request: Request) -> Response | None:
+        return Response(page) if request.url.path == "/products" else None
+
+    with intercepted(intercept) as (server, client):
+        run = server.read(client, "products")
+    assert ["1"] == run.keys
+    assert [ObjectRef("products", "2")] == [ref for chunk in run.chunks for ref in chunk.refs]
+    unreadable = [row for chunk in run.chunks for row in chunk.unreadable]
+    assert ["the record is no JSON, and its key cannot be told"] == [row.reason for row in unreadable]
