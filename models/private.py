@@ -18,11 +18,19 @@ def keep_private() -> None:
     os.umask(_OTHERS)
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder and those above it that are missing. FileExistsError if something else has its name."""
-    missing = [each for each in folder.parents if not each.exists()]
-    for each in [*reversed(missing), folder]:
-        each.mkdir(mode=0o700, exist_ok=True)
+def make_folder(folder: Path, *, setting: str | None = None) -> None:
+    """Make the folder and those above it that are missing. FileExistsError if something else has its name.
+
+    `setting`: what names the folder, for a person; the note of an error.
+    """
+    try:
+        missing = [each for each in folder.parents if not each.exists()]
+        for each in [*reversed(missing), folder]:
+            each.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        if setting is not None:
+            error.add_note(setting)
+        raise
 
 
 def share_like(path: Path, folder: Path) -> None:

@@ -18,6 +18,7 @@ TOP_PACKAGES = ("receiver", "workers", "models")
 PACKAGES = {
     "receiver": ("app", "console", "api", "webhooks", "notifier", "db_timeouts", "http"),
     "workers": (
+        "console_script",
         "cli",
         "demo",
         "queue",

@@ -33,7 +33,7 @@ def load(path: Path | None = None) -> Settings:
     for connection in loaded.connections.values():
         systems[connection.system].require()
     if complaints := list(_shared_tables(loaded)):
-        raise settings_file.SettingsError(loaded.file, complaints)
+        raise settings_file.MistakesError(loaded.file, complaints)
     return loaded
 
 

@@ -8,7 +8,8 @@ VendorError
 │   └── ClosedError    outside the vendor's opening hours; stops full syncs only, not counted
 ├── SetAside           refused in the vendor's own words, or malformed: the key is parked with its reason. A listing
 │   │                  is tried again; only a refusal of the `whole_resource` parks it, until it is tried again, seldom
-│   └── TooLargeError  a reply above the size limit; a smaller request may be answered
+│   ├── TooLargeError  a reply above the size limit; a smaller request may be answered
+│   └── MisaskedError  a person's request (`ask`) that cannot be asked so: the words are ours, not the vendor's
 └── NotForUs           concerns nothing that is mirrored: finished, one line in the log
 
 A missing object is no error: a connector returns a `Tombstone`. Messages carry the vendor's own words and no secret.
@@ -81,6 +82,10 @@ class SetAside(VendorError):  # noqa: N818 - likewise
 
 class TooLargeError(SetAside):
     """The reply is above the size limit. A smaller request may be answered."""
+
+
+class MisaskedError(SetAside):
+    """A person's request (`ask`) that cannot be asked so. The message is ours and says how."""
 
 
 class NotForUs(VendorError):  # noqa: N818 - likewise

@@ -62,7 +62,7 @@ def migrate(database: Database) -> None:
     """Create or upgrade the tables, in one transaction. Raises `WrongTablesError` for tables that it cannot migrate."""
     if database.is_sqlite:
         file = Path(str(database.url.database))
-        private.make_folder(file.parent)
+        private.make_folder(file.parent, setting="`url` of [database]")
         private.make_file(file)
     with database.begin() as tx:
         if not database.is_sqlite:  # on SQLite `begin` has locked the whole database

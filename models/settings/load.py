@@ -34,11 +34,13 @@ _SHORTEST_JOURNAL = timedelta(days=2)
 
 
 class SettingsError(Exception):
-    """The settings are invalid. The message names the file, every mistake and its remedy, and shows no secret."""
+    """The settings cannot be used. The message names the file and what to do, and shows no secret."""
+
+
+class MistakesError(SettingsError):
+    """The file holds mistakes. The message names the file, every mistake and its remedy."""
 
     def __init__(self, file: Path, complaints: list[str]) -> None:
-        self.file = file
-        self.complaints = complaints
         count = "one mistake" if len(complaints) == 1 else f"{len(complaints)} mistakes"
         super().__init__("\n".join([f"{file}: {count}", *(f"  {complaint}" for complaint in complaints)]))
 
@@ -181,21 +183,29 @@ def load(path: Path, options: Mapping[str, type[Connection]]) -> Settings:
     sections = {name: loader.section(name, model, content.get(name, {})) for name, model in SECTIONS.items()}
     connections = loader.connections(content.get("connections", {}))
     if loader.complaints:
-        raise SettingsError(file, loader.complaints)
+        raise MistakesError(file, loader.complaints)
     return Settings(file=file, connections=connections, **sections)
 
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_bytes().decode("utf-8-sig"))  # editors on Windows write a byte order mark
-    except FileNotFoundError:
-        raise SettingsError(file, ["there is no such file; `erpmirror init` writes one"]) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise SettingsError(
+            f"there is no settings file {file}: `erpmirror init` writes one; if you have one elsewhere, name it with "
+            "--config"
+        ) from None
+    except IsADirectoryError:
+        raise SettingsError(
+            f"{file} is a folder, not a file: name the file with --config, or remove the folder if it is empty "
+            f"(`rmdir {file}`) and run `erpmirror init`"
+        ) from None
     except OSError as error:
-        raise SettingsError(file, [f"it cannot be read: {error.strerror}"]) from None
+        raise SettingsError(f"{file} cannot be read: {error.strerror}; let this user read it") from None
     except UnicodeDecodeError as error:
-        raise SettingsError(file, [f"it is not UTF-8 (byte {error.start}); save it as UTF-8"]) from None
+        raise SettingsError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(file, [f"it is not TOML: {error}; a text needs quotes, a list brackets"]) from None
+        raise SettingsError(f"{file} is not TOML: {error}; a text needs quotes, a list brackets") from None
 
 
 class _Loader:

@@ -20,6 +20,8 @@ import certifi
 _CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
+_READABLE = "correct the path, or let this user read it"
+
 PROXY = 'write "http://proxy.example.com:3128", or "http://user:password@…" with %40 for @, %2F for / and %3A for :'
 """How a proxy is written."""
 
@@ -190,7 +192,7 @@ def _load_cas(context: ssl.SSLContext, path: Path) -> None:
         convert = f"openssl x509 -inform der -in {path.name} -out {path.stem}.pem"
         raise ValueError(f"{path} holds no certificate in PEM; for one in DER: `{convert}`") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{path} cannot be read: {error.strerror}; {_READABLE}") from None
 
 
 def _load_client_certificate(context: ssl.SSLContext, paths: tuple[Path, ...]) -> None:
@@ -210,7 +212,7 @@ def _load_client_certificate(context: ssl.SSLContext, paths: tuple[Path, ...]) -
     except ssl.SSLError:
         raise ValueError(f"the key in {key} does not belong to the certificate in {certificate}") from None
     except OSError as error:
-        raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}; {_READABLE}") from None
     lacking = certificate if not holds_certificate else key
     convert = f"openssl pkcs12 -in {lacking.stem}.pfx -out {lacking.stem}.pem -nodes"
     raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,8 @@ class _Group(TyperGroup):
     """
 
     def invoke(self, ctx: Any) -> Any:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a verb may have something to finish
         try:
             try:
                 return self._explained(ctx)

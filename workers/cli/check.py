@@ -17,10 +17,14 @@ from workers.cli.connection_check import CheckOutcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from rich.table import Table
+    from rich.text import Text
 
     from models.db.database import Database
     from models.settings.load import Settings
+
+
+_UNFOLDED = 10_000
+"""Columns, where each line stays one line."""
 
 
 def check(
@@ -44,7 +48,9 @@ def check(
     if as_json:
         common.print_json([asdict(outcome) for outcome in outcomes])
     else:
-        common.out().print(table(outcomes))
+        console = common.out()
+        for text in report(outcomes, console.width if console.is_terminal else _UNFOLDED):
+            console.print(text, soft_wrap=True)
     if not loaded.connections:
         common.note(f"No connection is configured yet; add one to {loaded.file}.")
     _note_readable(loaded)
@@ -67,11 +73,10 @@ def _note_readable(loaded: Settings) -> None:
 
 def _note_leftovers(loaded: Settings) -> None:
     """Print a note for rows of connections and resources that are no longer configured."""
-    from models.db import migration
     from workers.cli import status
 
     database = common.database(loaded, migrated=False)
-    if _attempt(lambda: migration.state(database)) == ("current", True):
+    if _is_current(database):
         status.note_unconfigured(database, loaded)
 
 
@@ -81,14 +86,12 @@ def _outcomes(loaded: Settings, report: Callable[[str], None]) -> Iterator[Check
 
     yield CheckOutcome(None, None, "settings", str(loaded.file))
     database = common.database(loaded, migrated=False)
-    of_database = _database(database)
+    of_database = _service("database", lambda: _tables(database))
     ready = of_database.ok
     yield of_database
     if ready:
         yield from _damages(database)
-    answer, reached = _attempt(lambda: worker_health.reach(loaded, database))
-    remedy = f"start the broker, or correct `url` in [broker] of {loaded.file}"
-    yield CheckOutcome(None, None, "broker", answer, reached, None if reached else remedy)
+    yield _service("broker", lambda: worker_health.reach(loaded, database))
     for each in context.all_contexts(database, loaded):
         yield from connection_check.ConnectionCheck(each, report).outcomes(ready=ready)
 
@@ -115,32 +118,32 @@ def _damages(database: Database) -> Iterator[CheckOutcome]:
             yield CheckOutcome(row.connection, row.system, f"omit {row.resource}", says, ok=False, remedy=remedy)
 
 
-def _attempt(check: Callable[[], str]) -> tuple[str, bool]:
-    """The answer of a check, or the message of its expected error, and whether it succeeded."""
+def _is_current(database: Database) -> bool:
+    """Whether the tables are those of this version; False, too, where the database cannot be used."""
+    from models.db import migration
+
     try:
-        return check(), True
+        return migration.state(database) == "current"
     except Exception as error:  # raised again unless it is an expected one
-        message = errors.explained(error)
-        if message is None:
+        if errors.explained(error) is None:
             raise
-        return message, False
+        return False
 
 
-def _database(database: Database) -> CheckOutcome:
-    """Whether it can be used, and has the tables of this version. The remedy fits the reason."""
+def _service(what: str, use: Callable[[], str]) -> CheckOutcome:
+    """Whether the database or the broker can be used. The remedy fits the reason."""
     from models.db.migration import WrongTablesError
-    from workers.cli import database_errors
 
     try:
-        return CheckOutcome(None, None, "database", _tables(database))
+        return CheckOutcome(None, None, what, use())
     except WrongTablesError as wrong:
-        what, _, remedy = str(wrong).partition("; ")
-        return CheckOutcome(None, None, "database", what, ok=False, remedy=remedy)
+        says, _, remedy = str(wrong).partition("; ")
+        return CheckOutcome(None, None, what, says, ok=False, remedy=remedy)
     except Exception as error:  # raised again unless it is an expected one
-        explanation = database_errors.explained(error)
+        explanation = errors.of_service(error)
         if explanation is None:
             raise
-        return CheckOutcome(None, None, "database", explanation.what, ok=False, remedy=explanation.remedy)
+        return CheckOutcome(None, None, what, explanation.what, ok=False, remedy=explanation.remedy)
 
 
 def _tables(database: Database) -> str:
@@ -151,27 +154,30 @@ def _tables(database: Database) -> str:
     return f"{where.render_as_string()}, tables of this version"
 
 
-def table(outcomes: Iterable[CheckOutcome]) -> Table:
-    """The outcomes by connection, each remedy below its failure. Fits 80 columns."""
-    from rich import box
-    from rich.table import Table
+def report(outcomes: Iterable[CheckOutcome], width: int) -> Iterator[Text]:
+    """The outcomes by connection, each remedy below its failure, in lines of that width."""
     from rich.text import Text
 
-    results = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    results.add_column("", no_wrap=True)
-    results.add_column("what", no_wrap=True)
-    results.add_column("says", overflow="fold")
     for connection, system, group in _grouped(outcomes):
         if connection is not None:
-            results.add_section()
-            results.add_row("", Text(f"{connection} ({system})", style="bold"), "")
-        for outcome in group:
-            mark = Text("ok", style="green") if outcome.ok else Text("!!", style="red")
-            says = Text(outcome.says)
-            if outcome.remedy is not None:
-                says.append(f"\n→ {outcome.remedy}", style="yellow")
-            results.add_row(mark, Text(outcome.what), says)
-    return results
+            yield Text()
+            yield Text(f"{connection} ({system})", style="bold")
+        of_connection = list(group)
+        longest = max(len(outcome.what) for outcome in of_connection)
+        for outcome in of_connection:
+            yield _lines(outcome, longest, width)
+
+
+def _lines(outcome: CheckOutcome, longest: int, width: int) -> Text:
+    """One outcome, whose name takes the place of the longest."""
+    from rich.text import Text
+
+    first = f"{'ok' if outcome.ok else '!!'}  {outcome.what:<{longest}}  "
+    text = Text(common.folded(outcome.says, width, first=first, indent=" " * len(first)))
+    text.stylize("green" if outcome.ok else "red", 0, 2)
+    if outcome.remedy is not None:
+        text.append("\n" + common.folded(outcome.remedy, width, first="    → ", indent="      "), style="yellow")
+    return text
 
 
 def _grouped(outcomes: Iterable[CheckOutcome]) -> Iterator[tuple[str | None, str | None, Iterator[CheckOutcome]]]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
+import textwrap
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -14,14 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.panel import Panel
 from rich.text import Text
 from typer.core import TyperCommand
 
 from workers.cli import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from models.db.database import Database
     from models.settings.connections import Connection
@@ -127,8 +128,8 @@ def wake(context: ConnectionContext) -> None:
     """Wake the workers. If the broker is away the scheduler wakes them when it is back."""
     from workers.queue import app, broker, wakeup
 
-    broker.prepare(context.settings)
     try:
+        broker.prepare(context.settings)
         waker = wakeup.Waker(app.create_app(context.settings, context.database), context.database)
         waker.wake(context.name, wakeup.SYNC)
         waker.wake(context.name, wakeup.FULL_SYNC)
@@ -148,6 +149,15 @@ def resources(context: ConnectionContext, resource: str | None) -> list[str]:
             f'{context.name} has no resource "{resource}"{suggestion(resource, list(context.resources))}'
         )
     return [resource]
+
+
+def not_in_mirror(connection: str, resource: str | None, held: Collection[tuple[str, str]]) -> str:
+    """The refusal of a connection or resource of which the mirror holds nothing. `held`: (connection, resource)."""
+    resources = [name for owner, name in held if owner == connection]
+    if not resources or resource is None:
+        hint = suggestion(connection, sorted({owner for owner, _ in held}))
+        return f'the mirror holds nothing of a connection "{connection}"{hint}'
+    return f'the mirror holds nothing of a resource "{resource}" of {connection}{suggestion(resource, resources)}'
 
 
 def suggestion(word: str, names: list[str]) -> str:
@@ -182,18 +192,47 @@ def _console(*, stderr: bool) -> Console:
     return console
 
 
-def print_error(message: str) -> None:
-    """Print an error: a red block on a terminal, plain lines into a file."""
-    console = err()
+def print_lines(console: Console, message: str, *, style: str = "") -> None:
+    """Print what a person may copy from: on a terminal lines end between words, never in a path or a `command`.
+
+    Into a file or a pipe each line of the message stays one line.
+    """
     if console.is_terminal:
-        console.print(Panel(Text(message), title="Error", title_align="left", border_style="red"))
-    else:
-        console.print(Text(f"Error: {message}", style="red"), soft_wrap=True)
+        message = "\n".join(folded(line, console.width) for line in message.split("\n"))
+    console.print(Text(message, style=style), soft_wrap=True)
+
+
+_COMMAND = re.compile("`[^`]*`")
+
+
+def folded(line: str, width: int, *, first: str = "", indent: str | None = None) -> str:
+    """The line in lines of that width; a longer word or `command` stays whole. `first`: what the first begins with.
+
+    `indent`: of the others; by default that of a list's item, if the line is one.
+    """
+    if indent is None:
+        spaces = line[: len(line) - len(line.lstrip())]
+        indent = f"{spaces}  " if spaces else ""
+    unbroken = _COMMAND.sub(lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), line)
+    lines = textwrap.wrap(
+        unbroken,
+        width,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines or [first]).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def print_error(message: str) -> None:
+    """Print an error on standard error."""
+    print_lines(err(), f"Error: {message}", style="red")
 
 
 def note(message: str) -> None:
     """Print a note on standard error."""
-    err().print(Text(message, style="yellow"), soft_wrap=True)
+    print_lines(err(), message, style="yellow")
 
 
 def print_json(values: Any) -> None:

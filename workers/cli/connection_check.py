@@ -54,8 +54,7 @@ class ConnectionCheck:
     def outcomes(self, *, ready: bool) -> Iterator[CheckOutcome]:
         """One outcome for the login, the clock and each resource. `ready`: the tables exist, which the gate needs."""
         if not ready:
-            remedy = "correct the database first"
-            yield self._outcome("login", "not checked: the gate needs the database", remedy, ok=False)
+            yield self._outcome("login", "not checked: the gate needs the database", ok=False)
             return
         self._report(f"Checking {self._context.name}: login")
         login, *clock = self._login()

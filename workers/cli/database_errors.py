@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from workers.cli.explanation import Explanation, first_line, remedy
 
 _REMEDIES = (
     (
@@ -28,24 +29,19 @@ _REMEDIES = (
     ),
     (r"too many (clients|connections)|remaining connection slots", "raise max_connections at the server, or run less"),
     (r"certificate|SSL", "correct the sslmode or sslrootcert in `url` of [database]"),
-    (r"unable to open database file", "make its folder (`mkdir -p`) and let this user read and write there"),
+    (
+        r"unable to open database file",
+        "make its folder, let this user read and write there, or correct `url` of [database]",
+    ),
     (r"not a database|malformed", "name another file in `url` of [database], or restore this one from a backup"),
     (r"disk is full|No space left", "free some of its disk"),
 )
 
 
+_NOISE = re.compile(r"^connection failed: |\bFATAL:\s+")
+"""What libpq says beside its reason."""
+
 _BROKEN_FILE = re.compile("not a database|malformed")
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What happened, and what helps where that is not said already; both are shown to a person."""
-
-    what: str
-    remedy: str | None = None
-
-    def __str__(self) -> str:
-        return self.what if self.remedy is None else f"{self.what}; {self.remedy}"
 
 
 def explained(error: Exception) -> Explanation | None:
@@ -56,11 +52,8 @@ def explained(error: Exception) -> Explanation | None:
 
     if not isinstance(error, sa.exc.DBAPIError):
         return None
-    lines = str(error.orig or error).strip().splitlines()
-    said = lines[0] if lines else type(error).__name__
+    said = _NOISE.sub("", first_line(error.orig or error))
     if faults.of(error) is not faults.Fault.AWAY and not _BROKEN_FILE.search(said):
         return Explanation(faults.remedy(error))
-    for pattern, remedy in _REMEDIES:
-        if match := re.search(pattern, said, re.IGNORECASE):
-            return Explanation(f"the database cannot be used: {said}", remedy.format(**match.groupdict()))
-    return Explanation(f"the database cannot be used: {said}", "correct `url` of [database], or repair the server")
+    otherwise = "correct `url` of [database], or repair the server"
+    return Explanation(f"the database cannot be used: {said}", remedy(said, _REMEDIES, otherwise=otherwise))

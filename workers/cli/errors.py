@@ -5,22 +5,23 @@
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
-_BROKERS = {"amqp", "kombu", "redis"}
-"""Packages whose errors mean that the broker is away. They are known by name: only `workers.queue` imports kombu."""
+if TYPE_CHECKING:
+    from workers.cli.explanation import Explanation
 
-
-_NO_RIGHT = "let this user write there, or name another place in the settings"
+_NO_RIGHT = "let this user write there, or correct {setting}"
 _OF_FILES = {
     errno.EACCES: _NO_RIGHT,
     errno.EPERM: _NO_RIGHT,
     errno.EROFS: _NO_RIGHT,
-    errno.ENOENT: "make its folder, or correct the path in the settings",
-    errno.ENOTDIR: "a part of this path is a file: correct the path in the settings",
+    errno.ENOENT: "make the folder that it is to be in, or correct {setting}",
+    errno.ENOTDIR: "a part of this path is a file: correct {setting}",
+    errno.EEXIST: "there is a file of this name: remove it, or correct {setting}",
     errno.ENOSPC: "free some of its disk",
     errno.EDQUOT: "free some of its disk",
 }
-"""What helps where a file or folder cannot be used."""
+"""What helps where a file or folder cannot be used. `setting`: the note of the error (`private.make_folder`)."""
 
 
 class UserError(Exception):
@@ -41,36 +42,37 @@ def explained(error: Exception) -> str | None:
     from models.db.migration import WrongTablesError
     from models.settings.load import SettingsError
     from workers.connectors.discovery import IncompleteError
-    from workers.errors import VendorError
+    from workers.errors import MisaskedError, VendorError
     from workers.gate.gate import GateClosed
 
     match error:
         case UserError() | SettingsError() | WrongTablesError() | UnsupportedDatabaseError() | IncompleteError():
+            return str(error)
+        case MisaskedError():
             return str(error)
         case VendorError():
             return f"the vendor gave no answer, or refused: {error}"
         case GateClosed():
             return f"the account's gate is closed until {error.until:%Y-%m-%d %H:%M:%S} UTC: {error}"
         case _:
-            return _service_error(error)
+            explanation = of_service(error)
+            return None if explanation is None else str(explanation)
 
 
-def _service_error(error: Exception) -> str | None:
-    from workers.cli import database_errors
+def of_service(error: Exception) -> Explanation | None:
+    """What happened to the database, the broker or a file of theirs, and what helps; None for any other error."""
+    from workers.cli import broker_errors, database_errors
 
-    match error:
-        case _ if (explanation := database_errors.explained(error)) is not None:
-            return str(explanation)
-        case _ if type(error).__module__.partition(".")[0] in _BROKERS:
-            return f"the broker cannot be reached: {_first_line(error)}; see [broker] url"
-        case OSError() if not isinstance(error, BrokenPipeError):  # the program that reads our output has ended
-            remedy = _OF_FILES.get(error.errno or 0)
-            said = f"{error.filename or 'the operating system'}: {error.strerror or error}"
-            return f"{said}; {remedy}" if remedy and error.filename else said
-        case _:
-            return None
+    return database_errors.explained(error) or broker_errors.explained(error) or _of_file(error)
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _of_file(error: Exception) -> Explanation | None:
+    from workers.cli.explanation import Explanation
+
+    if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):  # the latter: our output's reader ended
+        return None
+    said = f"{error.filename or 'the operating system'}: {error.strerror or error}"
+    if not error.filename or error.errno not in _OF_FILES:
+        return Explanation(said)
+    setting = next(iter(getattr(error, "__notes__", [])), "the path in the settings")
+    return Explanation(said, _OF_FILES[error.errno].format(setting=setting))

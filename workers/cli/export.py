@@ -74,11 +74,7 @@ def _system(tx: sa.Connection, connection: str, resource: str) -> str:
     systems = {(row.connection, row.resource): row.system for row in rows}
     if (connection, resource) in systems:
         return str(systems[connection, resource])
-    if connection not in {row.connection for row in rows}:
-        hint = common.suggestion(connection, sorted({row.connection for row in rows}))
-        raise errors.UserError(f'the mirror holds nothing of a connection "{connection}"{hint}')
-    hint = common.suggestion(resource, [row.resource for row in rows if row.connection == connection])
-    raise errors.UserError(f'the mirror holds nothing of a resource "{resource}" of {connection}{hint}')
+    raise errors.UserError(common.not_in_mirror(connection, resource, list(systems)))
 
 
 def _export_json(tx: Tx, target: Target, report: Callable[[int], None]) -> None:

@@ -119,7 +119,7 @@ def _hand_in(context: ConnectionContext, kind: str, path: Path, order: str | Non
         )
     document = _document(context, kind, receipt.sha256)
     state = "new" if receipt.new or document is None else f"known already: {document.state}"
-    common.out().print(f"{_printable(path)}: {state} ({receipt.sha256})", markup=False, soft_wrap=True)
+    common.print_lines(common.out(), f"{_printable(path)}: {state} ({receipt.sha256})")
     if order is not None and document is not None and document.order_id != order:
         common.note(f"{_printable(path)}: it was sent with {document.order_id or 'no order'}, which cannot be changed")
     return receipt.sha256
@@ -181,7 +181,7 @@ def _print_results(context: ConnectionContext, kind: str, keys: Mapping[str, str
         document = _document(context, kind, sha256)
         if document is not None and document.state is State.INTERPRETED:
             result = _summary(context, kind, sha256)
-            common.out().print(f"{_printable(path)}: interpreted: {result}", markup=False, soft_wrap=True)
+            common.print_lines(common.out(), f"{_printable(path)}: interpreted: {result}")
         elif document is not None:
             reason = document.reason or next(iter(resource_errors), None) or "nothing is known yet"
             failed.append(f"  {_printable(path)}: {document.state}: {reason}")

@@ -63,7 +63,7 @@ def init(
         raise errors.UserError("systems are named with --sandbox only; `erpmirror init` writes all of them")
     _write(file, {}, compose=compose)
     out = common.out()
-    out.print(f"Wrote {file}", soft_wrap=True)
+    common.print_lines(out, f"Wrote {file}")
     out.print("Next:")
     out.print("  1. open it and fill in your connections")
     if compose:
@@ -166,7 +166,7 @@ def _listen(system: str, port: int) -> socket.socket:
         return listening.bind("127.0.0.1", port)
     except OSError as error:
         reason = f"the sandbox of {system} cannot answer on port {port}: {error.strerror}"
-        raise errors.UserError(f"{reason}; stop the program that has the port") from None
+        raise errors.UserError(f"{reason}; end the program that has it (`lsof -i :{port}` shows it)") from None
 
 
 def _app(system: str, inbox: Path) -> Any:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from workers.cli import broker_errors
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -62,7 +64,16 @@ class _StandardError(logging.Handler):
 _OUTAGES = ("Couldn't ack", "Couldn't reject", "WorkerLostError", "TimeLimitExceeded", "SoftTimeLimitExceeded")
 """Expected when a broker goes away, a child process is killed or a vendor is too slow: logged without a traceback."""
 
-_REPEATED = "consumer: Cannot connect"
+_CANNOT_CONNECT = "consumer: Cannot connect"
+_RESTARTS = "Frequent restarts detected"
+"""Celery's alarm, with a traceback, where RabbitMQ refuses a login: the line above says it."""
+
+
+def _broker_is_away(args: Any) -> str:
+    """Celery's line in our words: its arguments are the address, the error and when it tries again."""
+    error = next((each for each in args if isinstance(each, BaseException)), None)
+    reason = broker_errors.explanation(error) if error is not None else "the broker cannot be used"
+    return f"{reason}; tried again every few seconds"
 
 
 class _OneLine(logging.Filter):
@@ -77,12 +88,17 @@ class _OneLine(logging.Filter):
         if not record.name.startswith(("celery", "kombu")):
             return True
         message = " ".join(record.getMessage().split())
+        if message.startswith(_RESTARTS):
+            return False
+        if message.startswith(_CANNOT_CONNECT):
+            record.msg, record.args = _broker_is_away(record.args), ()
+            return self._is_due()
         if any(outage in message for outage in _OUTAGES):
             record.exc_info = record.exc_text = None
             message = message.partition(" Traceback (most recent call last)")[0]
         if "Traceback (most recent call last)" not in message:
             record.msg, record.args = message, ()
-        return not message.startswith(_REPEATED) or self._is_due()
+        return True
 
     def _is_due(self) -> bool:
         now = time.monotonic()
@@ -107,6 +123,9 @@ def configure() -> None:
     handler.addFilter(_OneLine())
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Flower lists Celery's own tasks, and calls it an error that no worker has answered yet.
+    logging.getLogger("flower.command").setLevel(logging.WARNING)
+    logging.getLogger("flower.inspector").setLevel(logging.CRITICAL)
     # kombu warns that a filesystem URL has no host.
     logging.getLogger("kombu.connection").setLevel(logging.ERROR)
     # Celery warns root about pickled messages. Ours are JSON.

@@ -63,11 +63,16 @@ def _rows_of(database: Database, connection: str, resource: str | None) -> dict[
     """What the mirror holds: (system, resource) -> number of rows. UserError if it holds nothing."""
     from models import status
 
-    rows = [row for row in status.resources(database) if row.connection == connection]
-    found = {(row.system, row.resource): row.rows or 0 for row in rows if resource in {None, row.resource}}
+    rows = status.resources(database)
+    found = {
+        (row.system, row.resource): row.rows or 0
+        for row in rows
+        if row.connection == connection and resource in {None, row.resource}
+    }
     if not found:
-        what = f'a resource "{resource}" of {connection}' if rows else f'a connection "{connection}"'
-        raise errors.UserError(f"the mirror holds nothing of {what}; `erpmirror status` shows what it holds")
+        raise errors.UserError(
+            common.not_in_mirror(connection, resource, [(row.connection, row.resource) for row in rows])
+        )
     return found
 
 

@@ -62,7 +62,7 @@ def parked_list(connection: MaybeName = None, *, as_json: AsJson = False, config
         key = row["key"] if row["key"] is not None else "(all of it)"
         again = f", tried again at {row['retry_at']:%Y-%m-%d %H:%M} UTC" if row["retry_at"] else ""
         line = f"{row['connection']} {row['resource']} {key}  {row['state']}{since}{again}"
-        console.print(Text(line), soft_wrap=True)
+        common.print_lines(console, line)
         if row["reason"]:
             console.print(Padding.indent(Text(row["reason"], overflow="fold"), 4))
 
@@ -156,7 +156,7 @@ def parked_drop(
 
     The mirror's rows stay as they are until the object changes again.
 
-    Example: [bold]erpmirror parked drop shop documents.sale 1106800000000001[/]
+    Example: [bold]erpmirror parked drop shop documents.saleOrder 1109100000000001[/]
     """
     from models.bookkeeping import parked
 

@@ -46,21 +46,21 @@ def up(
     logs.drop_failed_writes()
     loaded = common.settings(config)
     own_files.tighten(loaded)
-    ports.require_free(loaded.receiver.host, loaded.receiver.port, setting=_port_setting(loaded))
+    place = f"in [receiver] of {loaded.file}"
+    ports.require_free(
+        loaded.receiver.host, loaded.receiver.port, setting=f"`port` {place}", host_setting=f"`host` {place}"
+    )
     database = common.database(loaded, migrated=False)
     state = waiting.for_database(lambda: migration.state(database))
     mending.migrate(database, loaded)
     database.close()
     if state != "current":
         common.err().print("The tables were migrated.")
+    unhealthy = worker_health.stalled_workers(loaded)
     address = f"http://{loaded.receiver.host}:{loaded.receiver.port}{loaded.receiver.root_path}"
     common.err().print(f"The receiver answers at {address}. Ctrl-C stops everything.")
     children = _children(loaded.file, concurrency)
-    raise typer.Exit(supervisor.run(children, print_line=_printer(), unhealthy=worker_health.stalled_workers(loaded)))
-
-
-def _port_setting(loaded: Settings) -> str:
-    return f"`port` in [receiver] of {loaded.file}"
+    raise typer.Exit(supervisor.run(children, print_line=_printer(), unhealthy=unhealthy))
 
 
 def _children(file: Path, concurrency: int) -> dict[str, list[str]]:
@@ -91,9 +91,9 @@ def _printer() -> supervisor.Print:
 
 def receiver(
     config: common.Config = None,
-    host: Annotated[str | None, typer.Option(help="Overrides host in [receiver].", show_default=False)] = None,
+    host: Annotated[str | None, typer.Option(help="Overrides host in \\[receiver].", show_default=False)] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Overrides port in [receiver].", show_default=False)
+        int | None, typer.Option(min=0, max=65535, help="Overrides port in \\[receiver].", show_default=False)
     ] = None,
 ) -> None:
     """Run the receiver alone: webhooks, polls, the journal, health and metrics.
@@ -111,9 +111,11 @@ def receiver(
 
     loaded = common.settings(config)
     host, port = loaded.receiver.host if host is None else host, loaded.receiver.port if port is None else port
-    ports.require_free(host, port, setting=f"--port, or {_port_setting(loaded)}")
+    place = f"in [receiver] of {loaded.file}"
+    ports.require_free(host, port, setting=f"--port, or `port` {place}", host_setting=f"--host, or `host` {place}")
     _require_if_reachable(loaded)
     _configure_log()
+    _say_to_person(f"The receiver answers at http://{host}:{port}{loaded.receiver.root_path}.")
     os.environ[configuration.VARIABLE] = str(loaded.file)
     # By name: imports run from the receiver to the workers and never back.
     options = pkgutil.resolve_name("receiver.http.server:OPTIONS")
@@ -152,8 +154,9 @@ def _require_if_reachable(loaded: Settings) -> None:
     threading.Thread(target=check, daemon=True).start()
     try:
         checked.result(_DATABASE_CHECK_TIMEOUT)
-    except (sa.exc.OperationalError, TimeoutError):
-        common.note("The database does not answer. The receiver starts, and keeps webhooks in its spool.")
+    except (sa.exc.OperationalError, TimeoutError) as error:
+        reason = "the database does not answer" if isinstance(error, TimeoutError) else errors.explained(error)
+        common.note(f"Waiting: {reason}. The receiver starts meanwhile, and keeps webhooks in its spool.")
 
 
 def worker(
@@ -175,7 +178,9 @@ def worker(
     unknown = set(names) - {app.SYNC, app.FULL_SYNC}
     if unknown or not names:
         raise typer.BadParameter(f"write {app.SYNC}, {app.FULL_SYNC} or both with a comma", param_hint="--queues")
-    app.run_worker(_load_for_process(config), queues=names, concurrency=concurrency)
+    loaded = _load_for_process(config)
+    _say_to_person(f"The worker takes {' and '.join(names)}.")
+    app.run_worker(loaded, queues=names, concurrency=concurrency)
 
 
 def beat(config: common.Config = None) -> None:
@@ -185,7 +190,9 @@ def beat(config: common.Config = None) -> None:
     """
     from workers.queue import app
 
-    app.run_beat(_load_for_process(config))
+    loaded = _load_for_process(config)
+    _say_to_person("The scheduler wakes the workers.")
+    app.run_beat(loaded)
 
 
 def flower(
@@ -217,8 +224,17 @@ def flower(
         raise errors.UserError("write ERPMIRROR_FLOWER_AUTH, or --basic-auth, as user:password")
     if basic_auth is not None and not re.fullmatch(r"[!-+\x2d-~]+", basic_auth):  # Flower splits it at each comma
         raise errors.UserError("write Flower's login in printable ASCII without a space or a comma")
-    ports.require_free(address, port, setting="--port")
-    app.run_flower(_load_for_process(config), address=address, port=port, basic_auth=basic_auth)
+    ports.require_free(address, port, setting="--port", host_setting="--address")
+    loaded = _load_for_process(config)
+    _say_to_person(f"Flower answers at http://{address}:{port}.")
+    app.run_flower(loaded, address=address, port=port, basic_auth=basic_auth)
+
+
+def _say_to_person(what: str) -> None:
+    """Say that a process runs where a person has started it; below `up` and in a service's log it is no event."""
+    console = common.err()
+    if console.is_terminal:
+        console.print(f"{what} Ctrl-C stops it.", markup=False)
 
 
 def _is_loopback(address: str) -> bool:

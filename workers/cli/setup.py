@@ -83,7 +83,7 @@ def sandbox(
     from workers.demo import listening
 
     app = _sandbox_app(system, seed, webhook_url)
-    ports.require_free("127.0.0.1", port, setting="--port")
+    ports.require_free("127.0.0.1", port, setting="--port", host_setting="the name of this machine")
     controls: Sandbox = app.state.sandbox
     with listening.bind("127.0.0.1", port) as listener:
         _print_connection(system, controls, listener.getsockname()[1], webhook_url)
@@ -119,8 +119,8 @@ def _print_connection(system: str, controls: Sandbox, port: int, webhook_url: st
     typer.echo(settings_template.table(f"{system}_sandbox", values))
     common.err().print(f"# The sandbox of {system} answers on port {port}. Ctrl-C stops it.")
     if discovery.systems()[system].webhooks is not None and webhook_url is None:
-        hook = f"--webhook-url http://127.0.0.1:8000/hooks/{system}_sandbox"
-        common.err().print(f"# It sends no webhooks; {hook} sends them to a receiver.", soft_wrap=True)
+        common.err().print("# It sends no webhooks; this option sends them to a receiver:")
+        common.err().print(f"#   --webhook-url http://127.0.0.1:8000/hooks/{system}_sandbox", soft_wrap=True)
 
 
 def _start_edits(controls: Sandbox, per_minute: float, seed: int) -> threading.Event:

@@ -15,6 +15,7 @@ from workers.cli import common
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.console import Console
     from rich.table import Table
 
     from models.db.database import Database
@@ -46,7 +47,8 @@ _BELOW = ("full_sync", "retry_at")
 
 _COUNTS = ("rows", "pending", "parked", "held", "unredacted_rows", "unredacted_entries")
 
-_NEVER_WRAPPED = (*_COUNTS, "bound")
+_AGES = ("last\nsynced", "complete\nas of")
+_COLUMNS = ("resource", "rows", *_AGES, "bound", "pending", "parked", "held")
 
 _WIDEST = 1000
 """Columns for which a table is measured: more than any has."""
@@ -124,13 +126,10 @@ def _print_tables(rows: Sequence[ResourceStatus], never_synced: Sequence[dict[st
         of_connection = [values for values in everything if values["connection"] == connection]
         console.print()
         console.print(Text(f"{connection} ({of_connection[0]['system']})", style="bold"))
-        table = _table(of_connection, datetime.now(UTC))
-        if console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum > console.width:
-            table.padding = 0
-        console.print(table, crop=False)
+        console.print(table_within(of_connection, datetime.now(UTC), console), crop=False)
         for values in of_connection:
             for message, style in _messages(values):
-                console.print(Text(f"  {values['resource']}: {message}", style=style), soft_wrap=True)
+                common.print_lines(console, f"  {values['resource']}: {message}", style=style)
     if not everything:
         console.print("No connection is configured yet.")
 
@@ -147,27 +146,45 @@ def _messages(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield values["warning"], "yellow"
 
 
-def _table(rows: Sequence[dict[str, Any]], now: datetime) -> Table:
-    """The resources' names are never wrapped or cut: a person types them. Where there is no room, the ages wrap."""
+def table_within(rows: Sequence[dict[str, Any]], now: datetime, console: Console) -> Table:
+    """The table of one connection, narrower where the console has no room."""
+    table = _table(rows, now)
+    if console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum > console.width:
+        return _table(rows, now, narrow=True)
+    return table
+
+
+def _table(rows: Sequence[dict[str, Any]], now: datetime, *, narrow: bool = False) -> Table:
+    """The resources' names are never wrapped or cut: a person types them.
+
+    `narrow`: in the least room, with ages in place of dates, which wrap between their words.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("resource", no_wrap=True, min_width=max(len(values["resource"]) for values in rows))
-    for name in ("rows", "last\nsynced", "complete\nas of", "bound", "pending", "parked", "held"):
-        table.add_column(name, justify="right", overflow="fold", no_wrap=name in _NEVER_WRAPPED)
-    for values in rows:
-        table.add_row(*(Text(cell) for cell in _cells(values, now)), style=_style(values))
+    cells = [_cells(values, now, dates=not narrow) for values in rows]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0 if narrow else (0, 1, 0, 0))
+    for name, column in zip(_COLUMNS, zip(*cells, strict=True), strict=True):
+        longest = max(len(word) for text in (name, *column) for word in text.split())
+        table.add_column(
+            name,
+            justify="left" if name == "resource" else "right",
+            no_wrap=name not in _AGES,
+            min_width=longest,
+            max_width=longest if narrow else None,
+        )
+    for line, values in zip(cells, rows, strict=True):
+        table.add_row(*map(Text, line), style=_style(values))
     return table
 
 
-def _cells(values: dict[str, Any], now: datetime) -> list[str]:
+def _cells(values: dict[str, Any], now: datetime, *, dates: bool) -> list[str]:
     return [
         values["resource"],
         "?" if values["rows"] is None else str(values["rows"]),
-        ago(values["last_read"], now),
-        ago(values["complete_as_of"], now),
+        ago(values["last_read"], now, dates=dates),
+        ago(values["complete_as_of"], now, dates=dates),
         spell_in_two_units(timedelta(seconds=values["bound"])),
         *(str(values[name]) for name in ("pending", "parked", "held")),
     ]
@@ -179,11 +196,11 @@ def _style(values: dict[str, Any]) -> str:
     return "yellow" if values["last_error"] else ""
 
 
-def ago(moment: datetime | None, now: datetime) -> str:
-    """How long ago that was, or the date if it is more than two days."""
+def ago(moment: datetime | None, now: datetime, *, dates: bool = True) -> str:
+    """How long ago that was, or, with `dates`, the date if it is more than two days."""
     if moment is None:
         return "never"
-    return f"{spell(now - moment)} ago" if now - moment < _LONG_AGO else f"{moment:%Y-%m-%d %H:%M} UTC"
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if dates and now - moment >= _LONG_AGO else f"{spell(now - moment)} ago"
 
 
 def note_unconfigured(database: Database, loaded: Settings) -> None:

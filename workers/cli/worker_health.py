@@ -40,10 +40,8 @@ def health_lines(loaded: Settings, database: Database) -> Iterator[HealthLine]:
 
 def print_health(loaded: Settings, database: Database) -> None:
     """Print the report; what is wrong is red."""
-    from rich.text import Text
-
     for line in health_lines(loaded, database):
-        common.out().print(Text(line.text, style="" if line.ok else "red"), soft_wrap=True)
+        common.print_lines(common.out(), line.text, style="" if line.ok else "red")
 
 
 def stalled_workers(loaded: Settings) -> Callable[[], dict[str, str]]:

@@ -76,7 +76,7 @@ def prepare(settings: Settings) -> None:
     folder = settings.broker.folder
     if folder is not None:
         for name in ("messages", "control"):
-            private.make_folder(folder / name)
+            private.make_folder(folder / name, setting="`url` of [broker]")
 
 
 def purge_abandoned(app: Celery, settings: Settings) -> int:

@@ -85,7 +85,8 @@ class DueScheduler(Scheduler):
         service = "database" if isinstance(error, sa.exc.SQLAlchemyError) else "broker"
         if service != self._down or time.monotonic() - self._logged_at >= _LOG_INTERVAL:
             self._down, self._logged_at = service, time.monotonic()
-            log.warning("service unreachable", service=service, error=type(error).__name__)
+            reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
+            log.warning("service unreachable", service=service, error=type(error).__name__, reason=reason)
 
     def wake_due(self) -> None:
         """Wake for what is due, then delete what is old, also while the broker is down."""

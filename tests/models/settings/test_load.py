@@ -201,8 +201,13 @@ def test_a_reference_to_nothing_is_refused(
         (SHOP + f'url = "https://me:{SECRET}@x"\n', "an address holds no login"),
         (SHOP + f'url = "https://x/?key={SECRET}"\n', "an address ends with its path"),
         (SHOP + 'format = "yaml"\n', "connections.shop.format: it should be 'json' or 'xml'"),
-        (SHOP + 'resources = "items"\n', "connections.shop.resources: it should be a valid list"),
+        (SHOP + 'resources = "items"\n', "connections.shop.resources: write a list of texts, as in"),
         (SHOP + "concurrency = true\n", "connections.shop.concurrency: a number belongs here"),
+        (SHOP + "max_deletions = '20%'\n", "connections.shop.max_deletions: write a number, as in 0.2"),
+        (SHOP + "concurrency = 'two'\n", "connections.shop.concurrency: write a whole number, as in 60"),
+        (SHOP + "concurrency = 1.5\n", "connections.shop.concurrency: write a whole number, as in 60"),
+        (SHOP + "timezone = 3\n", "connections.shop.timezone: write a text in quotes"),
+        ("[receiver]\nspool = 5\n", "receiver.spool: write a path in quotes"),
         (SHOP + "max_deletions = 2\n", "connections.shop.max_deletions: it should be less than or equal to 1"),
         (SHOP + "timeout = '1h1m'\n", "connections.shop.timeout: a duration is"),
         ("[receiver]\nport = 70000\n", "receiver.port: "),
@@ -214,7 +219,6 @@ def test_a_reference_to_nothing_is_refused(
         ("[connections]\nshop = 1\n", "connections.shop: a table belongs here"),
         ('[connections.Shop]\nsystem = "bookkeeper"\n', "connections.Shop: the name goes into addresses"),
         ('[connections."a b"]\nsystem = "bookkeeper"\n', "connections.a b: the name goes into addresses"),
-        ("nonsense\n", "it is not TOML"),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_remedy(tmp_path: Path, text: str, expected: str) -> None:
@@ -225,28 +229,45 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     message = refused(tmp_path, f'[receiver]\nport = "{SECRET}"\n[connections.shop]\nsystem = "shopware"\nevry = 1\n')
     assert [
         f"{tmp_path / 'erpmirror.toml'}: 4 mistakes",
-        "  receiver.port: it should be a valid integer, unable to parse string as an integer",
+        "  receiver.port: write a whole number, as in 60",
         "  connections.shop.webhook_sources: missing; add webhook_sources = …",
         "  connections.shop.api_key: missing; add api_key = …",
         '  connections.shop.evry: unknown key; did you mean "every"?',
     ] == message.splitlines()
 
 
+def whole_file_refused(file: Path) -> str:
+    """The one line that refuses a file which cannot be read: it is no list of mistakes."""
+    with pytest.raises(SettingsError) as caught:
+        load.load(file, OPTIONS)
+    assert ("mistake" in str(caught.value), 1) == (False, len(str(caught.value).splitlines()))
+    return str(caught.value)
+
+
 def test_a_missing_file_is_refused_with_the_command_that_writes_one(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="`erpmirror init` writes one"):
-        load.load(tmp_path / "nowhere.toml", OPTIONS)
+    file = tmp_path / "nowhere.toml"
+    expected = f"there is no settings file {file}: `erpmirror init` writes one; if you have one elsewhere, name it with"
+    assert whole_file_refused(file).startswith(expected)
+    (tmp_path / "file").touch()
+    assert "`erpmirror init` writes one" in whole_file_refused(tmp_path / "file" / "erpmirror.toml")
 
 
 def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="it cannot be read"):
-        load.load(tmp_path, OPTIONS)
+    assert f"{tmp_path} is a folder, not a file: name the file with --config" in whole_file_refused(tmp_path)
 
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "erpmirror.toml"
     file.write_bytes(b'[receiver]\nhost = "\xff"\n')
-    with pytest.raises(SettingsError, match="save it as UTF-8"):
-        load.load(file, OPTIONS)
+    assert f"{file} is not UTF-8 (byte 19): save it as UTF-8" == whole_file_refused(file)
+
+
+def test_a_file_that_is_not_toml_is_refused_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "erpmirror.toml"
+    file.write_text("[receiver\n", encoding="utf-8")
+    message = whole_file_refused(file)
+    assert message.startswith(f"{file} is not TOML: ")
+    assert "line 1" in message
 
 
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pty
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
-from rich.console import Console
 from starlette.responses import Response
 from typer.testing import CliRunner
 
 from tests.mirroring import table
 from tests.serving import served
+from tests.workers.cli.runner import run, write_settings
 from workers import cli, configuration, context, errors
 from workers.cli import check as check_command
 from workers.cli import connection_check, hints
@@ -344,23 +343,34 @@ def test_every_failure_but_closed_hours_has_a_remedy(failure: errors.VendorError
     assert isinstance(failure, errors.ClosedError) == (found is None)
 
 
-def test_the_table_fits_80_columns_and_cuts_no_name() -> None:
+def test_the_report_fits_80_columns_and_cuts_no_name_path_or_command() -> None:
     long = "informationRegisters.goodsPrices"
-    remedy = hints.of_resource(errors.SetAside("no", whole_resource=True), long, "[connections.it] of /etc/x.toml")
+    remedy = hints.of_resource(errors.SetAside("no", whole_resource=False), long, "[connections.it] of /etc/x.toml")
+    file = "/srv/companies/a-long-name-of-a-company/erpmirror/production/erpmirror.toml"
     rows = [
-        connection_check.CheckOutcome(None, None, "settings", "/etc/erpmirror/erpmirror.toml"),
+        connection_check.CheckOutcome(None, None, "settings", file),
         connection_check.CheckOutcome("it", "dilovod", "login", "the role sees 300 kinds of objects, " * 5),
         connection_check.CheckOutcome(
             "it", "dilovod", long, "Access denied, check role settings", ok=False, remedy=remedy
         ),
     ]
-    console = Console(width=80, file=io.StringIO())
-    console.print(check_command.table(rows))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert max(map(len, lines)) <= 80
+    lines = [line for text in check_command.report(rows, 80) for line in text.plain.splitlines()]
+    assert file in lines[0]
+    assert max(map(len, lines[1:])) <= 80
     assert [["!!", long]] == [line.split()[:2] for line in lines if "!!" in line]
-    words = " ".join(" ".join(lines).split())
-    assert "→ give this login the right to read" in words
+    assert any("`erpmirror check`" in line for line in lines)
+    assert "→ the answer is not what this vendor documents" in " ".join(" ".join(lines).split())
+
+
+def test_without_a_database_each_connection_says_so_in_one_line() -> None:
+    write_settings(
+        "".join(
+            f'[connections.{name}]\nsystem = "directo"\napi_key = "k"\nresources = ["items"]\n'
+            for name in ("one", "two")
+        )
+    )
+    logins = [line for line in run("check").stdout.splitlines() if "login" in line]
+    assert ["!!  login  not checked: the gate needs the database"] * 2 == logins
 
 
 @pytest.mark.usefixtures("books")

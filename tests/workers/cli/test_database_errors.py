@@ -56,7 +56,10 @@ def test_missing_tables_advise_to_migrate() -> None:
 
 def test_a_folder_that_cannot_be_made_says_what_helps() -> None:
     write_settings('[database]\nurl = "sqlite:////proc/nowhere/mirror.db"\n')
-    assert "/proc/nowhere: No such file or directory; make its folder" in refused("migrate")
+    assert (
+        "/proc/nowhere: No such file or directory; make the folder that it is to be in, or correct `url` of [database]"
+        in refused("migrate")
+    )
 
 
 @pytest.mark.parametrize(

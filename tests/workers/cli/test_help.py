@@ -8,8 +8,12 @@ import sys
 from importlib.metadata import version
 
 import pytest
+import typer
+from rich.text import Text
+from typer.core import TyperGroup
 
 from tests.workers.cli.runner import ok, run, write_settings
+from workers.cli import app
 
 VERBS = [
     ["ask"],
@@ -60,6 +64,22 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_the_version_is_printed_without_settings() -> None:
     assert f"erpmirror {version('erpmirror')}\n" == ok("--version").stdout
+
+
+def test_no_help_text_loses_what_stands_in_brackets() -> None:
+    """Rich takes `[receiver]` for a tag and prints nothing in its place."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    lost = []
+    for name, command in group.commands.items():
+        for text in [command.help or "", *(getattr(each, "help", None) or "" for each in command.params)]:
+            shown = Text.from_markup(text).plain
+            lost += [
+                (name, tag)
+                for tag in re.findall(r"\[([^\]]*)\]", text)
+                if tag not in {"bold", "/"} and tag not in shown
+            ]
+    assert [] == lost
 
 
 def test_a_usage_error_has_exit_status_2() -> None:

@@ -207,7 +207,7 @@ def test_a_system_without_sandbox_is_refused_with_the_nearest() -> None:
 def test_a_taken_port_is_refused_before_anything_is_written() -> None:
     port = init._ports()["directo"]
     with socket.create_server(("127.0.0.1", port)):
-        assert f"directo cannot answer on port {port}: Address already in use; stop" in refused("init", "--sandbox")
+        assert f"directo cannot answer on port {port}: Address already in use; end" in refused("init", "--sandbox")
     assert not Path("erpmirror.toml").exists()
 
 

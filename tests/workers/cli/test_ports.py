@@ -62,9 +62,9 @@ def test_up_stops_when_its_receiver_finds_the_port_taken_later(tmp_path: Path) -
 )
 def test_a_host_that_is_not_this_machine_is_named(host: str, says: str) -> None:
     with pytest.raises(errors.CannotStartError, match=says):
-        ports.require_free(host, free_port(), setting="--port")
+        ports.require_free(host, free_port(), setting="--port", host_setting="--host")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104 - it is closed at once
 def test_a_free_port_is_free(host: str) -> None:
-    ports.require_free(host, free_port(), setting="--port")
+    ports.require_free(host, free_port(), setting="--port", host_setting="--host")

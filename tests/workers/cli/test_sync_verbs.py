@@ -160,6 +160,7 @@ def test_poll_shows_why_a_vendor_is_not_read_while_it_waits(monkeypatch: pytest.
         (["poll", "shop", "catalogs.good"], 'did you mean "catalogs.goods"?'),
         (["export", "shop", GOODS], "the mirror holds nothing"),
         (["forget", "elsewhere"], "the mirror holds nothing"),
+        (["ask", "shop", "getObject", "1", "2"], "Error: 2 is one argument too many"),
         (["parked", "retry", "shop"], "no such object is parked"),
         (["parked", "drop", "shop"], "no such object is parked"),
         (["sandbox", "dilovot"], 'did you mean "dilovod"?'),
@@ -173,6 +174,15 @@ def test_poll_shows_why_a_vendor_is_not_read_while_it_waits(monkeypatch: pytest.
 )
 def test_the_error_for_a_wrong_argument_names_the_remedy(words: list[str], message: str) -> None:
     assert message in refused(*words)
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("verb", [["forget"], ["export"]], ids=" ".join)
+def test_a_misspelt_name_of_what_the_mirror_holds_is_guessed(verb: list[str]) -> None:
+    ok("poll", "shop", GOODS)
+    assert f'did you mean "{GOODS}"?' in refused(*verb, "shop", "catalogs.godos")
+    if verb == ["forget"]:
+        assert 'did you mean "shop"?' in refused(*verb, "shpo")
 
 
 @pytest.mark.usefixtures("shop")

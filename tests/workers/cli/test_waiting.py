@@ -90,7 +90,7 @@ def test_a_worker_and_beat_wait_for_their_broker() -> None:
         _, beat_log = stack.enter_context(process("beat"))
         _, worker_log = stack.enter_context(process("worker", "--concurrency", "1"))
         until(lambda: "unreachable" in _read(beat_log), beat_log)
-        until(lambda: "Cannot connect" in _read(worker_log), worker_log)
+        until(lambda: "Connection refused; start the broker, or correct" in _read(worker_log), worker_log)
         proxy.mend()
         until(lambda: all(each.worker for each in canary.queue_health(database)), worker_log)
         assert due.load(database).now

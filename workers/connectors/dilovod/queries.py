@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from models import exact
 from workers.connectors.dilovod.resources import ID
-from workers.errors import SetAside
+from workers.errors import MisaskedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -219,17 +219,17 @@ _HELP = (
 
 
 def parse_query(words: Sequence[str]) -> Query:
-    """The query that the words form. SetAside, with an example, if they are not valid."""
+    """The query that the words form. MisaskedError, with an example, if they are not valid."""
     action, *rest = words or [""]
     syntax = _SYNTAX.get(action)
     if syntax is None:
-        raise SetAside(_HELP)
+        raise MisaskedError(_HELP)
     try:
         if action in _ACTIONS and len(rest) == 1 and rest[0].lstrip().startswith("{"):
             return Query(action, dict(exact.loads(rest[0])))
         return _build_query(action, _parse_arguments(syntax, rest))
     except ValueError as error:
-        raise SetAside(f"{error}; ask as in: {syntax.example}") from None
+        raise MisaskedError(f"{error}; ask as in: {syntax.example}") from None
 
 
 def _parse_arguments(syntax: _Syntax, words: Sequence[str]) -> dict[str, str]:

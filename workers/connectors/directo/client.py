@@ -18,7 +18,7 @@ from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, To
 from workers.connectors import http, objects, streaming
 from workers.connectors.contract import CheckResult
 from workers.connectors.directo import answers, cursors, queries, resources, table, wall_clock
-from workers.errors import SetAside, TimedOutError
+from workers.errors import MisaskedError, SetAside, TimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -109,7 +109,7 @@ class Client:
         (Directo API documentation, "API Resources & Endpoints", "Advanced Filtering".)
         """
         if resource not in table.NAMES:
-            raise SetAside(f'Directo has no resource "{resource}"; it has {", ".join(sorted(table.NAMES))}')
+            raise MisaskedError(f'Directo has no resource "{resource}"; it has {", ".join(sorted(table.NAMES))}')
         selection = queries.Selection(filters, self._options.zone)
         checker = answers.FilterChecker(resource, selection)
         with self._request(resource, selection.params) as answer:
@@ -120,19 +120,19 @@ class Client:
     def ask(self, words: Sequence[str]) -> list[Any]:
         """`items code=1011 'ts=>2026-01-01'`: a resource and filters in Directo's syntax; the records found.
 
-        SetAside for a malformed request, and for a reply of more than 1000 records.
+        MisaskedError for a malformed request, and for a reply of more than 1000 records.
         """
         name, *filters = words or [""]
         if not re.fullmatch(r"\w+", name, re.ASCII) or not all("=" in word for word in filters):
-            raise SetAside("ask for a resource and its filters, as in: items code=1011 'ts=>2026-01-01T00:00:00'")
+            raise MisaskedError("ask for a resource and its filters, as in: items code=1011 'ts=>2026-01-01T00:00:00'")
         params = [(word.partition("=")[0], word.partition("=")[2]) for word in filters]
         if any(parameter.endswith(("<", ">", "!")) for parameter, _ in params):
             # Directo's document makes this mistake too: the server ignores the unknown field `ts>` and sends all.
-            raise SetAside("put the operator after the =, as in: customers country=!EE 'ts=>2026-01-01T00:00:00'")
+            raise MisaskedError("put the operator after the =, as in: customers country=!EE 'ts=>2026-01-01T00:00:00'")
         with self._request(name, params) as answer:
             records = list(islice(streaming.readable(answer.records), _MAX_SHOWN + 1))
         if len(records) > _MAX_SHOWN:
-            raise SetAside(f"{name} answers with more than {_MAX_SHOWN} records: add a filter")
+            raise MisaskedError(f"{name} answers with more than {_MAX_SHOWN} records: add a filter")
         return records
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:

@@ -16,7 +16,7 @@ from workers.connectors import http, objects, streaming
 from workers.connectors.contract import CheckResult
 from workers.connectors.easyflor import answers, cursors, resources, table
 from workers.connectors.easyflor.auth import Auth
-from workers.errors import ClosedError, SetAside, TryLater
+from workers.errors import ClosedError, MisaskedError, SetAside, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -163,8 +163,8 @@ class Client:
                 case [path] if _PATH.fullmatch(path) and ".." not in path and not _is_reserved(path):
                     return self._read_bounded("GET", path)
         except ValueError as error:
-            raise SetAside(str(error)) from None
-        raise SetAside(_ASK_HELP)
+            raise MisaskedError(str(error)) from None
+        raise MisaskedError(_ASK_HELP)
 
     def _changed_today(self, row: table.Row) -> tuple[datetime | None, Any]:
         """EasyFlor's clock, and the first object that changed today; None if none did."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workers.errors import SetAside
+from workers.errors import MisaskedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,11 +44,11 @@ _ASK_HINT = (
 
 
 def parse(words: Sequence[str]) -> Query:
-    """Parse `["suppliers", "since=0"]`, `["purchase_orders/123"]`. SetAside with examples for anything else."""
+    """Parse `["suppliers", "since=0"]`, `["purchase_orders/123"]`. MisaskedError with examples for anything else."""
     path, *filters = words or [""]
     name, slash, number = path.strip("/").partition("/")
     if name not in LISTS or not all("=" in word for word in filters):
-        raise SetAside(_ASK_HINT)
+        raise MisaskedError(_ASK_HINT)
     params = {word.partition("=")[0]: word.partition("=")[2] for word in filters}
     if slash:
         return single(name, number, params)
@@ -56,18 +56,18 @@ def parse(words: Sequence[str]) -> Query:
 
 
 def listing(name: str, params: Mapping[str, str]) -> Query:
-    """The request for a list. SetAside for an undocumented parameter, which the vendor would ignore."""
+    """The request for a list. MisaskedError for an undocumented parameter, which the vendor would ignore."""
     unknown = sorted(params.keys() - set(LISTS[name].params))
     if unknown:
         known = ", ".join(LISTS[name].params) or "none"
-        raise SetAside(f"{name} has no parameter {unknown[0]}; it has {known}")
+        raise MisaskedError(f"{name} has no parameter {unknown[0]}; it has {known}")
     return Query(f"{name}/", params)
 
 
 def single(name: str, number: str, params: Mapping[str, str] | None = None) -> Query:
-    """The request for one object by its id. SetAside if the vendor does not offer it or `number` is not an id."""
+    """The request for one object by its id. MisaskedError if the vendor does not offer it or `number` is not an id."""
     if not LISTS[name].single or params:
-        raise SetAside(_ASK_HINT)
+        raise MisaskedError(_ASK_HINT)
     if not re.fullmatch("[0-9]+", number):
-        raise SetAside(f"{number!r} is not an id; {_ASK_HINT}")
+        raise MisaskedError(f"{number!r} is not an id; {_ASK_HINT}")
     return Query(f"{name}/{number}", {})

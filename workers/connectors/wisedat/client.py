@@ -17,7 +17,7 @@ from models.values import Chunk, End, Line, ObjectRef, Snapshot, Tombstone, With
 from workers.connectors.contract import CheckResult
 from workers.connectors.http import Http
 from workers.connectors.wisedat import answers, auth, cursors, table
-from workers.errors import SetAside, TimedOutError, TooLargeError, VendorError
+from workers.errors import MisaskedError, SetAside, TimedOutError, TooLargeError, VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +88,7 @@ class Client:
         - `parameters`: text, numbers, bools, dates, aware datetimes (sent in UTC); None is left out
 
         Raises `answers.NotFoundError` for an unknown id, `answers.DetailWithheldError` for an order that the API cannot
-        show, SetAside for a parameter that the document does not have.
+        show, MisaskedError for a parameter that the document does not have.
         """
         return self._decoded(self._get(name, _query(name, parameters)))
 
@@ -99,7 +99,7 @@ class Client:
         """
         row = table.ROWS.get(name)
         if row is None:
-            raise SetAside(f"Wisedat has no {name} to list; it has {', '.join(table.NAMES)}")
+            raise MisaskedError(f"Wisedat has no {name} to list; it has {', '.join(table.NAMES)}")
         if not row.paged:
             yield from answers.parse_list(row, self.read(name, **filters))
             return
@@ -170,7 +170,7 @@ class Client:
         """`products query=rose limit=5`, `orders id=2024/7`, `status`: a name and parameters of `PARAMETERS`."""
         name, *filters = words or [""]
         if name not in PARAMETERS or not all("=" in word for word in filters):
-            raise SetAside(_ASK_HINT)
+            raise MisaskedError(_ASK_HINT)
         return self.read(name, **dict(word.split("=", 1) for word in filters))
 
     def _read_surely(self, name: str, **parameters: Any) -> Any:
@@ -282,13 +282,13 @@ def _chunks(
 
 
 def _query(name: str, parameters: dict[str, Any]) -> dict[str, str]:
-    """The query string's parameters. SetAside for a name that the vendor's document does not have."""
+    """The query string's parameters. MisaskedError for a name that the vendor's document does not have."""
     if name not in PARAMETERS:
-        raise SetAside(f"Wisedat has no {name} to read; it has {', '.join(PARAMETERS)}")
+        raise MisaskedError(f"Wisedat has no {name} to read; it has {', '.join(PARAMETERS)}")
     unknown = sorted(parameters.keys() - set(PARAMETERS[name]))
     if unknown:
         accepted = ", ".join(PARAMETERS[name]) or "no parameters"
-        raise SetAside(f"{name} accepts {accepted}, but not {', '.join(unknown)}")
+        raise MisaskedError(f"{name} accepts {accepted}, but not {', '.join(unknown)}")
     return {parameter: _parameter_text(value) for parameter, value in parameters.items() if value is not None}
 
 
