@@ -1,4 +1,4 @@
-"""Numbers, booleans and times as vendors write them in text: one reading for all systems, None where it is not sure."""
+"""Numbers, booleans, times and names as vendors write them: one reading for all systems, None where it is not sure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from models import exact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 _LONGEST_NUMBER = 1000
 
@@ -139,3 +143,12 @@ def _offset(text: str | None) -> timedelta | None:
     if minutes >= 60:  # noqa: PLR2004
         raise ValueError(text)
     return (-1 if text[0] == "-" else 1) * timedelta(hours=hours, minutes=minutes)
+
+
+def respelled(item: Mapping[str, Any], spellings: Mapping[str, str]) -> dict[str, Any]:
+    """The object with these keys respelled, but none onto another field of the same object."""
+    result: dict[str, Any] = {}
+    for key, value in item.items():
+        name = spellings.get(key, key)
+        result[key if name != key and (name in item or name in result) else name] = value
+    return result

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from models.mirror import naming
-from models.mirror.spelling import NO_SPELLINGS, Spellings, respelled
+from models.mirror.spelling import NO_SPELLINGS, Spellings
+from models.notation import respelled
 from models.values import Kind
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from models.mirror import flatten, naming
-from models.mirror.spelling import NO_SPELLINGS, Spellings, respelled
+from models.mirror.spelling import NO_SPELLINGS, Spellings
+from models.notation import respelled
 from models.values import Kind
 
 if TYPE_CHECKING:

@@ -14,8 +14,6 @@ from models.mirror import naming
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from models.values import JsonObject
-
 
 class Spellings:
     """The known spellings of the fields. `known`: part -> dotted paths; of two that differ only in case the first."""
@@ -56,12 +54,3 @@ NO_SPELLINGS: Final = Spellings({})
 def _prefixes(path: str) -> list[str]:
     """`a`, `a.b` and `a.b.c` for `a.b.c`."""
     return list(accumulate(naming.steps(path), naming.join, initial=""))[1:]
-
-
-def respelled(item: JsonObject, spellings: Mapping[str, str]) -> JsonObject:
-    """The object with these keys respelled, but none onto another field of the same object."""
-    result: JsonObject = {}
-    for key, value in item.items():
-        name = spellings.get(key, key)
-        result[key if name != key and (name in item or name in result) else name] = value
-    return result

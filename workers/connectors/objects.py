@@ -47,11 +47,7 @@ def folded(item: Any) -> JsonObject:
 def with_documented_names(item: JsonObject, documented: Iterable[str]) -> JsonObject:
     """A copy in which names take the documented case, unless the object also has a field of that name."""
     names = {name.casefold(): name for name in documented}
-    result: JsonObject = {}
-    for key, value in item.items():
-        name = names.get(key.casefold(), key)
-        result[key if name != key and (name in item or name in result) else name] = value
-    return result
+    return notation.respelled(item, {key: names.get(key.casefold(), key) for key in item})
 
 
 _LIST_NAMES = frozenset({"content", "data", "items", "list", "objects", "records", "result", "results", "value"})

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models.mirror.spelling import Spellings, respelled
+from models.mirror.spelling import Spellings
+from models.notation import respelled
 from models.values import Kind
 from tests.models.write_path import TARGET, fields, row, rows, schema_changes, write
 
