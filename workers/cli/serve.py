@@ -248,11 +248,13 @@ def _load_for_process(config: Path | None) -> Settings:
     """Load the settings, wait for the database, refuse tables of another version, set up the log."""
     from models.settings import own_files
     from workers.cli import logs, waiting
+    from workers.queue import broker
 
     logs.drop_failed_writes()
     loaded = common.settings(config)
     own_files.tighten(loaded)
     waiting.for_database(lambda: common.database(loaded)).close()
+    broker.prepare(loaded)  # before it is said that the process runs
     _configure_log()
     return loaded
 

@@ -29,6 +29,13 @@ def test_a_mistake_in_the_file_is_an_error_without_a_traceback() -> None:
     assert 'did you mean "dilovod"' in refused("status")
 
 
+def test_one_mistake_is_reported_once_and_at_its_key() -> None:
+    write_settings('[connections.books]\nsystem = "directo"\napi_key = "k"\nresources = [1]\n')
+    assert refused("status").endswith('one mistake connections.books.resources[0]: write a text in quotes, as in "…"')
+    write_settings('[connections.books]\nsystem = "directo"\napi_key = "k"\nresources = ["items"]\nfilter.itmes = {}\n')
+    assert 'connections.books.filter.itmes: Directo has no resource "itmes"; did you mean "items"?' in refused("status")
+
+
 def test_a_missing_file_is_an_error_that_names_init() -> None:
     assert "`erpmirror init` writes one" in refused("status")
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tests.workers.cli.runner import run
+from tests.processes import free_port
+from tests.workers.cli.runner import TIMEOUT, ok, run, write_settings
 from workers.cli import common, status
 
 LONG = "informationRegisters.goodsPrices"
@@ -61,3 +67,29 @@ def test_the_table_of_status_fits_and_breaks_no_word(age: timedelta) -> None:
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, printed.splitlines())) <= 80
     assert {LONG, "items", "complete", "synced", "pending", "ago"} <= set(printed.split())
+
+
+@pytest.mark.parametrize(
+    ("verb", "line"),
+    [
+        (["receiver"], "The receiver answers at http://127.0.0.1:{port}. Ctrl-C stops it."),
+        (["worker", "--queues", "sync"], "The worker takes sync. Ctrl-C stops it."),
+        (["beat"], "The scheduler wakes the workers. Ctrl-C stops it."),
+        (["flower", "--port", "{port}"], "Flower answers at http://127.0.0.1:{port}. Ctrl-C stops it."),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_process_that_a_person_starts_says_that_it_runs(verb: list[str], line: str) -> None:
+    port = free_port()
+    write_settings(f"[receiver]\nport = {port}\n")
+    ok("migrate")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "workers.cli", *(word.format(port=port) for word in verb)]
+    environment = os.environ | {"COLUMNS": "80", "TERM": "dumb"}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        printed = os.read(ours, 1000).decode()
+        process.send_signal(signal.SIGTERM)
+        process.wait(TIMEOUT)
+    os.close(ours)
+    assert line.format(port=port) in printed
