@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import exact, notation
 from models.values import Kind, Unreadable
-from workers.connectors.streaming import UnreadableRecord
+from workers.connectors.streaming import UnreadableRecord, decode_listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -56,6 +56,17 @@ _SAYS_NOTHING = frozenset({"@odata.context", "success", "ok"})
 """The names, in lower case, of what an envelope may hold: its list, the list's length, and what tells nothing."""
 
 
+def enveloped(body: bytes) -> list[Any] | None:
+    """The list in the envelope that this body is, as `listed` finds it; None for anything else.
+
+    A record of it that cannot be read is an `UnreadableRecord`. TooLargeError for one without end.
+    """
+    try:
+        return listed(decode_listing(body))
+    except ValueError:
+        return None
+
+
 def listed(answer: Any) -> list[Any] | None:
     """The list in an envelope such as `{"value": […], "count": 2}`; None where that is not sure.
 
@@ -67,7 +78,7 @@ def listed(answer: Any) -> list[Any] | None:
     if len(names) != 1 or not fields.keys() <= names | _COUNT_NAMES | _SAYS_NOTHING:
         return None
     found = fields[next(iter(names))]
-    if not isinstance(found, list) or not found or not all(isinstance(item, dict) for item in found):
+    if not isinstance(found, list) or not found or not all(isinstance(item, dict | UnreadableRecord) for item in found):
         return None
     counts = (fields[name] for name in fields.keys() & _COUNT_NAMES)
     is_refused = any(fields.get(name) is False for name in _SAYS_NOTHING)

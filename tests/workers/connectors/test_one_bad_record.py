@@ -80,11 +80,14 @@ READERS = {
         {"format": "xml"},
     ),
     "easyflor": Reader("easyflor", "debtor", '{"Id":{key},"Name":{value}}'),
+    "directo-envelope": Reader("directo", "items", '{"code":"{key}","name":{value}}', '{"value":[{records}]}'),
+    "easyflor-envelope": Reader("easyflor", "debtor", '{"Id":{key},"Name":{value}}', '{"items":[{records}],"count":3}'),
     "wisedat-summaries": Reader("wisedat", "products", '{"id":{key},"name":{value}}', _PAGE),
     "wisedat-whole": Reader(
         "wisedat", "categories", '{"id":{key},"name":{value}}', _PAGE.replace("products", "categories")
     ),
     "wisedat-unpaged": Reader("wisedat", "taxes", '{"id":{key},"description":{value}}'),
+    "wisedat-envelope": Reader("wisedat", "taxes", '{"id":{key},"description":{value}}', '{"data":[{records}]}'),
 }
 LENIENT = {
     "the low half of a surrogate pair": rb'"a\udf39b"',

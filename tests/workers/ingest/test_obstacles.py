@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -287,10 +288,13 @@ def test_a_dropped_table_or_column_is_named_with_its_remedy(
 
 @services.ON_POSTGRESQL
 def test_a_locked_table_costs_its_resource_alone(anywhere: Connect, database: Database) -> None:
-    with anywhere(kinds=KINDS, also={"other": {}}) as six:
+    """Not its connection's other resources, nor another connection with the same tables."""
+    with anywhere(kinds=KINDS, also={"other": {"api_key": "another"}}) as six:
+        other = replace(six, name="other")
         six.vendor.objects["goods"] = {str(n): {"v": 1} for n in range(9)}
         six.vendor.objects["orders"] = {"7": {"v": 1}}
         six.work()
+        other.work()
         with database.engine.connect() as person:
             person.execute(sa.text("LOCK TABLE sixth_goods IN ACCESS EXCLUSIVE MODE"))
             six.vendor.objects["goods"] = {str(n): {"v": 2} for n in range(9)}
@@ -298,8 +302,10 @@ def test_a_locked_table_costs_its_resource_alone(anywhere: Connect, database: Da
             asked = len(six.vendor.asked)
             six.webhook(*(str(n) for n in range(9)))
             six.webhook("7", resource="orders")
+            other.webhook("7", resource="orders")
             six.sync()
-            assert {"7": {"v": 2}} == six.live("orders")
+            other.sync()
+            assert [{"7": {"v": 2}}] * 2 == [six.live("orders"), other.live("orders")]
             assert 3 >= len(six.vendor.asked) - asked, "the first key that finds the table locked speaks for the others"
             rows = shown(six)
             for said in (*reasons(six), rows["goods"].last_error):

@@ -51,17 +51,10 @@ def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
     if body.first == b"<":
         return _xml_records(body, secret)
     whole = body.read(-1)
-    found = _enveloped(whole)
+    found = objects.enveloped(whole)
     if found is None:
         raise _not_a_list(_without_secret(whole, secret))
     return iter(found)
-
-
-def _enveloped(body: bytes) -> list[Any] | None:
-    try:
-        return objects.listed(exact.loads(body))
-    except ValueError:
-        return None
 
 
 _FLAGS = {"true": 1, "false": 0}

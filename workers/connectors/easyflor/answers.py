@@ -112,17 +112,10 @@ def records(reply: http.Streamed, *, keep_personal: bool) -> Iterator[Any]:
     if body.first == b"[":
         return _items(body, keep_personal=keep_personal)
     whole = body.read(-1)
-    found = _enveloped(whole)
+    found = objects.enveloped(whole)
     if found is None:
         raise _not_a_list(whole)
     return (remove_secrets(item, keep_personal=keep_personal) for item in found)
-
-
-def _enveloped(body: bytes) -> list[Any] | None:
-    try:
-        return objects.listed(exact.loads(body))
-    except ValueError:
-        return None
 
 
 def _items(body: http.Peeked, *, keep_personal: bool) -> Iterator[Any]:
