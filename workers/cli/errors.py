@@ -74,5 +74,5 @@ def _of_file(error: Exception) -> Explanation | None:
     said = f"{error.filename or 'the operating system'}: {error.strerror or error}"
     if not error.filename or error.errno not in _OF_FILES:
         return Explanation(said)
-    setting = next(iter(getattr(error, "__notes__", [])), "the path in the settings")
+    setting = next(iter(getattr(error, "__notes__", [])), "the path")
     return Explanation(said, _OF_FILES[error.errno].format(setting=setting))
