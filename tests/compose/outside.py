@@ -1,4 +1,4 @@
-"""Runs in the container `outside`: nginx, and Dilovod's sandbox with routes by which the tests edit and read it.
+"""Runs in the container `outside`: nginx, the Interpreter's sandbox, and Dilovod's, which the tests edit and read.
 
 outside.py VENDOR_PORT PROXY_PORT
 """
@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 
 from models import exact
 from workers.connectors.dilovod import sandbox
+from workers.connectors.interpreter import sandbox as interpreter_sandbox
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -46,7 +47,10 @@ class Slow:
 
 
 def create(webhook_url: str) -> Starlette:
-    """The vendor at `/`, and below `/test`: `edit` makes one edit, `truth` shows a resource, `hang` makes it slow."""
+    """The Interpreter at `/lagerkoll`, the vendor of the webhooks at `/`, and below `/test` what no vendor has.
+
+    `edit` makes one edit, `truth` shows a resource, `hang` makes it slow.
+    """
     vendor = sandbox.create(seed=2, webhook_url=webhook_url)
     controls, random, slow = vendor.state.sandbox, Random(2), Slow(vendor)
 
@@ -68,6 +72,7 @@ def create(webhook_url: str) -> Starlette:
         Route("/test/truth/{resource}", truth),
         Route("/test/hang/{seconds}", hang),
         Route("/test/asked", asked),
+        Mount("/lagerkoll", interpreter_sandbox.create()),
         Mount("/", slow),
     ]
     return Starlette(routes=routes)

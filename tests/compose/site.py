@@ -210,13 +210,15 @@ class Site:
         return f"error_log stderr;\npid /tmp/nginx.pid;\nevents {{}}\nhttp {{ access_log off;\n{server}\n}}\n"
 
     def connect(self) -> None:
-        """Add the connection to what `init` wrote."""
+        """Add the connections to what `init` wrote."""
         with (self.folder / "erpmirror.toml").open("a", encoding="utf-8") as opened:
             opened.write(
                 '\n[connections.shop]\nsystem = "dilovod"\napi_key = "${DILOVOD_KEY}"\n'
                 f'url = "http://{self.subnet}.1:{self.vendor_port}"\n'
                 'resources = ["catalogs.goods", "documents.saleOrder"]\n'
                 'webhook_sources = ["127.0.0.1"]\nreconcile_every = "20s"\nrequests_per_minute = 600\n'
+                '\n[connections.goods_in]\nsystem = "interpreter"\nstore = "3546"\napi_key = "sandbox-key"\n'
+                f'url = "http://{self.subnet}.1:{self.vendor_port}/lagerkoll"\ninbox = "incoming"\n'
             )
 
 

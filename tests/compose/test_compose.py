@@ -11,6 +11,7 @@ import pytest
 
 from tests.compose.site import PASSWORD, SERVICES
 from tests.processes import until
+from workers.connectors.interpreter.sandbox_data import SUPPLIERS, Paper, Row
 
 if TYPE_CHECKING:
     from tests.compose.site import Site
@@ -101,15 +102,17 @@ def test_only_the_hooks_and_only_with_their_passwords(site: Site) -> None:
         assert 401 == site.request(f"http://127.0.0.1:{site.flower_port}{path}")[0]
 
 
-def test_a_pdf_in_the_folder_is_taken_by_a_worker(site: Site) -> None:
-    """The folder can be written by the worker: what is no PDF it moves, with its reason beside it."""
-    for kind in ("deliverynote", "invoice"):
-        made = site.compose(
-            f"exec -T worker sh -c 'touch incoming/{kind}/x && rm incoming/{kind}/x && id -u'".replace(
-                "incoming", "/etc/erpmirror/incoming"
-            )
-        )
-        assert "10001" == made.strip()
+def test_a_pdf_in_the_folder_becomes_a_row_and_what_is_no_pdf_is_moved(site: Site) -> None:
+    rows = (Row("A-1", "M6", 4, "12.5"),)
+    paper = Paper("Delivery note", 1, SUPPLIERS[0], 1003, "2026-05-30", rows=rows)
+    folder = site.folder / "incoming" / "deliverynote"
+    for name, content in (("paper.pdf", paper.pdf()), ("text.pdf", b"no PDF")):
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o664)
+    count = "SELECT count(*) FROM interpreter_deliverynote WHERE _deleted_at IS NULL"
+    until(lambda: site.sql(count).strip() == "1", seconds=180, what=lambda: site.compose("logs --tail 30 worker"))
+    until(lambda: list(folder.glob("parked/text*")), seconds=180, what="the file that is no PDF")
+    assert not (folder / "paper.pdf").exists()
 
 
 # Faults
@@ -137,13 +140,10 @@ def test_while_the_database_is_away_webhooks_are_kept(site: Site) -> None:
     site.edit(6)
     address = f"http://127.0.0.1:{site.port}"
     ready = f"{address}/readyz"
-    waiting = 0
 
     def spooled() -> bool:
-        nonlocal waiting
         text = site.request(ready, Authorization=f"Bearer {site.token}")[1]
-        waiting = text.count("wait")
-        return waiting > 0
+        return "webhooks wait" in json.loads(text)["spool"]
 
     until(spooled, seconds=180, what=lambda: site.request(ready, Authorization=f"Bearer {site.token}")[1])
     assert 200 == site.request(f"{address}/livez")[0]
