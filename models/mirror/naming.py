@@ -50,7 +50,8 @@ def snake_case(key: str) -> str:
 def column(path: str, taken: Collection[str]) -> str:
     """The column for a field's dotted path. `taken`: the table's column names, in lower case."""
     folded = "__".join(snake_case(key) for key in steps(path))
-    return _unique(folded, of=path, taken={*taken, *_SYSTEM_COLUMNS}, longest=MAX_NAME_BYTES)
+    taken = {*taken, folded} if folded in _SYSTEM_COLUMNS else taken
+    return _unique(folded, of=path, taken=taken, longest=MAX_NAME_BYTES)
 
 
 def overflow(name: str, path: str, taken: Collection[str]) -> str:

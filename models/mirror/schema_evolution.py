@@ -18,7 +18,7 @@ from models.mirror import naming, schemas
 from models.values import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from models.db.database import Database, Tx
     from models.mirror.target import Target
@@ -162,7 +162,26 @@ def lock_rows(tx: Tx, target: Target) -> schemas.Schema | None:
     return schema
 
 
-_Added = defaultdict[str, list[schemas.Column]]
+class _NewColumns:
+    """The columns that one table gets. Sets and counts, because a table may get a thousand at once.
+
+    `taken`: the names that no further one may have: ours, and those that the database's owner gave to own columns.
+    """
+
+    def __init__(self, table: schemas.Table, present: set[str]) -> None:
+        self.columns: list[schemas.Column] = []
+        self.paths: set[str] = set()
+        self.taken = {*present, *table.names}
+        self.count = len(table.names)
+        self.undeclared = sum(not column.declared for column in table.columns.values())
+
+    def append(self, column: schemas.Column) -> None:
+        self.columns.append(column)
+        self.taken.add(column.name)
+        self.count += 1
+        if not column.overflow:
+            self.paths.add(column.path)
+            self.undeclared += not column.declared
 
 
 class _SchemaChange:
@@ -177,27 +196,27 @@ class _SchemaChange:
         self._tables: dict[str, schemas.Table] = dict(schema.tables) if schema is not None else {}
         self._parts_capped = schema is not None and schema.capped
         self._entries: list[dict[str, Any]] = []
-        self._present: dict[str, set[str]] = {}  # part -> the columns that its table has in the database
+        self._added: dict[str, _NewColumns] = {}
 
     def add(self, missing: SchemaGap) -> None:
         """Add what is still missing now that the lock is held: another process may have added some of it."""
-        added: _Added = defaultdict(list)
         created = self._new_parts(missing)
         for (part, path), kind in sorted(missing.declared.items()):
-            self._column(added, part, path, kind, declared=True)
+            self._column(part, path, kind, declared=True)
         for (part, path), kinds in sorted(missing.kinds.items()):
-            self._column(added, part, path, _common_kind(kinds), declared=False)
+            self._column(part, path, _common_kind(kinds), declared=False)
         for part, path in sorted(missing.overflows):
-            self._overflow(added, part, path)
+            self._overflow(part, path)
         for part, name in sorted(missing.narrow):
             self._cap_columns(self._tables[part], name, name)
         for part, table in sorted(self._tables.items(), key=lambda each: each[1].name):
+            columns = self._added[part].columns if part in self._added else []
             if part in created:
-                schemas.build(table.name, part, added[part]).create(self._tx)
-            elif added[part]:
-                self._alter(table, added[part])
-        self._record(created, added)
-        self._annotate(added)
+                schemas.build(table.name, part, columns).create(self._tx)
+            elif columns:
+                self._alter(table, columns)
+        self._record(created)
+        self._annotate()
 
     def _new_parts(self, missing: SchemaGap) -> set[str]:
         declared = {"", *(part for part, _ in missing.declared)}
@@ -217,46 +236,42 @@ class _SchemaChange:
             self._report(self._tables[part], None, part, "table")
         return created
 
-    def _column(self, added: _Added, part: str, path: str, kind: Kind, *, declared: bool) -> None:
+    def _column(self, part: str, path: str, kind: Kind, *, declared: bool) -> None:
         table = self._tables.get(part)
-        if table is None or path in table.columns or any(column.path == path for column in added[part]):
+        if table is None or path in table.columns or path in (new := self._new_columns(table)).paths:
             return
-        name = naming.column(path, self._taken_columns(table, added[part]))
-        columns = [*table.columns.values(), *added[part]]
-        undeclared = sum(not (column.declared or column.overflow) for column in columns)
-        if len(columns) + len(table.overflows) >= schemas.MAX_COLUMNS or (
-            not declared and undeclared >= MAX_UNDECLARED
-        ):
+        name = naming.column(path, new.taken)
+        if new.count >= schemas.MAX_COLUMNS or (not declared and new.undeclared >= MAX_UNDECLARED):
             self._cap_columns(table, name, path)
             return
-        added[part].append(schemas.Column(name, path, kind, overflow=False, declared=declared))
+        new.append(schemas.Column(name, path, kind, overflow=False, declared=declared))
 
-    def _overflow(self, added: _Added, part: str, path: str) -> None:
+    def _overflow(self, part: str, path: str) -> None:
         table = self._tables.get(part)
         column = table.columns.get(path) if table is not None else None
         if table is None or column is None or path in table.overflows:
             return
-        name = naming.overflow(column.name, path, self._taken_columns(table, added[part]))
-        if len(table.names) + len(added[part]) >= schemas.MAX_COLUMNS:
+        new = self._new_columns(table)
+        name = naming.overflow(column.name, path, new.taken)
+        if new.count >= schemas.MAX_COLUMNS:
             self._cap_columns(table, name, path)
             return
-        added[part].append(schemas.Column(name, path, Kind.TEXT, overflow=True, declared=column.declared))
+        new.append(schemas.Column(name, path, Kind.TEXT, overflow=True, declared=column.declared))
 
-    def _taken_columns(self, table: schemas.Table, added: Iterable[schemas.Column]) -> set[str]:
-        """The names that a new column may not have: ours, and those that the database's owner gave to own columns."""
-        if table.part not in self._present:
-            self._present[table.part] = present.columns(self._tx, table.name)
-        return {*self._present[table.part], *table.names, *(column.name for column in added)}
+    def _new_columns(self, table: schemas.Table) -> _NewColumns:
+        if table.part not in self._added:
+            self._added[table.part] = _NewColumns(table, present.columns(self._tx, table.name))
+        return self._added[table.part]
 
     def _alter(self, table: schemas.Table, columns: list[schemas.Column]) -> None:
         built = schemas.build(table.name, table.part, columns)
         additions.add_columns(self._tx, built, [built.c[column.name] for column in columns])
 
-    def _record(self, created: set[str], added: _Added) -> None:
+    def _record(self, created: set[str]) -> None:
         rows = []
-        for part, columns in added.items():
+        for part, new in self._added.items():
             table = self._tables[part]
-            for column in columns:
+            for column in new.columns:
                 rows.append(self._column_row(table, column))
                 if column.overflow:
                     self._report(table, column.name, column.path, "overflow")
@@ -285,13 +300,13 @@ class _SchemaChange:
     def _note(self, part: str, column: schemas.Column) -> str | None:
         return None if column.overflow else self._origin.notes.get(part, {}).get(column.path)
 
-    def _annotate(self, added: _Added) -> None:
+    def _annotate(self) -> None:
         """On PostgreSQL, store the note as the column's comment too."""
         if self._tx.dialect.name != "postgresql":
             return
-        for part, columns in added.items():
-            built = schemas.build(self._tables[part].name, part, columns)
-            for column in columns:
+        for part, new in self._added.items():
+            built = schemas.build(self._tables[part].name, part, new.columns)
+            for column in new.columns:
                 if (note := self._note(part, column)) is not None:
                     built.c[column.name].comment = note
                     self._tx.execute(sa.schema.SetColumnComment(built.c[column.name]))
