@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from models import private
 from models.db import repair, tables
@@ -18,9 +14,17 @@ from models.db import repair, tables
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from alembic.config import Config
+
     from models.db.database import Database, Tx
 
 State = Literal["missing", "old", "current", "newer", "unsupported", "damaged", "taken"]
+
+HEAD = "0007"
+"""The newest revision below `models/migrations`. Stated, because every process and each `/readyz` compare with it."""
+
+MIGRATED = {"0006"}
+"""Older revisions that a migration leads away from."""
 
 _UNSUPPORTED = {"0001", "0002", "0003", "0004", "0005"}
 """Revisions before the first release, which no migration leads away from: the tables had other names."""
@@ -60,6 +64,8 @@ class WrongTablesError(Exception):
 
 def migrate(database: Database) -> None:
     """Create or upgrade the tables, in one transaction. Raises `WrongTablesError` for tables that it cannot migrate."""
+    from alembic import command  # noqa: PLC0415 - with it every process would take a tenth of a second longer to start
+
     if database.is_sqlite:
         file = Path(str(database.url.database))
         private.make_folder(file.parent, setting="`url` of [database]")
@@ -124,19 +130,21 @@ def _state(tx: Tx) -> tuple[State, list[str]]:
 
 
 def _version_state(tx: sa.Connection) -> State:
-    context = MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE})
-    revision = context.get_current_revision()
-    scripts = ScriptDirectory.from_config(_config(tx))
+    revision = None
+    if sa.inspect(tx).has_table(VERSION_TABLE):
+        revision = tx.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - our own name
     if revision is None:
         return "missing"
-    if revision == scripts.get_current_head():
+    if revision == HEAD:
         return "current"
     if revision in _UNSUPPORTED:
         return "unsupported"
-    return "old" if revision in {script.revision for script in scripts.walk_revisions()} else "newer"
+    return "old" if revision in MIGRATED else "newer"
 
 
 def _config(tx: sa.Connection) -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - as in `migrate`
+
     config = Config(attributes={"connection": tx})
     config.set_main_option("script_location", "models:migrations")
     return config

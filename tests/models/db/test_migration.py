@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
+import models
 from models.db import migration, tables
 from models.db.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -40,6 +42,12 @@ def test_the_migrations_make_the_tables_that_the_code_declares(empty: Database) 
         }
         context = MigrationContext.configure(tx, opts=options)
         assert [] == compare_metadata(context, tables.metadata)
+
+
+def test_the_revisions_that_the_code_states_are_those_of_the_files() -> None:
+    files = ScriptDirectory(str(Path(models.__file__).parent / "migrations"))
+    assert migration.HEAD == files.get_current_head()
+    assert {migration.HEAD, *migration.MIGRATED} == {script.revision for script in files.walk_revisions()}
 
 
 def test_the_migrations_make_what_create_all_makes_exactly(empty: Database, database: Database) -> None:

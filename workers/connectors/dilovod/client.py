@@ -10,8 +10,9 @@ from models.values import Chunk, End, Snapshot, Tombstone
 from workers.connectors import http, streaming
 from workers.connectors.contract import CheckResult, did_you_mean
 from workers.connectors.dilovod import answers, cursors, metadata, queries
+from workers.connectors.dilovod.options import is_register
 from workers.connectors.dilovod.queries import SelectionType
-from workers.connectors.dilovod.resources import ID, is_register, is_slice
+from workers.connectors.dilovod.resources import ID, is_slice
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:

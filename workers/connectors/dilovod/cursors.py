@@ -14,7 +14,8 @@ from models import exact
 from models.values import Chunk, End, Line, Snapshot
 from workers.connectors import objects, streaming
 from workers.connectors.dilovod import answers, metadata
-from workers.connectors.dilovod.resources import ID, is_register
+from workers.connectors.dilovod.options import is_register
+from workers.connectors.dilovod.resources import ID
 from workers.errors import SetAside
 
 if TYPE_CHECKING:

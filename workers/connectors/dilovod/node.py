@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workers.connectors.dilovod.resources import is_register
+from workers.connectors.dilovod.options import is_register
 
 if TYPE_CHECKING:
     from models.values import JsonObject

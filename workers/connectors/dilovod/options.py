@@ -10,7 +10,6 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from workers.connectors.contract import Duration, Key, Network, Secret, SendsWebhooks, Url, did_you_mean
-from workers.connectors.dilovod.resources import is_register
 
 _RESOURCE = re.compile(
     r"(catalogs|documents|balanceRegisters|informationRegisters|accumulationRegisters)\.[A-Za-z][A-Za-z0-9_]*"
@@ -23,6 +22,11 @@ _KNOWN = (
 )
 """Names that the help mentions, to guess at what is meant. An account has many more: `check` knows them."""
 _DIMENSION = re.compile("[A-Za-z][A-Za-z0-9_]*")
+
+
+def is_register(name: str) -> bool:
+    """Whether the resource is a register; those have no ids, no point reads and no webhooks."""
+    return name.partition(".")[0].endswith("Registers")
 
 
 class Options(SendsWebhooks):

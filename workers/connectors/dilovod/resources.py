@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from workers.connectors.contract import ROW, Resource
+from workers.connectors.dilovod.options import is_register
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,11 +24,6 @@ def resources(options: Options) -> tuple[Resource, ...]:
         _register_resource(options, name) if is_register(name) else _object_resource(options, name)
         for name in options.resources
     )
-
-
-def is_register(name: str) -> bool:
-    """Whether the resource is a register; those have no ids, no point reads and no webhooks."""
-    return name.partition(".")[0].endswith("Registers")
 
 
 def is_slice(name: str) -> bool:

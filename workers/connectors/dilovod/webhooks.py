@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from workers.connectors import objects
 from workers.connectors.contract import Ignored, MalformedWebhookError, ObjectRef
-from workers.connectors.dilovod.resources import ID, is_register
+from workers.connectors.dilovod.options import is_register
+from workers.connectors.dilovod.resources import ID
 
 if TYPE_CHECKING:
     from workers.connectors.dilovod.options import Options
