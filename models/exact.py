@@ -20,7 +20,7 @@ _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _UTF8_CHARACTER = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}",
 )
-_HALF_CHARACTER = re.compile(rb'(?:[\xc2-\xc5\xd0-\xd2]|\xe2[\x80-\xbf]|\xf0\x9f[\x80-\xbf]?)"\Z')
+_HALF_CHARACTER = re.compile(rb'(?:[\xc2-\xc5\xd0-\xd2]|\xe2[\x80-\xbf]|\xf0\x9f[\x80-\xbf]?)"?\Z')
 """A text's end after which half a character was cut off, in the scripts that these vendors' customers write."""
 
 _LARGEST_EXPONENT = 1000
@@ -33,6 +33,10 @@ _LARGEST_INTEGER: int = 10**_LONGEST_INTEGER
 
 _DEEPEST = 100
 """No real object is nested deeper. A deeper value is stored as its JSON text, so that recursion cannot fail."""
+
+
+class TooDeepError(ValueError):
+    """JSON that is nested deeper than a decoder can follow."""
 
 
 def number(text: str) -> int | Decimal | str:
@@ -83,22 +87,21 @@ def loads_leniently(data: bytes) -> Any:
 
     - a control character inside a text is kept: a tab, a newline, NUL
     - NaN, Infinity and -Infinity become these words as text: a number column gets none, and nothing is lost
-    - a text that is no UTF-8 is read as Windows-1252, if it is evident (`_in_utf8`)
+    - a text that is no UTF-8 is read as Windows-1252, if it is evident (`text_in_utf8`)
     """
     try:
         return loads(data)
     except ValueError:
-        text = _TEXT.sub(_in_utf8, data).decode("utf-8", "surrogatepass")
+        text = _TEXT.sub(lambda match: text_in_utf8(match[0]), data).decode("utf-8", "surrogatepass")
         return _loads_stdlib(text, strict=False, parse_constant=str)
 
 
-def _in_utf8(match: re.Match[bytes]) -> bytes:
+def text_in_utf8(text: bytes) -> bytes:
     """A text in UTF-8. If it is none it is Windows-1252; ValueError where that is not evident.
 
     Not evident: it also holds characters in UTF-8, it ends like one that was cut in half, or it has a byte that
     Windows-1252 does not define.
     """
-    text = match[0]
     try:
         text.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -113,7 +116,7 @@ def _loads_stdlib(text: str | bytes, *, strict: bool = True, parse_constant: Cal
     try:
         return json.loads(text, strict=strict, parse_float=number, parse_int=_integer, parse_constant=constant)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise TooDeepError("nested too deeply") from None
 
 
 def _integer(digits: str) -> int | str:

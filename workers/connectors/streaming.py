@@ -12,18 +12,25 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Self
 
 from models import exact
-from workers.connectors.json_cutter import LARGEST_RECORD, PIECE, BrokenReplyError, Cutter, UnreadableRecord, members
+from workers.connectors.json_cutter import (
+    LARGEST_RECORD,
+    PIECE,
+    Body,
+    BrokenReplyError,
+    Cutter,
+    UnreadableRecord,
+    members,
+)
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from workers.connectors.json_cutter import Body
-
 __all__ = [
     "LARGEST_RECORD",
     "MOST_VALUES",
     "PIECE",
+    "Body",
     "BrokenReplyError",
     "SeenKeys",
     "UnreadableRecord",
@@ -119,6 +126,8 @@ def _decoded(item: bytes, place: int) -> Any:
         return UnreadableRecord.of(item, place, f"the record has more than {MOST_VALUES} values")
     try:
         return exact.loads_leniently(item)
+    except exact.TooDeepError:
+        return UnreadableRecord.of(item, place, "the record is nested too deeply")
     except ValueError:  # its message is left out, because it may quote the record
         return UnreadableRecord.of(item, place, "the record is no JSON")
 

@@ -107,6 +107,7 @@ MALFORMED = {
     "half a character": b'"ro\xc3"',
     "nothing": b"",
     "deep": b"[" * 1100 + b"]" * 1100,
+    "deep for the decoder": b"[" * 990 + b"]" * 990,
 }
 LARGE = 17 * 2**20
 JSON = [name for name, reader in READERS.items() if not reader.is_xml]

@@ -11,7 +11,7 @@ from xml.parsers.expat import ErrorString
 
 from models import exact, notation
 from workers.connectors import http, objects, streaming
-from workers.connectors.directo import queries, resources, table, xml_parser, xml_shape
+from workers.connectors.directo import queries, resources, table, xml_parser, xml_repair, xml_shape
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _json_records(body: http.Peeked) -> Iterator[Any]:
 
 def _xml_records(body: http.Peeked, secret: str) -> Iterator[Any]:
     """Each record in the JSON's shape. Memory is bounded by the largest record."""
-    parser = xml_parser.RecordParser(body)
+    parser = xml_parser.RecordParser(xml_repair.Repaired(body))
     reader = parser.reader
     # ValueError: a DTD, which the parser refuses. LookupError: an unknown encoding.
     try:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from xml.etree.ElementTree import Element
 
-    from workers.connectors import http
-
-
 _MAX_DEPTH = 100
 """Levels of elements. An element is brought into the JSON's shape by recursion."""
 
@@ -43,7 +40,7 @@ class RecordParser:
     without end, and for what is too large and no record. A record's size is counted from the end of the one before.
     """
 
-    def __init__(self, body: http.Peeked) -> None:
+    def __init__(self, body: streaming.Body) -> None:
         self.reader = xml_shape.Reader()
         self._body = body
         self._builder = TreeBuilder()

@@ -143,7 +143,7 @@ def test_what_is_too_large_and_no_record_stops_the_reply(
         listed(opened, url)
 
 
-@pytest.mark.parametrize("text", ["&Jansen;", "Jansen & Co", "<Jansen", "\x01Jansen"])
+@pytest.mark.parametrize("text", ["<Jansen", "Jansen</name>", "<Jansen x=Jansen>"])
 def test_an_error_of_the_parser_quotes_no_data(served_vendor: tuple[Vendor, str], opened: Client, text: str) -> None:
     vendor, url = served_vendor
     vendor.body = f"<items><item code='1'>{text}</item></items>"
