@@ -41,6 +41,12 @@ _ZEROS = {
 HEAD = 4
 """Bytes that decide the encoding."""
 
+_BEFORE = re.compile(rb"(?:\xef\xbb\xbf|[ \t\r\n])*+")
+"""What may stand before the content: each file of a program that was saved with a byte order mark adds one."""
+
+_NO_CODING = frozenset({"", "identity", "none", "utf-8", "utf8", "binary", "8bit"})
+"""Values of `Content-Encoding` that name no compression; some programs put the character set there."""
+
 _WEB_DEFAULTS = frozenset({"ascii", "iso8859-1", "cp1252"})
 """Web servers declare these by default, whatever the application sends. Browsers read all three as Windows-1252."""
 
@@ -96,7 +102,7 @@ class ArrivingBody(httpx.SyncByteStream):
         self._stream.close()
 
     def _parts(self) -> Iterator[bytes]:
-        if self._coding in {"", "identity"}:
+        if self._coding in _NO_CODING:
             yield from self._stream
             return
         if self._coding not in _WINDOW_BITS:
@@ -151,9 +157,15 @@ def utf8_converter(head: bytes, charset: str | None) -> Callable[[bytes, bool], 
 
 
 def in_utf8(body: bytes, charset: str | None) -> bytes:
-    """A whole body, as `utf8_converter` turns it into UTF-8, without a byte order mark."""
+    """A whole body, as `utf8_converter` turns it into UTF-8, without byte order marks."""
     convert = utf8_converter(body[:HEAD], charset)
-    return body.removeprefix(codecs.BOM_UTF8) if convert is None else convert(body, True)
+    return content(body) if convert is None else convert(body, True)
+
+
+def content(body: bytes) -> bytes:
+    """The body without the whitespace and the byte order marks before it, of which there may be several."""
+    found = _BEFORE.match(body)
+    return body[found.end() :] if found else body
 
 
 def _evident_encoding(head: bytes) -> str | None:

@@ -128,9 +128,9 @@ class Peeked:
         while len(raw) < bodies.HEAD and (more := reply.read(_PEEK_BYTES)):
             raw += more
         self._convert = bodies.utf8_converter(raw, reply.charset)
-        self._head = self._in_utf8(raw).removeprefix(codecs.BOM_UTF8).lstrip()
-        while not self._head and (more := reply.read(_PEEK_BYTES)):
-            self._head = self._in_utf8(more).lstrip()
+        self._head = bodies.content(self._in_utf8(raw))
+        while codecs.BOM_UTF8.startswith(self._head) and (more := reply.read(_PEEK_BYTES)):
+            self._head = bodies.content(self._head + self._in_utf8(more))
         self.first = self._head[:1]
         if self.first == b"<" and self._convert is not None:
             self._convert, self._head = None, raw
@@ -356,7 +356,7 @@ def _raise_for_status(response: httpx.Response, deadline: _Deadline, redact: Cal
         raise TryLater(
             f"HTTP {response.status_code} {quoted}".strip(), after=response_headers.retry_after(response), refused=busy
         )
-    if response.is_redirect:
+    if response.has_redirect_location:
         # A captive portal or a server in restart redirects for a while; a moved one until `url` is corrected.
         text = f"HTTP {response.status_code}: redirected; set `url` to the address that it redirects to"
         raise TryLater(text, closes_gate=False, refused=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 import html
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from models import exact
+from workers.connectors import bodies
 from workers.errors import TryLater
 
 if TYPE_CHECKING:
@@ -103,4 +103,4 @@ def foreign_error(status: int, body: bytes, *, redact: Callable[[str], str] = st
 
 def is_page(body: bytes) -> bool:
     """Whether the body is markup, such as an HTML page."""
-    return body.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<")
+    return bodies.content(body).startswith(b"<")

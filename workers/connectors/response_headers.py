@@ -15,6 +15,9 @@ _MAX_RETRY_AFTER = timedelta(days=1)
 _MAX_DIGITS = 9
 """A `Retry-After` with this many digits is a mistake and counts as the longest wait."""
 
+_CLOCKS = range(2000, 9000)
+"""Years that a server's clock may show. Cursors are computed from it, which overflows near year 1 and year 9999."""
+
 
 def retry_after(response: httpx.Response) -> timedelta | None:
     """The wait that the vendor asks for, at most a day: a wrong value must not stop the connection for a year."""
@@ -26,8 +29,9 @@ def retry_after(response: httpx.Response) -> timedelta | None:
 
 
 def date(response: httpx.Response) -> datetime | None:
-    """The vendor's time (`Date` header), aware; None if it sends none that can be read."""
-    return _parsed_date(response.headers.get("Date", ""))
+    """The vendor's time (`Date` header), aware; None if it sends none that can be read, or an absurd one."""
+    found = _parsed_date(response.headers.get("Date", ""))
+    return found if found is not None and found.year in _CLOCKS else None
 
 
 def _parsed_date(header: str) -> datetime | None:

@@ -49,9 +49,22 @@ BOMBS = {layers: _bomb(layers) for layers in (1, 2)}
         (gzip.compress(BODY[:1000]) + gzip.compress(BODY[1000:]), "gzip"),
         (gzip.compress(BODY) + bytes(512), "gzip"),
         (BODY, "identity"),
+        (BODY, "UTF-8"),
+        (BODY, "none"),
         (BODY, ""),
     ],
-    ids=["gzip", "its old name", "deflate", "deflate without a header", "two members", "padded", "identity", "none"],
+    ids=[
+        "gzip",
+        "its old name",
+        "deflate",
+        "deflate without a header",
+        "two members",
+        "padded",
+        "identity",
+        "a character set",
+        "the word none",
+        "no header",
+    ],
 )
 def test_a_compressed_answer_is_decompressed(body: bytes, coding: str) -> None:
     sent = [reply(body, Content_Encoding=coding)]
@@ -150,10 +163,20 @@ WORDS = "Kõrge €"
         (WORDS.encode("utf-16"), "application/json"),
         (WORDS.encode("utf-16-le"), "application/json; charset=utf-16le"),
         (WORDS.encode("utf-8-sig"), "application/json"),
+        ("\ufeff\r\n\ufeff\ufeff ".encode() + WORDS.encode(), "application/json"),
         (WORDS.encode(), "application/json; charset=no-such-set"),
         (WORDS.encode(), "application/json; charset=iso-8859-1"),
     ],
-    ids=["cp1252", "latin9", "utf-16 with a mark", "utf-16", "utf-8 with a mark", "unknown name", "a server's default"],
+    ids=[
+        "cp1252",
+        "latin9",
+        "utf-16 with a mark",
+        "utf-16",
+        "utf-8 with a mark",
+        "several marks",
+        "unknown name",
+        "a server's default",
+    ],
 )
 def test_a_whole_reply_is_read_in_the_character_set_that_it_declares_or_shows(body: bytes, declared: str) -> None:
     with scripted_server([reply(body, Content_Type=declared)]) as url, http_client(url) as http:

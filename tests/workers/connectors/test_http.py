@@ -226,8 +226,17 @@ def test_retry_after_as_a_date_is_the_time_until_then() -> None:
     assert timedelta(seconds=30) < error.after <= timedelta(seconds=100)
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", "Sun, 01 Mar 20260000000000 12:00:00 GMT"])
-def test_a_malformed_date_is_none(date: str) -> None:
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "yesterday",
+        "Sun, 01 Mar 20260000000000 12:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Mon, 01 Jan 0001 00:00:00 +2300",
+    ],
+)
+def test_a_malformed_or_absurd_date_is_none(date: str) -> None:
     with scripted_server([reply(b"[]", Date=date)]) as url, http_client(url) as http:
         assert http.read("GET", "/things").date is None
 
@@ -308,7 +317,7 @@ def test_a_redirect_is_not_followed_with_our_key(status: str) -> None:
     assert "set `url` to the address that it redirects to" in str(error)
 
 
-@pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404, 418])
+@pytest.mark.parametrize("status", [200, 204, 304, 400, 401, 403, 404, 418])
 def test_every_other_status_is_returned_to_the_connector(status: int) -> None:
     with (
         scripted_server([f"HTTP/1.1 {status} Text\r\nContent-Length: 0\r\n\r\n".encode()]) as url,

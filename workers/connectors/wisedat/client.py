@@ -200,7 +200,9 @@ class Client:
         position = position.with_clock(reply.date, age=timedelta(seconds=monotonic() - started))
         page = answers.parse_page(row, self._decoded(reply, listing=True))
         found, unreadable = answers.by_key(resource, page.rows)
-        end = position.end_after(page, found, overlap=self._options.overlap)
+        # From a clock that was ahead the cursor was, too: what changed since the poll before was not asked for.
+        missed = self._options.every if position.is_ahead else timedelta()
+        end = position.end_after(page, found, overlap=self._options.overlap + missed)
         if not row.detail:
             yield from _chunks(found, unreadable, end, _as_snapshots)
             return

@@ -92,6 +92,11 @@ class Position:
             return self
         return replace(self, started=(date or datetime.now(UTC) - _CLOCK_TOLERANCE) - age)
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the server's clock has been set back since the poll before, which then asked beyond it."""
+        return self.since is not None and self.started is not None and self.since > self.started
+
     def with_smaller_pages(self, *, minimum: int = _MIN_PAGE) -> Position | None:
         """The restarted run with half as many objects per page; None if that is fewer than `minimum`."""
         if self.limit // 2 < minimum:

@@ -68,6 +68,18 @@ def test_a_server_clock_that_was_set_back_is_used() -> None:
     assert NOON - OVERLAP == continued(end.cursor).since
 
 
+def test_what_changed_while_the_clock_was_ahead_is_in_the_poll_after_next(server: Server, client: Client) -> None:
+    server.clock.advance(hours=3)
+    ahead = server.read(client, "products").end.cursor
+    server.clock.advance(hours=-3)
+    key = min(server.sandbox.truth("products"))
+    server.sandbox.books.change("products", key, notes="vista")
+    server.clock.advance(minutes=4)
+    poll = server.read(client, "products", ahead)
+    assert [] == poll.keys
+    assert [key] == server.read(client, "products", poll.end.cursor).keys
+
+
 def test_without_a_date_header_our_clock_minus_an_hour_is_used() -> None:
     started = first().with_clock(None, age=NO_TIME).started
     assert started is not None
