@@ -292,8 +292,8 @@ def require_supported(link: psycopg.Connection[Any] | psycopg.AsyncConnection[An
 
 def _prepare_postgresql(link: psycopg.Connection[Any], lock_seconds: int) -> None:
     require_supported(link)
-    link.execute("SET TIME ZONE 'UTC'")  # else the driver shows instants in the server's zone
-    link.execute(f"SET lock_timeout = '{lock_seconds}s'")
+    # Else the driver shows instants in the server's zone, and reads none in another style.
+    link.execute(f"SET TIME ZONE 'UTC'; SET datestyle = 'ISO'; SET lock_timeout = '{lock_seconds}s'")
     link.commit()
 
 

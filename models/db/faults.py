@@ -49,6 +49,8 @@ _VALUES = "22"
 _TABLE = re.compile(r'\b(?:COPY|INTO|UPDATE|FROM|TABLE)\s+(?:"?\w+"?\.)?"?([\w$]+)', re.IGNORECASE)
 _NO_TABLE = re.compile(r"no such table: (?:main\.)?(\S+)")
 _FUNCTION = re.compile(r'function ("[^"]+"|[\w.$]+)\(')
+_CHANGES_TABLE = re.compile(r"\s*(?:ALTER|COMMENT|DROP|CREATE (?:UNIQUE )?INDEX)\b", re.IGNORECASE)
+_SEQUENCE = re.compile(r"\b(?:nextval|setval)\(\W*(\w+)", re.IGNORECASE)
 _WORD_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -129,12 +131,26 @@ def remedy(error: sa.exc.DBAPIError, database: Database | None = None) -> str:
         return _HELD if on_sqlite else f"another program's transaction locks the table {table(error)}: end it there"
     said = words(error, database)
     if found is Fault.DENIED:
-        right = "let the workers' user write the file and its folder"
-        grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table(error)} to the login in [database] url"
-        return f"{said}: {right if on_sqlite else grant}"
+        return f"{said}: {_FILE_RIGHT if on_sqlite else _right(error, said)}"
     if found is Fault.AWAY:
         return f"the database cannot be used: {said}"
     return f"{said}; {_REMEDIES[found]}"
+
+
+_FILE_RIGHT = "let the workers' user write the file and its folder"
+
+
+def _right(error: sa.exc.DBAPIError, said: str) -> str:
+    """What to give to our login on PostgreSQL; told from the statement, as a server may speak any language."""
+    statement, login = error.statement or "", "the login in [database] url"
+    sequence = _SEQUENCE.search(statement)
+    if sequence and sequence[1] in said:
+        return f"GRANT USAGE, SELECT ON SEQUENCE {sequence[1]} to {login}"
+    if _CHANGES_TABLE.match(statement):
+        return f"ALTER TABLE {table(error)} OWNER TO {login}: only a table's owner may add columns"
+    if statement.lstrip().upper().startswith("CREATE"):
+        return f"GRANT USAGE, CREATE on the schema to {login}"
+    return f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table(error)} to {login}"
 
 
 def _state(error: sa.exc.DBAPIError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import timedelta
 
 import sqlalchemy as sa
 
@@ -92,3 +93,13 @@ def test_a_statements_clock_is_the_databases(database: Database) -> None:
         shown = [tx.execute(sa.select(clock.expression), clock.params).scalar_one() for clock in clocks]
         read = [before, *shown, database.now(tx)]
     assert sorted(read) == read
+
+
+@ON_POSTGRESQL
+def test_how_the_server_shows_dates_makes_no_difference(database: Database) -> None:
+    other = Database(database.url.update_query_dict({"options": "-c datestyle=German -c timezone=Asia/Tokyo"}))
+    try:
+        with database.begin() as tx, other.read() as elsewhere:
+            assert timedelta(minutes=-1) < elsewhere.now - tx.now < timedelta(minutes=1)
+    finally:
+        other.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from models import status
+from models.db import faults
 from tests import services
 from tests.models.mirror.test_own_objects import execute
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from models.db.database import Database
     from tests.workers.conftest import Connect
@@ -44,6 +46,32 @@ def guard(database: Database, condition: str, message: str = "no such price here
 def unguard(database: Database) -> None:
     names = ("guard_INSERT", "guard_UPDATE") if database.is_sqlite else ("guard ON sixth_goods",)
     execute(database, *(f"DROP TRIGGER {name}" for name in names))
+
+
+@contextmanager
+def as_guest(database: Database, *statements: str) -> Iterator[None]:
+    """Work under a login that owns nothing here and has all rights on the tables, less what these statements take."""
+    with database.read() as tx:
+        schema = tx.execute(sa.text("SELECT current_schema()")).scalar_one()
+    role = f"schema_{schema}"
+    execute(
+        database,
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}",
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
+        *(statement.format(role=role) for statement in statements),
+    )
+    try:
+        database.close()
+        database.url = database.url.set(username=role)
+        del database.engine
+        yield
+    finally:
+        database.close()
+        database.url = database.url.set(username="postgres")
+        del database.engine
+        execute(database, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 def reasons(six: Harness, resource: str = "goods") -> list[str]:
@@ -223,23 +251,12 @@ def test_a_policy_and_a_missing_right_are_named(anywhere: Connect, database: Dat
         six.vendor.objects["goods"] = {"1": {"v": 1}}
         six.vendor.objects["orders"] = {"7": {"v": 7}}
         six.work()
-        with database.read() as tx:
-            schema = tx.execute(sa.text("SELECT current_schema()")).scalar_one()
-        role = f"schema_{schema}"
-        execute(
+        with as_guest(
             database,
-            f"CREATE ROLE {role} LOGIN",
-            f"GRANT USAGE ON SCHEMA {schema} TO {role}",
-            f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}",
-            f"GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
-            f"REVOKE UPDATE ON sixth_orders FROM {role}",
+            "REVOKE UPDATE ON sixth_orders FROM {role}",
             "ALTER TABLE sixth_goods ENABLE ROW LEVEL SECURITY",
             "CREATE POLICY own ON sixth_goods USING (true) WITH CHECK (v < 100)",
-        )
-        try:
-            database.close()
-            database.url = database.url.set(username=role)
-            del database.engine
+        ):
             six.vendor.objects["goods"] = {"1": {"v": 4711}}
             six.vendor.objects["orders"] = {"7": {"v": 8}}
             six.webhook("1")
@@ -249,11 +266,27 @@ def test_a_policy_and_a_missing_right_are_named(anywhere: Connect, database: Dat
             assert 'row-level security policy for table "sixth_goods"' in reasons(six)[0]
             assert {"7": "due"} == six.states("orders")
             assert "GRANT SELECT, INSERT, UPDATE, DELETE ON sixth_orders" in reasons(six, "orders")[0]
-        finally:
-            database.close()
-            database.url = database.url.set(username="postgres")
-            del database.engine
-            execute(database, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@services.ON_POSTGRESQL
+def test_each_missing_right_is_named_with_what_gives_it(anywhere: Connect, database: Database) -> None:
+    with anywhere(kinds=KINDS) as six:
+        six.vendor.objects["goods"] = {"1": {"v": 1}}
+        six.vendor.objects["orders"] = {"7": {"v": 7}}
+        six.work()
+        with as_guest(database, "REVOKE ALL ON SEQUENCE erpmirror_revisions FROM {role}"):
+            with pytest.raises(sa.exc.ProgrammingError) as raised, database.begin() as tx:
+                tx.draw()
+            assert "GRANT USAGE, SELECT ON SEQUENCE erpmirror_revisions to" in faults.remedy(raised.value)
+        with as_guest(database):
+            six.vendor.objects["goods"] = {"1": {"v": 1, "new": 2}}
+            six.webhook("1")
+            six.sync()
+            assert "ALTER TABLE sixth_goods OWNER TO" in reasons(six)[0]
+            six.vendor.objects["orders"] = {"7": {"v": 7, "rows": [{"x": 1}]}}
+            six.webhook("7", resource="orders")
+            six.sync()
+            assert "GRANT USAGE, CREATE on the schema to" in reasons(six, "orders")[0]
 
 
 def _dropped(six: Harness, damage: str, words: Sequence[str]) -> None:
