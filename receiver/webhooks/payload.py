@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import codecs
 import json
 import re
 from decimal import Decimal
@@ -71,7 +72,7 @@ async def _body(request: Request, seconds: float) -> bytes:
 
 
 def _posted(request: Request, body: bytes) -> list[str]:
-    content_type = request.headers.get("Content-Type", "")
+    content_type, body = request.headers.get("Content-Type", ""), body.removeprefix(codecs.BOM_UTF8)
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return _multipart(content_type, body)

@@ -71,3 +71,12 @@ def test_an_escaped_nul_is_refused_and_its_escaped_backslash_is_not() -> None:
 
 def test_numbers_of_a_packet_stay_exact() -> None:
     assert "1.10" == str(payload.decode('{"price": 1.10}')["price"])
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", ""])
+def test_a_byte_order_mark_before_a_packet_is_no_part_of_it(kind: str) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b'\xef\xbb\xbf{"a": 1}'}
+
+    scope = {"type": "http", "method": "POST", "query_string": b"", "headers": [(b"content-type", kind.encode())]}
+    assert '{"a": 1}' == asyncio.run(payload.read(Request(scope, receive)))

@@ -24,6 +24,18 @@ def test_export_prints_one_object_per_line(shop: Any) -> None:
     assert shop.truth(GOODS).keys() == {line["key"] for line in lines}
 
 
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_export_is_utf_8_whatever_the_terminal_speaks(shop: Any, form: str) -> None:  # noqa: ARG001 - its settings are used
+    ok("poll", "shop", GOODS)
+    printed = []
+    for encoding in ("ascii", "utf-8"):
+        command = [sys.executable, "-m", "workers.cli", "export", "shop", GOODS, "--format", form]
+        env = os.environ | {"PYTHONIOENCODING": encoding}
+        printed.append(subprocess.run(command, capture_output=True, env=env, check=True).stdout)
+    assert not printed[0].isascii()
+    assert printed[0] == printed[1]
+
+
 def test_export_to_a_file_is_whole_though_a_bar_is_on_the_terminal(shop: Any, tmp_path: Path) -> None:
     ok("poll", "shop", GOODS)
     master, terminal = pty.openpty()
