@@ -123,7 +123,7 @@ def _state(tx: Tx) -> tuple[State, list[str]]:
     """The state, and what is missing or in the way."""
     found = _version_state(tx)
     if found == "missing" and (names := repair.in_the_way(tx)):
-        return ("taken", names) if repair.missing(tx) else ("damaged", [f"the table {VERSION_TABLE}"])
+        return ("taken", names) if repair.missing_objects(tx) else ("damaged", [f"the table {VERSION_TABLE}"])
     if found == "current" and (names := repair.missing(tx)):
         return "damaged", names
     return found, []

@@ -160,6 +160,7 @@ def test_migrating_creates_the_folder_of_a_new_database(tmp_path: Path) -> None:
         ("ALTER TABLE erpmirror_streams DROP COLUMN warning", "erpmirror_streams.warning"),
         ("ALTER TABLE erpmirror_inbox DROP COLUMN attempts", "erpmirror_inbox.attempts"),
         ("DROP INDEX ix_erpmirror_inbox_due", "the index ix_erpmirror_inbox_due"),
+        ("DELETE FROM erpmirror_feed", "the row of erpmirror_feed"),
     ],
 )
 def test_what_was_dropped_is_named_and_made_anew(empty: Database, damage: str, lacks: str) -> None:
@@ -193,6 +194,26 @@ def test_a_counter_that_was_dropped_goes_on_where_it_was(empty: Database) -> Non
     with empty.begin() as tx:
         assert last < empty.draw(tx)
         assert 7 == tx.execute(sa.select(tables.feed.c.last)).scalar_one()
+
+
+def test_a_counter_that_a_restore_left_behind_is_noticed_and_goes_on_above_all_rows(empty: Database) -> None:
+    """As where a replica that does not follow sequences takes over: no row would be written until it caught up."""
+    migration.migrate(empty)
+    with empty.begin() as tx:
+        for _ in range(5):
+            last = empty.draw(tx)
+        entry = {"connection": "shop", "resource": "goods", "key": "1", "kind": "deleted", "cause": "poll"}
+        tx.execute(sa.insert(tables.changes).values(id=7, at=tx.now, revision=last, **entry))
+    migration.require(empty)
+    set_back = "UPDATE erpmirror_counter SET last = 1"
+    with empty.begin() as tx:
+        tx.execute(sa.text(set_back if empty.is_sqlite else "ALTER SEQUENCE erpmirror_revisions RESTART"))
+    with pytest.raises(migration.WrongTablesError, match="counter of revisions; run `erpmirror migrate`"):
+        migration.require(empty)
+    migration.migrate(empty)
+    migration.require(empty)
+    with empty.begin() as tx:
+        assert last < empty.draw(tx)
 
 
 @pytest.mark.parametrize(
