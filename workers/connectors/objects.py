@@ -70,17 +70,19 @@ def enveloped(body: bytes) -> list[Any] | None:
 def listed(answer: Any) -> list[Any] | None:
     """The list in an envelope such as `{"value": […], "count": 2}`; None where that is not sure.
 
-    Sure is one list of objects, not empty, under a usual name, with its whole length beside it or none. Any other field
-    could be an error, the next page, or part of one object that has a list.
+    Sure is one list of objects under a usual name, with its whole length beside it, or not empty and none. Any other
+    field could be an error, the next page, or part of one object that has a list.
     """
     fields = folded(answer)
     names = fields.keys() & _LIST_NAMES
     if len(names) != 1 or not fields.keys() <= names | _COUNT_NAMES | _SAYS_NOTHING:
         return None
     found = fields[next(iter(names))]
-    if not isinstance(found, list) or not found or not all(isinstance(item, dict | UnreadableRecord) for item in found):
+    if not isinstance(found, list) or not all(isinstance(item, dict | UnreadableRecord) for item in found):
         return None
-    counts = (fields[name] for name in fields.keys() & _COUNT_NAMES)
+    counts = [fields[name] for name in fields.keys() & _COUNT_NAMES]
+    if not found and 0 not in counts:
+        return None
     is_refused = any(fields.get(name) is False for name in _SAYS_NOTHING)
     return None if is_refused or any(count not in (None, len(found)) for count in counts) else found
 

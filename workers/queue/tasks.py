@@ -6,10 +6,13 @@ import functools
 import os
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
 import structlog
 from kombu.exceptions import OperationalError
 
 from models import failpoints
+from models.db import faults
+from models.db.faults import Fault
 from models.failpoints import Point
 from workers import context as contexts
 from workers.ingest import loop
@@ -58,11 +61,16 @@ def register(app: Celery, settings: Settings, database: Database, *, soft: timed
 
 
 def _handle_wakeup(context: contexts.ConnectionContext, waker: wakeup.Waker, queue: wakeup.QueueName) -> None:
-    waker.acknowledge(context.name, queue)
-    failpoints.hit(Point.WAKEUP_ACKNOWLEDGED)
     do_due_work = loop.sync if queue == wakeup.SYNC else loop.full_sync
-    if do_due_work(context).has_more:
-        try:
+    try:
+        waker.acknowledge(context.name, queue)
+        failpoints.hit(Point.WAKEUP_ACKNOWLEDGED)
+        if do_due_work(context).has_more:
             waker.wake(context.name, queue)
-        except OperationalError as error:  # the work is committed; the scheduler wakes for the rest
-            log.warning("wake-up failed", connection=context.name, error=type(error).__name__)
+    except OperationalError as error:  # the work is committed; the scheduler wakes for the rest
+        log.warning("wake-up failed", connection=context.name, error=type(error).__name__)
+    except sa.exc.DBAPIError as error:
+        if faults.of(error) is not Fault.AWAY:
+            raise
+        # Nothing is lost with it, and the work is due once the database is back.
+        log.warning("database away", connection=context.name, error=faults.words(error))

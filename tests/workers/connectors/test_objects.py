@@ -81,6 +81,8 @@ ONE = {"code": "A"}
         (None, {"items": [ONE], "code": "A"}),  # one object that has a list
         (None, {"rows": [ONE]}),
         (None, {"items": []}),  # nobody says that this is all
+        (None, {"items": [], "count": None}),
+        ([], {"@odata.count": 0, "value": []}),
         (None, {"items": ["A"]}),
         (None, {"items": ONE}),
         (None, {}),
