@@ -41,7 +41,7 @@ _ZEROS = {
 HEAD = 4
 """Bytes that decide the encoding."""
 
-_BEFORE = re.compile(rb"(?:\xef\xbb\xbf|[ \t\r\n])*+")
+_BEFORE = re.compile(rb"(?:[ \t\r\n]*+\xef\xbb\xbf)*+")
 """What may stand before the content: each file of a program that was saved with a byte order mark adds one."""
 
 _NO_CODING = frozenset({"", "identity", "none", "utf-8", "utf8", "binary", "8bit"})
@@ -163,7 +163,7 @@ def in_utf8(body: bytes, charset: str | None) -> bytes:
 
 
 def content(body: bytes) -> bytes:
-    """The body without the whitespace and the byte order marks before it, of which there may be several."""
+    """The body without the byte order marks before it, of which there may be several."""
     found = _BEFORE.match(body)
     return body[found.end() :] if found else body
 

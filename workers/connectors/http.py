@@ -128,9 +128,9 @@ class Peeked:
         while len(raw) < bodies.HEAD and (more := reply.read(_PEEK_BYTES)):
             raw += more
         self._convert = bodies.utf8_converter(raw, reply.charset)
-        self._head = bodies.content(self._in_utf8(raw))
+        self._head = bodies.content(self._in_utf8(raw)).lstrip()
         while codecs.BOM_UTF8.startswith(self._head) and (more := reply.read(_PEEK_BYTES)):
-            self._head = bodies.content(self._head + self._in_utf8(more))
+            self._head = bodies.content(self._head + self._in_utf8(more)).lstrip()
         self.first = self._head[:1]
         if self.first == b"<" and self._convert is not None:
             self._convert, self._head = None, raw

@@ -103,4 +103,4 @@ def foreign_error(status: int, body: bytes, *, redact: Callable[[str], str] = st
 
 def is_page(body: bytes) -> bool:
     """Whether the body is markup, such as an HTML page."""
-    return bodies.content(body).startswith(b"<")
+    return bodies.content(body).lstrip().startswith(b"<")

@@ -163,7 +163,7 @@ WORDS = "Kõrge €"
         (WORDS.encode("utf-16"), "application/json"),
         (WORDS.encode("utf-16-le"), "application/json; charset=utf-16le"),
         (WORDS.encode("utf-8-sig"), "application/json"),
-        ("\ufeff\r\n\ufeff\ufeff ".encode() + WORDS.encode(), "application/json"),
+        ("\ufeff\r\n\ufeff\ufeff".encode() + WORDS.encode(), "application/json"),
         (WORDS.encode(), "application/json; charset=no-such-set"),
         (WORDS.encode(), "application/json; charset=iso-8859-1"),
     ],

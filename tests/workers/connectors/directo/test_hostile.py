@@ -133,10 +133,7 @@ REFUSED_XML: dict[str, tuple[str | bytes, type[VendorError]]] = {
     "a codec that is not an encoding": ("<?xml version='1.0' encoding='zlib'?>" + _items(), TryLater),
     "an unknown encoding": ("<?xml version='1.0' encoding='nonsense'?>" + _items(), TryLater),
     "an encoding for names": ("<?xml version='1.0' encoding='idna'?>" + _items(), TryLater),
-    "no UTF-8": (b"<items><item code='1' name='\xff\xfe'/></items>", TryLater),
-    "a NUL": ("<items><item code='1' name='a\0b'/></items>", TryLater),
-    "an undeclared entity": (_items("<item code='1'>&nope;</item>"), TryLater),
-    "no character": (_items("<item code='1'>&#xD800;</item>"), TryLater),
+    "half a character": (b"<items><item code='1' name='ro\xc3'/></items>", TryLater),
     "an attribute twice": (_items("<item code='1' code='2'/>"), TryLater),
 }
 
