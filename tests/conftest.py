@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from models.db import tables
 from models.db.database import Database
@@ -72,6 +73,14 @@ def _script() -> str:
     )
     tables.metadata.create_all(recorder, checkfirst=False)
     return ";".join(statements)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A verb that a test runs in this process configures structlog, which the next test finds as it was."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

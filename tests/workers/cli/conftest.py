@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 
 from tests import serving
 from tests.workers.cli.runner import GOODS, ok, write_settings
@@ -19,12 +18,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(configuration.VARIABLE, raising=False)
-    log_config = structlog.get_config()
-    yield
-    structlog.configure(**log_config)
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_a_server_without_tls_names_the_remedy() -> None:
 def test_a_certificate_that_became_unusable_is_the_requests_error(ca: CompanyCa) -> None:
     ca.file.unlink()
     error = failure("https://127.0.0.1:9", Route(ca_file=ca.file))
-    assert f"{ca.file} cannot be read: No such file or directory" == str(error)
+    assert str(error).startswith(f"{ca.file} cannot be read: No such file or directory; correct the path")
 
 
 def test_a_renewed_file_needs_no_restart(ca: CompanyCa, tmp_path: Path) -> None:
