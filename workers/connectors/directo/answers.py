@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 from xml.parsers.expat import ErrorString
 
+from defusedxml import DefusedXmlException, DTDForbidden
+
 from models import exact, notation
 from workers.connectors import http, objects, streaming
 from workers.connectors.directo import queries, resources, table, xml_parser, xml_repair, xml_shape
@@ -207,9 +209,11 @@ def _xml_records(body: http.Peeked, secret: str) -> Iterator[Any]:
     """Each record in the JSON's shape. Memory is bounded by the largest record."""
     parser = xml_parser.RecordParser(xml_repair.Repaired(body))
     reader = parser.reader
-    # ValueError: a DTD, which the parser refuses. LookupError: an unknown encoding.
+    # ValueError: what the parser's library raises. LookupError: an unknown encoding.
     try:
         yield from parser
+    except DefusedXmlException as error:
+        raise _refused_declaration(error) from None
     except (ParseError, ValueError, LookupError) as error:
         raise _broken_body("XML", error) from None
     root = reader.root
@@ -221,6 +225,13 @@ def _xml_records(body: http.Peeked, secret: str) -> Iterator[Any]:
             raise TryLater("the answer is not a list but a web page", closes_gate=False)
         found = ", ".join(sorted({f"<{child.tag}>" for child in root})[:20]) or "no elements"
         raise TryLater(f"the answer is not a list of objects: <{root.tag}> holds {found}", closes_gate=False)
+
+
+def _refused_declaration(error: DefusedXmlException) -> TryLater:
+    """What an entity expands to may have no bound, and Directo declares none; a page begins with `<!DOCTYPE html>`."""
+    if isinstance(error, DTDForbidden) and error.name.lower() == "html":
+        return TryLater("the answer is not a list but a web page", closes_gate=False)
+    return TryLater("the answer declares a document type or entities, which are never read", closes_gate=False)
 
 
 def _broken_body(form: str, error: Exception) -> TryLater:

@@ -163,3 +163,19 @@ def test_a_page_is_known_before_its_end(served_vendor: tuple[Vendor, str], opene
     vendor.body = "<html><body>" + "<p>busy</p>" * 100_000
     with pytest.raises(TryLater, match="a web page"):
         listed(opened, url)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("<!DOCTYPE html><html><body>Log in<br></body></html>", "not a list but a web page"),
+        ("<!DOCTYPE items><items><item code='1'/></items>", "declares a document type"),
+    ],
+)
+def test_a_document_type_is_refused_in_plain_words(
+    served_vendor: tuple[Vendor, str], opened: Client, body: str, words: str
+) -> None:
+    vendor, url = served_vendor
+    vendor.body = body
+    with pytest.raises(TryLater, match=words):
+        listed(opened, url)
