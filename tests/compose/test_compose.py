@@ -113,7 +113,7 @@ def test_a_pdf_in_the_folder_becomes_a_row_and_what_is_no_pdf_is_moved(site: Sit
     def is_row() -> bool:
         table = "interpreter_deliverynote"
         there = site.sql(f"SELECT to_regclass('{table}') IS NOT NULL").strip() == "t"  # its first document makes it
-        return there and site.sql(f"SELECT count(*) FROM {table} WHERE _deleted_at IS NULL").strip() == "1"  # noqa: S608
+        return there and site.sql(f"SELECT count(*) FROM {table} WHERE _deleted_at IS NULL").strip() == "1"
 
     until(is_row, seconds=180, what=lambda: site.compose("logs --tail 30 worker"))
     until(lambda: list(folder.glob("parked/text*")), seconds=180, what="the file that is no PDF")
