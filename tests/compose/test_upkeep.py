@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.compose, pytest.mark.xdist_group("compose"), pytest.mark.timeout(1800)]
 
 
+OURS = " ".join(SERVICES)
+"""Without the vendor: its sandbox would begin again with other objects."""
+
+
 def test_a_worker_at_a_hung_vendor_may_finish_when_it_is_stopped(site: Site) -> None:
     site.test("hang/60")
     site.test("edit")
@@ -33,7 +37,7 @@ def test_a_worker_at_a_hung_vendor_may_finish_when_it_is_stopped(site: Site) -> 
 
 def test_every_service_stops_when_it_is_told_to(site: Site) -> None:
     began = time.monotonic()
-    site.compose("stop")
+    site.compose(f"stop {OURS}")
     site.note(f"`stop` of all services: {time.monotonic() - began:.1f} s")
     killed = [service for service in SERVICES if site.container(service)["State"]["ExitCode"] == 137]
     assert [] == killed
@@ -70,9 +74,9 @@ def test_a_backup_is_restored(site: Site) -> None:
     site.run(backup[0])
     site.note(f"backup: {time.monotonic() - began:.1f} s, {(site.folder / 'mirror.dump').stat().st_size} bytes")
     rows = site.compose("exec -T receiver erpmirror export shop catalogs.goods")
-    site.compose("down")
+    site.compose(f"rm --stop --force {OURS} migrate init")
     site.run(f"docker volume rm {site.project}_postgres")
-    site.compose("up -d postgres outside")
+    site.compose("up -d postgres")
     began = time.monotonic()
     for line in restore:
         site.run(line)
