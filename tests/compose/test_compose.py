@@ -117,7 +117,7 @@ def test_a_pdf_in_the_folder_becomes_a_row_and_what_is_no_pdf_is_moved(site: Sit
 
     until(is_row, seconds=180, what=lambda: site.compose("logs --tail 30 worker"))
     until(lambda: list(folder.glob("parked/text*")), seconds=180, what="the file that is no PDF")
-    assert not (folder / "paper.pdf").exists()
+    until((folder / "done" / "paper.pdf").exists, seconds=180, what="the file that was interpreted")
 
 
 # Faults
