@@ -131,3 +131,13 @@ def table(name: str, values: dict[str, Any]) -> str:
     """A connection's table of the settings file."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
     return "\n".join([f"[connections.{name}]", *lines, ""])
+
+
+def sync_once(mirror: Mirror, system: str) -> None:
+    """One poll and one full sync of everything; failures are not retried."""
+    with mirror.database.begin() as tx:
+        streams.poll_now(tx, connection=system)
+        for row in streams.open_streams(tx, connection=system):
+            streams.update(tx, system, row.resource, full_due_at=mirror.database.now(tx))
+    loop.sync(mirror.context(system))
+    loop.full_sync(mirror.context(system))

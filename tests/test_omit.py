@@ -13,13 +13,11 @@ import sqlalchemy as sa
 import structlog
 from starlette.responses import Response
 
-from models.bookkeeping import streams
 from models.db import migration
 from models.db.database import Database
-from tests.mirroring import mirrored
+from tests.mirroring import mirrored, sync_once
 from tests.workers.cli.runner import ok
 from tests.workers.connectors.sandbox_harness import SYSTEMS
-from workers.ingest import loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from tests.mirroring import Mirror
 
 PRIVATE = "what-no-one-may-read"
 FIELD = "privatenote"
@@ -96,16 +93,6 @@ class Faulty:
         return faulty
 
 
-def _sync_once(mirror: Mirror, system: str) -> None:
-    """One poll and one full sync of everything; failures are not retried."""
-    with mirror.database.begin() as tx:
-        streams.poll_now(tx, connection=system)
-        for row in streams.open_streams(tx, connection=system):
-            streams.update(tx, system, row.resource, full_due_at=mirror.database.now(tx))
-    loop.sync(mirror.context(system))
-    loop.full_sync(mirror.context(system))
-
-
 def _tables_with_it(database: Database) -> Iterator[str]:
     with database.read() as tx:
         for name in sa.inspect(tx).get_table_names():
@@ -157,7 +144,7 @@ def test_what_omit_names_is_nowhere(
         for _ in range(5):
             mirror.sandboxes[system].edit(Random(5))
         faulty.fault = fault
-        _sync_once(mirror, system)
+        sync_once(mirror, system)
         assert faulty.spoiled, "an answer held it"
         assert [] == list(_tables_with_it(migrated))
         assert PRIVATE not in logged()

@@ -12,12 +12,10 @@ import sqlalchemy as sa
 import structlog
 from starlette.responses import Response
 
-from models.bookkeeping import streams
-from tests.mirroring import mirrored
+from tests.mirroring import mirrored, sync_once
 from tests.slow_params import slow_except
 from tests.workers.connectors import sandbox_harness
 from tests.workers.connectors.sandbox_harness import SYSTEMS, SandboxHarness, secrets_of
-from workers.ingest import loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,20 +180,10 @@ def test_a_vendors_repetition_of_a_request_is_not_stored_or_logged(
         mirror.work()
         tap.echo = _ECHOES[echo]
         mirror.sandboxes[system].edit(Random(5))
-        _sync_once(mirror, system)
+        sync_once(mirror, system)
         assert tap.repeated, "there was a request"
         secrets = tap.secrets | secrets_of(mirror.context(system).options)
         assert [] == _found(secrets, sqlite, logged())
-
-
-def _sync_once(mirror: Mirror, system: str) -> None:
-    """One poll and one full sync of everything; failures are not retried."""
-    with mirror.database.begin() as tx:
-        streams.poll_now(tx, connection=system)
-        for row in streams.open_streams(tx, connection=system):
-            streams.update(tx, system, row.resource, full_due_at=mirror.database.now(tx))
-    loop.sync(mirror.context(system))
-    loop.full_sync(mirror.context(system))
 
 
 @pytest.fixture(scope="module")
