@@ -122,6 +122,7 @@ class Database:
         self.url = sa.make_url(url)
         self._clock = clock
         self._lock_seconds = lock_seconds
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"Database({self.url.render_as_string(hide_password=True)})"
@@ -150,7 +151,13 @@ class Database:
             seconds = self._lock_seconds or _POSTGRESQL_LOCK_SECONDS
             sa.event.listen(engine, "connect", lambda link, _: _prepare_postgresql(link, seconds))
             sa.event.listen(engine, "checkout", _discard_dead_link)
+        sa.event.listen(engine, "checkin", self._close_if_late)
         return engine
+
+    def _close_if_late(self, _link: object, record: sa.pool.ConnectionPoolEntry) -> None:
+        """Close a connection that a thread gives back after `close`: nobody would take it from the pool again."""
+        if self._closed:
+            record.invalidate()
 
     def dispose(self) -> None:
         """Drop the connections without closing them: after a fork they belong to the parent process."""
@@ -158,7 +165,8 @@ class Database:
             self.engine.dispose(close=False)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, those in use as soon as they are given back."""
+        self._closed = True
         if "engine" in self.__dict__:
             self.engine.dispose()
 

@@ -76,6 +76,19 @@ def test_after_a_single_statement_transactions_roll_back_again(database: Databas
 
 
 @ON_POSTGRESQL
+def test_a_connection_in_use_when_the_database_is_closed_is_closed_once_given_back(database: Database) -> None:
+    own = Database(database.url)
+    links = []
+    with own.read() as tx:
+        links.append(tx.connection.driver_connection)
+        own.close()
+        assert 1 == tx.execute(sa.text("SELECT 1")).scalar_one()
+    with own.read() as tx:  # a thread that the end did not wait for may begin once more
+        links.append(tx.connection.driver_connection)
+    assert [True, True] == [link is not None and link.closed for link in links]
+
+
+@ON_POSTGRESQL
 def test_an_idle_connection_that_the_server_closed_is_replaced(database: Database) -> None:
     with database.read() as tx:
         number = tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
