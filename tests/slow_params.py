@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def slow_except(values: Iterable[T], *, quick: T) -> list[T | ParameterSet]:
-    """The values of a parameter: `quick` as it is, the others marked `slow`."""
-    every = list(values)
-    assert quick in every, f"{quick!r} is none of {every}"
-    return [value if value == quick else pytest.param(value, marks=pytest.mark.slow) for value in every]
+def slow_except(values: Iterable[T], *, quick: T | list[T]) -> list[T | ParameterSet]:
+    """The values of a parameter: `quick`, one or a list of them, as they are, the others marked `slow`."""
+    every, few = list(values), quick if isinstance(quick, list) else [quick]
+    assert all(each in every for each in few), f"{quick!r} is none of {every}"
+    return [value if value in few else pytest.param(value, marks=pytest.mark.slow) for value in every]

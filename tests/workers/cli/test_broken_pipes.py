@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.slow_params import slow_except
 from tests.workers.cli.runner import ok
 
 VERBS = {
@@ -33,6 +34,7 @@ VERBS = {
     "help": ["status", "--help"],
     "version": ["--version"],
 }
+QUICK = ["status", "check as JSON", "export", "backfill", "a typo", "help"]
 
 
 def _run(words: list[str], *, broken_stderr: bool) -> tuple[int, str]:
@@ -53,7 +55,7 @@ def _run(words: list[str], *, broken_stderr: bool) -> tuple[int, str]:
     return ran.returncode, (ran.stderr or b"").decode()
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", slow_except(VERBS, quick=QUICK))
 def test_a_verb_whose_reader_has_ended_ends_quietly(shop: Any, verb: str) -> None:  # noqa: ARG001 - its settings are used
     ok("backfill", "shop")
     _, printed = _run(VERBS[verb], broken_stderr=False)
@@ -62,7 +64,7 @@ def test_a_verb_whose_reader_has_ended_ends_quietly(shop: Any, verb: str) -> Non
     assert "Exception ignored" not in printed
 
 
-@pytest.mark.parametrize("verb", ["status", "export", "check", "an error"])
+@pytest.mark.parametrize("verb", slow_except(["status", "export", "check", "an error"], quick="export"))
 def test_a_verb_of_which_nothing_is_read_ends(shop: Any, verb: str) -> None:  # noqa: ARG001 - its settings are used
     ok("backfill", "shop")
     status, _ = _run(VERBS[verb], broken_stderr=True)
