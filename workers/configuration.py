@@ -30,8 +30,8 @@ def load(path: Path | None = None) -> Settings:
     """Read the settings. Raises `models.settings.load.SettingsError` and `discovery.IncompleteError`."""
     systems = discovery.systems()
     loaded = settings_file.load(find(path), {name: system.options for name, system in systems.items()})
-    for connection in loaded.connections.values():
-        systems[connection.system].require()
+    for name in {connection.system for connection in loaded.connections.values()}:
+        systems[name].require()
     if complaints := list(_shared_tables(loaded)):
         raise settings_file.MistakesError(loaded.file, complaints)
     return loaded

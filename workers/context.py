@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from models import exact, redaction
-from models.bookkeeping import streams
+from models.bookkeeping import stream_plans
 from models.mirror.target import Target
 from workers.connectors import discovery
 from workers.connectors.contract import ClientRuntime
@@ -58,7 +59,7 @@ class ConnectionContext:
         """The other connections to the same account."""
         account = gate.account_of(self.options)
         others = (each for each in self.settings.connections.values() if each.name != self.name)
-        return [each for each in others if gate.account_of(each) == account]
+        return [each for each in others if each.url == self.options.url and gate.account_of(each) == account]
 
     @cached_property
     def gate(self) -> gate.Gate:
@@ -121,10 +122,11 @@ class ConnectionContext:
         """Clients that earlier work sessions left open."""
         return []
 
-    def sync_streams(self) -> None:
-        """Bring the streams in line with the configured resources."""
-        plans = [
-            streams.Plan(
+    @property
+    def plans(self) -> list[stream_plans.Plan]:
+        """The configured resources, as `streams` needs them."""
+        return [
+            stream_plans.Plan(
                 resource.name,
                 resource.total_bound,
                 polls=resource.every is not None,
@@ -134,8 +136,11 @@ class ConnectionContext:
             )
             for resource in self.resources.values()
         ]
+
+    def sync_streams(self) -> None:
+        """Bring the streams in line with the configured resources."""
         with self.database.begin() as tx:
-            streams.sync(tx, connection=self.name, system=self.options.system, plans=plans)
+            stream_plans.sync(tx, connection=self.name, system=self.options.system, plans=self.plans)
 
 
 class _CachedClient:
@@ -223,9 +228,19 @@ def connection_context(
     return ConnectionContext(database, settings, options, keeps_client)
 
 
+_SYNCED_AT_ONCE = 100
+"""Connections whose streams one transaction changes."""
+
+
 def sync_streams(database: Database, settings: Settings) -> None:
     """Bring all streams in line with the configuration, and retire those of connections that left it."""
-    for each in all_contexts(database, settings):
-        each.sync_streams()
+    contexts = sorted(all_contexts(database, settings), key=lambda each: each.name)  # the order of the locks
+    with database.read() as tx:
+        matching = stream_plans.matching(tx, {each.name: each.plans for each in contexts})
+    changed = iter([each for each in contexts if each.name not in matching])
+    while batch := list(islice(changed, _SYNCED_AT_ONCE)):
+        with database.begin() as tx:
+            for each in batch:
+                stream_plans.sync(tx, connection=each.name, system=each.options.system, plans=each.plans)
     with database.begin() as tx:
-        streams.retire(tx, configured=settings.connections)
+        stream_plans.retire(tx, configured=settings.connections)

@@ -35,6 +35,11 @@ def followed(rules: Iterable[str]) -> dict[str, Any]:
     return {"followed": _sorted(rules), "added": []}
 
 
+def has_rules(stored: dict[str, Any] | None, rules: Iterable[str]) -> bool:
+    """Whether `with_rules` would change nothing."""
+    return stored is not None and sorted(stored["followed"] + stored["added"]) == _sorted(rules)
+
+
 def with_rules(tx: Tx, stored: dict[str, Any] | None, rules: Iterable[str]) -> dict[str, Any]:
     """The column's value once these rules are configured. `stored`: the one so far, None if nothing is known."""
     configured = _sorted(rules)

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping import inbox, omitted, refused_keys, seen_keys
+from models.bookkeeping import inbox, refused_keys, seen_keys
 from models.db.tables import inbox as inbox_table
 from models.db.tables import streams
 from models.db.types import Instant
 from models.values import backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from models.db.database import Tx
     from models.values import Shape
 
@@ -72,85 +70,18 @@ def backoff_over(failures: int, tried_at: datetime | None, now: datetime) -> boo
     return not failures or tried_at is None or tried_at + backoff(failures - 1) <= now
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A resource as configured.
-
-    `bound`: the time within which the mirror equals the ERP again. `selection`: which of the vendor's objects are
-    synced. `omit`: the rules that say what is never stored. `settings`: a keyed hash of the connection's settings, by
-    which corrected ones are noticed.
-    """
-
-    resource: str
-    bound: timedelta
-    polls: bool
-    selection: str = ""
-    omit: Sequence[str] = ()
-    settings: str = ""
-
-
 LISTING, FETCH = "listing", "fetch"
 """Values of `refused_request`: which kind of request the vendor refused."""
 
 _FIELDS = [streams.c[name] for name in Stream.__slots__]
 
-
 EMPTY, LOST = "empty", "lost"
 """Values of `unfilled`: columns or parts were made anew, or the table of the objects themselves."""
 
-_NOT_READ = dict.fromkeys(("cursor", "full_run", "full_cursor", "poll_cursor", "poll_cursor_at"))
-_OPEN = {"state": "open", "failures": 0, **dict.fromkeys(("retry_at", "refused_request", "refused_settings"))}
-_NOT_COMPLETE = dict.fromkeys(("complete_as_of", "next_complete_as_of", "next_complete_cutoff_at"))
-
-
-def sync(tx: Tx, *, connection: str, system: str, plans: Sequence[Plan]) -> None:
-    """Make the rows match the configuration. Resources that left it are retired; those that came back start again."""
-    inbox.lock(tx, connection=connection)
-    columns = (*_FIELDS, *(streams.c[name] for name in ("bound", "selection", "redaction", "refused_settings")))
-    rows = tx.execute(sa.select(*columns).where(streams.c.connection == connection))
-    known = {row.resource: row for row in rows}
-    for plan in sorted(plans, key=lambda plan: plan.resource.encode()):
-        _sync_one(tx, connection, system, plan, known.get(plan.resource))
-    configured = {plan.resource for plan in plans}
-    for resource, row in known.items():
-        if resource not in configured and row.state != "retired":
-            update(tx, connection, resource, state="retired")
-
-
-def _sync_one(tx: Tx, connection: str, system: str, plan: Plan, row: sa.Row[Any] | None) -> None:
-    """Make one row match its plan. `row`: as it is now, None for a new resource."""
-    now, bound = tx.now, int(plan.bound.total_seconds())
-    values = {"system": system, "bound": bound, "polls": plan.polls, "selection": plan.selection}
-    from_the_start = {**values, **_NOT_READ, **_OPEN, "due_at": now, "full_due_at": now}
-    if row is None:
-        new = {"connection": connection, "resource": plan.resource, "full_requested": False, **from_the_start}
-        new["redaction"] = omitted.followed(plan.omit)
-        tx.execute(tx.insert(streams).values(**new).on_conflict_do_nothing())
-        return
-    if (redaction := omitted.with_rules(tx, row.redaction, plan.omit)) != row.redaction:
-        update(tx, connection, plan.resource, redaction=redaction)
-    if (row.selection or "") != plan.selection:
-        # The earlier selection may have been complete; nothing is known of the new one.
-        update(tx, connection, plan.resource, **from_the_start, **_NOT_COMPLETE)
-        refused_keys.resume(tx, connection=connection, resource=plan.resource)
-    elif row.state == "retired":
-        update(tx, connection, plan.resource, **from_the_start)
-    elif row.state == "parked" and row.refused_settings != plan.settings:
-        # Refused under other settings: a key or a password may have been corrected.
-        update(tx, connection, plan.resource, **values, **_OPEN, full_due_at=now)
-        refused_keys.resume(tx, connection=connection, resource=plan.resource)
-    elif (row.bound, row.polls) != (bound, plan.polls):
-        # A shorter schedule applies at once; a longer one after the next full sync.
-        update(tx, connection, plan.resource, **values, full_due_at=min(row.full_due_at, now + plan.bound))
-
-
-def retire(tx: Tx, *, configured: Iterable[str]) -> None:
-    """Retire the streams of connections that are no longer configured."""
-    tx.execute(
-        sa.update(streams)
-        .where(streams.c.connection.not_in(list(configured)), streams.c.state != "retired")
-        .values(state="retired")
-    )
+NOT_READ = dict.fromkeys(("cursor", "full_run", "full_cursor", "poll_cursor", "poll_cursor_at"))
+OPEN = {"state": "open", "failures": 0, **dict.fromkeys(("retry_at", "refused_request", "refused_settings"))}
+NOT_COMPLETE = dict.fromkeys(("complete_as_of", "next_complete_as_of", "next_complete_cutoff_at"))
+"""The columns of a resource that is read from the start, that is asked again, and of which nothing is complete."""
 
 
 def get(tx: Tx, connection: str, resource: str) -> Stream | None:
@@ -222,13 +153,13 @@ def reopen(tx: Tx, *, connection: str, resource: str | None = None) -> int:
     if resource is not None:
         condition = sa.and_(condition, streams.c.resource == resource)
     now = sa.literal(tx.now, Instant)
-    return tx.execute(sa.update(streams).where(condition).values(**_OPEN, full_due_at=now)).rowcount
+    return tx.execute(sa.update(streams).where(condition).values(**OPEN, full_due_at=now)).rowcount
 
 
 def reopen_listed(tx: Tx, stream: Stream) -> None:
     """Open the resource if it is parked: the vendor has just answered a listing. Call `inbox.lock` first."""
     if stream.state == "parked":
-        update(tx, stream.connection, stream.resource, **_OPEN, last_error=None, last_error_at=None)
+        update(tx, stream.connection, stream.resource, **OPEN, last_error=None, last_error_at=None)
         refused_keys.resume(tx, connection=stream.connection, resource=stream.resource)
 
 
@@ -245,7 +176,7 @@ def reopen_fetched(tx: Tx, stream: Stream) -> None:
 def mark_unfilled(tx: Tx, *, connection: str, resource: str, is_lost: bool) -> None:
     """Record that tables were made anew and are to be filled. `is_lost`: the objects are gone, so sync all again."""
     if is_lost:
-        update(tx, connection, resource, unfilled=LOST, **_NOT_READ, **_NOT_COMPLETE)
+        update(tx, connection, resource, unfilled=LOST, **NOT_READ, **NOT_COMPLETE)
         backfill_now(tx, connection=connection, resource=resource)
     else:
         condition = sa.and_(is_stream(connection, resource), streams.c.unfilled.is_(None))
@@ -265,7 +196,7 @@ def _make_due(tx: Tx, connection: str, resource: str | None, values: dict[str, A
     condition = sa.and_(streams.c.connection == connection, streams.c.state != "retired")
     if resource is not None:
         condition = sa.and_(condition, streams.c.resource == resource)
-    return tx.execute(sa.update(streams).where(condition).values(**_OPEN, **values)).rowcount
+    return tx.execute(sa.update(streams).where(condition).values(**OPEN, **values)).rowcount
 
 
 def record_attempt(tx: Tx, stream: Stream, *, now: datetime) -> None:

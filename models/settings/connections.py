@@ -188,7 +188,7 @@ class Connection(Strict):
         examples=["http://proxy.example.com:3128"],
     )
 
-    _route: network.Route = PrivateAttr(default=network.DIRECT)
+    _route: network.Route = PrivateAttr(default_factory=lambda: network.DIRECT)  # pydantic copies a `default` deeply
 
     secrets: ClassVar[tuple[str, ...]] = ()
     """Paths that are never stored, in addition to `omit`."""

@@ -37,12 +37,18 @@ class SettingsError(Exception):
     """The settings cannot be used. The message names the file and what to do, and shows no secret."""
 
 
+_MISTAKES_SHOWN = 50
+
+
 class MistakesError(SettingsError):
-    """The file holds mistakes. The message names the file, every mistake and its remedy."""
+    """The file holds mistakes. The message names the file, each of the first 50 mistakes and its remedy."""
 
     def __init__(self, file: Path, complaints: list[str]) -> None:
         count = "one mistake" if len(complaints) == 1 else f"{len(complaints)} mistakes"
-        super().__init__("\n".join([f"{file}: {count}", *(f"  {complaint}" for complaint in complaints)]))
+        shown = complaints[:_MISTAKES_SHOWN]
+        if len(complaints) > len(shown):
+            shown.append(f"and {len(complaints) - len(shown)} more")
+        super().__init__("\n".join([f"{file}: {count}", *(f"  {each}" for each in shown)]))
 
 
 class DatabaseSettings(Strict):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from models import status
-from models.bookkeeping import full_syncs, inbox, streams, webhooks
+from models.bookkeeping import full_syncs, inbox, stream_plans, streams, webhooks
 from models.values import Cause, Lane, ObjectRef
 from tests.models import write_path
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def sync_streams(database: Database, *resources: str) -> None:
-    plans = [streams.Plan(name, timedelta(hours=1), polls=True) for name in resources]
+    plans = [stream_plans.Plan(name, timedelta(hours=1), polls=True) for name in resources]
     with database.begin() as tx:
-        streams.sync(tx, connection="books", system="directo", plans=plans)
+        stream_plans.sync(tx, connection="books", system="directo", plans=plans)
 
 
 def status_of(database: Database, resource: str = "invoices") -> ResourceStatus:
@@ -103,8 +103,8 @@ def test_many_connections_take_as_many_statements_as_one(database: Database) -> 
     def count_statements(*names: str) -> int:
         with database.begin() as tx:
             for name in names:
-                plans = [streams.Plan("invoices", timedelta(hours=1), polls=True)]
-                streams.sync(tx, connection=name, system="directo", plans=plans)
+                plans = [stream_plans.Plan("invoices", timedelta(hours=1), polls=True)]
+                stream_plans.sync(tx, connection=name, system="directo", plans=plans)
         statements: list[str] = []
         status.resources(database)
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from models.bookkeeping import clock_steps, due, inbox, pending, streams
-from models.bookkeeping.streams import Plan
+from models.bookkeeping import clock_steps, due, inbox, pending, stream_plans
+from models.bookkeeping.stream_plans import Plan
 from models.db.database import Database
 from models.db.tables import canaries, gates, leases, wakeups
 from models.db.tables import inbox as inbox_table
@@ -45,7 +45,7 @@ def ahead(at: At) -> Database:
     """The database, used for a while by a clock that was three hours ahead."""
     fast = at(NOW + AHEAD)
     with fast.begin() as tx:
-        streams.sync(tx, connection="shop", system="dilovod", plans=[Plan(GOODS, timedelta(hours=1), polls=True)])
+        stream_plans.sync(tx, connection="shop", system="dilovod", plans=[Plan(GOODS, timedelta(hours=1), polls=True)])
         refs = [ObjectRef(GOODS, "1")]
         inbox.enqueue(tx, connection="shop", refs=refs, lane=Lane.LIVE, cause=Cause.WEBHOOK)
         later = tx.now + timedelta(hours=1)
@@ -148,7 +148,7 @@ def test_a_correction_of_seconds_is_no_step(at: At) -> None:
 def test_each_time_of_what_has_happened_shows_a_step(at: At, column: sa.Column[datetime]) -> None:
     right = at(NOW)
     with right.begin() as tx:
-        streams.sync(tx, connection="shop", system="dilovod", plans=[Plan(GOODS, timedelta(hours=1), polls=True)])
+        stream_plans.sync(tx, connection="shop", system="dilovod", plans=[Plan(GOODS, timedelta(hours=1), polls=True)])
         tx.execute(sa.insert(gates).values(account="a", failures=0))
         tx.execute(sa.insert(wakeups).values(connection="shop", queue="sync"))
         tx.execute(sa.insert(canaries).values(queue="sync"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from models.bookkeeping import due, inbox, streams, webhooks
+from models.bookkeeping import due, inbox, stream_plans, streams, webhooks
 from models.bookkeeping.due import DueStream
 from models.bookkeeping.webhooks import AcceptedWebhook
 from models.db import tables
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.db.database import Database
 
 SOON = timedelta(minutes=1)
-PLANS = [streams.Plan("items", SOON, polls=True), streams.Plan("stocklevels", SOON, polls=False)]
+PLANS = [stream_plans.Plan("items", SOON, polls=True), stream_plans.Plan("stocklevels", SOON, polls=False)]
 
 
 def sync_streams(database: Database, *names: str, **changes: object) -> None:
@@ -29,7 +29,7 @@ def sync_streams(database: Database, *names: str, **changes: object) -> None:
     with database.begin() as tx:
         later = database.now(tx) + timedelta(hours=1)
         for name in names:
-            streams.sync(tx, connection=name, system="directo", plans=PLANS)
+            stream_plans.sync(tx, connection=name, system="directo", plans=PLANS)
             for plan in PLANS:
                 values = {"cursor": "x", "due_at": later, "full_due_at": later} | changes
                 streams.update(tx, name, plan.resource, **values)

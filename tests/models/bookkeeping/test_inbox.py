@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping import inbox, parked, refused_keys, streams
+from models.bookkeeping import inbox, parked, refused_keys, stream_plans, streams
 from models.db import tables
 from models.values import Cause, Lane, ObjectRef
 from tests import services
@@ -130,8 +130,8 @@ def test_approval_covers_exactly_the_held_keys(database: Database) -> None:
 
 def test_keys_wait_for_a_resource_whose_fetches_are_refused_and_later_ones_are_tried(database: Database) -> None:
     with database.begin() as tx:
-        plan = streams.Plan("goods", timedelta(hours=1), polls=False)
-        streams.sync(tx, connection="shop", system="dilovod", plans=[plan])
+        plan = stream_plans.Plan("goods", timedelta(hours=1), polls=False)
+        stream_plans.sync(tx, connection="shop", system="dilovod", plans=[plan])
         refusal, until = streams.Refusal("access denied", streams.FETCH, ""), tx.now + timedelta(hours=1)
         streams.park(tx, "shop", "goods", refusal, until=until, by_full_sync=True)
     enqueue(database, "5", "6")
@@ -148,9 +148,9 @@ def test_keys_wait_for_a_resource_whose_fetches_are_refused_and_later_ones_are_t
 
 def test_keys_of_a_retired_resource_are_not_due(database: Database) -> None:
     with database.begin() as tx:
-        plan = streams.Plan("goods", timedelta(hours=1), polls=False)
-        streams.sync(tx, connection="shop", system="dilovod", plans=[plan])
-        streams.sync(tx, connection="shop", system="dilovod", plans=[])
+        plan = stream_plans.Plan("goods", timedelta(hours=1), polls=False)
+        stream_plans.sync(tx, connection="shop", system="dilovod", plans=[plan])
+        stream_plans.sync(tx, connection="shop", system="dilovod", plans=[])
     enqueue(database, "7")
     assert [] == due(database)
 

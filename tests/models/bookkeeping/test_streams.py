@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from models.bookkeeping import full_syncs, inbox, parked, streams
+from models.bookkeeping import full_syncs, inbox, parked, stream_plans, streams
 from models.db import tables
 from models.values import Cause, Lane, ObjectRef
 
@@ -21,9 +21,9 @@ HOUR = timedelta(hours=1)
 
 
 def sync(database: Database, *resources: str, bound: timedelta = HOUR, selection: str = "") -> None:
-    plans = [streams.Plan(name, bound, polls=True, selection=selection) for name in resources]
+    plans = [stream_plans.Plan(name, bound, polls=True, selection=selection) for name in resources]
     with database.begin() as tx:
-        streams.sync(tx, connection="books", system="directo", plans=plans)
+        stream_plans.sync(tx, connection="books", system="directo", plans=plans)
 
 
 def get(database: Database, resource: str = "items") -> Stream:
@@ -68,6 +68,39 @@ def test_syncing_the_same_configuration_twice_changes_nothing(database: Database
     assert before == get(database)
 
 
+PLANNED = stream_plans.Plan("items", HOUR, polls=True, selection="chosen", omit=("secret",), settings="key")
+
+
+@pytest.mark.parametrize("state", ["open", "parked", "retired"])
+@pytest.mark.parametrize(
+    "configured",
+    [
+        [PLANNED],
+        [],
+        [PLANNED, replace(PLANNED, resource="orders")],
+        *([replace(PLANNED, **{name: value})] for name, value in {
+            "bound": 2 * HOUR, "polls": False, "selection": "", "omit": ("secret", "more"), "settings": "another key",
+        }.items()),
+        [replace(PLANNED, omit=())],
+        [replace(PLANNED, omit=("SECRET", "secret"))],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_connection_matches_exactly_if_syncing_it_would_change_nothing(
+    database: Database, configured: list[stream_plans.Plan], state: str
+) -> None:
+    def rows(tx: Tx) -> list[object]:
+        return [tuple(row) for row in tx.execute(sa.select(tables.streams).order_by(tables.streams.c.resource))]
+
+    with database.begin() as tx:
+        stream_plans.sync(tx, connection="books", system="directo", plans=[PLANNED])
+        streams.update(tx, "books", "items", state=state, refused_settings="key" if state == "parked" else None)
+        before = rows(tx)
+        matching = stream_plans.matching(tx, {"books": configured})
+        stream_plans.sync(tx, connection="books", system="directo", plans=configured)
+        assert ({"books"} if rows(tx) == before else set()) == matching
+
+
 def test_another_selection_of_the_vendors_objects_starts_again(database: Database) -> None:
     sync(database, "items", selection="warehouse=AALTR")
     full_sync(database, cursor="c")
@@ -93,7 +126,7 @@ def test_a_resource_that_left_the_configuration_is_retired_and_starts_again_when
 def test_a_connection_that_left_the_configuration_is_retired(database: Database) -> None:
     sync(database, "items")
     with database.begin() as tx:
-        streams.retire(tx, configured=["shop"])
+        stream_plans.retire(tx, configured=["shop"])
     assert "retired" == get(database).state
 
 
@@ -189,13 +222,13 @@ def test_poll_now_reopens_a_parked_resource(database: Database) -> None:
 def test_a_resource_that_other_settings_were_refused_for_opens_at_the_next_start(
     database: Database, *, corrected: bool
 ) -> None:
-    plan = streams.Plan("items", HOUR, polls=True, settings="wrong key")
+    plan = stream_plans.Plan("items", HOUR, polls=True, settings="wrong key")
     with database.begin() as tx:
-        streams.sync(tx, connection="books", system="directo", plans=[plan])
+        stream_plans.sync(tx, connection="books", system="directo", plans=[plan])
         park(tx, "items", settings="wrong key")
     plan = replace(plan, settings="right key" if corrected else "wrong key")
     with database.begin() as tx:
-        streams.sync(tx, connection="books", system="directo", plans=[plan])
+        stream_plans.sync(tx, connection="books", system="directo", plans=[plan])
         now = tx.now
     stream = get(database)
     assert ("open" if corrected else "parked") == stream.state

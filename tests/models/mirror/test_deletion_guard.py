@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models.bookkeeping import streams
+from models.bookkeeping import stream_plans
 from models.mirror import deletion_guard
 from models.mirror.target import Target
 from tests.models import write_path
@@ -21,8 +21,8 @@ KEYS = [f"{number:03}" for number in range(100)]
 @pytest.fixture
 def hundred(database: Database) -> Database:
     with database.begin() as tx:
-        plan = streams.Plan("invoices", timedelta(hours=1), polls=True)
-        streams.sync(tx, connection="books", system="directo", plans=[plan])
+        plan = stream_plans.Plan("invoices", timedelta(hours=1), polls=True)
+        stream_plans.sync(tx, connection="books", system="directo", plans=[plan])
     write_path.write(database, {key: {"n": 1} for key in KEYS})
     return database
 

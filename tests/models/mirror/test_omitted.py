@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from models import redaction, status
-from models.bookkeeping import parked, streams
+from models.bookkeeping import parked, stream_plans, streams
 from models.db import tables
 from models.mirror import diff, rebuild
 from models.values import Cause, Unreadable
@@ -36,8 +36,8 @@ def person(version: int) -> dict[str, Any]:
 
 def plan(database: Database, *rules: str) -> None:
     with database.begin() as tx:
-        planned = streams.Plan("invoices", timedelta(hours=1), polls=True, omit=rules)
-        streams.sync(tx, connection="books", system="directo", plans=[planned])
+        planned = stream_plans.Plan("invoices", timedelta(hours=1), polls=True, omit=rules)
+        stream_plans.sync(tx, connection="books", system="directo", plans=[planned])
 
 
 def shown(database: Database) -> tuple[int, int]:

@@ -236,6 +236,11 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     ] == message.splitlines()
 
 
+def test_of_many_mistakes_fifty_are_shown(tmp_path: Path) -> None:
+    first, *shown, last = refused(tmp_path, "".join(f"key{number} = 1\n" for number in range(60))).splitlines()
+    assert (f"{tmp_path / 'erpmirror.toml'}: 60 mistakes", 50, "  and 10 more") == (first, len(shown), last)
+
+
 def whole_file_refused(file: Path) -> str:
     """The one line that refuses a file which cannot be read: it is no list of mistakes."""
     with pytest.raises(SettingsError) as caught:

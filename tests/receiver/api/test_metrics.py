@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.bookkeeping import streams
-from models.bookkeeping.streams import Plan
+from models.bookkeeping import stream_plans
+from models.bookkeeping.stream_plans import Plan
 from models.db import tables
 from tests.receiver.wakers import FailingWaker
 from workers.queue import canary
@@ -65,7 +65,7 @@ def test_each_resource_has_the_figures_of_its_status(sqlite: Database, opened: O
     with sqlite.begin() as tx:
         hour = timedelta(hours=1)
         plans = [Plan("catalogs.goods", hour, polls=False)]
-        streams.sync(tx, connection="shop", system="dilovod", plans=plans)
+        stream_plans.sync(tx, connection="shop", system="dilovod", plans=plans)
     with opened(sqlite) as client:
         client.post("/hooks/shop", content=PACKET)
         samples = _samples(client)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from models.bookkeeping import streams
-from models.bookkeeping.streams import Plan
+from models.bookkeeping import stream_plans
+from models.bookkeeping.stream_plans import Plan
 from models.db import tables
 from tests.receiver.wakers import FailingWaker, RecordingWaker
 
@@ -22,7 +22,7 @@ def _streams_not_due(database: Database) -> None:
     hour = timedelta(hours=1)
     plans = [Plan(resource, hour, polls=False) for resource in ("catalogs.goods", "documents.saleOrder")]
     with database.begin() as tx:
-        streams.sync(tx, connection="shop", system="dilovod", plans=plans)
+        stream_plans.sync(tx, connection="shop", system="dilovod", plans=plans)
         tx.execute(sa.update(tables.streams).values(due_at=LATER, full_due_at=LATER))
 
 

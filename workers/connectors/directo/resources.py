@@ -81,8 +81,7 @@ _HINTS: Shape = {"": _FIELDS, "rows": _LINES, "datafields": _kinds(Kind.TEXT, "c
 
 def resources(options: Options) -> tuple[Resource, ...]:
     """The configured resources, and always `deleted`, which lists deletions in all of them."""
-    known = catalogue(options)
-    return tuple(known[name] for name in dict.fromkeys((*options.resources, table.DELETED)))
+    return tuple(_resource(table.ROWS[name], options) for name in dict.fromkeys((*options.resources, table.DELETED)))
 
 
 def catalogue(options: Options) -> dict[str, Resource]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from models.bookkeeping import streams
+from models.bookkeeping import stream_plans, streams
 from models.db import migration, tables
 from tests import processes
 from tests.workers import vendor_harness
@@ -148,7 +148,7 @@ def test_a_resource_that_left_and_returned_begins_with_a_full_sync(anywhere: Con
         six.vendor.cursors.clear()
         six.change(poll_cursor="old", poll_cursor_at=six.clock.now)
         with six.database.begin() as tx:
-            streams.retire(tx, configured=[])
+            stream_plans.retire(tx, configured=[])
         six.clock.advance(minutes=2)
         six.sync()
         six.full_sync()
