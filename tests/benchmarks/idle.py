@@ -35,7 +35,7 @@ CONNECTIONS = 1000
 SECONDS = 20.0
 NAME = "erpmirror idle benchmark"
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-_NOWHERE = "http://127.0.0.1:9"
+NOWHERE = "http://127.0.0.1:9"
 _RESOURCES = {
     "dilovod": ["catalogs.goods", "catalogs.persons", "documents.saleOrder", "balanceRegisters.goods"],
     "directo": ["items", "customers", "orders", "invoices"],
@@ -51,10 +51,10 @@ def answers(rounds: int) -> list[Answer]:
         scheduled(database, Path(folder)) as processes,
     ):
         for number in range(rounds):
-            before, began = [_cpu(pid) for pid in processes.all], time.monotonic()
+            before, began = [cpu(pid) for pid in processes.all], time.monotonic()
             time.sleep(SECONDS)
             passed.append(time.monotonic() - began)
-            spent = [_cpu(pid) - earlier for pid, earlier in zip(processes.all, before, strict=True)]
+            spent = [cpu(pid) - earlier for pid, earlier in zip(processes.all, before, strict=True)]
             mine.append(sum(spent))
             split.append((spent[0] / passed[-1], sum(spent[1:]) / passed[-1]))
             say(f"  idle: round {number + 1} of {rounds}, {mine[-1]:.2f} s of {passed[-1]:.1f} s")
@@ -111,25 +111,25 @@ def scheduled(database: Database, folder: Path) -> Iterator[Processes]:
     settings = configuration.load(file)
     context.sync_streams(database, settings)
     synced = time.monotonic() - began
-    _nothing_due(database, settings)
+    nothing_due(database, settings)
     beat = Installation(file, free_port())
     began = time.monotonic()
     try:
         process = beat.start("beat")
-        until(lambda: _backends(database), seconds=120, what=lambda: f"beat checks for due work: {beat.logs()}")
+        until(lambda: backends(database), seconds=120, what=lambda: f"beat checks for due work: {beat.logs()}")
         _await_calm(process.pid)
-        yield Processes(process.pid, _backends(database), synced, time.monotonic() - began)
+        yield Processes(process.pid, backends(database), synced, time.monotonic() - began)
     finally:
         beat.stop()
 
 
 def _connection(number: int) -> str:
     system = list(_RESOURCES)[number % 2]
-    values = {"system": system, "url": _NOWHERE, "api_key": f"key-{number}", "resources": _RESOURCES[system]}
+    values = {"system": system, "url": NOWHERE, "api_key": f"key-{number}", "resources": _RESOURCES[system]}
     return table(f"c{number:04}", values)
 
 
-def _nothing_due(database: Database, settings: Settings) -> None:
+def nothing_due(database: Database, settings: Settings) -> None:
     """Fill the tables as after a day of work: cursors set, gates used, wake-ups acknowledged, nothing due for hours."""
     with database.begin() as tx:
         now = database.now(tx)
@@ -149,7 +149,7 @@ def _nothing_due(database: Database, settings: Settings) -> None:
         tx.execute(sa.insert(tables.wakeups), wakeups)
 
 
-def _backends(database: Database) -> list[int]:
+def backends(database: Database) -> list[int]:
     named = sa.text("SELECT pid FROM pg_stat_activity WHERE application_name = :name ORDER BY pid")
     with database.read() as tx:
         found = [int(pid) for pid in tx.execute(named, {"name": NAME}).scalars()]
@@ -160,12 +160,12 @@ def _await_calm(pid: int) -> None:
     """Wait until it has started: until it uses little CPU in two consecutive intervals."""
     calm = 0
     while calm < 2:
-        before = _cpu(pid)
+        before = cpu(pid)
         time.sleep(2)
-        calm = calm + 1 if _cpu(pid) - before < 1 else 0
+        calm = calm + 1 if cpu(pid) - before < 1 else 0
 
 
-def _cpu(pid: int) -> float:
+def cpu(pid: int) -> float:
     """Seconds of CPU so far, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS

@@ -40,6 +40,10 @@ Config = Annotated[
 ]
 
 Name = Annotated[str, typer.Argument(metavar="CONNECTION", help="A connection's name in the settings.")]
+MaybeName = Annotated[
+    str | None,
+    typer.Argument(metavar="CONNECTION", help="One connection of the settings. Default: all.", show_default=False),
+]
 
 MaybeResource = Annotated[
     str | None,

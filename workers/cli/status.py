@@ -13,7 +13,7 @@ from models.durations import spell, spell_in_two_units
 from workers.cli import common
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -50,11 +50,15 @@ _COUNTS = ("rows", "pending", "parked", "held", "unredacted_rows", "unredacted_e
 _AGES = ("last\nsynced", "complete\nas of")
 _COLUMNS = ("resource", "rows", *_AGES, "bound", "pending", "parked", "held")
 
+_MOST_SHOWN = 50
+"""Connections that are shown, if there are more: a person reads no thousands of tables."""
+
 _WIDEST = 1000
 """Columns for which a table is measured: more than any has."""
 
 
 def status(
+    connection: common.MaybeName = None,
     config: common.Config = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of objects, times in UTC.")] = False,
@@ -65,7 +69,7 @@ def status(
     mirror holds everything that the ERP held then. [bold]bound[/]: within this time the mirror equals the ERP again,
     whichever webhooks are lost. [bold]pending[/]: objects that are to be fetched. [bold]parked[/] and [bold]held[/]
     need a decision by you: see [bold]erpmirror parked[/]. A resource that is no longer configured is not synced and
-    has no bound.
+    has no bound. Of more than fifty connections only those that need a look are shown.
 
     Example: [bold]erpmirror status --json | jq '.[] | select(.parked > 0)'[/]
     """
@@ -73,18 +77,20 @@ def status(
     from workers.cli import worker_health
 
     loaded = common.settings(config)
+    if connection is not None:
+        common.options(loaded, connection)
     database = common.database(loaded)
-    rows = status.resources(database)
-    configured = _configured(loaded)
+    every, configured = status.resources(database), _configured(loaded)
+    rows = [row for row in every if connection in (None, row.connection)]
     kept = [row for row in rows if (row.connection, row.resource) in configured]
-    never_synced = _never_synced(configured, kept)
+    never_synced = [values for values in _never_synced(configured, kept) if connection in (None, values["connection"])]
     if as_json:
-        leftovers = [_fields(row) | {"bound": None} for row in rows if row not in kept]
+        leftovers = [_fields(row) | {"bound": None} for row in rows if (row.connection, row.resource) not in configured]
         common.print_json([*map(_fields, kept), *never_synced, *leftovers])
         return
     worker_health.print_health(loaded, database)
     _print_tables(kept, never_synced)
-    note_unconfigured(database, loaded)
+    _note_unconfigured(rows, configured)
 
 
 def _configured(loaded: Settings) -> dict[tuple[str, str], tuple[str, int]]:
@@ -120,18 +126,35 @@ def _print_tables(rows: Sequence[ResourceStatus], never_synced: Sequence[dict[st
     """Print one table per connection, and below it what is too long for a column: full syncs, a vendor's messages."""
     from rich.text import Text
 
-    everything = [*(_fields(row) | {name: getattr(row, name) for name in _BELOW} for row in rows), *never_synced]
+    by_connection: dict[str, list[dict[str, Any]]] = {}
+    for values in (*(_fields(row) | {name: getattr(row, name) for name in _BELOW} for row in rows), *never_synced):
+        by_connection.setdefault(values["connection"], []).append(values)
     console = common.out()
-    for connection in sorted({values["connection"] for values in everything}):
-        of_connection = [values for values in everything if values["connection"] == connection]
+    shown = sorted(by_connection)
+    if len(shown) > _MOST_SHOWN:
+        shown = [name for name in shown if any(map(_needs_a_look, by_connection[name]))][:_MOST_SHOWN]
+    for connection in shown:
+        of_connection = by_connection[connection]
         console.print()
         console.print(Text(f"{connection} ({of_connection[0]['system']})", style="bold"))
         console.print(table_within(of_connection, datetime.now(UTC), console), crop=False)
         for values in of_connection:
             for message, style in _messages(values):
                 common.print_lines(console, f"  {values['resource']}: {message}", style=style)
-    if not everything:
+    if not by_connection:
         console.print("No connection is configured yet.")
+    if others := len(by_connection) - len(shown):
+        console.print()
+        needy = sum(any(map(_needs_a_look, of_connection)) for of_connection in by_connection.values()) - len(shown)
+        state = f"{needy} of them need a look, too" if needy else "none of them needs a look"
+        common.print_lines(
+            console, f"{others} more connections are not shown; {state}. `erpmirror status CONNECTION` shows one."
+        )
+
+
+def _needs_a_look(values: dict[str, Any]) -> bool:
+    """Whether a person should know of more than that the resource is complete."""
+    return bool(_style(values)) or values["complete_as_of"] is None or any(True for _ in _messages(values))
 
 
 def _messages(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -207,8 +230,11 @@ def note_unconfigured(database: Database, loaded: Settings) -> None:
     """Print a note for each connection and resource that has rows and is no longer configured."""
     from models import status
 
-    configured = _configured(loaded)
-    for row in status.resources(database):
+    _note_unconfigured(status.resources(database), _configured(loaded))
+
+
+def _note_unconfigured(rows: Sequence[ResourceStatus], configured: Mapping[tuple[str, str], tuple[str, int]]) -> None:
+    for row in rows:
         if (row.connection, row.resource) not in configured:
             common.note(
                 f"{row.connection} {row.resource} is no longer configured: its {row.rows or 0} rows are kept and no "

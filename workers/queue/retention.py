@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 BATCH_SIZE = 1000
 """The most rows that one transaction deletes."""
 
-_TIME_LIMIT = 5.0
+TIME_LIMIT = 5.0
 """Seconds after which a run stops: the scheduler has wake-ups to send, and runs it again."""
 
 
 def prune(database: Database, settings: Settings, *, batch_size: int = BATCH_SIZE) -> None:
     """Delete what is older than the settings say, `batch_size` rows a transaction."""
-    end = time.monotonic() + _TIME_LIMIT
+    end = time.monotonic() + TIME_LIMIT
     with database.read() as tx:
         now = tx.now
     for step in _steps(settings, now, batch_size):

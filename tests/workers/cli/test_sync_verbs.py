@@ -17,7 +17,8 @@ from models.bookkeeping import streams
 from models.db import tables
 from tests.processes import free_port
 from tests.workers.cli.runner import GOODS, database, ok, refused, rows_of, run, write_settings
-from workers.cli import progress, status
+from workers import configuration, context
+from workers.cli import progress, settings_template, status
 
 if TYPE_CHECKING:
     from models.db.database import Database
@@ -79,6 +80,36 @@ def test_status_keeps_the_names_whole_on_a_narrow_terminal() -> None:
     assert max(map(len, lines)) <= 80
     assert "…" not in "".join(lines)
     assert [f"  {PRICES}: full sync under way, 3 objects so far", f"  {PRICES}: it is away"] == lines[-2:]
+
+
+def _many_connections(count: int) -> None:
+    values = {"system": "directo", "url": "http://127.0.0.1:9", "api_key": "k", "resources": ["items"]}
+    write_settings("".join(settings_template.table(f"books{number:02}", values) for number in range(count)))
+    ok("migrate")
+    with database() as opened:
+        context.sync_streams(opened, configuration.load())
+
+
+def test_status_shows_the_connection_that_is_named() -> None:
+    _many_connections(3)
+    assert {"books01"} == {row["connection"] for row in json.loads(ok("status", "books01", "--json").stdout)}
+    printed = ok("status", "books01").stdout
+    assert ("books01 (directo)" in printed, "books00" in printed) == (True, False)
+    assert 'there is no connection "books1"' in refused("status", "books1")
+
+
+def test_of_many_connections_status_shows_those_that_need_a_look() -> None:
+    _many_connections(60)
+    printed = ok("status").stdout
+    assert 50 == printed.count("(directo)")
+    assert "10 more connections are not shown; 10 of them need a look, too" in printed
+    with database() as opened, opened.begin() as tx:
+        tx.execute(sa.update(tables.streams).values(complete_as_of=tx.now))
+        tx.execute(sa.update(tables.streams).where(tables.streams.c.connection == "books58").values(last_error="away"))
+    printed = ok("status").stdout
+    assert ["books58 (directo)"] == [line for line in printed.splitlines() if "(directo)" in line]
+    assert "59 more connections are not shown; none of them needs a look" in printed
+    assert 60 == len({row["connection"] for row in json.loads(ok("status", "--json").stdout)})
 
 
 @pytest.mark.usefixtures("shop")
