@@ -101,6 +101,8 @@ def _mend(tx: Tx, owner: str) -> list[Damage]:
         table = schema.tables[damage.part].sql
         if damage.is_missing:
             _create(tx, table)
+            if not damage.part:
+                schemas.add_index(tx, table.name)
         else:
             _complete(tx, table, damage)
     if any(damage.loses_objects and damage.is_missing for damage in found):

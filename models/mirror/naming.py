@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def overflow(name: str, path: str, taken: Collection[str]) -> str:
     return _unique(f"{name}__text", of=f"{path} as text", taken=taken, longest=_MAX_OVERFLOW_BYTES)
 
 
+@lru_cache(maxsize=1000)
 def table(system: str, resource: str) -> str:
     """The table of a resource. It never contains `__`, so it cannot clash with a part's table."""
     folded = re.sub(r"_+", "_", f"{snake_case(system)}_{snake_case(resource)}")

@@ -213,6 +213,8 @@ class _SchemaChange:
             columns = self._added[part].columns if part in self._added else []
             if part in created:
                 schemas.build(table.name, part, columns).create(self._tx)
+                if not part:
+                    schemas.add_index(self._tx, table.name)
             elif columns:
                 self._alter(table, columns)
         self._record(created)

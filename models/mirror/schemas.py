@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.db import tables, types
+from models.db import present, tables, types
 from models.mirror import column_types, naming
 from models.values import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from models.db.database import Tx
 
 
 MAX_COLUMNS = 1500
@@ -146,6 +148,18 @@ def build(name: str, part: str, columns: Iterable[Column]) -> sa.Table:
     ours = _part_columns(part) if part else _root_columns()
     metadata = sa.MetaData(naming_convention=tables.metadata.naming_convention)
     return sa.Table(name, metadata, *ours, *(_sql_column(column) for column in columns))
+
+
+def add_index(tx: Tx, name: str) -> None:
+    """Index the deleted objects of a resource's own table: counting the live ones then reads no object.
+
+    Whatever else has the index's name keeps it: without the index counting takes longer, and nothing else changes.
+    """
+    table = sa.Table(name, sa.MetaData(), *(sa.Column(each) for each in ("_connection", "_deleted_at")))
+    is_deleted = table.c["_deleted_at"].is_not(None)
+    index = sa.Index(f"ix_{name}_del", table.c["_connection"], sqlite_where=is_deleted, postgresql_where=is_deleted)
+    if index.name not in present.relations(tx):
+        index.create(tx)
 
 
 def _sql_column(column: Column) -> sa.Column[Any]:

@@ -17,6 +17,7 @@ def upgrade() -> None:
     """Each step adds what one rule needs; nothing that is stored changes."""
     _mending()
     _retry_refused_resources()
+    _index_deleted_objects()
 
 
 def _mending() -> None:
@@ -43,3 +44,13 @@ def _retry_refused_resources() -> None:
         sqlite_where=condition,
         postgresql_where=condition,
     )
+
+
+def _index_deleted_objects() -> None:
+    """The resources' tables get the index that new ones are made with (`models.mirror.schemas.add_index`)."""
+    tx = op.get_bind()
+    present = {*sa.inspect(tx).get_table_names(), *sa.inspect(tx).get_view_names()}
+    for name in tx.execute(sa.text("SELECT table_name FROM erpmirror_parts WHERE path = ''")).scalars().all():
+        if name in present and f"ix_{name}_del" not in present:
+            where = '"_deleted_at" IS NOT NULL'
+            op.execute(f'CREATE INDEX IF NOT EXISTS "ix_{name}_del" ON "{name}" ("_connection") WHERE {where}')

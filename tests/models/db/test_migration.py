@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -17,6 +18,7 @@ from alembic.script import ScriptDirectory
 import models
 from models.db import migration, tables
 from models.db.database import Database
+from models.mirror import schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +108,22 @@ def test_migrating_again_changes_nothing(empty: Database) -> None:
     migration.migrate(empty)
     with empty.read() as tx:
         assert (1, 7, name) == tuple(tx.execute(sa.select(tables.feed)).one())
+
+
+def test_tables_of_an_earlier_version_get_the_index_of_deleted_objects(empty: Database) -> None:
+    with empty.begin() as tx:
+        command.upgrade(migration._config(tx), "0006")
+        for name in ("books_items", "gone", "shop_goods"):
+            tx.execute(sa.insert(tables.parts).values(table_name=name, owner=name, path=""))
+        for name in ("books_items", "shop_goods"):
+            schemas.build(name, "", []).create(tx)
+        tx.execute(sa.text("CREATE TABLE ix_shop_goods_del (mine text)"))
+    migration.migrate(empty)
+    indexes = {name: sa.inspect(empty.engine).get_indexes(name) for name in ("books_items", "shop_goods")}
+    assert [("ix_books_items_del", ["_connection"])] == [
+        (each["name"], each["column_names"]) for each in indexes["books_items"]
+    ]
+    assert [] == indexes["shop_goods"], "a table of its name was there"
 
 
 def test_several_processes_may_migrate_at_the_same_time(empty: Database) -> None:

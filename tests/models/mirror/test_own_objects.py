@@ -83,6 +83,14 @@ def test_a_table_whose_name_is_taken_gets_another_one(database: Database, statem
     _mirrored_beside(database, statement.format(name))
 
 
+@pytest.mark.parametrize("statement", OBJECTS.values(), ids=OBJECTS)
+def test_an_index_whose_name_is_taken_is_left_out(database: Database, statement: str) -> None:
+    execute(database, *statement.format(f"ix_{TABLE}_del").split("; "))
+    write(database, {"1": {"code": "A"}})
+    assert {"1": {"code": "A"}} == live(database)
+    assert [] == sa.inspect(database.engine).get_indexes(TABLE)
+
+
 @services.ON_POSTGRESQL
 @pytest.mark.parametrize("name", [TABLE, f"{TABLE}__rows"])
 @pytest.mark.parametrize("statement", ON_A_SERVER.values(), ids=ON_A_SERVER)
