@@ -40,13 +40,15 @@ if TYPE_CHECKING:
     from receiver.notifier import Waker
 
 
-def create() -> Starlette:
-    """The app of the settings file that `$ERPMIRROR_CONFIG` names: `uvicorn --factory receiver.app:create`.
+def create(settings: Settings | None = None) -> Starlette:
+    """The app of these settings, else of the file that `$ERPMIRROR_CONFIG` names.
+
+    `uvicorn --factory receiver.app:create` runs it.
 
     `receiver.http.server.OPTIONS` says which of uvicorn's defaults must be changed.
     """
     private.keep_private()
-    settings = configuration.load()
+    settings = configuration.load() if settings is None else settings
     own_files.tighten(settings)
     broker.prepare(settings)
     database = db_timeouts.database(settings.database.url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -210,6 +210,15 @@ class WorkSession:
         """Bytes have arrived: renew the lease, so that a long stream keeps it."""
         if self._lease is not None:
             self.context.gate.heartbeat(self._lease)
+
+
+def import_clients(settings: Settings) -> None:
+    """Import what the configured systems' clients need, and read the public CAs."""
+    for options in settings.connections.values():
+        system = discovery.systems()[options.system]
+        _ = system.client, system.webhooks
+        with suppress(ValueError):  # a certificate's file that cannot be used: the client says so
+            options.route.tls_context()
 
 
 def all_contexts(database: Database, settings: Settings) -> list[ConnectionContext]:

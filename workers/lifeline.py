@@ -8,9 +8,14 @@ ends, and Celery replaces its children from threads; nor does it exist on macOS.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VARIABLE = "ERPMIRROR_LIFELINE"
 """Set by a parent that gave its child a pipe as standard input."""
@@ -28,6 +33,15 @@ def follow_parent() -> None:
     """End this process after its parent, if the parent asked for that through `environment`."""
     if os.environ.pop(VARIABLE, None) is not None:
         end_when_closed(0)
+
+
+def parent_ended() -> Callable[[], bool]:
+    """For a process that may start no thread: a function that says whether a parent that asked for it has ended."""
+    if os.environ.pop(VARIABLE, None) is None:
+        return bool
+    poller = select.poll()
+    poller.register(0, 0)  # 0: only that the other end is closed
+    return lambda: bool(poller.poll(0))
 
 
 def end_when_closed(reader: int) -> None:

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from models import private
 from workers import lifeline
-from workers.cli import check, common, errors, export, hand_in, init, maintenance, parked, run_now, serve, setup, status
+from workers.cli import check, common, export, hand_in, init, maintenance, parked, run_now, serve, setup, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,8 @@ class _Group(TyperGroup):
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a verb may have something to finish
         try:
             try:
-                return self._explained(ctx)
+                with common.explaining():
+                    return super().invoke(ctx)
             finally:
                 if sys.stdout is not None:  # it is None where it was closed before the start
                     sys.stdout.flush()  # else it fails at the exit, with a message of the interpreter's own
@@ -43,16 +44,6 @@ class _Group(TyperGroup):
             if not _silence_broken_output():
                 raise
             raise typer.Exit(_BROKEN_PIPE) from None
-
-    def _explained(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except Exception as error:  # raised again unless it is an expected one
-            message = errors.explained(error)
-            if message is None:
-                raise
-            common.print_error(message)
-            raise typer.Exit(getattr(error, "status", 1)) from None
 
 
 def _silence_broken_output() -> bool:
@@ -98,8 +89,15 @@ _Version = Annotated[
 
 
 @app.callback()
-def _root(config: common.Config = None, *, version: _Version = False) -> None:  # noqa: ARG001 - its callback acts
+def _root(
+    context: typer.Context,
+    config: common.Config = None,
+    *,
+    version: _Version = False,  # noqa: ARG001 - its callback acts
+) -> None:
     common.choose_config(config)
+    if context.invoked_subcommand != "up":  # it starts no thread
+        lifeline.follow_parent()
 
 
 def _verb(panel: str, name: str, function: Callable[..., Any]) -> None:
@@ -134,5 +132,4 @@ _verb(_START, "dilovod-node", setup.dilovod_node)
 def main() -> None:
     """Run the console script."""
     private.keep_private()
-    lifeline.follow_parent()
     app(prog_name="erpmirror")

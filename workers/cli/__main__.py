@@ -1,4 +1,4 @@
-"""`python -m workers.cli`: `up` starts its processes this way, independent of the PATH."""
+"""`python -m workers.cli`: the demo starts `up` this way, independent of the PATH."""
 
 from workers.cli import main
 

@@ -229,6 +229,19 @@ def folded(line: str, width: int, *, first: str = "", indent: str | None = None)
     return "\n".join(lines or [first]).replace("\N{NO-BREAK SPACE}", " ")
 
 
+@contextmanager
+def explaining() -> Iterator[None]:
+    """Print an expected error of the block with its remedy, and exit with its status."""
+    try:
+        yield
+    except Exception as error:  # raised again unless it is an expected one
+        message = errors.explained(error)
+        if message is None:
+            raise
+        print_error(message)
+        raise SystemExit(getattr(error, "status", 1)) from None
+
+
 def print_error(message: str) -> None:
     """Print an error on standard error."""
     print_lines(err(), f"Error: {message}", style="red")

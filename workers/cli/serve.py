@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,23 +14,20 @@ import typer
 from workers.cli import common, errors, ports
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from models.settings.load import Settings
     from workers.cli import supervisor
-
-_DATABASE_CHECK_TIMEOUT = 5.0
-"""Seconds that the receiver waits for the database before it starts without."""
-
-Concurrency = Annotated[
-    int,
-    typer.Option(min=1, metavar="N", help="Tasks that a worker runs at the same time, each in its own process."),
-]
 
 
 def up(
     config: common.Config = None,
-    concurrency: Concurrency = 2,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Tasks that each worker runs at the same time. Default: 2 for sync, 1 for full_sync.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Migrate, then run receiver, workers and beat in this terminal.
 
@@ -39,40 +36,27 @@ def up(
 
     Example: [bold]erpmirror up[/]
     """
-    from models.db import migration
     from models.settings import own_files
-    from workers.cli import logs, mending, supervisor, waiting, worker_health
+    from workers import lifeline
+    from workers.cli import forking, logs, processes, supervisor, worker_health
 
+    parent_ended = lifeline.parent_ended()
     logs.drop_failed_writes()
     loaded = common.settings(config)
     own_files.tighten(loaded)
-    place = f"in [receiver] of {loaded.file}"
-    ports.require_free(
-        loaded.receiver.host, loaded.receiver.port, setting=f"`port` {place}", host_setting=f"`host` {place}"
-    )
-    database = common.database(loaded, migrated=False)
-    state = waiting.for_database(lambda: migration.state(database))
-    mending.migrate(database, loaded)
-    database.close()
-    if state != "current":
-        common.err().print("The tables were migrated.")
-    unhealthy = worker_health.stalled_workers(loaded)
-    address = f"http://{loaded.receiver.host}:{loaded.receiver.port}{loaded.receiver.root_path}"
-    common.err().print(f"The receiver answers at {address}. Ctrl-C stops everything.")
-    children = _children(loaded.file, concurrency)
-    raise typer.Exit(supervisor.run(children, print_line=_printer(), unhealthy=unhealthy))
-
-
-def _children(file: Path, concurrency: int) -> dict[str, list[str]]:
-    """The arguments of each process, in stop order: the scheduler first, so that it wakes no stopping worker."""
-    processes = ["--concurrency", str(concurrency)]
-    verbs = {
-        "beat": ["beat"],
-        "receiver": ["receiver"],
-        "sync": ["worker", "--queues", "sync", *processes],
-        "full_sync": ["worker", "--queues", "full_sync", *processes],
-    }
-    return {name: [*verb, "--config", str(file)] for name, verb in verbs.items()}
+    processes.require_free(loaded, loaded.receiver.host, loaded.receiver.port)
+    forking.warm(partial(processes.import_shared, loaded))
+    status = supervisor.run_once("prepare", partial(processes.prepare, loaded), parent_ended=parent_ended)
+    if status == 0:
+        address = f"http://{loaded.receiver.host}:{loaded.receiver.port}{loaded.receiver.root_path}"
+        common.err().print(f"The receiver answers at {address}. Ctrl-C stops everything.")
+        status = supervisor.run(
+            processes.of_up(loaded, concurrency=concurrency),
+            print_line=_printer(),
+            unhealthy=partial(worker_health.stalled_workers, loaded),
+            parent_ended=parent_ended,
+        )
+    raise typer.Exit(status)
 
 
 _COLOURS = {"beat": "magenta", "receiver": "green", "sync": "cyan", "full_sync": "blue", "up": "yellow"}
@@ -103,65 +87,19 @@ def receiver(
 
     Example: [bold]erpmirror receiver --host 0.0.0.0[/]
     """
-    import pkgutil
-
-    import uvicorn
-
-    from workers import configuration
+    from workers.cli import processes
 
     loaded = common.settings(config)
     host, port = loaded.receiver.host if host is None else host, loaded.receiver.port if port is None else port
-    place = f"in [receiver] of {loaded.file}"
-    ports.require_free(host, port, setting=f"--port, or `port` {place}", host_setting=f"--host, or `host` {place}")
-    _require_if_reachable(loaded)
-    _configure_log()
-    _say_to_person(f"The receiver answers at http://{host}:{port}{loaded.receiver.root_path}.")
-    os.environ[configuration.VARIABLE] = str(loaded.file)
-    # By name: imports run from the receiver to the workers and never back.
-    options = pkgutil.resolve_name("receiver.http.server:OPTIONS")
-    uvicorn.run(
-        "receiver.app:create",
-        factory=True,
-        host=host,
-        port=port,
-        log_config=None,
-        **options,
-    )
-
-
-def _require_if_reachable(loaded: Settings) -> None:
-    """Refuse tables of another version; start without this check if the database does not answer soon."""
-    import concurrent.futures
-    import threading
-
-    import sqlalchemy as sa
-
-    from models.db import migration
-
-    checked: concurrent.futures.Future[None] = concurrent.futures.Future()
-
-    def check() -> None:
-        try:
-            database = common.database(loaded, migrated=False)
-            migration.require(database)
-            database.close()
-        except Exception as error:  # noqa: BLE001 - `result` raises it
-            checked.set_exception(error)
-        else:
-            checked.set_result(None)
-
-    # A daemon thread: a database that hangs, or a locked file, must not block the exit.
-    threading.Thread(target=check, daemon=True).start()
-    try:
-        checked.result(_DATABASE_CHECK_TIMEOUT)
-    except (sa.exc.OperationalError, TimeoutError) as error:
-        reason = "the database does not answer" if isinstance(error, TimeoutError) else errors.explained(error)
-        common.note(f"Waiting: {reason}. The receiver starts meanwhile, and keeps webhooks in its spool.")
+    processes.receiver(loaded, host, port)
 
 
 def worker(
     config: common.Config = None,
-    concurrency: Concurrency = 2,
+    concurrency: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Tasks that it runs at the same time, each in its own process."),
+    ] = 2,
     queues: Annotated[
         str, typer.Option(metavar="NAMES", help="sync (webhooks and polls), full_sync, or both.")
     ] = "sync,full_sync",
@@ -172,15 +110,14 @@ def worker(
 
     Example: [bold]erpmirror worker --queues sync --concurrency 4[/]
     """
-    from workers.queue import app
+    from workers.cli import processes
+    from workers.queue import wakeup
 
     names = [name.strip() for name in queues.split(",") if name.strip()]
-    unknown = set(names) - {app.SYNC, app.FULL_SYNC}
+    unknown = set(names) - set(wakeup.QUEUES)
     if unknown or not names:
-        raise typer.BadParameter(f"write {app.SYNC}, {app.FULL_SYNC} or both with a comma", param_hint="--queues")
-    loaded = _load_for_process(config)
-    _say_to_person(f"The worker takes {' and '.join(names)}.")
-    app.run_worker(loaded, queues=names, concurrency=concurrency)
+        raise typer.BadParameter(f"write {wakeup.SYNC}, {wakeup.FULL_SYNC} or both with a comma", param_hint="--queues")
+    processes.worker(common.settings(config), queues=names, concurrency=concurrency)
 
 
 def beat(config: common.Config = None) -> None:
@@ -188,11 +125,9 @@ def beat(config: common.Config = None) -> None:
 
     Example: [bold]erpmirror beat[/]
     """
-    from workers.queue import app
+    from workers.cli import processes
 
-    loaded = _load_for_process(config)
-    _say_to_person("The scheduler wakes the workers.")
-    app.run_beat(loaded)
+    processes.beat(common.settings(config))
 
 
 def flower(
@@ -213,7 +148,7 @@ def flower(
 
     Example: [bold]ERPMIRROR_FLOWER_AUTH=me:secret erpmirror flower --address 0.0.0.0[/]
     """
-    from workers.queue import app
+    from workers.cli import processes
 
     if basic_auth is None and not _is_loopback(address):
         raise errors.UserError(
@@ -225,16 +160,7 @@ def flower(
     if basic_auth is not None and not re.fullmatch(r"[!-+\x2d-~]+", basic_auth):  # Flower splits it at each comma
         raise errors.UserError("write Flower's login in printable ASCII without a space or a comma")
     ports.require_free(address, port, setting="--port", host_setting="--address")
-    loaded = _load_for_process(config)
-    _say_to_person(f"Flower answers at http://{address}:{port}.")
-    app.run_flower(loaded, address=address, port=port, basic_auth=basic_auth)
-
-
-def _say_to_person(what: str) -> None:
-    """Say that a process runs where a person has started it; below `up` and in a service's log it is no event."""
-    console = common.err()
-    if console.is_terminal:
-        console.print(f"{what} Ctrl-C stops it.", markup=False)
+    processes.flower(common.settings(config), address=address, port=port, basic_auth=basic_auth)
 
 
 def _is_loopback(address: str) -> bool:
@@ -242,24 +168,3 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"
-
-
-def _load_for_process(config: Path | None) -> Settings:
-    """Load the settings, wait for the database, refuse tables of another version, set up the log."""
-    from models.settings import own_files
-    from workers.cli import logs, waiting
-    from workers.queue import broker
-
-    logs.drop_failed_writes()
-    loaded = common.settings(config)
-    own_files.tighten(loaded)
-    waiting.for_database(lambda: common.database(loaded)).close()
-    broker.prepare(loaded)  # before it is said that the process runs
-    _configure_log()
-    return loaded
-
-
-def _configure_log() -> None:
-    from workers.cli import logs
-
-    logs.configure()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from workers.cli import common, errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from models.db.database import Database
     from models.settings.load import Settings
@@ -44,23 +44,19 @@ def print_health(loaded: Settings, database: Database) -> None:
         common.print_lines(common.out(), line.text, style="" if line.ok else "red")
 
 
-def stalled_workers(loaded: Settings) -> Callable[[], dict[str, str]]:
-    """For `up`: a check that names the workers whose queue has long had messages that nothing takes."""
+def stalled_workers(loaded: Settings) -> dict[str, str]:
+    """For `up`: the workers whose queue has long had messages that nothing takes."""
     from workers.queue import app, broker, canary, wakeup
 
-    broker.prepare(loaded)
-    database = common.database(loaded, migrated=False)
-    waker = wakeup.Waker(app.create_app(loaded, database), database)
-
-    def stalled() -> dict[str, str]:
-        try:
-            return canary.stalled(waker, database, after=canary.STALLED_AFTER + app.longest_task(loaded))
-        except Exception as error:  # without database or broker nothing is known about the workers
-            if errors.explained(error) is None:
-                raise
-            return {}
-
-    return stalled
+    try:
+        broker.prepare(loaded)
+        database = common.database(loaded, migrated=False)
+        waker = wakeup.Waker(app.create_app(loaded, database), database)
+        return canary.stalled(waker, database, after=canary.STALLED_AFTER + app.longest_task(loaded))
+    except Exception as error:  # without database or broker nothing is known about the workers
+        if errors.explained(error) is None:
+            raise
+        return {}
 
 
 def reach(loaded: Settings, database: Database) -> str:

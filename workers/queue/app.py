@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ from workers.gate import timing
 from workers.queue import broker, scheduler, tasks, wakeup
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.settings.connections import Connection
     from models.settings.load import Settings
 
@@ -33,6 +36,23 @@ _PURGE_OFFLINE_AFTER = 3600
 
 _REQUESTS = 4
 """Requests for one result: two for a login, and two for an object."""
+
+_IMPORTED_LATE = (
+    "celery.app.events",
+    "celery.apps.beat",
+    "celery.apps.worker",
+    "celery.concurrency.prefork",
+    "celery.fixups.django",
+    "celery.worker.consumer",
+    "celery.worker.strategy",
+    "billiard.heap",
+    "billiard.popen_fork",
+    "workers.queue.consumer",
+    "encodings.idna",
+    "h11",
+    "httpcore",
+)
+"""What Celery, httpx and the codecs import at their first use."""
 
 _SOFT_MARGIN = timedelta(minutes=1)
 _HARD_MARGIN = timedelta(seconds=30)
@@ -85,7 +105,16 @@ def _longest_work(options: Connection) -> timedelta:
     return _REQUESTS * (options.timeout + interval)
 
 
-def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> None:
+def import_for_tasks(settings: Settings) -> None:
+    """Import what else would be imported after a fork, by each process for itself."""
+    for module in _IMPORTED_LATE:
+        importlib.import_module(module)
+    if settings.broker.folder is not None:
+        importlib.import_module("workers.queue.filesystem")
+    context.import_clients(settings)
+
+
+def run_worker(settings: Settings, *, queues: Sequence[str], concurrency: int) -> None:
     """Run a worker for these queues until it is stopped."""
     database = Database(settings.database.url)
     broker.prepare(settings)
@@ -100,8 +129,6 @@ def run_worker(settings: Settings, *, queues: list[str], concurrency: int) -> No
         gc.freeze()  # without it each collection walks all loaded modules, which takes longer than a task
 
     signals.worker_process_init.connect(after_fork, weak=False)
-    context.sync_streams(database, settings)
-    database.close()
     app.conf.worker_consumer = "workers.queue.consumer:ReconnectingConsumer"
     _worker_class(app)(
         queues=queues,
@@ -132,7 +159,6 @@ def run_beat(settings: Settings) -> None:
     database = Database(settings.database.url)
     broker.prepare(settings)
     app = create_app(settings, database)
-    context.sync_streams(database, settings)
     scheduler.run(app, settings, database)
 
 

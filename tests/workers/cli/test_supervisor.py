@@ -51,8 +51,11 @@ class Running:
 def supervising(folder: Path, verbs: dict[str, list[str]]) -> Iterator[Running]:
     output = folder / "output"
     script = (
+        "from functools import partial\n"
+        "from workers import cli\n"
         "from workers.cli import supervisor\n"
-        f"supervisor.run({verbs!r}, print_line=lambda name, line: print(name, line, flush=True))\n"
+        f"children = {{name: partial(cli.app, verb) for name, verb in {verbs!r}.items()}}\n"
+        "supervisor.run(children, print_line=lambda name, line: print(name, line, flush=True))\n"
     )
     with started(output, "-c", script) as running:
         yield running
