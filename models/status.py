@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from models.bookkeeping import journal, omitted, unkeyed
 from models.db import faults
 from models.db.faults import Fault
-from models.db.tables import inbox, runs, streams, webhooks
+from models.db.tables import inbox, parts, runs, streams, webhooks
+from models.db.types import Instant, KeyText
 from models.mirror import mending, naming, schema_evolution
 
 if TYPE_CHECKING:
@@ -126,13 +127,11 @@ def _count_live(tx: Tx, owners: set[str], troubles: dict[str, str]) -> dict[tupl
     found = {}
     if not tx.is_sqlite:
         tx.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-    for owner in sorted(owners):
-        schema = schema_evolution.current(tx, owner)
-        if schema is None:
-            continue
+    roots = {row.owner: row.table_name for row in tx.execute(sa.select(parts).where(parts.c.path == ""))}
+    for owner in sorted(owners & roots.keys()):
         try:
             with tx.begin_nested():
-                for name, count in tx.execute(_live(schema.root.sql)):
+                for name, count in tx.execute(_live(roots[owner])):
                     found[name, owner] = count
         except sa.exc.DBAPIError as error:
             if faults.of(error) is Fault.AWAY:
@@ -141,11 +140,12 @@ def _count_live(tx: Tx, owners: set[str], troubles: dict[str, str]) -> dict[tupl
     return found
 
 
-def _live(table: sa.Table) -> sa.Select[Any]:
+def _live(table: str) -> sa.Select[Any]:
     """Connection -> live objects: all less the deleted ones, each from an index, so that no object is read."""
-    connection, count = table.c["_connection"], sa.func.count().label("objects")
+    root = sa.table(table, sa.column("_connection", KeyText), sa.column("_deleted_at", Instant))
+    connection, count = root.c["_connection"], sa.func.count().label("objects")
     every = sa.select(connection, count).group_by(connection).subquery("every")
-    deleted = sa.select(connection, count).where(table.c["_deleted_at"].is_not(None)).group_by(connection).subquery()
+    deleted = sa.select(connection, count).where(root.c["_deleted_at"].is_not(None)).group_by(connection).subquery()
     live = every.c.objects - sa.func.coalesce(deleted.c.objects, 0)
     return sa.select(every.c["_connection"], live).outerjoin(
         deleted, deleted.c["_connection"] == every.c["_connection"]

@@ -9,7 +9,6 @@ from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
 import simplejson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -153,7 +152,7 @@ def _encode_date(value: Any) -> str:
 def _copy(
     tx: sa.Connection, table: sa.Table, names: Sequence[str], lines: Sequence[str], constants: Mapping[str, Any]
 ) -> None:
-    dialect = tx.dialect
+    dialect: Any = tx.dialect
     preparer = dialect.identifier_preparer
     column_list = ", ".join(preparer.quote(table.c[name].name) for name in [*names, *constants])
     statement = f"COPY {preparer.format_table(table)} ({column_list}) FROM STDIN"
@@ -164,7 +163,7 @@ def _copy(
                 for start in range(0, len(lines), _COPY_CHUNK_ROWS):
                     copy.write(line_end.join(lines[start : start + _COPY_CHUNK_ROWS]) + line_end)
             written = cursor.rowcount
-    except psycopg.Error as error:
+    except dialect.dbapi.Error as error:
         raise _as_sqlalchemy_error(tx, error, statement) from error
     faults.require_written(statement, table.name, rows=len(lines), written=written)
 
@@ -179,14 +178,14 @@ def text_array(texts: Sequence[str]) -> sa.ColumnElement[Any]:
     return sa.cast(sa.bindparam(None, literal, type_=sa.types.NullType()), postgresql.ARRAY(sa.Text))
 
 
-def _as_sqlalchemy_error(tx: sa.Connection, error: psycopg.Error, statement: str) -> BaseException:
+def _as_sqlalchemy_error(tx: sa.Connection, error: Exception, statement: str) -> BaseException:
     """The error that `execute` would have raised: callers distinguish errors by SQLAlchemy's classes."""
     dialect: Any = tx.dialect
     gone = dialect.is_disconnect(error, tx.connection.dbapi_connection, None)
     if gone:
         tx.invalidate(error)
     return sa.exc.DBAPIError.instance(
-        statement, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=gone, dialect=dialect
+        statement, None, error, dialect.dbapi.Error, hide_parameters=True, connection_invalidated=gone, dialect=dialect
     )
 
 

@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import sys
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,6 +78,8 @@ app = typer.Typer(
 
 def _print_version(is_set: bool) -> None:  # noqa: FBT001 - Typer calls it with the option's value
     if is_set:
+        from importlib.metadata import version  # noqa: PLC0415 - takes longer than all else that `--help` needs
+
         typer.echo(f"erpmirror {version('erpmirror')}")
         raise typer.Exit
 

@@ -73,11 +73,12 @@ def _note_readable(loaded: Settings) -> None:
 
 def _note_leftovers(loaded: Settings) -> None:
     """Print a note for rows of connections and resources that are no longer configured."""
+    from models import status as mirror_status
     from workers.cli import status
 
     database = common.database(loaded, migrated=False)
     if _is_current(database):
-        status.note_unconfigured(database, loaded)
+        status.note_unconfigured(mirror_status.resources(database), status.configured_resources(loaded))
 
 
 def _outcomes(loaded: Settings, report: Callable[[str], None]) -> Iterator[CheckOutcome]:

@@ -234,6 +234,8 @@ def explaining() -> Iterator[None]:
     """Print an expected error of the block with its remedy, and exit with its status."""
     try:
         yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):  # `explained` would import the errors of all packages
+        raise
     except Exception as error:  # raised again unless it is an expected one
         message = errors.explained(error)
         if message is None:

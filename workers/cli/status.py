@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from models.db.database import Database
     from models.settings.load import Settings
     from models.status import ResourceStatus
 
@@ -80,7 +79,7 @@ def status(
     if connection is not None:
         common.options(loaded, connection)
     database = common.database(loaded)
-    every, configured = status.resources(database), _configured(loaded)
+    every, configured = status.resources(database), configured_resources(loaded)
     rows = [row for row in every if connection in (None, row.connection)]
     kept = [row for row in rows if (row.connection, row.resource) in configured]
     never_synced = [values for values in _never_synced(configured, kept) if connection in (None, values["connection"])]
@@ -90,10 +89,10 @@ def status(
         return
     worker_health.print_health(loaded, database)
     _print_tables(kept, never_synced)
-    _note_unconfigured(rows, configured)
+    note_unconfigured(rows, configured)
 
 
-def _configured(loaded: Settings) -> dict[tuple[str, str], tuple[str, int]]:
+def configured_resources(loaded: Settings) -> dict[tuple[str, str], tuple[str, int]]:
     """All configured resources: (connection, resource) -> (system, bound in seconds)."""
     from workers.connectors import discovery
 
@@ -226,14 +225,8 @@ def ago(moment: datetime | None, now: datetime, *, dates: bool = True) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC" if dates and now - moment >= _LONG_AGO else f"{spell(now - moment)} ago"
 
 
-def note_unconfigured(database: Database, loaded: Settings) -> None:
-    """Print a note for each connection and resource that has rows and is no longer configured."""
-    from models import status
-
-    _note_unconfigured(status.resources(database), _configured(loaded))
-
-
-def _note_unconfigured(rows: Sequence[ResourceStatus], configured: Mapping[tuple[str, str], tuple[str, int]]) -> None:
+def note_unconfigured(rows: Sequence[ResourceStatus], configured: Mapping[tuple[str, str], tuple[str, int]]) -> None:
+    """Print a note for each connection and resource of the mirror that is none of `configured_resources`."""
     for row in rows:
         if (row.connection, row.resource) not in configured:
             common.note(

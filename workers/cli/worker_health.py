@@ -61,11 +61,18 @@ def stalled_workers(loaded: Settings) -> dict[str, str]:
 
 def reach(loaded: Settings, database: Database) -> str:
     """Connect to the broker and return its URL's scheme. Raises what the client library raises."""
-    from workers.queue import app, broker, wakeup
+    from workers.queue import broker
 
     broker.prepare(loaded)
-    wakeup.Waker(app.create_app(loaded, database), database).check_broker()
+    if loaded.broker.folder is None:  # a folder that could be made answers
+        _connect(loaded, database)
     return loaded.broker.url.partition("://")[0]
+
+
+def _connect(loaded: Settings, database: Database) -> None:
+    from workers.queue import app, wakeup
+
+    wakeup.Waker(app.create_app(loaded, database), database).check_broker()
 
 
 def _broker(loaded: Settings, database: Database) -> HealthLine:

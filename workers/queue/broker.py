@@ -6,9 +6,6 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from celery.events.event import get_exchange
-from kombu.entity import Queue
-
 from models import private
 
 if TYPE_CHECKING:
@@ -87,6 +84,10 @@ def purge_abandoned(app: Celery, settings: Settings) -> int:
     """
     if settings.broker.folder is None:
         return 0
+    # Here, because whoever only wants this module's settings needs nothing of Celery.
+    from celery.events.event import get_exchange  # noqa: PLC0415
+    from kombu.entity import Queue  # noqa: PLC0415
+
     abandoned = set(_abandoned_queues(settings.broker.folder / "messages"))
     if abandoned:
         with app.connection_for_write() as link, link.channel() as channel:

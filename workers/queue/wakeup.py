@@ -13,7 +13,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
-from kombu.exceptions import OperationalError
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models import failpoints
@@ -122,6 +121,8 @@ class Waker:
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
         """Turn each transport's own errors into kombu's `OperationalError`."""
+        from kombu.exceptions import OperationalError  # noqa: PLC0415 - `status` reads tables and needs no kombu
+
         try:
             yield
         except Exception as error:  # raised again: only an instance of a transport lists its errors

@@ -43,6 +43,21 @@ VERBS = [
 ]
 
 
+_HEAVY = {"alembic", "celery", "cryptography", "httpx", "kombu", "psycopg", "starlette", "uvicorn"}
+
+_IMPORTED = """
+import sys
+from workers import cli
+
+sys.argv = ["erpmirror", *sys.argv[1:]]
+try:
+    cli.main()
+finally:
+    print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+"""
+"""Prints the packages that a verb has imported in its last line."""
+
+
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_the_help_of_every_verb_has_an_example(verb: list[str]) -> None:
     assert f"Example: {'ERPMIRROR_FLOWER_AUTH=me:secret ' if verb == ['flower'] else ''}erpmirror" in " ".join(
@@ -55,11 +70,23 @@ def test_the_list_of_verbs_above_is_complete() -> None:
     assert {verb[0] for verb in VERBS} == listed
 
 
-def test_help_imports_nothing_heavy() -> None:
-    heavy = ("sqlalchemy", "celery", "kombu", "httpx", "uvicorn", "pydantic", "starlette", "alembic")
-    script = f"import sys, workers.cli; print([name for name in {heavy!r} if name in sys.modules])"
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "[]" == ran.stdout.strip()
+def _imported(*words: str) -> set[str]:
+    """The packages that a verb imports."""
+    ran = subprocess.run([sys.executable, "-c", _IMPORTED, *words], capture_output=True, text=True, check=False)
+    assert "Traceback" not in ran.stderr
+    return set(ran.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("verb", [[], ["status"], ["up"]], ids=["program", "status", "up"])
+def test_help_imports_nothing_heavy(verb: list[str]) -> None:
+    assert set() == _imported(*verb, "--help") & {*_HEAVY, "sqlalchemy"}
+
+
+@pytest.mark.usefixtures("shop")
+def test_status_imports_neither_the_queue_nor_what_other_databases_and_verbs_need() -> None:
+    imported = _imported("status")
+    assert {"pydantic", "sqlalchemy"} <= imported
+    assert set() == imported & _HEAVY
 
 
 def test_the_version_is_printed_without_settings() -> None:

@@ -33,7 +33,7 @@ main()
         ("typer", -signal.SIGINT),
         ("workers.cli.vendor_query", 130),
         ("sqlalchemy", 130),
-        ("celery", 130),
+        ("httpx", 130),
     ],
 )
 def test_an_interrupt_prints_no_traceback(shop: Any, module: str, status: int) -> None:  # noqa: ARG001 - its settings
