@@ -1,7 +1,7 @@
 """How uvicorn runs the receiver. Its defaults trust proxies, log query strings, and limit neither time nor size.
 
-`OPTIONS` holds what uvicorn has options for: no WebSockets, the backlog, the grace at shutdown, no access log and no
-proxy headers. `LimitedProtocol` adds only what no option gives; each method says why.
+`OPTIONS` holds what uvicorn has options for: no WebSockets, the backlog, the waits between two requests and at
+shutdown, no access log and no proxy headers. `LimitedProtocol` adds only what no option gives; each method says why.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ _MAX_HEAD = 64 * 2**10
 _MAX_DISCARDED = 4 * 2**20
 """Bytes of a refused request that are read and discarded, so that its sender gets the response."""
 
+_KEEP_ALIVE_SECONDS = 125
+"""Seconds that a connection may wait for its next request: longer than the proxies and HTTP clients that reuse one
+(nginx 60, Go 90, Caddy 120), because a request that is sent while the server closes the connection is lost."""
+
+_ANNOUNCED = (b"keep-alive", b"timeout=%d" % (_KEEP_ALIVE_SECONDS - 5))
+"""What a client may rely on: less than the server waits, so that a request sent at the last moment arrives in time."""
+
 _PARSE_SIZE = 4 * 2**10
 """Bytes that are parsed at once. It bounds how many pipelined requests wait in memory."""
 
@@ -36,8 +43,9 @@ class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with limits on the head of a request and on connections that make no progress.
 
     In each `idle_seconds` a connection must begin a request, have one being handled (the routes limit the time that a
-    body may take), or read some of a response. Above `max_connections` the one that was idle longest is closed: a
-    client that opens many and sends nothing only closes its own.
+    body may take), or read some of a response. Between two requests it may wait for `_KEEP_ALIVE_SECONDS`, and each
+    response announces somewhat less. Above `max_connections` the one that was idle longest is closed: a client that
+    opens many and sends nothing only closes its own.
 
     uvicorn's `timeout_keep_alive` starts after a response, so it never ends a connection that sends nothing, sends its
     head slowly or does not read its response. Its `limit_concurrency` answers 503 to the newest client, so idle
@@ -49,7 +57,7 @@ class LimitedProtocol(HttpToolsProtocol):
     """Together with `backlog` below the usual limit of 1024 open files; the database and the broker need some."""
 
     linger_seconds = 1.0
-    """Seconds that a refused sender has for reading the response."""
+    """Seconds that a refused sender has for reading the response, and an idle connection for one more request."""
 
     flow: _ParserFlowControl
 
@@ -59,6 +67,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_size = 0
         self._unparsed = memoryview(b"")
         self._refused = False
+        self._is_stopping = False
         self._discarded = 0
         self._final_step: Callable[[], None] | None = None
         self._last_check: tuple[object, int] = (None, 0)
@@ -148,6 +157,10 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_headers_complete()
             self._in_head = False
+            if self._is_stopping:
+                self.cycle.keep_alive = False
+            elif self.cycle.keep_alive:
+                self.cycle.default_headers = [*self.cycle.default_headers, _ANNOUNCED]
 
     def on_body(self, body: bytes) -> None:
         """Body data: the bytes that framed it no longer count."""
@@ -229,6 +242,30 @@ class LimitedProtocol(HttpToolsProtocol):
 
     # Idle connections
 
+    def shutdown(self) -> None:
+        """The server stops: the next response announces that the connection ends with it.
+
+        uvicorn closes an idle connection at once, also while a request is on its way. Here it waits a moment for one.
+        """
+        self._is_stopping = True
+        if self._is_idle:
+            self.loop.call_later(self.linger_seconds, self._close_if_idle)
+        else:
+            super().shutdown()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
+
+    @property
+    def _is_between_requests(self) -> bool:
+        """Whether a request was answered in full and the next has not begun; uvicorn's timer ends that."""
+        return self.cycle is not None and self._is_idle and self._in_head and not self._head_size and not self._unsent
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle:
+            self.transport.close()
+
     @property
     def _unsent(self) -> int:
         return self.transport.get_write_buffer_size()
@@ -242,7 +279,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _check_idle(self) -> None:
         cycle, unsent = self._last_check
         progress = self.cycle is not cycle or self._unsent < unsent
-        if not progress and self.idle_since is not None:
+        if not progress and self.idle_since is not None and not self._is_between_requests:
             self.transport.abort()
             return
         self._last_check = (self.cycle, self._unsent)
@@ -324,6 +361,7 @@ OPTIONS: dict[str, Any] = {
     "access_log": False,  # it prints query strings, and a webhook's query is its payload
     "server_header": False,
     "backlog": 256,  # all of them are accepted at once, before idle connections are closed
+    "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
     "timeout_graceful_shutdown": 15,
 }
 """For `uvicorn.run("receiver.app:create", factory=True, **OPTIONS)`."""

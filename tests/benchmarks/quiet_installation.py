@@ -133,14 +133,24 @@ class Mirror:
         committed = self._committed(key)
         packet = {"action": "objectChanged", "params": {"objectName": RESOURCE, "id": key}}
         webhook = f"/hooks/shop?{urlencode({'packet': json.dumps(packet)})}"
+        try:
+            began, status = self._send(webhook)
+        except (ConnectionResetError, BrokenPipeError):  # RemoteDisconnected is one: no byte of a response came
+            # The kept connection was closed before the request reached the receiver; a webhook may arrive twice anyway.
+            self._hooks.close()
+            began, status = self._send(webhook)
+        took = committed() - began
+        if status != HTTPStatus.OK:
+            raise RuntimeError(f"the webhook was answered {status}")
+        return took - self.vendor.spent()
+
+    def _send(self, webhook: str) -> tuple[float, int]:
+        """When it was sent, and the response's status."""
         began = time.perf_counter()
         self._hooks.request("GET", webhook)
         answered = self._hooks.getresponse()
         answered.read()
-        took = committed() - began
-        if answered.status != HTTPStatus.OK:
-            raise RuntimeError(f"the webhook was answered {answered.status}")
-        return took - self.vendor.spent()
+        return began, answered.status
 
 
 @contextmanager
