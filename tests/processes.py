@@ -230,8 +230,17 @@ class Installation:
 
 def children(process: subprocess.Popen[bytes]) -> list[int]:
     """The processes that a worker has forked."""
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)  # noqa: S607 - wherever it lies
-    return [int(pid) for pid in found.stdout.split()]
+    return _children(process.pid)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that it started, and those that these have started."""
+    return [each for child in _children(pid) for each in (child, *descendants(child))]
+
+
+def _children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607 - wherever it lies
+    return [int(each) for each in found.stdout.split()]
 
 
 def signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -9,9 +9,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tests.processes import free_port
+from tests.processes import descendants, free_port
 from tests.workers.cli.runner import TIMEOUT, until, write_settings
-from tests.workers.cli.test_nothing_outlives import descendants, up
+from tests.workers.cli.test_nothing_outlives import up
 from tests.workers.cli.test_processes import answers
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.processes import free_port
+from tests.processes import descendants, free_port
 from tests.workers.cli.runner import GOODS, TIMEOUT, rows_of, until, write_settings
 from tests.workers.cli.test_processes import answers
 
@@ -27,12 +27,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes that it started, and those that these have started."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()  # noqa: S607 - wherever it lies
-    return [each for child in map(int, found) for each in (child, *descendants(child))]
 
 
 @contextmanager
