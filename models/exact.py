@@ -194,6 +194,23 @@ def fingerprint(value: Any, *, salt: str = "") -> str:
     return digest(canonical(value).encode(errors="surrogatepass"), salt=salt)
 
 
+_ENCODER = msgspec.json.Encoder(decimal_format="number", order="sorted")
+
+
+def content_digest(value: Any) -> bytes:
+    """A digest of a value that `loads` returned, equal for equal values of one process: 16 bytes."""
+    try:
+        text = _ENCODER.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError):  # such as a lone surrogate
+        text = canonical(storable(value)).encode(errors="surrogatepass")
+    return bytes_digest(text)
+
+
+def bytes_digest(content: bytes) -> bytes:
+    """A hash of bytes: 16 bytes."""
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
 def digest(content: bytes, *, salt: str) -> str:
     """A salted hash of bytes: 32 hexadecimal digits. Of a value's canonical text it is the value's `fingerprint`."""
     hashed = hashlib.blake2b(content, digest_size=16, person=b"erpmirror")

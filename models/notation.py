@@ -32,6 +32,9 @@ _MOMENT = re.compile(
     r"(?:[Tt ](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,30}))?)?"
     r"(?: ?(?:(?P<utc>[Zz])|(?P<offset>[+-][0-9]{2}(?::?[0-9]{2})?)))?)?"
 )
+_USUAL_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}")
+"""What most vendors send; read by the standard library, which is quicker."""
+
 _DOTNET = re.compile(r"\\?/Date\((?P<milliseconds>-?[0-9]{1,15})(?P<offset>[+-][0-9]{4})?\)\\?/")
 """Microsoft's JSON date: milliseconds since 1970 in UTC; the offset only says how the sender would show it."""
 
@@ -106,6 +109,8 @@ def moment(text: str) -> Moment | None:
     """The date or time; None for what is none, such as a 13th month or the year 0."""
     text = text.strip()
     try:
+        if _USUAL_TIME.fullmatch(text) and text[11:13] != "24":
+            return Moment(datetime.fromisoformat(text), None, has_time=True, whole=True)
         if (found := _MOMENT.fullmatch(text)) is not None:
             return _iso(found)
         if (found := _DOTNET.fullmatch(text)) is not None:

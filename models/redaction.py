@@ -6,6 +6,7 @@ import base64
 import html
 import json
 from collections import defaultdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _Rule = tuple[str, ...]
 _Waiting = tuple[Any, Any, frozenset[_Rule]]
+
+_CONTAINERS = (dict, list)
 
 _ONE_LEVEL = "*"
 _ANY_DEPTH = "**"
@@ -55,19 +58,25 @@ def _without(raw: JsonObject, rules: frozenset[_Rule]) -> JsonObject:
             copy.extend(_kept(item, current, waiting) for item in source)
             continue
         for key, item in source.items():
-            deeper = _follow(current, key.casefold())
+            deeper = _below(current, key)
             if deeper is not None:
-                copy[key] = _kept(item, deeper, waiting)
+                copy[key] = _kept(item, deeper, waiting) if isinstance(item, _CONTAINERS) else item
     return whole
 
 
 def _kept(item: Any, rules: frozenset[_Rule], waiting: list[_Waiting]) -> Any:
     """The item itself, or an empty copy that is filled later from the stack."""
-    if not rules or not isinstance(item, dict | list):
+    if not rules or not isinstance(item, _CONTAINERS):
         return item
     copy: Any = {} if isinstance(item, dict) else []
     waiting.append((item, copy, rules))
     return copy
+
+
+@lru_cache(maxsize=10_000)
+def _below(rules: frozenset[_Rule], key: str) -> frozenset[_Rule] | None:
+    """`_follow` of a name as it is written."""
+    return _follow(rules, key.casefold())
 
 
 def _follow(rules: frozenset[_Rule], key: str) -> frozenset[_Rule] | None:

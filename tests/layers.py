@@ -59,6 +59,7 @@ CONNECTOR_MAY = {
     "workers.connectors.contract",
     "workers.connectors.http",
     "workers.connectors.objects",
+    "workers.connectors.record_states",
     "workers.connectors.streaming",
     "workers.errors",
 }

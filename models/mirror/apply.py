@@ -51,9 +51,13 @@ def apply(
     gone = {exact.storable_text(key) for key in tombstones} - prepared.rows.keys()
     if meanwhile is not None and not prepared.laid_out:
         meanwhile()  # most rows are unchanged, so start prefetching now
-    old = writer.states({*prepared.rows, *gone})
+    # An object that is known again by its bytes needs nothing, unless a token or the time has to be stored.
+    sent = {} if point or listed else {key: row.sent_hash for key, row in prepared.rows.items() if row.undecoded}
+    differing = writer.differing(sent, revision=revision)
+    rows = [row for key, row in prepared.rows.items() if key not in sent or key in differing]
+    old = writer.states({*(row.key for row in rows), *gone})
     plan = _MergePlan(old, revision, now, listed or {})
-    for row in prepared.rows.values():
+    for row in rows:
         plan.add_snapshot(row)
     for key in sorted(gone):
         plan.add_tombstone(key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from models.mirror import flatten, naming
@@ -183,8 +184,13 @@ def _by_key(
             yield key, values, rows
         return
     for key in keys:
-        having = [(row, item[key]) for row, item in zip(rows, items, strict=True) if key in item]
-        yield key, [value for _, value in having], [row for row, _ in having]
+        try:
+            in_all = list(map(itemgetter(key), items))
+        except KeyError:
+            having = [(row, item[key]) for row, item in zip(rows, items, strict=True) if key in item]
+            yield key, [value for _, value in having], [row for row, _ in having]
+        else:
+            yield key, in_all, rows
 
 
 def _one_by_one(projected: Iterable[JsonObject], declared: Shape, spellings: Spellings) -> dict[str, FlatBatch]:

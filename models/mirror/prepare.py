@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _KEY = attrgetter("key")
 
+_RULES_DIGITS = 16
+
 
 def prepare(
     database: Database,
@@ -40,9 +42,10 @@ def prepare(
     latest = {exact.storable_text(snapshot.key): snapshot for snapshot in snapshots}
     expect_unchanged = expect_unchanged and schema_evolution.cached(database, target.table) is not None
     salt = target.salt()
+    rules = _rules(salt)
     undecoded = {key: each for key, each in latest.items() if expect_unchanged and isinstance(each, UndecodedSnapshot)}
     rows = _rows(target, salt, {key: each for key, each in latest.items() if key not in undecoded})
-    rows += [_undecoded_row(key, each, salt) for key, each in undecoded.items()]
+    rows += [Row(key, {}, "", each.listed, None, rules + _sent_digest(each), each) for key, each in undecoded.items()]
     rows.sort(key=_KEY)
     if expect_unchanged:
         return Prepared({row.key: row for row in rows})
@@ -88,7 +91,8 @@ def _spellings(declared: Shape, schema: Schema | None) -> Spellings:
 def _rows(target: Target, salt: str, snapshots: Mapping[str, Snapshot | UndecodedSnapshot]) -> list[Row]:
     given = [snapshot.raw for snapshot in snapshots.values()]
     raws = [redaction.redact(raw, target.omit) for raw in given] if target.omit else given
-    sent_hashes = [_sent_hash(*each, salt) for each in zip(snapshots.values(), given, raws, strict=True)]
+    rules = _rules(salt)
+    sent_hashes = [_sent_hash(*each, rules) for each in zip(snapshots.values(), given, raws, strict=True)]
     return [
         _row(key, snapshot, raw, text, sent_hash, salt)
         for (key, snapshot), raw, text, sent_hash in zip(
@@ -97,11 +101,20 @@ def _rows(target: Target, salt: str, snapshots: Mapping[str, Snapshot | Undecode
     ]
 
 
-def _sent_hash(snapshot: Snapshot | UndecodedSnapshot, given: JsonObject, raw: JsonObject, salt: str) -> str | None:
+def _rules(salt: str) -> str:
+    """The beginning of `_sent_hash`: bytes that were received under other rules are not known again."""
+    return exact.digest(b"", salt=salt)[:_RULES_DIGITS]
+
+
+def _sent_digest(snapshot: UndecodedSnapshot) -> str:
+    return (snapshot.digest or exact.bytes_digest(snapshot.encoded)).hex()
+
+
+def _sent_hash(snapshot: Snapshot | UndecodedSnapshot, given: JsonObject, raw: JsonObject, rules: str) -> str | None:
     """The hash of the received bytes. None if redaction removed something: a short secret could be guessed from it."""
     if not isinstance(snapshot, UndecodedSnapshot) or (raw is not given and raw != given):
         return None
-    return exact.digest(snapshot.encoded, salt=salt)
+    return rules + _sent_digest(snapshot)
 
 
 def _row(
@@ -117,8 +130,3 @@ def _row(
         return Row(key, raw, hash_, snapshot.listed, text, sent_hash)
     raw = exact.storable(raw)
     return Row(key, raw, exact.fingerprint(raw, salt=salt), snapshot.listed, None, sent_hash)
-
-
-def _undecoded_row(key: str, snapshot: UndecodedSnapshot, salt: str) -> Row:
-    sent_hash = exact.digest(snapshot.encoded, salt=salt)
-    return Row(key, {}, "", snapshot.listed, None, sent_hash, snapshot)

@@ -76,6 +76,31 @@ class RowStatements:
         columns = [c["_key"], c["_hash"], c["_sent_hash"], c["_listed"], c["_revision"], c["_deleted_at"].is_(None)]
         return {row.key: row for row in map(RowState._make, self._select(columns, keys))}
 
+    def differing(self, sent: Mapping[str, str | None], *, revision: int) -> set[str]:
+        """Those keys without a live row whose object was received in these bytes, by a revision that is not higher.
+
+        `sent`: key -> hash of the bytes. On SQLite all of them: it has no arrays, and reads a row as fast as it
+        compares one.
+        """
+        if self._tx.dialect.name == "sqlite":
+            return {*sent}
+        found: set[str] = set()
+        c = self._root.c
+        for batched in _batches(sent):
+            hashes = bulk.text_array([sent[key] or "" for key in batched])
+            given = sa.func.unnest(bulk.text_array(batched), hashes).table_valued("key", "hash", name="given")
+            given = given.render_derived()
+            # As a scalar, because PostgreSQL may join the whole table for an EXISTS.
+            stored = sa.select(c["_sent_hash"]).where(
+                c["_connection"] == self._connection,
+                c["_key"] == given.c.key,
+                c["_deleted_at"].is_(None),
+                c["_revision"] <= revision,
+            )
+            missing = sa.select(given.c.key).where(stored.scalar_subquery().is_distinct_from(given.c.hash))
+            found.update(self._tx.execute(missing).scalars())
+        return found
+
     def stored(self, keys: Collection[str]) -> dict[str, StoredObject]:
         """The objects of those rows that exist, as last seen."""
         c = self._root.c

@@ -62,6 +62,15 @@ def test_different_values_have_different_hashes(one: Any, other: Any) -> None:
     assert not exact.same(one, other)
 
 
+@given(values, values)
+def test_two_values_have_the_same_digest_exactly_if_they_are_equal(one: Any, other: Any) -> None:
+    one, other = exact.loads(exact.dumps(one)), exact.loads(exact.dumps(other))
+    assert (exact.canonical(one) == exact.canonical(other)) == (
+        exact.content_digest(one) == exact.content_digest(other)
+    )
+    assert exact.content_digest(one) == exact.content_digest(exact.loads(exact.dumps(one)))
+
+
 def test_another_salt_is_another_hash() -> None:
     assert exact.fingerprint({"a": 1}, salt="x") != exact.fingerprint({"a": 1}, salt="y")
 

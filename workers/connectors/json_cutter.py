@@ -2,7 +2,8 @@
 
 It knows only strings, escapes and brackets. An item that is no JSON, too large or too deep therefore keeps its place
 in a list, and its neighbours are found as if it were sound. Whole strings and all that stands between two brackets are
-skipped by one regular expression each, because a loop over bytes would take minutes for a long reply.
+skipped by one regular expression each, because a loop over bytes would take minutes for a long reply. What is strict
+JSON is left to `json_windows`, which is quicker still.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from models import exact
+from workers.connectors import json_windows
 from workers.errors import TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from models.values import JsonObject
+    from workers.connectors.json_windows import Window
 
 PIECE = 2**17
 """Bytes per read. XML parsers restart an unfinished tag with each piece: with small ones a long tag takes minutes."""
@@ -41,8 +44,12 @@ _LONGEST_TOLD = 1000
 """Bytes. A longer value is no part of a key."""
 
 _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_TO_BRACKET = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % _TEXT, re.DOTALL)
+_NO_BRACKETS = rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*+' % _TEXT
+_TO_BRACKET = re.compile(_NO_BRACKETS, re.DOTALL)
 """All up to the next bracket, or to a string that has no end yet."""
+
+_TO_NESTED = re.compile(rb"%b(?:[\[{]%b[\]}]%b)*+" % (_NO_BRACKETS, _NO_BRACKETS, _NO_BRACKETS), re.DOTALL)
+"""Likewise, but past objects and lists that hold no others."""
 
 _IN_TEXT = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _BETWEEN = re.compile(rb"[ \t\r\n,]*+")
@@ -90,34 +97,59 @@ class UnreadableRecord:
 
 
 class Cutter:
-    """Iterates over the items of a JSON list as they arrive: the bytes of each, or an `UnreadableRecord`.
+    """Iterates over the items of a JSON list as they arrive: the bytes of one, an `UnreadableRecord`, or a `Window`.
 
     TooLargeError for a record without end, BrokenReplyError if the list has none, or if something stands between its
-    items that is no value.
+    items that is no value. `window`: bytes that are cut at once where that is possible; 0: each item by itself.
     """
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, *, window: int = json_windows.WINDOW) -> None:
         self._body = body
+        self._size = window
         self._data = bytearray()
         self._at = 0
         self._place = 0
         self._fault = ""
+        self._tried = 0
 
-    def __iter__(self) -> Iterator[bytes | UnreadableRecord]:
+    def __iter__(self) -> Iterator[bytes | UnreadableRecord | Window]:
         if self._next_byte(_BLANK) != _OPEN_LIST:
             raise BrokenReplyError("it is no list")
         self._at += 1
         while (byte := self._next_byte(_BETWEEN)) != _CLOSE_LIST:
             if byte is None:
                 raise BrokenReplyError("it breaks off")
+            if byte in _OPENING and (window := self._window()) is not None:
+                self._place += len(window.items)
+                yield window
+                continue
             self._place += 1
             yield self._cut(byte)
         self._at += 1
         if self._next_byte(_BLANK) is not None:
             raise BrokenReplyError("more follows the end of the list")
 
+    def _window(self) -> Window | None:
+        """Items that can be cut at once; None where that has failed, up to the end of what was tried."""
+        if self._tried > 0 or not self._size:
+            return None
+        del self._data[: self._at]
+        self._at = 0
+        while len(self._data) < self._size and self._fill():
+            pass
+        if not self._place and len(self._data) < self._size:
+            self._size = 0  # it would not be worth while for so short a reply
+            return None
+        found = json_windows.cut(self._data)
+        if found is None:
+            self._tried = len(self._data)
+            return None
+        window, self._at = found
+        return window
+
     def _cut(self, byte: int) -> bytes | UnreadableRecord:
         """The item that begins with this byte."""
+        self._tried -= self._at
         del self._data[: self._at]
         self._at, self._fault = 0, ""
         unreadable, skipped = None, 0
@@ -127,6 +159,7 @@ class Cutter:
             if self._fault:  # what is left of the record is scanned, but not kept
                 unreadable = unreadable or UnreadableRecord.of(self._data, self._place, self._fault)
                 skipped += self._at
+                self._tried -= self._at
                 del self._data[: self._at]
                 self._at = 0
             if skipped > _MOST_SKIPPED:
@@ -146,9 +179,10 @@ class Cutter:
         return self._scan_text() if byte == _QUOTE else self._scan_scalar()
 
     def _scan_container(self) -> Iterator[None]:
-        depth = 0
+        self._at += 1
+        depth = 1
         while True:
-            self._at = end_of(_TO_BRACKET, self._data, self._at)
+            self._at = end_of(_TO_NESTED if depth < MAX_DEPTH else _TO_BRACKET, self._data, self._at)
             if self._at == len(self._data):
                 yield
             elif (byte := self._data[self._at]) == _QUOTE:
@@ -181,7 +215,7 @@ class Cutter:
         """The byte after what the pattern skips; None at the end of the body."""
         while (at := end_of(skipped, self._data, self._at)) == len(self._data):
             self._data.clear()
-            self._at = 0
+            self._at = self._tried = 0
             if not self._fill():
                 return None
         self._at = at
@@ -231,7 +265,7 @@ def _end_of_container(data: bytes | bytearray, at: int) -> int:
         at += 1
         if not depth:
             return at
-        at = end_of(_TO_BRACKET, data, at)
+        at = end_of(_TO_NESTED, data, at)
     raise BrokenReplyError("it is malformed or breaks off")
 
 

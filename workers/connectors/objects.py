@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from decimal import Decimal
+from functools import lru_cache
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,14 @@ def folded(item: Any) -> JsonObject:
 
 def with_documented_names(item: JsonObject, documented: Iterable[str]) -> JsonObject:
     """A copy in which names take the documented case, unless the object also has a field of that name."""
-    names = {name.casefold(): name for name in documented}
-    return notation.respelled(item, {key: names.get(key.casefold(), key) for key in item})
+    names = _by_folded(tuple(documented))
+    spelled = {key: name for key in item if (name := names.get(key.casefold(), key)) != key}
+    return notation.respelled(item, spelled) if spelled else dict(item)
+
+
+@lru_cache(maxsize=256)
+def _by_folded(names: tuple[str, ...]) -> dict[str, str]:
+    return {name.casefold(): name for name in names}
 
 
 _LIST_NAMES = frozenset({"content", "data", "items", "list", "objects", "records", "result", "results", "value"})
@@ -89,11 +96,27 @@ def listed(answer: Any) -> list[Any] | None:
 
 def key_of(resource: Resource, item: JsonObject) -> str | None:
     """The object's key; None if one of its fields is missing or empty and not in `Resource.optional_key`."""
-    if resource.keyed_by_row:
-        return exact.fingerprint(exact.storable(item))
-    values = {name: key_text(field(item, name), is_number=_is_numeric(resource, name)) for name in resource.key}
-    lacking = {name for name, value in values.items() if not value}
-    return join_key(list(values.values())) if lacking <= set(resource.optional_key) else None
+    return KeyReader(resource)(item)
+
+
+class KeyReader:
+    """`key_of` for many objects of a resource."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._by_row = resource.keyed_by_row
+        self._fields = [(name, _is_numeric(resource, name), name in resource.optional_key) for name in resource.key]
+
+    def __call__(self, item: JsonObject) -> str | None:
+        """The key of this one."""
+        if self._by_row:
+            return exact.fingerprint(exact.storable(item))
+        values = []
+        for name, is_number, is_optional in self._fields:
+            value = key_text(field(item, name), is_number=is_number)
+            if not (value or is_optional):
+                return None
+            values.append(value)
+        return join_key(values)
 
 
 def _is_numeric(resource: Resource, name: str) -> bool:
@@ -106,6 +129,8 @@ def key_text(value: Any, *, is_number: bool = False) -> str:
 
     `is_number`: the vendor's ids are numbers, so that the texts "7.0" and " 7 " are 7, too. Elsewhere "7.0" is a code.
     """
+    if type(value) is str and not is_number:
+        return value
     if is_number and isinstance(value, str):
         number = notation.number(value)
         value = value if number is None else number

@@ -21,10 +21,11 @@ from workers.connectors.json_cutter import (
     UnreadableRecord,
     members,
 )
+from workers.connectors.json_windows import WINDOW, Glance, SentRecord, Window
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
     "LARGEST_RECORD",
@@ -32,8 +33,11 @@ __all__ = [
     "PIECE",
     "Body",
     "BrokenReplyError",
+    "Glance",
     "SeenKeys",
+    "SentRecord",
     "UnreadableRecord",
+    "batches",
     "decode_listing",
     "items",
     "readable",
@@ -41,6 +45,13 @@ __all__ = [
 
 MOST_VALUES = 1_000_000
 """Values of one record. Each takes some 100 bytes of memory, however short it is."""
+
+_MOST_DECODED = 500
+_MOST_RECORDS = 2000
+"""Records of a batch, if all of them are decoded, and if none is."""
+
+_LARGEST_BATCH = 2 * 2**20
+"""Bytes of the records that are not decoded."""
 
 _CACHE_KIB = 2048
 """KiB of the temporary database that stay in memory."""
@@ -58,8 +69,9 @@ class SeenKeys:
         self._database = sqlite3.connect("", isolation_level=None)
         for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
             self._database.execute(f"PRAGMA {pragma}")
-        self._database.execute("CREATE TABLE seen (key BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE seen (key BLOB PRIMARY KEY, state BLOB, call INTEGER) WITHOUT ROWID")
         self._database.execute("BEGIN")
+        self._call = 0
 
     def __enter__(self) -> Self:
         return self
@@ -69,29 +81,62 @@ class SeenKeys:
 
     def remember(self, key: str, state: bytes) -> bytes | None:
         """Store the state of a new key and return None; for a known key return its stored state."""
-        name = _key_bytes(key)
-        if self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (name, state)).rowcount:
-            return None
-        return bytes(self._database.execute("SELECT state FROM seen WHERE key = ?", (name,)).fetchone()[0])
+        return self.remember_all({key: state}).get(key)
+
+    def remember_all(self, states: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Store the states of new keys, and return the stored states of the known ones."""
+        self._call += 1
+        before = self._database.total_changes
+        rows = ((_key_bytes(key), state, self._call) for key, state in states.items())
+        self._database.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", rows)
+        if self._database.total_changes - before == len(states):
+            return {}
+        found = {key: self._database.execute(_STORED, (_key_bytes(key), self._call)).fetchone() for key in states}
+        return {key: row[0] for key, row in found.items() if row is not None}
 
     def replace(self, key: str, state: bytes) -> None:
         """Replace the stored state of a known key."""
         self._database.execute("UPDATE seen SET state = ? WHERE key = ?", (state, _key_bytes(key)))
 
 
+_STORED = "SELECT state FROM seen WHERE key = ? AND call <> ?"
+
+
 def _key_bytes(key: str) -> bytes:
     return key.encode(errors="surrogatepass")
 
 
-def items(body: Body) -> Iterator[Any]:
+def items(body: Body, glance: Glance | None = None, *, window: int = WINDOW) -> Iterator[Any]:
     """Yield the items of a JSON array as they arrive, decoded as by `exact.loads_leniently`.
 
-    An item that cannot be read is an `UnreadableRecord`: it is malformed, larger than `LARGEST_RECORD`, nested too
-    deeply or has too many values. Raises TooLargeError for one without end, BrokenReplyError if the array itself is
-    malformed or breaks off.
+    With a `glance` most items of a reply longer than `window` are a `SentRecord` instead. An item that cannot be read
+    is an `UnreadableRecord`: it is malformed, larger than `LARGEST_RECORD`, nested too deeply or has too many values.
+    Raises TooLargeError for one without end, BrokenReplyError if the array itself is malformed or breaks off.
     """
-    for place, item in enumerate(Cutter(body), 1):
-        yield item if isinstance(item, UnreadableRecord) else _decoded(item, place)
+    place = 1
+    for part in Cutter(body, window=window):
+        if isinstance(part, Window):
+            records = part.items if glance is None else glance.records(part)
+            for number, item in enumerate(records, place):
+                yield item if isinstance(item, SentRecord) else _decoded(item, number)
+            place += len(part.items)
+        else:
+            yield part if isinstance(part, UnreadableRecord) else _decoded(part, place)
+            place += 1
+
+
+def batches(records: Iterable[Any]) -> Iterator[list[Any]]:
+    """The same records, as many at once as one transaction may write: by their number, and by their size if known."""
+    batch: list[Any] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += len(record.content) if isinstance(record, SentRecord) else -(-_LARGEST_BATCH // _MOST_DECODED)
+        if size >= _LARGEST_BATCH or len(batch) == _MOST_RECORDS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def decode_listing(body: bytes) -> Any:

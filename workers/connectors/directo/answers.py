@@ -38,18 +38,18 @@ class ForbiddenError(SetAside):
     """Directo accepts the key, but the key may not read this resource."""
 
 
-def records(reply: http.Streamed, *, secret: str) -> Iterator[Any]:
+def records(reply: http.Streamed, *, secret: str, glance: streaming.Glance | None = None) -> Iterator[Any]:
     """The records of a reply as they arrive, never all in memory; numbers are int or Decimal.
 
     The body's first character decides how it is parsed: Directo also sends errors as HTTP 200, and not always in the
     requested format. SetAside if Directo refuses the request, TryLater if the body is not a reply of Directo's.
-    `secret` is masked in errors.
+    `secret` is masked in errors. `glance`: as for `streaming.items`; XML and envelopes are decoded all the same.
     """
     if reply.status != _OK:
         raise _refusal(reply.status, _without_secret(http.Peeked(reply).read(-1), secret))
     body = http.Peeked(reply)
     if body.first == b"[":
-        return _json_records(body)
+        return _json_records(body, glance)
     if body.first == b"<":
         return _xml_records(body, secret)
     whole = body.read(-1)
@@ -198,9 +198,9 @@ def _not_a_list(body: bytes) -> SetAside | TryLater:
     return TryLater(f"the answer is not a list: {http.excerpt(body) or 'empty'}", closes_gate=False)
 
 
-def _json_records(body: http.Peeked) -> Iterator[Any]:
+def _json_records(body: http.Peeked, glance: streaming.Glance | None) -> Iterator[Any]:
     try:
-        yield from streaming.items(body)
+        yield from streaming.items(body, glance)
     except streaming.BrokenReplyError as error:
         raise _broken_body("JSON", error) from None
 

@@ -171,7 +171,8 @@ class Client:
         """The objects whose `ts` is after the cursor, in one reply."""
         run, selection = cursors.Run(position, self._options, full=False), self._selection(resource.name)
         checker = answers.FilterChecker(resource.name, selection)
-        with self._request(resource.name, [*selection.params, *run.params()]) as answer:
+        glance = resources.glance(resource, selection)
+        with self._request(resource.name, [*selection.params, *run.params()], glance) as answer:
             run.observe_clock(answer.date)
             yield from self._chunks(resource, answer.records, run, checker)
         yield Chunk(end=run.end())
@@ -181,7 +182,7 @@ class Client:
         run, selection = cursors.Run(cursors.Position(), self._options, full=True), self._selection(resource.name)
         checker = answers.FilterChecker(resource.name, selection)
         try:
-            with self._request(resource.name, selection.params) as answer:
+            with self._request(resource.name, selection.params, resources.glance(resource, selection)) as answer:
                 run.observe_clock(answer.date)
                 yield from self._chunks(resource, answer.records, run, checker)
         except TimedOutError:
@@ -205,8 +206,9 @@ class Client:
         run, started = cursors.Run(position, self._options, full=True), monotonic()
         selection = self._selection(resource.name)
         checker = answers.FilterChecker(resource.name, selection)
+        params, glance = _window_params(selection, window) or selection.params, resources.glance(resource, selection)
         try:
-            with self._request(resource.name, _window_params(selection, window) or selection.params) as answer:
+            with self._request(resource.name, params, glance) as answer:
                 answered_quickly = monotonic() - started < self._options.timeout.total_seconds() / 4
                 run.observe_clock(answer.date)
                 yield from self._chunks(resource, answer.records, run, checker)
@@ -236,10 +238,10 @@ class Client:
     ) -> Iterator[Chunk]:
         with streaming.SeenKeys() as seen:
             deduplicator = resources.Deduplicator(resource, self._options.zone, seen)
-            while batch := list(islice(records, _CHUNK)):
+            for batch in streaming.batches(records):
+                run.observe_records(batch)
                 for record in batch:
-                    run.observe_record(record)
-                    checker.check(record)
+                    checker.check(record.told if isinstance(record, streaming.SentRecord) else record)
                 yield deduplicator.chunk(batch)
 
     def _deletions(self, position: cursors.Position) -> Iterator[Chunk]:
@@ -286,10 +288,10 @@ class Client:
         return self._options.selection(name)
 
     @contextmanager
-    def _request(self, name: str, params: queries.Params) -> Iterator[_Reply]:
+    def _request(self, name: str, params: queries.Params, glance: streaming.Glance | None = None) -> Iterator[_Reply]:
         with self._http.stream("GET", name, params=params) as reply:
             secret = self._options.api_key.get_secret_value()
-            yield _Reply(reply.date, answers.records(reply, secret=secret))
+            yield _Reply(reply.date, answers.records(reply, secret=secret, glance=glance))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,12 @@ class Position:
         return cls(seen=seen, window=Window.decode(window) if window else None, **stamps)
 
 
+_PARTLY_READ = (streaming.SentRecord, streaming.UnreadableRecord)
+
+_USUAL_STAMPS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\n\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)*+", re.ASCII)
+"""Texts that are in the order of their times, so that only the first and the last have to be parsed."""
+
+
 class Run:
     """One run over a resource: observes stamps and clocks, and computes the next cursor from them."""
 
@@ -155,18 +162,24 @@ class Run:
             vendor_started = moment - (datetime.now(UTC) - self._position.started)
             self._position = replace(self._position, vendor_started=vendor_started)
 
-    def observe_record(self, record: Any) -> None:
-        """Take the `ts` of a record, if it has one: also of one that cannot be read, as it is parked."""
-        if isinstance(record, streaming.UnreadableRecord):
-            record = record.told
-        if isinstance(record, dict):
-            self.observe_stamp(wall_clock.parse(objects.field(record, "ts"), self._options.zone))
+    def observe_records(self, records: Iterable[Any]) -> None:
+        """Take the `ts` of each record that has one: also of one that cannot be read, as it is parked."""
+        told = (each.told if isinstance(each, _PARTLY_READ) else each for each in records)
+        values = (objects.field(each, "ts") for each in told if isinstance(each, dict))
+        texts = {value for value in values if isinstance(value, str)}
+        edges = [min(texts), max(texts)] if _USUAL_STAMPS.fullmatch("\n".join(texts)) else []
+        stamps = [wall_clock.parse(text, self._options.zone) for text in edges]
+        if not edges or None in stamps:
+            stamps = [wall_clock.parse(text, self._options.zone) for text in texts]
+        for stamp in stamps:
+            self.observe_stamp(stamp)
 
     def observe_stamp(self, stamp: datetime | None) -> None:
         """Take a `ts` as a wall clock; None is ignored."""
         if stamp is None:
             return
-        self._position = replace(self._position, greatest=max(self._position.greatest or stamp, stamp))
+        if self._position.greatest is None or stamp > self._position.greatest:
+            self._position = replace(self._position, greatest=stamp)
         self._oldest = min(self._oldest or stamp, stamp)
 
     def is_before_cursor(self, stamp: datetime | None) -> bool:

@@ -7,13 +7,11 @@ that apply when a field first appears.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from models import exact
-from models.values import Chunk, JsonObject, Kind, ObjectRef, Shape, Snapshot
-from workers.connectors import objects
+from models.values import Chunk, JsonObject, Kind, ObjectRef, Shape
+from workers.connectors import objects, record_states, streaming
 from workers.connectors.contract import ROW, Resource
 from workers.connectors.directo import queries, table, wall_clock
 from workers.errors import SetAside
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from workers.connectors import streaming
     from workers.connectors.directo.options import Options
+    from workers.connectors.record_states import Record
 
 
 def _kinds(kind: Kind, fields: str) -> dict[str, Kind]:
@@ -186,34 +184,30 @@ def _first(row: JsonObject, names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
-_FINGERPRINT_BYTES = 16
-"""Bytes of a fingerprint."""
-
-
 @dataclass(frozen=True, slots=True)
 class _State:
-    """A record's content, as a fingerprint, and its `ts` as a wall clock."""
+    """A record's content, as a digest, and its `ts` as sent; "" for none."""
 
-    fingerprint: bytes
-    stamp: datetime | None
+    digest: bytes
+    ts: str
 
     @classmethod
-    def from_record(cls, raw: JsonObject, zone: ZoneInfo) -> _State:
-        fingerprint = bytes.fromhex(exact.fingerprint(exact.storable(raw)))
-        return cls(fingerprint, wall_clock.parse(objects.field(raw, "ts"), zone))
+    def from_record(cls, record: Record) -> _State:
+        ts = objects.field(record_states.told(record), "ts")
+        return cls(record_states.digest(record), ts if isinstance(ts, str) else "")
 
     @classmethod
     def decode(cls, encoded: bytes) -> _State:
         """The state from the bytes that `encode` made."""
-        fingerprint, stamp = encoded[:_FINGERPRINT_BYTES], encoded[_FINGERPRINT_BYTES:].decode()
-        return cls(fingerprint, datetime.fromisoformat(stamp) if stamp else None)
+        return cls(encoded[: record_states.SIZE], encoded[record_states.SIZE :].decode(errors="surrogatepass"))
 
     def encode(self) -> bytes:
         """The state as bytes, to be remembered while the reply is read."""
-        return self.fingerprint + (self.stamp.isoformat().encode() if self.stamp else b"")
+        return self.digest + self.ts.encode(errors="surrogatepass")
 
-    def is_later(self, other: _State) -> bool:
-        return self.stamp is not None and other.stamp is not None and self.stamp > other.stamp
+    def is_later(self, other: _State, zone: ZoneInfo) -> bool:
+        stamp, earlier = wall_clock.parse(self.ts, zone), wall_clock.parse(other.ts, zone)
+        return stamp is not None and earlier is not None and stamp > earlier
 
 
 class Deduplicator:
@@ -227,43 +221,69 @@ class Deduplicator:
         self._zone = zone
         self._seen = seen
         self._fields: set[str] = set()
+        self._read_key = objects.KeyReader(resource)
+        self._key_fields = frozenset(map(str.casefold, resource.key))
 
     def chunk(self, batch: Sequence[Any]) -> Chunk:
         """The batch by key: of two states, the one with the later `ts`; without an order, the first.
 
         In the second case the other record is unreadable: the key does not identify the object.
         """
-        found: dict[str, JsonObject] = {}
-        unkeyed: list[tuple[str, JsonObject]] = []
-        records, broken = objects.readable(batch, partial(objects.told_key, self._resource))
-        for raw in records:
-            self._fields.update(map(str.casefold, raw))
-        for raw in records:
-            key = self._key_of(raw)
+        unkeyed: list[tuple[str, Record]] = []
+        records, broken = record_states.readable(batch, partial(objects.told_key, self._resource))
+        if not (self._resource.keyed_by_row or self._fields >= self._key_fields):
+            for record in records:
+                self._fields.update(map(str.casefold, record_states.told(record)))
+        keyed: list[tuple[str, Record, _State]] = []
+        for record in records:
+            key = self._key_of(record)
             if key is None:
-                unkeyed.append((_missing_key(self._resource), raw))
-                continue
-            state = _State.from_record(raw, self._zone)
-            earlier = self._seen.remember(key, state.encode())
-            previous = state if earlier is None else _State.decode(earlier)
-            if earlier is None:
-                found[key] = raw
-            elif state.is_later(previous):
-                self._seen.replace(key, state.encode())
-                found[key] = raw
-            elif previous.fingerprint != state.fingerprint and not previous.is_later(state):
-                unkeyed.append((_same_key(self._resource), raw))
-        remedy = objects.keys_remedy(self._resource, records) if unkeyed else ""
+                unkeyed.append((_missing_key(self._resource), record))
+            else:
+                keyed.append((key, record, _State.from_record(record)))
+        found = self._of_each_key(keyed, unkeyed)
+        remedy = objects.keys_remedy(self._resource, list(map(record_states.decoded, records))) if unkeyed else ""
         return Chunk(
-            tuple(Snapshot(key, raw) for key, raw in found.items()),
-            unreadable=(*broken, *(objects.without_key(raw, reason, remedy) for reason, raw in unkeyed)),
+            tuple(record_states.snapshot(key, *each) for key, each in found.items()),
+            unreadable=(
+                *broken,
+                *(objects.without_key(record_states.decoded(each), reason, remedy) for reason, each in unkeyed),
+            ),
         )
 
-    def _key_of(self, raw: JsonObject) -> str | None:
+    def _of_each_key(
+        self, keyed: Sequence[tuple[str, Record, _State]], unkeyed: list[tuple[str, Record]]
+    ) -> dict[str, tuple[Record, bytes]]:
+        """The records by key, each with its digest; those of a key that another one has are added to `unkeyed`."""
+        found: dict[str, tuple[Record, bytes]] = {}
+        first = {key: state.encode() for key, _, state in reversed(keyed)}
+        states = {key: _State.decode(state) for key, state in self._seen.remember_all(first).items()}
+        if not states and len(first) == len(keyed):
+            return {key: (record, state.digest) for key, record, state in keyed}
+        for key, record, state in keyed:
+            previous = states.setdefault(key, state)
+            if previous is state:
+                found[key] = record, state.digest
+            elif state.is_later(previous, self._zone):
+                self._seen.replace(key, state.encode())
+                states[key], found[key] = state, (record, state.digest)
+            elif not previous.is_later(state, self._zone):
+                earlier, _ = found.get(key, (None, b""))
+                if not record_states.same(state.digest, record, previous.digest, earlier):
+                    unkeyed.append((_same_key(self._resource), record))
+        return found
+
+    def _key_of(self, record: Record) -> str | None:
         """The record's key. A field that Directo omits is empty, but one that no record has is named wrongly."""
-        if not self._resource.keyed_by_row and not self._fields.issuperset(map(str.casefold, self._resource.key)):
+        if not (self._resource.keyed_by_row or self._fields >= self._key_fields):
             return None
-        return objects.key_of(self._resource, raw)
+        return self._read_key(record_states.told(record))
+
+
+def glance(resource: Resource, selection: queries.Selection) -> streaming.Glance | None:
+    """The fields by which a record is judged without being decoded; None if it takes the whole record."""
+    names = (*resource.key, "ts", *(each.name for each in selection.filters))
+    return None if resource.keyed_by_row else streaming.Glance(tuple(dict.fromkeys(names)))
 
 
 def require_key(resource: Resource, batch: Sequence[Any]) -> None:

@@ -6,9 +6,11 @@ objects, and every object leaves this module without them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ from workers.errors import ClosedError, SetAside, TryLater, VendorError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from models.values import JsonObject
+    from workers.connectors.contract import Resource
     from workers.connectors.easyflor.options import Options
 
 OK = 200
@@ -103,14 +107,15 @@ def next_opening(options: Options, now: datetime) -> datetime:
     return today if today > now else today + timedelta(days=1)
 
 
-def records(reply: http.Streamed, *, keep_personal: bool) -> Iterator[Any]:
+def records(reply: http.Streamed, *, keep_personal: bool, glance: streaming.Glance | None = None) -> Iterator[Any]:
     """The objects of an array as they arrive, never all in memory; numbers are int or Decimal.
 
-    TryLater if the body is not an array, or incomplete; SetAside for an error of EasyFlor's.
+    TryLater if the body is not an array, or incomplete; SetAside for an error of EasyFlor's. `glance`: as for
+    `streaming.items`; made by `glance`.
     """
     body = http.Peeked(reply)
     if body.first == b"[":
-        return _items(body, keep_personal=keep_personal)
+        return _items(body, keep_personal=keep_personal, glance=glance)
     whole = body.read(-1)
     found = objects.enveloped(whole)
     if found is None:
@@ -118,10 +123,11 @@ def records(reply: http.Streamed, *, keep_personal: bool) -> Iterator[Any]:
     return (remove_secrets(item, keep_personal=keep_personal) for item in found)
 
 
-def _items(body: http.Peeked, *, keep_personal: bool) -> Iterator[Any]:
+def _items(body: http.Peeked, *, keep_personal: bool, glance: streaming.Glance | None = None) -> Iterator[Any]:
     try:
-        for item in streaming.items(body):
-            yield remove_secrets(item, keep_personal=keep_personal)
+        for item in streaming.items(body, glance):
+            is_sent = isinstance(item, streaming.SentRecord)
+            yield item if is_sent else remove_secrets(item, keep_personal=keep_personal)
     except streaming.BrokenReplyError:
         # The parser's message is left out, because it may quote the body.
         raise TryLater("the answer is incomplete or not JSON", closes_gate=False) from None
@@ -155,15 +161,55 @@ def remove_secrets(item: Any, *, keep_personal: bool) -> Any:
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            for name in [name for name in value if _is_removed(name.casefold(), keep_personal=keep_personal)]:
+            for name in [name for name in value if _is_removed(name, keep_personal=keep_personal)]:
                 del value[name]
-            waiting.extend(value.values())
+            waiting += [each for each in value.values() if isinstance(each, dict | list)]
         elif isinstance(value, list):
-            waiting.extend(value)
+            waiting += [each for each in value if isinstance(each, dict | list)]
     return item
 
 
+def glance(resource: Resource, *, keep_personal: bool) -> streaming.Glance | None:
+    """The fields by which an object is judged without being decoded; None if it takes the whole object."""
+    if resource.keyed_by_row:
+        return None
+
+    def decode(content: bytes) -> JsonObject:
+        decoded: JsonObject = remove_secrets(exact.loads(content), keep_personal=keep_personal)
+        return decoded
+
+    return streaming.Glance(resource.key, decode=decode, redact=partial(blank_secrets, keep_personal=keep_personal))
+
+
+_SECRET_MEMBERS = {
+    keep_personal: re.compile(rb'("(?<!\\")(?:%b)"\s*:\s*)(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|null)' % names)
+    for keep_personal, names in (
+        (True, rb"[Pp]assword\w*"),
+        (False, rb"[Pp]assword\w*|[Dd]ateOfBirth|[Nn]ationality|[Gg]ender"),
+    )
+}
+_ESCAPED_LETTER = re.compile(rb"\\u(?:00[4-7]|017[Ff]|212[Aa])")
+_LETTERS_BY_CASE = "\u017f".encode(), "\u212a".encode()
+"""Letters beyond ASCII that are `s` and `k` without case."""
+
+
+def blank_secrets(text: bytes, *, keep_personal: bool) -> bytes | None:
+    """JSON with null for the value of each member that `remove_secrets` removes; None if it may still hold another."""
+    parts = _SECRET_MEMBERS[keep_personal].split(text)  # what stands between them, and each one's name, in turn
+    parts[1::2] = [name + b"null" for name in parts[1::2]]
+    blank = b"".join(parts)
+    words = [_SECRET] if keep_personal else [_SECRET, *_PERSONAL]
+    lowered = blank.lower()
+    if sum(lowered.count(word.encode()) for word in words) != len(parts) // 2:
+        return None
+    if any(letter in blank for letter in _LETTERS_BY_CASE) or _ESCAPED_LETTER.search(blank):
+        return None
+    return blank
+
+
+@lru_cache(maxsize=10_000)
 def _is_removed(name: str, *, keep_personal: bool) -> bool:
+    name = name.casefold()
     return _SECRET in name or (name in _PERSONAL and not keep_personal)
 
 

@@ -6,25 +6,22 @@ import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from models import exact
 from models.values import Chunk, End, JsonObject, ObjectRef, Shape, Snapshot, Tombstone
-from workers.connectors import http, objects, streaming
+from workers.connectors import http, objects, record_states, streaming
 from workers.connectors.contract import CheckResult
 from workers.connectors.easyflor import answers, cursors, resources, table
 from workers.connectors.easyflor.auth import Auth
 from workers.errors import ClosedError, MisaskedError, SetAside, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from workers.connectors.contract import ClientRuntime, Resource
     from workers.connectors.easyflor.options import Options
-
-_CHUNK = 500
+    from workers.connectors.record_states import Record
 
 _MAX_SHOWN = 1000
 """Most objects that `ask` returns."""
@@ -98,8 +95,9 @@ class Client:
         try:
             with self._reply(path) as reply, streaming.SeenKeys() as seen:
                 run.observe_clock(reply.date)
-                deduplicator, records = _Deduplicator(resource, seen), self._records(reply)
-                while batch := list(islice(records, _CHUNK)):
+                glance = answers.glance(resource, keep_personal=self._options.keep_personal)
+                deduplicator, records = _Deduplicator(resource, seen), self._records(reply, glance)
+                for batch in streaming.batches(records):
                     yield deduplicator.chunk(batch)
         except answers.BadRequestError:
             if day is None or position.second_try:
@@ -188,8 +186,8 @@ class Client:
         with self._reply(path, method, **request) as reply:
             return answers.decode_bounded(reply, limit=_MAX_SHOWN, keep_personal=self._options.keep_personal)
 
-    def _records(self, reply: http.Streamed) -> Iterator[Any]:
-        return answers.records(reply, keep_personal=self._options.keep_personal)
+    def _records(self, reply: http.Streamed, glance: streaming.Glance | None = None) -> Iterator[Any]:
+        return answers.records(reply, keep_personal=self._options.keep_personal, glance=glance)
 
     @contextmanager
     def _reply(self, path: str, method: str = "GET", **request: Any) -> Iterator[http.Streamed]:
@@ -210,38 +208,41 @@ class _Deduplicator:
     def __init__(self, resource: Resource, seen: streaming.SeenKeys) -> None:
         self._resource = resource
         self._seen = seen
+        self._read_key = objects.KeyReader(resource)
 
-    def chunk(self, batch: Iterable[Any]) -> Chunk:
+    def chunk(self, batch: Sequence[Any]) -> Chunk:
         """The batch by key. Of two different objects with a key, a point read decides; without one, the first stays."""
-        snapshots: list[Snapshot] = []
-        refs: list[ObjectRef] = []
-        unkeyed: list[tuple[str, JsonObject]] = []
-        records, broken = objects.readable(list(batch), partial(objects.told_key, self._resource))
-        for raw in records:
-            key = objects.key_of(self._resource, raw)
+        keyed: list[tuple[str, Record, bytes]] = []
+        unkeyed: list[tuple[str, Record]] = []
+        records, broken = record_states.readable(batch, partial(objects.told_key, self._resource))
+        for record in records:
+            key = self._read_key(record_states.told(record))
             if key is None:
-                unkeyed.append((_missing_key(self._resource), raw))
-                continue
-            fingerprint = _fingerprint(raw)
-            earlier = self._seen.remember(key, fingerprint)
-            if earlier is None:
-                snapshots.append(Snapshot(key, raw))
-            elif earlier != fingerprint and self._resource.fetches(key):
+                unkeyed.append((_missing_key(self._resource), record))
+            else:
+                keyed.append((key, record, record_states.digest(record)))
+        found: dict[str, tuple[Record, bytes]] = {}
+        refs: list[ObjectRef] = []
+        states = self._seen.remember_all({key: digest for key, _, digest in reversed(keyed)})
+        for key, record, digest in keyed:
+            earlier, _ = found.get(key, (None, b""))
+            if key not in states:
+                states[key], found[key] = digest, (record, digest)
+            elif record_states.same(digest, record, states[key], earlier):
+                pass
+            elif self._resource.fetches(key):
                 refs.append(ObjectRef(self._resource.name, key))
-            elif earlier != fingerprint:
-                unkeyed.append((_same_key(self._resource), raw))
-        remedy = _remedy(self._resource, records) if unkeyed else ""
-        unreadable = (*broken, *(objects.without_key(raw, reason, remedy) for reason, raw in unkeyed))
-        return Chunk(tuple(snapshots), refs=tuple(refs), unreadable=unreadable)
+            else:
+                unkeyed.append((_same_key(self._resource), record))
+        remedy = _remedy(self._resource, list(map(record_states.decoded, records))) if unkeyed else ""
+        lacking = (objects.without_key(record_states.decoded(each), reason, remedy) for reason, each in unkeyed)
+        snapshots = tuple(record_states.snapshot(key, *each) for key, each in found.items())
+        return Chunk(snapshots, refs=tuple(refs), unreadable=(*broken, *lacking))
 
 
 def _is_reserved(path: str) -> bool:
     """Whether the path is a login, a logout, or a point read that needs a body."""
     return path.strip("/").lower() in {*_LOGIN_PATHS, table.SORTS.lower(), table.PRICES.lower()}
-
-
-def _fingerprint(raw: JsonObject) -> bytes:
-    return bytes.fromhex(exact.fingerprint(exact.storable(raw)))
 
 
 def _remedy(resource: Resource, records: Sequence[JsonObject]) -> str:

@@ -44,6 +44,23 @@ def test_a_stamp_with_a_zone_is_converted_to_directos_wall_clock(account: Accoun
     assert next_since(account) == "2026-06-01T14:25:00"
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["2026-05-31 10:00:00"] * 2,
+        ["2026-05-31T10:00:00", "0000-00-00 00:00:00", None],
+        ["2026-13-41 10:00:00", "1899-01-01 00:00:00", ""],
+        ["2026-06-01 14:29:59", "2026-05-31 24:00:00", "yesterday"],
+        ["2026-06-01", "/Date(1780100000000)/", 7],
+    ],
+)
+def test_odd_stamps_of_other_records_do_not_hide_the_greatest(account: Account, others: list[object]) -> None:
+    items = account.sandbox.books.tables["items"]
+    for number, item in enumerate(items):
+        item["ts"] = [*others, "2026-06-01 14:30:00"][number % (len(others) + 1)]
+    assert next_since(account) == "2026-06-01T14:25:00"
+
+
 def test_the_cursor_never_passes_directos_clock_at_the_first_request(account: Account) -> None:
     touch(account, "2027-01-01 00:00:00")
     assert "2026-06-01T14:54:00" <= next_since(account) <= "2026-06-01T14:55:00"

@@ -325,7 +325,8 @@ def test_a_collection_is_never_all_in_memory() -> None:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert (count, 500) == (sum(sizes), max(sizes))
+    assert count == sum(sizes)
+    assert max(sizes) <= 2000
     assert peak < count * len(name) / 2
 
 
