@@ -15,7 +15,7 @@ _ROUNDS = 5
 
 
 def main() -> int:
-    """Measure, print one table, draw one chart; 1 where something falls short of what it must reach."""
+    """Measure, print one table, draw one chart, write README's; 1 where something falls short of what it must reach."""
     modules = {module.name: importlib.import_module(f"{benchmarks.__name__}.{module.name}") for module in _modules()}
     questions = {name: module for name, module in modules.items() if hasattr(module, "QUESTION")}
     parser = argparse.ArgumentParser(
@@ -36,6 +36,7 @@ def main() -> int:
     answers = [answer for name, some in report.load().items() if name in (chosen.name or questions) for answer in some]
     report.table(answers)
     report.chart([answer for some in report.load().values() for answer in some])
+    report.readme(report.load())
     return 0 if all(answer.reaches(answer.must) for answer in answers) else 1
 
 

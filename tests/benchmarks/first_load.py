@@ -1,4 +1,4 @@
-"""How fast a first load is, against dlt's and a bare COPY of the rows; and how fast a full sync without changes."""
+"""How fast the connectors load: first loads and full syncs without changes, against dlt's of the same answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,17 +16,42 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from tests import services
-from tests.benchmarks import paged
+from tests.benchmarks import vendors
 from tests.benchmarks.measure import Answer, say, times_faster
 from tests.conftest import fresh_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-QUESTION = "a first load and a full sync without changes: seconds against dlt's merge and a bare COPY"
+    from tests.benchmarks.source import Source
 
-OBJECTS = int(os.environ.get("ERPMIRROR_BENCHMARK_OBJECTS", "100000"))
-"""20 fields, nested objects and two lists each; set fewer for a quick run."""
+QUESTION = "first loads and full syncs without changes, of real connectors: seconds against dlt's merge"
+
+SCALE = float(os.environ.get("ERPMIRROR_BENCHMARK_SCALE", "1"))
+"""Less than 1 for a quick run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What is loaded of a vendor, and how much faster than dlt it must be and is to be: first, and again."""
+
+    vendor: str
+    objects: int
+    what: str
+    first: tuple[float, float]
+    again: tuple[float, float]
+
+    @property
+    def count(self) -> int:
+        return max(int(self.objects * SCALE), 200)
+
+
+_LOADS = (
+    _Load("directo", 100_000, "Directo items in JSON", first=(3, 5), again=(10, 25)),
+    _Load("directo-xml", 50_000, "Directo items in XML", first=(1.5, 3), again=(1.5, 5)),
+    _Load("easyflor", 30_000, "EasyFlor debtors", first=(3, 5), again=(10, 25)),
+    _Load("wisedat", 1_000, "Wisedat products, each by its id", first=(1, 1.5), again=(10, 25)),
+)
 
 _DLT = {
     "RUNTIME__DLTHUB_TELEMETRY": "false",
@@ -42,65 +67,74 @@ _DLT = {
 
 @dataclass
 class _Seconds:
+    """Of each round: (first, again); of the COPY: (text, binary). `requests`: of the last round, for both loads."""
+
     ours: list[list[float]] = field(default_factory=list)
     dlt: list[list[float]] = field(default_factory=list)
     copy: list[list[float]] = field(default_factory=list)
+    requests: dict[str, int] = field(default_factory=dict)
 
 
 def answers(rounds: int) -> list[Answer]:
-    """Each round loads twice with both, in alternating order, then copies the rows that ours wrote."""
+    """Each round loads twice with both, in alternating order; of the first vendor it also copies the rows of ours."""
+    return [answer for number, load in enumerate(_LOADS) for answer in _answers(load, rounds, copies=number == 0)]
+
+
+def _answers(load: _Load, rounds: int, *, copies: bool) -> list[Answer]:
     seconds = _Seconds()
-    with paged.serving(OBJECTS) as source:
+    with vendors.serving(load.vendor, load.count) as (url, source):
         for number in range(rounds):
-            sides = [_round_of_ours, _round_of_dlt]
-            for measure in sides if number % 2 == 0 else reversed(sides):
-                measure(source, seconds)
-            say(f"  round {number + 1} of {rounds}: {seconds.ours[-1]}, {seconds.dlt[-1]}, {seconds.copy[-1]}")
-    first, again = ([each[place] for each in seconds.ours] for place in (0, 1))
-    dlt_first, dlt_again = ([each[place] for each in seconds.dlt] for place in (0, 1))
-    copied = [min(each) for each in seconds.copy]  # as text or as binary, whichever is faster
+            sides = ["ours", "dlt"]
+            for side in sides if number % 2 == 0 else reversed(sides):
+                _measure(side, url, source, seconds, copies=copies)
+            of_round = [each[-1] for each in (seconds.ours, seconds.dlt, seconds.copy) if each]
+            say(f"  {load.what}: round {number + 1} of {rounds}: {of_round}")
     dlt = {"dlt": version("dlt"), "psycopg2-binary": version("psycopg2-binary")}
-    loaded, against = f"first load of {OBJECTS:,} objects", f"dlt {dlt['dlt']} merge"
-    psycopg = {"psycopg": version("psycopg")}
-    return [
-        Answer(loaded, against, "higher", 3, 5, "s", first, dlt_first, times_faster(first, dlt_first), versions=dlt),
+    note = f"requests for both loads: ours {seconds.requests['ours']}, dlt's {seconds.requests['dlt']}"
+    named = f"{load.count:,} {load.what}"
+    found = [
         Answer(
-            loaded,
-            f"psycopg {psycopg['psycopg']} COPY of the finished rows",
+            f"{how} of {named}",
+            f"dlt {dlt['dlt']} merge",
             "higher",
-            0.5,
-            0.85,
+            *bounds,
             "s",
-            first,
-            copied,
-            times_faster(first, copied),
-            "COPY goes into tables without index or constraint, from memory; its seconds are divided by ours",
-            versions=psycopg,
-        ),
-        Answer(
-            f"full sync of the same {OBJECTS:,} objects",
-            against,
-            "higher",
-            10,
-            25,
-            "s",
-            again,
-            dlt_again,
-            times_faster(again, dlt_again),
-            versions=dlt,
-        ),
+            *pair,
+            times_faster(*pair),
+            note,
+            dlt,
+        )
+        for place, (how, bounds) in enumerate((("first load", load.first), ("full sync without changes", load.again)))
+        for pair in [([each[place] for each in seconds.ours], [each[place] for each in seconds.dlt])]
     ]
+    return [found[0], _against_copy(named, seconds), found[1]] if copies else found
 
 
-def _round_of_ours(source: str, seconds: _Seconds) -> None:
+def _against_copy(named: str, seconds: _Seconds) -> Answer:
+    first, copied = [each[0] for each in seconds.ours], [min(each) for each in seconds.copy]
+    psycopg = {"psycopg": version("psycopg")}
+    return Answer(
+        f"first load of {named}",
+        f"psycopg {psycopg['psycopg']} COPY of the finished rows",
+        "higher",
+        0.5,
+        0.85,
+        "s",
+        first,
+        copied,
+        times_faster(first, copied),
+        "COPY goes into tables without index or constraint, from memory; its seconds are divided by ours",
+        versions=psycopg,
+    )
+
+
+def _measure(side: str, url: str, source: Source, seconds: _Seconds, *, copies: bool) -> None:
     with _schema() as (server, schema):
-        seconds.ours.append(_run("ours", source, server, schema))
-        seconds.copy.append(_run("copy", source, server, schema))
-
-
-def _round_of_dlt(source: str, seconds: _Seconds) -> None:
-    with _schema() as (server, schema):
-        seconds.dlt.append(_run("dlt", source, server, schema, **_DLT))
+        before = vendors.requests(url)
+        getattr(seconds, side).append(_run(side, url, source, server, schema))
+        seconds.requests[side] = vendors.requests(url) - before
+        if copies and side == "ours":
+            seconds.copy.append(_run("copy", url, source, server, schema))
 
 
 @contextmanager
@@ -117,10 +151,10 @@ def _schema() -> Iterator[tuple[str, str]]:
             tx.execute(sa.text("CHECKPOINT"))  # so that no side starts with another one's dirty pages
 
 
-def _run(side: str, source: str, server: str, schema: str, **environment: str) -> list[float]:
+def _run(side: str, url: str, source: Source, server: str, schema: str) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tests.benchmarks.loading", side, source, server, schema, folder]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path.cwd(), env=os.environ | environment
-        )
+        described = json.dumps(asdict(source))
+        command = [sys.executable, "-m", "tests.benchmarks.loading", side, url, described, server, schema, folder]
+        environment = os.environ | (_DLT if side == "dlt" else {})
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path.cwd(), env=environment)
     return [float(each) for each in json.loads(done.stdout.splitlines()[-1])]

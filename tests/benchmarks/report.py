@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).with_name("results.json")
 CHART = Path(__file__).with_name("results.svg")
+README = Path(__file__).parents[2] / "README.md"
+
+_TABLE = re.compile(r"^\| question \|.*\n(?:\|.*\n)+", re.MULTILINE)
+_IN_README = ("webhooks", "latency", "first_load", "memory", "growth", "idle", "requests")
+"""The order of the questions there."""
 
 
 def load() -> dict[str, list[Answer]]:
@@ -64,6 +70,21 @@ def table(answers: Sequence[Answer]) -> None:
     for answer in answers:
         if answer.note:
             Console(width=200).print(f"{answer.question}: {answer.note}", highlight=False)
+
+
+def readme(results: dict[str, list[Answer]]) -> None:
+    """Replace the table in README."""
+    rows = ["| question | compared with | ratio | spread | must | aim |", "|---|---|---|---|---|---|"]
+    for name in sorted(results, key=_IN_README.index):
+        for answer in results[name]:
+            least, most = answer.spread
+            sign, short = "≥" if answer.better == "higher" else "≤", "" if answer.reaches(answer.must) else " **short**"
+            figures = (
+                f"{answer.ratio:.3g}{short} | {least:.3g} … {most:.3g} | {sign} {answer.must:g} | {sign} {answer.aim:g}"
+            )
+            rows.append(f"| {answer.question} | {answer.against} | {figures} |")
+    text = README.read_text(encoding="utf-8")
+    README.write_text(_TABLE.sub(lambda _: "\n".join(rows) + "\n", text, count=1), encoding="utf-8")
 
 
 def chart(answers: Sequence[Answer]) -> None:

@@ -1,1 +1,0 @@
-"""Connector folders of the benchmarks."""
