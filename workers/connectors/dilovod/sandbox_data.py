@@ -235,11 +235,51 @@ class Price:
 
 
 @dataclass
+class RequestKnobs:
+    """In what a `request` of objects and table parts differs from `getObject`. None of it is known of Dilovod itself.
+
+    - `hidden`: aliases that its rows lack
+    - `rounded`: alias -> digits after the point
+    - `restricted`: aliases of links whose text is hidden
+    - `longest_list`: values that an `IL` filter takes; more are refused, or with `cuts_lists` left out
+    - `most_rows`: rows in an answer, whatever `count` says
+    - `shuffles`: each answer has another order of rows, so that pages shift
+    - `repeats`: the first row of each answer comes twice
+    - `meanwhile`: what is asked for -> what happens once, after it was answered
+    """
+
+    hidden: set[str] = field(default_factory=set)
+    rounded: dict[str, int] = field(default_factory=dict)
+    restricted: set[str] = field(default_factory=set)
+    longest_list: int | None = None
+    cuts_lists: bool = False
+    most_rows: int | None = None
+    shuffles: bool = False
+    repeats: bool = False
+    meanwhile: dict[str, Callable[[], Any]] = field(default_factory=dict)
+
+    def taken(self, values: list[Any]) -> list[Any]:
+        """The values of an `IL` filter that count."""
+        if self.longest_list is None or len(values) <= self.longest_list:
+            return values
+        if not self.cuts_lists:
+            raise RefusedError(f"the list has more than {self.longest_list} values")
+        return values[: self.longest_list]
+
+    def shown(self, row: JsonObject) -> JsonObject:
+        """An assembled row."""
+        rounded = {name: f"{Decimal(row[name]):.{digits}f}" for name, digits in self.rounded.items() if name in row}
+        restricted = {f"{name}__pr": RESTRICTED for name in self.restricted if f"{name}__pr" in row}
+        return {name: value for name, value in (row | rounded | restricted).items() if name not in self.hidden}
+
+
+@dataclass
 class Books:
     """The company's data in Dilovod. Not thread-safe: the sandbox locks.
 
     - `clock`: aware, in Kyiv's zone
     - `denied`: kinds that the key's role may not read
+    - `requests`: in what a `request` differs from `getObject`
     - `unknown_fields`: fields that a `request` refuses, although objects have them
     - `spelling`: selection type -> suffixes for receipts and expenses (the help's own samples differ)
     - `lists_sums`: whether the metadata lists these sums among the resources
@@ -249,6 +289,7 @@ class Books:
     clock: Callable[[], datetime]
     denied: set[str] = field(default_factory=lambda: {"catalogs.states"})
     unknown_fields: set[str] = field(default_factory=set)
+    requests: RequestKnobs = field(default_factory=RequestKnobs)
     things: dict[str, VendorObject] = field(default_factory=dict)
     movements: list[Movement] = field(default_factory=list)
     prices: list[Price] = field(default_factory=list)
@@ -440,14 +481,23 @@ class Books:
     def request(self, params: JsonObject) -> Any:
         """The answer of `request`. A top-level `offset` is ignored, as Dilovod does."""
         fields: dict[str, str] = dict(params.get("fields") or {})
-        rows = [row for row in self._source(params.get("from")) if self._matches(row, fields, params.get("filters"))]
-        rows = _limit(rows, params.get("limit"))
+        knobs, from_ = self.requests, params.get("from")
+        rows = self._filtered(self._source(from_), fields, params.get("filters") or ())
+        if knobs.shuffles:
+            self.random.shuffle(rows)
+        rows = _limit(rows, params.get("limit"))[: knobs.most_rows]
+        if knobs.repeats:
+            rows = [*rows[:1], *rows]
         multilang = bool(params.get("multilang"))
         if params.get("assembleLinks", True):
-            return [self._assembled(row, fields, multilang=multilang) for row in rows]
-        plain = [self._plain(row, fields, multilang=multilang) for row in rows]
-        columns = list(plain[0]) if plain else list(fields.values())
-        return {"columns": columns, "data": [list(row.values()) for row in plain]}
+            answer: Any = [knobs.shown(self._assembled(row, fields, multilang=multilang)) for row in rows]
+        else:
+            plain = [self._plain(row, fields, multilang=multilang) for row in rows]
+            columns = list(plain[0]) if plain else list(fields.values())
+            answer = {"columns": columns, "data": [list(row.values()) for row in plain]}
+        if isinstance(from_, str) and (happens := knobs.meanwhile.pop(from_, None)) is not None:
+            happens()
+        return answer
 
     def _source(self, from_: Any) -> Iterable[Row]:
         if isinstance(from_, dict):
@@ -462,14 +512,18 @@ class Books:
         return (self._row(thing) for thing in self.of(name)) if not part else self._part_rows(name, part)
 
     def _row(self, thing: VendorObject) -> Row:
-        types = {"id": thing.kind, **self.kinds[thing.kind].fields}
-        return Row({"id": thing.id, **thing.header}, {k: v for k, v in types.items() if k not in self.unknown_fields})
+        fields = self.kinds[thing.kind].fields
+        return Row({"id": thing.id, **_blank(fields), **thing.header}, self._known({"id": thing.kind, **fields}))
 
     def _part_rows(self, name: str, part: str) -> Iterator[Row]:
-        types = {"id": "varchar", "owner": name, **(self.kinds[name].parts or {})[part]}
+        fields = (self.kinds[name].parts or {})[part]
+        types, blank = self._known({"id": "varchar", "owner": name, **fields}), _blank(fields)
         for thing in self.of(name):
             for row in thing.parts[part]:
-                yield Row({"owner": thing.id, **row}, types)
+                yield Row({"owner": thing.id, **blank, **row}, types)
+
+    def _known(self, types: dict[str, Any]) -> dict[str, Any]:
+        return {name: value_type for name, value_type in types.items() if name not in self.unknown_fields}
 
     def _register(self, from_: JsonObject) -> Iterator[Row]:
         selection, name = from_.get("type"), from_.get("register")
@@ -561,16 +615,24 @@ class Books:
 
     # Filtering.
 
-    def _matches(self, row: Row, fields: dict[str, str], filters: Any) -> bool:
+    def _filtered(self, rows: Iterable[Row], fields: dict[str, str], filters: Sequence[Any]) -> list[Row]:
+        """The rows that match all filters."""
         paths = {alias: path for path, alias in fields.items()}
-        for condition in filters or ():
+        for condition in filters:
             if condition["alias"] not in paths:
                 raise RefusedError(f"filter by unknown alias {condition['alias']}")
-            value, value_type = self._resolve(row, paths[condition["alias"]])
-            actual = str(value["uk"] if _is_multilang(value_type) else value)
-            if not self._condition_holds(actual, condition["operator"], condition["value"]):
-                return False
-        return True
+            rows = self._matching(rows, paths[condition["alias"]], condition["operator"], condition["value"])
+        return list(rows)
+
+    def _matching(self, rows: Iterable[Row], path: str, operator: str, value: Any) -> list[Row]:
+        if operator == "IL":
+            wanted = {_comparable(_as_text(item)) for item in self.requests.taken(value)}
+            return [row for row in rows if _comparable(self._text_at(row, path)) in wanted]
+        return [row for row in rows if self._condition_holds(self._text_at(row, path), operator, value)]
+
+    def _text_at(self, row: Row, path: str) -> str:
+        value, value_type = self._resolve(row, path)
+        return str(value["uk"] if _is_multilang(value_type) else value)
 
     def _condition_holds(self, actual: str, operator: str, value: Any) -> bool:
         if operator.startswith("!"):
@@ -686,9 +748,16 @@ def _as_text(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _compare(actual: str, wanted: str) -> int:
+def _comparable(text: str) -> Decimal | str:
+    """What is equal for equal numbers."""
     try:
-        left, right = Decimal(actual), Decimal(wanted)
+        return Decimal(text)
     except InvalidOperation:
+        return text
+
+
+def _compare(actual: str, wanted: str) -> int:
+    left, right = _comparable(actual), _comparable(wanted)
+    if isinstance(left, str) or isinstance(right, str):
         return (actual > wanted) - (actual < wanted)
     return (left > right) - (left < right)

@@ -328,3 +328,64 @@ def test_a_slice_is_the_latest_price_until_its_date() -> None:
 
     assert list(first.values()) == ask(app, "request", {"from": register, "fields": fields})
     assert first != sandbox.truth("informationRegisters.goodsPrices")
+
+
+GOODS, LINES = "catalogs.goods", "documents.saleOrder.tpGoods"
+
+
+def _ids(sandbox: dilovod_sandbox.Sandbox) -> list[str]:
+    return [good.id for good in sandbox.books.of(GOODS)]
+
+
+def _listed(app: Starlette, ids: list[str]) -> Any:
+    filters = [{"alias": "id", "operator": "IL", "value": ids}]
+    return ask(app, "request", {"from": GOODS, "fields": {"id": "id", "parent": "parent"}, "filters": filters})
+
+
+def test_a_request_shows_the_lines_of_listed_owners_with_their_versions(app: Starlette, order: VendorObject) -> None:
+    fields = {"id": "id", "owner": "its", "owner.version": "its_version", "good": "good"}
+    filters = [{"alias": "its", "operator": "IL", "value": [order.id]}]
+    found = ask(app, "request", {"from": LINES, "fields": fields, "filters": filters})
+    assert [row["id"] for row in order.parts["tpGoods"]] == [row["id"] for row in found]
+    assert {(order.id, order.header["version"])} == {(row["its"], row["its_version"]) for row in found}
+    assert all("good__pr" in row for row in found)
+
+
+def test_a_field_that_an_object_has_no_value_of_is_empty_in_a_request(
+    app: Starlette, sandbox: dilovod_sandbox.Sandbox
+) -> None:
+    sandbox.books.kinds[GOODS].fields["shelf"] = "varchar (9)"
+    found = ask(app, "request", {"from": GOODS, "fields": {"id": "id", "shelf": "shelf"}})
+    assert {""} == {row["shelf"] for row in found}
+
+
+def test_a_list_of_too_many_values_is_refused_or_cut(app: Starlette, sandbox: dilovod_sandbox.Sandbox) -> None:
+    ids, knobs = _ids(sandbox), sandbox.books.requests
+    knobs.longest_list = 5
+    assert "error" in _listed(app, ids)
+    knobs.cuts_lists = True
+    assert ids[:5] == [row["id"] for row in _listed(app, ids)]
+
+
+def test_a_request_may_differ_from_get_object(app: Starlette, sandbox: dilovod_sandbox.Sandbox) -> None:
+    ids, knobs = _ids(sandbox), sandbox.books.requests
+    knobs.hidden, knobs.most_rows, knobs.repeats = {"parent"}, 3, True
+    assert [{"id", "id__pr", "parent__pr"}] * 4 == [set(row) for row in _listed(app, ids)]
+    knobs.hidden, knobs.restricted, knobs.repeats = set(), {"parent"}, False
+    knobs.meanwhile[GOODS] = lambda: sandbox.books.remove(sandbox.books.things[ids[0]])
+    assert [ids[:3], ids[1:4]] == [[row["id"] for row in _listed(app, ids)] for _ in range(2)]
+    assert {"[access restricted]"} == {row["parent__pr"] for row in _listed(app, ids)}
+    knobs.rounded, weights = {"weight": 1}, {"id": "id", "weight": "weight"}
+    assert {1} == {
+        len(row["weight"].partition(".")[2]) for row in ask(app, "request", {"from": GOODS, "fields": weights})
+    }
+
+
+def test_the_order_of_rows_may_differ_from_one_answer_to_the_next(
+    app: Starlette, sandbox: dilovod_sandbox.Sandbox
+) -> None:
+    ids = _ids(sandbox)
+    sandbox.books.requests.shuffles = True
+    orders = [[row["id"] for row in _listed(app, ids)] for _ in range(3)]
+    assert [sorted(ids)] * 3 == [sorted(order) for order in orders]
+    assert len({*map(tuple, orders)}) > 1
