@@ -213,6 +213,24 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """What one `fetch_many` has read. Keys that it does not name still wait.
+
+    - `snapshots`: objects, each exactly as `fetch` would return it
+    - `alone`: keys that have to be fetched by themselves, each with the reason
+    - `plan`: the connector's opaque text for the next batch of the resource; None: nothing is known any more
+    - `refusal`: why the resource is to be read object by object, until its metadata is read again
+    - `distrusted`: what earlier batches have brought may differ from what `fetch` returns: it has to be read again
+    """
+
+    snapshots: Sequence[Snapshot] = ()
+    alone: Mapping[str, str] = field(default_factory=dict)
+    plan: str | None = None
+    refusal: str | None = None
+    distrusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A journal entry to be written. `before`: dotted path -> earlier value of what differs (updates only).
 

@@ -8,6 +8,7 @@ our modules it may import only this one, `http`, `objects`, `streaming`, `worker
 The core calls a `Client` like this:
 
 - for a key in the inbox: `fetch(resource, key)`, which returns the object as it is now, or a `Tombstone`
+- for many keys in the inbox: `fetch_many(resource, keys, plan)`, at vendors that show whole objects by the hundred
 - for a full sync: `list(resource, None)`, then `list(resource, End.cursor)` while `End.more`
 - for a poll: `list(resource, cursor)` with the cursor of the last finished run, then likewise
 - for a document: `interpret(resource, document)`, at vendors that read PDFs
@@ -25,6 +26,7 @@ A folder contains these files. `options`, `resources` and `client` are required,
 - `answers.py`    decodes replies, and classifies refusals by the classes of `workers.errors`
 - `cursors.py`    the progress of a listing, encoded as the opaque text that the core stores
 - `metadata.py`   reads the field types that the vendor's API declares
+- `batches.py`    reads many objects by few requests, and proves that they equal point reads
 - `queries.py`    builds queries in the vendor's query language
 - `node.py`       writes the file that configures the vendor's side
 - `auth.py`       an `httpx.Auth` that logs in
@@ -58,10 +60,11 @@ from models.settings.connections import (
     Url,
 )
 from models.settings.messages import did_you_mean
-from models.values import Chunk, Document, JsonObject, Notes, ObjectRef, Shape, Snapshot, Tombstone, Withheld
+from models.values import Batch, Chunk, Document, JsonObject, Notes, ObjectRef, Shape, Snapshot, Tombstone, Withheld
 
 __all__ = [
     "ROW",
+    "Batch",
     "CheckResult",
     "Client",
     "ClientRuntime",
@@ -114,6 +117,9 @@ class Resource:
       apart, is deleted
     - `can_fetch_key`: whether `fetch` can ask for this key; None: for any. The vendor's query language or address may
       not be able to say it. Such a key is treated as one of a resource without point reads
+    - `batch_size`: how many keys `fetch_many` takes at most; 0: the vendor has point reads alone
+    - `batch_from`, `proof_from`: from how many keys on it costs fewer requests than point reads, with a plan and
+      without one
     - `summaries`: a listing shows only part of each object, so a full sync does not replace a poll
     - `unpaged`: a full sync is a single reply
     - `register`: its rows come and go in normal use, so its deletions do not count against `max_deletions`
@@ -139,6 +145,9 @@ class Resource:
     every: timedelta | None = None
     fetchable: bool = True
     can_fetch_key: Callable[[str], bool] | None = None
+    batch_size: int = 0
+    batch_from: int = 0
+    proof_from: int = 0
     summaries: bool = False
     unpaged: bool = False
     register: bool = False
@@ -276,6 +285,14 @@ class Client(Protocol):
 
         `Tombstone`: the vendor says that it does not exist or is marked as deleted. `Withheld`: it exists, but the
         vendor cannot show its detail.
+        """
+
+    def fetch_many(self, resource: Resource, keys: Sequence[str], plan: str | None) -> Batch:
+        """Read some of these objects by few requests; only for a resource with a `batch_size`.
+
+        `plan`: that of the last batch. A batch brings an object only if it is proved that `fetch` returns the same, and
+        never a tombstone. What the vendor refuses or shows differently is a `refusal` in the batch, no error. It should
+        hold the gate for no longer than a page of a listing does, a few seconds.
         """
 
     def interpret(self, resource: Resource, document: Document) -> Snapshot:

@@ -6,13 +6,13 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from models import exact
-from models.values import Chunk, End, Snapshot, Tombstone
+from models.values import Batch, Chunk, End, Snapshot, Tombstone
 from workers.connectors import http, streaming
 from workers.connectors.contract import CheckResult, did_you_mean
-from workers.connectors.dilovod import answers, cursors, metadata, queries
+from workers.connectors.dilovod import answers, batches, cursors, metadata, queries
 from workers.connectors.dilovod.options import is_register
 from workers.connectors.dilovod.queries import SelectionType
-from workers.connectors.dilovod.resources import ID, is_slice
+from workers.connectors.dilovod.resources import ID, PAGE, is_slice
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
@@ -68,6 +68,16 @@ class Client:
         if answers.is_marked(header.get("delMark")):
             return Tombstone(key)
         return Snapshot(key, answer, listed=cursors.token(header))
+
+    def fetch_many(self, resource: Resource, keys: Sequence[str], plan: str | None) -> Batch:
+        """Some of these objects by `request`, as far as it shows what `getObject` does (`batches`)."""
+        reads = batches.Reads(
+            fetch=lambda key: self.fetch(resource, key),
+            rows=self._listed_rows,
+            declared=lambda: metadata.summary(self._refresh_metadata(resource)),
+        )
+        declared = self._metadata_cache.get(resource.name) or reads.declared()
+        return batches.read(reads, resource.name, keys, plan, declared)
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
         """One step of a full sync: all rows of a register, or one page of ids.
@@ -277,16 +287,20 @@ class Client:
         params = queries.request_params(
             name,
             {field: field for field in position.fields},
-            limit=queries.Limit(position.offset, cursors.PAGE),
+            limit=queries.Limit(position.offset, PAGE),
             assemble_links=False,
         )
         try:
-            rows = answers.rows(self._answer("request", params, listing=True))
+            rows = self._listed_rows(params)
         except (SetAside, answers.UnknownError) as refused:
             if not position.is_version_refusal(refused):
                 raise
             return position.without_version(refused=True)
         return position.chunk(rows)
+
+    def _listed_rows(self, params: JsonObject) -> Sequence[Any]:
+        """The rows of a `request`, of which one that cannot be read is a `streaming.UnreadableRecord`."""
+        return answers.rows(self._answer("request", params, listing=True))
 
     def _chosen_dimensions(self, resource: Resource) -> Sequence[str]:
         return self._options.dimensions.get(resource.name, ())

@@ -15,7 +15,7 @@ from models.values import Chunk, End, Line, Snapshot
 from workers.connectors import objects, streaming
 from workers.connectors.dilovod import answers, metadata
 from workers.connectors.dilovod.options import is_register
-from workers.connectors.dilovod.resources import ID
+from workers.connectors.dilovod.resources import ID, PAGE
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from workers.connectors.contract import Resource
     from workers.errors import VendorError
 
-PAGE = 500
 _MAX_PAGES = 20_000
 _VERSION = "version"
 _TUPLES = ("fields", "dimensions", "fallback_fields")

@@ -90,10 +90,23 @@ _CACHED_FOR = timedelta(hours=25)
 """Longer than a day, so that an entry is renewed with the daily shape request before it expires."""
 
 
-class MetadataCache:
-    """The names declared for each resource, cached for a day in the account's session store, for all workers.
+def summary(metadata: JsonObject) -> JsonObject:
+    """The names that a `getMetadata` answer declares, and a fingerprint of the whole answer.
 
-    Requests need only the names. If two workers write at once, one entry may be lost and is fetched again.
+    `{"name", "reqs", "dimensions", "resources", "tableParts", "fingerprint"}`: lists of names, by part for table parts.
+    """
+    return {
+        "name": metadata.get("name"),
+        **{part: list(_by_name(metadata.get(part))) for part in ("reqs", "dimensions", "resources")},
+        "tableParts": {part: list(fields) for part, fields in _parts(metadata)},
+        "fingerprint": exact.fingerprint(metadata),
+    }
+
+
+class MetadataCache:
+    """The `summary` of each resource's metadata, cached for a day in the account's session store, for all workers.
+
+    If two workers write at once, one entry may be lost and is fetched again.
     """
 
     def __init__(self, runtime: ClientRuntime) -> None:
@@ -101,15 +114,14 @@ class MetadataCache:
         self._now = runtime.now
 
     def get(self, name: str) -> JsonObject | None:
-        """The cached metadata, with lists of names in `reqs`, `dimensions` and `resources`; None if not cached."""
+        """The cached summary; None if there is none."""
         found = self._entries().get(name)
         return None if found is None else dict(found["declared"])
 
     def put(self, name: str, metadata: JsonObject) -> None:
-        """Cache the names in a `getMetadata` answer."""
-        short = {part: list(_by_name(metadata.get(part))) for part in ("reqs", "dimensions", "resources")}
+        """Cache the summary of a `getMetadata` answer."""
         until = (self._now() + _CACHED_FOR).isoformat()
-        entry = {"declared": {"name": metadata.get("name"), **short}, "until": until}
+        entry = {"declared": summary(metadata), "until": until}
         self._sessions.put(exact.dumps({**self._entries(), name: entry}).encode(), self._now() + _CACHED_FOR)
 
     def _entries(self) -> dict[str, Any]:

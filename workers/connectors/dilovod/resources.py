@@ -26,6 +26,17 @@ def resources(options: Options) -> tuple[Resource, ...]:
     )
 
 
+PAGE = 500
+"""Objects, or rows of a table part, in one answer: public clients read so many."""
+
+BATCH_FROM = 12
+"""Keys from which a batch costs fewer requests than point reads: 4, two of which are point reads of its own keys, and
+one or more for each table part, of which a document may have several."""
+
+PROOF_FROM = 50
+"""The same with a proof before it, which costs 3 requests or more for each of its two steps, beside point reads."""
+
+
 def is_slice(name: str) -> bool:
     """Whether a register holds newest values instead of sums (Dilovod help, API Dilovod, sliceLast)."""
     return name.startswith("informationRegisters.")
@@ -34,7 +45,14 @@ def is_slice(name: str) -> bool:
 def _object_resource(options: Options, name: str) -> Resource:
     # Dilovod has no modification date, so there are no polls: only full syncs find changes whose webhook was lost.
     return Resource(
-        name, full_every=options.reconcile_every, bound=options.reconcile_every, has_metadata=True, project=project
+        name,
+        full_every=options.reconcile_every,
+        bound=options.reconcile_every,
+        batch_size=PAGE,
+        batch_from=BATCH_FROM,
+        proof_from=PROOF_FROM,
+        has_metadata=True,
+        project=project,
     )
 
 

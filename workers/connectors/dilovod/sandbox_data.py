@@ -242,7 +242,6 @@ class RequestKnobs:
     - `rounded`: alias -> digits after the point
     - `restricted`: aliases of links whose text is hidden
     - `longest_list`: values that an `IL` filter takes; more are refused, or with `cuts_lists` left out
-    - `most_rows`: rows in an answer, whatever `count` says
     - `shuffles`: each answer has another order of rows, so that pages shift
     - `repeats`: the first row of each answer comes twice
     - `meanwhile`: what is asked for -> what happens once, after it was answered
@@ -253,7 +252,6 @@ class RequestKnobs:
     restricted: set[str] = field(default_factory=set)
     longest_list: int | None = None
     cuts_lists: bool = False
-    most_rows: int | None = None
     shuffles: bool = False
     repeats: bool = False
     meanwhile: dict[str, Callable[[], Any]] = field(default_factory=dict)
@@ -485,7 +483,7 @@ class Books:
         rows = self._filtered(self._source(from_), fields, params.get("filters") or ())
         if knobs.shuffles:
             self.random.shuffle(rows)
-        rows = _limit(rows, params.get("limit"))[: knobs.most_rows]
+        rows = _limit(rows, params.get("limit"))
         if knobs.repeats:
             rows = [*rows[:1], *rows]
         multilang = bool(params.get("multilang"))
