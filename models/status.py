@@ -39,7 +39,8 @@ class ResourceStatus:
     know, such as those reasons. `full_sync`: objects that the full sync under way has brought, None if none is. `rows`
     is None where a person's transaction locks the table. `last_error`: first of all what is wrong with the table
     itself. `unredacted_rows`, `unredacted_entries`: rows and journal entries that may hold what `omit` names since
-    later. `retry_at`: when a parked resource is tried again by itself.
+    later. `retry_at`: when a parked resource is tried again by itself. `unbatched`: why its objects are fetched one by
+    one, although its vendor can be asked for many at once.
     """
 
     connection: str
@@ -59,6 +60,7 @@ class ResourceStatus:
     unredacted_rows: int = 0
     unredacted_entries: int = 0
     retry_at: datetime | None = None
+    unbatched: str | None = None
 
 
 def resources(database: Database, settings: Settings | None = None) -> list[ResourceStatus]:
@@ -105,6 +107,7 @@ _COLUMNS = (
     "unfilled",
     "redaction",
     "retry_at",
+    "unbatched",
 )
 _STATEMENT = sa.select(
     *(streams.c[name] for name in _COLUMNS),
@@ -208,6 +211,7 @@ def _status(
         warning="; ".join(filter(None, [_unfilled(row) or row.warning, *not_mirrored.get(here, ())])) or None,
         full_sync=row.full_sync,
         retry_at=row.retry_at,
+        unbatched=row.unbatched,
     )
 
 

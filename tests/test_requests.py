@@ -72,6 +72,7 @@ def stated() -> Iterator[tuple[str, str, dict[str, str]]]:
 
 
 STATED = list(stated())
+BATCHES = re.findall(r"`batches\(n\) = ([^`]+)`", PAGE.read_text(encoding="utf-8"))[0]
 
 
 def _dilovod_good(mirror: Mirror) -> None:
@@ -143,8 +144,12 @@ SIZES = {
 
 def expected(formula: str, objects: int) -> int:
     """The formula's value for N objects."""
-    known = {"ceil": math.ceil, "floor": math.floor, "N": objects, "__builtins__": {}}
-    return int(eval(formula, known))  # noqa: S307 - our own page, without builtins
+    return _evaluate(formula, N=objects, batches=lambda count: _evaluate(BATCHES, n=count))
+
+
+def _evaluate(formula: str, **names: Any) -> int:
+    known = {"ceil": math.ceil, "floor": math.floor, "__builtins__": {}}
+    return int(eval(formula, known | names))  # noqa: S307 - our own page, without builtins
 
 
 @contextmanager

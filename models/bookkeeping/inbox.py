@@ -142,6 +142,28 @@ def due(tx: Tx, *, connection: str, now: datetime, limit: int = 1) -> list[Item]
     ]
 
 
+def due_together(
+    tx: Tx, *, connection: str, resource: str, cause: Cause, now: datetime, limit: int
+) -> dict[str, str | None]:
+    """Key -> its token in the last listing, of the next keys that a batch may fetch, the longest overdue first.
+
+    A key that a fetch or a batch has failed for is fetched by itself, and so is a deletion that a person approved.
+    """
+    c = inbox.c
+    here = (c.connection == connection, c.resource == resource, c.state == "due", c.lane == Lane.BULK)
+    untried = (c.attempts == 0, c.lone_failures == 0, c.unbatched.is_(None), ~c.approved)
+    chosen = sa.select(c.key, c.listed).where(*here, c.cause == cause, c.due_at <= now, *untried)
+    return {row.key: row.listed for row in tx.execute(chosen.order_by(c.due_at, c.key).limit(limit))}
+
+
+def leave_alone(tx: Tx, *, connection: str, resource: str, keys: Mapping[str, str]) -> None:
+    """Have these keys fetched by themselves. `keys`: key -> why no batch can bring it."""
+    here = (inbox.c.connection == connection, inbox.c.resource == resource)
+    for reason in sorted(set(keys.values())):
+        chosen = [key for key, why in keys.items() if why == reason]
+        _in_batches(tx, sa.update(inbox).values(unbatched=storable_text(reason)).where(*here), chosen)
+
+
 def live_is_pending(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, datetime]:
     """Whether a webhook or a live key of any of these connections waits for the gate, and the database's time.
 

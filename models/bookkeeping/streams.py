@@ -16,7 +16,7 @@ from models.values import backoff
 
 if TYPE_CHECKING:
     from models.db.database import Tx
-    from models.values import Shape
+    from models.values import Batch, Shape
 
 
 _POSITION_AGE = timedelta(minutes=10)
@@ -45,6 +45,15 @@ class Stream:
     metadata_read_at: datetime | None
     tried_at: datetime | None
     refused_request: str | None
+    batch_plan: str | None
+    batch_failures: int
+    batch_tried_at: datetime | None
+    unbatched: str | None
+
+    def may_batch(self, now: datetime) -> bool:
+        """Whether keys may be fetched in batches: nothing speaks against it, and the last attempt did not just fail."""
+        is_open = self.state == "open" and self.unbatched is None
+        return is_open and backoff_over(self.batch_failures, self.batch_tried_at, now)
 
     def is_due(self, now: datetime, *, full: bool) -> bool:
         """Whether a full sync is due, or else a poll. A poll needs a cursor, which the first full sync sets.
@@ -255,6 +264,25 @@ def park(tx: Tx, connection: str, resource: str, refusal: Refusal, *, until: dat
         refused_settings=refusal.settings,
         **due,
     )
+
+
+def record_metadata(tx: Tx, connection: str, resource: str, shape: Shape | None) -> None:
+    """Store what the vendor's metadata declares. What spoke against batches may have gone with the earlier ones."""
+    update(tx, connection, resource, declared_fields=shape, metadata_read_at=tx.now, unbatched=None)
+
+
+def record_batch_attempt(tx: Tx, stream: Stream) -> None:
+    """Record that a batch follows. It counts as failed until its result is written: it may kill the worker."""
+    values = {"batch_tried_at": tx.now, "batch_failures": stream.batch_failures + 1}
+    update(tx, stream.connection, stream.resource, **values)
+
+
+def finish_batch(tx: Tx, stream: Stream, batch: Batch) -> None:
+    """Record that a batch is written. If earlier ones are distrusted, a full sync is due, and nothing is complete."""
+    values: dict[str, Any] = {"batch_plan": batch.plan, "unbatched": batch.refusal, "batch_failures": 0}
+    if batch.distrusted:
+        values |= _NOT_COMPLETE | {"full_due_at": tx.now}
+    update(tx, stream.connection, stream.resource, **values)
 
 
 def success_values(now: datetime) -> dict[str, Any]:

@@ -79,6 +79,7 @@ inbox = sa.Table(
     sa.Column("tried_at", Instant),  # when it was last requested
     sa.Column("lone_failures", sa.Integer, nullable=False, server_default="0"),  # failures in a row while other keys
     # of the account were answered
+    sa.Column("unbatched", sa.Text),  # why it has to be fetched by itself, although others are fetched in batches
     sa.Index("ix_erpmirror_inbox_due", "connection", "state", "lane", "due_at"),
 )
 """The dirty set: one row for each key that needs a fresh look, however often it was enqueued."""
@@ -147,6 +148,11 @@ streams = sa.Table(
     # Fields.
     sa.Column("declared_fields", ExactJSON),  # what the vendor's metadata declares, as a values.Shape
     sa.Column("metadata_read_at", Instant),  # when that metadata was read
+    # Batches, which fetch many keys at once.
+    sa.Column("batch_plan", sa.Text),  # the connector's own text: how it reads them, and how far that is proved
+    sa.Column("batch_failures", sa.Integer, nullable=False, server_default="0"),  # in a row; counted before an attempt
+    sa.Column("batch_tried_at", Instant),  # when one was last requested
+    sa.Column("unbatched", sa.Text),  # why each object is fetched by itself, until the metadata is read again
     # Requests by a person, and the configuration.
     sa.Column("requested_revision", sa.BigInteger),  # drawn when a person requested a sync: one that began earlier
     # does not fulfill the request

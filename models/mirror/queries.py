@@ -71,6 +71,14 @@ def listed_tokens(tx: Tx, target: Target, keys: Collection[str]) -> dict[str, tu
     return {key: (row.listed, not row.live) for key, row in found.items()}
 
 
+def forget_tokens(tx: Tx, target: Target) -> None:
+    """Have the next full sync enqueue every object that it names, as if each had changed."""
+    schema = schema_evolution.current(tx, target.table)
+    if schema is not None:
+        root = schema.root.sql
+        tx.execute(sa.update(root).where(root.c["_connection"] == target.connection).values({"_listed": None}))
+
+
 def export(tx: Tx, target: Target) -> Iterator[tuple[str, datetime | None, JsonObject]]:
     """Every object as (key, deleted at, raw), in the order of the keys, read in batches."""
     schema = schema_evolution.current(tx, target.table)

@@ -117,12 +117,21 @@ class ConnectionCheck:
         for number, resource in enumerate(resources, 1):
             self._report(f"Checking {self._context.name}: {resource.name} ({number} of {len(resources)})")
             try:
-                yield self._outcome(resource.name, vendor_query.probe(self._context, resource))
+                says = vendor_query.probe(self._context, resource)
+                yield self._outcome(resource.name, f"{says}{self._unbatched(resource)}")
             except (VendorError, GateClosed) as failure:
                 yield self._failed(resource.name, failure, hints.of_resource(failure, resource.name, self._table))
                 if isinstance(failure, GateClosed):  # it stays closed for the resources that follow
                     yield from self._skipped(resources[number:], "the gate is closed")
                     return
+
+    def _unbatched(self, resource: Resource) -> str:
+        """Why workers fetch its objects one by one, although its vendor can be asked for many at once."""
+        from models.bookkeeping import streams
+
+        with self._context.database.read() as tx:
+            stream = streams.get(tx, self._context.name, resource.name)
+        return "" if stream is None or stream.unbatched is None else f"; fetched one by one: {stream.unbatched}"
 
     def _skipped(self, resources: Sequence[Resource], why: str) -> Iterator[CheckOutcome]:
         for resource in resources:

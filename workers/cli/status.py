@@ -36,6 +36,7 @@ _FIELDS = (
     "warning",
     "unredacted_rows",
     "unredacted_entries",
+    "unbatched",
 )
 
 _LONG_AGO = timedelta(days=2)
@@ -166,6 +167,8 @@ def _messages(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"refused; tried again by itself at {values['retry_at']:%Y-%m-%d %H:%M} UTC", "red"
     if values.get("warning"):
         yield values["warning"], "yellow"
+    if values.get("unbatched"):
+        yield f"fetched one by one: {values['unbatched']}", "yellow"
 
 
 def table_within(rows: Sequence[dict[str, Any]], now: datetime, console: Console) -> Table:

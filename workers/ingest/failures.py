@@ -39,6 +39,9 @@ _DECODING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, Arithmet
 _MIN_CLOSED = timedelta(minutes=5)
 """The least wait if a vendor answers that it is closed although its stated opening hours say otherwise."""
 
+_MAX_BATCH_FAILURES = 5
+"""How often in a row a batch may fail while others are answered; then each object is fetched by itself."""
+
 MAX_ATTEMPTS = 8
 """How often in a row a key may fail while others are answered, which takes four minutes or more; then it is parked."""
 
@@ -141,6 +144,23 @@ def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failur
             values["retry_at"] = until
         failures = stream.failures + _counts_as_attempt(failure)
         streams.update(tx, context.name, stream.resource, failures=failures, **due, **values)
+
+
+def fail_batch(context: ConnectionContext, lease: Lease, stream: Stream, failure: VendorError) -> None:
+    """A batch failed: release the lease. Its keys stay due, and until its backoff is over they are fetched one by one.
+
+    What refuses the whole resource is left to such a fetch, which parks it. `stream`: as it was before the attempt.
+    """
+    _log(context, stream.resource, failure)
+    lease_step = _lease_step(failure, failures=stream.batch_failures)
+    with under_lease(lease, lease_step) as tx:
+        count = stream.batch_failures + _counts_as_attempt(failure)
+        values: dict[str, Any] = {"batch_failures": count}
+        if isinstance(failure, SetAside) and not failure.whole_resource:
+            values["unbatched"] = str(failure)
+        elif count >= _MAX_BATCH_FAILURES and context.gate.answered_since(tx, stream.batch_tried_at):
+            values["unbatched"] = f"batches failed {count} times: {failure}"
+        streams.update(tx, context.name, stream.resource, **values)
 
 
 def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:

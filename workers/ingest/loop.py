@@ -16,6 +16,7 @@ Each request to a vendor runs under a lease of the account's gate and outside an
 committed under the same lease. The modules of this package, by the kind of work:
 
 - `fetch`           one key of the inbox
+- `batch`           many keys of the inbox at once, at vendors that show whole objects by the hundred
 - `document`        one document that was handed in
 - `listing`         the replies to a poll or full sync; `page` writes them, `absence` handles keys they do not name
 - `watched_folder`  the PDFs in a folder
@@ -37,7 +38,7 @@ import structlog
 
 from models.bookkeeping import pending, streams, webhooks
 from workers.gate import gate
-from workers.ingest import failures, fetch, listing, watched_folder
+from workers.ingest import batch, failures, fetch, listing, watched_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,9 +146,13 @@ def _fetch_live(session: WorkSession, due: Pending) -> bool:
 
 
 def _fetch(session: WorkSession, item: Item) -> None:
-    """Fetch one key. If our own code crashes, postpone the key, so that it does not come first for ever."""
+    """Fetch one key, or a batch of keys like it where that costs fewer requests.
+
+    If our own code crashes, postpone the key, so that it does not come first for ever.
+    """
     try:
-        fetch.fetch(session, item)
+        if not batch.fetch(session, item):
+            fetch.fetch(session, item)
     except gate.GateClosed:
         raise
     except Exception as error:  # raised again: it is only postponed here

@@ -63,7 +63,12 @@ class _Proof:
 
 
 class Page:
-    """A reply to a listing, and what its chunks need to be written. `next_page` moves it on to the following reply."""
+    """A reply to a listing, and what its chunks need to be written. `next_page` moves it on to the following reply.
+
+    `point`: each of its objects was requested by its key, so an unchanged one counts as observed.
+    """
+
+    point = False
 
     def __init__(self, session: WorkSession, stream: Stream, resource: Resource, *, full: bool) -> None:
         self.session, self.stream, self.resource, self.full = session, stream, resource, full
@@ -114,7 +119,7 @@ class Page:
         chunk = chunks.with_short_keys(chunk)
         try:
             # In all but the first full sync most objects are unchanged.
-            known = self.stream.cursor is not None
+            known = self.stream.cursor is not None and not self.point
             with _malformed_is_temporary():
                 prepared = prepare.prepare(self.database, self.target, chunk.snapshots, expect_unchanged=known)
             if not (known or self.database.is_sqlite):
@@ -194,7 +199,7 @@ class Page:
             tx = work.tx
             listed = {each.key: each.listed for each in chunk.snapshots if each.listed is not None}
             # First, because it may raise `NeedsLayoutError`, and then all of this is repeated.
-            changes = work.apply(prepared, listed=listed, point=False, meanwhile=meanwhile)
+            changes = work.apply(prepared, listed=listed, point=self.point, meanwhile=meanwhile)
             inbox.lock(tx, connection=self.context.name)
             self._enqueue_all(tx, chunk, lease.revision)
             failpoints.hit(Point.CHUNK_ENQUEUED)

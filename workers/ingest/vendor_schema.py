@@ -79,7 +79,7 @@ def fetch_metadata(session: WorkSession, resource: Resource, on_failure: OnFailu
             on_failure(lease=lease, failure=failure)
             return False
         with under_lease(lease) as tx:
-            streams.update(tx, context.name, resource.name, declared_fields=shape, metadata_read_at=tx.now)
+            streams.record_metadata(tx, context.name, resource.name, shape)
     return True
 
 
@@ -102,7 +102,7 @@ def refresh_for_new_fields(
         return stream
     shape = _declared_shape(session, resource)
     with context.database.begin() as tx:
-        streams.update(tx, context.name, resource.name, declared_fields=shape, metadata_read_at=tx.now)
+        streams.record_metadata(tx, context.name, resource.name, shape)
     return replace(stream, declared_fields=shape)
 
 

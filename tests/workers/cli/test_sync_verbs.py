@@ -39,6 +39,7 @@ STATUS_FIELDS = [
     "warning",
     "unredacted_rows",
     "unredacted_entries",
+    "unbatched",
 ]
 
 
@@ -52,6 +53,23 @@ def test_poll_writes_the_rows_and_status_counts_them(shop: Any) -> None:
         assert (0, 0, 0, None) == (row["pending"], row["parked"], row["held"], row["last_error"])
         assert row["complete_as_of"] is not None
     assert GOODS in ok("status").output
+
+
+@pytest.mark.usefixtures("terminal")
+def test_status_and_check_say_why_objects_are_fetched_one_by_one(shop: Any) -> None:
+    shop.fill(60)
+    ok("poll", "shop")
+    assert "one by one" not in ok("status").output + ok("check").output
+    shop.books.requests.hidden = {"weight"}
+    for good in shop.books.of(GOODS):
+        shop.books.touch(good, description={"uk": "нове", "ru": "новое"})
+    ok("backfill", "shop")
+    assert f"  {GOODS}: fetched one by one: request lacks weight\n" in ok("status").output
+    assert "fetched one by one: request lacks weight" in " ".join(ok("check").output.split())
+    said = {row["resource"]: row["unbatched"] for row in json.loads(ok("status", "--json").output)}
+    assert {GOODS: "request lacks weight", "catalogs.units": None} == said
+    checked = {row["what"]: row["says"] for row in json.loads(ok("check", "--json").stdout)}
+    assert checked[GOODS].endswith("; fetched one by one: request lacks weight")
 
 
 @pytest.mark.usefixtures("shop")

@@ -25,13 +25,15 @@ KINDS = {"goods": {"every": 60, "full_every": 3600}, "orders": {"every": 60, "fu
 SECRET = "4711"
 
 
-def guard(database: Database, condition: str, message: str = "no such price here") -> None:
+def guard(
+    database: Database, condition: str, message: str = "no such price here", *, table: str = "sixth_goods"
+) -> None:
     """A trigger of the owner's that refuses rows."""
     if database.is_sqlite:
         for event in ("INSERT", "UPDATE"):
             execute(
                 database,
-                f"CREATE TRIGGER guard_{event} BEFORE {event} ON sixth_goods WHEN {condition} "
+                f"CREATE TRIGGER guard_{event} BEFORE {event} ON {table} WHEN {condition} "
                 f"BEGIN SELECT RAISE(ABORT, '{message}'); END",
             )
         return
@@ -39,7 +41,7 @@ def guard(database: Database, condition: str, message: str = "no such price here
         database,
         f"CREATE FUNCTION guarding() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN IF {condition} THEN RAISE EXCEPTION '{message}'; END IF; RETURN NEW; END $$",
-        "CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON sixth_goods FOR EACH ROW EXECUTE FUNCTION guarding()",
+        f"CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION guarding()",
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from models import exact
 from models.values import Tombstone
 from tests.workers.connectors.dilovod.conftest import made_options, opened
+from tests.workers.connectors.dilovod.disagreements import DISAGREEMENTS, grow_a_header, grow_declared_rows
 from workers.connectors.dilovod import resources
 from workers.connectors.dilovod import sandbox as dilovod_sandbox
 from workers.connectors.dilovod.batch_plan import ENOUGH, Plan, difference
@@ -94,60 +95,11 @@ def _fingerprint(plan: str | None) -> str:
     return str(exact.loads(plan or "{}")["metadata"])
 
 
-def _hide(account: Account) -> None:
-    account.sandbox.books.requests.hidden = {"rate"}
-
-
-def _round(account: Account) -> None:
-    account.sandbox.books.requests.rounded = {"amountCur": 1}
-
-
-def _restrict(account: Account) -> None:
-    account.sandbox.books.requests.restricted = {"person"}
-
-
-def _refuse(account: Account) -> None:
-    account.sandbox.books.unknown_fields = {"rate"}
-
-
-def _refuse_in_rows(account: Account) -> None:
-    account.sandbox.books.unknown_fields = {"ratio"}
-
-
-def _grow_a_header(account: Account) -> None:
-    """A field that only some objects have."""
-    account.sandbox._new_field(account.sandbox.books.random)
-
-
-def _grow_rows(account: Account) -> None:
-    """A field that only the rows of some objects have, and no metadata declares."""
-    for order in account.sandbox.books.of(ORDERS)[::2]:
-        for row in order.parts["tpGoods"]:
-            row["promotion"] = "-5%"
-
-
-def _grow_declared_rows(account: Account) -> None:
-    """Likewise of one object, and declared."""
-    account.sandbox.books.kinds[ORDERS].parts["tpGoods"]["promotion"] = "varchar (9)"  # type: ignore[index]
-    for row in account.sandbox.books.of(ORDERS)[7].parts["tpGoods"]:
-        row["promotion"] = "-5%"
-
-
-DISAGREEMENTS: dict[Callable[[Account], None], str] = {
-    _hide: "request lacks rate",
-    _round: "request shows another",
-    _restrict: "request shows another header.person.pr",
-    _refuse: "request refuses: unknown field rate",
-    _refuse_in_rows: "request refuses: unknown field ratio",
-    _grow_rows: "objects have different fields: promotion",
-}
-
-
 @pytest.mark.parametrize("disagree", DISAGREEMENTS, ids=lambda each: each.__name__)
 def test_what_request_shows_differently_refuses_the_proof(
-    account: Account, disagree: Callable[[Account], None]
+    account: Account, disagree: Callable[[Sandbox], None]
 ) -> None:
-    disagree(account)
+    disagree(account.sandbox)
     found = account.batch(ORDERS)
     for _ in range(3):
         if found.refusal is None:
@@ -159,10 +111,10 @@ def test_what_request_shows_differently_refuses_the_proof(
 
 @pytest.mark.parametrize("disagree", DISAGREEMENTS, ids=lambda each: each.__name__)
 def test_a_disagreement_that_comes_after_the_proof_discards_the_batch_and_distrusts_earlier_ones(
-    account: Account, disagree: Callable[[Account], None]
+    account: Account, disagree: Callable[[Sandbox], None]
 ) -> None:
     account.proved(ORDERS)
-    disagree(account)
+    disagree(account.sandbox)
     found = account.batch(ORDERS)
     for _ in range(20):  # a random object shows it, and only some have it
         if found.refusal is None:
@@ -172,11 +124,11 @@ def test_a_disagreement_that_comes_after_the_proof_discards_the_batch_and_distru
     account.right(found, ORDERS)
 
 
-@pytest.mark.parametrize("grow", [_grow_a_header, _grow_declared_rows], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("grow", [grow_a_header, grow_declared_rows], ids=lambda each: each.__name__)
 def test_a_declared_field_that_the_samples_did_not_have_is_noticed_by_its_first_value(
-    account: Account, grow: Callable[[Account], None]
+    account: Account, grow: Callable[[Sandbox], None]
 ) -> None:
-    grow(account)
+    grow(account.sandbox)
     found = account.batch(ORDERS)
     for _ in range(2):
         if found.refusal is None:
