@@ -27,6 +27,7 @@ A folder contains these files. `options`, `resources` and `client` are required,
 - `cursors.py`    the progress of a listing, encoded as the opaque text that the core stores
 - `metadata.py`   reads the field types that the vendor's API declares
 - `batches.py`    reads many objects by few requests, and proves that they equal point reads
+- `batch_plan.py` what it has learned of their form for that
 - `queries.py`    builds queries in the vendor's query language
 - `node.py`       writes the file that configures the vendor's side
 - `auth.py`       an `httpx.Auth` that logs in

@@ -99,6 +99,7 @@ def _read_and_write(session: WorkSession, lease: Lease, start: _Start) -> None:
         with failures.classify(context):
             batch = session.client.fetch_many(resource, list(start.tokens), stream.batch_plan)
             failpoints.hit(Point.FETCHED)
+            batch = replace(batch, refusal=batch.refusal and context.redact_text(batch.refusal))
             if not (batch.snapshots or batch.alone or batch.refusal):  # else the same would be tried without end
                 batch = replace(batch, alone=dict.fromkeys(start.tokens, "a batch brought nothing"))
             snapshots = [replace(each, listed=start.tokens.get(each.key) or each.listed) for each in batch.snapshots]

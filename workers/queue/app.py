@@ -35,7 +35,10 @@ _PURGE_OFFLINE_AFTER = 3600
 """Seconds until Flower forgets a worker that has ended: each start has a new name."""
 
 _REQUESTS = 4
-"""Requests for one result: two for a login, and two for an object."""
+"""Requests for one result, each as slow as it may be: two for a login, and two for an object."""
+
+_BATCH_REQUESTS = 30
+"""Requests for a batch of objects, each of which waits for the rate limit; they are not all so slow."""
 
 _IMPORTED_LATE = (
     "celery.app.events",
@@ -102,7 +105,7 @@ def longest_task(settings: Settings) -> timedelta:
 def _longest_work(options: Connection) -> timedelta:
     """How long the requests for one result may take, each with its wait for the rate limit."""
     interval = timing.MINUTE / options.requests_per_minute if options.requests_per_minute else timedelta(0)
-    return _REQUESTS * (options.timeout + interval)
+    return _REQUESTS * options.timeout + _BATCH_REQUESTS * interval
 
 
 def import_for_tasks(settings: Settings) -> None:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 from models.values import Batch, Snapshot
 from workers.connectors import streaming
 from workers.connectors.dilovod import answers, cursors, queries
-from workers.connectors.dilovod.batch_plan import ENOUGH, OWNER, DifferenceError, Fields, Part, Plan, difference
+from workers.connectors.dilovod.batch_plan import (
+    ENOUGH,
+    OWNER,
+    DifferenceError,
+    Fields,
+    Part,
+    Plan,
+    TooManyRowsError,
+    difference,
+)
 from workers.connectors.dilovod.queries import Filter, Limit, Operator
 from workers.connectors.dilovod.resources import PAGE
 from workers.errors import SetAside, TryLater
@@ -30,6 +39,12 @@ SAMPLE = 10
 
 _CHECKED = 2
 """Objects of each batch that are read both ways: the last one, which a list that was cut lacks, and another."""
+
+_TOO_FEW = 12
+"""Objects that a batch reads by no fewer requests than there are of them."""
+
+_MOST_TRIES = 16
+"""Requests for the rows of one part in one batch, if many more came than objects had before."""
 
 _SHORTEST_LIST = 50
 """Ids: public clients send lists of so many, so a shorter one is not refused for its length."""
@@ -57,22 +72,23 @@ def read(reads: Reads, name: str, keys: Sequence[str], plan: str | None, declare
     """Read some of the objects, or prove the plan by a few of them. `declared`: `metadata.summary` of the resource."""
     known = Plan.decode(plan, declared["fingerprint"])
     batch = _Batch(reads, name, known, declared)
-    refusal = None
+    refusal, distrusted = None, False
     try:
         batch.read(keys)
         batch.snapshots |= batch.point
         learned: str | None = batch.plan.encode()
     except DifferenceError as found:
         batch.snapshots, learned, refusal = batch.point, None, str(found)
+        distrusted = known.is_proved and not isinstance(found, TooManyRowsError)
         # Vendors change all objects at once, too: then only the plan is void.
-        if known.is_proved and reads.declared()["fingerprint"] != known.metadata:
+        if distrusted and reads.declared()["fingerprint"] != known.metadata:
             refusal = None
     return Batch(
         snapshots=list(batch.snapshots.values()),
         alone={key: why for key, why in batch.alone.items() if key not in batch.snapshots},
         plan=learned,
         refusal=refusal,
-        distrusted=learned is None and known.is_proved,
+        distrusted=distrusted,
     )
 
 
@@ -101,13 +117,16 @@ class _Batch:
         self.point: dict[str, Snapshot] = {}
         self.alone: dict[str, str] = {}
         self.snapshots: dict[str, Snapshot] = {}
+        self._later: set[str] = set()
 
     def read(self, keys: Sequence[str]) -> None:
         """Read keys by `request`, and some of them both ways. Raises `DifferenceError`."""
         if not self.plan.is_proved:
             self._prove(_some(keys, SAMPLE))
             return
-        pages = self._pages(keys[: self.plan.size])
+        if self.plan.objects <= _TOO_FEW:
+            raise TooManyRowsError("its objects have too many rows for batches")
+        pages = self._pages(keys[: self.plan.objects])
         known = list(pages.assembled)
         self._fetch([*_some(known[:-1], _CHECKED - 1), *known[-1:]])
         if self._compared(pages):
@@ -173,9 +192,9 @@ class _Batch:
             {
                 key: self.plan.assembled(headers[key], {name: found.get(key, []) for name, found in rows.items()})
                 for key in wanted
-                if key not in odd and key not in self.alone
+                if key not in odd and key not in self.alone and key not in self._later
             },
-            [key for key in headers if key in odd and key not in self.alone],
+            [key for key in headers if key in odd and key not in self.alone and key not in self._later],
         )
 
     def _odd_headers(self, headers: Mapping[str, JsonObject], *, learning: bool) -> set[str]:
@@ -235,28 +254,31 @@ class _Batch:
         return keys, _by_key(rows, "id", keys)
 
     def _rows_of(self, name: str, owners: Sequence[str]) -> dict[str, list[JsonObject]]:
-        """Owner -> its rows of a table part. Owners whose rows cannot be told for sure are left to point reads."""
+        """Owner -> its rows of a table part.
+
+        Owners whose rows cannot be told for sure are left to point reads, and those for whom the batch would last too
+        long to a later one.
+        """
         found: dict[str, list[JsonObject]] = {}
-        waiting = [owners]
-        while waiting:
-            some = waiting.pop(0)
-            step = min(self.plan.parts[name].owners, len(some))
-            rows = self._part_rows(name, some[:step]) if some else []
+        left, tries = list(owners), 0
+        while left and tries < _MOST_TRIES:
+            tries += 1
+            some = left[: self.plan.parts[name].owners]
+            rows = self._part_rows(name, some)
             if rows is None:
-                self._keep_part(name, replace(self.plan.parts[name], owners=max(1, step // 2)))
-                waiting.insert(0, some)
+                self._keep_part(name, replace(self.plan.parts[name], owners=max(1, len(some) // 2)))
                 continue
-            if some[step:]:
-                waiting.insert(0, some[step:])
+            left = left[len(some) :]
             broken = [row for row in rows if isinstance(row, streaming.UnreadableRecord)]
             told = {answers.link_id(row.told.get(OWNER)) for row in broken}
-            self.alone |= dict.fromkeys(told if told <= {*some} else some[:step], "one of its rows cannot be read")
-            found |= _by_key(rows, OWNER, some[:step])
+            self.alone |= dict.fromkeys(told if told <= {*some} else some, "one of its rows cannot be read")
+            found |= _by_key(rows, OWNER, some)
+        self._later.update(left)
         for owner, rows in found.items():
             if len({str(row.get("id")) for row in rows}) < len(rows):
                 self.alone[owner] = f"request shows a row of {name} twice"
         count = sum(map(len, found.values()))
-        self._keep_part(name, self.plan.parts[name].holding(len(owners), count))
+        self._keep_part(name, self.plan.parts[name].holding(len(owners) - len(left), count))
         return found
 
     def _part_rows(self, name: str, owners: Sequence[str]) -> Sequence[Any] | None:

@@ -194,6 +194,32 @@ def test_rows_that_do_not_fit_into_an_answer_are_asked_for_by_fewer_owners(accou
     assert [order.id] == list(account.batch(ORDERS).alone)
 
 
+def _give_rows(account: Account, count: int) -> None:
+    books = account.sandbox.books
+    for order in books.of(ORDERS):
+        for _ in range(count):
+            books.add_row(order, "tpGoods", good=books.of(GOODS)[0].id)
+
+
+def test_a_batch_has_no_more_objects_than_a_few_answers_hold_rows_of(account: Account) -> None:
+    _give_rows(account, 40)
+    account.proved(ORDERS)
+    found = account.batch(ORDERS)
+    brought = account.right(found, ORDERS)
+    assert account.keys(ORDERS)[: len(brought)] == sorted(brought)
+    assert 50 < len(brought) < OBJECTS
+    assert account.sandbox.requests.count("request") <= 2 + 8 + 1
+
+
+def test_where_objects_have_too_many_rows_for_batches_that_is_said_and_nothing_is_distrusted(account: Account) -> None:
+    account.proved(ORDERS)
+    _give_rows(account, 200)
+    found = account.batch(ORDERS)
+    account.right(found, ORDERS)
+    found = account.batch(ORDERS, account.keys(ORDERS)[-20:])
+    assert ("its objects have too many rows for batches", False) == (found.refusal, found.distrusted)
+
+
 @pytest.mark.parametrize("cuts", [False, True])
 @pytest.mark.parametrize("longest", [50, 64, 100])
 def test_the_longest_list_that_dilovod_takes_is_found_and_remembered(
