@@ -146,19 +146,21 @@ class _Batch:
 
     def _compared(self, pages: _Pages) -> int:
         """How many objects were read both ways and are equal. Raises `DifferenceError` for one that is not."""
-        compared = 0
+        equal = 0
         for key in [key for key in self.point if key in pages.assembled]:
-            assembled = pages.assembled[key]
-            if difference(self.point[key].raw, assembled) is not None:
-                # It may have been saved between the two, or an object that it links to renamed.
-                del self.point[key]
-                self._fetch([key])
-                if key not in self.point or self.point[key].listed != cursors.token(assembled["header"]):
-                    continue
-                if (where := difference(self.point[key].raw, assembled)) is not None:
-                    raise DifferenceError(f"request shows another {where}")
-            compared += 1
-        return compared
+            if difference(self.point[key].raw, pages.assembled[key]) is None:
+                equal += 1
+                continue
+            # It may have been saved between the two, or an object that it links to renamed.
+            del self.point[key]
+            self._fetch([key])
+            again = self._pages([key]).assembled.get(key)
+            if again is None or key not in self.point or self.point[key].listed != cursors.token(again["header"]):
+                continue
+            if (where := difference(self.point[key].raw, again)) is not None:
+                raise DifferenceError(f"request shows another {where}")
+            equal += 1
+        return equal
 
     def _fetch(self, keys: Sequence[str]) -> None:
         """Read objects by `getObject`. One that cannot be read, or is deleted, is left to a point read of its own."""
@@ -277,8 +279,8 @@ class _Batch:
         for owner, rows in found.items():
             if len({str(row.get("id")) for row in rows}) < len(rows):
                 self.alone[owner] = f"request shows a row of {name} twice"
-        count = sum(map(len, found.values()))
-        self._keep_part(name, self.plan.parts[name].holding(len(owners) - len(left), count))
+        if (told_of := len(owners) - len(left)) >= SAMPLE:  # fewer say little of the others
+            self._keep_part(name, self.plan.parts[name].holding(told_of, sum(map(len, found.values()))))
         return found
 
     def _part_rows(self, name: str, owners: Sequence[str]) -> Sequence[Any] | None:

@@ -32,9 +32,9 @@ _T = TypeVar("_T")
 class Client:
     """One connection's client, also usable by other programs; every method raises the families of `workers.errors`.
 
-    Each method sends one request; a register method without `fields` asks for the register's metadata first. Ids are
-    texts of 16 digits. A moment is Dilovod's wall clock, "2026-01-31 23:59:59", or a day. Values are as sent: numbers
-    as text, "0" for an empty link.
+    Each method sends one request; a register method without `fields` asks for the register's metadata first, and
+    `fetch_many` sends a dozen or two. Ids are texts of 16 digits. A moment is Dilovod's wall clock, "2026-01-31
+    23:59:59", or a day. Values are as sent: numbers as text, "0" for an empty link.
     """
 
     def __init__(self, options: Options, runtime: ClientRuntime) -> None:

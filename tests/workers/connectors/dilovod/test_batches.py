@@ -170,6 +170,18 @@ def test_an_object_that_is_saved_between_its_header_and_its_lines_is_left_alone(
     assert {*account.keys(ORDERS)} - {key} <= {*account.right(found, ORDERS)}
 
 
+def test_a_linked_object_that_is_renamed_meanwhile_is_no_disagreement(account: Account) -> None:
+    account.proved(ORDERS)
+    books = account.sandbox.books
+
+    def rename() -> None:
+        books.touch(books.of("catalogs.firms")[0], name={"uk": "ФОП Інший", "ru": "ФОП Другой"})
+
+    books.requests.meanwhile[LINES] = rename
+    found = account.batch(ORDERS)
+    assert (None, False, OBJECTS) == (found.refusal, found.distrusted, len(found.snapshots))
+
+
 def test_answers_in_any_order_and_repeated_rows_give_no_wrong_object(account: Account) -> None:
     account.proved(ORDERS)
     account.sandbox.books.requests.shuffles = True
