@@ -180,3 +180,35 @@ def test_a_key_that_changes_all_the_time_keeps_its_place(database: Database) -> 
     enqueue(database, "quiet")
     enqueue(database, "busy")
     assert ["busy", "quiet"] == [item.key for item in due(database)]
+
+
+def due_together(database: Database, limit: int = 100) -> dict[str, str | None]:
+    with database.read() as tx:
+        return inbox.due_together(
+            tx, connection="shop", resource="goods", cause=Cause.RECONCILE, now=database.now(tx), limit=limit
+        )
+
+
+def test_keys_that_wait_for_the_same_reason_are_due_together_with_their_tokens(database: Database) -> None:
+    bulk: dict[str, Any] = {"lane": Lane.BULK, "cause": Cause.RECONCILE}
+    enqueue(database, "2", "1", **bulk, tokens={"2": "v7"})
+    enqueue(database, "3", **bulk, after=timedelta(hours=1))
+    enqueue(database, "4", lane=Lane.BULK, cause=Cause.BACKFILL)
+    enqueue(database, "5")
+    enqueue(database, "6", **bulk)
+    assert {"1": None, "2": "v7", "6": None} == due_together(database)
+    assert ["1", "2"] == list(due_together(database, limit=2))
+
+
+def test_a_key_that_failed_or_was_left_alone_or_approved_is_not_due_together_with_others(database: Database) -> None:
+    enqueue(database, "1", "2", "3", "4", lane=Lane.BULK, cause=Cause.RECONCILE)
+    items = {item.key: item for item in due(database)}
+    with database.begin() as tx:
+        inbox.postpone(tx, items["1"], until=tx.now, reason="503", counts=True)
+        inbox.leave_alone(tx, connection="shop", resource="goods", keys={"2": "it was saved meanwhile", "9": "gone"})
+        inbox.hold(tx, items["3"], reason="many are gone")
+        parked.retry(tx, connection="shop", key="3")
+    assert ["4"] == list(due_together(database))
+    assert {"1", "2", "3", "4"} == {item.key for item in due(database)}
+    enqueue(database, "2", lane=Lane.BULK, cause=Cause.RECONCILE)  # it stays as it is until it was fetched
+    assert ["4"] == list(due_together(database))

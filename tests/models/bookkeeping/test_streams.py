@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from models.bookkeeping import full_syncs, inbox, parked, stream_plans, streams
 from models.db import tables
-from models.values import Cause, Lane, ObjectRef
+from models.values import Batch, Cause, Lane, ObjectRef
 
 if TYPE_CHECKING:
     from models.bookkeeping.streams import Stream
@@ -252,3 +252,37 @@ def test_a_parked_resource_is_due_again_by_a_full_sync_and_never_polled(database
 def test_poll_now_of_an_unknown_resource_changes_nothing(database: Database) -> None:
     with database.begin() as tx:
         assert 0 == streams.poll_now(tx, connection="books", resource="nothing")
+
+
+def test_a_batch_that_failed_is_tried_again_after_a_while_and_one_that_was_refused_after_new_metadata(
+    database: Database,
+) -> None:
+    sync(database, "items")
+    with database.begin() as tx:
+        streams.record_batch_attempt(tx, get_in(tx))
+        now = tx.now
+    assert [False, True] == [get(database).may_batch(now + timedelta(seconds=seconds)) for seconds in (0, 2)]
+    with database.begin() as tx:
+        streams.finish_batch(tx, get_in(tx), Batch(plan="learned"))
+    assert (True, "learned", 0) == (
+        get(database).may_batch(now),
+        get(database).batch_plan,
+        get(database).batch_failures,
+    )
+    with database.begin() as tx:
+        streams.finish_batch(tx, get_in(tx), Batch(refusal="it differs"))
+    assert (False, None) == (get(database).may_batch(now + HOUR), get(database).batch_plan)
+    with database.begin() as tx:
+        streams.record_metadata(tx, "books", "items", {})
+    assert get(database).may_batch(now)
+
+
+def test_where_batches_are_distrusted_nothing_is_complete_and_a_full_sync_is_due(database: Database) -> None:
+    sync(database, "items")
+    full_sync(database, cursor="c")
+    assert None is not complete_as_of(database)
+    with database.begin() as tx:
+        streams.finish_batch(tx, get_in(tx), Batch(refusal="it differs", distrusted=True))
+        now = tx.now
+    assert None is complete_as_of(database)
+    assert get(database).is_due(now, full=True)

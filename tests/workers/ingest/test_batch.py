@@ -19,6 +19,7 @@ from models.db import tables
 from models.failpoints import Point
 from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import Mirror, mirrored
+from tests.slow_params import slow_except
 from tests.workers.connectors.dilovod.disagreements import DISAGREEMENTS, ORDERS, grow_rows, hide
 from tests.workers.ingest.test_obstacles import guard
 from workers.connectors.dilovod.sandbox import Fault
@@ -106,6 +107,17 @@ def test_a_first_load_and_a_sweep_that_finds_many_differences_read_in_batches(
         row = mirror.status()[ORDERS]
         assert (0, 0, None) == (row.pending, row.parked, row.last_error)
         assert row.complete_as_of is not None
+
+
+def test_keys_that_wait_for_different_reasons_keep_their_causes(sqlite: Database, tmp_path: Path) -> None:
+    with company(sqlite, tmp_path) as mirror:
+        loop.full_sync(mirror.context(NAME))
+        half = sorted(sandbox_of(mirror).truth(ORDERS))[::2]
+        with sqlite.begin() as tx:
+            chosen = sa.update(tables.inbox).where(tables.inbox.c.key.in_(half))
+            tx.execute(chosen.values(cause=Cause.RECONCILE))
+        mirror.work()
+        assert {("created", cause): OBJECTS // 2 for cause in (Cause.BACKFILL, Cause.RECONCILE)} == journal(mirror)
 
 
 @pytest.mark.parametrize("changed", [11, 12])
@@ -301,7 +313,7 @@ def test_live_keys_go_before_a_batch(sqlite: Database, tmp_path: Path) -> None:
         assert ("getObject", ["getObject"] * 10) == first
 
 
-@pytest.mark.parametrize("fault", [Fault.HTML, Fault.BROKEN, Fault.OBJECT, Fault.HALF])
+@pytest.mark.parametrize("fault", slow_except([Fault.HTML, Fault.BROKEN, Fault.OBJECT, Fault.HALF], quick=Fault.OBJECT))
 @pytest.mark.parametrize("before", [0, 10, 12])
 def test_an_answer_that_fails_in_a_batch_costs_no_key(
     sqlite: Database, tmp_path: Path, fault: Fault, before: int
@@ -333,19 +345,19 @@ def test_a_row_that_the_database_refuses_is_parked_alone(database: Database, tmp
         assert (1, 0) == (mirror.status()[PERSONS].parked, mirror.status()[PERSONS].pending)
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        Point.LEASE_TAKEN,
-        Point.FETCHED,
-        Point.CHUNK_ARRIVED,
-        Point.ROWS_WRITTEN,
-        Point.CHUNK_ENQUEUED,
-        Point.CHUNK_ADVANCED,
-        Point.CHUNK_JOURNALED,
-        Point.CHUNK_COMMITTED,
-    ],
-)
+KILLED_AT = [
+    Point.LEASE_TAKEN,
+    Point.FETCHED,
+    Point.CHUNK_ARRIVED,
+    Point.ROWS_WRITTEN,
+    Point.CHUNK_ENQUEUED,
+    Point.CHUNK_ADVANCED,
+    Point.CHUNK_JOURNALED,
+    Point.CHUNK_COMMITTED,
+]
+
+
+@pytest.mark.parametrize("point", slow_except(KILLED_AT, quick=Point.CHUNK_JOURNALED))
 def test_a_worker_that_is_killed_in_a_batch_loses_nothing(database: Database, tmp_path: Path, point: Point) -> None:
     with company(database, tmp_path) as mirror:
         loop.full_sync(mirror.context(NAME))
