@@ -112,6 +112,11 @@ class Cutter:
         self._fault = ""
         self._tried = 0
 
+    @property
+    def by_windows(self) -> bool:
+        """Whether the reply is long enough to be cut by windows; known with its first object."""
+        return self._size > 0
+
     def __iter__(self) -> Iterator[bytes | UnreadableRecord | Window]:
         if self._next_byte(_BLANK) != _OPEN_LIST:
             raise BrokenReplyError("it is no list")

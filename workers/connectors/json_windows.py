@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.values import JsonObject
 
 WINDOW = 2**18
-"""Bytes. Less than `streaming.MOST_VALUES`, so no item of a window can have too many values."""
+"""Bytes. Less than `streaming.MOST_VALUES`, so no `SentRecord` can have too many values."""
 
 _MOST_CUTS = 8
 """Places that are tried, of each kind, before the window is left to the slower way: objects end within objects, too."""
@@ -73,6 +73,12 @@ def cut(data: bytearray) -> tuple[Window, int] | None:
     return None
 
 
+def alone(item: bytes) -> Window | None:
+    """A window of one item; None if that is not well-formed."""
+    text = b"[%b]" % item
+    return None if _items(text) is None else Window(text, [item])
+
+
 def _items(text: bytes) -> list[bytes] | None:
     try:
         items = list(map(bytes, _ITEMS.decode(text)))
@@ -87,8 +93,8 @@ class Glance:
     """Reads some fields of many objects without decoding the others.
 
     `names`: of the fields. Objects that lack one of them, in the case that is written here or in that of the reply's
-    first object, are decoded. `decode`: decodes an object. `redact`: called with the text of a window first; None from
-    it has all objects of the window decoded.
+    first object, are decoded. `decode`: decodes an object. `redact`: called with the text of a window first, or with
+    that of one object; None from it has the object decoded.
     """
 
     def __init__(
@@ -108,16 +114,21 @@ class Glance:
         items = window.items if text is None or text is window.text else _items(text)
         fields = None if text is None or items is None else self._fields(text, window.items[0])
         if items is None or fields is None:
-            yield from window.items
+            yield from window.items if len(window.items) == 1 else self._one_by_one(window)
             return
         spelled, size, decode = self._spelled, len(self._spelled), self._decode
         for whole, item, values in zip(window.items, items, fields, strict=True):
             told, others = values[:size], values[size:]
             is_sure = msgspec.UNSET not in told and others.count(msgspec.UNSET) == len(others)
-            if is_sure and item.count(b"[") + item.count(b"{") < _MANY_BRACKETS:
+            if is_sure and len(whole) <= WINDOW and item.count(b"[") + item.count(b"{") < _MANY_BRACKETS:
                 yield SentRecord(item, dict(zip(spelled, told, strict=True)), decode)
             else:
                 yield whole
+
+    def _one_by_one(self, window: Window) -> Iterator[SentRecord | bytes]:
+        """So that what cannot be told of one item leaves the others as they are."""
+        for item in window.items:
+            yield from self.records(Window(b"[%b]" % item, [item]))
 
     def _fields(self, text: bytes, first: bytes) -> list[tuple[Any, ...]] | None:
         try:

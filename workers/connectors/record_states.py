@@ -31,12 +31,13 @@ def digest(record: Record) -> bytes:
     return _OF_CONTENT + exact.content_digest(record)
 
 
-def same(one: bytes, record: Record, other: bytes, earlier: Record | None) -> bool:
-    """Whether a record is equal to an earlier one of the same key, each given with its digest.
+def same(state: bytes, record: Record, other: bytes, earlier: Record | None) -> bool:
+    """Whether a record is equal to an earlier one of the same key, each given with a state that begins with its digest.
 
-    `earlier`: None if only its digest is left. If that is one of bytes, the same object in another spelling counts as
-    different: a server hardly ever spells one object in two ways within one reply.
+    `earlier`: None if only its state is left. If its digest is one of bytes, the same object in another spelling counts
+    as different: a server hardly ever spells one object in two ways within one reply.
     """
+    one, other = state[:SIZE], other[:SIZE]
     if one == other:
         return True
     if earlier is not None:
@@ -66,8 +67,8 @@ def decoded(record: Record) -> JsonObject:
     return record.decoded() if isinstance(record, SentRecord) else record
 
 
-def snapshot(key: str, record: Record, digest: bytes) -> Snapshot | UndecodedSnapshot:
-    """The record under its key."""
+def snapshot(key: str, record: Record, state: bytes) -> Snapshot | UndecodedSnapshot:
+    """The record under its key. `state`: begins with its digest."""
     if isinstance(record, SentRecord):
-        return UndecodedSnapshot(key, record.content, None, record.decode, digest[1:])
+        return UndecodedSnapshot(key, record.content, None, record.decode, state[1:SIZE])
     return Snapshot(key, record)

@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Self
 
 from models import exact
+from workers.connectors import json_windows
 from workers.connectors.json_cutter import (
     LARGEST_RECORD,
     PIECE,
@@ -113,8 +114,12 @@ def items(body: Body, glance: Glance | None = None, *, window: int = WINDOW) -> 
     is an `UnreadableRecord`: it is malformed, larger than `LARGEST_RECORD`, nested too deeply or has too many values.
     Raises TooLargeError for one without end, BrokenReplyError if the array itself is malformed or breaks off.
     """
-    place = 1
-    for part in Cutter(body, window=window):
+    place, cutter = 1, Cutter(body, window=window)
+    for cut in cutter:
+        part = cut
+        if isinstance(cut, bytes) and glance is not None and cutter.by_windows:
+            # So that equal bytes have one fate wherever they stand in a reply.
+            part = json_windows.alone(cut) or cut
         if isinstance(part, Window):
             records = part.items if glance is None else glance.records(part)
             for number, item in enumerate(records, place):

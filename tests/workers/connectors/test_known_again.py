@@ -142,18 +142,20 @@ def test_two_states_far_apart_in_a_long_reply_are_told_apart(system: str) -> Non
     key, filler = ("code" if system == "directo" else "Id"), _FILLER[system] * 5
     numbered = [each.replace("filler ", f"filler {number} ") for number, each in enumerate(filler)]
     for second, expected in (('"a":1', []), ('"a":2', ["1"])):
-        with _vendor(system) as vendor:
-            records = [f'{{"{key}":"1",{value},"ts":"2020-01-01 00:00:00"}}' for value in ('"a":1', second)]
-            chunks = vendor.answers_with([records[0], *numbered, records[1], *numbered[-1:]])
-        assert len(chunks) > 2
-        assert [{key: "1", "a": 1}] == [
-            {name: value for name, value in row.raw.items() if name != "ts"}
-            for chunk in chunks
-            for row in chunk.snapshots
-            if row.key == "1"
-        ]
-        found = [ref.key for chunk in chunks for ref in chunk.refs]
-        assert expected == found + [row.raw[key] for chunk in chunks for row in chunk.unreadable]
+        for behind in (numbered[-1:], ['{"a":None}'], []):  # a window, what is no JSON, and the end
+            with _vendor(system) as vendor:
+                records = [f'{{"{key}":"1",{value},"ts":"2020-01-01 00:00:00"}}' for value in ('"a":1', second)]
+                chunks = vendor.answers_with([records[0], *numbered, records[1], *behind])
+            assert len(chunks) > 2
+            assert [{key: "1", "a": 1}] == [
+                {name: value for name, value in row.raw.items() if name != "ts"}
+                for chunk in chunks
+                for row in chunk.snapshots
+                if row.key == "1"
+            ]
+            found = [ref.key for chunk in chunks for ref in chunk.refs]
+            unreadable = [row.raw[key] for chunk in chunks for row in chunk.unreadable if key in row.raw]
+            assert expected == found + unreadable
 
 
 def _sent_hashes(mirror: Mirror, table: str) -> dict[str, str | None]:

@@ -17,7 +17,7 @@ from workers.connectors.directo import queries, resources, table, xml_parser, xm
 from workers.errors import SetAside, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from zoneinfo import ZoneInfo
 
     from models.values import JsonObject
@@ -77,6 +77,14 @@ class FilterChecker:
         self._selection = selection
         self._unseen = {each.name for each in selection.filters}
         self._has_records = False
+
+    def check_all(self, records: Sequence[Any]) -> None:
+        """`check` each; what is not decoded tells every field that a filter tests."""
+        if not self._selection.filters:
+            self._has_records = self._has_records or bool(records)
+            return
+        for record in records:
+            self.check(record.told if isinstance(record, streaming.SentRecord) else record)
 
     def check(self, record: Any) -> None:
         """SetAside of the whole resource, naming the filter, if the record cannot have passed it."""

@@ -240,8 +240,7 @@ class Client:
             deduplicator = resources.Deduplicator(resource, self._options.zone, seen)
             for batch in streaming.batches(records):
                 run.observe_records(batch)
-                for record in batch:
-                    checker.check(record.told if isinstance(record, streaming.SentRecord) else record)
+                checker.check_all(batch)
                 yield deduplicator.chunk(batch)
 
     def _deletions(self, position: cursors.Position) -> Iterator[Chunk]:

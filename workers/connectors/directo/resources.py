@@ -184,30 +184,17 @@ def _first(row: JsonObject, names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """A record's content, as a digest, and its `ts` as sent; "" for none."""
+def _state(record: Record) -> bytes:
+    """What is remembered of a record: its digest, and its `ts` as sent."""
+    ts = objects.field(record_states.told(record), "ts")
+    return record_states.digest(record) + (ts.encode(errors="surrogatepass") if isinstance(ts, str) else b"")
 
-    digest: bytes
-    ts: str
 
-    @classmethod
-    def from_record(cls, record: Record) -> _State:
-        ts = objects.field(record_states.told(record), "ts")
-        return cls(record_states.digest(record), ts if isinstance(ts, str) else "")
-
-    @classmethod
-    def decode(cls, encoded: bytes) -> _State:
-        """The state from the bytes that `encode` made."""
-        return cls(encoded[: record_states.SIZE], encoded[record_states.SIZE :].decode(errors="surrogatepass"))
-
-    def encode(self) -> bytes:
-        """The state as bytes, to be remembered while the reply is read."""
-        return self.digest + self.ts.encode(errors="surrogatepass")
-
-    def is_later(self, other: _State, zone: ZoneInfo) -> bool:
-        stamp, earlier = wall_clock.parse(self.ts, zone), wall_clock.parse(other.ts, zone)
-        return stamp is not None and earlier is not None and stamp > earlier
+def _is_later(state: bytes, other: bytes, zone: ZoneInfo) -> bool:
+    stamp, earlier = (
+        wall_clock.parse(each[record_states.SIZE :].decode(errors="surrogatepass"), zone) for each in (state, other)
+    )
+    return stamp is not None and earlier is not None and stamp > earlier
 
 
 class Deduplicator:
@@ -234,13 +221,13 @@ class Deduplicator:
         if not (self._resource.keyed_by_row or self._fields >= self._key_fields):
             for record in records:
                 self._fields.update(map(str.casefold, record_states.told(record)))
-        keyed: list[tuple[str, Record, _State]] = []
+        keyed: list[tuple[str, Record, bytes]] = []
         for record in records:
             key = self._key_of(record)
             if key is None:
                 unkeyed.append((_missing_key(self._resource), record))
             else:
-                keyed.append((key, record, _State.from_record(record)))
+                keyed.append((key, record, _state(record)))
         found = self._of_each_key(keyed, unkeyed)
         remedy = objects.keys_remedy(self._resource, list(map(record_states.decoded, records))) if unkeyed else ""
         return Chunk(
@@ -252,24 +239,21 @@ class Deduplicator:
         )
 
     def _of_each_key(
-        self, keyed: Sequence[tuple[str, Record, _State]], unkeyed: list[tuple[str, Record]]
+        self, keyed: Sequence[tuple[str, Record, bytes]], unkeyed: list[tuple[str, Record]]
     ) -> dict[str, tuple[Record, bytes]]:
-        """The records by key, each with its digest; those of a key that another one has are added to `unkeyed`."""
+        """The records by key, each with its state; those of a key that another one has are added to `unkeyed`."""
+        states = self._seen.remember_all({key: state for key, _, state in reversed(keyed)})
         found: dict[str, tuple[Record, bytes]] = {}
-        first = {key: state.encode() for key, _, state in reversed(keyed)}
-        states = {key: _State.decode(state) for key, state in self._seen.remember_all(first).items()}
-        if not states and len(first) == len(keyed):
-            return {key: (record, state.digest) for key, record, state in keyed}
         for key, record, state in keyed:
             previous = states.setdefault(key, state)
             if previous is state:
-                found[key] = record, state.digest
-            elif state.is_later(previous, self._zone):
-                self._seen.replace(key, state.encode())
-                states[key], found[key] = state, (record, state.digest)
-            elif not previous.is_later(state, self._zone):
+                found[key] = record, state
+            elif _is_later(state, previous, self._zone):
+                self._seen.replace(key, state)
+                states[key], found[key] = state, (record, state)
+            elif not _is_later(previous, state, self._zone):
                 earlier, _ = found.get(key, (None, b""))
-                if not record_states.same(state.digest, record, previous.digest, earlier):
+                if not record_states.same(state, record, previous, earlier):
                     unkeyed.append((_same_key(self._resource), record))
         return found
 
