@@ -281,7 +281,7 @@ def finish_batch(tx: Tx, stream: Stream, batch: Batch) -> None:
     """Record that a batch is written. If earlier ones are distrusted, a full sync is due, and nothing is complete."""
     values: dict[str, Any] = {"batch_plan": batch.plan, "unbatched": batch.refusal, "batch_failures": 0}
     if batch.distrusted:
-        values |= _NOT_COMPLETE | {"full_due_at": tx.now}
+        values |= NOT_COMPLETE | {"full_due_at": tx.now}
     update(tx, stream.connection, stream.resource, **values)
 
 
