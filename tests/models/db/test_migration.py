@@ -16,6 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import models
+from models.bookkeeping import streams
 from models.db import migration, tables
 from models.db.database import Database
 from models.mirror import schemas
@@ -281,3 +282,24 @@ def test_migrating_leaves_logging_as_it_is(tmp_path: Path) -> None:
     migration.migrate(database)
     database.close()
     assert before == (logging.root.level, list(logging.root.handlers), logging.getLogger("models").disabled)
+
+
+@pytest.mark.parametrize("revision", sorted(migration.MIGRATED))
+def test_the_tables_of_an_earlier_version_are_brought_along_with_their_rows(empty: Database, revision: str) -> None:
+    with empty.begin() as tx:
+        command.upgrade(migration._config(tx), revision)
+        moment = "2026-01-31 12:00:00.000000+00:00"
+        tx.execute(
+            sa.text(
+                "INSERT INTO erpmirror_streams "
+                "(connection, resource, system, state, polls, due_at, full_due_at, full_requested, bound, failures) "
+                f"VALUES ('shop', 'goods', 'dilovod', 'open', false, '{moment}', '{moment}', false, 3600, 0)"
+            )
+        )
+    assert "old" == migration.state(empty)
+    migration.migrate(empty)
+    assert ("current", []) == (migration.state(empty), migration.missing(empty))
+    with empty.read() as tx:
+        found = streams.get(tx, "shop", "goods")
+    assert found is not None
+    assert (0, None, None) == (found.batch_failures, found.batch_plan, found.unbatched)
