@@ -202,6 +202,21 @@ def test_newer_metadata_have_the_proof_tried_again(sqlite: Database, tmp_path: P
         assert OBJECTS > asked(mirror)["getObject"]
 
 
+def test_a_field_that_all_objects_get_has_them_read_again_in_batches(sqlite: Database, tmp_path: Path) -> None:
+    with company(sqlite, tmp_path) as mirror:
+        mirror.work()
+        books = sandbox_of(mirror).books
+        books.kinds[ORDERS].fields["shelf"] = "varchar (9)"
+        for order in books.of(ORDERS):  # their versions stay
+            order.header["shelf"] = ""
+        for order in books.of(ORDERS)[:20]:
+            books.touch(order)
+        asked(mirror)
+        mirror.catch_up()
+        assert ({}, None) == (mirror.differences(), stream(mirror).unbatched)
+        assert asked(mirror)["getObject"] < OBJECTS // 2
+
+
 @pytest.mark.parametrize("place", [ORDERS, LINES])
 def test_an_object_that_is_saved_between_its_header_and_its_lines_is_stored_whole(
     database: Database, tmp_path: Path, place: str
