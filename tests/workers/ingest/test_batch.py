@@ -20,8 +20,17 @@ from models.failpoints import Point
 from models.values import Cause, Lane, ObjectRef
 from tests.mirroring import Mirror, mirrored
 from tests.slow_params import slow_except
-from tests.workers.connectors.dilovod.disagreements import DISAGREEMENTS, ORDERS, grow_rows, hide
+from tests.workers.connectors.dilovod.disagreements import (
+    DISAGREEMENTS,
+    ORDERS,
+    grow_rows,
+    hide,
+    refuse,
+    restrict,
+    round_amounts,
+)
 from tests.workers.ingest.test_obstacles import guard
+from workers.connectors.dilovod import batches
 from workers.connectors.dilovod.sandbox import Fault
 from workers.ingest import loop
 
@@ -139,7 +148,9 @@ def test_a_small_first_load_is_read_one_by_one(sqlite: Database, tmp_path: Path)
         assert {"getMetadata": 1, "request": 1, "getObject": 49} == asked(mirror)
 
 
-@pytest.mark.parametrize("disagree", DISAGREEMENTS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "disagree", slow_except(DISAGREEMENTS, quick=[round_amounts, refuse]), ids=lambda f: f.__name__
+)
 def test_where_request_shows_something_else_objects_are_read_one_by_one_and_the_reason_is_told(
     database: Database, tmp_path: Path, disagree: Callable[[Sandbox], None]
 ) -> None:
@@ -152,7 +163,9 @@ def test_where_request_shows_something_else_objects_are_read_one_by_one_and_the_
 
 
 @pytest.mark.parametrize(
-    "disagree", [each for each in DISAGREEMENTS if each is not grow_rows], ids=lambda f: f.__name__
+    "disagree",
+    slow_except([each for each in DISAGREEMENTS if each is not grow_rows], quick=restrict),
+    ids=lambda f: f.__name__,
 )
 def test_a_disagreement_after_the_proof_has_everything_read_again(
     database: Database, tmp_path: Path, disagree: Callable[[Sandbox], None]
@@ -292,8 +305,10 @@ def test_a_deletion_is_only_made_by_a_fetch(database: Database, tmp_path: Path) 
 
 
 def test_a_webhook_that_comes_while_its_object_is_read_in_a_batch_is_not_lost(
-    database: Database, tmp_path: Path
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Objects that are read both ways have the newer state already: the changed one is none of those.
+    monkeypatch.setattr(batches, "_some", lambda keys, count: list(keys)[:count])
     with company(database, tmp_path, PERSONS) as mirror:
         mirror.work()
         books = sandbox_of(mirror).books
