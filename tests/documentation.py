@@ -15,7 +15,7 @@ PAGES = (README, OPERATING, ADD_A_SYSTEM)
 LINKED = [
     OPERATING,
     ADD_A_SYSTEM,
-    *(ROOT / ".github" / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    *(ROOT / ".github" / name for name in ("CONTRIBUTING.md", "DECISIONS.md", "SECURITY.md", "CHANGELOG.md")),
 ]
 """The pages that README sends its reader to."""
 
