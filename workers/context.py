@@ -214,11 +214,12 @@ class WorkSession:
 
 def import_clients(settings: Settings) -> None:
     """Import what the configured systems' clients need, and read the public CAs."""
-    for options in settings.connections.values():
-        system = discovery.systems()[options.system]
+    connections = settings.connections.values()
+    for system in {discovery.systems()[each.system] for each in connections}:
         _ = system.client, system.webhooks
+    for route in {each.route for each in connections}:
         with suppress(ValueError):  # a certificate's file that cannot be used: the client says so
-            options.route.tls_context()
+            route.tls_context()
 
 
 def all_contexts(database: Database, settings: Settings) -> list[ConnectionContext]:

@@ -72,6 +72,7 @@ class SeenKeys:
             self._database.execute(f"PRAGMA {pragma}")
         self._database.execute("CREATE TABLE seen (key BLOB PRIMARY KEY, state BLOB, call INTEGER) WITHOUT ROWID")
         self._database.execute("BEGIN")
+        self._cursor = self._database.cursor()  # a new one for each call would cost memory until many are gone
         self._call = 0
 
     def __enter__(self) -> Self:
@@ -88,16 +89,16 @@ class SeenKeys:
         """Store the states of new keys, and return the stored states of the known ones."""
         self._call += 1
         before = self._database.total_changes
-        rows = ((_key_bytes(key), state, self._call) for key, state in states.items())
-        self._database.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", rows)
+        rows = [(_key_bytes(key), state, self._call) for key, state in states.items()]
+        self._cursor.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", rows)
         if self._database.total_changes - before == len(states):
             return {}
-        found = {key: self._database.execute(_STORED, (_key_bytes(key), self._call)).fetchone() for key in states}
+        found = {key: self._cursor.execute(_STORED, (_key_bytes(key), self._call)).fetchone() for key in states}
         return {key: row[0] for key, row in found.items() if row is not None}
 
     def replace(self, key: str, state: bytes) -> None:
         """Replace the stored state of a known key."""
-        self._database.execute("UPDATE seen SET state = ? WHERE key = ?", (state, _key_bytes(key)))
+        self._cursor.execute("UPDATE seen SET state = ? WHERE key = ?", (state, _key_bytes(key)))
 
 
 _STORED = "SELECT state FROM seen WHERE key = ? AND call <> ?"

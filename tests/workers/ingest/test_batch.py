@@ -30,7 +30,6 @@ from tests.workers.connectors.dilovod.disagreements import (
     round_amounts,
 )
 from tests.workers.ingest.test_obstacles import guard
-from workers.connectors.dilovod import batches
 from workers.connectors.dilovod.sandbox import Fault
 from workers.ingest import loop
 
@@ -305,19 +304,18 @@ def test_a_deletion_is_only_made_by_a_fetch(database: Database, tmp_path: Path) 
 
 
 def test_a_webhook_that_comes_while_its_object_is_read_in_a_batch_is_not_lost(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, tmp_path: Path
 ) -> None:
-    # Objects that are read both ways have the newer state already: the changed one is none of those.
-    monkeypatch.setattr(batches, "_some", lambda keys, count: list(keys)[:count])
     with company(database, tmp_path, PERSONS) as mirror:
         mirror.work()
         books = sandbox_of(mirror).books
-        person = books.of(PERSONS)[60]
+        persons = books.of(PERSONS)[60:62]
 
         def change() -> None:  # after the answer was made
-            person.header["phone"] = "+380000"
+            for person in persons:
+                person.header["phone"] = "+380000"
             with mirror.database.begin() as tx:
-                refs = [ObjectRef(PERSONS, person.id)]
+                refs = [ObjectRef(PERSONS, person.id) for person in persons]
                 inbox.enqueue(tx, connection=NAME, refs=refs, lane=Lane.LIVE, cause=Cause.WEBHOOK)
 
         save_all(mirror, PERSONS)
@@ -327,7 +325,9 @@ def test_a_webhook_that_comes_while_its_object_is_read_in_a_batch_is_not_lost(
         books.requests.meanwhile[PERSONS] = change
         mirror.work()
         assert {} == mirror.differences()
-        assert 1 == journal(mirror)["updated", Cause.WEBHOOK] + journal(mirror)["updated", Cause.RECONCILE] - OBJECTS
+        written = journal(mirror)
+        # One of the two may be the object that the batch reads both ways, which has the newer state already.
+        assert OBJECTS + 1 <= written["updated", Cause.WEBHOOK] + written["updated", Cause.RECONCILE] <= OBJECTS + 2
 
 
 def test_live_keys_go_before_a_batch(sqlite: Database, tmp_path: Path) -> None:
