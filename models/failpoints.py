@@ -70,6 +70,15 @@ class Point(StrEnum):
     DOCUMENT_JOURNALED = "document-journaled"
     FILE_KEPT = "file-kept"  # its content is committed, and still in the watched folder
 
+    # One command.
+    COMMAND_INSERTED = "command-inserted"
+    COMMAND_ACCEPTED = "command-accepted"
+    COMMAND_SENDING = "command-sending"
+    COMMAND_ANSWERED = "command-answered"
+    COMMAND_FINISHED = "command-finished"  # in the transaction, which is not committed yet
+    COMMAND_COMMITTED = "command-committed"
+    COMMAND_READ_BACK = "command-read-back"
+
 
 @cache
 def _folder() -> Path | None:

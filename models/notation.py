@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from models import exact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 
 _LONGEST_NUMBER = 1000
@@ -23,7 +23,9 @@ _NUMBER = re.compile(
     r"(?:(?P<point>[.,])(?P<fraction>[0-9]*))?"
     r"(?:[eE](?P<exponent>[+-]?[0-9]{1,4}))?"
 )
-_GROUP_DIGITS = 3
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,15})?")
+"""As JSON has it: what most vendors send, and surely one number."""
+
 
 _BOOLEANS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -49,6 +51,8 @@ def number(text: str) -> Decimal | None:
     Leading zeros are refused, because `007` is a code.
     """
     text = text.strip()
+    if _PLAIN_NUMBER.fullmatch(text):
+        return Decimal(exact.number(text) if "." in text else int(text))
     found = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
     if found is None:
         return None
@@ -157,3 +161,29 @@ def respelled(item: Mapping[str, Any], spellings: Mapping[str, str]) -> dict[str
         name = spellings.get(key, key)
         result[key if name != key and (name in item or name in result) else name] = value
     return result
+
+
+_MOST_NAMES = 10_000
+"""Names that are remembered. The keys of an object that is rather a list by id are seen once and would never end."""
+
+
+class PlainNames:
+    """Remembers names that do not concern a rule, so that those of a whole object are known again by one comparison.
+
+    `concerns`: whether the rule may concern a field of this name.
+    """
+
+    def __init__(self, concerns: Callable[[str], bool]) -> None:
+        self._concerns = concerns
+        self._plain: set[str] = set()
+
+    def cover(self, names: Collection[str]) -> bool:
+        """Whether the rule concerns none of these names."""
+        if self._plain.issuperset(names):
+            return True
+        if any(map(self._concerns, names)):
+            return False
+        if len(self._plain) + len(names) > _MOST_NAMES:
+            self._plain.clear()
+        self._plain.update(names)
+        return True

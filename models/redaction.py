@@ -10,6 +10,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
+from models.notation import PlainNames
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
@@ -25,13 +27,13 @@ _ANY_DEPTH = "**"
 
 
 def redact(raw: JsonObject, omit: Sequence[str]) -> JsonObject:
-    """A copy of the object without the fields that the rules name.
+    """The object without the fields that the rules name: a copy, or itself if it has none of them.
 
     A rule is a dotted path: `*` stands for one level, `**` for any number of levels. Lists are transparent, and case is
     ignored: `debtors.*.password`, `**.passwordsalt`.
     """
     rules = frozenset(tuple(rule.casefold().split(".")) for rule in omit if rule)
-    return _without(raw, rules) if rules else raw
+    return _without(raw, rules) if rules and _may_apply(raw, rules) else raw
 
 
 def redact_at(steps: Sequence[str], value: Any, omit: Sequence[str]) -> tuple[Any, ...]:
@@ -46,6 +48,28 @@ def redact_at(steps: Sequence[str], value: Any, omit: Sequence[str]) -> tuple[An
             return ()
         rules = deeper | rules if step.isdecimal() else deeper
     return (_without({"": value}, frozenset(("", *rule) for rule in rules))[""],)
+
+
+def _may_apply(raw: JsonObject, rules: frozenset[_Rule]) -> bool:
+    """Whether some field, at any depth, has the name at which a rule ends: much quicker than to follow the rules."""
+    plain = _plain_names(rules)
+    waiting: list[Any] = [raw]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if not plain.cover(value):
+                return True
+            value = value.values()
+        waiting += [item for item in value if isinstance(item, _CONTAINERS)]
+    return False
+
+
+@lru_cache(maxsize=100)
+def _plain_names(rules: frozenset[_Rule]) -> PlainNames:
+    """The names that no rule ends with; none if a rule ends with any name."""
+    last = {rule[-1] for rule in rules}
+    ends_anywhere = not last.isdisjoint({_ONE_LEVEL, _ANY_DEPTH})
+    return PlainNames(lambda name: ends_anywhere or name.casefold() in last)
 
 
 def _without(raw: JsonObject, rules: frozenset[_Rule]) -> JsonObject:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping import journal, omitted, unkeyed
+from models.bookkeeping import omitted, unkeyed
 from models.db import faults
 from models.db.faults import Fault
 from models.db.tables import inbox, parts, runs, streams, webhooks
-from models.db.types import Instant, KeyText
-from models.mirror import mending, naming, schema_evolution
+from models.mirror import damages, naming
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from models.db.database import Database, Tx
     from models.settings.load import Settings
 
 
 _LOCK_TIMEOUT = "1s"
 """For how long the state of all resources waits for one of their tables."""
+
+_TABLES_AT_ONCE = 100
+"""Tables that one statement counts; SQLite takes 500 terms."""
 
 _MOST_COUNTED = 100_000
 """Where counting what is to be cleared stops."""
@@ -71,9 +76,8 @@ def resources(database: Database, settings: Settings | None = None) -> list[Reso
         not_mirrored = _not_mirrored(tx)
         found = tx.execute(_STATEMENT.order_by(streams.c.connection, streams.c.resource)).all()
         rows = [row for row in found if settings is None or row.connection in settings.connections]
-        owners = {naming.table_name(row.system, row.resource) for row in rows}
         troubles = _damages(tx)
-        live = _count_live(tx, owners - troubles.keys(), troubles)
+        live = _count_live(tx, _readable_tables(tx, rows, troubles), troubles)
         return [
             _with_unredacted(tx, row.redaction, _status(row, live, troubles, inbox_counts, new_webhooks, not_mirrored))
             for row in rows
@@ -118,41 +122,60 @@ _STATEMENT = sa.select(
 
 def _damages(tx: Tx) -> dict[str, str]:
     """Owner -> what its tables lack, and what to do."""
-    found = {damage.owner: str(damage) for damage in reversed(mending.damages(tx))}
+    found = {damage.owner: str(damage) for damage in reversed(damages.find(tx))}
     return {owner: f"{words}; run `erpmirror migrate`, which makes it anew" for owner, words in found.items()}
 
 
-def _count_live(tx: Tx, owners: set[str], troubles: dict[str, str]) -> dict[tuple[str, str], int]:
-    """Connection and owner -> live objects. One count for each table, which a system's connections share.
+def _readable_tables(tx: Tx, rows: Sequence[Any], troubles: Collection[str]) -> list[str]:
+    """The tables of these resources' objects that are there and whole."""
+    there = set(tx.execute(sa.select(parts.c.table_name).where(parts.c.path == "")).scalars())
+    wanted = {naming.table_name(row.system, row.resource) for row in rows}
+    return sorted((wanted & there) - set(troubles))
+
+
+def _count_live(tx: Tx, tables: Sequence[str], troubles: dict[str, str]) -> dict[tuple[str, str], int]:
+    """Connection and table -> live objects.
 
     A table that cannot be read now is added to `troubles`, and costs the others nothing.
     """
-    found = {}
     if not tx.is_sqlite:
         tx.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-    roots = {row.owner: row.table_name for row in tx.execute(sa.select(parts).where(parts.c.path == ""))}
-    for owner in sorted(owners & roots.keys()):
+    found: dict[tuple[str, str], int] = {}
+    for start in range(0, len(tables), _TABLES_AT_ONCE):
+        some = tables[start : start + _TABLES_AT_ONCE]
         try:
-            with tx.begin_nested():
-                for name, count in tx.execute(_live(roots[owner])):
-                    found[name, owner] = count
-        except sa.exc.DBAPIError as error:
-            if faults.of(error) is Fault.AWAY:
-                raise
-            troubles[owner] = faults.remedy(error)
+            found |= _live(tx, some)
+        except sa.exc.DBAPIError:  # raised again below, if it is of no single table
+            found |= _live_one_by_one(tx, some, troubles)
     return found
 
 
-def _live(table: str) -> sa.Select[Any]:
-    """Connection -> live objects: all less the deleted ones, each from an index, so that no object is read."""
-    root = sa.table(table, sa.column("_connection", KeyText), sa.column("_deleted_at", Instant))
-    connection, count = root.c["_connection"], sa.func.count().label("objects")
-    every = sa.select(connection, count).group_by(connection).subquery("every")
-    deleted = sa.select(connection, count).where(root.c["_deleted_at"].is_not(None)).group_by(connection).subquery()
-    live = every.c.objects - sa.func.coalesce(deleted.c.objects, 0)
-    return sa.select(every.c["_connection"], live).outerjoin(
-        deleted, deleted.c["_connection"] == every.c["_connection"]
+def _live_one_by_one(tx: Tx, tables: Sequence[str], troubles: dict[str, str]) -> dict[tuple[str, str], int]:
+    found: dict[tuple[str, str], int] = {}
+    for table in tables:
+        try:
+            found |= _live(tx, [table])
+        except sa.exc.DBAPIError as error:
+            if faults.of(error) is Fault.AWAY:
+                raise
+            troubles[table] = faults.remedy(error)
+    return found
+
+
+def _live(tx: Tx, tables: Sequence[str]) -> dict[tuple[str, str], int]:
+    """Connection and table -> live objects: all less the deleted ones, each from an index, so that none is read."""
+    quoted = tx.dialect.identifier_preparer.quote
+    counts = (
+        f"SELECT {sign} AS sign, {number} AS number, _connection, count(*) FROM {quoted(table)} {where}"  # noqa: S608 - our own names
+        for number, table in enumerate(tables)
+        for sign, where in ((1, ""), (-1, "WHERE _deleted_at IS NOT NULL"))
     )
+    with tx.begin_nested():
+        rows = tx.exec_driver_sql(" UNION ALL ".join(f"{count} GROUP BY _connection" for count in counts)).all()
+    live: Counter[tuple[str, str]] = Counter()
+    for sign, number, connection, count in rows:
+        live[connection, tables[number]] += sign * count
+    return live
 
 
 def _count_inbox(tx: sa.Connection) -> dict[tuple[str, str, str], int]:
@@ -224,8 +247,13 @@ def _unfilled(row: Any) -> str | None:
 def _with_unredacted(tx: Tx, redaction: dict[str, Any] | None, status: ResourceStatus) -> ResourceStatus:
     """Count what was stored before the newest `omit` rules; a deleted row keeps its object, whatever its revision."""
     waiting = omitted.pending(redaction)
-    schema = schema_evolution.current(tx, naming.table_name(status.system, status.resource)) if waiting else None
-    if waiting is None or schema is None or status.rows is None:
+    if waiting is None or status.rows is None:
+        return status
+    from models.bookkeeping import journal  # noqa: PLC0415 - imports what writes it, and is rarely needed here
+    from models.mirror import schema_evolution  # noqa: PLC0415 - likewise
+
+    schema = schema_evolution.current(tx, naming.table_name(status.system, status.resource))
+    if schema is None:
         return status
     c = schema.root.sql.c
     older = sa.or_(c["_revision"] < waiting.since, c["_deleted_at"].is_not(None))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from models import exact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _LONGEST_BACKOFF = timedelta(minutes=5)
 
@@ -57,6 +57,7 @@ class Cause(StrEnum):
     BACKFILL = "backfill"
     RECONCILE = "reconcile"
     DOCUMENT = "document"
+    COMMAND = "command"
 
 
 class ChangeKind(StrEnum):
@@ -84,23 +85,23 @@ class Snapshot:
 class UndecodedSnapshot(NamedTuple):
     """A `Snapshot` that is still JSON text: an object that was received in the same bytes before is not decoded again.
 
-    `encoded`: the bytes as received, less what may not be stored. `decode`: makes the object of them. `digest`: of
-    them (`exact.bytes_digest`), if it is known already.
+    `encoded`: the bytes as received, less what may not be stored. `digest`: of them (`exact.bytes_digest`), if it is
+    known already.
     """
 
     key: str
     encoded: bytes
     listed: str | None = None
-    decode: Callable[[bytes], JsonObject] = exact.loads
     digest: bytes | None = None
 
     @property
     def raw(self) -> JsonObject:
         """The object as sent. Raises `MalformedError` if it is not JSON."""
         try:
-            return self.decode(self.encoded)
+            decoded: JsonObject = exact.loads(self.encoded)
         except ValueError:
             raise MalformedError(f"{self.key} is not JSON") from None
+        return decoded
 
 
 class MalformedError(Exception):

@@ -14,6 +14,7 @@ from models import private
 from models.settings import own_files
 from receiver import db_timeouts
 from receiver.api.changes import ChangesRoute
+from receiver.api.commands import Commands
 from receiver.api.documents import Documents
 from receiver.api.health import Health
 from receiver.api.metrics import Metrics
@@ -112,6 +113,7 @@ def create_app(settings: Settings, *, waker: Waker) -> Starlette:
     webhooks = WebhookRoutes(
         settings, batcher=services.batcher, wake=services.notifier.wake, outcomes=services.metrics.webhooks
     )
+    commands = Commands(settings, database=services.database, wake=services.notifier.wake)
     health = Health(database=services.database, check_broker=waker.check_broker, spool=services.spool)
     protected = [health.readiness, *_protected_routes(settings, services)]
     return _App(
@@ -120,6 +122,9 @@ def create_app(settings: Settings, *, waker: Waker) -> Starlette:
         routes=[
             Mount("/hooks", routes=webhooks.routes),
             health.liveness,
+            Mount(
+                "/commands", Router(commands.routes, redirect_slashes=False)
+            ),  # each connection has a token of its own
             Mount(
                 "/",
                 Router(protected, redirect_slashes=False),  # a redirect's target would come from the caller's Host

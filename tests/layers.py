@@ -16,7 +16,7 @@ TOP_PACKAGES = ("receiver", "workers", "models")
 """From the edge to the ground: each may import those behind it."""
 
 PACKAGES = {
-    "receiver": ("app", "console", "api", "webhooks", "notifier", "db_timeouts", "http"),
+    "receiver": ("app", "console", "api", "webhooks", "notifier", "db_timeouts", "pg_timeouts", "http"),
     "workers": (
         "console_script",
         "cli",
@@ -56,6 +56,7 @@ CONNECTOR_MAY = {
     "models.exact",
     "models.notation",
     "models.values",
+    "workers.connectors.commands",
     "workers.connectors.contract",
     "workers.connectors.http",
     "workers.connectors.objects",

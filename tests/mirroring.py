@@ -63,6 +63,11 @@ class Mirror:
             time.sleep(0.005)
         raise AssertionError(f"work never ends: {self.status()}")
 
+    def confirm(self) -> None:
+        """Let the minute pass after which a second reply confirms what a listing lacked."""
+        self._let_a_minute_pass()
+        self.work()
+
     def catch_up(self) -> None:
         """Make every poll and full sync due, and do them."""
         with self.database.begin() as tx:
@@ -71,8 +76,7 @@ class Mirror:
                 for row in streams.open_streams(tx, connection=name):
                     streams.update(tx, name, row.resource, full_due_at=self.database.now(tx))
         self.work()
-        self._let_a_minute_pass()
-        self.work()
+        self.confirm()
         while self._is_due_soon():
             time.sleep(0.05)
             self.work()
@@ -129,8 +133,15 @@ def mirrored(database: Database, folder: Path, **systems: dict[str, Any]) -> Ite
 
 def table(name: str, values: dict[str, Any]) -> str:
     """A connection's table of the settings file."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
     return "\n".join([f"[connections.{name}]", *lines, ""])
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it: as JSON does, but for objects."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{ " + ", ".join(f"{json.dumps(name)} = {_toml(each)}" for name, each in value.items()) + " }"
 
 
 def sync_once(mirror: Mirror, system: str) -> None:

@@ -218,6 +218,10 @@ class Installation:
         except httpx.TransportError:
             return False
 
+    def ready(self) -> httpx.Response:
+        """The answer of `/readyz`. A probe that is late on a busy host says so, not what is wrong: ask again."""
+        return httpx.get(f"{self.address}/readyz", timeout=30)
+
     def logs(self) -> str:
         """Everything that every process printed."""
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.file.parent.glob("*.log")))

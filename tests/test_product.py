@@ -57,8 +57,7 @@ def test_a_day_at_both_vendors_is_mirrored(kind: str, tmp_path: Path) -> None:
             for _ in sandbox.scenario():
                 pass
         caught_up(mirror)
-        ready = httpx.get(f"{installation.address}/readyz", timeout=10)
-        assert 200 == ready.status_code, ready.text
+        until(lambda: 200 == installation.ready().status_code, seconds=60, what=lambda: installation.ready().text)
         changes = httpx.get(f"{installation.address}/changes", params={"after": 0, "limit": 1}, timeout=10).json()
         assert [1] == [entry["id"] for entry in changes["changes"]]
         for private in ("sandbox-key", "packet"):

@@ -72,7 +72,9 @@ def stated() -> Iterator[tuple[str, str, dict[str, str]]]:
 
 
 STATED = list(stated())
-BATCHES = re.findall(r"`batches\(n\) = ([^`]+)`", PAGE.read_text(encoding="utf-8"))[0]
+BATCHES, RECENT = (
+    re.findall(rf"`{name}\(n\) = ([^`]+)`", PAGE.read_text(encoding="utf-8"))[0] for name in ("batches", "recent")
+)
 
 
 def _dilovod_good(mirror: Mirror) -> None:
@@ -154,13 +156,24 @@ def _evaluate(formula: str, **names: Any) -> int:
 
 @contextmanager
 def counted(
-    database: Database, folder: Path, system: str, resource: str, objects: int
+    database: Database,
+    folder: Path,
+    system: str,
+    resource: str,
+    objects: int,
+    *,
+    options: dict[str, Any] | None = None,
+    **knobs: Any,
 ) -> Iterator[tuple[Mirror, RequestCounter, Clock]]:
-    """A mirror of one resource, the counter of its vendor's requests, and the clock of both."""
+    """A mirror of one resource, the counter of its vendor's requests, and the clock of both.
+
+    `options`: further settings; `knobs`: of the sandbox.
+    """
     clock, counter = Clock(), _counter(system, resource)
     database._clock = clock
     real = {"deleted": "items", LOGIN: {"wisedat": "orders", "easyflor": "debtor"}.get(system)}.get(resource, resource)
-    knobs: dict[str, Any] = {"seed": 2, "now": clock, "wrapper": counter.before, "options": {"resources": [real]}}
+    settings = {"resources": [real], **(options or {})}
+    knobs = {"seed": 2, "now": clock, "wrapper": counter.before, "options": settings, **knobs}
     if system != "interpreter":
         knobs["objects"] = objects
     with mirrored(database, folder, **{system: knobs}) as mirror:
@@ -214,6 +227,25 @@ def test_a_vendor_gets_as_many_requests_as_operating_states(
     if system == "interpreter":
         count -= 1  # the edit added one
     assert {head: expected(formula, count) for head, formula in formulas.items() if head in found} == found
+
+
+@pytest.mark.parametrize("objects", [30, pytest.param(1200, marks=pytest.mark.slow)])
+def test_with_a_lookback_dilovod_gets_as_many_requests_for_recent_documents(
+    sqlite: Database, tmp_path: Path, objects: int
+) -> None:
+    given: dict[str, Any] = {"options": {"lookback": "60d"}, "days": 120}
+    with counted(sqlite, tmp_path, "dilovod", "documents.saleOrder", objects, **given) as (mirror, counter, clock):
+        mirror.work()
+        an_hour(mirror, counter, clock)
+        dates = [raw["header"]["date"] for raw in mirror.sandboxes["dilovod"].truth("documents.saleOrder").values()]
+        recent = sum(date >= "2026-04-02 00:00:00" for date in dates)
+        assert 0 < recent < objects
+        assert _evaluate(RECENT, n=recent) == an_hour(mirror, counter, clock)
+        counter.count = 0
+        for _ in range(24):
+            an_hour(mirror, counter, clock)
+        metadata, everything = 1, 1 + objects // 500
+        assert metadata + everything + 24 * _evaluate(RECENT, n=recent) == counter.count
 
 
 def test_the_page_states_every_system() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from models import exact, redaction
 from models.bookkeeping import stream_plans
 from models.mirror.target import Target
+from models.settings.connections import TakesCommands
 from workers.connectors import discovery
 from workers.connectors.contract import ClientRuntime
 from workers.gate import gate
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from models.db.database import Database
     from models.settings.connections import Connection
     from models.settings.load import Settings
+    from workers.connectors.commands import Action, Unique
     from workers.connectors.contract import Client, Resource
     from workers.connectors.discovery import System
 
@@ -53,6 +55,17 @@ class ConnectionContext:
     def resources(self) -> dict[str, Resource]:
         """The configured resources by name."""
         return {resource.name: resource for resource in self.system.resources(self.options)}
+
+    @cached_property
+    def actions(self) -> dict[tuple[str, str | None], Action]:
+        """Every write of the vendor's API, by its name and the resource that is named beside it, allowed or not."""
+        declared = self.system.actions
+        return {} if declared is None else {(each.name, each.resource): each for each in declared(self.options)}
+
+    def unique_field(self, action: Action, resource: str) -> Unique | None:
+        """The field by which a new object of the resource is found again; None if the settings name none."""
+        named = self.options.unique.get(resource) if isinstance(self.options, TakesCommands) else None
+        return action.unique.get(resource, {}).get(named or "")
 
     @cached_property
     def same_account(self) -> list[Connection]:

@@ -8,6 +8,7 @@ VendorError
 │   └── ClosedError    outside the vendor's opening hours; stops full syncs only, not counted
 ├── SetAside           refused in the vendor's own words, or malformed: the key is parked with its reason. A listing
 │   │                  is tried again; only a refusal of the `whole_resource` parks it, until it is tried again, seldom
+│   ├── RefusedError   a write that the vendor refused in its own words: nothing was written
 │   ├── TooLargeError  a reply above the size limit; a smaller request may be answered
 │   └── MisaskedError  a person's request (`ask`) that cannot be asked so: the words are ours, not the vendor's
 └── NotForUs           concerns nothing that is mirrored: finished, one line in the log
@@ -78,6 +79,10 @@ class SetAside(VendorError):  # noqa: N818 - likewise
     def __init__(self, reason: str, *, whole_resource: bool = False) -> None:
         super().__init__(reason)
         self.whole_resource = whole_resource
+
+
+class RefusedError(SetAside):
+    """The vendor refuses this write, and has written nothing. Any other error of a write leaves that open."""
 
 
 class TooLargeError(SetAside):

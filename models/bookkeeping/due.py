@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from models.bookkeeping import commands
 from models.bookkeeping.streams import backoff_over
+from models.db import tables
 from models.db.tables import FULLY_SYNCED, POLLED, gates, inbox, streams, wakeups, webhooks
 from models.db.types import Instant
 from models.values import Lane
@@ -37,13 +39,15 @@ class Due:
     """What was due at `now`, of all connections that have rows, configured or not.
 
     `with_webhooks`: connections with webhooks to move into the inbox. `with_keys`: connections with keys to fetch.
-    `streams`: connection -> resources to sync. `closed`: accounts whose gate is closed. `woken`: connection and queue
-    -> when the wake-up was sent that no worker has answered yet.
+    `with_commands`: connections with commands to send or read back. `streams`: connection -> resources to sync.
+    `closed`: accounts whose gate is closed. `woken`: connection and queue -> when the wake-up was sent that no worker
+    has answered yet.
     """
 
     now: datetime
     with_webhooks: frozenset[str] = frozenset()
     with_keys: frozenset[str] = frozenset()
+    with_commands: frozenset[str] = frozenset()
     streams: Mapping[str, Sequence[DueStream]] = field(default_factory=dict)
     closed: frozenset[str] = frozenset()
     woken: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
@@ -51,7 +55,7 @@ class Due:
     @property
     def connections(self) -> set[str]:
         """Connections that have something due."""
-        return {*self.with_webhooks, *self.with_keys, *self.streams}
+        return {*self.with_webhooks, *self.with_keys, *self.with_commands, *self.streams}
 
 
 def load(database: Database) -> Due:
@@ -60,11 +64,12 @@ def load(database: Database) -> Due:
         now = tx.now
         with_webhooks = _names(tx, _distinct(webhooks.c.connection, _IS_NEW))
         with_keys = _with_keys(tx, now)
+        with_commands = _with_commands(tx, now)
         due_streams = _streams(tx, now)
-        if not (with_webhooks or with_keys or due_streams):
+        if not (with_webhooks or with_keys or with_commands or due_streams):
             return Due(now)
         closed = _names(tx, sa.select(gates.c.account).where(gates.c.closed_until > now))
-        return Due(now, with_webhooks, with_keys, due_streams, closed, _woken(tx))
+        return Due(now, with_webhooks, with_keys, with_commands, due_streams, closed, _woken(tx))
 
 
 def _distinct(column: sa.Column[str], condition: sa.TextClause) -> sa.Select[Any]:
@@ -88,6 +93,13 @@ def _with_keys(tx: Tx, now: datetime) -> frozenset[str]:
     if not partly_retired:
         return found
     return (found - partly_retired) | _names(tx, _with_fetchable_keys(retired.distinct(), now))
+
+
+def _with_commands(tx: Tx, now: datetime) -> frozenset[str]:
+    """Connections with a command that can be sent or read back."""
+    name = _distinct(tables.commands.c.connection, tables.OPEN).subquery("commanded").c.value
+    due_one = _probe(tables.commands.c.connection == name, *commands.is_due(sa.literal(now, Instant)))
+    return _names(tx, sa.select(name).where(due_one.is_not(None)))
 
 
 def _probe(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:

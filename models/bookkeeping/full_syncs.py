@@ -110,6 +110,13 @@ def objects(tx: Tx, *, run: int) -> int:
     return int(tx.execute(sa.select(runs.c.objects).where(runs.c.id == run)).scalar_one_or_none() or 0)
 
 
+def last_pages(tx: Tx, *, connection: str, resource: str) -> int:
+    """How many replies the last full sync that ended took; 0 if none is known."""
+    mine = (runs.c.connection == connection, runs.c.resource == resource, runs.c.finished_at.is_not(None))
+    statement = sa.select(runs.c.pages).where(*mine).order_by(runs.c.id.desc()).limit(1)
+    return int(tx.execute(statement).scalar_one_or_none() or 0)
+
+
 def trim(tx: Tx, *, before: datetime, limit: int) -> int:
     """Remove at most `limit` runs that ended before then, or began before then and were given up; returns how many."""
     under_way = sa.exists().where(streams.c.full_run == runs.c.id)

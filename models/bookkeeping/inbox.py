@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models.db import bulk
 from models.db.database import Tx
-from models.db.tables import inbox, revisions, streams, webhooks
+from models.db.tables import inbox, revisions, streams
 from models.exact import storable, storable_text
 from models.values import Cause, Lane
 
@@ -162,30 +162,6 @@ def leave_alone(tx: Tx, *, connection: str, resource: str, keys: Mapping[str, st
     for reason in sorted(set(keys.values())):
         chosen = [key for key, why in keys.items() if why == reason]
         _in_batches(tx, sa.update(inbox).values(unbatched=storable_text(reason)).where(*here), chosen)
-
-
-def live_is_pending(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, datetime]:
-    """Whether a webhook or a live key of any of these connections waits for the gate, and the database's time.
-
-    A key that has failed does not count.
-    """
-    clock = tx.database.clock_sql(steady=True)
-    pending, now = tx.execute(sa.select(live_work(connections, clock.expression), clock.expression), clock.params).one()
-    return bool(pending), now
-
-
-def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
-    """The condition: a webhook or a live key of any of these connections waits, and has not failed yet."""
-    unfolded = sa.exists().where(webhooks.c.connection.in_(connections), webhooks.c.state == "new")
-    live = sa.exists().where(
-        inbox.c.connection.in_(connections),
-        inbox.c.state == "due",
-        inbox.c.lane == Lane.LIVE,
-        inbox.c.due_at <= clock,
-        inbox.c.attempts == 0,
-        ~resource_is_retired(),  # a key that cannot be fetched must not stop bulk work
-    )
-    return sa.or_(unfolded, live)
 
 
 def tokens(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> dict[str, str]:

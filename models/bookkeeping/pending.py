@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.bookkeeping import inbox, streams
+from models.bookkeeping import commands, inbox, streams
+from models.bookkeeping.commands import Command
 from models.bookkeeping.inbox import Item
 from models.bookkeeping.streams import Stream
 from models.db.tables import FULLY_SYNCED, POLLED, gates, webhooks
+from models.db.tables import commands as commands_table
 from models.db.tables import inbox as inbox_table
 from models.db.tables import streams as streams_table
 from models.values import Cause, Lane
@@ -33,7 +35,7 @@ class Pending:
     `unfolded`: webhooks wait to be moved into the inbox. `others_wait`: live work of another connection at the same
     account is due. `completable`: a resource can be marked as complete. `live_item`: the live key to fetch before
     anything else; while the account fails, only a key that has not failed itself. `oldest_item`: the longest overdue
-    key of either lane. `streams`: the longest overdue first.
+    key of either lane. `command`: the one to send or read back next. `streams`: the longest overdue first.
     """
 
     now: datetime
@@ -42,6 +44,7 @@ class Pending:
     completable: bool
     live_item: Item | None
     oldest_item: Item | None
+    command: Command | None
     streams: Sequence[Stream]
 
 
@@ -64,6 +67,7 @@ def load(tx: Tx, *, connection: str, account: str, same_account: Sequence[str], 
         completable=bool(first.completable),
         live_item=found.get(_LIVE_FIRST),
         oldest_item=min(oldest, key=lambda item: item.due_at, default=None),
+        command=commands.next_due(tx, connection=connection, now=first.now) if first.commands else None,
         streams=[] if _LIVE_FIRST in found and not full else _streams(tx, connection, clock, full=full),
     )
 
@@ -84,12 +88,13 @@ def _streams(tx: Tx, connection: str, clock: Clock, *, full: bool) -> list[Strea
 def _next(clock: sa.ColumnElement[datetime], shared: bool) -> sa.Select[Any]:  # noqa: FBT001 - the cache key
     """The clock and three flags, repeated beside each key that may come first: one statement for all."""
     name: sa.BindParameter[str] = sa.bindparam("its_connection")
-    others = inbox.live_work(sa.bindparam("same_account", expanding=True), clock) if shared else sa.false()
+    others = live_work(sa.bindparam("same_account", expanding=True), clock) if shared else sa.false()
     flags = sa.select(
         clock.label("now"),
         sa.exists().where(webhooks.c.connection == name, webhooks.c.state == "new").label("unfolded"),
         sa.type_coerce(others, sa.Boolean).label("others_wait"),
         sa.exists().where(*streams.is_completable(name)).label("completable"),
+        sa.exists().where(commands_table.c.connection == name, *commands.is_due(clock)).label("commands"),
     ).subquery("flags")
     failing = sa.exists().where(gates.c.account == sa.bindparam("account"), gates.c.failures > 0)
     keys = sa.union_all(
@@ -116,3 +121,29 @@ def _due_streams(clock: sa.ColumnElement[datetime], full: bool) -> sa.Select[Any
     synced, due_at = (FULLY_SYNCED, c.full_due_at) if full else (POLLED, c.due_at)
     mine = (c.connection == sa.bindparam("its_connection"), synced, due_at <= clock)
     return sa.select(*(c[name] for name in Stream.__slots__)).where(*mine)
+
+
+def live_is_pending(tx: Tx, *, connections: Sequence[str]) -> tuple[bool, datetime]:
+    """Whether a webhook, a live key or a command of any of these connections waits for the gate; the database's time.
+
+    What has failed does not count.
+    """
+    clock = tx.database.clock_sql(steady=True)
+    pending, now = tx.execute(sa.select(live_work(connections, clock.expression), clock.expression), clock.params).one()
+    return bool(pending), now
+
+
+def live_work(connections: Any, clock: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
+    """The condition: a webhook, a live key or a command of any of these connections waits, and has not failed yet."""
+    unfolded = sa.exists().where(webhooks.c.connection.in_(connections), webhooks.c.state == "new")
+    live = sa.exists().where(
+        inbox_table.c.connection.in_(connections),
+        inbox_table.c.state == "due",
+        inbox_table.c.lane == Lane.LIVE,
+        inbox_table.c.due_at <= clock,
+        inbox_table.c.attempts == 0,
+        ~inbox.resource_is_retired(),  # a key that cannot be fetched must not stop bulk work
+    )
+    c = commands_table.c
+    command = sa.exists().where(c.connection.in_(connections), c.failures == 0, *commands.is_due(clock))
+    return sa.or_(unfolded, live, command)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from models.db import bulk
 from models.db.tables import seen_keys, streams
 from models.exact import storable_text
 
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
 
 def record(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> None:
     """Record that the full sync under way listed these keys."""
-    distinct = sorted({storable_text(key) for key in keys}, key=str.encode)
-    constants = {"connection": connection, "resource": resource}
-    for start in range(0, len(distinct), bulk.MAX_KEYS):
-        bulk.insert_missing(tx, seen_keys, constants, seen_keys.c.key, distinct[start : start + bulk.MAX_KEYS])
+    if keys:
+        storable = [storable_text(key) for key in keys]
+        tx.execute(sa.insert(seen_keys).values(connection=connection, resource=resource, keys=storable))
 
 
 def forget(tx: Tx, connection: str, resource: str) -> None:
@@ -31,7 +29,7 @@ def forget(tx: Tx, connection: str, resource: str) -> None:
 
 
 def trim(tx: Tx, *, before: datetime, limit: int) -> int:
-    """Remove at most `limit` keys of resources that are no longer configured; returns how many.
+    """Remove at most `limit` lists of resources that are no longer configured; returns how many.
 
     A full sync that started after `before` keeps its keys: a worker with older settings may still run it.
     """
@@ -40,6 +38,5 @@ def trim(tx: Tx, *, before: datetime, limit: int) -> int:
         streams.c.resource == seen_keys.c.resource,
         sa.or_(streams.c.state != "retired", streams.c.full_started_at >= before),
     )
-    key = sa.tuple_(seen_keys.c.connection, seen_keys.c.resource, seen_keys.c.key)
-    old = sa.select(seen_keys.c.connection, seen_keys.c.resource, seen_keys.c.key).where(~needed).limit(limit)
-    return tx.execute(sa.delete(seen_keys).where(key.in_(old))).rowcount
+    old = sa.select(seen_keys.c.id).where(~needed).limit(limit)
+    return tx.execute(sa.delete(seen_keys).where(seen_keys.c.id.in_(old))).rowcount

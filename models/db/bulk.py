@@ -75,22 +75,6 @@ def any_of(tx: sa.Connection, column: sa.ColumnElement[str], keys: Sequence[str]
     return column == sa.any_(text_array(keys))
 
 
-def insert_missing(
-    tx: sa.Connection, table: sa.Table, constants: Mapping[str, str], column: sa.Column[str], texts: Sequence[str]
-) -> None:
-    """Insert a row for each of these texts, with `constants` in each; an existing row stays as it is."""
-    if not texts:
-        return
-    if tx.dialect.name == "sqlite":
-        values = [{**constants, column.name: text} for text in texts]
-        tx.execute(sqlite.insert(table).values(values).on_conflict_do_nothing())
-        return
-    text = sa.func.unnest(text_array(texts)).label(column.name)
-    rows = sa.select(*(sa.literal(value).label(name) for name, value in constants.items()), text)
-    statement = postgresql.insert(table).from_select([*constants, column.name], rows)
-    tx.execute(statement.on_conflict_do_nothing())
-
-
 def upsert(tx: sa.Connection, table: sa.Table, columns: Columns, *, keep: Collection[str]) -> None:
     """Insert rows; where the primary key exists, overwrite all columns but `keep`."""
     if not _row_count(columns):

@@ -31,6 +31,7 @@ _POSTGRESQL_ALL = sa.text(
     "SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
     "WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT attisdropped AND attnum > 0"
 )
+_SQLITE_TABLES = sa.text("SELECT name FROM sqlite_master WHERE type = 'table'")
 _POSTGRESQL_KEYS = sa.text(
     "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indrelid "
     "WHERE relnamespace = current_schema()::regnamespace AND indisprimary"
@@ -61,7 +62,7 @@ def tables(tx: Tx) -> dict[str, set[str]]:
 
 def keyed(tx: Tx) -> set[str]:
     """The tables that have a primary key; on SQLite nobody can drop it."""
-    return set(tables(tx)) if tx.is_sqlite else set(tx.execute(_POSTGRESQL_KEYS).scalars())
+    return set(tx.execute(_SQLITE_TABLES if tx.is_sqlite else _POSTGRESQL_KEYS).scalars())
 
 
 def columns(tx: Tx, table: str) -> set[str]:

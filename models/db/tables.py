@@ -84,6 +84,9 @@ inbox = sa.Table(
 )
 """The dirty set: one row for each key that needs a fresh look, however often it was enqueued."""
 
+OPEN = sa.text("state IN ('waiting', 'sending', 'uncertain')")
+"""The condition of commands whose fate is open; the same text as in the partial index, so that a plan can use that."""
+
 documents = sa.Table(
     "erpmirror_documents",
     metadata,
@@ -100,6 +103,53 @@ documents = sa.Table(
     sa.Column("content", sa.LargeBinary, nullable=False),  # last: SQLite reads through it to reach later columns
 )
 """Files that were handed in for a vendor to interpret. The reason why one is parked is in the inbox."""
+
+commands = sa.Table(
+    "erpmirror_commands",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),  # in the order of acceptance, never reused
+    sa.Column("connection", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),  # under the vendor's own name
+    sa.Column("named", sa.Text),  # the resource that the caller named beside the action, where a vendor has that
+    sa.Column("resource", sa.Text),  # of the object that it writes; NULL where that is not known before the answer
+    sa.Column("key", sa.Text),  # of that object; NULL for one that it creates, which waits for no other command
+    sa.Column("idempotency_key", KeyText, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),  # of what the caller sent: the same key with other content is
+    # refused
+    sa.Column("arguments", ExactJSON, nullable=False),  # redacted by `omit`, for people
+    sa.Column(
+        "payload", sa.Text
+    ),  # the arguments as they are sent, in JSON, in the caller's order of fields; NULL once
+    # they cannot be sent again
+    sa.Column("state", sa.Text, nullable=False),  # waiting | sending | done | refused | uncertain | canceled
+    sa.Column("due_at", Instant),  # when it may be sent or read back; NULL: it waits for a person, or is final
+    sa.Column("attempts", sa.Integer, nullable=False),  # requests that were sent, or may have been
+    sa.Column("failures", sa.Integer, nullable=False),  # in a row, of this command alone: it is refused after some
+    sa.Column("accepted_at", Instant, nullable=False),
+    sa.Column("caller", sa.Text, nullable=False),  # the caller's address, or that it came from the command line
+    sa.Column("before", ExactJSON),  # what the mirror's row showed at the places that it changes, before it was sent
+    sa.Column("also_changes", ExactJSON),  # further objects that it changes, as [resource, key], fetched afterwards
+    sa.Column("sent_at", Instant),  # committed before the request: what may have arrived is not sent again
+    sa.Column("unchanged_at", Instant),  # when the object was first read back as it had been before
+    sa.Column("answered_at", Instant),  # when its fate was known
+    sa.Column("answer", ExactJSON),  # the vendor's answer, redacted
+    sa.Column("result_key", sa.Text),  # the key of the object that was written
+    sa.Column("reason", sa.Text),  # why it waits, was refused or is uncertain, in the vendor's words where it said any
+    sa.UniqueConstraint("connection", "idempotency_key"),
+    sa.Index("ix_erpmirror_commands_open", "connection", "due_at", "id", sqlite_where=OPEN, postgresql_where=OPEN),
+    sa.Index(
+        "ix_erpmirror_commands_object",
+        "connection",
+        "resource",
+        "key",
+        "id",
+        sqlite_where=OPEN,
+        postgresql_where=OPEN,
+    ),
+    sa.Index("ix_erpmirror_commands_accepted_at", "accepted_at"),
+    sqlite_autoincrement=True,
+)
+"""Writes to a vendor, accepted from a caller: each is sent in its order, at most once."""
 
 
 # Where each resource stands.
@@ -170,11 +220,15 @@ streams = sa.Table(
 seen_keys = sa.Table(
     "erpmirror_seen_keys",
     metadata,
-    sa.Column("connection", KeyText, primary_key=True),
-    sa.Column("resource", KeyText, primary_key=True),
-    sa.Column("key", KeyText, primary_key=True),
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    sa.Column("connection", sa.Text, nullable=False),
+    sa.Column("resource", sa.Text, nullable=False),
+    sa.Column("keys", ExactJSON, nullable=False),
+    sa.Index("ix_erpmirror_seen_keys_connection_resource", "connection", "resource"),
 )
-"""The keys that the running full sync has listed: at its end, live rows without one are missing."""
+"""The keys that the running full sync has listed, those of a chunk in one list: at its end, live rows whose key is in
+none are missing. A row for each key would cost more than to compare an unchanged object.
+"""
 
 runs = sa.Table(
     "erpmirror_runs",

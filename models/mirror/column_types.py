@@ -69,6 +69,9 @@ DOES_NOT_FIT: Final = Beside(None)
 
 _NONE_TYPE = type(None)
 _TEXTS: Final[frozenset[type]] = frozenset({str, _NONE_TYPE})
+_TOLD_APART: Final[frozenset[type]] = _TEXTS | {int}
+"""Types of which no two values are equal; `True` and `Decimal(1)` are equal to 1."""
+
 _UNCHANGED: Final[dict[Kind, frozenset[type]]] = {
     Kind.TEXT: _TEXTS,
     Kind.NUMBER: frozenset({int, Decimal, _NONE_TYPE}),
@@ -94,6 +97,12 @@ def of(value: Any) -> Kind | None:
     return _of_text(value) if isinstance(value, str) else Kind.JSON
 
 
+def of_all(values: Sequence[Any]) -> set[Kind]:
+    """The kinds of these values."""
+    different = set(values) if set(map(type, values)) <= _TEXTS else values
+    return {kind for value in different if (kind := of(value)) is not None}
+
+
 def coerce(kind: Kind, value: Any) -> Any:
     """What a column of this kind stores for the value: None for SQL NULL, `Beside` if it cannot hold the whole."""
     if value is None:
@@ -106,7 +115,7 @@ def coerce_all(kind: Kind, values: Sequence[Any]) -> Sequence[Any]:
     found = set(map(type, values))
     if found <= _UNCHANGED.get(kind, _NO_TYPES):
         return values
-    if found <= _TEXTS:
+    if found <= _TOLD_APART:
         coerced = {value: coerce(kind, value) for value in set(values)}
         return [coerced[value] for value in values]
     return [coerce(kind, value) for value in values]

@@ -119,7 +119,7 @@ class Layout:
     def _request_column(self, table: schemas.Table | None, part: str, path: str, values: Sequence[Any]) -> None:
         if self._schema.capped if table is None else table.full:
             return
-        kinds = {kind for value in values if value is not None and (kind := column_types.of(value)) is not None}
+        kinds = column_types.of_all(values)
         if not kinds:
             return
         declared = self._declared.get(part, {}).get(path)

@@ -53,7 +53,13 @@ def keys_absent(tx: Tx, target: Target, *, before_revision: int) -> Iterator[str
     if schema is None:
         return
     c, seen = schema.root.sql.c, tables.seen_keys.c
-    listed = sa.select(seen.key).where(seen.connection == target.connection, seen.resource == target.resource)
+    key = sa.func.json_each(seen["keys"]) if tx.is_sqlite else sa.func.jsonb_array_elements_text(seen["keys"])
+    of_list = key.table_valued("value", joins_implicitly=True)
+    listed = (
+        sa.select(of_list.c.value if tx.is_sqlite else sa.collate(of_list.c.value, "C"))
+        .select_from(tables.seen_keys, of_list)
+        .where(seen.connection == target.connection, seen.resource == target.resource)
+    )
     unwritten = sa.select(c["_key"]).where(
         c["_connection"] == target.connection, c["_deleted_at"].is_(None), c["_revision"] < before_revision
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models.db import present, tables, types
-from models.mirror import column_types, naming
+from models.mirror import column_types, own_columns
 from models.values import Kind
 
 if TYPE_CHECKING:
@@ -145,9 +145,8 @@ def with_columns(name: str, part: str, columns: Iterable[Column], *, capped: boo
 
 def build(name: str, part: str, columns: Iterable[Column]) -> sa.Table:
     """The SQLAlchemy table: the bookkeeping columns, then the fields'."""
-    ours = _part_columns(part) if part else _root_columns()
     metadata = sa.MetaData(naming_convention=tables.metadata.naming_convention)
-    return sa.Table(name, metadata, *ours, *(_sql_column(column) for column in columns))
+    return sa.Table(name, metadata, *own_columns.of(part), *(_sql_column(column) for column in columns))
 
 
 def add_index(tx: Tx, name: str) -> None:
@@ -165,31 +164,3 @@ def add_index(tx: Tx, name: str) -> None:
 def _sql_column(column: Column) -> sa.Column[Any]:
     # Always quoted: no list of keywords is complete (SQLAlchemy's for SQLite has no RETURNING).
     return sa.Column(sa.sql.quoted_name(column.name, quote=True), column_types.SQL_TYPES[column.kind])
-
-
-def _root_columns() -> list[sa.Column[Any]]:
-    return [
-        sa.Column("_connection", types.KeyText, primary_key=True),
-        sa.Column("_key", types.KeyText, primary_key=True),
-        sa.Column("_raw", types.ExactJSON, nullable=False),
-        sa.Column("_hash", sa.Text, nullable=False),
-        sa.Column("_sent_hash", sa.Text),
-        sa.Column("_listed", sa.Text),
-        sa.Column("_revision", sa.BigInteger, nullable=False),
-        sa.Column("_first_seen_at", types.Instant, nullable=False),
-        sa.Column("_changed_at", types.Instant, nullable=False),
-        sa.Column("_observed_at", types.Instant, nullable=False),
-        sa.Column("_deleted_at", types.Instant),
-    ]
-
-
-def _part_columns(part: str) -> list[sa.Column[Any]]:
-    ours: list[sa.Column[Any]] = [
-        sa.Column("_connection", types.KeyText, primary_key=True),
-        sa.Column("_key", types.KeyText, primary_key=True),
-        sa.Column("_position", sa.Integer, primary_key=True, autoincrement=False),
-    ]
-    if len(naming.steps(part)) > 1:
-        # NULL where the list is inside a plain object, not inside another part's row.
-        ours.append(sa.Column("_parent_position", sa.Integer))
-    return ours

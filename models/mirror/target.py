@@ -52,8 +52,10 @@ class Target:
         return {part: {**self.hints.get(part, {}), **self.shape.get(part, {})} for part in parts}
 
     def salt(self) -> str:
-        """The redaction and column rules, as part of the hash: if they change, rows are rewritten when next seen."""
+        """A digest of the redaction and column rules, as part of each object's hash: if they change, rows are rewritten
+        when next seen.
+        """
         shape = {
             part: {path: Kind(kind).value for path, kind in each.items()} for part, each in self.declared().items()
         }
-        return exact.canonical([RULES_VERSION, sorted(self.omit), shape])
+        return exact.fingerprint([RULES_VERSION, sorted(self.omit), shape])

@@ -326,3 +326,25 @@ class TakesDocuments(Connection):
     @classmethod
     def _beside_the_file(cls, inbox: Path | None, info: ValidationInfo) -> Path | None:
         return None if inbox is None else beside_file(info, str(inbox))
+
+
+class TakesCommands(Connection):
+    """A connection whose system takes writes."""
+
+    commands: tuple[str, ...] = Field(
+        default=(),
+        description="The writes that are allowed, by the vendor's names of them; `erpmirror command NAME` shows all.",
+    )
+    commands_token: Secret | None = Field(
+        default=None,
+        description="The token that callers of POST /commands/NAME send; it opens nothing else. Unset: only "
+        "`erpmirror command` sends any.",
+        examples=["${SHOP_COMMANDS_TOKEN}"],
+    )
+    commands_per_minute: Whole = Field(
+        default=600, gt=0, description="The most commands per minute that are accepted; more are answered 429."
+    )
+    unique: dict[str, str] = Field(
+        default_factory=dict,
+        description="By resource, the field that finds a new object again if it is not known whether it was created.",
+    )

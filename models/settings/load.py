@@ -74,6 +74,10 @@ class DatabaseSettings(Strict):
         examples=["365d"],
     )
 
+    keep_commands: Duration = Field(
+        default=timedelta(days=400), description="How long commands are kept whose fate is known."
+    )
+
     @field_validator("keep_changes")
     @classmethod
     def _longer_than_deletions_count(cls, kept: timedelta | None) -> timedelta | None:

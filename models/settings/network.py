@@ -96,7 +96,7 @@ def environment_cas(environment: Mapping[str, str]) -> tuple[Path, ...]:
     named = {variable: Path(environment[variable]) for variable in _CA_VARIABLES if environment.get(variable)}
     for variable, path in named.items():
         try:
-            _public_context((path,))
+            _check_cas(path)
         except ValueError as error:
             raise ValueError(f"the environment variable {variable}: {error}; or set `ca_file`") from None
     return tuple(dict.fromkeys(named.values()))
@@ -104,17 +104,18 @@ def environment_cas(environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 def environment_proxy(url: str, environment: Mapping[str, str]) -> str | None:
     """The proxy that the environment names for this address. Never for loopback. ValueError if it is malformed."""
+    scheme, _, _ = url.partition(":")
+    named = (_variable(variable, environment) for variable in (f"{scheme}_proxy", "all_proxy"))
+    name, value = next(((name, value) for name, value in named if value), ("", ""))
+    if not value:
+        return None
     parts = urlsplit(url)
     if _is_loopback(parts.hostname or "") or _is_exempt(parts, _variable("no_proxy", environment)[1]):
         return None
-    for variable in (f"{parts.scheme}_proxy", "all_proxy"):
-        name, value = _variable(variable, environment)
-        if value:
-            try:
-                return proxy_address(value)
-            except ValueError as error:
-                raise ValueError(f"the environment variable {name}: {error}; or set `proxy`") from None
-    return None
+    try:
+        return proxy_address(value)
+    except ValueError as error:
+        raise ValueError(f"the environment variable {name}: {error}; or set `proxy`") from None
 
 
 def _variable(name: str, environment: Mapping[str, str]) -> tuple[str, str]:
@@ -146,6 +147,12 @@ def _covers(entry: str, parts: SplitResult) -> bool:
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         return bool(domain) and (host == domain or host.endswith(f".{domain}")) and named.port in {None, port}
     return False
+
+
+@cache
+def _check_cas(path: Path) -> None:
+    """ValueError with the remedy unless it can be used. By itself: what sends nothing needs no public CAs."""
+    _load_cas(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
 
 
 @cache

@@ -16,14 +16,13 @@ from models.bookkeeping.documents import State
 from models.mirror import queries
 from models.mirror.target import Target
 from models.settings.connections import TakesDocuments
-from receiver.http import multipart
-from receiver.http.answers import Answer, AnswerResponse, Count, Object, Sha256, Text, Timestamp
+from receiver.http import body, multipart
+from receiver.http.answers import Answer, AnswerResponse, Count, Object, Sha256, Text, Timestamp, iso
 from receiver.http.errors import ApiError
 from workers.connectors import discovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from starlette.requests import Request
 
@@ -131,14 +130,10 @@ class Documents:
             state=found.state,
             reason=found.reason,
             received_at=found.received_at.isoformat(),
-            sent_at=_iso(found.sent_at),
-            answered_at=_iso(found.answered_at),
+            sent_at=iso(found.sent_at),
+            answered_at=iso(found.answered_at),
             result=result,
         )
-
-
-def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()
 
 
 def _kinds(settings: Settings) -> dict[str, tuple[TakesDocuments, set[str]]]:
@@ -159,7 +154,7 @@ async def _read_form(request: Request, *, largest: int) -> tuple[str, bytes, str
         raise multipart.malformed("exactly one part `file`, with a file name, belongs into the form")
     content = bytes(files[0].content)
     if len(content) > largest:
-        raise multipart.too_large(largest)
+        raise body.too_large(largest)
     if not documents.is_pdf(content):
         raise multipart.malformed(f"this is not a PDF: {documents.NO_PDF}")
     return files[0].filename or "document.pdf", content, _order_id([part for part in parts if part.name == "order_id"])

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from receiver.api.changes import Changes
+from receiver.api.commands import Catalogue, CommandError, CommandReceipt, CommandStatus
 from receiver.api.documents import DocumentStatus, Receipt
 from receiver.api.health import Readiness
 from receiver.http.answers import Error, Ok
@@ -48,7 +49,8 @@ _CHANGED_OBJECT = object_of(
         },
     }
 )
-_ANSWERS = (Ok, Error, Changes, Receipt, DocumentStatus, Readiness)
+_COMMANDS = (Catalogue, CommandReceipt, CommandStatus, CommandError)
+_ANSWERS = (Ok, Error, Changes, Receipt, DocumentStatus, Readiness, *_COMMANDS)
 _, _ANSWER_SCHEMAS = msgspec.json.schema_components(_ANSWERS, ref_template=_REFERENCE)
 
 SCHEMAS: Json = {"Packet": PACKET, "ChangedObject": _CHANGED_OBJECT, **_ANSWER_SCHEMAS}

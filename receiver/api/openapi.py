@@ -13,6 +13,7 @@ from starlette.routing import Route
 from receiver.api.changes import DEFAULT_LIMIT, LARGEST_ID, LARGEST_LIMIT
 from receiver.api.json_schemas import COUNT, PACKET, SCHEMAS, SHA256, TEXT, Json, object_of, schema
 from receiver.webhooks import payload
+from workers.commands import acceptance
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -129,6 +130,65 @@ _READ_CHANGES = _operation(
         _query("resource", "Only its entries.", TEXT | {"pattern": "^[^\\x00]+$"}),
     ],
 )
+_COMMAND_SECURITY: Json = {"security": [{"commands_token": []}]}
+_LIST_ACTIONS: Json = {
+    "summary": "The writes that the connection allows, each with the JSON Schema of its arguments.",
+    "responses": {"200": _answer("The catalogue.", schema("Catalogue")), **_errors("401", "404")},
+    **_COMMAND_SECURITY,
+}
+_SEND_COMMAND: Json = {
+    "summary": "Accept one command: a write to the vendor.",
+    "description": (
+        "202 once it is durable; it is sent at most once. The same command with the same Idempotency-Key is one. "
+        "While the database is away it is not accepted, because neither order nor key could be kept."
+    ),
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": True,
+            "description": "The caller's own name for this command.",
+            "schema": {"type": "string", "pattern": f"^[!-~]{{1,{acceptance.LONGEST_KEY}}}$"},
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "description": f"At most {acceptance.LARGEST_BODY} bytes.",
+        "content": {
+            "application/json": {
+                "schema": object_of(
+                    {"action": TEXT, "arguments": {"type": "object"}},
+                    resource={"type": ["string", "null"], "description": "Where the catalogue has one."},
+                )
+                | {"additionalProperties": False}
+            }
+        },
+    },
+    "responses": {
+        "202": _answer("Durable.", schema("CommandReceipt")),
+        **{
+            status: _answer(description, schema("CommandError"))
+            for status, description in (
+                ("400", "Malformed, or no Idempotency-Key."),
+                ("403", "The connection does not allow this action."),
+                ("404", "No such action, or the connection takes no commands."),
+                ("413", "The body is too large."),
+                ("422", "Mistakes in the arguments, or the key belongs to another command."),
+                ("429", "Too many commands in a minute."),
+            )
+        },
+        **_errors("401", "408", "503-not-durable"),
+    },
+    **_COMMAND_SECURITY,
+}
+_SHOW_COMMAND: Json = {
+    "summary": "A command, and what became of it.",
+    "responses": {
+        "200": _answer("The command.", schema("CommandStatus")),
+        **_errors("401", "404", "503-database"),
+    },
+    **_COMMAND_SECURITY,
+}
 _READYZ = _operation(
     "Whether database and broker answer.",
     {
@@ -189,6 +249,12 @@ DESCRIPTION: Json = {
             "parameters": _parameters("connection", "kind", "sha256"),
             "get": _SHOW_DOCUMENT,
         },
+        "/commands/{connection}": {
+            "parameters": _parameters("connection"),
+            "get": _LIST_ACTIONS,
+            "post": _SEND_COMMAND,
+        },
+        "/commands/{connection}/{id}": {"parameters": _parameters("connection", "command"), "get": _SHOW_COMMAND},
         "/changes": {"get": _READ_CHANGES},
         "/livez": {"get": _LIVEZ},
         "/readyz": {"get": _READYZ},
@@ -197,7 +263,12 @@ DESCRIPTION: Json = {
     },
     "components": {
         "securitySchemes": {
-            "token": {"type": "http", "scheme": "bearer", "description": "`token` of `[receiver]` in erpmirror.toml."}
+            "token": {"type": "http", "scheme": "bearer", "description": "`token` of `[receiver]` in erpmirror.toml."},
+            "commands_token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "`commands_token` of the connection in erpmirror.toml; it opens nothing else.",
+            },
         },
         "parameters": {
             "connection": _path("connection", "Its name in erpmirror.toml.", TEXT),
@@ -205,6 +276,7 @@ DESCRIPTION: Json = {
             "resource": _path("resource", "The vendor's name of a kind of object.", TEXT),
             "kind": _path("kind", "A kind of document that the connection takes.", TEXT),
             "sha256": _path("sha256", "Of the document's content.", SHA256),
+            "command": _path("id", "The command's number.", COUNT),
             "packet": _PACKET_PARAMETER | {"required": True},
             "posted-packet": _PACKET_PARAMETER,
         },
@@ -213,7 +285,7 @@ DESCRIPTION: Json = {
             "400": _error("Malformed."),
             "401": _error("The token is missing or wrong.", WWW_Authenticate="Bearer"),
             "403": _error("The sender is not allowed, or the URL ends in a wrong secret."),
-            "404": _error("No such connection, resource, kind or document."),
+            "404": _error("No such connection, resource, kind, document or command."),
             "408": _error("The body did not arrive in time."),
             "410": _error("Entries after it were trimmed, or a backup was restored; start again with after=0."),
             "413": _error("The body is too large."),

@@ -5,11 +5,14 @@ A struct stands beside the route that sends it; here are the field types and the
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=0)]
@@ -34,6 +37,11 @@ class Error(Answer, frozen=True):
 
     error: Annotated[str, Meta(pattern="^[a-z_]+$")]
     message: Text
+
+
+def iso(at: datetime | None) -> str | None:
+    """A time as answers have it; None if it has not come."""
+    return None if at is None else at.isoformat()
 
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")

@@ -51,6 +51,15 @@ class TokenAuth:
             raise ApiError(403, "sender", message)
 
 
+def require_token(caller: HTTPConnection, token: SecretStr | None) -> None:
+    """Raise `ApiError` unless the caller shows this token; without one, nobody is let in."""
+    # Compared where there is no token, too, so that the time does not reveal which connection has one.
+    is_equal = _has_token(caller.headers, "" if token is None else token.get_secret_value())
+    if token is None or not is_equal:
+        message = "send the connection's commands_token as Authorization: Bearer …"
+        raise ApiError(401, "token", message, headers={"WWW-Authenticate": "Bearer"})
+
+
 def _has_token(headers: Headers, token: str) -> bool:
     given = headers.getlist("Authorization")
     scheme, _, credentials = given[0].partition(" ") if len(given) == 1 else ("", "", "")

@@ -17,6 +17,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from receiver.http import file_names
+from receiver.http.body import too_large
 from receiver.http.errors import ApiError, BodyError
 
 if TYPE_CHECKING:
@@ -141,8 +142,3 @@ class _Form:
 def malformed(message: str) -> ApiError:
     """A 400: not a form, or not the expected one."""
     return ApiError(400, "malformed", message)
-
-
-def too_large(largest: int) -> ApiError:
-    """A 413; the rest of the body is not read."""
-    return BodyError(413, "too_large", f"the body is larger than {largest} bytes")

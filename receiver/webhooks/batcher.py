@@ -18,7 +18,6 @@ import structlog
 from models import failpoints
 from models.failpoints import Point
 from receiver.webhooks import store
-from receiver.webhooks.pg_insert import PgInserter
 from receiver.webhooks.store import DatabaseDownError
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from models.bookkeeping.webhooks import AcceptedWebhook
     from models.db.database import Database
+    from receiver.webhooks.pg_insert import PgInserter
     from receiver.webhooks.spool import Spool
 
 log = structlog.get_logger(__name__)
@@ -57,6 +57,12 @@ class NotDurableError(Exception):
 _Waiting = tuple["AcceptedWebhook", "asyncio.Future[Placement]"]
 
 
+def _inserter(database: Database) -> PgInserter:
+    from receiver.webhooks.pg_insert import PgInserter  # noqa: PLC0415 - SQLite needs no psycopg, which takes 6 MB
+
+    return PgInserter(database)
+
+
 class WebhookBatcher:
     """Stores webhooks in batches, one batch at a time.
 
@@ -75,7 +81,7 @@ class WebhookBatcher:
         self._on_spooled = on_spooled
         self._waiting: list[_Waiting] = []
         self._writing: asyncio.Task[None] | None = None
-        self._inserter = None if database.is_sqlite else PgInserter(database)
+        self._inserter = None if database.is_sqlite else _inserter(database)
         self._thread = AbandonableThread(on_end=database.close)
         self._spool_executor = ThreadPoolExecutor(1, thread_name_prefix="webhook-spool")
         self._database_down = False

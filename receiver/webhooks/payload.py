@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import binascii
 import codecs
 import json
@@ -11,8 +10,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from receiver.http import multipart
-from receiver.http.errors import ApiError, BodyError
+from receiver.http import body, multipart
+from receiver.http.errors import ApiError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -36,7 +35,7 @@ async def read(request: Request, *, seconds: float = _READ_SECONDS) -> str:
         raise ApiError(414, "too_large", f"the query is longer than {MAX_QUERY} bytes")
     found = _packets(query)
     if request.method == "POST":
-        found += _posted(request, await _body(request, seconds))
+        found += _posted(request, await body.read(request, largest=MAX_BODY, seconds=seconds))
     if len(found) != 1:
         raise _malformed("there is no packet" if not found else "there is more than one packet")
     if not found[0].strip():
@@ -53,22 +52,6 @@ def decode(packet: str) -> Any:
         return (_NUL_CHECKING_DECODER if _NUL in packet else _DECODER).decode(packet)
     except (ValueError, RecursionError, ArithmeticError):  # ArithmeticError: an exponent that no Decimal holds
         raise _malformed("the packet is not JSON") from None
-
-
-async def _body(request: Request, seconds: float) -> bytes:
-    # A declared length is checked before the body arrives; counting catches a missing or wrong one.
-    if int(request.headers.get("Content-Length", "0")) > MAX_BODY:
-        raise _too_large()
-    body = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    raise _too_large()
-    except TimeoutError:
-        raise BodyError(408, "too_slow", "the body did not arrive") from None
-    return bytes(body)
 
 
 def _posted(request: Request, body: bytes) -> list[str]:
@@ -138,7 +121,3 @@ _DECODER, _NUL_CHECKING_DECODER = (
 
 def _malformed(message: str) -> ApiError:
     return ApiError(400, "malformed", message)
-
-
-def _too_large() -> ApiError:
-    return BodyError(413, "too_large", f"the body is larger than {MAX_BODY} bytes")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from tests import services
-from tests.benchmarks import vendors
+from tests.benchmarks import loading, vendors
 from tests.benchmarks.measure import Answer, say, times_faster
 from tests.conftest import fresh_schema
 
@@ -33,13 +33,18 @@ SCALE = float(os.environ.get("ERPMIRROR_BENCHMARK_SCALE", "1"))
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """What is loaded of a vendor, and how much faster than dlt it must be and is to be: first, and again."""
+    """What is loaded of a vendor, and how much faster than dlt it must be and is to be: first, and again.
+
+    `by_requests`: not in seconds but in requests, for a vendor that is asked for each object: its answers take longer
+    than all else, and we ask for one at a time, which dlt does not.
+    """
 
     vendor: str
     objects: int
     what: str
     first: tuple[float, float]
     again: tuple[float, float]
+    by_requests: bool = False
 
     @property
     def count(self) -> int:
@@ -50,7 +55,8 @@ _LOADS = (
     _Load("directo", 100_000, "Directo items in JSON", first=(3, 5), again=(10, 25)),
     _Load("directo-xml", 50_000, "Directo items in XML", first=(1.5, 3), again=(1.5, 5)),
     _Load("easyflor", 30_000, "EasyFlor debtors", first=(3, 5), again=(10, 25)),
-    _Load("wisedat", 1_000, "Wisedat products, each by its id", first=(1, 1.5), again=(10, 25)),
+    _Load("dilovod", 300, "Dilovod goods, persons and orders each, at 50 ms a request", first=(3, 10), again=(10, 25)),
+    _Load("wisedat", 1_000, "Wisedat products, each by its id", first=(0.95, 1), again=(10, 25), by_requests=True),
 )
 
 _DLT = {
@@ -65,14 +71,17 @@ _DLT = {
 """As dlt's page on performance recommends, for two cores."""
 
 
-@dataclass
-class _Seconds:
-    """Of each round: (first, again); of the COPY: (text, binary). `requests`: of the last round, for both loads."""
+_Measured = list[tuple[float, int]]
+"""Of the first load and the second, or of the COPY as text and as binary: seconds, requests."""
 
-    ours: list[list[float]] = field(default_factory=list)
-    dlt: list[list[float]] = field(default_factory=list)
-    copy: list[list[float]] = field(default_factory=list)
-    requests: dict[str, int] = field(default_factory=dict)
+
+@dataclass
+class _Rounds:
+    """What each side measured, round by round."""
+
+    ours: list[_Measured] = field(default_factory=list)
+    dlt: list[_Measured] = field(default_factory=list)
+    copy: list[_Measured] = field(default_factory=list)
 
 
 def answers(rounds: int) -> list[Answer]:
@@ -81,40 +90,45 @@ def answers(rounds: int) -> list[Answer]:
 
 
 def _answers(load: _Load, rounds: int, *, copies: bool) -> list[Answer]:
-    seconds = _Seconds()
+    measured = _Rounds()
     with vendors.serving(load.vendor, load.count) as (url, source):
         for number in range(rounds):
             sides = ["ours", "dlt"]
             for side in sides if number % 2 == 0 else reversed(sides):
-                _measure(side, url, source, seconds, copies=copies)
-            of_round = [each[-1] for each in (seconds.ours, seconds.dlt, seconds.copy) if each]
+                _measure(side, url, source, measured, copies=copies)
+            of_round = [each[-1] for each in (measured.ours, measured.dlt, measured.copy) if each]
             say(f"  {load.what}: round {number + 1} of {rounds}: {of_round}")
+    first, again = _against_dlt(load, measured, 0), _against_dlt(load, measured, 1)
+    return [first, _against_copy(load, measured), again] if copies else [first, again]
+
+
+def _against_dlt(load: _Load, measured: _Rounds, place: int) -> Answer:
     dlt = {"dlt": version("dlt"), "psycopg2-binary": version("psycopg2-binary")}
-    note = f"requests for both loads: ours {seconds.requests['ours']}, dlt's {seconds.requests['dlt']}"
-    named = f"{load.count:,} {load.what}"
-    found = [
-        Answer(
-            f"{how} of {named}",
-            f"dlt {dlt['dlt']} merge",
-            "higher",
-            *bounds,
-            "s",
-            *pair,
-            times_faster(*pair),
-            note,
-            dlt,
-        )
-        for place, (how, bounds) in enumerate((("first load", load.first), ("full sync without changes", load.again)))
-        for pair in [([each[place] for each in seconds.ours], [each[place] for each in seconds.dlt])]
-    ]
-    return [found[0], _against_copy(named, seconds), found[1]] if copies else found
+    how, (must, aim) = (("first load", load.first), ("full sync without changes", load.again))[place]
+    which = 1 if load.by_requests else 0
+    ours, theirs = ([float(each[place][which]) for each in side] for side in (measured.ours, measured.dlt))
+    requests = [side[-1][place][1] for side in (measured.ours, measured.dlt)]
+    return Answer(
+        f"{'requests for a ' if load.by_requests else ''}{how} of {load.count:,} {load.what}",
+        f"dlt {dlt['dlt']} merge",
+        "higher",
+        must=must,
+        aim=aim,
+        unit="requests" if load.by_requests else "s",
+        ours=ours,
+        reference=theirs,
+        ratios=times_faster(ours, theirs),
+        note="" if load.by_requests else f"requests: ours {requests[0]}, dlt's {requests[1]}",
+        versions=dlt,
+    )
 
 
-def _against_copy(named: str, seconds: _Seconds) -> Answer:
-    first, copied = [each[0] for each in seconds.ours], [min(each) for each in seconds.copy]
+def _against_copy(load: _Load, measured: _Rounds) -> Answer:
+    first = [each[0][0] for each in measured.ours]
+    copied = [min(seconds for seconds, _ in each) for each in measured.copy]
     psycopg = {"psycopg": version("psycopg")}
     return Answer(
-        f"first load of {named}",
+        f"first load of {load.count:,} {load.what}",
         f"psycopg {psycopg['psycopg']} COPY of the finished rows",
         "higher",
         0.5,
@@ -128,13 +142,11 @@ def _against_copy(named: str, seconds: _Seconds) -> Answer:
     )
 
 
-def _measure(side: str, url: str, source: Source, seconds: _Seconds, *, copies: bool) -> None:
+def _measure(side: str, url: str, source: Source, measured: _Rounds, *, copies: bool) -> None:
     with _schema() as (server, schema):
-        before = vendors.requests(url)
-        getattr(seconds, side).append(_run(side, url, source, server, schema))
-        seconds.requests[side] = vendors.requests(url) - before
+        getattr(measured, side).append(_run(side, url, source, server, schema))
         if copies and side == "ours":
-            seconds.copy.append(_run("copy", url, source, server, schema))
+            measured.copy.append(_run("copy", url, source, server, schema))
 
 
 @contextmanager
@@ -151,10 +163,15 @@ def _schema() -> Iterator[tuple[str, str]]:
             tx.execute(sa.text("CHECKPOINT"))  # so that no side starts with another one's dirty pages
 
 
-def _run(side: str, url: str, source: Source, server: str, schema: str) -> list[float]:
+def _run(side: str, url: str, source: Source, server: str, schema: str) -> _Measured:
     with tempfile.TemporaryDirectory() as folder:
         described = json.dumps(asdict(source))
         command = [sys.executable, "-m", "tests.benchmarks.loading", side, url, described, server, schema, folder]
         environment = os.environ | (_DLT if side == "dlt" else {})
+        before = loading.requests_so_far(url)
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path.cwd(), env=environment)
-    return [float(each) for each in json.loads(done.stdout.splitlines()[-1])]
+    measured: _Measured = []
+    for seconds, so_far in json.loads(done.stdout.splitlines()[-1]):
+        measured.append((seconds, so_far - before))
+        before = so_far
+    return measured

@@ -39,7 +39,7 @@ def answers(rounds: int) -> list[Answer]:
         database.close()
     redis, files = "Celery alone on the same Redis", "Celery alone on the filesystem broker"
     return [
-        _answer("webhook to row, PostgreSQL and Redis, p50", redis, served, share=0.5, must=8, aim=4),
+        _answer("webhook to row, PostgreSQL and Redis, p50", redis, served, share=0.5, must=6, aim=4),
         _answer("webhook to row, PostgreSQL and Redis, p99", redis, served, share=0.99, must=10, aim=5),
         _answer("webhook to row, embedded default, p50", files, embedded, share=0.5, must=2, aim=1.3),
     ]

@@ -1,13 +1,18 @@
-"""The three sides of a load, a process each: `python -m tests.benchmarks.loading SIDE …` prints the seconds."""
+"""The three sides of a load, a process each: `python -m tests.benchmarks.loading SIDE …`.
+
+Prints a line of JSON: [seconds, requests that the vendor has received so far] of each load.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 from xml.etree import ElementTree as ET
 
 import psycopg
@@ -16,7 +21,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types.numeric import Int4, Int8
 
-from tests.benchmarks.source import Source
+from tests.benchmarks.source import COUNT, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +51,8 @@ def ours(url: str, source: Source, server: sa.URL, schema: str, folder: Path) ->
             loop.sync(mine)
         yield time.perf_counter() - began
         with database.begin() as tx:
-            streams.update(tx, "shop", source.resource, full_due_at=database.now(tx))
+            for resource in source.settings["resources"]:
+                streams.update(tx, "shop", resource, full_due_at=database.now(tx))
 
 
 def dlt(url: str, source: Source, server: sa.URL, schema: str, folder: Path) -> Iterable[float]:
@@ -68,6 +74,8 @@ def _dlt_source(url: str, source: Source) -> Any:
     """The same answers, as dlt's REST source reads them; it reads no XML, so that takes a resource of one's own."""
     from dlt.sources.rest_api import rest_api_source  # noqa: PLC0415
 
+    if source.settings["system"] == "dilovod":
+        return _packets(url, source)
     if "xml" in source.headers.get("Accept", ""):
         return _xml_resource(url, source)
     merged = {"primary_key": source.key, "write_disposition": "merge"}
@@ -79,6 +87,43 @@ def _dlt_source(url: str, source: Source) -> Any:
     detail = {"name": source.resource, "endpoint": by_id | {"data_selector": "$"}, **merged}
     resources = [lines | {"selected": False}, detail] if source.settings["system"] == "wisedat" else [whole]
     return rest_api_source({"client": {"base_url": url, "headers": source.headers}, "resources": resources})
+
+
+def _packets(url: str, source: Source) -> Any:
+    """Lists of ids, then each object by its id, which is how Dilovod documents that an object is read."""
+    import dlt as library  # noqa: PLC0415
+    from dlt.sources.helpers import requests  # noqa: PLC0415
+
+    def call(action: str, params: dict[str, Any]) -> Any:
+        packet = {"version": "0.25", "key": source.settings["api_key"], "action": action, "params": params}
+        answer = requests.post(url, data={"packet": json.dumps(packet)}).json()
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+    def objects(resource: str) -> Iterable[dict[str, Any]]:
+        listed = {"from": resource, "fields": {"id": "id"}}
+        for offset in itertools.count(0, _PAGE):
+            page = call("request", listed | {"limit": {"offset": offset, "count": _PAGE}})
+            for line in page:
+                found = call("getObject", {"id": line["id"]})
+                # The rows by id would be columns to dlt, and PostgreSQL has 1,600 of those at most.
+                parts = {
+                    name: list(rows.values()) if rows else [] for name, rows in found.get("tableParts", {}).items()
+                }
+                yield {"id": line["id"], "header": found["header"]} | parts
+            if len(page) < _PAGE:
+                return
+
+    return [
+        library.resource(
+            objects(resource), name=resource.replace(".", "_"), primary_key=source.key, write_disposition="merge"
+        )
+        for resource in source.settings["resources"]
+    ]
+
+
+_PAGE = 500
 
 
 def _xml_resource(url: str, source: Source) -> Any:
@@ -161,10 +206,16 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
+def requests_so_far(url: str) -> int:
+    """How many requests the vendor has received."""
+    with urlopen(url + COUNT) as reply:  # noqa: S310 - our own sandbox
+        return int(reply.read())
+
+
 SIDES: dict[str, Callable[[str, Source, sa.URL, str, Path], Iterable[float]]] = {"ours": ours, "dlt": dlt, "copy": copy}
 
 if __name__ == "__main__":
     side, url, source, server, schema, folder = sys.argv[1:]
     arguments = (url, Source(**json.loads(source)), sa.make_url(server), schema, Path(folder))
-    seconds = list(SIDES[side](*arguments))
-    sys.stdout.write(json.dumps(seconds) + "\n")
+    measured = [(seconds, requests_so_far(url)) for seconds in SIDES[side](*arguments)]
+    sys.stdout.write(json.dumps(measured) + "\n")

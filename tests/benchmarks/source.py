@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+COUNT = "/requests-so-far"
+"""Where a vendor of `vendors` tells how many requests it has received."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A vendor as a benchmark reads it.
 
     `settings`: its `[connections.*]` table. `resource`: what is loaded; a plain request finds it at `path`, with
-    `headers`. `key`: the field that names an object.
+    `headers`; "" where no plain request does. `key`: the field that names an object.
     """
 
     settings: dict[str, Any]

@@ -122,6 +122,10 @@ class ChaosHarness:
         with database.begin() as tx:
             asked = tables.inbox.c.state == "due"
             tx.execute(sa.update(tables.inbox).where(asked).values({tables.inbox.c.due_at: now}))
+        c = tables.commands.c
+        with database.begin() as tx:
+            sent = sa.select(c.id).where(c.state == "sending").with_for_update(skip_locked=True)
+            tx.execute(sa.update(tables.commands).where(c.id.in_(sent)).values({c.due_at: now}))
 
     # Failpoints.
 

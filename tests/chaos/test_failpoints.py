@@ -10,6 +10,7 @@ import pytest
 
 from models.failpoints import Point
 from tests import layers, processes
+from tests.chaos import test_commands
 from tests.chaos.harness import ChaosHarness, chaos_harness
 from tests.processes import until
 
@@ -81,7 +82,7 @@ def test_killed_at_each_everyday_step_nothing_is_lost(tmp_path: Path, results: R
 def test_every_failpoint_is_in_a_chaos_test() -> None:
     hit = [point for begins in WAYS.values() for point in Point if point.startswith(begins)]
     spooled = [point for point in Point if point.startswith("spool-")]
-    assert sorted(Point) == sorted([*hit, *spooled, *_SELDOM, *_DOCUMENTS])
+    assert sorted(Point) == sorted([*hit, *spooled, *_SELDOM, *_DOCUMENTS, *test_commands.STEPS])
 
 
 _UNCERTAIN = {Point.DOCUMENT_SENDING, Point.DOCUMENT_INTERPRETED, Point.DOCUMENT_JOURNALED}

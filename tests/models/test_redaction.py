@@ -64,6 +64,13 @@ def test_a_secret_is_found_below_any_nesting() -> None:
     assert found == {}
 
 
+def test_a_secret_is_found_after_tens_of_thousands_of_other_names() -> None:
+    by_id: dict[str, Any] = {str(number): {"name": "A"} for number in range(30_000)}
+    assert by_id == redaction.redact(by_id, ("**.secret",))
+    assert {**by_id, "x": {}} == redaction.redact({**by_id, "x": {"Secret": "s"}}, ("**.secret",))
+    assert {"7": {}} == redaction.redact({"7": {"SECRET": "s"}}, ("**.secret",))
+
+
 keys = st.sampled_from(["a", "b", "secret", "SECRET"])
 objects = st.recursive(
     st.dictionaries(keys, st.integers()), lambda inner: st.dictionaries(keys, inner | st.lists(inner)), max_leaves=15

@@ -206,10 +206,11 @@ class BaseHarness(Generic[V]):
         self.run_until(lambda: self.clock.now >= end, hours=hours)
 
     def _next_due(self) -> datetime:
-        i, s, g = tables.inbox.c, tables.streams.c, tables.gates.c
+        i, s, g, c = tables.inbox.c, tables.streams.c, tables.gates.c, tables.commands.c
         now = self.clock.now
         asked = [sa.select(i.due_at).where(i.state == "due", i.due_at > now)]
-        asked += [sa.select(column).where(column > now) for column in (s.due_at, s.full_due_at, g.closed_until)]
+        columns = (s.due_at, s.full_due_at, g.closed_until, c.due_at)
+        asked += [sa.select(column).where(column > now) for column in columns]
         with self.database.read() as tx:
             moments: list[datetime] = [moment for one in asked for moment in tx.execute(one).scalars()]
         at_least, at_most = now + timedelta(seconds=1), now + timedelta(minutes=5)

@@ -1,33 +1,78 @@
-"""The command line: one module per group of verbs. A verb imports what it needs when it runs: `--help` stays fast."""
+"""The command line: one module per group of verbs. A verb's module is imported when it runs, or for `--help`.
+
+A verb imports what it needs when it runs, so that `--help` stays fast.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
+import pkgutil
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from models import private
 from workers import lifeline
-from workers.cli import check, common, export, hand_in, init, maintenance, parked, run_now, serve, setup, status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
+from workers.cli import common
 
 _BROKEN_PIPE = 141
 """The exit status of a program that SIGPIPE ended, as shells show it."""
 
 
-class _Group(TyperGroup):
-    """Prints an expected error as one block with its remedy, exit status 1; an unexpected one has a traceback.
+_START, _RUN, _DATA, _MAINTAIN = "Start", "Run", "Your data", "Maintenance"
 
-    Where the program that reads our output has ended, as after `| head`, it ends quietly.
+_VERBS = {
+    "demo": (_START, "setup:demo"),
+    "init": (_START, "init:init"),
+    "check": (_START, "check:check"),
+    "migrate": (_START, "setup:migrate"),
+    "up": (_RUN, "serve:up"),
+    "receiver": (_RUN, "serve:receiver"),
+    "worker": (_RUN, "serve:worker"),
+    "beat": (_RUN, "serve:beat"),
+    "flower": (_RUN, "serve:flower"),
+    "status": (_DATA, "status:status"),
+    "poll": (_DATA, "run_now:poll"),
+    "backfill": (_DATA, "run_now:backfill"),
+    "export": (_DATA, "export:export"),
+    "ask": (_DATA, "run_now:ask"),
+    "hand-in": (_DATA, "hand_in:hand_in"),
+    "command": (_DATA, "command:command"),
+    "commands": (_DATA, "commands:app"),
+    "rebuild": (_MAINTAIN, "maintenance:rebuild"),
+    "forget": (_MAINTAIN, "maintenance:forget"),
+    "sandbox": (_START, "setup:sandbox"),
+    "settings-schema": (_START, "init:settings_schema"),
+    "dilovod-node": (_START, "setup:dilovod_node"),
+    "parked": (_MAINTAIN, "parked:app"),
+}
+"""Each verb's panel in `--help`, and its function, or the Typer of its own verbs, in a module beside this one."""
+
+
+_BRIEF = {"status"}
+"""Verbs that end before there is garbage to collect."""
+
+
+class _Group(TyperGroup):
+    """Makes the command of a verb when it is asked for: the other verbs' modules are not imported.
+
+    Prints an expected error as one block with its remedy, exit status 1; an unexpected one has a traceback. Where the
+    program that reads our output has ended, as after `| head`, it ends quietly.
     """
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's signature
+        return list(_VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        for name in [cmd_name] if cmd_name in _VERBS else _VERBS:  # a misspelt verb is compared with all
+            if name not in self.commands:
+                self.commands[name] = _command(name)
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -43,6 +88,17 @@ class _Group(TyperGroup):
             if not _silence_broken_output():
                 raise
             raise typer.Exit(_BROKEN_PIPE) from None
+
+
+def _command(name: str) -> Any:
+    panel, place = _VERBS[name]
+    found = pkgutil.resolve_name(f"{__name__}.{place}")
+    only = typer.Typer(rich_markup_mode="rich")
+    if isinstance(found, typer.Typer):
+        only.add_typer(found, name=name, rich_help_panel=panel)
+    else:
+        only.command(name, rich_help_panel=panel, cls=common.Verb)(found)
+    return typer.main.get_group(only).commands[name]
 
 
 def _silence_broken_output() -> bool:
@@ -96,41 +152,17 @@ def _root(
     *,
     version: _Version = False,  # noqa: ARG001 - its callback acts
 ) -> None:
+    if context.invoked_subcommand not in _BRIEF:
+        gc.enable()
     common.choose_config(config)
     if context.invoked_subcommand != "up":  # it starts no thread
         lifeline.follow_parent()
 
 
-def _verb(panel: str, name: str, function: Callable[..., Any]) -> None:
-    app.command(name, rich_help_panel=panel, cls=common.Verb)(function)
-
-
-_START, _RUN, _DATA, _MAINTAIN = "Start", "Run", "Your data", "Maintenance"
-
-_verb(_START, "demo", setup.demo)
-_verb(_START, "init", init.init)
-_verb(_START, "check", check.check)
-_verb(_START, "migrate", setup.migrate)
-_verb(_RUN, "up", serve.up)
-_verb(_RUN, "receiver", serve.receiver)
-_verb(_RUN, "worker", serve.worker)
-_verb(_RUN, "beat", serve.beat)
-_verb(_RUN, "flower", serve.flower)
-_verb(_DATA, "status", status.status)
-_verb(_DATA, "poll", run_now.poll)
-_verb(_DATA, "backfill", run_now.backfill)
-_verb(_DATA, "export", export.export)
-_verb(_DATA, "ask", run_now.ask)
-_verb(_DATA, "hand-in", hand_in.hand_in)
-app.add_typer(parked.app, name="parked", rich_help_panel=_MAINTAIN)
-_verb(_MAINTAIN, "rebuild", maintenance.rebuild)
-_verb(_MAINTAIN, "forget", maintenance.forget)
-_verb(_START, "sandbox", setup.sandbox)
-_verb(_START, "settings-schema", init.settings_schema)
-_verb(_START, "dilovod-node", setup.dilovod_node)
-
-
 def main() -> None:
     """Run the console script."""
+    gc.disable()  # imports make many objects and no garbage
+    # pydantic would look for plugins in the metadata of all installed packages.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     private.keep_private()
     app(prog_name="erpmirror")

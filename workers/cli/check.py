@@ -101,14 +101,14 @@ def _damages(database: Database) -> Iterator[CheckOutcome]:
     """What a person's changes of tables and settings leave to do: dropped tables and columns, new `omit` rules."""
     from models import status
     from models.db import migration
-    from models.mirror import mending
+    from models.mirror import damages
 
     for name in migration.missing(database):
         remedy = "run `erpmirror migrate`"
         yield CheckOutcome(None, None, "tables", f"{name} is missing", ok=False, remedy=remedy)
 
     with database.read() as tx:
-        for damage in mending.damages(tx):
+        for damage in damages.find(tx):
             yield CheckOutcome(None, None, "mirror", str(damage), ok=False, remedy="run `erpmirror migrate`")
     for row in status.resources(database):
         if row.unredacted_rows or row.unredacted_entries:

@@ -28,6 +28,13 @@ _LARGEST_CLOCK_DIFFERENCE = timedelta(minutes=2)
 """A clock that differs by more is not drifting but set wrong."""
 
 
+_MANY_AN_HOUR = 50
+"""Requests of a resource's full syncs that a person may want to lessen."""
+
+_FEW_PAGES = 5
+"""Of so few pages no setting saves much, however often they are listed."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
     """The result of one check: what was checked, its answer, and the remedy if it failed.
@@ -118,7 +125,7 @@ class ConnectionCheck:
             self._report(f"Checking {self._context.name}: {resource.name} ({number} of {len(resources)})")
             try:
                 says = vendor_query.probe(self._context, resource)
-                yield self._outcome(resource.name, f"{says}{self._unbatched(resource)}")
+                yield self._outcome(resource.name, f"{says}{self._unbatched(resource)}{self._costly(resource)}")
             except (VendorError, GateClosed) as failure:
                 yield self._failed(resource.name, failure, hints.of_resource(failure, resource.name, self._table))
                 if isinstance(failure, GateClosed):  # it stays closed for the resources that follow
@@ -132,6 +139,19 @@ class ConnectionCheck:
         with self._context.database.read() as tx:
             stream = streams.get(tx, self._context.name, resource.name)
         return "" if stream is None or stream.unbatched is None else f"; fetched one by one: {stream.unbatched}"
+
+    def _costly(self, resource: Resource) -> str:
+        """How many requests an hour its full syncs take, and which setting makes them cheaper; "" if they are few."""
+        from models.bookkeeping import full_syncs
+
+        if not resource.if_costly:
+            return ""
+        with self._context.database.read() as tx:
+            pages = full_syncs.last_pages(tx, connection=self._context.name, resource=resource.name)
+        hourly = round(pages * (timedelta(hours=1) / resource.full_every))
+        if pages <= _FEW_PAGES or hourly <= _MANY_AN_HOUR:
+            return ""
+        return f"; its full syncs take {hourly} requests an hour: {resource.if_costly}"
 
     def _skipped(self, resources: Sequence[Resource], why: str) -> Iterator[CheckOutcome]:
         for resource in resources:

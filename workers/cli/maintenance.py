@@ -77,11 +77,12 @@ def _rows_of(database: Database, connection: str, resource: str | None) -> dict[
 
 
 def _forget(database: Database, connection: str, system: str, resource: str) -> None:
-    from models.bookkeeping import documents, inbox, streams
+    from models.bookkeeping import commands, documents, inbox, streams
     from models.mirror import rebuild
 
     with database.begin() as tx:
         documents.forget(tx, connection=connection, kind=resource)
+        commands.forget(tx, connection=connection, resource=resource)
         rebuild.forget(tx, connection=connection, system=system, resource=resource)
         streams.forget(tx, connection=connection, resource=resource)
         inbox.forget(tx, connection=connection, resource=resource)

@@ -45,7 +45,10 @@ def import_shared(loaded: Settings) -> None:
 
     app.import_for_tasks(loaded)
     # By name: imports run from the receiver to the workers and never back.
-    for name in ("uvicorn.lifespan.on", "uvicorn.loops.uvloop", "receiver.app", "receiver.http.server"):
+    names = ["uvicorn.lifespan.on", "uvicorn.loops.uvloop", "receiver.app", "receiver.http.server"]
+    if loaded.database.url.startswith("postgresql"):
+        names += ["receiver.pg_timeouts", "receiver.webhooks.pg_insert"]  # and with them psycopg
+    for name in names:
         importlib.import_module(name)
 
 

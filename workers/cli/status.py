@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from models.db.database import Database
     from models.settings.load import Settings
     from models.status import ResourceStatus
 
@@ -53,9 +54,6 @@ _COLUMNS = ("resource", "rows", *_AGES, "bound", "pending", "parked", "held")
 _MOST_SHOWN = 50
 """Connections that are shown, if there are more: a person reads no thousands of tables."""
 
-_WIDEST = 1000
-"""Columns for which a table is measured: more than any has."""
-
 
 def status(
     connection: common.MaybeName = None,
@@ -76,7 +74,7 @@ def status(
     from models import status
     from workers.cli import worker_health
 
-    loaded = common.settings(config)
+    loaded = common.settings(config, may_log=False)
     if connection is not None:
         common.options(loaded, connection)
     database = common.database(loaded)
@@ -90,6 +88,7 @@ def status(
         return
     worker_health.print_health(loaded, database)
     _print_tables(kept, never_synced)
+    _print_commands(database, connection)
     note_unconfigured(rows, configured)
 
 
@@ -152,6 +151,20 @@ def _print_tables(rows: Sequence[ResourceStatus], never_synced: Sequence[dict[st
         )
 
 
+def _print_commands(database: Database, connection: str | None) -> None:
+    """Print how many commands of each connection are not final, and what a person has to do."""
+    from models.bookkeeping import commands
+    from models.bookkeeping.commands import State
+
+    with database.read() as tx:
+        counts = commands.counts(tx, connection=connection)
+    for name in sorted({name for name, _ in counts}):
+        found = ", ".join(f"{counts[name, state]} {state}" for state in State if (name, state) in counts)
+        is_uncertain = (name, State.UNCERTAIN) in counts
+        more = f"; see `erpmirror commands list {name} --state uncertain`" if is_uncertain else ""
+        common.print_lines(common.out(), f"{name}: commands: {found}{more}", style="red" if is_uncertain else "")
+
+
 def _needs_a_look(values: dict[str, Any]) -> bool:
     """Whether a person should know of more than that the resource is complete."""
     return bool(_style(values)) or values["complete_as_of"] is None or any(True for _ in _messages(values))
@@ -174,7 +187,8 @@ def _messages(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def table_within(rows: Sequence[dict[str, Any]], now: datetime, console: Console) -> Table:
     """The table of one connection, narrower where the console has no room."""
     table = _table(rows, now)
-    if console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum > console.width:
+    lines_of_box = len(table.columns) - 1
+    if sum(column.width or 0 for column in table.columns) + lines_of_box > console.width:
         return _table(rows, now, narrow=True)
     return table
 
@@ -182,21 +196,23 @@ def table_within(rows: Sequence[dict[str, Any]], now: datetime, console: Console
 def _table(rows: Sequence[dict[str, Any]], now: datetime, *, narrow: bool = False) -> Table:
     """The resources' names are never wrapped or cut: a person types them.
 
-    `narrow`: in the least room, with ages in place of dates, which wrap between their words.
+    `narrow`: in the least room, with ages in place of dates, which wrap between their words. Else the widths are
+    stated, a blank included, because Rich would measure each cell three times.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     cells = [_cells(values, now, dates=not narrow) for values in rows]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0 if narrow else (0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for name, column in zip(_COLUMNS, zip(*cells, strict=True), strict=True):
-        longest = max(len(word) for text in (name, *column) for word in text.split())
+        longest = max(len(part) for text in (name, *column) for part in text.split(None if narrow else "\n"))
         table.add_column(
-            name,
+            Text(name),  # a `str` would be searched for markup and emoji
             justify="left" if name == "resource" else "right",
             no_wrap=name not in _AGES,
-            min_width=longest,
+            width=None if narrow else longest + (name != "resource"),
+            min_width=longest if narrow else None,
             max_width=longest if narrow else None,
         )
     for line, values in zip(cells, rows, strict=True):

@@ -2,7 +2,7 @@
 
 A connector speaks one vendor's API. It lists and fetches objects, declares what can be read, and maps the vendor's
 errors to the classes of `workers.errors`. It knows nothing of the database, the task queue or another connector: of
-our modules it may import only this one, `http`, `objects`, `streaming`, `workers.errors`, `models.values`,
+our modules it may import only this one, `commands`, `http`, `objects`, `streaming`, `workers.errors`, `models.values`,
 `models.exact` and `models.notation`.
 
 The core calls a `Client` like this:
@@ -19,9 +19,9 @@ before it is sent: the core renews the lease and waits for the rate limit.
 
 A folder contains these files. `options`, `resources` and `client` are required, the others as the system needs them:
 
-- `options.py`    class `Options(Connection)`, or `SendsWebhooks` or `TakesDocuments`: a connection's settings
+- `options.py`    class `Options(Connection)`, or `SendsWebhooks`, `TakesDocuments` or `TakesCommands`: its settings
 - `resources.py`  `resources(options) -> tuple[Resource, ...]`: what is mirrored, one declared row per resource
-- `table.py`      the vendor's whole list of resources as data, if it is long
+- `table.py`      the vendor's list of resources as data, if it is long or more than `resources.py` needs it
 - `client.py`     class `Client`, the protocol below
 - `answers.py`    decodes replies, and classifies refusals by the classes of `workers.errors`
 - `cursors.py`    the progress of a listing, encoded as the opaque text that the core stores
@@ -31,10 +31,16 @@ A folder contains these files. `options`, `resources` and `client` are required,
 - `queries.py`    builds queries in the vendor's query language
 - `node.py`       writes the file that configures the vendor's side
 - `auth.py`       an `httpx.Auth` that logs in
+- `commands.py`   `actions(options) -> tuple[Action, ...]`: the writes that it takes (`workers.connectors.commands`)
+- `command_*.py`  parts of it, if there are many: `table` and `fields` (data), `rules`, `shown` and `values` (comparing
+                  what was sent with what is shown), `examples`, or one long action
+- `packets.py`    sends the vendor's envelope and decodes the reply, if the client has no room for it
+- `writes.py`     what the client has in addition, a `CommandClient`; `write_answers.py` decodes the replies to writes
 - `webhooks.py`   `read(packet, options) -> ObjectRef | Ignored`: decodes a webhook; an `ObjectRef` is enqueued
 - `sandbox.py`    `create(**knobs) -> Starlette`: an HTTP server that behaves like the vendor and enforces its rules;
                   `app.state.sandbox` is its `Sandbox`
 - `sandbox_data.py`      the sandbox's data: an invented company
+- `sandbox_writes.py`    its writes, with the vendor's rules and faults to set
 - `sandbox_server.py`    the sandbox's other state (login, faults), if it is long
 - `sandbox_scenario.py`  everyday edits, and a scripted day of changes that mirrors get wrong
 """
@@ -57,6 +63,7 @@ from models.settings.connections import (
     Secret,
     SendsWebhooks,
     Strict,
+    TakesCommands,
     TakesDocuments,
     Url,
 )
@@ -82,6 +89,7 @@ __all__ = [
     "SendsWebhooks",
     "Sessions",
     "Strict",
+    "TakesCommands",
     "TakesDocuments",
     "Url",
     "did_you_mean",
@@ -127,6 +135,7 @@ class Resource:
     - `handed_in`: it can be neither listed nor fetched. Its objects are what the vendor reads in documents that users
       hand in (`Client.interpret`)
     - `selection`: the vendor-side filter, as text. When it changes, the core starts a full sync
+    - `if_costly`: which setting makes full syncs cheaper; `check` says so where they take many requests
 
     Columns (`models.values.Shape` maps part and field path to a type):
 
@@ -154,6 +163,7 @@ class Resource:
     register: bool = False
     handed_in: bool = False
     selection: str = ""
+    if_costly: str = ""
     has_metadata: bool = False
     shape: Shape = field(default_factory=dict)
     hints: Shape = field(default_factory=dict)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from workers.connectors.commands import Action
     from workers.connectors.contract import Client, ClientRuntime, Connection, Ignored, ObjectRef, Resource
 
 _REQUIRED = ("client", "options", "resources")
@@ -33,7 +34,7 @@ class Webhooks(Protocol):
         """Decode a webhook's packet (parsed JSON). MalformedWebhookError: the sender gets its message."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class System:
     """A known ERP. Each property imports its file on first use, and raises `IncompleteError` if it is missing.
 
@@ -42,22 +43,22 @@ class System:
 
     name: str
 
-    @property
+    @functools.cached_property
     def options(self) -> type[Connection]:
         """The class of a connection's settings."""
         return cast("type[Connection]", self._attribute("options", "Options"))
 
-    @property
+    @functools.cached_property
     def client(self) -> Callable[[Connection, ClientRuntime], Client]:
         """The constructor of its client: `system.client(options, runtime)`."""
         return cast("Callable[[Connection, ClientRuntime], Client]", self._attribute("client", "Client"))
 
-    @property
+    @functools.cached_property
     def resources(self) -> Callable[[Connection], tuple[Resource, ...]]:
         """The function that returns the mirrored resources of a connection."""
         return cast("Callable[[Connection], tuple[Resource, ...]]", self._attribute("resources", "resources"))
 
-    @property
+    @functools.cached_property
     def webhooks(self) -> Webhooks | None:
         """The module that decodes its webhooks; None for a system without webhooks."""
         if not self._has_file("webhooks"):
@@ -65,12 +66,19 @@ class System:
         self._attribute("webhooks", "read")
         return cast("Webhooks", importlib.import_module(f"{self._package}.webhooks"))
 
+    @functools.cached_property
+    def actions(self) -> Callable[[Connection], tuple[Action, ...]] | None:
+        """The function that returns the writes that a connection may allow; None for a system that takes none."""
+        if not self._has_file("commands"):
+            return None
+        return cast("Callable[[Connection], tuple[Action, ...]]", self._attribute("commands", "actions"))
+
     @property
     def has_sandbox(self) -> bool:
         """Whether the system has a sandbox."""
         return self._has_file("sandbox")
 
-    @property
+    @functools.cached_property
     def sandbox(self) -> Callable[..., Starlette]:
         """The function that creates its sandbox: `system.sandbox(**knobs)`."""
         return cast("Callable[..., Starlette]", self._attribute("sandbox", "create"))

@@ -47,11 +47,11 @@ class SentRecord(NamedTuple):
 
     content: bytes
     told: JsonObject
-    decode: Callable[[bytes], JsonObject] = exact.loads
 
     def decoded(self) -> JsonObject:
         """The whole object."""
-        return self.decode(self.content)
+        decoded: JsonObject = exact.loads(self.content)
+        return decoded
 
 
 def cut(data: bytearray) -> tuple[Window, int] | None:
@@ -93,18 +93,12 @@ class Glance:
     """Reads some fields of many objects without decoding the others.
 
     `names`: of the fields. Objects that lack one of them, in the case that is written here or in that of the reply's
-    first object, are decoded. `decode`: decodes an object. `redact`: called with the text of a window first, or with
-    that of one object; None from it has the object decoded.
+    first object, are decoded. `redact`: called with the text of a window first, or with that of one object; returns it
+    without what may not be stored. None from it has the object decoded.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        *,
-        decode: Callable[[bytes], JsonObject] = exact.loads,
-        redact: Callable[[bytes], bytes | None] | None = None,
-    ) -> None:
-        self._names, self._decode, self._redact = tuple(names), decode, redact
+    def __init__(self, names: Sequence[str], *, redact: Callable[[bytes], bytes | None] | None = None) -> None:
+        self._names, self._redact = tuple(names), redact
         self._spelled: tuple[str, ...] = ()
         self._others: tuple[str, ...] = ()
 
@@ -116,12 +110,12 @@ class Glance:
         if items is None or fields is None:
             yield from window.items if len(window.items) == 1 else self._one_by_one(window)
             return
-        spelled, size, decode = self._spelled, len(self._spelled), self._decode
+        spelled, size = self._spelled, len(self._spelled)
         for whole, item, values in zip(window.items, items, fields, strict=True):
             told, others = values[:size], values[size:]
             is_sure = msgspec.UNSET not in told and others.count(msgspec.UNSET) == len(others)
-            if is_sure and len(whole) <= WINDOW and item.count(b"[") + item.count(b"{") < _MANY_BRACKETS:
-                yield SentRecord(item, dict(zip(spelled, told, strict=True)), decode)
+            if is_sure and (len(whole) < 2 * _MANY_BRACKETS or _is_plain(whole, item)):  # each one is closed
+                yield SentRecord(item, dict(zip(spelled, told, strict=True)))
             else:
                 yield whole
 
@@ -138,6 +132,10 @@ class Glance:
             return list(map(msgspec.structs.astuple, decoder.decode(text)))
         except (ValueError, RecursionError):  # such as an item that is no object
             return None
+
+
+def _is_plain(whole: bytes, item: bytes) -> bool:
+    return len(whole) <= WINDOW and item.count(b"[") + item.count(b"{") < _MANY_BRACKETS
 
 
 def _spellings(names: Sequence[str], item: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -14,6 +14,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from models import exact, notation
+from models.notation import PlainNames
 from models.values import Kind, Unreadable
 from workers.connectors.streaming import UnreadableRecord, decode_listing
 
@@ -47,14 +48,17 @@ def folded(item: Any) -> JsonObject:
 
 def with_documented_names(item: JsonObject, documented: Iterable[str]) -> JsonObject:
     """A copy in which names take the documented case, unless the object also has a field of that name."""
-    names = _by_folded(tuple(documented))
-    spelled = {key: name for key in item if (name := names.get(key.casefold(), key)) != key}
-    return notation.respelled(item, spelled) if spelled else dict(item)
+    names, others = _spellings(tuple(documented))
+    if others.cover(item):
+        return dict(item)
+    return notation.respelled(item, {key: names.get(key.casefold(), key) for key in item})
 
 
 @lru_cache(maxsize=256)
-def _by_folded(names: tuple[str, ...]) -> dict[str, str]:
-    return {name.casefold(): name for name in names}
+def _spellings(documented: tuple[str, ...]) -> tuple[dict[str, str], PlainNames]:
+    """The documented spelling of each name by the name in lower case; and the names that need no other one."""
+    names = {name.casefold(): name for name in documented}
+    return names, PlainNames(lambda key: names.get(key.casefold(), key) != key)
 
 
 _LIST_NAMES = frozenset({"content", "data", "items", "list", "objects", "records", "result", "results", "value"})

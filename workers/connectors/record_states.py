@@ -70,5 +70,5 @@ def decoded(record: Record) -> JsonObject:
 def snapshot(key: str, record: Record, state: bytes) -> Snapshot | UndecodedSnapshot:
     """The record under its key. `state`: begins with its digest."""
     if isinstance(record, SentRecord):
-        return UndecodedSnapshot(key, record.content, None, record.decode, state[1:SIZE])
+        return UndecodedSnapshot(key, record.content, None, state[1:SIZE])
     return Snapshot(key, record)

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 CONNECTED = {"connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete"}
 """httpcore's events after which there is a (new) socket; a tunnel's TLS wraps the proxy's."""
 
+_IDLE = 3.0
+"""Seconds after which an idle connection is not used again. Apache and uvicorn close it after 5, and a request that is
+sent at that moment is lost, and counts as a failure of the vendor.
+"""
+
 # OpenSSL's X509_V_ERR_… (x509_vfy.h); Python's ssl module does not name them.
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _UNKNOWN_CA = {2, 18, 19, 20, 21}
@@ -61,7 +66,7 @@ def open_client(
         verify=tls,
         proxy=proxy,
         event_hooks={"response": [bodies.ArrivingBody.attach, *([refuse_proxy_login] if proxy else [])]},
-        limits=httpx.Limits(max_connections=1),
+        limits=httpx.Limits(max_connections=1, keepalive_expiry=_IDLE),
     )
 
 
@@ -74,11 +79,14 @@ def redacting(redact: Callable[[str], str], route: Route) -> Callable[[str], str
 
 
 def unreached(error: Exception, *, host: str, route: Route, timeout: float) -> TryLater | None:
-    """The error for a request that was never sent: no connection, or none that can be trusted; None for any other."""
+    """The error where there is no connection, or none that can be trusted; None for any other.
+
+    `refused`: the request was never sent. A TLS error after the handshake says nothing of what the server has done.
+    """
     reached = host if route.proxy is None else f"the proxy {route.proxy_name}"
     match error:
         case _ if (words := _insecure(error, route)) is not None:
-            return InsecureError(f"{host}: {words}", refused=True)
+            return InsecureError(f"{host}: {words}", refused=_was_not_sent(error))
         case httpx.ConnectTimeout():
             return TryLater(f"{reached}: no connection within {timeout:g} s", refused=True)
         case httpx.ProxyError():
@@ -86,6 +94,14 @@ def unreached(error: Exception, *, host: str, route: Route, timeout: float) -> T
         case httpx.ConnectError():
             return TryLater(f"{reached}: {str(error) or type(error).__name__}", refused=True)
     return None
+
+
+def _was_not_sent(error: Exception) -> bool:
+    """Whether TLS failed before the request. With TLS 1.3 a server that wants another certificate says so later."""
+    failure = next((each for each in _causes(error) if isinstance(each, ssl.SSLError)), None)
+    refuses_certificate = (*_WANTS_CLIENT_CERTIFICATE, *_HANDSHAKE_REFUSED)
+    is_alert = failure is not None and any(each in (failure.reason or "") for each in refuses_certificate)
+    return is_alert or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def _refused_by_proxy(route: Route, answer: str) -> TryLater:

@@ -19,7 +19,7 @@ from models.bookkeeping.documents import State
 from models.db import faults
 from models.db.faults import Fault
 from models.failpoints import Point
-from models.mirror import mending, prepare, schema_evolution
+from models.mirror import damages, prepare, schema_evolution
 from models.mirror.rows import Prepared
 from models.mirror.target import Target
 from workers.errors import SetAside, TryLater, VendorError
@@ -101,9 +101,9 @@ def _require_tables(context: ConnectionContext, target: Target) -> None:
     """Find a locked or missing table before the document is sent, because it is sent only once."""
     prepare.prepare(context.database, target, [])
     with context.database.read() as tx:
-        damages = mending.damages(tx, target.table)
-    if damages:
-        raise failures.TableError(f"{damages[0]}; run `erpmirror migrate`, which makes it anew")
+        found = damages.find(tx, target.table)
+    if found:
+        raise failures.TableError(f"{found[0]}; run `erpmirror migrate`, which makes it anew")
 
 
 def _interpret(session: WorkSession, lease: Lease, stream: Stream, *, item: Item, document: Document) -> None:

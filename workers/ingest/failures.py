@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 import structlog
 
-from models.bookkeeping import inbox, parked, refused_keys, streams
+from models.bookkeeping import commands, inbox, parked, refused_keys, streams
 from models.db import faults
 from models.db.faults import Fault
 from models.mirror import schema_evolution
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from models.bookkeeping.commands import Command
     from models.bookkeeping.inbox import Item
     from models.bookkeeping.streams import Stream
     from models.db.database import Tx
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_DECODING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+DECODING_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """What a connector's decoding raises when an answer is not of the expected form."""
 
 _MIN_CLOSED = timedelta(minutes=5)
@@ -71,7 +72,7 @@ def classify(context: ConnectionContext) -> Iterator[None]:
         if faults.of(error) is Fault.AWAY:
             raise
         raise TableError(faults.remedy(error, context.database)) from None
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         # Of the error only its type and the places in our code: its message may quote the answer.
         places = "".join(traceback.format_tb(error.__traceback__))
         kind = type(error).__name__
@@ -87,10 +88,10 @@ def fail_key(
     `of_key`: the request for the key itself failed, not one for metadata before it.
     """
     _log(context, item.resource, failure, key=item.key)
-    lease_step = _lease_step(failure, failures=item.attempts)
+    lease_step = end_of_lease(failure, failures=item.attempts)
     with under_lease(lease, lease_step) as tx:
         if isinstance(failure, TryLater):
-            until = _retry_at(tx, failure, lease_step, failures=item.attempts)
+            until = next_try(tx, failure, lease_step, failures=item.attempts)
             _postpone(tx, context, item, failure, until=until, of_key=of_key)
             if isinstance(failure, TableError):  # each of its other keys would wait for the table likewise
                 inbox.lock(tx, connection=context.name)
@@ -130,12 +131,12 @@ def fail_stream(context: ConnectionContext, lease: Lease, stream: Stream, failur
     that is too large, because each further one would be loaded in vain.
     """
     _log(context, stream.resource, failure)
-    lease_step = _lease_step(failure, failures=stream.failures)
+    lease_step = end_of_lease(failure, failures=stream.failures)
     with under_lease(lease, lease_step) as tx:
         if isinstance(failure, TooLargeError) or (isinstance(failure, SetAside) and failure.whole_resource):
             _park_resource(tx, context, stream.resource, failure, request=streams.LISTING)
             return
-        until = _retry_at(tx, failure, lease_step, failures=stream.failures)
+        until = next_try(tx, failure, lease_step, failures=stream.failures)
         due = {"full_due_at": until} if full else {"due_at": until}
         values: dict[str, Any] = {"last_error": str(failure), "last_error_at": tx.now}
         if isinstance(failure, ClosedError):  # closed hours are not an error
@@ -152,7 +153,7 @@ def fail_batch(context: ConnectionContext, lease: Lease, stream: Stream, failure
     What refuses the whole resource is left to such a fetch, which parks it. `stream`: as it was before the attempt.
     """
     _log(context, stream.resource, failure)
-    lease_step = _lease_step(failure, failures=stream.batch_failures)
+    lease_step = end_of_lease(failure, failures=stream.batch_failures)
     with under_lease(lease, lease_step) as tx:
         count = stream.batch_failures + _counts_as_attempt(failure)
         values: dict[str, Any] = {"batch_failures": count}
@@ -169,6 +170,12 @@ def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
         until = tx.now + timing.retry_delay(item.attempts)
         is_crash = not isinstance(error, sa.exc.SQLAlchemyError)
         inbox.postpone(tx, item, until=until, reason=_crash(error), counts=True, lone=is_crash)
+
+
+def crash_command(context: ConnectionContext, command: Command) -> None:
+    """Our own code crashed, or the database went away: postpone the command, unless it was sent by then."""
+    with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
+        commands.postpone_crashed(tx, command, due_at=tx.now + timing.retry_delay(command.failures))
 
 
 def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *, full: bool) -> None:
@@ -211,7 +218,7 @@ def _crash(error: Exception) -> str:
     return f"broke off: {words}"
 
 
-def _lease_step(failure: VendorError, *, failures: int) -> LeaseStep:
+def end_of_lease(failure: VendorError, *, failures: int) -> LeaseStep:
     """How to end the lease: with a backoff if the failure concerns the whole account."""
     if not isinstance(failure, TryLater):
         return release
@@ -221,7 +228,7 @@ def _lease_step(failure: VendorError, *, failures: int) -> LeaseStep:
     return BackOff(str(failure), failure.after, counts=_counts_as_attempt(failure) and not failures)
 
 
-def _retry_at(tx: Tx, failure: VendorError, lease_step: LeaseStep, *, failures: int) -> datetime:
+def next_try(tx: Tx, failure: VendorError, lease_step: LeaseStep, *, failures: int) -> datetime:
     """When to try this work again: not before the gate opens."""
     if isinstance(failure, ClosedError):
         return max(failure.until, tx.now + _MIN_CLOSED)

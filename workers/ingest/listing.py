@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models import failpoints
-from models.bookkeeping import inbox, streams
+from models.bookkeeping import pending, streams
 from models.failpoints import Point
 from workers.errors import SetAside, VendorError
 from workers.gate import gate
@@ -143,5 +143,5 @@ class LeaseBudget:
             return False
         names = [context.name, *(each.name for each in context.same_account)]
         with context.database.autocommit() as tx:
-            waits, now = inbox.live_is_pending(tx, connections=names)
+            waits, now = pending.live_is_pending(tx, connections=names)
         return not waits and context.options.closed_until(now) is None

@@ -3,14 +3,15 @@
     webhook ─► webhooks ─fold─┐
     listing of names ─────────┤
     missing key, /deleted ────┼─► inbox ──fetch──────┐
-    document handed in ───────┘     └────interpret───┼─► redact ─► one transaction:
-    poll, full sync ───────────────────list──────────┘             rows, parts, inbox or cursor, journal
+    document handed in ───────┤     └────interpret───┼─► redact ─► one transaction:
+    poll, full sync ──────────┼────────list──────────┘             rows, parts, inbox or cursor, journal
+    command ──send──► vendor ─┘ what it wrote
 
 To fold webhooks is to move them into the inbox, which has one row per key however many webhooks name it.
 
-The two tasks of a worker are `sync` for short work (webhooks, keys in the inbox, polls) and `full_sync` for long work
-(full syncs, watched folders). Both repeat one step until nothing is due or their time is up: read what is due, do the
-most urgent item, live keys first.
+The two tasks of a worker are `sync` for short work (webhooks, keys in the inbox, commands, polls) and `full_sync` for
+long work (full syncs, watched folders). Both repeat one step until nothing is due or their time is up: read what is
+due, do the most urgent item, live keys and commands first.
 
 Each request to a vendor runs under a lease of the account's gate and outside any database transaction; its result is
 committed under the same lease. The modules of this package, by the kind of work:
@@ -18,6 +19,7 @@ committed under the same lease. The modules of this package, by the kind of work
 - `fetch`           one key of the inbox
 - `batch`           many keys of the inbox at once, at vendors that show whole objects by the hundred
 - `document`        one document that was handed in
+- `command`         one write to the vendor
 - `listing`         the replies to a poll or full sync; `page` writes them, `absence` handles keys they do not name
 - `watched_folder`  the PDFs in a folder
 - `unit_of_work`    the transaction in which all of them write
@@ -38,11 +40,12 @@ import structlog
 
 from models.bookkeeping import pending, streams, webhooks
 from workers.gate import gate
-from workers.ingest import batch, failures, fetch, listing, watched_folder
+from workers.ingest import batch, command, failures, fetch, listing, watched_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from models.bookkeeping.commands import Command
     from models.bookkeeping.inbox import Item
     from models.bookkeeping.pending import Pending
     from models.bookkeeping.streams import Stream
@@ -93,7 +96,7 @@ def _repeat(context: ConnectionContext, step: Callable[[WorkSession], bool], bud
 def _sync_step(session: WorkSession) -> bool:
     """Do the most urgent short work; False when nothing is due."""
     due = _read_due(session, full=False, fold_first=session.steps == 0)  # a webhook is the usual cause of a wake-up
-    if _fetch_live(session, due):
+    if _do_live(session, due):
         return True
     stream, item = next(iter(due.streams), None), due.oldest_item
     # The longer overdue of the two, so that at a slow vendor neither polls nor bulk keys starve the other.
@@ -107,9 +110,9 @@ def _sync_step(session: WorkSession) -> bool:
 
 
 def _full_sync_step(session: WorkSession) -> bool:
-    """Scan a folder, fetch a live key or request the next page of a full sync; False when nothing is due."""
+    """Scan a folder, do live work or request the next page of a full sync; False when nothing is due."""
     due = _read_due(session, full=True)
-    if _scan_folder(session, due) or _fetch_live(session, due):
+    if _scan_folder(session, due) or _do_live(session, due):
         return True
     stream = next((row for row in due.streams if not session.context.resources[row.resource].handed_in), None)
     if stream is None:
@@ -129,16 +132,20 @@ def _scan_folder(session: WorkSession, due: Pending) -> bool:
     return True
 
 
-def _fetch_live(session: WorkSession, due: Pending) -> bool:
-    """Fetch the next live key; False when there is none.
+def _do_live(session: WorkSession, due: Pending) -> bool:
+    """Fetch the next live key or advance the next command, whichever is longer overdue; False when there is neither.
 
     While the account's last request has failed, only keys that have not failed yet are fetched first: a key that
     always fails would close the gate again each time it opens, and no poll would ever be sent.
 
     Raises `GateClosed` while live work of another connection at the same account waits, so that it gets the gate.
     """
-    if due.live_item is not None:
-        _fetch(session, due.live_item)
+    item, waiting = due.live_item, due.command
+    if waiting is not None and (item is None or waiting.due_at is None or waiting.due_at <= item.due_at):
+        _advance_command(session, waiting)
+        return True
+    if item is not None:
+        _fetch(session, item)
         return True
     if due.others_wait:
         raise gate.GateClosed(due.now + _GIVE_WAY, "live work of a connection that shares the account goes first")
@@ -157,6 +164,17 @@ def _fetch(session: WorkSession, item: Item) -> None:
         raise
     except Exception as error:  # raised again: it is only postponed here
         failures.crash_key(session.context, item, error)
+        raise
+
+
+def _advance_command(session: WorkSession, waiting: Command) -> None:
+    """Send a command or read it back. If our own code crashes, postpone it, so that it does not come first for ever."""
+    try:
+        command.advance(session, waiting)
+    except gate.GateClosed:
+        raise
+    except Exception:  # raised again: it is only postponed here
+        failures.crash_command(session.context, waiting)
         raise
 
 

@@ -41,21 +41,32 @@ _BATCH_REQUESTS = 30
 """Requests for a batch of objects, each of which waits for the rate limit; they are not all so slow."""
 
 _IMPORTED_LATE = (
+    "celery.app.amqp",
+    "celery.app.control",
     "celery.app.events",
+    "celery.app.log",
     "celery.apps.beat",
     "celery.apps.worker",
+    "celery.backends.base",
     "celery.concurrency.prefork",
+    "celery.events.receiver",
     "celery.fixups.django",
+    "celery.worker.autoscale",
+    "celery.worker.components",
     "celery.worker.consumer",
+    "celery.worker.consumer.delayed_delivery",
     "celery.worker.strategy",
     "billiard.heap",
     "billiard.popen_fork",
+    "billiard.sharedctypes",
+    "billiard.synchronize",
+    "cffi.cparser",
     "workers.queue.consumer",
     "encodings.idna",
     "h11",
     "httpcore",
 )
-"""What Celery, httpx and the codecs import at their first use."""
+"""What Celery, billiard, httpx and the codecs import at their first use."""
 
 _SOFT_MARGIN = timedelta(minutes=1)
 _HARD_MARGIN = timedelta(seconds=30)

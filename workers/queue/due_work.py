@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def has_work(context: ConnectionContext, found: Due) -> tuple[bool, bool]:
     """Whether `loop.sync` has work due, and whether `loop.full_sync` has."""
     streams = _configured(context, found)
-    is_pending = context.name in found.with_webhooks or context.name in found.with_keys
+    is_pending = any(context.name in each for each in (found.with_webhooks, found.with_keys, found.with_commands))
     return is_pending or not all(each.full for each in streams), any(each.full for each in streams)
 
 
@@ -49,8 +49,8 @@ class DueWork:
         self._contexts = {each.name: each for each in all_contexts(database, settings)}
         self._checked_at: dict[tuple[str, QueueName], datetime] = {}
 
-    def pending(self) -> Iterator[tuple[str, QueueName]]:
-        """The connections and queues that need a wake-up, or whose outstanding one may be lost."""
+    def pending(self) -> Iterator[tuple[str, QueueName, bool]]:
+        """The connections and queues that need a wake-up; True: one is outstanding, which may be lost."""
         found = due.load(self._database)
         for name in sorted(found.connections & self._contexts.keys()):
             context = self._contexts[name]
@@ -58,7 +58,7 @@ class DueWork:
             work = (has_local_work if is_closed else has_work)(context, found)
             for queue, is_due in zip(wakeup.QUEUES, work, strict=True):
                 if is_due and not self._is_outstanding(name, queue, found):
-                    yield name, queue
+                    yield name, queue, (name, queue) in found.woken
 
     def _is_outstanding(self, name: str, queue: QueueName, found: Due) -> bool:
         """Whether a wake-up is outstanding that needs no check: it is young, or was checked shortly before."""

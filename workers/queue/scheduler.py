@@ -108,9 +108,14 @@ class DueScheduler(Scheduler):
             self._prober = canary.Prober(self._waker, self._database)
 
     def _wake_for_due(self) -> None:
-        for connection, queue in self._due_work.pending():
-            if not self._waker.wake(connection, queue):
-                self._waker.rewake(connection, queue)
+        unacknowledged = []
+        for connection, queue, is_outstanding in self._due_work.pending():
+            if is_outstanding:
+                unacknowledged.append((connection, queue))
+            else:
+                self._waker.wake(connection, queue)
+        if unacknowledged:
+            self._waker.rewake(unacknowledged)
 
     def _send_canaries(self) -> None:
         now = time.monotonic()

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_PASSING = {Fault.AWAY: "database away", Fault.LOCKED: "database locked"}
+"""What says nothing about the work, as it is logged."""
+
 SYNC = f"erpmirror.{wakeup.SYNC}"
 FULL_SYNC = f"erpmirror.{wakeup.FULL_SYNC}"
 
@@ -70,7 +73,8 @@ def _handle_wakeup(context: contexts.ConnectionContext, waker: wakeup.Waker, que
     except OperationalError as error:  # the work is committed; the scheduler wakes for the rest
         log.warning("wake-up failed", connection=context.name, error=type(error).__name__)
     except sa.exc.DBAPIError as error:
-        if faults.of(error) is not Fault.AWAY:
+        fault = faults.of(error)
+        if fault not in _PASSING:
             raise
-        # Nothing is lost with it, and the work is due once the database is back.
-        log.warning("database away", connection=context.name, error=faults.words(error))
+        # Nothing is lost with it, and the work is still due once the database is back, or the lock is gone.
+        log.warning(_PASSING[fault], connection=context.name, error=faults.words(error))

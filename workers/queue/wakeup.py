@@ -23,7 +23,7 @@ from models.failpoints import Point
 from workers.queue.broker import TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from celery import Celery
     from kombu.connection import Connection
@@ -73,25 +73,27 @@ class Waker:
         with self._translated_errors():
             self._app.send_task(task, args=arguments, queue=queue, retry=False, confirm_timeout=TIMEOUT)
 
-    def rewake(self, connection: str, queue: QueueName) -> bool:
-        """Repeat an outstanding wake-up that was lost; returns whether a message was sent.
+    def rewake(self, unacknowledged: Collection[tuple[str, QueueName]]) -> list[tuple[str, QueueName]]:
+        """Repeat those outstanding wake-ups of these connections and queues that were lost, and return them.
 
-        It was lost if it is older than `REPEAT_AFTER` and either the queue is empty or workers have acknowledged later
+        One was lost if it is older than `REPEAT_AFTER` and either the queue is empty or workers have acknowledged later
         ones. While no worker acknowledges any, a message that waits in the queue is not repeated.
         """
         with self._database.read() as tx:
             overdue = wakeups.c.woken_at < self._database.now(tx) - REPEAT_AFTER
-            sent_at = sa.select(wakeups.c.woken_at).where(
-                wakeups.c.connection == connection, wakeups.c.queue == queue, overdue
-            )
-            woken_at = tx.execute(sent_at).scalar()
-            if woken_at is None:
-                return False
-            acknowledged_later = sa.exists().where(
-                wakeups.c.queue == queue, wakeups.c.answered_at > woken_at + REPEAT_AFTER
-            )
-            overtaken = tx.execute(sa.select(acknowledged_later)).scalar_one()
-        return bool(overtaken or not self.depth(queue)) and self.wake(connection, queue, again=True)
+            unanswered = sa.or_(wakeups.c.answered_at.is_(None), wakeups.c.answered_at < wakeups.c.woken_at)
+            sent = sa.select(wakeups.c.connection, wakeups.c.queue, wakeups.c.woken_at).where(overdue, unanswered)
+            woken_at = {(row.connection, row.queue): row.woken_at for row in tx.execute(sent)}
+            acknowledged = sa.select(wakeups.c.queue, sa.func.max(wakeups.c.answered_at)).group_by(wakeups.c.queue)
+            last = {queue: at for queue, at in tx.execute(acknowledged) if at is not None}
+        is_empty = cache(lambda queue: not self.depth(queue))
+        return [
+            (connection, queue)
+            for connection, queue in unacknowledged
+            if (sent_at := woken_at.get((connection, queue))) is not None
+            and ((queue in last and last[queue] > sent_at + REPEAT_AFTER) or is_empty(queue))
+            and self.wake(connection, queue, again=True)
+        ]
 
     def acknowledge(self, connection: str, queue: QueueName) -> None:
         """Record that a worker has begun: work that is stored from now on needs a new wake-up."""

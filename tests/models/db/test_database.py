@@ -11,7 +11,7 @@ from models.db.database import NO_SYNC, Database
 from models.db.tables import seen_keys
 from tests.services import ON_POSTGRESQL
 
-ROW = {"connection": "shop", "resource": "goods", "key": "1"}
+ROW = {"connection": "shop", "resource": "goods", "keys": ["1"]}
 
 
 class _BrokenError(Exception):
@@ -54,7 +54,7 @@ def test_a_single_statement_is_visible_once_executed(database: Database) -> None
     with database.autocommit(durable=False) as tx:
         tx.execute(sa.insert(seen_keys), ROW)
     with database.autocommit() as tx:
-        assert ["1"] == tx.execute(sa.select(seen_keys.c.key)).scalars().all()
+        assert [["1"]] == tx.execute(sa.select(seen_keys.c["keys"])).scalars().all()
 
 
 @ON_POSTGRESQL

@@ -284,6 +284,9 @@ def test_migrating_leaves_logging_as_it_is(tmp_path: Path) -> None:
     assert before == (logging.root.level, list(logging.root.handlers), logging.getLogger("models").disabled)
 
 
+_SEEN = {"goods": ["1", 'a "quote"'], "orders": ["1"]}
+
+
 @pytest.mark.parametrize("revision", sorted(migration.MIGRATED))
 def test_the_tables_of_an_earlier_version_are_brought_along_with_their_rows(empty: Database, revision: str) -> None:
     with empty.begin() as tx:
@@ -296,10 +299,18 @@ def test_the_tables_of_an_earlier_version_are_brought_along_with_their_rows(empt
                 f"VALUES ('shop', 'goods', 'dilovod', 'open', false, '{moment}', '{moment}', false, 3600, 0)"
             )
         )
+        seen_keys = [{"resource": resource, "key": key} for resource in ("goods", "orders") for key in _SEEN[resource]]
+        if revision < "0009":  # since then a row has the keys of a chunk
+            tx.execute(sa.text("INSERT INTO erpmirror_seen_keys VALUES ('shop', :resource, :key)"), seen_keys)
+        else:
+            rows = [{"connection": "shop", "resource": name, "keys": keys} for name, keys in _SEEN.items()]
+            tx.execute(sa.insert(tables.seen_keys), rows)
     assert "old" == migration.state(empty)
     migration.migrate(empty)
     assert ("current", []) == (migration.state(empty), migration.missing(empty))
     with empty.read() as tx:
         found = streams.get(tx, "shop", "goods")
+        listed = tx.execute(sa.select(tables.seen_keys.c.resource, tables.seen_keys.c["keys"])).all()
+    assert {resource: sorted(keys) for resource, keys in listed} == _SEEN
     assert found is not None
     assert (0, None, None) == (found.batch_failures, found.batch_plan, found.unbatched)

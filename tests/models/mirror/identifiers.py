@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -147,12 +148,14 @@ OUR_COLUMNS = set(OURS[:13])
 
 
 def leaves(value: Any) -> Iterator[str]:
-    """Every scalar inside a value, as text; JSON inside a text is decoded."""
+    """Every scalar inside a value, as text; JSON inside a text is decoded; a column of times has a date as midnight."""
     if isinstance(value, str) and value[:1] in {"[", "{"}:
         value = _decoded(value)
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from leaves(item)
+    elif isinstance(value, datetime) and value.time() == time.min:
+        yield value.date().isoformat()
     elif value is not None:
         yield f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
 

@@ -241,6 +241,14 @@ def test_a_number_in_text_is_the_number(number: Decimal) -> None:
     assert number == column_types.coerce(Kind.NUMBER, format(number, "f"))
 
 
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [("-0", "0"), ("-0.00", "0"), ("0.0", "0"), ("12.50", "12.5"), ("-12.340", "-12.34"), ("100", "100"), ("7.0", "7")],
+)
+def test_a_number_in_text_takes_its_normal_form(text: str, normal: str) -> None:
+    assert normal == str(column_types.coerce(Kind.NUMBER, text))
+
+
 @given(
     st.text() | st.integers() | st.decimals(allow_nan=False, allow_infinity=False) | st.booleans(),
     st.sampled_from(list(Kind)),
@@ -249,3 +257,18 @@ def test_any_value_either_fits_or_does_not(value: Any, kind: Kind) -> None:
     column_types.coerce(kind, value)
     shown = column_types.of(value)
     assert shown is None or column_types.coerce(shown, value) not in (None, DOES_NOT_FIT)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_many_values_are_stored_as_each_one_is(kind: Kind) -> None:
+    texts = ["22", "1", "", None, "2026-02-01", "4,705"]
+    for values in (texts, [22, 1, *texts, 22], [True, 1, Decimal("1.5"), *texts, 1, True, False, 0]):
+        each = [column_types.coerce(kind, value) for value in values]
+        stored = column_types.coerce_all(kind, values)
+        assert list(map(_typed, each)) == list(map(_typed, stored))
+        assert set(map(column_types.of, values)) - {None} == column_types.of_all(values)
+
+
+def _typed(value: Any) -> tuple[type, Any]:
+    """`True` is equal to 1; a column of numbers keeps an int as it is."""
+    return (Decimal, value) if type(value) is int else (type(value), value)

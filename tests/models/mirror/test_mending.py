@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from models.mirror import mending, rebuild
+from models.mirror import damages, mending, rebuild
 from tests import services
 from tests.models.mirror.test_own_objects import execute
 from tests.models.write_path import TABLE, TARGET, live, replayed, rows, write
@@ -44,7 +44,7 @@ OF_OBJECTS = {
 
 def found(database: Database) -> list[str]:
     with database.read() as tx:
-        return [str(damage) for damage in mending.damages(tx)]
+        return [str(damage) for damage in damages.find(tx)]
 
 
 def values(database: Database, part: str = "") -> list[dict[str, Any]]:

@@ -45,9 +45,11 @@ def test_absent_keys_are_live_unseen_and_older_than_the_full_sync(database: Data
     write(database, {key: {"n": 1} for key in ("1", "2", "3", "4")})
     write(database, tombstones=["2"], revision=2)
     write(database, {"3": {"n": 2}}, revision=9)
-    seen = {"connection": "books", "resource": "invoices", "key": "4"}
     with database.begin() as tx:
-        tx.execute(sa.insert(tables.seen_keys).values(seen))
+        for keys in (["4"], ["4", "none of ours"], ["\\u0000", 'a "quote"', "õ"]):
+            seen = {"connection": "books", "resource": "invoices", "keys": keys}
+            tx.execute(sa.insert(tables.seen_keys).values(seen))
+        tx.execute(sa.insert(tables.seen_keys).values(seen | {"connection": "shop", "keys": ["1"]}))
         assert ["1"] == list(queries.keys_absent(tx, TARGET, before_revision=9))
 
 

@@ -69,15 +69,18 @@ def test_every_referenced_component_exists_and_every_component_is_referenced() -
     assert existing == referenced
 
 
-def test_only_webhooks_and_liveness_need_no_token() -> None:
+def test_only_webhooks_and_liveness_need_no_token_and_commands_need_one_of_their_own() -> None:
     assert [{"token": []}] == DESCRIPTION["security"]
-    without_token = {
-        path
+    others = {
+        path: item[name]["security"]
         for path, item in DESCRIPTION["paths"].items()
         for name in METHODS & item.keys()
         if "security" in item[name]
     }
+    without_token = {path for path, security in others.items() if not security}
     assert {"/hooks/{connection}", "/hooks/{connection}/{secret}", "/livez"} == without_token
+    assert {"/commands/{connection}", "/commands/{connection}/{id}"} == others.keys() - without_token
+    assert [[{"commands_token": []}]] * 2 == [each for each in others.values() if each]
 
 
 def test_every_error_has_the_same_schema() -> None:

@@ -63,15 +63,22 @@ def test_a_full_disk_is_told_and_logged_once(tmp_path: Path) -> None:
             packet = samples.packet(key=f"{samples.GOODS[:-1]}{number}").replace("{", f'{{"padding":"{padding}",', 1)
             answer = httpx.post(f"{address}/hooks/shop", content=packet, headers={"Content-Type": "application/json"})
             assert 503 == answer.status_code, answer.text
-        ready = httpx.get(f"{address}/readyz", timeout=30)
-        assert 503 == ready.status_code
-        assert "full" in ready.json()["database"]
-        assert "no room" in ready.json()["spool"]
+        # A probe that is late on a busy host says so, not what is wrong: the next answer counts.
+        until(lambda: _both_are_full(_ready(address)), seconds=60, what=lambda: _ready(address).text)
         assert 1 == log.read_text().count("webhooks go to the spool")
         assert 1 == log.read_text().count("webhooks not stored")
     finally:
         started.terminate()
         started.wait(60)
+
+
+def _ready(address: str) -> httpx.Response:
+    return httpx.get(f"{address}/readyz", timeout=30)
+
+
+def _both_are_full(ready: httpx.Response) -> bool:
+    components = ready.json()
+    return ready.status_code == 503 and "full" in components["database"] and "no room" in components["spool"]
 
 
 def _answers(port: int) -> bool:

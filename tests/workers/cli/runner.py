@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+import typer.main
 from typer.testing import CliRunner
 
 from models.db.database import Database
 from workers import cli, configuration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from typer.testing import Result
 
@@ -50,6 +52,14 @@ def refused(*words: str) -> str:
     result = run(*words)
     assert 1 == result.exit_code, result.output
     return " ".join(result.stderr.split())
+
+
+def parse(words: Sequence[str]) -> None:
+    """Read `erpmirror WORDS…` without running it. Raises for an unknown verb, option or value."""
+    group = typer.main.get_group(cli.app)
+    command = group.get_command(typer.Context(group), words[0])
+    assert command is not None, words[0]
+    command.make_context(words[0], list(words[1:])).close()
 
 
 def ended(*words: str) -> subprocess.CompletedProcess[str]:

@@ -18,6 +18,8 @@ from pydantic import SecretStr
 from starlette.responses import Response
 from typer.testing import CliRunner
 
+from models.bookkeeping import full_syncs, streams
+from models.values import Cause
 from tests.mirroring import table
 from tests.serving import served
 from tests.workers.cli.runner import run, write_settings
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
     from typer.testing import Result
+
+    from models.db.database import Database
 
 SYSTEMS = [name for name, system in discovery.systems().items() if system.has_sandbox]
 RESOURCES = ["items", "orders", "stocklevels", "deleted"]
@@ -116,6 +120,44 @@ def test_login_and_each_resource_are_checked(system: str) -> None:
     assert {True} == {row["ok"] for row in found.values()}
     assert {None} == {row["remedy"] for row in found.values()}
     assert all(row["says"] for row in found.values())
+
+
+@pytest.mark.parametrize(
+    ("pages", "given", "says"),
+    [
+        (51, {}, "its full syncs take 51 requests an hour"),
+        (6, {"reconcile_every": "5m"}, "its full syncs take 72 requests an hour"),
+        (50, {}, None),
+        (5, {"reconcile_every": "1m"}, None),
+        (51, {"lookback": "60d"}, None),
+    ],
+)
+def test_documents_whose_full_syncs_take_many_requests_name_the_setting_that_lessens_them(
+    pages: int, given: dict[str, Any], says: str | None
+) -> None:
+    orders, goods = "documents.saleOrder", "catalogs.goods"
+    with vendor("dilovod") as served_vendor:
+        served_vendor.connect(resources=[orders, goods], **given)
+        loaded = configuration.load()
+        database = cli.common.database(loaded)
+        context.sync_streams(database, loaded)
+        for resource in (orders, goods):
+            _finish_a_full_sync(database, resource, pages)
+        database.close()
+        found = outcomes(ok=True)
+    hint = f'; {says}: `lookback = "60d"` lists' if says else ""
+    assert (hint in found[orders]["says"], "full syncs take" in found[orders]["says"]) == (True, says is not None)
+    assert "full syncs take" not in found[goods]["says"]
+
+
+def _finish_a_full_sync(database: Database, resource: str, pages: int) -> None:
+    with database.begin() as tx:
+        stream = streams.get(tx, "it", resource)
+        assert stream is not None
+        run = full_syncs.begin(tx, stream, revision=tx.draw(), cause=Cause.RECONCILE, now=tx.now)
+        for _ in range(pages - 1):
+            full_syncs.advance(tx, stream, run=run, cursor="more", pages=1, objects=500)
+        full_syncs.finish(tx, stream, run=run, cursor="done", next_at=tx.now, now=tx.now)
 
 
 @pytest.mark.usefixtures("books")

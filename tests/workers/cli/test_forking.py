@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.processes import descendants, free_port
-from tests.workers.cli.runner import TIMEOUT, until, write_settings
+from tests.workers.cli.runner import TIMEOUT, ok, until, write_settings
 from tests.workers.cli.test_nothing_outlives import up
 from tests.workers.cli.test_processes import answers
 
@@ -36,6 +36,35 @@ def test_up_itself_starts_no_thread_and_opens_no_database(tmp_path: Path) -> Non
         assert 1 == len(list(Path(f"/proc/{started.pid}/task").iterdir()))
         opened = {Path(each).name for each in _open_files(started.pid)}
     assert not any(name.startswith("erpmirror.db") for name in opened)
+
+
+_IMPORTS_OF_A_WORKER = """
+import os, signal, sys
+from celery import signals
+from workers import configuration
+from workers.cli import processes
+from workers.queue import app
+
+loaded = configuration.load()
+processes.import_shared(loaded)
+shared = set(sys.modules)
+assert "psycopg" not in shared, "SQLite needs none"
+
+@signals.worker_process_init.connect(weak=False)
+def report(**_):
+    print("imported", *sorted(set(sys.modules) - shared), flush=True)
+    os.kill(os.getppid(), signal.SIGTERM)
+
+app.run_worker(loaded, queues=["sync"], concurrency=1)
+"""
+
+
+def test_a_worker_and_its_children_import_nothing_that_up_has_not_imported() -> None:
+    """Else each process has a copy of its own."""
+    write_settings("")
+    ok("migrate")
+    ran = _ran(_IMPORTS_OF_A_WORKER)
+    assert "imported" == ran.stdout.splitlines()[0], ran.stderr
 
 
 def test_no_process_of_up_holds_the_output_of_another(tmp_path: Path) -> None:

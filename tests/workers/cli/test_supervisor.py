@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from models.db import tables
 from models.db.database import Database
+from tests.processes import free_port
 from workers.queue import canary
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def group(pid: int) -> list[int]:
 def beat(tmp_path: Path) -> list[str]:
     """The arguments of a process that runs until it is stopped."""
     file = tmp_path / "erpmirror.toml"
-    file.write_text("", encoding="utf-8")
+    file.write_text(f"[receiver]\nport = {free_port()}\n", encoding="utf-8")
     ran = subprocess.run([sys.executable, "-m", "workers.cli", "migrate", "--config", str(file)], check=False)
     assert 0 == ran.returncode
     return ["beat", "--config", str(file)]
@@ -141,6 +142,7 @@ def test_a_running_worker_that_takes_no_messages_is_started_again(tmp_path: Path
     with started(tmp_path / "output", "-m", "workers.cli", "up", "--concurrency", "1", *beat[1:]) as running:
         running.until(healthy)
         stopped = running.pids("sync")[0]
+        assert alive(stopped), running.output()
         os.killpg(stopped, signal.SIGSTOP)
         running.until(waiting)
         with database.begin() as tx:  # as if an hour had passed

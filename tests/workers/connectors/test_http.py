@@ -109,7 +109,7 @@ def http_client(
 
 
 def reply(body: bytes, status: str = "200 OK", length: int | None = None, **headers: str) -> bytes:
-    fields = {"Content-Length": str(len(body) if length is None else length), **headers}
+    fields = {"Content-Length": str(len(body) if length is None else length), "Connection": "close", **headers}
     lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -223,16 +225,60 @@ def test_a_password_alone_changes_no_hash_that_is_stored() -> None:
         '{"a":"the password"}',
         '{"Pass\\u0077ord":"x"}',
         '{"Pa\u017fsword":"x"}',
+        '{"Pa\u00dfword":"x"}',
+        '{"OLDPA\u1e9eWORD":"x"}',
+        '{"Pa\\u00dfword":"x"}',
+        '{"Pa\\u1E9EWord":"x"}',
         '{"\\u212aey":"x"}',
         '{"DATEOFBIRTH":"x"}',
     ],
 )
 def test_a_text_that_may_still_hold_a_secret_is_not_hashed(text: str) -> None:
-    assert answers.blank_secrets(text.encode(), keep_personal=False) is None
+    assert answers.without_secrets(text.encode(), keep_personal=False) is None
 
 
-def test_secrets_are_blanked_and_nothing_else() -> None:
-    text = b'{"Password" : "a\\"}","passwordSalt":null,"Gender":"x","GenderCode":"y","Name":"Passwor"}'
-    blank = b'{"Password" : null,"passwordSalt":null,"Gender":"x","GenderCode":"y","Name":"Passwor"}'
-    assert blank == answers.blank_secrets(text, keep_personal=True)
-    assert answers.blank_secrets(text, keep_personal=False) is None  # the code of a gender might be one
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (
+            '{"Password" : "a\\"}","passwordSalt":null,"Gender":"x","GenderCode":"y","Name":"Passwor"}',
+            '{"Gender":"x","GenderCode":"y","Name":"Passwor"}',
+        ),
+        ('{"Password":"a","passwordSalt":"b"}', "{}"),
+        ('{"Id":1,"Password":"a" , "passwordSalt":"b"\n}', '{"Id":1}'),
+        ('{"Password":"a","Id":1,"passwordSalt":null}', '{"Id":1}'),
+        ('[{"Password":"a"},{"Id":1}]', '[{},{"Id":1}]'),
+    ],
+)
+def test_secrets_are_taken_out_of_a_text_and_nothing_else(text: str, kept: str) -> None:
+    assert kept.encode() == answers.without_secrets(text.encode(), keep_personal=True)
+
+
+def test_what_may_be_personal_is_not_taken_out_of_a_text() -> None:
+    assert answers.without_secrets(b'{"Gender":"x","GenderCode":"y"}', keep_personal=False) is None
+
+
+_USUAL_NAMES = ["Id", "Password", "passwordSalt", "Gender", "DateOfBirth", "nationality", "Name", "gender"]
+_ODD_NAMES = ["Pa\u00dfword", "OLDPA\u1e9eWORD", "Pa\u017fsword", "PASSWORD", "Stra\u00dfe"]
+_NAMES = st.sampled_from(_USUAL_NAMES) | st.sampled_from(_ODD_NAMES)
+_TEXTS = st.sampled_from(["", "a", '","Gender":"x"', "\\", "Password", 'x"}', "\u20ac", '{"Password":"x"}'])
+_OBJECTS = st.recursive(
+    st.none() | st.integers() | _TEXTS,
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(_NAMES, each, max_size=5),
+    max_leaves=12,
+)
+
+
+@given(
+    value=_OBJECTS,
+    keep_personal=st.booleans(),
+    separators=st.sampled_from([(",", ":"), (" , ", " : "), (",\n", ":\t")]),
+    escaped=st.booleans(),
+)
+def test_a_text_without_secrets_is_the_object_without_them(
+    *, value: Any, keep_personal: bool, separators: tuple[str, str], escaped: bool
+) -> None:
+    text = json.dumps([value], separators=separators, ensure_ascii=escaped).encode()
+    kept = answers.without_secrets(text, keep_personal=keep_personal)
+    if kept is not None:
+        assert answers.remove_secrets([value], keep_personal=keep_personal) == json.loads(kept)

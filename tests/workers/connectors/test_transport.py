@@ -5,18 +5,22 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
-from models.settings.network import Route
+from models.settings.network import DIRECT, Route
 from tests.certificates import CompanyCa
 from tests.http_proxy import http_proxy
 from tests.processes import free_port
 from tests.workers.connectors import sandbox_harness
 from tests.workers.connectors.test_http import http_client, scripted_server
+from workers.connectors import transport
 from workers.errors import InsecureError, TimedOutError, TryLater
 
 if TYPE_CHECKING:
@@ -58,6 +62,42 @@ def tls_server(context: ssl.SSLContext, *, endless: bool = False) -> Iterator[st
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             thread.join(5)
+
+
+@contextmanager
+def counting_server() -> Iterator[tuple[str, list[Any]]]:
+    """Answers with `[]` on connections that it keeps; (address, the connections that it accepted)."""
+    accepted: list[Any] = []
+
+    class Kept(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            accepted.append(self.client_address)
+            super().setup()
+
+        def do_GET(self) -> None:
+            self.wfile.write(OK)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Kept) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", accepted
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_a_connection_that_the_server_may_be_about_to_close_is_not_used() -> None:
+    with counting_server() as (url, accepted), http_client(url, route=Route()) as http:
+        for pause in (0, 0.1, 3.5):
+            time.sleep(pause)
+            assert b"[]" == http.read("GET", "/things").body
+    assert 2 == len(accepted)
 
 
 @pytest.fixture
@@ -227,3 +267,26 @@ def test_every_system_trusts_the_ca_that_is_named(harness: SandboxHarness, ca: C
             with harness.client(harness.system.options.model_validate(given | named)) as client:
                 error = sandbox_harness.ask(client, question).error
             assert (not trusted) == isinstance(error, InsecureError), error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "refused"),
+    [
+        (httpx.ConnectError, "WRONG_VERSION_NUMBER", True),
+        (httpx.ReadError, "WRONG_VERSION_NUMBER", False),
+        (httpx.ReadError, "DECRYPTION_FAILED_OR_BAD_RECORD_MAC", False),
+        (httpx.ReadError, "TLSV13_ALERT_CERTIFICATE_REQUIRED", True),
+    ],
+)
+def test_only_a_tls_error_before_the_request_proves_that_it_was_not_sent(
+    error: type[httpx.TransportError],
+    reason: str,
+    refused: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    failure = ssl.SSLError(1, reason)
+    failure.reason = reason
+    raised = error("broken")
+    raised.__cause__ = failure
+    found = transport.unreached(raised, host="erp.example", route=DIRECT, timeout=1)
+    assert found is not None
+    assert refused is found.refused

@@ -9,7 +9,6 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import sqlalchemy as sa
 
 from models.bookkeeping import clock_steps
@@ -48,8 +47,11 @@ def test_after_a_clock_was_three_hours_ahead_everything_goes_on_at_once(tmp_path
             step = clock_steps.find(tx)
         assert step is not None
         assert step.by > timedelta(hours=2)
-        ready = httpx.get(f"{installation.address}/readyz", timeout=30).json()
-        assert "clock has stepped back by" in ready["workers"]
+        until(
+            lambda: "clock has stepped back by" in installation.ready().json()["workers"],
+            seconds=60,
+            what=lambda: installation.ready().text,
+        )
         shown = _status(installation.file)
         assert "clock has stepped back by" in shown
         mirror.sandboxes["dilovod"].edit(Random(5))

@@ -12,6 +12,7 @@ from models.bookkeeping import journal, streams
 from models.db import tables
 from models.values import Cause, Change, ChangeKind
 from tests.workers import vendor_harness
+from tests.workers.ingest import command_harness
 from workers import configuration, context
 from workers.ingest import listing
 from workers.queue import retention
@@ -240,3 +241,19 @@ def test_a_full_sync_that_fails_for_long_leaves_one_run(six: Harness) -> None:
         six.full_sync()
         six.clock.advance(hours=1)
     assert before + 1 == len(_ids(six, tables.runs))
+
+
+def test_final_commands_are_kept_as_long_as_the_settings_say(database: Database, tmp_path: Path) -> None:
+    with command_harness.connected(database, tmp_path) as six:
+        six.vendor.objects["goods"]["1"] = {"name": "Nail"}
+        done = six.send("update", id="1", name="Hook")
+        six.work()
+        six.vendor.faults = [(403, "the role lacks it")]
+        waiting = six.send("update", id="1", name="Nail")
+        six.work()
+        six.clock.advance(hours=24 * 399)
+        retention.prune(six.database, six.settings)
+        assert [waiting, done] == [each.id for each in six.all()]
+        six.clock.advance(hours=25)
+        retention.prune(six.database, six.settings)
+        assert [waiting] == [each.id for each in six.all()]

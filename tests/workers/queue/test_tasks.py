@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import sqlalchemy as sa
 import structlog
 
@@ -37,6 +38,23 @@ def test_a_database_that_goes_away_during_the_work_is_one_line_in_the_log(
         six.clock.advance(minutes=5)
         six.work()
         assert {"1": {"v": 2}} == six.live("goods")
+
+
+@services.ON_POSTGRESQL
+@pytest.mark.slow
+def test_a_table_that_another_program_locks_is_one_line_in_the_log(anywhere: Connect, database: Database) -> None:
+    with anywhere(kinds={"goods": {"every": 60, "full_every": 3600}}) as six:
+        six.vendor.objects["goods"] = {"1": {"v": 1}}
+        six.work()
+        six.webhook("1")
+        waker = wakeup.Waker(app.create_app(six.context.settings, database), database)
+        with database.engine.begin() as held, structlog.testing.capture_logs() as logs:
+            held.execute(sa.text("LOCK TABLE erpmirror_gates"))
+            tasks._handle_wakeup(six.context, waker, wakeup.SYNC)
+        assert ["six"] == [each["connection"] for each in logs if each["event"] == "database locked"]
+        six.clock.advance(minutes=5)
+        six.work()
+        assert {"1": {"v": 1}} == six.live("goods")
 
 
 def _lead(database: Database, url: sa.URL) -> None:

@@ -175,6 +175,7 @@ def test_an_overtaken_wake_up_is_repeated_though_the_queue_is_not_empty(waker: W
     waker.wake("lost")
     waker.wake("queued")
     clock.pass_(seconds=15)
-    assert not waker.rewake("lost", SYNC), "no worker acknowledges: it may wait in the queue"
-    waker.acknowledge("other", SYNC)
-    assert waker.rewake("lost", SYNC)
+    both: list[tuple[str, wakeup.QueueName]] = [("lost", SYNC), ("queued", SYNC)]
+    assert [] == waker.rewake(both), "no worker acknowledges: they may wait in the queue"
+    waker.acknowledge("queued", SYNC)
+    assert [("lost", SYNC)] == waker.rewake(both)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from models import exact, notation
 from workers.connectors import http, objects, streaming
 from workers.connectors.dilovod.resources import ID
-from workers.errors import BusyError, SetAside, TryLater
+from workers.errors import BusyError, RefusedError, SetAside, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -69,6 +69,14 @@ _ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] =
 )
 """(lower-case texts that must all occur, error to raise); any other error is an `UnknownError`."""
 
+_WRITE_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] = (
+    (("multithread",), lambda text: BusyError(text, after=_PAUSE, refused=True)),
+    (("bad key",), lambda text: SetAside(text, whole_resource=True)),
+    (("access to", "denied"), _denied),
+    (("object locked",), lambda text: TryLater(text, closes_gate=False, refused=True)),  # a user has it open
+)
+"""The same for a write, which an error text says was not done; any other error is a `RefusedError`."""
+
 
 def raise_for_error(answer: Any, *, secrets: Collection[str] = ()) -> Any:
     """The answer itself, unless it is an error: raises that by `_ERROR_RULES`, with Dilovod's text less secrets."""
@@ -76,10 +84,75 @@ def raise_for_error(answer: Any, *, secrets: Collection[str] = ()) -> Any:
     if error is None:
         return answer
     text = _plain_text(error, secrets)
-    for needles, make_error in _ERROR_RULES:
-        if all(needle in text.lower() for needle in needles):
-            raise make_error(text)
-    raise UnknownError(text)
+    raise _by_rules(text, _ERROR_RULES) or UnknownError(text)
+
+
+def raise_for_write_error(answer: Any, *, secrets: Collection[str] = ()) -> Any:
+    """The answer of a write itself, unless it is an error: raises that by `_WRITE_RULES`."""
+    error = _error_of(answer) or _write_error_of(answer)
+    if error is None:
+        return answer
+    text = _plain_text(error, secrets)
+    raise _by_rules(text, _WRITE_RULES) or RefusedError(_with_empty_fields(text))
+
+
+def _by_rules(text: str, rules: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...]) -> VendorError | None:
+    return next((make(text) for needles, make in rules if all(needle in text.lower() for needle in needles)), None)
+
+
+def _write_error_of(answer: Any) -> Any:
+    """The error in the forms that only writes have: a bare text, or messages to the user and no word of success.
+
+    The help says that a write returns the id, else what went wrong.
+    """
+    if isinstance(answer, str):
+        return None if not answer.strip() or is_success(answer) or ID.fullmatch(answer.strip()) else answer
+    if not isinstance(answer, dict) or is_success(answer) or _id_in(answer):
+        return None
+    messages = answer.get("clientMessages")
+    return next(
+        (
+            message.get("data") or "error without a message"
+            for message in (messages if isinstance(messages, list) else ())
+            if isinstance(message, dict) and str(message.get("type")).lower() == "error"
+        ),
+        None,
+    )
+
+
+def _with_empty_fields(text: str) -> str:
+    """The text, and which fields to fill if it says that some are empty: `emptyRequiredReq firm (Label)|unit (…)`."""
+    _, found, listed = text.partition("emptyRequiredReq")
+    fields = [words[0] for each in listed.split("|") if (words := each.split())]
+    return f"{text}; fill in {', '.join(fields)}" if found and fields else text
+
+
+def is_success(answer: Any) -> bool:
+    """Whether Dilovod says that a write was done: `"ok"`, `{"result":"ok"}`, or of a `call` `{"status":"success"}`."""
+    if isinstance(answer, dict):
+        return is_success(answer.get("result")) or is_success(answer.get("status"))
+    return isinstance(answer, str) and answer.strip().lower() in {"ok", "success"}
+
+
+def written_id(answer: Any) -> str:
+    """The id of what was written; "" if the answer names none, as for a register's record, whose id is 0.
+
+    TryLater for an answer that does not say that it was written.
+    """
+    found = _id_in(answer)
+    if not found and not is_success(answer):
+        raise malformed_error(answer, "an id or ok")
+    return found
+
+
+def _id_in(answer: Any) -> str:
+    places = [answer]
+    if isinstance(answer, dict):
+        data = answer.get("data")
+        within = [answer, data] if isinstance(data, dict) else [answer]
+        places = [data, *(place for each in within for place in (each.get("id"), each.get("header")))]
+        places += [place["id"] for place in places if isinstance(place, dict) and "id" in place]
+    return next((key for place in places if ID.fullmatch(key := link_id(place))), "")
 
 
 def _error_of(answer: Any) -> Any:

@@ -1,30 +1,29 @@
-"""Dilovod's client: each request is one JSON packet POSTed to the same address, and never two at a time."""
+"""Dilovod's client: what is read and written of one account, never by two requests at a time."""
 
 from __future__ import annotations
 
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from models import exact
 from models.values import Batch, Chunk, End, Snapshot, Tombstone
-from workers.connectors import http, streaming
 from workers.connectors.contract import CheckResult, did_you_mean
 from workers.connectors.dilovod import answers, batches, cursors, metadata, queries
 from workers.connectors.dilovod.options import is_register
+from workers.connectors.dilovod.packets import Packets
 from workers.connectors.dilovod.queries import SelectionType
 from workers.connectors.dilovod.resources import ID, PAGE, is_slice
-from workers.errors import SetAside, TryLater
+from workers.connectors.dilovod.writes import Writes
+from workers.errors import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
     from typing import Unpack
 
-    from models.values import JsonObject, Shape
+    from models.values import JsonObject, ObjectRef, Shape
+    from workers.connectors.commands import Action, GoneType, Sent
     from workers.connectors.contract import ClientRuntime, Resource
     from workers.connectors.dilovod.options import Options
 
-_OK = 200
 _ONE_ROW = queries.Limit(0, 1)
 _T = TypeVar("_T")
 
@@ -39,24 +38,23 @@ class Client:
 
     def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         self._options = options
-        self._key = options.api_key.get_secret_value()
-        self._secrets = {self._key}  # partners' keys are added when they are sent
+        self._now = runtime.now
         self._metadata_cache = metadata.MetadataCache(runtime)
-        self._http = http.Http(
-            runtime, base_url=options.url, timeout=options.timeout, route=options.route, redact=self._redact
-        )
+        self._packets = Packets(options, runtime)
+        self._writes = Writes(self._packets, self)
 
     def close(self) -> None:
         """Close the HTTP connection."""
-        self._http.close()
-
-    def _redact(self, text: str) -> str:
-        return answers.redact(text, self._secrets)
+        self._packets.close()
 
     # The contract.
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:  # noqa: ARG002 - an id names its type
         """The object as it is now; a tombstone if it is marked as deleted or does not exist."""
+        return self.read(key)
+
+    def read(self, key: str) -> Snapshot | Tombstone:
+        """As `fetch`: an id alone names an object."""
         try:
             answer = self.get_object(key)
         except answers.GoneError as gone:
@@ -80,22 +78,24 @@ class Client:
         return batches.read(reads, resource.name, keys, plan, declared)
 
     def list(self, resource: Resource, cursor: str | None) -> Iterator[Chunk]:
-        """One step of a full sync: all rows of a register, or one page of ids.
+        """One step of a listing: all rows of a register, or one page of ids; of a poll, those of recent documents.
 
         The first step needs the metadata. If it is not cached, the step only fetches it, so that each step is one
         request. If Dilovod refuses a request that cached metadata led to, the step fetches newer metadata instead.
         """
         position = cursors.Position.decode(cursor)
+        since = cursors.since(resource, cursor, self._options, self._now)
         if position is not None:
             yield from self._read_step(resource, position)
         elif (cached := self._metadata_cache.get(resource.name)) is None:
-            yield Chunk(end=End(self._first_position(resource, self._refresh_metadata(resource)).encode(), more=True))
+            first = self._first_position(resource, self._refresh_metadata(resource), since)
+            yield Chunk(end=End(first.encode(), more=True))
         else:
-            first = self._first_position(resource, cached)
+            first = self._first_position(resource, cached, since)
             try:
                 yield from self._read_step(resource, first)
             except (SetAside, answers.UnknownError):
-                newer = self._first_position(resource, self._refresh_metadata(resource))
+                newer = self._first_position(resource, self._refresh_metadata(resource), since)
                 if newer == first:
                     raise
                 yield Chunk(end=End(newer.encode(), more=True))
@@ -107,8 +107,8 @@ class Client:
         else:
             yield self._page(resource.name, position)
 
-    def _first_position(self, resource: Resource, declared: JsonObject) -> cursors.Position:
-        return cursors.Position.first(resource, declared, self._chosen_dimensions(resource))
+    def _first_position(self, resource: Resource, declared: JsonObject, since: str = "") -> cursors.Position:
+        return cursors.Position.first(resource, declared, self._chosen_dimensions(resource), since)
 
     def _refresh_metadata(self, resource: Resource) -> JsonObject:
         declared = self.get_metadata(resource.name)
@@ -124,7 +124,7 @@ class Client:
 
     def check(self) -> CheckResult:
         """Prove address and key, and name the configured resources that the key's role does not see."""
-        answer, clock = self._answer_and_clock("listMetadata", {"lang": "uk"})
+        answer, clock = self._packets.answer_and_clock("listMetadata", {"lang": "uk"})
         offered = answers.as_object(answer)
         unknown = [_with_guess(name, offered) for name in self._options.resources if name not in offered]
         summary = f"the role sees {len(offered)} kinds of objects"
@@ -144,14 +144,32 @@ class Client:
         """One read request in the syntax of `queries.parse_query`; the decoded answer as sent."""
         query = queries.parse_query(words)
         if query.register is None:
-            return self._answer(query.action, query.params)
+            return self._packets.answer(query.action, query.params)
         try:
             spellings = self._field_spellings(query.register, query.params["from"])
         except answers.UnknownError as refused:
             raise SetAside(f"{refused}; {queries.FULL_NAME_HINT}") from None
         return metadata.try_spellings(
-            spellings, lambda fields: self._answer(query.action, query.params | {"fields": fields})
+            spellings, lambda fields: self._packets.answer(query.action, query.params | {"fields": fields})
         )
+
+    # Writes, as `commands.CommandClient`.
+
+    def send(self, action: Action, arguments: JsonObject) -> Sent:
+        """Make the one request that writes."""
+        return self._writes.send(action, arguments)
+
+    def read_back(self, action: Action, arguments: JsonObject) -> JsonObject | GoneType:
+        """The object that the command writes as it is now; `GONE` if it does not exist or is marked as deleted."""
+        return self._writes.read_back(action, arguments)
+
+    def find(self, action: Action, arguments: JsonObject, path: tuple[str, ...]) -> Sequence[str]:
+        """The ids of the objects whose unique field has what the arguments hold at `path`."""
+        return self._writes.find(action, arguments, path)
+
+    def also_changes(self, action: Action, arguments: JsonObject) -> Sequence[ObjectRef]:
+        """What is in the folder that the command marks."""
+        return self._writes.also_changes(action, arguments)
 
     # Dilovod's read actions.
 
@@ -161,7 +179,7 @@ class Client:
         A link in the header is `{"id", "pr"}`, in a part's row `x` and `x__pr`; a part is an object by row id, or `[]`.
         `answers.GoneError`, a SetAside, if it does not exist.
         """
-        return answers.as_object(self._answer("getObject", {"id": key}))
+        return answers.as_object(self._packets.answer("getObject", {"id": key}))
 
     def request(
         self,
@@ -179,7 +197,9 @@ class Client:
         (Dilovod help, request)
         """
         return answers.rows(
-            self._answer("request", queries.request_params(from_, fields, assemble_links=assemble_links, **options))
+            self._packets.answer(
+                "request", queries.request_params(from_, fields, assemble_links=assemble_links, **options)
+            )
         )
 
     def balance(
@@ -257,14 +277,14 @@ class Client:
 
     def list_metadata(self, lang: str = "uk") -> JsonObject:
         """Every kind of object by name: `{"id", "idPrefix", "presentation"}` (Dilovod help, listMetadata)."""
-        return answers.as_object(self._answer("listMetadata", {"lang": lang}))
+        return answers.as_object(self._packets.answer("listMetadata", {"lang": lang}))
 
     def get_metadata(self, name: str, lang: str = "uk") -> JsonObject:
         """The fields of a kind of object (`reqs`), a register's `dimensions` and `resources`, by its name or its id.
 
         (Dilovod help, getMetadata)
         """
-        declared = answers.as_object(self._answer("getMetadata", queries.metadata_params(name, lang)))
+        declared = answers.as_object(self._packets.answer("getMetadata", queries.metadata_params(name, lang)))
         if not declared:
             raise answers.malformed_error(declared, "an object with fields")
         return declared
@@ -278,7 +298,7 @@ class Client:
         `partner_key`: from the partner's account page; secret. (Dilovod help, getStatistic)
         """
         return answers.rows(
-            self._answer("getStatistic", queries.statistic_params(date_from, date_to, partner_key=partner_key))
+            self._packets.answer("getStatistic", queries.statistic_params(date_from, date_to, partner_key=partner_key))
         )
 
     # Pages of ids, and rows of registers.
@@ -287,6 +307,7 @@ class Client:
         params = queries.request_params(
             name,
             {field: field for field in position.fields},
+            filters=position.filters,
             limit=queries.Limit(position.offset, PAGE),
             assemble_links=False,
         )
@@ -300,7 +321,7 @@ class Client:
 
     def _listed_rows(self, params: JsonObject) -> Sequence[Any]:
         """The rows of a `request`, of which one that cannot be read is a `streaming.UnreadableRecord`."""
-        return answers.rows(self._answer("request", params, listing=True))
+        return answers.rows(self._packets.answer("request", params, listing=True))
 
     def _chosen_dimensions(self, resource: Resource) -> Sequence[str]:
         return self._options.dimensions.get(resource.name, ())
@@ -333,45 +354,8 @@ class Client:
         ]
 
     def _stream_rows(self, params: JsonObject) -> Iterator[Any]:
-        with self._http.stream("POST", "", **self._request_body("request", params)) as streamed:
-            body = http.Peeked(streamed)
-            if streamed.status != _OK or body.first != b"[":
-                answer = self._decode(streamed.status, body.read())
-                raise answers.malformed_error(answer, "a list of rows")
+        with self._packets.rows(params) as body:
             yield from answers.iter_rows(body)
-
-    # HTTP.
-
-    def _answer(self, action: str, params: JsonObject, *, listing: bool = False) -> Any:
-        return self._answer_and_clock(action, params, listing=listing)[0]
-
-    def _answer_and_clock(
-        self, action: str, params: JsonObject, *, listing: bool = False
-    ) -> tuple[Any, datetime | None]:
-        """The decoded answer, and Dilovod's clock (aware; None without a Date header)."""
-        self._secrets |= {str(params.get("partnerAPIkey", ""))}
-        reply = self._http.read("POST", "", **self._request_body(action, params))
-        return self._decode(reply.status, reply.body, listing=listing), reply.date
-
-    def _request_body(self, action: str, params: JsonObject) -> dict[str, Any]:
-        packet: JsonObject = {"version": self._options.version, "key": self._key}
-        if self._options.client_id is not None:
-            packet["clientID"] = self._options.client_id
-        packet |= {"action": action, "params": params}
-        if self._options.packet == "form":
-            return {"data": {"packet": exact.dumps(packet)}}  # percent-encoded, unlike the sample in the help
-        return {"content": exact.dumps(packet).encode(), "headers": {"Content-Type": "application/json"}}
-
-    def _decode(self, status: int, body: bytes, *, listing: bool = False) -> Any:
-        """The answer unless it is an error. `listing`: it may have rows that cannot be read."""
-        try:
-            answer = streaming.decode_listing(body) if listing else exact.loads_leniently(body)
-        except ValueError:
-            raise answers.not_json_error(status, body, self._secrets) from None
-        answers.raise_for_error(answer, secrets=self._secrets)
-        if status != _OK:
-            raise TryLater(f"HTTP {status}: {answers.describe(answer)}")
-        return answer
 
 
 def _with_first_read(rows: Iterator[_T]) -> Iterator[_T]:

@@ -1,7 +1,7 @@
-"""Dilovod's full sync: pages of ids with a token for each object's state, or all rows of a register.
+"""Dilovod's listings: pages of ids with a token for each object's state, or all rows of a register.
 
-It finds changes whose webhook was lost. The cursor carries the fields from the metadata, so that each page costs one
-request.
+They find changes whose webhook was lost. The cursor carries the fields from the metadata, so that each page costs one
+request. A poll lists the documents dated within the setting `lookback`, a full sync all.
 """
 
 from __future__ import annotations
@@ -13,24 +13,38 @@ from typing import TYPE_CHECKING, Any
 from models import exact
 from models.values import Chunk, End, Line, Snapshot
 from workers.connectors import objects, streaming
-from workers.connectors.dilovod import answers, metadata
+from workers.connectors.dilovod import answers, metadata, queries
 from workers.connectors.dilovod.options import is_register
 from workers.connectors.dilovod.resources import ID, PAGE
 from workers.errors import SetAside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from models.values import JsonObject
     from workers.connectors.contract import Resource
+    from workers.connectors.dilovod.options import Options
     from workers.errors import VendorError
 
 _MAX_PAGES = 20_000
 _VERSION = "version"
+_DATE = "date"
 _TUPLES = ("fields", "dimensions", "fallback_fields")
 
 DONE = "done"
 """The cursor after a finished run. Dilovod cannot list changes, so the next run starts from the beginning."""
+
+
+def since(resource: Resource, cursor: str | None, options: Options, now: Callable[[], datetime]) -> str:
+    """The date from which a run that begins at this cursor lists documents, by Dilovod's wall clock; "": it lists all.
+
+    Only a poll begins where an earlier run ended. There is no last date: a document may be dated in the future. One
+    whose date was changed to an earlier one is left to the next full sync, as all older ones are.
+    """
+    if cursor != DONE or resource.every is None or options.lookback is None:
+        return ""
+    return queries.to_timestamp(f"{now().astimezone(options.zone) - options.lookback:%Y-%m-%d}")
 
 
 def token(row: JsonObject) -> str | None:
@@ -43,7 +57,7 @@ def token(row: JsonObject) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The position of a full sync.
+    """The position of a listing.
 
     - `fields`: the fields to ask for; `dimensions`: those of a register that its rows are kept by
     - `versioned`: only `version` is asked for, so an object without one shows nothing of its state
@@ -51,6 +65,7 @@ class Position:
     - `unversioned`: objects listed without a version so far
     - `offset`, `page`: of the next page
     - `previous_page`: fingerprint of the ids on the page before
+    - `since`: the date from which documents are listed, the same for all pages of a run; "": all are
     """
 
     fields: tuple[str, ...]
@@ -61,6 +76,7 @@ class Position:
     offset: int = 0
     page: int = 0
     previous_page: str = ""
+    since: str = ""
 
     @classmethod
     def decode(cls, cursor: str | None) -> Position | None:
@@ -75,18 +91,31 @@ class Position:
             return None
 
     @classmethod
-    def first(cls, resource: Resource, declared_metadata: JsonObject, dimensions: Sequence[str] = ()) -> Position:
-        """The start of a run, from the resource's metadata. `dimensions`: of a register; empty: all it has."""
+    def first(
+        cls, resource: Resource, declared_metadata: JsonObject, dimensions: Sequence[str] = (), since: str = ""
+    ) -> Position:
+        """The start of a run, from the resource's metadata. `dimensions`: of a register; empty: all it has.
+
+        If the metadata has no `date`, everything is listed, whatever `since`.
+        """
         if is_register(resource.name):
             kept = metadata.selected_dimensions(declared_metadata, dimensions)
             fields = dict.fromkeys((*kept, *metadata.resources(declared_metadata), *resource.key))
             return cls(fields=tuple(fields), dimensions=kept)
         declared = metadata.requisites(declared_metadata)
-        header_fields = tuple(dict.fromkeys(("id", *declared, "delMark")))
+        since = since if _DATE in declared or not declared else ""
+        filtered = (_DATE,) if since else ()  # a filter takes only fields that are asked for
+        header_fields = tuple(dict.fromkeys(("id", *declared, "delMark", *filtered)))
         if "version" in declared or not declared:
             fallback = tuple(field for field in header_fields if field != "version")
-            return cls(fields=("id", "version", "delMark"), versioned=True, fallback_fields=fallback)
-        return cls(fields=header_fields)
+            versioned = ("id", "version", "delMark", *filtered)
+            return cls(fields=versioned, versioned=True, fallback_fields=fallback, since=since)
+        return cls(fields=header_fields, since=since)
+
+    @property
+    def filters(self) -> list[queries.Filter]:
+        """What the request's rows have to match."""
+        return [queries.Filter(_DATE, queries.Operator.GREATER_OR_EQUAL, self.since)] if self.since else []
 
     def encode(self) -> str:
         """The cursor as text."""
@@ -103,7 +132,7 @@ class Position:
         `refused`: Dilovod refuses the field `version`, so it is not among them.
         """
         fields = self.fallback_fields if refused else (*self.fallback_fields, _VERSION)
-        return Chunk(end=End(Position(fields=fields).encode(), more=True))
+        return Chunk(end=End(Position(fields=fields, since=self.since).encode(), more=True))
 
     def chunk(self, rows: Sequence[Any]) -> Chunk:
         """The chunk of a page: a line for each row with an id, and the position of the next page.
@@ -150,7 +179,7 @@ class Position:
 
     def _end(self, count: int, this_page: str, unversioned: int) -> End:
         if count < PAGE:
-            return End(DONE, complete=True, gap=_gap(unversioned))
+            return End(DONE, complete=not self.since, gap=_gap(unversioned))
         if this_page == self.previous_page:
             return End(DONE, warning="Dilovod repeated a page of its listing, so some objects may be missing from it")
         if self.page + 1 >= _MAX_PAGES:

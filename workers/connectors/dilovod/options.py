@@ -9,27 +9,27 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from workers.connectors.contract import Duration, Key, Network, Secret, SendsWebhooks, Url, did_you_mean
+from workers.connectors.contract import (
+    Duration,
+    Key,
+    Network,
+    Secret,
+    SendsWebhooks,
+    TakesCommands,
+    Url,
+    did_you_mean,
+)
+from workers.connectors.dilovod import table
 
-_RESOURCE = re.compile(
-    r"(catalogs|documents|balanceRegisters|informationRegisters|accumulationRegisters)\.[A-Za-z][A-Za-z0-9_]*"
-)
-_KNOWN = (
-    *("catalogs.goods", "catalogs.persons", "catalogs.units", "catalogs.employees", "catalogs.contacts"),
-    *("catalogs.storages", "catalogs.firms", "catalogs.contracts", "catalogs.cashAccounts", "catalogs.priceTypes"),
-    *("catalogs.currency", "catalogs.taxes", "catalogs.states", "catalogs.departments", "catalogs.deliveryMethods"),
-    *("documents.saleOrder", "documents.saleInvoice", "balanceRegisters.goods", "informationRegisters.currencyRates"),
-)
-"""Names that the help mentions, to guess at what is meant. An account has many more: `check` knows them."""
 _DIMENSION = re.compile("[A-Za-z][A-Za-z0-9_]*")
 
 
 def is_register(name: str) -> bool:
     """Whether the resource is a register; those have no ids, no point reads and no webhooks."""
-    return name.partition(".")[0].endswith("Registers")
+    return table.is_record(name)
 
 
-class Options(SendsWebhooks):
+class Options(SendsWebhooks, TakesCommands):
     """The key of one API node ("Підключення до API Dilovod")."""
 
     url: Url = "https://api.dilovod.ua"
@@ -69,7 +69,16 @@ class Options(SendsWebhooks):
     webhook_sources: tuple[Network, ...] = (ip_network("88.198.50.253"),)
     every: Duration = Field(default=timedelta(minutes=5), description="How often registers are polled.")
     reconcile_every: Duration = Field(
-        default=timedelta(hours=1), description="How often a full sync finds what no webhook announced."
+        default=timedelta(hours=1), description="How often everything is listed to find what no webhook announced."
+    )
+    lookback: Duration | None = Field(
+        default=None,
+        description="How far back the documents are dated that are listed every `reconcile_every`. Older ones are "
+        "listed once in `full_every`, and what no webhook announced is found then. Unset: all every `reconcile_every`.",
+        examples=["60d"],
+    )
+    full_every: Duration = Field(
+        default=timedelta(hours=24), description="How often all documents are listed where `lookback` is set."
     )
 
     @field_validator("api_key")
@@ -85,8 +94,8 @@ class Options(SendsWebhooks):
         if not resources:
             raise ValueError('name at least one resource, as in resources = ["catalogs.goods", "documents.saleOrder"]')
         for resource in resources:
-            if not _RESOURCE.fullmatch(resource):
-                guess = did_you_mean(resource, _KNOWN)
+            if not table.RESOURCE.fullmatch(resource):
+                guess = did_you_mean(resource, table.KNOWN)
                 raise ValueError(
                     f'"{resource}" is not a resource of Dilovod{guess or ";"} write catalogs.…, documents.…, '
                     'balanceRegisters.…, informationRegisters.… or accumulationRegisters.…, as in "catalogs.goods"'
@@ -119,12 +128,54 @@ class Options(SendsWebhooks):
                 raise ValueError(f'"{register}" is identified by its id; remove it here')
         return keys
 
+    @field_validator("lookback")
+    @classmethod
+    def _lookback_is_a_day_or_more(cls, lookback: timedelta | None) -> timedelta | None:
+        if lookback is not None and lookback < timedelta(days=1):
+            raise ValueError('documents are dated by days: write at least "1d", as in "60d"; m stands for minutes')
+        return lookback
+
     @field_validator("concurrency")
     @classmethod
     def _concurrency_is_one(cls, concurrency: int) -> int:
         if concurrency != 1:
             raise ValueError("Dilovod answers one request at a time for each key; remove the key, or write 1")
         return concurrency
+
+    @field_validator("commands")
+    @classmethod
+    def _commands_are_actions(cls, commands: tuple[str, ...]) -> tuple[str, ...]:
+        for action in commands:
+            if action not in table.ACTIONS:
+                guess = did_you_mean(action, table.ACTIONS)
+                known = ", ".join(table.ACTIONS)
+                raise ValueError(f'"{action}" is not a write of Dilovod{guess or ";"} choose from {known}')
+        if len(set(commands)) < len(commands):
+            raise ValueError("a command is listed twice; remove one of them")
+        return commands
+
+    @field_validator("commands_token")
+    @classmethod
+    def _token_is_not_empty(cls, token: Secret | None) -> Secret | None:
+        if token is not None and not token.get_secret_value().strip():
+            raise ValueError("the token is empty; write a long random word, or remove the key")
+        return token
+
+    @field_validator("unique")
+    @classmethod
+    def _unique_fields_are_known(cls, unique: dict[str, str]) -> dict[str, str]:
+        for kind, field in unique.items():
+            known = table.unique_fields(kind) if table.RESOURCE.fullmatch(kind) else {}
+            if not known:
+                guess = did_you_mean(kind, table.KNOWN)
+                raise ValueError(
+                    f'"{kind}" is no catalogue and no kind of document{guess or ";"} '
+                    'write them as in {"catalogs.goods" = "code", "documents.saleOrder" = "remark"}'
+                )
+            if field not in known:
+                guess = did_you_mean(field, known) or ";"
+                raise ValueError(f'"{field}" finds no object of {kind} again{guess} choose from {", ".join(known)}')
+        return unique
 
     def login(self) -> tuple[str, ...]:
         """The key: it alone identifies the account."""

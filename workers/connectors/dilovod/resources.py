@@ -42,17 +42,26 @@ def is_slice(name: str) -> bool:
     return name.startswith("informationRegisters.")
 
 
+_IF_COSTLY = '`lookback = "60d"` lists only what is dated within 60 days so often, and all once in `full_every`'
+
+
 def _object_resource(options: Options, name: str) -> Resource:
-    # Dilovod has no modification date, so there are no polls: only full syncs find changes whose webhook was lost.
+    # Dilovod has no modification date: only listings of versions find changes whose webhook was lost. Documents have a
+    # date of their own, so a poll can list the recent ones; a change of an older one is found by the next full sync.
+    is_document = name.startswith("documents.")
+    polls = is_document and options.lookback is not None
+    full_every = options.full_every if polls else options.reconcile_every
     return Resource(
         name,
-        full_every=options.reconcile_every,
-        bound=options.reconcile_every,
+        every=options.reconcile_every if polls else None,
+        full_every=full_every,
+        bound=full_every,
         batch_size=PAGE,
         batch_from=BATCH_FROM,
         proof_from=PROOF_FROM,
         has_metadata=True,
         project=project,
+        if_costly=_IF_COSTLY if is_document else "",
     )
 
 

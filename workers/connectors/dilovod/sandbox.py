@@ -23,8 +23,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from models import exact
-from workers.connectors.dilovod import sandbox_data
+from workers.connectors.dilovod import sandbox_data, sandbox_writes
 from workers.connectors.dilovod.sandbox_data import RefusedError
+from workers.connectors.dilovod.sandbox_writes import WriteFault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from models.values import JsonObject
     from workers.connectors.dilovod.sandbox_data import VendorObject
+    from workers.connectors.dilovod.sandbox_writes import Arrival
 
 _KYIV = ZoneInfo("Europe/Kyiv")
 _RESOURCES = (
@@ -65,20 +67,22 @@ def create(
     key: str = "sandbox-key",
     now: Callable[[], datetime] | None = None,
     objects: int = 12,
+    days: float = 0,
     webhook_url: str | None = None,
     lost: float = 0.0,
     doubled: float = 0.0,
 ) -> Starlette:
     """The app; its `Sandbox` is at `app.state.sandbox`.
 
-    `objects`: the number of goods, persons and sale orders. `now`: an aware clock, sent in the `Date` header (switch
-    off the `Date` that the serving process adds). `webhook_url`: the address that edits by users send webhooks to;
-    `lost` and `doubled`: the shares of webhooks that are not sent or sent twice.
+    `objects`: the number of goods, persons and sale orders. `days`: over which the orders are dated, up to now.
+    `now`: an aware clock, sent in the `Date` header (switch off the `Date` that the serving process adds).
+    `webhook_url`: the address that edits by users send webhooks to; `lost` and `doubled`: the shares of webhooks
+    that are not sent or sent twice.
     """
     sandbox = Sandbox(seed=seed, key=key, now=now or _utc_now)
     sandbox.shows_clock = now is not None
     sandbox.webhook_url, sandbox.lost, sandbox.doubled = webhook_url, lost, doubled
-    sandbox.fill(objects)
+    sandbox.fill(objects, days=days)
     app = Starlette(routes=[Route("/", _Endpoint(sandbox), methods=["POST"])])
     app.state.sandbox = sandbox
     return app
@@ -107,7 +111,9 @@ class Sandbox:
       `slow`: seconds before one with `Fault.SLOW`
     - `requests`: the actions received; `overlaps`: the number refused because the key was busy
     - `sent_webhooks`: the packets of the webhooks sent
-    - `books.denied`: what the key's role may not read
+    - `books.denied`: what the key's role may not read; `writing.read_only`: what it may not write
+    - `write_faults`: what becomes of the next writes, one each; `writes`: all that arrived, in their order
+    - `writing.lock`: a user has an object open
     - `dimensions`: register -> the dimensions that the mirror keeps its rows by, if not all
     - `partner_key`: the partner's API key that `getStatistic` accepts
     """
@@ -115,6 +121,8 @@ class Sandbox:
     def __init__(self, *, seed: int, key: str, now: Callable[[], datetime]) -> None:
         self.key = key
         self.books = sandbox_data.Books(seed, lambda: now().astimezone(_KYIV))
+        self.writing = sandbox_writes.Writes(self.books)
+        self.write_faults, self.writes = self.writing.faults, self.writing.log
         self.shows_clock = False
         self.webhook_url: str | None = None
         self.lost = 0.0
@@ -196,6 +204,8 @@ class Sandbox:
             self._delete_and_create_again,
             self._remove_order,
             self._empty_order,
+            self._date_back,
+            self._date_forward,
             self._new_field,
             self._changed_type,
             self._move_stock,
@@ -242,8 +252,8 @@ class Sandbox:
 
     # The company.
 
-    def fill(self, objects: int) -> None:
-        """Fill the account with the data of a small shop."""
+    def fill(self, objects: int, *, days: float = 0) -> None:
+        """Fill the account with the data of a small shop, whose orders are dated over so many days, up to now."""
         books, random = self.books, self.books.random
         for kind, names in _CATALOGUES.items():
             for code, name in names:
@@ -257,8 +267,8 @@ class Sandbox:
                 phone=f"+38067{random.randrange(10**7):07d}",
                 details='{"phone":["+380"]}' if number % 3 == 0 else "",
             )
-        for _ in range(objects):
-            self._new_order(random)
+        for number in range(objects):
+            self._new_order(random, date=books.wall_clock(days=-days * (1 - (number + 1) / objects)))
         kit = books.add("catalogs.goods", name=_multilang("Набір садівника"), mainUnit=books.of("catalogs.units")[0].id)
         books.add_row(kit, "tpGoods", good=self._goods()[0].id, qty="2.000")
 
@@ -280,9 +290,9 @@ class Sandbox:
     def _goods(self) -> list[VendorObject]:
         return [good for good in self.books.of("catalogs.goods") if good.header["isGroup"] == "0" and not good.marked]
 
-    def _new_order(self, random: Random) -> VendorObject:
+    def _new_order(self, random: Random, *, date: str | None = None) -> VendorObject:
         books = self.books
-        date = books.wall_clock()
+        date = date or books.wall_clock()
         order = books.add(
             "documents.saleOrder",
             date=date,
@@ -430,6 +440,16 @@ class Sandbox:
         self.notify(self.books.touch(order))
         return f"a user took all rows from the order {order.id}"
 
+    def _date_back(self, random: Random) -> str:
+        order = self._some_order(random)
+        self.books.touch(order, date=self.books.wall_clock(days=-_LONG_AGO))
+        return f"another program dated the order {order.id} back by {_LONG_AGO} days: no webhook"
+
+    def _date_forward(self, random: Random) -> str:
+        order = min(self._orders() or [self._new_order(random)], key=lambda order: str(order.header["date"]))
+        self.books.touch(order, date=self.books.wall_clock(days=1))
+        return f"another program dated the order {order.id} for tomorrow: no webhook"
+
     def _new_field(self, random: Random) -> str:
         self.books.kinds["documents.saleOrder"].fields["loyaltyPoints"] = {"type": "decimal", "length": "11:2"}
         order = self._some_order(random)
@@ -450,8 +470,16 @@ class Sandbox:
 
     # Answering.
 
-    def answer(self, packet: JsonObject) -> Any:
-        """The answer to a packet; errors too are sent as HTTP 200."""
+    def arrive(self, packet: JsonObject) -> Arrival | None:
+        """Log the packet as it arrives, if it is a write."""
+        if packet.get("action") not in sandbox_writes.ACTIONS:
+            return None
+        with self.lock:
+            return self.writing.arrive(packet)
+
+    def answer(self, packet: JsonObject, arrival: Arrival | None = None) -> Any:
+        """The answer to a packet; errors too are sent as HTTP 200. `arrival`: that of a write, if it is logged."""
+        arrival = arrival or self.arrive(packet)
         if packet.get("key") != self.key:
             return {"error": "bad key"}
         action, params = str(packet.get("action")), packet.get("params")
@@ -459,16 +487,16 @@ class Sandbox:
         with self.lock:
             self.requests.append(action)
             call = self._call(packet, action, params)
-            answer = self._answer(action, params)
+            answer = self._answer(action, params, arrival)
             self.calls[call] += 1
-            self.failed[call] += isinstance(answer, dict) and "error" in answer
+            self.failed[call] += isinstance(answer, dict) and bool({"error", "errorMessage"} & set(answer))
             return answer
 
-    def _answer(self, action: str, params: JsonObject) -> Any:
+    def _answer(self, action: str, params: JsonObject, arrival: Arrival | None) -> Any:
         try:
-            return self._perform(action, params)
+            return self._perform(action, params) if arrival is None else self.writing.perform(action, params, arrival)
         except RefusedError as refused:
-            return {"error": str(refused), "clientMessages": []}
+            return sandbox_writes.answer_of(refused, action)
         except (AttributeError, KeyError, TypeError, ValueError):  # any other mistake in the params
             return {"error": "applicationLayerError <html><body><b>bad params</b></body></html>"}
 
@@ -507,40 +535,10 @@ class Sandbox:
             "listMetadata": self.books.list_metadata,
             "getMetadata": lambda: self.books.get_metadata(str(params.get("objectName") or params.get("objectId"))),
             "getStatistic": lambda: self._statistic(params),
-            "saveObject": lambda: self._save(params),
-            "setDelMark": lambda: self._set_mark(params),
         }
         if action not in actions:
             raise RefusedError(f"unknown action {action}")
         return actions[action]()
-
-    def _save(self, params: JsonObject) -> JsonObject:
-        header = dict(params.get("header") or {})
-        target = str(header.pop("id", ""))
-        header.pop("delMark", None)  # saving does not clear a mark, although it answers ok
-        thing = self.books.add(target) if target in self.books.kinds else self.books.things.get(target)
-        if thing is None:
-            raise RefusedError(f"object with id {target} not found")
-        for name in header:
-            if name not in thing.header:
-                raise RefusedError(f"cant set value of header.{name}: bad value, or field doesnt exist")
-        self.books.touch(thing, **{name: _as_stored(value) for name, value in header.items()})
-        for part, rows in (params.get("tableParts") or {}).items():
-            thing.parts[part].clear()
-            for row in rows:
-                self.books.add_row(thing, part, **{name: _as_stored(value) for name, value in row.items()})
-        return {"result": "ok", "id": thing.id}
-
-    def _set_mark(self, params: JsonObject) -> str:
-        key = str((params.get("header") or params).get("id"))
-        thing = self.books.things.get(key)
-        if thing is None:
-            raise RefusedError(f"object with id {key} not found")
-        if str(params.get("forceDelete")) == "1":
-            self.books.remove(thing)
-        else:
-            self.books.mark(thing)
-        return "ok"
 
 
 class _Endpoint:
@@ -551,13 +549,13 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         packet = await _packet(Request(scope, receive))
+        arrival = self._sandbox.arrive(packet) if packet else None
         if not self._sandbox.busy.acquire(blocking=False):
             self._sandbox.overlaps += 1
-            refusal = {"error": "multithreadApiSession multithread api request blocked"}
-            await _json(refusal)(scope, receive, send)
+            await _json({"error": sandbox_writes.BUSY})(scope, receive, send)
             return
         try:
-            response = await self._response(packet)
+            response = await self._response(packet, arrival)
             if self._sandbox.shows_clock:
                 now = self._sandbox.books.clock().astimezone(UTC)
                 response.headers["Date"] = format_datetime(now, usegmt=True)
@@ -565,15 +563,33 @@ class _Endpoint:
         finally:
             self._sandbox.busy.release()
 
-    async def _response(self, packet: JsonObject | None) -> Response:
+    async def _response(self, packet: JsonObject | None, arrival: Arrival | None) -> Response:
         sandbox = self._sandbox
         if sandbox.latency:
             await asyncio.sleep(sandbox.latency)
         if packet is None:
             return _json({"error": "bad packet"})
+        if arrival is not None and sandbox.write_faults:
+            return await self._faulty_write(packet, arrival, sandbox.write_faults.popleft())
         fault = sandbox.faults.popleft() if sandbox.faults else None
-        response = _json(sandbox.answer(packet))
+        response = _json(sandbox.answer(packet, arrival))
         return await self._with_fault(response, fault) if fault else response
+
+    async def _faulty_write(self, packet: JsonObject, arrival: Arrival, fault: WriteFault) -> Response:
+        if fault is WriteFault.LOST_BEFORE:
+            return _Broken()
+        if fault.error is not None:
+            return _json({"error": fault.error, "clientMessages": []})
+        if fault is WriteFault.SLOW:
+            await asyncio.sleep(self._sandbox.slow)
+        response = _json(self._sandbox.answer(packet, arrival))
+        body = bytes(response.body)
+        damaged: dict[WriteFault, Response] = {
+            WriteFault.LOST_AFTER: _Broken(),
+            WriteFault.HALF: Response(body[: len(body) // 2], media_type="application/json"),
+            WriteFault.DOUBLED: Response(body + body, media_type="application/json"),
+        }
+        return damaged.get(fault, response)
 
     async def _with_fault(self, response: Response, fault: Fault) -> Response:
         body = bytes(response.body)
@@ -591,6 +607,14 @@ class _Endpoint:
             Fault.OBJECT: _json({}),
             Fault.BROKEN: Response("Internal Server Error", 500),
         }[fault]
+
+
+class _Broken(Response):
+    """An answer whose connection breaks before its body: the server closes one that lacks bytes of its length."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - Starlette's signature
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"64")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
 async def _packet(request: Request) -> JsonObject | None:
@@ -623,10 +647,6 @@ def _multilang(name: str) -> dict[str, str]:
     return {"ru": name, "uk": name}
 
 
-def _as_stored(value: Any) -> Any:
-    return value if isinstance(value, dict) else str(value)
-
-
 _CATALOGUES = {
     "catalogs.units": [("шт", "шт"), ("кг", "кг"), ("уп", "упаковка")],
     "catalogs.firms": [("1", "ФОП Тест")],
@@ -635,5 +655,8 @@ _CATALOGUES = {
     "catalogs.priceTypes": [("1", "Роздрібна")],
     "catalogs.states": [("1", "Новий")],
 }
+_LONG_AGO = 400
+"""Days."""
+
 _SURNAMES = ("Карпенко", "Шевчук", "Бондар", "Коваль", "Мороз", "Лисенко")
 _PLANTS = ("Троянда", "Туя", "Гортензія", "Лаванда", "Калина", "Барвінок")

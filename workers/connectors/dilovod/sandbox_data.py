@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,24 @@ _KINDS = {
             "supplyDate": _DATE,
             "taxAccount": _FLAG,
             "details": "varchar (100)",
+            "userPresentation": _FLAG,
+            "business": "catalogs.businesses",
+            "manager": "catalogs.employees",
+            "department": "catalogs.departments",
+            "paymentForm": "catalogs.paymentForms",
+            "priceType": "catalogs.priceTypes",
+            "deliveryPoint": "catalogs.deliveryPoints",
+            "cashAccount": "catalogs.cashAccounts",
+            "tradeChanel": "catalogs.tradeChanels",
+            "remarkFromPerson": "varchar (100)",
+            "remarkForPerson": "varchar (100)",
+            "deliveryMethod": "catalogs.deliveryMethods",
+            "deliveryRemark": "varchar (100)",
+            "taxIncluded": _FLAG,
+            "contract": "catalogs.contracts",
+            "contact": "catalogs.contacts",
+            "reserveDate": _DATE,
+            "payBefore": _DATE,
         },
         {
             "tpGoods": {
@@ -113,6 +132,7 @@ _KINDS = {
                 "qty": _QTY,
                 "baseQty": _QTY,
                 "priceAmount": _AMOUNT,
+                "discount": _AMOUNT,
                 "amountCur": _AMOUNT,
                 "unit": "catalogs.units",
                 "ratio": {"type": "decimal", "length": "9:4"},
@@ -305,9 +325,9 @@ class Books:
 
     # Writing.
 
-    def wall_clock(self) -> str:
-        """Kyiv's wall clock, "2026-01-31 23:59:59"."""
-        return self.clock().strftime("%Y-%m-%d %H:%M:%S")
+    def wall_clock(self, *, days: float = 0) -> str:
+        """Kyiv's wall clock, "2026-01-31 23:59:59", so many days from now."""
+        return (self.clock() + timedelta(days=days)).strftime("%Y-%m-%d %H:%M:%S")
 
     def add(self, kind: str, *, id_: str | None = None, **header: Any) -> VendorObject:
         """Create an object; `id_`: of a removed one that is created again."""
@@ -374,6 +394,10 @@ class Books:
         """All objects of a kind, marked ones included."""
         return [thing for thing in self.things.values() if thing.kind == kind]
 
+    def kind_of(self, key: str) -> str | None:
+        """The kind of object that the id is of, by its first digits."""
+        return self._by_prefix.get(key[:5])
+
     # Showing.
 
     def get_object(self, key: str) -> JsonObject:
@@ -404,20 +428,20 @@ class Books:
         return answer | {"misc": False}
 
     def _header_value(self, value: Any, value_type: Any) -> Any:
-        return {"id": value, "pr": self.name_of(value, value_type)} if _is_link(value_type) else copy.copy(value)
+        return {"id": value, "pr": self.name_of(value, value_type)} if is_link(value_type) else copy.copy(value)
 
     def _show_row(self, row: JsonObject, fields: dict[str, Any]) -> JsonObject:
         answer: JsonObject = {}
         for name, value in row.items():
             answer[name] = value
-            if _is_link(fields.get(name)):
+            if is_link(fields.get(name)):
                 answer[f"{name}__pr"] = self.name_of(value, fields[name])
         return answer
 
     def name_of(self, key: str, value_type: Any) -> str | None:
         """A link's `pr`: None if it is empty or its object is gone, a fixed text if the role may not read that kind."""
-        kinds = set(_texts(value_type))
-        kind = self._by_prefix.get(str(key)[:5])
+        kinds = set(type_texts(value_type))
+        kind = self.kind_of(str(key))
         if kind in self.denied or (kinds and kinds <= self.denied):
             return RESTRICTED
         return self.presentation(self.things[key]) if key in self.things else None
@@ -601,7 +625,7 @@ class Books:
                 continue
             value, value_type = self._resolve(row, path)
             answer |= _text(alias, value, value_type, multilang=multilang)
-            if _is_link(value_type):
+            if is_link(value_type):
                 answer[f"{alias}__pr"] = self.name_of(value, value_type)
         return answer
 
@@ -630,7 +654,7 @@ class Books:
 
     def _text_at(self, row: Row, path: str) -> str:
         value, value_type = self._resolve(row, path)
-        return str(value["uk"] if _is_multilang(value_type) else value)
+        return str(value["uk"] if is_multilang(value_type) else value)
 
     def _condition_holds(self, actual: str, operator: str, value: Any) -> bool:
         if operator.startswith("!"):
@@ -690,7 +714,16 @@ def _period(selection: str, from_: JsonObject) -> tuple[str, str]:
     return start, end
 
 
-def _texts(value_type: Any) -> Iterator[str]:
+def type_name(value_type: Any) -> tuple[str, str]:
+    """The name of a type that is no link, and its length: ("varchar", "9"), ("decimal", "14:5"); "" without one."""
+    if isinstance(value_type, dict):
+        return str(value_type["type"]), str(value_type.get("length", ""))
+    name, _, length = str(value_type).partition(" ")
+    return name, length.strip("()")
+
+
+def type_texts(value_type: Any) -> Iterator[str]:
+    """The names in a `valueType`: those of the kinds that a link may lead to."""
     if isinstance(value_type, str):
         yield value_type
     elif isinstance(value_type, dict):
@@ -699,12 +732,14 @@ def _texts(value_type: Any) -> Iterator[str]:
         yield from value_type
 
 
-def _is_link(value_type: Any) -> bool:
-    return any("." in text for text in _texts(value_type))
+def is_link(value_type: Any) -> bool:
+    """Whether the type is a link."""
+    return any("." in text for text in type_texts(value_type))
 
 
-def _is_multilang(value_type: Any) -> bool:
-    return any(text.startswith("multiLang") for text in _texts(value_type))
+def is_multilang(value_type: Any) -> bool:
+    """Whether the type is a text in several languages."""
+    return any(text.startswith("multiLang") for text in type_texts(value_type))
 
 
 def _blank(fields: dict[str, Any]) -> JsonObject:
@@ -712,11 +747,11 @@ def _blank(fields: dict[str, Any]) -> JsonObject:
 
 
 def _empty(value_type: Any) -> Any:
-    if _is_link(value_type):
+    if is_link(value_type):
         return NOTHING
-    if _is_multilang(value_type):
+    if is_multilang(value_type):
         return {"ru": "", "uk": ""}
-    name = next(_texts(value_type)).partition(" ")[0]
+    name = next(type_texts(value_type)).partition(" ")[0]
     if name == "decimal":
         scale = value_type["length"].partition(":")[2] if isinstance(value_type, dict) else "4"
         return f"{Decimal():.{scale}f}"
@@ -728,7 +763,7 @@ def _declare(fields: dict[str, Any]) -> Any:
 
 
 def _text(alias: str, value: Any, value_type: Any, *, multilang: bool) -> JsonObject:
-    if not _is_multilang(value_type) or value is None:
+    if not is_multilang(value_type) or value is None:
         return {alias: value}
     if multilang:
         return {f"{alias}__{language}": text for language, text in value.items()}

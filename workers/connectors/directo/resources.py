@@ -218,12 +218,14 @@ class Deduplicator:
         """
         unkeyed: list[tuple[str, Record]] = []
         records, broken = record_states.readable(batch, partial(objects.told_key, self._resource))
-        if not (self._resource.keyed_by_row or self._fields >= self._key_fields):
+        if not self._has_key_fields:
             for record in records:
                 self._fields.update(map(str.casefold, record_states.told(record)))
+        # A field that Directo omits is empty, but one that no record has is named wrongly.
+        read_key = self._read_key if self._has_key_fields else _no_key
         keyed: list[tuple[str, Record, bytes]] = []
         for record in records:
-            key = self._key_of(record)
+            key = read_key(record_states.told(record))
             if key is None:
                 unkeyed.append((_missing_key(self._resource), record))
             else:
@@ -257,11 +259,13 @@ class Deduplicator:
                     unkeyed.append((_same_key(self._resource), record))
         return found
 
-    def _key_of(self, record: Record) -> str | None:
-        """The record's key. A field that Directo omits is empty, but one that no record has is named wrongly."""
-        if not (self._resource.keyed_by_row or self._fields >= self._key_fields):
-            return None
-        return self._read_key(record_states.told(record))
+    @property
+    def _has_key_fields(self) -> bool:
+        return self._resource.keyed_by_row or self._fields >= self._key_fields
+
+
+def _no_key(_record: JsonObject) -> None:
+    return None
 
 
 def glance(resource: Resource, selection: queries.Selection) -> streaming.Glance | None:

@@ -22,8 +22,9 @@ _LONGEST_TOKEN = 40
 """Bytes of a reference, or of what begins or ends a CDATA section."""
 
 _ENCODING = re.compile(rb"<\?xml\b[^>]*?\bencoding\s*=\s*[\"']\s*([\w-]+)", re.IGNORECASE)
-_ODD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|&(?!(?:amp|lt|gt|quot|apos);)")
-"""What may need repair; nearly all XML has none of it."""
+_CONTROLS = bytes({*range(0x20)} - {*b"\t\n\r"})
+_ODD_REFERENCE = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos);)")
+"""What may need repair; nearly all XML has none of either."""
 
 _TOKENS = re.compile(
     rb"<!\[CDATA\[|\]\]>|[\x00-\x08\x0b\x0c\x0e-\x1f]|&(?:#(?:([0-9]{1,9})|x([0-9a-f]{1,9}));|([a-z]\w{0,30};))?",
@@ -72,7 +73,7 @@ class Repaired:
             return piece
         if self._is_utf8 and not _is_utf8(piece):
             piece = _BEYOND_ASCII.sub(_in_utf8, piece)
-        if _ODD.search(piece) or _OPENS in piece or self._in_cdata:
+        if self._in_cdata or _may_need_repair(piece):
             piece = _TOKENS.sub(self._token, piece)
         return piece
 
@@ -84,6 +85,11 @@ class Repaired:
         if not token.startswith(b"&"):
             return _escape(token[0])
         return token if self._in_cdata else _reference(match)
+
+
+def _may_need_repair(piece: bytes) -> bool:
+    has_controls = len(piece.translate(None, _CONTROLS)) < len(piece)  # quicker than to search for them
+    return has_controls or _OPENS in piece or _ODD_REFERENCE.search(piece) is not None
 
 
 def _reference(match: re.Match[bytes]) -> bytes:

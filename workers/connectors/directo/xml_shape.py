@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from xml.etree.ElementTree import Element
 
     from models.values import JsonObject
@@ -158,18 +159,28 @@ def to_json(element: Element) -> Any:
     text = (element.text or "").strip()
     if not children and not element.attrib:
         return element.text or ""
-    # A name that occurs more than once becomes a list of its values.
-    values: dict[str, list[Any]] = {name: [value] for name, value in element.attrib.items()}
-    for child in children:
-        value, known = to_json(child), values.setdefault(child.tag, [])
-        if child.tag not in element.attrib or known != [value]:  # the same as an attribute and as an element
-            known.append(value)
-    shaped: JsonObject = {name: items if len(items) > 1 else items[0] for name, items in values.items()}
-    for one, many in _LISTS.items():
-        if many not in shaped and all(isinstance(each, dict) for each in values.get(one, ("",))):
-            shaped = {many if name == one else name: value for name, value in shaped.items()}
-            shaped[many] = values[one]
+    shaped = _fields(element, children)
     return shaped | {"text": text} if text and "text" not in shaped else shaped
+
+
+def _fields(element: Element, children: Sequence[Element]) -> JsonObject:
+    """Attributes and children by name. A name that occurs more than once becomes a list of its values."""
+    shaped: JsonObject = dict(element.attrib)
+    repeated: dict[str, list[Any]] = {}
+    for child in children:
+        name, value = child.tag, to_json(child)
+        if name in repeated:
+            repeated[name].append(value)
+        elif name not in shaped:
+            shaped[name] = value
+        elif name not in element.attrib or shaped[name] != value:  # else it is an attribute and an element alike
+            repeated[name] = [shaped[name], value]
+    shaped |= repeated
+    for one, many in _LISTS.items():
+        values = repeated.get(one, [shaped.get(one)])
+        if many not in shaped and all(isinstance(each, dict) for each in values):
+            shaped = {many if name == one else name: values if name == one else value for name, value in shaped.items()}
+    return shaped
 
 
 def told(record: Element, *unfinished: Element) -> JsonObject:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -102,7 +103,12 @@ def seconds(span: Any) -> int | None:
     `((-)dd.)HH:mm:ss`: `-01.13:50:01` is "minus one day, at 13:50:01" (EasyFlor API v1, TimeSpan), so the sign applies
     to the days only. The document's sample has a one-digit day: `-1.15:30:00`.
     """
-    match = _SPAN.fullmatch(span) if isinstance(span, str) else None
+    return _seconds_of_text(span) if isinstance(span, str) else None
+
+
+@lru_cache(maxsize=1000)
+def _seconds_of_text(span: str) -> int | None:
+    match = _SPAN.fullmatch(span)
     if match is None:
         return None
     sign = -1 if match[1] else 1
@@ -116,8 +122,10 @@ def _as_sent(raw: JsonObject) -> JsonObject:
 
 def _project_debtor(raw: JsonObject) -> JsonObject:
     """A debtor as columns see it: documented names, null lists are empty, TimeSpans have their seconds beside them."""
-    named = objects.with_documented_names(raw, (*_DEBTOR, "OrderDays"))
-    projected = {name: [] if value is None and name in _LISTS else value for name, value in named.items()}
+    projected = objects.with_documented_names(raw, _DEBTOR_NAMES)
+    for name in _LISTS:
+        if projected.get(name, ()) is None:
+            projected[name] = []
     if projected.get("CurrencyISOCode") in (None, "") and "Currency" in projected:
         projected["CurrencyISOCode"] = projected["Currency"]
     if _are_objects(projected.get("OrderDays")):
@@ -126,10 +134,13 @@ def _project_debtor(raw: JsonObject) -> JsonObject:
 
 
 def _with_seconds(raw: JsonObject) -> JsonObject:
-    item = objects.with_documented_names(raw, (*_SPANS, "Lists"))
-    spans = {f"{name}{_SECONDS}": seconds(item[name]) for name in _SPANS if name in item}
-    below = {"Lists": [_with_seconds(each) for each in item["Lists"]]} if _are_objects(item.get("Lists")) else {}
-    return spans | item | below
+    item = objects.with_documented_names(raw, _DAY)
+    for name, computed in _SPANS.items():
+        if name in item:
+            item.setdefault(computed, seconds(item[name]))
+    if _are_objects(item.get("Lists")):
+        item["Lists"] = [_with_seconds(each) for each in item["Lists"]]
+    return item
 
 
 def _are_objects(value: Any) -> bool:
@@ -147,7 +158,10 @@ def _with_notes(kind: Kind, **notes: str) -> _Fields:
     return {name: (kind, note) for name, note in notes.items()}
 
 
-_SPANS = ("MaxDefaultOrderTime", "MaxOrderTime", "MinOrderTime")
+_SPANS = {name: f"{name}{_SECONDS}" for name in ("MaxDefaultOrderTime", "MaxOrderTime", "MinOrderTime")}
+"""Each TimeSpan, and the field of its seconds."""
+
+_DAY = (*_SPANS, "Lists")
 _SPAN_NOTE = "((-)dd.)HH:mm:ss; -1.15:30:00 is the day before, at 15:30"
 _SECONDS_NOTE = "seconds from the start of the day itself; computed by the mirror"
 _MAIL = _fields(Kind.TEXT, "Category Value")
@@ -201,6 +215,7 @@ _DEBTOR = (
     | _fields(Kind.TEXT, "Config.Id Config.DebtorId")
     | _fields(Kind.BOOLEAN, "Config.DirectPay")
 )
+_DEBTOR_NAMES = (*_DEBTOR, "OrderDays")
 _CONTACT = _fields(Kind.TEXT, "Initials FirstName MiddleName LastName PlaceOfBirth Function")
 _PERSONAL = _fields(Kind.INSTANT, "DateOfBirth") | _fields(Kind.TEXT, "Gender Nationality")
 

@@ -95,6 +95,7 @@ class Sandbox:
     - `max_parallel`: the most requests answered at the same time
     - `issued`: every token and cookie
     - `camel`: whether names in replies begin with a small letter
+    - `shuffles`: whether each object of a reply has its properties in another order
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Sandbox:
         self.faults: deque[Fault] = deque()
         self.login_faults: deque[Fault] = deque()
         self.form = "%Y%m%d"
+        self.shuffles = True
         self.token_life = timedelta(hours=1)
         self.latency, self.slow, self.drip = 0.0, 5.0, 0.05
         self.requests: list[str] = []
@@ -275,7 +277,10 @@ class Sandbox:
 
     def _list(self, records: list[JsonObject]) -> Response:
         # The order of properties is not guaranteed (EasyFlor API v1, Tips).
-        return _json([dict(self._chance.sample(list(record.items()), len(record))) for record in records])
+        return _json([self._shuffled(record) for record in records] if self.shuffles else records)
+
+    def _shuffled(self, record: JsonObject) -> JsonObject:
+        return dict(self._chance.sample(list(record.items()), len(record)))
 
     def _cased(self, value: Any) -> Any:
         return _camel_cased(value) if self.camel else value

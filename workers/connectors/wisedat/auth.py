@@ -103,6 +103,9 @@ class Login(httpx.Auth):
 
     A request that has an `Authorization` header is sent unchanged. Raises TryLater while the server is offline, and
     SetAside if a person has to act first (wrong login, inactive plan).
+
+    `is_out`: the caller's own request was sent, and not answered 401, so the vendor may have done what it asks. False
+    while and after a login fails: nothing but the login's own requests was sent.
     """
 
     def __init__(self, options: Options, runtime: ClientRuntime) -> None:
@@ -112,10 +115,13 @@ class Login(httpx.Auth):
         self._sessions = runtime.sessions
         self._now = runtime.now
         self._secrets = set(self._login)
+        self.is_out = False
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Send the request, with at most `_MAX_LOGINS` new logins: a restart can invalidate a new token at once."""
+        self.is_out = False
         if "Authorization" in request.headers:
+            self.is_out = True
             yield request
             return
         session, logins = self._session(), _MAX_LOGINS
@@ -126,9 +132,11 @@ class Login(httpx.Auth):
                 return
             self._secrets.add(session.token)
             request.headers["Authorization"] = f"Bearer {session.token}"
+            self.is_out = True
             reply = yield request
             if reply.status_code != _UNAUTHORIZED:
                 return
+            self.is_out = False
             if is_last:
                 raise self._refusal(reply, "a token that it has just issued")
             session = yield from self._renew(request, refused=session)

@@ -1,6 +1,7 @@
-"""The Wisedat client. GET only and one request at a time, because the server often runs on an office PC.
+"""The Wisedat client. One request at a time, because the server often runs on an office PC.
 
 Paged resources list summaries. A full sync or poll yields their keys, and `fetch` reads each detail.
+Writes are in `writes.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from models.values import Chunk, End, Line, ObjectRef, Snapshot, Tombstone, With
 from workers.connectors.contract import CheckResult
 from workers.connectors.http import Http
 from workers.connectors.wisedat import answers, auth, cursors, table
+from workers.connectors.wisedat.writes import Writes
 from workers.errors import MisaskedError, SetAside, TimedOutError, TooLargeError, VendorError
 
 if TYPE_CHECKING:
@@ -55,8 +57,8 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 _ASK_HINT = "give a resource and its parameters, for example: products query=rose limit=5, orders id=2024/7, or status"
 
 
-class Client:
-    """The client of one company; implements `workers.connectors.contract.Client`.
+class Client(Writes):
+    """The client of one company; implements `workers.connectors.contract.Client` and `commands.CommandClient`.
 
     Scripts can use it without erpmirror: `Client(options, contract.standalone())`. Methods that make a request raise
     the classes of `workers.errors`.
@@ -65,6 +67,7 @@ class Client:
     def __init__(self, options: Options, runtime: ClientRuntime) -> None:
         self._options = options
         self._login = auth.Login(options, runtime)
+        self._known_paths = {}
         self._http = Http(
             runtime,
             base_url=f"{options.url}/",
@@ -125,7 +128,11 @@ class Client:
 
     def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone | Withheld:
         """Fetch the detail by id. A customer costs a second request, whose result is added as `addresses`."""
-        row = table.ROWS[resource.name]
+        return self.fetch_named(resource.name, key)
+
+    def fetch_named(self, name: str, key: str) -> Snapshot | Tombstone | Withheld:
+        """`fetch` of a resource by its name."""
+        row = table.ROWS[name]
         try:
             found = self._read_surely(row.name, **({} if row.single else {"id": key}))
         except answers.DetailWithheldError:

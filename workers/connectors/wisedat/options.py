@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from workers.connectors.contract import Connection, Duration, Key, Secret, Url, did_you_mean
+from workers.connectors.contract import Duration, Key, Secret, TakesCommands, Url, did_you_mean
 from workers.connectors.wisedat import table
+from workers.connectors.wisedat.command_table import SECTIONS, VERBS
 
 
 def _known(name: str) -> str:
@@ -19,10 +21,24 @@ def _known(name: str) -> str:
     return name
 
 
+def _is_command(name: str) -> str:
+    """`create`, or `create:orders` for that resource alone."""
+    if name not in _COMMANDS:
+        guess = did_you_mean(name, _COMMANDS)
+        raise ValueError(
+            f'Wisedat has no command "{name}"{guess or ";"} it has {", ".join(VERBS)}, each alone or as '
+            f'"create:orders" for one of {", ".join(SECTIONS)}'
+        )
+    return name
+
+
+_COMMANDS = (*VERBS, *(f"{verb}:{resource}" for resource in SECTIONS for verb in VERBS))
+_UNIQUE = {name: tuple(section.unique) for name, section in SECTIONS.items() if section.unique}
+_Command = Annotated[str, AfterValidator(_is_command), Field(json_schema_extra={"enum": sorted(_COMMANDS)})]
 _Name = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": sorted(table.NAMES)})]
 
 
-class Options(Connection):
+class Options(TakesCommands):
     """One company on one Wisedat server. The server runs at the customer's site, so `url` has no default."""
 
     url: Url = Field(
@@ -30,7 +46,9 @@ class Options(Connection):
     )
     resources: tuple[_Name, ...] = Field(default=table.NAMES, min_length=1)
     api_key: Secret = Field(description="The API key of your Wisedat server.", examples=["${WISEDAT_KEY}"])
-    user: Secret = Field(description="The user whose rights decide what can be read.", examples=["${WISEDAT_USER}"])
+    user: Secret = Field(
+        description="The user whose rights decide what can be read and written.", examples=["${WISEDAT_USER}"]
+    )
     password: Secret = Field(description="That user's password.", examples=["${WISEDAT_PASSWORD}"])
     full_every: Duration = Field(
         default=timedelta(hours=24), description="How often everything is listed, which finds deletions."
@@ -56,6 +74,17 @@ class Options(Connection):
         description="The fields that identify the objects of a list that comes whole, where id does not; "
         '"row": a hash of the whole row.',
         examples=[{"series": ["type", "description"]}],
+    )
+    commands: tuple[_Command, ...] = Field(
+        default=(),
+        description='The writes that are allowed: "create", "update" and "delete", or with a colon one resource\'s, as '
+        '"create:orders". `erpmirror command NAME` shows all.',
+        examples=[["create:orders", "update"]],
+    )
+    unique: dict[str, str] = Field(
+        default_factory=dict,
+        description="By resource, the field that finds a new object again if it is not known whether it was created.",
+        examples=[{"orders": "your_reference", "customers": "code"}],
     )
     page_size: int = Field(
         # The vendor's own default is 50 (Wisedat API 1.3, Products).
@@ -87,6 +116,39 @@ class Options(Connection):
             raise ValueError("a resource is listed twice; remove one")
         return resources
 
+    @field_validator("commands")
+    @classmethod
+    def _each_command_once(cls, commands: tuple[str, ...]) -> tuple[str, ...]:
+        for name in commands:
+            verb, _, resource = name.partition(":")
+            if commands.count(name) > 1 or (resource and verb in commands):
+                raise ValueError(f'"{name}" is listed twice, by itself or as a part of "{verb}"; remove one')
+        return commands
+
+    @field_validator("commands_token")
+    @classmethod
+    def _token_is_not_empty(cls, token: Secret | None) -> Secret | None:
+        if token is not None and not token.get_secret_value().strip():
+            raise ValueError("it is empty; set a long random token, or remove the key")
+        return token
+
+    @field_validator("unique")
+    @classmethod
+    def _unique_fields_exist(cls, unique: dict[str, str]) -> dict[str, str]:
+        for resource, name in unique.items():
+            if resource not in _UNIQUE:
+                guess = "" if resource in SECTIONS else did_you_mean(resource, _UNIQUE)
+                raise ValueError(
+                    f"{resource}: nothing finds a new one again{guess or ';'} it works for {_listed(_UNIQUE)}"
+                )
+            fields = _UNIQUE[resource]
+            if name not in fields:
+                guess = did_you_mean(name, fields)
+                raise ValueError(
+                    f"{resource}: {name} does not find a new one{guess or ';'} it can be {_listed(fields)}"
+                )
+        return unique
+
     @field_validator("keys")
     @classmethod
     def _keys_are_valid(cls, keys: dict[str, Key], info: ValidationInfo) -> dict[str, Key]:
@@ -115,3 +177,7 @@ class Options(Connection):
     def login(self) -> tuple[str, ...]:
         """API key, user and password, which together identify the account."""
         return tuple(part.get_secret_value() for part in (self.api_key, self.user, self.password))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections import deque
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -22,6 +23,14 @@ from models import exact
 from workers.connectors.wisedat import sandbox_data
 from workers.connectors.wisedat.sandbox_scenario import Day
 from workers.connectors.wisedat.sandbox_server import Fault, Server
+from workers.connectors.wisedat.sandbox_writes import (
+    METHODS,
+    LoggedWrite,
+    RefusedWrite,
+    WriteFault,
+    Writer,
+    resource_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -43,6 +52,7 @@ def create(
     user: str = "espelho",
     password: str = "sandbox-password",  # noqa: S107 - an invented one
     silent_addresses: bool = False,
+    spelling: str = "documented",
 ) -> Starlette:
     """Create the app; its `Sandbox` is at `app.state.sandbox`.
 
@@ -51,11 +61,13 @@ def create(
     - `now`: the server's clock, aware. It sets the `Date` header, so run the HTTP server without its own `Date`
     - `key_bits`: length of the RSA key; `padding`: of the login, "pkcs1" (v1.5) or "oaep" (SHA-1)
     - `silent_addresses`: editing an address does not change the customer's modification date
+    - `spelling`: of the addresses of writes, "documented" (PUT /product) or "plural" (PUT /products)
     """
     sandbox = Sandbox(
         seed=seed, now=now or _utc_now, key_bits=key_bits, padding=padding, login=(api_key, user, password)
     )
     sandbox.books.silent_addresses = silent_addresses
+    sandbox.spelling = spelling
     sandbox.books.create_company(objects)
     app = Starlette(routes=[Mount("/", _Handler(sandbox))])
     app.state.sandbox = sandbox
@@ -67,12 +79,24 @@ def _utc_now() -> datetime:
 
 
 class Sandbox(Server):
-    """The vendor's sandbox: the server's state, its HTTP interface, and the contract's `Sandbox`. Thread-safe."""
+    """The vendor's sandbox: the server's state, its HTTP interface, and the contract's `Sandbox`. Thread-safe.
+
+    Beside the behaviours of `Server`, tests set those of writes:
+
+    - `write_faults`: done to the next writes, in order; `write_seconds`: how long a slow one takes
+    - `spelling`: of the addresses of writes, "documented" or "plural"
+
+    `writes`: every write request that arrived, in order.
+    """
 
     def __init__(
         self, *, seed: int, now: Callable[[], datetime], key_bits: int, padding: str, login: tuple[str, str, str]
     ) -> None:
         super().__init__(seed=seed, now=now, key_bits=key_bits, padding=padding, login=login)
+        self.write_faults: deque[WriteFault] = deque()
+        self.write_seconds = 5.0
+        self.spelling = "documented"
+        self.writes: list[LoggedWrite] = []
         self._seed = seed
         self._in_flight = 0
 
@@ -152,17 +176,62 @@ class Sandbox(Server):
                 return _json(self.status(authorization or ""))
             if (request.method, path) == ("POST", "authentication/login"):
                 return self._log_in(authorization or "")
-            if not self.accepts_token((authorization or "").removeprefix("Bearer ")):
-                return _plain_text(HTTPStatus.UNAUTHORIZED, "Invalid/Inexistent/Expired token")
+            if (refused := self.refuse_token(request)) is not None:
+                return refused
             if request.method != "GET":
-                return _plain_text(HTTPStatus.METHOD_NOT_ALLOWED, "This sandbox is read-only")
+                return _plain_text(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
             return self._read(path, request.query_params)
+
+    def refuse_token(self, request: Request) -> Response | None:
+        """The response to a request without a valid token; None if it has one."""
+        with self.lock:
+            self.rotate_if_due()
+            if self.accepts_token(request.headers.get("Authorization", "").removeprefix("Bearer ")):
+                return None
+            return _plain_text(HTTPStatus.UNAUTHORIZED, "Invalid/Inexistent/Expired token")
 
     def _log_in(self, authorization: str) -> Response:
         token = self.log_in(authorization)
         if token is None:
             return _plain_text(HTTPStatus.UNAUTHORIZED, "Login failed")
         return _json({"auth_token": token})
+
+    # Writes.
+
+    def record_write(self, request: Request, body: bytes) -> LoggedWrite | None:
+        """Log the request if it is a write."""
+        path = request.scope["path"].strip("/")
+        if request.method not in METHODS or path == "authentication/login":
+            return None
+        with self.lock:
+            try:
+                resource = resource_of(request.method, path, spelling=self.spelling)
+            except RefusedWrite:
+                resource = ""
+            given = _given(request, body)
+            id_ = given.get("customer" if resource == "customeraddresses" else "id", "")
+            logged = LoggedWrite(request.method, path, resource, str(id_), self.now())
+            self.writes.append(logged)
+            return logged
+
+    def next_write_fault(self) -> WriteFault | None:
+        """The fault of a write that carries a valid token, if one is due."""
+        with self.lock:
+            return self.write_faults.popleft() if self.write_faults else None
+
+    def write(self, request: Request, body: bytes, logged: LoggedWrite) -> Response:
+        """Execute the write, or refuse it with the vendor's errors."""
+        with self.lock:
+            try:
+                resource = resource_of(request.method, logged.path, spelling=self.spelling)
+                answer = Writer(self.books).execute(request.method, resource, _given(request, body))
+            except RefusedWrite as refused:
+                return _refusal(refused)
+            logged.executed = True
+            if answer is not None:
+                logged.id = str(answer["id"])
+            created = HTTPStatus.CREATED if request.method == "POST" else HTTPStatus.OK
+            return Response(b"", created) if answer is None else _json(answer, created)
 
     # Reads.
 
@@ -231,12 +300,37 @@ class _Handler:
         request = Request(scope, receive)
         with self.sandbox.in_flight():
             fault = self.sandbox.record_request(request)
+            body = await request.body()
+            logged = self.sandbox.record_write(request, body)
             faulty = _FAULT_RESPONSES.get(fault) if fault is not None else None
-            response = faulty() if faulty is not None else self.sandbox.respond(request)
+            if faulty is not None:
+                response = faulty()
+            elif logged is None:
+                response = self.sandbox.respond(request)
+            else:
+                response = await self._write(request, body, logged)
             await self._delay(request, self.sandbox.slow if fault is Fault.SLOW else self.sandbox.latency)
             response = self._with_fault(response, fault)
             response.headers["Date"] = format_datetime(self.sandbox.now().astimezone(UTC), usegmt=True)
             await response(scope, receive, send)
+
+    async def _write(self, request: Request, body: bytes, logged: LoggedWrite) -> Response:
+        """The response to a write, which may be that the connection is closed."""
+        if (refused := self.sandbox.refuse_token(request)) is not None:
+            return refused
+        fault = self.sandbox.next_write_fault()
+        if fault in _UNEXECUTED:
+            return _UNEXECUTED[fault]()
+        if fault is WriteFault.SLOW:
+            await asyncio.sleep(self.sandbox.write_seconds)  # also if the client disconnects meanwhile
+        response = self.sandbox.write(request, body, logged)
+        if fault is WriteFault.LOST_AFTER:
+            return _Lost()
+        if fault is WriteFault.HALF:
+            return _Lost(bytes(response.body), response.status_code)
+        if fault is WriteFault.DOUBLED:
+            return Response(bytes(response.body) * 2, response.status_code, media_type=response.media_type)
+        return response
 
     def _with_fault(self, response: Response, fault: Fault | None) -> Response:
         body = bytes(response.body)
@@ -269,6 +363,56 @@ _FAULT_RESPONSES: dict[Fault, Callable[[], Response]] = {
 }
 
 
+class _Lost(Response):
+    """No response: closes the connection, after half of the body if there is one."""
+
+    def __init__(self, body: bytes | None = None, status: int = 200) -> None:
+        super().__init__(b"", status)
+        self._whole = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        if self._whole is not None:
+            # A length that is not reached, also where the body is empty.
+            length = str(max(len(self._whole), 2)).encode()
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": [(b"content-length", length)]}
+            )
+            await send({"type": "http.response.body", "body": self._whole[: len(self._whole) // 2], "more_body": True})
+        # uvicorn's. Another server closes the connection by itself because the response is incomplete, or sends 500.
+        transport = getattr(getattr(receive, "__self__", None), "transport", None)
+        if transport is not None:
+            transport.close()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+
+_UNEXECUTED: dict[WriteFault | None, Callable[[], Response]] = {
+    WriteFault.LOST_BEFORE: _Lost,
+    WriteFault.BUSY: lambda: Response("busy", HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": "1"}),
+    WriteFault.UNAVAILABLE: lambda: Response("Service Unavailable", HTTPStatus.SERVICE_UNAVAILABLE),
+    WriteFault.LOCKED: lambda: _plain_text(HTTPStatus.CONFLICT, "The object is being edited by another application"),
+}
+
+
+def _given(request: Request, body: bytes) -> JsonObject:
+    """The fields of a write: the query of a deletion, else the body; none if that is not a JSON object."""
+    if request.method == "DELETE":
+        return dict(request.query_params)
+    try:
+        given = exact.loads(body)
+    except ValueError:
+        return {}
+    return given if isinstance(given, dict) else {}
+
+
+def _refusal(refused: RefusedWrite) -> Response:
+    if refused.errors:
+        return _json({"errors": list(refused.errors)}, refused.status)
+    if refused.message is not None:
+        return _json(refused.message, refused.status)
+    return _plain_text(HTTPStatus(refused.status), refused.sentence)
+
+
 def _image_digest(image: str) -> JsonObject | str:
     if not image:
         return image
@@ -276,8 +420,8 @@ def _image_digest(image: str) -> JsonObject | str:
     return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
 
 
-def _json(value: Any) -> Response:
-    return Response(exact.dumps(value), media_type="application/json")
+def _json(value: Any, status: int = HTTPStatus.OK) -> Response:
+    return Response(exact.dumps(value), status, media_type="application/json")
 
 
 def _plain_text(status: HTTPStatus, text: str) -> Response:

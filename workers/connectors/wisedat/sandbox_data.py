@@ -387,8 +387,9 @@ class Books:
         items.append({**_NO_PRODUCT, "type": 2, "description": "Portes", "price": Decimal("4.5"), "tax": self._tax()})
         items.append({**_NO_PRODUCT, "type": 6, "description": "Entregar de manhã; não dobrar"})
         order = {
-            "id": id_ or f"ECL {series['id']}/{self._next_number()}",
-            **self._customer_terms(),
+            "id": id_ or f"ECL {series['id']}/{self.next_number()}",
+            **self.terms_of(self.random.choice(self.tables["customers"])),
+            "exchange_rate": Decimal("1.0"),
             "series": series,
             "sales_document": deepcopy(self.tables["salesdocuments"][1].data),
             "items": items,
@@ -399,7 +400,7 @@ class Books:
             "expiration_date": f"{day + timedelta(days=30):%Y-%m-%d}",
             "canceled": False,
             "closed": closed,
-            **_totals(items),
+            **totals(items),
             "entity_discount": Decimal(0),
             "financial_discount": Decimal(0),
             "alternate_billing_address": "",
@@ -411,16 +412,16 @@ class Books:
         }
         return self.add("orders", order, back=back)
 
-    def _customer_terms(self) -> JsonObject:
-        """The fields that an order copies from a random customer."""
-        thing = self.random.choice(self.tables["customers"])
+    def terms_of(self, thing: Thing) -> JsonObject:
+        """The fields that an order copies from this customer."""
         customer, addresses = deepcopy(thing.data), self._addresses(thing)
         names = ("salesman", "delivery_method", "payment_condition", "payment_method", "currency")
         partner = {name: customer[name] for name in (*_PARTNER, "email", "phone", "country")}
         partner |= {name: addresses[name] for name in ("billing_address", "shipping_address")}
-        return {"customer": partner, "exchange_rate": Decimal("1.0"), **{name: customer[name] for name in names}}
+        return {"customer": partner, **{name: customer[name] for name in names}}
 
-    def _next_number(self) -> int:
+    def next_number(self) -> int:
+        """The number of the next order."""
         return max((int(thing.data["id"].rpartition("/")[2]) for thing in self.tables["orders"]), default=0) + 1
 
     def _tax(self) -> JsonObject:
@@ -447,7 +448,7 @@ class Books:
     def edit_items(self, order: Thing) -> None:
         """Add an item to the order and compute its totals."""
         items = [*order.data["items"], self.item()]
-        self.touch(order, items=items, **_totals(items))
+        self.touch(order, items=items, **totals(items))
 
 
 _NO_PRODUCT: JsonObject = {
@@ -464,7 +465,7 @@ def _untyped(address: JsonObject | None) -> JsonObject | None:
     return None if address is None else {name: deepcopy(value) for name, value in address.items() if name != "type"}
 
 
-def _totals(items: list[JsonObject]) -> JsonObject:
+def totals(items: list[JsonObject]) -> JsonObject:
     """An order's totals, computed as documented (Wisedat API 1.3, Orders, Get)."""
     of_type = {
         kind: round(sum((_item_value(item) for item in items if item["type"] == kind), Decimal()), 2)

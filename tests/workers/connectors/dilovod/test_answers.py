@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from workers.connectors.dilovod import answers
-from workers.errors import BusyError, SetAside, TryLater, VendorError
+from workers.errors import BusyError, RefusedError, SetAside, TryLater, VendorError
 
 ORDER = "1109100000001038"
 
@@ -157,3 +157,33 @@ def test_empty_parts_are_accepted_in_any_form(parts: Any) -> None:
 )
 def test_a_deletion_mark_is_decoded_in_any_form(value: Any, *, marked: bool) -> None:
     assert marked == answers.is_marked(value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"error": "bad key"}, SetAside),
+        ({"error": "Access to catalogs.goods denied, check role settings"}, SetAside),
+        ({"error": f"Access to object {ORDER} denied"}, TryLater),
+        ({"error": "multithreadApiSession multithread api request blocked"}, BusyError),
+        ({"error": "Object Locked by user"}, TryLater),
+        ({"error": f"object with id {ORDER} not found"}, RefusedError),
+        ({"error": "emptyRequiredReq"}, RefusedError),
+        ("object locked by user", TryLater),
+        ("bad key", SetAside),
+        ("nothing was saved", RefusedError),
+        ({"clientMessages": [{"type": "error", "data": "x"}]}, RefusedError),
+    ],
+)
+def test_each_error_text_of_a_write_raises_its_error(answer: Any, error: type[VendorError]) -> None:
+    with pytest.raises(VendorError) as raised:
+        answers.raise_for_write_error(answer)
+
+    assert error is type(raised.value)
+
+
+@pytest.mark.parametrize(
+    "answer", ["ok", " OK ", ORDER, "", [], {}, 5, None, {"result": "ok"}, {"id": ORDER}, {"clientMessages": [5]}]
+)
+def test_an_answer_of_a_write_that_is_not_an_error_is_returned(answer: Any) -> None:
+    assert answer == answers.raise_for_write_error(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ import pytest
 from models.values import Kind
 from tests.workers.connectors.dilovod.conftest import made_options, opened, recording
 from workers.connectors.contract import ObjectRef
-from workers.connectors.dilovod import metadata, node, webhooks
+from workers.connectors.dilovod import commands, metadata, node, webhooks
 from workers.connectors.dilovod.queries import Filter, Operator, SelectionType
 from workers.connectors.dilovod.resources import resources
+from workers.errors import RefusedError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from workers.connectors.dilovod import sandbox as dilovod_sandbox
     from workers.connectors.dilovod.client import Client
 
+ACTIONS = {action.name: action for action in commands.actions(made_options())}
 AWKWARD = "a+b&c%d=é №"
 
 
@@ -133,3 +136,30 @@ def test_a_webhook_is_authenticated_by_its_address_and_optionally_a_secret() -> 
         "https://mirror.example.com/hooks/shop/s3cret"
         == node.node_file(options, "https://mirror.example.com")["webHookUrl"]
     )
+
+
+def test_a_mark_is_sent_as_in_the_sample_and_not_as_in_the_text(app: Starlette) -> None:
+    recorder, packets = recording(app)
+    with opened(recorder) as client, suppress(RefusedError):
+        client.send(ACTIONS["setDelMark"], {"id": "1109100000001001"})
+
+    assert [{"header": {"id": "1109100000001001"}}] == [packet["params"] for _, packet in packets]
+
+
+@pytest.mark.parametrize("placement", [{"autoPlacement": True}, [{"autoPlacement": True}]])
+def test_a_placement_is_sent_as_in_the_text_and_not_as_in_the_sample(app: Starlette, placement: Any) -> None:
+    recorder, packets = recording(app)
+    with opened(recorder) as client, suppress(RefusedError):
+        client.send(ACTIONS["saleOrderCreate"], {"header": {}, "goods": [], "placement": placement})
+
+    assert [{"autoPlacement": True}] == [packet["params"]["arguments"]["placement"] for _, packet in packets]
+
+
+def test_the_discount_of_an_order_is_a_number_and_no_contact() -> None:
+    check = ACTIONS["saleOrderCreate"].check
+    rows = [{"good": "1100300000001001", "qty": 1}]
+
+    assert [] == check({"header": {"discountPercent": 0}, "goods": rows})
+    assert ["header.discountPercent"] == [
+        each.path for each in check({"header": {"discountPercent": "1100100000001001"}, "goods": rows})
+    ]

@@ -59,8 +59,26 @@ def test_at_least_one_resource_is_required() -> None:
         ({"dimensions": {"balanceRegisters.goods": ["good.code"]}}, "name some dimensions"),
         ({"dimensions": ["good"]}, "valid dictionary"),
         ({"unknown": 1}, "Extra inputs"),
+        ({"commands": ["saveObjects"]}, 'did you mean "saveObject"\\? choose from'),
+        ({"commands": ["request"]}, "choose from saveObject, setDelMark, saleOrderCreate"),
+        ({"commands": ["setDelMark", "setDelMark"]}, "listed twice"),
+        ({"commands_token": " "}, "the token is empty"),
+        ({"unique": {"goods": "code"}}, "is no catalogue and no kind of document"),
+        ({"unique": {"balanceRegisters.goods": "code"}}, "is no catalogue and no kind of document"),
+        ({"unique": {"catalogs.goods": "cod"}}, 'did you mean "code"'),
+        ({"unique": {"documents.saleOrder": "name"}}, "choose from number, remark"),
     ],
 )
 def test_an_invalid_setting_is_refused_with_a_remedy(given: dict[str, Any], remedy: str) -> None:
     with pytest.raises(ValidationError, match=remedy):
         made_options(**given)
+
+
+def test_writes_are_allowed_by_name_and_none_by_default() -> None:
+    assert ((), {}) == (made_options().commands, made_options().unique)
+    unique = {"catalogs.goods": "productNum", "documents.saleOrder": "remark", "documents.goodMoving": "number"}
+
+    options = made_options(commands=["saleOrderCreate", "saveObject"], commands_token="a-long-word", unique=unique)
+
+    assert (("saleOrderCreate", "saveObject"), unique) == (options.commands, options.unique)
+    assert "a-long-word" not in repr(options)

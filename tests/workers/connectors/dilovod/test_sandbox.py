@@ -195,7 +195,7 @@ def test_invalid_params_are_an_html_error(app: Starlette, action: str, params: A
 
 
 def test_an_unknown_action_is_an_error(app: Starlette) -> None:
-    assert ask(app, "call", {})["error"] == "unknown action call"
+    assert ask(app, "explode", {})["error"] == "unknown action explode"
 
 
 def test_presentations_cannot_be_renamed(app: Starlette, order: VendorObject) -> None:

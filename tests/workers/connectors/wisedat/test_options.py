@@ -107,7 +107,50 @@ def test_an_api_key_that_does_not_fit_a_header_is_refused() -> None:
         ({"page_size": 1001}, "page_size"),
         ({"concurrency": 2}, "one request at a time"),
         ({"details_every": "7"}, "details_every"),
+        ({"commands": ["crate"]}, 'Wisedat has no command "crate"; did you mean "create"? it has create, update'),
+        ({"commands": ["create:order"]}, 'did you mean "create:orders"?'),
+        ({"commands": ["create:company"]}, 'Wisedat has no command "create:company"'),
+        ({"commands": ["Create"]}, 'did you mean "create"?'),
+        ({"commands": ["create", "create"]}, '"create" is listed twice'),
+        ({"commands": ["create", "create:orders"]}, '"create:orders" is listed twice, by itself or as a part'),
+        ({"commands": "create"}, "commands"),
+        ({"commands_token": ""}, "it is empty"),
+        ({"commands_token": "  "}, "it is empty"),
+        ({"commands_per_minute": 0}, "commands_per_minute"),
+        ({"unique": {"order": "your_reference"}}, 'order: nothing finds a new one again; did you mean "orders"?'),
+        (
+            {"unique": {"categories": "name"}},
+            "categories: nothing finds a new one again; it works for products, customers",
+        ),
+        ({"unique": {"customers": "tax_id"}}, "customers: tax_id does not find a new one; it can be code"),
+        ({"unique": {"orders": "reference"}}, 'did you mean "your_reference"?'),
     ],
 )
 def test_an_invalid_setting_is_refused_with_a_reason(given: dict[str, Any], message: str) -> None:
     assert message in error_of(**given)
+
+
+def test_no_command_is_allowed_by_default() -> None:
+    options = options_with()
+    assert ((), None, {}) == (options.commands, options.commands_token, options.unique)
+
+
+@pytest.mark.parametrize(
+    "commands", [["create"], ["create:orders"], ["create:orders", "create:customeraddresses", "update", "delete:taxes"]]
+)
+def test_commands_name_an_action_or_that_of_one_resource(commands: list[str]) -> None:
+    assert tuple(commands) == options_with(commands=commands).commands
+
+
+def test_the_token_of_commands_is_a_secret() -> None:
+    options = options_with(commands_token="token-of-commands")
+    assert "token-of-commands" not in repr(options)
+    assert options.commands_token is not None
+    assert "token-of-commands" == options.commands_token.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    "unique", [{"orders": "your_reference"}, {"products": "barcode", "customers": "code", "warehouses": "code"}]
+)
+def test_a_unique_field_that_finds_a_new_object_is_accepted(unique: dict[str, str]) -> None:
+    assert unique == options_with(unique=unique).unique

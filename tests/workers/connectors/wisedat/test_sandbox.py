@@ -329,7 +329,7 @@ def test_undocumented_paths_are_404(caller: Caller, path: str) -> None:
     assert 404 == caller.get(path).status_code
 
 
-def test_nothing_can_be_written(caller: Caller) -> None:
-    answer = caller.http.post("/products", json={}, headers={"Authorization": f"Bearer {caller.token}"})
+def test_what_the_document_only_reads_cannot_be_written(caller: Caller) -> None:
+    answer = caller.http.patch("/products", json={}, headers={"Authorization": f"Bearer {caller.token}"})
 
     assert 405 == answer.status_code
