@@ -122,9 +122,7 @@ def create_app(settings: Settings, *, waker: Waker) -> Starlette:
         routes=[
             Mount("/hooks", routes=webhooks.routes),
             health.liveness,
-            Mount(
-                "/commands", Router(commands.routes, redirect_slashes=False)
-            ),  # each connection has a token of its own
+            *commands.routes,  # each connection has a token of its own
             Mount(
                 "/",
                 Router(protected, redirect_slashes=False),  # a redirect's target would come from the caller's Host

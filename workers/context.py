@@ -135,6 +135,11 @@ class ConnectionContext:
         """Clients that earlier work sessions left open."""
         return []
 
+    @cached_property
+    def turns(self) -> Turns:
+        """Whose turn it is between commands and other work."""
+        return Turns()
+
     @property
     def plans(self) -> list[stream_plans.Plan]:
         """The configured resources, as `streams` needs them."""
@@ -154,6 +159,17 @@ class ConnectionContext:
         """Bring the streams in line with the configured resources."""
         with self.database.begin() as tx:
             stream_plans.sync(tx, connection=self.name, system=self.options.system, plans=self.plans)
+
+
+@dataclass
+class Turns:
+    """Whose turn it is in this process. It outlives a task, in which a slow vendor answers few requests.
+
+    `was_command`: the last live work was a command; `commands`: how many there were since other work had a turn.
+    """
+
+    was_command: bool = False
+    commands: int = 0
 
 
 class _CachedClient:

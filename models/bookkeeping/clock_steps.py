@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.db.tables import canaries, gates, inbox, leases, streams, wakeups
+from models.db.tables import canaries, commands, gates, inbox, leases, streams, wakeups
 from models.db.types import Instant
 from models.durations import spell
 
@@ -79,6 +79,11 @@ def mend(tx: Tx, *, longest_lease: timedelta) -> ClockStep | None:
         _set(tx, column, now, column > now)
     last = sa.literal(tx.now + longest_lease, Instant)
     _set(tx, leases.c.until, last, leases.c.until > last)
+    c = commands.c
+    for column in (c.accepted_at, c.sent_at, c.unchanged_at):
+        _set(tx, column, now, column > now)
+    # What is being sent is judged once its request has ended, what waits for a second look in its own time.
+    _set(tx, c.due_at, last, c.due_at > last)
     return step
 
 

@@ -2,12 +2,12 @@
 
     waiting ──► sending ──► done
        │ ▲         ├──────► refused
-       │ │         └──────► uncertain ──► done, or waiting again once it is known that it did not arrive
+       │ │         └──────► uncertain ──► done; once it is known that it did not arrive: waiting, or canceled
        ▼ └─────────┘ the vendor certainly did not take it
     canceled
 
 `sending` is committed before the request leaves. A command of an object waits until all earlier ones of that object
-are final, an uncertain one included; one that creates an object waits for none.
+are final, an uncertain one included; one that creates an object waits for none, unless the caller chooses its key.
 """
 
 from __future__ import annotations
@@ -22,16 +22,20 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from models import exact
-from models.db.tables import OPEN, commands
+from models.db.tables import DOUBTFUL, OPEN, commands
+from models.values import ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.db.database import Tx
-    from models.values import JsonObject, ObjectRef
+    from models.values import JsonObject
 
 _MINUTE = timedelta(minutes=1)
 _BATCH = 500
+
+COMMAND_LINE = "command line"
+"""The caller of commands that a person sends; `per_minute` does not limit them."""
 
 
 class State(StrEnum):
@@ -66,8 +70,8 @@ class NewCommand:
     """A command that was checked, and is to be stored.
 
     `named`: the resource that the caller named beside the action. `ref`: the object that it writes; None for one that
-    it creates, which is then of `resource`, where that is known. `digest`: of what the caller sent. `arguments`: for
-    people, redacted; `payload`: as they are sent.
+    it creates and whose key the vendor chooses; that is of `resource`, where that is known. `digest`: of what the
+    caller sent. `arguments`: for people, redacted; `payload`: as they are sent.
     """
 
     connection: str
@@ -111,6 +115,11 @@ class Command:
     reason: str | None
 
     @property
+    def ref(self) -> ObjectRef | None:
+        """The object that it writes; None for one that it creates and whose key the vendor chooses."""
+        return None if self.key is None or self.resource is None else ObjectRef(self.resource, self.key)
+
+    @property
     def waits_for_person(self) -> bool:
         """Whether nothing more happens to it until a person decides."""
         return self.state is State.UNCERTAIN and self.due_at is None
@@ -147,10 +156,12 @@ def accept(tx: Tx, new: NewCommand, *, per_minute: int | None = None) -> tuple[C
         "caller": new.caller,
     }
     insert = tx.insert(commands).values(row).on_conflict_do_nothing()  # another request may have the same key
-    inserted = tx.execute(insert.returning(commands.c.id)).one_or_none()
+    inserted = tx.execute(insert.returning(commands)).one_or_none()
+    if inserted is not None:
+        return _command(inserted), True
     stored = _same_key(tx, new)
-    assert stored is not None  # noqa: S101 - inserted, here or by the other request
-    return stored, inserted is not None
+    assert stored is not None  # noqa: S101 - inserted by the other request
+    return stored, False
 
 
 def _same_key(tx: Tx, new: NewCommand) -> Command | None:
@@ -171,7 +182,8 @@ def same_key(tx: Tx, *, connection: str, idempotency_key: str, digest: bytes) ->
 
 def _accepted_since(tx: Tx, connection: str, moment: datetime) -> int:
     c = commands.c
-    recent = sa.select(sa.func.count()).where(c.connection == connection, c.accepted_at > moment)
+    counted = (c.accepted_at > moment, c.accepted_at <= tx.now, c.caller != COMMAND_LINE)
+    recent = sa.select(sa.func.count()).where(c.connection == connection, *counted)
     return tx.execute(recent).scalar_one()
 
 
@@ -180,8 +192,7 @@ def get(tx: Tx, command: int, *, connection: str | None = None) -> Command | Non
     chosen = sa.select(commands).where(commands.c.id == command)
     if connection is not None:
         chosen = chosen.where(commands.c.connection == connection)
-    row = tx.execute(chosen).one_or_none()
-    return None if row is None else _command(row)
+    return one(tx, chosen)
 
 
 def get_all(tx: Tx, ids: Sequence[int]) -> list[Command]:
@@ -206,11 +217,16 @@ def listed(
 
 
 def next_due(tx: Tx, *, connection: str, now: datetime) -> Command | None:
-    """The command to send, or to read back, next: the longest due that no earlier one of its object holds up."""
+    """The command to read back, or else to send, next: the longest due that no earlier one of its object holds up.
+
+    What may have arrived comes first: the longer it waits, the less its object tells.
+    """
     c = commands.c
-    chosen = sa.select(commands).where(c.connection == connection, *is_due(now))
-    row = tx.execute(chosen.order_by(c.due_at, c.id).limit(1)).one_or_none()
-    return None if row is None else _command(row)
+    for conditions in ((sa.and_(DOUBTFUL), c.due_at <= now), is_due(now)):
+        chosen = sa.select(commands).where(c.connection == connection, *conditions)
+        if (found := one(tx, chosen.order_by(c.due_at, c.id).limit(1))) is not None:
+            return found
+    return None
 
 
 def is_due(now: Any) -> tuple[sa.ColumnElement[bool], ...]:
@@ -219,11 +235,15 @@ def is_due(now: Any) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _held_up() -> sa.ColumnElement[bool]:
-    """The condition: an earlier command of the same object is not final."""
+    """The condition: an earlier command of the same object is not final.
+
+    Not EXISTS: without statistics PostgreSQL turns that into a join with all open commands of the connection.
+    """
     earlier, c = commands.alias("earlier"), commands.c
     open_ones = sa.text("earlier.state IN ('waiting', 'sending', 'uncertain')")
     same = (earlier.c.connection == c.connection, earlier.c.resource == c.resource, earlier.c.key == c.key)
-    return sa.exists().where(*same, open_ones, earlier.c.id < c.id)
+    probe = sa.select(sa.literal(1)).where(*same, open_ones, earlier.c.id < c.id).limit(1)
+    return probe.correlate(commands).scalar_subquery().is_not(None)
 
 
 def begin_sending(
@@ -289,11 +309,12 @@ def postpone(tx: Tx, command: Command, *, due_at: datetime, reason: str) -> bool
     return _settle(tx, command, {"due_at": due_at, "reason": reason})
 
 
-def postpone_crashed(tx: Tx, command: Command, *, due_at: datetime) -> None:
+def postpone_crashed(tx: Tx, command: Command, *, due_at: datetime, reason: str | None) -> None:
     """Postpone a command whose sending or reading back broke off. One that was being sent has its own time."""
     c = commands.c
     here = (c.id == command.id, c.attempts == command.attempts, c.state == command.state)
-    tx.execute(sa.update(commands).where(*here).values(due_at=due_at, failures=command.failures + 1))
+    values = {"due_at": due_at, "failures": command.failures + 1, "reason": reason}
+    tx.execute(sa.update(commands).where(*here).values(values))
 
 
 def read_back_now(tx: Tx, command: Command) -> bool:
@@ -308,10 +329,11 @@ def send_again(tx: Tx, command: Command) -> bool:
 
 
 def cancel(tx: Tx, command: Command) -> bool:
-    """Cancel a command that waits. False if it is being sent, or has been."""
+    """Cancel a command that waits, or that did not arrive, as a person says. False if it has moved on."""
     c = commands.c
-    here = (c.id == command.id, c.state == State.WAITING)
-    values = {"state": State.CANCELED, "payload": None, "due_at": None, "answered_at": tx.now}
+    stopped = (State.WAITING, State.UNCERTAIN)
+    here = (c.id == command.id, c.attempts == command.attempts, c.state == command.state, c.state.in_(stopped))
+    values = {"state": State.CANCELED, "payload": None, "before": None, "due_at": None, "answered_at": tx.now}
     return tx.execute(sa.update(commands).where(*here).values(values)).rowcount == 1
 
 
@@ -337,15 +359,6 @@ def token(connection: str, idempotency_key: str) -> str:
     return f"EM{base64.b32encode(digest).decode()[:16]}"
 
 
-def counts(tx: Tx, *, connection: str | None = None) -> dict[tuple[str, State], int]:
-    """How many commands of each connection are in each open state."""
-    c = commands.c
-    chosen = sa.select(c.connection, c.state, sa.func.count()).where(OPEN).group_by(c.connection, c.state)
-    if connection is not None:
-        chosen = chosen.where(c.connection == connection)
-    return {(name, State(state)): count for name, state, count in tx.execute(chosen)}
-
-
 def trim(tx: Tx, *, before: datetime, limit: int) -> int:
     """Delete at most `limit` final commands that were accepted before; returns how many."""
     c = commands.c
@@ -354,9 +367,17 @@ def trim(tx: Tx, *, before: datetime, limit: int) -> int:
 
 
 def forget(tx: Tx, *, connection: str, resource: str) -> None:
-    """Delete the final commands of a resource. What was accepted and is not final stays."""
+    """Delete what the final commands of a resource hold. Their idempotency keys stay, so that none is sent again."""
     c = commands.c
-    tx.execute(sa.delete(commands).where(c.connection == connection, c.resource == resource, c.state.in_(FINAL)))
+    here = (c.connection == connection, c.resource == resource, c.state.in_(FINAL))
+    emptied: dict[str, Any] = {"arguments": {}, "payload": None, "before": None, "answer": None, "reason": None}
+    tx.execute(sa.update(commands).where(*here).values(emptied))
+
+
+def one(tx: Tx, chosen: sa.Select[Any]) -> Command | None:
+    """The one command that the statement finds."""
+    row = tx.execute(chosen).one_or_none()
+    return None if row is None else _command(row)
 
 
 def _command(row: sa.Row[Any]) -> Command:

@@ -175,6 +175,12 @@ def tokens(tx: Tx, *, connection: str, resource: str, keys: Sequence[str]) -> di
     return {row.key: row.listed for row in tx.execute(statement)}
 
 
+def has(tx: Tx, *, connection: str, ref: ObjectRef) -> bool:
+    """Whether the object is to be fetched, or parked: the mirror may not show it as it is."""
+    here = (inbox.c.connection == connection, inbox.c.resource == ref.resource, inbox.c.key == ref.key)
+    return tx.execute(sa.select(sa.exists().where(*here))).scalar_one()
+
+
 def is_pending(tx: Tx, item: Item) -> bool:
     """Whether the row is due and unchanged since it was read."""
     return tx.execute(sa.select(sa.exists().where(_unchanged(item), inbox.c.state == "due"))).scalar_one()

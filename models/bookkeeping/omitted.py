@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from models.db.tables import inbox
+from models.db.tables import commands, inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,6 +67,17 @@ def redact_waiting(tx: Tx, *, connection: str, resource: str, redact: Callable[[
         summary, raw = (None if each is None else redact(each) for each in (row.summary, row.unreadable_raw))
         if (summary, raw) != (row.summary, row.unreadable_raw):
             tx.execute(sa.update(inbox).where(*here, c.key == row.key).values(summary=summary, unreadable_raw=raw))
+
+
+def redact_commands(tx: Tx, *, connection: str, resource: str, redact: Callable[[JsonObject], JsonObject]) -> None:
+    """Pass the arguments and answers of a resource's commands through `redact`. What is not sent yet is sent whole."""
+    c = commands.c
+    here = (c.connection == connection, c.resource == resource)
+    for row in tx.execute(sa.select(c.id, c.arguments, c.answer).where(*here).order_by(c.id)).all():
+        arguments = redact(row.arguments)
+        answer = redact(row.answer) if isinstance(row.answer, dict) else row.answer
+        if (arguments, answer) != (row.arguments, row.answer):
+            tx.execute(sa.update(commands).where(c.id == row.id).values(arguments=arguments, answer=answer))
 
 
 def _sorted(rules: Iterable[str]) -> list[str]:

@@ -59,6 +59,7 @@ def load(tx: Tx, *, connection: str, account: str, same_account: Sequence[str], 
     first = rows[0]
     found = {row.which: _item(row) for row in rows if row.which is not None}
     oldest = [found[which] for which in (_OLDEST_LIVE, _OLDEST_BULK) if which in found]
+    is_live = _LIVE_FIRST in found
     tx.now = first.now
     return Pending(
         now=first.now,
@@ -68,7 +69,7 @@ def load(tx: Tx, *, connection: str, account: str, same_account: Sequence[str], 
         live_item=found.get(_LIVE_FIRST),
         oldest_item=min(oldest, key=lambda item: item.due_at, default=None),
         command=commands.next_due(tx, connection=connection, now=first.now) if first.commands else None,
-        streams=[] if _LIVE_FIRST in found and not full else _streams(tx, connection, clock, full=full),
+        streams=[] if is_live and not (full or first.commands) else _streams(tx, connection, clock, full=full),
     )
 
 

@@ -87,6 +87,9 @@ inbox = sa.Table(
 OPEN = sa.text("state IN ('waiting', 'sending', 'uncertain')")
 """The condition of commands whose fate is open; the same text as in the partial index, so that a plan can use that."""
 
+DOUBTFUL = sa.text("state IN ('sending', 'uncertain')")
+"""Likewise, of open commands that may have arrived."""
+
 documents = sa.Table(
     "erpmirror_documents",
     metadata,
@@ -127,7 +130,7 @@ commands = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),  # in a row, of this command alone: it is refused after some
     sa.Column("accepted_at", Instant, nullable=False),
     sa.Column("caller", sa.Text, nullable=False),  # the caller's address, or that it came from the command line
-    sa.Column("before", ExactJSON),  # what the mirror's row showed at the places that it changes, before it was sent
+    sa.Column("before", ExactJSON),  # what was known of the object before it was sent
     sa.Column("also_changes", ExactJSON),  # further objects that it changes, as [resource, key], fetched afterwards
     sa.Column("sent_at", Instant),  # committed before the request: what may have arrived is not sent again
     sa.Column("unchanged_at", Instant),  # when the object was first read back as it had been before
@@ -137,6 +140,14 @@ commands = sa.Table(
     sa.Column("reason", sa.Text),  # why it waits, was refused or is uncertain, in the vendor's words where it said any
     sa.UniqueConstraint("connection", "idempotency_key"),
     sa.Index("ix_erpmirror_commands_open", "connection", "due_at", "id", sqlite_where=OPEN, postgresql_where=OPEN),
+    sa.Index(
+        "ix_erpmirror_commands_doubtful",
+        "connection",
+        "due_at",
+        "id",
+        sqlite_where=DOUBTFUL,
+        postgresql_where=DOUBTFUL,
+    ),
     sa.Index(
         "ix_erpmirror_commands_object",
         "connection",

@@ -56,7 +56,7 @@ def rebuild(database: Database, target: Target, *, progress: Callable[[int], Non
 
 
 def _clear(database: Database, target: Target) -> None:
-    """Remove what later `omit` rules name from the journal and the inbox, in short transactions; resumes."""
+    """Remove what later `omit` rules name from journal, inbox and commands, in short transactions; resumes."""
     here = {"connection": target.connection, "resource": target.resource}
 
     def redact(before: Any, after: Any) -> tuple[Any, Any]:
@@ -74,6 +74,7 @@ def _clear(database: Database, target: Target) -> None:
             last = journal.rewrite(tx, **here, after=waiting.cleared, limit=_BATCH, redact=redact)
             if last is None:
                 omitted.redact_waiting(tx, **here, redact=lambda raw: redaction.redact(raw, target.omit))
+                omitted.redact_commands(tx, **here, redact=lambda raw: redaction.redact(raw, target.omit))
                 return
             streams.update(tx, target.connection, target.resource, redaction={**stored, "cleared": last})
 

@@ -23,6 +23,7 @@ from models.settings.connections import (
     Network,
     Secret,
     Strict,
+    TakesCommands,
     Whole,
     beside_file,
 )
@@ -192,6 +193,7 @@ def load(path: Path, options: Mapping[str, type[Connection]]) -> Settings:
     loader.refuse_unknown(content)
     sections = {name: loader.section(name, model, content.get(name, {})) for name, model in SECTIONS.items()}
     connections = loader.connections(content.get("connections", {}))
+    loader.refuse_shared_tokens(sections["receiver"], connections)
     if loader.complaints:
         raise MistakesError(file, loader.complaints)
     return Settings(file=file, connections=connections, **sections)
@@ -253,6 +255,19 @@ class _Loader:
             self.complaints.append("connections: a table belongs here; write [connections.shop] on a line of its own")
             return {}
         return {name: self._connection(name, table) for name, table in tables.items()}
+
+    def refuse_shared_tokens(self, receiver: ReceiverSettings | None, connections: dict[str, Any]) -> None:
+        """Each `commands_token` opens one connection's commands and nothing else, so no other token is like it."""
+        owners: dict[str, str] = {}
+        if receiver is not None and receiver.token is not None:
+            owners[receiver.token.get_secret_value()] = "the receiver's token"
+        for name, each in connections.items():
+            if not isinstance(each, TakesCommands) or each.commands_token is None:
+                continue
+            owner = owners.setdefault(each.commands_token.get_secret_value(), f"that of {name}")
+            if owner != f"that of {name}":
+                place = f"connections.{name}.commands_token"
+                self.complaints.append(f"{place}: it is {owner}, too; choose another, so that each opens one thing")
 
     def _connection(self, name: str, table: Any) -> Any:
         place = f"connections.{name}"

@@ -104,10 +104,10 @@ class Commands:
 
     @property
     def routes(self) -> list[Route]:
-        """The route table, below `/commands`."""
+        """The route table: no `Mount`, whose pattern no newline in a path matches."""
         return [
-            Route("/{connection}", self.of_connection, methods=["GET", "POST"]),
-            Route("/{connection}/{id}", self.show),
+            Route("/commands/{connection}", self.of_connection, methods=["GET", "POST"]),
+            Route("/commands/{connection}/{id}", self.show),
         ]
 
     async def of_connection(self, request: Request) -> Response:

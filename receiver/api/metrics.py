@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus: webhooks and how they were stored, wake-ups, and the status of each resource."""
+"""`/metrics` for Prometheus: webhooks and how they were stored, wake-ups, each resource, open commands."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models import status
+from models.bookkeeping import open_commands
+from models.bookkeeping.open_commands import OpenCounts
 from workers.queue import canary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from starlette.requests import Request
@@ -107,13 +109,29 @@ class _DatabaseCollector:
         """What `erpmirror status` shows. Without a database the other metrics are still served."""
         try:
             rows, queues = status.resources(self._database, self._settings), canary.queue_health(self._database)
+            with self._database.read() as tx:
+                commands = open_commands.counts(tx)
         except sa.exc.SQLAlchemyError:
-            rows, queues = None, []
+            rows, queues, commands = None, [], {}
         up = "Whether the database answered this scrape."
         yield GaugeMetricFamily("erpmirror_database_up", up, value=float(rows is not None))
         for name, (meaning, value) in _GAUGES.items():
             yield _gauge(name, meaning, rows or [], value)
         yield _last_answers(queues)
+        if rows is not None:
+            yield self._commands(commands)
+
+    def _commands(self, found: Mapping[str, OpenCounts]) -> GaugeMetricFamily:
+        """Of each connection that takes commands, or has open ones."""
+        meaning = "Commands that are not final; needs_person: of those, how many wait for a person."
+        family = GaugeMetricFamily("erpmirror_commands", meaning, labels=["connection", "state"])
+        taking = {name for name, each in self._settings.connections.items() if getattr(each, "commands", ())}
+        for name in sorted(taking | found.keys()):
+            counts = found.get(name, OpenCounts())
+            states = {"waiting": counts.waiting, "sending": counts.sending, "uncertain": counts.uncertain}
+            for state, count in (states | {"needs_person": counts.for_person}).items():
+                family.add_metric([name, state], count)
+        return family
 
 
 def _last_answers(queues: Iterable[QueueHealth]) -> GaugeMetricFamily:

@@ -194,14 +194,14 @@ class ChaosHarness:
         self.revive()
         if hurried:
             self.leases_run_out()
-        result.edits = edits.count
+        result.edits += edits.count
         try:
             result.seconds = self.settle()
         finally:  # what is not equal in time is lost, and belongs in the table, too
             result.webhooks = self.webhook_proxy.sent.total() - before
-            result.lost = oracle.lost(self.mirror, self.webhook_proxy) + self.watch.wrongly_deleted()
-            result.doubled = oracle.doubled(self.mirror, self.webhook_proxy)
-            result.backwards = oracle.backwards(self.mirror, stamps_rise=self.stamps_rise)
+            result.lost += oracle.lost(self.mirror, self.webhook_proxy) + self.watch.wrongly_deleted()
+            result.doubled += oracle.doubled(self.mirror, self.webhook_proxy)
+            result.backwards += oracle.backwards(self.mirror, stamps_rise=self.stamps_rise)
             self.results.record(result)
 
 

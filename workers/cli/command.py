@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from models.bookkeeping.commands import Command, NewCommand
+    from models.db.database import Tx
     from models.values import JsonObject
     from workers.commands.acceptance import RejectedError
+    from workers.connectors.commands import CommandClient
     from workers.context import ConnectionContext
 
 _BUDGET = timedelta(seconds=1)
 _POLL_INTERVAL = 0.5
-_CALLER = "command line"
 _MAX_SHOWN = 20
 
 
@@ -73,12 +74,13 @@ def command(
             return
         prepared = list(_prepared(context, action, resource, _read(arguments), key=key, each=each))
         if dry_run:
-            _print_payloads(prepared, as_json=as_json)
+            _print_requests(context, prepared, as_json=as_json)
             return
         stored = _store(context, prepared)
     except RejectedError as rejected:
         raise errors.UserError(_explained(rejected)) from None
     if wait:
+        context.sync_streams()  # what it changes is fetched, also where no process has started yet
         stored = _until_settled(context, [each.id for each in stored])
     else:
         common.wake(context)
@@ -116,12 +118,15 @@ def _prepared(
     """The checked commands. All rows are checked before any is stored. UserError with what is wrong in which row."""
     import secrets
 
+    from models.bookkeeping.commands import COMMAND_LINE
     from workers.commands import acceptance, templates
     from workers.commands.acceptance import RejectedError, Request
 
     if each is None:
+        if templates.has_columns(arguments):
+            raise errors.UserError("the arguments have columns, as in ${name}: name their file with --each")
         key = secrets.token_hex(16) if key is None else key
-        yield acceptance.prepare(context, Request(action, resource, arguments), key=key, caller=_CALLER)
+        yield acceptance.prepare(context, Request(action, resource, arguments), key=key, caller=COMMAND_LINE)
         return
     try:
         rows = list(templates.rows(_text(each), arguments, prefix=f"{action}\n{resource}\n{key or ''}"))
@@ -133,7 +138,7 @@ def _prepared(
     for row in rows:
         request = Request(action, resource, row.arguments)
         try:
-            yield acceptance.prepare(context, request, key=row.idempotency_key, caller=_CALLER)
+            yield acceptance.prepare(context, request, key=row.idempotency_key, caller=COMMAND_LINE)
         except RejectedError as rejected:
             if not rejected.violations:
                 raise
@@ -164,30 +169,68 @@ def _store(context: ConnectionContext, prepared: Sequence[NewCommand]) -> list[C
             stored.append(found)
             if not new:
                 common.note(f"command {found.id} was accepted before, with the same key; it is sent once")
+                _warn_if_overtaken(context, found)
             advance(number)
     return stored
 
 
+def _warn_if_overtaken(context: ConnectionContext, known: Command) -> None:
+    """Tell that a later command has changed the object since, so that it does not show what was sent again now."""
+    from models.bookkeeping import command_order
+
+    with context.database.read() as tx:
+        later = command_order.written_since(tx, known)
+    if later is not None:
+        common.note(f"  command {later.id} has changed that object since; to send this one again, name a new --key")
+
+
 def _until_settled(context: ConnectionContext, ids: Sequence[int]) -> list[Command]:
-    """Do the commands here, or wait while workers do, until each is final or waits for a person."""
+    """Do the commands here, or wait while workers do, until each is final or needs a person, or one before it does."""
     from models.bookkeeping import commands
     from models.bookkeeping.commands import FINAL
     from workers.ingest import loop
 
+    told: dict[int, str] = {}  # command -> the reason that was printed
+    is_idle = False
     try:
         with common.progress_bar("Sending", len(ids), hidden=len(ids) == 1) as advance:
             while True:
                 with context.database.read() as tx:
                     found = commands.get_all(tx, ids)
-                settled = [each for each in found if each.state in FINAL or each.waits_for_person]
-                advance(len(settled))
-                if len(settled) == len(found):
+                    waiting = [each for each in found if each.state not in FINAL and not each.waits_for_person]
+                    stuck = [_is_stuck(tx, each, told) for each in waiting] if is_idle else []
+                advance(len(found) - len(waiting))
+                if all(stuck) and len(stuck) == len(waiting):
                     return found
-                if not loop.sync(context, budget=_BUDGET).requests:
+                _tell_reasons(waiting, told)
+                is_idle = not loop.sync(context, budget=_BUDGET).requests
+                if is_idle:
                     time.sleep(_POLL_INTERVAL)
     except KeyboardInterrupt:
         common.note("Stopped. What is accepted is sent by the workers; `erpmirror commands` shows it.")
         raise typer.Exit(130) from None
+
+
+def _is_stuck(tx: Tx, waiting: Command, told: dict[int, str]) -> bool:
+    """Whether it is held up by a command that needs a person; then that is told."""
+    from models.bookkeeping import command_order
+
+    before = command_order.first_open_before(tx, waiting)
+    if before is None or not before.waits_for_person:
+        return False
+    reason = f"waits for command {before.id} of the same object, which needs you: `erpmirror commands show {before.id}`"
+    if told.get(waiting.id) != reason:
+        common.note(f"command {waiting.id} {reason}")
+        told[waiting.id] = reason
+    return True
+
+
+def _tell_reasons(waiting: Sequence[Command], told: dict[int, str]) -> None:
+    """Print why commands are not done yet, each reason once. `told`: command -> the reason that was printed."""
+    for each in waiting:
+        if each.reason is not None and told.get(each.id) != each.reason:
+            common.note(f"command {each.id} {each.state}: {each.reason}")
+            told[each.id] = each.reason
 
 
 def _report(stored: Sequence[Command], *, as_json: bool, waited: bool) -> None:
@@ -204,10 +247,20 @@ def _report(stored: Sequence[Command], *, as_json: bool, waited: bool) -> None:
         raise typer.Exit(1)
 
 
-def _print_payloads(prepared: Sequence[NewCommand], *, as_json: bool) -> None:
-    rows = [
-        {"action": each.action, "resource": each.named or each.resource, "arguments": each.payload} for each in prepared
-    ]
+def _print_requests(context: ConnectionContext, prepared: Sequence[NewCommand], *, as_json: bool) -> None:
+    """Print the requests that the commands would make, without secrets; a list if there are many."""
+    from contextlib import closing
+    from typing import cast
+
+    from workers.connectors import contract
+    from workers.errors import VendorError
+
+    try:
+        with closing(context.system.client(context.options, contract.standalone())) as client:
+            writing = cast("CommandClient", client)
+            rows = [writing.preview(context.actions[each.action, each.named], each.payload) for each in prepared]
+    except VendorError as error:  # a certificate that cannot be used
+        raise errors.UserError(str(error)) from None
     common.print_json(rows if as_json or len(rows) > 1 else rows[0])
     common.note(f"{len(rows)} checked; nothing was sent.")
 
@@ -233,10 +286,11 @@ def _show(context: ConnectionContext, action: str | None, resource: str | None, 
         common.print_json(schemas.described(chosen))
         return
     if not chosen:
-        known = ", ".join(each.full_name for each in context.actions.values())
+        names = dict.fromkeys(each.name for each in context.actions.values())
+        one = next((each.full_name for each in context.actions.values() if each.resource is not None), None)
         raise errors.UserError(
             f"{context.name} allows no commands: add those you want to its `commands` in {context.settings.file}, "
-            f"of {known}"
+            f"of {', '.join(names)}" + (f', or of one resource, as "{one}"' if one else "")
         )
     console = common.out()
     for each in chosen:

@@ -180,12 +180,14 @@ def _app(system: str, inbox: Path) -> Any:
 
 
 def _connection(system: str, app: Any, port: int) -> dict[str, Any]:
+    from workers.cli import settings_template
     from workers.connectors import discovery
 
     fields = discovery.systems()[system].options.model_fields
     values: dict[str, Any] = {"system": system} | app.state.sandbox.settings() | {"url": _address(port)}
     values |= {key: value for key, value in _QUICK.items() if key in fields}
     values |= {"inbox": _INBOX} if "inbox" in fields else {}
+    values |= settings_template.commands(discovery.systems()[system])
     return values | ({"webhook_sources": ["127.0.0.1"]} if "webhook_sources" in fields else {})
 
 

@@ -89,6 +89,15 @@ def _connection(system: System) -> str:
     return "\n".join(f"# {line}" for line in lines) + "\n"
 
 
+def commands(found: System) -> dict[str, Any]:
+    """The settings that allow every command of a sandbox; none if the system takes no commands."""
+    if found.actions is None:
+        return {}
+    options = found.options.model_validate({"name": found.name, "url": "http://localhost"} | _sandbox_settings(found))
+    names = dict.fromkeys(action.name for action in found.actions(options))
+    return {"commands": list(names), "commands_token": f"{found.name}-sandbox-commands"}
+
+
 def _is_required(system: System, name: str, field: FieldInfo) -> bool:
     """Whether a connection needs a value: there is no default, or an empty one that its sandbox sets, too."""
     if field.is_required():

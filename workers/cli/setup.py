@@ -114,6 +114,7 @@ def _print_connection(system: str, controls: Sandbox, port: int, webhook_url: st
     from workers.connectors import discovery
 
     values = controls.settings() | {"url": f"http://127.0.0.1:{port}"}
+    values |= settings_template.commands(discovery.systems()[system])
     if "webhook_sources" in discovery.systems()[system].options.model_fields:
         values["webhook_sources"] = ["127.0.0.1"]
     typer.echo(settings_template.table(f"{system}_sandbox", values))

@@ -153,16 +153,18 @@ def _print_tables(rows: Sequence[ResourceStatus], never_synced: Sequence[dict[st
 
 def _print_commands(database: Database, connection: str | None) -> None:
     """Print how many commands of each connection are not final, and what a person has to do."""
-    from models.bookkeeping import commands
-    from models.bookkeeping.commands import State
+    from models.bookkeeping import open_commands
 
     with database.read() as tx:
-        counts = commands.counts(tx, connection=connection)
-    for name in sorted({name for name, _ in counts}):
-        found = ", ".join(f"{counts[name, state]} {state}" for state in State if (name, state) in counts)
-        is_uncertain = (name, State.UNCERTAIN) in counts
-        more = f"; see `erpmirror commands list {name} --state uncertain`" if is_uncertain else ""
-        common.print_lines(common.out(), f"{name}: commands: {found}{more}", style="red" if is_uncertain else "")
+        counts = open_commands.counts(tx, connection=connection)
+    for name, found in sorted(counts.items()):
+        parts = [f"{found.waiting} waiting" + (f" ({found.not_taken} not taken so far)" if found.not_taken else "")]
+        parts += [f"{found.sending} sending"] if found.sending else []
+        parts += [f"{found.uncertain} uncertain" + (f" ({found.for_person} for you)" if found.for_person else "")]
+        shown = ", ".join(part for part in parts if not part.startswith("0 "))
+        style = "red" if found.for_person else "yellow" if found.not_taken or found.uncertain else ""
+        more = f"; see `erpmirror commands list {name} --open`" if style else ""
+        common.print_lines(common.out(), f"{name}: commands: {shown}{more}", style=style)
 
 
 def _needs_a_look(values: dict[str, Any]) -> bool:

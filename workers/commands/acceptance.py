@@ -152,7 +152,7 @@ def prepare(context: ConnectionContext, request: Request, *, key: str, caller: s
 
 def known(context: ConnectionContext, request: Request, *, key: str) -> Command | None:
     """The command that has this key, whatever is allowed now. Raises `RejectedError` if its content is another."""
-    with context.database.read() as tx:
+    with context.database.autocommit() as tx:
         try:
             return commands.same_key(tx, connection=context.name, idempotency_key=key, digest=request.digest)
         except KeyReusedError as reused:
@@ -209,7 +209,8 @@ def find_action(context: ConnectionContext, request: Request) -> Action:
         if not resources:
             raise RejectedError(404, "unknown_resource", f"{request.action} names no `resource` beside it")
         guess = did_you_mean(request.resource or "", resources) or ";"
-        message = f"{request.action} has no such `resource`{guess} it has {', '.join(resources)}"
+        wrong = f"{request.action} has no such `resource`{guess} it has"
+        message = f"{wrong if request.resource else f'{request.action} needs a `resource`:'} {', '.join(resources)}"
         raise RejectedError(404, "unknown_resource", message)
     if action not in allowed_actions(context):
         message = f'the connection does not allow it; add "{action.full_name}" to its `commands`'

@@ -9,6 +9,7 @@ import jsonschema_rs
 import msgspec
 
 from models import exact
+from models.settings.messages import did_you_mean
 from workers.connectors.commands import Violation
 
 if TYPE_CHECKING:
@@ -25,9 +26,32 @@ _LONGEST_MESSAGE = 200
 def violations(action: Action, arguments: JsonObject) -> list[Violation]:
     """Everything in the arguments that does not fit the action's schema, with its place."""
     return [
-        Violation(".".join(str(step) for step in error.instance_path), _shortened(error.message))
+        Violation(".".join(str(step) for step in place), _shortened(message))
         for error in _validator(exact.dumps(action.schema)).iter_errors(arguments)
+        for place, message in _mistakes(error, action.schema)
     ]
+
+
+def _mistakes(error: Any, schema: JsonObject) -> list[tuple[list[Any], str]]:
+    """(place, words) of a mistake: of each field that is missing or unknown its own place, as `Action.check` has it."""
+    place = error.instance_path
+    below = _below(schema, error.schema_path[:-1])
+    match error.kind.name:
+        case "required":
+            return [([*place, error.kind.property], "is required")]
+        case "additionalProperties":
+            known, names = list(below.get("properties", {})), error.kind.unexpected
+            return [([*place, each], f"there is no such field{did_you_mean(each, known)}") for each in names]
+        case "pattern" if "description" in below:  # what a pattern means
+            return [(place, f"{exact.dumps(error.instance)} is not: {below['description']}")]
+    return [(place, error.message)]
+
+
+def _below(schema: Any, path: Iterable[Any]) -> JsonObject:
+    """The part of a schema at a path; {} if there is none."""
+    for step in path:
+        schema = schema.get(step) if isinstance(schema, dict) else None
+    return schema if isinstance(schema, dict) else {}
 
 
 def _shortened(message: str) -> str:

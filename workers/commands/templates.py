@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from models.values import JsonObject
 
 _COLUMN = re.compile(r"\$\{([^{}:]+)(?::(number|boolean))?\}")
+_STRAY = re.compile(r"\$\{")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _ABSENT = object()
 
@@ -46,6 +47,7 @@ def rows(content: str, template: JsonObject, *, prefix: str) -> Iterator[Row]:
     A row's idempotency key is a hash of `prefix` and what it is filled to: the same file gives the same keys, so what
     was sent is not sent again. Equal rows of a file are told apart by their order.
     """
+    check(template)
     text = io.StringIO(content.removeprefix("\ufeff"), newline="")
     reader = _records(csv.reader(text, delimiter=_delimiter(content), strict=True))
     header = [name.strip() for name in next(reader, [])]
@@ -72,6 +74,26 @@ def rows(content: str, template: JsonObject, *, prefix: str) -> Iterator[Row]:
         yield Row(number, arguments, digest)
 
 
+def check(template: JsonObject) -> None:
+    """Raise `TemplateError` for a `${` that is no column: it would be sent as it stands."""
+    for text in _texts(template):
+        if _STRAY.search(_COLUMN.sub("", text)):
+            raise TemplateError(f'"{text}" is no column; write "${{name}}", "${{name:number}}" or "${{name:boolean}}"')
+
+
+def has_columns(arguments: JsonObject) -> bool:
+    """Whether the arguments are a template."""
+    return bool(_columns(arguments))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+    elif isinstance(value, str):
+        yield value
+
+
 def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
     number = 0
     while True:
@@ -92,11 +114,7 @@ def _delimiter(content: str) -> str:
 
 
 def _columns(value: Any) -> set[str]:
-    if isinstance(value, dict):
-        return {name for each in value.values() for name in _columns(each)}
-    if isinstance(value, list):
-        return {name for each in value for name in _columns(each)}
-    return {match[1] for match in _COLUMN.finditer(value)} if isinstance(value, str) else set()
+    return {match[1] for text in _texts(value) for match in _COLUMN.finditer(text)}
 
 
 def _filled(value: Any, cells: Mapping[str, str], number: int) -> Any:

@@ -12,6 +12,8 @@ The core validates the arguments by `Action.violations`, stores the command, and
 - `CommandClient.send`: the one request that writes. The state `sending` is committed before it
 - `CommandClient.read_back` or `CommandClient.find`, if it is not known whether the write arrived
 
+`CommandClient.preview` is for `erpmirror command --dry-run`, which opens no lease.
+
 An update is compared by two functions of its action. `expected(arguments)` says what the vendor shows once it has
 arrived; `shown(arguments, found)` takes the same places from an object that was read. All equal: it arrived. As in the
 mirror's row from before it was sent, at two reads some time apart: it did not arrive, and is sent again. Anything else:
@@ -20,9 +22,10 @@ a person decides. A creation is found by its `unique` field, or by a person.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from models.values import JsonObject, ObjectRef
 
@@ -98,8 +101,9 @@ class Action:
 
     What it writes:
 
-    - `subject`: arguments -> the object; None for one that is created. Commands of one object are sent in their order.
-      A resource whose objects have no keys (a register) is an `ObjectRef` with an empty key
+    - `subject`: arguments -> the object; None for one that is created and whose key the vendor chooses. Commands of one
+      object are sent in their order. A resource whose objects have no keys (a register) is an `ObjectRef` with an empty
+      key
     - `creates`: arguments -> the resource of which an object is created; None for an update or a deletion
     - `unique`: by resource, which fields of a new object may find it again
     - `needs_proof`: whether the vendor is known to answer ok to such arguments and to ignore them: then the object is
@@ -159,6 +163,9 @@ class CommandClient(Protocol):
         - any other error: it may have arrived, and is read back
         """
 
+    def preview(self, action: Action, arguments: JsonObject) -> JsonObject:
+        """The request that `send` would make, without secrets, for a person: `Http.preview`. Nothing is sent."""
+
     def read_back(self, action: Action, arguments: JsonObject) -> JsonObject | GoneType:
         """Read the object that the command writes as it is now; `GONE` if it does not exist or is marked as deleted.
 
@@ -170,3 +177,22 @@ class CommandClient(Protocol):
 
     def also_changes(self, action: Action, arguments: JsonObject) -> Sequence[ObjectRef]:
         """Which other objects the command will change, as the children of a folder. Reads only."""
+
+
+class Arrival(Protocol):
+    """A write that arrived at a sandbox. `executed`: it was done."""
+
+    executed: bool
+
+
+class CommandSandbox(Protocol):
+    """What a sandbox has in addition to `contract.Sandbox`, at a vendor that takes writes.
+
+    - `write_faults`: what becomes of the next writes, one each: members of `WriteFault` in `sandbox_writes.py`
+    - `write_seconds`: how long a slow write takes
+    - `writes`: all that arrived, in their order
+    """
+
+    write_faults: deque[Any]
+    write_seconds: float
+    writes: Sequence[Arrival]

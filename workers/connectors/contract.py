@@ -40,7 +40,7 @@ A folder contains these files. `options`, `resources` and `client` are required,
 - `sandbox.py`    `create(**knobs) -> Starlette`: an HTTP server that behaves like the vendor and enforces its rules;
                   `app.state.sandbox` is its `Sandbox`
 - `sandbox_data.py`      the sandbox's data: an invented company
-- `sandbox_writes.py`    its writes, with the vendor's rules and faults to set
+- `sandbox_writes.py`    its writes, with the vendor's rules; an enumeration `WriteFault` of what may become of one
 - `sandbox_server.py`    the sandbox's other state (login, faults), if it is long
 - `sandbox_scenario.py`  everyday edits, and a scripted day of changes that mirrors get wrong
 """

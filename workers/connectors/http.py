@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
+import math
 import socket
 import threading
 import time
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from models.settings.network import Route
+    from models.values import JsonObject
     from workers.connectors.contract import ClientRuntime
 
 __all__ = [
+    "MAY_BE_DONE",
     "Http",
     "Peeked",
     "Reply",
@@ -43,6 +46,9 @@ __all__ = [
     "reachable",
     "read_login",
 ]
+
+MAY_BE_DONE = {httpx.codes.MOVED_PERMANENTLY, httpx.codes.FOUND, httpx.codes.SEE_OTHER}
+"""Redirects after which a write may have been done: the answer to it is elsewhere. Others say to send it there."""
 
 _MIN_PROGRESS = 1024
 """Bytes. A stream that delivers less than this within one timeout has stalled."""
@@ -161,9 +167,16 @@ class _Deadline:
         self._seconds = seconds
         self._shut_down = shut_down
         self._timer: threading.Timer | None = None
+        self._ends_at = math.inf
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over, also where the timer's thread has not run since."""
+        return time.monotonic() >= self._ends_at
 
     def start(self) -> None:
         """Start the timer: the request is about to be sent."""
+        self._ends_at = time.monotonic() + self._seconds
         self._timer = threading.Timer(self._seconds, self._expire)
         self._timer.daemon = True
         self._timer.start()
@@ -249,6 +262,15 @@ class Http:
             body = bodies.in_utf8(_bounded(deadline.body(response), self.largest), response.charset_encoding)
             return Reply(response.status_code, body, response_headers.date(response), redact=self._redact)
 
+    def preview(self, method: str, path: str, **request: Any) -> JsonObject:
+        """The request as `read` would send it, for a person: `method`, `url`, `body`; without headers and secrets."""
+        built = self._client.build_request(method, path, **request)
+        shown: JsonObject = {"method": built.method, "url": self._redact(str(built.url))}
+        body = self._redact(built.content.decode())
+        with suppress(ValueError):  # a form is shown as its text
+            return shown | ({"body": exact.loads(body)} if body else {})
+        return shown | {"body": body}
+
     @contextmanager
     def stream(self, method: str, path: str, **request: Any) -> Iterator[Streamed]:
         """Make one request whose body may be long.
@@ -269,6 +291,9 @@ class Http:
                 self._socket = info["return_value"].get_extra_info("socket")
                 if deadline.expired:
                     self._shut_down_socket()  # connected only after the deadline
+            elif event in transport.SENDS and deadline.is_over:
+                # The process was stopped meanwhile: its lease is over, and another worker may have begun the same.
+                raise TryLater(f"not sent within {self._timeout:g} s", closes_gate=False, refused=True)
 
         try:
             built = self._client.build_request(method, path, extensions={"trace": trace}, **request)
@@ -359,7 +384,14 @@ def _raise_for_status(response: httpx.Response, deadline: _Deadline, redact: Cal
     if response.has_redirect_location:
         # A captive portal or a server in restart redirects for a while; a moved one until `url` is corrected.
         text = f"HTTP {response.status_code}: redirected; set `url` to the address that it redirects to"
-        raise TryLater(text, closes_gate=False, refused=True)
+        raise TryLater(text, closes_gate=False, refused=not _leads_to_an_answer(response))
+
+
+def _leads_to_an_answer(response: httpx.Response) -> bool:
+    """Whether the vendor may have done what was asked: it redirects within itself, as programs answer a form."""
+    following = response.next_request
+    is_same_host = following is None or following.url.host == response.request.url.host
+    return response.status_code in MAY_BE_DONE and is_same_host
 
 
 def _excerpt_bytes(chunks: Iterator[bytes]) -> bytes:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 CONNECTED = {"connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete"}
 """httpcore's events after which there is a (new) socket; a tunnel's TLS wraps the proxy's."""
 
+SENDS = {"http11.send_request_headers.started"}
+"""httpcore's events before the first byte of a request is sent, one to a proxy included."""
+
 _IDLE = 3.0
 """Seconds after which an idle connection is not used again. Apache and uvicorn close it after 5, and a request that is
 sent at that moment is lost, and counts as a failure of the vendor.

@@ -189,16 +189,15 @@ class Gate:
     def before_request(self, lease: Lease) -> None:
         """Call this before each request that is sent under the lease: logins and metadata, too. Raises `LeaseLost`.
 
-        For the first one the lease has just been taken and the rate limit waited for. Before any other the lease is
-        renewed, so that it covers that request's whole `timeout`, and the rate limit is waited for here: the work is
-        half done, so it is not left due.
+        For the first one the rate limit has been waited for when the lease was taken. Before any other it is waited for
+        here: the work is half done, so it is not left due. A lease that is not fresh any more is renewed, so that it
+        covers the request's whole `timeout`: the process may have been stopped since.
         """
         lease.requests += 1
-        if lease.requests > 1:
-            if self._interval:
-                while not self._await_turn(lease):
-                    pass
-            self._renew_if_older(lease, _FRESH_FOR)
+        if lease.requests > 1 and self._interval:
+            while not self._await_turn(lease):
+                pass
+        self._renew_if_older(lease, _FRESH_FOR)
 
     def _await_turn(self, lease: Lease) -> bool:
         """Reserve the next start and sleep until then; False if it woke so late that another may start now, too."""

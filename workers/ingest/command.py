@@ -6,23 +6,24 @@ that the sender died or was too late: the command is `uncertain`, and is read ba
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+import sqlalchemy as sa
 import structlog
 
 from models import exact, failpoints
-from models.bookkeeping import commands, inbox, streams
+from models.bookkeeping import command_order, commands, inbox, streams
 from models.bookkeeping.commands import State
 from models.failpoints import Point
-from models.mirror import queries
 from models.values import Cause, Lane, ObjectRef
-from workers.connectors.commands import GoneType, value_at
+from workers.connectors.commands import GoneType
 from workers.errors import BusyError, ClosedError, RefusedError, SetAside, TryLater, VendorError
 from workers.gate import gate, timing
-from workers.ingest import command_words, failures
+from workers.ingest import command_before, command_words, failures
 from workers.ingest.unit_of_work import BackOff, release, renew, under_lease
 
 if TYPE_CHECKING:
@@ -44,14 +45,14 @@ _MAX_FAILURES = 8
 _MAX_ATTEMPTS = 8
 """How often a command is sent that did not arrive; then a person decides."""
 
+_DATABASE_POLL = 0.5
+"""Seconds between two attempts to keep the vendor's answer."""
+
 _SECOND_LOOK = timedelta(minutes=2)
 """The least time between two looks that find nothing: a slow vendor may still be at it."""
 
 _WAIT_FOR_RIGHTS = timedelta(minutes=5)
 """The wait after the vendor refused the account or the connection's role: a person has to give it the right."""
-
-_KEYS = "keys"
-"""Where `before` has the objects that had the unique value of a creation before it was sent."""
 
 _WAIT_FOR_NEWER = timedelta(minutes=1)
 """The wait for a worker of another version or with other settings if this one does not know the action."""
@@ -104,7 +105,7 @@ class _Step:
 
     def take(self) -> None:
         """Send it, doubt it, or read it back."""
-        with self.context.database.read() as tx:
+        with self.context.database.autocommit() as tx:
             current = commands.get(tx, self.command.id)
         if current is None or (current.state, current.attempts) != (self.command.state, self.command.attempts):
             with under_lease(self.lease):  # another worker was quicker
@@ -127,7 +128,7 @@ class _Step:
                 # Asked before it is sent: a worker that is killed afterwards could not ask any more.
                 asks = self.action.may_change_others
                 others = self.client.also_changes(self.action, self.payload) if asks else ()
-                before = self._keys_before() or self._shown_before()
+                before = command_before.known_before(self.context, self.client, self.action, self.command)
         except VendorError as failure:
             self._not_taken(failure)
             return
@@ -156,28 +157,21 @@ class _Step:
         self.command = replace(self.command, state=State.SENDING, attempts=attempts, also_changes=pairs)
         return True
 
-    def _keys_before(self) -> JsonObject | None:
-        """Which objects have the caller's own unique value already; None where a token tells the new object."""
-        created = self.action.creates(self.payload)
-        path = None if created is None else self._unique_path(created)
-        if path is None or self._token in str(value_at(self.payload, path)):
-            return None
-        return {_KEYS: sorted(self.client.find(self.action, self.payload, path))}
-
-    def _shown_before(self) -> JsonObject | None:
-        """What the mirror shows at the places that the command changes; None if that is not known."""
-        shown, ref = self.action.shown, _written(self.command)
-        if shown is None or ref is None or ref.resource not in self.context.resources:
-            return None
-        target = self.context.target(self.context.resources[ref.resource])
-        with self.context.database.read() as tx:
-            raw = queries.raw_of(tx, target, ref.key)
-        with suppress(*failures.DECODING_ERRORS):  # a row may have a form that is not known
-            return None if raw is None else shown(self.payload, raw)
-        return None
-
     def _succeed(self, sent: Sent) -> None:
-        """The vendor says that it has done it."""
+        """The vendor says that it has done it. Kept as soon as the database is there, while the lease lasts."""
+        deadline = time.monotonic() + timing.GRACE.total_seconds()
+        while True:
+            try:
+                self._keep(sent)
+            except sa.exc.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_DATABASE_POLL)
+            else:
+                return
+
+    def _keep(self, sent: Sent) -> None:
+        """Commit what the vendor has answered."""
         answer = command_words.redacted(self.context, self.command, sent.answer)
         with self._under_lease_if_held() as tx:
             if self.action.needs_proof(self.payload):
@@ -185,7 +179,7 @@ class _Step:
                 commands.doubt(tx, self.command, reason=reason, due_at=tx.now, answer=answer)
                 return
             created = self.action.creates(self.payload)
-            ref = sent.ref or _written(self.command) or (None if created is None else ObjectRef(created, ""))
+            ref = sent.ref or self.command.ref or (None if created is None else ObjectRef(created, ""))
             self._finish(tx, answer=answer, ref=ref)
             failpoints.hit(Point.COMMAND_FINISHED)
         failpoints.hit(Point.COMMAND_COMMITTED)
@@ -193,8 +187,7 @@ class _Step:
     def _finish(self, tx: Tx, *, answer: Any, ref: ObjectRef | None) -> None:
         """Record that the vendor has done it, and have what it changed fetched."""
         is_news = commands.finish(tx, self.command, answer=answer, ref=ref)
-        others = [ObjectRef(*each) for each in self.command.also_changes or ()]
-        fetch_changed(tx, self.context, [*([ref] if ref else []), *others])
+        fetch_changed(tx, self.context, _written(self.command, ref))
         log.info("command done", **self._names, key=None if ref is None else ref.key, news=is_news)
 
     @contextmanager
@@ -223,44 +216,35 @@ class _Step:
     def _not_taken(self, failure: VendorError) -> None:
         """Nothing was written: have it sent again, or refuse it after too many attempts of its own."""
         command, is_its_own = self.command, _is_its_own(failure)
-        count = command.failures + is_its_own
+        reason, count = command_words.without_omitted(command, str(failure)), command.failures + is_its_own
         step = failures.end_of_lease(failure, failures=command.failures)
         with under_lease(self.lease, step) as tx:
             if count >= _MAX_FAILURES:
-                commands.refuse(tx, command, reason=f"not taken in {count} attempts: {failure}")
+                commands.refuse(tx, command, reason=f"not taken in {count} attempts: {reason}")
                 return
             due_at = failures.next_try(tx, failure, step, failures=command.failures)
             if isinstance(failure, SetAside) and failure.whole_resource:
                 due_at = tx.now + _WAIT_FOR_RIGHTS
             # Busy and unreachable vendors cost no attempt.
             attempts = command.attempts - (command.state is State.SENDING and not is_its_own)
-            commands.return_to_waiting(
-                tx, command, due_at=due_at, reason=str(failure), failures=count, attempts=attempts
-            )
+            commands.return_to_waiting(tx, command, due_at=due_at, reason=reason, failures=count, attempts=attempts)
 
     def _doubt(self, tx: Tx, reason: str, *, due_at: datetime | None = None) -> None:
         """It may have arrived: it is read back if it can be, now or, at `due_at`, when the gate opens again."""
-        due_at = (due_at or tx.now) if self._can_be_read_back else None
-        commands.doubt(tx, self.command, reason=reason, due_at=due_at)
+        if self._can_be_read_back:
+            commands.doubt(tx, self.command, reason=reason, due_at=due_at or tx.now)
+        else:
+            self._leave_to_a_person(tx, reason)
 
     # Reading back.
 
     @property
     def _can_be_read_back(self) -> bool:
         created = self.action.creates(self.payload)
-        return self.action.expected is not None if created is None else self._unique_path(created) is not None
+        return self.action.expected is not None if created is None else self._finds(created) is not None
 
-    def _unique_path(self, resource: str) -> tuple[str, ...] | None:
-        """Where the field is that finds a new object again; None if there is none, or it was not set when accepted."""
-        unique = self.context.unique_field(self.action, resource)
-        value = None if unique is None else value_at(self.payload, unique.path)
-        if unique is None or not isinstance(value, str) or not value:
-            return None
-        return unique.path if self._token in value or not unique.appends else None
-
-    @property
-    def _token(self) -> str:
-        return commands.token(self.command.connection, self.command.idempotency_key)
+    def _finds(self, resource: str) -> tuple[str, ...] | None:
+        return command_before.unique_path(self.context, self.action, self.command, resource)
 
     def _read_back(self) -> None:
         """Find out whether it arrived: it is done, sent again, or left to a person."""
@@ -276,7 +260,7 @@ class _Step:
             if isinstance(found, ObjectRef):
                 self._finish(tx, answer=command.answer, ref=found)
             elif isinstance(found, str):
-                self._leave_to_a_person(tx, found)
+                self._leave_to_a_person(tx, f"{command.reason}; {found}")
             elif command.answer is not None:  # see `Action.needs_proof`
                 commands.refuse(tx, command, reason="the vendor answered ok, but did not do it")
             else:
@@ -290,51 +274,65 @@ class _Step:
         with under_lease(self.lease, step) as tx:
             is_hopeless = isinstance(failure, SetAside) and not failure.whole_resource
             if is_hopeless or (_is_its_own(failure) and command.failures + 1 >= _MAX_FAILURES):
-                self._leave_to_a_person(tx, f"reading it back failed: {reason}")
+                self._leave_to_a_person(tx, f"{command.reason}; reading it back failed: {reason}")
                 return
             due_at = failures.next_try(tx, failure, step, failures=command.failures)
             commands.read_back_later(tx, command, due_at=due_at, failures=command.failures + 1)
 
-    def _leave_to_a_person(self, tx: Tx, why: str) -> None:
+    def _leave_to_a_person(self, tx: Tx, reason: str) -> None:
         command = self.command
-        commands.doubt(tx, command, reason=f"{command.reason}; {why}", due_at=None, answer=command.answer)
+        commands.doubt(tx, command, reason=reason, due_at=None, answer=command.answer)
+        fetch_changed(tx, self.context, _written(command, command.ref))  # it may have arrived
 
     def _find(self, resource: str) -> ObjectRef | Unchanged | str:
         """The object that was created, by its unique field; words for a person where that does not tell."""
-        path = self._unique_path(resource)
+        path = self._finds(resource)
         if path is None:
             return f"no field of `unique` finds it: set one for {resource} before you send more"
+        had = command_before.had_its_value(self.command)
+        if had is None:
+            return f"nobody has looked which objects had its {path[-1]} before it was sent"
         keys = self.client.find(self.action, self.payload, path)
-        new = [key for key in keys if key not in (self.command.before or {}).get(_KEYS, ())]
+        with self.context.database.read() as tx:
+            others = command_order.written_by_others(tx, self.command, resource=resource, keys=keys)
+        new = [key for key in keys if key not in others and key not in had]
         if len(new) > 1:
             return f"{len(new)} new objects have its {path[-1]}: {', '.join(sorted(new)[:5])}"
         return ObjectRef(resource, new[0]) if new else UNCHANGED
 
     def _compare(self) -> ObjectRef | Unchanged | str:
         """The object that was written, if it shows what was sent; words for a person where that does not tell."""
-        action, ref = self.action, _written(self.command)
+        action, ref = self.action, self.command.ref
         if action.expected is None or ref is None:
             return "what it writes cannot be read back"
         found, expected = self.client.read_back(action, self.payload), action.expected(self.payload)
+        if isinstance(found, GoneType):
+            return ref if isinstance(expected, GoneType) else self._verdict_on_gone(expected)
         if isinstance(expected, GoneType):
-            return ref if isinstance(found, GoneType) else UNCHANGED
-        if isinstance(found, GoneType):  # after an ok it was not unmarked
-            return "the object does not exist any more" if self.command.answer is None else UNCHANGED
-        visible = found if action.shown is None else action.shown(self.payload, found)
+            return self._verdict(found, {}, ["whether it exists"])
+        visible = command_before.shown(action, self.payload, found)
         differing = [path for path, value in expected.items() if not exact.same(value, visible.get(path))]
-        return self._verdict(visible, differing) if differing else ref
+        return self._verdict(found, visible, differing) if differing else ref
 
-    def _verdict(self, visible: JsonObject, differing: Sequence[str]) -> Unchanged | str:
+    def _verdict(self, found: JsonObject, visible: JsonObject, differing: Sequence[str]) -> Unchanged | str:
         """Whether the object is as before, or only a person can tell."""
-        command = self.command
-        is_as_before = command.before is not None and exact.same(visible, command.before)
-        if is_as_before or (command.answer is not None and self._only_ignored(visible, differing)):
+        is_ignored = self.command.answer is not None and self._only_ignored(visible, differing)
+        if is_ignored or command_before.is_as_before(self.context, self.command, found):
             return UNCHANGED
-        return f"the object shows neither what was sent nor what it had before, in {', '.join(differing)}"
+        what = "was changed since" if self.command.before else "nobody knows what it had before"
+        return f"the object does not show what was sent, and {what}: {', '.join(differing)}"
+
+    def _verdict_on_gone(self, expected: JsonObject) -> Unchanged | str:
+        """Of an object that is gone, or marked as deleted: after an ok to nothing but that, it was not unmarked."""
+        if self.command.answer is None:
+            return "the object does not exist any more"
+        if len(list(command_words.leaves(expected))) == 1:
+            return UNCHANGED
+        return "the vendor answered ok, but it is still marked as deleted, so it does not show what else was saved"
 
     def _only_ignored(self, visible: JsonObject, differing: Sequence[str]) -> bool:
         """Whether the vendor, who answered ok, left all that differs as it was before."""
-        before = self.command.before or {}
+        before = command_before.shown_before(self.command)
         return all(path in before and exact.same(visible.get(path), before[path]) for path in differing)
 
     def _did_not_arrive(self, tx: Tx) -> None:
@@ -344,7 +342,8 @@ class _Step:
         if seen_at is None or tx.now < seen_at + wait:
             commands.saw_unchanged(tx, command, at=seen_at or tx.now, due_at=(seen_at or tx.now) + wait)
         elif command.attempts >= _MAX_ATTEMPTS:
-            self._leave_to_a_person(tx, f"sent {command.attempts} times, and it never arrived")
+            reason = f"{command.reason}; sent {command.attempts} times, and it never arrived"
+            self._leave_to_a_person(tx, reason)
         else:
             commands.send_again(tx, command)
 
@@ -353,17 +352,17 @@ class _Step:
         return {"connection": self.context.name, "command": self.command.id, "action": self.command.action}
 
 
+def _written(command: Command, ref: ObjectRef | None) -> list[ObjectRef]:
+    """What the command has changed, or may have: the object, and what it changes beside it."""
+    return [*([] if ref is None else [ref]), *(ObjectRef(*each) for each in command.also_changes or ())]
+
+
 class Unchanged:
     """The type of `UNCHANGED`."""
 
 
 UNCHANGED = Unchanged()
 """The object is as it was before the command, or was not created."""
-
-
-def _written(command: Command) -> ObjectRef | None:
-    """The object that a command writes; None for one that it creates."""
-    return None if command.key is None or command.resource is None else ObjectRef(command.resource, command.key)
 
 
 def _was_not_taken(failure: VendorError) -> bool:

@@ -27,18 +27,18 @@ def redacted(context: ConnectionContext, command: Command, answer: Any) -> Any:
 
 def without_omitted(command: Command, text: str) -> str:
     """The text without the values that only the sent arguments have: a vendor may repeat what it was sent."""
-    omitted = set(_leaves(command.payload)) - set(_leaves(command.arguments))
+    omitted = set(leaves(command.payload)) - set(leaves(command.arguments))
     for value in sorted(omitted, key=len, reverse=True):
         if len(value) >= _SHORTEST_MASKED:
             text = text.replace(value, "***")
     return text
 
 
-def _leaves(value: Any) -> Iterator[str]:
+def leaves(value: Any) -> Iterator[str]:
     """The texts and numbers in a value, as texts."""
     if isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(each)
+            yield from leaves(each)
     elif isinstance(value, str | int | Decimal) and not isinstance(value, bool):
         yield str(value)
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import structlog
 
 from models.bookkeeping import commands, inbox, parked, refused_keys, streams
+from models.bookkeeping.commands import State
 from models.db import faults
 from models.db.faults import Fault
 from models.mirror import schema_evolution
@@ -172,10 +173,13 @@ def crash_key(context: ConnectionContext, item: Item, error: Exception) -> None:
         inbox.postpone(tx, item, until=until, reason=_crash(error), counts=True, lone=is_crash)
 
 
-def crash_command(context: ConnectionContext, command: Command) -> None:
+def crash_command(context: ConnectionContext, command: Command, error: Exception) -> None:
     """Our own code crashed, or the database went away: postpone the command, unless it was sent by then."""
     with suppress(sa.exc.SQLAlchemyError), context.database.begin() as tx:
-        commands.postpone_crashed(tx, command, due_at=tx.now + timing.retry_delay(command.failures))
+        due_at = tx.now + timing.retry_delay(command.failures)
+        # What is uncertain keeps the words about the attempt that made it so.
+        reason = _crash(error) if command.state is State.WAITING else command.reason
+        commands.postpone_crashed(tx, command, due_at=due_at, reason=reason)
 
 
 def crash_stream(context: ConnectionContext, stream: Stream, error: Exception, *, full: bool) -> None:

@@ -60,6 +60,9 @@ BUDGET = timedelta(seconds=10)
 _FOLD_BATCH = 500
 """Webhooks that one transaction folds."""
 
+_COMMANDS_PER_TURN = 5
+"""Commands after which other work than live work gets one request."""
+
 _GIVE_WAY = timedelta(seconds=1)
 """How long this connection leaves the gate to another connection of the account whose live work waits."""
 
@@ -96,9 +99,9 @@ def _repeat(context: ConnectionContext, step: Callable[[WorkSession], bool], bud
 def _sync_step(session: WorkSession) -> bool:
     """Do the most urgent short work; False when nothing is due."""
     due = _read_due(session, full=False, fold_first=session.steps == 0)  # a webhook is the usual cause of a wake-up
-    if _do_live(session, due):
-        return True
     stream, item = next(iter(due.streams), None), due.oldest_item
+    if not _is_turn_of_others(session, stream or item) and _do_live(session, due):
+        return True
     # The longer overdue of the two, so that at a slow vendor neither polls nor bulk keys starve the other.
     if stream is not None and (item is None or stream.due_at <= item.due_at):
         _advance_listing(session, stream, due, full=False)
@@ -112,12 +115,23 @@ def _sync_step(session: WorkSession) -> bool:
 def _full_sync_step(session: WorkSession) -> bool:
     """Scan a folder, do live work or request the next page of a full sync; False when nothing is due."""
     due = _read_due(session, full=True)
-    if _scan_folder(session, due) or _do_live(session, due):
+    if _scan_folder(session, due):
         return True
     stream = next((row for row in due.streams if not session.context.resources[row.resource].handed_in), None)
+    if not _is_turn_of_others(session, stream) and _do_live(session, due):
+        return True
     if stream is None:
         return False
     _advance_listing(session, stream, due, full=True)
+    return True
+
+
+def _is_turn_of_others(session: WorkSession, others: Stream | Item | None) -> bool:
+    """Whether polls, full syncs and bulk keys get one turn, after some commands: a backlog must not stop them."""
+    turns = session.context.turns
+    if others is None or turns.commands < _COMMANDS_PER_TURN:
+        return False
+    turns.commands = 0
     return True
 
 
@@ -133,17 +147,24 @@ def _scan_folder(session: WorkSession, due: Pending) -> bool:
 
 
 def _do_live(session: WorkSession, due: Pending) -> bool:
-    """Fetch the next live key or advance the next command, whichever is longer overdue; False when there is neither.
+    """Fetch the next live key or advance the next command; False when there is neither.
+
+    The longer overdue of the two, but a key after each command: thousands of commands may wait, and what they have
+    changed, and what webhooks tell, is to be fetched meanwhile.
 
     While the account's last request has failed, only keys that have not failed yet are fetched first: a key that
     always fails would close the gate again each time it opens, and no poll would ever be sent.
 
     Raises `GateClosed` while live work of another connection at the same account waits, so that it gets the gate.
     """
-    item, waiting = due.live_item, due.command
-    if waiting is not None and (item is None or waiting.due_at is None or waiting.due_at <= item.due_at):
+    item, waiting, turns = due.live_item, due.command, session.context.turns
+    is_first = waiting is not None and (item is None or waiting.due_at is None or waiting.due_at <= item.due_at)
+    if waiting is not None and is_first and not (turns.was_command and item is not None):
+        turns.was_command = True
+        turns.commands += 1
         _advance_command(session, waiting)
         return True
+    turns.was_command = False
     if item is not None:
         _fetch(session, item)
         return True
@@ -173,8 +194,8 @@ def _advance_command(session: WorkSession, waiting: Command) -> None:
         command.advance(session, waiting)
     except gate.GateClosed:
         raise
-    except Exception:  # raised again: it is only postponed here
-        failures.crash_command(session.context, waiting)
+    except Exception as error:  # raised again: it is only postponed here
+        failures.crash_command(session.context, waiting, error)
         raise
 
 

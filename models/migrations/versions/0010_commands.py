@@ -15,6 +15,7 @@ KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 INSTANT = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
 OPEN = sa.text("state IN ('waiting', 'sending', 'uncertain')")
+DOUBTFUL = sa.text("state IN ('sending', 'uncertain')")
 
 
 def upgrade() -> None:
@@ -48,6 +49,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_erpmirror_commands"),
         sa.UniqueConstraint("connection", "idempotency_key", name="uq_erpmirror_commands_connection_idempotency_key"),
         sa.Index("ix_erpmirror_commands_open", "connection", "due_at", "id", sqlite_where=OPEN, postgresql_where=OPEN),
+        sa.Index(
+            "ix_erpmirror_commands_doubtful",
+            "connection",
+            "due_at",
+            "id",
+            sqlite_where=DOUBTFUL,
+            postgresql_where=DOUBTFUL,
+        ),
         sa.Index(
             "ix_erpmirror_commands_object",
             "connection",

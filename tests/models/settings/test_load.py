@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from models.settings import load
-from models.settings.connections import Connection, Duration, Secret, SendsWebhooks, Url
+from models.settings.connections import Connection, Duration, Secret, SendsWebhooks, TakesCommands, Url
 from models.settings.load import SettingsError
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ class ShopOptions(SendsWebhooks):
 
 class BooksOptions(Connection):
     url: Url = "https://books.example.com"
+
+
+class OrdersOptions(TakesCommands):
+    url: Url = "https://orders.example.com"
 
 
 OPTIONS: dict[str, type[Connection]] = {"shopware": ShopOptions, "bookkeeper": BooksOptions}
@@ -234,6 +238,18 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
         "  connections.shop.api_key: missing; add api_key = …",
         '  connections.shop.evry: unknown key; did you mean "every"?',
     ] == message.splitlines()
+
+
+def test_a_commands_token_opens_one_connection_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = f'[connections.first]\nsystem = "orderer"\ncommands_token = "{SECRET}"\n'
+    second = first.replace("first", "second")
+    monkeypatch.setitem(OPTIONS, "orderer", OrdersOptions)
+    message = refused(tmp_path, f'[receiver]\ntoken = "{SECRET}"\n{first}')
+    assert "connections.first.commands_token: it is the receiver's token, too" in message
+    assert "connections.second.commands_token: it is that of first, too" in refused(tmp_path, first + second)
+    assert {"first", "second"} == read(tmp_path, first + second.replace(SECRET, "another")).connections.keys()
 
 
 def test_of_many_mistakes_fifty_are_shown(tmp_path: Path) -> None:

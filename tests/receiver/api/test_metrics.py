@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.bookkeeping import stream_plans
+from models.bookkeeping import commands, stream_plans
+from models.bookkeeping.commands import NewCommand
 from models.bookkeeping.stream_plans import Plan
 from models.db import tables
+from models.values import ObjectRef
 from tests.receiver.wakers import FailingWaker
 from workers.queue import canary
 
@@ -86,6 +88,25 @@ def test_the_last_answer_of_a_worker_is_a_metric_by_queue(sqlite: Database, open
         samples = _samples(client)
     name = "erpmirror_worker_last_answer_timestamp_seconds"
     assert {(name, "sync"): answered_at.timestamp()} == {key: each for key, each in samples.items() if key[0] == name}
+
+
+def test_commands_that_are_not_final_are_counted_by_state(sqlite: Database, opened: Open) -> None:
+    with sqlite.begin() as tx:
+        for number in range(4):
+            ref = ObjectRef("catalogs.goods", str(number))
+            new = NewCommand("shop", "setDelMark", None, None, ref, f"key-{number}", b"", {}, {}, "")
+            stored = commands.accept(tx, new)[0]
+            if number == 1:
+                commands.doubt(tx, stored, reason="no answer", due_at=tx.now)
+            elif number == 2:
+                commands.doubt(tx, stored, reason="no answer", due_at=None)
+            elif number == 3:
+                commands.refuse(tx, stored, reason="no")
+    with opened(sqlite, shop='commands = ["setDelMark"]') as client:
+        samples = _samples(client)
+    shown = {key[1:]: count for key, count in samples.items() if key[0] == "erpmirror_commands"}
+    counts = {"waiting": 1, "sending": 0, "uncertain": 2, "needs_person": 1}
+    assert {("shop", state): count for state, count in counts.items()} == shown
 
 
 def test_without_tables_the_other_metrics_are_still_served(sqlite: Database, opened: Open) -> None:

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
+from models.bookkeeping import commands
 from models.bookkeeping.commands import State
-from models.db import migration
+from models.db import migration, tables
 from models.db.database import Database
 from tests.workers.cli.runner import ok, refused, run
 from tests.workers.ingest import command_harness
+from workers.cli import settings_template
+from workers.commands import acceptance
+from workers.commands.acceptance import Request
+from workers.connectors import discovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +77,7 @@ def test_a_connection_that_allows_nothing_says_what_could_be_allowed(six: Comman
     file.write_text(file.read_text("utf-8").replace('commands = ["create", "update", "delete"]\n', ""), "utf-8")
     message = refused("command", "six")
     assert "six allows no commands: add those you want to its `commands`" in message
-    assert "create:goods, update:goods, delete:goods" in message
+    assert 'of create, update, delete, or of one resource, as "create:goods"' in message
     assert "does not allow it" in refused(
         "command", "six", "update", "--resource", "goods", "--arguments", write("a.json", NAIL)
     )
@@ -102,7 +108,8 @@ def test_the_same_key_is_sent_once(six: CommandHarness) -> None:
 
 def test_a_dry_run_checks_and_prints_and_sends_nothing(six: CommandHarness) -> None:
     result = ok("command", "six", "update", "--resource", "goods", "--arguments", write("a.json", NAIL), "--dry-run")
-    assert {"action": "update", "resource": "goods", "arguments": json.loads(NAIL)} == json.loads(result.stdout)
+    shown = json.loads(result.stdout)
+    assert {"method": "PUT", "url": f"{six.context.options.url}/goods/1", "body": {"name": "Nail"}} == shown
     assert "nothing was sent" in result.stderr
     assert "id: " in refused(
         "command", "six", "update", "--resource", "goods", "--arguments", write("b.json", '{"id": "x"}'), "--dry-run"
@@ -205,8 +212,23 @@ def test_an_uncertain_command_says_what_to_do(six: CommandHarness) -> None:
 def test_status_names_what_waits_for_a_person(six: CommandHarness) -> None:
     assert "commands" not in ok("status").stdout
     uncertain(six)
-    assert "six: commands: 1 uncertain; see `erpmirror commands list six --state uncertain`" in ok("status").stdout
+    shown = " ".join(ok("status").stdout.split())
+    assert "six: commands: 1 uncertain (1 for you); see `erpmirror commands list six --open`" in shown
     assert "commands" not in ok("status", "--json").stdout
+
+
+def test_what_the_vendor_did_not_take_is_told_apart_from_what_was_not_tried(six: CommandHarness) -> None:
+    six.vendor.faults = [(425, "locked by Maria")]
+    for _ in range(2):
+        send("update", "--resource", "goods", "--arguments", write("a.json", NAIL))
+    work(six)
+    shown = " ".join(ok("status").stdout.split())
+    assert "six: commands: 2 waiting (1 not taken so far); see `erpmirror commands list six --open`" in shown
+    assert "locked by Maria" in ok("commands", "list", "--open").stdout
+    assert "say either --state or --open" in refused("commands", "list", "--open", "--state", "done")
+    ok("commands", "cancel", "1")
+    ok("commands", "cancel", "2")
+    assert "There are no such commands." in ok("commands", "list", "--open").stdout
 
 
 def test_a_person_says_that_it_arrived(six: CommandHarness) -> None:
@@ -224,6 +246,139 @@ def test_a_person_says_that_it_did_not(six: CommandHarness) -> None:
     ok("commands", "resolve", str(number), "--not-arrived")
     work(six)
     assert (State.DONE, 2) == (six.command_state(number), len(six.vendor.writes))
+
+
+def test_a_person_leaves_what_did_not_arrive(six: CommandHarness) -> None:
+    number = uncertain(six)
+    ok("commands", "resolve", str(number), "--not-arrived", "--drop")
+    work(six)
+    assert (State.CANCELED, 1) == (six.command_state(number), len(six.vendor.writes))
+    assert "only an uncertain one" in refused("commands", "resolve", str(number), "--not-arrived")
+
+
+def test_commands_of_a_connection_that_left_the_settings_are_still_decided(six: CommandHarness) -> None:
+    numbers = [uncertain(six), uncertain(six)]
+    file = six.settings.file
+    file.write_text(file.read_text("utf-8").split("[connections.six]")[0], "utf-8")
+    first, second = map(str, numbers)
+    assert "say --drop, too" in refused("commands", "resolve", first, "--not-arrived")
+    ok("commands", "resolve", first, "--not-arrived", "--drop")
+    ok("commands", "resolve", second, "--arrived", "7")
+    assert [State.CANCELED, State.DONE] == [six.command_state(each) for each in numbers]
+
+
+def test_a_refused_command_is_not_sent_over_a_later_one_unless_a_person_says_so(six: CommandHarness) -> None:
+    six.vendor.faults = [(400, "no")]
+    for _ in range(2):
+        send("update", "--resource", "goods", "--arguments", write("a.json", NAIL))
+    work(six)
+    assert (State.REFUSED, State.DONE) == (six.command_state(1), six.command_state(2))
+    assert "command 2 has changed the same object since" in refused("commands", "retry", "1")
+    assert 2 == len(six.vendor.writes)
+    ok("commands", "retry", "1", "--anyway")
+    work(six)
+    assert (State.DONE, 3) == (six.command_state(1), len(six.vendor.writes))
+
+
+def test_a_later_command_that_may_have_arrived_counts_as_well(six: CommandHarness) -> None:
+    six.vendor.faults = [(400, "no"), "lost"]
+    for _ in range(2):
+        send("update", "--resource", "goods", "--arguments", write("a.json", NAIL))
+    six.vendor.meanwhile["write"] = lambda: six.vendor.instead.update({"goods/1": [(500, {}, "not now")] * 9})
+    work(six)
+    assert [State.REFUSED, State.UNCERTAIN] == [six.command_state(each) for each in (1, 2)]
+    assert "command 2 has changed the same object since, or may have" in refused("commands", "retry", "1")
+
+
+def test_on_a_new_installation_one_command_after_another_is_sent(six: CommandHarness) -> None:
+    with six.database.begin() as tx:
+        tx.execute(sa.delete(tables.streams))
+    for name in ("Hook", "Nail"):
+        arguments = write("a.json", json.dumps({"id": "1", "name": name}))
+        ok("command", "six", "update", "--resource", "goods", "--arguments", arguments, "--wait")
+    assert "Nail" == six.vendor.objects["goods"]["1"]["name"]
+
+
+def test_a_command_that_was_being_sent_by_a_connection_that_is_gone_can_be_decided(six: CommandHarness) -> None:
+    number = send("create", "--resource", "goods", "--arguments", write("c.json", '{"name": "Screw"}'))[0]["command"]
+    with six.database.begin() as tx:
+        assert commands.begin_sending(tx, six.command(number), until=tx.now, before=None, also_changes=[])
+    assert "only an uncertain one" in refused("commands", "resolve", str(number), "--not-arrived", "--drop")
+    file = six.settings.file
+    file.write_text(file.read_text("utf-8").split("[connections.six]")[0], "utf-8")
+    assert "six is not configured any more" in " ".join(ok("commands").stdout.split())
+    ok("commands", "resolve", str(number), "--not-arrived", "--drop")
+    assert State.CANCELED is six.command_state(number)
+
+
+def test_an_update_that_arrived_has_its_own_key(six: CommandHarness) -> None:
+    six.vendor.meanwhile["write"] = lambda: six.vendor.objects["goods"]["1"].update(name="by a user")
+    six.vendor.faults = ["failed"]
+    ok("command", "six", "update", "--resource", "goods", "--arguments", write("a.json", NAIL))
+    work(six)
+    six.settle(minutes=3)
+    assert "writes goods 1, so that is the KEY" in refused("commands", "resolve", "1", "--arrived", "7")
+    ok("commands", "resolve", "1", "--arrived", "1")
+    assert State.DONE is six.command_state(1)
+
+
+def test_a_list_says_which_command_one_waits_for(six: CommandHarness) -> None:
+    six.vendor.faults = [(425, "locked by Maria")]
+    for _ in range(2):
+        send("update", "--resource", "goods", "--arguments", write("a.json", NAIL))
+    work(six)
+    assert "waits for command 1 of the same object" in ok("commands", "list", "--open").stdout
+    assert "waits for command 1 of the same object" in ok("commands", "show", "2").stderr
+    assert "due once command 1 of the same object is settled" in ok("commands", "retry", "2").stdout
+    assert 'did you mean "six"' in refused("commands", "list", "sex")
+
+
+def test_the_command_line_uses_up_no_programs_share(six: CommandHarness) -> None:
+    for _ in range(3):
+        send("update", "--resource", "goods", "--arguments", write("a.json", NAIL))
+    with six.database.begin() as tx:
+        request = Request("update", "goods", {"id": "1", "name": "Nail"})
+        new = acceptance.prepare(six.context, request, key="k", caller="192.0.2.1")
+        assert commands.accept(tx, new, per_minute=1)[1]
+
+
+def test_a_text_that_looks_like_a_column_is_not_sent_as_it_stands(six: CommandHarness) -> None:
+    assert "no column" in refused(*each(template='{"id": "${id}", "name": "${name:text}"}'))
+    assert "no column" in refused(*each(template='{"id": "${id}", "name": "x ${ name"}'))
+    arguments = write("t.json", '{"id": "1", "name": "${name}"}')
+    assert "name their file with --each" in refused(
+        "command", "six", "update", "--resource", "goods", "--arguments", arguments
+    )
+    assert [] == six.all()
+
+
+@pytest.mark.usefixtures("six")
+def test_a_row_that_was_sent_before_a_later_change_says_so() -> None:
+    for csv in ("id,name,qty\n1,Nail,1\n", "id,name,qty\n1,Nail,2\n"):
+        ok(*each(csv, "--wait"))
+    again = ok(*each("id,name,qty\n1,Nail,1\n", "--wait"))
+    assert "command 2 has changed that object since" in " ".join(again.stderr.split())
+
+
+def test_waiting_ends_where_an_earlier_command_needs_a_person(six: CommandHarness) -> None:
+    six.vendor.meanwhile["write"] = lambda: six.vendor.objects["goods"]["1"].update(name="by a user")
+    six.vendor.faults = ["failed"]
+    words = ("command", "six", "update", "--resource", "goods", "--arguments", write("a.json", NAIL))
+    ok(*words)
+    work(six)
+    six.settle(minutes=3)
+    assert six.command(1).waits_for_person
+    result = run(*words, "--wait")
+    assert 1 == result.exit_code
+    assert "command 2 waits for command 1 of the same object, which needs you" in " ".join(result.stderr.split())
+    assert 1 == len(six.vendor.writes)
+
+
+def test_waiting_tells_why_a_command_is_not_taken(six: CommandHarness) -> None:
+    six.vendor.faults = [(425, "locked by Maria"), (425, "locked by Maria")]
+    words = ("command", "six", "update", "--resource", "goods", "--arguments", write("a.json", NAIL))
+    result = ok(*words, "--wait")
+    assert 1 == result.stderr.count("command 1 waiting: locked by Maria")
 
 
 def test_only_one_of_both_and_only_of_an_uncertain_one(six: CommandHarness) -> None:
@@ -248,3 +403,15 @@ def test_the_list_of_nothing_and_an_unknown_state(six: CommandHarness) -> None:
     assert "No command was accepted yet." in ok("commands").stdout
     assert 'did you mean "done"' in refused("commands", "list", "--state", "doen")
     assert [] == six.all()
+
+
+@pytest.mark.parametrize("name", discovery.systems())
+def test_the_settings_that_a_sandbox_prints_allow_each_of_its_commands(name: str) -> None:
+    system = discovery.systems()[name]
+    values = settings_template.commands(system)
+    assert bool(values) == (system.actions is not None)
+    if system.actions is not None:
+        given = {"name": name, "url": "http://localhost"} | system.sandbox().state.sandbox.settings() | values
+        options: Any = system.options.model_validate(given)
+        assert {each.name for each in system.actions(options)} == set(options.commands)
+        assert f"{name}-sandbox-commands" == options.commands_token.get_secret_value()

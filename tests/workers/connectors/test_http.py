@@ -317,6 +317,32 @@ def test_a_redirect_is_not_followed_with_our_key(status: str) -> None:
     assert "set `url` to the address that it redirects to" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("status", "refused"),
+    [("301 Moved", False), ("302 Found", False), ("303 See Other", False), ("307 Temporary", True)],
+)
+def test_a_write_that_is_redirected_within_the_host_may_have_been_done(status: str, *, refused: bool) -> None:
+    error = error_of(reply(b"", status, Location="/things/12"))
+    assert isinstance(error, TryLater)
+    assert (False, refused) == (error.closes_gate, error.refused)
+
+
+def test_nothing_is_sent_once_the_time_is_over_as_after_a_stopped_process() -> None:
+    """`before_request` starts the clock; the connection comes long after it, and no byte follows."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with http_client(url, timeout=timedelta(seconds=0.05)) as http:
+            client = http._client
+            client.event_hooks["request"].append(lambda _: time.sleep(0.2))
+            with pytest.raises(TryLater, match="not sent within") as raised:
+                http.read("POST", "/things", json={})
+        assert raised.value.refused
+        server.settimeout(1)
+        connection, _ = server.accept()
+        with connection:
+            assert b"" == connection.recv(100)
+
+
 @pytest.mark.parametrize("status", [200, 204, 304, 400, 401, 403, 404, 418])
 def test_every_other_status_is_returned_to_the_connector(status: int) -> None:
     with (

@@ -202,6 +202,16 @@ def test_a_request_under_a_lease_that_ran_out_is_not_sent(timed: Database, clock
     release(slow, timed, successor)
 
 
+def test_a_first_request_that_comes_late_is_not_sent_if_another_has_the_lease(timed: Database, clock: Clock) -> None:
+    stopped = Gate(timed, Account(name="a"), timer=SteppedTimer(clock))
+    lease = stopped.acquire()
+    clock.pass_by(seconds=46)
+    successor = stopped.acquire()
+    with pytest.raises(gate.LeaseLost):
+        stopped.before_request(lease)
+    release(stopped, timed, successor)
+
+
 def test_a_login_of_several_requests_keeps_its_lock(timed: Database, clock: Clock) -> None:
     long = Gate(timed, Account(name="a"), timer=SteppedTimer(clock))
     other = Gate(timed, Account(name="a"))

@@ -71,12 +71,18 @@ CLIENT = """
 from workers.connectors.commands import GONE, Sent
 from workers.errors import RefusedError, TryLater
 
+def _request(action, arguments):
+    fields = {name: value for name, value in arguments.items() if name != "id"}
+    method = {"create": "POST", "update": "PUT", "delete": "DELETE"}[action.name]
+    path = f"/{action.resource}/{arguments.get('id', '')}".rstrip("/")
+    return {"method": method, "path": path, "json": fields}
+
 class Client(Client):
+    def preview(self, action, arguments):
+        return self._http.preview(**_request(action, arguments))
+
     def send(self, action, arguments):
-        fields = {name: value for name, value in arguments.items() if name != "id"}
-        method = {"create": "POST", "update": "PUT", "delete": "DELETE"}[action.name]
-        path = f"/{action.resource}/{arguments.get('id', '')}".rstrip("/")
-        reply = self._http.read(method, path, json=fields)
+        reply = self._http.read(**_request(action, arguments))
         text = reply.body.decode()
         match reply.status:
             case 400:
@@ -101,7 +107,10 @@ class Client(Client):
         return self._http.read("GET", f"/find/{action.resource}", params=query).json()
 
     def also_changes(self, action, arguments):
-        return [ObjectRef("goods", key) for key in self._asked(f"/parts/{arguments['id']}").json()]
+        reply = self._asked(f"/parts/{arguments['id']}")
+        if reply.status == 418:
+            raise RuntimeError("a mistake of ours")
+        return [ObjectRef("goods", key) for key in reply.json()]
 """
 
 FILES = {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
-from models.bookkeeping import commands
+from models import redaction
+from models.bookkeeping import clock_steps, commands, omitted
 from models.bookkeeping.commands import State
 from models.values import Lane
 from tests.workers.ingest import command_harness
@@ -117,7 +120,7 @@ def test_one_that_is_uncertain_holds_up_the_later_ones_of_its_object_alone(six: 
     six.settle()
     found = six.command(first)
     assert (State.UNCERTAIN, True) == (found.state, found.waits_for_person)
-    assert "neither what was sent nor what it had before, in name" in (found.reason or "")
+    assert "the object does not show what was sent, and was changed since: name" in (found.reason or "")
     assert (State.WAITING, State.DONE) == (six.command_state(second), six.command_state(other))
     assert [("PUT", "goods/1"), ("PUT", "goods/2")] == six.vendor.writes
     with six.database.begin() as tx:
@@ -203,13 +206,15 @@ def test_an_update_of_an_object_that_was_deleted_meanwhile_waits_for_a_person(si
     assert "does not exist any more" in (six.command(gone).reason or "")
 
 
-def test_an_update_of_an_object_that_is_not_mirrored_yet_waits_for_a_person(six: CommandHarness) -> None:
+def test_an_update_of_an_object_that_could_not_be_read_before_waits_for_a_person(six: CommandHarness) -> None:
     six.vendor.objects["goods"]["2"] = {"name": "other"}
+    six.vendor.instead["goods/2"] = [(400, {}, "not to be read")]
     six.vendor.faults = ["failed"]
     unknown = six.send("update", id="2", name="Hook")
     six.settle(minutes=2)
     assert six.command(unknown).waits_for_person, "nobody knows what it showed before"
     assert 1 == len(six.vendor.writes)
+    assert {"name": "other"} == six.live()["2"], "it was fetched: the person sees what the vendor shows"
 
 
 @pytest.mark.parametrize("fault", ["lost", "failed", "half"])
@@ -373,6 +378,45 @@ def test_a_mistake_of_ours_after_the_request_leaves_it_uncertain_and_never_sends
     assert "ended before the answer was kept" in (six.command(created).reason or "")
 
 
+def test_a_lost_answer_right_after_another_command_is_judged_by_what_that_one_left(six: CommandHarness) -> None:
+    """The first one's object is still to be fetched, so the mirror does not know yet what it left."""
+    _with_good(six)
+    six.vendor.faults = ["", "failed"]
+    first, second = six.send("update", id="1", name="Hook"), six.send("update", id="1", name="Screw")
+    six.settle(minutes=4)
+    assert (State.DONE, State.DONE) == (six.command_state(first), six.command_state(second))
+    assert 3 == len(six.vendor.writes), "the second one certainly did not arrive, so it was sent again"
+    assert "Screw" == six.vendor.objects["goods"]["1"]["name"]
+
+
+def test_an_object_that_is_not_mirrored_yet_is_read_before_it_is_changed(six: CommandHarness) -> None:
+    six.vendor.objects["goods"]["8"] = {"name": "Nut"}
+    six.vendor.faults = ["failed"]
+    changed = six.send("update", id="8", name="Bolt")
+    six.settle(minutes=4)
+    assert (State.DONE, 2) == (six.command_state(changed), len(six.vendor.writes))
+
+
+def test_an_object_that_cannot_be_read_is_changed_all_the_same(six: CommandHarness) -> None:
+    six.vendor.objects["goods"]["8"] = {"name": "Nut"}
+    six.vendor.instead["goods/8"] = [(400, {}, "not to be read")]
+    changed = six.send("update", id="8", name="Bolt")
+    six.settle(minutes=1)
+    assert (State.DONE, 1) == (six.command_state(changed), len(six.vendor.writes))
+
+
+def test_a_mistake_of_ours_before_the_request_is_told_and_tried_again(six: CommandHarness) -> None:
+    _with_good(six)
+    six.vendor.instead["parts"] = [(418, {}, "")]
+    deleted = six.send("delete", id="1")
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        six.work()
+    assert (State.WAITING, []) == (six.command_state(deleted), six.vendor.writes)
+    assert "RuntimeError" in (six.command(deleted).reason or "")
+    six.settle(minutes=2)
+    assert State.DONE == six.command_state(deleted)
+
+
 def test_an_answer_that_comes_after_the_lease_was_lost_is_kept(six: CommandHarness) -> None:
     def pass_the_lease() -> None:
         six.clock.advance(minutes=10)
@@ -451,10 +495,130 @@ def test_final_commands_are_trimmed_and_open_ones_are_not(six: CommandHarness) -
     assert [uncertain] == [each.id for each in six.all()]
 
 
-def test_forgetting_a_resource_deletes_its_final_commands_and_no_others(six: CommandHarness) -> None:
-    six.send("update", id="1", name="Hook")
+def test_forgetting_a_resource_empties_its_final_commands_and_keeps_their_keys(six: CommandHarness) -> None:
+    done = six.send("update", "k", id="1", name="Hook")
     six.work()
     waiting = six.send("update", id="1", name="Nail")
     with six.database.begin() as tx:
         commands.forget(tx, connection="six", resource="goods")
-    assert [waiting] == [each.id for each in six.all()]
+    assert [{"id": "1", "name": "Nail"}, {}] == [each.arguments for each in six.all()]
+    assert (done, 1) == (six.send("update", "k", id="1", name="Hook"), len(six.vendor.writes))
+    assert State.WAITING == six.command_state(waiting)
+
+
+def test_a_backlog_of_commands_stops_neither_webhooks_nor_full_syncs(six: CommandHarness) -> None:
+    for number in range(40):
+        six.vendor.objects["goods"][str(number)] = {"name": "old"}
+        six.send("update", id=str(number), name="new")
+    six.vendor.objects["goods"]["77"] = {"name": "of a webhook"}
+    six.enqueue("77")
+    six.change(full_due_at=six.clock.now)
+    done: list[int] = []
+    six.vendor.meanwhile["goods/77"] = lambda: done.append(len(six.vendor.writes))
+    six.vendor.meanwhile["goods"] = lambda: done.append(len(six.vendor.writes))
+    six.full_sync()
+    fetched, listed = done
+    assert fetched <= 2, "each command is followed by a key"
+    assert listed <= 6, "some commands are followed by a page"
+
+
+def test_a_rule_of_omit_that_comes_later_clears_commands_too(six: CommandHarness) -> None:
+    _with_good(six)
+    done = six.send("update", id="1", name="Hook", code="S-77")
+    six.work()
+    assert "S-77" in str(six.command(done).arguments)
+    with six.database.begin() as tx:
+        omitted.redact_commands(
+            tx, connection="six", resource="goods", redact=lambda raw: redaction.redact(raw, ["code"])
+        )
+    assert {"id": "1", "name": "Hook"} == six.command(done).arguments
+
+
+def test_what_may_have_arrived_is_judged_before_more_is_sent(six: CommandHarness) -> None:
+    _with_good(six)
+    six.vendor.faults = ["lost", *[(409, "busy")] * 3]
+    lost = six.send("update", id="1", name="Hook")
+    for number in range(3):
+        six.send("create", name=f"Nail {number}")
+    six.sync()
+    six.clock.advance(seconds=2)
+    six.sync()
+    assert State.DONE == six.command_state(lost)
+    assert 2 >= len(six.vendor.writes)
+
+
+def test_an_update_that_a_user_has_undone_is_not_sent_over_it(six: CommandHarness) -> None:
+    """The object shows what it had before, but its version tells that it was changed since."""
+    six.vendor.objects["goods"]["1"] = {"name": "Nail", "version": 1}
+    six.enqueue("1")
+    six.work()
+    six.vendor.faults = ["lost"]
+    undone = six.send("update", id="1", name="Hook")
+    six.sync()
+    six.vendor.objects["goods"]["1"] |= {"name": "Nail", "version": 3}
+    six.settle(minutes=4)
+    assert six.command(undone).waits_for_person
+    assert 1 == len(six.vendor.writes)
+
+
+def test_a_new_object_of_another_command_is_not_taken_for_this_ones(connect: Connect) -> None:
+    with connect(unique={"goods": "code"}) as six:
+        six.vendor.faults = ["failed"]
+        lost, other = six.send("create", name="Anna", code="C77"), six.send("create", name="Borys", code="C77")
+        six.settle(minutes=4)
+        assert (State.DONE, State.DONE) == (six.command_state(lost), six.command_state(other))
+        assert six.command(lost).result_key != six.command(other).result_key
+        assert {"Anna", "Borys"} == {each["name"] for each in six.vendor.objects["goods"].values()}
+
+
+def test_a_field_that_was_not_looked_up_before_finds_nothing_afterwards(connect: Connect) -> None:
+    with connect() as six:
+        six.vendor.objects["goods"]["5"] = {"name": "of old", "code": "OLD1"}
+        six.vendor.faults = ["failed"]
+        lost = six.send("create", name="Anna", code="OLD1")
+        six.settle(minutes=1)
+        assert six.command(lost).waits_for_person
+        file = six.settings.file
+        file.write_text(file.read_text("utf-8") + 'goods = "code"\n', "utf-8")
+        finding = configuration_with(six)
+        with six.database.begin() as tx:
+            assert commands.read_back_now(tx, six.command(lost))
+        finding.work()
+        assert six.command(lost).waits_for_person
+        assert "nobody has looked" in (six.command(lost).reason or "")
+
+
+def test_the_answer_is_kept_although_the_database_was_away_for_a_moment(six: CommandHarness) -> None:
+    _with_good(six)
+    raised: list[bool] = []
+
+    def away(*_: Any) -> None:
+        if len(raised) < 2:
+            raised.append(True)
+            raise sa.exc.OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+    def begin_to_fail() -> None:
+        sa.event.listen(six.database.engine, "commit", away)
+
+    six.vendor.meanwhile["write"] = begin_to_fail
+    kept = six.send("update", id="1", name="Hook")
+    six.work()
+    sa.event.remove(six.database.engine, "commit", away)
+    assert (State.DONE, 1) == (six.command_state(kept), len(six.vendor.writes))
+    assert raised
+
+
+def test_a_clock_that_was_ahead_does_not_hold_commands_up(six: CommandHarness) -> None:
+    _with_good(six)
+    six.clock.advance(hours=24)
+    six.enqueue("1")
+    six.work()
+    six.vendor.faults = [(425, "locked")]
+    early = six.send("update", id="1", name="Hook")
+    six.sync()
+    six.clock.advance(hours=-24)
+    with six.database.begin() as tx:
+        assert clock_steps.mend(tx, longest_lease=timedelta(seconds=45)) is not None
+    six.settle(minutes=2)
+    assert State.DONE == six.command_state(early)
+    assert six.command(early).accepted_at <= six.clock.now

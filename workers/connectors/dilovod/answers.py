@@ -15,10 +15,12 @@ from workers.connectors.dilovod.resources import ID
 from workers.errors import BusyError, RefusedError, SetAside, TryLater
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from models.values import JsonObject
     from workers.errors import VendorError
+
+    _Rule = tuple[tuple[str, ...], Callable[[str], VendorError]]
 
 _PAUSE = timedelta(seconds=30)
 """The pause after the multithread answer; public clients wait as long, and shorter pauses get it again."""
@@ -58,7 +60,7 @@ def _denied(text: str) -> VendorError:
     return SetAside(text, whole_resource=True)
 
 
-_ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] = (
+_ERROR_RULES: tuple[_Rule, ...] = (
     # A second request with the same key (Dilovod help: "Багатопотокове звернення до API не підтримується").
     (("multithread",), lambda text: BusyError(text, after=_PAUSE)),
     # Dilovod would refuse every object alike, so the whole resource is parked.
@@ -69,13 +71,16 @@ _ERROR_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] =
 )
 """(lower-case texts that must all occur, error to raise); any other error is an `UnknownError`."""
 
-_WRITE_RULES: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...] = (
+_WRITE_RULES: tuple[_Rule, ...] = (
     (("multithread",), lambda text: BusyError(text, after=_PAUSE, refused=True)),
     (("bad key",), lambda text: SetAside(text, whole_resource=True)),
     (("access to", "denied"), _denied),
     (("object locked",), lambda text: TryLater(text, closes_gate=False, refused=True)),  # a user has it open
 )
-"""The same for a write, which an error text says was not done; any other error is a `RefusedError`."""
+"""The same for a write, which an error text says was not done; any other error is a `RefusedError`.
+
+The first text begins the error: further on there may be the caller's own words, as the name of a good.
+"""
 
 
 def raise_for_error(answer: Any, *, secrets: Collection[str] = ()) -> Any:
@@ -93,10 +98,11 @@ def raise_for_write_error(answer: Any, *, secrets: Collection[str] = ()) -> Any:
     if error is None:
         return answer
     text = _plain_text(error, secrets)
-    raise _by_rules(text, _WRITE_RULES) or RefusedError(_with_empty_fields(text))
+    rules = [rule for rule in _WRITE_RULES if text.lower().startswith(rule[0][0])]
+    raise _by_rules(text, rules) or RefusedError(_with_empty_fields(text))
 
 
-def _by_rules(text: str, rules: tuple[tuple[tuple[str, ...], Callable[[str], VendorError]], ...]) -> VendorError | None:
+def _by_rules(text: str, rules: Iterable[_Rule]) -> VendorError | None:
     return next((make(text) for needles, make in rules if all(needle in text.lower() for needle in needles)), None)
 
 

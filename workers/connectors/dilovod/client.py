@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.values import Batch, Chunk, End, Snapshot, Tombstone
 from workers.connectors.contract import CheckResult, did_you_mean
-from workers.connectors.dilovod import answers, batches, cursors, metadata, queries
+from workers.connectors.dilovod import answers, batches, cursors, metadata, queries, table
 from workers.connectors.dilovod.options import is_register
 from workers.connectors.dilovod.packets import Packets
 from workers.connectors.dilovod.queries import SelectionType
@@ -49,8 +49,14 @@ class Client:
 
     # The contract.
 
-    def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:  # noqa: ARG002 - an id names its type
-        """The object as it is now; a tombstone if it is marked as deleted or does not exist."""
+    def fetch(self, resource: Resource, key: str) -> Snapshot | Tombstone:
+        """The object as it is now; a tombstone if it is marked as deleted or does not exist.
+
+        An id names its kind: SetAside for one of another kind, as a person may give for a new object.
+        """
+        kind = table.kind_of(key)
+        if kind and kind.casefold() != resource.name.casefold():
+            raise SetAside(f"{key} is of {kind}, not of {resource.name}")
         return self.read(key)
 
     def read(self, key: str) -> Snapshot | Tombstone:
@@ -158,6 +164,10 @@ class Client:
     def send(self, action: Action, arguments: JsonObject) -> Sent:
         """Make the one request that writes."""
         return self._writes.send(action, arguments)
+
+    def preview(self, action: Action, arguments: JsonObject) -> JsonObject:
+        """The request that `send` would make, without the key."""
+        return self._writes.preview(action, arguments)
 
     def read_back(self, action: Action, arguments: JsonObject) -> JsonObject | GoneType:
         """The object that the command writes as it is now; `GONE` if it does not exist or is marked as deleted."""

@@ -322,7 +322,9 @@ def _compared_row(row: JsonObject) -> JsonObject:
 def _in_order(rows: Sequence[JsonObject]) -> list[JsonObject]:
     numbers: list[Any] = [command_values.written(row.get("rowNum")) for row in rows]
     if all(isinstance(number, str) and number.isascii() and number.isdigit() for number in numbers):
-        return [row for _, row in sorted(zip(map(int, numbers), rows, strict=True), key=lambda pair: pair[0])]
+        # By their texts: `int` refuses thousands of digits, which a caller may send.
+        digits = [number.lstrip("0") for number in numbers]
+        return [row for _, row in sorted(zip(digits, rows, strict=True), key=lambda pair: (len(pair[0]), pair[0]))]
     return list(rows)
 
 

@@ -55,9 +55,13 @@ class Packets:
     def write(self, action: str, params: JsonObject) -> Any:
         """The decoded answer of a write. RefusedError: it was not done; most other errors leave that open."""
         reply = self._http.read("POST", "", **self._request_body(action, params))
-        answer = self._json(reply.status, reply.body)
+        answer = self._if_ok(reply.status, self._json(reply.status, reply.body))  # Dilovod's own errors are HTTP 200
         answers.raise_for_write_error(answer, secrets=self._secrets)
-        return self._if_ok(reply.status, answer)
+        return answer
+
+    def preview(self, action: str, params: JsonObject) -> JsonObject:
+        """The request that `write` would make, without the key."""
+        return self._http.preview("POST", "", **self._request_body(action, params))
 
     @contextmanager
     def rows(self, params: JsonObject) -> Iterator[http.Peeked]:

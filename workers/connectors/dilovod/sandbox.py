@@ -108,7 +108,7 @@ class Sandbox:
 
     - `latency`: seconds that each reply takes, during which the key is busy
     - `faults`: applied to the next replies, one each; `drip`: seconds between two bytes of a reply with `Fault.DRIP`;
-      `slow`: seconds before one with `Fault.SLOW`
+      `slow`: seconds before one with `Fault.SLOW`; `write_seconds`: how long a slow write takes
     - `requests`: the actions received; `overlaps`: the number refused because the key was busy
     - `sent_webhooks`: the packets of the webhooks sent
     - `books.denied`: what the key's role may not read; `writing.read_only`: what it may not write
@@ -130,6 +130,7 @@ class Sandbox:
         self.latency = 0.0
         self.drip = 0.05
         self.slow = 5.0
+        self.write_seconds = 5.0
         self.faults: deque[Fault] = deque()
         self.requests: list[str] = []
         self.sent_webhooks: list[JsonObject] = []
@@ -581,7 +582,7 @@ class _Endpoint:
         if fault.error is not None:
             return _json({"error": fault.error, "clientMessages": []})
         if fault is WriteFault.SLOW:
-            await asyncio.sleep(self._sandbox.slow)
+            await asyncio.sleep(self._sandbox.write_seconds)
         response = _json(self._sandbox.answer(packet, arrival))
         body = bytes(response.body)
         damaged: dict[WriteFault, Response] = {

@@ -37,7 +37,7 @@ class WriteFault(StrEnum):
 
     - `LOST_AFTER`: it is done, and the connection breaks instead of an answer; `LOST_BEFORE`: it breaks, and nothing
       is done
-    - `SLOW`: it is done after `Sandbox.slow` seconds, also if the client has left meanwhile
+    - `SLOW`: it is done after `Sandbox.write_seconds`, also if the client has left meanwhile
     - `BUSY`, `LOCKED`, `REFUSED`: nothing is done, because of another request, of a user, or of the data (as HTML)
     - `HALF`, `DOUBLED`: it is done, and half of the answer arrives, or the answer twice in one body
     """

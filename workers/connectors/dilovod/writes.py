@@ -111,6 +111,10 @@ class Writes:
         answer = self._packets.write(*request_of(action.name, arguments))
         return Sent(answer, _written(action, arguments, answers.written_id(answer)))
 
+    def preview(self, action: Action, arguments: JsonObject) -> JsonObject:
+        """The request that `send` would make, without the key."""
+        return self._packets.preview(*request_of(action.name, arguments))
+
     def read_back(self, action: Action, arguments: JsonObject) -> JsonObject | GoneType:
         """The object that the command writes as it is now. ValueError for a creation: that is found, not read back."""
         if action.subject(arguments) is None:

@@ -10,7 +10,7 @@ from workers.connectors import objects
 from workers.connectors.commands import Action
 from workers.connectors.wisedat import command_fields, command_rules, command_shown, command_table
 from workers.connectors.wisedat.command_examples import EXAMPLES
-from workers.connectors.wisedat.command_table import ADDRESSES, CREATE, DELETE, SECTIONS, UPDATE, VERBS
+from workers.connectors.wisedat.command_table import ADDRESSES, CHOOSES_ITS_ID, CREATE, DELETE, SECTIONS, UPDATE, VERBS
 
 if TYPE_CHECKING:
     from models.values import JsonObject
@@ -32,6 +32,7 @@ def _action(verb: str, resource: str, options: Options) -> Action:
     article = f"{_TITLES[verb]}n" if section.title[0] in "aeio" else _TITLES[verb]
     expected, shown = command_shown.comparison(verb, resource)
     creates = resource if verb == CREATE and resource != ADDRESSES else None
+    has_new_id = creates is not None and creates not in CHOOSES_ITS_ID  # the vendor chooses it
     return Action(
         name=verb,
         resource=resource,
@@ -41,7 +42,7 @@ def _action(verb: str, resource: str, options: Options) -> Action:
         source=f"Wisedat API 1.3, {_SECTION_NAMES.get(resource, resource.title())}, {_VERB_NAMES[verb]}",
         rules=command_rules.rules(verb, resource),
         check=partial(command_rules.check, verb, resource),
-        subject=_nothing if creates else partial(subject, resource, is_keyed=resource not in options.keys),
+        subject=_nothing if has_new_id else partial(subject, resource, is_keyed=resource not in options.keys),
         creates=lambda _: creates,
         unique={resource: section.unique} if creates and section.unique else {},
         expected=expected,
@@ -50,7 +51,7 @@ def _action(verb: str, resource: str, options: Options) -> Action:
 
 
 def _nothing(_: JsonObject) -> None:
-    """The subject of a creation."""
+    """The subject of a creation whose id the vendor chooses."""
 
 
 def subject(resource: str, arguments: JsonObject, *, is_keyed: bool = True) -> ObjectRef:

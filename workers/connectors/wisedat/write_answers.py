@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from models import exact
-from workers.connectors import objects
-from workers.connectors.http import excerpt, foreign_error, is_page
+from workers.connectors import http, objects
+from workers.connectors.http import excerpt, is_page
 from workers.connectors.wisedat import answers
 from workers.connectors.wisedat.command_table import ADDRESSES, CREATE, SECTIONS
 from workers.connectors.wisedat.commands import id_text
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OK, _CREATED, _NO_CONTENT = 200, 201, 204
 _DONE = frozenset({_OK, _CREATED, _NO_CONTENT})
-_FORBIDDEN, _NOT_FOUND, _NOT_ALLOWED, _CONFLICT = 403, 404, 405, 409
+_FORBIDDEN, _NOT_FOUND, _NOT_ALLOWED, _TIMEOUT, _CONFLICT = 403, 404, 405, 408, 409
 _SUCCESSES = range(200, 300)
 _LONGEST_WORDS = 4000
 """Characters of the vendor's errors that are kept. It lists one for each mistake, and an order may have many lines."""
@@ -78,15 +78,21 @@ def _failure(reply: Reply) -> VendorError:
     if reply.status in _SUCCESSES:
         return _unsure(reply, "a status that the document does not have")
     message = words(reply)
+    decoded = _decoded(reply.body)
+    if reply.status == _TIMEOUT or (isinstance(decoded, dict) and not _errors(decoded)):
+        # A gateway that gave up waiting has passed the write on; Wisedat's own objects have `errors`.
+        return TryLater(message, closes_gate=False)
     if reply.status == _CONFLICT and not is_page(reply.body):
-        if _errors(_decoded(reply.body)):
+        if _errors(decoded):
             return RefusedError(message)
         # In a mere sentence, as for reads: another application is editing the object.
         return TryLater(message, closes_gate=False, refused=True)
     if answers.is_wisedats(reply.body):
         return RefusedError(message, whole_resource=reply.status == _FORBIDDEN)
     # What stands between answered 4xx instead of passing it on, or a redirect without an address.
-    return TryLater(str(foreign_error(reply.status, reply.body, redact=reply.redact)), closes_gate=False, refused=True)
+    refused = reply.status not in http.MAY_BE_DONE
+    text = str(http.foreign_error(reply.status, reply.body, redact=reply.redact))
+    return TryLater(text, closes_gate=False, refused=refused)
 
 
 def _unsure(reply: Reply, what: str) -> TryLater:

@@ -82,6 +82,12 @@ class Writes(ABC):
         error = write_answers.not_found(reply, tried, was_known=(verb, resource) in self._known_paths)
         raise self._redacted(error)
 
+    def preview(self, action: Action, arguments: JsonObject) -> JsonObject:
+        """The request that `send` would make first."""
+        verb = action.name
+        path = self._paths(verb, str(action.resource))[0]
+        return self._http.preview(METHODS[verb], path, **_request(verb, arguments))
+
     def read_back(self, action: Action, arguments: JsonObject) -> JsonObject | GoneType:
         """The object as `fetch` or the whole list shows it; an address's customer.
 
@@ -135,13 +141,8 @@ class Writes(ABC):
 
     def _write(self, verb: str, path: str, arguments: JsonObject) -> Reply:
         """Make the request. An error before it was sent has `refused` or `whole_resource`, because it wrote nothing."""
-        request: dict[str, Any] = (
-            {"params": {name: _parameter(value) for name, value in arguments.items()}}
-            if verb == DELETE
-            else {"content": exact.dumps(arguments).encode(), "headers": _JSON}
-        )
         try:
-            reply = self._http.read(METHODS[verb], path, **request)
+            reply = self._http.read(METHODS[verb], path, **_request(verb, arguments))
         except VendorError as error:
             if not self._login.is_out:
                 write_answers.refused_unsent(error)
@@ -207,6 +208,13 @@ class Writes(ABC):
     def _redacted(self, error: VendorError) -> VendorError:
         error.args = (self._login.redact(str(error)),)
         return error
+
+
+def _request(verb: str, arguments: JsonObject) -> dict[str, Any]:
+    """The arguments in the form in which `Http.read` takes them: a deletion's are its query."""
+    if verb == DELETE:
+        return {"params": {name: _parameter(value) for name, value in arguments.items()}}
+    return {"content": exact.dumps(arguments).encode(), "headers": _JSON}
 
 
 def _parameter(value: Any) -> str:

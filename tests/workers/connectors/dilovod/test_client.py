@@ -50,6 +50,12 @@ def test_an_object_that_is_marked_or_unknown_is_gone(client: Client, sandbox: di
     assert Tombstone(MISSING) == client.fetch(ORDERS, MISSING)
 
 
+def test_an_id_of_another_kind_is_not_fetched(client: Client, sandbox: dilovod_sandbox.Sandbox) -> None:
+    good = min(sandbox.truth(GOODS.name))
+    with pytest.raises(SetAside, match=r"is of catalogs\.goods, not of documents\.saleOrder"):
+        client.fetch(ORDERS, good)
+
+
 def test_the_absence_of_another_object_proves_nothing() -> None:
     with (
         opened(answering('{"error":"object with id 1100300000000001 not found"}')) as client,

@@ -361,6 +361,14 @@ def test_rows_are_compared_in_their_order_whatever_their_ids() -> None:
     assert expected != compared(arguments, {"header": {}})[1]
 
 
+def test_row_numbers_of_any_length_give_an_order() -> None:
+    numbers = ["9" * 5000, "010", "9"]
+    arguments = saved(ORDER) | {"tableParts": {"tpGoods": [{"rowNum": each, "good": each} for each in numbers]}}
+
+    expected, _ = compared(arguments, {"header": {}})
+    assert ["9", "010", "9" * 5000] == [row["good"] for row in expected["tableParts"]["tpGoods"]]
+
+
 @pytest.mark.parametrize("part", [[], {}, None])
 def test_an_emptied_part_is_shown_empty(part: Any) -> None:
     arguments = saved(ORDER) | {"tableParts": {"tpGoods": []}}

@@ -418,7 +418,7 @@ def test_a_damaging_fault_sends_no_answer_or_a_broken_one(
 
 def test_a_slow_write_is_done_also_if_the_client_has_left(app: Starlette, sandbox: Sandbox, good: VendorObject) -> None:
     sandbox.write_faults.append(WriteFault.SLOW)
-    sandbox.slow = 0.5
+    sandbox.write_seconds = 0.5
     packet = {"key": "sandbox-key", "action": "saveObject", "params": {"header": {"id": good.id, "printName": "нова"}}}
     with served(app) as url:
         with httpx.Client(base_url=url, timeout=0.1, trust_env=False) as client, pytest.raises(httpx.ReadTimeout):

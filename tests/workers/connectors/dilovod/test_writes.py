@@ -212,6 +212,16 @@ def test_a_write_beside_another_request_was_not_taken() -> None:
     assert (True, timedelta(seconds=30)) == (raised.value.refused, raised.value.after)
 
 
+@pytest.mark.parametrize("words", ["bad key", "object locked", "multithread", "access to the roof denied"])
+def test_the_callers_own_words_in_a_refusal_are_no_error_of_dilovod(words: str) -> None:
+    with (
+        opened(answering(f'{{"error":"cant set value of header.name: {words}"}}')) as client,
+        pytest.raises(RefusedError, match=words) as raised,
+    ):
+        client.send(SAVE, RENAME)
+    assert not raised.value.whole_resource
+
+
 @pytest.mark.parametrize("text", ["bad key", "Access to catalogs.goods denied, check role settings"])
 def test_a_wrong_key_and_a_role_without_the_right_concern_the_whole_resource(text: str) -> None:
     with opened(answering(exact.dumps({"error": text}))) as client, pytest.raises(SetAside, match=text) as raised:
@@ -591,7 +601,7 @@ def test_a_document_refused_by_a_page_is_told_without_markup(
 
 def test_a_slow_write_may_have_arrived(app: Starlette, sandbox: dilovod_sandbox.Sandbox, good: VendorObject) -> None:
     sandbox.write_faults.append(WriteFault.SLOW)
-    sandbox.slow = 3
+    sandbox.write_seconds = 3
     with opened(app, timeout="1s") as client, pytest.raises(TimedOutError) as raised:
         client.send(SAVE, {"header": {"id": good.id, "printName": "нова"}})
 
