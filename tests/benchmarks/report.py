@@ -22,7 +22,18 @@ CHART = Path(__file__).with_name("results.svg")
 README = Path(__file__).parents[2] / "README.md"
 
 _TABLE = re.compile(r"^\| question \|.*\n(?:\|.*\n)+", re.MULTILINE)
-_IN_README = ("webhooks", "latency", "first_load", "memory", "footprint", "growth", "idle", "large", "requests")
+_IN_README = (
+    "webhooks",
+    "latency",
+    "commands",
+    "first_load",
+    "memory",
+    "footprint",
+    "growth",
+    "idle",
+    "large",
+    "requests",
+)
 """The order of the questions there."""
 
 
