@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
-import math
 import socket
-import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ import httpx
 
 from models import exact
 from workers.connectors import bodies, response_headers, streaming, transport
+from workers.connectors.deadlines import Deadline
 from workers.connectors.quoting import error_words, excerpt, foreign_error, is_page, one_line
 from workers.errors import InsecureError, SetAside, TimedOutError, TooLargeError, TryLater, VendorError
 
@@ -155,56 +154,6 @@ class Peeked:
         return part if self._convert is None else self._convert(part, False)
 
 
-class _Deadline:
-    """Limits a request by the wall clock, from a timer thread, from `start` on: again for each request of a login.
-
-    When the time is over it shuts down the socket, because a read that waits for the next byte cannot be stopped from
-    its own thread. `expired`: it has done so.
-    """
-
-    def __init__(self, seconds: float, shut_down: Callable[[], None]) -> None:
-        self.expired = False
-        self._seconds = seconds
-        self._shut_down = shut_down
-        self._timer: threading.Timer | None = None
-        self._ends_at = math.inf
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the time is over, also where the timer's thread has not run since."""
-        return time.monotonic() >= self._ends_at
-
-    def start(self) -> None:
-        """Start the timer: the request is about to be sent."""
-        self._ends_at = time.monotonic() + self._seconds
-        self._timer = threading.Timer(self._seconds, self._expire)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def cancel(self) -> None:
-        """Stop the timer: the request is complete, or is limited by its progress from here on."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def body(self, response: httpx.Response) -> Iterator[bytes]:
-        """Yield the body. TimedOutError if this deadline cut it.
-
-        A body without a declared length ends where the connection ends, so httpx reports no error for a cut one.
-        """
-        for chunk in response.iter_bytes():
-            self._raise_if_expired()
-            yield chunk
-        self._raise_if_expired()
-
-    def _expire(self) -> None:
-        self.expired = True
-        self._shut_down()
-
-    def _raise_if_expired(self) -> None:
-        if self.expired:
-            raise TimedOutError(f"the answer was not complete within {self._seconds:g} s")
-
-
 class Http:
     """An HTTP client for one vendor account, with one kept-alive connection.
 
@@ -233,7 +182,7 @@ class Http:
         self._timeout = timeout.total_seconds()
         self._route = route
         self._socket: socket.socket | None = None
-        self._deadline: _Deadline | None = None
+        self._deadline: Deadline | None = None
         self._base_url = base_url
         self._headers = dict(headers or {})
         self._auth = auth
@@ -283,8 +232,8 @@ class Http:
             yield Streamed(self, response)
 
     @contextmanager
-    def _exchange(self, method: str, path: str, request: dict[str, Any]) -> Iterator[tuple[httpx.Response, _Deadline]]:
-        deadline = self._deadline = _Deadline(self._timeout, self._shut_down_socket)
+    def _exchange(self, method: str, path: str, request: dict[str, Any]) -> Iterator[tuple[httpx.Response, Deadline]]:
+        deadline = self._deadline = Deadline(self._timeout, self._shut_down_socket)
 
         def trace(event: str, info: Mapping[str, Any]) -> None:
             if event in transport.CONNECTED:
@@ -322,7 +271,7 @@ class Http:
             self._runtime.before_request()
             self._deadline.start()
 
-    def _classified(self, error: Exception, deadline: _Deadline) -> VendorError:
+    def _classified(self, error: Exception, deadline: Deadline) -> VendorError:
         """The vendor error for a transport error. `refused` only while connecting: nothing has been sent by then."""
         host, name = httpx.URL(self._base_url).host, type(error).__name__
         if unreached := transport.unreached(error, host=host, route=self._route, timeout=self._timeout):
@@ -374,7 +323,7 @@ def read_login(response: httpx.Response) -> bytes:
     return bodies.in_utf8(response.read(), response.charset_encoding)
 
 
-def _raise_for_status(response: httpx.Response, deadline: _Deadline, redact: Callable[[str], str]) -> None:
+def _raise_for_status(response: httpx.Response, deadline: Deadline, redact: Callable[[str], str]) -> None:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
         quoted = excerpt(_excerpt_bytes(deadline.body(response)), redact=redact, is_error=True)
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS

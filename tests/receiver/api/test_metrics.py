@@ -117,6 +117,7 @@ def test_without_tables_the_other_metrics_are_still_served(sqlite: Database, ope
         client.post("/hooks/shop", content=IGNORED)
         samples = _samples(client)
     assert 0 == samples["erpmirror_database_up",]
+    assert not [key for key in samples if key[0] == "erpmirror_commands"], "0 would end an alert"
     assert 1 == samples["erpmirror_webhooks_total", "shop", "accepted"]
     assert (2, 2, 0) == tuple(
         samples[f"erpmirror_{name}",] for name in ("webhooks_spooled_total", "spool_waiting", "spool_refused")

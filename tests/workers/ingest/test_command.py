@@ -588,6 +588,29 @@ def test_a_field_that_was_not_looked_up_before_finds_nothing_afterwards(connect:
         assert "nobody has looked" in (six.command(lost).reason or "")
 
 
+def test_what_is_omitted_is_in_no_reason_not_even_of_a_look_up_before_it_is_sent(connect: Connect) -> None:
+    with connect(unique={"goods": "code"}, omit=["code"]) as six:
+        six.vendor.instead["find"] = [(200, {}, "<p>bad filter value SECRETCODE99</p>")]
+        looked_up = six.send("create", name="Anna", code="SECRETCODE99")
+        six.sync()
+        found = six.command(looked_up)
+        assert (State.WAITING, []) == (found.state, six.vendor.writes)
+        assert "SECRETCODE99" not in str((found.reason, found.arguments, found.answer))
+        assert found.reason
+
+
+@pytest.mark.parametrize(("changed", "state"), [({}, State.REFUSED), ({"name": "Hook"}, State.UNCERTAIN)])
+def test_an_ok_for_an_object_that_is_gone_is_refused_only_if_nothing_else_was_to_be_saved(
+    six: CommandHarness, changed: dict[str, str], state: State
+) -> None:
+    _with_good(six)
+    six.vendor.faults = ["ignored"]
+    six.vendor.meanwhile["write"] = six.vendor.objects["goods"].clear
+    sent = six.send("update", id="1", code="S-1", **changed)
+    six.work()
+    assert state == six.command_state(sent)
+
+
 def test_the_answer_is_kept_although_the_database_was_away_for_a_moment(six: CommandHarness) -> None:
     _with_good(six)
     raised: list[bool] = []

@@ -248,6 +248,7 @@ def test_a_wrong_key_and_a_role_without_the_right_concern_the_whole_resource(tex
         ('{"result":"ok"}', 404),
         ("Internal Server Error", 500),
         ('{"error":"x"}', 503),
+        ('{"error":"upstream timed out"}', 408),
     ],
 )
 def test_what_is_no_answer_of_dilovod_leaves_open_whether_it_arrived(body: str, status: int) -> None:
