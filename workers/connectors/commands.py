@@ -15,9 +15,9 @@ The core validates the arguments by `Action.violations`, stores the command, and
 `CommandClient.preview` is for `erpmirror command --dry-run`, which opens no lease.
 
 An update is compared by two functions of its action. `expected(arguments)` says what the vendor shows once it has
-arrived; `shown(arguments, found)` takes the same places from an object that was read. All equal: it arrived. As in the
-mirror's row from before it was sent, at two reads some time apart: it did not arrive, and is sent again. Anything else:
-a person decides. A creation is found by its `unique` field, or by a person.
+arrived; `shown(arguments, found)` takes the same places from an object that was read. All equal: it arrived. The whole
+object as before it was sent, at two reads some time apart: it did not arrive, and is sent again. Anything else: a
+person decides. A creation is found by its `unique` field, or by a person.
 """
 
 from __future__ import annotations
