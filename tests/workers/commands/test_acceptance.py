@@ -91,7 +91,7 @@ def test_an_unknown_action_or_resource_is_404_with_a_guess(six: CommandHarness) 
     found = _rejection(six, "create", "good", {})
     assert (404, "unknown_resource") == (found.status, found.code)
     assert 'did you mean "goods"' in str(found)
-    assert "it has goods" in str(_rejection(six, "create", None, {}))
+    assert "create needs a `resource`: goods" == str(_rejection(six, "create", None, {}))
 
 
 def test_an_action_that_is_not_allowed_is_403(connect: Connect) -> None:
