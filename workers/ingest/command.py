@@ -289,7 +289,7 @@ class _Step:
         path = self._finds(resource)
         if path is None:
             return f"no field of `unique` finds it: set one for {resource} before you send more"
-        had = command_before.had_its_value(self.command)
+        had = command_before.had_its_value(self.command, path)
         if had is None:
             return f"nobody has looked which objects had its {path[-1]} before it was sent"
         keys = self.client.find(self.action, self.payload, path)
@@ -310,7 +310,7 @@ class _Step:
             return ref if isinstance(expected, GoneType) else self._verdict_on_gone(expected)
         if isinstance(expected, GoneType):
             return self._verdict(found, {}, ["whether it exists"])
-        visible = command_before.shown(action, self.payload, found)
+        visible = found if action.shown is None else action.shown(self.payload, found)
         differing = [path for path, value in expected.items() if not exact.same(value, visible.get(path))]
         return self._verdict(found, visible, differing) if differing else ref
 

@@ -39,13 +39,8 @@ def known_before(
     if raw is None:
         return None
     with suppress(*failures.DECODING_ERRORS):  # it may have a form that is not known
-        return {_SHOWN: shown(action, payload, raw), _DIGEST: _digest(raw)}
+        return {_SHOWN: {} if action.shown is None else action.shown(payload, raw), _DIGEST: _digest(raw)}
     return None
-
-
-def shown(action: Action, payload: JsonObject, raw: JsonObject) -> JsonObject:
-    """What the object shows at the places that the command changes; all of it where the action does not say."""
-    return raw if action.shown is None else action.shown(payload, raw)
 
 
 def is_as_before(context: ConnectionContext, command: Command, found: JsonObject) -> bool:
@@ -59,10 +54,10 @@ def shown_before(command: Command) -> JsonObject:
     return found
 
 
-def had_its_value(command: Command) -> list[str] | None:
-    """The keys of the objects that had the unique value of a creation before it was sent; None if nobody looked."""
-    is_told = _token(command) in exact.dumps(command.payload)  # no other object has it
-    found: list[str] | None = [] if is_told else (command.before or {}).get(_KEYS)
+def had_its_value(command: Command, path: tuple[str, ...]) -> list[str] | None:
+    """The keys of the objects that had the value at `path` before a creation was sent; None if nobody looked."""
+    has_token = _token(command) in str(value_at(command.payload or {}, path))  # which no other object has
+    found: list[str] | None = [] if has_token else (command.before or {}).get(_KEYS)
     return found
 
 

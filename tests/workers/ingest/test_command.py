@@ -611,6 +611,19 @@ def test_an_ok_for_an_object_that_is_gone_is_refused_only_if_nothing_else_was_to
     assert state == six.command_state(sent)
 
 
+def test_a_token_in_another_field_does_not_vouch_for_the_one_that_is_named_now(connect: Connect) -> None:
+    with connect(unique={"goods": "name"}) as six:
+        six.vendor.objects["goods"]["5"] = {"name": "of old", "code": "OLD1"}
+        six.vendor.faults = ["failed"]
+        lost = six.send("create", name="Anna", code="OLD1")
+        six.sync()
+        file = six.settings.file
+        file.write_text(file.read_text("utf-8").replace('goods = "name"', 'goods = "code"'), "utf-8")
+        configuration_with(six).settle(minutes=3)
+        assert six.command(lost).waits_for_person
+        assert "nobody has looked" in (six.command(lost).reason or "")
+
+
 def test_the_answer_is_kept_although_the_database_was_away_for_a_moment(six: CommandHarness) -> None:
     _with_good(six)
     raised: list[bool] = []
